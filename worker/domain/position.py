@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 Timetoken = str
-"""Decimal digits, 17 of them for PubNub's own: ten-millionths of a second since 1970. Too long for a float, hence text."""
+"""Decimal digits, 17 in PubNub's own: ten-millionths of a second since 1970. Too many for a float, hence text."""
 
 TICKS_PER_SECOND: Final = 10_000_000
 TICKS_PER_MILLISECOND: Final = 10_000

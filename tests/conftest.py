@@ -1,0 +1,49 @@
+"""What every test may ask for: a real Redis, a fake one, both in turn."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+
+import fakeredis
+import pytest
+from redis.asyncio import Redis
+
+from tests.redis_server import RedisServer
+from worker.store.connection import connect
+
+PERMANENT = re.compile(
+    r"[\w.-]+:(channels|meta|quarantine|cursor:\w+|\{.*\}:(counts:.*|actions:.*|messages|head|owed|progress))",
+    re.DOTALL,
+)
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[RedisServer]:
+    """One real Valkey for the whole run (one for each process of it)."""
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def real_redis(valkey: RedisServer) -> AsyncIterator[Redis]:
+    """A client of the real Valkey, emptied before."""
+    async with connect(valkey.url) as client:
+        await client.flushall()
+        yield client
+        await _expect_every_key_to_end(client)
+
+
+@pytest.fixture(params=["fakeredis", "valkey"])
+async def redis(request: pytest.FixtureRequest, valkey: RedisServer) -> AsyncIterator[Redis]:
+    """A client, first of fakeredis (quick), then of a real server (proof); emptied before."""
+    fake = request.param == "fakeredis"
+    async with fakeredis.FakeAsyncRedis(decode_responses=True) if fake else connect(valkey.url) as client:
+        await client.flushall()
+        yield client
+        await _expect_every_key_to_end(client)
+
+
+async def _expect_every_key_to_end(redis: Redis) -> None:
+    """Expect every key to be permanent by its name, or to have a life."""
+    async for key in redis.scan_iter():
+        assert PERMANENT.fullmatch(key) or await redis.pttl(key) > 0, f"{key} would stay for ever"
