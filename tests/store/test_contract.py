@@ -1,0 +1,211 @@
+"""The script does what the rule does: both are fed the same histories."""
+
+from typing import Any, cast
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from tests.histories import ANA, CHANNEL, MESSAGE, added, at, events, pruned, removed, restored
+from worker.domain.action import Event, Identity, Origin
+from worker.domain.entry import ABSENT, Entry
+from worker.domain.tally import Ledger
+from worker.errors import RedisUnavailableError, ScriptRefusedError
+from worker.store.keys import Keys, action_field, read_action_field
+from worker.store.reader import TallyReader
+from worker.store.store import MAX_BATCH, Lives, Store
+
+KEYS = Keys()
+# The fixture is one server; every example empties it itself.
+CONTRACT = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+async def entries_of(redis: Redis, identities: set[Identity]) -> dict[Identity, Entry]:
+    """Return the entries Redis holds, those absent left out."""
+    commands = cast("Any", redis)
+    found = {}
+    for identity in identities:
+        field = action_field(identity.type, identity.value, identity.uuid)
+        live = await commands.hget(KEYS.actions(CHANNEL, identity.message_timetoken), field)
+        through = await commands.hget(KEYS.removed(CHANNEL, identity.message_timetoken), field)
+        if (entry := Entry(live, through)) != ABSENT:
+            found[identity] = entry
+    return found
+
+
+@CONTRACT
+@given(st.lists(st.lists(events, min_size=1, max_size=12), max_size=6))
+@example([[added(1), removed(1), restored(1, 1), pruned(1)], [removed(2), added(2), restored(1, 2)]])
+async def test_the_script_agrees_with_the_rule(redis: Redis, batches: list[list[Event]]) -> None:
+    """Outcomes, entries and counts are equal after every batch."""
+    await redis.flushall()
+    store, reader, ledger = Store(redis, KEYS), TallyReader(redis), Ledger()
+
+    for batch in batches:
+        applied = await store.apply(CHANNEL, batch, Origin.LIVE)
+
+        assert list(applied.outcomes) == ledger.apply(batch)
+        entries = {identity: entry for identity, entry in ledger.entries.items() if entry != ABSENT}
+        assert await entries_of(redis, set(ledger.entries)) == entries
+        for message in {event.identity.message_timetoken for event in batch}:
+            assert await reader.get(CHANNEL, message) == ledger.counts(CHANNEL, message)
+
+
+@CONTRACT
+@given(st.lists(st.lists(events, min_size=1, max_size=8), max_size=5))
+async def test_the_journal_tells_every_count(redis: Redis, batches: list[list[Event]]) -> None:
+    """Following the journal from nothing ends at the counts; each entry names the one before."""
+    await redis.flushall()
+    store, reader = Store(redis, KEYS), TallyReader(redis)
+    heads = ["0-0"]
+    for batch in batches:
+        applied = await store.apply(CHANNEL, batch, Origin.BACKFILL)
+        assert applied.head_before == heads[-1]
+        if applied.head_after != heads[-1]:
+            heads.append(applied.head_after)
+
+    counts: dict[tuple[str, str, str], int] = {}
+    position = "0-0"
+    for entry_id, fields in await cast("Any", redis).xrange(KEYS.journal(CHANNEL)):
+        assert fields.pop("after") == position
+        assert fields.pop("origin") == "backfill"
+        for number in sorted(fields, key=int):
+            _, outcome, _, count, message, field = fields[number].split(" ", 5)
+            assert outcome in {"applied", "superseded", "early"}
+            type, value, _ = read_action_field(field)
+            counts[message, type, value] = int(count)
+        position = entry_id
+
+    assert position == heads[-1] == (await redis.get(KEYS.head(CHANNEL)) or "0-0")
+    told = {key: count for key, count in counts.items() if count}
+    for message in {key[0] for key in counts} or {MESSAGE}:
+        expected: dict[str, dict[str, int]] = {}
+        for (at_message, type, value), count in told.items():
+            if at_message == message:
+                expected.setdefault(type, {})[value] = count
+        assert await reader.get(CHANNEL, message) == expected
+
+
+async def test_the_index_knows_each_messages_newest_event(redis: Redis) -> None:
+    """The score is PubNub's time in milliseconds; it never goes back, and stays when the count is zero."""
+    store = Store(redis, KEYS)
+
+    await store.apply(CHANNEL, [added(2_000_000), removed(2_000_000), added(1)], Origin.LIVE)
+
+    score = await redis.zscore(KEYS.messages(CHANNEL), MESSAGE)
+    assert score == int(at(2_000_001)) // 10_000
+    assert not await redis.exists(KEYS.counts(CHANNEL, MESSAGE))
+
+
+async def test_tombstones_live_from_the_last_removal(redis: Redis) -> None:
+    """A tombstone has a life, renewed by each removal of the message; the tallies have none."""
+    store = Store(redis, KEYS, Lives(tombstone_seconds=100, journal_seconds=500))
+    removals = KEYS.removed(CHANNEL, MESSAGE)
+
+    await store.apply(CHANNEL, [added(1), removed(1)], Origin.LIVE)
+    await redis.expire(removals, 5)
+    await store.apply(CHANNEL, [removed(1), added(2)], Origin.LIVE)
+
+    assert 95 < await redis.ttl(removals) <= 100
+    assert await redis.ttl(KEYS.counts(CHANNEL, MESSAGE)) == -1
+    assert 495 < await redis.ttl(KEYS.journal(CHANNEL)) <= 500
+
+
+async def test_the_journal_forgets_what_is_old(redis: Redis) -> None:
+    """Entries older than the journal's life, by Redis's clock, go as new ones come."""
+    store = Store(redis, KEYS, Lives(journal_seconds=1000))
+    commands = cast("Any", redis)
+    for number in range(1, 301):
+        await commands.xadd(KEYS.journal(CHANNEL), {"old": "1"}, id=f"{number}-0")
+
+    for place in range(1, 4):
+        await store.apply(CHANNEL, [added(place)], Origin.LIVE)
+
+    # MINID ~ leaves at most the part of a node of the stream, of 100 entries.
+    assert await redis.xlen(KEYS.journal(CHANNEL)) < 103
+
+
+async def test_a_full_batch_is_applied(real_redis: Redis) -> None:
+    """The limit itself works, for one message as for many; one more is refused before Redis sees it."""
+    store, reader = Store(real_redis, KEYS), TallyReader(real_redis)
+    one = [added(1, Identity(CHANNEL, MESSAGE, "reaction", str(n), "ana")) for n in range(MAX_BATCH)]
+    many = [added(1, Identity(CHANNEL, str(10**16 + n), "reaction", "👍", "ana")) for n in range(MAX_BATCH)]
+
+    await store.apply(CHANNEL, one, Origin.LIVE)
+    await store.apply(CHANNEL, many, Origin.LIVE)
+
+    assert len((await reader.get(CHANNEL, MESSAGE))["reaction"]) == MAX_BATCH
+    assert await redis_length(real_redis) == MAX_BATCH + 1
+    with pytest.raises(ValueError, match="500 is the limit"):
+        await store.apply(CHANNEL, [*one, added(1)], Origin.LIVE)
+
+
+async def redis_length(redis: Redis) -> int:
+    """Return how many messages the index knows."""
+    return int(await redis.zcard(KEYS.messages(CHANNEL)))
+
+
+@pytest.mark.parametrize("broken", ["counts", "actions", "removed", "messages", "journal", "head"])
+async def test_a_refused_batch_writes_nothing(redis: Redis, broken: str) -> None:
+    """A key of another type is found before the first write: Redis does not roll back."""
+    keys = {
+        "counts": KEYS.counts(CHANNEL, MESSAGE),
+        "actions": KEYS.actions(CHANNEL, MESSAGE),
+        "removed": KEYS.removed(CHANNEL, MESSAGE),
+        "messages": KEYS.messages(CHANNEL),
+        "journal": KEYS.journal(CHANNEL),
+        "head": KEYS.head(CHANNEL),
+    }
+    await cast("Any", redis).rpush(keys[broken], "not ours")
+    await redis.expire(keys[broken], 60)
+
+    with pytest.raises(ScriptRefusedError):
+        await Store(redis, KEYS).apply(CHANNEL, [added(1), removed(1), added(2)], Origin.LIVE)
+
+    assert await redis.keys() == [keys[broken]]
+
+
+async def test_a_count_that_is_no_number_is_refused(redis: Redis) -> None:
+    """Somebody else's text in a count stops the batch, not the count's neighbours half-way."""
+    await cast("Any", redis).hset(KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", "many")
+
+    with pytest.raises(ScriptRefusedError, match="not a number"):
+        await Store(redis, KEYS).apply(CHANNEL, [added(1)], Origin.LIVE)
+
+    assert not await redis.exists(KEYS.actions(CHANNEL, MESSAGE))
+
+
+async def test_a_lone_surrogate_is_refused_not_sent(redis: Redis) -> None:
+    """UTF-8 cannot carry it, so it can never be applied."""
+    poison = Identity(CHANNEL, MESSAGE, "reaction", "\ud83d", "ana")
+
+    with pytest.raises(ScriptRefusedError):
+        await Store(redis, KEYS).apply(CHANNEL, [added(1), added(1, poison)], Origin.LIVE)
+
+    assert await redis.keys() == []
+
+
+async def test_a_script_redis_forgot_is_sent_again(redis: Redis) -> None:
+    """SCRIPT FLUSH, or a failover to a replica that never saw it, is no error."""
+    store = Store(redis, KEYS)
+    await store.apply(CHANNEL, [added(1)], Origin.LIVE)
+
+    await redis.script_flush()
+    applied = await store.apply(CHANNEL, [removed(1)], Origin.LIVE)
+
+    assert [outcome.value for outcome in applied.outcomes] == ["applied"]
+
+
+async def test_a_redis_without_room_is_unavailable(real_redis: Redis) -> None:
+    """Out of memory is a thing to wait for; nothing is written half."""
+    store = Store(real_redis, KEYS)
+    await store.apply(CHANNEL, [added(1)], Origin.LIVE)
+    await real_redis.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(RedisUnavailableError, match="maxmemory"):
+            await store.apply(CHANNEL, [removed(1), added(2)], Origin.LIVE)
+    finally:
+        await real_redis.config_set("maxmemory", "0")
+
+    assert await entries_of(real_redis, {ANA}) == {ANA: Entry(live=at(1))}

@@ -1,0 +1,71 @@
+"""Encodings: what goes in comes out, and what Redis shows is what the contract says."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.errors import ConfigurationError
+from worker.store.keys import Keys, action_field, digest, read_action_field, read_tally_field, tally_field
+
+hostile = st.text(st.one_of(st.sampled_from(":%{}\n\0 3A25"), st.characters(codec="utf-8")))
+
+
+@given(hostile, hostile)
+def test_tally_fields_round_trip_any_text(type: str, value: str) -> None:
+    """Any type and value come back from a counts field."""
+    assert read_tally_field(tally_field(type, value)) == (type, value)
+
+
+@given(hostile, hostile, hostile)
+def test_action_fields_round_trip_any_text(type: str, value: str, uuid: str) -> None:
+    """Any type, value and uuid come back from an actions field."""
+    assert read_action_field(action_field(type, value, uuid)) == (type, value, uuid)
+
+
+@given(st.tuples(hostile, hostile), st.tuples(hostile, hostile))
+def test_no_two_tallies_share_a_field(left: tuple[str, str], right: tuple[str, str]) -> None:
+    """Fields are equal only where type and value are."""
+    assert (tally_field(*left) == tally_field(*right)) == (left == right)
+
+
+@given(hostile, hostile)
+def test_a_channel_is_one_slot_of_its_own(left: str, right: str) -> None:
+    """What stands between the first brace and the next is the whole channel, and only that channel's."""
+    keys = Keys()
+    tags = [keys.counts(channel, "1").split("{", 1)[1].split("}", 1)[0] for channel in (left, right)]
+    assert (tags[0] == tags[1]) == (left == right)
+    assert keys.head(left) == f"tally:{{{tags[0]}}}:head"
+
+
+def test_keys_read_as_the_contract_says() -> None:
+    """Names that other programs rely on."""
+    keys = Keys()
+    assert keys.counts("room", "17600000001728660") == "tally:{room}:counts:17600000001728660"
+    assert keys.actions("a{b}%", "1234567890") == "tally:{a%7Bb%7D%25}:actions:1234567890"
+    assert keys.removed("room", "1") == "tally:{room}:removed:1"
+    assert keys.messages("room") == "tally:{room}:messages"
+    assert keys.journal("room") == "tally:{room}:journal"
+    assert keys.owed("room") == "tally:{room}:owed"
+    assert keys.progress("room") == "tally:{room}:progress"
+    assert (keys.channels, keys.budget, keys.quarantine, keys.meta) == (
+        "tally:channels",
+        "tally:budget",
+        "tally:quarantine",
+        "tally:meta",
+    )
+    assert tally_field("re:act", "a:b%") == "re%3Aact:a:b%"
+    assert action_field("re:act", "a:b%", "u:1%") == "re%3Aact:a%3Ab%25:u:1%"
+
+
+@pytest.mark.parametrize("namespace", ["", "a b", "a:b", "é", "a{b}"])
+def test_a_namespace_keys_cannot_carry_is_refused(namespace: str) -> None:
+    """The sentence names the setting."""
+    with pytest.raises(ConfigurationError, match="TALLY_NAMESPACE"):
+        Keys(namespace)
+
+
+def test_a_subscription_is_named_by_its_names() -> None:
+    """In any order; other names, another cursor."""
+    assert digest(["a", "b"]) == digest(["b", "a"])
+    assert digest(["a", "b"]) != digest(["ab"])
+    assert Keys().cursor(digest(["a"])).startswith("tally:cursor:")

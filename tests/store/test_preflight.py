@@ -1,0 +1,81 @@
+"""A worker refuses a Redis on which counts could not stay exact."""
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from worker.errors import RedisUnfitError
+from worker.store.keys import Keys
+from worker.store.preflight import Claim, Fitness, check_fitness, check_namespace
+
+KEYS = Keys()
+CLAIM = Claim("sub-c-1", "all but deleted")
+
+
+@pytest.fixture
+async def evicting(real_redis: Redis) -> AsyncIterator[Redis]:
+    """A Redis that throws keys away when memory is short."""
+    await real_redis.config_set("maxmemory-policy", "allkeys-lru")
+    yield real_redis
+    await real_redis.config_set("maxmemory-policy", "noeviction")
+
+
+async def test_a_fit_redis_is_accepted(real_redis: Redis) -> None:
+    """The server the tests run on is one."""
+    found = await check_fitness(real_redis)
+    assert found.policy == "noeviction"
+
+
+async def test_a_redis_that_evicts_is_refused(evicting: Redis) -> None:
+    """Unless a person allows it."""
+    with pytest.raises(RedisUnfitError, match=r"allkeys-lru.*--allow-eviction"):
+        await check_fitness(evicting)
+    await check_fitness(evicting, allow_eviction=True)
+
+
+@pytest.mark.parametrize(
+    ("version", "recent"), [("5.0.14", False), ("6.0.16", False), ("6.2.0", True), ("7.2.4", True)]
+)
+def test_redis_6_2_is_the_floor(version: str, recent: bool) -> None:
+    """Older ones lack what the scripts need."""
+    assert Fitness(version, "noeviction").is_recent is recent
+
+
+async def test_a_namespace_is_claimed_once(redis: Redis) -> None:
+    """The first worker writes whose it is; the same again is welcome."""
+    await check_namespace(redis, KEYS, CLAIM)
+    await check_namespace(redis, KEYS, CLAIM)
+
+    meta = await cast("Any", redis).hgetall(KEYS.meta)
+    assert meta == {"schema": "1", "subscribe_key": "sub-c-1", "types": "all but deleted"}
+
+
+@pytest.mark.parametrize(
+    ("field", "found", "says"),
+    [
+        ("schema", "2", "schema 2"),
+        ("subscribe_key", "sub-c-2", "PUBNUB_SUBSCRIBE_KEY"),
+        ("types", "all", "TALLY_TYPES"),
+    ],
+)
+async def test_a_namespace_of_somebody_else_is_refused(redis: Redis, field: str, found: str, says: str) -> None:
+    """The sentence says what differs and how to proceed; nothing is changed."""
+    await check_namespace(redis, KEYS, CLAIM)
+    await cast("Any", redis).hset(KEYS.meta, field, found)
+
+    with pytest.raises(RedisUnfitError, match=says):
+        await check_namespace(redis, KEYS, CLAIM)
+
+    assert await cast("Any", redis).hget(KEYS.meta, field) == found
+
+
+async def test_a_command_that_reads_claims_nothing(redis: Redis) -> None:
+    """It only refuses a schema it does not know."""
+    await check_namespace(redis, KEYS)
+    assert not await redis.exists(KEYS.meta)
+
+    await cast("Any", redis).hset(KEYS.meta, "schema", "9")
+    with pytest.raises(RedisUnfitError, match="schema 9"):
+        await check_namespace(redis, KEYS)

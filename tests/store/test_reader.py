@@ -1,0 +1,71 @@
+"""Reading: plain mappings, one round trip, nothing written."""
+
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.histories import CHANNEL, MESSAGE, added
+from tests.redis_server import RedisServer
+from worker import TallyReader
+from worker.domain.action import Identity, Origin
+from worker.errors import ConfigurationError, RedisUnavailableError
+from worker.store.keys import Keys
+from worker.store.store import Store
+
+HOSTILE = Identity(CHANNEL, "1234567890", "re:act%3A{}", "a:b\n{c}%\0", "ü:1")
+
+
+async def test_tallies_are_read_as_they_were_written(redis: Redis) -> None:
+    """Type, value and count; a timetoken as text or as a number."""
+    await Store(redis, Keys()).apply(CHANNEL, [added(1), added(1, HOSTILE)], Origin.LIVE)
+    reader = TallyReader(redis)
+
+    assert await reader.get(CHANNEL, MESSAGE) == {"reaction": {"👍": 1}}
+    assert await reader.get(CHANNEL, int(MESSAGE)) == {"reaction": {"👍": 1}}
+    assert await reader.get(CHANNEL, 1234567890) == {"re:act%3A{}": {"a:b\n{c}%\0": 1}}
+    assert await reader.get("elsewhere", MESSAGE) == {}
+
+
+async def test_many_messages_cost_one_round_trip(valkey: RedisServer, real_redis: Redis) -> None:
+    """The answer is keyed as the messages were asked for; nothing is written."""
+    await Store(real_redis, Keys()).apply(CHANNEL, [added(1), added(1, HOSTILE)], Origin.LIVE)
+    before = await real_redis.dbsize()
+
+    async with TallyReader.from_url(valkey.url, namespace="tally") as reader:
+        many = await reader.get_many(CHANNEL, [int(MESSAGE), 1234567890, 5])
+        assert await reader.get_many(CHANNEL, [MESSAGE]) == {MESSAGE: {"reaction": {"👍": 1}}}
+        assert await reader.get_many(CHANNEL, list[str]()) == {}
+
+    assert many == {int(MESSAGE): {"reaction": {"👍": 1}}, 1234567890: {"re:act%3A{}": {"a:b\n{c}%\0": 1}}, 5: {}}
+    assert await real_redis.dbsize() == before
+    stats = await real_redis.info("commandstats")
+    assert stats["cmdstat_hgetall"]["calls"] >= 4
+
+
+async def test_a_reader_of_another_namespace_sees_nothing(redis: Redis) -> None:
+    """Namespaces do not mix."""
+    await Store(redis, Keys()).apply(CHANNEL, [added(1)], Origin.LIVE)
+
+    assert await TallyReader(redis, "other").get(CHANNEL, MESSAGE) == {}
+
+
+@pytest.mark.parametrize("timetoken", [True, 1.5, None])
+async def test_a_timetoken_that_is_none_is_refused(redis: Redis, timetoken: object) -> None:
+    """A float has lost its last digits already."""
+    with pytest.raises(TypeError, match="message timetoken"):
+        await TallyReader(redis).get(CHANNEL, cast("Any", timetoken))
+
+
+async def test_a_reader_says_that_redis_is_away() -> None:
+    """One of our errors, whatever the library raised."""
+    async with TallyReader.from_url("redis://127.0.0.1:1") as reader:
+        with pytest.raises(RedisUnavailableError, match="does not answer"):
+            await reader.get(CHANNEL, MESSAGE)
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "", "redis://localhost:port"])
+def test_an_address_of_no_known_kind_is_refused(url: str) -> None:
+    """The sentence names the setting."""
+    with pytest.raises(ConfigurationError, match="REDIS_URL"):
+        TallyReader.from_url(url)

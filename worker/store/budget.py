@@ -1,0 +1,39 @@
+"""The request budget that all processes of a keyset share."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from redis.asyncio import Redis
+
+from worker.store import scripts
+from worker.store.connection import redis_errors
+from worker.store.keys import Keys
+
+BURST: Final = 5
+"""Requests that may be sent at once when the budget has been idle."""
+
+
+class Budget:
+    """Spaces out requests for history, ``rate`` a second for all processes on this Redis together."""
+
+    def __init__(
+        self, redis: Redis, keys: Keys, rate: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._take = redis.register_script(scripts.source("take_budget"))
+        self._key = keys.budget
+        self._interval = max(1, round(1_000_000 / rate))
+        self._sleep = sleep
+
+    async def take(self) -> None:
+        """Return when one request may be sent."""
+        if wait := await self._call(0):
+            await self._sleep(wait / 1_000_000)
+
+    async def hold(self, seconds: float) -> None:
+        """Let no process send for that long: PubNub asked for it."""
+        await self._call(round(seconds * 1_000_000))
+
+    async def _call(self, hold_microseconds: int) -> int:
+        with redis_errors():
+            return int(await self._take(keys=[self._key], args=[self._interval, BURST, hold_microseconds]))

@@ -1,0 +1,97 @@
+"""A connection to Redis, and what its refusals mean for us."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterDownError,
+    ConnectionError,  # noqa: A004 - redis-py's own, a superclass of its network failures
+    DataError,
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,  # noqa: A004 - as above
+    TryAgainError,
+)
+
+from worker.errors import ConfigurationError, RedisUnavailableError, ScriptRefusedError
+
+SCHEMES: Final = ("redis", "rediss", "unix")
+SOCKET_TIMEOUT_SECONDS: Final = 10.0
+
+_PASSING_ERRORS = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
+# Codes redis-py has no class for; and Redis 6.2 hides a script's inner code in the text, so look everywhere in it.
+_PASSING_CODES = (
+    "OOM ",
+    "LOADING ",
+    "READONLY ",
+    "MASTERDOWN ",
+    "CLUSTERDOWN ",
+    "TRYAGAIN ",
+    "NOREPLICAS ",
+    "MISCONF ",
+    "BUSY ",
+    "UNKILLABLE ",
+    "NOAUTH ",
+    "NOPERM ",
+    "WRONGPASS ",
+    "max number of clients",
+)
+
+
+def connect(url: str) -> Redis:
+    """Return a client for ``redis://``, ``rediss://`` or ``unix://``; it connects when it is first used.
+
+    Raises:
+        ConfigurationError: the address is of no kind we know, or malformed.
+    """
+    if urlsplit(url).scheme not in SCHEMES:
+        kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise ConfigurationError(f"REDIS_URL must begin with one of {kinds}. Leave it unset for an embedded Valkey.")
+    try:
+        return Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+            health_check_interval=30,
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"REDIS_URL cannot be read: {error}.") from None
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Turn what redis-py raises into our two kinds: try again, or take the batch apart.
+
+    Raises:
+        RedisUnavailableError: Redis is away or takes no writes now; nothing is known to have been written.
+        ScriptRefusedError: these arguments will be refused for ever.
+    """
+    try:
+        yield
+    except (AuthenticationError, NoPermissionError) as error:
+        raise RedisUnavailableError(f"Redis refuses the credentials in REDIS_URL: {_text(error)}") from error
+    except (ConnectionError, TimeoutError, OSError) as error:
+        raise RedisUnavailableError(f"Redis does not answer: {_text(error)}") from error
+    except ResponseError as error:
+        if isinstance(error, _PASSING_ERRORS) or any(code in str(error) for code in _PASSING_CODES):
+            raise RedisUnavailableError(f"Redis cannot do this now: {_text(error)}") from error
+        raise ScriptRefusedError(f"Redis refused a command: {_text(error)}") from error
+    except (DataError, UnicodeError) as error:
+        raise ScriptRefusedError(f"This cannot be sent to Redis: {_text(error)}") from error
+    except RedisError as error:
+        raise RedisUnavailableError(f"Redis failed: {_text(error)}") from error
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, UnicodeError):
+        return error.reason if isinstance(error, UnicodeEncodeError) else "it is not Unicode text"
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -1,0 +1,10 @@
+-- Mark that a channel needs a repair, and since when, by Redis's clock.
+--
+-- KEYS[1] what the channel owes   ARGV[1] the cause
+-- Answers the time of the mark, in milliseconds. A mark that is there already is moved to now: the repair must begin
+-- after the newest gap, and one that has begun must not be taken for the repair of this one.
+
+local now = redis.call('TIME')
+local at = string.format('%d', tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000))
+redis.call('HSET', KEYS[1], ARGV[1], at)
+return at

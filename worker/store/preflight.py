@@ -1,0 +1,119 @@
+"""Is this Redis fit to hold tallies, and are the tallies in it ours?"""
+
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from redis.asyncio import Redis
+
+from worker.errors import RedisUnfitError
+from worker.store.connection import redis_errors
+from worker.store.keys import SCHEMA, Keys
+
+FLOOR: Final = (6, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Whose tallies a namespace holds: they must not be mixed."""
+
+    subscribe_key: str
+    types: str
+    """Which types are counted, in words that are equal where the sets are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitness:
+    """What INFO says of a Redis."""
+
+    version: str
+    policy: str
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether it has what the scripts need."""
+        numbers = tuple(int(part) for part in self.version.split(".")[:2] if part.isdigit())
+        return numbers >= FLOOR
+
+    @property
+    def evicts(self) -> bool:
+        """Whether it may throw tallies away when memory is short."""
+        return self.policy != "noeviction"
+
+
+async def fitness(redis: Redis) -> Fitness:
+    """Ask INFO, not CONFIG, which managed services block.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer, or refuses the credentials.
+    """
+    with redis_errors():
+        # The version and the policy stand in two sections; asking for all of them works on every version and proxy.
+        told = await redis.info()
+    return Fitness(str(told.get("redis_version", "0")), str(told.get("maxmemory_policy", "noeviction")))
+
+
+async def check_fitness(redis: Redis, *, allow_eviction: bool = False) -> Fitness:
+    """Refuse a Redis on which counts could not stay exact.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer, or refuses the credentials.
+        RedisUnfitError: it is too old, or may evict.
+    """
+    found = await fitness(redis)
+    if not found.is_recent:
+        raise RedisUnfitError(f"Redis is version {found.version}; 6.2 or newer (or any Valkey) is needed.")
+    if found.evicts and not allow_eviction:
+        raise RedisUnfitError(
+            f"Redis has maxmemory-policy {found.policy}: it would throw counts away when memory is short. "
+            "Set it to noeviction, or accept lost counts with --allow-eviction."
+        )
+    return found
+
+
+async def check_namespace(redis: Redis, keys: Keys, claim: Claim | None = None) -> None:
+    """Refuse a namespace that holds another schema, keyset or choice of types; claim one that is unclaimed.
+
+    Without a ``claim`` (a command that only reads), check the schema and write nothing.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+        RedisUnfitError: the namespace is somebody else's.
+    """
+    commands = cast("Any", redis)
+    wanted = {"schema": SCHEMA}
+    if claim:
+        wanted |= {"subscribe_key": claim.subscribe_key, "types": claim.types}
+    with redis_errors():
+        pipe = commands.pipeline(transaction=True)
+        if claim:
+            for field, value in wanted.items():
+                pipe.hsetnx(keys.meta, field, value)
+        pipe.hgetall(keys.meta)
+        found = (await pipe.execute())[-1]
+    for field, value in wanted.items():
+        if found.get(field, value) != value:
+            raise RedisUnfitError(_refusal(keys, field, found[field], value))
+
+
+def _refusal(keys: Keys, field: str, found: str, wanted: str) -> str:
+    namespace = keys.namespace
+    match field:
+        case "schema":
+            return (
+                f"The namespace {namespace} holds schema {found}; this worker writes schema {wanted}. "
+                "Run the version that wrote it, or set TALLY_NAMESPACE to a new name and backfill."
+            )
+        case "subscribe_key":
+            return (
+                f"The namespace {namespace} holds the tallies of another keyset ({_cut(found)}, not {_cut(wanted)}). "
+                "Set TALLY_NAMESPACE to a name of its own for this keyset, or correct PUBNUB_SUBSCRIBE_KEY."
+            )
+        case _:
+            return (
+                f"The namespace {namespace} counts {found}; this worker is set to count {wanted}. "
+                "Set TALLY_TYPES and TALLY_IGNORED_TYPES back, or set TALLY_NAMESPACE to a new name and backfill."
+            )
+
+
+def _cut(subscribe_key: str) -> str:
+    return subscribe_key if len(subscribe_key) <= 12 else f"{subscribe_key[:9]}…{subscribe_key[-4:]}"

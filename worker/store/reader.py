@@ -1,0 +1,92 @@
+"""Reading tallies: what an application imports. It never writes."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from redis.asyncio import Redis
+
+from worker.domain.tally import Counts
+from worker.store.connection import connect, redis_errors
+from worker.store.keys import DEFAULT_NAMESPACE, Keys, read_tally_field
+
+MessageTimetoken = TypeVar("MessageTimetoken", str, int)
+
+
+class TallyReader:
+    """Reads the tallies of messages; asynchronous.
+
+    >>> async with TallyReader.from_url("redis://localhost:6379") as reader:
+    ...     await reader.get("room", "17600000001728660")
+    {'reaction': {'👍': 3}}
+    """
+
+    def __init__(self, redis: Redis, namespace: str = DEFAULT_NAMESPACE) -> None:
+        # redis-py types its commands for both its clients at once; here they are always awaited.
+        self._redis = cast("Any", redis)
+        self._keys = Keys(namespace)
+
+    @classmethod
+    def from_url(cls, url: str, *, namespace: str = DEFAULT_NAMESPACE) -> Self:
+        """Return a reader of the tallies at ``redis://``, ``rediss://`` or ``unix://``.
+
+        Raises:
+            ConfigurationError: the address or the namespace is malformed.
+        """
+        return cls(connect(url), namespace)
+
+    async def get(self, channel: str, message_timetoken: str | int) -> Counts:
+        """Return type → value → count of one message; empty if nobody reacted to it. One round trip.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        key = self._keys.counts(channel, _digits(message_timetoken))
+        with redis_errors():
+            return _counts(await self._redis.hgetall(key))
+
+    async def get_many(
+        self, channel: str, message_timetokens: Sequence[MessageTimetoken]
+    ) -> dict[MessageTimetoken, Counts]:
+        """Return message timetoken (as it was given) → type → value → count, in one round trip.
+
+        Every message asked for is in the answer; one that nobody reacted to has an empty mapping.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            for message_timetoken in message_timetokens:
+                pipe.hgetall(self._keys.counts(channel, _digits(message_timetoken)))
+            hashes = await pipe.execute()
+        return {
+            message_timetoken: _counts(fields)
+            for message_timetoken, fields in zip(message_timetokens, hashes, strict=True)
+        }
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _digits(message_timetoken: str | int) -> str:
+    if isinstance(message_timetoken, bool) or not isinstance(message_timetoken, str | int):
+        raise TypeError(f"a message timetoken is text or a whole number, not {message_timetoken!r}")
+    return str(message_timetoken)
+
+
+def _counts(fields: dict[str, str]) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for field, count in fields.items():
+        type, value = read_tally_field(field)
+        counts.setdefault(type, {})[value] = int(count)
+    return counts
