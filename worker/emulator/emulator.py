@@ -1,0 +1,90 @@
+"""Starts and stops the emulator."""
+
+from collections import Counter
+from collections.abc import Mapping
+from random import Random
+from time import time
+from types import TracebackType
+
+from aiohttp import web
+
+from worker.emulator.longpoll import LongPolls
+from worker.emulator.server import MAX_REQUEST_LINE, Server
+from worker.emulator.state import Limits, State, Truth
+
+
+class Emulator:
+    """A PubNub for one laptop, over HTTP, for as long as its `async with` block lasts.
+
+    Port 0 takes a free one. `faults` gives rates from 0 to 1 to names of `FAULT_NAMES`; `seed` makes them repeatable.
+    Without a `subscribe_key` any key is accepted. An idle poll is answered after `idle_seconds`.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        seed: int = 0,
+        faults: Mapping[str, float] | None = None,
+        subscribe_key: str | None = None,
+        idle_seconds: float = 280.0,
+        limits: Limits | None = None,
+    ) -> None:
+        random = Random(seed)  # noqa: S311 - faults are to be repeatable, not secret
+        self.state = State(time, random, faults, subscribe_key or "demo", limits)
+        self._address = (host, port)
+        self._polls = LongPolls(self.state, idle_seconds)
+        self._server = Server(self.state, self._polls, subscribe_key)
+        self._runner: web.ServerRunner | None = None
+
+    async def __aenter__(self) -> "Emulator":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen. OSError with the address in its message if that is impossible, a port in use above all."""
+        server = web.Server(
+            self._server.respond,
+            handler_cancellation=True,
+            access_log=None,
+            max_line_size=2 * MAX_REQUEST_LINE,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=1.0)
+        await runner.setup()
+        host, port = self._address
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise OSError(error.errno, f"the emulator cannot listen on {host}:{port}: {error.strerror}") from error
+        self._runner = runner
+
+    async def stop(self) -> None:
+        """End all requests, polls among them, and leave nothing running. Stopping twice is stopping once."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            self._polls.close()
+            await runner.cleanup()
+
+    @property
+    def origin(self) -> str:
+        """Where it listens, as `host:port`, which is what the SDK calls an origin."""
+        if self._runner is None:
+            raise RuntimeError("the emulator is not running")
+        host, port = self._runner.addresses[0][:2]
+        return f"{host}:{port}"
+
+    @property
+    def requests(self) -> Counter[str]:
+        """How many requests came, by operation: subscribe, actions, add, remove, time, groups, publish and so on."""
+        return self._server.requests
+
+    def truth(self) -> Truth:
+        """Return the counts a perfect tally shows now."""
+        return self.state.truth()
