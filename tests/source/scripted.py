@@ -63,7 +63,7 @@ class ScriptedPubNub:
         self.waiting = 0  # requests that hang at this moment
         self._replies: dict[str, list[Reply]] = {}
         self._closing = asyncio.Event()
-        self._server = web.Server(self._serve, handler_cancellation=True)
+        self._server = web.Server(self._serve, handler_cancellation=True, access_log=None)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=0.1)
 
     async def __aenter__(self) -> Self:

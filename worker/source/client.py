@@ -138,7 +138,7 @@ class _Transport(AsyncHttpxRequestHandler):  # type: ignore[misc] # the SDK has 
     def __init__(self, pubnub: Any) -> None:  # not super().__init__, which would build a transport to throw away
         self.pubnub = pubnub
         room = httpx.Limits(max_connections=pubnub.config.connections, keepalive_expiry=5.0)
-        self._connector = PubNubAsyncHTTPTransport(verify=True, http2=False, limits=room)
+        self._connector = PubNubAsyncHTTPTransport(verify=pubnub.config.ssl, http2=False, limits=room)
 
     async def close_session(self) -> None:
         self._connector.is_closed = True  # the SDK's own close leaves a task behind
