@@ -63,6 +63,7 @@ class Emulator:
         except OSError as error:
             await runner.cleanup()
             raise OSError(error.errno, f"the emulator cannot listen on {host}:{port}: {error.strerror}") from error
+        self._polls.open()
         self._runner = runner
 
     async def stop(self) -> None:

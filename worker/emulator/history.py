@@ -52,7 +52,7 @@ class History:
 
     def _listed(self, actions: ChannelActions, window: Window, now: int) -> list[Action]:
         if not self._faults.strikes(Fault.STALE):
-            return actions.between(window.start, window.end, window.limit)
+            return actions.between(window.end, window.start, window.limit)
         moment = now - int(self._faults.random.uniform(0.3, 3.0) * TICKS_PER_SECOND)
         removed = (action for action in actions.removed_since(moment) if window.covers(action.timetoken))
         known = (*actions.between(window.end, window.start), *removed)

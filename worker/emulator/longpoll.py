@@ -17,6 +17,23 @@ class LongPolls:
         self._state = state
         self._idle_seconds = idle_seconds
         self._closed = False
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        """Begin: from now on what is held back is released in time, while a loop runs."""
+        self._closed = False
+        self._state.stream.on_hold = self._set_alarm
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        seconds = self._state.stream.seconds_until_release()
+        self._alarm = None if seconds is None else asyncio.get_running_loop().call_later(seconds + 0.001, self._release)
+
+    def _release(self) -> None:
+        self._state.stream.release()
+        self._set_alarm()
 
     async def answer(self, subscription: Subscription, call: Call) -> Reply:
         """Answer one subscribe request: at once if it is a handshake or there are messages, else when there are."""
@@ -36,11 +53,10 @@ class LongPolls:
 
     async def _something_or(self, seconds: float, subscription: Subscription) -> None:
         woken = asyncio.Event()
-        due = self._state.stream.seconds_until_release()
         self._state.stream.listen(subscription, woken.set)
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(seconds if due is None else min(seconds, due + 0.001)):
+                async with asyncio.timeout(seconds):
                     await woken.wait()
         finally:
             self._state.stream.unlisten(subscription, woken.set)
@@ -48,4 +64,7 @@ class LongPolls:
     def close(self) -> None:
         """End every poll at once, without an answer."""
         self._closed = True
+        self._state.stream.on_hold = None
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._state.stream.wake_all()

@@ -48,7 +48,8 @@ class Stream:
     """Delivers messages by position: an answer is what lies behind the cursor, whatever the publish times inside say.
 
     A message held back (late, or repeated later) takes its position when it is released, so that nothing held back is
-    skipped or pushed out of the cache by those that overtook it.
+    skipped or pushed out of the cache by those that overtook it. Reading releases what is due; whoever waits instead of
+    reading sets `on_hold`, which is called when something new is held back, and calls `release` in time.
     """
 
     def __init__(self, time: Timetokens, faults: Faults, *, messages: int, seconds: float) -> None:
@@ -62,6 +63,7 @@ class Stream:
         self._held: list[tuple[int, int, str, Message]] = []
         self._serial = count()
         self._rewound: set[int] = set()
+        self.on_hold: Listener | None = None
         self._listeners: dict[str, set[Listener]] = {}
 
     def next_position(self) -> int:
@@ -91,7 +93,8 @@ class Stream:
     def _hold(self, channel: str, message: Message, seconds: float) -> None:
         due = self._time.now() + int(seconds * TICKS_PER_SECOND)
         heappush(self._held, (due, next(self._serial), channel, message))
-        self._wake(channel)
+        if self.on_hold is not None:
+            self.on_hold()
 
     def release(self) -> None:
         """Deliver what was held back long enough."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from worker.emulator.faults import Fault, Faults
-from worker.emulator.replies import DROPPED, Reply, forbidden, html_reply, json_reply, throttled
+from worker.emulator.replies import DROPPED, Reply, actions_error, forbidden, html_reply, json_reply, throttled
 from worker.emulator.subscription import Subscription
 
 OPERATIONS: Final = ("subscribe", "actions", "add", "remove", "time", "groups", "publish", "signal", "presence")
@@ -62,7 +62,7 @@ class Trouble:
         if operation not in _FAULTY:
             return None
         if self._faults.strikes(Fault.FORBIDDEN):
-            return self._forbid_one_of(asked)
+            return self._forbid(operation, asked)
         if self._faults.strikes(Fault.THROTTLE):
             return throttled(self._faults.random.randint(1, 2))
         if self._faults.strikes(Fault.SERVER_ERROR):
@@ -71,7 +71,9 @@ class Trouble:
             return Reply(200, b'{"t":{"t":"1758')
         return DROPPED if self._faults.strikes(Fault.DROP) else None
 
-    def _forbid_one_of(self, asked: Subscription) -> Reply:
+    def _forbid(self, operation: str, asked: Subscription) -> Reply:
+        if operation == "actions" and self._faults.random.random() < 0.5:
+            return actions_error(403, "Forbidden")
         names = [(name, None) for name in asked.channels] + [(None, name) for name in asked.groups]
         if not names:
             return forbidden((), ())
