@@ -51,7 +51,7 @@ class Files:
 
     @property
     def address(self) -> Path:
-        """JSON: the server's port, and its pid once it answered. There from before the start until after the stop."""
+        """JSON: the server's port, and its pid once it answered. There until no user is left."""
         return self.folder / "address"
 
     @property

@@ -102,7 +102,8 @@ class Keeper:
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             server.stop()
-            self._files.address.unlink(missing_ok=True)
+            if self._is_deserted():  # else the users that are left look for the next server at this port
+                self._files.address.unlink(missing_ok=True)
 
     def _is_deserted(self) -> bool:
         # Polled, not waited for: on some systems a waiting exclusive lock would keep new users out.
