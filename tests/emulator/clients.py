@@ -1,0 +1,148 @@
+"""Who talks to the emulator in these tests: the unmodified SDK, a bare HTTP client, or nobody but a clock."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import aiohttp
+from pubnub.models.consumer.message_actions import PNMessageAction
+from pubnub.pnconfiguration import PNConfiguration
+from pubnub.pubnub import PubNub
+from pubnub.pubnub_asyncio import PubNubAsyncio
+
+from worker.emulator import Cursor, Limits, State, Subscription
+
+KEY = "sub-c-test"
+MESSAGE = "17600000001728660"
+ROOM = Subscription(("room",))
+
+
+def configuration(origin: str, uuid: str) -> Any:
+    """Return the SDK's configuration for an emulator."""
+    config = PNConfiguration()
+    config.subscribe_key, config.publish_key, config.user_id = KEY, "pub-c-test", uuid
+    config.origin, config.ssl = origin, False
+    config.disable_config_locking = False  # else the SDK warns of its own future
+    return config
+
+
+@asynccontextmanager
+async def asyncio_sdk(origin: str, uuid: str = "ana") -> AsyncIterator[Any]:
+    """Yield the SDK for asyncio, as its makers ship it."""
+    pubnub = PubNubAsyncio(configuration(origin, uuid), custom_event_loop=asyncio.get_running_loop())
+    try:
+        yield pubnub
+    finally:
+        await pubnub.close_session()
+        if pubnub._subscription_manager:
+            pubnub._subscription_manager.stop()
+            pubnub._subscription_manager.loop.close()
+
+
+@contextmanager
+def blocking_sdk(origin: str, uuid: str = "ana") -> Iterator[Any]:
+    """Yield the SDK for threads; its calls block, so they belong into one."""
+    pubnub = PubNub(configuration(origin, uuid))
+    try:
+        yield pubnub
+    finally:
+        pubnub.stop()
+
+
+def reaction(value: str, message: str = MESSAGE) -> Any:
+    """Return what the SDK wants to add."""
+    return PNMessageAction().create(type="reaction", value=value, message_timetoken=message)
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """An HTTP answer."""
+
+    status: int
+    text: str
+    headers: dict[str, str]
+
+    @property
+    def document(self) -> Any:
+        """The JSON of its body."""
+        return json.loads(self.text)
+
+    @property
+    def texts(self) -> list[Any]:
+        """The payloads of the ordinary messages in a subscribe answer."""
+        return [message["d"] for message in self.document["m"]]
+
+    @property
+    def cursor(self) -> str:
+        """The query parameters that continue from a subscribe answer."""
+        return f"tt={self.document['t']['t']}&tr={self.document['t']['r']}"
+
+
+class Http:
+    """A bare client, for what the SDK hides."""
+
+    def __init__(self, session: aiohttp.ClientSession, origin: str) -> None:
+        self._session = session
+        self._origin = f"http://{origin}"
+
+    async def ask(self, method: str, path: str, body: object = None) -> Got:
+        """Send one request; a `bytes` body goes as it is, anything else as JSON."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        async with self._session.request(method, self._origin + path, data=data) as response:
+            return Got(response.status, await response.text(), dict(response.headers))
+
+    async def get(self, path: str) -> Got:
+        """Send a GET."""
+        return await self.ask("GET", path)
+
+    async def poll(self, channels: str = "room", query: str = "tt=0") -> Got:
+        """Send one subscribe request; channels and query are already encoded."""
+        return await self.get(f"/v2/subscribe/{KEY}/{channels}/0?uuid=reader&{query}")
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_760_000_000.0
+
+    def __call__(self) -> float:
+        """Return Unix time in seconds."""
+        return self.seconds
+
+    def tick(self, seconds: float = 1.0) -> None:
+        """Let time pass."""
+        self.seconds += seconds
+
+
+def keyset(*, seed: int = 1, limits: Limits | None = None, **faults: float) -> tuple[State, Clock]:
+    """Return an emulator without HTTP, and its clock."""
+    clock = Clock()
+    return State(clock, Random(seed), faults, KEY, limits), clock  # noqa: S311 - to be repeatable
+
+
+def present(state: State, subscription: Subscription = ROOM) -> Cursor:
+    """Return the cursor of a handshake."""
+    return state.poll(subscription, Cursor(0)).cursor
+
+
+def follow(state: State, clock: Clock, cursor: Cursor, answers: int = 20) -> list[list[dict[str, Any]]]:
+    """Return the messages of the next answers, a tenth of a second apart."""
+    found = []
+    for _ in range(answers):
+        answer = state.poll(ROOM, cursor)
+        cursor = answer.cursor
+        found.append([json.loads(message) for message in answer.messages])
+        clock.tick(0.1)
+    return found
+
+
+async def wait_until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Return as soon as something holds; fail if it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - what it waits for has no event to give
+            await asyncio.sleep(0.005)

@@ -1,0 +1,146 @@
+"""Message actions over HTTP, claim by claim."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.emulator.clients import KEY, MESSAGE, Http
+from worker.emulator import Emulator, Limits, RefusedError
+
+ROOM = f"/v1/message-actions/{KEY}/channel/room"
+ADD = f"{ROOM}/message/{MESSAGE}?uuid=u0"
+REACTION = {"type": "reaction", "value": "v0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What PubNub answers to one request when the room holds six actions; `{0}` to `{5}` are their timetokens.
+
+    `answer` is a status, an error document (which carries its status), or the numbers of the actions a page shows.
+    """
+
+    promise: str
+    request: str
+    answer: int | dict[str, Any] | tuple[int, ...]
+    body: object = None
+
+
+def refused(status: int, message: str, **more: object) -> dict[str, Any]:
+    """Return an error document of the actions service."""
+    return {"status": status, "error": {"source": "actions", "message": message, **more}}
+
+
+def invalid(problem: str, *locations: str, within: str = "body") -> dict[str, Any]:
+    """Return the document of a 400."""
+    details = [{"message": problem, "location": name, "locationType": within} for name in locations]
+    return refused(400, "Request payload contained invalid input.", details=details)
+
+
+NO_USER = invalid("Missing field", "uuid", within="query")
+NO_NUMBER = invalid("Not a number", "action", within="path")
+NOT_HERE = refused(400, "No matching message actions to delete")
+NOT_YOURS = refused(400, "Not deleting message action: wrong uuid specified")
+CLAIMS = [
+    Claim("an unknown channel is empty", f"GET /v1/message-actions/{KEY}/channel/other", ()),
+    Claim("the whole channel ascends", f"GET {ROOM}", (0, 1, 2, 3, 4, 5)),
+    Claim("start is the newer bound, exclusive", f"GET {ROOM}?start={{3}}", (0, 1, 2)),
+    Claim("end is the older bound, inclusive", f"GET {ROOM}?end={{3}}", (3, 4, 5)),
+    Claim("both bounds hold together", f"GET {ROOM}?start={{4}}&end={{1}}", (1, 2, 3)),
+    Claim("a limit keeps the newest, without more", f"GET {ROOM}?limit=2", (4, 5)),
+    Claim("a limit keeps the newest below start", f"GET {ROOM}?start={{4}}&limit=2", (2, 3)),
+    Claim("a limit keeps the newest above end", f"GET {ROOM}?end={{1}}&limit=2", (4, 5)),
+    Claim("bounds and limit hold together", f"GET {ROOM}?start={{5}}&end={{1}}&limit=2", (3, 4)),
+    Claim("nothing lies below the oldest", f"GET {ROOM}?start={{0}}", ()),
+    Claim("nothing lies between crossed bounds", f"GET {ROOM}?start={{1}}&end={{4}}", ()),
+    Claim("a limit beyond the maximum is the maximum", f"GET {ROOM}?limit=1000", (0, 1, 2, 3, 4, 5)),
+    Claim("a limit is a number", f"GET {ROOM}?limit=x", invalid("Not a number", "limit", within="query")),
+    Claim("a limit is above zero", f"GET {ROOM}?limit=0", invalid("Not above zero", "limit", within="query")),
+    Claim("a start is a number", f"GET {ROOM}?start=-1", invalid("Not a number", "start", within="query")),
+    Claim("an addition is answered", f"POST {ADD}", 200, {"type": "reaction", "value": "new"}),
+    Claim("another user may add the same", f"POST {ROOM}/message/{MESSAGE}?uuid=other", 200, REACTION),
+    Claim("another message may have the same", f"POST {ROOM}/message/1760000000?uuid=u0", 200, REACTION),
+    Claim("an addition twice conflicts", f"POST {ADD}", refused(409, "Action Already Added"), REACTION),
+    Claim("an addition has a value", f"POST {ADD}", invalid("Missing field", "value"), {"type": "t"}),
+    Claim("an addition has a type", f"POST {ADD}", invalid("Missing field", "type"), {"value": "v"}),
+    Claim("an addition is an object", f"POST {ADD}", invalid("Missing field", "type", "value"), []),
+    Claim("an addition is JSON", f"POST {ADD}", invalid("Invalid JSON", "body"), b"{"),
+    Claim("an addition has a user", f"POST {ROOM}/message/{MESSAGE}", NO_USER, REACTION),
+    Claim("a value that is no text breaks the server", f"POST {ADD}", 500, {"type": "t", "value": 7}),
+    Claim(
+        "a removal is answered", f"DELETE {ROOM}/message/{MESSAGE}/action/{{0}}?uuid=u0", {"status": 200, "data": {}}
+    ),
+    Claim("nobody removes for another", f"DELETE {ROOM}/message/{MESSAGE}/action/{{0}}?uuid=u1", NOT_YOURS),
+    Claim("an unknown action stays unknown", f"DELETE {ROOM}/message/{MESSAGE}/action/1?uuid=u0", NOT_HERE),
+    Claim("an action belongs to its message", f"DELETE {ROOM}/message/1/action/{{0}}?uuid=u0", NOT_HERE),
+    Claim("a timetoken is a number", f"DELETE {ROOM}/message/{MESSAGE}/action/x?uuid=u0", NO_NUMBER),
+    Claim("a removal has a user", f"DELETE {ROOM}/message/{MESSAGE}/action/{{0}}", NO_USER),
+]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.promise)
+async def test_pubnub_answers_as_claimed(emulator: Emulator, http: Http, claim: Claim) -> None:
+    """Every row: the status, and the whole document where the claim is about one."""
+    actions = [emulator.state.add("room", MESSAGE, "reaction", f"v{n}", f"u{n}").actions[0] for n in range(6)]
+    method, path = claim.request.split(" ")
+
+    got = await http.ask(method, path.format(*(action.timetoken for action in actions)), claim.body)
+
+    if isinstance(claim.answer, int):
+        assert got.status == claim.answer
+    elif isinstance(claim.answer, dict):
+        assert (got.status, got.document) == (claim.answer["status"], claim.answer)
+    else:
+        shown = [
+            {"type": "reaction", "value": f"v{n}", "uuid": f"u{n}"}
+            | {"actionTimetoken": str(actions[n].timetoken), "messageTimetoken": MESSAGE}
+            for n in claim.answer
+        ]
+        assert (got.status, got.document) == (200, {"status": 200, "data": shown})
+
+
+async def test_an_addition_is_answered_with_the_whole_action(http: Http) -> None:
+    """The answer repeats what was sent, as it was sent, and gives the action an even timetoken of 17 digits."""
+    got = await http.ask("POST", f"{ROOM}/message/1234567890?uuid=ana", {"type": "t:%", "value": "\ud83d 👍"})
+
+    data = got.document["data"]
+    timetoken = data.pop("actionTimetoken")
+    assert data == {"type": "t:%", "value": "\ud83d 👍", "messageTimetoken": "1234567890", "uuid": "ana"}
+    assert (len(timetoken), int(timetoken) % 2) == (17, 0)
+
+
+async def test_a_number_as_value_breaks_the_server_in_html(http: Http) -> None:
+    """No JSON comes back."""
+    got = await http.ask("POST", ADD, {"type": "t", "value": 7})
+    assert (got.status, got.text[:6], got.headers["Content-Type"][:9]) == (500, "<html>", "text/html")
+
+
+async def test_a_page_has_a_hundred_items_unless_less_is_asked(emulator: Emulator, http: Http) -> None:
+    """Paging backwards, each page from the oldest of the one before, sees everything once."""
+    for n in range(250):
+        emulator.state.add("room", MESSAGE, "t", "v", f"u{n}", published=False)
+    pages, start = [], ""
+    while page := (await http.get(f"{ROOM}{start}")).document["data"]:
+        pages.append([action["uuid"] for action in page])
+        start = f"?start={page[0]['actionTimetoken']}"
+
+    assert [len(page) for page in pages] == [100, 100, 50]
+    assert [uuid for page in reversed(pages) for uuid in page] == [f"u{n}" for n in range(250)]
+
+
+async def test_an_action_added_again_gets_a_larger_timetoken(emulator: Emulator) -> None:
+    """As far as anyone has seen, without the fault that says otherwise."""
+    state = emulator.state
+    first = state.add("room", MESSAGE, "t", "v", "u").actions[0]
+    state.remove("room", MESSAGE, first.timetoken, "u")
+    assert state.add("room", MESSAGE, "t", "v", "u").actions[0].timetoken > first.timetoken
+
+
+async def test_a_message_takes_no_more_than_its_limit() -> None:
+    """The next action is refused, one for another message is not."""
+    async with Emulator(limits=Limits(actions_per_message=2)) as emulator:
+        for uuid in ("u0", "u1"):
+            emulator.state.add("room", MESSAGE, "t", "v", uuid)
+        with pytest.raises(RefusedError, match="Too many actions"):
+            emulator.state.add("room", MESSAGE, "t", "v", "u2")
+        assert emulator.state.add("room", "1", "t", "v", "u2").published
