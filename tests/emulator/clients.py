@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import aiohttp
+import yarl
 from pubnub.models.consumer.message_actions import PNMessageAction
 from pubnub.pnconfiguration import PNConfiguration
 from pubnub.pubnub import PubNub
@@ -92,7 +93,8 @@ class Http:
     async def ask(self, method: str, path: str, body: object = None) -> Got:
         """Send one request; a `bytes` body goes as it is, anything else as JSON."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        async with self._session.request(method, self._origin + path, data=data) as response:
+        url = yarl.URL(self._origin + path, encoded=True)  # or it would decode what was encoded on purpose
+        async with self._session.request(method, url, data=data) as response:
             return Got(response.status, await response.text(), dict(response.headers))
 
     async def get(self, path: str) -> Got:

@@ -1,0 +1,185 @@
+"""Subscribe over HTTP: the cursor, the catch-up cache, and who hears what."""
+
+import asyncio
+from urllib.parse import quote
+
+from tests.emulator.clients import MESSAGE, Http, wait_until
+from worker.emulator import Emulator
+
+
+def say(emulator: Emulator, channel: str, *texts: object) -> None:
+    """Publish ordinary messages."""
+    for text in texts:
+        emulator.state.publish(channel, text, "ana")
+
+
+async def test_a_handshake_answers_at_once_without_messages(emulator: Emulator, http: Http) -> None:
+    """The envelope has exactly the two members, and the cursor is text and number."""
+    say(emulator, "room", "before")
+    got = (await http.poll()).document
+    assert (sorted(got), sorted(got["t"]), got["m"]) == (["m", "t"], ["r", "t"], [])
+    assert (len(got["t"]["t"]), type(got["t"]["r"])) == (17, int)
+
+
+async def test_an_idle_poll_answers_the_cursor_it_was_asked_with(emulator: Emulator, http: Http) -> None:
+    """Both parts of it come back verbatim, after the idle time."""
+    got = await http.poll(query="tt=17600000000000001&tr=7")
+    assert got.document == {"t": {"t": "17600000000000001", "r": 7}, "m": []}
+
+
+async def test_a_waiting_poll_is_answered_by_an_event(emulator: Emulator, http: Http) -> None:
+    """Long before the idle time is over."""
+    async with Emulator(idle_seconds=60) as patient:
+        other = Http(http._session, patient.origin)
+        cursor = (await other.poll()).cursor
+        polling = asyncio.create_task(other.poll(query=cursor))
+        await wait_until(lambda: patient.requests["subscribe"] == 2)
+        say(patient, "elsewhere", "not for us")
+        say(patient, "room", "hello")
+        assert (await asyncio.wait_for(polling, 5)).texts == ["hello"]
+
+
+async def test_an_action_event_has_the_recorded_envelope(emulator: Emulator, http: Http) -> None:
+    """The user stands beside the payload, the kind is 3, and the data has no user."""
+    cursor = (await http.poll()).cursor
+    action = emulator.state.add("room", MESSAGE, "reaction", "👍", "ana").actions[0]
+    (message,) = (await http.poll(query=cursor)).document["m"]
+
+    published = message.pop("p")
+    assert int(published["t"]) > action.timetoken
+    data = {"type": "reaction", "value": "👍"}
+    data |= {"actionTimetoken": str(action.timetoken), "messageTimetoken": MESSAGE}
+    payload = {"source": "actions", "version": "1.0", "event": "added", "data": data}
+    assert message == {"a": "5", "f": 0, "e": 3, "i": "ana", "k": "demo", "c": "room", "d": payload}
+
+
+async def test_an_ordinary_message_says_no_kind_and_a_signal_does(emulator: Emulator, http: Http) -> None:
+    """What is not an action shares the stream."""
+    cursor = (await http.poll()).cursor
+    say(emulator, "room", {"text": "hi"})
+    emulator.state.publish("room", "typing", "ana", kind=1)
+    messages = (await http.poll(query=cursor)).document["m"]
+    assert [(message.get("e"), message["d"]) for message in messages] == [(None, {"text": "hi"}), (1, "typing")]
+
+
+async def test_catching_up_gives_everything_behind_the_cursor(emulator: Emulator, http: Http) -> None:
+    """In order, once, and again from the same cursor: reading takes nothing away."""
+    cursor = (await http.poll()).cursor
+    say(emulator, "room", *range(10))
+    first = await http.poll(query=cursor)
+    assert first.texts == list(range(10))
+    assert (await http.poll(query=cursor)).document == first.document
+    assert (await http.poll(query=first.cursor)).texts == []
+
+
+async def test_overflow_keeps_the_newest_hundred_without_a_sign(emulator: Emulator, http: Http) -> None:
+    """The oldest are gone, and the answer looks like any other."""
+    cursor = (await http.poll()).cursor
+    say(emulator, "room", *range(130))
+    got = await http.poll(query=cursor)
+    assert got.texts == list(range(30, 130))
+    assert sorted(got.document) == ["m", "t"]
+
+
+async def test_the_hundred_are_shared_by_all_channels_of_a_poll(emulator: Emulator, http: Http) -> None:
+    """Two channels with seventy messages each: forty of the older ones are gone."""
+    cursor = (await http.poll("a,b")).cursor
+    say(emulator, "a", *range(70))
+    say(emulator, "b", *range(70, 140))
+    assert (await http.poll("a,b", cursor)).texts == list(range(40, 140))
+    assert (await http.poll("a", cursor)).texts == list(range(70))
+
+
+async def test_a_cursor_older_than_the_cache_is_no_error(emulator: Emulator, http: Http) -> None:
+    """What was too old is missing, and nobody says so."""
+    cursor = (await http.poll()).cursor
+    say(emulator, "room", "old")
+    emulator.state.advance(1001)
+    say(emulator, "room", "new")
+    assert (await http.poll(query=cursor)).texts == ["new"]
+
+
+async def test_a_handshake_may_give_a_cursor_some_seconds_old(emulator: Emulator, http: Http) -> None:
+    """Namely that of the last message; one older than seventeen seconds is not used."""
+    say(emulator, "room", "last")
+    emulator.state.advance(10)
+    recent = (await http.poll()).document["t"]["t"]
+    emulator.state.advance(10)
+    late = (await http.poll()).document["t"]["t"]
+    assert int(late) - int(recent) > 15 * 10_000_000
+
+
+async def test_groups_alone_are_asked_for_with_a_comma(emulator: Emulator, http: Http) -> None:
+    """A channel group hears its channels, and the message names the group."""
+    emulator.state.groups.add("fans", ["room", "hall"])
+    cursor = (await http.poll(",", "tt=0&channel-group=fans")).cursor
+    say(emulator, "hall", "hello")
+    (message,) = (await http.poll(",", f"{cursor}&channel-group=fans")).document["m"]
+    assert (message["c"], message["b"], message["d"]) == ("hall", "fans", "hello")
+
+
+async def test_a_group_hears_a_channel_added_while_it_waits(http: Http) -> None:
+    """Membership counts when the message is published."""
+    async with Emulator(idle_seconds=60) as patient:
+        other = Http(http._session, patient.origin)
+        cursor = (await other.poll(",", "tt=0&channel-group=fans")).cursor
+        polling = asyncio.create_task(other.poll(",", f"{cursor}&channel-group=fans"))
+        await wait_until(lambda: patient.requests["subscribe"] == 2)
+        patient.state.groups.add("fans", ["room"])
+        say(patient, "room", "hello")
+        assert (await asyncio.wait_for(polling, 5)).texts == ["hello"]
+
+
+async def test_wildcards_match_one_and_two_levels(emulator: Emulator, http: Http) -> None:
+    """A wildcard of two levels hears less than one of one; a third level and a bare star hear nothing."""
+    cursor = (await http.poll("a.*")).cursor
+    for channel in ("a.b", "a.b.c", "a.x.c", "ab", "b.a"):
+        say(emulator, channel, channel)
+    assert (await http.poll("a.*", cursor)).texts == ["a.b", "a.b.c", "a.x.c"]
+    assert (await http.poll("a.b.*", cursor)).texts == ["a.b.c"]
+    assert (await http.poll("a.b.c.*,*", cursor)).texts == []
+
+
+async def test_a_message_matched_twice_comes_twice_in_one_answer(emulator: Emulator, http: Http) -> None:
+    """Once for each match; only the direct one does not say which."""
+    emulator.state.groups.add("fans", ["a.b"])
+    channels, groups = "a.b,a.*", "&channel-group=fans"
+    cursor = (await http.poll(channels, f"tt=0{groups}")).cursor
+    emulator.state.add("a.b", MESSAGE, "t", "v", "u")
+    messages = (await http.poll(channels, cursor + groups)).document["m"]
+    assert sorted(message.get("b", "") for message in messages) == ["", "a.*", "fans"]
+    assert len({message["d"]["data"]["actionTimetoken"] for message in messages}) == 1
+
+
+async def test_channel_names_are_split_before_they_are_decoded(emulator: Emulator, http: Http) -> None:
+    """Emoji, blanks and an encoded comma are parts of names."""
+    names = ["raum 👍", "50%", "a,b", "ü"]
+    asked = ",".join(quote(name, safe="") for name in names)
+    cursor = (await http.poll(asked)).cursor
+    for name in names:
+        say(emulator, name, name)
+    assert (await http.poll(asked, cursor)).texts == names
+
+
+async def test_publishers_are_seldom_in_the_subscribers_region(emulator: Emulator, http: Http) -> None:
+    """The region of a message is not the region of the cursor."""
+    cursor = (await http.poll()).cursor
+    say(emulator, "room", "hello")
+    got = (await http.poll(query=cursor)).document
+    assert got["m"][0]["p"]["r"] != got["t"]["r"]
+
+
+async def test_a_poll_for_nothing_is_refused(http: Http) -> None:
+    """A lone comma without groups names nobody; nor is every cursor a cursor."""
+    assert (await http.poll(",")).status == 400
+    assert (await http.poll(query="tt=yesterday")).status == 400
+
+
+async def test_a_dropped_subscriber_is_forgotten(http: Http) -> None:
+    """When a client hangs up, its poll ends, long before the idle time."""
+    async with Emulator(idle_seconds=60) as patient:
+        other = Http(http._session, patient.origin)
+        polling = asyncio.create_task(other.poll(query=(await other.poll()).cursor))
+        await wait_until(lambda: bool(patient.state.stream._listeners))
+        polling.cancel()
+        await wait_until(lambda: not patient.state.stream._listeners)
