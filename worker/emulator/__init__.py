@@ -3,6 +3,7 @@
 It shares no code with the rest of the worker, so that a misunderstanding of PubNub cannot hide in both.
 """
 
+from worker.emulator.actions import Action, Identity
 from worker.emulator.emulator import Emulator
 from worker.emulator.faults import FAULT_NAMES, Fault, Faults
 from worker.emulator.history import Page, Window
@@ -15,12 +16,14 @@ from worker.emulator.trouble import OUTAGE_KINDS
 __all__ = [
     "FAULT_NAMES",
     "OUTAGE_KINDS",
+    "Action",
     "Answer",
     "Change",
     "Cursor",
     "Emulator",
     "Fault",
     "Faults",
+    "Identity",
     "Limits",
     "Page",
     "RefusedError",

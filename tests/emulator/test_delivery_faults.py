@@ -1,0 +1,151 @@
+"""Faults of delivery, one by one, without HTTP and without waiting."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.emulator.clients import MESSAGE, ROOM, follow, keyset, present
+from worker.emulator import Cursor, State, Subscription
+
+SEEDS = range(20)
+
+
+def say(state: State, *texts: object) -> None:
+    """Publish ordinary messages."""
+    for text in texts:
+        state.publish("room", text, "ana")
+
+
+def payloads(answers: list[list[dict[str, Any]]]) -> list[list[Any]]:
+    """Return the payloads, answer by answer, without the empty answers."""
+    return [[message["d"] for message in answer] for answer in answers if answer]
+
+
+@pytest.mark.parametrize(
+    "faults", [{}, dict.fromkeys(("duplicate", "reorder", "late", "ahead", "rewind", "lost"), 0.0)]
+)
+def test_without_a_rate_nothing_goes_wrong(faults: dict[str, float]) -> None:
+    """Everything once, in order, at its publish time, which is the cursor's."""
+    state, clock = keyset(**faults)
+    cursor = present(state)
+    say(state, *range(50))
+    (messages, *rest) = follow(state, clock, cursor)
+    assert [message["d"] for message in messages] == list(range(50))
+    assert not any(rest)
+    answer = state.poll(ROOM, cursor)
+    assert int(messages[-1]["p"]["t"]) == answer.cursor.timetoken
+    assert not state.faults.struck
+
+
+def test_a_duplicate_comes_in_one_answer_or_in_a_later_one() -> None:
+    """Both happen, and every message comes exactly twice."""
+    state, clock = keyset(duplicate=1.0)
+    cursor = present(state)
+    say(state, *range(40))
+    answers = payloads(follow(state, clock, cursor))
+    at_once = [text for text in range(40) if answers[0].count(text) == 2]
+    again = [text for answer in answers[1:] for text in answer]
+    assert at_once
+    assert again
+    assert sorted(at_once + again) == list(range(40))
+
+
+def test_a_reordered_answer_is_not_sorted() -> None:
+    """It holds the same messages."""
+    state, clock = keyset(reorder=1.0)
+    cursor = present(state)
+    say(state, *range(20))
+    (answer,) = payloads(follow(state, clock, cursor))
+    assert answer != sorted(answer) == list(range(20))
+
+
+def test_a_late_event_comes_behind_the_cursor() -> None:
+    """Its publish time is earlier than the cursor that was sent to get it, and it comes within a second."""
+    state, clock = keyset(late=1.0)
+    cursor = present(state)
+    say(state, "late")
+    state.faults.replace({})
+    say(state, "punctual")
+    first = state.poll(ROOM, cursor)
+    assert [json.loads(message)["d"] for message in first.messages] == ["punctual"]
+
+    clock.tick()
+    second = state.poll(ROOM, first.cursor)
+    (message,) = map(json.loads, second.messages)
+    assert message["d"] == "late"
+    assert int(message["p"]["t"]) < first.cursor.timetoken < second.cursor.timetoken
+
+
+def test_an_event_ahead_is_later_than_its_cursor() -> None:
+    """And comes once nonetheless."""
+    state, clock = keyset(ahead=1.0)
+    cursor = present(state)
+    say(state, "ahead")
+    answer = state.poll(ROOM, cursor)
+    assert int(json.loads(answer.messages[0])["p"]["t"]) > answer.cursor.timetoken
+    assert len(payloads(follow(state, clock, cursor))) == 1
+
+
+def test_a_cursor_gone_back_repeats_messages() -> None:
+    """Under another region, by at most 64 ms, and not for ever."""
+    state, clock = keyset(rewind=1.0)
+    cursor = present(state)
+    say(state, *range(5))
+    newest = state.stream._position
+    answer = state.poll(ROOM, cursor)
+    assert newest - 640_000 <= answer.cursor.timetoken < newest
+    assert answer.cursor.region != cursor.region
+    assert payloads(follow(state, clock, cursor)) == [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
+
+
+def test_a_lost_event_never_comes() -> None:
+    """It counts as published, and the truth knows what it was about."""
+    state, clock = keyset(lost=1.0)
+    cursor = present(state)
+    state.add("room", MESSAGE, "t", "v", "u")
+    assert payloads(follow(state, clock, cursor)) == []
+    assert (state.published, state.truth()) == (1, {"room": {MESSAGE: {"t": {"v": 1}}}})
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_lost_by_repeating_reordering_and_delaying(seed: int) -> None:
+    """Whoever keeps polling hears everything, also when the cache holds no more than it must."""
+    state, clock = keyset(seed=seed, duplicate=0.3, reorder=0.3, late=0.2, ahead=0.2, rewind=0.2)
+    cursor = present(state)
+    heard = set()
+    for burst in range(60):
+        say(state, *range(burst * 60, burst * 60 + 60))
+        clock.tick(0.1)
+        answer = state.poll(ROOM, cursor)
+        cursor = answer.cursor
+        heard |= {json.loads(message)["d"] for message in answer.messages}
+    heard |= {text for answer in payloads(follow(state, clock, cursor)) for text in answer}
+    assert heard == set(range(3600))
+
+
+def test_the_same_seed_gives_the_same_faults() -> None:
+    """Byte for byte; another seed gives others."""
+
+    def history(seed: int) -> list[bytes]:
+        state, clock = keyset(seed=seed, duplicate=0.3, reorder=0.3, late=0.3, ahead=0.3, rewind=0.3, lost=0.3)
+        cursor, bodies = present(state), []
+        for n in range(50):
+            state.add("room", MESSAGE, "t", f"v{n}", "u")
+            answer = state.poll(ROOM, cursor)
+            cursor = answer.cursor
+            bodies.append(answer.body())
+            clock.tick(0.05)
+        return bodies
+
+    assert history(7) == history(7) != history(8)
+
+
+def test_a_cursor_from_nowhere_is_served_too() -> None:
+    """One from the distant past gets what is cached, one from the future waits for it."""
+    state, clock = keyset()
+    say(state, "hello")
+    assert len(state.poll(ROOM, Cursor(1, 3)).messages) == 1
+    future = Cursor((int(clock.seconds) + 60) * 10_000_000, 3)
+    assert state.poll(ROOM, future).cursor == future
+    assert state.poll(Subscription(("other",)), Cursor(1)).messages == ()

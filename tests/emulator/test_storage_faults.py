@@ -1,0 +1,144 @@
+"""Faults of storing and of listing, one by one, without HTTP and without waiting."""
+
+import json
+
+from tests.emulator.clients import MESSAGE, ROOM, keyset, present
+from worker.emulator import Action, Page, State, Window
+
+EVERYTHING = Window()
+
+
+def add(state: State, value: str, uuid: str = "ana") -> Action:
+    """Add one reaction, and return what the user is told of."""
+    return state.add("room", MESSAGE, "t", value, uuid).actions[-1]
+
+
+def fill(state: State, count: int) -> list[Action]:
+    """Add that many actions, each by its own user."""
+    return [add(state, "v", f"u{n}") for n in range(count)]
+
+
+def uuids(page: Page) -> list[str]:
+    """Return whose actions a page shows."""
+    return [action.identity.uuid for action in page.actions]
+
+
+def test_without_a_rate_a_list_is_exact() -> None:
+    """It shows an addition, and a removal, at once."""
+    state, _ = keyset(stale=0, empty=0, partial=0, more=0, tie=0, twin=0, readd=0, unpublished=0)
+    actions = fill(state, 10)
+    state.remove("room", MESSAGE, actions[3].timetoken, "u3")
+    page = state.page("room", EVERYTHING)
+    assert uuids(page) == [f"u{n}" for n in range(10) if n != 3]
+    assert page.more is None
+    assert not state.faults.struck
+
+
+def test_an_unpublished_change_is_stored_without_event() -> None:
+    """Addition and removal alike, and both say so."""
+    state, _ = keyset(unpublished=1.0)
+    cursor = present(state)
+    change = state.add("room", MESSAGE, "t", "v", "ana")
+    assert not change.published
+    assert len(state.actions("room")) == 1
+    assert not state.remove("room", MESSAGE, change.actions[0].timetoken, "ana").published
+    assert state.actions("room") == []
+    assert (state.poll(ROOM, cursor).messages, state.published) == ((), 0)
+
+
+def test_a_tied_action_shares_its_predecessors_timetoken() -> None:
+    """And is removed by its own user only, with its own event."""
+    state, _ = keyset(tie=1.0)
+    first, second = add(state, "v", "ana"), add(state, "v", "ben")
+    assert first.timetoken == second.timetoken
+    removed = state.remove("room", MESSAGE, first.timetoken, "ben")
+    assert removed.actions == (second,)
+    assert state.actions("room") == [first]
+
+
+def test_one_removal_may_take_several_tied_actions() -> None:
+    """With an event for each."""
+    state, _ = keyset(tie=1.0)
+    first = add(state, "v1")
+    add(state, "v2")
+    cursor = present(state)
+    assert len(state.remove("room", MESSAGE, first.timetoken, "ana").actions) == 2
+    events = [json.loads(message)["d"] for message in state.poll(ROOM, cursor).messages]
+    assert [(event["event"], event["data"]["value"]) for event in events] == [("removed", "v1"), ("removed", "v2")]
+
+
+def test_a_twin_is_stored_beside_the_first_and_counts_once() -> None:
+    """Removing one leaves the other, and the user still counts."""
+    state, _ = keyset(twin=1.0)
+    told = add(state, "v")
+    first, second = state.actions("room")
+    assert first.identity == second.identity
+    assert told == second
+    assert first.timetoken < second.timetoken
+    truth = {"room": {MESSAGE: {"t": {"v": 1}}}}
+    assert state.truth() == truth
+    assert state.published == 2
+    state.remove("room", MESSAGE, told.timetoken, "ana")
+    assert (state.actions("room"), state.truth()) == ([first], truth)
+
+
+def test_a_twin_also_takes_the_place_of_a_conflict() -> None:
+    """What would be a 409 is stored."""
+    state, _ = keyset()
+    first = add(state, "v")
+    state.faults.replace({"twin": 1.0})
+    assert add(state, "v").timetoken > first.timetoken
+
+
+def test_an_action_added_again_may_get_a_smaller_timetoken() -> None:
+    """Smaller than the one it had; an identity never removed is spared."""
+    state, _ = keyset(readd=1.0)
+    first = add(state, "v")
+    assert add(state, "other").timetoken > first.timetoken
+    state.remove("room", MESSAGE, first.timetoken, "ana")
+    again = add(state, "v")
+    assert again.timetoken < first.timetoken
+    assert state.actions("room")[0] == again
+
+
+def test_a_stale_list_shows_the_past() -> None:
+    """What was just added is missing, what was just removed is there; seconds later all is well."""
+    state, clock = keyset(stale=1.0)
+    old = fill(state, 3)
+    clock.tick(10)
+    state.remove("room", MESSAGE, old[1].timetoken, "u1")
+    add(state, "new", "late")
+    assert uuids(state.page("room", EVERYTHING)) == ["u0", "u1", "u2"]
+    assert uuids(state.page("room", Window(start=old[2].timetoken, limit=1))) == ["u1"]
+    clock.tick(3)
+    assert uuids(state.page("room", EVERYTHING)) == ["u0", "u2", "late"]
+
+
+def test_an_empty_list_denies_everything() -> None:
+    """A 200 with nothing in it, though there is something."""
+    state, _ = keyset(empty=1.0)
+    fill(state, 3)
+    assert state.page("room", EVERYTHING) == Page(())
+
+
+def test_a_partial_list_misses_some() -> None:
+    """At least one, without a sign, and what it shows is in order."""
+    state, _ = keyset(partial=1.0)
+    fill(state, 20)
+    shown = state.page("room", EVERYTHING)
+    assert 0 < len(shown.actions) < 20
+    assert list(shown.actions) == [action for action in state.actions("room") if action in shown.actions]
+    assert shown.more is None
+
+
+def test_a_server_that_stops_early_says_where_to_go_on() -> None:
+    """From `more`, one above, everything is found in the end."""
+    state, _ = keyset(more=1.0)
+    fill(state, 50)
+    found: set[str] = set()
+    start = None
+    while (page := state.page("room", Window(start=start))).more is not None:
+        found |= set(uuids(page))
+        assert page.more == page.actions[0].timetoken
+        start = page.more + 1
+    assert found | set(uuids(page)) == {f"u{n}" for n in range(50)}
