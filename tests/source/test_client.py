@@ -25,7 +25,7 @@ LATER = Cursor("17600000000000001", 12)
 HTML = Reply(503, b"<html>auth=canary-token</html>", {"Content-Type": "text/html"})
 Ask = Callable[[Client], Awaitable[object]]
 ASKS: dict[str, Ask] = {
-    "subscribe": lambda client: client.subscribe(["room"], [], LATER),
+    "subscribe": lambda client: client.subscribe(["a room", "b"], ["a group", "b"], LATER),
     "message_actions": lambda client: client.message_actions("room"),
     "group_channels": lambda client: client.group_channels("g"),
     "time": lambda client: client.time(),
@@ -63,6 +63,15 @@ async def test_a_handshake_asks_for_now(server: ScriptedPubNub, client: Client) 
     assert asked.path == f"/v2/subscribe/{SUBSCRIBE_KEY}/a,b/0"
     assert set(asked.parameters) == {"tt", "channel-group", "uuid", "pnsdk"}
     assert (asked.parameters["tt"], asked.parameters["uuid"]) == ("0", "tally")
+
+
+async def test_a_handshake_names_no_region(server: ScriptedPubNub, client: Client) -> None:
+    """Even if the cursor, of all things zero, has one."""
+    server.script(answer("17600000000000001"))
+
+    await client.subscribe(["room"], [], replace(HANDSHAKE, region=7))
+
+    assert "tr" not in server.requests[0].parameters
 
 
 async def test_a_poll_carries_its_cursor_verbatim(server: ScriptedPubNub, client: Client) -> None:
@@ -372,6 +381,14 @@ async def test_a_slow_answer_is_an_error(
             await client.subscribe(["room"], [], LATER)
 
 
+async def test_even_what_the_sdk_raises_is_one_error(keyset: Keyset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rare exceptions leave like all the others; here, that of a timeout with a fraction."""
+    monkeypatch.setattr(client_module, "REQUEST_SECONDS", 0.5)
+    async with Client(keyset) as client:
+        with pytest.raises(PubNubError, match=r"no answer \(AssertionError\)"):
+            await client.time()
+
+
 async def test_a_timeout_of_the_caller_works(server: ScriptedPubNub, client: Client) -> None:
     """``asyncio.timeout`` and ``wait_for`` end a poll, and its connection with it."""
     server.script(Reply(hangs=True))
@@ -505,6 +522,16 @@ async def test_a_client_never_used_leaves_nothing(keyset: Keyset) -> None:
     gc.collect()
 
     assert asyncio.all_tasks() == before
+
+
+async def test_a_client_closed_unused_stays_closed(server: ScriptedPubNub, keyset: Keyset) -> None:
+    """It does not open a connection after all."""
+    client = Client(keyset)
+    await client.close()
+
+    with pytest.raises(PubNubError, match="the client is closed"):
+        await client.time()
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(

@@ -444,6 +444,23 @@ async def test_user_id_and_token_are_sent_unencoded(server: ScriptedPubNub) -> N
     assert "&uuid=a&b&auth=c+d" in server.requests[0].target
 
 
+async def test_signed_group_names_are_encoded_twice(server: ScriptedPubNub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mended: ``_Poll`` may leave the parameters of groups to the SDK."""
+    signed: list[str] = []
+
+    def sign(_secret: str, text: str) -> str:
+        signed.append(text)
+        return "signature"
+
+    monkeypatch.setattr("pubnub.utils.sign_sha256", sign)
+    server.script(answer("17600000000000001"))
+    async with sdk(server.origin, publish_key="pub-c", secret_key="sec-c") as pubnub:
+        await Subscribe(pubnub).channel_groups(["a group"]).future()
+
+    assert "channel-group=a%20group&" in server.requests[0].target
+    assert "channel-group=a%2520group&" in signed[0]
+
+
 async def test_a_channel_of_dots_collapses_the_path(server: ScriptedPubNub) -> None:
     """Mended: ``_faithful`` need not refuse such names."""
     server.script(json_reply({"status": 200, "data": []}))

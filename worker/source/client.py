@@ -22,7 +22,7 @@ from pubnub.enums import PNStatusCategory
 from pubnub.pnconfiguration import PNConfiguration
 from pubnub.pubnub_asyncio import PubNubAsyncio
 from pubnub.request_handlers.async_httpx import AsyncHttpxRequestHandler, PubNubAsyncHTTPTransport
-from pubnub.utils import url_encode
+from pubnub.utils import join_items_and_encode, url_encode
 
 from worker.domain.position import HANDSHAKE, Cursor, Timetoken
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError, ThrottledError
@@ -100,7 +100,15 @@ class _AsItCame:
 
 
 class _Poll(_AsItCame, Subscribe):  # type: ignore[misc] # the SDK has no types
-    pass
+    """Has the groups' names signed as they are and sent encoded; the SDK signs what is encoded already."""
+
+    def custom_params(self) -> dict[str, object]:
+        params: dict[str, object] = super().custom_params()
+        return params | {"channel-group": ",".join(sorted(self._groups))} if self._groups else params
+
+    def encoded_params(self) -> dict[str, str]:
+        encoded = super().encoded_params()
+        return encoded | {"channel-group": join_items_and_encode(self._groups, True)} if self._groups else encoded
 
 
 class _Group(_AsItCame, ListChannelsInChannelGroup):  # type: ignore[misc] # the SDK has no types
@@ -142,7 +150,6 @@ class _Transport(AsyncHttpxRequestHandler):  # type: ignore[misc] # the SDK has 
 
     async def close_session(self) -> None:
         self._connector.is_closed = True  # the SDK's own close leaves a task behind
-        await self._connector.aclose()
         if self._session is not None:
             await self._session.aclose()
 
