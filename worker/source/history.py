@@ -1,0 +1,81 @@
+"""A channel's actions, page by page, newest first."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from worker.domain.position import Timetoken, is_after, order, shift
+from worker.errors import PubNubError
+from worker.source.client import Client, Page
+from worker.source.wire import action_timetoken
+
+PAGE_SIZE: Final = 100
+TRIES: Final = 3
+"""How often a page that does not advance is asked for before it is stepped over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What one page told: raw actions between ``next`` (inclusive) and where the page before it ended.
+
+    ``next`` is the ``start`` of the next request. ``is_certain`` is False where a page would not advance and its edge
+    was stepped over: then something at ``next`` may be missing.
+    """
+
+    actions: tuple[object, ...]
+    next: Timetoken
+    is_certain: bool = True
+
+
+class History:
+    """Reads a channel's list of actions."""
+
+    def __init__(self, client: Client, take: Callable[[], Awaitable[None]]) -> None:
+        """``take`` returns when one more request fits the budget."""
+        self._client = client
+        self._take = take
+
+    async def slices(self, channel: str, start: Timetoken, end: Timetoken | None) -> AsyncGenerator[Slice, None]:
+        """Yield slices from ``start`` (exclusive) back to ``end`` (inclusive; None: to the very first).
+
+        Pages overlap by one timetoken, because two actions can share one and ``start`` is exclusive; the same action
+        may so come twice. A page shorter than asked proves nothing: only an empty one without ``more`` is the end.
+
+        Raises:
+            PubNubError: and its kinds, for the page that failed; go on from the ``next`` of the last slice.
+        """
+        tries = steps = 0
+        while end is None or is_after(start, end):
+            await self._take()
+            page = await self._client.message_actions(channel, start=start, end=end, limit=PAGE_SIZE)
+            if not page.actions and page.more_start is None:
+                return
+            edge = _edge(page)
+            advances = edge is not None and is_after(start, shift(edge, 1))
+            is_rest = not advances and _is_rest(page, start)
+            tries = 0 if advances or is_rest else tries + 1
+            if 0 < tries < TRIES:
+                continue
+            steps = steps + 1 if tries else 0
+            if steps == TRIES:
+                raise PubNubError(f"PubNub's list of actions repeats itself below {start} instead of going back.")
+            start = shift(edge, 1) if advances and edge else shift(start, -1)
+            yield Slice(page.actions, start, is_certain=not tries)
+            tries = 0
+
+
+def _edge(page: Page) -> Timetoken | None:
+    """Return the timetoken down to which a page has told everything: where ``more`` says, else its oldest action."""
+    if page.more_start is not None:
+        return page.more_start
+    return min(filter(None, map(action_timetoken, page.actions)), key=order, default=None)
+
+
+def _is_rest(page: Page, start: Timetoken) -> bool:
+    """Tell whether a page holds just what it overlaps with: the few actions at the timetoken below ``start``."""
+    edge = shift(start, -1)
+    return (
+        page.more_start is None
+        and len(page.actions) < PAGE_SIZE
+        and all(action_timetoken(action) == edge for action in page.actions)
+    )

@@ -1,0 +1,105 @@
+"""One subscription's long poll, for ever: answers in order, whatever PubNub does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from worker.domain.position import Cursor
+from worker.errors import ForbiddenError, PubNubError
+from worker.source.client import Answer, Client
+from worker.source.names import Names
+from worker.source.pace import Backoff
+from worker.telemetry.complaints import Complaint
+
+REFUSED_SECONDS: Final = 60.0
+"""After how long a refused name is asked for again."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An answer, and when it came (seconds of the poller's clock)."""
+
+    answer: Answer
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """These names were missed until now, and most or all still are: PubNub answers 403 for them."""
+
+    names: Names
+
+
+@dataclass(frozen=True, slots=True)
+class Readmitted:
+    """From here on these names are listened to again; what happened meanwhile was missed."""
+
+    names: Names
+
+
+Item = Received | Refused | Readmitted
+
+
+class Poller:
+    """Polls one subscription: backs off for ever, never gives up, never moves the cursor by itself."""
+
+    def __init__(self, client: Client, names: Names, backoff: Backoff, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._names = names
+        self._backoff = backoff
+        self._clock = clock
+        self._refused: frozenset[str] = frozenset()
+        self._retry_at = 0.0
+        self._complaint = Complaint(log, "pubnub_unreachable", "pubnub_answers_again", clock)
+
+    async def items(self, cursor: Cursor) -> AsyncIterator[Item]:
+        """Yield what happens after ``cursor``, which may be the handshake."""
+        while True:
+            trying_all = self._refused and self._clock() >= self._retry_at
+            names = self._names if trying_all else self._names.without(self._refused)
+            try:
+                answer = await self._poll(names, cursor)
+            except ForbiddenError as error:
+                yield self._refuse(error, names)
+            except TimeoutError:  # time to ask for the refused names again
+                continue
+            except PubNubError as error:
+                self._complaint.say(reason=str(error), subscription=len(self._names.all))
+                await asyncio.sleep(self._backoff.failed(error))
+            else:
+                self._backoff.succeeded()
+                self._complaint.over()
+                if trying_all:
+                    yield self._readmit()
+                yield Received(answer, self._clock())
+                cursor = answer.cursor
+
+    async def _poll(self, names: Names, cursor: Cursor) -> Answer:
+        """Ask once; where names are refused, no longer than until they are tried again."""
+        async with asyncio.timeout(max(0.0, self._retry_at - self._clock()) if names != self._names else None):
+            if not names:
+                await asyncio.Event().wait()
+            return await self._client.subscribe((*names.channels, *names.wildcards), names.groups, cursor)
+
+    def _refuse(self, error: ForbiddenError, asked: Names) -> Refused:
+        """Leave out who was refused; where PubNub names nobody we asked for, leave out all for a while."""
+        named = (error.channels | {f":{group}" for group in error.groups}) & frozenset(asked.all)
+        before = self._refused
+        self._refused = (named if asked == self._names else before | named) if named else frozenset(self._names.all)
+        self._retry_at = self._clock() + REFUSED_SECONDS
+        log.warning("pubnub_refused", names=sorted(self._refused), retry_seconds=REFUSED_SECONDS, reason=str(error))
+        # Whoever is no longer refused was, until now.
+        return Refused(self._only(before | self._refused))
+
+    def _readmit(self) -> Readmitted:
+        names, self._refused = self._only(self._refused), frozenset()
+        log.info("pubnub_readmitted", names=sorted(names.all))
+        return Readmitted(names)
+
+    def _only(self, names: frozenset[str]) -> Names:
+        return self._names.without(frozenset(self._names.all) - names)

@@ -1,0 +1,101 @@
+"""Names PubNub accepts: channels, wildcards, channel groups."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Self
+
+from worker.errors import ConfigurationError
+
+MAX_CHARACTERS: Final = 92
+_REFUSED: Final = re.compile(r"[,:*/\\\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_WILDCARD: Final = re.compile(r"[^.]+\.([^.]+\.)?\*")
+
+
+def channel(name: str) -> str:
+    """Return the name if a channel or a group can have it.
+
+    Raises:
+        ConfigurationError: PubNub would refuse it, or take it for something else.
+    """
+    if not name:
+        raise ConfigurationError("A channel name is empty.")
+    if len(name) > MAX_CHARACTERS:
+        raise ConfigurationError(f"The channel name {name[:20]!r}… has {len(name)} characters; PubNub takes 92.")
+    if refused := _REFUSED.search(name):
+        raise ConfigurationError(
+            f"The channel name {name!r} has {refused[0]!r} in it; PubNub takes no comma, colon, asterisk, slash, "
+            "backslash, space or control character."
+        )
+    if set(name) == {"."}:
+        raise ConfigurationError(f"The channel name {name!r} would change the meaning of a URL; use another name.")
+    return name
+
+
+def is_wildcard(name: str) -> bool:
+    """Tell whether the name stands for all channels under a prefix."""
+    return name.endswith(".*")
+
+
+def wildcard(name: str) -> str:
+    """Return the name if it is a wildcard PubNub knows: ``a.*`` or ``a.b.*``.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    channel(name.removesuffix("*") + "x")
+    if not _WILDCARD.fullmatch(name):
+        raise ConfigurationError(f"The wildcard {name!r} is not of the form a.* or a.b.*; PubNub knows no other.")
+    return name
+
+
+def matches(name: str, channel: str) -> bool:
+    """Tell whether a wildcard covers a channel."""
+    return channel.startswith(name[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a subscription listens to."""
+
+    channels: tuple[str, ...] = ()
+    wildcards: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, names: Iterable[str], groups: Iterable[str] = ()) -> Self:
+        """Sort out names as settings give them.
+
+        Raises:
+            ConfigurationError: PubNub would refuse one of them.
+        """
+        unique = sorted(set(names))
+        return cls(
+            tuple(channel(name) for name in unique if not is_wildcard(name)),
+            tuple(wildcard(name) for name in unique if is_wildcard(name)),
+            tuple(channel(group) for group in sorted(set(groups))),
+        )
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every name; groups with a leading colon, which no channel can have."""
+        return (*self.channels, *self.wildcards, *(f":{group}" for group in self.groups))
+
+    def without(self, refused: frozenset[str]) -> "Names":
+        """Return what is left when the refused names (written as in ``all``) are taken out."""
+        return Names(
+            tuple(name for name in self.channels if name not in refused),
+            tuple(name for name in self.wildcards if name not in refused),
+            tuple(group for group in self.groups if f":{group}" not in refused),
+        )
+
+    def split(self, size: int) -> Iterator["Names"]:
+        """Yield subscriptions of at most ``size`` names: channels together, wildcards and groups together."""
+        for start in range(0, len(self.channels), size):
+            yield Names(channels=self.channels[start : start + size])
+        others = [(name, "") for name in self.wildcards] + [("", group) for group in self.groups]
+        for start in range(0, len(others), size):
+            part = others[start : start + size]
+            yield Names(
+                wildcards=tuple(name for name, _ in part if name), groups=tuple(group for _, group in part if group)
+            )

@@ -1,0 +1,149 @@
+"""One payload of PubNub's → one event, a malformed event with its reason, or something that is not ours."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from worker.domain.action import Added, Identity, Observed, Removed
+from worker.domain.position import Timetoken
+from worker.errors import MalformedError
+
+ACTION_KINDS: Final = (3, "3")
+MAX_BYTES: Final = 32_768
+"""PubNub's limit for a whole request: no type, value or uuid it accepted can be longer."""
+_SHOWN: Final = 4_096
+
+_ACTION_TIMETOKEN: Final = re.compile(r"[1-9][0-9]{0,19}", re.ASCII)
+_MESSAGE_TIMETOKEN: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """Which action types are counted: the chosen ones (none chosen: all), less the ignored."""
+
+    types: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
+
+    def __contains__(self, type: str) -> bool:
+        return type not in self.ignored and (not self.types or type in self.types)
+
+    def __str__(self) -> str:
+        if self.types:
+            return "only " + ",".join(sorted(self.types - self.ignored))
+        return "all types" + (" but " + ",".join(sorted(self.ignored)) if self.ignored else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """What could not be understood: where, why, and its JSON, cut to a readable length."""
+
+    channel: str
+    reason: str
+    payload: str
+
+
+Decoded = Observed | Malformed | None
+
+
+def decode_message(message: object, interest: Interest) -> Decoded:
+    """Return the event in one element of a subscribe answer's ``m``; None for any other kind of message.
+
+    A message that is no object at all is malformed. The user is ``data.uuid`` where there is one, else ``i``.
+    """
+    if not isinstance(message, dict):
+        return Malformed("", "the message is not an object", _shown(message))
+    if message.get("e") not in ACTION_KINDS:
+        return None
+    try:
+        return _announced(message, interest)
+    except MalformedError as error:
+        name = message.get("c")
+        return Malformed(name if isinstance(name, str) else "", str(error), _shown(message))
+
+
+def decode_action(channel: str, action: object, interest: Interest) -> Decoded:
+    """Return the addition in one item of a get-actions page; None for a type that is not counted."""
+    if not isinstance(action, dict):
+        return Malformed(channel, "the action is not an object", _shown(action))
+    try:
+        return _event(channel, action, interest, removed=False, published=None)
+    except MalformedError as error:
+        return Malformed(channel, str(error), _shown(action))
+
+
+def action_timetoken(action: object) -> Timetoken | None:
+    """Return an item's action timetoken, for paging; None if it has none that can be read."""
+    try:
+        return _timetoken(action, "actionTimetoken", _ACTION_TIMETOKEN) if isinstance(action, dict) else None
+    except MalformedError:
+        return None
+
+
+def _announced(message: Mapping[str, object], interest: Interest) -> Observed | None:
+    channel, payload = _text(message, "c"), _object(message, "d")
+    kind = payload.get("event")
+    if kind not in ("added", "removed"):
+        raise MalformedError(f"the event is {str(kind)[:40]!r}, neither added nor removed")
+    data = _object(payload, "data")
+    user = data["uuid"] if "uuid" in data else message.get("i")
+    return _event(channel, {**data, "uuid": user}, interest, removed=kind == "removed", published=_told(message))
+
+
+def _event(
+    channel: str, data: Mapping[str, object], interest: Interest, *, removed: bool, published: Timetoken | None
+) -> Observed | None:
+    type = _text(data, "type")
+    if type not in interest:
+        return None
+    at = _timetoken(data, "actionTimetoken", _ACTION_TIMETOKEN)
+    message = _timetoken(data, "messageTimetoken", _MESSAGE_TIMETOKEN)
+    identity = Identity(channel, message, type, _text(data, "value"), _text(data, "uuid"))
+    return (Removed if removed else Added)(identity, at, published or at)
+
+
+def _told(message: Mapping[str, object]) -> Timetoken | None:
+    """Return ``p.t``; it only dates the event, so one that cannot be read is no reason to lose the event."""
+    published = message.get("p")
+    return action_timetoken({"actionTimetoken": published.get("t")}) if isinstance(published, dict) else None
+
+
+def _object(holder: Mapping[str, object], key: str) -> Mapping[str, object]:
+    value = holder.get(key)
+    if not isinstance(value, dict):
+        raise MalformedError(f"{key} {_what(value)} where an object belongs")
+    return value
+
+
+def _text(holder: Mapping[str, object], key: str) -> str:
+    value = holder.get(key)
+    if not isinstance(value, str):
+        raise MalformedError(f"{key} {_what(value)} where text belongs")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise MalformedError(f"{key} holds a lone surrogate, which UTF-8 cannot carry") from None
+    if size > MAX_BYTES:
+        raise MalformedError(f"{key} has {size} bytes; PubNub accepts no more than {MAX_BYTES}")
+    return value
+
+
+def _timetoken(holder: Mapping[str, object], key: str, form: re.Pattern[str]) -> Timetoken:
+    """Return digits; a JSON integer has lost none, so it will do, but a float has."""
+    value = holder.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise MalformedError(f"{key} {_what(value)} where a timetoken belongs")
+    if not form.fullmatch(value):
+        raise MalformedError(f"{key} is {value[:40]!r}, not a timetoken")
+    return value
+
+
+def _what(value: object) -> str:
+    return "is missing" if value is None else f"is of type {type(value).__name__}"
+
+
+def _shown(payload: object) -> str:
+    return json.dumps(payload, ensure_ascii=True)[:_SHOWN]

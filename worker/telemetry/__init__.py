@@ -1,0 +1,1 @@
+"""How the worker tells what it does."""
