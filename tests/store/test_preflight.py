@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from worker.errors import RedisUnfitError
 from worker.store.keys import Keys
-from worker.store.preflight import Claim, Fitness, check_fitness, check_namespace
+from worker.store.preflight import Claim, Fitness, check_fitness, check_namespace, check_ownership
 
 KEYS = Keys()
 CLAIM = Claim("sub-c-1", "all but deleted")
@@ -73,9 +73,9 @@ async def test_a_namespace_of_somebody_else_is_refused(redis: Redis, field: str,
 
 async def test_a_command_that_reads_claims_nothing(redis: Redis) -> None:
     """It only refuses a schema it does not know."""
-    await check_namespace(redis, KEYS)
+    await check_ownership(redis, KEYS)
     assert not await redis.exists(KEYS.meta)
 
     await cast("Any", redis).hset(KEYS.meta, "schema", "9")
     with pytest.raises(RedisUnfitError, match="schema 9"):
-        await check_namespace(redis, KEYS)
+        await check_ownership(redis, KEYS)

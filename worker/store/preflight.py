@@ -70,29 +70,41 @@ async def check_fitness(redis: Redis, *, allow_eviction: bool = False) -> Fitnes
     return found
 
 
-async def check_namespace(redis: Redis, keys: Keys, claim: Claim | None = None) -> None:
+async def check_namespace(redis: Redis, keys: Keys, claim: Claim) -> None:
     """Refuse a namespace that holds another schema, keyset or choice of types; claim one that is unclaimed.
-
-    Without a ``claim`` (a command that only reads), check the schema and write nothing.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
         RedisUnfitError: the namespace is somebody else's.
     """
-    commands = cast("Any", redis)
-    wanted = {"schema": SCHEMA}
-    if claim:
-        wanted |= {"subscribe_key": claim.subscribe_key, "types": claim.types}
     with redis_errors():
-        pipe = commands.pipeline(transaction=True)
-        if claim:
-            for field, value in wanted.items():
-                pipe.hsetnx(keys.meta, field, value)
-        pipe.hgetall(keys.meta)
-        found = (await pipe.execute())[-1]
-    for field, value in wanted.items():
+        pipe = cast("Any", redis).pipeline(transaction=True)
+        for field, value in _wanted(claim).items():
+            pipe.hsetnx(keys.meta, field, value)
+        await pipe.execute()
+    await check_ownership(redis, keys, claim)
+
+
+async def check_ownership(redis: Redis, keys: Keys, claim: Claim | None = None) -> bool:
+    """Tell whether the namespace is claimed, refusing one that is somebody else's; write nothing.
+
+    Without a ``claim`` (a command that only reads tallies), only the schema must be ours.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+        RedisUnfitError: the namespace is somebody else's.
+    """
+    with redis_errors():
+        found = await cast("Any", redis).hgetall(keys.meta)
+    for field, value in _wanted(claim).items():
         if found.get(field, value) != value:
             raise RedisUnfitError(_refusal(keys, field, found[field], value))
+    return bool(found)
+
+
+def _wanted(claim: Claim | None) -> dict[str, str]:
+    schema = {"schema": SCHEMA}
+    return schema | {"subscribe_key": claim.subscribe_key, "types": claim.types} if claim else schema
 
 
 def _refusal(keys: Keys, field: str, found: str, wanted: str) -> str:

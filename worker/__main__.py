@@ -1,0 +1,5 @@
+"""``python -m worker`` is ``tally``."""
+
+from worker.cli import main
+
+main()

@@ -1,0 +1,113 @@
+"""Between source and store: whatever was decoded becomes applied, or quarantined; nothing is dropped."""
+
+import asyncio
+import json
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Final, TypeVar
+
+import structlog
+
+from worker.domain.action import Event, Origin
+from worker.domain.entry import Outcome
+from worker.errors import RedisUnavailableError, ScriptRefusedError, TransientError
+from worker.source.wire import Decoded, Malformed
+from worker.store.marks import Gap, Marks
+from worker.store.store import MAX_BATCH, Store
+from worker.telemetry.complaints import Complaint
+
+FIRST_RETRY_SECONDS: Final = 0.1
+LONGEST_RETRY_SECONDS: Final = 5.0
+
+Result = TypeVar("Result")
+log = structlog.get_logger(__name__)
+
+
+class StaleError(TransientError):
+    """What was read has waited so long that its tombstones may be gone: drop it, and read it again."""
+
+
+class Applier:
+    """Applies events channel by channel, holding on while Redis is away."""
+
+    def __init__(self, store: Store, marks: Marks, settle_seconds: float, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._marks = marks
+        self._settle_seconds = settle_seconds
+        self._clock = clock
+        self._complaint = Complaint(log, "redis_unavailable", "redis_answers_again", clock)
+
+    async def apply(self, decoded: Iterable[Decoded], origin: Origin, received: float) -> Counter[Outcome]:
+        """Apply all events, quarantine all that is malformed; return how many had each outcome.
+
+        ``received`` is when they were read, in seconds of the clock.
+
+        Raises:
+            StaleError: they have waited longer than the settle time; some may be applied, which does no harm.
+        """
+        by_channel: defaultdict[str, list[Event]] = defaultdict(list)
+        for item in decoded:
+            if isinstance(item, Malformed):
+                await self.quarantine(item)
+            elif item is not None:
+                by_channel[item.identity.channel].append(item)
+        outcomes: Counter[Outcome] = Counter()
+        calls = [self._apply_channel(channel, events, origin, received) for channel, events in by_channel.items()]
+        # All calls end before the first error is raised: a batch that is still under way must not outlive this one.
+        for ended in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(ended, BaseException):
+                raise ended
+            outcomes.update(ended)
+        return outcomes
+
+    async def insist(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Return what the call returns, trying again for as long as Redis is away."""
+        wait = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                result = await call()
+            except RedisUnavailableError as error:
+                self._complaint.say(reason=str(error))
+                await asyncio.sleep(wait)
+                wait = min(LONGEST_RETRY_SECONDS, wait * 2)
+            else:
+                self._complaint.over()
+                return result
+
+    async def quarantine(self, malformed: Malformed) -> None:
+        """Keep what cannot be understood, with its reason."""
+        log.warning("quarantined", channel=malformed.channel, reason=malformed.reason)
+        await self.insist(lambda: self._marks.quarantine(malformed.channel, malformed.reason, malformed.payload))
+
+    async def _apply_channel(
+        self, channel: str, events: Sequence[Event], origin: Origin, received: float
+    ) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for start in range(0, len(events), MAX_BATCH):
+            outcomes += await self._apply_batch(channel, events[start : start + MAX_BATCH], origin, received)
+        return outcomes
+
+    async def _apply_batch(
+        self, channel: str, events: Sequence[Event], origin: Origin, received: float
+    ) -> tuple[Outcome, ...]:
+        async def call() -> tuple[Outcome, ...]:
+            if self._clock() - received > self._settle_seconds:
+                raise StaleError(f"a batch for {channel!r} waited longer than {self._settle_seconds:g} s")
+            return (await self._store.apply(channel, events, origin)).outcomes
+
+        try:
+            return await self.insist(call)
+        except ScriptRefusedError as error:
+            if len(events) == 1:
+                await self._refuse(channel, events[0], error)
+                return ()
+        # One event poisons its whole batch: halve until it stands alone.
+        middle = len(events) // 2
+        first = await self._apply_batch(channel, events[:middle], origin, received)
+        return first + await self._apply_batch(channel, events[middle:], origin, received)
+
+    async def _refuse(self, channel: str, event: Event, error: ScriptRefusedError) -> None:
+        """Quarantine an event that Redis refuses for ever; its channel is owed, for PubNub still counts it."""
+        await self.insist(lambda: self._marks.owe([channel], Gap.QUARANTINED))
+        await self.quarantine(Malformed(channel, str(error), json.dumps(asdict(event))))

@@ -1,0 +1,191 @@
+"""History into tallies: what PubNub lists, newest first, as additions; resumed where it was interrupted."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+import structlog
+
+from worker.apply import Applier, StaleError
+from worker.domain.action import Origin
+from worker.domain.position import TICKS_PER_SECOND, Timetoken, shift
+from worker.errors import ForbiddenError, PubNubError, ThrottledError
+from worker.source.history import History, Slice
+from worker.source.pace import Backoff
+from worker.source.wire import Interest, decode_action
+from worker.store.marks import Marks, Progress
+from worker.telemetry.complaints import Complaint
+
+CHANNELS_AT_ONCE: Final = 8
+
+Result = TypeVar("Result")
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What to replay: actions from ``since`` (inclusive; None: the very first) to ``until`` (exclusive; None: now)."""
+
+    since: Timetoken | None = None
+    until: Timetoken | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a backfill behaves. ``tries`` failures in a row end it (None: it never gives up); so does a 403, then."""
+
+    interest: Interest
+    backoff: Callable[[], Backoff]
+    hold: Callable[[float], Awaitable[None]]
+    clock: Callable[[], float]
+    settle_seconds: float
+    tries: int | None = None
+
+
+Report = Callable[[str, Progress], None]
+"""Told a channel's place after each page."""
+
+
+class Backfill:
+    """Replays channels, several side by side, all within one request budget."""
+
+    def __init__(
+        self,
+        history: History,
+        now: Callable[[], Awaitable[Timetoken]],
+        applier: Applier,
+        marks: Marks,
+        terms: Terms,
+        report: Report = lambda _channel, _place: None,
+    ) -> None:
+        self._history = history
+        self._now = now
+        self._applier = applier
+        self._marks = marks
+        self._terms = terms
+        self._report = report
+
+    async def run(self, channels: Iterable[str], wanted: Range) -> dict[str, int]:
+        """Replay the channels; return how many actions were read of each.
+
+        Raises:
+            PubNubError: PubNub refused, or failed too often; run it again and it goes on where it was.
+        """
+        room = asyncio.Semaphore(CHANNELS_AT_ONCE)
+
+        async def one(channel: str) -> int:
+            async with room:
+                return await self.channel(channel, wanted)
+
+        names = sorted(set(channels))
+        counts = await asyncio.gather(*map(one, names), return_exceptions=True)
+        # Every channel is replayed as far as it goes before the first failure is told.
+        for ended in counts:
+            if isinstance(ended, BaseException):
+                raise ended
+        return dict(zip(names, (count for count in counts if isinstance(count, int)), strict=True))
+
+    async def channel(self, channel: str, wanted: Range) -> int:
+        """Replay one channel; return how many actions were read."""
+        place = await self._begin(channel, wanted)
+        async with aclosing(self._walk(channel, place)) as places:
+            async for reached in places:
+                place = await self._save(channel, reached)
+        await self._applier.insist(lambda: self._marks.forget_progress(channel))
+        log.info("backfill_ends", channel=channel, actions=place.actions)
+        return place.actions
+
+    async def _begin(self, channel: str, wanted: Range) -> Progress:
+        await self._applier.insist(lambda: self._marks.remember([channel]))
+        saved = await self._applier.insist(lambda: self._marks.progress(channel))
+        until = wanted.until or await self._now_patiently(channel)
+        if saved and saved.oldest == wanted.since and wanted.until in (None, saved.newest):
+            log.info("backfill_resumes", channel=channel, actions=saved.actions)
+            return await self._catch_up(channel, saved, until)
+        log.info("backfill_starts", channel=channel, since=wanted.since, until=until)
+        return await self._save(channel, Progress(until, until, wanted.since))
+
+    async def _catch_up(self, channel: str, saved: Progress, until: Timetoken) -> Progress:
+        """Replay what has come since the interrupted run began, and a little before: lists lag behind.
+
+        The interrupted run's place stands until that is done.
+        """
+        if until == saved.newest:
+            return saved
+        overlap = round(self._terms.settle_seconds * TICKS_PER_SECOND)
+        recent = Progress(until, until, shift(saved.newest, -overlap), saved.actions)
+        async with aclosing(self._walk(channel, recent)) as places:
+            async for recent in places:
+                self._report(channel, recent)
+        return await self._save(channel, replace(saved, newest=until, actions=recent.actions))
+
+    async def _walk(self, channel: str, place: Progress) -> AsyncGenerator[Progress, None]:
+        """Yield the place after each page, once it is applied."""
+        patience = Patience(channel, self._terms)
+        while True:
+            try:
+                async with aclosing(self._history.slices(channel, place.next, place.oldest)) as slices:
+                    async for slice in slices:
+                        place = await self._apply(channel, slice, place)
+                        patience.succeeded()
+                        yield place
+            except StaleError as error:
+                log.warning("page_dropped", channel=channel, reason=str(error))
+            except PubNubError as error:
+                await patience.after(error)
+            else:
+                return
+
+    async def _apply(self, channel: str, slice: Slice, place: Progress) -> Progress:
+        received = self._terms.clock()
+        if not slice.is_certain:
+            log.warning("page_stepped_over", channel=channel, below=slice.next)
+        decoded = [decode_action(channel, action, self._terms.interest) for action in slice.actions]
+        await self._applier.apply(decoded, Origin.BACKFILL, received)
+        return replace(place, next=slice.next, actions=place.actions + len(decoded))
+
+    async def _save(self, channel: str, place: Progress) -> Progress:
+        await self._applier.insist(lambda: self._marks.save_progress(channel, place))
+        self._report(channel, place)
+        return place
+
+    async def _now_patiently(self, channel: str) -> Timetoken:
+        patience = Patience(channel, self._terms)
+        while True:
+            try:
+                return await self._now()
+            except PubNubError as error:
+                await patience.after(error)
+
+
+class Patience:
+    """Waits after PubNub's failures, for one channel."""
+
+    def __init__(self, channel: str, terms: Terms) -> None:
+        self._channel = channel
+        self._terms = terms
+        self._backoff = terms.backoff()
+        self._complaint = Complaint(log, "backfill_waits", "backfill_goes_on", terms.clock)
+
+    def succeeded(self) -> None:
+        """Note that PubNub answered."""
+        self._backoff.succeeded()
+        self._complaint.over()
+
+    async def after(self, error: PubNubError) -> None:
+        """Wait as long as the failure asks for; a 429 makes every process wait.
+
+        Raises:
+            PubNubError: the failure itself, where it is one too many.
+        """
+        tries = self._terms.tries
+        if tries is not None and (isinstance(error, ForbiddenError) or self._backoff.failures + 1 >= tries):
+            raise error
+        self._complaint.say(channel=self._channel, reason=str(error))
+        wait = self._backoff.failed(error)
+        if isinstance(error, ThrottledError):
+            await self._terms.hold(wait)
+        else:
+            await asyncio.sleep(wait)

@@ -1,0 +1,218 @@
+"""The command line: arguments in, sentences and exit codes out. What a command needs is imported when it runs."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, NoReturn, TypeVar
+
+import typer
+
+from worker.errors import ConfigurationError, ExitCode, TallyError
+
+Result = TypeVar("Result")
+
+app = typer.Typer(
+    name="tally",
+    help="Exact reaction counts for PubNub message actions, kept in Redis. Settings come from the environment.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AllowEviction = Annotated[bool, typer.Option("--allow-eviction", help="Accept a Redis that may throw counts away.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+FaultRates = Annotated[
+    list[str] | None, typer.Option("--fault", metavar="NAME=RATE", help="A fault and its rate, 0 to 1; repeatable.")
+]
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def main() -> NoReturn:
+    """Run a command; say what went wrong in a sentence, and end with its exit code."""
+    try:
+        app(standalone_mode=True)
+    except TallyError as error:
+        from worker.telemetry.logs import escape  # noqa: PLC0415
+
+        typer.echo("tally: " + "\n".join(map(escape, str(error).splitlines())), err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain about it again while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.FAILED)
+    sys.exit(ExitCode.DONE)
+
+
+@app.command()
+def run(allow_eviction: AllowEviction = False) -> None:
+    """Follow the configured channels and keep their tallies, until told to stop."""
+    from worker import app as building  # noqa: PLC0415
+
+    raise typer.Exit(_do(building.run(_settings(), allow_eviction=allow_eviction)))
+
+
+@app.command()
+def backfill(
+    channels: Annotated[
+        list[str] | None, typer.Argument(metavar="[CHANNEL]…", help="Default: all configured and all ever seen.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="From here: a timetoken, a date, or an age such as 7d.")] = None,
+    until: Annotated[str | None, typer.Option(help="To here, exclusive; written likewise.")] = None,
+    as_json: AsJson = False,
+    allow_eviction: AllowEviction = False,
+) -> None:
+    """Replay what PubNub's history lists into the tallies. Interrupted, it goes on where it was."""
+    from worker import app as building  # noqa: PLC0415
+    from worker.backfill import Range  # noqa: PLC0415
+    from worker.progress import shown_progress  # noqa: PLC0415
+
+    settings = _settings(quiet=sys.stderr.isatty())
+    wanted = Range(moment(since, "--since"), moment(until, "--until"))
+    with shown_progress(wanted) as report:
+        counts = _do(building.backfill(settings, channels or [], wanted, report, allow_eviction=allow_eviction))
+    if as_json:
+        _print_json({"channels": counts, "actions": sum(counts.values())})
+    else:
+        typer.echo(f"{sum(counts.values())} actions read in {len(counts)} channels.")
+
+
+@app.command()
+def show(channel: str, message_timetoken: str, as_json: AsJson = False) -> None:
+    """Print the tallies of one message."""
+    from worker import show as showing  # noqa: PLC0415
+    from worker.telemetry.logs import escape  # noqa: PLC0415
+
+    if not re.fullmatch(r"[0-9]{1,20}", message_timetoken, re.ASCII):
+        raise ConfigurationError(f"MESSAGE_TIMETOKEN is {message_timetoken!r}; it has only digits.")
+    settings = _settings(quiet=True)
+    counts = _do(showing.show(settings.redis_url, settings.namespace, channel, message_timetoken))
+    if as_json:
+        _print_json({"channel": channel, "message_timetoken": message_timetoken, "counts": counts})
+        return
+    lines = [
+        f"{escape(type)}  {escape(value)}  {count}"
+        for type, values in sorted(counts.items())
+        for value, count in sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))
+    ]
+    typer.echo("\n".join(lines) or "No reactions.")
+
+
+@app.command()
+def doctor(as_json: AsJson = False, allow_eviction: AllowEviction = False) -> None:
+    """Look whether configuration, PubNub and Redis are fit; say what to do where they are not."""
+    from worker import app as building  # noqa: PLC0415
+    from worker.doctor import Finding  # noqa: PLC0415
+    from worker.telemetry.logs import escape  # noqa: PLC0415
+
+    settings = _settings(quiet=True)
+
+    async def examine() -> list[Finding]:
+        findings = []
+        async for finding in building.doctor(settings, allow_eviction=allow_eviction):
+            findings.append(finding)
+            if not as_json:
+                good = finding.exit_code is ExitCode.DONE
+                typer.echo(f"{'ok  ' if good else 'BAD '} {finding.subject}: {escape(finding.text)}")
+        return findings
+
+    findings = _do(examine())
+    worst = next((finding.exit_code for finding in findings if finding.exit_code), ExitCode.DONE)
+    if as_json:
+        checks = [{"subject": f.subject, "ok": not f.exit_code, "text": f.text} for f in findings]
+        _print_json({"ok": not worst, "checks": checks})
+    raise typer.Exit(worst)
+
+
+@app.command()
+def emulator(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8090,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    seed: Annotated[int, typer.Option(help="Makes the faults repeatable.")] = 0,
+    fault: FaultRates = None,
+) -> None:
+    """Run a PubNub for one laptop, with seeded faults, until told to stop."""
+    from worker.emulator import Emulator  # noqa: PLC0415
+
+    rates = fault_rates(fault or [])
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (2, 15):
+            loop.add_signal_handler(number, stop.set)
+        try:
+            async with Emulator(host=host, port=port, seed=seed, faults=rates) as running:
+                typer.echo(f"PUBNUB_ORIGIN={running.origin} PUBNUB_TLS=false")
+                sys.stdout.flush()
+                await stop.wait()
+        except OSError as error:
+            raise ConfigurationError(f"{error}. Choose another with --port.") from None
+
+    _do(serve())
+
+
+def fault_rates(faults: list[str]) -> dict[str, float]:
+    """Return name → rate of ``NAME=RATE`` texts.
+
+    Raises:
+        ConfigurationError: a name or a rate is wrong; the sentence lists the names.
+    """
+    from worker.emulator import FAULT_NAMES  # noqa: PLC0415
+
+    rates = {}
+    for text in faults:
+        name, _, rate = text.partition("=")
+        if name not in FAULT_NAMES:
+            raise ConfigurationError(f"--fault {text!r}: no such fault. There are: {', '.join(sorted(FAULT_NAMES))}.")
+        if not re.fullmatch(r"0?\.[0-9]+|[01](\.0*)?", rate):
+            raise ConfigurationError(f"--fault {text!r}: the rate is a number from 0 to 1, as in {name}=0.2.")
+        rates[name] = float(rate)
+    return rates
+
+
+def moment(text: str | None, option: str) -> str | None:
+    """Return the timetoken of a moment given as a timetoken, an ISO date (UTC if it says no zone) or an age.
+
+    Raises:
+        ConfigurationError: it is none of these.
+    """
+    from worker.domain.position import from_seconds  # noqa: PLC0415
+
+    if text is None or re.fullmatch(r"[1-9][0-9]{16}", text, re.ASCII):
+        return text
+    if age := re.fullmatch(r"([0-9]{1,9})([smhd])", text, re.ASCII):
+        return from_seconds(time.time() - int(age[1]) * _UNITS[age[2]])
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"{option} is {text!r}; give a timetoken of 17 digits, a date such as 2026-01-31T12:00, or an age like 7d."
+        ) from None
+    return from_seconds((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+
+
+def _settings(*, quiet: bool = False) -> Any:
+    """Return the settings, and log as they say; a command that talks on the terminal logs only what is wrong."""
+    from worker.settings import load  # noqa: PLC0415
+    from worker.telemetry.logs import configure  # noqa: PLC0415
+
+    settings = load()
+    configure(settings.log_format, "error" if quiet and settings.log_level != "debug" else settings.log_level)
+    return settings
+
+
+def _do(work: Coroutine[Any, Any, Result]) -> Result:
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _print_json(document: object) -> None:
+    typer.echo(json.dumps(document, ensure_ascii=True))

@@ -1,0 +1,30 @@
+"""The Redis a command works on: the one that is set, or the folder's own."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from redis.asyncio import Redis
+
+from worker.store.connection import connect
+
+EMBEDDED_FOLDER: Final = Path(".tally")
+
+
+@asynccontextmanager
+async def opened_redis(url: str | None) -> AsyncIterator[Redis]:
+    """Yield a client of the Redis at ``url``; without one, of the embedded Valkey in ``.tally/``.
+
+    Raises:
+        ConfigurationError: the address is malformed, or no Valkey is installed.
+        RedisUnfitError: the embedded Valkey does not start.
+    """
+    if url is not None:
+        async with connect(url) as redis:
+            yield redis
+        return
+    from worker.store.embedded import embedded_server  # noqa: PLC0415 - starts processes; few commands need it
+
+    async with embedded_server(EMBEDDED_FOLDER) as own, connect(own) as redis:
+        yield redis
