@@ -34,4 +34,4 @@ def elapsed_clock() -> float:
     """Return seconds on a clock that never goes back and counts the time a machine is suspended."""
     # Linux's CLOCK_MONOTONIC stands still in suspension; macOS's counts it.
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(clock)
+    return float(time.clock_gettime(clock))
