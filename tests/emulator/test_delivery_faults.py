@@ -22,12 +22,9 @@ def payloads(answers: list[list[dict[str, Any]]]) -> list[list[Any]]:
     return [[message["d"] for message in answer] for answer in answers if answer]
 
 
-@pytest.mark.parametrize(
-    "faults", [{}, dict.fromkeys(("duplicate", "reorder", "late", "ahead", "rewind", "lost"), 0.0)]
-)
-def test_without_a_rate_nothing_goes_wrong(faults: dict[str, float]) -> None:
+def test_without_a_rate_nothing_goes_wrong() -> None:
     """Everything once, in order, at its publish time, which is the cursor's."""
-    state, clock = keyset(**faults)
+    state, clock = keyset(duplicate=0, reorder=0, late=0, ahead=0, rewind=0, lost=0)
     cursor = present(state)
     say(state, *range(50))
     (messages, *rest) = follow(state, clock, cursor)
@@ -92,8 +89,8 @@ def test_a_cursor_gone_back_repeats_messages() -> None:
     state, clock = keyset(rewind=1.0)
     cursor = present(state)
     say(state, *range(5))
-    newest = state.stream._position
     answer = state.poll(ROOM, cursor)
+    newest = int(json.loads(answer.messages[-1])["p"]["t"])
     assert newest - 640_000 <= answer.cursor.timetoken < newest
     assert answer.cursor.region != cursor.region
     assert payloads(follow(state, clock, cursor)) == [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]

@@ -28,7 +28,7 @@ async def test_stopping_ends_every_poll_at_once() -> None:
         http = Http(session, emulator.origin)
         cursor = (await http.poll()).cursor
         polls = [asyncio.create_task(http.poll(f"room{n}", cursor)) for n in range(20)]
-        await wait_until(lambda: emulator.requests["subscribe"] == 21)
+        await wait_until(lambda: emulator.waiting == 20)
         started = time.monotonic()
         await emulator.stop()
         ends = await asyncio.gather(*polls, return_exceptions=True)
@@ -137,3 +137,9 @@ def test_wrong_faults_are_refused_in_process_too() -> None:
         Emulator(faults={"typo": 0.5})
     with pytest.raises(ValueError, match="time does not go back"):
         Emulator().state.advance(-1)
+
+
+async def test_publishing_what_is_no_json_is_refused(http: Http) -> None:
+    """As PubNub does: a list that begins with 0."""
+    got = await http.get(f"/publish/pub/{KEY}/0/room/0/oops")
+    assert (got.status, got.document[:2]) == (400, [0, "Invalid JSON"])

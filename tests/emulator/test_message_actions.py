@@ -144,3 +144,13 @@ async def test_a_message_takes_no_more_than_its_limit() -> None:
         with pytest.raises(RefusedError, match="Too many actions"):
             emulator.state.add("room", MESSAGE, "t", "v", "u2")
         assert emulator.state.add("room", "1", "t", "v", "u2").published
+
+
+async def test_a_history_can_be_laid_into_the_past(emulator: Emulator, http: Http) -> None:
+    """In any order, with timetokens of one's own, and without a word to subscribers."""
+    cursor = (await http.poll()).cursor
+    for at in (17_000_000_000_000_300, 17_000_000_000_000_100, 17_000_000_000_000_200):
+        emulator.state.add("room", MESSAGE, "t", "v", f"u{at}", published=False, at=at)
+    listed = (await http.get(ROOM)).document["data"]
+    assert [action["actionTimetoken"][-3:] for action in listed] == ["100", "200", "300"]
+    assert (await http.poll(query=cursor)).texts == []

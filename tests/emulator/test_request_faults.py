@@ -141,14 +141,14 @@ async def test_running_polls_notice_refusals_and_outages(http: Http) -> None:
     """They need not wait for an event first."""
     async with Emulator(idle_seconds=60) as patient:
         other = Http(http._session, patient.origin)
-        for order, status in (("refuse", 403), ("strike", 503)):
+        for order, status in (("refuse", 403), ("outage", 503)):
             cursor = (await other.poll()).cursor
             polling = asyncio.create_task(other.poll(query=cursor))
-            await wait_until(lambda: bool(patient.state.stream._listeners))
+            await wait_until(lambda: patient.waiting == 1)
             if order == "refuse":
                 patient.state.refuse(channels=["room"])
             else:
-                patient.state.strike("server_error")
+                patient.state.set_outage("server_error")
             assert (await asyncio.wait_for(polling, 5)).status == status
             patient.state.refuse()
 
@@ -158,6 +158,6 @@ async def test_a_late_event_reaches_a_poll_that_waits(http: Http) -> None:
     async with Emulator(idle_seconds=60, faults={"late": 1.0}) as patient:
         other = Http(http._session, patient.origin)
         polling = asyncio.create_task(other.poll(query=(await other.poll()).cursor))
-        await wait_until(lambda: bool(patient.state.stream._listeners))
+        await wait_until(lambda: patient.waiting == 1)
         patient.state.publish("room", "late", "ana")
         assert (await asyncio.wait_for(polling, 1)).texts == ["late"]

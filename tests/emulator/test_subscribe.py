@@ -33,7 +33,7 @@ async def test_a_waiting_poll_is_answered_by_an_event(emulator: Emulator, http: 
         other = Http(http._session, patient.origin)
         cursor = (await other.poll()).cursor
         polling = asyncio.create_task(other.poll(query=cursor))
-        await wait_until(lambda: patient.requests["subscribe"] == 2)
+        await wait_until(lambda: patient.waiting == 1)
         say(patient, "elsewhere", "not for us")
         say(patient, "room", "hello")
         assert (await asyncio.wait_for(polling, 5)).texts == ["hello"]
@@ -124,7 +124,7 @@ async def test_a_group_hears_a_channel_added_while_it_waits(http: Http) -> None:
         other = Http(http._session, patient.origin)
         cursor = (await other.poll(",", "tt=0&channel-group=fans")).cursor
         polling = asyncio.create_task(other.poll(",", f"{cursor}&channel-group=fans"))
-        await wait_until(lambda: patient.requests["subscribe"] == 2)
+        await wait_until(lambda: patient.waiting == 1)
         patient.state.groups.add("fans", ["room"])
         say(patient, "room", "hello")
         assert (await asyncio.wait_for(polling, 5)).texts == ["hello"]
@@ -180,6 +180,6 @@ async def test_a_dropped_subscriber_is_forgotten(http: Http) -> None:
     async with Emulator(idle_seconds=60) as patient:
         other = Http(http._session, patient.origin)
         polling = asyncio.create_task(other.poll(query=(await other.poll()).cursor))
-        await wait_until(lambda: bool(patient.state.stream._listeners))
+        await wait_until(lambda: patient.waiting == 1)
         polling.cancel()
-        await wait_until(lambda: not patient.state.stream._listeners)
+        await wait_until(lambda: patient.waiting == 0)

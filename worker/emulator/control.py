@@ -56,7 +56,7 @@ def set_outage(state: State, call: Call) -> Reply:
     document = _document(call)
     operations = _names(document, "operations") if "operations" in document else OUTAGE_OPERATIONS
     try:
-        state.strike(document.get("kind"), operations)
+        state.set_outage(document.get("kind"), operations)
     except ValueError as error:
         raise _refused(str(error)) from error
     return json_reply({"status": 200})

@@ -17,7 +17,8 @@ class Emulator:
     """A PubNub for one laptop, over HTTP, for as long as its `async with` block lasts.
 
     Port 0 takes a free one. `faults` gives rates from 0 to 1 to names of `FAULT_NAMES`; `seed` makes them repeatable.
-    Without a `subscribe_key` any key is accepted. An idle poll is answered after `idle_seconds`.
+    Without a `subscribe_key` any key is accepted. An idle poll is answered after `idle_seconds`. `state` may be called
+    at any time from the loop's own thread.
     """
 
     def __init__(
@@ -85,6 +86,11 @@ class Emulator:
     def requests(self) -> Counter[str]:
         """How many requests came, by operation: subscribe, actions, add, remove, time, groups, publish and so on."""
         return self._server.requests
+
+    @property
+    def waiting(self) -> int:
+        """How many polls are waiting for an event just now."""
+        return self._polls.waiting
 
     def truth(self) -> Truth:
         """Return the counts a perfect tally shows now."""

@@ -16,6 +16,7 @@ class LongPolls:
     def __init__(self, state: State, idle_seconds: float) -> None:
         self._state = state
         self._idle_seconds = idle_seconds
+        self.waiting = 0
         self._closed = False
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -54,11 +55,13 @@ class LongPolls:
     async def _something_or(self, seconds: float, subscription: Subscription) -> None:
         woken = asyncio.Event()
         self._state.stream.listen(subscription, woken.set)
+        self.waiting += 1
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await woken.wait()
         finally:
+            self.waiting -= 1
             self._state.stream.unlisten(subscription, woken.set)
 
     def close(self) -> None:

@@ -48,16 +48,17 @@ class Server:
         if self._key is not None and named.get("key", self._key) != self._key:
             return service_error(400, "Invalid Subscribe Key")
         call = Call(named, request.query, await request.read() if request.can_read_body else b"")
-        if route.operation != "control" and (refusal := await self._trouble(route.operation, call)):
+        asked = _asked(call)
+        if route.operation != "control" and (refusal := await self._trouble(route.operation, asked)):
             return refusal
         if route.endpoint is None:
-            return await self._polls.answer(_asked(call), call)
+            return await self._polls.answer(asked, call)
         return route.endpoint(self._state, call)
 
-    async def _trouble(self, operation: str, call: Call) -> Reply | None:
+    async def _trouble(self, operation: str, asked: Subscription) -> Reply | None:
         if delay := self._state.faults.delay():
             await asyncio.sleep(delay)
-        asked, trouble = _asked(call), self._state.trouble
+        trouble = self._state.trouble
         return trouble.lasting(operation, asked) or trouble.passing(operation, asked)
 
 

@@ -186,9 +186,9 @@ class State:
         self.trouble.refuse(channels, groups)
         self.stream.wake_all()
 
-    def strike(self, kind: str | None, operations: Iterable[str] = OUTAGE_OPERATIONS) -> None:
+    def set_outage(self, kind: str | None, operations: Iterable[str] = OUTAGE_OPERATIONS) -> None:
         """Begin an outage (`OUTAGE_KINDS`) or end it with None, and let everybody notice."""
-        self.trouble.strike(kind, operations)
+        self.trouble.set_outage(kind, operations)
         self.stream.wake_all()
 
     def advance(self, seconds: float) -> None:

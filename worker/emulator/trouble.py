@@ -40,7 +40,7 @@ class Trouble:
         """Answer 403 to whoever asks for one of these names from now on; none for nobody."""
         self._refused = Subscription(tuple(channels), tuple(groups))
 
-    def strike(self, kind: str | None, operations: Iterable[str]) -> None:
+    def set_outage(self, kind: str | None, operations: Iterable[str]) -> None:
         """Begin an outage of these operations, or end it with None. ValueError for an unknown kind or operation."""
         struck = frozenset(operations)
         if kind is not None and kind not in _OUTAGES:
