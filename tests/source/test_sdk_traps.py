@@ -242,31 +242,22 @@ async def test_a_group_of_odd_shape_reads_as_empty(server: ScriptedPubNub) -> No
         (Reply(200, b'{"t":'), PNStatusCategory.PNUnknownCategory, None),
         (Reply(drops=True), PNStatusCategory.PNUnknownCategory, None),
         (Reply(drops_halfway=True), PNStatusCategory.PNUnknownCategory, None),
+        (Reply(hangs=True), PNStatusCategory.PNTimeoutCategory, None),
         (Reply(drips=True), PNStatusCategory.PNTimeoutCategory, None),
     ],
-    ids=["403", "400", "404", "429", "503", "html", "malformed", "dropped", "dropped-halfway", "too-slow"],
+    ids=["403", "400", "404", "429", "503", "html", "malformed", "dropped", "dropped-halfway", "silent", "too-slow"],
 )
 async def test_errors_are_returned_with_their_category(
     server: ScriptedPubNub, reply: Reply, category: object, status: int | None
 ) -> None:
     """Raised instead, or with the status of an HTML page: ``_ask`` and ``_AsItCame.non_json_response`` get simpler."""
     server.script(reply)
-    async with sdk(server.origin, subscribe_request_timeout=1) as pubnub:
+    async with sdk(server.origin, subscribe_request_timeout=2) as pubnub:
         error = await poll(pubnub).future()
 
     assert isinstance(error, PubNubAsyncioException)
     assert error.is_error()
     assert (error.status.category, error.status.status_code) == (category, status)
-
-
-async def test_a_silent_server_is_a_timeout_of_either_kind(server: ScriptedPubNub) -> None:
-    """Two clocks of equal length race, so it is Timeout or Unknown; ``_lost`` says the same for both."""
-    server.script(Reply(hangs=True))
-    async with sdk(server.origin, subscribe_request_timeout=1) as pubnub:
-        error = await poll(pubnub).future()
-
-    assert error.status.category in {PNStatusCategory.PNTimeoutCategory, PNStatusCategory.PNUnknownCategory}
-    assert error.status.status_code is None
 
 
 async def test_a_refused_connection_is_of_unknown_category(server: ScriptedPubNub, unused_tcp_port: int) -> None:
@@ -294,8 +285,8 @@ async def test_cancellation_is_swallowed(server: ScriptedPubNub) -> None:
         assert timeout.expired()
         waited = await asyncio.wait_for(poll(pubnub).future(), 0.05)
 
-        task = asyncio.create_task(poll(pubnub).future())
-        await server.asked(3)
+        task = asyncio.create_task(poll(pubnub, "last").future())
+        await wait_until(lambda: any("/last/" in asked.path for asked in server.requests))
         task.cancel()
         await asyncio.wait({task})
 
@@ -362,7 +353,7 @@ async def test_a_secret_key_alone_cannot_sign(server: ScriptedPubNub) -> None:
 async def test_the_hundred_and_first_poll_finds_no_room(server: ScriptedPubNub) -> None:
     """With a larger pool by default, ``_Transport`` may go (but see HTTP/2 and closing)."""
     server.script(Reply(hangs=True))
-    async with sdk(server.origin, connect_timeout=1) as pubnub, asyncio.TaskGroup() as polls:
+    async with sdk(server.origin, connect_timeout=2) as pubnub, asyncio.TaskGroup() as polls:
         tasks = [polls.create_task(poll(pubnub).future()) for _ in range(100)]
         await server.asked(100)
 
