@@ -24,7 +24,7 @@ class Backoff:
 
     def failed(self, error: PubNubError) -> float:
         """Return the seconds to wait; what PubNub asked for with a 429 is never shortened."""
-        wait = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(self.failures, 16)) * self.random.uniform(0.5, 1)
+        wait: float = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(self.failures, 16)) * self.random.uniform(0.5, 1)
         self.failures += 1
         asked = error.retry_after if isinstance(error, ThrottledError) else None
         return max(wait, asked or 0)
@@ -34,4 +34,4 @@ def elapsed_clock() -> float:
     """Return seconds on a clock that never goes back and counts the time a machine is suspended."""
     # Linux's CLOCK_MONOTONIC stands still in suspension; macOS's counts it.
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return float(time.clock_gettime(clock))
+    return time.clock_gettime(clock)

@@ -1,0 +1,220 @@
+"""One payload → one event, a malformed event with its reason, or nothing of ours."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.domain.action import Added, Identity, Removed
+from worker.source.wire import Interest, Malformed, action_timetoken, decode_action, decode_message
+
+ALL = Interest()
+IDENTITY = Identity("room", "17600000001728660", "reaction", "👍", "ana")
+ANNOUNCED: dict[str, Any] = {
+    "a": "5",
+    "f": 0,
+    "e": 3,
+    "i": "ana",
+    "p": {"t": "17600000002110345", "r": 43},
+    "k": "demo",
+    "c": "room",
+    "d": {
+        "source": "actions",
+        "version": "1.0",
+        "event": "added",
+        "data": {
+            "type": "reaction",
+            "value": "👍",
+            "actionTimetoken": "17600000002020754",
+            "messageTimetoken": "17600000001728660",
+        },
+    },
+}
+LISTED = {
+    "type": "reaction",
+    "value": "👍",
+    "uuid": "ana",
+    "actionTimetoken": "17600000002020754",
+    "messageTimetoken": "17600000001728660",
+}
+GONE = object()
+
+
+def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """Return a copy with the value at a dotted path replaced, or taken out."""
+    document = copy.deepcopy(document)
+    *holders, last = path.split(".")
+    holder = document
+    for name in holders:
+        holder = holder[name]
+    if value is GONE:
+        del holder[last]
+    else:
+        holder[last] = value
+    return document
+
+
+def test_an_addition_is_decoded() -> None:
+    """The user is ``i``; the time it was told is ``p.t``."""
+    assert decode_message(ANNOUNCED, ALL) == Added(IDENTITY, "17600000002020754", "17600000002110345")
+
+
+def test_a_removal_names_the_addition() -> None:
+    """``event`` stands beside ``data``; the action timetoken is that of the addition."""
+    removal = changed(ANNOUNCED, "d.event", "removed")
+    assert decode_message(removal, ALL) == Removed(IDENTITY, "17600000002020754", "17600000002110345")
+
+
+def test_an_item_of_history_is_an_addition() -> None:
+    """Told when it was added: lists say no more."""
+    assert decode_action("room", LISTED, ALL) == Added(IDENTITY, "17600000002020754", "17600000002020754")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("e", "3"),
+        ("d.data.actionTimetoken", 17600000002020754),
+        ("d.data.messageTimetoken", 17600000001728660),
+        ("d.data.uuid", "ana"),
+        ("f", "anything"),
+        ("b", "ro.*"),
+        ("d.source", GONE),
+        ("d.version", GONE),
+    ],
+)
+def test_harmless_oddities_change_nothing(path: str, value: Any) -> None:
+    """PubNub varies; an integer timetoken has lost no digit."""
+    assert decode_message(changed(ANNOUNCED, path, value), ALL) == decode_message(ANNOUNCED, ALL)
+
+
+def test_a_uuid_in_the_data_goes_before_the_client() -> None:
+    """Should PubNub ever send it, it is the better word for who reacted."""
+    event = decode_message(changed(ANNOUNCED, "d.data.uuid", "ben"), ALL)
+    assert isinstance(event, Added)
+    assert event.identity.uuid == "ben"
+
+
+@pytest.mark.parametrize("published", [GONE, None, {}, {"t": "soon"}, {"t": 1.5}, "17600000002110345"])
+def test_an_event_is_not_lost_for_its_date(published: Any) -> None:
+    """Without a readable ``p.t`` the event is dated by its action."""
+    event = decode_message(changed(ANNOUNCED, "p", published), ALL)
+    assert event == Added(IDENTITY, "17600000002020754", "17600000002020754")
+
+
+@pytest.mark.parametrize("kind", [GONE, 0, 1, 2, 4, "4", None, "three", 3.5, [], {"e": 3}])
+def test_other_kinds_of_message_are_not_ours(kind: Any) -> None:
+    """Messages, signals, files (even without their file): skipped, whatever is in them."""
+    assert decode_message(changed(ANNOUNCED, "e", kind), ALL) is None
+    assert decode_message({"e": kind} if kind is not GONE else {}, ALL) is None
+
+
+def test_types_that_are_not_counted_are_not_ours() -> None:
+    """Ignored, or not among the chosen."""
+    assert decode_message(ANNOUNCED, Interest(ignored=frozenset({"reaction"}))) is None
+    assert decode_action("room", LISTED, Interest(types=frozenset({"receipt"}))) is None
+    assert decode_action("room", LISTED, Interest(types=frozenset({"reaction"}))) is not None
+    chosen_and_ignored = Interest(frozenset({"reaction"}), frozenset({"reaction"}))
+    assert decode_action("room", LISTED, chosen_and_ignored) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        ("c", GONE, "c is missing"),
+        ("c", 5, "c is of type int where text belongs"),
+        ("d", GONE, "d is missing where an object belongs"),
+        ("d", "text", "d is of type str"),
+        ("d.event", GONE, "neither added nor removed"),
+        ("d.event", "renamed", "the event is 'renamed'"),
+        ("d.event", {"x": 1}, "neither added nor removed"),
+        ("d.data", GONE, "data is missing"),
+        ("d.data", [], "data is of type list"),
+        ("d.data.type", 5, "type is of type int where text belongs"),
+        ("d.data.value", 5, "value is of type int where text belongs"),
+        ("d.data.value", GONE, "value is missing"),
+        ("d.data.value", "\ud83d", "value holds a lone surrogate"),
+        ("d.data.value", "x" * 1_000_000, "value has 1000000 bytes"),
+        ("i", GONE, "uuid is missing"),
+        ("i", 7, "uuid is of type int"),
+        ("i", "\udc00", "uuid holds a lone surrogate"),
+        ("c", "\ud83d", "c holds a lone surrogate"),
+        ("d.data.uuid", None, "uuid is missing"),
+        ("d.data.actionTimetoken", GONE, "actionTimetoken is missing"),
+        ("d.data.actionTimetoken", "", "not a timetoken"),
+        ("d.data.actionTimetoken", "0", "not a timetoken"),
+        ("d.data.actionTimetoken", "0176", "not a timetoken"),
+        ("d.data.actionTimetoken", "１２３", "not a timetoken"),
+        ("d.data.actionTimetoken", 1.76e16, "actionTimetoken is of type float"),
+        ("d.data.actionTimetoken", True, "actionTimetoken is of type bool"),
+        ("d.data.messageTimetoken", "x:{y}", "messageTimetoken is 'x:{y}'"),
+        ("d.data.messageTimetoken", "1" * 21, "not a timetoken"),
+    ],
+)
+def test_a_malformed_event_has_its_reason(path: str, value: Any, reason: str) -> None:
+    """The reason names the part; the payload comes along as JSON, cut to a length."""
+    malformed = decode_message(changed(ANNOUNCED, path, value), ALL)
+
+    assert isinstance(malformed, Malformed)
+    assert reason in malformed.reason
+    assert malformed.payload.isascii()
+    assert len(malformed.payload) <= 4096
+
+
+@pytest.mark.parametrize("message", [None, 5, "text", [], True])
+def test_what_is_no_object_is_malformed(message: Any) -> None:
+    """In an answer, and in a list."""
+    assert isinstance(decode_message(message, ALL), Malformed)
+    assert isinstance(decode_action("room", message, ALL), Malformed)
+
+
+def test_a_channel_with_pnpres_in_its_name_is_a_channel() -> None:
+    """The SDK stumbles over it; there is nothing about it to stumble over."""
+    event = decode_message(changed(ANNOUNCED, "c", "room-pnpres"), ALL)
+    assert isinstance(event, Added)
+    assert event.identity.channel == "room-pnpres"
+
+
+def test_an_old_parent_keeps_its_timetoken() -> None:
+    """PubNub does not check it: ten digits, or leading zeros, are what the client sent."""
+    for parent in ("1234567890", "007", "0"):
+        event = decode_message(changed(ANNOUNCED, "d.data.messageTimetoken", parent), ALL)
+        assert isinstance(event, Added)
+        assert event.identity.message_timetoken == parent
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.sampled_from(["e", "i", "p", "c", "d", "d.event", "d.data", *(f"d.data.{key}" for key in LISTED)]), json_values
+)
+def test_nothing_in_a_message_can_raise(path: str, value: Any) -> None:
+    """Any JSON in any place is decoded, malformed, or not ours; what is decoded can be stored."""
+    decoded = decode_message(changed(ANNOUNCED, path, value), ALL)
+
+    if isinstance(decoded, Added | Removed):
+        json.dumps([decoded.identity.channel, decoded.identity.value, decoded.identity.uuid]).encode()
+        decoded.identity.uuid.encode()
+
+
+@given(json_values)
+def test_nothing_in_a_list_can_raise(item: Any) -> None:
+    """Paging asks each item for its timetoken; anything may be there."""
+    decode_action("room", item, ALL)
+    timetoken = action_timetoken(item)
+    assert timetoken is None or timetoken.isdecimal()
+
+
+def test_interests_describe_themselves() -> None:
+    """Equal sets, equal words: two workers are compared by them."""
+    assert str(Interest()) == "all types"
+    assert str(Interest(ignored=frozenset({"b", "a"}))) == "all types but a,b"
+    assert str(Interest(types=frozenset({"b", "a", "c"}), ignored=frozenset({"c"}))) == "only a,b"
