@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+from pubnub.endpoints.presence.heartbeat import Heartbeat
+from pubnub.endpoints.presence.leave import Leave
 from pubnub.endpoints.pubsub.subscribe import Subscribe
 from pubnub.enums import PNStatusCategory
 
@@ -126,13 +128,10 @@ async def test_publish_signal_and_time_answer_the_sdk(emulator: Emulator) -> Non
     assert emulator.truth() == {}
 
 
-async def test_the_subscription_of_the_sdk_starts_and_stops(emulator: Emulator) -> None:
-    """Its own loop polls, says it is gone, and leaves nothing."""
-
-    def subscribe() -> None:
-        with blocking_sdk(emulator.origin) as pubnub:
-            pubnub.subscribe().channels("room").execute()
-            pubnub.unsubscribe().channels("room").execute()
-
-    await asyncio.to_thread(subscribe)
-    assert set(emulator.requests) <= {"subscribe", "presence"}
+async def test_the_sdk_may_say_it_is_there_and_that_it_leaves(emulator: Emulator) -> None:
+    """What its subscription manager sends beside the polls, and when it stops."""
+    async with asyncio_sdk(emulator.origin) as pubnub:
+        for call in (Heartbeat(pubnub), Leave(pubnub)):
+            said = await call.channels(["room"]).channel_groups(["fans"]).future()
+            assert not said.is_error()
+    assert emulator.requests == {"presence": 2}
