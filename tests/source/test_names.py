@@ -47,6 +47,8 @@ def test_subscriptions_have_a_bounded_number_of_names() -> None:
     assert [len(part.all) for part in parts] == [3, 3, 1, 3, 1]
     assert sorted(name for part in parts for name in part.all) == sorted(names.all)
     assert list(Names().split(3)) == []
+    assert not Names()
+    assert all(parts)
 
 
 def test_a_wildcard_matches_below_its_prefix() -> None:

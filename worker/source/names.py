@@ -81,6 +81,9 @@ class Names:
         """Every name; groups with a leading colon, which no channel can have."""
         return (*self.channels, *self.wildcards, *(f":{group}" for group in self.groups))
 
+    def __bool__(self) -> bool:
+        return bool(self.all)
+
     def without(self, refused: frozenset[str]) -> "Names":
         """Return what is left when the refused names (written as in ``all``) are taken out."""
         return Names(

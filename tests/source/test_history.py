@@ -1,0 +1,163 @@
+"""Paging backwards: everything that is listed comes, whatever the pages are like."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.source.scripted import SUBSCRIBE_KEY, ScriptedPubNub, json_reply
+from worker.emulator import Emulator
+from worker.errors import PubNubError
+from worker.source.client import Client, Keyset
+from worker.source.history import PAGE_SIZE, TRIES, History, Slice
+from worker.source.wire import action_timetoken
+
+NOW = "17700000000000000"
+FIRST = 17600000000000000
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    """A PubNub with a past."""
+    async with Emulator(seed=3) as emulator:
+        yield emulator
+
+
+def seed(emulator: Emulator, count: int, *, apart: int = 2) -> set[str]:
+    """Store actions that are some ticks apart; return their users."""
+    users = {f"user{number}" for number in range(count)}
+    for number in range(count):
+        emulator.state.add("room", "1", "reaction", "👍", f"user{number}", published=False, at=FIRST + number * apart)
+    return users
+
+
+async def read(origin: str, end: str | None = None) -> list[Slice]:
+    """Return all slices of the room."""
+
+    async def at_once() -> None: ...
+
+    async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=origin, tls=False)) as client:
+        return [slice async for slice in History(client, at_once).slices("room", NOW, end)]
+
+
+def users_in(slices: list[Slice]) -> set[str]:
+    """Return whose actions the slices told."""
+    return {str(action["uuid"]) for slice in slices for action in slice.actions if isinstance(action, dict)}
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
+async def test_every_action_is_read(emulator: Emulator, count: int) -> None:
+    """Newest first, to the first; a full page is no end, and neither is a short one."""
+    users = seed(emulator, count)
+
+    slices = await read(emulator.origin)
+
+    assert users_in(slices) == users
+    assert all(slice.is_certain for slice in slices)
+    places = [int(slice.next) for slice in slices]
+    assert places == sorted(places, reverse=True)
+    # Besides the pages themselves: one for the overlap with the last, and the empty one that is the end.
+    assert emulator.requests["actions"] <= count // (PAGE_SIZE - 1) + 3
+
+
+async def test_ties_at_a_pages_edge_are_read(emulator: Emulator) -> None:
+    """Seven actions share each timetoken; ``start`` is exclusive, so pages overlap."""
+    users = seed(emulator, 350, apart=0)
+    emulator.state.time.unique()
+    tied = {f"tied{number}" for number in range(300)}
+    for number in range(300):
+        emulator.state.add(
+            "room", "1", "reaction", "👍", f"tied{number}", published=False, at=FIRST + 1000 + number // 7 * 2
+        )
+
+    slices = await read(emulator.origin)
+
+    assert tied <= users_in(slices)
+    # 350 share one timetoken: more than a page can hold, so nobody can read them all, and that is said.
+    assert not users <= users_in(slices)
+    assert [slice.is_certain for slice in slices if slice.next == str(FIRST)] == [False]
+
+
+async def test_a_page_cut_short_by_the_server_goes_on(emulator: Emulator) -> None:
+    """``more`` names where."""
+    users = seed(emulator, 320)
+    emulator.state.faults.replace({"more": 0.7})
+
+    slices = await read(emulator.origin)
+
+    assert users_in(slices) == users
+    assert emulator.state.faults.struck["more"] > 3
+
+
+async def test_reading_ends_at_the_older_bound(emulator: Emulator) -> None:
+    """``end`` is inclusive."""
+    seed(emulator, 300)
+
+    slices = await read(emulator.origin, end=str(FIRST + 2 * 290))
+
+    assert users_in(slices) == {f"user{number}" for number in range(290, 300)}
+    # The overlap with the only page ends at the bound: no need to ask for what lies below it.
+    assert emulator.requests["actions"] == 2
+
+
+async def test_an_empty_page_with_more_is_no_end() -> None:
+    """Only an empty page without ``more`` is."""
+    async with ScriptedPubNub() as server:
+        server.script(
+            json_reply({"status": 200, "data": [], "more": {"start": str(FIRST), "url": "/", "limit": 100}}),
+            json_reply({"status": 200, "data": [listed(FIRST - 10)]}),
+            json_reply({"status": 200, "data": []}),
+        )
+
+        slices = await read(server.origin)
+
+        assert [len(slice.actions) for slice in slices] == [0, 1]
+        assert [asked.parameters["start"] for asked in server.requests] == [NOW, str(FIRST + 1), str(FIRST - 9)]
+
+
+async def test_a_page_that_does_not_advance_is_stepped_over() -> None:
+    """Asked again, three times in all, then its edge is uncertain and reading goes on below it."""
+    full = json_reply({"status": 200, "data": [listed(FIRST)] * PAGE_SIZE})
+    async with ScriptedPubNub() as server:
+        server.script(full, *[full] * TRIES, json_reply({"status": 200, "data": []}))
+
+        slices = await read(server.origin)
+
+        assert [slice.is_certain for slice in slices] == [True, False]
+        assert [slice.next for slice in slices] == [str(FIRST + 1), str(FIRST)]
+        assert len(server.requests) == 1 + TRIES + 1
+
+
+async def test_a_list_that_repeats_itself_is_an_error() -> None:
+    """An origin that always answers the same must not be read for ever."""
+    async with ScriptedPubNub() as server:
+        server.script(json_reply({"status": 200, "data": [listed(FIRST + number) for number in range(PAGE_SIZE)]}))
+
+        with pytest.raises(PubNubError, match="repeats itself"):
+            await read(server.origin)
+
+        assert len(server.requests) == 1 + TRIES * TRIES
+
+
+async def test_items_that_cannot_be_read_do_not_stop_paging() -> None:
+    """They come along, to be quarantined; the others say where to go on."""
+    odd = [None, {"actionTimetoken": True}, listed(FIRST)]
+    async with ScriptedPubNub() as server:
+        server.script(json_reply({"status": 200, "data": odd}), json_reply({"status": 200, "data": []}))
+
+        [slice] = await read(server.origin)
+
+        assert slice.actions == tuple(odd)
+        assert slice.next == str(FIRST + 1)
+
+
+def listed(timetoken: int) -> dict[str, str]:
+    """Return an item of a list."""
+    action = {
+        "type": "reaction",
+        "value": "👍",
+        "uuid": "ana",
+        "actionTimetoken": str(timetoken),
+        "messageTimetoken": "1",
+    }
+    assert action_timetoken(action) == str(timetoken)
+    return action

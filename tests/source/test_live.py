@@ -1,0 +1,167 @@
+"""The poll loop: answers in order, whatever PubNub does; the cursor is only ever PubNub's."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+from tests.source.scripted import SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply
+from worker.domain.position import HANDSHAKE, Cursor
+from worker.errors import PubNubError, ThrottledError
+from worker.source import live
+from worker.source.client import Client, Keyset
+from worker.source.live import Item, Poller, Readmitted, Received, Refused
+from worker.source.names import Names
+from worker.source.pace import FIRST_SECONDS, LONGEST_SECONDS, Backoff, elapsed_clock
+
+NAMES = Names(("a", "b"), ("w.*",), ("g",))
+HANGS = Reply(hangs=True)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedPubNub]:
+    """Serve a script."""
+    async with ScriptedPubNub() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make waits a hundred times shorter."""
+    monkeypatch.setattr("worker.source.pace.FIRST_SECONDS", FIRST_SECONDS / 100)
+    monkeypatch.setattr(live, "REFUSED_SECONDS", 0.2)
+
+
+async def items(server: ScriptedPubNub, count: int, cursor: Cursor = HANDSHAKE) -> list[Item]:
+    """Return so many items of a poll."""
+    found: list[Item] = []
+    async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)) as client:
+        poller = Poller(client, NAMES, Backoff(random.Random(1)), elapsed_clock)
+        async with aclosing(poller.items(cursor)) as polled:  # type: ignore[type-var]
+            async for item in polled:
+                found.append(item)
+                if len(found) == count:
+                    break
+    return found
+
+
+def forbidden(channels: list[str], groups: list[str] | None = None) -> Reply:
+    """Return a 403 that names these."""
+    payload = {"channels": channels} | ({"channel-groups": groups} if groups else {})
+    return json_reply({"message": "Forbidden", "payload": payload, "error": True, "status": 403}, 403)
+
+
+def polled_names(server: ScriptedPubNub) -> list[tuple[str, str]]:
+    """Return channels and groups of each poll."""
+    return [(asked.path.split("/")[4], asked.parameters.get("channel-group", "")) for asked in server.requests]
+
+
+async def test_the_cursor_is_taken_verbatim(server: ScriptedPubNub) -> None:
+    """Forwards, backwards, another region: what PubNub says is what it is asked."""
+    server.script(answer("17600000000000009", region=4), answer("17600000000000005", {"e": 0}, region=12), HANGS)
+
+    first, second = await items(server, 2)
+
+    assert isinstance(first, Received)
+    assert isinstance(second, Received)
+    assert first.answer.cursor == Cursor("17600000000000009", 4)
+    assert second.answer.messages == ({"e": 0},)
+    asked = [(request.parameters["tt"], request.parameters.get("tr")) for request in server.requests[:2]]
+    assert asked == [("0", None), ("17600000000000009", "4")]
+    assert polled_names(server)[0] == ("a,b,w.%2A", "g")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Reply(503, b"<html>", {"Content-Type": "text/html"}),
+        Reply(200, b"{"),
+        Reply(200, b"<html>"),
+        json_reply({}),
+        json_reply([1, 2]),
+        Reply(200, b""),
+        json_reply({"t": {"t": "x", "r": 1}, "m": []}),
+        json_reply({"status": 400, "message": "Invalid"}, 400),
+        json_reply({}, 404),
+        Reply(drops=True),
+        Reply(drops_halfway=True),
+        json_reply({}, 429, Retry_After="0"),
+    ],
+    ids=str,
+)
+async def test_trouble_is_waited_out_at_the_same_place(server: ScriptedPubNub, trouble: Reply) -> None:
+    """The poll that failed is made again; nothing is passed over."""
+    server.script(trouble, trouble, answer("17600000000000009"), HANGS)
+    start = Cursor("17600000000000001", 4)
+
+    [item] = await items(server, 1, start)
+
+    assert isinstance(item, Received)
+    assert [request.parameters["tt"] for request in server.requests[:3]] == [start.timetoken] * 3
+
+
+async def test_a_refused_name_is_left_out_and_tried_again(server: ScriptedPubNub) -> None:
+    """The others live on; what happened to the refused one meanwhile was missed, and that is said twice."""
+    server.script(forbidden(["b"]), answer("1"), answer("2", {"e": 0}), HANGS)
+    refused, first, second = await items(server, 3)
+    assert refused == Refused(Names(("b",)))
+    assert isinstance(first, Received)
+    assert isinstance(second, Received)
+    assert [names for names, _ in polled_names(server)[:3]] == ["a,b,w.%2A", "a,w.%2A", "a,w.%2A"]
+
+    server.requests.clear()
+    server.script(forbidden(["b"], [":g"]), HANGS, answer("3"), HANGS)
+    found = await items(server, 3)
+
+    assert found[:2] == [Refused(Names(("b",), (), ("g",))), Readmitted(Names(("b",), (), ("g",)))]
+    assert isinstance(found[2], Received)
+    assert polled_names(server)[:3] == [("a,b,w.%2A", "g"), ("a,w.%2A", ""), ("a,b,w.%2A", "g")]
+
+
+async def test_names_are_refused_one_after_the_other(server: ScriptedPubNub) -> None:
+    """PubNub may name one at a time; at the next try some may be back while others are not."""
+    server.script(forbidden(["a"]), forbidden(["w.*"]), HANGS, forbidden(["a"]), answer("1"), HANGS)
+
+    found = await items(server, 4)
+
+    assert found[:3] == [Refused(Names(("a",))), Refused(Names(("a",), ("w.*",))), Refused(Names(("a",), ("w.*",)))]
+    assert isinstance(found[3], Received)
+    assert [names for names, _ in polled_names(server)[:5]] == [
+        "a,b,w.%2A",
+        "b,w.%2A",
+        "b",
+        "a,b,w.%2A",
+        "b,w.%2A",
+    ]
+
+
+@pytest.mark.parametrize("named", [[], ["stranger"]])
+async def test_a_refusal_of_nobody_we_know_is_waited_out(server: ScriptedPubNub, named: list[str]) -> None:
+    """Nobody is polled until it is time to try all again."""
+    server.script(forbidden(named), answer("1"), HANGS)
+
+    refused, readmitted, received = await items(server, 3)
+
+    assert (refused, readmitted) == (Refused(NAMES), Readmitted(NAMES))
+    assert isinstance(received, Received)
+    assert len({names for names, _ in polled_names(server)}) == 1
+
+
+def test_waits_grow_with_jitter_and_start_again() -> None:
+    """From half the shortest to the longest; a success begins anew."""
+    backoff = Backoff(random.Random(1))
+    waits = [backoff.failed(PubNubError("away")) for _ in range(40)]
+    assert all(0 < wait <= LONGEST_SECONDS for wait in waits)
+    assert max(waits) > LONGEST_SECONDS / 2
+    assert waits[0] < waits[6] < waits[12]
+
+    backoff.succeeded()
+    assert backoff.failed(PubNubError("away")) <= FIRST_SECONDS
+
+
+def test_what_pubnub_asks_for_is_never_shortened() -> None:
+    """Retry-After is the least; without one, the usual wait."""
+    backoff = Backoff(random.Random(1))
+    assert backoff.failed(ThrottledError("slow down", retry_after=100)) == 100
+    assert 0 < backoff.failed(ThrottledError("slow down", retry_after=None)) <= LONGEST_SECONDS
