@@ -18,7 +18,7 @@ import pytest
 from tests.source.scripted import SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply, wait_until
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError, ThrottledError, TransientError
-from worker.source import client as client_module
+from worker.source import endpoints
 from worker.source.client import Answer, Client, Keyset, Page
 
 LATER = Cursor("17600000000000001", 12)
@@ -374,7 +374,7 @@ async def test_a_slow_answer_is_an_error(
     server: ScriptedPubNub, keyset: Keyset, monkeypatch: pytest.MonkeyPatch, reply: Reply
 ) -> None:
     """Even if a byte comes now and then."""
-    monkeypatch.setattr(client_module, "POLL_SECONDS", 1)
+    monkeypatch.setattr(endpoints, "POLL_SECONDS", 1)
     server.script(reply)
     async with Client(keyset) as client:
         with pytest.raises(PubNubError, match="no answer in time"):
@@ -383,7 +383,7 @@ async def test_a_slow_answer_is_an_error(
 
 async def test_even_what_the_sdk_raises_is_one_error(keyset: Keyset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its rare exceptions leave like all the others; here, that of a timeout with a fraction."""
-    monkeypatch.setattr(client_module, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(endpoints, "REQUEST_SECONDS", 0.5)
     async with Client(keyset) as client:
         with pytest.raises(PubNubError, match=r"no answer \(AssertionError\)"):
             await client.time()
@@ -485,7 +485,7 @@ async def test_history_runs_beside_many_polls(server: ScriptedPubNub, client: Cl
 
 async def test_a_full_client_says_so(server: ScriptedPubNub, keyset: Keyset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than wait for ever for a connection."""
-    monkeypatch.setattr(client_module, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(endpoints, "CONNECT_SECONDS", 1)
     server.script(Reply(hangs=True))
     async with Client(keyset, connections=1) as client, asyncio.TaskGroup() as group:
         poll = group.create_task(client.subscribe(["room"], [], LATER))

@@ -171,7 +171,7 @@ async def test_the_event_engine_gives_up_for_ever(server: ScriptedPubNub, eager:
 
 
 async def test_get_actions_drops_end_beside_start(server: ScriptedPubNub) -> None:
-    """Mended: ``_Actions.custom_params`` needs to send only the limit."""
+    """Mended: ``Actions.custom_params`` needs to send only the limit."""
     server.script(json_reply({"status": 200, "data": []}))
     async with sdk(server.origin) as pubnub:
         await GetMessageActions(pubnub, "room", "9", "1").future()
@@ -182,7 +182,7 @@ async def test_get_actions_drops_end_beside_start(server: ScriptedPubNub) -> Non
 
 
 async def test_get_actions_never_sends_the_default_limit(server: ScriptedPubNub) -> None:
-    """Mended: ``_Actions.custom_params`` needs to send only ``start`` and ``end``."""
+    """Mended: ``Actions.custom_params`` needs to send only ``start`` and ``end``."""
     server.script(json_reply({"status": 200, "data": []}))
     async with sdk(server.origin) as pubnub:
         await GetMessageActions(pubnub, "room", limit=100).future()
@@ -212,7 +212,7 @@ async def test_get_actions_wants_its_numbers_as_text(server: ScriptedPubNub, set
 
 @pytest.mark.parametrize("body", [{}, [1, 2], {"data": [{"type": "reaction"}]}], ids=["object", "list", "partial"])
 async def test_get_actions_fails_inside_on_odd_bodies(server: ScriptedPubNub, body: object) -> None:
-    """Mended: ``_AsItCame`` need not keep the SDK from building its result."""
+    """Mended: ``AsItCame`` need not keep the SDK from building its result."""
     server.script(json_reply(body))
     async with sdk(server.origin) as pubnub:
         error = await GetMessageActions(pubnub, "room").future()
@@ -250,7 +250,7 @@ async def test_a_group_of_odd_shape_reads_as_empty(server: ScriptedPubNub) -> No
 async def test_errors_are_returned_with_their_category(
     server: ScriptedPubNub, reply: Reply, category: object, status: int | None
 ) -> None:
-    """Raised instead, or with the status of an HTML page: ``_ask`` and ``_AsItCame.non_json_response`` get simpler."""
+    """Raised instead, or with the status of an HTML page: ``_ask`` and ``AsItCame.non_json_response`` get simpler."""
     server.script(reply)
     async with sdk(server.origin, subscribe_request_timeout=2) as pubnub:
         error = await poll(pubnub).future()
@@ -333,7 +333,7 @@ async def test_a_timeout_with_a_fraction_raises(server: ScriptedPubNub, setting:
 
 
 async def test_without_subscriptions_no_poll_works(server: ScriptedPubNub) -> None:
-    """Mended: ``enable_subscribe`` may be off, and ``_NoSubscriptions`` may go."""
+    """Mended: ``enable_subscribe`` may be off, and ``NoSubscriptions`` may go."""
     async with sdk(server.origin, enable_subscribe=False) as pubnub:
         error = await poll(pubnub).future()
 
@@ -351,7 +351,7 @@ async def test_a_secret_key_alone_cannot_sign(server: ScriptedPubNub) -> None:
 
 
 async def test_the_hundred_and_first_poll_finds_no_room(server: ScriptedPubNub) -> None:
-    """With a larger pool by default, ``_Transport`` may go (but see HTTP/2 and closing)."""
+    """With a larger pool by default, ``Transport`` may go (but see HTTP/2 and closing)."""
     server.script(Reply(hangs=True))
     async with sdk(server.origin, connect_timeout=2) as pubnub, asyncio.TaskGroup() as polls:
         tasks = [polls.create_task(poll(pubnub).future()) for _ in range(100)]
@@ -393,7 +393,7 @@ class SilentAtFirst(asyncio.Protocol):
 
 
 async def test_a_cancelled_http2_request_keeps_its_stream() -> None:
-    """Mended (a StreamReset arrives): ``_Transport`` may allow HTTP/2 again, and polls share connections."""
+    """Mended (a StreamReset arrives): ``Transport`` may allow HTTP/2 again, and polls share connections."""
     silent = SilentAtFirst()
     server = await asyncio.get_running_loop().create_server(lambda: silent, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
@@ -408,7 +408,7 @@ async def test_a_cancelled_http2_request_keeps_its_stream() -> None:
 
 
 async def test_the_default_subscription_manager_leaks_a_loop(server: ScriptedPubNub) -> None:
-    """Mended: ``_NoSubscriptions`` may go, unless the manager still sends ``ee`` with each poll."""
+    """Mended: ``NoSubscriptions`` may go, unless the manager still sends ``ee`` with each poll."""
     server.script(answer("17600000000000001"))
     async with sdk(server.origin) as pubnub:
         await poll(pubnub).future()
@@ -420,14 +420,14 @@ async def test_the_default_subscription_manager_leaks_a_loop(server: ScriptedPub
 
 
 async def test_a_configuration_that_can_change_warns(server: ScriptedPubNub) -> None:
-    """When the warning goes, so may ``disable_config_locking`` in ``_configuration``."""
+    """When the warning goes, so may ``disable_config_locking`` in ``configuration``."""
     with pytest.warns(DeprecationWarning, match="Mutable config"):
         async with sdk(server.origin, disable_config_locking=True):
             pass
 
 
 async def test_user_id_and_token_are_sent_unencoded(server: ScriptedPubNub) -> None:
-    """Mended: ``_AsItCame.encoded_params`` may go."""
+    """Mended: ``AsItCame.encoded_params`` may go."""
     server.script(answer("17600000000000001"))
     async with sdk(server.origin, user_id="a&b", auth_key="c+d") as pubnub:
         await poll(pubnub).future()
@@ -436,7 +436,7 @@ async def test_user_id_and_token_are_sent_unencoded(server: ScriptedPubNub) -> N
 
 
 async def test_signed_group_names_are_encoded_twice(server: ScriptedPubNub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mended: ``_Poll`` may leave the parameters of groups to the SDK."""
+    """Mended: ``Poll`` may leave the parameters of groups to the SDK."""
     signed: list[str] = []
 
     def sign(_secret: str, text: str) -> str:
@@ -462,7 +462,7 @@ async def test_a_channel_of_dots_collapses_the_path(server: ScriptedPubNub) -> N
 
 
 async def test_the_loggers_write_the_token(server: ScriptedPubNub, loud: list[str]) -> None:
-    """Mended in every one of them: ``_silence`` may go."""
+    """Mended in every one of them: ``silence`` may go."""
     server.script(answer("17600000000000001"))
     async with sdk(server.origin, auth_key="canary") as pubnub:
         await poll(pubnub).future()

@@ -1,39 +1,37 @@
-"""The one module that talks to PubNub's SDK, and so the one that knows its traps.
+"""The one client of PubNub: typed answers, typed errors, cancellation that works.
 
 Everything goes through the SDK's endpoints and ``.future()``, never through a listener. An answer comes back in one
 piece and checked for its shape; whatever else happens leaves as a ``PubNubError`` whose sentence says what was asked
-and what came back, without keys, token, signature or URL. Each trap is pinned in ``tests/source/test_sdk_traps.py``.
+and what came back, without keys, token, signature or URL. The SDK is bent into shape in ``endpoints``.
 """
 
 import asyncio
 import json
-import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import httpx
-from pubnub.endpoints.channel_groups.list_channels_in_channel_group import ListChannelsInChannelGroup
-from pubnub.endpoints.message_actions.get_message_actions import GetMessageActions
-from pubnub.endpoints.pubsub.subscribe import Subscribe
-from pubnub.endpoints.time import Time
 from pubnub.enums import PNStatusCategory
-from pubnub.pnconfiguration import PNConfiguration
 from pubnub.pubnub_asyncio import PubNubAsyncio
-from pubnub.request_handlers.async_httpx import AsyncHttpxRequestHandler, PubNubAsyncHTTPTransport
-from pubnub.utils import join_items_and_encode, url_encode
 
 from worker.domain.position import HANDSHAKE, Cursor, Timetoken
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError, ThrottledError
+from worker.source.endpoints import (
+    Actions,
+    Clock,
+    Group,
+    Keyset,
+    NoSubscriptions,
+    Poll,
+    Transport,
+    configuration,
+    silence,
+)
 
-# Whole seconds: the SDK asserts that its timeouts are integers.
-POLL_SECONDS: Final = 310  # PubNub answers an idle poll after about 280
-REQUEST_SECONDS: Final = 10
-CONNECT_SECONDS: Final = 10
+__all__ = ["Answer", "Client", "Keyset", "Page"]
 
-_LOUD: Final = ("pubnub", "httpx", "httpcore", "hpack")  # loggers that write whole URLs, the token among them
-_NOWHERE: Final = logging.NullHandler()
 _SHOWN: Final = 200  # characters of PubNub's own words in a sentence of ours
 _DIGITS: Final = re.compile(r"0*[1-9][0-9]*", re.ASCII)
 _SECONDS: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*", re.ASCII)
@@ -48,19 +46,6 @@ _LOST: Final = (
     (httpx.TransportError, "the connection broke before the answer was whole"),
     (RuntimeError, "the client is closed"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Keyset:
-    """What it takes to talk to PubNub. The secret key signs requests and needs the publish key beside it."""
-
-    subscribe_key: str
-    user_id: str
-    publish_key: str | None = None
-    secret_key: str | None = field(default=None, repr=False)
-    auth_token: str | None = field(default=None, repr=False)
-    origin: str = "ps.pndsn.com"
-    tls: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,81 +64,6 @@ class Page:
     more_start: str | None
 
 
-class _AsItCame:
-    """Mixed into an endpoint: the response comes back untouched, and every parameter is percent-encoded.
-
-    The SDK's own reading loses the status of a body that is not JSON, and takes an odd body for an empty result.
-    """
-
-    pubnub: Any
-
-    def non_json_response(self) -> bool:
-        return True
-
-    def create_response(self, response: object, _body: object) -> object:
-        return response
-
-    def encoded_params(self) -> dict[str, str]:
-        token = self.pubnub._get_token()  # noqa: SLF001 - what the SDK itself is about to send, unencoded
-        encoded = {"uuid": url_encode(self.pubnub.uuid)}
-        return encoded | {"auth": url_encode(token)} if token else encoded
-
-
-class _Poll(_AsItCame, Subscribe):  # type: ignore[misc] # the SDK has no types
-    """Has the groups' names signed as they are and sent encoded; the SDK signs what is encoded already."""
-
-    def custom_params(self) -> dict[str, object]:
-        params: dict[str, object] = super().custom_params()
-        return params | {"channel-group": ",".join(sorted(self._groups))} if self._groups else params
-
-    def encoded_params(self) -> dict[str, str]:
-        encoded = super().encoded_params()
-        return encoded | {"channel-group": join_items_and_encode(self._groups, True)} if self._groups else encoded
-
-
-class _Group(_AsItCame, ListChannelsInChannelGroup):  # type: ignore[misc] # the SDK has no types
-    pass
-
-
-class _Clock(_AsItCame, Time):  # type: ignore[misc] # the SDK has no types
-    def encoded_params(self) -> dict[str, str]:
-        return {"uuid": url_encode(self.pubnub.uuid)}
-
-
-class _Actions(_AsItCame, GetMessageActions):  # type: ignore[misc] # the SDK has no types
-    """Sends ``start`` and ``end`` together, and always the limit; the SDK drops one and the other."""
-
-    def custom_params(self) -> dict[str, str]:
-        params = {"start": self._start, "end": self._end, "limit": self._limit}
-        return {name: str(value) for name, value in params.items() if value is not None}
-
-
-class _NoSubscriptions:
-    """Stands where the SDK wants a subscription manager: its own opens an event loop that it never closes."""
-
-    def __init__(self, _pubnub: object) -> None: ...
-
-    def get_custom_params(self) -> dict[str, str]:
-        return {}
-
-
-class _Transport(AsyncHttpxRequestHandler):  # type: ignore[misc] # the SDK has no types
-    """The SDK's transport with room for every poll: over HTTP/1.1 each holds a connection of its own.
-
-    Not HTTP/2: httpcore sends no RST_STREAM when a request is cancelled, so cancelled polls would use up the streams.
-    """
-
-    def __init__(self, pubnub: Any) -> None:  # not super().__init__, which would build a transport to throw away
-        self.pubnub = pubnub
-        room = httpx.Limits(max_connections=pubnub.config.connections, keepalive_expiry=5.0)
-        self._connector = PubNubAsyncHTTPTransport(verify=pubnub.config.ssl, http2=False, limits=room)
-
-    async def close_session(self) -> None:
-        self._connector.is_closed = True  # the SDK's own close leaves a task behind
-        if self._session is not None:
-            await self._session.aclose()
-
-
 class Client:
     """PubNub for one keyset; make it inside the running loop, close it there.
 
@@ -164,13 +74,13 @@ class Client:
     def __init__(self, keyset: Keyset, *, connections: int = 500) -> None:
         """Prepare, without a connection; ``connections`` bounds the polls and requests under way at once."""
         _check(keyset)
-        _silence()
+        silence()
         self._keyset = keyset
         self._pubnub = PubNubAsyncio(
-            _configuration(keyset, connections),
+            configuration(keyset, connections),
             custom_event_loop=asyncio.get_running_loop(),
-            subscription_manager=_NoSubscriptions,
-            custom_request_handler=_Transport,
+            subscription_manager=NoSubscriptions,
+            custom_request_handler=Transport,
         )
         self.use_token(keyset.auth_token)
 
@@ -194,7 +104,7 @@ class Client:
         asked = f"subscribe ({len(channels)} channels, {len(groups)} groups)"
         if not channels and not groups:
             raise ConfigurationError(f"{asked}: name at least one channel or channel group.")
-        poll = _Poll(self._pubnub).channels(_faithful(channels)).channel_groups(_faithful(groups))
+        poll = Poll(self._pubnub).channels(_faithful(channels)).channel_groups(_faithful(groups))
         poll.timetoken(cursor.timetoken)
         if cursor.timetoken != HANDSHAKE.timetoken and cursor.region:
             poll.region(cursor.region)
@@ -206,17 +116,17 @@ class Client:
         """Return the newest ``limit`` actions before ``start`` (exclusive), back to ``end`` (inclusive)."""
         asked = f"message actions of {_bounded(channel)!r}"
         (name,) = _faithful([channel])
-        return _page(asked, await self._ask(asked, _Actions(self._pubnub, name, start, end, str(limit))))
+        return _page(asked, await self._ask(asked, Actions(self._pubnub, name, start, end, str(limit))))
 
     async def group_channels(self, group: str) -> tuple[str, ...]:
         """Return the names of the channels in a channel group, in PubNub's order."""
         asked = f"channels of group {_bounded(group)!r}"
         (name,) = _faithful([group])
-        return _channels(asked, await self._ask(asked, _Group(self._pubnub, name)))
+        return _channels(asked, await self._ask(asked, Group(self._pubnub, name)))
 
     async def time(self) -> Timetoken:
         """Return PubNub's own clock."""
-        body = await self._ask("time", _Clock(self._pubnub))
+        body = await self._ask("time", Clock(self._pubnub))
         if isinstance(body, list) and body and (now := _digits(body[0])):
             return now
         raise _odd("time", "no timetoken")
@@ -271,27 +181,6 @@ def _check(keyset: Keyset) -> None:
         raise ConfigurationError("PUBNUB_USER_ID is empty: give this worker a user id.")
     if keyset.secret_key and not keyset.publish_key:
         raise ConfigurationError("PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY: requests are signed with both.")
-
-
-def _silence() -> None:
-    """Keep the SDK and its HTTP client out of every log, whatever the levels there: they write tokens."""
-    for name in _LOUD:
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.CRITICAL + 1)
-        logger.propagate = False
-        logger.addHandler(_NOWHERE)
-
-
-def _configuration(keyset: Keyset, connections: int) -> Any:
-    config = PNConfiguration(keyset.subscribe_key, keyset.publish_key)
-    config.secret_key = keyset.secret_key
-    config.user_id, config.origin, config.ssl = keyset.user_id, keyset.origin, keyset.tls
-    config.subscribe_request_timeout = POLL_SECONDS
-    config.non_subscribe_request_timeout = REQUEST_SECONDS
-    config.connect_timeout = CONNECT_SECONDS
-    config.connections = connections  # ours; read by _Transport
-    config.disable_config_locking = False  # the SDK copies it, and warns of deprecation otherwise
-    return config
 
 
 def _faithful(names: Iterable[str]) -> list[str]:

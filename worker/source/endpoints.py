@@ -1,0 +1,135 @@
+"""PubNub's SDK, bent straight: endpoints that send what they should, and a transport with room for every poll.
+
+Each trap is pinned in ``tests/source/test_sdk_traps.py``, whose tests say what here may go when the SDK mends one.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+from pubnub.endpoints.channel_groups.list_channels_in_channel_group import ListChannelsInChannelGroup
+from pubnub.endpoints.message_actions.get_message_actions import GetMessageActions
+from pubnub.endpoints.pubsub.subscribe import Subscribe
+from pubnub.endpoints.time import Time
+from pubnub.pnconfiguration import PNConfiguration
+from pubnub.request_handlers.async_httpx import AsyncHttpxRequestHandler, PubNubAsyncHTTPTransport
+from pubnub.utils import join_items_and_encode, url_encode
+
+# Whole seconds: the SDK asserts that its timeouts are integers.
+POLL_SECONDS: Final = 310  # PubNub answers an idle poll after about 280
+REQUEST_SECONDS: Final = 10
+CONNECT_SECONDS: Final = 10
+
+_LOUD: Final = ("pubnub", "httpx", "httpcore", "hpack")  # loggers that write whole URLs, the token among them
+_NOWHERE: Final = logging.NullHandler()
+
+
+@dataclass(frozen=True, slots=True)
+class Keyset:
+    """What it takes to talk to PubNub. The secret key signs requests and needs the publish key beside it."""
+
+    subscribe_key: str
+    user_id: str
+    publish_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
+    auth_token: str | None = field(default=None, repr=False)
+    origin: str = "ps.pndsn.com"
+    tls: bool = True
+
+
+class AsItCame:
+    """Mixed into an endpoint: the response comes back untouched, and every parameter is percent-encoded.
+
+    The SDK's own reading loses the status of a body that is not JSON, and takes an odd body for an empty result.
+    """
+
+    pubnub: Any
+
+    def non_json_response(self) -> bool:
+        return True
+
+    def create_response(self, response: object, _body: object) -> object:
+        return response
+
+    def encoded_params(self) -> dict[str, str]:
+        token = self.pubnub._get_token()  # noqa: SLF001 - what the SDK itself is about to send, unencoded
+        encoded = {"uuid": url_encode(self.pubnub.uuid)}
+        return encoded | {"auth": url_encode(token)} if token else encoded
+
+
+class Poll(AsItCame, Subscribe):  # type: ignore[misc] # the SDK has no types
+    """Has the groups' names signed as they are and sent encoded; the SDK signs what is encoded already."""
+
+    def custom_params(self) -> dict[str, object]:
+        params: dict[str, object] = super().custom_params()
+        return params | {"channel-group": ",".join(sorted(self._groups))} if self._groups else params
+
+    def encoded_params(self) -> dict[str, str]:
+        encoded = super().encoded_params()
+        return encoded | {"channel-group": join_items_and_encode(self._groups, True)} if self._groups else encoded
+
+
+class Group(AsItCame, ListChannelsInChannelGroup):  # type: ignore[misc] # the SDK has no types
+    pass
+
+
+class Clock(AsItCame, Time):  # type: ignore[misc] # the SDK has no types
+    def encoded_params(self) -> dict[str, str]:
+        return {"uuid": url_encode(self.pubnub.uuid)}
+
+
+class Actions(AsItCame, GetMessageActions):  # type: ignore[misc] # the SDK has no types
+    """Sends ``start`` and ``end`` together, and always the limit; the SDK drops one and the other."""
+
+    def custom_params(self) -> dict[str, str]:
+        params = {"start": self._start, "end": self._end, "limit": self._limit}
+        return {name: str(value) for name, value in params.items() if value is not None}
+
+
+class NoSubscriptions:
+    """Stands where the SDK wants a subscription manager: its own opens an event loop that it never closes."""
+
+    def __init__(self, _pubnub: object) -> None: ...
+
+    def get_custom_params(self) -> dict[str, str]:
+        return {}
+
+
+class Transport(AsyncHttpxRequestHandler):  # type: ignore[misc] # the SDK has no types
+    """The SDK's transport with room for every poll: over HTTP/1.1 each holds a connection of its own.
+
+    Not HTTP/2: httpcore sends no RST_STREAM when a request is cancelled, so cancelled polls would use up the streams.
+    """
+
+    def __init__(self, pubnub: Any) -> None:  # not super().__init__, which would build a transport to throw away
+        self.pubnub = pubnub
+        room = httpx.Limits(max_connections=pubnub.config.connections, keepalive_expiry=5.0)
+        self._connector = PubNubAsyncHTTPTransport(verify=pubnub.config.ssl, http2=False, limits=room)
+
+    async def close_session(self) -> None:
+        self._connector.is_closed = True  # the SDK's own close leaves a task behind
+        if self._session is not None:
+            await self._session.aclose()
+
+
+def configuration(keyset: Keyset, connections: int) -> Any:
+    """Return the SDK's settings; its timeouts must be whole seconds."""
+    config = PNConfiguration(keyset.subscribe_key, keyset.publish_key)
+    config.secret_key = keyset.secret_key
+    config.user_id, config.origin, config.ssl = keyset.user_id, keyset.origin, keyset.tls
+    config.subscribe_request_timeout = POLL_SECONDS
+    config.non_subscribe_request_timeout = REQUEST_SECONDS
+    config.connect_timeout = CONNECT_SECONDS
+    config.connections = connections  # ours; read by Transport
+    config.disable_config_locking = False  # the SDK copies it, and warns of deprecation otherwise
+    return config
+
+
+def silence() -> None:
+    """Keep the SDK and its HTTP client out of every log, whatever the levels there: they write tokens."""
+    for name in _LOUD:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.CRITICAL + 1)
+        logger.propagate = False
+        logger.addHandler(_NOWHERE)
