@@ -157,6 +157,25 @@ def emulator(
     _do(serve())
 
 
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long the crowd reacts.")] = 20,
+    rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Reactions a second, all users together.")] = 100,
+    seed: Annotated[int, typer.Option(help="Makes crowd and faults repeatable.")] = 0,
+    fault: FaultRates = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show it at work: emulator, Valkey, the worker and a crowd, compared with the truth at the end."""
+    from worker.demo import Plan, run_demo  # noqa: PLC0415
+    from worker.telemetry.logs import configure  # noqa: PLC0415
+
+    configure(level="error")  # not by the settings: the demo has its own, whatever this folder's .env says
+    result = _do(run_demo(Plan(seconds, rate, seed, fault_rates(fault or [])), quiet=as_json))
+    if as_json:
+        _print_json(result.as_json())
+    raise typer.Exit(ExitCode.DIFFERENCES if result.differences else ExitCode.DONE)
+
+
 def fault_rates(faults: list[str]) -> dict[str, float]:
     """Return name → rate of ``NAME=RATE`` texts.
 

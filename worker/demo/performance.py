@@ -1,0 +1,160 @@
+"""The demo from beginning to end: stage, crowd, quiet, verdict; and what an interruption does to it."""
+
+import asyncio
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import aiohttp
+
+from worker import TallyReader
+from worker.demo.comparison import Comparison, Judge, Tallies, settled
+from worker.demo.crowd import CHANNELS, Crowd, places
+from worker.demo.plan import SHOWN_DIFFERENCES, Plan, Result
+from worker.demo.screen import Frame, Screen, screen
+from worker.demo.stage import Stage, staged
+from worker.errors import FatalError, RedisUnavailableError
+from worker.store.connection import connect
+from worker.store.keys import Keys, digest
+from worker.store.marks import Marks
+
+FOLLOW_SECONDS: Final = 30.0
+ASK_SECONDS: Final = 0.05
+TRUTH_SECONDS: Final = 10.0
+ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+async def run_demo(plan: Plan, *, quiet: bool = False) -> Result:
+    """Run the whole demo; ``quiet`` prints nothing. It leaves no process and no file, however it ends.
+
+    Raises:
+        FatalError: a part failed; the sentence has its last words.
+        SystemExit: a signal asked to end; everything is down by then.
+    """
+    with ended_by_signals(), tempfile.TemporaryDirectory(prefix="tally-demo-") as folder:
+        with screen(quiet=quiet) as shown:
+            async with staged(plan, Path(folder), CHANNELS, shown.say) as stage:
+                result = await _watched(stage, plan, shown)
+        _tell(result, shown)
+    return result
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Have the first signal cancel this task, and end with 128 + its number; the end takes seconds at most.
+
+    Later signals are not needed for that, and would only keep processes from being ended.
+    """
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    caught: list[int] = []
+
+    def end(number: int) -> None:
+        if not caught and task:
+            task.cancel()
+        caught.append(number)
+
+    for number in ENDING_SIGNALS:
+        loop.add_signal_handler(number, end, number)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if caught:
+            raise SystemExit(128 + caught[0]) from None
+        raise
+
+
+async def _watched(stage: Stage, plan: Plan, shown: Screen) -> Result:
+    """Perform, unless a part ends before its time."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            watching = [group.create_task(child.watch()) for child in stage.children]
+            async with AsyncExitStack() as stack:
+                result = await Performance(stage, plan, shown).run(stack)
+            for watch in watching:
+                watch.cancel()
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+    return result
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+class Performance:
+    """The crowd on a stage that is up, and the verdict."""
+
+    def __init__(self, stage: Stage, plan: Plan, shown: Screen) -> None:
+        self._stage = stage
+        self._plan = plan
+        self._shown = shown
+
+    async def run(self, stack: AsyncExitStack) -> Result:
+        """Wait for the worker, let the crowd react, wait until all is quiet, compare."""
+        redis = await stack.enter_async_context(connect(self._stage.redis_url))
+        await self._followed(Marks(redis, Keys()))
+        reader = await stack.enter_async_context(TallyReader.from_url(self._stage.redis_url))
+        tallies = Tallies(reader, redis, CHANNELS)
+        patience = aiohttp.ClientTimeout(total=TRUTH_SECONDS)
+        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=patience))
+        around = places(time.time(), Random(self._plan.seed))  # noqa: S311 - repeatable, not secret
+        self._say_where_to_look(*around[0])
+        crowd = await stack.enter_async_context(Crowd(self._stage.origin, self._plan.rate, self._plan.seed, around))
+        seconds = await self._performed(crowd, tallies)
+        comparison = await settled(Judge(self._stage.origin, session, tallies).compare)
+        return self._result(seconds, crowd, comparison)
+
+    async def _followed(self, marks: Marks) -> None:
+        """Wait until the worker has a cursor: from then on it misses nothing."""
+        began = time.monotonic()
+        while await marks.cursor(digest(CHANNELS)) is None:
+            if time.monotonic() > began + FOLLOW_SECONDS:
+                raise FatalError(f"The worker does not follow its channels after {FOLLOW_SECONDS:g} s.")
+            await asyncio.sleep(ASK_SECONDS)
+
+    def _say_where_to_look(self, channel: str, message_timetoken: str) -> None:
+        key = Keys().counts(channel, message_timetoken)
+        self._shown.say("Look", f"redis-cli -u {self._stage.redis_url} HGETALL '{key}'")
+
+    async def _performed(self, crowd: Crowd, tallies: Tallies) -> float:
+        """Let the crowd react while the spectator looks on; return the seconds it took."""
+        drawing = asyncio.create_task(self._draw(crowd, tallies))
+        try:
+            return await crowd.react(self._plan.seconds)
+        finally:
+            drawing.cancel()
+            await asyncio.wait([drawing])
+            if not drawing.cancelled():
+                drawing.result()
+
+    async def _draw(self, crowd: Crowd, tallies: Tallies) -> None:
+        began = time.monotonic()
+        while True:
+            await asyncio.sleep(self._shown.every_seconds)
+            with suppress(RedisUnavailableError):  # the next look may be luckier
+                counts = await tallies.read()
+                self._shown.show(Frame(counts, crowd.done, time.monotonic() - began, self._plan.seconds))
+
+    def _result(self, seconds: float, crowd: Crowd, last: Comparison) -> Result:
+        deeds = {deed.value: count for deed, count in sorted(crowd.deeds.items())}
+        truth = last.truth
+        return Result(self._plan, seconds, truth.events, last.messages, truth.actions, deeds, last.differences)
+
+
+def _tell(result: Result, shown: Screen) -> None:
+    """Say what came of it."""
+    deeds = ", ".join(f"{count:,} {deed}" for deed, count in result.deeds.items())
+    shown.say("Crowd", f"{deeds or 'nothing'} in {result.seconds:.1f} s")
+    shown.say(
+        "Verdict",
+        f"{result.events:,} events ({result.events_per_second:.0f}/s), {result.messages} messages, "
+        f"{result.actions:,} actions, {result.differences} differences from the truth.",
+    )
+    for each in result.differing[:SHOWN_DIFFERENCES]:
+        where = f"{each.channel} {each.message_timetoken} {each.type} {each.value}"
+        shown.say("", f"  {where}: expected {each.expected}, found {each.found}")
