@@ -1,0 +1,91 @@
+"""The parts a verb is made of, on a real PubNub emulator and a real Valkey."""
+
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.source.scripted import SUBSCRIBE_KEY
+from worker.apply import Applier
+from worker.emulator import Emulator
+from worker.source.client import Client, Keyset
+from worker.source.pace import Backoff
+from worker.source.wire import Interest
+from worker.store.keys import Keys
+from worker.store.marks import Marks
+from worker.store.reader import TallyReader
+from worker.store.store import Store
+
+KEYS = Keys()
+SETTLE_SECONDS = 60.0
+
+
+@dataclass
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+@dataclass
+class Bench:
+    """A worker's parts, laid out."""
+
+    redis: Redis
+    emulator: Emulator
+    client: Client
+    clock: Clock = field(default_factory=Clock)
+    interest: Interest = field(default_factory=Interest)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.redis, KEYS)
+        self.marks = Marks(self.redis, KEYS)
+        self.applier = Applier(self.store, self.marks, SETTLE_SECONDS, self.clock)
+        self.reader = TallyReader(self.redis)
+
+    async def counts(self) -> dict[str, dict[str, dict[str, dict[str, int]]]]:
+        """Return what Redis holds, in the shape of the emulator's truth."""
+        held: dict[str, dict[str, dict[str, dict[str, int]]]] = {}
+        for channel in await self.marks.channels():
+            messages = await cast("Any", self.redis).zrange(KEYS.messages(channel), 0, -1)
+            for message, counts in (await self.reader.get_many(channel, messages)).items():
+                if counts:
+                    held.setdefault(channel, {})[message] = {type: dict(values) for type, values in counts.items()}
+        return held
+
+    async def quarantined(self) -> list[dict[str, str]]:
+        """Return the quarantine's entries."""
+        return [entry for _, entry in await cast("Any", self.redis).xrange(KEYS.quarantine)]
+
+
+def backoff() -> Backoff:
+    """Return seeded waits."""
+    return Backoff(random.Random(1))
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    """A PubNub for this test."""
+    async with Emulator(seed=5, idle_seconds=0.5) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+async def bench(real_redis: Redis, emulator: Emulator) -> AsyncIterator[Bench]:
+    """The parts of a worker."""
+    async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=emulator.origin, tls=False)) as client:
+        yield Bench(real_redis, emulator, client)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make waits a hundred times shorter."""
+    monkeypatch.setattr("worker.source.pace.FIRST_SECONDS", 0.005)
+    monkeypatch.setattr("worker.apply.FIRST_RETRY_SECONDS", 0.01)

@@ -1,0 +1,174 @@
+"""Replaying history: all of it, once, from where it was left."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tests.source.scripted import wait_until
+from tests.verbs.conftest import SETTLE_SECONDS, Bench, backoff
+from worker.backfill import Backfill, Range, Terms
+from worker.errors import ForbiddenError, PubNubError
+from worker.source.history import History
+from worker.store.marks import Progress
+
+FIRST = 17600000000000000
+
+
+def seed(bench: Bench, channel: str, count: int) -> None:
+    """Store a history of actions on ten messages."""
+    for number in range(count):
+        bench.emulator.state.add(
+            channel,
+            str(FIRST + number % 10),
+            "reaction",
+            "👍🎉"[number % 2],
+            f"user{number}",
+            published=False,
+            at=FIRST + 2 * number,
+        )
+
+
+async def at_once() -> None:
+    """Take from a budget without bounds."""
+
+
+def backfill(bench: Bench, tries: int | None = 3, places: list[tuple[str, Progress]] | None = None) -> Backfill:
+    """Return a backfill that tells its places to a list."""
+
+    async def hold(_: float) -> None: ...
+
+    terms = Terms(bench.interest, backoff, hold, bench.clock, SETTLE_SECONDS, tries)
+    told = places if places is not None else []
+    return Backfill(
+        History(bench.client, at_once),
+        bench.client.time,
+        bench.applier,
+        bench.marks,
+        terms,
+        lambda channel, place: told.append((channel, place)),
+    )
+
+
+async def test_a_replay_equals_the_truth(bench: Bench) -> None:
+    """Several channels side by side; nothing is left of its place at the end."""
+    for channel in ("room", "hall", "yard"):
+        seed(bench, channel, 250)
+
+    counts = await backfill(bench).run(["room", "hall", "yard", "empty"], Range())
+
+    assert await bench.counts() == bench.emulator.truth()
+    assert set(counts) == {"room", "hall", "yard", "empty"}
+    assert all(counts[channel] >= 250 for channel in ("room", "hall", "yard"))
+    assert await bench.marks.progress("room") is None
+    assert await bench.marks.channels() == {"room", "hall", "yard", "empty"}
+
+
+@pytest.mark.parametrize("fault", ["more", "tie", "server_error", "bad_json", "drop", "throttle"])
+async def test_a_replay_survives_a_faulty_pubnub(bench: Bench, fault: str) -> None:
+    """Pages cut short, ties, errors of all kinds: asked again, and complete."""
+    seed(bench, "room", 400)
+    bench.emulator.state.faults.replace({fault: 0.3})
+
+    await backfill(bench, tries=None).run(["room"], Range())
+
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_only_the_range_asked_for_is_replayed(bench: Bench) -> None:
+    """``since`` is inclusive, ``until`` exclusive."""
+    seed(bench, "room", 100)
+
+    await backfill(bench).run(["room"], Range(since=str(FIRST + 2 * 40), until=str(FIRST + 2 * 60)))
+
+    counts = await bench.counts()
+    assert sum(n for message in counts["room"].values() for n in message["reaction"].values()) == 20
+
+
+async def test_an_interrupted_replay_goes_on_where_it_was(bench: Bench) -> None:
+    """Pages that were applied are not asked for again; what has come since is."""
+    seed(bench, "room", 1000)
+    places: list[tuple[str, Progress]] = []
+    first = asyncio.create_task(backfill(bench, places=places).run(["room"], Range()))
+    await wait_until(lambda: any(place.actions >= 800 for _, place in places))
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    done = bench.emulator.requests["actions"]
+    assert await bench.marks.progress("room") is not None
+    bench.emulator.state.add("room", "77", "reaction", "🆕", "new", published=False)
+
+    await backfill(bench).run(["room"], Range())
+
+    assert await bench.counts() == bench.emulator.truth()
+    # Two or three pages were left, and one for what is new; two requests find each end.
+    assert bench.emulator.requests["actions"] - done <= 3 + 1 + 2 + 2
+
+
+async def test_another_range_starts_anew(bench: Bench) -> None:
+    """A place that belongs to another range is not this one's."""
+    seed(bench, "room", 10)
+    await bench.marks.save_progress("room", Progress(str(FIRST + 5), str(FIRST + 1), str(FIRST)))
+
+    await backfill(bench).run(["room"], Range())
+
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_a_refusal_ends_a_command(bench: Bench) -> None:
+    """The other channels are replayed all the same."""
+    seed(bench, "room", 10)
+    bench.emulator.state.refuse(["hall"])
+
+    with pytest.raises(ForbiddenError):
+        await backfill(bench).run(["room", "hall"], Range())
+
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_a_command_gives_up_in_the_end(bench: Bench) -> None:
+    """After so many failures in a row."""
+    bench.emulator.state.set_outage("html", ["actions"])
+
+    with pytest.raises(PubNubError):
+        await backfill(bench).run(["room"], Range())
+
+    assert bench.emulator.requests["actions"] == 3
+
+
+async def test_what_cannot_be_understood_is_quarantined(bench: Bench) -> None:
+    """A lone surrogate in a list; its neighbours count."""
+    seed(bench, "room", 3)
+    bench.emulator.state.add("room", "5", "reaction", "\ud83d", "ana", published=False)
+
+    await backfill(bench).run(["room"], Range())
+
+    reasons = {entry["reason"] for entry in await bench.quarantined()}
+    assert reasons == {"value holds a lone surrogate, which UTF-8 cannot carry"}
+    counts = await bench.counts()
+    assert sum(n for message in counts["room"].values() for n in message["reaction"].values()) == 3
+
+
+async def test_a_page_that_waited_too_long_is_read_again(bench: Bench) -> None:
+    """The clock jumps once between page and script, as when a machine sleeps."""
+    seed(bench, "room", 10)
+    apply, jumps = bench.applier.apply, iter([SETTLE_SECONDS + 1])
+
+    async def slow_apply(decoded, origin, received):  # type: ignore[no-untyped-def] # noqa: ANN
+        bench.clock.now += next(jumps, 0)
+        return await apply(decoded, origin, received)
+
+    bench.applier.apply = slow_apply  # type: ignore[method-assign]
+    await backfill(bench).run(["room"], Range())
+
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_types_that_are_not_counted_stay_out(bench: Bench) -> None:
+    """Bookkeeping of the Chat SDK is no reaction."""
+    bench.interest = replace(bench.interest, ignored=frozenset({"edited"}))
+    bench.emulator.state.add("room", "5", "edited", "new text", "ana", published=False)
+    bench.emulator.state.add("room", "5", "reaction", "👍", "ana", published=False)
+
+    await backfill(bench).run(["room"], Range())
+
+    assert await bench.counts() == {"room": {"5": {"reaction": {"👍": 1}}}}

@@ -1,0 +1,262 @@
+"""Following a subscription: exact counts, a cursor that waits for them, and a mark for everything it passes over."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from tests.source.scripted import wait_until
+from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench, backoff
+from worker.domain.position import Cursor
+from worker.ingest import Subscription, Terms
+from worker.source import live
+from worker.source.live import Poller
+from worker.source.names import Names
+
+MESSAGE = "17600000001728660"
+ROOM = Names(("room",))
+CATCHUP_SECONDS = 600.0
+
+
+class Following:
+    """A subscription at work, and the repairs it has asked for."""
+
+    def __init__(self, bench: Bench, names: Names) -> None:
+        self.repairs: list[tuple[set[str], Cursor]] = []
+        poller = Poller(bench.client, names, backoff(), bench.clock)
+        terms = Terms(bench.interest, CATCHUP_SECONDS, bench.clock)
+        self.subscription = Subscription(names, poller, bench.applier, bench.marks, terms, bench.client, self._repair)
+        self.bench = bench
+
+    async def _repair(self, channels: Collection[str], cursor: Cursor) -> None:
+        self.repairs.append((set(channels), cursor))
+
+    async def settled(self) -> None:
+        """Wait until the tallies equal the truth."""
+        for _ in range(500):
+            if await self.bench.counts() == self.bench.emulator.truth():
+                return
+            await asyncio.sleep(0.01)
+        assert await self.bench.counts() == self.bench.emulator.truth()
+
+    async def owed(self, channel: str) -> set[str]:
+        """Return why a channel needs a repair."""
+        return set(await self.bench.marks.owed(channel))
+
+    async def cursor(self) -> Cursor | None:
+        """Return the saved cursor."""
+        saved = await self.bench.marks.cursor(self.subscription.id)
+        return saved.cursor if saved else None
+
+
+@asynccontextmanager
+async def following(bench: Bench, names: Names = ROOM) -> AsyncIterator[Following]:
+    """Follow names, from the saved cursor or the handshake, until the block ends; then drain."""
+    it = Following(bench, names)
+    running = asyncio.create_task(it.subscription.run())
+    try:
+        await wait_until(lambda: bench.emulator.waiting > 0 or running.done())
+        yield it
+    finally:
+        it.subscription.stop()
+        await asyncio.wait_for(running, 10)
+
+
+def react(bench: Bench, count: int, channel: str = "room", start: int = 0) -> None:
+    """Let so many users react."""
+    for number in range(start, start + count):
+        bench.emulator.state.add(channel, MESSAGE, "reaction", "👍", f"user{number}")
+
+
+async def test_live_events_become_tallies(bench: Bench) -> None:
+    """Additions and removals, as they come."""
+    async with following(bench) as it:
+        react(bench, 5)
+        await it.settled()
+        [first, *_] = bench.emulator.state.actions("room")
+        bench.emulator.state.remove("room", MESSAGE, first.timetoken, first.identity.uuid)
+        await it.settled()
+
+    assert await bench.reader.get("room", MESSAGE) == {"reaction": {"👍": 4}}
+
+
+async def test_a_first_start_is_owed(bench: Bench) -> None:
+    """Nobody followed what happened before: the mark is there before the cursor is, and a backfill asked for."""
+    async with following(bench) as it:
+        assert await it.owed("room") == {"first_start"}
+        saved = await it.cursor()
+        assert it.repairs == [({"room"}, saved)]
+    assert await bench.marks.channels() == {"room"}
+
+
+async def test_a_restart_goes_on_from_the_cursor(bench: Bench) -> None:
+    """What happened meanwhile is caught up with; nothing new is owed."""
+    async with following(bench) as it:
+        react(bench, 3)
+        await it.settled()
+    await bench.redis.delete(KEYS.owed("room"))
+    react(bench, 60, start=3)
+
+    async with following(bench) as it:
+        await it.settled()
+        assert it.repairs == []
+        assert await it.owed("room") == set()
+
+
+async def test_the_cursor_waits_for_what_was_applied(bench: Bench) -> None:
+    """While Redis takes no events, it stays; an event read and not applied is read again after a kill."""
+    async with following(bench) as it:
+        before = await it.cursor()
+        await bench.redis.config_set("maxmemory", "1")
+        try:
+            react(bench, 3)
+            await wait_until(lambda: bench.applier._complaint._failures > 2)
+            assert await it.cursor() == before
+        finally:
+            await bench.redis.config_set("maxmemory", "0")
+        await it.settled()
+        assert await it.cursor() != before
+
+
+async def test_stopping_applies_what_was_polled(bench: Bench) -> None:
+    """Drain, then end: the cursor covers everything that was received."""
+    async with following(bench) as it:
+        react(bench, 50)
+        await wait_until(lambda: bench.emulator.requests["subscribe"] >= 2)
+    cursor = await it.cursor()
+
+    async with following(bench) as again:
+        await again.settled()
+        assert cursor is not None
+
+
+async def test_an_old_cursor_is_a_gap(bench: Bench) -> None:
+    """PubNub's cache does not reach back that far, and does not say so."""
+    async with following(bench) as it:
+        react(bench, 1)
+        await it.settled()
+    await bench.redis.delete(KEYS.owed("room"))
+    saved = KEYS.cursor(it.subscription.id)
+    await cast("Any", bench.redis).hincrby(saved, "saved_at", -round(CATCHUP_SECONDS + 1))
+
+    async with following(bench) as again:
+        await wait_until(lambda: bool(again.repairs))
+        assert await again.owed("room") == {"stale_cursor"}
+
+
+async def test_a_long_silence_while_running_is_a_gap(bench: Bench) -> None:
+    """PubNub was away for longer than its cache reaches back."""
+    async with following(bench) as it:
+        react(bench, 1)
+        await it.settled()
+        await bench.redis.delete(KEYS.owed("room"))
+        it.repairs.clear()
+        bench.clock.now += CATCHUP_SECONDS + 1
+        react(bench, 1, start=1)
+        await it.settled()
+        assert await it.owed("room") == {"stale_cursor"}
+        assert [channels for channels, _ in it.repairs] == [{"room"}]
+
+
+async def test_a_full_answer_is_a_gap(bench: Bench) -> None:
+    """A hundred messages: there may have been more."""
+    async with following(bench) as it:
+        react(bench, 1)
+        await it.settled()
+    await bench.redis.delete(KEYS.owed("room"))
+    react(bench, 130, start=1)
+
+    async with following(bench) as again:
+        await wait_until(lambda: bool(again.repairs))
+        assert await again.owed("room") == {"overflow"}
+    # The oldest thirty were pushed out of PubNub's cache.
+    assert await bench.reader.get("room", MESSAGE) == {"reaction": {"👍": 101}}
+
+
+async def test_a_refused_channel_is_owed_and_the_others_live(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Owed when it is refused, and again when it is back."""
+    monkeypatch.setattr(live, "REFUSED_SECONDS", 0.3)
+    bench.emulator.state.refuse(["hall"])
+    async with following(bench, Names(("hall", "room"))) as it:
+        bench.clock.now += 0.01
+        react(bench, 3)
+        await wait_until_true(lambda: it.owed("hall"), {"first_start", "forbidden"})
+        assert await it.owed("room") == {"first_start"}
+        await wait_until_true(lambda: bench.reader.get("room", MESSAGE), {"reaction": {"👍": 3}})
+
+        first = (await bench.marks.owed("hall"))["forbidden"]
+        bench.emulator.state.refuse([])
+        bench.clock.now += 1
+        react(bench, 2, "hall")
+        react(bench, 1, "room", start=3)
+        await it.settled()
+        assert (await bench.marks.owed("hall"))["forbidden"] > first
+
+
+async def test_a_channel_met_through_a_wildcard_is_owed(bench: Bench) -> None:
+    """Its past was never followed; told once."""
+    async with following(bench, Names(wildcards=("news.*",))) as it:
+        react(bench, 2, "news.sport")
+        await it.settled()
+        react(bench, 2, "news.sport", start=2)
+        await it.settled()
+
+        assert await it.owed("news.sport") == {"new_channel"}
+        assert [channels for channels, _ in it.repairs if channels] == [{"news.sport"}]
+
+
+async def test_the_channels_of_a_group_are_owed(bench: Bench) -> None:
+    """A group's channels are looked up; a message matching twice counts once."""
+    bench.emulator.state.groups.add("friends", ["room", "hall"])
+    async with following(bench, Names(("room",), groups=("friends",))) as it:
+        assert await it.owed("hall") == {"first_start"}
+        assert await it.owed("room") == {"first_start"}
+        react(bench, 3, "room")
+        react(bench, 2, "hall")
+        await it.settled()
+
+
+async def test_an_answer_that_waited_too_long_is_read_again(bench: Bench) -> None:
+    """A suspended machine: the answer is dropped, the poll made again from the saved cursor."""
+    async with following(bench) as it:
+        await bench.redis.config_set("maxmemory", "1")
+        try:
+            react(bench, 3)
+            await wait_until(lambda: bench.applier._complaint._failures > 0)
+            bench.clock.now += SETTLE_SECONDS + 1
+        finally:
+            await bench.redis.config_set("maxmemory", "0")
+        await it.settled()
+
+
+@pytest.mark.parametrize(
+    "faults", [{"duplicate": 0.5}, {"reorder": 1.0}, {"late": 0.5}, {"ahead": 0.5}, {"rewind": 0.3}]
+)
+async def test_faulty_delivery_changes_no_count(bench: Bench, faults: dict[str, float]) -> None:
+    """Doubled, shuffled, late, ahead of the cursor, behind it: the counts are the same."""
+    bench.emulator.state.faults.replace(faults)
+    async with following(bench) as it:
+        for round in range(10):
+            react(bench, 8, start=8 * round)
+            await asyncio.sleep(0)
+            for action in bench.emulator.state.actions("room")[::3]:
+                bench.emulator.state.remove("room", MESSAGE, action.timetoken, action.identity.uuid)
+            await wait_until_read(bench)
+        await it.settled()
+        assert bench.emulator.state.faults.struck.total() > 5
+
+
+async def wait_until_true(ask: Any, expected: object) -> None:
+    """Wait until what is asked answers as expected."""
+    for _ in range(500):
+        if await ask() == expected:
+            return
+        await asyncio.sleep(0.01)
+    assert await ask() == expected
+
+
+async def wait_until_read(bench: Bench) -> None:
+    """Wait until the worker polls again, so that no answer grows to a hundred."""
+    await wait_until(lambda: bench.emulator.waiting > 0)
