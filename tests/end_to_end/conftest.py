@@ -1,0 +1,22 @@
+"""The stage the whole service is tested on."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.end_to_end.processes import KEY, Stage
+from tests.redis_server import RedisServer
+from worker.emulator import Emulator
+
+
+@pytest.fixture
+async def stage(real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> AsyncIterator[Stage]:
+    """Set a stage without faults, its Redis empty; whatever was started on it has ended afterwards."""
+    async with Emulator(seed=1, subscribe_key=KEY) as emulator:
+        stage = Stage(emulator, real_redis, valkey.url, tmp_path)
+        try:
+            yield stage
+        finally:
+            stage.end()
