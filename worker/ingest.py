@@ -52,6 +52,7 @@ class Subscription:
         self._client = client
         self._repair = repair
         self._seen = set(names.channels)
+        self._cursor: Cursor | None = None
         self._covered_until: float | None = None
         self._polling: asyncio.Task[None] | None = None
         self._is_stopping = False
@@ -74,9 +75,10 @@ class Subscription:
 
     async def _resume(self) -> Cursor:
         saved = await self._applier.insist(lambda: self._marks.cursor(self.id))
+        self._cursor = saved.cursor if saved else None
         self._covered_until = self._terms.clock() - saved.age_seconds if saved else None
         log.info("subscription_starts", subscription=self.id, names=len(self.names.all), is_first=saved is None)
-        return saved.cursor if saved else HANDSHAKE
+        return self._cursor or HANDSHAKE
 
     async def _follow(self, cursor: Cursor) -> None:
         answers: asyncio.Queue[Item | None] = asyncio.Queue(QUEUED_ANSWERS)
@@ -103,8 +105,10 @@ class Subscription:
         match item:
             case Received():
                 await self._commit(item)
-            case Refused(names) | Readmitted(names):
+            case Refused(names):
                 await self._owe(await self._covered(names), Gap.FORBIDDEN, None)
+            case Readmitted(names):
+                await self._owe(await self._covered(names), Gap.FORBIDDEN, self._cursor)
 
     async def _commit(self, received: Received) -> None:
         """Apply an answer, then save its cursor; before that, mark whatever the cursor is about to pass over."""
@@ -115,7 +119,7 @@ class Subscription:
         await self._meet({d.identity.channel for d in decoded if not isinstance(d, Malformed)}, answer.cursor)
         outcomes = await self._applier.apply(decoded, Origin.LIVE, received.at)
         await self._applier.insist(lambda: self._marks.save_cursor(self.id, answer.cursor))
-        self._covered_until = received.at
+        self._cursor, self._covered_until = answer.cursor, received.at
         if outcomes:
             facts = {outcome.value: count for outcome, count in outcomes.items()}
             log.debug("answer_applied", subscription=self.id, messages=len(answer.messages), **facts)

@@ -45,6 +45,10 @@ class Following:
         """Return why a channel needs a repair."""
         return set(await self.bench.marks.owed(channel))
 
+    async def has_begun(self) -> bool:
+        """Tell whether a cursor is saved: then the handshake is behind us."""
+        return await self.cursor() is not None
+
     async def cursor(self) -> Cursor | None:
         """Return the saved cursor."""
         saved = await self.bench.marks.cursor(self.subscription.id)
@@ -58,6 +62,7 @@ async def following(bench: Bench, names: Names = ROOM) -> AsyncIterator[Followin
     running = asyncio.create_task(it.subscription.run())
     try:
         await wait_until(lambda: bench.emulator.waiting > 0 or running.done())
+        await wait_until_true(it.has_begun, expected=True)
         yield it
     finally:
         it.subscription.stop()
@@ -85,9 +90,10 @@ async def test_live_events_become_tallies(bench: Bench) -> None:
 async def test_a_first_start_is_owed(bench: Bench) -> None:
     """Nobody followed what happened before: the mark is there before the cursor is, and a backfill asked for."""
     async with following(bench) as it:
+        await wait_until(lambda: bool(it.repairs))
         assert await it.owed("room") == {"first_start"}
-        saved = await it.cursor()
-        assert it.repairs == [({"room"}, saved)]
+        await wait_until_true(it.cursor, it.repairs[0][1])
+        assert it.repairs[0][0] == {"room"}
     assert await bench.marks.channels() == {"room"}
 
 
@@ -187,12 +193,14 @@ async def test_a_refused_channel_is_owed_and_the_others_live(bench: Bench, monke
         await wait_until_true(lambda: bench.reader.get("room", MESSAGE), {"reaction": {"👍": 3}})
 
         first = (await bench.marks.owed("hall"))["forbidden"]
+        it.repairs.clear()
         bench.emulator.state.refuse([])
         bench.clock.now += 1
+        await wait_until(lambda: bool(it.repairs))
         react(bench, 2, "hall")
-        react(bench, 1, "room", start=3)
         await it.settled()
         assert (await bench.marks.owed("hall"))["forbidden"] > first
+        assert [channels for channels, _ in it.repairs] == [{"hall"}]
 
 
 async def test_a_channel_met_through_a_wildcard_is_owed(bench: Bench) -> None:
@@ -211,8 +219,8 @@ async def test_the_channels_of_a_group_are_owed(bench: Bench) -> None:
     """A group's channels are looked up; a message matching twice counts once."""
     bench.emulator.state.groups.add("friends", ["room", "hall"])
     async with following(bench, Names(("room",), groups=("friends",))) as it:
-        assert await it.owed("hall") == {"first_start"}
-        assert await it.owed("room") == {"first_start"}
+        await wait_until_true(lambda: it.owed("hall"), {"first_start"})
+        await wait_until_true(lambda: it.owed("room"), {"first_start"})
         react(bench, 3, "room")
         react(bench, 2, "hall")
         await it.settled()
