@@ -90,8 +90,11 @@ class Child:
             async with asyncio.timeout(END_SECONDS):
                 await self._process.communicate()
         except TimeoutError:
-            self._process.kill()
-            await self._process.communicate()
+            pass
+        finally:  # a cancelled end is an end, too
+            if self._process.returncode is None:
+                self._process.kill()
+                await self._process.wait()
 
     def _last_words(self) -> str:
         lines = self._words.read_text(errors="replace").splitlines()[-LAST_LINES:]

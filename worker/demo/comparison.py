@@ -49,7 +49,7 @@ class Comparison:
     """One look at both sides."""
 
     truth: Truth
-    messages: int
+    found: Mapping[Message, Counts]
     differences: tuple[Difference, ...]
 
 
@@ -95,7 +95,7 @@ class Judge:
         """
         truth = await self._truth()
         read = await self._tallies.read(truth.counts)
-        return Comparison(truth, len(read), differences(flat(truth.counts), flat(read)))
+        return Comparison(truth, read, differences(flat(truth.counts), flat(read)))
 
     async def _truth(self) -> Truth:
         try:

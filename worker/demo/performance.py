@@ -4,7 +4,7 @@ import asyncio
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -26,6 +26,8 @@ from worker.store.marks import Marks
 FOLLOW_SECONDS: Final = 30.0
 ASK_SECONDS: Final = 0.05
 TRUTH_SECONDS: Final = 10.0
+REACHED: Final = 0.8
+"""Of the rate asked for: below it the spectator is told."""
 ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -36,32 +38,39 @@ async def run_demo(plan: Plan, *, quiet: bool = False) -> Result:
         FatalError: a part failed; the sentence has its last words.
         SystemExit: a signal asked to end; everything is down by then.
     """
-    with ended_by_signals(), tempfile.TemporaryDirectory(prefix="tally-demo-") as folder:
+    with ended_by_signals() as ending, tempfile.TemporaryDirectory(prefix="tally-demo-") as folder:
         with screen(quiet=quiet) as shown:
             async with staged(plan, Path(folder), CHANNELS, shown.say) as stage:
-                result = await _watched(stage, plan, shown)
+                try:
+                    result = await _watched(stage, plan, shown)
+                finally:
+                    ending()
         _tell(result, shown)
     return result
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Have the first signal cancel this task, and end with 128 + its number; the end takes seconds at most.
+def ended_by_signals() -> Iterator[Callable[[], None]]:
+    """Have the first signal cancel this task, and end with 128 + its number.
 
-    Later signals are not needed for that, and would only keep processes from being ended.
+    Yields what to call when the end has begun by itself: it takes seconds at most, and a signal would only keep
+    processes from being ended. For the same reason later signals do nothing.
     """
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     caught: list[int] = []
+    ending = asyncio.Event()
 
     def end(number: int) -> None:
-        if not caught and task:
+        if task and not ending.is_set():
+            ending.set()
+            caught.append(number)
             task.cancel()
-        caught.append(number)
 
     for number in ENDING_SIGNALS:
-        loop.add_signal_handler(number, end, number)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup means it
+            loop.add_signal_handler(number, end, number)
     try:
-        yield
+        yield ending.set
     except asyncio.CancelledError:
         if caught:
             raise SystemExit(128 + caught[0]) from None
@@ -105,9 +114,13 @@ class Performance:
         around = places(time.time(), Random(self._plan.seed))  # noqa: S311 - repeatable, not secret
         self._say_where_to_look(*around[0])
         crowd = await stack.enter_async_context(Crowd(self._stage.origin, self._plan.rate, self._plan.seed, around))
-        seconds = await self._performed(crowd, tallies)
-        comparison = await settled(Judge(self._stage.origin, session, tallies).compare)
-        return self._result(seconds, crowd, comparison)
+        async with asyncio.TaskGroup() as group:
+            drawing = group.create_task(self._draw(crowd, tallies))
+            seconds = await crowd.react(self._plan.seconds)
+            last = await settled(Judge(self._stage.origin, session, tallies).compare)
+            drawing.cancel()
+        self._shown.show(Frame(last.found, crowd.done, seconds, seconds, is_over=True))
+        return self._result(seconds, crowd, last)
 
     async def _followed(self, marks: Marks) -> None:
         """Wait until the worker has a cursor: from then on it misses nothing."""
@@ -121,17 +134,6 @@ class Performance:
         key = Keys().counts(channel, message_timetoken)
         self._shown.say("Look", f"redis-cli -u {self._stage.redis_url} HGETALL '{key}'")
 
-    async def _performed(self, crowd: Crowd, tallies: Tallies) -> float:
-        """Let the crowd react while the spectator looks on; return the seconds it took."""
-        drawing = asyncio.create_task(self._draw(crowd, tallies))
-        try:
-            return await crowd.react(self._plan.seconds)
-        finally:
-            drawing.cancel()
-            await asyncio.wait([drawing])
-            if not drawing.cancelled():
-                drawing.result()
-
     async def _draw(self, crowd: Crowd, tallies: Tallies) -> None:
         began = time.monotonic()
         while True:
@@ -143,13 +145,17 @@ class Performance:
     def _result(self, seconds: float, crowd: Crowd, last: Comparison) -> Result:
         deeds = {deed.value: count for deed, count in sorted(crowd.deeds.items())}
         truth = last.truth
-        return Result(self._plan, seconds, truth.events, last.messages, truth.actions, deeds, last.differences)
+        return Result(self._plan, seconds, truth.events, len(last.found), truth.actions, deeds, last.differences)
 
 
 def _tell(result: Result, shown: Screen) -> None:
     """Say what came of it."""
     deeds = ", ".join(f"{count:,} {deed}" for deed, count in result.deeds.items())
     shown.say("Crowd", f"{deeds or 'nothing'} in {result.seconds:.1f} s")
+    reached = sum(result.deeds.values()) / result.seconds if result.seconds else 0.0
+    if reached < REACHED * result.plan.rate:
+        asked = f"{result.plan.rate:g} reactions a second were asked for"
+        shown.say("", f"  {asked}; {reached:.0f} is what the SDK does in one process beside all else on this machine.")
     shown.say(
         "Verdict",
         f"{result.events:,} events ({result.events_per_second:.0f}/s), {result.messages} messages, "

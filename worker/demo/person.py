@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import accumulate
 from random import Random
 from typing import Any, Final
 
@@ -46,7 +47,7 @@ class Person:
         _silence()
         self.uuid = uuid
         self._places = places
-        self._popularity = [1 / rank for rank in range(1, len(places) + 1)]
+        self._popularity = list(accumulate(1 / rank for rank in range(1, len(places) + 1)))
         self._random = random
         self._own: dict[Reaction, str] = {}
         # Named here, the transport is the SDK's own whatever PUBNUB_ASYNC_REQUEST_HANDLER says.
@@ -75,7 +76,7 @@ class Person:
         return await self._add(self._choice())
 
     def _choice(self) -> Reaction:
-        channel, message = self._random.choices(self._places, self._popularity)[0]
+        channel, message = self._random.choices(self._places, cum_weights=self._popularity)[0]
         if self._random.random() < RECEIPTS:
             return channel, message, "receipt", "read"
         return channel, message, "reaction", self._random.choices(EMOJI, range(len(EMOJI), 0, -1))[0]

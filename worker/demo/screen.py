@@ -28,14 +28,22 @@ class Frame:
     reactions: int
     elapsed: float
     seconds: float
+    is_over: bool = False
 
     @property
     def footer(self) -> str:
         """How far the crowd is, in words."""
-        pace = self.reactions / self.elapsed if self.elapsed else 0.0
-        left = max(0.0, self.seconds - self.elapsed)
+        busy = min(self.elapsed, self.seconds)
+        pace = self.reactions / busy if busy else 0.0
         alive = sum(bool(counts) for counts in self.counts.values())
-        return f"{self.reactions:,} reactions  {pace:.0f}/s  {alive} messages  {self.elapsed:.0f} s, {left:.0f} s to go"
+        return f"{self.reactions:,} reactions  {pace:.0f}/s  {alive} messages  {self.elapsed:.0f} s, {self._outlook}"
+
+    @property
+    def _outlook(self) -> str:
+        if self.is_over:
+            return "over"
+        left = self.seconds - self.elapsed
+        return f"{left:.0f} s to go" if left > 0 else "waiting for the last events"
 
     def busiest(self, rows: int) -> list[tuple[Message, str]]:
         """Return the messages with most reactions, each with its tallies in words."""
@@ -99,7 +107,8 @@ class Terminal(Lines):
         """Redraw the table."""
         self._live.start()
         rows = max(1, min(MOST_ROWS, self._console.size.height - OTHER_LINES))
-        self._live.update(Group(table(frame, rows), Text(frame.footer, style="dim", overflow="ellipsis")), refresh=True)
+        footer = Text(frame.footer, style="dim", no_wrap=True, overflow="ellipsis")
+        self._live.update(Group(table(frame, rows), footer), refresh=True)
 
 
 def table(frame: Frame, rows: int) -> Table:

@@ -1,0 +1,219 @@
+"""The demo as a newcomer runs it: a real process, without a terminal, that leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.errors import ExitCode
+
+ROOT = Path(__file__).parents[2]
+FIGURES = {"events", "messages", "actions", "differences", "events_per_second", "seconds", "seed", "faults"}
+BOUND_SECONDS = 90.0
+
+only_where_proc_is = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks processes up in /proc")
+
+
+class Demo:
+    """A demo under way in a folder of its own: everything it starts is known by that folder."""
+
+    def __init__(self, folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "worker", "demo", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", **(settings or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for it; return its exit status, what it printed, what it complained of."""
+        printed, complained = self.process.communicate(timeout=BOUND_SECONDS)
+        return self.process.returncode, printed, complained
+
+    def until(self, word: str) -> list[str]:
+        """Return the lines it prints, up to one with this word."""
+        assert self.process.stdout
+        lines: list[str] = []
+        for line in self.process.stdout:
+            lines.append(line)
+            if word in line:
+                return lines
+        raise AssertionError(f"{word!r} was never printed: {lines} {self.process.communicate()}")
+
+    def started(self, *command: str) -> list[int]:
+        """Return the processes of this demo, besides itself, whose command has these words."""
+        return [
+            pid
+            for pid, line in _processes(self.folder)
+            if pid != self.process.pid and all(word in line for word in command)
+        ]
+
+    def expect_nothing_left(self) -> None:
+        """Expect no process and no file of it."""
+        assert self.started() == []
+        assert list(self.folder.iterdir()) == []
+
+
+def _processes(folder: Path) -> Iterator[tuple[int, Sequence[str]]]:
+    mark = str(folder).encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes()
+            if line and (mark in line or mark in (entry / "environ").read_bytes()):
+                yield int(entry.name), line.decode(errors="replace").split("\0")
+        except OSError:
+            continue  # it has just ended, or is somebody else's
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder for one demo's temporary files; whatever a failing test leaves running there is ended."""
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    yield folder
+    for pid, _ in _processes(folder):
+        os.kill(pid, signal.SIGKILL)
+
+
+def run(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+    """Run a demo of three seconds; return its exit status and its one JSON object."""
+    demo = Demo(folder, "--seconds", "3", "--rate", "60", "--seed", "7", "--json", *arguments, settings=settings)
+    status, printed, complained = demo.end()
+    assert complained == ""
+    demo.expect_nothing_left()
+    return status, json.loads(printed)
+
+
+@only_where_proc_is
+def test_it_ends_equal_to_the_truth(folder: Path) -> None:
+    """No difference, all figures, and nothing left of it."""
+    status, told = run(folder)
+
+    assert told.keys() >= FIGURES
+    assert (status, told["differences"], told["differing"]) == (ExitCode.DONE, 0, [])
+    assert told["events"] > 50
+    assert told["messages"] > 10
+    assert 0 < told["actions"] < told["events"]
+    assert 0 < told["events_per_second"] < 90
+    assert (told["seed"], told["faults"]) == (7, {})
+
+
+@only_where_proc_is
+def test_repeated_and_disordered_events_change_nothing(folder: Path) -> None:
+    """The faults the rule is made for."""
+    faults = {"duplicate": 0.2, "reorder": 0.2, "late": 0.2}
+    status, told = run(folder, *(f"--fault={name}={rate}" for name, rate in faults.items()))
+
+    assert (status, told["differences"], told["differing"]) == (ExitCode.DONE, 0, [])
+    assert told["faults"] == faults
+
+
+@only_where_proc_is
+def test_the_comparison_can_fail(folder: Path) -> None:
+    """Events that are never delivered are differences, listed, and the exit status says so."""
+    status, told = run(folder, "--fault", "lost=0.5")
+
+    assert status == ExitCode.DIFFERENCES
+    assert told["differences"] > 0
+    for each in told["differing"]:
+        assert each["expected"] != each["found"]
+
+
+@only_where_proc_is
+def test_the_users_own_settings_stay_outside(folder: Path) -> None:
+    """Neither another Redis, nor another PubNub, nor other channels reach the demo."""
+    theirs = {
+        "PUBNUB_SUBSCRIBE_KEY": "sub-c-theirs",
+        "PUBNUB_ORIGIN": "127.0.0.1:9",
+        "PUBNUB_ASYNC_REQUEST_HANDLER": "no.such.module",
+        "REDIS_URL": "redis://127.0.0.1:9",
+        "TALLY_CHANNELS": "theirs",
+        "TALLY_NAMESPACE": "theirs",
+        "TALLY_LOG_LEVEL": "nonsense",
+    }
+    status, told = run(folder, settings=theirs)
+
+    assert (status, told["differences"]) == (ExitCode.DONE, 0)
+    assert told["events"] > 50
+
+
+@only_where_proc_is
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_leaves_nothing_running(folder: Path, number: signal.Signals) -> None:
+    """Asked to end while the crowd reacts, it ends all it started."""
+    demo = Demo(folder, "--seconds", "60")
+    demo.until("reactions")
+    assert demo.started("worker", "run")
+    assert demo.started("worker", "emulator")
+
+    demo.process.send_signal(number)
+    status, _, complained = demo.end()
+
+    assert (status, complained) == (128 + number, "")
+    demo.expect_nothing_left()
+
+
+@only_where_proc_is
+def test_an_interrupted_start_leaves_nothing_running(folder: Path) -> None:
+    """Asked to end before the worker is up, it ends what there is."""
+    demo = Demo(folder, "--seconds", "60")
+    demo.until("Valkey")
+
+    demo.process.send_signal(signal.SIGINT)
+    status, _, complained = demo.end()
+
+    assert (status, complained) == (128 + signal.SIGINT, "")
+    demo.expect_nothing_left()
+
+
+@only_where_proc_is
+@pytest.mark.parametrize("part", ["run", "emulator"])
+def test_a_part_that_dies_ends_the_demo(folder: Path, part: str) -> None:
+    """A sentence names the part, and the others do not stay behind."""
+    demo = Demo(folder, "--seconds", "60")
+    demo.until("reactions")
+
+    for pid in demo.started("worker", part):
+        os.kill(pid, signal.SIGKILL)
+    status, _, complained = demo.end()
+
+    assert status == ExitCode.FAILED
+    assert f"The {'worker' if part == 'run' else part} ended before its time" in complained
+    demo.expect_nothing_left()
+
+
+@only_where_proc_is
+def test_without_a_terminal_it_prints_plain_lines(folder: Path) -> None:
+    """Every part is named with its place, the crowd's progress and the verdict follow, without control characters."""
+    demo = Demo(folder, "--seconds", "4", "--rate", "40")
+    status, printed, complained = demo.end()
+
+    assert (status, complained) == (ExitCode.DONE, "")
+    assert "\x1b" not in printed
+    assert [line.split()[0] for line in printed.splitlines()[:4]] == ["Valkey", "PubNub", "Worker", "Look"]
+    assert "redis-cli -u redis://127.0.0.1:" in printed
+    assert "👍" in printed
+    assert "0 differences from the truth" in printed.splitlines()[-1]
+
+
+def test_a_fault_nobody_knows_is_refused_in_a_sentence(folder: Path) -> None:
+    """Nothing starts; the sentence lists the faults there are."""
+    began = time.monotonic()
+    status, printed, complained = Demo(folder, "--fault", "gremlins=1").end()
+
+    assert (status, printed) == (ExitCode.USAGE, "")
+    assert complained.startswith("tally: --fault 'gremlins=1': no such fault. There are: ")
+    assert "duplicate" in complained
+    assert time.monotonic() < began + BOUND_SECONDS
+    assert list(folder.iterdir()) == []
