@@ -5,10 +5,10 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -34,6 +34,7 @@ from worker.store.marks import Marks
 from worker.store.opened import opened_redis
 from worker.store.preflight import Claim, check_fitness, check_namespace
 from worker.store.store import Lives, Store
+from worker.sweep import Sweep
 
 COMMAND_TRIES: Final = 6
 """Failures in a row after which a command (not the service) gives up on PubNub; some ten seconds."""
@@ -77,11 +78,18 @@ def interest(settings: Settings) -> Interest:
     return Interest(frozenset(settings.types), frozenset(settings.ignored_types))
 
 
+def lives(settings: Settings) -> Lives:
+    """Return how long what is kept is kept."""
+    retention_seconds = round(settings.retention_days * 86400)
+    return Lives(settings.tombstone_seconds, settings.journal_seconds, retention_seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What every command that writes is made of."""
 
     client: Client
+    store: Store
     marks: Marks
     applier: Applier
     budget: Budget
@@ -95,11 +103,11 @@ async def opened(settings: Settings, *, allow_eviction: bool = False) -> AsyncIt
     async with opened_redis(settings.redis_url) as redis:
         await check_fitness(redis, allow_eviction=allow_eviction)
         await check_namespace(redis, keys, Claim(who.subscribe_key, str(counted)))
-        store = Store(redis, keys, Lives(settings.tombstone_seconds, settings.journal_seconds))
+        store = Store(redis, keys, lives(settings))
         marks = Marks(redis, keys)
         applier = Applier(store, marks, settings.settle_seconds, elapsed_clock)
         async with Client(who) as client:
-            yield Parts(client, marks, applier, Budget(redis, keys, settings.history_rate), counted)
+            yield Parts(client, store, marks, applier, Budget(redis, keys, settings.history_rate), counted)
 
 
 def build_backfill(parts: Parts, settings: Settings, tries: int | None, report: Report | None = None) -> Backfill:
@@ -137,17 +145,25 @@ async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
             )
             for part in followed.split(settings.channels_per_subscription)
         ]
-        ended = await Service(subscriptions, repairs, settings.drain_seconds).run()
+        beside = [repairs.run]
+        if settings.retention_days:
+            beside.append(Sweep(parts.store, parts.marks, parts.applier).run)
+        ended = await Service(subscriptions, beside, settings.drain_seconds).run()
     log.info("worker_stops", exit_code=int(ended))
     return ended
 
 
 class Service:
-    """What runs for long: subscriptions, and the backfills beside them."""
+    """What runs for long: subscriptions, which are drained at the end, and what runs beside them, which is cut off."""
 
-    def __init__(self, subscriptions: Sequence[Subscription], repairs: Repairs, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        subscriptions: Sequence[Subscription],
+        beside: Sequence[Callable[[], Coroutine[Any, Any, None]]],
+        drain_seconds: float,
+    ) -> None:
         self._subscriptions = subscriptions
-        self._repairs = repairs
+        self._beside = beside
         self._drain_seconds = drain_seconds
         self._asked = asyncio.Event()
 
@@ -159,9 +175,10 @@ class Service:
         try:
             async with asyncio.TaskGroup() as group:
                 following = [group.create_task(subscription.run()) for subscription in self._subscriptions]
-                repairing = group.create_task(self._repairs.run())
+                beside = [group.create_task(run()) for run in self._beside]
                 await self._asked.wait()
-                repairing.cancel()
+                for task in beside:
+                    task.cancel()
                 return await self._drain(following)
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None

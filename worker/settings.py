@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     journal_seconds: int = _named(
         "TALLY_JOURNAL_SECONDS", 86400, ge=60, description="How long the journal of changes is kept, in seconds."
     )
+    retention_days: float = _named(
+        "TALLY_RETENTION_DAYS", 0, ge=0, le=36500, description="How long a message is counted, in days; 0: for ever."
+    )
     history_rate: float = _named(
         "TALLY_HISTORY_RATE", 20, gt=0, le=1000, description="Requests a second for history, all processes together."
     )

@@ -27,6 +27,8 @@ class Outcome(StrEnum):
     """A removal whose addition is yet to come, and will be late."""
     UNMATCHED = "unmatched"
     """An inference about an entry that is no longer as it was seen: nothing was done."""
+    EXPIRED = "expired"
+    """About a message older than the retention, which is no longer counted; the store's outcome, not the rule's."""
 
 
 @dataclass(frozen=True, slots=True)

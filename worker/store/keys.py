@@ -68,6 +68,14 @@ class Keys:
         """Return the key of a message's tombstones."""
         return self._of(channel, f"removed:{message_timetoken}")
 
+    def message(self, channel: str, message_timetoken: str) -> tuple[str, str, str]:
+        """Return all keys of a message: counts, actions, removed."""
+        return (
+            self.counts(channel, message_timetoken),
+            self.actions(channel, message_timetoken),
+            self.removed(channel, message_timetoken),
+        )
+
     def messages(self, channel: str) -> str:
         """Return the key of a channel's index of messages."""
         return self._of(channel, "messages")

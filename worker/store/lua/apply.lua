@@ -5,7 +5,8 @@
 --
 -- ARGV[1] origin (live, backfill, reconcile)
 -- ARGV[2] life of a tombstone, seconds      ARGV[3] life of the journal, seconds
--- ARGV[4…]           for each message of the batch, one: its message timetoken
+-- ARGV[4] retention, seconds (0: for ever)
+-- ARGV[5…]           for each message of the batch, one: its message timetoken
 -- then for each event, six:
 --   1 number of its message, from 1
 --   2 added | removed | pruned | restored
@@ -14,7 +15,7 @@
 --   6 added, removed: when PubNub told (timetoken) · restored: the removed_through it saw · pruned: empty
 --
 -- Answers { head before, head after, outcomes }, a head being '0-0' where the journal has never had an entry, and
--- outcomes one letter an event: a(pplied) s(uperseded) d(uplicate) l(ate) e(arly) u(nmatched).
+-- outcomes one letter an event: a(pplied) s(uperseded) d(uplicate) l(ate) e(arly) u(nmatched) x (expired).
 --
 -- Writes, if anything changed, one journal entry: `after` (the head before), `origin`, and the changes under 0, 1, 2…,
 -- each `<event> <outcome> <action timetoken> <new count> <message timetoken> <field of the action>`.
@@ -25,7 +26,8 @@ local EVENT_ARGS = 6
 local messages, journal, head_key = KEYS[1], KEYS[2], KEYS[3]
 local origin, tombstone_seconds, journal_seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local message_count = (#KEYS - 3) / 3
-local first_event = 4 + message_count
+local first_event = 5 + message_count
+local now = redis.call('TIME')
 
 -- Timetokens are compared as text: 17 digits fit no Lua number.
 local function is_after(left, right)
@@ -38,6 +40,13 @@ local function milliseconds(timetoken)
   return #timetoken > 4 and string.sub(timetoken, 1, -5) or '0'
 end
 
+-- A message's age is in its timetoken, if that is one of PubNub's own. sweep.lua deletes what this calls expired.
+local retention_seconds = tonumber(ARGV[4])
+local oldest_message = retention_seconds > 0 and string.format('%d0000000', tonumber(now[1]) - retention_seconds)
+local function is_expired(timetoken)
+  return oldest_message and #timetoken == #oldest_message and timetoken < oldest_message
+end
+
 ------------------------------------------------------------------------------------------------ read, and check
 
 local head = redis.call('GET', head_key) or '0-0'
@@ -48,7 +57,7 @@ local state = {}
 for number = 1, message_count do
   local key = 1 + 3 * number
   state[number] = {
-    timetoken = ARGV[3 + number], counts_key = KEYS[key], actions_key = KEYS[key + 1], removed_key = KEYS[key + 2],
+    timetoken = ARGV[4 + number], counts_key = KEYS[key], actions_key = KEYS[key + 1], removed_key = KEYS[key + 2],
     fields = {}, tallies = {}, live = {}, removed = {}, counts = {},
     new_live = {}, new_removed = {}, new_counts = {}, tombstoned = false, newest = nil,
   }
@@ -142,7 +151,7 @@ local outcomes, changes = {}, {}
 for at = first_event, #ARGV, EVENT_ARGS do
   local message, event = state[tonumber(ARGV[at])], ARGV[at + 1]
   local field, tally, timetoken, extra = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
-  local outcome = rule[event](message, field, tally, timetoken, extra)
+  local outcome = is_expired(message.timetoken) and 'x' or rule[event](message, field, tally, timetoken, extra)
   outcomes[#outcomes + 1] = outcome
   if words[outcome] then
     changes[#changes + 1] = #changes / 2
@@ -183,7 +192,6 @@ end
 
 local new_head = head
 if #changes > 0 then
-  local now = redis.call('TIME')
   local oldest = (tonumber(now[1]) - journal_seconds) * 1000
   new_head = redis.call('XADD', journal, 'MINID', '~', string.format('%d', oldest), '*',
     'after', head, 'origin', origin, unpack(changes))

@@ -1,0 +1,69 @@
+"""Messages older than the retention are forgotten, told so in the journal, and never counted again."""
+
+import time
+from typing import Any, cast
+
+from redis.asyncio import Redis
+
+from worker.domain.action import Added, Identity, Origin
+from worker.domain.entry import Outcome
+from worker.domain.position import from_seconds
+from worker.store.keys import Keys
+from worker.store.reader import TallyReader
+from worker.store.store import Lives, Store
+
+KEYS = Keys()
+DAY = 86400
+OLD, YOUNG, ODD = from_seconds(time.time() - 2 * DAY), from_seconds(time.time() - DAY / 2), "1234567890"
+
+
+def added(message: str, uuid: str = "ana") -> Added:
+    """Return an addition that happens now."""
+    now = from_seconds(time.time())
+    return Added(Identity("room", message, "reaction", "👍", uuid), now, now)
+
+
+async def test_an_old_message_is_swept_and_journaled(redis: Redis) -> None:
+    """Its keys go; a follower of the journal is told; young messages and odd timetokens stay."""
+    keeping, forgetting = Store(redis, KEYS), Store(redis, KEYS, Lives(retention_seconds=DAY))
+    await keeping.apply("room", [added(OLD), added(YOUNG), added(ODD)], Origin.LIVE)
+    head = await redis.get(KEYS.head("room"))
+
+    assert await keeping.sweep("room") == 0
+    assert await forgetting.sweep("room") == 1
+    assert await forgetting.sweep("room") == 0
+
+    reader = TallyReader(redis)
+    assert await reader.get_many("room", [OLD, YOUNG, ODD]) == {
+        OLD: {},
+        YOUNG: {"reaction": {"👍": 1}},
+        ODD: {"reaction": {"👍": 1}},
+    }
+    assert not await redis.exists(*KEYS.message("room", OLD))
+    assert await redis.zscore(KEYS.messages("room"), OLD) is None
+    entry_id, entry = (await cast("Any", redis).xrange(KEYS.journal("room")))[-1]
+    assert entry == {"after": head, "origin": "sweep", "0": f"expired applied {OLD} 0 {OLD} "}
+    assert await redis.get(KEYS.head("room")) == entry_id
+
+
+async def test_events_for_an_old_message_are_ignored(redis: Redis) -> None:
+    """Half of its history is gone, so any count of it would be wrong."""
+    store = Store(redis, KEYS, Lives(retention_seconds=DAY))
+
+    applied = await store.apply("room", [added(OLD), added(YOUNG), added(ODD)], Origin.LIVE)
+
+    assert applied.outcomes == (Outcome.EXPIRED, Outcome.APPLIED, Outcome.APPLIED)
+    assert not await redis.exists(*KEYS.message("room", OLD))
+
+
+async def test_many_messages_are_swept(real_redis: Redis) -> None:
+    """In batches, all of them."""
+    store = Store(real_redis, KEYS)
+    messages = [from_seconds(time.time() - 2 * DAY + number) for number in range(750)]
+    for start in range(0, 750, 250):
+        await store.apply("room", [added(message) for message in messages[start : start + 250]], Origin.LIVE)
+
+    assert await Store(real_redis, KEYS, Lives(retention_seconds=DAY)).sweep("room") == 750
+
+    assert await real_redis.zcard(KEYS.messages("room")) == 0
+    assert sorted(await real_redis.keys()) == [KEYS.head("room"), KEYS.journal("room")]
