@@ -124,7 +124,7 @@ class Clock:
 def keyset(*, seed: int = 1, limits: Limits | None = None, **faults: float) -> tuple[State, Clock]:
     """Return an emulator without HTTP, and its clock."""
     clock = Clock()
-    return State(clock, Random(seed), faults, KEY, limits), clock  # noqa: S311 - to be repeatable
+    return State(clock, Random(seed), faults, KEY, limits), clock
 
 
 def present(state: State, subscription: Subscription = ROOM) -> Cursor:

@@ -84,7 +84,7 @@ async def test_a_correct_consumer_ends_with_the_truth(faults: dict[str, float]) 
         http = Http(session, emulator.origin)
         following = asyncio.create_task(consumer.follow(http))
         await wait_until(lambda: emulator.waiting == 1)
-        await asyncio.gather(*(react(http, user, Random(user)) for user in range(10)))  # noqa: S311 - to be repeatable
+        await asyncio.gather(*(react(http, user, Random(user)) for user in range(10)))
         await wait_until(lambda: consumer.counts() == flat(emulator))
         assert sum(flat(emulator).values()) > 0
         following.cancel()
