@@ -52,19 +52,30 @@ def connect(url: str) -> Redis:
     Raises:
         ConfigurationError: the address is of no kind we know, or malformed.
     """
-    if urlsplit(url).scheme not in SCHEMES:
-        kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise ConfigurationError(f"REDIS_URL must begin with one of {kinds}. Leave it unset for an embedded Valkey.")
     try:
-        return Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=SOCKET_TIMEOUT_SECONDS,
-            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-            health_check_interval=30,
-        )
-    except ValueError as error:
-        raise ConfigurationError(f"REDIS_URL cannot be read: {error}.") from None
+        if urlsplit(url).scheme in SCHEMES:
+            return _client(url)
+    except (ValueError, TypeError):
+        # Their own words would quote what stands where a password may stand.
+        raise ConfigurationError(
+            "REDIS_URL cannot be read. It is like redis://:password@host:6379/0; whatever is special in a password "
+            "(/ @ : # ? [ ] %) must be percent-encoded."
+        ) from None
+    kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+    raise ConfigurationError(f"REDIS_URL must begin with one of {kinds}. Leave it unset for an embedded Valkey.")
+
+
+def _client(url: str) -> Redis:
+    redis: Redis = Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+        health_check_interval=30,
+    )
+    pool = redis.connection_pool
+    pool.connection_class(**pool.connection_kwargs)  # an unknown option in the address would only show when connecting
+    return redis
 
 
 @contextmanager
