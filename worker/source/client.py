@@ -6,7 +6,6 @@ and what came back, without keys, token, signature or URL. The SDK is bent into 
 """
 
 import asyncio
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pubnub.pubnub_asyncio import PubNubAsyncio
 
 from worker.domain.position import HANDSHAKE, Cursor, Timetoken
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError, ThrottledError
+from worker.source.body import decode
 from worker.source.endpoints import (
     Actions,
     Clock,
@@ -222,8 +222,8 @@ def _lost(reply: object) -> str:
 def _decoded(response: httpx.Response) -> object:
     """Return the body as JSON, or a ValueError (returned, so that the status still speaks)."""
     try:
-        return json.loads(response.content)
-    except (ValueError, RecursionError):
+        return decode(response.content)
+    except ValueError:
         return ValueError("not JSON")
 
 

@@ -8,7 +8,8 @@ from typing import Final
 
 from worker.domain.action import Added, Identity, Observed, Removed
 from worker.domain.position import Timetoken
-from worker.errors import MalformedError
+from worker.errors import ConfigurationError, MalformedError
+from worker.source import names
 
 ACTION_KINDS: Final = (3, "3")
 MAX_BYTES: Final = 32_768
@@ -82,7 +83,7 @@ def action_timetoken(action: object) -> Timetoken | None:
 
 
 def _announced(message: Mapping[str, object], interest: Interest) -> Observed | None:
-    channel, payload = _text(message, "c"), _object(message, "d")
+    channel, payload = _channel(message), _object(message, "d")
     kind = payload.get("event")
     if kind not in ("added", "removed"):
         raise MalformedError(f"the event is {str(kind)[:40]!r}, neither added nor removed")
@@ -107,6 +108,14 @@ def _told(message: Mapping[str, object]) -> Timetoken | None:
     """Return ``p.t``; it only dates the event, so one that cannot be read is no reason to lose the event."""
     published = message.get("p")
     return action_timetoken({"actionTimetoken": published.get("t")}) if isinstance(published, dict) else None
+
+
+def _channel(message: Mapping[str, object]) -> str:
+    """Return ``c``, if PubNub can be asked about it: whatever is met here has its history replayed."""
+    try:
+        return names.channel(_text(message, "c"))
+    except ConfigurationError as error:
+        raise MalformedError(f"c is no channel name: {error}") from None
 
 
 def _object(holder: Mapping[str, object], key: str) -> Mapping[str, object]:
@@ -146,4 +155,7 @@ def _what(value: object) -> str:
 
 
 def _shown(payload: object) -> str:
-    return json.dumps(payload, ensure_ascii=True)[:_SHOWN]
+    try:
+        return json.dumps(payload, ensure_ascii=True)[:_SHOWN]
+    except RecursionError:  # what could just be read can be too deep to write
+        return '"nested too deeply to show"'
