@@ -15,7 +15,7 @@ import structlog
 from worker import __version__, ingest
 from worker import backfill as backfilling
 from worker.apply import Applier
-from worker.backfill import Backfill, Range, Report
+from worker.backfill import Backfill, Range, Watch
 from worker.doctor import Finding, examine_pubnub, examine_redis, look
 from worker.errors import ConfigurationError, ExitCode, TallyError
 from worker.ingest import Subscription
@@ -110,13 +110,13 @@ async def opened(settings: Settings, *, allow_eviction: bool = False) -> AsyncIt
             yield Parts(client, store, marks, applier, Budget(redis, keys, settings.history_rate), counted)
 
 
-def build_backfill(parts: Parts, settings: Settings, tries: int | None, report: Report | None = None) -> Backfill:
+def build_backfill(parts: Parts, settings: Settings, tries: int | None, watch: Watch | None = None) -> Backfill:
     """Return a backfill that gives up after so many failures in a row, or never."""
     terms = backfilling.Terms(
         parts.interest, new_backoff, parts.budget.hold, elapsed_clock, settings.settle_seconds, tries
     )
     history = History(parts.client, parts.budget.take)
-    return Backfill(history, parts.client.time, parts.applier, parts.marks, terms, report or (lambda *_: None))
+    return Backfill(history, parts.client.time, parts.applier, parts.marks, terms, watch)
 
 
 def new_backoff() -> Backoff:
@@ -204,7 +204,7 @@ class Service:
 
 
 async def backfill(
-    settings: Settings, channels: Sequence[str], wanted: Range, report: Report, *, allow_eviction: bool = False
+    settings: Settings, channels: Sequence[str], wanted: Range, watch: Watch | None, *, allow_eviction: bool = False
 ) -> dict[str, int]:
     """Replay these channels, or all configured and all ever seen; return how many actions were read of each."""
     asked = [names.channel(channel) for channel in channels]
@@ -212,7 +212,7 @@ async def backfill(
         asked = asked or sorted(await known_channels(parts, configured_names(settings)))
         if not asked:
             raise ConfigurationError("No channel to backfill: name one, or set TALLY_CHANNELS.")
-        return await build_backfill(parts, settings, COMMAND_TRIES, report).run(asked, wanted)
+        return await build_backfill(parts, settings, COMMAND_TRIES, watch).run(asked, wanted)
 
 
 async def known_channels(parts: Parts, followed: Names) -> set[str]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final, Protocol
 
 import structlog
 
@@ -20,7 +20,6 @@ from worker.telemetry.complaints import Complaint
 
 CHANNELS_AT_ONCE: Final = 8
 
-Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
 
 
@@ -44,8 +43,14 @@ class Terms:
     tries: int | None = None
 
 
-Report = Callable[[str, Progress], None]
-"""Told a channel's place after each page."""
+class Watch(Protocol):
+    """Somebody who looks on."""
+
+    def expect(self, channel: str, oldest: Timetoken | None) -> None:
+        """Hear where a channel's actions begin, as far as anyone can tell, before it is replayed."""
+
+    def reach(self, channel: str, place: Progress) -> None:
+        """Hear a channel's place after each page."""
 
 
 class Backfill:
@@ -58,14 +63,14 @@ class Backfill:
         applier: Applier,
         marks: Marks,
         terms: Terms,
-        report: Report = lambda _channel, _place: None,
+        watch: Watch | None = None,
     ) -> None:
         self._history = history
         self._now = now
         self._applier = applier
         self._marks = marks
         self._terms = terms
-        self._report = report
+        self._watch = watch
 
     async def run(self, channels: Iterable[str], wanted: Range) -> dict[str, int]:
         """Replay the channels; return how many actions were read of each.
@@ -89,6 +94,8 @@ class Backfill:
 
     async def channel(self, channel: str, wanted: Range) -> int:
         """Replay one channel; return how many actions were read."""
+        if self._watch:
+            self._watch.expect(channel, wanted.since or await self._oldest(channel))
         place = await self._begin(channel, wanted)
         async with aclosing(self._walk(channel, place)) as places:
             async for reached in places:
@@ -118,7 +125,7 @@ class Backfill:
         recent = Progress(until, until, shift(saved.newest, -overlap), saved.actions)
         async with aclosing(self._walk(channel, recent)) as places:
             async for recent in places:
-                self._report(channel, recent)
+                self._tell(channel, recent)
         return await self._save(channel, replace(saved, newest=until, actions=recent.actions))
 
     async def _walk(self, channel: str, place: Progress) -> AsyncGenerator[Progress, None]:
@@ -148,8 +155,18 @@ class Backfill:
 
     async def _save(self, channel: str, place: Progress) -> Progress:
         await self._applier.insist(lambda: self._marks.save_progress(channel, place))
-        self._report(channel, place)
+        self._tell(channel, place)
         return place
+
+    def _tell(self, channel: str, place: Progress) -> None:
+        if self._watch:
+            self._watch.reach(channel, place)
+
+    async def _oldest(self, channel: str) -> Timetoken | None:
+        try:
+            return await self._history.oldest(channel, await self._now())
+        except PubNubError:
+            return None  # only an estimate is lost; what is wrong shows when the channel is replayed
 
     async def _now_patiently(self, channel: str) -> Timetoken:
         patience = Patience(channel, self._terms)

@@ -74,8 +74,8 @@ def backfill(
 
     settings = _settings(quiet=sys.stderr.isatty())
     wanted = Range(moment(since, "--since"), moment(until, "--until"))
-    with shown_progress(wanted) as report:
-        counts = _do(building.backfill(settings, channels or [], wanted, report, allow_eviction=allow_eviction))
+    with shown_progress() as watch:
+        counts = _do(building.backfill(settings, channels or [], wanted, watch, allow_eviction=allow_eviction))
     if as_json:
         _print_json({"channels": counts, "actions": sum(counts.values())})
     else:

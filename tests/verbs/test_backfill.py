@@ -33,21 +33,31 @@ async def at_once() -> None:
     """Take from a budget without bounds."""
 
 
-def backfill(bench: Bench, tries: int | None = 3, places: list[tuple[str, Progress]] | None = None) -> Backfill:
-    """Return a backfill that tells its places to a list."""
+class Notes:
+    """Somebody who looks on, and takes notes."""
+
+    def __init__(self) -> None:
+        self.oldest: dict[str, str | None] = {}
+        self.places: list[Progress] = []
+
+    def expect(self, channel: str, oldest: str | None) -> None:
+        """Note where a channel begins."""
+        self.oldest[channel] = oldest
+
+    def reach(self, channel: str, place: Progress) -> None:
+        """Note a place."""
+        self.places.append(place)
+        assert channel in self.oldest
+
+
+def backfill(bench: Bench, tries: int | None = 3, watch: Notes | None = None) -> Backfill:
+    """Return a backfill, watched or not."""
 
     async def hold(_: float) -> None: ...
 
     terms = Terms(bench.interest, backoff, hold, bench.clock, SETTLE_SECONDS, tries)
-    told = places if places is not None else []
-    return Backfill(
-        History(bench.client, at_once),
-        bench.client.time,
-        bench.applier,
-        bench.marks,
-        terms,
-        lambda channel, place: told.append((channel, place)),
-    )
+    history = History(bench.client, at_once)
+    return Backfill(history, bench.client.time, bench.applier, bench.marks, terms, watch)
 
 
 async def test_a_replay_equals_the_truth(bench: Bench) -> None:
@@ -88,9 +98,9 @@ async def test_only_the_range_asked_for_is_replayed(bench: Bench) -> None:
 async def test_an_interrupted_replay_goes_on_where_it_was(bench: Bench) -> None:
     """Pages that were applied are not asked for again; what has come since is."""
     seed(bench, "room", 1000)
-    places: list[tuple[str, Progress]] = []
-    first = asyncio.create_task(backfill(bench, places=places).run(["room"], Range()))
-    await wait_until(lambda: any(place.actions >= 800 for _, place in places))
+    notes = Notes()
+    first = asyncio.create_task(backfill(bench, watch=notes).run(["room"], Range()))
+    await wait_until(lambda: any(place.actions >= 800 for place in notes.places))
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     done = bench.emulator.requests["actions"]
@@ -102,6 +112,21 @@ async def test_an_interrupted_replay_goes_on_where_it_was(bench: Bench) -> None:
     assert await bench.counts() == bench.emulator.truth()
     # Two or three pages were left, and one for what is new; two requests find each end.
     assert bench.emulator.requests["actions"] - done <= 3 + 1 + 2 + 2
+
+
+async def test_whoever_looks_on_can_estimate(bench: Bench) -> None:
+    """Where the history begins is found roughly, before it is replayed; places only go back."""
+    seed(bench, "room", 250)
+    notes = Notes()
+
+    await backfill(bench, watch=notes).run(["room", "empty"], Range())
+
+    begins = notes.oldest["room"]
+    assert begins is not None
+    now = int(notes.places[0].newest)
+    assert 1 <= (now - int(begins)) / (now - FIRST) < 1.1
+    assert notes.oldest["empty"] is None
+    assert [place.actions for place in notes.places if place.actions][-1] >= 250
 
 
 async def test_another_range_starts_anew(bench: Bench) -> None:
@@ -153,7 +178,7 @@ async def test_a_page_that_waited_too_long_is_read_again(bench: Bench) -> None:
     seed(bench, "room", 10)
     apply, jumps = bench.applier.apply, iter([SETTLE_SECONDS + 1])
 
-    async def slow_apply(decoded, origin, received):  # type: ignore[no-untyped-def] # noqa: ANN
+    async def slow_apply(decoded, origin, received):  # type: ignore[no-untyped-def]
         bench.clock.now += next(jumps, 0)
         return await apply(decoded, origin, received)
 

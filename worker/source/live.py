@@ -69,7 +69,7 @@ class Poller:
             except TimeoutError:  # time to ask for the refused names again
                 continue
             except PubNubError as error:
-                self._complaint.say(reason=str(error), subscription=len(self._names.all))
+                self._complaint.say(reason=str(error), names=len(self._names.all))
                 await asyncio.sleep(self._backoff.failed(error))
             else:
                 self._backoff.succeeded()

@@ -1,0 +1,85 @@
+"""What exists is documented, and what is documented exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from worker.cli import app
+from worker.errors import ExitCode
+from worker.settings import Settings
+from worker.store.keys import Keys
+from worker.store.marks import Gap
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAP = (ROOT / "worker/README.md").read_text(encoding="utf-8")
+KEYS = (ROOT / "worker/store/README.md").read_text(encoding="utf-8")
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    """One row each, in order, and no other."""
+    rows = re.findall(r"^\| `((?:PUBNUB|REDIS|TALLY)_\w+)` \|(.*?)\|", README, re.MULTILINE)
+    fields = Settings.model_fields.values()
+    settings = [str(field.validation_alias.choices[0]) for field in fields]  # type: ignore[union-attr]
+    assert [name for name, _ in rows] == settings
+
+    told = {name: default.strip().strip("`") for name, default in rows}
+    for name, field in zip(settings, fields, strict=True):
+        default = field.default
+        text = ",".join(default) if isinstance(default, tuple) else "" if default is None else str(default)
+        assert told[name] == (text.lower() if isinstance(default, bool) else text)
+
+
+def test_every_command_is_documented() -> None:
+    """One row each, and no other."""
+    commands = set(get_command(app).commands)  # type: ignore[attr-defined]
+    assert set(re.findall(r"^\| `tally (\w+)", README, re.MULTILINE)) == commands
+
+
+def test_every_exit_code_is_documented() -> None:
+    """By its number."""
+    line = README[README.index("Exit codes:") :].split("\n\n")[0]
+    assert set(map(int, re.findall(r"(?:: |· )(\d)", line))) == set(ExitCode)
+
+
+def test_every_key_is_documented() -> None:
+    """As the code spells it."""
+    keys = Keys()
+    spelled = {
+        keys.counts("channel", "<message timetoken>"),
+        keys.actions("channel", "<message timetoken>"),
+        keys.removed("channel", "<message timetoken>"),
+        keys.messages("channel"),
+        keys.journal("channel"),
+        keys.head("channel"),
+        keys.owed("channel"),
+        keys.progress("channel"),
+        keys.channels,
+        keys.cursor("<subscription>"),
+        keys.budget,
+        keys.quarantine,
+        keys.meta,
+    }
+    assert set(re.findall(r"^\| `(tally:[^`]+)` \|", KEYS, re.MULTILINE)) == spelled
+
+
+def test_every_gap_is_documented() -> None:
+    """By its cause."""
+    table = MAP[MAP.index("| cause |") :].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(Gap)
+
+
+@pytest.mark.parametrize("document", ["README.md", "worker/README.md", "worker/store/README.md", "tests/README.md"])
+def test_every_file_named_in_a_document_exists(document: str) -> None:
+    """Links, and paths of tests and modules."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    folder = (ROOT / document).parent
+    for link in re.findall(r"\]\(([\w./-]+)\)", text):
+        assert (folder / link).exists(), link
+    for path in re.findall(r"`((?:tests|worker|deploy)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+    if document == "worker/README.md":
+        for module in re.findall(r"`(\w+\.py|\w+/)`", text[text.index("## The map") :]):
+            assert (folder / module).exists(), module
