@@ -1,0 +1,116 @@
+"""Ways to Redis: TCP, TLS, a Unix socket, the folder's own; and what its refusals mean."""
+
+import asyncio
+import ssl
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+from redis import exceptions
+from redis.asyncio import Redis
+
+from tests.redis_server import RedisServer
+from worker.errors import RedisUnavailableError, ScriptRefusedError
+from worker.store import opened
+from worker.store.connection import connect, redis_errors
+from worker.store.opened import opened_redis
+
+
+async def expect_to_work(url: str) -> None:
+    """Expect a value to come back."""
+    async with connect(url) as redis:
+        await redis.set("tally:meta", "there", px=1000)
+        assert await redis.get("tally:meta") == "there"
+
+
+async def test_tcp_works(valkey: RedisServer) -> None:
+    """``redis://``."""
+    await expect_to_work(valkey.url)
+
+
+async def test_a_unix_socket_works() -> None:
+    """``unix://``; the path of a socket must be short."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(unixsocket=f"{folder}/s")
+        try:
+            await expect_to_work(f"unix://{folder}/s")
+        finally:
+            server.stop()
+
+
+@asynccontextmanager
+async def tls_in_front_of(url: str, context: ssl.SSLContext) -> AsyncIterator[int]:
+    """Yield a port that speaks TLS and passes everything on."""
+    host, port = url.removeprefix("redis://").split(":")
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        onward_reader, onward_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(copy(reader, onward_writer), copy(onward_reader, writer), return_exceptions=True)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) -> None:
+    """``rediss://`` with the authority that signed it; without, nothing is sent."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    async with tls_in_front_of(valkey.url, context) as port:
+        await expect_to_work(f"rediss://localhost:{port}/0?ssl_ca_certs={tmp_path}/ca.pem")
+
+        async with connect(f"rediss://localhost:{port}/0") as stranger:
+            with pytest.raises(RedisUnavailableError), redis_errors():
+                await stranger.get("tally:meta")
+
+
+async def test_without_an_address_the_folders_own_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is written there is there the next time."""
+    monkeypatch.setattr(opened, "EMBEDDED_FOLDER", tmp_path / "data")
+    for expected in (None, "kept"):
+        async with opened_redis(None) as redis:
+            assert await redis.get("tally:meta") == expected
+            await redis.set("tally:meta", "kept")
+
+
+async def test_an_address_is_used_as_it_is(valkey: RedisServer, real_redis: Redis) -> None:
+    """Nothing is started for it."""
+    await real_redis.set("tally:meta", "theirs")
+    async with opened_redis(valkey.url) as redis:
+        assert await redis.get("tally:meta") == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (exceptions.ConnectionError("refused"), RedisUnavailableError),
+        (exceptions.TimeoutError("slow"), RedisUnavailableError),
+        (exceptions.BusyLoadingError("loading"), RedisUnavailableError),
+        (exceptions.ReadOnlyError("a replica now"), RedisUnavailableError),
+        (exceptions.OutOfMemoryError("no room"), RedisUnavailableError),
+        (exceptions.AuthenticationError("wrong password"), RedisUnavailableError),
+        (exceptions.NoPermissionError("not you"), RedisUnavailableError),
+        (exceptions.ResponseError("MISCONF no disk"), RedisUnavailableError),
+        (exceptions.ResponseError("ERR script: @user_script: -OOM command not allowed"), RedisUnavailableError),
+        (exceptions.RedisError("something"), RedisUnavailableError),
+        (OSError("no route"), RedisUnavailableError),
+        (exceptions.ResponseError("WRONGTYPE"), ScriptRefusedError),
+        (exceptions.DataError("not text"), ScriptRefusedError),
+        (UnicodeEncodeError("utf-8", "\ud83d", 0, 1, "surrogates not allowed"), ScriptRefusedError),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else str(value),
+)
+def test_a_refusal_is_waited_out_or_final(error: Exception, expected: type[Exception]) -> None:
+    """What may pass is tried again; what these very arguments cause is not."""
+    with pytest.raises(expected), redis_errors():
+        raise error
