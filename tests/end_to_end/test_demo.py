@@ -1,5 +1,6 @@
 """The demo as a newcomer runs it: a real process, without a terminal, that leaves nothing behind."""
 
+import asyncio
 import json
 import os
 import signal
@@ -12,7 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.redis_server import RedisServer
+from worker import TallyReader
+from worker.demo.comparison import Tallies
 from worker.errors import ExitCode
+from worker.store.connection import connect
 
 ROOT = Path(__file__).parents[2]
 FIGURES = {"events", "messages", "actions", "differences", "events_per_second", "seconds", "seed", "faults"}
@@ -205,6 +210,24 @@ def test_without_a_terminal_it_prints_plain_lines(folder: Path) -> None:
     assert "redis-cli -u redis://127.0.0.1:" in printed
     assert "👍" in printed
     assert "0 differences from the truth" in printed.splitlines()[-1]
+
+
+async def test_a_look_at_redis_can_be_cancelled_at_any_moment(valkey: RedisServer) -> None:
+    """Redis-py swallows a cancellation now and then (Python 3.11); a demo that did would outlive its Ctrl-C."""
+    async with connect(valkey.url) as redis, TallyReader.from_url(valkey.url) as reader:
+        tallies = Tallies(reader, redis, ("room",))
+
+        async def look_for_ever() -> None:
+            while True:
+                await tallies.read([("room", "17600000001728660")])
+
+        for steps in range(200):
+            looking = asyncio.create_task(look_for_ever())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            looking.cancel()
+            await asyncio.wait([looking], timeout=5)
+            assert looking.cancelled(), f"cancelled after {steps} steps of the loop"
 
 
 def test_a_fault_nobody_knows_is_refused_in_a_sentence(folder: Path) -> None:

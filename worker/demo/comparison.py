@@ -10,6 +10,7 @@ import aiohttp
 from redis.asyncio import Redis
 
 from worker import TallyReader
+from worker.demo.cancellation import heed_cancellation
 from worker.domain.tally import Counts, TallyKey
 from worker.errors import FatalError, RedisUnavailableError
 from worker.store.connection import redis_errors
@@ -74,6 +75,7 @@ class Tallies:
                 known = await self._redis.zrange(self._keys.messages(channel), 0, -1)
             asked = sorted({*known, *(message for name, message in also if name == channel)})
             counts = await self._reader.get_many(channel, asked)
+            heed_cancellation()
             read |= {(channel, message): counts[message] for message in asked}
         return read
 

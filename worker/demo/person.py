@@ -13,6 +13,8 @@ from pubnub.pnconfiguration import PNConfiguration
 from pubnub.pubnub_asyncio import PubNubAsyncio
 from pubnub.request_handlers.async_httpx import AsyncHttpxRequestHandler
 
+from worker.demo.cancellation import heed_cancellation
+
 REMOVALS: Final = 0.25
 LOOKS: Final = 0.2
 """Of the removals, how many look the action up in the history first instead of trusting to memory."""
@@ -115,9 +117,7 @@ class Person:
 async def _asked(request: Any) -> Any:
     """Return what the SDK returns: an envelope or an error. It swallows cancellation; here it counts."""
     reply = await request.future()
-    task = asyncio.current_task()
-    if task and task.cancelling():
-        raise asyncio.CancelledError
+    heed_cancellation()
     return reply
 
 

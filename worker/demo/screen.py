@@ -130,7 +130,9 @@ def screen(*, quiet: bool) -> Screen:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no emoji shows question marks
     console = Console(highlight=False)
-    return Terminal(console) if console.is_terminal and not console.is_dumb_terminal else Lines()
+    # rich calls a pipe a terminal, too, where FORCE_COLOR is set.
+    is_terminal = sys.stdout.isatty() and console.is_terminal and not console.is_dumb_terminal
+    return Terminal(console) if is_terminal else Lines()
 
 
 def _total(counts: Counts) -> int:
