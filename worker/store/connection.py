@@ -13,6 +13,7 @@ from redis.exceptions import (
     DataError,
     MasterDownError,
     NoPermissionError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -26,7 +27,8 @@ from worker.errors import ConfigurationError, RedisUnavailableError, ScriptRefus
 SCHEMES: Final = ("redis", "rediss", "unix")
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
 
-_PASSING_ERRORS = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
+# A script that is forgotten (a flush, a failover) just after redis-py loaded it again is loaded at the next try.
+_PASSING_ERRORS = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, NoScriptError)
 # Codes redis-py has no class for; and Redis 6.2 hides a script's inner code in the text, so look everywhere in it.
 _PASSING_CODES = (
     "OOM ",
@@ -91,7 +93,9 @@ def redis_errors() -> Iterator[None]:
     except (AuthenticationError, NoPermissionError) as error:
         raise RedisUnavailableError(f"Redis refuses the credentials in REDIS_URL: {_text(error)}") from error
     except (ConnectionError, TimeoutError, OSError) as error:
-        raise RedisUnavailableError(f"Redis does not answer: {_text(error)}") from error
+        raise RedisUnavailableError(
+            f"Redis does not answer ({_text(error)}). Is it running, and is REDIS_URL right?"
+        ) from error
     except ResponseError as error:
         if isinstance(error, _PASSING_ERRORS) or any(code in str(error) for code in _PASSING_CODES):
             raise RedisUnavailableError(f"Redis cannot do this now: {_text(error)}") from error

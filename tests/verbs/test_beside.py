@@ -1,0 +1,87 @@
+"""What runs beside live reading: backfills that are asked for, and the sweep."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tests.verbs.conftest import KEYS, Bench
+from tests.verbs.test_backfill import FIRST, backfill, seed
+from worker.apply import Applier
+from worker.domain.action import Added, Identity, Origin
+from worker.domain.position import Cursor, from_seconds
+from worker.repairs import Repairs
+from worker.store.marks import Progress
+from worker.store.store import Lives, Store
+from worker.sweep import Sweep
+
+NOW = Cursor("17700000000000000", 1)
+
+
+@asynccontextmanager
+async def running(bench: Bench) -> AsyncIterator[Repairs]:
+    """Run repairs until the block ends."""
+    repairs = Repairs(backfill(bench, tries=None), bench.marks, bench.applier)
+    task = asyncio.create_task(repairs.run())
+    yield repairs
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def ended(bench: Bench, *channels: str) -> None:
+    """Wait until no backfill of these channels is under way."""
+    for _ in range(1000):
+        if not [channel for channel in channels if await bench.marks.progress(channel)]:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"still backfilling some of {channels}")
+
+
+async def test_what_is_asked_for_is_backfilled(bench: Bench) -> None:
+    """More channels than are replayed at once."""
+    channels = [f"channel{number}" for number in range(12)]
+    for channel in channels:
+        seed(bench, channel, 30)
+
+    async with running(bench) as repairs:
+        await repairs.request(channels, NOW)
+        await ended(bench, *channels)
+
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_a_request_survives_a_kill(bench: Bench) -> None:
+    """It is in Redis when the request returns; the next worker goes on."""
+    seed(bench, "room", 30)
+    await bench.marks.remember(["room", "hall"])
+    await Repairs(backfill(bench), bench.marks, bench.applier).request(["room"], NOW)
+
+    async with running(bench):
+        await ended(bench, "room")
+
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_a_request_keeps_a_place_that_is_there(bench: Bench) -> None:
+    """Whoever goes on from there reads what is new, too."""
+    seed(bench, "room", 30)
+    place = Progress(newest=str(FIRST + 40), next=str(FIRST + 20), actions=10)
+    await bench.marks.save_progress("room", place)
+
+    await Repairs(backfill(bench), bench.marks, bench.applier).request(["room"], NOW)
+
+    assert await bench.marks.progress("room") == place
+
+
+async def test_the_sweep_goes_over_all_channels(bench: Bench) -> None:
+    """Old messages go, young ones stay."""
+    old, young = from_seconds(time.time() - 2 * 86400), from_seconds(time.time())
+    for channel in ("room", "hall"):
+        events = [Added(Identity(channel, at, "reaction", "👍", "ana"), young, young) for at in (old, young)]
+        await bench.applier.apply(events, Origin.LIVE, bench.clock())
+    await bench.marks.remember(["room", "hall"])
+    store = Store(bench.redis, KEYS, Lives(retention_seconds=86400))
+
+    assert await Sweep(store, bench.marks, Applier(store, bench.marks, 60, bench.clock)).once() == 2
+
+    assert await bench.counts() == {channel: {young: {"reaction": {"👍": 1}}} for channel in ("room", "hall")}
