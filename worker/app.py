@@ -112,10 +112,16 @@ async def opened(settings: Settings, *, allow_eviction: bool = False) -> AsyncIt
 
 def build_backfill(parts: Parts, settings: Settings, tries: int | None, watch: Watch | None = None) -> Backfill:
     """Return a backfill that gives up after so many failures in a row, or never."""
+    insist, budget = parts.applier.insist, parts.budget  # the budget is in Redis, which may be away
     terms = backfilling.Terms(
-        parts.interest, new_backoff, parts.budget.hold, elapsed_clock, settings.settle_seconds, tries
+        parts.interest,
+        new_backoff,
+        lambda seconds: insist(lambda: budget.hold(seconds)),
+        elapsed_clock,
+        settings.settle_seconds,
+        tries,
     )
-    history = History(parts.client, parts.budget.take)
+    history = History(parts.client, lambda: insist(budget.take))
     return Backfill(history, parts.client.time, parts.applier, parts.marks, terms, watch)
 
 

@@ -90,6 +90,8 @@ class Subscription:
                 await self._take(item)
         finally:
             self._polling.cancel()
+            while not answers.empty():  # else its last word may find no room, and it would never end
+                answers.get_nowait()
             await asyncio.wait([self._polling])
         if not self._polling.cancelled():
             self._polling.result()

@@ -1,0 +1,158 @@
+"""Redis goes away, hangs, forgets, fills up, while the service runs: it waits, and ends with the truth."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.processes import KEY, KEYS, MESSAGE, ROOM, Crowd, Stage, wait_until
+from tests.redis_server import RedisServer
+from worker.emulator import Emulator
+from worker.store.connection import connect
+
+
+class Mortal(RedisServer):
+    """A server that can be killed, and comes back on its port with all it had acknowledged."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, appendonly="yes", appendfsync="always")
+
+    async def kill(self) -> None:
+        """End it as a crash does."""
+        await asyncio.to_thread(self._server.terminate)
+
+    async def revive(self) -> None:
+        """Start it again."""
+        await asyncio.to_thread(self._server.start)
+
+
+@pytest.fixture
+async def mortal(tmp_path: Path) -> AsyncIterator[tuple[Stage, Mortal]]:
+    """Set a stage on a Redis of its own."""
+    server = Mortal(tmp_path / "redis")
+    try:
+        async with connect(server.url) as redis, Emulator(seed=1, subscribe_key=KEY) as emulator:
+            stage = Stage(emulator, redis, server.url, tmp_path)
+            try:
+                yield stage, server
+            finally:
+                stage.end()
+    finally:
+        server._server.terminate()
+
+
+async def test_a_crash_of_redis_is_waited_out(mortal: tuple[Stage, Mortal]) -> None:
+    """Events that come while Redis is dead are applied when it is back; the worker lives on, and says so once."""
+    stage, server = mortal
+    crowd = Crowd(stage.state, seed=41)
+    worker = await stage.follow()
+    async with crowd.acting(stage.emulator):
+        await crowd.has_acted(20)
+        await server.kill()
+        await crowd.has_acted(20)
+        await wait_until(lambda: bool(worker.entries("redis_unavailable")), what=lambda: worker.err)
+        await server.revive()
+        await crowd.has_acted(20)
+
+    await stage.settles()
+    assert worker.is_alive
+    assert len(worker.entries("redis_unavailable")) == 1
+    assert "Traceback" not in worker.err
+
+
+async def test_a_long_hang_drops_and_reads_again(stage: Stage) -> None:
+    """What waited longer than the settle time is not applied but read again, however many answers were waiting."""
+    worker = await stage.follow(TALLY_SETTLE_SECONDS="0.5")
+    await stage.settles()
+    await stage.redis.client_pause(30_000, all=False)
+    try:
+        for number in range(4):  # one is being applied, two are queued, the fourth finds no room
+            polls = stage.emulator.requests["subscribe"] + (number < 3)
+            stage.react(uuid=f"user-{number}")
+            await wait_until(lambda polls=polls: stage.emulator.requests["subscribe"] >= polls)  # type: ignore[misc]
+        over = time.monotonic() + 0.6
+        await wait_until(lambda: time.monotonic() > over)
+    finally:
+        await stage.redis.client_unpause()
+
+    await stage.settles()
+    assert worker.entries("answer_dropped")
+    assert await worker.stopped() == 0
+
+
+async def test_forgotten_scripts_lose_nothing(stage: Stage) -> None:
+    """SCRIPT FLUSH, again and again, under load: nothing is quarantined, and nothing is missing."""
+    crowd = Crowd(stage.state, seed=42)
+    worker = await stage.follow()
+
+    async def forget() -> bool:
+        await stage.redis.script_flush()
+        return crowd.acts >= 100
+
+    async with crowd.acting(stage.emulator, per_second=100):
+        await asyncio.gather(*(wait_until(forget, 8, what=lambda: worker.err[-2500:]) for _ in range(4)))
+
+    await stage.settles()
+    assert worker.is_alive
+    assert await stage.quarantine() == []
+    assert await stage.owed() == {"first_start"}
+
+
+async def test_cut_connections_lose_nothing(stage: Stage) -> None:
+    """CLIENT KILL, again and again, under load: nothing is missing, the worker lives on."""
+    crowd = Crowd(stage.state, seed=43)
+    worker = await stage.follow()
+
+    async def cut() -> bool:
+        await stage.redis.client_kill_filter(_type="normal", skipme=True)
+        return crowd.acts >= 100
+
+    async with crowd.acting(stage.emulator):
+        await wait_until(cut, 8, what=lambda: worker.err[-2500:])
+
+    await stage.settles()
+    assert worker.is_alive
+    assert await stage.quarantine() == []
+
+
+async def test_a_full_redis_is_waited_out(stage: Stage) -> None:
+    """While Redis has no memory left, live events and a replay that PubNub slows down wait; then both go on."""
+    crowd = Crowd(stage.state, seed=44)
+    for number in range(500):
+        stage.state.add(ROOM, MESSAGE, "reaction", "👍", f"old-{number}", published=False)
+    stage.state.set_outage("throttle", ["actions"])
+    worker = await stage.follow()
+    await wait_until(lambda: stage.emulator.requests["actions"] > 0)
+    async with crowd.acting(stage.emulator):
+        await stage.redis.config_set("maxmemory", 1)
+        try:
+            await crowd.has_acted(10)
+            await wait_until(lambda: bool(worker.entries("redis_unavailable")), what=lambda: worker.err)
+            asked = stage.emulator.requests["actions"]
+            await wait_until(lambda: stage.emulator.requests["actions"] > asked or not worker.is_alive)
+            stage.state.set_outage(None)
+        finally:
+            await stage.redis.config_set("maxmemory", 0)
+
+    await stage.settles()
+    assert worker.is_alive, worker.err
+    assert await stage.quarantine() == []
+    assert await worker.stopped() == 0
+
+
+async def test_a_backfill_waits_for_redis(mortal: tuple[Stage, Mortal]) -> None:
+    """A command in the middle of a replay waits for a Redis that has crashed, and ends with the truth."""
+    stage, server = mortal
+    for number in range(2_000):
+        stage.state.add(ROOM, MESSAGE, "reaction", "👍", f"old-{number}", published=False)
+    child = stage.start("backfill", TALLY_HISTORY_RATE="20")
+    await wait_until(lambda: stage.emulator.requests["actions"] > 5, what=lambda: child.err)
+    await server.kill()
+    await wait_until(lambda: bool(child.entries("redis_unavailable")) or not child.is_alive)
+    await server.revive()
+
+    assert await child.ended() == 0, child.err
+    assert await stage.is_true()
+    assert not await stage.redis.exists(KEYS.progress(ROOM))
