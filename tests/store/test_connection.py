@@ -16,7 +16,10 @@ from tests.redis_server import RedisServer
 from worker.errors import RedisUnavailableError, ScriptRefusedError
 from worker.store import opened
 from worker.store.connection import connect, redis_errors
+from worker.store.keys import Keys
+from worker.store.marks import Marks
 from worker.store.opened import opened_redis
+from worker.store.reader import TallyReader
 
 
 async def expect_to_work(url: str) -> None:
@@ -72,6 +75,26 @@ async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) ->
         async with connect(f"rediss://localhost:{port}/0") as stranger:
             with pytest.raises(RedisUnavailableError), redis_errors():
                 await stranger.get("tally:meta")
+
+
+async def test_no_cancellation_is_lost(valkey: RedisServer) -> None:
+    """redis-py swallows some on Python 3.11; a task that loops over Redis must end when it is told to, at any step."""
+    async with connect(valkey.url) as redis:
+        marks, reader = Marks(redis, Keys()), TallyReader(redis)
+
+        async def loop() -> None:
+            while True:
+                await marks.channels()
+                await marks.remember(["room"])
+                await reader.get_many("room", [1, 2])
+
+        for steps in range(60):
+            task = asyncio.create_task(loop())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task], timeout=5)
+            assert task.cancelled(), f"lost after {steps} steps"
 
 
 async def test_without_an_address_the_folders_own_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

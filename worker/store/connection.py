@@ -1,5 +1,6 @@
 """A connection to Redis, and what its refusals mean for us."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -84,12 +85,19 @@ def _client(url: str) -> Redis:
 def redis_errors() -> Iterator[None]:
     """Turn what redis-py raises into our two kinds: try again, or take the batch apart.
 
+    A cancellation it swallowed is raised, too: on Python 3.11 its ``wait_for`` prefers a result to being cancelled, and
+    a task that should end would go on.
+
     Raises:
         RedisUnavailableError: Redis is away or takes no writes now; nothing is known to have been written.
         ScriptRefusedError: these arguments will be refused for ever.
     """
+    task = _current_task()
+    cancellations = task.cancelling() if task else 0
     try:
         yield
+        if task and task.cancelling() > cancellations:
+            raise asyncio.CancelledError
     except (AuthenticationError, NoPermissionError) as error:
         raise RedisUnavailableError(f"Redis refuses the credentials in REDIS_URL: {_text(error)}") from error
     except (ConnectionError, TimeoutError, OSError) as error:
@@ -104,6 +112,13 @@ def redis_errors() -> Iterator[None]:
         raise ScriptRefusedError(f"This cannot be sent to Redis: {_text(error)}") from error
     except RedisError as error:
         raise RedisUnavailableError(f"Redis failed: {_text(error)}") from error
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs: nothing here can be cancelled
+        return None
 
 
 def _text(error: Exception) -> str:
