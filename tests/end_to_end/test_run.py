@@ -219,3 +219,20 @@ async def test_a_cursor_too_old_is_owed(stage: Stage) -> None:
 
     await stage.settles()
     assert await stage.owed() == {"first_start", "stale_cursor"}
+
+
+async def test_a_stop_ends_a_busy_replay(stage: Stage) -> None:
+    """However busy with history, SIGTERM ends with 0 at once; the next start goes on where it was."""
+    channels = [f"room-{number}" for number in range(8)]
+    for channel in channels:
+        for number in range(700):
+            stage.state.add(channel, MESSAGE, "reaction", "👍", f"user-{number}", published=False)
+    worker = stage.start("run", TALLY_CHANNELS=",".join(channels))
+    await wait_until(lambda: stage.emulator.requests["actions"] > 20, what=lambda: worker.err)
+
+    code = await worker.stopped()
+    left = await stage.redis.keys("tally:*:progress")
+    await stage.follow(TALLY_CHANNELS=",".join(channels))
+
+    await stage.settles()
+    assert (code, len(left)) == (0, 8)

@@ -96,8 +96,6 @@ def redis_errors() -> Iterator[None]:
     cancellations = task.cancelling() if task else 0
     try:
         yield
-        if task and task.cancelling() > cancellations:
-            raise asyncio.CancelledError
     except (AuthenticationError, NoPermissionError) as error:
         raise RedisUnavailableError(f"Redis refuses the credentials in REDIS_URL: {_text(error)}") from error
     except (ConnectionError, TimeoutError, OSError) as error:
@@ -112,6 +110,9 @@ def redis_errors() -> Iterator[None]:
         raise ScriptRefusedError(f"This cannot be sent to Redis: {_text(error)}") from error
     except RedisError as error:
         raise RedisUnavailableError(f"Redis failed: {_text(error)}") from error
+    finally:  # after an error too: who is cancelled must not try again
+        if task and task.cancelling() > cancellations:
+            raise asyncio.CancelledError
 
 
 def _current_task() -> asyncio.Task[object] | None:

@@ -1,0 +1,90 @@
+"""``tally show`` and ``tally doctor``: what they print, for people and for programs."""
+
+import json
+
+from tests.end_to_end.processes import MESSAGE, ROOM, Stage
+from tests.redis_server import free_port
+
+
+async def test_show_prints_the_tallies(stage: Stage) -> None:
+    """Type, value and count, a line each, the most frequent first; as JSON, the same by name."""
+    for uuid in ("ana", "ben", "cem"):
+        stage.react("🎉", uuid)
+    stage.react("👍")
+    stage.state.add(ROOM, MESSAGE, "receipt", "read", "ana")
+    await stage.do("backfill")
+
+    shown = await stage.do("show", ROOM, MESSAGE)
+    as_json = await stage.do("show", ROOM, MESSAGE, "--json")
+    nothing = await stage.do("show", ROOM, "1")
+    nothing_as_json = await stage.do("show", "nowhere", "1", "--json")
+
+    assert shown.out == "reaction  🎉  3\nreaction  👍  1\nreceipt  read  1\n"
+    counts = {"reaction": {"🎉": 3, "👍": 1}, "receipt": {"read": 1}}
+    assert json.loads(as_json.out) == {"channel": ROOM, "message_timetoken": MESSAGE, "counts": counts}
+    assert nothing.out == "No reactions.\n"
+    assert json.loads(nothing_as_json.out) == {"channel": "nowhere", "message_timetoken": "1", "counts": {}}
+    assert {child.process.returncode for child in stage.children} == {0}
+    assert "".join(child.err for child in (shown, as_json, nothing, nothing_as_json)) == ""
+
+
+async def test_doctor_finds_all_well(stage: Stage) -> None:
+    """Exit 0; a line for each thing looked at; nothing is written to Redis."""
+    stage.state.groups.add("team", ["red"])
+    settings = {"TALLY_CHANNELS": "room,a.*", "TALLY_CHANNEL_GROUPS": "team"}
+
+    child = await stage.do("doctor", **settings)
+    as_json = await stage.do("doctor", "--json", **settings)
+
+    said = child.out.splitlines()
+    assert (child.process.returncode, child.err) == (0, "")
+    assert said[:5] == [
+        "ok   Configuration: complete; counts all types but deleted,edited,threadRootId",
+        "ok   PubNub: answers",
+        "ok   PubNub: lets us subscribe to 3 names",
+        "ok   PubNub: lets us list group 'team': 1 channels",
+        "ok   PubNub: lets us read the actions of 'room'; Message Persistence is on",
+    ]
+    assert said[5].startswith("ok   Redis: answers, version ")
+    assert said[6] == "ok   Redis: namespace 'tally' is free"
+    told = json.loads(as_json.out)
+    assert told["ok"]
+    assert [f"ok   {check['subject']}: {check['text']}" for check in told["checks"]] == said
+    assert await stage.redis.keys() == []
+
+
+async def test_doctor_says_what_is_wrong(stage: Stage) -> None:
+    """It ends with the code of the first thing that is not as it should be, and looks at the rest all the same."""
+    stage.state.refuse(["room"])
+    away = f"redis://127.0.0.1:{free_port()}"
+    nothing_to_follow = await stage.do("doctor", TALLY_CHANNELS=None)
+    refused = await stage.do("doctor")
+    redis_away = await stage.do("doctor", TALLY_CHANNELS="hall", REDIS_URL=away)
+    all_wrong = await stage.do("doctor", "--json", PUBNUB_SUBSCRIBE_KEY=None, REDIS_URL=away)
+
+    assert nothing_to_follow.process.returncode == 2
+    assert "BAD  Configuration: Nothing to follow: set TALLY_CHANNELS" in nothing_to_follow.out
+    assert "ok   Redis: answers" in nothing_to_follow.out
+    assert refused.process.returncode == 3
+    assert "answered 403, Forbidden. Grant 'read' to this worker's token" in refused.out
+    assert "ok   Redis: answers" in refused.out
+    assert redis_away.process.returncode == 4
+    assert "BAD  Redis: Redis does not answer" in redis_away.out
+    assert all_wrong.process.returncode == 2
+    assert [(check["subject"], check["ok"]) for check in json.loads(all_wrong.out)["checks"]] == [
+        ("Configuration", False),
+        ("Redis", False),
+    ]
+    for child in stage.children:
+        assert child.err == ""
+
+
+async def test_doctor_knows_another_keyset(stage: Stage) -> None:
+    """Exit 4 where the namespace holds another keyset's tallies, with what to do."""
+    await stage.redis.hset("tally:meta", mapping={"schema": "1", "subscribe_key": "sub-c-other"})
+
+    child = await stage.do("doctor")
+
+    assert child.process.returncode == 4
+    assert "BAD  Redis: The namespace tally holds the tallies of another keyset" in child.out
+    assert "Set TALLY_NAMESPACE" in child.out
