@@ -61,9 +61,9 @@ async def test_odd_pages_lose_no_action(stage: Stage, seed: int) -> None:
     stage.state.faults.random.seed(seed)
     faults = {"more": 0.3, "tie": 0.2, "latency": 0.2, "server_error": 0.01, "drop": 0.01, "bad_json": 0.01}
     stage.state.faults.replace(faults)
-    fill(stage, 3_000)
+    fill(stage, 1_500)
 
-    await kill_after(stage, stage.start("backfill", ROOM), 1_000)
+    await kill_after(stage, stage.start("backfill", ROOM), 500)
     last = await stage.do("backfill", ROOM)
 
     assert last.process.returncode == 0, last.err
