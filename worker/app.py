@@ -73,6 +73,18 @@ def configured_names(settings: Settings) -> Names:
     return Names.of(settings.channels, settings.channel_groups)
 
 
+def followed_names(settings: Settings) -> Names:
+    """Return the names to follow, of which there must be one.
+
+    Raises:
+        ConfigurationError: there is none, or PubNub would refuse one of them.
+    """
+    followed = configured_names(settings)
+    if not followed:
+        raise ConfigurationError("Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS.")
+    return followed
+
+
 def interest(settings: Settings) -> Interest:
     """Return which types are counted."""
     return Interest(frozenset(settings.types), frozenset(settings.ignored_types))
@@ -100,14 +112,14 @@ class Parts:
 async def opened(settings: Settings, *, allow_eviction: bool = False) -> AsyncIterator[Parts]:
     """Yield the parts, on a Redis that is fit and a namespace that is ours."""
     keys, who, counted = Keys(settings.namespace), keyset(settings), interest(settings)
-    async with opened_redis(settings.redis_url) as redis:
+    # The client first: what is wrong with the keys is found before a namespace is claimed for them.
+    async with Client(who) as client, opened_redis(settings.redis_url) as redis:
         await check_fitness(redis, allow_eviction=allow_eviction)
         await check_namespace(redis, keys, Claim(who.subscribe_key, str(counted)))
         store = Store(redis, keys, lives(settings))
         marks = Marks(redis, keys)
         applier = Applier(store, marks, settings.settle_seconds, elapsed_clock)
-        async with Client(who) as client:
-            yield Parts(client, store, marks, applier, Budget(redis, keys, settings.history_rate), counted)
+        yield Parts(client, store, marks, applier, Budget(redis, keys, settings.history_rate), counted)
 
 
 def build_backfill(parts: Parts, settings: Settings, tries: int | None, watch: Watch | None = None) -> Backfill:
@@ -132,9 +144,8 @@ def new_backoff() -> Backoff:
 
 async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
     """Follow everything configured until a signal; the exit code says whether all that was read is applied."""
-    followed = configured_names(settings)
-    if not followed:
-        raise ConfigurationError("Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS.")
+    keyset(settings)
+    followed = followed_names(settings)
     log.info("worker_starts", version=__version__, names=len(followed.all))
     async with opened(settings, allow_eviction=allow_eviction) as parts:
         repairs = Repairs(build_backfill(parts, settings, tries=None), parts.marks, parts.applier)
@@ -157,6 +168,12 @@ async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
         ended = await Service(subscriptions, beside, settings.drain_seconds).run()
     log.info("worker_stops", exit_code=int(ended))
     return ended
+
+
+def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group, however deep it lies."""
+    error = errors.exceptions[0]
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 class Service:
@@ -187,7 +204,7 @@ class Service:
                     task.cancel()
                 return await self._drain(following)
         except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            raise first_of(errors) from None
 
     async def _drain(self, following: list[asyncio.Task[None]]) -> ExitCode:
         """Stop polling; apply what was polled; save the cursors."""
@@ -234,8 +251,7 @@ async def doctor(settings: Settings, *, allow_eviction: bool = False) -> AsyncIt
 
     async def configuration() -> str:
         keyset(settings)
-        if not configured_names(settings):
-            raise ConfigurationError("Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS.")
+        followed_names(settings)
         return f"complete; counts {interest(settings)}"
 
     complete = await look("Configuration", configuration)

@@ -81,7 +81,11 @@ class Settings(BaseSettings):
         "TALLY_HISTORY_RATE", 20, gt=0, le=1000, description="Requests a second for history, all processes together."
     )
     drain_seconds: float = _named(
-        "TALLY_DRAIN_SECONDS", 10, ge=0, description="How long a stop may take to apply what was read, in seconds."
+        "TALLY_DRAIN_SECONDS",
+        10,
+        ge=0.1,
+        le=3600,
+        description="How long a stop may take to apply what was read, in seconds.",
     )
     log_format: LogFormat = _named(
         "TALLY_LOG_FORMAT", LogFormat.AUTO, description="json, console, or auto: console on a terminal."

@@ -1,11 +1,15 @@
 """What is wrong is said in a sentence, stops nothing else, and loses no other event."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.processes import KEY, MESSAGE, ROOM, Child, Stage, wait_until
+from tests.end_to_end.processes import KEY, MESSAGE, OURS, ROOM, Child, Stage, wait_until
 from tests.redis_server import free_port
 from worker.emulator import Emulator
 from worker.emulator.cache import Message
@@ -20,63 +24,17 @@ def said(child: Child) -> str:
     return child.out + child.err
 
 
-@pytest.mark.parametrize(
-    ("settings", "code", "sentences"),
-    [
-        ({"PUBNUB_SUBSCRIBE_KEY": UNSET}, 2, ["PUBNUB_SUBSCRIBE_KEY is not set. Copy"]),
-        ({"PUBNUB_SUBSCRIBE_KEY": "sub c/x"}, 2, ["PUBNUB_SUBSCRIBE_KEY: a key has only letters, digits"]),
-        ({"TALLY_CHANNELS": ""}, 2, ["Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS."]),
-        ({"TALLY_CHANNELS": "room,.."}, 2, ["'..'", "use another name"]),
-        ({"TALLY_CHANNELS": "x" * 93}, 2, ["'xxxxxxxxxxxxxxxxxxxx'… has 93 characters; PubNub takes 92"]),
-        ({"TALLY_CHANNELS": "a\x1b[31mb"}, 2, ["'a\\x1b[31mb' has '\\x1b' in it"]),
-        ({"TALLY_CHANNELS": "a.b.c.*"}, 2, ["The wildcard 'a.b.c.*' is not of the form a.* or a.b.*"]),
-        ({"TALLY_CHANNEL_GROUPS": "a/b"}, 2, ["'a/b' has '/' in it"]),
-        ({"REDIS_URL": f"redis://{NOTHING_LISTENS}"}, 4, ["Redis does not answer"]),
-        ({"REDIS_URL": "http://localhost"}, 2, ["REDIS_URL must begin with one of redis://, rediss://, unix://"]),
-        ({"REDIS_URL": "redis://localhost:port"}, 2, ["REDIS_URL cannot be read"]),
-        ({"REDIS_URL": "redis://[localhost"}, 2, ["REDIS_URL cannot be read"]),
-        ({"REDIS_URL": "redis://localhost?colour=blue"}, 2, ["REDIS_URL cannot be read"]),
-        ({"TALLY_NAMESPACE": "a b"}, 2, ["TALLY_NAMESPACE is 'a b': use letters"]),
-        ({"PUBNUB_SECRET_KEY": "sec-c-x"}, 2, ["PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY"]),
-        (
-            {"TALLY_LOG_LEVEL": "loud", "TALLY_SETTLE_SECONDS": "soon", "PUBNUB_ORIGIN": "https://x/y"},
-            2,
-            [
-                "TALLY_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'.",
-                "TALLY_SETTLE_SECONDS: Input should be a valid number",
-                "PUBNUB_ORIGIN: give a host name, and a port if need be",
-            ],
-        ),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
-)
-async def test_a_wrong_setting_is_named(
-    stage: Stage, settings: dict[str, str | None], code: int, sentences: list[str]
-) -> None:
-    """A worker does not start: it says which setting is wrong and what may stand there, all at once."""
-    child = await stage.do("run", **settings)
+def test_a_wrong_line_or_setting_ends_the_process(tmp_path: Path) -> None:
+    """As a shell sees it: an exit code, and a sentence on standard error."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    ended = subprocess.run(
+        [sys.executable, "-m", "worker", "run"], cwd=tmp_path, env=bare, capture_output=True, text=True, check=False
+    )
 
-    assert child.process.returncode == code, child.err
-    for sentence in sentences:
-        assert sentence in said(child)
-
-
-async def test_a_wrong_command_line_is_explained(stage: Stage) -> None:
-    """Exit 2 for what no command knows, with the words that are wrong."""
-    lines = {
-        ("fly",): "fly",
-        ("run", "--fast"): "--fast",
-        ("show", ROOM, "now"): "MESSAGE_TIMETOKEN is 'now'; it has only digits.",
-        ("show", "a:b", MESSAGE): "'a:b' has ':' in it",
-        ("backfill", ".."): "'..'",
-        ("emulator", "--fault", "gravity=1"): "'gravity=1': no such fault. There are: ahead,",
-        ("emulator", "--fault", "late=2"): "'late=2': the rate is a number from 0 to 1",
-    }
-    children = {line: stage.start(*line) for line in lines}
-
-    for line, words in lines.items():
-        assert await children[line].ended() == 2, children[line].err
-        assert words in said(children[line])
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.splitlines()[-1].startswith("tally: PUBNUB_SUBSCRIBE_KEY is not set. Copy")
+    assert "Traceback" not in ended.stderr
 
 
 async def test_a_port_in_use_is_said(stage: Stage) -> None:

@@ -18,6 +18,7 @@ from worker.store.keys import Keys
 
 LOOK_SECONDS: Final = 0.1
 QUIET_SECONDS: Final = 1.0
+STILL_SECONDS: Final = 6.0
 SETTLE_SECONDS: Final = 15.0
 
 Message = tuple[str, str]
@@ -135,11 +136,12 @@ def differences(expected: Mapping[TallyKey, int], found: Mapping[TallyKey, int])
 async def settled(
     compare: Callable[[], Awaitable[Comparison]], clock: Callable[[], float] = time.monotonic
 ) -> Comparison:
-    """Look again and again until nothing has differed for a second, or fifteen have passed; return the last look.
+    """Look again and again until the difference has not changed for a while, or fifteen seconds; return the last look.
 
-    Being right once is not enough: an event that comes late may still make it wrong.
+    Being right once is not enough: an event that comes late may still make it wrong. Being wrong takes longer to be
+    believed, because a worker that was refused or dropped waits before it asks again.
     """
-    deadline, right_since = clock() + SETTLE_SECONDS, None
+    deadline, same_since, before = clock() + SETTLE_SECONDS, clock(), None
     while True:
         try:
             last = await compare()
@@ -148,7 +150,9 @@ async def settled(
                 raise
             last = None
         now = clock()
-        right_since = (right_since or now) if last and not last.differences else None
-        if last and (now > deadline or (right_since and now - right_since >= QUIET_SECONDS)):
+        if last is None or last.differences != before:
+            same_since, before = now, last and last.differences
+        enough = STILL_SECONDS if before else QUIET_SECONDS
+        if last and (now > deadline or now - same_since >= enough):
             return last
         await asyncio.sleep(LOOK_SECONDS)

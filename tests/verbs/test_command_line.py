@@ -1,0 +1,146 @@
+"""What is wrong with a setting or a command line is said in a sentence, with what to do; never a traceback."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import structlog
+
+from tests.redis_server import RedisServer
+from worker.cli import main
+
+UNSET = None
+NOTHING_LISTENS = "127.0.0.1:1"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and all it said."""
+
+    code: object
+    said: str
+
+
+class Tally(Protocol):
+    """Runs a command in this process, with settings of its own; one of None is left unset."""
+
+    def __call__(self, *line: str, **settings: str | None) -> Ended:
+        """Return how it ended."""
+
+
+@pytest.fixture
+def tally(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], valkey: RedisServer, tmp_path: Path
+) -> Iterator[Tally]:
+    """The command line, in an empty folder, with settings that are right."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith(("PUBNUB_", "TALLY_", "REDIS_")):
+            monkeypatch.delenv(name)
+    right = {
+        "PUBNUB_SUBSCRIBE_KEY": "demo",
+        "PUBNUB_ORIGIN": NOTHING_LISTENS,
+        "PUBNUB_TLS": "false",
+        "REDIS_URL": valkey.url,
+        "TALLY_CHANNELS": "room",
+        "TALLY_NAMESPACE": "command-line",
+    }
+
+    def run(*line: str, **settings: str | None) -> Ended:
+        wanted: dict[str, str | None] = {**right, **settings}
+        for name, value in wanted.items():
+            if value is not None:
+                monkeypatch.setenv(name, value)
+        monkeypatch.setattr("sys.argv", ["tally", *line])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capfd.readouterr()
+        said = told.out + told.err
+        assert "Traceback" not in said
+        return Ended(ended.value.code, said)
+
+    yield run
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "sentences"),
+    [
+        ({"PUBNUB_SUBSCRIBE_KEY": UNSET}, 2, ["PUBNUB_SUBSCRIBE_KEY is not set. Copy"]),
+        ({"PUBNUB_SUBSCRIBE_KEY": "sub c/x"}, 2, ["PUBNUB_SUBSCRIBE_KEY: a key has only letters, digits"]),
+        ({"TALLY_CHANNELS": ""}, 2, ["Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS."]),
+        ({"TALLY_CHANNELS": "room,.."}, 2, ["'..'", "use another name"]),
+        ({"TALLY_CHANNELS": "x" * 93}, 2, ["'xxxxxxxxxxxxxxxxxxxx'… has 93 characters; PubNub takes 92"]),
+        ({"TALLY_CHANNELS": "a\x1b[31mb"}, 2, ["'a\\x1b[31mb' has '\\x1b' in it"]),
+        ({"TALLY_CHANNELS": "a.b.c.*"}, 2, ["The wildcard 'a.b.c.*' is not of the form a.* or a.b.*"]),
+        ({"TALLY_CHANNEL_GROUPS": "a/b"}, 2, ["'a/b' has '/' in it"]),
+        ({"REDIS_URL": f"redis://{NOTHING_LISTENS}"}, 4, ["Redis does not answer"]),
+        ({"REDIS_URL": "http://localhost"}, 2, ["REDIS_URL must begin with one of redis://, rediss://, unix://"]),
+        ({"REDIS_URL": "redis://localhost:port"}, 2, ["REDIS_URL cannot be read"]),
+        ({"REDIS_URL": "redis://[localhost"}, 2, ["REDIS_URL cannot be read"]),
+        ({"REDIS_URL": "redis://localhost?colour=blue"}, 2, ["REDIS_URL cannot be read"]),
+        ({"TALLY_NAMESPACE": "a b"}, 2, ["TALLY_NAMESPACE is 'a b': use letters"]),
+        ({"PUBNUB_SECRET_KEY": "sec-c-x"}, 2, ["PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY"]),
+        (
+            {"TALLY_LOG_LEVEL": "loud", "TALLY_SETTLE_SECONDS": "soon", "PUBNUB_ORIGIN": "https://x/y"},
+            2,
+            [
+                "TALLY_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'.",
+                "TALLY_SETTLE_SECONDS: Input should be a valid number",
+                "PUBNUB_ORIGIN: give a host name, and a port if need be",
+            ],
+        ),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_wrong_setting_is_named(
+    tally: Tally, settings: dict[str, str | None], code: int, sentences: list[str]
+) -> None:
+    """A worker does not start: it says which setting is wrong and what may stand there, all at once."""
+    ended = tally("run", **settings)
+
+    assert ended.code == code, ended.said
+    for sentence in sentences:
+        assert sentence in ended.said
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (("fly",), "fly"),
+        (("run", "--fast"), "--fast"),
+        (("show", "room", "now"), "MESSAGE_TIMETOKEN is 'now'; it has only digits."),
+        (("show", "a:b", "1"), "'a:b' has ':' in it"),
+        (("backfill", ".."), "'..'"),
+        (("backfill", "--since", "soon"), "--since is 'soon'; give a timetoken of 17 digits, a date"),
+        (("emulator", "--fault", "gravity=1"), "'gravity=1': no such fault. There are: ahead,"),
+        (("emulator", "--fault", "late=2"), "'late=2': the rate is a number from 0 to 1"),
+        (("demo", "--fault", "late"), "'late': the rate is a number from 0 to 1"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_a_wrong_command_line_is_explained(tally: Tally, line: tuple[str, ...], words: str) -> None:
+    """Exit 2 for what no command knows, with the words that are wrong."""
+    ended = tally(*line)
+
+    assert ended.code == 2, ended.said
+    assert words in ended.said
+
+
+def test_a_command_says_what_it_did(tally: Tally) -> None:
+    """Nothing is there yet, and help is."""
+    assert tally("show", "room", "17600000001728660").said == "No reactions.\n"
+    assert tally("--help").code == 0
+
+
+def test_a_doctor_finds_what_is_wrong(tally: Tally) -> None:
+    """PubNub out of reach: the line says so, the others are looked at all the same, exit 3."""
+    ended = tally("doctor")
+
+    assert ended.code == 3
+    assert "ok   Configuration: complete; counts all types but deleted,edited,threadRootId" in ended.said
+    assert "BAD  PubNub: PubNub, time: no connection." in ended.said
+    assert "ok   Redis: namespace 'command-line' is free" in ended.said
