@@ -114,7 +114,7 @@ async def test_a_stop_drains_and_a_restart_catches_up(stage: Stage) -> None:
     assert await stage.owed() == {"first_start"}
 
 
-@pytest.mark.parametrize("seed", [21, 22])
+@pytest.mark.parametrize("seed", [21])
 async def test_a_kill_under_load_loses_nothing(stage: Stage, seed: int) -> None:
     """Killed three times at moments a seed has chosen, each time under load, the worker ends with the truth."""
     random = Random(seed)

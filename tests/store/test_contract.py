@@ -18,7 +18,7 @@ from worker.store.store import MAX_BATCH, Lives, Store
 
 KEYS = Keys()
 # The fixture is one server; every example empties it itself.
-CONTRACT = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+CONTRACT = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 async def entries_of(redis: Redis, identities: set[Identity]) -> dict[Identity, Entry]:
