@@ -19,9 +19,11 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+LOCKED := uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 lock: ## rewrite the lock files from pyproject.toml (needs uv); they carry hashes and no addresses
-	uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra embedded pyproject.toml -o requirements.lock
-	uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra embedded --group dev pyproject.toml -o requirements-dev.lock
+	$(LOCKED) --group build -o requirements-build.lock
+	$(LOCKED) --extra embedded pyproject.toml -o requirements.lock
+	$(LOCKED) --extra embedded --group dev pyproject.toml -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -30,13 +32,17 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# The package itself is installed last and without its dependencies: those come from the lock file, by hash.
-$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+# What builds comes first, so that whatever is built (the package, and a dependency that has no wheel) is built with what
+# is locked; the package itself comes last and without its dependencies, which come from the lock file, by hash.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+$(VENV)/.dev: requirements-build.lock requirements-dev.lock pyproject.toml | $(BIN)/python
+	$(PIP) --require-hashes -r requirements-build.lock
+	$(PIP) --require-hashes --no-build-isolation -r requirements-dev.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+$(VENV)/.run: requirements-build.lock requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP) --require-hashes -r requirements-build.lock
+	$(PIP) --require-hashes --no-build-isolation -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
