@@ -1,5 +1,6 @@
 """A worker refuses a Redis on which counts could not stay exact."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from worker.store.preflight import Claim, Fitness, check_fitness, check_namespac
 
 KEYS = Keys()
 CLAIM = Claim("sub-c-1", "all but deleted")
+OURS = {"schema": "1", "subscribe_key": "sub-c-1", "types": "all but deleted"}
 
 
 @pytest.fixture
@@ -49,26 +51,44 @@ async def test_a_namespace_is_claimed_once(redis: Redis) -> None:
     await check_namespace(redis, KEYS, CLAIM)
 
     meta = await cast("Any", redis).hgetall(KEYS.meta)
-    assert meta == {"schema": "1", "subscribe_key": "sub-c-1", "types": "all but deleted"}
+    assert meta == OURS
 
 
 @pytest.mark.parametrize(
-    ("field", "found", "says"),
+    ("meta", "says"),
     [
-        ("schema", "2", "schema 2"),
-        ("subscribe_key", "sub-c-2", "PUBNUB_SUBSCRIBE_KEY"),
-        ("types", "all", "TALLY_TYPES"),
+        (OURS | {"schema": "2"}, "schema 2"),
+        (OURS | {"subscribe_key": "sub-c-2"}, "PUBNUB_SUBSCRIBE_KEY"),
+        (OURS | {"types": "all"}, "TALLY_TYPES"),
+        ({"schema": "2"}, "schema 2"),
+        ({"schema": "1"}, "another keyset"),
+        ({"schema": "1", "subscribe_key": "sub-c-1"}, "counts unknown"),
+        ({"colour": "blue"}, "schema unknown"),
     ],
 )
-async def test_a_namespace_of_somebody_else_is_refused(redis: Redis, field: str, found: str, says: str) -> None:
-    """The sentence says what differs and how to proceed; nothing is changed."""
-    await check_namespace(redis, KEYS, CLAIM)
-    await cast("Any", redis).hset(KEYS.meta, field, found)
+async def test_a_namespace_of_somebody_else_is_refused(redis: Redis, meta: dict[str, str], says: str) -> None:
+    """The sentence says what differs and how to proceed; nothing is changed, and nothing filled in."""
+    await cast("Any", redis).hset(KEYS.meta, mapping=meta)
 
     with pytest.raises(RedisUnfitError, match=says):
         await check_namespace(redis, KEYS, CLAIM)
 
-    assert await cast("Any", redis).hget(KEYS.meta, field) == found
+    assert await cast("Any", redis).hgetall(KEYS.meta) == meta
+
+
+async def test_two_claims_at_once_do_not_mix(redis: Redis) -> None:
+    """One of them has it, all of it; every other is refused."""
+    claims = [Claim(f"sub-c-{number}", f"only type-{number}") for number in range(8)]
+
+    ended = await asyncio.gather(*(check_namespace(redis, KEYS, claim) for claim in claims), return_exceptions=True)
+
+    (owner,) = (claim for claim, error in zip(claims, ended, strict=True) if error is None)
+    assert sum(isinstance(error, RedisUnfitError) for error in ended) == len(claims) - 1
+    assert await cast("Any", redis).hgetall(KEYS.meta) == {
+        "schema": "1",
+        "subscribe_key": owner.subscribe_key,
+        "types": owner.types,
+    }
 
 
 async def test_a_command_that_reads_claims_nothing(redis: Redis) -> None:

@@ -1,11 +1,13 @@
 """Is this Redis fit to hold tallies, and are the tallies in it ours?"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
 from worker.errors import RedisUnfitError
+from worker.store import scripts
 from worker.store.connection import redis_errors
 from worker.store.keys import SCHEMA, Keys
 
@@ -77,12 +79,10 @@ async def check_namespace(redis: Redis, keys: Keys, claim: Claim) -> None:
         RedisUnavailableError: Redis does not answer.
         RedisUnfitError: the namespace is somebody else's.
     """
+    fields = [part for pair in _wanted(claim).items() for part in pair]
     with redis_errors():
-        pipe = cast("Any", redis).pipeline(transaction=True)
-        for field, value in _wanted(claim).items():
-            pipe.hsetnx(keys.meta, field, value)
-        await pipe.execute()
-    await check_ownership(redis, keys, claim)
+        answer = await redis.register_script(scripts.source("claim"))(keys=[keys.meta], args=fields)
+    _check(keys, dict(zip(answer[::2], answer[1::2], strict=True)), claim)
 
 
 async def check_ownership(redis: Redis, keys: Keys, claim: Claim | None = None) -> bool:
@@ -96,10 +96,15 @@ async def check_ownership(redis: Redis, keys: Keys, claim: Claim | None = None) 
     """
     with redis_errors():
         found = await cast("Any", redis).hgetall(keys.meta)
-    for field, value in _wanted(claim).items():
-        if found.get(field, value) != value:
-            raise RedisUnfitError(_refusal(keys, field, found[field], value))
+    _check(keys, found, claim)
     return bool(found)
+
+
+def _check(keys: Keys, found: Mapping[str, str], claim: Claim | None) -> None:
+    """Refuse what is not wholly ours; only a namespace that says nothing at all is nobody's."""
+    for field, value in _wanted(claim).items() if found else ():
+        if found.get(field) != value:
+            raise RedisUnfitError(_refusal(keys, field, found.get(field, "unknown"), value))
 
 
 def _wanted(claim: Claim | None) -> dict[str, str]:
