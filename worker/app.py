@@ -17,7 +17,7 @@ from worker import backfill as backfilling
 from worker.apply import Applier
 from worker.backfill import Backfill, Range, Watch
 from worker.doctor import Finding, examine_pubnub, examine_redis, look
-from worker.errors import ConfigurationError, ExitCode, TallyError
+from worker.errors import ConfigurationError, ExitCode, TallyError, first_of
 from worker.ingest import Subscription
 from worker.repairs import Repairs
 from worker.settings import Settings
@@ -168,12 +168,6 @@ async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
         ended = await Service(subscriptions, beside, settings.drain_seconds).run()
     log.info("worker_stops", exit_code=int(ended))
     return ended
-
-
-def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error of a group, however deep it lies."""
-    error = errors.exceptions[0]
-    return first_of(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 class Service:

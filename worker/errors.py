@@ -85,3 +85,9 @@ class RedisUnfitError(FatalError):
 
 class ScriptRefusedError(TallyError):
     """Redis refused these very arguments; it will refuse them again, so the batch must be taken apart."""
+
+
+def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group, however deep it lies."""
+    error = errors.exceptions[0]
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error

@@ -19,7 +19,7 @@ from worker.demo.crowd import CHANNELS, Crowd, places
 from worker.demo.plan import SHOWN_DIFFERENCES, Plan, Result
 from worker.demo.screen import Frame, Screen, screen
 from worker.demo.stage import Stage, staged
-from worker.errors import FatalError, RedisUnavailableError
+from worker.errors import FatalError, RedisUnavailableError, first_of
 from worker.store.connection import connect
 from worker.store.keys import Keys, digest
 from worker.store.marks import Marks
@@ -88,12 +88,8 @@ async def _watched(stage: Stage, plan: Plan, shown: Screen) -> Result:
             for watch in watching:
                 watch.cancel()
     except BaseExceptionGroup as errors:
-        raise _first(errors) from None
+        raise first_of(errors) from None
     return result
-
-
-def _first(error: BaseException) -> BaseException:
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 class Performance:
