@@ -9,6 +9,7 @@ from worker.emulator import Emulator
 from worker.errors import PubNubError
 from worker.source.client import Client, Keyset
 from worker.source.history import PAGE_SIZE, TRIES, History, Slice
+from worker.source.pace import elapsed_clock
 from worker.source.wire import action_timetoken
 
 NOW = "17700000000000000"
@@ -36,7 +37,7 @@ async def read(origin: str, end: str | None = None) -> list[Slice]:
     async def at_once() -> None: ...
 
     async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=origin, tls=False)) as client:
-        return [slice async for slice in History(client, at_once).slices("room", NOW, end)]
+        return [slice async for slice in History(client, at_once, elapsed_clock).slices("room", NOW, end)]
 
 
 def users_in(slices: list[Slice]) -> set[str]:
@@ -148,6 +149,16 @@ async def test_items_that_cannot_be_read_do_not_stop_paging() -> None:
 
         assert slice.actions == tuple(odd)
         assert slice.next == str(FIRST + 1)
+
+
+async def test_a_page_nobody_can_read_is_the_end() -> None:
+    """Its items come along, to be quarantined; where to go on, they do not say."""
+    async with ScriptedPubNub() as server:
+        server.script(json_reply({"status": 200, "data": [None, {"actionTimetoken": "soon"}]}))
+
+        [slice] = await read(server.origin)
+
+        assert (len(slice.actions), slice.is_certain) == (2, False)
 
 
 def listed(timetoken: int) -> dict[str, str]:

@@ -137,15 +137,54 @@ async def test_names_are_refused_one_after_the_other(server: ScriptedPubNub) -> 
 
 
 @pytest.mark.parametrize("named", [[], ["stranger"]])
-async def test_a_refusal_of_nobody_we_know_is_waited_out(server: ScriptedPubNub, named: list[str]) -> None:
+async def test_a_refusal_that_names_nobody_is_looked_into(server: ScriptedPubNub, named: list[str]) -> None:
+    """Each name is asked for by itself, with a handshake; only whoever is refused there is left out."""
+    server.script(forbidden(named), *[answer("1")] * 3, answer("9"), HANGS)
+    server.script(forbidden(named), under="/v2/subscribe/sub-c-scripted/b/")
+
+    refused, received = await items(server, 2, Cursor("5", 4))
+
+    assert refused == Refused(Names(("b",)))
+    assert isinstance(received, Received)
+    probes = server.requests[1:5]
+    assert {request.parameters["tt"] for request in probes} == {"0"}
+    assert server.requests[5].parameters["tt"] == "5"
+    assert polled_names(server)[5] == ("a,w.%2A", "g")
+
+
+async def test_where_nobody_is_refused_alone_all_wait(server: ScriptedPubNub) -> None:
     """Nobody is polled until it is time to try all again."""
-    server.script(forbidden(named), answer("1"), HANGS)
+    server.script(forbidden([]), *[answer("1")] * 4, answer("1"), HANGS)
 
     refused, readmitted, received = await items(server, 3)
 
     assert (refused, readmitted) == (Refused(NAMES), Readmitted(NAMES))
     assert isinstance(received, Received)
-    assert len({names for names, _ in polled_names(server)}) == 1
+
+
+async def test_a_name_is_refused_anew_when_polling_begins_again(server: ScriptedPubNub) -> None:
+    """What was said of it before may have been dropped with an answer that waited too long."""
+    server.script(forbidden(["b"]), answer("1"), forbidden(["b"]), answer("2"), HANGS)
+    async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)) as client:
+        poller = Poller(client, NAMES, Backoff(random.Random(1)), elapsed_clock)
+        for cursor in (Cursor("5", 4), Cursor("5", 4)):
+            async with aclosing(poller.items(cursor)) as polled:  # type: ignore[type-var]
+                assert isinstance(await anext(polled), Refused)
+                assert isinstance(await anext(polled), Received)
+
+
+async def test_an_answer_of_unknown_age_is_asked_for_again(server: ScriptedPubNub) -> None:
+    """The machine slept with it for hours."""
+    server.script(answer("7", {"e": 0}), answer("8", {"e": 0}), HANGS)
+    times = iter([0.0])
+    async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)) as client:
+        poller = Poller(client, NAMES, Backoff(random.Random(1)), lambda: next(times, 7200.0))
+        async with aclosing(poller.items(Cursor("5", 4))) as polled:  # type: ignore[type-var]
+            item = await anext(polled)
+
+    assert isinstance(item, Received)
+    assert item.answer.cursor.timetoken == "8"
+    assert [request.parameters["tt"] for request in server.requests[:2]] == ["5", "5"]
 
 
 def test_waits_grow_with_jitter_and_start_again() -> None:

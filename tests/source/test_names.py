@@ -44,11 +44,18 @@ def test_subscriptions_have_a_bounded_number_of_names() -> None:
     """Every name is in one; wildcards and groups do not share with channels, whose number is known."""
     names = Names.of([*(f"c{n}" for n in range(7)), "x.*", "y.*"], ["g", "h"])
     parts = list(names.split(3))
-    assert [len(part.all) for part in parts] == [3, 3, 1, 3, 1]
+    assert [len(part.all) for part in parts] == [3, 3, 1, 2, 2]
     assert sorted(name for part in parts for name in part.all) == sorted(names.all)
     assert list(Names().split(3)) == []
     assert not Names()
     assert all(parts)
+
+
+def test_a_subscription_fits_into_a_request() -> None:
+    """Ten groups at most, and no request line of more than 32 KiB, however long the names are."""
+    assert [len(part.groups) for part in Names.of([], [f"g{n}" for n in range(23)]).split(50)] == [10, 10, 3]
+    long = Names.of([f"{n:02}" + "日" * 90 for n in range(50)])
+    assert [len(part.channels) for part in long.split(50)] == [29, 21]
 
 
 def test_a_wildcard_matches_below_its_prefix() -> None:

@@ -32,8 +32,10 @@ from worker.source.endpoints import (
 
 __all__ = ["Answer", "Client", "Keyset", "Page"]
 
+LONGEST_RETRY_SECONDS: Final = 600.0
+"""A Retry-After that asks for more is asked again: a slip of somebody's must not silence a worker for years."""
 _SHOWN: Final = 200  # characters of PubNub's own words in a sentence of ours
-_DIGITS: Final = re.compile(r"0*[1-9][0-9]*", re.ASCII)
+_DIGITS: Final = re.compile(r"(?=0*[1-9])[0-9]{1,20}", re.ASCII)
 _SECONDS: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*", re.ASCII)
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -151,7 +153,9 @@ class Client:
         sentence = f"PubNub, {asked}: answered {status}{words and ', '}{words}."
         if status == 429:
             seconds = _SECONDS.fullmatch(response.headers.get("Retry-After", ""))
-            return ThrottledError(sentence, retry_after=float(seconds[1]) if seconds else None)
+            return ThrottledError(
+                sentence, retry_after=min(float(seconds[1]), LONGEST_RETRY_SECONDS) if seconds else None
+            )
         if status == 403:
             payload = _object(_object(body).get("payload"))
             groups = (name.removeprefix(":") for name in _names(payload.get("channel-groups")))

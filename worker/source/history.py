@@ -22,22 +22,24 @@ PROBES: Final = 8
 class Slice:
     """What one page told: raw actions between ``next`` (inclusive) and where the page before it ended.
 
-    ``next`` is the ``start`` of the next request. ``is_certain`` is False where a page would not advance and its edge
-    was stepped over: then something at ``next`` may be missing.
+    ``next`` is the ``start`` of the next request, ``asked_at`` when this one was made, in seconds of the clock.
+    ``is_certain`` is False where a page would not advance and its edge was stepped over: something may be missing.
     """
 
     actions: tuple[object, ...]
     next: Timetoken
+    asked_at: float
     is_certain: bool = True
 
 
 class History:
     """Reads a channel's list of actions."""
 
-    def __init__(self, client: Client, take: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, client: Client, take: Callable[[], Awaitable[None]], clock: Callable[[], float]) -> None:
         """``take`` returns when one more request fits the budget."""
         self._client = client
         self._take = take
+        self._clock = clock
 
     async def slices(self, channel: str, start: Timetoken, end: Timetoken | None) -> AsyncGenerator[Slice, None]:
         """Yield slices from ``start`` (exclusive) back to ``end`` (inclusive; None: to the very first).
@@ -51,11 +53,16 @@ class History:
         tries = steps = 0
         while end is None or is_after(start, end):
             await self._take()
+            asked_at = self._clock()
             page = await self._client.message_actions(channel, start=start, end=end, limit=PAGE_SIZE)
             if not page.actions and page.more_start is None:
                 return
             edge = _edge(page)
-            advances = edge is not None and is_after(start, shift(edge, 1))
+            if edge is None:
+                # Not one item says when it was: they are told, but nobody can say what lies below them.
+                yield Slice(page.actions, start, asked_at, is_certain=False)
+                return
+            advances = is_after(start, shift(edge, 1))
             is_rest = not advances and _is_rest(page, start)
             tries = 0 if advances or is_rest else tries + 1
             if 0 < tries < TRIES:
@@ -63,8 +70,8 @@ class History:
             steps = steps + 1 if tries else 0
             if steps == TRIES:
                 raise PubNubError(f"PubNub's list of actions repeats itself below {start} instead of going back.")
-            start = shift(edge, 1) if advances and edge else shift(start, -1)
-            yield Slice(page.actions, start, is_certain=not tries)
+            start = shift(edge, 1) if advances else shift(start, -1)
+            yield Slice(page.actions, start, asked_at, is_certain=not tries)
             tries = 0
 
     async def oldest(self, channel: str, now: Timetoken) -> Timetoken | None:

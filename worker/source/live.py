@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from worker.domain.position import Cursor
+from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import ForbiddenError, PubNubError
 from worker.source.client import Answer, Client
 from worker.source.names import Names
@@ -16,6 +16,8 @@ from worker.telemetry.complaints import Complaint
 
 REFUSED_SECONDS: Final = 60.0
 """After how long a refused name is asked for again."""
+LONGEST_ANSWER_SECONDS: Final = 330.0
+"""No poll takes longer, unless the machine was suspended meanwhile."""
 
 log = structlog.get_logger(__name__)
 
@@ -58,14 +60,18 @@ class Poller:
         self._complaint = Complaint(log, "pubnub_unreachable", "pubnub_answers_again", clock)
 
     async def items(self, cursor: Cursor) -> AsyncIterator[Item]:
-        """Yield what happens after ``cursor``, which may be the handshake."""
+        """Yield what happens after ``cursor``, which may be the handshake.
+
+        What was refused before is asked for anew: whoever begins again must hear of it again.
+        """
+        self._refused = frozenset()
         while True:
             trying_all = self._refused and self._clock() >= self._retry_at
             names = self._names if trying_all else self._names.without(self._refused)
             try:
                 answer = await self._poll(names, cursor)
             except ForbiddenError as error:
-                yield self._refuse(error, names)
+                yield self._refuse(error, names, await self._named(error, names))
             except TimeoutError:  # time to ask for the refused names again
                 continue
             except PubNubError as error:
@@ -84,13 +90,35 @@ class Poller:
         async with asyncio.timeout(max(0.0, self._retry_at - self._clock()) if names != self._names else None):
             if not names:
                 await asyncio.Event().wait()
-            return await self._client.subscribe((*names.channels, *names.wildcards), names.groups, cursor)
+            return await self._ask(names, cursor)
 
-    def _refuse(self, error: ForbiddenError, asked: Names) -> Refused:
-        """Leave out who was refused; where PubNub names nobody we asked for, leave out all for a while."""
+    async def _ask(self, names: Names, cursor: Cursor) -> Answer:
+        asked_at = self._clock()
+        answer = await self._client.subscribe((*names.channels, *names.wildcards), names.groups, cursor)
+        if (seconds := self._clock() - asked_at) > LONGEST_ANSWER_SECONDS:
+            # Nobody knows when it came: the machine was suspended with it.
+            raise PubNubError(f"PubNub's answer was {seconds:.0f} s on its way; asking again.")
+        return answer
+
+    async def _named(self, error: ForbiddenError, asked: Names) -> frozenset[str]:
+        """Return who is refused. Where PubNub does not say, ask for each name by itself, with a handshake."""
         named = (error.channels | {f":{group}" for group in error.groups}) & frozenset(asked.all)
+        if named or len(asked.all) == 1:
+            return named or frozenset(asked.all)
+        refused: set[str] = set()
+        for each in asked.split(1):
+            try:
+                await self._ask(each, HANDSHAKE)
+            except ForbiddenError:
+                refused.update(each.all)
+            except PubNubError:
+                return frozenset(asked.all)
+        return frozenset(refused or asked.all)
+
+    def _refuse(self, error: ForbiddenError, asked: Names, named: frozenset[str]) -> Refused:
+        """Leave out who was refused, for a while."""
         before = self._refused
-        self._refused = (named if asked == self._names else before | named) if named else frozenset(self._names.all)
+        self._refused = named if asked == self._names else before | named
         self._retry_at = self._clock() + REFUSED_SECONDS
         log.warning("pubnub_refused", names=sorted(self._refused), retry_seconds=REFUSED_SECONDS, reason=str(error))
         # Whoever is no longer refused was, until now.

@@ -4,10 +4,15 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Self
+from urllib.parse import quote
 
 from worker.errors import ConfigurationError
 
 MAX_CHARACTERS: Final = 92
+MAX_GROUPS: Final = 10
+"""Groups a connection may carry."""
+MAX_REQUEST_CHARACTERS: Final = 24_000
+"""Names in one request, percent-encoded; PubNub refuses a request line of more than 32 KiB."""
 _REFUSED: Final = re.compile(r"[,:*/\\\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WILDCARD: Final = re.compile(r"[^.]+\.([^.]+\.)?\*")
 
@@ -93,12 +98,24 @@ class Names:
         )
 
     def split(self, size: int) -> Iterator["Names"]:
-        """Yield subscriptions of at most ``size`` names: channels together, wildcards and groups together."""
-        for start in range(0, len(self.channels), size):
-            yield Names(channels=self.channels[start : start + size])
-        others = [(name, "") for name in self.wildcards] + [("", group) for group in self.groups]
-        for start in range(0, len(others), size):
-            part = others[start : start + size]
-            yield Names(
-                wildcards=tuple(name for name, _ in part if name), groups=tuple(group for _, group in part if group)
-            )
+        """Yield subscriptions of at most ``size`` names that fit into one request; groups and wildcards by ten.
+
+        Channels are kept apart from groups and wildcards: how many channels those stand for, nobody knows.
+        """
+        yield from (Names(channels=part) for part in _parts(self.channels, size))
+        yield from (Names(wildcards=part) for part in _parts(self.wildcards, min(size, MAX_GROUPS)))
+        yield from (Names(groups=part) for part in _parts(self.groups, min(size, MAX_GROUPS)))
+
+
+def _parts(names: tuple[str, ...], size: int) -> Iterator[tuple[str, ...]]:
+    part: list[str] = []
+    length = 0
+    for name in names:
+        own = len(quote(name, safe="")) + 1
+        if part and (len(part) == size or length + own > MAX_REQUEST_CHARACTERS):
+            yield tuple(part)
+            part, length = [], 0
+        part.append(name)
+        length += own
+    if part:
+        yield tuple(part)

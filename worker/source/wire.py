@@ -88,7 +88,7 @@ def _announced(message: Mapping[str, object], interest: Interest) -> Observed | 
     if kind not in ("added", "removed"):
         raise MalformedError(f"the event is {str(kind)[:40]!r}, neither added nor removed")
     data = _object(payload, "data")
-    user = data["uuid"] if "uuid" in data else message.get("i")
+    user = message.get("i") if data.get("uuid") is None else data["uuid"]
     return _event(channel, {**data, "uuid": user}, interest, removed=kind == "removed", published=_told(message))
 
 
