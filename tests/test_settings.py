@@ -40,6 +40,7 @@ def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PUBNUB_TLS", "maybe")
     monkeypatch.setenv("TALLY_LOG_FORMAT", "xml")
     monkeypatch.setenv("TALLY_HISTORY_RATE", "0")
+    monkeypatch.setenv("TALLY_SETTLE_SECONDS", "0.09")
     monkeypatch.setenv("PUBNUB_SECRET_KEY", "canary secret")
     monkeypatch.setenv("PUBNUB_ORIGIN", "https://ps.pndsn.com/")
 
@@ -47,7 +48,8 @@ def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -
         load()
 
     told = str(refused.value)
-    for name in ("PUBNUB_TLS", "TALLY_LOG_FORMAT", "TALLY_HISTORY_RATE", "PUBNUB_SECRET_KEY", "PUBNUB_ORIGIN"):
+    names = ("PUBNUB_TLS", "TALLY_LOG_FORMAT", "TALLY_HISTORY_RATE", "TALLY_SETTLE_SECONDS")
+    for name in (*names, "PUBNUB_SECRET_KEY", "PUBNUB_ORIGIN"):
         assert f"\n  {name}: " in told
     assert "'auto', 'json' or 'console'" in told
     assert "canary" not in told

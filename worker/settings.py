@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         "TALLY_CATCHUP_SECONDS", 600, gt=0, le=960, description="How far back PubNub's cache is trusted, in seconds."
     )
     settle_seconds: float = _named(
-        "TALLY_SETTLE_SECONDS", 60, gt=0, le=600, description="How long PubNub's lists may lag behind, in seconds."
+        "TALLY_SETTLE_SECONDS", 60, ge=0.1, le=600, description="How long PubNub's lists may lag behind, in seconds."
     )
     tombstone_seconds: int = _named(
         "TALLY_TOMBSTONE_SECONDS", 3600, ge=1, description="How long a removal bars late additions, in seconds."
