@@ -1,6 +1,7 @@
 """The command line: arguments in, sentences and exit codes out. What a command needs is imported when it runs."""
 
 import asyncio
+import io
 import json
 import os
 import re
@@ -35,6 +36,9 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def main() -> NoReturn:
     """Run a command; say what went wrong in a sentence, and end with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding cannot carry (an emoji, mostly) becomes an escape
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(standalone_mode=True)
     except TallyError as error:
@@ -73,7 +77,7 @@ def backfill(
     from worker.progress import shown_progress  # noqa: PLC0415
 
     settings = _settings(quiet=sys.stderr.isatty())
-    wanted = Range(moment(since, "--since"), moment(until, "--until"))
+    wanted = Range(*stretch(since, until))
     with shown_progress() as watch:
         counts = _do(building.backfill(settings, channels or [], wanted, watch, allow_eviction=allow_eviction))
     if as_json:
@@ -214,6 +218,20 @@ def moment(text: str | None, option: str) -> str | None:
             f"{option} is {text!r}; give a timetoken of 17 digits, a date such as 2026-01-31T12:00, or an age like 7d."
         ) from None
     return from_seconds((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+
+
+def stretch(since: str | None, until: str | None) -> tuple[str | None, str | None]:
+    """Return the timetokens between which to replay; None is an open end.
+
+    Raises:
+        ConfigurationError: one of them is no moment, or there is nothing between them.
+    """
+    from worker.domain.position import is_after  # noqa: PLC0415
+
+    begin, end = moment(since, "--since"), moment(until, "--until")
+    if begin and end and not is_after(end, begin):
+        raise ConfigurationError(f"--since {since} is not before --until {until}: there is nothing between them.")
+    return begin, end
 
 
 def _settings(*, quiet: bool = False) -> Any:

@@ -28,6 +28,19 @@ async def test_show_prints_the_tallies(stage: Stage) -> None:
     assert "".join(child.err for child in (shown, as_json, nothing, nothing_as_json)) == ""
 
 
+async def test_an_emoji_is_shown_on_any_terminal(stage: Stage) -> None:
+    """One whose encoding has none is told in escapes; where it is ASCII, click writes UTF-8 all the same."""
+    stage.react("🎉")
+    await stage.do("backfill")
+
+    in_latin = await stage.do("show", ROOM, MESSAGE, PYTHONIOENCODING="latin-1")
+    in_ascii = await stage.do("show", ROOM, MESSAGE, PYTHONIOENCODING="ascii")
+
+    assert (in_latin.out, in_latin.err) == ("reaction  \\U0001f389  1\n", "")
+    assert (in_ascii.out, in_ascii.err) == ("reaction  🎉  1\n", "")
+    assert (in_latin.process.returncode, in_ascii.process.returncode) == (0, 0)
+
+
 async def test_doctor_finds_all_well(stage: Stage) -> None:
     """Exit 0; a line for each thing looked at; nothing is written to Redis."""
     stage.state.groups.add("team", ["red"])

@@ -119,6 +119,8 @@ def test_a_wrong_setting_is_named(
         (("backfill", "--since", "1760000000"), "--since is '1760000000'; give a timetoken"),
         (("backfill", "--until", "7x"), "--until is '7x'; give a timetoken"),
         (("backfill", "--since", "9999999999d"), "--since is '9999999999d'; give a timetoken"),
+        (("backfill", "--since", "1d", "--until", "7d"), "--since 1d is not before --until 7d"),
+        (("backfill", "--since", "2026-01-31", "--until", "2026-01-31"), "there is nothing between them"),
         (("emulator", "--fault", "gravity=1"), "'gravity=1': no such fault. There are: ahead,"),
         (("emulator", "--fault", "late=2"), "'late=2': the rate is a number from 0 to 1"),
         (("demo", "--fault", "late"), "'late': the rate is a number from 0 to 1"),
