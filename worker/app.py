@@ -6,8 +6,8 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -86,8 +86,18 @@ def followed_names(settings: Settings) -> Names:
 
 
 def interest(settings: Settings) -> Interest:
-    """Return which types are counted."""
-    return Interest(frozenset(settings.types), frozenset(settings.ignored_types))
+    """Return which types are counted.
+
+    Raises:
+        ConfigurationError: none is.
+    """
+    chosen, ignored = frozenset(settings.types), frozenset(settings.ignored_types)
+    if chosen and chosen <= ignored:
+        raise ConfigurationError(
+            f"Nothing would be counted: TALLY_IGNORED_TYPES ({','.join(sorted(ignored))}) has every type of "
+            f"TALLY_TYPES ({','.join(sorted(chosen))}). Change one of them."
+        )
+    return Interest(chosen, ignored)
 
 
 def lives(settings: Settings) -> Lives:
@@ -145,6 +155,7 @@ def new_backoff() -> Backoff:
 async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
     """Follow everything configured until a signal; the exit code says whether all that was read is applied."""
     keyset(settings)
+    interest(settings)
     followed = followed_names(settings)
     log.info("worker_starts", version=__version__, names=len(followed.all))
     async with opened(settings, allow_eviction=allow_eviction) as parts:
@@ -240,27 +251,36 @@ async def known_channels(parts: Parts, followed: Names) -> set[str]:
     return known
 
 
+@dataclass(slots=True)
+class Usable:
+    """What of the configuration the doctor can look further with, even where another part of it is wrong."""
+
+    claim: Claim | None = None
+    client: Client | None = None
+    followed: Names = field(default_factory=Names)
+
+
 async def doctor(settings: Settings, *, allow_eviction: bool = False) -> AsyncIterator[Finding]:
     """Yield what is found, part by part: configuration, PubNub, Redis."""
+    usable = Usable()
+    async with AsyncExitStack() as stack:
 
-    async def configuration() -> str:
-        keyset(settings)
-        followed_names(settings)
-        return f"complete; counts {interest(settings)}"
+        async def configuration() -> str:
+            who, counted = keyset(settings), interest(settings)
+            usable.claim = Claim(who.subscribe_key, str(counted))
+            usable.client = await stack.enter_async_context(Client(who))
+            usable.followed = followed_names(settings)
+            return f"complete; counts {counted}"
 
-    complete = await look("Configuration", configuration)
-    yield complete
-    claim = None
-    if settings.subscribe_key:
-        claim = Claim(settings.subscribe_key, str(interest(settings)))
-        # What is wrong with a name has been said already; PubNub may be asked all the same.
-        followed = configured_names(settings) if complete.exit_code is ExitCode.DONE else Names()
-        async with Client(keyset(settings)) as client:
-            async for finding in examine_pubnub(client, followed, time.time):
+        yield await look("Configuration", configuration)
+        if usable.client:
+            per_subscription = settings.channels_per_subscription
+            async for finding in examine_pubnub(usable.client, usable.followed, per_subscription, time.time):
                 yield finding
     try:
         async with opened_redis(settings.redis_url) as redis:
-            for finding in await examine_redis(redis, Keys(settings.namespace), claim, allow_eviction=allow_eviction):
+            keys = Keys(settings.namespace)
+            for finding in await examine_redis(redis, keys, usable.claim, allow_eviction=allow_eviction):
                 yield finding
     except TallyError as error:
         yield Finding("Redis", str(error), error.exit_code)

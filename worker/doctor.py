@@ -36,7 +36,9 @@ async def look(subject: str, check: Check) -> Finding:
         return Finding(subject, str(error), error.exit_code)
 
 
-async def examine_pubnub(client: Client, followed: Names, now: Callable[[], float]) -> AsyncIterator[Finding]:
+async def examine_pubnub(
+    client: Client, followed: Names, channels_per_subscription: int, now: Callable[[], float]
+) -> AsyncIterator[Finding]:
     """Ask PubNub for everything a worker will ask for; stop at the first sign that it does not answer."""
 
     async def clock() -> str:
@@ -46,7 +48,8 @@ async def examine_pubnub(client: Client, followed: Names, now: Callable[[], floa
         return "answers"
 
     async def subscribe() -> str:
-        await client.subscribe((*followed.channels, *followed.wildcards), followed.groups, HANDSHAKE)
+        for part in followed.split(channels_per_subscription):  # as a worker does: PubNub bounds a poll's length
+            await client.subscribe((*part.channels, *part.wildcards), part.groups, HANDSHAKE)
         return f"lets us subscribe to {len(followed.all)} names"
 
     async def read_group(group: str) -> str:
@@ -54,7 +57,7 @@ async def examine_pubnub(client: Client, followed: Names, now: Callable[[], floa
 
     async def read_history(channel: str) -> str:
         await client.message_actions(channel, limit=1)
-        return f"lets us read the actions of {channel!r}; Message Persistence is on"
+        return f"lets us read the actions of {channel!r}"
 
     found = await look("PubNub", clock)
     yield found

@@ -56,7 +56,7 @@ async def test_doctor_finds_all_well(stage: Stage) -> None:
         "ok   PubNub: answers",
         "ok   PubNub: lets us subscribe to 3 names",
         "ok   PubNub: lets us list group 'team': 1 channels",
-        "ok   PubNub: lets us read the actions of 'room'; Message Persistence is on",
+        "ok   PubNub: lets us read the actions of 'room'",
     ]
     assert said[5].startswith("ok   Redis: answers, version ")
     assert said[6] == "ok   Redis: namespace 'tally' is free"
@@ -64,6 +64,25 @@ async def test_doctor_finds_all_well(stage: Stage) -> None:
     assert told["ok"]
     assert [f"ok   {check['subject']}: {check['text']}" for check in told["checks"]] == said
     assert await stage.redis.keys() == []
+
+
+async def test_doctor_asks_as_a_worker_does(stage: Stage) -> None:
+    """More names than one request can carry are asked for part by part, up to the first that is refused."""
+    channels = [f"a-channel-with-a-longer-name-{number:04}" for number in range(1500)]
+    settings = {"TALLY_CHANNELS": ",".join(channels), "TALLY_CHANNELS_PER_SUBSCRIPTION": "100"}
+
+    well = await stage.do("doctor", **settings)
+    polls = stage.emulator.requests["subscribe"]
+    stage.state.refuse([channels[150]])
+    refused = await stage.do("doctor", **settings)
+
+    assert well.process.returncode == 0, well.out
+    assert well.out.count("lets us subscribe") == 1
+    assert "ok   PubNub: lets us subscribe to 1500 names" in well.out
+    assert polls == 15
+    assert refused.process.returncode == 3
+    assert refused.out.count("subscribe") == 1
+    assert stage.emulator.requests["subscribe"] == polls + 2
 
 
 async def test_doctor_says_what_is_wrong(stage: Stage) -> None:

@@ -84,6 +84,7 @@ def tally(
         ({"REDIS_URL": "redis://localhost?colour=blue"}, 2, ["REDIS_URL cannot be read"]),
         ({"TALLY_NAMESPACE": "a b"}, 2, ["TALLY_NAMESPACE is 'a b': use letters"]),
         ({"PUBNUB_SECRET_KEY": "sec-c-x"}, 2, ["PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY"]),
+        ({"TALLY_TYPES": "edited"}, 2, ["Nothing would be counted: TALLY_IGNORED_TYPES", "TALLY_TYPES (edited)"]),
         (
             {"TALLY_LOG_LEVEL": "loud", "TALLY_SETTLE_SECONDS": "soon", "PUBNUB_ORIGIN": "https://x/y"},
             2,
@@ -149,3 +150,34 @@ def test_a_doctor_finds_what_is_wrong(tally: Tally) -> None:
     assert "ok   Configuration: complete; counts all types but deleted,edited,threadRootId" in ended.said
     assert "BAD  PubNub: PubNub, time: no connection." in ended.said
     assert "ok   Redis: namespace 'command-line' is free" in ended.said
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"PUBNUB_SECRET_KEY": "sec-c-x"}, "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY"),
+        ({"PUBNUB_USER_ID": " "}, "PUBNUB_USER_ID is empty"),
+        ({"TALLY_TYPES": "edited,deleted"}, "Nothing would be counted"),
+        ({"TALLY_CHANNELS": "a/b"}, "'a/b' has '/' in it"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_doctor_looks_at_redis_whatever_the_configuration(
+    tally: Tally, settings: dict[str, str | None], sentence: str
+) -> None:
+    """What no worker could start with is a line of its own, and the exit code in the end."""
+    ended = tally("doctor", **settings)
+
+    assert ended.code == 2, ended.said
+    assert f"BAD  Configuration: {sentence}" in ended.said.replace("The channel name ", "")
+    assert "ok   Redis: answers" in ended.said
+    assert "ok   Redis: namespace 'command-line' is free" in ended.said
+
+
+def test_a_backfill_of_nothing_that_counts_is_refused(tally: Tally) -> None:
+    """As a worker refuses it: its namespace is not claimed."""
+    ended = tally("backfill", TALLY_TYPES="edited")
+
+    assert ended.code == 2, ended.said
+    assert "TALLY_IGNORED_TYPES" in ended.said
+    assert "namespace 'command-line' is free" in tally("doctor", TALLY_TYPES=UNSET).said
