@@ -143,7 +143,7 @@ def build_backfill(parts: Parts, settings: Settings, tries: int | None, watch: W
         settings.settle_seconds,
         tries,
     )
-    history = History(parts.client, lambda: insist(budget.take))
+    history = History(parts.client, lambda: insist(budget.take), elapsed_clock)
     return Backfill(history, parts.client.time, parts.applier, parts.marks, terms, watch)
 
 

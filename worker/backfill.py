@@ -10,7 +10,7 @@ import structlog
 
 from worker.apply import Applier, StaleError
 from worker.domain.action import Origin
-from worker.domain.position import TICKS_PER_SECOND, Timetoken, shift
+from worker.domain.position import TICKS_PER_SECOND, Timetoken, is_after, shift
 from worker.errors import ForbiddenError, PubNubError, ThrottledError
 from worker.source.history import History, Slice
 from worker.source.pace import Backoff
@@ -33,7 +33,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a backfill behaves. ``tries`` failures in a row end it (None: it never gives up); so does a 403, then."""
+    """How a backfill behaves. A 403 ends it, and so do ``tries`` failures in a row (None: they never do)."""
 
     interest: Interest
     backoff: Callable[[], Backoff]
@@ -93,33 +93,50 @@ class Backfill:
         return dict(zip(names, (count for count in counts if isinstance(count, int)), strict=True))
 
     async def channel(self, channel: str, wanted: Range) -> int:
-        """Replay one channel; return how many actions were read."""
+        """Replay one channel; return how many actions were read.
+
+        A place that covers the range wanted is gone on with, whoever left it; one that does not gives way to a place
+        that covers both.
+        """
         if self._watch:
             self._watch.expect(channel, wanted.since or await self._oldest(channel))
-        place = await self._begin(channel, wanted)
+        await self._applier.insist(lambda: self._marks.remember([channel]))
+        saved = await self._applier.insist(lambda: self._marks.progress(channel))
+        if saved and (saved.oldest is None or (wanted.since and not is_after(saved.oldest, wanted.since))):
+            return (await self._go_on(channel, saved, wanted.until)).actions
+        until = None if saved else wanted.until
+        until = until or await self._now_patiently(channel)
+        log.info("backfill_starts", channel=channel, since=wanted.since, until=until)
+        place = await self._save(channel, Progress(until, until, wanted.since))
+        return (await self._finish(channel, place)).actions
+
+    async def resume(self, channel: str) -> bool:
+        """Go on with the channel's place, if there is one; tell whether another backfill was asked for meanwhile."""
+        saved = await self._applier.insist(lambda: self._marks.progress(channel))
+        if saved is None:
+            return False
+        await self._go_on(channel, saved, None)
+        return await self._applier.insist(lambda: self._marks.progress(channel)) is not None
+
+    async def _go_on(self, channel: str, saved: Progress, until: Timetoken | None) -> Progress:
+        log.info("backfill_resumes", channel=channel, actions=saved.actions)
+        until = until or await self._now_patiently(channel)
+        return await self._finish(channel, await self._catch_up(channel, saved, until))
+
+    async def _finish(self, channel: str, place: Progress) -> Progress:
         async with aclosing(self._walk(channel, place)) as places:
             async for reached in places:
                 place = await self._save(channel, reached)
-        await self._applier.insist(lambda: self._marks.forget_progress(channel))
+        await self._applier.insist(lambda: self._marks.end_progress(channel))
         log.info("backfill_ends", channel=channel, actions=place.actions)
-        return place.actions
-
-    async def _begin(self, channel: str, wanted: Range) -> Progress:
-        await self._applier.insist(lambda: self._marks.remember([channel]))
-        saved = await self._applier.insist(lambda: self._marks.progress(channel))
-        until = wanted.until or await self._now_patiently(channel)
-        if saved and saved.oldest == wanted.since and wanted.until in (None, saved.newest):
-            log.info("backfill_resumes", channel=channel, actions=saved.actions)
-            return await self._catch_up(channel, saved, until)
-        log.info("backfill_starts", channel=channel, since=wanted.since, until=until)
-        return await self._save(channel, Progress(until, until, wanted.since))
+        return place
 
     async def _catch_up(self, channel: str, saved: Progress, until: Timetoken) -> Progress:
         """Replay what has come since the interrupted run began, and a little before: lists lag behind.
 
         The interrupted run's place stands until that is done.
         """
-        if until == saved.newest:
+        if not is_after(until, saved.newest):
             return saved
         overlap = round(self._terms.settle_seconds * TICKS_PER_SECOND)
         recent = Progress(until, until, shift(saved.newest, -overlap), saved.actions)
@@ -146,15 +163,14 @@ class Backfill:
                 return
 
     async def _apply(self, channel: str, slice: Slice, place: Progress) -> Progress:
-        received = self._terms.clock()
         if not slice.is_certain:
             log.warning("page_stepped_over", channel=channel, below=slice.next)
         decoded = [decode_action(channel, action, self._terms.interest) for action in slice.actions]
-        await self._applier.apply(decoded, Origin.BACKFILL, received)
+        await self._applier.apply(decoded, Origin.BACKFILL, slice.asked_at)
         return replace(place, next=slice.next, actions=place.actions + len(decoded))
 
     async def _save(self, channel: str, place: Progress) -> Progress:
-        await self._applier.insist(lambda: self._marks.save_progress(channel, place))
+        await self._applier.insist(lambda: self._marks.save_progress(place, channel))
         self._tell(channel, place)
         return place
 
@@ -198,7 +214,7 @@ class Patience:
             PubNubError: the failure itself, where it is one too many.
         """
         tries = self._terms.tries
-        if tries is not None and (isinstance(error, ForbiddenError) or self._backoff.failures + 1 >= tries):
+        if isinstance(error, ForbiddenError) or (tries is not None and self._backoff.failures + 1 >= tries):
             raise error
         self._complaint.say(channel=self._channel, reason=str(error))
         wait = self._backoff.failed(error)

@@ -54,6 +54,7 @@ class Subscription:
         self._seen = set(names.channels)
         self._cursor: Cursor | None = None
         self._covered_until: float | None = None
+        self._items: asyncio.Queue[Item | None] = asyncio.Queue()
         self._polling: asyncio.Task[None] | None = None
         self._is_stopping = False
 
@@ -66,6 +67,7 @@ class Subscription:
                 await self._follow(cursor)
             except StaleError as error:
                 log.warning("answer_dropped", subscription=self.id, reason=str(error))
+                await self._mark_dropped()
 
     def stop(self) -> None:
         """Poll no more; ``run`` ends when what was polled is applied and the cursor saved."""
@@ -81,35 +83,40 @@ class Subscription:
         return self._cursor or HANDSHAKE
 
     async def _follow(self, cursor: Cursor) -> None:
-        answers: asyncio.Queue[Item | None] = asyncio.Queue(QUEUED_ANSWERS)
-        self._polling = asyncio.create_task(self._poll(cursor, answers))
         if self._is_stopping:
-            self._polling.cancel()
+            return
+        items = self._items = asyncio.Queue()
+        room = asyncio.Semaphore(QUEUED_ANSWERS)
+        self._polling = asyncio.create_task(self._poll(cursor, items, room))
+        # However polling ends, cancelled before its first step even, whoever waits for items hears of it.
+        self._polling.add_done_callback(lambda _: items.put_nowait(None))
         try:
-            while (item := await answers.get()) is not None:
+            while (item := await items.get()) is not None:
                 await self._take(item)
+                room.release()
         finally:
             self._polling.cancel()
-            while not answers.empty():  # else its last word may find no room, and it would never end
-                answers.get_nowait()
             await asyncio.wait([self._polling])
         if not self._polling.cancelled():
             self._polling.result()
 
-    async def _poll(self, cursor: Cursor, answers: asyncio.Queue[Item | None]) -> None:
-        try:
-            async for item in self._poller.items(cursor):
-                await answers.put(item)
-        finally:
-            await answers.put(None)
+    async def _mark_dropped(self) -> None:
+        """Mark what queued refusals tell, though the answers between them are dropped and read again."""
+        while not self._items.empty():
+            item = self._items.get_nowait()
+            if isinstance(item, Refused | Readmitted):
+                await self._take(item)
+
+    async def _poll(self, cursor: Cursor, items: asyncio.Queue[Item | None], room: asyncio.Semaphore) -> None:
+        async for item in self._poller.items(cursor):
+            items.put_nowait(item)
+            await room.acquire()
 
     async def _take(self, item: Item) -> None:
         match item:
             case Received():
                 await self._commit(item)
-            case Refused(names):
-                await self._owe(await self._covered(names), Gap.FORBIDDEN, None)
-            case Readmitted(names):
+            case Refused(names) | Readmitted(names):
                 await self._owe(await self._covered(names), Gap.FORBIDDEN, self._cursor)
 
     async def _commit(self, received: Received) -> None:
@@ -137,18 +144,22 @@ class Subscription:
         return gaps
 
     async def _meet(self, channels: set[str], cursor: Cursor) -> None:
-        """Take in channels that a group or a wildcard brings; those nobody has met are owed their past."""
-        if unknown := channels - self._seen:
-            fresh = await self._applier.insist(lambda: self._marks.remember(unknown))
-            if fresh:
-                await self._owe(fresh, Gap.NEW_CHANNEL, cursor)
-            self._seen |= unknown
+        """Take in channels that a group or a wildcard brings; those nobody has met are owed their past.
+
+        Remembered last: a channel that is known already would never be owed again.
+        """
+        if unmet := channels - self._seen:
+            if unknown := await self._applier.insist(lambda: self._marks.unknown(unmet)):
+                await self._owe(unknown, Gap.NEW_CHANNEL, cursor)
+            await self._applier.insist(lambda: self._marks.remember(unmet))
+            self._seen |= unmet
 
     async def _owe(self, channels: Collection[str], gap: Gap, cursor: Cursor | None) -> None:
         log.warning("gap", subscription=self.id, cause=gap.value, channels=len(channels))
         await self._applier.insist(lambda: self._marks.owe(channels, gap))
         if cursor:
             await self._applier.insist(lambda: self._repair(channels, cursor))
+        await self._applier.insist(lambda: self._marks.remember(channels))
 
     async def _covered(self, names: Names) -> frozenset[str]:
         """Return the channels these names stand for; where that cannot be told, all that were ever seen."""
@@ -156,11 +167,9 @@ class Subscription:
         if names.wildcards or names.groups:
             known = await self._applier.insist(self._marks.channels) | self._seen
             channels.update(name for name in known if any(matches(wildcard, name) for wildcard in names.wildcards))
-            for group in names.groups:
-                channels.update(await self._group(group, known))
-        if fresh := channels - self._seen:
-            await self._applier.insist(lambda: self._marks.remember(fresh))
-            self._seen |= fresh
+            for members in await asyncio.gather(*(self._group(group, known) for group in names.groups)):
+                channels.update(members)
+        self._seen |= channels
         return frozenset(channels)
 
     async def _group(self, group: str, known: Collection[str]) -> Collection[str]:

@@ -7,11 +7,14 @@ from typing import Final
 import structlog
 
 from worker.apply import Applier
-from worker.backfill import Backfill, Range
+from worker.backfill import Backfill
 from worker.domain.position import Cursor
+from worker.errors import ForbiddenError
 from worker.store.marks import Marks, Progress
 
 AT_ONCE: Final = 8
+REFUSED_SECONDS: Final = 60.0
+"""After how long a channel whose history PubNub refuses is asked about again."""
 
 log = structlog.get_logger(__name__)
 
@@ -25,14 +28,21 @@ class Repairs:
         self._applier = applier
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._queued: set[str] = set()
+        self._running: set[str] = set()
 
     async def request(self, channels: Collection[str], cursor: Cursor) -> None:
-        """Ask for all that PubNub lists of these channels; durable when this returns."""
-        for channel in sorted(channels):
-            # A place that is there already is older than the gap: whoever resumes it reads what came since, too.
-            if await self._marks.progress(channel) is None:
-                await self._marks.save_progress(channel, Progress(cursor.timetoken, cursor.timetoken))
-        self._enqueue(channels)
+        """Ask for all that PubNub lists of these channels; durable when this returns.
+
+        A backfill that has begun does not count: it may have passed already what is missing.
+        """
+        running = self._running & set(channels)
+        idle = set(channels) - running
+        places = await self._marks.places(idle)
+        # A place of everything is older than the gap; whoever resumes it reads what came since, too.
+        without = [name for name in idle if name not in places or places[name].oldest is not None]
+        await self._marks.save_progress(Progress(cursor.timetoken, cursor.timetoken), *without)
+        await self._marks.ask_again(cursor.timetoken, *running)
+        self._enqueue(idle)
 
     async def run(self) -> None:
         """Backfill what was interrupted, then what is asked for, until cancelled."""
@@ -45,10 +55,21 @@ class Repairs:
         while True:
             channel = await self._waiting.get()
             self._queued.discard(channel)
-            await self._backfill.channel(channel, Range())
+            self._running.add(channel)
+            try:
+                is_again = await self._backfill.resume(channel)
+            except ForbiddenError as error:
+                # Its place stands; the slot is for channels that may be read.
+                log.warning("backfill_refused", channel=channel, retry_seconds=REFUSED_SECONDS, reason=str(error))
+                asyncio.get_running_loop().call_later(REFUSED_SECONDS, self._enqueue, [channel])
+            else:
+                if is_again:
+                    self._enqueue([channel])
+            finally:
+                self._running.discard(channel)
 
-    async def _interrupted(self) -> list[str]:
-        return [channel for channel in await self._marks.channels() if await self._marks.progress(channel)]
+    async def _interrupted(self) -> Iterable[str]:
+        return await self._marks.places(await self._marks.channels())
 
     def _enqueue(self, channels: Iterable[str]) -> None:
         for channel in sorted(set(channels) - self._queued):

@@ -57,22 +57,36 @@ async def test_a_later_gap_moves_the_mark(marks: Marks, redis: Redis) -> None:
     assert await marks.owed("yard") == {}
 
 
-async def test_channels_are_new_once(marks: Marks) -> None:
-    """Remembering says which were not known."""
-    assert await marks.remember(["a", "b"]) == {"a", "b"}
-    assert await marks.remember(["b", "c"]) == {"c"}
-    assert await marks.remember([]) == frozenset()
-    assert await marks.channels() == {"a", "b", "c"}
+async def test_channels_are_unknown_until_remembered(marks: Marks) -> None:
+    """Asking changes nothing: what is owed to a new channel is marked between the two."""
+    assert await marks.unknown(["a", "b"]) == {"a", "b"}
+    await marks.remember(["a", "b"])
+    assert await marks.unknown(["b", "c"]) == {"c"}
+    assert await marks.unknown([]) == frozenset()
+    await marks.remember([])
+    assert await marks.channels() == {"a", "b"}
 
 
-async def test_progress_is_kept_until_forgotten(marks: Marks) -> None:
+async def test_progress_is_kept_until_it_ends(marks: Marks) -> None:
     """A backfill's place comes back as it was."""
-    place = Progress(newest="9", next="5", oldest=None, actions=300)
-    await marks.save_progress("room", place)
-    assert await marks.progress("room") == place
+    place = Progress(newest="9", next="5", oldest="3", actions=300)
+    await marks.save_progress(place, "room", "hall")
+    assert await marks.places(["room", "hall", "yard"]) == {"room": place, "hall": place}
 
-    await marks.forget_progress("room")
+    assert await marks.end_progress("room") is False
     assert await marks.progress("room") is None
+    assert await marks.progress("hall") == place
+
+
+async def test_what_is_asked_for_again_outlives_the_end(marks: Marks) -> None:
+    """One step: no kill comes between the end of one backfill and the place of the next."""
+    await marks.save_progress(Progress(newest="9", next="5", oldest="3", actions=300), "room")
+    await marks.ask_again("12", "room")
+    await marks.save_progress(Progress(newest="9", next="4", oldest="3", actions=400), "room")
+
+    assert await marks.end_progress("room") is True
+    assert await marks.progress("room") == Progress("12", "12")
+    assert await marks.end_progress("room") is False
 
 
 async def test_the_quarantine_keeps_anything(marks: Marks, redis: Redis) -> None:

@@ -56,7 +56,7 @@ def backfill(bench: Bench, tries: int | None = 3, watch: Notes | None = None) ->
     async def hold(_: float) -> None: ...
 
     terms = Terms(bench.interest, backoff, hold, bench.clock, SETTLE_SECONDS, tries)
-    history = History(bench.client, at_once)
+    history = History(bench.client, at_once, bench.clock)
     return Backfill(history, bench.client.time, bench.applier, bench.marks, terms, watch)
 
 
@@ -129,14 +129,38 @@ async def test_whoever_looks_on_can_estimate(bench: Bench) -> None:
     assert [place.actions for place in notes.places if place.actions][-1] >= 250
 
 
-async def test_another_range_starts_anew(bench: Bench) -> None:
-    """A place that belongs to another range is not this one's."""
+async def test_a_wider_range_takes_in_a_narrower_place(bench: Bench) -> None:
+    """Somebody's replay of a part does not stand in for all."""
     seed(bench, "room", 10)
-    await bench.marks.save_progress("room", Progress(str(FIRST + 5), str(FIRST + 1), str(FIRST)))
+    await bench.marks.save_progress(Progress(str(FIRST + 5), str(FIRST + 1), str(FIRST)), "room")
 
     await backfill(bench).run(["room"], Range())
 
     assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_a_narrower_range_leaves_nothing_of_a_place_out(bench: Bench) -> None:
+    """A replay of everything is pending; whoever asks for a part of it goes on with it."""
+    seed(bench, "room", 30)
+    now = await bench.client.time()
+    await bench.marks.save_progress(Progress(now, now), "room")
+
+    await backfill(bench).run(["room"], Range(since=str(FIRST + 40)))
+
+    assert await bench.counts() == bench.emulator.truth()
+    assert await bench.marks.progress("room") is None
+
+
+async def test_an_age_is_gone_on_with_too(bench: Bench) -> None:
+    """The same age is a later moment when it is asked for again; it is the same replay."""
+    seed(bench, "room", 30)
+    now = await bench.client.time()
+    await bench.marks.save_progress(Progress(now, str(FIRST + 40), str(FIRST + 10), actions=10), "room")
+
+    counts = await backfill(bench).run(["room"], Range(since=str(FIRST + 12)))
+
+    # Five were left below the place, and its edge; not the ten above it.
+    assert 10 + 15 <= counts["room"] <= 10 + 15 + 3
 
 
 async def test_a_refusal_ends_a_command(bench: Bench) -> None:

@@ -4,13 +4,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
+import pytest
+
+from tests.source.scripted import wait_until
 from tests.verbs.conftest import KEYS, Bench
 from tests.verbs.test_backfill import FIRST, backfill, seed
 from worker.apply import Applier
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.position import Cursor, from_seconds
-from worker.repairs import Repairs
+from worker.repairs import AT_ONCE, Repairs
 from worker.store.marks import Progress
 from worker.store.store import Lives, Store
 from worker.sweep import Sweep
@@ -46,6 +50,7 @@ async def test_what_is_asked_for_is_backfilled(bench: Bench) -> None:
     async with running(bench) as repairs:
         await repairs.request(channels, NOW)
         await ended(bench, *channels)
+    await bench.marks.remember(channels)
 
     assert await bench.counts() == bench.emulator.truth()
 
@@ -62,15 +67,56 @@ async def test_a_request_survives_a_kill(bench: Bench) -> None:
     assert await bench.counts() == bench.emulator.truth()
 
 
-async def test_a_request_keeps_a_place_that_is_there(bench: Bench) -> None:
-    """Whoever goes on from there reads what is new, too."""
-    seed(bench, "room", 30)
-    place = Progress(newest=str(FIRST + 40), next=str(FIRST + 20), actions=10)
-    await bench.marks.save_progress("room", place)
+async def test_a_request_keeps_a_place_of_everything(bench: Bench) -> None:
+    """Whoever goes on from there reads what is new, too. A place of a part gives way."""
+    whole, part = Progress(str(FIRST + 40), str(FIRST + 20), actions=10), Progress(str(FIRST + 40), "5", str(FIRST))
+    await bench.marks.save_progress(whole, "room")
+    await bench.marks.save_progress(part, "hall")
 
-    await Repairs(backfill(bench), bench.marks, bench.applier).request(["room"], NOW)
+    await Repairs(backfill(bench), bench.marks, bench.applier).request(["room", "hall"], NOW)
 
-    assert await bench.marks.progress("room") == place
+    assert await bench.marks.places(["room", "hall"]) == {
+        "room": whole,
+        "hall": Progress(NOW.timetoken, NOW.timetoken),
+    }
+
+
+async def test_a_request_while_one_runs_is_not_forgotten(bench: Bench) -> None:
+    """One replay of a channel at a time; the next is in Redis before the one under way can end."""
+    seed(bench, "room", 300)
+    await bench.marks.remember(["room"])
+    async with running(bench) as repairs:
+        await repairs.request(["room"], NOW)
+        await wait_until(lambda: "room" in repairs._running)
+        for _ in range(5):
+            await repairs.request(["room"], NOW)
+        assert repairs._waiting.empty()
+        again = await cast("Any", bench.redis).hget(KEYS.progress("room"), "again")
+        assert again == NOW.timetoken
+        await ended(bench, "room")
+
+    assert await bench.counts() == bench.emulator.truth()
+    # Two whole replays, of some five requests each, and what each needs to catch up.
+    assert bench.emulator.requests["actions"] <= 2 * 8
+
+
+async def test_refused_channels_hold_up_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than are replayed at once; they are asked about again later."""
+    monkeypatch.setattr("worker.repairs.REFUSED_SECONDS", 0.2)
+    refused = [f"refused{number}" for number in range(AT_ONCE + 1)]
+    for channel in [*refused, "zzz"]:
+        seed(bench, channel, 30)
+    bench.emulator.state.refuse(refused)
+
+    async with running(bench) as repairs:
+        await repairs.request([*refused, "zzz"], NOW)
+        await ended(bench, "zzz")
+        assert len(await bench.marks.places(refused)) == len(refused)
+        bench.emulator.state.refuse([])
+        await ended(bench, *refused)
+
+    await bench.marks.remember([*refused, "zzz"])
+    assert await bench.counts() == bench.emulator.truth()
 
 
 async def test_the_sweep_goes_over_all_channels(bench: Bench) -> None:

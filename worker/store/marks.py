@@ -63,6 +63,7 @@ class Marks:
         self._keys = keys
         self._save_cursor = redis.register_script(scripts.source("save_cursor"))
         self._owe = redis.register_script(scripts.source("owe"))
+        self._end_progress = redis.register_script(scripts.source("end_progress"))
 
     async def cursor(self, subscription: str) -> SavedCursor | None:
         """Return where the subscription's next read begins, if it was ever saved whole."""
@@ -85,8 +86,10 @@ class Marks:
     async def owe(self, channels: Iterable[str], gap: Gap) -> None:
         """Mark that these channels need a repair. Written before anything may be forgotten."""
         with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
             for channel in sorted(channels):
-                await self._owe(keys=[self._keys.owed(channel)], args=[gap.value])
+                await self._owe(keys=[self._keys.owed(channel)], args=[gap.value], client=pipe)
+            await pipe.execute()
 
     async def owed(self, channel: str) -> dict[str, int]:
         """Return cause → milliseconds since 1970 of its newest gap, by Redis's clock."""
@@ -94,15 +97,18 @@ class Marks:
             owed = await self._redis.hgetall(self._keys.owed(channel))
         return {cause: int(since) for cause, since in owed.items()}
 
-    async def remember(self, channels: Iterable[str]) -> frozenset[str]:
-        """Add channels to those ever seen; return the ones that are new."""
+    async def unknown(self, channels: Iterable[str]) -> frozenset[str]:
+        """Return those of the channels that were never seen."""
         names = sorted(channels)
         with redis_errors():
-            pipe = self._redis.pipeline(transaction=False)
-            for name in names:
-                pipe.sadd(self._keys.channels, name)
-            added = await pipe.execute()
-        return frozenset(name for name, new in zip(names, added, strict=True) if new)
+            known = await self._redis.smismember(self._keys.channels, names) if names else []
+        return frozenset(name for name, is_known in zip(names, known, strict=True) if not is_known)
+
+    async def remember(self, channels: Iterable[str]) -> None:
+        """Add channels to those ever seen. Only after what is owed to a new one is marked."""
+        if names := sorted(channels):
+            with redis_errors():
+                await self._redis.sadd(self._keys.channels, *names)
 
     async def channels(self) -> frozenset[str]:
         """Return the channels ever seen."""
@@ -111,27 +117,48 @@ class Marks:
 
     async def progress(self, channel: str) -> Progress | None:
         """Return the place of a backfill that has not ended."""
-        with redis_errors():
-            saved = await self._redis.hgetall(self._keys.progress(channel))
-        if not saved:
-            return None
-        return Progress(saved["newest"], saved["next"], saved.get("oldest") or None, int(saved.get("actions", 0)))
+        return (await self.places([channel])).get(channel)
 
-    async def save_progress(self, channel: str, progress: Progress) -> None:
-        """Save a backfill's place. Only after everything before it is applied."""
-        place = {
-            "newest": progress.newest,
-            "next": progress.next,
-            "oldest": progress.oldest or "",
-            "actions": progress.actions,
+    async def places(self, channels: Iterable[str]) -> dict[str, Progress]:
+        """Return the places of those channels' backfills that have not ended."""
+        names = sorted(channels)
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            for name in names:
+                pipe.hgetall(self._keys.progress(name))
+            found = await pipe.execute()
+        return {
+            name: Progress(saved["newest"], saved["next"], saved.get("oldest") or None, int(saved.get("actions", 0)))
+            for name, saved in zip(names, found, strict=True)
+            if "newest" in saved and "next" in saved
+        }
+
+    async def save_progress(self, place: Progress, *channels: str) -> None:
+        """Save the place of these channels' backfills. Only after everything before it is applied."""
+        fields: dict[str, str | int] = {
+            "newest": place.newest,
+            "next": place.next,
+            "oldest": place.oldest or "",
+            "actions": place.actions,
         }
         with redis_errors():
-            await self._redis.hset(self._keys.progress(channel), mapping=place)
+            pipe = self._redis.pipeline(transaction=False)
+            for channel in channels:
+                pipe.hset(self._keys.progress(channel), mapping=fields)
+            await pipe.execute()
 
-    async def forget_progress(self, channel: str) -> None:
-        """Say that the channel's backfill has ended."""
+    async def ask_again(self, timetoken: Timetoken, *channels: str) -> None:
+        """Ask for another backfill of everything, up to ``timetoken``, after the one under way."""
         with redis_errors():
-            await self._redis.delete(self._keys.progress(channel))
+            pipe = self._redis.pipeline(transaction=False)
+            for channel in channels:
+                pipe.hset(self._keys.progress(channel), "again", timetoken)
+            await pipe.execute()
+
+    async def end_progress(self, channel: str) -> bool:
+        """Say that the channel's backfill has ended; tell whether another was asked for, whose place is saved now."""
+        with redis_errors():
+            return bool(await self._end_progress(keys=[self._keys.progress(channel)]))
 
     async def quarantine(self, channel: str, reason: str, payload: str) -> None:
         """Keep what could not be understood or applied, cut to a readable length, with the reason."""
@@ -142,6 +169,10 @@ class Marks:
         }
         with redis_errors():
             await self._redis.xadd(self._keys.quarantine, entry, maxlen=QUARANTINE_LENGTH, approximate=True)
+
+
+def _fields(place: Progress) -> dict[str, str | int]:
+    return {"newest": place.newest, "next": place.next, "oldest": place.oldest or "", "actions": place.actions}
 
 
 def _storable(text: str) -> str:
