@@ -1,15 +1,17 @@
 """Following a subscription: exact counts, a cursor that waits for them, and a mark for everything it passes over."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
+import structlog
 
 from tests.source.scripted import wait_until
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench, backoff
 from worker.domain.position import Cursor
+from worker.errors import RedisUnavailableError
 from worker.ingest import Subscription, Terms
 from worker.source import live
 from worker.source.live import Poller
@@ -228,15 +230,78 @@ async def test_the_channels_of_a_group_are_owed(bench: Bench) -> None:
 
 async def test_an_answer_that_waited_too_long_is_read_again(bench: Bench) -> None:
     """A suspended machine: the answer is dropped, the poll made again from the saved cursor."""
-    async with following(bench) as it:
-        await bench.redis.config_set("maxmemory", "1")
-        try:
-            react(bench, 3)
-            await wait_until(lambda: bench.applier._complaint._failures > 0)
-            bench.clock.now += SETTLE_SECONDS + 1
-        finally:
-            await bench.redis.config_set("maxmemory", "0")
-        await it.settled()
+    with structlog.testing.capture_logs() as entries:
+        async with following(bench) as it:
+            await bench.redis.config_set("maxmemory", "1")
+            try:
+                react(bench, 3)
+                await wait_until(lambda: bench.applier._complaint._failures > 0)
+                bench.clock.now += SETTLE_SECONDS + 1
+                await wait_until(lambda: any(entry["event"] == "answer_dropped" for entry in entries))
+            finally:
+                await bench.redis.config_set("maxmemory", "0")
+            await it.settled()
+    assert [entry["event"] for entry in entries].count("subscription_starts") == 2
+
+
+async def test_a_stop_while_starting_ends_at_once(bench: Bench) -> None:
+    """Whatever step it has come to."""
+    for steps in range(40):
+        it = Following(bench, ROOM)
+        running = asyncio.create_task(it.subscription.run())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        it.subscription.stop()
+        await asyncio.wait_for(running, 5)
+
+
+async def test_a_new_channel_is_owed_though_an_answer_is_lost(bench: Bench) -> None:
+    """Redis did as it was told, and the connection broke: asked again, it must not seem to be known already."""
+    bench.emulator.state.add("news.sport", MESSAGE, "reaction", "👍", "old", published=False)
+    remember, lost = bench.marks.remember, iter([True])
+
+    async def remember_once_unheard(channels: Iterable[str]) -> None:
+        await remember(channels)
+        if set(channels) == {"news.sport"} and next(lost, False):
+            raise RedisUnavailableError("the answer was lost")
+
+    bench.marks.remember = remember_once_unheard  # type: ignore[method-assign]
+    async with following(bench, Names(wildcards=("news.*",))) as it:
+        react(bench, 1, "news.sport")
+        await wait_until_true(lambda: it.owed("news.sport"), {"new_channel"})
+        assert {"news.sport"} in [channels for channels, _ in it.repairs]
+
+
+@pytest.mark.parametrize("gap", ["first_start", "stale_cursor", "overflow", "new_channel"])
+async def test_a_mark_is_written_before_the_cursor_passes(bench: Bench, gap: str) -> None:
+    """Redis's own record of what it was told, in order."""
+    names = Names(("room",), wildcards=("news.*",))
+    if gap != "first_start":
+        async with following(bench, names) as first:
+            saved = KEYS.cursor(first.subscription.id)
+        await bench.redis.delete(KEYS.owed("room"))
+        if gap == "stale_cursor":
+            await cast("Any", bench.redis).hincrby(saved, "saved_at", -round(CATCHUP_SECONDS + 1))
+        react(bench, 130 if gap == "overflow" else 1, "news.sport" if gap == "new_channel" else "room")
+
+    told: list[str] = []
+    async with bench.redis.monitor() as monitor:
+        listening = asyncio.create_task(listen(monitor, told))
+        async with following(bench, names):
+            await wait_until(lambda: any("tally:cursor:" in line and "HSET" in line for line in told))
+        listening.cancel()
+        await asyncio.wait([listening])
+
+    channel = "news.sport" if gap == "new_channel" else "room"
+    marked = [n for n, line in enumerate(told) if KEYS.owed(channel) in line and "HSET" in line and gap in line]
+    passed = [n for n, line in enumerate(told) if "tally:cursor:" in line and "HSET" in line]
+    assert marked[0] < passed[0]
+
+
+async def listen(monitor: Any, told: list[str]) -> None:
+    """Write down each command Redis is told."""
+    async for command in monitor.listen():
+        told.append(command["command"])  # noqa: PERF401 - it is read while it grows
 
 
 @pytest.mark.parametrize(
