@@ -63,6 +63,7 @@ async def test_a_namespace_is_claimed_once(redis: Redis) -> None:
         ({"schema": "2"}, "schema 2"),
         ({"schema": "1"}, "another keyset"),
         ({"schema": "1", "subscribe_key": "sub-c-1"}, "counts unknown"),
+        ({"subscribe_key": "sub-c-2"}, "another keyset"),
         ({"colour": "blue"}, "schema unknown"),
     ],
 )

@@ -102,9 +102,10 @@ async def check_ownership(redis: Redis, keys: Keys, claim: Claim | None = None) 
 
 def _check(keys: Keys, found: Mapping[str, str], claim: Claim | None) -> None:
     """Refuse what is not wholly ours; only a namespace that says nothing at all is nobody's."""
-    for field, value in _wanted(claim).items() if found else ():
-        if found.get(field) != value:
-            raise RedisUnfitError(_refusal(keys, field, found.get(field, "unknown"), value))
+    wanted = _wanted(claim)
+    if wrong := [field for field, value in wanted.items() if found and found.get(field) != value]:
+        field = min(wrong, key=lambda field: field not in found)  # what it says, rather than what it does not say
+        raise RedisUnfitError(_refusal(keys, field, found.get(field, "unknown"), wanted[field]))
 
 
 def _wanted(claim: Claim | None) -> dict[str, str]:
