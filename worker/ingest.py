@@ -92,8 +92,8 @@ class Subscription:
         self._polling.add_done_callback(lambda _: items.put_nowait(None))
         try:
             while (item := await items.get()) is not None:
-                await self._take(item)
                 room.release()
+                await self._take(item)
         finally:
             self._polling.cancel()
             await asyncio.wait([self._polling])
