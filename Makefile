@@ -11,7 +11,7 @@ demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compar
 	$(BIN)/tally demo
 
 test: $(VENV)/.dev check ## formatting, lint, types, import contracts, then every test, with coverage
-	$(PYTEST) -n 3 --cov --cov-report=term
+	$(PYTEST) -n 3 --dist worksteal --cov --cov-report=term
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check --quiet .
