@@ -137,7 +137,7 @@ class Performance:
 
     def _say_where_to_look(self, channel: str, message_timetoken: str) -> None:
         key = Keys().counts(channel, message_timetoken)
-        self._shown.say("Look", f"redis-cli -u {self._stage.redis_url} HGETALL '{key}'")
+        self._shown.say("Look", f"redis-cli -u {self._stage.redis_url} --raw HGETALL '{key}'")
 
     async def _draw(self, crowd: Crowd, tallies: Tallies) -> None:
         began = time.monotonic()
