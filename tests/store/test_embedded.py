@@ -226,6 +226,8 @@ async def test_the_keeper_is_told_no_secrets(files: Files, monkeypatch: pytest.M
     """It outlives the command, and its environment can be read."""
     monkeypatch.setenv("PUBNUB_SECRET_KEY", "sec-c-secret")
     async with embedded_server(files.folder):
+        # The server may answer a moment before its keeper has written down who it is.
+        wait_until(lambda: server_pid(files) != 0)
         for pid in (int(files.keeper_lock.read_text()), server_pid(files)):
             assert "sec-c-secret" not in environment_of(pid)
 
