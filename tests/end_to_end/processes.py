@@ -187,6 +187,13 @@ class Stage:
         """Let somebody react."""
         self.state.add(channel, MESSAGE, "reaction", value, uuid)
 
+    async def fills_the_queue(self) -> None:
+        """Give a worker that cannot apply more answers than it holds: one in hand, two queued, one without room."""
+        for number in range(4):
+            polls = self.emulator.requests["subscribe"] + (number < 3)
+            self.react(uuid=f"user-{number}")
+            await wait_until(lambda polls=polls: self.emulator.requests["subscribe"] >= polls)  # type: ignore[misc]
+
     def end(self) -> None:
         """End every command that still runs."""
         for child in self.children:

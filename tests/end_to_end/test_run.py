@@ -159,10 +159,7 @@ async def test_a_drain_that_takes_too_long_fails(stage: Stage) -> None:
     await stage.settles()
     await stage.redis.client_pause(30_000, all=False)
     try:
-        for number in range(4):  # one is being applied, two are queued, the fourth finds no room
-            polls = stage.emulator.requests["subscribe"] + (number < 3)
-            stage.react(uuid=f"user-{number}")
-            await wait_until(lambda polls=polls: stage.emulator.requests["subscribe"] >= polls)  # type: ignore[misc]
+        await stage.fills_the_queue()
         worker.ask(signal.SIGTERM)
         assert await worker.ended(5) == 1
     finally:
