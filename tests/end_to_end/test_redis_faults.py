@@ -8,30 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.processes import KEY, KEYS, MESSAGE, ROOM, Crowd, Stage, wait_until
-from tests.redis_server import RedisServer
+from tests.redis_server import MortalServer
 from worker.emulator import Emulator
 from worker.store.connection import connect
 
 
-class Mortal(RedisServer):
-    """A server that can be killed, and comes back on its port with all it had acknowledged."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, appendonly="yes", appendfsync="always")
-
-    async def kill(self) -> None:
-        """End it as a crash does."""
-        await asyncio.to_thread(self._server.terminate)
-
-    async def revive(self) -> None:
-        """Start it again."""
-        await asyncio.to_thread(self._server.start)
-
-
 @pytest.fixture
-async def mortal(tmp_path: Path) -> AsyncIterator[tuple[Stage, Mortal]]:
+async def mortal(tmp_path: Path) -> AsyncIterator[tuple[Stage, MortalServer]]:
     """Set a stage on a Redis of its own."""
-    server = Mortal(tmp_path / "redis")
+    server = MortalServer(tmp_path / "redis")
     try:
         async with connect(server.url) as redis, Emulator(seed=1, subscribe_key=KEY) as emulator:
             stage = Stage(emulator, redis, server.url, tmp_path)
@@ -40,10 +25,10 @@ async def mortal(tmp_path: Path) -> AsyncIterator[tuple[Stage, Mortal]]:
             finally:
                 stage.end()
     finally:
-        server._server.terminate()
+        server.destroy()
 
 
-async def test_a_crash_of_redis_is_waited_out(mortal: tuple[Stage, Mortal]) -> None:
+async def test_a_crash_of_redis_is_waited_out(mortal: tuple[Stage, MortalServer]) -> None:
     """Events that come while Redis is dead are applied when it is back; the worker lives on, and says so once."""
     stage, server = mortal
     crowd = Crowd(stage.state, seed=41)
@@ -141,7 +126,7 @@ async def test_a_full_redis_is_waited_out(stage: Stage) -> None:
     assert await worker.stopped() == 0
 
 
-async def test_a_backfill_waits_for_redis(mortal: tuple[Stage, Mortal]) -> None:
+async def test_a_backfill_waits_for_redis(mortal: tuple[Stage, MortalServer]) -> None:
     """A command in the middle of a replay waits for a Redis that has crashed, and ends with the truth."""
     stage, server = mortal
     for number in range(2_000):
