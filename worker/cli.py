@@ -92,8 +92,7 @@ def show(channel: str, message_timetoken: str, as_json: AsJson = False) -> None:
     from worker import show as showing  # noqa: PLC0415
     from worker.telemetry.logs import escape  # noqa: PLC0415
 
-    if not re.fullmatch(r"[0-9]{1,20}", message_timetoken, re.ASCII):
-        raise ConfigurationError(f"MESSAGE_TIMETOKEN is {message_timetoken!r}; it has only digits.")
+    _check_message_timetoken(message_timetoken)
     settings = _settings(quiet=True)
     counts = _do(showing.show(settings.redis_url, settings.namespace, channel, message_timetoken))
     if as_json:
@@ -105,6 +104,20 @@ def show(channel: str, message_timetoken: str, as_json: AsJson = False) -> None:
         for value, count in sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))
     ]
     typer.echo("\n".join(lines) or "No reactions.")
+
+
+@app.command()
+def explain(channel: str, message_timetoken: str, as_json: AsJson = False) -> None:
+    """Tell how the tallies of one message came to be: each change the journal remembers, its time and its origin."""
+    from worker import explain as explaining  # noqa: PLC0415
+
+    _check_message_timetoken(message_timetoken)
+    settings = _settings(quiet=True)
+    told = _do(explaining.explain(settings.redis_url, settings.namespace, channel, message_timetoken))
+    if as_json:
+        _print_json({"channel": channel, "message_timetoken": message_timetoken, **explaining.as_json(told)})
+    else:
+        typer.echo("\n".join(explaining.as_lines(told)))
 
 
 @app.command()
@@ -232,6 +245,11 @@ def stretch(since: str | None, until: str | None) -> tuple[str | None, str | Non
     if begin and end and not is_after(end, begin):
         raise ConfigurationError(f"--since {since} is not before --until {until}: there is nothing between them.")
     return begin, end
+
+
+def _check_message_timetoken(text: str) -> None:
+    if not re.fullmatch(r"[0-9]{1,20}", text, re.ASCII):
+        raise ConfigurationError(f"MESSAGE_TIMETOKEN is {text!r}; it has only digits.")
 
 
 def _settings(*, quiet: bool = False) -> Any:

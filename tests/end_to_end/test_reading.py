@@ -1,4 +1,4 @@
-"""``tally show`` and ``tally doctor``: what they print, for people and for programs."""
+"""``tally show``, ``tally explain`` and ``tally doctor``: what they print, for people and for programs."""
 
 import json
 
@@ -26,6 +26,33 @@ async def test_show_prints_the_tallies(stage: Stage) -> None:
     assert json.loads(nothing_as_json.out) == {"channel": "nowhere", "message_timetoken": "1", "counts": {}}
     assert {child.process.returncode for child in stage.children} == {0}
     assert "".join(child.err for child in (shown, as_json, nothing, nothing_as_json)) == ""
+
+
+async def test_explain_tells_how_it_came_to_be(stage: Stage) -> None:
+    """Each change with its time and origin, who is counted now; as JSON, the same by name. Nothing is written."""
+    stage.react("🎉", "ana")
+    stage.react("🎉", "ben")
+    await stage.do("backfill")
+    keys = set(await stage.redis.keys())
+
+    told = await stage.do("explain", ROOM, MESSAGE)
+    as_json = await stage.do("explain", ROOM, MESSAGE, "--json")
+
+    *changes, now, reach = told.out.splitlines()
+    assert sorted(line[24:] for line in changes) in (
+        ["  backfill  added applied  reaction  🎉  ana  → 1", "  backfill  added applied  reaction  🎉  ben  → 2"],
+        ["  backfill  added applied  reaction  🎉  ana  → 2", "  backfill  added applied  reaction  🎉  ben  → 1"],
+    )
+    assert now == "Now: reaction  🎉  2: ana, ben"
+    assert reach == "The journal holds every change since the channel was first counted."
+    document = json.loads(as_json.out)
+    assert (document["channel"], document["message_timetoken"], document["whole"]) == (ROOM, MESSAGE, True)
+    assert [line[:24] for line in changes] == [change["time"] for change in document["changes"]]
+    assert document["counts"] == {"reaction": {"🎉": 2}}
+    assert sorted(document["users"]["reaction"]["🎉"]) == ["ana", "ben"]
+    assert {child.process.returncode for child in stage.children} == {0}
+    assert told.err + as_json.err == ""
+    assert set(await stage.redis.keys()) <= keys  # a request budget lives for seconds
 
 
 async def test_an_emoji_is_shown_on_any_terminal(stage: Stage) -> None:

@@ -115,6 +115,8 @@ def test_a_wrong_setting_is_named(
         (("run", "--fast"), "--fast"),
         (("show", "room", "now"), "MESSAGE_TIMETOKEN is 'now'; it has only digits."),
         (("show", "a:b", "1"), "'a:b' has ':' in it"),
+        (("explain", "room", "now"), "MESSAGE_TIMETOKEN is 'now'; it has only digits."),
+        (("explain", "a:b", "1"), "'a:b' has ':' in it"),
         (("backfill", ".."), "'..'"),
         (("backfill", "--since", "soon"), "--since is 'soon'; give a timetoken of 17 digits, a date"),
         (("backfill", "--since", "1760000000"), "--since is '1760000000'; give a timetoken"),

@@ -1,6 +1,6 @@
 """Reading tallies: what an application imports. It never writes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -43,7 +43,7 @@ class TallyReader:
         """
         key = self._keys.counts(channel, _digits(message_timetoken))
         with redis_errors():
-            return _counts(await self._redis.hgetall(key))
+            return read_counts(await self._redis.hgetall(key))
 
     async def get_many(
         self, channel: str, message_timetokens: Sequence[MessageTimetoken]
@@ -61,7 +61,7 @@ class TallyReader:
                 pipe.hgetall(self._keys.counts(channel, _digits(message_timetoken)))
             hashes = await pipe.execute()
         return {
-            message_timetoken: _counts(fields)
+            message_timetoken: read_counts(fields)
             for message_timetoken, fields in zip(message_timetokens, hashes, strict=True)
         }
 
@@ -84,7 +84,8 @@ def _digits(message_timetoken: str | int) -> str:
     return str(message_timetoken)
 
 
-def _counts(fields: dict[str, str]) -> dict[str, dict[str, int]]:
+def read_counts(fields: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """Return type → value → count of the fields of a ``counts`` hash."""
     counts: dict[str, dict[str, int]] = {}
     for field, count in fields.items():
         type, value = read_tally_field(field)

@@ -1,0 +1,209 @@
+"""``tally explain``: the journal's account of one message, and whether it is all there is to tell."""
+
+import json
+import time
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, pruned, removed, restored
+from worker.domain.action import Added, Event, Identity, Origin
+from worker.domain.position import from_seconds
+from worker.errors import MalformedError
+from worker.explain import Explanation, as_json, as_lines, trace
+from worker.store.journal import PAGE, Journal, read_entry
+from worker.store.keys import Keys
+from worker.store.present import read_present
+from worker.store.store import Lives, Store
+
+KEYS = Keys()
+HOSTILE = Identity(CHANNEL, MESSAGE, "re:act%3A 1", "a: b%20\n{c} \x1b[31m", "u: 1\n%3A ")
+ELSEWHERE = Identity(CHANNEL, "1234567890", "reaction", "👍", "ana")
+
+
+async def explained(redis: Redis, message: str = MESSAGE) -> Explanation:
+    """Return what is told of a message."""
+    return await trace(Journal(redis, KEYS), CHANNEL, message, await read_present(redis, KEYS, CHANNEL, message))
+
+
+def summary(explanation: Explanation) -> list[tuple[str, str, str, str, int]]:
+    """Return origin, event, outcome, user and count of each change."""
+    return [
+        (told.entry.origin, told.change.event, told.change.outcome, told.change.uuid, told.change.count)
+        for told in explanation.changes
+    ]
+
+
+async def apply(redis: Redis, origin: Origin, *events: Event) -> None:
+    """Apply a batch."""
+    await Store(redis, KEYS).apply(CHANNEL, events, origin)
+
+
+async def test_every_change_has_its_origin_and_count(redis: Redis) -> None:
+    """Oldest first, other messages' left out, what changed nothing left out; the present is what they led to."""
+    await apply(redis, Origin.BACKFILL, added(1), added(1), added(1, ELSEWHERE))
+    await apply(redis, Origin.LIVE, removed(3, BEN), added(2), added(4, BEN))
+    await apply(redis, Origin.RECONCILE, pruned(2))
+
+    told = await explained(redis)
+
+    assert summary(told) == [
+        ("backfill", "added", "applied", "ana", 1),
+        ("live", "removed", "early", "ben", 1),
+        ("live", "added", "superseded", "ana", 1),
+        ("live", "added", "applied", "ben", 2),
+        ("reconcile", "pruned", "applied", "ana", 1),
+    ]
+    assert told.is_whole
+    assert told.present.counts == {"reaction": {"👍": 1}}
+    assert told.present.users == {"reaction": {"👍": {"ben": at(4)}}}
+
+
+async def test_each_change_has_its_time(redis: Redis) -> None:
+    """By Redis's clock, from the entry's id; the oldest is how far the journal reaches back."""
+    before = int(time.time() * 1000) - 1000
+    await apply(redis, Origin.LIVE, added(1))
+    await apply(redis, Origin.LIVE, removed(1))
+
+    told = await explained(redis)
+    times = [change.entry.milliseconds for change in told.changes]
+
+    assert before <= times[0] <= times[1] <= before + 60_000
+    assert told.reaches_back_to == times[0]
+    assert [change["action_timetoken"] for change in as_json(told)["changes"]] == [at(1), at(1)]
+
+
+async def test_hostile_text_comes_back_as_it_was(redis: Redis) -> None:
+    """Spaces, colons, newlines, percent escapes in type, value and user; on a terminal nothing of it is obeyed."""
+    await apply(redis, Origin.LIVE, added(1, HOSTILE))
+
+    told = await explained(redis)
+    change, lines = told.changes[0].change, list(as_lines(told))
+
+    assert (change.type, change.value, change.uuid) == (HOSTILE.type, HOSTILE.value, HOSTILE.uuid)
+    assert told.present.users == {HOSTILE.type: {HOSTILE.value: {HOSTILE.uuid: at(1)}}}
+    assert len(lines) == 3
+    assert not any(character in line for line in lines for character in "\n\x1b")
+    assert json.loads(json.dumps(as_json(told)))["counts"] == {HOSTILE.type: {HOSTILE.value: 1}}
+
+
+async def test_a_trimmed_journal_says_so(redis: Redis) -> None:
+    """What is left is told, with the time it reaches back to; nothing left is told, too."""
+    for place in (1, 2):
+        await apply(redis, Origin.LIVE, added(place))
+    commands, journal = cast("Any", redis), KEYS.journal(CHANNEL)
+
+    await commands.xtrim(journal, maxlen=1, approximate=False)
+    trimmed = await explained(redis)
+    await redis.delete(journal)
+    empty = await explained(redis)
+
+    assert summary(trimmed) == [("live", "added", "superseded", "ana", 1)]
+    assert not trimmed.is_whole
+    assert "The journal reaches back to 20" in list(as_lines(trimmed))[-1]
+    assert (summary(empty), empty.is_whole, empty.reaches_back_to) == ([], False, None)
+    assert list(as_lines(empty)) == [
+        "Now: reaction  👍  1: ana",
+        "The journal of this channel is empty: what was in it was trimmed.",
+    ]
+
+
+async def test_an_entry_missing_in_the_middle_is_noticed(redis: Redis) -> None:
+    """Each entry names the one before, so a hole shows even where both ends are there."""
+    for place in (1, 2, 3):
+        await apply(redis, Origin.LIVE, added(place))
+    commands, journal = cast("Any", redis), KEYS.journal(CHANNEL)
+    _, (second, _), _ = await commands.xrange(journal)
+
+    await commands.xdel(journal, second)
+
+    told = await explained(redis)
+    assert len(told.changes) == 2
+    assert not told.is_whole
+
+
+async def test_an_expired_message_is_told(redis: Redis) -> None:
+    """The sweep's change has no user; nothing is counted after it."""
+    old = from_seconds(time.time() - 200)
+    event = Added(Identity(CHANNEL, old, "reaction", "👍", "ana"), old, old)
+    await apply(redis, Origin.LIVE, event)
+    await Store(redis, KEYS, Lives(retention_seconds=100)).sweep(CHANNEL)
+
+    told = await explained(redis, old)
+
+    assert summary(told) == [("live", "added", "applied", "ana", 1), ("sweep", "expired", "applied", "", 0)]
+    assert told.is_whole
+    lines = list(as_lines(told))
+    assert lines[1].endswith("  sweep  expired applied  → 0")
+    assert lines[2:] == ["Now: no reactions.", "The journal holds every change since the channel was first counted."]
+
+
+async def test_a_restored_action_is_told(redis: Redis) -> None:
+    """An inference is a change like any other."""
+    await apply(redis, Origin.LIVE, added(1), removed(1))
+    await apply(redis, Origin.RECONCILE, restored(1, 1))
+
+    assert summary(await explained(redis))[-1] == ("reconcile", "restored", "applied", "ana", 1)
+
+
+async def test_a_message_nobody_reacted_to_has_no_story(redis: Redis) -> None:
+    """Nor has a channel nobody follows; that is whole."""
+    told = await explained(redis)
+
+    assert (told.changes, told.is_whole, told.present.counts) == ((), True, {})
+
+
+async def test_a_long_journal_is_read_in_parts(redis: Redis) -> None:
+    """More entries than one page, each once, in order."""
+    commands, journal = cast("Any", redis), KEYS.journal(CHANNEL)
+    position = "0-0"
+    for number in range(1, 2 * PAGE + 1):
+        field = f"added applied {at(number)} {number} {MESSAGE} reaction:👍:user-{number}"
+        position = await commands.xadd(journal, {"after": position, "origin": "live", "0": field}, id=f"{number}-0")
+    await redis.set(KEYS.head(CHANNEL), position)
+    await redis.expire(journal, 60)
+
+    told = await explained(redis)
+
+    assert [change.change.count for change in told.changes] == list(range(1, 2 * PAGE + 1))
+    assert told.is_whole
+
+
+async def test_changes_of_one_batch_keep_their_order(redis: Redis) -> None:
+    """The tenth after the ninth, not after the first."""
+    await apply(
+        redis, Origin.LIVE, *(added(1, Identity(CHANNEL, MESSAGE, "reaction", "👍", f"u{n}")) for n in range(12))
+    )
+
+    assert [change.change.count for change in (await explained(redis)).changes] == list(range(1, 13))
+
+
+async def test_what_happens_meanwhile_is_in_neither(redis: Redis) -> None:
+    """The story ends where the counts were read."""
+    await apply(redis, Origin.LIVE, added(1))
+    present = await read_present(redis, KEYS, CHANNEL, MESSAGE)
+    await apply(redis, Origin.LIVE, added(1, BEN))
+
+    told = await trace(Journal(redis, KEYS), CHANNEL, MESSAGE, present)
+
+    assert [change.change.uuid for change in told.changes] == [ANA.uuid]
+    assert told.is_whole
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"origin": "live"},
+        {"after": "0-0"},
+        {"after": "0-0", "origin": "live", "0": "added applied 1"},
+        {"after": "0-0", "origin": "live", "0": "added applied 1 one 1 a:b:c"},
+        {"after": "0-0", "origin": "live", "0": "added applied 1 1 1 no-field"},
+        {"after": "0-0", "origin": "live", "what": "added applied 1 1 1 a:b:c"},
+    ],
+    ids=str,
+)
+def test_an_entry_that_is_none_of_ours_is_refused(fields: dict[str, str]) -> None:
+    """In a sentence that names it, not a traceback."""
+    with pytest.raises(MalformedError, match="entry 5-0 is not of a kind"):
+        read_entry("5-0", fields)

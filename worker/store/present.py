@@ -1,0 +1,48 @@
+"""One message as it is at one instant: its counts, who is behind them, and the journal's position."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from worker.domain.position import Timetoken
+from worker.domain.tally import Counts
+from worker.store.connection import redis_errors
+from worker.store.journal import START
+from worker.store.keys import Keys, read_action_field
+from worker.store.reader import read_counts
+
+Users = Mapping[str, Mapping[str, Mapping[str, Timetoken]]]
+"""type → value → uuid → action timetoken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What Redis held when the journal ended at ``head``."""
+
+    head: str
+    counts: Counts
+    users: Users
+
+
+async def read_present(redis: Redis, keys: Keys, channel: str, message_timetoken: Timetoken) -> Present:
+    """Read all of it in one transaction: the journal up to ``head``, and nothing later, led here.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+    """
+    with redis_errors():
+        pipe = redis.pipeline(transaction=True)
+        pipe.get(keys.head(channel))
+        pipe.hgetall(keys.counts(channel, message_timetoken))
+        pipe.hgetall(keys.actions(channel, message_timetoken))
+        head, counts, actions = await pipe.execute()
+    return Present(head or START, read_counts(counts), _users(actions))
+
+
+def _users(fields: Mapping[str, str]) -> Users:
+    users: dict[str, dict[str, dict[str, Timetoken]]] = {}
+    for field, action_timetoken in fields.items():
+        type, value, uuid = read_action_field(field)
+        users.setdefault(type, {}).setdefault(value, {})[uuid] = action_timetoken
+    return users
