@@ -1,0 +1,213 @@
+"""Kills workers and restarts Redis at random moments under load; then lets them repair what that did."""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from tests.chaos.comparison import broken_tallies, differences
+from tests.chaos.crowd import Crowd
+from tests.chaos.report import Report
+from tests.end_to_end.processes import KEY, KEYS, Child, Stage, wait_until
+from tests.redis_server import MortalServer
+from worker.emulator import Emulator
+from worker.errors import ExitCode
+from worker.store.connection import connect
+
+CHANNELS: Final = ("room", "hall", "lobby", "yard")
+LAST: Final = "17699999999999999"
+"""The message that everybody's last reaction goes to: once it is counted, all before it was read."""
+FAULTS: Final[Mapping[str, float]] = (
+    {"late": 0.05, "duplicate": 0.05, "reorder": 0.1, "rewind": 0.05, "ahead": 0.02}  # events
+    | {"lost": 0.003, "unpublished": 0.003, "tie": 0.01, "twin": 0.002, "readd": 0.05}  # what no event tells rightly
+    | {"stale": 0.05, "more": 0.05}  # lists
+    | {"throttle": 0.005, "server_error": 0.02, "bad_json": 0.01, "drop": 0.02, "latency": 0.1}  # requests
+)
+YOUNG: Final = 0.4
+"""The share of kills that come before or just when a worker begins to listen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much of everything."""
+
+    seed: int
+    kills: int = 200
+    restarts: int = 20
+    back: float = 0.3
+    """The share of restarts after which Redis holds an older copy."""
+    faults: Mapping[str, float] = field(default_factory=lambda: dict(FAULTS))
+    per_second: float = 60
+    seconds_between_bursts: float = 20
+
+
+async def run(plan: Plan, folder: Path) -> Report:
+    """Make chaos, let it be repaired, compare. Whatever was started has ended afterwards.
+
+    Raises:
+        AssertionError: a worker ended as none may, or did not get over it in time.
+    """
+    server = MortalServer(folder / "redis")
+    try:
+        async with (
+            connect(server.url) as redis,
+            Emulator(seed=plan.seed, subscribe_key=KEY, faults=plan.faults) as emulator,
+        ):
+            stage = Stage(emulator, redis, server.url, folder)
+            stage.settings |= {
+                "TALLY_CHANNELS": ",".join(CHANNELS),
+                "TALLY_CHANNELS_PER_SUBSCRIPTION": "2",
+                "TALLY_SETTLE_SECONDS": "1",
+            }
+            try:
+                return await Driver(plan, stage, server).run()
+            finally:
+                stage.end()
+    finally:
+        server.destroy()
+
+
+class Driver:
+    """One run."""
+
+    def __init__(self, plan: Plan, stage: Stage, server: MortalServer) -> None:
+        self._plan = plan
+        self._stage = stage
+        self._server = server
+        self._report = Report(plan.seed)
+        self._crowd = Crowd(stage.state, Random(f"{plan.seed}:crowd"), CHANNELS)
+        self._random = Random(f"{plan.seed}:restarts")
+        after = self._random.sample(range(1, plan.kills + 1), plan.restarts)
+        self._restarts_after = set(after)
+        self._restarting = asyncio.Lock()
+        self._outages = 0
+
+    async def run(self) -> Report:
+        """Make chaos, let it be repaired, compare."""
+        began = time.monotonic()
+        try:
+            await self._make_chaos()
+            ended = time.monotonic()
+            self._report.chaos_seconds = ended - began
+            await self._repair()
+            self._report.repair_seconds = time.monotonic() - ended
+        finally:
+            self._add_up()
+        return self._report
+
+    async def _make_chaos(self) -> None:
+        plan = self._plan
+        async with self._crowd.acting(plan.per_second, plan.seconds_between_bursts), asyncio.TaskGroup() as group:
+            for number in range(2):
+                group.create_task(self._keep(Random(f"{plan.seed}:{number}"), group, is_second=bool(number)))
+
+    async def _keep(self, random: Random, group: asyncio.TaskGroup, *, is_second: bool) -> None:
+        """Start a worker and kill it, again and again; the second one is not always there."""
+        while self._report.kills.total() < self._plan.kills:
+            if is_second and random.random() < 0.5:
+                await asyncio.sleep(random.uniform(0, 4))
+            outages = self._outages
+            child = self._start()
+            await self._live(child, random)
+            if child.is_alive:
+                await self._kill(child)
+                if self._report.kills.total() in self._restarts_after:
+                    self._restarts_after.discard(self._report.kills.total())
+                    group.create_task(self._restart())
+            else:
+                self._expect_end(child, had_redis=outages == self._outages and self._server.is_up)
+
+    def _start(self) -> Child:
+        self._report.starts += 1
+        return self._stage.start("run")
+
+    async def _live(self, child: Child, random: Random) -> None:
+        """Return at a moment to die: while it starts, or some time after it began to listen."""
+        if random.random() < YOUNG:
+            await asyncio.sleep(random.uniform(0, 1.2))
+            return
+        await wait_until(lambda: _listens(child) or not child.is_alive, 30, what=lambda: child.err[-3000:])
+        await asyncio.sleep(random.uniform(0, 2.5))
+
+    async def _kill(self, child: Child) -> None:
+        moment = "while it listened" if _listens(child) else "while it started"
+        await child.killed()
+        self._report.kills[moment if self._server.is_up else "while Redis was down"] += 1
+
+    def _expect_end(self, child: Child, *, had_redis: bool) -> None:
+        """A worker may end by itself where it finds no Redis at its start, and only there."""
+        code = child.process.wait()
+        self._report.ends[code] += 1
+        assert code == ExitCode.REDIS_UNFIT, f"tally run ended with {code}\n{child.err[-3000:]}"
+        assert not had_redis, f"tally run ended with {code}, though Redis was there\n{child.err[-3000:]}"
+
+    async def _restart(self) -> None:
+        async with self._restarting:
+            random = self._random
+            await asyncio.sleep(random.uniform(0, 1.5))
+            copy = None
+            if random.random() < self._plan.back:
+                copy = self._server.copy(self._stage.folder / "copy")
+                await asyncio.sleep(random.uniform(0.5, 4))
+            self._outages += 1
+            way = random.choice(("killed", "ended"))
+            await (self._server.kill() if way == "killed" else self._server.end())
+            await asyncio.sleep(random.uniform(0, 1.5))
+            await self._server.revive(copy)
+            await self._stage.redis.connection_pool.disconnect()  # those to the server that was
+            self._report.restarts[f"{way}, back on an older copy" if copy else way] += 1
+            await self._look()
+
+    async def _look(self) -> None:
+        self._report.looks += 1
+        self._report.broken += await broken_tallies(self._stage.redis)
+
+    async def _repair(self) -> None:
+        """Stop doing harm; let two workers repair what they know of, and a reconcile what nobody can know of."""
+        state, stage = self._stage.state, self._stage
+        self._report.faults = state.faults.struck.copy()
+        state.faults.replace({})
+        workers = [self._start(), self._start()]
+        await wait_until(lambda: state.stream.seconds_until_release() is None)
+        for channel in CHANNELS:
+            state.add(channel, LAST, "reaction", "🏁", "everybody")
+        await wait_until(self._has_read_all, 60, what=lambda: workers[0].err[-3000:])
+        await wait_until(self._owes_nothing, 60, what=lambda: workers[0].err[-3000:])
+        self._report.before = differences(await stage.tallies(), state.truth())
+        reconcile = await stage.do("reconcile", "--json")
+        self._report.reconciled = _short(reconcile)
+        assert reconcile.process.returncode == ExitCode.DONE, reconcile.out + reconcile.err
+        self._report.after = differences(await stage.tallies(), state.truth())
+        await self._look()
+        for worker in workers:
+            assert await worker.stopped() == ExitCode.DONE, worker.err[-3000:]
+
+    async def _has_read_all(self) -> bool:
+        counts = [await self._stage.redis.exists(KEYS.counts(channel, LAST)) for channel in CHANNELS]
+        return all(counts)
+
+    async def _owes_nothing(self) -> bool:
+        return not (await self._stage.redis.keys("tally:*:progress") or await self._stage.redis.keys("tally:*:owed"))
+
+    def _add_up(self) -> None:
+        report, state = self._report, self._stage.state
+        report.acts, report.events, report.actions = self._crowd.acts, state.published, state.live()
+        for child in self._stage.children:
+            report.gaps.update(entry["cause"] for entry in child.entries("gap"))
+
+
+def _listens(child: Child) -> bool:
+    return '"subscription_starts"' in child.err
+
+
+def _short(child: Child) -> str:
+    """Return what a command printed as JSON, in one line."""
+    try:
+        told: Any = json.loads(child.out)
+    except ValueError:
+        return child.out
+    return json.dumps(told, ensure_ascii=False)

@@ -1,0 +1,65 @@
+"""What a run of the chaos did, and how it ended: arithmetic."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Report:
+    """Counted while it runs."""
+
+    seed: int
+    kills: Counter[str] = field(default_factory=Counter)
+    """By moment."""
+    ends: Counter[int] = field(default_factory=Counter)
+    """Workers that ended by themselves, by exit code."""
+    restarts: Counter[str] = field(default_factory=Counter)
+    """By way."""
+    gaps: Counter[str] = field(default_factory=Counter)
+    """Marks of something owed, by cause."""
+    faults: Counter[str] = field(default_factory=Counter)
+    """Faults of PubNub that struck."""
+    starts: int = 0
+    acts: int = 0
+    events: int = 0
+    actions: int = 0
+    looks: int = 0
+    """How often every count was held against its entries."""
+    broken: list[str] = field(default_factory=list)
+    """Tallies that were not their live entries."""
+    before: list[str] = field(default_factory=list)
+    """Differences from the truth before the last reconcile."""
+    after: list[str] = field(default_factory=list)
+    """And after it."""
+    reconciled: str = ""
+    """What the reconcile said."""
+    chaos_seconds: float = 0.0
+    repair_seconds: float = 0.0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether Redis ended with the truth, and was never at odds with itself."""
+        return not (self.after or self.broken)
+
+    def __str__(self) -> str:
+        lines = {
+            "seed": str(self.seed),
+            "kills": _sum(self.kills),
+            "restarts": _sum(self.restarts),
+            "starts": f"{self.starts} of tally run; ended by themselves, by exit code: {_sum(self.ends)}",
+            "crowd": f"{self.acts} acts; {self.events} events published; {self.actions} actions in the end",
+            "faults": _sum(self.faults),
+            "owed": _sum(self.gaps),
+            "invariant": f"{len(self.broken)} broken counts in {self.looks} looks at all of them",
+            "before": f"{len(self.before)} differences before the last reconcile",
+            "reconcile": self.reconciled,
+            "after": f"{len(self.after)} differences after it",
+            "time": f"{self.chaos_seconds:.0f} s of chaos, {self.repair_seconds:.0f} s of repair",
+        }
+        wrong = [f"  {line}" for line in (*self.broken[:10], *self.after[:10])]
+        return "\n".join([f"{name:9}  {line}" for name, line in lines.items()] + wrong)
+
+
+def _sum(counter: Counter[str] | Counter[int]) -> str:
+    parts = ", ".join(f"{count} {name}" for name, count in sorted(counter.items(), key=str))
+    return f"{counter.total()}" + (f" ({parts})" if parts else "")
