@@ -7,8 +7,9 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.end_to_end.processes import KEY, Stage
-from tests.redis_server import RedisServer
+from tests.redis_server import MortalServer, RedisServer
 from worker.emulator import Emulator
+from worker.store.connection import connect
 
 
 @pytest.fixture
@@ -20,3 +21,18 @@ async def stage(real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> Async
             yield stage
         finally:
             stage.end()
+
+
+@pytest.fixture
+async def mortal(tmp_path: Path) -> AsyncIterator[tuple[Stage, MortalServer]]:
+    """Set a stage on a Redis of its own, which may be killed and put back."""
+    server = MortalServer(tmp_path / "redis")
+    try:
+        async with connect(server.url) as redis, Emulator(seed=1, subscribe_key=KEY) as emulator:
+            stage = Stage(emulator, redis, server.url, tmp_path)
+            try:
+                yield stage, server
+            finally:
+                stage.end()
+    finally:
+        server.destroy()

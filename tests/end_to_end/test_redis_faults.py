@@ -2,30 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import pytest
-
-from tests.end_to_end.processes import KEY, KEYS, MESSAGE, ROOM, Crowd, Stage, wait_until
+from tests.end_to_end.processes import KEYS, MESSAGE, ROOM, Crowd, Stage, wait_until
 from tests.redis_server import MortalServer
-from worker.emulator import Emulator
-from worker.store.connection import connect
-
-
-@pytest.fixture
-async def mortal(tmp_path: Path) -> AsyncIterator[tuple[Stage, MortalServer]]:
-    """Set a stage on a Redis of its own."""
-    server = MortalServer(tmp_path / "redis")
-    try:
-        async with connect(server.url) as redis, Emulator(seed=1, subscribe_key=KEY) as emulator:
-            stage = Stage(emulator, redis, server.url, tmp_path)
-            try:
-                yield stage, server
-            finally:
-                stage.end()
-    finally:
-        server.destroy()
 
 
 async def test_a_crash_of_redis_is_waited_out(mortal: tuple[Stage, MortalServer]) -> None:
@@ -124,6 +103,28 @@ async def test_a_full_redis_is_waited_out(stage: Stage) -> None:
     assert worker.is_alive, worker.err
     assert await stage.quarantine() == []
     assert await worker.stopped() == 0
+
+
+async def test_a_full_redis_holds_the_cursor(stage: Stage) -> None:
+    """A kill in the middle of it loses nothing: the cursor did not pass what there was no memory for."""
+    crowd = Crowd(stage.state, seed=45)
+    worker = await stage.follow()
+    await stage.settles()
+    async with crowd.acting(stage.emulator):
+        used = (await stage.redis.info("memory"))["used_memory"]
+        await stage.redis.config_set("maxmemory", used + 20_000)
+        try:
+            await wait_until(lambda: bool(worker.entries("redis_unavailable")), what=lambda: worker.err)
+            await crowd.has_acted(10)
+            assert worker.is_alive
+            await worker.killed()
+        finally:
+            await stage.redis.config_set("maxmemory", 0)
+        await stage.follow()
+        await crowd.has_acted(10)
+
+    await stage.settles()
+    assert "overflow" not in await stage.owed()
 
 
 async def test_a_backfill_waits_for_redis(mortal: tuple[Stage, MortalServer]) -> None:
