@@ -63,8 +63,12 @@ async def run(plan: Plan, folder: Path) -> Report:
                 "TALLY_CHANNELS_PER_SUBSCRIPTION": "2",
                 "TALLY_SETTLE_SECONDS": "1",
             }
+            driver = Driver(plan, stage, server)
             try:
-                return await Driver(plan, stage, server).run()
+                return await driver.run()
+            except Exception as error:
+                error.add_note(str(driver.report))
+                raise
             finally:
                 stage.end()
     finally:
@@ -78,7 +82,7 @@ class Driver:
         self._plan = plan
         self._stage = stage
         self._server = server
-        self._report = Report(plan.seed)
+        self.report = Report(plan.seed)
         self._crowd = Crowd(stage.state, Random(f"{plan.seed}:crowd"), CHANNELS)
         self._random = Random(f"{plan.seed}:restarts")
         after = self._random.sample(range(1, plan.kills + 1), plan.restarts)
@@ -92,12 +96,12 @@ class Driver:
         try:
             await self._make_chaos()
             ended = time.monotonic()
-            self._report.chaos_seconds = ended - began
+            self.report.chaos_seconds = ended - began
             await self._repair()
-            self._report.repair_seconds = time.monotonic() - ended
+            self.report.repair_seconds = time.monotonic() - ended
         finally:
             self._add_up()
-        return self._report
+        return self.report
 
     async def _make_chaos(self) -> None:
         plan = self._plan
@@ -107,22 +111,22 @@ class Driver:
 
     async def _keep(self, random: Random, group: asyncio.TaskGroup, *, is_second: bool) -> None:
         """Start a worker and kill it, again and again; the second one is not always there."""
-        while self._report.kills.total() < self._plan.kills:
+        while self.report.kills.total() < self._plan.kills:
             if is_second and random.random() < 0.5:
                 await asyncio.sleep(random.uniform(0, 4))
-            outages = self._outages
+            outages = self._outages if self._server.is_up else None
             child = self._start()
             await self._live(child, random)
             if child.is_alive:
                 await self._kill(child)
-                if self._report.kills.total() in self._restarts_after:
-                    self._restarts_after.discard(self._report.kills.total())
+                if self.report.kills.total() in self._restarts_after:
+                    self._restarts_after.discard(self.report.kills.total())
                     group.create_task(self._restart())
             else:
                 self._expect_end(child, had_redis=outages == self._outages and self._server.is_up)
 
     def _start(self) -> Child:
-        self._report.starts += 1
+        self.report.starts += 1
         return self._stage.start("run")
 
     async def _live(self, child: Child, random: Random) -> None:
@@ -136,12 +140,12 @@ class Driver:
     async def _kill(self, child: Child) -> None:
         moment = "while it listened" if _listens(child) else "while it started"
         await child.killed()
-        self._report.kills[moment if self._server.is_up else "while Redis was down"] += 1
+        self.report.kills[moment if self._server.is_up else "while Redis was down"] += 1
 
     def _expect_end(self, child: Child, *, had_redis: bool) -> None:
         """A worker may end by itself where it finds no Redis at its start, and only there."""
         code = child.process.wait()
-        self._report.ends[code] += 1
+        self.report.ends[code] += 1
         assert code == ExitCode.REDIS_UNFIT, f"tally run ended with {code}\n{child.err[-3000:]}"
         assert not had_redis, f"tally run ended with {code}, though Redis was there\n{child.err[-3000:]}"
 
@@ -159,17 +163,17 @@ class Driver:
             await asyncio.sleep(random.uniform(0, 1.5))
             await self._server.revive(copy)
             await self._stage.redis.connection_pool.disconnect()  # those to the server that was
-            self._report.restarts[f"{way}, back on an older copy" if copy else way] += 1
+            self.report.restarts[f"{way}, back on an older copy" if copy else way] += 1
             await self._look()
 
     async def _look(self) -> None:
-        self._report.looks += 1
-        self._report.broken += await broken_tallies(self._stage.redis)
+        self.report.looks += 1
+        self.report.broken += await broken_tallies(self._stage.redis)
 
     async def _repair(self) -> None:
         """Stop doing harm; let two workers repair what they know of, and a reconcile what nobody can know of."""
         state, stage = self._stage.state, self._stage
-        self._report.faults = state.faults.struck.copy()
+        self.report.faults = state.faults.struck.copy()
         state.faults.replace({})
         workers = [self._start(), self._start()]
         await wait_until(lambda: state.stream.seconds_until_release() is None)
@@ -177,11 +181,11 @@ class Driver:
             state.add(channel, LAST, "reaction", "🏁", "everybody")
         await wait_until(self._has_read_all, 60, what=lambda: workers[0].err[-3000:])
         await wait_until(self._owes_nothing, 60, what=lambda: workers[0].err[-3000:])
-        self._report.before = differences(await stage.tallies(), state.truth())
+        self.report.before = differences(await stage.tallies(), state.truth())
         reconcile = await stage.do("reconcile", "--json")
-        self._report.reconciled = _short(reconcile)
+        self.report.reconciled = _short(reconcile)
         assert reconcile.process.returncode == ExitCode.DONE, reconcile.out + reconcile.err
-        self._report.after = differences(await stage.tallies(), state.truth())
+        self.report.after = differences(await stage.tallies(), state.truth())
         await self._look()
         for worker in workers:
             assert await worker.stopped() == ExitCode.DONE, worker.err[-3000:]
@@ -194,7 +198,7 @@ class Driver:
         return not (await self._stage.redis.keys("tally:*:progress") or await self._stage.redis.keys("tally:*:owed"))
 
     def _add_up(self) -> None:
-        report, state = self._report, self._stage.state
+        report, state = self.report, self._stage.state
         report.acts, report.events, report.actions = self._crowd.acts, state.published, state.live()
         for child in self._stage.children:
             report.gaps.update(entry["cause"] for entry in child.entries("gap"))
