@@ -1,10 +1,11 @@
 """What Redis shows, held against the truth; and against itself."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
-from worker.emulator import Truth
+from worker.emulator import State, Truth
 
 Flat = dict[tuple[str, str, str, str], int]
 
@@ -29,6 +30,27 @@ def _flat(truth: Truth) -> Flat:
     }
 
 
+async def strangers(redis: Any, state: State, channels: Iterable[str]) -> list[str]:
+    """Return a line for every user who is counted and has not reacted, or the other way round.
+
+    Two such mistakes can make a count that is right.
+    """
+    found = []
+    for channel in channels:
+        ours = {
+            (key.rpartition(":")[2], *_read(action))
+            async for key in redis.scan_iter(f"tally:{{{channel}}}:actions:*", count=1000)
+            for action in await redis.hkeys(key)
+        }
+        theirs = {
+            (of.message_timetoken, of.type, of.value, of.uuid)
+            for of in (action.identity for action in state.actions(channel))
+        }
+        found += [f"{channel} {' '.join(who)}: counted, but not there" for who in sorted(ours - theirs)]
+        found += [f"{channel} {' '.join(who)}: there, but not counted" for who in sorted(theirs - ours)]
+    return found
+
+
 async def broken_tallies(redis: Any) -> list[str]:
     """Return a line for every message whose counts are not its live entries, or that holds a count below 1.
 
@@ -51,6 +73,12 @@ async def broken_tallies(redis: Any) -> list[str]:
 
 
 def _tally(action: str) -> str:
-    """Return the tally an action belongs to: its value is percent-encoded, that of a tally is not."""
+    """Return the tally an action belongs to. Its type stays encoded there; its value does not."""
     type, value, _ = action.split(":", 2)
     return f"{type}:{unquote(value)}"
+
+
+def _read(action: str) -> tuple[str, str, str]:
+    """Return type, value and user of an action's field."""
+    type, value, user = action.split(":", 2)
+    return unquote(type), unquote(value), user

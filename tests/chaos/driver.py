@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from tests.chaos.comparison import broken_tallies, differences
+from tests.chaos.comparison import broken_tallies, differences, strangers
 from tests.chaos.crowd import Crowd
 from tests.chaos.report import Report
 from tests.end_to_end.processes import KEY, KEYS, Child, Stage, wait_until
@@ -181,14 +181,18 @@ class Driver:
             state.add(channel, LAST, "reaction", "🏁", "everybody")
         await wait_until(self._has_read_all, 60, what=lambda: workers[0].err[-3000:])
         await wait_until(self._owes_nothing, 60, what=lambda: workers[0].err[-3000:])
-        self.report.before = differences(await stage.tallies(), state.truth())
+        self.report.before = await self._differences()
         reconcile = await stage.do("reconcile", "--json")
         self.report.reconciled = _short(reconcile)
         assert reconcile.process.returncode == ExitCode.DONE, reconcile.out + reconcile.err
-        self.report.after = differences(await stage.tallies(), state.truth())
+        self.report.after = await self._differences()
         await self._look()
         for worker in workers:
             assert await worker.stopped() == ExitCode.DONE, worker.err[-3000:]
+
+    async def _differences(self) -> list[str]:
+        redis, state = self._stage.redis, self._stage.state
+        return differences(await self._stage.tallies(), state.truth()) + await strangers(redis, state, CHANNELS)
 
     async def _has_read_all(self) -> bool:
         counts = [await self._stage.redis.exists(KEYS.counts(channel, LAST)) for channel in CHANNELS]

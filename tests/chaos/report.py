@@ -28,7 +28,7 @@ class Report:
     broken: list[str] = field(default_factory=list)
     """Tallies that were not their live entries."""
     before: list[str] = field(default_factory=list)
-    """Differences from the truth before the last reconcile."""
+    """Differences from the truth before the last reconcile, of counts and of who is counted."""
     after: list[str] = field(default_factory=list)
     """And after it."""
     reconciled: str = ""
