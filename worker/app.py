@@ -1,25 +1,34 @@
 """The only place that builds things: what is started, in which order, and how it stops."""
 
-import asyncio
-import os
 import random
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from worker import __version__, ingest
-from worker import backfill as backfilling
+from worker import reconcile as reconciling
 from worker.apply import Applier
-from worker.backfill import Backfill, Range, Watch
+from worker.backfill import Backfill, Watch
+from worker.comparison import Comparison
+from worker.debts import Debts
 from worker.doctor import Finding, examine_pubnub, examine_redis, look
-from worker.errors import ConfigurationError, ExitCode, TallyError, first_of
+from worker.domain.position import Cursor, Range
+from worker.domain.reconciliation import Limit
+from worker.errors import ConfigurationError, ExitCode, TallyError
+from worker.gaps import Gaps
 from worker.ingest import Subscription
+from worker.looks import Looks
+from worker.membership import Membership
+from worker.patience import Terms
+from worker.reconcile import Orders, Reconcile, Report
+from worker.recovery import GoneBack
 from worker.repairs import Repairs
+from worker.rounds import Rounds, Schedule
+from worker.service import Service
 from worker.settings import Settings
 from worker.source import names
 from worker.source.client import Client, Keyset
@@ -28,13 +37,18 @@ from worker.source.live import Poller
 from worker.source.names import Names
 from worker.source.pace import Backoff, elapsed_clock
 from worker.source.wire import Interest
+from worker.store.audit import Audit
 from worker.store.budget import Budget
-from worker.store.keys import Keys
+from worker.store.connection import unguarded
+from worker.store.entries import Entries
+from worker.store.keys import Keys, digest
+from worker.store.lineage import Lineage
 from worker.store.marks import Marks
 from worker.store.opened import opened_redis
-from worker.store.preflight import Claim, check_fitness, check_namespace
+from worker.store.preflight import Claim, check_fitness, check_namespace, check_ownership
 from worker.store.store import Lives, Store
 from worker.sweep import Sweep
+from worker.verify import Choice, Verified, Verify
 
 COMMAND_TRIES: Final = 6
 """Failures in a row after which a command (not the service) gives up on PubNub; some ten seconds."""
@@ -112,39 +126,72 @@ class Parts:
 
     client: Client
     store: Store
+    entries: Entries
     marks: Marks
     applier: Applier
     budget: Budget
+    recovery: GoneBack
+    audit: Audit
     interest: Interest
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, allow_eviction: bool = False) -> AsyncIterator[Parts]:
-    """Yield the parts, on a Redis that is fit and a namespace that is ours."""
+async def opened(settings: Settings, *, allow_eviction: bool = False, only_reads: bool = False) -> AsyncIterator[Parts]:
+    """Yield the parts, on a Redis that is fit and a namespace that is ours; one that only reads claims none."""
     keys, who, counted = Keys(settings.namespace), keyset(settings), interest(settings)
+    lineage = Lineage()
     # The client first: what is wrong with the keys is found before a namespace is claimed for them.
-    async with Client(who) as client, opened_redis(settings.redis_url) as redis:
+    async with (
+        Client(who) as client,
+        opened_redis(settings.redis_url, lineage) as redis,
+        unguarded(redis) as whatever_answers,
+    ):
         await check_fitness(redis, allow_eviction=allow_eviction)
-        await check_namespace(redis, keys, Claim(who.subscribe_key, str(counted)))
-        store = Store(redis, keys, lives(settings))
-        marks = Marks(redis, keys)
-        applier = Applier(store, marks, settings.settle_seconds, elapsed_clock)
-        yield Parts(client, store, marks, applier, Budget(redis, keys, settings.history_rate), counted)
+        claim = Claim(who.subscribe_key, str(counted))
+        await (check_ownership if only_reads else check_namespace)(redis, keys, claim)
+        store, marks = Store(redis, keys, lives(settings)), Marks(redis, keys)
+        recovery = GoneBack(lineage, Marks(whatever_answers, keys), configured_names(settings).channels)
+        applier = Applier(store, marks, settings.settle_seconds, elapsed_clock, lineage, recovery)
+        budget = Budget(redis, keys, settings.history_rate)
+        yield Parts(client, store, Entries(redis, keys), marks, applier, budget, recovery, Audit(redis, keys), counted)
+
+
+def history_terms(parts: Parts, settings: Settings, tries: int | None) -> Terms:
+    """Return how history is read: giving up after so many failures in a row, or never."""
+    insist, budget = parts.applier.insist, parts.budget  # the budget is in Redis, which may be away
+    return Terms(
+        parts.interest,
+        new_backoff,
+        lambda seconds: insist(lambda: budget.hold(seconds)),
+        parts.applier.clock,
+        settings.settle_seconds,
+        tries,
+    )
+
+
+def build_history(parts: Parts) -> History:
+    """Return PubNub's lists, read within the budget."""
+    return History(parts.client, lambda: parts.applier.insist(parts.budget.take), parts.applier.clock)
 
 
 def build_backfill(parts: Parts, settings: Settings, tries: int | None, watch: Watch | None = None) -> Backfill:
     """Return a backfill that gives up after so many failures in a row, or never."""
-    insist, budget = parts.applier.insist, parts.budget  # the budget is in Redis, which may be away
-    terms = backfilling.Terms(
-        parts.interest,
-        new_backoff,
-        lambda seconds: insist(lambda: budget.hold(seconds)),
-        elapsed_clock,
-        settings.settle_seconds,
-        tries,
-    )
-    history = History(parts.client, lambda: insist(budget.take), elapsed_clock)
-    return Backfill(history, parts.client.time, parts.applier, parts.marks, terms, watch)
+    terms = history_terms(parts, settings, tries)
+    return Backfill(build_history(parts), parts.client.time, parts.applier, parts.marks, terms, watch)
+
+
+def build_comparison(parts: Parts, settings: Settings, tries: int | None) -> Comparison:
+    """Return what holds PubNub's list against Redis."""
+    terms = history_terms(parts, settings, tries)
+    return Comparison(Looks(build_history(parts), parts.client.time, terms), parts.entries, terms)
+
+
+def build_reconcile(parts: Parts, settings: Settings, tries: int | None) -> Reconcile:
+    """Return a reconcile that gives up after so many failures in a row, or never."""
+    limit = Limit(settings.prune_limit / 100, settings.prune_floor)
+    terms = reconciling.Terms(settings.settle_seconds, limit, parts.applier.clock)
+    comparison = build_comparison(parts, settings, tries)
+    return Reconcile(comparison, parts.entries, parts.applier, parts.marks, terms)
 
 
 def new_backoff() -> Backoff:
@@ -159,88 +206,92 @@ async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
     followed = followed_names(settings)
     log.info("worker_starts", version=__version__, names=len(followed.all))
     async with opened(settings, allow_eviction=allow_eviction) as parts:
-        repairs = Repairs(build_backfill(parts, settings, tries=None), parts.marks, parts.applier)
-        terms = ingest.Terms(parts.interest, settings.catchup_seconds, elapsed_clock)
-        subscriptions = [
-            Subscription(
-                part,
-                Poller(parts.client, part, new_backoff(), elapsed_clock),
-                parts.applier,
-                parts.marks,
-                terms,
-                parts.client,
-                repairs.request,
-            )
-            for part in followed.split(settings.channels_per_subscription)
-        ]
-        beside = [repairs.run]
-        if settings.retention_days:
-            beside.append(Sweep(parts.store, parts.marks, parts.applier).run)
-        ended = await Service(subscriptions, beside, settings.drain_seconds).run()
+        ended = await (await compose(parts, settings, followed)).run()
     log.info("worker_stops", exit_code=int(ended))
     return ended
 
 
-class Service:
-    """What runs for long: subscriptions, which are drained at the end, and what runs beside them, which is cut off."""
+async def compose(parts: Parts, settings: Settings, followed: Names) -> Service:
+    """Put a worker together: what it follows, and what runs beside."""
+    applier, marks = parts.applier, parts.marks
+    repairs = Repairs(build_backfill(parts, settings, tries=None), marks, applier)
+    reconcile = build_reconcile(parts, settings, tries=None)
+    debts = Debts(reconcile, marks, applier, settings.settle_seconds)
+    parts.recovery.heard.append(debts.note)
 
-    def __init__(
-        self,
-        subscriptions: Sequence[Subscription],
-        beside: Sequence[Callable[[], Coroutine[Any, Any, None]]],
-        drain_seconds: float,
-    ) -> None:
-        self._subscriptions = subscriptions
-        self._beside = beside
-        self._drain_seconds = drain_seconds
-        self._asked = asyncio.Event()
+    async def repair(channels: Collection[str], cursor: Cursor | None) -> None:
+        if cursor:
+            await repairs.request(channels, cursor)
+        debts.note(channels)
 
-    async def run(self) -> ExitCode:
-        """Run until a signal asks to stop. A task that dies takes the service down with its error."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, number)
-        try:
-            async with asyncio.TaskGroup() as group:
-                following = [group.create_task(subscription.run()) for subscription in self._subscriptions]
-                beside = [group.create_task(run()) for run in self._beside]
-                await self._asked.wait()
-                for task in beside:
-                    task.cancel()
-                return await self._drain(following)
-        except ExceptionGroup as errors:
-            raise first_of(errors) from None
+    gaps = Gaps(marks, applier, repair)
+    terms = ingest.Terms(parts.interest, settings.catchup_seconds, applier.clock)
 
-    async def _drain(self, following: list[asyncio.Task[None]]) -> ExitCode:
-        """Stop polling; apply what was polled; save the cursors."""
-        for subscription in self._subscriptions:
-            subscription.stop()
-        _, late = await asyncio.wait(following, timeout=self._drain_seconds)
-        for task in late:
-            task.cancel()
-        if late:
-            log.error("drain_timed_out", subscriptions=len(late), seconds=self._drain_seconds)
-            return ExitCode.FAILED
-        return ExitCode.DONE
+    def subscription(names: Names) -> Subscription:
+        poller = Poller(parts.client, names, new_backoff(), applier.clock)
+        return Subscription(names, poller, applier, marks, terms, parts.client, gaps)
 
-    def _on_signal(self, number: signal.Signals) -> None:
-        """The first signal asks; the second kills. Nothing is lost by that: the cursor waits for what was applied."""
-        if self._asked.is_set():
-            os._exit(128 + number)
-        log.info("stop_asked", signal=number.name)
-        self._asked.set()
+    schedule = Schedule(settings.reconcile_seconds, settings.reconcile_window, settings.reconcile_full_seconds)
+    rounds = Rounds(reconcile, debts, parts.entries, applier, marks, parts.client.time, schedule)
+    beside = [repairs.run, debts.run, rounds.run]
+    if followed.groups:
+        beside.append(Membership(followed.groups, parts.client, gaps).run)
+    if settings.retention_days:
+        beside.append(Sweep(parts.store, marks, applier).run)
+    parts_of = [await left_off(parts, names) for names in followed.split(settings.channels_per_subscription)]
+    return Service([names for some in parts_of for names in some], subscription, beside, settings.drain_seconds)
+
+
+async def left_off(parts: Parts, names: Names) -> list[Names]:
+    """Return the names as they were last followed: whole or, where that subscription was halved, as its halves."""
+    marks, insist = parts.marks, parts.applier.insist
+    halves = names.halves()
+    whole, *cursors = [await insist(lambda of=of: marks.cursor(digest(of.all))) for of in (names, *halves)]  # type: ignore[misc]
+    ages = [cursor.age_seconds for cursor in cursors if cursor]
+    if whole is None or len(ages) < 2 or max(ages) > whole.age_seconds:
+        return [names]
+    return [part for half in halves for part in await left_off(parts, half)]
 
 
 async def backfill(
     settings: Settings, channels: Sequence[str], wanted: Range, watch: Watch | None, *, allow_eviction: bool = False
 ) -> dict[str, int]:
     """Replay these channels, or all configured and all ever seen; return how many actions were read of each."""
-    asked = [names.channel(channel) for channel in channels]
     async with opened(settings, allow_eviction=allow_eviction) as parts:
-        asked = asked or sorted(await known_channels(parts, configured_names(settings)))
-        if not asked:
-            raise ConfigurationError("No channel to backfill: name one, or set TALLY_CHANNELS.")
+        asked = await asked_channels(parts, settings, channels, "backfill")
         return await build_backfill(parts, settings, COMMAND_TRIES, watch).run(asked, wanted)
+
+
+async def reconcile(
+    settings: Settings, channels: Sequence[str], wanted: Range, orders: Orders, *, allow_eviction: bool = False
+) -> list[Report]:
+    """Reconcile these channels, or all configured and all ever seen."""
+    async with opened(settings, allow_eviction=allow_eviction, only_reads=orders.dry_run) as parts:
+        asked = await asked_channels(parts, settings, channels, "reconcile")
+        await parts.applier.insist(lambda: parts.marks.remember([] if orders.dry_run else asked))
+        return await build_reconcile(parts, settings, COMMAND_TRIES).run(asked, wanted, orders)
+
+
+async def verify(settings: Settings, channels: Sequence[str], sample: float) -> Verified:
+    """Compare these channels, or all configured and all ever seen, with PubNub and with themselves; write nothing."""
+    async with opened(settings, allow_eviction=True, only_reads=True) as parts:
+        asked = await asked_channels(parts, settings, channels, "verify")
+        comparison = build_comparison(parts, settings, COMMAND_TRIES)
+        choice = Choice(sample, random.Random())  # noqa: S311 - a sample, not a secret
+        return await Verify(comparison, parts.entries, parts.audit, settings.settle_seconds, choice).run(asked)
+
+
+async def asked_channels(parts: Parts, settings: Settings, channels: Sequence[str], verb: str) -> list[str]:
+    """Return the channels a command was given, or all configured and all ever seen.
+
+    Raises:
+        ConfigurationError: there are none, or one of them is no channel name.
+    """
+    asked = [names.channel(channel) for channel in channels]
+    asked = asked or sorted(await known_channels(parts, configured_names(settings)))
+    if not asked:
+        raise ConfigurationError(f"No channel to {verb}: name one, or set TALLY_CHANNELS.")
+    return asked
 
 
 async def known_channels(parts: Parts, followed: Names) -> set[str]:

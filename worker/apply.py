@@ -5,14 +5,15 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
 from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
-from worker.errors import RedisUnavailableError, ScriptRefusedError, TransientError
+from worker.errors import RedisReplacedError, RedisUnavailableError, ScriptRefusedError, TransientError
 from worker.source.wire import Decoded, Malformed
+from worker.store.lineage import Lineage
 from worker.store.marks import Gap, Marks
 from worker.store.store import MAX_BATCH, Store
 from worker.telemetry.complaints import Complaint
@@ -28,23 +29,45 @@ class StaleError(TransientError):
     """What was read has waited so long that its tombstones may be gone: drop it, and read it again."""
 
 
+class ForgottenError(StaleError):
+    """Redis went back to an older state: drop what was read since, and go on from what Redis still knows."""
+
+
+class Recovery(Protocol):
+    """What must be done before anything is written to a Redis that went back."""
+
+    async def run(self) -> None:
+        """Do it, once for all who ask at the same time."""
+
+
 class Applier:
     """Applies events channel by channel, holding on while Redis is away."""
 
-    def __init__(self, store: Store, marks: Marks, settle_seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        marks: Marks,
+        settle_seconds: float,
+        clock: Callable[[], float],
+        lineage: Lineage | None = None,
+        recovery: Recovery | None = None,
+    ) -> None:
         self._store = store
         self._marks = marks
         self._settle_seconds = settle_seconds
-        self._clock = clock
+        self.clock = clock
+        self.lineage = lineage or Lineage()
+        self._recovery = recovery
         self._complaint = Complaint(log, "redis_unavailable", "redis_answers_again", clock)
 
-    async def apply(self, decoded: Iterable[Decoded], origin: Origin, received: float) -> Counter[Outcome]:
+    async def apply(self, decoded: Iterable[Decoded | Event], origin: Origin, received: float) -> Counter[Outcome]:
         """Apply all events, quarantine all that is malformed; return how many had each outcome.
 
         ``received`` is when they were read, in seconds of the clock.
 
         Raises:
             StaleError: they have waited longer than the settle time; some may be applied, which does no harm.
+            ForgottenError: Redis went back while they were applied.
         """
         by_channel: defaultdict[str, list[Event]] = defaultdict(list)
         for item in decoded:
@@ -62,11 +85,18 @@ class Applier:
         return outcomes
 
     async def insist(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        """Return what the call returns, trying again for as long as Redis is away."""
+        """Return what the call returns, trying again for as long as Redis is away.
+
+        A Redis that went back is recovered first: whatever it may have forgotten is owed before anything is written.
+        """
         wait = FIRST_RETRY_SECONDS
         while True:
             try:
+                if self.lineage.is_suspect and self._recovery:
+                    await self._recovery.run()
                 result = await call()
+            except RedisReplacedError:
+                await asyncio.sleep(0)
             except RedisUnavailableError as error:
                 self._complaint.say(reason=str(error))
                 await asyncio.sleep(wait)
@@ -92,9 +122,13 @@ class Applier:
         self, channel: str, events: Sequence[Event], origin: Origin, received: float
     ) -> tuple[Outcome, ...]:
         async def call() -> tuple[Outcome, ...]:
-            if self._clock() - received > self._settle_seconds:
+            if self.clock() - received > self._settle_seconds:
                 raise StaleError(f"a batch for {channel!r} waited longer than {self._settle_seconds:g} s")
-            return (await self._store.apply(channel, events, origin)).outcomes
+            known = self.lineage.head(channel)
+            applied = await self._store.apply(channel, events, origin)
+            if not self.lineage.follow(channel, known, applied.head_before, applied.head_after):
+                raise ForgottenError(f"Redis has forgotten what was written to {channel!r}")
+            return applied.outcomes
 
         try:
             return await self.insist(call)

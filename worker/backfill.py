@@ -3,44 +3,23 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Protocol
 
 import structlog
 
 from worker.apply import Applier, StaleError
 from worker.domain.action import Origin
-from worker.domain.position import TICKS_PER_SECOND, Timetoken, is_after, shift
-from worker.errors import ForbiddenError, PubNubError, ThrottledError
+from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
+from worker.errors import PubNubError
+from worker.patience import Patience, Terms
 from worker.source.history import History, Slice
-from worker.source.pace import Backoff
-from worker.source.wire import Interest, decode_action
+from worker.source.wire import decode_action
 from worker.store.marks import Marks, Progress
-from worker.telemetry.complaints import Complaint
 
 CHANNELS_AT_ONCE: Final = 8
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """What to replay: actions from ``since`` (inclusive; None: the very first) to ``until`` (exclusive; None: now)."""
-
-    since: Timetoken | None = None
-    until: Timetoken | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How a backfill behaves. A 403 ends it, and so do ``tries`` failures in a row (None: they never do)."""
-
-    interest: Interest
-    backoff: Callable[[], Backoff]
-    hold: Callable[[float], Awaitable[None]]
-    clock: Callable[[], float]
-    settle_seconds: float
-    tries: int | None = None
 
 
 class Watch(Protocol):
@@ -191,34 +170,3 @@ class Backfill:
                 return await self._now()
             except PubNubError as error:
                 await patience.after(error)
-
-
-class Patience:
-    """Waits after PubNub's failures, for one channel."""
-
-    def __init__(self, channel: str, terms: Terms) -> None:
-        self._channel = channel
-        self._terms = terms
-        self._backoff = terms.backoff()
-        self._complaint = Complaint(log, "backfill_waits", "backfill_goes_on", terms.clock)
-
-    def succeeded(self) -> None:
-        """Note that PubNub answered."""
-        self._backoff.succeeded()
-        self._complaint.over()
-
-    async def after(self, error: PubNubError) -> None:
-        """Wait as long as the failure asks for; a 429 makes every process wait.
-
-        Raises:
-            PubNubError: the failure itself, where it is one too many.
-        """
-        tries = self._terms.tries
-        if isinstance(error, ForbiddenError) or (tries is not None and self._backoff.failures + 1 >= tries):
-            raise error
-        self._complaint.say(channel=self._channel, reason=str(error))
-        wait = self._backoff.failed(error)
-        if isinstance(error, ThrottledError):
-            await self._terms.hold(wait)
-        else:
-            await asyncio.sleep(wait)

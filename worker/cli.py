@@ -27,6 +27,11 @@ app = typer.Typer(
 
 AllowEviction = Annotated[bool, typer.Option("--allow-eviction", help="Accept a Redis that may throw counts away.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Channels = Annotated[
+    list[str] | None, typer.Argument(metavar="[CHANNEL]…", help="Default: all configured and all ever seen.")
+]
+Since = Annotated[str | None, typer.Option(help="From here: a timetoken, a date, or an age such as 7d.")]
+Until = Annotated[str | None, typer.Option(help="To here, exclusive; written likewise.")]
 FaultRates = Annotated[
     list[str] | None, typer.Option("--fault", metavar="NAME=RATE", help="A fault and its rate, 0 to 1; repeatable.")
 ]
@@ -63,17 +68,15 @@ def run(allow_eviction: AllowEviction = False) -> None:
 
 @app.command()
 def backfill(
-    channels: Annotated[
-        list[str] | None, typer.Argument(metavar="[CHANNEL]…", help="Default: all configured and all ever seen.")
-    ] = None,
-    since: Annotated[str | None, typer.Option(help="From here: a timetoken, a date, or an age such as 7d.")] = None,
-    until: Annotated[str | None, typer.Option(help="To here, exclusive; written likewise.")] = None,
+    channels: Channels = None,
+    since: Since = None,
+    until: Until = None,
     as_json: AsJson = False,
     allow_eviction: AllowEviction = False,
 ) -> None:
     """Replay what PubNub's history lists into the tallies. Interrupted, it goes on where it was."""
     from worker import app as building  # noqa: PLC0415
-    from worker.backfill import Range  # noqa: PLC0415
+    from worker.domain.position import Range  # noqa: PLC0415
     from worker.progress import shown_progress  # noqa: PLC0415
 
     settings = _settings(quiet=sys.stderr.isatty())
@@ -84,6 +87,55 @@ def backfill(
         _print_json({"channels": counts, "actions": sum(counts.values())})
     else:
         typer.echo(f"{sum(counts.values())} actions read in {len(counts)} channels.")
+
+
+@app.command()
+def reconcile(
+    channels: Channels = None,
+    since: Since = None,
+    until: Until = None,
+    full: Annotated[bool, typer.Option("--full", help="Everything PubNub keeps; so it is without --since.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Prune however many it is.")] = False,
+    as_json: AsJson = False,
+    allow_eviction: AllowEviction = False,
+) -> None:
+    """Make tallies equal to PubNub's list: add what is missing, prune and restore what two looks prove."""
+    from worker import app as building  # noqa: PLC0415
+    from worker import reports as telling  # noqa: PLC0415
+    from worker.domain.position import Range  # noqa: PLC0415
+    from worker.reconcile import Orders  # noqa: PLC0415
+
+    if full and (since or until):
+        raise ConfigurationError("--full is everything; give it without --since and --until.")
+    wanted, orders = Range(*stretch(since, until)), Orders(force, dry_run)
+    settings = _settings(quiet=sys.stderr.isatty())
+    reports = _do(building.reconcile(settings, channels or [], wanted, orders, allow_eviction=allow_eviction))
+    if as_json:
+        _print_json(telling.reconciled_json(reports, dry_run=dry_run))
+    else:
+        typer.echo("\n".join(telling.reconciled_lines(reports, dry_run=dry_run)))
+    raise typer.Exit(telling.reconciled_code(reports))
+
+
+@app.command()
+def verify(
+    channels: Channels = None,
+    sample: Annotated[
+        float, typer.Option(min=0, max=1, help="Which part of each channel's past to look at, from 0 to 1.")
+    ] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Compare tallies with PubNub's list, and with themselves; write nothing. Exit code 5 if they differ."""
+    from worker import app as building  # noqa: PLC0415
+    from worker import reports as telling  # noqa: PLC0415
+
+    found = _do(building.verify(_settings(quiet=sys.stderr.isatty()), channels or [], sample))
+    if as_json:
+        _print_json(telling.verified_json(found))
+    else:
+        typer.echo("\n".join(telling.verified_lines(found)))
+    raise typer.Exit(ExitCode.DONE if found.is_exact else ExitCode.DIFFERENCES)
 
 
 @app.command()

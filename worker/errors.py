@@ -77,6 +77,10 @@ class RedisUnavailableError(TransientError):
     exit_code = ExitCode.REDIS_UNFIT
 
 
+class RedisReplacedError(RedisUnavailableError):
+    """Another Redis server answers than before, which may lack what was written last: mark every channel first."""
+
+
 class RedisUnfitError(FatalError):
     """Redis answers, but must not be used as it is: too old, evicting, or holding somebody else's tallies."""
 

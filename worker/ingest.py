@@ -1,16 +1,17 @@
 """Live events into tallies: one subscription, polled and applied side by side, its cursor committed in order."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from worker.apply import Applier, StaleError
+from worker.apply import Applier, ForgottenError, StaleError
 from worker.domain.action import Origin
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import PubNubError
+from worker.gaps import Gaps
 from worker.source.client import Client
 from worker.source.live import Item, Poller, Readmitted, Received, Refused
 from worker.source.names import Names, matches
@@ -24,8 +25,8 @@ QUEUED_ANSWERS: Final = 2
 
 log = structlog.get_logger(__name__)
 
-Repair = Callable[[Collection[str], Cursor], Awaitable[None]]
-"""Asks for a backfill of channels that may lack actions up to a cursor; durable when it returns."""
+HALVED_AFTER: Final = 3
+"""Full answers in a row after which a subscription is halved: PubNub's limit is for one answer, whoever shares it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Subscription:
     """One long poll's worth of names, followed until it is stopped."""
 
     def __init__(
-        self, names: Names, poller: Poller, applier: Applier, marks: Marks, terms: Terms, client: Client, repair: Repair
+        self, names: Names, poller: Poller, applier: Applier, marks: Marks, terms: Terms, client: Client, gaps: Gaps
     ) -> None:
         self.names = names
         self.id = digest(names.all)
@@ -50,21 +51,24 @@ class Subscription:
         self._marks = marks
         self._terms = terms
         self._client = client
-        self._repair = repair
-        self._seen = set(names.channels)
+        self._gaps = gaps
+        self.halves: tuple[Names, ...] = ()
+        """What this subscription is to be followed as from now on, if it has been halved."""
+        self._seen: set[str] = set()
         self._cursor: Cursor | None = None
+        self._saves = 0
+        self._full_answers = 0
+        self._generation = applier.lineage.generation
         self._covered_until: float | None = None
         self._items: asyncio.Queue[Item | None] = asyncio.Queue()
         self._polling: asyncio.Task[None] | None = None
         self._is_stopping = False
 
     async def run(self) -> None:
-        """Follow the subscription until ``stop``, from where it was left."""
-        await self._applier.insist(lambda: self._marks.remember(self.names.channels))
-        while not self._is_stopping:
-            cursor = await self._resume()
+        """Follow the subscription until ``stop``, or until it is halved, from where it was left."""
+        while not (self._is_stopping or self.halves):
             try:
-                await self._follow(cursor)
+                await self._follow(await self._resume())
             except StaleError as error:
                 log.warning("answer_dropped", subscription=self.id, reason=str(error))
                 await self._mark_dropped()
@@ -76,7 +80,11 @@ class Subscription:
             self._polling.cancel()
 
     async def _resume(self) -> Cursor:
+        self._generation = self._applier.lineage.generation
+        self._seen = set(self.names.channels)
+        await self._applier.insist(lambda: self._marks.remember(self.names.channels))
         saved = await self._applier.insist(lambda: self._marks.cursor(self.id))
+        self._saves = saved.saves if saved else 0
         self._cursor = saved.cursor if saved else None
         self._covered_until = self._terms.clock() - saved.age_seconds if saved else None
         log.info("subscription_starts", subscription=self.id, names=len(self.names.all), is_first=saved is None)
@@ -105,7 +113,7 @@ class Subscription:
         while not self._items.empty():
             item = self._items.get_nowait()
             if isinstance(item, Refused | Readmitted):
-                await self._take(item)
+                await self._gaps.owe(await self._covered(item.names), Gap.FORBIDDEN, self._cursor)
 
     async def _poll(self, cursor: Cursor, items: asyncio.Queue[Item | None], room: asyncio.Semaphore) -> None:
         async for item in self._poller.items(cursor):
@@ -113,27 +121,63 @@ class Subscription:
             await room.acquire()
 
     async def _take(self, item: Item) -> None:
+        self._expect_the_same_redis()
         match item:
             case Received():
                 await self._commit(item)
             case Refused(names) | Readmitted(names):
-                await self._owe(await self._covered(names), Gap.FORBIDDEN, self._cursor)
+                await self._gaps.owe(await self._covered(names), Gap.FORBIDDEN, self._cursor)
 
     async def _commit(self, received: Received) -> None:
         """Apply an answer, then save its cursor; before that, mark whatever the cursor is about to pass over."""
         answer = received.answer
         decoded = [item for message in answer.messages if (item := decode_message(message, self._terms.interest))]
-        for gap in self._gaps(received):
-            await self._owe(await self._covered(self.names), gap, answer.cursor)
+        for gap in self._passed(received):
+            await self._gaps.owe(await self._covered(self.names), gap, answer.cursor)
         await self._meet({d.identity.channel for d in decoded if not isinstance(d, Malformed)}, answer.cursor)
         outcomes = await self._applier.apply(decoded, Origin.LIVE, received.at)
-        await self._applier.insist(lambda: self._marks.save_cursor(self.id, answer.cursor))
+        await self._save(answer.cursor)
         self._cursor, self._covered_until = answer.cursor, received.at
+        await self._halve(is_full=len(answer.messages) >= FULL_ANSWER)
         if outcomes:
             facts = {outcome.value: count for outcome, count in outcomes.items()}
             log.debug("answer_applied", subscription=self.id, messages=len(answer.messages), **facts)
 
-    def _gaps(self, received: Received) -> list[Gap]:
+    async def _save(self, cursor: Cursor) -> None:
+        """Save the cursor, unless Redis has forgotten something that came before it.
+
+        Raises:
+            ForgottenError: it has.
+        """
+
+        async def save() -> int:
+            self._expect_the_same_redis()
+            return await self._marks.save_cursor(self.id, cursor, self._saves)
+
+        self._saves = await self._applier.insist(save)
+        if not self._saves:
+            self._applier.lineage.suspect(f"a cursor of subscription {self.id} is gone")
+            raise ForgottenError("Redis has forgotten a cursor that was saved")
+
+    def _expect_the_same_redis(self) -> None:
+        if self._applier.lineage.generation != self._generation:
+            raise ForgottenError("Redis went back; going on from what it still knows")
+
+    async def _halve(self, *, is_full: bool) -> None:
+        """Leave a subscription whose answers stay full to two halves, which begin where it has come to."""
+        self._full_answers = self._full_answers + 1 if is_full else 0
+        halves = self.names.halves()
+        if self._full_answers < HALVED_AFTER or not halves or not self._cursor:
+            return
+        cursor = self._cursor
+        for half in halves:
+            await self._applier.insist(lambda half=half: self._marks.save_cursor(digest(half.all), cursor))  # type: ignore[misc]
+        log.warning("subscription_halved", subscription=self.id, names=len(self.names.all))
+        self.halves = halves
+        if self._polling:
+            self._polling.cancel()
+
+    def _passed(self, received: Received) -> list[Gap]:
         gaps = []
         if self._covered_until is None:
             gaps.append(Gap.FIRST_START)
@@ -144,22 +188,9 @@ class Subscription:
         return gaps
 
     async def _meet(self, channels: set[str], cursor: Cursor) -> None:
-        """Take in channels that a group or a wildcard brings; those nobody has met are owed their past.
-
-        Remembered last: a channel that is known already would never be owed again.
-        """
         if unmet := channels - self._seen:
-            if unknown := await self._applier.insist(lambda: self._marks.unknown(unmet)):
-                await self._owe(unknown, Gap.NEW_CHANNEL, cursor)
-            await self._applier.insist(lambda: self._marks.remember(unmet))
+            await self._gaps.meet(unmet, cursor)
             self._seen |= unmet
-
-    async def _owe(self, channels: Collection[str], gap: Gap, cursor: Cursor | None) -> None:
-        log.warning("gap", subscription=self.id, cause=gap.value, channels=len(channels))
-        await self._applier.insist(lambda: self._marks.owe(channels, gap))
-        if cursor:
-            await self._applier.insist(lambda: self._repair(channels, cursor))
-        await self._applier.insist(lambda: self._marks.remember(channels))
 
     async def _covered(self, names: Names) -> frozenset[str]:
         """Return the channels these names stand for; where that cannot be told, all that were ever seen."""

@@ -12,6 +12,9 @@ from worker.telemetry.logs import LogFormat
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
 
+_AGE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)([smhd])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
 Names = Annotated[tuple[str, ...], NoDecode]
 """Comma-separated text."""
 
@@ -80,6 +83,28 @@ class Settings(BaseSettings):
     history_rate: float = _named(
         "TALLY_HISTORY_RATE", 20, gt=0, le=1000, description="Requests a second for history, all processes together."
     )
+    reconcile_seconds: float = _named(
+        "TALLY_RECONCILE_SECONDS",
+        3600,
+        ge=1,
+        description="How often a worker goes round all channels; 3600, 60m or 1h.",
+    )
+    reconcile_window: float = _named(
+        "TALLY_RECONCILE_WINDOW", 86400, ge=1, description="How much of the past each round looks at; 24h, or seconds."
+    )
+    reconcile_full_seconds: float = _named(
+        "TALLY_RECONCILE_FULL_SECONDS", 604800, ge=1, description="In what time everything is looked at once; 7d."
+    )
+    prune_limit: float = _named(
+        "TALLY_PRUNE_LIMIT",
+        20,
+        ge=0,
+        le=100,
+        description="How much of a channel a reconcile may take away unasked, in per cent.",
+    )
+    prune_floor: int = _named(
+        "TALLY_PRUNE_FLOOR", 20, ge=0, description="How many reactions it may take away whatever part of all they are."
+    )
     drain_seconds: float = _named(
         "TALLY_DRAIN_SECONDS",
         10,
@@ -98,6 +123,18 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, text: object) -> object:
         return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+    @field_validator("reconcile_seconds", "reconcile_window", "reconcile_full_seconds", mode="before")
+    @classmethod
+    def _seconds(cls, text: object) -> object:
+        if isinstance(text, str) and (age := _AGE.fullmatch(text.strip())):
+            return float(age[1]) * _UNITS[age[2]]
+        return text
+
+    @field_validator("prune_limit", mode="before")
+    @classmethod
+    def _per_cent(cls, text: object) -> object:
+        return text.strip().removesuffix("%").strip() if isinstance(text, str) else text
 
     @field_validator("subscribe_key", "publish_key", "secret_key")
     @classmethod

@@ -22,6 +22,7 @@ from tests.redis_server import RedisServer
 from worker.apply import Applier
 from worker.domain.action import Added, Identity, Observed, Origin, Removed
 from worker.domain.position import Cursor
+from worker.gaps import Gaps
 from worker.ingest import Subscription, Terms
 from worker.source.client import Client, Keyset
 from worker.source.live import Poller
@@ -153,7 +154,7 @@ async def live(url: str, events: list[Observed]) -> float:
             async def no_repair(*_: object) -> None: ...
 
             terms = Terms(Interest(), 600, elapsed_clock)
-            subscription = Subscription(names, poller, applier, marks, terms, client, no_repair)
+            subscription = Subscription(names, poller, applier, marks, terms, client, Gaps(marks, applier, no_repair))
             await marks.save_cursor(subscription.id, Cursor(str(FIRST), 1))
             last = str(FIRST + len(bodies) * ANSWER)
             began = time.perf_counter()

@@ -8,7 +8,7 @@ from tests.source.scripted import SUBSCRIBE_KEY, ScriptedPubNub, json_reply
 from worker.emulator import Emulator
 from worker.errors import PubNubError
 from worker.source.client import Client, Keyset
-from worker.source.history import PAGE_SIZE, TRIES, History, Slice
+from worker.source.history import BLANKS, PAGE_SIZE, TRIES, History, Slice
 from worker.source.pace import elapsed_clock
 from worker.source.wire import action_timetoken
 
@@ -105,14 +105,27 @@ async def test_an_empty_page_with_more_is_no_end() -> None:
     async with ScriptedPubNub() as server:
         server.script(
             json_reply({"status": 200, "data": [], "more": {"start": str(FIRST), "url": "/", "limit": 100}}),
-            json_reply({"status": 200, "data": [listed(FIRST - 10)]}),
+            *[json_reply({"status": 200, "data": [listed(FIRST - 10)]})] * 2,
             json_reply({"status": 200, "data": []}),
         )
 
         slices = await read(server.origin)
 
-        assert [len(slice.actions) for slice in slices] == [0, 1]
-        assert [asked.parameters["start"] for asked in server.requests] == [NOW, str(FIRST + 1), str(FIRST - 9)]
+        assert [len(slice.actions) for slice in slices] == [0, 1, 1]
+        starts = [NOW, str(FIRST + 1), str(FIRST - 9), str(FIRST - 10)]
+        assert [asked.parameters["start"] for asked in server.requests] == starts
+
+
+async def test_an_empty_page_where_something_must_be_is_asked_for_again() -> None:
+    """The page before has just shown what this one begins with; if it stays empty, what lies below is uncertain."""
+    async with ScriptedPubNub() as server:
+        empty = json_reply({"status": 200, "data": []})
+        server.script(json_reply({"status": 200, "data": [listed(FIRST)]}), *[empty] * BLANKS)
+
+        slices = await read(server.origin)
+
+        assert [(len(slice.actions), slice.is_certain) for slice in slices] == [(1, True), (0, False)]
+        assert [asked.parameters["start"] for asked in server.requests] == [NOW, *[str(FIRST + 1)] * BLANKS]
 
 
 async def test_a_page_that_does_not_advance_is_stepped_over() -> None:
@@ -143,9 +156,10 @@ async def test_items_that_cannot_be_read_do_not_stop_paging() -> None:
     """They come along, to be quarantined; the others say where to go on."""
     odd = [None, {"actionTimetoken": True}, listed(FIRST)]
     async with ScriptedPubNub() as server:
-        server.script(json_reply({"status": 200, "data": odd}), json_reply({"status": 200, "data": []}))
+        rest = json_reply({"status": 200, "data": [listed(FIRST)]})
+        server.script(json_reply({"status": 200, "data": odd}), rest, json_reply({"status": 200, "data": []}))
 
-        [slice] = await read(server.origin)
+        slice, _ = await read(server.origin)
 
         assert slice.actions == tuple(odd)
         assert slice.next == str(FIRST + 1)

@@ -7,8 +7,10 @@ import pytest
 
 from tests.source.scripted import wait_until
 from tests.verbs.conftest import SETTLE_SECONDS, Bench, backoff
-from worker.backfill import Backfill, Range, Terms
+from worker.backfill import Backfill
+from worker.domain.position import Range
 from worker.errors import ForbiddenError, PubNubError
+from worker.patience import Terms
 from worker.source.history import History
 from worker.store.marks import Progress
 

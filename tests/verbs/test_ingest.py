@@ -12,6 +12,7 @@ from tests.source.scripted import wait_until
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench, backoff
 from worker.domain.position import Cursor
 from worker.errors import RedisUnavailableError
+from worker.gaps import Gaps
 from worker.ingest import Subscription, Terms
 from worker.source import live
 from worker.source.live import Poller
@@ -29,11 +30,13 @@ class Following:
         self.repairs: list[tuple[set[str], Cursor]] = []
         poller = Poller(bench.client, names, backoff(), bench.clock)
         terms = Terms(bench.interest, CATCHUP_SECONDS, bench.clock)
-        self.subscription = Subscription(names, poller, bench.applier, bench.marks, terms, bench.client, self._repair)
+        gaps = Gaps(bench.marks, bench.applier, self._repair)
+        self.subscription = Subscription(names, poller, bench.applier, bench.marks, terms, bench.client, gaps)
         self.bench = bench
 
-    async def _repair(self, channels: Collection[str], cursor: Cursor) -> None:
-        self.repairs.append((set(channels), cursor))
+    async def _repair(self, channels: Collection[str], cursor: Cursor | None) -> None:
+        if cursor:
+            self.repairs.append((set(channels), cursor))
 
     async def settled(self) -> None:
         """Wait until the tallies equal the truth."""

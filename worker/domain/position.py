@@ -45,3 +45,16 @@ class Cursor:
 
 HANDSHAKE: Final = Cursor("0", 0)
 """Asks PubNub for the present: the answer carries a cursor and no messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A stretch of actions: from ``since`` (inclusive; None: the very first) to ``until`` (exclusive; None: now)."""
+
+    since: Timetoken | None = None
+    until: Timetoken | None = None
+
+    def covers(self, timetoken: Timetoken) -> bool:
+        """Tell whether an action of that timetoken lies in it."""
+        is_early = self.since is not None and is_after(self.since, timetoken)
+        return not is_early and (self.until is None or is_after(self.until, timetoken))

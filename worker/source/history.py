@@ -14,6 +14,8 @@ PAGE_SIZE: Final = 100
 TRIES: Final = 3
 """How often a page that does not advance is asked for before it is stepped over."""
 OLDEST_AGE_SECONDS: Final = 20 * 365 * 86400
+BLANKS: Final = 5
+"""How often a page that must hold something is asked for, while it comes back empty."""
 PROBES: Final = 8
 """Requests an estimate of where history begins may cost; eight come within some eight per cent of its age."""
 
@@ -23,13 +25,15 @@ class Slice:
     """What one page told: raw actions between ``next`` (inclusive) and where the page before it ended.
 
     ``next`` is the ``start`` of the next request, ``asked_at`` when this one was made, in seconds of the clock.
-    ``is_certain`` is False where a page would not advance and its edge was stepped over: something may be missing.
+    ``is_certain`` is False where a page would not advance and its edge was stepped over, or came back empty
+    although something was expected: something may be missing.
     """
 
     actions: tuple[object, ...]
     next: Timetoken
     asked_at: float
     is_certain: bool = True
+    requests: int = 1
 
 
 class History:
@@ -41,26 +45,37 @@ class History:
         self._take = take
         self._clock = clock
 
-    async def slices(self, channel: str, start: Timetoken, end: Timetoken | None) -> AsyncGenerator[Slice, None]:
+    async def slices(
+        self, channel: str, start: Timetoken, end: Timetoken | None, *, is_expected: bool = False
+    ) -> AsyncGenerator[Slice, None]:
         """Yield slices from ``start`` (exclusive) back to ``end`` (inclusive; None: to the very first).
 
         Pages overlap by one timetoken, because two actions can share one and ``start`` is exclusive; the same action
-        may so come twice. A page shorter than asked proves nothing: only an empty one without ``more`` is the end.
+        may so come twice. A page shorter than asked proves nothing: only an empty one without ``more`` is the end, and
+        even that is asked for again where something must be there: what the page before ended with or, if it
+        ``is_expected``, anything at all. If it stays empty, an empty slice says so that is not certain.
 
         Raises:
             PubNubError: and its kinds, for the page that failed; go on from the ``next`` of the last slice.
         """
-        tries = steps = 0
+        tries = steps = requests = blanks = 0
         while end is None or is_after(start, end):
             await self._take()
             asked_at = self._clock()
             page = await self._client.message_actions(channel, start=start, end=end, limit=PAGE_SIZE)
+            requests += 1
             if not page.actions and page.more_start is None:
+                blanks += 1
+                if is_expected and blanks < BLANKS:
+                    continue
+                if is_expected:
+                    yield Slice((), start, asked_at, is_certain=False, requests=requests)
                 return
+            blanks = 0
             edge = _edge(page)
             if edge is None:
                 # Not one item says when it was: they are told, but nobody can say what lies below them.
-                yield Slice(page.actions, start, asked_at, is_certain=False)
+                yield Slice(page.actions, start, asked_at, is_certain=False, requests=requests)
                 return
             advances = is_after(start, shift(edge, 1))
             is_rest = not advances and _is_rest(page, start)
@@ -71,8 +86,9 @@ class History:
             if steps == TRIES:
                 raise PubNubError(f"PubNub's list of actions repeats itself below {start} instead of going back.")
             start = shift(edge, 1) if advances else shift(start, -1)
-            yield Slice(page.actions, start, asked_at, is_certain=not tries)
-            tries = 0
+            is_expected = advances  # the next page begins with what this one ends with
+            yield Slice(page.actions, start, asked_at, is_certain=not tries, requests=requests)
+            tries = requests = 0
 
     async def oldest(self, channel: str, now: Timetoken) -> Timetoken | None:
         """Return roughly where the channel's actions begin, for an estimate; None if there are none.

@@ -97,6 +97,12 @@ class Names:
             tuple(group for group in self.groups if f":{group}" not in refused),
         )
 
+    def halves(self) -> tuple["Names", ...]:
+        """Return two halves, each a subscription of its own; none of a single name."""
+        middle = len(self.all) // 2
+        first = frozenset(self.all[:middle])
+        return (self.without(frozenset(self.all) - first), self.without(first)) if first else ()
+
     def split(self, size: int) -> Iterator["Names"]:
         """Yield subscriptions of at most ``size`` names that fit into one request; groups and wildcards by ten.
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import (
     AuthenticationError,
     ClusterDownError,
@@ -23,7 +23,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from worker.errors import ConfigurationError, RedisUnavailableError, ScriptRefusedError
+from worker.errors import ConfigurationError, RedisReplacedError, RedisUnavailableError, ScriptRefusedError
+from worker.store.lineage import Lineage, ReplacedError
 
 SCHEMES: Final = ("redis", "rediss", "unix")
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
@@ -49,15 +50,17 @@ _PASSING_CODES = (
 )
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, lineage: Lineage | None = None) -> Redis:
     """Return a client for ``redis://``, ``rediss://`` or ``unix://``; it connects when it is first used.
+
+    With a ``lineage``, it refuses to speak to another server than it spoke to before, until that is accepted.
 
     Raises:
         ConfigurationError: the address is of no kind we know, or malformed.
     """
     try:
         if urlsplit(url).scheme in SCHEMES:
-            return _client(url)
+            return _client(url, lineage)
     except (ValueError, TypeError):
         # Their own words would quote what stands where a password may stand.
         raise ConfigurationError(
@@ -68,17 +71,27 @@ def connect(url: str) -> Redis:
     raise ConfigurationError(f"REDIS_URL must begin with one of {kinds}. Leave it unset for an embedded Valkey.")
 
 
-def _client(url: str) -> Redis:
+def _client(url: str, lineage: Lineage | None) -> Redis:
     redis: Redis = Redis.from_url(
         url,
         decode_responses=True,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
         health_check_interval=30,
+        # A server that became a replica refuses writes for ever: connect again, the address may lead elsewhere now.
+        retry_on_error=[ReadOnlyError],
+        redis_connect_func=lineage and lineage.greet,
     )
     pool = redis.connection_pool
     pool.connection_class(**pool.connection_kwargs)  # an unknown option in the address would only show when connecting
     return redis
+
+
+def unguarded(redis: Redis) -> Redis:
+    """Return another client of the same address, which speaks to whatever server answers there."""
+    pool = redis.connection_pool
+    kwargs = {**pool.connection_kwargs, "redis_connect_func": None}
+    return Redis(connection_pool=ConnectionPool(pool.connection_class, **kwargs))
 
 
 @contextmanager
@@ -96,6 +109,8 @@ def redis_errors() -> Iterator[None]:
     cancellations = task.cancelling() if task else 0
     try:
         yield
+    except ReplacedError as error:
+        raise RedisReplacedError(f"Redis went back: {_text(error)}.") from error
     except (AuthenticationError, NoPermissionError) as error:
         raise RedisUnavailableError(f"Redis refuses the credentials in REDIS_URL: {_text(error)}") from error
     except (ConnectionError, TimeoutError, OSError) as error:

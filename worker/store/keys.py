@@ -76,6 +76,18 @@ class Keys:
             self.removed(channel, message_timetoken),
         )
 
+    @property
+    def pattern(self) -> str:
+        """A SCAN pattern for the keys of all channels."""
+        return f"{self.namespace}:{{*}}:*"
+
+    def read_message(self, key: str) -> tuple[str, str] | None:
+        """Return channel and message timetoken of a key of counts or of actions; None of any other key."""
+        # Neither braces nor anything that could be one stand in an encoded channel, so the first } ends it.
+        channel, brace, rest = key.removeprefix(f"{self.namespace}:{{").partition("}:")
+        kind, _, message = rest.partition(":")
+        return (unquote(channel), message) if brace and kind in {"counts", "actions"} else None
+
     def messages(self, channel: str) -> str:
         """Return the key of a channel's index of messages."""
         return self._of(channel, "messages")

@@ -1,6 +1,6 @@
 """What a worker must remember of its own: cursors, debts, a backfill's place, channels met, the quarantine."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, cast
@@ -31,14 +31,19 @@ class Gap(StrEnum):
     """Met for the first time, through a group or a wildcard."""
     QUARANTINED = "quarantined"
     """Redis refused one of its events."""
+    REDIS_WENT_BACK = "redis_went_back"
+    """Redis holds an older state than it held: a failover, a restored copy."""
+    UNPROVEN = "unproven"
+    """A reconcile could neither prove nor refute something, or was not allowed to act on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SavedCursor:
-    """A cursor as it was saved, and how many seconds ago, by Redis's clock."""
+    """A cursor as it was saved, how many seconds ago by Redis's clock, and the number of that save."""
 
     cursor: Cursor
     age_seconds: float
+    saves: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Marks:
         self._keys = keys
         self._save_cursor = redis.register_script(scripts.source("save_cursor"))
         self._owe = redis.register_script(scripts.source("owe"))
+        self._repay = redis.register_script(scripts.source("repay"))
         self._end_progress = redis.register_script(scripts.source("end_progress"))
 
     async def cursor(self, subscription: str) -> SavedCursor | None:
@@ -74,14 +80,21 @@ class Marks:
             saved, (seconds, microseconds) = await pipe.execute()
         try:
             age = seconds + microseconds / 1e6 - float(saved["saved_at"])
-            return SavedCursor(Cursor(saved["timetoken"], int(saved["region"])), age)
+            return SavedCursor(Cursor(saved["timetoken"], int(saved["region"])), age, int(saved.get("saves", 0)))
         except (KeyError, ValueError):
             return None
 
-    async def save_cursor(self, subscription: str, cursor: Cursor) -> None:
-        """Save it, with Redis's time. Only after everything before it is applied."""
+    async def save_cursor(self, subscription: str, cursor: Cursor, known: int = 0) -> int:
+        """Save it, with Redis's time; return the number of this save. Only after everything before it is applied.
+
+        Returns 0, and saves nothing, if Redis has forgotten a save that is ``known``: it went back.
+        """
         with redis_errors():
-            await self._save_cursor(keys=[self._keys.cursor(subscription)], args=[cursor.timetoken, cursor.region])
+            return int(
+                await self._save_cursor(
+                    keys=[self._keys.cursor(subscription)], args=[cursor.timetoken, cursor.region, known]
+                )
+            )
 
     async def owe(self, channels: Iterable[str], gap: Gap) -> None:
         """Mark that these channels need a repair. Written before anything may be forgotten."""
@@ -93,9 +106,40 @@ class Marks:
 
     async def owed(self, channel: str) -> dict[str, int]:
         """Return cause → milliseconds since 1970 of its newest gap, by Redis's clock."""
+        return (await self.debts([channel])).get(channel, {})
+
+    async def debts(self, channels: Iterable[str]) -> dict[str, dict[str, int]]:
+        """Return what those of the channels owe that owe anything."""
+        names = sorted(channels)
         with redis_errors():
-            owed = await self._redis.hgetall(self._keys.owed(channel))
-        return {cause: int(since) for cause, since in owed.items()}
+            pipe = self._redis.pipeline(transaction=False)
+            for name in names:
+                pipe.hgetall(self._keys.owed(name))
+            found = await pipe.execute()
+        return {
+            name: {cause: int(since) for cause, since in owed.items()}
+            for name, owed in zip(names, found, strict=True)
+            if owed
+        }
+
+    async def repay(self, channel: str, owed: Mapping[str, int]) -> int:
+        """Take back the marks a reconcile has repaid, as they were when it began; return how many are left."""
+        args = [part for mark in owed.items() for part in mark]
+        with redis_errors():
+            return int(await self._repay(keys=[self._keys.owed(channel)], args=args))
+
+    async def now(self) -> int:
+        """Return milliseconds since 1970, by Redis's clock."""
+        with redis_errors():
+            seconds, microseconds = await self._redis.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def server(self) -> str | None:
+        """Return what identifies this run of the server, if it tells."""
+        with redis_errors():
+            told = await self._redis.info("server")
+        found = told.get("run_id")
+        return str(found) if found else None
 
     async def unknown(self, channels: Iterable[str]) -> frozenset[str]:
         """Return those of the channels that were never seen."""
@@ -169,10 +213,6 @@ class Marks:
         }
         with redis_errors():
             await self._redis.xadd(self._keys.quarantine, entry, maxlen=QUARANTINE_LENGTH, approximate=True)
-
-
-def _fields(place: Progress) -> dict[str, str | int]:
-    return {"newest": place.newest, "next": place.next, "oldest": place.oldest or "", "actions": place.actions}
 
 
 def _storable(text: str) -> str:

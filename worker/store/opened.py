@@ -8,12 +8,13 @@ from typing import Final
 from redis.asyncio import Redis
 
 from worker.store.connection import connect
+from worker.store.lineage import Lineage
 
 EMBEDDED_FOLDER: Final = Path(".tally")
 
 
 @asynccontextmanager
-async def opened_redis(url: str | None) -> AsyncIterator[Redis]:
+async def opened_redis(url: str | None, lineage: Lineage | None = None) -> AsyncIterator[Redis]:
     """Yield a client of the Redis at ``url``; without one, of the embedded Valkey in ``.tally/``.
 
     Raises:
@@ -21,10 +22,10 @@ async def opened_redis(url: str | None) -> AsyncIterator[Redis]:
         RedisUnfitError: the embedded Valkey does not start.
     """
     if url is not None:
-        async with connect(url) as redis:
+        async with connect(url, lineage) as redis:
             yield redis
         return
     from worker.store.embedded import embedded_server  # noqa: PLC0415 - starts processes; few commands need it
 
-    async with embedded_server(EMBEDDED_FOLDER) as own, connect(own) as redis:
+    async with embedded_server(EMBEDDED_FOLDER) as own, connect(own, lineage) as redis:
         yield redis

@@ -1,8 +1,11 @@
--- Save where a subscription's next read begins, and when, by Redis's clock.
+-- Save where a subscription's next read begins, and when, by Redis's clock; but not in a Redis that has forgotten what
+-- this worker saved before, for then it has forgotten the events before that, too.
 --
 -- KEYS[1] the subscription's cursor   ARGV[1] timetoken   ARGV[2] region
--- Answers the time it was saved, in seconds.
+-- ARGV[3] the number of the newest save this worker knows of (0: none)
+-- Answers the number of this save; 0 if nothing was saved.
 
-local now = redis.call('TIME')[1]
-redis.call('HSET', KEYS[1], 'timetoken', ARGV[1], 'region', ARGV[2], 'saved_at', now)
-return now
+local saves = tonumber(redis.call('HGET', KEYS[1], 'saves') or '0')
+if saves < tonumber(ARGV[3]) then return 0 end
+redis.call('HSET', KEYS[1], 'timetoken', ARGV[1], 'region', ARGV[2], 'saved_at', redis.call('TIME')[1], 'saves', saves + 1)
+return saves + 1

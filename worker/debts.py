@@ -1,0 +1,111 @@
+"""Repayment of what channels owe: a reconcile of everything, begun a settle time after the newest gap."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+
+from worker.apply import Applier, ForgottenError
+from worker.domain.position import Range
+from worker.errors import PubNubError, RedisUnavailableError
+from worker.reconcile import Reconcile
+from worker.store.marks import Gap, Marks
+
+AT_ONCE: Final = 8
+RETRY_SECONDS: Final = 60.0
+"""After how long a reconcile that failed, or left doubts, is tried again the first time; later twice as long."""
+LONGEST_RETRY_SECONDS: Final = 3600.0
+LASTING: Final = frozenset({Gap.UNPROVEN.value, Gap.QUARANTINED.value})
+"""Causes that another reconcile may well not mend."""
+
+log = structlog.get_logger(__name__)
+
+
+class Debts:
+    """A queue of channels to reconcile. That they owe is written in Redis, so a kill forgets none."""
+
+    def __init__(self, reconcile: Reconcile, marks: Marks, applier: Applier, settle_seconds: float) -> None:
+        self._reconcile = reconcile
+        self._marks = marks
+        self._applier = applier
+        self._settle_seconds = settle_seconds
+        self._waiting: asyncio.Queue[str] = asyncio.Queue()
+        self._queued: set[str] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._tries: dict[str, int] = {}
+
+    def note(self, channels: Iterable[str]) -> None:
+        """Hear that channels owe something new; it is durable already."""
+        for channel in channels:
+            self._tries.pop(channel, None)
+            self._schedule(channel, self._settle_seconds)
+
+    def nudge(self, channels: Iterable[str]) -> None:
+        """Hear that channels owe something; those that wait for their turn go on waiting."""
+        for channel in channels:
+            if channel not in self._timers and channel not in self._queued:
+                self._schedule(channel, self._settle_seconds)
+
+    async def run(self) -> None:
+        """Repay what is owed already, then what is noted, until cancelled."""
+        channels = await self._applier.insist(self._marks.channels)
+        for channel in await self._applier.insist(lambda: self._marks.debts(channels)):
+            self._enqueue(channel)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            channel = await self._waiting.get()
+            self._queued.discard(channel)
+            if (wait := await self._wait(channel)) is None:
+                continue
+            if wait > 0:
+                self._schedule(channel, wait)
+                continue
+            try:
+                await self._reconcile.channel(channel, Range())
+            except (PubNubError, RedisUnavailableError, ForgottenError) as error:
+                log.warning("reconcile_failed", channel=channel, reason=str(error))
+                self._schedule(channel, self._patience(channel))
+            else:
+                await self._go_on(channel)
+
+    async def _wait(self, channel: str) -> float | None:
+        """Return the seconds until a reconcile would repay all marks; None if there are none."""
+        owed = await self._applier.insist(lambda: self._marks.owed(channel))
+        if not owed:
+            return None
+        now = await self._applier.insist(self._marks.now)
+        return max(0.0, max(owed.values()) / 1000 + self._settle_seconds - now / 1000)
+
+    async def _go_on(self, channel: str) -> None:
+        """Come back for marks that are left: soon for a new gap, later for what a reconcile could not mend."""
+        owed = await self._applier.insist(lambda: self._marks.owed(channel))
+        if not owed:
+            self._tries.pop(channel, None)
+        elif owed.keys() <= LASTING:
+            self._schedule(channel, self._patience(channel))
+        else:
+            self._schedule(channel, self._settle_seconds)
+
+    def _patience(self, channel: str) -> float:
+        tries = self._tries.get(channel, 0)
+        self._tries[channel] = tries + 1
+        first = min(RETRY_SECONDS, self._settle_seconds)
+        seconds: float = max(self._settle_seconds, min(LONGEST_RETRY_SECONDS, first * 2 ** min(tries, 16)))
+        return seconds
+
+    def _schedule(self, channel: str, seconds: float) -> None:
+        """Come back in that time; an appointment there is already gives way to a later one."""
+        if timer := self._timers.pop(channel, None):
+            timer.cancel()
+        self._timers[channel] = asyncio.get_running_loop().call_later(seconds, self._enqueue, channel)
+
+    def _enqueue(self, channel: str) -> None:
+        self._timers.pop(channel, None)
+        if channel not in self._queued:
+            self._queued.add(channel)
+            self._waiting.put_nowait(channel)

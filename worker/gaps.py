@@ -1,0 +1,40 @@
+"""Marking what may have been missed, before anything passes over it."""
+
+from collections.abc import Awaitable, Callable, Collection
+
+import structlog
+
+from worker.apply import Applier
+from worker.domain.position import Cursor
+from worker.store.marks import Gap, Marks
+from worker.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+Repair = Callable[[Collection[str], Cursor | None], Awaitable[None]]
+"""Hears of channels that owe, and asks for a backfill up to the cursor, if there is one; durable when it returns."""
+
+
+class Gaps:
+    """Marks channels as owed, and has them repaired."""
+
+    def __init__(self, marks: Marks, applier: Applier, repair: Repair) -> None:
+        self._marks = marks
+        self._applier = applier
+        self._repair = repair
+
+    async def owe(self, channels: Collection[str], gap: Gap, cursor: Cursor | None) -> None:
+        """Mark the channels, ask for their repair, and remember them; all durable, in this order, when it returns.
+
+        Remembered last: a channel that is known already would never be met as a new one.
+        """
+        log.warning("gap", cause=gap.value, channels=len(channels))
+        metrics.gaps.labels(gap.value).inc()
+        await self._applier.insist(lambda: self._marks.owe(channels, gap))
+        await self._applier.insist(lambda: self._repair(channels, cursor))
+        await self._applier.insist(lambda: self._marks.remember(channels))
+
+    async def meet(self, channels: Collection[str], cursor: Cursor | None) -> None:
+        """Take in channels that a group or a wildcard brings; those nobody has met are owed their past."""
+        if unknown := await self._applier.insist(lambda: self._marks.unknown(channels)):
+            await self.owe(unknown, Gap.NEW_CHANNEL, cursor)

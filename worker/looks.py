@@ -1,0 +1,204 @@
+"""Two looks at PubNub's list of a channel: one over everything in a range, and a second at what is in doubt."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import aclosing
+from itertools import groupby
+from typing import Final
+
+import structlog
+
+from worker.apply import ForgottenError, StaleError
+from worker.domain.action import Added
+from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, order, shift
+from worker.domain.reconciliation import Candidate, Coverage, Verdict, judge
+from worker.errors import PubNubError
+from worker.patience import Patience, Terms
+from worker.source.history import History, Slice
+from worker.source.wire import action_timetoken, decode_action
+
+EDGES_UP: Final = (1, 4, 16)
+"""How many edges of the first look above a candidate the second look begins, one try after the other."""
+LONGEST_STEPS: Final = 12
+"""How often a start above the range is moved further up, eight times as far each time, before the present is taken."""
+
+log = structlog.get_logger(__name__)
+
+Take = Callable[[Slice], Awaitable[None]]
+
+
+class Looks:
+    """Reads lists, and says what they prove."""
+
+    def __init__(self, history: History, now: Callable[[], Awaitable[Timetoken]], terms: Terms) -> None:
+        self._history = history
+        self._now = now
+        self._terms = terms
+
+    async def now(self, channel: str) -> Timetoken:
+        """Return PubNub's clock.
+
+        Raises:
+            PubNubError: it failed too often.
+        """
+        patience = Patience(channel, self._terms)
+        while True:
+            try:
+                return await self._now()
+            except PubNubError as error:
+                await patience.after(error)
+
+    async def first(self, channel: str, wanted: Range, coverage: Coverage, take: Take, *, is_expected: bool) -> None:
+        """Read the list from end to begin, newest first; give every slice to ``take``, which may ask for it again.
+
+        Raises:
+            PubNubError: it failed too often, or refused; below the last slice nothing was seen.
+            ForgottenError: from ``take``.
+        """
+        patience = Patience(channel, self._terms)
+        start = wanted.until or await self.now(channel)
+        while True:
+            slices = self._history.slices(channel, start, wanted.since, is_expected=is_expected or coverage.listed > 0)
+            try:
+                async with aclosing(slices):
+                    async for slice in slices:
+                        await take(slice)
+                        patience.succeeded()
+                        _note(coverage, slice, start)
+                        start = slice.next
+            except ForgottenError:
+                raise
+            except StaleError as error:
+                log.warning("page_dropped", channel=channel, reason=str(error))
+            except PubNubError as error:
+                await patience.after(error)
+            else:
+                coverage.requests += 1  # the empty page at the end
+                return
+
+    async def second(
+        self, channel: str, wanted: Collection[Candidate], coverage: Coverage, until: Timetoken | None
+    ) -> dict[Candidate, Verdict]:
+        """Look again at each candidate, through the same pages of the list as the first time, or more.
+
+        Raises:
+            PubNubError: it failed too often, or refused.
+        """
+        verdicts = dict.fromkeys(wanted, Verdict.UNPROVEN)
+        newest_first = sorted(wanted, key=lambda candidate: order(candidate.action_timetoken), reverse=True)
+        for _, near in groupby(newest_first, key=lambda candidate: coverage.above(candidate.action_timetoken, 1)):
+            left = list(near)
+            for start, is_top in await self._starts(channel, left[0].action_timetoken, coverage, until):
+                found = await self._walk(channel, left, start, coverage, is_top=is_top)
+                verdicts |= found
+                left = [candidate for candidate in left if candidate not in found]
+                if not left:
+                    break
+        return verdicts
+
+    async def _starts(
+        self, channel: str, at: Timetoken, coverage: Coverage, until: Timetoken | None
+    ) -> list[tuple[Timetoken, bool]]:
+        """Return where to begin, one after the other; True beside the last one, the present: above it is nothing."""
+        now = shift(await self.now(channel), round(self._terms.settle_seconds * TICKS_PER_SECOND))
+        known = [shift(edge, 1) for steps in EDGES_UP if (edge := coverage.above(at, steps))]
+        beyond = [] if until is None else list(_further(until, now, self._terms.settle_seconds))
+        return [(start, False) for start in known + beyond] + [(now, True)]
+
+    async def _walk(
+        self, channel: str, wanted: Sequence[Candidate], start: Timetoken, coverage: Coverage, *, is_top: bool
+    ) -> dict[Candidate, Verdict]:
+        """Read on from ``start`` until all of the candidates are passed; return those of which something is proven."""
+        found: dict[Candidate, Verdict] = {}
+        seen: list[Timetoken] = []
+        is_whole = False
+        async with aclosing(self._slices(channel, start, coverage)) as slices:
+            async for slice in slices:
+                if slice is None:
+                    is_whole = True
+                    break
+                timetokens = [at for action in slice.actions if (at := action_timetoken(action))]
+                found |= judge(self._listed(channel, slice), timetokens, [c for c in wanted if c not in found])
+                if timetokens:
+                    seen += (max(timetokens, key=order), min(timetokens, key=order))
+                left = [candidate for candidate in wanted if candidate not in found]
+                if not left or not slice.is_certain:
+                    break
+                if timetokens and is_after(left[-1].action_timetoken, seen[-1]):
+                    break  # passed, and not between two of one answer: begin further up
+        for candidate in wanted:
+            if candidate not in found and _nothing_brackets(
+                candidate, seen, coverage, is_top=is_top, is_whole=is_whole
+            ):
+                found[candidate] = Verdict.ABSENT
+        return found
+
+    async def _slices(self, channel: str, start: Timetoken, coverage: Coverage) -> AsyncGenerator[Slice | None, None]:
+        """Yield slices, and None where the list has come to its end."""
+        patience = Patience(channel, self._terms)
+        is_first = True
+        while True:
+            # Where the first look saw something, or Redis holds something, an empty answer is not believed at once.
+            slices = self._history.slices(channel, start, None, is_expected=is_first)
+            try:
+                async with aclosing(slices):
+                    async for slice in slices:
+                        patience.succeeded()
+                        coverage.requests += slice.requests
+                        if is_first and not slice.actions:
+                            break  # asked for again and again: there is nothing
+                        start, is_first = slice.next, False
+                        yield slice
+            except PubNubError as error:
+                await patience.after(error)
+            else:
+                coverage.requests += 1
+                yield None
+                return
+
+    def _listed(self, channel: str, slice: Slice) -> set[Candidate]:
+        return {Candidate(added.identity, added.action_timetoken) for added in additions(channel, slice, self._terms)}
+
+
+def additions(channel: str, slice: Slice, terms: Terms) -> list[Added]:
+    """Return the additions of a slice that are to be counted; what cannot be understood is left out."""
+    decoded = (decode_action(channel, action, terms.interest) for action in slice.actions)
+    return [item for item in decoded if isinstance(item, Added)]
+
+
+def _note(coverage: Coverage, slice: Slice, start: Timetoken) -> None:
+    """Write down how far a slice came; a list that shows nothing at all, asked again and again, is seen as empty."""
+    timetokens = [at for action in slice.actions if (at := action_timetoken(action))]
+    if timetokens and not coverage.edges:
+        coverage.edges.append(max(timetokens, key=order))
+    if timetokens:
+        coverage.edges.append(min(timetokens, key=order))
+    if not slice.is_certain and coverage.listed + len(slice.actions):
+        has_moved = is_after(start, slice.next)
+        coverage.unseen.append(Range(shift(slice.next, -1) if has_moved else None, shift(start, 1)))
+    coverage.listed += len(slice.actions)
+    coverage.requests += slice.requests
+
+
+def _further(until: Timetoken, now: Timetoken, settle_seconds: float) -> Iterator[Timetoken]:
+    """Yield starts above ``until``, further and further up, short of now."""
+    step = round(max(1.0, settle_seconds) * TICKS_PER_SECOND)
+    for power in range(LONGEST_STEPS):
+        start = shift(until, step * 8**power)
+        if not is_after(now, start):
+            return
+        yield start
+
+
+def _nothing_brackets(
+    candidate: Candidate, seen: Sequence[Timetoken], coverage: Coverage, *, is_top: bool, is_whole: bool
+) -> bool:
+    """Tell whether the list has nothing left to bracket a candidate with, on one side at least; both looks then decide.
+
+    An empty answer is a witness of nothing, unless the first look saw nothing either.
+    """
+    if not seen:
+        return is_top and is_whole and not coverage.listed
+    at = candidate.action_timetoken
+    is_above = is_top and is_after(at, max(seen, key=order))
+    is_below = is_whole and is_after(min(seen, key=order), at)
+    return is_above or is_below

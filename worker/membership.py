@@ -1,0 +1,49 @@
+"""Who is in the channel groups: a channel that joins one is owed what happened before."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+
+from worker.domain.position import Cursor
+from worker.errors import PubNubError
+from worker.gaps import Gaps
+from worker.source.client import Client
+from worker.store.marks import Gap
+
+LOOK_SECONDS: Final = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class Membership:
+    """Looks groups up, again and again: PubNub tells nobody that a channel has joined."""
+
+    def __init__(self, groups: Iterable[str], client: Client, gaps: Gaps) -> None:
+        self._groups = tuple(groups)
+        self._client = client
+        self._gaps = gaps
+        self._members: dict[str, frozenset[str]] = {}
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            for group in self._groups:
+                await self._look(group)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self, group: str) -> None:
+        try:
+            members = frozenset(await self._client.group_channels(group))
+            cursor = Cursor(await self._client.time(), 0)
+        except PubNubError as error:
+            log.warning("group_unknown", group=group, reason=str(error))
+            return
+        before = self._members.get(group)
+        self._members[group] = members
+        if before is None:
+            await self._gaps.meet(members, cursor)
+        elif joined := members - before:
+            # Known or not: nobody listened to it while it was away.
+            await self._gaps.owe(joined, Gap.NEW_CHANNEL, cursor)

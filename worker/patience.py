@@ -1,0 +1,57 @@
+"""How long PubNub's history is asked again and again before a failure is somebody else's business."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from worker.errors import ForbiddenError, PubNubError, ThrottledError
+from worker.source.pace import Backoff
+from worker.source.wire import Interest
+from worker.telemetry.complaints import Complaint
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How history is read. A 403 ends it, and so do ``tries`` failures in a row (None: they never do)."""
+
+    interest: Interest
+    backoff: Callable[[], Backoff]
+    hold: Callable[[float], Awaitable[None]]
+    clock: Callable[[], float]
+    settle_seconds: float
+    tries: int | None = None
+
+
+class Patience:
+    """Waits after PubNub's failures, for one channel."""
+
+    def __init__(self, channel: str, terms: Terms) -> None:
+        self._channel = channel
+        self._terms = terms
+        self._backoff = terms.backoff()
+        self._complaint = Complaint(log, "history_waits", "history_goes_on", terms.clock)
+
+    def succeeded(self) -> None:
+        """Note that PubNub answered."""
+        self._backoff.succeeded()
+        self._complaint.over()
+
+    async def after(self, error: PubNubError) -> None:
+        """Wait as long as the failure asks for; a 429 makes every process wait.
+
+        Raises:
+            PubNubError: the failure itself, where it is one too many.
+        """
+        tries = self._terms.tries
+        if isinstance(error, ForbiddenError) or (tries is not None and self._backoff.failures + 1 >= tries):
+            raise error
+        self._complaint.say(channel=self._channel, reason=str(error))
+        wait = self._backoff.failed(error)
+        if isinstance(error, ThrottledError):
+            await self._terms.hold(wait)
+        else:
+            await asyncio.sleep(wait)

@@ -1,0 +1,43 @@
+"""What follows when Redis turns out to hold an older state: every channel is owed, before anything else is written."""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+import structlog
+
+from worker.store.lineage import Lineage
+from worker.store.marks import Gap, Marks
+
+log = structlog.get_logger(__name__)
+
+
+class GoneBack:
+    """Marks every channel, then lets this process go on with Redis as it is."""
+
+    def __init__(self, lineage: Lineage, marks: Marks, followed: Collection[str]) -> None:
+        """``marks`` are on a client of their own, which speaks to whatever server answers."""
+        self._lineage = lineage
+        self._marks = marks
+        self._followed = frozenset(followed)
+        self._turn = asyncio.Lock()
+        self.heard: list[Callable[[Collection[str]], None]] = []
+        """Who is told which channels owe."""
+
+    async def run(self) -> None:
+        """Mark all channels Redis knows, this process has written to, or is to follow.
+
+        Raises:
+            RedisUnavailableError: Redis is away; it is suspect still.
+        """
+        async with self._turn:
+            if not self._lineage.is_suspect:
+                return
+            # The server first: one that takes its place meanwhile is another one, and is noticed.
+            server = await self._marks.server()
+            channels = await self._marks.channels() | self._lineage.channels | self._followed
+            await self._marks.owe(channels, Gap.REDIS_WENT_BACK)
+            await self._marks.remember(channels)
+            self._lineage.accept(server)
+            log.warning("gap", cause=Gap.REDIS_WENT_BACK.value, channels=len(channels))
+            for hear in self.heard:
+                hear(channels)

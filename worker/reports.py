@@ -1,0 +1,71 @@
+"""What reconcile and verify have to say, for a person and as JSON."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from worker.errors import ExitCode
+from worker.reconcile import Report
+from worker.telemetry.logs import escape
+from worker.verify import Verified
+
+SHOWN: Final = 1000
+"""Differences told in words; all of them are in the JSON."""
+
+
+def reconciled_code(reports: Sequence[Report]) -> ExitCode:
+    """Return how a reconcile ended: refused to prune, left in doubt, or done."""
+    if any(report.refused for report in reports):
+        return ExitCode.DIFFERENCES
+    return ExitCode.FAILED if any(report.unproven for report in reports) else ExitCode.DONE
+
+
+def reconciled_json(reports: Sequence[Report], *, dry_run: bool) -> dict[str, Any]:
+    """Return all there is to tell about a reconcile: the sums, and each channel."""
+    told = {report.channel: asdict(report) for report in reports}
+    names = [name for name in asdict(Report("")) if name != "channel"]
+    sums = {name: sum(each[name] for each in told.values()) for name in names}
+    return {"dry_run": dry_run, **sums, "channels": told}
+
+
+def reconciled_lines(reports: Sequence[Report], *, dry_run: bool) -> Iterator[str]:
+    """Yield a line for each channel where something was amiss, and the sums."""
+    would = "would be " if dry_run else ""
+    for report in reports:
+        parts = [
+            (report.added, f"{would}added"),
+            (report.pruned, f"{would}pruned"),
+            (report.restored, f"{would}restored"),
+            (report.unproven, "in doubt: PubNub's answers did not prove enough; the channel stays owed"),
+            (report.refused, "not pruned: too many at once; look whether PubNub lists them, then use --force"),
+        ]
+        if said := "; ".join(f"{count} {what}" for count, what in parts if count):
+            yield f"{escape(report.channel)}: {said}"
+    sums = reconciled_json(reports, dry_run=dry_run)
+    yield (
+        f"{sums['listed']} actions listed in {len(reports)} channels, {sums['requests']} requests: {sums['added']} "
+        f"{would}added, {sums['pruned']} {would}pruned, {sums['restored']} {would}restored."
+    )
+
+
+def verified_json(found: Verified) -> dict[str, Any]:
+    """Return all there is to tell about a verify."""
+    return {"exact": found.is_exact, **asdict(found)}
+
+
+def verified_lines(found: Verified) -> Iterator[str]:
+    """Yield a line for each difference, and the sums."""
+    for each in found.discrepancies[:SHOWN]:
+        what = [f"{each.missing} not counted" * bool(each.missing), f"{each.surplus} too many" * bool(each.surplus)]
+        yield (
+            f"{escape(each.channel)} {each.message_timetoken} {escape(each.type)} {escape(each.value)}: "
+            + ", ".join(filter(None, what))
+        )
+    for flaw in found.flaws[:SHOWN]:
+        yield f"{escape(flaw.channel)} {escape(flaw.message_timetoken)} {escape(flaw.field)}: in Redis, {flaw.problem}"
+    if found.unproven:
+        yield f"{found.unproven} could not be told: PubNub's answers did not prove enough. Verify again."
+    yield (
+        f"{len(found.discrepancies)} differences from PubNub, {len(found.flaws)} inside Redis; {found.listed} actions "
+        f"listed, {found.entries} entries compared in {found.channels} channels, {found.requests} requests."
+    )

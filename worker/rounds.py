@@ -1,0 +1,135 @@
+"""Going round all channels for ever: the recent past each time, and the rest piece by piece."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from worker.apply import Applier, ForgottenError
+from worker.debts import Debts
+from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
+from worker.errors import ForbiddenError, PubNubError, RedisUnavailableError
+from worker.reconcile import Reconcile
+from worker.store.entries import Entries
+from worker.store.marks import Marks
+
+AT_ONCE: Final = 8
+RETRY_SECONDS: Final = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How often what is looked at, in seconds."""
+
+    every: float
+    window: float
+    full: float
+
+    @property
+    def pieces(self) -> int:
+        """Into how many pieces the past is cut."""
+        return max(1, math.ceil(self.full / self.every))
+
+    def round_at(self, now: Timetoken) -> int:
+        """Return the number of the round that is due."""
+        return int(int(now) // (self.every * TICKS_PER_SECOND))
+
+    def piece(self, number: int, oldest: Timetoken | None) -> Range | None:
+        """Return what of the past a round looks at; None if it has nothing to look at.
+
+        The pieces of one turn are cut from what was past when the turn began, so that nothing slips from a piece yet
+        to come into one that is over; the newest piece comes first, the oldest has no end.
+        """
+        turn, place = divmod(number, self.pieces)
+        newest = shift("0", round((turn * self.pieces * self.every - self.window) * TICKS_PER_SECOND))
+        if oldest is None or not is_after(newest, oldest):
+            return Range(None, newest) if place == 0 else None
+        length = (int(newest) - int(oldest)) // self.pieces + 1
+        since = None if place == self.pieces - 1 else shift(newest, -length * (place + 1))
+        return Range(since, shift(newest, -length * place))
+
+
+class Rounds:
+    """Reconciles every channel ever seen: additions that were never published, removals that were lost, of any age."""
+
+    def __init__(
+        self,
+        reconcile: Reconcile,
+        debts: Debts,
+        entries: Entries,
+        applier: Applier,
+        marks: Marks,
+        now: Callable[[], Awaitable[Timetoken]],
+        schedule: Schedule,
+    ) -> None:
+        self._reconcile = reconcile
+        self._entries = entries
+        self._marks = marks
+        self._applier = applier
+        self._debts = debts
+        self._now = now
+        self._schedule = schedule
+
+    async def run(self) -> None:
+        """Make one round after the other until cancelled."""
+        while True:
+            await asyncio.sleep(await self._until_next())
+            await self.once()
+
+    async def once(self) -> None:
+        """Make the round that is due now."""
+        now = await self._time()
+        channels = await self._applier.insist(self._marks.channels)
+        self._debts.nudge(await self._applier.insist(lambda: self._marks.debts(channels)))  # of workers that are gone
+        log.info("round_starts", channels=len(channels))
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def one(channel: str) -> None:
+            async with room:
+                await self._channel(channel, now)
+
+        async with asyncio.TaskGroup() as group:
+            for channel in sorted(channels):
+                group.create_task(one(channel))
+
+    async def _channel(self, channel: str, now: Timetoken) -> None:
+        schedule = self._schedule
+        oldest = await self._applier.insist(lambda: self._entries.oldest(channel))
+        piece = schedule.piece(schedule.round_at(now), oldest)
+        await self._range(channel, Range(shift(now, -round(schedule.window * TICKS_PER_SECOND))))
+        if piece:
+            await self._range(channel, piece)
+
+    async def _range(self, channel: str, wanted: Range) -> None:
+        while True:
+            try:
+                report = await self._reconcile.channel(channel, wanted)
+            except ForbiddenError as error:
+                log.warning("reconcile_failed", channel=channel, reason=str(error))
+                return  # whoever follows it owes it until it may be read again
+            except (PubNubError, RedisUnavailableError, ForgottenError) as error:
+                log.warning("reconcile_failed", channel=channel, reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                if not report.is_settled:
+                    self._debts.nudge([channel])
+                return
+
+    async def _until_next(self) -> float:
+        """Return the seconds until the next round begins, by PubNub's clock."""
+        now = await self._time()
+        every = self._schedule.every
+        return every - (int(now) / TICKS_PER_SECOND) % every
+
+    async def _time(self) -> Timetoken:
+        while True:
+            try:
+                return await self._now()
+            except PubNubError as error:
+                log.warning("reconcile_failed", reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)

@@ -1,0 +1,105 @@
+"""The entries in Redis, read back: what reconcile and verify compare with PubNub's list."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, NamedTuple, cast
+
+from redis.asyncio import Redis
+
+from worker.domain.action import Identity
+from worker.domain.entry import Entry
+from worker.domain.position import Timetoken, milliseconds
+from worker.store.connection import redis_errors
+from worker.store.keys import Keys, action_field, read_action_field
+
+MESSAGES_AT_ONCE: Final = 100
+FIELDS_AT_ONCE: Final = 1000
+PUBNUB_DIGITS: Final = 17
+"""A timetoken of PubNub's own has so many digits; a client may have sent anything as a message timetoken."""
+
+
+class Live(NamedTuple):
+    """One live entry as it lies in Redis: ``field`` is the field of the ``actions`` hash."""
+
+    message_timetoken: Timetoken
+    field: str
+    action_timetoken: Timetoken
+
+    def identity(self, channel: str) -> Identity:
+        """Return whose entry it is."""
+        return Identity(channel, self.message_timetoken, *read_action_field(self.field))
+
+
+class Entries:
+    """Reads entries. Nothing here writes."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = cast("Any", redis)
+        self._keys = keys
+
+    async def scan(self, channel: str, since: Timetoken | None = None) -> AsyncIterator[list[Live]]:
+        """Yield the channel's live entries, some thousand at once; each at least once if it is live all the while.
+
+        With ``since``, messages are left out that no event has touched since then: their actions are all older.
+
+        Raises:
+            RedisUnavailableError: begin again.
+        """
+        async for messages in self._messages(channel, milliseconds(since) if since else 0):
+            places = dict.fromkeys(messages, 0)
+            while places:
+                found, places = await self._some(channel, places)
+                yield found
+
+    async def read(self, channel: str, identities: Sequence[Identity]) -> list[Entry]:
+        """Return the entries of these identities, in their order; one round trip.
+
+        Raises:
+            RedisUnavailableError: try again.
+        """
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            for identity in identities:
+                field = action_field(identity.type, identity.value, identity.uuid)
+                pipe.hget(self._keys.actions(channel, identity.message_timetoken), field)
+                pipe.hget(self._keys.removed(channel, identity.message_timetoken), field)
+            told = await pipe.execute()
+        return [Entry(live, removed) for live, removed in zip(told[::2], told[1::2], strict=True)]
+
+    async def oldest(self, channel: str) -> Timetoken | None:
+        """Return the oldest message of the channel; no action can be older. None if none tells its age.
+
+        Raises:
+            RedisUnavailableError: try again.
+        """
+        oldest: Timetoken | None = None
+        async for messages in self._messages(channel, 0):
+            dated = [message for message in messages if len(message) == PUBNUB_DIGITS]
+            oldest = min([*dated, oldest] if oldest else dated, default=None)
+        return oldest
+
+    async def _messages(self, channel: str, since_milliseconds: int) -> AsyncIterator[list[str]]:
+        place = 0
+        while True:
+            with redis_errors():
+                place, scored = await self._redis.zscan(
+                    self._keys.messages(channel), int(place), count=MESSAGES_AT_ONCE
+                )
+            messages = [message for message, score in scored if float(score) >= since_milliseconds]
+            for start in range(0, len(messages), MESSAGES_AT_ONCE):
+                yield messages[start : start + MESSAGES_AT_ONCE]
+            if not int(place):
+                return
+
+    async def _some(self, channel: str, places: dict[str, int]) -> tuple[list[Live], dict[str, int]]:
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            for message, place in places.items():
+                pipe.hscan(self._keys.actions(channel, message), place, count=FIELDS_AT_ONCE)
+            told = await pipe.execute()
+        found = [
+            Live(message, field, action_timetoken)
+            for message, (_, fields) in zip(places, told, strict=True)
+            for field, action_timetoken in fields.items()
+        ]
+        left = {message: int(place) for message, (place, _) in zip(places, told, strict=True) if int(place)}
+        return found, left
