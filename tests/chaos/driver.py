@@ -87,7 +87,7 @@ class Driver:
         self._random = Random(f"{plan.seed}:restarts")
         after = self._random.sample(range(1, plan.kills + 1), plan.restarts)
         self._restarts_after = set(after)
-        self._restarting = asyncio.Lock()
+        self._changing_redis = asyncio.Lock()
         self._outages = 0
 
     async def run(self) -> Report:
@@ -105,9 +105,12 @@ class Driver:
 
     async def _make_chaos(self) -> None:
         plan = self._plan
-        async with self._crowd.acting(plan.per_second, plan.seconds_between_bursts), asyncio.TaskGroup() as group:
-            for number in range(2):
-                group.create_task(self._keep(Random(f"{plan.seed}:{number}"), group, is_second=bool(number)))
+        async with self._crowd.acting(plan.per_second, plan.seconds_between_bursts), asyncio.TaskGroup() as disturbing:
+            disturber = disturbing.create_task(self._disturb(Random(f"{plan.seed}:disturb")))
+            async with asyncio.TaskGroup() as group:
+                for number in range(2):
+                    group.create_task(self._keep(Random(f"{plan.seed}:{number}"), group, is_second=bool(number)))
+            disturber.cancel()
 
     async def _keep(self, random: Random, group: asyncio.TaskGroup, *, is_second: bool) -> None:
         """Start a worker and kill it, again and again; the second one is not always there."""
@@ -150,7 +153,7 @@ class Driver:
         assert not had_redis, f"tally run ended with {code}, though Redis was there\n{child.err[-3000:]}"
 
     async def _restart(self) -> None:
-        async with self._restarting:
+        async with self._changing_redis:
             random = self._random
             await asyncio.sleep(random.uniform(0, 1.5))
             copy = None
@@ -166,6 +169,19 @@ class Driver:
             self.report.restarts[f"{way}, back on an older copy" if copy else way] += 1
             await self._look()
 
+    async def _disturb(self, random: Random) -> None:
+        """Cut connections to Redis, and make it forget its scripts, now and then."""
+        while True:
+            await asyncio.sleep(random.uniform(1, 5))
+            async with self._changing_redis:
+                if random.random() < 0.5:
+                    await self._stage.redis.client_kill_filter(_type="normal", skipme=True)
+                    await self._stage.redis.connection_pool.disconnect()
+                    self.report.disturbances["connections cut"] += 1
+                else:
+                    await self._stage.redis.script_flush()
+                    self.report.disturbances["scripts forgotten"] += 1
+
     async def _look(self) -> None:
         self.report.looks += 1
         self.report.broken += await broken_tallies(self._stage.redis)
@@ -176,6 +192,7 @@ class Driver:
         self.report.faults = state.faults.struck.copy()
         state.faults.replace({})
         workers = [self._start(), self._start()]
+        await wait_until(lambda: all(map(_listens, workers)), 30, what=lambda: workers[0].err + workers[1].err)
         await wait_until(lambda: state.stream.seconds_until_release() is None)
         for channel in CHANNELS:
             state.add(channel, LAST, "reaction", "🏁", "everybody")

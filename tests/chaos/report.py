@@ -15,6 +15,8 @@ class Report:
     """Workers that ended by themselves, by exit code."""
     restarts: Counter[str] = field(default_factory=Counter)
     """By way."""
+    disturbances: Counter[str] = field(default_factory=Counter)
+    """Of Redis, by kind."""
     gaps: Counter[str] = field(default_factory=Counter)
     """Marks of something owed, by cause."""
     faults: Counter[str] = field(default_factory=Counter)
@@ -46,6 +48,7 @@ class Report:
             "seed": str(self.seed),
             "kills": _sum(self.kills),
             "restarts": _sum(self.restarts),
+            "disturbed": _sum(self.disturbances),
             "starts": f"{self.starts} of tally run; ended by themselves, by exit code: {_sum(self.ends)}",
             "crowd": f"{self.acts} acts; {self.events} events published; {self.actions} actions in the end",
             "faults": _sum(self.faults),
