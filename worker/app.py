@@ -1,5 +1,6 @@
 """The only place that builds things: what is started, in which order, and how it stops."""
 
+import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -231,9 +232,15 @@ async def compose(parts: Parts, settings: Settings, followed: Names) -> Service:
         poller = Poller(parts.client, names, new_backoff(), applier.clock)
         return Subscription(names, poller, applier, marks, terms, parts.client, gaps)
 
+    async def heartbeat() -> None:
+        # A worker that has nothing to do would not notice that Redis went back.
+        while True:
+            await asyncio.sleep(settings.settle_seconds)
+            await applier.insist(marks.now)
+
     schedule = Schedule(settings.reconcile_seconds, settings.reconcile_window, settings.reconcile_full_seconds)
     rounds = Rounds(reconcile, debts, parts.entries, applier, marks, parts.client.time, schedule)
-    beside = [repairs.run, debts.run, rounds.run]
+    beside = [repairs.run, debts.run, rounds.run, heartbeat]
     if followed.groups:
         beside.append(Membership(followed.groups, parts.client, gaps).run)
     if settings.retention_days:
@@ -257,6 +264,7 @@ async def backfill(
     settings: Settings, channels: Sequence[str], wanted: Range, watch: Watch | None, *, allow_eviction: bool = False
 ) -> dict[str, int]:
     """Replay these channels, or all configured and all ever seen; return how many actions were read of each."""
+    check_channels(channels)
     async with opened(settings, allow_eviction=allow_eviction) as parts:
         asked = await asked_channels(parts, settings, channels, "backfill")
         return await build_backfill(parts, settings, COMMAND_TRIES, watch).run(asked, wanted)
@@ -266,6 +274,7 @@ async def reconcile(
     settings: Settings, channels: Sequence[str], wanted: Range, orders: Orders, *, allow_eviction: bool = False
 ) -> list[Report]:
     """Reconcile these channels, or all configured and all ever seen."""
+    check_channels(channels)
     async with opened(settings, allow_eviction=allow_eviction, only_reads=orders.dry_run) as parts:
         asked = await asked_channels(parts, settings, channels, "reconcile")
         await parts.applier.insist(lambda: parts.marks.remember([] if orders.dry_run else asked))
@@ -274,6 +283,7 @@ async def reconcile(
 
 async def verify(settings: Settings, channels: Sequence[str], sample: float) -> Verified:
     """Compare these channels, or all configured and all ever seen, with PubNub and with themselves; write nothing."""
+    check_channels(channels)
     async with opened(settings, allow_eviction=True, only_reads=True) as parts:
         asked = await asked_channels(parts, settings, channels, "verify")
         comparison = build_comparison(parts, settings, COMMAND_TRIES)
@@ -281,14 +291,23 @@ async def verify(settings: Settings, channels: Sequence[str], sample: float) -> 
         return await Verify(comparison, parts.entries, parts.audit, settings.settle_seconds, choice).run(asked)
 
 
+def check_channels(channels: Sequence[str]) -> None:
+    """Refuse what is no channel name, before anything is opened or claimed.
+
+    Raises:
+        ConfigurationError: one of them is none.
+    """
+    for channel in channels:
+        names.channel(channel)
+
+
 async def asked_channels(parts: Parts, settings: Settings, channels: Sequence[str], verb: str) -> list[str]:
     """Return the channels a command was given, or all configured and all ever seen.
 
     Raises:
-        ConfigurationError: there are none, or one of them is no channel name.
+        ConfigurationError: there are none.
     """
-    asked = [names.channel(channel) for channel in channels]
-    asked = asked or sorted(await known_channels(parts, configured_names(settings)))
+    asked = list(channels) or sorted(await known_channels(parts, configured_names(settings)))
     if not asked:
         raise ConfigurationError(f"No channel to {verb}: name one, or set TALLY_CHANNELS.")
     return asked

@@ -28,22 +28,28 @@ class Membership:
 
     async def run(self) -> None:
         """Look until cancelled."""
+        for group in self._groups:
+            await self._look(group)
         while True:
-            for group in self._groups:
-                await self._look(group)
             await asyncio.sleep(LOOK_SECONDS)
+            for group in self._groups:
+                before = self._members.get(group)
+                members, cursor = await self._look(group)
+                if before is not None:
+                    # Known or not: nobody listened to it while it was away.
+                    await self._owe(members - before, cursor)
+                await self._gaps.meet(members & (before or members), cursor)
 
-    async def _look(self, group: str) -> None:
+    async def _look(self, group: str) -> tuple[frozenset[str], Cursor | None]:
+        """Return the members and the time, and keep them; none where PubNub does not answer."""
         try:
-            members = frozenset(await self._client.group_channels(group))
             cursor = Cursor(await self._client.time(), 0)
+            self._members[group] = frozenset(await self._client.group_channels(group))
         except PubNubError as error:
             log.warning("group_unknown", group=group, reason=str(error))
-            return
-        before = self._members.get(group)
-        self._members[group] = members
-        if before is None:
-            await self._gaps.meet(members, cursor)
-        elif joined := members - before:
-            # Known or not: nobody listened to it while it was away.
+            return frozenset(), None
+        return self._members[group], cursor
+
+    async def _owe(self, joined: frozenset[str], cursor: Cursor | None) -> None:
+        if joined:
             await self._gaps.owe(joined, Gap.NEW_CHANNEL, cursor)
