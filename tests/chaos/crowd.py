@@ -8,6 +8,7 @@ from typing import Final
 
 from worker.emulator import RefusedError, State
 
+FIRST: Final = "17600000000000000"
 MESSAGES: Final = 20
 USERS: Final = 30
 VALUES: Final = "👍🎉❤"
@@ -15,6 +16,9 @@ REMOVALS: Final = 0.45
 """The share of acts that take something back; the rest add, so that there is ever more to get wrong."""
 BURST: Final = 130
 """Acts at once in one channel, more than PubNub's cache holds."""
+PAST: Final = 500
+"""Reactions of each channel that are there before anybody listens, and stay: so what has to be pruned is never a large
+part of a channel, which a reconcile would refuse."""
 TICK_SECONDS: Final = 0.02
 
 
@@ -28,6 +32,9 @@ class Crowd:
         self._own: list[tuple[str, str, int, str]] = []
         self.acts = 0
         self.refused = 0
+        for channel in channels:
+            for number in range(PAST):
+                state.add(channel, FIRST, "reaction", "🕰", f"old-{number}", published=False)
 
     @asynccontextmanager
     async def acting(self, per_second: float, seconds_between_bursts: float) -> AsyncIterator[None]:
@@ -66,7 +73,7 @@ class Crowd:
             self.refused += 1
 
     def _react(self, channel: str) -> None:
-        message = str(17_600_000_000_000_000 + self._random.randrange(MESSAGES))
+        message = str(int(FIRST) + self._random.randrange(MESSAGES))
         user = f"user-{self._random.randrange(USERS)}"
         change = self._state.add(channel, message, "reaction", self._random.choice(VALUES), user)
         self._own += [(channel, message, action.timetoken, user) for action in change.actions]

@@ -89,6 +89,7 @@ class Driver:
         self._restarts_after = set(after)
         self._changing_redis = asyncio.Lock()
         self._outages = 0
+        self._is_over = False
 
     async def run(self) -> Report:
         """Make chaos, let it be repaired, compare."""
@@ -110,6 +111,7 @@ class Driver:
             async with asyncio.TaskGroup() as group:
                 for number in range(2):
                     group.create_task(self._keep(Random(f"{plan.seed}:{number}"), group, is_second=bool(number)))
+            self._is_over = True  # redis-py may swallow the cancellation
             disturber.cancel()
 
     async def _keep(self, random: Random, group: asyncio.TaskGroup, *, is_second: bool) -> None:
@@ -171,7 +173,7 @@ class Driver:
 
     async def _disturb(self, random: Random) -> None:
         """Cut connections to Redis, and make it forget its scripts, now and then."""
-        while True:
+        while not self._is_over:
             await asyncio.sleep(random.uniform(1, 5))
             async with self._changing_redis:
                 if random.random() < 0.5:
@@ -200,8 +202,8 @@ class Driver:
         await wait_until(self._owes_nothing, 60, what=lambda: workers[0].err[-3000:])
         self.report.before = await self._differences()
         reconcile = await stage.do("reconcile", "--json")
-        self.report.reconciled = _short(reconcile)
         assert reconcile.process.returncode == ExitCode.DONE, reconcile.out + reconcile.err
+        self.report.reconciled = _short(reconcile)
         self.report.after = await self._differences()
         await self._look()
         for worker in workers:
@@ -230,9 +232,6 @@ def _listens(child: Child) -> bool:
 
 
 def _short(child: Child) -> str:
-    """Return what a command printed as JSON, in one line."""
-    try:
-        told: Any = json.loads(child.out)
-    except ValueError:
-        return child.out
-    return json.dumps(told, ensure_ascii=False)
+    """Return what a reconcile printed as JSON, all channels together, in one line."""
+    told: dict[str, Any] = json.loads(child.out)
+    return ", ".join(f"{value} {name}" for name, value in told.items() if name not in {"channels", "dry_run"})
