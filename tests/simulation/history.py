@@ -1,0 +1,338 @@
+"""One seed, one history: acts drawn at random, then calm, then the comparison with the truth."""
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+from unittest.mock import patch
+
+import structlog
+
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.world import DAY_TICKS, HOUR, Following, World
+from worker import app
+from worker.emulator import FAULT_NAMES, OUTAGE_KINDS
+from worker.source.pace import Backoff
+
+CHANNELS: Final = ("r.a", "r.b", "r.c")
+USERS: Final = ("ana", "ben", "cy", "dee")
+GROUP: Final = "g"
+RARE: Final = frozenset({"forbidden", "throttle", "server_error", "bad_json", "drop", "latency"})
+WORLDLY: Final = ("kill", "stop", "suspend", "redis", "pubnub", "overflow", "silent", "configuration")
+"""What else may go wrong, beside the emulator's faults."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How one history ended."""
+
+    seed: int
+    broken: str = ""
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    forced: str = ""
+    unpaid: str = ""
+    acts: int = 0
+    events: int = 0
+    kills: int = 0
+    stops: int = 0
+    suspensions: int = 0
+    redis_faults: int = 0
+    steps: int = 0
+    virtual_seconds: float = 0.0
+    wrongly: Counter[str] = field(default_factory=Counter)
+    story: list[str] = field(default_factory=list)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether everything held, and nothing differs at the end."""
+        return not (self.broken or self.after)
+
+
+def rates(random: Random, names: frozenset[str]) -> dict[str, float]:
+    """Return a rate for each fault: a little of all that are wanted, and a lot of some."""
+    chosen = {}
+    for name in FAULT_NAMES:
+        little, much = (0.002, 0.03) if name in RARE else (0.02, 0.35)
+        rate = random.uniform(little, much) if random.random() < 0.2 else little * random.uniform(0.5, 2)
+        if name in names:
+            chosen[name] = rate
+    return chosen
+
+
+class History:
+    """Draws what happens in one world."""
+
+    def __init__(self, world: World, random: Random, faults: frozenset[str]) -> None:
+        self._world = world
+        self._random = random
+        self._faults = faults
+        self._messages = [str(17_500_000_000_000_000 + 2 * n) for n in range(random.randint(1, 3))]
+        world.channels = CHANNELS[: random.randint(1, 3)]
+        self._acts: dict[str, tuple[float, Callable[[], None]]] = {
+            "add": (40, self._add),
+            "remove": (22, self._remove),
+            "publish": (3, self._publish),
+            "kill": (5, self._kill),
+            "stop": (2, self._stop),
+            "suspend": (2, self._suspend),
+            "redis": (5, self._redis),
+            "pubnub": (3, self._pubnub),
+            "overflow": (2, self._overflow),
+            "silent": (4, self._silent),
+            "configuration": (2, self._configure),
+        }
+        kinds = [name for name in self._acts if name not in WORLDLY or name in faults]
+        self._kinds = kinds
+        self._weights = [self._acts[name][0] * (random.choice((0.3, 1, 1, 3)) if name in WORLDLY else 1) for name in kinds]
+
+    async def act(self) -> None:
+        """Let everything happen."""
+        world, random = self._world, self._random
+        self._begin()
+        for _ in range(random.randint(30, 80)):
+            await asyncio.sleep(self._pause())
+            (kind,) = random.choices(self._kinds, self._weights)
+            world.tally.acts += 1
+            world.tally.kinds[kind] += 1
+            self._acts[kind][1]()
+
+    def _begin(self) -> None:
+        world, random = self._world, self._random
+        if random.random() < 0.3:
+            world.skew = random.uniform(-5, 5)
+        world.pubnub.slowness = random.choice((0, 0, 0.01, 0.05))
+        world.server.slowness = random.choice((0, 0, 0.003))
+        world.state.groups.add(GROUP, world.channels)
+        for _ in range(random.choice((0, 3, 8))):
+            self._old()
+        self._workers = ("one", "two") if random.random() < 0.3 else ("one",)
+        following = self._following()
+        for name in self._workers:
+            world.following[name] = following
+            world.later(random.uniform(0, 30), self._start, name)
+
+    def _following(self) -> Following:
+        world, random = self._world, self._random
+        draw = random.random()
+        floor = random.choice((20, 20, 20, 2))
+        if draw < 0.15:
+            return Following(("r.*",), prune_floor=floor)
+        if draw < 0.3:
+            return Following((), (GROUP,), prune_floor=floor)
+        return Following(world.channels, per_subscription=random.choice((50, 50, 1, 2)), prune_floor=floor)
+
+    def _pause(self) -> float:
+        draw = self._random.random()
+        if draw < 0.55:
+            return self._random.uniform(0.001, 1.0)
+        if draw < 0.9:
+            return self._random.uniform(0.5, 20)
+        if draw < 0.985:
+            return self._random.uniform(20, 200)
+        return self._random.uniform(200, 1500)
+
+    # ------------------------------------------------------------------------------------------------------- acts
+
+    def _place(self) -> tuple[str, str, str, str]:
+        random = self._random
+        place = random.choice(self._world.channels), random.choice(self._messages)
+        return *place, random.choice("+-"), random.choice(USERS)
+
+    def _add(self, *, published: bool = True) -> None:
+        world = self._world
+        self._world.add(*self._place(), published=published)
+        if self._random.random() < 0.1:
+            at = self._random.randint(2, 30)
+            for _ in range(at):
+                world.add(*self._place())
+
+    def _old(self) -> None:
+        place = self._place()
+        at = self._world.state.time.now() - self._random.randint(0, 40 * DAY_TICKS)
+        self._world.add(*place, published=False, at=at & ~1)
+
+    def _remove(self, *, published: bool = True) -> None:
+        channel = self._random.choice(self._world.channels)
+        if actions := self._world.state.actions(channel):
+            self._world.remove(channel, self._random.choice(actions), published=published)
+
+    def _silent(self) -> None:
+        self._random.choice((self._add, self._remove))(published=False)  # type: ignore[operator]
+
+    def _publish(self) -> None:
+        self._world.burst(self._random.choice(self._world.channels), self._random.randint(1, 3))
+
+    def _overflow(self) -> None:
+        channel = self._random.choice(self._world.channels)
+        for _ in range(self._random.randint(0, 3)):
+            self._random.choice((self._add, self._remove))()
+        self._world.burst(channel, self._random.randint(95, 110))
+
+    def _start(self, name: str) -> None:
+        self._world.start(name)
+
+    def _back(self, name: str) -> None:
+        """Start a worker again: mostly soon, sometimes after more than PubNub's cache reaches back."""
+        draw, random = self._random.random(), self._random
+        away = random.uniform(0.01, 10) if draw < 0.6 else random.uniform(10, 400) if draw < 0.85 else 1500 * draw
+        self._world.later(away, self._start, name)
+
+    def _one(self) -> str | None:
+        running = [name for name in self._world.processes if self._world.processes[name].is_running]
+        return self._random.choice(running) if running else None
+
+    def _kill(self) -> None:
+        if name := self._one():
+            if self._random.random() < 0.3:
+                self._world.kill(name)
+            else:
+                self._world.kill_at(name, "any", self._random.randint(1, 25))
+            self._back(name)
+
+    def _stop(self) -> None:
+        if name := self._one():
+            self._world.stop(name)
+            self._back(name)
+
+    def _suspend(self) -> None:
+        if name := self._one():
+            self._world.suspend(name, self._random.choice((5.0, 70.0, 400.0, 2 * HOUR)))
+
+    def _redis(self) -> None:
+        world, random = self._world, self._random
+        draw = random.random()
+        seconds = random.choice((0.05, 0.5, 5.0, 100.0))
+        if draw < 0.25:
+            world.cut_redis(seconds)
+        elif draw < 0.4:
+            world.restart_redis(seconds)
+        elif draw < 0.7:
+            world.fail_over(random.choice((0.01, 0.1, 1.0, 10.0)), random.choice((0.0, 0.0, 2.0)))
+        elif draw < 0.85:
+            copied = world.copy()
+            world.later(random.uniform(60, 2 * HOUR), world.put_back, copied, "is an older copy")
+        else:
+            world.fill_redis(seconds)
+
+    def _pubnub(self) -> None:
+        world, random = self._world, self._random
+        seconds = random.choice((1.0, 30.0, 200.0, 1000.0))
+        if random.random() < 0.5:
+            world.break_pubnub(random.choice(OUTAGE_KINDS), seconds)
+        else:
+            world.forbid(random.choice(world.channels), seconds)
+
+    def _configure(self) -> None:
+        """Have the workers stop, and follow something else from then on; or let a channel leave its group, or join."""
+        world, random = self._world, self._random
+        if random.random() < 0.4:
+            channel = random.choice(world.channels)
+            world.oracle.exempt.add(channel)
+            if channel in world.state.groups.channels(GROUP):
+                world.tell(f"{channel} leaves the group")
+                world.state.groups.remove(GROUP, [channel])
+            else:
+                world.tell(f"{channel} joins the group")
+                world.state.groups.add(GROUP, [channel])
+            return
+        following = self._following()
+        if following.names and following.names != ("r.*",) and random.random() < 0.4:
+            names = tuple(random.sample(following.names, random.randint(1, len(following.names))))
+            following = Following(names, (), following.per_subscription, following.prune_floor)
+        for name in self._workers:
+            world.following[name] = following
+            if name in world.processes:
+                world.stop(name)
+                self._back(name)
+
+
+async def finish(world: World, outcome: Outcome) -> None:
+    """Let calm come, wait until nothing is owed, reconcile once more, compare."""
+    world.calm()
+    if not await world.repaid():
+        outcome.unpaid = "; ".join(world.owing())
+    outcome.before = world.differences()
+    world.check()
+    following = next(iter(world.following.values()))
+    reports = await world.reconcile(world.channels, following)
+    refused = [report for report in reports if report.refused]
+    if refused:
+        outcome.forced = "; ".join(f"{r.channel}: {r.refused} of {r.entries} entries" for r in refused)
+        await world.reconcile(world.channels, following, force=True)
+    outcome.after = world.differences()
+
+
+def simulate(seed: int, faults: frozenset[str], *, tells: bool = False) -> Outcome:
+    """Play one seed."""
+    random = Random(f"{seed} history")
+    outcome = Outcome(seed)
+
+    async def play(world: World) -> None:
+        await History(world, random, faults).act()
+        await finish(world, outcome)
+
+    world = played(seed, play, rates(random, faults), outcome, tells=tells)
+    tally = world.tally
+    outcome.acts, outcome.kills, outcome.stops = tally.acts, tally.kills, tally.stops
+    outcome.redis_faults, outcome.suspensions = tally.redis_faults, tally.suspensions
+    outcome.events, outcome.wrongly = world.state.published, world.oracle.wrongly
+    outcome.steps, outcome.story = world.loop.steps, world.story
+    return outcome
+
+
+def played(
+    seed: int | str,
+    play: Callable[[World], Coroutine[Any, Any, None]],
+    faults: Mapping[str, float],
+    outcome: Outcome,
+    *,
+    tells: bool = False,
+) -> World:
+    """Play a history in a world of its own; whatever breaks is written into the outcome."""
+    loop = VirtualLoop(Random(f"{seed} order"))
+    loop.move(Random(f"{seed} start").uniform(0, HOUR))
+    world = World(seed, loop, faults, tells=tells)
+
+    async def whole() -> None:
+        try:
+            await play(world)
+        finally:
+            await world.close()
+
+    with surroundings(world, seed, tells=tells):
+        begun = loop.time()
+        try:
+            loop.run(whole())
+        except Exception as error:
+            outcome.broken = f"{type(error).__name__}: {error}"
+        outcome.virtual_seconds = loop.time() - begun
+    return world
+
+
+@contextmanager
+def surroundings(world: World, seed: int | str, *, tells: bool) -> Iterator[None]:
+    """Make what the worker draws by chance part of the seed, and its log part of the story."""
+    jitter = Random(f"{seed} jitter")
+    configured = structlog.get_config()
+
+    def told(_logger: object, level: str, entry: Any) -> Any:
+        event = entry.pop("event")
+        world.tell(f"    {level} {event} " + " ".join(f"{name}={value}" for name, value in entry.items()))
+        raise structlog.DropEvent
+
+    level = 10 if tells else 50
+    structlog.configure(processors=[told], wrapper_class=structlog.make_filtering_bound_logger(level))
+    is_collecting = gc.isenabled()
+    gc.disable()  # when garbage is collected must not depend on what ran before
+    try:
+        with patch.object(app, "new_backoff", lambda: Backoff(jitter)):
+            yield
+    finally:
+        structlog.configure(**configured)
+        if is_collecting:
+            gc.enable()

@@ -1,0 +1,352 @@
+"""A Redis in memory: the few commands and the scripts the worker uses, each atomic, time from outside.
+
+The scripts are written a second time here, with the pure rule for ``apply``; ``test_the_model_of_redis.py`` holds all
+of it against a real server.
+"""
+
+import copy
+import fnmatch
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from worker.domain.action import Added, Event, Identity, Pruned, Removed, Restored
+from worker.domain.entry import Entry, Outcome, apply
+from worker.store import scripts
+
+VERBS: Final = ("apply", "claim", "end_progress", "owe", "repay", "save_cursor", "sweep", "take_budget")
+SOURCES: Final = {scripts.source(verb): verb for verb in VERBS}
+READS: Final = frozenset({"hgetall", "hget", "smismember", "smembers", "time", "info", "hscan", "zscan", "scan"})
+READS_TOO: Final = frozenset({"zscore", "xrange", "get", "repay"})
+"""What a full Redis still does; ``repay`` only deletes."""
+SOMEBODY: Final = Identity("", "", "", "", "")
+
+Args = Sequence[Any]
+Commands = Sequence[tuple[str, tuple[Any, ...], Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One event of an apply that was looked at: what it was, and what it did."""
+
+    event: str
+    outcome: Outcome
+    message: str
+    field: str
+    tally: str
+    timetoken: str
+    count: int
+
+
+@dataclass(slots=True)
+class Applied:
+    """One call of ``apply``, for those who watch."""
+
+    keys: Sequence[str]
+    origin: str
+    effects: list[Effect]
+    head_before: str
+    head_after: str
+
+
+class Watcher:
+    """Somebody who looks on; it must not change anything."""
+
+    def applied(self, done: Applied) -> None:
+        """Hear what a call of ``apply`` did."""
+
+    def cursor_saved(self, key: str, timetoken: str) -> None:
+        """Hear that a cursor was saved."""
+
+
+@dataclass(slots=True)
+class Stream:
+    """A journal."""
+
+    entries: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    last: tuple[int, int] = (0, 0)
+
+    def __copy__(self) -> "Stream":
+        return Stream(list(self.entries), self.last)
+
+
+class Keyspace:
+    """Keys and values, and what can be done with them."""
+
+    def __init__(self, clock: Callable[[], float], watcher: Watcher | None = None) -> None:
+        self.clock = clock
+        self.watcher = watcher or Watcher()
+        self.run_id = "run-0"
+        self.values: dict[str, Any] = {}
+        self.deaths: dict[str, float] = {}
+
+    def copied(self) -> tuple[dict[str, Any], dict[str, float]]:
+        """Return all there is, to be put back later."""
+        return {key: copy.copy(value) for key, value in self.values.items()}, dict(self.deaths)
+
+    def put_back(self, copied: tuple[dict[str, Any], dict[str, float]]) -> None:
+        """Be as it was."""
+        values, deaths = copied
+        self.values = {key: copy.copy(value) for key, value in values.items()}
+        self.deaths = dict(deaths)
+
+    def do(self, name: str, args: Args, options: Mapping[str, Any]) -> Any:
+        """Do one command as redis-py names it, or the script of that verb; answer as redis-py does."""
+        return getattr(self, name)(*args, **options)
+
+    def look(self, key: str, kind: type) -> Any:
+        """Return what a key holds, or None."""
+        if (death := self.deaths.get(key)) is not None and death <= self.clock():
+            self.delete(key)
+        held = self.values.get(key)
+        assert held is None or isinstance(held, kind), f"WRONGTYPE {key}"
+        return held
+
+    def delete(self, key: str) -> None:
+        """Delete a key."""
+        self.values.pop(key, None)
+        self.deaths.pop(key, None)
+
+    def _hold(self, key: str, kind: type) -> Any:
+        held = self.look(key, kind)
+        if held is None:
+            held = self.values[key] = kind()
+        return held
+
+    def _drop(self, key: str, *fields: str) -> None:
+        held = self.look(key, dict)
+        for name in fields:
+            if held:
+                held.pop(name, None)
+        if held is not None and not held:
+            self.delete(key)
+
+    # ------------------------------------------------------------------------------------------------- commands
+
+    def time(self) -> tuple[int, int]:
+        now = self.clock()
+        return int(now), int(now % 1 * 1_000_000)
+
+    def info(self, section: str) -> dict[str, str]:
+        return {"run_id": self.run_id}
+
+    def get(self, key: str) -> str | None:
+        found: str | None = self.look(key, str)
+        return found
+
+    def hgetall(self, key: str) -> dict[str, str]:
+        return dict(self.look(key, dict) or {})
+
+    def hget(self, key: str, name: str) -> str | None:
+        found: str | None = (self.look(key, dict) or {}).get(name)
+        return found
+
+    def hset(
+        self, key: str, name: str | None = None, value: Any = None, mapping: Mapping[str, Any] | None = None
+    ) -> int:
+        given = dict(mapping or {}) | ({} if name is None else {name: value})
+        held = self._hold(key, dict)
+        new = len(given.keys() - held.keys())
+        held.update({each: str(told) for each, told in given.items()})
+        return new
+
+    def sadd(self, key: str, *names: str) -> int:
+        held = self._hold(key, set)
+        new = len(set(names) - held)
+        held.update(names)
+        return new
+
+    def smembers(self, key: str) -> set[str]:
+        return set(self.look(key, set) or ())
+
+    def smismember(self, key: str, names: Sequence[str]) -> list[int]:
+        held = self.look(key, set) or ()
+        return [int(name in held) for name in names]
+
+    def xadd(
+        self,
+        key: str,
+        fields: Mapping[str, Any],
+        maxlen: int | None = None,
+        approximate: bool = True,  # noqa: FBT001, FBT002 - redis-py's
+    ) -> str:
+        stream: Stream = self._hold(key, Stream)
+        return self._append(stream, {name: str(value) for name, value in fields.items()})
+
+    def xrange(self, key: str, oldest: str = "-", newest: str = "+", count: int | None = None) -> list[Any]:
+        held: Stream = self.look(key, Stream) or Stream()
+        return list(held.entries)[:count]
+
+    def hscan(self, key: str, place: int, count: int | None = None) -> tuple[int, dict[str, str]]:
+        return 0, self.hgetall(key)
+
+    def zscan(self, key: str, place: int, count: int | None = None) -> tuple[int, list[tuple[str, float]]]:
+        return 0, list((self.look(key, dict) or {}).items())
+
+    def zscore(self, key: str, member: str) -> float | None:
+        found: float | None = (self.look(key, dict) or {}).get(member)
+        return found
+
+    def scan(
+        self, place: int, match: str = "*", count: int | None = None, _type: str | None = None
+    ) -> tuple[int, list[str]]:
+        kinds = {"hash": dict, None: object}
+        held = [key for key in list(self.values) if self.look(key, object) is not None]
+        return 0, [key for key in held if isinstance(self.values[key], kinds[_type]) and fnmatch.fnmatch(key, match)]
+
+    # -------------------------------------------------------------------------------------------------- scripts
+
+    def _append(self, stream: Stream, fields: dict[str, str]) -> str:
+        now = int(self.clock() * 1000)
+        stream.last = (now, 0) if now > stream.last[0] else (stream.last[0], stream.last[1] + 1)
+        at = f"{stream.last[0]}-{stream.last[1]}"
+        stream.entries.append((at, fields))
+        return at
+
+    def _journal(self, keys: Sequence[str], life: int, origin: str, changes: list[str]) -> str:
+        journal_key, head_key = keys[1], keys[2]
+        stream: Stream = self._hold(journal_key, Stream)
+        fields = {"after": self.get(head_key) or "0-0", "origin": origin}
+        fields |= {str(number): change for number, change in enumerate(changes)}
+        at = self._append(stream, fields)
+        oldest = (int(self.clock()) - life) * 1000
+        stream.entries = [entry for entry in stream.entries if int(entry[0].partition("-")[0]) >= oldest]
+        self.values[head_key] = at
+        self.deaths[journal_key] = self.clock() + life
+        return at
+
+    def _is_expired(self, message: str, retention: int) -> bool:
+        if not retention:
+            return False
+        oldest = f"{int(self.clock()) - retention}0000000"
+        return len(message) == len(oldest) and message < oldest
+
+    def apply(self, keys: Sequence[str], args: Args) -> list[str]:
+        """Apply a batch, as ``apply.lua`` does."""
+        texts = [str(arg) for arg in args]
+        origin, tombstone, life, retention = texts[0], *map(int, texts[1:4])
+        messages = (len(keys) - 3) // 3
+        names = texts[4 : 4 + messages]
+        effects: list[Effect] = []
+        tombstoned: set[int] = set()
+        told: dict[str, int] = {}
+        head = self.get(keys[2]) or "0-0"
+        for at in range(4 + messages, len(texts), 6):
+            number = int(texts[at]) - 1
+            effect = self._apply_one(
+                keys[3 + 3 * number : 6 + 3 * number], names[number], texts[at + 1 : at + 6], retention
+            )
+            effects.append(effect)
+            if effect.event == "removed" and effect.outcome is not Outcome.EXPIRED:
+                tombstoned.add(number)
+            if effect.outcome in (Outcome.APPLIED, Outcome.SUPERSEDED, Outcome.EARLY):
+                when = texts[at + 5] if effect.event in ("added", "removed") else effect.timetoken
+                told[effect.message] = max(told.get(effect.message, 0), int(when) // 10_000)
+        for number in tombstoned:
+            if (key := keys[5 + 3 * number]) in self.values:
+                self.deaths[key] = self.clock() + tombstone
+        index = self._hold(keys[0], dict) if told else {}
+        for message, newest in told.items():
+            index[message] = max(index.get(message, 0.0), float(newest))
+        changed = [each for each in effects if each.outcome.value in ("applied", "superseded", "early")]
+        after = head
+        if changed:
+            lines = [f"{c.event} {c.outcome.value} {c.timetoken} {c.count} {c.message} {c.field}" for c in changed]
+            after = self._journal(keys, life, origin, lines)
+        self.watcher.applied(Applied(keys, origin, effects, head, after))
+        letters = "".join("x" if each.outcome is Outcome.EXPIRED else each.outcome.value[0] for each in effects)
+        return [head, after, letters]
+
+    def _apply_one(self, keys: Sequence[str], message: str, args: Sequence[str], retention: int) -> Effect:
+        kind, name, tally, timetoken, extra = args
+        counts_key, actions_key, removed_key = keys
+        count = int((self.look(counts_key, dict) or {}).get(tally, 0))
+        if self._is_expired(message, retention):
+            return Effect(kind, Outcome.EXPIRED, message, name, tally, timetoken, count)
+        before = Entry((self.look(actions_key, dict) or {}).get(name), (self.look(removed_key, dict) or {}).get(name))
+        after, outcome = apply(before, _event(kind, timetoken, extra))
+        self._keep(actions_key, name, before.live, after.live)
+        self._keep(removed_key, name, before.removed_through, after.removed_through)
+        if outcome is Outcome.APPLIED:  # one up or one down, never derived: who derives cannot be caught lying
+            count += 1 if kind in ("added", "restored") else -1
+            self._keep(counts_key, tally, None, str(count) if count else None)
+        return Effect(kind, outcome, message, name, tally, timetoken, count)
+
+    def _keep(self, key: str, name: str, before: str | None, after: str | None) -> None:
+        if after is None:
+            self._drop(key, name)
+        elif after != before:
+            self._hold(key, dict)[name] = after
+
+    def save_cursor(self, keys: Sequence[str], args: Args) -> int:
+        held = self.look(keys[0], dict) or {}
+        saves = int(held.get("saves", 0))
+        if saves < int(args[2]):
+            return 0
+        told = {"timetoken": args[0], "region": args[1], "saved_at": int(self.clock()), "saves": saves + 1}
+        self.hset(keys[0], mapping=told)
+        self.watcher.cursor_saved(keys[0], str(args[0]))
+        return saves + 1
+
+    def owe(self, keys: Sequence[str], args: Args) -> str:
+        before = int(self.hget(keys[0], args[0]) or 0)
+        at = str(max(int(self.clock() * 1000), before + 1))
+        self.hset(keys[0], args[0], at)
+        return at
+
+    def repay(self, keys: Sequence[str], args: Args) -> int:
+        for cause, at in zip(args[::2], args[1::2], strict=True):
+            if self.hget(keys[0], cause) == str(at):
+                self._drop(keys[0], cause)
+        return len(self.look(keys[0], dict) or {})
+
+    def end_progress(self, keys: Sequence[str], args: Args) -> int:
+        again = self.hget(keys[0], "again")
+        self.delete(keys[0])
+        if not again:
+            return 0
+        self.hset(keys[0], mapping={"newest": again, "next": again, "oldest": "", "actions": 0})
+        return 1
+
+    def take_budget(self, keys: Sequence[str], args: Args) -> int:
+        interval, burst, hold = map(int, args)
+        now = int(self.clock() * 1_000_000)
+        whole = max(int(self.get(keys[0]) or 0), now)
+        whole = max(whole, now + hold + interval * (burst - 1)) if hold else whole + interval
+        self.values[keys[0]] = str(whole)
+        self.deaths[keys[0]] = self.clock() + math.ceil((whole - now) / 1000) / 1000 + 1
+        return max(0, whole - interval * burst - now)
+
+    def claim(self, keys: Sequence[str], args: Args) -> list[str]:
+        if self.look(keys[0], dict) is None:
+            self.hset(keys[0], mapping=dict(zip(args[::2], args[1::2], strict=True)))
+        return [part for pair in self.hgetall(keys[0]).items() for part in pair]
+
+    def sweep(self, keys: Sequence[str], args: Args) -> int:
+        life, retention, messages = int(args[0]), int(args[1]), [str(arg) for arg in args[2:]]
+        index = self.look(keys[0], dict) or {}
+        doomed = [
+            (number, message)
+            for number, message in enumerate(messages)
+            if message in index and self._is_expired(message, retention)
+        ]
+        for number, message in doomed:
+            for key in keys[3 + 3 * number : 6 + 3 * number]:
+                self.delete(key)
+            self._drop(keys[0], message)
+        if doomed:
+            self._journal(keys, life, "sweep", [f"expired applied {each} 0 {each} " for _, each in doomed])
+        return len(doomed)
+
+
+def _event(kind: str, timetoken: str, extra: str) -> Event:
+    match kind:
+        case "added":
+            return Added(SOMEBODY, timetoken, extra)
+        case "removed":
+            return Removed(SOMEBODY, timetoken, extra)
+        case "pruned":
+            return Pruned(SOMEBODY, timetoken)
+        case _:
+            return Restored(SOMEBODY, timetoken, extra)

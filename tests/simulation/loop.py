@@ -1,0 +1,157 @@
+"""An event loop whose time is a number: it jumps to the next timer, in an order that is part of the seed."""
+
+import asyncio
+import heapq
+from asyncio import events
+from collections.abc import Coroutine
+from contextvars import Context, ContextVar
+from random import Random
+from typing import Any, Final, Protocol, TypeVar
+
+START: Final = 1_760_000_000.0
+"""When every simulation begins, in seconds since 1970."""
+
+Result = TypeVar("Result")
+
+
+class StuckError(Exception):
+    """Nothing is ready and no timer runs: everybody waits for somebody else."""
+
+
+class RunawayError(Exception):
+    """More steps than any history should need: something spins."""
+
+
+class Machine(Protocol):
+    """What a task runs on. While it is suspended it makes no step, and its timers go off late."""
+
+    is_suspended: bool
+    parked: list[asyncio.Handle]
+
+
+MACHINE: ContextVar[Machine | None] = ContextVar("machine", default=None)
+
+
+class NumberedTask(asyncio.Task[Any]):
+    """A task that hashes to its number, so that sets of tasks have the same order in every run."""
+
+    number = 0
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class _NoSelector:
+    """Nothing outside ever happens."""
+
+    def get_map(self) -> dict[int, object]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """Runs what is ready in a shuffled order; when nothing is, time is that of the next timer."""
+
+    def __init__(self, random: Random, most_steps: int = 2_000_000) -> None:
+        super().__init__()
+        self._selector = _NoSelector()
+        self._random = random
+        self._now = START
+        self._most_steps = most_steps
+        self.steps = 0
+        self.broken: BaseException | None = None
+        """What went wrong where nobody waited for it."""
+        self._is_over = False
+        self._tasks = 0
+        self.set_task_factory(self._number)  # type: ignore[arg-type]
+        self.set_exception_handler(self._note)
+
+    def time(self) -> float:
+        """Return seconds since 1970, of this world."""
+        return self._now
+
+    def move(self, seconds: float) -> None:
+        """Begin that much later."""
+        self._now += seconds
+
+    def run(self, main: Coroutine[Any, Any, Result]) -> Result:
+        """Run one coroutine to its end, or until anything breaks anywhere; then leave nothing behind."""
+        try:
+            return self.run_until_complete(main)
+        finally:
+            self._sweep_up()
+            self.close()
+
+    def _sweep_up(self) -> None:
+        self._most_steps += 100_000
+        broken, self._is_over = self.broken, True
+        while left := sorted(asyncio.all_tasks(self), key=hash):
+            for task in left:
+                task.cancel()
+            self.run_until_complete(asyncio.wait(left))
+        self.broken = broken
+
+    def _number(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> NumberedTask:
+        self._tasks += 1
+        task = NumberedTask(coroutine, loop=loop, **options)
+        task.number = self._tasks
+        return task
+
+    def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.broken = self.broken or context.get("exception") or RuntimeError(str(context.get("message")))
+
+    def _run_once(self) -> None:
+        ready: Any = self._ready  # type: ignore[attr-defined]
+        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        while scheduled and scheduled[0]._cancelled:  # type: ignore[attr-defined]
+            heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
+        if not ready:
+            if not scheduled:
+                raise StuckError("everybody waits for somebody else")
+            self._now = max(self._now, scheduled[0].when())
+        while scheduled and scheduled[0].when() <= self._now:
+            handle = heapq.heappop(scheduled)
+            handle._scheduled = False  # type: ignore[attr-defined]
+            ready.append(handle)
+        batch = list(ready)
+        ready.clear()
+        if len(batch) > 1:
+            self._random.shuffle(batch)
+        self.steps += len(batch)
+        if self.steps > self._most_steps:
+            raise RunawayError(f"more than {self._most_steps} steps")
+        for handle in batch:
+            if self.broken and not self._is_over:
+                raise self.broken
+            if handle._cancelled:
+                continue
+            context: Context = handle._context
+            machine = context.get(MACHINE)
+            if machine is not None and machine.is_suspended:
+                machine.parked.append(handle)
+            else:
+                handle._run()
+
+    def resume(self, machine: Machine) -> None:
+        """Let a machine go on: what should have happened meanwhile happens now."""
+        machine.is_suspended = False
+        self._ready.extend(machine.parked)  # type: ignore[attr-defined]
+        machine.parked.clear()
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        pass  # a cancelled timer is dropped when its time comes
+
+    def _process_events(self, event_list: object) -> None:
+        raise NotImplementedError
+
+    def _write_to_self(self) -> None:
+        pass
+
+
+def running() -> VirtualLoop:
+    """Return the loop that runs."""
+    loop = events.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop

@@ -1,0 +1,232 @@
+"""What must hold at every step, watched from where Redis is; and who was wronged for a while."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tests.simulation.keyspace import Applied, Effect, Keyspace, Stream, Watcher
+from worker.domain.entry import Outcome
+from worker.emulator import Identity, State
+from worker.emulator.cache import Message
+from worker.store.keys import Keys, read_action_field, tally_field
+
+KEYS: Final = Keys()
+CHANGED: Final = frozenset({Outcome.APPLIED, Outcome.SUPERSEDED, Outcome.EARLY})
+
+Fact = tuple[str, str, str, str, str]
+"""added or removed, channel, message timetoken, field of the action, action timetoken."""
+
+
+class BrokenError(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass(slots=True)
+class Told:
+    """One event PubNub has delivered, at a position of its stream."""
+
+    position: int
+    fact: Fact
+
+
+@dataclass(slots=True)
+class Follower:
+    """A reader of one channel that took a snapshot of nothing and has followed the journal since."""
+
+    position: str = "0-0"
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    live: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Memory:
+    """What an oracle knows of one Redis; it goes back with it."""
+
+    applied: set[Fact] = field(default_factory=set)
+    passed: dict[str, int] = field(default_factory=dict)
+    """Channel → up to which position of the stream a cursor has passed."""
+    followers: dict[str, Follower] = field(default_factory=dict)
+
+
+class Oracle(Watcher):
+    """Watches every effect on Redis.
+
+    - Each count equals the live entries under it, at every instant; none is zero.
+    - Who follows the journal from its beginning holds the counts, at each head; no change is told twice.
+    - When a cursor is saved, every event delivered before it was applied, or its channel is owed.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.keyspace: Keyspace | None = None
+        self.memory = Memory()
+        self.subscriptions: dict[str, tuple[str, ...]] = {}
+        """Key of a cursor → channels that all cursors saved there cover."""
+        self.exempt: set[str] = set()
+        """Channels that came and went by a group: when somebody listens to them is not for a cursor to say."""
+        self.told: dict[str, list[Told]] = {}
+        self.wrongly: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
+        self.broken: list[str] = []
+
+    # ------------------------------------------------------------------------------------------ what PubNub tells
+
+    def watch(self, state: State) -> None:
+        """Hear of every action event the stream delivers."""
+        deliver = state.stream.deliver
+
+        def heard(channel: str, message: Message) -> None:
+            deliver(channel, message)
+            if (fact := self._pending.pop(message.body, None) or self._known.get(message.body)) is not None:
+                self._known[message.body] = fact
+                self.told.setdefault(channel, []).append(Told(message.position, fact))
+
+        self._pending: dict[bytes, Fact] = {}
+        self._known: dict[bytes, Fact] = {}
+        state.stream.deliver = heard  # type: ignore[method-assign]
+        wrap = state._envelopes.action
+
+        def wrapped(event: str, channel: str, action: Any, uuid: str, published_at: int) -> bytes:
+            body = wrap(event, channel, action, uuid, published_at)
+            self._pending[body] = (event, channel, *_named(action.identity), str(action.timetoken))
+            return body
+
+        state._envelopes.action = wrapped  # type: ignore[method-assign]
+
+    # ------------------------------------------------------------------------------------------- what Redis holds
+
+    def copied(self) -> Memory:
+        """Return what is known of this Redis, to go back with it."""
+        memory = self.memory
+        followers = {
+            name: Follower(each.position, dict(each.counts), dict(each.live))
+            for name, each in memory.followers.items()
+        }
+        return Memory(set(memory.applied), dict(memory.passed), followers)
+
+    def put_back(self, memory: Memory) -> None:
+        """Go back."""
+        self.memory = memory
+        self.memory = self.copied()
+
+    def applied(self, done: Applied) -> None:
+        """Check the touched messages, and follow the journal."""
+        channel = _channel(done.keys[0])
+        for effect in done.effects:
+            self._note(channel, effect)
+        for place in range(3, len(done.keys), 3):
+            self._check_counts(done.keys[place], done.keys[place + 1])
+        self._follow(channel, done)
+
+    def _note(self, channel: str, effect: Effect) -> None:
+        self.outcomes[f"{effect.event} {effect.outcome.value}"] += 1
+        if effect.event in ("added", "removed"):
+            self.memory.applied.add((effect.event, channel, effect.message, effect.field, effect.timetoken))
+        elif effect.outcome is Outcome.APPLIED:
+            identity = Identity(effect.message, *read_action_field(effect.field))
+            actions = self._state._channels.get(channel)
+            lives = actions is not None and actions.lives(identity)
+            if effect.event == "restored":
+                self.memory.applied.add(("added", channel, effect.message, effect.field, effect.timetoken))
+            if lives == (effect.event == "pruned"):
+                stored = self._state.actions(channel)
+                is_there = any(a.identity == identity and str(a.timetoken) == effect.timetoken for a in stored)
+                self.wrongly[effect.event] += is_there == (effect.event == "pruned")
+
+    def _check_counts(self, counts_key: str, actions_key: str) -> None:
+        keyspace = self.keyspace
+        assert keyspace
+        counted = {tally: int(count) for tally, count in keyspace.hgetall(counts_key).items()}
+        live: Counter[str] = Counter(tally_field(*read_action_field(at)[:2]) for at in keyspace.hgetall(actions_key))
+        if counted != live:
+            raise BrokenError(f"{counts_key} is {counted}, but live are {dict(live)}")
+
+    def _follow(self, channel: str, done: Applied) -> None:
+        if done.head_after == done.head_before:
+            return
+        assert self.keyspace
+        follower = self.memory.followers.setdefault(channel, Follower())
+        stream: Stream = self.keyspace.look(KEYS.journal(channel), Stream)
+        at, fields = stream.entries[-1]
+        if at != done.head_after or fields["after"] != follower.position:
+            raise BrokenError(f"the journal of {channel} goes from {fields['after']}, a follower is at {follower.position}")
+        follower.position = at
+        for number in range(len(fields) - 2):
+            self._follow_one(channel, follower, fields[str(number)])
+
+    def _follow_one(self, channel: str, follower: Follower, change: str) -> None:
+        event, outcome, timetoken, count, message, action = change.split(" ", 5)
+        place = (message, action)
+        live = follower.live.get(place)
+        if event in ("added", "restored") and outcome == "applied":
+            fits, follower.live[place] = live is None, timetoken
+        elif outcome == "superseded":
+            fits, follower.live[place] = live is not None and int(live) < int(timetoken), timetoken
+        elif outcome == "applied":
+            fits = live is not None and (int(live) <= int(timetoken) if event == "removed" else live == timetoken)
+            follower.live.pop(place, None)
+        else:
+            fits = live is None or int(live) > int(timetoken)
+        if not fits:
+            raise BrokenError(f"the journal of {channel} tells {change!r}, though {live} was live")
+        tally = tally_field(*read_action_field(action)[:2])
+        follower.counts[message, tally] = int(count)
+        assert self.keyspace
+        if event != "removed" or outcome != "early":
+            return
+        # An early removal changes no count, and says which it is all the same.
+
+    def check_followers(self) -> None:
+        """Expect whoever follows the journals to hold what Redis shows."""
+        assert self.keyspace
+        for channel, follower in self.memory.followers.items():
+            for (message, tally), count in follower.counts.items():
+                held = int(self.keyspace.hget(KEYS.counts(channel, message), tally) or 0)
+                if held != count:
+                    raise BrokenError(f"{channel} {message} {tally}: {held}, a follower of the journal says {count}")
+
+    # ---------------------------------------------------------------------------------------------- the cursor rule
+
+    def cursor_saved(self, key: str, timetoken: str) -> None:
+        """Expect everything delivered before it to be applied, or owed."""
+        for channel in self.subscriptions.get(key, ()):
+            self._pass(channel, int(timetoken))
+
+    def _pass(self, channel: str, position: int) -> None:
+        told = self.told.get(channel, ())
+        passed = self.memory.passed.get(channel, 0)
+        if position <= passed or not told:
+            return
+        self.memory.passed[channel] = position
+        assert self.keyspace
+        if self.keyspace.look(KEYS.owed(channel), dict) or channel in self.exempt:
+            return
+        for each in reversed(told):
+            if each.position <= passed:
+                break
+            if each.position <= position and each.fact not in self.memory.applied and self._matters(each.fact):
+                raise BrokenError(f"the cursor passed {each.fact}, which was not applied, and {channel} owes nothing")
+
+    def _matters(self, fact: Fact) -> bool:
+        """Tell whether Redis is wrong about it now."""
+        event, channel, message, name, timetoken = fact
+        assert self.keyspace
+        live = self.keyspace.hget(KEYS.actions(channel, message), name)
+        stored = [a for a in self._state.actions(channel) if _named(a.identity) == (message, name)]
+        if event == "added":
+            return live is None and any(str(action.timetoken) == timetoken for action in stored)
+        return live == timetoken and not stored
+
+
+def _channel(messages_key: str) -> str:
+    return messages_key.partition("{")[2].rpartition("}")[0]
+
+
+def _named(identity: Identity) -> tuple[str, str]:
+    return identity.message_timetoken, f"{identity.type}:{identity.value}:{identity.uuid}"
+
+
+def lines_of(found: Sequence[str], most: int = 12) -> str:
+    """Return some lines as text."""
+    return "\n".join([*found[:most], *([f"… and {len(found) - most} more"] if len(found) > most else [])])

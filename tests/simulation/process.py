@@ -1,0 +1,105 @@
+"""A worker's process: the real parts, put together by the real composition root, on twins of what is outside."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import Any
+
+from tests.simulation.loop import MACHINE, running
+from tests.simulation.machine import Machine
+from tests.simulation.pubnub_twin import ClientTwin, PubNub
+from tests.simulation.redis_twin import RedisTwin, Server
+from worker import app
+from worker.app import Parts
+from worker.apply import Applier
+from worker.errors import ExitCode
+from worker.recovery import GoneBack
+from worker.service import Service
+from worker.settings import Settings
+from worker.store.audit import Audit
+from worker.store.budget import Budget
+from worker.store.entries import Entries
+from worker.store.keys import Keys
+from worker.store.lineage import Lineage
+from worker.store.marks import Marks
+from worker.store.store import Store
+
+
+def parts(pubnub: PubNub, server: Server, machine: Machine, settings: Settings) -> Parts:
+    """Return what ``app.opened`` yields, on twins."""
+    keys, lineage = Keys(settings.namespace), Lineage()
+    redis = RedisTwin.client(server, machine, lineage)
+    whatever_answers = RedisTwin.client(server, machine, None)
+    store, marks = Store(redis, keys, app.lives(settings)), Marks(redis, keys)
+    recovery = GoneBack(lineage, Marks(whatever_answers, keys), app.configured_names(settings).channels)
+    applier = Applier(store, marks, settings.settle_seconds, running().time, lineage, recovery)
+    budget = Budget(redis, keys, settings.history_rate)
+    client = ClientTwin(pubnub, machine)
+    counted = app.interest(settings)
+    return Parts(client, store, Entries(redis, keys), marks, applier, budget, recovery, Audit(redis, keys), counted)
+
+
+class Process:
+    """One process on one machine."""
+
+    def __init__(
+        self, name: str, pubnub: PubNub, server: Server, settings: Settings, *, live_only: bool = False
+    ) -> None:
+        self.machine = Machine(name)
+        self.settings = settings
+        self._pubnub = pubnub
+        self._server = server
+        self._service: Service | None = None
+        self._live_only = live_only
+        self._context = copy_context()
+        self._context.run(MACHINE.set, self.machine)
+        self.task: asyncio.Task[Any] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it makes steps, or would if its machine were awake."""
+        return self.task is not None and not self.task.done() and not self.machine.is_dead
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self.task = running().create_task(self._serve(), context=self._context)
+
+    def command(self, body: Callable[[Parts], Awaitable[Any]]) -> asyncio.Task[Any]:
+        """Run one command on this machine instead."""
+
+        async def run() -> Any:
+            return await body(parts(self._pubnub, self._server, self.machine, self.settings))
+
+        self.task = running().create_task(run(), context=self._context)
+        return self.task
+
+    async def _serve(self) -> ExitCode:
+        of = parts(self._pubnub, self._server, self.machine, self.settings)
+        self._service = await app.compose(of, self.settings, app.followed_names(self.settings))
+        if self._live_only:
+            self._service._beside = []
+        return await self._service.serve()
+
+    def kill(self) -> None:
+        """End it at once: from here on nothing of it has an effect."""
+        self.machine.is_dead = True
+        self.machine.on_effect = None
+        self.wake()
+        if self.task:
+            self.task.cancel()
+
+    def stop(self) -> None:
+        """Ask it to stop, as the first signal does; before it listens for signals, that is the end."""
+        if self._service:
+            self._service.stop()
+        else:
+            self.kill()
+
+    def suspend(self) -> None:
+        """Let the machine sleep while the world goes on."""
+        self.machine.is_suspended = True
+
+    def wake(self) -> None:
+        """Let it go on."""
+        if self.machine.is_suspended:
+            running().resume(self.machine)

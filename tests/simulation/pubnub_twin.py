@@ -1,0 +1,136 @@
+"""The worker's client of PubNub, on the emulator's state in memory: its own decoding and errors, no HTTP."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from random import Random
+from typing import Final
+
+import httpx
+
+from tests.simulation.loop import running
+from tests.simulation.machine import Machine
+from tests.simulation.redis_twin import NETWORK
+from worker.domain.position import Cursor, Timetoken
+from worker.emulator import State
+from worker.emulator.calls import Call
+from worker.emulator.endpoints import change_group, list_actions, tell_time
+from worker.emulator.longpoll import LongPolls
+from worker.emulator.replies import RefusedError, Reply
+from worker.emulator.subscription import Subscription
+from worker.errors import PubNubError
+from worker.source.body import decode
+from worker.source.client import Answer, Client, Keyset, Page, _answer, _channels, _decoded, _digits, _odd, _page
+
+IDLE_SECONDS: Final = 280.0
+ENDPOINTS: Final = {"actions": list_actions, "time": tell_time, "groups": change_group}
+
+
+class PubNub:
+    """The service: a state, and how long ways are."""
+
+    def __init__(self, state: State, random: Random) -> None:
+        self.state = state
+        self.requests = 0
+        self.slowness = 0.0
+        """How often an answer is held for long."""
+        self._polls = LongPolls(state, IDLE_SECONDS)
+        self._random = random
+
+    def open(self) -> None:
+        """Begin."""
+        self._polls.open()
+
+    def delay(self) -> float:
+        """Return how long one way takes, in seconds."""
+        draw = self._random.random()
+        if draw < self.slowness:
+            return 0.5 + 90 * self._random.random() ** 3
+        return 0.005 + 0.1 * draw
+
+    async def reply(self, operation: str, asked: Subscription, call: Call) -> Reply:
+        """Answer one request."""
+        self.requests += 1
+        try:
+            return await self._reply(operation, asked, call)
+        except RefusedError as error:
+            return error.reply
+
+    async def _reply(self, operation: str, asked: Subscription, call: Call) -> Reply:
+        trouble = self.state.trouble
+        if refusal := trouble.lasting(operation, asked) or trouble.passing(operation, asked):
+            return refusal
+        if operation == "subscribe":
+            return await self._polls.answer(asked, call)
+        return ENDPOINTS[operation](self.state, call)
+
+
+class ClientTwin(Client):
+    """The real client, but for the way there and back."""
+
+    def __init__(self, pubnub: PubNub, machine: Machine) -> None:
+        self._keyset = Keyset("demo", "simulation")
+        self._token = None
+        self._service = pubnub
+        self._machine = machine
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+    async def subscribe(self, channels: Sequence[str], groups: Sequence[str], cursor: Cursor) -> Answer:
+        """Poll."""
+        assert channels or groups
+        asked = Subscription(tuple(channels), tuple(groups))
+        query = {"tt": cursor.timetoken} | ({"tr": str(cursor.region)} if cursor.region else {})
+        return _answer("subscribe", await self._request("subscribe", asked, {}, query))
+
+    async def message_actions(
+        self, channel: str, *, start: Timetoken | None = None, end: Timetoken | None = None, limit: int = 100
+    ) -> Page:
+        """Return a page of the list."""
+        query = {"limit": str(limit)} | ({"start": start} if start else {}) | ({"end": end} if end else {})
+        path = {"key": "demo", "channel": channel}
+        return _page("message actions", await self._request("actions", Subscription((channel,)), path, query))
+
+    async def group_channels(self, group: str) -> tuple[str, ...]:
+        """Return who is in a group."""
+        return _channels("group", await self._request("groups", Subscription((), (group,)), {"group": group}, {}))
+
+    async def time(self) -> Timetoken:
+        """Return PubNub's clock."""
+        body = await self._request("time", Subscription(), {}, {})
+        if isinstance(body, list) and body and (now := _digits(body[0])):
+            return now
+        raise _odd("time", "no timetoken")
+
+    async def _request(
+        self, operation: str, asked: Subscription, path: Mapping[str, str], query: Mapping[str, str]
+    ) -> object:
+        """Send one request; what happens at the other end happens whether or not this machine sleeps."""
+        self._machine.check()
+        loop = running()
+        answered: asyncio.Future[Reply] = loop.create_future()
+
+        async def other_end() -> None:
+            await asyncio.sleep(self._service.delay())
+            reply = await self._service.reply(operation, asked, Call(path, query))
+            await asyncio.sleep(self._service.delay())
+            if not answered.done():
+                answered.set_result(reply)
+
+        task = loop.create_task(other_end(), context=NETWORK.copy())
+        try:
+            reply = await answered
+        finally:
+            task.cancel()
+        self._machine.check()
+        return self._body(operation, reply)
+
+    def _body(self, asked: str, reply: Reply) -> object:
+        if reply.dropped:
+            raise PubNubError(f"PubNub, {asked}: the connection broke before the answer was whole.")
+        if reply.status == 200:
+            with suppress(ValueError):
+                return decode(reply.body)
+        response = httpx.Response(reply.status, headers=dict(reply.headers), content=reply.body)
+        raise self._refusal(asked, response, _decoded(response))

@@ -1,0 +1,235 @@
+"""redis-py's client, as far as the worker uses it, on a keyspace in memory; and what can go wrong on the way."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
+from random import Random
+from typing import Any, Final, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, RedisError
+
+from tests.simulation.keyspace import READS, READS_TOO, SOURCES, Commands, Keyspace
+from tests.simulation.loop import running
+from tests.simulation.machine import Machine
+from worker.store.lineage import Lineage
+
+NETWORK: Final = Context()
+"""What happens on the way, or at the other end, happens on no machine of ours."""
+
+
+class Server:
+    """One address behind which a Redis answers: now this one, now that one, now none."""
+
+    def __init__(self, keyspace: Keyspace, random: Random) -> None:
+        self.keyspace = keyspace
+        self.is_down = False
+        self.is_full = False
+        self.epoch = 0
+        """Which connections hold: those made in an earlier one are cut."""
+        self.calls = 0
+        self.faults = 0
+        self.slowness = 0.0
+        """How often a call takes long."""
+        self._random = random
+        self._runs = 0
+
+    def cut(self) -> None:
+        """Break every connection; what was under way may or may not have happened."""
+        self.epoch += 1
+
+    def replace(self) -> None:
+        """Be another server, as far as anyone can tell."""
+        self._runs += 1
+        self.keyspace.run_id = f"run-{self._runs}"
+        self.cut()
+
+    def delay(self) -> float:
+        """Return how long one way takes, in seconds."""
+        draw = self._random.random()
+        if draw < self.slowness:
+            return 0.5 + 90 * self._random.random() ** 4
+        return 0.0002 + 0.003 * draw
+
+    def arrives(self) -> bool:
+        """Tell whether what a killed process had sent still arrives."""
+        return self._random.random() < 0.5
+
+    def parts(self, commands: Commands) -> int:
+        """Return after how many of a pipeline's commands somebody else comes in between."""
+        if len(commands) > 1 and self._random.random() < 0.1:
+            return self._random.randrange(1, len(commands))
+        return len(commands)
+
+    def do(self, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """Do one command.
+
+        Raises:
+            RedisError: it cannot.
+        """
+        if self.is_full and name not in READS and name not in READS_TOO:
+            raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
+        return self.keyspace.do(name, args, options)
+
+
+class Call:
+    """Commands on their way there, and the answer on its way back."""
+
+    def __init__(self, twin: "RedisTwin", commands: Commands, *, transaction: bool) -> None:
+        self._twin = twin
+        self._server = twin.server
+        self._commands = commands
+        self._transaction = transaction
+        self._results: list[Any] = []
+        self._epoch = 0
+        self._loop = running()
+        self.future: asyncio.Future[list[Any]] = self._loop.create_future()
+        self._later(self._arrive)
+
+    def _later(self, step: Callable[[], None]) -> None:
+        self._loop.call_later(self._server.delay(), step, context=NETWORK)
+
+    def _arrive(self) -> None:
+        server, machine = self._server, self._twin.machine
+        if machine.is_dead and not server.arrives():
+            return
+        if server.is_down:
+            self._fail(RedisConnectionError("nobody listens"))
+            return
+        try:
+            self._twin.greet()
+        except RedisError as error:
+            self._fail(error)
+            return
+        self._epoch = server.epoch
+        self._work()
+
+    def _work(self) -> None:
+        """Do the commands, or some of them: a pipeline is no transaction."""
+        server, done = self._server, len(self._results)
+        if self._epoch != server.epoch:
+            self._fail(RedisConnectionError("the connection broke"))
+            return
+        left = self._commands[done:]
+        for name, args, options in left[: len(left) if self._transaction else server.parts(left)]:
+            server.calls += 1
+            try:
+                self._results.append(server.do(name, args, options))
+            except RedisError as error:
+                self._results.append(error)
+            self._twin.machine.count_effect(name)
+        self._later(self._work if len(self._results) < len(self._commands) else self._answer)
+
+    def _answer(self) -> None:
+        if self._epoch != self._server.epoch:
+            self._fail(RedisConnectionError("the connection broke before the answer"))
+        elif error := next((each for each in self._results if isinstance(each, RedisError)), None):
+            self._fail(error)
+        elif not self.future.done():
+            self.future.set_result(self._results)
+
+    def _fail(self, error: RedisError) -> None:
+        self._server.faults += 1
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class RedisTwin:
+    """A client of one process. With a lineage it greets whoever answers, as ``connect`` has redis-py do."""
+
+    def __init__(self, server: Server, machine: Machine, lineage: Lineage | None) -> None:
+        self.server = server
+        self.machine = machine
+        self._lineage = lineage
+        self._greeted = -1
+
+    @classmethod
+    def client(cls, server: Server, machine: Machine, lineage: Lineage | None) -> Redis:
+        """Return it as what it stands for."""
+        return cast("Redis", cls(server, machine, lineage))
+
+    def greet(self) -> None:
+        """Let the real lineage say whether this server is the one it knew."""
+        if self._lineage and self._greeted != self.server.epoch:
+            greeting = self._lineage.greet(cast("AbstractConnection", _Connection(self.server)))
+            try:
+                greeting.send(None)
+            except StopIteration:
+                self._greeted = self.server.epoch
+
+    async def run(self, commands: Commands, *, transaction: bool = False) -> list[Any]:
+        """Have the commands done, in order."""
+        self.machine.check()
+        results = await Call(self, commands, transaction=transaction).future
+        self.machine.check()
+        return results
+
+    def pipeline(self, transaction: bool = True) -> "Pipeline":  # noqa: FBT001, FBT002 - redis-py's
+        """Return commands to be sent together."""
+        return Pipeline(self, transaction=transaction)
+
+    def register_script(self, source: str) -> "Script":
+        """Return the script whose text that is."""
+        return Script(self, SOURCES[source])
+
+    def __getattr__(self, name: str) -> Any:
+        async def command(*args: Any, **options: Any) -> Any:
+            (result,) = await self.run([(name, args, options)])
+            return result
+
+        return command
+
+
+class Script:
+    """A script, to be called now or as part of a pipeline."""
+
+    def __init__(self, twin: RedisTwin, verb: str) -> None:
+        self._twin = twin
+        self._verb = verb
+
+    async def __call__(self, keys: Sequence[str] = (), args: Sequence[Any] = (), client: Any = None) -> Any:
+        """Call it."""
+        call = (self._verb, (keys, args), dict[str, Any]())
+        if client is not None:
+            client.commands.append(call)
+            return client
+        (result,) = await self._twin.run([call])
+        return result
+
+
+class Pipeline:
+    """Commands sent together."""
+
+    def __init__(self, twin: RedisTwin, *, transaction: bool) -> None:
+        self.commands: list[tuple[str, tuple[Any, ...], Mapping[str, Any]]] = []
+        self._twin = twin
+        self._transaction = transaction
+
+    def __getattr__(self, name: str) -> Any:
+        def command(*args: Any, **options: Any) -> "Pipeline":
+            self.commands.append((name, args, options))
+            return self
+
+        return command
+
+    async def execute(self) -> list[Any]:
+        """Have them done; nothing is asked where there are none."""
+        return await self._twin.run(self.commands, transaction=self._transaction) if self.commands else []
+
+
+class _Connection:
+    """As much of a connection as a lineage asks."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def on_connect(self) -> None:
+        pass
+
+    async def send_command(self, *args: str) -> None:
+        pass
+
+    async def read_response(self) -> str:
+        return f"# Server\r\nrun_id:{self._server.keyspace.run_id}\r\n"

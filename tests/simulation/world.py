@@ -1,0 +1,397 @@
+"""Everything a worker meets, in one place: PubNub, Redis, users, and the hand that kills, cuts and suspends."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+from tests.chaos.comparison import differences
+from tests.simulation.keyspace import Keyspace
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.oracle import BrokenError, Memory, Oracle
+from tests.simulation.process import Process
+from tests.simulation.pubnub_twin import PubNub
+from tests.simulation.redis_twin import Server
+from worker import app
+from worker.app import Parts
+from worker.domain.position import Range
+from worker.emulator import State, Truth
+from worker.emulator.actions import Action
+from worker.emulator.replies import RefusedError
+from worker.reconcile import Orders, Report
+from worker.settings import Settings
+from worker.source.names import Names, matches
+from worker.store.keys import Keys, digest, read_tally_field
+
+KEYS: Final = Keys()
+SETTLE_SECONDS: Final = 60.0
+HOUR: Final = 3600.0
+DAY_TICKS: Final = 86400 * 10_000_000
+
+Copy = tuple[Any, Memory]
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What a worker is told to follow."""
+
+    names: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+    per_subscription: int = 50
+    prune_floor: int = 20
+
+    def settings(self) -> Settings:
+        """Return it as settings, all others as they are by default."""
+        return Settings.model_construct(
+            subscribe_key="demo",
+            channels=self.names,
+            channel_groups=self.groups,
+            channels_per_subscription=self.per_subscription,
+            prune_floor=self.prune_floor,
+        )
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened, in numbers."""
+
+    acts: int = 0
+    kills: int = 0
+    stops: int = 0
+    suspensions: int = 0
+    redis_faults: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+
+
+class World:
+    """One history's surroundings."""
+
+    def __init__(
+        self, seed: int | str, loop: VirtualLoop, faults: Mapping[str, float] | None = None, *, tells: bool = False
+    ) -> None:
+        def random(use: str) -> Random:
+            return Random(f"{seed} {use}")
+
+        self.loop = loop
+        self.random = random("world")
+        self.state = State(loop.time, random("faults"), faults or {})
+        self.oracle = Oracle(self.state)
+        self.keyspace = Keyspace(lambda: loop.time() + self.skew, self.oracle)
+        self.oracle.keyspace = self.keyspace
+        self.oracle.watch(self.state)
+        self.server = Server(self.keyspace, random("redis"))
+        self.pubnub = PubNub(self.state, random("ways"))
+        self.processes: dict[str, Process] = {}
+        self.following: dict[str, Following] = {}
+        self.tally = Tally()
+        self.story: list[str] = []
+        self.ended: list[str] = []
+        self.live_only = False
+        self.skew = 0.0
+        self._tells = tells
+        self._refused: set[str] = set()
+        self._timers: list[asyncio.TimerHandle] = []
+        self.pubnub.open()
+
+    def tell(self, text: str) -> None:
+        """Write down what happens."""
+        if self._tells:
+            self.story.append(f"{self.loop.time() % 100_000:12.3f}  {text}")
+
+    def later(self, seconds: float, act: Callable[..., None], *args: Any) -> None:
+        """Do something in a while."""
+        self._timers.append(self.loop.call_later(seconds, act, *args))
+
+    # ---------------------------------------------------------------------------------------------------- workers
+
+    def start(self, name: str, following: Following | None = None) -> Process:
+        """Start a worker, or start it again; one that runs is left alone."""
+        if following:
+            self.following[name] = following
+        following = self.following[name]
+        if (running := self.processes.get(name)) and running.is_running:
+            return running
+        self._expect_cursors(following)
+        self.tell(f"{name} starts, following {','.join((*following.names, *following.groups))}")
+        process = Process(name, self.pubnub, self.server, following.settings(), live_only=self.live_only)
+        self.processes[name] = process
+        process.start()
+        assert process.task
+        process.task.add_done_callback(lambda task: self._has_ended(name, task))
+        return process
+
+    def _has_ended(self, name: str, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self.tell(f"{name} fails: {error!r}")
+            self.ended.append(f"{name}: {error!r}")
+
+    def _expect_cursors(self, following: Following) -> None:
+        names = Names.of(following.names, following.groups)
+        for part in names.split(following.per_subscription):
+            self._expect_cursor(part)
+
+    def _expect_cursor(self, names: Names) -> None:
+        channels = {
+            *names.channels,
+            *(name for name in self.channels if any(matches(wildcard, name) for wildcard in names.wildcards)),
+            *(name for group in names.groups for name in self.state.groups.channels(group)),
+        }
+        self.oracle.subscriptions[KEYS.cursor(digest(names.all))] = tuple(sorted(channels))
+        for half in names.halves():
+            self._expect_cursor(half)
+
+    channels: tuple[str, ...] = ("r.a",)
+
+    def kill(self, name: str) -> None:
+        """Kill a worker; if it runs."""
+        process = self.processes[name]
+        if process.is_running:
+            self.tell(f"{name} is killed")
+            self.tally.kills += 1
+            process.kill()
+
+    def kill_at(self, name: str, command: str, nth: int = 1) -> None:
+        """Kill a worker right after the nth such command of it has reached Redis, before it hears the answer."""
+        left = nth
+        machine = self.processes[name].machine
+
+        def count(done: str) -> None:
+            nonlocal left
+            if command in (done, "any"):
+                left -= 1
+                if left == 0:
+                    self.tell(f"{name} has had {done} done")
+                    self.kill(name)
+
+        machine.on_effect = count
+
+    def stop(self, name: str) -> None:
+        """Stop a worker, as an operator does."""
+        if self.processes[name].is_running:
+            self.tell(f"{name} is stopped")
+            self.tally.stops += 1
+            self.processes[name].stop()
+
+    def suspend(self, name: str, seconds: float) -> None:
+        """Let a worker's machine sleep for a while."""
+        process = self.processes[name]
+        if process.is_running:
+            self.tell(f"{name} is suspended for {seconds:.0f} s")
+            self.tally.suspensions += 1
+            process.suspend()
+            self.later(seconds, self._wake, process)
+
+    def _wake(self, process: Process) -> None:
+        if process.machine.is_suspended:
+            self.tell(f"{process.machine.name} wakes")
+            process.wake()
+
+    async def command(self, body: Callable[[Parts], Awaitable[Any]], following: Following) -> Any:
+        """Run one command in a process of its own, to its end."""
+        process = Process("command", self.pubnub, self.server, following.settings())
+        return await process.command(body)
+
+    # -------------------------------------------------------------------------------------------------------- users
+
+    def add(
+        self,
+        channel: str,
+        message: str,
+        value: str,
+        user: str,
+        *,
+        published: bool = True,
+        at: int | None = None,
+        type: str = "reaction",
+    ) -> Action | None:
+        """Add an action, if PubNub takes it; return the last one stored."""
+        with suppress(RefusedError):
+            change = self.state.add(channel, message, type, value, user, published=published, at=at)
+            for action in change.actions:
+                self._tell_action("adds", channel, action, change.published)
+            return change.actions[-1]
+        return None
+
+    def remove(self, channel: str, action: Action, *, published: bool = True) -> None:
+        """Remove an action, if it is there."""
+        of = action.identity
+        with suppress(RefusedError):
+            change = self.state.remove(channel, of.message_timetoken, action.timetoken, of.uuid, published=published)
+            for each in change.actions:
+                self._tell_action("removes", channel, each, change.published)
+
+    def _tell_action(self, verb: str, channel: str, action: Action, published: bool) -> None:  # noqa: FBT001
+        if self._tells:
+            of, untold = action.identity, "" if published else " (207)"
+            self.tell(f"{of.uuid} {verb} {of.value} {channel} {of.message_timetoken} @{action.timetoken}{untold}")
+
+    # -------------------------------------------------------------------------------------------------------- Redis
+
+    def copy(self) -> Copy:
+        """Return what Redis holds, to be put back."""
+        return self.keyspace.copied(), self.oracle.copied()
+
+    def put_back(self, copied: Copy, why: str) -> None:
+        """Have another server answer, which holds an older state."""
+        self.tell(f"Redis: {why}")
+        self.tally.redis_faults += 1
+        data, memory = copied
+        self.keyspace.put_back(data)
+        self.oracle.put_back(memory)
+        self.server.replace()
+
+    def fail_over(self, behind: float, wait: float = 0.0) -> None:
+        """Take a copy now, and have a replica that knows no more than that take over after so many seconds."""
+        copied = self.copy()
+
+        def over() -> None:
+            self.put_back(copied, f"fails over to a replica that lacks {behind:.1f} s")
+            if wait:
+                self.cut_redis(wait)
+
+        self.later(behind, over)
+
+    def restart_redis(self, seconds: float) -> None:
+        """End Redis, which comes back with all it had."""
+        self.tell(f"Redis: restarts, {seconds:.1f} s")
+        self.tally.redis_faults += 1
+        self.server.replace()
+        self._down(seconds)
+
+    def cut_redis(self, seconds: float) -> None:
+        """Let nobody reach Redis for a while."""
+        self.tell(f"Redis: cannot be reached for {seconds:.1f} s")
+        self.tally.redis_faults += 1
+        self.server.cut()
+        self._down(seconds)
+
+    def _down(self, seconds: float) -> None:
+        self.server.is_down = True
+        self.later(seconds, self._up)
+
+    def _up(self) -> None:
+        self.tell("Redis: answers")
+        self.server.is_down = False
+
+    def fill_redis(self, seconds: float) -> None:
+        """Let Redis have no room for a while."""
+        self.tell(f"Redis: is full for {seconds:.1f} s")
+        self.tally.redis_faults += 1
+        self.server.is_full = True
+        self.later(seconds, setattr, self.server, "is_full", False)  # noqa: FBT003
+
+    # ------------------------------------------------------------------------------------------------------- PubNub
+
+    def forbid(self, channel: str, seconds: float) -> None:
+        """Answer 403 for a channel for a while."""
+        self.tell(f"PubNub: {channel} is forbidden for {seconds:.0f} s")
+        self._refused.add(channel)
+        self.state.refuse(sorted(self._refused))
+        self.later(seconds, self.allow, channel)
+
+    def allow(self, channel: str) -> None:
+        """Answer for it again."""
+        self.tell(f"PubNub: {channel} is allowed")
+        self._refused.discard(channel)
+        self.state.refuse(sorted(self._refused))
+
+    def break_pubnub(self, kind: str, seconds: float) -> None:
+        """Let PubNub answer nothing sensible for a while."""
+        self.tell(f"PubNub: {kind} for {seconds:.0f} s")
+        self.state.set_outage(kind)
+        self.later(seconds, self.state.set_outage, None)
+
+    def burst(self, channel: str, messages: int) -> None:
+        """Publish ordinary messages until PubNub's cache has room for nothing else."""
+        self.tell(f"{messages} messages in {channel}")
+        for _ in range(messages):
+            self.state.publish(channel, "hello", "somebody")
+
+    # ------------------------------------------------------------------------------------------------------ the end
+
+    def counts(self) -> Truth:
+        """Return what Redis shows."""
+        found: Truth = {}
+        for key in list(self.keyspace.values):
+            if ":counts:" in key:
+                where = KEYS.read_message(key)
+                assert where
+                channel, message = where
+                for tally, count in self.keyspace.hgetall(key).items():
+                    type, value = read_tally_field(tally)
+                    found.setdefault(channel, {}).setdefault(message, {}).setdefault(type, {})[value] = int(count)
+        return found
+
+    def differences(self) -> list[str]:
+        """Return a line for every tally that is not what PubNub's actions make it."""
+        return differences(self.counts(), self.state.truth())
+
+    def owing(self) -> list[str]:
+        """Return the channels that owe, with the causes."""
+        return [
+            f"{key} {','.join(sorted(held))}"
+            for key, held in sorted(self.keyspace.values.items())
+            if key.endswith((":owed", ":progress"))
+        ]
+
+    def calm(self) -> None:
+        """Let every fault be over, and every worker run."""
+        self.tell("calm")
+        for timer in self._timers:
+            timer.cancel()
+        self.state.faults.replace({})
+        self._refused.clear()
+        self.state.refuse()
+        self.state.set_outage(None)
+        self.server.is_down = self.server.is_full = False
+        self.server.slowness = self.pubnub.slowness = 0.0
+        for name, process in self.processes.items():
+            process.machine.on_effect = None
+            self._wake(process)
+            self.start(name)
+
+    async def repaid(self, longest: float = 4 * HOUR) -> bool:
+        """Wait until nothing is owed; tell whether that is so within bounds."""
+        begun = self.loop.time()
+        await asyncio.sleep(SETTLE_SECONDS + 5)
+        while self.owing():
+            if self.loop.time() - begun > longest:
+                return False
+            await asyncio.sleep(20)
+        return True
+
+    async def reconcile(self, channels: Iterable[str], following: Following, *, force: bool = False) -> list[Report]:
+        """Reconcile the channels as the command does."""
+
+        async def body(parts: Parts) -> list[Report]:
+            reconcile = app.build_reconcile(parts, parts_settings, tries=app.COMMAND_TRIES)
+            return await reconcile.run(channels, Range(), Orders(force=force))
+
+        parts_settings = following.settings()
+        reports: list[Report] = await self.command(body, following)
+        self.tell(f"reconciled{' by force' * force}: {reports}")
+        return reports
+
+    async def close(self) -> None:
+        """End what runs."""
+        self.check()
+        tasks = []
+        for process in self.processes.values():
+            process.kill()
+            tasks.append(process.task)
+        for timer in self._timers:
+            timer.cancel()
+        await asyncio.gather(*filter(None, tasks), return_exceptions=True)
+
+    def check(self) -> None:
+        """Expect all that must hold to hold."""
+        self.oracle.check_followers()
+        if self.ended:
+            raise BrokenError(f"a worker failed: {self.ended[0]}")
+
+    def cast(self) -> Sequence[str]:
+        """Return the names of the workers."""
+        return list(self.processes)
