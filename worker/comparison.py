@@ -32,7 +32,7 @@ class FirstLook:
     """Actions from here on are too young to say anything of: lists lag behind."""
     roll: RollCall = field(default_factory=RollCall)
     coverage: Coverage = field(default_factory=Coverage)
-    listed: list[Candidate] = field(default_factory=list)
+    listed: set[Candidate] = field(default_factory=set)
     """Actions that are listed, old enough, and not what is live: barred by a tombstone, or shadowed by a newer one."""
     is_cut: bool = False
     """Whether there were more of those than are kept."""
@@ -112,7 +112,7 @@ class Comparison:
         for item, entry in zip(added, entries, strict=True):
             if entry.live != item.action_timetoken:
                 if len(look.listed) < CANDIDATES_AT_ONCE:
-                    look.listed.append(Candidate(item.identity, item.action_timetoken))
+                    look.listed.add(Candidate(item.identity, item.action_timetoken))
                 else:
                     look.is_cut = True
 

@@ -57,14 +57,14 @@ class Looks:
         patience = Patience(channel, self._terms)
         start = wanted.until or await self.now(channel)
         while True:
-            slices = self._history.slices(channel, start, wanted.since, is_expected=is_expected or coverage.listed > 0)
+            slices = self._history.slices(channel, start, wanted.since, is_expected=is_expected)
             try:
                 async with aclosing(slices):
                     async for slice in slices:
                         await take(slice)
                         patience.succeeded()
                         _note(coverage, slice, start)
-                        start = slice.next
+                        start, is_expected = slice.next, slice.leads_on
             except ForgottenError:
                 raise
             except StaleError as error:
@@ -135,10 +135,9 @@ class Looks:
     async def _slices(self, channel: str, start: Timetoken, coverage: Coverage) -> AsyncGenerator[Slice | None, None]:
         """Yield slices, and None where the list has come to its end."""
         patience = Patience(channel, self._terms)
-        is_first = True
+        is_first = is_expected = True  # there is somebody to look for, so an empty answer is not believed at once
         while True:
-            # Where the first look saw something, or Redis holds something, an empty answer is not believed at once.
-            slices = self._history.slices(channel, start, None, is_expected=is_first)
+            slices = self._history.slices(channel, start, None, is_expected=is_expected)
             try:
                 async with aclosing(slices):
                     async for slice in slices:
@@ -146,7 +145,7 @@ class Looks:
                         coverage.requests += slice.requests
                         if is_first and not slice.actions:
                             break  # asked for again and again: there is nothing
-                        start, is_first = slice.next, False
+                        start, is_first, is_expected = slice.next, False, slice.leads_on
                         yield slice
             except PubNubError as error:
                 await patience.after(error)

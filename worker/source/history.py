@@ -33,6 +33,8 @@ class Slice:
     next: Timetoken
     asked_at: float
     is_certain: bool = True
+    leads_on: bool = True
+    """Whether the page below must show something: what this one ended with."""
     requests: int = 1
 
 
@@ -87,7 +89,7 @@ class History:
                 raise PubNubError(f"PubNub's list of actions repeats itself below {start} instead of going back.")
             start = shift(edge, 1) if advances else shift(start, -1)
             is_expected = advances  # the next page begins with what this one ends with
-            yield Slice(page.actions, start, asked_at, is_certain=not tries, requests=requests)
+            yield Slice(page.actions, start, asked_at, is_certain=not tries, leads_on=advances, requests=requests)
             tries = requests = 0
 
     async def oldest(self, channel: str, now: Timetoken) -> Timetoken | None:

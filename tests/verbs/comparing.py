@@ -1,0 +1,106 @@
+"""Reconcile and verify on a bench: settle times pass in no time, PubNub's clock with them."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench, backoff
+from worker.comparison import Comparison
+from worker.domain.action import Added, Identity, Origin
+from worker.domain.position import Range
+from worker.domain.reconciliation import Limit
+from worker.looks import Looks
+from worker.patience import Terms
+from worker.reconcile import Reconcile
+from worker.reconcile import Terms as Keeping
+from worker.source.history import History
+from worker.store.audit import Audit
+from worker.store.entries import Entries
+from worker.store.store import MAX_BATCH
+from worker.verify import Choice, Verify
+
+MESSAGE = "17600000001728660"
+
+
+@dataclass
+class Comparing:
+    """A bench, and what happens between the two looks."""
+
+    bench: Bench
+    between: Callable[[], None] = lambda: None
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+    requests: int = 0
+    tries: int | None = None
+
+    def __post_init__(self) -> None:
+        self.entries = Entries(self.bench.redis, KEYS)
+        self.limit = Limit()
+
+    def comparison(self) -> Comparison:
+        """Return what compares."""
+        bench = self.bench
+
+        async def take() -> None:
+            self.requests += 1
+
+        async def hold(seconds: float) -> None: ...
+
+        terms = Terms(bench.interest, backoff, hold, bench.clock, SETTLE_SECONDS, self.tries)
+        looks = Looks(History(bench.client, take, bench.clock), bench.client.time, terms)
+        return Comparison(looks, self.entries, terms)
+
+    def reconcile(self) -> Reconcile:
+        """Return a reconcile."""
+        terms = Keeping(SETTLE_SECONDS, self.limit, self.bench.clock, self.pass_time)
+        return Reconcile(self.comparison(), self.entries, self.bench.applier, self.bench.marks, terms)
+
+    def verify(self, sample: float = 1) -> Verify:
+        """Return a verify."""
+        audit = Audit(self.bench.redis, KEYS)
+        choice = Choice(sample, random.Random(3))
+        return Verify(self.comparison(), self.entries, audit, SETTLE_SECONDS, choice, self.pass_time)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let the settle time pass, and happen what is to happen meanwhile."""
+        self.bench.emulator.state.advance(seconds)
+        self.between()
+        if self.meanwhile:
+            await self.meanwhile()
+
+    def add(self, user: str, value: str = "👍", channel: str = "room", *, at: int | None = None) -> int:
+        """Let somebody react; return the action timetoken."""
+        change = self.bench.emulator.state.add(channel, MESSAGE, "reaction", value, user, at=at)
+        return change.actions[-1].timetoken
+
+    def remove(self, user: str, action_timetoken: int, channel: str = "room") -> None:
+        """Let somebody take a reaction back; nobody is listening."""
+        self.bench.emulator.state.remove(channel, MESSAGE, action_timetoken, user)
+
+    async def knows(self, count: int, channel: str = "room") -> list[int]:
+        """Let so many users react and Redis know of it; return the action timetokens. All of it lies in the past."""
+        actions = [self.add(f"user{number}", channel=channel) for number in range(count)]
+        await self.catches_up(channel)
+        return actions
+
+    async def owes_since_long(self, cause: str, channel: str = "room") -> None:
+        """Mark a gap of long ago."""
+        await cast("Any", self.bench.redis).hset(KEYS.owed(channel), cause, 1000)
+
+    async def applies_unheard(self, channel: str = "room") -> None:
+        """Let Redis know of every action there is, as live events would."""
+        events = [
+            Added(
+                Identity(channel, action.identity.message_timetoken, *action.identity[1:]),
+                str(action.timetoken),
+                str(action.timetoken),
+            )
+            for action in self.bench.emulator.state.actions(channel)
+        ]
+        await self.bench.store.apply(channel, events[:MAX_BATCH], Origin.LIVE)
+
+    async def catches_up(self, channel: str = "room") -> None:
+        """Bring Redis up to the list, and let time pass until everything in it is old enough to be judged."""
+        await self.bench.marks.remember([channel])
+        await self.reconcile().channel(channel, Range())
+        self.bench.emulator.state.advance(2 * SETTLE_SECONDS)

@@ -1,0 +1,373 @@
+"""Tallies become PubNub's own set of actions, whatever was missed; nothing goes that is not proven gone."""
+
+import pytest
+
+from tests.histories import CHANNEL
+from tests.verbs.comparing import MESSAGE, Comparing
+from tests.verbs.conftest import SETTLE_SECONDS, Bench
+from worker.domain.action import Added, Identity, Origin, Removed
+from worker.domain.position import Range, from_seconds, shift
+from worker.domain.reconciliation import Limit
+from worker.errors import ForbiddenError, PubNubError
+from worker.reconcile import Orders
+from worker.store.marks import Gap
+
+MONTH_SECONDS = 30 * 86400.0
+
+
+@pytest.fixture
+def it(bench: Bench) -> Comparing:
+    """A bench to reconcile on."""
+    return Comparing(bench)
+
+
+async def expect_exact(it: Comparing) -> None:
+    """Expect Redis to hold PubNub's truth."""
+    assert await it.bench.counts() == it.bench.emulator.truth()
+
+
+async def test_missed_additions_and_removals_are_made_good(it: Comparing) -> None:
+    """Nobody was listening to any of them."""
+    actions = await it.knows(60)
+    for number in (0, 7, 31, 59):
+        it.remove(f"user{number}", actions[number])
+    it.add("late-comer")
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+
+    assert (report.added, report.pruned, report.unproven, report.refused) == (1, 4, 0, 0)
+    await expect_exact(it)
+
+
+async def test_what_agrees_costs_one_look(it: Comparing) -> None:
+    """Two requests for a short channel: its page, and the end of it."""
+    await it.knows(3)
+    it.requests = 0
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+
+    assert (report.entries, report.pruned, report.added) == (3, 0, 0)
+    assert report.requests == it.requests <= 3
+
+
+async def test_a_channel_of_three_heals(it: Comparing) -> None:
+    """The limit is for many."""
+    actions = await it.knows(3)
+    it.remove("user1", actions[1])
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+
+    assert (await it.reconcile().channel(CHANNEL, Range())).pruned == 1
+    await expect_exact(it)
+
+
+@pytest.mark.parametrize("gone", [{0}, {2}, {0, 1, 2}])
+async def test_the_ends_of_a_list_heal_too(it: Comparing, gone: set[int]) -> None:
+    """The oldest, the newest, all of them: nothing is left to bracket them with, and two looks decide."""
+    actions = await it.knows(3)
+    for number in gone:
+        it.remove(f"user{number}", actions[number])
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+
+    assert (report.pruned, report.unproven) == (len(gone), 0)
+    await expect_exact(it)
+
+
+async def test_what_is_young_is_left_alone(it: Comparing) -> None:
+    """Lists lag behind: an action of a moment ago that is not listed may well exist."""
+    await it.knows(3)
+    young = Identity(CHANNEL, MESSAGE, "reaction", "👍", "young")
+    now = await it.bench.client.time()
+    await it.bench.store.apply(CHANNEL, [Added(young, now, now)], Origin.LIVE)
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+
+    assert (report.entries, report.pruned) == (3, 0)
+    assert (await it.bench.reader.get(CHANNEL, MESSAGE))["reaction"]["👍"] == 4
+
+
+async def test_what_the_second_look_shows_is_kept(it: Comparing) -> None:
+    """An action stored late, with a timetoken of the past: the first list did not have it, the second has."""
+    actions = await it.knows(3)
+    missing = Identity(CHANNEL, MESSAGE, "reaction", "👍", "slow")
+    stamped = str(actions[1] + 1)
+    await it.bench.store.apply(CHANNEL, [Added(missing, stamped, stamped)], Origin.LIVE)
+    it.between = lambda: void(it.add("slow", at=int(stamped)))
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+
+    assert (report.pruned, report.unproven) == (0, 0)
+    await expect_exact(it)
+
+
+async def test_a_witness_lost_between_the_looks_is_replaced(it: Comparing) -> None:
+    """The second look begins above; whoever stood there has gone, and it begins further up."""
+    actions = await it.knows(330)
+    it.remove("user150", actions[150])
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+
+    def lose_witnesses() -> None:
+        for number in range(151, 300):
+            it.remove(f"user{number}", actions[number])
+
+    it.between = lose_witnesses
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+
+    assert (report.pruned, report.unproven) == (1, 0)
+
+
+async def test_a_month_old_action_heals(it: Comparing) -> None:
+    """Removals are lost at any age."""
+    month_ago = int(from_seconds(it.bench.emulator.state.time.now() / 1e7 - MONTH_SECONDS))
+    it.add("old", at=month_ago)
+    await it.knows(150)
+    it.remove("old", month_ago)
+
+    assert (await it.reconcile().channel(CHANNEL, Range())).pruned == 1
+    await expect_exact(it)
+
+
+async def test_a_range_in_the_past_is_bracketed_from_outside(it: Comparing) -> None:
+    """The newest of the range has its witness beyond the range's end."""
+    actions = await it.knows(500)
+    since, until = str(actions[100]), str(actions[201])
+    for number in (100, 150, 200):
+        it.remove(f"user{number}", actions[number])
+
+    report = await it.reconcile().channel(CHANNEL, Range(since, until))
+
+    assert (report.entries, report.pruned, report.unproven) == (101, 3, 0)
+    await expect_exact(it)
+
+
+async def test_the_older_of_two_actions_of_one_user_comes_back(it: Comparing) -> None:
+    """The newer one was removed, and its tombstone bars the older one, which exists."""
+    it.bench.emulator.state.faults.replace({"twin": 1})
+    older, newer = (action.timetoken for action in it.bench.emulator.state.add(CHANNEL, MESSAGE, "r", "x", "u").actions)
+    it.bench.emulator.state.faults.replace({})
+    identity = Identity(CHANNEL, MESSAGE, "r", "x", "u")
+    events = [Added(identity, str(older), str(older)), Added(identity, str(newer), str(newer))]
+    await it.bench.store.apply(CHANNEL, [*events, Removed(identity, str(newer), str(newer))], Origin.LIVE)
+    it.bench.emulator.state.remove(CHANNEL, MESSAGE, newer, "u")
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    await it.bench.marks.remember([CHANNEL])
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+
+    assert report.restored == 1
+    await expect_exact(it)
+    assert await it.bench.marks.owed(CHANNEL)  # it is looked at once more: a removal may have been on its way
+
+
+async def test_a_shadowed_action_counts_when_the_other_is_pruned(it: Comparing) -> None:
+    """The newer of two was removed, and nobody heard of it."""
+    it.bench.emulator.state.faults.replace({"twin": 1})
+    change = it.bench.emulator.state.add(CHANNEL, MESSAGE, "r", "x", "u")
+    it.bench.emulator.state.faults.replace({})
+    await it.knows(3)
+    it.bench.emulator.state.remove(CHANNEL, MESSAGE, change.actions[-1].timetoken, "u")
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+
+    assert (report.pruned, report.unproven) == (1, 0)
+    await expect_exact(it)
+
+
+async def test_a_mass_loss_waits_for_a_person(it: Comparing) -> None:
+    """Nothing is pruned, the channel is owed, and --force does it."""
+    actions = await it.knows(100)
+    for number in range(30):
+        it.remove(f"user{number}", actions[number])
+    before = await it.bench.counts()
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+
+    assert (report.refused, report.pruned) == (30, 0)
+    assert await it.bench.counts() == before
+    assert set(await it.bench.marks.owed(CHANNEL)) == {Gap.UNPROVEN}
+
+    report = await it.reconcile().channel(CHANNEL, Range(), Orders(force=True))
+
+    assert report.pruned == 30
+    await expect_exact(it)
+
+
+async def test_a_mass_loss_too_large_to_hold_is_refused_at_once(it: Comparing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And, forced, it is done in turns."""
+    monkeypatch.setattr("worker.comparison.CANDIDATES_AT_ONCE", 10)
+    actions = await it.knows(100)
+    for number in range(30):
+        it.remove(f"user{number}", actions[number])
+
+    assert (await it.reconcile().channel(CHANNEL, Range())).refused == 30
+    assert (await it.reconcile().channel(CHANNEL, Range(), Orders(force=True))).pruned == 30
+    await expect_exact(it)
+
+
+async def test_an_origin_that_knows_nothing_empties_no_tally(it: Comparing) -> None:
+    """Not one large channel, nor one small channel after the other."""
+    channels = [f"small{number}" for number in range(30)]
+    for channel in channels:
+        await it.knows(2, channel)
+    await it.knows(50)
+    before = await it.bench.counts()
+    reconcile = it.reconcile()
+
+    it.bench.emulator.state.faults.replace({"empty": 1})
+    reports = await reconcile.run([CHANNEL, *channels], Range())
+    it.bench.emulator.state.faults.replace({})
+
+    lost = sum(report.pruned for report in reports)
+    assert lost <= it.limit.floor
+    assert sum(bool(report.refused) for report in reports) >= len(channels) - it.limit.floor
+    assert (await it.bench.counts())[CHANNEL] == before[CHANNEL]
+
+    await it.reconcile().run([CHANNEL, *channels], Range())
+
+    assert await it.bench.counts() == before
+
+
+@pytest.mark.parametrize("kind", ["html", "server_error", "drop", "empty_object", "list"])
+async def test_an_outage_prunes_nothing(it: Comparing, kind: str) -> None:
+    """It says so, and what was owed stays owed."""
+    await it.knows(50)
+    await it.bench.marks.owe([CHANNEL], Gap.OVERFLOW)
+    before = await it.bench.counts()
+    it.bench.emulator.state.set_outage(kind, ["actions"])
+    it.tries = 3
+
+    with pytest.raises(PubNubError):
+        await it.reconcile().channel(CHANNEL, Range(), Orders(force=True))
+
+    assert await it.bench.counts() == before
+    assert await it.bench.marks.owed(CHANNEL)
+
+
+async def test_a_channel_that_is_refused_is_not_pruned(it: Comparing) -> None:
+    """Neither in the first look nor in the second."""
+    actions = await it.knows(50)
+    it.remove("user3", actions[3])
+    it.between = lambda: it.bench.emulator.state.refuse([CHANNEL])
+    before = await it.bench.counts()
+
+    with pytest.raises(ForbiddenError):
+        await it.reconcile().channel(CHANNEL, Range())
+
+    assert await it.bench.counts() == before
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [{"server_error": 0.5}, {"bad_json": 0.5}, {"drop": 0.5}, {"throttle": 0.3}, {"stale": 0.9}, {"more": 0.7}],
+)
+async def test_a_thousand_missed_removals_are_pruned(it: Comparing, faults: dict[str, float]) -> None:
+    """While every second request fails, none but those."""
+    actions = await it.knows(6000)
+    gone = range(0, 6000, 6)
+    for number in gone:
+        it.remove(f"user{number}", actions[number])
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    it.bench.emulator.state.faults.replace(faults)
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+
+    it.bench.emulator.state.faults.replace({})
+    assert (report.pruned, report.unproven, report.refused) == (len(gone), 0, 0)
+    await expect_exact(it)
+
+
+async def test_empty_answers_prune_nothing_that_exists(it: Comparing) -> None:
+    """Every second request is answered with an empty list: what is pruned is gone, and the rest stays owed."""
+    actions = await it.knows(3000)
+    gone = range(0, 3000, 6)
+    for number in gone:
+        it.remove(f"user{number}", actions[number])
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    it.bench.emulator.state.faults.replace({"empty": 0.5})
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+
+    assert report.pruned <= len(gone)
+    counts = (await it.bench.reader.get(CHANNEL, MESSAGE))["reaction"]["👍"]
+    assert counts == 3000 - report.pruned
+    assert report.pruned == len(gone) or await it.bench.marks.owed(CHANNEL)
+    it.bench.emulator.state.faults.replace({})
+    await it.reconcile().channel(CHANNEL, Range())
+    await expect_exact(it)
+
+
+async def test_partial_answers_end_exact(it: Comparing) -> None:
+    """Lists that lack items without a sign may mislead both looks; the next reconcile brings back what is there."""
+    it.limit = Limit(1, 1000)
+    actions = await it.knows(300)
+    it.remove("user7", actions[7])
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    it.bench.emulator.state.faults.replace({"partial": 0.5})
+    await it.reconcile().channel(CHANNEL, Range())
+    it.bench.emulator.state.faults.replace({})
+
+    await it.reconcile().channel(CHANNEL, Range())
+
+    await expect_exact(it)
+
+
+async def test_a_dry_run_writes_nothing(it: Comparing) -> None:
+    """It says what would be done, and what it costs."""
+    actions = await it.knows(30)
+    it.remove("user3", actions[3])
+    it.add("unheard")
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    before = await it.bench.redis.dbsize(), await it.bench.counts()
+    it.requests = 0
+
+    report = await it.reconcile().channel(CHANNEL, Range(), Orders(dry_run=True))
+
+    assert (report.added, report.pruned, report.requests) == (1, 1, it.requests)
+    assert (await it.bench.redis.dbsize(), await it.bench.counts()) == before
+
+
+async def test_only_a_mark_that_is_old_enough_is_repaid(it: Comparing) -> None:
+    """A gap of a moment ago is not in the lists yet; neither is one that opens while the reconcile runs."""
+    actions = await it.knows(30)
+    it.remove("user3", actions[3])
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    for cause in ("stale_cursor", "overflow"):
+        await it.owes_since_long(cause)
+    await it.bench.marks.owe([CHANNEL], Gap.FORBIDDEN)
+    it.meanwhile = lambda: it.bench.marks.owe([CHANNEL], Gap.OVERFLOW)
+
+    await it.reconcile().channel(CHANNEL, Range())
+
+    assert set(await it.bench.marks.owed(CHANNEL)) == {Gap.FORBIDDEN, Gap.OVERFLOW}
+
+
+async def test_a_partial_range_repays_nothing(it: Comparing) -> None:
+    """What was missed may lie elsewhere."""
+    await it.knows(3)
+    await it.owes_since_long("stale_cursor")
+
+    await it.reconcile().channel(CHANNEL, Range(shift(await it.bench.client.time(), -(10**10))))
+
+    assert set(await it.bench.marks.owed(CHANNEL)) == {"stale_cursor"}
+
+
+async def test_every_channel_is_reconciled_before_a_failure_is_told(it: Comparing) -> None:
+    """One that PubNub refuses keeps nobody else waiting."""
+    actions = await it.knows(5)
+    await it.knows(5, "forbidden")
+    it.remove("user3", actions[3])
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    it.bench.emulator.state.refuse(["forbidden"])
+
+    with pytest.raises(ForbiddenError):
+        await it.reconcile().run(["forbidden", CHANNEL], Range())
+
+    assert await it.bench.counts() == it.bench.emulator.truth()
+
+
+def void(_: object) -> None:
+    """Return nothing, whatever was done."""
