@@ -1,0 +1,104 @@
+"""Redis held against itself: nothing is said of what the script wrote, and every flaw put there by hand is found."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from tests.histories import BEN, CHANNEL, MESSAGE, added, events, removed
+from tests.store.test_contract import CONTRACT, KEYS
+from worker.domain.action import Event, Identity, Origin
+from worker.store.audit import Audit, Flaw
+from worker.store.store import Store
+
+COUNTS, ACTIONS = KEYS.counts(CHANNEL, MESSAGE), KEYS.actions(CHANNEL, MESSAGE)
+FIELD = "reaction:👍"
+
+
+async def flaws(redis: Redis, *channels: str) -> list[Flaw]:
+    """Return what an audit finds."""
+    return await Audit(redis, KEYS).channels(channels or [CHANNEL])
+
+
+@CONTRACT
+@given(st.lists(st.lists(events, min_size=1, max_size=12), max_size=6))
+async def test_what_the_script_wrote_has_no_flaw(redis: Redis, batches: list[list[Event]]) -> None:
+    """After whatever history, observed and inferred."""
+    await redis.flushall()
+    for batch in batches:
+        await Store(redis, KEYS).apply(CHANNEL, batch, Origin.LIVE)
+
+        assert await flaws(redis) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "field", "problem"),
+    [
+        (("HINCRBY", COUNTS, FIELD, "1"), FIELD, "the count is 3, though 2 are live"),
+        (("HSET", COUNTS, FIELD, "02"), FIELD, "the count is 02, though 2 are live"),
+        (("HSET", COUNTS, FIELD, "many"), FIELD, "the count is many, though 2 are live"),
+        (("HDEL", ACTIONS, f"{FIELD}:ana"), FIELD, "the count is 2, though 1 are live"),
+        (("HDEL", COUNTS, FIELD), FIELD, "no count, though 2 are live"),
+        (("DEL", COUNTS), FIELD, "no count, though 2 are live"),
+        (("DEL", ACTIONS), FIELD, "the count is 2, though 0 are live"),
+        (("HSET", COUNTS, "reaction:🎉", "1"), "reaction:🎉", "the count is 1, though 0 are live"),
+        (("HSET", COUNTS, "reaction:🎉", "0"), "reaction:🎉", "a count of zero"),
+        (("HSET", COUNTS, "reaction:🎉", "-1"), "reaction:🎉", "the count is -1, though 0 are live"),
+        (("HSET", ACTIONS, "reaction", "5"), "reaction", "a field of actions that cannot be read"),
+        (("ZREM", KEYS.messages(CHANNEL), MESSAGE), "", "not in the index of messages"),
+    ],
+    ids=lambda value: "-".join(value[:1]) if isinstance(value, tuple) else None,
+)
+async def test_a_flaw_is_found(redis: Redis, command: tuple[str, ...], field: str, problem: str) -> None:
+    """One at a time, and nothing but that."""
+    await Store(redis, KEYS).apply(CHANNEL, [added(1), added(1, BEN)], Origin.LIVE)
+    assert await flaws(redis) == []
+
+    await cast("Any", redis).execute_command(*command)
+
+    assert await flaws(redis) == [Flaw(CHANNEL, MESSAGE, field, problem)]
+
+
+async def test_flaws_are_found_among_hundreds_of_messages(redis: Redis) -> None:
+    """Sorted, each once, and those of the channels asked about."""
+    odd = "a{b}:c%"
+    for channel in (CHANNEL, odd, "hall"):
+        lives = [added(1, Identity(channel, str(10**16 + n), "reaction", "👍", "ana")) for n in range(300)]
+        await Store(redis, KEYS).apply(channel, lives, Origin.LIVE)
+        for n in (299, 3):
+            await cast("Any", redis).hdel(KEYS.counts(channel, str(10**16 + n)), FIELD)
+
+    found = await flaws(redis, odd, CHANNEL, "yard")
+
+    assert [(flaw.channel, flaw.message_timetoken) for flaw in found] == [
+        (channel, str(10**16 + n)) for channel in (odd, CHANNEL) for n in (3, 299)
+    ]
+
+
+async def test_what_is_being_written_is_no_flaw(real_redis: Redis) -> None:
+    """Counts and actions are looked at at one instant."""
+    store, messages = Store(real_redis, KEYS), [str(10**16 + n) for n in range(5)]
+
+    async def write(uuid: str) -> None:
+        for place in range(60):
+            batch = [
+                event
+                for message in messages
+                for event in (
+                    removed(place, Identity(CHANNEL, message, "reaction", "👍", uuid)),
+                    added(place + 1, Identity(CHANNEL, message, "reaction", "👍", uuid)),
+                )
+            ]
+            await store.apply(CHANNEL, batch[place % 2 :], Origin.LIVE)
+
+    writing = asyncio.gather(*(write(f"user{number}") for number in range(6)))
+    looks = 0
+    while not writing.done():
+        assert await flaws(real_redis) == []
+        looks += 1
+    await writing
+
+    assert looks > 5
