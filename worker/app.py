@@ -254,8 +254,8 @@ async def left_off(parts: Parts, names: Names) -> list[Names]:
     marks, insist = parts.marks, parts.applier.insist
     halves = names.halves()
     whole, *cursors = [await insist(lambda of=of: marks.cursor(digest(of.all))) for of in (names, *halves)]  # type: ignore[misc]
-    ages = [cursor.age_seconds for cursor in cursors if cursor]
-    if whole is None or len(ages) < 2 or max(ages) > whole.age_seconds:
+    saved = [cursor.saved_at for cursor in cursors if cursor]
+    if whole is None or len(saved) < 2 or min(saved) < whole.saved_at:
         return [names]
     return [part for half in halves for part in await left_off(parts, half)]
 

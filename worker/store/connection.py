@@ -91,7 +91,7 @@ def unguarded(redis: Redis) -> Redis:
     """Return another client of the same address, which speaks to whatever server answers there."""
     pool = redis.connection_pool
     kwargs = {**pool.connection_kwargs, "redis_connect_func": None}
-    return Redis(connection_pool=ConnectionPool(pool.connection_class, **kwargs))
+    return Redis.from_pool(ConnectionPool(pool.connection_class, **kwargs))
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from worker.store.connection import redis_errors
 from worker.store.keys import Keys, action_field, read_action_field
 
 MESSAGES_AT_ONCE: Final = 100
-FIELDS_AT_ONCE: Final = 1000
+FIELDS_AT_ONCE: Final = 100
+"""Of each message; Redis gives more where a hash is small enough to be kept in one piece."""
 PUBNUB_DIGITS: Final = 17
 """A timetoken of PubNub's own has so many digits; a client may have sent anything as a message timetoken."""
 

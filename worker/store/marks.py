@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from worker.domain.position import Cursor, Timetoken
 from worker.store import scripts
@@ -39,9 +40,10 @@ class Gap(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SavedCursor:
-    """A cursor as it was saved, how many seconds ago by Redis's clock, and the number of that save."""
+    """A cursor as it was saved, when (Unix time) and how long ago by Redis's clock, and the number of that save."""
 
     cursor: Cursor
+    saved_at: float
     age_seconds: float
     saves: int = 0
 
@@ -79,8 +81,8 @@ class Marks:
             pipe.time()
             saved, (seconds, microseconds) = await pipe.execute()
         try:
-            age = seconds + microseconds / 1e6 - float(saved["saved_at"])
-            return SavedCursor(Cursor(saved["timetoken"], int(saved["region"])), age, int(saved.get("saves", 0)))
+            cursor, saved_at = Cursor(saved["timetoken"], int(saved["region"])), float(saved["saved_at"])
+            return SavedCursor(cursor, saved_at, seconds + microseconds / 1e6 - saved_at, int(saved.get("saves", 0)))
         except (KeyError, ValueError):
             return None
 
@@ -137,7 +139,10 @@ class Marks:
     async def server(self) -> str | None:
         """Return what identifies this run of the server, if it tells."""
         with redis_errors():
-            told = await self._redis.info("server")
+            try:
+                told = await self._redis.info("server")
+            except NoPermissionError:
+                return None
         found = told.get("run_id")
         return str(found) if found else None
 
