@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/pytest
 
-.PHONY: demo test check chaos lock clean
+.PHONY: demo test check mutants chaos lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
@@ -18,6 +18,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+mutants: $(VENV)/.dev ## would a test notice? change the rule a little at a time; each change must make one fail
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 KILLS    ?= 200
 RESTARTS ?= 20

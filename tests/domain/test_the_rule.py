@@ -60,3 +60,16 @@ def test_each_event_has_its_outcome(row: str) -> None:
 
     assert outcomes == expected
     assert entry == end
+
+
+def test_outcomes_are_named_as_logs_and_journal_name_them() -> None:
+    """Programs count them by these words."""
+    assert {outcome.value for outcome in Outcome} == {
+        "applied",
+        "superseded",
+        "duplicate",
+        "late",
+        "early",
+        "unmatched",
+        "expired",
+    }
