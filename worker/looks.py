@@ -198,6 +198,8 @@ def _nothing_brackets(
     if not seen:
         return is_top and is_whole and not coverage.listed
     at = candidate.action_timetoken
-    is_above = is_top and is_after(at, max(seen, key=order))
-    is_below = is_whole and is_after(min(seen, key=order), at)
+    # Nor has it where a candidate shares the timetoken of the first or the last of all: pages overlap by one timetoken,
+    # so whatever else has that one was shown.
+    is_above = is_top and not is_after(max(seen, key=order), at)
+    is_below = is_whole and not is_after(at, min(seen, key=order))
     return is_above or is_below
