@@ -7,7 +7,9 @@ from redis.asyncio import Redis
 
 from worker.domain.position import Cursor
 from worker.store.budget import BURST, Budget
+from worker.store.connection import connect
 from worker.store.keys import Keys
+from worker.store.lineage import Lineage
 from worker.store.marks import Gap, Marks, Progress
 
 KEYS = Keys()
@@ -55,6 +57,135 @@ async def test_a_later_gap_moves_the_mark(marks: Marks, redis: Redis) -> None:
     assert owed["overflow"] > 1_700_000_000_000
     assert set(await marks.owed("hall")) == {"overflow"}
     assert await marks.owed("yard") == {}
+
+
+async def test_no_mark_has_the_same_time_twice(marks: Marks, redis: Redis) -> None:
+    """As fast as one can ask: a reconcile that repaid the one before must not be taken for the repair of this one."""
+    seen = []
+    for _ in range(200):
+        await marks.owe(["room"], Gap.OVERFLOW)
+        seen.append((await marks.owed("room"))["overflow"])
+
+    assert seen == sorted(set(seen))
+    assert seen[-1] < await marks.now() + 200
+
+
+async def test_a_mark_grows_though_the_clock_went_back(marks: Marks, redis: Redis) -> None:
+    """It is one later than it was, not now; of its own cause only."""
+    future = await marks.now() + 1_000_000
+    await cast("Any", redis).hset(KEYS.owed("room"), "overflow", future)
+
+    await marks.owe(["room"], Gap.OVERFLOW)
+    await marks.owe(["room"], Gap.OVERFLOW)
+    await marks.owe(["room"], Gap.FORBIDDEN)
+
+    owed = await marks.owed("room")
+    assert owed["overflow"] == future + 2
+    assert owed["forbidden"] < future
+
+
+async def test_debts_are_told_of_those_that_have_some(marks: Marks) -> None:
+    """Every cause of every channel asked about, and nobody else's."""
+    await marks.owe(["room", "hall", "attic"], Gap.OVERFLOW)
+    await marks.owe(["hall"], Gap.UNPROVEN)
+
+    debts = await marks.debts(["yard", "room", "hall"])
+
+    assert {channel: set(owed) for channel, owed in debts.items()} == {
+        "room": {"overflow"},
+        "hall": {"overflow", "unproven"},
+    }
+    assert await marks.debts([]) == {}
+
+
+async def test_only_unchanged_marks_are_repaid(marks: Marks) -> None:
+    """What came or moved while the reconcile was under way stays; how many those are is told."""
+    for gap in (Gap.OVERFLOW, Gap.FORBIDDEN, Gap.FIRST_START):
+        await marks.owe(["room", "hall"], gap)
+    seen = await marks.owed("room")
+    await marks.owe(["room"], Gap.FORBIDDEN)
+    await marks.owe(["room"], Gap.STALE_CURSOR)
+
+    assert await marks.repay("room", seen) == 2
+
+    left = await marks.owed("room")
+    assert set(left) == {"forbidden", "stale_cursor"}
+    assert left["forbidden"] > seen["forbidden"]
+    assert await marks.repay("room", seen) == 2
+    assert await marks.repay("room", left) == 0
+    assert await marks.owed("room") == {}
+    assert set(await marks.owed("hall")) == {"overflow", "forbidden", "first_start"}
+
+
+async def test_repaying_nothing_takes_nothing_back(marks: Marks) -> None:
+    """A reconcile that began too early saw no mark to repay."""
+    await marks.owe(["room"], Gap.OVERFLOW)
+
+    assert await marks.repay("room", {}) == 1
+    assert await marks.repay("yard", {"overflow": 5}) == 0
+    assert set(await marks.owed("room")) == {"overflow"}
+
+
+async def test_saves_of_a_cursor_are_numbered(marks: Marks) -> None:
+    """One by one, whoever saves; each subscription by itself."""
+    assert await marks.save_cursor("s", Cursor("1", 1)) == 1
+    assert await marks.save_cursor("s", Cursor("2", 1), 1) == 2
+    assert await marks.save_cursor("s", Cursor("3", 1), 1) == 3
+    assert await marks.save_cursor("t", Cursor("9", 1)) == 1
+
+    saved = await marks.cursor("s")
+    assert saved is not None
+    assert (saved.cursor, saved.saves) == (Cursor("3", 1), 3)
+
+
+@pytest.mark.parametrize("forgotten", ["all", "the newest"])
+async def test_a_redis_that_forgot_a_save_is_told_no_other(marks: Marks, redis: Redis, forgotten: str) -> None:
+    """Emptied, or an older copy: the cursor must not pass over the events that are forgotten with it."""
+    for number in range(3):
+        await marks.save_cursor("s", Cursor(str(number + 1), 1), number)
+    if forgotten == "all":
+        await redis.delete(KEYS.cursor("s"))
+    else:
+        await cast("Any", redis).hset(KEYS.cursor("s"), mapping={"timetoken": "2", "saves": 2})
+
+    assert await marks.save_cursor("s", Cursor("4", 1), 3) == 0
+
+    saved = await marks.cursor("s")
+    assert (saved and saved.cursor) == (None if forgotten == "all" else Cursor("2", 1))
+    assert await marks.save_cursor("s", Cursor("5", 1)) == (1 if forgotten == "all" else 3)
+
+
+async def test_a_cursor_without_a_number_is_saved_on(marks: Marks, redis: Redis) -> None:
+    """As an older version of this worker left it."""
+    await marks.save_cursor("s", Cursor("1", 1))
+    await cast("Any", redis).hdel(KEYS.cursor("s"), "saves")
+
+    saved = await marks.cursor("s")
+
+    assert saved is not None
+    assert saved.saves == 0
+    assert await marks.save_cursor("s", Cursor("2", 1), saved.saves) == 1
+
+
+async def test_the_time_is_redis_own(marks: Marks, redis: Redis) -> None:
+    """In milliseconds."""
+    before = await redis.time()
+    now = await marks.now()
+    after = await redis.time()
+
+    assert before[0] * 1000 + before[1] // 1000 <= now <= after[0] * 1000 + after[1] // 1000
+
+
+async def test_a_server_is_known_by_its_run(real_redis: Redis) -> None:
+    """The same to every connection, and what a new connection is compared with."""
+    lineage = Lineage()
+    told = await Marks(real_redis, KEYS).server()
+    assert told
+    assert len(told) == 40
+    kwargs = real_redis.connection_pool.connection_kwargs
+    async with connect(f"redis://{kwargs['host']}:{kwargs['port']}", lineage) as redis:
+        await redis.get("tally:meta")
+        assert lineage._server == told == await Marks(redis, KEYS).server()
 
 
 async def test_channels_are_unknown_until_remembered(marks: Marks) -> None:
