@@ -27,6 +27,8 @@ FAULTS: Final[Mapping[str, float]] = (
     | {"stale": 0.05, "more": 0.05}  # lists
     | {"throttle": 0.005, "server_error": 0.02, "bad_json": 0.01, "drop": 0.02, "latency": 0.1}  # requests
 )
+OLD: Final = 0.1
+"""The share that is left alone for longer, to live through what happens to Redis."""
 YOUNG: Final = 0.4
 """The share of kills that come before or just when a worker begins to listen."""
 
@@ -38,7 +40,7 @@ class Plan:
     seed: int
     kills: int = 200
     restarts: int = 20
-    back: float = 0.3
+    back: float = 0.4
     """The share of restarts after which Redis holds an older copy."""
     faults: Mapping[str, float] = field(default_factory=lambda: dict(FAULTS))
     per_second: float = 60
@@ -136,11 +138,12 @@ class Driver:
 
     async def _live(self, child: Child, random: Random) -> None:
         """Return at a moment to die: while it starts, or some time after it began to listen."""
-        if random.random() < YOUNG:
+        chance = random.random()
+        if chance < YOUNG:
             await asyncio.sleep(random.uniform(0, 1.2))
             return
         await wait_until(lambda: _listens(child) or not child.is_alive, 30, what=lambda: child.err[-3000:])
-        await asyncio.sleep(random.uniform(0, 2.5))
+        await asyncio.sleep(random.uniform(0, 2.5) if chance < 1 - OLD else random.uniform(3, 6))
 
     async def _kill(self, child: Child) -> None:
         moment = "while it listened" if _listens(child) else "while it started"
@@ -205,6 +208,8 @@ class Driver:
         assert reconcile.process.returncode == ExitCode.DONE, reconcile.out + reconcile.err
         self.report.reconciled = _short(reconcile)
         self.report.after = await self._differences()
+        verify = await stage.do("verify", "--json")
+        assert verify.process.returncode == ExitCode.DONE or self.report.after, verify.out + verify.err
         await self._look()
         for worker in workers:
             assert await worker.stopped() == ExitCode.DONE, worker.err[-3000:]
