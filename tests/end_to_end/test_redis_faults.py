@@ -112,7 +112,7 @@ async def test_a_full_redis_holds_the_cursor(stage: Stage) -> None:
     await stage.settles()
     async with crowd.acting(stage.emulator):
         used = (await stage.redis.info("memory"))["used_memory"]
-        await stage.redis.config_set("maxmemory", used + 20_000)
+        await stage.redis.config_set("maxmemory", used + 10_000)
         try:
             await wait_until(lambda: bool(worker.entries("redis_unavailable")), what=lambda: worker.err)
             await crowd.has_acted(10)
