@@ -53,5 +53,5 @@ class Patience:
         wait = self._backoff.failed(error)
         if isinstance(error, ThrottledError):
             await self._terms.hold(wait)
-        else:
-            await asyncio.sleep(wait)
+        # Whoever asks outside the budget, for PubNub's clock, waits as well; the others have waited then.
+        await asyncio.sleep(wait)
