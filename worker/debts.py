@@ -9,7 +9,7 @@ import structlog
 from worker.apply import Applier, ForgottenError
 from worker.domain.position import Range
 from worker.errors import PubNubError, RedisUnavailableError
-from worker.reconcile import Reconcile
+from worker.reconcile import Reconcile, Report
 from worker.store.marks import Gap, Marks
 
 AT_ONCE: Final = 8
@@ -66,12 +66,12 @@ class Debts:
                 self._schedule(channel, wait)
                 continue
             try:
-                await self._reconcile.channel(channel, Range())
+                report = await self._reconcile.channel(channel, Range())
             except (PubNubError, RedisUnavailableError, ForgottenError) as error:
                 log.warning("reconcile_failed", channel=channel, reason=str(error))
                 self._schedule(channel, self._patience(channel))
             else:
-                await self._go_on(channel)
+                await self._go_on(channel, report)
 
     async def _wait(self, channel: str) -> float | None:
         """Return the seconds until a reconcile would repay all marks; None if there are none."""
@@ -81,12 +81,14 @@ class Debts:
         now = await self._applier.insist(self._marks.now)
         return max(0.0, max(owed.values()) / 1000 + self._settle_seconds - now / 1000)
 
-    async def _go_on(self, channel: str) -> None:
+    async def _go_on(self, channel: str, report: Report) -> None:
         """Come back for marks that are left: soon for a new gap, later for what a reconcile could not mend."""
         owed = await self._applier.insist(lambda: self._marks.owed(channel))
         if not owed:
             self._tries.pop(channel, None)
-        elif owed.keys() <= LASTING:
+        elif channel in self._timers or channel in self._queued:
+            pass  # a gap was noted meanwhile
+        elif report.unproven or report.refused or owed.keys() <= LASTING:
             self._schedule(channel, self._patience(channel))
         else:
             self._schedule(channel, self._settle_seconds)

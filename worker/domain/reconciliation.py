@@ -107,7 +107,7 @@ class Verdict(StrEnum):
     PRESENT = "present"
     """It is listed."""
     ABSENT = "absent"
-    """One answer shows something newer and something older, and not this; or nothing is left to bracket it with."""
+    """One answer shows something as new and something older, and not this; or nothing is left to bracket it with."""
     UNPROVEN = "unproven"
     """Nothing can be said; it must be looked at again."""
 
@@ -115,9 +115,10 @@ class Verdict(StrEnum):
 def judge(
     listed: Collection[Candidate], timetokens: Sequence[Timetoken], wanted: Iterable[Candidate]
 ) -> dict[Candidate, Verdict]:
-    """Return what one answer proves: those it lists are present; those strictly between two of its items are absent.
+    """Return what one answer proves: those it lists are present; those between two of its items are absent.
 
-    ``timetokens`` are those of all its items, also of those that are not counted.
+    ``timetokens`` are those of all its items, also of those that are not counted. The older one must be strictly older,
+    for an answer is cut off at its older end, and there between two actions of one timetoken, maybe.
     """
     if not timetokens:
         return {}
@@ -127,7 +128,7 @@ def judge(
         at = candidate.action_timetoken
         if candidate in listed:
             verdicts[candidate] = Verdict.PRESENT
-        elif is_after(newest, at) and is_after(at, oldest):
+        elif not is_after(at, newest) and is_after(at, oldest):
             verdicts[candidate] = Verdict.ABSENT
     return verdicts
 
