@@ -20,6 +20,7 @@ from tests.mutants.targets import ROOT
 
 PARTS: Final = ("worker", "tests", "pyproject.toml")
 PYTEST: Final = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-cov")
+QUICK: Final = ("-p", "tests.mutants.unshrunk", "--assert=plain")  # whether it fails, not how
 SEED: Final = "--hypothesis-seed=0"  # the same mutants survive each time
 TIMEOUT_SECONDS: Final = 60.0
 
@@ -80,9 +81,8 @@ class Laboratory:
         return ended
 
     def _pytest(self, selection: str, environment: dict[str, str]) -> tuple[Verdict, str]:
-        shutil.rmtree(self._folder / ".hypothesis", ignore_errors=True)
         process = subprocess.Popen(
-            [*PYTEST, SEED, *shlex.split(selection)],
+            [*PYTEST, *QUICK, SEED, *shlex.split(selection)],
             cwd=self._folder,
             env=environment,
             stdout=subprocess.PIPE,

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from tests.histories import ANA, CHANNEL, MESSAGE, added, at, events, pruned, removed, restored
-from worker.domain.action import Event, Identity, Origin
+from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, events, pruned, removed, restored
+from worker.domain.action import Added, Event, Identity, Origin
 from worker.domain.entry import ABSENT, Entry
 from worker.domain.tally import Ledger
 from worker.errors import RedisUnavailableError, ScriptRefusedError
@@ -17,6 +17,7 @@ from worker.store.reader import TallyReader
 from worker.store.store import MAX_BATCH, Lives, Store
 
 KEYS = Keys()
+CEM = Identity(CHANNEL, MESSAGE, "reaction", "👍", "cem")
 # The fixture is one server; every example empties it itself.
 CONTRACT = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -70,7 +71,8 @@ async def test_the_journal_tells_every_count(redis: Redis, batches: list[list[Ev
     for entry_id, fields in await cast("Any", redis).xrange(KEYS.journal(CHANNEL)):
         assert fields.pop("after") == position
         assert fields.pop("origin") == "backfill"
-        for number in sorted(fields, key=int):
+        assert list(fields) == [str(number) for number in range(len(fields))]
+        for number in fields:
             _, outcome, _, count, message, field = fields[number].split(" ", 5)
             assert outcome in {"applied", "superseded", "early"}
             type, value, _ = read_action_field(field)
@@ -98,6 +100,29 @@ async def test_the_index_knows_each_messages_newest_event(redis: Redis) -> None:
     assert not await redis.exists(KEYS.counts(CHANNEL, MESSAGE))
 
 
+async def test_a_message_is_as_new_as_its_newest_event(redis: Redis) -> None:
+    """Wherever in a batch that stands; what is inferred is as old as its action, for nobody told it."""
+    store = Store(redis, KEYS)
+    await store.apply(CHANNEL, [added(1), removed(2_000_000, BEN), added(1, CEM)], Origin.LIVE)
+    assert await redis.zscore(KEYS.messages(CHANNEL), MESSAGE) == int(at(2_000_001)) // 10_000
+
+    await cast("Any", redis).zrem(KEYS.messages(CHANNEL), MESSAGE)
+    await store.apply(CHANNEL, [restored(1_000_000, 2_000_000, BEN)], Origin.RECONCILE)
+    assert await redis.zscore(KEYS.messages(CHANNEL), MESSAGE) == int(at(1_000_000)) // 10_000
+
+    await cast("Any", redis).zrem(KEYS.messages(CHANNEL), MESSAGE)
+    await store.apply(CHANNEL, [pruned(1)], Origin.RECONCILE)
+    assert await redis.zscore(KEYS.messages(CHANNEL), MESSAGE) == int(at(1)) // 10_000
+
+
+@pytest.mark.parametrize(("told", "milliseconds"), [("123", 0), ("1234", 0), ("12345", 1), ("1" * 18, int("1" * 14))])
+async def test_a_timetoken_of_any_length_has_milliseconds(redis: Redis, told: str, milliseconds: int) -> None:
+    """All but its last four digits; where nothing is left, none."""
+    await Store(redis, KEYS).apply(CHANNEL, [Added(ANA, "1", told)], Origin.LIVE)
+
+    assert await redis.zscore(KEYS.messages(CHANNEL), MESSAGE) == milliseconds
+
+
 async def test_tombstones_live_from_the_last_removal(redis: Redis) -> None:
     """A tombstone has a life, renewed by each removal of the message; the tallies have none."""
     store = Store(redis, KEYS, Lives(tombstone_seconds=100, journal_seconds=500))
@@ -108,6 +133,10 @@ async def test_tombstones_live_from_the_last_removal(redis: Redis) -> None:
     await store.apply(CHANNEL, [removed(1), added(2)], Origin.LIVE)
 
     assert 95 < await redis.ttl(removals) <= 100
+    await redis.expire(removals, 50)
+    await store.apply(CHANNEL, [added(3)], Origin.LIVE)
+
+    assert 45 < await redis.ttl(removals) <= 50
     assert await redis.ttl(KEYS.counts(CHANNEL, MESSAGE)) == -1
     assert 495 < await redis.ttl(KEYS.journal(CHANNEL)) <= 500
 
@@ -124,6 +153,23 @@ async def test_the_journal_forgets_what_is_old(redis: Redis) -> None:
 
     # MINID ~ leaves at most the part of a node of the stream, of 100 entries.
     assert await redis.xlen(KEYS.journal(CHANNEL)) < 103
+
+
+async def test_the_journal_keeps_what_is_young(redis: Redis) -> None:
+    """Only what is older than its life goes."""
+    store = Store(redis, KEYS, Lives(journal_seconds=1000))
+    commands = cast("Any", redis)
+    now, _ = await commands.time()
+    for age in (1030, 970):
+        for number in range(200):
+            await commands.xadd(KEYS.journal(CHANNEL), {"old": "1"}, id=f"{(now - age) * 1000}-{number + 1}")
+
+    await store.apply(CHANNEL, [added(1)], Origin.LIVE)
+
+    kept = [entry_id for entry_id, _ in await commands.xrange(KEYS.journal(CHANNEL))]
+    young = [entry_id for entry_id in kept if int(entry_id.partition("-")[0]) > (now - 1000) * 1000]
+    assert len(young) == 201
+    assert len(kept) < 301
 
 
 async def test_a_full_batch_is_applied(real_redis: Redis) -> None:
@@ -170,7 +216,8 @@ async def test_a_count_that_is_no_number_is_refused(redis: Redis) -> None:
     """Somebody else's text in a count stops the batch, not the count's neighbours half-way."""
     await cast("Any", redis).hset(KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", "many")
 
-    with pytest.raises(ScriptRefusedError, match="not a number"):
+    sentence = f"the count of a tally is not a number in {KEYS.counts(CHANNEL, MESSAGE)}$"
+    with pytest.raises(ScriptRefusedError, match=sentence.replace("{", "\\{")):
         await Store(redis, KEYS).apply(CHANNEL, [added(1)], Origin.LIVE)
 
     assert not await redis.exists(KEYS.actions(CHANNEL, MESSAGE))

@@ -56,6 +56,30 @@ async def test_events_for_an_old_message_are_ignored(redis: Redis) -> None:
     assert not await redis.exists(*KEYS.message("room", OLD))
 
 
+async def test_a_message_expires_when_it_is_older_than_the_retention(redis: Redis) -> None:
+    """Not when it is just as old; however short the retention is. The sweep agrees."""
+    store = Store(redis, KEYS, Lives(retention_seconds=1))
+    while True:
+        now = await seconds_of(redis)
+        just, older = f"{now - 1}0000000", f"{now - 2}9999999"
+        await Store(redis, KEYS).apply("room", [added(just), added(older)], Origin.LIVE)
+        applied = await store.apply("room", [added(just, "ben"), added(older, "ben")], Origin.LIVE)
+        swept = await store.sweep("room")
+        if await seconds_of(redis) == now:  # else the clock has gone on meanwhile
+            break
+        await redis.flushall()
+
+    assert applied.outcomes == (Outcome.APPLIED, Outcome.EXPIRED)
+    assert swept == 1
+    assert await TallyReader(redis).get_many("room", [just, older]) == {just: {"reaction": {"👍": 2}}, older: {}}
+
+
+async def seconds_of(redis: Redis) -> int:
+    """Return Redis's time."""
+    seconds, _ = await cast("Any", redis).time()
+    return int(seconds)
+
+
 async def test_many_messages_are_swept(real_redis: Redis) -> None:
     """In batches, all of them."""
     store = Store(real_redis, KEYS)
