@@ -13,7 +13,7 @@ import structlog
 from worker import __version__, ingest
 from worker import reconcile as reconciling
 from worker.apply import Applier
-from worker.backfill import Backfill, Watch
+from worker.backfill import Backfill
 from worker.comparison import Comparison
 from worker.debts import Debts
 from worker.doctor import Finding, examine_pubnub, examine_redis, look
@@ -24,7 +24,7 @@ from worker.gaps import Gaps
 from worker.ingest import Subscription
 from worker.looks import Looks
 from worker.membership import Membership
-from worker.patience import Terms
+from worker.patience import Terms, Watch
 from worker.reconcile import Orders, Reconcile, Report
 from worker.recovery import GoneBack
 from worker.repairs import Repairs
@@ -181,17 +181,17 @@ def build_backfill(parts: Parts, settings: Settings, tries: int | None, watch: W
     return Backfill(build_history(parts), parts.client.time, parts.applier, parts.marks, terms, watch)
 
 
-def build_comparison(parts: Parts, settings: Settings, tries: int | None) -> Comparison:
+def build_comparison(parts: Parts, settings: Settings, tries: int | None, watch: Watch | None = None) -> Comparison:
     """Return what holds PubNub's list against Redis."""
     terms = history_terms(parts, settings, tries)
-    return Comparison(Looks(build_history(parts), parts.client.time, terms), parts.entries, terms)
+    return Comparison(Looks(build_history(parts), parts.client.time, terms, watch), parts.entries, terms)
 
 
-def build_reconcile(parts: Parts, settings: Settings, tries: int | None) -> Reconcile:
+def build_reconcile(parts: Parts, settings: Settings, tries: int | None, watch: Watch | None = None) -> Reconcile:
     """Return a reconcile that gives up after so many failures in a row, or never."""
     limit = Limit(settings.prune_limit / 100, settings.prune_floor)
     terms = reconciling.Terms(settings.settle_seconds, limit, parts.applier.clock)
-    comparison = build_comparison(parts, settings, tries)
+    comparison = build_comparison(parts, settings, tries, watch)
     return Reconcile(comparison, parts.entries, parts.applier, parts.marks, terms)
 
 
@@ -271,22 +271,28 @@ async def backfill(
 
 
 async def reconcile(
-    settings: Settings, channels: Sequence[str], wanted: Range, orders: Orders, *, allow_eviction: bool = False
+    settings: Settings,
+    channels: Sequence[str],
+    wanted: Range,
+    orders: Orders,
+    watch: Watch | None,
+    *,
+    allow_eviction: bool = False,
 ) -> list[Report]:
     """Reconcile these channels, or all configured and all ever seen."""
     check_channels(channels)
     async with opened(settings, allow_eviction=allow_eviction, only_reads=orders.dry_run) as parts:
         asked = await asked_channels(parts, settings, channels, "reconcile")
         await parts.applier.insist(lambda: parts.marks.remember([] if orders.dry_run else asked))
-        return await build_reconcile(parts, settings, COMMAND_TRIES).run(asked, wanted, orders)
+        return await build_reconcile(parts, settings, COMMAND_TRIES, watch).run(asked, wanted, orders)
 
 
-async def verify(settings: Settings, channels: Sequence[str], sample: float) -> Verified:
+async def verify(settings: Settings, channels: Sequence[str], sample: float, watch: Watch | None) -> Verified:
     """Compare these channels, or all configured and all ever seen, with PubNub and with themselves; write nothing."""
     check_channels(channels)
     async with opened(settings, allow_eviction=True, only_reads=True) as parts:
         asked = await asked_channels(parts, settings, channels, "verify")
-        comparison = build_comparison(parts, settings, COMMAND_TRIES)
+        comparison = build_comparison(parts, settings, COMMAND_TRIES, watch)
         choice = Choice(sample, random.Random())  # noqa: S311 - a sample, not a secret
         return await Verify(comparison, parts.entries, parts.audit, settings.settle_seconds, choice).run(asked)
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -12,7 +12,7 @@ from worker.apply import Applier, StaleError
 from worker.domain.action import Origin
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
 from worker.errors import PubNubError
-from worker.patience import Patience, Terms
+from worker.patience import Patience, Terms, Watch
 from worker.source.history import History, Slice
 from worker.source.wire import decode_action
 from worker.store.marks import Marks, Progress
@@ -20,16 +20,6 @@ from worker.store.marks import Marks, Progress
 CHANNELS_AT_ONCE: Final = 8
 
 log = structlog.get_logger(__name__)
-
-
-class Watch(Protocol):
-    """Somebody who looks on."""
-
-    def expect(self, channel: str, oldest: Timetoken | None) -> None:
-        """Hear where a channel's actions begin, as far as anyone can tell, before it is replayed."""
-
-    def reach(self, channel: str, place: Progress) -> None:
-        """Hear a channel's place after each page."""
 
 
 class Backfill:

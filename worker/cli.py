@@ -104,13 +104,16 @@ def reconcile(
     from worker import app as building  # noqa: PLC0415
     from worker import reports as telling  # noqa: PLC0415
     from worker.domain.position import Range  # noqa: PLC0415
+    from worker.progress import shown_progress  # noqa: PLC0415
     from worker.reconcile import Orders  # noqa: PLC0415
 
     if full and (since or until):
         raise ConfigurationError("--full is everything; give it without --since and --until.")
     wanted, orders = Range(*stretch(since, until)), Orders(force, dry_run)
     settings = _settings(quiet=sys.stderr.isatty())
-    reports = _do(building.reconcile(settings, channels or [], wanted, orders, allow_eviction=allow_eviction))
+    with shown_progress() as watch:
+        work = building.reconcile(settings, channels or [], wanted, orders, watch, allow_eviction=allow_eviction)
+        reports = _do(work)
     if as_json:
         _print_json(telling.reconciled_json(reports, dry_run=dry_run))
     else:
@@ -129,8 +132,11 @@ def verify(
     """Compare tallies with PubNub's list, and with themselves; write nothing. Exit code 5 if they differ."""
     from worker import app as building  # noqa: PLC0415
     from worker import reports as telling  # noqa: PLC0415
+    from worker.progress import shown_progress  # noqa: PLC0415
 
-    found = _do(building.verify(_settings(quiet=sys.stderr.isatty()), channels or [], sample))
+    settings = _settings(quiet=sys.stderr.isatty())
+    with shown_progress() as watch:
+        found = _do(building.verify(settings, channels or [], sample, watch))
     if as_json:
         _print_json(telling.verified_json(found))
     else:

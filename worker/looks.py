@@ -12,9 +12,10 @@ from worker.domain.action import Added
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, order, shift
 from worker.domain.reconciliation import Candidate, Coverage, Verdict, judge
 from worker.errors import PubNubError
-from worker.patience import Patience, Terms
+from worker.patience import Patience, Terms, Watch
 from worker.source.history import History, Slice
 from worker.source.wire import action_timetoken, decode_action
+from worker.store.marks import Progress
 
 EDGES_UP: Final = (1, 4, 16)
 """How many edges of the first look above a candidate the second look begins, one try after the other."""
@@ -29,10 +30,13 @@ Take = Callable[[Slice], Awaitable[None]]
 class Looks:
     """Reads lists, and says what they prove."""
 
-    def __init__(self, history: History, now: Callable[[], Awaitable[Timetoken]], terms: Terms) -> None:
+    def __init__(
+        self, history: History, now: Callable[[], Awaitable[Timetoken]], terms: Terms, watch: Watch | None = None
+    ) -> None:
         self._history = history
         self._now = now
         self._terms = terms
+        self._watch = watch
 
     async def now(self, channel: str) -> Timetoken:
         """Return PubNub's clock.
@@ -55,7 +59,9 @@ class Looks:
             ForgottenError: from ``take``.
         """
         patience = Patience(channel, self._terms)
-        start = wanted.until or await self.now(channel)
+        start = newest = wanted.until or await self.now(channel)
+        if self._watch:
+            self._watch.expect(channel, wanted.since or await self._oldest(channel, newest))
         while True:
             slices = self._history.slices(channel, start, wanted.since, is_expected=is_expected)
             try:
@@ -65,6 +71,8 @@ class Looks:
                         patience.succeeded()
                         _note(coverage, slice, start)
                         start, is_expected = slice.next, slice.leads_on
+                        if self._watch:
+                            self._watch.reach(channel, Progress(newest, start, wanted.since, coverage.listed))
             except ForgottenError:
                 raise
             except StaleError as error:
@@ -74,6 +82,12 @@ class Looks:
             else:
                 coverage.requests += 1  # the empty page at the end
                 return
+
+    async def _oldest(self, channel: str, now: Timetoken) -> Timetoken | None:
+        try:
+            return await self._history.oldest(channel, now)
+        except PubNubError:
+            return None  # only an estimate is lost
 
     async def second(
         self, channel: str, wanted: Collection[Candidate], coverage: Coverage, until: Timetoken | None

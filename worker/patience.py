@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
+from worker.domain.position import Timetoken
 from worker.errors import ForbiddenError, PubNubError, ThrottledError
 from worker.source.pace import Backoff
 from worker.source.wire import Interest
+from worker.store.marks import Progress
 from worker.telemetry.complaints import Complaint
 
 log = structlog.get_logger(__name__)
@@ -24,6 +27,16 @@ class Terms:
     clock: Callable[[], float]
     settle_seconds: float
     tries: int | None = None
+
+
+class Watch(Protocol):
+    """Somebody who looks on."""
+
+    def expect(self, channel: str, oldest: Timetoken | None) -> None:
+        """Hear where a channel's actions begin, as far as anyone can tell, before it is replayed."""
+
+    def reach(self, channel: str, place: Progress) -> None:
+        """Hear a channel's place after each page."""
 
 
 class Patience:

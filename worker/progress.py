@@ -1,4 +1,4 @@
-"""A backfill's progress: a bar with rate and estimate on a terminal, plain lines otherwise (the log's)."""
+"""How far history is read: a bar with rate and estimate on a terminal, plain lines otherwise (the log's)."""
 
 import sys
 import time
