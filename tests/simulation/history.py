@@ -24,6 +24,7 @@ GROUP: Final = "g"
 RARE: Final = frozenset({"forbidden", "throttle", "server_error", "bad_json", "drop", "latency"})
 WORLDLY: Final = ("kill", "stop", "suspend", "redis", "pubnub", "overflow", "silent", "configuration")
 """What else may go wrong, beside the emulator's faults."""
+ALL: Final = frozenset((*FAULT_NAMES, *WORLDLY))
 
 
 @dataclass(slots=True)
@@ -35,7 +36,11 @@ class Outcome:
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
     forced: str = ""
-    unpaid: str = ""
+    """Where the final reconcile had to be forced: how much it would have pruned."""
+    is_repaid: bool = True
+    """Whether the workers repaid everything by themselves."""
+    unpaid: list[str] = field(default_factory=list)
+    """What is owed though it was reconciled in calm."""
     acts: int = 0
     events: int = 0
     kills: int = 0
@@ -43,14 +48,20 @@ class Outcome:
     suspensions: int = 0
     redis_faults: int = 0
     steps: int = 0
+    requests: int = 0
+    calls: int = 0
     virtual_seconds: float = 0.0
     wrongly: Counter[str] = field(default_factory=Counter)
     story: list[str] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        parts = [self.broken, *self.after, *(f"still owes: {line}" for line in self.unpaid)]
+        return f"seed {self.seed}: " + ("; ".join(filter(None, parts)) or "right")
+
     @property
     def is_right(self) -> bool:
         """Whether everything held, and nothing differs at the end."""
-        return not (self.broken or self.after)
+        return not (self.broken or self.after or self.unpaid)
 
 
 def rates(random: Random, names: frozenset[str]) -> dict[str, float]:
@@ -253,9 +264,8 @@ class History:
 
 async def finish(world: World, outcome: Outcome) -> None:
     """Let calm come, wait until nothing is owed, reconcile once more, compare."""
-    world.calm()
-    if not await world.repaid():
-        outcome.unpaid = "; ".join(world.owing())
+    await world.calm()
+    outcome.is_repaid = await world.repaid()
     outcome.before = world.differences()
     world.check()
     following = next(iter(world.following.values()))
@@ -265,6 +275,8 @@ async def finish(world: World, outcome: Outcome) -> None:
         outcome.forced = "; ".join(f"{r.channel}: {r.refused} of {r.entries} entries" for r in refused)
         await world.reconcile(world.channels, following, force=True)
     outcome.after = world.differences()
+    if world.owing() and not await world.repaid(3 * HOUR):
+        outcome.unpaid = world.owing()
 
 
 def simulate(seed: int, faults: frozenset[str], *, tells: bool = False) -> Outcome:
@@ -282,6 +294,7 @@ def simulate(seed: int, faults: frozenset[str], *, tells: bool = False) -> Outco
     outcome.redis_faults, outcome.suspensions = tally.redis_faults, tally.suspensions
     outcome.events, outcome.wrongly = world.state.published, world.oracle.wrongly
     outcome.steps, outcome.story = world.loop.steps, world.story
+    outcome.requests, outcome.calls = world.pubnub.requests, world.server.calls
     return outcome
 
 

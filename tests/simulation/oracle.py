@@ -202,6 +202,8 @@ class Oracle(Watcher):
         assert self.keyspace
         if self.keyspace.look(KEYS.owed(channel), dict) or channel in self.exempt:
             return
+        if channel not in self.keyspace.smembers(KEYS.channels):
+            return  # under a wildcard; it is met, and owed its past, with its next event
         for each in reversed(told):
             if each.position <= passed:
                 break

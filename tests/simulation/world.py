@@ -337,7 +337,7 @@ class World:
             if key.endswith((":owed", ":progress"))
         ]
 
-    def calm(self) -> None:
+    async def calm(self) -> None:
         """Let every fault be over, and every worker run."""
         self.tell("calm")
         for timer in self._timers:
@@ -351,9 +351,11 @@ class World:
         for name, process in self.processes.items():
             process.machine.on_effect = None
             self._wake(process)
+        await asyncio.sleep(60)  # a worker that was to stop stops, at the latest when its time for that is over
+        for name in self.following:
             self.start(name)
 
-    async def repaid(self, longest: float = 4 * HOUR) -> bool:
+    async def repaid(self, longest: float = HOUR / 2) -> bool:
         """Wait until nothing is owed; tell whether that is so within bounds."""
         begun = self.loop.time()
         await asyncio.sleep(SETTLE_SECONDS + 5)

@@ -1,0 +1,303 @@
+"""The model of Redis answers what a real one answers, and holds what a real one holds: random calls to both."""
+
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final, cast
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from tests.simulation.keyspace import Commands, Keyspace, Stream
+from tests.simulation.machine import Machine
+from tests.simulation.redis_twin import RedisTwin, Server
+from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
+from worker.domain.position import Cursor
+from worker.store.audit import Audit
+from worker.store.budget import Budget
+from worker.store.entries import Entries
+from worker.store.keys import Keys
+from worker.store.marks import Gap, Marks, Progress
+from worker.store.store import Lives, Store
+
+KEYS: Final = Keys()
+CALLS: Final = 60
+NEAR_SECONDS: Final = 5.0
+RETENTION_SECONDS: Final = 30 * 86400
+
+
+class AtOnce(RedisTwin):
+    """The twin without a way there and back, so that it runs on any loop."""
+
+    async def run(self, commands: Commands, *, transaction: bool = False) -> list[Any]:
+        """Do the commands now."""
+        return [self.server.do(*command) for command in commands]
+
+
+class Side:
+    """The worker's own classes, on one Redis or the other."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.store = Store(redis, KEYS, Lives(3600, 86400, RETENTION_SECONDS))
+        self.marks = Marks(redis, KEYS)
+        self.entries = Entries(redis, KEYS)
+        self.audit = Audit(redis, KEYS)
+        self.budget = Budget(redis, KEYS, 0.5, self._waited)
+        self.waits: list[float] = []
+
+    async def _waited(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+
+Ask = Callable[[Side], Any]
+
+
+class Calls:
+    """Draws calls; each is made of both sides alike."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        now = int(time.time() * 10_000_000)
+        # One message is older than the retention, one is about to be, one is not of PubNub's digits.
+        ages = (0, RETENTION_SECONDS + 3600, RETENTION_SECONDS - 3600)
+        self._messages = [*(str(now - age * 10_000_000) for age in ages), "1234567890"]
+        self._tokens = [str(17_000_000_000_000_000 + n) for n in range(4)] + ["9" * 16]
+
+    def draw(self) -> Ask:
+        """Return one call."""
+        kinds = [self._apply] * 6 + [self._repaying, self._saving] * 2 + [self._placing, self._knowing, self._reading]
+        return self._random.choice([*kinds, self._sweeping, self._spending])()
+
+    def _channel(self) -> str:
+        return self._random.choice(("room", "a{b}%c"))
+
+    def _event(self, channel: str) -> Event:
+        random = self._random
+        type, value = random.choice(("reaction", "re:act%ion")), random.choice(("👍", "a:b%{c}", ""))
+        identity = Identity(channel, random.choice(self._messages), type, value, random.choice(("ana", "u:1")))
+        at, other = random.choice(self._tokens), random.choice(self._tokens)
+        kind = random.choice((Added, Added, Removed, Pruned, Restored))
+        return Pruned(identity, at) if kind is Pruned else kind(identity, at, other)  # type: ignore[call-arg]
+
+    def _apply(self) -> Ask:
+        channel = self._channel()
+        events = [self._event(channel) for _ in range(self._random.randint(1, 12))]
+
+        async def ask(side: Side) -> Any:
+            applied = await side.store.apply(channel, events, Origin.LIVE)
+            return applied.outcomes, applied.head_before == applied.head_after, applied.head_before == "0-0"
+
+        return ask
+
+    def _saving(self) -> Ask:
+        name, known = self._random.choice("ab"), self._random.choice((0, 0, 1, 2, 5))
+        cursor = Cursor(self._random.choice(self._tokens), self._random.randint(0, 9))
+
+        async def ask(side: Side) -> Any:
+            number = await side.marks.save_cursor(name, cursor, known)
+            saved = await side.marks.cursor(name)
+            return number, saved and (saved.cursor, saved.saves, 0 <= saved.age_seconds < NEAR_SECONDS)
+
+        return ask
+
+    def _repaying(self) -> Ask:
+        channel, gap, draw = self._channel(), self._random.choice((Gap.OVERFLOW, Gap.UNPROVEN)), self._random.random()
+
+        async def ask(side: Side) -> Any:
+            if draw < 0.6:
+                await side.marks.owe([channel, "other"], gap)
+            owed = await side.marks.owed(channel)
+            if draw > 0.4:
+                seen = {cause: at - (draw > 0.8) for cause, at in owed.items() if draw < 0.9 or cause == gap}
+                left = await side.marks.repay(channel, seen) if seen else -1
+                return left, sorted(await side.marks.owed(channel))
+            return sorted(owed), all(abs(at / 1000 - time.time()) < NEAR_SECONDS for at in owed.values())
+
+        return ask
+
+    def _placing(self) -> Ask:
+        random = self._random
+        place = Progress("17", "16", random.choice((None, "5")), random.randint(0, 9))
+        channel, draw = self._channel(), random.random()
+
+        async def ask(side: Side) -> Any:
+            ended = None
+            if draw < 0.5:
+                await side.marks.save_progress(place, channel, "other")
+            elif draw < 0.7:
+                await side.marks.ask_again("18", channel)
+            else:
+                ended = await side.marks.end_progress(channel)
+            return ended, await side.marks.places([channel, "other"])
+
+        return ask
+
+    def _knowing(self) -> Ask:
+        channels = self._random.sample(("room", "a{b}%c", "other", "more"), self._random.randint(1, 3))
+        remembers = self._random.random() < 0.5
+
+        async def ask(side: Side) -> Any:
+            if remembers:
+                await side.marks.remember(channels)
+            else:
+                await side.marks.quarantine(channels[0], "why \ud83d", "payload")
+            near = abs(await side.marks.now() / 1000 - time.time()) < NEAR_SECONDS
+            return await side.marks.unknown(channels), await side.marks.channels(), near, bool(await side.marks.server())
+
+        return ask
+
+    def _reading(self) -> Ask:
+        channel, since = self._channel(), self._random.choice((None, *self._tokens))
+        identities = [self._event(channel).identity for _ in range(3)]
+
+        async def ask(side: Side) -> Any:
+            live = {entry async for batch in side.entries.scan(channel, since) for entry in batch}
+            read = await side.entries.read(channel, identities)
+            return live, read, await side.entries.oldest(channel), await side.audit.channels([channel])
+
+        return ask
+
+    def _sweeping(self) -> Ask:
+        channel = self._channel()
+
+        async def ask(side: Side) -> Any:
+            return await side.store.sweep(channel)
+
+        return ask
+
+    def _spending(self) -> Ask:
+        hold = self._random.choice((0.0, 0.0, 30.0))
+
+        async def ask(side: Side) -> Any:
+            side.waits.clear()
+            await (side.budget.hold(hold) if hold else side.budget.take())
+            return [round(seconds / NEAR_SECONDS) for seconds in side.waits]
+
+        return ask
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_the_model_agrees_with_a_real_redis(real_redis: Redis, seed: int) -> None:
+    """Every answer is the same, and so is every key, at the end: its value and its life."""
+    keyspace = Keyspace(time.time)
+    real, model = Side(real_redis), Side(cast("Redis", AtOnce(Server(keyspace, Random(seed)), Machine("test"), None)))
+    calls = Calls(Random(seed))
+
+    for number in range(CALLS):
+        ask = calls.draw()
+        assert await ask(model) == await ask(real), f"call {number} of seed {seed}: {ask.__qualname__}"
+
+    assert _shown(keyspace) == await _held(real_redis)
+
+
+async def test_a_full_redis_refuses_the_same(real_redis: Redis) -> None:
+    """What a Redis without room refuses, the model refuses; what it still does, the model does."""
+    keyspace = Keyspace(time.time)
+    server = Server(keyspace, Random(0))
+    sides = Side(real_redis), Side(cast("Redis", AtOnce(server, Machine("test"), None)))
+    identity = Identity("room", str(int(time.time() * 10_000_000)), "reaction", "👍", "ana")
+    for side in sides:
+        await side.store.apply("room", [Added(identity, "17", "17")], Origin.LIVE)
+        await side.marks.owe(["room"], Gap.OVERFLOW)
+    server.is_full = True
+    await real_redis.config_set("maxmemory", "1")
+    owed = [await side.marks.owed("room") for side in sides]
+
+    async def tried(call: Any) -> str:
+        try:
+            return str(await call)
+        except Exception as error:
+            return type(error).__name__
+
+    try:
+        found = [
+            [
+                await tried(side.store.apply("room", [Added(identity, "18", "18")], Origin.LIVE)),
+                await tried(side.marks.owe(["room"], Gap.OVERFLOW)),
+                await tried(side.marks.save_cursor("a", Cursor("17", 0))),
+                await tried(side.marks.save_progress(Progress("17", "17"), "room")),
+                await tried(side.marks.remember(["more"])),
+                await tried(side.marks.quarantine("room", "why", "payload")),
+                await tried(side.budget.take()),
+                await tried(side.entries.read("room", [identity])),
+                await tried(side.marks.repay("room", mark)),
+            ]
+            for side, mark in zip(sides, owed, strict=True)
+        ]
+    finally:
+        await real_redis.config_set("maxmemory", "0")
+
+    assert found[0] == found[1]
+    assert "RedisUnavailableError" in found[0]
+
+
+def _shown(keyspace: Keyspace) -> dict[str, Any]:
+    shown = {}
+    for key in list(keyspace.values):
+        if (value := keyspace.look(key, object)) is not None:
+            life = keyspace.deaths.get(key)
+            told = [fields for _, fields in value.entries] if isinstance(value, Stream) else value
+            shown[key] = _likened(key, told, None if life is None else life - time.time())
+    return shown
+
+
+async def _held(redis: Redis) -> dict[str, Any]:
+    commands = cast("Any", redis)
+    held = {}
+    for key in await commands.keys("*"):
+        value: Any
+        match await commands.type(key):
+            case "hash":
+                value = await commands.hgetall(key)
+            case "set":
+                value = await commands.smembers(key)
+            case "zset":
+                value = dict(await commands.zrange(key, 0, -1, withscores=True))
+            case "stream":
+                value = [fields for _, fields in await commands.xrange(key)]
+            case _:
+                value = await commands.get(key)
+        life = await commands.pttl(key)
+        held[key] = _likened(key, value, None if life < 0 else life / 1000)
+    return held
+
+
+def _likened(key: str, value: Any, life: float | None) -> Any:
+    """Leave out what time and chance make different: ids of the journal, marks, when a cursor was saved."""
+    if key.endswith(":head") or key == KEYS.budget:
+        value = "some"
+    elif key.endswith(":owed"):
+        value = sorted(value)
+    elif key.endswith(":journal"):
+        value = [{name: told for name, told in fields.items() if name != "after"} for fields in value]
+    elif ":cursor:" in key:
+        value = {name: told for name, told in value.items() if name != "saved_at"}
+    return value, None if life is None else round(life / (4 * NEAR_SECONDS))
+
+
+def test_the_model_goes_back() -> None:
+    """A copy is a copy: what happens later does not touch it, nor what happens after it was put back."""
+    keyspace = Keyspace(lambda: 1000.0)
+    keyspace.hset("hash", "a", 1)
+    keyspace.xadd("stream", {"a": "1"})
+    copied = keyspace.copied()
+
+    keyspace.hset("hash", "a", 2)
+    keyspace.xadd("stream", {"a": "2"})
+    keyspace.put_back(copied)
+    keyspace.hset("hash", "a", 3)
+    keyspace.put_back(copied)
+
+    assert keyspace.hgetall("hash") == {"a": "1"}
+    assert len(keyspace.xrange("stream")) == 1
+
+
+def test_what_a_full_model_refuses_is_an_error_of_redis() -> None:
+    """It is raised as redis-py raises it."""
+    server = Server(Keyspace(lambda: 1000.0), Random(0))
+    server.is_full = True
+
+    with pytest.raises(RedisError, match="maxmemory"):
+        server.do("sadd", ("set", "a"), {})
