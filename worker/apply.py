@@ -95,9 +95,9 @@ class Applier:
                 if self.lineage.is_suspect and self._recovery:
                     await self._recovery.run()
                 result = await call()
-            except RedisReplacedError:
-                await asyncio.sleep(0)
             except RedisUnavailableError as error:
+                if isinstance(error, RedisReplacedError) and self._recovery:
+                    continue  # it is suspect now
                 self._complaint.say(reason=str(error))
                 await asyncio.sleep(wait)
                 wait = min(LONGEST_RETRY_SECONDS, wait * 2)
