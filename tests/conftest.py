@@ -11,7 +11,7 @@ from tests.redis_server import RedisServer
 from worker.store.connection import connect
 
 PERMANENT = re.compile(
-    r"[\w.-]+:(channels|meta|quarantine|cursor:\w+|\{.*\}:(counts:.*|actions:.*|messages|head|owed|progress))",
+    r"[\w.-]+:(channels|meta|round|quarantine|cursor:\w+|\{.*\}:(counts:.*|actions:.*|messages|head|owed|progress))",
     re.DOTALL,
 )
 

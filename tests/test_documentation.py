@@ -60,6 +60,7 @@ def test_every_key_is_documented() -> None:
         keys.cursor("<subscription>"),
         keys.budget,
         keys.quarantine,
+        keys.round,
         keys.meta,
     }
     assert set(re.findall(r"^\| `(tally:[^`]+)` \|", KEYS, re.MULTILINE)) == spelled

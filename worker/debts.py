@@ -107,7 +107,8 @@ class Debts:
         self._timers[channel] = asyncio.get_running_loop().call_later(seconds, self._enqueue, channel)
 
     def _enqueue(self, channel: str) -> None:
-        self._timers.pop(channel, None)
+        if timer := self._timers.pop(channel, None):
+            timer.cancel()
         if channel not in self._queued:
             self._queued.add(channel)
             self._waiting.put_nowait(channel)

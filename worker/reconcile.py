@@ -135,10 +135,12 @@ class Reconcile:
             await self._applier.insist(lambda: self._marks.remember([channel]))
         if owed and not (report.unproven or report.refused):
             await self._applier.insist(lambda: self._marks.repay(channel, owed))
-            for cause in owed:
+        left = await self._applier.insist(lambda: self._marks.owed(channel))
+        report.owed = len(left)
+        if repaid := sorted(owed.keys() - left.keys()):
+            for cause in repaid:
                 metrics.repaid.labels(cause).inc()
-            log.info("gap_repaid", channel=channel, causes=sorted(owed))
-        report.owed = len(await self._applier.insist(lambda: self._marks.owed(channel)))
+            log.info("gap_repaid", channel=channel, causes=repaid)
 
     async def _reconcile(self, channel: str, wanted: Range, orders: Orders) -> Report:
         report = Report(channel)

@@ -43,7 +43,7 @@ class Schedule:
         """Return what of the past a round looks at; None if it has nothing to look at.
 
         The pieces of one turn are cut from what was past when the turn began, so that nothing slips from a piece yet
-        to come into one that is over; the newest piece comes first, the oldest has no end.
+        to come into one that is over (while ``oldest`` stays); the newest piece comes first, the oldest has no end.
         """
         turn, place = divmod(number, self.pieces)
         newest = shift("0", round((turn * self.pieces * self.every - self.window) * TICKS_PER_SECOND))
@@ -82,28 +82,36 @@ class Rounds:
             await self.once()
 
     async def once(self) -> None:
-        """Make the round that is due now."""
+        """Make the round that is due now, with the pieces of those that nobody made: too long a round, or no worker."""
         now = await self._time()
+        due = self._schedule.round_at(now)
+        made = await self._applier.insist(self._marks.round) or due - 1
+        if made >= due:
+            return  # another worker was quicker
+        numbers = range(max(made, due - self._schedule.pieces) + 1, due + 1)
+        await self._make(now, numbers)
+        await self._applier.insist(lambda: self._marks.save_round(due))
+
+    async def _make(self, now: Timetoken, numbers: range) -> None:
         channels = await self._applier.insist(self._marks.channels)
         self._debts.nudge(await self._applier.insist(lambda: self._marks.debts(channels)))  # of workers that are gone
-        log.info("round_starts", channels=len(channels))
+        log.info("round_starts", channels=len(channels), pieces=len(numbers))
         room = asyncio.Semaphore(AT_ONCE)
 
         async def one(channel: str) -> None:
             async with room:
-                await self._channel(channel, now)
+                await self._channel(channel, now, numbers)
 
         async with asyncio.TaskGroup() as group:
             for channel in sorted(channels):
                 group.create_task(one(channel))
 
-    async def _channel(self, channel: str, now: Timetoken) -> None:
-        schedule = self._schedule
+    async def _channel(self, channel: str, now: Timetoken, numbers: range) -> None:
         oldest = await self._applier.insist(lambda: self._entries.oldest(channel))
-        piece = schedule.piece(schedule.round_at(now), oldest)
-        await self._range(channel, Range(shift(now, -round(schedule.window * TICKS_PER_SECOND))))
-        if piece:
-            await self._range(channel, piece)
+        await self._range(channel, Range(shift(now, -round(self._schedule.window * TICKS_PER_SECOND))))
+        for number in numbers:
+            if piece := self._schedule.piece(number, oldest):
+                await self._range(channel, piece)
 
     async def _range(self, channel: str, wanted: Range) -> None:
         while True:

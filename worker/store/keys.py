@@ -50,6 +50,7 @@ class Keys:
         self.channels = f"{namespace}:channels"
         self.budget = f"{namespace}:budget"
         self.quarantine = f"{namespace}:quarantine"
+        self.round = f"{namespace}:round"
         self.meta = f"{namespace}:meta"
 
     def cursor(self, subscription: str) -> str:

@@ -130,6 +130,17 @@ class Marks:
         with redis_errors():
             return int(await self._repay(keys=[self._keys.owed(channel)], args=args))
 
+    async def round(self) -> int | None:
+        """Return the number of the newest round that was made, if any was."""
+        with redis_errors():
+            made = await self._redis.get(self._keys.round)
+        return int(made) if made else None
+
+    async def save_round(self, number: int) -> None:
+        """Say that a round was made, and all before it."""
+        with redis_errors():
+            await self._redis.set(self._keys.round, number)
+
     async def now(self) -> int:
         """Return milliseconds since 1970, by Redis's clock."""
         with redis_errors():
