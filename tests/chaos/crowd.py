@@ -16,9 +16,8 @@ REMOVALS: Final = 0.45
 """The share of acts that take something back; the rest add, so that there is ever more to get wrong."""
 BURST: Final = 130
 """Acts at once in one channel, more than PubNub's cache holds."""
-PAST: Final = 500
-"""Reactions of each channel that are there before anybody listens, and stay: so what has to be pruned is never a large
-part of a channel, which a reconcile would refuse."""
+PAST: Final = 300
+"""Reactions of each channel that are there before anybody listens, and stay."""
 TICK_SECONDS: Final = 0.02
 
 

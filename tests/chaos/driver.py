@@ -64,6 +64,8 @@ async def run(plan: Plan, folder: Path) -> Report:
                 "TALLY_CHANNELS": ",".join(CHANNELS),
                 "TALLY_CHANNELS_PER_SUBSCRIPTION": "2",
                 "TALLY_SETTLE_SECONDS": "1",
+                # On a slow machine so much is missed that a reconcile would leave it to a person.
+                "TALLY_PRUNE_LIMIT": "100",
             }
             driver = Driver(plan, stage, server)
             try:
