@@ -1,11 +1,13 @@
 """Make the mutants, run the tests on each, and list the survivors. Exit 1 if one of them is not explained."""
 
 import argparse
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from queue import SimpleQueue
 
 from tests.mutants.equivalents import FILE, idle, known
@@ -24,6 +26,7 @@ def main() -> int:
     arguments = parser.parse_args()
     targets = [name for name in TARGETS if not arguments.targets or any(map(name.__contains__, arguments.targets))]
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the copies are removed however it ends
     begun, is_well = time.monotonic(), bool(targets)
     with laboratories(AT_ONCE) as rooms:
         for target in targets:
@@ -41,13 +44,14 @@ def _check(rooms: Sequence[Laboratory], target: str, mutants: Sequence[Mutant]) 
         return False
     verdicts = Counter[Verdict]()
     survivors: list[Mutant] = []
-    for number, (mutant, ended) in enumerate(_trials(rooms, target, mutants), 1):
-        verdicts[ended.verdict] += 1
-        if ended.verdict is Verdict.SURVIVED:
-            survivors.append(mutant)
-            say(f"survived: {mutant}")
-        if number % 50 == 0:
-            say(f"{target}: {number} of {len(mutants)}")
+    with closing(_trials(rooms, target, mutants)) as trials:
+        for number, (mutant, ended) in enumerate(trials, 1):
+            verdicts[ended.verdict] += 1
+            if ended.verdict is Verdict.SURVIVED:
+                survivors.append(mutant)
+                say(f"survived: {mutant}")
+            if number % 50 == 0:
+                say(f"{target}: {number} of {len(mutants)}")
     excuses = [entry for entry in known() if any(map(entry.explains, mutants))]
     wrong = [entry for entry in excuses if not any(map(entry.explains, survivors))]
     unexplained = [mutant for mutant in survivors if not any(entry.explains(mutant) for entry in excuses)]
@@ -74,8 +78,10 @@ def _is_sound(rooms: Sequence[Laboratory], target: str) -> bool:
     return True
 
 
-def _trials(rooms: Sequence[Laboratory], target: str, mutants: Sequence[Mutant]) -> "zip[tuple[Mutant, Ended]]":
-    """Return how each mutant's trial ended, in order, as soon as it is known."""
+def _trials(
+    rooms: Sequence[Laboratory], target: str, mutants: Sequence[Mutant]
+) -> Generator[tuple[Mutant, Ended], None, None]:
+    """Yield how each mutant's trial ended, in order, as soon as it is known."""
     free: SimpleQueue[Laboratory] = SimpleQueue()
     for room in rooms:
         free.put(room)
@@ -88,7 +94,10 @@ def _trials(rooms: Sequence[Laboratory], target: str, mutants: Sequence[Mutant])
             free.put(room)
 
     pool = ThreadPoolExecutor(len(rooms))
-    return zip(mutants, pool.map(try_out, mutants), strict=True)
+    try:
+        yield from zip(mutants, pool.map(try_out, mutants), strict=True)
+    finally:  # interrupted: no more are begun, and the copies must not go while a trial is under way
+        pool.shutdown(cancel_futures=True)
 
 
 def say(text: str) -> None:

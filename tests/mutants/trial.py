@@ -1,28 +1,29 @@
 """Running the tests on a mutant, in a copy of the project that is nobody else's."""
 
+import compileall
+import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from tests.mutants.mutant import Mutant
+from tests.mutants.nursery import OUTPUT
 from tests.mutants.targets import ROOT
 
 PARTS: Final = ("worker", "tests", "pyproject.toml")
-PYTEST: Final = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-cov")
+PYTEST: Final = ("-x", "-q", "-p", "no:cacheprovider", "--no-cov")
 QUICK: Final = ("-p", "tests.mutants.unshrunk", "--assert=plain")  # whether it fails, not how
 SEED: Final = "--hypothesis-seed=0"  # the same mutants survive each time
-TIMEOUT_SECONDS: Final = 60.0
 
 
 class Verdict(StrEnum):
@@ -40,7 +41,6 @@ class Ended:
 
     verdict: Verdict
     said: str
-    seconds: float
 
 
 class Laboratory:
@@ -48,12 +48,31 @@ class Laboratory:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "project"
-        self._environment = {**os.environ, "TMPDIR": str(folder)}
         for part in PARTS:
             if (ROOT / part).is_dir():
                 shutil.copytree(ROOT / part, self._folder / part, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy2(ROOT / part, self._folder / part)
+        compileall.compile_dir(self._folder, quiet=2)
+        self._nursery = subprocess.Popen(
+            [sys.executable, "-m", "tests.mutants.nursery"],
+            cwd=self._folder,
+            # What is compiled while a mutant stands there must not be believed afterwards.
+            env={**os.environ, "TMPDIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._nursery.stdin
+        self._nursery.stdin.close()
+        self._nursery.wait()
 
     def try_out(self, mutant: Mutant, selections: Sequence[str]) -> Ended:
         """Run the selections on the mutant, until one fails; the copy is as it was afterwards."""
@@ -61,57 +80,34 @@ class Laboratory:
         original = path.read_text(encoding="utf-8")
         path.write_text(mutant.text, encoding="utf-8")
         try:
-            return self.run(selections, mutant.target)
+            return self.run(selections)
         finally:
             path.write_text(original, encoding="utf-8")
 
-    def run(self, selections: Sequence[str], changed: str | None = None) -> Ended:
-        """Run the selections until one fails; ``changed`` is a file whose compiled form must not be believed."""
-        begun, ended = time.monotonic(), Ended(Verdict.SURVIVED, "", 0)
-        environment = dict(self._environment)
-        if changed is not None:
-            environment["PYTHONDONTWRITEBYTECODE"] = "1"
-            for compiled in (self._folder / changed).parent.glob(f"__pycache__/{Path(changed).stem}.*"):
-                compiled.unlink()
+    def run(self, selections: Sequence[str]) -> Ended:
+        """Run the selections on what is there, until one fails."""
+        ended = Ended(Verdict.SURVIVED, "")
         for selection in selections:
-            verdict, said = self._pytest(selection, environment)
-            ended = Ended(verdict, said, time.monotonic() - begun)
-            if verdict is not Verdict.SURVIVED:
+            ended = self._pytest(selection)
+            if ended.verdict is not Verdict.SURVIVED:
                 break
         return ended
 
-    def _pytest(self, selection: str, environment: dict[str, str]) -> tuple[Verdict, str]:
-        process = subprocess.Popen(
-            [*PYTEST, *QUICK, SEED, *shlex.split(selection)],
-            cwd=self._folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        try:
-            said, _ = process.communicate(timeout=TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            return Verdict.TIMED_OUT, ""
-        finally:
-            _end(process)
-        return Verdict.KILLED if process.returncode else Verdict.SURVIVED, said[-2000:]
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End what a run has started and not ended, a server too: all of it is in the session of its own."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    process.wait()
+    def _pytest(self, selection: str) -> Ended:
+        assert self._nursery.stdin
+        assert self._nursery.stdout
+        self._nursery.stdin.write(json.dumps([*PYTEST, *QUICK, SEED, *shlex.split(selection)]) + "\n")
+        self._nursery.stdin.flush()
+        answer = self._nursery.stdout.readline()
+        if not answer:
+            raise RuntimeError("the nursery has ended")
+        said = (self._folder / OUTPUT).read_text(encoding="utf-8", errors="replace")[-2000:]
+        verdicts = {"": Verdict.TIMED_OUT, "0": Verdict.SURVIVED}
+        return Ended(verdicts.get(answer.strip(), Verdict.KILLED), said)
 
 
 @contextmanager
 def laboratories(count: int) -> Iterator[list[Laboratory]]:
     """Yield so many copies of the project; they are gone afterwards."""
-    with TemporaryDirectory(prefix="mutants-") as folder:
-        rooms = [Path(folder) / str(number) for number in range(count)]
-        yield [Laboratory(room) for room in rooms]
+    with TemporaryDirectory(prefix="mutants-") as folder, ExitStack() as stack:
+        yield [stack.enter_context(Laboratory(Path(folder) / str(number))) for number in range(count)]
