@@ -256,7 +256,6 @@ async def test_what_a_killed_worker_owed_is_repaid_by_the_next(bench: Bench) -> 
     assert await bench.counts() == bench.emulator.truth()
 
 
-@pytest.mark.xfail(reason="the timer of a channel that is enqueued otherwise goes on", strict=True)
 async def test_what_is_noted_at_the_start_is_reconciled_once(bench: Bench) -> None:
     """A subscription marks and notes before the debts are read: that is one repair, not two."""
     seed(bench, "room", 30)
