@@ -19,7 +19,11 @@ SHOWN = 5
 def main() -> int:
     """Play what is asked for; the exit code says whether all was right."""
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of a set of texts is part of a history
-        os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], os.environ | {"PYTHONHASHSEED": "0"})  # noqa: S606
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "tests.simulation", *sys.argv[1:]],
+            os.environ | {"PYTHONHASHSEED": "0"},
+        )  # noqa: S606
     asked = _asked()
     faults = ALL if asked.faults == "all" else frozenset(asked.faults.split(","))
     if unknown := sorted(faults - ALL):

@@ -32,18 +32,20 @@ class Arithmetic:
     def told(self, seconds: float) -> str:
         """Return them as text."""
         sums = self.sums
-        return "\n".join([
-            f"{self.seeds} seeds in {seconds:.0f} s: {60 * self.seeds / max(seconds, 1e-3):.0f} a minute; "
-            f"{self.seconds / 86400:.1f} days of their time; {sums['steps']} steps",
-            f"{sums['acts']} acts, {sums['events']} events published, {sums['kills']} kills, {sums['stops']} stops, "
-            f"{sums['suspensions']} suspensions, {sums['redis_faults']} faults of Redis, {sums['calls']} commands of "
-            f"Redis, {sums['requests']} requests of PubNub",
-            f"wrong for a while: {self.wrongly['pruned']} prunes, {self.wrongly['restored']} restorations",
-            f"before the final reconcile {sums['before']} differences in {self.seeds_before} seeds; "
-            f"in {self.unrepaid} seeds something was still owed after half an hour of calm",
-            f"forced in {self.forced} seeds: more would have been pruned than the limit allows unasked",
-            f"after it {sums['after']} differences; {self.failed} seeds failed",
-        ])
+        return "\n".join(
+            [
+                f"{self.seeds} seeds in {seconds:.0f} s: {60 * self.seeds / max(seconds, 1e-3):.0f} a minute; "
+                f"{self.seconds / 86400:.1f} days of their time; {sums['steps']} steps",
+                f"{sums['acts']} acts, {sums['events']} events published, {sums['kills']} kills, {sums['stops']} stops, "
+                f"{sums['suspensions']} suspensions, {sums['redis_faults']} faults of Redis, {sums['calls']} commands of "
+                f"Redis, {sums['requests']} requests of PubNub",
+                f"wrong for a while: {self.wrongly['pruned']} prunes, {self.wrongly['restored']} restorations",
+                f"before the final reconcile {sums['before']} differences in {self.seeds_before} seeds; "
+                f"in {self.unrepaid} seeds something was still owed after half an hour of calm",
+                f"forced in {self.forced} seeds: more would have been pruned than the limit allows unasked",
+                f"after it {sums['after']} differences; {self.failed} seeds failed",
+            ]
+        )
 
 
 def table(seeds: int, first: int, processes: int) -> str:

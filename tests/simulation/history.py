@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import structlog
 
-from tests.simulation.loop import VirtualLoop
+from tests.simulation.loop import START, VirtualLoop
 from tests.simulation.world import DAY_TICKS, HOUR, Following, World
 from worker import app
 from worker.emulator import FAULT_NAMES, OUTAGE_KINDS
@@ -99,7 +99,9 @@ class History:
         }
         kinds = [name for name in self._acts if name not in WORLDLY or name in faults]
         self._kinds = kinds
-        self._weights = [self._acts[name][0] * (random.choice((0.3, 1, 1, 3)) if name in WORLDLY else 1) for name in kinds]
+        self._weights = [
+            self._acts[name][0] * (random.choice((0.3, 1, 1, 3)) if name in WORLDLY else 1) for name in kinds
+        ]
 
     async def act(self) -> None:
         """Let everything happen."""
@@ -304,11 +306,13 @@ def played(
     faults: Mapping[str, float],
     outcome: Outcome,
     *,
+    after_the_hour: float | None = None,
     tells: bool = False,
 ) -> World:
     """Play a history in a world of its own; whatever breaks is written into the outcome."""
     loop = VirtualLoop(Random(f"{seed} order"))
-    loop.move(Random(f"{seed} start").uniform(0, HOUR))
+    begins = Random(f"{seed} start").uniform(0, HOUR) if after_the_hour is None else after_the_hour
+    loop.move(HOUR - START % HOUR + begins)
     world = World(seed, loop, faults, tells=tells)
 
     async def whole() -> None:

@@ -93,7 +93,7 @@ class Keyspace:
 
     def do(self, name: str, args: Args, options: Mapping[str, Any]) -> Any:
         """Do one command as redis-py names it, or the script of that verb; answer as redis-py does."""
-        return getattr(self, name)(*args, **options)
+        return getattr(self, "put" if name == "set" else name)(*args, **options)
 
     def look(self, key: str, kind: type) -> Any:
         """Return what a key holds, or None."""
@@ -134,6 +134,11 @@ class Keyspace:
     def get(self, key: str) -> str | None:
         found: str | None = self.look(key, str)
         return found
+
+    def put(self, key: str, value: Any) -> bool:
+        self.values[key] = str(value)
+        self.deaths.pop(key, None)
+        return True
 
     def hgetall(self, key: str) -> dict[str, str]:
         return dict(self.look(key, dict) or {})

@@ -100,8 +100,7 @@ class Oracle(Watcher):
         """Return what is known of this Redis, to go back with it."""
         memory = self.memory
         followers = {
-            name: Follower(each.position, dict(each.counts), dict(each.live))
-            for name, each in memory.followers.items()
+            name: Follower(each.position, dict(each.counts), dict(each.live)) for name, each in memory.followers.items()
         }
         return Memory(set(memory.applied), dict(memory.passed), followers)
 
@@ -150,7 +149,9 @@ class Oracle(Watcher):
         stream: Stream = self.keyspace.look(KEYS.journal(channel), Stream)
         at, fields = stream.entries[-1]
         if at != done.head_after or fields["after"] != follower.position:
-            raise BrokenError(f"the journal of {channel} goes from {fields['after']}, a follower is at {follower.position}")
+            raise BrokenError(
+                f"the journal of {channel} goes from {fields['after']}, a follower is at {follower.position}"
+            )
         follower.position = at
         for number in range(len(fields) - 2):
             self._follow_one(channel, follower, fields[str(number)])

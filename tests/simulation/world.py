@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -18,13 +18,13 @@ from tests.simulation.redis_twin import Server
 from worker import app
 from worker.app import Parts
 from worker.domain.position import Range
-from worker.emulator import State, Truth
+from worker.emulator import Identity, State, Truth
 from worker.emulator.actions import Action
 from worker.emulator.replies import RefusedError
 from worker.reconcile import Orders, Report
 from worker.settings import Settings
 from worker.source.names import Names, matches
-from worker.store.keys import Keys, digest, read_tally_field
+from worker.store.keys import Keys, digest, read_action_field, read_tally_field
 
 KEYS: Final = Keys()
 SETTLE_SECONDS: Final = 60.0
@@ -42,6 +42,7 @@ class Following:
     groups: tuple[str, ...] = ()
     per_subscription: int = 50
     prune_floor: int = 20
+    full_seconds: float = 604_800
 
     def settings(self) -> Settings:
         """Return it as settings, all others as they are by default."""
@@ -51,6 +52,7 @@ class Following:
             channel_groups=self.groups,
             channels_per_subscription=self.per_subscription,
             prune_floor=self.prune_floor,
+            reconcile_full_seconds=self.full_seconds,
         )
 
 
@@ -326,8 +328,25 @@ class World:
         return found
 
     def differences(self) -> list[str]:
-        """Return a line for every tally that is not what PubNub's actions make it."""
-        return differences(self.counts(), self.state.truth())
+        """Return a line for every tally that is not what PubNub's actions make it; else for every user."""
+        return differences(self.counts(), self.state.truth()) or self.strangers()
+
+    def strangers(self) -> list[str]:
+        """Return a line for everyone who is counted and has not reacted, or the other way round."""
+        ours = {
+            (*where, *read_action_field(field))
+            for key, held in self.keyspace.values.items()
+            if ":actions:" in key and (where := KEYS.read_message(key))
+            for field in held
+        }
+        theirs = {(channel, *of) for channel, of in self.identities()}
+        return [f"{' '.join(who)}: {'not there' if who in ours else 'not counted'}" for who in sorted(ours ^ theirs)]
+
+    def identities(self) -> Iterator[tuple[str, Identity]]:
+        """Yield channel and identity of everything stored."""
+        for channel, actions in self.state._channels.items():
+            for identity in actions.identities():
+                yield channel, identity
 
     def owing(self) -> list[str]:
         """Return the channels that owe, with the causes."""
