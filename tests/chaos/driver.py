@@ -40,6 +40,8 @@ class Plan:
     seed: int
     kills: int = 200
     restarts: int = 20
+    workers: int = 2
+    """At most so many side by side, on the same channels."""
     back: float = 0.4
     """The share of restarts after which Redis holds an older copy."""
     faults: Mapping[str, float] = field(default_factory=lambda: dict(FAULTS))
@@ -113,7 +115,7 @@ class Driver:
         async with self._crowd.acting(plan.per_second, plan.seconds_between_bursts), asyncio.TaskGroup() as disturbing:
             disturber = disturbing.create_task(self._disturb(Random(f"{plan.seed}:disturb")))
             async with asyncio.TaskGroup() as group:
-                for number in range(2):
+                for number in range(plan.workers):
                     group.create_task(self._keep(Random(f"{plan.seed}:{number}"), group, is_second=bool(number)))
             self._is_over = True  # redis-py may swallow the cancellation
             disturber.cancel()
@@ -194,12 +196,12 @@ class Driver:
         self.report.broken += await broken_tallies(self._stage.redis)
 
     async def _repair(self) -> None:
-        """Stop doing harm; let two workers repair what they know of, and a reconcile what nobody can know of."""
+        """Stop doing harm; let workers repair what they know of, and a reconcile what nobody can know of."""
         state, stage = self._stage.state, self._stage
         self.report.faults = state.faults.struck.copy()
         state.faults.replace({})
-        workers = [self._start(), self._start()]
-        await wait_until(lambda: all(map(_listens, workers)), 30, what=lambda: workers[0].err + workers[1].err)
+        workers = [self._start() for _ in range(self._plan.workers)]
+        await wait_until(lambda: all(map(_listens, workers)), 30, what=lambda: workers[0].err)
         await wait_until(lambda: state.stream.seconds_until_release() is None)
         for channel in CHANNELS:
             state.add(channel, LAST, "reaction", "🏁", "everybody")
