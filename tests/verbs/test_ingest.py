@@ -7,16 +7,27 @@ from typing import Any, cast
 
 import pytest
 import structlog
+from redis.asyncio import Redis
 
-from tests.source.scripted import wait_until
+from tests.source.scripted import SUBSCRIBE_KEY, wait_until
+from tests.store.test_following import Scene
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench, backoff
+from worker import app
+from worker.apply import Applier
 from worker.domain.position import Cursor
-from worker.errors import RedisUnavailableError
+from worker.errors import ExitCode, RedisUnavailableError
 from worker.gaps import Gaps
 from worker.ingest import Subscription, Terms
+from worker.recovery import GoneBack
+from worker.service import Service
+from worker.settings import Settings
 from worker.source import live
 from worker.source.live import Poller
 from worker.source.names import Names
+from worker.store.connection import unguarded
+from worker.store.keys import digest
+from worker.store.lineage import Lineage
+from worker.store.marks import Marks
 
 MESSAGE = "17600000001728660"
 ROOM = Names(("room",))
@@ -322,6 +333,222 @@ async def test_faulty_delivery_changes_no_count(bench: Bench, faults: dict[str, 
             await wait_until_read(bench)
         await it.settled()
         assert bench.emulator.state.faults.struck.total() > 5
+
+
+FOUR = Names(("attic", "hall", "room", "yard"))
+
+
+async def flood(bench: Bench, names: Names, number: int, per_channel: int = 25) -> None:
+    """Let so much happen at once in each channel, and wait until it is read."""
+    before = bench.emulator.requests["subscribe"]
+    for channel in names.channels:
+        react(bench, per_channel, channel, start=number * per_channel)
+    await wait_until(lambda: bench.emulator.requests["subscribe"] > before)
+
+
+@pytest.fixture
+def lasting_polls(bench: Bench) -> None:
+    """No empty answer comes between the full ones, however slow the machine."""
+    bench.emulator._polls._idle_seconds = 60
+
+
+@pytest.mark.usefixtures("lasting_polls")
+async def test_a_subscription_whose_answers_stay_full_is_halved(bench: Bench) -> None:
+    """After three in a row; its halves begin where it has come to, and what may have been missed is owed."""
+    async with following(bench, FOUR) as it:
+        for number in range(2):
+            await flood(bench, FOUR, number)
+            await it.settled()
+        assert not it.subscription.halves
+        await flood(bench, FOUR, 2)
+        await wait_until(lambda: bool(it.subscription.halves))
+        cursor = await it.cursor()
+
+    halves = (Names(("attic", "hall")), Names(("room", "yard")))
+    assert it.subscription.halves == halves
+    for half in halves:
+        saved = await bench.marks.cursor(digest(half.all))
+        assert saved is not None
+        assert saved.cursor == cursor
+    assert await bench.counts() == bench.emulator.truth()
+    debts = await bench.marks.debts(FOUR.channels)
+    assert all("overflow" in debts[channel] for channel in FOUR.channels)
+
+
+@pytest.mark.usefixtures("lasting_polls")
+async def test_answers_that_are_full_now_and_then_halve_nothing(bench: Bench) -> None:
+    """A burst is no load."""
+    async with following(bench, FOUR) as it:
+        for number in range(2):
+            await flood(bench, FOUR, number)
+            await it.settled()
+        react(bench, 1, "cellar")
+        react(bench, 1, "room", start=1000)
+        await wait_until_true(lambda: count_of(bench, "room"), 51)
+        for number in range(2, 4):
+            await flood(bench, FOUR, number)
+            await wait_until_true(lambda: count_of(bench, "yard"), 25 * number + 25)
+
+        assert it.subscription.halves == ()
+
+
+async def count_of(bench: Bench, channel: str) -> int:
+    """Return how many users have reacted, according to Redis."""
+    return (await bench.reader.get(channel, MESSAGE)).get("reaction", {}).get("👍", 0)
+
+
+@pytest.mark.usefixtures("lasting_polls")
+async def test_a_single_name_is_not_halved(bench: Bench) -> None:
+    """There is nothing to share out: it is followed on, and owed."""
+    async with following(bench) as it:
+        for number in range(5):
+            await flood(bench, ROOM, number, per_channel=100)
+            await it.settled()
+
+        assert it.subscription.halves == ()
+        assert "overflow" in await it.owed("room")
+
+
+@asynccontextmanager
+async def serving(bench: Bench, *names: Names) -> AsyncIterator[Service]:
+    """Follow subscriptions as a worker does, halves and all, until the block ends; then drain."""
+    service = Service(names, lambda each: Following(bench, each).subscription, [], 10)
+    running = asyncio.create_task(service.serve())
+    try:
+        await wait_until(lambda: bench.emulator.waiting == len(names))
+        yield service
+    finally:
+        service.stop()
+        assert await asyncio.wait_for(running, 10) is ExitCode.DONE
+
+
+async def left(bench: Bench, names: Names) -> list[Names]:
+    """Return how a worker that starts now follows these names."""
+    settings = Settings.model_validate(
+        {
+            "PUBNUB_SUBSCRIBE_KEY": SUBSCRIBE_KEY,
+            "PUBNUB_ORIGIN": bench.emulator.origin,
+            "PUBNUB_TLS": False,
+            "REDIS_URL": url_of(bench.redis),
+        }
+    )
+    async with app.opened(settings) as parts:
+        return await app.left_off(parts, names)
+
+
+def url_of(redis: Redis) -> str:
+    """Return where a client is connected to."""
+    kwargs = redis.connection_pool.connection_kwargs
+    return f"redis://{kwargs['host']}:{kwargs['port']}"
+
+
+@pytest.mark.usefixtures("lasting_polls")
+async def test_halves_are_followed_to_exactness_and_after_a_restart(bench: Bench) -> None:
+    """Nothing is missed between the whole and its halves, nor between two workers."""
+    assert await left(bench, FOUR) == [FOUR]
+    async with serving(bench, FOUR):
+        for number in range(3):
+            await flood(bench, FOUR, number)
+        await wait_until(lambda: bench.emulator.waiting == 2)
+        await flood(bench, FOUR, 3)
+        await wait_until_true(bench.counts, bench.emulator.truth())
+    for channel in FOUR.channels:
+        react(bench, 25, channel, start=100)
+
+    halves = await left(bench, FOUR)
+
+    assert halves == list(FOUR.halves())
+    await bench.redis.delete(*map(KEYS.owed, FOUR.channels))
+    async with serving(bench, *halves):
+        await wait_until_true(bench.counts, bench.emulator.truth())
+        assert await bench.marks.debts(FOUR.channels) == {}
+
+
+async def test_names_are_followed_as_they_were_left(bench: Bench) -> None:
+    """Whole, as halves, as parts of halves: whatever was saved last."""
+    (first, second), cursor = FOUR.halves(), Cursor("17600000000000000", 1)
+
+    async def save(names: Names, age_seconds: int = 0) -> None:
+        await bench.marks.save_cursor(digest(names.all), cursor)
+        await cast("Any", bench.redis).hincrby(KEYS.cursor(digest(names.all)), "saved_at", -age_seconds)
+
+    await save(first, 900)
+    await save(second, 900)
+    assert await left(bench, FOUR) == [FOUR]  # nobody knows where the whole was
+    await save(FOUR)
+    assert await left(bench, FOUR) == [FOUR]  # whole again since
+    await save(first)
+    await cast("Any", bench.redis).hincrby(KEYS.cursor(digest(FOUR.all)), "saved_at", -60)
+    assert await left(bench, FOUR) == [FOUR]  # only one half was begun before the kill
+    await save(second)
+    assert await left(bench, FOUR) == [first, second]
+    for quarter in second.halves():
+        await save(quarter)
+    await cast("Any", bench.redis).hincrby(KEYS.cursor(digest(second.all)), "saved_at", -1)
+    assert await left(bench, FOUR) == [first, *second.halves()]
+    assert await left(bench, ROOM) == [ROOM]
+
+
+@pytest.fixture
+async def recovery(bench: Bench) -> AsyncIterator[GoneBack]:
+    """What follows when Redis went back, laid out as a worker has it."""
+    lineage = Lineage()
+    async with unguarded(bench.redis) as whoever_answers:
+        recovery = GoneBack(lineage, Marks(whoever_answers, KEYS), ["room"])
+        bench.applier = Applier(bench.store, bench.marks, SETTLE_SECONDS, bench.clock, lineage, recovery)
+        yield recovery
+
+
+@pytest.mark.parametrize("forgotten", ["the cursor", "its newest saves", "everything since"])
+async def test_a_redis_that_went_back_is_owed_and_followed_on(bench: Bench, recovery: GoneBack, forgotten: str) -> None:
+    """Every channel ever seen is marked; reading goes on from what Redis still knows, and ends exact."""
+    heard: list[set[str]] = []
+    recovery.heard.append(lambda channels: heard.append(set(channels)))
+    story = Scene(bench.redis)
+    async with following(bench) as it:
+        await bench.marks.remember(["attic"])
+        react(bench, 3)
+        await it.settled()
+        await wait_until_true(lambda: bench.marks.unknown(["room"]), frozenset())
+        key = KEYS.cursor(it.subscription.id)
+        await bench.redis.delete(KEYS.owed("room"))
+        before, copy = await cast("Any", bench.redis).hgetall(key), await story.copy()
+        bench.emulator.state.remove("room", MESSAGE, bench.emulator.state.actions("room")[0].timetoken, "user0")
+        react(bench, 3, start=3)
+        await it.settled()
+        await wait_until_saved(bench, it, before)
+
+        match forgotten:
+            case "the cursor":
+                await bench.redis.delete(key)
+            case "its newest saves":
+                await cast("Any", bench.redis).hset(key, mapping=before)
+            case _:
+                await story.go_back(copy)
+        react(bench, 3, start=6)
+
+        await wait_until(lambda: bool(heard))
+        assert "redis_went_back" in await it.owed("room")
+        assert await it.owed("attic") == {"redis_went_back"}
+        await it.settled()
+        await wait_until_true(it.has_begun, expected=True)
+        await wait_until_read(bench)
+        react(bench, 1, start=9)
+        await it.settled()
+        assert await it.owed("room") - {"redis_went_back"} == ({"first_start"} if forgotten == "the cursor" else set())
+        assert heard == [{"room", "attic"}]
+        assert bench.applier.lineage.generation == 1
+        assert not bench.applier.lineage.is_suspect
+
+
+async def wait_until_saved(bench: Bench, it: Following, before: dict[str, str]) -> None:
+    """Wait until the cursor was saved again."""
+
+    async def is_saved() -> bool:
+        saved = await bench.marks.cursor(it.subscription.id)
+        return saved is not None and saved.saves > int(before["saves"])
+
+    await wait_until_true(is_saved, expected=True)
 
 
 async def wait_until_true(ask: Any, expected: object) -> None:
