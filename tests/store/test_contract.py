@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from tests.domain.test_the_rule import ROWS
 from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, events, pruned, removed, restored
 from worker.domain.action import Added, Event, Identity, Origin
 from worker.domain.entry import ABSENT, Entry
@@ -33,6 +34,22 @@ async def entries_of(redis: Redis, identities: set[Identity]) -> dict[Identity, 
         if (entry := Entry(live, through)) != ABSENT:
             found[identity] = entry
     return found
+
+
+@pytest.mark.parametrize("row", ROWS)
+async def test_each_row_of_the_rule_holds_in_redis(redis: Redis, row: str) -> None:
+    """In one batch, and event by event; who else is counted there stays counted."""
+    history, outcomes, end = ROWS[row]
+    for batches in ([history], [[event] for event in history]):
+        await redis.flushall()
+        store = Store(redis, KEYS)
+        await store.apply(CHANNEL, [added(1, BEN)], Origin.LIVE)
+
+        told = [outcome for batch in batches for outcome in (await store.apply(CHANNEL, batch, Origin.LIVE)).outcomes]
+
+        assert told == outcomes
+        assert await entries_of(redis, {ANA}) == ({} if end == ABSENT else {ANA: end})
+        assert await TallyReader(redis).get(CHANNEL, MESSAGE) == {"reaction": {"👍": 1 + end.count}}
 
 
 @CONTRACT
