@@ -29,6 +29,7 @@ class Repairs:
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._queued: set[str] = set()
         self._running: set[str] = set()
+        self._again: set[str] = set()
 
     async def request(self, channels: Collection[str], cursor: Cursor) -> None:
         """Ask for all that PubNub lists of these channels; durable when this returns.
@@ -42,7 +43,9 @@ class Repairs:
         without = [name for name in idle if name not in places or places[name].oldest is not None]
         await self._marks.save_progress(Progress(cursor.timetoken, cursor.timetoken), *without)
         await self._marks.ask_again(cursor.timetoken, *running)
-        self._enqueue(idle)
+        # One that ended while it was asked for another has not heard of that.
+        self._again |= running & self._running
+        self._enqueue(idle | (running - self._running))
 
     async def run(self) -> None:
         """Backfill what was interrupted, then what is asked for, until cancelled."""
@@ -63,7 +66,8 @@ class Repairs:
                 log.warning("backfill_refused", channel=channel, retry_seconds=REFUSED_SECONDS, reason=str(error))
                 asyncio.get_running_loop().call_later(REFUSED_SECONDS, self._enqueue, [channel])
             else:
-                if is_again:
+                if is_again or channel in self._again:
+                    self._again.discard(channel)
                     self._enqueue([channel])
             finally:
                 self._running.discard(channel)

@@ -4,23 +4,25 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
 import pytest
 
 from tests.simulation.history import Outcome, played
 from tests.simulation.oracle import BrokenError
-from tests.simulation.world import DAY_TICKS, HOUR, SETTLE_SECONDS, Following, World
+from tests.simulation.world import DAY_TICKS, HOUR, KEYS, SETTLE_SECONDS, Following, World
 from worker import ingest, looks, reconcile, rounds
 from worker.apply import Applier
 from worker.debts import Debts
 from worker.domain.reconciliation import Limit
-from worker.emulator.cache import Message
 from worker.emulator.history import Page, Window
 from worker.gaps import Gaps
 from worker.store.lineage import Lineage
 from worker.store.marks import Gap
+
+if TYPE_CHECKING:
+    from worker.emulator.cache import Message
 
 MESSAGE: Final = "17500000000000000"
 ROOM, HALL = "r.a", "r.b"
@@ -75,8 +77,8 @@ def without_lineage() -> Iterator[None]:
 
     with (
         patch.object(Lineage, "greet", greet),
-        patch.object(Lineage, "suspect", lambda self, reason: None),
-        patch.object(Lineage, "follow", lambda self, *heads: True),
+        patch.object(Lineage, "suspect", lambda *_: None),
+        patch.object(Lineage, "follow", lambda *_: True),
         patch.object(ingest.Subscription, "_save", _save_anyhow),
     ):
         yield
@@ -201,6 +203,29 @@ def test_a_channel_back_from_403() -> None:
         await asyncio.sleep(300 + SOON)
 
     expect(script, lambda: without_owing(Gap.FORBIDDEN))
+
+
+def test_a_backfill_asked_for_just_when_one_ends() -> None:
+    """The place is deleted, the asking written, and only then does the one that ended look for more: it is there."""
+
+    async def script(world: World) -> None:
+        world.add(ROOM, MESSAGE, "+", "ana")
+        world.start("one", ONE)
+        await asyncio.sleep(SOON)
+        machine = world.processes["one"].machine
+        overflows = iter((1,))
+
+        def asks_again(done: str) -> None:
+            if done == "end_progress" and next(overflows, None):
+                world.server.keyspace.hset(KEYS.progress(ROOM), "again", str(world.state.time.now()))
+
+        machine.on_effect = asks_again
+        world.burst(ROOM, 110)
+        await asyncio.sleep(SOON)
+        if owing := world.owing():
+            raise BrokenError(f"still owes {owing}")
+
+    assert ends(script) == []
 
 
 # ------------------------------------------------------------------------------------------------- lost, late, twice
@@ -361,7 +386,7 @@ def test_a_page_held_for_two_hours_by_a_suspended_machine() -> None:
             if world.differences():
                 raise BrokenError("counted again")
 
-    expect(script, lambda: _without_staleness())
+    expect(script, _without_staleness)
 
 
 def _without_staleness() -> AbstractContextManager[Any]:

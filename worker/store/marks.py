@@ -187,9 +187,13 @@ class Marks:
             for name in names:
                 pipe.hgetall(self._keys.progress(name))
             found = await pipe.execute()
+        # One that was asked for just when the one before had ended begins where it was asked for.
+        wanted = [
+            {"newest": saved["again"], "next": saved["again"]} | saved if "again" in saved else saved for saved in found
+        ]
         return {
             name: Progress(saved["newest"], saved["next"], saved.get("oldest") or None, int(saved.get("actions", 0)))
-            for name, saved in zip(names, found, strict=True)
+            for name, saved in zip(names, wanted, strict=True)
             if "newest" in saved and "next" in saved
         }
 
