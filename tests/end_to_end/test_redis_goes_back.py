@@ -126,7 +126,10 @@ async def test_a_restored_copy_is_repaired(mortal: tuple[Stage, MortalServer], a
     await wait_until(lambda: "redis_went_back" in causes(worker), what=lambda: worker.err[-3000:])
     await is_repaired(stage, worker)
     assert worker.is_alive
-    assert sum(entry["pruned"] for entry in worker.entries("reconcile_ends"))  # no removal came again by itself
+    # No removal came again by itself.
+    await wait_until(
+        lambda: any(entry["pruned"] for entry in worker.entries("reconcile_ends")), what=lambda: worker.err
+    )
     assert "stale_cursor" not in causes(worker)
 
 
