@@ -7,35 +7,32 @@ import sys
 from collections.abc import Iterator
 from multiprocessing import get_context
 from time import monotonic
+from typing import Final
 
-from tests.simulation.arithmetic import Arithmetic, table
+from tests.simulation.arithmetic import Arithmetic
 from tests.simulation.history import ALL, Outcome, simulate
+from tests.simulation.table import table
 
-AT_ONCE = 10
-SHOWN = 5
-"""Failing seeds whose whole story is told."""
+AT_ONCE: Final = 10
+TOLD: Final = 3
+"""Failing seeds whose story is told."""
+LINES: Final = 150
 
 
 def main() -> int:
     """Play what is asked for; the exit code says whether all was right."""
-    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of a set of texts is part of a history
-        os.execve(
-            sys.executable,
-            [sys.executable, "-m", "tests.simulation", *sys.argv[1:]],
-            os.environ | {"PYTHONHASHSEED": "0"},
-        )  # noqa: S606
     asked = _asked()
     faults = ALL if asked.faults == "all" else frozenset(asked.faults.split(","))
     if unknown := sorted(faults - ALL):
         sys.exit(f"unknown faults {', '.join(unknown)}; the known ones are {', '.join(sorted(ALL))}")
     if asked.table:
-        print(table(asked.seeds, asked.first, asked.processes))  # noqa: T201
+        print(*table(asked.seeds, asked.processes), sep="\n")  # noqa: T201
         return 0
     if asked.seed is not None:
         outcome = simulate(asked.seed, faults, tells=True)
-        print(*outcome.story, f"\n{outcome}", sep="\n")  # noqa: T201
+        print(*outcome.story, outcome, sep="\n")  # noqa: T201
         return int(not outcome.is_right)
-    return int(not _play(range(asked.first, asked.first + asked.seeds), faults, asked.processes))
+    return int(not play(range(asked.first, asked.first + asked.seeds), faults, asked.processes))
 
 
 def _asked() -> argparse.Namespace:
@@ -45,19 +42,19 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="play this one only, and tell its story")
     parser.add_argument("--faults", default="all", help="names, comma-separated; or all")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--table", action="store_true", help="each fault alone, with and without what repairs it")
+    parser.add_argument("--table", action="store_true", help="each fault alone: what it costs, and what repairs it")
     return parser.parse_args()
 
 
-def _play(seeds: range, faults: frozenset[str], processes: int) -> bool:
-    sums, begun, told = Arithmetic(), monotonic(), 0
+def play(seeds: range, faults: frozenset[str], processes: int) -> bool:
+    """Play the seeds, say what failed, and the sums; tell whether all was right."""
+    sums, begun = Arithmetic(), monotonic()
     for outcome in outcomes(seeds, faults, processes):
         sums.add(outcome)
         if not outcome.is_right:
             print(outcome, flush=True)  # noqa: T201
-            if told < SHOWN:
-                told += 1
-                print(*simulate(outcome.seed, faults, tells=True).story[-150:], sep="\n")  # noqa: T201
+            if sums.failed <= TOLD:
+                print(*simulate(outcome.seed, faults, tells=True).story[-LINES:], sep="\n", flush=True)  # noqa: T201
     print(sums.told(monotonic() - begun))  # noqa: T201
     return sums.failed == 0
 
@@ -78,4 +75,7 @@ def _some(part: tuple[range, frozenset[str]]) -> list[Outcome]:
 
 
 if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of a set of texts is part of a history
+        again = [sys.executable, "-m", "tests.simulation", *sys.argv[1:]]
+        os.execve(sys.executable, again, os.environ | {"PYTHONHASHSEED": "0"})  # noqa: S606
     sys.exit(main())

@@ -4,6 +4,8 @@ The scripts are written a second time here, with the pure rule for ``apply``; ``
 of it against a real server.
 """
 
+# ruff: noqa: ARG002, D102 - the commands are redis-py's, and so are their arguments
+
 import copy
 import fnmatch
 import math
@@ -174,7 +176,7 @@ class Keyspace:
         key: str,
         fields: Mapping[str, Any],
         maxlen: int | None = None,
-        approximate: bool = True,  # noqa: FBT001, FBT002 - redis-py's
+        approximate: bool = True,
     ) -> str:
         stream: Stream = self._hold(key, Stream)
         return self._append(stream, {name: str(value) for name, value in fields.items()})

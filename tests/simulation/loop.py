@@ -65,7 +65,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """What went wrong where nobody waited for it."""
         self._is_over = False
         self._tasks = 0
-        self.set_task_factory(self._number)  # type: ignore[arg-type]
+        self.set_task_factory(self._number)
         self.set_exception_handler(self._note)
 
     def time(self) -> float:
@@ -99,13 +99,27 @@ class VirtualLoop(asyncio.BaseEventLoop):
         task.number = self._tasks
         return task
 
-    def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def _note(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.broken = self.broken or context.get("exception") or RuntimeError(str(context.get("message")))
 
     def _run_once(self) -> None:
+        batch = self._due()
+        if len(batch) > 1:
+            self._random.shuffle(batch)
+        self.steps += len(batch)
+        if self.steps > self._most_steps:
+            raise RunawayError(f"more than {self._most_steps} steps")
+        for handle in batch:
+            if self.broken and not self._is_over:
+                raise self.broken
+            if not handle._cancelled:
+                self._step(handle)
+
+    def _due(self) -> list[asyncio.Handle]:
+        """Return what is ready; if nothing is, let time pass until something is."""
         ready: Any = self._ready  # type: ignore[attr-defined]
         scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        while scheduled and scheduled[0]._cancelled:  # type: ignore[attr-defined]
+        while scheduled and scheduled[0]._cancelled:
             heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
         if not ready:
             if not scheduled:
@@ -117,22 +131,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
             ready.append(handle)
         batch = list(ready)
         ready.clear()
-        if len(batch) > 1:
-            self._random.shuffle(batch)
-        self.steps += len(batch)
-        if self.steps > self._most_steps:
-            raise RunawayError(f"more than {self._most_steps} steps")
-        for handle in batch:
-            if self.broken and not self._is_over:
-                raise self.broken
-            if handle._cancelled:
-                continue
-            context: Context = handle._context
-            machine = context.get(MACHINE)
-            if machine is not None and machine.is_suspended:
-                machine.parked.append(handle)
-            else:
-                handle._run()
+        return batch
+
+    def _step(self, handle: asyncio.Handle) -> None:
+        context: Context = handle._context  # type: ignore[attr-defined]
+        machine = context.get(MACHINE)
+        if machine is not None and machine.is_suspended:
+            machine.parked.append(handle)
+        else:
+            handle._run()
 
     def resume(self, machine: Machine) -> None:
         """Let a machine go on: what should have happened meanwhile happens now."""

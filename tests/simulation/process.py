@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.simulation.loop import MACHINE, running
 from tests.simulation.machine import Machine
@@ -14,7 +14,6 @@ from worker.app import Parts
 from worker.apply import Applier
 from worker.errors import ExitCode
 from worker.recovery import GoneBack
-from worker.service import Service
 from worker.settings import Settings
 from worker.store.audit import Audit
 from worker.store.budget import Budget
@@ -23,6 +22,9 @@ from worker.store.keys import Keys
 from worker.store.lineage import Lineage
 from worker.store.marks import Marks
 from worker.store.store import Store
+
+if TYPE_CHECKING:
+    from worker.service import Service
 
 
 def parts(pubnub: PubNub, server: Server, machine: Machine, settings: Settings) -> Parts:

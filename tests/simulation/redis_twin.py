@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from random import Random
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError
 
@@ -15,6 +14,9 @@ from tests.simulation.keyspace import READS, READS_TOO, SOURCES, Commands, Keysp
 from tests.simulation.loop import running
 from tests.simulation.machine import Machine
 from worker.store.lineage import Lineage
+
+if TYPE_CHECKING:
+    from redis.asyncio.connection import AbstractConnection
 
 NETWORK: Final = Context()
 """What happens on the way, or at the other end, happens on no machine of ours."""
@@ -166,7 +168,7 @@ class RedisTwin:
         self.machine.check()
         return results
 
-    def pipeline(self, transaction: bool = True) -> "Pipeline":  # noqa: FBT001, FBT002 - redis-py's
+    def pipeline(self, transaction: bool = True) -> "Pipeline":
         """Return commands to be sent together."""
         return Pipeline(self, transaction=transaction)
 

@@ -30,7 +30,7 @@ RETENTION_SECONDS: Final = 30 * 86400
 class AtOnce(RedisTwin):
     """The twin without a way there and back, so that it runs on any loop."""
 
-    async def run(self, commands: Commands, *, transaction: bool = False) -> list[Any]:
+    async def run(self, commands: Commands, *, transaction: bool = False) -> list[Any]:  # noqa: ARG002
         """Do the commands now."""
         return [self.server.do(*command) for command in commands]
 

@@ -225,7 +225,7 @@ class World:
             for each in change.actions:
                 self._tell_action("removes", channel, each, change.published)
 
-    def _tell_action(self, verb: str, channel: str, action: Action, published: bool) -> None:  # noqa: FBT001
+    def _tell_action(self, verb: str, channel: str, action: Action, published: bool) -> None:
         if self._tells:
             of, untold = action.identity, "" if published else " (207)"
             self.tell(f"{of.uuid} {verb} {of.value} {channel} {of.message_timetoken} @{action.timetoken}{untold}")
@@ -283,7 +283,7 @@ class World:
         self.tell(f"Redis: is full for {seconds:.1f} s")
         self.tally.redis_faults += 1
         self.server.is_full = True
-        self.later(seconds, setattr, self.server, "is_full", False)  # noqa: FBT003
+        self.later(seconds, setattr, self.server, "is_full", False)
 
     # ------------------------------------------------------------------------------------------------------- PubNub
 
@@ -367,7 +367,7 @@ class World:
         self.state.set_outage(None)
         self.server.is_down = self.server.is_full = False
         self.server.slowness = self.pubnub.slowness = 0.0
-        for name, process in self.processes.items():
+        for process in self.processes.values():
             process.machine.on_effect = None
             self._wake(process)
         await asyncio.sleep(60)  # a worker that was to stop stops, at the latest when its time for that is over
