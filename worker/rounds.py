@@ -85,12 +85,13 @@ class Rounds:
         """Make the round that is due now, with the pieces of those that nobody made: too long a round, or no worker."""
         now = await self._time()
         due = self._schedule.round_at(now)
-        made = await self._applier.insist(self._marks.round) or due - 1
+        covered = await self._applier.insist(self._marks.covered)
+        made = due - 1 if covered is None or is_after(covered, now) else self._schedule.round_at(covered)
         if made >= due:
             return  # another worker was quicker
         numbers = range(max(made, due - self._schedule.pieces) + 1, due + 1)
         await self._make(now, numbers)
-        await self._applier.insist(lambda: self._marks.save_round(due))
+        await self._applier.insist(lambda: self._marks.save_covered(now))
 
     async def _make(self, now: Timetoken, numbers: range) -> None:
         channels = await self._applier.insist(self._marks.channels)
