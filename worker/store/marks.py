@@ -130,16 +130,16 @@ class Marks:
         with redis_errors():
             return int(await self._repay(keys=[self._keys.owed(channel)], args=args))
 
-    async def round(self) -> int | None:
-        """Return the number of the newest round that was made, if any was."""
+    async def covered(self) -> Timetoken | None:
+        """Return when the newest round that was made began, if any was."""
         with redis_errors():
-            made = await self._redis.get(self._keys.round)
-        return int(made) if made else None
+            began = await self._redis.get(self._keys.round)
+        return str(began) if began else None
 
-    async def save_round(self, number: int) -> None:
-        """Say that a round was made, and all before it."""
+    async def save_covered(self, began: Timetoken) -> None:
+        """Say that a round was made that began then, and all before it."""
         with redis_errors():
-            await self._redis.set(self._keys.round, number)
+            await self._redis.set(self._keys.round, began)
 
     async def now(self) -> int:
         """Return milliseconds since 1970, by Redis's clock."""
