@@ -106,6 +106,19 @@ async def test_the_journal_tells_every_count(redis: Redis, batches: list[list[Ev
         assert await reader.get(CHANNEL, message) == expected
 
 
+async def test_a_batch_that_changes_nothing_is_not_journaled(redis: Redis) -> None:
+    """A follower hears of changes only; where nothing ever changed there is no key."""
+    store = Store(redis, KEYS)
+    nothing = await store.apply(CHANNEL, [pruned(1)], Origin.RECONCILE)
+    assert (nothing.head_before, nothing.head_after, await redis.keys()) == ("0-0", "0-0", [])
+
+    first = await store.apply(CHANNEL, [added(1)], Origin.LIVE)
+    again = await store.apply(CHANNEL, [added(1), pruned(2)], Origin.LIVE)
+
+    assert again.head_before == again.head_after == first.head_after
+    assert await redis.xlen(KEYS.journal(CHANNEL)) == 1
+
+
 async def test_the_index_knows_each_messages_newest_event(redis: Redis) -> None:
     """The score is PubNub's time in milliseconds; it never goes back, and stays when the count is zero."""
     store = Store(redis, KEYS)
