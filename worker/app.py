@@ -218,7 +218,7 @@ async def compose(parts: Parts, settings: Settings, followed: Names) -> Service:
     repairs = Repairs(build_backfill(parts, settings, tries=None), marks, applier)
     reconcile = build_reconcile(parts, settings, tries=None)
     debts = Debts(reconcile, marks, applier, settings.settle_seconds)
-    parts.recovery.heard.append(debts.note)
+    parts.recovery.heard += [debts.note, repairs.note]
 
     async def repair(channels: Collection[str], cursor: Cursor | None) -> None:
         if cursor:

@@ -43,9 +43,13 @@ class Repairs:
         without = [name for name in idle if name not in places or places[name].oldest is not None]
         await self._marks.save_progress(Progress(cursor.timetoken, cursor.timetoken), *without)
         await self._marks.ask_again(cursor.timetoken, *running)
-        # One that ended while it was asked for another has not heard of that.
-        self._again |= running & self._running
-        self._enqueue(idle | (running - self._running))
+        self.note(channels)  # one that ended while it was asked for another has not heard of that
+
+    def note(self, channels: Collection[str]) -> None:
+        """Hear that there may be places of these channels which nobody is at."""
+        running = self._running & set(channels)
+        self._again |= running
+        self._enqueue(set(channels) - running)
 
     async def run(self) -> None:
         """Backfill what was interrupted, then what is asked for, until cancelled."""

@@ -414,6 +414,22 @@ def test_a_failover_under_a_running_worker() -> None:
     expect(script, without_lineage)
 
 
+def test_a_failover_brings_back_a_backfill_that_had_ended() -> None:
+    """Its place is there again, and somebody is at it: it does not stay for ever."""
+
+    async def script(world: World) -> None:
+        world.add(ROOM, MESSAGE, "+", "ana")
+        world.start("one", ONE)
+        await asyncio.sleep(0.2)
+        world.fail_over(3)
+        assert world.owing()
+        await asyncio.sleep(3 + SOON)
+        if owing := world.owing():
+            raise BrokenError(f"still owes {owing}")
+
+    assert ends(script) == []
+
+
 def test_an_hour_old_copy_of_redis() -> None:
     """It is put back under a running worker: every channel is owed, before anything is written."""
 
