@@ -223,7 +223,6 @@ async def test_a_round_is_made_once(bench: Bench) -> None:
     assert bench.emulator.requests["actions"] > asked
 
 
-@pytest.mark.xfail(reason="what was made is remembered in periods, which grow with the setting", strict=True)
 async def test_longer_periods_are_no_end_of_rounds(bench: Bench) -> None:
     """Whoever looks around less often than before still does."""
     await bench.marks.remember(["room"])
