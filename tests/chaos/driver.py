@@ -28,7 +28,9 @@ FAULTS: Final[Mapping[str, float]] = (
     | {"throttle": 0.005, "server_error": 0.02, "bad_json": 0.01, "drop": 0.02, "latency": 0.1}  # requests
 )
 OLD: Final = 0.1
-"""The share that is left alone for longer, to live through what happens to Redis."""
+"""The share of workers that are left alone for longer."""
+SPARED: Final = 0.7
+"""The share of those about to be killed while Redis is down that may see how it comes back."""
 YOUNG: Final = 0.4
 """The share of kills that come before or just when a worker begins to listen."""
 
@@ -148,6 +150,9 @@ class Driver:
             return
         await wait_until(lambda: _listens(child) or not child.is_alive, 30, what=lambda: child.err[-3000:])
         await asyncio.sleep(random.uniform(0, 2.5) if chance < 1 - OLD else random.uniform(3, 6))
+        if not self._server.is_up and random.random() < SPARED:
+            await wait_until(lambda: self._server.is_up or not child.is_alive, 60)
+            await asyncio.sleep(random.uniform(0, 3))
 
     async def _kill(self, child: Child) -> None:
         moment = "while it listened" if _listens(child) else "while it started"
@@ -164,7 +169,7 @@ class Driver:
     async def _restart(self) -> None:
         async with self._changing_redis:
             random = self._random
-            await asyncio.sleep(random.uniform(0, 1.5))
+            await asyncio.sleep(random.uniform(0, 4))
             copy = None
             if random.random() < self._plan.back:
                 copy = self._server.copy(self._stage.folder / "copy")
