@@ -64,7 +64,8 @@ class Stream:
         self._serial = count()
         self._rewound: set[int] = set()
         self.on_hold: Listener | None = None
-        self._listeners: dict[str, set[Listener]] = {}
+        # Dicts in place of sets: whoever listens is called in the order of listening, so a seed gives the same history.
+        self._listeners: dict[str, dict[Listener, None]] = {}
 
     def next_position(self) -> int:
         """Reserve the next place: a little after the present, and behind every cursor already answered."""
@@ -162,19 +163,19 @@ class Stream:
     def listen(self, subscription: Subscription, listener: Listener) -> None:
         """Call the listener whenever something happens to one of these names, until `unlisten`."""
         for topic in subscription.topics():
-            self._listeners.setdefault(topic, set()).add(listener)
+            self._listeners.setdefault(topic, {})[listener] = None
 
     def unlisten(self, subscription: Subscription, listener: Listener) -> None:
         """Stop calling the listener."""
         for topic in subscription.topics():
             listeners = self._listeners[topic]
-            listeners.discard(listener)
+            listeners.pop(listener, None)
             if not listeners:
                 del self._listeners[topic]
 
     def wake_all(self) -> None:
         """Call every listener once: something changed that concerns all polls."""
-        for listener in set().union(*self._listeners.values()):
+        for listener in {listener: None for listeners in self._listeners.values() for listener in listeners}:
             listener()
 
     def _wake(self, channel: str) -> None:
