@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/pytest
 
-.PHONY: demo test check mutants chaos lock clean
+.PHONY: demo test check mutants chaos simulate lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
@@ -26,6 +26,12 @@ KILLS    ?= 200
 RESTARTS ?= 20
 chaos: $(VENV)/.dev ## kills of the worker and restarts of Redis under load, until the arithmetic is right; SEED=… repeats one
 	$(BIN)/python -m tests.chaos --kills $(KILLS) --restarts $(RESTARTS) $(if $(SEED),--seed $(SEED))
+
+SEEDS  ?= 10000
+FIRST  ?= 0
+FAULTS ?= all
+simulate: $(VENV)/.dev ## thousands of histories in memory, each from one seed, all ending with the truth; SEED=… tells one
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
 
 LOCKED := uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 lock: ## rewrite the lock files from pyproject.toml (needs uv); they carry hashes and no addresses

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
 from typing import Any, Final
 from unittest.mock import patch
@@ -17,6 +18,7 @@ from tests.simulation.world import DAY_TICKS, HOUR, Following, World
 from worker import app
 from worker.emulator import FAULT_NAMES, OUTAGE_KINDS
 from worker.source.pace import Backoff
+from worker.store import scripts
 
 CHANNELS: Final = ("r.a", "r.b", "r.c")
 USERS: Final = ("ana", "ben", "cy", "dee")
@@ -25,6 +27,8 @@ RARE: Final = frozenset({"forbidden", "throttle", "server_error", "bad_json", "d
 WORLDLY: Final = ("kill", "stop", "suspend", "redis", "pubnub", "overflow", "silent", "configuration")
 """What else may go wrong, beside the emulator's faults."""
 ALL: Final = frozenset((*FAULT_NAMES, *WORLDLY))
+
+_SOURCE: Final = cache(scripts.source)
 
 
 @dataclass(slots=True)
@@ -353,7 +357,10 @@ def surroundings(world: World, seed: int | str, *, tells: bool) -> Iterator[None
     is_collecting = gc.isenabled()
     gc.disable()  # when garbage is collected must not depend on what ran before
     try:
-        with patch.object(app, "new_backoff", lambda: Backoff(jitter)):
+        with (
+            patch.object(app, "new_backoff", lambda: Backoff(jitter)),
+            patch.object(scripts, "source", _SOURCE),
+        ):
             yield
     finally:
         structlog.configure(**configured)

@@ -1,10 +1,10 @@
 """The worker's client of PubNub, on the emulator's state in memory: its own decoding and errors, no HTTP."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -16,7 +16,7 @@ from worker.emulator import State
 from worker.emulator.calls import Call
 from worker.emulator.endpoints import change_group, list_actions, tell_time
 from worker.emulator.longpoll import LongPolls
-from worker.emulator.replies import RefusedError, Reply
+from worker.emulator.replies import Reply
 from worker.emulator.subscription import Subscription
 from worker.errors import PubNubError
 from worker.source.body import decode
@@ -48,21 +48,49 @@ class PubNub:
             return 0.5 + 90 * self._random.random() ** 3
         return 0.005 + 0.1 * draw
 
-    async def reply(self, operation: str, asked: Subscription, call: Call) -> Reply:
-        """Answer one request."""
+    def reply(self, operation: str, asked: Subscription, call: Call) -> Reply | Coroutine[Any, Any, Reply]:
+        """Answer one request, or say how it is waited for."""
         self.requests += 1
-        try:
-            return await self._reply(operation, asked, call)
-        except RefusedError as error:
-            return error.reply
-
-    async def _reply(self, operation: str, asked: Subscription, call: Call) -> Reply:
         trouble = self.state.trouble
         if refusal := trouble.lasting(operation, asked) or trouble.passing(operation, asked):
             return refusal
         if operation == "subscribe":
-            return await self._polls.answer(asked, call)
+            return self._polls.answer(asked, call)
         return ENDPOINTS[operation](self.state, call)
+
+
+class Request:
+    """One request on its way there, and its answer on its way back; that happens while a machine sleeps, too."""
+
+    def __init__(self, service: PubNub, operation: str, asked: Subscription, call: Call) -> None:
+        self._service = service
+        self._what = operation, asked, call
+        self._loop = running()
+        self._poll: asyncio.Task[None] | None = None
+        self.answered: asyncio.Future[Reply] = self._loop.create_future()
+        self._loop.call_later(service.delay(), self._arrive, context=NETWORK)
+
+    def _arrive(self) -> None:
+        if self.answered.done():
+            return
+        reply = self._service.reply(*self._what)
+        if isinstance(reply, Reply):
+            self._loop.call_later(self._service.delay(), self._answer, reply, context=NETWORK)
+        else:
+            self._poll = self._loop.create_task(self._wait(reply), context=NETWORK.copy())
+
+    async def _wait(self, poll: Coroutine[Any, Any, Reply]) -> None:
+        reply = await poll
+        self._loop.call_later(self._service.delay(), self._answer, reply, context=NETWORK)
+
+    def _answer(self, reply: Reply) -> None:
+        if not self.answered.done():
+            self.answered.set_result(reply)
+
+    def hang_up(self) -> None:
+        """Wait no longer."""
+        if self._poll:
+            self._poll.cancel()
 
 
 class ClientTwin(Client):
@@ -106,23 +134,13 @@ class ClientTwin(Client):
     async def _request(
         self, operation: str, asked: Subscription, path: Mapping[str, str], query: Mapping[str, str]
     ) -> object:
-        """Send one request; what happens at the other end happens whether or not this machine sleeps."""
+        """Send one request, and wait for its answer."""
         self._machine.check()
-        loop = running()
-        answered: asyncio.Future[Reply] = loop.create_future()
-
-        async def other_end() -> None:
-            await asyncio.sleep(self._service.delay())
-            reply = await self._service.reply(operation, asked, Call(path, query))
-            await asyncio.sleep(self._service.delay())
-            if not answered.done():
-                answered.set_result(reply)
-
-        task = loop.create_task(other_end(), context=NETWORK.copy())
+        request = Request(self._service, operation, asked, Call(path, query))
         try:
-            reply = await answered
+            reply = await request.answered
         finally:
-            task.cancel()
+            request.hang_up()
         self._machine.check()
         return self._body(operation, reply)
 
