@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.simulation.history import ALL, Outcome, simulate
+from tests.simulation.history import ALL, UNTOLD, Outcome, simulate
 
 SEEDS = 100
 
@@ -26,6 +26,14 @@ def test_seeds_end_exact() -> None:
 
     assert played.returncode == 0, played.stdout[-6000:] + played.stderr[-3000:]
     assert "0 seeds failed" in played.stdout
+
+
+def test_what_a_worker_is_told_of_it_repairs_by_itself() -> None:
+    """Where every gap shows, nothing differs once all debts are repaid, before any round or command has looked."""
+    ended = [simulate(seed, ALL - UNTOLD) for seed in range(25)]
+
+    assert [str(each) for each in ended if not each.is_right] == []
+    assert [(each.seed, each.before) for each in ended if each.before and not each.forced] == []
 
 
 @pytest.mark.parametrize("seed", range(3))
