@@ -26,7 +26,8 @@ def main() -> int:
     if unknown := sorted(faults - ALL):
         sys.exit(f"unknown faults {', '.join(unknown)}; the known ones are {', '.join(sorted(ALL))}")
     if asked.table:
-        print(*table(asked.seeds, asked.processes), sep="\n")  # noqa: T201
+        for line in table(asked.seeds, asked.processes):
+            print(line, flush=True)  # noqa: T201
         return 0
     if asked.seed is not None:
         outcome = simulate(asked.seed, faults, tells=True)

@@ -27,8 +27,13 @@ RARE: Final = frozenset({"forbidden", "throttle", "server_error", "bad_json", "d
 WORLDLY: Final = ("kill", "stop", "suspend", "redis", "pubnub", "overflow", "silent", "configuration")
 """What else may go wrong, beside the emulator's faults."""
 ALL: Final = frozenset((*FAULT_NAMES, *WORLDLY))
-UNTOLD: Final = frozenset({"lost", "unpublished", "silent", "partial", "empty", "twin", "readd", "configuration"})
-"""Faults that nobody is told of when they strike: only a later look at the list can find what they did."""
+UNTOLD: Final = frozenset(
+    {"lost", "unpublished", "silent", "partial", "empty", "twin", "readd", "tie", "configuration"}
+)
+"""Faults that nobody is told of when they strike: only a later look at the list can find what they did.
+
+A tie is one of them where somebody adds again, with the very timetoken, what was removed a moment ago.
+"""
 
 _SOURCE: Final = cache(scripts.source)
 
@@ -231,7 +236,8 @@ class History:
         elif draw < 0.4:
             world.restart_redis(seconds)
         elif draw < 0.7:
-            world.fail_over(random.choice((0.01, 0.1, 1.0, 10.0)), random.choice((0.0, 0.0, 2.0)))
+            skew = random.uniform(-5, 5) if random.random() < 0.3 else None
+            world.fail_over(random.choice((0.01, 0.1, 1.0, 10.0)), random.choice((0.0, 0.0, 2.0)), skew)
         elif draw < 0.85:
             copied = world.copy()
             world.later(random.uniform(60, 2 * HOUR), world.put_back, copied, "is an older copy")

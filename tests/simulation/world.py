@@ -245,12 +245,16 @@ class World:
         self.oracle.put_back(memory)
         self.server.replace()
 
-    def fail_over(self, behind: float, wait: float = 0.0) -> None:
-        """Take a copy now, and have a replica that knows no more than that take over after so many seconds."""
+    def fail_over(self, behind: float, wait: float = 0.0, skew: float | None = None) -> None:
+        """Take a copy now, and have a replica that knows no more than that take over after so many seconds.
+
+        Its clock is ``skew`` seconds ahead of everybody's, where that is given.
+        """
         copied = self.copy()
 
         def over() -> None:
             self.put_back(copied, f"fails over to a replica that lacks {behind:.1f} s")
+            self.skew = self.skew if skew is None else skew
             if wait:
                 self.cut_redis(wait)
 
