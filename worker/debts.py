@@ -16,6 +16,8 @@ AT_ONCE: Final = 8
 RETRY_SECONDS: Final = 60.0
 """After how long a reconcile that failed, or left doubts, is tried again the first time; later twice as long."""
 LONGEST_RETRY_SECONDS: Final = 3600.0
+LONGEST_SETTLES: Final = 10
+"""For how many settle times a channel waits to be quiet for one."""
 LASTING: Final = frozenset({Gap.UNPROVEN.value, Gap.QUARANTINED.value})
 """Causes that another reconcile may well not mend."""
 
@@ -34,12 +36,17 @@ class Debts:
         self._queued: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tries: dict[str, int] = {}
+        self._noted: dict[str, float] = {}
 
     def note(self, channels: Iterable[str]) -> None:
         """Hear that channels owe something new; it is durable already."""
+        now = asyncio.get_running_loop().time()
         for channel in channels:
             self._tries.pop(channel, None)
-            self._schedule(channel, self._settle_seconds)
+            self._noted.setdefault(channel, now)
+            timer = self._timers.get(channel)
+            if channel not in self._queued and (timer is None or timer.when() > now + self._settle_seconds):
+                self._schedule(channel, self._settle_seconds)
 
     def nudge(self, channels: Iterable[str]) -> None:
         """Hear that channels owe something; those that wait for their turn go on waiting."""
@@ -65,6 +72,7 @@ class Debts:
             if wait > 0:
                 self._schedule(channel, wait)
                 continue
+            self._noted.pop(channel, None)
             try:
                 report = await self._reconcile.channel(channel, Range())
             except (PubNubError, RedisUnavailableError, ForgottenError) as error:
@@ -74,10 +82,16 @@ class Debts:
                 await self._go_on(channel, report)
 
     async def _wait(self, channel: str) -> float | None:
-        """Return the seconds until a reconcile would repay all marks; None if there are none."""
+        """Return the seconds until a reconcile would repay all marks; None if there are none.
+
+        Where gaps keep coming there is no such time: then one begins for what is older, and leaves the newest marks.
+        """
         owed = await self._applier.insist(lambda: self._marks.owed(channel))
         if not owed:
             return None
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._noted.setdefault(channel, loop.time()) >= LONGEST_SETTLES * self._settle_seconds:
+            return 0.0
         now = await self._applier.insist(self._marks.now)
         return max(0.0, max(owed.values()) / 1000 + self._settle_seconds - now / 1000)
 

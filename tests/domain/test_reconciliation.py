@@ -100,6 +100,11 @@ def test_edges_are_counted_upwards() -> None:
     assert coverage.above(at(9), 1) is None
 
 
+def test_a_look_begins_with_nothing() -> None:
+    """Nothing listed, nothing asked, and nothing unseen."""
+    assert (Coverage().listed, Coverage().requests, Coverage().has_seen(at(1))) == (0, 0, True)
+
+
 def test_what_was_not_seen_proves_nothing() -> None:
     """From the older bound, inclusive, to the newer one, exclusive."""
     coverage = Coverage(unseen=[Range(at(2), at(4))])

@@ -70,6 +70,15 @@ async def test_no_mark_has_the_same_time_twice(marks: Marks, redis: Redis) -> No
     assert seen[-1] < await marks.now() + 200
 
 
+async def test_a_mark_is_the_time_of_its_gap(marks: Marks) -> None:
+    """In milliseconds, by Redis's clock."""
+    for number in range(20):
+        before = await marks.now()
+        await marks.owe([f"room{number}"], Gap.OVERFLOW)
+
+        assert before <= (await marks.owed(f"room{number}"))["overflow"] <= await marks.now()
+
+
 async def test_a_mark_grows_though_the_clock_went_back(marks: Marks, redis: Redis) -> None:
     """It is one later than it was, not now; of its own cause only."""
     future = await marks.now() + 1_000_000

@@ -35,7 +35,7 @@ class Comparing:
 
     def __post_init__(self) -> None:
         self.entries = Entries(self.bench.redis, KEYS)
-        self.limit = Limit()
+        self.limit = Limit(0.2, 20)
 
     def comparison(self) -> Comparison:
         """Return what compares."""

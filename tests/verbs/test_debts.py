@@ -50,7 +50,7 @@ class Repaying:
             self.entries,
             self.applier,
             bench.marks,
-            reconciling.Terms(settle_seconds, Limit(), elapsed_clock),
+            reconciling.Terms(settle_seconds, Limit(0.2, 20), elapsed_clock),
         )
         self.debts = Debts(self.reconcile, bench.marks, self.applier, settle_seconds)
 

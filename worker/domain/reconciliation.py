@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, auto
 from typing import Final
 
 from worker.domain.action import Identity
@@ -101,14 +101,14 @@ class Coverage:
         return self.edges[newer - steps] if newer >= steps else None
 
 
-class Verdict(StrEnum):
+class Verdict(Enum):
     """What a second look says of a candidate."""
 
-    PRESENT = "present"
+    PRESENT = auto()
     """It is listed."""
-    ABSENT = "absent"
+    ABSENT = auto()
     """One answer shows something as new and something older, and not this; or nothing is left to bracket it with."""
-    UNPROVEN = "unproven"
+    UNPROVEN = auto()
     """Nothing can be said; it must be looked at again."""
 
 
@@ -137,8 +137,8 @@ def judge(
 class Limit:
     """How much a reconcile may take away without being told to: an outage must not be read as a mass un-react."""
 
-    fraction: float = 0.2
-    floor: int = 20
+    fraction: float
+    floor: int
 
     def forbids(self, losses: int, entries: int) -> bool:
         """Tell whether so many losses among so many entries are more than the limit **and** more than the floor."""
