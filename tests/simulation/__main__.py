@@ -63,6 +63,7 @@ def play(seeds: range, faults: frozenset[str], processes: int) -> bool:
 def outcomes(seeds: range, faults: frozenset[str], processes: int) -> Iterator[Outcome]:
     """Yield how each seed ended, in their order."""
     parts = [(seeds[start : start + AT_ONCE], faults) for start in range(0, len(seeds), AT_ONCE)]
+    gc.freeze()  # what is there already is never looked at again
     with get_context("fork").Pool(processes) as pool:
         for some in pool.imap(_some, parts):
             yield from some

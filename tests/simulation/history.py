@@ -24,7 +24,7 @@ CHANNELS: Final = ("r.a", "r.b", "r.c")
 USERS: Final = ("ana", "ben", "cy", "dee")
 GROUP: Final = "g"
 RARE: Final = frozenset({"forbidden", "throttle", "server_error", "bad_json", "drop", "latency"})
-WORLDLY: Final = ("kill", "stop", "suspend", "redis", "pubnub", "overflow", "silent", "configuration")
+WORLDLY: Final = ("history", "kill", "stop", "suspend", "redis", "pubnub", "overflow", "silent", "configuration")
 """What else may go wrong, beside the emulator's faults."""
 ALL: Final = frozenset((*FAULT_NAMES, *WORLDLY))
 UNTOLD: Final = frozenset(
@@ -118,6 +118,7 @@ class History:
         """Let everything happen."""
         world, random = self._world, self._random
         self._begin()
+        await asyncio.sleep(0 if "history" in self._faults else 10)
         for _ in range(random.randint(30, 80)):
             await asyncio.sleep(self._pause())
             (kind,) = random.choices(self._kinds, self._weights)
@@ -132,13 +133,14 @@ class History:
         world.pubnub.slowness = random.choice((0, 0, 0.01, 0.05))
         world.server.slowness = random.choice((0, 0, 0.003))
         world.state.groups.add(GROUP, world.channels)
-        for _ in range(random.choice((0, 3, 8))):
+        has_history = "history" in self._faults
+        for _ in range(random.choice((0, 3, 8)) if has_history else 0):
             self._old()
         self._workers = ("one", "two") if random.random() < 0.3 else ("one",)
         following = self._following()
         for name in self._workers:
             world.following[name] = following
-            world.later(random.uniform(0, 30), self._start, name)
+            world.later(random.uniform(0, 30) if has_history else 0, self._start, name)
 
     def _following(self) -> Following:
         world, random = self._world, self._random

@@ -64,6 +64,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.broken: BaseException | None = None
         """What went wrong where nobody waited for it."""
         self._is_over = False
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._made = 0
         self._tasks = 0
         self.set_task_factory(self._number)
         self.set_exception_handler(self._note)
@@ -71,6 +73,21 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Return seconds since 1970, of this world."""
         return self._now
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call something in that many seconds."""
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call something then; of two things at once, what was asked for first is ready first."""
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._made += 1
+        heapq.heappush(self._timers, (when, self._made, handle))
+        return handle
 
     def move(self, seconds: float) -> None:
         """Begin that much later."""
@@ -118,17 +135,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _due(self) -> list[asyncio.Handle]:
         """Return what is ready; if nothing is, let time pass until something is."""
         ready: Any = self._ready  # type: ignore[attr-defined]
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        while scheduled and scheduled[0]._cancelled:
-            heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
         if not ready:
-            if not scheduled:
+            if not timers:
                 raise StuckError("everybody waits for somebody else")
-            self._now = max(self._now, scheduled[0].when())
-        while scheduled and scheduled[0].when() <= self._now:
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False  # type: ignore[attr-defined]
-            ready.append(handle)
+            self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= self._now:
+            ready.append(heapq.heappop(timers)[2])
         batch = list(ready)
         ready.clear()
         return batch
