@@ -54,6 +54,9 @@ from worker.verify import Choice, Verified, Verify
 COMMAND_TRIES: Final = 6
 """Failures in a row after which a command (not the service) gives up on PubNub; some ten seconds."""
 
+SERVICE_TRIES: Final = 20
+"""Failures in a row after which a service leaves a channel's reconcile for later; some eight minutes."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -131,7 +134,7 @@ class Parts:
     marks: Marks
     applier: Applier
     budget: Budget
-    recovery: GoneBack
+    recovery: GoneBack | None
     audit: Audit
     interest: Interest
 
@@ -140,7 +143,7 @@ class Parts:
 async def opened(settings: Settings, *, allow_eviction: bool = False, only_reads: bool = False) -> AsyncIterator[Parts]:
     """Yield the parts, on a Redis that is fit and a namespace that is ours; one that only reads claims none."""
     keys, who, counted = Keys(settings.namespace), keyset(settings), interest(settings)
-    lineage = Lineage()
+    lineage = None if only_reads else Lineage()  # who writes nothing has nothing to mark
     # The client first: what is wrong with the keys is found before a namespace is claimed for them.
     async with (
         Client(who) as client,
@@ -151,7 +154,10 @@ async def opened(settings: Settings, *, allow_eviction: bool = False, only_reads
         claim = Claim(who.subscribe_key, str(counted))
         await (check_ownership if only_reads else check_namespace)(redis, keys, claim)
         store, marks = Store(redis, keys, lives(settings)), Marks(redis, keys)
-        recovery = GoneBack(lineage, Marks(whatever_answers, keys), configured_names(settings).channels)
+        recovery = None
+        if lineage:
+            recovery = GoneBack(lineage, Marks(whatever_answers, keys), configured_names(settings).channels)
+            recovery.pools = (redis.connection_pool, whatever_answers.connection_pool)
         applier = Applier(store, marks, settings.settle_seconds, elapsed_clock, lineage, recovery)
         budget = Budget(redis, keys, settings.history_rate)
         yield Parts(client, store, Entries(redis, keys), marks, applier, budget, recovery, Audit(redis, keys), counted)
@@ -184,7 +190,8 @@ def build_backfill(parts: Parts, settings: Settings, tries: int | None, watch: W
 def build_comparison(parts: Parts, settings: Settings, tries: int | None, watch: Watch | None = None) -> Comparison:
     """Return what holds PubNub's list against Redis."""
     terms = history_terms(parts, settings, tries)
-    return Comparison(Looks(build_history(parts), parts.client.time, terms, watch), parts.entries, terms)
+    looks = Looks(build_history(parts), parts.client.time, terms, watch)
+    return Comparison(looks, parts.entries, terms, settings.retention_days * 86400)
 
 
 def build_reconcile(parts: Parts, settings: Settings, tries: int | None, watch: Watch | None = None) -> Reconcile:
@@ -216,9 +223,10 @@ async def compose(parts: Parts, settings: Settings, followed: Names) -> Service:
     """Put a worker together: what it follows, and what runs beside."""
     applier, marks = parts.applier, parts.marks
     repairs = Repairs(build_backfill(parts, settings, tries=None), marks, applier)
-    reconcile = build_reconcile(parts, settings, tries=None)
+    reconcile = build_reconcile(parts, settings, SERVICE_TRIES)
     debts = Debts(reconcile, marks, applier, settings.settle_seconds)
-    parts.recovery.heard += [debts.note, repairs.note]
+    if parts.recovery:
+        parts.recovery.heard += [debts.note, repairs.note]
 
     async def repair(channels: Collection[str], cursor: Cursor | None) -> None:
         if cursor:
@@ -283,7 +291,6 @@ async def reconcile(
     check_channels(channels)
     async with opened(settings, allow_eviction=allow_eviction, only_reads=orders.dry_run) as parts:
         asked = await asked_channels(parts, settings, channels, "reconcile")
-        await parts.applier.insist(lambda: parts.marks.remember([] if orders.dry_run else asked))
         return await build_reconcile(parts, settings, COMMAND_TRIES, watch).run(asked, wanted, orders)
 
 

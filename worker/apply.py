@@ -96,9 +96,8 @@ class Applier:
                     await self._recovery.run()
                 result = await call()
             except RedisUnavailableError as error:
-                if isinstance(error, RedisReplacedError) and self._recovery:
-                    continue  # it is suspect now
-                self._complaint.say(reason=str(error))
+                if not isinstance(error, RedisReplacedError):
+                    self._complaint.say(reason=str(error))
                 await asyncio.sleep(wait)
                 wait = min(LONGEST_RETRY_SECONDS, wait * 2)
             else:

@@ -15,7 +15,7 @@ from worker.errors import PubNubError
 from worker.patience import Patience, Terms, Watch
 from worker.source.history import History, Slice
 from worker.source.wire import decode_action
-from worker.store.marks import Marks, Progress
+from worker.store.marks import Gap, Marks, Progress
 
 CHANNELS_AT_ONCE: Final = 8
 
@@ -69,6 +69,9 @@ class Backfill:
         """
         if self._watch:
             self._watch.expect(channel, wanted.since or await self._oldest(channel))
+        unknown = await self._applier.insist(lambda: self._marks.unknown([channel]))
+        if unknown and wanted != Range():
+            await self._applier.insist(lambda: self._marks.owe([channel], Gap.NEW_CHANNEL))
         await self._applier.insist(lambda: self._marks.remember([channel]))
         saved = await self._applier.insist(lambda: self._marks.progress(channel))
         if saved and (saved.oldest is None or (wanted.since and not is_after(saved.oldest, wanted.since))):

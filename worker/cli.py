@@ -141,7 +141,7 @@ def verify(
         _print_json(telling.verified_json(found))
     else:
         typer.echo("\n".join(telling.verified_lines(found)))
-    raise typer.Exit(ExitCode.DONE if found.is_exact else ExitCode.DIFFERENCES)
+    raise typer.Exit(found.exit_code)
 
 
 @app.command()

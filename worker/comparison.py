@@ -1,20 +1,27 @@
 """PubNub's list of a channel held against the entries in Redis: what both looks find. Nothing here writes."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from worker.domain.action import Added
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
-from worker.domain.reconciliation import Candidate, Coverage, RollCall, Verdict
+from worker.domain.reconciliation import Candidate, Coverage, Proof, RollCall
 from worker.looks import Looks, additions
 from worker.patience import Terms
 from worker.source.history import Slice
-from worker.store.entries import Entries
+from worker.store.entries import Entries, Live
 from worker.store.keys import action_field
 
 CANDIDATES_AT_ONCE: Final = 20_000
 """Candidates held in memory at a time; more are looked at in turn."""
+
+OTHERS_LOOKED_AT: Final = 1000
+WITNESSES: Final = 10
+"""Other channels that are asked whether PubNub knows us."""
+SWEPT_SECONDS: Final = 2 * 3600.0
+"""Within this of the retention's end a message may be forgotten while it is looked at."""
 
 Take = Callable[[Slice, Sequence[Added]], Awaitable[bool]]
 """Gets a slice and its additions; tells whether those that were not live before need a closer look."""
@@ -36,15 +43,23 @@ class FirstLook:
     """Actions that are listed, old enough, and not what is live: barred by a tombstone, or shadowed by a newer one."""
     is_cut: bool = False
     """Whether there were more of those than are kept."""
+    forgotten: Timetoken | None = None
+    """Messages before this are, or will soon be, older than the retention: PubNub lists what is counted no longer."""
+
+    def is_kept(self, message_timetoken: Timetoken) -> bool:
+        """Tell whether a message is counted; one whose timetoken is not of PubNub's length has no age."""
+        before = self.forgotten
+        return before is None or len(message_timetoken) != len(before) or not is_after(before, message_timetoken)
 
 
 class Comparison:
     """Compares channels. What is younger than the settle time is left alone."""
 
-    def __init__(self, looks: Looks, entries: Entries, terms: Terms) -> None:
+    def __init__(self, looks: Looks, entries: Entries, terms: Terms, retention_seconds: float = 0) -> None:
         self._looks = looks
         self._entries = entries
         self._terms = terms
+        self._retention_seconds = retention_seconds
 
     async def now(self, channel: str) -> Timetoken:
         """Return PubNub's clock.
@@ -63,15 +78,21 @@ class Comparison:
             ForgottenError: Redis went back; begin again.
         """
         began = await self._looks.now(channel)
-        look = FirstLook(channel, wanted, began, shift(began, -round(self._terms.settle_seconds * TICKS_PER_SECOND)))
+        look = FirstLook(channel, wanted, began, self._before(began, self._terms.settle_seconds))
+        if self._retention_seconds:
+            look.forgotten = self._before(began, max(0.0, self._retention_seconds - SWEPT_SECONDS))
         async for batch in self._entries.scan(channel, wanted.since):
             for entry in batch:
-                if self._is_due(look, entry.action_timetoken):
+                if self._is_due(look, entry.action_timetoken) and look.is_kept(entry.message_timetoken):
                     look.roll.enter(entry)
         look.roll.close()
 
         async def take_slice(slice: Slice) -> None:
-            added = [item for item in additions(channel, slice, self._terms) if wanted.covers(item.action_timetoken)]
+            added = [
+                item
+                for item in additions(channel, slice, self._terms)
+                if wanted.covers(item.action_timetoken) and look.is_kept(item.identity.message_timetoken)
+            ]
             needs_closer_look = await take(slice, added)
             unknown = [item for item in added if not look.roll.answer(_place(item))]
             if needs_closer_look:
@@ -81,27 +102,54 @@ class Comparison:
         return look
 
     async def candidates(self, look: FirstLook) -> AsyncIterator[list[Candidate]]:
-        """Yield the entries that were live and are not listed, where the list was read completely."""
+        """Yield the entries that are live, as they were, and not listed, where the list was read completely."""
         found: set[Candidate] = set()
-        if look.roll.missing:
-            async for batch in self._entries.scan(look.channel, look.wanted.since):
-                found.update(
-                    Candidate(entry.identity(look.channel), entry.action_timetoken)
-                    for entry in batch
-                    if look.roll.is_missing(entry) and look.coverage.has_seen(entry.action_timetoken)
-                )
-                if len(found) >= CANDIDATES_AT_ONCE:
-                    yield list(found)
-                    found = set()
+        async for batch in self._missing(look):
+            found.update(Candidate(entry.identity(look.channel), entry.action_timetoken) for entry in batch)
+            if len(found) >= CANDIDATES_AT_ONCE:
+                yield list(found)
+                found = set()
         yield list(found)
 
-    async def second(self, look: FirstLook, candidates: Sequence[Candidate]) -> dict[Candidate, Verdict]:
+    async def count(self, look: FirstLook) -> int:
+        """Return how many candidates there are: fewer than did not answer the roll, where users took reactions back."""
+        return sum([len(batch) async for batch in self._missing(look)])
+
+    async def _missing(self, look: FirstLook) -> AsyncIterator[list[Live]]:
+        if look.roll.missing:
+            async for batch in self._entries.scan(look.channel, look.wanted.since):
+                yield [
+                    entry
+                    for entry in batch
+                    if look.roll.is_missing(entry) and look.coverage.has_seen(entry.action_timetoken)
+                ]
+
+    async def is_known_here(self, channel: str, others: Iterable[str]) -> bool:
+        """Tell whether PubNub lists anything of other channels that hold reactions; True if no other one does.
+
+        A channel that lists nothing at all may have been emptied. An origin that lists nothing of anybody is not ours.
+        """
+        asked = 0
+        for other in islice(sorted(set(others) - {channel}), OTHERS_LOOKED_AT):
+            if not await self._entries.has_any(other):
+                continue
+            if await self._looks.is_listed(other):
+                return True
+            asked += 1
+            if asked == WITNESSES:
+                break
+        return not asked
+
+    async def second(self, look: FirstLook, candidates: Sequence[Candidate]) -> dict[Candidate, Proof]:
         """Look again; to be called a settle time after the first look at the earliest.
 
         Raises:
             PubNubError: PubNub refused, or failed too often.
         """
         return await self._looks.second(look.channel, candidates, look.coverage, look.wanted.until)
+
+    def _before(self, now: Timetoken, seconds: float) -> Timetoken:
+        return shift(now, -round(seconds * TICKS_PER_SECOND))
 
     def _is_due(self, look: FirstLook, action_timetoken: Timetoken) -> bool:
         return is_after(look.horizon, action_timetoken) and look.wanted.covers(action_timetoken)

@@ -6,16 +6,16 @@ from typing import Final
 
 import structlog
 
-from worker.apply import Applier, ForgottenError
+from worker.apply import Applier, StaleError
 from worker.domain.position import Range
 from worker.errors import PubNubError, RedisUnavailableError
-from worker.reconcile import Reconcile, Report
+from worker.reconcile import Reconcile, Report, ripe_at
 from worker.store.marks import Gap, Marks
 
 AT_ONCE: Final = 8
 RETRY_SECONDS: Final = 60.0
 """After how long a reconcile that failed, or left doubts, is tried again the first time; later twice as long."""
-LONGEST_RETRY_SECONDS: Final = 3600.0
+LONGEST_RETRY_SECONDS: Final = 86400.0
 LONGEST_SETTLES: Final = 10
 """For how many settle times a channel waits to be quiet for one."""
 LASTING: Final = frozenset({Gap.UNPROVEN.value, Gap.QUARANTINED.value})
@@ -75,7 +75,7 @@ class Debts:
             self._noted.pop(channel, None)
             try:
                 report = await self._reconcile.channel(channel, Range())
-            except (PubNubError, RedisUnavailableError, ForgottenError) as error:
+            except (PubNubError, RedisUnavailableError, StaleError) as error:
                 log.warning("reconcile_failed", channel=channel, reason=str(error))
                 self._schedule(channel, self._patience(channel))
             else:
@@ -93,7 +93,7 @@ class Debts:
         if loop.time() - self._noted.setdefault(channel, loop.time()) >= LONGEST_SETTLES * self._settle_seconds:
             return 0.0
         now = await self._applier.insist(self._marks.now)
-        return max(0.0, max(owed.values()) / 1000 + self._settle_seconds - now / 1000)
+        return max(0.0, max(ripe_at(*mark, self._settle_seconds) for mark in owed.items()) - now) / 1000
 
     async def _go_on(self, channel: str, report: Report) -> None:
         """Come back for marks that are left: soon for a new gap, later for what a reconcile could not mend."""

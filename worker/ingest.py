@@ -125,7 +125,9 @@ class Subscription:
         match item:
             case Received():
                 await self._commit(item)
-            case Refused(names) | Readmitted(names):
+            case Refused(names):  # said again at every try, so the mark stays new for as long as they are out
+                await self._gaps.owe(await self._covered(names), Gap.FORBIDDEN, None)
+            case Readmitted(names):
                 await self._gaps.owe(await self._covered(names), Gap.FORBIDDEN, self._cursor)
 
     async def _commit(self, received: Received) -> None:

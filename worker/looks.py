@@ -10,7 +10,7 @@ import structlog
 from worker.apply import ForgottenError, StaleError
 from worker.domain.action import Added
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, order, shift
-from worker.domain.reconciliation import Candidate, Coverage, Verdict, judge
+from worker.domain.reconciliation import Candidate, Coverage, Proof, Verdict, judge
 from worker.errors import PubNubError
 from worker.patience import Patience, Terms, Watch
 from worker.source.history import History, Slice
@@ -50,6 +50,18 @@ class Looks:
                 return await self._now()
             except PubNubError as error:
                 await patience.after(error)
+
+    async def is_listed(self, channel: str) -> bool:
+        """Tell whether PubNub lists anything of a channel; asked once.
+
+        Raises:
+            PubNubError: it failed too often, or refused.
+        """
+        now = await self.now(channel)
+        async with aclosing(self._slices(channel, now, Coverage(), is_expected=False)) as slices:
+            async for slice in slices:
+                return bool(slice and slice.actions)
+        return False
 
     async def first(self, channel: str, wanted: Range, coverage: Coverage, take: Take, *, is_expected: bool) -> None:
         """Read the list from end to begin, newest first; give every slice to ``take``, which may ask for it again.
@@ -91,23 +103,23 @@ class Looks:
 
     async def second(
         self, channel: str, wanted: Collection[Candidate], coverage: Coverage, until: Timetoken | None
-    ) -> dict[Candidate, Verdict]:
+    ) -> dict[Candidate, Proof]:
         """Look again at each candidate, through the same pages of the list as the first time, or more.
 
         Raises:
             PubNubError: it failed too often, or refused.
         """
-        verdicts = dict.fromkeys(wanted, Verdict.UNPROVEN)
+        proofs = dict.fromkeys(wanted, Proof(Verdict.UNPROVEN, self._terms.clock()))
         newest_first = sorted(wanted, key=lambda candidate: order(candidate.action_timetoken), reverse=True)
         for _, near in groupby(newest_first, key=lambda candidate: coverage.above(candidate.action_timetoken, 1)):
             left = list(near)
             for start, is_top in await self._starts(channel, left[0].action_timetoken, coverage, until):
                 found = await self._walk(channel, left, start, coverage, is_top=is_top)
-                verdicts |= found
+                proofs |= found
                 left = [candidate for candidate in left if candidate not in found]
                 if not left:
                     break
-        return verdicts
+        return proofs
 
     async def _starts(
         self, channel: str, at: Timetoken, coverage: Coverage, until: Timetoken | None
@@ -120,18 +132,20 @@ class Looks:
 
     async def _walk(
         self, channel: str, wanted: Sequence[Candidate], start: Timetoken, coverage: Coverage, *, is_top: bool
-    ) -> dict[Candidate, Verdict]:
+    ) -> dict[Candidate, Proof]:
         """Read on from ``start`` until all of the candidates are passed; return those of which something is proven."""
-        found: dict[Candidate, Verdict] = {}
+        found: dict[Candidate, Proof] = {}
         seen: list[Timetoken] = []
         is_whole = False
-        async with aclosing(self._slices(channel, start, coverage)) as slices:
+        # There is somebody to look for, so an empty answer is not believed at once.
+        async with aclosing(self._slices(channel, start, coverage, is_expected=True)) as slices:
             async for slice in slices:
                 if slice is None:
                     is_whole = True
                     break
                 timetokens = [at for action in slice.actions if (at := action_timetoken(action))]
-                found |= judge(self._listed(channel, slice), timetokens, [c for c in wanted if c not in found])
+                verdicts = judge(self._listed(channel, slice), timetokens, [c for c in wanted if c not in found])
+                found |= {candidate: Proof(verdict, slice.asked_at) for candidate, verdict in verdicts.items()}
                 if timetokens:
                     seen += (max(timetokens, key=order), min(timetokens, key=order))
                 left = [candidate for candidate in wanted if candidate not in found]
@@ -143,13 +157,15 @@ class Looks:
             if candidate not in found and _nothing_brackets(
                 candidate, seen, coverage, is_top=is_top, is_whole=is_whole
             ):
-                found[candidate] = Verdict.ABSENT
+                found[candidate] = Proof(Verdict.ABSENT, self._terms.clock())
         return found
 
-    async def _slices(self, channel: str, start: Timetoken, coverage: Coverage) -> AsyncGenerator[Slice | None, None]:
+    async def _slices(
+        self, channel: str, start: Timetoken, coverage: Coverage, *, is_expected: bool
+    ) -> AsyncGenerator[Slice | None, None]:
         """Yield slices, and None where the list has come to its end."""
         patience = Patience(channel, self._terms)
-        is_first = is_expected = True  # there is somebody to look for, so an empty answer is not believed at once
+        is_first = True
         while True:
             slices = self._history.slices(channel, start, None, is_expected=is_expected)
             try:
@@ -157,7 +173,7 @@ class Looks:
                     async for slice in slices:
                         patience.succeeded()
                         coverage.requests += slice.requests
-                        if is_first and not slice.actions:
+                        if is_first and not slice.actions and not slice.is_certain:
                             break  # asked for again and again: there is nothing
                         start, is_first, is_expected = slice.next, False, slice.leads_on
                         yield slice

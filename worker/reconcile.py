@@ -1,26 +1,28 @@
 """Tallies made equal to PubNub's list: additions as in a backfill; removals and restorations only where proven."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
 import structlog
 
 from worker.apply import Applier, ForgottenError
-from worker.comparison import Comparison, FirstLook
+from worker.comparison import CANDIDATES_AT_ONCE, Comparison, FirstLook
 from worker.domain.action import Added, Event, Origin, Pruned, Restored
 from worker.domain.entry import Entry, Outcome
-from worker.domain.position import Range, is_after
-from worker.domain.reconciliation import Candidate, Limit, Verdict
+from worker.domain.position import Range, is_after, order
+from worker.domain.reconciliation import Candidate, Limit, Proof, Verdict
+from worker.errors import ExitCode, TallyError
 from worker.source.history import Slice
 from worker.store.entries import Entries
 from worker.store.marks import Gap, Marks
+from worker.store.store import MAX_BATCH, batched
 from worker.telemetry import metrics
 
 CHANNELS_AT_ONCE: Final = 8
-WRITES_AT_ONCE: Final = 500
+STILL_REFUSED_SECONDS: Final = 90.0
+"""A channel PubNub refuses is marked again at every try, once a minute: one this old is back."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +46,9 @@ class Report:
     owed: int = 0
     """Marks that are still owed."""
     requests: int = 0
+    failure: str = ""
+    """Why it was not reconciled to the end; empty if it was."""
+    exit_code: ExitCode = ExitCode.DONE
 
     @property
     def is_settled(self) -> bool:
@@ -81,25 +86,19 @@ class Reconcile:
         self._marks = marks
         self._terms = terms
         self._turns: dict[str, asyncio.Lock] = {}
-        self._unwitnessed = 0
 
     async def run(self, channels: Iterable[str], wanted: Range, orders: Orders | None = None) -> list[Report]:
-        """Reconcile the channels, some side by side.
-
-        Raises:
-            PubNubError: PubNub refused, or failed too often, for one of them; the others were reconciled.
-        """
+        """Reconcile the channels, some side by side; one that fails says so in its report."""
         room = asyncio.Semaphore(CHANNELS_AT_ONCE)
 
         async def one(channel: str) -> Report:
             async with room:
-                return await self.channel(channel, wanted, orders)
+                try:
+                    return await self.channel(channel, wanted, orders)
+                except TallyError as error:
+                    return Report(channel, failure=str(error), exit_code=error.exit_code)
 
-        ended = await asyncio.gather(*map(one, sorted(set(channels))), return_exceptions=True)
-        for report in ended:
-            if isinstance(report, BaseException):
-                raise report
-        return [report for report in ended if isinstance(report, Report)]
+        return await asyncio.gather(*map(one, sorted(set(channels))))
 
     async def channel(self, channel: str, wanted: Range, orders: Orders | None = None) -> Report:
         """Reconcile one channel. What it owed is repaid if this began late enough, saw everything and left no doubt.
@@ -107,7 +106,7 @@ class Reconcile:
         Raises:
             PubNubError: PubNub refused, or failed too often; what was not seen is as it was, and still owed.
             RedisUnavailableError: Redis is away; likewise.
-            ForgottenError: Redis went back; likewise.
+            StaleError: Redis was away for too long, or went back (ForgottenError); likewise.
         """
         orders = orders or Orders()
         async with self._turns.setdefault(channel, asyncio.Lock()):
@@ -118,7 +117,7 @@ class Reconcile:
             if not orders.dry_run:
                 if self._applier.lineage.generation != generation:
                     raise ForgottenError(f"Redis went back while {channel!r} was reconciled")
-                await self._settle(report, owed)
+                await self._settle(report, wanted, owed)
             log.log(20 if report.is_settled else 30, "reconcile_ends", **asdict(report))
             return report
 
@@ -126,13 +125,17 @@ class Reconcile:
         """Return the marks that a reconcile beginning now repays: those that are older than the settle time."""
         owed = await self._applier.insist(lambda: self._marks.owed(channel))
         now = await self._applier.insist(self._marks.now)
-        return {cause: at for cause, at in owed.items() if at + self._terms.settle_seconds * 1000 <= now}
+        return {cause: at for cause, at in owed.items() if ripe_at(cause, at, self._terms.settle_seconds) <= now}
 
-    async def _settle(self, report: Report, owed: dict[str, int]) -> None:
+    async def _settle(self, report: Report, wanted: Range, owed: dict[str, int]) -> None:
         channel = report.channel
+        unknown = await self._applier.insist(lambda: self._marks.unknown([channel]))
         if not report.is_settled:
             await self._applier.insist(lambda: self._marks.owe([channel], Gap.UNPROVEN))
-            await self._applier.insist(lambda: self._marks.remember([channel]))
+        elif unknown and wanted != Range():
+            await self._applier.insist(lambda: self._marks.owe([channel], Gap.NEW_CHANNEL))
+        # Last: a channel that is known already would never be met as a new one.
+        await self._applier.insist(lambda: self._marks.remember([channel]))
         if owed and not (report.unproven or report.refused):
             await self._applier.insist(lambda: self._marks.repay(channel, owed))
         left = await self._applier.insist(lambda: self._marks.owed(channel))
@@ -147,12 +150,10 @@ class Reconcile:
         look = await self._comparison.first(channel, wanted, self._adder(report, orders))
         report.entries, report.listed = len(look.roll), look.coverage.listed
         report.unproven = len(look.coverage.unseen) + look.is_cut
-        missing = look.roll.missing
-        if look.coverage.listed:
-            self._unwitnessed = 0
-        if missing or look.listed:
+        total = await self._comparison.count(look)
+        if total or look.listed:
             await self._terms.sleep(self._terms.settle_seconds)
-            await self._doubts(look, report, orders)
+            await self._doubts(look, total, report, orders)
         report.requests = look.coverage.requests
         return report
 
@@ -166,86 +167,76 @@ class Reconcile:
 
         return add
 
-    async def _doubts(self, look: FirstLook, report: Report, orders: Orders) -> None:
+    async def _doubts(self, look: FirstLook, total: int, report: Report, orders: Orders) -> None:
         """Look again at whatever list and entries disagree about, and act on what is proven."""
-        missing = look.roll.missing
-        is_first = True
+        if total > CANDIDATES_AT_ONCE and await self._refuses(look, total, orders):
+            report.refused = total  # nothing is looked at in vain
+            return
         async for candidates in self._comparison.candidates(look):
-            if is_first and missing > len(candidates) and self._refuses(look, missing, orders):
-                report.refused = missing  # more than fits into one batch: nothing is looked at in vain
-                break
             # The listed ones stand for themselves, and for what a prune brings to light: they come with every batch.
-            verdicts = await self._comparison.second(look, [*candidates, *look.listed])
-            absent = [candidate for candidate in candidates if verdicts[candidate] is Verdict.ABSENT]
-            report.unproven += sum(verdict is Verdict.UNPROVEN for verdict in verdicts.values())
-            if is_first and missing <= len(candidates) and self._refuses(look, len(absent), orders):
+            proofs = await self._comparison.second(look, [*candidates, *look.listed])
+            report.unproven += sum(proof.verdict is Verdict.UNPROVEN for proof in proofs.values())
+            absent = [each for each in candidates if proofs[each].verdict is Verdict.ABSENT]
+            if total <= CANDIDATES_AT_ONCE and await self._refuses(look, len(absent), orders):
                 report.refused = len(absent)
-                break
-            present = [candidate for candidate in look.listed if verdicts[candidate] is Verdict.PRESENT]
-            await self._act(look.channel, absent, present, report, orders)
-            is_first = False
+                return
+            present = {each: proofs[each] for each in look.listed if proofs[each].verdict is Verdict.PRESENT}
+            await self._prune(absent, report, orders)
+            await self._bring_back(look.channel, present, report, orders)
 
-    def _refuses(self, look: FirstLook, losses: int, orders: Orders) -> bool:
-        """Tell whether that would be too much to take away.
-
-        Where PubNub lists nothing at all, the floor counts for all channels together, until one of them lists
-        something: a wrong origin, which knows nothing of anybody, must not empty one small channel after the other.
-        """
-        if orders.force:
+    async def _refuses(self, look: FirstLook, losses: int, orders: Orders) -> bool:
+        """Tell whether that is too much to take away, or taken on the word of an origin that knows nobody."""
+        if orders.force or not losses:
             return False
         if self._terms.limit.forbids(losses, len(look.roll)):
             return True
         if look.coverage.listed:
             return False
-        self._unwitnessed += losses
-        return self._unwitnessed > self._terms.limit.floor
+        others = await self._applier.insist(self._marks.channels)
+        return not await self._comparison.is_known_here(look.channel, others)
 
-    async def _act(
-        self,
-        channel: str,
-        absent: Sequence[Candidate],
-        present: Sequence[Candidate],
-        report: Report,
-        orders: Orders,
-    ) -> None:
+    async def _prune(self, absent: Sequence[Candidate], report: Report, orders: Orders) -> None:
         if orders.dry_run:
             report.pruned += len(absent)
-        else:
-            outcomes = await self._write([Pruned(c.identity, c.action_timetoken) for c in absent])
+            return
+        for some in batched(absent, MAX_BATCH):
+            # What is proven absent stays absent, however long this takes.
+            events = [Pruned(each.identity, each.action_timetoken) for each in some]
+            outcomes = await self._applier.apply(events, Origin.RECONCILE, self._terms.clock())
             report.pruned += outcomes[Outcome.APPLIED]
             report.unproven += outcomes[Outcome.UNMATCHED]
-        await self._bring_back(channel, present, report, orders)
+            metrics.inferred.labels("pruned").inc(outcomes[Outcome.APPLIED])
 
-    async def _bring_back(self, channel: str, present: Sequence[Candidate], report: Report, orders: Orders) -> None:
+    async def _bring_back(
+        self, channel: str, present: Mapping[Candidate, Proof], report: Report, orders: Orders
+    ) -> None:
         """Make live what is listed in both looks and is not: nothing counts for its identity."""
-        for start in range(0, len(present), WRITES_AT_ONCE):
-            some = present[start : start + WRITES_AT_ONCE]
-            identities = [candidate.identity for candidate in some]
+        # Of two actions of one identity the newer one counts, so the older ones are applied first.
+        for some in batched(sorted(present, key=lambda each: order(each.action_timetoken)), MAX_BATCH):
+            identities = [each.identity for each in some]
             entries = await self._applier.insist(
                 lambda identities=identities: self._entries.read(channel, identities)  # type: ignore[misc]
             )
-            # Of two actions of one identity the newer one counts, so the older ones are applied first.
-            pairs = sorted(zip(some, entries, strict=True), key=lambda pair: int(pair[0].action_timetoken))
-            events = [event for candidate, entry in pairs if (event := _repair(candidate, entry))]
-            restored = sum(isinstance(event, Restored) for event in events)
+            events = [event for each, entry in zip(some, entries, strict=True) if (event := _repair(each, entry))]
+            restored = [event for event in events if isinstance(event, Restored)]
+            added = [event for event in events if isinstance(event, Added)]
             if orders.dry_run:
-                report.restored += restored
-                report.added += len(events) - restored
+                report.restored += len(restored)
+                report.added += len(added)
                 continue
-            outcomes = await self._write(events)
-            # One that did not match has changed meanwhile; either way this channel is looked at once more.
-            report.restored += restored
-            report.added += max(0, outcomes[Outcome.APPLIED] - restored)
+            # What was present may have gone since: one that waited is not to be believed any more.
+            asked_at = min(present[each].asked_at for each in some)
+            outcomes = await self._applier.apply(restored, Origin.RECONCILE, asked_at)
+            report.restored += outcomes[Outcome.APPLIED]
+            report.unproven += outcomes[Outcome.UNMATCHED]
+            metrics.inferred.labels("restored").inc(outcomes[Outcome.APPLIED])
+            report.added += (await self._applier.apply(added, Origin.RECONCILE, asked_at))[Outcome.APPLIED]
 
-    async def _write(self, events: Sequence[Event]) -> Counter[Outcome]:
-        outcomes: Counter[Outcome] = Counter()
-        for start in range(0, len(events), WRITES_AT_ONCE):
-            # What is proven absent stays absent, however long this takes; what is proven present was so just now.
-            some = events[start : start + WRITES_AT_ONCE]
-            outcomes += await self._applier.apply(some, Origin.RECONCILE, self._terms.clock())
-        for event, count in Counter(type(event).__name__.lower() for event in events).items():
-            metrics.inferred.labels(event).inc(count)
-        return outcomes
+
+def ripe_at(cause: str, at: int, settle_seconds: float) -> float:
+    """Return when a reconcile may begin that is to repay a mark; both in milliseconds."""
+    still_refused = STILL_REFUSED_SECONDS if cause == Gap.FORBIDDEN else 0.0
+    return at + (settle_seconds + still_refused) * 1000
 
 
 def _repair(candidate: Candidate, entry: Entry) -> Event | None:

@@ -1,7 +1,8 @@
 """What follows when Redis turns out to hold an older state: every channel is owed, before anything else is written."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
 
 import structlog
 
@@ -9,6 +10,13 @@ from worker.store.lineage import Lineage
 from worker.store.marks import Gap, Marks
 
 log = structlog.get_logger(__name__)
+
+
+class Pool(Protocol):
+    """Connections to Redis."""
+
+    async def disconnect(self) -> None:
+        """End them all, those in use as well."""
 
 
 class GoneBack:
@@ -22,6 +30,8 @@ class GoneBack:
         self._turn = asyncio.Lock()
         self.heard: list[Callable[[Collection[str]], None]] = []
         """Who is told which channels owe."""
+        self.pools: Sequence[Pool] = ()
+        """Connections that may still lead to the server of before, which may even take writes."""
 
     async def run(self) -> None:
         """Mark all channels Redis knows, this process has written to, or is to follow.
@@ -32,12 +42,18 @@ class GoneBack:
         async with self._turn:
             if not self._lineage.is_suspect:
                 return
+            await self._connect_anew()
             # The server first: one that takes its place meanwhile is another one, and is noticed.
             server = await self._marks.server()
             channels = await self._marks.channels() | self._lineage.channels | self._followed
             await self._marks.owe(channels, Gap.REDIS_WENT_BACK)
             await self._marks.remember(channels)
+            await self._connect_anew()
             self._lineage.accept(server)
             log.warning("gap", cause=Gap.REDIS_WENT_BACK.value, channels=len(channels))
             for hear in self.heard:
                 hear(channels)
+
+    async def _connect_anew(self) -> None:
+        for pool in self.pools:
+            await pool.disconnect()

@@ -14,7 +14,9 @@ SHOWN: Final = 1000
 
 
 def reconciled_code(reports: Sequence[Report]) -> ExitCode:
-    """Return how a reconcile ended: refused to prune, left in doubt, or done."""
+    """Return how a reconcile ended: failed, refused to prune, left in doubt, or done."""
+    if failed := [report.exit_code for report in reports if report.failure]:
+        return max(failed)
     if any(report.refused for report in reports):
         return ExitCode.DIFFERENCES
     return ExitCode.FAILED if any(report.unproven for report in reports) else ExitCode.DONE
@@ -23,7 +25,7 @@ def reconciled_code(reports: Sequence[Report]) -> ExitCode:
 def reconciled_json(reports: Sequence[Report], *, dry_run: bool) -> dict[str, Any]:
     """Return all there is to tell about a reconcile: the sums, and each channel."""
     told = {report.channel: asdict(report) for report in reports}
-    names = [name for name in asdict(Report("")) if name != "channel"]
+    names = [name for name, value in asdict(Report("")).items() if type(value) is int]
     sums = {name: sum(each[name] for each in told.values()) for name in names}
     return {"dry_run": dry_run, **sums, "channels": told}
 
@@ -36,9 +38,11 @@ def reconciled_lines(reports: Sequence[Report], *, dry_run: bool) -> Iterator[st
             (report.added, f"{would}added"),
             (report.pruned, f"{would}pruned"),
             (report.restored, f"{would}restored"),
-            (report.unproven, "in doubt: PubNub's answers did not prove enough; the channel stays owed"),
+            (report.unproven, "in doubt: PubNub's answers did not prove enough"),
             (report.refused, "not pruned: too many at once; look whether PubNub lists them, then use --force"),
         ]
+        if report.failure:
+            yield f"{escape(report.channel)}: not reconciled to the end: {escape(report.failure)}"
         if said := "; ".join(f"{count} {what}" for count, what in parts if count):
             yield f"{escape(report.channel)}: {said}"
     sums = reconciled_json(reports, dry_run=dry_run)
@@ -63,6 +67,8 @@ def verified_lines(found: Verified) -> Iterator[str]:
         )
     for flaw in found.flaws[:SHOWN]:
         yield f"{escape(flaw.channel)} {escape(flaw.message_timetoken)} {escape(flaw.field)}: in Redis, {flaw.problem}"
+    for channel, failure in found.failures.items():
+        yield f"{escape(channel)}: not compared to the end: {escape(failure)}"
     if found.unproven:
         yield f"{found.unproven} could not be told: PubNub's answers did not prove enough. Verify again."
     yield (

@@ -4,17 +4,18 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 import structlog
 
-from worker.apply import Applier, ForgottenError
+from worker.apply import Applier, StaleError
 from worker.debts import Debts
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
-from worker.errors import ForbiddenError, PubNubError, RedisUnavailableError
+from worker.errors import PubNubError, RedisUnavailableError
 from worker.reconcile import Reconcile
 from worker.store.entries import Entries
-from worker.store.marks import Marks
+from worker.store.marks import Gap, Marks
 
 AT_ONCE: Final = 8
 RETRY_SECONDS: Final = 10.0
@@ -52,6 +53,14 @@ class Schedule:
         length = (int(newest) - int(oldest)) // self.pieces + 1
         since = None if place == self.pieces - 1 else shift(newest, -length * (place + 1))
         return Range(since, shift(newest, -length * place))
+
+    def stretches(self, numbers: range, oldest: Timetoken | None) -> list[Range]:
+        """Return what rounds look at together: the pieces of one turn lie side by side, and are read as one."""
+        found: list[Range] = []
+        for _, turn in groupby(numbers, key=lambda number: number // self.pieces):
+            if pieces := [piece for number in turn if (piece := self.piece(number, oldest))]:
+                found.append(Range(pieces[-1].since, pieces[0].until))
+        return found
 
 
 class Rounds:
@@ -110,24 +119,26 @@ class Rounds:
     async def _channel(self, channel: str, now: Timetoken, numbers: range) -> None:
         oldest = await self._applier.insist(lambda: self._entries.oldest(channel))
         await self._range(channel, Range(shift(now, -round(self._schedule.window * TICKS_PER_SECOND))))
-        for number in numbers:
-            if piece := self._schedule.piece(number, oldest):
-                await self._range(channel, piece)
+        for piece in self._schedule.stretches(numbers, oldest):
+            await self._range(channel, piece)
 
     async def _range(self, channel: str, wanted: Range) -> None:
         while True:
             try:
                 report = await self._reconcile.channel(channel, wanted)
-            except ForbiddenError as error:
+            except PubNubError as error:
+                # One channel must not keep the round from its end: its debt is another's business.
                 log.warning("reconcile_failed", channel=channel, reason=str(error))
-                return  # whoever follows it owes it until it may be read again
-            except (PubNubError, RedisUnavailableError, ForgottenError) as error:
+                await self._applier.insist(lambda: self._marks.owe([channel], Gap.UNPROVEN))
+            except (RedisUnavailableError, StaleError) as error:
                 log.warning("reconcile_failed", channel=channel, reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
+                continue
             else:
-                if not report.is_settled:
-                    self._debts.nudge([channel])
-                return
+                if report.is_settled:
+                    return
+            self._debts.nudge([channel])
+            return
 
     async def _until_next(self) -> float:
         """Return the seconds until the next round begins, by PubNub's clock."""

@@ -1,9 +1,9 @@
 """Every setting, in one place: from the environment, or from ``.env``. Only ``app`` and ``cli`` see them."""
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import ConfigurationError
@@ -150,6 +150,15 @@ class Settings(BaseSettings):
             raise ValueError("give a host name, and a port if need be, without https:// and without a path")
         return origin
 
+    @model_validator(mode="after")
+    def _check_lives(self) -> Self:
+        if self.tombstone_seconds <= self.settle_seconds:
+            raise ValueError(
+                f"TALLY_TOMBSTONE_SECONDS ({self.tombstone_seconds}) must be more than TALLY_SETTLE_SECONDS "
+                f"({self.settle_seconds:g}): a removal must outlive what may arrive late"
+            )
+        return self
+
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
     def _lower(cls, text: object) -> object:
@@ -165,7 +174,10 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = [f"  {wrong['loc'][0]}: {wrong['msg'].removeprefix('Value error, ')}." for wrong in error.errors()]
+        lines = [
+            f"  {(wrong['loc'] or ('Together',))[0]}: {wrong['msg'].removeprefix('Value error, ')}."
+            for wrong in error.errors()
+        ]
         raise ConfigurationError("These settings are wrong:\n" + "\n".join(lines)) from None
     except UnicodeDecodeError:
         raise ConfigurationError("The file .env is not UTF-8 text.") from None

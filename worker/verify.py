@@ -15,15 +15,16 @@ from worker.domain.action import Added, Identity
 from worker.domain.position import Range, Timetoken, is_after, shift
 from worker.domain.reconciliation import Candidate, Verdict
 from worker.domain.tally import TallyKey
+from worker.errors import ExitCode, PubNubError
 from worker.source.history import Slice
 from worker.store.audit import Audit, Flaw
 from worker.store.entries import Entries
+from worker.store.store import MAX_BATCH, batched
 from worker.telemetry import metrics
 
 CHANNELS_AT_ONCE: Final = 8
 STRETCHES: Final = 100
 """Into how many stretches a channel's past is cut to take a sample of them."""
-READ_AT_ONCE: Final = 500
 
 log = structlog.get_logger(__name__)
 
@@ -70,13 +71,22 @@ class Verified:
     discrepancies: list[Discrepancy] = field(default_factory=list)
     flaws: list[Flaw] = field(default_factory=list)
     unproven: int = 0
-    """Entries that nothing could be said of; they count as no difference."""
+    """Entries, or stretches of the list, that nothing could be said of."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Channel → why it was not compared to the end."""
     requests: int = 0
 
     @property
     def is_exact(self) -> bool:
-        """Whether nothing differs."""
-        return not (self.discrepancies or self.flaws)
+        """Whether everything was compared, and nothing differs."""
+        return not (self.discrepancies or self.flaws or self.unproven or self.failures)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How the command ends."""
+        if self.discrepancies or self.flaws:
+            return ExitCode.DIFFERENCES
+        return ExitCode.FAILED if self.unproven or self.failures else ExitCode.DONE
 
 
 class Verify:
@@ -102,7 +112,6 @@ class Verify:
         """Compare the channels, some side by side.
 
         Raises:
-            PubNubError: PubNub refused, or failed too often.
             RedisUnavailableError: Redis is away.
         """
         names = sorted(set(channels))
@@ -111,11 +120,12 @@ class Verify:
 
         async def one(channel: str) -> None:
             async with room:
-                await self._channel(channel, found)
+                try:
+                    await self._channel(channel, found)
+                except PubNubError as error:
+                    found.failures[channel] = str(error)
 
-        for ended in await asyncio.gather(*map(one, names), return_exceptions=True):
-            if isinstance(ended, BaseException):
-                raise ended
+        await asyncio.gather(*map(one, names))
         found.flaws = await self._audit.channels(names)
         if found.flaws:  # a script may have been at work between two looks at two servers; not twice
             again = set(await self._audit.channels(names))
@@ -141,10 +151,10 @@ class Verify:
         surplus: set[Identity] = set()
         missing: set[Identity] = set()
         async for candidates in self._comparison.candidates(look):
-            verdicts = await self._comparison.second(look, [*candidates, *look.listed])
-            found.unproven += sum(verdict is Verdict.UNPROVEN for verdict in verdicts.values())
-            absent = [each for each in candidates if verdicts[each] is Verdict.ABSENT]
-            present = [each for each in look.listed if verdicts[each] is Verdict.PRESENT]
+            proofs = await self._comparison.second(look, [*candidates, *look.listed])
+            found.unproven += sum(proof.verdict is Verdict.UNPROVEN for proof in proofs.values())
+            absent = [each for each in candidates if proofs[each].verdict is Verdict.ABSENT]
+            present = [each for each in look.listed if proofs[each].verdict is Verdict.PRESENT]
             surplus.update(await self._still(look.channel, absent, live=True))
             missing.update(await self._still(look.channel, present, live=False))
             # Two actions of one identity count once: who is listed under another timetoken is no surplus.
@@ -154,8 +164,7 @@ class Verify:
     async def _still(self, channel: str, candidates: Sequence[Candidate], *, live: bool) -> list[Identity]:
         """Return whose entries are, after both looks, still as they were: live with that very action, or not live."""
         still = []
-        for start in range(0, len(candidates), READ_AT_ONCE):
-            some = candidates[start : start + READ_AT_ONCE]
+        for some in batched(candidates, MAX_BATCH):
             entries = await self._entries.read(channel, [each.identity for each in some])
             still += [
                 each.identity

@@ -8,7 +8,7 @@ from tests.verbs.conftest import SETTLE_SECONDS, Bench
 from worker.domain.action import Added, Identity, Origin, Removed
 from worker.domain.position import Range, from_seconds, shift
 from worker.domain.reconciliation import Limit
-from worker.errors import ForbiddenError, PubNubError
+from worker.errors import ExitCode, ForbiddenError, PubNubError
 from worker.reconcile import Orders
 from worker.store.marks import Gap
 
@@ -222,13 +222,20 @@ async def test_an_origin_that_knows_nothing_empties_no_tally(it: Comparing) -> N
     it.bench.emulator.state.faults.replace({})
 
     lost = sum(report.pruned for report in reports)
-    assert lost <= it.limit.floor
-    assert sum(bool(report.refused) for report in reports) >= len(channels) - it.limit.floor
-    assert (await it.bench.counts())[CHANNEL] == before[CHANNEL]
-
-    await it.reconcile().run([CHANNEL, *channels], Range())
-
+    assert lost == 0
+    assert all(report.refused for report in reports)
     assert await it.bench.counts() == before
+
+
+async def test_a_channel_that_was_emptied_heals_where_others_are_listed(it: Comparing) -> None:
+    """They show that PubNub knows us."""
+    [action] = await it.knows(1, "emptied")
+    await it.knows(3)
+    it.remove("user0", action, "emptied")
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+
+    assert (await it.reconcile().channel("emptied", Range())).pruned == 1
+    await expect_exact(it)
 
 
 @pytest.mark.parametrize("kind", ["html", "server_error", "drop", "empty_object", "list"])
@@ -363,9 +370,12 @@ async def test_every_channel_is_reconciled_before_a_failure_is_told(it: Comparin
     it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
     it.bench.emulator.state.refuse(["forbidden"])
 
-    with pytest.raises(ForbiddenError):
-        await it.reconcile().run(["forbidden", CHANNEL], Range())
+    reports = await it.reconcile().run(["forbidden", CHANNEL], Range())
 
+    assert [(bool(report.failure), report.exit_code) for report in reports] == [
+        (True, ExitCode.PUBNUB_REFUSED),
+        (False, ExitCode.DONE),
+    ]
     assert await it.bench.counts() == it.bench.emulator.truth()
 
 

@@ -134,6 +134,17 @@ def judge(
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """A verdict, and when the answer it rests on was asked for, in seconds of the clock.
+
+    What was absent stays absent; what was present may have gone since.
+    """
+
+    verdict: Verdict
+    asked_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """How much a reconcile may take away without being told to: an outage must not be read as a mass un-react."""
 

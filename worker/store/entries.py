@@ -66,6 +66,17 @@ class Entries:
             told = await pipe.execute()
         return [Entry(live, removed) for live, removed in zip(told[::2], told[1::2], strict=True)]
 
+    async def has_any(self, channel: str) -> bool:
+        """Tell whether the channel has a live entry.
+
+        Raises:
+            RedisUnavailableError: try again.
+        """
+        async for batch in self.scan(channel):
+            if batch:
+                return True
+        return False
+
     async def oldest(self, channel: str) -> Timetoken | None:
         """Return the oldest message of the channel; no action can be older. None if none tells its age.
 

@@ -27,11 +27,12 @@ class Lineage:
         self.is_suspect = False
         self._server: str | None = None
         self._heads: dict[str, str] = {}
+        self._channels: set[str] = set()
 
     @property
     def channels(self) -> frozenset[str]:
         """The channels this process has written to."""
-        return frozenset(self._heads)
+        return frozenset(self._channels)
 
     async def greet(self, connection: AbstractConnection) -> None:
         """Begin a connection; refuse it if it leads to another server than before (redis-py's ``redis_connect_func``).
@@ -56,6 +57,7 @@ class Lineage:
         if _order(before) < _order(known):
             self.suspect(f"the journal of {channel!r} went back from {known} to {before}")
             return False
+        self._channels.add(channel)
         if _order(after) > _order(self.head(channel)):
             self._heads[channel] = after
         return True

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from redis.asyncio import Redis
 
@@ -19,6 +19,7 @@ _OUTCOMES: Final = {"x" if outcome is Outcome.EXPIRED else outcome.value[0]: out
 SWEEP_BATCH: Final = 100
 """Messages a sweep deletes at once."""
 
+Item = TypeVar("Item")
 _NAMES: Final = {Added: "added", Removed: "removed", Pruned: "pruned", Restored: "restored"}
 
 
@@ -123,7 +124,7 @@ class Store:
         return keys, args + event_args
 
 
-def batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     """Yield the items in parts of at most that size."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
