@@ -257,6 +257,6 @@ def test_what_was_seen_before_counts_no_longer_once_accepted() -> None:
 
     lineage.accept(None)
 
-    assert (lineage.generation, lineage.channels) == (1, {"room"})  # which may be all that remembers it
+    assert (lineage.generation, lineage.channels) == (1, frozenset({"room"}))  # which may be all that remembers it
     assert not lineage.is_suspect
     assert lineage.follow("room", lineage.head("room"), "3-0", "4-0")
