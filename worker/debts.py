@@ -15,7 +15,10 @@ from worker.store.marks import Gap, Marks
 AT_ONCE: Final = 8
 RETRY_SECONDS: Final = 60.0
 """After how long a reconcile that failed, or left doubts, is tried again the first time; later twice as long."""
-LONGEST_RETRY_SECONDS: Final = 86400.0
+LONGEST_FAILED_SECONDS: Final = 600.0
+LONGEST_IN_DOUBT_SECONDS: Final = 3600.0
+LONGEST_REFUSED_SECONDS: Final = 86400.0
+"""What waits for a person costs a reconcile of everything at each try."""
 LONGEST_SETTLES: Final = 10
 """For how many settle times a channel waits to be quiet for one."""
 LASTING: Final = frozenset({Gap.UNPROVEN.value, Gap.QUARANTINED.value})
@@ -77,7 +80,7 @@ class Debts:
                 report = await self._reconcile.channel(channel, Range())
             except (PubNubError, RedisUnavailableError, StaleError) as error:
                 log.warning("reconcile_failed", channel=channel, reason=str(error))
-                self._schedule(channel, self._patience(channel))
+                self._schedule(channel, self._patience(channel, LONGEST_FAILED_SECONDS))
             else:
                 await self._go_on(channel, report)
 
@@ -103,15 +106,16 @@ class Debts:
         elif channel in self._timers or channel in self._queued:
             pass  # a gap was noted meanwhile
         elif report.unproven or report.refused or owed.keys() <= LASTING:
-            self._schedule(channel, self._patience(channel))
+            longest = LONGEST_REFUSED_SECONDS if report.refused else LONGEST_IN_DOUBT_SECONDS
+            self._schedule(channel, self._patience(channel, longest))
         else:
             self._schedule(channel, self._settle_seconds)
 
-    def _patience(self, channel: str) -> float:
+    def _patience(self, channel: str, longest: float) -> float:
         tries = self._tries.get(channel, 0)
         self._tries[channel] = tries + 1
         first = min(RETRY_SECONDS, self._settle_seconds)
-        seconds: float = max(self._settle_seconds, min(LONGEST_RETRY_SECONDS, first * 2 ** min(tries, 16)))
+        seconds: float = max(self._settle_seconds, min(longest, first * 2 ** min(tries, 16)))
         return seconds
 
     def _schedule(self, channel: str, seconds: float) -> None:
