@@ -1,7 +1,7 @@
 """Backfills that a running worker asks for: beside live reading, and again after a restart that interrupted them."""
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -15,6 +15,9 @@ from worker.store.marks import Marks, Progress
 AT_ONCE: Final = 8
 REFUSED_SECONDS: Final = 60.0
 """After how long a channel whose history PubNub refuses is asked about again."""
+
+FORSAKEN_SECONDS: Final = 1800.0
+"""After how long a backfill that has not come on is somebody else's."""
 
 log = structlog.get_logger(__name__)
 
@@ -53,10 +56,20 @@ class Repairs:
 
     async def run(self) -> None:
         """Backfill what was interrupted, then what is asked for, until cancelled."""
-        self._enqueue(await self._applier.insist(self._interrupted))
+        places = await self._applier.insist(self._interrupted)
+        self._enqueue(places)
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._take_up(places))
             for _ in range(AT_ONCE):
                 group.create_task(self._work())
+
+    async def _take_up(self, before: Mapping[str, Progress]) -> None:
+        """Go on, once in a while, with places that nobody has moved: of workers that are gone."""
+        while True:
+            await asyncio.sleep(FORSAKEN_SECONDS)
+            places = await self._applier.insist(self._interrupted)
+            self._enqueue(name for name in places.keys() - self._running if places[name] == before.get(name))
+            before = places
 
     async def _work(self) -> None:
         while True:
@@ -76,7 +89,7 @@ class Repairs:
             finally:
                 self._running.discard(channel)
 
-    async def _interrupted(self) -> Iterable[str]:
+    async def _interrupted(self) -> dict[str, Progress]:
         return await self._marks.places(await self._marks.channels())
 
     def _enqueue(self, channels: Iterable[str]) -> None:

@@ -131,3 +131,16 @@ async def test_the_sweep_goes_over_all_channels(bench: Bench) -> None:
     assert await Sweep(store, bench.marks, Applier(store, bench.marks, 60, bench.clock)).once() == 2
 
     assert await bench.counts() == {channel: {young: {"reaction": {"👍": 1}}} for channel in ("room", "hall")}
+
+
+async def test_a_place_nobody_moves_is_taken_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker has left it, and is gone; one that still moves is left to it."""
+    monkeypatch.setattr("worker.repairs.FORSAKEN_SECONDS", 0.05)
+    seed(bench, "room", 30)
+    async with running(bench):
+        await bench.marks.save_progress(Progress(NOW.timetoken, NOW.timetoken), "room")
+        await bench.marks.remember(["room"])
+
+        await ended(bench, "room")
+
+    assert await bench.counts() == bench.emulator.truth()
