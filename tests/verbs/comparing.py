@@ -10,6 +10,7 @@ from worker.comparison import Comparison
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.position import Range
 from worker.domain.reconciliation import Limit
+from worker.emulator import Page, Window
 from worker.looks import Looks
 from worker.patience import Terms
 from worker.reconcile import Reconcile
@@ -22,6 +23,21 @@ from worker.verify import Choice, Verify
 
 MESSAGE = "17600000001728660"
 
+Odd = Callable[[str, Window], Page | None]
+"""What PubNub answers instead of a page of a channel's list; None where it answers as ever."""
+
+
+def answer_oddly(bench: Bench, odd: Odd) -> None:
+    """Let PubNub answer so from now on."""
+    state = bench.emulator.state
+    ever = state.page
+
+    def page(channel: str, window: Window) -> Page:
+        instead = odd(channel, window)
+        return ever(channel, window) if instead is None else instead
+
+    cast("Any", state).page = page
+
 
 @dataclass
 class Comparing:
@@ -32,6 +48,9 @@ class Comparing:
     meanwhile: Callable[[], Awaitable[None]] | None = None
     requests: int = 0
     tries: int | None = None
+    retention_seconds: float = 0
+    asking: Callable[[], Awaitable[None]] | None = None
+    """What happens before each request for a list."""
 
     def __post_init__(self) -> None:
         self.entries = Entries(self.bench.redis, KEYS)
@@ -43,12 +62,14 @@ class Comparing:
 
         async def take() -> None:
             self.requests += 1
+            if self.asking:
+                await self.asking()
 
         async def hold(seconds: float) -> None: ...
 
         terms = Terms(bench.interest, backoff, hold, bench.clock, SETTLE_SECONDS, self.tries)
         looks = Looks(History(bench.client, take, bench.clock), bench.client.time, terms)
-        return Comparison(looks, self.entries, terms)
+        return Comparison(looks, self.entries, terms, self.retention_seconds)
 
     def reconcile(self) -> Reconcile:
         """Return a reconcile."""

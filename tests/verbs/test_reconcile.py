@@ -3,14 +3,20 @@
 import pytest
 
 from tests.histories import CHANNEL
-from tests.verbs.comparing import MESSAGE, Comparing
-from tests.verbs.conftest import SETTLE_SECONDS, Bench
+from tests.source.scripted import SUBSCRIBE_KEY
+from tests.verbs.comparing import MESSAGE, Comparing, answer_oddly
+from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench
+from worker.apply import Applier, StaleError
 from worker.domain.action import Added, Identity, Origin, Removed
-from worker.domain.position import Range, from_seconds, shift
+from worker.domain.position import TICKS_PER_SECOND, Range, from_seconds, shift
 from worker.domain.reconciliation import Limit
+from worker.emulator import Emulator, Page, Window
 from worker.errors import ExitCode, ForbiddenError, PubNubError
 from worker.reconcile import Orders
+from worker.reports import reconciled_code
+from worker.source.client import Client, Keyset
 from worker.store.marks import Gap
+from worker.store.store import Lives, Store
 
 MONTH_SECONDS = 30 * 86400.0
 
@@ -227,6 +233,27 @@ async def test_an_origin_that_knows_nothing_empties_no_tally(it: Comparing) -> N
     assert await it.bench.counts() == before
 
 
+async def test_a_wrong_origin_empties_nothing_however_often(it: Comparing) -> None:
+    """Small channels, each of which the limit would let go: not in this process, nor in the next."""
+    channels = [f"small{number}" for number in range(12)]
+    for channel in channels:
+        await it.knows(3, channel)
+    before = await it.bench.counts()
+
+    async with (
+        Emulator(seed=9, idle_seconds=0.5) as other,
+        Client(Keyset(SUBSCRIBE_KEY, "tally", origin=other.origin, tls=False)) as wrong,
+    ):
+        other.state.advance(1000 * SETTLE_SECONDS)
+        it.bench.client = wrong
+        for _ in range(2):
+            reports = await it.reconcile().run(channels, Range())
+            assert [(report.pruned, report.refused) for report in reports] == [(0, 3)] * 12
+
+    assert await it.bench.counts() == before
+    assert {*await it.bench.marks.debts(channels)} == {*channels}
+
+
 async def test_a_channel_that_was_emptied_heals_where_others_are_listed(it: Comparing) -> None:
     """They show that PubNub knows us."""
     [action] = await it.knows(1, "emptied")
@@ -307,6 +334,84 @@ async def test_empty_answers_prune_nothing_that_exists(it: Comparing) -> None:
     await expect_exact(it)
 
 
+async def test_an_empty_page_with_more_is_no_end(it: Comparing) -> None:
+    """PubNub may stop early before it has found anything; a first look that saw nothing makes it no witness."""
+    await it.knows(3)
+    looks = ["blank"]
+
+    def odd(_: str, window: Window) -> Page | None:
+        if looks[-1] == "begins":
+            looks.append("goes on")
+            assert window.start
+            return Page((), more=window.start - 10)
+        return Page(()) if looks[-1] == "blank" else None
+
+    answer_oddly(it.bench, odd)
+    it.between = lambda: looks.append("begins")
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+
+    assert looks[-1] == "goes on"
+    assert (report.pruned, report.unproven) == (0, 0)
+    await expect_exact(it)
+
+
+async def test_removals_heard_during_the_look_are_no_losses(it: Comparing) -> None:
+    """They went while the list was read, so they did not answer the roll; nobody waits for a second look at them."""
+    actions = await it.knows(60)
+
+    async def removals_are_heard() -> None:
+        it.asking = None
+        for number in range(25):
+            it.remove(f"user{number}", actions[number])
+        gone = [
+            Removed(Identity(CHANNEL, MESSAGE, "reaction", "👍", f"user{number}"), str(at), str(at + 10**7))
+            for number, at in enumerate(actions[:25])
+        ]
+        await it.bench.store.apply(CHANNEL, gone, Origin.LIVE)
+
+    it.asking = removals_are_heard
+    it.between = lambda: pytest.fail("there is nothing to look at again")
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+
+    assert report.entries == 60
+    assert (report.refused, report.unproven, report.pruned) == (0, 0, 0)
+    assert reconciled_code([report]) is ExitCode.DONE
+    assert await it.bench.marks.owed(CHANNEL) == {}
+    await expect_exact(it)
+
+
+async def test_what_was_listed_long_ago_is_not_added(it: Comparing) -> None:
+    """PubNub took hours over a later page; meanwhile it was removed, and its tombstone has come to its end."""
+    actions = await it.knows(250)
+    top = Identity(CHANNEL, MESSAGE, "reaction", "👍", "user240")
+    # Of two actions the newer one went, so the list shows one that is not live.
+    await it.bench.store.apply(CHANNEL, [Removed(top, str(actions[240] + 1), str(actions[240] + 2))], Origin.LIVE)
+    it.remove("user10", actions[10])
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    await it.owes_since_long(Gap.OVERFLOW)
+    pages = 0
+
+    async def hours_pass() -> None:
+        nonlocal pages
+        pages += 1
+        if pages == 2:
+            it.remove("user240", actions[240])
+            await it.bench.store.apply(CHANNEL, [Removed(top, str(actions[240]), str(actions[240] + 3))], Origin.LIVE)
+            it.bench.clock.now += 7200
+            await it.bench.redis.delete(KEYS.removed(CHANNEL, MESSAGE))
+
+    it.between = lambda: setattr(it, "asking", hours_pass)
+
+    with pytest.raises(StaleError):
+        await it.reconcile().channel(CHANNEL, Range())
+
+    assert pages >= 2
+    await expect_exact(it)
+    assert set(await it.bench.marks.owed(CHANNEL)) == {Gap.OVERFLOW}
+
+
 async def test_partial_answers_end_exact(it: Comparing) -> None:
     """Lists that lack items without a sign may mislead both looks; the next reconcile brings back what is there."""
     it.limit = Limit(1, 1000)
@@ -335,6 +440,25 @@ async def test_a_dry_run_writes_nothing(it: Comparing) -> None:
 
     assert (report.added, report.pruned, report.requests) == (1, 1, it.requests)
     assert (await it.bench.redis.dbsize(), await it.bench.counts()) == before
+
+
+async def test_a_dry_run_adds_nothing_of_before_the_retention(it: Comparing) -> None:
+    """Nor would it be added in earnest; what is young enough is."""
+    it.retention_seconds = 86400
+    it.bench.store = Store(it.bench.redis, KEYS, Lives(retention_seconds=86400))
+    it.bench.applier = Applier(it.bench.store, it.bench.marks, SETTLE_SECONDS, it.bench.clock)
+    for number in range(3):
+        it.add(f"user{number}")
+    young = shift(await it.bench.client.time(), -3600 * TICKS_PER_SECOND)
+    it.bench.emulator.state.add(CHANNEL, young, "reaction", "👍", "ana")
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+
+    report = await it.reconcile().channel(CHANNEL, Range(), Orders(dry_run=True))
+    assert (report.added, report.restored, report.pruned) == (1, 0, 0)
+
+    report = await it.reconcile().channel(CHANNEL, Range())
+    assert report.added == 1
+    assert set((await it.bench.counts())[CHANNEL]) == {young}
 
 
 async def test_only_a_mark_that_is_old_enough_is_repaid(it: Comparing) -> None:

@@ -5,9 +5,14 @@ from typing import Any, cast
 import pytest
 
 from tests.histories import CHANNEL
-from tests.verbs.comparing import MESSAGE, Comparing
+from tests.verbs.comparing import MESSAGE, Comparing, answer_oddly
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench
+from worker.apply import Applier
 from worker.domain.action import Identity, Origin, Pruned
+from worker.domain.position import TICKS_PER_SECOND, shift
+from worker.emulator import Page
+from worker.errors import ExitCode
+from worker.store.store import Lives, Store
 from worker.verify import Discrepancy
 
 
@@ -68,6 +73,37 @@ async def test_what_the_second_look_mends_is_no_difference(it: Comparing) -> Non
     it.meanwhile = events_arrive
 
     assert (await it.verify().run([CHANNEL])).is_exact
+
+
+async def test_a_list_read_by_half_is_not_exact(it: Comparing) -> None:
+    """Nothing differs where it could be read, and nobody can tell of the rest."""
+    actions = await it.knows(250)
+    for number in range(90):
+        it.remove(f"user{number}", actions[number])
+    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    answer_oddly(it.bench, lambda _, window: Page(()) if window.start and window.start < actions[140] else None)
+
+    found = await it.verify().run([CHANNEL])
+
+    assert (found.discrepancies, found.flaws) == ([], [])
+    assert found.unproven
+    assert not found.is_exact
+    assert found.exit_code is ExitCode.FAILED
+
+
+async def test_what_is_older_than_the_retention_is_no_difference(it: Comparing) -> None:
+    """PubNub lists it for ever, and nothing counts it any more."""
+    it.retention_seconds = 86400
+    it.bench.store = Store(it.bench.redis, KEYS, Lives(retention_seconds=86400))
+    it.bench.applier = Applier(it.bench.store, it.bench.marks, SETTLE_SECONDS, it.bench.clock)
+    young = shift(await it.bench.client.time(), -3600 * TICKS_PER_SECOND)
+    it.bench.emulator.state.add(CHANNEL, young, "reaction", "👍", "ana")
+    await it.knows(3)
+
+    found = await it.verify().run([CHANNEL])
+
+    assert set(await it.bench.counts()) == {CHANNEL}
+    assert (found.is_exact, found.entries) == (True, 1)
 
 
 async def test_two_actions_of_one_user_are_one_user(it: Comparing) -> None:
