@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from tests.source.scripted import wait_until
+from tests.verbs.comparing import Comparing
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench, backoff
 from tests.verbs.test_backfill import FIRST, seed
 from tests.verbs.test_ingest import wait_until_true
@@ -23,8 +24,9 @@ from worker.domain.position import Range
 from worker.domain.reconciliation import Limit
 from worker.looks import Looks
 from worker.patience import Terms
-from worker.reconcile import Reconcile
+from worker.reconcile import Reconcile, ripe_at
 from worker.source.history import History
+from worker.source.live import REFUSED_SECONDS
 from worker.source.pace import elapsed_clock
 from worker.store.entries import Entries
 from worker.store.marks import Gap
@@ -35,7 +37,7 @@ SHORT_SECONDS = 0.3
 class Repaying:
     """Debts of a worker whose settle time is short, and a gate that every request for history passes."""
 
-    def __init__(self, bench: Bench, settle_seconds: float = SHORT_SECONDS) -> None:
+    def __init__(self, bench: Bench, settle_seconds: float = SHORT_SECONDS, tries: int | None = None) -> None:
         self.bench, self.marks = bench, bench.marks
         self.gate = asyncio.Event()
         self.gate.set()
@@ -43,7 +45,7 @@ class Repaying:
         # What is held up at the gate, or on a slow machine, is no answer that has become too old.
         self.applier = Applier(bench.store, bench.marks, SETTLE_SECONDS, elapsed_clock)
         self.entries = Entries(bench.redis, KEYS)
-        terms = Terms(bench.interest, backoff, self._hold, elapsed_clock, settle_seconds)
+        terms = Terms(bench.interest, backoff, self._hold, elapsed_clock, settle_seconds, tries)
         looks = Looks(History(bench.client, self._take, elapsed_clock), bench.client.time, terms)
         self.reconcile = Reconcile(
             Comparison(looks, self.entries, terms),
@@ -212,6 +214,68 @@ async def test_a_gap_that_comes_meanwhile_is_repaid_by_another(bench: Bench, gap
 
     assert [entry["owed"] for entry in of(entries, "reconcile_ends")] == [1, 0]
     assert [entry["owed"] for entry in of(entries, "reconcile_starts")] == [["overflow"], [gap]]
+
+
+def test_a_refusals_mark_ripens_after_the_next_try() -> None:
+    """Whoever is out is marked again once a minute; other gaps are over when they are marked."""
+    assert ripe_at(Gap.OVERFLOW, 5000, 60.0) == 5000 + 60_000
+    assert ripe_at(Gap.FORBIDDEN, 5000, 60.0) >= 5000 + 60_000 + REFUSED_SECONDS * 1000
+
+
+async def test_a_channel_that_is_out_stays_owed(bench: Bench) -> None:
+    """Nobody listens until it is back, though its list may be read; it is repaid when no try has failed for long."""
+    seed(bench, "room", 30)
+    repaying = Repaying(bench, 0.1)
+    with capture_logs() as entries:
+        async with running(repaying):
+            for number in range(1, 4):
+                repaying.debts._noted["room"] = float("-inf")  # it has waited to be quiet for long enough
+                await repaying.owe("room", gap=Gap.FORBIDDEN)  # as it is said at every try
+                await grows_older(bench, Gap.FORBIDDEN, REFUSED_SECONDS)
+                await wait_until(lambda number=number: len(of(entries, "reconcile_ends")) >= number)  # type: ignore[misc]
+                assert set(await bench.marks.owed("room")) == {Gap.FORBIDDEN}
+
+            await grows_older(bench, Gap.FORBIDDEN, REFUSED_SECONDS)
+            repaying.debts.note(["room"])
+            await repaying.is_repaid("room")
+
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def grows_older(bench: Bench, gap: Gap, seconds: float) -> None:
+    """Let that much time have passed since the mark."""
+    await cast("Any", bench.redis).hincrby(KEYS.owed("room"), gap, -round(seconds * 1000))
+
+
+async def test_a_prune_that_meets_a_full_redis_is_tried_again(bench: Bench) -> None:
+    """For longer than the settle time; the worker lives, and what was proven is proven anew."""
+    it = Comparing(bench)
+    actions = await it.knows(3)
+    it.remove("user1", actions[1])
+    bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    await it.owes_since_long(Gap.OVERFLOW)
+
+    async def redis_is_full() -> None:
+        await bench.redis.config_set("maxmemory", "1")
+
+    it.meanwhile = redis_is_full
+    debts = Debts(it.reconcile(), bench.marks, bench.applier, 0.1)
+    task = asyncio.create_task(debts.run())
+    try:
+        with capture_logs() as entries:
+            await wait_until(lambda: any(entry["event"] == "redis_unavailable" for entry in entries))
+            bench.clock.now += 2 * SETTLE_SECONDS
+            await wait_until(lambda: bool(of(entries, "reconcile_failed")))
+            it.meanwhile = None
+            await bench.redis.config_set("maxmemory", "0")
+            await wait_until_true(lambda: bench.marks.debts(["room"]), {})
+        assert not task.done()
+    finally:
+        await bench.redis.config_set("maxmemory", "0")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    assert await bench.counts() == bench.emulator.truth()
 
 
 async def test_a_channel_is_reconciled_once_at_a_time(bench: Bench) -> None:

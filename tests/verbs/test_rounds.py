@@ -8,10 +8,13 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from tests.source.scripted import wait_until
+from tests.verbs.comparing import answer_oddly
 from tests.verbs.conftest import Bench
 from tests.verbs.test_debts import Repaying, running
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.position import TICKS_PER_SECOND, Range, from_seconds, is_after, shift
+from worker.emulator import Page, Window
+from worker.emulator.replies import RefusedError, html_reply
 from worker.rounds import Rounds, Schedule
 from worker.store.marks import Gap
 
@@ -76,6 +79,28 @@ def test_the_pieces_of_a_turn_are_alike(schedule: Schedule, number: int) -> None
     assert any(piece.covers(str(oldest)) for piece in pieces[-2:])
 
 
+@example(SCHEDULE, 6 * 80_000, 6, "5", 0.5)
+@example(SCHEDULE, 6 * 80_000 + 3, 6, "5", 0.5)
+@example(SCHEDULE, 6 * 80_000 + 1, 6, None, 0.5)
+@given(schedules, st.integers(0, 10**6), st.integers(1, 50), st.one_of(st.none(), timetokens), st.floats(0, 1))
+def test_pieces_nobody_made_are_read_as_one(
+    schedule: Schedule, number: int, count: int, oldest: str | None, place: float
+) -> None:
+    """Of each turn, where they lie side by side: all that lies in a piece, and nothing else, once."""
+    missed = range(number, number + count)
+    pieces = [piece for each in missed if (piece := schedule.piece(each, oldest))]
+
+    stretches = schedule.stretches(missed, oldest)
+
+    assert len(stretches) <= len({each // schedule.pieces for each in missed})
+    newest = max((int(piece.until) for piece in pieces if piece.until), default=2)
+    edges = [
+        shift(edge, ticks) for piece in pieces for edge in (piece.since, piece.until) if edge for ticks in (-1, 0, 1)
+    ]
+    for action in [*edges, str(max(1, int(place * newest))), str(newest + 10**9)]:
+        assert any(each.covers(action) for each in stretches) == any(piece.covers(action) for piece in pieces)
+
+
 def test_a_channel_without_a_past_has_one_piece() -> None:
     """A message of today is older than what the turn cuts up; who tells no age is looked at as a whole."""
     turn = turn_of(SCHEDULE, 500_000)
@@ -95,8 +120,8 @@ def test_a_round_begins_with_its_hour() -> None:
 class Going:
     """Rounds whose hours pass when a test says so."""
 
-    def __init__(self, bench: Bench, schedule: Schedule = SCHEDULE) -> None:
-        self.repaying = Repaying(bench, 0.1)
+    def __init__(self, bench: Bench, schedule: Schedule = SCHEDULE, tries: int | None = None) -> None:
+        self.repaying = Repaying(bench, 0.1, tries)
         self.schedule = schedule
         # A turn that is over: none of its rounds lies ahead of the emulator's clock.
         self.turn = turn_of(schedule, schedule.round_at(from_seconds(time.time())) - schedule.pieces)
@@ -275,6 +300,32 @@ async def test_a_refused_channel_holds_up_no_other(bench: Bench) -> None:
     await asyncio.wait_for(Going(bench).rounds.once(), 20)
 
     assert set(await bench.counts()) == {"room"}
+
+
+async def test_a_broken_list_keeps_no_round_from_its_end(bench: Bench) -> None:
+    """Nor do more of them than are looked at side by side; they are owed, and looked at again by those who repay."""
+    broken = [f"a{number}" for number in range(9)]
+    for channel in [*broken, "room"]:
+        act(bench, HOUR, channel)
+    await bench.marks.remember([*broken, "room"])
+
+    def odd(channel: str, _: Window) -> Page | None:
+        if channel in broken:
+            raise RefusedError(html_reply(500, "Internal Server Error"))
+        return None
+
+    answer_oddly(bench, odd)
+    going = Going(bench, tries=3)
+
+    await asyncio.wait_for(going.rounds.once(), 20)
+
+    assert set(await bench.counts()) == {"room"}
+    assert await bench.marks.covered() == await going.now()
+    assert {*await bench.marks.debts([*broken, "room"])} == {*broken}
+    assert all([set(await bench.marks.owed(channel)) == {Gap.UNPROVEN} for channel in broken])
+    assert {*broken} <= going.repaying.debts._timers.keys() | going.repaying.debts._queued
+    for timer in going.repaying.debts._timers.values():
+        timer.cancel()
 
 
 @pytest.mark.parametrize("operations", [["time"], ["actions"], ["time", "actions"]])
