@@ -8,6 +8,7 @@ import structlog
 
 from worker.store.lineage import Lineage
 from worker.store.marks import Gap, Marks
+from worker.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,7 @@ class GoneBack:
             await self._marks.remember(channels)
             await self._connect_anew()
             self._lineage.accept(server)
+            metrics.gaps.labels(Gap.REDIS_WENT_BACK.value).inc()
             log.warning("gap", cause=Gap.REDIS_WENT_BACK.value, channels=len(channels))
             for hear in self.heard:
                 hear(channels)
