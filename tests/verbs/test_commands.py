@@ -1,0 +1,124 @@
+"""What commands leave behind in Redis: a debt where they looked at a part, nothing where they only read."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.redis_server import Forwarder, RedisServer
+from tests.source.scripted import SUBSCRIBE_KEY, wait_until
+from tests.verbs.comparing import MESSAGE
+from tests.verbs.conftest import KEYS, Bench
+from worker import app as building
+from worker.domain.position import TICKS_PER_SECOND, Range, shift
+from worker.reconcile import Orders
+from worker.settings import Settings, load
+from worker.store.connection import connect
+from worker.store.marks import Gap
+
+DAY = 86400 * TICKS_PER_SECOND
+
+Command = Callable[[Settings, list[str]], Coroutine[Any, Any, object]]
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bench: Bench) -> Callable[[str], Settings]:
+    """Settings for a Redis at an address, and the bench's PubNub."""
+    monkeypatch.chdir(tmp_path)
+
+    def configure(redis_url: str) -> Settings:
+        settings = {
+            "PUBNUB_SUBSCRIBE_KEY": SUBSCRIBE_KEY,
+            "PUBNUB_ORIGIN": bench.emulator.origin,
+            "PUBNUB_TLS": "false",
+            "REDIS_URL": redis_url,
+            "TALLY_CHANNELS": "room,hall",
+            "TALLY_SETTLE_SECONDS": "0.5",
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        return load()
+
+    return configure
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[RedisServer]:
+    """A second server."""
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+async def a_reconcile(settings: Settings, channels: list[str], wanted: Range) -> None:
+    """Do as ``tally reconcile`` does."""
+    await building.reconcile(settings, channels, wanted, Orders(), None)
+
+
+async def a_backfill(settings: Settings, channels: list[str], wanted: Range) -> None:
+    """Do as ``tally backfill`` does."""
+    await building.backfill(settings, channels, wanted, None)
+
+
+@pytest.mark.parametrize("command", [a_reconcile, a_backfill])
+@pytest.mark.parametrize("is_met", [False, True])
+async def test_a_channel_first_met_in_part_is_owed(
+    bench: Bench,
+    configured: Callable[[str], Settings],
+    valkey: RedisServer,
+    command: Callable[[Settings, list[str], Range], Coroutine[Any, Any, None]],
+    is_met: bool,
+) -> None:
+    """Who follows it through a wildcard would take it for known; one that was met before, or is read whole, is not."""
+    settings = configured(valkey.url)
+    if is_met:
+        await bench.marks.remember(["news.a"])
+
+    await command(settings, ["news.a"], Range(shift(await bench.client.time(), -DAY)))
+    assert set(await bench.marks.owed("news.a")) == (set() if is_met else {Gap.NEW_CHANNEL})
+    assert "news.a" in await bench.marks.channels()
+
+    await command(settings, ["news.b"], Range())
+    assert await bench.marks.owed("news.b") == {}
+    assert "news.b" in await bench.marks.channels()
+
+
+async def a_verify(settings: Settings, channels: list[str]) -> object:
+    """Do as ``tally verify`` does."""
+    return await building.verify(settings, channels, 1, None)
+
+
+async def a_dry_run(settings: Settings, channels: list[str]) -> object:
+    """Do as ``tally reconcile --dry-run`` does."""
+    return await building.reconcile(settings, channels, Range(), Orders(dry_run=True), None)
+
+
+@pytest.mark.parametrize("command", [a_verify, a_dry_run])
+async def test_who_only_reads_writes_to_no_server(
+    bench: Bench,
+    configured: Callable[[str], Settings],
+    valkey: RedisServer,
+    other: RedisServer,
+    command: Command,
+) -> None:
+    """Not even where Redis is replaced while it waits for the second look; what requests it made is all there is."""
+    bench.emulator.state.add("room", MESSAGE, "reaction", "👍", "ana")
+    bench.emulator.state.advance(1000)
+    async with connect(other.url) as second, Forwarder(valkey.port) as door:
+        await second.flushall()
+        reading = asyncio.create_task(command(configured(door.url), ["room"]))
+        await wait_until(lambda: bench.emulator.requests["actions"] >= 2)
+
+        await door.switch(other.port)
+        await asyncio.gather(reading, return_exceptions=True)
+
+        for redis in (bench.redis, second):
+            assert await keys(redis) <= {KEYS.budget}
+
+
+async def keys(redis: Redis) -> set[str]:
+    """Return the names of all keys."""
+    return set(await cast("Any", redis).keys("*"))
