@@ -51,6 +51,7 @@ class GoneBack:
             await self._marks.remember(channels)
             await self._connect_anew()
             self._lineage.accept(server)
+            await self._connect_anew()  # one may have been greeted meanwhile, as the server of before
             metrics.gaps.labels(Gap.REDIS_WENT_BACK.value).inc()
             log.warning("gap", cause=Gap.REDIS_WENT_BACK.value, channels=len(channels))
             for hear in self.heard:
