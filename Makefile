@@ -4,13 +4,16 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/pytest
 
-.PHONY: demo test check mutants chaos simulate lock clean
+.PHONY: demo test coverage check mutants chaos simulate lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
 	$(BIN)/tally demo
 
-test: $(VENV)/.dev check ## formatting, lint, types, import contracts, then every test, with coverage
+test: $(VENV)/.dev check ## formatting, lint, types, import contracts, then every test
+	$(PYTEST) -n 3 --dist worksteal
+
+coverage: $(VENV)/.dev ## every test, and which lines none of them comes to
 	$(PYTEST) -n 3 --dist worksteal --cov --cov-report=term
 
 check: $(VENV)/.dev

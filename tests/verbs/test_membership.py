@@ -133,6 +133,7 @@ async def test_a_group_nobody_tells_of_is_no_reason_to_stop(bench: Bench, troubl
 
         state.groups.add("friends", ["attic"])
         await wait_until_true(lambda: it.owed("attic"), {"new_channel"})
+        await wait_until(lambda: len(it.channels) > 1)
         assert it.channels == [{"yard"}, {"attic"}]
 
 
