@@ -84,6 +84,15 @@ class Applier:
             outcomes.update(ended)
         return outcomes
 
+    def expect_fresh(self, received: float, what: str) -> None:
+        """Refuse what was read too long ago; ``received`` is when, in seconds of the clock.
+
+        Raises:
+            StaleError: it has waited longer than the settle time.
+        """
+        if self.clock() - received > self._settle_seconds:
+            raise StaleError(f"{what} waited longer than {self._settle_seconds:g} s")
+
     async def insist(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Return what the call returns, trying again for as long as Redis is away.
 
@@ -121,8 +130,7 @@ class Applier:
         self, channel: str, events: Sequence[Event], origin: Origin, received: float
     ) -> tuple[Outcome, ...]:
         async def call() -> tuple[Outcome, ...]:
-            if self.clock() - received > self._settle_seconds:
-                raise StaleError(f"a batch for {channel!r} waited longer than {self._settle_seconds:g} s")
+            self.expect_fresh(received, f"a batch for {channel!r}")
             known = self.lineage.head(channel)
             applied = await self._store.apply(channel, events, origin)
             if not self.lineage.follow(channel, known, applied.head_before, applied.head_after):

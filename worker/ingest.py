@@ -138,23 +138,26 @@ class Subscription:
             await self._gaps.owe(await self._covered(self.names), gap, answer.cursor)
         await self._meet({d.identity.channel for d in decoded if not isinstance(d, Malformed)}, answer.cursor)
         outcomes = await self._applier.apply(decoded, Origin.LIVE, received.at)
-        await self._save(answer.cursor)
+        await self._save(received)
         self._cursor, self._covered_until = answer.cursor, received.at
         await self._halve(is_full=len(answer.messages) >= FULL_ANSWER)
         if outcomes:
             facts = {outcome.value: count for outcome, count in outcomes.items()}
             log.debug("answer_applied", subscription=self.id, messages=len(answer.messages), **facts)
 
-    async def _save(self, cursor: Cursor) -> None:
-        """Save the cursor, unless Redis has forgotten something that came before it.
+    async def _save(self, received: Received) -> None:
+        """Save an answer's cursor, unless Redis has forgotten something that came before it.
 
         Raises:
-            ForgottenError: it has.
+            StaleError: the answer came long ago. Its cursor would be saved as if it were of now, and PubNub's cache may
+                not reach back to it any more.
+            ForgottenError: Redis has.
         """
 
         async def save() -> int:
             self._expect_the_same_redis()
-            return await self._marks.save_cursor(self.id, cursor, self._saves)
+            self._applier.expect_fresh(received.at, "a cursor")
+            return await self._marks.save_cursor(self.id, received.answer.cursor, self._saves)
 
         self._saves = await self._applier.insist(save)
         if not self._saves:

@@ -28,6 +28,7 @@ from worker.store.connection import unguarded
 from worker.store.keys import digest
 from worker.store.lineage import Lineage
 from worker.store.marks import Marks
+from worker.store.store import Applied
 
 MESSAGE = "17600000001728660"
 ROOM = Names(("room",))
@@ -288,6 +289,26 @@ async def test_a_new_channel_is_owed_though_an_answer_is_lost(bench: Bench) -> N
         react(bench, 1, "news.sport")
         await wait_until_true(lambda: it.owed("news.sport"), {"new_channel"})
         assert {"news.sport"} in [channels for channels, _ in it.repairs]
+
+
+async def test_a_cursor_of_long_ago_is_not_saved_as_of_now(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine suspended between the events and their cursor: the answer is read again, and the gap shows."""
+    async with following(bench) as it:
+        before = await it.cursor()
+        apply = bench.store.apply
+
+        async def apply_and_fall_asleep(*args: Any) -> Applied:
+            applied = await apply(*args)
+            monkeypatch.undo()
+            bench.clock.now += 2 * CATCHUP_SECONDS
+            assert await it.cursor() == before
+            return applied
+
+        monkeypatch.setattr(bench.store, "apply", apply_and_fall_asleep)
+        with structlog.testing.capture_logs() as entries:
+            react(bench, 3)
+            await wait_until(lambda: any(entry["event"] == "answer_dropped" for entry in entries))
+        await it.settled()
 
 
 @pytest.mark.parametrize("gap", ["first_start", "stale_cursor", "overflow", "new_channel"])
