@@ -225,8 +225,6 @@ async def compose(parts: Parts, settings: Settings, followed: Names) -> Service:
     repairs = Repairs(build_backfill(parts, settings, tries=None), marks, applier)
     reconcile = build_reconcile(parts, settings, SERVICE_TRIES)
     debts = Debts(reconcile, marks, applier, settings.settle_seconds)
-    if parts.recovery:
-        parts.recovery.heard += [debts.note, repairs.note]
 
     async def repair(channels: Collection[str], cursor: Cursor | None) -> None:
         if cursor:
@@ -254,7 +252,11 @@ async def compose(parts: Parts, settings: Settings, followed: Names) -> Service:
     if settings.retention_days:
         beside.append(Sweep(parts.store, marks, applier).run)
     parts_of = [await left_off(parts, names) for names in followed.split(settings.channels_per_subscription)]
-    return Service([names for some in parts_of for names in some], subscription, beside, settings.drain_seconds)
+    left = [names for some in parts_of for names in some]
+    service = Service(left, subscription, beside, settings.drain_seconds)
+    if parts.recovery:
+        parts.recovery.heard += [debts.note, repairs.note, lambda _: service.reread()]
+    return service
 
 
 async def left_off(parts: Parts, names: Names) -> list[Names]:

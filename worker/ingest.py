@@ -79,6 +79,11 @@ class Subscription:
         if self._polling:
             self._polling.cancel()
 
+    def reread(self) -> None:
+        """Begin again, if Redis went back, from the cursor it still knows; not only when the next answer comes."""
+        if self._polling:
+            self._items.put_nowait(Refused(Names()))  # of nobody: it makes whoever waits for items look
+
     async def _resume(self) -> Cursor:
         self._generation = self._applier.lineage.generation
         self._seen = set(self.names.channels)
@@ -112,7 +117,7 @@ class Subscription:
         """Mark what queued refusals tell, though the answers between them are dropped and read again."""
         while not self._items.empty():
             item = self._items.get_nowait()
-            if isinstance(item, Refused | Readmitted):
+            if isinstance(item, Refused | Readmitted) and item.names:
                 await self._gaps.owe(await self._covered(item.names), Gap.FORBIDDEN, self._cursor)
 
     async def _poll(self, cursor: Cursor, items: asyncio.Queue[Item | None], room: asyncio.Semaphore) -> None:
@@ -125,7 +130,7 @@ class Subscription:
         match item:
             case Received():
                 await self._commit(item)
-            case Refused(names):  # said again at every try, so the mark stays new for as long as they are out
+            case Refused(names) if names:  # said again at every try, so the mark stays new for as long as they are out
                 await self._gaps.owe(await self._covered(names), Gap.FORBIDDEN, None)
             case Readmitted(names):
                 await self._gaps.owe(await self._covered(names), Gap.FORBIDDEN, self._cursor)

@@ -53,6 +53,11 @@ class Service:
         except ExceptionGroup as errors:
             raise first_of(errors) from None
 
+    def reread(self) -> None:
+        """Have every subscription begin again that no longer knows its Redis."""
+        for subscription in self._following.values():
+            subscription.reread()
+
     def stop(self) -> None:
         """Ask to stop."""
         self._asked.set()

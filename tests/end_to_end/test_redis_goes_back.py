@@ -126,10 +126,10 @@ async def test_a_restored_copy_is_repaired(mortal: tuple[Stage, MortalServer], a
     await wait_until(lambda: "redis_went_back" in causes(worker), what=lambda: worker.err[-3000:])
     await is_repaired(stage, worker)
     assert worker.is_alive
-    # No removal came again by itself.
-    await wait_until(
-        lambda: any(entry["pruned"] for entry in worker.entries("reconcile_ends")), what=lambda: worker.err
-    )
+    if acts == OVERFLOWING:  # else its cursor is read again at once, and PubNub's cache has all that was lost
+        await wait_until(
+            lambda: any(entry["pruned"] for entry in worker.entries("reconcile_ends")), what=lambda: worker.err
+        )
     assert "stale_cursor" not in causes(worker)
 
 

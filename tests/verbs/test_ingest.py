@@ -311,6 +311,23 @@ async def test_a_cursor_of_long_ago_is_not_saved_as_of_now(bench: Bench, monkeyp
         await it.settled()
 
 
+@pytest.mark.parametrize("went_back", [True, False])
+async def test_an_idle_subscription_begins_again_at_once(bench: Bench, *, went_back: bool) -> None:
+    """When Redis went back, and only then; nobody need react first."""
+    async with following(bench) as it:
+        with structlog.testing.capture_logs() as entries:
+            if went_back:
+                bench.applier.lineage.accept(None)
+            it.subscription.reread()
+            await wait_until(it.subscription._items.empty)
+            await wait_until(lambda: any(entry["event"] == "subscription_starts" for entry in entries) or not went_back)
+            react(bench, 1)
+            await it.settled()
+        began = [entry for entry in entries if entry["event"] == "subscription_starts"]
+        assert len(began) == int(went_back)
+        assert not [entry for entry in entries if entry["event"] == "gap"]
+
+
 @pytest.mark.parametrize("gap", ["first_start", "stale_cursor", "overflow", "new_channel"])
 async def test_a_mark_is_written_before_the_cursor_passes(bench: Bench, gap: str) -> None:
     """Redis's own record of what it was told, in order."""
