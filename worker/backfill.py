@@ -12,7 +12,7 @@ from worker.apply import Applier, StaleError
 from worker.domain.action import Origin
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
 from worker.errors import PubNubError
-from worker.patience import Patience, Terms, Watch
+from worker.patience import Patience, Terms, Watch, patiently
 from worker.source.history import History, Slice
 from worker.source.wire import decode_action
 from worker.store.marks import Gap, Marks, Progress
@@ -157,9 +157,4 @@ class Backfill:
             return None  # only an estimate is lost; what is wrong shows when the channel is replayed
 
     async def _now_patiently(self, channel: str) -> Timetoken:
-        patience = Patience(channel, self._terms)
-        while True:
-            try:
-                return await self._now()
-            except PubNubError as error:
-                await patience.after(error)
+        return await patiently(self._now, channel, self._terms)

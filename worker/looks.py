@@ -12,7 +12,7 @@ from worker.domain.action import Added
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, order, shift
 from worker.domain.reconciliation import Candidate, Coverage, Proof, Verdict, judge
 from worker.errors import PubNubError
-from worker.patience import Patience, Terms, Watch
+from worker.patience import Patience, Terms, Watch, patiently
 from worker.source.history import History, Slice
 from worker.source.wire import action_timetoken, decode_action
 from worker.store.marks import Progress
@@ -44,12 +44,7 @@ class Looks:
         Raises:
             PubNubError: it failed too often.
         """
-        patience = Patience(channel, self._terms)
-        while True:
-            try:
-                return await self._now()
-            except PubNubError as error:
-                await patience.after(error)
+        return await patiently(self._now, channel, self._terms)
 
     async def is_listed(self, channel: str) -> bool:
         """Tell whether PubNub lists anything of a channel; asked once.

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -14,6 +14,7 @@ from worker.source.wire import Interest
 from worker.store.marks import Progress
 from worker.telemetry.complaints import Complaint
 
+Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
 
 
@@ -68,3 +69,17 @@ class Patience:
             await self._terms.hold(wait)
         # Whoever asks outside the budget, for PubNub's clock, waits as well; the others have waited then.
         await asyncio.sleep(wait)
+
+
+async def patiently(call: Callable[[], Awaitable[Result]], channel: str, terms: Terms) -> Result:
+    """Return what the call returns, trying again as the terms say.
+
+    Raises:
+        PubNubError: it failed too often, or PubNub refused.
+    """
+    patience = Patience(channel, terms)
+    while True:
+        try:
+            return await call()
+        except PubNubError as error:
+            await patience.after(error)
