@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/pytest
 
-.PHONY: demo test coverage check mutants chaos simulate lock clean
+.PHONY: demo test coverage check bench mutants chaos simulate lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
@@ -21,6 +21,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+RUNS ?= 5
+bench: $(VENV)/.dev ## how fast, beside what a team would write instead; BENCH=… for some of them, ARGS=--json or --save
+	$(BIN)/python -m tests.benchmarks $(BENCH) --runs $(RUNS) $(ARGS)
 
 mutants: $(VENV)/.dev ## would a test notice? change the rule a little at a time; each change must make one fail
 	$(BIN)/python -m tests.mutants $(MUTANTS)

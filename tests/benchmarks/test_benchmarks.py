@@ -1,0 +1,37 @@
+"""Every benchmark runs and ends with the right result; at a hundredth of the work, so no figure here means anything."""
+
+import pytest
+
+from tests.benchmarks.__main__ import benchmarks
+from tests.benchmarks.harness import SMALL, Benchmark, Figure, Measured, Ratio, WrongResultError, expect, measure
+
+
+@pytest.mark.parametrize("benchmark", benchmarks().values(), ids=lambda benchmark: benchmark.name)
+async def test_every_contender_does_its_work(benchmark: Benchmark) -> None:
+    """A wrong result raises; so does a line without a value."""
+    lines = await measure(benchmark, 1, SMALL)
+    assert len(lines) == len(benchmark.lines)
+
+
+async def test_ratios_are_taken_within_a_round() -> None:
+    """A machine that is slow for a while is slow for both."""
+    speeds = iter([(30.0, 3.0), (10.0, 1.0), (20.0, 2.0)])
+
+    async def one_round(size: float) -> dict[str, float]:
+        ours, theirs = next(speeds)
+        return {"ours": ours, "theirs": theirs}
+
+    lines = (Figure("ours", "ours", "/s"), Ratio("ours", "theirs", "ours / theirs", at_least=11))
+    figure, ratio = await measure(Benchmark("b", "", lines, one_round), 3)
+    assert (figure.median, ratio.values, ratio.is_reached) == (20.0, (10.0, 10.0, 10.0), False)
+
+
+def test_a_target_is_held_against_the_median() -> None:
+    """One slow round out of three does not miss it."""
+    assert Measured(Ratio("a", "b", "", at_most=2), (1.0, 9.0, 1.5)).is_reached
+
+
+def test_a_wrong_result_is_no_figure() -> None:
+    """It raises, and the run fails."""
+    with pytest.raises(WrongResultError, match="ours"):
+        expect({"👍": 2}, {"👍": 3}, "ours")
