@@ -1,6 +1,6 @@
 """How much memory a reconcile takes: the same channel with few and with many actions, each in a process of its own.
 
-    python -m tests.benchmarks.memory --actions 1000000
+    python -m tests.benchmarks.reconcile_memory --actions 1000000
 
 Prints the peak of resident memory of `tally reconcile` for both, and from the difference what ten million would take.
 """
