@@ -25,7 +25,7 @@ KEY: Final = "sub-c-test"
 OURS: Final = ("PUBNUB_", "TALLY_", "REDIS_")
 KEYS: Final = Keys()
 
-Condition = Callable[[], bool | Awaitable[bool]]
+Condition = Callable[[], object | Awaitable[object]]
 
 
 async def wait_until(condition: Condition, seconds: float = 20.0, *, what: Callable[[], object] | None = None) -> None:

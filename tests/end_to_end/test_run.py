@@ -156,6 +156,7 @@ async def test_a_second_signal_ends_at_once(stage: Stage, second: signal.Signals
 async def test_a_drain_that_takes_too_long_fails(stage: Stage) -> None:
     """While Redis hangs, a stop ends after TALLY_DRAIN_SECONDS with 1, however many answers wait; none is lost."""
     worker = await stage.follow(TALLY_DRAIN_SECONDS="0.3")
+    await wait_until(stage.cursors)  # the handshake is not in its hands any more
     await stage.settles()
     await stage.redis.client_pause(30_000, all=False)
     try:
