@@ -1,0 +1,190 @@
+"""From PubNub's answer to Redis: the worker's live path, beside what a team would write, and beside doing nothing."""
+
+import asyncio
+import gc
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import closing
+from functools import lru_cache
+from typing import Any, Final
+
+import redis as synchronous
+from pubnub.callbacks import SubscribeCallback
+from pubnub.endpoints.pubsub.subscribe import Subscribe
+from pubnub.pnconfiguration import PNConfiguration
+from pubnub.pubnub import PubNub
+from pubnub.pubnub_asyncio import PubNubAsyncio
+
+from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
+from tests.benchmarks.load import ANSWER, FIRST, Counts, answers, found, history, truth
+from tests.benchmarks.loopback import Loopback
+from tests.redis_server import RedisServer
+from worker.apply import Applier
+from worker.domain.action import Observed
+from worker.domain.position import Cursor
+from worker.gaps import Gaps
+from worker.ingest import Subscription, Terms
+from worker.source.client import Client, Keyset
+from worker.source.live import Poller
+from worker.source.names import Names
+from worker.source.pace import Backoff, elapsed_clock
+from worker.source.wire import Interest
+from worker.store.connection import connect
+from worker.store.keys import Keys
+from worker.store.marks import Marks
+from worker.store.store import Store
+
+EVENTS: Final = 49_500
+CHANNELS: Final = 20
+FEW: Final = 5
+"""A listener gets so small a part of them: enough for a rate."""
+KEYS: Final = Keys()
+
+
+@lru_cache(maxsize=4)
+def events_of(count: int, channels: int) -> list[Observed]:
+    """Return the events; they are the same in each round."""
+    return history(count, channels=channels)
+
+
+def names_of(events: Sequence[Observed]) -> list[str]:
+    """Return the channels they are in."""
+    return sorted({event.identity.channel for event in events})
+
+
+async def ours(origin: str, url: str, channels: Sequence[str], count: int) -> float:
+    """Follow them as the worker does, from a saved cursor; return the seconds until the last cursor is saved."""
+    async with connect(url) as redis, Client(Keyset("demo", "bench", origin=origin, tls=False)) as client:
+        marks, names = Marks(redis, KEYS), Names(tuple(channels))
+        applier = Applier(Store(redis, KEYS), marks, 60, elapsed_clock)
+        poller = Poller(client, names, Backoff(random.Random(1)), elapsed_clock)
+
+        async def no_repair(*_: object) -> None: ...
+
+        terms = Terms(Interest(), 600, elapsed_clock)
+        subscription = Subscription(names, poller, applier, marks, terms, client, Gaps(marks, applier, no_repair))
+        await marks.save_cursor(subscription.id, Cursor(str(FIRST), 1))
+        last = str(FIRST + -(-count // ANSWER) * ANSWER)
+        began = time.perf_counter()
+        running = asyncio.create_task(subscription.run())
+        # Redis tells nobody when a cursor is saved.
+        while (saved := await marks.cursor(subscription.id)) is None or saved.cursor.timetoken != last:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        seconds = time.perf_counter() - began
+        subscription.stop()
+        await running
+        return seconds
+
+
+def configured(origin: str) -> Any:
+    """Return the SDK's settings, its own but for where PubNub is."""
+    config = PNConfiguration()
+    config.subscribe_key, config.user_id, config.origin, config.ssl = "demo", "bench", origin, False
+    config.disable_config_locking = False  # else a DeprecationWarning
+    return config
+
+
+class Tally(SubscribeCallback):  # type: ignore[misc] # the SDK has no types
+    """(a) What the documentation shows, with a count where it prints: each action it is told of is one more."""
+
+    def __init__(self, url: str, count: int) -> None:
+        self._redis = synchronous.Redis.from_url(url)
+        self._left = count
+        self.is_over = threading.Event()
+
+    def message_action(self, _pubnub: Any, action: Any) -> None:
+        """Count it."""
+        self._redis.hincrby(KEYS.counts(action.channel, action.message_timetoken), f"{action.type}:{action.value}", 1)
+        self._left -= 1
+        if not self._left:
+            self.is_over.set()
+
+    def status(self, _pubnub: Any, _status: Any) -> None:
+        """Nothing is wanted of it."""
+
+    def presence(self, _pubnub: Any, _presence: Any) -> None:
+        """As above."""
+
+
+async def listening(origin: str, url: str, channels: Sequence[str], count: int) -> float:
+    """Let a listener count; return the seconds until it has heard of every event."""
+    pubnub, tally = PubNub(configured(origin)), Tally(url, count)
+    pubnub.add_listener(tally)
+    began = time.perf_counter()
+    pubnub.subscribe().channels(list(channels)).execute()
+    assert await asyncio.to_thread(tally.is_over.wait, 120)
+    seconds = time.perf_counter() - began
+    pubnub.stop()
+    return seconds
+
+
+async def bare(origin: str, _url: str, channels: Sequence[str], count: int) -> float:
+    """(b) Poll, and look at nothing but the cursor."""
+    pubnub = PubNubAsyncio(configured(origin), custom_event_loop=asyncio.get_running_loop())
+    place, heard = {"t": str(FIRST), "r": 1}, 0
+    began = time.perf_counter()
+    while heard < count:
+        envelope = await Subscribe(pubnub).channels(list(channels)).timetoken(place["t"]).region(place["r"]).future()
+        place, heard = envelope.result["t"], heard + len(envelope.result["m"])
+    seconds = time.perf_counter() - began
+    await pubnub.close_session()
+    pubnub._subscription_manager.stop()
+    with closing(pubnub._subscription_manager.loop):  # the SDK opens one, and never closes it
+        return seconds
+
+
+Way = Callable[[str, str, Sequence[str], int], Awaitable[float]]
+
+
+async def rate(way: Way, events: Sequence[Observed], expected: Counts | None) -> float:
+    """Return events a second of one way, on servers of its own; what it counted must be what is expected of it."""
+    server = RedisServer()
+    try:
+        with Loopback("replay", answers(events)) as pubnub:
+            gc.collect()
+            gc.freeze()  # the events themselves are not what is measured
+            seconds = await way(pubnub.origin, server.url, names_of(events), len(events))
+            gc.unfreeze()
+        if expected is not None:
+            expect(expected, await found(server.url, events), way.__name__)
+        return len(events) / seconds
+    finally:
+        server.stop()
+
+
+def one_more_each(events: Sequence[Observed]) -> Counts:
+    """Return what comes out where additions, removals and repetitions all look like additions."""
+    return Counter((it.channel, it.message_timetoken, it.type, it.value) for it in (event.identity for event in events))
+
+
+async def one_round(size: float) -> Mapping[str, float]:
+    """Measure every way once."""
+    events, single = (events_of(round(EVENTS * size / ANSWER) * ANSWER, channels) for channels in (CHANNELS, 1))
+    few = events[: max(ANSWER, round(len(events) / FEW / ANSWER) * ANSWER)]
+    return {
+        "ours": await rate(ours, events, truth(events)),
+        "listener": await rate(listening, few, one_more_each(few)),
+        "bare": await rate(bare, events, None),
+        "single": await rate(ours, single, truth(single)),
+    }
+
+
+BENCHMARK: Final = Benchmark(
+    "live",
+    "49,500 events (15 % removals, 2 % told twice) in answers of 99 over loopback, through the real SDK, one "
+    "subscription, into a Valkey. (a), which gets a fifth of them, is the SDK's listener with a synchronous HINCRBY "
+    "for each event: it cannot tell a removal from an addition, so its counts are wrong; they are compared with what "
+    "that must come to. (b) only polls, through the SDK as it is shipped, and applies nothing.",
+    (
+        Figure("ours", "ours, 20 channels", "events/s"),
+        Figure("listener", "(a) a listener that counts", "events/s"),
+        Figure("bare", "(b) a bare poll loop", "events/s"),
+        Ratio("ours", "listener", "ours / (a)", at_least=3),
+        Ratio("ours", "bare", "ours / (b)", at_least=0.6),
+        Figure("single", "ours, a single channel", "events/s"),
+    ),
+    one_round,
+)
