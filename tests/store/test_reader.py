@@ -1,5 +1,7 @@
 """Reading: plain mappings, one round trip, nothing written."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -14,6 +16,22 @@ from worker.store.keys import Keys
 from worker.store.store import Store
 
 HOSTILE = Identity(CHANNEL, "1234567890", "re:act%3A{}", "a:b\n{c}%\0", "ü:1")
+
+
+@pytest.fixture
+async def silent_url() -> AsyncIterator[str]:
+    """Where somebody listens who never says a word."""
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.read(4096):
+                pass
+        except ConnectionError:
+            pass  # whoever gave up has gone
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as silent:
+        yield f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
 
 
 async def test_tallies_are_read_as_they_were_written(redis: Redis) -> None:
@@ -62,6 +80,35 @@ async def test_a_reader_says_that_redis_is_away() -> None:
     async with TallyReader.from_url("redis://127.0.0.1:1") as reader:
         with pytest.raises(RedisUnavailableError, match="does not answer"):
             await reader.get(CHANNEL, MESSAGE)
+
+
+async def test_a_reader_gives_up_on_a_redis_that_says_nothing(silent_url: str) -> None:
+    """Within the time its address gives it, all tries together; one of our errors again."""
+    async with asyncio.timeout(10), TallyReader.from_url(f"{silent_url}?socket_timeout=0.1") as reader:
+        with pytest.raises(RedisUnavailableError, match="does not answer"):
+            await reader.get(CHANNEL, MESSAGE)
+        with pytest.raises(RedisUnavailableError, match="does not answer"):
+            await reader.get_many(CHANNEL, [MESSAGE])
+
+
+async def test_a_read_that_is_cancelled_ends(silent_url: str) -> None:
+    """Its own limit does not swallow another's, as ``asyncio.timeout`` around it is."""
+    async with TallyReader.from_url(silent_url) as reader:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await reader.get_many(CHANNEL, [MESSAGE])
+
+
+async def test_a_read_that_was_given_up_spoils_no_later_one(valkey: RedisServer, real_redis: Redis) -> None:
+    """Answers that come after it was given up are nobody's: the next read has its own."""
+    await Store(real_redis, Keys()).apply(CHANNEL, [added(1)], Origin.LIVE)
+    async with TallyReader.from_url(f"{valkey.url}?socket_timeout=0.2") as reader:
+        assert await reader.get(CHANNEL, MESSAGE) == {"reaction": {"👍": 1}}
+        await cast("Any", real_redis).execute_command("CLIENT", "PAUSE", 500, "ALL")
+        with pytest.raises(RedisUnavailableError, match="does not answer"):
+            await reader.get_many(CHANNEL, ["5"])
+        await real_redis.ping()
+        assert await reader.get_many(CHANNEL, [MESSAGE]) == {MESSAGE: {"reaction": {"👍": 1}}}
 
 
 @pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "", "redis://localhost:port"])

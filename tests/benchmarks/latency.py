@@ -1,0 +1,143 @@
+"""A line of known latency on loopback: a forwarder in a process of its own, which counts the round trips made on it."""
+
+import multiprocessing
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Final
+
+CHUNK: Final = 1 << 20
+"""More than is ever under way: bandwidth is not throttled."""
+SLACK_SECONDS: Final = 0.00005
+"""How late Linux ends a wait, so that it can end others with it."""
+
+
+@dataclass(slots=True)
+class Way:
+    """One direction of one connection: what was heard at one end, each piece with the time to say it at the other."""
+
+    into: socket.socket
+    is_upward: bool
+    pieces: deque[tuple[float, bytes]] = field(default_factory=deque)
+
+
+class Forwarder:
+    """Carries bytes to a server and back, each piece so many seconds later; one thread, to the microsecond.
+
+    A round trip begins where a client speaks that has been answered, or speaks for the first time.
+    """
+
+    def __init__(self, port: int, seconds: float, control: Connection) -> None:
+        self._port, self._seconds, self._control = port, seconds, control
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self._ways: dict[socket.socket, Way] = {}
+        self._waiting: set[socket.socket] = set()
+        self._round_trips = 0
+
+    def run(self) -> None:
+        """Forward until the process is ended; tell the port first, then the round trips whenever asked."""
+        self._control.send(self._door.getsockname()[1])
+        while True:
+            # select, and not asyncio, whose timers are whole milliseconds.
+            ears: list[socket.socket | Connection] = [self._door, self._control, *self._ways]
+            ready, _, _ = select.select(ears, [], [], self._rest())
+            self._deliver()
+            for source in ready:
+                if source is self._control:
+                    self._control.recv()
+                    self._control.send(self._round_trips)
+                elif source is self._door:
+                    self._open()
+                elif isinstance(source, socket.socket) and source in self._ways:
+                    self._listen(source)
+
+    def _rest(self) -> float | None:
+        due = [way.pieces[0][0] for way in self._ways.values() if way.pieces]
+        return max(0.0, min(due) - SLACK_SECONDS - time.monotonic()) if due else None
+
+    def _open(self) -> None:
+        client, server = self._door.accept()[0], socket.create_connection(("127.0.0.1", self._port))
+        for end in (client, server):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._ways |= {client: Way(server, is_upward=True), server: Way(client, is_upward=False)}
+
+    def _listen(self, source: socket.socket) -> None:
+        way = self._ways[source]
+        try:
+            heard = source.recv(CHUNK)
+        except ConnectionError:
+            heard = b""
+        if not heard:
+            self._close(source, way.into)
+            return
+        if way.is_upward and source not in self._waiting:
+            self._waiting.add(source)
+            self._round_trips += 1
+        way.pieces.append((time.monotonic() + self._seconds, heard))
+
+    def _deliver(self) -> None:
+        now = time.monotonic() + SLACK_SECONDS
+        for source, way in list(self._ways.items()):
+            while source in self._ways and way.pieces and way.pieces[0][0] <= now:
+                try:
+                    way.into.sendall(way.pieces.popleft()[1])
+                except ConnectionError:
+                    self._close(source, way.into)
+                if not way.is_upward:
+                    self._waiting.discard(way.into)
+
+    def _close(self, *ends: socket.socket) -> None:
+        for end in ends:
+            self._ways.pop(end, None)
+            self._waiting.discard(end)
+            end.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The near end of a forwarder."""
+
+    port: int
+    _control: Connection
+
+    def round_trips(self) -> int:
+        """Return how many were made until now."""
+        self._control.send(None)
+        return int(self._control.recv())
+
+
+@contextmanager
+def line(port: int, seconds: float) -> Iterator[Line]:
+    """Yield a line to a port on loopback that takes so many seconds a round trip, half of it each way."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_forward, args=(port, seconds / 2, theirs), daemon=True
+    )
+    process.start()
+    try:
+        yield Line(ours.recv(), ours)
+    finally:
+        process.kill()
+        process.join()
+
+
+def pings(port: int, times: int = 200) -> list[float]:
+    """Return the seconds a Redis there takes to say a word, asked by as little as can ask; the quickest first."""
+    seconds = []
+    with socket.create_connection(("127.0.0.1", port)) as asking:
+        asking.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(times):
+            began = time.perf_counter()
+            asking.sendall(b"PING\r\n")
+            asking.recv(CHUNK)
+            seconds.append(time.perf_counter() - began)
+    return sorted(seconds)
+
+
+def _forward(port: int, seconds: float, control: Connection) -> None:
+    Forwarder(port, seconds, control).run()
