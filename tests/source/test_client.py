@@ -9,11 +9,12 @@ import logging
 import ssl
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
+import trustme
 
 from tests.source.scripted import SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply, wait_until
 from worker.domain.position import HANDSHAKE, Cursor
@@ -413,7 +414,7 @@ async def test_a_cancelled_poll_is_cancelled(server: ScriptedPubNub, client: Cli
 
     assert poll.cancelled()
     await wait_until(lambda: server.open_connections == 0)
-    assert client._pubnub._connector._pool.connections == []
+    assert not client._pubnub._connector._acquired | set(client._pubnub._connector._conns)
 
 
 async def test_a_task_group_ends_its_polls(server: ScriptedPubNub, client: Client) -> None:
@@ -552,16 +553,44 @@ def test_a_keyset_that_cannot_work_is_refused(unfit: Keyset, settings: str) -> N
 async def test_certificates_are_verified(keyset: Keyset) -> None:
     """Whenever there is TLS, that is."""
     async with Client(replace(keyset, tls=True)) as client:
-        context = client._pubnub._connector._pool._ssl_context
+        context = client._pubnub._connector._ssl
 
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
 
 
+@asynccontextmanager
+async def encrypted(speaks: bool) -> AsyncIterator[str]:
+    """Serve TLS with a certificate nobody vouches for; or accept connections and say nothing."""
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        writer.close()
+
+    context, release = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), asyncio.Event()
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context if speaks else None)
+    yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    release.set()
+    server.close()
+
+
+@pytest.mark.parametrize(("speaks", "words"), [(True, "no connection"), (False, "no connection in time")])
+async def test_whoever_cannot_be_trusted_is_not_asked(
+    keyset: Keyset, monkeypatch: pytest.MonkeyPatch, speaks: bool, words: str
+) -> None:
+    """Nor waited for longer than for a connection: encryption is part of it."""
+    monkeypatch.setattr(endpoints, "CONNECT_SECONDS", 1)
+    async with encrypted(speaks) as origin, Client(replace(keyset, origin=origin, tls=True)) as client:
+        with pytest.raises(PubNubError, match=rf": {words}\.$") as caught:
+            await client.time()
+    assert caught.value.status is None
+
+
 @pytest.fixture
 def open_loggers() -> Iterator[None]:
     """Open the loggers of the SDK as wide as an unlucky logging configuration would; put them back after."""
-    loggers = [logging.getLogger(name) for name in ("pubnub", "httpx", "httpcore", "hpack")]
+    loggers = [logging.getLogger(name) for name in ("pubnub", "httpx", "httpcore", "hpack", "aiohttp")]
     before = [(logger.level, logger.propagate, logger.handlers) for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.DEBUG)

@@ -212,7 +212,7 @@ async def test_get_actions_wants_its_numbers_as_text(server: ScriptedPubNub, set
 
 @pytest.mark.parametrize("body", [{}, [1, 2], {"data": [{"type": "reaction"}]}], ids=["object", "list", "partial"])
 async def test_get_actions_fails_inside_on_odd_bodies(server: ScriptedPubNub, body: object) -> None:
-    """Mended: ``AsItCame`` need not keep the SDK from building its result."""
+    """Mended: ``Transport`` may let the SDK build its result."""
     server.script(json_reply(body))
     async with sdk(server.origin) as pubnub:
         error = await GetMessageActions(pubnub, "room").future()
@@ -250,7 +250,7 @@ async def test_a_group_of_odd_shape_reads_as_empty(server: ScriptedPubNub) -> No
 async def test_errors_are_returned_with_their_category(
     server: ScriptedPubNub, reply: Reply, category: object, status: int | None
 ) -> None:
-    """Raised instead, or with the status of an HTML page: ``_ask`` and ``AsItCame.non_json_response`` get simpler."""
+    """Raised instead, or with the status of an HTML page: ``_ask`` gets simpler, and ``Transport`` may read less."""
     server.script(reply)
     async with sdk(server.origin, subscribe_request_timeout=2) as pubnub:
         error = await poll(pubnub).future()
@@ -261,7 +261,7 @@ async def test_errors_are_returned_with_their_category(
 
 
 async def test_a_refused_connection_is_of_unknown_category(server: ScriptedPubNub, unused_tcp_port: int) -> None:
-    """With a category of its own, ``_lost`` need not look at httpx's exceptions."""
+    """With a category of its own, ``_lost`` need not look at what ``Wire`` raises."""
     async with sdk(f"127.0.0.1:{unused_tcp_port}") as pubnub:
         error = await poll(pubnub).future()
 
@@ -308,7 +308,7 @@ async def test_a_poll_takes_any_body_for_success(server: ScriptedPubNub, body: b
 
 @pytest.mark.parametrize("status", [204, 307])
 async def test_other_statuses_count_as_success(server: ScriptedPubNub, status: int) -> None:
-    """Mended: ``_ask`` need not compare the status with 200."""
+    """Mended: what the SDK calls a success may be one."""
     server.script(Reply(status))
     async with sdk(server.origin) as pubnub:
         assert not (await poll(pubnub).future()).is_error()
@@ -351,7 +351,7 @@ async def test_a_secret_key_alone_cannot_sign(server: ScriptedPubNub) -> None:
 
 
 async def test_the_hundred_and_first_poll_finds_no_room(server: ScriptedPubNub) -> None:
-    """With a larger pool by default, ``Transport`` may go (but see HTTP/2 and closing)."""
+    """With room for more by default one reason for ``Transport`` is gone; its speed is the other."""
     server.script(Reply(hangs=True))
     async with sdk(server.origin, connect_timeout=2) as pubnub, asyncio.TaskGroup() as polls:
         tasks = [polls.create_task(poll(pubnub).future()) for _ in range(100)]
@@ -393,7 +393,7 @@ class SilentAtFirst(asyncio.Protocol):
 
 
 async def test_a_cancelled_http2_request_keeps_its_stream() -> None:
-    """Mended (a StreamReset arrives): ``Transport`` may allow HTTP/2 again, and polls share connections."""
+    """Mended (a StreamReset arrives): HTTP/2 is thinkable again, and polls that share connections."""
     silent = SilentAtFirst()
     server = await asyncio.get_running_loop().create_server(lambda: silent, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
@@ -427,7 +427,7 @@ async def test_a_configuration_that_can_change_warns(server: ScriptedPubNub) -> 
 
 
 async def test_user_id_and_token_are_sent_unencoded(server: ScriptedPubNub) -> None:
-    """Mended: ``AsItCame.encoded_params`` may go."""
+    """Mended: ``Encoded`` may go."""
     server.script(answer("17600000000000001"))
     async with sdk(server.origin, user_id="a&b", auth_key="c+d") as pubnub:
         await poll(pubnub).future()

@@ -9,9 +9,8 @@ import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
-import httpx
 from pubnub.enums import PNStatusCategory
 from pubnub.pubnub_asyncio import PubNubAsyncio
 
@@ -25,10 +24,10 @@ from worker.source.endpoints import (
     Keyset,
     NoSubscriptions,
     Poll,
-    Transport,
     configuration,
     silence,
 )
+from worker.source.transport import LostError, Transport
 
 __all__ = ["Answer", "Client", "Keyset", "Page"]
 
@@ -40,14 +39,22 @@ _SECONDS: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*", re.ASCII)
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _SECRET_LOOKING: Final = re.compile(r"\w+://\S*|\S*(?:auth|signature)=\S*|[\w.~%+/=-]{32,}")
-_LOST: Final = (
-    (httpx.PoolTimeout, "every connection of this client is in use"),
-    (httpx.ConnectTimeout, "no connection in time"),
-    (httpx.ConnectError, "no connection"),
-    (httpx.TimeoutException, "no answer in time"),
-    (httpx.TransportError, "the connection broke before the answer was whole"),
-    (RuntimeError, "the client is closed"),
-)
+
+
+class Response(Protocol):
+    """What is looked at of an answer."""
+
+    @property
+    def status_code(self) -> int:
+        """HTTP's."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """In any case."""
+
+    @property
+    def content(self) -> bytes:
+        """The whole body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +141,9 @@ class Client:
         raise _odd("time", "no timetoken")
 
     async def _ask(self, asked: str, endpoint: Any) -> object:
-        """Send one request and return its decoded body, after the three things the SDK gets wrong.
+        """Send one request and return its decoded body, after the two things the SDK gets wrong.
 
-        It returns errors instead of raising them, swallows cancellation, and counts 204 and 307 as answers.
+        It returns errors instead of raising them, and swallows cancellation; what PubNub says has not been judged yet.
         """
         reply = await _uncancelled(endpoint)
         response = getattr(getattr(reply, "status", None), "client_response", None)
@@ -147,7 +154,7 @@ class Client:
             return body
         raise self._refusal(asked, response, body)
 
-    def _refusal(self, asked: str, response: httpx.Response, body: object) -> PubNubError:
+    def _refusal(self, asked: str, response: Response, body: object) -> PubNubError:
         """Return the error that says what PubNub answered instead."""
         status, words = response.status_code, self._words(body)
         sentence = f"PubNub, {asked}: answered {status}{words and ', '}{words}."
@@ -220,10 +227,10 @@ def _lost(reply: object) -> str:
         return "no answer in time"
     data = getattr(getattr(reply, "status", None), "error_data", None)
     cause = getattr(data, "exception", reply)
-    return next((words for kind, words in _LOST if isinstance(cause, kind)), f"no answer ({type(cause).__name__})")
+    return str(cause) if isinstance(cause, LostError) else f"no answer ({type(cause).__name__})"
 
 
-def _decoded(response: httpx.Response) -> object:
+def _decoded(response: Response) -> object:
     """Return the body as JSON, or a ValueError (returned, so that the status still speaks)."""
     try:
         return decode(response.content)

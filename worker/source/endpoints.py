@@ -1,4 +1,4 @@
-"""PubNub's SDK, bent straight: endpoints that send what they should, and a transport with room for every poll.
+"""PubNub's SDK, bent straight: endpoints that send what they should.
 
 Each trap is pinned in ``tests/source/test_sdk_traps.py``, whose tests say what here may go when the SDK mends one.
 """
@@ -7,13 +7,11 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import httpx
 from pubnub.endpoints.channel_groups.list_channels_in_channel_group import ListChannelsInChannelGroup
 from pubnub.endpoints.message_actions.get_message_actions import GetMessageActions
 from pubnub.endpoints.pubsub.subscribe import Subscribe
 from pubnub.endpoints.time import Time
 from pubnub.pnconfiguration import PNConfiguration
-from pubnub.request_handlers.async_httpx import AsyncHttpxRequestHandler, PubNubAsyncHTTPTransport
 from pubnub.utils import join_items_and_encode, url_encode
 
 # Whole seconds: the SDK asserts that its timeouts are integers.
@@ -21,7 +19,13 @@ POLL_SECONDS: Final = 310  # PubNub answers an idle poll after about 280
 REQUEST_SECONDS: Final = 10
 CONNECT_SECONDS: Final = 10
 
-_LOUD: Final = ("pubnub", "httpx", "httpcore", "hpack")  # loggers that write whole URLs, the token among them
+_LOUD: Final = (
+    "pubnub",
+    "httpx",
+    "httpcore",
+    "hpack",
+    "aiohttp",
+)  # loggers that write whole URLs, the token among them
 _NOWHERE: Final = logging.NullHandler()
 
 
@@ -38,19 +42,10 @@ class Keyset:
     tls: bool = True
 
 
-class AsItCame:
-    """Mixed into an endpoint: the response comes back untouched, and every parameter is percent-encoded.
-
-    The SDK's own reading loses the status of a body that is not JSON, and takes an odd body for an empty result.
-    """
+class Encoded:
+    """Mixed into an endpoint: every parameter is percent-encoded."""
 
     pubnub: Any
-
-    def non_json_response(self) -> bool:
-        return True
-
-    def create_response(self, response: object, _body: object) -> object:
-        return response
 
     def encoded_params(self) -> dict[str, str]:
         token = self.pubnub._get_token()  # noqa: SLF001 - what the SDK itself is about to send, unencoded
@@ -58,7 +53,7 @@ class AsItCame:
         return encoded | {"auth": url_encode(token)} if token else encoded
 
 
-class Poll(AsItCame, Subscribe):  # type: ignore[misc] # the SDK has no types
+class Poll(Encoded, Subscribe):  # type: ignore[misc] # the SDK has no types
     """Has the groups' names signed as they are and sent encoded; the SDK signs what is encoded already."""
 
     def custom_params(self) -> dict[str, object]:
@@ -70,16 +65,16 @@ class Poll(AsItCame, Subscribe):  # type: ignore[misc] # the SDK has no types
         return encoded | {"channel-group": join_items_and_encode(self._groups, True)} if self._groups else encoded
 
 
-class Group(AsItCame, ListChannelsInChannelGroup):  # type: ignore[misc] # the SDK has no types
+class Group(Encoded, ListChannelsInChannelGroup):  # type: ignore[misc] # the SDK has no types
     pass
 
 
-class Clock(AsItCame, Time):  # type: ignore[misc] # the SDK has no types
+class Clock(Encoded, Time):  # type: ignore[misc] # the SDK has no types
     def encoded_params(self) -> dict[str, str]:
         return {"uuid": url_encode(self.pubnub.uuid)}
 
 
-class Actions(AsItCame, GetMessageActions):  # type: ignore[misc] # the SDK has no types
+class Actions(Encoded, GetMessageActions):  # type: ignore[misc] # the SDK has no types
     """Sends ``start`` and ``end`` together, and always the limit; the SDK drops one and the other."""
 
     def custom_params(self) -> dict[str, str]:
@@ -94,23 +89,6 @@ class NoSubscriptions:
 
     def get_custom_params(self) -> dict[str, str]:
         return {}
-
-
-class Transport(AsyncHttpxRequestHandler):  # type: ignore[misc] # the SDK has no types
-    """The SDK's transport with room for every poll: over HTTP/1.1 each holds a connection of its own.
-
-    Not HTTP/2: httpcore sends no RST_STREAM when a request is cancelled, so cancelled polls would use up the streams.
-    """
-
-    def __init__(self, pubnub: Any) -> None:  # not super().__init__, which would build a transport to throw away
-        self.pubnub = pubnub
-        room = httpx.Limits(max_connections=pubnub.config.connections, keepalive_expiry=5.0)
-        self._connector = PubNubAsyncHTTPTransport(verify=pubnub.config.ssl, http2=False, limits=room)
-
-    async def close_session(self) -> None:
-        self._connector.is_closed = True  # the SDK's own close leaves a task behind
-        if self._session is not None:
-            await self._session.aclose()
 
 
 def configuration(keyset: Keyset, connections: int) -> Any:

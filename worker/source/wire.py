@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from worker.domain.action import Added, Identity, Observed, Removed
@@ -14,6 +15,8 @@ from worker.source import names
 ACTION_KINDS: Final = (3, "3")
 MAX_BYTES: Final = 32_768
 """PubNub's limit for a whole request: no type, value or uuid it accepted can be longer."""
+KNOWN_CHANNELS: Final = 16_384
+"""Names of channels that are remembered as fit; each event has one, and mostly one of few."""
 _SHOWN: Final = 4_096
 
 _ACTION_TIMETOKEN: Final = re.compile(r"[1-9][0-9]{0,19}", re.ASCII)
@@ -69,7 +72,7 @@ def decode_action(channel: str, action: object, interest: Interest) -> Decoded:
     if not isinstance(action, dict):
         return Malformed(channel, "the action is not an object", _shown(action))
     try:
-        return _event(channel, action, interest, removed=False, published=None)
+        return _event(channel, action, action.get("uuid"), interest, removed=False, published=None)
     except MalformedError as error:
         return Malformed(channel, str(error), _shown(action))
 
@@ -88,34 +91,51 @@ def _announced(message: Mapping[str, object], interest: Interest) -> Observed | 
     if kind not in ("added", "removed"):
         raise MalformedError(f"the event is {str(kind)[:40]!r}, neither added nor removed")
     data = _object(payload, "data")
-    user = message.get("i") if data.get("uuid") is None else data["uuid"]
-    return _event(channel, {**data, "uuid": user}, interest, removed=kind == "removed", published=_told(message))
+    user = data.get("uuid")
+    who = message.get("i") if user is None else user
+    return _event(channel, data, who, interest, removed=kind == "removed", published=_told(message))
 
 
 def _event(
-    channel: str, data: Mapping[str, object], interest: Interest, *, removed: bool, published: Timetoken | None
+    channel: str,
+    data: Mapping[str, object],
+    user: object,
+    interest: Interest,
+    *,
+    removed: bool,
+    published: Timetoken | None,
 ) -> Observed | None:
-    type = _text(data, "type")
+    type = _text("type", data.get("type"))
     if type not in interest:
         return None
     at = _timetoken(data, "actionTimetoken", _ACTION_TIMETOKEN)
     message = _timetoken(data, "messageTimetoken", _MESSAGE_TIMETOKEN)
-    identity = Identity(channel, message, type, _text(data, "value"), _text(data, "uuid"))
+    identity = Identity(channel, message, type, _text("value", data.get("value")), _text("uuid", user))
     return (Removed if removed else Added)(identity, at, published or at)
 
 
 def _told(message: Mapping[str, object]) -> Timetoken | None:
     """Return ``p.t``; it only dates the event, so one that cannot be read is no reason to lose the event."""
     published = message.get("p")
-    return action_timetoken({"actionTimetoken": published.get("t")}) if isinstance(published, dict) else None
+    if not isinstance(published, dict):
+        return None
+    try:
+        return _timetoken(published, "t", _ACTION_TIMETOKEN)
+    except MalformedError:
+        return None
 
 
 def _channel(message: Mapping[str, object]) -> str:
     """Return ``c``, if PubNub can be asked about it: whatever is met here has its history replayed."""
     try:
-        return names.channel(_text(message, "c"))
+        return _allowed(_text("c", message.get("c")))
     except ConfigurationError as error:
         raise MalformedError(f"c is no channel name: {error}") from None
+
+
+@lru_cache(KNOWN_CHANNELS)
+def _allowed(name: str) -> str:
+    return names.channel(name)
 
 
 def _object(holder: Mapping[str, object], key: str) -> Mapping[str, object]:
@@ -125,8 +145,9 @@ def _object(holder: Mapping[str, object], key: str) -> Mapping[str, object]:
     return value
 
 
-def _text(holder: Mapping[str, object], key: str) -> str:
-    value = holder.get(key)
+def _text(key: str, value: object) -> str:
+    if isinstance(value, str) and value.isascii() and len(value) <= MAX_BYTES:  # a byte each, and no surrogate
+        return value
     if not isinstance(value, str):
         raise MalformedError(f"{key} {_what(value)} where text belongs")
     try:
@@ -141,6 +162,8 @@ def _text(holder: Mapping[str, object], key: str) -> str:
 def _timetoken(holder: Mapping[str, object], key: str, form: re.Pattern[str]) -> Timetoken:
     """Return digits; a JSON integer has lost none, so it will do, but a float has."""
     value = holder.get(key)
+    if isinstance(value, str) and form.fullmatch(value):
+        return value
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
