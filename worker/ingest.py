@@ -1,8 +1,10 @@
 """Live events into tallies: one subscription, polled and applied side by side, its cursor committed in order."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 import structlog
@@ -15,13 +17,14 @@ from worker.gaps import Gaps
 from worker.source.client import Client
 from worker.source.live import Item, Poller, Readmitted, Received, Refused
 from worker.source.names import Names, matches
-from worker.source.wire import Interest, Malformed, decode_message
+from worker.source.wire import Decoded, Interest, Malformed, decode_message
 from worker.store.keys import digest
 from worker.store.marks import Gap, Marks
 
 FULL_ANSWER: Final = 100
 """Messages in an answer from which on there may have been more: PubNub drops the rest without a word."""
-QUEUED_ANSWERS: Final = 2
+QUEUED_ANSWERS: Final = 4
+"""Answers that wait while others are applied; those that waited are applied together, for one round trip."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +64,7 @@ class Subscription:
         self._generation = applier.lineage.generation
         self._covered_until: float | None = None
         self._items: asyncio.Queue[Item | None] = asyncio.Queue()
+        self._taken: deque[Item] = deque()
         self._polling: asyncio.Task[None] | None = None
         self._is_stopping = False
 
@@ -99,6 +103,7 @@ class Subscription:
         if self._is_stopping:
             return
         items = self._items = asyncio.Queue()
+        self._taken.clear()
         room = asyncio.Semaphore(QUEUED_ANSWERS)
         self._polling = asyncio.create_task(self._poll(cursor, items, room))
         # However polling ends, cancelled before its first step even, whoever waits for items hears of it.
@@ -106,7 +111,10 @@ class Subscription:
         try:
             while (item := await items.get()) is not None:
                 room.release()
-                await self._take(item)
+                self._taken.append(item)
+                if items.empty():
+                    await self._work_off()
+            await self._work_off()
         finally:
             self._polling.cancel()
             await asyncio.wait([self._polling])
@@ -116,7 +124,10 @@ class Subscription:
     async def _mark_dropped(self) -> None:
         """Mark what queued refusals tell, though the answers between them are dropped and read again."""
         while not self._items.empty():
-            item = self._items.get_nowait()
+            if item := self._items.get_nowait():
+                self._taken.append(item)
+        while self._taken:
+            item = self._taken.popleft()
             if isinstance(item, Refused | Readmitted) and item.names:
                 await self._gaps.owe(await self._covered(item.names), Gap.FORBIDDEN, self._cursor)
 
@@ -125,44 +136,59 @@ class Subscription:
             items.put_nowait(item)
             await room.acquire()
 
-    async def _take(self, item: Item) -> None:
-        self._expect_the_same_redis()
+    async def _work_off(self) -> None:
+        """Take in what has come, in order; answers in a row at once. What fails stays, so that it can be marked."""
+        while self._taken:
+            self._expect_the_same_redis()
+            answers = [item for item in takewhile(_is_answer, self._taken) if isinstance(item, Received)]
+            if answers:
+                await self._commit(answers)
+            else:
+                await self._heed(self._taken[0])
+            for _ in answers or (None,):
+                self._taken.popleft()
+
+    async def _heed(self, item: Item) -> None:
         match item:
-            case Received():
-                await self._commit(item)
             case Refused(names) if names:  # said again at every try, so the mark stays new for as long as they are out
                 await self._gaps.owe(await self._covered(names), Gap.FORBIDDEN, None)
             case Readmitted(names):
                 await self._gaps.owe(await self._covered(names), Gap.FORBIDDEN, self._cursor)
 
-    async def _commit(self, received: Received) -> None:
-        """Apply an answer, then save its cursor; before that, mark whatever the cursor is about to pass over."""
-        answer = received.answer
-        decoded = [item for message in answer.messages if (item := decode_message(message, self._terms.interest))]
-        for gap in self._passed(received):
-            await self._gaps.owe(await self._covered(self.names), gap, answer.cursor)
-        await self._meet({d.identity.channel for d in decoded if not isinstance(d, Malformed)}, answer.cursor)
-        outcomes = await self._applier.apply(decoded, Origin.LIVE, received.at)
-        await self._save(received)
-        self._cursor, self._covered_until = answer.cursor, received.at
-        await self._halve(is_full=len(answer.messages) >= FULL_ANSWER)
+    async def _commit(self, answers: Sequence[Received]) -> None:
+        """Apply answers, then save the last one's cursor; before that, mark whatever it is about to pass over."""
+        decoded: list[Decoded] = []
+        covered_until = self._covered_until
+        for received in answers:
+            cursor, messages = received.answer.cursor, received.answer.messages
+            found = [item for message in messages if (item := decode_message(message, self._terms.interest))]
+            for gap in self._passed(received, covered_until):
+                await self._gaps.owe(await self._covered(self.names), gap, cursor)
+            await self._meet({item.identity.channel for item in found if not isinstance(item, Malformed)}, cursor)
+            decoded += found
+            covered_until = received.at
+        oldest, last = answers[0].at, answers[-1]
+        outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
+        await self._save(last.answer.cursor, oldest)
+        self._cursor, self._covered_until = last.answer.cursor, last.at
+        await self._halve([len(received.answer.messages) >= FULL_ANSWER for received in answers])
         if outcomes:
             facts = {outcome.value: count for outcome, count in outcomes.items()}
-            log.debug("answer_applied", subscription=self.id, messages=len(answer.messages), **facts)
+            log.debug("answers_applied", subscription=self.id, answers=len(answers), **facts)
 
-    async def _save(self, received: Received) -> None:
-        """Save an answer's cursor, unless Redis has forgotten something that came before it.
+    async def _save(self, cursor: Cursor, received: float) -> None:
+        """Save a cursor, unless Redis has forgotten something that came before it; the oldest answer came ``received``.
 
         Raises:
-            StaleError: the answer came long ago. Its cursor would be saved as if it were of now, and PubNub's cache may
-                not reach back to it any more.
+            StaleError: that is long ago. The cursor would be saved as if it were of now, and PubNub's cache may not
+                reach back to it any more.
             ForgottenError: Redis has.
         """
 
         async def save() -> int:
             self._expect_the_same_redis()
-            self._applier.expect_fresh(received.at, "a cursor")
-            return await self._marks.save_cursor(self.id, received.answer.cursor, self._saves)
+            self._applier.expect_fresh(received, "a cursor")
+            return await self._marks.save_cursor(self.id, cursor, self._saves)
 
         self._saves = await self._applier.insist(save)
         if not self._saves:
@@ -173,11 +199,14 @@ class Subscription:
         if self._applier.lineage.generation != self._generation:
             raise ForgottenError("Redis went back; going on from what it still knows")
 
-    async def _halve(self, *, is_full: bool) -> None:
+    async def _halve(self, are_full: Sequence[bool]) -> None:
         """Leave a subscription whose answers stay full to two halves, which begin where it has come to."""
-        self._full_answers = self._full_answers + 1 if is_full else 0
-        halves = self.names.halves()
-        if self._full_answers < HALVED_AFTER or not halves or not self._cursor:
+        most = 0
+        for is_full in are_full:
+            self._full_answers = self._full_answers + 1 if is_full else 0
+            most = max(most, self._full_answers)
+        halves = self.names.halves() if most >= HALVED_AFTER else ()
+        if not halves or not self._cursor:
             return
         cursor = self._cursor
         for half in halves:
@@ -187,11 +216,11 @@ class Subscription:
         if self._polling:
             self._polling.cancel()
 
-    def _passed(self, received: Received) -> list[Gap]:
+    def _passed(self, received: Received, covered_until: float | None) -> list[Gap]:
         gaps = []
-        if self._covered_until is None:
+        if covered_until is None:
             gaps.append(Gap.FIRST_START)
-        elif received.at - self._covered_until > self._terms.catchup_seconds:
+        elif received.at - covered_until > self._terms.catchup_seconds:
             gaps.append(Gap.STALE_CURSOR)
         if len(received.answer.messages) >= FULL_ANSWER:
             gaps.append(Gap.OVERFLOW)
@@ -219,3 +248,7 @@ class Subscription:
         except PubNubError as error:
             log.warning("group_unknown", group=group, reason=str(error))
             return known
+
+
+def _is_answer(item: Item) -> bool:
+    return isinstance(item, Received)

@@ -1,6 +1,7 @@
 """Following a subscription: exact counts, a cursor that waits for them, and a mark for everything it passes over."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -14,6 +15,7 @@ from tests.store.test_following import Scene
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench, backoff
 from worker import app
 from worker.apply import Applier
+from worker.domain.entry import Outcome
 from worker.domain.position import Cursor
 from worker.errors import ExitCode, RedisUnavailableError
 from worker.gaps import Gaps
@@ -28,7 +30,6 @@ from worker.store.connection import unguarded
 from worker.store.keys import digest
 from worker.store.lineage import Lineage
 from worker.store.marks import Marks
-from worker.store.store import Applied
 
 MESSAGE = "17600000001728660"
 ROOM = Names(("room",))
@@ -295,16 +296,16 @@ async def test_a_cursor_of_long_ago_is_not_saved_as_of_now(bench: Bench, monkeyp
     """A machine suspended between the events and their cursor: the answer is read again, and the gap shows."""
     async with following(bench) as it:
         before = await it.cursor()
-        apply = bench.store.apply
+        apply = bench.applier.apply
 
-        async def apply_and_fall_asleep(*args: Any) -> Applied:
+        async def apply_and_fall_asleep(*args: Any) -> Counter[Outcome]:
             applied = await apply(*args)
             monkeypatch.undo()
             bench.clock.now += 2 * CATCHUP_SECONDS
             assert await it.cursor() == before
             return applied
 
-        monkeypatch.setattr(bench.store, "apply", apply_and_fall_asleep)
+        monkeypatch.setattr(bench.applier, "apply", apply_and_fall_asleep)
         with structlog.testing.capture_logs() as entries:
             react(bench, 3)
             await wait_until(lambda: any(entry["event"] == "answer_dropped" for entry in entries))
