@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Final, Protocol, TypeVar
 
@@ -22,6 +22,8 @@ FIRST_RETRY_SECONDS: Final = 0.1
 LONGEST_RETRY_SECONDS: Final = 5.0
 
 Result = TypeVar("Result")
+Events = tuple[str, Sequence[Event]]
+"""A channel, and some events of it."""
 log = structlog.get_logger(__name__)
 
 
@@ -69,19 +71,22 @@ class Applier:
             StaleError: they have waited longer than the settle time; some may be applied, which does no harm.
             ForgottenError: Redis went back while they were applied.
         """
-        by_channel: defaultdict[str, list[Event]] = defaultdict(list)
+        by_channel: dict[str, list[Event]] = {}
         for item in decoded:
             if isinstance(item, Malformed):
                 await self.quarantine(item)
             elif item is not None:
-                by_channel[item.identity.channel].append(item)
+                by_channel.setdefault(item.identity.channel, []).append(item)
         outcomes: Counter[Outcome] = Counter()
-        calls = [self._apply_channel(channel, events, origin, received) for channel, events in by_channel.items()]
-        # All calls end before the first error is raised: a batch that is still under way must not outlive this one.
-        for ended in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(ended, BaseException):
-                raise ended
-            outcomes.update(ended)
+        while by_channel:  # a channel's events in order, MAX_BATCH at once; nearly always that is all of them
+            layer = [(channel, events[:MAX_BATCH]) for channel, events in by_channel.items()]
+            by_channel = {channel: rest for channel, events in by_channel.items() if (rest := events[MAX_BATCH:])}
+            calls = [self._apply_some(some, origin, received) for some in _parcels(layer)]
+            # All calls end before the first error is raised: one that is still under way must not outlive this one.
+            for ended in await asyncio.gather(*calls, return_exceptions=True):
+                if isinstance(ended, BaseException):
+                    raise ended
+                outcomes.update(ended)
         return outcomes
 
     def expect_fresh(self, received: float, what: str) -> None:
@@ -118,37 +123,50 @@ class Applier:
         log.warning("quarantined", channel=malformed.channel, reason=malformed.reason)
         await self.insist(lambda: self._marks.quarantine(malformed.channel, malformed.reason, malformed.payload))
 
-    async def _apply_channel(
-        self, channel: str, events: Sequence[Event], origin: Origin, received: float
-    ) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        for start in range(0, len(events), MAX_BATCH):
-            outcomes += await self._apply_batch(channel, events[start : start + MAX_BATCH], origin, received)
-        return outcomes
+    async def _apply_some(self, batches: Sequence[Events], origin: Origin, received: float) -> Counter[Outcome]:
+        """Apply a batch of each of some channels; where Redis refuses one, halve until the event stands alone."""
 
-    async def _apply_batch(
-        self, channel: str, events: Sequence[Event], origin: Origin, received: float
-    ) -> tuple[Outcome, ...]:
-        async def call() -> tuple[Outcome, ...]:
-            self.expect_fresh(received, f"a batch for {channel!r}")
-            known = self.lineage.head(channel)
-            applied = await self._store.apply(channel, events, origin)
-            if not self.lineage.follow(channel, known, applied.head_before, applied.head_after):
-                raise ForgottenError(f"Redis has forgotten what was written to {channel!r}")
-            return applied.outcomes
+        async def call() -> Counter[Outcome]:
+            self.expect_fresh(received, f"a batch for {', '.join(repr(channel) for channel, _ in batches[:3])}")
+            known = [self.lineage.head(channel) for channel, _ in batches]
+            outcomes: Counter[Outcome] = Counter()
+            for head, applied in zip(known, await self._store.apply_all(batches, origin), strict=True):
+                channel = applied.batch.channel
+                if not self.lineage.follow(channel, head, applied.head_before, applied.head_after):
+                    raise ForgottenError(f"Redis has forgotten what was written to {channel!r}")
+                outcomes.update(applied.counted)
+            return outcomes
 
         try:
             return await self.insist(call)
         except ScriptRefusedError as error:
-            if len(events) == 1:
+            channel, events = batches[0]
+            if len(batches) == len(events) == 1:
                 await self._refuse(channel, events[0], error)
-                return ()
-        # One event poisons its whole batch: halve until it stands alone.
-        middle = len(events) // 2
-        first = await self._apply_batch(channel, events[:middle], origin, received)
-        return first + await self._apply_batch(channel, events[middle:], origin, received)
+                return Counter()
+        if len(batches) == 1:
+            middle = len(events) // 2
+            parts = [(channel, events[:middle])], [(channel, events[middle:])]
+        else:
+            middle = len(batches) // 2
+            parts = list(batches[:middle]), list(batches[middle:])
+        return sum([await self._apply_some(part, origin, received) for part in parts], Counter[Outcome]())
 
     async def _refuse(self, channel: str, event: Event, error: ScriptRefusedError) -> None:
         """Quarantine an event that Redis refuses for ever; its channel is owed, for PubNub still counts it."""
         await self.insist(lambda: self._marks.owe([channel], Gap.QUARANTINED))
         await self.quarantine(Malformed(channel, str(error), json.dumps(asdict(event))))
+
+
+def _parcels(batches: Iterable[Events]) -> Iterator[list[Events]]:
+    """Yield the batches in parts that are worth a round trip: about as many events as one script call may carry."""
+    parcel: list[Events] = []
+    size = 0
+    for batch in batches:
+        if parcel and size + len(batch[1]) > MAX_BATCH:
+            yield parcel
+            parcel, size = [], 0
+        parcel.append(batch)
+        size += len(batch[1])
+    if parcel:
+        yield parcel

@@ -9,7 +9,7 @@ of it against a real server.
 import copy
 import fnmatch
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ SOURCES: Final = {scripts.source(verb): verb for verb in VERBS}
 READS: Final = frozenset({"hgetall", "hget", "smismember", "smembers", "time", "info", "hscan", "zscan", "scan"})
 READS_TOO: Final = frozenset({"zscore", "xrange", "get", "repay"})
 """What a full Redis still does; ``repay`` only deletes."""
+CHANGES: Final = (Outcome.APPLIED, Outcome.SUPERSEDED, Outcome.EARLY)
 SOMEBODY: Final = Identity("", "", "", "", "")
 
 Args = Sequence[Any]
@@ -233,30 +234,23 @@ class Keyspace:
         """Apply a batch, as ``apply.lua`` does."""
         texts = [str(arg) for arg in args]
         origin, tombstone, life, retention = texts[0], *map(int, texts[1:4])
-        messages = (len(keys) - 3) // 3
-        names = texts[4 : 4 + messages]
         effects: list[Effect] = []
-        tombstoned: set[int] = set()
+        tombstoned: set[str] = set()
         told: dict[str, int] = {}
         head = self.get(keys[2]) or "0-0"
-        for at in range(4 + messages, len(texts), 6):
-            number = int(texts[at]) - 1
-            effect = self._apply_one(
-                keys[3 + 3 * number : 6 + 3 * number], names[number], texts[at + 1 : at + 6], retention
-            )
-            effects.append(effect)
-            if effect.event == "removed" and effect.outcome is not Outcome.EXPIRED:
-                tombstoned.add(number)
-            if effect.outcome in (Outcome.APPLIED, Outcome.SUPERSEDED, Outcome.EARLY):
-                when = texts[at + 5] if effect.event in ("added", "removed") else effect.timetoken
-                told[effect.message] = max(told.get(effect.message, 0), int(when) // 10_000)
-        for number in tombstoned:
-            if (key := keys[5 + 3 * number]) in self.values:
-                self.deaths[key] = self.clock() + tombstone
+        for own, message, newest, events in _laid_out(keys[3:], texts[4:]):
+            done = [self._apply_one(own, message, event, retention) for event in events]
+            effects += done
+            if any(each.event == "removed" and each.outcome is not Outcome.EXPIRED for each in done):
+                tombstoned.add(own[2])
+            if any(each.outcome in CHANGES for each in done):
+                told[message] = newest
+        for key in tombstoned & self.values.keys():
+            self.deaths[key] = self.clock() + tombstone
         index = self._hold(keys[0], dict) if told else {}
         for message, newest in told.items():
             index[message] = max(index.get(message, 0.0), float(newest))
-        changed = [each for each in effects if each.outcome.value in ("applied", "superseded", "early")]
+        changed = [each for each in effects if each.outcome in CHANGES]
         after = head
         if changed:
             lines = [f"{c.event} {c.outcome.value} {c.timetoken} {c.count} {c.message} {c.field}" for c in changed]
@@ -266,7 +260,7 @@ class Keyspace:
         return [head, after, letters]
 
     def _apply_one(self, keys: Sequence[str], message: str, args: Sequence[str], retention: int) -> Effect:
-        kind, name, tally, timetoken, extra = args
+        kind, timetoken, extra, name, tally = args
         counts_key, actions_key, removed_key = keys
         count = int((self.look(counts_key, dict) or {}).get(tally, 0))
         if self._is_expired(message, retention):
@@ -347,12 +341,39 @@ class Keyspace:
         return len(doomed)
 
 
+def _laid_out(
+    keys: Sequence[str], texts: Sequence[str]
+) -> Iterator[tuple[Sequence[str], str, int, list[tuple[str, str, str, str, str]]]]:
+    """Yield each message of an apply: its keys, its timetoken, when its newest event was told, and its events."""
+    at = 0
+    for own in (keys[start : start + 3] for start in range(0, len(keys), 3)):
+        message, (newest, tally_count, field_count) = texts[at], map(int, texts[at + 1 : at + 4])
+        at += 4
+        parts = []
+        for size in (tally_count, tally_count, field_count, field_count):
+            parts.append(texts[at : at + size])
+            at += size
+        tallies = [tally for tally, number in zip(*parts[:2], strict=True) for _ in range(int(number))]
+        events = [
+            (*_read(event), name, tally)
+            for tally, name, history in zip(tallies, *parts[2:], strict=True)
+            for event in history.split(" ")
+        ]
+        yield own, message, newest, events
+
+
+def _read(event: str) -> tuple[str, str, str]:
+    """Return kind, action timetoken, and what a restoration saw."""
+    timetoken, _, extra = event.lstrip("rpb").partition(",")
+    return {"r": "removed", "p": "pruned", "b": "restored"}.get(event[0], "added"), timetoken, extra
+
+
 def _event(kind: str, timetoken: str, extra: str) -> Event:
     match kind:
         case "added":
-            return Added(SOMEBODY, timetoken, extra)
+            return Added(SOMEBODY, timetoken, timetoken)
         case "removed":
-            return Removed(SOMEBODY, timetoken, extra)
+            return Removed(SOMEBODY, timetoken, timetoken)
         case "pruned":
             return Pruned(SOMEBODY, timetoken)
         case _:

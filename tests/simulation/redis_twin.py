@@ -189,7 +189,7 @@ class Script:
 
     def __init__(self, twin: RedisTwin, verb: str) -> None:
         self._twin = twin
-        self._verb = verb
+        self.sha = self._verb = verb
 
     async def __call__(self, keys: Sequence[str] = (), args: Sequence[Any] = (), client: Any = None) -> Any:
         """Call it."""
@@ -208,6 +208,11 @@ class Pipeline:
         self.commands: list[tuple[str, tuple[Any, ...], Mapping[str, Any]]] = []
         self._twin = twin
         self._transaction = transaction
+
+    def evalsha(self, sha: str, count: int, *keys_and_args: Any) -> "Pipeline":
+        """Call a script by what stands for it."""
+        self.commands.append((sha, (keys_and_args[:count], keys_and_args[count:]), {}))
+        return self
 
     def __getattr__(self, name: str) -> Any:
         def command(*args: Any, **options: Any) -> "Pipeline":

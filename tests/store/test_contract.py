@@ -13,9 +13,10 @@ from worker.domain.action import Added, Event, Identity, Origin
 from worker.domain.entry import ABSENT, Entry
 from worker.domain.tally import Ledger
 from worker.errors import RedisUnavailableError, ScriptRefusedError
+from worker.store.batch import MAX_BATCH
 from worker.store.keys import Keys, action_field, read_action_field
 from worker.store.reader import TallyReader
-from worker.store.store import MAX_BATCH, Lives, Store
+from worker.store.store import Lives, Store
 
 KEYS = Keys()
 CEM = Identity(CHANNEL, MESSAGE, "reaction", "👍", "cem")

@@ -1,11 +1,13 @@
 """A connection to Redis, and what its refusals mean for us."""
 
 import asyncio
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+import hiredis
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import (
     AuthenticationError,
@@ -28,6 +30,8 @@ from worker.store.lineage import Lineage, ReplacedError
 
 SCHEMES: Final = ("redis", "rediss", "unix")
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
+
+_IN_A_PIPELINE = re.compile(r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
 
 # A script that is forgotten (a flush, a failover) just after redis-py loaded it again is loaded at the next try.
 _PASSING_ERRORS = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, NoScriptError)
@@ -83,8 +87,21 @@ def _client(url: str, lineage: Lineage | None) -> Redis:
         redis_connect_func=lineage and lineage.greet,
     )
     pool = redis.connection_pool
+    pool.connection_class = type("Connection", (PackingInC, pool.connection_class), {})
     pool.connection_class(**pool.connection_kwargs)  # an unknown option in the address would only show when connecting
     return redis
+
+
+class PackingInC:
+    """Mixed into a connection: hiredis packs what is sent; redis-py's asyncio would do it in Python, word by word."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Return one command as it is sent; its name may be two words."""
+        return [hiredis.pack_command((*args[0].encode().split(), *args[1:]))]
+
+    def pack_commands(self, commands: Iterable[Any]) -> list[bytes]:
+        """Return several commands as they are sent."""
+        return [packed for command in commands for packed in self.pack_command(*command)]
 
 
 def unguarded(redis: Redis) -> Redis:
@@ -138,6 +155,8 @@ def _current_task() -> asyncio.Task[object] | None:
 
 
 def _text(error: Exception) -> str:
+    """Return what went wrong; not the command, strangers' words and all, that redis-py quotes in a pipeline."""
     if isinstance(error, UnicodeError):
         return error.reason if isinstance(error, UnicodeEncodeError) else "it is not Unicode text"
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    said = _IN_A_PIPELINE.sub("", str(error))
+    return said.splitlines()[0][:200] if said else type(error).__name__

@@ -18,12 +18,17 @@ _PART = str.maketrans({"%": "%25", ":": "%3A"})
 
 def tally_field(type: str, value: str) -> str:
     """Return the field of a ``counts`` hash: split it at the first ``:``; the value is raw."""
-    return f"{type.translate(_PART)}:{value}"
+    return f"{_part(type)}:{value}"
 
 
 def action_field(type: str, value: str, uuid: str) -> str:
     """Return the field of an ``actions`` or ``removed`` hash: split it at the first two ``:``; the uuid is raw."""
-    return f"{type.translate(_PART)}:{value.translate(_PART)}:{uuid}"
+    return f"{_part(type)}:{_part(value)}:{uuid}"
+
+
+def _part(text: str) -> str:
+    # Asking first is several times faster than translating, and hardly any text has them.
+    return text.translate(_PART) if "%" in text or ":" in text else text
 
 
 def read_tally_field(field: str) -> tuple[str, str]:
@@ -71,11 +76,8 @@ class Keys:
 
     def message(self, channel: str, message_timetoken: str) -> tuple[str, str, str]:
         """Return all keys of a message: counts, actions, removed."""
-        return (
-            self.counts(channel, message_timetoken),
-            self.actions(channel, message_timetoken),
-            self.removed(channel, message_timetoken),
-        )
+        of = self._of(channel, "")
+        return f"{of}counts:{message_timetoken}", f"{of}actions:{message_timetoken}", f"{of}removed:{message_timetoken}"
 
     @property
     def pattern(self) -> str:

@@ -1,26 +1,26 @@
 """The tallies in Redis: one script call applies a batch of one channel's events."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
-from worker.domain.action import Added, Event, Origin, Pruned, Removed, Restored
+from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
 from worker.store import scripts
+from worker.store.batch import MAX_BATCH, Batch
 from worker.store.connection import redis_errors
-from worker.store.keys import Keys, action_field, tally_field
+from worker.store.keys import Keys
 
-MAX_BATCH: Final = 500
-"""Events a script call may carry, so that Redis never stalls (and Lua's ``unpack`` never overflows)."""
+__all__ = ["MAX_BATCH", "Applied", "Lives", "Store", "batched"]
 
-_OUTCOMES: Final = {"x" if outcome is Outcome.EXPIRED else outcome.value[0]: outcome for outcome in Outcome}
 SWEEP_BATCH: Final = 100
 """Messages a sweep deletes at once."""
 
 Item = TypeVar("Item")
-_NAMES: Final = {Added: "added", Removed: "removed", Pruned: "pruned", Restored: "restored"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,23 @@ class Lives:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What one script call did: an outcome for each event, in order, and the journal's head before and after it."""
+    """What one script call did, and the journal's head before and after it."""
 
-    outcomes: tuple[Outcome, ...]
+    batch: Batch
     head_before: str
     head_after: str
+    letters: str
+    """An outcome each, as the script abbreviates them, in its own order."""
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """An outcome for each event, in the order they were given."""
+        return self.batch.outcomes(self.letters)
+
+    @property
+    def counted(self) -> Counter[Outcome]:
+        """How many events had each outcome."""
+        return self.batch.count(self.letters)
 
 
 class Store:
@@ -48,7 +60,8 @@ class Store:
         self._keys = keys
         self._lives = lives or Lives()
         self._redis = cast("Any", redis)
-        self._apply = redis.register_script(scripts.source("apply"))
+        self._script = scripts.source("apply")
+        self._apply = redis.register_script(self._script)
         self._sweep = redis.register_script(scripts.source("sweep"))
 
     async def apply(self, channel: str, events: Sequence[Event], origin: Origin) -> Applied:
@@ -58,12 +71,36 @@ class Store:
             RedisUnavailableError: try again; applying twice is applying once.
             ScriptRefusedError: an event among these can never be applied; nothing was written.
         """
-        if len(events) > MAX_BATCH:
-            raise ValueError(f"{len(events)} events in one batch; {MAX_BATCH} is the limit")
-        keys, args = self._arguments(channel, events, origin)
+        batch = Batch(self._keys, channel, events)
         with redis_errors():
-            head_before, head_after, letters = await self._apply(keys=keys, args=args)
-        return Applied(tuple(_OUTCOMES[letter] for letter in letters), head_before, head_after)
+            return Applied(batch, *await self._apply(keys=batch.keys, args=[*self._terms(origin), *batch.args]))
+
+    async def apply_all(self, batches: Sequence[tuple[str, Sequence[Event]]], origin: Origin) -> list[Applied]:
+        """Apply a batch each of several channels, in one round trip; each by itself, as ``apply`` does.
+
+        Raises:
+            RedisUnavailableError: try again.
+            ScriptRefusedError: one of these can never be applied; the others may be. Apply each alone to know which.
+        """
+        made = [Batch(self._keys, channel, events) for channel, events in batches]
+        with redis_errors():
+            try:
+                told = await self._send(made, origin)
+            except NoScriptError:
+                await self._redis.script_load(self._script)
+                told = await self._send(made, origin)
+        return [Applied(batch, *answer) for batch, answer in zip(made, told, strict=True)]
+
+    async def _send(self, batches: Sequence[Batch], origin: Origin) -> Sequence[Any]:
+        # Not by calling the script: in a pipeline redis-py asks each time whether Redis knows it, a round trip more.
+        terms, pipe = self._terms(origin), self._redis.pipeline(transaction=False)
+        for batch in batches:
+            pipe.evalsha(self._apply.sha, len(batch.keys), *batch.keys, *terms, *batch.args)
+        return cast("Sequence[Any]", await pipe.execute())
+
+    def _terms(self, origin: Origin) -> tuple[str | int, ...]:
+        lives = self._lives
+        return origin.value, lives.tombstone_seconds, lives.journal_seconds, lives.retention_seconds
 
     async def sweep(self, channel: str) -> int:
         """Delete the channel's messages that are older than the retention; return how many.
@@ -90,50 +127,7 @@ class Store:
         with redis_errors():
             return int(await self._sweep(keys=keys, args=args))
 
-    def _arguments(self, channel: str, events: Sequence[Event], origin: Origin) -> tuple[list[str], list[str | int]]:
-        names = self._keys
-        keys = [names.messages(channel), names.journal(channel), names.head(channel)]
-        lives = self._lives
-        args: list[str | int] = [
-            origin.value,
-            lives.tombstone_seconds,
-            lives.journal_seconds,
-            lives.retention_seconds,
-        ]
-        numbers: dict[str, int] = {}
-        event_args: list[str | int] = []
-        for event in events:
-            identity = event.identity
-            message = identity.message_timetoken
-            if message not in numbers:
-                numbers[message] = len(numbers) + 1
-                keys += (
-                    names.counts(channel, message),
-                    names.actions(channel, message),
-                    names.removed(channel, message),
-                )
-                args.append(message)
-            event_args += (
-                numbers[message],
-                _NAMES[type(event)],
-                action_field(identity.type, identity.value, identity.uuid),
-                tally_field(identity.type, identity.value),
-                event.action_timetoken,
-                _extra(event),
-            )
-        return keys, args + event_args
-
 
 def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     """Yield the items in parts of at most that size."""
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _extra(event: Event) -> str:
-    match event:
-        case Added(published=published) | Removed(published=published):
-            return published
-        case Restored(removed_through=removed_through):
-            return removed_through
-        case Pruned():
-            return ""

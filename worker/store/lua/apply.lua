@@ -6,28 +6,31 @@
 -- ARGV[1] origin (live, backfill, reconcile)
 -- ARGV[2] life of a tombstone, seconds      ARGV[3] life of the journal, seconds
 -- ARGV[4] retention, seconds (0: for ever)
--- ARGV[5…]           for each message of the batch, one: its message timetoken
--- then for each event, six:
---   1 number of its message, from 1
---   2 added | removed | pruned | restored
---   3 field of its action      4 field of its tally
---   5 action timetoken
---   6 added, removed: when PubNub told (timetoken) · restored: the removed_through it saw · pruned: empty
+-- ARGV[5…] then for each message of the batch, in the order of the keys:
+--   its message timetoken, its newest event (milliseconds), T: how many tallies, F: how many actions
+--   T fields of tallies, each once
+--   T numbers: how many of the actions, which follow in that order, count for each tally
+--   F fields of actions, each once
+--   F histories: the events of each action, oldest first, with a space between them. An event is
+--     <action timetoken>       added
+--     r<action timetoken>      removed
+--     p<action timetoken>      pruned
+--     b<action timetoken>,<t>  restored (brought back), where t is the removed_through it saw
 --
 -- Answers { head before, head after, outcomes }, a head being '0-0' where the journal has never had an entry, and
--- outcomes one letter an event: a(pplied) s(uperseded) d(uplicate) l(ate) e(arly) u(nmatched) x (expired).
+-- outcomes one letter an event, in the order given: a(pplied) s(uperseded) d(uplicate) l(ate) e(arly) u(nmatched)
+-- x (expired).
 --
 -- Writes, if anything changed, one journal entry: `after` (the head before), `origin`, and the changes under 0, 1, 2…,
 -- each `<event> <outcome> <action timetoken> <new count> <message timetoken> <field of the action>`.
 --
 -- Redis does not roll back: everything that can be refused is read, and so refused, before the first write.
+-- Most batches hold one new action of each of a few messages: what is common is kept free of tables and calls.
 
-local EVENT_ARGS = 6
+local call, unpack, concat, byte, sub, find = redis.call, unpack, table.concat, string.byte, string.sub, string.find
 local messages, journal, head_key = KEYS[1], KEYS[2], KEYS[3]
 local origin, tombstone_seconds, journal_seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local message_count = (#KEYS - 3) / 3
-local first_event = 5 + message_count
-local now = redis.call('TIME')
+local now = tonumber(call('TIME')[1])
 
 -- Timetokens are compared as text: 17 digits fit no Lua number.
 local function is_after(left, right)
@@ -35,168 +38,178 @@ local function is_after(left, right)
   return left > right
 end
 
--- A timetoken counts ten-millionths of a second; without its last four digits, milliseconds.
-local function milliseconds(timetoken)
-  return #timetoken > 4 and string.sub(timetoken, 1, -5) or '0'
-end
-
 -- A message's age is in its timetoken, if that is one of PubNub's own. sweep.lua deletes what this calls expired.
 local retention_seconds = tonumber(ARGV[4])
-local oldest_message = retention_seconds > 0 and string.format('%d0000000', tonumber(now[1]) - retention_seconds)
+local oldest_message = retention_seconds > 0 and string.format('%d0000000', now - retention_seconds)
 local function is_expired(timetoken)
   return oldest_message and #timetoken == #oldest_message and timetoken < oldest_message
 end
 
------------------------------------------------------------------------------------------------- read, and check
-
-local head = redis.call('GET', head_key) or '0-0'
-redis.call('ZCARD', messages)
-redis.call('XLEN', journal)
-
-local state = {}
-for number = 1, message_count do
-  local key = 1 + 3 * number
-  state[number] = {
-    timetoken = ARGV[4 + number], counts_key = KEYS[key], actions_key = KEYS[key + 1], removed_key = KEYS[key + 2],
-    fields = {}, tallies = {}, live = {}, removed = {}, counts = {},
-    new_live = {}, new_removed = {}, new_counts = {}, tombstoned = false, newest = nil,
-  }
-end
-
-for at = first_event, #ARGV, EVENT_ARGS do
-  local message = state[tonumber(ARGV[at])]
-  local field, tally = ARGV[at + 2], ARGV[at + 3]
-  if message.live[field] == nil then
-    message.live[field] = false
-    message.fields[#message.fields + 1] = field
-  end
-  if message.counts[tally] == nil then
-    message.counts[tally] = 0
-    message.tallies[#message.tallies + 1] = tally
-  end
-end
-
-for _, message in ipairs(state) do
-  if #message.fields > 0 then
-    local live = redis.call('HMGET', message.actions_key, unpack(message.fields))
-    local removed = redis.call('HMGET', message.removed_key, unpack(message.fields))
-    for index, field in ipairs(message.fields) do
-      message.live[field], message.removed[field] = live[index], removed[index]
-    end
-    local counts = redis.call('HMGET', message.counts_key, unpack(message.tallies))
-    for index, tally in ipairs(message.tallies) do
-      local count = tonumber(counts[index] or '0')
-      if not count then
-        return redis.error_reply('ERR the count of a tally is not a number in ' .. message.counts_key)
-      end
-      message.counts[tally] = count
-    end
-  end
-end
-
 ------------------------------------------------------------------------------------------------------- the rule
 
-local function set_live(message, field, tally, timetoken, change)
-  message.live[field], message.new_live[field] = timetoken, timetoken
-  if change ~= 0 then
-    message.counts[tally] = message.counts[tally] + change
-    message.new_counts[tally] = true
-  end
-end
+-- The entry at hand, and what its events have done to its tally and its tombstone.
+local live, removed, count, tombstoned
 
-local function add(message, field, tally, added)
-  local live, removed = message.live[field], message.removed[field]
+local function add(added)
   if removed and not is_after(added, removed) then return 'l' end
   if not live then
-    set_live(message, field, tally, added, 1)
+    live, count = added, count + 1
     return 'a'
   end
   if live == added then return 'd' end
   if is_after(live, added) then return 'l' end
-  set_live(message, field, tally, added, 0)
+  live = added
   return 's'
 end
 
-local function remove(message, field, tally, through)
-  local live, removed = message.live[field], message.removed[field]
+local function remove(through)
   local known = removed and not is_after(through, removed)
-  message.tombstoned = true
-  if not known then
-    message.removed[field], message.new_removed[field] = through, through
-  end
+  tombstoned = true
+  if not known then removed = through end
   if live and not is_after(live, through) then
-    set_live(message, field, tally, false, -1)
+    live, count = false, count - 1
     return 'a'
   end
   return known and 'd' or 'e'
 end
 
-local function prune(message, field, tally, seen)
-  if message.live[field] ~= seen then return 'u' end
-  set_live(message, field, tally, false, -1)
+local function prune(seen)
+  if live ~= seen then return 'u' end
+  live, count = false, count - 1
   return 'a'
 end
 
-local function restore(message, field, tally, seen, barrier)
-  if message.live[field] or message.removed[field] ~= barrier or is_after(seen, barrier) then return 'u' end
-  message.removed[field], message.new_removed[field] = false, false
-  set_live(message, field, tally, seen, 1)
+local function restore(seen, barrier)
+  if live or removed ~= barrier or is_after(seen, barrier) then return 'u' end
+  removed, live, count = false, seen, count + 1
   return 'a'
 end
 
-local rule = { added = add, removed = remove, pruned = prune, restored = restore }
-local words = { a = 'applied', s = 'superseded', e = 'early' }
-local outcomes, changes = {}, {}
+-- Answers the outcome, the event's name and its action timetoken.
+local function apply(event)
+  local kind = byte(event)
+  if kind <= 57 then return add(event), 'added', event end -- it begins with a digit
+  if kind == 114 then
+    event = sub(event, 2)
+    return remove(event), 'removed', event
+  end
+  if kind == 112 then
+    event = sub(event, 2)
+    return prune(event), 'pruned', event
+  end
+  local comma = find(event, ',', 1, true)
+  local seen = sub(event, 2, comma - 1)
+  return restore(seen, sub(event, comma + 1)), 'restored', seen
+end
 
-for at = first_event, #ARGV, EVENT_ARGS do
-  local message, event = state[tonumber(ARGV[at])], ARGV[at + 1]
-  local field, tally, timetoken, extra = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
-  local outcome = is_expired(message.timetoken) and 'x' or rule[event](message, field, tally, timetoken, extra)
-  outcomes[#outcomes + 1] = outcome
-  if words[outcome] then
-    changes[#changes + 1] = #changes / 2
-    changes[#changes + 1] = table.concat(
-      { event, words[outcome], timetoken, message.counts[tally], message.timetoken, field }, ' ')
-    local told = milliseconds((event == 'added' or event == 'removed') and extra or timetoken)
-    if not message.newest or is_after(told, message.newest) then message.newest = told end
+---------------------------------------------------------------------------------------- read, check, and decide
+
+local head = call('GET', head_key) or '0-0'
+call('ZCARD', messages)
+call('XLEN', journal)
+
+local words = { a = ' applied ', s = ' superseded ', e = ' early ' }
+local outcomes, changes, writes, lives, index = {}, {}, {}, {}, {}
+local outcome_count, change_count = 0, 0
+
+-- Adds what becomes of a field to the commands that will write it.
+local function keep(set, cleared, key, field, value)
+  if value then
+    set = set or { 'HSET', key }
+    set[#set + 1] = field
+    set[#set + 1] = value
+  else
+    cleared = cleared or { 'HDEL', key }
+    cleared[#cleared + 1] = field
+  end
+  return set, cleared
+end
+
+local at = 5
+for key = 4, #KEYS, 3 do
+  local counts_key, actions_key, removed_key = KEYS[key], KEYS[key + 1], KEYS[key + 2]
+  local message, newest, tally_count, field_count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local tallies = at + 3                 -- before the first of each
+  local numbers = tallies + tally_count
+  local fields = numbers + tally_count
+  local histories = fields + field_count
+  at = histories + field_count + 1
+
+  local all_live = call('HMGET', actions_key, unpack(ARGV, fields + 1, histories))
+  local all_removed = call('HMGET', removed_key, unpack(ARGV, fields + 1, histories))
+  local all_counts = call('HMGET', counts_key, unpack(ARGV, tallies + 1, numbers))
+  local expired, changed = is_expired(message), false
+  local set_live, cleared_live, set_removed, cleared_removed, set_counts, cleared_counts
+  tombstoned = false
+
+  local place = 0
+  for tally = 1, tally_count do
+    count = tonumber(all_counts[tally] or '0')
+    if not count then return redis.error_reply('ERR the count of a tally is not a number in ' .. counts_key) end
+    local count_before = count
+    for _ = 1, tonumber(ARGV[numbers + tally]) do
+      place = place + 1
+      local field, history = ARGV[fields + place], ARGV[histories + place]
+      local live_before, removed_before = all_live[place], all_removed[place]
+      live, removed = live_before, removed_before
+      local rest = history
+      while rest do
+        local event, space = rest, find(rest, ' ', 1, true)
+        if space then event, rest = sub(rest, 1, space - 1), sub(rest, space + 1) else rest = nil end
+        outcome_count = outcome_count + 1
+        if expired then
+          outcomes[outcome_count] = 'x'
+        else
+          local outcome, name, timetoken = apply(event)
+          outcomes[outcome_count] = outcome
+          local word = words[outcome]
+          if word then
+            changed = true
+            changes[change_count + 1] = change_count / 2
+            changes[change_count + 2] = name .. word .. timetoken .. ' ' .. count .. ' ' .. message .. ' ' .. field
+            change_count = change_count + 2
+          end
+        end
+      end
+      if live ~= live_before then
+        set_live, cleared_live = keep(set_live, cleared_live, actions_key, field, live)
+      end
+      if removed ~= removed_before then
+        set_removed, cleared_removed = keep(set_removed, cleared_removed, removed_key, field, removed)
+      end
+    end
+    if count ~= count_before then
+      set_counts, cleared_counts =
+        keep(set_counts, cleared_counts, counts_key, ARGV[tallies + tally], count > 0 and count)
+    end
+  end
+
+  local last = #writes
+  if set_live then writes[last + 1], last = set_live, last + 1 end
+  if cleared_live then writes[last + 1], last = cleared_live, last + 1 end
+  if set_removed then writes[last + 1], last = set_removed, last + 1 end
+  if cleared_removed then writes[last + 1], last = cleared_removed, last + 1 end
+  if set_counts then writes[last + 1], last = set_counts, last + 1 end
+  if cleared_counts then writes[last + 1], last = cleared_counts, last + 1 end
+  if tombstoned then lives[#lives + 1] = removed_key end
+  if changed then
+    index[#index + 1] = newest
+    index[#index + 1] = message
   end
 end
 
 ------------------------------------------------------------------------------------------------------- write
 
-local function write(key, values)
-  local set, deleted = {}, {}
-  for field, value in pairs(values) do
-    if value then
-      set[#set + 1] = field
-      set[#set + 1] = value
-    else
-      deleted[#deleted + 1] = field
-    end
-  end
-  if #set > 0 then redis.call('HSET', key, unpack(set)) end
-  if #deleted > 0 then redis.call('HDEL', key, unpack(deleted)) end
-end
-
-for _, message in ipairs(state) do
-  for tally in pairs(message.new_counts) do
-    local count = message.counts[tally]
-    message.new_counts[tally] = count > 0 and count or false
-  end
-  write(message.counts_key, message.new_counts)
-  write(message.actions_key, message.new_live)
-  write(message.removed_key, message.new_removed)
-  if message.tombstoned then redis.call('EXPIRE', message.removed_key, tombstone_seconds) end
-  if message.newest then redis.call('ZADD', messages, 'GT', message.newest, message.timetoken) end
-end
+for number = 1, #writes do call(unpack(writes[number])) end
+for number = 1, #lives do call('EXPIRE', lives[number], tombstone_seconds) end
 
 local new_head = head
-if #changes > 0 then
-  local oldest = (tonumber(now[1]) - journal_seconds) * 1000
-  new_head = redis.call('XADD', journal, 'MINID', '~', string.format('%d', oldest), '*',
-    'after', head, 'origin', origin, unpack(changes))
-  redis.call('SET', head_key, new_head)
-  redis.call('EXPIRE', journal, journal_seconds)
+if change_count > 0 then
+  call('ZADD', messages, 'GT', unpack(index))
+  local oldest = string.format('%d', (now - journal_seconds) * 1000)
+  new_head = call('XADD', journal, 'MINID', '~', oldest, '*', 'after', head, 'origin', origin, unpack(changes))
+  call('SET', head_key, new_head)
+  call('EXPIRE', journal, journal_seconds)
 end
 
-return { head, new_head, table.concat(outcomes) }
+return { head, new_head, concat(outcomes) }

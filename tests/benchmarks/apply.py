@@ -1,0 +1,167 @@
+"""Events into Redis: the script and what leads to it, beside what a team would write instead."""
+
+import asyncio
+import gc
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, cast
+
+from redis.asyncio import Redis
+
+from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
+from tests.benchmarks.load import Counts, broken_counts, found, history, truth
+from tests.redis_server import RedisServer
+from worker.apply import Applier
+from worker.domain.action import Added, Observed, Origin
+from worker.source.pace import elapsed_clock
+from worker.store.connection import connect
+from worker.store.keys import Keys
+from worker.store.marks import Marks
+from worker.store.store import Store
+
+EVENTS: Final = 500_000
+CHANNELS: Final = 20
+PIPELINED: Final = 500
+STREAMS: Final = 4
+"""What runs side by side in a worker (subscriptions, backfills); each has a part of the channels."""
+AT_ONCE: Final = CHANNELS // STREAMS * PIPELINED
+"""Events a stream applies at once: some 500 of each of its channels, in the order they came."""
+ONE_BY_ONE: Final = 20
+"""Whoever waits for each answer gets the first twentieth of the events: enough for a rate."""
+
+KEYS: Final = Keys()
+
+
+@lru_cache(maxsize=1)
+def events_of(count: int) -> list[Observed]:
+    """Return the events; they are the same in each round."""
+    return history(count, channels=CHANNELS)
+
+
+async def ours(redis: Redis, events: Sequence[Observed]) -> None:
+    """Apply them as the worker does."""
+    applier = Applier(Store(redis, KEYS), Marks(redis, KEYS), 60, elapsed_clock)
+
+    async def stream(own: Sequence[Observed]) -> None:
+        for start in range(0, len(own), AT_ONCE):
+            await applier.apply(own[start : start + AT_ONCE], Origin.LIVE, elapsed_clock())
+
+    shares: dict[int, list[Observed]] = {}
+    for event in events:
+        shares.setdefault(int(event.identity.channel[-4:]) % STREAMS, []).append(event)
+    await asyncio.gather(*map(stream, shares.values()))
+
+
+def users_of(event: Observed) -> str:
+    """Return the key of the set of users who reacted with a value, as a team would name it."""
+    it = event.identity
+    return f"{KEYS.actions(it.channel, it.message_timetoken)}:{it.type}:{it.value}"
+
+
+async def one_by_one(redis: Redis, events: Sequence[Observed]) -> None:
+    """(a) A set of users tells whether the count changes: two commands an event, each waited for."""
+    plain = cast("Any", redis)
+    for event in events:
+        it, sign = event.identity, 1 if isinstance(event, Added) else -1
+        change = plain.sadd if sign == 1 else plain.srem
+        if await change(users_of(event), it.uuid):
+            await plain.hincrby(KEYS.counts(it.channel, it.message_timetoken), f"{it.type}:{it.value}", sign)
+
+
+async def pipelined(redis: Redis, events: Sequence[Observed]) -> None:
+    """(b) The same two commands, 500 events in a pipeline: nobody looks at what the set said, so doubles count."""
+    for start in range(0, len(events), PIPELINED):
+        pipe = cast("Any", redis.pipeline(transaction=False))
+        for event in events[start : start + PIPELINED]:
+            it, sign = event.identity, 1 if isinstance(event, Added) else -1
+            (pipe.sadd if sign == 1 else pipe.srem)(users_of(event), it.uuid)
+            pipe.hincrby(KEYS.counts(it.channel, it.message_timetoken), f"{it.type}:{it.value}", sign)
+        await pipe.execute()
+
+
+async def floor(redis: Redis, events: Sequence[Observed]) -> None:
+    """The least a server can do to keep who and how many: it is not even right."""
+    for start in range(0, len(events), PIPELINED):
+        pipe = cast("Any", redis.pipeline(transaction=False))
+        for event in events[start : start + PIPELINED]:
+            it = event.identity
+            field = f"{it.type}:{it.value}:{it.uuid}"
+            pipe.hsetnx(KEYS.actions(it.channel, it.message_timetoken), field, event.action_timetoken)
+            pipe.hincrby(KEYS.counts(it.channel, it.message_timetoken), f"{it.type}:{it.value}", 1)
+        await pipe.execute()
+
+
+def unheeded(events: Sequence[Observed]) -> Counts:
+    """Return what comes out where each event counts, however often it was told; nobody takes zeros away."""
+    counts: Counts = Counter()
+    for event in events:
+        it = event.identity
+        counts[it.channel, it.message_timetoken, it.type, it.value] += 1 if isinstance(event, Added) else -1
+    return counts
+
+
+Way = Callable[[Redis, Sequence[Observed]], Awaitable[None]]
+
+
+async def timed(way: Way, events: Sequence[Observed], expected: Counts | None) -> tuple[float, float]:
+    """Return seconds, and the server's own microseconds, of one way on a server of its own."""
+    server = RedisServer()
+    try:
+        # Peers get redis-py as it comes.
+        async with connect(server.url) if way is ours else Redis.from_url(server.url, decode_responses=True) as redis:
+            await redis.ping()
+            await redis.config_resetstat()
+            gc.freeze()  # the events are the benchmark's own: no collector needs to look at them again and again
+            began = time.perf_counter()
+            await way(redis, events)
+            seconds = time.perf_counter() - began
+            told = await redis.info("commandstats")
+            if way is ours:
+                expect(0, await broken_counts(redis, events), "ours")
+        if expected is not None:
+            out = await found(server.url, events)
+            expect(+expected, +out, way.__name__)
+        # What a script calls is part of its own time, and listed by itself as well.
+        commands = ("cmdstat_evalsha",) if way is ours else ("cmdstat_hsetnx", "cmdstat_hincrby")
+        return seconds, sum(told[command]["usec"] for command in commands if command in told)
+    finally:
+        server.stop()
+
+
+async def one_round(size: float) -> Mapping[str, float]:
+    """Measure every way once."""
+    events = events_of(round(EVENTS * size))
+    few = events[: len(events) // ONE_BY_ONE]
+    seconds, busy = await timed(ours, events, truth(events))
+    waiting, _ = await timed(one_by_one, few, truth(few))
+    piped, _ = await timed(pipelined, events, unheeded(events))
+    _, least = await timed(floor, events, None)
+    return {
+        "ours": len(events) / seconds,
+        "one_by_one": len(few) / waiting,
+        "pipelined": len(events) / piped,
+        "server": busy / len(events),
+        "floor": least / len(events),
+    }
+
+
+BENCHMARK: Final = Benchmark(
+    "apply",
+    "500,000 events, 15 % removals, 2 % told twice, 20 channels, 5,000 messages by Zipf's law, 36-character uuids, "
+    "into a Valkey on loopback; (a) gets the first twentieth of them. Ours keeps tombstones, an index and a journal "
+    "beside the counts. (b) does not look at the answers: it counts doubles, and is wrong after any loss or "
+    "repetition.",
+    (
+        Figure("ours", "ours", "events/s"),
+        Figure("one_by_one", "(a) SADD/SREM, then HINCRBY, each waited for", "events/s"),
+        Figure("pipelined", "(b) the same, pipelined by 500, answers unread", "events/s"),
+        Ratio("ours", "one_by_one", "ours / (a)", at_least=15),
+        Ratio("ours", "pipelined", "ours / (b)", at_least=2.3),
+        Figure("server", "server's time for an event, ours", "µs"),
+        Figure("floor", "server's time for HSETNX + HINCRBY", "µs"),
+        Ratio("server", "floor", "server's time, ours / floor", at_most=3.5),
+    ),
+    one_round,
+)
