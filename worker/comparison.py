@@ -2,16 +2,17 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import lru_cache
+from itertools import chain, compress, islice
 from typing import Final
 
 from worker.domain.action import Added
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
-from worker.domain.reconciliation import Candidate, Coverage, Proof, RollCall
+from worker.domain.reconciliation import Candidate, Coverage, Place, Proof, RollCall, all_lie_in
 from worker.looks import Looks, additions
 from worker.patience import Terms
 from worker.source.history import Slice
-from worker.store.entries import Entries, Live
+from worker.store.entries import Entries, Message, identity, places
 from worker.store.keys import action_field
 
 CANDIDATES_AT_ONCE: Final = 20_000
@@ -20,6 +21,8 @@ CANDIDATES_AT_ONCE: Final = 20_000
 OTHERS_LOOKED_AT: Final = 1000
 WITNESSES: Final = 10
 """Other channels that are asked whether PubNub knows us."""
+PREFIXES: Final = 256
+"""Types and values whose part of a field is remembered: there are few, and escaping them takes longer than all else."""
 SWEPT_SECONDS: Final = 2 * 3600.0
 """Within this of the retention's end a message may be forgotten while it is looked at."""
 
@@ -45,6 +48,44 @@ class FirstLook:
     """Whether there were more of those than are kept."""
     forgotten: Timetoken | None = None
     """Messages before this are, or will soon be, older than the retention: PubNub lists what is counted no longer."""
+
+    @property
+    def due(self) -> Range:
+        """Which actions may be judged: those wanted that are older than the horizon."""
+        until = self.wanted.until
+        return Range(self.wanted.since, self.horizon if until is None or is_after(until, self.horizon) else until)
+
+    def enter(self, messages: Iterable[Message]) -> None:
+        """Enter in the roll what is live in Redis, if it may be judged."""
+        due = self.due
+        for timetoken, fields in messages:
+            if self.is_kept(timetoken):
+                is_due = all_lie_in(due, fields.values())
+                own = fields if is_due else {field: at for field, at in fields.items() if due.covers(at)}
+                self.roll.enter(places((timetoken, own)))
+
+    def wanted_of(self, added: Sequence[Added]) -> Sequence[Added]:
+        """Return those of the additions that are asked for, and counted."""
+        if self.forgotten is None and all_lie_in(self.wanted, [item.action_timetoken for item in added]):
+            return added
+        return [
+            item
+            for item in added
+            if self.wanted.covers(item.action_timetoken) and self.is_kept(item.identity.message_timetoken)
+        ]
+
+    def answer(self, added: Iterable[Added]) -> None:
+        """Let those who are listed answer the roll."""
+        self.roll.answer(map(_place, added))
+
+    def unknown(self, added: Sequence[Added]) -> list[Added]:
+        """Return those of the additions that may be judged and were not live before."""
+        known = self.roll.has(map(_place, added))
+        return [
+            item
+            for item, is_known in zip(added, known, strict=True)
+            if not is_known and self.due.covers(item.action_timetoken)
+        ]
 
     def is_kept(self, message_timetoken: Timetoken) -> bool:
         """Tell whether a message is counted; one whose timetoken is not of PubNub's length has no age."""
@@ -81,22 +122,16 @@ class Comparison:
         look = FirstLook(channel, wanted, began, self._before(began, self._terms.settle_seconds))
         if self._retention_seconds:
             look.forgotten = self._before(began, max(0.0, self._retention_seconds - SWEPT_SECONDS))
-        async for batch in self._entries.scan(channel, wanted.since):
-            for entry in batch:
-                if self._is_due(look, entry.action_timetoken) and look.is_kept(entry.message_timetoken):
-                    look.roll.enter(entry)
+        async for messages in self._entries.scan(channel, wanted.since):
+            look.enter(messages)
         look.roll.close()
 
         async def take_slice(slice: Slice) -> None:
-            added = [
-                item
-                for item in additions(channel, slice, self._terms)
-                if wanted.covers(item.action_timetoken) and look.is_kept(item.identity.message_timetoken)
-            ]
+            added = look.wanted_of(additions(channel, slice, self._terms))
             needs_closer_look = await take(slice, added)
-            unknown = [item for item in added if not look.roll.answer(_place(item))]
+            look.answer(added)
             if needs_closer_look:
-                await self._look_closer(look, [item for item in unknown if self._is_due(look, item.action_timetoken)])
+                await self._look_closer(look, look.unknown(added))
 
         await self._looks.first(channel, wanted, look.coverage, take_slice, is_expected=len(look.roll) > 0)
         return look
@@ -105,7 +140,7 @@ class Comparison:
         """Yield the entries that are live, as they were, and not listed, where the list was read completely."""
         found: set[Candidate] = set()
         async for batch in self._missing(look):
-            found.update(Candidate(entry.identity(look.channel), entry.action_timetoken) for entry in batch)
+            found.update(Candidate(identity(look.channel, place), place[2]) for place in batch)
             if len(found) >= CANDIDATES_AT_ONCE:
                 yield list(found)
                 found = set()
@@ -115,14 +150,11 @@ class Comparison:
         """Return how many candidates there are: fewer than did not answer the roll, where users took reactions back."""
         return sum([len(batch) async for batch in self._missing(look)])
 
-    async def _missing(self, look: FirstLook) -> AsyncIterator[list[Live]]:
+    async def _missing(self, look: FirstLook) -> AsyncIterator[list[Place]]:
         if look.roll.missing:
-            async for batch in self._entries.scan(look.channel, look.wanted.since):
-                yield [
-                    entry
-                    for entry in batch
-                    if look.roll.is_missing(entry) and look.coverage.has_seen(entry.action_timetoken)
-                ]
+            async for messages in self._entries.scan(look.channel, look.wanted.since):
+                missing = [compress(places(each), look.roll.are_missing(places(each))) for each in messages]
+                yield [place for place in chain.from_iterable(missing) if look.coverage.has_seen(place[2])]
 
     async def is_known_here(self, channel: str, others: Iterable[str]) -> bool:
         """Tell whether PubNub lists anything of other channels that hold reactions; True if no other one does.
@@ -151,9 +183,6 @@ class Comparison:
     def _before(self, now: Timetoken, seconds: float) -> Timetoken:
         return shift(now, -round(seconds * TICKS_PER_SECOND))
 
-    def _is_due(self, look: FirstLook, action_timetoken: Timetoken) -> bool:
-        return is_after(look.horizon, action_timetoken) and look.wanted.covers(action_timetoken)
-
     async def _look_closer(self, look: FirstLook, added: Sequence[Added]) -> None:
         """Keep those of the listed actions that are not live."""
         entries = await self._entries.read(look.channel, [item.identity for item in added])
@@ -165,7 +194,11 @@ class Comparison:
                     look.is_cut = True
 
 
-def _place(item: Added) -> tuple[str, str, str]:
+def _place(item: Added) -> Place:
     identity = item.identity
-    field = action_field(identity.type, identity.value, identity.uuid)
-    return identity.message_timetoken, field, item.action_timetoken
+    return identity.message_timetoken, _prefix(identity.type, identity.value) + identity.uuid, item.action_timetoken
+
+
+@lru_cache(PREFIXES)
+def _prefix(type: str, value: str) -> str:
+    return action_field(type, value, "")

@@ -6,49 +6,106 @@ import pytest
 
 from tests.histories import ANA, BEN, at
 from worker.domain.position import Range, order
-from worker.domain.reconciliation import Candidate, Coverage, Limit, RollCall, Verdict, judge
+from worker.domain.reconciliation import Candidate, Coverage, Limit, Place, RollCall, Verdict, all_lie_in, judge
+
+
+def called(*places: Place) -> RollCall:
+    """Return a roll these were entered in, one after the other."""
+    roll = RollCall()
+    for place in places:
+        roll.enter([place])
+    roll.close()
+    return roll
 
 
 def test_whoever_is_not_listed_is_missing() -> None:
     """Entered twice counts once; a stranger is neither entered nor missing."""
-    roll = RollCall()
-    for place in [("1", "a", "10"), ("1", "b", "11"), ("1", "a", "10")]:
-        roll.enter(place)
-    roll.close()
+    roll = called(("1", "a", "10"), ("1", "b", "11"), ("1", "a", "10"))
 
-    assert roll.answer(("1", "a", "10"))
-    assert not roll.answer(("1", "c", "12"))
+    roll.answer([("1", "a", "10"), ("1", "c", "12")])
 
     assert (len(roll), roll.missing) == (2, 1)
-    assert roll.is_missing(("1", "b", "11"))
-    assert not roll.is_missing(("1", "a", "10"))
-    assert not roll.is_missing(("1", "c", "12"))
+    places = [("1", "b", "11"), ("1", "a", "10"), ("1", "c", "12")]
+    assert roll.are_missing(places) == [True, False, False]
+    assert roll.has(places) == [True, True, False]
+
+
+def test_who_has_answered_is_known_at_once() -> None:
+    """Whatever is asked first; and an answer may come after a question, and twice."""
+    roll = called(("1", "a", "10"), ("1", "b", "11"))
+    assert roll.missing == 2
+
+    roll.answer([("1", "a", "10")])
+    assert roll.are_missing([("1", "a", "10"), ("1", "b", "11")]) == [False, True]
+
+    roll.answer([("1", "b", "11")] * 2)
+    assert roll.missing == 0
 
 
 def test_the_same_user_with_another_action_is_another_entry() -> None:
     """The action timetoken is part of who is called."""
-    roll = RollCall()
-    roll.enter(("1", "a", "10"))
-    roll.close()
+    roll = called(("1", "a", "10"))
 
-    assert not roll.answer(("1", "a", "12"))
+    roll.answer([("1", "a", "12")])
+
+    assert not any(roll.has([("1", "a", "12")]))
     assert roll.missing == 1
 
 
-def test_a_long_roll_is_called_rightly() -> None:
-    """Whoever answers, answers for himself alone."""
+def test_an_empty_roll_misses_nobody() -> None:
+    """Whoever answers it."""
+    roll = called()
+
+    roll.answer([("1", "a", "10")])
+
+    assert (len(roll), roll.missing, roll.has([("1", "a", "10")])) == (0, 0, [False])
+
+
+@pytest.mark.parametrize("kept", [1, 700, 1 << 16])
+def test_a_long_roll_is_called_rightly(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers, answers for himself alone, however many answers are noted together."""
+    monkeypatch.setattr("worker.domain.reconciliation.ANSWERS_KEPT", kept)
     choose = random.Random(1)
     places = [(str(number), "f", str(number * 7)) for number in range(20_000)]
-    listed = {place for place in places if choose.random() < 0.9}
-    roll = RollCall()
-    for place in places:
-        roll.enter(place)
-    roll.close()
+    listed = [place for place in places if choose.random() < 0.9]
+    strangers = [(str(number), "g", str(number * 7)) for number in range(5_000)]
+    roll = called(*places)
 
-    assert all(roll.answer(place) for place in listed)
+    said = [*listed, *strangers]
+    choose.shuffle(said)
+    for start in range(0, len(said), 100):
+        roll.answer(said[start : start + 100])
 
-    assert {place for place in places if roll.is_missing(place)} == set(places) - listed
-    assert roll.missing == len(places) - len(listed)
+    missing = {place for place, is_missing in zip(places, roll.are_missing(places), strict=True) if is_missing}
+    assert missing == set(places) - set(listed)
+    assert roll.missing == len(missing)
+    assert roll.has(places) == [True] * len(places)
+    assert not any(roll.has(strangers) + roll.are_missing(strangers))
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "lie_in"),
+    [
+        (None, None, True),
+        (2, 5, True),
+        (None, 5, True),
+        (2, None, True),
+        (3, 5, False),
+        (2, 4, False),
+    ],
+)
+def test_many_are_held_against_a_range_at_once(since: int | None, until: int | None, *, lie_in: bool) -> None:
+    """From the older bound, inclusive, to the newer one, exclusive; nobody lies in every range."""
+    range = Range(at(since) if since else None, at(until) if until else None)
+
+    assert all_lie_in(range, [at(3), at(2), at(4)]) is lie_in
+    assert all_lie_in(range, [])
+
+
+def test_those_of_several_lengths_are_not_held_against_a_range_as_texts() -> None:
+    """``"9"`` is no newer than ``"10"``: then each is to be asked about."""
+    assert not all_lie_in(Range("9", "11"), ["9", "10"])
+    assert all_lie_in(Range(), ["9", "10"])
 
 
 CANDIDATE = Candidate(ANA, at(3))

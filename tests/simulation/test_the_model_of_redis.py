@@ -16,7 +16,7 @@ from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed
 from worker.domain.position import Cursor
 from worker.store.audit import Audit
 from worker.store.budget import Budget
-from worker.store.entries import Entries
+from worker.store.entries import Entries, places
 from worker.store.keys import Keys
 from worker.store.marks import Gap, Marks, Progress
 from worker.store.store import Lives, Store
@@ -158,7 +158,9 @@ class Calls:
         identities = [self._event(channel).identity for _ in range(3)]
 
         async def ask(side: Side) -> Any:
-            live = {entry async for batch in side.entries.scan(channel, since) for entry in batch}
+            live = {
+                entry async for batch in side.entries.scan(channel, since) for each in batch for entry in places(each)
+            }
             read = await side.entries.read(channel, identities)
             return live, read, await side.entries.oldest(channel), await side.audit.channels([channel])
 

@@ -6,16 +6,19 @@ it, and still has not a while later. Lists lag, are cut short, come back empty b
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import repeat
 from typing import Final
 
 from worker.domain.action import Identity
 from worker.domain.position import Range, Timetoken, is_after, order
 
-BUCKETS: Final = 1024
-_MASK: Final = (1 << 64) - 1
+BUCKET_BITS: Final = 54
+"""Bits of a hash that do not say in which bucket it lies: there are 1024 of these."""
+ANSWERS_KEPT: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,55 +29,87 @@ class Candidate:
     action_timetoken: Timetoken
 
 
+Place = tuple[str, str, Timetoken]
+"""Where an entry lies, and what is live there: message timetoken, field, action timetoken."""
+
+
 class RollCall:
     """The entries that were live before the list was read, in nine bytes each; whoever is listed answers.
 
     An entry is known by a 64-bit hash, keyed anew in each process: nobody can make two collide, and where two do by
     chance (once in some hundred thousand runs over ten million entries), one that is over is missed until the next run.
+
+    Answers are kept until there are many and then noted in the order of the roll: to look for each at once, all over
+    the memory of a long one, takes longer than all else.
     """
 
     def __init__(self) -> None:
-        self._buckets: dict[int, array[int]] = {}
+        self._buckets: defaultdict[int, array[int]] = defaultdict(_keys)
         self._answered: dict[int, bytearray] = {}
+        self._said = _keys()
 
-    def enter(self, place: tuple[str, str, str]) -> None:
-        """Enter an entry: message timetoken, field, action timetoken. Entering it twice is entering it once."""
-        key = hash(place) & _MASK
-        self._buckets.setdefault(key % BUCKETS, array("Q")).append(key)
+    def enter(self, places: Iterable[Place]) -> None:
+        """Enter entries. Entering one twice is entering it once."""
+        buckets = self._buckets
+        for key in map(hash, places):
+            buckets[key >> BUCKET_BITS].append(key)
 
     def close(self) -> None:
         """Take no more entries; from here on they may answer."""
         for number, bucket in self._buckets.items():
-            self._buckets[number] = array("Q", sorted(set(bucket)))
+            self._buckets[number] = array("q", sorted(set(bucket)))
             self._answered[number] = bytearray(len(self._buckets[number]))
 
-    def answer(self, place: tuple[str, str, str]) -> bool:
-        """Note that the list has it; tell whether it was entered."""
-        bucket, index = self._find(place)
-        if index is None:
-            return False
-        self._answered[bucket][index] = 1
-        return True
+    def answer(self, places: Iterable[Place]) -> None:
+        """Note that the list has these, whether they were entered or not."""
+        self._said.extend(map(hash, places))
+        if len(self._said) >= ANSWERS_KEPT:
+            self._note()
 
-    def is_missing(self, place: tuple[str, str, str]) -> bool:
-        """Tell whether it was entered, and the list has not got it."""
-        bucket, index = self._find(place)
-        return index is not None and not self._answered[bucket][index]
+    def has(self, places: Iterable[Place]) -> list[bool]:
+        """Tell of each whether it was entered."""
+        return [index is not None for _, index in self._find(places)]
+
+    def are_missing(self, places: Iterable[Place]) -> list[bool]:
+        """Tell of each whether it was entered, and the list has not got it."""
+        self._note()
+        answered = self._answered
+        return [index is not None and not answered[number][index] for number, index in self._find(places)]
 
     @property
     def missing(self) -> int:
         """How many have not answered."""
+        self._note()
         return sum(answered.count(0) for answered in self._answered.values())
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
 
-    def _find(self, place: tuple[str, str, str]) -> tuple[int, int | None]:
-        key = hash(place) & _MASK
-        number = key % BUCKETS
-        bucket = self._buckets.get(number, ())
-        index = bisect_left(bucket, key)
-        return number, index if index < len(bucket) and bucket[index] == key else None
+    def _find(self, places: Iterable[Place]) -> Iterator[tuple[int, int | None]]:
+        """Yield the number of each one's bucket, and its index there if it was entered."""
+        for key in map(hash, places):
+            number = key >> BUCKET_BITS
+            bucket = self._buckets.get(number, ())
+            index = bisect_left(bucket, key)
+            yield number, index if index < len(bucket) and bucket[index] == key else None
+
+    def _note(self) -> None:
+        said, self._said = sorted(self._said), _keys()
+        start = 0
+        while start < len(said):
+            number = said[start] >> BUCKET_BITS
+            end = bisect_left(said, number + 1 << BUCKET_BITS, start)
+            if bucket := self._buckets.get(number):
+                answered = self._answered[number]
+                some = said[start:end]
+                for key, index in zip(some, map(bisect_left, repeat(bucket), some), strict=True):
+                    if index < len(bucket) and bucket[index] == key:
+                        answered[index] = 1
+            start = end
+
+
+def _keys() -> "array[int]":
+    return array("q")
 
 
 @dataclass(slots=True)
@@ -99,6 +134,16 @@ class Coverage:
         """Return the edge that many edges above that timetoken, or None where there is no such edge."""
         newer = bisect_left(self.edges, -int(timetoken), key=lambda edge: -int(edge))
         return self.edges[newer - steps] if newer >= steps else None
+
+
+def all_lie_in(range: Range, timetokens: Collection[Timetoken]) -> bool:
+    """Tell whether a range covers all of these, at little cost each; of those of several lengths it does not say so.
+
+    Timetokens of one length are ordered as the texts they are.
+    """
+    if range == Range() or not timetokens:
+        return True
+    return len(set(map(len, timetokens))) == 1 and range.covers(min(timetokens)) and range.covers(max(timetokens))
 
 
 class Verdict(Enum):

@@ -1,33 +1,41 @@
 """The entries in Redis, read back: what reconcile and verify compare with PubNub's list."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final, NamedTuple, cast
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
 from worker.domain.action import Identity
 from worker.domain.entry import Entry
 from worker.domain.position import Timetoken, milliseconds
+from worker.domain.reconciliation import Place
 from worker.store.connection import redis_errors
 from worker.store.keys import Keys, action_field, read_action_field
 
 MESSAGES_AT_ONCE: Final = 100
-FIELDS_AT_ONCE: Final = 100
-"""Of each message; Redis gives more where a hash is small enough to be kept in one piece."""
+FIELDS_AT_ONCE: Final = 2000
+"""Of all messages asked about together; Redis gives more where a hash is small enough to be kept in one piece."""
+LEAST_FIELDS: Final = 100
+"""Of each of them."""
 PUBNUB_DIGITS: Final = 17
 """A timetoken of PubNub's own has so many digits; a client may have sent anything as a message timetoken."""
 
 
-class Live(NamedTuple):
-    """One live entry as it lies in Redis: ``field`` is the field of the ``actions`` hash."""
+Message = tuple[Timetoken, Mapping[str, Timetoken]]
+"""A message timetoken, and live entries of that message: field of the ``actions`` hash → action timetoken."""
 
-    message_timetoken: Timetoken
-    field: str
-    action_timetoken: Timetoken
 
-    def identity(self, channel: str) -> Identity:
-        """Return whose entry it is."""
-        return Identity(channel, self.message_timetoken, *read_action_field(self.field))
+def places(message: Message) -> Iterator[Place]:
+    """Return where a message's entries lie, and what is live there."""
+    timetoken, fields = message
+    return zip(repeat(timetoken), fields, fields.values(), strict=False)
+
+
+def identity(channel: str, place: Place) -> Identity:
+    """Return whose entry lies there."""
+    message_timetoken, field, _ = place
+    return Identity(channel, message_timetoken, *read_action_field(field))
 
 
 class Entries:
@@ -37,7 +45,7 @@ class Entries:
         self._redis = cast("Any", redis)
         self._keys = keys
 
-    async def scan(self, channel: str, since: Timetoken | None = None) -> AsyncIterator[list[Live]]:
+    async def scan(self, channel: str, since: Timetoken | None = None) -> AsyncIterator[list[Message]]:
         """Yield the channel's live entries, some thousand at once; each at least once if it is live all the while.
 
         With ``since``, messages are left out that no event has touched since then: their actions are all older.
@@ -73,7 +81,7 @@ class Entries:
             RedisUnavailableError: try again.
         """
         async for batch in self.scan(channel):
-            if batch:
+            if any(fields for _, fields in batch):
                 return True
         return False
 
@@ -102,16 +110,14 @@ class Entries:
             if not int(place):
                 return
 
-    async def _some(self, channel: str, places: dict[str, int]) -> tuple[list[Live], dict[str, int]]:
+    async def _some(self, channel: str, places: dict[str, int]) -> tuple[list[Message], dict[str, int]]:
+        # A message that a whole room reacted to is soon the only one left: then it is read in larger pieces.
+        count = max(LEAST_FIELDS, FIELDS_AT_ONCE // len(places))
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for message, place in places.items():
-                pipe.hscan(self._keys.actions(channel, message), place, count=FIELDS_AT_ONCE)
+                pipe.hscan(self._keys.actions(channel, message), place, count=count)
             told = await pipe.execute()
-        found = [
-            Live(message, field, action_timetoken)
-            for message, (_, fields) in zip(places, told, strict=True)
-            for field, action_timetoken in fields.items()
-        ]
+        found = [(message, fields) for message, (_, fields) in zip(places, told, strict=True)]
         left = {message: int(place) for message, (place, _) in zip(places, told, strict=True) if int(place)}
         return found, left
