@@ -1,6 +1,5 @@
 """The command line: arguments in, sentences and exit codes out. What a command needs is imported when it runs."""
 
-import asyncio
 import io
 import json
 import os
@@ -151,7 +150,7 @@ def show(channel: str, message_timetoken: str, as_json: AsJson = False) -> None:
     from worker.telemetry.logs import escape  # noqa: PLC0415
 
     _check_message_timetoken(message_timetoken)
-    settings = _settings(quiet=True)
+    settings = _reading_settings()
     counts = _do(showing.show(settings.redis_url, settings.namespace, channel, message_timetoken))
     if as_json:
         _print_json({"channel": channel, "message_timetoken": message_timetoken, "counts": counts})
@@ -170,7 +169,7 @@ def explain(channel: str, message_timetoken: str, as_json: AsJson = False) -> No
     from worker import explain as explaining  # noqa: PLC0415
 
     _check_message_timetoken(message_timetoken)
-    settings = _settings(quiet=True)
+    settings = _reading_settings()
     told = _do(explaining.explain(settings.redis_url, settings.namespace, channel, message_timetoken))
     if as_json:
         _print_json({"channel": channel, "message_timetoken": message_timetoken, **explaining.as_json(told)})
@@ -212,6 +211,8 @@ def emulator(
     fault: FaultRates = None,
 ) -> None:
     """Run a PubNub for one laptop, with seeded faults, until told to stop."""
+    import asyncio  # noqa: PLC0415
+
     from worker.emulator import Emulator  # noqa: PLC0415
 
     rates = fault_rates(fault or [])
@@ -320,7 +321,17 @@ def _settings(*, quiet: bool = False) -> Any:
     return settings
 
 
+def _reading_settings() -> Any:
+    """Return the settings of a command that only reads: it logs nothing, unless it starts a Valkey."""
+    from worker.settings import load  # noqa: PLC0415
+
+    settings = load()
+    return settings if settings.redis_url else _settings(quiet=True)
+
+
 def _do(work: Coroutine[Any, Any, Result]) -> Result:
+    import asyncio  # noqa: PLC0415 - a quarter of the time --help takes
+
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:

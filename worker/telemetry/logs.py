@@ -7,8 +7,6 @@ from collections.abc import MutableMapping
 from enum import StrEnum
 from typing import Any, Final
 
-import structlog
-
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -22,6 +20,8 @@ class LogFormat(StrEnum):
 
 def configure(format: LogFormat = LogFormat.AUTO, level: str = "info") -> None:
     """Write entries of that level and above to standard error: JSON, or readable where a person looks on."""
+    import structlog  # noqa: PLC0415 - it brings rich along; who only wants `escape` waits for neither
+
     is_console = format is LogFormat.CONSOLE or (format is LogFormat.AUTO and sys.stderr.isatty())
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())

