@@ -14,10 +14,10 @@ from typing import Any, Final
 import redis as synchronous
 from pubnub.callbacks import SubscribeCallback
 from pubnub.endpoints.pubsub.subscribe import Subscribe
-from pubnub.pnconfiguration import PNConfiguration
 from pubnub.pubnub import PubNub
 from pubnub.pubnub_asyncio import PubNubAsyncio
 
+from tests.benchmarks.bare import configured
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
 from tests.benchmarks.load import ANSWER, FIRST, Counts, answers, found, history, truth
 from tests.benchmarks.loopback import Loopback
@@ -77,14 +77,6 @@ async def ours(origin: str, url: str, channels: Sequence[str], count: int) -> fl
         subscription.stop()
         await running
         return seconds
-
-
-def configured(origin: str) -> Any:
-    """Return the SDK's settings, its own but for where PubNub is."""
-    config = PNConfiguration()
-    config.subscribe_key, config.user_id, config.origin, config.ssl = "demo", "bench", origin, False
-    config.disable_config_locking = False  # else a DeprecationWarning
-    return config
 
 
 class Tally(SubscribeCallback):  # type: ignore[misc] # the SDK has no types

@@ -8,20 +8,21 @@ whoever waits.
 """
 
 import asyncio
+import json
 import os
 import re
 import subprocess
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Self
 from urllib.parse import unquote
 
-FIRST: Final = 17_600_000_000_000_000
-ANSWER: Final = 99
-"""Events in one answer: a hundred would be a gap."""
-STAMP: Final = b"17600000000000000"
+from tests.benchmarks.load import ANSWER, FIRST, announced
+from worker.domain.action import Added, Observed
+
+STAMP: Final = b"*"
 """Stands in an event that is to be published where its timetoken will stand."""
 _ASKED: Final = re.compile(rb"GET (/[^? ]*)(?:\?(?:[^ ]*&)?tt=([0-9]+)|\?)?")
 _NAMES: Final = 4  # /v2/subscribe/<key>/<names>/0
@@ -30,6 +31,13 @@ _NAMES: Final = 4  # /v2/subscribe/<key>/<names>/0
 def stamp() -> int:
     """Return the present as a timetoken; every process of a machine has the same clock."""
     return time.time_ns() // 100
+
+
+def published(events: Sequence[Observed]) -> Iterator[bytes]:
+    """Yield additions as they are ordered for publishing."""
+    for event in events:
+        told = announced(Added(event.identity, STAMP.decode(), STAMP.decode()))
+        yield event.identity.channel.encode() + b"\t" + json.dumps(told, ensure_ascii=False).encode()
 
 
 class Loopback:
@@ -61,9 +69,9 @@ class Loopback:
         self._order(f"wait {polls}")
         await asyncio.to_thread(self._told)
 
-    async def publish(self, rate: float, first: int, last: int) -> None:
-        """Publish these events, so many a second; return when all are told."""
-        self._order(f"publish {rate} {first} {last}")
+    async def publish(self, rate: float, events: int) -> None:
+        """Publish the first so many events, so many a second; return when all are told."""
+        self._order(f"publish {rate} {events}")
         await asyncio.to_thread(self._told)
 
     def _order(self, line: str) -> None:
@@ -160,10 +168,10 @@ class Publisher:
         while len(self._waiting) < polls:  # noqa: ASYNC110 - nobody would tell
             await asyncio.sleep(0.01)
 
-    async def publish(self, rate: float, first: int, last: int) -> None:
-        """Publish the events from the first to before the last."""
+    async def publish(self, rate: float, events: int) -> None:
+        """Publish the first so many events, so many a second, each stamped with when it is."""
         began = time.monotonic()
-        for number, (channel, event) in enumerate(self._events[first:last]):
+        for number, (channel, event) in enumerate(self._events[:events]):
             while (early := began + number / rate - time.monotonic()) > 0:  # noqa: ASYNC110 - it is the rate
                 await asyncio.sleep(early)
             self._last = max(stamp(), self._last + 1)
@@ -197,7 +205,7 @@ async def main(kind: str) -> None:
         if verb == "wait":
             await service.wait_for(int(numbers[0]))
         else:
-            await service.publish(float(numbers[0]), int(numbers[1]), int(numbers[2]))
+            await service.publish(float(numbers[0]), int(numbers[1]))
         say("done")
 
 

@@ -1,0 +1,190 @@
+"""Those whose latency and memory are measured, each in a process of its own; and who watches what shows in Redis."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self, cast
+from urllib.parse import urlsplit
+
+import hiredis
+
+from tests.benchmarks.loopback import Loopback, stamp
+from worker.domain.position import Cursor
+from worker.source.names import Names
+from worker.store.connection import connect
+from worker.store.journal import read_entry
+from worker.store.keys import Keys, digest
+from worker.store.marks import Marks
+
+KEYS: Final = Keys()
+WORKER: Final = """
+import sys
+from tests.benchmarks.children import peak
+from worker import cli
+sys.argv = ["tally", "run"]
+try:
+    cli.main()
+finally:
+    print(peak())
+"""
+PATIENCE_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """When each event was heard of, or showed: its age then, in milliseconds; and the most memory it took, in MB."""
+
+    ages: list[float]
+    megabytes: float
+
+
+def peak() -> int:
+    """Return the most resident memory this process has had, in kB; not getrusage's, which begins with the parent's."""
+    found = re.search(r"VmHWM:\s*([0-9]+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    return int(found[1]) if found else 0
+
+
+async def bare(pubnub: Loopback, subscriptions: Sequence[Sequence[str]], rate: float, events: int) -> Told:
+    """Publish the events to poll loops that only listen."""
+    orders = {"origin": pubnub.origin, "subscriptions": subscriptions, "events": events}
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.benchmarks.bare"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            saying = asyncio.create_task(child.communicate(json.dumps(orders).encode()))
+            await pubnub.wait_for(len(subscriptions))
+            await pubnub.publish(rate, events)
+            told = json.loads((await saying)[0])
+    finally:
+        if child.returncode is None:
+            child.kill()
+    return Told([age / 10_000 for age in told["ages"]], told["peak"] / 1000)
+
+
+async def ours(pubnub: Loopback, url: str, subscriptions: Sequence[Sequence[str]], rate: float, events: int) -> Told:
+    """Publish the events to a worker; an event shows when its channel's journal has an entry more."""
+    channels = sorted(channel for each in subscriptions for channel in each)
+    async with working(pubnub, url, channels, len(subscriptions[0])) as child:
+        await pubnub.wait_for(len(subscriptions))
+        with Watcher(url) as watcher:
+            await pubnub.publish(rate, events)
+            ages = await watcher.ages(channels, events)
+        child.send_signal(signal.SIGTERM)
+        told, _ = await child.communicate()
+    return Told(ages, int(told) / 1000)
+
+
+@asynccontextmanager
+async def working(
+    pubnub: Loopback, url: str, channels: Sequence[str], each: int
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start a worker that goes on from where another has left it, so that it owes nothing."""
+    async with connect(url) as redis:
+        marks = Marks(redis, KEYS)
+        await marks.remember(channels)
+        await marks.save_covered(str(stamp()))
+        for names in Names.of(channels).split(each):
+            await marks.save_cursor(digest(names.all), Cursor(str(stamp()), 1))
+    settings = {
+        "PUBNUB_SUBSCRIBE_KEY": "demo",
+        "PUBNUB_ORIGIN": pubnub.origin,
+        "PUBNUB_TLS": "false",
+        "REDIS_URL": url,
+        "TALLY_CHANNELS": ",".join(channels),
+        "TALLY_CHANNELS_PER_SUBSCRIPTION": str(each),
+        "TALLY_LOG_LEVEL": "error",
+        "PYTHONPATH": os.getcwd(),  # noqa: PTH109 - for a child
+    }
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WORKER),
+        env={**os.environ, **settings},
+        cwd=tempfile.gettempdir(),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+
+
+@dataclass
+class Watcher:
+    """Notes when journals grow, in a thread of its own and with next to no work, for Redis and for itself.
+
+    Redis says of each entry that it was written (keyspace notifications), not what is in it: that is read afterwards.
+    """
+
+    url: str
+    _heard: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        address = urlsplit(self.url)
+        self._socket = socket.create_connection((address.hostname, address.port))
+        self._socket.sendall(b"CONFIG SET notify-keyspace-events Kt\r\n")
+        assert self._socket.recv(100) == b"+OK\r\n"
+        self._socket.sendall(b"PSUBSCRIBE __keyspace@*__:*:journal\r\n")
+        assert self._socket.recv(1000)
+        self._listening = threading.Thread(target=self._listen)
+        self._listening.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._listening.join()
+        self._socket.close()
+
+    def _listen(self) -> None:
+        while part := self._socket.recv(1 << 20):
+            self._heard.append((stamp(), part))
+
+    async def ages(self, channels: Sequence[str], events: int) -> list[float]:
+        """Return how old each event was when it showed, in milliseconds, once so many have."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        async with connect(self.url) as redis:
+            while True:
+                entries = await journals(redis, channels)
+                if sum(map(len, (at for written in entries.values() for at in written))) >= events:
+                    break
+                assert time.monotonic() < deadline, "not every event came through"
+                await asyncio.sleep(0.2)
+        shown: dict[str, list[int]] = {channel: [] for channel in channels}
+        reader = hiredis.Reader(encoding="utf-8")
+        for now, part in self._heard:
+            reader.feed(part)
+            while told := reader.gets():
+                _, _, key, what = cast("list[str]", told)
+                if what == "xadd":
+                    shown[key.partition("{")[2].rpartition("}")[0]].append(now)
+        return [
+            (now - int(at)) / 10_000
+            for channel in channels
+            for now, written in zip(shown[channel], entries[channel], strict=True)
+            for at in written
+        ]
+
+
+async def journals(redis: Any, channels: Sequence[str]) -> dict[str, list[list[str]]]:
+    """Return the action timetokens of each entry of each channel."""
+    pipe = redis.pipeline(transaction=False)
+    for channel in channels:
+        pipe.xrange(KEYS.journal(channel))
+    return {
+        channel: [[change.action_timetoken for change in read_entry(*entry).changes] for entry in entries]
+        for channel, entries in zip(channels, await pipe.execute(), strict=True)
+    }
