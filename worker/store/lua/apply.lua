@@ -184,13 +184,14 @@ for key = 4, #KEYS, 3 do
     end
   end
 
+  -- What needs memory comes first: a Redis that has none left refuses it, and then nothing has been written.
   local last = #writes
-  if set_live then writes[last + 1], last = set_live, last + 1 end
-  if cleared_live then writes[last + 1], last = cleared_live, last + 1 end
-  if set_removed then writes[last + 1], last = set_removed, last + 1 end
-  if cleared_removed then writes[last + 1], last = cleared_removed, last + 1 end
   if set_counts then writes[last + 1], last = set_counts, last + 1 end
+  if set_live then writes[last + 1], last = set_live, last + 1 end
+  if set_removed then writes[last + 1], last = set_removed, last + 1 end
   if cleared_counts then writes[last + 1], last = cleared_counts, last + 1 end
+  if cleared_live then writes[last + 1], last = cleared_live, last + 1 end
+  if cleared_removed then writes[last + 1], last = cleared_removed, last + 1 end
   if tombstoned then lives[#lives + 1] = removed_key end
   if changed then
     index[#index + 1] = newest
