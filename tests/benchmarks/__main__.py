@@ -20,13 +20,14 @@ RUNS: Final = 5
 
 def benchmarks() -> dict[str, Benchmark]:
     """Return name → benchmark: every module here that has one."""
-    found = {}
-    for module in pkgutil.iter_modules(tests.benchmarks.__path__):
-        if not module.name.startswith("_"):
-            benchmark = getattr(importlib.import_module(f"tests.benchmarks.{module.name}"), "BENCHMARK", None)
-            if benchmark:
-                found[benchmark.name] = benchmark
-    return found
+    modules = [
+        importlib.import_module(f"tests.benchmarks.{module.name}")
+        for module in pkgutil.iter_modules(tests.benchmarks.__path__)
+        if not module.name.startswith("_")
+    ]
+    one = [module.BENCHMARK for module in modules if hasattr(module, "BENCHMARK")]
+    several = [benchmark for module in modules for benchmark in getattr(module, "BENCHMARKS", ())]
+    return {benchmark.name: benchmark for benchmark in [*one, *several]}
 
 
 async def run(chosen: list[Benchmark], runs: int, size: float, *, as_json: bool, save: bool) -> int:
