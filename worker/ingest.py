@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Final
 
@@ -32,13 +32,87 @@ HALVED_AFTER: Final = 3
 """Full answers in a row after which a subscription is halved: PubNub's limit is for one answer, whoever shares it."""
 
 
+SAVES_AT_ONCE: Final = 4
+"""Cursors on their way to Redis at once, each over a connection of its own."""
+EVENTS_AT_ONCE: Final = 2_000
+"""Events from which on others wait for the next time."""
+
+
+class Together:
+    """Applies what subscriptions bring: who comes while Redis has its hands full is applied next, with all who did.
+
+    Two hundred subscriptions with an event each are then one round trip, and not two hundred over as many connections.
+    """
+
+    def __init__(self) -> None:
+        self.saving = asyncio.Semaphore(SAVES_AT_ONCE)
+        self._waiting: deque[_Brought] = deque()
+        self._applying: asyncio.Task[None] | None = None
+
+    async def apply(self, applier: Applier, decoded: Sequence[Decoded], received: float) -> None:
+        """Apply them, read at ``received``; when it returns, they are applied.
+
+        Raises:
+            StaleError: these, or what was applied with them, waited for too long.
+        """
+        if not decoded:
+            return
+        mine = _Brought(decoded, received, asyncio.get_running_loop().create_future())
+        self._waiting.append(mine)
+        if not self._applying:
+            self._applying = asyncio.create_task(self._apply(applier))
+        await mine.applied
+
+    async def _apply(self, applier: Applier) -> None:
+        try:
+            while self._waiting:
+                group = self._next()
+                decoded = [item for brought in group for item in brought.decoded]
+                oldest = min(brought.received for brought in group)
+                try:
+                    outcomes = await applier.apply(decoded, Origin.LIVE, oldest)
+                except Exception as error:  # it is theirs who brought the events
+                    _tell(group, error)
+                else:
+                    _tell(group, None)
+                    log.debug(
+                        "applied", subscriptions=len(group), **{what.value: many for what, many in outcomes.items()}
+                    )
+        finally:
+            self._applying = None
+
+    def _next(self) -> list["_Brought"]:
+        group, size = [self._waiting.popleft()], 0
+        while self._waiting and (size := size + len(group[-1].decoded)) < EVENTS_AT_ONCE:
+            group.append(self._waiting.popleft())
+        return group
+
+
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    decoded: Sequence[Decoded]
+    received: float
+    applied: asyncio.Future[None]
+
+
+def _tell(group: Sequence[_Brought], error: Exception | None) -> None:
+    for brought in group:
+        if brought.applied.done():  # whoever brought it has been cancelled
+            continue
+        if error:
+            brought.applied.set_exception(error)
+        else:
+            brought.applied.set_result(None)
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a subscription is followed."""
+    """How the subscriptions of a worker are followed."""
 
     interest: Interest
     catchup_seconds: float
     clock: Callable[[], float]
+    together: Together = field(default_factory=Together)
 
 
 class Subscription:
@@ -168,13 +242,10 @@ class Subscription:
             decoded += found
             covered_until = received.at
         oldest, last = answers[0].at, answers[-1]
-        outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
+        await self._terms.together.apply(self._applier, decoded, oldest)
         await self._save(last.answer.cursor, oldest)
         self._cursor, self._covered_until = last.answer.cursor, last.at
         await self._halve([len(received.answer.messages) >= FULL_ANSWER for received in answers])
-        if outcomes:
-            facts = {outcome.value: count for outcome, count in outcomes.items()}
-            log.debug("answers_applied", subscription=self.id, answers=len(answers), **facts)
 
     async def _save(self, cursor: Cursor, received: float) -> None:
         """Save a cursor, unless Redis has forgotten something that came before it; the oldest answer came ``received``.
@@ -186,9 +257,10 @@ class Subscription:
         """
 
         async def save() -> int:
-            self._expect_the_same_redis()
-            self._applier.expect_fresh(received, "a cursor")
-            return await self._marks.save_cursor(self.id, cursor, self._saves)
+            async with self._terms.together.saving:
+                self._expect_the_same_redis()
+                self._applier.expect_fresh(received, "a cursor")
+                return await self._marks.save_cursor(self.id, cursor, self._saves)
 
         self._saves = await self._applier.insist(save)
         if not self._saves:

@@ -5,6 +5,7 @@ Each trap is pinned in ``tests/source/test_sdk_traps.py``, whose tests say what 
 
 import logging
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from pubnub.endpoints.channel_groups.list_channels_in_channel_group import ListChannelsInChannelGroup
@@ -12,12 +13,15 @@ from pubnub.endpoints.message_actions.get_message_actions import GetMessageActio
 from pubnub.endpoints.pubsub.subscribe import Subscribe
 from pubnub.endpoints.time import Time
 from pubnub.pnconfiguration import PNConfiguration
-from pubnub.utils import join_items_and_encode, url_encode
+from pubnub.utils import join_channels, join_items_and_encode, url_encode
 
 # Whole seconds: the SDK asserts that its timeouts are integers.
 POLL_SECONDS: Final = 310  # PubNub answers an idle poll after about 280
 REQUEST_SECONDS: Final = 10
 CONNECT_SECONDS: Final = 10
+
+SUBSCRIPTIONS: Final = 512
+"""Whose channels are remembered as they are sent."""
 
 _LOUD: Final = (
     "pubnub",
@@ -56,6 +60,9 @@ class Encoded:
 class Poll(Encoded, Subscribe):  # type: ignore[misc] # the SDK has no types
     """Has the groups' names signed as they are and sent encoded; the SDK signs what is encoded already."""
 
+    def build_path(self) -> str:
+        return str(self.SUBSCRIBE_PATH % (self.pubnub.config.subscribe_key, _encoded(frozenset(self._channels))))
+
     def custom_params(self) -> dict[str, object]:
         params: dict[str, object] = super().custom_params()
         return params | {"channel-group": ",".join(sorted(self._groups))} if self._groups else params
@@ -63,6 +70,11 @@ class Poll(Encoded, Subscribe):  # type: ignore[misc] # the SDK has no types
     def encoded_params(self) -> dict[str, str]:
         encoded = super().encoded_params()
         return encoded | {"channel-group": join_items_and_encode(self._groups, True)} if self._groups else encoded
+
+
+@lru_cache(SUBSCRIPTIONS)
+def _encoded(channels: frozenset[str]) -> str:
+    return str(join_channels(channels, True))  # by far the longest part of preparing a poll
 
 
 class Group(Encoded, ListChannelsInChannelGroup):  # type: ignore[misc] # the SDK has no types

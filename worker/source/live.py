@@ -67,7 +67,7 @@ class Poller:
         self._refused = frozenset()
         while True:
             trying_all = self._refused and self._clock() >= self._retry_at
-            names = self._names if trying_all else self._names.without(self._refused)
+            names = self._names.without(self._refused) if self._refused and not trying_all else self._names
             try:
                 answer = await self._poll(names, cursor)
             except ForbiddenError as error:

@@ -6,21 +6,25 @@ aiohttp, which the SDK requires, too, does neither. Not HTTP/2: a cancelled poll
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import httpx
 from pubnub.enums import PNStatusCategory
 from pubnub.models.envelopes import AsyncioEnvelope
-from pubnub.request_handlers.async_httpx import AsyncHttpxRequestHandler
+from pubnub.request_handlers.base import BaseRequestHandler
 from pubnub.structures import ResponseInfo
 from pubnub.utils import build_url
 from yarl import URL
 
 __all__ = ["LostError", "Response", "Transport"]
+
+LOOK_SECONDS: Final = 5.0
+"""How soon after a machine wakes it is noticed that a request has taken too long."""
 
 
 class LostError(Exception):
@@ -87,19 +91,57 @@ def _in_our_words() -> Iterator[None]:
         raise LostError("the connection broke before the answer was whole") from None
 
 
-class Transport(AsyncHttpxRequestHandler):  # type: ignore[misc] # the SDK has no types
-    """Has requests sent by a wire of ours, within the SDK's deadline, which notices that a machine was suspended."""
+class Deadlines:
+    """Ends what takes too long, by the wall clock, too: the loop's own stands still while a machine is suspended."""
 
-    def __init__(self, pubnub: Any) -> None:  # not super().__init__, which would build a transport to throw away
+    def __init__(self) -> None:
+        self._ends: dict[asyncio.Timeout, float] = {}
+        self._watch: asyncio.TimerHandle | None = None
+
+    async def keep(self, seconds: float, sending: Awaitable[Response]) -> Response:
+        """Return what is awaited.
+
+        Raises:
+            TimeoutError: it took longer, whether or not the machine was awake.
+        """
+        limit = asyncio.timeout(seconds)
+        self._ends[limit] = time.time() + seconds
+        if not self._watch:
+            self._look()
+        try:
+            async with limit:
+                return await sending
+        finally:
+            del self._ends[limit]
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._watch:
+            self._watch.cancel()
+
+    def _look(self) -> None:
+        now, loop = time.time(), asyncio.get_running_loop()
+        for limit, end in self._ends.items():
+            if now > end and not limit.expired():
+                limit.reschedule(loop.time())
+        self._watch = loop.call_later(LOOK_SECONDS, self._look) if self._ends else None
+
+
+class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no types
+    """Sends what endpoints have prepared, each within its time."""
+
+    def __init__(self, pubnub: Any) -> None:
         self.pubnub = pubnub
-        self._session = Wire(pubnub.config.connections, tls=pubnub.config.ssl)
-        self._connector = self._session.connector
+        self._wire = Wire(pubnub.config.connections, tls=pubnub.config.ssl)
+        self._connector = self._wire.connector
+        self._deadlines = Deadlines()
         self._is_closed = False
 
     async def close_session(self) -> None:
         """Drop every connection, for good."""
         self._is_closed = True
-        await self._session.close()
+        self._deadlines.stop()
+        await self._wire.close()
 
     async def async_request(self, options_func: Callable[[], Any], _cancellation_event: object) -> Any:
         """Send what an endpoint has prepared; the answer is its status's ``client_response``, whatever it says."""
@@ -108,8 +150,8 @@ class Transport(AsyncHttpxRequestHandler):  # type: ignore[misc] # the SDK has n
         options, config = options_func(), self.pubnub.config
         options.merge_params_in({})
         url = build_url(config.scheme(), self.pubnub.base_origin, options.path, options.query_string)
-        asked = {"url": url, "headers": self.pubnub.headers, "connect_seconds": options.connect_timeout}
-        response = await self._request_with_wall_clock_deadline(asked, options.request_timeout)
+        sending = self._wire.request(url, self.pubnub.headers, options.connect_timeout)
+        response = await self._deadlines.keep(options.request_timeout, sending)
         told = ResponseInfo(response.status_code, config.ssl, None, None, None, None, response)
         return AsyncioEnvelope(
             None, options.create_status(PNStatusCategory.PNAcknowledgmentCategory, response, told, None)
