@@ -2,23 +2,23 @@
 
     python -m tests.benchmarks.bare < orders
 
-A process of its own, as a worker is one. Its pool alone is not as shipped: that has room for a hundred polls only.
+A process of its own, as a worker is one. Each client has fifty polls: the SDK's pool has room for a hundred requests,
+and looks at all its connections for each.
 """
 
 import asyncio
 import json
 import sys
-from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
-import httpx
 from pubnub.endpoints.pubsub.subscribe import Subscribe
 from pubnub.pnconfiguration import PNConfiguration
 from pubnub.pubnub_asyncio import PubNubAsyncio
-from pubnub.request_handlers.async_httpx import PubNubAsyncHTTPTransport
 
 from tests.benchmarks.children import peak
 from tests.benchmarks.loopback import stamp
+
+POLLS_EACH: Final = 50
 
 
 def configured(origin: str) -> Any:
@@ -31,13 +31,16 @@ def configured(origin: str) -> Any:
 
 async def main(orders: dict[str, Any]) -> None:
     """Follow so many subscriptions until all events are heard of; say how old each was, in ticks, and the memory."""
-    pubnub = PubNubAsyncio(configured(orders["origin"]), custom_event_loop=asyncio.get_running_loop())
-    room = httpx.Limits(max_connections=1000)
-    pubnub._request_handler._connector = PubNubAsyncHTTPTransport(http2=True, limits=room)
+    subscriptions: list[list[str]] = orders["subscriptions"]
+    loop = asyncio.get_running_loop()
+    clients = [
+        PubNubAsyncio(configured(orders["origin"]), custom_event_loop=loop)
+        for _ in range(0, len(subscriptions), POLLS_EACH)
+    ]
     ages: list[int] = []
     heard_all = asyncio.Event()
 
-    async def follow(channels: list[str]) -> None:
+    async def follow(pubnub: Any, channels: list[str]) -> None:
         place = {"t": "0", "r": 1}
         while not heard_all.is_set():
             poll = Subscribe(pubnub).channels(channels).timetoken(place["t"]).region(place["r"])
@@ -49,15 +52,18 @@ async def main(orders: dict[str, Any]) -> None:
             if len(ages) >= orders["events"]:
                 heard_all.set()
 
-    following = [asyncio.create_task(follow(channels)) for channels in orders["subscriptions"]]
+    following = [
+        asyncio.create_task(follow(clients[number // POLLS_EACH], channels))
+        for number, channels in enumerate(subscriptions)
+    ]
     await heard_all.wait()
     sys.stdout.write(json.dumps({"ages": ages, "peak": peak()}))
     for task in following:
         task.cancel()
-    await pubnub.close_session()
-    pubnub._subscription_manager.stop()
-    with closing(pubnub._subscription_manager.loop):  # the SDK opens one, and never closes it
-        pass
+    for pubnub in clients:
+        await pubnub.close_session()
+        pubnub._subscription_manager.stop()
+        pubnub._subscription_manager.loop.close()  # the SDK opens one, and never closes it
 
 
 if __name__ == "__main__":

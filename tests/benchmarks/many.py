@@ -58,7 +58,8 @@ BENCHMARK: Final = Benchmark(
     "200 subscriptions of 50 channels each in one process, 2,000 additions a second in all for 5 seconds, one to each "
     "channel, published by another process. Ours is `tally run`: until a client of Redis that waits for it is told of "
     "the journal's entry, which is written with the count; beside it as many poll loops through the SDK as it is "
-    "shipped, but with room for as many connections: until they have the event in hand. Memory is a process's peak.",
+    "shipped, fifty to a client, in a process of their own, too: until they have the event in hand. Memory is a "
+    "process's peak.",
     (
         Figure("ours50", "published to counted, p50", "ms"),
         Figure("bare50", "published to arrived at bare loops, p50", "ms"),
