@@ -172,6 +172,11 @@ class RedisTwin:
         """Return commands to be sent together."""
         return Pipeline(self, transaction=transaction)
 
+    async def evalsha(self, sha: str, count: int, *keys_and_args: Any) -> Any:
+        """Call a script by what stands for it."""
+        (result,) = await self.run([(sha, (keys_and_args[:count], keys_and_args[count:]), {})])
+        return result
+
     def register_script(self, source: str) -> "Script":
         """Return the script whose text that is."""
         return Script(self, SOURCES[source])

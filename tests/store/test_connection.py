@@ -137,3 +137,10 @@ def test_a_refusal_is_waited_out_or_final(error: Exception, expected: type[Excep
     """What may pass is tried again; what these very arguments cause is not."""
     with pytest.raises(expected), redis_errors():
         raise error
+
+
+def test_what_a_pipeline_quotes_is_left_out() -> None:
+    """redis-py puts the command before the error: strangers' words, which neither reach a log nor decide anything."""
+    quoted = "Command # 2 (EVALSHA OOM ) of pipeline\nLOADING canary) of pipeline caused error: WRONGTYPE no hash"
+    with pytest.raises(ScriptRefusedError, match=r"^Redis refused a command: WRONGTYPE no hash$"), redis_errors():
+        raise exceptions.ResponseError(quoted)

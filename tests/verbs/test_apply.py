@@ -65,7 +65,27 @@ async def test_a_channel_redis_refuses_does_not_stop_others(bench: Bench) -> Non
 
     assert await bench.reader.get(CHANNEL, "5") == {"reaction": {"👍": 1}}
     assert await bench.reader.get("hall", MESSAGE) == {"reaction": {"👍": 1}}
-    assert len(await bench.quarantined()) == 1
+    [entry] = await bench.quarantined()
+    assert entry["reason"].startswith("Redis refused a command: WRONGTYPE")
+
+
+async def test_one_answer_is_one_round_trip(bench: Bench) -> None:
+    """However many channels it has: their scripts are sent together."""
+    await bench.applier.apply([added(1)], Origin.LIVE, bench.clock())  # now the server knows the script
+    redis, calls = cast("Any", bench.redis), 0
+    execute = redis.pipeline
+
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return execute(*args, **options)
+
+    redis.pipeline = counted
+    events = [added(1, replace(ANA, channel=f"room{number}")) for number in range(30)]
+
+    await bench.applier.apply(events, Origin.LIVE, bench.clock())
+
+    assert calls == 1
 
 
 async def test_a_batch_waits_for_redis(bench: Bench) -> None:

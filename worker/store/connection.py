@@ -31,7 +31,9 @@ from worker.store.lineage import Lineage, ReplacedError
 SCHEMES: Final = ("redis", "rediss", "unix")
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
 
-_IN_A_PIPELINE = re.compile(r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
+_IN_A_PIPELINE: Final = re.compile(
+    r"""Command # \d+ \(.*\) of pipeline caused error: (?:\(['"])?(.*?)(?:['"],\))?""", re.DOTALL
+)
 
 # A script that is forgotten (a flush, a failover) just after redis-py loaded it again is loaded at the next try.
 _PASSING_ERRORS = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, NoScriptError)
@@ -135,7 +137,7 @@ def redis_errors() -> Iterator[None]:
             f"Redis does not answer ({_text(error)}). Is it running, and is REDIS_URL right?"
         ) from error
     except ResponseError as error:
-        if isinstance(error, _PASSING_ERRORS) or any(code in str(error) for code in _PASSING_CODES):
+        if isinstance(error, _PASSING_ERRORS) or any(code in _said(error) for code in _PASSING_CODES):
             raise RedisUnavailableError(f"Redis cannot do this now: {_text(error)}") from error
         raise ScriptRefusedError(f"Redis refused a command: {_text(error)}") from error
     except (DataError, UnicodeError) as error:
@@ -154,9 +156,14 @@ def _current_task() -> asyncio.Task[object] | None:
         return None
 
 
+def _said(error: Exception) -> str:
+    """Return an error's words, without the command, strangers' words and all, that redis-py quotes in a pipeline."""
+    quoted = _IN_A_PIPELINE.fullmatch(str(error))
+    return quoted[1] if quoted else str(error)
+
+
 def _text(error: Exception) -> str:
-    """Return what went wrong; not the command, strangers' words and all, that redis-py quotes in a pipeline."""
     if isinstance(error, UnicodeError):
         return error.reason if isinstance(error, UnicodeEncodeError) else "it is not Unicode text"
-    said = _IN_A_PIPELINE.sub("", str(error))
+    said = _said(error)
     return said.splitlines()[0][:200] if said else type(error).__name__

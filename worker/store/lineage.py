@@ -2,14 +2,11 @@
 
 from typing import Final
 
-import structlog
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 NOTHING: Final = "0-0"
 """The head of a journal that has never had an entry."""
-
-log = structlog.get_logger(__name__)
 
 
 class ReplacedError(RedisError):
@@ -65,7 +62,9 @@ class Lineage:
     def suspect(self, reason: str) -> None:
         """Say that Redis holds an older state."""
         if not self.is_suspect:
-            log.error("redis_went_back", reason=reason)
+            import structlog  # noqa: PLC0415 - a fifth of what it takes to import a reader, and this is rare
+
+            structlog.get_logger(__name__).error("redis_went_back", reason=reason)
         self.is_suspect = True
 
     def accept(self, server: str | None) -> None:

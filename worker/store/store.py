@@ -61,7 +61,7 @@ class Store:
         self._lives = lives or Lives()
         self._redis = cast("Any", redis)
         self._script = scripts.source("apply")
-        self._apply = redis.register_script(self._script)
+        self._sha = redis.register_script(self._script).sha
         self._sweep = redis.register_script(scripts.source("sweep"))
 
     async def apply(self, channel: str, events: Sequence[Event], origin: Origin) -> Applied:
@@ -71,9 +71,8 @@ class Store:
             RedisUnavailableError: try again; applying twice is applying once.
             ScriptRefusedError: an event among these can never be applied; nothing was written.
         """
-        batch = Batch(self._keys, channel, events)
-        with redis_errors():
-            return Applied(batch, *await self._apply(keys=batch.keys, args=[*self._terms(origin), *batch.args]))
+        (applied,) = await self.apply_all([(channel, events)], origin)
+        return applied
 
     async def apply_all(self, batches: Sequence[tuple[str, Sequence[Event]]], origin: Origin) -> list[Applied]:
         """Apply a batch each of several channels, in one round trip; each by itself, as ``apply`` does.
@@ -92,10 +91,14 @@ class Store:
         return [Applied(batch, *answer) for batch, answer in zip(made, told, strict=True)]
 
     async def _send(self, batches: Sequence[Batch], origin: Origin) -> Sequence[Any]:
+        terms = self._terms(origin)
+        if len(batches) == 1:  # what is refused alone is told in Redis's own words
+            (batch,) = batches
+            return [await self._redis.evalsha(self._sha, len(batch.keys), *batch.keys, *terms, *batch.args)]
         # Not by calling the script: in a pipeline redis-py asks each time whether Redis knows it, a round trip more.
-        terms, pipe = self._terms(origin), self._redis.pipeline(transaction=False)
+        pipe = self._redis.pipeline(transaction=False)
         for batch in batches:
-            pipe.evalsha(self._apply.sha, len(batch.keys), *batch.keys, *terms, *batch.args)
+            pipe.evalsha(self._sha, len(batch.keys), *batch.keys, *terms, *batch.args)
         return cast("Sequence[Any]", await pipe.execute())
 
     def _terms(self, origin: Origin) -> tuple[str | int, ...]:
