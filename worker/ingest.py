@@ -25,6 +25,12 @@ FULL_ANSWER: Final = 100
 """Messages in an answer from which on there may have been more: PubNub drops the rest without a word."""
 QUEUED_ANSWERS: Final = 4
 """Answers that wait while others are applied; those that waited are applied together, for one round trip."""
+MANY: Final = FULL_ANSWER // 2
+"""Messages in an answer from which on the next is asked for at once.
+
+After fewer it waits until these are applied: what happens meanwhile comes in one answer, where subscriptions by the hundred
+would else be polled for each single event.
+"""
 
 log = structlog.get_logger(__name__)
 
@@ -139,6 +145,7 @@ class Subscription:
         self._covered_until: float | None = None
         self._items: asyncio.Queue[Item | None] = asyncio.Queue()
         self._taken: deque[Item] = deque()
+        self._is_worked_off = asyncio.Event()
         self._polling: asyncio.Task[None] | None = None
         self._is_stopping = False
 
@@ -207,8 +214,11 @@ class Subscription:
 
     async def _poll(self, cursor: Cursor, items: asyncio.Queue[Item | None], room: asyncio.Semaphore) -> None:
         async for item in self._poller.items(cursor):
+            self._is_worked_off.clear()
             items.put_nowait(item)
             await room.acquire()
+            if isinstance(item, Received) and len(item.answer.messages) < MANY:
+                await self._is_worked_off.wait()
 
     async def _work_off(self) -> None:
         """Take in what has come, in order; answers in a row at once. What fails stays, so that it can be marked."""
@@ -221,6 +231,7 @@ class Subscription:
                 await self._heed(self._taken[0])
             for _ in answers or (None,):
                 self._taken.popleft()
+        self._is_worked_off.set()
 
     async def _heed(self, item: Item) -> None:
         match item:
