@@ -28,8 +28,8 @@ QUEUED_ANSWERS: Final = 4
 MANY: Final = FULL_ANSWER // 2
 """Messages in an answer from which on the next is asked for at once.
 
-After fewer it waits until these are applied: what happens meanwhile comes in one answer, where subscriptions by the hundred
-would else be polled for each single event.
+After fewer it waits until these are applied: what happens meanwhile comes in one answer, where subscriptions by the
+hundred would else be polled for each single event.
 """
 
 log = structlog.get_logger(__name__)
