@@ -13,8 +13,8 @@ from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after,
 from worker.domain.reconciliation import Candidate, Coverage, Proof, Verdict, judge
 from worker.errors import PubNubError
 from worker.patience import Patience, Terms, Watch, patiently
-from worker.source.history import History, Slice
-from worker.source.wire import action_timetoken, decode_action
+from worker.source.history import History, Slice, ahead
+from worker.source.wire import decode_action
 from worker.store.marks import Progress
 
 EDGES_UP: Final = (1, 4, 16)
@@ -70,7 +70,7 @@ class Looks:
         if self._watch:
             self._watch.expect(channel, wanted.since or await self._oldest(channel, newest))
         while True:
-            slices = self._history.slices(channel, start, wanted.since, is_expected=is_expected)
+            slices = ahead(self._history.slices(channel, start, wanted.since, is_expected=is_expected))
             try:
                 async with aclosing(slices):
                     async for slice in slices:
@@ -138,15 +138,13 @@ class Looks:
                 if slice is None:
                     is_whole = True
                     break
-                timetokens = [at for action in slice.actions if (at := action_timetoken(action))]
-                verdicts = judge(self._listed(channel, slice), timetokens, [c for c in wanted if c not in found])
+                verdicts = judge(self._listed(channel, slice), slice.span or (), [c for c in wanted if c not in found])
                 found |= {candidate: Proof(verdict, slice.asked_at) for candidate, verdict in verdicts.items()}
-                if timetokens:
-                    seen += (max(timetokens, key=order), min(timetokens, key=order))
+                seen += reversed(slice.span or ())
                 left = [candidate for candidate in wanted if candidate not in found]
                 if not left or not slice.is_certain:
                     break
-                if timetokens and is_after(left[-1].action_timetoken, seen[-1]):
+                if slice.span and is_after(left[-1].action_timetoken, seen[-1]):
                     break  # passed, and not between two of one answer: begin further up
         for candidate in wanted:
             if candidate not in found and _nothing_brackets(
@@ -191,11 +189,9 @@ def additions(channel: str, slice: Slice, terms: Terms) -> list[Added]:
 
 def _note(coverage: Coverage, slice: Slice, start: Timetoken) -> None:
     """Write down how far a slice came; a list that shows nothing at all, asked again and again, is seen as empty."""
-    timetokens = [at for action in slice.actions if (at := action_timetoken(action))]
-    if timetokens and not coverage.edges:
-        coverage.edges.append(max(timetokens, key=order))
-    if timetokens:
-        coverage.edges.append(min(timetokens, key=order))
+    if slice.span:
+        oldest, newest = slice.span
+        coverage.edges += [oldest] if coverage.edges else [newest, oldest]
     if not slice.is_certain and coverage.listed + len(slice.actions):
         has_moved = is_after(start, slice.next)
         coverage.unseen.append(Range(shift(slice.next, -1) if has_moved else None, shift(start, 1)))

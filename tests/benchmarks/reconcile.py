@@ -18,7 +18,7 @@ from worker.domain.position import Range, Timetoken, shift
 from worker.looks import Looks
 from worker.patience import Terms
 from worker.source.body import decode
-from worker.source.history import PAGE_SIZE, Slice
+from worker.source.history import PAGE_SIZE, Slice, span
 from worker.source.pace import Backoff, elapsed_clock
 from worker.source.wire import Interest
 from worker.store.connection import connect
@@ -43,8 +43,8 @@ class Listed:
     async def slices(self, _channel: str, _start: object, _end: object, **_: object) -> AsyncIterator[Slice]:
         """Yield them as ``History`` does."""
         for oldest, text in self._pages:
-            page = decode(text)
-            yield Slice(tuple(cast("list[object]", page)), shift(oldest, 1), elapsed_clock())
+            items = tuple(cast("list[object]", decode(text)))
+            yield Slice(items, span(items), shift(oldest, 1), elapsed_clock())
 
 
 def _text(part: Sequence[Added]) -> bytes:

@@ -1,14 +1,16 @@
 """Paging backwards: everything that is listed comes, whatever the pages are like."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 import pytest
 
-from tests.source.scripted import SUBSCRIBE_KEY, ScriptedPubNub, json_reply
+from tests.source.scripted import SUBSCRIBE_KEY, ScriptedPubNub, json_reply, wait_until
 from worker.emulator import Emulator
 from worker.errors import PubNubError
 from worker.source.client import Client, Keyset
-from worker.source.history import BLANKS, PAGE_SIZE, TRIES, History, Slice
+from worker.source.history import BLANKS, PAGE_SIZE, TRIES, History, Slice, ahead, span
 from worker.source.pace import elapsed_clock
 from worker.source.wire import action_timetoken
 
@@ -186,3 +188,81 @@ def listed(timetoken: int) -> dict[str, str]:
     }
     assert action_timetoken(action) == str(timetoken)
     return action
+
+
+async def slow_slices(begun: list[int], ended: list[str]) -> AsyncGenerator[Slice, None]:
+    """Yield three slices, each a while later; then fail."""
+    try:
+        for number in range(3):
+            begun.append(number)
+            await asyncio.sleep(0.001)
+            yield Slice((number,), None, str(FIRST - number), 0)
+        begun.append(3)
+        raise PubNubError("enough")
+    finally:
+        ended.append("closed")
+
+
+async def test_the_next_page_is_asked_for_while_one_is_dealt_with() -> None:
+    """One, not more; and a failure comes in its turn, when the pages before it are dealt with."""
+    begun, ended, dealt = list[int](), list[str](), list[object]()
+
+    async def read_all() -> None:
+        async for slice in ahead(slow_slices(begun, ended)):
+            dealt.extend(slice.actions)
+            await wait_until(lambda: len(begun) > len(dealt))
+            assert len(begun) == len(dealt) + 1
+
+    with pytest.raises(PubNubError, match="enough"):
+        await read_all()
+
+    assert (dealt, ended) == ([0, 1, 2], ["closed"])
+
+
+@pytest.mark.parametrize("dealt_with", [1, 3])
+async def test_whoever_stops_reading_leaves_no_request_behind(dealt_with: int) -> None:
+    """Not one under way, nor one that has failed already."""
+    begun, ended = list[int](), list[str]()
+    before = asyncio.all_tasks()
+
+    async with aclosing(ahead(slow_slices(begun, ended))) as slices:
+        for _ in range(dealt_with):
+            await anext(slices)
+        await wait_until(lambda: len(begun) > dealt_with)
+
+    assert ended == ["closed"]
+    assert asyncio.all_tasks() == before
+
+
+async def test_whoever_is_cancelled_while_waiting_leaves_no_request_behind() -> None:
+    """The one it waited for ends with it."""
+    begun, ended = list[int](), list[str]()
+
+    async def read_all() -> None:
+        async with aclosing(ahead(slow_slices(begun, ended))) as slices:
+            async for _ in slices:
+                pass
+
+    before = asyncio.all_tasks()
+    reading = asyncio.create_task(read_all())
+    await wait_until(lambda: bool(begun))
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+
+    assert ended == ["closed"]
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize(
+    ("timetokens", "expected"),
+    [
+        (["12", "11", "13"], ("11", "13")),
+        (["9", "10", "8"], ("8", "10")),
+        (["10", "no digits", None], ("10", "10")),
+        (["no digits"], None),
+        ([], None),
+    ],
+)
+def test_a_page_spans_from_its_oldest_to_its_newest(timetokens: list[object], expected: object) -> None:
+    """In whatever order it lists them; digits are counted before they are compared."""
+    assert span([{"actionTimetoken": at} for at in timetokens]) == expected

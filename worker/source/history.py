@@ -1,7 +1,9 @@
 """A channel's actions, page by page, newest first."""
 
+import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,9 +22,15 @@ PROBES: Final = 8
 """Requests an estimate of where history begins may cost; eight come within some eight per cent of its age."""
 
 
+Span = tuple[Timetoken, Timetoken]
+"""The oldest and the newest action timetoken of some items."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
     """What one page told: raw actions between ``next`` (inclusive) and where the page before it ended.
+
+    ``span`` is None where not one of them says when it was.
 
     ``next`` is the ``start`` of the next request, ``asked_at`` when this one was made, in seconds of the clock.
     ``is_certain`` is False where a page would not advance and its edge was stepped over, or came back empty
@@ -30,6 +38,7 @@ class Slice:
     """
 
     actions: tuple[object, ...]
+    span: Span | None
     next: Timetoken
     asked_at: float
     is_certain: bool = True
@@ -71,13 +80,14 @@ class History:
                 if is_expected and blanks < BLANKS:
                     continue
                 if is_expected:
-                    yield Slice((), start, asked_at, is_certain=False, requests=requests)
+                    yield Slice((), None, start, asked_at, is_certain=False, requests=requests)
                 return
             blanks = 0
-            edge = _edge(page)
+            told = span(page.actions)
+            edge = page.more_start or (told and told[0])  # down to where everything was told
             if edge is None:
                 # Not one item says when it was: they are told, but nobody can say what lies below them.
-                yield Slice(page.actions, start, asked_at, is_certain=False, requests=requests)
+                yield Slice(page.actions, told, start, asked_at, is_certain=False, requests=requests)
                 return
             advances = is_after(start, shift(edge, 1))
             is_rest = not advances and _is_rest(page, start)
@@ -89,7 +99,8 @@ class History:
                 raise PubNubError(f"PubNub's list of actions repeats itself below {start} instead of going back.")
             start = shift(edge, 1) if advances else shift(start, -1)
             is_expected = advances  # the next page begins with what this one ends with
-            yield Slice(page.actions, start, asked_at, is_certain=not tries, leads_on=advances, requests=requests)
+            is_certain = not tries
+            yield Slice(page.actions, told, start, asked_at, is_certain, leads_on=advances, requests=requests)
             tries = requests = 0
 
     async def oldest(self, channel: str, now: Timetoken) -> Timetoken | None:
@@ -117,11 +128,31 @@ class History:
         return bool(page.actions) or page.more_start is not None
 
 
-def _edge(page: Page) -> Timetoken | None:
-    """Return the timetoken down to which a page has told everything: where ``more`` says, else its oldest action."""
-    if page.more_start is not None:
-        return page.more_start
-    return min(filter(None, map(action_timetoken, page.actions)), key=order, default=None)
+async def ahead(slices: AsyncGenerator[Slice, None]) -> AsyncGenerator[Slice, None]:
+    """Yield the same slices; while one is dealt with, the next one is asked for already. Closing this closes them.
+
+    A failure is raised in its turn, when all slices before it are dealt with.
+    """
+    async with aclosing(slices):
+        coming = asyncio.ensure_future(anext(slices, None))
+        try:
+            while slice := await coming:
+                coming = asyncio.ensure_future(anext(slices, None))
+                await asyncio.sleep(0)  # let it begin: whoever deals with this one may take a while
+                yield slice
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+
+
+def span(actions: Iterable[object]) -> Span | None:
+    """Return the oldest and the newest action timetoken of these items; None where none can be read."""
+    timetokens = [at for action in actions if (at := action_timetoken(action))]
+    if not timetokens:
+        return None
+    # Those of one length, as all of PubNub's are, are in order as the texts they are; the key takes longer.
+    key = None if len(set(map(len, timetokens))) == 1 else order
+    return min(timetokens, key=key), max(timetokens, key=key)
 
 
 def _is_rest(page: Page, start: Timetoken) -> bool:

@@ -1,0 +1,229 @@
+"""How fast history comes into tallies, beside a client of the SDK that pages through it and counts for itself."""
+
+import asyncio
+import json
+import multiprocessing
+import random
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import cycle
+from multiprocessing.connection import Connection
+from typing import Any, Final, cast
+
+from aiohttp import ClientSession, web
+from pubnub.endpoints.message_actions.get_message_actions import GetMessageActions
+from pubnub.pnconfiguration import PNConfiguration
+from pubnub.pubnub_asyncio import PubNubAsyncio
+
+from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
+from tests.benchmarks.load import FIRST, Counts, announced, broken_counts, found, history, truth
+from tests.redis_server import RedisServer
+from worker.apply import Applier
+from worker.backfill import Backfill
+from worker.domain.action import Observed
+from worker.domain.position import Range
+from worker.patience import Terms
+from worker.source.client import Client, Keyset
+from worker.source.history import PAGE_SIZE, History
+from worker.source.pace import Backoff, elapsed_clock
+from worker.source.wire import Interest
+from worker.store.budget import BURST, Budget
+from worker.store.connection import connect
+from worker.store.keys import Keys
+from worker.store.marks import Marks
+from worker.store.store import Store
+
+ACTIONS: Final = 100_000
+CHANNELS: Final = 10
+LATENCY_SECONDS: Final = 0.05
+RATE: Final = 20
+"""Requests a second: the default of TALLY_HISTORY_RATE."""
+LIFTED: Final = 1e6
+WINDOW_SECONDS: Final = 15.0
+LEAST_WINDOW_SECONDS: Final = 0.25
+NOW: Final = 2 * FIRST
+
+Lists = dict[str, list[tuple[int, str]]]
+"""Channel → its actions ascending: timetoken, and the JSON that get-actions has."""
+
+
+def even(count: int, channels: int) -> list[Observed]:
+    """Return so many additions, as many in each channel."""
+    events = history(count, removals=0, twice=0)
+    names = [f"channel-{number:04d}" for number in range(channels)]
+    spread = zip(events, cycle(names), strict=False)
+    return [replace(event, identity=replace(event.identity, channel=name)) for event, name in spread]
+
+
+def listed(events: Sequence[Observed]) -> Lists:
+    """Return what PubNub lists of these additions."""
+    lists: Lists = {}
+    for event in events:
+        item = {**cast("Any", announced(event))["d"]["data"], "uuid": event.identity.uuid}
+        text = json.dumps(item, ensure_ascii=False, separators=(",", ":"))
+        lists.setdefault(event.identity.channel, []).append((int(event.action_timetoken), text))
+    return lists
+
+
+def serve(lists: Lists, port: Connection) -> None:
+    """Be PubNub's get-actions and its clock, each answer a latency later. Runs in a process of its own."""
+    requests = 0
+
+    def page(channel: str, query: Mapping[str, str]) -> str:
+        actions = lists.get(channel, [])
+        newest = bisect_left(actions, (int(query.get("start", NOW)),))
+        oldest = bisect_left(actions, (int(query.get("end", 0)),))
+        part = actions[max(oldest, newest - int(query.get("limit", PAGE_SIZE))) : newest]
+        return f'{{"status": 200, "data": [{",".join(text for _, text in part)}]}}'
+
+    async def respond(request: web.BaseRequest) -> web.Response:
+        nonlocal requests
+        if request.path == "/requests":
+            return web.json_response(requests)
+        if request.path.startswith("/time/"):
+            return web.json_response([NOW])
+        requests += 1
+        body = page(request.path.rpartition("/")[2], request.query)
+        await asyncio.sleep(LATENCY_SECONDS)
+        return web.Response(text=body, content_type="application/json")
+
+    async def main() -> None:
+        runner = web.ServerRunner(web.Server(respond, access_log=None))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port.send(f"127.0.0.1:{runner.addresses[0][1]}")
+        await asyncio.sleep(3600)
+
+    asyncio.run(main())
+
+
+@asynccontextmanager
+async def pubnub(lists: Lists) -> AsyncIterator[str]:
+    """Yield the origin of a PubNub that lists this, for as long as the block lasts."""
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(lists, theirs), daemon=True)
+    server.start()
+    try:
+        yield await asyncio.to_thread(ours.recv)
+    finally:
+        server.kill()
+        server.join()
+
+
+@asynccontextmanager
+async def worker(origin: str, url: str, rate: float) -> AsyncIterator[Backfill]:
+    """Yield a backfill as ``worker/app.py`` builds it."""
+    async with (
+        connect(url) as redis,
+        Client(Keyset("demo", "bench", origin=origin, tls=False)) as client,
+    ):
+        marks, budget = Marks(redis, Keys()), Budget(redis, Keys(), rate)
+        applier = Applier(Store(redis, Keys()), marks, 60, elapsed_clock)
+        source = History(client, lambda: applier.insist(budget.take), elapsed_clock)
+        terms = Terms(Interest(), lambda: Backoff(random.Random(1)), budget.hold, elapsed_clock, 60)
+        yield Backfill(source, client.time, applier, marks, terms)
+
+
+async def ours(events: Sequence[Observed]) -> float:
+    """Return actions a second, the request budget lifted."""
+    server, lists = RedisServer(), listed(events)
+    try:
+        async with pubnub(lists) as origin, worker(origin, server.url, LIFTED) as backfill:
+            began = time.perf_counter()
+            await backfill.run(lists, Range())
+            seconds = time.perf_counter() - began
+        expect(truth(events), await found(server.url, events), "backfill")
+        return len(events) / seconds
+    finally:
+        server.stop()
+
+
+async def theirs(events: Sequence[Observed]) -> float:
+    """Return actions a second of whoever pages with the SDK, one page after the other, and counts."""
+    config = PNConfiguration("demo")
+    config.user_id, config.ssl, config.disable_config_locking = "bench", False, False
+    async with pubnub(lists := listed(events)) as config.origin:
+        sdk = PubNubAsyncio(config)
+        began = time.perf_counter()
+        counts: Counts = Counter()
+        for channel in lists:
+            counts += await counted(sdk, channel)
+        seconds = time.perf_counter() - began
+        await sdk.stop()
+    expect(truth(events), counts, "SDK")
+    return len(events) / seconds
+
+
+async def counted(sdk: PubNubAsyncio, channel: str) -> Counts:
+    """Return the counts of a channel, as the SDK's documentation has them read: page by page, backwards."""
+    counts: Counts = Counter()
+    start = str(NOW)
+    while True:
+        answer = await GetMessageActions(sdk).channel(channel).start(start).future()
+        expect(False, answer.is_error(), "SDK")
+        actions = answer.result.actions
+        if not actions:
+            return counts
+        counts.update((channel, item.message_timetoken, item.type, item.value) for item in actions)
+        start = actions[0].action_timetoken
+
+
+async def used(events: Sequence[Observed], size: float) -> float:
+    """Return what part of the default budget is used, in per cent, once the burst at its beginning is over."""
+    server, lists = RedisServer(), listed(events)
+    try:
+        async with pubnub(lists) as origin, worker(origin, server.url, RATE) as backfill, ClientSession() as session:
+
+            async def requests() -> int:
+                async with session.get(f"http://{origin}/requests") as answer:
+                    return int(await answer.json())
+
+            running = asyncio.create_task(backfill.run(lists, Range()))
+            # The server tells how many came when it is asked.
+            while (first := await requests()) <= BURST:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            began = time.perf_counter()
+            await asyncio.sleep(max(LEAST_WINDOW_SECONDS, WINDOW_SECONDS * size))
+            rate = (await requests() - first) / (time.perf_counter() - began)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        async with connect(server.url) as redis:
+            expect(0, await broken_counts(redis, events), "backfill within its budget")
+        return 100 * rate / RATE
+    finally:
+        server.stop()
+
+
+async def one_round(size: float) -> Mapping[str, float]:
+    """Let each replay the same history."""
+    count = round(ACTIONS * size)
+    in_ten = even(count, CHANNELS)
+    in_one = even(count, 1)
+    return {
+        "ten": await ours(in_ten),
+        "one": await ours(in_one),
+        "sdk": await theirs(in_ten),
+        "used_ten": await used(in_ten, size),
+        "used_one": await used(in_one, size),
+    }
+
+
+BENCHMARK: Final = Benchmark(
+    "backfill",
+    "100,000 actions of 5,000 messages, each request answered after 50 ms. The SDK asks for one page of 100 after the "
+    "other, and counts in memory: it writes nothing, keeps no place and would miss ties at a page's edge.",
+    (
+        Figure("ten", "ours, ten channels", "actions/s"),
+        Figure("one", "ours, one channel", "actions/s"),
+        Figure("sdk", "the SDK, ten channels", "actions/s"),
+        Ratio("ten", "sdk", "ten channels, ours / the SDK", at_least=8),
+        Ratio("one", "sdk", "one channel, ours / the SDK with ten: as many pages"),
+        Figure("used_ten", "of 20 requests a second, ten channels", "%"),
+        Figure("used_one", "of 20 requests a second, one channel", "%"),
+    ),
+    one_round,
+)
