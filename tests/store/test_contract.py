@@ -1,5 +1,6 @@
 """The script does what the rule does: both are fed the same histories."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -9,8 +10,8 @@ from redis.asyncio import Redis
 
 from tests.domain.test_the_rule import ROWS
 from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, events, pruned, removed, restored
-from worker.domain.action import Added, Event, Identity, Origin
-from worker.domain.entry import ABSENT, Entry
+from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
+from worker.domain.entry import ABSENT, Entry, Outcome
 from worker.domain.tally import Ledger
 from worker.errors import RedisUnavailableError, ScriptRefusedError
 from worker.store.batch import MAX_BATCH
@@ -71,32 +72,55 @@ async def test_the_script_agrees_with_the_rule(redis: Redis, batches: list[list[
             assert await reader.get(CHANNEL, message) == ledger.counts(CHANNEL, message)
 
 
+WORDS = {Added: "added", Removed: "removed", Pruned: "pruned", Restored: "restored"}
+CHANGES = (Outcome.APPLIED, Outcome.SUPERSEDED, Outcome.EARLY)
+STEPS = {"added": 1, "restored": 1, "removed": -1, "pruned": -1}
+
+
+def changes_of(batch: list[Event], ledger: Ledger) -> list[tuple[str, ...]]:
+    """Return what the journal has to tell of a batch but for the counts, sorted."""
+    told = []
+    for event, outcome in zip(batch, ledger.apply(batch), strict=True):
+        it = event.identity
+        if outcome in CHANGES:
+            field = action_field(it.type, it.value, it.uuid)
+            told.append((WORDS[type(event)], outcome.value, event.action_timetoken, it.message_timetoken, field))
+    return sorted(told)
+
+
 @CONTRACT
 @given(st.lists(st.lists(events, min_size=1, max_size=8), max_size=5))
 async def test_the_journal_tells_every_count(redis: Redis, batches: list[list[Event]]) -> None:
-    """Following the journal from nothing ends at the counts; each entry names the one before."""
+    """Following the journal from nothing ends at the counts; each entry names the one before, and what happened."""
     await redis.flushall()
-    store, reader = Store(redis, KEYS), TallyReader(redis)
-    heads = ["0-0"]
+    store, reader, ledger = Store(redis, KEYS), TallyReader(redis), Ledger()
+    heads, expected_changes = ["0-0"], []
     for batch in batches:
         applied = await store.apply(CHANNEL, batch, Origin.BACKFILL)
         assert applied.head_before == heads[-1]
-        if applied.head_after != heads[-1]:
+        changes = changes_of(batch, ledger)
+        assert (applied.head_after != heads[-1]) == bool(changes)
+        if changes:
             heads.append(applied.head_after)
+            expected_changes.append(changes)
 
     counts: dict[tuple[str, str, str], int] = {}
-    position = "0-0"
+    position, told_changes = "0-0", list[list[tuple[str, ...]]]()
     for entry_id, fields in await cast("Any", redis).xrange(KEYS.journal(CHANNEL)):
         assert fields.pop("after") == position
         assert fields.pop("origin") == "backfill"
         assert list(fields) == [str(number) for number in range(len(fields))]
+        told_changes.append([])
         for number in fields:
-            _, outcome, _, count, message, field = fields[number].split(" ", 5)
-            assert outcome in {"applied", "superseded", "early"}
+            event, outcome, timetoken, count, message, field = fields[number].split(" ", 5)
+            told_changes[-1].append((event, outcome, timetoken, message, field))
             type, value, _ = read_action_field(field)
+            step = STEPS[event] if outcome == "applied" else 0
+            assert int(count) == counts.get((message, type, value), 0) + step
             counts[message, type, value] = int(count)
         position = entry_id
 
+    assert [sorted(changes) for changes in told_changes] == expected_changes
     assert position == heads[-1] == (await redis.get(KEYS.head(CHANNEL)) or "0-0")
     told = {key: count for key, count in counts.items() if count}
     for message in {key[0] for key in counts} or {MESSAGE}:
@@ -118,6 +142,42 @@ async def test_a_batch_that_changes_nothing_is_not_journaled(redis: Redis) -> No
 
     assert again.head_before == again.head_after == first.head_after
     assert await redis.xlen(KEYS.journal(CHANNEL)) == 1
+
+
+async def test_only_what_changed_is_new_in_the_index(redis: Redis) -> None:
+    """Not what stands beside it in the batch: a message nobody ever reacted to, one whose reaction was known."""
+    store = Store(redis, KEYS)
+    known, unknown = replace(BEN, message_timetoken="5"), replace(BEN, message_timetoken="6")
+    await store.apply(CHANNEL, [added(1, known)], Origin.LIVE)
+
+    again = Added(known, at(1), at(4_000_000))
+    await store.apply(CHANNEL, [again, pruned(1, unknown), added(1)], Origin.LIVE)
+
+    index = dict(await cast("Any", redis).zrange(KEYS.messages(CHANNEL), 0, -1, withscores=True))
+    assert index == {"5": int(at(1)) // 10_000, MESSAGE: int(at(1)) // 10_000}
+
+
+async def test_a_batch_may_take_and_bring_back_at_once(redis: Redis) -> None:
+    """Of several messages, every kind of change in each; nothing of one is lost over another."""
+    store, ledger = Store(redis, KEYS), Ledger()
+    people = [replace(ANA, uuid=f"user{n}", message_timetoken=str(5 + n % 2)) for n in range(8)]
+    first: list[Event] = [event for one in people for event in (added(1, one), added(3, one))]
+    second: list[Event] = [removed(3, one) for one in people[:4]]
+    third: list[Event] = [
+        *(restored(2, 3, one) for one in people[:2]),
+        *(removed(4, one) for one in people[2:4]),
+        *(pruned(3, one) for one in people[4:6]),
+        *(removed(3, one) for one in people[6:]),
+        added(1, replace(ANA, value="🎉", message_timetoken="5")),
+    ]
+    for batch in (first, second, third):
+        assert list((await store.apply(CHANNEL, batch, Origin.LIVE)).outcomes) == ledger.apply(batch)
+
+    entries = {identity: entry for identity, entry in ledger.entries.items() if entry != ABSENT}
+    assert await entries_of(redis, set(ledger.entries)) == entries
+    assert await TallyReader(redis).get_many(CHANNEL, ["5", "6"]) == {
+        message: ledger.counts(CHANNEL, message) for message in ("5", "6")
+    }
 
 
 async def test_the_index_knows_each_messages_newest_event(redis: Redis) -> None:
@@ -170,6 +230,19 @@ async def test_tombstones_live_from_the_last_removal(redis: Redis) -> None:
     assert 45 < await redis.ttl(removals) <= 50
     assert await redis.ttl(KEYS.counts(CHANNEL, MESSAGE)) == -1
     assert 495 < await redis.ttl(KEYS.journal(CHANNEL)) <= 500
+
+
+async def test_only_a_removal_renews_the_life_of_tombstones(redis: Redis) -> None:
+    """One of another message in the same batch does not."""
+    store = Store(redis, KEYS, Lives(tombstone_seconds=100))
+    other = replace(ANA, message_timetoken="5")
+    await store.apply(CHANNEL, [added(1), removed(1)], Origin.LIVE)
+    await redis.expire(KEYS.removed(CHANNEL, MESSAGE), 50)
+
+    await store.apply(CHANNEL, [added(1, other), removed(1, other), added(2)], Origin.LIVE)
+
+    assert 45 < await redis.ttl(KEYS.removed(CHANNEL, MESSAGE)) <= 50
+    assert 95 < await redis.ttl(KEYS.removed(CHANNEL, "5")) <= 100
 
 
 async def test_the_journal_forgets_what_is_old(redis: Redis) -> None:

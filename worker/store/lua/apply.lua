@@ -97,7 +97,7 @@ local function apply(event)
     event = sub(event, 2)
     return prune(event), 'pruned', event
   end
-  local comma = find(event, ',', 1, true)
+  local comma = find(event, ',')
   local seen = sub(event, 2, comma - 1)
   return restore(seen, sub(event, comma + 1)), 'restored', seen
 end
@@ -154,7 +154,7 @@ for key = 4, #KEYS, 3 do
       live, removed = live_before, removed_before
       local rest = history
       while rest do
-        local event, space = rest, find(rest, ' ', 1, true)
+        local event, space = rest, find(rest, ' ')
         if space then event, rest = sub(rest, 1, space - 1), sub(rest, space + 1) else rest = nil end
         outcome_count = outcome_count + 1
         if expired then
@@ -185,13 +185,12 @@ for key = 4, #KEYS, 3 do
   end
 
   -- What needs memory comes first: a Redis that has none left refuses it, and then nothing has been written.
-  local last = #writes
-  if set_counts then writes[last + 1], last = set_counts, last + 1 end
-  if set_live then writes[last + 1], last = set_live, last + 1 end
-  if set_removed then writes[last + 1], last = set_removed, last + 1 end
-  if cleared_counts then writes[last + 1], last = cleared_counts, last + 1 end
-  if cleared_live then writes[last + 1], last = cleared_live, last + 1 end
-  if cleared_removed then writes[last + 1], last = cleared_removed, last + 1 end
+  if set_counts then writes[#writes + 1] = set_counts end
+  if set_live then writes[#writes + 1] = set_live end
+  if set_removed then writes[#writes + 1] = set_removed end
+  if cleared_counts then writes[#writes + 1] = cleared_counts end
+  if cleared_live then writes[#writes + 1] = cleared_live end
+  if cleared_removed then writes[#writes + 1] = cleared_removed end
   if tombstoned then lives[#lives + 1] = removed_key end
   if changed then
     index[#index + 1] = newest
