@@ -2,14 +2,24 @@
 
 import copy
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.domain.action import Added, Identity, Removed
-from worker.source.wire import Interest, Malformed, action_timetoken, decode_action, decode_message
+from worker.source.wire import (
+    Interest,
+    Malformed,
+    UnusualError,
+    action_timetoken,
+    decode_action,
+    decode_message,
+    looked_into,
+    usual,
+)
 
 ALL = Interest()
 IDENTITY = Identity("room", "17600000001728660", "reaction", "👍", "ana")
@@ -204,6 +214,31 @@ def test_nothing_in_a_message_can_raise(path: str, value: Any) -> None:
     if isinstance(decoded, Added | Removed):
         json.dumps([decoded.identity.channel, decoded.identity.value, decoded.identity.uuid]).encode()
         decoded.identity.uuid.encode()
+
+
+places = st.sampled_from(
+    ["e", "i", "p", "p.t", "c", "d", "d.event", "d.data", "d.data.uuid", *(f"d.data.{key}" for key in LISTED)]
+)
+oddities = st.sampled_from(
+    ["", "0", "01", "1" * 20, "1" * 21, "１２", "1 ", "ana", "👍", "\ud83d", "a,b", "é" * 40_000, "x" * 400, "removed"]
+)
+
+
+@given(st.lists(st.tuples(places, json_values | oddities), max_size=2))
+@example([])
+@example([("d.event", "removed")])
+def test_a_short_way_ends_where_the_long_one_does(changes: list[tuple[str, Any]]) -> None:
+    """What is usual is decoded with fewer looks; what is not is looked into."""
+    message = copy.deepcopy(ANNOUNCED)
+    for path, value in changes:
+        with suppress(TypeError, KeyError):  # the first change took away where the second belongs
+            message = changed(message, path, value)
+    for interest in (ALL, Interest(ignored=frozenset({"reaction"}))):
+        long = looked_into(message, interest)
+        try:
+            assert usual(message, interest) == long
+        except UnusualError:
+            assert changes
 
 
 @given(json_values)
