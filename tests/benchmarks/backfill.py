@@ -68,8 +68,8 @@ def listed(events: Sequence[Observed]) -> Lists:
     return lists
 
 
-def serve(lists: Lists, port: Connection) -> None:
-    """Be PubNub's get-actions and its clock, each answer a latency later. Runs in a process of its own."""
+def serve(lists: Lists, latency: float, port: Connection) -> None:
+    """Be PubNub's get-actions and its clock, each answer that many seconds later. Runs in a process of its own."""
     requests = 0
 
     def page(channel: str, query: Mapping[str, str]) -> str:
@@ -87,7 +87,7 @@ def serve(lists: Lists, port: Connection) -> None:
             return web.json_response([NOW])
         requests += 1
         body = page(request.path.rpartition("/")[2], request.query)
-        await asyncio.sleep(LATENCY_SECONDS)
+        await asyncio.sleep(latency)
         return web.Response(text=body, content_type="application/json")
 
     async def main() -> None:
@@ -101,10 +101,10 @@ def serve(lists: Lists, port: Connection) -> None:
 
 
 @asynccontextmanager
-async def pubnub(lists: Lists) -> AsyncIterator[str]:
+async def pubnub(lists: Lists, latency: float) -> AsyncIterator[str]:
     """Yield the origin of a PubNub that lists this, for as long as the block lasts."""
     ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(lists, theirs), daemon=True)
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(lists, latency, theirs), daemon=True)
     server.start()
     try:
         yield await asyncio.to_thread(ours.recv)
@@ -199,7 +199,7 @@ async def one_round(size: float) -> Mapping[str, float]:
     in_one = even(count, ["channel"])
     server = RedisServer()
     try:
-        async with pubnub(listed([*in_ten, *in_one])) as origin:
+        async with pubnub(listed([*in_ten, *in_one]), LATENCY_SECONDS * min(1, 10 * size)) as origin:
             gc.freeze()  # what this benchmark holds is no part of a backfill
             return {
                 "ten": await ours(origin, server.url, in_ten),
