@@ -1,15 +1,18 @@
-"""A line of known latency on loopback: a forwarder in a process of its own, which counts the round trips made on it."""
+"""A line of known latency on loopback: a forwarder in a process of its own, which counts the round trips made on it.
 
-import multiprocessing
+The process is this very file and needs nothing but the standard library, so that it is there at once.
+"""
+
 import select
 import socket
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from typing import Final
+from typing import IO, Final
 
 CHUNK: Final = 1 << 20
 """More than is ever under way: bandwidth is not throttled."""
@@ -32,28 +35,29 @@ class Forwarder:
     A round trip begins where a client speaks that has been answered, or speaks for the first time.
     """
 
-    def __init__(self, port: int, seconds: float, control: Connection) -> None:
-        self._port, self._seconds, self._control = port, seconds, control
+    def __init__(self, port: int, seconds: float) -> None:
+        self._port, self._seconds = port, seconds
         self._door = socket.create_server(("127.0.0.1", 0))
         self._ways: dict[socket.socket, Way] = {}
         self._waiting: set[socket.socket] = set()
         self._round_trips = 0
 
     def run(self) -> None:
-        """Forward until the process is ended; tell the port first, then the round trips whenever asked."""
-        self._control.send(self._door.getsockname()[1])
+        """Forward until nobody asks any more; tell the port first, then the round trips whenever asked."""
+        _tell(self._door.getsockname()[1])
         while True:
             # select, and not asyncio, whose timers are whole milliseconds.
-            ears: list[socket.socket | Connection] = [self._door, self._control, *self._ways]
+            ears: list[socket.socket | IO[str]] = [self._door, sys.stdin, *self._ways]
             ready, _, _ = select.select(ears, [], [], self._rest())
             self._deliver()
             for source in ready:
-                if source is self._control:
-                    self._control.recv()
-                    self._control.send(self._round_trips)
+                if not isinstance(source, socket.socket):
+                    if not source.readline():
+                        return
+                    _tell(self._round_trips)
                 elif source is self._door:
                     self._open()
-                elif isinstance(source, socket.socket) and source in self._ways:
+                elif source in self._ways:
                     self._listen(source)
 
     def _rest(self) -> float | None:
@@ -103,27 +107,27 @@ class Line:
     """The near end of a forwarder."""
 
     port: int
-    _control: Connection
+    _asking: IO[str]
+    _told: IO[str]
 
     def round_trips(self) -> int:
         """Return how many were made until now."""
-        self._control.send(None)
-        return int(self._control.recv())
+        self._asking.write("\n")
+        self._asking.flush()
+        return int(self._told.readline())
 
 
 @contextmanager
 def line(port: int, seconds: float) -> Iterator[Line]:
     """Yield a line to a port on loopback that takes so many seconds a round trip, half of it each way."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=_forward, args=(port, seconds / 2, theirs), daemon=True
-    )
-    process.start()
-    try:
-        yield Line(ours.recv(), ours)
-    finally:
-        process.kill()
-        process.join()
+    command = [sys.executable, __file__, str(port), str(seconds / 2)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        try:
+            yield Line(int(process.stdout.readline()), process.stdin, process.stdout)
+        finally:
+            process.kill()
 
 
 def pings(port: int, times: int = 200) -> list[float]:
@@ -139,5 +143,10 @@ def pings(port: int, times: int = 200) -> list[float]:
     return sorted(seconds)
 
 
-def _forward(port: int, seconds: float, control: Connection) -> None:
-    Forwarder(port, seconds, control).run()
+def _tell(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    Forwarder(int(sys.argv[1]), float(sys.argv[2])).run()

@@ -82,7 +82,7 @@ async def used(redis: Any) -> int:
         if now == before and not memory["lazyfree_pending_objects"]:
             return int(now)
         before = now
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
