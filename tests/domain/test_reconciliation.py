@@ -83,6 +83,19 @@ def test_a_long_roll_is_called_rightly(kept: int, monkeypatch: pytest.MonkeyPatc
     assert not any(roll.has(strangers) + roll.are_missing(strangers))
 
 
+def test_answers_wait_for_a_while_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten are noted together: until then they are kept, and then no more."""
+    monkeypatch.setattr("worker.domain.reconciliation.ANSWERS_KEPT", 10)
+    roll = called(("1", "a", "10"))
+
+    kept = []
+    for number in range(12):
+        roll.answer([("1", "a", str(number))])
+        kept.append(len(roll._said))
+
+    assert kept == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("since", "until", "lie_in"),
     [

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from itertools import repeat
 from typing import Final
 
 from worker.domain.action import Identity
@@ -18,7 +17,8 @@ from worker.domain.position import Range, Timetoken, is_after, order
 
 BUCKET_BITS: Final = 54
 """Bits of a hash that do not say in which bucket it lies: there are 1024 of these."""
-ANSWERS_KEPT: Final = 1 << 16
+ANSWERS_KEPT: Final = 65_536
+"""Answers that are noted together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ class RollCall:
             end = bisect_left(said, number + 1 << BUCKET_BITS, start)
             if bucket := self._buckets.get(number):
                 answered = self._answered[number]
-                some = said[start:end]
-                for key, index in zip(some, map(bisect_left, repeat(bucket), some), strict=True):
+                for key in said[start:end]:
+                    index = bisect_left(bucket, key)
                     if index < len(bucket) and bucket[index] == key:
                         answered[index] = 1
             start = end
