@@ -90,6 +90,7 @@ def changes_of(batch: list[Event], ledger: Ledger) -> list[tuple[str, ...]]:
 
 @CONTRACT
 @given(st.lists(st.lists(events, min_size=1, max_size=8), max_size=5))
+@example([[added(1), pruned(1)], [removed(2), added(1), restored(1, 2)], [added(4), added(5), removed(9, BEN)]])
 async def test_the_journal_tells_every_count(redis: Redis, batches: list[list[Event]]) -> None:
     """Following the journal from nothing ends at the counts; each entry names the one before, and what happened."""
     await redis.flushall()

@@ -185,12 +185,13 @@ for key = 4, #KEYS, 3 do
   end
 
   -- What needs memory comes first: a Redis that has none left refuses it, and then nothing has been written.
-  if set_counts then writes[#writes + 1] = set_counts end
-  if set_live then writes[#writes + 1] = set_live end
-  if set_removed then writes[#writes + 1] = set_removed end
-  if cleared_counts then writes[#writes + 1] = cleared_counts end
-  if cleared_live then writes[#writes + 1] = cleared_live end
-  if cleared_removed then writes[#writes + 1] = cleared_removed end
+  -- (What there is none of is nil, and adds nothing.)
+  writes[#writes + 1] = set_counts
+  writes[#writes + 1] = set_live
+  writes[#writes + 1] = set_removed
+  writes[#writes + 1] = cleared_counts
+  writes[#writes + 1] = cleared_live
+  writes[#writes + 1] = cleared_removed
   if tombstoned then lives[#lives + 1] = removed_key end
   if changed then
     index[#index + 1] = newest
