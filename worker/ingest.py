@@ -10,20 +10,21 @@ from typing import Final
 import structlog
 
 from worker.apply import Applier, ForgottenError, StaleError
-from worker.domain.action import Origin
+from worker.domain.action import Observed
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import PubNubError
 from worker.gaps import Gaps
 from worker.source.client import Client
-from worker.source.live import Item, Poller, Readmitted, Received, Refused
+from worker.source.live import Poller, Readmitted, Received, Refused
 from worker.source.names import Names, matches
-from worker.source.wire import Decoded, Interest, Malformed, decode_message
+from worker.source.wire import Interest, Malformed, decode_message
 from worker.store.keys import digest
 from worker.store.marks import Gap, Marks
+from worker.together import Together
 
 FULL_ANSWER: Final = 100
 """Messages in an answer from which on there may have been more: PubNub drops the rest without a word."""
-QUEUED_ANSWERS: Final = 4
+QUEUED_ANSWERS: Final = 8
 """Answers that wait while others are applied; those that waited are applied together, for one round trip."""
 MANY: Final = FULL_ANSWER // 2
 """Messages in an answer from which on the next is asked for at once.
@@ -38,79 +39,6 @@ HALVED_AFTER: Final = 3
 """Full answers in a row after which a subscription is halved: PubNub's limit is for one answer, whoever shares it."""
 
 
-SAVES_AT_ONCE: Final = 4
-"""Cursors on their way to Redis at once, each over a connection of its own."""
-EVENTS_AT_ONCE: Final = 2_000
-"""Events from which on others wait for the next time."""
-
-
-class Together:
-    """Applies what subscriptions bring: who comes while Redis has its hands full is applied next, with all who did.
-
-    Two hundred subscriptions with an event each are then one round trip, and not two hundred over as many connections.
-    """
-
-    def __init__(self) -> None:
-        self.saving = asyncio.Semaphore(SAVES_AT_ONCE)
-        self._waiting: deque[_Brought] = deque()
-        self._applying: asyncio.Task[None] | None = None
-
-    async def apply(self, applier: Applier, decoded: Sequence[Decoded], received: float) -> None:
-        """Apply them, read at ``received``; when it returns, they are applied.
-
-        Raises:
-            StaleError: these, or what was applied with them, waited for too long.
-        """
-        if not decoded:
-            return
-        mine = _Brought(decoded, received, asyncio.get_running_loop().create_future())
-        self._waiting.append(mine)
-        if not self._applying:
-            self._applying = asyncio.create_task(self._apply(applier))
-        await mine.applied
-
-    async def _apply(self, applier: Applier) -> None:
-        try:
-            while self._waiting:
-                group = self._next()
-                decoded = [item for brought in group for item in brought.decoded]
-                oldest = min(brought.received for brought in group)
-                try:
-                    outcomes = await applier.apply(decoded, Origin.LIVE, oldest)
-                except Exception as error:  # it is theirs who brought the events
-                    _tell(group, error)
-                else:
-                    _tell(group, None)
-                    log.debug(
-                        "applied", subscriptions=len(group), **{what.value: many for what, many in outcomes.items()}
-                    )
-        finally:
-            self._applying = None
-
-    def _next(self) -> list["_Brought"]:
-        group, size = [self._waiting.popleft()], 0
-        while self._waiting and (size := size + len(group[-1].decoded)) < EVENTS_AT_ONCE:
-            group.append(self._waiting.popleft())
-        return group
-
-
-@dataclass(frozen=True, slots=True)
-class _Brought:
-    decoded: Sequence[Decoded]
-    received: float
-    applied: asyncio.Future[None]
-
-
-def _tell(group: Sequence[_Brought], error: Exception | None) -> None:
-    for brought in group:
-        if brought.applied.done():  # whoever brought it has been cancelled
-            continue
-        if error:
-            brought.applied.set_exception(error)
-        else:
-            brought.applied.set_result(None)
-
-
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How the subscriptions of a worker are followed."""
@@ -119,6 +47,19 @@ class Terms:
     catchup_seconds: float
     clock: Callable[[], float]
     together: Together = field(default_factory=Together)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """An answer, decoded: its cursor, when it came, and how many messages of all kinds it had."""
+
+    cursor: Cursor
+    at: float
+    messages: int
+    decoded: Sequence[Observed | Malformed]
+
+
+_Item = _Read | Refused | Readmitted
 
 
 class Subscription:
@@ -143,8 +84,8 @@ class Subscription:
         self._full_answers = 0
         self._generation = applier.lineage.generation
         self._covered_until: float | None = None
-        self._items: asyncio.Queue[Item | None] = asyncio.Queue()
-        self._taken: deque[Item] = deque()
+        self._items: asyncio.Queue[_Item | None] = asyncio.Queue()
+        self._taken: deque[_Item] = deque()
         self._is_worked_off = asyncio.Event()
         self._polling: asyncio.Task[None] | None = None
         self._is_stopping = False
@@ -212,19 +153,26 @@ class Subscription:
             if isinstance(item, Refused | Readmitted) and item.names:
                 await self._gaps.owe(await self._covered(item.names), Gap.FORBIDDEN, self._cursor)
 
-    async def _poll(self, cursor: Cursor, items: asyncio.Queue[Item | None], room: asyncio.Semaphore) -> None:
+    async def _poll(self, cursor: Cursor, items: asyncio.Queue[_Item | None], room: asyncio.Semaphore) -> None:
         async for item in self._poller.items(cursor):
+            # Decoded here, while Redis is at work on what came before.
+            read = self._read(item) if isinstance(item, Received) else item
             self._is_worked_off.clear()
-            items.put_nowait(item)
+            items.put_nowait(read)
             await room.acquire()
-            if isinstance(item, Received) and len(item.answer.messages) < MANY:
+            if isinstance(read, _Read) and read.messages < MANY:
                 await self._is_worked_off.wait()
+
+    def _read(self, received: Received) -> _Read:
+        messages, interest = received.answer.messages, self._terms.interest
+        decoded = [item for message in messages if (item := decode_message(message, interest))]
+        return _Read(received.answer.cursor, received.at, len(messages), decoded)
 
     async def _work_off(self) -> None:
         """Take in what has come, in order; answers in a row at once. What fails stays, so that it can be marked."""
         while self._taken:
             self._expect_the_same_redis()
-            answers = [item for item in takewhile(_is_answer, self._taken) if isinstance(item, Received)]
+            answers = [item for item in takewhile(_is_answer, self._taken) if isinstance(item, _Read)]
             if answers:
                 await self._commit(answers)
             else:
@@ -233,30 +181,27 @@ class Subscription:
                 self._taken.popleft()
         self._is_worked_off.set()
 
-    async def _heed(self, item: Item) -> None:
+    async def _heed(self, item: _Item) -> None:
         match item:
             case Refused(names) if names:  # said again at every try, so the mark stays new for as long as they are out
                 await self._gaps.owe(await self._covered(names), Gap.FORBIDDEN, None)
             case Readmitted(names):
                 await self._gaps.owe(await self._covered(names), Gap.FORBIDDEN, self._cursor)
 
-    async def _commit(self, answers: Sequence[Received]) -> None:
+    async def _commit(self, answers: Sequence[_Read]) -> None:
         """Apply answers, then save the last one's cursor; before that, mark whatever it is about to pass over."""
-        decoded: list[Decoded] = []
         covered_until = self._covered_until
-        for received in answers:
-            cursor, messages = received.answer.cursor, received.answer.messages
-            found = [item for message in messages if (item := decode_message(message, self._terms.interest))]
-            for gap in self._passed(received, covered_until):
-                await self._gaps.owe(await self._covered(self.names), gap, cursor)
-            await self._meet({item.identity.channel for item in found if not isinstance(item, Malformed)}, cursor)
-            decoded += found
-            covered_until = received.at
+        for read in answers:
+            for gap in self._passed(read, covered_until):
+                await self._gaps.owe(await self._covered(self.names), gap, read.cursor)
+            found = {item.identity.channel for item in read.decoded if not isinstance(item, Malformed)}
+            await self._meet(found, read.cursor)
+            covered_until = read.at
         oldest, last = answers[0].at, answers[-1]
-        await self._terms.together.apply(self._applier, decoded, oldest)
-        await self._save(last.answer.cursor, oldest)
-        self._cursor, self._covered_until = last.answer.cursor, last.at
-        await self._halve([len(received.answer.messages) >= FULL_ANSWER for received in answers])
+        await self._terms.together.apply(self._applier, [item for read in answers for item in read.decoded], oldest)
+        await self._save(last.cursor, oldest)
+        self._cursor, self._covered_until = last.cursor, last.at
+        await self._halve([read.messages >= FULL_ANSWER for read in answers])
 
     async def _save(self, cursor: Cursor, received: float) -> None:
         """Save a cursor, unless Redis has forgotten something that came before it; the oldest answer came ``received``.
@@ -299,13 +244,13 @@ class Subscription:
         if self._polling:
             self._polling.cancel()
 
-    def _passed(self, received: Received, covered_until: float | None) -> list[Gap]:
+    def _passed(self, read: _Read, covered_until: float | None) -> list[Gap]:
         gaps = []
         if covered_until is None:
             gaps.append(Gap.FIRST_START)
-        elif received.at - covered_until > self._terms.catchup_seconds:
+        elif read.at - covered_until > self._terms.catchup_seconds:
             gaps.append(Gap.STALE_CURSOR)
-        if len(received.answer.messages) >= FULL_ANSWER:
+        if read.messages >= FULL_ANSWER:
             gaps.append(Gap.OVERFLOW)
         return gaps
 
@@ -333,5 +278,5 @@ class Subscription:
             return known
 
 
-def _is_answer(item: Item) -> bool:
-    return isinstance(item, Received)
+def _is_answer(item: _Item) -> bool:
+    return isinstance(item, _Read)

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import logging
 import ssl
+import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -19,7 +20,7 @@ import trustme
 from tests.source.scripted import SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply, wait_until
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError, ThrottledError, TransientError
-from worker.source import endpoints
+from worker.source import endpoints, transport
 from worker.source.client import Answer, Client, Keyset, Page
 
 LATER = Cursor("17600000000000001", 12)
@@ -380,6 +381,25 @@ async def test_a_slow_answer_is_an_error(
     async with Client(keyset) as client:
         with pytest.raises(PubNubError, match="no answer in time"):
             await client.subscribe(["room"], [], LATER)
+
+
+async def test_a_machine_that_slept_does_not_wait_on(
+    server: ScriptedPubNub, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop's clock stood still meanwhile; the wall clock tells. Whoever asks after that has their full time."""
+    monkeypatch.setattr(transport, "LOOK_SECONDS", 0.01)
+    now = time.time()
+    monkeypatch.setattr("worker.source.transport.time.time", lambda: now)
+    server.script(Reply(hangs=True), under="/v2/subscribe")
+    server.script(json_reply([17600000000000002]), under="/time/0")
+    poll = asyncio.create_task(client.subscribe(["room"], [], LATER))
+    await server.asked(1)
+
+    now += endpoints.POLL_SECONDS + 1
+
+    with pytest.raises(PubNubError, match="no answer in time"):
+        await asyncio.wait_for(poll, 5)
+    assert await client.time() == "17600000000000002"
 
 
 async def test_even_what_the_sdk_raises_is_one_error(keyset: Keyset, monkeypatch: pytest.MonkeyPatch) -> None:

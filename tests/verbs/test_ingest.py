@@ -312,6 +312,58 @@ async def test_a_cursor_of_long_ago_is_not_saved_as_of_now(bench: Bench, monkeyp
         await it.settled()
 
 
+@pytest.fixture
+def held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Hold up whatever is applied until this is set."""
+    apply, release = bench.applier.apply, asyncio.Event()
+
+    async def hold(*args: Any) -> Counter[Outcome]:
+        await release.wait()
+        return await apply(*args)
+
+    monkeypatch.setattr(bench.applier, "apply", hold)
+    return release
+
+
+@pytest.mark.usefixtures("lasting_polls")
+async def test_answers_that_waited_are_committed_together(bench: Bench, held: asyncio.Event) -> None:
+    """In one go and with one cursor, the last one's; each channel met on the way is owed."""
+    async with following(bench, Names(wildcards=("news.*",))) as it:
+        before = await bench.marks.cursor(it.subscription.id)
+        for number, channel in enumerate(("news.a", "news.b", "news.c")):
+            asked = bench.emulator.requests["subscribe"]
+            react(bench, 60, channel, start=60 * number)
+            await wait_until(lambda asked=asked: bench.emulator.requests["subscribe"] > asked)  # type: ignore[misc]
+        assert await it.cursor() == (before and before.cursor)
+        held.set()
+        await it.settled()
+        for channel in ("news.a", "news.b", "news.c"):
+            await wait_until_true(lambda channel=channel: it.owed(channel), {"new_channel"})
+
+        async def saves() -> int:
+            saved = await bench.marks.cursor(it.subscription.id)
+            return saved.saves if saved else 0
+
+        assert before
+        await wait_until_true(saves, before.saves + 2)
+
+
+@pytest.mark.usefixtures("lasting_polls")
+async def test_after_a_few_events_it_asks_again_once_they_are_applied(bench: Bench, held: asyncio.Event) -> None:
+    """What happens meanwhile comes in one answer."""
+    async with following(bench) as it:
+        react(bench, 1)
+        await wait_until(lambda: bench.emulator.waiting == 0)
+        asked = bench.emulator.requests["subscribe"]
+        for number in range(1, 10):
+            react(bench, 1, start=number)
+            await asyncio.sleep(0.005)
+        assert bench.emulator.requests["subscribe"] == asked
+        held.set()
+        await it.settled()
+        assert bench.emulator.requests["subscribe"] <= asked + 2
+
+
 @pytest.mark.parametrize("went_back", [True, False])
 async def test_an_idle_subscription_begins_again_at_once(bench: Bench, *, went_back: bool) -> None:
     """When Redis went back, and only then; nobody need react first."""

@@ -1,0 +1,96 @@
+"""What many subscriptions bring is applied together; each hears how it went."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.verbs.conftest import SETTLE_SECONDS, Bench
+from worker import together
+from worker.apply import StaleError
+from worker.domain.action import Added, Identity, Observed
+from worker.domain.entry import Outcome
+from worker.together import Together
+
+
+def reaction(user: str) -> list[Observed]:
+    """Return one user's reaction."""
+    at = "17600000002020754"
+    return [Added(Identity("room", "17600000001728660", "reaction", "👍", user), at, at)]
+
+
+class Held:
+    """An applier that is held up, and remembers how many events it was given at a time."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.given: list[int] = []
+        self.release = asyncio.Event()
+        apply = bench.applier.apply
+
+        async def hold(decoded: Any, *args: Any) -> Counter[Outcome]:
+            self.given.append(len(decoded))
+            await self.release.wait()
+            return await apply(decoded, *args)
+
+        monkeypatch.setattr(bench.applier, "apply", hold)
+
+
+async def bring(bench: Bench, it: Together, users: str) -> list[asyncio.Task[None]]:
+    """Let a subscription bring each user's reaction."""
+    tasks = [asyncio.create_task(it.apply(bench.applier, reaction(user), bench.clock())) for user in users]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_who_comes_meanwhile_is_applied_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once; nobody is told before it is done."""
+    held, it = Held(bench, monkeypatch), Together()
+    first = await bring(bench, it, "a")
+    await asyncio.sleep(0)
+    others = await bring(bench, it, "bcd")
+    assert not any(task.done() for task in first + others)
+
+    held.release.set()
+    await asyncio.gather(*first, *others)
+
+    assert held.given == [1, 3]
+    assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 4}}
+
+
+async def test_no_more_is_applied_at_once_than_bearable(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others wait for the next time."""
+    monkeypatch.setattr(together, "EVENTS_AT_ONCE", 2)
+    held, it = Held(bench, monkeypatch), Together()
+    held.release.set()
+    await asyncio.gather(*await bring(bench, it, "abcde"))
+    assert sum(held.given) == 5
+    assert max(held.given) <= 2
+
+
+async def test_each_hears_that_something_waited_too_long(bench: Bench) -> None:
+    """The oldest decides; whoever brought the others reads them again, too, and the next are applied."""
+    it = Together()
+    long_ago = bench.clock() - SETTLE_SECONDS - 1
+    both = it.apply(bench.applier, reaction("a"), long_ago), it.apply(bench.applier, reaction("b"), bench.clock())
+    told = await asyncio.gather(*both, return_exceptions=True)
+    assert [type(error) for error in told] == [StaleError, StaleError]
+    await asyncio.gather(*await bring(bench, it, "c"))
+    assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 1}}
+
+
+async def test_who_is_cancelled_keeps_nobody_waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it brought is applied all the same."""
+    held, it = Held(bench, monkeypatch), Together()
+    [gone], others = await bring(bench, it, "a"), await bring(bench, it, "b")
+    gone.cancel()
+    await asyncio.wait([gone])
+    held.release.set()
+    await asyncio.gather(*others)
+    assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 2}}
+
+
+async def test_nothing_takes_no_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle poll's answer waits for nobody."""
+    Held(bench, monkeypatch)
+    await asyncio.wait_for(Together().apply(bench.applier, [], bench.clock()), 5)
