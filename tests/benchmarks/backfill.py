@@ -215,8 +215,8 @@ async def one_round(size: float) -> Mapping[str, float]:
 
 BENCHMARK: Final = Benchmark(
     "backfill",
-    "100,000 actions of 5,000 messages, each request answered after 50 ms. The SDK asks for one page of 100 after the "
-    "other, and counts in memory: it writes nothing, keeps no place and would miss ties at a page's edge.",
+    "100,000 actions, as many in each channel; each request is answered after 50 ms. The SDK asks for one page of 100 "
+    "after the other, and counts in memory: it writes nothing, keeps no place and would miss ties at a page's edge.",
     (
         Figure("ten", "ours, ten channels", "actions/s"),
         Figure("one", "ours, one channel", "actions/s"),
