@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Final
@@ -32,6 +33,8 @@ MANY: Final = FULL_ANSWER // 2
 After fewer it waits until these are applied: what happens meanwhile comes in one answer, where subscriptions by the
 hundred would else be polled for each single event.
 """
+PATIENCE_SECONDS: Final = 0.5
+"""How long it waits for that at most: while Redis hangs it reads ahead, for PubNub keeps only an answer's worth."""
 
 log = structlog.get_logger(__name__)
 
@@ -161,7 +164,9 @@ class Subscription:
             items.put_nowait(read)
             await room.acquire()
             if isinstance(read, _Read) and read.messages < MANY:
-                await self._is_worked_off.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PATIENCE_SECONDS):
+                        await self._is_worked_off.wait()
 
     def _read(self, received: Received) -> _Read:
         messages, interest = received.answer.messages, self._terms.interest

@@ -349,8 +349,11 @@ async def test_answers_that_waited_are_committed_together(bench: Bench, held: as
 
 
 @pytest.mark.usefixtures("lasting_polls")
-async def test_after_a_few_events_it_asks_again_once_they_are_applied(bench: Bench, held: asyncio.Event) -> None:
+async def test_after_a_few_events_it_asks_again_once_they_are_applied(
+    bench: Bench, held: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What happens meanwhile comes in one answer."""
+    monkeypatch.setattr("worker.ingest.PATIENCE_SECONDS", 60)
     async with following(bench) as it:
         react(bench, 1)
         await wait_until(lambda: bench.emulator.waiting == 0)
