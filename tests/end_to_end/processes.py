@@ -188,10 +188,14 @@ class Stage:
         self.state.add(channel, MESSAGE, "reaction", value, uuid)
 
     async def fills_the_queue(self) -> None:
-        """Give a worker that cannot apply more answers than it holds: one in hand, two queued, one without room."""
-        for number in range(4):
-            polls = self.emulator.requests["subscribe"] + (number < 3)
-            self.react(uuid=f"user-{number}")
+        """Give a worker that cannot apply more answers than it holds: one in hand, four queued, one without room.
+
+        Long ones: after a short one it would not ask again before that is applied.
+        """
+        for number in range(6):
+            polls = self.emulator.requests["subscribe"] + (number < 5)
+            for user in range(60):
+                self.react(uuid=f"user-{number}-{user}")
             await wait_until(lambda polls=polls: self.emulator.requests["subscribe"] >= polls)  # type: ignore[misc]
 
     def end(self) -> None:

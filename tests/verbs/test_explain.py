@@ -41,7 +41,7 @@ async def apply(redis: Redis, origin: Origin, *events: Event) -> None:
 
 
 async def test_every_change_has_its_origin_and_count(redis: Redis) -> None:
-    """Oldest first, other messages' left out, what changed nothing left out; the present is what they led to."""
+    """Oldest first, what was told at once by user; neither other messages nor what changed nothing; then the present."""
     await apply(redis, Origin.BACKFILL, added(1), added(1), added(1, ELSEWHERE))
     await apply(redis, Origin.LIVE, removed(3, BEN), added(2), added(4, BEN))
     await apply(redis, Origin.RECONCILE, pruned(2))
@@ -51,8 +51,8 @@ async def test_every_change_has_its_origin_and_count(redis: Redis) -> None:
     assert summary(told) == [
         ("backfill", "added", "applied", "ana", 1),
         ("live", "removed", "early", "ben", 1),
-        ("live", "added", "superseded", "ana", 1),
         ("live", "added", "applied", "ben", 2),
+        ("live", "added", "superseded", "ana", 2),
         ("reconcile", "pruned", "applied", "ana", 1),
     ]
     assert told.is_whole
