@@ -41,7 +41,7 @@ async def apply(redis: Redis, origin: Origin, *events: Event) -> None:
 
 
 async def test_every_change_has_its_origin_and_count(redis: Redis) -> None:
-    """Oldest first, what was told at once by user; neither other messages nor what changed nothing; then the present."""
+    """Oldest first, what was told at once by user; neither other messages nor what changed nothing."""
     await apply(redis, Origin.BACKFILL, added(1), added(1), added(1, ELSEWHERE))
     await apply(redis, Origin.LIVE, removed(3, BEN), added(2), added(4, BEN))
     await apply(redis, Origin.RECONCILE, pruned(2))
