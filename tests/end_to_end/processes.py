@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from redis.asyncio import Redis
 
 from worker.emulator import Emulator, State, Truth
+from worker.ingest import QUEUED_ANSWERS
 from worker.store.keys import Keys
 
 ROOM: Final = "room"
@@ -188,12 +189,12 @@ class Stage:
         self.state.add(channel, MESSAGE, "reaction", value, uuid)
 
     async def fills_the_queue(self) -> None:
-        """Give a worker that cannot apply more answers than it holds: one in hand, four queued, one without room.
+        """Give a worker that cannot apply more answers than it holds: one in hand, some queued, one without room.
 
-        Long ones: after a short one it would not ask again before that is applied.
+        Long ones: after a short one it would wait a while for that to be applied.
         """
-        for number in range(6):
-            polls = self.emulator.requests["subscribe"] + (number < 5)
+        for number in range(QUEUED_ANSWERS + 2):
+            polls = self.emulator.requests["subscribe"] + (number <= QUEUED_ANSWERS)
             for user in range(60):
                 self.react(uuid=f"user-{number}-{user}")
             await wait_until(lambda polls=polls: self.emulator.requests["subscribe"] >= polls)  # type: ignore[misc]

@@ -288,6 +288,7 @@ async def test_an_error_repeats_what_pubnub_said(
         (Reply(502), 502, "502, not JSON"),
         (Reply(204), 204, "204"),
         (Reply(307), 307, "307"),
+        (Reply(302, headers={"Location": "/elsewhere"}), 302, "302"),
         (Reply(200), 200, "200, not JSON"),
         (Reply(200, b'{"t":'), 200, "200, not JSON"),
         (Reply(200, b"\xff\xfe\xfd"), 200, "200, not JSON"),

@@ -65,7 +65,10 @@ class Wire:
         await self._enter(connect_seconds)
         try:
             with _in_our_words():
-                sent = self._session.get(URL(url, encoded=True), headers=headers, timeout=patience)
+                # Nobody is followed elsewhere: the address carries the token.
+                sent = self._session.get(
+                    URL(url, encoded=True), headers=headers, timeout=patience, allow_redirects=False
+                )
                 async with sent as response:
                     return Response(response.status, response.headers, await response.read())
         finally:
