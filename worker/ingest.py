@@ -184,7 +184,8 @@ class Subscription:
                 await self._heed(self._taken[0])
             for _ in answers or (None,):
                 self._taken.popleft()
-        self._is_worked_off.set()
+        if self._items.empty():
+            self._is_worked_off.set()
 
     async def _heed(self, item: _Item) -> None:
         match item:

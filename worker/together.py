@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from worker.apply import Applier
+from worker.apply import Applier, ForgottenError, StaleError
 from worker.domain.action import Origin
 from worker.source.wire import Decoded
 
@@ -42,7 +42,8 @@ class Together:
         """Apply them, read at ``received``; when it returns, they are applied.
 
         Raises:
-            StaleError: these, or what was applied with them, waited for too long.
+            StaleError: these waited for too long.
+            ForgottenError: Redis went back while they were applied.
         """
         if not decoded:
             return
@@ -55,26 +56,44 @@ class Together:
     async def _apply(self, applier: Applier) -> None:
         try:
             while self._waiting:
-                group = self._next()
-                decoded = [item for brought in group for item in brought.decoded]
-                oldest = min(brought.received for brought in group)
-                try:
-                    outcomes = await applier.apply(decoded, Origin.LIVE, oldest)
-                except Exception as error:  # it is theirs who brought the events
-                    _tell(group, error)
-                else:
-                    _tell(group, None)
-                    log.debug(
-                        "applied", subscriptions=len(group), **{what.value: many for what, many in outcomes.items()}
-                    )
+                if group := _fresh(self._next(), applier):
+                    await self._apply_group(group, applier)
         finally:
             self._applying = None
+
+    async def _apply_group(self, group: Sequence[_Brought], applier: Applier) -> None:
+        try:
+            decoded = [item for brought in group for item in brought.decoded]
+            outcomes = await applier.apply(decoded, Origin.LIVE, min(brought.received for brought in group))
+        except StaleError as error:
+            if isinstance(error, ForgottenError) or len(left := _fresh(group, applier)) == len(group):
+                _tell(group, error)
+            else:  # the oldest has waited for too long; the others go on, for to read them again may open gaps
+                self._waiting.extendleft(reversed(left))
+        except Exception as error:  # it is theirs who brought the events
+            _tell(group, error)
+        else:
+            _tell(group, None)
+            log.debug("applied", subscriptions=len(group), **{what.value: many for what, many in outcomes.items()})
 
     def _next(self) -> list[_Brought]:
         group, size = [self._waiting.popleft()], 0
         while self._waiting and (size := size + len(group[-1].decoded)) < EVENTS_AT_ONCE:
             group.append(self._waiting.popleft())
         return group
+
+
+def _fresh(group: Sequence[_Brought], applier: Applier) -> list[_Brought]:
+    """Return who has not waited for too long; tell the others that they have."""
+    left = []
+    for brought in group:
+        try:
+            applier.expect_fresh(brought.received, "an answer")
+        except StaleError as error:
+            _tell([brought], error)
+        else:
+            left.append(brought)
+    return left
 
 
 def _tell(group: Sequence[_Brought], error: Exception | None) -> None:

@@ -20,12 +20,13 @@ from worker.store.connection import connect
 from worker.store.keys import Keys
 from worker.store.marks import Marks
 from worker.store.store import Store
+from worker.together import EVENTS_AT_ONCE
 
 EVENTS: Final = 500_000
 CHANNELS: Final = 20
 PIPELINED: Final = 500
 STREAMS: Final = 4
-"""What runs side by side in a worker (subscriptions, backfills); each has a part of the channels."""
+"""Calls side by side; each has a part of the channels."""
 AT_ONCE: Final = CHANNELS // STREAMS * PIPELINED
 """Events a stream applies at once: some 500 of each of its channels, in the order they came."""
 ONE_BY_ONE: Final = 20
@@ -40,8 +41,15 @@ def events_of(count: int) -> list[Observed]:
     return history(count, channels=CHANNELS)
 
 
+async def ours_live(redis: Redis, events: Sequence[Observed]) -> None:
+    """Apply them as a worker's subscriptions do under load: one group after the other, of what has come meanwhile."""
+    applier = Applier(Store(redis, KEYS), Marks(redis, KEYS), 60, elapsed_clock)
+    for start in range(0, len(events), EVENTS_AT_ONCE):
+        await applier.apply(events[start : start + EVENTS_AT_ONCE], Origin.LIVE, elapsed_clock())
+
+
 async def ours(redis: Redis, events: Sequence[Observed]) -> None:
-    """Apply them as the worker does."""
+    """Apply them as well as it goes: full batches, and several at once."""
     applier = Applier(Store(redis, KEYS), Marks(redis, KEYS), 60, elapsed_clock)
 
     async def stream(own: Sequence[Observed]) -> None:
@@ -102,6 +110,8 @@ def unheeded(events: Sequence[Observed]) -> Counts:
     return counts
 
 
+OWN: Final = (ours, ours_live)
+
 Way = Callable[[Redis, Sequence[Observed]], Awaitable[None]]
 
 
@@ -110,21 +120,24 @@ async def timed(way: Way, events: Sequence[Observed], expected: Counts | None) -
     server = RedisServer()
     try:
         # Peers get redis-py as it comes.
-        async with connect(server.url) if way is ours else Redis.from_url(server.url, decode_responses=True) as redis:
+        async with connect(server.url) if way in OWN else Redis.from_url(server.url, decode_responses=True) as redis:
             await redis.ping()
             await redis.config_resetstat()
+            gc.collect()
             gc.freeze()  # the events are the benchmark's own: no collector needs to look at them again and again
             began = time.perf_counter()
             await way(redis, events)
             seconds = time.perf_counter() - began
+            gc.unfreeze()
             told = await redis.info("commandstats")
-            if way is ours:
-                expect(0, await broken_counts(redis, events), "ours")
+            if way in OWN:
+                expect(0, await broken_counts(redis, events), way.__name__)
         if expected is not None:
             out = await found(server.url, events)
-            expect(+expected, +out, way.__name__)
+            # Where a peer leaves a count of zero, it is not held against it.
+            expect(+expected, out if way in OWN else +out, way.__name__)
         # What a script calls is part of its own time, and listed by itself as well.
-        commands = ("cmdstat_evalsha",) if way is ours else ("cmdstat_hsetnx", "cmdstat_hincrby")
+        commands = ("cmdstat_evalsha",) if way in OWN else ("cmdstat_hsetnx", "cmdstat_hincrby")
         return seconds, sum(told[command]["usec"] for command in commands if command in told)
     finally:
         server.stop()
@@ -135,11 +148,13 @@ async def one_round(size: float) -> Mapping[str, float]:
     events = events_of(round(EVENTS * size))
     few = events[: len(events) // ONE_BY_ONE]
     seconds, busy = await timed(ours, events, truth(events))
+    grouped, _ = await timed(ours_live, events, truth(events))
     waiting, _ = await timed(one_by_one, few, truth(few))
     piped, _ = await timed(pipelined, events, unheeded(events))
     _, least = await timed(floor, events, None)
     return {
         "ours": len(events) / seconds,
+        "live": len(events) / grouped,
         "one_by_one": len(few) / waiting,
         "pipelined": len(events) / piped,
         "server": busy / len(events),
@@ -150,15 +165,17 @@ async def one_round(size: float) -> Mapping[str, float]:
 BENCHMARK: Final = Benchmark(
     "apply",
     "500,000 events, 15 % removals, 2 % told twice, 20 channels, 5,000 messages by Zipf's law, 36-character uuids, "
-    "into a Valkey on loopback; (a) gets the first twentieth of them. Ours keeps tombstones, an index and a journal "
-    "beside the counts. (b) does not look at the answers: it counts doubles, and is wrong after any loss or "
-    "repetition.",
+    "into a Valkey on loopback; (a) gets the first twentieth of them. Ours is the store at its best: batches of 500 "
+    "of a channel, four calls side by side. It keeps tombstones, an index and a journal beside the counts. (b) does "
+    "not look at the answers: it counts doubles, and is wrong after any loss or repetition.",
     (
         Figure("ours", "ours", "events/s"),
+        Figure("live", "ours, 2,000 at once, as live events are", "events/s"),
         Figure("one_by_one", "(a) SADD/SREM, then HINCRBY, each waited for", "events/s"),
         Figure("pipelined", "(b) the same, pipelined by 500, answers unread", "events/s"),
         Ratio("ours", "one_by_one", "ours / (a)", at_least=15),
         Ratio("ours", "pipelined", "ours / (b)", at_least=2.3),
+        Ratio("live", "pipelined", "ours, 2,000 at once / (b)"),
         Figure("server", "server's time for an event, ours", "µs"),
         Figure("floor", "server's time for HSETNX + HINCRBY", "µs"),
         Ratio("server", "floor", "server's time, ours / floor", at_most=3.5),

@@ -1,4 +1,4 @@
-"""Poll loops through the SDK as it is shipped that do nothing but note when what they hear of was published.
+"""Poll loops that do nothing but note when what they hear of was published: through the SDK as it is shipped, or ours.
 
     python -m tests.benchmarks.bare < orders
 
@@ -9,7 +9,7 @@ and looks at all its connections for each.
 import asyncio
 import json
 import sys
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pubnub.endpoints.pubsub.subscribe import Subscribe
 from pubnub.pnconfiguration import PNConfiguration
@@ -17,6 +17,8 @@ from pubnub.pubnub_asyncio import PubNubAsyncio
 
 from tests.benchmarks.children import peak
 from tests.benchmarks.loopback import stamp
+from worker.domain.position import HANDSHAKE
+from worker.source.client import Client, Keyset
 
 POLLS_EACH: Final = 50
 
@@ -31,6 +33,9 @@ def configured(origin: str) -> Any:
 
 async def main(orders: dict[str, Any]) -> None:
     """Follow so many subscriptions until all events are heard of; say how old each was, in ticks, and the memory."""
+    if orders["own"]:
+        await polling(orders)
+        return
     subscriptions: list[list[str]] = orders["subscriptions"]
     loop = asyncio.get_running_loop()
     clients = [
@@ -64,6 +69,29 @@ async def main(orders: dict[str, Any]) -> None:
         await pubnub.close_session()
         pubnub._subscription_manager.stop()
         pubnub._subscription_manager.loop.close()  # the SDK opens one, and never closes it
+
+
+async def polling(orders: dict[str, Any]) -> None:
+    """Do the same through the worker's own client: what is left to a worker beside it is what counting costs."""
+    ages: list[int] = []
+    heard_all = asyncio.Event()
+    async with Client(Keyset("demo", "bench", origin=orders["origin"], tls=False)) as client:
+
+        async def follow(channels: list[str]) -> None:
+            cursor = HANDSHAKE
+            while True:
+                answer = await client.subscribe(channels, [], cursor)
+                cursor, now = answer.cursor, stamp()
+                ages.extend(now - int(message["p"]["t"]) for message in cast("Any", answer.messages))
+                if len(ages) >= orders["events"]:
+                    heard_all.set()
+
+        following = [asyncio.create_task(follow(channels)) for channels in orders["subscriptions"]]
+        await heard_all.wait()
+        sys.stdout.write(json.dumps({"ages": ages, "peak": peak()}))
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
 
 
 if __name__ == "__main__":

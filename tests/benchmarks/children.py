@@ -55,9 +55,11 @@ def peak() -> int:
     return int(found[1]) if found else 0
 
 
-async def bare(pubnub: Loopback, subscriptions: Sequence[Sequence[str]], rate: float, events: int) -> Told:
-    """Publish the events to poll loops that only listen."""
-    orders = {"origin": pubnub.origin, "subscriptions": subscriptions, "events": events}
+async def bare(
+    pubnub: Loopback, subscriptions: Sequence[Sequence[str]], rate: float, events: int, *, own: bool = False
+) -> Told:
+    """Publish the events to poll loops that only listen, through the SDK as it is shipped or our ``own`` client."""
+    orders = {"origin": pubnub.origin, "subscriptions": subscriptions, "events": events, "own": own}
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.benchmarks.bare"),
         stdin=asyncio.subprocess.PIPE,
@@ -84,7 +86,8 @@ async def ours(pubnub: Loopback, url: str, subscriptions: Sequence[Sequence[str]
             await pubnub.publish(rate, events)
             ages = await watcher.ages(channels, events)
         child.send_signal(signal.SIGTERM)
-        told, _ = await child.communicate()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            told, _ = await child.communicate()
     return Told(ages, int(told) / 1000)
 
 

@@ -28,6 +28,7 @@ class Figure:
     key: str
     what: str
     unit: str
+    at_least: float | None = None
     at_most: float | None = None
 
     def value(self, values: Mapping[str, float]) -> float:
@@ -106,16 +107,14 @@ class Measured:
     @property
     def target(self) -> str:
         """Return where it should be, or nothing."""
-        at_least = getattr(self.line, "at_least", None)
-        if at_least is not None:
-            return f"≥ {at_least:g}"
+        if self.line.at_least is not None:
+            return f"≥ {self.line.at_least:g}"
         return f"≤ {self.line.at_most:g}" if self.line.at_most is not None else ""
 
     @property
     def is_reached(self) -> bool:
         """Tell whether the median is where it should be; True where nothing is asked."""
-        at_least = getattr(self.line, "at_least", None)
-        at_most = self.line.at_most
+        at_least, at_most = self.line.at_least, self.line.at_most
         return (at_least is None or self.median >= at_least) and (at_most is None or self.median <= at_most)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.table import Table
 
-from tests.benchmarks.harness import Benchmark, Measured
+from tests.benchmarks.harness import Benchmark, Difference, Measured
 
 BASELINE: Final = Path(__file__).with_name("baseline.json")
 
@@ -50,16 +50,18 @@ def table(benchmark: Benchmark, lines: Sequence[Measured], baseline: Baseline) -
             f"{number(measured.median)} {unit}",
             spread,
             reached,
-            change(measured.median, before.get(measured.line.key)),
+            change(measured, before.get(measured.line.key)),
         )
     return shown
 
 
-def change(now: float, before: float | None) -> str:
-    """Return by how much a median has changed since the baseline was recorded."""
+def change(measured: Measured, before: float | None) -> str:
+    """Return by how much a median has changed since the baseline was recorded; of a difference, in its own unit."""
     if not before:
         return ""
-    return f"{100 * (now / before - 1):+.0f} %"
+    if isinstance(measured.line, Difference):
+        return f"{measured.median - before:+.2g} {measured.line.unit}"
+    return f"{100 * (measured.median / before - 1):+.0f} %"
 
 
 def number(value: float) -> str:

@@ -596,7 +596,10 @@ async def encrypted(speaks: bool) -> AsyncIterator[str]:
     server.close()
 
 
-@pytest.mark.parametrize(("speaks", "words"), [(True, "no connection"), (False, "no connection in time")])
+@pytest.mark.parametrize(
+    ("speaks", "words"),
+    [(True, "no connection: the certificate is not to be trusted"), (False, "no connection in time")],
+)
 async def test_whoever_cannot_be_trusted_is_not_asked(
     keyset: Keyset, monkeypatch: pytest.MonkeyPatch, speaks: bool, words: str
 ) -> None:

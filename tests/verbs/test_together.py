@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.source.scripted import wait_until
 from tests.verbs.conftest import SETTLE_SECONDS, Bench
 from worker import together
-from worker.apply import StaleError
+from worker.apply import ForgottenError, StaleError
 from worker.domain.action import Added, Identity, Observed
 from worker.domain.entry import Outcome
 from worker.together import Together
@@ -68,15 +69,44 @@ async def test_no_more_is_applied_at_once_than_bearable(bench: Bench, monkeypatc
     assert max(held.given) <= 2
 
 
-async def test_each_hears_that_something_waited_too_long(bench: Bench) -> None:
-    """The oldest decides; whoever brought the others reads them again, too, and the next are applied."""
+async def test_only_what_waited_too_long_is_dropped(bench: Bench) -> None:
+    """Who came with it goes on: to read it all again would be load of our own making, and may open gaps."""
     it = Together()
     long_ago = bench.clock() - SETTLE_SECONDS - 1
     both = it.apply(bench.applier, reaction("a"), long_ago), it.apply(bench.applier, reaction("b"), bench.clock())
     told = await asyncio.gather(*both, return_exceptions=True)
-    assert [type(error) for error in told] == [StaleError, StaleError]
-    await asyncio.gather(*await bring(bench, it, "c"))
+    assert [type(error) for error in told] == [StaleError, type(None)]
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 1}}
+
+
+async def test_what_grows_old_while_redis_is_away_is_dropped_alone(bench: Bench) -> None:
+    """The younger one is applied when Redis is back."""
+    it, waited = Together(), bench.clock() - SETTLE_SECONDS + 10
+    await bench.redis.config_set("maxmemory", "1")
+    old = asyncio.create_task(it.apply(bench.applier, reaction("a"), waited))
+    young = asyncio.create_task(it.apply(bench.applier, reaction("b"), bench.clock()))
+    await wait_until(lambda: bench.applier._complaint._failures > 0)
+    bench.clock.now += 20
+
+    await asyncio.wait([old], timeout=5)
+    assert isinstance(old.exception(), StaleError)
+    assert not young.done()
+    await bench.redis.config_set("maxmemory", "0")
+    await young
+
+    assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 1}}
+
+
+async def test_all_hear_that_redis_went_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody goes on as if it had not."""
+    it = Together()
+
+    async def forgets(*_: Any) -> Counter[Outcome]:
+        raise ForgottenError("Redis went back")
+
+    monkeypatch.setattr(bench.applier, "apply", forgets)
+    told = await asyncio.gather(*await bring(bench, it, "ab"), return_exceptions=True)
+    assert [type(error) for error in told] == [ForgottenError, ForgottenError]
 
 
 async def test_who_is_cancelled_keeps_nobody_waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

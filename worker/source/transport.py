@@ -61,7 +61,7 @@ class Wire:
         Raises:
             LostError: there is none.
         """
-        patience = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds)
+        patience = aiohttp.ClientTimeout(total=None, connect=connect_seconds)  # looking the name up, too
         await self._enter(connect_seconds)
         try:
             with _in_our_words():
@@ -88,6 +88,8 @@ def _in_our_words() -> Iterator[None]:
         yield
     except aiohttp.ConnectionTimeoutError:
         raise LostError("no connection in time") from None
+    except aiohttp.ClientConnectorCertificateError:
+        raise LostError("no connection: the certificate is not to be trusted") from None
     except aiohttp.ClientConnectorError:
         raise LostError("no connection") from None
     except (aiohttp.ClientError, OSError):
