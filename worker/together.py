@@ -36,6 +36,7 @@ class Together:
     def __init__(self) -> None:
         self.saving = asyncio.Semaphore(SAVES_AT_ONCE)
         self._waiting: deque[_Brought] = deque()
+        self._group: Sequence[_Brought] = ()
         self._applying: asyncio.Task[None] | None = None
 
     async def apply(self, applier: Applier, decoded: Sequence[Decoded], received: float) -> None:
@@ -51,15 +52,26 @@ class Together:
         self._waiting.append(mine)
         if not self._applying:
             self._applying = asyncio.create_task(self._apply(applier))
-        await mine.applied
+        try:
+            await mine.applied
+        except asyncio.CancelledError:
+            await self._give_up()
+            raise
+
+    async def _give_up(self) -> None:
+        """Stop applying where nobody waits for it any more: it must not outlive its connection to Redis."""
+        if self._applying and all(brought.applied.done() for brought in (*self._group, *self._waiting)):
+            self._applying.cancel()
+            await asyncio.wait([self._applying])
 
     async def _apply(self, applier: Applier) -> None:
         try:
             while self._waiting:
-                if group := _fresh(self._next(), applier):
-                    await self._apply_group(group, applier)
+                self._group = _fresh(self._next(), applier)
+                if self._group:
+                    await self._apply_group(self._group, applier)
         finally:
-            self._applying = None
+            self._applying, self._group = None, ()
 
     async def _apply_group(self, group: Sequence[_Brought], applier: Applier) -> None:
         try:

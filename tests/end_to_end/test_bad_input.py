@@ -104,8 +104,8 @@ async def test_pubnub_out_of_reach_is_said_once(stage: Stage) -> None:
     await wait_until(lambda: bool(worker.entries("pubnub_unreachable")), what=lambda: worker.err)
     async with Emulator(port=port, subscribe_key=KEY):
         await wait_until(lambda: bool(worker.entries("pubnub_answers_again")), what=lambda: worker.err)
+        (complaint,) = worker.entries("pubnub_unreachable")  # before it is out of reach once more
 
-    (complaint,) = worker.entries("pubnub_unreachable")
     assert "no connection" in complaint["reason"]
     assert worker.entries("pubnub_answers_again")[0]["failures"] >= 1
     assert doctor.process.returncode == 3

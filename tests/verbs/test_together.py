@@ -120,6 +120,24 @@ async def test_who_is_cancelled_keeps_nobody_waiting(bench: Bench, monkeypatch: 
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 2}}
 
 
+async def test_what_nobody_waits_for_ends(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before whoever brought it has ended: Redis is about to be left."""
+    held, it = Held(bench, monkeypatch), Together()
+    both = await bring(bench, it, "a") + await bring(bench, it, "b")
+    await asyncio.sleep(0)
+    applying = it._applying
+    for task in both:
+        task.cancel()
+    await asyncio.wait(both)
+
+    assert applying
+    assert applying.cancelled()
+    held.release.set()
+    await asyncio.gather(*await bring(bench, it, "c"))
+    counts = await bench.reader.get("room", "17600000001728660")
+    assert counts["reaction"]["👍"] >= 1
+
+
 async def test_nothing_takes_no_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """An idle poll's answer waits for nobody."""
     Held(bench, monkeypatch)
