@@ -13,9 +13,10 @@ from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
 from worker.errors import RedisReplacedError, RedisUnavailableError, ScriptRefusedError, TransientError
 from worker.source.wire import Decoded, Malformed
+from worker.store.batch import MAX_BATCH
 from worker.store.lineage import Lineage
 from worker.store.marks import Gap, Marks
-from worker.store.store import MAX_BATCH, Store
+from worker.store.store import Store
 from worker.telemetry.complaints import Complaint
 
 FIRST_RETRY_SECONDS: Final = 0.1

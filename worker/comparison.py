@@ -80,11 +80,11 @@ class FirstLook:
 
     def unknown(self, added: Sequence[Added]) -> list[Added]:
         """Return those of the additions that may be judged and were not live before."""
-        known = self.roll.has(map(_place, added))
+        due, known = self.due, self.roll.has(map(_place, added))
         return [
             item
             for item, is_known in zip(added, known, strict=True)
-            if not is_known and self.due.covers(item.action_timetoken)
+            if not is_known and due.covers(item.action_timetoken)
         ]
 
     def is_kept(self, message_timetoken: Timetoken) -> bool:

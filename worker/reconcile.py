@@ -15,9 +15,10 @@ from worker.domain.position import Range, is_after, order
 from worker.domain.reconciliation import Candidate, Limit, Proof, Verdict
 from worker.errors import ExitCode, TallyError
 from worker.source.history import Slice
+from worker.store.batch import MAX_BATCH
 from worker.store.entries import Entries
 from worker.store.marks import Gap, Marks
-from worker.store.store import MAX_BATCH, batched
+from worker.store.store import batched
 from worker.telemetry import metrics
 
 CHANNELS_AT_ONCE: Final = 8

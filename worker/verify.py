@@ -18,8 +18,9 @@ from worker.domain.tally import TallyKey
 from worker.errors import ExitCode, PubNubError
 from worker.source.history import Slice
 from worker.store.audit import Audit, Flaw
+from worker.store.batch import MAX_BATCH
 from worker.store.entries import Entries
-from worker.store.store import MAX_BATCH, batched
+from worker.store.store import batched
 from worker.telemetry import metrics
 
 CHANNELS_AT_ONCE: Final = 8

@@ -6,7 +6,7 @@ from contextlib import suppress
 from random import Random
 from typing import Any, Final
 
-import httpx
+from multidict import CIMultiDict
 
 from tests.simulation.loop import running
 from tests.simulation.machine import Machine
@@ -21,6 +21,7 @@ from worker.emulator.subscription import Subscription
 from worker.errors import PubNubError
 from worker.source.body import decode
 from worker.source.client import Answer, Client, Keyset, Page, _answer, _channels, _decoded, _digits, _odd, _page
+from worker.source.transport import Response
 
 IDLE_SECONDS: Final = 280.0
 ENDPOINTS: Final = {"actions": list_actions, "time": tell_time, "groups": change_group}
@@ -150,5 +151,5 @@ class ClientTwin(Client):
         if reply.status == 200:
             with suppress(ValueError):
                 return decode(reply.body)
-        response = httpx.Response(reply.status, headers=dict(reply.headers), content=reply.body)
+        response = Response(reply.status, CIMultiDict(reply.headers), reply.body)
         raise self._refusal(asked, response, _decoded(response))

@@ -17,8 +17,8 @@ from worker.reconcile import Reconcile
 from worker.reconcile import Terms as Keeping
 from worker.source.history import History
 from worker.store.audit import Audit
+from worker.store.batch import MAX_BATCH
 from worker.store.entries import Entries
-from worker.store.store import MAX_BATCH
 from worker.verify import Choice, Verify
 
 MESSAGE = "17600000001728660"

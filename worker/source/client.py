@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from pubnub.enums import PNStatusCategory
 from pubnub.pubnub_asyncio import PubNubAsyncio
@@ -27,7 +27,7 @@ from worker.source.endpoints import (
     configuration,
     silence,
 )
-from worker.source.transport import LostError, Transport
+from worker.source.transport import LostError, Response, Transport
 
 __all__ = ["Answer", "Client", "Keyset", "Page"]
 
@@ -39,22 +39,6 @@ _SECONDS: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*", re.ASCII)
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _SECRET_LOOKING: Final = re.compile(r"\w+://\S*|\S*(?:auth|signature)=\S*|[\w.~%+/=-]{32,}")
-
-
-class Response(Protocol):
-    """What is looked at of an answer."""
-
-    @property
-    def status_code(self) -> int:
-        """HTTP's."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """In any case."""
-
-    @property
-    def content(self) -> bytes:
-        """The whole body."""
 
 
 @dataclass(frozen=True, slots=True)

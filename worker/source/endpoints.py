@@ -23,13 +23,8 @@ CONNECT_SECONDS: Final = 10
 SUBSCRIPTIONS: Final = 512
 """Whose channels are remembered as they are sent."""
 
-_LOUD: Final = (
-    "pubnub",
-    "httpx",
-    "httpcore",
-    "hpack",
-    "aiohttp",
-)  # loggers that write whole URLs, the token among them
+# Loggers that write whole URLs, the token among them.
+_LOUD: Final = ("pubnub", "httpx", "httpcore", "hpack", "aiohttp")
 _NOWHERE: Final = logging.NullHandler()
 
 

@@ -25,14 +25,13 @@ class Batch:
         if len(events) > MAX_BATCH:
             raise ValueError(f"{len(events)} events in one batch; {MAX_BATCH} is the limit")
         self.channel = channel
-        self.events = events
         self.keys = [keys.messages(channel), keys.journal(channel), keys.head(channel)]
         self.args: list[str | int] = []
         self._order: list[int] = []
         self._again: dict[int, list[int]] = {}
         self._newest: dict[str, int] = {}
         self._histories: list[str] = []
-        for message, tallies in self._grouped().items():
+        for message, tallies in self._grouped(events).items():
             self.keys += keys.message(channel, message)
             self._lay_out(message, tallies)
 
@@ -46,11 +45,11 @@ class Batch:
         """Return how many events had each outcome."""
         return Counter({_OUTCOMES[letter]: count for letter, count in Counter(letters).items()})
 
-    def _grouped(self) -> dict[str, dict[tuple[str, str], _Actions]]:
+    def _grouped(self, events: Sequence[Event]) -> dict[str, dict[tuple[str, str], _Actions]]:
         """Return message → tally → uuid → its first event, and keep what else is to be known of each."""
         messages: dict[str, dict[tuple[str, str], _Actions]] = {}
         newest, histories = self._newest, self._histories
-        for number, event in enumerate(self.events):
+        for number, event in enumerate(events):
             it = event.identity
             message, tally = it.message_timetoken, (it.type, it.value)
             told, history = _told(event)

@@ -11,11 +11,9 @@ from redis.exceptions import NoScriptError
 from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
 from worker.store import scripts
-from worker.store.batch import MAX_BATCH, Batch
+from worker.store.batch import Batch
 from worker.store.connection import redis_errors
 from worker.store.keys import Keys
-
-__all__ = ["MAX_BATCH", "Applied", "Lives", "Store", "batched"]
 
 SWEEP_BATCH: Final = 100
 """Messages a sweep deletes at once."""
@@ -65,7 +63,7 @@ class Store:
         self._sweep = redis.register_script(scripts.source("sweep"))
 
     async def apply(self, channel: str, events: Sequence[Event], origin: Origin) -> Applied:
-        """Apply up to ``MAX_BATCH`` events of one channel, atomically and in order.
+        """Apply up to ``batch.MAX_BATCH`` events of one channel, atomically and in order.
 
         Raises:
             RedisUnavailableError: try again; applying twice is applying once.
