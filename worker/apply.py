@@ -17,6 +17,7 @@ from worker.store.batch import MAX_BATCH
 from worker.store.lineage import Lineage
 from worker.store.marks import Gap, Marks
 from worker.store.store import Store
+from worker.telemetry import metrics
 from worker.telemetry.complaints import Complaint
 
 FIRST_RETRY_SECONDS: Final = 0.1
@@ -111,6 +112,7 @@ class Applier:
                     await self._recovery.run()
                 result = await call()
             except RedisUnavailableError as error:
+                metrics.redis_failures.inc()
                 if not isinstance(error, RedisReplacedError):
                     self._complaint.say(reason=str(error))
                 await asyncio.sleep(wait)
@@ -122,6 +124,7 @@ class Applier:
     async def quarantine(self, malformed: Malformed) -> None:
         """Keep what cannot be understood, with its reason."""
         log.warning("quarantined", channel=malformed.channel, reason=malformed.reason)
+        metrics.quarantined.inc()
         await self.insist(lambda: self._marks.quarantine(malformed.channel, malformed.reason, malformed.payload))
 
     async def _apply_some(self, batches: Sequence[Events], origin: Origin, received: float) -> Counter[Outcome]:
@@ -136,6 +139,8 @@ class Applier:
                 if not self.lineage.follow(channel, head, applied.head_before, applied.head_after):
                     raise ForgottenError(f"Redis has forgotten what was written to {channel!r}")
                 outcomes.update(applied.counted)
+            for outcome, count in outcomes.items():
+                metrics.events.labels(origin.value, outcome.value).inc(count)
             return outcomes
 
         try:

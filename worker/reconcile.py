@@ -56,6 +56,11 @@ class Report:
         """Whether nothing is left in doubt; a restoration is looked at again, for its removal may be on its way."""
         return not (self.unproven or self.refused or self.restored)
 
+    @property
+    def result(self) -> str:
+        """How it ended, in a word."""
+        return "refused" if self.refused else "unproven" if self.unproven else "settled"
+
 
 @dataclass(frozen=True, slots=True)
 class Orders:
@@ -87,6 +92,8 @@ class Reconcile:
         self._marks = marks
         self._terms = terms
         self._turns: dict[str, asyncio.Lock] = {}
+        self.last: tuple[float, Report] | None = None
+        """When the newest ended that came to its end, in seconds of the clock, and what it found."""
 
     async def run(self, channels: Iterable[str], wanted: Range, orders: Orders | None = None) -> list[Report]:
         """Reconcile the channels, some side by side; one that fails says so in its report."""
@@ -113,14 +120,24 @@ class Reconcile:
         async with self._turns.setdefault(channel, asyncio.Lock()):
             owed = await self._due(channel) if wanted == Range() and not orders.dry_run else {}
             log.info("reconcile_starts", channel=channel, since=wanted.since, until=wanted.until, owed=sorted(owed))
-            generation = self._applier.lineage.generation
-            report = await self._reconcile(channel, wanted, orders)
-            if not orders.dry_run:
-                if self._applier.lineage.generation != generation:
-                    raise ForgottenError(f"Redis went back while {channel!r} was reconciled")
-                await self._settle(report, wanted, owed)
+            try:
+                report = await self._whole(channel, wanted, orders, owed)
+            except TallyError:
+                metrics.reconciles.labels("failed").inc()
+                raise
+            metrics.reconciles.labels(report.result).inc()
+            self.last = self._terms.clock(), report
             log.log(20 if report.is_settled else 30, "reconcile_ends", **asdict(report))
             return report
+
+    async def _whole(self, channel: str, wanted: Range, orders: Orders, owed: dict[str, int]) -> Report:
+        generation = self._applier.lineage.generation
+        report = await self._reconcile(channel, wanted, orders)
+        if not orders.dry_run:
+            if self._applier.lineage.generation != generation:
+                raise ForgottenError(f"Redis went back while {channel!r} was reconciled")
+            await self._settle(report, wanted, owed)
+        return report
 
     async def _due(self, channel: str) -> dict[str, int]:
         """Return the marks that a reconcile beginning now repays: those that are older than the settle time."""

@@ -1,8 +1,9 @@
 """What many subscriptions bring, applied together."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +11,9 @@ import structlog
 
 from worker.apply import Applier, ForgottenError, StaleError
 from worker.domain.action import Origin
-from worker.source.wire import Decoded
+from worker.domain.position import TICKS_PER_SECOND
+from worker.source.wire import Decoded, Malformed
+from worker.telemetry import metrics
 
 SAVES_AT_ONCE: Final = 4
 """Cursors on their way to Redis at once, each over a connection of its own."""
@@ -33,7 +36,8 @@ class Together:
     Two hundred subscriptions with an event each are then one round trip, and not two hundred over as many connections.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unix_time: Callable[[], float] = time.time) -> None:
+        self._unix_time = unix_time
         self.saving = asyncio.Semaphore(SAVES_AT_ONCE)
         self._waiting: deque[_Brought] = deque()
         self._group: Sequence[_Brought] = ()
@@ -86,7 +90,14 @@ class Together:
             _tell(group, error)
         else:
             _tell(group, None)
+            self._note_lag(decoded)
             log.debug("applied", subscriptions=len(group), **{what.value: many for what, many in outcomes.items()})
+
+    def _note_lag(self, decoded: Sequence[Decoded]) -> None:
+        now = self._unix_time()
+        for item in decoded:
+            if item and not isinstance(item, Malformed):
+                metrics.lag.observe(max(0.0, now - int(item.published) / TICKS_PER_SECOND))
 
     def _next(self) -> list[_Brought]:
         group, size = [self._waiting.popleft()], 0

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from worker.store import scripts
 from worker.store.connection import redis_errors
 from worker.store.keys import Keys
+from worker.telemetry import metrics
 
 BURST: Final = 5
 """Requests that may be sent at once when the budget has been idle."""
@@ -27,8 +28,11 @@ class Budget:
 
     async def take(self) -> None:
         """Return when one request may be sent."""
-        if wait := await self._call(0):
-            await self._sleep(wait / 1_000_000)
+        wait = await self._call(0) / 1_000_000
+        metrics.budget_requests.inc()
+        metrics.budget_waited.inc(wait)
+        if wait:
+            await self._sleep(wait)
 
     async def hold(self, seconds: float) -> None:
         """Let no process send for that long: PubNub asked for it."""

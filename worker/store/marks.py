@@ -12,6 +12,7 @@ from worker.domain.position import Cursor, Timetoken
 from worker.store import scripts
 from worker.store.connection import redis_errors
 from worker.store.keys import Keys
+from worker.telemetry import metrics
 
 QUARANTINE_LENGTH: Final = 10_000
 QUARANTINED_CHARACTERS: Final = 4_096
@@ -91,7 +92,7 @@ class Marks:
 
         Returns 0, and saves nothing, if Redis has forgotten a save that is ``known``: it went back.
         """
-        with redis_errors():
+        with redis_errors(), metrics.script.labels("save_cursor").time():
             return int(
                 await self._save_cursor(
                     keys=[self._keys.cursor(subscription)], args=[cursor.timetoken, cursor.region, known]

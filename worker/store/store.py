@@ -14,6 +14,7 @@ from worker.store import scripts
 from worker.store.batch import Batch
 from worker.store.connection import redis_errors
 from worker.store.keys import Keys
+from worker.telemetry import metrics
 
 SWEEP_BATCH: Final = 100
 """Messages a sweep deletes at once."""
@@ -80,7 +81,7 @@ class Store:
             ScriptRefusedError: one of these can never be applied; the others may be. Apply each alone to know which.
         """
         made = [Batch(self._keys, channel, events) for channel, events in batches]
-        with redis_errors():
+        with redis_errors(), metrics.script.labels("apply").time():
             try:
                 told = await self._send(made, origin)
             except NoScriptError:
