@@ -86,9 +86,9 @@ def configured_names(settings: Settings) -> Names:
     """Return the names to follow.
 
     Raises:
-        ConfigurationError: PubNub would refuse one of them.
+        ConfigurationError: PubNub would refuse one of them, or the file that lists them cannot be read.
     """
-    return Names.of(settings.channels, settings.channel_groups)
+    return Names.of(settings.all_channels(), settings.channel_groups)
 
 
 def followed_names(settings: Settings) -> Names:

@@ -1,13 +1,23 @@
-"""Every setting, in one place: from the environment, or from ``.env``. Only ``app`` and ``cli`` see them."""
+"""Every setting, in one place, and what may stand there. Only ``app``, ``cli`` and ``configuration`` see them."""
 
 import re
-from typing import Annotated, Any, Final, Literal, Self
+from collections.abc import Collection
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any, Final, Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from worker.errors import ConfigurationError
+from worker.given import Given, Wrong, read_given, read_secret, read_text
+from worker.source import names
 from worker.telemetry.logs import LogFormat
+
+MAX_LIST_BYTES: Final = 16 * 1024 * 1024
+"""A list of channels that is longer is some other file."""
+MAX_WRONG_LINES: Final = 10
+"""Lines of a list that are told; where there are more, it is some other file."""
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
@@ -15,30 +25,85 @@ _ORIGIN: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0
 _AGE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)([smhd])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-Names = Annotated[tuple[str, ...], NoDecode]
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
+
+Names = tuple[str, ...]
 """Comma-separated text."""
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; port 0 is a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Return the address written as ``host:port``, ``[::1]:port``, ``:port`` or ``port``.
+
+        Raises:
+            ValueError: it is none; the sentence says which part is wrong.
+        """
+        host, colon, port = text.rpartition(":")
+        if not colon and not port.isdecimal():
+            raise ValueError("give host:port, :port, a port alone, or off")
+        if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > 65535:
+            raise ValueError(f"the port {port!r} is no number from 0 to 65535")
+        return cls(_read_host(host), int(port))
+
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+def _read_host(host: str) -> str:
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            return str(IPv6Address(host[1:-1]))
+        except ValueError:
+            raise ValueError(f"{host!r} is no IPv6 address in brackets") from None
+    if ":" in host:
+        raise ValueError("an IPv6 address stands in brackets, as in [::1]:8080")
+    if host and not _HOST.fullmatch(host):
+        raise ValueError(f"{host!r} is no host name; 0.0.0.0 stands for every address of this machine")
+    return host or LOOPBACK
+
+
 def _named(name: str, default: Any, **constraints: Any) -> Any:
-    return Field(default, validation_alias=AliasChoices(name), **constraints)
+    return Field(default, validation_alias=name, **constraints)
 
 
-class Settings(BaseSettings):
-    """What the environment says. Lists are comma-separated text; an empty value is no value."""
+def _file_of(name: str) -> Any:
+    return _named(f"{name}_FILE", None, description=f"A file that holds {name}.")
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+
+class Settings(BaseModel):
+    """What is in force. Lists are comma-separated text."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    _given: Given = PrivateAttr(default_factory=Given)
+
+    subscribe_key: str | None = _named(
+        "PUBNUB_SUBSCRIBE_KEY", None, repr=False, description="The keyset's subscribe key."
     )
-
-    subscribe_key: str | None = _named("PUBNUB_SUBSCRIBE_KEY", None, description="The keyset's subscribe key.")
+    subscribe_key_file: Path | None = _file_of("PUBNUB_SUBSCRIBE_KEY")
     publish_key: str | None = _named(
-        "PUBNUB_PUBLISH_KEY", None, description="Its publish key; needed only beside the secret key."
+        "PUBNUB_PUBLISH_KEY", None, repr=False, description="Its publish key; needed only beside the secret key."
     )
+    publish_key_file: Path | None = _file_of("PUBNUB_PUBLISH_KEY")
     secret_key: str | None = _named(
         "PUBNUB_SECRET_KEY", None, repr=False, description="Its secret key, to sign requests with."
     )
+    secret_key_file: Path | None = _file_of("PUBNUB_SECRET_KEY")
     auth_token: str | None = _named(
         "PUBNUB_AUTH_TOKEN", None, repr=False, description="An access token, where Access Manager wants one."
+    )
+    auth_token_file: Path | None = _named(
+        "PUBNUB_AUTH_TOKEN_FILE", None, description="A file that holds PUBNUB_AUTH_TOKEN; read again after a refusal."
     )
     user_id: str = _named(
         "PUBNUB_USER_ID", "reaction-tally", min_length=1, max_length=92, description="Who the worker is to PubNub."
@@ -52,8 +117,12 @@ class Settings(BaseSettings):
         repr=False,
         description="redis://, rediss:// or unix://; unset: an embedded Valkey, its data in .tally/.",
     )
+    redis_url_file: Path | None = _file_of("REDIS_URL")
 
     channels: Names = _named("TALLY_CHANNELS", (), description="Channels to follow; a.* stands for all under a prefix.")
+    channels_file: Path | None = _named(
+        "TALLY_CHANNELS_FILE", None, description="A file with more of them, one a line; # begins a comment."
+    )
     channel_groups: Names = _named("TALLY_CHANNEL_GROUPS", (), description="Channel groups to follow.")
     types: Names = _named("TALLY_TYPES", (), description="Action types to count; none: all.")
     ignored_types: Names = _named(
@@ -112,6 +181,11 @@ class Settings(BaseSettings):
         le=3600,
         description="How long a stop may take to apply what was read, in seconds.",
     )
+    http: Address | None = _named(
+        "TALLY_HTTP",
+        Address(LOOPBACK, 8080),
+        description="Where health and metrics are served: host:port, :port on loopback, port 0 for a free one, or off.",
+    )
     log_format: LogFormat = _named(
         "TALLY_LOG_FORMAT", LogFormat.AUTO, description="json, console, or auto: console on a terminal."
     )
@@ -121,8 +195,8 @@ class Settings(BaseSettings):
 
     @field_validator("channels", "channel_groups", "types", "ignored_types", mode="before")
     @classmethod
-    def _split(cls, text: object) -> object:
-        return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+    def _split_text(cls, text: object) -> object:
+        return _split(text) if isinstance(text, str) else text
 
     @field_validator("reconcile_seconds", "reconcile_window", "reconcile_full_seconds", mode="before")
     @classmethod
@@ -150,34 +224,130 @@ class Settings(BaseSettings):
             raise ValueError("give a host name, and a port if need be, without https:// and without a path")
         return origin
 
-    @model_validator(mode="after")
-    def _check_lives(self) -> Self:
-        if self.tombstone_seconds <= self.settle_seconds:
-            raise ValueError(
-                f"TALLY_TOMBSTONE_SECONDS ({self.tombstone_seconds}) must be more than TALLY_SETTLE_SECONDS "
-                f"({self.settle_seconds:g}): a removal must outlive what may arrive late"
-            )
-        return self
-
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
     def _lower(cls, text: object) -> object:
         return text.lower() if isinstance(text, str) else text
 
+    @field_validator("http", mode="before")
+    @classmethod
+    def _read_address(cls, text: object) -> object:
+        if isinstance(text, str):
+            return None if text.strip().lower() == "off" else Address.read(text.strip())
+        return text
 
-def load() -> Settings:
-    """Read the settings.
+    def model_post_init(self, context: Any, /) -> None:
+        """Keep where the values come from: that is given as the context."""
+        if isinstance(context, Given):
+            self._given = context
+
+    @property
+    def given(self) -> Given:
+        """What was given, and where."""
+        return self._given
+
+    def is_set(self, name: str) -> bool:
+        """Tell whether a person chose the value of a setting, as in ``is_set("TALLY_HTTP")``."""
+        return FIELDS[name] in self.model_fields_set
+
+    def source(self, name: str) -> str:
+        """Return where a setting's value comes from: environment, .env, the file's path, or default."""
+        return self._given.source(name)
+
+    def all_channels(self) -> tuple[str, ...]:
+        """Return every channel to follow: the configured ones, and those in the file, which is read anew.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or PubNub would refuse a name in it; the sentence gives the
+                file and the lines.
+        """
+        listed = read_list(self.channels_file) if self.channels_file else ()
+        return tuple(dict.fromkeys((*self.channels, *listed)))
+
+    def read_token(self) -> str | None:
+        """Return the access token as it is now: where it is in a file, that is read anew.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or is empty; the sentence never quotes it.
+        """
+        if self.auth_token_file is None:
+            return self.auth_token
+        try:
+            return read_secret(self.auth_token_file)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"PUBNUB_AUTH_TOKEN_FILE: {error}") from None
+
+
+FIELDS: Final = {str(field.validation_alias): attribute for attribute, field in Settings.model_fields.items()}
+"""A setting's name → its attribute, in order."""
+
+SECRETS: Final = ("PUBNUB_SUBSCRIBE_KEY", "PUBNUB_PUBLISH_KEY", "PUBNUB_SECRET_KEY", "PUBNUB_AUTH_TOKEN", "REDIS_URL")
+"""What may stand in a file of its own, and is shown to nobody."""
+
+READING: Final = ("REDIS_URL", "TALLY_NAMESPACE", "TALLY_LOG_FORMAT", "TALLY_LOG_LEVEL")
+"""All that a command uses which only reads Redis."""
+
+
+def read_list(path: Path) -> Names:
+    """Return the channels a file lists: one a line, or with commas between; ``#`` begins a line that is a comment.
+
+    Raises:
+        ConfigurationError: it cannot be read, or PubNub would refuse a name in it; the sentence gives the lines.
+    """
+    try:
+        text = read_text(path, MAX_LIST_BYTES)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"TALLY_CHANNELS_FILE: {error}") from None
+    lines = [line.strip() for line in text.split("\n")]
+    found = [(number, _split(line)) for number, line in enumerate(lines, 1) if not line.startswith("#")]
+    if wrong := [str(number) for number, some in found if not all(map(_is_accepted, some))]:
+        told = ", ".join(wrong[:MAX_WRONG_LINES]) + (" and more" if wrong[MAX_WRONG_LINES:] else "")
+        # The names are not quoted: given the wrong path, this is some other file, a secret's maybe.
+        raise ConfigurationError(
+            f"TALLY_CHANNELS_FILE: the file {path}, line {told}: no name PubNub takes. It may have 92 characters, "
+            "no comma, colon, slash, backslash, space or control character, and a wildcard like a.* or a.b.*."
+        )
+    return tuple(name for _, some in found for name in some)
+
+
+def _split(text: str) -> Names:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _is_accepted(name: str) -> bool:
+    try:
+        return bool(names.wildcard(name) if names.is_wildcard(name) else names.channel(name))
+    except ConfigurationError:
+        return False
+
+
+def read(only: Collection[str] = ()) -> tuple[Settings, list[Wrong]]:
+    """Return the settings, these alone or all, and what is wrong; what is, is left at its default."""
+    given = read_given(only or FIELDS, SECRETS, FIELDS)
+    try:
+        return Settings.model_validate(given.texts, context=given), given.wrong
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+    failed = {str(wrong["loc"][0]): wrong["msg"].removeprefix("Value error, ") for wrong in found}
+    texts = {name: text for name, text in given.texts.items() if name not in failed}
+    wrong = [given.find_wrong(f"{name}: {sentence}.", (name,)) for name, sentence in failed.items()]
+    return Settings.model_validate(texts, context=given), given.wrong + wrong
+
+
+def refusal(wrong: Collection[Wrong]) -> ConfigurationError:
+    """Return the error that tells all that is wrong, a line each."""
+    order = list(FIELDS)
+    lines = sorted(wrong, key=lambda each: min((order.index(name) for name in each.names & FIELDS.keys()), default=-1))
+    return ConfigurationError("These settings are wrong:\n" + "\n".join(f"  {each}" for each in lines))
+
+
+def load(only: Collection[str] = ()) -> Settings:
+    """Read the settings, these alone or all, each looked at for itself; ``configuration`` looks at them together.
 
     Raises:
         ConfigurationError: some are wrong; the sentence names them all, and never shows a secret's value.
     """
-    try:
-        return Settings()
-    except ValidationError as error:
-        lines = [
-            f"  {(wrong['loc'] or ('Together',))[0]}: {wrong['msg'].removeprefix('Value error, ')}."
-            for wrong in error.errors()
-        ]
-        raise ConfigurationError("These settings are wrong:\n" + "\n".join(lines)) from None
-    except UnicodeDecodeError:
-        raise ConfigurationError("The file .env is not UTF-8 text.") from None
+    settings, wrong = read(only)
+    if wrong:
+        raise refusal(wrong)
+    return settings

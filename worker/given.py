@@ -1,0 +1,190 @@
+"""What was given for each setting, and where: in the environment, in ``.env``, or in a file that one of them names."""
+
+import os
+import re
+import stat
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
+
+from worker.errors import ConfigurationError
+
+ENVIRONMENT: Final = "environment"
+DOTENV: Final = ".env"
+DEFAULT: Final = "default"
+
+MAX_SECRET_BYTES: Final = 65_536
+"""No key, token or address is longer; what is, is another file."""
+
+_OURS: Final = re.compile(r"(?:TALLY|PUBNUB)_")
+# Kubernetes tells every container of every Service: one that is called "tally" looks like a slip of somebody's.
+_OF_A_SERVICE: Final = re.compile(r"\w+_(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)")
+
+Texts = Mapping[str, str]
+"""Name → text, as one source gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """What is wrong, in a sentence without a secret; whose fault it may be, and where each of them was given."""
+
+    sentence: str
+    places: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        if len(self.places) == 1 and self.places[0][0] in self.sentence:
+            return f"{self.sentence} ({self.places[0][1]})"
+        return f"{self.sentence} ({', '.join(f'{name}: {source}' for name, source in self.places)})"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The settings it is about."""
+        return frozenset(name for name, _ in self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A variable that looks like a setting and is none, and the setting that may have been meant."""
+
+    name: str
+    source: str
+    nearest: str | None
+
+    def __str__(self) -> str:
+        meant = f"; is {self.nearest} meant?" if self.nearest else ""
+        return f"{self.name} ({self.source}) is no setting{meant}"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What was given: name → text and name → source, what of it could not be had, and what is no setting."""
+
+    texts: dict[str, str] = field(default_factory=dict, repr=False)
+    sources: dict[str, str] = field(default_factory=dict)
+    wrong: list[Wrong] = field(default_factory=list)
+    unknown: list[Unknown] = field(default_factory=list)
+
+    def source(self, name: str) -> str:
+        """Return where a setting comes from."""
+        return self.sources.get(name, DEFAULT)
+
+    def find_wrong(self, sentence: str, names: Iterable[str]) -> Wrong:
+        """Return what is wrong with these settings, with their sources."""
+        return Wrong(sentence, tuple((name, self.source(name)) for name in names))
+
+
+def read_given(names: Iterable[str], secrets: Collection[str], known: Collection[str]) -> Given:
+    """Read what the environment says of these settings, and ``.env`` where that says nothing; empty is nothing.
+
+    The text of a secret may stand in the file that its ``NAME_FILE`` names. All ``known`` are settings: what else
+    begins as ours do is told as unknown.
+    """
+    given = Given()
+    sources = [(ENVIRONMENT, _environment()), (DOTENV, _dotenv(given))]
+    for name in names:
+        if name.removesuffix("_FILE") in secrets and name not in secrets:
+            continue  # taken with its secret
+        for source, texts in sources:
+            if _take(given, name, f"{name}_FILE" if name in secrets else "", source, texts):
+                break
+    for source, texts in sources:
+        slips = (
+            name for name in texts if _OURS.match(name) and name not in known and not _OF_A_SERVICE.fullmatch(name)
+        )
+        given.unknown.extend(Unknown(name, source, _nearest(name, known)) for name in sorted(slips))
+    return given
+
+
+def _take(given: Given, name: str, file_name: str, source: str, texts: Texts) -> bool:
+    """Take what one source says of a setting; tell whether it says anything."""
+    text, path = texts.get(name), texts.get(file_name)
+    if text is not None:
+        given.sources[name] = source
+        if path is not None:
+            given.sources[file_name] = source
+            given.wrong.append(given.find_wrong(f"{name} and {file_name} are both set; keep one.", (name, file_name)))
+        else:
+            given.texts[name] = text
+    elif path is not None:
+        given.sources[file_name] = source
+        given.texts[file_name] = path
+        try:
+            given.texts[name] = read_secret(Path(path))
+            given.sources[name] = f"file {path}"
+        except ConfigurationError as error:
+            given.wrong.append(given.find_wrong(f"{file_name}: {error}", (file_name,)))
+    return text is not None or path is not None
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    return next(iter(get_close_matches(name, known, 1)), None)
+
+
+def _environment() -> Texts:
+    return _texts(EnvSettingsSource(BaseSettings, env_ignore_empty=True).env_vars)
+
+
+def _dotenv(given: Given) -> Texts:
+    try:
+        source = DotEnvSettingsSource(BaseSettings, DOTENV, env_file_encoding="utf-8", env_ignore_empty=True)
+    except UnicodeDecodeError:
+        given.wrong.append(Wrong("The file is not UTF-8 text.", ((DOTENV, str(Path(DOTENV).absolute())),)))
+    except OSError as error:
+        sentence = f"The file cannot be read: {error.strerror}."
+        given.wrong.append(Wrong(sentence, ((DOTENV, str(Path(DOTENV).absolute())),)))
+    else:
+        return _texts(source.env_vars)
+    return {}
+
+
+def _texts(found: Mapping[str, str | None]) -> Texts:
+    # Both sources give names in small letters: tally_channels is as good as TALLY_CHANNELS.
+    return {name.upper(): text for name, text in found.items() if text}
+
+
+def read_secret(path: Path) -> str:
+    """Return a secret's file, without the white space around it.
+
+    Raises:
+        ConfigurationError: it cannot be read, is too long, or empty; the sentence names it, and never quotes it.
+    """
+    if secret := read_text(path, MAX_SECRET_BYTES).strip():
+        return secret
+    raise ConfigurationError(f"the file {path} is empty.")
+
+
+def read_text(path: Path, max_bytes: int) -> str:
+    """Return the text of a file.
+
+    Raises:
+        ConfigurationError: it cannot be read, is no file, too long, or not UTF-8; the sentence names it, and never
+            quotes it.
+    """
+    try:
+        content = _read(path, max_bytes + 1)
+    except OSError as error:
+        raise ConfigurationError(f"the file {path} cannot be read: {error.strerror or type(error).__name__}.") from None
+    except ValueError:  # a path with a NUL in it
+        raise ConfigurationError("this is no path of a file.") from None
+    if len(content) > max_bytes:
+        raise ConfigurationError(f"the file {path} is longer than {max_bytes} bytes.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"the file {path} is not UTF-8 text.") from None
+
+
+def _read(path: Path, size: int) -> bytes:
+    with open(path, "rb", opener=_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(0, "it is not a file")
+        return file.read(size)
+
+
+def _at_once(path: str, flags: int) -> int:
+    # Whoever opens a pipe nobody writes to waits for ever. And it can be read once; these files are read anew.
+    return os.open(path, flags | os.O_NONBLOCK)
