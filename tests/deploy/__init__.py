@@ -1,0 +1,1 @@
+"""What is deployed: its files say what the program does, and nothing it does not."""

@@ -1,0 +1,127 @@
+"""``Dockerfile``: what it copies is there, and what runs is what the project has. `build.py` runs its steps."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.deploy.dockerfile import ROOT, ignore_patterns, ignored, stages
+from tests.deploy.invocations import arguments
+from worker.settings import FIELDS, Settings
+
+TEXT: Final = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+BUILD, IMAGE = stages(TEXT)
+BUILDERS: Final = r"\b(pip3? (install|wheel|download)|apt(-get)?|apk|gcc|make|curl|wget|git|uv)\b"
+
+
+def test_what_is_copied_exists_and_is_not_ignored() -> None:
+    """A context without it would fail only where there is an engine."""
+    copied = [word for each in BUILD.all("COPY") for word in each.words[:-1]]
+
+    assert [name for name in copied if not (ROOT / name).exists() or ignored(name, ignore_patterns())] == []
+    assert [name for name in ("worker/cli.py", "worker/store/lua/apply.lua") if ignored(name, ignore_patterns())] == []
+
+
+@pytest.mark.parametrize(
+    "name", [".env", ".git/config", "tests/conftest.py", "deploy/.env", "worker/__pycache__/x.pyc"]
+)
+def test_nothing_else_gets_into_the_context(name: str) -> None:
+    """No secret, no history, nothing that was compiled for another machine."""
+    assert ignored(name, ignore_patterns())
+
+
+def test_the_package_is_built_of_what_is_copied() -> None:
+    """What pyproject.toml needs to build a wheel is in the context."""
+    copied = {word for each in BUILD.all("COPY") for word in each.words[:-1]}
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+    assert {"pyproject.toml", "worker", re.findall(r'^readme = "(.+)"', project, re.MULTILINE)[0]} <= copied
+
+
+def test_everything_is_installed_by_hash_or_from_what_was_built() -> None:
+    """Every pip that fetches asks for hashes; the last one of all has no index."""
+    commands = [part for each in BUILD.all("RUN") for part in re.split(r"\s*&&\s*", each.text) if "pip" in part.split()]
+    fetching = [command for command in commands if "-r " in command]
+
+    assert len(fetching) == 2
+    assert all("--require-hashes" in command for command in fetching)
+    assert all("--no-deps" in command for command in commands if command not in fetching)
+    assert "--no-index" in commands[-1]
+
+
+def test_the_last_stage_builds_nothing_and_has_nothing_to_build_with() -> None:
+    """It takes one folder from the first stage, and removes the pip that its base brings."""
+    runs = " ".join(each.text for each in IMAGE.all("RUN"))
+
+    assert re.findall(BUILDERS, runs) == []
+    assert "pip uninstall" in runs
+    assert "ensurepip" in runs
+    assert [each.text for each in IMAGE.all("COPY")] == ["--from=build /opt/tally /opt/tally"]
+
+
+def test_it_runs_as_a_user_given_by_number() -> None:
+    """A name is not provably somebody else than root; nothing after it changes who runs."""
+    user, _, group = IMAGE.last("USER").text.partition(":")
+
+    assert (int(user), int(group)) == (10001, 10001)
+    assert len(IMAGE.all("USER")) == 1
+
+
+def test_its_commands_are_the_programs_own() -> None:
+    """What it runs unasked, and what tells whether that lives: `--live`, or Redis's outage would kill the worker."""
+    program = IMAGE.last("ENTRYPOINT").words
+    health = IMAGE.last("HEALTHCHECK").text.partition("CMD ")[2]
+
+    assert program == ["tally"]
+    assert arguments(IMAGE.last("CMD").words) == ("run", {"allow_eviction": False})
+    said, *words = json.loads(health)
+    assert (said, *arguments(words)) == ("tally", "healthcheck", {"live": True})
+
+
+def test_its_settings_are_settings_and_its_port_is_the_one_it_serves() -> None:
+    """Under every address, since in a container loopback is nobody else's."""
+    given = {name: text for each in IMAGE.all("ENV") for name, text in each.pairs.items() if name.startswith("TALLY_")}
+
+    assert given.keys() <= FIELDS.keys()
+    http = Settings.model_validate(given).http
+    assert http is not None
+    assert (http.host, str(http.port)) == ("0.0.0.0", IMAGE.last("EXPOSE").text)  # noqa: S104
+
+
+def test_its_labels_are_whole() -> None:
+    """Title, description, and the version and revision that a build is told. No license: the project names none."""
+    labels = {name.removeprefix("org.opencontainers.image."): text for name, text in IMAGE.last("LABEL").pairs.items()}
+
+    assert {name for name, text in labels.items() if text} == {"title", "description", "version", "revision"}
+    told = {name for each in IMAGE.all("ARG") for name in each.pairs}
+    assert {labels["version"], labels["revision"]} == {f"${{{name}}}" for name in told}
+
+
+def test_it_is_asked_to_stop_as_the_worker_expects() -> None:
+    """By the signal that drains."""
+    assert IMAGE.last("STOPSIGNAL").text == "SIGTERM"
+
+
+def test_it_begins_with_a_python_that_the_project_supports_named_to_its_last_number() -> None:
+    """Or two builds of one commit were two images."""
+    (tag,) = re.findall(r"^ARG PYTHON=(\S+)$", TEXT, re.MULTILINE)
+
+    assert re.fullmatch(r"3\.13\.\d+-slim-[a-z]+", tag)
+    assert {BUILD.source, IMAGE.source} == {"python:${PYTHON}"}
+
+
+@pytest.mark.timeout(900)
+def test_its_steps_do_what_they_should() -> None:
+    """They are run, and so is what comes of them: `TALLY_BUILD_PYTHON=PREFIX`, of a Python 3.13, asks for it."""
+    prefix = os.environ.get("TALLY_BUILD_PYTHON")
+    if not prefix or os.geteuid() or not shutil.which("unshare"):
+        pytest.skip("takes a minute, root, and a Python 3.13: TALLY_BUILD_PYTHON=PREFIX")
+
+    command = [sys.executable, "-m", "tests.deploy.build", str(Path(prefix))]
+    subprocess.run(command, check=True, cwd=ROOT, timeout=900)
