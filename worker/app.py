@@ -15,6 +15,7 @@ from worker import reconcile as reconciling
 from worker.apply import Applier
 from worker.backfill import Backfill
 from worker.comparison import Comparison
+from worker.configuration import COUNTED, FOLLOWS, KEYSET, demand
 from worker.debts import Debts
 from worker.doctor import Finding, examine_pubnub, examine_redis, look
 from worker.domain.position import Cursor, Range
@@ -64,13 +65,10 @@ def keyset(settings: Settings) -> Keyset:
     """Return what it takes to talk to PubNub.
 
     Raises:
-        ConfigurationError: the subscribe key is missing.
+        ConfigurationError: the subscribe key is missing, or something about it is wrong.
     """
-    if settings.subscribe_key is None:
-        raise ConfigurationError(
-            "PUBNUB_SUBSCRIBE_KEY is not set. Copy the keyset's subscribe key from PubNub's admin portal into the "
-            "environment or into .env."
-        )
+    demand(settings, KEYSET)
+    assert settings.subscribe_key  # noqa: S101 - for mypy: it was demanded
     return Keyset(
         settings.subscribe_key,
         settings.user_id,
@@ -92,15 +90,13 @@ def configured_names(settings: Settings) -> Names:
 
 
 def followed_names(settings: Settings) -> Names:
-    """Return the names to follow, of which there must be one.
+    """Return the names to follow, of which there must be one; all that a worker needs is demanded.
 
     Raises:
-        ConfigurationError: there is none, or PubNub would refuse one of them.
+        ConfigurationError: there is none, or something else is wrong; the sentences tell everything.
     """
-    followed = configured_names(settings)
-    if not followed:
-        raise ConfigurationError("Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS.")
-    return followed
+    demand(settings, FOLLOWS.checks)
+    return configured_names(settings)
 
 
 def interest(settings: Settings) -> Interest:
@@ -109,13 +105,8 @@ def interest(settings: Settings) -> Interest:
     Raises:
         ConfigurationError: none is.
     """
-    chosen, ignored = frozenset(settings.types), frozenset(settings.ignored_types)
-    if chosen and chosen <= ignored:
-        raise ConfigurationError(
-            f"Nothing would be counted: TALLY_IGNORED_TYPES ({','.join(sorted(ignored))}) has every type of "
-            f"TALLY_TYPES ({','.join(sorted(chosen))}). Change one of them."
-        )
-    return Interest(chosen, ignored)
+    demand(settings, COUNTED)
+    return Interest(frozenset(settings.types), frozenset(settings.ignored_types))
 
 
 def lives(settings: Settings) -> Lives:

@@ -36,6 +36,8 @@ class Wrong:
     places: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
+        if not self.places:
+            return self.sentence
         if len(self.places) == 1 and self.places[0][0] in self.sentence:
             return f"{self.sentence} ({self.places[0][1]})"
         return f"{self.sentence} ({', '.join(f'{name}: {source}' for name, source in self.places)})"
@@ -167,7 +169,7 @@ def read_text(path: Path, max_bytes: int) -> str:
     try:
         content = _read(path, max_bytes + 1)
     except OSError as error:
-        raise ConfigurationError(f"the file {path} cannot be read: {error.strerror or type(error).__name__}.") from None
+        raise ConfigurationError(f"{_shown(path)} cannot be read: {error.strerror or type(error).__name__}.") from None
     except ValueError:  # a path with a NUL in it
         raise ConfigurationError("this is no path of a file.") from None
     if len(content) > max_bytes:
@@ -183,6 +185,12 @@ def _read(path: Path, size: int) -> bytes:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(0, "it is not a file")
         return file.read(size)
+
+
+def _shown(path: Path) -> str:
+    # Where nothing is there, a text that does not look like a path may be the secret itself, in the wrong variable.
+    is_path = path.is_absolute() or os.path.lexists(path) or (len(path.parts) > 1 and path.parent.is_dir())
+    return f"the file {path}" if is_path else "the file (not shown: nothing is there, and it may be the secret itself)"
 
 
 def _at_once(path: str, flags: int) -> int:
