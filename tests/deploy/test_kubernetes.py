@@ -1,0 +1,305 @@
+"""``deploy/kubernetes``: manifests that Kubernetes takes, that fit each other, and that say what the program does."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.deploy.dockerfile import ROOT, stages
+from tests.deploy.invocations import arguments
+from worker import __version__
+from worker.errors import ExitCode
+from worker.settings import FIELDS, SECRETS, Settings
+
+FOLDER: Final = ROOT / "deploy/kubernetes"
+VERSION: Final = "1.37"
+"""Of Kubernetes: the newest whose schemas are here."""
+
+Manifest = dict[str, Any]
+
+
+def documents(path: Path) -> list[Manifest]:
+    """Return the manifests of a file."""
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+KUSTOMIZATION: Final = documents(FOLDER / "kustomization.yaml")[0]
+FILES: Final = [FOLDER / name for name in KUSTOMIZATION["resources"]]
+SECRET: Final = documents(FOLDER / "secret.example.yaml")[0]
+MANIFESTS: Final = [manifest for file in FILES for manifest in documents(file)]
+
+
+def of_kind(kind: str) -> list[Manifest]:
+    """Return what is applied of one kind."""
+    return [manifest for manifest in MANIFESTS if manifest["kind"] == kind]
+
+
+DEPLOYMENT: Final = of_kind("Deployment")[0]
+CRON_JOBS: Final = {manifest["metadata"]["name"]: manifest for manifest in of_kind("CronJob")}
+
+
+def templates() -> list[Manifest]:
+    """Return the template of every pod, the worker's first."""
+    jobs = [job["spec"]["jobTemplate"]["spec"]["template"] for job in CRON_JOBS.values()]
+    return [DEPLOYMENT["spec"]["template"], *jobs]
+
+
+def name_of(manifest: Manifest) -> str:
+    """Return how a manifest is called in a test's name."""
+    return f"{manifest['kind']}-{manifest['metadata']['name']}"
+
+
+BY_LABEL: Final = pytest.mark.parametrize(
+    "template", templates(), ids=lambda template: template["metadata"]["labels"]["app.kubernetes.io/component"]
+)
+
+
+@pytest.mark.parametrize(
+    "manifest", [*(each for each in MANIFESTS if each["kind"] != "ServiceMonitor"), SECRET], ids=name_of
+)
+def test_kubernetes_takes_it(manifest: Manifest) -> None:
+    """By its own schema, which knows no other field: a slip is refused, and not left out in silence."""
+    assert kubernetes_validate.validate(manifest, VERSION, strict=True) == VERSION
+
+
+def test_a_slip_would_be_noticed() -> None:
+    """The schema is one that refuses."""
+    wrong = {**DEPLOYMENT, "spec": {**DEPLOYMENT["spec"], "minReadySecond": 30}}
+
+    with pytest.raises(kubernetes_validate.ValidationError, match="minReadySecond"):
+        kubernetes_validate.validate(wrong, VERSION, strict=True)
+
+
+def test_everything_there_is_applied_but_for_the_example_of_a_secret() -> None:
+    """No file is forgotten; placeholders are never applied."""
+    there = {path.name for path in FOLDER.glob("*.yaml")}
+
+    assert there - set(KUSTOMIZATION["resources"]) == {"kustomization.yaml", "secret.example.yaml"}
+
+
+def test_nothing_names_a_namespace() -> None:
+    """Whoever applies it chooses."""
+    assert [name_of(each) for each in MANIFESTS if "namespace" in each["metadata"]] == []
+
+
+def test_every_image_is_the_one_the_kustomization_tags() -> None:
+    """With this version: a worker and its jobs are never two."""
+    (image,) = KUSTOMIZATION["images"]
+
+    assert {container["image"] for each in templates() for container in each["spec"]["containers"]} == {image["name"]}
+    assert image["newTag"] == __version__
+
+
+@BY_LABEL
+def test_its_settings_are_settings(template: Manifest) -> None:
+    """From maps that exist; secrets only from files that the secret has."""
+    pod, (container,) = template["spec"], template["spec"]["containers"]
+    maps = {manifest["metadata"]["name"]: manifest["data"] for manifest in of_kind("ConfigMap")}
+    given = {name: text for each in container["envFrom"] for name, text in maps[each["configMapRef"]["name"]].items()}
+    given |= {each["name"]: each["value"] for each in container["env"]}
+
+    assert given.keys() <= FIELDS.keys()
+    assert not given.keys() & set(SECRETS)
+    Settings.model_validate(given)
+
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    files: dict[str, str] = {}
+    for mount in container["volumeMounts"]:
+        volume = volumes.pop(mount["name"])
+        named = maps[volume["configMap"]["name"]] if "configMap" in volume else SECRET["stringData"]
+        assert volume.get("secret", {}).get("secretName") in {None, SECRET["metadata"]["name"]}
+        files |= {f"{mount['mountPath']}/{name}": text for name, text in named.items()}
+    assert volumes == {}
+    assert {path for name, path in given.items() if name.endswith("_FILE")} == files.keys()
+
+
+@BY_LABEL
+def test_its_command_is_one_of_the_programs(template: Manifest) -> None:
+    """Read by the parser that will read it there. `command` would pass by the image's own."""
+    (container,) = template["spec"]["containers"]
+
+    assert "command" not in container
+    component = _labels(template)["app.kubernetes.io/component"]
+    assert arguments(container["args"])[0] == ("run" if component == "worker" else component)
+
+
+@BY_LABEL
+def test_it_may_do_nothing_that_it_need_not(template: Manifest) -> None:
+    """The restricted standard of pod security, and a read-only root; the user is the image's."""
+    pod, (container,) = template["spec"], template["spec"]["containers"]
+    *_, image = stages((ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    user, _, group = image.last("USER").text.partition(":")
+
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": int(user),
+        "runAsGroup": int(group),
+        "fsGroup": int(group),
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["serviceAccountName"] in {each["metadata"]["name"] for each in of_kind("ServiceAccount")}
+    assert all(mount["readOnly"] for mount in container["volumeMounts"])
+    assert all(each.get("secret", {}).get("defaultMode", 0o440) == 0o440 for each in pod["volumes"])
+    assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
+
+
+@BY_LABEL
+def test_it_asks_for_what_it_needs_and_is_not_throttled(template: Manifest) -> None:
+    """Memory has a limit above what it asks for; processor time has none."""
+    (container,) = template["spec"]["containers"]
+
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+    assert container["resources"]["limits"].keys() == {"memory"}
+
+
+def test_a_restart_asks_whether_it_lives_and_a_rollout_whether_it_is_ready() -> None:
+    """Restarting a worker whose Redis is away would mend nothing."""
+    (container,) = DEPLOYMENT["spec"]["template"]["spec"]["containers"]
+    probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+
+    assert {name: probe["path"] for name, probe in probes.items()} == {
+        "startup": "/livez",
+        "liveness": "/livez",
+        "readiness": "/readyz",
+    }
+    assert {probe["port"] for probe in probes.values()} == {"http"}
+    assert _ports(container) == {"http": _image_port()}
+
+
+def test_it_has_time_to_drain() -> None:
+    """And some to say goodbye."""
+    settings = Settings.model_validate(of_kind("ConfigMap")[0]["data"])
+
+    assert DEPLOYMENT["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= settings.drain_seconds + 10
+
+
+def test_one_takes_the_others_place_before_that_ends() -> None:
+    """Two side by side are safe; none at all costs lag."""
+    strategy = DEPLOYMENT["spec"]["strategy"]
+
+    assert (strategy["type"], strategy["rollingUpdate"]) == ("RollingUpdate", {"maxSurge": 1, "maxUnavailable": 0})
+
+
+def test_a_node_can_be_drained() -> None:
+    """With one replica a budget of minAvailable 1 would hold it for ever, and so would a worker that is not ready."""
+    (budget,) = of_kind("PodDisruptionBudget")
+
+    assert (budget["spec"]["maxUnavailable"], "minAvailable" in budget["spec"]) == (1, False)
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_who_is_selected_is_the_worker_and_nobody_else() -> None:
+    """By the Deployment, the Service, the budget and whoever scrapes; a job's pod is none of them."""
+    (service,), (budget,), (monitor,) = (of_kind(k) for k in ("Service", "PodDisruptionBudget", "ServiceMonitor"))
+    metrics = next(each for each in of_kind("NetworkPolicy") if each["metadata"]["name"] == "tally-metrics")
+    selectors = [
+        DEPLOYMENT["spec"]["selector"]["matchLabels"],
+        service["spec"]["selector"],
+        budget["spec"]["selector"]["matchLabels"],
+        metrics["spec"]["podSelector"]["matchLabels"],
+    ]
+
+    for selector in selectors:
+        assert [selector.items() <= _labels(each).items() for each in templates()] == [True, False, False]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+
+
+def test_the_policies_let_out_what_is_needed_and_in_who_scrapes() -> None:
+    """All pods are under the first: DNS, Redis, and PubNub, which is outside; the second is for the monitoring."""
+    everyone, metrics = of_kind("NetworkPolicy")
+    selector = everyone["spec"]["podSelector"]["matchLabels"]
+    assert all(selector.items() <= _labels(each).items() for each in templates())
+    assert everyone["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in everyone["spec"]
+    out = [(sorted({port["port"] for port in rule["ports"]}), rule.get("to")) for rule in everyone["spec"]["egress"]]
+    assert [ports for ports, _ in out] == [[53], [6379], [443]]
+    assert all("169.254.0.0/16" in to["ipBlock"]["except"] for to in out[2][1] if "." in to["ipBlock"]["cidr"])
+
+    assert metrics["spec"]["policyTypes"] == ["Ingress"]
+    (rule,) = metrics["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [_image_port()]
+    (source,) = rule["from"]
+    assert source == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+
+
+def test_the_service_monitor_has_the_shape_of_its_definition() -> None:
+    """There is no schema of it here, for it is no kind of Kubernetes' own; so field by field."""
+    (monitor,), (service,) = of_kind("ServiceMonitor"), of_kind("Service")
+    assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
+    assert monitor.keys() == {"apiVersion", "kind", "metadata", "spec"}
+    assert monitor["spec"].keys() == {"selector", "endpoints"}
+    assert monitor["spec"]["selector"].keys() == {"matchLabels"}
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint.keys() == {"port", "path", "interval", "scrapeTimeout"}
+    assert (endpoint["port"], endpoint["path"]) == (service["spec"]["ports"][0]["name"], "/metrics")
+    assert int(endpoint["scrapeTimeout"].removesuffix("s")) < int(endpoint["interval"].removesuffix("s"))
+
+    (port,) = service["spec"]["ports"]
+    (container,) = DEPLOYMENT["spec"]["template"]["spec"]["containers"]
+    assert _ports(container)[port["targetPort"]] == port["port"]
+
+
+@pytest.mark.parametrize("name", CRON_JOBS)
+def test_a_job_ends_and_what_no_second_try_mends_fails_at_once(name: str) -> None:
+    """A wrong configuration and found differences; anything else is tried again, a few times, one job at a time."""
+    job, work = CRON_JOBS[name]["spec"], CRON_JOBS[name]["spec"]["jobTemplate"]["spec"]
+    failing = [rule["onExitCodes"] for rule in work["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
+    (container,) = work["template"]["spec"]["containers"]
+
+    assert [(codes["containerName"], codes["operator"]) for codes in failing] == [(container["name"], "In")]
+    assert set(failing[0]["values"]) == {ExitCode.USAGE, ExitCode.DIFFERENCES}
+    assert work["template"]["spec"]["restartPolicy"] == "Never"
+    assert job["concurrencyPolicy"] == "Forbid"
+    assert 0 < work["backoffLimit"] <= 3
+    assert job["failedJobsHistoryLimit"] > 0
+
+
+def test_a_night_has_reconcile_first_and_verify_when_it_is_over() -> None:
+    """However late within its deadline the first begins, and however long within its own it takes."""
+    begins = {name: _seconds(job["spec"]["schedule"]) for name, job in CRON_JOBS.items()}
+    first = CRON_JOBS["tally-reconcile"]["spec"]
+    takes = first["startingDeadlineSeconds"] + first["jobTemplate"]["spec"]["activeDeadlineSeconds"]
+
+    assert begins["tally-reconcile"] + takes <= begins["tally-verify"]
+    assert {job["spec"]["timeZone"] for job in CRON_JOBS.values()} == {"Etc/UTC"}
+
+
+def test_the_jobs_differ_only_in_what_they_do_and_when() -> None:
+    """What one gets, the other gets."""
+    plain = []
+    for name, job in CRON_JOBS.items():
+        text = yaml.safe_dump(job).replace(name.removeprefix("tally-"), "…")
+        other = yaml.safe_load(text)
+        del other["spec"]["schedule"], other["spec"]["startingDeadlineSeconds"]
+        other["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"] = []
+        plain.append(other)
+
+    assert plain[0] == plain[1]
+
+
+def _labels(template: Manifest) -> dict[str, str]:
+    labels: dict[str, str] = template["metadata"]["labels"]
+    return labels
+
+
+def _ports(container: Manifest) -> dict[str, int]:
+    return {port["name"]: port["containerPort"] for port in container["ports"]}
+
+
+def _image_port() -> int:
+    *_, image = stages((ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    return int(image.last("EXPOSE").text)
+
+
+def _seconds(schedule: str) -> int:
+    minute, hour, *days = schedule.split()
+    assert days == ["*", "*", "*"]
+    return int(hour) * 3600 + int(minute) * 60
