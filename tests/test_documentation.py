@@ -7,8 +7,10 @@ import pytest
 from typer.main import get_command
 
 from worker.cli import app
+from worker.env_example import env_example
 from worker.errors import ExitCode
-from worker.settings import Settings
+from worker.masked import as_text
+from worker.settings import FIELDS, SECRETS, Settings
 from worker.store.keys import Keys
 from worker.store.marks import Gap
 
@@ -19,17 +21,20 @@ KEYS = (ROOT / "worker/store/README.md").read_text(encoding="utf-8")
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    """One row each, in order, and no other."""
+    """One row each, in order, and no other; the files of secrets, which are all alike, share the last."""
     rows = re.findall(r"^\| `((?:PUBNUB|REDIS|TALLY)_\w+)` \|(.*?)\|", README, re.MULTILINE)
-    fields = Settings.model_fields.values()
-    settings = [str(field.validation_alias.choices[0]) for field in fields]  # type: ignore[union-attr]
-    assert [name for name, _ in rows] == settings
+    files = [f"{name}_FILE" for name in SECRETS]
+    assert [name for name, _ in rows] == [name for name in FIELDS if name not in files]
+    assert f"\n| {', '.join(f'`{name}`' for name in files)} | | " in README
 
     told = {name: default.strip().strip("`") for name, default in rows}
-    for name, field in zip(settings, fields, strict=True):
-        default = field.default
-        text = ",".join(default) if isinstance(default, tuple) else "" if default is None else str(default)
-        assert told[name] == (text.lower() if isinstance(default, bool) else text)
+    for name, field in FIELDS.items():
+        assert told.get(name, "") == (as_text(name, Settings.model_fields[field].default) or "")
+
+
+def test_the_example_is_made_from_the_settings() -> None:
+    """Nobody edits it: ``python -m worker.env_example > deploy/.env.example``."""
+    assert (ROOT / "deploy/.env.example").read_text(encoding="utf-8") == env_example()
 
 
 def test_every_command_is_documented() -> None:

@@ -61,8 +61,11 @@ def main() -> NoReturn:
 def run(allow_eviction: AllowEviction = False) -> None:
     """Follow the configured channels and keep their tallies, until told to stop."""
     from worker import app as building  # noqa: PLC0415
+    from worker.configuration import FOLLOWS, warn_of_unknown  # noqa: PLC0415
 
-    raise typer.Exit(_do(building.run(_settings(), allow_eviction=allow_eviction)))
+    settings = _settings(FOLLOWS)
+    warn_of_unknown(settings)
+    raise typer.Exit(_do(building.run(settings, allow_eviction=allow_eviction)))
 
 
 @app.command()
@@ -78,7 +81,7 @@ def backfill(
     from worker.domain.position import Range  # noqa: PLC0415
     from worker.progress import shown_progress  # noqa: PLC0415
 
-    settings = _settings(quiet=sys.stderr.isatty())
+    settings = _connecting_settings()
     wanted = Range(*stretch(since, until))
     with shown_progress() as watch:
         counts = _do(building.backfill(settings, channels or [], wanted, watch, allow_eviction=allow_eviction))
@@ -109,7 +112,7 @@ def reconcile(
     if full and (since or until):
         raise ConfigurationError("--full is everything; give it without --since and --until.")
     wanted, orders = Range(*stretch(since, until)), Orders(force, dry_run)
-    settings = _settings(quiet=sys.stderr.isatty())
+    settings = _connecting_settings()
     with shown_progress() as watch:
         work = building.reconcile(settings, channels or [], wanted, orders, watch, allow_eviction=allow_eviction)
         reports = _do(work)
@@ -133,7 +136,7 @@ def verify(
     from worker import reports as telling  # noqa: PLC0415
     from worker.progress import shown_progress  # noqa: PLC0415
 
-    settings = _settings(quiet=sys.stderr.isatty())
+    settings = _connecting_settings()
     with shown_progress() as watch:
         found = _do(building.verify(settings, channels or [], sample, watch))
     if as_json:
@@ -181,10 +184,11 @@ def explain(channel: str, message_timetoken: str, as_json: AsJson = False) -> No
 def doctor(as_json: AsJson = False, allow_eviction: AllowEviction = False) -> None:
     """Look whether configuration, PubNub and Redis are fit; say what to do where they are not."""
     from worker import app as building  # noqa: PLC0415
+    from worker.configuration import FOLLOWS, load_usable  # noqa: PLC0415
     from worker.doctor import Finding  # noqa: PLC0415
     from worker.telemetry.logs import escape  # noqa: PLC0415
 
-    settings = _settings(quiet=True)
+    settings = _logging(load_usable(FOLLOWS), quiet=True)
 
     async def examine() -> list[Finding]:
         findings = []
@@ -201,6 +205,20 @@ def doctor(as_json: AsJson = False, allow_eviction: AllowEviction = False) -> No
         checks = [{"subject": f.subject, "ok": not f.exit_code, "text": f.text} for f in findings]
         _print_json({"ok": not worst, "checks": checks})
     raise typer.Exit(worst)
+
+
+@app.command()
+def config(as_json: AsJson = False) -> None:
+    """Print which settings are in force, and where each comes from; secrets are masked."""
+    from worker import masked  # noqa: PLC0415
+    from worker.configuration import TELLS, load  # noqa: PLC0415
+
+    settings = load(TELLS)
+    if as_json:
+        _print_json(masked.as_json(settings))
+        return
+
+    typer.echo("\n".join(masked.as_lines(settings)))
 
 
 @app.command()
@@ -311,22 +329,34 @@ def _check_message_timetoken(text: str) -> None:
         raise ConfigurationError(f"MESSAGE_TIMETOKEN is {text!r}; it has only digits.")
 
 
-def _settings(*, quiet: bool = False) -> Any:
-    """Return the settings, and log as they say; a command that talks on the terminal logs only what is wrong."""
-    from worker.settings import load  # noqa: PLC0415
+def _settings(purpose: Any, *, quiet: bool = False) -> Any:
+    """Return the settings a command needs, and log as they say."""
+    from worker.configuration import load  # noqa: PLC0415
+
+    return _logging(load(purpose), quiet=quiet)
+
+
+def _logging(settings: Any, *, quiet: bool) -> Any:
+    """Log as the settings say; a command that talks on the terminal logs only what is wrong."""
     from worker.telemetry.logs import configure  # noqa: PLC0415
 
-    settings = load()
     configure(settings.log_format, "error" if quiet and settings.log_level != "debug" else settings.log_level)
     return settings
 
 
+def _connecting_settings() -> Any:
+    """Return the settings of a command that speaks to PubNub."""
+    from worker.configuration import CONNECTS  # noqa: PLC0415
+
+    return _settings(CONNECTS, quiet=sys.stderr.isatty())
+
+
 def _reading_settings() -> Any:
     """Return the settings of a command that only reads: it logs nothing, unless it starts a Valkey."""
-    from worker.settings import load  # noqa: PLC0415
+    from worker.configuration import READS, load  # noqa: PLC0415
 
-    settings = load()
-    return settings if settings.redis_url else _settings(quiet=True)
+    settings = load(READS)
+    return settings if settings.redis_url else _logging(settings, quiet=True)
 
 
 def _do(work: Coroutine[Any, Any, Result]) -> Result:

@@ -38,7 +38,7 @@ class Wrong:
     def __str__(self) -> str:
         if not self.places:
             return self.sentence
-        if len(self.places) == 1 and self.places[0][0] in self.sentence:
+        if len(self.places) == 1 and self.sentence.startswith(self.places[0][0]):
             return f"{self.sentence} ({self.places[0][1]})"
         return f"{self.sentence} ({', '.join(f'{name}: {source}' for name, source in self.places)})"
 
@@ -57,8 +57,8 @@ class Unknown:
     nearest: str | None
 
     def __str__(self) -> str:
-        meant = f"; is {self.nearest} meant?" if self.nearest else ""
-        return f"{self.name} ({self.source}) is no setting{meant}"
+        said = f"{self.name} ({self.source}) is no setting"
+        return f"{said}; is {self.nearest} meant?" if self.nearest else f"{said}."
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,16 @@
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
-from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
+from worker.address import LOOPBACK, Address
+from worker.channel_list import read_list, split_names
 from worker.errors import ConfigurationError
-from worker.given import Given, Wrong, read_given, read_secret, read_text
-from worker.source import names
+from worker.given import Given, Wrong, read_given, read_secret
 from worker.telemetry.logs import LogFormat
-
-MAX_LIST_BYTES: Final = 16 * 1024 * 1024
-"""A list of channels that is longer is some other file."""
-MAX_WRONG_LINES: Final = 10
-"""Lines of a list that are told; where there are more, it is some other file."""
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
@@ -25,51 +19,8 @@ _ORIGIN: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0
 _AGE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)([smhd])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-_HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
-
 Names = tuple[str, ...]
 """Comma-separated text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen; port 0 is a free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """Return the address written as ``host:port``, ``[::1]:port``, ``:port`` or ``port``.
-
-        Raises:
-            ValueError: it is none; the sentence says which part is wrong.
-        """
-        host, colon, port = text.rpartition(":")
-        if not colon and not port.isdecimal():
-            raise ValueError("give host:port, :port, a port alone, or off")
-        if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > 65535:
-            raise ValueError(f"the port {port!r} is no number from 0 to 65535")
-        return cls(_read_host(host), int(port))
-
-
-LOOPBACK: Final = "127.0.0.1"
-
-
-def _read_host(host: str) -> str:
-    if host.startswith("[") and host.endswith("]"):
-        try:
-            return str(IPv6Address(host[1:-1]))
-        except ValueError:
-            raise ValueError(f"{host!r} is no IPv6 address in brackets") from None
-    if ":" in host:
-        raise ValueError("an IPv6 address stands in brackets, as in [::1]:8080")
-    if host and not _HOST.fullmatch(host):
-        raise ValueError(f"{host!r} is no host name; 0.0.0.0 stands for every address of this machine")
-    return host or LOOPBACK
 
 
 def _named(name: str, default: Any, **constraints: Any) -> Any:
@@ -121,7 +72,9 @@ class Settings(BaseModel):
 
     channels: Names = _named("TALLY_CHANNELS", (), description="Channels to follow; a.* stands for all under a prefix.")
     channels_file: Path | None = _named(
-        "TALLY_CHANNELS_FILE", None, description="A file with more of them, one a line; # begins a comment."
+        "TALLY_CHANNELS_FILE",
+        None,
+        description="A file with more channels, one a line; a line with # first is a comment.",
     )
     channel_groups: Names = _named("TALLY_CHANNEL_GROUPS", (), description="Channel groups to follow.")
     types: Names = _named("TALLY_TYPES", (), description="Action types to count; none: all.")
@@ -196,7 +149,7 @@ class Settings(BaseModel):
     @field_validator("channels", "channel_groups", "types", "ignored_types", mode="before")
     @classmethod
     def _split_text(cls, text: object) -> object:
-        return _split(text) if isinstance(text, str) else text
+        return split_names(text) if isinstance(text, str) else text
 
     @field_validator("reconcile_seconds", "reconcile_window", "reconcile_full_seconds", mode="before")
     @classmethod
@@ -288,39 +241,6 @@ READING: Final = ("REDIS_URL", "TALLY_NAMESPACE", "TALLY_LOG_FORMAT", "TALLY_LOG
 """All that a command uses which only reads Redis."""
 
 
-def read_list(path: Path) -> Names:
-    """Return the channels a file lists: one a line, or with commas between; ``#`` begins a line that is a comment.
-
-    Raises:
-        ConfigurationError: it cannot be read, or PubNub would refuse a name in it; the sentence gives the lines.
-    """
-    try:
-        text = read_text(path, MAX_LIST_BYTES)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"TALLY_CHANNELS_FILE: {error}") from None
-    lines = [line.strip() for line in text.split("\n")]
-    found = [(number, _split(line)) for number, line in enumerate(lines, 1) if not line.startswith("#")]
-    if wrong := [str(number) for number, some in found if not all(map(_is_accepted, some))]:
-        told = ", ".join(wrong[:MAX_WRONG_LINES]) + (" and more" if wrong[MAX_WRONG_LINES:] else "")
-        # The names are not quoted: given the wrong path, this is some other file, a secret's maybe.
-        raise ConfigurationError(
-            f"TALLY_CHANNELS_FILE: the file {path}, line {told}: no name PubNub takes. It may have 92 characters, "
-            "no comma, colon, slash, backslash, space or control character, and a wildcard like a.* or a.b.*."
-        )
-    return tuple(name for _, some in found for name in some)
-
-
-def _split(text: str) -> Names:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _is_accepted(name: str) -> bool:
-    try:
-        return bool(names.wildcard(name) if names.is_wildcard(name) else names.channel(name))
-    except ConfigurationError:
-        return False
-
-
 def read(only: Collection[str] = ()) -> tuple[Settings, list[Wrong]]:
     """Return the settings, these alone or all, and what is wrong; what is, is left at its default."""
     given = read_given(only or FIELDS, SECRETS, FIELDS)
@@ -341,13 +261,13 @@ def refusal(wrong: Collection[Wrong]) -> ConfigurationError:
     return ConfigurationError("These settings are wrong:\n" + "\n".join(f"  {each}" for each in lines))
 
 
-def load(only: Collection[str] = ()) -> Settings:
-    """Read the settings, these alone or all, each looked at for itself; ``configuration`` looks at them together.
+def load() -> Settings:
+    """Read the settings, each looked at for itself; ``configuration`` looks at them together, too.
 
     Raises:
         ConfigurationError: some are wrong; the sentence names them all, and never shows a secret's value.
     """
-    settings, wrong = read(only)
+    settings, wrong = read()
     if wrong:
         raise refusal(wrong)
     return settings
