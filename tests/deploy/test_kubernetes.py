@@ -1,5 +1,8 @@
 """``deploy/kubernetes``: manifests that Kubernetes takes, that fit each other, and that say what the program does."""
 
+import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +80,22 @@ def test_everything_there_is_applied_but_for_the_example_of_a_secret() -> None:
     there = {path.name for path in FOLDER.glob("*.yaml")}
 
     assert there - set(KUSTOMIZATION["resources"]) == {"kustomization.yaml", "secret.example.yaml"}
+
+
+def test_kustomize_makes_of_it_what_it_says(tmp_path: Path) -> None:
+    """The same manifests, with the image's tag: what `kubectl apply -k` sends."""
+    kubectl = shutil.which("kubectl")
+    if not kubectl:
+        pytest.skip("no kubectl on this machine")
+    made = subprocess.run(
+        [kubectl, "kustomize", FOLDER], capture_output=True, check=True, env={"HOME": str(tmp_path)}, timeout=60
+    ).stdout
+    (image,) = KUSTOMIZATION["images"]
+
+    expected = yaml.safe_load(
+        json.dumps(MANIFESTS).replace('"image": "reaction-tally"', f'"image": "{_tagged(image)}"')
+    )
+    assert sorted(yaml.safe_load_all(made), key=name_of) == sorted(expected, key=name_of)
 
 
 def test_nothing_names_a_namespace() -> None:
@@ -292,6 +311,10 @@ def _labels(template: Manifest) -> dict[str, str]:
 
 def _ports(container: Manifest) -> dict[str, int]:
     return {port["name"]: port["containerPort"] for port in container["ports"]}
+
+
+def _tagged(image: dict[str, str]) -> str:
+    return f"{image['newName']}:{image['newTag']}"
 
 
 def _image_port() -> int:

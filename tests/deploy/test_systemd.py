@@ -1,0 +1,198 @@
+"""``deploy/systemd``: units that systemd takes, that run what the program has, with as little power as it needs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.deploy.dockerfile import ROOT
+from tests.deploy.invocations import arguments
+from worker.errors import ExitCode
+from worker.settings import FIELDS, SECRETS, Settings
+
+FOLDER: Final = ROOT / "deploy/systemd"
+SERVICES: Final = ("tally", "tally-verify", "tally-reconcile")
+TIMERS: Final = ("tally-verify", "tally-reconcile")
+ANALYZE: Final = shutil.which("systemd-analyze") or ""
+EXPOSED: Final = 11
+"""Of 100, by systemd-analyze; a service without a word of hardening has 96."""
+LATER: Final = {"RestartSteps": 254, "RestartMaxDelaySec": 254}
+"""What an older systemd does not know, and passes over: since which version it does."""
+REFUSED_EXECUTION: Final = """
+import ctypes, os, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN
+    sys.exit(99)
+os.execv(sys.executable, [sys.executable, "-m", "worker", "demo", "--seconds", "1"])
+"""
+
+Unit = dict[str, list[str]]
+
+
+def unit(name: str) -> Unit:
+    """Return a unit's settings, each with all its values."""
+    found: Unit = {}
+    for line in (FOLDER / name).read_text(encoding="utf-8").splitlines():
+        if match := re.match(r"(\w+)=(.*)", line):
+            found.setdefault(match[1], []).append(match[2])
+    return found
+
+
+def environment(service: Unit) -> dict[str, str]:
+    """Return what a service is told beside the administrator's file."""
+    return dict(pair.split("=", 1) for pair in service["Environment"])
+
+
+def seconds(text: str) -> int:
+    """Return a duration of one unit."""
+    count, suffix = re.fullmatch(r"(\d+)(s|min|h)", text).groups()  # type: ignore[union-attr]
+    return int(count) * {"s": 1, "min": 60, "h": 3600}[suffix]
+
+
+@pytest.fixture(scope="module")
+def systemd() -> int:
+    """The version of systemd here."""
+    if not ANALYZE:
+        pytest.skip("no systemd-analyze on this machine")
+    said = subprocess.run([ANALYZE, "--version"], capture_output=True, text=True, check=True).stdout
+    return int(re.findall(r"systemd (\d+)", said)[0])
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """The units, with a program that every machine has: that theirs is installed is not what is asked."""
+    for path in FOLDER.glob("tally*.[st]*e*"):
+        text = path.read_text(encoding="utf-8")
+        (tmp_path / path.name).write_text(text.replace("/opt/tally/bin/tally", shutil.which("true") or ""))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", [*(f"{each}.service" for each in SERVICES), *(f"{each}.timer" for each in TIMERS)])
+def test_systemd_takes_it(systemd: int, units: Path, name: str) -> None:
+    """And has nothing to say about it, but for what its version is too old for."""
+    command = [ANALYZE, "verify", "--man=no", str(units / name)]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    unknown = [setting for setting, since in LATER.items() if systemd < since]
+    about_ours = [line for line in checked.stderr.splitlines() if "tally" in line]
+    assert [line for line in about_ours if not any(f"'{setting}'" in line for setting in unknown)] == []
+    assert checked.returncode == 0
+
+
+def test_a_slip_would_be_noticed(systemd: int, units: Path) -> None:
+    """It is this unit that is looked at."""
+    path = units / "tally.service"
+    path.write_text(path.read_text(encoding="utf-8").replace("KillSignal=SIGTERM", "KillSignall=SIGTERM"))
+    checked = subprocess.run([ANALYZE, "verify", "--man=no", path], capture_output=True, text=True, check=False)
+
+    assert "KillSignall" in checked.stderr
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_it_is_hardly_exposed(systemd: int, units: Path, name: str) -> None:
+    """What is left is the network, which is its work."""
+    command = [ANALYZE, "security", "--offline=true", f"--threshold={EXPOSED}", "--no-pager"]
+    judged = subprocess.run([*command, units / f"{name}.service"], capture_output=True, text=True, check=False)
+
+    assert judged.returncode == 0, judged.stdout.splitlines()[-1]
+
+
+def test_all_three_are_hardened_alike() -> None:
+    """One block, to its last character."""
+    (block,) = {
+        (FOLDER / f"{name}.service")
+        .read_text(encoding="utf-8")
+        .partition("# All that it may do")[2]
+        .partition("\n\n")[0]
+        .strip()
+        for name in SERVICES
+    }
+
+    assert "ProtectSystem=strict" in block
+
+
+def test_it_counts_where_nothing_new_may_be_executed() -> None:
+    """MemoryDenyWriteExecute=yes, here set by the process itself: the demo, with everything in it, does not notice."""
+    ended = subprocess.run([sys.executable, "-c", REFUSED_EXECUTION], capture_output=True, text=True, check=False)
+    if ended.returncode == 99:
+        pytest.skip("this kernel cannot refuse it: it is older than 6.3")
+
+    assert ended.returncode == 0, ended.stderr
+    assert "0 differences" in ended.stdout
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_it_runs_a_command_of_the_programs(name: str) -> None:
+    """Read by the parser that will read it there."""
+    (line,) = unit(f"{name}.service")["ExecStart"]
+    program, *words = line.split()
+
+    assert program == "/opt/tally/bin/tally"
+    assert arguments(words)[0] == (name.removeprefix("tally-") if "-" in name else "run")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_its_settings_are_settings_and_its_secrets_are_credentials(name: str) -> None:
+    """But for the token, which is replaced while the worker runs: a credential stays as it was at the start."""
+    service = unit(f"{name}.service")
+    given = environment(service)
+    credentials = {line.partition(":")[0] for line in service["LoadCredential"]}
+    files = {setting: path for setting, path in given.items() if setting.endswith("_FILE")}
+
+    assert given.keys() <= FIELDS.keys()
+    assert not given.keys() & set(SECRETS)
+    assert {path.removeprefix("%d/") for path in files.values() if path.startswith("%d/")} == credentials
+    assert [setting for setting, path in files.items() if not path.startswith("%d/")] == ["PUBNUB_AUTH_TOKEN_FILE"]
+
+
+def test_the_worker_has_time_to_drain_and_is_asked_as_it_expects() -> None:
+    """By the signal that drains, sent to it alone; its children, if it had any, would be its own to end."""
+    service = unit("tally.service")
+    (limit,) = service["TimeoutStopSec"]
+
+    assert seconds(limit) >= Settings.model_validate({}).drain_seconds + 10
+    assert (service["KillSignal"], service["KillMode"]) == (["SIGTERM"], ["mixed"])
+    assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+
+
+def test_a_failure_is_tried_again_but_a_wrong_configuration_is_not() -> None:
+    """Later each time, and for ever."""
+    service = unit("tally.service")
+
+    assert service["Restart"] == ["on-failure"]
+    assert service["RestartPreventExitStatus"] == [str(int(ExitCode.USAGE))]
+    assert service["StartLimitIntervalSec"] == ["0"]
+    assert seconds(service["RestartSec"][0]) < seconds(service["RestartMaxDelaySec"][0])
+
+
+def test_a_night_has_reconcile_first_and_verify_when_it_is_over() -> None:
+    """However long within its limit the first takes; where both are late, the second waits."""
+    begins = {}
+    for name in TIMERS:
+        (moment,) = unit(f"{name}.timer")["OnCalendar"]
+        hour, minute, second = re.fullmatch(r"\*-\*-\* (\d\d):(\d\d):(\d\d) UTC", moment).groups()  # type: ignore[union-attr]
+        begins[name] = int(hour) * 3600 + int(minute) * 60 + int(second)
+        assert (FOLDER / f"{name}.service").exists()
+
+    (limit,) = unit("tally-reconcile.service")["TimeoutStartSec"]
+    assert begins["tally-reconcile"] + seconds(limit) <= begins["tally-verify"]
+    assert "tally-reconcile.service" in unit("tally-verify.service")["After"][0].split()
+
+
+def test_the_user_is_one_that_is_made(tmp_path: Path) -> None:
+    """By systemd-sysusers, in a root of its own here."""
+    made = (FOLDER / "tally.sysusers.conf").read_text(encoding="utf-8")
+    assert {unit(f"{name}.service")["User"][0] for name in SERVICES} == set(
+        re.findall(r"^u (\S+) ", made, re.MULTILINE)
+    )
+
+    if not shutil.which("systemd-sysusers") or os.geteuid():
+        pytest.skip("no systemd-sysusers on this machine, or not root")
+    (tmp_path / "etc").mkdir()
+    command = [shutil.which("systemd-sysusers") or "", f"--root={tmp_path}", str(FOLDER / "tally.sysusers.conf")]
+    subprocess.run(command, check=True, capture_output=True)
+    assert re.search(r"^tally:.*:/var/lib/tally:", (tmp_path / "etc/passwd").read_text(encoding="utf-8"), re.MULTILINE)
