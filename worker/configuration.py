@@ -7,7 +7,7 @@ from typing import Final
 from worker.channel_list import read_list
 from worker.errors import ConfigurationError
 from worker.given import Wrong
-from worker.settings import READING, Settings, read, refusal
+from worker.settings import READING, SECRETS, Settings, read, refusal
 from worker.source.names import Names
 from worker.store.connection import connect
 from worker.store.keys import Keys
@@ -36,9 +36,14 @@ def _refused(attempt: Callable[[], object]) -> Iterator[str]:
         yield str(error)
 
 
-def _refused_names(names: Iterable[str]) -> Iterator[str]:
-    for name in names:
+def _refused_channels(settings: Settings) -> Iterator[str]:
+    for name in settings.channels:
         yield from _refused(lambda: Names.of([name]))  # noqa: B023 - called at once
+
+
+def _refused_groups(settings: Settings) -> Iterator[str]:
+    for name in settings.channel_groups:
+        yield from _refused(lambda: Names.of((), [name]))  # noqa: B023 - called at once
 
 
 def _unsigned(settings: Settings) -> Iterator[str]:
@@ -105,9 +110,9 @@ REDIS: Final = (
 WRITTEN: Final = (
     *KEYSET[1:],
     *REDIS,
-    Check(("TALLY_CHANNELS",), lambda settings: _refused_names(settings.channels)),
+    Check(("TALLY_CHANNELS",), _refused_channels),
     Check(("TALLY_CHANNELS_FILE",), _unreadable_list),
-    Check(("TALLY_CHANNEL_GROUPS",), lambda settings: _refused_names(settings.channel_groups)),
+    Check(("TALLY_CHANNEL_GROUPS",), _refused_groups),
     *COUNTED,
     Check(("TALLY_SETTLE_SECONDS", "TALLY_TOMBSTONE_SECONDS"), _short_lives),
 )
@@ -161,9 +166,14 @@ def found(settings: Settings, checks: Iterable[Check], known: Collection[Wrong] 
     """Return what these checks find, but about settings that are known to be wrong."""
     wrong: list[Wrong] = []
     for check in checks:
-        if not any(each.names.intersection(check.names) for each in (*known, *wrong)):
+        if not any(_about(each).intersection(check.names) for each in (*known, *wrong)):
             wrong.extend(check.wrong(settings))
     return wrong
+
+
+def _about(wrong: Wrong) -> frozenset[str]:
+    # Where its file cannot be read, nothing is known of a secret.
+    return wrong.names.union(name for name in SECRETS if f"{name}_FILE" in wrong.names)
 
 
 def demand(settings: Settings, checks: Iterable[Check]) -> None:

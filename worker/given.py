@@ -123,7 +123,7 @@ def _take(given: Given, name: str, file_name: str, source: str, texts: Texts) ->
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
-    return next(iter(get_close_matches(name, known, 1)), None)
+    return next(iter(get_close_matches(name, known, 1, cutoff=0.75)), None)
 
 
 def _environment() -> Texts:
