@@ -63,6 +63,7 @@ def test_every_key_is_documented() -> None:
         keys.progress("channel"),
         keys.channels,
         keys.cursor("<subscription>"),
+        keys.subscriptions,
         keys.budget,
         keys.quarantine,
         keys.round,

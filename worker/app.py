@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from worker import __version__, ingest
+from worker import __version__, ingest, masked
 from worker import reconcile as reconciling
 from worker.apply import Applier
 from worker.backfill import Backfill
@@ -21,13 +22,16 @@ from worker.doctor import Finding, examine_pubnub, examine_redis, look
 from worker.domain.position import Cursor, Range
 from worker.domain.reconciliation import Limit
 from worker.errors import ConfigurationError, ExitCode, TallyError
+from worker.following import Following
 from worker.gaps import Gaps
-from worker.ingest import Subscription
+from worker.ingest import Place, Subscription
 from worker.looks import Looks
 from worker.membership import Membership
-from worker.patience import Terms, Watch
+from worker.partition import Lot, partition
+from worker.patience import Terms, Watch, waiting
 from worker.reconcile import Orders, Reconcile, Report
 from worker.recovery import GoneBack
+from worker.reload import Reload
 from worker.repairs import Repairs
 from worker.rounds import Rounds, Schedule
 from worker.service import Service
@@ -35,7 +39,7 @@ from worker.settings import Settings
 from worker.source import names
 from worker.source.client import Client, Keyset
 from worker.source.history import History
-from worker.source.live import Poller
+from worker.source.live import Poller, unreachable
 from worker.source.names import Names
 from worker.source.pace import Backoff, elapsed_clock
 from worker.source.wire import Interest
@@ -43,14 +47,17 @@ from worker.store.audit import Audit
 from worker.store.budget import Budget
 from worker.store.connection import unguarded
 from worker.store.entries import Entries
-from worker.store.keys import Keys, digest
+from worker.store.keys import Keys
 from worker.store.lineage import Lineage
 from worker.store.marks import Marks
 from worker.store.opened import opened_redis
 from worker.store.preflight import Claim, check_fitness, check_namespace, check_ownership
 from worker.store.store import Lives, Store
 from worker.sweep import Sweep
+from worker.telemetry import metrics
+from worker.telemetry.http import listening
 from worker.verify import Choice, Verified, Verify
+from worker.vitals import Vitals
 
 COMMAND_TRIES: Final = 6
 """Failures in a row after which a command (not the service) gives up on PubNub; some ten seconds."""
@@ -137,7 +144,7 @@ async def opened(settings: Settings, *, allow_eviction: bool = False, only_reads
     lineage = None if only_reads else Lineage()  # who writes nothing has nothing to mark
     # The client first: what is wrong with the keys is found before a namespace is claimed for them.
     async with (
-        Client(who) as client,
+        Client(who, renew=lambda: current_token(settings)) as client,
         opened_redis(settings.redis_url, lineage) as redis,
         unguarded(redis) as whatever_answers,
     ):
@@ -154,6 +161,15 @@ async def opened(settings: Settings, *, allow_eviction: bool = False, only_reads
         yield Parts(client, store, Entries(redis, keys), marks, applier, budget, recovery, Audit(redis, keys), counted)
 
 
+def current_token(settings: Settings) -> str | None:
+    """Return the access token as its file has it now; None where that cannot be read."""
+    try:
+        return settings.read_token()
+    except ConfigurationError as error:
+        log.warning("token_not_renewed", reason=str(error))
+        return None
+
+
 def history_terms(parts: Parts, settings: Settings, tries: int | None) -> Terms:
     """Return how history is read: giving up after so many failures in a row, or never."""
     insist, budget = parts.applier.insist, parts.budget  # the budget is in Redis, which may be away
@@ -164,6 +180,7 @@ def history_terms(parts: Parts, settings: Settings, tries: int | None) -> Terms:
         parts.applier.clock,
         settings.settle_seconds,
         tries,
+        waiting(parts.applier.clock),
     )
 
 
@@ -205,12 +222,51 @@ async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
     followed = followed_names(settings)
     log.info("worker_starts", version=__version__, names=len(followed.all))
     async with opened(settings, allow_eviction=allow_eviction) as parts:
-        ended = await (await compose(parts, settings, followed)).run()
+        worker = await compose(parts, settings, followed)
+        async with serving(settings, worker.vitals):
+            try:
+                ended = await worker.service.run()
+            except TallyError:
+                raise
+            except Exception:  # a slip of ours in one task: the whole ends, for half a worker would count on in silence
+                log.exception("worker_dies")
+                ended = ExitCode.FAILED
     log.info("worker_stops", exit_code=int(ended))
     return ended
 
 
-async def compose(parts: Parts, settings: Settings, followed: Names) -> Service:
+@asynccontextmanager
+async def serving(settings: Settings, vitals: Vitals) -> AsyncIterator[None]:
+    """Answer for the worker's health over HTTP, if that is wanted.
+
+    Raises:
+        ConfigurationError: nobody can listen at the address that was set; at the default it is only said.
+    """
+    if (address := settings.http) is None:
+        yield
+        return
+    async with AsyncExitStack() as stack:
+        try:
+            host, port = await stack.enter_async_context(listening(address.host, address.port, vitals.pages))
+        except OSError as error:
+            reason = f"TALLY_HTTP: nobody can listen at {address}: {error.strerror}. Set another address, or off."
+            if settings.is_set("TALLY_HTTP"):
+                raise ConfigurationError(reason) from None
+            log.warning("http_off", reason=reason)
+        else:
+            log.info("http_listens", host=host, port=port)
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What runs, and what can be asked about it."""
+
+    service: Service
+    vitals: Vitals
+
+
+async def compose(parts: Parts, settings: Settings, followed: Names) -> Worker:
     """Put a worker together: what it follows, and what runs beside."""
     applier, marks = parts.applier, parts.marks
     repairs = Repairs(build_backfill(parts, settings, tries=None), marks, applier)
@@ -224,16 +280,17 @@ async def compose(parts: Parts, settings: Settings, followed: Names) -> Service:
 
     gaps = Gaps(marks, applier, repair)
     terms = ingest.Terms(parts.interest, settings.catchup_seconds, applier.clock)
+    complaint = unreachable(applier.clock)
 
-    def subscription(names: Names) -> Subscription:
-        poller = Poller(parts.client, names, new_backoff(), applier.clock)
-        return Subscription(names, poller, applier, marks, terms, parts.client, gaps)
+    def subscription(lot: Lot[Place]) -> Subscription:
+        poller = Poller(parts.client, lot.names, new_backoff(), applier.clock, complaint)
+        return Subscription(lot, poller, applier, marks, terms, parts.client, gaps)
 
     async def heartbeat() -> None:
-        # A worker that has nothing to do would not notice that Redis went back.
+        # A worker that has nothing to do would not notice that Redis went back; nor Redis, that it is still there.
         while True:
             await asyncio.sleep(settings.settle_seconds)
-            await applier.insist(marks.now)
+            await applier.insist(marks.still_here)
 
     schedule = Schedule(settings.reconcile_seconds, settings.reconcile_window, settings.reconcile_full_seconds)
     rounds = Rounds(reconcile, debts, parts.entries, applier, marks, parts.client.time, schedule)
@@ -242,23 +299,29 @@ async def compose(parts: Parts, settings: Settings, followed: Names) -> Service:
         beside.append(Membership(followed.groups, parts.client, gaps).run)
     if settings.retention_days:
         beside.append(Sweep(parts.store, marks, applier).run)
-    parts_of = [await left_off(parts, names) for names in followed.split(settings.channels_per_subscription)]
-    left = [names for some in parts_of for names in some]
-    service = Service(left, subscription, beside, settings.drain_seconds)
+    size = settings.channels_per_subscription
+    following = Following(subscription, await left_off(parts, followed, size), size)
     if parts.recovery:
-        parts.recovery.heard += [debts.note, repairs.note, lambda _: service.reread()]
-    return service
+        parts.recovery.heard += [debts.note, repairs.note, lambda _: following.reread()]
+    reload = Reload(lambda: followed_names(settings), following, applier, marks)
+    service = Service(following, [*beside, reload.run], settings.drain_seconds)
+    if settings.channels_file or not sys.stderr.isatty():  # else it means that the terminal has gone
+        service.hang_up = reload.ask
+    metrics.budget_rate.set(settings.history_rate)
+    return Worker(service, Vitals(following, repairs, reconcile, applier, marks, masked.as_json(settings)["settings"]))
 
 
-async def left_off(parts: Parts, names: Names) -> list[Names]:
-    """Return the names as they were last followed: whole or, where that subscription was halved, as its halves."""
-    marks, insist = parts.marks, parts.applier.insist
-    halves = names.halves()
-    whole, *cursors = [await insist(lambda of=of: marks.cursor(digest(of.all))) for of in (names, *halves)]  # type: ignore[misc]
-    saved = [cursor.saved_at for cursor in cursors if cursor]
-    if whole is None or len(saved) < 2 or min(saved) < whole.saved_at:
-        return [names]
-    return [part for half in halves for part in await left_off(parts, half)]
+async def left_off(parts: Parts, followed: Names, size: int) -> list[Lot[Place]]:
+    """Return the names as they were followed last, each from where it was left; who is new joins them."""
+    now = parts.applier.clock()
+    saved = await parts.applier.insist(parts.marks.followed)
+    places = [(Names.read(names), Place(at.cursor, now - at.age_seconds)) for names, at in saved]
+    whose = {place: names for names, place in places}
+    return [
+        # A subscription that goes on as it was finds its cursor under its own name, with the number of its saves.
+        Lot(lot.names) if lot.place and whose[lot.place] == lot.names else lot
+        for lot in partition(followed, places, size)
+    ]
 
 
 async def backfill(

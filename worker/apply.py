@@ -106,20 +106,25 @@ class Applier:
         A Redis that went back is recovered first: whatever it may have forgotten is owed before anything is written.
         """
         wait = FIRST_RETRY_SECONDS
-        while True:
-            try:
-                if self.lineage.is_suspect and self._recovery:
-                    await self._recovery.run()
-                result = await call()
-            except RedisUnavailableError as error:
-                metrics.redis_failures.inc()
-                if not isinstance(error, RedisReplacedError):
-                    self._complaint.say(reason=str(error))
-                await asyncio.sleep(wait)
-                wait = min(LONGEST_RETRY_SECONDS, wait * 2)
-            else:
-                self._complaint.over()
-                return result
+        me = object()
+        try:
+            while True:
+                try:
+                    if self.lineage.is_suspect and self._recovery:
+                        await self._recovery.run()
+                    result = await call()
+                except RedisUnavailableError as error:
+                    metrics.redis_failures.inc()
+                    if not isinstance(error, RedisReplacedError):
+                        self._complaint.say(me, reason=str(error))
+                    await asyncio.sleep(wait)
+                    wait = min(LONGEST_RETRY_SECONDS, wait * 2)
+                else:
+                    if wait > FIRST_RETRY_SECONDS:
+                        self._complaint.over(me)
+                    return result
+        finally:
+            self._complaint.forget(me)
 
     async def quarantine(self, malformed: Malformed) -> None:
         """Keep what cannot be understood, with its reason."""

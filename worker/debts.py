@@ -11,6 +11,7 @@ from worker.domain.position import Range
 from worker.errors import PubNubError, RedisUnavailableError
 from worker.reconcile import Reconcile, Report, ripe_at
 from worker.store.marks import Gap, Marks
+from worker.telemetry.complaints import Complaint
 
 AT_ONCE: Final = 8
 RETRY_SECONDS: Final = 60.0
@@ -40,6 +41,7 @@ class Debts:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tries: dict[str, int] = {}
         self._noted: dict[str, float] = {}
+        self._complaint = Complaint(log, "reconcile_failed", "reconcile_works_again", applier.clock)
 
     def note(self, channels: Iterable[str]) -> None:
         """Hear that channels owe something new; it is durable already."""
@@ -79,9 +81,10 @@ class Debts:
             try:
                 report = await self._reconcile.channel(channel, Range())
             except (PubNubError, RedisUnavailableError, StaleError) as error:
-                log.warning("reconcile_failed", channel=channel, reason=str(error))
+                self._complaint.say(channel, channel=channel, reason=str(error))
                 self._schedule(channel, self._patience(channel, LONGEST_FAILED_SECONDS))
             else:
+                self._complaint.over(channel)
                 await self._go_on(channel, report)
 
     async def _wait(self, channel: str) -> float | None:

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import takewhile
 from typing import Final
 
@@ -15,6 +16,7 @@ from worker.domain.action import Observed
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import PubNubError
 from worker.gaps import Gaps
+from worker.partition import Lot
 from worker.source.client import Client
 from worker.source.live import Poller, Readmitted, Received, Refused
 from worker.source.names import Names, matches
@@ -65,22 +67,44 @@ class _Read:
 _Item = _Read | Refused | Readmitted
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a subscription has come to, and until when (seconds of the clock) PubNub had told it everything."""
+
+    cursor: Cursor
+    covered_until: float
+
+
+class State(StrEnum):
+    """What a subscription is at."""
+
+    STARTING = "starting"
+    FOLLOWING = "following"
+    WAITING = "waiting"
+    """PubNub has answered more than Redis has taken."""
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+    """PubNub answers 403 for some of its names."""
+    STOPPING = "stopping"
+
+
 class Subscription:
     """One long poll's worth of names, followed until it is stopped."""
 
     def __init__(
-        self, names: Names, poller: Poller, applier: Applier, marks: Marks, terms: Terms, client: Client, gaps: Gaps
+        self, lot: Lot[Place], poller: Poller, applier: Applier, marks: Marks, terms: Terms, client: Client, gaps: Gaps
     ) -> None:
-        self.names = names
-        self.id = digest(names.all)
+        self.names = lot.names
+        self.id = digest(self.names.all)
+        self._inherited, self._joined = lot.place, lot.joined
         self._poller = poller
         self._applier = applier
         self._marks = marks
         self._terms = terms
         self._client = client
         self._gaps = gaps
-        self.halves: tuple[Names, ...] = ()
-        """What this subscription is to be followed as from now on, if it has been halved."""
+        self.heirs: tuple[Lot[None], ...] | None = None
+        """What is to be followed in place of this subscription, from where it has come to."""
         self._seen: set[str] = set()
         self._cursor: Cursor | None = None
         self._saves = 0
@@ -88,14 +112,15 @@ class Subscription:
         self._generation = applier.lineage.generation
         self._covered_until: float | None = None
         self._items: asyncio.Queue[_Item | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(QUEUED_ANSWERS)
         self._taken: deque[_Item] = deque()
         self._is_worked_off = asyncio.Event()
         self._polling: asyncio.Task[None] | None = None
         self._is_stopping = False
 
     async def run(self) -> None:
-        """Follow the subscription until ``stop``, or until it is halved, from where it was left."""
-        while not (self._is_stopping or self.halves):
+        """Follow the subscription until ``stop``, or until it has heirs, from where it was left."""
+        while not self._is_stopping:
             try:
                 await self._follow(await self._resume())
             except StaleError as error:
@@ -108,6 +133,42 @@ class Subscription:
         if self._polling:
             self._polling.cancel()
 
+    def leave_to(self, heirs: Iterable[Lot[None]]) -> None:
+        """Stop; the heirs are to be followed instead. What was to join this one and has not yet, is to join them."""
+        self.heirs = tuple(
+            Lot(heir.names, None, heir.joined | self._joined.only(frozenset(heir.names.all))) for heir in heirs
+        )
+        self.stop()
+
+    @property
+    def place(self) -> Place | None:
+        """Where it has come to; None if nothing was read yet."""
+        if self._cursor and self._covered_until is not None:
+            return Place(self._cursor, self._covered_until)
+        return self._inherited
+
+    @property
+    def state(self) -> State:
+        """What it is at."""
+        if self._is_stopping:
+            return State.STOPPING
+        return State.WAITING if self._room.locked() else State(self._poller.state)
+
+    @property
+    def answered_at(self) -> float | None:
+        """When PubNub answered last, in seconds of the clock."""
+        return self._poller.answered_at
+
+    @property
+    def turned_at(self) -> float:
+        """When it last began to ask PubNub, in seconds of the clock."""
+        return self._poller.turned_at
+
+    @property
+    def queued(self) -> int:
+        """How many of PubNub's answers wait to be applied, or are being applied."""
+        return self._items.qsize() + len(self._taken)
+
     def reread(self) -> None:
         """Begin again, if Redis went back, from the cursor it still knows; not only when the next answer comes."""
         if self._polling:
@@ -116,6 +177,7 @@ class Subscription:
     async def _resume(self) -> Cursor:
         self._generation = self._applier.lineage.generation
         self._seen = set(self.names.channels)
+        await self._take_over()
         await self._applier.insist(lambda: self._marks.remember(self.names.channels))
         saved = await self._applier.insist(lambda: self._marks.cursor(self.id))
         self._saves = saved.saves if saved else 0
@@ -124,12 +186,25 @@ class Subscription:
         log.info("subscription_starts", subscription=self.id, names=len(self.names.all), is_first=saved is None)
         return self._cursor or HANDSHAKE
 
+    async def _take_over(self) -> None:
+        """Begin where another subscription has come to; who joins only here may have missed what came before."""
+        await self._applier.insist(lambda: self._marks.register(self.id, self.names.all))
+        if place := self._inherited:
+            if self._joined:
+                await self._gaps.owe(await self._covered(self._joined), Gap.NEW_CHANNEL, place.cursor)
+            await self._applier.insist(
+                lambda: self._marks.save_cursor(
+                    self.id, place.cursor, age_seconds=self._terms.clock() - place.covered_until
+                )
+            )
+        self._inherited, self._joined = None, Names()
+
     async def _follow(self, cursor: Cursor) -> None:
         if self._is_stopping:
             return
         items = self._items = asyncio.Queue()
         self._taken.clear()
-        room = asyncio.Semaphore(QUEUED_ANSWERS)
+        room = self._room = asyncio.Semaphore(QUEUED_ANSWERS)
         self._polling = asyncio.create_task(self._poll(cursor, items, room))
         # However polling ends, cancelled before its first step even, whoever waits for items hears of it.
         self._polling.add_done_callback(lambda _: items.put_nowait(None))
@@ -205,12 +280,12 @@ class Subscription:
             covered_until = read.at
         oldest, last = answers[0].at, answers[-1]
         await self._terms.together.apply(self._applier, [item for read in answers for item in read.decoded], oldest)
-        await self._save(last.cursor, oldest)
+        await self._save(last, oldest)
         self._cursor, self._covered_until = last.cursor, last.at
-        await self._halve([read.messages >= FULL_ANSWER for read in answers])
+        self._halve([read.messages >= FULL_ANSWER for read in answers])
 
-    async def _save(self, cursor: Cursor, received: float) -> None:
-        """Save a cursor, unless Redis has forgotten something that came before it; the oldest answer came ``received``.
+    async def _save(self, last: _Read, received: float) -> None:
+        """Save the last answer's cursor, unless Redis has forgotten something that came before the oldest's.
 
         Raises:
             StaleError: that is long ago. The cursor would be saved as if it were of now, and PubNub's cache may not
@@ -222,7 +297,8 @@ class Subscription:
             async with self._terms.together.saving:
                 self._expect_the_same_redis()
                 self._applier.expect_fresh(received, "a cursor")
-                return await self._marks.save_cursor(self.id, cursor, self._saves)
+                age = self._terms.clock() - last.at
+                return await self._marks.save_cursor(self.id, last.cursor, self._saves, age)
 
         self._saves = await self._applier.insist(save)
         if not self._saves:
@@ -233,22 +309,16 @@ class Subscription:
         if self._applier.lineage.generation != self._generation:
             raise ForgottenError("Redis went back; going on from what it still knows")
 
-    async def _halve(self, are_full: Sequence[bool]) -> None:
+    def _halve(self, are_full: Sequence[bool]) -> None:
         """Leave a subscription whose answers stay full to two halves, which begin where it has come to."""
         most = 0
         for is_full in are_full:
             self._full_answers = self._full_answers + 1 if is_full else 0
             most = max(most, self._full_answers)
         halves = self.names.halves() if most >= HALVED_AFTER else ()
-        if not halves or not self._cursor:
-            return
-        cursor = self._cursor
-        for half in halves:
-            await self._applier.insist(lambda half=half: self._marks.save_cursor(digest(half.all), cursor))  # type: ignore[misc]
-        log.warning("subscription_halved", subscription=self.id, names=len(self.names.all))
-        self.halves = halves
-        if self._polling:
-            self._polling.cancel()
+        if halves and not self._is_stopping:
+            log.warning("subscription_halved", subscription=self.id, names=len(self.names.all))
+            self.leave_to(Lot(half) for half in halves)
 
     def _passed(self, read: _Read, covered_until: float | None) -> list[Gap]:
         gaps = []

@@ -28,6 +28,8 @@ class Terms:
     clock: Callable[[], float]
     settle_seconds: float
     tries: int | None = None
+    complaint: Complaint | None = None
+    """Shared by all channels: they would complain of the same PubNub."""
 
 
 class Watch(Protocol):
@@ -40,6 +42,11 @@ class Watch(Protocol):
         """Hear a channel's place after each page."""
 
 
+def waiting(clock: Callable[[], float]) -> Complaint:
+    """Return a complaint that PubNub does not answer questions about history."""
+    return Complaint(log, "history_waits", "history_goes_on", clock)
+
+
 class Patience:
     """Waits after PubNub's failures, for one channel."""
 
@@ -47,12 +54,12 @@ class Patience:
         self._channel = channel
         self._terms = terms
         self._backoff = terms.backoff()
-        self._complaint = Complaint(log, "history_waits", "history_goes_on", terms.clock)
+        self._complaint = terms.complaint or waiting(terms.clock)
 
     def succeeded(self) -> None:
         """Note that PubNub answered."""
         self._backoff.succeeded()
-        self._complaint.over()
+        self._complaint.over(self)
 
     async def after(self, error: PubNubError) -> None:
         """Wait as long as the failure asks for; a 429 makes every process wait.
@@ -62,8 +69,9 @@ class Patience:
         """
         tries = self._terms.tries
         if isinstance(error, ForbiddenError) or (tries is not None and self._backoff.failures + 1 >= tries):
+            self._complaint.forget(self)
             raise error
-        self._complaint.say(channel=self._channel, reason=str(error))
+        self._complaint.say(self, channel=self._channel, reason=str(error))
         wait = self._backoff.failed(error)
         if isinstance(error, ThrottledError):
             await self._terms.hold(wait)

@@ -33,6 +33,12 @@ class Repairs:
         self._queued: set[str] = set()
         self._running: set[str] = set()
         self._again: set[str] = set()
+        self._has_looked = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that was wanted, also before this process began, has been done or refused."""
+        return self._has_looked and not self._queued and not self._running
 
     async def request(self, channels: Collection[str], cursor: Cursor) -> None:
         """Ask for all that PubNub lists of these channels; durable when this returns.
@@ -58,6 +64,7 @@ class Repairs:
         """Backfill what was interrupted, then what is asked for, until cancelled."""
         places = await self._applier.insist(self._interrupted)
         self._enqueue(places)
+        self._has_looked = True
         async with asyncio.TaskGroup() as group:
             group.create_task(self._take_up(places))
             for _ in range(AT_ONCE):

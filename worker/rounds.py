@@ -16,6 +16,7 @@ from worker.errors import PubNubError, RedisUnavailableError
 from worker.reconcile import Reconcile
 from worker.store.entries import Entries
 from worker.store.marks import Gap, Marks
+from worker.telemetry.complaints import Complaint
 
 AT_ONCE: Final = 8
 RETRY_SECONDS: Final = 10.0
@@ -83,6 +84,7 @@ class Rounds:
         self._debts = debts
         self._now = now
         self._schedule = schedule
+        self._complaint = Complaint(log, "reconcile_failed", "reconcile_works_again", applier.clock)
 
     async def run(self) -> None:
         """Make one round after the other until cancelled."""
@@ -128,13 +130,15 @@ class Rounds:
                 report = await self._reconcile.channel(channel, wanted)
             except PubNubError as error:
                 # One channel must not keep the round from its end: its debt is another's business.
-                log.warning("reconcile_failed", channel=channel, reason=str(error))
+                self._complaint.say(channel, channel=channel, reason=str(error))
+                self._complaint.forget(channel)
                 await self._applier.insist(lambda: self._marks.owe([channel], Gap.UNPROVEN))
             except (RedisUnavailableError, StaleError) as error:
-                log.warning("reconcile_failed", channel=channel, reason=str(error))
+                self._complaint.say(channel, channel=channel, reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             else:
+                self._complaint.over(channel)
                 if report.is_settled:
                     return
             self._debts.nudge([channel])
@@ -149,7 +153,10 @@ class Rounds:
     async def _time(self) -> Timetoken:
         while True:
             try:
-                return await self._now()
+                now = await self._now()
             except PubNubError as error:
-                log.warning("reconcile_failed", reason=str(error))
+                self._complaint.say(self, reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self._complaint.over(self)
+                return now

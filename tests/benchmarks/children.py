@@ -110,6 +110,7 @@ async def working(
         "TALLY_CHANNELS": ",".join(channels),
         "TALLY_CHANNELS_PER_SUBSCRIPTION": str(each),
         "TALLY_LOG_LEVEL": "error",
+        "TALLY_HTTP": "127.0.0.1:0",
         "PYTHONPATH": os.getcwd(),  # noqa: PTH109 - for a child
     }
     child = await asyncio.create_subprocess_exec(

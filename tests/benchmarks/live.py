@@ -27,6 +27,7 @@ from worker.domain.action import Observed
 from worker.domain.position import Cursor
 from worker.gaps import Gaps
 from worker.ingest import Subscription, Terms
+from worker.partition import Lot
 from worker.source.client import Client, Keyset
 from worker.source.live import Poller
 from worker.source.names import Names
@@ -65,7 +66,7 @@ async def ours(origin: str, url: str, channels: Sequence[str], count: int) -> fl
         async def no_repair(*_: object) -> None: ...
 
         terms = Terms(Interest(), 600, elapsed_clock)
-        subscription = Subscription(names, poller, applier, marks, terms, client, Gaps(marks, applier, no_repair))
+        subscription = Subscription(Lot(names), poller, applier, marks, terms, client, Gaps(marks, applier, no_repair))
         await marks.save_cursor(subscription.id, Cursor(str(FIRST), 1))
         last = str(FIRST + -(-count // ANSWER) * ANSWER)
         began = time.perf_counter()

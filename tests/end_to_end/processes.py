@@ -112,6 +112,7 @@ class Stage:
             "REDIS_URL": url,
             "TALLY_CHANNELS": ROOM,
             "TALLY_HISTORY_RATE": "1000",
+            "TALLY_HTTP": "127.0.0.1:0",
         }
         self.children: list[Child] = []
 

@@ -159,6 +159,17 @@ class Keyspace:
         held.update({each: str(told) for each, told in given.items()})
         return new
 
+    def hdel(self, key: str, *names: str) -> int:
+        gone = [name for name in names if self.hget(key, name) is not None]
+        self._drop(key, *gone)
+        return len(gone)
+
+    def expire(self, key: str, seconds: int) -> int:
+        if self.look(key, object) is None:
+            return 0
+        self.deaths[key] = self.clock() + seconds
+        return 1
+
     def sadd(self, key: str, *names: str) -> int:
         held = self._hold(key, set)
         new = len(set(names) - held)
@@ -285,7 +296,12 @@ class Keyspace:
         saves = int(held.get("saves", 0))
         if saves < int(args[2]):
             return 0
-        told = {"timetoken": args[0], "region": args[1], "saved_at": int(self.clock()), "saves": saves + 1}
+        told = {
+            "timetoken": args[0],
+            "region": args[1],
+            "saved_at": int(self.clock() - float(args[3])),
+            "saves": saves + 1,
+        }
         self.hset(keys[0], mapping=told)
         self.watcher.cursor_saved(keys[0], str(args[0]))
         return saves + 1

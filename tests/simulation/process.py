@@ -77,7 +77,7 @@ class Process:
 
     async def _serve(self) -> ExitCode:
         of = parts(self._pubnub, self._server, self.machine, self.settings)
-        self._service = await app.compose(of, self.settings, app.followed_names(self.settings))
+        self._service = (await app.compose(of, self.settings, app.followed_names(self.settings))).service
         if self._live_only:
             self._service._beside = []
         return await self._service.serve()

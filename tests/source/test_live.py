@@ -176,9 +176,8 @@ async def test_a_name_is_refused_anew_when_polling_begins_again(server: Scripted
 async def test_an_answer_of_unknown_age_is_asked_for_again(server: ScriptedPubNub) -> None:
     """The machine slept with it for hours."""
     server.script(answer("7", {"e": 0}), answer("8", {"e": 0}), HANGS)
-    times = iter([0.0])
     async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)) as client:
-        poller = Poller(client, NAMES, Backoff(random.Random(1)), lambda: next(times, 7200.0))
+        poller = Poller(client, NAMES, Backoff(random.Random(1)), lambda: 7200.0 if server.requests else 0.0)
         async with aclosing(poller.items(Cursor("5", 4))) as polled:  # type: ignore[type-var]
             item = await anext(polled)
 

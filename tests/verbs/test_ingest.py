@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, cast
+from unittest.mock import ANY
 
 import pytest
 import structlog
@@ -18,8 +19,10 @@ from worker.apply import Applier
 from worker.domain.entry import Outcome
 from worker.domain.position import Cursor
 from worker.errors import ExitCode, RedisUnavailableError
+from worker.following import Following as All
 from worker.gaps import Gaps
-from worker.ingest import Subscription, Terms
+from worker.ingest import Place, Subscription, Terms
+from worker.partition import Lot
 from worker.recovery import GoneBack
 from worker.service import Service
 from worker.settings import Settings
@@ -39,12 +42,12 @@ CATCHUP_SECONDS = 600.0
 class Following:
     """A subscription at work, and the repairs it has asked for."""
 
-    def __init__(self, bench: Bench, names: Names) -> None:
+    def __init__(self, bench: Bench, lot: Lot[Place]) -> None:
         self.repairs: list[tuple[set[str], Cursor]] = []
-        poller = Poller(bench.client, names, backoff(), bench.clock)
+        poller = Poller(bench.client, lot.names, backoff(), bench.clock)
         terms = Terms(bench.interest, CATCHUP_SECONDS, bench.clock)
         gaps = Gaps(bench.marks, bench.applier, self._repair)
-        self.subscription = Subscription(names, poller, bench.applier, bench.marks, terms, bench.client, gaps)
+        self.subscription = Subscription(lot, poller, bench.applier, bench.marks, terms, bench.client, gaps)
         self.bench = bench
 
     async def _repair(self, channels: Collection[str], cursor: Cursor | None) -> None:
@@ -76,7 +79,7 @@ class Following:
 @asynccontextmanager
 async def following(bench: Bench, names: Names = ROOM) -> AsyncIterator[Following]:
     """Follow names, from the saved cursor or the handshake, until the block ends; then drain."""
-    it = Following(bench, names)
+    it = Following(bench, Lot(names))
     running = asyncio.create_task(it.subscription.run())
     try:
         await wait_until(lambda: bench.emulator.waiting > 0 or running.done())
@@ -267,7 +270,7 @@ async def test_an_answer_that_waited_too_long_is_read_again(bench: Bench) -> Non
 async def test_a_stop_while_starting_ends_at_once(bench: Bench) -> None:
     """Whatever step it has come to."""
     for steps in range(40):
-        it = Following(bench, ROOM)
+        it = Following(bench, Lot(ROOM))
         running = asyncio.create_task(it.subscription.run())
         for _ in range(steps):
             await asyncio.sleep(0)
@@ -457,17 +460,13 @@ async def test_a_subscription_whose_answers_stay_full_is_halved(bench: Bench) ->
         for number in range(2):
             await flood(bench, FOUR, number)
             await it.settled()
-        assert not it.subscription.halves
+        assert not it.subscription.heirs
         await flood(bench, FOUR, 2)
-        await wait_until(lambda: bool(it.subscription.halves))
-        cursor = await it.cursor()
+        await wait_until(lambda: bool(it.subscription.heirs))
 
-    halves = (Names(("attic", "hall")), Names(("room", "yard")))
-    assert it.subscription.halves == halves
-    for half in halves:
-        saved = await bench.marks.cursor(digest(half.all))
-        assert saved is not None
-        assert saved.cursor == cursor
+    assert it.subscription.heirs == (Lot(Names(("attic", "hall"))), Lot(Names(("room", "yard"))))
+    assert it.subscription.place
+    assert it.subscription.place.cursor == await it.cursor()
     assert await bench.counts() == bench.emulator.truth()
     debts = await bench.marks.debts(FOUR.channels)
     assert all("overflow" in debts[channel] for channel in FOUR.channels)
@@ -487,7 +486,7 @@ async def test_answers_that_are_full_now_and_then_halve_nothing(bench: Bench) ->
             await flood(bench, FOUR, number)
             await wait_until_true(lambda: count_of(bench, "yard"), 25 * number + 25)
 
-        assert it.subscription.halves == ()
+        assert it.subscription.heirs is None
 
 
 async def count_of(bench: Bench, channel: str) -> int:
@@ -503,24 +502,25 @@ async def test_a_single_name_is_not_halved(bench: Bench) -> None:
             await flood(bench, ROOM, number, per_channel=100)
             await it.settled()
 
-        assert it.subscription.halves == ()
+        assert it.subscription.heirs is None
         assert "overflow" in await it.owed("room")
 
 
 @asynccontextmanager
-async def serving(bench: Bench, *names: Names) -> AsyncIterator[Service]:
+async def serving(bench: Bench, *lots: Lot[Place], size: int = 50) -> AsyncIterator[All]:
     """Follow subscriptions as a worker does, halves and all, until the block ends; then drain."""
-    service = Service(names, lambda each: Following(bench, each).subscription, [], 10)
+    all_of_them = All(lambda each: Following(bench, each).subscription, lots, size)
+    service = Service(all_of_them, [], 10)
     running = asyncio.create_task(service.serve())
     try:
-        await wait_until(lambda: bench.emulator.waiting == len(names))
-        yield service
+        await wait_until(lambda: bench.emulator.waiting == len(lots))
+        yield all_of_them
     finally:
         service.stop()
         assert await asyncio.wait_for(running, 10) is ExitCode.DONE
 
 
-async def left(bench: Bench, names: Names) -> list[Names]:
+async def left(bench: Bench, names: Names, size: int = 50) -> list[Lot[Place]]:
     """Return how a worker that starts now follows these names."""
     settings = Settings.model_validate(
         {
@@ -531,7 +531,7 @@ async def left(bench: Bench, names: Names) -> list[Names]:
         }
     )
     async with app.opened(settings) as parts:
-        return await app.left_off(parts, names)
+        return await app.left_off(parts, names, size)
 
 
 def url_of(redis: Redis) -> str:
@@ -543,8 +543,8 @@ def url_of(redis: Redis) -> str:
 @pytest.mark.usefixtures("lasting_polls")
 async def test_halves_are_followed_to_exactness_and_after_a_restart(bench: Bench) -> None:
     """Nothing is missed between the whole and its halves, nor between two workers."""
-    assert await left(bench, FOUR) == [FOUR]
-    async with serving(bench, FOUR):
+    assert await left(bench, FOUR) == [Lot(FOUR)]
+    async with serving(bench, Lot(FOUR)):
         for number in range(3):
             await flood(bench, FOUR, number)
         await wait_until(lambda: bench.emulator.waiting == 2)
@@ -555,7 +555,7 @@ async def test_halves_are_followed_to_exactness_and_after_a_restart(bench: Bench
 
     halves = await left(bench, FOUR)
 
-    assert halves == list(FOUR.halves())
+    assert halves == list(map(Lot, FOUR.halves()))
     await bench.redis.delete(*map(KEYS.owed, FOUR.channels))
     async with serving(bench, *halves):
         await wait_until_true(bench.counts, bench.emulator.truth())
@@ -563,28 +563,38 @@ async def test_halves_are_followed_to_exactness_and_after_a_restart(bench: Bench
 
 
 async def test_names_are_followed_as_they_were_left(bench: Bench) -> None:
-    """Whole, as halves, as parts of halves: whatever was saved last."""
+    """Whole, as halves, as parts of halves: each name from the newest cursor that speaks for it."""
     (first, second), cursor = FOUR.halves(), Cursor("17600000000000000", 1)
 
     async def save(names: Names, age_seconds: int = 0) -> None:
-        await bench.marks.save_cursor(digest(names.all), cursor)
-        await cast("Any", bench.redis).hincrby(KEYS.cursor(digest(names.all)), "saved_at", -age_seconds)
+        await bench.marks.register(digest(names.all), names.all)
+        await bench.marks.save_cursor(digest(names.all), cursor, age_seconds=age_seconds)
+
+    async def left_now() -> list[Names]:
+        return [lot.names for lot in await left(bench, FOUR)]
 
     await save(first, 900)
     await save(second, 900)
-    assert await left(bench, FOUR) == [FOUR]  # nobody knows where the whole was
-    await save(FOUR)
-    assert await left(bench, FOUR) == [FOUR]  # whole again since
-    await save(first)
-    await cast("Any", bench.redis).hincrby(KEYS.cursor(digest(FOUR.all)), "saved_at", -60)
-    assert await left(bench, FOUR) == [FOUR]  # only one half was begun before the kill
+    assert await left_now() == [first, second]
+    await save(FOUR, 60)
+    assert await left_now() == [FOUR]  # whole again since
+    await save(first, 30)
+    assert await left(bench, FOUR) == [Lot(first), Lot(second, ANY)]  # the second half goes on where the whole was
     await save(second)
-    assert await left(bench, FOUR) == [first, second]
+    assert await left(bench, FOUR) == [Lot(second), Lot(first)]
     for quarter in second.halves():
-        await save(quarter)
-    await cast("Any", bench.redis).hincrby(KEYS.cursor(digest(second.all)), "saved_at", -1)
-    assert await left(bench, FOUR) == [first, *second.halves()]
-    assert await left(bench, ROOM) == [ROOM]
+        await save(quarter)  # as new as the half: it was halved just before the kill
+    assert await left_now() == [*second.halves(), first]
+    assert await left(bench, ROOM) == [Lot(ROOM, ANY)]  # the others are followed no more
+
+
+async def test_a_cursor_of_names_that_were_not_registered_is_found(bench: Bench) -> None:
+    """Whoever follows the very same names goes on from it."""
+    await bench.marks.save_cursor(digest(FOUR.all), Cursor("17600000000000000", 1))
+
+    async with serving(bench, *await left(bench, FOUR)) as it:
+        assert it.subscriptions[0].place
+        assert it.subscriptions[0].place.cursor == Cursor("17600000000000000", 1)
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ async def staged(plan: Plan, folder: Path, channels: Sequence[str], say: Say) ->
             "REDIS_URL": redis_url,
             "TALLY_CHANNELS": ",".join(channels),
             "TALLY_LOG_LEVEL": "warning",
+            "TALLY_HTTP": "off",
         }
         worker = await _start(stack, "worker", ["run"], folder, settings)
         say("Worker", f"python -m worker run, process {worker.pid}")

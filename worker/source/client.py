@@ -7,10 +7,11 @@ and what came back, without keys, token, signature or URL. The SDK is bent into 
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+import structlog
 from pubnub.enums import PNStatusCategory
 from pubnub.pubnub_asyncio import PubNubAsyncio
 
@@ -42,6 +43,8 @@ _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _SECRET_LOOKING: Final = re.compile(r"\w+://\S*|\S*(?:auth|signature)=\S*|[\w.~%+/=-]{32,}")
 
+log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -66,9 +69,16 @@ class Client:
     among it) from every request, and ``ConfigurationError`` for what cannot be sent faithfully. Cancelling works.
     """
 
-    def __init__(self, keyset: Keyset, *, connections: int = 500) -> None:
-        """Prepare, without a connection; ``connections`` bounds the polls and requests under way at once."""
+    def __init__(
+        self, keyset: Keyset, *, connections: int = 500, renew: Callable[[], str | None] | None = None
+    ) -> None:
+        """Prepare, without a connection.
+
+        ``connections`` bounds the polls and requests under way at once; ``renew`` returns the access token as it is
+        now, and is asked (in a thread) when PubNub refuses the one that was sent.
+        """
         _check(keyset)
+        self._renew = renew
         silence()
         self._keyset = keyset
         self._pubnub = PubNubAsyncio(
@@ -127,6 +137,20 @@ class Client:
         raise _odd("time", "no timetoken")
 
     async def _ask(self, asked: str, endpoint: Any) -> object:
+        """Return the decoded body of an answer; refused, ask once more if there is another token by now."""
+        sent = self._token
+        try:
+            return await self._send(asked, endpoint)
+        except ForbiddenError:
+            token = await asyncio.to_thread(self._renew) if self._renew else None
+            if not token or token == sent:
+                raise
+            if token != self._token:
+                log.info("token_renewed")
+                self.use_token(token)
+            return await self._send(asked, endpoint)
+
+    async def _send(self, asked: str, endpoint: Any) -> object:
         """Send one request and return its decoded body, after the two things the SDK gets wrong.
 
         It returns errors instead of raising them, and swallows cancellation; what PubNub says has not been judged yet.

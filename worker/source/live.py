@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from logging import DEBUG, WARNING
 from typing import Final
 
 import structlog
@@ -47,17 +48,44 @@ class Readmitted:
 Item = Received | Refused | Readmitted
 
 
+def unreachable(clock: Callable[[], float]) -> Complaint:
+    """Return a complaint that PubNub does not answer."""
+    return Complaint(log, "pubnub_unreachable", "pubnub_answers_again", clock)
+
+
 class Poller:
     """Polls one subscription: backs off for ever, never gives up, never moves the cursor by itself."""
 
-    def __init__(self, client: Client, names: Names, backoff: Backoff, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        names: Names,
+        backoff: Backoff,
+        clock: Callable[[], float],
+        complaint: Complaint | None = None,
+    ) -> None:
+        """``complaint`` is shared by all who would complain of the same PubNub."""
         self._client = client
         self._names = names
         self._backoff = backoff
         self._clock = clock
         self._refused: frozenset[str] = frozenset()
+        self._told: frozenset[str] = frozenset()
         self._retry_at = 0.0
-        self._complaint = Complaint(log, "pubnub_unreachable", "pubnub_answers_again", clock)
+        self._complaint = complaint or unreachable(clock)
+        self.answered_at: float | None = None
+        """When PubNub answered last, in seconds of the clock."""
+        self.turned_at = clock()
+        """When it last began to ask."""
+
+    @property
+    def state(self) -> str:
+        """What it is at: ``starting``, ``following``, ``unreachable`` or ``refused``."""
+        if self._backoff.failures:
+            return "unreachable"
+        if self._refused:
+            return "refused"
+        return "following" if self.answered_at is not None else "starting"
 
     async def items(self, cursor: Cursor) -> AsyncIterator[Item]:
         """Yield what happens after ``cursor``, which may be the handshake.
@@ -65,7 +93,15 @@ class Poller:
         What was refused before is asked for anew: whoever begins again must hear of it again.
         """
         self._refused = frozenset()
+        try:
+            async for item in self._items(cursor):
+                yield item
+        finally:
+            self._complaint.forget(self)
+
+    async def _items(self, cursor: Cursor) -> AsyncIterator[Item]:
         while True:
+            self.turned_at = self._clock()
             trying_all = self._refused and self._clock() >= self._retry_at
             names = self._names.without(self._refused) if self._refused and not trying_all else self._names
             try:
@@ -75,14 +111,15 @@ class Poller:
             except TimeoutError:  # time to ask for the refused names again
                 continue
             except PubNubError as error:
-                self._complaint.say(reason=str(error), names=len(self._names.all))
+                self._complaint.say(self, reason=str(error), names=len(self._names.all))
                 await asyncio.sleep(self._backoff.failed(error))
             else:
                 self._backoff.succeeded()
-                self._complaint.over()
+                self._complaint.over(self)
+                self.answered_at = self._clock()
                 if trying_all:
                     yield self._readmit()
-                yield Received(answer, self._clock())
+                yield Received(answer, self.answered_at)
                 cursor = answer.cursor
 
     async def _poll(self, names: Names, cursor: Cursor) -> Answer:
@@ -120,14 +157,22 @@ class Poller:
         before = self._refused
         self._refused = named if asked == self._names else before | named
         self._retry_at = self._clock() + REFUSED_SECONDS
-        log.warning("pubnub_refused", names=sorted(self._refused), retry_seconds=REFUSED_SECONDS, reason=str(error))
+        # Said once, not at every try.
+        log.log(
+            DEBUG if self._refused == self._told else WARNING,
+            "pubnub_refused",
+            names=sorted(self._refused),
+            retry_seconds=REFUSED_SECONDS,
+            reason=str(error),
+        )
+        self._told = self._refused
         # Whoever is no longer refused was, until now.
         return Refused(self._only(before | self._refused))
 
     def _readmit(self) -> Readmitted:
-        names, self._refused = self._only(self._refused), frozenset()
+        names, self._refused, self._told = self._only(self._refused), frozenset(), frozenset()
         log.info("pubnub_readmitted", names=sorted(names.all))
         return Readmitted(names)
 
     def _only(self, names: frozenset[str]) -> Names:
-        return self._names.without(frozenset(self._names.all) - names)
+        return self._names.only(names)

@@ -81,6 +81,17 @@ class Names:
             tuple(channel(group) for group in sorted(set(groups))),
         )
 
+    @classmethod
+    def read(cls, names: Iterable[str]) -> Self:
+        """Sort out names as they are written in ``all``.
+
+        Raises:
+            ConfigurationError: PubNub would refuse one of them.
+        """
+        told = list(names)
+        groups = (name.removeprefix(":") for name in told if name.startswith(":"))
+        return cls.of((name for name in told if not name.startswith(":")), groups)
+
     @property
     def all(self) -> tuple[str, ...]:
         """Every name; groups with a leading colon, which no channel can have."""
@@ -97,11 +108,26 @@ class Names:
             tuple(group for group in self.groups if f":{group}" not in refused),
         )
 
+    def only(self, chosen: frozenset[str]) -> "Names":
+        """Return those of the names that are chosen (written as in ``all``)."""
+        return Names(
+            tuple(name for name in self.channels if name in chosen),
+            tuple(name for name in self.wildcards if name in chosen),
+            tuple(group for group in self.groups if f":{group}" in chosen),
+        )
+
+    def __or__(self, other: "Names") -> "Names":
+        """Return the names of both."""
+        return Names(
+            tuple(sorted({*self.channels, *other.channels})),
+            tuple(sorted({*self.wildcards, *other.wildcards})),
+            tuple(sorted({*self.groups, *other.groups})),
+        )
+
     def halves(self) -> tuple["Names", ...]:
         """Return two halves, each a subscription of its own; none of a single name."""
-        middle = len(self.all) // 2
-        first = frozenset(self.all[:middle])
-        return (self.without(frozenset(self.all) - first), self.without(first)) if first else ()
+        first = frozenset(self.all[: len(self.all) // 2])
+        return (self.only(first), self.without(first)) if first else ()
 
     def split(self, size: int) -> Iterator["Names"]:
         """Yield subscriptions of at most ``size`` names that fit into one request; groups and wildcards by ten.

@@ -56,6 +56,7 @@ class Keys:
         self.budget = f"{namespace}:budget"
         self.quarantine = f"{namespace}:quarantine"
         self.round = f"{namespace}:round"
+        self.subscriptions = f"{namespace}:subscriptions"
         self.meta = f"{namespace}:meta"
 
     def cursor(self, subscription: str) -> str:

@@ -1,6 +1,6 @@
 """What a worker must remember of its own: cursors, debts, a backfill's place, channels met, the quarantine."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, cast
@@ -12,8 +12,11 @@ from worker.domain.position import Cursor, Timetoken
 from worker.store import scripts
 from worker.store.connection import redis_errors
 from worker.store.keys import Keys
+from worker.store.store import batched
 from worker.telemetry import metrics
 
+FORGOTTEN_SECONDS: Final = 7 * 86_400
+HASHES_AT_ONCE: Final = 500
 QUARANTINE_LENGTH: Final = 10_000
 QUARANTINED_CHARACTERS: Final = 4_096
 
@@ -76,28 +79,58 @@ class Marks:
 
     async def cursor(self, subscription: str) -> SavedCursor | None:
         """Return where the subscription's next read begins, if it was ever saved whole."""
+        return (await self.cursors([subscription]))[0]
+
+    async def cursors(self, subscriptions: Sequence[str]) -> list[SavedCursor | None]:
+        """Return where each subscription's next read begins, if it was ever saved whole."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
-            pipe.hgetall(self._keys.cursor(subscription))
+            for subscription in subscriptions:
+                pipe.hgetall(self._keys.cursor(subscription))
             pipe.time()
-            saved, (seconds, microseconds) = await pipe.execute()
-        try:
-            cursor, saved_at = Cursor(saved["timetoken"], int(saved["region"])), float(saved["saved_at"])
-            return SavedCursor(cursor, saved_at, seconds + microseconds / 1e6 - saved_at, int(saved.get("saves", 0)))
-        except (KeyError, ValueError):
-            return None
+            *found, (seconds, microseconds) = await pipe.execute()
+        return [_cursor(saved, seconds + microseconds / 1e6) for saved in found]
 
-    async def save_cursor(self, subscription: str, cursor: Cursor, known: int = 0) -> int:
-        """Save it, with Redis's time; return the number of this save. Only after everything before it is applied.
+    async def save_cursor(self, subscription: str, cursor: Cursor, known: int = 0, age_seconds: float = 0.0) -> int:
+        """Save it, as of so long ago; return the number of this save. Only after everything before it is applied.
 
         Returns 0, and saves nothing, if Redis has forgotten a save that is ``known``: it went back.
         """
         with redis_errors(), metrics.script.labels("save_cursor").time():
             return int(
                 await self._save_cursor(
-                    keys=[self._keys.cursor(subscription)], args=[cursor.timetoken, cursor.region, known]
+                    keys=[self._keys.cursor(subscription)],
+                    args=[cursor.timetoken, cursor.region, known, max(0.0, age_seconds)],
                 )
             )
+
+    async def register(self, subscription: str, names: Iterable[str]) -> None:
+        """Say whom a subscription follows, so that its cursor tells about each of them."""
+        with redis_errors():
+            await self._redis.hset(self._keys.subscriptions, subscription, "\n".join(names))
+        await self.still_here()
+
+    async def still_here(self) -> None:
+        """Keep what is registered for another week."""
+        with redis_errors():
+            await self._redis.expire(self._keys.subscriptions, FORGOTTEN_SECONDS)
+
+    async def followed(self) -> list[tuple[tuple[str, ...], SavedCursor]]:
+        """Return whom subscriptions followed up to their cursors, the freshest first; of as fresh ones the smallest.
+
+        A subscription that has not been there for a week is forgotten: PubNub has nothing left of what it would read.
+        """
+        with redis_errors():
+            registered = await self._redis.hgetall(self._keys.subscriptions)
+        found = []
+        cursors = await self.cursors(list(registered))
+        for (subscription, names), saved in zip(registered.items(), cursors, strict=True):
+            if saved and saved.age_seconds > FORGOTTEN_SECONDS:
+                with redis_errors():
+                    await self._redis.hdel(self._keys.subscriptions, subscription)
+            elif saved:
+                found.append((tuple(names.split("\n")), saved))
+        return sorted(found, key=lambda each: (-each[1].saved_at, len(each[0])))
 
     async def owe(self, channels: Iterable[str], gap: Gap) -> None:
         """Mark that these channels need a repair. Written before anything may be forgotten."""
@@ -114,16 +147,23 @@ class Marks:
     async def debts(self, channels: Iterable[str]) -> dict[str, dict[str, int]]:
         """Return what those of the channels owe that owe anything."""
         names = sorted(channels)
-        with redis_errors():
-            pipe = self._redis.pipeline(transaction=False)
-            for name in names:
-                pipe.hgetall(self._keys.owed(name))
-            found = await pipe.execute()
+        found = await self._hashes(map(self._keys.owed, names))
         return {
             name: {cause: int(since) for cause, since in owed.items()}
             for name, owed in zip(names, found, strict=True)
             if owed
         }
+
+    async def _hashes(self, keys: Iterable[str]) -> list[dict[str, str]]:
+        """Return these hashes; some hundred at once, so that events are not kept waiting for ten thousand."""
+        found: list[dict[str, str]] = []
+        for some in batched(list(keys), HASHES_AT_ONCE):
+            with redis_errors():
+                pipe = self._redis.pipeline(transaction=False)
+                for key in some:
+                    pipe.hgetall(key)
+                found += await pipe.execute()
+        return found
 
     async def repay(self, channel: str, owed: Mapping[str, int]) -> int:
         """Take back the marks a reconcile has repaid, as they were when it began; return how many are left."""
@@ -183,11 +223,7 @@ class Marks:
     async def places(self, channels: Iterable[str]) -> dict[str, Progress]:
         """Return the places of those channels' backfills that have not ended."""
         names = sorted(channels)
-        with redis_errors():
-            pipe = self._redis.pipeline(transaction=False)
-            for name in names:
-                pipe.hgetall(self._keys.progress(name))
-            found = await pipe.execute()
+        found = await self._hashes(map(self._keys.progress, names))
         # One that was asked for just when the one before had ended begins where it was asked for.
         wanted = [
             {"newest": saved["again"], "next": saved["again"]} | saved if "again" in saved else saved for saved in found
@@ -234,6 +270,14 @@ class Marks:
         }
         with redis_errors():
             await self._redis.xadd(self._keys.quarantine, entry, maxlen=QUARANTINE_LENGTH, approximate=True)
+
+
+def _cursor(saved: Mapping[str, str], now: float) -> SavedCursor | None:
+    try:
+        cursor, saved_at = Cursor(saved["timetoken"], int(saved["region"])), float(saved["saved_at"])
+        return SavedCursor(cursor, saved_at, now - saved_at, int(saved.get("saves", 0)))
+    except (KeyError, ValueError):
+        return None
 
 
 def _storable(text: str) -> str:

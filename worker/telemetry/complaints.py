@@ -7,7 +7,7 @@ REPEAT_SECONDS: Final = 60.0
 
 
 class Complaint:
-    """One thing that may go on failing for long."""
+    """One thing that may go on failing for long, for one or for many who share it."""
 
     def __init__(self, log: Any, event: str, over: str, clock: Callable[[], float]) -> None:
         self._log = log
@@ -16,17 +16,25 @@ class Complaint:
         self._clock = clock
         self._said_at: float | None = None
         self._failures = 0
+        self._failing: set[object] = set()
 
-    def say(self, **facts: object) -> None:
-        """Note a failure; log the first one, then one a minute."""
+    def say(self, who: object = None, **facts: object) -> None:
+        """Note a failure of somebody's; log the first one, then one a minute."""
         self._failures += 1
+        self._failing.add(who)
         now = self._clock()
         if self._said_at is None or now - self._said_at >= REPEAT_SECONDS:
             self._said_at = now
             self._log.warning(self._event, failures=self._failures, **facts)
 
-    def over(self) -> None:
-        """Note a success; log it if failures came before."""
-        if self._failures:
-            self._log.info(self._over, failures=self._failures)
+    def over(self, who: object = None) -> None:
+        """Note a success of theirs; log it where failures came before, and it works for all of them."""
+        self._failing.discard(who)
+        if self._failing or not self._failures:
+            return
+        self._log.info(self._over, failures=self._failures)
         self._failures, self._said_at = 0, None
+
+    def forget(self, who: object) -> None:
+        """Hear that somebody has given up, or ended: whether it works again is for others to tell."""
+        self._failing.discard(who)

@@ -45,8 +45,9 @@ def configure(format: LogFormat = LogFormat.AUTO, level: str = "info") -> None:
 def printable(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Write control characters as escapes: anyone can choose a channel name, and a terminal obeys them."""
     for key, value in entry.items():
-        if isinstance(value, str) and key != "exception":
-            entry[key] = escape(value)
+        if isinstance(value, str):
+            # A traceback keeps its lines, which are ours; what stands in them need not be.
+            entry[key] = "\n".join(map(escape, value.split("\n"))) if key == "exception" else escape(value)
     return entry
 
 

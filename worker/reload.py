@@ -1,0 +1,48 @@
+"""The list of channels, read again when somebody asks (SIGHUP)."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from worker.apply import Applier
+from worker.errors import ConfigurationError
+from worker.following import Following
+from worker.source.names import Names
+from worker.store.marks import Marks
+from worker.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+
+class Reload:
+    """Has the worker follow what the list says; a list that cannot be read changes nothing."""
+
+    def __init__(self, read: Callable[[], Names], following: Following, applier: Applier, marks: Marks) -> None:
+        self._read = read
+        self._following = following
+        self._applier = applier
+        self._marks = marks
+        self._asked = asyncio.Event()
+
+    def ask(self) -> None:
+        """Ask for it; asked again while it is under way, it is done once more."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Do it whenever it is asked for, until cancelled."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            try:
+                wanted = await asyncio.to_thread(self._read)
+            except ConfigurationError as error:
+                metrics.reloads.labels("failed").inc()
+                log.error("channels_not_reloaded", reason=str(error))  # noqa: TRY400 - a person's slip, not ours
+                continue
+            await self._applier.insist(self._marks.now)  # who cannot save where it has come to had better go on
+            before = {name for each in self._following.subscriptions for name in each.names.all}
+            await self._following.change(wanted)
+            metrics.reloads.labels("done").inc()
+            added, removed = set(wanted.all) - before, before - set(wanted.all)
+            log.info("channels_reloaded", names=len(wanted.all), added=len(added), removed=len(removed))

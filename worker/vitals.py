@@ -1,0 +1,207 @@
+"""What can be asked about a running worker: is it alive, is it ready, what is it at, and what do its figures say."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from worker import __version__
+from worker.apply import Applier
+from worker.domain.position import TICKS_PER_SECOND, Timetoken
+from worker.errors import RedisUnavailableError
+from worker.following import Following
+from worker.ingest import State, Subscription
+from worker.reconcile import Reconcile
+from worker.repairs import Repairs
+from worker.source.live import LONGEST_ANSWER_SECONDS
+from worker.store.marks import Gap, Marks, Progress
+from worker.telemetry import metrics
+from worker.telemetry.health import CHECK_SECONDS, examine, health_page
+from worker.telemetry.http import Answer, Page, json_page, metrics_page
+
+Result = TypeVar("Result")
+
+STUCK_SECONDS: Final = LONGEST_ANSWER_SECONDS + 90.0
+"""No subscription asks PubNub for longer without an answer, an error or a wait: after that its loop has stopped."""
+LISTED: Final = 1_000
+"""How many of anything a status names."""
+
+
+class Vitals:
+    """Looks at the parts of a worker; changes nothing."""
+
+    def __init__(
+        self,
+        following: Following,
+        repairs: Repairs,
+        reconcile: Reconcile,
+        applier: Applier,
+        marks: Marks,
+        settings: Sequence[Mapping[str, object]],
+    ) -> None:
+        """``settings`` are what is in force, secrets masked."""
+        self._following = following
+        self._repairs = repairs
+        self._reconcile = reconcile
+        self._clock = applier.clock
+        self._marks = marks
+        self._settings = settings
+        self._started_at = applier.clock()
+        self._has_caught_up = False
+        self.pages: Mapping[str, Answer] = {
+            "/livez": self.livez,
+            "/readyz": self.readyz,
+            "/metrics": self.metrics,
+            "/status": self.status,
+        }
+        metrics.build.info({"version": __version__})
+
+    async def livez(self) -> Page:
+        """Tell whether the loops turn; whether Redis or PubNub answer is another question."""
+        return health_page(await examine({"loops": self._loops}))
+
+    async def readyz(self) -> Page:
+        """Tell whether the counts can be relied on to be of now."""
+        return health_page(await self._readiness())
+
+    async def metrics(self) -> Page:
+        """Return every metric; what only Redis knows is of the last time it answered."""
+        await self._measure()
+        return metrics_page()
+
+    async def status(self) -> Page:
+        """Return what the worker is at, for a person."""
+        return json_page(await self._tell())
+
+    async def _loops(self) -> str | None:
+        stuck = [
+            each.id
+            for each in self._following.subscriptions
+            if each.state not in {State.WAITING, State.STOPPING} and self._clock() - each.turned_at > STUCK_SECONDS
+        ]
+        return f"{len(stuck)} subscriptions have stopped turning: {', '.join(stuck[:3])}" if stuck else None
+
+    async def _readiness(self) -> dict[str, str | None]:
+        return await examine(
+            {"redis": self._redis_answers, "subscriptions": self._have_polled, "backfill": self._is_caught_up}
+        )
+
+    async def _redis_answers(self) -> str | None:
+        try:
+            await self._marks.now()
+        except RedisUnavailableError as error:
+            return str(error)
+        return None
+
+    async def _have_polled(self) -> str | None:
+        late = [each for each in self._following.subscriptions if not self._has_polled(each)]
+        return f"{len(late)} of {len(self._following.subscriptions)} have no answer of PubNub's" if late else None
+
+    def _has_polled(self, subscription: Subscription) -> bool:
+        answered_at = subscription.answered_at
+        return answered_at is not None and self._clock() - answered_at <= LONGEST_ANSWER_SECONDS
+
+    async def _is_caught_up(self) -> str | None:
+        """Tell what the first backfill still lacks; once it is done, a later one is no reason not to be ready."""
+        if not self._has_caught_up:
+            begun = all(each.place for each in self._following.subscriptions)
+            self._has_caught_up = begun and self._repairs.is_idle
+        return None if self._has_caught_up else "the first backfill is not done yet"
+
+    async def _measure(self) -> None:
+        subscriptions = self._following.subscriptions
+        states = Counter(each.state for each in subscriptions)
+        for state in State:
+            metrics.subscriptions.labels(state.value).set(states[state])
+        metrics.queued.set(sum(each.queued for each in subscriptions))
+        ages = [self._clock() - each.place.covered_until for each in subscriptions if each.place]
+        metrics.cursor_age.set(max(ages, default=0.0))
+        for check, wrong in (await self._readiness()).items():
+            metrics.ready.labels(check).set(wrong is None)
+        await self._from_redis(self._measure_debts, None)
+
+    async def _measure_debts(self) -> None:
+        channels, now = await self._marks.channels(), await self._marks.now()
+        debts = await self._marks.debts(channels)
+        causes = Counter(cause for owed in debts.values() for cause in owed)
+        for gap in Gap:
+            metrics.owed.labels(gap.value).set(causes[gap.value])
+        oldest = min((at for owed in debts.values() for at in owed.values()), default=now)
+        metrics.owed_age.set(max(0, now - oldest) / 1000)
+        metrics.channels.set(len(channels))
+        metrics.backfills.set(len(await self._marks.places(channels)))
+        if began := await self._marks.covered():
+            metrics.round_began.set(int(began) / TICKS_PER_SECOND)
+
+    async def _from_redis(self, ask: Callable[[], Awaitable[Result]], otherwise: Result) -> Result:
+        """Return what Redis knows, if it answers soon."""
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                return await ask()
+        except (TimeoutError, RedisUnavailableError):
+            return otherwise
+
+    async def _tell(self) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "up_seconds": round(self._clock() - self._started_at, 1),
+            "ready": await self._readiness(),
+            "subscriptions": [self._tell_subscription(each) for each in self._following.subscriptions[:LISTED]],
+            "last_reconcile": self._tell_reconcile(),
+            "redis": await self._from_redis(self._tell_marks, "does not answer"),
+            "settings": self._settings,
+        }
+
+    def _tell_subscription(self, subscription: Subscription) -> dict[str, Any]:
+        now, place = self._clock(), subscription.place
+        answered_at = subscription.answered_at
+        return {
+            "id": subscription.id,
+            "state": subscription.state.value,
+            "names": subscription.names.all,
+            "cursor": place.cursor.timetoken if place else None,
+            "cursor_age_seconds": round(now - place.covered_until, 1) if place else None,
+            "answered_seconds_ago": round(now - answered_at, 1) if answered_at is not None else None,
+            "queued_answers": subscription.queued,
+        }
+
+    def _tell_reconcile(self) -> dict[str, Any] | None:
+        if self._reconcile.last is None:
+            return None
+        ended_at, report = self._reconcile.last
+        told = asdict(report) | {"result": report.result, "seconds_ago": round(self._clock() - ended_at, 1)}
+        return {name: value for name, value in told.items() if name not in {"failure", "exit_code"}}
+
+    async def _tell_marks(self) -> dict[str, Any] | str:
+        channels = await self._marks.channels()
+        debts, places = await self._marks.debts(channels), await self._marks.places(channels)
+        began = await self._marks.covered()
+        return {
+            "channels": len(channels),
+            "owed_channels": len(debts),
+            "owed": {
+                channel: {cause: _moment(at / 1000) for cause, at in owed.items()}
+                for channel, owed in sorted(debts.items())[:LISTED]
+            },
+            "backfills": {channel: _tell_place(place) for channel, place in sorted(places.items())[:LISTED]},
+            "last_round": _moment(_seconds(began)) if began else None,
+        }
+
+
+def _tell_place(place: Progress) -> dict[str, Any]:
+    """Say how far back a backfill has come, which goes from now to the oldest action."""
+    back_to = None if place.oldest is None else _moment(_seconds(place.oldest))
+    return {"actions": place.actions, "has_come_back_to": _moment(_seconds(place.next)), "goes_back_to": back_to}
+
+
+def _seconds(timetoken: Timetoken) -> float:
+    return int(timetoken) / TICKS_PER_SECOND
+
+
+def _moment(seconds: float) -> str | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):  # a stranger's timetoken need not be of our era
+        return None
