@@ -1,0 +1,25 @@
+"""Users for the emulator, until told to stop: ``python load.py HOST:PORT REACTIONS_A_SECOND``. The demo's crowd.
+
+The messages stay the same, so in the end half of what is tried changes nothing: a reaction is there already.
+"""
+
+import asyncio
+import signal
+import sys
+import time
+from random import Random
+
+from worker.demo.crowd import Crowd, places
+
+
+async def react(origin: str, rate: float) -> None:
+    """React to a few messages, some of them popular, for as long as this runs."""
+    random = Random()  # noqa: S311 - whose reaction it is, is nobody's secret
+    async with Crowd(origin, rate, random.randrange(2**32), places(time.time(), random)) as crowd:
+        await crowd.react(float("inf"))
+
+
+if __name__ == "__main__":
+    # The first process of a container has no default answer to SIGTERM: without this it would have to be killed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    asyncio.run(react(sys.argv[1], float(sys.argv[2])))
