@@ -1,0 +1,119 @@
+"""What queries name: metrics, and the labels they ask for."""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram, Info
+
+from worker.domain.action import Origin
+from worker.domain.entry import Outcome
+from worker.ingest import State
+from worker.store.marks import Gap
+from worker.telemetry import metrics
+
+Metric = Counter | Gauge | Histogram | Info
+
+_SUFFIXES: Final[dict[str, tuple[str, ...]]] = {
+    "counter": ("_total",),
+    "gauge": ("",),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "info": ("_info",),
+}
+_SCRAPED: Final = frozenset({"job", "instance"})
+"""Labels every sample has by its scrape."""
+_OTHERS: Final[dict[str, frozenset[str]]] = {
+    "up": _SCRAPED,
+    "process_start_time_seconds": _SCRAPED,
+    "process_resident_memory_bytes": _SCRAPED,
+    "process_open_fds": _SCRAPED,
+    "process_max_fds": _SCRAPED,
+    "process_cpu_seconds_total": _SCRAPED,
+    "kube_job_status_failed": frozenset({"namespace", "job_name"}),
+}
+"""Metrics that are not ours: of prometheus-client, of Prometheus, of kube-state-metrics."""
+VALUES: Final[dict[str, Collection[str]]] = {
+    "origin": set(Origin),
+    "outcome": set(Outcome),
+    "cause": set(Gap),
+    "state": set(State),
+    "event": {"pruned", "restored"},
+    "check": {"redis", "subscriptions", "backfill"},
+    "operation": {"subscribe", "message_actions", "group_channels", "time"},
+}
+_RESULTS: Final = {
+    "tally_reconciles_total": {"settled", "unproven", "refused", "failed"},
+    "tally_reloads_total": {"done", "failed"},
+}
+
+_SELECTOR: Final = re.compile(r"\b((?:tally|process|python|kube)_\w+|up)\b(?:\{([^}]*)\})?")
+_MATCHER: Final = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
+_GROUPED: Final = re.compile(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A metric in a query, and what of it is asked for."""
+
+    metric: str
+    matchers: tuple[tuple[str, str, str], ...]
+
+
+def ours() -> list[Metric]:
+    """Return the metrics there are."""
+    return [each for each in vars(metrics).values() if isinstance(each, Metric)]
+
+
+def kind(metric: Metric) -> str:
+    """Return what a metric is, in Prometheus's word."""
+    return type(metric).__name__.lower()
+
+
+def labels(metric: Metric) -> tuple[str, ...]:
+    """Return its labels; those of an Info are what it says."""
+    return ("version",) if isinstance(metric, Info) else tuple(metric._labelnames)
+
+
+def told(metric: Metric) -> str:
+    """Return the name a person knows it by: of a histogram, the one without a suffix."""
+    name: str = metric._name
+    return name + ("" if isinstance(metric, Histogram) else _SUFFIXES[kind(metric)][0])
+
+
+def samples() -> dict[str, frozenset[str]]:
+    """Return every sample there can be, by name, with its labels."""
+    found = dict(_OTHERS)
+    for metric in ours():
+        for suffix in _SUFFIXES[kind(metric)]:
+            le = {"le"} if suffix == "_bucket" else set()
+            found[metric._name + suffix] = _SCRAPED | set(labels(metric)) | le
+    return found
+
+
+def selectors(query: str) -> Iterator[Selector]:
+    """Yield what a query selects."""
+    for name, matchers in _SELECTOR.findall(_GROUPED.sub("", query)):
+        yield Selector(name, tuple(_MATCHER.findall(matchers)))
+
+
+def wrong(query: str) -> list[str]:
+    """Return what of a query cannot be: metrics, labels and values that do not exist."""
+    known, found, seen = samples(), [], set(_SCRAPED)
+    for selector in selectors(query):
+        if selector.metric not in known:
+            found.append(f"no metric {selector.metric}")
+            continue
+        seen |= known[selector.metric]
+        found += [
+            f"{selector.metric} has no label {label}"
+            for label, _, _ in selector.matchers
+            if label not in known[selector.metric]
+        ]
+        for label, operator, value in selector.matchers:
+            allowed = _RESULTS.get(selector.metric) if label == "result" else VALUES.get(label)
+            if allowed is not None and operator in {"=", "!="} and value not in allowed:
+                found.append(f"{selector.metric}: {label} is never {value}")
+    for grouped in _GROUPED.findall(query):
+        found += [f"nothing has a label {label}" for label in re.findall(r"\w+", grouped) if label not in seen]
+    return found

@@ -1,0 +1,101 @@
+"""Alerts name what exists, fire when they should, and each tells a person what to do."""
+
+import re
+import subprocess
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from tests.deploy.dockerfile import ROOT
+from tests.deploy.prometheus_server import MISSING, PROMTOOL
+from tests.deploy.promql import kind, labels, ours, told, wrong
+
+FOLDER: Final = ROOT / "deploy/prometheus"
+TESTS: Final = ("alerts_test.yml", "alerts_long_test.yml")
+RUNBOOK: Final = (ROOT / "deploy/README.md").read_text(encoding="utf-8")
+RULES: Final[list[dict[str, Any]]] = [
+    rule
+    for group in yaml.safe_load((FOLDER / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]
+]
+
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason=MISSING)
+
+
+def promtool(*arguments: str) -> None:
+    """Expect promtool to be content."""
+    assert PROMTOOL
+    ran = subprocess.run([PROMTOOL, *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=100, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@needs_promtool
+def test_promtool_takes_the_rules() -> None:
+    """As Prometheus will."""
+    promtool("check", "rules", "--lint-fatal", "alerts.yml")
+
+
+@needs_promtool
+@pytest.mark.parametrize("tests", TESTS)
+def test_every_alert_fires_clears_and_spares_who_is_nearly_well(tests: str) -> None:
+    """Histories and expectations are in the files themselves."""
+    promtool("test", "rules", tests)
+
+
+def test_every_alert_is_tried() -> None:
+    """It fires once at least, is asked about when it must not, and there is no test of what is no alert."""
+    fires: set[str] = set()
+    spares: set[str] = set()
+    for tests in TESTS:
+        for each in yaml.safe_load((FOLDER / tests).read_text(encoding="utf-8"))["tests"]:
+            for expected in each["alert_rule_test"]:
+                (fires if expected["exp_alerts"] else spares).add(expected["alertname"])
+    assert fires == spares == {rule["alert"] for rule in RULES}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_names_metrics_labels_and_values_that_exist(rule: dict[str, Any]) -> None:
+    """An alert on what nobody reports never fires, and nobody notices."""
+    assert wrong(rule["expr"]) == []
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_says_how_bad_it_is_and_where_to_read_on(rule: dict[str, Any]) -> None:
+    """Severity, summary, description, and the section of its name."""
+    assert rule["labels"]["severity"] in {"page", "ticket"}
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    assert rule["annotations"]["runbook_url"] == f"deploy/README.md#{rule['alert'].lower()}"
+
+
+def test_every_alert_has_its_section_and_every_section_its_alert() -> None:
+    """In the order of the rules, with what to do as a list."""
+    part = RUNBOOK[RUNBOOK.index("\n## Alerts\n") :].split("\n## ")[1]
+    sections = {section.split("\n", 1)[0]: section for section in part.split("\n### ")[1:]}
+    assert list(sections) == [rule["alert"] for rule in RULES]
+    for rule in RULES:
+        section = sections[rule["alert"]]
+        assert f" {rule['labels']['severity'].capitalize()}" in section, section
+        assert "\n1. " in section, section
+
+
+def test_every_metric_has_a_row_with_its_type_and_labels() -> None:
+    """And no row names a metric that does not exist."""
+    rows = re.findall(r"^\| `(tally_\w+)` \| (\w+) \|([^|]*)\|", RUNBOOK, re.MULTILINE)
+    documented = {name: (type, tuple(re.findall(r"`(\w+)`", named))) for name, type, named in rows}
+    assert documented == {told(metric): (kind(metric), labels(metric)) for metric in ours()}
+    assert len(rows) == len(documented)
+
+
+@pytest.mark.parametrize(
+    ("query", "what"),
+    [
+        ("tally_evnets_total", "no metric tally_evnets_total"),
+        ('tally_gaps_total{cuase="overflow"}', "tally_gaps_total has no label cuase"),
+        ('tally_gaps_total{cause="overflows"}', "tally_gaps_total: cause is never overflows"),
+        ("sum by (origni) (tally_events_total)", "nothing has a label origni"),
+    ],
+)
+def test_what_does_not_exist_is_noticed(query: str, what: str) -> None:
+    """So that the tests above can fail."""
+    assert wrong(query) == [what]
