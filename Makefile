@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/pytest
 
-.PHONY: demo test coverage check bench mutants chaos simulate lock clean
+.PHONY: demo test coverage check bench mutants chaos simulate env-example lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
@@ -39,6 +39,9 @@ FIRST  ?= 0
 FAULTS ?= all
 simulate: $(VENV)/.dev ## thousands of histories in memory, each from one seed, all ending with the truth; SEED=… tells one
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
+
+env-example: $(VENV)/.dev ## write deploy/.env.example anew, from the settings
+	$(BIN)/python -m worker.env_example > deploy/.env.example
 
 LOCKED := uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 lock: ## rewrite the lock files from pyproject.toml (needs uv); they carry hashes and no addresses

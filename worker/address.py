@@ -19,6 +19,11 @@ class Address:
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def reachable_host(self) -> str:
+        """Where this machine reaches whoever listens there."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - nobody is bound to it
+
     @classmethod
     def read(cls, text: str) -> Self:
         """Return the address written as ``host:port``, ``[::1]:port``, ``:port`` or ``port``.

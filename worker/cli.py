@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
@@ -130,6 +131,9 @@ def verify(
         float, typer.Option(min=0, max=1, help="Which part of each channel's past to look at, from 0 to 1.")
     ] = 1,
     as_json: AsJson = False,
+    metrics_file: Annotated[
+        Path | None, typer.Option(help="Write what was found there, for node_exporter's textfile collector.")
+    ] = None,
 ) -> None:
     """Compare tallies with PubNub's list, and with themselves; write nothing. Exit code 5 if they differ."""
     from worker import app as building  # noqa: PLC0415
@@ -139,6 +143,8 @@ def verify(
     settings = _connecting_settings()
     with shown_progress() as watch:
         found = _do(building.verify(settings, channels or [], sample, watch))
+    if metrics_file:
+        _write_metrics(metrics_file)
     if as_json:
         _print_json(telling.verified_json(found))
     else:
@@ -219,6 +225,28 @@ def config(as_json: AsJson = False) -> None:
         return
 
     typer.echo("\n".join(masked.as_lines(settings)))
+
+
+@app.command()
+def healthcheck(
+    live: Annotated[
+        bool, typer.Option("--live", help="Only whether its loops turn (/livez), not whether it is ready.")
+    ] = False,
+) -> None:
+    """Ask the worker at TALLY_HTTP whether it is ready; for containers, which have no curl. Exit code 1 if not."""
+    from worker.settings import read, refusal  # noqa: PLC0415
+    from worker.telemetry.health import ask  # noqa: PLC0415
+    from worker.telemetry.logs import escape  # noqa: PLC0415
+
+    settings, is_wrong = read(["TALLY_HTTP"])
+    if is_wrong:
+        raise refusal(is_wrong)
+    address = settings.http
+    if address is None or not address.port:
+        raise ConfigurationError("TALLY_HTTP names no port to ask at: set the one the worker listens at.")
+    wrong = ask(address.reachable_host, address.port, "/livez" if live else "/readyz")
+    typer.echo("\n".join(map(escape, wrong)) or "ok")
+    raise typer.Exit(ExitCode.FAILED if wrong else ExitCode.DONE)
 
 
 @app.command()
@@ -322,6 +350,15 @@ def stretch(since: str | None, until: str | None) -> tuple[str | None, str | Non
     if begin and end and not is_after(end, begin):
         raise ConfigurationError(f"--since {since} is not before --until {until}: there is nothing between them.")
     return begin, end
+
+
+def _write_metrics(path: Path) -> None:
+    from worker.telemetry.metrics import write_verified  # noqa: PLC0415
+
+    try:
+        write_verified(path)
+    except OSError as error:
+        raise ConfigurationError(f"--metrics-file {path}: it cannot be written ({error.strerror}).") from None
 
 
 def _check_message_timetoken(text: str) -> None:

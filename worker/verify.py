@@ -133,6 +133,8 @@ class Verify:
             found.flaws = [flaw for flaw in found.flaws if flaw in again]
         found.discrepancies.sort(key=lambda each: (each.channel, each.message_timetoken, each.type, each.value))
         metrics.differences.inc(len(found.discrepancies) + len(found.flaws))
+        if not (found.unproven or found.failures):
+            metrics.verified.set_to_current_time()
         return found
 
     async def _channel(self, channel: str, found: Verified) -> None:

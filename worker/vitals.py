@@ -5,20 +5,24 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any, Final, TypeVar
 
 from worker import __version__
 from worker.apply import Applier
+from worker.domain.action import Origin
+from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_SECOND, Timetoken
 from worker.errors import RedisUnavailableError
 from worker.following import Following
 from worker.ingest import State, Subscription
 from worker.reconcile import Reconcile
 from worker.repairs import Repairs
+from worker.source.client import OPERATIONS
 from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.store.marks import Gap, Marks, Progress
 from worker.telemetry import metrics
-from worker.telemetry.health import CHECK_SECONDS, examine, health_page
+from worker.telemetry.health import CHECK_SECONDS, as_json, examine, health_page
 from worker.telemetry.http import Answer, Page, json_page, metrics_page
 
 Result = TypeVar("Result")
@@ -57,6 +61,7 @@ class Vitals:
             "/status": self.status,
         }
         metrics.build.info({"version": __version__})
+        _begin_at_nothing()
 
     async def livez(self) -> Page:
         """Tell whether the loops turn; whether Redis or PubNub answer is another question."""
@@ -147,7 +152,7 @@ class Vitals:
         return {
             "version": __version__,
             "up_seconds": round(self._clock() - self._started_at, 1),
-            "ready": await self._readiness(),
+            "ready": as_json(await self._readiness()),
             "subscriptions": [self._tell_subscription(each) for each in self._following.subscriptions[:LISTED]],
             "last_reconcile": self._tell_reconcile(),
             "redis": await self._from_redis(self._tell_marks, "does not answer"),
@@ -188,6 +193,23 @@ class Vitals:
             "backfills": {channel: _tell_place(place) for channel, place in sorted(places.items())[:LISTED]},
             "last_round": _moment(_seconds(began)) if began else None,
         }
+
+
+def _begin_at_nothing() -> None:
+    """Let counters begin at 0: one that appears with its first event hides that event from whoever counts increases."""
+    for origin, outcome in product(Origin, Outcome):
+        metrics.events.labels(origin.value, outcome.value)
+    for gap in Gap:
+        metrics.gaps.labels(gap.value)
+        metrics.repaid.labels(gap.value)
+    for event in ("pruned", "restored"):
+        metrics.inferred.labels(event)
+    for result in ("settled", "unproven", "refused", "failed"):
+        metrics.reconciles.labels(result)
+    for result in ("done", "failed"):
+        metrics.reloads.labels(result)
+    for operation, status in product(OPERATIONS.values(), ("200", "403", "429", "none")):
+        metrics.pubnub_requests.labels(operation, status)
 
 
 def _tell_place(place: Progress) -> dict[str, Any]:

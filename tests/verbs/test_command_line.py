@@ -82,6 +82,8 @@ def tally(
         ({"REDIS_URL": "redis://localhost:port"}, 2, ["REDIS_URL cannot be read"]),
         ({"REDIS_URL": "redis://[localhost"}, 2, ["REDIS_URL cannot be read"]),
         ({"REDIS_URL": "redis://localhost?colour=blue"}, 2, ["REDIS_URL cannot be read"]),
+        ({"REDIS_URL": "rediss://localhost?ssl_cert_reqs=canary"}, 2, ["REDIS_URL cannot be read"]),
+        ({"REDIS_URL": "redis://localhost?protocol=9"}, 2, ["REDIS_URL cannot be read"]),
         ({"TALLY_NAMESPACE": "a b"}, 2, ["TALLY_NAMESPACE is 'a b': use letters"]),
         ({"PUBNUB_SECRET_KEY": "sec-c-x"}, 2, ["PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY"]),
         ({"TALLY_TYPES": "edited"}, 2, ["Nothing would be counted: TALLY_IGNORED_TYPES", "TALLY_TYPES (edited)"]),

@@ -31,11 +31,11 @@ from worker.source.endpoints import (
 from worker.source.transport import LostError, Response, Transport
 from worker.telemetry import metrics
 
-__all__ = ["Answer", "Client", "Keyset", "Page"]
+__all__ = ["OPERATIONS", "Answer", "Client", "Keyset", "Page"]
 
 LONGEST_RETRY_SECONDS: Final = 600.0
 """A Retry-After that asks for more is asked again: a slip of somebody's must not silence a worker for years."""
-_OPERATIONS: Final = {Poll: "subscribe", Actions: "message_actions", Group: "group_channels", Clock: "time"}
+OPERATIONS: Final = {Poll: "subscribe", Actions: "message_actions", Group: "group_channels", Clock: "time"}
 _SHOWN: Final = 200  # characters of PubNub's own words in a sentence of ours
 _DIGITS: Final = re.compile(r"(?=0*[1-9])[0-9]{1,20}", re.ASCII)
 _SECONDS: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*", re.ASCII)
@@ -158,7 +158,7 @@ class Client:
         reply = await _uncancelled(endpoint)
         response = getattr(getattr(reply, "status", None), "client_response", None)
         status = str(response.status_code) if response else "none"
-        metrics.pubnub_requests.labels(_OPERATIONS[type(endpoint)], status).inc()
+        metrics.pubnub_requests.labels(OPERATIONS[type(endpoint)], status).inc()
         if response is None:
             raise PubNubError(f"PubNub, {asked}: {_lost(reply)}.")
         body = _decoded(response)

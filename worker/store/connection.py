@@ -67,7 +67,7 @@ def connect(url: str, lineage: Lineage | None = None) -> Redis:
     try:
         if urlsplit(url).scheme in SCHEMES:
             return _client(url, lineage)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RedisError):
         # Their own words would quote what stands where a password may stand.
         raise ConfigurationError(
             "REDIS_URL cannot be read. It is like redis://:password@host:6379/0; whatever is special in a password "

@@ -4,7 +4,7 @@ import asyncio
 import http.client
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from worker.telemetry.http import Page, json_page
 
@@ -29,9 +29,13 @@ async def examine(checks: Mapping[str, Check]) -> dict[str, str | None]:
 
 def health_page(found: Mapping[str, str | None]) -> Page:
     """Return the checks as JSON: 200 if all are well, else 503."""
-    is_well = not any(found.values())
+    return json_page(as_json(found), 503 if any(found.values()) else 200)
+
+
+def as_json(found: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return what the checks found: ``ok``, and each check by its name, with the reason if it fails."""
     checks = {name: {"ok": wrong is None, **({"reason": wrong} if wrong else {})} for name, wrong in found.items()}
-    return json_page({"ok": is_well, "checks": checks}, 200 if is_well else 503)
+    return {"ok": not any(found.values()), "checks": checks}
 
 
 def ask(host: str, port: int, path: str) -> list[str]:

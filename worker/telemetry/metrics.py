@@ -1,8 +1,17 @@
 """Every metric, in one file; ``deploy/README.md`` tells what each is good for. No label holds a stranger's text."""
 
+from pathlib import Path
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    write_to_textfile,
+)
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # it has none
 
@@ -25,7 +34,9 @@ reconciles: Final = Counter("tally_reconciles", "Reconciles of a channel, by how
 round_began: Final = Gauge("tally_round_timestamp_seconds", "When the newest round over all channels began.")
 backfills: Final = Gauge("tally_backfills", "Backfills that are wanted or under way.")
 differences: Final = Counter("tally_differences", "Tallies that verify found to differ from PubNub's list.")
-verified: Final = Gauge("tally_verified_timestamp_seconds", "When verify ended; 0 if it has not.")
+verified: Final = Gauge(
+    "tally_verified_timestamp_seconds", "When verify ended that compared everything; 0 if none did."
+)
 
 channels: Final = Gauge("tally_channels", "Channels ever seen.")
 subscriptions: Final = Gauge("tally_subscriptions", "Subscriptions, by state.", ["state"])
@@ -50,3 +61,15 @@ script: Final = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
 redis_failures: Final = Counter("tally_redis_failures", "Calls of Redis that failed and were tried again.")
+
+
+def write_verified(path: Path) -> None:
+    """Write what verify found as a file for node_exporter's textfile collector, all at once.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    registry = CollectorRegistry()  # not all of ours: the collector has figures of its own process
+    for each in (differences, verified):
+        registry.register(each)
+    write_to_textfile(str(path), registry)
