@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.deploy.dockerfile import ROOT, Instruction, Stage, ignore_patterns, ignored, stages
+from tests.redis_server import free_port
 
 SECONDS: Final = 1800
 FIRST_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -31,6 +32,19 @@ CHECKS: Final = {
     "has no pip": "! python -m pip --version 2>/dev/null && ! python -m ensurepip --version 2>/dev/null",
     "knows its command": "tally --help >/dev/null",
     "counts exactly": "tally demo --seconds 5",
+    # With a Redis it writes nothing at all; it says when it is ready; asked to stop, it does, and all is well.
+    "runs, is healthy and stops": """
+        trap 'kill $redis $pubnub $worker 2>/dev/null' EXIT
+        server=$(python -c 'from worker.store.embedded import find_binary; print(find_binary())')
+        $server --port $REDIS --save '' --appendonly no --dir / >/dev/null & redis=$!
+        tally emulator --port $PUBNUB & pubnub=$!
+        export REDIS_URL=redis://127.0.0.1:$REDIS PUBNUB_ORIGIN=127.0.0.1:$PUBNUB PUBNUB_TLS=false
+        export PUBNUB_SUBSCRIBE_KEY=demo TALLY_CHANNELS=room TALLY_HTTP=127.0.0.1:$HTTP
+        tally run & worker=$!
+        tries=0
+        until tally healthcheck; do tries=$((tries + 1)); test $tries -lt 60 && sleep 0.5 || exit 1; done
+        tally healthcheck --live && kill -TERM $worker && wait $worker
+    """,
 }
 
 
@@ -63,6 +77,10 @@ class Box:
     def path(self, inside: str) -> Path:
         """Return where a path of the stage is outside."""
         return self.root / os.path.join(self.cwd, inside).lstrip("/")  # noqa: PTH118 - an absolute one wins
+
+    def set_ports(self, *names: str) -> None:
+        """Give these variables free ports of loopback."""
+        self.environment |= {name: str(free_port()) for name in names}
 
     def run(self, *command: str) -> int:
         """Run a command inside, as the stage's user; return its exit code."""
@@ -146,6 +164,7 @@ def build(folder: Path, python: Path) -> None:
     *_, last = (building.stage(stage) for stage in stages((ROOT / "Dockerfile").read_text(encoding="utf-8")))
     sys.stdout.write(f"The last stage adds {last.size() / 1e6:.1f} MB to the image it begins with.\n")
     last.make_read_only()
+    last.set_ports("REDIS", "PUBNUB", "HTTP")
     failed = [what for what, command in CHECKS.items() if last.run("/bin/sh", "-c", command)]
     sys.stdout.write(f"It {', '.join(what for what in CHECKS if what not in failed)}.\n")
     if failed:

@@ -149,6 +149,15 @@ def test_its_settings_are_settings_and_its_secrets_are_credentials(name: str) ->
     assert [setting for setting, path in files.items() if not path.startswith("%d/")] == ["PUBNUB_AUTH_TOKEN_FILE"]
 
 
+def test_what_is_to_be_installed_is_there() -> None:
+    """Every file that the head of the first unit names; every unit is among them."""
+    head = (FOLDER / "tally.service").read_text(encoding="utf-8").partition("[Unit]")[0]
+    named = {pattern: set(ROOT.glob(pattern)) for pattern in re.findall(r"[\w.*/-]*(?:deploy/|\.lock)[\w.*/-]*", head)}
+
+    assert [pattern for pattern, found in named.items() if not found] == []
+    assert set(FOLDER.iterdir()) <= set().union(*named.values())
+
+
 def test_the_worker_has_time_to_drain_and_is_asked_as_it_expects() -> None:
     """By the signal that drains, sent to it alone; its children, if it had any, would be its own to end."""
     service = unit("tally.service")
