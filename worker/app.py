@@ -264,6 +264,7 @@ class Worker:
 
     service: Service
     vitals: Vitals
+    reload: Reload
 
 
 async def compose(parts: Parts, settings: Settings, followed: Names) -> Worker:
@@ -308,7 +309,8 @@ async def compose(parts: Parts, settings: Settings, followed: Names) -> Worker:
     if settings.channels_file or not sys.stderr.isatty():  # else it means that the terminal has gone
         service.hang_up = reload.ask
     metrics.budget_rate.set(settings.history_rate)
-    return Worker(service, Vitals(following, repairs, reconcile, applier, marks, masked.as_json(settings)["settings"]))
+    vitals = Vitals(following, repairs, reconcile, applier, marks, masked.as_json(settings)["settings"])
+    return Worker(service, vitals, reload)
 
 
 async def left_off(parts: Parts, followed: Names, size: int) -> list[Lot[Place]]:

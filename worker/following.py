@@ -56,7 +56,7 @@ class Following:
         followed = self.subscriptions
         lots = partition(wanted, [(each.names, each) for each in followed], self._size)
         for subscription in followed:
-            heirs = [Lot[None](lot.names, None, lot.joined) for lot in lots if lot.place is subscription]
+            heirs: list[Lot[None]] = [Lot(lot.names, None, lot.joined) for lot in lots if lot.place is subscription]
             if [heir.names for heir in heirs] != [subscription.names]:
                 subscription.leave_to(heirs)
         for lot in lots:

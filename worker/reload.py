@@ -19,7 +19,8 @@ class Reload:
     """Has the worker follow what the list says; a list that cannot be read changes nothing."""
 
     def __init__(self, read: Callable[[], Names], following: Following, applier: Applier, marks: Marks) -> None:
-        self._read = read
+        self.read = read
+        """Returns the names to follow, as they are listed now; a small file, so nothing waits for long."""
         self._following = following
         self._applier = applier
         self._marks = marks
@@ -35,7 +36,7 @@ class Reload:
             await self._asked.wait()
             self._asked.clear()
             try:
-                wanted = await asyncio.to_thread(self._read)
+                wanted = self.read()
             except ConfigurationError as error:
                 metrics.reloads.labels("failed").inc()
                 log.error("channels_not_reloaded", reason=str(error))  # noqa: TRY400 - a person's slip, not ours

@@ -5,7 +5,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from random import Random
 from typing import Any, Final
@@ -24,7 +24,10 @@ CHANNELS: Final = ("r.a", "r.b", "r.c")
 USERS: Final = ("ana", "ben", "cy", "dee")
 GROUP: Final = "g"
 RARE: Final = frozenset({"forbidden", "throttle", "server_error", "bad_json", "drop", "latency"})
-WORLDLY: Final = ("history", "kill", "stop", "suspend", "redis", "pubnub", "overflow", "silent", "configuration")
+WORLDLY: Final = (
+    *("history", "kill", "stop", "suspend", "redis", "pubnub"),
+    *("overflow", "silent", "configuration", "reload"),
+)
 """What else may go wrong, beside the emulator's faults."""
 ALL: Final = frozenset((*FAULT_NAMES, *WORLDLY))
 UNTOLD: Final = frozenset(
@@ -107,6 +110,7 @@ class History:
             "overflow": (2, self._overflow),
             "silent": (4, self._silent),
             "configuration": (2, self._configure),
+            "reload": (3, self._reload),
         }
         kinds = [name for name in self._acts if name not in WORLDLY or name in faults]
         self._kinds = kinds
@@ -267,15 +271,27 @@ class History:
                 world.tell(f"{channel} joins the group")
                 world.state.groups.add(GROUP, [channel])
             return
-        following = self._following()
-        if following.names and following.names != ("r.*",) and random.random() < 0.4:
-            names = tuple(random.sample(following.names, random.randint(1, len(following.names))))
-            following = Following(names, (), following.per_subscription, following.prune_floor)
+        following = self._following_some()
         for name in self._workers:
             world.following[name] = following
             if name in world.processes:
                 world.stop(name)
                 self._back(name)
+
+    def _following_some(self) -> Following:
+        random, following = self._random, self._following()
+        if following.names and following.names != ("r.*",) and random.random() < 0.4:
+            names = tuple(random.sample(following.names, random.randint(1, len(following.names))))
+            following = Following(names, (), following.per_subscription, following.prune_floor)
+        return following
+
+    def _reload(self) -> None:
+        """Have a worker follow something else while it runs; what a list can say is channels, and here a group."""
+        for name in self._workers:
+            if self._random.random() < 0.8:
+                before = self._world.following[name]
+                wanted = self._following_some()
+                self._world.reload(name, replace(wanted, per_subscription=before.per_subscription))
 
 
 async def finish(world: World, outcome: Outcome) -> None:

@@ -1,7 +1,7 @@
 """What must hold at every step, watched from where Redis is; and who was wronged for a while."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -9,7 +9,8 @@ from tests.simulation.keyspace import Applied, Effect, Keyspace, Stream, Watcher
 from worker.domain.entry import Outcome
 from worker.emulator import Identity, State
 from worker.emulator.cache import Message
-from worker.store.keys import Keys, read_action_field, tally_field
+from worker.source.names import Names
+from worker.store.keys import Keys, digest, read_action_field, tally_field
 
 KEYS: Final = Keys()
 CHANGED: Final = frozenset({Outcome.APPLIED, Outcome.SUPERSEDED, Outcome.EARLY})
@@ -61,8 +62,8 @@ class Oracle(Watcher):
         self._state = state
         self.keyspace: Keyspace | None = None
         self.memory = Memory()
-        self.subscriptions: dict[str, tuple[str, ...]] = {}
-        """Key of a cursor → channels that all cursors saved there cover."""
+        self.channels_of: Callable[[Names], Iterable[str]] = lambda names: names.channels
+        """Names → the channels they stand for."""
         self.exempt: set[str] = set()
         """Channels that came and went by a group: when somebody listens to them is not for a cursor to say."""
         self.told: dict[str, list[Told]] = {}
@@ -191,7 +192,12 @@ class Oracle(Watcher):
 
     def cursor_saved(self, key: str, timetoken: str) -> None:
         """Expect everything delivered before it to be applied, or owed."""
-        for channel in self.subscriptions.get(key, ()):
+        assert self.keyspace
+        subscription = key.removeprefix(KEYS.cursor(""))
+        registered = (self.keyspace.hget(KEYS.subscriptions, subscription) or "").split("\n")
+        if digest(registered) != subscription:
+            raise BrokenError(f"nobody knows whom the cursor of {subscription} speaks for")
+        for channel in sorted(self.channels_of(Names.read(registered))):
             self._pass(channel, int(timetoken))
 
     def _pass(self, channel: str, position: int) -> None:

@@ -15,6 +15,7 @@ from worker.apply import Applier
 from worker.errors import ExitCode
 from worker.recovery import GoneBack
 from worker.settings import Settings
+from worker.source.names import Names
 from worker.store.audit import Audit
 from worker.store.budget import Budget
 from worker.store.entries import Entries
@@ -24,6 +25,7 @@ from worker.store.marks import Marks
 from worker.store.store import Store
 
 if TYPE_CHECKING:
+    from worker.reload import Reload
     from worker.service import Service
 
 
@@ -52,6 +54,7 @@ class Process:
         self._pubnub = pubnub
         self._server = server
         self._service: Service | None = None
+        self._reload: Reload | None = None
         self._live_only = live_only
         self._context = copy_context()
         self._context.run(MACHINE.set, self.machine)
@@ -77,7 +80,8 @@ class Process:
 
     async def _serve(self) -> ExitCode:
         of = parts(self._pubnub, self._server, self.machine, self.settings)
-        self._service = (await app.compose(of, self.settings, app.followed_names(self.settings))).service
+        worker = await app.compose(of, self.settings, app.followed_names(self.settings))
+        self._service, self._reload = worker.service, worker.reload
         if self._live_only:
             self._service._beside = []
         return await self._service.serve()
@@ -96,6 +100,12 @@ class Process:
             self._service.stop()
         else:
             self.kill()
+
+    def reload(self, wanted: Names) -> None:
+        """Have it follow these names from now on; before it follows any, it does not hear of that."""
+        if self._reload:
+            self._reload.read = lambda: wanted
+            self._reload.ask()
 
     def suspend(self) -> None:
         """Let the machine sleep while the world goes on."""

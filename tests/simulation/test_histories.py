@@ -19,7 +19,7 @@ from worker.domain.reconciliation import Limit
 from worker.emulator.history import Page, Window
 from worker.gaps import Gaps
 from worker.store.lineage import Lineage
-from worker.store.marks import Gap
+from worker.store.marks import Gap, Marks
 
 if TYPE_CHECKING:
     from worker.emulator.cache import Message
@@ -84,8 +84,8 @@ def without_lineage() -> Iterator[None]:
         yield
 
 
-async def _save_anyhow(self: ingest.Subscription, cursor: Any) -> None:
-    await self._applier.insist(lambda: self._marks.save_cursor(self.id, cursor, 0))
+async def _save_anyhow(self: ingest.Subscription, last: Any, _received: float) -> None:
+    await self._applier.insist(lambda: self._marks.save_cursor(self.id, last.cursor, 0))
 
 
 def without_debts() -> AbstractContextManager[Any]:
@@ -146,23 +146,62 @@ def test_a_kill_after_a_full_answer_was_committed() -> None:
     expect(script, lambda: patch.object(ingest, "FULL_ANSWER", 10**9))
 
 
-def test_a_channel_moved_between_subscriptions() -> None:
-    """It joins a subscription whose cursor never covered it: what happened meanwhile is owed."""
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_channel_that_joins_a_subscription(is_running: bool) -> None:
+    """Its cursor never covered it: what happened before is owed, whether it joins at a restart or meanwhile."""
 
     async def script(world: World) -> None:
         world.channels = (ROOM, HALL)
-        ana = world.add(ROOM, MESSAGE, "+", "ana")
-        world.start("one", Following((ROOM, HALL)))
+        ana, both = world.add(HALL, MESSAGE, "+", "ana"), Following((ROOM, HALL))
+        world.start("one", both)
         await asyncio.sleep(SOON)
-        world.stop("one")
-        await asyncio.sleep(5)
+        world.reload("one", ONE)
+        await asyncio.sleep(SOON)
         assert ana
-        world.remove(ROOM, ana)
+        world.remove(HALL, ana)
         world.add(HALL, MESSAGE, "+", "ben")
-        world.start("one", Following((ROOM, HALL), per_subscription=1))
+        await asyncio.sleep(60)
+        if is_running:
+            world.reload("one", both)
+        else:
+            world.stop("one")
+            await asyncio.sleep(5)
+            world.start("one", both)
         await asyncio.sleep(SOON)
 
     expect(script, without_owing)
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_channel_that_changes_its_subscription(is_running: bool) -> None:
+    """It goes on from where it was, and nothing need be owed: what happens while it changes is not missed."""
+
+    async def script(world: World) -> None:
+        world.channels = (ROOM, HALL)
+        world.start("one", Following((ROOM, HALL)))
+        await asyncio.sleep(SOON)
+        world.add(HALL, MESSAGE, "+", "ana")
+        if is_running:
+            world.reload("one", Following((HALL,)))
+            world.add(HALL, MESSAGE, "-", "ana")
+        else:
+            world.kill("one")
+            world.add(HALL, MESSAGE, "-", "ana")
+            world.start("one", Following((HALL,)))
+        await asyncio.sleep(5)
+        assert not world.owing()
+
+    def without_places() -> AbstractContextManager[Any]:
+        """Have everybody begin anew."""
+        return patch.object(ingest.Subscription, "place", None)
+
+    def without_followed() -> AbstractContextManager[Any]:
+        async def followed(self: Marks) -> list[Any]:
+            return []
+
+        return patch.object(Marks, "followed", followed)
+
+    expect(script, without_places if is_running else without_followed)
 
 
 def test_a_cursor_older_than_the_cache() -> None:

@@ -24,7 +24,7 @@ from worker.emulator.replies import RefusedError
 from worker.reconcile import Orders, Report
 from worker.settings import Settings
 from worker.source.names import Names, matches
-from worker.store.keys import Keys, digest, read_action_field, read_tally_field
+from worker.store.keys import Keys, read_action_field, read_tally_field
 
 KEYS: Final = Keys()
 SETTLE_SECONDS: Final = 60.0
@@ -83,6 +83,7 @@ class World:
         self.oracle = Oracle(self.state)
         self.keyspace = Keyspace(lambda: loop.time() + self.skew, self.oracle)
         self.oracle.keyspace = self.keyspace
+        self.oracle.channels_of = self._channels_of
         self.oracle.watch(self.state)
         self.server = Server(self.keyspace, random("redis"))
         self.pubnub = PubNub(self.state, random("ways"))
@@ -116,7 +117,6 @@ class World:
         following = self.following[name]
         if (running := self.processes.get(name)) and running.is_running:
             return running
-        self._expect_cursors(following)
         self.tell(f"{name} starts, following {','.join((*following.names, *following.groups))}")
         process = Process(name, self.pubnub, self.server, following.settings(), live_only=self.live_only)
         self.processes[name] = process
@@ -130,20 +130,12 @@ class World:
             self.tell(f"{name} fails: {error!r}")
             self.ended.append(f"{name}: {error!r}")
 
-    def _expect_cursors(self, following: Following) -> None:
-        names = Names.of(following.names, following.groups)
-        for part in names.split(following.per_subscription):
-            self._expect_cursor(part)
-
-    def _expect_cursor(self, names: Names) -> None:
-        channels = {
+    def _channels_of(self, names: Names) -> set[str]:
+        return {
             *names.channels,
             *(name for name in self.channels if any(matches(wildcard, name) for wildcard in names.wildcards)),
             *(name for group in names.groups for name in self.state.groups.channels(group)),
         }
-        self.oracle.subscriptions[KEYS.cursor(digest(names.all))] = tuple(sorted(channels))
-        for half in names.halves():
-            self._expect_cursor(half)
 
     channels: tuple[str, ...] = ("r.a",)
 
@@ -176,6 +168,13 @@ class World:
             self.tell(f"{name} is stopped")
             self.tally.stops += 1
             self.processes[name].stop()
+
+    def reload(self, name: str, following: Following) -> None:
+        """Have a worker follow something else from now on, without a stop."""
+        self.following[name] = following
+        if (process := self.processes.get(name)) and process.is_running:
+            self.tell(f"{name} is to follow {','.join((*following.names, *following.groups))}")
+            process.reload(Names.of(following.names, following.groups))
 
     def suspend(self, name: str, seconds: float) -> None:
         """Let a worker's machine sleep for a while."""
