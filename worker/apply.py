@@ -19,6 +19,7 @@ from worker.store.marks import Gap, Marks
 from worker.store.store import Store
 from worker.telemetry import metrics
 from worker.telemetry.complaints import Complaint
+from worker.telemetry.logs import unquoted
 
 FIRST_RETRY_SECONDS: Final = 0.1
 LONGEST_RETRY_SECONDS: Final = 5.0
@@ -128,7 +129,8 @@ class Applier:
 
     async def quarantine(self, malformed: Malformed) -> None:
         """Keep what cannot be understood, with its reason."""
-        log.warning("quarantined", channel=malformed.channel, reason=malformed.reason)
+        # What it says of itself stays in the quarantine.
+        log.warning("quarantined", channel=malformed.channel, reason=unquoted(malformed.reason))
         metrics.quarantined.inc()
         await self.insist(lambda: self._marks.quarantine(malformed.channel, malformed.reason, malformed.payload))
 

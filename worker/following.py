@@ -49,11 +49,15 @@ class Following:
         for subscription in self.subscriptions:
             subscription.reread()
 
-    async def change(self, wanted: Names) -> None:
-        """Follow these names from now on. Nobody who stays is missed; who is new is owed what came before."""
+    async def change(self, wanted: Names) -> tuple[int, int]:
+        """Follow these names from now on; return how many are new, and how many are followed no more.
+
+        Nobody who stays is missed; who is new is owed what came before.
+        """
         while leaving := [task for task, each in self._tasks.items() if each.heirs is not None]:
             await asyncio.wait(leaving)  # until their heirs are there
         followed = self.subscriptions
+        before, after = {name for each in followed for name in each.names.all}, set(wanted.all)
         lots = partition(wanted, [(each.names, each) for each in followed], self._size)
         for subscription in followed:
             heirs: list[Lot[None]] = [Lot(lot.names, None, lot.joined) for lot in lots if lot.place is subscription]
@@ -62,6 +66,7 @@ class Following:
         for lot in lots:
             if lot.place is None and not self._stopped.is_set():
                 self._follow(Lot(lot.names), self._group)
+        return len(after - before), len(before - after)
 
     def _follow(self, lot: Lot[Place], group: asyncio.TaskGroup) -> None:
         subscription = self._subscription(lot)

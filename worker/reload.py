@@ -42,8 +42,6 @@ class Reload:
                 log.error("channels_not_reloaded", reason=str(error))  # noqa: TRY400 - a person's slip, not ours
                 continue
             await self._applier.insist(self._marks.now)  # who cannot save where it has come to had better go on
-            before = {name for each in self._following.subscriptions for name in each.names.all}
-            await self._following.change(wanted)
+            added, removed = await self._following.change(wanted)
             metrics.reloads.labels("done").inc()
-            added, removed = set(wanted.all) - before, before - set(wanted.all)
-            log.info("channels_reloaded", names=len(wanted.all), added=len(added), removed=len(removed))
+            log.info("channels_reloaded", names=len(wanted.all), added=added, removed=removed)

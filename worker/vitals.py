@@ -105,8 +105,11 @@ class Vitals:
         return f"{len(late)} of {len(self._following.subscriptions)} have no answer of PubNub's" if late else None
 
     def _has_polled(self, subscription: Subscription) -> bool:
-        answered_at = subscription.answered_at
-        return answered_at is not None and self._clock() - answered_at <= LONGEST_ANSWER_SECONDS
+        """Tell whether PubNub has answered in time; one that goes on from a cursor may wait for its first answer."""
+        polled_at = subscription.answered_at
+        if polled_at is None and subscription.place and subscription.state is State.STARTING:
+            polled_at = subscription.turned_at
+        return polled_at is not None and self._clock() - polled_at <= LONGEST_ANSWER_SECONDS
 
     async def _is_caught_up(self) -> str | None:
         """Tell what the first backfill still lacks; once it is done, a later one is no reason not to be ready."""

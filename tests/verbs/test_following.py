@@ -1,0 +1,138 @@
+"""Changing the list while it is followed: who stays is missed by nobody, who is new is owed the past."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.source.scripted import wait_until
+from tests.verbs.conftest import Bench, backoff
+from worker.domain.position import Cursor
+from worker.following import Following
+from worker.gaps import Gaps
+from worker.ingest import Place, Subscription, Terms
+from worker.partition import Lot
+from worker.source.live import Poller
+from worker.source.names import Names
+
+MESSAGE = "17600000001728660"
+
+
+@asynccontextmanager
+async def following(bench: Bench, names: str, size: int = 2, *, begun: bool = True) -> AsyncIterator[Following]:
+    """Follow channels of one letter each until the block ends; all have ``begun`` when it begins."""
+
+    async def repair(_channels: Collection[str], _cursor: Cursor | None) -> None: ...
+
+    gaps, terms = Gaps(bench.marks, bench.applier, repair), Terms(bench.interest, 600, bench.clock)
+
+    def subscription(lot: Lot[Place]) -> Subscription:
+        poller = Poller(bench.client, lot.names, backoff(), bench.clock)
+        return Subscription(lot, poller, bench.applier, bench.marks, terms, bench.client, gaps)
+
+    it = Following(subscription, [Lot(part) for part in Names.of(names).split(size)], size)
+    running = asyncio.create_task(it.run())
+    try:
+        if begun:
+            await has_begun(bench, it)
+        yield it
+    finally:
+        it.stop()
+        await asyncio.wait_for(running, 10)
+
+
+async def has_begun(bench: Bench, it: Following) -> None:
+    """Wait until every subscription has its place, and polls."""
+
+    def have_all() -> bool:
+        polling = bench.emulator.waiting == len(it.subscriptions) > 0
+        return polling and all(each.place for each in it.subscriptions)
+
+    await wait_until(have_all)
+
+
+def followed(it: Following) -> list[str]:
+    """Return the names of each subscription, as one word."""
+    return sorted("".join(each.names.all) for each in it.subscriptions)
+
+
+async def test_only_what_changes_is_touched(bench: Bench) -> None:
+    """The others go on as they were."""
+    async with following(bench, "abcd") as it:
+        (ab,) = [each for each in it.subscriptions if each.names.all == ("a", "b")]
+        assert await it.change(Names.of("abc")) == (0, 1)
+        await wait_until(lambda: followed(it) == ["ab", "c"])
+        await has_begun(bench, it)
+        assert ab in it.subscriptions
+
+
+async def test_a_new_channel_is_owed_and_nobody_else(bench: Bench) -> None:
+    """It joins a subscription that has room; who is there already goes on from where it was."""
+    async with following(bench, "abc") as it:
+        await bench.redis.delete(*await bench.redis.keys("tally:*:owed"))
+        await it.change(Names.of("abcde"))
+        await wait_until(lambda: followed(it) == ["ab", "cd", "e"])
+        await has_begun(bench, it)
+
+        owed = await bench.marks.debts("abcde")
+        assert {channel: set(causes) for channel, causes in owed.items()} == {
+            "d": {"new_channel"},
+            "e": {"first_start"},
+        }
+
+
+async def test_what_happens_while_the_list_changes_is_counted(bench: Bench) -> None:
+    """Events come all the time, and the list changes again and again; at the end every one is counted."""
+    async with following(bench, "abcd") as it:
+        await bench.redis.delete(*await bench.redis.keys("tally:*:owed"))
+
+        async def react() -> None:
+            for number in range(400):
+                bench.emulator.state.add("abcd"[number % 4], MESSAGE, "reaction", "👍", f"user-{number}")
+                await asyncio.sleep(0.002)
+
+        reacting = asyncio.create_task(react())
+        lists = ["abcde", "abcd", "abcdef", "abcdg", "abcd"]
+        for channels in lists:
+            await it.change(Names.of(channels))
+        await reacting
+        for _ in range(500):
+            if await bench.counts() == bench.emulator.truth():
+                break
+            await asyncio.sleep(0.01)
+
+        assert await bench.counts() == bench.emulator.truth()
+        assert await bench.marks.debts("abcd") == {}
+
+
+async def test_a_list_may_change_before_anything_has_begun(bench: Bench) -> None:
+    """Whatever step a subscription has come to; who joins is owed, however often the list changes meanwhile."""
+    for steps in range(1, 60, 3):
+        async with following(bench, "ab", begun=False) as it:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await it.change(Names.of("abc"))
+            await it.change(Names.of("ac"))
+            assert await it.change(Names.of("ac")) == (0, 0)
+            await wait_until(lambda: followed(it) in (["ac"], ["a", "c"]))
+            await has_begun(bench, it)
+        assert (await bench.marks.debts("c"))["c"]
+        await bench.redis.flushall()
+
+
+async def test_nobody_is_followed_after_a_stop(bench: Bench) -> None:
+    """A list that changes while it stops changes nothing any more."""
+    async with following(bench, "ab") as it:
+        it.stop()
+        await it.change(Names.of("abcdef"))
+
+    assert it.subscriptions == []
+
+
+@pytest.mark.parametrize("wanted", ["", "cd"])
+async def test_everybody_may_go(bench: Bench, wanted: str) -> None:
+    """And others may come."""
+    async with following(bench, "ab") as it:
+        await it.change(Names.of(wanted))
+        await wait_until(lambda: followed(it) == ([wanted] if wanted else []))

@@ -1,0 +1,73 @@
+"""Sharing names out: nobody who is followed begins anew, and nobody is followed twice."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.partition import Lot, partition
+from worker.source.names import Names
+
+ALPHABET = "abcdefghij"
+SIZE = st.integers(1, 4)
+NAMES = st.builds(
+    Names.of,
+    st.sets(st.sampled_from([*ALPHABET, "x.*", "y.*"])),
+    st.sets(st.sampled_from("gh")),
+)
+
+
+def numbered(followed: list[Names]) -> list[tuple[Names, int]]:
+    """Give each its number as its place."""
+    return [(names, number) for number, names in enumerate(followed)]
+
+
+@given(NAMES, st.lists(NAMES), SIZE)
+def test_each_wanted_name_is_in_one_lot(wanted: Names, followed: list[Names], size: int) -> None:
+    """And no other is in any."""
+    lots = partition(wanted, numbered(followed), size)
+
+    assert sorted(name for lot in lots for name in lot.names.all) == sorted(wanted.all)
+
+
+@given(NAMES, st.lists(NAMES), SIZE)
+def test_a_name_goes_on_from_the_first_place_it_has(wanted: Names, followed: list[Names], size: int) -> None:
+    """Who has none joins, or begins anew."""
+    for lot in partition(wanted, numbered(followed), size):
+        for name in lot.names.all:
+            places = [number for number, names in enumerate(followed) if name in names.all]
+            if lot.place is None or name in lot.joined.all:
+                assert places == []
+            else:
+                assert places[0] == lot.place
+        if lot.place is None:
+            assert not lot.joined
+
+
+@given(NAMES, st.lists(NAMES), SIZE)
+def test_no_lot_is_too_large_for_one_poll(wanted: Names, followed: list[Names], size: int) -> None:
+    """Each is a subscription as PubNub takes it, of one kind."""
+    for lot in partition(wanted, numbered(followed), size):
+        assert list(lot.names.split(size)) == [lot.names]
+
+
+@given(NAMES, SIZE)
+def test_what_has_not_changed_stays_as_it_is(wanted: Names, size: int) -> None:
+    """The same list, shared out again: the same lots."""
+    parts = list(wanted.split(size))
+
+    assert partition(wanted, numbered(parts), size) == [Lot(part, number) for number, part in enumerate(parts)]
+
+
+def test_new_names_fill_what_has_room() -> None:
+    """And begin anew where nothing has."""
+    lots = partition(Names.of("abcde"), [(Names.of("ab"), 1), (Names.of("c"), 2)], 2)
+
+    assert lots == [Lot(Names.of("ab"), 1), Lot(Names.of("cd"), 2, Names.of("d")), Lot(Names.of("e"))]
+
+
+def test_a_list_of_ten_thousand_is_shared_out_soon() -> None:
+    """It is done between two events."""
+    many = Names.of(f"channel-{number}" for number in range(10_000))
+
+    lots = partition(many, numbered(list(many.split(50))[::2]), 50)
+
+    assert len(lots) == 200
