@@ -1,0 +1,131 @@
+"""A worker to which everything happens that a dashboard shows, and a Prometheus that looks on."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from tests.deploy.prometheus_server import Prometheus
+from tests.end_to_end.processes import KEY, MESSAGE, Child, Crowd, Stage, wait_until
+from tests.redis_server import MortalServer, free_port
+from worker.emulator import Emulator
+from worker.store.connection import connect
+
+JOB: Final = "tally"
+BUSY: Final = "busy"
+REFUSED: Final = "private"
+ROOMS: Final = ("lobby", "garden", BUSY)
+VERIFIED: Final = "verified.prom"
+QUIET: Final = "cellar"
+OLD: Final = 250
+"""Actions that are there before the worker is, where nobody acts."""
+
+
+@asynccontextmanager
+async def textfile(written: Path) -> AsyncIterator[str]:
+    """Serve a file, once it is there, as node_exporter's textfile collector does; yield the address."""
+
+    async def collect(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text=await asyncio.to_thread(lambda: written.read_text() if written.exists() else ""))
+
+    runner = web.ServerRunner(web.Server(collect))
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+@dataclass
+class Eventful:
+    """The worker, and those who look on."""
+
+    stage: Stage
+    server: MortalServer
+    worker: Child
+    prometheus: Prometheus
+    crowd: Crowd
+
+    async def suffers(self, pause: float = 0.0) -> None:
+        """Let it all happen: an overflow, a poison event, a lost removal, an outage, a new list, a restart of Redis."""
+        state, crowd = self.stage.state, self.crowd
+        for user in range(150):  # in one answer
+            state.add(BUSY, MESSAGE, "reaction", "🔥", f"user-{user}")
+        await asyncio.sleep(pause)
+        state.inject("lobby", {"e": 3, "c": "lobby", "d": {"event": "added", "data": "poison"}})
+        lost = state.actions(QUIET)[0]
+        state.remove(QUIET, lost.identity.message_timetoken, lost.timetoken, lost.identity.uuid, published=False)
+        await asyncio.sleep(pause)
+        state.set_outage("server_error", ("subscribe",))
+        await wait_until(lambda: bool(self.worker.entries("pubnub_unreachable")))
+        await asyncio.sleep(pause)
+        state.set_outage(None)
+        await crowd.has_acted(20)
+        (self.stage.folder / "channels").write_text("\n".join((*ROOMS, QUIET, REFUSED, "attic")))
+        self.worker.ask(signal.SIGHUP)
+        await asyncio.sleep(pause)
+        await self.server.end()
+        await wait_until(lambda: bool(self.worker.entries("redis_unavailable")), what=lambda: self.worker.err[-3000:])
+        await asyncio.sleep(pause)
+        await self.server.revive()
+
+    async def is_verified(self) -> None:
+        """Have a verify write its figures for node_exporter; of what holds still, so that it compares everything."""
+        await self.stage.do("verify", QUIET, "--metrics-file", str(self.stage.folder / VERIFIED))
+
+
+@asynccontextmanager
+async def eventful(folder: Path, rules: str | None = None, seconds: float = 1) -> AsyncIterator[Eventful]:
+    """Start all of it; ``seconds`` is the settle time, and half of the time between two rounds."""
+    server = MortalServer(folder / "redis")
+    try:
+        async with connect(server.url) as redis, Emulator(seed=1, subscribe_key=KEY) as emulator:
+            stage = Stage(emulator, redis, server.url, folder)
+            try:
+                async with (
+                    followed(stage, seconds) as (worker, targets),
+                    looked_at(folder, targets, rules) as prometheus,
+                ):
+                    crowd = Crowd(stage.state, seed=5, channels=ROOMS)
+                    async with crowd.acting(emulator):
+                        yield Eventful(stage, server, worker, prometheus, crowd)
+            finally:
+                stage.end()
+    finally:
+        server.destroy()
+
+
+@asynccontextmanager
+async def followed(stage: Stage, seconds: float) -> AsyncIterator[tuple[Child, dict[str, list[str]]]]:
+    """Start a worker where there is a past, and a name that is refused; yield it, and what Prometheus is to scrape."""
+    for number in range(OLD):
+        stage.state.add(QUIET, MESSAGE, "reaction", "🌱", f"old-{number}", published=False)
+    stage.state.refuse([REFUSED])
+    (stage.folder / "channels").write_text("\n".join((*ROOMS, QUIET, REFUSED)))
+    address = f"127.0.0.1:{free_port()}"
+    stage.settings |= {
+        "TALLY_CHANNELS": "",
+        "TALLY_CHANNELS_FILE": str(stage.folder / "channels"),
+        "TALLY_CHANNELS_PER_SUBSCRIPTION": "3",
+        "TALLY_HISTORY_RATE": "40",
+        "TALLY_SETTLE_SECONDS": str(seconds),
+        "TALLY_RECONCILE_SECONDS": str(2 * seconds),
+        "TALLY_LOG_FORMAT": "json",
+    }
+    async with textfile(stage.folder / VERIFIED) as node:
+        yield await stage.follow(polls=1, TALLY_HTTP=address), {JOB: [address], "node": [node]}
+
+
+@asynccontextmanager
+async def looked_at(folder: Path, targets: dict[str, list[str]], rules: str | None) -> AsyncIterator[Prometheus]:
+    """Start a Prometheus, and yield it when it has scraped each of these once."""
+    async with Prometheus(folder / "prometheus", targets, rules) as prometheus:
+        await wait_until(prometheus.is_scraping, 30)
+        yield prometheus
