@@ -1,14 +1,20 @@
 """Entries are one line each, and obey nobody."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import Any
 
 import pytest
 import structlog
 
+from worker.errors import ConfigurationError, ExitCode
 from worker.telemetry.complaints import REPEAT_SECONDS, Complaint
-from worker.telemetry.logs import LogFormat, configure, escape
+from worker.telemetry.logs import LogFormat, configure, escape, unquoted
 
+CANARY = "canary"
 HOSTILE = "a\x1b[31m\nb\r\u202e\u2028\ud83d\x9b"
 
 
@@ -71,3 +77,290 @@ def test_a_lasting_failure_is_told_once_a_minute() -> None:
 
     assert [entry["event"] for entry in entries] == ["away", "away", "away", "back"]
     assert entries[-1]["failures"] == 121
+
+
+STRANGERS = [
+    "\x00\x07\x08\x1b[31mred\x1b[0m",
+    "\x1b]8;;http://evil/\x1b\\link\x1b]8;;\x1b\\",
+    "\x1b]52;c;cm0gLXJm\x07",
+    "a\nb\r\nc\x0b\x0c\x85d\u2028e\u2029f",
+    "\x9b31m\x90q\x9c",
+    "\u202egnp.exe\u2066\u2069\u200e\u061c\ufeff\u200b",
+    "\ud83d\udc4d \ud800",
+    '{"event":"fake","level":"error"}\n{"event":"fake"}',
+]
+"""What a terminal, or whoever reads line by line, would take for something else than text."""
+
+
+def written(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what was logged: a line, which obeys nobody."""
+    text = capsys.readouterr().err
+    for line in text.removesuffix("\n").split("\n"):
+        assert line.isprintable(), ascii(line)
+    assert len(text.splitlines()) == text.count("\n")
+    return text
+
+
+class Unspeakable:
+    """Cannot be told."""
+
+    def __str__(self) -> str:
+        raise KeyError("no words")
+
+
+@pytest.mark.parametrize("format", [LogFormat.JSON, LogFormat.CONSOLE])
+@pytest.mark.parametrize("text", STRANGERS)
+def test_no_strangers_text_comes_through_however_deep(
+    format: LogFormat, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a name, in lists, tuples, sets, mappings and their keys, errors, paths, bytes."""
+    configure(format)
+
+    structlog.get_logger().warning(
+        "event",
+        name=text,
+        names=[text, (text, [text, {text: text}])],
+        some=frozenset({text}),
+        causes={text: {text: [text]}},
+        error=RuntimeError(text),
+        path=PurePath(text),
+        raw=text.encode("utf-8", "surrogatepass"),
+    )
+
+    assert written(capsys).count("\n") == 1
+
+
+@pytest.mark.parametrize("format", [LogFormat.JSON, LogFormat.CONSOLE])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 30_000,
+        "\U0001f44d" * 30_000,
+        "\x1b" * 30_000,
+        [f"channel-{number}" for number in range(10_000)],
+        ["x" * 30_000] * 10_000,
+        {f"channel-{number}": "x" * 30_000 for number in range(10_000)},
+        [[[["x" * 300] * 300] * 300]],
+        10**4_000,
+        10**5_000,
+        b"x" * 30_000,
+        ValueError("x" * 30_000),
+        RuntimeError("x" * 30_000),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_no_value_makes_a_long_line(format: LogFormat, value: object, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever a stranger has named, and however many: a line stays one that can be read."""
+    configure(format)
+
+    structlog.get_logger().warning("event", value=value)
+
+    assert len(written(capsys)) < 10_000
+
+
+def test_what_is_left_out_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first of many, and how many more; the beginning of a text, and how long it is."""
+    configure(LogFormat.JSON)
+
+    structlog.get_logger().info("event", names=[str(each) for each in range(30)], text="x" * 501, few=[1, 2], some={3})
+
+    entry = json.loads(capsys.readouterr().err)
+    assert entry["names"] == [*(str(each) for each in range(20)), "… 10 more"]
+    assert entry["text"] == "x" * 500 + "… (501 characters)"
+    assert (entry["few"], entry["some"]) == ([1, 2], [3])
+
+
+def test_every_entry_is_json_that_any_reader_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Numbers no JSON has, what cannot be told, numbers of ours: none of them makes an entry unreadable."""
+    configure(LogFormat.JSON)
+
+    structlog.get_logger().info("event", a=float("nan"), b=float("inf"), c=Unspeakable(), d=10**5_000, e=ExitCode.DONE)
+
+    entry = json.loads(capsys.readouterr().err, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (entry["a"], entry["b"], entry["e"]) == ("nan", "inf", 0)
+    assert entry["c"] == "something of type Unspeakable"
+
+
+def poisoned(depth: int) -> None:
+    """Fail as a slip of ours would: somewhere below, over something a stranger sent."""
+    if depth:
+        return poisoned(depth - 1)
+    try:
+        int(f"{CANARY}\n\x1b[31m")
+    except ValueError as error:
+        raise KeyError(CANARY) from error
+
+
+@pytest.mark.parametrize("format", [LogFormat.JSON, LogFormat.CONSOLE])
+def test_a_traceback_tells_where_and_nothing_that_was_sent(
+    format: LogFormat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The functions and the kinds of errors, its cause too; not the words of an error that quotes what it met."""
+    configure(format)
+    try:
+        poisoned(0)
+    except KeyError:
+        structlog.get_logger().exception("page_failed")
+
+    text = written(capsys)
+    assert "in poisoned" in text
+    assert "KeyError" in text
+    assert "ValueError" in text
+    assert CANARY not in text
+    if format is LogFormat.JSON:
+        assert text.count("\n") == 1
+
+
+def test_our_own_words_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error's sentence where it is ours, or speaks of the program; of a group, what it holds."""
+    configure(LogFormat.JSON)
+    held = [ConfigurationError("Set it.\x1b[31m"), AttributeError("no such thing"), ValueError("canary")]
+    structlog.get_logger().error("event", exc_info=ExceptionGroup("all", held))
+
+    told = json.loads(capsys.readouterr().err)["exception"].split("\n")
+    assert "worker.errors.ConfigurationError: Set it.\\x1b[31m" in told
+    assert "AttributeError: no such thing" in told
+    assert "ValueError" in told
+
+
+def test_a_traceback_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    """However deep it went, however long the chain, and where it leads in a circle."""
+    configure(LogFormat.JSON)
+    error: Exception = RuntimeError("x" * 30_000)
+    for _ in range(100):
+        later = RuntimeError("later")
+        later.__cause__ = error
+        error = later
+    circle, back = OSError("a"), OSError("b")
+    circle.__context__, back.__context__ = back, circle
+    structlog.get_logger().error("event", exc_info=error)
+    structlog.get_logger().error("event", exc_info=circle)
+    try:
+        poisoned(800)
+    except KeyError:
+        structlog.get_logger().exception("event")
+
+    assert all(len(line) < 20_000 for line in written(capsys).splitlines())
+
+
+def test_a_sentence_can_be_told_up_to_what_it_quotes() -> None:
+    """What a stranger wrote stands behind the first quotation mark, of whatever kind."""
+    assert unquoted("type has 5 bytes") == "type has 5 bytes"
+    assert unquoted("the event is 'canary', neither added nor removed") == "the event is …"
+    assert unquoted('it is "can\'ary"') == "it is …"
+    assert unquoted("unknown command `x`") == "unknown command …"
+
+
+def as_process(code: str, **streams: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program that has configured its logs as a worker does."""
+    begin = "from worker.telemetry.logs import LogFormat, configure\nconfigure(LogFormat.JSON, 'info')\n"
+    return subprocess.run(
+        [sys.executable, "-W", "default", "-c", begin + code],
+        text=True,
+        timeout=60,
+        check=False,
+        **({"capture_output": True} | streams),
+    )
+
+
+LIBRARIES = {
+    "a task nobody awaits": (
+        """
+import asyncio
+async def fail(): raise ValueError("canary")
+async def main():
+    task = asyncio.create_task(fail(), name="canary")
+    await asyncio.sleep(0)
+    del task
+asyncio.run(main())
+import gc; gc.collect()
+""",
+        {"event": "library_speaks", "level": "error", "library": "asyncio"},
+    ),
+    "a callback that fails": (
+        """
+import asyncio
+def fail(what): raise KeyError(what)
+async def main():
+    asyncio.get_running_loop().call_soon(fail, "canary")
+    await asyncio.sleep(0.01)
+asyncio.run(main())
+""",
+        {"event": "library_speaks", "level": "error", "library": "asyncio"},
+    ),
+    "a library's error": (
+        """
+import logging
+logging.getLogger("redis.connection").error("lost %s", "canary")
+logging.getLogger("redis.connection").info("canary")
+""",
+        {"event": "library_speaks", "level": "error", "library": "redis.connection", "template": "lost %s"},
+    ),
+    "a library's text that was filled in": (
+        """
+import logging
+logging.getLogger("some.library").warning(f"lost {'can' + 'ary'}\\n{{}}")
+""",
+        {"event": "library_speaks", "level": "warning", "library": "some.library"},
+    ),
+    "an aiohttp server that meets garbage": (
+        """
+import asyncio
+from aiohttp import web
+async def main():
+    async def answer(request): raise ValueError("canary")
+    server = web.Server(answer)
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+    writer.write(b"GET / HTTP/1.1\\r\\nHost: canary\\r\\nConnection: close\\r\\n\\r\\n")
+    await reader.read()
+    writer.close()
+    listener.close()
+    await server.shutdown(1)
+asyncio.run(main())
+""",
+        {"event": "library_speaks", "level": "error", "library": "aiohttp.server"},
+    ),
+    "a warning": (
+        "import warnings\nwarnings.warn('mind\\nthat', RuntimeWarning)",
+        {"event": "warned", "level": "warning", "kind": "RuntimeWarning", "words": "mind\\nthat"},
+    ),
+    "what cannot be raised": (
+        """
+class Broken:
+    def __del__(self): raise ValueError("canary")
+Broken()
+""",
+        {"event": "not_raised", "level": "error", "where": "Broken.__del__"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_others_speak_in_entries_of_ours(name: str) -> None:
+    """Libraries and the interpreter write no raw line beside ours, and none of what was filled into their words."""
+    code, expected = LIBRARIES[name]
+    ended = as_process(code)
+
+    (line,) = ended.stderr.splitlines()
+    entry = json.loads(line)
+    assert expected.items() <= entry.items()
+    assert entry["timestamp"].endswith("Z")
+    assert "canary" not in json.dumps({key: value for key, value in entry.items() if key != "exception"})
+    assert ended.returncode == 0
+
+
+def test_a_log_that_cannot_be_written_stops_nobody() -> None:
+    """Where the disk behind standard error is full, the work goes on."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with full.open("w") as stream:
+        ended = as_process(
+            "import structlog\nstructlog.get_logger().info('lost')\nprint('went on', flush=True)",
+            capture_output=False,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+        )
+
+    assert ended.stdout == "went on\n"
