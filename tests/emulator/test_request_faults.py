@@ -161,3 +161,18 @@ async def test_a_late_event_reaches_a_poll_that_waits(http: Http) -> None:
         await wait_until(lambda: patient.waiting == 1)
         patient.state.publish("room", "late", "ana")
         assert (await asyncio.wait_for(polling, 1)).texts == ["late"]
+
+
+async def test_a_token_that_has_expired_gets_403_where_a_name_is_asked_for(emulator: Emulator, http: Http) -> None:
+    """Whoever polls with it is told, too; the clock is anybody's."""
+    cursor = (await http.poll()).cursor
+    polling = asyncio.create_task(http.poll(query=f"{cursor}&auth=old"))
+    await wait_until(lambda: emulator.waiting == 1)
+    emulator.state.demand_token("new")
+    for got in (await polling, await http.poll(), await http.get(f"{ACTIONS}?auth=old")):
+        assert (got.status, got.document["message"]) == (403, "Token is expired.")
+    assert (await http.get(f"{ACTIONS}?auth=new")).status == 200
+    assert (await http.poll(query="tt=0&auth=new")).status == 200
+    assert (await http.get("/time/0")).status == 200
+    emulator.state.demand_token(None)
+    assert (await http.poll()).status == 200

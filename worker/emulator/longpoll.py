@@ -43,7 +43,7 @@ class LongPolls:
         cursor = Cursor(call.bound("tt") or 0, call.bound("tr") or REGION)
         deadline = asyncio.get_running_loop().time() + self._idle_seconds
         while not self._closed:
-            if refusal := self._state.trouble.lasting("subscribe", subscription):
+            if refusal := self._state.trouble.lasting("subscribe", subscription, call.query.get("auth")):
                 return refusal
             answer = self._state.poll(subscription, cursor)
             left = deadline - asyncio.get_running_loop().time()

@@ -49,17 +49,17 @@ class Server:
             return service_error(400, "Invalid Subscribe Key")
         call = Call(named, request.query, await request.read() if request.can_read_body else b"")
         asked = _asked(call)
-        if route.operation != "control" and (refusal := await self._trouble(route.operation, asked)):
+        if route.operation != "control" and (refusal := await self._trouble(route.operation, asked, call)):
             return refusal
         if route.endpoint is None:
             return await self._polls.answer(asked, call)
         return route.endpoint(self._state, call)
 
-    async def _trouble(self, operation: str, asked: Subscription) -> Reply | None:
+    async def _trouble(self, operation: str, asked: Subscription, call: Call) -> Reply | None:
         if delay := self._state.faults.delay():
             await asyncio.sleep(delay)
         trouble = self._state.trouble
-        return trouble.lasting(operation, asked) or trouble.passing(operation, asked)
+        return trouble.lasting(operation, asked, call.query.get("auth")) or trouble.passing(operation, asked)
 
 
 def _asked(call: Call) -> Subscription:

@@ -186,6 +186,11 @@ class State:
         self.trouble.refuse(channels, groups)
         self.stream.wake_all()
 
+    def demand_token(self, token: str | None) -> None:
+        """Answer 403 to whoever sends another access token from now on, and let everybody notice; None wants none."""
+        self.trouble.demand_token(token)
+        self.stream.wake_all()
+
     def set_outage(self, kind: str | None, operations: Iterable[str] = OUTAGE_OPERATIONS) -> None:
         """Begin an outage (`OUTAGE_KINDS`) or end it with None, and let everybody notice."""
         self.trouble.set_outage(kind, operations)

@@ -4,7 +4,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from worker.emulator.faults import Fault, Faults
-from worker.emulator.replies import DROPPED, Reply, actions_error, forbidden, html_reply, json_reply, throttled
+from worker.emulator.replies import (
+    DROPPED,
+    Reply,
+    actions_error,
+    forbidden,
+    html_reply,
+    json_reply,
+    service_error,
+    throttled,
+)
 from worker.emulator.subscription import Subscription
 
 OPERATIONS: Final = ("subscribe", "actions", "add", "remove", "time", "groups", "publish", "signal", "presence")
@@ -35,10 +44,15 @@ class Trouble:
         self._refused = Subscription()
         self._outage: str | None = None
         self._struck: frozenset[str] = frozenset()
+        self._token: str | None = None
 
     def refuse(self, channels: Iterable[str], groups: Iterable[str]) -> None:
         """Answer 403 to whoever asks for one of these names from now on; none for nobody."""
         self._refused = Subscription(tuple(channels), tuple(groups))
+
+    def demand_token(self, token: str | None) -> None:
+        """Answer 403 from now on to whoever asks for a name with another access token; None wants none."""
+        self._token = token
 
     def set_outage(self, kind: str | None, operations: Iterable[str]) -> None:
         """Begin an outage of these operations, or end it with None. ValueError for an unknown kind or operation."""
@@ -49,10 +63,12 @@ class Trouble:
             raise ValueError(f"unknown operations {', '.join(unknown)}; the known ones are {', '.join(OPERATIONS)}")
         self._outage, self._struck = kind, struck
 
-    def lasting(self, operation: str, asked: Subscription) -> Reply | None:
-        """Return how a refused name or an outage answers this request, None if neither does."""
+    def lasting(self, operation: str, asked: Subscription, token: str | None = None) -> Reply | None:
+        """Return how an outage, another token or a refused name answers this request, None if none of them does."""
         if self._outage is not None and operation in self._struck:
             return _OUTAGES[self._outage]()
+        if self._token not in {None, token} and (asked.channels or asked.groups):
+            return service_error(403, "Token is expired.")
         channels = [name for name in asked.channels if name in self._refused.channels]
         groups = [name for name in asked.groups if name in self._refused.groups]
         return forbidden(channels, groups) if channels or groups else None
