@@ -1,0 +1,67 @@
+"""Drills of the whole service.
+
+make drill · make stops TIMES=50 · make soak MINUTES=30 RATE=2000
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from random import SystemRandom
+
+from tests.drill import soak, stops
+
+
+def say(line: str) -> None:
+    """Print a line at once: some of these take long."""
+    print(line, flush=True)  # noqa: T201 - a program's output
+
+
+async def soaked(chosen: argparse.Namespace, folder: Path) -> bool:
+    """Soak a worker, and tell."""
+    plan = soak.Plan(chosen.seed, chosen.minutes * 60, chosen.rate)
+    say(f"a worker under {plan.rate:,g} events/s over {plan.channels} channels for {chosen.minutes:g} minutes")
+    report = await soak.run(plan, folder, say)
+    say(str(report))
+    return report.holds
+
+
+async def stopped(chosen: argparse.Namespace, folder: Path) -> bool:
+    """Stop workers under full load, and tell."""
+    plan = stops.Plan(chosen.seed, chosen.times)
+    say(f"SIGTERM {plan.times} times; {plan.channels} channels, {plan.each} to a subscription, events always waiting")
+    report = await stops.run(plan, folder, say)
+    say(str(report))
+    return report.holds
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="tests.drill", description=__doc__)
+    parser.add_argument("--seed", type=int, default=SystemRandom().randrange(1_000_000))
+    commands = parser.add_subparsers(required=True)
+    soaking = commands.add_parser("soak")
+    soaking.add_argument("--minutes", type=float, default=30)
+    soaking.add_argument("--rate", type=float, default=2000)
+    soaking.set_defaults(run=soaked)
+    stopping = commands.add_parser("stops")
+    stopping.add_argument("--times", type=int, default=50)
+    stopping.set_defaults(run=stopped)
+    return parser.parse_args()
+
+
+async def main() -> int:
+    """Run as the arguments have it."""
+    chosen = arguments()
+    task = asyncio.current_task()
+    assert task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # whatever was started is ended
+    say(f"seed {chosen.seed}")
+    with tempfile.TemporaryDirectory(prefix="tally-drill-") as folder:
+        return 0 if await chosen.run(chosen, Path(folder)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,168 @@
+"""SIGTERM at random moments under full load, again and again: is an event lost, and how long does it take to go?
+
+Full load: an answer's worth of events waits whenever the worker asks, so that it always has something in hand, and more
+behind. PubNub's cache holds only a little more than that: whatever a worker has read and leaves behind unapplied, or
+applied without its cursor, shows as an overflow (a gap) at the next one, or as a wrong tally. Nothing may hide that, so
+no list of PubNub's is asked for while it goes on: what is counted was told live.
+"""
+
+import asyncio
+import signal
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from tests.chaos.comparison import broken_tallies, differences, strangers
+from tests.drill.load import FULL, Load
+from tests.drill.staged import staged
+from tests.end_to_end.processes import Child, Stage, wait_until
+from tests.redis_server import RedisServer
+
+LISTS: Final = ("actions", "groups")
+"""Requests that bring what no event has told."""
+NEVER: Final = str(10**9)
+"""Seconds between two rounds over all channels: none is to fall into a drill."""
+LONGEST_LIFE: Final = 1.5
+"""Seconds after its first poll by which a worker is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much of everything."""
+
+    seed: int
+    times: int = 50
+    channels: int = 20
+    each: int = 5
+    """Channels that share a subscription."""
+    number: signal.Signals = signal.SIGTERM
+    """Another signal must make it fail."""
+
+    @property
+    def names(self) -> list[str]:
+        """The channels."""
+        return [f"room-{number}" for number in range(self.channels)]
+
+
+@dataclass(slots=True)
+class Report:
+    """What was seen."""
+
+    exits: list[float] = field(default_factory=list)
+    """Seconds from the signal until the process was gone."""
+    codes: Counter[int] = field(default_factory=Counter)
+    rates: list[float] = field(default_factory=list)
+    """Events a second of each worker, from its first poll to the signal."""
+    acts: int = 0
+    gaps: Counter[str] = field(default_factory=Counter)
+    """Marks of something owed, by cause; none is: nobody was away for more than PubNub's cache holds."""
+    listed: int = 0
+    """Requests for what no event has told."""
+    wrong: list[str] = field(default_factory=list)
+    """Differences from the truth at the end, of counts and of who is counted."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether every stop was clean, and no event was lost."""
+        return set(self.codes) == {0} and not (self.gaps or self.listed or self.wrong)
+
+    def __str__(self) -> str:
+        exits = sorted(self.exits)
+        lines = {
+            "load": f"{self.acts:,} events; {_spread(self.rates, ',.0f')} a second while a worker polled",
+            "exit after": f"{_spread([1000 * each for each in exits], '.0f')} ms",
+            "exit codes": ", ".join(f"{code}: {count} times" for code, count in sorted(self.codes.items())),
+            "gaps": _sum(self.gaps),
+            "lists asked for": str(self.listed),
+            "differences": str(len(self.wrong)),
+        }
+        wrong = [f"  {line}" for line in self.wrong[:10]]
+        return "\n".join([f"{name:16}{line}" for name, line in lines.items()] + wrong)
+
+
+async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
+    """Stop a worker, start the next one at once, and so on; at the end let one read what is left, and compare."""
+    server, report = RedisServer(appendonly="no", save=""), Report()
+    try:
+        async with staged(server, folder, plan.seed) as stage:
+            stage.settings |= {
+                "TALLY_CHANNELS": ",".join(plan.names),
+                "TALLY_CHANNELS_PER_SUBSCRIPTION": str(plan.each),
+                "TALLY_RECONCILE_SECONDS": NEVER,
+                "TALLY_HTTP": "off",
+            }
+            load = Load(stage.state, plan.seed, plan.names, FULL)
+            await _begin(stage)
+            lists = _lists(stage)
+            async with load.full():
+                await _stop_again_and_again(plan, stage, load, report, say)
+            await _read_the_rest(stage)
+            report.acts, report.listed = load.acts, _lists(stage) - lists
+            report.gaps.update(entry["cause"] for child in stage.children[1:] for entry in child.entries("gap"))
+            report.wrong = differences(await stage.tallies(), stage.emulator.truth())
+            report.wrong += await strangers(stage.redis, stage.state, plan.names)
+            report.wrong += await broken_tallies(stage.redis)
+            return report
+    finally:
+        server.stop()
+
+
+async def _begin(stage: Stage) -> None:
+    """Let a worker make good its first start, so that those after it owe nothing, and ask for no list."""
+    first = await stage.follow(TALLY_SETTLE_SECONDS="0.2")
+    await wait_until(lambda: _owes_nothing(stage), 60, what=lambda: first.err[-3000:])
+    assert await first.stopped() == 0, first.err
+
+
+async def _owes_nothing(stage: Stage) -> bool:
+    """Tell whether all repairs are done."""
+    return not await stage.redis.keys("tally:*:owed") and not await stage.redis.keys("tally:*:progress")
+
+
+def _lists(stage: Stage) -> int:
+    return sum(stage.emulator.requests[operation] for operation in LISTS)
+
+
+async def _stop_again_and_again(
+    plan: Plan, stage: Stage, load: Load, report: Report, say: Callable[[str], None]
+) -> None:
+    random = Random(f"{plan.seed}:stops")
+    for number in range(1, plan.times + 1):
+        before = load.acts
+        child = stage.start("run")
+        await wait_until(lambda before=before: load.acts > before, 60, what=lambda child=child: child.err[-3000:])  # type: ignore[misc]
+        polled = time.perf_counter()
+        await asyncio.sleep(random.uniform(0, LONGEST_LIFE))
+        assert child.is_alive, child.err[-3000:]
+        asked, acts = time.perf_counter(), load.acts - before
+        child.ask(plan.number)
+        code = await asyncio.to_thread(child.process.wait, 60)
+        report.exits.append(time.perf_counter() - asked)
+        report.codes[code] += 1
+        report.rates.append(acts / (asked - polled))
+        if number % 10 == 0:
+            say(f"{number} of {plan.times} stops, {load.acts:,} events")
+
+
+async def _read_the_rest(stage: Stage) -> None:
+    """Start one more, and let it read what waits; nothing more happens meanwhile."""
+    last: Child = stage.start("run")
+    with suppress(AssertionError):  # the report tells what is wrong
+        await wait_until(stage.is_true, 30)
+    await last.stopped()
+
+
+def _spread(values: list[float], form: str) -> str:
+    """Return the least, the median and the most."""
+    told = (min(values), statistics.median(values), max(values))
+    return "{}–{}, median {}".format(*(format(value, form) for value in (told[0], told[2], told[1])))
+
+
+def _sum(counter: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counter.items()) or "none"
