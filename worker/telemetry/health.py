@@ -48,7 +48,7 @@ def ask(host: str, port: int, path: str) -> list[str]:
         wrong = [f"{name}: {check['reason']}" for name, check in told["checks"].items() if not check["ok"]]
     except OSError as error:
         return [f"no worker answers at {host}:{port} ({type(error).__name__})"]
-    except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
+    except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return [f"what answers at {host}:{port} is no worker"]
     finally:
         connection.close()

@@ -1,0 +1,412 @@
+"""The pages: GET only, every input bounded, nothing of what strangers send in an answer or the log."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+import structlog
+
+from tests.end_to_end.processes import wait_until
+from worker.telemetry.http import (
+    MAX_CONNECTIONS,
+    MAX_HEADER,
+    MAX_HEADERS,
+    MAX_LINE,
+    Answer,
+    Page,
+    json_page,
+    listening,
+    metrics_page,
+)
+
+HUGE = 20_000_000
+ENDLESS = b"x" * HUGE
+ANSWER_SECONDS = 10.0
+
+
+@dataclass
+class Told:
+    """An answer as it came over the wire."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Port:
+    """The pages at an address, and what was logged meanwhile."""
+
+    host: str
+    number: int
+    entries: list[dict[str, object]] = field(default_factory=list)
+
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect."""
+        return await asyncio.open_connection(self.host, self.number)
+
+    async def send(self, *parts: bytes) -> bytes:
+        """Send bytes and return everything that is answered until the connection is closed."""
+        reader, writer = await self.open()
+        async with asyncio.timeout(ANSWER_SECONDS):
+            with suppress(ConnectionError):
+                for part in parts:
+                    writer.write(part)
+                    await writer.drain()
+            told = b""
+            with suppress(ConnectionError):
+                while some := await reader.read(65536):
+                    told += some
+        writer.transport.abort()
+        return told
+
+    async def ask(self, target: str = "/good", method: str = "GET", *headers: str, body: bytes = b"") -> Told:
+        """Send one request, well-formed, and return its answer."""
+        lines = [f"{method} {target} HTTP/1.1", "Host: x", *headers, "", ""]
+        return read(await self.send("\r\n".join(lines).encode("latin-1") + body))
+
+
+def read(told: bytes) -> Told:
+    """Take an answer apart."""
+    head, _, body = told.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    return Told(
+        int(first.split()[1]),
+        {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)},
+        body,
+    )
+
+
+async def good() -> Page:
+    """Answer well."""
+    return json_page({"ok": True, "channels": ["a\n\x1b[31m", "\u202e"]})
+
+
+async def huge() -> Page:
+    """Answer more than any buffer takes."""
+    return Page(200, "text/plain", ENDLESS)
+
+
+async def broken() -> Page:
+    """Fail."""
+    raise ValueError("canary")
+
+
+async def metrics() -> Page:
+    """Answer every metric."""
+    return metrics_page()
+
+
+PAGES: dict[str, Answer] = {"/good": good, "/huge": huge, "/broken": broken, "/metrics": metrics}
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[Port]:
+    """Listen on loopback, for as long as a connection lasts in earnest."""
+    with structlog.testing.capture_logs() as entries:
+        async with listening("127.0.0.1", 0, PAGES) as (host, number):
+            yield Port(host, number, entries)  # type: ignore[arg-type] # entries are dicts
+
+
+@pytest.fixture
+async def hasty() -> AsyncIterator[Port]:
+    """Listen on loopback; connections are cut after half a second."""
+    with structlog.testing.capture_logs() as entries:
+        async with listening("127.0.0.1", 0, PAGES, 0.5) as (host, number):
+            yield Port(host, number, entries)  # type: ignore[arg-type] # entries are dicts
+
+
+async def test_a_page_is_one_line_of_ascii(port: Port) -> None:
+    """JSON in which no name obeys nobody; nothing keeps it, and nothing says which software sent it."""
+    told = await port.ask()
+
+    assert told.status == 200
+    assert json.loads(told.body)["ok"]
+    assert told.body.isascii()
+    assert told.body.count(b"\n") == 1
+    assert b"\x1b" not in told.body
+    assert told.headers["cache-control"] == "no-store"
+    assert told.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("target", ["/good", "/nowhere", "/broken", "garbage"])
+async def test_no_answer_tells_versions(port: Port, target: str) -> None:
+    """Neither a page nor an error says whose software, let alone which version."""
+    told = await port.ask(target, "GET" if target != "garbage" else "\x01")
+
+    assert told.headers["server"] == "tally"
+    assert b"aiohttp" not in told.body.lower()
+    assert b"python" not in told.body.lower()
+
+
+async def test_metrics_are_prometheus_text(port: Port) -> None:
+    """In the content type a Prometheus asks for."""
+    told = await port.ask("/metrics")
+
+    assert told.headers["content-type"].startswith("text/plain; version=")
+    assert b"# TYPE tally_events_total counter" in told.body
+
+
+@pytest.mark.parametrize(
+    "method", ["HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "PURGE", "GETT", "get"]
+)
+async def test_nothing_but_get(port: Port, method: str) -> None:
+    """Any other method is refused, whatever it is sent with, and says what is allowed."""
+    told = await port.ask("/good", method, "Content-Length: 6", body=b"canary")
+
+    assert told.status in {405, 400}
+    assert b"canary" not in told.body
+    assert told.status == 400 or told.headers["allow"] == "GET"
+    assert method not in {"HEAD", "POST", "PUT", "DELETE"} or told.status == 405
+    assert port.entries == []
+
+
+async def test_it_leads_nowhere_else(port: Port) -> None:
+    """CONNECT makes no tunnel, an upgrade no other protocol."""
+    assert (await port.ask("canary:443", "CONNECT")).status in {400, 405}
+    assert (await port.ask("/good", "GET", "Connection: upgrade", "Upgrade: websocket")).status == 200
+    assert (await port.ask("/good", "GET", "Connection: upgrade, http2-settings", "Upgrade: h2c")).status == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"canary\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03canary\r\n\r\n",  # TLS
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /good HTTP/9.9\r\n\r\n",
+        b"GET  /good  HTTP/1.1\r\ncanary\r\n\r\n",
+        b"GET /good HTTP/1.1\r\nHost: x\r\n canary: folded\r\n\x00: y\r\n\r\n",
+        b"GET /good HTTP/1.1\r\nHost: x\r\ncan\x1bary: y\r\n\r\n",
+        b"GET /good HTTP/1.1\r\nHost: x\r\nContent-Length: canary\r\n\r\n",
+        b"GET /good HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET /good HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"GET /good HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n",
+        b"GET /\x1b[31mcanary HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"*1\r\n$4\r\nPING\r\n\r\n",  # Redis
+        b"\x00" * 100 + b"\r\n\r\n",
+    ],
+)
+async def test_garbage_is_refused_in_our_words(port: Port, sent: bytes) -> None:
+    """400 or a closed connection; nothing that was sent comes back, or into the log."""
+    told = await port.send(sent)
+
+    assert not told or read(told).status in {400, 404, 405, 505}
+    assert b"canary" not in told
+    assert b"\x1b" not in told
+    assert port.entries == []
+    assert (await port.ask()).status == 200
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"GET /" + b"x" * (MAX_LINE + 1) + b" HTTP/1.1\r\nHost: x\r\n\r\n",),
+        (b"GET /good?" + b"x" * HUGE,),
+        (b"G" * HUGE,),
+        (b"GET /good HTTP/1.1\r\nHost: x\r\nA: " + b"x" * (MAX_HEADER + 1) + b"\r\n\r\n",),
+        (b"GET /good HTTP/1.1\r\nHost: x\r\nA: ", b"x" * HUGE),
+        (b"GET /good HTTP/1.1\r\nHost: x\r\n", b"x" * HUGE),
+        (b"GET /good HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * (MAX_HEADERS + 1) + b"\r\n",),
+        (b"GET /good HTTP/1.1\r\nHost: x\r\n", b"A: b\r\n" * 1_000_000),
+    ],
+    ids=["line", "query", "method", "header", "header without end", "name", "headers", "headers without end"],
+)
+async def test_what_is_too_long_is_refused(port: Port, parts: tuple[bytes, ...]) -> None:
+    """A 4xx or a closed connection, at once: nothing waits for the end of it."""
+    told = await port.send(*parts)
+
+    assert not told or 400 <= read(told).status < 500
+    assert port.entries == []
+    assert (await port.ask()).status == 200
+
+
+async def test_a_body_is_not_waited_for(port: Port) -> None:
+    """The answer comes before a body that may be endless, and the connection is closed."""
+    told = await port.ask("/good", "GET", "Content-Length: 1000000000000")
+    chunked = await port.ask("/good", "GET", "Transfer-Encoding: chunked", body=b"5\r\nhello\r\n")
+    await port.send(b"POST /good HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n", b"x" * HUGE)
+
+    assert told.status == chunked.status == 200
+    assert (await port.ask()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/good?x=canary&y", 200),
+        ("/%67ood", 200),
+        ("http://elsewhere/good", 200),
+        ("/", 404),
+        ("*", 404),
+        ("//good", 404),
+        ("/good/", 404),
+        ("/good/../../etc/canary", 404),
+        ("/../good", 404),
+        ("/%2e%2e/canary", 404),
+        ("/good%00", 404),
+        ("/good%0a", 404),
+        ("/%1b[31mcanary", 404),
+        ("/%ff%fe", 404),
+        ("/GOOD", 404),
+        ("http://[canary", 400),
+        ("/canary", 404),
+    ],
+)
+async def test_only_the_pages_there_are(port: Port, target: str, status: int) -> None:
+    """A query changes nothing; a path is a page's name or none; no answer repeats it."""
+    told = await port.ask(target)
+
+    assert told.status in {status, 400 if status == 404 else status}
+    assert b"canary" not in told.body
+    assert port.entries == []
+
+
+async def test_one_request_a_connection(port: Port) -> None:
+    """Of several sent at once the first is answered, and the connection closed."""
+    request = b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    told = await port.send(request * 1_000)
+
+    assert told.count(b"HTTP/1.1") == 1
+    assert read(told).status == 200
+
+
+async def test_a_page_that_fails_says_nothing_of_it(port: Port) -> None:
+    """500 without the error's words; those of the log have where, and no payload."""
+    told = await port.ask("/broken")
+
+    assert told.status == 500
+    assert b"canary" not in told.body
+    (entry,) = port.entries
+    assert (entry["event"], entry["path"], entry["log_level"]) == ("page_failed", "/broken", "error")
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on"),
+    [(b"", b""), (b"GET /", b"x"), (b"GET /good HTTP/1.1\r\nHost: x\r\nA: ", b"x")],
+    ids=["silent", "a path", "a header"],
+)
+async def test_who_asks_slowly_is_cut_off(hasty: Port, begins: bytes, goes_on: bytes) -> None:
+    """A byte now and then holds a connection no longer than any other may last."""
+    reader, writer = await hasty.open()
+    began = asyncio.get_running_loop().time()
+    writer.write(begins)
+    reading = asyncio.create_task(until_closed(reader))
+    while not reading.done() and asyncio.get_running_loop().time() - began < ANSWER_SECONDS:
+        writer.write(goes_on)
+        await asyncio.wait([reading], timeout=0.05)
+    writer.transport.abort()
+
+    assert 0.4 < asyncio.get_running_loop().time() - began < ANSWER_SECONDS
+    assert hasty.entries == []
+    assert (await hasty.ask()).status == 200
+
+
+async def until_closed(reader: asyncio.StreamReader) -> int:
+    """Read until the other side ends; return how much came."""
+    many = 0
+    with suppress(ConnectionError):
+        while some := await reader.read(65536):
+            many += len(some)
+    return many
+
+
+async def test_who_does_not_read_is_cut_off(hasty: Port) -> None:
+    """An answer nobody takes is not kept for longer than a connection may last, and keeps no seat."""
+    clients = [await hasty.open() for _ in range(MAX_CONNECTIONS)]
+    unread = clients[:3]
+    for _, writer in unread:
+        cast("asyncio.Transport", writer.transport).pause_reading()
+        writer.write(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    async def is_answered() -> bool:
+        return (await hasty.send(b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+    assert not await is_answered()
+    await wait_until(is_answered, ANSWER_SECONDS)
+    for reader, writer in unread:
+        cast("asyncio.Transport", writer.transport).resume_reading()
+        async with asyncio.timeout(ANSWER_SECONDS):
+            assert await until_closed(reader) < HUGE
+    for _, writer in clients:
+        writer.transport.abort()
+    assert hasty.entries == []
+
+
+async def test_one_too_many_is_closed_and_others_go_on(port: Port) -> None:
+    """Beyond the limit a connection ends at once, even where hundreds come together; then there is room again."""
+    clients: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    for some_more in await asyncio.gather(*(port.open() for _ in range(MAX_CONNECTIONS * 3)), return_exceptions=True):
+        assert not isinstance(some_more, BaseException)
+        clients.append(some_more)
+    closing = [asyncio.create_task(until_closed(reader)) for reader, _ in clients]
+    await wait_until(lambda: sum(task.done() for task in closing) == MAX_CONNECTIONS * 2, ANSWER_SECONDS)
+    held = [client for client, task in zip(clients, closing, strict=True) if not task.done()]
+    assert await port.send(b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+
+    for _, writer in held:
+        writer.write(b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(ANSWER_SECONDS):
+        assert all(await asyncio.gather(*(task for task in closing if not task.done())))
+    for _, writer in clients:
+        writer.transport.abort()
+    assert (await port.ask()).status == 200
+    assert port.entries == []
+
+
+async def test_what_has_ended_is_not_kept(port: Port) -> None:
+    """Thousands of connections one after the other leave nothing behind that waits for its time to run out."""
+    loop = asyncio.get_running_loop()
+    before = pending(loop)
+    for _ in range(200):
+        assert (await port.ask()).status == 200
+    await wait_until(lambda: pending(loop) <= before + 5, ANSWER_SECONDS, what=lambda: pending(loop))
+
+
+def pending(loop: asyncio.AbstractEventLoop) -> int:
+    """Return how many timers are set and still wanted."""
+    return sum(not handle.cancelled() for handle in loop._scheduled)  # type: ignore[attr-defined]
+
+
+async def test_it_ends_with_connections_open() -> None:
+    """A worker that stops waits neither for who is silent nor for who is being answered."""
+    forever = asyncio.Event()
+
+    async def never() -> Page:
+        await forever.wait()
+        raise AssertionError("unreachable")
+
+    async with AsyncExitStack() as stack:
+        host, number = await stack.enter_async_context(listening("127.0.0.1", 0, {"/never": never}))
+        silent, asking = await Port(host, number).open(), await Port(host, number).open()
+        asking[1].write(b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await stack.aclose()
+            await asyncio.gather(until_closed(silent[0]), until_closed(asking[0]))
+        for _, writer in (silent, asking):
+            writer.transport.abort()
+
+
+async def test_it_listens_where_it_is_told_and_nowhere_else(port: Port) -> None:
+    """On the address that was given alone; a port that is taken is refused."""
+    with pytest.raises(OSError, match=r"address already in use|in use"):
+        async with listening(port.host, port.number, PAGES):
+            raise AssertionError("two at one port")
+    with pytest.raises(OSError):  # noqa: PT011 - it depends on the system how it refuses
+        await asyncio.open_connection("127.0.0.2", port.number)
+
+
+async def test_it_listens_on_ipv6(port: Port) -> None:
+    """Where this machine has it."""
+    ask: Callable[[], Awaitable[Told]]
+    try:
+        async with listening("::1", 0, PAGES) as (host, number):
+            ask = Port(host, number).ask
+            assert (await ask()).status == 200
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6 loopback: {error}")
