@@ -62,6 +62,8 @@ from worker.vitals import Vitals
 COMMAND_TRIES: Final = 6
 """Failures in a row after which a command (not the service) gives up on PubNub; some ten seconds."""
 
+HEARTBEAT_SECONDS: Final = 10.0
+
 SERVICE_TRIES: Final = 20
 """Failures in a row after which a service leaves a channel's reconcile for later; some eight minutes."""
 
@@ -290,7 +292,7 @@ async def compose(parts: Parts, settings: Settings, followed: Names) -> Worker:
     async def heartbeat() -> None:
         # A worker that has nothing to do would not notice that Redis went back; nor Redis, that it is still there.
         while True:
-            await asyncio.sleep(settings.settle_seconds)
+            await asyncio.sleep(min(settings.settle_seconds, HEARTBEAT_SECONDS))
             await applier.insist(marks.still_here)
 
     schedule = Schedule(settings.reconcile_seconds, settings.reconcile_window, settings.reconcile_full_seconds)

@@ -80,6 +80,10 @@ class Child:
         """Send it a signal."""
         self.process.send_signal(number)
 
+    def hang_up(self) -> None:
+        """Ask it to read its list again."""
+        self.ask(signal.SIGHUP)
+
     async def ended(self, seconds: float = 20.0) -> int:
         """Wait until it has ended; return its exit code."""
         await wait_until(lambda: not self.is_alive, seconds, what=lambda: self.err[-3000:])

@@ -652,3 +652,29 @@ async def test_no_secret_reaches_a_log_or_an_error(
     assert len(said) > 3
     everything = "\n".join([*said, caplog.text, *capfd.readouterr()])
     assert not [word for word in ("canary", "signature", "auth=", "://", SUBSCRIBE_KEY) if word in everything]
+
+
+async def test_a_refused_token_is_renewed_and_the_request_sent_again(server: ScriptedPubNub) -> None:
+    """All who were refused with the old one try the new one once; from then on it is sent with everything."""
+    server.script(json_reply(ACCESS_MANAGER, 403), json_reply(ACCESS_MANAGER, 403), answer("7"))
+    tokens = iter(["new", "new"])
+    keyset = Keyset(SUBSCRIBE_KEY, "tally", auth_token="old", origin=server.origin, tls=False)
+
+    async with Client(keyset, renew=lambda: next(tokens)) as client:
+        polls = (client.subscribe(["room"], [], HANDSHAKE) for _ in range(2))
+        assert [told.cursor.timetoken for told in await asyncio.gather(*polls)] == ["7", "7"]
+
+    assert sorted(request.parameters["auth"] for request in server.requests) == ["new", "new", "old", "old"]
+
+
+@pytest.mark.parametrize("token", ["old", None])
+async def test_a_refusal_stands_where_there_is_no_other_token(server: ScriptedPubNub, token: str | None) -> None:
+    """It is asked once, and not again and again."""
+    server.script(json_reply(ACCESS_MANAGER, 403))
+    keyset = Keyset(SUBSCRIBE_KEY, "tally", auth_token="old", origin=server.origin, tls=False)
+
+    async with Client(keyset, renew=lambda: token) as client:
+        with pytest.raises(ForbiddenError):
+            await client.time()
+
+    assert len(server.requests) == 1
