@@ -40,6 +40,12 @@ def test_every_setting_it_names_exists() -> None:
     assert set(re.findall(r"`((?:TALLY|PUBNUB)_[A-Z_]+)", RUNBOOK)) <= set(FIELDS)
 
 
+def test_every_alert_it_names_exists() -> None:
+    """In Alertmanager's inhibitions above all: one that is misspelt silences nothing, and nobody notices."""
+    alerts = set(re.findall(r"alert: (\w+)", (FOLDER / "prometheus/alerts.yml").read_text(encoding="utf-8")))
+    assert set(re.findall(r"\bTally[A-Z]\w+", RUNBOOK)) <= alerts
+
+
 def test_every_link_leads_somewhere() -> None:
     """To a file, a folder, or a heading of its own."""
     headings = {

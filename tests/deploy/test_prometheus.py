@@ -1,0 +1,39 @@
+"""The rules in a real Prometheus: an alert fires, and clears."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.dockerfile import ROOT
+from tests.deploy.eventful import textfile
+from tests.deploy.prometheus_server import BINARY, MISSING, Prometheus, hurried
+from tests.end_to_end.processes import wait_until
+
+RULES = (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(BINARY is None, reason=MISSING)
+async def test_an_alert_fires_and_clears(tmp_path: Path) -> None:
+    """Nobody tells a version, then somebody does; nothing else fires meanwhile."""
+    told = tmp_path / "told.prom"
+    async with (
+        textfile(told) as worker,
+        Prometheus(tmp_path / "prometheus", {"tally": [worker]}, hurried(RULES)) as prometheus,
+    ):
+
+        async def fires() -> bool:
+            return await prometheus.alerts() == {"TallyDown": "firing"}
+
+        async def is_quiet() -> bool:
+            return await prometheus.alerts() == {}
+
+        await wait_until(fires)
+        told.write_text('tally_build_info{version="1.0"} 1\n')
+        await wait_until(is_quiet)
+
+
+def test_hurried_rules_wait_no_longer_than_they_are_told() -> None:
+    """And are the same otherwise."""
+    assert hurried("for: 3m\n  for: 3m\n  expr: up # for: 3m\n", "2s") == "for: 3m\n  for: 2s\n  expr: up # for: 3m\n"
+    assert "for: 1s" in hurried(RULES)
+    assert "for: 3m" not in hurried(RULES)
