@@ -41,7 +41,7 @@ simulate: $(VENV)/.dev ## thousands of histories in memory, each from one seed, 
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
 
 env-example: $(VENV)/.dev ## write deploy/.env.example anew, from the settings
-	$(BIN)/python -m worker.env_example > deploy/.env.example
+	$(BIN)/python -m worker.settings.env_example > deploy/.env.example
 
 LOCKED := uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 lock: ## rewrite the lock files from pyproject.toml (needs uv); they carry hashes and no addresses

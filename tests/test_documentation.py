@@ -7,10 +7,10 @@ import pytest
 from typer.main import get_command
 
 from worker.cli import app
-from worker.env_example import env_example
 from worker.errors import ExitCode
-from worker.masked import as_text
 from worker.settings import FIELDS, SECRETS, Settings
+from worker.settings.env_example import env_example
+from worker.settings.masked import as_text
 from worker.store.keys import Keys
 from worker.store.marks import Gap
 
@@ -33,7 +33,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 
 def test_the_example_is_made_from_the_settings() -> None:
-    """Nobody edits it: ``python -m worker.env_example > deploy/.env.example``."""
+    """Nobody edits it: ``make env-example``."""
     assert (ROOT / "deploy/.env.example").read_text(encoding="utf-8") == env_example()
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from worker.address import Address
-from worker.channel_list import MAX_LIST_BYTES
-from worker.env_example import NEEDED, env_example
 from worker.errors import ConfigurationError
-from worker.given import MAX_SECRET_BYTES
 from worker.settings import FIELDS, SECRETS, Settings, load
+from worker.settings.address import Address
+from worker.settings.channel_list import MAX_LIST_BYTES
+from worker.settings.env_example import NEEDED, env_example
+from worker.settings.given import MAX_SECRET_BYTES
 
 CANARY = "canary"
 

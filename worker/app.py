@@ -11,12 +11,11 @@ from typing import Final
 
 import structlog
 
-from worker import __version__, ingest, masked
+from worker import __version__, ingest
 from worker import reconcile as reconciling
 from worker.apply import Applier
 from worker.backfill import Backfill
 from worker.comparison import Comparison
-from worker.configuration import COUNTED, FOLLOWS, KEYSET, demand
 from worker.debts import Debts
 from worker.doctor import Finding, examine_pubnub, examine_redis, look
 from worker.domain.position import Cursor, Range
@@ -35,7 +34,8 @@ from worker.reload import Reload
 from worker.repairs import Repairs
 from worker.rounds import Rounds, Schedule
 from worker.service import Service
-from worker.settings import Settings
+from worker.settings import Settings, masked
+from worker.settings.checks import COUNTED, FOLLOWS, KEYSET, demand
 from worker.source import names
 from worker.source.client import Client, Keyset
 from worker.source.history import History

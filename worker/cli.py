@@ -55,6 +55,11 @@ def main() -> NoReturn:
         # Whoever read our output has gone; Python would complain about it again while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.FAILED)
+    except Exception:  # a slip of ours: an entry like any other, for what an error quotes is nobody's to read
+        from worker.telemetry.logs import command_dies  # noqa: PLC0415
+
+        command_dies()
+        sys.exit(ExitCode.FAILED)
     sys.exit(ExitCode.DONE)
 
 
@@ -62,7 +67,7 @@ def main() -> NoReturn:
 def run(allow_eviction: AllowEviction = False) -> None:
     """Follow the configured channels and keep their tallies, until told to stop."""
     from worker import app as building  # noqa: PLC0415
-    from worker.configuration import FOLLOWS, warn_of_unknown  # noqa: PLC0415
+    from worker.settings.checks import FOLLOWS, warn_of_unknown  # noqa: PLC0415
 
     settings = _settings(FOLLOWS)
     warn_of_unknown(settings)
@@ -190,8 +195,8 @@ def explain(channel: str, message_timetoken: str, as_json: AsJson = False) -> No
 def doctor(as_json: AsJson = False, allow_eviction: AllowEviction = False) -> None:
     """Look whether configuration, PubNub and Redis are fit; say what to do where they are not."""
     from worker import app as building  # noqa: PLC0415
-    from worker.configuration import FOLLOWS, load_usable  # noqa: PLC0415
     from worker.doctor import Finding  # noqa: PLC0415
+    from worker.settings.checks import FOLLOWS, load_usable  # noqa: PLC0415
     from worker.telemetry.logs import escape  # noqa: PLC0415
 
     settings = _logging(load_usable(FOLLOWS), quiet=True)
@@ -216,8 +221,8 @@ def doctor(as_json: AsJson = False, allow_eviction: AllowEviction = False) -> No
 @app.command()
 def config(as_json: AsJson = False) -> None:
     """Print which settings are in force, and where each comes from; secrets are masked."""
-    from worker import masked  # noqa: PLC0415
-    from worker.configuration import TELLS, load  # noqa: PLC0415
+    from worker.settings import masked  # noqa: PLC0415
+    from worker.settings.checks import TELLS, load  # noqa: PLC0415
 
     settings = load(TELLS)
     if as_json:
@@ -368,7 +373,7 @@ def _check_message_timetoken(text: str) -> None:
 
 def _settings(purpose: Any, *, quiet: bool = False) -> Any:
     """Return the settings a command needs, and log as they say."""
-    from worker.configuration import load  # noqa: PLC0415
+    from worker.settings.checks import load  # noqa: PLC0415
 
     return _logging(load(purpose), quiet=quiet)
 
@@ -383,14 +388,14 @@ def _logging(settings: Any, *, quiet: bool) -> Any:
 
 def _connecting_settings() -> Any:
     """Return the settings of a command that speaks to PubNub."""
-    from worker.configuration import CONNECTS  # noqa: PLC0415
+    from worker.settings.checks import CONNECTS  # noqa: PLC0415
 
     return _settings(CONNECTS, quiet=sys.stderr.isatty())
 
 
 def _reading_settings() -> Any:
     """Return the settings of a command that only reads: it logs nothing, unless it starts a Valkey."""
-    from worker.configuration import READS, load  # noqa: PLC0415
+    from worker.settings.checks import READS, load  # noqa: PLC0415
 
     settings = load(READS)
     return settings if settings.redis_url else _logging(settings, quiet=True)

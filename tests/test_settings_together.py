@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from worker.configuration import (
+from worker.errors import ConfigurationError
+from worker.settings import FIELDS, SECRETS, Settings
+from worker.settings.checks import (
     CONNECTS,
     COUNTED,
     FOLLOWS,
@@ -18,9 +20,7 @@ from worker.configuration import (
     load_usable,
     warn_of_unknown,
 )
-from worker.errors import ConfigurationError
-from worker.masked import as_json, as_lines, in_force, masked_address
-from worker.settings import FIELDS, SECRETS, Settings
+from worker.settings.masked import as_json, as_lines, in_force, masked_address
 
 CANARY = "canary"
 

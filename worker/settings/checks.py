@@ -4,10 +4,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from worker.channel_list import read_list
 from worker.errors import ConfigurationError
-from worker.given import Wrong
-from worker.settings import READING, SECRETS, Settings, read, refusal
+from worker.settings.channel_list import read_list
+from worker.settings.fields import READING, SECRETS, Settings, read, refusal
+from worker.settings.given import Wrong
 from worker.source.names import Names
 from worker.store.connection import connect
 from worker.store.keys import Keys

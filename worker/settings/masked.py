@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from worker.settings import FIELDS, SECRETS, Settings
+from worker.settings.fields import FIELDS, SECRETS, Settings
 from worker.telemetry.logs import escape
 
 _HIDDEN: Final = "***"

@@ -1,4 +1,4 @@
-"""Every setting, in one place, and what may stand there. Only ``app``, ``cli`` and ``configuration`` see them."""
+"""Every setting, in one place, and what may stand there. ``checks`` looks at them together."""
 
 import re
 from collections.abc import Collection
@@ -7,10 +7,10 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
-from worker.address import LOOPBACK, Address
-from worker.channel_list import read_list, split_names
 from worker.errors import ConfigurationError
-from worker.given import Given, Wrong, read_given, read_secret
+from worker.settings.address import LOOPBACK, Address
+from worker.settings.channel_list import read_list, split_names
+from worker.settings.given import Given, Wrong, read_given, read_secret
 from worker.telemetry.logs import LogFormat
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.errors import ConfigurationError
-from worker.given import read_text
+from worker.settings.given import read_text
 from worker.source import names
 
 MAX_LIST_BYTES: Final = 16 * 1024 * 1024

@@ -1,16 +1,16 @@
-"""``python -m worker.env_example > deploy/.env.example``: every setting with its default, for somebody to fill in."""
+"""Every setting with its default, for somebody to fill in: ``make env-example`` writes it."""
 
 import sys
 from collections.abc import Iterator
 from typing import Final
 
-from worker.masked import as_text
-from worker.settings import FIELDS, Settings
+from worker.settings.fields import FIELDS, Settings
+from worker.settings.masked import as_text
 
 NEEDED: Final = ("PUBNUB_SUBSCRIBE_KEY", "TALLY_CHANNELS")
 """No worker starts without them, or what stands for them."""
 _HEAD: Final = """\
-# Copy this to .env and fill it in. It is made from the settings: python -m worker.env_example > deploy/.env.example
+# Copy this to .env and fill it in. It is made from the settings: make env-example
 # What is commented out is as it is by default. The environment goes before this file. A list is comma-separated text.
 # With keys, tokens or a password in it, it is a secret: keep it to yourself, or let it name files that hold them.
 """
