@@ -10,6 +10,7 @@ import structlog
 
 from worker.errors import ExitCode, first_of
 from worker.following import Following
+from worker.telemetry.strays import undivided
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +37,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self.hang_up)
-        return await self.serve()
+        return await undivided(self.serve())
 
     async def serve(self) -> ExitCode:
         """Run until ``stop``."""

@@ -63,6 +63,15 @@ def configure(format: LogFormat = LogFormat.AUTO, level: str = "info") -> None:
     libraries.listen()
 
 
+def command_dies() -> None:
+    """Log the error that is being dealt with, whether or not a command has come to configuring its logs."""
+    import structlog  # noqa: PLC0415 - as in `configure`
+
+    if not structlog.is_configured():
+        configure()
+    structlog.get_logger(__name__).exception("command_dies")
+
+
 class Lines:
     """Standard error, a line at a time. One that cannot be written (a full disk) is no reason to stop counting."""
 

@@ -1,0 +1,92 @@
+"""An error that nobody awaits is heard of: ours ends the whole, a library's is an entry."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import structlog
+
+from worker.errors import PubNubError
+from worker.source.names import Names
+from worker.telemetry.strays import undivided
+
+
+async def for_ever() -> None:
+    """Do what never ends."""
+    await asyncio.Event().wait()
+
+
+def ours() -> None:
+    """Fail inside code of ours, as a slip would."""
+    Names(channels=None).split(1).__next__()  # type: ignore[arg-type] # this is the slip
+
+
+def refused() -> None:
+    """Fail as PubNub's outage does."""
+    raise PubNubError("away")
+
+
+def theirs() -> None:
+    """Fail outside our code."""
+    raise ValueError("canary")
+
+
+async def test_an_error_of_ours_in_a_callback_ends_the_work() -> None:
+    """With that very error, and the loop's own ways are put back."""
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.01, ours)
+    with pytest.raises(TypeError):
+        await undivided(for_ever())
+
+    assert loop.get_exception_handler() is None
+    task = asyncio.current_task()
+    assert task
+    assert not task.cancelling()
+
+
+async def test_an_error_of_ours_in_a_forgotten_task_ends_the_work() -> None:
+    """As soon as the task is let go of."""
+
+    async def fail() -> None:
+        ours()
+
+    async def forget() -> None:
+        task = asyncio.create_task(fail())
+        await asyncio.sleep(0)
+        del task
+        await for_ever()
+
+    with pytest.raises(TypeError):
+        await undivided(forget())
+
+
+@pytest.mark.parametrize("fail", [theirs, refused])
+async def test_what_is_not_ours_or_passes_is_an_entry(fail: Callable[[], None]) -> None:
+    """The work goes on; the entry quotes nothing of the arguments."""
+    with structlog.testing.capture_logs() as entries:
+        asyncio.get_running_loop().call_soon(fail)
+
+        async def work() -> str:
+            await asyncio.sleep(0.01)
+            return "done"
+
+        assert await undivided(work()) == "done"
+
+    (entry,) = entries
+    assert (entry["event"], entry["library"], entry["log_level"]) == ("library_speaks", "asyncio", "error")
+    assert set(entry) == {"event", "library", "log_level", "exc_info"}
+
+
+async def test_being_cancelled_is_being_cancelled() -> None:
+    """Whoever cancels the work sees it cancelled; an error of the work's own is its own."""
+    work = asyncio.create_task(undivided(for_ever()))
+    await asyncio.sleep(0)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+
+    async def fail() -> None:
+        raise KeyError("own")
+
+    with pytest.raises(KeyError):
+        await undivided(fail())
