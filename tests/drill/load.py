@@ -21,7 +21,9 @@ FULL: Final = 90
 """Events that wait for whoever asks, at full load: an answer of PubNub's may have a few more."""
 STEADY: Final = 40
 """Events between two polls at a steady rate. A killed worker may be so far behind, and as much may follow."""
-TICK_SECONDS: Final = 0.02
+TICK_SECONDS: Final = 0.05
+LATE_SECONDS: Final = 5
+"""For how long acts that found no room are made up for."""
 
 
 class Load:
@@ -40,7 +42,7 @@ class Load:
         self.channels = list(channels)
         """Where they act from now on."""
         self.held_back = 0
-        """Acts that fell to nobody, for there was no room."""
+        """How often there was no room for an act; it comes later, for then the rate is what it should be."""
 
     @property
     def acts(self) -> int:
@@ -79,18 +81,18 @@ class Load:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = time.monotonic()
-            due, before = due + per_second * (now - before), now
-            while due >= 1:
-                due -= 1
-                self._act_if_heard(self._random.choice(self.channels))
+            due, before = min(due + per_second * (now - before), per_second * LATE_SECONDS), now
+            for _ in range(int(due)):
+                due -= self._has_acted(self._random.choice(self.channels))
 
-    def _act_if_heard(self, channel: str) -> None:
+    def _has_acted(self, channel: str) -> bool:
         left = self._left.get(channel)
         if left is None or not left[0]:
             self.held_back += 1
-            return
+            return False
         left[0] -= 1
         self.act(channel)
+        return True
 
     def _answer(self, subscription: Subscription, cursor: Cursor) -> Answer:
         """Note how much room there is once this is answered; whoever asks has received all before the cursor."""
@@ -101,5 +103,5 @@ class Load:
         if not (self._floods and cursor.timetoken and heard and left[0]):
             return answer
         while left[0]:
-            self._act_if_heard(self._random.choice(heard))
+            self._has_acted(self._random.choice(heard))
         return self._poll(subscription, cursor)

@@ -5,6 +5,7 @@ import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from tests.drill.pages import Figures
@@ -33,6 +34,12 @@ class Window:
         """How long it lasted."""
         return self.samples[-1].at - self.samples[0].at
 
+    def slices(self, number: int) -> list["Window"]:
+        """Return it in so many parts, each of which begins where the one before ends."""
+        last = len(self.samples) - 1
+        ends = [round(last * part / number) for part in range(number + 1)]
+        return [Window(self.samples[start : end + 1]) for start, end in pairwise(ends)]
+
     def mean(self, name: str) -> float:
         """Return the mean of a figure."""
         return statistics.fmean(each.told[name] for each in self.samples)
@@ -56,6 +63,10 @@ class Window:
     def redis_megabytes(self) -> float:
         """Return the mean of Redis's memory."""
         return statistics.fmean(each.redis_bytes for each in self.samples) / 1e6
+
+    def usual_lag(self, quantile: float) -> float:
+        """Return the median of the lags of five slices: one bad minute of a busy machine is not the worker's."""
+        return statistics.median(each.lag(quantile) for each in self.slices(min(5, len(self.samples) - 1)))
 
     def lag(self, quantile: float) -> float:
         """Return a quantile of this window's lag in seconds, read off the buckets as Prometheus does."""
