@@ -2,9 +2,10 @@
 
 import asyncio
 import random
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -223,8 +224,12 @@ async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
     interest(settings)
     followed = followed_names(settings)
     log.info("worker_starts", version=__version__, names=len(followed.all))
+    hung_up = asyncio.Event()  # by whoever asks to read the list again before anybody listens; it would be the end
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
     async with opened(settings, allow_eviction=allow_eviction) as parts:
         worker = await compose(parts, settings, followed)
+        if hung_up.is_set():
+            worker.service.hang_up()
         async with serving(settings, worker.vitals):
             try:
                 ended = await worker.service.run()
@@ -282,37 +287,44 @@ async def compose(parts: Parts, settings: Settings, followed: Names) -> Worker:
         debts.note(channels)
 
     gaps = Gaps(marks, applier, repair)
-    terms = ingest.Terms(parts.interest, settings.catchup_seconds, applier.clock)
-    complaint = unreachable(applier.clock)
-
-    def subscription(lot: Lot[Place]) -> Subscription:
-        poller = Poller(parts.client, lot.names, new_backoff(), applier.clock, complaint)
-        return Subscription(lot, poller, applier, marks, terms, parts.client, gaps)
-
-    async def heartbeat() -> None:
-        # A worker that has nothing to do would not notice that Redis went back; nor Redis, that it is still there.
-        while True:
-            await asyncio.sleep(min(settings.settle_seconds, HEARTBEAT_SECONDS))
-            await applier.insist(marks.still_here)
-
+    size = settings.channels_per_subscription
+    following = Following(follower(parts, settings, gaps), await left_off(parts, followed, size), size)
+    reload = Reload(lambda: followed_names(settings), following, applier, marks)
+    if parts.recovery:
+        parts.recovery.heard += [debts.note, repairs.note, lambda _: following.reread()]
     schedule = Schedule(settings.reconcile_seconds, settings.reconcile_window, settings.reconcile_full_seconds)
     rounds = Rounds(reconcile, debts, parts.entries, applier, marks, parts.client.time, schedule)
-    beside = [repairs.run, debts.run, rounds.run, heartbeat]
+    beside = [repairs.run, debts.run, rounds.run, reload.run, lambda: heartbeat(parts, settings)]
     if followed.groups:
         beside.append(Membership(followed.groups, parts.client, gaps).run)
     if settings.retention_days:
         beside.append(Sweep(parts.store, marks, applier).run)
-    size = settings.channels_per_subscription
-    following = Following(subscription, await left_off(parts, followed, size), size)
-    if parts.recovery:
-        parts.recovery.heard += [debts.note, repairs.note, lambda _: following.reread()]
-    reload = Reload(lambda: followed_names(settings), following, applier, marks)
-    service = Service(following, [*beside, reload.run], settings.drain_seconds)
+    service = Service(following, beside, settings.drain_seconds)
     if settings.channels_file or not sys.stderr.isatty():  # else it means that the terminal has gone
         service.hang_up = reload.ask
     metrics.budget_rate.set(settings.history_rate)
     vitals = Vitals(following, repairs, reconcile, applier, marks, masked.as_json(settings)["settings"])
     return Worker(service, vitals, reload)
+
+
+def follower(parts: Parts, settings: Settings, gaps: Gaps) -> Callable[[Lot[Place]], Subscription]:
+    """Return what makes a subscription of a lot."""
+    client, applier = parts.client, parts.applier
+    terms = ingest.Terms(parts.interest, settings.catchup_seconds, applier.clock)
+    complaint = unreachable(applier.clock)
+
+    def subscription(lot: Lot[Place]) -> Subscription:
+        poller = Poller(client, lot.names, new_backoff(), applier.clock, complaint)
+        return Subscription(lot, poller, applier, parts.marks, terms, client, gaps)
+
+    return subscription
+
+
+async def heartbeat(parts: Parts, settings: Settings) -> None:
+    """Let a worker that has nothing to do notice that Redis went back; and Redis, that it is still there."""
+    while True:
+        await asyncio.sleep(min(settings.settle_seconds, HEARTBEAT_SECONDS))
+        await parts.applier.insist(parts.marks.still_here)
 
 
 async def left_off(parts: Parts, followed: Names, size: int) -> list[Lot[Place]]:
