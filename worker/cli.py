@@ -265,7 +265,9 @@ def emulator(
     import asyncio  # noqa: PLC0415
 
     from worker.emulator import Emulator  # noqa: PLC0415
+    from worker.telemetry.logs import configure  # noqa: PLC0415
 
+    configure(level="error")  # what its HTTP server says of a request that failed
     rates = fault_rates(fault or [])
 
     async def serve() -> None:

@@ -22,13 +22,15 @@ from worker.source.client import OPERATIONS
 from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.store.marks import Gap, Marks, Progress
 from worker.telemetry import metrics
-from worker.telemetry.health import CHECK_SECONDS, as_json, examine, health_page
+from worker.telemetry.health import as_json, examine, health_page
 from worker.telemetry.http import Answer, Page, json_page, metrics_page
 
 Result = TypeVar("Result")
 
 STUCK_SECONDS: Final = LONGEST_ANSWER_SECONDS + 90.0
 """No subscription asks PubNub for longer without an answer, an error or a wait: after that its loop has stopped."""
+COUNTING_SECONDS: Final = 5.0
+"""How long what only Redis knows may take to be put together; of ten thousand channels it is a tenth of a second."""
 LISTED: Final = 1_000
 """How many of anything a status names."""
 
@@ -126,9 +128,11 @@ class Vitals:
         metrics.queued.set(sum(each.queued for each in subscriptions))
         ages = [self._clock() - each.place.covered_until for each in subscriptions if each.place]
         metrics.cursor_age.set(max(ages, default=0.0))
-        for check, wrong in (await self._readiness()).items():
+        found = await self._readiness()
+        for check, wrong in found.items():
             metrics.ready.labels(check).set(wrong is None)
-        await self._from_redis(self._measure_debts, None)
+        if not found["redis"]:
+            await self._from_redis(self._measure_debts, None)
 
     async def _measure_debts(self) -> None:
         channels, now = await self._marks.channels(), await self._marks.now()
@@ -146,7 +150,7 @@ class Vitals:
     async def _from_redis(self, ask: Callable[[], Awaitable[Result]], otherwise: Result) -> Result:
         """Return what Redis knows, if it answers soon."""
         try:
-            async with asyncio.timeout(CHECK_SECONDS):
+            async with asyncio.timeout(COUNTING_SECONDS):
                 return await ask()
         except (TimeoutError, RedisUnavailableError):
             return otherwise

@@ -19,7 +19,9 @@ from worker.store import scripts
 
 VERBS: Final = ("apply", "claim", "end_progress", "owe", "repay", "save_cursor", "sweep", "take_budget")
 SOURCES: Final = {scripts.source(verb): verb for verb in VERBS}
-READS: Final = frozenset({"hgetall", "hget", "smismember", "smembers", "time", "info", "hscan", "zscan", "scan"})
+READS: Final = frozenset(
+    {"hgetall", "hget", "smismember", "smembers", "time", "info", "hscan", "zscan", "scan", "exists", "expire", "hdel"}
+)
 READS_TOO: Final = frozenset({"zscore", "xrange", "get", "repay"})
 """What a full Redis still does; ``repay`` only deletes."""
 CHANGES: Final = (Outcome.APPLIED, Outcome.SUPERSEDED, Outcome.EARLY)
@@ -163,6 +165,9 @@ class Keyspace:
         gone = [name for name in names if self.hget(key, name) is not None]
         self._drop(key, *gone)
         return len(gone)
+
+    def exists(self, *keys: str) -> int:
+        return sum(self.look(key, object) is not None for key in keys)
 
     def expire(self, key: str, seconds: int) -> int:
         if self.look(key, object) is None:

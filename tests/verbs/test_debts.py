@@ -373,7 +373,8 @@ async def test_what_cannot_be_repaid_is_tried_less_and_less(bench: Bench) -> Non
 
     waits = [(after - before) / 1000 for before, after in pairwise(seen.rolls_called)]
     assert len(waits) >= 4
-    assert all(wait >= 0.1 * 2**number for number, wait in enumerate(waits))
+    # Begun in time, but seen by another clock, and the first steps of one reconcile may take longer than of the next.
+    assert all(wait >= 0.09 * 2**number for number, wait in enumerate(waits))
     assert await bench.counts() == bench.emulator.truth()
 
 

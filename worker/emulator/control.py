@@ -13,7 +13,7 @@ from worker.emulator.trouble import OUTAGE_OPERATIONS
 def _document(call: Call) -> dict[str, Any]:
     try:
         document = json.loads(call.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _refused(f"the body is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise _refused("the body must be a JSON object")

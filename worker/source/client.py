@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import structlog
 from pubnub.enums import PNStatusCategory
@@ -192,7 +193,8 @@ class Client:
         words = next((text for text in said if isinstance(text, str)), "")
         keys = self._keyset
         for secret in (keys.secret_key, keys.publish_key, keys.subscribe_key, keys.auth_token, self._token):
-            words = words.replace(secret, "…") if secret else words
+            for spelled in (secret, quote(secret, safe="")) if secret else ():
+                words = words.replace(spelled, "…")
         return _bounded(_SECRET_LOOKING.sub("…", words)).rstrip(". ")
 
 

@@ -155,10 +155,13 @@ class Marks:
         }
 
     async def _hashes(self, keys: Iterable[str]) -> list[dict[str, str]]:
-        """Return these hashes; some hundred at once, so that events are not kept waiting for ten thousand."""
+        """Return these hashes, few of which are there; some hundred at once, so that events do not wait for them all."""
         found: list[dict[str, str]] = []
         for some in batched(list(keys), HASHES_AT_ONCE):
             with redis_errors():
+                if not await self._redis.exists(*some):
+                    found += [{} for _ in some]
+                    continue
                 pipe = self._redis.pipeline(transaction=False)
                 for key in some:
                     pipe.hgetall(key)
