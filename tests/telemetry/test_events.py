@@ -1,0 +1,82 @@
+"""The table of events is whole: each entry the program may write, with its level, and none that it does not."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+WORKER = Path(__file__).parents[2] / "worker"
+TABLE = WORKER / "telemetry" / "README.md"
+LEVELS = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "exception": "error"}
+ROW = re.compile(r"^\| `([a-z_]+)` \| ([a-z, ]+) \| (.+) \|$", re.MULTILINE)
+
+
+def documented() -> dict[str, set[str]]:
+    """Return event → levels, as the table has them."""
+    return {name: set(levels.split(", ")) for name, levels, _ in ROW.findall(TABLE.read_text(encoding="utf-8"))}
+
+
+def written() -> dict[str, set[str | None]]:
+    """Return event → levels, as the program writes them; None where the level depends."""
+    found: dict[str, set[str | None]] = {}
+    for path in WORKER.rglob("*.py"):
+        for event, level in events(ast.parse(path.read_text(encoding="utf-8"))):
+            found.setdefault(event, set()).add(level)
+    return found
+
+
+def events(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
+    """Yield each event a module may log, with its level: by a log, or as a complaint and its end."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        texts = [each.value for each in call.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+        match call.func:
+            case ast.Attribute(value=holder, attr=method) if is_log(holder) and (method in LEVELS or method == "log"):
+                assert texts or is_passed_on(call), f"an event without a name of its own: {ast.unparse(call)}"
+                yield from ((text, LEVELS.get(method)) for text in texts[:1])
+            case ast.Name(id="Complaint"):
+                failing, over = texts
+                yield failing, "warning"
+                yield over, "info"
+
+
+def is_log(node: ast.expr) -> bool:
+    """Whether this is a log: by its name, or made on the spot."""
+    return ast.unparse(node) in {"log", "self._log"} or ast.unparse(node).endswith("get_logger(__name__)")
+
+
+def is_passed_on(call: ast.Call) -> bool:
+    """Whether a complaint says what it was made to say."""
+    return ast.unparse(call.args[0]) in {"self._event", "self._over"}
+
+
+def test_every_event_is_documented_with_its_level() -> None:
+    """And nothing is that the program does not write."""
+    told, found = documented(), written()
+
+    assert sorted(told) == sorted(found)
+    for event, levels in found.items():
+        assert levels - {None} <= told[event], event
+        assert None in levels or levels == told[event], event
+
+
+def test_the_levels_are_of_a_kind() -> None:
+    """Each event has one level, or says of each when."""
+    for event, levels in documented().items():
+        assert levels <= set(LEVELS.values()), event
+
+
+def test_the_table_is_in_order() -> None:
+    """By name, so that an event is found, and each once."""
+    names = [name for name, _, _ in ROW.findall(TABLE.read_text(encoding="utf-8"))]
+
+    assert names == sorted(set(names))
+
+
+def test_no_module_prints_past_the_log() -> None:
+    """What a worker has to say goes through the log; the command line, the emulator and the demo speak to people."""
+    speaks = {"cli.py", "keeper.py", "env_example.py", "logs.py", "screen.py"}
+    for path in WORKER.rglob("*.py"):
+        if path.name not in speaks:
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call):
+                    assert ast.unparse(node.func) not in {"print", "sys.stderr.write", "sys.stdout.write"}, path
