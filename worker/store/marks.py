@@ -155,7 +155,7 @@ class Marks:
         }
 
     async def _hashes(self, keys: Iterable[str]) -> list[dict[str, str]]:
-        """Return these hashes, few of which are there; some hundred at once, so that events do not wait for them all."""
+        """Return these hashes, few of which are there; some hundred at once, so that events need not wait for all."""
         found: list[dict[str, str]] = []
         for some in batched(list(keys), HASHES_AT_ONCE):
             with redis_errors():
