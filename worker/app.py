@@ -48,7 +48,7 @@ from worker.store.audit import Audit
 from worker.store.budget import Budget
 from worker.store.connection import unguarded
 from worker.store.entries import Entries
-from worker.store.keys import Keys
+from worker.store.keys import Keys, digest
 from worker.store.lineage import Lineage
 from worker.store.marks import Marks
 from worker.store.opened import opened_redis
@@ -331,7 +331,9 @@ async def left_off(parts: Parts, followed: Names, size: int) -> list[Lot[Place]]
     """Return the names as they were followed last, each from where it was left; who is new joins them."""
     now = parts.applier.clock()
     saved = await parts.applier.insist(parts.marks.followed)
-    places = [(Names.read(names), Place(at.cursor, now - at.age_seconds)) for names, at in saved]
+    places = [
+        (Names.read(names), Place(digest(names), at.cursor, now - at.age_seconds, at.saves)) for names, at in saved
+    ]
     whose = {place: names for names, place in places}
     return [
         # A subscription that goes on as it was finds its cursor under its own name, with the number of its saves.

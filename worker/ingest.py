@@ -69,10 +69,15 @@ _Item = _Read | Refused | Readmitted
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a subscription has come to, and until when (seconds of the clock) PubNub had told it everything."""
+    """Where a subscription has come to, and until when (seconds of the clock) PubNub had told it everything.
 
+    ``saves`` is how often its cursor was saved: a Redis that knows of fewer went back.
+    """
+
+    subscription: str
     cursor: Cursor
     covered_until: float
+    saves: int
 
 
 class State(StrEnum):
@@ -144,7 +149,7 @@ class Subscription:
     def place(self) -> Place | None:
         """Where it has come to; None if nothing was read yet."""
         if self._cursor and self._covered_until is not None:
-            return Place(self._cursor, self._covered_until)
+            return Place(self.id, self._cursor, self._covered_until, self._saves)
         return self._inherited
 
     @property
@@ -192,12 +197,22 @@ class Subscription:
         if place := self._inherited:
             if self._joined:
                 await self._gaps.owe(await self._covered(self._joined), Gap.NEW_CHANNEL, place.cursor)
-            await self._applier.insist(
-                lambda: self._marks.save_cursor(
-                    self.id, place.cursor, age_seconds=self._terms.clock() - place.covered_until
-                )
-            )
+            await self._inherit(place)
         self._inherited, self._joined = None, Names()
+
+    async def _inherit(self, place: Place) -> None:
+        """Save the other's cursor as this one's.
+
+        Raises:
+            ForgottenError: Redis knows less than it did; this one goes on from what it still knows.
+        """
+        known = await self._applier.insist(lambda: self._marks.cursor(place.subscription))
+        if known is None or known.saves < place.saves:
+            self._inherited, self._joined = None, Names()
+            self._applier.lineage.suspect(f"a cursor of subscription {place.subscription} is gone")
+            raise ForgottenError("Redis has forgotten a cursor that was saved")
+        age = self._terms.clock() - place.covered_until
+        await self._applier.insist(lambda: self._marks.save_cursor(self.id, place.cursor, age_seconds=age))
 
     async def _follow(self, cursor: Cursor) -> None:
         if self._is_stopping:

@@ -11,7 +11,7 @@ from worker.store.budget import BURST, Budget
 from worker.store.connection import connect
 from worker.store.keys import Keys
 from worker.store.lineage import Lineage
-from worker.store.marks import Gap, Marks, Progress
+from worker.store.marks import FORGOTTEN_SECONDS, Gap, Marks, Progress
 
 KEYS = Keys()
 
@@ -177,6 +177,52 @@ async def test_a_cursor_without_a_number_is_saved_on(marks: Marks, redis: Redis)
     assert saved is not None
     assert saved.saves == 0
     assert await marks.save_cursor("s", Cursor("2", 1), saved.saves) == 1
+
+
+async def test_a_cursor_may_be_saved_as_of_a_while_ago(marks: Marks) -> None:
+    """Its age goes on from there; nothing is ever of the future."""
+    await marks.save_cursor("s", Cursor("1", 1), age_seconds=500)
+    await marks.save_cursor("t", Cursor("1", 1), age_seconds=-500)
+
+    old, new = await marks.cursors(["s", "t"])
+
+    assert old
+    assert new
+    assert 500 <= old.age_seconds < 505
+    assert 0 <= new.age_seconds < 5
+
+
+async def test_the_freshest_cursor_speaks_first(marks: Marks) -> None:
+    """Of as fresh ones that of fewer names; one that was never saved, or by nobody registered, not at all."""
+    for name, names, age in [("whole", "abcd", 30), ("half", "ab", 30), ("new", "cd", 10)]:
+        await marks.register(name, names)
+        await marks.save_cursor(name, Cursor("1", 1), age_seconds=age)
+    await marks.register("begun", "e")
+    await marks.save_cursor("unknown", Cursor("1", 1))
+
+    assert ["".join(names) for names, _ in await marks.followed()] == ["cd", "ab", "abcd"]
+
+
+async def test_who_was_not_there_for_a_week_is_forgotten(marks: Marks, redis: Redis) -> None:
+    """Its names, not its cursor; the others stay for another week whenever a worker shows itself."""
+    for name, age in [("old", FORGOTTEN_SECONDS + 10), ("new", 5)]:
+        await marks.register(name, [name])
+        await marks.save_cursor(name, Cursor("1", 1), age_seconds=age)
+
+    assert [names for names, _ in await marks.followed()] == [("new",)]
+    assert await cast("Any", redis).hkeys(KEYS.subscriptions) == ["new"]
+    assert await marks.cursor("old")
+    await redis.expire(KEYS.subscriptions, 100)
+    await marks.still_here()
+    assert await redis.ttl(KEYS.subscriptions) > FORGOTTEN_SECONDS - 10
+
+
+async def test_debts_are_found_among_thousands_that_owe_nothing(marks: Marks) -> None:
+    """In whichever part they lie."""
+    channels = [f"channel-{number:04}" for number in range(1_200)]
+    await marks.owe([channels[3], channels[1_100]], Gap.OVERFLOW)
+
+    assert set(await marks.debts(channels)) == {channels[3], channels[1_100]}
 
 
 async def test_the_time_is_redis_own(marks: Marks, redis: Redis) -> None:

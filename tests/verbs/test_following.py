@@ -7,14 +7,19 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.source.scripted import wait_until
-from tests.verbs.conftest import Bench, backoff
+from tests.verbs.conftest import KEYS, Bench, backoff
+from worker.apply import Applier
 from worker.domain.position import Cursor
 from worker.following import Following
 from worker.gaps import Gaps
 from worker.ingest import Place, Subscription, Terms
 from worker.partition import Lot
+from worker.recovery import GoneBack
 from worker.source.live import Poller
 from worker.source.names import Names
+from worker.store.connection import unguarded
+from worker.store.lineage import Lineage
+from worker.store.marks import Marks
 
 MESSAGE = "17600000001728660"
 
@@ -128,6 +133,26 @@ async def test_nobody_is_followed_after_a_stop(bench: Bench) -> None:
         await it.change(Names.of("abcdef"))
 
     assert it.subscriptions == []
+
+
+async def test_a_list_that_changes_just_after_redis_went_back(bench: Bench) -> None:
+    """Whoever takes over does not go on from a cursor Redis has forgotten: everybody is owed."""
+    lineage = Lineage()
+    async with unguarded(bench.redis) as whoever_answers:
+        recovery = GoneBack(lineage, Marks(whoever_answers, KEYS), ["a", "b", "c"])
+        bench.applier = Applier(bench.store, bench.marks, 60, bench.clock, lineage, recovery)
+        async with following(bench, "abc", size=3) as it:
+            await wait_until(lambda: bench.emulator.waiting == 1)
+            await bench.redis.delete(KEYS.cursor(it.subscriptions[0].id), *map(KEYS.owed, "abc"))
+            await it.change(Names.of("ab"))
+            await wait_until(lambda: followed(it) == ["ab"])
+            await has_begun(bench, it)
+
+            owed = await bench.marks.debts("abc")
+            assert {channel: "redis_went_back" in causes for channel, causes in owed.items()} == dict.fromkeys(
+                "abc", True
+            )
+            assert (lineage.generation, lineage.is_suspect) == (1, False)
 
 
 @pytest.mark.parametrize("wanted", ["", "cd"])
