@@ -1,13 +1,13 @@
--- Save where a subscription's next read begins, and when it came there, by Redis's clock; but not in a Redis that has forgotten what
--- this worker saved before, for then it has forgotten the events before that, too.
+-- Save where a subscription's next read begins, and when it came there, by Redis's clock; but not in a Redis that has
+-- forgotten what this worker saved before, for then it has forgotten the events before that, too.
 --
 -- KEYS[1] the subscription's cursor   ARGV[1] timetoken   ARGV[2] region
--- ARGV[3] the number of the newest save this worker knows of (0: none)   ARGV[4] how long ago it came there, in seconds
+-- ARGV[3] the number of the newest save this worker knows of (0: none)
+-- ARGV[4] how long ago it came there, in seconds; a part of a second more is better than less
 -- Answers the number of this save; 0 if nothing was saved.
 
 local saves = tonumber(redis.call('HGET', KEYS[1], 'saves') or '0')
 if saves < tonumber(ARGV[3]) then return 0 end
-local now = redis.call('TIME')
-local saved_at = math.floor(now[1] + now[2] / 1000000 - ARGV[4])
+local saved_at = math.floor(redis.call('TIME')[1] - ARGV[4])
 redis.call('HSET', KEYS[1], 'timetoken', ARGV[1], 'region', ARGV[2], 'saved_at', saved_at, 'saves', saves + 1)
 return saves + 1
