@@ -11,12 +11,23 @@ import tempfile
 from pathlib import Path
 from random import SystemRandom
 
-from tests.drill import soak, stops
+from tests.deploy import prometheus_server
+from tests.drill import day, soak, stops
 
 
 def say(line: str) -> None:
     """Print a line at once: some of these take long."""
     print(line, flush=True)  # noqa: T201 - a program's output
+
+
+async def lived(chosen: argparse.Namespace, folder: Path) -> bool:
+    """Live through a day, and tell."""
+    is_there = prometheus_server.BINARY is not None
+    if not (is_there or chosen.without_prometheus):
+        say(f"SKIPPED: no alert is tried, for there is {prometheus_server.MISSING}")
+    plan = day.Plan(chosen.seed, has_prometheus=is_there and not chosen.without_prometheus)
+    await day.run(plan, folder, say)
+    return plan.has_prometheus or bool(chosen.without_prometheus)
 
 
 async def soaked(chosen: argparse.Namespace, folder: Path) -> bool:
@@ -41,7 +52,9 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="tests.drill", description=__doc__)
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(1_000_000))
-    commands = parser.add_subparsers(required=True)
+    parser.add_argument("--without-prometheus", action="store_true", help="try no alert")
+    parser.set_defaults(run=lived)
+    commands = parser.add_subparsers()
     soaking = commands.add_parser("soak")
     soaking.add_argument("--minutes", type=float, default=30)
     soaking.add_argument("--rate", type=float, default=2000)
@@ -60,7 +73,11 @@ async def main() -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # whatever was started is ended
     say(f"seed {chosen.seed}")
     with tempfile.TemporaryDirectory(prefix="tally-drill-") as folder:
-        return 0 if await chosen.run(chosen, Path(folder)) else 1
+        try:
+            return 0 if await chosen.run(chosen, Path(folder)) else 1
+        except AssertionError as error:
+            say("\n".join(("FAILED", *getattr(error, "__notes__", ()), str(error))))
+            return 1
 
 
 if __name__ == "__main__":

@@ -72,12 +72,8 @@ class Report:
 
     def windows(self) -> tuple[Window, Window]:
         """Return the first five minutes and the last; less of both where it was short."""
-        length = min(COMPARED_SECONDS, self.plan.seconds / 2)
-        last = self.samples[-1].at - length
-        return (
-            Window([each for each in self.samples if each.at <= length]),
-            Window([each for each in self.samples if each.at >= last]),
-        )
+        looks = round(min(COMPARED_SECONDS, self.plan.seconds / 2) / self.plan.sample_seconds) + 1
+        return Window(self.samples[:looks]), Window(self.samples[-looks:])
 
     def verdicts(self) -> dict[str, bool]:
         """Return what was asked, and whether it is so."""
@@ -126,7 +122,7 @@ class Report:
         gaps = {
             series: value for series, value in self.samples[-1].told.items() if series.startswith("tally_gaps_total")
         }
-        yield f"{self.acts:,} events in {whole.seconds:.0f} s; {self.held_back:,} tries found no room, and were made later"
+        yield f"{self.acts:,} events in {whole.seconds:.0f} s; {self.held_back:,} found no room at first"
         yield f"the load's own processor: {self.load_cpu / whole.seconds:.0%} of a core (emulator included)"
         yield f"gaps: {', '.join(f'{name} {value:g}' for name, value in gaps.items() if value) or 'none'}"
         yield f"rounds and repairs: {total(self.samples[-1].told, 'tally_reconciles_total'):g} reconciles of a channel"

@@ -11,9 +11,10 @@ import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -28,8 +29,6 @@ LISTS: Final = ("actions", "groups")
 """Requests that bring what no event has told."""
 NEVER: Final = str(10**9)
 """Seconds between two rounds over all channels: none is to fall into a drill."""
-LONGEST_LIFE: Final = 1.5
-"""Seconds after its first poll by which a worker is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +40,20 @@ class Plan:
     channels: int = 20
     each: int = 5
     """Channels that share a subscription."""
-    number: signal.Signals = signal.SIGTERM
-    """Another signal must make it fail."""
+    faults: Mapping[str, float] = field(default_factory=dict)
+    """Of the emulator; one that loses events must make it fail."""
+    longest_life: float = 1.5
+    """Seconds after its first poll by which a worker is stopped."""
 
     @property
     def names(self) -> list[str]:
         """The channels."""
         return [f"room-{number}" for number in range(self.channels)]
+
+    @property
+    def subscriptions(self) -> int:
+        """How many polls a worker has open."""
+        return -(-self.channels // self.each)
 
 
 @dataclass(slots=True)
@@ -56,6 +62,8 @@ class Report:
 
     exits: list[float] = field(default_factory=list)
     """Seconds from the signal until the process was gone."""
+    drains: list[float] = field(default_factory=list)
+    """Seconds from when it heard the signal until all that was read was applied; the rest is Python's own end."""
     codes: Counter[int] = field(default_factory=Counter)
     rates: list[float] = field(default_factory=list)
     """Events a second of each worker, from its first poll to the signal."""
@@ -73,10 +81,10 @@ class Report:
         return set(self.codes) == {0} and not (self.gaps or self.listed or self.wrong)
 
     def __str__(self) -> str:
-        exits = sorted(self.exits)
         lines = {
             "load": f"{self.acts:,} events; {_spread(self.rates, ',.0f')} a second while a worker polled",
-            "exit after": f"{_spread([1000 * each for each in exits], '.0f')} ms",
+            "drained after": f"{_spread([1000 * each for each in self.drains], '.0f')} ms",
+            "exit after": f"{_spread([1000 * each for each in self.exits], '.0f')} ms",
             "exit codes": ", ".join(f"{code}: {count} times" for code, count in sorted(self.codes.items())),
             "gaps": _sum(self.gaps),
             "lists asked for": str(self.listed),
@@ -100,11 +108,12 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
             load = Load(stage.state, plan.seed, plan.names, FULL)
             await _begin(stage)
             lists = _lists(stage)
+            stage.state.faults.replace(plan.faults)
             async with load.full():
                 await _stop_again_and_again(plan, stage, load, report, say)
-            await _read_the_rest(stage)
+            await _read_the_rest(plan, stage)
             report.acts, report.listed = load.acts, _lists(stage) - lists
-            report.gaps.update(entry["cause"] for child in stage.children[1:] for entry in child.entries("gap"))
+            report.gaps = _gaps(stage)
             report.wrong = differences(await stage.tallies(), stage.emulator.truth())
             report.wrong += await strangers(stage.redis, stage.state, plan.names)
             report.wrong += await broken_tallies(stage.redis)
@@ -138,30 +147,46 @@ async def _stop_again_and_again(
         child = stage.start("run")
         await wait_until(lambda before=before: load.acts > before, 60, what=lambda child=child: child.err[-3000:])  # type: ignore[misc]
         polled = time.perf_counter()
-        await asyncio.sleep(random.uniform(0, LONGEST_LIFE))
+        await asyncio.sleep(random.uniform(0, plan.longest_life))
         assert child.is_alive, child.err[-3000:]
         asked, acts = time.perf_counter(), load.acts - before
-        child.ask(plan.number)
+        child.ask(signal.SIGTERM)
         code = await asyncio.to_thread(child.process.wait, 60)
         report.exits.append(time.perf_counter() - asked)
+        report.drains += _drained(child)
         report.codes[code] += 1
         report.rates.append(acts / (asked - polled))
         if number % 10 == 0:
             say(f"{number} of {plan.times} stops, {load.acts:,} events")
 
 
-async def _read_the_rest(stage: Stage) -> None:
+def _drained(child: Child) -> list[float]:
+    """Return how long a worker took from the signal to having applied all; nothing of one that did not come so far."""
+    moments = [
+        datetime.fromisoformat(entry["timestamp"])
+        for event in ("stop_asked", "worker_stops")
+        for entry in child.entries(event)
+    ]
+    return [(last - first).total_seconds() for first, last in pairwise(moments)]
+
+
+async def _read_the_rest(plan: Plan, stage: Stage) -> None:
     """Start one more, and let it read what waits; nothing more happens meanwhile."""
-    last: Child = stage.start("run")
-    with suppress(AssertionError):  # the report tells what is wrong
-        await wait_until(stage.is_true, 30)
-    await last.stopped()
+    last = stage.start("run")
+    await wait_until(lambda: stage.emulator.waiting == plan.subscriptions, 60, what=lambda: last.err[-3000:])
+    assert await last.stopped() == 0, last.err
+
+
+def _gaps(stage: Stage) -> Counter[str]:
+    """Return what all but the first worker said was owed, by cause."""
+    return Counter(entry["cause"] for child in stage.children[1:] for entry in child.entries("gap"))
 
 
 def _spread(values: list[float], form: str) -> str:
     """Return the least, the median and the most."""
-    told = (min(values), statistics.median(values), max(values))
-    return "{}–{}, median {}".format(*(format(value, form) for value in (told[0], told[2], told[1])))
+    if not values:
+        return "none"
+    return f"{min(values):{form}}–{max(values):{form}}, median {statistics.median(values):{form}}"
 
 
 def _sum(counter: Counter[str]) -> str:

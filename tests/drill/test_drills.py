@@ -1,0 +1,80 @@
+"""The drills in small, and that each of them can fail; `make drill`, `make stops` and `make soak` are the real ones."""
+
+import math
+from pathlib import Path
+
+from tests.drill import day, soak, stops
+from tests.drill.soak import MEMORY, Report
+from tests.drill.windows import LAG, Sample, Window
+
+
+async def test_a_day_of_restarts_kills_and_new_lists_ends_with_the_truth(tmp_path: Path) -> None:
+    """All that happens in a worker's life, without Prometheus: every reaction is counted in the end."""
+    said: list[str] = []
+    plan = day.Plan(seed=1, breath_seconds=0.1, settle_seconds=0.5, has_prometheus=False)
+    await day.run(plan, tmp_path, said.append)
+
+    assert len(said) == 12, said
+    assert "0 differences" in said[-2]
+
+
+async def test_a_stop_under_full_load_loses_no_event(tmp_path: Path) -> None:
+    """What was read is applied, its cursor saved, and the next worker goes on from there: no list is asked for."""
+    report = await stops.run(stops.Plan(seed=1, times=2, longest_life=0.3), tmp_path, print)
+
+    assert report.holds, f"\n{report}"
+    assert report.acts > 1000
+
+
+async def test_an_event_that_is_lost_is_noticed(tmp_path: Path) -> None:
+    """Every stop is clean, nothing overflows, and yet the tallies are not the truth."""
+    report = await stops.run(stops.Plan(seed=1, times=1, longest_life=0.3, faults={"lost": 0.05}), tmp_path, print)
+
+    assert not report.holds, f"\n{report}"
+    assert report.wrong, f"\n{report}"
+    assert not report.listed, f"\n{report}"
+
+
+async def test_a_short_soak_counts_everything(tmp_path: Path) -> None:
+    """The rate is there, the samples are taken, and every tally is the truth."""
+    plan = soak.Plan(seed=1, seconds=2, rate=200, channels=4, each=2, sample_seconds=0.25)
+    report = await soak.run(plan, tmp_path, print)
+
+    assert not report.wrong
+    assert report.exit_code == 0
+    assert report.acts > 0.5 * 200 * 2
+    assert len(report.samples) == 9
+    assert report.windows()[0].lag(0.5) > 0, f"\n{report}"
+
+
+def test_growing_memory_fails_a_soak() -> None:
+    """By six per cent from the first window to the last; by four it passes."""
+    assert not _soaked(growth=0.06).verdicts()["memory grew by less than 5%"]
+    assert _soaked(growth=0.04).verdicts()["memory grew by less than 5%"]
+
+
+def test_a_lag_is_read_off_the_buckets_as_prometheus_does() -> None:
+    """A quantile lies between two limits in proportion; what came before the window does not count."""
+    before = _buckets(under_10_ms=1000, under_100_ms=1000, all_of_them=1000)
+    after = _buckets(under_10_ms=1080, under_100_ms=1100, all_of_them=1100)
+    window = Window([Sample(0, before, 0), Sample(60, after, 0)])
+
+    assert math.isclose(window.lag(0.5), 0.01 * 50 / 80)
+    assert math.isclose(window.lag(0.9), 0.01 + 0.09 * 10 / 20)
+
+
+def _buckets(under_10_ms: float, under_100_ms: float, all_of_them: float) -> dict[str, float]:
+    counts = {"0.01": under_10_ms, "0.1": under_100_ms, "+Inf": all_of_them}
+    return {f'{LAG}_bucket{{le="{limit}"}}': count for limit, count in counts.items()}
+
+
+def _soaked(growth: float) -> Report:
+    """Return the report of a soak in which only memory has changed, evenly."""
+    report = Report(soak.Plan(seed=1), exit_code=0)
+    for number in range(361):
+        steady = dict.fromkeys((soak.FILES, soak.CURSOR), 1.0) | _buckets(80.0 * number, 100.0 * number, 100.0 * number)
+        told = steady | {
+            MEMORY: 1e8 * (1 + growth * number / 300)
+        }  # from the middle of one window to that of the other
+        report.samples.append(Sample(5.0 * number, told, 0))
+    return report
