@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/pytest
 
-.PHONY: demo test coverage check bench mutants chaos simulate env-example lock clean
+.PHONY: demo test coverage check bench mutants chaos simulate drill stops soak env-example lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
@@ -33,6 +33,18 @@ KILLS    ?= 200
 RESTARTS ?= 20
 chaos: $(VENV)/.dev ## kills of the worker and restarts of Redis under load, until the arithmetic is right; SEED=… repeats one
 	$(BIN)/python -m tests.chaos --kills $(KILLS) --restarts $(RESTARTS) $(if $(SEED),--seed $(SEED))
+
+drill: $(VENV)/.dev ## a day in a worker's life: new lists, tokens, restarts, kills and alerts under load; ARGS=--without-prometheus
+	$(BIN)/python -m tests.drill $(ARGS)
+
+TIMES ?= 50
+stops: $(VENV)/.dev ## SIGTERM under full load, again and again: is an event lost, and how long does it take
+	$(BIN)/python -m tests.drill stops --times $(TIMES)
+
+MINUTES ?= 30
+RATE    ?= 2000
+soak: $(VENV)/.dev ## a worker under a steady load for half an hour: do memory, file descriptors and lag stay as they are
+	$(BIN)/python -m tests.drill soak --minutes $(MINUTES) --rate $(RATE)
 
 SEEDS  ?= 10000
 FIRST  ?= 0
