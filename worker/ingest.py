@@ -38,6 +38,9 @@ hundred would else be polled for each single event.
 PATIENCE_SECONDS: Final = 0.5
 """How long it waits for that at most: while Redis hangs it reads ahead, for PubNub keeps only an answer's worth."""
 
+LATE_SECONDS: Final = 90.0
+"""How long after an answer was due somebody still asks again, on a busy machine, or on one that was suspended."""
+
 log = structlog.get_logger(__name__)
 
 HALVED_AFTER: Final = 3
@@ -86,7 +89,7 @@ class State(StrEnum):
     STARTING = "starting"
     FOLLOWING = "following"
     WAITING = "waiting"
-    """PubNub has answered more than Redis has taken."""
+    """It waits for Redis: to take what PubNub has answered, or to say where to go on."""
     UNREACHABLE = "unreachable"
     REFUSED = "refused"
     """PubNub answers 403 for some of its names."""
@@ -153,11 +156,26 @@ class Subscription:
         return self._inherited
 
     @property
+    def has_begun(self) -> bool:
+        """Whether PubNub's cache reaches back to its place; where it did not, that is marked before the place moves."""
+        place = self.place
+        return place is not None and self._terms.clock() - place.covered_until <= self._terms.catchup_seconds
+
+    @property
     def state(self) -> State:
         """What it is at."""
         if self._is_stopping:
             return State.STOPPING
-        return State.WAITING if self._room.locked() else State(self._poller.state)
+        if self._polling and (self._polling.done() or self._room.locked()):
+            return State.WAITING
+        return State(self._poller.state)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it asks PubNub, and has been at the same question for longer than any takes."""
+        if self._polling is None or self.state in {State.WAITING, State.STOPPING}:
+            return False
+        return self._terms.clock() - self._poller.due_at > LATE_SECONDS
 
     @property
     def answered_at(self) -> float | None:
@@ -165,9 +183,9 @@ class Subscription:
         return self._poller.answered_at
 
     @property
-    def turned_at(self) -> float:
-        """When it last began to ask PubNub, in seconds of the clock."""
-        return self._poller.turned_at
+    def due_at(self) -> float:
+        """By when PubNub answers, in seconds of the clock."""
+        return self._poller.due_at
 
     @property
     def queued(self) -> int:
@@ -211,8 +229,12 @@ class Subscription:
             self._inherited, self._joined = None, Names()
             self._applier.lineage.suspect(f"a cursor of subscription {place.subscription} is gone")
             raise ForgottenError("Redis has forgotten a cursor that was saved")
-        age = self._terms.clock() - place.covered_until
-        await self._applier.insist(lambda: self._marks.save_cursor(self.id, place.cursor, age_seconds=age))
+
+        async def save() -> int:
+            age = self._terms.clock() - place.covered_until  # of now: Redis may be away for long before it is saved
+            return await self._marks.save_cursor(self.id, place.cursor, age_seconds=age)
+
+        await self._applier.insist(save)
 
     async def _follow(self, cursor: Cursor) -> None:
         if self._is_stopping:

@@ -44,4 +44,5 @@ class Reload:
             await self._applier.insist(self._marks.now)  # who cannot save where it has come to had better go on
             added, removed = await self._following.change(wanted)
             metrics.reloads.labels("done").inc()
+            await self._applier.insist(self._marks.followed)  # forgets those whom earlier lists have left behind
             log.info("channels_reloaded", names=len(wanted.all), added=added, removed=removed)

@@ -27,8 +27,6 @@ from worker.telemetry.http import Answer, Page, json_page, metrics_page
 
 Result = TypeVar("Result")
 
-STUCK_SECONDS: Final = LONGEST_ANSWER_SECONDS + 90.0
-"""No subscription asks PubNub for longer without an answer, an error or a wait: after that its loop has stopped."""
 COUNTING_SECONDS: Final = 5.0
 """How long what only Redis knows may take to be put together; of ten thousand channels it is a tenth of a second."""
 LISTED: Final = 1_000
@@ -83,11 +81,7 @@ class Vitals:
         return json_page(await self._tell())
 
     async def _loops(self) -> str | None:
-        stuck = [
-            each.id
-            for each in self._following.subscriptions
-            if each.state not in {State.WAITING, State.STOPPING} and self._clock() - each.turned_at > STUCK_SECONDS
-        ]
+        stuck = [each.id for each in self._following.subscriptions if each.is_stuck]
         return f"{len(stuck)} subscriptions have stopped turning: {', '.join(stuck[:3])}" if stuck else None
 
     async def _readiness(self) -> dict[str, str | None]:
@@ -108,16 +102,17 @@ class Vitals:
 
     def _has_polled(self, subscription: Subscription) -> bool:
         """Tell whether PubNub has answered in time; one that goes on from a cursor may wait for its first answer."""
-        polled_at = subscription.answered_at
-        if polled_at is None and subscription.place and subscription.state is State.STARTING:
-            polled_at = subscription.turned_at
-        return polled_at is not None and self._clock() - polled_at <= LONGEST_ANSWER_SECONDS
+        answered_at = subscription.answered_at
+        if answered_at is None:
+            is_waiting = subscription.place is not None and subscription.state is State.STARTING
+            return is_waiting and self._clock() <= subscription.due_at
+        return self._clock() - answered_at <= LONGEST_ANSWER_SECONDS
 
     async def _is_caught_up(self) -> str | None:
         """Tell what the first backfill still lacks; once it is done, a later one is no reason not to be ready."""
         if not self._has_caught_up:
-            begun = all(each.place for each in self._following.subscriptions)
-            self._has_caught_up = begun and self._repairs.is_idle
+            have_begun = all(each.has_begun for each in self._following.subscriptions)
+            self._has_caught_up = have_begun and self._repairs.is_idle
         return None if self._has_caught_up else "the first backfill is not done yet"
 
     async def _measure(self) -> None:

@@ -33,7 +33,7 @@ async def lived(chosen: argparse.Namespace, folder: Path) -> bool:
 async def soaked(chosen: argparse.Namespace, folder: Path) -> bool:
     """Soak a worker, and tell."""
     plan = soak.Plan(chosen.seed, chosen.minutes * 60, chosen.rate)
-    say(f"a worker under {plan.rate:,g} events/s over {plan.channels} channels for {chosen.minutes:g} minutes")
+    say(f"a worker under {plan.rate:,g} events/s over {plan.rooms.channels} channels for {chosen.minutes:g} minutes")
     report = await soak.run(plan, folder, say)
     say(str(report))
     return report.holds
@@ -42,7 +42,9 @@ async def soaked(chosen: argparse.Namespace, folder: Path) -> bool:
 async def stopped(chosen: argparse.Namespace, folder: Path) -> bool:
     """Stop workers under full load, and tell."""
     plan = stops.Plan(chosen.seed, chosen.times)
-    say(f"SIGTERM {plan.times} times; {plan.channels} channels, {plan.each} to a subscription, events always waiting")
+    say(
+        f"SIGTERM {plan.times} times; {plan.rooms.channels} channels, {plan.rooms.each} to a subscription, events always waiting"
+    )
     report = await stops.run(plan, folder, say)
     say(str(report))
     return report.holds

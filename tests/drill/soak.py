@@ -16,7 +16,7 @@ from typing import Final
 from tests.chaos.comparison import differences, strangers
 from tests.drill.load import FULL, Load
 from tests.drill.pages import figures, is_ready, total
-from tests.drill.staged import staged
+from tests.drill.staged import Rooms, staged
 from tests.drill.windows import Sample, Window
 from tests.end_to_end.processes import Child, Stage, wait_until
 from tests.redis_server import RedisServer
@@ -46,15 +46,8 @@ class Plan:
     seconds: float = 1800
     rate: float = 2000
     """Events a second."""
-    channels: int = 200
-    each: int = 20
-    """Channels that share a subscription."""
     sample_seconds: float = 5
-
-    @property
-    def names(self) -> list[str]:
-        """The channels."""
-        return [f"room-{number}" for number in range(self.channels)]
+    rooms: Rooms = Rooms(200, each=20)
 
 
 @dataclass(slots=True)
@@ -78,9 +71,11 @@ class Report:
     def verdicts(self) -> dict[str, bool]:
         """Return what was asked, and whether it is so."""
         first, last = self.windows()
+        before = Window([each for each in self.samples if each.at < last.samples[0].at])
         return {
             f"memory grew by less than {GROWTH:.0%}": last.mean(MEMORY) < first.mean(MEMORY) * (1 + GROWTH),
-            "no more file descriptors": last.median(FILES) <= first.median(FILES),
+            # Pools keep as many connections as were ever needed at once, so one busy minute may add some: a leak goes on.
+            "file descriptors: no new high at the end": last.median(FILES) <= before.most(FILES),
             "median lag not grown": _is_no_slower(first, last, 0.5),
             "99 % lag not grown": _is_no_slower(first, last, 0.99),
             "cursor not older": last.median(CURSOR) <= first.median(CURSOR) + 1,
@@ -138,14 +133,13 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
     try:
         async with staged(server, folder, plan.seed) as stage:
             stage.settings |= {
-                "TALLY_CHANNELS": ",".join(plan.names),
-                "TALLY_CHANNELS_PER_SUBSCRIPTION": str(plan.each),
+                **plan.rooms.settings,
                 "TALLY_HISTORY_RATE": "20",
                 "TALLY_JOURNAL_SECONDS": "60",
                 "TALLY_RECONCILE_SECONDS": str(COMPARED_SECONDS),
             }
-            load, report = Load(stage.state, plan.seed, plan.names, FULL), Report(plan)
-            worker = await stage.follow(polls=-(-plan.channels // plan.each))
+            load, report = Load(stage.state, plan.seed, plan.rooms.names, FULL), Report(plan)
+            worker = await stage.follow(polls=plan.rooms.subscriptions)
             await wait_until(lambda: is_ready(worker), 60, what=lambda: worker.err[-3000:])
             await _look_on(plan, stage, worker, load, report, say)
             await _compare(plan, stage, worker, report)
@@ -199,4 +193,4 @@ async def _compare(plan: Plan, stage: Stage, worker: Child, report: Report) -> N
         await wait_until(stage.is_true, 60)
     report.exit_code = await worker.stopped()
     report.wrong = differences(await stage.tallies(), stage.emulator.truth())
-    report.wrong += await strangers(stage.redis, stage.state, plan.names)
+    report.wrong += await strangers(stage.redis, stage.state, plan.rooms.names)

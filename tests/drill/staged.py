@@ -2,12 +2,36 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.end_to_end.processes import KEY, Stage
 from tests.redis_server import RedisServer
 from worker.emulator import Emulator
 from worker.store.connection import connect
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What a worker follows: so many channels, so many of them to a subscription."""
+
+    channels: int
+    each: int
+
+    @property
+    def names(self) -> list[str]:
+        """The channels."""
+        return [f"room-{number}" for number in range(self.channels)]
+
+    @property
+    def subscriptions(self) -> int:
+        """How many polls a worker has open."""
+        return -(-self.channels // self.each)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What makes a worker follow them."""
+        return {"TALLY_CHANNELS": ",".join(self.names), "TALLY_CHANNELS_PER_SUBSCRIPTION": str(self.each)}
 
 
 @asynccontextmanager

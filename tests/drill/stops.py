@@ -21,7 +21,7 @@ from typing import Final
 
 from tests.chaos.comparison import broken_tallies, differences, strangers
 from tests.drill.load import FULL, Load
-from tests.drill.staged import staged
+from tests.drill.staged import Rooms, staged
 from tests.end_to_end.processes import Child, Stage, wait_until
 from tests.redis_server import RedisServer
 
@@ -37,23 +37,11 @@ class Plan:
 
     seed: int
     times: int = 50
-    channels: int = 20
-    each: int = 5
-    """Channels that share a subscription."""
+    rooms: Rooms = Rooms(20, each=5)
     faults: Mapping[str, float] = field(default_factory=dict)
     """Of the emulator; one that loses events must make it fail."""
     longest_life: float = 1.5
     """Seconds after its first poll by which a worker is stopped."""
-
-    @property
-    def names(self) -> list[str]:
-        """The channels."""
-        return [f"room-{number}" for number in range(self.channels)]
-
-    @property
-    def subscriptions(self) -> int:
-        """How many polls a worker has open."""
-        return -(-self.channels // self.each)
 
 
 @dataclass(slots=True)
@@ -99,13 +87,8 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
     server, report = RedisServer(appendonly="no", save=""), Report()
     try:
         async with staged(server, folder, plan.seed) as stage:
-            stage.settings |= {
-                "TALLY_CHANNELS": ",".join(plan.names),
-                "TALLY_CHANNELS_PER_SUBSCRIPTION": str(plan.each),
-                "TALLY_RECONCILE_SECONDS": NEVER,
-                "TALLY_HTTP": "off",
-            }
-            load = Load(stage.state, plan.seed, plan.names, FULL)
+            stage.settings |= {**plan.rooms.settings, "TALLY_RECONCILE_SECONDS": NEVER, "TALLY_HTTP": "off"}
+            load = Load(stage.state, plan.seed, plan.rooms.names, FULL)
             await _begin(stage)
             lists = _lists(stage)
             stage.state.faults.replace(plan.faults)
@@ -115,7 +98,7 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
             report.acts, report.listed = load.acts, _lists(stage) - lists
             report.gaps = _gaps(stage)
             report.wrong = differences(await stage.tallies(), stage.emulator.truth())
-            report.wrong += await strangers(stage.redis, stage.state, plan.names)
+            report.wrong += await strangers(stage.redis, stage.state, plan.rooms.names)
             report.wrong += await broken_tallies(stage.redis)
             return report
     finally:
@@ -173,7 +156,7 @@ def _drained(child: Child) -> list[float]:
 async def _read_the_rest(plan: Plan, stage: Stage) -> None:
     """Start one more, and let it read what waits; nothing more happens meanwhile."""
     last = stage.start("run")
-    await wait_until(lambda: stage.emulator.waiting == plan.subscriptions, 60, what=lambda: last.err[-3000:])
+    await wait_until(lambda: stage.emulator.waiting == plan.rooms.subscriptions, 60, what=lambda: last.err[-3000:])
     assert await last.stopped() == 0, last.err
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.drill import day, soak, stops
 from tests.drill.soak import MEMORY, Report
+from tests.drill.staged import Rooms
 from tests.drill.windows import LAG, Sample, Window
 
 
@@ -37,7 +38,7 @@ async def test_an_event_that_is_lost_is_noticed(tmp_path: Path) -> None:
 
 async def test_a_short_soak_counts_everything(tmp_path: Path) -> None:
     """The rate is there, the samples are taken, and every tally is the truth."""
-    plan = soak.Plan(seed=1, seconds=2, rate=200, channels=4, each=2, sample_seconds=0.25)
+    plan = soak.Plan(seed=1, seconds=2, rate=200, rooms=Rooms(4, each=2), sample_seconds=0.25)
     report = await soak.run(plan, tmp_path, print)
 
     assert not report.wrong

@@ -308,6 +308,7 @@ class Keyspace:
             "saves": saves + 1,
         }
         self.hset(keys[0], mapping=told)
+        self.expire(keys[0], 604_800)
         self.watcher.cursor_saved(keys[0], str(args[0]))
         return saves + 1
 

@@ -27,6 +27,7 @@ from worker.store.store import Store
 if TYPE_CHECKING:
     from worker.reload import Reload
     from worker.service import Service
+    from worker.vitals import Vitals
 
 
 def parts(pubnub: PubNub, server: Server, machine: Machine, settings: Settings) -> Parts:
@@ -55,6 +56,8 @@ class Process:
         self._server = server
         self._service: Service | None = None
         self._reload: Reload | None = None
+        self.vitals: Vitals | None = None
+        """What can be asked about it, once it is put together."""
         self._live_only = live_only
         self._context = copy_context()
         self._context.run(MACHINE.set, self.machine)
@@ -81,7 +84,7 @@ class Process:
     async def _serve(self) -> ExitCode:
         of = parts(self._pubnub, self._server, self.machine, self.settings)
         worker = await app.compose(of, self.settings, app.followed_names(self.settings))
-        self._service, self._reload = worker.service, worker.reload
+        self._service, self._reload, self.vitals = worker.service, worker.reload, worker.vitals
         if self._live_only:
             self._service._beside = []
         return await self._service.serve()

@@ -16,6 +16,7 @@ from worker import ingest, looks, reconcile, rounds
 from worker.apply import Applier
 from worker.debts import Debts
 from worker.domain.reconciliation import Limit
+from worker.emulator import OUTAGE_KINDS
 from worker.emulator.history import Page, Window
 from worker.gaps import Gaps
 from worker.store.lineage import Lineage
@@ -202,6 +203,26 @@ def test_a_channel_that_changes_its_subscription(is_running: bool) -> None:
         return patch.object(Marks, "followed", followed)
 
     expect(script, without_places if is_running else without_followed)
+
+
+@pytest.mark.parametrize("command", ["hset", "expire", "hgetall", "time", "save_cursor"])
+def test_a_change_of_the_list_that_meets_an_outage(command: str) -> None:
+    """However long Redis is away, and since which step: a cursor taken over is as old as it is, and its gap is owed."""
+
+    async def script(world: World) -> None:
+        world.channels = (ROOM, HALL)
+        ana = world.add(HALL, MESSAGE, "+", "ana")
+        world.start("one", Following((ROOM, HALL)))
+        await asyncio.sleep(SOON)
+        world.reload("one", Following((HALL,)))
+        world.cut_at("one", command, HOUR / 2)
+        await asyncio.sleep(10)
+        assert world.server.is_down
+        assert ana
+        world.remove(HALL, ana)
+        await asyncio.sleep(HOUR / 2 + 300 + SOON)
+
+    expect(script, lambda: without_owing(Gap.STALE_CURSOR))
 
 
 def test_a_cursor_older_than_the_cache() -> None:
@@ -548,3 +569,37 @@ def _listing(world: World, then: Callable[[], None]) -> Iterator[None]:
 
     with patch.object(world.state, "page", page):
         yield
+
+
+# --------------------------------------------------------------------------------------------------- what it tells
+
+
+@pytest.mark.parametrize("trouble", ["redis", "forbidden", "none", *OUTAGE_KINDS])
+def test_a_worker_is_alive_through_all_of_it(trouble: str) -> None:
+    """For two hours, and just after: no restart would mend it, and its loops turn."""
+    told: list[tuple[float, bytes]] = []
+
+    async def script(world: World) -> None:
+        world.channels = (ROOM, HALL)
+        process = world.start("one", Following((ROOM, HALL), per_subscription=1))
+        await asyncio.sleep(SOON)
+        world.add(ROOM, MESSAGE, "+", "ana")
+        match trouble:
+            case "redis":
+                world.cut_redis(2 * HOUR)
+            case "forbidden":
+                world.forbid(ROOM, 2 * HOUR)
+            case "none":
+                pass
+            case kind:
+                world.break_pubnub(kind, 2 * HOUR)
+        for minute in range(150):
+            await asyncio.sleep(60)
+            assert process.vitals
+            page = await process.vitals.livez()
+            if page.status != 200:
+                told.append((minute, page.body))
+        await asyncio.sleep(600 + SOON)
+
+    assert ends(script) == []
+    assert told == []

@@ -149,8 +149,14 @@ class World:
 
     def kill_at(self, name: str, command: str, nth: int = 1) -> None:
         """Kill a worker right after the nth such command of it has reached Redis, before it hears the answer."""
+        self._at(name, command, nth, lambda: self.kill(name))
+
+    def cut_at(self, name: str, command: str, seconds: float) -> None:
+        """Let nobody reach Redis for a while, from when a worker's next such command has reached it."""
+        self._at(name, command, 1, lambda: self.cut_redis(seconds))
+
+    def _at(self, name: str, command: str, nth: int, act: Callable[[], None]) -> None:
         left = nth
-        machine = self.processes[name].machine
 
         def count(done: str) -> None:
             nonlocal left
@@ -158,9 +164,9 @@ class World:
                 left -= 1
                 if left == 0:
                     self.tell(f"{name} has had {done} done")
-                    self.kill(name)
+                    act()
 
-        machine.on_effect = count
+        self.processes[name].machine.on_effect = count
 
     def stop(self, name: str) -> None:
         """Stop a worker, as an operator does."""

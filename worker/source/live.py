@@ -75,8 +75,8 @@ class Poller:
         self._complaint = complaint or unreachable(clock)
         self.answered_at: float | None = None
         """When PubNub answered last, in seconds of the clock."""
-        self.turned_at = clock()
-        """When it last began to ask."""
+        self.due_at = clock() + LONGEST_ANSWER_SECONDS
+        """By when it has an answer, or asks again."""
 
     @property
     def state(self) -> str:
@@ -101,7 +101,6 @@ class Poller:
 
     async def _items(self, cursor: Cursor) -> AsyncIterator[Item]:
         while True:
-            self.turned_at = self._clock()
             trying_all = self._refused and self._clock() >= self._retry_at
             names = self._names.without(self._refused) if self._refused and not trying_all else self._names
             try:
@@ -112,7 +111,9 @@ class Poller:
                 continue
             except PubNubError as error:
                 self._complaint.say(self, reason=str(error), names=len(self._names.all))
-                await asyncio.sleep(self._backoff.failed(error))
+                wait = self._backoff.failed(error)
+                self.due_at = self._clock() + wait
+                await asyncio.sleep(wait)
             else:
                 self._backoff.succeeded()
                 self._complaint.over(self)
@@ -126,11 +127,13 @@ class Poller:
         """Ask once; where names are refused, no longer than until they are tried again."""
         async with asyncio.timeout(max(0.0, self._retry_at - self._clock()) if names != self._names else None):
             if not names:
+                self.due_at = self._retry_at
                 await asyncio.Event().wait()
             return await self._ask(names, cursor)
 
     async def _ask(self, names: Names, cursor: Cursor) -> Answer:
         asked_at = self._clock()
+        self.due_at = asked_at + LONGEST_ANSWER_SECONDS
         answer = await self._client.subscribe((*names.channels, *names.wildcards), names.groups, cursor)
         if (seconds := self._clock() - asked_at) > LONGEST_ANSWER_SECONDS:
             # Nobody knows when it came: the machine was suspended with it.

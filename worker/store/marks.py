@@ -15,7 +15,7 @@ from worker.store.keys import Keys
 from worker.store.store import batched
 from worker.telemetry import metrics
 
-FORGOTTEN_SECONDS: Final = 7 * 86_400
+FORGOTTEN_SECONDS: Final = 86_400
 HASHES_AT_ONCE: Final = 500
 QUARANTINE_LENGTH: Final = 10_000
 QUARANTINED_CHARACTERS: Final = 4_096
@@ -111,14 +111,14 @@ class Marks:
         await self.still_here()
 
     async def still_here(self) -> None:
-        """Keep what is registered for another week."""
+        """Keep what is registered for another day."""
         with redis_errors():
             await self._redis.expire(self._keys.subscriptions, FORGOTTEN_SECONDS)
 
     async def followed(self) -> list[tuple[tuple[str, ...], SavedCursor]]:
         """Return whom subscriptions followed up to their cursors, the freshest first; of as fresh ones the smallest.
 
-        A subscription that has not been there for a week is forgotten: PubNub has nothing left of what it would read.
+        A subscription that has not been there for a day is forgotten: PubNub has nothing left of what it would read.
         """
         with redis_errors():
             registered = await self._redis.hgetall(self._keys.subscriptions)

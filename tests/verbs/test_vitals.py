@@ -1,0 +1,73 @@
+"""What a worker tells of itself while something is wrong: that it lives, and what it waits for."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.source.scripted import wait_until
+from tests.verbs.comparing import Comparing
+from tests.verbs.conftest import Bench
+from tests.verbs.test_backfill import backfill
+from tests.verbs.test_following import MESSAGE, following
+from worker.domain.position import Cursor
+from worker.following import Following
+from worker.repairs import Repairs
+from worker.telemetry.http import Page
+from worker.vitals import Vitals
+
+MINUTE = 60.0
+
+
+def vitals(bench: Bench, it: Following, repairs: Repairs | None = None) -> Vitals:
+    """Return what can be asked about those who follow."""
+    repairs = repairs or Repairs(backfill(bench, tries=None), bench.marks, bench.applier)
+    return Vitals(it, repairs, Comparing(bench).reconcile(), bench.applier, bench.marks, [])
+
+
+def wrong(page: Page) -> set[str]:
+    """Return the names of the checks that fail."""
+    checks: dict[str, Any] = json.loads(page.body)["checks"]
+    return {name for name, check in checks.items() if not check["ok"]}
+
+
+async def test_it_is_not_alive_when_a_loop_has_stopped(bench: Bench) -> None:
+    """A question to PubNub that is neither answered nor given up."""
+    async with following(bench, "ab") as it:
+        asked = vitals(bench, it)
+        bench.clock.now += 6 * MINUTE
+        assert wrong(await asked.livez()) == set()
+        bench.clock.now += 2 * MINUTE
+        assert wrong(await asked.livez()) == {"loops"}
+
+
+@pytest.mark.parametrize("minutes", [5, 6])
+async def test_it_is_ready_while_answers_come_in_time(bench: Bench, minutes: int) -> None:
+    """An idle one comes every 280 s; a poll that goes on from a cursor may wait as long for its first."""
+    async with following(bench, "ab"):
+        pass
+    bench.emulator._polls._idle_seconds = 60
+    async with following(bench, "ab") as it:
+        asked = vitals(bench, it)
+        assert wrong(await asked.readyz()) == {"backfill"}
+        bench.clock.now += minutes * MINUTE
+        assert wrong(await asked.readyz()) == {"backfill"} | ({"subscriptions"} if minutes > 5 else set())
+
+
+async def test_it_is_not_ready_while_it_may_have_missed_something(bench: Bench) -> None:
+    """It begins from a cursor of yesterday: nothing is wanted yet, but will be with the first answer."""
+    async with following(bench, "ab") as it:
+        (yesterday,) = it.subscriptions
+    await bench.marks.save_cursor(yesterday.id, Cursor("17600000000000000", 1), age_seconds=86_400)
+    bench.emulator._polls._idle_seconds = 60
+    repairs = Repairs(backfill(bench, tries=None), bench.marks, bench.applier)
+    repairing = asyncio.create_task(repairs.run())
+    async with following(bench, "ab", begun=False) as it:
+        asked = vitals(bench, it, repairs)
+        await wait_until(lambda: repairs.is_idle and bench.emulator.waiting == 1)
+        assert wrong(await asked.readyz()) == {"backfill"}
+        bench.emulator.state.add("a", MESSAGE, "reaction", "👍", "ana")
+        await wait_until(lambda: it.subscriptions[0].has_begun)
+        assert wrong(await asked.readyz()) == set()
+    repairing.cancel()
