@@ -42,9 +42,7 @@ async def soaked(chosen: argparse.Namespace, folder: Path) -> bool:
 async def stopped(chosen: argparse.Namespace, folder: Path) -> bool:
     """Stop workers under full load, and tell."""
     plan = stops.Plan(chosen.seed, chosen.times)
-    say(
-        f"SIGTERM {plan.times} times; {plan.rooms.channels} channels, {plan.rooms.each} to a subscription, events always waiting"
-    )
+    say(f"SIGTERM {plan.times} times; {plan.rooms.channels} channels, {plan.rooms.each} a subscription")
     report = await stops.run(plan, folder, say)
     say(str(report))
     return report.holds

@@ -47,7 +47,7 @@ class Plan:
     rate: float = 2000
     """Events a second."""
     sample_seconds: float = 5
-    rooms: Rooms = Rooms(200, each=20)
+    rooms: Rooms = field(default_factory=lambda: Rooms(200, each=20))
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Report:
         before = Window([each for each in self.samples if each.at < last.samples[0].at])
         return {
             f"memory grew by less than {GROWTH:.0%}": last.mean(MEMORY) < first.mean(MEMORY) * (1 + GROWTH),
-            # Pools keep as many connections as were ever needed at once, so one busy minute may add some: a leak goes on.
+            # Pools keep as many connections as were ever needed at once: a busy minute adds some, a leak goes on.
             "file descriptors: no new high at the end": last.median(FILES) <= before.most(FILES),
             "median lag not grown": _is_no_slower(first, last, 0.5),
             "99 % lag not grown": _is_no_slower(first, last, 0.99),

@@ -37,7 +37,7 @@ class Plan:
 
     seed: int
     times: int = 50
-    rooms: Rooms = Rooms(20, each=5)
+    rooms: Rooms = field(default_factory=lambda: Rooms(20, each=5))
     faults: Mapping[str, float] = field(default_factory=dict)
     """Of the emulator; one that loses events must make it fail."""
     longest_life: float = 1.5
