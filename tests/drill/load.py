@@ -41,8 +41,8 @@ class Load:
         state.poll = self._answer  # type: ignore[method-assign] # the only place that tells what has been received
         self.channels = list(channels)
         """Where they act from now on."""
-        self.held_back = 0
-        """How often there was no room for an act; it comes later, for then the rate is what it should be."""
+        self.most_behind = 0.0
+        """How many acts waited for room at the worst; they come later, so the rate is what it should be."""
 
     @property
     def acts(self) -> int:
@@ -84,11 +84,11 @@ class Load:
             due, before = min(due + per_second * (now - before), per_second * LATE_SECONDS), now
             for _ in range(int(due)):
                 due -= self._has_acted(self._random.choice(self.channels))
+            self.most_behind = max(self.most_behind, due)
 
     def _has_acted(self, channel: str) -> bool:
         left = self._left.get(channel)
         if left is None or not left[0]:
-            self.held_back += 1
             return False
         left[0] -= 1
         self.act(channel)

@@ -57,7 +57,7 @@ class Report:
     plan: Plan
     samples: list[Sample] = field(default_factory=list)
     acts: int = 0
-    held_back: int = 0
+    most_behind: float = 0.0
     load_cpu: float = 0.0
     wrong: list[str] = field(default_factory=list)
     """Differences from the truth at the end."""
@@ -83,6 +83,11 @@ class Report:
             "all tallies are the truth": not self.wrong,
             "exit code 0": self.exit_code == 0,
         }
+
+    @property
+    def behind_seconds(self) -> float:
+        """For how long a user waited, at the worst, until there was room for one act more."""
+        return self.most_behind / self.plan.rate
 
     @property
     def holds(self) -> bool:
@@ -117,7 +122,7 @@ class Report:
         gaps = {
             series: value for series, value in self.samples[-1].told.items() if series.startswith("tally_gaps_total")
         }
-        yield f"{self.acts:,} events in {whole.seconds:.0f} s; {self.held_back:,} found no room at first"
+        yield f"{self.acts:,} events in {whole.seconds:.0f} s; the load was {self.behind_seconds:.1f} s late at worst"
         yield f"the load's own processor: {self.load_cpu / whole.seconds:.0%} of a core (emulator included)"
         yield f"gaps: {', '.join(f'{name} {value:g}' for name, value in gaps.items() if value) or 'none'}"
         yield f"rounds and repairs: {total(self.samples[-1].told, 'tally_reconciles_total'):g} reconciles of a channel"
@@ -162,7 +167,7 @@ async def _look_on(
             if len(report.samples) % round(60 / plan.sample_seconds) == 0:
                 say(_line(report))
         report.acts, report.load_cpu = load.acts - acts, time.process_time() - processor
-        report.held_back = load.held_back
+        report.most_behind = load.most_behind
 
 
 async def _ticks(every: float, seconds: float) -> AsyncIterator[None]:
