@@ -7,7 +7,6 @@ import structlog
 from worker.apply import Applier
 from worker.domain.position import Cursor
 from worker.store.marks import Gap, Marks
-from worker.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -23,14 +22,15 @@ class Gaps:
         self._applier = applier
         self._repair = repair
 
-    async def owe(self, channels: Collection[str], gap: Gap, cursor: Cursor | None) -> None:
+    async def owe(self, channels: Collection[str], gap: Gap, cursor: Cursor | None, *, is_new: bool = True) -> None:
         """Mark the channels, ask for their repair, and remember them; all durable, in this order, when it returns.
 
-        Remembered last: a channel that is known already would never be met as a new one.
+        Remembered last: a channel that is known already would never be met as a new one. A gap that only goes on is
+        not ``is_new``: its mark is renewed, and nothing is said.
         """
-        log.warning("gap", cause=gap.value, channels=len(channels))
-        metrics.gaps.labels(gap.value).inc()
-        await self._applier.insist(lambda: self._marks.owe(channels, gap))
+        if is_new:
+            log.warning("gap", cause=gap.value, channels=len(channels))
+        await self._applier.insist(lambda: self._marks.owe(channels, gap, is_new=is_new))
         await self._applier.insist(lambda: self._repair(channels, cursor))
         await self._applier.insist(lambda: self._marks.remember(channels))
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import takewhile
@@ -156,6 +156,11 @@ class Subscription:
         return self._inherited
 
     @property
+    def is_shut_out(self) -> bool:
+        """Whether PubNub refuses every one of its names: it is owed, and has nothing to ask for."""
+        return self._poller.is_shut_out
+
+    @property
     def has_begun(self) -> bool:
         """Whether PubNub's cache reaches back to its place; where it did not, that is marked before the place moves."""
         place = self.place
@@ -269,16 +274,17 @@ class Subscription:
                 await self._gaps.owe(await self._covered(item.names), Gap.FORBIDDEN, self._cursor)
 
     async def _poll(self, cursor: Cursor, items: asyncio.Queue[_Item | None], room: asyncio.Semaphore) -> None:
-        async for item in self._poller.items(cursor):
-            # Decoded here, while Redis is at work on what came before.
-            read = self._read(item) if isinstance(item, Received) else item
-            self._is_worked_off.clear()
-            items.put_nowait(read)
-            await room.acquire()
-            if isinstance(read, _Read) and read.messages < MANY:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(PATIENCE_SECONDS):
-                        await self._is_worked_off.wait()
+        async with aclosing(self._poller.items(cursor)) as polled:  # type: ignore[type-var] # it is a generator
+            async for item in polled:
+                # Decoded here, while Redis is at work on what came before.
+                read = self._read(item) if isinstance(item, Received) else item
+                self._is_worked_off.clear()
+                items.put_nowait(read)
+                await room.acquire()
+                if isinstance(read, _Read) and read.messages < MANY:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(PATIENCE_SECONDS):
+                            await self._is_worked_off.wait()
 
     def _read(self, received: Received) -> _Read:
         messages, interest = received.answer.messages, self._terms.interest
@@ -301,8 +307,8 @@ class Subscription:
 
     async def _heed(self, item: _Item) -> None:
         match item:
-            case Refused(names) if names:  # said again at every try, so the mark stays new for as long as they are out
-                await self._gaps.owe(await self._covered(names), Gap.FORBIDDEN, None)
+            case Refused(names, is_new) if names:  # said again and again, so the mark stays new while they are out
+                await self._gaps.owe(await self._covered(names), Gap.FORBIDDEN, None, is_new=is_new)
             case Readmitted(names):
                 await self._gaps.owe(await self._covered(names), Gap.FORBIDDEN, self._cursor)
 

@@ -8,7 +8,6 @@ import structlog
 
 from worker.store.lineage import Lineage
 from worker.store.marks import Gap, Marks
-from worker.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +51,6 @@ class GoneBack:
             await self._connect_anew()
             self._lineage.accept(server)
             await self._connect_anew()  # one may have been greeted meanwhile, as the server of before
-            metrics.gaps.labels(Gap.REDIS_WENT_BACK.value).inc()
             log.warning("gap", cause=Gap.REDIS_WENT_BACK.value, channels=len(channels))
             for hear in self.heard:
                 hear(channels)

@@ -97,8 +97,11 @@ class Vitals:
         return None
 
     async def _have_polled(self) -> str | None:
-        late = [each for each in self._following.subscriptions if not self._has_polled(each)]
-        return f"{len(late)} of {len(self._following.subscriptions)} have no answer of PubNub's" if late else None
+        followed = self._following.subscriptions
+        if followed and all(each.is_shut_out for each in followed):
+            return "PubNub refuses every name"
+        late = [each for each in followed if not (each.is_shut_out or self._has_polled(each))]
+        return f"{len(late)} of {len(followed)} have no answer of PubNub's" if late else None
 
     def _has_polled(self, subscription: Subscription) -> bool:
         """Tell whether PubNub has answered in time; one that goes on from a cursor may wait for its first answer."""
@@ -121,7 +124,8 @@ class Vitals:
         for state in State:
             metrics.subscriptions.labels(state.value).set(states[state])
         metrics.queued.set(sum(each.queued for each in subscriptions))
-        ages = [self._clock() - each.place.covered_until for each in subscriptions if each.place]
+        listening = [each for each in subscriptions if not each.is_shut_out]
+        ages = [self._clock() - each.place.covered_until for each in listening if each.place]
         metrics.cursor_age.set(max(ages, default=0.0))
         found = await self._readiness()
         for check, wrong in found.items():

@@ -36,6 +36,8 @@ class Refused:
     """These names were missed until now, and most or all still are: PubNub answers 403 for them."""
 
     names: Names
+    is_new: bool = True
+    """Whether others were refused when this was said last; it is said again at every try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,11 @@ class Poller:
         self._backoff = backoff
         self._clock = clock
         self._refused: frozenset[str] = frozenset()
-        self._told: frozenset[str] = frozenset()
+        self._told_of: frozenset[str] = frozenset()
+        self._is_let_in = False
+        """Whether those who were refused need not be any more; an answer for all of them has yet to come."""
+        self._rest: asyncio.Task[Answer] | None = None
+        """A poll for the others, which goes on while somebody looks whether they are."""
         self._retry_at = 0.0
         self._complaint = complaint or unreachable(clock)
         self.answered_at: float | None = None
@@ -87,49 +93,90 @@ class Poller:
             return "refused"
         return "following" if self.answered_at is not None else "starting"
 
+    @property
+    def is_shut_out(self) -> bool:
+        """Whether PubNub refuses every one of its names."""
+        return not self._names.without(self._refused)
+
     async def items(self, cursor: Cursor) -> AsyncIterator[Item]:
         """Yield what happens after ``cursor``, which may be the handshake.
 
         What was refused before is asked for anew: whoever begins again must hear of it again.
         """
-        self._refused = frozenset()
+        self._refused, self._is_let_in = frozenset(), False
         try:
-            async for item in self._items(cursor):
-                yield item
+            while True:
+                asked = self._names if self._is_let_in else self._names.without(self._refused)
+                try:
+                    told = await self._told(asked, cursor)
+                except ForbiddenError as error:
+                    yield self._refuse(error, await self._named(error, asked) | (self._refused - set(asked.all)))
+                except PubNubError as error:
+                    await self._wait_after(error)
+                else:
+                    if isinstance(told, Refused):
+                        yield told
+                    elif told:
+                        self.answered_at = self._clock()
+                        self._backoff.succeeded()
+                        self._complaint.over(self)
+                        if self._is_let_in:
+                            yield self._readmit()
+                        yield Received(told, self.answered_at)
+                        cursor = told.cursor
         finally:
             self._complaint.forget(self)
+            await self._hang_up()
 
-    async def _items(self, cursor: Cursor) -> AsyncIterator[Item]:
-        while True:
-            trying_all = self._refused and self._clock() >= self._retry_at
-            names = self._names.without(self._refused) if self._refused and not trying_all else self._names
-            try:
-                answer = await self._poll(names, cursor)
-            except ForbiddenError as error:
-                yield self._refuse(error, names, await self._named(error, names))
-            except TimeoutError:  # time to ask for the refused names again
-                continue
-            except PubNubError as error:
-                self._complaint.say(self, reason=str(error), names=len(self._names.all))
-                wait = self._backoff.failed(error)
-                self.due_at = self._clock() + wait
-                await asyncio.sleep(wait)
-            else:
-                self._backoff.succeeded()
-                self._complaint.over(self)
-                self.answered_at = self._clock()
-                if trying_all:
-                    yield self._readmit()
-                yield Received(answer, self.answered_at)
-                cursor = answer.cursor
+    async def _told(self, asked: Names, cursor: Cursor) -> Answer | Refused | None:
+        """Return PubNub's answer; or who is still refused, once a minute; or nothing, when they are let in again."""
+        if not asked or self._rest or asked != self._names:
+            return await self._told_beside(asked, cursor)
+        return await self._ask(asked, cursor)
 
-    async def _poll(self, names: Names, cursor: Cursor) -> Answer:
-        """Ask once; where names are refused, no longer than until they are tried again."""
-        async with asyncio.timeout(max(0.0, self._retry_at - self._clock()) if names != self._names else None):
-            if not names:
-                self.due_at = self._retry_at
-                await asyncio.Event().wait()
-            return await self._ask(names, cursor)
+    async def _told_beside(self, asked: Names, cursor: Cursor) -> Answer | Refused | None:
+        """Listen to the rest, and look once a minute whether those who are refused still are.
+
+        Beside it, and not in its place: a poll that is cut every minute never comes to the answer of an idle one.
+        """
+        if asked and not self._rest:
+            self._rest = asyncio.create_task(self._ask(asked, cursor))
+        until = max(0.0, self._retry_at - self._clock())
+        if not self._rest:
+            self.due_at = self._retry_at
+            await asyncio.sleep(until)
+        elif (await asyncio.wait([self._rest], timeout=until))[0]:
+            rest, self._rest = self._rest, None
+            return rest.result()
+        return await self._look_at_refused()
+
+    async def _look_at_refused(self) -> Refused | None:
+        asked = self._only(self._refused)
+        try:
+            await self._ask(asked, HANDSHAKE)
+        except ForbiddenError as error:
+            still = await self._named(error, asked)
+            if still != self._refused:
+                await self._hang_up()
+            return self._refuse(error, still)
+        except PubNubError:  # as far as anybody knows they still are; the others are listened to meanwhile
+            self._retry_at = self._clock() + REFUSED_SECONDS
+            return Refused(asked, is_new=False)
+        self._is_let_in = True
+        await self._hang_up()
+        return None
+
+    async def _hang_up(self) -> None:
+        if self._rest:
+            rest, self._rest = self._rest, None
+            rest.cancel()
+            await asyncio.gather(rest, return_exceptions=True)  # an answer is not lost: it is asked for again
+
+    async def _wait_after(self, error: PubNubError) -> None:
+        self._complaint.say(self, reason=str(error), names=len(self._names.all))
+        wait = self._backoff.failed(error)
+        self.due_at = self._clock() + wait
+        await asyncio.sleep(wait)
 
     async def _ask(self, names: Names, cursor: Cursor) -> Answer:
         asked_at = self._clock()
@@ -155,25 +202,26 @@ class Poller:
                 return frozenset(asked.all)
         return frozenset(refused or asked.all)
 
-    def _refuse(self, error: ForbiddenError, asked: Names, named: frozenset[str]) -> Refused:
-        """Leave out who was refused, for a while."""
-        before = self._refused
-        self._refused = named if asked == self._names else before | named
+    def _refuse(self, error: ForbiddenError, refused: frozenset[str]) -> Refused:
+        """Leave these out, for a while."""
+        before, self._refused, self._is_let_in = self._refused, refused, False
         self._retry_at = self._clock() + REFUSED_SECONDS
+        is_new = refused != self._told_of
         # Said once, not at every try.
         log.log(
-            DEBUG if self._refused == self._told else WARNING,
+            WARNING if is_new else DEBUG,
             "pubnub_refused",
-            names=sorted(self._refused),
+            names=sorted(refused),
             retry_seconds=REFUSED_SECONDS,
             reason=str(error),
         )
-        self._told = self._refused
+        self._told_of = refused
         # Whoever is no longer refused was, until now.
-        return Refused(self._only(before | self._refused))
+        return Refused(self._only(before | refused), is_new)
 
     def _readmit(self) -> Readmitted:
-        names, self._refused, self._told = self._only(self._refused), frozenset(), frozenset()
+        names, self._is_let_in = self._only(self._refused), False
+        self._refused, self._told_of = frozenset(), frozenset()
         log.info("pubnub_readmitted", names=sorted(names.all))
         return Readmitted(names)
 

@@ -132,13 +132,17 @@ class Marks:
                 found.append((tuple(names.split("\n")), saved))
         return sorted(found, key=lambda each: (-each[1].saved_at, len(each[0])))
 
-    async def owe(self, channels: Iterable[str], gap: Gap) -> None:
-        """Mark that these channels need a repair. Written before anything may be forgotten."""
+    async def owe(self, channels: Iterable[str], gap: Gap, *, is_new: bool = True) -> None:
+        """Mark that these channels need a repair. Written before anything may be forgotten.
+
+        One gap is counted; one that only goes on is not ``is_new``.
+        """
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for channel in sorted(channels):
                 await self._owe(keys=[self._keys.owed(channel)], args=[gap.value], client=pipe)
             await pipe.execute()
+        metrics.gaps.labels(gap.value).inc(is_new)
 
     async def owed(self, channel: str) -> dict[str, int]:
         """Return cause → milliseconds since 1970 of its newest gap, by Redis's clock."""
