@@ -1,0 +1,161 @@
+"""The runbook's way back to a copy, line by line, on real servers: what it does not say, nobody does at night."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.configured_server import DEPLOYED, programs
+from tests.deploy.dockerfile import ROOT
+from tests.redis_server import free_port
+
+SECONDS: Final = 10.0
+CLIENT: Final = shutil.which("redis-cli") or ""
+RUNBOOK: Final = (ROOT / "deploy/README.md").read_text(encoding="utf-8")
+SECTION: Final = RUNBOOK.partition("\n## Backup and restore\n")[2].partition("\n## ")[0]
+CONFIGURATION: Final = "/etc/redis.conf"
+
+pytestmark = pytest.mark.skipif(not CLIENT, reason="no redis-cli on this machine")
+
+
+class Machine:
+    """A folder, a port, and a server there that is started and stopped as an operator does."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self.folder = folder
+        self._program = program
+        self._port = str(free_port())
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        """Start Redis with our configuration, and these options after it; return when it answers."""
+        # Without the five seconds in which it waits for more replicas than the one that takes the copy.
+        own = (
+            "--port",
+            self._port,
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.folder),
+            "--repl-diskless-sync-delay",
+            "0",
+        )
+        with (self.folder / "log").open("ab") as log:
+            self._server = subprocess.Popen([self._program, DEPLOYED, *own, *options], stdout=log, stderr=log)
+        self.until(lambda: self.ask("PING") == "PONG")
+
+    def ask(self, *words: str) -> str:
+        """Return what Redis answers."""
+        ran = subprocess.run(
+            [CLIENT, "-p", self._port, *words], cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        return ran.stdout.strip()
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until it holds."""
+        deadline = time.monotonic() + SECONDS
+        while not holds():
+            assert time.monotonic() < deadline, (self.folder / "log").read_text(errors="replace")
+            time.sleep(0.01)
+
+    def has_ended(self) -> bool:
+        """Whether nothing runs."""
+        return self._server is None or self._server.poll() is not None
+
+    def end(self) -> None:
+        """End it, whatever it is at."""
+        if self._server:
+            self._server.kill()
+            self._server.wait()
+
+
+@pytest.fixture(params=["Valkey", "Redis"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
+    """A machine for each server there is here."""
+    if request.param not in programs():
+        pytest.skip(f"no {request.param} on this machine: redis-server is not in the PATH")
+    machine = Machine(programs()[request.param], tmp_path)
+    try:
+        yield machine
+    finally:
+        machine.end()
+
+
+def lines() -> list[list[str]]:
+    """Return the words of each line that the runbook has somebody type, without the comments."""
+    block = re.findall(r"^ {8}(\S.*)$", SECTION, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in block]
+
+
+def follow(machine: Machine, words: list[str]) -> None:
+    """Do what a line says."""
+    match words:
+        case ["redis-server", configuration, *options]:
+            assert configuration == CONFIGURATION
+            machine.start(*options)
+        case ["redis-cli", "DBSIZE"]:
+            assert machine.ask("DBSIZE") != "0"
+        case ["redis-cli", "INFO", section]:
+            (awaited,) = re.findall(r"# until (\S+:\d)$", SECTION, re.MULTILINE)
+            machine.until(lambda: awaited in machine.ask("INFO", section))
+        case ["redis-cli", *question]:
+            assert machine.ask(*question) in {"OK", ""}
+        case _:
+            subprocess.run(words, cwd=machine.folder, check=True)
+
+
+def test_a_copy_comes_back_and_stays(machine: Machine) -> None:
+    """With what it held, and not what came after; also after the next start, with our configuration alone."""
+    machine.start()
+    machine.ask("HSET", "tally:{room}:counts:1", "reaction:👍", "2")
+    (copying,) = re.findall(r"`redis-cli (--rdb \S+)`", SECTION)
+    machine.ask(*copying.split())
+    machine.ask("DEL", "tally:{room}:counts:1")
+    machine.ask("SET", "damage", "1")
+    machine.ask("SHUTDOWN")
+    machine.until(machine.has_ended)
+
+    for words in lines():
+        follow(machine, words)
+    machine.until(machine.has_ended)
+    machine.start()
+
+    assert machine.ask("KEYS", "*") == "tally:{room}:counts:1"
+    assert machine.ask("HGET", "tally:{room}:counts:1", "reaction:👍") == "2"
+    assert machine.ask("CONFIG", "GET", "appendonly").split() == ["appendonly", "yes"]
+
+
+def test_a_copy_that_is_only_put_there_is_passed_over(machine: Machine) -> None:
+    """Which is why there are so many lines: should a server ever read it, they may go."""
+    machine.start()
+    machine.ask("SET", "kept", "1")
+    machine.ask("--rdb", "copy")
+    machine.ask("SHUTDOWN")
+    machine.until(machine.has_ended)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(machine.folder / "appendonlydir")
+    (machine.folder / "copy").rename(machine.folder / "dump.rdb")
+    machine.start()
+
+    assert machine.ask("DBSIZE") == "0"
+
+
+def test_a_channel_that_left_is_forgotten_by_the_line_that_says_so(machine: Machine) -> None:
+    """With all its keys; those of the others stay. Names with a quote in them, too."""
+    (pattern,) = re.findall(r"`redis-cli --scan --pattern '(\S+)' \| xargs -r -d '\\n' redis-cli UNLINK`", RUNBOOK)
+    machine.start()
+    for key in ("tally:{it's}:counts:1", "tally:{it's}:messages", "tally:{its}:counts:1"):
+        machine.ask("SET", key, "1")
+    told = machine.ask("--scan", "--pattern", pattern.replace("CHANNEL", "it's"))
+    port = machine.ask("CONFIG", "GET", "port").split()[1]
+    command = [shutil.which("xargs") or "", "-r", "-d", "\\n", CLIENT, "-p", port, "UNLINK"]
+    subprocess.run(command, input=told, text=True, check=True, capture_output=True)
+
+    assert machine.ask("KEYS", "*") == "tally:{its}:counts:1"
