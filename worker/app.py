@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -34,7 +33,7 @@ from worker.recovery import GoneBack
 from worker.reload import Reload
 from worker.repairs import Repairs
 from worker.rounds import Rounds, Schedule
-from worker.service import Service
+from worker.service import EarlySignals, Service
 from worker.settings import Settings, masked
 from worker.settings.checks import COUNTED, FOLLOWS, KEYSET, demand
 from worker.source import names
@@ -56,6 +55,7 @@ from worker.store.preflight import Claim, check_fitness, check_namespace, check_
 from worker.store.store import Lives, Store
 from worker.sweep import Sweep
 from worker.telemetry import metrics
+from worker.telemetry.complaints import Complaint
 from worker.telemetry.http import listening
 from worker.verify import Choice, Verified, Verify
 from worker.vitals import Vitals
@@ -147,7 +147,7 @@ async def opened(settings: Settings, *, allow_eviction: bool = False, only_reads
     lineage = None if only_reads else Lineage()  # who writes nothing has nothing to mark
     # The client first: what is wrong with the keys is found before a namespace is claimed for them.
     async with (
-        Client(who, renew=lambda: current_token(settings)) as client,
+        Client(who, renew=token_reader(settings)) as client,
         opened_redis(settings.redis_url, lineage) as redis,
         unguarded(redis) as whatever_answers,
     ):
@@ -164,13 +164,20 @@ async def opened(settings: Settings, *, allow_eviction: bool = False, only_reads
         yield Parts(client, store, Entries(redis, keys), marks, applier, budget, recovery, Audit(redis, keys), counted)
 
 
-def current_token(settings: Settings) -> str | None:
-    """Return the access token as its file has it now; None where that cannot be read."""
-    try:
-        return settings.read_token()
-    except ConfigurationError as error:
-        log.warning("token_not_renewed", reason=str(error))
-        return None
+def token_reader(settings: Settings) -> Callable[[], str | None]:
+    """Return what reads the access token as its file has it now; None where that cannot be read."""
+    complaint = Complaint(log, "token_not_renewed", "token_readable", elapsed_clock)
+
+    def read() -> str | None:
+        try:
+            token = settings.read_token()
+        except ConfigurationError as error:
+            complaint.say(reason=str(error))
+            return None
+        complaint.over()
+        return token
+
+    return read
 
 
 def history_terms(parts: Parts, settings: Settings, tries: int | None) -> Terms:
@@ -224,20 +231,22 @@ async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
     interest(settings)
     followed = followed_names(settings)
     log.info("worker_starts", version=__version__, names=len(followed.all))
-    hung_up = asyncio.Event()  # by whoever asks to read the list again before anybody listens; it would be the end
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
-    async with opened(settings, allow_eviction=allow_eviction) as parts:
-        worker = await compose(parts, settings, followed)
-        if hung_up.is_set():
-            worker.service.hang_up()
-        async with serving(settings, worker.vitals):
-            try:
+    early = EarlySignals()
+    try:
+        async with opened(settings, allow_eviction=allow_eviction) as parts:
+            worker = await compose(parts, settings, followed)
+            early.hand_over(worker.service)
+            async with serving(settings, worker.vitals):
                 ended = await worker.service.run()
-            except TallyError:
-                raise
-            except Exception:  # a slip of ours in one task: the whole ends, for half a worker would count on in silence
-                log.exception("worker_dies")
-                ended = ExitCode.FAILED
+    except TallyError:
+        raise
+    except asyncio.CancelledError:
+        if not early.has_stopped:
+            raise
+        ended = ExitCode.DONE  # nothing was read yet
+    except Exception:  # a slip of ours in one task: the whole ends, for half a worker would count on in silence
+        log.exception("worker_dies")
+        ended = ExitCode.FAILED
     log.info("worker_stops", exit_code=int(ended))
     return ended
 

@@ -123,20 +123,20 @@ class Backfill:
 
     async def _walk(self, channel: str, place: Progress) -> AsyncGenerator[Progress, None]:
         """Yield the place after each page, once it is applied."""
-        patience = Patience(channel, self._terms)
-        while True:
-            try:
-                async with aclosing(ahead(self._history.slices(channel, place.next, place.oldest))) as slices:
-                    async for slice in slices:
-                        place = await self._apply(channel, slice, place)
-                        patience.succeeded()
-                        yield place
-            except StaleError as error:
-                log.warning("page_dropped", channel=channel, reason=str(error))
-            except PubNubError as error:
-                await patience.after(error)
-            else:
-                return
+        with Patience(channel, self._terms) as patience:
+            while True:
+                try:
+                    async with aclosing(ahead(self._history.slices(channel, place.next, place.oldest))) as slices:
+                        async for slice in slices:
+                            place = await self._apply(channel, slice, place)
+                            patience.succeeded()
+                            yield place
+                except StaleError as error:
+                    log.warning("page_dropped", channel=channel, reason=str(error))
+                except PubNubError as error:
+                    await patience.after(error)
+                else:
+                    return
 
     async def _apply(self, channel: str, slice: Slice, place: Progress) -> Progress:
         if not slice.is_certain:

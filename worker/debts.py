@@ -72,7 +72,9 @@ class Debts:
         while True:
             channel = await self._waiting.get()
             self._queued.discard(channel)
-            if (wait := await self._wait(channel)) is None:
+            if (wait := await self._wait(channel)) is None:  # somebody else has repaid it
+                self._noted.pop(channel, None)
+                self._complaint.over(channel)
                 continue
             if wait > 0:
                 self._schedule(channel, wait)

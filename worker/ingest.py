@@ -116,6 +116,7 @@ class Subscription:
         self._seen: set[str] = set()
         self._cursor: Cursor | None = None
         self._saves = 0
+        self._is_saved = False
         self._full_answers = 0
         self._generation = applier.lineage.generation
         self._covered_until: float | None = None
@@ -343,7 +344,11 @@ class Subscription:
                 age = self._terms.clock() - last.at
                 return await self._marks.save_cursor(self.id, last.cursor, self._saves, age)
 
+        is_first = not self._is_saved
         self._saves = await self._applier.insist(save)
+        self._is_saved = True
+        if is_first:  # registered again: its cursor may have been so old that somebody has forgotten whom it spoke for
+            await self._applier.insist(lambda: self._marks.register(self.id, self.names.all))
         if not self._saves:
             self._applier.lineage.suspect(f"a cursor of subscription {self.id} is gone")
             raise ForgottenError("Redis has forgotten a cursor that was saved")

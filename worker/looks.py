@@ -65,30 +65,30 @@ class Looks:
             PubNubError: it failed too often, or refused; below the last slice nothing was seen.
             ForgottenError: from ``take``.
         """
-        patience = Patience(channel, self._terms)
-        start = newest = wanted.until or await self.now(channel)
-        if self._watch:
-            self._watch.expect(channel, wanted.since or await self._oldest(channel, newest))
-        while True:
-            slices = ahead(self._history.slices(channel, start, wanted.since, is_expected=is_expected))
-            try:
-                async with aclosing(slices):
-                    async for slice in slices:
-                        await take(slice)
-                        patience.succeeded()
-                        _note(coverage, slice, start)
-                        start, is_expected = slice.next, slice.leads_on
-                        if self._watch:
-                            self._watch.reach(channel, Progress(newest, start, wanted.since, coverage.listed))
-            except ForgottenError:
-                raise
-            except StaleError as error:
-                log.warning("page_dropped", channel=channel, reason=str(error))
-            except PubNubError as error:
-                await patience.after(error)
-            else:
-                coverage.requests += 1  # the empty page at the end
-                return
+        with Patience(channel, self._terms) as patience:
+            start = newest = wanted.until or await self.now(channel)
+            if self._watch:
+                self._watch.expect(channel, wanted.since or await self._oldest(channel, newest))
+            while True:
+                slices = ahead(self._history.slices(channel, start, wanted.since, is_expected=is_expected))
+                try:
+                    async with aclosing(slices):
+                        async for slice in slices:
+                            await take(slice)
+                            patience.succeeded()
+                            _note(coverage, slice, start)
+                            start, is_expected = slice.next, slice.leads_on
+                            if self._watch:
+                                self._watch.reach(channel, Progress(newest, start, wanted.since, coverage.listed))
+                except ForgottenError:
+                    raise
+                except StaleError as error:
+                    log.warning("page_dropped", channel=channel, reason=str(error))
+                except PubNubError as error:
+                    await patience.after(error)
+                else:
+                    coverage.requests += 1  # the empty page at the end
+                    return
 
     async def _oldest(self, channel: str, now: Timetoken) -> Timetoken | None:
         try:
@@ -157,25 +157,25 @@ class Looks:
         self, channel: str, start: Timetoken, coverage: Coverage, *, is_expected: bool
     ) -> AsyncGenerator[Slice | None, None]:
         """Yield slices, and None where the list has come to its end."""
-        patience = Patience(channel, self._terms)
-        is_first = True
-        while True:
-            slices = self._history.slices(channel, start, None, is_expected=is_expected)
-            try:
-                async with aclosing(slices):
-                    async for slice in slices:
-                        patience.succeeded()
-                        coverage.requests += slice.requests
-                        if is_first and not slice.actions and not slice.is_certain:
-                            break  # asked for again and again: there is nothing
-                        start, is_first, is_expected = slice.next, False, slice.leads_on
-                        yield slice
-            except PubNubError as error:
-                await patience.after(error)
-            else:
-                coverage.requests += 1
-                yield None
-                return
+        with Patience(channel, self._terms) as patience:
+            is_first = True
+            while True:
+                slices = self._history.slices(channel, start, None, is_expected=is_expected)
+                try:
+                    async with aclosing(slices):
+                        async for slice in slices:
+                            patience.succeeded()
+                            coverage.requests += slice.requests
+                            if is_first and not slice.actions and not slice.is_certain:
+                                break  # asked for again and again: there is nothing
+                            start, is_first, is_expected = slice.next, False, slice.leads_on
+                            yield slice
+                except PubNubError as error:
+                    await patience.after(error)
+                else:
+                    coverage.requests += 1
+                    yield None
+                    return
 
     def _listed(self, channel: str, slice: Slice) -> set[Candidate]:
         return {Candidate(added.identity, added.action_timetoken) for added in additions(channel, slice, self._terms)}

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import structlog
 
@@ -48,13 +48,19 @@ def waiting(clock: Callable[[], float]) -> Complaint:
 
 
 class Patience:
-    """Waits after PubNub's failures, for one channel."""
+    """Waits after PubNub's failures, for one channel, while this is open."""
 
     def __init__(self, channel: str, terms: Terms) -> None:
         self._channel = channel
         self._terms = terms
         self._backoff = terms.backoff()
         self._complaint = terms.complaint or waiting(terms.clock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._complaint.forget(self)
 
     def succeeded(self) -> None:
         """Note that PubNub answered."""
@@ -69,7 +75,6 @@ class Patience:
         """
         tries = self._terms.tries
         if isinstance(error, ForbiddenError) or (tries is not None and self._backoff.failures + 1 >= tries):
-            self._complaint.forget(self)
             raise error
         self._complaint.say(self, channel=self._channel, reason=str(error))
         wait = self._backoff.failed(error)
@@ -85,9 +90,12 @@ async def patiently(call: Callable[[], Awaitable[Result]], channel: str, terms: 
     Raises:
         PubNubError: it failed too often, or PubNub refused.
     """
-    patience = Patience(channel, terms)
-    while True:
-        try:
-            return await call()
-        except PubNubError as error:
-            await patience.after(error)
+    with Patience(channel, terms) as patience:
+        while True:
+            try:
+                result = await call()
+            except PubNubError as error:
+                await patience.after(error)
+            else:
+                patience.succeeded()
+                return result

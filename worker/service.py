@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -12,7 +12,41 @@ from worker.errors import ExitCode, first_of
 from worker.following import Following
 from worker.telemetry.strays import undivided
 
+STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+
 log = structlog.get_logger(__name__)
+
+
+class EarlySignals:
+    """Signals while a worker starts: most would end it as if it had failed, and a container's first process is deaf."""
+
+    def __init__(self) -> None:
+        """Listen, in the task that starts."""
+        self.has_stopped = False
+        self._has_hung_up = False
+        self._starting = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        for number in STOPS:
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    def hand_over(self, service: "Service") -> None:
+        """Leave what comes from now on to the service, and what it has to hear of what came."""
+        loop = asyncio.get_running_loop()
+        for number in STOPS:
+            loop.add_signal_handler(number, service.stop)
+        loop.add_signal_handler(signal.SIGHUP, service.hang_up)
+        if self._has_hung_up:
+            service.hang_up()
+
+    def _stop(self, number: signal.Signals) -> None:
+        log.info("stop_asked", signal=number.name)
+        self.has_stopped = True
+        if self._starting:
+            self._starting.cancel()
+
+    def _hang_up(self) -> None:
+        self._has_hung_up = True
 
 
 class Service:
@@ -34,7 +68,7 @@ class Service:
     async def run(self) -> ExitCode:
         """Run until a signal asks to stop. A task that dies takes the service down with its error."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPS:
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self.hang_up)
         return await undivided(self.serve())

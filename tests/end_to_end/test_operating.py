@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import signal
 from http.client import HTTPConnection
 from typing import Any
+
+import pytest
 
 from tests.end_to_end.processes import ROOM, Child, Crowd, Stage, wait_until
 from tests.redis_server import MortalServer
@@ -191,3 +194,21 @@ async def test_a_restart_with_another_list_begins_nobody_anew(stage: Stage) -> N
         "c": set(),
         "d": set(),
     }
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_signals_while_it_starts(stage: Stage, number: signal.Signals) -> None:
+    """A stop ends it, with 0, for nothing was read; a list to be read again is no reason to end."""
+    await stage.redis.client_pause(3_000, all=True)
+    worker = stage.start("run")
+    await wait_until(lambda: bool(worker.entries("worker_starts")), what=lambda: worker.err)
+    await asyncio.sleep(0.2)  # until it listens to signals, which nothing tells; Redis keeps it for seconds
+    worker.ask(number)
+
+    if number is signal.SIGHUP:
+        await wait_until(lambda: bool(worker.entries("channels_reloaded")), what=lambda: worker.err)
+        assert await worker.stopped() == 0
+    else:
+        assert await worker.ended() == 0
+        assert not worker.entries("subscription_starts")
+    assert "Traceback" not in worker.err

@@ -371,10 +371,10 @@ async def test_what_cannot_be_repaid_is_tried_less_and_less(bench: Bench) -> Non
         await bench.redis.delete(KEYS.counts("room", str(FIRST + 3)))
         await repaying.is_repaid("room")
 
-    waits = [(after - before) / 1000 for before, after in pairwise(seen.rolls_called)]
-    assert len(waits) >= 4
-    # Begun in time, but seen by another clock, and the first steps of one reconcile may take longer than of the next.
-    assert all(wait >= 0.09 * 2**number for number, wait in enumerate(waits))
+    # The first four: a nudge that comes while the fifth is under way has it looked at again soon.
+    waits = [(after - before) / 1000 for before, after in pairwise(seen.rolls_called[:5])]
+    assert len(waits) == 4
+    assert all(wait >= 0.1 * 2**number for number, wait in enumerate(waits))
     assert await bench.counts() == bench.emulator.truth()
 
 

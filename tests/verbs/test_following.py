@@ -19,7 +19,7 @@ from worker.source.live import Poller
 from worker.source.names import Names
 from worker.store.connection import unguarded
 from worker.store.lineage import Lineage
-from worker.store.marks import Marks
+from worker.store.marks import FORGOTTEN_SECONDS, Marks
 
 MESSAGE = "17600000001728660"
 
@@ -161,3 +161,18 @@ async def test_everybody_may_go(bench: Bench, wanted: str) -> None:
     async with following(bench, "ab") as it:
         await it.change(Names.of(wanted))
         await wait_until(lambda: followed(it) == ([wanted] if wanted else []))
+
+
+async def test_who_comes_back_is_known_again(bench: Bench) -> None:
+    """Its cursor of long ago speaks for nobody any more; the first it saves does."""
+    async with following(bench, "ab") as it:
+        (before,) = it.subscriptions
+    await bench.marks.save_cursor(before.id, Cursor("17600000000000000", 1), age_seconds=2 * FORGOTTEN_SECONDS)
+    bench.emulator._polls._idle_seconds = 60
+    async with following(bench, "ab", begun=False) as it:
+        await wait_until(lambda: bench.emulator.waiting == 1)
+        assert await bench.marks.followed() == []
+        bench.emulator.state.add("a", MESSAGE, "reaction", "👍", "ana")
+        await wait_until(lambda: it.subscriptions[0].has_begun)
+
+    assert [names for names, _ in await bench.marks.followed()] == [("a", "b")]

@@ -34,6 +34,7 @@ from worker.telemetry import metrics
 
 __all__ = ["OPERATIONS", "Answer", "Client", "Keyset", "Page"]
 
+RENEW_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 600.0
 """A Retry-After that asks for more is asked again: a slip of somebody's must not silence a worker for years."""
 OPERATIONS: Final = {Poll: "subscribe", Actions: "message_actions", Group: "group_channels", Clock: "time"}
@@ -80,6 +81,8 @@ class Client:
         """
         _check(keyset)
         self._renew = renew
+        self._renew_at = 0.0
+        self._renewing = asyncio.Lock()
         silence()
         self._keyset = keyset
         self._pubnub = PubNubAsyncio(
@@ -143,13 +146,21 @@ class Client:
         try:
             return await self._send(asked, endpoint)
         except ForbiddenError:
-            token = await asyncio.to_thread(self._renew) if self._renew else None
-            if not token or token == sent:
+            if not await self._has_other_token(sent):
                 raise
-            if token != self._token:
-                log.info("token_renewed")
-                self.use_token(token)
             return await self._send(asked, endpoint)
+
+    async def _has_other_token(self, sent: str | None) -> bool:
+        """Tell whether there is another one than was sent; look for it once a second, however many were refused."""
+        async with self._renewing:
+            now = asyncio.get_running_loop().time()
+            if self._renew and self._token == sent and now >= self._renew_at:
+                self._renew_at = now + RENEW_SECONDS
+                token = await asyncio.to_thread(self._renew)
+                if token and token != sent:
+                    log.info("token_renewed")
+                    self.use_token(token)
+        return self._token != sent
 
     async def _send(self, asked: str, endpoint: Any) -> object:
         """Send one request and return its decoded body, after the two things the SDK gets wrong.

@@ -75,7 +75,7 @@ class Poller:
         self._told_of: frozenset[str] = frozenset()
         self._is_let_in = False
         """Whether those who were refused need not be any more; an answer for all of them has yet to come."""
-        self._rest: asyncio.Task[Answer] | None = None
+        self._rest: asyncio.Task[Received] | None = None
         """A poll for the others, which goes on while somebody looks whether they are."""
         self._retry_at = 0.0
         self._complaint = complaint or unreachable(clock)
@@ -117,24 +117,24 @@ class Poller:
                     if isinstance(told, Refused):
                         yield told
                     elif told:
-                        self.answered_at = self._clock()
+                        self.answered_at = told.at
                         self._backoff.succeeded()
                         self._complaint.over(self)
                         if self._is_let_in:
                             yield self._readmit()
-                        yield Received(told, self.answered_at)
-                        cursor = told.cursor
+                        yield told
+                        cursor = told.answer.cursor
         finally:
             self._complaint.forget(self)
             await self._hang_up()
 
-    async def _told(self, asked: Names, cursor: Cursor) -> Answer | Refused | None:
+    async def _told(self, asked: Names, cursor: Cursor) -> Received | Refused | None:
         """Return PubNub's answer; or who is still refused, once a minute; or nothing, when they are let in again."""
         if not asked or self._rest or asked != self._names:
             return await self._told_beside(asked, cursor)
         return await self._ask(asked, cursor)
 
-    async def _told_beside(self, asked: Names, cursor: Cursor) -> Answer | Refused | None:
+    async def _told_beside(self, asked: Names, cursor: Cursor) -> Received | Refused | None:
         """Listen to the rest, and look once a minute whether those who are refused still are.
 
         Beside it, and not in its place: a poll that is cut every minute never comes to the answer of an idle one.
@@ -159,7 +159,8 @@ class Poller:
             if still != self._refused:
                 await self._hang_up()
             return self._refuse(error, still)
-        except PubNubError:  # as far as anybody knows they still are; the others are listened to meanwhile
+        except PubNubError as error:  # as far as anybody knows they still are; the others are listened to meanwhile
+            self._complaint.say(self, reason=str(error), names=len(self._names.all))
             self._retry_at = self._clock() + REFUSED_SECONDS
             return Refused(asked, is_new=False)
         self._is_let_in = True
@@ -178,14 +179,15 @@ class Poller:
         self.due_at = self._clock() + wait
         await asyncio.sleep(wait)
 
-    async def _ask(self, names: Names, cursor: Cursor) -> Answer:
+    async def _ask(self, names: Names, cursor: Cursor) -> Received:
         asked_at = self._clock()
         self.due_at = asked_at + LONGEST_ANSWER_SECONDS
         answer = await self._client.subscribe((*names.channels, *names.wildcards), names.groups, cursor)
-        if (seconds := self._clock() - asked_at) > LONGEST_ANSWER_SECONDS:
+        received = Received(answer, self._clock())
+        if (seconds := received.at - asked_at) > LONGEST_ANSWER_SECONDS:
             # Nobody knows when it came: the machine was suspended with it.
             raise PubNubError(f"PubNub's answer was {seconds:.0f} s on its way; asking again.")
-        return answer
+        return received
 
     async def _named(self, error: ForbiddenError, asked: Names) -> frozenset[str]:
         """Return who is refused. Where PubNub does not say, ask for each name by itself, with a handshake."""

@@ -30,7 +30,7 @@ async def undivided(work: Coroutine[Any, Any, Result]) -> Result:
         error = context.get("exception")
         if isinstance(error, Exception) and _is_ours(error):
             strays.append(error)
-            me.cancel()
+            loop.call_soon_threadsafe(me.cancel)  # garbage may be collected in any thread
         else:
             # What asyncio says of an error quotes the arguments of what failed.
             words = {} if error else {"template": context.get("message")}

@@ -1,0 +1,43 @@
+"""History that fails and works again: said once for all who ask, and once that it is over."""
+
+import structlog
+
+from tests.verbs.conftest import Bench, backoff
+from worker.errors import PubNubError
+from worker.patience import Patience, Terms, patiently, waiting
+
+
+def terms(bench: Bench) -> Terms:
+    """Return terms on which failures are told together."""
+
+    async def hold(seconds: float) -> None: ...
+
+    return Terms(bench.interest, backoff, hold, bench.clock, 60, None, waiting(bench.clock))
+
+
+async def test_it_is_said_when_history_works_again(bench: Bench) -> None:
+    """By whoever asked: in vain first, then not."""
+    failures = iter([PubNubError("away"), PubNubError("away")])
+
+    async def ask() -> str:
+        if error := next(failures, None):
+            raise error
+        return "now"
+
+    with structlog.testing.capture_logs() as entries:
+        assert await patiently(ask, "room", terms(bench)) == "now"
+
+    assert [entry["event"] for entry in entries] == ["history_waits", "history_goes_on"]
+    assert entries[-1]["failures"] == 2
+
+
+async def test_who_has_ended_is_not_waited_for(bench: Bench) -> None:
+    """One gives up; it works again when it works for the others."""
+    shared = terms(bench)
+    with structlog.testing.capture_logs() as entries, Patience("hall", shared) as other:
+        with Patience("room", shared) as patience:
+            await patience.after(PubNubError("away"))
+        await other.after(PubNubError("away"))
+        other.succeeded()
+
+    assert [entry["event"] for entry in entries] == ["history_waits", "history_goes_on"]
