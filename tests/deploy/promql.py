@@ -21,8 +21,8 @@ _SUFFIXES: Final[dict[str, tuple[str, ...]]] = {
     "histogram": ("_bucket", "_sum", "_count"),
     "info": ("_info",),
 }
-_SCRAPED: Final = frozenset({"job", "instance"})
-"""Labels every sample has by its scrape."""
+_SCRAPED: Final = frozenset({"job", "instance", "namespace"})
+"""Labels every sample has by its scrape; the namespace where the Prometheus operator sees to it."""
 _OTHERS: Final[dict[str, frozenset[str]]] = {
     "up": _SCRAPED,
     "process_start_time_seconds": _SCRAPED,
@@ -30,7 +30,7 @@ _OTHERS: Final[dict[str, frozenset[str]]] = {
     "process_open_fds": _SCRAPED,
     "process_max_fds": _SCRAPED,
     "process_cpu_seconds_total": _SCRAPED,
-    "kube_job_status_failed": frozenset({"namespace", "job_name"}),
+    "kube_job_failed": frozenset({"namespace", "job_name", "condition"}),
 }
 """Metrics that are not ours: of prometheus-client, of Prometheus, of kube-state-metrics."""
 VALUES: Final[dict[str, Collection[str]]] = {
