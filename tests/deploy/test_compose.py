@@ -74,6 +74,15 @@ def test_everything_the_picture_needs_is_there() -> None:
     assert set(SERVICES) == {"worker", "redis", "emulator", "load", "prometheus", "grafana"}
 
 
+def test_a_redis_that_is_full_refuses_writes_before_it_is_killed() -> None:
+    """Its own limit leaves a quarter of the container's for what a fork copies."""
+    size = {"k": 1024, "m": 1024**2, "g": 1024**3}
+    command, limit = SERVICES["redis"]["command"], SERVICES["redis"]["mem_limit"]
+    own = command[command.index("--maxmemory") + 1].removesuffix("b")
+
+    assert int(own[:-1]) * size[own[-1]] <= 0.75 * int(limit[:-1]) * size[limit[-1]]
+
+
 @EVERY
 def test_every_image_is_built_here_or_of_one_version(name: str) -> None:
     """Of all its numbers: 7-alpine is another server every month."""

@@ -1,8 +1,14 @@
-"""The runbook names what exists: commands, settings, log entries, files."""
+"""The runbook names what exists, commands, settings, log entries, files; what is typed runs where it says so."""
 
+import os
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Final
 
+import pytest
+import yaml
 from typer.main import get_command
 
 from tests.deploy.dockerfile import ROOT
@@ -58,3 +64,84 @@ def test_every_link_leads_somewhere() -> None:
         assert path or anchor in headings, target
     for path in re.findall(r"`((?:prometheus|grafana|kubernetes|systemd)/[\w./-]+)`", RUNBOOK):
         assert (FOLDER / path).exists(), path
+
+
+# --- what is typed in an installation ---------------------------------------------------------------------------------
+
+
+def test_compose_is_always_told_its_file_and_a_service_it_has() -> None:
+    """From the project's folder, where everybody stands."""
+    services = set(yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"])
+    typed = re.findall(r"`docker compose ([^`]*)`", RUNBOOK)
+    assert typed
+    for words in typed:
+        assert words.startswith("-f deploy/compose.yaml "), words
+        if "up --build" not in words:
+            assert services & set(words.split()), words
+
+
+def test_kubectl_is_told_what_the_manifests_have() -> None:
+    """Workloads, containers, the secret, and labels that find every worker and no job."""
+    manifests = [
+        manifest
+        for path in (FOLDER / "kubernetes").glob("*.yaml")
+        for manifest in yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    ]
+    there = {(each["kind"].lower(), each["metadata"]["name"]): each for each in manifests if "metadata" in each}
+    named = re.findall(r"\b(deployment|cronjob)/([\w-]+)|get (secret|deployment) ([\w-]+)", RUNBOOK)
+    assert {(kind or got, name or gotten) for kind, name, got, gotten in named} <= there.keys()
+    template = there["deployment", "tally"]["spec"]["template"]
+    assert set(re.findall(r"--container=(\S+)", RUNBOOK)) == {each["name"] for each in template["spec"]["containers"]}
+    (selector,) = re.findall(r"get pods -o name -l (\S+)\)", RUNBOOK)
+    assert dict(pair.split("=") for pair in selector.split(",")) == template["metadata"]["labels"]
+
+
+def test_nothing_is_typed_in_the_image_that_it_has_not() -> None:
+    """What follows ``--`` or a service's name there is of the program's, of the shell's or of Redis's own image."""
+    inside = re.findall(r"kubectl exec [^`\n]*? -- (\S+)|exec (?:worker|redis) (\S+)", RUNBOOK)
+    assert {word or other for word, other in inside} <= {"tally", "sh", "redis-cli"}
+
+
+STAND_IN: Final = """#!/bin/sh
+printf '%s\\n' "$@" > told
+while [ $# -gt 0 ]; do case "$1" in
+  -E) export "$2"; shift 2 ;;
+  -p) shift 2 ;;
+  --*) shift ;;
+  *) break ;;
+esac; done
+export CREDENTIALS_DIRECTORY="$PWD/credentials"
+exec "$@"
+"""
+"""In place of systemd-run: writes down what it was told, and runs the command with what systemd would give it."""
+
+
+def test_what_is_pasted_for_systemd_runs_a_command_as_the_unit_does(tmp_path: Path) -> None:
+    """With its user, its settings and its secrets, and with arguments as they were typed."""
+    bash = shutil.which("bash")
+    if not bash:
+        pytest.skip("no bash on this machine")
+    (function,) = re.findall(r"^ {8}(tally\(\) \{.*?; \})$", RUNBOOK, re.MULTILINE | re.DOTALL)
+    for name, text in (("systemd-run", STAND_IN), ("tally", '#!/bin/sh\nenv > given\nprintf "<%s>" "$@"\n')):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "credentials").mkdir()
+    here = function.replace("/opt/tally/bin/tally", str(tmp_path / "tally")).replace("/var/lib/tally", str(tmp_path))
+    ran = subprocess.run(
+        [bash, "-c", f"{here}\ntally explain 'a room' 1"],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    given = dict(line.split("=", 1) for line in (tmp_path / "given").read_text().splitlines())
+    unit = (FOLDER / "systemd/tally.service").read_text(encoding="utf-8")
+
+    assert ran.stdout == "<explain><a room><1>"
+    for line in re.findall(r"^Environment=(.*)$", unit, re.MULTILINE):
+        name, path = line.split("=")
+        assert given[name] == path.replace("%d", str(tmp_path / "credentials"))
+    told = (tmp_path / "told").read_text().splitlines()
+    for setting in ("User", "Group", "StateDirectory", "EnvironmentFile", "LoadCredential"):
+        assert set(re.findall(rf"^{setting}=.*$", unit, re.MULTILINE)) <= set(told)

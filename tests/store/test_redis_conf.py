@@ -72,5 +72,5 @@ def test_compose_starts_redis_with_the_file() -> None:
     """It is mounted where the command looks for it."""
     compose = DEPLOYED.with_name("compose.yaml").read_text(encoding="utf-8")
 
-    assert 'command: ["redis-server", "/etc/redis.conf"]' in compose
+    assert 'command: ["redis-server", "/etc/redis.conf", ' in compose
     assert '"./redis.conf:/etc/redis.conf:ro"' in compose
