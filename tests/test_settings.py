@@ -10,7 +10,9 @@ from worker.settings import FIELDS, SECRETS, Settings, load
 from worker.settings.address import Address
 from worker.settings.channel_list import MAX_LIST_BYTES
 from worker.settings.env_example import NEEDED, env_example
+from worker.settings.fields import LEAST_CATCHUP_SECONDS
 from worker.settings.given import MAX_SECRET_BYTES
+from worker.source.live import LONGEST_ANSWER_SECONDS
 
 CANARY = "canary"
 
@@ -82,6 +84,55 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"TALLY_CHANNELS=\xff\xfe")
     with pytest.raises(ConfigurationError, match=r"\.env"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ("TALLY_TYPES=a\nTALLY_NAMESPACE: canary\n", "2"),
+        ("\n# ours\n\n\nPUBNUB_AUTH_TOKEN='canary\nTALLY_TYPES=a\n\nTALLY_NAMESPACE: a\n", "5, 8"),
+        ('REDIS_URL="redis://:canary@h\nTALLY_TYPES=a', "1"),
+        ("TALLY_TYPES=a b\r\nTALLY_HTTP='off' canary\r\n", "2"),
+        ("a: canary\n" * 12, "1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and more"),
+    ],
+    ids=["a colon", "quotes", "quotes to the end", "behind quotes", "another file"],
+)
+def test_a_line_that_is_none_is_told_and_not_passed_over(tmp_path: Path, content: str, lines: str) -> None:
+    """With TALLY_NAMESPACE in it the worker would count elsewhere. By its number: what stands there may be a secret."""
+    (tmp_path / ".env").write_bytes(content.encode())
+    assert f"\n  Line {lines}: not of the form NAME=value, " in refused()
+    assert f"(.env: {tmp_path / '.env'})" in refused()
+
+
+def test_a_value_in_a_file_is_taken_as_it_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As systemd and compose's env_file take it: a password may hold what looks like a variable. Quotes are no part."""
+    monkeypatch.setenv("HOME", "/canary")
+    (tmp_path / ".env").write_text(
+        "\ufeffPUBNUB_AUTH_TOKEN=q${NOPE}w${HOME}$HOME\n"
+        "export TALLY_TYPES='a,${b}' # ours\nTALLY_CHANNELS=\nTALLY_HTTP\n"
+    )
+    settings = load()
+    assert (settings.auth_token, settings.types) == ("q${NOPE}w${HOME}$HOME", ("a", "${b}"))
+    assert settings.given.sources.keys() == {"PUBNUB_AUTH_TOKEN", "TALLY_TYPES"}
+
+
+def test_a_cache_trusted_for_less_than_an_idle_poll_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer of a quiet subscription would be taken for a gap, and all its channels read anew, for ever."""
+    assert LEAST_CATCHUP_SECONDS == LONGEST_ANSWER_SECONDS
+    for seconds in ("329.9", "120", "0", "-1"):
+        monkeypatch.setenv("TALLY_CATCHUP_SECONDS", seconds)
+        assert "TALLY_CATCHUP_SECONDS: give at least 330: PubNub answers an idle poll after 280 s" in refused()
+    monkeypatch.setenv("TALLY_CATCHUP_SECONDS", "961")
+    assert "less than or equal to 960" in refused()
+    monkeypatch.setenv("TALLY_CATCHUP_SECONDS", "330")
+    assert load().catchup_seconds == 330
+
+
+def test_a_slip_is_told_beside_the_errors_it_may_have_caused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name, never by its value."""
+    monkeypatch.setenv("TALLY_CHANELS", CANARY)
+    monkeypatch.setenv("PUBNUB_TLS", "maybe")
+    assert refused().endswith("\n  TALLY_CHANELS (environment) is no setting; is TALLY_CHANNELS meant?")
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

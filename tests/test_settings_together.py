@@ -11,6 +11,7 @@ from worker.settings import FIELDS, SECRETS, Settings
 from worker.settings.checks import (
     CONNECTS,
     COUNTED,
+    FOLLOWED,
     FOLLOWS,
     READS,
     TELLS,
@@ -146,6 +147,18 @@ def test_a_worker_needs_something_to_follow(monkeypatch: pytest.MonkeyPatch, tmp
 
     listed.write_text("room\n")
     assert load(FOLLOWS).all_channels() == ("room",)
+
+
+def test_a_slip_is_told_with_what_is_missing_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To who runs a worker, and to who asks the doctor."""
+    monkeypatch.setenv("PUBNUB_SUBSCRIBE_KEY", "demo")
+    monkeypatch.setenv("TALLY_CHANELS", CANARY)
+    missing, slip = refused(FOLLOWS)
+    assert missing.startswith("Nothing to follow: set TALLY_CHANNELS")
+    assert slip == "TALLY_CHANELS (environment) is no setting; is TALLY_CHANNELS meant?"
+
+    with pytest.raises(ConfigurationError, match=r"Nothing to follow.* is TALLY_CHANNELS meant\?$"):
+        demand(load_usable(FOLLOWS), FOLLOWED)
 
 
 def test_who_only_reads_is_not_stopped_by_what_it_does_not_use(monkeypatch: pytest.MonkeyPatch) -> None:

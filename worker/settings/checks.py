@@ -146,7 +146,7 @@ def load(purpose: Purpose) -> Settings:
     """
     settings, wrong = read(purpose.only)
     if wrong := [*wrong, *found(settings, purpose.checks, wrong)]:
-        raise refusal(wrong)
+        raise refusal(wrong, settings.given.unknown)
     return settings
 
 
@@ -158,7 +158,7 @@ def load_usable(purpose: Purpose) -> Settings:
     """
     settings, wrong = read(purpose.only)
     if wrong:
-        raise refusal([*wrong, *found(settings, purpose.checks, wrong)])
+        raise refusal([*wrong, *found(settings, purpose.checks, wrong)], settings.given.unknown)
     return settings
 
 
@@ -180,10 +180,11 @@ def demand(settings: Settings, checks: Iterable[Check]) -> None:
     """See that these checks find nothing.
 
     Raises:
-        ConfigurationError: they do; the sentences tell all that a worker could not start with, not these alone.
+        ConfigurationError: they do; the sentences tell all that a worker could not start with, not these alone, and
+            what is no setting.
     """
     if found(settings, checks):
-        raise ConfigurationError(" ".join(map(str, found(settings, FOLLOWS.checks))))
+        raise ConfigurationError(" ".join(map(str, (*found(settings, FOLLOWS.checks), *settings.given.unknown))))
 
 
 def warn_of_unknown(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """Every setting, in one place, and what may stand there. ``checks`` looks at them together."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -10,11 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from worker.errors import ConfigurationError
 from worker.settings.address import LOOPBACK, Address
 from worker.settings.channel_list import read_list, split_names
-from worker.settings.given import Given, Wrong, read_given, read_secret
+from worker.settings.given import Given, Unknown, Wrong, read_given, read_secret
 from worker.telemetry.logs import LogFormat
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
+
+LEAST_CATCHUP_SECONDS: Final = 330
+"""What an idle poll may take (280 s), and how long after it is asked again: a cursor that old is nothing amiss."""
 
 _AGE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)([smhd])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -88,7 +91,10 @@ class Settings(BaseModel):
         "TALLY_CHANNELS_PER_SUBSCRIPTION", 50, ge=1, le=100, description="Channels that share one long poll."
     )
     catchup_seconds: float = _named(
-        "TALLY_CATCHUP_SECONDS", 600, gt=0, le=960, description="How far back PubNub's cache is trusted, in seconds."
+        "TALLY_CATCHUP_SECONDS",
+        600,
+        le=960,
+        description="How far back PubNub's cache is trusted, in seconds: 330 to 960.",
     )
     settle_seconds: float = _named(
         "TALLY_SETTLE_SECONDS", 60, ge=0.1, le=600, description="How long PubNub's lists may lag behind, in seconds."
@@ -157,6 +163,16 @@ class Settings(BaseModel):
         if isinstance(text, str) and (age := _AGE.fullmatch(text.strip())):
             return float(age[1]) * _UNITS[age[2]]
         return text
+
+    @field_validator("catchup_seconds")
+    @classmethod
+    def _outlast_an_idle_poll(cls, seconds: float) -> float:
+        if not seconds >= LEAST_CATCHUP_SECONDS:
+            raise ValueError(
+                f"give at least {LEAST_CATCHUP_SECONDS}: PubNub answers an idle poll after 280 s, and with less every "
+                "such answer would count as a gap"
+            )
+        return seconds
 
     @field_validator("prune_limit", mode="before")
     @classmethod
@@ -254,11 +270,11 @@ def read(only: Collection[str] = ()) -> tuple[Settings, list[Wrong]]:
     return Settings.model_validate(texts, context=given), given.wrong + wrong
 
 
-def refusal(wrong: Collection[Wrong]) -> ConfigurationError:
-    """Return the error that tells all that is wrong, a line each."""
+def refusal(wrong: Collection[Wrong], unknown: Iterable[Unknown] = ()) -> ConfigurationError:
+    """Return the error that tells all that is wrong, a line each, and then what is no setting: maybe that is why."""
     order = list(FIELDS)
     lines = sorted(wrong, key=lambda each: min((order.index(name) for name in each.names & FIELDS.keys()), default=-1))
-    return ConfigurationError("These settings are wrong:\n" + "\n".join(f"  {each}" for each in lines))
+    return ConfigurationError("These settings are wrong:\n" + "\n".join(f"  {each}" for each in (*lines, *unknown)))
 
 
 def load() -> Settings:
@@ -269,5 +285,5 @@ def load() -> Settings:
     """
     settings, wrong = read()
     if wrong:
-        raise refusal(wrong)
+        raise refusal(wrong, settings.given.unknown)
     return settings

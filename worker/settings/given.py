@@ -9,7 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
+from dotenv.parser import Original, parse_stream
+from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from worker.errors import ConfigurationError
 
@@ -17,6 +18,8 @@ ENVIRONMENT: Final = "environment"
 DOTENV: Final = ".env"
 DEFAULT: Final = "default"
 
+MAX_WRONG_LINES: Final = 10
+"""Lines of a ``.env`` that are told; where there are more, it is some other file."""
 MAX_SECRET_BYTES: Final = 65_536
 """No key, token or address is longer; what is, is another file."""
 
@@ -131,20 +134,39 @@ def _environment() -> Texts:
 
 
 def _dotenv(given: Given) -> Texts:
+    """Return what ``.env`` says, each value as it stands there.
+
+    Not by dotenv_values: that puts something else in the place of a ``${…}``, which a password may hold, and passes
+    over what it cannot read; only a log that nobody has configured yet is told.
+    """
+    path = Path(DOTENV)
     try:
-        source = DotEnvSettingsSource(BaseSettings, DOTENV, env_file_encoding="utf-8", env_ignore_empty=True)
+        if not path.is_file():
+            return {}
+        with path.open(encoding="utf-8-sig") as file:
+            lines = list(parse_stream(file))
     except UnicodeDecodeError:
-        given.wrong.append(Wrong("The file is not UTF-8 text.", ((DOTENV, str(Path(DOTENV).absolute())),)))
+        sentence = "The file is not UTF-8 text."
     except OSError as error:
         sentence = f"The file cannot be read: {error.strerror}."
-        given.wrong.append(Wrong(sentence, ((DOTENV, str(Path(DOTENV).absolute())),)))
     else:
-        return _texts(source.env_vars)
+        if not (wrong := [str(_first_line(line.original)) for line in lines if line.error]):
+            return _texts({line.key: line.value for line in lines if line.key is not None})
+        # Not quoted: it may be a secret, in quotes that do not end. And nothing is taken: nobody knows what was meant.
+        told = ", ".join(wrong[:MAX_WRONG_LINES]) + (" and more" if wrong[MAX_WRONG_LINES:] else "")
+        sentence = f"Line {told}: not of the form NAME=value, with quotes that end where there are any."
+    given.wrong.append(Wrong(sentence, ((DOTENV, str(path.absolute())),)))
     return {}
 
 
+def _first_line(original: Original) -> int:
+    # What the parser calls a line begins with the blank ones above it.
+    blank = original.string[: len(original.string) - len(original.string.lstrip())]
+    return original.line + blank.count("\n")
+
+
 def _texts(found: Mapping[str, str | None]) -> Texts:
-    # Both sources give names in small letters: tally_channels is as good as TALLY_CHANNELS.
+    # tally_channels is as good as TALLY_CHANNELS: the environment's source gives all names in small letters.
     return {name.upper(): text for name, text in found.items() if text}
 
 
