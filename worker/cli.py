@@ -149,7 +149,7 @@ def verify(
     with shown_progress() as watch:
         found = _do(building.verify(settings, channels or [], sample, watch))
     if metrics_file:
-        _write_metrics(metrics_file)
+        _write_metrics(metrics_file, is_everything=found.is_whole and not channels)
     if as_json:
         _print_json(telling.verified_json(found))
     else:
@@ -359,9 +359,11 @@ def stretch(since: str | None, until: str | None) -> tuple[str | None, str | Non
     return begin, end
 
 
-def _write_metrics(path: Path) -> None:
-    from worker.telemetry.metrics import write_verified  # noqa: PLC0415
+def _write_metrics(path: Path, *, is_everything: bool) -> None:
+    from worker.telemetry.metrics import verified, write_verified  # noqa: PLC0415
 
+    if is_everything:
+        verified.set_to_current_time()
     try:
         write_verified(path)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from redis.asyncio import Redis
@@ -14,6 +15,8 @@ from worker.store.keys import Keys
 from worker.store.preflight import Claim, check_fitness, check_ownership
 
 MAX_SKEW_SECONDS: Final = 30
+LISTED: Final = 10
+"""How many refused names are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,6 @@ async def examine_pubnub(
             return f"answers; this machine's clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
         return "answers"
 
-    async def subscribe() -> str:
-        for part in followed.split(channels_per_subscription):  # as a worker does: PubNub bounds a poll's length
-            await client.subscribe((*part.channels, *part.wildcards), part.groups, HANDSHAKE)
-        return f"lets us subscribe to {len(followed.all)} names"
-
     async def read_group(group: str) -> str:
         return f"lets us list group {group!r}: {len(await client.group_channels(group))} channels"
 
@@ -63,11 +61,12 @@ async def examine_pubnub(
     yield found
     if found.exit_code is not ExitCode.DONE or not followed:
         return
-    yield await look("PubNub", lambda: _allowed(subscribe, "read"))
+    subscribe = partial(_subscribe, client, followed, channels_per_subscription)
+    yield await look("PubNub", lambda: _allowed(subscribe, "read", followed))
     for group in followed.groups:
-        yield await look("PubNub", lambda name=group: _allowed(lambda: read_group(name), "read and manage"))  # type: ignore[misc]
+        yield await look("PubNub", lambda name=group: _allowed(lambda: read_group(name), "read and manage", followed))  # type: ignore[misc]
     if followed.channels:
-        yield await look("PubNub", lambda: _allowed(lambda: read_history(followed.channels[0]), "read"))
+        yield await look("PubNub", lambda: _allowed(lambda: read_history(followed.channels[0]), "read", followed))
 
 
 async def examine_redis(redis: Redis, keys: Keys, claim: Claim | None, *, allow_eviction: bool) -> list[Finding]:
@@ -85,9 +84,27 @@ async def examine_redis(redis: Redis, keys: Keys, claim: Claim | None, *, allow_
     return [first, await look("Redis", ours)] if first.exit_code is ExitCode.DONE else [first]
 
 
-async def _allowed(ask: Callable[[], Awaitable[str]], right: str) -> str:
+async def _subscribe(client: Client, followed: Names, channels_per_subscription: int) -> str:
+    """Ask for all names, also where some are refused, so that those can be told together."""
+    refusals: list[ForbiddenError] = []
+    for part in followed.split(channels_per_subscription):  # as a worker does: PubNub bounds a poll's length
+        try:
+            await client.subscribe((*part.channels, *part.wildcards), part.groups, HANDSHAKE)
+        except ForbiddenError as error:
+            refusals.append(error)
+    if refusals:
+        channels = frozenset(name for each in refusals for name in each.channels)
+        groups = frozenset(name for each in refusals for name in each.groups)
+        raise ForbiddenError(str(refusals[0]), channels=channels, groups=groups)
+    return f"lets us subscribe to {len(followed.all)} names"
+
+
+async def _allowed(ask: Callable[[], Awaitable[str]], right: str, followed: Names) -> str:
     try:
         return await ask()
     except ForbiddenError as error:
+        named = error.channels | {f":{group}" for group in error.groups}
+        refused = [name for name in followed.all if name in named]  # whatever else it says is a stranger's word
+        told = f" Refused: {', '.join(map(repr, refused[:LISTED]))}{' and more' if refused[LISTED:] else ''}."
         what = f"Grant {right!r} to this worker's token for every name in TALLY_CHANNELS and TALLY_CHANNEL_GROUPS"
-        raise PubNubError(f"{error} {what}, or set PUBNUB_AUTH_TOKEN.", status=403) from error
+        raise PubNubError(f"{error}{told if refused else ''} {what}, or set PUBNUB_AUTH_TOKEN.", status=403) from error

@@ -76,6 +76,13 @@ class Verified:
     failures: dict[str, str] = field(default_factory=dict)
     """Channel → why it was not compared to the end."""
     requests: int = 0
+    is_sample: bool = False
+    """Whether some stretches of these channels were left out, as was asked."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of these channels was left out, nor in doubt, whatever differs."""
+        return not (self.is_sample or self.unproven or self.failures)
 
     @property
     def is_exact(self) -> bool:
@@ -116,7 +123,7 @@ class Verify:
             RedisUnavailableError: Redis is away.
         """
         names = sorted(set(channels))
-        found = Verified(len(names))
+        found = Verified(len(names), is_sample=self._choice.rate < 1)
         room = asyncio.Semaphore(CHANNELS_AT_ONCE)
 
         async def one(channel: str) -> None:
@@ -133,8 +140,6 @@ class Verify:
             found.flaws = [flaw for flaw in found.flaws if flaw in again]
         found.discrepancies.sort(key=lambda each: (each.channel, each.message_timetoken, each.type, each.value))
         metrics.differences.inc(len(found.discrepancies) + len(found.flaws))
-        if not (found.unproven or found.failures):
-            metrics.verified.set_to_current_time()
         return found
 
     async def _channel(self, channel: str, found: Verified) -> None:

@@ -268,7 +268,7 @@ def test_the_service_monitor_has_the_shape_of_its_definition() -> None:
 
 @pytest.mark.parametrize("name", CRON_JOBS)
 def test_a_job_ends_and_what_no_second_try_mends_fails_at_once(name: str) -> None:
-    """But for Redis away and a pod that died: those are tried again, a few times, and every try reads all of it anew."""
+    """But for Redis away and a pod that died: those are tried again, a few times; every try reads all of it anew."""
     job, work = CRON_JOBS[name]["spec"], CRON_JOBS[name]["spec"]["jobTemplate"]["spec"]
     failing = [rule["onExitCodes"] for rule in work["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
     (container,) = work["template"]["spec"]["containers"]

@@ -1,6 +1,8 @@
 """What commands leave behind in Redis: a debt where they looked at a part, nothing where they only read."""
 
 import asyncio
+import re
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -13,9 +15,11 @@ from tests.source.scripted import SUBSCRIBE_KEY, wait_until
 from tests.verbs.comparing import MESSAGE
 from tests.verbs.conftest import KEYS, Bench
 from worker import app as building
+from worker.doctor import examine_pubnub
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.reconcile import Orders
 from worker.settings import Settings, load
+from worker.source.names import Names
 from worker.store.connection import connect
 from worker.store.marks import Gap
 
@@ -117,6 +121,37 @@ async def test_who_only_reads_writes_to_no_server(
 
         for redis in (bench.redis, second):
             assert await keys(redis) <= {KEYS.budget}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_whole"), [((), True), (("--sample", "0.99"), False), (("room", "hall"), False)]
+)
+async def test_only_a_verify_of_everything_says_that_everything_was_compared(
+    configured: Callable[[str], Settings],
+    valkey: RedisServer,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    is_whole: bool,
+) -> None:
+    """A part of it, or channels that somebody named, would silence the alert on a verify that is overdue."""
+    configured(valkey.url)
+    figures = tmp_path / "verify.prom"
+    words = ("-m", "worker", "verify", *arguments, "--metrics-file", str(figures))
+    verify = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=asyncio.subprocess.DEVNULL)
+
+    assert await asyncio.wait_for(verify.wait(), 30) == 0
+    (at,) = re.findall(r"^tally_verified_timestamp_seconds (\S+)$", figures.read_text(), re.MULTILINE)
+    assert (float(at) > 0) is is_whole
+
+
+async def test_a_doctor_names_who_is_refused(bench: Bench) -> None:
+    """Of all subscriptions a worker would have, and only who was asked for."""
+    bench.emulator.state.refuse(["bad", "worse", "other"])
+    followed = Names.of(["bad", "good", "worse"])
+    found = [each async for each in examine_pubnub(bench.client, followed, 1, lambda: 0.0)]
+
+    assert [each.exit_code for each in found] == [0, 3, 3]
+    assert "Refused: 'bad', 'worse'. Grant 'read'" in found[1].text
 
 
 async def keys(redis: Redis) -> set[str]:
