@@ -158,6 +158,32 @@ def test_what_is_to_be_installed_is_there() -> None:
     assert set(FOLDER.iterdir()) <= set().union(*named.values())
 
 
+def test_the_head_can_be_pasted_line_by_line(tmp_path: Path) -> None:
+    """No prose among the commands; afterwards every file is there that a unit reads, and a person fills in."""
+    bash = shutil.which("bash")
+    if not bash:
+        pytest.skip("no bash on this machine")
+    text = (FOLDER / "tally.service").read_text(encoding="utf-8")
+    typed = re.findall(r"^# {5}(.*)$", text.partition("[Unit]")[0], re.MULTILINE)
+    known = {"python3", "/opt/tally/bin/pip", "install", "systemd-sysusers", "systemctl"}
+    assert {line.split()[0] for line in typed} == known
+    assert not set("…;&|") & set("".join(typed))
+    assert typed[-1].startswith("systemctl enable --now ")
+
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    steps = [re.sub(r" (/etc|/usr)/", rf" {tmp_path}\1/", line) for line in typed if line.startswith("install ")]
+    script = "\n".join(steps).replace(" -g tally ", " ")
+    subprocess.run([bash, "-e", "-c", script], cwd=ROOT, check=True, capture_output=True)
+
+    read = re.findall(r"/etc/tally/[\w.-]+", text.partition("[Unit]")[2])
+    assert read
+    assert [path for path in read if not (tmp_path / path[1:]).is_file()] == []
+    assert {path.name for path in (tmp_path / "etc/systemd/system").iterdir()} == {
+        *(f"{name}.service" for name in SERVICES),
+        *(f"{name}.timer" for name in TIMERS),
+    }
+
+
 def test_the_worker_has_time_to_drain_and_is_asked_as_it_expects() -> None:
     """By the signal that drains, sent to it alone; its children, if it had any, would be its own to end."""
     service = unit("tally.service")
