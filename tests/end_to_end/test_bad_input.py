@@ -25,7 +25,7 @@ def said(child: Child) -> str:
 
 
 def test_a_wrong_line_or_setting_ends_the_process(tmp_path: Path) -> None:
-    """As a shell sees it: an exit code, and a sentence on standard error."""
+    """As a shell sees it: an exit code, and on standard error a sentence for each thing that is wrong."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     ended = subprocess.run(
         [sys.executable, "-m", "worker", "run"], cwd=tmp_path, env=bare, capture_output=True, text=True, check=False
@@ -33,7 +33,9 @@ def test_a_wrong_line_or_setting_ends_the_process(tmp_path: Path) -> None:
 
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr.splitlines()[-1].startswith("tally: PUBNUB_SUBSCRIBE_KEY is not set. Copy")
+    assert ended.stderr.startswith("tally: ")
+    assert "PUBNUB_SUBSCRIBE_KEY is not set. Copy" in ended.stderr
+    assert "Nothing to follow: set TALLY_CHANNELS" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
@@ -58,7 +60,7 @@ async def test_a_settings_file_must_be_text(stage: Stage) -> None:
 
     await stage.settles()
     assert wrong.process.returncode == 2
-    assert "The file .env is not UTF-8 text." in said(wrong)
+    assert "The file is not UTF-8 text. (.env: " in said(wrong)
 
 
 async def test_a_redis_that_evicts_is_refused(stage: Stage) -> None:

@@ -100,12 +100,10 @@ async def test_a_malformed_secret_is_not_shown(stage: Stage, name: str, secret: 
 
 
 VARIANTS = [
-    ("debug", "json", "environment"),
     ("debug", "console", "files"),
-    ("error", "json", "environment"),
-    ("error", "console", ".env"),
+    ("error", "json", ".env"),
 ]
-"""How loud, in which form, and by which way the secrets are given."""
+"""How loud, in which form, and by which way the secrets are given; through the environment they are above."""
 
 PAYLOAD = "p4yl04d"
 """Stands in everything that users write."""
@@ -121,6 +119,7 @@ def loud(guarded: Stage, request: pytest.FixtureRequest) -> Stage:
     """Give the secrets one way or another, and have it logged one way or another."""
     level, form, way = request.param
     guarded.settings |= {"TALLY_LOG_LEVEL": level, "TALLY_LOG_FORMAT": form, "TALLY_HTTP": f"127.0.0.1:{free_port()}"}
+    guarded.settings["TALLY_SETTLE_SECONDS"] = "1"  # verify waits as long between its looks
     if way != "environment":
         given = {name: guarded.settings.pop(name) for name in SECRETS if name in guarded.settings}
         if way == ".env":
@@ -224,7 +223,7 @@ async def try_run(stage: Stage) -> None:
     await wait_until(lambda: is_owed(stage, "forbidden"), what=lambda: worker.err)
     await stage.redis.hset(f"tally:{{{ROOM}}}:owed", "overflow", PAYLOAD)
     pages += await pages_of(stage)
-    assert (await page_of(stage, "/status"))[0] == 500
+    assert (await page_of(stage, "/status"))[0] == 200
     if worker.is_alive:
         await worker.stopped()
     await stage.redis.hset(f"tally:{{{ROOM}}}:progress", mapping={"newest": PAYLOAD, "actions": PAYLOAD})
@@ -273,7 +272,7 @@ async def try_command(stage: Stage, *arguments: str) -> None:
     stage.state.refuse([ROOM])
     await patiently(stage, *arguments)
     stage.state.refuse()
-    if stage.settings["TALLY_LOG_LEVEL"] == "debug" and stage.settings["TALLY_LOG_FORMAT"] == "json":
+    if stage.settings["TALLY_LOG_LEVEL"] == "debug":
         stage.state.set_outage("html")
         await patiently(stage, *arguments)
         stage.state.set_outage(None)
