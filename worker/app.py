@@ -238,7 +238,8 @@ async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
             early.hand_over(worker.service)
             async with serving(settings, worker.vitals):
                 ended = await worker.service.run()
-    except TallyError:
+    except TallyError as error:
+        log.error("worker_fails", reason=str(error), exit_code=int(error.exit_code))  # noqa: TRY400 - a sentence, no slip
         raise
     except asyncio.CancelledError:
         if not early.has_stopped:
