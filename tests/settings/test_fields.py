@@ -17,15 +17,6 @@ from worker.source.live import LONGEST_ANSWER_SECONDS
 CANARY = "canary"
 
 
-@pytest.fixture(autouse=True)
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Stand in an empty folder, with none of our settings set."""
-    for name in os.environ:
-        if name.startswith(("PUBNUB_", "TALLY_", "REDIS_")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-
-
 def test_lists_are_comma_separated_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blanks around a name are nobody's; an empty value is no value."""
     monkeypatch.setenv("TALLY_CHANNELS", " a, b ,,c.* ")

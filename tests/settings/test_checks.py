@@ -1,6 +1,5 @@
 """All that is wrong with the settings is told at once, each by its name and its source, whatever command asks."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -24,15 +23,6 @@ from worker.settings.checks import (
 from worker.settings.masked import as_json, as_lines, in_force, masked_address
 
 CANARY = "canary"
-
-
-@pytest.fixture(autouse=True)
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Stand in an empty folder, with none of our settings set."""
-    for name in os.environ:
-        if name.startswith(("PUBNUB_", "TALLY_", "REDIS_")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
 
 
 def refused(purpose: Purpose) -> list[str]:
