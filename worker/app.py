@@ -39,7 +39,7 @@ from worker.settings.checks import COUNTED, FOLLOWS, KEYSET, demand
 from worker.source import names
 from worker.source.client import Client, Keyset
 from worker.source.history import History
-from worker.source.live import Poller, unreachable
+from worker.source.live import LONGEST_ANSWER_SECONDS, Poller, unreachable
 from worker.source.names import Names
 from worker.source.pace import Backoff, elapsed_clock
 from worker.source.wire import Interest
@@ -231,6 +231,8 @@ async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
     interest(settings)
     followed = followed_names(settings)
     log.info("worker_starts", version=__version__, names=len(followed.all))
+    if settings.catchup_seconds < LONGEST_ANSWER_SECONDS:
+        log.warning("catchup_is_short", seconds=settings.catchup_seconds, least_seconds=LONGEST_ANSWER_SECONDS)
     early = EarlySignals()
     try:
         async with opened(settings, allow_eviction=allow_eviction) as parts:

@@ -199,7 +199,7 @@ async def test_a_restart_with_another_list_begins_nobody_anew(stage: Stage) -> N
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_signals_while_it_starts(stage: Stage, number: signal.Signals) -> None:
     """A stop ends it, with 0, for nothing was read; a list to be read again is no reason to end."""
-    await stage.redis.client_pause(3_000, all=True)
+    await stage.redis.client_pause(12_000, all=True)
     worker = stage.start("run")
     await wait_until(lambda: bool(worker.entries("worker_starts")), what=lambda: worker.err)
     await asyncio.sleep(0.2)  # until it listens to signals, which nothing tells; Redis keeps it for seconds
@@ -212,3 +212,10 @@ async def test_signals_while_it_starts(stage: Stage, number: signal.Signals) -> 
         assert await worker.ended() == 0
         assert not worker.entries("subscription_starts")
     assert "Traceback" not in worker.err
+
+
+async def test_a_cache_trusted_for_less_than_an_idle_poll_is_said(stage: Stage) -> None:
+    """It is safe, and dear: every answer of a quiet subscription is taken for a gap."""
+    worker = await stage.follow(TALLY_CATCHUP_SECONDS="60")
+    (said,) = worker.entries("catchup_is_short")
+    assert (said["level"], said["seconds"], said["least_seconds"]) == ("warning", 60, 330)
