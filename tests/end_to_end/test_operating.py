@@ -196,7 +196,7 @@ async def test_a_restart_with_another_list_begins_nobody_anew(stage: Stage) -> N
     }
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_signals_while_it_starts(stage: Stage, number: signal.Signals) -> None:
     """A stop ends it, with 0, for nothing was read; a list to be read again is no reason to end."""
     await stage.redis.client_pause(12_000, all=True)
