@@ -111,7 +111,7 @@ async def told_of(stage: Stage, ended: Child, channel: str) -> int:
 async def test_an_interrupt_leaves_no_traceback(stage: Stage) -> None:
     """Ctrl-C ends with 130 and silence; the place is kept, and the next run ends with the truth."""
     fill(stage, 2_000)
-    child = stage.start("backfill", ROOM, TALLY_HISTORY_RATE="20")
+    child = stage.start("backfill", ROOM, TALLY_HISTORY_RATE="5")
     await wait_until(lambda: stage.emulator.requests["actions"] > 6, what=lambda: child.err)
 
     child.ask(signal.SIGINT)

@@ -94,7 +94,7 @@ async def test_doctor_finds_all_well(stage: Stage) -> None:
 
 
 async def test_doctor_asks_as_a_worker_does(stage: Stage) -> None:
-    """More names than one request can carry are asked for part by part, up to the first that is refused."""
+    """More names than one request can carry are asked for part by part, all of them: who is refused is told at once."""
     channels = [f"a-channel-with-a-longer-name-{number:04}" for number in range(1500)]
     settings = {"TALLY_CHANNELS": ",".join(channels), "TALLY_CHANNELS_PER_SUBSCRIPTION": "100"}
 
@@ -109,7 +109,8 @@ async def test_doctor_asks_as_a_worker_does(stage: Stage) -> None:
     assert polls == 15
     assert refused.process.returncode == 3
     assert refused.out.count("subscribe") == 1
-    assert stage.emulator.requests["subscribe"] == polls + 2
+    assert f"Refused: '{channels[150]}'." in refused.out
+    assert stage.emulator.requests["subscribe"] == 2 * polls
 
 
 async def test_doctor_says_what_is_wrong(stage: Stage) -> None:
@@ -125,7 +126,7 @@ async def test_doctor_says_what_is_wrong(stage: Stage) -> None:
     assert "BAD  Configuration: Nothing to follow: set TALLY_CHANNELS" in nothing_to_follow.out
     assert "ok   Redis: answers" in nothing_to_follow.out
     assert refused.process.returncode == 3
-    assert "answered 403, Forbidden. Grant 'read' to this worker's token" in refused.out
+    assert "answered 403, Forbidden. Refused: 'room'. Grant 'read' to this worker's token" in refused.out
     assert "ok   Redis: answers" in refused.out
     assert redis_away.process.returncode == 4
     assert "BAD  Redis: Redis does not answer" in redis_away.out
