@@ -7,12 +7,12 @@ ARG PYTHON=3.13.14-slim-trixie
 FROM python:${PYTHON} AS build
 WORKDIR /src
 ENV PATH=/opt/build/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-# What builds has a venv of its own, and what it builds goes to another as wheels: everything by hash, nothing unlocked.
+# What builds has a venv of its own, and what it builds goes to another as wheels: everything by hash, nothing resolved anew.
 RUN python -m venv --without-pip /opt/tally && python -m venv /opt/build
 COPY requirements-build.lock requirements.lock ./
-RUN pip install --require-hashes -r requirements-build.lock \
- && pip wheel --require-hashes --no-build-isolation --wheel-dir /wheels -r requirements.lock
-COPY pyproject.toml README.md ./
+RUN pip install --no-deps --require-hashes -r requirements-build.lock \
+ && pip wheel --no-deps --require-hashes --no-build-isolation --wheel-dir /wheels -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY worker worker
 # Compiled here, since nothing can be written where it runs; without the index, since all it may hold is in /wheels.
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
@@ -46,5 +46,6 @@ ARG VERSION=unversioned
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="reaction-tally" \
       org.opencontainers.image.description="Exact reaction counts for PubNub message actions, kept in Redis" \
+      org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

@@ -4,11 +4,21 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/pytest
 
-.PHONY: demo test coverage check bench mutants chaos simulate drill stops soak env-example lock clean
+# A lock is installed as it is: every distribution by its hash, and --no-deps, so that pip resolves nothing and no later
+# release can change or break what is installed. tests/deploy/test_locks.py proves that the locks leave nothing out.
+# Build tools come first: they build the package itself, and the one dependency that has no wheel.
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation
+LOCKED := $(PIP) --require-hashes
+
+.PHONY: demo install test coverage check bench mutants chaos simulate drill stops soak env-example contract lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
 	$(BIN)/tally demo
+
+install: $(VENV)/.built ## the worker as its locks have it, into VENV: a copy, for a server (make install VENV=/opt/tally)
+	$(LOCKED) -r requirements.lock
+	$(PIP) .
 
 test: $(VENV)/.dev check ## formatting, lint, types, import contracts, then every test
 	$(PYTEST) -n 3 --dist worksteal
@@ -55,11 +65,14 @@ simulate: $(VENV)/.dev ## thousands of histories in memory, each from one seed, 
 env-example: $(VENV)/.dev ## write deploy/.env.example anew, from the settings
 	$(BIN)/python -m worker.settings.env_example > deploy/.env.example
 
-LOCKED := uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+contract: $(VENV)/.dev ## write tests/contract.json anew: schema, settings, exit codes and metrics of this version
+	$(BIN)/python -m tests.contract
+
+COMPILE := uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 lock: ## rewrite the lock files from pyproject.toml (needs uv); they carry hashes and no addresses
-	$(LOCKED) --group build -o requirements-build.lock
-	$(LOCKED) --extra embedded pyproject.toml -o requirements.lock
-	$(LOCKED) --extra embedded --group dev pyproject.toml -o requirements-dev.lock
+	$(COMPILE) --group build -o requirements-build.lock
+	$(COMPILE) --extra embedded pyproject.toml -o requirements.lock
+	$(COMPILE) --extra embedded --group dev pyproject.toml -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -68,17 +81,16 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# What builds comes first, so that whatever is built (the package, and a dependency that has no wheel) is built with what
-# is locked; the package itself comes last and without its dependencies, which come from the lock file, by hash.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-$(VENV)/.dev: requirements-build.lock requirements-dev.lock pyproject.toml | $(BIN)/python
-	$(PIP) --require-hashes -r requirements-build.lock
-	$(PIP) --require-hashes --no-build-isolation -r requirements-dev.lock
-	$(PIP) --no-deps --no-build-isolation --editable .
+$(VENV)/.built: requirements-build.lock | $(BIN)/python
+	$(LOCKED) -r $<
 	@touch $@
 
-$(VENV)/.run: requirements-build.lock requirements.lock pyproject.toml | $(BIN)/python
-	$(PIP) --require-hashes -r requirements-build.lock
-	$(PIP) --require-hashes --no-build-isolation -r requirements.lock
-	$(PIP) --no-deps --no-build-isolation --editable .
+$(VENV)/.dev: requirements-dev.lock pyproject.toml $(VENV)/.built
+	$(LOCKED) -r $<
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.run: requirements.lock pyproject.toml $(VENV)/.built
+	$(LOCKED) -r $<
+	$(PIP) --editable .
 	@touch $@

@@ -41,17 +41,19 @@ def test_the_package_is_built_of_what_is_copied() -> None:
     copied = {word for each in BUILD.all("COPY") for word in each.words[:-1]}
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
-    assert {"pyproject.toml", "worker", re.findall(r'^readme = "(.+)"', project, re.MULTILINE)[0]} <= copied
+    named = re.findall(r'^(?:readme|license-files) = \[?"(.+)"', project, re.MULTILINE)
+    assert {"pyproject.toml", "worker", *named} <= copied
+    assert len(named) == 2
 
 
 def test_everything_is_installed_by_hash_or_from_what_was_built() -> None:
-    """Every pip that fetches asks for hashes; the last one of all has no index."""
+    """Every pip that fetches asks for hashes, and none resolves; the last one of all has no index."""
     commands = [part for each in BUILD.all("RUN") for part in re.split(r"\s*&&\s*", each.text) if "pip" in part.split()]
     fetching = [command for command in commands if "-r " in command]
 
     assert len(fetching) == 2
     assert all("--require-hashes" in command for command in fetching)
-    assert all("--no-deps" in command for command in commands if command not in fetching)
+    assert all("--no-deps" in command for command in commands)
     assert "--no-index" in commands[-1]
 
 
@@ -95,10 +97,16 @@ def test_its_settings_are_settings_and_its_port_is_the_one_it_serves() -> None:
 
 
 def test_its_labels_are_whole() -> None:
-    """Title, description, and the version and revision that a build is told. No license: the project names none."""
+    """Title, description, license, and the version and revision that a build is told."""
     labels = {name.removeprefix("org.opencontainers.image."): text for name, text in IMAGE.last("LABEL").pairs.items()}
 
-    assert {name for name, text in labels.items() if text} == {"title", "description", "version", "revision"}
+    assert {name for name, text in labels.items() if text} == {
+        "title",
+        "description",
+        "licenses",
+        "version",
+        "revision",
+    }
     told = {name for each in IMAGE.all("ARG") for name in each.pairs}
     assert {labels["version"], labels["revision"]} == {f"${{{name}}}" for name in told}
 

@@ -1,0 +1,60 @@
+"""A release's contract changes on purpose only."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+from tests.contract import GOLDEN, contract
+from worker import __version__
+
+ROOT = Path(__file__).parents[1]
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_contract_is_the_one_that_was_written_down() -> None:
+    """Schema, settings, exit codes and metrics: `make contract` writes a change that is meant."""
+    assert contract() == json.loads(GOLDEN.read_text(encoding="utf-8")), "is it meant? See CONTRIBUTING.md"
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    """Whoever upgrades finds what is new."""
+    headings = [line for line in CHANGELOG.splitlines() if line.startswith("## ")]
+
+    assert headings[0].startswith(f"## {__version__} — ")
+
+
+def test_the_version_is_written_in_one_place() -> None:
+    """The build reads it from there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "worker/__init__.py"
+
+
+def test_two_builds_of_one_version_are_the_same_wheel(tmp_path: Path) -> None:
+    """To the last byte, though one checkout is younger and lies elsewhere."""
+    needed = ("pyproject.toml", "README.md", "LICENSE")
+    for name in needed:
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "worker", tmp_path / "worker", copy_function=shutil.copyfile)
+
+    wheels = [build_wheel(checkout, tmp_path / f"built{number}") for number, checkout in enumerate((ROOT, tmp_path))]
+
+    assert [wheel.name for wheel in wheels] == [f"reaction_tally-{__version__}-py3-none-any.whl"] * 2
+    assert wheels[0].read_bytes() == wheels[1].read_bytes()
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        assert f"reaction_tally-{__version__}.dist-info/licenses/LICENSE" in wheel.namelist()
+
+
+def build_wheel(checkout: Path, folder: Path) -> Path:
+    """Build a wheel, as of a fixed moment; return where it is."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1767225600"}
+    subprocess.run(command, cwd=checkout, env=environment, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
