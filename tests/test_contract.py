@@ -34,6 +34,8 @@ def test_the_version_is_written_in_one_place() -> None:
 
     assert project["project"]["dynamic"] == ["version"]
     assert project["tool"]["hatch"]["version"]["path"] == "worker/__init__.py"
+    said = subprocess.run([sys.executable, "-m", "worker", "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout == f"tally {__version__}\n"
 
 
 def test_two_builds_of_one_version_are_the_same_wheel(tmp_path: Path) -> None:
