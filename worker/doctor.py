@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from redis.asyncio import Redis
-
 from worker.domain.position import HANDSHAKE, milliseconds
 from worker.errors import ExitCode, ForbiddenError, PubNubError, TallyError
 from worker.source.client import Client
 from worker.source.names import Names
+from worker.store.connection import RedisClient
 from worker.store.keys import Keys
 from worker.store.preflight import Claim, check_fitness, check_ownership
 
@@ -69,7 +68,7 @@ async def examine_pubnub(
         yield await look("PubNub", lambda: _allowed(lambda: read_history(followed.channels[0]), "read", followed))
 
 
-async def examine_redis(redis: Redis, keys: Keys, claim: Claim | None, *, allow_eviction: bool) -> list[Finding]:
+async def examine_redis(redis: RedisClient, keys: Keys, claim: Claim | None, *, allow_eviction: bool) -> list[Finding]:
     """Look whether Redis is fit, and the namespace ours or free; write nothing."""
 
     async def fit() -> str:

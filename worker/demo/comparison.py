@@ -4,16 +4,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
-from redis.asyncio import Redis
 
 from worker import TallyReader
 from worker.demo.cancellation import heed_cancellation
 from worker.domain.tally import Counts, TallyKey
 from worker.errors import FatalError, RedisUnavailableError
-from worker.store.connection import redis_errors
+from worker.store.connection import RedisClient
+from worker.store.entries import Entries
 from worker.store.keys import Keys
 
 LOOK_SECONDS: Final = 0.1
@@ -58,10 +58,9 @@ class Comparison:
 class Tallies:
     """What Redis shows: read as an application reads it, through TallyReader, and listed by the channels' indexes."""
 
-    def __init__(self, reader: TallyReader, redis: Redis, channels: Collection[str]) -> None:
+    def __init__(self, reader: TallyReader, redis: RedisClient, channels: Collection[str]) -> None:
         self._reader = reader
-        self._redis: Any = redis  # redis-py types its commands for both its clients at once
-        self._keys = Keys()
+        self._entries = Entries(redis, Keys())
         self._channels = channels
 
     async def read(self, also: Collection[Message] = ()) -> dict[Message, Counts]:
@@ -72,10 +71,11 @@ class Tallies:
         """
         read: dict[Message, Counts] = {}
         for channel in self._channels:
-            with redis_errors():
-                known = await self._redis.zrange(self._keys.messages(channel), 0, -1)
-            asked = sorted({*known, *(message for name, message in also if name == channel)})
-            counts = await self._reader.get_many(channel, asked)
+            asked = {message for name, message in also if name == channel}
+            async for messages in self._entries.messages(channel):
+                asked.update(messages)
+                heed_cancellation()
+            counts = await self._reader.get_many(channel, sorted(asked))
             heed_cancellation()
             read |= {(channel, message): counts[message] for message in asked}
         return read

@@ -28,6 +28,9 @@ from redis.exceptions import (
 from worker.errors import ConfigurationError, RedisReplacedError, RedisUnavailableError, ScriptRefusedError
 from worker.store.lineage import Lineage, ReplacedError
 
+RedisClient = Redis
+"""A client, as the rest of the program knows it: something to hand to the store, which alone speaks to Redis."""
+
 SCHEMES: Final = ("redis", "rediss", "unix")
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
 

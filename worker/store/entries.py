@@ -53,7 +53,7 @@ class Entries:
         Raises:
             RedisUnavailableError: begin again.
         """
-        async for messages in self._messages(channel, milliseconds(since) if since else 0):
+        async for messages in self.messages(channel, milliseconds(since) if since else 0):
             places = dict.fromkeys(messages, 0)
             while places:
                 found, places = await self._some(channel, places)
@@ -92,12 +92,17 @@ class Entries:
             RedisUnavailableError: try again.
         """
         oldest: Timetoken | None = None
-        async for messages in self._messages(channel, 0):
+        async for messages in self.messages(channel):
             dated = [message for message in messages if len(message) == PUBNUB_DIGITS]
             oldest = min([*dated, oldest] if oldest else dated, default=None)
         return oldest
 
-    async def _messages(self, channel: str, since_milliseconds: int) -> AsyncIterator[list[str]]:
+    async def messages(self, channel: str, since_milliseconds: int = 0) -> AsyncIterator[list[Timetoken]]:
+        """Yield the channel's message timetokens, some hundred at once, whose newest event is not older than that.
+
+        Raises:
+            RedisUnavailableError: begin again.
+        """
         place = 0
         while True:
             with redis_errors():
