@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation
 LOCKED := $(PIP) --require-hashes
 
-.PHONY: demo install test coverage check bench mutants chaos simulate drill stops soak env-example contract lock clean
+.PHONY: demo install test quick coverage check bench mutants chaos simulate drill stops soak env-example contract lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
@@ -22,6 +22,10 @@ install: $(VENV)/.built ## the worker as its locks have it, into VENV: a copy, f
 
 test: $(VENV)/.dev check ## formatting, lint, types, import contracts, then every test
 	$(PYTEST) -n 3 --dist worksteal
+
+QUICK := $(addprefix tests/,domain settings store source verbs telemetry emulator simulation test_documentation.py)
+quick: $(VENV)/.dev ## about a minute: every test but those that start processes of their own
+	$(PYTEST) -n 3 --dist worksteal -m "not processes" $(QUICK)
 
 coverage: $(VENV)/.dev ## every test, and which lines none of them comes to
 	$(PYTEST) -n 3 --dist worksteal --cov --cov-report=term

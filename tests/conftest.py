@@ -1,6 +1,7 @@
 """What every test may ask for: a real Redis, a fake one, both in turn."""
 
 import re
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 
 import fakeredis
@@ -14,6 +15,19 @@ PERMANENT = re.compile(
     r"[\w.-]+:(channels|meta|round|quarantine|cursor:\w+|\{.*\}:(counts:.*|actions:.*|messages|head|owed|progress))",
     re.DOTALL,
 )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the promises that were not tried, each under the reason: a program that is not here, mostly."""
+    untried: defaultdict[str, list[str]] = defaultdict(list)
+    for report in terminalreporter.stats.get("skipped", []):
+        untried[str(report.longrepr[-1]).removeprefix("Skipped: ")].append(report.nodeid)
+    if untried:
+        terminalreporter.section("promises that were not tried")
+    for reason, promises in sorted(untried.items()):
+        terminalreporter.line(reason)
+        for promise in sorted(promises):
+            terminalreporter.line(f"    {promise}")
 
 
 @pytest.fixture(scope="session")
