@@ -423,8 +423,8 @@ def _reading_settings() -> Any:
 def finish(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a command's work, and return what comes of it; Ctrl-C ends the command with 130.
 
-    The task has no result of its own: at its end asyncio.run calls ``signal.signal``, which builds the repr of the task
-    and of its result. That took 40 seconds for a message with 25,000 reactions.
+    The task has no result of its own. Up to Python 3.12 asyncio.run ends with ``signal.signal``, which builds the repr
+    of the task and of its result. That took 40 seconds for a message with 25,000 reactions.
     """
     import asyncio  # noqa: PLC0415 - a quarter of the time --help takes
 
