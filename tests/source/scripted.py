@@ -136,7 +136,7 @@ def _cut(request: web.BaseRequest) -> web.Response:
     return web.Response()
 
 
-async def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until the condition holds, at most so many seconds; a failure says it never did."""
     deadline = time.monotonic() + seconds
     while not condition():

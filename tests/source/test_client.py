@@ -12,11 +12,14 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import trustme
 
+from tests.redis_server import free_port
+from tests.source.passing_time import Passes, passing_time
 from tests.source.scripted import SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply, wait_until
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError, ThrottledError, TransientError
@@ -53,6 +56,12 @@ async def client(keyset: Keyset) -> AsyncIterator[Client]:
     """Return a client of the script."""
     async with Client(keyset) as client:
         yield client
+
+
+@pytest.fixture
+async def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
+    """Return how to let time pass."""
+    return passing_time(monkeypatch)
 
 
 async def test_a_handshake_asks_for_now(server: ScriptedPubNub, client: Client) -> None:
@@ -364,24 +373,25 @@ async def test_a_success_of_wrong_shape_is_an_error(
 
 
 @every_request
-async def test_a_refused_connection_is_an_error(keyset: Keyset, unused_tcp_port: int, ask: Ask) -> None:
+async def test_a_refused_connection_is_an_error(keyset: Keyset, ask: Ask) -> None:
     """Without a status, and in our words."""
-    async with Client(replace(keyset, origin=f"127.0.0.1:{unused_tcp_port}")) as client:
+    async with Client(replace(keyset, origin=f"127.0.0.1:{free_port()}")) as client:
         with pytest.raises(PubNubError, match=r": no connection\.$") as caught:
             await ask(client)
     assert caught.value.status is None
 
 
 @pytest.mark.parametrize("reply", [Reply(hangs=True), Reply(drips=True)], ids=["silent", "drips"])
-async def test_a_slow_answer_is_an_error(
-    server: ScriptedPubNub, keyset: Keyset, monkeypatch: pytest.MonkeyPatch, reply: Reply
-) -> None:
+async def test_a_slow_answer_is_an_error(server: ScriptedPubNub, client: Client, passes: Passes, reply: Reply) -> None:
     """Even if a byte comes now and then."""
-    monkeypatch.setattr(endpoints, "POLL_SECONDS", 1)
     server.script(reply)
-    async with Client(keyset) as client:
-        with pytest.raises(PubNubError, match="no answer in time"):
-            await client.subscribe(["room"], [], LATER)
+    poll = asyncio.create_task(client.subscribe(["room"], [], LATER))
+    await server.asked(1)
+
+    passes(endpoints.POLL_SECONDS)
+
+    with pytest.raises(PubNubError, match="no answer in time"):
+        await poll
 
 
 async def test_a_machine_that_slept_does_not_wait_on(
@@ -399,7 +409,7 @@ async def test_a_machine_that_slept_does_not_wait_on(
     now += endpoints.POLL_SECONDS + 1
 
     with pytest.raises(PubNubError, match="no answer in time"):
-        await asyncio.wait_for(poll, 5)
+        await poll
     assert await client.time() == "17600000000000002"
 
 
@@ -435,7 +445,6 @@ async def test_a_cancelled_poll_is_cancelled(server: ScriptedPubNub, client: Cli
 
     assert poll.cancelled()
     await wait_until(lambda: server.open_connections == 0)
-    assert not client._pubnub._connector._acquired | set(client._pubnub._connector._conns)
 
 
 async def test_a_task_group_ends_its_polls(server: ScriptedPubNub, client: Client) -> None:
@@ -475,7 +484,10 @@ async def test_a_cancelled_task_may_still_ask(server: ScriptedPubNub, client: Cl
     """On its way out, that is: the cancellation it has already seen does not end its last request."""
     server.script(json_reply([17600000000000002]))
 
+    has_begun = asyncio.Event()
+
     async def ask_on_the_way_out() -> str:
+        has_begun.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -483,7 +495,7 @@ async def test_a_cancelled_task_may_still_ask(server: ScriptedPubNub, client: Cl
         raise AssertionError
 
     task = asyncio.create_task(ask_on_the_way_out())
-    await asyncio.sleep(0)
+    await has_begun.wait()
     task.cancel()
 
     assert await task == "17600000000000002"
@@ -494,7 +506,7 @@ async def test_history_runs_beside_many_polls(server: ScriptedPubNub, client: Cl
     server.script(Reply(hangs=True), under="/v2/subscribe")
     server.script(json_reply({"status": 200, "data": []}), under="/v1/message-actions")
     polls = [asyncio.create_task(client.subscribe([f"room-{n}"], [], LATER)) for n in range(120)]
-    await wait_until(lambda: server.waiting == 120, 15)
+    await wait_until(lambda: server.waiting == 120)
 
     assert await client.message_actions("room") == Page((), None)
 
@@ -506,8 +518,8 @@ async def test_history_runs_beside_many_polls(server: ScriptedPubNub, client: Cl
 
 
 async def test_a_full_client_says_so(server: ScriptedPubNub, keyset: Keyset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rather than wait for ever for a connection."""
-    monkeypatch.setattr(endpoints, "CONNECT_SECONDS", 1)
+    """Rather than wait for ever for a connection; here, not at all."""
+    monkeypatch.setattr(endpoints, "CONNECT_SECONDS", 0)
     server.script(Reply(hangs=True))
     async with Client(keyset, connections=1) as client, asyncio.TaskGroup() as group:
         poll = group.create_task(client.subscribe(["room"], [], LATER))
@@ -571,43 +583,75 @@ def test_a_keyset_that_cannot_work_is_refused(unfit: Keyset, settings: str) -> N
         Client(unfit)
 
 
-async def test_certificates_are_verified(keyset: Keyset) -> None:
-    """Whenever there is TLS, that is."""
-    async with Client(replace(keyset, tls=True)) as client:
-        context = client._pubnub._connector._ssl
+class Encrypted:
+    """Serves TLS with a certificate for some name, and answers what time it is; or accepts connections in silence."""
 
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
+    def __init__(self, authority: trustme.CA, name: str, *, speaks: bool = True) -> None:
+        self.accepted = asyncio.Event()
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if speaks else None
+        if self._context:
+            authority.issue_cert(name).configure_cert(self._context)
 
+    @asynccontextmanager
+    async def origin(self) -> AsyncIterator[str]:
+        """Serve, and yield where."""
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0, ssl=self._context)
+        try:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
 
-@asynccontextmanager
-async def encrypted(speaks: bool) -> AsyncIterator[str]:
-    """Serve TLS with a certificate nobody vouches for; or accept connections and say nothing."""
-
-    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await release.wait()
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted.set()
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[17600000000000002]")
         writer.close()
 
-    context, release = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), asyncio.Event()
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context if speaks else None)
-    yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    release.set()
-    server.close()
+
+NOT_TRUSTED = ": no connection: the certificate is not to be trusted."
 
 
 @pytest.mark.parametrize(
-    ("speaks", "words"),
-    [(True, "no connection: the certificate is not to be trusted"), (False, "no connection in time")],
+    ("is_known", "name", "answers"),
+    [(True, "127.0.0.1", True), (False, "127.0.0.1", False), (True, "elsewhere.example", False)],
+    ids=["whom this machine trusts", "a stranger", "somebody else"],
 )
 async def test_whoever_cannot_be_trusted_is_not_asked(
-    keyset: Keyset, monkeypatch: pytest.MonkeyPatch, speaks: bool, words: str
+    keyset: Keyset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_known: bool, name: str, answers: bool
 ) -> None:
-    """Nor waited for longer than for a connection: encryption is part of it."""
-    monkeypatch.setattr(endpoints, "CONNECT_SECONDS", 1)
-    async with encrypted(speaks) as origin, Client(replace(keyset, origin=origin, tls=True)) as client:
-        with pytest.raises(PubNubError, match=rf": {words}\.$") as caught:
+    """A certificate must come from an authority this machine knows, and be for the host that is asked."""
+    authority, another = trustme.CA(), trustme.CA()
+    (authority if is_known else another).cert_pem.write_to_path(tmp_path / "known.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "known.pem"))
+    async with (
+        Encrypted(authority, name).origin() as origin,
+        Client(replace(keyset, origin=origin, tls=True)) as client,
+    ):
+        if answers:
+            assert await client.time() == "17600000000000002"
+            return
+        with pytest.raises(PubNubError) as caught:
             await client.time()
+
+    assert str(caught.value).endswith(NOT_TRUSTED)
+    assert caught.value.status is None
+
+
+async def test_encryption_that_never_begins_is_given_up(
+    keyset: Keyset, monkeypatch: pytest.MonkeyPatch, passes: Passes
+) -> None:
+    """It is part of connecting, and takes no longer."""
+    monkeypatch.setattr(endpoints, "CONNECT_SECONDS", 5)
+    silent = Encrypted(trustme.CA(), "127.0.0.1", speaks=False)
+    async with silent.origin() as origin, Client(replace(keyset, origin=origin, tls=True)) as client:
+        asking = asyncio.create_task(client.time())
+        await silent.accepted.wait()
+
+        passes(6)
+
+        with pytest.raises(PubNubError, match=r": no connection in time\.$") as caught:
+            await asking
     assert caught.value.status is None
 
 
@@ -656,13 +700,16 @@ async def test_no_secret_reaches_a_log_or_an_error(
 
 async def test_a_refused_token_is_renewed_and_the_request_sent_again(server: ScriptedPubNub) -> None:
     """All who were refused with the old one try the new one once; from then on it is sent with everything."""
-    server.script(json_reply(ACCESS_MANAGER, 403), json_reply(ACCESS_MANAGER, 403), answer("7"))
+    both_asked = asyncio.Event()
+    server.script(*[replace(json_reply(ACCESS_MANAGER, 403), after=both_asked)] * 2, answer("7"))
     tokens = iter(["new", "new"])
     keyset = Keyset(SUBSCRIBE_KEY, "tally", auth_token="old", origin=server.origin, tls=False)
 
     async with Client(keyset, renew=lambda: next(tokens)) as client:
-        polls = (client.subscribe(["room"], [], HANDSHAKE) for _ in range(2))
-        assert [told.cursor.timetoken for told in await asyncio.gather(*polls)] == ["7", "7"]
+        polls = asyncio.gather(*(client.subscribe(["room"], [], HANDSHAKE) for _ in range(2)))
+        await server.asked(2)
+        both_asked.set()
+        assert [told.cursor.timetoken for told in await polls] == ["7", "7"]
 
     assert sorted(request.parameters["auth"] for request in server.requests) == ["new", "new", "old", "old"]
 

@@ -2,18 +2,18 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
-from tests.source.scripted import SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply
+from tests.source.passing_time import Passes, passing_time
+from tests.source.scripted import SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply, wait_until
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import PubNubError, ThrottledError
-from worker.source import live
 from worker.source.client import Client, Keyset
-from worker.source.live import Item, Poller, Readmitted, Received, Refused
+from worker.source.live import REFUSED_SECONDS, Item, Poller, Readmitted, Received, Refused
 from worker.source.names import Names
 from worker.source.pace import FIRST_SECONDS, LONGEST_SECONDS, Backoff, elapsed_clock
 
@@ -30,22 +30,37 @@ async def server() -> AsyncIterator[ScriptedPubNub]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make waits a hundred times shorter."""
+    """Make waits after a failure a hundred times shorter."""
     monkeypatch.setattr("worker.source.pace.FIRST_SECONDS", FIRST_SECONDS / 100)
-    monkeypatch.setattr(live, "REFUSED_SECONDS", 0.2)
+
+
+@pytest.fixture
+async def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
+    """Return how to let time pass: without it, nobody looks whether a name is still refused."""
+    return passing_time(monkeypatch)
+
+
+@asynccontextmanager
+async def polling(server: ScriptedPubNub, cursor: Cursor = HANDSHAKE) -> AsyncIterator[AsyncIterator[Item]]:
+    """Yield the items of a poll, by the clock of the running loop."""
+    async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)) as client:
+        poller = Poller(client, NAMES, Backoff(random.Random(1)), asyncio.get_running_loop().time)
+        async with aclosing(poller.items(cursor)) as polled:  # type: ignore[type-var]
+            yield polled
 
 
 async def items(server: ScriptedPubNub, count: int, cursor: Cursor = HANDSHAKE) -> list[Item]:
     """Return so many items of a poll."""
-    found: list[Item] = []
-    async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)) as client:
-        poller = Poller(client, NAMES, Backoff(random.Random(1)), elapsed_clock)
-        async with aclosing(poller.items(cursor)) as polled:  # type: ignore[type-var]
-            async for item in polled:
-                found.append(item)
-                if len(found) == count:
-                    break
-    return found
+    async with polling(server, cursor) as polled:
+        return [await anext(polled) for _ in range(count)]
+
+
+async def a_minute_later(polled: AsyncIterator[Item], passes: Passes, is_waiting: Callable[[], bool]) -> Item:
+    """Return the next item, which nothing but the time brings, once the poll for the others waits."""
+    coming = asyncio.ensure_future(anext(polled))
+    await wait_until(is_waiting)
+    passes(REFUSED_SECONDS)
+    return await coming
 
 
 def forbidden(channels: list[str], groups: list[str] | None = None) -> Reply:
@@ -103,7 +118,7 @@ async def test_trouble_is_waited_out_at_the_same_place(server: ScriptedPubNub, t
     assert [request.parameters["tt"] for request in server.requests[:3]] == [start.timetoken] * 3
 
 
-async def test_a_refused_name_is_left_out_and_tried_again(server: ScriptedPubNub) -> None:
+async def test_a_refused_name_is_left_out_and_tried_again(server: ScriptedPubNub, passes: Passes) -> None:
     """The others live on; what happened to the refused one meanwhile was missed, and that is said twice."""
     server.script(forbidden(["b"]), answer("1"), answer("2", {"e": 0}), HANGS)
     refused, first, second = await items(server, 3)
@@ -114,54 +129,64 @@ async def test_a_refused_name_is_left_out_and_tried_again(server: ScriptedPubNub
 
     server.requests.clear()
     server.script(forbidden(["b"], [":g"]), HANGS, answer("9"), answer("3"), HANGS)
-    found = await items(server, 3)
+    async with polling(server) as polled:
+        lost = await anext(polled)
+        regained = await a_minute_later(polled, passes, lambda: server.waiting == 1)
+        received = await anext(polled)
 
-    assert found[:2] == [Refused(Names(("b",), (), ("g",))), Readmitted(Names(("b",), (), ("g",)))]
-    assert isinstance(found[2], Received)
+    assert (lost, regained) == (Refused(Names(("b",), (), ("g",))), Readmitted(Names(("b",), (), ("g",))))
+    assert isinstance(received, Received)
     assert polled_names(server)[:4] == [("a,b,w.%2A", "g"), ("a,w.%2A", ""), ("b", "g"), ("a,b,w.%2A", "g")]
 
 
-async def test_the_others_poll_is_not_cut_while_a_name_is_refused(server: ScriptedPubNub) -> None:
+async def test_the_others_poll_is_not_cut_while_a_name_is_refused(server: ScriptedPubNub, passes: Passes) -> None:
     """PubNub answers an idle one after minutes; looks at who is refused go on beside it, and renew what is missed."""
     idle = asyncio.Event()
     server.script(forbidden(["b"]))
     server.script(replace(answer("7"), after=idle), under="/v2/subscribe/sub-c-scripted/a,w.%2A/")
 
-    async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)) as client:
-        poller = Poller(client, NAMES, Backoff(random.Random(1)), elapsed_clock)
-        async with aclosing(poller.items(Cursor("5", 4))) as polled:  # type: ignore[type-var]
-            refused = [await anext(polled) for _ in range(4)]
-            idle.set()
-            received = await anext(polled)
+    def polls_of_the_others() -> list[str]:
+        return [request.parameters["tt"] for request in server.requests if "a,w." in request.path]
+
+    async with polling(server, Cursor("5", 4)) as polled:
+        refused = [await anext(polled)]
+        refused += [await a_minute_later(polled, passes, lambda: bool(polls_of_the_others())) for _ in range(3)]
+        idle.set()
+        received = await anext(polled)
 
     lost = Names(("b",))
     assert refused == [Refused(lost), *[Refused(lost, is_new=False)] * 3]
     assert isinstance(received, Received)
-    assert [request.parameters["tt"] for request in server.requests if "a,w." in request.path] == ["5"]
+    assert polls_of_the_others() == ["5"]
 
 
-async def test_the_others_are_heard_while_nobody_knows_who_is_refused(server: ScriptedPubNub) -> None:
+async def test_the_others_are_heard_while_nobody_knows_who_is_refused(server: ScriptedPubNub, passes: Passes) -> None:
     """The look fails, again and again; as far as anybody knows the name is still refused."""
     server.script(forbidden(["b"]))
     server.script(json_reply({}, 500), under="/v2/subscribe/sub-c-scripted/b/")
     server.script(answer("7"), HANGS, under="/v2/subscribe/sub-c-scripted/a,w.%2A/")
 
-    found = await items(server, 4)
+    async with polling(server) as polled:
+        refused, received = await anext(polled), await anext(polled)
+        later = [await a_minute_later(polled, passes, lambda: server.waiting == 1) for _ in range(2)]
 
     lost = Names(("b",))
-    assert found[0] == Refused(lost)
-    assert isinstance(found[1], Received)
-    assert found[2:] == [Refused(lost, is_new=False)] * 2
+    assert refused == Refused(lost)
+    assert isinstance(received, Received)
+    assert later == [Refused(lost, is_new=False)] * 2
 
 
-async def test_names_are_refused_one_after_the_other(server: ScriptedPubNub) -> None:
+async def test_names_are_refused_one_after_the_other(server: ScriptedPubNub, passes: Passes) -> None:
     """PubNub may name one at a time; at the next try some may be back while others are not."""
     server.script(forbidden(["a"]), forbidden(["w.*"]), HANGS, forbidden(["a"]), answer("1"), HANGS)
 
-    found = await items(server, 4)
+    async with polling(server) as polled:
+        refused = [await anext(polled) for _ in range(2)]
+        refused.append(await a_minute_later(polled, passes, lambda: server.waiting == 1))
+        received = await anext(polled)
 
-    assert found[:3] == [Refused(Names(("a",))), Refused(Names(("a",), ("w.*",))), Refused(Names(("a",), ("w.*",)))]
-    assert isinstance(found[3], Received)
+    assert refused == [Refused(Names(("a",))), Refused(Names(("a",), ("w.*",))), Refused(Names(("a",), ("w.*",)))]
+    assert isinstance(received, Received)
     assert [names for names, _ in polled_names(server)[:5]] == [
         "a,b,w.%2A",
         "b,w.%2A",
@@ -187,12 +212,19 @@ async def test_a_refusal_that_names_nobody_is_looked_into(server: ScriptedPubNub
     assert polled_names(server)[5] == ("a,w.%2A", "g")
 
 
-async def test_where_nobody_is_refused_alone_all_wait(server: ScriptedPubNub) -> None:
+async def test_where_nobody_is_refused_alone_all_wait(server: ScriptedPubNub, passes: Passes) -> None:
     """Nobody is polled until it is time to try all again."""
     server.script(forbidden([]), *[answer("1")] * 4, answer("9"), answer("1"), HANGS)
 
-    refused, readmitted, received = await items(server, 3)
+    async with polling(server) as polled:
+        refused = await anext(polled)
+        coming = asyncio.ensure_future(anext(polled))
+        await asyncio.wait({coming}, timeout=0.01)
+        asked = len(server.requests)
+        passes(REFUSED_SECONDS)
+        readmitted, received = await coming, await anext(polled)
 
+    assert asked == 1 + len(NAMES.all)
     assert (refused, readmitted) == (Refused(NAMES), Readmitted(NAMES))
     assert isinstance(received, Received)
 
