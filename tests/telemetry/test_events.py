@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 WORKER = Path(__file__).parents[2] / "worker"
@@ -16,21 +17,28 @@ def documented() -> dict[str, set[str]]:
     return {name: set(levels.split(", ")) for name, levels, _ in ROW.findall(TABLE.read_text(encoding="utf-8"))}
 
 
+@cache
+def calls() -> dict[Path, list[ast.Call]]:
+    """Return module → all it calls."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in WORKER.rglob("*.py")}
+    return {path: [node for node in ast.walk(tree) if isinstance(node, ast.Call)] for path, tree in trees.items()}
+
+
 def written() -> dict[str, set[str | None]]:
     """Return event → levels, as the program writes them; None where the level depends."""
     found: dict[str, set[str | None]] = {}
-    for path in WORKER.rglob("*.py"):
-        for event, level in events(ast.parse(path.read_text(encoding="utf-8"))):
+    for called in calls().values():
+        for event, level in events(called):
             found.setdefault(event, set()).add(level)
     return found
 
 
-def events(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
+def events(calls: list[ast.Call]) -> Iterator[tuple[str, str | None]]:
     """Yield each event a module may log, with its level: by a log, or as a complaint and its end."""
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+    for call in calls:
         texts = [each.value for each in call.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
         match call.func:
-            case ast.Attribute(value=holder, attr=method) if is_log(holder) and (method in LEVELS or method == "log"):
+            case ast.Attribute(value=holder, attr=method) if method in {*LEVELS, "log"} and is_log(holder):
                 assert texts or is_passed_on(call), f"an event without a name of its own: {ast.unparse(call)}"
                 yield from ((text, LEVELS.get(method)) for text in texts[:1])
             case ast.Name(id="Complaint"):
@@ -75,8 +83,8 @@ def test_the_table_is_in_order() -> None:
 def test_no_module_prints_past_the_log() -> None:
     """What a worker has to say goes through the log; the command line, the emulator and the demo speak to people."""
     speaks = {"cli.py", "keeper.py", "env_example.py", "logs.py", "screen.py"}
-    for path in WORKER.rglob("*.py"):
+    for path, called in calls().items():
         if path.name not in speaks:
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call):
-                    assert ast.unparse(node.func) not in {"print", "sys.stderr.write", "sys.stdout.write"}, path
+            for call in called:
+                if getattr(call.func, "id", None) == "print" or getattr(call.func, "attr", None) == "write":
+                    assert ast.unparse(call.func) not in {"print", "sys.stderr.write", "sys.stdout.write"}, path

@@ -252,12 +252,11 @@ def test_a_sentence_can_be_told_up_to_what_it_quotes() -> None:
 
 
 def as_process(code: str, **streams: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program that has configured its logs as a worker does."""
+    """Run a program that has configured its logs as a worker does; nothing in the environment says how."""
     begin = "from worker.telemetry.logs import LogFormat, configure\nconfigure(LogFormat.JSON, 'info')\n"
     return subprocess.run(
-        [sys.executable, "-W", "default", "-c", begin + code],
-        text=True,
-        timeout=60,
+        [sys.executable, "-I", "-X", "utf8", "-W", "default", "-c", begin + code],
+        encoding="utf-8",
         check=False,
         **({"capture_output": True} | streams),
     )
@@ -283,7 +282,7 @@ import asyncio
 def fail(what): raise KeyError(what)
 async def main():
     asyncio.get_running_loop().call_soon(fail, "canary")
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
 asyncio.run(main())
 """,
         {"event": "library_speaks", "level": "error", "library": "asyncio"},
@@ -336,18 +335,31 @@ Broken()
 }
 
 
-@pytest.mark.parametrize("name", LIBRARIES)
-def test_others_speak_in_entries_of_ours(name: str) -> None:
-    """Libraries and the interpreter write no raw line beside ours, and none of what was filled into their words."""
-    code, expected = LIBRARIES[name]
-    ended = as_process(code)
+SPEAKS = "--- "
 
-    (line,) = ended.stderr.splitlines()
+
+@pytest.fixture(scope="module")
+def said() -> dict[str, list[str]]:
+    """Return the lines each of the others speaks in, one after the other in a process that configured its logs."""
+    turns = [
+        f"print({SPEAKS + name!r}, file=sys.stderr)\nexec({code!r}, {{}})\n" for name, (code, _) in LIBRARIES.items()
+    ]
+    ended = as_process("import sys\n" + "".join(turns))
+    assert ended.returncode == 0
+    before, *told = ended.stderr.split(SPEAKS)
+    assert before == ""
+    return {name: lines for name, *lines in map(str.splitlines, told)}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_others_speak_in_entries_of_ours(name: str, said: dict[str, list[str]]) -> None:
+    """Libraries and the interpreter write no raw line beside ours, and none of what was filled into their words."""
+    _, expected = LIBRARIES[name]
+    (line,) = said[name]
     entry = json.loads(line)
     assert expected.items() <= entry.items()
     assert entry["timestamp"].endswith("Z")
     assert "canary" not in json.dumps({key: value for key, value in entry.items() if key != "exception"})
-    assert ended.returncode == 0
 
 
 def test_a_log_that_cannot_be_written_stops_nobody() -> None:

@@ -34,7 +34,7 @@ def theirs() -> None:
 async def test_an_error_of_ours_in_a_callback_ends_the_work() -> None:
     """With that very error, and the loop's own ways are put back."""
     loop = asyncio.get_running_loop()
-    loop.call_later(0.01, ours)
+    loop.call_soon(ours)
     with pytest.raises(TypeError):
         await undivided(for_ever())
 
@@ -52,7 +52,7 @@ async def test_an_error_of_ours_in_a_forgotten_task_ends_the_work() -> None:
 
     async def forget() -> None:
         task = asyncio.create_task(fail())
-        await asyncio.sleep(0)
+        await asyncio.wait({task})
         del task
         await for_ever()
 
@@ -64,10 +64,12 @@ async def test_an_error_of_ours_in_a_forgotten_task_ends_the_work() -> None:
 async def test_what_is_not_ours_or_passes_is_an_entry(fail: Callable[[], None]) -> None:
     """The work goes on; the entry quotes nothing of the arguments."""
     with structlog.testing.capture_logs() as entries:
-        asyncio.get_running_loop().call_soon(fail)
 
         async def work() -> str:
-            await asyncio.sleep(0.01)
+            is_over = asyncio.Event()
+            asyncio.get_running_loop().call_soon(fail)
+            asyncio.get_running_loop().call_soon(is_over.set)
+            await is_over.wait()
             return "done"
 
         assert await undivided(work()) == "done"
@@ -79,8 +81,14 @@ async def test_what_is_not_ours_or_passes_is_an_entry(fail: Callable[[], None]) 
 
 async def test_being_cancelled_is_being_cancelled() -> None:
     """Whoever cancels the work sees it cancelled; an error of the work's own is its own."""
-    work = asyncio.create_task(undivided(for_ever()))
-    await asyncio.sleep(0)
+    has_begun = asyncio.Event()
+
+    async def begin() -> None:
+        has_begun.set()
+        await for_ever()
+
+    work = asyncio.create_task(undivided(begin()))
+    await has_begun.wait()
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
