@@ -143,7 +143,7 @@ def follow(state: State, clock: Clock, cursor: Cursor, answers: int = 20) -> lis
     return found
 
 
-async def wait_until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+async def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     """Return as soon as something holds; fail if it does not in time."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - what it waits for has no event to give

@@ -1,12 +1,23 @@
-"""An emulator that listens, and a bare HTTP client of it."""
+"""An emulator that listens, and a bare HTTP client of it; another one, whose polls wait for an event."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
+import trustme
 
 from tests.emulator.clients import Http
 from worker.emulator import Emulator
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trust one authority: each SDK reads all of them when it is made, which takes longer than most of these tests."""
+    known = tmp_path_factory.mktemp("authority") / "known.pem"
+    trustme.CA().cert_pem.write_to_path(known)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(known))
+        yield
 
 
 @pytest.fixture
@@ -21,3 +32,17 @@ async def http(emulator: Emulator) -> AsyncIterator[Http]:
     """Talk to that emulator without the SDK."""
     async with aiohttp.ClientSession() as session:
         yield Http(session, emulator.origin)
+
+
+@pytest.fixture
+async def patient() -> AsyncIterator[Emulator]:
+    """Listen on a free port, without faults; an idle poll outlasts the test."""
+    async with Emulator(seed=1, idle_seconds=3600) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+async def patient_http(patient: Emulator) -> AsyncIterator[Http]:
+    """Talk to that emulator without the SDK."""
+    async with aiohttp.ClientSession() as session:
+        yield Http(session, patient.origin)

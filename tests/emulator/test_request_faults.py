@@ -137,42 +137,42 @@ async def test_refused_names_are_named(emulator: Emulator, http: Http) -> None:
     assert (await http.poll("secret")).status == 200
 
 
-async def test_running_polls_notice_refusals_and_outages(http: Http) -> None:
+async def test_running_polls_notice_refusals_and_outages(patient: Emulator, patient_http: Http) -> None:
     """They need not wait for an event first."""
-    async with Emulator(idle_seconds=60) as patient:
-        other = Http(http._session, patient.origin)
-        for order, status in (("refuse", 403), ("outage", 503)):
-            cursor = (await other.poll()).cursor
-            polling = asyncio.create_task(other.poll(query=cursor))
-            await wait_until(lambda: patient.waiting == 1)
-            if order == "refuse":
-                patient.state.refuse(channels=["room"])
-            else:
-                patient.state.set_outage("server_error")
-            assert (await asyncio.wait_for(polling, 5)).status == status
-            patient.state.refuse()
-
-
-async def test_a_late_event_reaches_a_poll_that_waits(http: Http) -> None:
-    """Within a second, though nothing else happens."""
-    async with Emulator(idle_seconds=60, faults={"late": 1.0}) as patient:
-        other = Http(http._session, patient.origin)
-        polling = asyncio.create_task(other.poll(query=(await other.poll()).cursor))
+    for order, status in (("refuse", 403), ("outage", 503)):
+        cursor = (await patient_http.poll()).cursor
+        polling = asyncio.create_task(patient_http.poll(query=cursor))
         await wait_until(lambda: patient.waiting == 1)
-        patient.state.publish("room", "late", "ana")
-        assert (await asyncio.wait_for(polling, 1)).texts == ["late"]
+        if order == "refuse":
+            patient.state.refuse(channels=["room"])
+        else:
+            patient.state.set_outage("server_error")
+        assert (await polling).status == status
+        patient.state.refuse()
 
 
-async def test_a_token_that_has_expired_gets_403_where_a_name_is_asked_for(emulator: Emulator, http: Http) -> None:
+async def test_a_late_event_reaches_a_poll_that_waits(patient: Emulator, patient_http: Http) -> None:
+    """Though nothing else happens."""
+    patient.state.faults.replace({"late": 1.0})
+    polling = asyncio.create_task(patient_http.poll(query=(await patient_http.poll()).cursor))
+    await wait_until(lambda: patient.waiting == 1)
+    patient.state.publish("room", "late", "ana")
+    assert (await polling).texts == ["late"]
+
+
+async def test_a_token_that_has_expired_gets_403_where_a_name_is_asked_for(
+    patient: Emulator, patient_http: Http
+) -> None:
     """Whoever polls with it is told, too; the clock is anybody's."""
+    http = patient_http
     cursor = (await http.poll()).cursor
     polling = asyncio.create_task(http.poll(query=f"{cursor}&auth=old"))
-    await wait_until(lambda: emulator.waiting == 1)
-    emulator.state.demand_token("new")
+    await wait_until(lambda: patient.waiting == 1)
+    patient.state.demand_token("new")
     for got in (await polling, await http.poll(), await http.get(f"{ACTIONS}?auth=old")):
         assert (got.status, got.document["message"]) == (403, "Token is expired.")
     assert (await http.get(f"{ACTIONS}?auth=new")).status == 200
     assert (await http.poll(query="tt=0&auth=new")).status == 200
     assert (await http.get("/time/0")).status == 200
-    emulator.state.demand_token(None)
+    patient.state.demand_token(None)
     assert (await http.poll()).status == 200

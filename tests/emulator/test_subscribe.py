@@ -3,7 +3,9 @@
 import asyncio
 from urllib.parse import quote
 
-from tests.emulator.clients import MESSAGE, Http, wait_until
+import pytest
+
+from tests.emulator.clients import MESSAGE, Clock, Http, wait_until
 from worker.emulator import Emulator
 
 
@@ -27,16 +29,14 @@ async def test_an_idle_poll_answers_the_cursor_it_was_asked_with(emulator: Emula
     assert got.document == {"t": {"t": "17600000000000001", "r": 7}, "m": []}
 
 
-async def test_a_waiting_poll_is_answered_by_an_event(emulator: Emulator, http: Http) -> None:
+async def test_a_waiting_poll_is_answered_by_an_event(patient: Emulator, patient_http: Http) -> None:
     """Long before the idle time is over."""
-    async with Emulator(idle_seconds=60) as patient:
-        other = Http(http._session, patient.origin)
-        cursor = (await other.poll()).cursor
-        polling = asyncio.create_task(other.poll(query=cursor))
-        await wait_until(lambda: patient.waiting == 1)
-        say(patient, "elsewhere", "not for us")
-        say(patient, "room", "hello")
-        assert (await asyncio.wait_for(polling, 5)).texts == ["hello"]
+    cursor = (await patient_http.poll()).cursor
+    polling = asyncio.create_task(patient_http.poll(query=cursor))
+    await wait_until(lambda: patient.waiting == 1)
+    say(patient, "elsewhere", "not for us")
+    say(patient, "room", "hello")
+    assert (await polling).texts == ["hello"]
 
 
 async def test_an_action_event_has_the_recorded_envelope(emulator: Emulator, http: Http) -> None:
@@ -99,14 +99,17 @@ async def test_a_cursor_older_than_the_cache_is_no_error(emulator: Emulator, htt
     assert (await http.poll(query=cursor)).texts == ["new"]
 
 
-async def test_a_handshake_may_give_a_cursor_some_seconds_old(emulator: Emulator, http: Http) -> None:
+@pytest.mark.parametrize(("seconds", "age"), [(16, 16), (18, 0)])
+async def test_a_handshake_may_give_a_cursor_some_seconds_old(
+    http: Http, monkeypatch: pytest.MonkeyPatch, seconds: int, age: int
+) -> None:
     """Namely that of the last message; one older than seventeen seconds is not used."""
-    say(emulator, "room", "last")
-    emulator.state.advance(10)
-    recent = (await http.poll()).document["t"]["t"]
-    emulator.state.advance(10)
-    late = (await http.poll()).document["t"]["t"]
-    assert int(late) - int(recent) > 15 * 10_000_000
+    monkeypatch.setattr("worker.emulator.emulator.time", clock := Clock())
+    async with Emulator() as emulator:
+        say(emulator, "room", "last")
+        clock.tick(seconds)
+        handshake = await Http(http._session, emulator.origin).poll()
+        assert round((emulator.state.time.now() - int(handshake.document["t"]["t"])) / 10_000_000) == age
 
 
 async def test_groups_alone_are_asked_for_with_a_comma(emulator: Emulator, http: Http) -> None:
@@ -118,16 +121,14 @@ async def test_groups_alone_are_asked_for_with_a_comma(emulator: Emulator, http:
     assert (message["c"], message["b"], message["d"]) == ("hall", "fans", "hello")
 
 
-async def test_a_group_hears_a_channel_added_while_it_waits(http: Http) -> None:
+async def test_a_group_hears_a_channel_added_while_it_waits(patient: Emulator, patient_http: Http) -> None:
     """Membership counts when the message is published."""
-    async with Emulator(idle_seconds=60) as patient:
-        other = Http(http._session, patient.origin)
-        cursor = (await other.poll(",", "tt=0&channel-group=fans")).cursor
-        polling = asyncio.create_task(other.poll(",", f"{cursor}&channel-group=fans"))
-        await wait_until(lambda: patient.waiting == 1)
-        patient.state.groups.add("fans", ["room"])
-        say(patient, "room", "hello")
-        assert (await asyncio.wait_for(polling, 5)).texts == ["hello"]
+    cursor = (await patient_http.poll(",", "tt=0&channel-group=fans")).cursor
+    polling = asyncio.create_task(patient_http.poll(",", f"{cursor}&channel-group=fans"))
+    await wait_until(lambda: patient.waiting == 1)
+    patient.state.groups.add("fans", ["room"])
+    say(patient, "room", "hello")
+    assert (await polling).texts == ["hello"]
 
 
 async def test_wildcards_match_one_and_two_levels(emulator: Emulator, http: Http) -> None:
@@ -175,11 +176,9 @@ async def test_a_poll_for_nothing_is_refused(http: Http) -> None:
     assert (await http.poll(query="tt=yesterday")).status == 400
 
 
-async def test_a_dropped_subscriber_is_forgotten(http: Http) -> None:
+async def test_a_dropped_subscriber_is_forgotten(patient: Emulator, patient_http: Http) -> None:
     """When a client hangs up, its poll ends, long before the idle time."""
-    async with Emulator(idle_seconds=60) as patient:
-        other = Http(http._session, patient.origin)
-        polling = asyncio.create_task(other.poll(query=(await other.poll()).cursor))
-        await wait_until(lambda: patient.waiting == 1)
-        polling.cancel()
-        await wait_until(lambda: patient.waiting == 0)
+    polling = asyncio.create_task(patient_http.poll(query=(await patient_http.poll()).cursor))
+    await wait_until(lambda: patient.waiting == 1)
+    polling.cancel()
+    await wait_until(lambda: patient.waiting == 0)
