@@ -10,6 +10,6 @@ import pytest
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Stand in an empty folder, with none of our settings set."""
     for name in os.environ:
-        if name.startswith(("PUBNUB_", "TALLY_", "REDIS_")):
+        if name.upper().startswith(("PUBNUB_", "TALLY_", "REDIS_")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)

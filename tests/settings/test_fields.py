@@ -98,7 +98,8 @@ def test_a_value_in_a_file_is_taken_as_it_stands(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", "/canary")
     (tmp_path / ".env").write_text(
         "\ufeffPUBNUB_AUTH_TOKEN=q${NOPE}w${HOME}$HOME\n"
-        "export TALLY_TYPES='a,${b}' # ours\nTALLY_CHANNELS=\nTALLY_HTTP\n"
+        "export TALLY_TYPES='a,${b}' # ours\nTALLY_CHANNELS=\nTALLY_HTTP\n",
+        encoding="utf-8",
     )
     settings = load()
     assert (settings.auth_token, settings.types) == ("q${NOPE}w${HOME}$HOME", ("a", "${b}"))
