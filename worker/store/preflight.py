@@ -134,4 +134,6 @@ def _refusal(keys: Keys, field: str, found: str, wanted: str) -> str:
 
 
 def _cut(subscribe_key: str) -> str:
-    return subscribe_key if len(subscribe_key) <= 12 else f"{subscribe_key[:9]}…{subscribe_key[-4:]}"
+    """Return enough of a key to know it by, of one as PubNub gives them (42 characters); of a short one its length."""
+    length = len(subscribe_key)
+    return f"{subscribe_key[:9]}…{subscribe_key[-4:]}" if length > 24 else f"a key of {length} characters"

@@ -4,6 +4,7 @@ An error's own words may quote what it stumbled over: a key, a value, a whole co
 errors whose words are ours, or speak of the program.
 """
 
+import sys
 import traceback
 from collections.abc import Iterator
 from itertools import islice
@@ -41,13 +42,18 @@ def words(error: BaseException) -> str:
     """Return the kind of an error; its words, too, where they are of the program."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    if not isinstance(error, (TallyError, *_OF_THE_PROGRAM)):
+    if not isinstance(error, TallyError) and not _is_of_the_program(kind):
         return name
     try:
         said = str(error)
     except Exception:
         return name
     return f"{name}: {said}" if said else name
+
+
+def _is_of_the_program(kind: type[BaseException]) -> bool:
+    # A library's own kind of OSError or RuntimeError quotes what it likes: aiohttp's of a timeout has the whole URL.
+    return issubclass(kind, _OF_THE_PROGRAM) and kind.__module__.partition(".")[0] in sys.stdlib_module_names
 
 
 def _lines(error: BaseException) -> Iterator[str]:

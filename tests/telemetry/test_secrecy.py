@@ -1,0 +1,287 @@
+"""Nothing that an error or a library carries along comes into the log; and no sentence of ours is made of a secret."""
+
+import ast
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import aiohttp
+import httpx
+import pytest
+import redis.exceptions
+import structlog
+from pubnub.exceptions import PubNubException
+from pydantic import TypeAdapter, ValidationError
+from yarl import URL
+
+from worker.settings import FIELDS, SECRETS
+from worker.telemetry.libraries import Bridge
+from worker.telemetry.logs import LogFormat, configure
+
+WORKER: Final = Path(__file__).parents[2] / "worker"
+CANARY: Final = "canary"
+ADDRESS: Final = f"https://host/v2/subscribe?auth={CANARY}"
+
+
+@pytest.fixture(params=[LogFormat.JSON, LogFormat.CONSOLE])
+def log(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Write logs in every form, at the loudest level; give the next test its own."""
+    structlog.reset_defaults()
+    configure(request.param, "debug")
+    yield structlog.get_logger()
+    structlog.reset_defaults()
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+class QuotingError(Exception):
+    """Somebody else's error, which quotes what it was given wherever it can."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, {what: [what]})
+        self.what = what
+        self.add_note(what)
+
+    def __str__(self) -> str:
+        return self.what
+
+    __repr__ = __str__
+
+
+class QuotingOSError(OSError):
+    """One of a library's, of a kind whose words are usually the program's."""
+
+
+class QuotingRuntimeError(RuntimeError):
+    """As above."""
+
+
+def invalid() -> ValidationError:
+    """Return what pydantic raises: it quotes the value."""
+    with pytest.raises(ValidationError) as error:
+        TypeAdapter(int).validate_python(CANARY)
+    return error.value
+
+
+ERRORS: Final[dict[str, Callable[[], BaseException]]] = {
+    "a key": lambda: KeyError(CANARY),
+    "a value": lambda: ValueError(f"invalid literal: {CANARY!r}"),
+    "a text": lambda: UnicodeDecodeError("utf-8", CANARY.encode(), 0, 1, CANARY),
+    "a note": lambda: QuotingError(CANARY),
+    "a model": invalid,
+    "a group": lambda: ExceptionGroup(CANARY, [ValueError(CANARY), QuotingError(CANARY)]),
+    "a group that says it": lambda: BaseExceptionGroup(CANARY, [KeyboardInterrupt(CANARY)]),
+    "an exit": lambda: SystemExit(CANARY),
+    "redis, a command": lambda: redis.exceptions.ResponseError(f"Command # 1 (HSET {CANARY}) of pipeline caused error"),
+    "redis, an address": lambda: redis.exceptions.ConnectionError(f"Error 111 connecting to redis://:{CANARY}@h"),
+    "aiohttp, a timeout": lambda: aiohttp.ConnectionTimeoutError(f"Connection timeout to host {ADDRESS}"),
+    "aiohttp, an address": lambda: aiohttp.InvalidURL(ADDRESS, CANARY),
+    "aiohttp, an answer": lambda: aiohttp.ClientResponseError(
+        aiohttp.RequestInfo(URL(ADDRESS), "GET", {}, URL(ADDRESS)),  # type: ignore[arg-type]
+        (),
+        message=CANARY,
+    ),
+    "httpx, a request": lambda: httpx.ConnectTimeout(CANARY, request=httpx.Request("GET", ADDRESS)),
+    "httpx, a stream": lambda: httpx.StreamError(CANARY),
+    "PubNub's SDK": lambda: PubNubException(errormsg=CANARY, status_code=400),
+    "a kind of OSError": lambda: QuotingOSError(CANARY),
+    "a kind of RuntimeError": lambda: QuotingRuntimeError(CANARY),
+}
+
+
+def fail(error: BaseException) -> NoReturn:
+    """Raise it."""
+    raise error
+
+
+def caused(error: BaseException) -> BaseException:
+    """Return an error that came of this one."""
+    later = KeyError(CANARY)
+    later.__cause__ = error
+    return later
+
+
+def dealt_with(error: BaseException) -> BaseException:
+    """Return an error that came while this one was dealt with."""
+    later = KeyError(CANARY)
+    later.__context__ = error
+    return later
+
+
+def raised(error: BaseException) -> BaseException:
+    """Return it as it is where it was raised, with everything around it."""
+    surroundings = {"what": CANARY, CANARY: error}
+    try:
+        fail(error)
+    except BaseException as caught:
+        assert surroundings
+        return caught
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+@pytest.mark.parametrize("place", [raised, caused, dealt_with])
+def test_no_error_brings_along_what_it_stumbled_over(
+    log: Any, capsys: pytest.CaptureFixture[str], kind: str, place: Callable[[BaseException], BaseException]
+) -> None:
+    """As a traceback and as a fact, alone and among others, by itself and as a cause."""
+    error = place(ERRORS[kind]())
+
+    log.error("it_fails", exc_info=error)
+    log.error("it_fails", exc_info=(type(error), error, error.__traceback__))
+    log.warning("it_fails", error=error, errors=[error, {"it": error}, (error,)])
+    try:
+        fail(error)
+    except BaseException:
+        log.exception("it_fails")
+
+    written = capsys.readouterr().err
+    assert written.count("it_fails") == 4
+    assert type(error).__qualname__ in written
+    assert CANARY not in written
+
+
+def test_a_traceback_shows_no_values(log: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines of code are shown, and nothing of what they speak of."""
+    secret = CANARY[::-1]
+    try:
+        sys.intern(secret)[len(secret)]
+    except IndexError:
+        log.exception("it_fails")
+
+    assert secret not in capsys.readouterr().err
+
+
+# --- libraries --------------------------------------------------------------------------------------------------------
+
+
+class Speaking:
+    """What a library logs instead of text."""
+
+    def __str__(self) -> str:
+        return CANARY
+
+    __repr__ = __str__
+
+
+def filled_in(logger: logging.Logger) -> None:
+    """Log a text that was filled in already."""
+    logger.error(f"lost {CANARY}")
+
+
+def with_arguments(logger: logging.Logger) -> None:
+    """Log a template, and what belongs in it."""
+    logger.error("lost %s, %r", CANARY, [CANARY])
+    logger.error("lost %(what)s", {"what": CANARY})
+
+
+def with_an_object(logger: logging.Logger) -> None:
+    """Log an object that has words."""
+    logger.error(Speaking())
+    logger.error(Speaking(), 1)
+
+
+def with_an_error(logger: logging.Logger) -> None:
+    """Log an error, with the stack that led to it and more facts."""
+    try:
+        fail(QuotingError(CANARY))
+    except QuotingError:
+        logger.exception("lost", stack_info=True, extra={"url": CANARY})
+        logger.error("lost", exc_info=True, stack_info=True)
+
+
+def with_a_record(logger: logging.Logger) -> None:
+    """Log a record that has everything, put together before."""
+    record = logging.LogRecord("library", logging.ERROR, __file__, 1, CANARY, None, None, CANARY, CANARY)
+    record.__dict__ |= dict.fromkeys(("exc_text", "threadName", "processName", "taskName", "module", "url"), CANARY)
+    logger.handle(record)
+
+
+@pytest.mark.usefixtures("log")
+@pytest.mark.parametrize("speak", [filled_in, with_arguments, with_an_object, with_an_error, with_a_record])
+def test_no_library_brings_along_what_it_speaks_of(
+    capsys: pytest.CaptureFixture[str], speak: Callable[[logging.Logger], None]
+) -> None:
+    """Wherever in a record it stands; the entry says who spoke, and where."""
+    logger = logging.Logger("library")
+    logger.addHandler(Bridge())
+
+    speak(logger)
+
+    written = capsys.readouterr().err
+    assert written.count("library_speaks") in {1, 2}
+    assert CANARY not in written
+
+
+def test_a_word_that_is_logged_is_found(log: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a fact, as the name of a library, in a sentence of ours: what is looked through is what is written."""
+    log.info("event", channel=CANARY)
+    (logger := logging.Logger(CANARY)).addHandler(Bridge())
+    logger.error("lost")
+    log.error("it_fails", exc_info=RuntimeError(CANARY))
+
+    written = capsys.readouterr().err.splitlines()
+    assert sum(CANARY in line for line in written) == 3
+
+
+# --- our own words ----------------------------------------------------------------------------------------------------
+
+FIELDS_OF_SECRETS: Final = {FIELDS[name] for name in SECRETS}
+MADE_ON_PURPOSE: Final = {
+    "demo/performance.py": {"redis_url"},  # the demo's own Redis, which has no password
+    "demo/stage.py": {"redis_url"},  # as above
+    "source/endpoints.py": {"subscribe_key"},  # an address that is asked at, and told to nobody
+    "store/preflight.py": {"subscribe_key"},  # enough of a key to know it by
+}
+SPEAKERS: Final = {"echo", "print", "say", "debug", "info", "warning", "error", "exception", "log", "repr", "str"}
+
+
+def words_of_ours(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield whatever is made into words: what is filled into a text, given to a log, a terminal or an error."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FormattedValue():
+                yield node.value
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in SPEAKERS or name.endswith(
+                "Error"
+            ):
+                yield from (*node.args, *(each.value for each in node.keywords))
+
+
+def secrets_in(words: ast.AST) -> Iterator[str]:
+    """Yield the secrets that these words hold."""
+    for node in ast.walk(words):
+        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        if name.lstrip("_") in FIELDS_OF_SECRETS:
+            yield name
+
+
+def spoken_secrets(source: str) -> set[str]:
+    """Return the secrets this program puts into words."""
+    return {secret for words in words_of_ours(ast.parse(source)) for secret in secrets_in(words)}
+
+
+def test_no_words_are_made_of_a_secret() -> None:
+    """Wherever a setting's secret is at hand, it is handed on, and never put into a sentence, an entry or an error."""
+    found = {
+        path.relative_to(WORKER).as_posix(): secrets
+        for path in WORKER.rglob("*.py")
+        if (secrets := spoken_secrets(path.read_text(encoding="utf-8")))
+    }
+    assert found == MADE_ON_PURPOSE
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "log.info('event', url=settings.redis_url)",
+        "raise ConfigurationError('no ' + auth_token)",
+        "text = f'{self._secret_key!r} is wrong'",
+        "typer.echo(str(keyset.subscribe_key))",
+    ],
+)
+def test_words_that_are_made_of_a_secret_are_found(source: str) -> None:
+    """In a log, an error, a text, on a terminal."""
+    assert spoken_secrets(source)

@@ -1,0 +1,131 @@
+"""Secrets and what users write, each with a word in it that nobody may find again; and trouble of every kind."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from worker.emulator import State
+from worker.settings import SECRETS
+
+ROOM: Final = "room"
+MESSAGE: Final = "17600000001728660"
+POISONED: Final = "17600000001728661"
+"""A message that Redis refuses every event of."""
+
+CANARY: Final = "canary"
+"""Stands in every secret, in a form that no encoding changes."""
+PAYLOAD: Final = "p4yl04d"
+"""Stands in everything that users write."""
+
+KEYS: Final = {
+    "PUBNUB_SUBSCRIBE_KEY": f"sub-c-{CANARY}",
+    "PUBNUB_PUBLISH_KEY": f"pub-c-{CANARY}",
+    "PUBNUB_SECRET_KEY": f"sec-c-{CANARY}",
+    "PUBNUB_AUTH_TOKEN": f"q+{CANARY}/x=",
+}
+WAYS: Final = ("environment", "files", ".env")
+"""How a secret may be given."""
+TELLERS: Final = frozenset({"show", "explain", "verify"})
+"""The commands that print values on purpose."""
+
+
+class Written(Protocol):
+    """Whatever was written by a command."""
+
+    @property
+    def out(self) -> str:
+        """Its standard output."""
+
+    @property
+    def err(self) -> str:
+        """Its standard error."""
+
+
+def redis_url(url: str, password: str = f"{CANARY}-word") -> str:
+    """Return the address of a Redis for a user who needs a password."""
+    return url.replace("://", f"://worker:{password}@")
+
+
+async def guard(redis: Any, password: str = f"{CANARY}-word") -> None:
+    """Let Redis know the user with this password, and no other."""
+    await redis.execute_command("ACL", "SETUSER", "worker", "reset", "on", f">{password}", "~*", "&*", "+@all")
+
+
+async def lock_out(redis: Any) -> None:
+    """Let Redis refuse the user from now on."""
+    await redis.execute_command("ACL", "SETUSER", "worker", "resetpass", ">another")
+    await redis.client_kill_filter(_type="normal", skipme=True)
+
+
+def give(way: str, folder: Path, secrets: dict[str, str]) -> dict[str, str]:
+    """Give secrets one way; return what has to be in the environment for it."""
+    assert secrets.keys() <= set(SECRETS)
+    if way == "environment":
+        return secrets
+    if way == ".env":
+        with (folder / ".env").open("a") as dotenv:
+            dotenv.writelines(f"{name}='{secret}'\n" for name, secret in secrets.items())
+        return {}
+    for name, secret in secrets.items():
+        (folder / name).write_text(f"{secret}\n")
+    return {f"{name}_FILE": str(folder / name) for name in secrets}
+
+
+def write_payloads(state: State) -> int:
+    """Let users write what nobody may find in a log; return how many of these will be quarantined."""
+    for number in range(3):
+        state.add(ROOM, MESSAGE, f"type-{PAYLOAD}", f"value-{PAYLOAD}", f"uuid-{PAYLOAD}-{number}")
+    state.publish(ROOM, {"text": f"chat {PAYLOAD}"}, f"uuid-{PAYLOAD}")
+    usual = {"type": PAYLOAD, "value": PAYLOAD, "actionTimetoken": "17600000002020754", "messageTimetoken": MESSAGE}
+    told = {"a": "5", "f": 0, "i": PAYLOAD, "k": "sub-c", "c": ROOM, "u": {"meta": PAYLOAD}}
+    malformed: list[object] = [
+        {**told, "e": 3, "d": {"event": PAYLOAD, "data": usual}},
+        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "actionTimetoken": PAYLOAD}}},
+        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "messageTimetoken": f"'\"{PAYLOAD}"}}},
+        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "value": [PAYLOAD]}}},
+        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "value": f"{PAYLOAD}\ud83d"}}},
+        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "type": PAYLOAD * 10_000}}},
+        {**told, "e": 3, "d": PAYLOAD},
+        [PAYLOAD],
+        PAYLOAD,
+    ]
+    for message in malformed:
+        state.inject(ROOM, raw=json.dumps(message))
+    return len(malformed)
+
+
+def poison() -> dict[str, object]:
+    """Return an event, well-formed, of the message that Redis refuses."""
+    data = {"type": PAYLOAD, "value": PAYLOAD, "actionTimetoken": "17600000002020755", "messageTimetoken": POISONED}
+    told = {"a": "5", "f": 0, "e": 3, "i": PAYLOAD, "p": {"t": "17600000002110345", "r": 43}, "k": "sub-c", "c": ROOM}
+    return {**told, "d": {"source": "actions", "version": "1.0", "event": "added", "data": data}}
+
+
+async def write_nonsense(redis: Any) -> None:
+    """Fill Redis with what this program never writes."""
+    key = f"tally:{{{ROOM}}}:"
+    await redis.hset(f"{key}owed", "overflow", PAYLOAD)
+    await redis.hset(f"{key}progress", mapping={"newest": PAYLOAD, "actions": PAYLOAD})
+    await redis.hset(f"{key}counts:{MESSAGE}", f"type-{PAYLOAD}:{PAYLOAD}", PAYLOAD)
+    await redis.hset(f"{key}actions:{MESSAGE}", f"type-{PAYLOAD}:{PAYLOAD}:{PAYLOAD}", PAYLOAD)
+    await redis.xadd(f"{key}journal", {"after": PAYLOAD, "origin": PAYLOAD, "0": PAYLOAD})
+    await redis.expire(f"{key}journal", 60)
+    await redis.set(f"{key}head", PAYLOAD)
+
+
+def expect_no_word(command: str, written: Written, *, form: str) -> None:
+    """Expect no secret anywhere, and nothing of what users write but where values are printed on purpose."""
+    assert CANARY not in written.out + written.err, command
+    assert PAYLOAD not in written.err, command
+    assert PAYLOAD not in written.out or command in TELLERS, command
+    if form == "json":
+        for line in written.err.splitlines():
+            assert line.startswith(("{", "tally: ", "  ")), written.err
+
+
+def expect_no_word_on(pages: Iterable[str]) -> None:
+    """Expect neither a secret on a page of the worker, nor anything users write."""
+    for page in pages:
+        assert CANARY not in page
+        assert PAYLOAD not in page
