@@ -34,17 +34,28 @@ _STATEMENTS: Final = (ast.Assign, ast.AugAssign, ast.Expr, ast.Raise, ast.Return
 
 def mutants(target: str, source: str) -> list[Mutant]:
     """Return every module that has one operator, constant, condition or statement changed, and still is one."""
-    edits = _Edits(source)
-    edits.visit(ast.parse(source))
-    return [mutant for mutant in mutants_of(target, source, edits.found) if _is_another(mutant.text, source)]
+    edits, tree = _Edits(source), ast.parse(source)
+    edits.visit(tree)
+    return [mutant for mutant in mutants_of(target, source, edits.found) if _is_another(mutant.text, tree)]
 
 
-def _is_another(text: str, source: str) -> bool:
+def _is_another(text: str, tree: ast.Module) -> bool:
     """Tell whether the text is a module, and more than a comment in it differs."""
     try:
-        return ast.dump(ast.parse(text)) != ast.dump(ast.parse(source))
+        return _differ(ast.parse(text), tree)
     except SyntaxError:
         return False
+
+
+def _differ(one: object, other: object) -> bool:
+    """Tell whether two syntax trees, or parts of them, differ; their places in the text do not count."""
+    if type(one) is not type(other):
+        return True
+    if isinstance(one, ast.AST):
+        return any(_differ(getattr(one, name, None), getattr(other, name, None)) for name in one._fields)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) != len(other) or any(map(_differ, one, other))
+    return one != other
 
 
 def _other_constants(value: object) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What is mutated, and which tests must notice: one line adds a file."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,8 @@ TARGETS: Final[dict[str, Sequence[str]]] = {
 _LANGUAGES: Final[dict[str, Callable[[str, str], list[Mutant]]]] = {".lua": lua.mutants, ".py": python.mutants}
 
 
-def mutants_of(target: str) -> list[Mutant]:
+@cache
+def mutants_of(target: str) -> Sequence[Mutant]:
     """Return all mutants of a target, in the order of its lines."""
     path = ROOT / target
     found = _LANGUAGES[path.suffix](target, path.read_text(encoding="utf-8"))
