@@ -7,6 +7,7 @@ import asyncio
 import signal
 import sys
 import time
+from contextlib import suppress
 from random import Random
 
 from worker.demo.crowd import Crowd, places
@@ -14,12 +15,15 @@ from worker.demo.crowd import Crowd, places
 
 async def react(origin: str, rate: float) -> None:
     """React to a few messages, some of them popular, for as long as this runs."""
+    task = asyncio.current_task()
+    assert task  # noqa: S101 - for mypy
+    # The first process of a container has no default answer to SIGTERM: without this it would have to be killed.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     random = Random()  # noqa: S311 - whose reaction it is, is nobody's secret
     async with Crowd(origin, rate, random.randrange(2**32), places(time.time(), random)) as crowd:
         await crowd.react(float("inf"))
 
 
 if __name__ == "__main__":
-    # The first process of a container has no default answer to SIGTERM: without this it would have to be killed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    asyncio.run(react(sys.argv[1], float(sys.argv[2])))
+    with suppress(asyncio.CancelledError):
+        asyncio.run(react(sys.argv[1], float(sys.argv[2])))
