@@ -12,6 +12,7 @@ import yaml
 
 from tests.deploy.dockerfile import ROOT, stages
 from tests.deploy.invocations import arguments
+from tests.deploy.needed import needs
 from worker import __version__
 from worker.errors import ExitCode
 from worker.settings import FIELDS, SECRETS, Settings
@@ -82,14 +83,11 @@ def test_everything_there_is_applied_but_for_the_example_of_a_secret() -> None:
     assert there - set(KUSTOMIZATION["resources"]) == {"kustomization.yaml", "secret.example.yaml"}
 
 
+@needs("kubectl", "that kustomize makes of the manifests what it says")
 def test_kustomize_makes_of_it_what_it_says(tmp_path: Path) -> None:
     """The same manifests, with the image's tag: what `kubectl apply -k` sends."""
-    kubectl = shutil.which("kubectl")
-    if not kubectl:
-        pytest.skip("no kubectl on this machine")
-    made = subprocess.run(
-        [kubectl, "kustomize", FOLDER], capture_output=True, check=True, env={"HOME": str(tmp_path)}, timeout=60
-    ).stdout
+    command = [shutil.which("kubectl") or "", "kustomize", str(FOLDER)]
+    made = subprocess.run(command, capture_output=True, check=True, env={"HOME": str(tmp_path)}, timeout=60).stdout
     (image,) = KUSTOMIZATION["images"]
 
     expected = yaml.safe_load(
