@@ -1,21 +1,35 @@
 """What the runbook says a channel costs in requests is what the worker sends."""
 
+import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.deploy.dockerfile import ROOT
-from tests.end_to_end.processes import KEY, MESSAGE, Child, Stage, wait_until
+from tests.end_to_end.processes import KEY, MESSAGE, wait_until
 from tests.redis_server import RedisServer
+from worker import app
+from worker.debts import Debts
+from worker.domain.position import TICKS_PER_SECOND, Range
 from worker.emulator import Emulator
+from worker.reconcile import Orders
+from worker.rounds import Rounds, Schedule
+from worker.settings import Settings
 
 SIZES: Final = (0, 1, 100, 101, 199, 200)
+CHANNELS: Final = [f"of-{size}" for size in SIZES]
 OLD: Final = 250
-ROUNDS: Final = 3
+HOUR: Final = 3600
+COMMANDS: Final[dict[str, tuple[int, Callable[[Settings], Coroutine[Any, Any, object]]]]] = {
+    "backfill": (1, lambda settings: app.backfill(settings, CHANNELS, Range(), None)),
+    "reconcile": (2, lambda settings: app.reconcile(settings, CHANNELS, Range(), Orders(), None)),
+    "verify": (3, lambda settings: app.verify(settings, CHANNELS, 1, None)),
+}
+"""What each asks the clock for a channel, and the command itself."""
 
 
 def requests(actions: int) -> int:
@@ -24,19 +38,29 @@ def requests(actions: int) -> int:
 
 
 @pytest.fixture
-async def stage(real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> AsyncIterator[Stage]:
-    """Set a stage of channels named for how many actions each has, all of them an hour old."""
+async def emulator() -> AsyncIterator[Emulator]:
+    """A PubNub with channels named for how many actions each has, all of them an hour old."""
     async with Emulator(seed=1, subscribe_key=KEY) as emulator:
-        stage = Stage(emulator, real_redis, valkey.url, tmp_path)
-        ago = stage.state.time.now() - 3600 * 10**7
+        ago = emulator.state.time.now() - HOUR * TICKS_PER_SECOND
         for size in (*SIZES, OLD):
             for number in range(size):
                 uuid = f"user-{number}"
-                stage.state.add(f"of-{size}", MESSAGE, "reaction", "👍", uuid, published=False, at=ago + number)
-        try:
-            yield stage
-        finally:
-            stage.end()
+                emulator.state.add(f"of-{size}", MESSAGE, "reaction", "👍", uuid, published=False, at=ago + number)
+        yield emulator
+
+
+@pytest.fixture
+def settings(emulator: Emulator, real_redis: Redis, valkey: RedisServer) -> Settings:
+    """Settings of a worker there, on an empty Redis."""
+    given = {
+        "PUBNUB_SUBSCRIBE_KEY": KEY,
+        "PUBNUB_ORIGIN": emulator.origin,
+        "PUBNUB_TLS": "false",
+        "REDIS_URL": valkey.url,
+        "TALLY_HISTORY_RATE": "1000",
+        "TALLY_SETTLE_SECONDS": "0.1",
+    }
+    return Settings.model_validate(given)
 
 
 def test_the_formula_is_the_runbooks() -> None:
@@ -45,42 +69,39 @@ def test_the_formula_is_the_runbooks() -> None:
     assert told in (ROOT / "deploy/README.md").read_text(encoding="utf-8")
 
 
-async def test_a_backfill_a_reconcile_and_a_verify_cost_what_is_said(stage: Stage) -> None:
+async def test_a_backfill_a_reconcile_and_a_verify_cost_what_is_said(emulator: Emulator, settings: Settings) -> None:
     """Pages as by the formula; and the clock once, twice, three times for each channel."""
-    channels = [f"of-{size}" for size in SIZES]
-    for command, clock in (("backfill", 1), ("reconcile", 2), ("verify", 3)):
-        stage.emulator.requests.clear()
-        child = await stage.do(command, *channels, TALLY_SETTLE_SECONDS="0.1")
-        assert stage.emulator.requests == {
-            "actions": sum(map(requests, SIZES)),
-            "time": clock * len(SIZES),
-        }, command + child.err
+    for name, (clock, command) in COMMANDS.items():
+        emulator.requests.clear()
+        await command(settings)
+        assert emulator.requests == {"actions": sum(map(requests, SIZES)), "time": clock * len(SIZES)}, name
 
 
-async def test_a_round_costs_what_is_said(stage: Stage) -> None:
-    """The recent past, in which nothing happened here, and a piece of the rest, which is all of it."""
-    worker = await stage.follow(
-        TALLY_CHANNELS=f"of-{OLD}",
-        TALLY_SETTLE_SECONDS="0.1",
-        TALLY_RECONCILE_SECONDS="2",
-        TALLY_RECONCILE_WINDOW="1",
-        TALLY_RECONCILE_FULL_SECONDS="2",
-    )
-    before = await costs(stage, worker, rounds=1)
-    after = await costs(stage, worker, rounds=1 + ROUNDS)
-    assert after["actions"] - before["actions"] == ROUNDS * (requests(0) + requests(OLD))
-    # Whether the one that tells when the next round begins has been sent is chance, at both ends.
-    assert abs(after["time"] - before["time"] - ROUNDS * (3 + 2)) <= 1
+async def test_a_round_costs_what_is_said(emulator: Emulator, settings: Settings) -> None:
+    """The recent past, in which nothing happened here, and a piece of the rest, which is all of it.
+
+    The clock is asked three times for the channel, and twice for the round: when the next one begins, and when it does.
+    """
+    async with going_round(settings) as rounds:
+        time = emulator.state.time
+        time.advance(HOUR * 1.5 - time.now() / TICKS_PER_SECOND % HOUR)  # to the middle of an hour
+        for _ in range(3):
+            time.advance(HOUR)
+            emulator.requests.clear()
+            waiting = asyncio.create_task(rounds.run())
+            await wait_until(lambda: emulator.requests["time"])
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            await rounds.once()
+            assert emulator.requests == {"actions": requests(0) + requests(OLD), "time": 3 + 2}
 
 
-async def costs(stage: Stage, worker: Child, rounds: int) -> Mapping[str, int]:
-    """Return how many requests were made when so many rounds have ended, before the next begins."""
-
-    def have_ended() -> bool:
-        starts, ends = worker.entries("reconcile_starts"), worker.entries("reconcile_ends")
-        in_rounds = [each for each in starts if each["since"] or each["until"]]
-        return len(in_rounds) >= 2 * rounds and len(starts) == len(ends)
-
-    await wait_until(have_ended, what=lambda: worker.err[-3000:])
-    assert len(worker.entries("round_starts")) == rounds
-    return dict(stage.emulator.requests)
+@asynccontextmanager
+async def going_round(settings: Settings) -> AsyncIterator[Rounds]:
+    """Yield a worker's rounds each hour over one channel that has been replayed; a turn has one piece."""
+    async with app.opened(settings) as parts:
+        await app.build_backfill(parts, settings, tries=1).run([f"of-{OLD}"], Range())
+        reconcile = app.build_reconcile(parts, settings, tries=1)
+        debts = Debts(reconcile, parts.marks, parts.applier, settings.settle_seconds)
+        schedule = Schedule(every=HOUR, window=1, full=HOUR)
+        yield Rounds(reconcile, debts, parts.entries, parts.applier, parts.marks, parts.client.time, schedule)
