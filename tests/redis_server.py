@@ -23,14 +23,21 @@ STOP_SECONDS: Final = 30
 _kept: Final[list[socket.socket]] = []
 
 
-def free_port() -> int:
+def free_port(wanted: int = 0) -> int:
     """Return a loopback port nobody listens on, and nobody else is given while this process lives.
 
     A socket stays bound to the port, without listening. On Linux that keeps the port from whoever asks for any port,
     and leaves it to whoever asks for this one with SO_REUSEADDR, as servers do. Elsewhere the port is just let go of.
+
+    Raises:
+        OSError: this very port is ``wanted``, and somebody has it.
     """
     kept = socket.socket()
-    kept.bind(("127.0.0.1", 0))
+    try:
+        kept.bind(("127.0.0.1", wanted))
+    except OSError:
+        kept.close()
+        raise
     # Only now: asked for before, it would let in a port that another test keeps in the same way.
     kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     port = int(kept.getsockname()[1])

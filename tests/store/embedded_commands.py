@@ -3,32 +3,43 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from worker.store.folder import Files, is_held
+from tests.redis_server import free_port
+from worker.store.folder import Files, is_held, ports
 
 # A command as people start them: it attaches when told to, counts itself, and stays until its standard input ends.
+# It asks the server in bare words: to import a client takes longer than all the rest.
 COMMAND = """
-import asyncio, sys
+import asyncio, re, socket, sys
 from pathlib import Path
-import redis
+from urllib.parse import urlsplit
 from worker.store.embedded import embedded_server
+
+def ask(url, words):
+    with socket.create_connection(("127.0.0.1", urlsplit(url).port)) as line:
+        line.sendall(words.encode())
+        return b"".join(iter(lambda: line.recv(65536), b"")).decode()
 
 async def main():
     print("ready", flush=True)
     sys.stdin.readline()
     async with embedded_server(Path(sys.argv[1])) as url:
-        with redis.Redis.from_url(url) as client:
-            client.incr("commands")
-            print("run", client.info("server")["run_id"], flush=True)
+        said = ask(url, "INCR commands\\r\\nINFO server\\r\\nQUIT\\r\\n")
+        print("run", re.search("run_id:([0-9a-f]+)", said)[1], flush=True)
         print("url", url, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
@@ -36,7 +47,17 @@ asyncio.run(main())
 """
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def folder_with_its_port(parent: Path) -> Path:
+    """Return a folder that is not there yet, whose own port is free and stays so for whoever is to have it."""
+    for number in count():
+        folder = parent / f"with space {number}" / ".tally"
+        with contextlib.suppress(OSError):
+            free_port(next(ports(Files(folder.resolve()))))
+            return folder
+    raise AssertionError("unreachable")
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Poll until the condition holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -49,30 +70,50 @@ def is_quiet(files: Files) -> bool:
     return not is_held(files.keeper_lock) and not is_held(files.server_lock)
 
 
-def server_pid(files: Files) -> int:
-    """Give the server's pid as the address file has it; 0 while there is none."""
+def server_pid(files: Files, *, but: int = 0) -> int:
+    """Give the server's pid, another than that, once its keeper has written it down."""
+    wait_until(lambda: _written_pid(files) not in {0, but})
+    return _written_pid(files)
+
+
+def _written_pid(files: Files) -> int:
     with contextlib.suppress(OSError):
         return int(json.loads(files.address.read_text())["pid"] or 0)
     return 0
 
 
+def keeper_pid(files: Files) -> int:
+    """Give the keeper's pid, once it has written it down."""
+    wait_until(lambda: _locked_by(files) > 0)
+    return _locked_by(files)
+
+
+def _locked_by(files: Files) -> int:
+    return int(files.keeper_lock.read_text() or 0)
+
+
 def environment_of(pid: int) -> str:
     """Give what a process was told by its environment, as far as the system shows it."""
-    shown = subprocess.run(["ps", "eww", "-p", str(pid)], check=True, capture_output=True, text=True)  # noqa: S607
-    return shown.stdout
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/environ").read_text(errors="replace")
+    ps = shutil.which("ps")
+    if not ps:
+        pytest.skip("neither /proc nor ps on this machine: that the keeper is told no secrets")
+    return subprocess.run([ps, "eww", "-p", str(pid)], check=True, capture_output=True, text=True).stdout
 
 
 def kill_keeper(files: Files) -> None:
     """Kill the keeper, wait until it is dead."""
-    pid = int(files.keeper_lock.read_text())
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not is_held(files.keeper_lock) or int(files.keeper_lock.read_text() or 0) not in {0, pid})
+    pid = keeper_pid(files)
+    with contextlib.suppress(ProcessLookupError):  # one who was killed before, and has no successor yet
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_held(files.keeper_lock) or _locked_by(files) not in {0, pid})
 
 
 def redis_at(url: str, *command: str | int) -> Any:
     """Run one command on the server, trying again while it comes back."""
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        deadline = time.monotonic() + 20
+    with redis.Redis.from_url(url, decode_responses=True, retry=Retry(NoBackoff(), 0)) as client:
+        deadline = time.monotonic() + 60
         while True:
             try:
                 return client.execute_command(*command)
@@ -113,14 +154,14 @@ class Command:
     def end(self) -> None:
         """Let it leave the normal way, and wait until it has."""
         self.leave()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=100)
         assert self.process.returncode == 0
 
     def kill(self) -> None:
         """End it without a chance to clean up; of no effect when it has ended."""
         self.process.kill()
         self.leave()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=100)
 
 
 class Commands:

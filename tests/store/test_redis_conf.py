@@ -33,7 +33,7 @@ def _bytes(value: str) -> str:
 def program(request: pytest.FixtureRequest) -> Path:
     """A server's program; Redis where this machine has one."""
     if request.param not in programs():
-        pytest.skip(f"no {request.param} on this machine: redis-server is not in the PATH")
+        pytest.skip("no redis-server in the PATH of this machine: whether Redis does what deploy/redis.conf says")
     return programs()[request.param]
 
 
