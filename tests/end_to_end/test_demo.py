@@ -136,7 +136,7 @@ def test_it_ends_equal_to_the_truth(folder: Path) -> None:
     assert lines[0].split(maxsplit=1)[1].startswith("redis-cli -u redis://127.0.0.1:")
     assert all(each.replace("=", " ") in lines[1] for each in faults)
     over = r"^[1-9][\d,]* reactions .*, over; demo\.\w+ \d{17}: \S+ [1-9]"
-    assert [line for line in lines if re.search(over, line)] == lines[-3:-2]
+    assert sum(bool(re.search(over, line)) for line in lines) == 1
     verdict = r"Verdict +[1-9][\d,]* events \(\d+/s\), [1-9]\d* messages, [1-9][\d,]* actions, 0 differences from "
     assert re.match(verdict, lines[-1])
     assert "\x1b" not in printed

@@ -25,6 +25,7 @@ from worker import app as building
 from worker.cli import main
 from worker.errors import ExitCode
 from worker.settings.checks import FOLLOWS, load, warn_of_unknown
+from worker.source import pace
 from worker.telemetry.logs import configure
 
 OURS: Final = ("PUBNUB_", "TALLY_", "REDIS_")
@@ -141,6 +142,7 @@ class Commands:
             # As in a process of its own: nobody has taken over yet what libraries log. Pytest's own handlers wait.
             this.setattr(logging.getLogger(), "handlers", [])
             this.setattr(warnings, "showwarning", warnings.showwarning)  # put back whatever becomes of it
+            this.setattr(pace, "FIRST_SECONDS", 0.001)  # PubNub is asked again at once
             structlog.reset_defaults()
             try:
                 yield out, err
