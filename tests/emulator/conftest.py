@@ -11,12 +11,17 @@ from worker.emulator import Emulator
 
 
 @pytest.fixture(autouse=True, scope="package")
-def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Trust one authority: each SDK reads all of them when it is made, which takes longer than most of these tests."""
+def one_authority_and_no_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let the SDK trust one authority, and ask loopback itself, whatever proxy this machine has.
+
+    Each SDK reads all authorities when it is made, which takes longer than most of these tests.
+    """
     known = tmp_path_factory.mktemp("authority") / "known.pem"
     trustme.CA().cert_pem.write_to_path(known)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(known))
+        for name in ("NO_PROXY", "no_proxy"):
+            patch.setenv(name, "127.0.0.1")
         yield
 
 

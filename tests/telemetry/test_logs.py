@@ -236,7 +236,7 @@ def test_a_traceback_ends(capsys: pytest.CaptureFixture[str]) -> None:
     structlog.get_logger().error("event", exc_info=error)
     structlog.get_logger().error("event", exc_info=circle)
     try:
-        poisoned(800)
+        poisoned(500)
     except KeyError:
         structlog.get_logger().exception("event")
 
