@@ -227,13 +227,13 @@ def new_backoff() -> Backoff:
 
 async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
     """Follow everything configured until a signal; the exit code says whether all that was read is applied."""
+    early = EarlySignals()
     keyset(settings)
     interest(settings)
     followed = followed_names(settings)
     log.info("worker_starts", version=__version__, names=len(followed.all))
     if settings.catchup_seconds < LONGEST_ANSWER_SECONDS:
         log.warning("catchup_is_short", seconds=settings.catchup_seconds, least_seconds=LONGEST_ANSWER_SECONDS)
-    early = EarlySignals()
     try:
         async with opened(settings, allow_eviction=allow_eviction) as parts:
             worker = await compose(parts, settings, followed)

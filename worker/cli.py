@@ -1,20 +1,27 @@
 """The command line: arguments in, sentences and exit codes out. What a command needs is imported when it runs."""
 
+import gc
 import io
 import json
 import os
 import re
+import signal
 import sys
+import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 
 from worker import __version__
 from worker.errors import ConfigurationError, ExitCode, TallyError
+
+if TYPE_CHECKING:
+    import asyncio
 
 Result = TypeVar("Result")
 
@@ -81,12 +88,14 @@ def options(
 @app.command()
 def run(allow_eviction: AllowEviction = False) -> None:
     """Follow the configured channels and keep their tallies, until told to stop."""
-    from worker import app as building  # noqa: PLC0415
-    from worker.settings.checks import FOLLOWS, warn_of_unknown  # noqa: PLC0415
+    with _stopped_at_once():
+        from worker import app as building  # noqa: PLC0415
+        from worker.settings.checks import FOLLOWS, warn_of_unknown  # noqa: PLC0415
 
-    settings = _settings(FOLLOWS)
-    warn_of_unknown(settings)
-    raise typer.Exit(finish(building.run(settings, allow_eviction=allow_eviction)))
+        settings = _settings(FOLLOWS)
+        warn_of_unknown(settings)
+        ended = finish(building.run(settings, allow_eviction=allow_eviction))
+    raise typer.Exit(ended)
 
 
 @app.command()
@@ -100,12 +109,12 @@ def backfill(
     """Replay what PubNub's history lists into the tallies. Interrupted, it goes on where it was."""
     from worker import app as building  # noqa: PLC0415
     from worker.domain.position import Range  # noqa: PLC0415
-    from worker.progress import shown_progress  # noqa: PLC0415
 
     settings = _connecting_settings()
     wanted = Range(*stretch(since, until))
-    with shown_progress() as watch:
-        counts = finish(building.backfill(settings, channels or [], wanted, watch, allow_eviction=allow_eviction))
+    counts = _finish_in_sight(
+        lambda watch: building.backfill(settings, channels or [], wanted, watch, allow_eviction=allow_eviction)
+    )
     if as_json:
         _print_json({"channels": counts, "actions": sum(counts.values())})
     else:
@@ -127,16 +136,15 @@ def reconcile(
     from worker import app as building  # noqa: PLC0415
     from worker import reports as telling  # noqa: PLC0415
     from worker.domain.position import Range  # noqa: PLC0415
-    from worker.progress import shown_progress  # noqa: PLC0415
     from worker.reconcile import Orders  # noqa: PLC0415
 
     if full and (since or until):
         raise ConfigurationError("--full is everything; give it without --since and --until.")
     wanted, orders = Range(*stretch(since, until)), Orders(force, dry_run)
     settings = _connecting_settings()
-    with shown_progress() as watch:
-        work = building.reconcile(settings, channels or [], wanted, orders, watch, allow_eviction=allow_eviction)
-        reports = finish(work)
+    reports = _finish_in_sight(
+        lambda watch: building.reconcile(settings, channels or [], wanted, orders, watch, allow_eviction=allow_eviction)
+    )
     if as_json:
         _print_json(telling.reconciled_json(reports, dry_run=dry_run))
     else:
@@ -158,11 +166,9 @@ def verify(
     """Compare tallies with PubNub's list, and with themselves; write nothing. Exit code 5 if they differ."""
     from worker import app as building  # noqa: PLC0415
     from worker import reports as telling  # noqa: PLC0415
-    from worker.progress import shown_progress  # noqa: PLC0415
 
     settings = _connecting_settings()
-    with shown_progress() as watch:
-        found = finish(building.verify(settings, channels or [], sample, watch))
+    found = _finish_in_sight(lambda watch: building.verify(settings, channels or [], sample, watch))
     if metrics_file:
         _write_metrics(metrics_file, is_everything=found.is_whole and not channels)
     if as_json:
@@ -420,24 +426,106 @@ def _reading_settings() -> Any:
     return settings if settings.redis_url else _logging(settings, quiet=True)
 
 
+@contextmanager
+def _stopped_at_once() -> Iterator[None]:
+    """End with 0 on a stop that comes before a worker listens to signals itself: nothing was read yet.
+
+    A container's first process would be deaf to it. A SIGHUP is no reason to end: the list has not been read yet.
+    """
+    if not _is_main_thread():
+        yield
+        return
+    heard = [signal.SIGTERM, signal.SIGINT]
+    before = {number: signal.signal(number, lambda *_: os._exit(ExitCode.DONE)) for number in heard}
+    if not sys.stderr.isatty():  # else it means that the terminal has gone
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: None)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_main_thread() -> bool:
+    """Tell whether this is the one that may listen to signals."""
+    return threading.current_thread() is threading.main_thread()
+
+
+class _Interrupts:
+    """Ctrl-C while a command works: the first cancels its work, the second does not wait for that either.
+
+    It is not forgotten where a cancellation is swallowed; asyncio.run would take what came of the work for a result.
+    """
+
+    def __init__(self) -> None:
+        self.have_come = False
+        self._task: asyncio.Task[Any] | None = None
+        self._before = signal.getsignal(signal.SIGINT)
+        self._is_heard = _is_main_thread() and self._before is not signal.SIG_IGN
+
+    def cancel(self, task: "asyncio.Task[Any]") -> None:
+        """Cancel this task from now on."""
+        self._task = task
+        if self._is_heard:
+            signal.signal(signal.SIGINT, self._come)
+
+    def end(self) -> None:
+        """Leave them to whoever heard them before."""
+        if self._is_heard:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _come(self, number: int, _frame: object) -> None:
+        if self._task is None or self._task.done():  # all that was open is closed
+            os._exit(128 + number)
+        if self.have_come:
+            raise KeyboardInterrupt
+        self.have_come = True
+        self._task.cancel()
+        self._task.get_loop().call_soon_threadsafe(lambda: None)  # wake it
+
+
 def finish(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a command's work, and return what comes of it; Ctrl-C ends the command with 130.
+    """Run a command's work, and return what comes of it; Ctrl-C ends the command with 130, whatever came of its work.
 
     The task has no result of its own. Up to Python 3.12 asyncio.run ends with ``signal.signal``, which builds the repr
     of the task and of its result. That took 40 seconds for a message with 25,000 reactions.
     """
     import asyncio  # noqa: PLC0415 - a quarter of the time --help takes
 
+    if not gc.isenabled():  # so the process began
+        gc.freeze()
+        gc.enable()
     results: list[Result] = []
+    interrupts = _Interrupts()
 
     async def keep_result() -> None:
+        if task := asyncio.current_task():
+            interrupts.cancel(task)
         results.append(await work)
 
     try:
         asyncio.run(keep_result())
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    except (KeyboardInterrupt, asyncio.CancelledError, TallyError):
+        if not interrupts.have_come:
+            raise
+    finally:
+        interrupts.end()
+    if interrupts.have_come:
+        raise typer.Exit(128 + signal.SIGINT)
     return results[0]
+
+
+def _finish_in_sight(work: Callable[[Any], Coroutine[Any, Any, Result]]) -> Result:
+    """Finish work that is shown how far it is where somebody looks on: on a terminal."""
+    if not sys.stderr.isatty():
+        return finish(work(None))
+    from worker.progress import shown_progress  # noqa: PLC0415
+
+    async def in_sight() -> Result:
+        with shown_progress() as watch:
+            return await work(watch)
+
+    return finish(in_sight())
 
 
 def _print_json(document: object) -> None:

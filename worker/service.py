@@ -38,6 +38,8 @@ class EarlySignals:
         loop.add_signal_handler(signal.SIGHUP, service.hang_up)
         if self._has_hung_up:
             service.hang_up()
+        if self.has_stopped:  # somebody swallowed that
+            service.stop()
 
     def _stop(self, number: signal.Signals) -> None:
         log.info("stop_asked", signal=number.name)

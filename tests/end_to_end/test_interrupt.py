@@ -1,0 +1,174 @@
+"""Ctrl-C and stops, from the first moment of a command to the last: the exit code tells, nobody reads a traceback."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+import typer
+
+from tests.end_to_end.processes import KEYS, OURS, ROOM, Stage, wait_until
+from worker.cli import finish
+
+HELD_MILLISECONDS: Final = 60_000
+SIGNALLED: Final = """
+import atexit, os, runpy, signal, sys
+
+number, moment = int(sys.argv.pop(1)), sys.argv.pop(1)
+
+
+class Signal:
+    def __del__(self):  # where Python would raise nothing: a KeyboardInterrupt is printed here, and forgotten
+        signal.raise_signal(number)
+
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == moment:
+            Signal()
+
+
+sys.meta_path.insert(0, Finder())
+if moment == "the end":
+    atexit.register(Signal)
+runpy.run_module("worker", run_name="__main__", alter_sys=True)
+"""
+"""Runs a command, and sends it a signal when it imports a module, or at its end."""
+
+
+async def signalled(
+    folder: Path, number: signal.Signals, moment: str, *arguments: str, **settings: str
+) -> tuple[int | None, str, str]:
+    """Run a command that is sent a signal; return its exit code and what it wrote."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SIGNALLED, str(number.value), moment, *arguments),
+        cwd=folder,
+        env={**environment, **settings, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await child.communicate()
+    return child.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.parametrize("moment", ["typer", "worker.source.client"])
+async def test_an_interrupt_of_a_start_ends_it_in_silence(tmp_path: Path, moment: str) -> None:
+    """Whatever is being imported, and where Python itself would lose it."""
+    assert await signalled(tmp_path, signal.SIGINT, moment, "backfill") == (130, "", "")
+
+
+async def test_an_interrupt_of_what_has_ended_changes_nothing(tmp_path: Path) -> None:
+    """All is done and told: the exit code stands."""
+    code, out, err = await signalled(tmp_path, signal.SIGINT, "the end", "--version")
+
+    assert (code, err) == (0, "")
+    assert out.startswith("tally ")
+
+
+async def test_an_interrupt_ends_a_backfill_wherever_it_is(stage: Stage) -> None:
+    """While Redis hangs at its start, PubNub fails, Redis hangs in its middle; the next run ends with the truth."""
+    for number in range(500):
+        stage.react(uuid=f"user-{number}")
+
+    async def is_held() -> bool:
+        """Whether Redis keeps a command waiting."""
+        return any("b" in client["flags"] for client in await stage.redis.client_list())
+
+    async def is_under_way() -> bool:
+        return bool(await stage.redis.exists(KEYS.progress(ROOM)))
+
+    async def interrupted() -> None:
+        child.ask(signal.SIGINT)
+        assert await child.ended() == 130
+        assert child.out == ""
+        assert "Traceback" not in child.err
+
+    await stage.redis.client_pause(HELD_MILLISECONDS, all=False)
+    child = stage.start("backfill")
+    await wait_until(is_held, what=lambda: child.err)
+    await interrupted()
+    await stage.redis.client_unpause()
+    assert not await is_under_way()
+
+    stage.state.set_outage("server_error", ["actions"])
+    child = stage.start("backfill")
+    await wait_until(lambda: stage.emulator.requests["actions"], what=lambda: child.err)
+    await interrupted()
+    assert await is_under_way()
+
+    stage.state.set_outage(None)
+    already = stage.emulator.requests["actions"]
+    child = stage.start("backfill")
+    await wait_until(lambda: stage.emulator.requests["actions"] > already, what=lambda: child.err)
+    await stage.redis.client_pause(HELD_MILLISECONDS, all=False)
+    await wait_until(is_held, what=lambda: child.err)
+    await interrupted()
+    await stage.redis.client_unpause()
+    assert await is_under_way()
+
+    assert (await stage.do("backfill")).process.returncode == 0
+    assert await stage.is_true()
+    assert not await is_under_way()
+
+
+async def stubborn() -> str:
+    """Swallow a cancellation, as PubNub's SDK does, and redis-py on Python 3.11."""
+    signal.raise_signal(signal.SIGINT)
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        return "as if nothing had happened"
+    raise AssertionError("it was not cancelled")
+
+
+async def slow_to_end() -> None:
+    """Take a minute to clean up, and be interrupted meanwhile."""
+    signal.raise_signal(signal.SIGINT)
+    try:
+        await asyncio.sleep(60)
+    finally:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("work", [stubborn, slow_to_end])
+def test_no_work_outlives_its_interrupts(work: type) -> None:
+    """Nor is one forgotten where the work swallows it; whoever heard interrupts before hears them again."""
+    before = signal.getsignal(signal.SIGINT)
+
+    with pytest.raises(typer.Exit) as ended:
+        finish(work())
+
+    assert ended.value.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+async def test_a_stop_of_a_start_ends_it_well(tmp_path: Path) -> None:
+    """With 0, while it imports what it needs: nothing was read. A SIGHUP then is no reason to end."""
+    stopped = await signalled(tmp_path, signal.SIGTERM, "worker.ingest", "run")
+    hung_up = await signalled(tmp_path, signal.SIGHUP, "worker.ingest", "run")
+
+    assert stopped == (0, "", "")
+    assert hung_up[0] == 2
+    assert "PUBNUB_SUBSCRIBE_KEY is not set" in hung_up[2]
+
+
+async def test_signals_while_it_opens_redis(stage: Stage) -> None:
+    """Once it says that it starts, a stop ends it, with 0, and a list to be read again is no reason to end."""
+    await stage.redis.client_pause(HELD_MILLISECONDS, all=False)
+    stops, hangs_up = stage.start("run"), stage.start("run")
+    for worker, number in ((stops, signal.SIGTERM), (hangs_up, signal.SIGHUP)):
+        await wait_until(lambda worker=worker: worker.entries("worker_starts"), what=lambda worker=worker: worker.err)  # type: ignore[misc]
+        worker.ask(number)
+
+    assert await stops.ended() == 0
+    assert not stops.entries("subscription_starts")
+    await stage.redis.client_unpause()
+    await wait_until(lambda: hangs_up.entries("channels_reloaded"), what=lambda: hangs_up.err)
+    assert await hangs_up.stopped() == 0
+    assert "Traceback" not in stops.err + hangs_up.err
