@@ -10,11 +10,11 @@ from time import monotonic
 from typing import Final
 
 from tests.simulation.arithmetic import Arithmetic
-from tests.simulation.history import ALL, Outcome, simulate
+from tests.simulation.history import ALL, TOLD, Outcome, simulate
 from tests.simulation.table import table
 
 AT_ONCE: Final = 10
-TOLD: Final = 3
+STORIES: Final = 3
 """Failing seeds whose story is told."""
 LINES: Final = 150
 
@@ -22,7 +22,8 @@ LINES: Final = 150
 def main() -> int:
     """Play what is asked for; the exit code says whether all was right."""
     asked = _asked()
-    faults = ALL if asked.faults == "all" else frozenset(asked.faults.split(","))
+    groups = {"all": ALL, "told": TOLD}
+    faults = groups.get(asked.faults) or frozenset(asked.faults.split(","))
     if unknown := sorted(faults - ALL):
         sys.exit(f"unknown faults {', '.join(unknown)}; the known ones are {', '.join(sorted(ALL))}")
     if asked.table:
@@ -41,7 +42,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="play this one only, and tell its story")
-    parser.add_argument("--faults", default="all", help="names, comma-separated; or all")
+    parser.add_argument("--faults", default="all", help="names, comma-separated; all; or told, those that show")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--table", action="store_true", help="each fault alone: what it costs, and what repairs it")
     return parser.parse_args()
@@ -54,7 +55,7 @@ def play(seeds: range, faults: frozenset[str], processes: int) -> bool:
         sums.add(outcome)
         if not outcome.is_right:
             print(outcome, flush=True)  # noqa: T201
-            if sums.failed <= TOLD:
+            if sums.failed <= STORIES:
                 print(*simulate(outcome.seed, faults, tells=True).story[-LINES:], sep="\n", flush=True)  # noqa: T201
     print(sums.told(monotonic() - begun))  # noqa: T201
     return sums.failed == 0

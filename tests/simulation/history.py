@@ -37,6 +37,8 @@ UNTOLD: Final = frozenset(
 
 A tie is one of them where somebody adds again, with the very timetoken, what was removed a moment ago.
 """
+TOLD: Final = ALL - UNTOLD
+"""Faults that show when they strike: what they did is repaired before anybody looks."""
 
 _SOURCE: Final = cache(scripts.source)
 
@@ -47,6 +49,8 @@ class Outcome:
 
     seed: int
     broken: str = ""
+    is_told: bool = False
+    """Whether every gap shows: then nothing of whoever is followed may differ once all is repaid."""
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
     forced: str = ""
@@ -70,12 +74,18 @@ class Outcome:
 
     def __str__(self) -> str:
         parts = [self.broken, *self.after, *(f"still owes: {line}" for line in self.unpaid)]
+        parts += [f"unrepaired: {line}" for line in self.unrepaired]
         return f"seed {self.seed}: " + ("; ".join(filter(None, parts)) or "right")
 
     @property
     def is_right(self) -> bool:
         """Whether everything held, and nothing differs at the end."""
-        return not (self.broken or self.after or self.unpaid)
+        return not (self.broken or self.after or self.unpaid or self.unrepaired)
+
+    @property
+    def unrepaired(self) -> list[str]:
+        """What differed once all was repaid, where every gap shows and nothing waits for a person."""
+        return self.before if self.is_told and self.is_repaid and not self.forced else []
 
 
 def rates(random: Random, names: frozenset[str]) -> dict[str, float]:
@@ -298,7 +308,8 @@ async def finish(world: World, outcome: Outcome) -> None:
     """Let calm come, wait until nothing is owed, reconcile once more, compare."""
     await world.calm()
     outcome.is_repaid = await world.repaid()
-    known = world.keyspace.smembers(KEYS.channels)  # of a channel under a wildcard, nobody knows before its first event
+    # Of a channel under a wildcard, nobody knows before its first event; of one that nobody follows, not after it.
+    known = world.keyspace.smembers(KEYS.channels) & world.followed()
     outcome.before = [line for line in world.differences() if line.partition(" ")[0] in known]
     world.check()
     following = next(iter(world.following.values()))
@@ -315,7 +326,7 @@ async def finish(world: World, outcome: Outcome) -> None:
 def simulate(seed: int, faults: frozenset[str], *, live_only: bool = False, tells: bool = False) -> Outcome:
     """Play one seed; ``live_only`` leaves out all that repairs, and what is made sure of at the end."""
     random = Random(f"{seed} history")
-    outcome = Outcome(seed)
+    outcome = Outcome(seed, is_told=not (live_only or faults & UNTOLD))
 
     async def play(world: World) -> None:
         world.live_only = live_only

@@ -53,7 +53,15 @@ def expect(script: Script, without: Without) -> None:
     """Expect the script to end exact, and not to without its protection."""
     assert ends(script) == []
     with without():
-        assert ends(script) != [], "it is as right without what it is to prove"
+        missed = ends(script)
+    assert missed, "it is as right without what it is to prove"
+    assert not [line for line in missed if _is_a_slip(line)], "it ended before it could be wrong"
+
+
+def _is_a_slip(line: str) -> bool:
+    """Tell whether a history fails by anything but what it is to prove: a wrong count, or a broken promise."""
+    first = line.partition("\n")[0]
+    return "Error: " in first and (not first.startswith(BrokenError.__name__) or "a worker failed" in first)
 
 
 @contextmanager
@@ -61,9 +69,9 @@ def without_owing(only: Gap | None = None) -> Iterator[None]:
     """Have gaps forgotten, all or those of one cause."""
     real = Gaps.owe
 
-    async def owe(self: Gaps, channels: Any, gap: Gap, cursor: Any) -> None:
+    async def owe(self: Gaps, channels: Any, gap: Gap, cursor: Any, *, is_new: bool = True) -> None:
         if only and gap is not only:
-            await real(self, channels, gap, cursor)
+            await real(self, channels, gap, cursor, is_new=is_new)
 
     with patch.object(Gaps, "owe", owe):
         yield
@@ -190,7 +198,8 @@ def test_a_channel_that_changes_its_subscription(is_running: bool) -> None:
             world.add(HALL, MESSAGE, "-", "ana")
             world.start("one", Following((HALL,)))
         await asyncio.sleep(5)
-        assert not world.owing()
+        if owing := world.owing():
+            raise BrokenError(f"owes {owing}")
 
     def without_places() -> AbstractContextManager[Any]:
         """Have everybody begin anew."""
@@ -329,7 +338,7 @@ def test_an_addition_that_comes_after_its_removal_and_the_handshake() -> None:
 
 def test_a_lost_removal_of_a_month_old_action() -> None:
     """The rounds come to every age in turn."""
-    following = replace(ONE, full_seconds=4 * HOUR)
+    following = replace(ONE, full_seconds=2 * HOUR)
 
     async def script(world: World) -> None:
         month = world.state.time.now() - 30 * DAY_TICKS
@@ -339,7 +348,7 @@ def test_a_lost_removal_of_a_month_old_action() -> None:
         await asyncio.sleep(SOON)
         assert ana
         world.remove(ROOM, ana, published=False)
-        await asyncio.sleep(9 * HOUR)
+        await asyncio.sleep(5 * HOUR)  # a whole turn, wherever in one this began
 
     expect(script, lambda: patch.object(rounds.Schedule, "piece", lambda *_: None))
 
@@ -576,7 +585,7 @@ def _listing(world: World, then: Callable[[], None]) -> Iterator[None]:
 
 @pytest.mark.parametrize("trouble", ["redis", "forbidden", "none", *OUTAGE_KINDS])
 def test_a_worker_is_alive_through_all_of_it(trouble: str) -> None:
-    """For two hours, and just after: no restart would mend it, and its loops turn."""
+    """For an hour, and just after: no restart would mend it, and its loops turn."""
     told: list[tuple[float, bytes]] = []
 
     async def script(world: World) -> None:
@@ -586,14 +595,14 @@ def test_a_worker_is_alive_through_all_of_it(trouble: str) -> None:
         world.add(ROOM, MESSAGE, "+", "ana")
         match trouble:
             case "redis":
-                world.cut_redis(2 * HOUR)
+                world.cut_redis(HOUR)
             case "forbidden":
-                world.forbid(ROOM, 2 * HOUR)
+                world.forbid(ROOM, HOUR)
             case "none":
                 pass
             case kind:
-                world.break_pubnub(kind, 2 * HOUR)
-        for minute in range(150):
+                world.break_pubnub(kind, HOUR)
+        for minute in range(90):
             await asyncio.sleep(60)
             assert process.vitals
             page = await process.vitals.livez()

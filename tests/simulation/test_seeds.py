@@ -6,18 +6,27 @@ import sys
 
 import pytest
 
-from tests.simulation.history import ALL, UNTOLD, Outcome, simulate
-
-SEEDS = 100
+from tests.simulation.history import ALL, Outcome, simulate
 
 
 def test_seeds_end_exact() -> None:
-    """Whatever went wrong on the way, every invariant held, and the end is PubNub's own set of actions.
+    """Whatever went wrong on the way, every invariant held, and the end is PubNub's own set of actions."""
+    expect_right("all", 40)
 
-    In a process of its own: the order of a set of texts is part of a history, and fixed there.
+
+def test_what_a_worker_is_told_of_it_repairs_by_itself() -> None:
+    """Where every gap shows, nothing differs once all debts are repaid, before any round or command has looked."""
+    expect_right("told", 20)
+
+
+def expect_right(faults: str, seeds: int) -> None:
+    """Expect the first seeds to end as they should.
+
+    They are played in a process of their own: the order of a set of texts is part of a history, and fixed there.
     """
+    words = ("-m", "tests.simulation", "--faults", faults, "--seeds", str(seeds), "--processes", "1")
     played = subprocess.run(
-        [sys.executable, "-m", "tests.simulation", "--seeds", str(SEEDS), "--processes", "1"],
+        [sys.executable, *words],
         env=os.environ | {"PYTHONHASHSEED": "0"},
         capture_output=True,
         text=True,
@@ -25,18 +34,11 @@ def test_seeds_end_exact() -> None:
     )
 
     assert played.returncode == 0, played.stdout[-6000:] + played.stderr[-3000:]
-    assert "0 seeds failed" in played.stdout
+    assert played.stdout.startswith(f"{seeds} seeds in ")
+    assert "; 0 seeds failed" in played.stdout
 
 
-def test_what_a_worker_is_told_of_it_repairs_by_itself() -> None:
-    """Where every gap shows, nothing differs once all debts are repaid, before any round or command has looked."""
-    ended = [simulate(seed, ALL - UNTOLD) for seed in range(25)]
-
-    assert [str(each) for each in ended if not each.is_right] == []
-    assert [(each.seed, each.before) for each in ended if each.before and not each.forced] == []
-
-
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_seed_replays_exactly(seed: int) -> None:
     """The same seed is the same history, to the last line."""
     first, second = (_told(simulate(seed, ALL, tells=True)) for _ in range(2))

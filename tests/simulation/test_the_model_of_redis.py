@@ -23,8 +23,11 @@ from worker.store.store import Lives, Store
 
 KEYS: Final = Keys()
 CALLS: Final = 60
-NEAR_SECONDS: Final = 5.0
 RETENTION_SECONDS: Final = 30 * 86400
+UNIT_SECONDS: Final = 600
+"""Every life and every wait is a number of these; what a slow machine adds to one is far less than half of it."""
+INTERVAL_SECONDS: Final = 3 * UNIT_SECONDS
+NEAR_SECONDS: Final = UNIT_SECONDS / 2
 
 
 class AtOnce(RedisTwin):
@@ -44,7 +47,7 @@ class Side:
         self.marks = Marks(redis, KEYS)
         self.entries = Entries(redis, KEYS)
         self.audit = Audit(redis, KEYS)
-        self.budget = Budget(redis, KEYS, 0.5, self._waited)
+        self.budget = Budget(redis, KEYS, 1 / INTERVAL_SECONDS, self._waited)
         self.waits: list[float] = []
 
     async def _waited(self, seconds: float) -> None:
@@ -175,12 +178,12 @@ class Calls:
         return ask
 
     def _spending(self) -> Ask:
-        hold = self._random.choice((0.0, 0.0, 30.0))
+        hold = self._random.choice((0.0, 0.0, 6.0 * INTERVAL_SECONDS))
 
         async def ask(side: Side) -> Any:
             side.waits.clear()
             await (side.budget.hold(hold) if hold else side.budget.take())
-            return [round(seconds / NEAR_SECONDS) for seconds in side.waits]
+            return [round(seconds / UNIT_SECONDS) for seconds in side.waits]
 
         return ask
 
@@ -281,7 +284,7 @@ def _likened(key: str, value: Any, life: float | None) -> Any:
         value = [{name: told for name, told in fields.items() if name != "after"} for fields in value]
     elif ":cursor:" in key:
         value = {name: told for name, told in value.items() if name != "saved_at"}
-    return value, None if life is None else round(life / (4 * NEAR_SECONDS))
+    return value, None if life is None else round(life / UNIT_SECONDS)
 
 
 def test_the_model_goes_back() -> None:

@@ -13,7 +13,7 @@ from tests.simulation.keyspace import Keyspace
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.oracle import BrokenError, Memory, Oracle
 from tests.simulation.process import Process
-from tests.simulation.pubnub_twin import PubNub
+from tests.simulation.pubnub_twin import IDLE_SECONDS, PubNub
 from tests.simulation.redis_twin import Server
 from worker import app
 from worker.app import Parts
@@ -136,6 +136,11 @@ class World:
             *(name for name in self.channels if any(matches(wildcard, name) for wildcard in names.wildcards)),
             *(name for group in names.groups for name in self.state.groups.channels(group)),
         }
+
+    def followed(self) -> set[str]:
+        """Return the channels that the workers are told to follow."""
+        lists = self.following.values()
+        return {name for each in lists for name in self._channels_of(Names.of(each.names, each.groups))}
 
     channels: tuple[str, ...] = ("r.a",)
 
@@ -385,6 +390,7 @@ class World:
 
     async def repaid(self, longest: float = HOUR / 2) -> bool:
         """Wait until nothing is owed; tell whether that is so within bounds."""
+        await asyncio.sleep(IDLE_SECONDS)  # the first answer of a poll that is idle tells that its cursor was stale
         begun = self.loop.time()
         await asyncio.sleep(SETTLE_SECONDS + 5)
         while self.owing():
