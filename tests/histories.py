@@ -1,8 +1,12 @@
 """Histories for tests: short ones by hand, long ones by hypothesis."""
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from worker.domain.action import Added, Event, Identity, Observed, Pruned, Removed, Restored
+
+steady = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+"""Hypothesis without luck: the same examples each time, however long one takes on a busy machine."""
 
 CHANNEL = "room"
 MESSAGE = "17600000001728660"

@@ -3,11 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.histories import steady
 from worker.domain.position import from_seconds, is_after, milliseconds, shift
 
 timetokens = st.integers(1, 10**19)
 
 
+@steady
 @given(timetokens, timetokens)
 def test_timetokens_compare_as_their_numbers(left: int, right: int) -> None:
     """Length first, then digits, is the order of numbers."""

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.histories import events, observed
+from tests.histories import events, observed, steady
 from worker.domain.action import Event, Identity, Observed
 from worker.domain.entry import Entry
 from worker.domain.tally import Ledger
@@ -29,6 +29,7 @@ def live_entries(entries: dict[Identity, Entry]) -> dict[tuple[str, str, str], i
     return dict(Counter((i.message_timetoken, i.type, i.value) for i, entry in entries.items() if entry.live))
 
 
+@steady
 @given(st.lists(observed, max_size=30), st.data())
 def test_any_order_and_repetition_end_alike(history: list[Observed], data: st.DataObject) -> None:
     """Observed events are a join: shuffled, repeated, split into batches, they end in the same state."""
@@ -45,6 +46,7 @@ def test_any_order_and_repetition_end_alike(history: list[Observed], data: st.Da
     assert counts_of(again) == counts_of(once)
 
 
+@steady
 @given(st.lists(events, max_size=40))
 def test_counts_equal_live_entries_at_every_step(history: list[Event]) -> None:
     """Each count is the number of live entries under it, and none below 1 is kept, whatever happens."""

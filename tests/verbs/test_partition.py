@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.histories import steady
 from worker.partition import Lot, partition
 from worker.source.names import Names
 
@@ -13,6 +14,7 @@ NAMES = st.builds(
     st.sets(st.sampled_from([*ALPHABET, "x.*", "y.*"])),
     st.sets(st.sampled_from("gh")),
 )
+FOLLOWED = st.lists(NAMES, max_size=4)
 
 
 def numbered(followed: list[Names]) -> list[tuple[Names, int]]:
@@ -20,7 +22,8 @@ def numbered(followed: list[Names]) -> list[tuple[Names, int]]:
     return [(names, number) for number, names in enumerate(followed)]
 
 
-@given(NAMES, st.lists(NAMES), SIZE)
+@steady
+@given(NAMES, FOLLOWED, SIZE)
 def test_each_wanted_name_is_in_one_lot(wanted: Names, followed: list[Names], size: int) -> None:
     """And no other is in any."""
     lots = partition(wanted, numbered(followed), size)
@@ -28,7 +31,8 @@ def test_each_wanted_name_is_in_one_lot(wanted: Names, followed: list[Names], si
     assert sorted(name for lot in lots for name in lot.names.all) == sorted(wanted.all)
 
 
-@given(NAMES, st.lists(NAMES), SIZE)
+@steady
+@given(NAMES, FOLLOWED, SIZE)
 def test_a_name_goes_on_from_the_first_place_it_has(wanted: Names, followed: list[Names], size: int) -> None:
     """Who has none joins, or begins anew."""
     for lot in partition(wanted, numbered(followed), size):
@@ -42,13 +46,15 @@ def test_a_name_goes_on_from_the_first_place_it_has(wanted: Names, followed: lis
             assert not lot.joined
 
 
-@given(NAMES, st.lists(NAMES), SIZE)
+@steady
+@given(NAMES, FOLLOWED, SIZE)
 def test_no_lot_is_too_large_for_one_poll(wanted: Names, followed: list[Names], size: int) -> None:
     """Each is a subscription as PubNub takes it, of one kind."""
     for lot in partition(wanted, numbered(followed), size):
         assert list(lot.names.split(size)) == [lot.names]
 
 
+@steady
 @given(NAMES, SIZE)
 def test_what_has_not_changed_stays_as_it_is(wanted: Names, size: int) -> None:
     """The same list, shared out again: the same lots."""
@@ -64,10 +70,12 @@ def test_new_names_fill_what_has_room() -> None:
     assert lots == [Lot(Names.of("ab"), 1), Lot(Names.of("cd"), 2, Names.of("d")), Lot(Names.of("e"))]
 
 
-def test_a_list_of_ten_thousand_is_shared_out_soon() -> None:
-    """It is done between two events."""
+def test_a_list_of_ten_thousand_is_shared_out() -> None:
+    """Whoever is followed goes on as it was, and the others begin anew, all in as few polls as may be."""
     many = Names.of(f"channel-{number}" for number in range(10_000))
+    followed = list(many.split(50))[::2]
 
-    lots = partition(many, numbered(list(many.split(50))[::2]), 50)
+    lots = partition(many, numbered(followed), 50)
 
+    assert [lot.names for lot in lots if lot.place is not None] == followed
     assert len(lots) == 200
