@@ -1,31 +1,43 @@
 """Going round: over one turn everything is looked at, the recent past each time; and what is found is put right."""
 
 import asyncio
-import time
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.source.scripted import wait_until
-from tests.verbs.comparing import answer_oddly
-from tests.verbs.conftest import Bench
-from tests.verbs.test_debts import Repaying, running
-from worker.domain.action import Added, Identity, Origin
+from tests.histories import steady
+from tests.simulation.loop import START
+from tests.simulation.world import SETTLE_SECONDS, World
+from tests.verbs.repaying import MOMENT_SECONDS, Repaying, running
+from tests.verbs.virtual import Log, Witness, act, on_virtual_time, owed, until
+from worker.domain.action import Added, Origin
 from worker.domain.position import TICKS_PER_SECOND, Range, from_seconds, is_after, shift
-from worker.emulator import Page, Window
-from worker.emulator.replies import RefusedError, html_reply
+from worker.emulator.calls import Call
+from worker.emulator.replies import Reply, html_reply
+from worker.emulator.subscription import Subscription
 from worker.rounds import Rounds, Schedule
 from worker.store.marks import Gap
 
 HOUR, DAY = 3600.0, 86400.0
 SCHEDULE = Schedule(every=HOUR, window=DAY, full=6 * HOUR)
 
+
+def scheduled(every: float, window: float, pieces: int, rest: float) -> Schedule:
+    """Return a schedule of so many pieces, or nearly so many, the last of which may be cut short."""
+    return Schedule(every, window, max(1.0, (pieces - rest) * every))
+
+
 schedules = st.builds(
-    Schedule,
+    scheduled,
     every=st.one_of(st.floats(1, 1e5), st.integers(1, 90_000).map(float)),
     window=st.floats(1, 1e6),
-    full=st.floats(1, 1e6),
+    pieces=st.integers(1, 60),
+    rest=st.floats(0, 0.9),
 )
 timetokens = st.integers(1, 2 * 10**17).map(str)
 
@@ -36,6 +48,7 @@ def turn_of(schedule: Schedule, number: int) -> list[int]:
     return list(range(first, first + schedule.pieces))
 
 
+@steady
 @example(SCHEDULE, 0, "5", 0.5)
 @example(Schedule(10.0, 20.0, 5.0), 7, None, 0.5)
 @given(schedules, st.integers(0, 10**6), st.one_of(st.none(), timetokens), st.floats(0, 1))
@@ -43,7 +56,6 @@ def test_the_pieces_of_a_turn_are_everything_exactly_once(
     schedule: Schedule, number: int, oldest: str | None, place: float
 ) -> None:
     """From the very first action to where the turn's window began; each piece ends where the one before begins."""
-    assume(schedule.pieces <= 2000)
     turn = turn_of(schedule, number)
     begin = turn[0] * schedule.every - schedule.window
     newest = str(max(1, round(begin * TICKS_PER_SECOND)))
@@ -59,13 +71,12 @@ def test_the_pieces_of_a_turn_are_everything_exactly_once(
     assert not any(piece.covers(shift(newest, ticks)) for piece in pieces for ticks in (0, 1, 10**15))
 
 
-@given(schedules, st.integers(0, 10**6))
+@steady
+@given(schedules, st.integers(2 * 10**6, 3 * 10**6))
 def test_the_pieces_of_a_turn_are_alike(schedule: Schedule, number: int) -> None:
     """No round has more of the past to look at than another, and the oldest message lies in the last piece."""
-    assume(2 <= schedule.pieces <= 500)
     turn = turn_of(schedule, number)
     newest = round((turn[0] * schedule.every - schedule.window) * TICKS_PER_SECOND)
-    assume(newest > 10**9)
     oldest = newest // 3
 
     pieces = [piece for each in turn if (piece := schedule.piece(each, str(oldest)))]
@@ -79,6 +90,7 @@ def test_the_pieces_of_a_turn_are_alike(schedule: Schedule, number: int) -> None
     assert any(piece.covers(str(oldest)) for piece in pieces[-2:])
 
 
+@steady
 @example(SCHEDULE, 6 * 80_000, 6, "5", 0.5)
 @example(SCHEDULE, 6 * 80_000 + 3, 6, "5", 0.5)
 @example(SCHEDULE, 6 * 80_000 + 1, 6, None, 0.5)
@@ -118,17 +130,16 @@ def test_a_round_begins_with_its_hour() -> None:
 
 
 class Going:
-    """Rounds whose hours pass when a test says so."""
+    """Rounds whose hours pass when a test says so; all of them lie in a turn that is over."""
 
-    def __init__(self, bench: Bench, schedule: Schedule = SCHEDULE, tries: int | None = None) -> None:
-        self.repaying = Repaying(bench, 0.1, tries)
+    def __init__(self, world: World, schedule: Schedule = SCHEDULE, tries: int | None = None) -> None:
+        self.repaying = Repaying(world, tries)
         self.schedule = schedule
-        # A turn that is over: none of its rounds lies ahead of the emulator's clock.
-        self.turn = turn_of(schedule, schedule.round_at(from_seconds(time.time())) - schedule.pieces)
+        self.turn = turn_of(schedule, schedule.round_at(from_seconds(START)) - schedule.pieces)
         self.number = self.turn[0]
         parts = self.repaying
         self.rounds = Rounds(
-            parts.reconcile, parts.debts, parts.entries, parts.applier, bench.marks, self.now, schedule
+            parts.reconcile, parts.debts, parts.entries, parts.applier, parts.marks, self.now, schedule
         )
 
     async def now(self) -> str:
@@ -136,42 +147,45 @@ class Going:
         return from_seconds((self.number + 0.5) * self.schedule.every)
 
 
-def act(bench: Bench, seconds_ago: float, channel: str = "room", uuid: str = "ana") -> Added:
-    """Let somebody have reacted, at once, to a message of so long ago, without anybody hearing of it."""
-    message = from_seconds(time.time() - seconds_ago)
-    at = shift(message, 10)
-    bench.emulator.state.add(channel, message, "reaction", "👍", uuid, published=False, at=int(at))
-    return Added(Identity(channel, message, "reaction", "👍", uuid), at, at)
+async def apply(world: World, *added: Added) -> None:
+    """Let Redis know of additions, as a backfill does."""
+    parts = Repaying(world)
+    await parts.applier.apply(added, Origin.BACKFILL, world.loop.time())
+    await parts.marks.remember(["room"])
 
 
-async def test_an_addition_never_published_is_found_by_the_window(bench: Bench) -> None:
+def lose_removal(world: World, added: Added) -> None:
+    """Let an action be removed, without anybody hearing of it."""
+    of, at = added.identity, int(added.action_timetoken)
+    world.state.remove(of.channel, of.message_timetoken, at, of.uuid, published=False)
+
+
+@on_virtual_time
+async def test_an_addition_never_published_is_found_by_the_window(world: World) -> None:
     """In each round, however many channels there are; older ones are left to their piece."""
     channels = [f"channel{number}" for number in range(12)]
     for channel in channels:
-        act(bench, 2 * HOUR, channel)
-    old = act(bench, 40 * DAY, "channel0")
-    await bench.marks.remember([*channels, "empty"])
-    going = Going(bench)
+        act(world, 2 * HOUR, channel)
+    old = act(world, 40 * DAY, "channel0")
+    going = Going(world)
+    await going.repaying.marks.remember([*channels, "empty"])
     going.number += 1  # the first piece of a channel Redis knows nothing of is its whole past
 
     await going.rounds.once()
 
-    counts = await bench.counts()
-    truth = bench.emulator.truth()
+    truth = world.state.truth()
     del truth["channel0"][old.identity.message_timetoken]
-    assert counts == truth
+    assert world.counts() == truth
 
 
-async def test_a_lost_removal_is_found_by_the_piece_it_lies_in(bench: Bench) -> None:
+@on_virtual_time
+async def test_a_lost_removal_is_found_by_the_piece_it_lies_in(world: World) -> None:
     """Of a month ago; in that round of the turn, and in no other."""
-    added = [act(bench, days * DAY, uuid=f"user{days}") for days in range(2, 31)]
-    await bench.applier.apply(added, Origin.BACKFILL, bench.clock())
-    await bench.marks.remember(["room"])
+    added = [act(world, days * DAY, uuid=f"user{days}") for days in range(2, 31)]
+    await apply(world, *added)
     lost = added[17]
-    bench.emulator.state.remove(
-        "room", lost.identity.message_timetoken, int(lost.action_timetoken), lost.identity.uuid, published=False
-    )
-    going = Going(bench)
+    lose_removal(world, lost)
+    going = Going(world)
     healed, covering = [], []
 
     for number in going.turn:
@@ -180,166 +194,180 @@ async def test_a_lost_removal_is_found_by_the_piece_it_lies_in(bench: Bench) -> 
         if piece and piece.covers(lost.action_timetoken):
             covering.append(number)
         await going.rounds.once()
-        if await bench.counts() == bench.emulator.truth():
+        if not world.differences():
             healed.append(number)
 
     assert len(covering) == 1
     assert healed == [each for each in going.turn if each >= covering[0]]
 
 
-async def test_lost_removals_of_any_age_are_found_within_a_turn(bench: Bench) -> None:
+@on_virtual_time
+async def test_lost_removals_of_any_age_are_found_within_a_turn(world: World) -> None:
     """From hours ago to years ago."""
     ages = [3 * HOUR, 20 * HOUR, 26 * HOUR, 2 * DAY, 9 * DAY, 100 * DAY, 1000 * DAY]
-    kept = [act(bench, age * factor, uuid="ben") for age in ages for factor in (0.97, 1.03)]
-    lost = [act(bench, age) for age in ages]
-    await bench.applier.apply([*kept, *lost], Origin.BACKFILL, bench.clock())
-    await bench.marks.remember(["room"])
+    kept = [act(world, age * factor, uuid="ben") for age in ages for factor in (0.97, 1.03)]
+    lost = [act(world, age) for age in ages]
+    await apply(world, *kept, *lost)
     for added in lost:
-        bench.emulator.state.remove(
-            "room", added.identity.message_timetoken, int(added.action_timetoken), "ana", published=False
-        )
-    going = Going(bench)
+        lose_removal(world, added)
+    going = Going(world)
 
     for number in going.turn:
         going.number = number
         await going.rounds.once()
 
-    assert await bench.counts() == bench.emulator.truth()
+    assert world.differences() == []
 
 
-async def test_pieces_nobody_looked_at_are_made_up_for(bench: Bench) -> None:
+@on_virtual_time
+async def test_pieces_nobody_looked_at_are_made_up_for(world: World) -> None:
     """A round took too long, or no worker was up: the next one looks at their pieces, too."""
-    added = [act(bench, days * DAY, uuid=f"user{days}") for days in range(2, 31)]
-    await bench.applier.apply(added, Origin.BACKFILL, bench.clock())
-    await bench.marks.remember(["room"])
-    going = Going(bench)
+    added = [act(world, days * DAY, uuid=f"user{days}") for days in range(2, 31)]
+    await apply(world, *added)
+    going = Going(world)
     await going.rounds.once()
-    lost = added[17]
-    bench.emulator.state.remove(
-        "room", lost.identity.message_timetoken, int(lost.action_timetoken), lost.identity.uuid, published=False
-    )
+    lose_removal(world, added[17])
 
     going.number = going.turn[-1]
     await going.rounds.once()
 
-    assert await bench.counts() == bench.emulator.truth()
+    assert world.differences() == []
 
 
-async def test_a_round_is_made_once(bench: Bench) -> None:
+@on_virtual_time
+async def test_a_round_is_made_once(world: World) -> None:
     """By whichever worker is quicker; one that was cut off is no round."""
-    act(bench, HOUR)
-    await bench.marks.remember(["room"])
-    one, other = Going(bench), Going(bench)
+    act(world, HOUR)
+    one, other = Going(world), Going(world)
+    await one.repaying.marks.remember(["room"])
     one.repaying.gate.clear()
     cut_off = asyncio.create_task(one.rounds.once())
-    await wait_until(lambda: bool(one.repaying.asked_at))
+    await until(lambda: one.repaying.asked > 0)
     cut_off.cancel()
     await asyncio.gather(cut_off, return_exceptions=True)
 
     await other.rounds.once()
-    assert await bench.counts() == bench.emulator.truth()
-    asked = bench.emulator.requests["actions"]
+    assert world.differences() == []
+    one.repaying.gate.set()
+    one.repaying.asked = other.repaying.asked = 0
     await one.rounds.once()
-    assert bench.emulator.requests["actions"] == asked
+    assert one.repaying.asked == 0
 
     other.number += 1
-    one.repaying.gate.set()
     await other.rounds.once()
-    assert bench.emulator.requests["actions"] > asked
+    assert other.repaying.asked > 0
 
 
-async def test_longer_periods_are_no_end_of_rounds(bench: Bench) -> None:
+@on_virtual_time
+async def test_longer_periods_are_no_end_of_rounds(world: World) -> None:
     """Whoever looks around less often than before still does."""
-    await bench.marks.remember(["room"])
-    await Going(bench, Schedule(every=60, window=DAY, full=6 * HOUR)).rounds.once()
-    act(bench, HOUR)
+    before = Going(world, Schedule(every=60, window=DAY, full=6 * HOUR))
+    await before.repaying.marks.remember(["room"])
+    await before.rounds.once()
+    act(world, HOUR)
 
-    going = Going(bench)
+    going = Going(world)
     going.number += 1  # in that hour a round was made
     await going.rounds.once()
 
-    assert await bench.counts() == bench.emulator.truth()
+    assert world.differences() == []
 
 
-async def test_a_channel_that_owes_is_nudged(bench: Bench) -> None:
-    """Of a worker that is gone: nobody here has noted it."""
-    act(bench, HOUR)
-    act(bench, HOUR, "hall")
-    await bench.marks.remember(["room", "hall"])
-    going = Going(bench)
+@on_virtual_time
+async def test_a_channel_that_owes_is_nudged(world: World) -> None:
+    """Of a worker that is gone: nobody here has noted it. Only that one is looked at as a whole."""
+    act(world, HOUR)
+    act(world, HOUR, "hall")
+    going, log = Going(world), Log()
+    await going.repaying.marks.remember(["room", "hall"])
     async with running(going.repaying):
-        await bench.marks.owe(["room"], Gap.OVERFLOW)
+        await going.repaying.mark("room")
 
         await going.rounds.once()
-
-        assert going.repaying.debts._timers.keys() | going.repaying.debts._queued <= {"room"}
         await going.repaying.is_repaid("room")
+        await asyncio.sleep(5 * SETTLE_SECONDS)
+
+    began = [entry for entry in log if entry["event"] == "reconcile_starts"]
+    assert {entry["channel"] for entry in began} == {"room", "hall"}
+    assert [entry["channel"] for entry in began if not entry["since"] and not entry["until"]] == ["room"]
 
 
-async def test_a_nudge_does_not_put_off_who_waits_already(bench: Bench) -> None:
+@on_virtual_time
+async def test_a_nudge_does_not_put_off_who_waits_already(world: World) -> None:
     """Or a round would keep a channel waiting for ever."""
-    repaying = Repaying(bench, 60)
-    repaying.debts.note(["room"])
-    [before] = repaying.debts._timers.values()
+    act(world, HOUR)
+    repaying, seen = Repaying(world), Witness(world)
+    async with running(repaying):
+        await repaying.owe("room")
+        noted = world.loop.time()
+        for _ in range(10):
+            await asyncio.sleep(SETTLE_SECONDS / 10)
+            repaying.debts.nudge(["room"])
+        await repaying.is_repaid("room")
 
-    repaying.debts.nudge(["room"])
-
-    [after] = repaying.debts._timers.values()
-    assert after is before
-    after.cancel()
+    assert min(seen.rolls_called) < noted + SETTLE_SECONDS + MOMENT_SECONDS
 
 
-async def test_a_refused_channel_holds_up_no_other(bench: Bench) -> None:
+@on_virtual_time
+async def test_a_refused_channel_holds_up_no_other(world: World) -> None:
     """Nor do more of them than are looked at side by side."""
     refused = [f"a{number}" for number in range(9)]
     for channel in [*refused, "room"]:
-        act(bench, HOUR, channel)
-    await bench.marks.remember([*refused, "room"])
-    bench.emulator.state.refuse(refused)
+        act(world, HOUR, channel)
+    going = Going(world)
+    await going.repaying.marks.remember([*refused, "room"])
+    world.state.refuse(refused)
 
-    await asyncio.wait_for(Going(bench).rounds.once(), 20)
+    await going.rounds.once()
 
-    assert set(await bench.counts()) == {"room"}
+    assert set(world.counts()) == {"room"}
 
 
-async def test_a_broken_list_keeps_no_round_from_its_end(bench: Bench) -> None:
+def broken(world: World, channels: list[str]) -> AbstractContextManager[object]:
+    """Have PubNub fail whenever it is asked for one of these lists."""
+    ever = world.pubnub.reply
+
+    def reply(operation: str, asked: Subscription, call: Call) -> Reply | Coroutine[Any, Any, Reply]:
+        if operation == "actions" and not set(channels).isdisjoint(asked.channels):
+            return html_reply(500, "Internal Server Error")
+        return ever(operation, asked, call)
+
+    return patch.object(world.pubnub, "reply", reply)
+
+
+@on_virtual_time
+async def test_a_broken_list_keeps_no_round_from_its_end(world: World) -> None:
     """Nor do more of them than are looked at side by side; they are owed, and looked at again by those who repay."""
-    broken = [f"a{number}" for number in range(9)]
-    for channel in [*broken, "room"]:
-        act(bench, HOUR, channel)
-    await bench.marks.remember([*broken, "room"])
+    bad = [f"a{number}" for number in range(9)]
+    for channel in [*bad, "room"]:
+        act(world, HOUR, channel)
+    going = Going(world, tries=3)
+    await going.repaying.marks.remember([*bad, "room"])
+    async with running(going.repaying):
+        with broken(world, bad):
+            await going.rounds.once()
 
-    def odd(channel: str, _: Window) -> Page | None:
-        if channel in broken:
-            raise RefusedError(html_reply(500, "Internal Server Error"))
-        return None
+            assert set(world.counts()) == {"room"}
+            assert await going.repaying.marks.covered() == await going.now()
+            assert owed(world, *bad, "room") == {channel: {Gap.UNPROVEN} for channel in bad}
+        await going.repaying.is_repaid(*bad)
 
-    answer_oddly(bench, odd)
-    going = Going(bench, tries=3)
-
-    await asyncio.wait_for(going.rounds.once(), 20)
-
-    assert set(await bench.counts()) == {"room"}
-    assert await bench.marks.covered() == await going.now()
-    assert {*await bench.marks.debts([*broken, "room"])} == {*broken}
-    assert all([set(await bench.marks.owed(channel)) == {Gap.UNPROVEN} for channel in broken])
-    assert {*broken} <= going.repaying.debts._timers.keys() | going.repaying.debts._queued
-    for timer in going.repaying.debts._timers.values():
-        timer.cancel()
+    assert world.differences() == []
 
 
 @pytest.mark.parametrize("operations", [["time"], ["actions"], ["time", "actions"]])
-async def test_an_outage_is_waited_out(bench: Bench, monkeypatch: pytest.MonkeyPatch, operations: list[str]) -> None:
+@on_virtual_time
+async def test_an_outage_is_waited_out(world: World, operations: list[str]) -> None:
     """The round is made when PubNub answers again."""
-    monkeypatch.setattr("worker.rounds.RETRY_SECONDS", 0.02)
-    act(bench, HOUR)
-    await bench.marks.remember(["room"])
-    bench.emulator.state.set_outage("server_error", operations)
-    going = asyncio.create_task(Going(bench).rounds.once())
+    act(world, HOUR)
+    going = Going(world)
+    await going.repaying.marks.remember(["room"])
+    world.state.set_outage("server_error", operations)
+    making = asyncio.create_task(going.rounds.once())
 
-    await wait_until(lambda: sum(bench.emulator.requests[operation] for operation in operations) > 3)
-    assert not going.done()
-    bench.emulator.state.set_outage(None)
-    await asyncio.wait_for(going, 10)
+    await asyncio.sleep(HOUR)
+    assert not making.done()
+    world.state.set_outage(None)
+    await making
 
-    assert await bench.counts() == bench.emulator.truth()
+    assert world.differences() == []

@@ -1,0 +1,80 @@
+"""Debts of a worker on virtual time, and a gate that every request for history passes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from tests.simulation.loop import running as running_loop
+from tests.simulation.world import SETTLE_SECONDS, World
+from tests.verbs.virtual import owed, until, worker_parts
+from worker import app
+from worker import reconcile as reconciling
+from worker.comparison import Comparison
+from worker.debts import Debts
+from worker.domain.reconciliation import Limit
+from worker.looks import Looks
+from worker.patience import Terms
+from worker.reconcile import Reconcile
+from worker.source.history import History
+from worker.store.marks import Gap
+
+MOMENT_SECONDS: Final = 2.0
+"""More than any ways to Redis and PubNub take that lead up to a reconcile; less than anything is waited for."""
+
+
+class Repaying:
+    """What repays, and what it works with."""
+
+    def __init__(self, world: World, tries: int | None = None) -> None:
+        self.world = world
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = 0
+        """Requests for history that have come to the gate."""
+        parts = worker_parts(world)
+        self.marks, self.applier, self.entries = parts.marks, parts.applier, parts.entries
+        clock = running_loop().time
+        terms = Terms(parts.interest, app.new_backoff, self._hold, clock, SETTLE_SECONDS, tries)
+        looks = Looks(History(parts.client, self._take, clock), parts.client.time, terms)
+        self.reconcile = Reconcile(
+            Comparison(looks, parts.entries, terms),
+            parts.entries,
+            parts.applier,
+            parts.marks,
+            reconciling.Terms(SETTLE_SECONDS, Limit(0.2, 20), clock),
+        )
+        self.debts = Debts(self.reconcile, parts.marks, parts.applier, SETTLE_SECONDS)
+
+    async def _take(self) -> None:
+        self.asked += 1
+        await self.gate.wait()
+
+    async def _hold(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def mark(self, *channels: str, gap: Gap = Gap.OVERFLOW) -> None:
+        """Mark channels, as a worker does that is gone before it can say so."""
+        await self.marks.owe(channels, gap)
+        await self.marks.remember(channels)
+
+    async def owe(self, *channels: str, gap: Gap = Gap.OVERFLOW) -> None:
+        """Mark channels as a worker does, and say so."""
+        await self.mark(*channels, gap=gap)
+        self.debts.note(channels)
+
+    async def is_repaid(self, *channels: str) -> None:
+        """Wait until these channels owe nothing."""
+        await until(lambda: not owed(self.world, *channels))
+
+
+@asynccontextmanager
+async def running(repaying: Repaying) -> AsyncIterator[None]:
+    """Repay until the block ends; when it begins, what was owed already is known."""
+    task = asyncio.create_task(repaying.debts.run())
+    try:
+        await asyncio.sleep(MOMENT_SECONDS)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
