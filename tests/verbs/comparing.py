@@ -8,7 +8,6 @@ from typing import Any, cast
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench, backoff
 from worker.comparison import Comparison
 from worker.domain.action import Added, Identity, Origin
-from worker.domain.position import Range
 from worker.domain.reconciliation import Limit
 from worker.emulator import Page, Window
 from worker.looks import Looks
@@ -17,7 +16,6 @@ from worker.reconcile import Reconcile
 from worker.reconcile import Terms as Keeping
 from worker.source.history import History
 from worker.store.audit import Audit
-from worker.store.batch import MAX_BATCH
 from worker.store.entries import Entries
 from worker.verify import Choice, Verify
 
@@ -118,10 +116,10 @@ class Comparing:
             )
             for action in self.bench.emulator.state.actions(channel)
         ]
-        await self.bench.store.apply(channel, events[:MAX_BATCH], Origin.LIVE)
+        await self.bench.applier.apply(events, Origin.LIVE, self.bench.clock())
 
     async def catches_up(self, channel: str = "room") -> None:
         """Bring Redis up to the list, and let time pass until everything in it is old enough to be judged."""
         await self.bench.marks.remember([channel])
-        await self.reconcile().channel(channel, Range())
+        await self.applies_unheard(channel)
         self.bench.emulator.state.advance(2 * SETTLE_SECONDS)

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from tests.source.scripted import SUBSCRIBE_KEY
 from worker.apply import Applier
 from worker.emulator import Emulator
+from worker.errors import PubNubError
 from worker.source.client import Client, Keyset
 from worker.source.pace import Backoff
 from worker.source.wire import Interest
@@ -65,15 +66,29 @@ class Bench:
         return [entry for _, entry in await cast("Any", self.redis).xrange(KEYS.quarantine)]
 
 
+class Hurried(Backoff):
+    """Waits a thousandth of what it should, also where PubNub says how long."""
+
+    def failed(self, error: PubNubError) -> float:
+        """Return the seconds to wait."""
+        return super().failed(error) / 1000
+
+
 def backoff() -> Backoff:
-    """Return seeded waits."""
-    return Backoff(random.Random(1))
+    """Return seeded waits, all of them short."""
+    return Hurried(random.Random(1))
 
 
 @pytest.fixture
-async def emulator() -> AsyncIterator[Emulator]:
+def idle_seconds() -> float:
+    """After how long a poll is answered that has nothing to tell: longer than any test lasts."""
+    return 280.0
+
+
+@pytest.fixture
+async def emulator(idle_seconds: float) -> AsyncIterator[Emulator]:
     """A PubNub for this test."""
-    async with Emulator(seed=5, idle_seconds=0.5) as emulator:
+    async with Emulator(seed=5, idle_seconds=idle_seconds) as emulator:
         yield emulator
 
 
@@ -86,6 +101,6 @@ async def bench(real_redis: Redis, emulator: Emulator) -> AsyncIterator[Bench]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make waits a hundred times shorter."""
+    """Make waits a hundred times shorter, also those of commands."""
     monkeypatch.setattr("worker.source.pace.FIRST_SECONDS", 0.005)
     monkeypatch.setattr("worker.apply.FIRST_RETRY_SECONDS", 0.01)

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, removed
-from tests.source.scripted import wait_until
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench
+from tests.verbs.waiting import wait_until_redis_fails
 from worker.apply import StaleError
 from worker.domain.action import Identity, Origin
 from worker.domain.entry import Outcome
@@ -92,7 +92,7 @@ async def test_a_batch_waits_for_redis(bench: Bench) -> None:
     """Out of memory for a while: held, then applied once."""
     await bench.redis.config_set("maxmemory", "1")
     applying = asyncio.create_task(bench.applier.apply([added(1)], Origin.LIVE, bench.clock()))
-    await wait_until(lambda: bench.applier._complaint._failures > 0)
+    await wait_until_redis_fails()
     assert not applying.done()
 
     await bench.redis.config_set("maxmemory", "0")

@@ -2,15 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.source.scripted import wait_until
 from tests.verbs.conftest import KEYS, Bench
-from tests.verbs.test_backfill import FIRST, backfill, seed
+from tests.verbs.test_backfill import FIRST, at_once, backfill, seed
+from tests.verbs.waiting import wait_until_true
 from worker.apply import Applier
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.position import Cursor, from_seconds
@@ -23,22 +25,20 @@ NOW = Cursor("17700000000000000", 1)
 
 
 @asynccontextmanager
-async def running(bench: Bench) -> AsyncIterator[Repairs]:
+async def running(bench: Bench, take: Callable[[], Awaitable[None]] = at_once) -> AsyncIterator[Repairs]:
     """Run repairs until the block ends."""
-    repairs = Repairs(backfill(bench, tries=None), bench.marks, bench.applier)
+    repairs = Repairs(backfill(bench, tries=None, take=take), bench.marks, bench.applier)
     task = asyncio.create_task(repairs.run())
-    yield repairs
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    try:
+        yield repairs
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def ended(bench: Bench, *channels: str) -> None:
     """Wait until no backfill of these channels is under way."""
-    for _ in range(1000):
-        if not [channel for channel in channels if await bench.marks.progress(channel)]:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"still backfilling some of {channels}")
+    await wait_until_true(lambda: bench.marks.places(channels), {})
 
 
 async def test_what_is_asked_for_is_backfilled(bench: Bench) -> None:
@@ -85,24 +85,34 @@ async def test_a_request_while_one_runs_is_not_forgotten(bench: Bench) -> None:
     """One replay of a channel at a time; the next is in Redis before the one under way can end."""
     seed(bench, "room", 300)
     await bench.marks.remember(["room"])
-    async with running(bench) as repairs:
-        await repairs.request(["room"], NOW)
-        await wait_until(lambda: "room" in repairs._running)
-        for _ in range(5):
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def take() -> None:
+        asked.set()
+        await gate.wait()
+
+    with capture_logs() as entries:
+        async with running(bench, take) as repairs:
             await repairs.request(["room"], NOW)
-        assert repairs._waiting.empty()
-        again = await cast("Any", bench.redis).hget(KEYS.progress("room"), "again")
-        assert again == NOW.timetoken
-        await ended(bench, "room")
+            await asked.wait()
+            for _ in range(5):
+                await repairs.request(["room"], NOW)
+            again = await cast("Any", bench.redis).hget(KEYS.progress("room"), "again")
+            assert again == NOW.timetoken
+            gate.set()
+            await ended(bench, "room")
+            await wait_until(lambda: repairs.is_idle)
 
     assert await bench.counts() == bench.emulator.truth()
+    turns = [entry["event"] for entry in entries if entry["event"] in {"backfill_resumes", "backfill_ends"}]
+    assert turns == ["backfill_resumes", "backfill_ends"] * 2
     # Two whole replays, of some five requests each, and what each needs to catch up.
     assert bench.emulator.requests["actions"] <= 2 * 8
 
 
 async def test_refused_channels_hold_up_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """More of them than are replayed at once; they are asked about again later."""
-    monkeypatch.setattr("worker.repairs.REFUSED_SECONDS", 0.2)
+    monkeypatch.setattr("worker.repairs.REFUSED_SECONDS", 0.05)
     refused = [f"refused{number}" for number in range(AT_ONCE + 1)]
     for channel in [*refused, "zzz"]:
         seed(bench, channel, 30)

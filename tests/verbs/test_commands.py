@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -11,38 +10,45 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.redis_server import Forwarder, RedisServer
-from tests.source.scripted import SUBSCRIBE_KEY, wait_until
+from tests.source.scripted import SUBSCRIBE_KEY
 from tests.verbs.comparing import MESSAGE
 from tests.verbs.conftest import KEYS, Bench
+from tests.verbs.in_process import Commands
 from worker import app as building
 from worker.doctor import examine_pubnub
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
+from worker.emulator import Page, Window
 from worker.reconcile import Orders
 from worker.settings import Settings, load
 from worker.source.names import Names
 from worker.store.connection import connect
 from worker.store.marks import Gap
+from worker.telemetry import metrics
 
 DAY = 86400 * TICKS_PER_SECOND
 
 Command = Callable[[Settings, list[str]], Coroutine[Any, Any, object]]
 
 
+def settings_for(bench: Bench, redis_url: str) -> dict[str, str]:
+    """Return settings for a Redis at an address, and the bench's PubNub."""
+    return {
+        "PUBNUB_SUBSCRIBE_KEY": SUBSCRIBE_KEY,
+        "PUBNUB_ORIGIN": bench.emulator.origin,
+        "PUBNUB_TLS": "false",
+        "REDIS_URL": redis_url,
+        "TALLY_CHANNELS": "room,hall",
+        "TALLY_SETTLE_SECONDS": "0.1",
+    }
+
+
 @pytest.fixture
 def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bench: Bench) -> Callable[[str], Settings]:
-    """Settings for a Redis at an address, and the bench's PubNub."""
+    """The same, read as a command reads them."""
     monkeypatch.chdir(tmp_path)
 
     def configure(redis_url: str) -> Settings:
-        settings = {
-            "PUBNUB_SUBSCRIBE_KEY": SUBSCRIBE_KEY,
-            "PUBNUB_ORIGIN": bench.emulator.origin,
-            "PUBNUB_TLS": "false",
-            "REDIS_URL": redis_url,
-            "TALLY_CHANNELS": "room,hall",
-            "TALLY_SETTLE_SECONDS": "0.5",
-        }
-        for name, value in settings.items():
+        for name, value in settings_for(bench, redis_url).items():
             monkeypatch.setenv(name, value)
         return load()
 
@@ -100,6 +106,22 @@ async def a_dry_run(settings: Settings, channels: list[str]) -> object:
     return await building.reconcile(settings, channels, Range(), Orders(dry_run=True), None)
 
 
+def at_the_second_look(bench: Bench, act: Callable[[], Coroutine[Any, Any, None]]) -> list[asyncio.Task[None]]:
+    """Do something when a list is asked for again that was read to its end; return where its task will be."""
+    ever, is_read, acts = bench.emulator.state.page, False, list[asyncio.Task[None]]()
+
+    def page(channel: str, window: Window) -> Page:
+        nonlocal is_read
+        if is_read and not acts:
+            acts.append(asyncio.create_task(act()))
+        made = ever(channel, window)
+        is_read = is_read or not made.actions
+        return made
+
+    cast("Any", bench.emulator.state).page = page
+    return acts
+
+
 @pytest.mark.parametrize("command", [a_verify, a_dry_run])
 async def test_who_only_reads_writes_to_no_server(
     bench: Bench,
@@ -113,12 +135,11 @@ async def test_who_only_reads_writes_to_no_server(
     bench.emulator.state.advance(1000)
     async with connect(other.url) as second, Forwarder(valkey.port) as door:
         await second.flushall()
-        reading = asyncio.create_task(command(configured(door.url), ["room"]))
-        await wait_until(lambda: bench.emulator.requests["actions"] >= 2)
+        replaced = at_the_second_look(bench, lambda: door.switch(other.port))
 
-        await door.switch(other.port)
-        await reading
+        await command(configured(door.url), ["room"])
 
+        await replaced[0]
         for redis in (bench.redis, second):
             assert await keys(redis) <= {KEYS.budget}
 
@@ -127,19 +148,16 @@ async def test_who_only_reads_writes_to_no_server(
     ("arguments", "is_whole"), [((), True), (("--sample", "0.99"), False), (("room", "hall"), False)]
 )
 async def test_only_a_verify_of_everything_says_that_everything_was_compared(
-    configured: Callable[[str], Settings],
-    valkey: RedisServer,
-    tmp_path: Path,
-    arguments: tuple[str, ...],
-    is_whole: bool,
+    bench: Bench, valkey: RedisServer, tmp_path: Path, arguments: tuple[str, ...], is_whole: bool
 ) -> None:
     """A part of it, or channels that somebody named, would silence the alert on a verify that is overdue."""
-    configured(valkey.url)
     figures = tmp_path / "verify.prom"
-    words = ("-m", "worker", "verify", *arguments, "--metrics-file", str(figures))
-    verify = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=asyncio.subprocess.DEVNULL)
+    commands = Commands(tmp_path, settings_for(bench, valkey.url))
+    metrics.verified.set(0)  # as where a process begins
 
-    assert await asyncio.wait_for(verify.wait(), 30) == 0
+    ended = await commands.do("verify", *arguments, "--metrics-file", str(figures))
+
+    assert ended.code == 0, ended
     (at,) = re.findall(r"^tally_verified_timestamp_seconds (\S+)$", figures.read_text(), re.MULTILINE)
     assert (float(at) > 0) is is_whole
 

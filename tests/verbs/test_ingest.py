@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
 from typing import Any, cast
 from unittest.mock import ANY
 
@@ -14,10 +16,19 @@ from redis.asyncio import Redis
 from tests.source.scripted import SUBSCRIBE_KEY, wait_until
 from tests.store.test_following import Scene
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench, backoff
+from tests.verbs.waiting import (
+    LONGEST_SECONDS,
+    Moments,
+    wait_until_exact,
+    wait_until_redis_fails,
+    wait_until_true,
+)
 from worker import app
 from worker.apply import Applier
 from worker.domain.entry import Outcome
 from worker.domain.position import Cursor
+from worker.emulator.stream import Cursor as EmulatorCursor
+from worker.emulator.subscription import Subscription as EmulatorSubscription
 from worker.errors import ExitCode, RedisUnavailableError
 from worker.following import Following as All
 from worker.gaps import Gaps
@@ -56,11 +67,7 @@ class Following:
 
     async def settled(self) -> None:
         """Wait until the tallies equal the truth."""
-        for _ in range(500):
-            if await self.bench.counts() == self.bench.emulator.truth():
-                return
-            await asyncio.sleep(0.01)
-        assert await self.bench.counts() == self.bench.emulator.truth()
+        await wait_until_exact(self.bench)
 
     async def owed(self, channel: str) -> set[str]:
         """Return why a channel needs a repair."""
@@ -87,7 +94,7 @@ async def following(bench: Bench, names: Names = ROOM) -> AsyncIterator[Followin
         yield it
     finally:
         it.subscription.stop()
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, LONGEST_SECONDS)
 
 
 def react(bench: Bench, count: int, channel: str = "room", start: int = 0) -> None:
@@ -139,7 +146,7 @@ async def test_the_cursor_waits_for_what_was_applied(bench: Bench) -> None:
         await bench.redis.config_set("maxmemory", "1")
         try:
             react(bench, 3)
-            await wait_until(lambda: bench.applier._complaint._failures > 2)
+            await wait_until_redis_fails(times=3)
             assert await it.cursor() == before
         finally:
             await bench.redis.config_set("maxmemory", "0")
@@ -151,16 +158,21 @@ async def test_the_cursor_waits_for_what_was_applied(bench: Bench) -> None:
         await wait_until_true(has_moved, expected=True)
 
 
-async def test_stopping_applies_what_was_polled(bench: Bench) -> None:
-    """Drain, then end: the cursor covers everything that was received."""
+async def test_stopping_applies_what_was_polled(bench: Bench, held: asyncio.Event) -> None:
+    """Drain, then end: what was received is counted, and the cursor covers it, though none of it was applied yet."""
     async with following(bench) as it:
-        react(bench, 50)
-        await wait_until(lambda: bench.emulator.requests["subscribe"] >= 2)
+        for start in (0, 60):
+            asked = bench.emulator.requests["subscribe"]
+            react(bench, 60, start=start)
+            await wait_until_asked_again(bench, asked)  # many were received: it asks for more
+        it.subscription.stop()
+        held.set()
     cursor = await it.cursor()
 
-    async with following(bench) as again:
-        await again.settled()
-        assert cursor is not None
+    assert await bench.counts() == bench.emulator.truth()
+    assert cursor
+    place = EmulatorCursor(int(cursor.timetoken), cursor.region)
+    assert bench.emulator.state.poll(EmulatorSubscription(("room",)), place).messages == ()
 
 
 async def test_an_old_cursor_is_a_gap(bench: Bench) -> None:
@@ -171,6 +183,7 @@ async def test_an_old_cursor_is_a_gap(bench: Bench) -> None:
     await bench.redis.delete(KEYS.owed("room"))
     saved = KEYS.cursor(it.subscription.id)
     await cast("Any", bench.redis).hincrby(saved, "saved_at", -round(CATCHUP_SECONDS + 1))
+    react(bench, 1, start=1)
 
     async with following(bench) as again:
         await wait_until(lambda: bool(again.repairs))
@@ -208,10 +221,9 @@ async def test_a_full_answer_is_a_gap(bench: Bench) -> None:
 
 async def test_a_refused_channel_is_owed_and_the_others_live(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Owed when it is refused, and again when it is back."""
-    monkeypatch.setattr(live, "REFUSED_SECONDS", 0.3)
+    monkeypatch.setattr(live, "REFUSED_SECONDS", 0.1)
     bench.emulator.state.refuse(["hall"])
     async with following(bench, Names(("hall", "room"))) as it:
-        bench.clock.now += 0.01
         react(bench, 3)
         await wait_until_true(lambda: it.owed("hall"), {"first_start", "forbidden"})
         assert await it.owed("room") == {"first_start"}
@@ -220,9 +232,8 @@ async def test_a_refused_channel_is_owed_and_the_others_live(bench: Bench, monke
         first = (await bench.marks.owed("hall"))["forbidden"]
         it.repairs.clear()
         bench.emulator.state.refuse([])
-        bench.clock.now += 1
-        await wait_until(lambda: bool(it.repairs))
         react(bench, 2, "hall")
+        await wait_until(lambda: bool(it.repairs))
         await it.settled()
         assert (await bench.marks.owed("hall"))["forbidden"] > first
         assert [channels for channels, _ in it.repairs] == [{"hall"}]
@@ -258,7 +269,7 @@ async def test_an_answer_that_waited_too_long_is_read_again(bench: Bench) -> Non
             await bench.redis.config_set("maxmemory", "1")
             try:
                 react(bench, 3)
-                await wait_until(lambda: bench.applier._complaint._failures > 0)
+                await wait_until_redis_fails()
                 bench.clock.now += SETTLE_SECONDS + 1
                 await wait_until(lambda: any(entry["event"] == "answer_dropped" for entry in entries))
             finally:
@@ -267,15 +278,24 @@ async def test_an_answer_that_waited_too_long_is_read_again(bench: Bench) -> Non
     assert [entry["event"] for entry in entries].count("subscription_starts") == 2
 
 
-async def test_a_stop_while_starting_ends_at_once(bench: Bench) -> None:
+async def test_a_stop_while_starting_ends_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever step it has come to."""
-    for steps in range(40):
+    moments, has_started = Moments(bench, monkeypatch), False
+    for number in count(-1):
+        await bench.redis.flushall()
         it = Following(bench, Lot(ROOM))
+        moments.await_one(number, it.subscription.stop)
         running = asyncio.create_task(it.subscription.run())
-        for _ in range(steps):
-            await asyncio.sleep(0)
+        if number < 0:
+            it.subscription.stop()  # before its first step
+        while not (running.done() or has_started):
+            await asyncio.sleep(0.001)
+            has_started = bench.emulator.waiting > 0 and await it.has_begun()
         it.subscription.stop()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, LONGEST_SECONDS)
+        if has_started:
+            break
+    assert number > 10
 
 
 async def test_a_new_channel_is_owed_though_an_answer_is_lost(bench: Bench) -> None:
@@ -328,7 +348,6 @@ def held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return release
 
 
-@pytest.mark.usefixtures("lasting_polls")
 async def test_answers_that_waited_are_committed_together(bench: Bench, held: asyncio.Event) -> None:
     """In one go and with one cursor, the last one's; each channel met on the way is owed."""
     async with following(bench, Names(wildcards=("news.*",))) as it:
@@ -336,12 +355,12 @@ async def test_answers_that_waited_are_committed_together(bench: Bench, held: as
         for number, channel in enumerate(("news.a", "news.b", "news.c")):
             asked = bench.emulator.requests["subscribe"]
             react(bench, 60, channel, start=60 * number)
-            await wait_until(lambda asked=asked: bench.emulator.requests["subscribe"] > asked)  # type: ignore[misc]
+            await wait_until_asked_again(bench, asked)
         assert await it.cursor() == (before and before.cursor)
         held.set()
         await it.settled()
         for channel in ("news.a", "news.b", "news.c"):
-            await wait_until_true(lambda channel=channel: it.owed(channel), {"new_channel"})
+            await wait_until_true(partial(it.owed, channel), {"new_channel"})
 
         async def saves() -> int:
             saved = await bench.marks.cursor(it.subscription.id)
@@ -351,7 +370,6 @@ async def test_answers_that_waited_are_committed_together(bench: Bench, held: as
         await wait_until_true(saves, before.saves + 2)
 
 
-@pytest.mark.usefixtures("lasting_polls")
 async def test_after_a_few_events_it_asks_again_once_they_are_applied(
     bench: Bench, held: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,7 +381,7 @@ async def test_after_a_few_events_it_asks_again_once_they_are_applied(
         asked = bench.emulator.requests["subscribe"]
         for number in range(1, 10):
             react(bench, 1, start=number)
-            await asyncio.sleep(0.005)
+            await bench.client.time()  # whoever asks meanwhile is heard before this is answered
         assert bench.emulator.requests["subscribe"] == asked
         held.set()
         await it.settled()
@@ -378,7 +396,7 @@ async def test_an_idle_subscription_begins_again_at_once(bench: Bench, *, went_b
             if went_back:
                 bench.applier.lineage.accept(None)
             it.subscription.reread()
-            await wait_until(it.subscription._items.empty)
+            await wait_until(lambda: it.subscription.queued == 0)
             await wait_until(lambda: any(entry["event"] == "subscription_starts" for entry in entries) or not went_back)
             react(bench, 1)
             await it.settled()
@@ -426,17 +444,23 @@ async def test_faulty_delivery_changes_no_count(bench: Bench, faults: dict[str, 
     """Doubled, shuffled, late, ahead of the cursor, behind it: the counts are the same."""
     bench.emulator.state.faults.replace(faults)
     async with following(bench) as it:
-        for round in range(10):
+        rounds, struck = count(), bench.emulator.state.faults.struck
+        while (round := next(rounds)) < 10 or struck.total() <= 5:
+            asked = bench.emulator.requests["subscribe"]
             react(bench, 8, start=8 * round)
-            await asyncio.sleep(0)
             for action in bench.emulator.state.actions("room")[::3]:
                 bench.emulator.state.remove("room", MESSAGE, action.timetoken, action.identity.uuid)
+            await wait_until_asked_again(bench, asked)
             await wait_until_read(bench)
         await it.settled()
-        assert bench.emulator.state.faults.struck.total() > 5
 
 
 FOUR = Names(("attic", "hall", "room", "yard"))
+
+
+async def wait_until_asked_again(bench: Bench, asked: int) -> None:
+    """Wait until the worker has polled more often than that: then it has read what there was."""
+    await wait_until(lambda: bench.emulator.requests["subscribe"] > asked)
 
 
 async def flood(bench: Bench, names: Names, number: int, per_channel: int = 25) -> None:
@@ -444,16 +468,9 @@ async def flood(bench: Bench, names: Names, number: int, per_channel: int = 25) 
     before = bench.emulator.requests["subscribe"]
     for channel in names.channels:
         react(bench, per_channel, channel, start=number * per_channel)
-    await wait_until(lambda: bench.emulator.requests["subscribe"] > before)
+    await wait_until_asked_again(bench, before)
 
 
-@pytest.fixture
-def lasting_polls(bench: Bench) -> None:
-    """No empty answer comes between the full ones, however slow the machine."""
-    bench.emulator._polls._idle_seconds = 60
-
-
-@pytest.mark.usefixtures("lasting_polls")
 async def test_a_subscription_whose_answers_stay_full_is_halved(bench: Bench) -> None:
     """After three in a row; its halves begin where it has come to, and what may have been missed is owed."""
     async with following(bench, FOUR) as it:
@@ -472,7 +489,6 @@ async def test_a_subscription_whose_answers_stay_full_is_halved(bench: Bench) ->
     assert all("overflow" in debts[channel] for channel in FOUR.channels)
 
 
-@pytest.mark.usefixtures("lasting_polls")
 async def test_answers_that_are_full_now_and_then_halve_nothing(bench: Bench) -> None:
     """A burst is no load."""
     async with following(bench, FOUR) as it:
@@ -494,7 +510,6 @@ async def count_of(bench: Bench, channel: str) -> int:
     return (await bench.reader.get(channel, MESSAGE)).get("reaction", {}).get("👍", 0)
 
 
-@pytest.mark.usefixtures("lasting_polls")
 async def test_a_single_name_is_not_halved(bench: Bench) -> None:
     """There is nothing to share out: it is followed on, and owed."""
     async with following(bench) as it:
@@ -510,14 +525,14 @@ async def test_a_single_name_is_not_halved(bench: Bench) -> None:
 async def serving(bench: Bench, *lots: Lot[Place], size: int = 50) -> AsyncIterator[All]:
     """Follow subscriptions as a worker does, halves and all, until the block ends; then drain."""
     all_of_them = All(lambda each: Following(bench, each).subscription, lots, size)
-    service = Service(all_of_them, [], 10)
+    service = Service(all_of_them, [], LONGEST_SECONDS)
     running = asyncio.create_task(service.serve())
     try:
         await wait_until(lambda: bench.emulator.waiting == len(lots))
         yield all_of_them
     finally:
         service.stop()
-        assert await asyncio.wait_for(running, 10) is ExitCode.DONE
+        assert await asyncio.wait_for(running, LONGEST_SECONDS) is ExitCode.DONE
 
 
 async def left(bench: Bench, names: Names, size: int = 50) -> list[Lot[Place]]:
@@ -540,7 +555,6 @@ def url_of(redis: Redis) -> str:
     return f"redis://{kwargs['host']}:{kwargs['port']}"
 
 
-@pytest.mark.usefixtures("lasting_polls")
 async def test_halves_are_followed_to_exactness_and_after_a_restart(bench: Bench) -> None:
     """Nothing is missed between the whole and its halves, nor between two workers."""
     assert await left(bench, FOUR) == [Lot(FOUR)]
@@ -657,15 +671,6 @@ async def wait_until_saved(bench: Bench, it: Following, before: dict[str, str]) 
         return saved is not None and saved.saves > int(before["saves"])
 
     await wait_until_true(is_saved, expected=True)
-
-
-async def wait_until_true(ask: Any, expected: object) -> None:
-    """Wait until what is asked answers as expected."""
-    for _ in range(500):
-        if await ask() == expected:
-            return
-        await asyncio.sleep(0.01)
-    assert await ask() == expected
 
 
 async def wait_until_read(bench: Bench) -> None:

@@ -9,7 +9,8 @@ import pytest
 from tests.source.scripted import wait_until
 from tests.verbs.conftest import Bench
 from tests.verbs.test_backfill import backfill, seed
-from tests.verbs.test_ingest import following, wait_until_true
+from tests.verbs.test_ingest import following
+from tests.verbs.waiting import wait_until_true
 from worker.domain.position import Cursor
 from worker.gaps import Gaps
 from worker.membership import Membership

@@ -14,6 +14,7 @@ from tests.histories import CHANNEL, added
 from tests.redis_server import Forwarder, RedisServer
 from tests.source.scripted import wait_until
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS
+from tests.verbs.waiting import LONGEST_SECONDS
 from worker.apply import Applier
 from worker.domain.action import Origin
 from worker.domain.position import Cursor
@@ -91,7 +92,7 @@ async def test_the_server_before_hears_no_more(
     """It lives, takes writes, and connections to it are open; new ones lead elsewhere."""
     async with Forwarder(valkey.port) as door, process(door.url) as it:
         await asyncio.gather(*(it.writes(number) for number in range(4)))
-        door._port = other.port  # the connections there are stay where they are
+        door.lead_to(other.port)  # the connections there are stay where they are
 
         # More at once than there are connections: a new one is made, and is refused.
         await asyncio.gather(*(it.applier.insist(it.marks.now) for _ in range(20)))
@@ -114,10 +115,10 @@ async def test_a_second_move_is_owed_where_it_leads(
         await door.switch(other.port)
         await it.applier.insist(it.marks.now)
         await first.flushall()
-        door._port = valkey.port
+        door.lead_to(valkey.port)
         await it.redis.connection_pool.disconnect()
 
-        await asyncio.wait_for(it.applier.insist(it.marks.now), 10)
+        await asyncio.wait_for(it.applier.insist(it.marks.now), LONGEST_SECONDS)
 
         assert it.applier.lineage.generation == 2
         assert await owed(first) == {Gap.REDIS_WENT_BACK}
@@ -131,7 +132,7 @@ class Revolving(Forwarder):
         self.ports = cycle(ports)
 
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._port = next(self.ports)
+        self.lead_to(next(self.ports))
         await super()._lead(reader, writer)
 
 
@@ -140,7 +141,7 @@ async def test_an_address_that_alternates_makes_no_hot_loop(
     monkeypatch: pytest.MonkeyPatch, valkey: RedisServer, other: RedisServer
 ) -> None:
     """Each time is waited longer for; and it ends when the address has made up its mind."""
-    monkeypatch.setattr("worker.apply.FIRST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("worker.apply.FIRST_RETRY_SECONDS", 0.02)
     loop = asyncio.get_running_loop()
     async with Revolving(valkey.port, other.port) as door, process(door.url) as it:
         lineage = it.applier.lineage
@@ -151,7 +152,7 @@ async def test_an_address_that_alternates_makes_no_hot_loop(
         await wait_until(lambda: lineage.generation == 4)
 
         assert not asking.done()
-        assert loop.time() - began >= 0.05 + 0.1 + 0.2
+        assert loop.time() - began >= 0.02 + 0.04 + 0.08
         door.ports = cycle([other.port])
-        await asyncio.wait_for(asking, 10)
+        await asyncio.wait_for(asking, LONGEST_SECONDS)
         assert not lineage.is_suspect

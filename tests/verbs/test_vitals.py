@@ -47,7 +47,6 @@ async def test_it_is_ready_while_answers_come_in_time(bench: Bench, minutes: int
     """An idle one comes every 280 s; a poll that goes on from a cursor may wait as long for its first."""
     async with following(bench, "ab"):
         pass
-    bench.emulator._polls._idle_seconds = 60
     async with following(bench, "ab") as it:
         asked = vitals(bench, it)
         assert wrong(await asked.readyz()) == {"backfill"}
@@ -60,14 +59,16 @@ async def test_it_is_not_ready_while_it_may_have_missed_something(bench: Bench) 
     async with following(bench, "ab") as it:
         (yesterday,) = it.subscriptions
     await bench.marks.save_cursor(yesterday.id, Cursor("17600000000000000", 1), age_seconds=86_400)
-    bench.emulator._polls._idle_seconds = 60
     repairs = Repairs(backfill(bench, tries=None), bench.marks, bench.applier)
     repairing = asyncio.create_task(repairs.run())
-    async with following(bench, "ab", begun=False) as it:
-        asked = vitals(bench, it, repairs)
-        await wait_until(lambda: repairs.is_idle and bench.emulator.waiting == 1)
-        assert wrong(await asked.readyz()) == {"backfill"}
-        bench.emulator.state.add("a", MESSAGE, "reaction", "👍", "ana")
-        await wait_until(lambda: it.subscriptions[0].has_begun)
-        assert wrong(await asked.readyz()) == set()
-    repairing.cancel()
+    try:
+        async with following(bench, "ab", begun=False) as it:
+            asked = vitals(bench, it, repairs)
+            await wait_until(lambda: repairs.is_idle and bench.emulator.waiting == 1)
+            assert wrong(await asked.readyz()) == {"backfill"}
+            bench.emulator.state.add("a", MESSAGE, "reaction", "👍", "ana")
+            await wait_until(lambda: it.subscriptions[0].has_begun)
+            assert wrong(await asked.readyz()) == set()
+    finally:
+        repairing.cancel()
+        await asyncio.gather(repairing, return_exceptions=True)
