@@ -11,10 +11,14 @@ from typing import Final
 from aiohttp import web
 
 from tests.deploy.prometheus_server import Prometheus
-from tests.end_to_end.processes import KEY, MESSAGE, Child, Crowd, Stage, wait_until
+from tests.end_to_end.processes import KEY, KEYS, MESSAGE, Child, Crowd, Stage, wait_until
 from tests.redis_server import MortalServer, free_port
+from worker import app
+from worker.domain.position import Range
 from worker.emulator import Emulator
+from worker.settings import Settings
 from worker.store.connection import connect
+from worker.store.marks import Marks
 
 JOB: Final = "tally"
 BUSY: Final = "busy"
@@ -35,10 +39,9 @@ async def textfile(written: Path) -> AsyncIterator[str]:
 
     runner = web.ServerRunner(web.Server(collect))
     await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -71,6 +74,7 @@ class Eventful:
         (self.stage.folder / "channels").write_text("\n".join((*ROOMS, QUIET, REFUSED, "attic")))
         self.worker.ask(signal.SIGHUP)
         await asyncio.sleep(pause)
+        await wait_until(Marks(self.stage.redis, KEYS).covered)  # by a round: whichever meets an outage waits a while
         await self.server.end()
         await wait_until(lambda: bool(self.worker.entries("redis_unavailable")), what=lambda: self.worker.err[-3000:])
         await asyncio.sleep(pause)
@@ -79,55 +83,52 @@ class Eventful:
     async def is_verified(self) -> None:
         """Have a verify write its figures for node_exporter: in a namespace of what holds still, as a whole."""
         apart = {"TALLY_NAMESPACE": "apart", "TALLY_CHANNELS": QUIET, "TALLY_CHANNELS_FILE": ""}
-        await self.stage.do("backfill", **apart)
-        await self.stage.do("verify", "--metrics-file", str(self.stage.folder / VERIFIED), **apart)
+        given = {name: text for name, text in {**self.stage.settings, **apart}.items() if text}
+        await app.backfill(Settings.model_validate(given), [], Range(), None)
+        verify = await self.stage.do("verify", "--metrics-file", str(self.stage.folder / VERIFIED), **apart)
+        assert verify.process.returncode == 0, verify.err
 
 
 @asynccontextmanager
-async def eventful(folder: Path, rules: str | None = None, seconds: float = 1) -> AsyncIterator[Eventful]:
-    """Start all of it; ``seconds`` is the settle time, and half of the time between two rounds."""
-    server = MortalServer(folder / "redis")
+async def eventful(folder: Path, settle: float, rounds: float) -> AsyncIterator[Eventful]:
+    """Start all of it; ``settle`` is the settle time, ``rounds`` the time between two rounds, both in seconds.
+
+    Prometheus is the first to start, for it takes some seconds until it looks.
+    """
+    server, address = MortalServer(folder / "redis"), f"127.0.0.1:{free_port()}"
     try:
-        async with connect(server.url) as redis, Emulator(seed=1, subscribe_key=KEY) as emulator:
+        async with (
+            connect(server.url) as redis,
+            Emulator(seed=1, subscribe_key=KEY) as emulator,
+            textfile(folder / VERIFIED) as node,
+            Prometheus(folder / "prometheus", {JOB: [address], "node": [node]}) as prometheus,
+        ):
             stage = Stage(emulator, redis, server.url, folder)
+            stage.settings["TALLY_HTTP"] = address
             try:
-                async with (
-                    followed(stage, seconds) as (worker, targets),
-                    looked_at(folder, targets, rules) as prometheus,
-                ):
-                    crowd = Crowd(stage.state, seed=5, channels=ROOMS)
-                    async with crowd.acting(emulator):
-                        yield Eventful(stage, server, worker, prometheus, crowd)
+                worker = await followed(stage, settle, rounds)
+                crowd = Crowd(stage.state, seed=5, channels=ROOMS)
+                async with crowd.acting(emulator):
+                    yield Eventful(stage, server, worker, prometheus, crowd)
             finally:
                 stage.end()
     finally:
         server.destroy()
 
 
-@asynccontextmanager
-async def followed(stage: Stage, seconds: float) -> AsyncIterator[tuple[Child, dict[str, list[str]]]]:
-    """Start a worker where there is a past, and a name that is refused; yield it, and what Prometheus is to scrape."""
+async def followed(stage: Stage, settle: float, rounds: float) -> Child:
+    """Start a worker where there is a past, and a name that is refused."""
     for number in range(OLD):
         stage.state.add(QUIET, MESSAGE, "reaction", "🌱", f"old-{number}", published=False)
     stage.state.refuse([REFUSED])
     (stage.folder / "channels").write_text("\n".join((*ROOMS, QUIET, REFUSED)))
-    address = f"127.0.0.1:{free_port()}"
     stage.settings |= {
         "TALLY_CHANNELS": "",
         "TALLY_CHANNELS_FILE": str(stage.folder / "channels"),
         "TALLY_CHANNELS_PER_SUBSCRIPTION": "3",
         "TALLY_HISTORY_RATE": "40",
-        "TALLY_SETTLE_SECONDS": str(seconds),
-        "TALLY_RECONCILE_SECONDS": str(2 * seconds),
+        "TALLY_SETTLE_SECONDS": str(settle),
+        "TALLY_RECONCILE_SECONDS": str(rounds),
         "TALLY_LOG_FORMAT": "json",
     }
-    async with textfile(stage.folder / VERIFIED) as node:
-        yield await stage.follow(polls=1, TALLY_HTTP=address), {JOB: [address], "node": [node]}
-
-
-@asynccontextmanager
-async def looked_at(folder: Path, targets: dict[str, list[str]], rules: str | None) -> AsyncIterator[Prometheus]:
-    """Start a Prometheus, and yield it when it has scraped each of these once."""
-    async with Prometheus(folder / "prometheus", targets, rules) as prometheus:
-        await wait_until(prometheus.is_scraping, 30)
-        yield prometheus
+    return await stage.follow()

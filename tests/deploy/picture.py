@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from tests.deploy.dashboard import PANELS, VARIABLES, shown
 from tests.deploy.eventful import Eventful, eventful
+from tests.end_to_end.processes import wait_until
 
 SECONDS: Final = 90.0
 COLORS: Final = {"green": "#3a9c4f", "yellow": "#c99a06", "red": "#d03b3b", "transparent": "none"}
@@ -29,7 +30,8 @@ Series = tuple[str, list[float], list[float]]
 async def run(seconds: float) -> dict[str, list[Series]]:
     """Return what each panel shows of an eventful run."""
     with tempfile.TemporaryDirectory() as folder:
-        async with eventful(Path(folder), seconds=4) as scene:
+        async with eventful(Path(folder), settle=4, rounds=8) as scene:
+            await wait_until(scene.prometheus.is_scraping, 60)
             began = time.time()
             await scene.is_verified()
             await asyncio.sleep(seconds / 6)

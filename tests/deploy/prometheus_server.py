@@ -15,8 +15,7 @@ from tests.end_to_end.processes import wait_until
 from tests.redis_server import free_port
 
 BINARY: Final = shutil.which("prometheus")
-PROMTOOL: Final = shutil.which("promtool")
-MISSING: Final = "no prometheus and promtool in the path (Debian: apt-get install --no-install-recommends prometheus)"
+MISSING: Final = "no prometheus in the path (Debian: apt-get install --no-install-recommends prometheus)"
 
 Sample = tuple[dict[str, str], float]
 """Labels, and the value."""
@@ -30,7 +29,8 @@ def hurried(rules: str, wait: str = "1s") -> str:
 class Prometheus:
     """One server in a folder of its own, for as long as its `async with` block lasts.
 
-    ``targets`` are addresses (host:port) by the name of their job; ``rules`` the text of a file of rules.
+    ``targets`` are addresses (host:port) by the name of their job; ``rules`` the text of a file of rules. The first
+    scrape comes some five seconds after its start.
     """
 
     def __init__(self, folder: Path, targets: Mapping[str, Sequence[str]], rules: str | None = None) -> None:
@@ -45,7 +45,7 @@ class Prometheus:
         self._process = self._started()
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
         try:
-            await wait_until(self._is_ready, 30, what=lambda: (self._folder / "log").read_text()[-2000:])
+            await wait_until(self._is_ready, 60, what=self._log)
         except BaseException:
             await self.end()
             raise
@@ -102,12 +102,15 @@ class Prometheus:
     async def _is_ready(self) -> bool:
         assert self._session
         assert self._process
-        assert self._process.poll() is None, (self._folder / "log").read_text()[-2000:]
+        assert self._process.poll() is None, self._log()
         try:
             async with self._session.get(f"{self.url}/-/ready") as response:
                 return response.status == 200
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, TimeoutError):
             return False
+
+    def _log(self) -> str:
+        return (self._folder / "log").read_text()[-2000:]
 
     def _started(self) -> subprocess.Popen[bytes]:
         assert BINARY, MISSING

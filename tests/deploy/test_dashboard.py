@@ -2,20 +2,25 @@
 
 import math
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.deploy.dashboard import DASHBOARD, PANELS, Query, queries
 from tests.deploy.eventful import eventful
-from tests.deploy.prometheus_server import BINARY, MISSING, Prometheus
+from tests.deploy.needed import needs, needs_proc
+from tests.deploy.prometheus_server import Prometheus
 from tests.deploy.promql import wrong
 from tests.end_to_end.processes import wait_until
 
+PROMISE: Final = "that every panel's queries return figures of a worker"
 
-@pytest.mark.skipif(BINARY is None, reason=MISSING)
+
+@needs("prometheus", PROMISE)
+@needs_proc(PROMISE)
 async def test_every_query_of_every_panel_returns_figures(tmp_path: Path) -> None:
     """Of a worker to which all of it has happened."""
-    async with eventful(tmp_path) as scene:
+    async with eventful(tmp_path, settle=2, rounds=1) as scene:
         await scene.suffers()
         await scene.is_verified()
         left = list(queries())
@@ -24,7 +29,7 @@ async def test_every_query_of_every_panel_returns_figures(tmp_path: Path) -> Non
             left[:] = [query for query in left if not await has_figures(scene.prometheus, query)]
             return not left
 
-        await wait_until(have_answers, 40, what=lambda: f"nothing in {left}")
+        await wait_until(have_answers, 60, what=lambda: f"nothing in {left}")
         assert scene.worker.is_alive
 
 

@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.deploy.dockerfile import ROOT
 from tests.deploy.eventful import textfile
-from tests.deploy.prometheus_server import BINARY, MISSING, Prometheus, hurried
+from tests.deploy.needed import needs
+from tests.deploy.prometheus_server import Prometheus, hurried
 from tests.end_to_end.processes import wait_until
 
 RULES = (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(BINARY is None, reason=MISSING)
+@needs("prometheus", "that an alert fires and clears in one that runs")
 async def test_an_alert_fires_and_clears(tmp_path: Path) -> None:
     """Nobody tells a version, then somebody does; nothing else fires meanwhile."""
     told = tmp_path / "told.prom"
@@ -27,9 +26,9 @@ async def test_an_alert_fires_and_clears(tmp_path: Path) -> None:
         async def is_quiet() -> bool:
             return await prometheus.alerts() == {}
 
-        await wait_until(fires)
+        await wait_until(fires, 60)
         told.write_text('tally_build_info{version="1.0"} 1\n')
-        await wait_until(is_quiet)
+        await wait_until(is_quiet, 60)
 
 
 def test_hurried_rules_wait_no_longer_than_they_are_told() -> None:
