@@ -233,7 +233,8 @@ class Day:
 
     async def verify(self) -> str:
         """Compare, as an operator does and as only a drill can: with the truth."""
-        verify = await self._stage.do("verify", "--json")
+        verify = self._stage.start("verify", "--json")
+        await verify.ended(PATIENCE_SECONDS)
         found = json.loads(verify.out or "{}")
         said = verify.out[-3000:] + verify.err[-3000:]
         assert verify.process.returncode == 0, said

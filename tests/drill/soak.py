@@ -158,7 +158,8 @@ async def _look_on(
 ) -> None:
     """Look every few seconds while the load is on; say a line a minute."""
     async with load.steady(plan.rate):
-        await wait_until(lambda: load.acts >= plan.rate)  # it runs
+        await wait_until(lambda: load.acts >= plan.rate, 60)  # it runs
+        await wait_until(lambda: _has_counted(worker), 60, what=lambda: worker.err[-3000:])
         began, acts, processor = time.monotonic(), load.acts, time.process_time()
         async for _ in _ticks(plan.sample_seconds, plan.seconds):
             memory = await stage.redis.info("memory")
@@ -168,6 +169,11 @@ async def _look_on(
                 say(_line(report))
         report.acts, report.load_cpu = load.acts - acts, time.process_time() - processor
         report.most_behind = load.most_behind
+
+
+async def _has_counted(worker: Child) -> bool:
+    told = await figures(worker)
+    return told[APPLIED] > 0
 
 
 async def _ticks(every: float, seconds: float) -> AsyncIterator[None]:

@@ -1,14 +1,20 @@
 """The scene of every drill."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.end_to_end.processes import KEY, Stage
+from redis.asyncio import Redis
+
+from tests.end_to_end.processes import KEY, KEYS, Stage
 from tests.redis_server import RedisServer
+from worker.domain.position import Cursor
 from worker.emulator import Emulator
+from worker.source.names import Names
 from worker.store.connection import connect
+from worker.store.keys import digest
+from worker.store.marks import Marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +49,12 @@ async def staged(server: RedisServer, folder: Path, seed: int) -> AsyncIterator[
             yield stage
         finally:
             stage.end()
+
+
+async def leave_off(redis: Redis, channels: Sequence[str], each: int, at: Cursor) -> None:
+    """Leave Redis as a worker does that has read all there was until then: the next one goes on, and owes nothing."""
+    marks = Marks(redis, KEYS)
+    await marks.remember(channels)
+    await marks.save_covered(at.timetoken)
+    for names in Names.of(channels).split(each):
+        await marks.save_cursor(digest(names.all), at)

@@ -21,9 +21,11 @@ from typing import Final
 
 from tests.chaos.comparison import broken_tallies, differences, strangers
 from tests.drill.load import FULL, Load
-from tests.drill.staged import Rooms, staged
+from tests.drill.staged import Rooms, leave_off, staged
 from tests.end_to_end.processes import Child, Stage, wait_until
 from tests.redis_server import RedisServer
+from worker.domain.position import Cursor
+from worker.emulator.stream import REGION
 
 LISTS: Final = ("actions", "groups")
 """Requests that bring what no event has told."""
@@ -83,20 +85,22 @@ class Report:
 
 
 async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
-    """Stop a worker, start the next one at once, and so on; at the end let one read what is left, and compare."""
+    """Stop a worker, start the next one at once, and so on; let the last one read what is left, and compare."""
     server, report = RedisServer(appendonly="no", save=""), Report()
     try:
         async with staged(server, folder, plan.seed) as stage:
             stage.settings |= {**plan.rooms.settings, "TALLY_RECONCILE_SECONDS": NEVER, "TALLY_HTTP": "off"}
             load = Load(stage.state, plan.seed, plan.rooms.names, FULL)
-            await _begin(stage)
-            lists = _lists(stage)
+            begin = Cursor(str(stage.state.time.now()), REGION)
+            await leave_off(stage.redis, plan.rooms.names, plan.rooms.each, begin)
             stage.state.faults.replace(plan.faults)
             async with load.full():
                 await _stop_again_and_again(plan, stage, load, report, say)
-            await _read_the_rest(plan, stage)
-            report.acts, report.listed = load.acts, _lists(stage) - lists
-            report.gaps = _gaps(stage)
+                last = await _told(stage, load)
+            report.codes[await _stopped_with_all(plan, stage, last)] += 1
+            report.acts = load.acts
+            report.listed = sum(stage.emulator.requests[operation] for operation in LISTS)
+            report.gaps = Counter(entry["cause"] for child in stage.children for entry in child.entries("gap"))
             report.wrong = differences(await stage.tallies(), stage.emulator.truth())
             report.wrong += await strangers(stage.redis, stage.state, plan.rooms.names)
             report.wrong += await broken_tallies(stage.redis)
@@ -105,30 +109,13 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
         server.stop()
 
 
-async def _begin(stage: Stage) -> None:
-    """Let a worker make good its first start, so that those after it owe nothing, and ask for no list."""
-    first = await stage.follow(TALLY_SETTLE_SECONDS="0.2")
-    await wait_until(lambda: _owes_nothing(stage), 60, what=lambda: first.err[-3000:])
-    assert await first.stopped() == 0, first.err
-
-
-async def _owes_nothing(stage: Stage) -> bool:
-    """Tell whether all repairs are done."""
-    return not await stage.redis.keys("tally:*:owed") and not await stage.redis.keys("tally:*:progress")
-
-
-def _lists(stage: Stage) -> int:
-    return sum(stage.emulator.requests[operation] for operation in LISTS)
-
-
 async def _stop_again_and_again(
     plan: Plan, stage: Stage, load: Load, report: Report, say: Callable[[str], None]
 ) -> None:
     random = Random(f"{plan.seed}:stops")
     for number in range(1, plan.times + 1):
         before = load.acts
-        child = stage.start("run")
-        await wait_until(lambda before=before: load.acts > before, 60, what=lambda child=child: child.err[-3000:])  # type: ignore[misc]
+        child = await _told(stage, load)
         polled = time.perf_counter()
         await asyncio.sleep(random.uniform(0, plan.longest_life))
         assert child.is_alive, child.err[-3000:]
@@ -153,16 +140,19 @@ def _drained(child: Child) -> list[float]:
     return [(last - first).total_seconds() for first, last in pairwise(moments)]
 
 
-async def _read_the_rest(plan: Plan, stage: Stage) -> None:
-    """Start one more, and let it read what waits; nothing more happens meanwhile."""
-    last = stage.start("run")
-    await wait_until(lambda: stage.emulator.waiting == plan.rooms.subscriptions, 60, what=lambda: last.err[-3000:])
-    assert await last.stopped() == 0, last.err
+async def _told(stage: Stage, load: Load) -> Child:
+    """Start a worker, and return when it is being told what users do."""
+    before = load.acts
+    child = stage.start("run")
+    await wait_until(lambda: load.acts > before, 60, what=lambda: child.err[-3000:])
+    return child
 
 
-def _gaps(stage: Stage) -> Counter[str]:
-    """Return what all but the first worker said was owed, by cause."""
-    return Counter(entry["cause"] for child in stage.children[1:] for entry in child.entries("gap"))
+async def _stopped_with_all(plan: Plan, stage: Stage, child: Child) -> int:
+    """Let a worker read what waits, nothing more happening meanwhile, and stop it; return its exit code."""
+    await wait_until(lambda: stage.emulator.waiting == plan.rooms.subscriptions, 60, what=lambda: child.err[-3000:])
+    child.ask(signal.SIGTERM)
+    return await child.ended(60)
 
 
 def _spread(values: list[float], form: str) -> str:
