@@ -1,21 +1,27 @@
 """Kills workers and restarts Redis at random moments under load; then lets them repair what that did."""
 
 import asyncio
-import json
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from tests.chaos.comparison import broken_tallies, differences, strangers
 from tests.chaos.crowd import Crowd
 from tests.chaos.report import Report
 from tests.end_to_end.processes import KEY, KEYS, Child, Stage, wait_until
 from tests.redis_server import MortalServer
+from worker import app
+from worker.domain.position import Range
 from worker.emulator import Emulator
 from worker.errors import ExitCode
+from worker.reconcile import Orders
+from worker.reconcile import Report as Reconciled
+from worker.reports import reconciled_code, reconciled_json
+from worker.settings import Settings
 from worker.store.connection import connect
 
 CHANNELS: Final = ("room", "hall", "lobby", "yard")
@@ -49,6 +55,8 @@ class Plan:
     faults: Mapping[str, float] = field(default_factory=lambda: dict(FAULTS))
     per_second: float = 60
     seconds_between_bursts: float = 20
+    pace: float = 1
+    """How long lives, outages and what lies between them are, as a multiple of what is usual."""
 
 
 async def run(plan: Plan, folder: Path) -> Report:
@@ -67,7 +75,7 @@ async def run(plan: Plan, folder: Path) -> Report:
             stage.settings |= {
                 "TALLY_CHANNELS": ",".join(CHANNELS),
                 "TALLY_CHANNELS_PER_SUBSCRIPTION": "2",
-                "TALLY_SETTLE_SECONDS": "1",
+                "TALLY_SETTLE_SECONDS": "2",
                 # On a slow machine so much is missed that a reconcile would leave it to a person.
                 "TALLY_PRUNE_LIMIT": "100",
             }
@@ -126,7 +134,7 @@ class Driver:
         """Start a worker and kill it, again and again; the second one is not always there."""
         while self.report.kills.total() < self._plan.kills:
             if is_second and random.random() < 0.5:
-                await asyncio.sleep(random.uniform(0, 4))
+                await self._wait(0, 4, random)
             outages = self._outages if self._server.is_up else None
             child = self._start()
             await self._live(child, random)
@@ -146,13 +154,14 @@ class Driver:
         """Return at a moment to die: while it starts, or some time after it began to listen."""
         chance = random.random()
         if chance < YOUNG:
-            await asyncio.sleep(random.uniform(0, 1.2))
+            await self._wait(0, 1.2, random)
             return
-        await wait_until(lambda: _listens(child) or not child.is_alive, 30, what=lambda: child.err[-3000:])
-        await asyncio.sleep(random.uniform(0, 2.5) if chance < 1 - OLD else random.uniform(3, 6))
+        await wait_until(lambda: _listens(child) or not child.is_alive, 60, what=lambda: child.err[-3000:])
+        least, most = (0.0, 2.5) if chance < 1 - OLD else (3.0, 6.0)
+        await self._wait(least, most, random)
         if not self._server.is_up and random.random() < SPARED:
             await wait_until(lambda: self._server.is_up or not child.is_alive, 60)
-            await asyncio.sleep(random.uniform(0, 3))
+            await self._wait(0, 3, random)
 
     async def _kill(self, child: Child) -> None:
         moment = "while it listened" if _listens(child) else "while it started"
@@ -169,15 +178,15 @@ class Driver:
     async def _restart(self) -> None:
         async with self._changing_redis:
             random = self._random
-            await asyncio.sleep(random.uniform(0, 4))
+            await self._wait(0, 4, random)
             copy = None
             if random.random() < self._plan.back:
                 copy = self._server.copy(self._stage.folder / "copy")
-                await asyncio.sleep(random.uniform(0.5, 4))
+                await self._wait(0.5, 4, random)
             self._outages += 1
             way = random.choice(("killed", "ended"))
             await (self._server.kill() if way == "killed" else self._server.end())
-            await asyncio.sleep(random.uniform(0, 1.5))
+            await self._wait(0, 1.5, random)
             await self._server.revive(copy)
             await self._stage.redis.connection_pool.disconnect()  # those to the server that was
             self.report.restarts[f"{way}, back on an older copy" if copy else way] += 1
@@ -186,7 +195,7 @@ class Driver:
     async def _disturb(self, random: Random) -> None:
         """Cut connections to Redis, and make it forget its scripts, now and then."""
         while not self._is_over:
-            await asyncio.sleep(random.uniform(1, 5))
+            await self._wait(1, 5, random)
             async with self._changing_redis:
                 if random.random() < 0.5:
                     await self._stage.redis.client_kill_filter(_type="normal", skipme=True)
@@ -195,6 +204,9 @@ class Driver:
                 else:
                     await self._stage.redis.script_flush()
                     self.report.disturbances["scripts forgotten"] += 1
+
+    async def _wait(self, least: float, most: float, random: Random) -> None:
+        await asyncio.sleep(self._plan.pace * random.uniform(least, most))
 
     async def _look(self) -> None:
         self.report.looks += 1
@@ -206,22 +218,25 @@ class Driver:
         self.report.faults = state.faults.struck.copy()
         state.faults.replace({})
         workers = [self._start() for _ in range(self._plan.workers)]
-        await wait_until(lambda: all(map(_listens, workers)), 30, what=lambda: workers[0].err)
-        await wait_until(lambda: state.stream.seconds_until_release() is None)
+        await wait_until(lambda: all(map(_listens, workers)), 60, what=lambda: workers[0].err)
+        await wait_until(lambda: state.stream.seconds_until_release() is None, 60)
         for channel in CHANNELS:
             state.add(channel, LAST, "reaction", "🏁", "everybody")
         await wait_until(self._has_read_all, 60, what=lambda: workers[0].err[-3000:])
         await wait_until(self._owes_nothing, 60, what=lambda: workers[0].err[-3000:])
         self.report.before = await self._differences()
-        reconcile = await stage.do("reconcile", "--json")
-        assert reconcile.process.returncode == ExitCode.DONE, reconcile.out + reconcile.err
-        self.report.reconciled = _short(reconcile)
+        settings = Settings.model_validate(stage.settings)
+        reconciled = await app.reconcile(settings, [], Range(), Orders(), None)
+        assert reconciled_code(reconciled) == ExitCode.DONE, reconciled
+        self.report.reconciled = _short(reconciled)
         self.report.after = await self._differences()
-        verify = await stage.do("verify", "--json")
-        assert verify.process.returncode == ExitCode.DONE or self.report.after, verify.out + verify.err
+        at_once = settings.model_copy(update={"settle_seconds": 0.1})  # nothing happens any more
+        verified = await app.verify(at_once, [], 1, None)
+        assert verified.is_exact or self.report.after, verified
         await self._look()
         for worker in workers:
-            assert await worker.stopped() == ExitCode.DONE, worker.err[-3000:]
+            worker.ask(signal.SIGTERM)
+            assert await worker.ended(60) == ExitCode.DONE, worker.err[-3000:]
 
     async def _differences(self) -> list[str]:
         redis, state = self._stage.redis, self._stage.state
@@ -245,7 +260,7 @@ def _listens(child: Child) -> bool:
     return '"subscription_starts"' in child.err
 
 
-def _short(child: Child) -> str:
-    """Return what a reconcile printed as JSON, all channels together, in one line."""
-    told: dict[str, Any] = json.loads(child.out)
+def _short(reports: Sequence[Reconciled]) -> str:
+    """Return what a reconcile has to tell, all channels together, in one line."""
+    told = reconciled_json(reports, dry_run=False)
     return ", ".join(f"{value} {name}" for name, value in told.items() if name not in {"channels", "dry_run"})
