@@ -3,24 +3,22 @@
 import asyncio
 import gc
 import json
-import multiprocessing
 import random
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import cycle
-from multiprocessing.connection import Connection
 from typing import Any, Final, cast
 
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 from pubnub.endpoints.message_actions.get_message_actions import GetMessageActions
 from pubnub.pubnub_asyncio import PubNubAsyncio
 
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
-from tests.benchmarks.load import FIRST, Counts, announced, broken_counts, found, history, truth
+from tests.benchmarks.listing import NOW, PAGE_SIZE, Lists, pubnub
+from tests.benchmarks.load import Counts, announced, broken_counts, found, history, truth
 from tests.emulator.clients import asyncio_sdk
 from tests.redis_server import RedisServer
 from worker.apply import Applier
@@ -29,7 +27,7 @@ from worker.domain.action import Observed
 from worker.domain.position import Range
 from worker.patience import Terms
 from worker.source.client import Client, Keyset
-from worker.source.history import PAGE_SIZE, History
+from worker.source.history import History
 from worker.source.pace import Backoff, elapsed_clock
 from worker.source.wire import Interest
 from worker.store.budget import BURST, Budget
@@ -45,11 +43,8 @@ RATE: Final = 20
 """Requests a second: the default of TALLY_HISTORY_RATE."""
 LIFTED: Final = 1e6
 WINDOW_SECONDS: Final = 15.0
-LEAST_WINDOW_SECONDS: Final = 0.25
-NOW: Final = 2 * FIRST
-
-Lists = dict[str, list[tuple[int, str]]]
-"""Channel → its actions ascending: timetoken, and the JSON that get-actions has."""
+LEAST_WINDOW_SECONDS: Final = 0.1
+PATIENCE_SECONDS: Final = 60
 
 
 def even(count: int, channels: Sequence[str]) -> list[Observed]:
@@ -66,51 +61,6 @@ def listed(events: Sequence[Observed]) -> Lists:
         text = json.dumps(item, ensure_ascii=False, separators=(",", ":"))
         lists.setdefault(event.identity.channel, []).append((int(event.action_timetoken), text))
     return lists
-
-
-def serve(lists: Lists, latency: float, port: Connection) -> None:
-    """Be PubNub's get-actions and its clock, each answer that many seconds later. Runs in a process of its own."""
-    requests = 0
-
-    def page(channel: str, query: Mapping[str, str]) -> str:
-        actions = lists.get(channel, [])
-        newest = bisect_left(actions, (int(query.get("start", NOW)),))
-        oldest = bisect_left(actions, (int(query.get("end", 0)),))
-        part = actions[max(oldest, newest - int(query.get("limit", PAGE_SIZE))) : newest]
-        return f'{{"status": 200, "data": [{",".join(text for _, text in part)}]}}'
-
-    async def respond(request: web.BaseRequest) -> web.Response:
-        nonlocal requests
-        if request.path == "/requests":
-            return web.json_response(requests)
-        if request.path.startswith("/time/"):
-            return web.json_response([NOW])
-        requests += 1
-        body = page(request.path.rpartition("/")[2], request.query)
-        await asyncio.sleep(latency)
-        return web.Response(text=body, content_type="application/json")
-
-    async def main() -> None:
-        runner = web.ServerRunner(web.Server(respond, access_log=None))
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port.send(f"127.0.0.1:{runner.addresses[0][1]}")
-        await asyncio.sleep(3600)
-
-    asyncio.run(main())
-
-
-@asynccontextmanager
-async def pubnub(lists: Lists, latency: float) -> AsyncIterator[str]:
-    """Yield the origin of a PubNub that lists this, for as long as the block lasts."""
-    ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(lists, latency, theirs), daemon=True)
-    server.start()
-    try:
-        yield await asyncio.to_thread(ours.recv)
-    finally:
-        server.kill()
-        server.join()
 
 
 @asynccontextmanager
@@ -182,6 +132,9 @@ async def used(origin: str, url: str, events: Sequence[Observed], size: float) -
         rate = (await requests() - first) / (time.perf_counter() - began)
         if running.done():
             running.result()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await found(url, events):  # noqa: ASYNC110 - whatever was asked for is on its way
+                await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.wait([running])
         out, all_there_is = await found(url, events), truth(events)
@@ -198,7 +151,7 @@ def channels(events: Sequence[Observed]) -> list[str]:
 
 async def one_round(size: float) -> Mapping[str, float]:
     """Let each replay the same history."""
-    count = round(ACTIONS * size)
+    count = max(10 * PAGE_SIZE, round(ACTIONS * size))
     in_ten = even(count, [f"channel-{number}" for number in range(CHANNELS)])
     in_one = even(count, ["channel"])
     server = RedisServer()

@@ -15,8 +15,7 @@ from pubnub.endpoints.pubsub.subscribe import Subscribe
 from pubnub.pnconfiguration import PNConfiguration
 from pubnub.pubnub_asyncio import PubNubAsyncio
 
-from tests.benchmarks.children import peak
-from tests.benchmarks.loopback import stamp
+from tests.benchmarks.probes import peak, stamp
 from worker.domain.position import HANDSHAKE
 from worker.source.client import Client, Keyset
 

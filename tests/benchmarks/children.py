@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import signal
 import socket
 import sys
@@ -13,24 +12,23 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, Self, cast
 from urllib.parse import urlsplit
 
 import hiredis
 
-from tests.benchmarks.loopback import Loopback, stamp
+from tests.benchmarks.loopback import Loopback
+from tests.benchmarks.probes import stamp
+from tests.drill.staged import leave_off
 from worker.domain.position import Cursor
-from worker.source.names import Names
 from worker.store.connection import connect
 from worker.store.journal import read_entry
-from worker.store.keys import Keys, digest
-from worker.store.marks import Marks
+from worker.store.keys import Keys
 
 KEYS: Final = Keys()
 WORKER: Final = """
 import sys
-from tests.benchmarks.children import peak
+from tests.benchmarks.probes import peak
 from worker import cli
 sys.argv = ["tally", "run"]
 try:
@@ -47,12 +45,6 @@ class Told:
 
     ages: list[float]
     megabytes: float
-
-
-def peak() -> int:
-    """Return the most resident memory this process has had, in kB; not getrusage's, which begins with the parent's."""
-    found = re.search(r"VmHWM:\s*([0-9]+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-    return int(found[1]) if found else 0
 
 
 async def bare(
@@ -81,7 +73,8 @@ async def ours(pubnub: Loopback, url: str, subscriptions: Sequence[Sequence[str]
     """Publish the events to a worker; an event shows when its channel's journal has an entry more."""
     channels = sorted(channel for each in subscriptions for channel in each)
     async with working(pubnub, url, channels, len(subscriptions[0])) as child:
-        await pubnub.wait_for(len(subscriptions))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await pubnub.wait_for(len(subscriptions))
         with Watcher(url) as watcher:
             await pubnub.publish(rate, events)
             ages = await watcher.ages(channels, events)
@@ -97,11 +90,7 @@ async def working(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start a worker that goes on from where another has left it, so that it owes nothing."""
     async with connect(url) as redis:
-        marks = Marks(redis, KEYS)
-        await marks.remember(channels)
-        await marks.save_covered(str(stamp()))
-        for names in Names.of(channels).split(each):
-            await marks.save_cursor(digest(names.all), Cursor(str(stamp()), 1))
+        await leave_off(redis, channels, each, Cursor(str(stamp()), 1))
     settings = {
         "PUBNUB_SUBSCRIBE_KEY": "demo",
         "PUBNUB_ORIGIN": pubnub.origin,
@@ -163,10 +152,22 @@ class Watcher:
         async with connect(self.url) as redis:
             while True:
                 entries = await journals(redis, channels)
-                if sum(map(len, (at for written in entries.values() for at in written))) >= events:
+                shown = self._shown(channels)  # this thread may have come later to it than Redis
+                if sum(map(len, (at for written in entries.values() for at in written))) >= events and all(
+                    len(shown[channel]) >= len(written) for channel, written in entries.items()
+                ):
                     break
                 assert time.monotonic() < deadline, "not every event came through"
                 await asyncio.sleep(0.2)
+        return [
+            (now - int(at)) / 10_000
+            for channel in channels
+            for now, written in zip(shown[channel], entries[channel], strict=True)
+            for at in written
+        ]
+
+    def _shown(self, channels: Sequence[str]) -> dict[str, list[int]]:
+        """Return when each entry of each channel was heard of, until now."""
         shown: dict[str, list[int]] = {channel: [] for channel in channels}
         reader = hiredis.Reader(encoding="utf-8")
         for now, part in self._heard:
@@ -175,12 +176,7 @@ class Watcher:
                 _, _, key, what = cast("list[str]", told)
                 if what == "xadd":
                     shown[key.partition("{")[2].rpartition("}")[0]].append(now)
-        return [
-            (now - int(at)) / 10_000
-            for channel in channels
-            for now, written in zip(shown[channel], entries[channel], strict=True)
-            for at in written
-        ]
+        return shown
 
 
 async def journals(redis: Any, channels: Sequence[str]) -> dict[str, list[list[str]]]:

@@ -16,7 +16,7 @@ CHANNELS: Final = 20
 
 async def one_round(size: float) -> Mapping[str, float]:
     """Let both hear the same events, one after the other."""
-    events = history(round(RATE * SECONDS * size), channels=CHANNELS, removals=0, twice=0)
+    events = history(max(CHANNELS, round(RATE * SECONDS * size)), channels=CHANNELS, removals=0, twice=0)
     channels = [sorted({event.identity.channel for event in events})]
     server = RedisServer()
     try:

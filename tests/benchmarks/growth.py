@@ -11,8 +11,9 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
+from tests.benchmarks.answering import FIRST
 from tests.benchmarks.harness import Benchmark, Figure, Line, Ratio, expect
-from tests.benchmarks.load import FIRST, VALUES, broken_counts, found, truth
+from tests.benchmarks.load import VALUES, broken_counts, found, truth
 from tests.redis_server import RedisServer
 from worker.apply import Applier
 from worker.domain.action import Added, Identity, Observed, Origin, Removed
@@ -167,7 +168,7 @@ async def one_round(what: str, size: float) -> Mapping[str, float]:
     """Measure one thing at one, ten and a hundred times its size."""
     values = {}
     for times in TIMES:
-        extent = grown(what, times if size == 1 else min(times, 10))
+        extent = grown(what, max(1, round(times * size)))
         values[f"event{times}"], values[f"server{times}"], values[f"read{times}"] = await cost(extent, size)
     return values
 

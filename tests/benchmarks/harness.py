@@ -13,8 +13,11 @@ from typing import Final
 Round = Callable[[float], Awaitable[Mapping[str, float]]]
 """Takes the size of the work (1: as described; less: a part of it) and returns a value for each figure's key."""
 
-SMALL: Final = 0.01
-"""The size at which the test suite runs every benchmark once: does it run, and is the result right?"""
+SMALL: Final = 0.001
+"""The size at which the test suite runs every benchmark once: does it run, and is the result right?
+
+Where so small a part would leave a contender without its work, the benchmark does no less than it takes.
+"""
 
 
 class WrongResultError(Exception):

@@ -130,7 +130,7 @@ def line(port: int, seconds: float) -> Iterator[Line]:
             process.kill()
 
 
-def pings(port: int, times: int = 200) -> list[float]:
+def pings(port: int, times: int) -> list[float]:
     """Return the seconds a Redis there takes to say a word, asked by as little as can ask; the quickest first."""
     seconds = []
     with socket.create_connection(("127.0.0.1", port)) as asking:

@@ -10,13 +10,11 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from tests.benchmarks.answering import ANSWER, FIRST
 from worker.domain.action import Added, Identity, Observed, Removed
 from worker.store.keys import Keys
 from worker.store.reader import TallyReader
 
-FIRST: Final = 17_600_000_000_000_000
-ANSWER: Final = 99
-"""Events in one answer: a hundred would be a gap."""
 VALUES: Final = ("👍", "🎉", "😀", "❤️", "🚀")
 
 Counts = Counter[tuple[str, str, str, str]]

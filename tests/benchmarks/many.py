@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
+from tests.benchmarks.answering import FIRST
 from tests.benchmarks.children import bare, ours
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect, percentile
-from tests.benchmarks.load import FIRST, VALUES, found, truth
+from tests.benchmarks.load import VALUES, found, truth
 from tests.benchmarks.loopback import Loopback, published
 from tests.redis_server import RedisServer
 from worker.domain.action import Added, Identity, Observed
@@ -31,7 +32,7 @@ def events_of(channels: int) -> list[Observed]:
 
 async def one_round(size: float) -> Mapping[str, float]:
     """Let both hear the same events, one after the other."""
-    events = events_of(round(SUBSCRIPTIONS * size) * EACH)
+    events = events_of(max(2, round(SUBSCRIPTIONS * size)) * EACH)
     channels = sorted(event.identity.channel for event in events)
     subscriptions = [channels[start : start + EACH] for start in range(0, len(channels), EACH)]
     server = RedisServer()

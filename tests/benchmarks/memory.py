@@ -25,6 +25,7 @@ CHANNELS: Final = 20
 BATCH: Final = 500
 VALUES: Final = ("👍", "❤️", "😂", "🎉", "🚀")
 FIRST: Final = 17_600_000_000_000_000
+PATIENCE_SECONDS: Final = 60
 LOOKED_AT: Final = 200
 """Messages whose keys are weighed, and whose counts are compared with the truth."""
 PROGRAMS: Final = programs()
@@ -76,13 +77,14 @@ async def peer(redis: Redis, actions: int, each: int) -> None:
 async def used(redis: Any) -> int:
     """Return Redis's used memory without its clients', once nothing is being freed and it has stopped moving."""
     before = -1
-    while True:
-        memory = await redis.info("memory")
-        now = memory["used_memory"] - memory["mem_clients_normal"]
-        if now == before and not memory["lazyfree_pending_objects"]:
-            return int(now)
-        before = now
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            memory = await redis.info("memory")
+            now = memory["used_memory"] - memory["mem_clients_normal"]
+            if now == before and not memory["lazyfree_pending_objects"]:
+                return int(now)
+            before = now
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -1,23 +1,21 @@
 """Reading the tallies of the messages on a screen: in one question, message by message, or by counting actions."""
 
-import asyncio
 import multiprocessing
 import statistics
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
+from tests.benchmarks.emulated import serve
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
 from tests.benchmarks.latency import Line, line, pings
 from tests.emulator.clients import asyncio_sdk
 from tests.redis_server import RedisServer
 from worker.domain.action import Added, Identity, Origin
-from worker.emulator import Emulator
 from worker.store.connection import connect
 from worker.store.keys import Keys
 from worker.store.reader import TallyReader
@@ -102,25 +100,17 @@ async def by_counting(pubnub: Any) -> Screen:
 def pubnub_with_the_actions() -> Iterator[int]:
     """Yield the port of a PubNub that knows them, in a process of its own."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
+    its = [(added.identity.message_timetoken, added.identity.value, added.identity.uuid) for added in actions()]
+    process = multiprocessing.get_context("spawn").Process(
+        target=serve, args=("room", FIRST + 1000, its, theirs), daemon=True
+    )
     process.start()
+    theirs.close()  # so that it is noticed if the process ends
     try:
         yield int(ours.recv())
     finally:
         process.kill()
         process.join()
-
-
-def _serve(port: Connection) -> None:
-    async def serve() -> None:
-        async with Emulator() as emulator:
-            for added in actions():
-                of, at = added.identity, int(added.action_timetoken)
-                emulator.state.add("room", of.message_timetoken, of.type, of.value, of.uuid, published=False, at=at)
-            port.send(int(emulator.origin.rpartition(":")[2]))
-            await asyncio.Event().wait()
-
-    asyncio.run(serve())
 
 
 async def timed(reads: Mapping[str, Read], times: int, clock: Callable[[], float]) -> dict[str, float]:
@@ -148,7 +138,7 @@ async def from_afar(url: str, port: int, times: int) -> dict[str, float]:
     """Return what it takes to read at a millisecond's distance: milliseconds, and round trips."""
     redis_port = int(url.rpartition(":")[2])
     with line(redis_port, 0) as no_way:
-        distance = max(0.0, LATENCY_SECONDS - pings(no_way.port)[0])  # forwarding takes its time as it is
+        distance = max(0.0, LATENCY_SECONDS - pings(no_way.port, 2 * times)[0])  # forwarding takes its time as it is
     with line(redis_port, distance) as to_redis, line(port, distance) as to_pubnub:
         address = f"redis://127.0.0.1:{to_redis.port}"
         async with (
@@ -161,7 +151,7 @@ async def from_afar(url: str, port: int, times: int) -> dict[str, float]:
                 ("each", lambda: message_by_message(redis), max(1, times // 10), to_redis),
                 ("paging", lambda: by_counting(pubnub), max(1, times // 50), to_pubnub),
             )
-            values = {"ping": 1000 * statistics.median(pings(to_redis.port))}
+            values = {"ping": 1000 * statistics.median(pings(to_redis.port, 2 * times))}
             for who, read, often, through in contenders:
                 values |= await timed({who: read}, often, time.perf_counter)
                 values[f"{who}_trips"] = await round_trips(read, through)

@@ -9,8 +9,9 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
+from tests.benchmarks.answering import FIRST
 from tests.benchmarks.harness import Benchmark, Figure, expect
-from tests.benchmarks.load import FIRST, announced, history
+from tests.benchmarks.load import announced, history
 from tests.redis_server import RedisServer
 from worker.comparison import Comparison, FirstLook
 from worker.domain.action import Added
@@ -85,7 +86,7 @@ class Timed:
 
 async def one_round(size: float) -> Mapping[str, float]:
     """Call the roll and let the list answer it: first by hand, from what is decoded; then as a reconcile does."""
-    count = round(ACTIONS * size)
+    count = max(2 * GONE_EVERY, round(ACTIONS * size))
     actions = [
         item
         for item in history(count, channels=1, messages=round(MESSAGES * size), removals=0, twice=0)

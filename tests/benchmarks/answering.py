@@ -1,0 +1,162 @@
+"""A PubNub that does nothing but answer polls, in a process of its own, so that those who are measured have theirs.
+
+    python -m tests.benchmarks.answering KIND < orders
+
+*Replaying*, it has every answer ready and gives the one that follows the cursor it is asked with. *Publishing*, it
+stamps events with the present (a timetoken is ten-millionths of a second since 1970) at a steady rate, and tells
+whoever waits. The standard library is all it takes, so that it is there at once; `loopback.py` orders it.
+"""
+
+import asyncio
+import re
+import sys
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import unquote
+
+from tests.benchmarks.probes import stamp
+
+FIRST: Final = 17_600_000_000_000_000
+ANSWER: Final = 99
+"""Events in one answer: a hundred would be a gap."""
+STAMP: Final = b"*"
+"""Stands in an event that is to be published where its timetoken will stand."""
+_ASKED: Final = re.compile(rb"GET (/[^? ]*)(?:\?(?:[^ ]*&)?tt=([0-9]+)|\?)?")
+_NAMES: Final = 4  # /v2/subscribe/<key>/<names>/0
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection; whoever asks on it waits for the answer before asking again."""
+
+    def __init__(self, service: "Replay | Publisher") -> None:
+        self._service = service
+        self._heard = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way back."""
+        self._transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer when the request is whole; none has a body."""
+        self._heard += data
+        if not self._heard.endswith(b"\r\n\r\n"):
+            return
+        asked, self._heard = _ASKED.match(self._heard), b""
+        assert asked
+        path, cursor = asked[1].decode(), int(asked[2] or 0)
+        if path.startswith("/v2/subscribe/"):
+            self._service.poll(self, path.split("/")[_NAMES], cursor)
+        elif path == "/time/0":
+            self.answer(b"[%d]" % stamp())
+        else:
+            self.answer(b'{"status":200,"data":[]}')
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Forget who waited."""
+        self._service.forget(self)
+
+    def answer(self, body: bytes) -> None:
+        """Send it."""
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        self._transport.write(head + body)
+
+
+class Replay:
+    """Gives each cursor the answer that follows it; who has had the last waits for ever."""
+
+    def __init__(self, answers: Sequence[bytes]) -> None:
+        self._by_cursor = {FIRST + number * ANSWER: body for number, body in enumerate(answers)}
+
+    def poll(self, connection: Connection, _names: str, cursor: int) -> None:
+        """Answer at once, or never."""
+        if cursor == 0:
+            connection.answer(b'{"t":{"t":"%d","r":1},"m":[]}' % FIRST)
+        elif body := self._by_cursor.get(cursor):
+            connection.answer(body)
+
+    def forget(self, connection: Connection) -> None:
+        """Nobody is remembered."""
+
+
+class Publisher:
+    """Publishes events at a steady rate to those whose channels they are in."""
+
+    def __init__(self, events: Sequence[bytes]) -> None:
+        self._events = [(line[: line.index(b"\t")].decode(), line[line.index(b"\t") + 1 :]) for line in events]
+        self._names: dict[str, str] = {}
+        self._told: dict[str, tuple[list[int], list[bytes]]] = {}
+        self._waiting: dict[str, tuple[Connection, int]] = {}
+        self._last = 0
+
+    def poll(self, connection: Connection, names: str, cursor: int) -> None:
+        """Answer with what came after the cursor, or when something does."""
+        if names not in self._told:
+            self._told[names] = ([], [])
+            self._names.update((unquote(name), names) for name in names.split(","))
+        if cursor == 0:
+            connection.answer(b'{"t":{"t":"%d","r":1},"m":[]}' % stamp())
+            return
+        self._waiting[names] = connection, cursor
+        self._deliver(names)
+
+    def forget(self, connection: Connection) -> None:
+        """Wait no longer for whoever has gone."""
+        for names in [names for names, (who, _) in self._waiting.items() if who is connection]:
+            del self._waiting[names]
+
+    async def wait_for(self, polls: int) -> None:
+        """Return when so many wait."""
+        while len(self._waiting) < polls:  # noqa: ASYNC110 - nobody would tell
+            await asyncio.sleep(0.01)
+
+    async def publish(self, rate: float, events: int) -> None:
+        """Publish the first so many events, so many a second, each stamped with when it is."""
+        began = time.monotonic()
+        for number, (channel, event) in enumerate(self._events[:events]):
+            while (early := began + number / rate - time.monotonic()) > 0:  # noqa: ASYNC110 - it is the rate
+                await asyncio.sleep(early)
+            self._last = max(stamp(), self._last + 1)
+            names = self._names[channel]
+            stamps, messages = self._told[names]
+            stamps.append(self._last)
+            messages.append(event.replace(STAMP, b"%d" % self._last))
+            self._deliver(names)
+
+    def _deliver(self, names: str) -> None:
+        if names not in self._waiting:
+            return
+        connection, cursor = self._waiting[names]
+        stamps, messages = self._told[names]
+        start = bisect_right(stamps, cursor)
+        if part := messages[start : start + ANSWER]:
+            del self._waiting[names]
+            place = b'{"t":{"t":"%d","r":1},"m":[' % stamps[start + len(part) - 1]
+            connection.answer(place + b",".join(part) + b"]}")
+
+
+async def main(kind: str) -> None:
+    """Read what there is to serve, say where, and do as told until nobody is there to tell."""
+    lines = [line.rstrip(b"\n") for line in iter(sys.stdin.buffer.readline, b"\n")]
+    service = Replay(lines) if kind == "replay" else Publisher(lines)
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(service), "127.0.0.1", 0, backlog=512)
+    say(server.sockets[0].getsockname()[1])
+    while order := await asyncio.to_thread(sys.stdin.readline):
+        verb, *numbers = order.split()
+        assert isinstance(service, Publisher)
+        if verb == "wait":
+            await service.wait_for(int(numbers[0]))
+        else:
+            await service.publish(float(numbers[0]), int(numbers[1]))
+        say("done")
+
+
+def say(what: object) -> None:
+    """Tell whoever ordered this."""
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
