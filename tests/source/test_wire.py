@@ -6,9 +6,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.histories import steady
 from worker.domain.action import Added, Identity, Removed
 from worker.source.wire import (
     Interest,
@@ -51,8 +52,6 @@ LISTED = {
     "messageTimetoken": "17600000001728660",
 }
 GONE = object()
-# However slow the machine is.
-WHENEVER = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -206,7 +205,7 @@ json_values = st.recursive(
 )
 
 
-@WHENEVER
+@steady
 @given(
     st.sampled_from(["e", "i", "p", "c", "d", "d.event", "d.data", *(f"d.data.{key}" for key in LISTED)]), json_values
 )
@@ -227,7 +226,7 @@ oddities = st.sampled_from(
 )
 
 
-@WHENEVER
+@steady
 @given(st.lists(st.tuples(places, json_values | oddities), max_size=2))
 @example([])
 @example([("d.event", "removed")])
@@ -245,7 +244,7 @@ def test_a_short_way_ends_where_the_long_one_does(changes: list[tuple[str, Any]]
             assert changes
 
 
-@WHENEVER
+@steady
 @given(json_values)
 def test_nothing_in_a_list_can_raise(item: Any) -> None:
     """Paging asks each item for its timetoken; anything may be there."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from tests.domain.test_the_rule import ROWS
-from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, events, pruned, removed, restored
+from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, events, pruned, removed, restored, steady
 from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
 from worker.domain.entry import ABSENT, Entry, Outcome
 from worker.domain.tally import Ledger
@@ -23,9 +23,7 @@ KEYS = Keys()
 CEM = Identity(CHANNEL, MESSAGE, "reaction", "👍", "cem")
 # On a real server alone, for that is the proof; every example empties it itself.
 CONTRACT = settings(
-    deadline=None,
-    max_examples=40,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    steady, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

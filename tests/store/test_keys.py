@@ -1,39 +1,38 @@
 """Encodings: what goes in comes out, and what Redis shows is what the contract says."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.histories import steady
 from worker.errors import ConfigurationError
 from worker.store.keys import Keys, action_field, digest, read_action_field, read_tally_field, tally_field
 
-# However slow the machine is.
-WHENEVER = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hostile = st.text(st.one_of(st.sampled_from(":%{}\n\0 3A25"), st.characters(exclude_categories=["Cs"])))
 
 
-@WHENEVER
+@steady
 @given(hostile, hostile)
 def test_tally_fields_round_trip_any_text(type: str, value: str) -> None:
     """Any type and value come back from a counts field."""
     assert read_tally_field(tally_field(type, value)) == (type, value)
 
 
-@WHENEVER
+@steady
 @given(hostile, hostile, hostile)
 def test_action_fields_round_trip_any_text(type: str, value: str, uuid: str) -> None:
     """Any type, value and uuid come back from an actions field."""
     assert read_action_field(action_field(type, value, uuid)) == (type, value, uuid)
 
 
-@WHENEVER
+@steady
 @given(st.tuples(hostile, hostile), st.tuples(hostile, hostile))
 def test_no_two_tallies_share_a_field(left: tuple[str, str], right: tuple[str, str]) -> None:
     """Fields are equal only where type and value are."""
     assert (tally_field(*left) == tally_field(*right)) == (left == right)
 
 
-@WHENEVER
+@steady
 @given(hostile, hostile)
 def test_a_channel_is_one_slot_of_its_own(left: str, right: str) -> None:
     """What stands between the first brace and the next is the whole channel, and only that channel's."""
