@@ -72,24 +72,29 @@ def is_quiet(files: Files) -> bool:
 
 def server_pid(files: Files, *, but: int = 0) -> int:
     """Give the server's pid, another than that, once its keeper has written it down."""
-    wait_until(lambda: _written_pid(files) not in {0, but})
-    return _written_pid(files)
+    found = 0
 
+    def is_written() -> bool:
+        nonlocal found
+        with contextlib.suppress(OSError):  # there is no address while there is no server
+            found = int(json.loads(files.address.read_text())["pid"] or 0)
+        return found not in {0, but}
 
-def _written_pid(files: Files) -> int:
-    with contextlib.suppress(OSError):
-        return int(json.loads(files.address.read_text())["pid"] or 0)
-    return 0
+    wait_until(is_written)
+    return found
 
 
 def keeper_pid(files: Files) -> int:
     """Give the keeper's pid, once it has written it down."""
-    wait_until(lambda: _locked_by(files) > 0)
-    return _locked_by(files)
+    found = 0
 
+    def is_written() -> bool:
+        nonlocal found
+        found = int(files.keeper_lock.read_text() or 0)
+        return found != 0
 
-def _locked_by(files: Files) -> int:
-    return int(files.keeper_lock.read_text() or 0)
+    wait_until(is_written)
+    return found
 
 
 def environment_of(pid: int) -> str:
@@ -107,7 +112,7 @@ def kill_keeper(files: Files) -> None:
     pid = keeper_pid(files)
     with contextlib.suppress(ProcessLookupError):  # one who was killed before, and has no successor yet
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not is_held(files.keeper_lock) or _locked_by(files) not in {0, pid})
+    wait_until(lambda: not is_held(files.keeper_lock) or files.keeper_lock.read_text() not in {"", f"{pid}\n"})
 
 
 def redis_at(url: str, *command: str | int) -> Any:
