@@ -58,7 +58,6 @@ def settings(emulator: Emulator, real_redis: Redis, valkey: RedisServer) -> Sett
         "PUBNUB_TLS": "false",
         "REDIS_URL": valkey.url,
         "TALLY_HISTORY_RATE": "1000",
-        "TALLY_SETTLE_SECONDS": "0.1",
     }
     return Settings.model_validate(given)
 
