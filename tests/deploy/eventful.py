@@ -28,6 +28,7 @@ VERIFIED: Final = "verified.prom"
 QUIET: Final = "cellar"
 OLD: Final = 250
 """Actions that are there before the worker is, where nobody acts."""
+PATIENCE_SECONDS: Final = 60
 
 
 @asynccontextmanager
@@ -67,16 +68,17 @@ class Eventful:
         state.remove(QUIET, lost.identity.message_timetoken, lost.timetoken, lost.identity.uuid, published=False)
         await asyncio.sleep(pause)
         state.set_outage("server_error", ("subscribe",))
-        await wait_until(lambda: bool(self.worker.entries("pubnub_unreachable")))
+        await self._until("pubnub_unreachable")
         await asyncio.sleep(pause)
         state.set_outage(None)
         await crowd.has_acted(20)
         (self.stage.folder / "channels").write_text("\n".join((*ROOMS, QUIET, REFUSED, "attic")))
         self.worker.ask(signal.SIGHUP)
         await asyncio.sleep(pause)
-        await wait_until(Marks(self.stage.redis, KEYS).covered)  # by a round: whichever meets an outage waits a while
+        # A round that met the outage would be made again ten seconds later; one at least is over.
+        await wait_until(Marks(self.stage.redis, KEYS).covered, PATIENCE_SECONDS, what=self._words)
         await self.server.end()
-        await wait_until(lambda: bool(self.worker.entries("redis_unavailable")), what=lambda: self.worker.err[-3000:])
+        await self._until("redis_unavailable")
         await asyncio.sleep(pause)
         await self.server.revive()
 
@@ -85,8 +87,15 @@ class Eventful:
         apart = {"TALLY_NAMESPACE": "apart", "TALLY_CHANNELS": QUIET, "TALLY_CHANNELS_FILE": ""}
         given = {name: text for name, text in {**self.stage.settings, **apart}.items() if text}
         await app.backfill(Settings.model_validate(given), [], Range(), None)
-        verify = await self.stage.do("verify", "--metrics-file", str(self.stage.folder / VERIFIED), **apart)
-        assert verify.process.returncode == 0, verify.err
+        verify = self.stage.start("verify", "--metrics-file", str(self.stage.folder / VERIFIED), **apart)
+        assert await verify.ended(PATIENCE_SECONDS) == 0, verify.err
+
+    async def _until(self, event: str) -> None:
+        """Return when the worker has logged this."""
+        await wait_until(lambda: self.worker.entries(event), PATIENCE_SECONDS, what=self._words)
+
+    def _words(self) -> str:
+        return self.worker.err[-3000:]
 
 
 @asynccontextmanager
