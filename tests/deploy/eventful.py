@@ -140,4 +140,7 @@ async def followed(stage: Stage, settle: float, rounds: float) -> Child:
         "TALLY_RECONCILE_SECONDS": str(rounds),
         "TALLY_LOG_FORMAT": "json",
     }
-    return await stage.follow()
+    worker, polls = stage.start("run"), stage.emulator.requests
+    await wait_until(lambda: polls["subscribe"] or not worker.is_alive, PATIENCE_SECONDS, what=lambda: worker.err)
+    assert worker.is_alive, worker.err
+    return worker

@@ -6,6 +6,7 @@ round over all channels falls into every five minutes, so that the windows that 
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -144,7 +145,8 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
                 "TALLY_RECONCILE_SECONDS": str(COMPARED_SECONDS),
             }
             load, report = Load(stage.state, plan.seed, plan.rooms.names, FULL), Report(plan)
-            worker = await stage.follow(polls=plan.rooms.subscriptions)
+            worker = stage.start("run")
+            await wait_until(lambda: worker.entries("http_listens"), 60, what=lambda: worker.err[-3000:])
             await wait_until(lambda: is_ready(worker), 60, what=lambda: worker.err[-3000:])
             await _look_on(plan, stage, worker, load, report, say)
             await _compare(plan, stage, worker, report)
@@ -202,6 +204,7 @@ async def _compare(plan: Plan, stage: Stage, worker: Child, report: Report) -> N
     """Let the worker take in what is left, stop it, and hold every tally and everybody counted against the truth."""
     with suppress(AssertionError):  # the report tells what is wrong
         await wait_until(stage.is_true, 60)
-    report.exit_code = await worker.stopped()
+    worker.ask(signal.SIGTERM)
+    report.exit_code = await worker.ended(60)
     report.wrong = differences(await stage.tallies(), stage.emulator.truth())
     report.wrong += await strangers(stage.redis, stage.state, plan.rooms.names)
