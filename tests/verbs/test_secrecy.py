@@ -73,7 +73,6 @@ async def guarded_by(
         "TALLY_HTTP": "off",
         "TALLY_LOG_FORMAT": form,
         "TALLY_LOG_LEVEL": level,
-        "TALLY_SETTLE_SECONDS": "0.1",  # verify waits as long between its looks
     }
     settings |= give(way, folder, {**KEYS, "REDIS_URL": redis_url(valkey.url)})
     emulator.state.demand_token(KEYS["PUBNUB_AUTH_TOKEN"])
@@ -106,8 +105,12 @@ async def loud(emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_p
 async def try_in_trouble(guarded: Guarded, *line: str) -> None:
     """A command in good days, without a Redis, locked out, refused, in outages, on a Redis full of nonsense."""
     do, state = guarded.commands.do, guarded.emulator.state
+    only_reads = line[0] in {"show", "explain"}
+    struck = 0 if only_reads else 1 if line[0] == "verify" else 3
     write_payloads(state)
     assert (await do("backfill")).code == 0
+    if line[0] == "verify":
+        guarded.commands.settings["TALLY_SETTLE_SECONDS"] = "0.1"  # so long it waits between its looks
     state.add(ROOM, MESSAGE, f"type-{PAYLOAD}", f"other-{PAYLOAD}", f"uuid-{PAYLOAD}")
     state.advance(1000)
     assert (await do(*line)).code == (5 if line[0] == "verify" else 0)
@@ -116,11 +119,9 @@ async def try_in_trouble(guarded: Guarded, *line: str) -> None:
     locked: dict[str, str | None] = {**nowhere, "REDIS_URL": redis_url(guarded.url, f"{CANARY}-wrong")}
     assert [(await do(*line, **settings)).code for settings in (nowhere, locked)] == [4, 4]
 
-    only_reads = line[0] in {"show", "explain"}
     another: dict[str, str | None] = {"PUBNUB_SUBSCRIBE_KEY_FILE": None, "PUBNUB_SUBSCRIBE_KEY": f"{CANARY}2"}
     assert (await do(*line, **another)).code == (0 if only_reads else 4)
 
-    struck = 0 if only_reads else 1 if line[0] == "verify" else 3
     state.refuse([ROOM])
     assert (await do(*line)).code == struck
     state.refuse()
@@ -232,6 +233,7 @@ async def test_of_another_keysets_key_enough_is_told_to_know_it_by(loud: Guarded
 
 async def test_a_worker_that_dies_tells_where_and_not_of_what(loud: Guarded) -> None:
     """Of a slip the log has the traceback, and nothing of what was in Redis."""
+    assert (await loud.commands.do("backfill")).code == 0
     await write_nonsense(loud.redis)
     async with loud.commands.worker(TALLY_HTTP="127.0.0.1:0") as worker:
         await wait_until(worker.work.done, PATIENCE_SECONDS)
