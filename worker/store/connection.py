@@ -92,16 +92,28 @@ def _client(url: str, lineage: Lineage | None) -> Redis:
         redis_connect_func=lineage and lineage.greet,
     )
     pool = redis.connection_pool
-    pool.connection_class = type("Connection", (PackingInC, pool.connection_class), {})
+    pool.connection_class = type("Connection", (Sending, pool.connection_class), {})
     pool.connection_class(**pool.connection_kwargs)  # an unknown option in the address would only show when connecting
     return redis
 
 
-class PackingInC:
-    """Mixed into a connection: hiredis packs what is sent; redis-py's asyncio would do it in Python, word by word."""
+class Sending:
+    """Mixed into a connection: who is cancelled while sending is cancelled, and hiredis packs what is sent."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send, and raise a cancellation that was swallowed: on Python 3.11 redis-py's ``wait_for`` prefers its result.
+
+        Else whoever is to end would wait for an answer first: for half a minute, where Redis hangs.
+        """
+        task = asyncio.current_task()
+        cancellations = task.cancelling() if task else 0
+        await super().send_packed_command(command, check_health)  # type: ignore[misc] # the connection's
+        if task and task.cancelling() > cancellations:
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined] # an answer would be taken for the next one's
+            raise asyncio.CancelledError
 
     def pack_command(self, *args: Any) -> list[bytes]:
-        """Return one command as it is sent; its name may be two words."""
+        """Return one command as it is sent, its name in two words or one; redis-py would do it in Python."""
         return [hiredis.pack_command((*args[0].encode().split(), *args[1:]))]
 
     def pack_commands(self, commands: Iterable[Any]) -> list[bytes]:
