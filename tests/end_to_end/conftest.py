@@ -14,9 +14,13 @@ from worker.store.connection import connect
 
 @pytest.fixture
 async def stage(real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> AsyncIterator[Stage]:
-    """Set a stage without faults, its Redis empty; whatever was started on it has ended afterwards."""
+    """Set a stage without faults, its Redis empty; whatever was started on it has ended afterwards.
+
+    What is owed stays so, unless a test says otherwise.
+    """
     async with Emulator(seed=1, subscribe_key=KEY) as emulator:
         stage = Stage(emulator, real_redis, valkey.url, tmp_path)
+        stage.settings["TALLY_SETTLE_SECONDS"] = "600"
         try:
             yield stage
         finally:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from random import Random
 from typing import Any, Final, cast
@@ -26,10 +27,15 @@ KEY: Final = "sub-c-test"
 OURS: Final = ("PUBNUB_", "TALLY_", "REDIS_")
 KEYS: Final = Keys()
 
+PATIENCE_SECONDS: Final = 60.0
+"""How long anything is waited for: far longer than it takes, also where the machine has much else to do."""
+
 Condition = Callable[[], object | Awaitable[object]]
 
 
-async def wait_until(condition: Condition, seconds: float = 20.0, *, what: Callable[[], object] | None = None) -> None:
+async def wait_until(
+    condition: Condition, seconds: float = PATIENCE_SECONDS, *, what: Callable[[], object] | None = None
+) -> None:
     """Return as soon as the condition holds; fail, saying ``what``, if it does not in time."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
@@ -84,7 +90,42 @@ class Child:
         """Ask it to read its list again."""
         self.ask(signal.SIGHUP)
 
-    async def ended(self, seconds: float = 20.0) -> int:
+    def _get(self, path: str) -> tuple[int, str]:
+        (listens,) = self.entries("http_listens")
+        connection = HTTPConnection(listens["host"], listens["port"], timeout=PATIENCE_SECONDS)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    async def asked(self, path: str) -> tuple[int, Any]:
+        """Ask a worker, and go on with all else meanwhile; return the status and the JSON."""
+        status, body = await asyncio.to_thread(self._get, path)
+        return status, json.loads(body)
+
+    async def metric(self, name: str) -> float:
+        """Return the value of a worker's sample, named with its labels as /metrics writes it."""
+        _, text = await asyncio.to_thread(self._get, "/metrics")
+        return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name} "))
+
+    async def failing(self) -> set[str]:
+        """Return the names of a worker's checks that fail."""
+        status, told = await self.asked("/readyz")
+        wrong = {name for name, check in told["checks"].items() if not check["ok"]}
+        assert (status, told["ok"]) == ((503, False) if wrong else (200, True))
+        return wrong
+
+    async def reads(self, wrong: set[str]) -> None:
+        """Wait until these checks of a worker fail, and no others."""
+
+        async def are_these() -> bool:
+            return await self.failing() == wrong
+
+        await wait_until(are_these, what=lambda: self.err[-3000:])
+
+    async def ended(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Wait until it has ended; return its exit code."""
         await wait_until(lambda: not self.is_alive, seconds, what=lambda: self.err[-3000:])
         return self.process.wait()
@@ -163,7 +204,7 @@ class Stage:
         """Whether the tallies are PubNub's truth now."""
         return await self.tallies() == self.emulator.truth()
 
-    async def settles(self, seconds: float = 20.0) -> None:
+    async def settles(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until the tallies are PubNub's truth, and nothing is left to replay."""
 
         async def is_settled() -> bool:
@@ -192,6 +233,15 @@ class Stage:
     def react(self, value: str = "👍", uuid: str = "ana", channel: str = ROOM) -> None:
         """Let somebody react."""
         self.state.add(channel, MESSAGE, "reaction", value, uuid)
+
+    @asynccontextmanager
+    async def hanging_redis(self) -> AsyncIterator[None]:
+        """Let Redis answer no write while this is open."""
+        await self.redis.client_pause(600_000, all=False)
+        try:
+            yield
+        finally:
+            await self.redis.client_unpause()
 
     async def fills_the_queue(self) -> None:
         """Give a worker that cannot apply more answers than it holds: one in hand, some queued, one without room.

@@ -13,7 +13,6 @@ import typer
 from tests.end_to_end.processes import KEYS, OURS, ROOM, Stage, wait_until
 from worker.cli import finish
 
-HELD_MILLISECONDS: Final = 60_000
 SIGNALLED: Final = """
 import atexit, os, runpy, signal, sys
 
@@ -88,11 +87,10 @@ async def test_an_interrupt_ends_a_backfill_wherever_it_is(stage: Stage) -> None
         assert child.out == ""
         assert "Traceback" not in child.err
 
-    await stage.redis.client_pause(HELD_MILLISECONDS, all=False)
-    child = stage.start("backfill")
-    await wait_until(is_held, what=lambda: child.err)
-    await interrupted()
-    await stage.redis.client_unpause()
+    async with stage.hanging_redis():
+        child = stage.start("backfill")
+        await wait_until(is_held, what=lambda: child.err)
+        await interrupted()
     assert not await is_under_way()
 
     stage.state.set_outage("server_error", ["actions"])
@@ -105,10 +103,9 @@ async def test_an_interrupt_ends_a_backfill_wherever_it_is(stage: Stage) -> None
     already = stage.emulator.requests["actions"]
     child = stage.start("backfill")
     await wait_until(lambda: stage.emulator.requests["actions"] > already, what=lambda: child.err)
-    await stage.redis.client_pause(HELD_MILLISECONDS, all=False)
-    await wait_until(is_held, what=lambda: child.err)
-    await interrupted()
-    await stage.redis.client_unpause()
+    async with stage.hanging_redis():
+        await wait_until(is_held, what=lambda: child.err)
+        await interrupted()
     assert await is_under_way()
 
     assert (await stage.do("backfill")).process.returncode == 0
@@ -160,15 +157,13 @@ async def test_a_stop_of_a_start_ends_it_well(tmp_path: Path) -> None:
 
 async def test_signals_while_it_opens_redis(stage: Stage) -> None:
     """Once it says that it starts, a stop ends it, with 0, and a list to be read again is no reason to end."""
-    await stage.redis.client_pause(HELD_MILLISECONDS, all=False)
-    stops, hangs_up = stage.start("run"), stage.start("run")
-    for worker, number in ((stops, signal.SIGTERM), (hangs_up, signal.SIGHUP)):
-        await wait_until(lambda worker=worker: worker.entries("worker_starts"), what=lambda worker=worker: worker.err)  # type: ignore[misc]
-        worker.ask(number)
-
-    assert await stops.ended() == 0
+    async with stage.hanging_redis():
+        stops, hangs_up = stage.start("run"), stage.start("run")
+        for worker, number in ((stops, signal.SIGTERM), (hangs_up, signal.SIGHUP)):
+            await wait_until(lambda worker=worker: worker.entries("worker_starts"))  # type: ignore[misc]
+            worker.ask(number)
+        assert await stops.ended() == 0
     assert not stops.entries("subscription_starts")
-    await stage.redis.client_unpause()
     await wait_until(lambda: hangs_up.entries("channels_reloaded"), what=lambda: hangs_up.err)
     assert await hangs_up.stopped() == 0
     assert "Traceback" not in stops.err + hangs_up.err

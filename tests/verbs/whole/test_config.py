@@ -1,43 +1,23 @@
-"""``tally config`` as a process: what is in force, where it comes from, what is wrong; never a secret."""
+"""``tally config``: what is in force, where it comes from, what is wrong; never a secret."""
 
-import asyncio
 import json
-import os
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.processes import OURS
+from tests.end_to_end.processes import Stage
+from tests.redis_server import free_port
+from tests.verbs.in_process import Commands, Ended
+from tests.verbs.whole.conftest import following
 from worker.settings import FIELDS, SECRETS
 
 CANARY = "canary"
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended, and what it wrote."""
-
-    code: int | None
-    out: str
-    err: str
-
-
 async def tally(folder: Path, *arguments: str, **settings: str) -> Ended:
-    """Run a command in a folder, with these settings in its environment."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker", *arguments),
-        cwd=folder,
-        env={**environment, **settings},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(child.communicate(), 60)
-    ended = Ended(child.returncode, out.decode(), err.decode())
+    """Run a command in a folder, with these settings and no others in its environment."""
+    ended = await Commands(folder, {}).do(*arguments, **settings)
     assert CANARY not in ended.out + ended.err
     return ended
 
@@ -139,7 +119,7 @@ async def test_a_reader_needs_no_more_than_it_uses(tmp_path: Path) -> None:
         "show",
         "room",
         "17600000001728660",
-        REDIS_URL="redis://127.0.0.1:1",
+        REDIS_URL=f"redis://127.0.0.1:{free_port()}",
         TALLY_HTTP="x:y",
         TALLY_CHANNELS="/",
     )
@@ -147,14 +127,20 @@ async def test_a_reader_needs_no_more_than_it_uses(tmp_path: Path) -> None:
     assert "Redis does not answer" in ended.err
 
 
-async def test_a_worker_says_once_what_is_no_setting(tmp_path: Path) -> None:
+async def test_a_worker_says_once_what_is_no_setting(stage: Stage) -> None:
     """At its start, in one entry, with the name that may have been meant."""
-    slips = {"TALLY_CHANELS": CANARY, "PUBNUB_ORIGN": CANARY}
-    settings = {"PUBNUB_SUBSCRIBE_KEY": "demo", "TALLY_CHANNELS": "room", "REDIS_URL": "redis://127.0.0.1:1"}
-    ended = await tally(tmp_path, "run", TALLY_LOG_FORMAT="json", TALLY_HTTP="off", **settings, **slips)
+    async with following(stage, TALLY_CHANELS=CANARY, PUBNUB_ORIGN=CANARY) as worker:
+        (entry,) = worker.entries("unknown_settings")
 
-    entries = [json.loads(line) for line in ended.err.splitlines() if line.startswith("{")]
-    (entry,) = (entry for entry in entries if entry["event"] == "unknown_settings")
     assert entry["level"] == "warning"
     for name in ("TALLY_CHANELS", "TALLY_CHANNELS", "PUBNUB_ORIGN", "PUBNUB_ORIGIN"):
         assert name in entry["settings"]
+    assert CANARY not in worker.out + worker.err
+
+
+async def test_a_short_cache_is_said(stage: Stage) -> None:
+    """One trusted for less than an idle poll takes is safe, and dear: every quiet answer is taken for a gap."""
+    async with following(stage, TALLY_CATCHUP_SECONDS="60") as worker:
+        (said,) = worker.entries("catchup_is_short")
+
+    assert (said["level"], said["seconds"], said["least_seconds"]) == ("warning", 60, 330)
