@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, NoScriptError
 
 from worker.domain.position import Cursor, Timetoken
 from worker.store import scripts
@@ -73,7 +73,8 @@ class Marks:
         self._redis = cast("Any", redis)
         self._keys = keys
         self._save_cursor = redis.register_script(scripts.source("save_cursor"))
-        self._owe = redis.register_script(scripts.source("owe"))
+        self._owe = scripts.source("owe")
+        self._owe_sha = redis.register_script(self._owe).sha
         self._repay = redis.register_script(scripts.source("repay"))
         self._end_progress = redis.register_script(scripts.source("end_progress"))
 
@@ -137,12 +138,22 @@ class Marks:
 
         One gap is counted; one that only goes on is not ``is_new``.
         """
+        keys = [self._keys.owed(channel) for channel in sorted(channels)]
         with redis_errors():
-            pipe = self._redis.pipeline(transaction=False)
-            for channel in sorted(channels):
-                await self._owe(keys=[self._keys.owed(channel)], args=[gap.value], client=pipe)
-            await pipe.execute()
+            try:
+                await self._send_debts(keys, gap)
+            except NoScriptError:
+                await self._redis.script_load(self._owe)
+                await self._send_debts(keys, gap)
         metrics.gaps.labels(gap.value).inc(is_new)
+
+    async def _send_debts(self, keys: Iterable[str], gap: Gap) -> None:
+        # Not by calling the script: redis-py would ask first whether Redis knows it, and who is cancelled then leaves a
+        # connection behind, which it complains of when that is found.
+        pipe = self._redis.pipeline(transaction=False)
+        for key in keys:
+            pipe.evalsha(self._owe_sha, 1, key, gap.value)
+        await pipe.execute()
 
     async def owed(self, channel: str) -> dict[str, int]:
         """Return cause → milliseconds since 1970 of its newest gap, by Redis's clock."""
