@@ -13,15 +13,13 @@ async def test_what_was_counted_is_shown_on_any_terminal(stage: Stage) -> None:
     stage.react("🎉")
     await stage.do("backfill")
 
-    shown, in_latin, in_ascii, explained, well = await asyncio.gather(
-        stage.do("show", ROOM, MESSAGE, "--json"),
+    in_latin, in_ascii, explained, well = await asyncio.gather(
         stage.do("show", ROOM, MESSAGE, PYTHONIOENCODING="latin-1"),
         stage.do("show", ROOM, MESSAGE, PYTHONIOENCODING="ascii"),
         stage.do("explain", ROOM, MESSAGE, PYTHONIOENCODING="utf-8"),
         stage.do("doctor"),
     )
 
-    assert shown.out.endswith('"counts": {"reaction": {"\\ud83c\\udf89": 1}}}\n')
     assert in_latin.out == "reaction  \\U0001f389  1\n"
     assert in_ascii.out == "reaction  🎉  1\n"
     assert explained.out.splitlines()[1:] == [

@@ -1,4 +1,4 @@
-"""Redis crashes or fills up while the service runs: it waits, and ends with the truth (more in tests/verbs/whole)."""
+"""Redis crashes while the service runs: it waits, and ends with the truth. Other troubles: ``tests/verbs/whole``."""
 
 from tests.end_to_end.processes import KEYS, MESSAGE, ROOM, Crowd, Stage, wait_until
 from tests.redis_server import MortalServer
@@ -27,28 +27,6 @@ async def test_a_crash_of_redis_is_waited_out(mortal: tuple[Stage, MortalServer]
     assert worker.is_alive
     assert len(worker.entries("redis_unavailable")) == 1
     assert "Traceback" not in worker.err
-
-
-async def test_a_full_redis_holds_the_cursor(stage: Stage) -> None:
-    """A kill in the middle of it loses nothing: the cursor did not pass what there was no memory for."""
-    crowd = Crowd(stage.state, seed=45)
-    worker = await stage.follow()
-    await stage.settles()
-    async with crowd.acting(stage.emulator):
-        await crowd.has_acted(10)
-        await stage.redis.config_set("maxmemory", 1)
-        try:
-            await wait_until(lambda: worker.entries("redis_unavailable"), what=lambda: worker.err)
-            await crowd.has_acted(10)
-            assert worker.is_alive
-            await worker.killed()
-        finally:
-            await stage.redis.config_set("maxmemory", 0)
-        await stage.follow()
-        await crowd.has_acted(10)
-
-    await stage.settles()
-    assert "overflow" not in await stage.owed()
 
 
 async def test_a_backfill_waits_for_redis(mortal: tuple[Stage, MortalServer]) -> None:

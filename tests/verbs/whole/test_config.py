@@ -127,6 +127,13 @@ async def test_a_reader_needs_no_more_than_it_uses(tmp_path: Path) -> None:
     assert "Redis does not answer" in ended.err
 
 
+async def test_there_is_nobody_to_ask_where_no_port_is_set(tmp_path: Path) -> None:
+    """A health check ends with 2 and the setting's name."""
+    ended = await tally(tmp_path, "healthcheck", TALLY_HTTP="off")
+
+    assert (ended.code, "TALLY_HTTP" in ended.err) == (2, True)
+
+
 async def test_a_worker_says_once_what_is_no_setting(stage: Stage) -> None:
     """At its start, in one entry, with the name that may have been meant."""
     async with following(stage, TALLY_CHANELS=CANARY, PUBNUB_ORIGN=CANARY) as worker:
