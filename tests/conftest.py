@@ -1,6 +1,7 @@
 """What every test may ask for: a real Redis, a fake one, both in turn."""
 
 import re
+import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 
@@ -15,6 +16,14 @@ PERMANENT = re.compile(
     r"[\w.-]+:(channels|meta|round|quarantine|cursor:\w+|\{.*\}:(counts:.*|actions:.*|messages|head|owed|progress))",
     re.DOTALL,
 )
+NO_LIFE = -1
+"""What PTTL says of a key that stays; of one that has just ended it says -2."""
+
+
+def pytest_configure() -> None:
+    """Hear interrupts, also where whoever started the tests is deaf to them: a job in the background is."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -60,4 +69,4 @@ async def redis(request: pytest.FixtureRequest, valkey: RedisServer) -> AsyncIte
 async def _expect_every_key_to_end(redis: Redis) -> None:
     """Expect every key to be permanent by its name, or to have a life."""
     async for key in redis.scan_iter():
-        assert PERMANENT.fullmatch(key) or await redis.pttl(key) > 0, f"{key} would stay for ever"
+        assert PERMANENT.fullmatch(key) or await redis.pttl(key) != NO_LIFE, f"{key} would stay for ever"
