@@ -8,12 +8,17 @@ import pytest
 
 from tests.simulation.history import ALL, Outcome, simulate
 
+UNHURRIED = pytest.mark.timeout(900)
+"""Some seconds of work, which are minutes where many others want the machine."""
 
+
+@UNHURRIED
 def test_seeds_end_exact() -> None:
     """Whatever went wrong on the way, every invariant held, and the end is PubNub's own set of actions."""
     expect_right("all", 40)
 
 
+@UNHURRIED
 def test_what_a_worker_is_told_of_it_repairs_by_itself() -> None:
     """Where every gap shows, nothing differs once all debts are repaid, before any round or command has looked."""
     expect_right("told", 20)
