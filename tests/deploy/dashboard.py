@@ -13,7 +13,7 @@ PANELS: Final[list[dict[str, Any]]] = DASHBOARD["panels"]
 VARIABLES: Final[Mapping[str, str]] = {
     "$job": "tally",
     "$instance": ".+",
-    "$__rate_interval": "10s",
+    "$__rate_interval": "20s",
     "$__range": "5m",
 }
 """What Grafana would put in their places, for a Prometheus that scrapes every second."""

@@ -29,6 +29,8 @@ QUIET: Final = "cellar"
 OLD: Final = 250
 """Actions that are there before the worker is, where nobody acts."""
 PATIENCE_SECONDS: Final = 60
+SCRAPE_SECONDS: Final = 5
+"""While Redis is away the worker takes up to two seconds to say so, on a machine at rest."""
 
 
 @asynccontextmanager
@@ -110,7 +112,7 @@ async def eventful(folder: Path, settle: float, rounds: float) -> AsyncIterator[
             connect(server.url) as redis,
             Emulator(seed=1, subscribe_key=KEY) as emulator,
             textfile(folder / VERIFIED) as node,
-            Prometheus(folder / "prometheus", {JOB: [address], "node": [node]}) as prometheus,
+            Prometheus(folder / "prometheus", {JOB: [address], "node": [node]}, None, SCRAPE_SECONDS) as prometheus,
         ):
             stage = Stage(emulator, redis, server.url, folder)
             stage.settings["TALLY_HTTP"] = address

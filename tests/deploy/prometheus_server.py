@@ -1,4 +1,4 @@
-"""A real Prometheus, as a child on loopback: scrapes every second, and evaluates rules if it is given some."""
+"""A real Prometheus, as a child on loopback: scrapes every few seconds, and evaluates rules if it is given some."""
 
 import asyncio
 import json
@@ -29,11 +29,14 @@ def hurried(rules: str, wait: str = "1s") -> str:
 class Prometheus:
     """One server in a folder of its own, for as long as its `async with` block lasts.
 
-    ``targets`` are addresses (host:port) by the name of their job; ``rules`` the text of a file of rules. The first
-    scrape comes some five seconds after its start.
+    ``targets`` are addresses (host:port) by the name of their job; ``rules`` the text of a file of rules. A scrape may
+    take as long as there is between two, ``scrape_seconds``; the first comes some five seconds after the start.
     """
 
-    def __init__(self, folder: Path, targets: Mapping[str, Sequence[str]], rules: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, targets: Mapping[str, Sequence[str]], rules: str | None = None, scrape_seconds: int = 1
+    ) -> None:
+        self._scrape_seconds = scrape_seconds
         self._folder = folder
         self._targets = targets
         self._rules = rules
@@ -132,7 +135,7 @@ class Prometheus:
         if self._rules:
             (self._folder / "rules.yml").write_text(self._rules, encoding="utf-8")
         config = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "global": {"scrape_interval": f"{self._scrape_seconds}s", "evaluation_interval": "1s"},
             "rule_files": ["rules.yml"] if self._rules else [],
             "scrape_configs": [
                 {"job_name": job, "static_configs": [{"targets": list(targets)}]}
