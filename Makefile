@@ -19,12 +19,13 @@ demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compar
 install: $(VENV)/.built ## the worker as its locks have it, into VENV: a copy, for a server (make install VENV=/opt/tally)
 	$(LOCKED) -r requirements.lock
 	$(PIP) .
+	@rm -f $(VENV)/.dev $(VENV)/.run # in a checkout's own .venv, make demo and make test put the sources back
 
 test: $(VENV)/.dev check ## formatting, lint, types, import contracts, then every test
 	$(PYTEST) -n 3 --dist worksteal
 
 QUICK := $(addprefix tests/,domain settings store source verbs telemetry emulator simulation test_documentation.py)
-quick: $(VENV)/.dev ## about a minute: every test but those that start processes of their own
+quick: $(VENV)/.dev ## about a minute: the tests that start no command and no worker
 	$(PYTEST) -n 3 --dist worksteal -m "not processes" $(QUICK)
 
 coverage: $(VENV)/.dev ## every test, and which lines none of them comes to
