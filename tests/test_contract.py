@@ -51,6 +51,8 @@ def test_two_builds_of_one_version_are_the_same_wheel(tmp_path: Path) -> None:
     assert wheels[0].read_bytes() == wheels[1].read_bytes()
     with zipfile.ZipFile(wheels[0]) as wheel:
         assert f"reaction_tally-{__version__}.dist-info/licenses/LICENSE" in wheel.namelist()
+        scripts = wheel.read(f"reaction_tally-{__version__}.dist-info/entry_points.txt").decode()
+    assert "tally = worker.__main__:main" in scripts
 
 
 def build_wheel(checkout: Path, folder: Path) -> Path:

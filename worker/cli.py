@@ -505,7 +505,7 @@ def finish(work: Coroutine[Any, Any, Result]) -> Result:
 
     try:
         asyncio.run(keep_result())
-    except (KeyboardInterrupt, asyncio.CancelledError, TallyError):
+    except BaseException:  # whatever what was interrupted ends with
         if not interrupts.have_come:
             raise
     finally:

@@ -234,8 +234,8 @@ def test_what_is_locked_is_installed_although_a_newer_release_exists(newcomer: P
 
 def commands_of_pip() -> Iterator[tuple[str, str]]:
     """Yield each command that installs or builds, and the file it is written down in."""
-    for path in [*ROOT.glob("*"), *(ROOT / "deploy").rglob("*")]:
-        if path.is_file() and path.suffix not in {".lock", ".json"}:
+    for path in [*ROOT.glob("[A-Z]*"), *(ROOT / "deploy").rglob("*")]:
+        if path.is_file() and path.suffix != ".json":
             text = path.read_text(encoding="utf-8").replace("\\\n", " ")
             for command in re.split(r"\n|&&|;", text):
                 if re.search(r"\bpip3? .*\b(install|wheel)\b", command):
@@ -249,3 +249,4 @@ def test_every_command_that_installs_a_lock_resolves_nothing() -> None:
     assert {name for _, name in found} == {"Makefile", "Dockerfile"}
     assert [command for command, _ in found if "--no-deps" not in command] == []
     assert [command for command, _ in found if ".lock" in command and "--require-hashes" not in command] == []
+    assert "LOCKED := $(PIP) --require-hashes\n" in (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -129,7 +129,16 @@ async def slow_to_end() -> None:
         await asyncio.sleep(60)
 
 
-@pytest.mark.parametrize("work", [stubborn, slow_to_end])
+async def breaks_while_it_ends() -> None:
+    """Fail with something else while everything is closed."""
+    signal.raise_signal(signal.SIGINT)
+    try:
+        await asyncio.sleep(60)
+    finally:
+        raise OSError("a connection that was cut")
+
+
+@pytest.mark.parametrize("work", [stubborn, slow_to_end, breaks_while_it_ends])
 def test_no_work_outlives_its_interrupts(work: type) -> None:
     """Nor is one forgotten where the work swallows it; whoever heard interrupts before hears them again."""
     before = signal.getsignal(signal.SIGINT)

@@ -107,10 +107,12 @@ class Sending:
         """
         task = asyncio.current_task()
         cancellations = task.cancelling() if task else 0
-        await super().send_packed_command(command, check_health)  # type: ignore[misc] # the connection's
-        if task and task.cancelling() > cancellations:
-            await self.disconnect(nowait=True)  # type: ignore[attr-defined] # an answer would be taken for the next one's
-            raise asyncio.CancelledError
+        try:
+            await super().send_packed_command(command, check_health)  # type: ignore[misc] # the connection's
+        finally:  # also after an error, which would hide the cancellation until all retries are over
+            if task and task.cancelling() > cancellations:
+                await self.disconnect(nowait=True)  # type: ignore[attr-defined] # or the next call gets this one's answer
+                raise asyncio.CancelledError
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """Return one command as it is sent, its name in two words or one; redis-py would do it in Python."""
