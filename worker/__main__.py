@@ -7,21 +7,23 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Run a command; an interrupt ends the process with 130, wherever it is, in silence.
+    """Run a command; an interrupt or a stop ends the process with 130 or 143, wherever it is, in silence.
 
-    Python would raise KeyboardInterrupt, somewhere in an import: as a traceback, or where nobody hears of it.
+    Python would raise KeyboardInterrupt somewhere in an import, as a traceback or where nobody hears of it.
+    The first process of a container does not hear SIGTERM at all, unless it has a handler.
     """
-    is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else whoever started it wants it deaf
-    if is_heard:
-        signal.signal(signal.SIGINT, lambda number, _frame: os._exit(128 + number))
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    heard = [number for number, handler in usual.items() if signal.getsignal(number) is handler]  # else wanted deaf
+    for number in heard:
+        signal.signal(number, lambda number, _frame: os._exit(128 + number))
     gc.disable()  # what is imported stays: to look through it for garbage, again and again, is a fifth of every start
-    from worker.cli import main as run_command  # noqa: PLC0415 - an interrupt is heard by now
+    from worker.cli import main as run_command  # noqa: PLC0415 - a signal is heard by now
 
     try:
         run_command()
     finally:
-        if is_heard:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it has ended, and its exit code tells how
+        for number in heard:
+            signal.signal(number, signal.SIG_IGN)  # it has ended, and its exit code tells how
 
 
 if __name__ == "__main__":

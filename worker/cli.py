@@ -435,7 +435,7 @@ def _stopped_at_once() -> Iterator[None]:
     if not _is_main_thread():
         yield
         return
-    heard = [signal.SIGTERM, signal.SIGINT]
+    heard = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, lambda *_: os._exit(ExitCode.DONE)) for number in heard}
     if not sys.stderr.isatty():  # else it means that the terminal has gone
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: None)
@@ -452,16 +452,21 @@ def _is_main_thread() -> bool:
 
 
 class _Interrupts:
-    """Ctrl-C while a command works: the first cancels its work, the second does not wait for that either.
+    """Ctrl-C while a command works: the first cancels its work, the second its cleaning up, the third ends the process.
 
     It is not forgotten where a cancellation is swallowed; asyncio.run would take what came of the work for a result.
     """
 
     def __init__(self) -> None:
-        self.have_come = False
+        self._count = 0
         self._task: asyncio.Task[Any] | None = None
         self._before = signal.getsignal(signal.SIGINT)
         self._is_heard = _is_main_thread() and self._before is not signal.SIG_IGN
+
+    @property
+    def have_come(self) -> bool:
+        """Whether there was one."""
+        return self._count > 0
 
     def cancel(self, task: "asyncio.Task[Any]") -> None:
         """Cancel this task from now on."""
@@ -475,11 +480,11 @@ class _Interrupts:
             signal.signal(signal.SIGINT, self._before)
 
     def _come(self, number: int, _frame: object) -> None:
-        if self._task is None or self._task.done():  # all that was open is closed
+        self._count += 1
+        if self._task is None or self._task.done() or self._count > 2:  # all that was open is closed, or never will be
             os._exit(128 + number)
-        if self.have_come:
+        if self._count > 1:
             raise KeyboardInterrupt
-        self.have_come = True
         self._task.cancel()
         self._task.get_loop().call_soon_threadsafe(lambda: None)  # wake it
 

@@ -22,8 +22,8 @@ from packaging.utils import canonicalize_name
 from tests.deploy.dockerfile import ROOT
 
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-PYTHONS: Final = ("3.11.0", "3.11.13", "3.13.0")
-"""The floor to its first patch release, where a few more packages are needed, and what else is supported."""
+PYTHONS: Final = ("3.11.0", "3.11.13", "3.12.0", "3.13.0")
+"""The floor to its first patch release, where a few more packages are needed, and the others."""
 PLATFORMS: Final = ("linux", "darwin")
 
 Environment = dict[str, str]

@@ -37,6 +37,25 @@ runpy.run_module("worker", run_name="__main__", alter_sys=True)
 """
 """Runs a command, and sends it a signal when it imports a module, or at its end."""
 
+DEAF: Final = """
+import asyncio, signal
+from worker.cli import finish
+
+
+async def deaf():
+    for _ in range(3):
+        try:
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(60)
+        except BaseException:
+            pass
+    await asyncio.sleep(60)
+
+
+finish(deaf())
+"""
+"""Work that nothing but the end of its process ends."""
+
 
 async def signalled(
     folder: Path, number: signal.Signals, moment: str, *arguments: str, **settings: str
@@ -59,6 +78,22 @@ async def signalled(
 async def test_an_interrupt_of_a_start_ends_it_in_silence(tmp_path: Path, moment: str) -> None:
     """Whatever is being imported, and where Python itself would lose it."""
     assert await signalled(tmp_path, signal.SIGINT, moment, "backfill") == (130, "", "")
+
+
+async def test_a_stop_of_a_command_that_listens_to_none_ends_it(tmp_path: Path) -> None:
+    """The first process of a container has no default that would."""
+    assert await signalled(tmp_path, signal.SIGTERM, "typer", "backfill") == (143, "", "")
+
+
+async def test_a_third_interrupt_ends_what_swallows_two(tmp_path: Path) -> None:
+    """Somebody at a terminal needs no other means."""
+    script = tmp_path / "deaf.py"
+    script.write_text(DEAF)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    )
+
+    assert await child.wait() == 130
 
 
 async def test_an_interrupt_of_what_has_ended_changes_nothing(tmp_path: Path) -> None:
