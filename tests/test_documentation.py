@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from worker.cli import app
+from worker.cli.commands import app
 from worker.errors import ExitCode
 from worker.settings import FIELDS, SECRETS, Settings
 from worker.settings.env_example import env_example

@@ -22,7 +22,7 @@ def test_a_module_that_has_no_place_is_refused(copy: Path) -> None:
     """By its name, whatever it imports; the checkout as it is breaks nothing."""
     assert "0 broken" in lint(copy)
 
-    add(copy, "helpers.py", "import redis\nimport pubnub\nfrom worker import app\n")
+    add(copy, "helpers.py", "import redis\nimport pubnub\nfrom worker import service\n")
     add(copy, "more.py", "")
     said = lint(copy)
 

@@ -17,7 +17,7 @@ def main() -> NoReturn:
     for number in heard:
         signal.signal(number, lambda number, _frame: os._exit(128 + number))
     gc.disable()  # what is imported stays: to look through it for garbage, again and again, is a fifth of every start
-    from worker.cli import main as run_command  # noqa: PLC0415 - a signal is heard by now
+    from worker.cli.commands import main as run_command  # noqa: PLC0415 - a signal is heard by now
 
     try:
         run_command()

@@ -13,14 +13,14 @@ from redis.asyncio import Redis
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
 from tests.benchmarks.load import Counts, broken_counts, found, history, truth
 from tests.redis_server import RedisServer
-from worker.apply import Applier
+from worker.applying.apply import Applier
 from worker.domain.action import Added, Observed, Origin
+from worker.live.group_commit import EVENTS_AT_ONCE
 from worker.source.pace import elapsed_clock
 from worker.store.connection import connect
 from worker.store.keys import Keys
 from worker.store.marks import Marks
 from worker.store.store import Store
-from worker.together import EVENTS_AT_ONCE
 
 EVENTS: Final = 500_000
 CHANNELS: Final = 20

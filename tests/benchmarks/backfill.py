@@ -21,11 +21,11 @@ from tests.benchmarks.listing import NOW, PAGE_SIZE, Lists, pubnub
 from tests.benchmarks.load import Counts, announced, broken_counts, found, history, truth
 from tests.emulator.clients import asyncio_sdk
 from tests.redis_server import RedisServer
-from worker.apply import Applier
-from worker.backfill import Backfill
+from worker.applying.apply import Applier
+from worker.applying.retry import Terms
 from worker.domain.action import Observed
 from worker.domain.position import Range
-from worker.patience import Terms
+from worker.history.backfill import Backfill
 from worker.source.client import Client, Keyset
 from worker.source.history import History
 from worker.source.pace import Backoff, elapsed_clock
@@ -65,7 +65,7 @@ def listed(events: Sequence[Observed]) -> Lists:
 
 @asynccontextmanager
 async def worker(origin: str, url: str, rate: float) -> AsyncIterator[Backfill]:
-    """Yield a backfill as ``worker/app.py`` builds it, on an empty Redis."""
+    """Yield a backfill as ``worker/service/app.py`` builds it, on an empty Redis."""
     async with (
         connect(url) as redis,
         Client(Keyset("demo", "bench", origin=origin, tls=False)) as client,

@@ -29,7 +29,7 @@ KEYS: Final = Keys()
 WORKER: Final = """
 import sys
 from tests.benchmarks.probes import peak
-from worker import cli
+from worker.cli import commands as cli
 sys.argv = ["tally", "run"]
 try:
     cli.main()

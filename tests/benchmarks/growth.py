@@ -15,7 +15,7 @@ from tests.benchmarks.answering import FIRST
 from tests.benchmarks.harness import Benchmark, Figure, Line, Ratio, expect
 from tests.benchmarks.load import VALUES, broken_counts, found, truth
 from tests.redis_server import RedisServer
-from worker.apply import Applier
+from worker.applying.apply import Applier
 from worker.domain.action import Added, Identity, Observed, Origin, Removed
 from worker.source.pace import elapsed_clock
 from worker.store.connection import connect

@@ -23,12 +23,12 @@ from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
 from tests.benchmarks.load import Counts, answers, found, history, truth
 from tests.benchmarks.loopback import Loopback
 from tests.redis_server import RedisServer
-from worker.apply import Applier
+from worker.applying.apply import Applier
 from worker.domain.action import Observed
 from worker.domain.position import Cursor
-from worker.gaps import Gaps
-from worker.ingest import Subscription, Terms
-from worker.partition import Lot
+from worker.live.assignment import Lot
+from worker.live.gaps import Gaps
+from worker.live.subscription import Subscription, Terms
 from worker.source.client import Client, Keyset
 from worker.source.live import Poller
 from worker.source.names import Names

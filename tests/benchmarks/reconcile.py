@@ -13,11 +13,11 @@ from tests.benchmarks.answering import FIRST
 from tests.benchmarks.harness import Benchmark, Figure, expect
 from tests.benchmarks.load import announced, history
 from tests.redis_server import RedisServer
-from worker.comparison import Comparison, FirstLook
+from worker.applying.retry import Terms
 from worker.domain.action import Added
 from worker.domain.position import Range, Timetoken, shift
-from worker.looks import Looks
-from worker.patience import Terms
+from worker.reconciliation.evidence import Comparison, FirstLook
+from worker.reconciliation.scan import Looks
 from worker.source.body import decode
 from worker.source.history import PAGE_SIZE, Slice, span
 from worker.source.pace import Backoff, elapsed_clock

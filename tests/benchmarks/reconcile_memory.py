@@ -33,7 +33,7 @@ GONE_EVERY: Final = 1000
 CHILD: Final = """
 import re, sys
 from pathlib import Path
-from worker import cli
+from worker.cli import commands as cli
 sys.argv = ["tally", *sys.argv[1:]]
 try:
     cli.main()

@@ -14,13 +14,13 @@ from tests.chaos.crowd import Crowd
 from tests.chaos.report import Report
 from tests.end_to_end.processes import KEY, KEYS, Child, Stage, wait_until
 from tests.redis_server import MortalServer
-from worker import app
+from worker.cli.reports import reconciled_code, reconciled_json
 from worker.domain.position import Range
 from worker.emulator import Emulator
 from worker.errors import ExitCode
-from worker.reconcile import Orders
-from worker.reconcile import Report as Reconciled
-from worker.reports import reconciled_code, reconciled_json
+from worker.reconciliation.reconcile import Orders
+from worker.reconciliation.reconcile import Report as Reconciled
+from worker.service import app
 from worker.settings import Settings
 from worker.store.connection import connect
 

@@ -13,9 +13,9 @@ from aiohttp import web
 from tests.deploy.prometheus_server import Prometheus
 from tests.end_to_end.processes import KEY, KEYS, MESSAGE, Child, Crowd, Stage, wait_until
 from tests.redis_server import MortalServer, free_port
-from worker import app
 from worker.domain.position import Range
 from worker.emulator import Emulator
+from worker.service import app
 from worker.settings import Settings
 from worker.store.connection import connect
 from worker.store.marks import Marks

@@ -5,7 +5,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from worker.cli import app
+from worker.cli.commands import app
 
 
 def arguments(words: Sequence[str]) -> tuple[str, dict[str, Any]]:

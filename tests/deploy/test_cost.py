@@ -12,12 +12,12 @@ from redis.asyncio import Redis
 from tests.deploy.dockerfile import ROOT
 from tests.end_to_end.processes import KEY, MESSAGE, wait_until
 from tests.redis_server import RedisServer
-from worker import app
-from worker.debts import Debts
 from worker.domain.position import TICKS_PER_SECOND, Range
 from worker.emulator import Emulator
-from worker.reconcile import Orders
-from worker.rounds import Rounds, Schedule
+from worker.reconciliation.reconcile import Orders
+from worker.reconciliation.repair_queue import Debts
+from worker.reconciliation.rounds import Rounds, Schedule
+from worker.service import app
 from worker.settings import Settings
 
 SIZES: Final = (0, 1, 100, 101, 199, 200)

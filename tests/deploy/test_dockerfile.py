@@ -25,7 +25,9 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
     copied = [word for each in BUILD.all("COPY") for word in each.words[:-1]]
 
     assert [name for name in copied if not (ROOT / name).exists() or ignored(name, ignore_patterns())] == []
-    assert [name for name in ("worker/cli.py", "worker/store/lua/apply.lua") if ignored(name, ignore_patterns())] == []
+    assert [
+        name for name in ("worker/__main__.py", "worker/store/lua/apply.lua") if ignored(name, ignore_patterns())
+    ] == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from tests.deploy.dockerfile import ROOT
 from tests.deploy.needed import needs
-from worker.cli import app
+from worker.cli.commands import app
 from worker.settings import FIELDS
 
 FOLDER: Final = ROOT / "deploy"

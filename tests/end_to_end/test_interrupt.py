@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from tests.end_to_end.processes import KEYS, OURS, ROOM, Stage, wait_until
-from worker.cli import finish
+from worker.cli.commands import finish
 
 SIGNALLED: Final = """
 import atexit, os, runpy, signal, sys
@@ -39,7 +39,7 @@ runpy.run_module("worker", run_name="__main__", alter_sys=True)
 
 DEAF: Final = """
 import asyncio, signal
-from worker.cli import finish
+from worker.cli.commands import finish
 
 
 async def deaf():
@@ -187,8 +187,8 @@ def test_no_work_outlives_its_interrupts(work: type) -> None:
 
 async def test_a_stop_of_a_start_ends_it_well(tmp_path: Path) -> None:
     """With 0, while it imports what it needs: nothing was read. A SIGHUP then is no reason to end."""
-    stopped = await signalled(tmp_path, signal.SIGTERM, "worker.ingest", "run")
-    hung_up = await signalled(tmp_path, signal.SIGHUP, "worker.ingest", "run")
+    stopped = await signalled(tmp_path, signal.SIGTERM, "worker.live.subscription", "run")
+    hung_up = await signalled(tmp_path, signal.SIGHUP, "worker.live.subscription", "run")
 
     assert stopped == (0, "", "")
     assert hung_up[0] == 2

@@ -15,8 +15,8 @@ import structlog
 
 from tests.simulation.loop import START, VirtualLoop
 from tests.simulation.world import DAY_TICKS, HOUR, KEYS, Following, World
-from worker import app
 from worker.emulator import FAULT_NAMES, OUTAGE_KINDS
+from worker.service import app
 from worker.source.pace import Backoff
 from worker.store import scripts
 

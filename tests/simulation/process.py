@@ -9,11 +9,11 @@ from tests.simulation.loop import MACHINE, running
 from tests.simulation.machine import Machine
 from tests.simulation.pubnub_twin import ClientTwin, PubNub
 from tests.simulation.redis_twin import RedisTwin, Server
-from worker import app
-from worker.app import Parts
-from worker.apply import Applier
+from worker.applying.apply import Applier
+from worker.applying.rollback import GoneBack
 from worker.errors import ExitCode
-from worker.recovery import GoneBack
+from worker.service import app
+from worker.service.app import Parts
 from worker.settings import Settings
 from worker.source.names import Names
 from worker.store.audit import Audit
@@ -25,9 +25,9 @@ from worker.store.marks import Marks
 from worker.store.store import Store
 
 if TYPE_CHECKING:
-    from worker.reload import Reload
-    from worker.service import Service
-    from worker.vitals import Vitals
+    from worker.service.health import Vitals
+    from worker.service.lifecycle import Service
+    from worker.service.reload import Reload
 
 
 def parts(pubnub: PubNub, server: Server, machine: Machine, settings: Settings) -> Parts:

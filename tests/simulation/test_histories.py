@@ -12,13 +12,15 @@ import pytest
 from tests.simulation.history import Outcome, played
 from tests.simulation.oracle import BrokenError
 from tests.simulation.world import DAY_TICKS, HOUR, KEYS, SETTLE_SECONDS, Following, World
-from worker import ingest, looks, reconcile, rounds
-from worker.apply import Applier
-from worker.debts import Debts
+from worker.applying.apply import Applier
 from worker.domain.reconciliation import Limit
 from worker.emulator import OUTAGE_KINDS
 from worker.emulator.history import Page, Window
-from worker.gaps import Gaps
+from worker.live import subscription as ingest
+from worker.live.gaps import Gaps
+from worker.reconciliation import reconcile, rounds
+from worker.reconciliation import scan as looks
+from worker.reconciliation.repair_queue import Debts
 from worker.store.lineage import Lineage
 from worker.store.marks import Gap, Marks
 

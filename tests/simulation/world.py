@@ -15,13 +15,13 @@ from tests.simulation.oracle import BrokenError, Memory, Oracle
 from tests.simulation.process import Process
 from tests.simulation.pubnub_twin import IDLE_SECONDS, PubNub
 from tests.simulation.redis_twin import Server
-from worker import app
-from worker.app import Parts
 from worker.domain.position import Range
 from worker.emulator import Identity, State, Truth
 from worker.emulator.actions import Action
 from worker.emulator.replies import RefusedError
-from worker.reconcile import Orders, Report
+from worker.reconciliation.reconcile import Orders, Report
+from worker.service import app
+from worker.service.app import Parts
 from worker.settings import Settings
 from worker.source.names import Names, matches
 from worker.store.keys import Keys, read_action_field, read_tally_field

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench, backoff
-from worker.comparison import Comparison
+from worker.applying.retry import Terms
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.reconciliation import Limit
 from worker.emulator import Page, Window
-from worker.looks import Looks
-from worker.patience import Terms
-from worker.reconcile import Reconcile
-from worker.reconcile import Terms as Keeping
+from worker.reconciliation.evidence import Comparison
+from worker.reconciliation.reconcile import Reconcile
+from worker.reconciliation.reconcile import Terms as Keeping
+from worker.reconciliation.scan import Looks
+from worker.reconciliation.verify import Choice, Verify
 from worker.source.history import History
 from worker.store.audit import Audit
 from worker.store.entries import Entries
-from worker.verify import Choice, Verify
 
 MESSAGE = "17600000001728660"
 

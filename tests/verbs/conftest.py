@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.source.scripted import SUBSCRIBE_KEY
-from worker.apply import Applier
+from worker.applying.apply import Applier
 from worker.emulator import Emulator
 from worker.errors import PubNubError
 from worker.source.client import Client, Keyset
@@ -103,4 +103,4 @@ async def bench(real_redis: Redis, emulator: Emulator) -> AsyncIterator[Bench]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make waits a hundred times shorter, also those of commands."""
     monkeypatch.setattr("worker.source.pace.FIRST_SECONDS", 0.005)
-    monkeypatch.setattr("worker.apply.FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("worker.applying.apply.FIRST_RETRY_SECONDS", 0.01)

@@ -21,9 +21,9 @@ from typing import Any, Final
 import pytest
 import structlog
 
-from worker import app as building
-from worker.cli import main
+from worker.cli.commands import main
 from worker.errors import ExitCode
+from worker.service import app as building
 from worker.settings.checks import FOLLOWS, load, warn_of_unknown
 from worker.source import pace
 from worker.telemetry.logs import configure

@@ -8,14 +8,14 @@ from typing import Final
 from tests.simulation.loop import running as running_loop
 from tests.simulation.world import SETTLE_SECONDS, World
 from tests.verbs.virtual import owed, until, worker_parts
-from worker import app
-from worker import reconcile as reconciling
-from worker.comparison import Comparison
-from worker.debts import Debts
+from worker.applying.retry import Terms
 from worker.domain.reconciliation import Limit
-from worker.looks import Looks
-from worker.patience import Terms
-from worker.reconcile import Reconcile
+from worker.reconciliation import reconcile as reconciling
+from worker.reconciliation.evidence import Comparison
+from worker.reconciliation.reconcile import Reconcile
+from worker.reconciliation.repair_queue import Debts
+from worker.reconciliation.scan import Looks
+from worker.service import app
 from worker.source.history import History
 from worker.store.marks import Gap
 

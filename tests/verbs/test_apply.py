@@ -9,7 +9,7 @@ import pytest
 from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, removed
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench
 from tests.verbs.waiting import wait_until_redis_fails
-from worker.apply import StaleError
+from worker.applying.apply import StaleError
 from worker.domain.action import Identity, Origin
 from worker.domain.entry import Outcome
 from worker.source.wire import Decoded, Malformed

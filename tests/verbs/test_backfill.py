@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tests.verbs.conftest import SETTLE_SECONDS, Bench, backoff
-from worker.backfill import Backfill
+from worker.applying.retry import Terms
 from worker.domain.position import Range
 from worker.errors import ForbiddenError, PubNubError
-from worker.patience import Terms
+from worker.history.backfill import Backfill
 from worker.source.history import History
 from worker.store.marks import Progress
 

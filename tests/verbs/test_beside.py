@@ -13,13 +13,13 @@ from tests.source.scripted import wait_until
 from tests.verbs.conftest import KEYS, Bench
 from tests.verbs.test_backfill import FIRST, at_once, backfill, seed
 from tests.verbs.waiting import wait_until_true
-from worker.apply import Applier
+from worker.applying.apply import Applier
+from worker.applying.expiry import Sweep
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.position import Cursor, from_seconds
-from worker.repairs import AT_ONCE, Repairs
+from worker.history.backfill_queue import AT_ONCE, Repairs
 from worker.store.marks import Progress
 from worker.store.store import Lives, Store
-from worker.sweep import Sweep
 
 NOW = Cursor("17700000000000000", 1)
 
@@ -112,7 +112,7 @@ async def test_a_request_while_one_runs_is_not_forgotten(bench: Bench) -> None:
 
 async def test_refused_channels_hold_up_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """More of them than are replayed at once; they are asked about again later."""
-    monkeypatch.setattr("worker.repairs.REFUSED_SECONDS", 0.05)
+    monkeypatch.setattr("worker.history.backfill_queue.REFUSED_SECONDS", 0.05)
     refused = [f"refused{number}" for number in range(AT_ONCE + 1)]
     for channel in [*refused, "zzz"]:
         seed(bench, channel, 30)
@@ -145,7 +145,7 @@ async def test_the_sweep_goes_over_all_channels(bench: Bench) -> None:
 
 async def test_a_place_nobody_moves_is_taken_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another worker has left it, and is gone; one that still moves is left to it."""
-    monkeypatch.setattr("worker.repairs.FORSAKEN_SECONDS", 0.05)
+    monkeypatch.setattr("worker.history.backfill_queue.FORSAKEN_SECONDS", 0.05)
     seed(bench, "room", 30)
     async with running(bench):
         await bench.marks.save_progress(Progress(NOW.timetoken, NOW.timetoken), "room")

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from tests.redis_server import RedisServer
-from worker.cli import main
+from worker.cli.commands import main
 
 UNSET = None
 NOTHING_LISTENS = "127.0.0.1:1"

@@ -14,11 +14,11 @@ from tests.source.scripted import SUBSCRIBE_KEY
 from tests.verbs.comparing import MESSAGE
 from tests.verbs.conftest import KEYS, Bench
 from tests.verbs.in_process import Commands
-from worker import app as building
-from worker.doctor import examine_pubnub
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.emulator import Page, Window
-from worker.reconcile import Orders
+from worker.reconciliation.reconcile import Orders
+from worker.service import app as building
+from worker.service.doctor import examine_pubnub
 from worker.settings import Settings, load
 from worker.source.names import Names
 from worker.store.connection import connect

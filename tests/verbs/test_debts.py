@@ -11,9 +11,9 @@ from redis.exceptions import ResponseError
 from tests.simulation.world import SETTLE_SECONDS, World
 from tests.verbs.repaying import MOMENT_SECONDS, Repaying, running
 from tests.verbs.virtual import Log, Witness, on_virtual_time, owed, unheard, until
-from worker.debts import AT_ONCE, LONGEST_FAILED_SECONDS
 from worker.domain.position import Range
-from worker.reconcile import ripe_at
+from worker.reconciliation.reconcile import ripe_at
+from worker.reconciliation.repair_queue import AT_ONCE, LONGEST_FAILED_SECONDS
 from worker.source.live import REFUSED_SECONDS
 from worker.store.keys import Keys
 from worker.store.marks import Gap

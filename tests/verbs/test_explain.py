@@ -11,7 +11,7 @@ from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, pruned, remov
 from worker.domain.action import Added, Event, Identity, Origin
 from worker.domain.position import from_seconds
 from worker.errors import MalformedError
-from worker.explain import Explanation, as_json, as_lines, trace
+from worker.reading.explain import Explanation, as_json, as_lines, trace
 from worker.store.journal import PAGE, Journal, read_entry
 from worker.store.keys import Keys
 from worker.store.present import read_present

@@ -10,13 +10,13 @@ import pytest
 from tests.source.scripted import wait_until
 from tests.verbs.conftest import KEYS, Bench, backoff
 from tests.verbs.waiting import LONGEST_SECONDS, Moments, wait_until_exact
-from worker.apply import Applier
+from worker.applying.apply import Applier
+from worker.applying.rollback import GoneBack
 from worker.domain.position import Cursor
-from worker.following import Following
-from worker.gaps import Gaps
-from worker.ingest import Place, Subscription, Terms
-from worker.partition import Lot
-from worker.recovery import GoneBack
+from worker.live.assignment import Lot
+from worker.live.gaps import Gaps
+from worker.live.subscription import Place, Subscription, Terms
+from worker.live.subscriptions import Following
 from worker.source.live import Poller
 from worker.source.names import Names
 from worker.store.connection import unguarded

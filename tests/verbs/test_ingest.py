@@ -23,19 +23,19 @@ from tests.verbs.waiting import (
     wait_until_redis_fails,
     wait_until_true,
 )
-from worker import app
-from worker.apply import Applier
+from worker.applying.apply import Applier
+from worker.applying.rollback import GoneBack
 from worker.domain.entry import Outcome
 from worker.domain.position import Cursor
 from worker.emulator.stream import Cursor as EmulatorCursor
 from worker.emulator.subscription import Subscription as EmulatorSubscription
 from worker.errors import ExitCode, RedisUnavailableError
-from worker.following import Following as All
-from worker.gaps import Gaps
-from worker.ingest import Place, Subscription, Terms
-from worker.partition import Lot
-from worker.recovery import GoneBack
-from worker.service import Service
+from worker.live.assignment import Lot
+from worker.live.gaps import Gaps
+from worker.live.subscription import Place, Subscription, Terms
+from worker.live.subscriptions import Following as All
+from worker.service import app
+from worker.service.lifecycle import Service
 from worker.settings import Settings
 from worker.source import live
 from worker.source.live import Poller
@@ -374,7 +374,7 @@ async def test_after_a_few_events_it_asks_again_once_they_are_applied(
     bench: Bench, held: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What happens meanwhile comes in one answer."""
-    monkeypatch.setattr("worker.ingest.PATIENCE_SECONDS", 60)
+    monkeypatch.setattr("worker.live.subscription.PATIENCE_SECONDS", 60)
     async with following(bench) as it:
         react(bench, 1)
         await wait_until(lambda: bench.emulator.waiting == 0)

@@ -12,16 +12,16 @@ from tests.verbs.test_backfill import backfill, seed
 from tests.verbs.test_ingest import following
 from tests.verbs.waiting import wait_until_true
 from worker.domain.position import Cursor
-from worker.gaps import Gaps
-from worker.membership import Membership
-from worker.repairs import Repairs
+from worker.history.backfill_queue import Repairs
+from worker.live.gaps import Gaps
+from worker.live.groups import Membership
 from worker.source.names import Names
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the groups every moment."""
-    monkeypatch.setattr("worker.membership.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("worker.live.groups.LOOK_SECONDS", 0.02)
 
 
 class Looking:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.histories import steady
-from worker.partition import Lot, partition
+from worker.live.assignment import Lot, partition
 from worker.source.names import Names
 
 ALPHABET = "abcdefghij"

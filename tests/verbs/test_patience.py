@@ -3,8 +3,8 @@
 import structlog
 
 from tests.verbs.conftest import Bench, backoff
+from worker.applying.retry import Patience, Terms, patiently, waiting
 from worker.errors import PubNubError
-from worker.patience import Patience, Terms, patiently, waiting
 
 
 def terms(bench: Bench) -> Terms:

@@ -6,14 +6,14 @@ from tests.histories import CHANNEL
 from tests.source.scripted import SUBSCRIBE_KEY
 from tests.verbs.comparing import MESSAGE, Comparing, answer_oddly
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench
-from worker.apply import Applier, StaleError
+from worker.applying.apply import Applier, StaleError
+from worker.cli.reports import reconciled_code
 from worker.domain.action import Added, Identity, Origin, Removed
 from worker.domain.position import TICKS_PER_SECOND, Range, from_seconds, shift
 from worker.domain.reconciliation import Limit
 from worker.emulator import Emulator, Page, Window
 from worker.errors import ExitCode, ForbiddenError, PubNubError
-from worker.reconcile import Orders
-from worker.reports import reconciled_code
+from worker.reconciliation.reconcile import Orders
 from worker.source.client import Client, Keyset
 from worker.store.marks import Gap
 from worker.store.store import Lives, Store
@@ -211,7 +211,7 @@ async def test_a_mass_loss_waits_for_a_person(it: Comparing) -> None:
 
 async def test_a_mass_loss_too_large_to_hold_is_refused_at_once(it: Comparing, monkeypatch: pytest.MonkeyPatch) -> None:
     """And, forced, it is done in turns."""
-    monkeypatch.setattr("worker.comparison.CANDIDATES_AT_ONCE", 10)
+    monkeypatch.setattr("worker.reconciliation.evidence.CANDIDATES_AT_ONCE", 10)
     actions = await it.knows(100)
     for number in range(30):
         it.remove(f"user{number}", actions[number])

@@ -15,10 +15,10 @@ from tests.redis_server import Forwarder, RedisServer
 from tests.source.scripted import wait_until
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS
 from tests.verbs.waiting import LONGEST_SECONDS
-from worker.apply import Applier
+from worker.applying.apply import Applier
+from worker.applying.rollback import GoneBack
 from worker.domain.action import Origin
 from worker.domain.position import Cursor
-from worker.recovery import GoneBack
 from worker.source.pace import elapsed_clock
 from worker.store.connection import connect, unguarded
 from worker.store.lineage import Lineage
@@ -141,7 +141,7 @@ async def test_an_address_that_alternates_makes_no_hot_loop(
     monkeypatch: pytest.MonkeyPatch, valkey: RedisServer, other: RedisServer
 ) -> None:
     """Each time is waited longer for; and it ends when the address has made up its mind."""
-    monkeypatch.setattr("worker.apply.FIRST_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("worker.applying.apply.FIRST_RETRY_SECONDS", 0.02)
     loop = asyncio.get_running_loop()
     async with Revolving(valkey.port, other.port) as door, process(door.url) as it:
         lineage = it.applier.lineage

@@ -1,6 +1,6 @@
 """What a command returns may be large: nothing represents it by accident."""
 
-from worker.cli import finish
+from worker.cli.commands import finish
 
 
 class Large:

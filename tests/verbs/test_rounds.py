@@ -20,7 +20,7 @@ from worker.domain.position import TICKS_PER_SECOND, Range, from_seconds, is_aft
 from worker.emulator.calls import Call
 from worker.emulator.replies import Reply, html_reply
 from worker.emulator.subscription import Subscription
-from worker.rounds import Rounds, Schedule
+from worker.reconciliation.rounds import Rounds, Schedule
 from worker.store.marks import Gap
 
 HOUR, DAY = 3600.0, 86400.0

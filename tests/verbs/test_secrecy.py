@@ -30,9 +30,9 @@ from tests.verbs.canaries import (
 )
 from tests.verbs.canaries import expect_no_word as expect_no_word_in
 from tests.verbs.in_process import PATIENCE_SECONDS, Commands
-from worker import app as building
-from worker.cli import app
+from worker.cli.commands import app
 from worker.emulator import OUTAGE_KINDS, Emulator
+from worker.service import app as building
 from worker.settings import SECRETS, Settings
 from worker.telemetry.health import health_page
 from worker.telemetry.http import listening

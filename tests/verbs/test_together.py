@@ -9,11 +9,11 @@ import pytest
 from tests.source.scripted import wait_until
 from tests.verbs.conftest import SETTLE_SECONDS, Bench
 from tests.verbs.waiting import LONGEST_SECONDS, wait_until_redis_fails
-from worker import together
-from worker.apply import ForgottenError, StaleError
+from worker.applying.apply import ForgottenError, StaleError
 from worker.domain.action import Added, Identity, Observed
 from worker.domain.entry import Outcome
-from worker.together import Together
+from worker.live import group_commit as together
+from worker.live.group_commit import Together
 
 
 def reaction(user: str) -> list[Observed]:

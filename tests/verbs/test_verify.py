@@ -7,13 +7,13 @@ import pytest
 from tests.histories import CHANNEL
 from tests.verbs.comparing import MESSAGE, Comparing, answer_oddly
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench
-from worker.apply import Applier
+from worker.applying.apply import Applier
 from worker.domain.action import Identity, Origin, Pruned
 from worker.domain.position import TICKS_PER_SECOND, shift
 from worker.emulator import Page
 from worker.errors import ExitCode
+from worker.reconciliation.verify import Discrepancy
 from worker.store.store import Lives, Store
-from worker.verify import Discrepancy
 
 
 @pytest.fixture

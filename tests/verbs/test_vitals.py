@@ -12,10 +12,10 @@ from tests.verbs.conftest import Bench
 from tests.verbs.test_backfill import backfill
 from tests.verbs.test_following import MESSAGE, following
 from worker.domain.position import Cursor
-from worker.following import Following
-from worker.repairs import Repairs
+from worker.history.backfill_queue import Repairs
+from worker.live.subscriptions import Following
+from worker.service.health import Vitals
 from worker.telemetry.http import Page
-from worker.vitals import Vitals
 
 MINUTE = 60.0
 

@@ -15,9 +15,9 @@ from tests.simulation.loop import VirtualLoop, running
 from tests.simulation.machine import Machine
 from tests.simulation.process import parts
 from tests.simulation.world import DAY_TICKS, KEYS, Following, World
-from worker.app import Parts
 from worker.domain.action import Added, Identity
 from worker.domain.position import TICKS_PER_SECOND
+from worker.service.app import Parts
 
 ORDERS: Final = 3
 """In how many orders each test is played."""

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from worker.errors import ExitCode
-from worker.reconcile import Report
+from worker.reconciliation.reconcile import Report
+from worker.reconciliation.verify import Verified
 from worker.telemetry.logs import escape
-from worker.verify import Verified
 
 SHOWN: Final = 1000
 """Differences told in words; all of them are in the JSON."""

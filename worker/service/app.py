@@ -11,29 +11,33 @@ from typing import Final
 
 import structlog
 
-from worker import __version__, ingest
-from worker import reconcile as reconciling
-from worker.apply import Applier
-from worker.backfill import Backfill
-from worker.comparison import Comparison
-from worker.debts import Debts
-from worker.doctor import Finding, examine_pubnub, examine_redis, look
+from worker import __version__
+from worker.applying.apply import Applier
+from worker.applying.expiry import Sweep
+from worker.applying.retry import Terms, Watch, waiting
+from worker.applying.rollback import GoneBack
 from worker.domain.position import Cursor, Range
 from worker.domain.reconciliation import Limit
 from worker.errors import ConfigurationError, ExitCode, TallyError
-from worker.following import Following
-from worker.gaps import Gaps
-from worker.ingest import Place, Subscription
-from worker.looks import Looks
-from worker.membership import Membership
-from worker.partition import Lot, partition
-from worker.patience import Terms, Watch, waiting
-from worker.reconcile import Orders, Reconcile, Report
-from worker.recovery import GoneBack
-from worker.reload import Reload
-from worker.repairs import Repairs
-from worker.rounds import Rounds, Schedule
-from worker.service import EarlySignals, Service
+from worker.history.backfill import Backfill
+from worker.history.backfill_queue import Repairs
+from worker.live import subscription as ingest
+from worker.live.assignment import Lot, partition
+from worker.live.gaps import Gaps
+from worker.live.groups import Membership
+from worker.live.subscription import Place, Subscription
+from worker.live.subscriptions import Following
+from worker.reconciliation import reconcile as reconciling
+from worker.reconciliation.evidence import Comparison
+from worker.reconciliation.reconcile import Orders, Reconcile, Report
+from worker.reconciliation.repair_queue import Debts
+from worker.reconciliation.rounds import Rounds, Schedule
+from worker.reconciliation.scan import Looks
+from worker.reconciliation.verify import Choice, Verified, Verify
+from worker.service.doctor import Finding, examine_pubnub, examine_redis, look
+from worker.service.health import Vitals
+from worker.service.lifecycle import EarlySignals, Service
+from worker.service.reload import Reload
 from worker.settings import Settings, masked
 from worker.settings.checks import COUNTED, FOLLOWS, KEYSET, demand
 from worker.source import names
@@ -53,12 +57,9 @@ from worker.store.marks import Marks
 from worker.store.opened import opened_redis
 from worker.store.preflight import Claim, check_fitness, check_namespace, check_ownership
 from worker.store.store import Lives, Store
-from worker.sweep import Sweep
 from worker.telemetry import metrics
 from worker.telemetry.complaints import Complaint
 from worker.telemetry.http import listening
-from worker.verify import Choice, Verified, Verify
-from worker.vitals import Vitals
 
 COMMAND_TRIES: Final = 6
 """Failures in a row after which a command (not the service) gives up on PubNub; some ten seconds."""

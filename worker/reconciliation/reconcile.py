@@ -7,13 +7,13 @@ from typing import Final
 
 import structlog
 
-from worker.apply import Applier, ForgottenError
-from worker.comparison import CANDIDATES_AT_ONCE, Comparison, FirstLook
+from worker.applying.apply import Applier, ForgottenError
 from worker.domain.action import Added, Event, Origin, Pruned, Restored
 from worker.domain.entry import Entry, Outcome
 from worker.domain.position import Range, is_after, order
 from worker.domain.reconciliation import Candidate, Limit, Proof, Verdict
 from worker.errors import ExitCode, TallyError
+from worker.reconciliation.evidence import CANDIDATES_AT_ONCE, Comparison, FirstLook
 from worker.source.history import Slice
 from worker.store.batch import MAX_BATCH
 from worker.store.entries import Entries

@@ -10,12 +10,12 @@ from typing import Final
 
 import structlog
 
-from worker.comparison import Comparison, FirstLook
 from worker.domain.action import Added, Identity
 from worker.domain.position import Range, Timetoken, is_after, shift
 from worker.domain.reconciliation import Candidate, Verdict
 from worker.domain.tally import TallyKey
 from worker.errors import ExitCode, PubNubError
+from worker.reconciliation.evidence import Comparison, FirstLook
 from worker.source.history import Slice
 from worker.store.audit import Audit, Flaw
 from worker.store.batch import MAX_BATCH

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from worker.ingest import Place, Subscription
-from worker.partition import Lot, partition
+from worker.live.assignment import Lot, partition
+from worker.live.subscription import Place, Subscription
 from worker.source.names import Names
 
 log = structlog.get_logger(__name__)

@@ -6,10 +6,10 @@ from typing import Final
 
 import structlog
 
-from worker.apply import Applier
-from worker.backfill import Backfill
+from worker.applying.apply import Applier
 from worker.domain.position import Cursor
 from worker.errors import ForbiddenError
+from worker.history.backfill import Backfill
 from worker.store.marks import Marks, Progress
 
 AT_ONCE: Final = 8

@@ -11,19 +11,19 @@ from typing import Final
 
 import structlog
 
-from worker.apply import Applier, ForgottenError, StaleError
+from worker.applying.apply import Applier, ForgottenError, StaleError
 from worker.domain.action import Observed
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import PubNubError
-from worker.gaps import Gaps
-from worker.partition import Lot
+from worker.live.assignment import Lot
+from worker.live.gaps import Gaps
+from worker.live.group_commit import Together
 from worker.source.client import Client
 from worker.source.live import Poller, Readmitted, Received, Refused
 from worker.source.names import Names, matches
 from worker.source.wire import Interest, Malformed, decode_message
 from worker.store.keys import digest
 from worker.store.marks import Gap, Marks
-from worker.together import Together
 
 FULL_ANSWER: Final = 100
 """Messages in an answer from which on there may have been more: PubNub drops the rest without a word."""

@@ -6,10 +6,10 @@ from typing import Final
 
 import structlog
 
-from worker.apply import Applier, StaleError
+from worker.applying.apply import Applier, StaleError
 from worker.domain.position import Range
 from worker.errors import PubNubError, RedisUnavailableError
-from worker.reconcile import Reconcile, Report, ripe_at
+from worker.reconciliation.reconcile import Reconcile, Report, ripe_at
 from worker.store.marks import Gap, Marks
 from worker.telemetry.complaints import Complaint
 

@@ -89,7 +89,7 @@ def options(
 def run(allow_eviction: AllowEviction = False) -> None:
     """Follow the configured channels and keep their tallies, until told to stop."""
     with _stopped_at_once():
-        from worker import app as building  # noqa: PLC0415
+        from worker.service import app as building  # noqa: PLC0415
         from worker.settings.checks import FOLLOWS, warn_of_unknown  # noqa: PLC0415
 
         settings = _settings(FOLLOWS)
@@ -107,8 +107,8 @@ def backfill(
     allow_eviction: AllowEviction = False,
 ) -> None:
     """Replay what PubNub's history lists into the tallies. Interrupted, it goes on where it was."""
-    from worker import app as building  # noqa: PLC0415
     from worker.domain.position import Range  # noqa: PLC0415
+    from worker.service import app as building  # noqa: PLC0415
 
     settings = _connecting_settings()
     wanted = Range(*stretch(since, until))
@@ -133,10 +133,10 @@ def reconcile(
     allow_eviction: AllowEviction = False,
 ) -> None:
     """Make tallies equal to PubNub's list: add what is missing, prune and restore what two looks prove."""
-    from worker import app as building  # noqa: PLC0415
-    from worker import reports as telling  # noqa: PLC0415
+    from worker.cli import reports as telling  # noqa: PLC0415
     from worker.domain.position import Range  # noqa: PLC0415
-    from worker.reconcile import Orders  # noqa: PLC0415
+    from worker.reconciliation.reconcile import Orders  # noqa: PLC0415
+    from worker.service import app as building  # noqa: PLC0415
 
     if full and (since or until):
         raise ConfigurationError("--full is everything; give it without --since and --until.")
@@ -164,8 +164,8 @@ def verify(
     ] = None,
 ) -> None:
     """Compare tallies with PubNub's list, and with themselves; write nothing. Exit code 5 if they differ."""
-    from worker import app as building  # noqa: PLC0415
-    from worker import reports as telling  # noqa: PLC0415
+    from worker.cli import reports as telling  # noqa: PLC0415
+    from worker.service import app as building  # noqa: PLC0415
 
     settings = _connecting_settings()
     found = _finish_in_sight(lambda watch: building.verify(settings, channels or [], sample, watch))
@@ -181,7 +181,7 @@ def verify(
 @app.command()
 def show(channel: str, message_timetoken: str, as_json: AsJson = False) -> None:
     """Print the tallies of one message."""
-    from worker import show as showing  # noqa: PLC0415
+    from worker.reading import show as showing  # noqa: PLC0415
     from worker.telemetry.logs import escape  # noqa: PLC0415
 
     _check_message_timetoken(message_timetoken)
@@ -201,7 +201,7 @@ def show(channel: str, message_timetoken: str, as_json: AsJson = False) -> None:
 @app.command()
 def explain(channel: str, message_timetoken: str, as_json: AsJson = False) -> None:
     """Tell how the tallies of one message came to be: each change the journal remembers, its time and its origin."""
-    from worker import explain as explaining  # noqa: PLC0415
+    from worker.reading import explain as explaining  # noqa: PLC0415
 
     _check_message_timetoken(message_timetoken)
     settings = _reading_settings()
@@ -215,8 +215,8 @@ def explain(channel: str, message_timetoken: str, as_json: AsJson = False) -> No
 @app.command()
 def doctor(as_json: AsJson = False, allow_eviction: AllowEviction = False) -> None:
     """Look whether configuration, PubNub and Redis are fit; say what to do where they are not."""
-    from worker import app as building  # noqa: PLC0415
-    from worker.doctor import Finding  # noqa: PLC0415
+    from worker.service import app as building  # noqa: PLC0415
+    from worker.service.doctor import Finding  # noqa: PLC0415
     from worker.settings.checks import FOLLOWS, load_usable  # noqa: PLC0415
     from worker.telemetry.logs import escape  # noqa: PLC0415
 
@@ -524,7 +524,7 @@ def _finish_in_sight(work: Callable[[Any], Coroutine[Any, Any, Result]]) -> Resu
     """Finish work that is shown how far it is where somebody looks on: on a terminal."""
     if not sys.stderr.isatty():
         return finish(work(None))
-    from worker.progress import shown_progress  # noqa: PLC0415
+    from worker.cli.progress import shown_progress  # noqa: PLC0415
 
     async def in_sight() -> Result:
         with shown_progress() as watch:

@@ -8,7 +8,7 @@ import structlog
 
 from worker.domain.position import Cursor
 from worker.errors import PubNubError
-from worker.gaps import Gaps
+from worker.live.gaps import Gaps
 from worker.source.client import Client
 from worker.store.marks import Gap
 

@@ -9,15 +9,15 @@ from itertools import product
 from typing import Any, Final, TypeVar
 
 from worker import __version__
-from worker.apply import Applier
+from worker.applying.apply import Applier
 from worker.domain.action import Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_SECOND, Timetoken
 from worker.errors import RedisUnavailableError, TallyError
-from worker.following import Following
-from worker.ingest import State, Subscription
-from worker.reconcile import Reconcile
-from worker.repairs import Repairs
+from worker.history.backfill_queue import Repairs
+from worker.live.subscription import State, Subscription
+from worker.live.subscriptions import Following
+from worker.reconciliation.reconcile import Reconcile
 from worker.source.client import OPERATIONS
 from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.store.marks import Gap, Marks, Progress

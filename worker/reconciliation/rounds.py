@@ -9,11 +9,11 @@ from typing import Final
 
 import structlog
 
-from worker.apply import Applier, StaleError
-from worker.debts import Debts
+from worker.applying.apply import Applier, StaleError
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
 from worker.errors import PubNubError, RedisUnavailableError
-from worker.reconcile import Reconcile
+from worker.reconciliation.reconcile import Reconcile
+from worker.reconciliation.repair_queue import Debts
 from worker.store.entries import Entries
 from worker.store.marks import Gap, Marks
 from worker.telemetry.complaints import Complaint

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 
-from worker.apply import Applier
+from worker.applying.apply import Applier
 from worker.domain.position import Cursor
 from worker.store.marks import Gap, Marks
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 
 from worker.errors import ExitCode, first_of
-from worker.following import Following
+from worker.live.subscriptions import Following
 from worker.telemetry.strays import undivided
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)

@@ -6,11 +6,11 @@ from functools import lru_cache
 from itertools import chain, compress, islice
 from typing import Final
 
+from worker.applying.retry import Terms
 from worker.domain.action import Added
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
 from worker.domain.reconciliation import Candidate, Coverage, Place, Proof, RollCall, all_lie_in
-from worker.looks import Looks, additions
-from worker.patience import Terms
+from worker.reconciliation.scan import Looks, additions
 from worker.source.history import Slice
 from worker.store.entries import Entries, Message, identity, places
 from worker.store.keys import action_field

@@ -8,11 +8,11 @@ from typing import Final
 
 import structlog
 
-from worker.apply import Applier, StaleError
+from worker.applying.apply import Applier, StaleError
+from worker.applying.retry import Patience, Terms, Watch, patiently
 from worker.domain.action import Origin
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
 from worker.errors import PubNubError
-from worker.patience import Patience, Terms, Watch, patiently
 from worker.source.history import History, Slice, ahead
 from worker.source.wire import Decoded, decode_action
 from worker.store.marks import Gap, Marks, Progress

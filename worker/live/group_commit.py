@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from worker.apply import Applier, ForgottenError, StaleError
+from worker.applying.apply import Applier, ForgottenError, StaleError
 from worker.domain.action import Origin
 from worker.domain.position import TICKS_PER_SECOND
 from worker.source.wire import Decoded, Malformed

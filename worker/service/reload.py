@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import structlog
 
-from worker.apply import Applier
+from worker.applying.apply import Applier
 from worker.errors import ConfigurationError
-from worker.following import Following
+from worker.live.subscriptions import Following
 from worker.source.names import Names
 from worker.store.marks import Marks
 from worker.telemetry import metrics

@@ -7,12 +7,12 @@ from typing import Final
 
 import structlog
 
-from worker.apply import ForgottenError, StaleError
+from worker.applying.apply import ForgottenError, StaleError
+from worker.applying.retry import Patience, Terms, Watch, patiently
 from worker.domain.action import Added
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, order, shift
 from worker.domain.reconciliation import Candidate, Coverage, Proof, Verdict, judge
 from worker.errors import PubNubError
-from worker.patience import Patience, Terms, Watch, patiently
 from worker.source.history import History, Slice, ahead
 from worker.source.wire import decode_action
 from worker.store.marks import Progress

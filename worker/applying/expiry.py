@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from worker.apply import Applier
+from worker.applying.apply import Applier
 from worker.store.marks import Marks
 from worker.store.store import Store
 

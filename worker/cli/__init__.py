@@ -1,0 +1,1 @@
+"""What a person at a terminal meets: commands in, sentences and exit codes out."""

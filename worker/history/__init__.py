@@ -1,0 +1,1 @@
+"""What happened: replaying what PubNub's history lists."""

@@ -1,0 +1,1 @@
+"""What must be true: comparing the tallies with PubNub's list, and repairing them."""
