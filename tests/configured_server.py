@@ -30,7 +30,11 @@ class ConfiguredServer:
 
     def __init__(self, program: Path, configuration: Path | None = None, **options: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="configured-")
-        words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+        words = [
+            word
+            for name, value in options.items()
+            for word in (f"--{name.replace('_', '-')}", value)
+        ]
         command: list[str | Path] = [program, *([configuration] if configuration else []), *words]
         self._server = ServerProcess(command, Path(self._folder.name))
         self.url = self._server.url

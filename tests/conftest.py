@@ -60,7 +60,9 @@ async def real_redis(valkey: RedisServer) -> AsyncIterator[Redis]:
 async def redis(request: pytest.FixtureRequest, valkey: RedisServer) -> AsyncIterator[Redis]:
     """A client, first of fakeredis (quick), then of a real server (proof); emptied before."""
     fake = request.param == "fakeredis"
-    async with fakeredis.FakeAsyncRedis(decode_responses=True) if fake else connect(valkey.url) as client:
+    async with (
+        fakeredis.FakeAsyncRedis(decode_responses=True) if fake else connect(valkey.url) as client
+    ):
         await client.flushall()
         yield client
         await _expect_every_key_to_end(client)
@@ -69,4 +71,6 @@ async def redis(request: pytest.FixtureRequest, valkey: RedisServer) -> AsyncIte
 async def _expect_every_key_to_end(redis: Redis) -> None:
     """Expect every key to be permanent by its name, or to have a life."""
     async for key in redis.scan_iter():
-        assert PERMANENT.fullmatch(key) or await redis.pttl(key) != NO_LIFE, f"{key} would stay for ever"
+        assert PERMANENT.fullmatch(key) or await redis.pttl(key) != NO_LIFE, (
+            f"{key} would stay for ever"
+        )

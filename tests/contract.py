@@ -19,10 +19,14 @@ def contract() -> dict[str, Any]:
     return {
         "version": __version__,
         "schema": SCHEMA,
-        "settings": {name: as_text(name, Settings.model_fields[field].default) for name, field in FIELDS.items()},
+        "settings": {
+            name: as_text(name, Settings.model_fields[field].default)
+            for name, field in FIELDS.items()
+        },
         "exit_codes": {code.name: int(code) for code in ExitCode},
         "metrics": {
-            promql.told(metric): " ".join((promql.kind(metric), *promql.labels(metric))) for metric in promql.ours()
+            promql.told(metric): " ".join((promql.kind(metric), *promql.labels(metric)))
+            for metric in promql.ours()
         },
     }
 

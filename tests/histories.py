@@ -54,5 +54,8 @@ observed: st.SearchStrategy[Observed] = st.one_of(
     st.builds(added, places, identities), st.builds(removed, places, identities)
 )
 events: st.SearchStrategy[Event] = st.one_of(
-    observed, observed, st.builds(pruned, places, identities), st.builds(restored, places, places, identities)
+    observed,
+    observed,
+    st.builds(pruned, places, identities),
+    st.builds(restored, places, places, identities),
 )

@@ -61,7 +61,9 @@ class ServerProcess:
     def start(self) -> None:
         """Start the server, and return when it has read its data and answers."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         atexit.register(self.kill)
         deadline = time.monotonic() + START_SECONDS
         while self._process.poll() is None and time.monotonic() < deadline:
@@ -135,7 +137,11 @@ class MortalServer(RedisServer):
     def __init__(self, folder: Path) -> None:
         # The log is never rewritten, so that it can be copied while the server writes it.
         super().__init__(
-            folder, appendonly="yes", appendfsync="always", appenddirname=LOG, **{"auto-aof-rewrite-percentage": "0"}
+            folder,
+            appendonly="yes",
+            appendfsync="always",
+            appenddirname=LOG,
+            **{"auto-aof-rewrite-percentage": "0"},
         )
         self.is_up = True
 
@@ -238,7 +244,9 @@ class Forwarder:
             self._through.discard(task)
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event | None = None) -> None:
+async def _carry(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event | None = None
+) -> None:
     with suppress(OSError):
         while told := await reader.read(65536):
             if gate:

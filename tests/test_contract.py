@@ -18,7 +18,9 @@ CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 def test_the_contract_is_the_one_that_was_written_down() -> None:
     """Schema, settings, exit codes and metrics: `make contract` writes a change that is meant."""
-    assert contract() == json.loads(GOLDEN.read_text(encoding="utf-8")), "is it meant? See CONTRIBUTING.md"
+    assert contract() == json.loads(GOLDEN.read_text(encoding="utf-8")), (
+        "is it meant? See CONTRIBUTING.md"
+    )
 
 
 def test_the_changelog_begins_with_this_version() -> None:
@@ -34,7 +36,9 @@ def test_the_version_is_written_in_one_place() -> None:
 
     assert project["project"]["dynamic"] == ["version"]
     assert project["tool"]["hatch"]["version"]["path"] == "worker/__init__.py"
-    said = subprocess.run([sys.executable, "-m", "worker", "--version"], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-m", "worker", "--version"], capture_output=True, text=True, check=True
+    )
     assert said.stdout == f"tally {__version__}\n"
 
 
@@ -45,9 +49,14 @@ def test_two_builds_of_one_version_are_the_same_wheel(tmp_path: Path) -> None:
         shutil.copyfile(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "worker", tmp_path / "worker", copy_function=shutil.copyfile)
 
-    wheels = [build_wheel(checkout, tmp_path / f"built{number}") for number, checkout in enumerate((ROOT, tmp_path))]
+    wheels = [
+        build_wheel(checkout, tmp_path / f"built{number}")
+        for number, checkout in enumerate((ROOT, tmp_path))
+    ]
 
-    assert [wheel.name for wheel in wheels] == [f"reaction_tally-{__version__}-py3-none-any.whl"] * 2
+    assert [wheel.name for wheel in wheels] == [
+        f"reaction_tally-{__version__}-py3-none-any.whl"
+    ] * 2
     assert wheels[0].read_bytes() == wheels[1].read_bytes()
     with zipfile.ZipFile(wheels[0]) as wheel:
         assert f"reaction_tally-{__version__}.dist-info/licenses/LICENSE" in wheel.namelist()
@@ -57,7 +66,16 @@ def test_two_builds_of_one_version_are_the_same_wheel(tmp_path: Path) -> None:
 
 def build_wheel(checkout: Path, folder: Path) -> Path:
     """Build a wheel, as of a fixed moment; return where it is."""
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "--target",
+        "wheel",
+        "--directory",
+        str(folder),
+    ]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "1767225600"}
     subprocess.run(command, cwd=checkout, env=environment, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")

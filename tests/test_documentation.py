@@ -12,7 +12,7 @@ from worker.settings import FIELDS, SECRETS, Settings
 from worker.settings.env_example import env_example
 from worker.settings.masked import as_text
 from worker.store.keys import Keys
-from worker.store.marks import Gap
+from worker.store.marks import GapCause
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -75,10 +75,12 @@ def test_every_key_is_documented() -> None:
 def test_every_gap_is_documented() -> None:
     """By its cause."""
     table = MAP[MAP.index("| cause |") :].split("\n\n")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(Gap)
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(GapCause)
 
 
-@pytest.mark.parametrize("document", ["README.md", "worker/README.md", "worker/store/README.md", "tests/README.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "worker/README.md", "worker/store/README.md", "tests/README.md"]
+)
 def test_every_file_named_in_a_document_exists(document: str) -> None:
     """Links, and paths of tests and modules."""
     text = (ROOT / document).read_text(encoding="utf-8")

@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of what import-linter reads."""
-    shutil.copytree(ROOT / "worker", tmp_path / "worker", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "worker", tmp_path / "worker", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
     return tmp_path
 
@@ -26,7 +28,12 @@ def test_a_module_that_has_no_place_is_refused(copy: Path) -> None:
     add(copy, "more.py", "")
     said = lint(copy)
 
-    for line in ("- worker.helpers\n", "- worker.more\n", "helpers -> redis (l.1)", "helpers -> pubnub (l.2)"):
+    for line in (
+        "- worker.helpers\n",
+        "- worker.more\n",
+        "helpers -> redis (l.1)",
+        "helpers -> pubnub (l.2)",
+    ):
         assert line in said
 
 
@@ -52,8 +59,14 @@ def add(folder: Path, name: str, text: str) -> None:
 
 def lint(folder: Path) -> str:
     """Return what import-linter says of a copy."""
-    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command; lint_imports_command()",
+    ]
     words = ["--no-logo", "--no-cache"]
-    linted = subprocess.run([*command, *words], cwd=folder, capture_output=True, text=True, check=False)
+    linted = subprocess.run(
+        [*command, *words], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert not linted.stderr, linted.stderr
     return linted.stdout

@@ -13,7 +13,9 @@ def main() -> NoReturn:
     The first process of a container does not hear SIGTERM at all, unless it has a handler.
     """
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    heard = [number for number, handler in usual.items() if signal.getsignal(number) is handler]  # else wanted deaf
+    heard = [
+        number for number, handler in usual.items() if signal.getsignal(number) is handler
+    ]  # else wanted deaf
     for number in heard:
         signal.signal(number, lambda number, _frame: os._exit(128 + number))
     gc.disable()  # what is imported stays: to look through it for garbage, again and again, is a fifth of every start

@@ -32,7 +32,10 @@ def benchmarks() -> dict[str, Benchmark]:
 
 async def run(chosen: list[Benchmark], runs: int, size: float, *, as_json: bool, save: bool) -> int:
     """Measure, tell, and return an exit code: 1 where a result was wrong."""
-    terminal, baseline = Console(stderr=as_json, width=None if sys.stdout.isatty() else 140), report.load()
+    terminal, baseline = (
+        Console(stderr=as_json, width=None if sys.stdout.isatty() else 140),
+        report.load(),
+    )
     results, wrong = {}, 0
     for benchmark in chosen:
 
@@ -57,14 +60,24 @@ def main() -> int:
     """Read the command line and measure."""
     known = benchmarks()
     arguments = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    arguments.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all")
-    arguments.add_argument("--runs", type=int, default=RUNS, help="rounds; each measures every contender once")
-    arguments.add_argument("--size", type=float, default=1, help="a part of the work, from 0 to 1: a glance, no figure")
-    arguments.add_argument("--json", action="store_true", help="print one JSON document, every value in it")
+    arguments.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all"
+    )
+    arguments.add_argument(
+        "--runs", type=int, default=RUNS, help="rounds; each measures every contender once"
+    )
+    arguments.add_argument(
+        "--size", type=float, default=1, help="a part of the work, from 0 to 1: a glance, no figure"
+    )
+    arguments.add_argument(
+        "--json", action="store_true", help="print one JSON document, every value in it"
+    )
     arguments.add_argument("--save", action="store_true", help="record the medians as the baseline")
     chosen = arguments.parse_args()
     if unknown := set(chosen.names) - known.keys():
-        arguments.error(f"no such benchmark: {', '.join(sorted(unknown))}. There are {', '.join(known)}.")
+        arguments.error(
+            f"no such benchmark: {', '.join(sorted(unknown))}. There are {', '.join(known)}."
+        )
     if chosen.save and chosen.size != 1:
         arguments.error("--save records the whole work only: leave --size out.")
     configure(LogFormat.JSON, "error")

@@ -59,7 +59,10 @@ class Connection(asyncio.Protocol):
 
     def answer(self, body: bytes) -> None:
         """Send it."""
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        head = (
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            % len(body)
+        )
         self._transport.write(head + body)
 
 
@@ -84,7 +87,9 @@ class Publisher:
     """Publishes events at a steady rate to those whose channels they are in."""
 
     def __init__(self, events: Sequence[bytes]) -> None:
-        self._events = [(line[: line.index(b"\t")].decode(), line[line.index(b"\t") + 1 :]) for line in events]
+        self._events = [
+            (line[: line.index(b"\t")].decode(), line[line.index(b"\t") + 1 :]) for line in events
+        ]
         self._names: dict[str, str] = {}
         self._told: dict[str, tuple[list[int], list[bytes]]] = {}
         self._waiting: dict[str, tuple[Connection, int]] = {}
@@ -140,7 +145,9 @@ async def main(kind: str) -> None:
     """Read what there is to serve, say where, and do as told until nobody is there to tell."""
     lines = [line.rstrip(b"\n") for line in iter(sys.stdin.buffer.readline, b"\n")]
     service = Replay(lines) if kind == "replay" else Publisher(lines)
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(service), "127.0.0.1", 0, backlog=512)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(service), "127.0.0.1", 0, backlog=512
+    )
     say(server.sockets[0].getsockname()[1])
     while order := await asyncio.to_thread(sys.stdin.readline):
         verb, *numbers = order.split()

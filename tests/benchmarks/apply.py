@@ -15,8 +15,8 @@ from tests.benchmarks.load import Counts, broken_counts, found, history, truth
 from tests.redis_server import RedisServer
 from worker.applying.apply import Applier
 from worker.domain.action import Added, Observed, Origin
-from worker.live.group_commit import EVENTS_AT_ONCE
-from worker.source.pace import elapsed_clock
+from worker.live.group_commit import EVENT_BATCH
+from worker.source.backoff import elapsed_clock
 from worker.store.connection import connect
 from worker.store.keys import Keys
 from worker.store.marks import Marks
@@ -27,7 +27,7 @@ CHANNELS: Final = 20
 PIPELINED: Final = 500
 STREAMS: Final = 4
 """Calls side by side; each has a part of the channels."""
-AT_ONCE: Final = CHANNELS // STREAMS * PIPELINED
+CONCURRENCY: Final = CHANNELS // STREAMS * PIPELINED
 """Events a stream applies at once: some 500 of each of its channels, in the order they came."""
 ONE_BY_ONE: Final = 20
 """Whoever waits for each answer gets the first twentieth of the events: enough for a rate."""
@@ -44,8 +44,8 @@ def events_of(count: int) -> list[Observed]:
 async def ours_live(redis: Redis, events: Sequence[Observed]) -> None:
     """Apply them as a worker's subscriptions do under load: one group after the other, of what has come meanwhile."""
     applier = Applier(Store(redis, KEYS), Marks(redis, KEYS), 60, elapsed_clock)
-    for start in range(0, len(events), EVENTS_AT_ONCE):
-        await applier.apply(events[start : start + EVENTS_AT_ONCE], Origin.LIVE, elapsed_clock())
+    for start in range(0, len(events), EVENT_BATCH):
+        await applier.apply(events[start : start + EVENT_BATCH], Origin.LIVE, elapsed_clock())
 
 
 async def ours(redis: Redis, events: Sequence[Observed]) -> None:
@@ -53,8 +53,8 @@ async def ours(redis: Redis, events: Sequence[Observed]) -> None:
     applier = Applier(Store(redis, KEYS), Marks(redis, KEYS), 60, elapsed_clock)
 
     async def stream(own: Sequence[Observed]) -> None:
-        for start in range(0, len(own), AT_ONCE):
-            await applier.apply(own[start : start + AT_ONCE], Origin.LIVE, elapsed_clock())
+        for start in range(0, len(own), CONCURRENCY):
+            await applier.apply(own[start : start + CONCURRENCY], Origin.LIVE, elapsed_clock())
 
     shares: dict[int, list[Observed]] = {}
     for event in events:
@@ -75,7 +75,9 @@ async def one_by_one(redis: Redis, events: Sequence[Observed]) -> None:
         it, sign = event.identity, 1 if isinstance(event, Added) else -1
         change = plain.sadd if sign == 1 else plain.srem
         if await change(users_of(event), it.uuid):
-            await plain.hincrby(KEYS.counts(it.channel, it.message_timetoken), f"{it.type}:{it.value}", sign)
+            await plain.hincrby(
+                KEYS.counts(it.channel, it.message_timetoken), f"{it.type}:{it.value}", sign
+            )
 
 
 async def pipelined(redis: Redis, events: Sequence[Observed]) -> None:
@@ -85,7 +87,9 @@ async def pipelined(redis: Redis, events: Sequence[Observed]) -> None:
         for event in events[start : start + PIPELINED]:
             it, sign = event.identity, 1 if isinstance(event, Added) else -1
             (pipe.sadd if sign == 1 else pipe.srem)(users_of(event), it.uuid)
-            pipe.hincrby(KEYS.counts(it.channel, it.message_timetoken), f"{it.type}:{it.value}", sign)
+            pipe.hincrby(
+                KEYS.counts(it.channel, it.message_timetoken), f"{it.type}:{it.value}", sign
+            )
         await pipe.execute()
 
 
@@ -96,7 +100,9 @@ async def floor(redis: Redis, events: Sequence[Observed]) -> None:
         for event in events[start : start + PIPELINED]:
             it = event.identity
             field = f"{it.type}:{it.value}:{it.uuid}"
-            pipe.hsetnx(KEYS.actions(it.channel, it.message_timetoken), field, event.action_timetoken)
+            pipe.hsetnx(
+                KEYS.actions(it.channel, it.message_timetoken), field, event.action_timetoken
+            )
             pipe.hincrby(KEYS.counts(it.channel, it.message_timetoken), f"{it.type}:{it.value}", 1)
         await pipe.execute()
 
@@ -106,7 +112,9 @@ def unheeded(events: Sequence[Observed]) -> Counts:
     counts: Counts = Counter()
     for event in events:
         it = event.identity
-        counts[it.channel, it.message_timetoken, it.type, it.value] += 1 if isinstance(event, Added) else -1
+        counts[it.channel, it.message_timetoken, it.type, it.value] += (
+            1 if isinstance(event, Added) else -1
+        )
     return counts
 
 
@@ -115,12 +123,18 @@ OWN: Final = (ours, ours_live)
 Way = Callable[[Redis, Sequence[Observed]], Awaitable[None]]
 
 
-async def timed(way: Way, events: Sequence[Observed], expected: Counts | None) -> tuple[float, float]:
+async def timed(
+    way: Way, events: Sequence[Observed], expected: Counts | None
+) -> tuple[float, float]:
     """Return seconds, and the server's own microseconds, of one way on a server of its own."""
     server = RedisServer()
     try:
         # Peers get redis-py as it comes.
-        async with connect(server.url) if way in OWN else Redis.from_url(server.url, decode_responses=True) as redis:
+        async with (
+            connect(server.url)
+            if way in OWN
+            else Redis.from_url(server.url, decode_responses=True) as redis
+        ):
             await redis.ping()
             await redis.config_resetstat()
             gc.collect()

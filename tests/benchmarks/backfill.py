@@ -22,14 +22,14 @@ from tests.benchmarks.load import Counts, announced, broken_counts, found, histo
 from tests.emulator.clients import asyncio_sdk
 from tests.redis_server import RedisServer
 from worker.applying.apply import Applier
-from worker.applying.retry import Terms
+from worker.applying.retry import RetryPolicy
 from worker.domain.action import Observed
 from worker.domain.position import Range
-from worker.history.backfill import Backfill
+from worker.history.backfill import Backfiller
+from worker.source.backoff import Backoff, elapsed_clock
 from worker.source.client import Client, Keyset
 from worker.source.history import History
-from worker.source.pace import Backoff, elapsed_clock
-from worker.source.wire import Interest
+from worker.source.wire import CountedTypes
 from worker.store.budget import BURST, Budget
 from worker.store.connection import connect
 from worker.store.keys import Keys
@@ -44,13 +44,15 @@ RATE: Final = 20
 LIFTED: Final = 1e6
 WINDOW_SECONDS: Final = 15.0
 LEAST_WINDOW_SECONDS: Final = 0.1
-PATIENCE_SECONDS: Final = 60
+APPLY_WAIT_SECONDS: Final = 60
 
 
 def even(count: int, channels: Sequence[str]) -> list[Observed]:
     """Return so many additions, as many in each channel."""
     spread = zip(history(count, removals=0, twice=0), cycle(channels), strict=False)
-    return [replace(event, identity=replace(event.identity, channel=name)) for event, name in spread]
+    return [
+        replace(event, identity=replace(event.identity, channel=name)) for event, name in spread
+    ]
 
 
 def listed(events: Sequence[Observed]) -> Lists:
@@ -64,7 +66,7 @@ def listed(events: Sequence[Observed]) -> Lists:
 
 
 @asynccontextmanager
-async def worker(origin: str, url: str, rate: float) -> AsyncIterator[Backfill]:
+async def worker(origin: str, url: str, rate: float) -> AsyncIterator[Backfiller]:
     """Yield a backfill as ``worker/service/app.py`` builds it, on an empty Redis."""
     async with (
         connect(url) as redis,
@@ -74,8 +76,10 @@ async def worker(origin: str, url: str, rate: float) -> AsyncIterator[Backfill]:
         marks, budget = Marks(redis, Keys()), Budget(redis, Keys(), rate)
         applier = Applier(Store(redis, Keys()), marks, 60, elapsed_clock)
         source = History(client, lambda: applier.insist(budget.take), elapsed_clock)
-        terms = Terms(Interest(), lambda: Backoff(random.Random(1)), budget.hold, elapsed_clock, 60)
-        yield Backfill(source, client.time, applier, marks, terms)
+        policy = RetryPolicy(
+            CountedTypes(), lambda: Backoff(random.Random(1)), budget.hold, elapsed_clock, 60
+        )
+        yield Backfiller(source, client.time, applier, marks, policy)
 
 
 async def ours(origin: str, url: str, events: Sequence[Observed]) -> float:
@@ -132,7 +136,7 @@ async def used(origin: str, url: str, events: Sequence[Observed], size: float) -
         rate = (await requests() - first) / (time.perf_counter() - began)
         if running.done():
             running.result()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(APPLY_WAIT_SECONDS):
             while not await found(url, events):  # noqa: ASYNC110 - whatever was asked for is on its way
                 await asyncio.sleep(0.01)
         running.cancel()
@@ -156,7 +160,9 @@ async def one_round(size: float) -> Mapping[str, float]:
     in_one = even(count, ["channel"])
     server = RedisServer()
     try:
-        async with pubnub(listed([*in_ten, *in_one]), LATENCY_SECONDS * min(1, 10 * size)) as origin:
+        async with pubnub(
+            listed([*in_ten, *in_one]), LATENCY_SECONDS * min(1, 10 * size)
+        ) as origin:
             gc.freeze()  # what this benchmark holds is no part of a backfill
             return {
                 "ten": await ours(origin, server.url, in_ten),
@@ -181,7 +187,11 @@ BENCHMARK: Final = Benchmark(
         Ratio("ten", "sdk", "ten channels, ours / the SDK", at_least=8),
         Ratio("one", "sdk", "one channel, ours / the SDK with ten: as many pages"),
         Figure("used_ten", "of 20 requests a second, ten channels", "%", at_least=95),
-        Figure("used_one", "of 20 requests a second, one channel: no page is asked for before the one above came", "%"),
+        Figure(
+            "used_one",
+            "of 20 requests a second, one channel: no page is asked for before the one above came",
+            "%",
+        ),
     ),
     one_round,
 )

@@ -30,15 +30,15 @@ def configured(origin: str) -> Any:
     return config
 
 
-async def main(orders: dict[str, Any]) -> None:
+async def main(options: dict[str, Any]) -> None:
     """Follow so many subscriptions until all events are heard of; say how old each was, in ticks, and the memory."""
-    if orders["own"]:
-        await polling(orders)
+    if options["own"]:
+        await polling(options)
         return
-    subscriptions: list[list[str]] = orders["subscriptions"]
+    subscriptions: list[list[str]] = options["subscriptions"]
     loop = asyncio.get_running_loop()
     clients = [
-        PubNubAsyncio(configured(orders["origin"]), custom_event_loop=loop)
+        PubNubAsyncio(configured(options["origin"]), custom_event_loop=loop)
         for _ in range(0, len(subscriptions), POLLS_EACH)
     ]
     ages: list[int] = []
@@ -53,7 +53,7 @@ async def main(orders: dict[str, Any]) -> None:
                 return
             place = answer["t"]
             ages.extend(now - int(message["p"]["t"]) for message in answer["m"])
-            if len(ages) >= orders["events"]:
+            if len(ages) >= options["events"]:
                 heard_all.set()
 
     following = [
@@ -70,22 +70,24 @@ async def main(orders: dict[str, Any]) -> None:
         pubnub._subscription_manager.loop.close()  # the SDK opens one, and never closes it
 
 
-async def polling(orders: dict[str, Any]) -> None:
+async def polling(options: dict[str, Any]) -> None:
     """Do the same through the worker's own client: what is left to a worker beside it is what counting costs."""
     ages: list[int] = []
     heard_all = asyncio.Event()
-    async with Client(Keyset("demo", "bench", origin=orders["origin"], tls=False)) as client:
+    async with Client(Keyset("demo", "bench", origin=options["origin"], tls=False)) as client:
 
         async def follow(channels: list[str]) -> None:
             cursor = HANDSHAKE
             while True:
                 answer = await client.subscribe(channels, [], cursor)
                 cursor, now = answer.cursor, stamp()
-                ages.extend(now - int(message["p"]["t"]) for message in cast("Any", answer.messages))
-                if len(ages) >= orders["events"]:
+                ages.extend(
+                    now - int(message["p"]["t"]) for message in cast("Any", answer.messages)
+                )
+                if len(ages) >= options["events"]:
                     heard_all.set()
 
-        following = [asyncio.create_task(follow(channels)) for channels in orders["subscriptions"]]
+        following = [asyncio.create_task(follow(channels)) for channels in options["subscriptions"]]
         await heard_all.wait()
         sys.stdout.write(json.dumps({"ages": ages, "peak": peak()}))
         for task in following:

@@ -36,11 +36,11 @@ try:
 finally:
     print(peak())
 """
-PATIENCE_SECONDS: Final = 60
+APPLY_WAIT_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ExplainedChange:
     """When each event was heard of, or showed: its age then, in milliseconds; and the most memory it took, in MB."""
 
     ages: list[float]
@@ -48,40 +48,52 @@ class Told:
 
 
 async def bare(
-    pubnub: Loopback, subscriptions: Sequence[Sequence[str]], rate: float, events: int, *, own: bool = False
-) -> Told:
+    pubnub: Loopback,
+    subscriptions: Sequence[Sequence[str]],
+    rate: float,
+    events: int,
+    *,
+    own: bool = False,
+) -> ExplainedChange:
     """Publish the events to poll loops that only listen, through the SDK as it is shipped or our ``own`` client."""
-    orders = {"origin": pubnub.origin, "subscriptions": subscriptions, "events": events, "own": own}
+    options = {
+        "origin": pubnub.origin,
+        "subscriptions": subscriptions,
+        "events": events,
+        "own": own,
+    }
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.benchmarks.bare"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            saying = asyncio.create_task(child.communicate(json.dumps(orders).encode()))
+        async with asyncio.timeout(APPLY_WAIT_SECONDS):
+            saying = asyncio.create_task(child.communicate(json.dumps(options).encode()))
             await pubnub.wait_for(len(subscriptions))
             await pubnub.publish(rate, events)
             told = json.loads((await saying)[0])
     finally:
         if child.returncode is None:
             child.kill()
-    return Told([age / 10_000 for age in told["ages"]], told["peak"] / 1000)
+    return ExplainedChange([age / 10_000 for age in told["ages"]], told["peak"] / 1000)
 
 
-async def ours(pubnub: Loopback, url: str, subscriptions: Sequence[Sequence[str]], rate: float, events: int) -> Told:
+async def ours(
+    pubnub: Loopback, url: str, subscriptions: Sequence[Sequence[str]], rate: float, events: int
+) -> ExplainedChange:
     """Publish the events to a worker; an event shows when its channel's journal has an entry more."""
     channels = sorted(channel for each in subscriptions for channel in each)
     async with working(pubnub, url, channels, len(subscriptions[0])) as child:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(APPLY_WAIT_SECONDS):
             await pubnub.wait_for(len(subscriptions))
         with Watcher(url) as watcher:
             await pubnub.publish(rate, events)
             ages = await watcher.ages(channels, events)
         child.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(APPLY_WAIT_SECONDS):
             told, _ = await child.communicate()
-    return Told(ages, int(told) / 1000)
+    return ExplainedChange(ages, int(told) / 1000)
 
 
 @asynccontextmanager
@@ -148,12 +160,14 @@ class Watcher:
 
     async def ages(self, channels: Sequence[str], events: int) -> list[float]:
         """Return how old each event was when it showed, in milliseconds, once so many have."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + APPLY_WAIT_SECONDS
         async with connect(self.url) as redis:
             while True:
                 entries = await journals(redis, channels)
                 shown = self._shown(channels)  # this thread may have come later to it than Redis
-                if sum(map(len, (at for written in entries.values() for at in written))) >= events and all(
+                if sum(
+                    map(len, (at for written in entries.values() for at in written))
+                ) >= events and all(
                     len(shown[channel]) >= len(written) for channel, written in entries.items()
                 ):
                     break
@@ -185,6 +199,8 @@ async def journals(redis: Any, channels: Sequence[str]) -> dict[str, list[list[s
     for channel in channels:
         pipe.xrange(KEYS.journal(channel))
     return {
-        channel: [[change.action_timetoken for change in read_entry(*entry).changes] for entry in entries]
+        channel: [
+            [change.action_timetoken for change in read_entry(*entry).changes] for entry in entries
+        ]
         for channel, entries in zip(channels, await pipe.execute(), strict=True)
     }

@@ -16,7 +16,9 @@ CHANNELS: Final = 20
 
 async def one_round(size: float) -> Mapping[str, float]:
     """Let both hear the same events, one after the other."""
-    events = history(max(CHANNELS, round(RATE * SECONDS * size)), channels=CHANNELS, removals=0, twice=0)
+    events = history(
+        max(CHANNELS, round(RATE * SECONDS * size)), channels=CHANNELS, removals=0, twice=0
+    )
     channels = [sorted({event.identity.channel for event in events})]
     server = RedisServer()
     try:
@@ -46,11 +48,15 @@ BENCHMARK: Final = Benchmark(
         Figure("ours50", "published to counted, p50", "ms"),
         Figure("bare50", "published to arrived, p50", "ms"),
         Difference("ours50", "bare50", "counted later than arrived, p50", "ms", at_most=3),
-        Difference("ours50", "own50", "counted later than arrived over our client, p50", "ms", at_most=3),
+        Difference(
+            "ours50", "own50", "counted later than arrived over our client, p50", "ms", at_most=3
+        ),
         Figure("ours99", "published to counted, p99", "ms"),
         Figure("bare99", "published to arrived, p99", "ms"),
         Difference("ours99", "bare99", "counted later than arrived, p99", "ms", at_most=15),
-        Difference("ours99", "own99", "counted later than arrived over our client, p99", "ms", at_most=15),
+        Difference(
+            "ours99", "own99", "counted later than arrived over our client, p99", "ms", at_most=15
+        ),
     ),
     one_round,
 )

@@ -16,7 +16,9 @@ def serve(channel: str, first: int, reactions: Sequence[Reaction], port: Connect
     async def main() -> None:
         async with Emulator() as emulator:
             for at, (message, value, user) in enumerate(reactions, first):
-                emulator.state.add(channel, message, "reaction", value, user, published=False, at=at)
+                emulator.state.add(
+                    channel, message, "reaction", value, user, published=False, at=at
+                )
             port.send(int(emulator.origin.rpartition(":")[2]))
             await asyncio.Event().wait()
 

@@ -17,7 +17,7 @@ from tests.benchmarks.load import VALUES, broken_counts, found, truth
 from tests.redis_server import RedisServer
 from worker.applying.apply import Applier
 from worker.domain.action import Added, Identity, Observed, Origin, Removed
-from worker.source.pace import elapsed_clock
+from worker.source.backoff import elapsed_clock
 from worker.store.connection import connect
 from worker.store.keys import Keys
 from worker.store.marks import Marks
@@ -91,7 +91,9 @@ class Crowd:
         channels, each = self._extent.channels, self._extent.messages // self._extent.channels
         for start in range(0, count, CALL):
             drawn = self._random.sample(range(channels), min(channels, CALL // 100))
-            messages = {channel: self._random.sample(range(each), min(each, MESSAGES)) for channel in drawn}
+            messages = {
+                channel: self._random.sample(range(each), min(each, MESSAGES)) for channel in drawn
+            }
             for number in range(min(CALL, count - start)):
                 channel = drawn[number % len(drawn)]
                 message = self._random.choice(messages[channel]) * channels + channel
@@ -101,7 +103,9 @@ class Crowd:
         self._number += 1
         at, uuid = str(FIRST + 2 * self._number), f"{self._random.getrandbits(144):036x}"
         channel = f"channel-{message % self._extent.channels:04d}"
-        it = Identity(channel, str(FIRST - 1 - message), "reaction", self._random.choice(VALUES), uuid)
+        it = Identity(
+            channel, str(FIRST - 1 - message), "reaction", self._random.choice(VALUES), uuid
+        )
         self.live[message].append(Added(it, at, at))
         return self.live[message][-1]
 
@@ -154,7 +158,9 @@ async def cost(extent: Extent, size: float) -> tuple[float, float, float]:
 async def reading(url: str, events: Sequence[Observed]) -> float:
     """Return microseconds for a message of one channel, read with others in one round trip."""
     channel = events[0].identity.channel
-    messages = list({e.identity.message_timetoken for e in events if e.identity.channel == channel})[:READ]
+    messages = list(
+        {e.identity.message_timetoken for e in events if e.identity.channel == channel}
+    )[:READ]
     rounds = 20
     async with TallyReader.from_url(url) as reader:
         await reader.get_many(channel, messages)
@@ -169,7 +175,9 @@ async def one_round(what: str, size: float) -> Mapping[str, float]:
     values = {}
     for times in TIMES:
         extent = grown(what, max(1, round(times * size)))
-        values[f"event{times}"], values[f"server{times}"], values[f"read{times}"] = await cost(extent, size)
+        values[f"event{times}"], values[f"server{times}"], values[f"read{times}"] = await cost(
+            extent, size
+        )
     return values
 
 
@@ -186,7 +194,9 @@ def lines(what: str) -> tuple[Line, ...]:
 def benchmark(what: str) -> Benchmark:
     """Return the benchmark of one thing that grows."""
     at = [grown(what, times) for times in TIMES]
-    sizes = "; ".join(f"{e.channels:,} channels, {e.messages:,} messages of {e.actions:,} actions" for e in at)
+    sizes = "; ".join(
+        f"{e.channels:,} channels, {e.messages:,} messages of {e.actions:,} actions" for e in at
+    )
     return Benchmark(
         f"growth-{what}",
         "400 events at once on what is there already, as many removals as additions, 100 of each of four channels, on "

@@ -118,7 +118,9 @@ class Measured:
     def is_reached(self) -> bool:
         """Tell whether the median is where it should be; True where nothing is asked."""
         at_least, at_most = self.line.at_least, self.line.at_most
-        return (at_least is None or self.median >= at_least) and (at_most is None or self.median <= at_most)
+        return (at_least is None or self.median >= at_least) and (
+            at_most is None or self.median <= at_most
+        )
 
 
 async def measure(
@@ -134,7 +136,9 @@ async def measure(
         if told:
             told(number)
         rounds.append(await benchmark.round(size))
-    return [Measured(line, tuple(line.value(values) for values in rounds)) for line in benchmark.lines]
+    return [
+        Measured(line, tuple(line.value(values) for values in rounds)) for line in benchmark.lines
+    ]
 
 
 def percentile(values: Sequence[float], fraction: float) -> float:

@@ -121,7 +121,9 @@ class Line:
 def line(port: int, seconds: float) -> Iterator[Line]:
     """Yield a line to a port on loopback that takes so many seconds a round trip, half of it each way."""
     command = [sys.executable, __file__, str(port), str(seconds / 2)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin
         assert process.stdout
         try:

@@ -55,7 +55,9 @@ def serve(lists: Lists, latency: float, port: Connection) -> None:
 async def pubnub(lists: Lists, latency: float) -> AsyncIterator[str]:
     """Yield the origin of a PubNub that lists this, for as long as the block lasts."""
     ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(lists, latency, theirs), daemon=True)
+    server = multiprocessing.get_context("spawn").Process(
+        target=serve, args=(lists, latency, theirs), daemon=True
+    )
     server.start()
     theirs.close()  # so that it is noticed if the server ends
     try:

@@ -26,14 +26,14 @@ from tests.redis_server import RedisServer
 from worker.applying.apply import Applier
 from worker.domain.action import Observed
 from worker.domain.position import Cursor
-from worker.live.assignment import Lot
+from worker.live.assignment import Assignment
 from worker.live.gaps import Gaps
-from worker.live.subscription import Subscription, Terms
+from worker.live.subscription import Subscription, SubscriptionConfig
+from worker.source.backoff import Backoff, elapsed_clock
 from worker.source.client import Client, Keyset
 from worker.source.live import Poller
 from worker.source.names import Names
-from worker.source.pace import Backoff, elapsed_clock
-from worker.source.wire import Interest
+from worker.source.wire import CountedTypes
 from worker.store.connection import connect
 from worker.store.keys import Keys
 from worker.store.marks import Marks
@@ -59,15 +59,26 @@ def names_of(events: Sequence[Observed]) -> list[str]:
 
 async def ours(origin: str, url: str, channels: Sequence[str], count: int) -> float:
     """Follow them as the worker does, from a saved cursor; return the seconds until the last cursor is saved."""
-    async with connect(url) as redis, Client(Keyset("demo", "bench", origin=origin, tls=False)) as client:
+    async with (
+        connect(url) as redis,
+        Client(Keyset("demo", "bench", origin=origin, tls=False)) as client,
+    ):
         marks, names = Marks(redis, KEYS), Names(tuple(channels))
         applier = Applier(Store(redis, KEYS), marks, 60, elapsed_clock)
         poller = Poller(client, names, Backoff(random.Random(1)), elapsed_clock)
 
         async def no_repair(*_: object) -> None: ...
 
-        terms = Terms(Interest(), 600, elapsed_clock)
-        subscription = Subscription(Lot(names), poller, applier, marks, terms, client, Gaps(marks, applier, no_repair))
+        config = SubscriptionConfig(CountedTypes(), 600, elapsed_clock)
+        subscription = Subscription(
+            Assignment(names),
+            poller,
+            applier,
+            marks,
+            config,
+            client,
+            Gaps(marks, applier, no_repair),
+        )
         await marks.save_cursor(subscription.id, Cursor(str(FIRST), 1))
         last = str(FIRST + -(-count // ANSWER) * ANSWER)
         began = time.perf_counter()
@@ -90,7 +101,11 @@ class Tally(SubscribeCallback):  # type: ignore[misc] # the SDK has no types
 
     def message_action(self, _pubnub: Any, action: Any) -> None:
         """Count it."""
-        self._redis.hincrby(KEYS.counts(action.channel, action.message_timetoken), f"{action.type}:{action.value}", 1)
+        self._redis.hincrby(
+            KEYS.counts(action.channel, action.message_timetoken),
+            f"{action.type}:{action.value}",
+            1,
+        )
         self._left -= 1
         if not self._left:
             self.is_over.set()
@@ -120,7 +135,13 @@ async def bare(origin: str, _url: str, channels: Sequence[str], count: int) -> f
     place, heard = {"t": str(FIRST), "r": 1}, 0
     began = time.perf_counter()
     while heard < count:
-        envelope = await Subscribe(pubnub).channels(list(channels)).timetoken(place["t"]).region(place["r"]).future()
+        envelope = (
+            await Subscribe(pubnub)
+            .channels(list(channels))
+            .timetoken(place["t"])
+            .region(place["r"])
+            .future()
+        )
         place, heard = envelope.result["t"], heard + len(envelope.result["m"])
     seconds = time.perf_counter() - began
     await pubnub.close_session()
@@ -161,7 +182,10 @@ async def rate(way: Way, events: Sequence[Observed], expected: Counts | None) ->
 
 def one_more_each(events: Sequence[Observed]) -> Counts:
     """Return what comes out where additions, removals and repetitions all look like additions."""
-    return Counter((it.channel, it.message_timetoken, it.type, it.value) for it in (event.identity for event in events))
+    return Counter(
+        (it.channel, it.message_timetoken, it.type, it.value)
+        for it in (event.identity for event in events)
+    )
 
 
 async def one_round(size: float) -> Mapping[str, float]:

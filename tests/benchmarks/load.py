@@ -22,12 +22,20 @@ Counts = Counter[tuple[str, str, str, str]]
 
 
 def history(
-    count: int, seed: int = 1, *, channels: int = 20, messages: int = 5_000, removals: float = 0.15, twice: float = 0.02
+    count: int,
+    seed: int = 1,
+    *,
+    channels: int = 20,
+    messages: int = 5_000,
+    removals: float = 0.15,
+    twice: float = 0.02,
 ) -> list[Observed]:
     """Return so many events: reactions of as many users to messages by Zipf's law, some removed, some told twice."""
     chance = random.Random(seed)
     weights = list(accumulate(1 / rank for rank in range(1, messages + 1)))
-    places = [(f"channel-{number % channels:04d}", str(FIRST - 1 - number)) for number in range(messages)]
+    places = [
+        (f"channel-{number % channels:04d}", str(FIRST - 1 - number)) for number in range(messages)
+    ]
     events, live = list[Observed](), list[Added]()
     for number in range(count):
         at, what = str(FIRST + 2 * number), chance.random()
@@ -39,18 +47,28 @@ def history(
         elif events and what > 1 - twice:
             events.append(events[-1])
         else:
-            channel, message = places[min(messages - 1, bisect(weights, chance.random() * weights[-1]))]
+            channel, message = places[
+                min(messages - 1, bisect(weights, chance.random() * weights[-1]))
+            ]
             uuid = f"{chance.getrandbits(128):032x}"
             uuid = "-".join((uuid[:8], uuid[8:12], uuid[12:16], uuid[16:20], uuid[20:]))
-            live.append(Added(Identity(channel, message, "reaction", chance.choice(VALUES), uuid), at, at))
+            live.append(
+                Added(Identity(channel, message, "reaction", chance.choice(VALUES), uuid), at, at)
+            )
             events.append(live[-1])
     return events
 
 
 def truth(events: Sequence[Observed]) -> Counts:
     """Return the counts that must come out."""
-    over = {(event.identity, event.action_timetoken) for event in events if isinstance(event, Removed)}
-    live = {e.identity for e in events if isinstance(e, Added) and (e.identity, e.action_timetoken) not in over}
+    over = {
+        (event.identity, event.action_timetoken) for event in events if isinstance(event, Removed)
+    }
+    live = {
+        e.identity
+        for e in events
+        if isinstance(e, Added) and (e.identity, e.action_timetoken) not in over
+    }
     return Counter((it.channel, it.message_timetoken, it.type, it.value) for it in live)
 
 
@@ -64,14 +82,18 @@ async def found(url: str, events: Sequence[Observed]) -> Counts:
         for channel, messages in by_channel.items():
             for message, types in (await reader.get_many(channel, sorted(messages))).items():
                 for type, values in types.items():
-                    counts.update({(channel, message, type, value): count for value, count in values.items()})
+                    counts.update(
+                        {(channel, message, type, value): count for value, count in values.items()}
+                    )
     return counts
 
 
 async def broken_counts(redis: Redis, events: Sequence[Observed]) -> int:
     """Return how many messages break the invariant: as many live entries as the counts say."""
     keys, broken = Keys(), 0
-    for channel, message in {(event.identity.channel, event.identity.message_timetoken) for event in events}:
+    for channel, message in {
+        (event.identity.channel, event.identity.message_timetoken) for event in events
+    }:
         counts = await redis.hvals(keys.counts(channel, message))
         broken += sum(map(int, counts)) != await redis.hlen(keys.actions(channel, message))
     return broken

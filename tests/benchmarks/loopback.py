@@ -17,7 +17,9 @@ def published(events: Sequence[Observed]) -> Iterator[bytes]:
     """Yield additions as they are ordered for publishing."""
     for event in events:
         told = announced(Added(event.identity, STAMP.decode(), STAMP.decode()))
-        yield event.identity.channel.encode() + b"\t" + json.dumps(told, ensure_ascii=False).encode()
+        yield (
+            event.identity.channel.encode() + b"\t" + json.dumps(told, ensure_ascii=False).encode()
+        )
 
 
 class Loopback:

@@ -25,7 +25,17 @@ def events_of(channels: int) -> list[Observed]:
     chance, at = random.Random(1), str(FIRST)
     numbers = random.Random(2).sample(range(channels), channels)
     return [
-        Added(Identity(f"c{number:04d}", str(FIRST - 1), "reaction", chance.choice(VALUES), f"user-{number}"), at, at)
+        Added(
+            Identity(
+                f"c{number:04d}",
+                str(FIRST - 1),
+                "reaction",
+                chance.choice(VALUES),
+                f"user-{number}",
+            ),
+            at,
+            at,
+        )
         for number in numbers
     ]
 

@@ -25,7 +25,7 @@ CHANNELS: Final = 20
 BATCH: Final = 500
 VALUES: Final = ("👍", "❤️", "😂", "🎉", "🚀")
 FIRST: Final = 17_600_000_000_000_000
-PATIENCE_SECONDS: Final = 60
+APPLY_WAIT_SECONDS: Final = 60
 LOOKED_AT: Final = 200
 """Messages whose keys are weighed, and whose counts are compared with the truth."""
 PROGRAMS: Final = programs()
@@ -39,7 +39,8 @@ def messages(actions: int, each: int) -> Iterator[tuple[str, str, list[tuple[str
     for number in range(max(1, actions // each)):
         digits = (f"{chance.getrandbits(128):032x}" for _ in range(min(each, actions)))
         users = [
-            (VALUES[int(it[0], 16) % 5], f"{it[:8]}-{it[8:12]}-{it[12:16]}-{it[16:20]}-{it[20:]}") for it in digits
+            (VALUES[int(it[0], 16) % 5], f"{it[:8]}-{it[8:12]}-{it[12:16]}-{it[16:20]}-{it[20:]}")
+            for it in digits
         ]
         yield f"channel-{number % CHANNELS:04d}", str(FIRST + number), users
 
@@ -77,7 +78,7 @@ async def peer(redis: Redis, actions: int, each: int) -> None:
 async def used(redis: Any) -> int:
     """Return Redis's used memory without its clients', once nothing is being freed and it has stopped moving."""
     before = -1
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(APPLY_WAIT_SECONDS):
         while True:
             memory = await redis.info("memory")
             now = memory["used_memory"] - memory["mem_clients_normal"]
@@ -93,7 +94,9 @@ async def server(name: str, *, deployed: bool) -> AsyncIterator[Any]:
     options = {"appendonly": "no", "save": ""}
     with ConfiguredServer(PROGRAMS[name], DEPLOYED if deployed else None, **options) as started:
         async with connect(started.url) as redis:
-            await Store(redis, KEYS).apply("warm", [Added(Identity("warm", "1", "a", "b", "c"), "1", "1")], Origin.LIVE)
+            await Store(redis, KEYS).apply(
+                "warm", [Added(Identity("warm", "1", "a", "b", "c"), "1", "1")], Origin.LIVE
+            )
             yield redis
 
 
@@ -115,7 +118,10 @@ async def weighed(redis: Any, actions: int, each: int) -> dict[str, float]:
     values["index_key"] = await redis.memory_usage(index, samples=0) / await redis.zcard(index)
     await redis.delete(*(KEYS.journal(f"channel-{number:04d}") for number in range(CHANNELS)))
     without_journal = await used(redis)
-    return values | {"ours": (without_journal - before) / actions, "journal": (whole - without_journal) / actions}
+    return values | {
+        "ours": (without_journal - before) / actions,
+        "journal": (whole - without_journal) / actions,
+    }
 
 
 async def check(redis: Any, actions: int, each: int) -> None:
@@ -165,7 +171,12 @@ def lines() -> Iterator[Line]:
         for each, at_most in SHAPES.items():
             mark, where = f"{name}_{each}", f"{versions[name]}, {each:,} a message"
             yield Figure(f"{mark}_ours", f"{where}: an action", "bytes", at_most=at_most)
-            yield Figure(f"{mark}_deployed_ours", f"{where}: an action, deploy/redis.conf", "bytes", at_most=at_most)
+            yield Figure(
+                f"{mark}_deployed_ours",
+                f"{where}: an action, deploy/redis.conf",
+                "bytes",
+                at_most=at_most,
+            )
             yield Figure(f"{mark}_peer", f"{where}: a set for each value", "bytes")
             yield Ratio(f"{mark}_ours", f"{mark}_peer", f"{where}: ours / a set for each value")
             yield Figure(f"{mark}_journal", f"{where}: a change in the journal", "bytes")
@@ -174,7 +185,11 @@ def lines() -> Iterator[Line]:
             yield Figure(f"{mark}_index_key", f"{where}: its place in `messages`", "bytes")
 
 
-SKIPPED: Final = "" if "Redis" in PROGRAMS else " Redis is left out: this machine has no redis-server in its PATH."
+SKIPPED: Final = (
+    ""
+    if "Redis" in PROGRAMS
+    else " Redis is left out: this machine has no redis-server in its PATH."
+)
 
 BENCHMARK: Final = Benchmark(
     name="memory",

@@ -28,7 +28,7 @@ ACTIONS: Final = 2_500
 KEYS: Final = {message: Keys().counts("room", message) for message in MESSAGES}
 LATENCY_SECONDS: Final = 0.001
 BATCH: Final = 100
-READS: Final = 100
+REDIS_ONLY: Final = 100
 """How often the screen is read in a round; paging through the actions takes long enough to be done but once."""
 
 Screen = Mapping[str, Mapping[str, Mapping[str, int]]]
@@ -43,14 +43,20 @@ def actions() -> list[Added]:
         message, user = MESSAGES[number % len(MESSAGES)], number // len(MESSAGES)
         value = VALUES[user if user < len(VALUES) else user % 3]
         at = str(FIRST + 1000 + number)
-        added.append(Added(Identity("room", message, "reaction", value, f"user-{user:031d}"), at, at))
+        added.append(
+            Added(Identity("room", message, "reaction", value, f"user-{user:031d}"), at, at)
+        )
     return added
 
 
 def counted(added: Iterable[Added]) -> Screen:
     """Return the counts that follow from it."""
-    screen: dict[str, dict[str, dict[str, int]]] = {message: {"reaction": {}} for message in MESSAGES}
-    for (message, value), count in Counter((it.identity.message_timetoken, it.identity.value) for it in added).items():
+    screen: dict[str, dict[str, dict[str, int]]] = {
+        message: {"reaction": {}} for message in MESSAGES
+    }
+    for (message, value), count in Counter(
+        (it.identity.message_timetoken, it.identity.value) for it in added
+    ).items():
         screen[message]["reaction"][value] = count
     return screen
 
@@ -69,7 +75,9 @@ async def pipelined(redis: Redis) -> Screen:
     pipe = cast("Any", redis).pipeline(transaction=False)
     for key in KEYS.values():
         pipe.hgetall(key)
-    return {message: parsed(fields) for message, fields in zip(KEYS, await pipe.execute(), strict=True)}
+    return {
+        message: parsed(fields) for message, fields in zip(KEYS, await pipe.execute(), strict=True)
+    }
 
 
 def parsed(fields: Mapping[str, str]) -> dict[str, dict[str, int]]:
@@ -100,7 +108,10 @@ async def by_counting(pubnub: Any) -> Screen:
 def pubnub_with_the_actions() -> Iterator[int]:
     """Yield the port of a PubNub that knows them, in a process of its own."""
     ours, theirs = multiprocessing.Pipe()
-    its = [(added.identity.message_timetoken, added.identity.value, added.identity.uuid) for added in actions()]
+    its = [
+        (added.identity.message_timetoken, added.identity.value, added.identity.uuid)
+        for added in actions()
+    ]
     process = multiprocessing.get_context("spawn").Process(
         target=serve, args=("room", FIRST + 1000, its, theirs), daemon=True
     )
@@ -113,7 +124,9 @@ def pubnub_with_the_actions() -> Iterator[int]:
         process.join()
 
 
-async def timed(reads: Mapping[str, Read], times: int, clock: Callable[[], float]) -> dict[str, float]:
+async def timed(
+    reads: Mapping[str, Read], times: int, clock: Callable[[], float]
+) -> dict[str, float]:
     """Read so often, in turn; return the median of each one's milliseconds on that clock."""
     for who, read in reads.items():
         expect(TRUTH, await read(), who)  # which opens the connection
@@ -138,7 +151,9 @@ async def from_afar(url: str, port: int, times: int) -> dict[str, float]:
     """Return what it takes to read at a millisecond's distance: milliseconds, and round trips."""
     redis_port = int(url.rpartition(":")[2])
     with line(redis_port, 0) as no_way:
-        distance = max(0.0, LATENCY_SECONDS - pings(no_way.port, 2 * times)[0])  # forwarding takes its time as it is
+        distance = max(
+            0.0, LATENCY_SECONDS - pings(no_way.port, 2 * times)[0]
+        )  # forwarding takes its time as it is
     with line(redis_port, distance) as to_redis, line(port, distance) as to_pubnub:
         address = f"redis://127.0.0.1:{to_redis.port}"
         async with (
@@ -161,7 +176,10 @@ async def from_afar(url: str, port: int, times: int) -> dict[str, float]:
 
 async def from_near(url: str, times: int) -> dict[str, float]:
     """Return what reading costs this process without any distance: milliseconds computed."""
-    async with TallyReader.from_url(url) as reader, Redis.from_url(url, decode_responses=True) as redis:
+    async with (
+        TallyReader.from_url(url) as reader,
+        Redis.from_url(url, decode_responses=True) as redis,
+    ):
         reads: dict[str, Read] = {
             "ours_computed": lambda: reader.get_many("room", MESSAGES),
             "raw_computed": lambda: pipelined(redis),
@@ -171,7 +189,7 @@ async def from_near(url: str, times: int) -> dict[str, float]:
 
 async def one_round(size: float) -> dict[str, float]:
     """Read the screen in every way."""
-    server, times = RedisServer(), max(1, round(READS * size))
+    server, times = RedisServer(), max(1, round(REDIS_ONLY * size))
     try:
         async with connect(server.url) as redis:
             store, added = Store(redis, Keys()), actions()

@@ -13,15 +13,15 @@ from tests.benchmarks.answering import FIRST
 from tests.benchmarks.harness import Benchmark, Figure, expect
 from tests.benchmarks.load import announced, history
 from tests.redis_server import RedisServer
-from worker.applying.retry import Terms
+from worker.applying.retry import RetryPolicy
 from worker.domain.action import Added
 from worker.domain.position import Range, Timetoken, shift
-from worker.reconciliation.evidence import Comparison, FirstLook
-from worker.reconciliation.scan import Looks
-from worker.source.body import decode
-from worker.source.history import PAGE_SIZE, Slice, span
-from worker.source.pace import Backoff, elapsed_clock
-from worker.source.wire import Interest
+from worker.reconciliation.evidence import Comparison, ScanState
+from worker.reconciliation.scan import Scanner
+from worker.source.backoff import Backoff, elapsed_clock
+from worker.source.history import PAGE_SIZE, ListSlice, span
+from worker.source.lenient_json import decode
+from worker.source.wire import CountedTypes
 from worker.store.connection import connect
 from worker.store.entries import Entries
 from worker.store.keys import Keys, action_field
@@ -41,15 +41,19 @@ class Listed:
         parts = [listed[start : start + PAGE_SIZE] for start in range(0, len(listed), PAGE_SIZE)]
         self._pages = [(part[0].action_timetoken, _text(part)) for part in reversed(parts)]
 
-    async def slices(self, _channel: str, _start: object, _end: object, **_: object) -> AsyncIterator[Slice]:
+    async def slices(
+        self, _channel: str, _start: object, _end: object, **_: object
+    ) -> AsyncIterator[ListSlice]:
         """Yield them as ``History`` does."""
         for oldest, text in self._pages:
             items = tuple(cast("list[object]", decode(text)))
-            yield Slice(items, span(items), shift(oldest, 1), elapsed_clock())
+            yield ListSlice(items, span(items), shift(oldest, 1), elapsed_clock())
 
 
 def _text(part: Sequence[Added]) -> bytes:
-    items = [{**cast("Any", announced(item))["d"]["data"], "uuid": item.identity.uuid} for item in part]
+    items = [
+        {**cast("Any", announced(item))["d"]["data"], "uuid": item.identity.uuid} for item in part
+    ]
     return json.dumps(items, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -67,7 +71,10 @@ async def fill(redis: Redis, actions: Sequence[Added]) -> None:
         for (channel, message), own in places[start : start + MESSAGES // 100]:
             pipe.zadd(keys.messages(channel), {message: 1})
             for first in range(0, len(own), FILLED_AT_ONCE):
-                pipe.hset(keys.actions(channel, message), mapping=dict([*own.items()][first : first + FILLED_AT_ONCE]))
+                pipe.hset(
+                    keys.actions(channel, message),
+                    mapping=dict([*own.items()][first : first + FILLED_AT_ONCE]),
+                )
         await pipe.execute()
 
 
@@ -85,7 +92,7 @@ class Timed:
 
 
 async def one_round(size: float) -> Mapping[str, float]:
-    """Call the roll and let the list answer it: first by hand, from what is decoded; then as a reconcile does."""
+    """Call the seen and let the list answer it: first by hand, from what is decoded; then as a reconcile does."""
     count = max(2 * GONE_EVERY, round(ACTIONS * size))
     actions = [
         item
@@ -113,27 +120,33 @@ async def _measured(
     async def now() -> Timetoken:
         return NOW
 
-    terms = Terms(Interest(), lambda: Backoff(random.Random(1)), cast("Any", None), elapsed_clock, 60)
-    comparison = Comparison(Looks(cast("Any", Listed(listed)), now, terms), entries, terms)
-    look = FirstLook(channel, Range(), NOW, shift(NOW, -1))
+    policy = RetryPolicy(
+        CountedTypes(), lambda: Backoff(random.Random(1)), cast("Any", None), elapsed_clock, 60
+    )
+    comparison = Comparison(Scanner(cast("Any", Listed(listed)), now, policy), entries, policy)
+    look = ScanState(channel, Range(), NOW, shift(NOW, -1))
     watch = Timed(count)
     async for messages in entries.scan(channel):
-        look.enter(messages)
-    look.roll.close()
+        look.add(messages)
+    look.seen.close()
     values["roll"] = watch.lap()
     for page in reversed(pages):
-        look.answer(page)
-    missing = look.roll.missing
+        look.mark_seen(page)
+    missing = look.seen.unseen
     values["answer"] = watch.lap()
-    expect((count, truth), (len(look.roll), missing), "roll call")
+    expect((count, truth), (len(look.seen), missing), "roll call")
 
-    async def take(_slice: Slice, _added: Sequence[Added]) -> bool:
+    async def take(_slice: ListSlice, _added: Sequence[Added]) -> bool:
         return False
 
     watch.lap()
-    whole = await comparison.first(channel, Range(), take)
+    whole = await comparison.first_pass(channel, Range(), take)
     values["whole"] = watch.lap()
-    expect((count, truth, len(listed)), (len(whole.roll), whole.roll.missing, whole.coverage.listed), "first look")
+    expect(
+        (count, truth, len(listed)),
+        (len(whole.seen), whole.seen.unseen, whole.coverage.listed),
+        "first look",
+    )
     watch.lap()
     found = await comparison.count(whole)
     values["missing"] = watch.lap()
@@ -144,15 +157,19 @@ async def _measured(
 
 BENCHMARK: Final = Benchmark(
     "reconcile",
-    "1,000,000 live actions of one channel on 10,000 messages, one in a thousand not listed: the roll is called "
+    "1,000,000 live actions of one channel on 10,000 messages, one in a thousand not listed: the seen is called "
     "and the list answers it. Nothing is fetched and nothing applied. 5 µs an action are 200,000 actions/s.",
     (
-        Figure("roll", "the roll: scan of Redis, entering, closing", "µs an action"),
+        Figure("roll", "the roll: scan of Redis, adding, closing", "µs an action"),
         Figure("answer", "decoded additions answering it", "µs an action"),
         Figure("comparing", "both: a comparison where all are listed", "µs an action", at_most=5),
-        Figure("whole", "a first look: the roll, then pages as JSON, decoded, answering", "µs an action"),
+        Figure(
+            "whole",
+            "a first look: the seen, then pages as JSON, decoded, answering",
+            "µs an action",
+        ),
         Figure("missing", "finding who has not answered: another scan", "µs an action"),
-        Figure("all", "the roll, the answers, and who is missing", "µs an action"),
+        Figure("all", "the seen, the answers, and who is missing", "µs an action"),
     ),
     one_round,
 )

@@ -45,7 +45,9 @@ finally:
 
 def identity(number: int) -> Identity:
     """Return whose action a number is."""
-    return Identity("room", str(FIRST + number // USERS_A_MESSAGE), "reaction", "👍", f"user-{number:09d}")
+    return Identity(
+        "room", str(FIRST + number // USERS_A_MESSAGE), "reaction", "👍", f"user-{number:09d}"
+    )
 
 
 async def fill(emulator: Emulator, redis: Redis, count: int) -> None:
@@ -57,7 +59,9 @@ async def fill(emulator: Emulator, redis: Redis, count: int) -> None:
             of, at = identity(number), FIRST + 2 * number
             events.append(Added(of, str(at), str(at)))
             if number % GONE_EVERY:
-                emulator.state.add("room", of.message_timetoken, of.type, of.value, of.uuid, published=False, at=at)
+                emulator.state.add(
+                    "room", of.message_timetoken, of.type, of.value, of.uuid, published=False, at=at
+                )
         await store.apply("room", events, Origin.BACKFILL)
 
 

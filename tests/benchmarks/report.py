@@ -37,14 +37,18 @@ def document(results: Results) -> dict[str, dict[str, dict[str, object]]]:
 
 def table(benchmark: Benchmark, lines: Sequence[Measured], baseline: Baseline) -> Table:
     """Return what was measured of one benchmark as a table."""
-    shown = Table(title=benchmark.name, caption=benchmark.work, title_justify="left", caption_justify="left")
+    shown = Table(
+        title=benchmark.name, caption=benchmark.work, title_justify="left", caption_justify="left"
+    )
     for heading in ("what", "median", "spread", "target", "baseline"):
         shown.add_column(heading, justify="left" if heading == "what" else "right")
     before = baseline.get(benchmark.name, {})
     for measured in lines:
         unit = measured.line.unit
         spread = f"{number(min(measured.values))} – {number(max(measured.values))}"
-        reached = measured.target and ("[green]" if measured.is_reached else "[red]") + measured.target
+        reached = (
+            measured.target and ("[green]" if measured.is_reached else "[red]") + measured.target
+        )
         shown.add_row(
             measured.line.what,
             f"{number(measured.median)} {unit}",
@@ -73,12 +77,20 @@ def number(value: float) -> str:
 def load(path: Path = BASELINE) -> Baseline:
     """Return benchmark → line → median, as recorded; nothing if nothing was."""
     try:
-        return {name: dict(lines) for name, lines in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {
+            name: dict(lines)
+            for name, lines in json.loads(path.read_text(encoding="utf-8")).items()
+        }
     except FileNotFoundError:
         return {}
 
 
 def save(results: Results, path: Path = BASELINE) -> None:
     """Record the medians, beside those of benchmarks that were not run."""
-    medians = {name: {m.line.key: float(f"{m.median:.4g}") for m in lines} for name, lines in results.items()}
-    path.write_text(json.dumps({**load(path), **medians}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    medians = {
+        name: {m.line.key: float(f"{m.median:.4g}") for m in lines}
+        for name, lines in results.items()
+    }
+    path.write_text(
+        json.dumps({**load(path), **medians}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )

@@ -45,7 +45,11 @@ async def started(arguments: Sequence[str], environment: dict[str, str]) -> tupl
     """Run a program of Python's; return the milliseconds until it had ended, and what it said."""
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        sys.executable,
+        *arguments,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     said, _ = await process.communicate()
     return 1000 * (time.perf_counter() - began), said.decode()
@@ -54,15 +58,25 @@ async def started(arguments: Sequence[str], environment: dict[str, str]) -> tupl
 async def one_round(size: float) -> dict[str, float]:
     """Start each program in turn, so often; each has been compiled before."""
     server = RedisServer()
-    environment = {**os.environ, "REDIS_URL": server.url, "PYTHONPATH": str(Path.cwd()), "PYTHONIOENCODING": "utf-8"}
+    environment = {
+        **os.environ,
+        "REDIS_URL": server.url,
+        "PYTHONPATH": str(Path.cwd()),
+        "PYTHONIOENCODING": "utf-8",
+    }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     took: dict[str, list[float]] = {name: [] for name in COMMANDS}
     try:
         async with connect(server.url) as redis:
-            added = [Added(Identity("room", MESSAGE, "reaction", "👍", uuid), "1", "1") for uuid in ("ana", "ben")]
+            added = [
+                Added(Identity("room", MESSAGE, "reaction", "👍", uuid), "1", "1")
+                for uuid in ("ana", "ben")
+            ]
             await Store(redis, Keys()).apply("room", added, Origin.LIVE)
         times = max(1, round(STARTS * size))
-        for number in range(1 - min(times, 2), times):  # a single one is no figure, and needs no start before it
+        for number in range(
+            1 - min(times, 2), times
+        ):  # a single one is no figure, and needs no start before it
             for name, arguments in COMMANDS.items():
                 milliseconds, said = await started(arguments, environment)
                 expect(True, SAID[name] in said, name)

@@ -3,7 +3,16 @@
 import pytest
 
 from tests.benchmarks.__main__ import benchmarks
-from tests.benchmarks.harness import SMALL, Benchmark, Figure, Measured, Ratio, WrongResultError, expect, measure
+from tests.benchmarks.harness import (
+    SMALL,
+    Benchmark,
+    Figure,
+    Measured,
+    Ratio,
+    WrongResultError,
+    expect,
+    measure,
+)
 
 
 @pytest.mark.parametrize("benchmark", benchmarks().values(), ids=lambda benchmark: benchmark.name)

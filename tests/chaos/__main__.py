@@ -25,7 +25,9 @@ async def main() -> int:
     configure(LogFormat.JSON, "error")
     task = asyncio.current_task()
     assert task
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # whatever was started is ended
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGTERM, task.cancel
+    )  # whatever was started is ended
     print(f"seed       {chosen.seed}", flush=True)  # noqa: T201 - a program's output
     with tempfile.TemporaryDirectory(prefix="tally-chaos-") as folder:
         report = await run(Plan(chosen.seed, chosen.kills, chosen.restarts), Path(folder))

@@ -46,8 +46,12 @@ async def strangers(redis: Any, state: State, channels: Iterable[str]) -> list[s
             (of.message_timetoken, of.type, of.value, of.uuid)
             for of in (action.identity for action in state.actions(channel))
         }
-        found += [f"{channel} {' '.join(who)}: counted, but not there" for who in sorted(ours - theirs)]
-        found += [f"{channel} {' '.join(who)}: there, but not counted" for who in sorted(theirs - ours)]
+        found += [
+            f"{channel} {' '.join(who)}: counted, but not there" for who in sorted(ours - theirs)
+        ]
+        found += [
+            f"{channel} {' '.join(who)}: there, but not counted" for who in sorted(theirs - ours)
+        ]
     return found
 
 
@@ -68,7 +72,9 @@ async def broken_tallies(redis: Any) -> list[str]:
             counts, actions = await pipe.execute()
         counted = {tally: int(count) for tally, count in counts.items()}
         if counted != Counter(map(_tally, actions)):
-            found.append(f"{channel}:counts:{message} is {counted}, but live are {dict(Counter(map(_tally, actions)))}")
+            found.append(
+                f"{channel}:counts:{message} is {counted}, but live are {dict(Counter(map(_tally, actions)))}"
+            )
     return found
 
 

@@ -38,7 +38,9 @@ class Crowd:
     @asynccontextmanager
     async def acting(self, per_second: float, seconds_between_bursts: float) -> AsyncIterator[None]:
         """Act for as long as this is open, now and then far too much at once."""
-        acting = asyncio.create_task(self._act_on(per_second, TICK_SECONDS / seconds_between_bursts))
+        acting = asyncio.create_task(
+            self._act_on(per_second, TICK_SECONDS / seconds_between_bursts)
+        )
         try:
             yield
         finally:

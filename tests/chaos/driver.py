@@ -18,8 +18,8 @@ from worker.cli.reports import reconciled_code, reconciled_json
 from worker.domain.position import Range
 from worker.emulator import Emulator
 from worker.errors import ExitCode
-from worker.reconciliation.reconcile import Orders
-from worker.reconciliation.reconcile import Report as Reconciled
+from worker.reconciliation.reconcile import ReconcileOptions
+from worker.reconciliation.reconcile import ReconcileReport as Reconciled
 from worker.service import app
 from worker.settings import Settings
 from worker.store.connection import connect
@@ -29,9 +29,21 @@ LAST: Final = "17699999999999999"
 """The message that everybody's last reaction goes to: once it is counted, all before it was read."""
 FAULTS: Final[Mapping[str, float]] = (
     {"late": 0.05, "duplicate": 0.05, "reorder": 0.1, "rewind": 0.05, "ahead": 0.02}  # events
-    | {"lost": 0.003, "unpublished": 0.003, "tie": 0.01, "twin": 0.002, "readd": 0.05}  # what no event tells rightly
+    | {
+        "lost": 0.003,
+        "unpublished": 0.003,
+        "tie": 0.01,
+        "twin": 0.002,
+        "readd": 0.05,
+    }  # what no event tells rightly
     | {"stale": 0.05, "more": 0.05}  # lists
-    | {"throttle": 0.005, "server_error": 0.02, "bad_json": 0.01, "drop": 0.02, "latency": 0.1}  # requests
+    | {
+        "throttle": 0.005,
+        "server_error": 0.02,
+        "bad_json": 0.01,
+        "drop": 0.02,
+        "latency": 0.1,
+    }  # requests
 )
 OLD: Final = 0.1
 """The share of workers that are left alone for longer."""
@@ -122,11 +134,16 @@ class Driver:
 
     async def _make_chaos(self) -> None:
         plan = self._plan
-        async with self._crowd.acting(plan.per_second, plan.seconds_between_bursts), asyncio.TaskGroup() as disturbing:
+        async with (
+            self._crowd.acting(plan.per_second, plan.seconds_between_bursts),
+            asyncio.TaskGroup() as disturbing,
+        ):
             disturber = disturbing.create_task(self._disturb(Random(f"{plan.seed}:disturb")))
             async with asyncio.TaskGroup() as group:
                 for number in range(plan.workers):
-                    group.create_task(self._keep(Random(f"{plan.seed}:{number}"), group, is_second=bool(number)))
+                    group.create_task(
+                        self._keep(Random(f"{plan.seed}:{number}"), group, is_second=bool(number))
+                    )
             self._is_over = True  # redis-py may swallow the cancellation
             disturber.cancel()
 
@@ -156,7 +173,9 @@ class Driver:
         if chance < YOUNG:
             await self._wait(0, 1.2, random)
             return
-        await wait_until(lambda: _listens(child) or not child.is_alive, 60, what=lambda: child.err[-3000:])
+        await wait_until(
+            lambda: _listens(child) or not child.is_alive, 60, what=lambda: child.err[-3000:]
+        )
         least, most = (0.0, 2.5) if chance < 1 - OLD else (3.0, 6.0)
         await self._wait(least, most, random)
         if not self._server.is_up and random.random() < SPARED:
@@ -173,7 +192,9 @@ class Driver:
         code = child.process.wait()
         self.report.ends[code] += 1
         assert code == ExitCode.REDIS_UNFIT, f"tally run ended with {code}\n{child.err[-3000:]}"
-        assert not had_redis, f"tally run ended with {code}, though Redis was there\n{child.err[-3000:]}"
+        assert not had_redis, (
+            f"tally run ended with {code}, though Redis was there\n{child.err[-3000:]}"
+        )
 
     async def _restart(self) -> None:
         async with self._changing_redis:
@@ -226,7 +247,7 @@ class Driver:
         await wait_until(self._owes_nothing, 60, what=lambda: workers[0].err[-3000:])
         self.report.before = await self._differences()
         settings = Settings.model_validate(stage.settings)
-        reconciled = await app.reconcile(settings, [], Range(), Orders(), None)
+        reconciled = await app.reconcile(settings, [], Range(), ReconcileOptions(), None)
         assert reconciled_code(reconciled) == ExitCode.DONE, reconciled
         self.report.reconciled = _short(reconciled)
         self.report.after = await self._differences()
@@ -240,14 +261,21 @@ class Driver:
 
     async def _differences(self) -> list[str]:
         redis, state = self._stage.redis, self._stage.state
-        return differences(await self._stage.tallies(), state.truth()) + await strangers(redis, state, CHANNELS)
+        return differences(await self._stage.tallies(), state.truth()) + await strangers(
+            redis, state, CHANNELS
+        )
 
     async def _has_read_all(self) -> bool:
-        counts = [await self._stage.redis.exists(KEYS.counts(channel, LAST)) for channel in CHANNELS]
+        counts = [
+            await self._stage.redis.exists(KEYS.counts(channel, LAST)) for channel in CHANNELS
+        ]
         return all(counts)
 
     async def _owes_nothing(self) -> bool:
-        return not (await self._stage.redis.keys("tally:*:progress") or await self._stage.redis.keys("tally:*:owed"))
+        return not (
+            await self._stage.redis.keys("tally:*:progress")
+            or await self._stage.redis.keys("tally:*:owed")
+        )
 
     def _add_up(self) -> None:
         report, state = self.report, self._stage.state
@@ -263,4 +291,6 @@ def _listens(child: Child) -> bool:
 def _short(reports: Sequence[Reconciled]) -> str:
     """Return what a reconcile has to tell, all channels together, in one line."""
     told = reconciled_json(reports, dry_run=False)
-    return ", ".join(f"{value} {name}" for name, value in told.items() if name not in {"channels", "dry_run"})
+    return ", ".join(
+        f"{value} {name}" for name, value in told.items() if name not in {"channels", "dry_run"}
+    )

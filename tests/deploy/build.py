@@ -72,7 +72,14 @@ class Box:
         work = upper.with_name(f"{upper.name}-work")
         for folder in (upper, work, at):
             folder.mkdir(parents=True, exist_ok=True)
-        _mount("-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={upper},workdir={work}", at)
+        _mount(
+            "-t",
+            "overlay",
+            "overlay",
+            "-o",
+            f"lowerdir={lower},upperdir={upper},workdir={work}",
+            at,
+        )
 
     def path(self, inside: str) -> Path:
         """Return where a path of the stage is outside."""
@@ -85,17 +92,25 @@ class Box:
     def run(self, *command: str) -> int:
         """Run a command inside, as the stage's user; return its exit code."""
         user, _, group = self.user.partition(":")
-        who = [f"--reuid={user}", f"--regid={group}", *(UNPRIVILEGED if user != "0" else ["--clear-groups"])]
+        who = [
+            f"--reuid={user}",
+            f"--regid={group}",
+            *(UNPRIVILEGED if user != "0" else ["--clear-groups"]),
+        ]
         # Where packages come from is this machine's business; nothing else of its environment gets in.
         index = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
         changed = f'cd "{self.cwd}" && exec "$@"'
         words = ["chroot", self.root, "setpriv", *who, "/bin/sh", "-c", changed, "sh", *command]
-        return subprocess.run(words, check=False, env=index | self.environment, timeout=SECONDS).returncode
+        return subprocess.run(
+            words, check=False, env=index | self.environment, timeout=SECONDS
+        ).returncode
 
     def size(self) -> int:
         """Return the bytes that its instructions have added to what it began with."""
         files = (each for folder in self.written for each in folder.rglob("*"))
-        return sum(each.lstat().st_size for each in files if each.is_file() and not each.is_symlink())
+        return sum(
+            each.lstat().st_size for each in files if each.is_file() and not each.is_symlink()
+        )
 
     def make_read_only(self) -> None:
         """Let nothing be written from now on, but in /tmp."""
@@ -119,7 +134,9 @@ class Build:
         for each in stage.instructions:
             began = time.monotonic()
             self._do(box, each)
-            sys.stdout.write(f"{time.monotonic() - began:6.1f} s  {each.name} {' '.join(each.text.split())[:100]}\n")
+            sys.stdout.write(
+                f"{time.monotonic() - began:6.1f} s  {each.name} {' '.join(each.text.split())[:100]}\n"
+            )
             sys.stdout.flush()
         return box
 
@@ -130,7 +147,10 @@ class Build:
             self._copy(box, each.words)
         elif each.name == "ENV":
             known = box.environment
-            known |= {name: re.sub(r"\$(\w+)", lambda m: known[m[1]], text) for name, text in each.pairs.items()}
+            known |= {
+                name: re.sub(r"\$(\w+)", lambda m: known[m[1]], text)
+                for name, text in each.pairs.items()
+            }
         elif each.name == "WORKDIR":
             box.cwd = each.text
             box.path(".").mkdir(parents=True, exist_ok=True)
@@ -138,7 +158,9 @@ class Build:
             box.user = each.text
 
     def _copy(self, box: Box, words: list[str]) -> None:
-        origin = next((word.removeprefix("--from=") for word in words if word.startswith("--from=")), None)
+        origin = next(
+            (word.removeprefix("--from=") for word in words if word.startswith("--from=")), None
+        )
         *sources, target = (word for word in words if not word.startswith("--"))
         for source in sources:
             at = box.path(target) / (Path(source).name if target.endswith("/") else "")
@@ -161,8 +183,12 @@ def _copy_context(source: str, at: Path) -> None:
 def build(folder: Path, python: Path) -> None:
     """Build in this folder, say how big it is, and look at what came of it; SystemExit says what is wrong."""
     building = Build(folder, python)
-    *_, last = (building.stage(stage) for stage in stages((ROOT / "Dockerfile").read_text(encoding="utf-8")))
-    sys.stdout.write(f"The last stage adds {last.size() / 1e6:.1f} MB to the image it begins with.\n")
+    *_, last = (
+        building.stage(stage) for stage in stages((ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    )
+    sys.stdout.write(
+        f"The last stage adds {last.size() / 1e6:.1f} MB to the image it begins with.\n"
+    )
     last.make_read_only()
     last.set_ports("REDIS", "PUBNUB", "HTTP")
     failed = [what for what, command in CHECKS.items() if last.run("/bin/sh", "-c", command)]
@@ -175,7 +201,9 @@ def main(python: Path) -> int:
     """Do it where nothing of it remains; return the exit code."""
     here = [sys.executable, "-m", "tests.deploy.build"]
     with tempfile.TemporaryDirectory(prefix="build-") as folder:
-        return subprocess.run([*APART, *here, folder, python], check=False, cwd=ROOT, timeout=SECONDS).returncode
+        return subprocess.run(
+            [*APART, *here, folder, python], check=False, cwd=ROOT, timeout=SECONDS
+        ).returncode
 
 
 if __name__ == "__main__":

@@ -38,7 +38,10 @@ class Query:
 
 def shown(panel: Mapping[str, Any]) -> list[Query]:
     """Return the queries of a panel; a row has none."""
-    return [Query(panel["title"], each["expr"], each["legendFormat"]) for each in panel.get("targets", ())]
+    return [
+        Query(panel["title"], each["expr"], each["legendFormat"])
+        for each in panel.get("targets", ())
+    ]
 
 
 def queries() -> Iterator[Query]:

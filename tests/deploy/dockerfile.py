@@ -60,7 +60,9 @@ def stages(text: str) -> list[Stage]:
 
 
 def _instructions(text: str) -> Iterator[Instruction]:
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = [
+        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
+    ]
     for line in re.split(r"(?<!\\)\n", "\n".join(lines)):
         name, _, rest = line.replace("\\\n", "\n").partition(" ")
         yield Instruction(name, rest.strip())
@@ -80,7 +82,9 @@ def ignored(path: str, patterns: list[str]) -> bool:
 
 def _matches(path: str, pattern: str) -> bool:
     if pattern.startswith("**/"):
-        return _matches(path, pattern[3:]) or fnmatch.fnmatchcase(path.rpartition("/")[2], pattern[3:])
+        return _matches(path, pattern[3:]) or fnmatch.fnmatchcase(
+            path.rpartition("/")[2], pattern[3:]
+        )
     return path.count("/") == pattern.count("/") and fnmatch.fnmatchcase(path, pattern)
 
 

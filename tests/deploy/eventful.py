@@ -28,7 +28,7 @@ VERIFIED: Final = "verified.prom"
 QUIET: Final = "cellar"
 OLD: Final = 250
 """Actions that are there before the worker is, where nobody acts."""
-PATIENCE_SECONDS: Final = 60
+APPLY_WAIT_SECONDS: Final = 60
 SCRAPE_SECONDS: Final = 5
 """While Redis is away the worker takes up to two seconds to say so, on a machine at rest."""
 
@@ -38,7 +38,9 @@ async def textfile(written: Path) -> AsyncIterator[str]:
     """Serve a file, once it is there, as node_exporter's textfile collector does; yield the address."""
 
     async def collect(_: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(text=await asyncio.to_thread(lambda: written.read_text() if written.exists() else ""))
+        return web.Response(
+            text=await asyncio.to_thread(lambda: written.read_text() if written.exists() else "")
+        )
 
     runner = web.ServerRunner(web.Server(collect))
     await runner.setup()
@@ -67,7 +69,13 @@ class Eventful:
         await asyncio.sleep(pause)
         state.inject("lobby", {"e": 3, "c": "lobby", "d": {"event": "added", "data": "poison"}})
         lost = state.actions(QUIET)[0]
-        state.remove(QUIET, lost.identity.message_timetoken, lost.timetoken, lost.identity.uuid, published=False)
+        state.remove(
+            QUIET,
+            lost.identity.message_timetoken,
+            lost.timetoken,
+            lost.identity.uuid,
+            published=False,
+        )
         await asyncio.sleep(pause)
         state.set_outage("server_error", ("subscribe",))
         await self._until("pubnub_unreachable")
@@ -78,7 +86,9 @@ class Eventful:
         self.worker.ask(signal.SIGHUP)
         await asyncio.sleep(pause)
         # A round that met the outage would be made again ten seconds later; one at least is over.
-        await wait_until(Marks(self.stage.redis, KEYS).covered, PATIENCE_SECONDS, what=self._words)
+        await wait_until(
+            Marks(self.stage.redis, KEYS).covered, APPLY_WAIT_SECONDS, what=self._words
+        )
         await self.server.end()
         await self._until("redis_unavailable")
         await asyncio.sleep(pause)
@@ -89,12 +99,14 @@ class Eventful:
         apart = {"TALLY_NAMESPACE": "apart", "TALLY_CHANNELS": QUIET, "TALLY_CHANNELS_FILE": ""}
         given = {name: text for name, text in {**self.stage.settings, **apart}.items() if text}
         await app.backfill(Settings.model_validate(given), [], Range(), None)
-        verify = self.stage.start("verify", "--metrics-file", str(self.stage.folder / VERIFIED), **apart)
-        assert await verify.ended(PATIENCE_SECONDS) == 0, verify.err
+        verify = self.stage.start(
+            "verify", "--metrics-file", str(self.stage.folder / VERIFIED), **apart
+        )
+        assert await verify.ended(APPLY_WAIT_SECONDS) == 0, verify.err
 
     async def _until(self, event: str) -> None:
         """Return when the worker has logged this."""
-        await wait_until(lambda: self.worker.entries(event), PATIENCE_SECONDS, what=self._words)
+        await wait_until(lambda: self.worker.entries(event), APPLY_WAIT_SECONDS, what=self._words)
 
     def _words(self) -> str:
         return self.worker.err[-3000:]
@@ -112,7 +124,9 @@ async def eventful(folder: Path, settle: float, rounds: float) -> AsyncIterator[
             connect(server.url) as redis,
             Emulator(seed=1, subscribe_key=KEY) as emulator,
             textfile(folder / VERIFIED) as node,
-            Prometheus(folder / "prometheus", {JOB: [address], "node": [node]}, None, SCRAPE_SECONDS) as prometheus,
+            Prometheus(
+                folder / "prometheus", {JOB: [address], "node": [node]}, None, SCRAPE_SECONDS
+            ) as prometheus,
         ):
             stage = Stage(emulator, redis, server.url, folder)
             stage.settings["TALLY_HTTP"] = address
@@ -143,6 +157,10 @@ async def followed(stage: Stage, settle: float, rounds: float) -> Child:
         "TALLY_LOG_FORMAT": "json",
     }
     worker, polls = stage.start("run"), stage.emulator.requests
-    await wait_until(lambda: polls["subscribe"] or not worker.is_alive, PATIENCE_SECONDS, what=lambda: worker.err)
+    await wait_until(
+        lambda: polls["subscribe"] or not worker.is_alive,
+        APPLY_WAIT_SECONDS,
+        what=lambda: worker.err,
+    )
     assert worker.is_alive, worker.err
     return worker

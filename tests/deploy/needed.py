@@ -13,7 +13,9 @@ def needs(program: str, promise: str) -> pytest.MarkDecorator:
 
 def needs_proc(promise: str) -> pytest.MarkDecorator:
     """Return a mark that skips a test where a process cannot tell its memory and files, as on all but Linux."""
-    return pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason=untried("/proc", promise))
+    return pytest.mark.skipif(
+        not Path("/proc/self/stat").exists(), reason=untried("/proc", promise)
+    )
 
 
 def untried(program: str, promise: str) -> str:

@@ -49,7 +49,9 @@ async def asked(scene: Eventful, began: float, ended: float) -> dict[str, list[S
             for each in await scene.prometheus.query_range(query.sent(variables), began, ended, 1):
                 at = [when - began for when, _ in each["values"]]
                 values = [float(text) for _, text in each["values"]]
-                found.setdefault(query.panel, []).append((legend(query.legend, each["metric"]), at, values))
+                found.setdefault(query.panel, []).append(
+                    (legend(query.legend, each["metric"]), at, values)
+                )
     return found
 
 
@@ -86,14 +88,24 @@ def draw_stat(axes: Any, panel: Mapping[str, Any], series: Sequence[Series]) -> 
     """Draw the last figures, large."""
     axes.axis("off")
     defaults = panel["fieldConfig"]["defaults"]
-    names = {str(key): each for mapping in defaults.get("mappings", ()) for key, each in mapping["options"].items()}
+    names = {
+        str(key): each
+        for mapping in defaults.get("mappings", ())
+        for key, each in mapping["options"].items()
+    }
     for place, (name, _, values) in enumerate(series or [("", [], [math.nan])]):
         text = human(values[-1], defaults["unit"])
         if mapped := names.get(f"{values[-1]:g}"):
             text = mapped["text"]
         x = (place + 0.5) / max(1, len(series))
         axes.text(
-            x, 0.62, text, ha="center", va="center", size=17, color=color(defaults["thresholds"]["steps"], values[-1])
+            x,
+            0.62,
+            text,
+            ha="center",
+            va="center",
+            size=17,
+            color=color(defaults["thresholds"]["steps"], values[-1]),
         )
         axes.text(x, 0.2, name, ha="center", va="center", size=8, color="#555555")
 
@@ -107,14 +119,19 @@ def draw_lines(axes: Any, panel: Mapping[str, Any], series: Sequence[Series]) ->
     for name, at, values in series:
         name = name if any(values) else ""  # noqa: PLW2901 - what is 0 all the time needs no legend here
         if custom["drawStyle"] == "bars" or custom["stacking"]["mode"] == "normal":
-            bottoms = [(above if value >= 0 else below).get(when, 0.0) for when, value in zip(at, values, strict=True)]
+            bottoms = [
+                (above if value >= 0 else below).get(when, 0.0)
+                for when, value in zip(at, values, strict=True)
+            ]
             axes.bar(at, values, 1.0, bottoms, label=name or None)
             for when, value in zip(at, values, strict=True):
                 pile = above if value >= 0 else below
                 pile[when] = pile.get(when, 0.0) + (0 if math.isnan(value) else value)
         else:
             axes.plot(at, values, label=name or None, linewidth=1.2)
-    top = max((value for _, _, values in series for value in values if not math.isnan(value)), default=0)
+    top = max(
+        (value for _, _, values in series for value in values if not math.isnan(value)), default=0
+    )
     for step in defaults["thresholds"]["steps"]:
         if step["value"] and step["color"] == "red" and step["value"] < 5 * top:
             axes.axhline(step["value"], color=COLORS["red"], linestyle="--", linewidth=0.8)
@@ -144,9 +161,13 @@ def draw(found: Mapping[str, Sequence[Series]], path: Path) -> None:
         if panel["type"] == "row":
             figure.text(0.01, bottom + 0.3 / height, panel["title"], size=13, weight="bold")
             continue
-        axes = figure.add_axes((left + 0.03, bottom + 0.7 / height, at["w"] / 24 - 0.04, (at["h"] - 1.7) / height))
+        axes = figure.add_axes(
+            (left + 0.03, bottom + 0.7 / height, at["w"] / 24 - 0.04, (at["h"] - 1.7) / height)
+        )
         axes.set_title(panel["title"], size=8, loc="left")
-        (draw_stat if panel["type"] == "stat" else draw_lines)(axes, panel, found.get(panel["title"], ()))
+        (draw_stat if panel["type"] == "stat" else draw_lines)(
+            axes, panel, found.get(panel["title"], ())
+        )
     figure.savefig(path, dpi=90)
 
 

@@ -15,7 +15,9 @@ from tests.end_to_end.processes import wait_until
 from tests.redis_server import free_port
 
 BINARY: Final = shutil.which("prometheus")
-MISSING: Final = "no prometheus in the path (Debian: apt-get install --no-install-recommends prometheus)"
+MISSING: Final = (
+    "no prometheus in the path (Debian: apt-get install --no-install-recommends prometheus)"
+)
 
 Sample = tuple[dict[str, str], float]
 """Labels, and the value."""
@@ -34,7 +36,11 @@ class Prometheus:
     """
 
     def __init__(
-        self, folder: Path, targets: Mapping[str, Sequence[str]], rules: str | None = None, scrape_seconds: int = 1
+        self,
+        folder: Path,
+        targets: Mapping[str, Sequence[str]],
+        rules: str | None = None,
+        scrape_seconds: int = 1,
     ) -> None:
         self._scrape_seconds = scrape_seconds
         self._folder = folder
@@ -78,7 +84,9 @@ class Prometheus:
 
     async def query_range(self, promql: str, start: float, end: float, step: float) -> list[Any]:
         """Return the series of a query: each ``{"metric": labels, "values": [[time, text], …]}``."""
-        told = await self._ask("query_range", query=promql, start=str(start), end=str(end), step=str(step))
+        told = await self._ask(
+            "query_range", query=promql, start=str(start), end=str(end), step=str(step)
+        )
         return list(told["result"])
 
     async def alerts(self) -> dict[str, str]:
@@ -92,7 +100,9 @@ class Prometheus:
     async def is_scraping(self) -> bool:
         """Whether every target has been scraped with success."""
         ups = await self.query("up")
-        return len(ups) == sum(map(len, self._targets.values())) and all(value == 1 for _, value in ups)
+        return len(ups) == sum(map(len, self._targets.values())) and all(
+            value == 1 for _, value in ups
+        )
 
     async def _ask(self, what: str, **query: str) -> Any:
         assert self._session

@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram, Info
 from worker.domain.action import Origin
 from worker.domain.entry import Outcome
 from worker.live.subscription import State
-from worker.store.marks import Gap
+from worker.store.marks import GapCause
 from worker.telemetry import metrics
 
 Metric = Counter | Gauge | Histogram | Info
@@ -36,7 +36,7 @@ _OTHERS: Final[dict[str, frozenset[str]]] = {
 VALUES: Final[dict[str, Collection[str]]] = {
     "origin": set(Origin),
     "outcome": set(Outcome),
-    "cause": set(Gap),
+    "cause": set(GapCause),
     "state": set(State),
     "event": {"pruned", "restored"},
     "check": {"redis", "subscriptions", "backfill"},
@@ -115,5 +115,9 @@ def wrong(query: str) -> list[str]:
             if allowed is not None and operator in {"=", "!="} and value not in allowed:
                 found.append(f"{selector.metric}: {label} is never {value}")
     for grouped in _GROUPED.findall(query):
-        found += [f"nothing has a label {label}" for label in re.findall(r"\w+", grouped) if label not in seen]
+        found += [
+            f"nothing has a label {label}"
+            for label in re.findall(r"\w+", grouped)
+            if label not in seen
+        ]
     return found

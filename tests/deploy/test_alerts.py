@@ -17,14 +17,18 @@ from tests.deploy.promql import kind, labels, ours, told, wrong
 FOLDER: Final = ROOT / "deploy/prometheus"
 TESTS: Final = ("alerts_test.yml", "alerts_long_test.yml")
 RUNBOOK: Final = (ROOT / "deploy/README.md").read_text(encoding="utf-8")
-GROUPS: Final[list[dict[str, Any]]] = yaml.safe_load((FOLDER / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+GROUPS: Final[list[dict[str, Any]]] = yaml.safe_load(
+    (FOLDER / "alerts.yml").read_text(encoding="utf-8")
+)["groups"]
 RULES: Final[list[dict[str, Any]]] = [rule for group in GROUPS for rule in group["rules"]]
 
 
 def promtool(*arguments: str, folder: Path = FOLDER) -> None:
     """Expect promtool to be content."""
     command = [shutil.which("promtool") or "", *arguments]
-    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+    ran = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=100, check=False
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
@@ -46,7 +50,10 @@ def test_every_alert_fires_clears_and_spares_who_is_nearly_well(tests: str, tmp_
     alone = [f"{number}_{tests}" for number, _ in enumerate(document["tests"])]
     for name, each in zip(alone, document["tests"], strict=True):
         asked = {expected["alertname"] for expected in each["alert_rule_test"]}
-        groups = [{**group, "rules": [rule for rule in group["rules"] if rule["alert"] in asked]} for group in GROUPS]
+        groups = [
+            {**group, "rules": [rule for rule in group["rules"] if rule["alert"] in asked]}
+            for group in GROUPS
+        ]
         # JSON is YAML.
         (tmp_path / f"rules_{name}").write_text(json.dumps({"groups": groups}), encoding="utf-8")
         one = {**document, "rule_files": [f"rules_{name}"], "tests": [each]}

@@ -57,7 +57,10 @@ def slips(document: Service) -> list[str]:
     """Return what the specification does not allow in a Compose file."""
     schema = json.loads(SPECIFICATION.read_text(encoding="utf-8"))
     # The draft that the schema is written in; jsonschema would not know it by the address that stands there.
-    return [f"{error.json_path}: {error.message}" for error in Draft7Validator(schema).iter_errors(document)]
+    return [
+        f"{error.json_path}: {error.message}"
+        for error in Draft7Validator(schema).iter_errors(document)
+    ]
 
 
 def test_it_is_what_the_specification_allows() -> None:
@@ -67,7 +70,10 @@ def test_it_is_what_the_specification_allows() -> None:
 
 def test_a_slip_would_be_noticed() -> None:
     """The schema is one that refuses."""
-    wrong = {**COMPOSE, "services": {**SERVICES, "redis": {**SERVICES["redis"], "mem_limits": "1g"}}}
+    wrong = {
+        **COMPOSE,
+        "services": {**SERVICES, "redis": {**SERVICES["redis"], "mem_limits": "1g"}},
+    }
 
     (slip,) = slips(wrong)
     assert slip.startswith("$.services.redis: 'mem_limits'")
@@ -76,7 +82,10 @@ def test_a_slip_would_be_noticed() -> None:
 def test_compose_takes_it() -> None:
     """Docker's own, of whatever version is there; no engine is needed to be asked."""
     compose = [shutil.which("docker") or "", "compose"]
-    if not compose[0] or subprocess.run([*compose, "version"], capture_output=True, check=False).returncode:
+    if (
+        not compose[0]
+        or subprocess.run([*compose, "version"], capture_output=True, check=False).returncode
+    ):
         pytest.skip(untried("docker compose", "that it takes deploy/compose.yaml"))
     subprocess.run([*compose, "-f", FILE, "config", "--quiet"], check=True, timeout=SECONDS)
 
@@ -148,7 +157,10 @@ def test_who_is_waited_for_is_there_and_has_a_check() -> None:
     """Or it would be waited for until the end of days."""
     for service in SERVICES.values():
         for name, how in service.get("depends_on", {}).items():
-            assert (how["condition"], "test" in SERVICES[name]["healthcheck"]) == ("service_healthy", True)
+            assert (how["condition"], "test" in SERVICES[name]["healthcheck"]) == (
+                "service_healthy",
+                True,
+            )
 
 
 def test_the_workers_settings_are_settings() -> None:
@@ -158,23 +170,37 @@ def test_the_workers_settings_are_settings() -> None:
     assert given.keys() <= FIELDS.keys()
     settings = Settings.model_validate({name: text for name, text in given.items() if text})
     assert settings.channels == CHANNELS
-    assert (settings.origin, settings.redis_url) == (_address("emulator"), f"redis://{_address('redis')}/0")
+    assert (settings.origin, settings.redis_url) == (
+        _address("emulator"),
+        f"redis://{_address('redis')}/0",
+    )
 
 
 def test_the_commands_are_the_programs() -> None:
     """Read by the parser that will read them there."""
-    commands = {name: arguments(SERVICES[name]["command"]) for name in OURS if "entrypoint" not in SERVICES[name]}
+    commands = {
+        name: arguments(SERVICES[name]["command"])
+        for name in OURS
+        if "entrypoint" not in SERVICES[name]
+    }
 
-    assert {name: command for name, (command, _) in commands.items()} == {"worker": "run", "emulator": "emulator"}
+    assert {name: command for name, (command, _) in commands.items()} == {
+        "worker": "run",
+        "emulator": "emulator",
+    }
     assert f"emulator:{commands['emulator'][1]['port']}" == _address("emulator")
     assert SERVICES["load"]["command"][0] == _address("emulator")
 
 
 def test_the_worker_has_time_to_drain() -> None:
     """Compose kills after ten seconds unless it is told otherwise."""
-    given = Settings.model_validate({name: text for name, text in environment("worker").items() if text})
+    given = Settings.model_validate(
+        {name: text for name, text in environment("worker").items() if text}
+    )
 
-    assert int(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) >= given.drain_seconds + 10
+    assert (
+        int(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) >= given.drain_seconds + 10
+    )
 
 
 async def test_the_users_react_until_they_are_told_to_stop() -> None:
@@ -207,7 +233,12 @@ def test_prometheus_scrapes_the_worker_and_has_the_alerts() -> None:
     """Where it is, at the port of the image; the rules lie where the configuration looks for them."""
     config = read(FOLDER / "prometheus/prometheus.yml")
     *_, image = stages((ROOT / "Dockerfile").read_text(encoding="utf-8"))
-    targets = [each for job in config["scrape_configs"] for group in job["static_configs"] for each in group["targets"]]
+    targets = [
+        each
+        for job in config["scrape_configs"]
+        for group in job["static_configs"]
+        for each in group["targets"]
+    ]
     there = mounts("prometheus")
 
     assert targets == [f"worker:{image.last('EXPOSE').text}"]
@@ -221,7 +252,12 @@ def test_prometheus_scrapes_the_worker_and_has_the_alerts() -> None:
 @needs("promtool", "that Prometheus takes deploy/prometheus/prometheus.yml")
 def test_prometheus_takes_its_configuration() -> None:
     """By promtool, rules and all."""
-    command = [shutil.which("promtool") or "", "check", "config", str(FOLDER / "prometheus/prometheus.yml")]
+    command = [
+        shutil.which("promtool") or "",
+        "check",
+        "config",
+        str(FOLDER / "prometheus/prometheus.yml"),
+    ]
     checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
 
     assert checked.returncode == 0, checked.stdout + checked.stderr

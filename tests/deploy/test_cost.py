@@ -14,8 +14,8 @@ from tests.end_to_end.processes import KEY, MESSAGE, wait_until
 from tests.redis_server import RedisServer
 from worker.domain.position import TICKS_PER_SECOND, Range
 from worker.emulator import Emulator
-from worker.reconciliation.reconcile import Orders
-from worker.reconciliation.repair_queue import Debts
+from worker.reconciliation.reconcile import ReconcileOptions
+from worker.reconciliation.repair_queue import RepairQueue
 from worker.reconciliation.rounds import Rounds, Schedule
 from worker.service import app
 from worker.settings import Settings
@@ -26,7 +26,10 @@ OLD: Final = 250
 HOUR: Final = 3600
 COMMANDS: Final[dict[str, tuple[int, Callable[[Settings], Coroutine[Any, Any, object]]]]] = {
     "backfill": (1, lambda settings: app.backfill(settings, CHANNELS, Range(), None)),
-    "reconcile": (2, lambda settings: app.reconcile(settings, CHANNELS, Range(), Orders(), None)),
+    "reconcile": (
+        2,
+        lambda settings: app.reconcile(settings, CHANNELS, Range(), ReconcileOptions(), None),
+    ),
     "verify": (3, lambda settings: app.verify(settings, CHANNELS, 1, None)),
 }
 """What each asks the clock for a channel, and the command itself."""
@@ -45,7 +48,9 @@ async def emulator() -> AsyncIterator[Emulator]:
         for size in (*SIZES, OLD):
             for number in range(size):
                 uuid = f"user-{number}"
-                emulator.state.add(f"of-{size}", MESSAGE, "reaction", "👍", uuid, published=False, at=ago + number)
+                emulator.state.add(
+                    f"of-{size}", MESSAGE, "reaction", "👍", uuid, published=False, at=ago + number
+                )
         yield emulator
 
 
@@ -68,12 +73,17 @@ def test_the_formula_is_the_runbooks() -> None:
     assert told in (ROOT / "deploy/README.md").read_text(encoding="utf-8")
 
 
-async def test_a_backfill_a_reconcile_and_a_verify_cost_what_is_said(emulator: Emulator, settings: Settings) -> None:
+async def test_a_backfill_a_reconcile_and_a_verify_cost_what_is_said(
+    emulator: Emulator, settings: Settings
+) -> None:
     """Pages as by the formula; and the clock once, twice, three times for each channel."""
     for name, (clock, command) in COMMANDS.items():
         emulator.requests.clear()
         await command(settings)
-        assert emulator.requests == {"actions": sum(map(requests, SIZES)), "time": clock * len(SIZES)}, name
+        assert emulator.requests == {
+            "actions": sum(map(requests, SIZES)),
+            "time": clock * len(SIZES),
+        }, name
 
 
 async def test_a_round_costs_what_is_said(emulator: Emulator, settings: Settings) -> None:
@@ -98,9 +108,11 @@ async def test_a_round_costs_what_is_said(emulator: Emulator, settings: Settings
 @asynccontextmanager
 async def going_round(settings: Settings) -> AsyncIterator[Rounds]:
     """Yield a worker's rounds each hour over one channel that has been replayed; a turn has one piece."""
-    async with app.opened(settings) as parts:
+    async with app.open_parts(settings) as parts:
         await app.build_backfill(parts, settings, tries=1).run([f"of-{OLD}"], Range())
         reconcile = app.build_reconcile(parts, settings, tries=1)
-        debts = Debts(reconcile, parts.marks, parts.applier, settings.settle_seconds)
+        debts = RepairQueue(reconcile, parts.marks, parts.applier, settings.settle_seconds)
         schedule = Schedule(every=HOUR, window=1, full=HOUR)
-        yield Rounds(reconcile, debts, parts.entries, parts.applier, parts.marks, parts.client.time, schedule)
+        yield Rounds(
+            reconcile, debts, parts.entries, parts.applier, parts.marks, parts.client.time, schedule
+        )

@@ -38,7 +38,9 @@ async def has_figures(prometheus: Prometheus, query: Query) -> bool:
     return any(not math.isnan(value) for _, value in await prometheus.query(query.sent()))
 
 
-@pytest.mark.parametrize("query", list(queries()), ids=lambda query: f"{query.panel}: {query.legend}")
+@pytest.mark.parametrize(
+    "query", list(queries()), ids=lambda query: f"{query.panel}: {query.legend}"
+)
 def test_a_query_names_what_exists(query: Query) -> None:
     """A panel of what nobody reports stays empty, and looks like health."""
     assert wrong(query.sent()) == []
@@ -58,7 +60,9 @@ def test_every_panel_says_what_it_shows() -> None:
         assert panel["description"].endswith("."), title
         assert defaults["unit"], title
         assert defaults["thresholds"]["steps"], title
-        assert {source["datasource"]["uid"] for source in (panel, *panel["targets"])} == {"${datasource}"}, title
+        assert {source["datasource"]["uid"] for source in (panel, *panel["targets"])} == {
+            "${datasource}"
+        }, title
 
 
 def test_panels_lie_beside_each_other() -> None:
@@ -66,7 +70,11 @@ def test_panels_lie_beside_each_other() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in PANELS:
         at = panel["gridPos"]
-        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        cells = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
         assert at["x"] + at["w"] <= 24, panel["title"]
         assert not taken & cells, panel["title"]
         taken |= cells
@@ -81,5 +89,9 @@ def test_the_rows_answer_the_questions_in_their_order() -> None:
 
 def test_variables_choose_source_job_and_instance() -> None:
     """So that the file fits any Grafana."""
-    assert [each["name"] for each in DASHBOARD["templating"]["list"]] == ["datasource", "job", "instance"]
+    assert [each["name"] for each in DASHBOARD["templating"]["list"]] == [
+        "datasource",
+        "job",
+        "instance",
+    ]
     assert DASHBOARD["uid"] == "reaction-tally"

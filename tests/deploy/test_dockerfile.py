@@ -24,9 +24,13 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
     """A context without it would fail only where there is an engine."""
     copied = [word for each in BUILD.all("COPY") for word in each.words[:-1]]
 
-    assert [name for name in copied if not (ROOT / name).exists() or ignored(name, ignore_patterns())] == []
     assert [
-        name for name in ("worker/__main__.py", "worker/store/lua/apply.lua") if ignored(name, ignore_patterns())
+        name for name in copied if not (ROOT / name).exists() or ignored(name, ignore_patterns())
+    ] == []
+    assert [
+        name
+        for name in ("worker/__main__.py", "worker/store/lua/apply.lua")
+        if ignored(name, ignore_patterns())
     ] == []
 
 
@@ -50,7 +54,12 @@ def test_the_package_is_built_of_what_is_copied() -> None:
 
 def test_everything_is_installed_by_hash_or_from_what_was_built() -> None:
     """Every pip that fetches asks for hashes, and none resolves; the last one of all has no index."""
-    commands = [part for each in BUILD.all("RUN") for part in re.split(r"\s*&&\s*", each.text) if "pip" in part.split()]
+    commands = [
+        part
+        for each in BUILD.all("RUN")
+        for part in re.split(r"\s*&&\s*", each.text)
+        if "pip" in part.split()
+    ]
     fetching = [command for command in commands if "-r " in command]
 
     assert len(fetching) == 2
@@ -90,7 +99,12 @@ def test_its_commands_are_the_programs_own() -> None:
 
 def test_its_settings_are_settings_and_its_port_is_the_one_it_serves() -> None:
     """Under every address, since in a container loopback is nobody else's."""
-    given = {name: text for each in IMAGE.all("ENV") for name, text in each.pairs.items() if name.startswith("TALLY_")}
+    given = {
+        name: text
+        for each in IMAGE.all("ENV")
+        for name, text in each.pairs.items()
+        if name.startswith("TALLY_")
+    }
 
     assert given.keys() <= FIELDS.keys()
     http = Settings.model_validate(given).http
@@ -100,7 +114,10 @@ def test_its_settings_are_settings_and_its_port_is_the_one_it_serves() -> None:
 
 def test_its_labels_are_whole() -> None:
     """Title, description, license, and the version and revision that a build is told."""
-    labels = {name.removeprefix("org.opencontainers.image."): text for name, text in IMAGE.last("LABEL").pairs.items()}
+    labels = {
+        name.removeprefix("org.opencontainers.image."): text
+        for name, text in IMAGE.last("LABEL").pairs.items()
+    }
 
     assert {name for name, text in labels.items() if text} == {
         "title",

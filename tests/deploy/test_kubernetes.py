@@ -56,12 +56,16 @@ def name_of(manifest: Manifest) -> str:
 
 
 BY_LABEL: Final = pytest.mark.parametrize(
-    "template", templates(), ids=lambda template: template["metadata"]["labels"]["app.kubernetes.io/component"]
+    "template",
+    templates(),
+    ids=lambda template: template["metadata"]["labels"]["app.kubernetes.io/component"],
 )
 
 
 @pytest.mark.parametrize(
-    "manifest", [*(each for each in MANIFESTS if each["kind"] != "ServiceMonitor"), SECRET], ids=name_of
+    "manifest",
+    [*(each for each in MANIFESTS if each["kind"] != "ServiceMonitor"), SECRET],
+    ids=name_of,
 )
 def test_kubernetes_takes_it(manifest: Manifest) -> None:
     """By its own schema, which knows no other field: a slip is refused, and not left out in silence."""
@@ -87,7 +91,9 @@ def test_everything_there_is_applied_but_for_the_example_of_a_secret() -> None:
 def test_kustomize_makes_of_it_what_it_says(tmp_path: Path) -> None:
     """The same manifests, with the image's tag: what `kubectl apply -k` sends."""
     command = [shutil.which("kubectl") or "", "kustomize", str(FOLDER)]
-    made = subprocess.run(command, capture_output=True, check=True, env={"HOME": str(tmp_path)}, timeout=60).stdout
+    made = subprocess.run(
+        command, capture_output=True, check=True, env={"HOME": str(tmp_path)}, timeout=60
+    ).stdout
     (image,) = KUSTOMIZATION["images"]
 
     expected = yaml.safe_load(
@@ -105,7 +111,9 @@ def test_every_image_is_the_one_the_kustomization_tags() -> None:
     """With this version: a worker and its jobs are never two."""
     (image,) = KUSTOMIZATION["images"]
 
-    assert {container["image"] for each in templates() for container in each["spec"]["containers"]} == {image["name"]}
+    assert {
+        container["image"] for each in templates() for container in each["spec"]["containers"]
+    } == {image["name"]}
     assert image["newTag"] == __version__
 
 
@@ -114,7 +122,11 @@ def test_its_settings_are_settings(template: Manifest) -> None:
     """From maps that exist; secrets only from files that the secret has."""
     pod, (container,) = template["spec"], template["spec"]["containers"]
     maps = {manifest["metadata"]["name"]: manifest["data"] for manifest in of_kind("ConfigMap")}
-    given = {name: text for each in container["envFrom"] for name, text in maps[each["configMapRef"]["name"]].items()}
+    given = {
+        name: text
+        for each in container["envFrom"]
+        for name, text in maps[each["configMapRef"]["name"]].items()
+    }
     given |= {each["name"]: each["value"] for each in container["env"]}
 
     assert given.keys() <= FIELDS.keys()
@@ -162,7 +174,9 @@ def test_it_may_do_nothing_that_it_need_not(template: Manifest) -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert pod["automountServiceAccountToken"] is False
-    assert pod["serviceAccountName"] in {each["metadata"]["name"] for each in of_kind("ServiceAccount")}
+    assert pod["serviceAccountName"] in {
+        each["metadata"]["name"] for each in of_kind("ServiceAccount")
+    }
     assert all(mount["readOnly"] for mount in container["volumeMounts"])
     assert all(each.get("secret", {}).get("defaultMode", 0o440) == 0o440 for each in pod["volumes"])
     assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
@@ -180,7 +194,9 @@ def test_it_asks_for_what_it_needs_and_is_not_throttled(template: Manifest) -> N
 def test_a_restart_asks_whether_it_lives_and_a_rollout_whether_it_is_ready() -> None:
     """Restarting a worker whose Redis is away would mend nothing."""
     (container,) = DEPLOYMENT["spec"]["template"]["spec"]["containers"]
-    probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+    probes = {
+        name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")
+    }
 
     assert {name: probe["path"] for name, probe in probes.items()} == {
         "startup": "/livez",
@@ -195,14 +211,20 @@ def test_it_has_time_to_drain() -> None:
     """And some to say goodbye."""
     settings = Settings.model_validate(of_kind("ConfigMap")[0]["data"])
 
-    assert DEPLOYMENT["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= settings.drain_seconds + 10
+    assert (
+        DEPLOYMENT["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        >= settings.drain_seconds + 10
+    )
 
 
 def test_one_takes_the_others_place_before_that_ends() -> None:
     """Two side by side are safe; none at all costs lag."""
     strategy = DEPLOYMENT["spec"]["strategy"]
 
-    assert (strategy["type"], strategy["rollingUpdate"]) == ("RollingUpdate", {"maxSurge": 1, "maxUnavailable": 0})
+    assert (strategy["type"], strategy["rollingUpdate"]) == (
+        "RollingUpdate",
+        {"maxSurge": 1, "maxUnavailable": 0},
+    )
 
 
 def test_a_node_can_be_drained() -> None:
@@ -215,8 +237,12 @@ def test_a_node_can_be_drained() -> None:
 
 def test_who_is_selected_is_the_worker_and_nobody_else() -> None:
     """By the Deployment, the Service, the budget and whoever scrapes; a job's pod is none of them."""
-    (service,), (budget,), (monitor,) = (of_kind(k) for k in ("Service", "PodDisruptionBudget", "ServiceMonitor"))
-    metrics = next(each for each in of_kind("NetworkPolicy") if each["metadata"]["name"] == "tally-metrics")
+    (service,), (budget,), (monitor,) = (
+        of_kind(k) for k in ("Service", "PodDisruptionBudget", "ServiceMonitor")
+    )
+    metrics = next(
+        each for each in of_kind("NetworkPolicy") if each["metadata"]["name"] == "tally-metrics"
+    )
     selectors = [
         DEPLOYMENT["spec"]["selector"]["matchLabels"],
         service["spec"]["selector"],
@@ -225,8 +251,14 @@ def test_who_is_selected_is_the_worker_and_nobody_else() -> None:
     ]
 
     for selector in selectors:
-        assert [selector.items() <= _labels(each).items() for each in templates()] == [True, False, False]
-    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        assert [selector.items() <= _labels(each).items() for each in templates()] == [
+            True,
+            False,
+            False,
+        ]
+    assert (
+        monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    )
 
 
 def test_the_policies_let_out_what_is_needed_and_in_who_scrapes() -> None:
@@ -236,15 +268,24 @@ def test_the_policies_let_out_what_is_needed_and_in_who_scrapes() -> None:
     assert all(selector.items() <= _labels(each).items() for each in templates())
     assert everyone["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert "ingress" not in everyone["spec"]
-    out = [(sorted({port["port"] for port in rule["ports"]}), rule.get("to")) for rule in everyone["spec"]["egress"]]
+    out = [
+        (sorted({port["port"] for port in rule["ports"]}), rule.get("to"))
+        for rule in everyone["spec"]["egress"]
+    ]
     assert [ports for ports, _ in out] == [[53], [6379], [443]]
-    assert all("169.254.0.0/16" in to["ipBlock"]["except"] for to in out[2][1] if "." in to["ipBlock"]["cidr"])
+    assert all(
+        "169.254.0.0/16" in to["ipBlock"]["except"]
+        for to in out[2][1]
+        if "." in to["ipBlock"]["cidr"]
+    )
 
     assert metrics["spec"]["policyTypes"] == ["Ingress"]
     (rule,) = metrics["spec"]["ingress"]
     assert [port["port"] for port in rule["ports"]] == [_image_port()]
     (source,) = rule["from"]
-    assert source == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    assert source == {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}
+    }
 
 
 def test_the_service_monitor_has_the_shape_of_its_definition() -> None:
@@ -257,7 +298,9 @@ def test_the_service_monitor_has_the_shape_of_its_definition() -> None:
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint.keys() == {"port", "path", "interval", "scrapeTimeout"}
     assert (endpoint["port"], endpoint["path"]) == (service["spec"]["ports"][0]["name"], "/metrics")
-    assert int(endpoint["scrapeTimeout"].removesuffix("s")) < int(endpoint["interval"].removesuffix("s"))
+    assert int(endpoint["scrapeTimeout"].removesuffix("s")) < int(
+        endpoint["interval"].removesuffix("s")
+    )
 
     (port,) = service["spec"]["ports"]
     (container,) = DEPLOYMENT["spec"]["template"]["spec"]["containers"]
@@ -268,10 +311,16 @@ def test_the_service_monitor_has_the_shape_of_its_definition() -> None:
 def test_a_job_ends_and_what_no_second_try_mends_fails_at_once(name: str) -> None:
     """But for Redis away and a pod that died: those are tried again, a few times; every try reads all of it anew."""
     job, work = CRON_JOBS[name]["spec"], CRON_JOBS[name]["spec"]["jobTemplate"]["spec"]
-    failing = [rule["onExitCodes"] for rule in work["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
+    failing = [
+        rule["onExitCodes"]
+        for rule in work["podFailurePolicy"]["rules"]
+        if rule["action"] == "FailJob"
+    ]
     (container,) = work["template"]["spec"]["containers"]
 
-    assert [(codes["containerName"], codes["operator"]) for codes in failing] == [(container["name"], "In")]
+    assert [(codes["containerName"], codes["operator"]) for codes in failing] == [
+        (container["name"], "In")
+    ]
     assert set(failing[0]["values"]) == set(ExitCode) - {ExitCode.DONE, ExitCode.REDIS_UNFIT}
     assert work["template"]["spec"]["restartPolicy"] == "Never"
     assert job["concurrencyPolicy"] == "Forbid"

@@ -33,8 +33,17 @@ def environment(python: str, platform: str) -> Environment:
     """Return the marker environment of a Python on a platform."""
     system = {"linux": "Linux", "darwin": "Darwin"}[platform]
     minor = ".".join(python.split(".")[:2])
-    versions = {"python_version": minor, "python_full_version": python, "implementation_version": python}
-    return {**dict(default_environment()), **versions, "sys_platform": platform, "platform_system": system}
+    versions = {
+        "python_version": minor,
+        "python_full_version": python,
+        "implementation_version": python,
+    }
+    return {
+        **dict(default_environment()),
+        **versions,
+        "sys_platform": platform,
+        "platform_system": system,
+    }
 
 
 def group(name: str) -> Iterator[str]:
@@ -46,7 +55,10 @@ def group(name: str) -> Iterator[str]:
             yield from group(entry["include-group"])
 
 
-RUNTIME: Final = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["embedded"]]
+RUNTIME: Final = [
+    *PROJECT["project"]["dependencies"],
+    *PROJECT["project"]["optional-dependencies"]["embedded"],
+]
 LOCKS: Final = {
     "requirements.lock": RUNTIME,
     "requirements-dev.lock": [*RUNTIME, *group("dev")],
@@ -69,7 +81,9 @@ def versions_in(lock: str, here: Environment) -> dict[str, str]:
 def requirements_of(name: str, version: str) -> list[str]:
     """Return what an installed distribution requires; skip where this Python or platform needs no such distribution."""
     installed = distribution(name)
-    assert installed.version == version, f"{name}: the lock has {version}, here is {installed.version}"
+    assert installed.version == version, (
+        f"{name}: the lock has {version}, here is {installed.version}"
+    )
     return installed.requires or []
 
 
@@ -89,7 +103,9 @@ class Walk:
     def follow(self, text: str, wanted_by: str, extra: str = "") -> None:
         """Follow one requirement, if it applies."""
         requirement = Requirement(text)
-        if requirement.marker and not requirement.marker.evaluate({**self.environment, "extra": extra}):
+        if requirement.marker and not requirement.marker.evaluate(
+            {**self.environment, "extra": extra}
+        ):
             return
         name = canonicalize_name(requirement.name)
         version = self.versions.get(name)
@@ -120,7 +136,9 @@ ELSEWHERE: Final = {"async-timeout", "colorama"}
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_holds_what_everything_in_it_requires_and_nothing_else(lock: str, python: str, platform: str) -> None:
+def test_a_lock_holds_what_everything_in_it_requires_and_nothing_else(
+    lock: str, python: str, platform: str
+) -> None:
     """Without that, installing without resolving would hide what is missing."""
     here = environment(python, platform)
     versions = versions_in(lock, here)
@@ -179,9 +197,13 @@ def write_wheel(folder: Path, name: str, version: str, metadata: str) -> Path:
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr(f"{name}.py", f"version = {version!r}\n")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}")
         wheel.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            f"{info}/METADATA",
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}",
+        )
+        wheel.writestr(
+            f"{info}/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         )
         wheel.writestr(f"{info}/RECORD", "")
     return path
@@ -216,10 +238,20 @@ def newcomer(tmp_path: Path) -> Path:
 
 def make(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run make there, with that index folder and no other."""
-    environment = {name: text for name, text in os.environ.items() if not name.startswith(("PIP_", "MAKE", "MFLAGS"))}
-    environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(project.parent / "index"), "PIP_CONFIG_FILE": os.devnull}
+    environment = {
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith(("PIP_", "MAKE", "MFLAGS"))
+    }
+    environment |= {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(project.parent / "index"),
+        "PIP_CONFIG_FILE": os.devnull,
+    }
     command = ["make", f"PYTHON={sys.executable}", *words]
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_what_is_locked_is_installed_although_a_newer_release_exists(newcomer: Path) -> None:
@@ -228,7 +260,9 @@ def test_what_is_locked_is_installed_although_a_newer_release_exists(newcomer: P
         made = make(newcomer, target)
         assert made.returncode == 0, made.stderr
         code = "import asked, asking, project; print(asked.version, asking.version)"
-        said = subprocess.run([newcomer / ".venv/bin/python", "-c", code], capture_output=True, check=True).stdout
+        said = subprocess.run(
+            [newcomer / ".venv/bin/python", "-c", code], capture_output=True, check=True
+        ).stdout
         assert said == b"1.0 1.0\n"
 
 
@@ -248,5 +282,7 @@ def test_every_command_that_installs_a_lock_resolves_nothing() -> None:
 
     assert {name for _, name in found} == {"Makefile", "Dockerfile"}
     assert [command for command, _ in found if "--no-deps" not in command] == []
-    assert [command for command, _ in found if ".lock" in command and "--require-hashes" not in command] == []
+    assert [
+        command for command, _ in found if ".lock" in command and "--require-hashes" not in command
+    ] == []
     assert "LOCKED := $(PIP) --require-hashes\n" in (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -33,6 +33,9 @@ async def test_an_alert_fires_and_clears(tmp_path: Path) -> None:
 
 def test_hurried_rules_wait_no_longer_than_they_are_told() -> None:
     """And are the same otherwise."""
-    assert hurried("for: 3m\n  for: 3m\n  expr: up # for: 3m\n", "2s") == "for: 3m\n  for: 2s\n  expr: up # for: 3m\n"
+    assert (
+        hurried("for: 3m\n  for: 3m\n  expr: up # for: 3m\n", "2s")
+        == "for: 3m\n  for: 2s\n  expr: up # for: 3m\n"
+    )
     assert "for: 1s" in hurried(RULES)
     assert "for: 3m" not in hurried(RULES)

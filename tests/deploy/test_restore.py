@@ -46,7 +46,9 @@ class Machine:
 
     def ask(self, *words: str) -> str:
         """Return what Redis answers."""
-        ran = subprocess.run([*CLIENT, *words], cwd=self.folder, capture_output=True, text=True, check=False)
+        ran = subprocess.run(
+            [*CLIENT, *words], cwd=self.folder, capture_output=True, text=True, check=False
+        )
         return ran.stdout.strip()
 
     def until(self, holds: Callable[[], bool]) -> None:
@@ -76,7 +78,9 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]
     program = programs().get(request.param)
     if not program:
         pytest.skip(untried("redis-server", f"{PROMISE} of Redis's"))
-    if request.param == "Redis" and int(version(program).split(".")[0]) < 7:  # it logs into a file, not a folder
+    if (
+        request.param == "Redis" and int(version(program).split(".")[0]) < 7
+    ):  # it logs into a file, not a folder
         pytest.skip(untried("redis-server 7", f"{PROMISE} of Redis's"))
     machine = Machine(program, tmp_path)
     try:
@@ -146,12 +150,16 @@ def test_a_copy_that_is_only_put_there_is_passed_over(machine: Machine) -> None:
 
 def test_a_channel_that_left_is_forgotten_by_the_line_that_says_so(machine: Machine) -> None:
     """With all its keys; those of the others stay. Names with a quote in them, too."""
-    (pattern,) = re.findall(r"`redis-cli --scan --pattern '(\S+)' \| xargs -r -d '\\n' redis-cli UNLINK`", RUNBOOK)
+    (pattern,) = re.findall(
+        r"`redis-cli --scan --pattern '(\S+)' \| xargs -r -d '\\n' redis-cli UNLINK`", RUNBOOK
+    )
     machine.start()
     for key in ("tally:{it's}:counts:1", "tally:{it's}:messages", "tally:{its}:counts:1"):
         machine.ask("SET", key, "1")
     told = machine.ask("--scan", "--pattern", pattern.replace("CHANNEL", "it's"))
     command = [shutil.which("xargs") or "", "-r", "-d", "\\n", *CLIENT, "UNLINK"]
-    subprocess.run(command, cwd=machine.folder, input=told, text=True, check=True, capture_output=True)
+    subprocess.run(
+        command, cwd=machine.folder, input=told, text=True, check=True, capture_output=True
+    )
 
     assert machine.ask("KEYS", "*") == "tally:{its}:counts:1"

@@ -17,7 +17,9 @@ from worker.settings import FIELDS
 
 FOLDER: Final = ROOT / "deploy"
 RUNBOOK: Final = (FOLDER / "README.md").read_text(encoding="utf-8")
-CODE: Final = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "worker").rglob("*.py")))
+CODE: Final = "\n".join(
+    path.read_text(encoding="utf-8") for path in sorted((ROOT / "worker").rglob("*.py"))
+)
 
 OTHERS: Final = frozenset({"runbook_url", "stop_grace_period"})
 """Words with an underscore that are somebody else's."""
@@ -25,7 +27,11 @@ OTHERS: Final = frozenset({"runbook_url", "stop_grace_period"})
 
 def test_every_log_entry_and_every_cause_it_names_is_written() -> None:
     """Whoever searches the log for it finds it."""
-    words = {word for word in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", RUNBOOK) if not word.startswith("tally_")}
+    words = {
+        word
+        for word in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", RUNBOOK)
+        if not word.startswith("tally_")
+    }
     assert "redis_went_back" in words
     assert {word for word in words - OTHERS if f'"{word}"' not in CODE} == set()
 
@@ -48,7 +54,9 @@ def test_every_setting_it_names_exists() -> None:
 
 def test_every_alert_it_names_exists() -> None:
     """In Alertmanager's inhibitions above all: one that is misspelt silences nothing, and nobody notices."""
-    alerts = set(re.findall(r"alert: (\w+)", (FOLDER / "prometheus/alerts.yml").read_text(encoding="utf-8")))
+    alerts = set(
+        re.findall(r"alert: (\w+)", (FOLDER / "prometheus/alerts.yml").read_text(encoding="utf-8"))
+    )
     assert set(re.findall(r"\bTally[A-Z]\w+", RUNBOOK)) <= alerts
 
 
@@ -71,7 +79,9 @@ def test_every_link_leads_somewhere() -> None:
 
 def test_compose_is_always_told_its_file_and_a_service_it_has() -> None:
     """From the project's folder, where everybody stands."""
-    services = set(yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"])
+    services = set(
+        yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    )
     typed = re.findall(r"`docker compose ([^`]*)`", RUNBOOK)
     assert typed
     for words in typed:
@@ -87,11 +97,17 @@ def test_kubectl_is_told_what_the_manifests_have() -> None:
         for path in (FOLDER / "kubernetes").glob("*.yaml")
         for manifest in yaml.safe_load_all(path.read_text(encoding="utf-8"))
     ]
-    there = {(each["kind"].lower(), each["metadata"]["name"]): each for each in manifests if "metadata" in each}
+    there = {
+        (each["kind"].lower(), each["metadata"]["name"]): each
+        for each in manifests
+        if "metadata" in each
+    }
     named = re.findall(r"\b(deployment|cronjob)/([\w-]+)|get (secret|deployment) ([\w-]+)", RUNBOOK)
     assert {(kind or got, name or gotten) for kind, name, got, gotten in named} <= there.keys()
     template = there["deployment", "tally"]["spec"]["template"]
-    assert set(re.findall(r"--container=(\S+)", RUNBOOK)) == {each["name"] for each in template["spec"]["containers"]}
+    assert set(re.findall(r"--container=(\S+)", RUNBOOK)) == {
+        each["name"] for each in template["spec"]["containers"]
+    }
     (selector,) = re.findall(r"get pods -o name -l (\S+)\)", RUNBOOK)
     assert dict(pair.split("=") for pair in selector.split(",")) == template["metadata"]["labels"]
 
@@ -120,11 +136,16 @@ exec "$@"
 def test_what_is_pasted_for_systemd_runs_a_command_as_the_unit_does(tmp_path: Path) -> None:
     """With its user, its settings and its secrets, and with arguments as they were typed."""
     (function,) = re.findall(r"^ {8}(tally\(\) \{.*?; \})$", RUNBOOK, re.MULTILINE | re.DOTALL)
-    for name, text in (("systemd-run", STAND_IN), ("tally", '#!/bin/sh\nenv > given\nprintf "<%s>" "$@"\n')):
+    for name, text in (
+        ("systemd-run", STAND_IN),
+        ("tally", '#!/bin/sh\nenv > given\nprintf "<%s>" "$@"\n'),
+    ):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     (tmp_path / "credentials").mkdir()
-    here = function.replace("/opt/tally/bin/tally", str(tmp_path / "tally")).replace("/var/lib/tally", str(tmp_path))
+    here = function.replace("/opt/tally/bin/tally", str(tmp_path / "tally")).replace(
+        "/var/lib/tally", str(tmp_path)
+    )
     ran = subprocess.run(
         [shutil.which("bash") or "", "-c", f"{here}\ntally explain 'a room' 1"],
         cwd=tmp_path,

@@ -67,11 +67,15 @@ def units(tmp_path: Path) -> Path:
     """The units, with a program that every machine has: that theirs is installed is not what is asked."""
     for path in FOLDER.glob("tally*.[st]*e*"):
         text = path.read_text(encoding="utf-8")
-        (tmp_path / path.name).write_text(text.replace("/opt/tally/bin/tally", shutil.which("true") or ""))
+        (tmp_path / path.name).write_text(
+            text.replace("/opt/tally/bin/tally", shutil.which("true") or "")
+        )
     return tmp_path
 
 
-@pytest.mark.parametrize("name", [*(f"{each}.service" for each in SERVICES), *(f"{each}.timer" for each in TIMERS)])
+@pytest.mark.parametrize(
+    "name", [*(f"{each}.service" for each in SERVICES), *(f"{each}.timer" for each in TIMERS)]
+)
 def test_systemd_takes_it(systemd: int, units: Path, name: str) -> None:
     """And has nothing to say about it, but for what its version is too old for."""
     command = [ANALYZE, "verify", "--man=no", str(units / name)]
@@ -79,15 +83,21 @@ def test_systemd_takes_it(systemd: int, units: Path, name: str) -> None:
 
     unknown = [setting for setting, since in LATER.items() if systemd < since]
     about_ours = [line for line in checked.stderr.splitlines() if "tally" in line]
-    assert [line for line in about_ours if not any(f"'{setting}'" in line for setting in unknown)] == []
+    assert [
+        line for line in about_ours if not any(f"'{setting}'" in line for setting in unknown)
+    ] == []
     assert checked.returncode == 0
 
 
 def test_a_slip_would_be_noticed(systemd: int, units: Path) -> None:
     """It is this unit that is looked at."""
     path = units / "tally.service"
-    path.write_text(path.read_text(encoding="utf-8").replace("KillSignal=SIGTERM", "KillSignall=SIGTERM"))
-    checked = subprocess.run([ANALYZE, "verify", "--man=no", path], capture_output=True, text=True, check=False)
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("KillSignal=SIGTERM", "KillSignall=SIGTERM")
+    )
+    checked = subprocess.run(
+        [ANALYZE, "verify", "--man=no", path], capture_output=True, text=True, check=False
+    )
 
     assert "KillSignall" in checked.stderr
 
@@ -96,7 +106,9 @@ def test_a_slip_would_be_noticed(systemd: int, units: Path) -> None:
 def test_it_is_hardly_exposed(systemd: int, units: Path, name: str) -> None:
     """What is left is the network, which is its work."""
     command = [ANALYZE, "security", "--offline=true", f"--threshold={EXPOSED}", "--no-pager"]
-    judged = subprocess.run([*command, units / f"{name}.service"], capture_output=True, text=True, check=False)
+    judged = subprocess.run(
+        [*command, units / f"{name}.service"], capture_output=True, text=True, check=False
+    )
 
     assert judged.returncode == 0, judged.stdout.splitlines()[-1]
 
@@ -117,7 +129,9 @@ def test_all_three_are_hardened_alike() -> None:
 
 def test_it_counts_where_nothing_new_may_be_executed() -> None:
     """MemoryDenyWriteExecute=yes, here set by the process itself: the demo, with everything in it, does not notice."""
-    ended = subprocess.run([sys.executable, "-c", REFUSED_EXECUTION], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", REFUSED_EXECUTION], capture_output=True, text=True, check=False
+    )
     if ended.returncode == 99:
         pytest.skip("this kernel cannot refuse it: it is older than 6.3")
 
@@ -145,14 +159,21 @@ def test_its_settings_are_settings_and_its_secrets_are_credentials(name: str) ->
 
     assert given.keys() <= FIELDS.keys()
     assert not given.keys() & set(SECRETS)
-    assert {path.removeprefix("%d/") for path in files.values() if path.startswith("%d/")} == credentials
-    assert [setting for setting, path in files.items() if not path.startswith("%d/")] == ["PUBNUB_AUTH_TOKEN_FILE"]
+    assert {
+        path.removeprefix("%d/") for path in files.values() if path.startswith("%d/")
+    } == credentials
+    assert [setting for setting, path in files.items() if not path.startswith("%d/")] == [
+        "PUBNUB_AUTH_TOKEN_FILE"
+    ]
 
 
 def test_what_is_to_be_installed_is_there() -> None:
     """Every file that the head of the first unit names; every unit is among them."""
     head = (FOLDER / "tally.service").read_text(encoding="utf-8").partition("[Unit]")[0]
-    named = {pattern: set(ROOT.glob(pattern)) for pattern in re.findall(r"[\w.*/-]*deploy/[\w.*/-]*", head)}
+    named = {
+        pattern: set(ROOT.glob(pattern))
+        for pattern in re.findall(r"[\w.*/-]*deploy/[\w.*/-]*", head)
+    }
 
     assert [pattern for pattern, found in named.items() if not found] == []
     assert set(FOLDER.iterdir()) <= set().union(*named.values())
@@ -171,7 +192,11 @@ def test_the_head_can_be_pasted_line_by_line(tmp_path: Path) -> None:
     assert typed[-1].startswith("systemctl enable --now ")
 
     (tmp_path / "etc/systemd/system").mkdir(parents=True)
-    steps = [re.sub(r" (/etc|/usr)/", rf" {tmp_path}\1/", line) for line in typed if line.startswith("install ")]
+    steps = [
+        re.sub(r" (/etc|/usr)/", rf" {tmp_path}\1/", line)
+        for line in typed
+        if line.startswith("install ")
+    ]
     script = "\n".join(steps).replace(" -g tally ", " ")
     subprocess.run([bash, "-e", "-c", script], cwd=ROOT, check=True, capture_output=True)
 
@@ -228,6 +253,14 @@ def test_the_user_is_one_that_is_made(tmp_path: Path) -> None:
     if not shutil.which("systemd-sysusers") or os.geteuid():
         pytest.skip("no systemd-sysusers on this machine, or not root")
     (tmp_path / "etc").mkdir()
-    command = [shutil.which("systemd-sysusers") or "", f"--root={tmp_path}", str(FOLDER / "tally.sysusers.conf")]
+    command = [
+        shutil.which("systemd-sysusers") or "",
+        f"--root={tmp_path}",
+        str(FOLDER / "tally.sysusers.conf"),
+    ]
     subprocess.run(command, check=True, capture_output=True)
-    assert re.search(r"^tally:.*:/var/lib/tally:", (tmp_path / "etc/passwd").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(
+        r"^tally:.*:/var/lib/tally:",
+        (tmp_path / "etc/passwd").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )

@@ -26,7 +26,11 @@ def counts_of(ledger: Ledger) -> dict[tuple[str, str, str], int]:
 
 def live_entries(entries: dict[Identity, Entry]) -> dict[tuple[str, str, str], int]:
     """Return what the counts must be: the live entries, counted."""
-    return dict(Counter((i.message_timetoken, i.type, i.value) for i, entry in entries.items() if entry.live))
+    return dict(
+        Counter(
+            (i.message_timetoken, i.type, i.value) for i, entry in entries.items() if entry.live
+        )
+    )
 
 
 @steady
@@ -34,9 +38,13 @@ def live_entries(entries: dict[Identity, Entry]) -> dict[tuple[str, str, str], i
 def test_any_order_and_repetition_end_alike(history: list[Observed], data: st.DataObject) -> None:
     """Observed events are a join: shuffled, repeated, split into batches, they end in the same state."""
     once, again = Ledger(), Ledger()
-    repeated = history + data.draw(st.lists(st.sampled_from(history), max_size=20)) if history else []
+    repeated = (
+        history + data.draw(st.lists(st.sampled_from(history), max_size=20)) if history else []
+    )
     shuffled = data.draw(st.permutations(repeated))
-    cuts: list[Any] = data.draw(st.lists(st.integers(0, 5), min_size=len(shuffled), max_size=len(shuffled)))
+    cuts: list[Any] = data.draw(
+        st.lists(st.integers(0, 5), min_size=len(shuffled), max_size=len(shuffled))
+    )
 
     once.apply(history)
     for _, batch in groupby(zip(cuts, shuffled, strict=True), key=lambda pair: pair[0]):

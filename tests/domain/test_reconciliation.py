@@ -6,59 +6,68 @@ import pytest
 
 from tests.histories import ANA, BEN, at
 from worker.domain.position import Range, order
-from worker.domain.reconciliation import Candidate, Coverage, Limit, Place, RollCall, Verdict, all_lie_in, judge
+from worker.domain.reconciliation import (
+    Candidate,
+    Coverage,
+    EntryKey,
+    Limit,
+    SeenSet,
+    Verdict,
+    all_lie_in,
+    judge,
+)
 
 
-def called(*places: Place) -> RollCall:
-    """Return a roll these were entered in, one after the other."""
-    roll = RollCall()
+def called(*places: EntryKey) -> SeenSet:
+    """Return a seen these were entered in, one after the other."""
+    seen = SeenSet()
     for place in places:
-        roll.enter([place])
-    roll.close()
-    return roll
+        seen.add([place])
+    seen.close()
+    return seen
 
 
 def test_whoever_is_not_listed_is_missing() -> None:
     """Entered twice counts once; a stranger is neither entered nor missing."""
-    roll = called(("1", "a", "10"), ("1", "b", "11"), ("1", "a", "10"))
+    seen = called(("1", "a", "10"), ("1", "b", "11"), ("1", "a", "10"))
 
-    roll.answer([("1", "a", "10"), ("1", "c", "12")])
+    seen.mark_seen([("1", "a", "10"), ("1", "c", "12")])
 
-    assert (len(roll), roll.missing) == (2, 1)
+    assert (len(seen), seen.unseen) == (2, 1)
     places = [("1", "b", "11"), ("1", "a", "10"), ("1", "c", "12")]
-    assert roll.are_missing(places) == [True, False, False]
-    assert roll.has(places) == [True, True, False]
+    assert seen.are_unseen(places) == [True, False, False]
+    assert seen.has(places) == [True, True, False]
 
 
 def test_who_has_answered_is_known_at_once() -> None:
     """Whatever is asked first; and an answer may come after a question, and twice."""
-    roll = called(("1", "a", "10"), ("1", "b", "11"))
-    assert roll.missing == 2
+    seen = called(("1", "a", "10"), ("1", "b", "11"))
+    assert seen.unseen == 2
 
-    roll.answer([("1", "a", "10")])
-    assert roll.are_missing([("1", "a", "10"), ("1", "b", "11")]) == [False, True]
+    seen.mark_seen([("1", "a", "10")])
+    assert seen.are_unseen([("1", "a", "10"), ("1", "b", "11")]) == [False, True]
 
-    roll.answer([("1", "b", "11")] * 2)
-    assert roll.missing == 0
+    seen.mark_seen([("1", "b", "11")] * 2)
+    assert seen.unseen == 0
 
 
 def test_the_same_user_with_another_action_is_another_entry() -> None:
     """The action timetoken is part of who is called."""
-    roll = called(("1", "a", "10"))
+    seen = called(("1", "a", "10"))
 
-    roll.answer([("1", "a", "12")])
+    seen.mark_seen([("1", "a", "12")])
 
-    assert not any(roll.has([("1", "a", "12")]))
-    assert roll.missing == 1
+    assert not any(seen.has([("1", "a", "12")]))
+    assert seen.unseen == 1
 
 
 def test_an_empty_roll_misses_nobody() -> None:
     """Whoever answers it."""
-    roll = called()
+    seen = called()
 
-    roll.answer([("1", "a", "10")])
+    seen.mark_seen([("1", "a", "10")])
 
-    assert (len(roll), roll.missing, roll.has([("1", "a", "10")])) == (0, 0, [False])
+    assert (len(seen), seen.unseen, seen.has([("1", "a", "10")])) == (0, 0, [False])
 
 
 @pytest.mark.parametrize("kept", [1, 700, 1 << 16])
@@ -69,29 +78,33 @@ def test_a_long_roll_is_called_rightly(kept: int, monkeypatch: pytest.MonkeyPatc
     places = [(str(number), "f", str(number * 7)) for number in range(20_000)]
     listed = [place for place in places if choose.random() < 0.9]
     strangers = [(str(number), "g", str(number * 7)) for number in range(5_000)]
-    roll = called(*places)
+    seen = called(*places)
 
     said = [*listed, *strangers]
     choose.shuffle(said)
     for start in range(0, len(said), 100):
-        roll.answer(said[start : start + 100])
+        seen.mark_seen(said[start : start + 100])
 
-    missing = {place for place, is_missing in zip(places, roll.are_missing(places), strict=True) if is_missing}
-    assert missing == set(places) - set(listed)
-    assert roll.missing == len(missing)
-    assert roll.has(places) == [True] * len(places)
-    assert not any(roll.has(strangers) + roll.are_missing(strangers))
+    unseen = {
+        place
+        for place, is_missing in zip(places, seen.are_unseen(places), strict=True)
+        if is_missing
+    }
+    assert unseen == set(places) - set(listed)
+    assert seen.unseen == len(unseen)
+    assert seen.has(places) == [True] * len(places)
+    assert not any(seen.has(strangers) + seen.are_unseen(strangers))
 
 
 def test_answers_wait_for_a_while_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten are noted together: until then they are kept, and then no more."""
     monkeypatch.setattr("worker.domain.reconciliation.ANSWERS_KEPT", 10)
-    roll = called(("1", "a", "10"))
+    seen = called(("1", "a", "10"))
 
     kept = []
     for number in range(12):
-        roll.answer([("1", "a", str(number))])
-        kept.append(len(roll._said))
+        seen.mark_seen([("1", "a", str(number))])
+        kept.append(len(seen._said))
 
     assert kept == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2]
 
@@ -107,7 +120,9 @@ def test_answers_wait_for_a_while_and_not_for_ever(monkeypatch: pytest.MonkeyPat
         (2, 4, False),
     ],
 )
-def test_many_are_held_against_a_range_at_once(since: int | None, until: int | None, *, lie_in: bool) -> None:
+def test_many_are_held_against_a_range_at_once(
+    since: int | None, until: int | None, *, lie_in: bool
+) -> None:
     """From the older bound, inclusive, to the newer one, exclusive; nobody lies in every range."""
     range = Range(at(since) if since else None, at(until) if until else None)
 
@@ -184,7 +199,14 @@ def test_what_was_not_seen_proves_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("losses", "entries", "is_forbidden"),
-    [(20, 20, False), (21, 21, True), (21, 105, False), (22, 105, True), (3, 3, False), (0, 0, False)],
+    [
+        (20, 20, False),
+        (21, 21, True),
+        (21, 105, False),
+        (22, 105, True),
+        (3, 3, False),
+        (0, 0, False),
+    ],
 )
 def test_a_mass_loss_is_forbidden(losses: int, entries: int, is_forbidden: bool) -> None:
     """More than the floor and more than the limit: a channel of three must still heal."""

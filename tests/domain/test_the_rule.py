@@ -19,23 +19,59 @@ ROWS: dict[str, tuple[list[Event], list[Outcome], Entry]] = {
     "an addition is counted": ([added(1)], [A], Entry(live=at(1))),
     "an addition told twice counts once": ([added(1), added(1)], [A, D], Entry(live=at(1))),
     "a removal ends it": ([added(1), removed(1)], [A, A], Entry(None, at(1))),
-    "a removal told twice counts once": ([added(1), removed(1), removed(1)], [A, A, D], Entry(None, at(1))),
+    "a removal told twice counts once": (
+        [added(1), removed(1), removed(1)],
+        [A, A, D],
+        Entry(None, at(1)),
+    ),
     "a removal that arrives first still wins": ([removed(1), added(1)], [E, L], Entry(None, at(1))),
-    "a newer addition takes the place of a live one": ([added(1), added(2)], [A, S], Entry(live=at(2))),
+    "a newer addition takes the place of a live one": (
+        [added(1), added(2)],
+        [A, S],
+        Entry(live=at(2)),
+    ),
     "an older addition changes nothing": ([added(2), added(1)], [A, L], Entry(live=at(2))),
-    "a re-add after a removal counts": ([added(1), removed(1), added(2)], [A, A, A], Entry(at(2), at(1))),
-    "the removal of an older action leaves the newer": ([added(2), removed(1)], [A, E], Entry(at(2), at(1))),
+    "a re-add after a removal counts": (
+        [added(1), removed(1), added(2)],
+        [A, A, A],
+        Entry(at(2), at(1)),
+    ),
+    "the removal of an older action leaves the newer": (
+        [added(2), removed(1)],
+        [A, E],
+        Entry(at(2), at(1)),
+    ),
     "a removal ends everything older": ([added(1), removed(2)], [A, A], Entry(None, at(2))),
     "removals are remembered by the newest": ([removed(2), removed(1)], [E, D], Entry(None, at(2))),
-    "an addition at the newest removal is over": ([removed(2), added(2)], [E, L], Entry(None, at(2))),
+    "an addition at the newest removal is over": (
+        [removed(2), added(2)],
+        [E, L],
+        Entry(None, at(2)),
+    ),
     "fewer digits are older": ([added(0), added(1)], [A, S], Entry(live=at(1))),
     "more digits are newer": ([removed(0), added(1)], [E, A], Entry(at(1), at(0))),
     "a pruned action leaves no tombstone": ([added(1), pruned(1)], [A, A], Entry()),
-    "a pruned action that was real comes back": ([added(1), pruned(1), added(1)], [A, A, A], Entry(live=at(1))),
-    "pruning needs the action it has seen": ([added(1), added(2), pruned(1)], [A, S, U], Entry(live=at(2))),
+    "a pruned action that was real comes back": (
+        [added(1), pruned(1), added(1)],
+        [A, A, A],
+        Entry(live=at(1)),
+    ),
+    "pruning needs the action it has seen": (
+        [added(1), added(2), pruned(1)],
+        [A, S, U],
+        Entry(live=at(2)),
+    ),
     "pruning needs a live action": ([removed(1), pruned(1)], [E, U], Entry(None, at(1))),
-    "pruning leaves older tombstones": ([removed(1), added(2), pruned(2)], [E, A, A], Entry(None, at(1))),
-    "a restored action forgets its removal": ([removed(1), restored(1, 1)], [E, A], Entry(live=at(1))),
+    "pruning leaves older tombstones": (
+        [removed(1), added(2), pruned(2)],
+        [E, A, A],
+        Entry(None, at(1)),
+    ),
+    "a restored action forgets its removal": (
+        [removed(1), restored(1, 1)],
+        [E, A],
+        Entry(live=at(1)),
+    ),
     "an older action is restored, too": ([removed(2), restored(1, 2)], [E, A], Entry(live=at(1))),
     "restoring needs the removal it has seen": (
         [removed(1), removed(2), restored(1, 1)],
@@ -43,8 +79,16 @@ ROWS: dict[str, tuple[list[Event], list[Outcome], Entry]] = {
         Entry(None, at(2)),
     ),
     "restoring needs a removal": ([restored(1, 1)], [U], Entry()),
-    "restoring needs nothing live": ([removed(1), added(2), restored(1, 1)], [E, A, U], Entry(at(2), at(1))),
-    "what no removal bars needs no restoring": ([removed(1), restored(2, 1)], [E, U], Entry(None, at(1))),
+    "restoring needs nothing live": (
+        [removed(1), added(2), restored(1, 1)],
+        [E, A, U],
+        Entry(at(2), at(1)),
+    ),
+    "what no removal bars needs no restoring": (
+        [removed(1), restored(2, 1)],
+        [E, U],
+        Entry(None, at(1)),
+    ),
 }
 
 

@@ -33,7 +33,9 @@ async def lived(chosen: argparse.Namespace, folder: Path) -> bool:
 async def soaked(chosen: argparse.Namespace, folder: Path) -> bool:
     """Soak a worker, and tell."""
     plan = soak.Plan(chosen.seed, chosen.minutes * 60, chosen.rate)
-    say(f"a worker under {plan.rate:,g} events/s over {plan.rooms.channels} channels for {chosen.minutes:g} minutes")
+    say(
+        f"a worker under {plan.rate:,g} events/s over {plan.rooms.channels} channels for {chosen.minutes:g} minutes"
+    )
     report = await soak.run(plan, folder, say)
     say(str(report))
     return report.holds
@@ -42,7 +44,9 @@ async def soaked(chosen: argparse.Namespace, folder: Path) -> bool:
 async def stopped(chosen: argparse.Namespace, folder: Path) -> bool:
     """Stop workers under full load, and tell."""
     plan = stops.Plan(chosen.seed, chosen.times)
-    say(f"SIGTERM {plan.times} times; {plan.rooms.channels} channels, {plan.rooms.each} a subscription")
+    say(
+        f"SIGTERM {plan.times} times; {plan.rooms.channels} channels, {plan.rooms.each} a subscription"
+    )
     report = await stops.run(plan, folder, say)
     say(str(report))
     return report.holds
@@ -70,7 +74,9 @@ async def main() -> int:
     chosen = arguments()
     task = asyncio.current_task()
     assert task
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # whatever was started is ended
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGTERM, task.cancel
+    )  # whatever was started is ended
     say(f"seed {chosen.seed}")
     with tempfile.TemporaryDirectory(prefix="tally-drill-") as folder:
         try:

@@ -30,7 +30,7 @@ ADDED: Final = ("attic", "cellar")
 LEAVES: Final = "yard"
 OLD: Final = "🕰"
 """What everybody's reactions of before the worker's time are."""
-PATIENCE_SECONDS: Final = 60
+APPLY_WAIT_SECONDS: Final = 60
 
 Say = Callable[[str], None]
 Step = tuple[str, Callable[[], Awaitable[str]]]
@@ -85,7 +85,9 @@ async def run(plan: Plan, folder: Path, say: Say) -> None:
 class Day:
     """What happens, step by step."""
 
-    def __init__(self, plan: Plan, stage: Stage, server: MortalServer, load: Load, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, plan: Plan, stage: Stage, server: MortalServer, load: Load, stack: AsyncExitStack
+    ) -> None:
         """``stack`` ends what a step leaves running, the load above all."""
         self._plan = plan
         self._stage = stage
@@ -111,7 +113,9 @@ class Day:
 
     def steps(self) -> list[Step]:
         """Return the day, in order."""
-        watching: list[Step] = [("Prometheus looks on", self.watch)] if self._plan.has_prometheus else []
+        watching: list[Step] = (
+            [("Prometheus looks on", self.watch)] if self._plan.has_prometheus else []
+        )
         return [
             ("a worker starts", self.start),
             *watching,
@@ -139,9 +143,11 @@ class Day:
     async def watch(self) -> str:
         """Start a Prometheus with the project's alerts, which wait a second instead of minutes."""
         rules = hurried(ALERTS.read_text(encoding="utf-8"))
-        prometheus = Prometheus(self._stage.folder / "prometheus", {"tally": [self._address]}, rules)
+        prometheus = Prometheus(
+            self._stage.folder / "prometheus", {"tally": [self._address]}, rules
+        )
         self._prometheus = await self._stack.enter_async_context(prometheus)
-        await wait_until(prometheus.is_scraping, PATIENCE_SECONDS)
+        await wait_until(prometheus.is_scraping, APPLY_WAIT_SECONDS)
         return "scrapes every second; deploy/prometheus/alerts.yml, each `for:` shortened to 1 s"
 
     async def begin(self) -> str:
@@ -161,7 +167,7 @@ class Day:
         told = await self._reload([*(room for room in ROOMS if room != LEAVES), *ADDED])
         assert (told["added"], told["removed"]) == (len(ADDED), 1), told
         self._load.channels += ADDED
-        await wait_until(self._have_their_past, PATIENCE_SECONDS, what=self._words)
+        await wait_until(self._have_their_past, APPLY_WAIT_SECONDS, what=self._words)
         seen = f"reactions of before ({self._plan.past:,} each) and after are counted; {await self._probe()}"
         await self._breathe()
         return seen
@@ -181,7 +187,9 @@ class Day:
         """Refuse the token that is in use, once there is another in the file."""
         worker, gaps = self._running, self._gaps()
         self._rotate("second")
-        await wait_until(lambda: worker.entries("token_renewed"), PATIENCE_SECONDS, what=self._words)
+        await wait_until(
+            lambda: worker.entries("token_renewed"), APPLY_WAIT_SECONDS, what=self._words
+        )
         seen = await self._probe()
         told = await figures(worker)
         refused = sum(value for series, value in told.items() if 'status="403"' in series)
@@ -193,11 +201,13 @@ class Day:
         """End Redis, start it again."""
         worker = self._running
         await self._server.end()
-        await wait_until(lambda: worker.entries("redis_unavailable"), PATIENCE_SECONDS, what=self._words)
+        await wait_until(
+            lambda: worker.entries("redis_unavailable"), APPLY_WAIT_SECONDS, what=self._words
+        )
         fired = await self._fires("TallyRedisAway")
         await self._server.revive()
         await self._stage.redis.connection_pool.disconnect()  # those to the server that was
-        await wait_until(lambda: is_ready(worker), PATIENCE_SECONDS, what=self._words)
+        await wait_until(lambda: is_ready(worker), APPLY_WAIT_SECONDS, what=self._words)
         seen = f"{await self._probe()}{fired}{await self._clears('TallyRedisAway')}"
         await self._breathe()
         return seen
@@ -213,7 +223,7 @@ class Day:
 
     async def repay(self) -> str:
         """Wait until the worker has repaid all that it owes; users act all along."""
-        await wait_until(self._owes_nothing, 2 * PATIENCE_SECONDS, what=self._words)
+        await wait_until(self._owes_nothing, 2 * APPLY_WAIT_SECONDS, what=self._words)
         told = await figures(self._running)
         return f"{total(told, 'tally_reconciles_total'):.0f} reconciles of a channel by this worker; nothing is owed"
 
@@ -227,14 +237,14 @@ class Day:
         """Let users go; stop the worker when it has read all they did."""
         await self._loading.aclose()
         await self._probe()
-        await wait_until(self._owes_nothing, 2 * PATIENCE_SECONDS, what=self._words)
+        await wait_until(self._owes_nothing, 2 * APPLY_WAIT_SECONDS, what=self._words)
         fired = await self._fired()  # before the worker is away, which is worth an alert
         return f"exit code 0 after {await self._stop():.2f} s{fired}"
 
     async def verify(self) -> str:
         """Compare, as an operator does and as only a drill can: with the truth."""
         verify = self._stage.start("verify", "--json")
-        await verify.ended(PATIENCE_SECONDS)
+        await verify.ended(APPLY_WAIT_SECONDS)
         found = json.loads(verify.out or "{}")
         said = verify.out[-3000:] + verify.err[-3000:]
         assert verify.process.returncode == 0, said
@@ -251,7 +261,9 @@ class Day:
 
     def gaps(self) -> str:
         """Say what was owed this day, by cause."""
-        return "marks, all repaid: " + ", ".join(f"{count} {cause}" for cause, count in self._gaps().items())
+        return "marks, all repaid: " + ", ".join(
+            f"{count} {cause}" for cause, count in self._gaps().items()
+        )
 
     @property
     def _running(self) -> Child:
@@ -261,16 +273,18 @@ class Day:
     async def _start(self) -> None:
         self._worker = worker = self._stage.start("run")
         await wait_until(
-            lambda: not worker.is_alive or worker.entries("http_listens"), PATIENCE_SECONDS, what=self._words
+            lambda: not worker.is_alive or worker.entries("http_listens"),
+            APPLY_WAIT_SECONDS,
+            what=self._words,
         )
         assert worker.is_alive, worker.err
-        await wait_until(lambda: is_ready(worker), PATIENCE_SECONDS, what=self._words)
+        await wait_until(lambda: is_ready(worker), APPLY_WAIT_SECONDS, what=self._words)
 
     async def _stop(self) -> float:
         """Stop the worker, which must end well; return the seconds it took."""
         asked = time.monotonic()
         self._running.ask(signal.SIGTERM)
-        code = await asyncio.to_thread(self._running.process.wait, PATIENCE_SECONDS)
+        code = await asyncio.to_thread(self._running.process.wait, APPLY_WAIT_SECONDS)
         assert code == 0, self._running.err[-3000:]
         return time.monotonic() - asked
 
@@ -282,7 +296,11 @@ class Day:
         worker, before = self._running, len(self._running.entries("channels_reloaded"))
         self._follow(channels)
         worker.ask(signal.SIGHUP)
-        await wait_until(lambda: len(worker.entries("channels_reloaded")) > before, PATIENCE_SECONDS, what=self._words)
+        await wait_until(
+            lambda: len(worker.entries("channels_reloaded")) > before,
+            APPLY_WAIT_SECONDS,
+            what=self._words,
+        )
         return worker.entries("channels_reloaded")[-1]
 
     def _rotate(self, token: str) -> None:
@@ -293,10 +311,15 @@ class Day:
     def _remember_the_past(self, channels: Sequence[str]) -> None:
         for channel in channels:
             for number in range(self._plan.past):
-                self._stage.state.add(channel, MESSAGE, "reaction", OLD, f"old-{number}", published=False)
+                self._stage.state.add(
+                    channel, MESSAGE, "reaction", OLD, f"old-{number}", published=False
+                )
 
     async def _have_their_past(self) -> bool:
-        counts = [await self._stage.redis.hget(KEYS.counts(each, MESSAGE), f"reaction:{OLD}") for each in ADDED]
+        counts = [
+            await self._stage.redis.hget(KEYS.counts(each, MESSAGE), f"reaction:{OLD}")
+            for each in ADDED
+        ]
         return counts == [str(self._plan.past)] * len(ADDED)
 
     async def _probe(self) -> str:
@@ -311,7 +334,7 @@ class Day:
             keys = [KEYS.actions(channel, MESSAGE) for channel in self._load.channels]
             return all([await redis.hexists(key, f"probe:✔:{who}") for key in keys])
 
-        await wait_until(are_counted, PATIENCE_SECONDS, what=self._words)
+        await wait_until(are_counted, APPLY_WAIT_SECONDS, what=self._words)
         return f"probes counted after {time.monotonic() - began:.2f} s"
 
     async def _true(self, channels: Sequence[str]) -> None:
@@ -321,7 +344,7 @@ class Day:
             found, truth = await self._stage.tallies(), self._stage.emulator.truth()
             return all(found.get(channel) == truth.get(channel) for channel in channels)
 
-        await wait_until(are_true, PATIENCE_SECONDS, what=self._words)
+        await wait_until(are_true, APPLY_WAIT_SECONDS, what=self._words)
 
     async def _owes_nothing(self) -> bool:
         told = await figures(self._running)
@@ -335,7 +358,7 @@ class Day:
         if not (prometheus := self._prometheus):
             return ""
         began = time.monotonic()
-        await wait_until(lambda: _has(prometheus, alert), PATIENCE_SECONDS)
+        await wait_until(lambda: _has(prometheus, alert), APPLY_WAIT_SECONDS)
         return f"; {alert} fired after {time.monotonic() - began:.1f} s"
 
     async def _clears(self, alert: str) -> str:
@@ -346,7 +369,7 @@ class Day:
         async def is_clear() -> bool:
             return not await _has(prometheus, alert)
 
-        await wait_until(is_clear, PATIENCE_SECONDS)
+        await wait_until(is_clear, APPLY_WAIT_SECONDS)
         return ", and cleared"
 
     async def _fired(self) -> str:
@@ -357,14 +380,20 @@ class Day:
         async def are_pages_clear() -> bool:
             return not await prometheus.query('ALERTS{alertstate="firing", severity="page"}')
 
-        await wait_until(are_pages_clear, PATIENCE_SECONDS)
-        found = await prometheus.query('count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1h]))')
+        await wait_until(are_pages_clear, APPLY_WAIT_SECONDS)
+        found = await prometheus.query(
+            'count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1h]))'
+        )
         names = sorted(labels["alertname"] for labels, _ in found)
-        left = sorted(name for name, state in (await prometheus.alerts()).items() if state == "firing")
+        left = sorted(
+            name for name, state in (await prometheus.alerts()).items() if state == "firing"
+        )
         return f"; fired today: {', '.join(names)}; no page any more; tickets: {', '.join(left) or 'none'}"
 
     def _gaps(self) -> Counter[str]:
-        return Counter(entry["cause"] for child in self._stage.children for entry in child.entries("gap"))
+        return Counter(
+            entry["cause"] for child in self._stage.children for entry in child.entries("gap")
+        )
 
     def _words(self) -> str:
         return self._running.err[-3000:]

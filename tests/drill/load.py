@@ -29,7 +29,9 @@ LATE_SECONDS: Final = 5
 class Load:
     """The users of some channels, who add a reaction or take it back; none of it is over HTTP, so they cost little."""
 
-    def __init__(self, state: State, seed: int, channels: Sequence[str], room: int = STEADY) -> None:
+    def __init__(
+        self, state: State, seed: int, channels: Sequence[str], room: int = STEADY
+    ) -> None:
         """``room`` is how many events may be on their way to a subscription. Make it before the first worker polls."""
         self._state = state
         self._random = Random(seed)

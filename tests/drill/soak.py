@@ -74,13 +74,15 @@ class Report:
         first, last = self.windows()
         before = Window([each for each in self.samples if each.at < last.samples[0].at])
         return {
-            f"memory grew by less than {GROWTH:.0%}": last.mean(MEMORY) < first.mean(MEMORY) * (1 + GROWTH),
+            f"memory grew by less than {GROWTH:.0%}": last.mean(MEMORY)
+            < first.mean(MEMORY) * (1 + GROWTH),
             # Pools keep as many connections as were ever needed at once: a busy minute adds some, a leak goes on.
             "file descriptors: no new high at the end": last.median(FILES) <= before.most(FILES),
             "median lag not grown": _is_no_slower(first, last, 0.5),
             "99 % lag not grown": _is_no_slower(first, last, 0.99),
             "cursor not older": last.median(CURSOR) <= first.median(CURSOR) + 1,
-            f"{DELIVERED:.0%} of the rate were there": self.acts >= DELIVERED * self.plan.rate * self.samples[-1].at,
+            f"{DELIVERED:.0%} of the rate were there": self.acts
+            >= DELIVERED * self.plan.rate * self.samples[-1].at,
             "all tallies are the truth": not self.wrong,
             "exit code 0": self.exit_code == 0,
         }
@@ -121,7 +123,9 @@ class Report:
     def _whole(self) -> Iterator[str]:
         whole = Window(self.samples)
         gaps = {
-            series: value for series, value in self.samples[-1].told.items() if series.startswith("tally_gaps_total")
+            series: value
+            for series, value in self.samples[-1].told.items()
+            if series.startswith("tally_gaps_total")
         }
         yield f"{self.acts:,} events in {whole.seconds:.0f} s; the load was {self.behind_seconds:.1f} s late at worst"
         yield f"the load's own processor: {self.load_cpu / whole.seconds:.0%} of a core (emulator included)"
@@ -146,7 +150,9 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
             }
             load, report = Load(stage.state, plan.seed, plan.rooms.names, FULL), Report(plan)
             worker = stage.start("run")
-            await wait_until(lambda: worker.entries("http_listens"), 60, what=lambda: worker.err[-3000:])
+            await wait_until(
+                lambda: worker.entries("http_listens"), 60, what=lambda: worker.err[-3000:]
+            )
             await wait_until(lambda: is_ready(worker), 60, what=lambda: worker.err[-3000:])
             await _look_on(plan, stage, worker, load, report, say)
             await _compare(plan, stage, worker, report)

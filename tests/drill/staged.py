@@ -37,7 +37,10 @@ class Rooms:
     @property
     def settings(self) -> dict[str, str]:
         """What makes a worker follow them."""
-        return {"TALLY_CHANNELS": ",".join(self.names), "TALLY_CHANNELS_PER_SUBSCRIPTION": str(self.each)}
+        return {
+            "TALLY_CHANNELS": ",".join(self.names),
+            "TALLY_CHANNELS_PER_SUBSCRIPTION": str(self.each),
+        }
 
 
 @asynccontextmanager

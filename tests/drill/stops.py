@@ -75,7 +75,9 @@ class Report:
             "load": f"{self.acts:,} events; {_spread(self.rates, ',.0f')} a second while a worker polled",
             "drained after": f"{_spread([1000 * each for each in self.drains], '.0f')} ms",
             "exit after": f"{_spread([1000 * each for each in self.exits], '.0f')} ms",
-            "exit codes": ", ".join(f"{code}: {count} times" for code, count in sorted(self.codes.items())),
+            "exit codes": ", ".join(
+                f"{code}: {count} times" for code, count in sorted(self.codes.items())
+            ),
             "gaps": _sum(self.gaps),
             "lists asked for": str(self.listed),
             "differences": str(len(self.wrong)),
@@ -89,7 +91,11 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
     server, report = RedisServer(appendonly="no", save=""), Report()
     try:
         async with staged(server, folder, plan.seed) as stage:
-            stage.settings |= {**plan.rooms.settings, "TALLY_RECONCILE_SECONDS": NEVER, "TALLY_HTTP": "off"}
+            stage.settings |= {
+                **plan.rooms.settings,
+                "TALLY_RECONCILE_SECONDS": NEVER,
+                "TALLY_HTTP": "off",
+            }
             load = Load(stage.state, plan.seed, plan.rooms.names, FULL)
             begin = Cursor(str(stage.state.time.now()), REGION)
             await leave_off(stage.redis, plan.rooms.names, plan.rooms.each, begin)
@@ -100,7 +106,9 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
             report.codes[await _stopped_with_all(plan, stage, last)] += 1
             report.acts = load.acts
             report.listed = sum(stage.emulator.requests[operation] for operation in LISTS)
-            report.gaps = Counter(entry["cause"] for child in stage.children for entry in child.entries("gap"))
+            report.gaps = Counter(
+                entry["cause"] for child in stage.children for entry in child.entries("gap")
+            )
             report.wrong = differences(await stage.tallies(), stage.emulator.truth())
             report.wrong += await strangers(stage.redis, stage.state, plan.rooms.names)
             report.wrong += await broken_tallies(stage.redis)
@@ -150,7 +158,11 @@ async def _told(stage: Stage, load: Load) -> Child:
 
 async def _stopped_with_all(plan: Plan, stage: Stage, child: Child) -> int:
     """Let a worker read what waits, nothing more happening meanwhile, and stop it; return its exit code."""
-    await wait_until(lambda: stage.emulator.waiting == plan.rooms.subscriptions, 60, what=lambda: child.err[-3000:])
+    await wait_until(
+        lambda: stage.emulator.waiting == plan.rooms.subscriptions,
+        60,
+        what=lambda: child.err[-3000:],
+    )
     child.ask(signal.SIGTERM)
     return await child.ended(60)
 

@@ -88,7 +88,9 @@ def _soaked(growth: float = 0, acts: float = 1) -> Report:
     plan = soak.Plan(seed=1)
     report = Report(plan, exit_code=0, acts=round(acts * plan.rate * plan.seconds))
     for number in range(361):
-        steady = dict.fromkeys((soak.FILES, soak.CURSOR), 1.0) | _buckets(80.0 * number, 100.0 * number, 100.0 * number)
+        steady = dict.fromkeys((soak.FILES, soak.CURSOR), 1.0) | _buckets(
+            80.0 * number, 100.0 * number, 100.0 * number
+        )
         told = steady | {
             MEMORY: 1e8 * (1 + growth * number / 300)
         }  # from the middle of one window to that of the other

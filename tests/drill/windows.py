@@ -66,18 +66,26 @@ class Window:
 
     def usual_lag(self, quantile: float) -> float:
         """Return the median of the lags of five slices: one bad minute of a busy machine is not the worker's."""
-        return statistics.median(each.lag(quantile) for each in self.slices(min(5, len(self.samples) - 1)))
+        return statistics.median(
+            each.lag(quantile) for each in self.slices(min(5, len(self.samples) - 1))
+        )
 
     def lag(self, quantile: float) -> float:
         """Return a quantile of this window's lag in seconds, read off the buckets as Prometheus does."""
         buckets = sorted(
-            (float(found[1]), series) for series in self.samples[0].told if (found := _LIMIT.match(series))
+            (float(found[1]), series)
+            for series in self.samples[0].told
+            if (found := _LIMIT.match(series))
         )
         counts = [(limit, self.growth(series)) for limit, series in buckets]
         wanted = quantile * counts[-1][1]
         below, under = 0.0, 0.0
         for limit, count in counts:
             if count >= wanted and count > under:
-                return below if math.isinf(limit) else below + (limit - below) * (wanted - under) / (count - under)
+                return (
+                    below
+                    if math.isinf(limit)
+                    else below + (limit - below) * (wanted - under) / (count - under)
+                )
             below, under = limit, count
         return math.nan

@@ -34,7 +34,9 @@ def configuration(origin: str, uuid: str) -> Any:
 @asynccontextmanager
 async def asyncio_sdk(origin: str, uuid: str = "ana") -> AsyncIterator[Any]:
     """Yield the SDK for asyncio, as its makers ship it."""
-    pubnub = PubNubAsyncio(configuration(origin, uuid), custom_event_loop=asyncio.get_running_loop())
+    pubnub = PubNubAsyncio(
+        configuration(origin, uuid), custom_event_loop=asyncio.get_running_loop()
+    )
     try:
         yield pubnub
     finally:
@@ -93,7 +95,9 @@ class Http:
     async def ask(self, method: str, path: str, body: object = None) -> Got:
         """Send one request; a `bytes` body goes as it is, anything else as JSON."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        url = yarl.URL(self._origin + path, encoded=True)  # or it would decode what was encoded on purpose
+        url = yarl.URL(
+            self._origin + path, encoded=True
+        )  # or it would decode what was encoded on purpose
         async with self._session.request(method, url, data=data) as response:
             return Got(response.status, await response.text(), dict(response.headers))
 
@@ -132,7 +136,9 @@ def present(state: State, subscription: Subscription = ROOM) -> Cursor:
     return state.poll(subscription, Cursor(0)).cursor
 
 
-def follow(state: State, clock: Clock, cursor: Cursor, answers: int = 20) -> list[list[dict[str, Any]]]:
+def follow(
+    state: State, clock: Clock, cursor: Cursor, answers: int = 20
+) -> list[list[dict[str, Any]]]:
     """Return the messages of the next answers, a tenth of a second apart."""
     found = []
     for _ in range(answers):

@@ -27,13 +27,21 @@ class Consumer:
     def hear(self, message: dict[str, Any]) -> None:
         """Apply one event; order and repetition do not matter."""
         data = message["d"]["data"]
-        identity = (message["c"], data["messageTimetoken"], data["type"], data["value"], message["i"])
+        identity = (
+            message["c"],
+            data["messageTimetoken"],
+            data["type"],
+            data["value"],
+            message["i"],
+        )
         kind = self.added if message["d"]["event"] == "added" else self.removed
         kind[identity] = max(kind.get(identity, 0), int(data["actionTimetoken"]))
 
     def counts(self) -> Counter[tuple[str, ...]]:
         """Count the users of each channel, message, type and value."""
-        return Counter(of[:4] for of, timetoken in self.added.items() if timetoken > self.removed.get(of, 0))
+        return Counter(
+            of[:4] for of, timetoken in self.added.items() if timetoken > self.removed.get(of, 0)
+        )
 
     async def follow(self, http: Http) -> None:
         """Poll until the connection is cut."""
@@ -75,7 +83,18 @@ async def react(http: Http, user: int, random: Random) -> None:
 
 
 @pytest.mark.parametrize(
-    "faults", [{}, {"duplicate": 0.3, "reorder": 0.3, "late": 0.2, "ahead": 0.2, "rewind": 0.1, "latency": 0.1}]
+    "faults",
+    [
+        {},
+        {
+            "duplicate": 0.3,
+            "reorder": 0.3,
+            "late": 0.2,
+            "ahead": 0.2,
+            "rewind": 0.1,
+            "latency": 0.1,
+        },
+    ],
 )
 async def test_a_correct_consumer_ends_with_the_truth(faults: dict[str, float]) -> None:
     """Ten users react through two channels, one of them by wildcard, while one consumer follows."""

@@ -126,7 +126,9 @@ def test_the_same_seed_gives_the_same_faults() -> None:
     """Byte for byte; another seed gives others."""
 
     def history(seed: int) -> list[bytes]:
-        state, clock = keyset(seed=seed, duplicate=0.3, reorder=0.3, late=0.3, ahead=0.3, rewind=0.3, lost=0.3)
+        state, clock = keyset(
+            seed=seed, duplicate=0.3, reorder=0.3, late=0.3, ahead=0.3, rewind=0.3, lost=0.3
+        )
         cursor, bodies = present(state), []
         for n in range(50):
             state.add("room", MESSAGE, "t", f"v{n}", "u")

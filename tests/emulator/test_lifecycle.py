@@ -40,7 +40,9 @@ async def test_an_emulator_starts_again_with_what_it_knew() -> None:
     emulator = Emulator(idle_seconds=0.05)
     for _ in range(2):
         async with emulator, aiohttp.ClientSession() as session:
-            await Http(session, emulator.origin).ask("POST", f"{ACTIONS}/message/1?uuid=u", {"type": "t", "value": "v"})
+            await Http(session, emulator.origin).ask(
+                "POST", f"{ACTIONS}/message/1?uuid=u", {"type": "t", "value": "v"}
+            )
     await emulator.stop()
     assert emulator.truth() == {"room": {"1": {"t": {"v": 1}}}}
     with pytest.raises(RuntimeError, match="not running"):
@@ -88,7 +90,11 @@ async def test_the_truth_is_told_over_http(emulator: Emulator, http: Http) -> No
 
     truth = {"room": {MESSAGE: {"t": {"v": 2}}}}
     assert emulator.truth() == truth
-    assert (await http.get("/emulator/truth")).document == {"channels": truth, "events": 3, "actions": 2}
+    assert (await http.get("/emulator/truth")).document == {
+        "channels": truth,
+        "events": 3,
+        "actions": 2,
+    }
     listed = (await http.get("/emulator/actions/room")).document["actions"]
     assert [action["uuid"] for action in listed] == ["ana", "ben"]
     assert listed[0]["actionTimetoken"] == str(kept.timetoken)
@@ -97,8 +103,15 @@ async def test_the_truth_is_told_over_http(emulator: Emulator, http: Http) -> No
 async def test_anything_can_be_injected_into_an_answer(emulator: Emulator, http: Http) -> None:
     """Objects, things that are none, and text no encoder would write."""
     cursor = (await http.poll("room,a.*")).cursor
-    for body in ({"message": {"c": "room", "odd": 1}}, {"message": 7}, {"raw": '{"d":"\\ud83d"}'}, {"message": None}):
-        assert (await http.ask("POST", "/emulator/inject", {"channel": "room", **body})).status == 200
+    for body in (
+        {"message": {"c": "room", "odd": 1}},
+        {"message": 7},
+        {"raw": '{"d":"\\ud83d"}'},
+        {"message": None},
+    ):
+        assert (
+            await http.ask("POST", "/emulator/inject", {"channel": "room", **body})
+        ).status == 200
     emulator.state.inject("a.b", ["verbatim"])
     got = await http.poll("room,a.*", cursor)
     assert got.document["m"] == [{"c": "room", "odd": 1}, 7, {"d": "\ud83d"}, None, ["verbatim"]]
@@ -121,7 +134,9 @@ async def test_anything_can_be_injected_into_an_answer(emulator: Emulator, http:
         ("inject", {"channel": "room", "raw": "{"}, "`raw` is not JSON"),
     ],
 )
-async def test_wrong_orders_are_refused_in_plain_words(http: Http, path: str, body: object, problem: str) -> None:
+async def test_wrong_orders_are_refused_in_plain_words(
+    http: Http, path: str, body: object, problem: str
+) -> None:
     """A 400 whose sentence says what would be right."""
     got = await http.ask("POST", f"/emulator/{path}", body)
     assert got.status == 400

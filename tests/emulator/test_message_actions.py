@@ -53,27 +53,72 @@ CLAIMS = [
     Claim("bounds and limit hold together", f"GET {ROOM}?start={{5}}&end={{1}}&limit=2", (3, 4)),
     Claim("nothing lies below the oldest", f"GET {ROOM}?start={{0}}", ()),
     Claim("nothing lies between crossed bounds", f"GET {ROOM}?start={{1}}&end={{4}}", ()),
-    Claim("a limit beyond the maximum is the maximum", f"GET {ROOM}?limit=1000", (0, 1, 2, 3, 4, 5)),
-    Claim("a limit is a number", f"GET {ROOM}?limit=x", invalid("Not a number", "limit", within="query")),
-    Claim("a limit is above zero", f"GET {ROOM}?limit=0", invalid("Not above zero", "limit", within="query")),
-    Claim("a start is a number", f"GET {ROOM}?start=-1", invalid("Not a number", "start", within="query")),
+    Claim(
+        "a limit beyond the maximum is the maximum", f"GET {ROOM}?limit=1000", (0, 1, 2, 3, 4, 5)
+    ),
+    Claim(
+        "a limit is a number",
+        f"GET {ROOM}?limit=x",
+        invalid("Not a number", "limit", within="query"),
+    ),
+    Claim(
+        "a limit is above zero",
+        f"GET {ROOM}?limit=0",
+        invalid("Not above zero", "limit", within="query"),
+    ),
+    Claim(
+        "a start is a number",
+        f"GET {ROOM}?start=-1",
+        invalid("Not a number", "start", within="query"),
+    ),
     Claim("an addition is answered", f"POST {ADD}", 200, {"type": "reaction", "value": "new"}),
-    Claim("another user may add the same", f"POST {ROOM}/message/{MESSAGE}?uuid=other", 200, REACTION),
-    Claim("another message may have the same", f"POST {ROOM}/message/1760000000?uuid=u0", 200, REACTION),
-    Claim("an addition twice conflicts", f"POST {ADD}", refused(409, "Action Already Added"), REACTION),
-    Claim("an addition has a value", f"POST {ADD}", invalid("Missing field", "value"), {"type": "t"}),
-    Claim("an addition has a type", f"POST {ADD}", invalid("Missing field", "type"), {"value": "v"}),
+    Claim(
+        "another user may add the same", f"POST {ROOM}/message/{MESSAGE}?uuid=other", 200, REACTION
+    ),
+    Claim(
+        "another message may have the same",
+        f"POST {ROOM}/message/1760000000?uuid=u0",
+        200,
+        REACTION,
+    ),
+    Claim(
+        "an addition twice conflicts", f"POST {ADD}", refused(409, "Action Already Added"), REACTION
+    ),
+    Claim(
+        "an addition has a value", f"POST {ADD}", invalid("Missing field", "value"), {"type": "t"}
+    ),
+    Claim(
+        "an addition has a type", f"POST {ADD}", invalid("Missing field", "type"), {"value": "v"}
+    ),
     Claim("an addition is an object", f"POST {ADD}", invalid("Missing field", "type", "value"), []),
     Claim("an addition is JSON", f"POST {ADD}", invalid("Invalid JSON", "body"), b"{"),
     Claim("an addition has a user", f"POST {ROOM}/message/{MESSAGE}", NO_USER, REACTION),
-    Claim("a value that is no text breaks the server", f"POST {ADD}", 500, {"type": "t", "value": 7}),
     Claim(
-        "a removal is answered", f"DELETE {ROOM}/message/{MESSAGE}/action/{{0}}?uuid=u0", {"status": 200, "data": {}}
+        "a value that is no text breaks the server", f"POST {ADD}", 500, {"type": "t", "value": 7}
     ),
-    Claim("nobody removes for another", f"DELETE {ROOM}/message/{MESSAGE}/action/{{0}}?uuid=u1", NOT_YOURS),
-    Claim("an unknown action stays unknown", f"DELETE {ROOM}/message/{MESSAGE}/action/1?uuid=u0", NOT_HERE),
-    Claim("an action belongs to its message", f"DELETE {ROOM}/message/1/action/{{0}}?uuid=u0", NOT_HERE),
-    Claim("a timetoken is a number", f"DELETE {ROOM}/message/{MESSAGE}/action/x?uuid=u0", NO_NUMBER),
+    Claim(
+        "a removal is answered",
+        f"DELETE {ROOM}/message/{MESSAGE}/action/{{0}}?uuid=u0",
+        {"status": 200, "data": {}},
+    ),
+    Claim(
+        "nobody removes for another",
+        f"DELETE {ROOM}/message/{MESSAGE}/action/{{0}}?uuid=u1",
+        NOT_YOURS,
+    ),
+    Claim(
+        "an unknown action stays unknown",
+        f"DELETE {ROOM}/message/{MESSAGE}/action/1?uuid=u0",
+        NOT_HERE,
+    ),
+    Claim(
+        "an action belongs to its message",
+        f"DELETE {ROOM}/message/1/action/{{0}}?uuid=u0",
+        NOT_HERE,
+    ),
+    Claim(
+        "a timetoken is a number", f"DELETE {ROOM}/message/{MESSAGE}/action/x?uuid=u0", NO_NUMBER
+    ),
     Claim("a removal has a user", f"DELETE {ROOM}/message/{MESSAGE}/action/{{0}}", NO_USER),
 ]
 
@@ -81,7 +126,10 @@ CLAIMS = [
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.promise)
 async def test_pubnub_answers_as_claimed(emulator: Emulator, http: Http, claim: Claim) -> None:
     """Every row: the status, and the whole document where the claim is about one."""
-    actions = [emulator.state.add("room", MESSAGE, "reaction", f"v{n}", f"u{n}").actions[0] for n in range(6)]
+    actions = [
+        emulator.state.add("room", MESSAGE, "reaction", f"v{n}", f"u{n}").actions[0]
+        for n in range(6)
+    ]
     method, path = claim.request.split(" ")
 
     got = await http.ask(method, path.format(*(action.timetoken for action in actions)), claim.body)
@@ -101,21 +149,34 @@ async def test_pubnub_answers_as_claimed(emulator: Emulator, http: Http, claim: 
 
 async def test_an_addition_is_answered_with_the_whole_action(http: Http) -> None:
     """The answer repeats what was sent, as it was sent, and gives the action an even timetoken of 17 digits."""
-    got = await http.ask("POST", f"{ROOM}/message/1234567890?uuid=ana", {"type": "t:%", "value": "\ud83d 👍"})
+    got = await http.ask(
+        "POST", f"{ROOM}/message/1234567890?uuid=ana", {"type": "t:%", "value": "\ud83d 👍"}
+    )
 
     data = got.document["data"]
     timetoken = data.pop("actionTimetoken")
-    assert data == {"type": "t:%", "value": "\ud83d 👍", "messageTimetoken": "1234567890", "uuid": "ana"}
+    assert data == {
+        "type": "t:%",
+        "value": "\ud83d 👍",
+        "messageTimetoken": "1234567890",
+        "uuid": "ana",
+    }
     assert (len(timetoken), int(timetoken) % 2) == (17, 0)
 
 
 async def test_a_number_as_value_breaks_the_server_in_html(http: Http) -> None:
     """No JSON comes back."""
     got = await http.ask("POST", ADD, {"type": "t", "value": 7})
-    assert (got.status, got.text[:6], got.headers["Content-Type"][:9]) == (500, "<html>", "text/html")
+    assert (got.status, got.text[:6], got.headers["Content-Type"][:9]) == (
+        500,
+        "<html>",
+        "text/html",
+    )
 
 
-async def test_a_page_has_a_hundred_items_unless_less_is_asked(emulator: Emulator, http: Http) -> None:
+async def test_a_page_has_a_hundred_items_unless_less_is_asked(
+    emulator: Emulator, http: Http
+) -> None:
     """Paging backwards, each page from the oldest of the one before, sees everything once."""
     for n in range(250):
         emulator.state.add("room", MESSAGE, "t", "v", f"u{n}", published=False)

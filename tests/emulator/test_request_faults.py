@@ -53,7 +53,11 @@ async def test_a_forbidden_poll_names_one_of_its_names(emulator: Emulator, http:
     named = set()
     for _ in range(30):
         got = await http.poll("a,b", "tt=0&channel-group=g")
-        assert (got.status, got.document["message"], got.document["service"]) == (403, "Forbidden", "Access Manager")
+        assert (got.status, got.document["message"], got.document["service"]) == (
+            403,
+            "Forbidden",
+            "Access Manager",
+        )
         named |= {name for names in got.document["payload"].values() for name in names}
     assert named == {"a", "b", ":g"}
 
@@ -68,8 +72,12 @@ async def test_a_forbidden_list_comes_in_either_shape(http: Http) -> None:
 
 async def test_writers_are_spared_all_but_latency(emulator: Emulator, http: Http) -> None:
     """A crowd need not retry."""
-    await strike(http, forbidden=1.0, throttle=1.0, server_error=1.0, bad_json=1.0, drop=1.0, latency=1.0)
-    added = await http.ask("POST", f"{ACTIONS}/message/{MESSAGE}?uuid=u", {"type": "t", "value": "v"})
+    await strike(
+        http, forbidden=1.0, throttle=1.0, server_error=1.0, bad_json=1.0, drop=1.0, latency=1.0
+    )
+    added = await http.ask(
+        "POST", f"{ACTIONS}/message/{MESSAGE}?uuid=u", {"type": "t", "value": "v"}
+    )
     timetoken = added.document["data"]["actionTimetoken"]
     removed = await http.ask("DELETE", f"{ACTIONS}/message/{MESSAGE}/action/{timetoken}?uuid=u")
     assert (added.status, removed.status) == (200, 200)
@@ -79,17 +87,28 @@ async def test_writers_are_spared_all_but_latency(emulator: Emulator, http: Http
 async def test_an_unpublished_change_is_answered_207(http: Http) -> None:
     """Both ways, with the data and a warning."""
     await strike(http, unpublished=1.0)
-    added = await http.ask("POST", f"{ACTIONS}/message/{MESSAGE}?uuid=u", {"type": "t", "value": "v"})
+    added = await http.ask(
+        "POST", f"{ACTIONS}/message/{MESSAGE}?uuid=u", {"type": "t", "value": "v"}
+    )
     data = added.document["data"]
     warning = {"source": "actions", "message": "Stored but failed to publish message action."}
     assert (added.status, added.document["status"], added.document["error"]) == (207, 207, warning)
-    removed = await http.ask("DELETE", f"{ACTIONS}/message/{MESSAGE}/action/{data['actionTimetoken']}?uuid=u")
-    assert (removed.status, removed.document["data"], removed.document["error"]["source"]) == (207, {}, "actions")
+    removed = await http.ask(
+        "DELETE", f"{ACTIONS}/message/{MESSAGE}/action/{data['actionTimetoken']}?uuid=u"
+    )
+    assert (removed.status, removed.document["data"], removed.document["error"]["source"]) == (
+        207,
+        {},
+        "actions",
+    )
 
 
 async def test_more_is_said_in_the_documented_shape(emulator: Emulator, http: Http) -> None:
     """Where to go on, what was asked, and an address nobody should use."""
-    tokens = [emulator.state.add("room", MESSAGE, "t", "v", f"u{n}").actions[0].timetoken for n in range(9)]
+    tokens = [
+        emulator.state.add("room", MESSAGE, "t", "v", f"u{n}").actions[0].timetoken
+        for n in range(9)
+    ]
     await strike(http, more=1.0)
     got = (await http.get(f"{ACTIONS}?end={tokens[0]}&limit=8")).document
     more = got["more"]
@@ -99,10 +118,14 @@ async def test_more_is_said_in_the_documented_shape(emulator: Emulator, http: Ht
 
 
 @pytest.mark.parametrize("kind", OUTAGE_KINDS)
-async def test_an_outage_lasts_until_it_is_lifted(emulator: Emulator, http: Http, kind: str) -> None:
+async def test_an_outage_lasts_until_it_is_lifted(
+    emulator: Emulator, http: Http, kind: str
+) -> None:
     """It strikes what it is told to, and nothing else."""
     statuses = {"html": 200, "empty_object": 200, "list": 200, "server_error": 503, "throttle": 429}
-    assert (await http.ask("POST", "/emulator/outage", {"kind": kind, "operations": ["actions"]})).status == 200
+    assert (
+        await http.ask("POST", "/emulator/outage", {"kind": kind, "operations": ["actions"]})
+    ).status == 200
     for _ in range(2):
         if kind == "drop":
             with pytest.raises(aiohttp.ServerDisconnectedError):
@@ -128,7 +151,13 @@ async def test_refused_names_are_named(emulator: Emulator, http: Http) -> None:
     assert (await http.ask("POST", "/emulator/access", order)).status == 200
     got = await http.poll("room,secret", "tt=0&channel-group=fans,staff")
     payload = {"channels": ["secret"], "channel-groups": [":staff"]}
-    error = {"message": "Forbidden", "payload": payload, "error": True, "service": "Access Manager", "status": 403}
+    error = {
+        "message": "Forbidden",
+        "payload": payload,
+        "error": True,
+        "service": "Access Manager",
+        "status": 403,
+    }
     assert (got.status, got.document) == (403, error)
     assert (await http.get(ACTIONS.replace("room", "secret"))).status == 403
     assert (await http.get(GROUP.replace("fans", "staff"))).status == 403
@@ -137,7 +166,9 @@ async def test_refused_names_are_named(emulator: Emulator, http: Http) -> None:
     assert (await http.poll("secret")).status == 200
 
 
-async def test_running_polls_notice_refusals_and_outages(patient: Emulator, patient_http: Http) -> None:
+async def test_running_polls_notice_refusals_and_outages(
+    patient: Emulator, patient_http: Http
+) -> None:
     """They need not wait for an event first."""
     for order, status in (("refuse", 403), ("outage", 503)):
         cursor = (await patient_http.poll()).cursor
@@ -151,7 +182,9 @@ async def test_running_polls_notice_refusals_and_outages(patient: Emulator, pati
         patient.state.refuse()
 
 
-async def test_a_late_event_reaches_a_poll_that_waits(patient: Emulator, patient_http: Http) -> None:
+async def test_a_late_event_reaches_a_poll_that_waits(
+    patient: Emulator, patient_http: Http
+) -> None:
     """Though nothing else happens."""
     patient.state.faults.replace({"late": 1.0})
     polling = asyncio.create_task(patient_http.poll(query=(await patient_http.poll()).cursor))

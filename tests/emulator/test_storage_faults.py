@@ -64,7 +64,10 @@ def test_one_removal_may_take_several_tied_actions() -> None:
     cursor = present(state)
     assert len(state.remove("room", MESSAGE, first.timetoken, "ana").actions) == 2
     events = [json.loads(message)["d"] for message in state.poll(ROOM, cursor).messages]
-    assert [(event["event"], event["data"]["value"]) for event in events] == [("removed", "v1"), ("removed", "v2")]
+    assert [(event["event"], event["data"]["value"]) for event in events] == [
+        ("removed", "v1"),
+        ("removed", "v2"),
+    ]
 
 
 def test_a_twin_is_stored_beside_the_first_and_counts_once() -> None:
@@ -127,7 +130,9 @@ def test_a_partial_list_misses_some() -> None:
     fill(state, 20)
     shown = state.page("room", EVERYTHING)
     assert 0 < len(shown.actions) < 20
-    assert list(shown.actions) == [action for action in state.actions("room") if action in shown.actions]
+    assert list(shown.actions) == [
+        action for action in state.actions("room") if action in shown.actions
+    ]
     assert shown.more is None
 
 

@@ -23,13 +23,17 @@ async def test_a_handshake_answers_at_once_without_messages(emulator: Emulator, 
     assert (len(got["t"]["t"]), type(got["t"]["r"])) == (17, int)
 
 
-async def test_an_idle_poll_answers_the_cursor_it_was_asked_with(emulator: Emulator, http: Http) -> None:
+async def test_an_idle_poll_answers_the_cursor_it_was_asked_with(
+    emulator: Emulator, http: Http
+) -> None:
     """Both parts of it come back verbatim, after the idle time."""
     got = await http.poll(query="tt=17600000000000001&tr=7")
     assert got.document == {"t": {"t": "17600000000000001", "r": 7}, "m": []}
 
 
-async def test_a_waiting_poll_is_answered_by_an_event(patient: Emulator, patient_http: Http) -> None:
+async def test_a_waiting_poll_is_answered_by_an_event(
+    patient: Emulator, patient_http: Http
+) -> None:
     """Long before the idle time is over."""
     cursor = (await patient_http.poll()).cursor
     polling = asyncio.create_task(patient_http.poll(query=cursor))
@@ -53,16 +57,23 @@ async def test_an_action_event_has_the_recorded_envelope(emulator: Emulator, htt
     assert message == {"a": "5", "f": 0, "e": 3, "i": "ana", "k": "demo", "c": "room", "d": payload}
 
 
-async def test_an_ordinary_message_says_no_kind_and_a_signal_does(emulator: Emulator, http: Http) -> None:
+async def test_an_ordinary_message_says_no_kind_and_a_signal_does(
+    emulator: Emulator, http: Http
+) -> None:
     """What is not an action shares the stream."""
     cursor = (await http.poll()).cursor
     say(emulator, "room", {"text": "hi"})
     emulator.state.publish("room", "typing", "ana", kind=1)
     messages = (await http.poll(query=cursor)).document["m"]
-    assert [(message.get("e"), message["d"]) for message in messages] == [(None, {"text": "hi"}), (1, "typing")]
+    assert [(message.get("e"), message["d"]) for message in messages] == [
+        (None, {"text": "hi"}),
+        (1, "typing"),
+    ]
 
 
-async def test_catching_up_gives_everything_behind_the_cursor(emulator: Emulator, http: Http) -> None:
+async def test_catching_up_gives_everything_behind_the_cursor(
+    emulator: Emulator, http: Http
+) -> None:
     """In order, once, and again from the same cursor: reading takes nothing away."""
     cursor = (await http.poll()).cursor
     say(emulator, "room", *range(10))
@@ -72,7 +83,9 @@ async def test_catching_up_gives_everything_behind_the_cursor(emulator: Emulator
     assert (await http.poll(query=first.cursor)).texts == []
 
 
-async def test_overflow_keeps_the_newest_hundred_without_a_sign(emulator: Emulator, http: Http) -> None:
+async def test_overflow_keeps_the_newest_hundred_without_a_sign(
+    emulator: Emulator, http: Http
+) -> None:
     """The oldest are gone, and the answer looks like any other."""
     cursor = (await http.poll()).cursor
     say(emulator, "room", *range(130))
@@ -81,7 +94,9 @@ async def test_overflow_keeps_the_newest_hundred_without_a_sign(emulator: Emulat
     assert sorted(got.document) == ["m", "t"]
 
 
-async def test_the_hundred_are_shared_by_all_channels_of_a_poll(emulator: Emulator, http: Http) -> None:
+async def test_the_hundred_are_shared_by_all_channels_of_a_poll(
+    emulator: Emulator, http: Http
+) -> None:
     """Two channels with seventy messages each: forty of the older ones are gone."""
     cursor = (await http.poll("a,b")).cursor
     say(emulator, "a", *range(70))
@@ -109,7 +124,10 @@ async def test_a_handshake_may_give_a_cursor_some_seconds_old(
         say(emulator, "room", "last")
         clock.tick(seconds)
         handshake = await Http(http._session, emulator.origin).poll()
-        assert round((emulator.state.time.now() - int(handshake.document["t"]["t"])) / 10_000_000) == age
+        assert (
+            round((emulator.state.time.now() - int(handshake.document["t"]["t"])) / 10_000_000)
+            == age
+        )
 
 
 async def test_groups_alone_are_asked_for_with_a_comma(emulator: Emulator, http: Http) -> None:
@@ -121,7 +139,9 @@ async def test_groups_alone_are_asked_for_with_a_comma(emulator: Emulator, http:
     assert (message["c"], message["b"], message["d"]) == ("hall", "fans", "hello")
 
 
-async def test_a_group_hears_a_channel_added_while_it_waits(patient: Emulator, patient_http: Http) -> None:
+async def test_a_group_hears_a_channel_added_while_it_waits(
+    patient: Emulator, patient_http: Http
+) -> None:
     """Membership counts when the message is published."""
     cursor = (await patient_http.poll(",", "tt=0&channel-group=fans")).cursor
     polling = asyncio.create_task(patient_http.poll(",", f"{cursor}&channel-group=fans"))
@@ -141,7 +161,9 @@ async def test_wildcards_match_one_and_two_levels(emulator: Emulator, http: Http
     assert (await http.poll("a.b.c.*,*", cursor)).texts == []
 
 
-async def test_a_message_matched_twice_comes_twice_in_one_answer(emulator: Emulator, http: Http) -> None:
+async def test_a_message_matched_twice_comes_twice_in_one_answer(
+    emulator: Emulator, http: Http
+) -> None:
     """Once for each match; only the direct one does not say which."""
     emulator.state.groups.add("fans", ["a.b"])
     channels, groups = "a.b,a.*", "&channel-group=fans"
@@ -152,7 +174,9 @@ async def test_a_message_matched_twice_comes_twice_in_one_answer(emulator: Emula
     assert len({message["d"]["data"]["actionTimetoken"] for message in messages}) == 1
 
 
-async def test_channel_names_are_split_before_they_are_decoded(emulator: Emulator, http: Http) -> None:
+async def test_channel_names_are_split_before_they_are_decoded(
+    emulator: Emulator, http: Http
+) -> None:
     """Emoji, blanks and an encoded comma are parts of names."""
     names = ["raum 👍", "50%", "a,b", "ü"]
     asked = ",".join(quote(name, safe="") for name in names)
@@ -162,7 +186,9 @@ async def test_channel_names_are_split_before_they_are_decoded(emulator: Emulato
     assert (await http.poll(asked, cursor)).texts == names
 
 
-async def test_publishers_are_seldom_in_the_subscribers_region(emulator: Emulator, http: Http) -> None:
+async def test_publishers_are_seldom_in_the_subscribers_region(
+    emulator: Emulator, http: Http
+) -> None:
     """The region of a message is not the region of the cursor."""
     cursor = (await http.poll()).cursor
     say(emulator, "room", "hello")

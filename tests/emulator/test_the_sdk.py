@@ -22,7 +22,12 @@ def values(envelope: Any) -> list[str]:
 async def test_an_action_is_added_listed_and_removed_by_the_asyncio_sdk(emulator: Emulator) -> None:
     """One action goes through its whole life."""
     async with asyncio_sdk(emulator.origin) as pubnub:
-        added = await pubnub.add_message_action().channel(EMOJI_ROOM).message_action(reaction("👍")).future()
+        added = (
+            await pubnub.add_message_action()
+            .channel(EMOJI_ROOM)
+            .message_action(reaction("👍"))
+            .future()
+        )
         listed = await pubnub.get_message_actions().channel(EMOJI_ROOM).future()
         assert emulator.truth() == {EMOJI_ROOM: {MESSAGE: {"reaction": {"👍": 1}}}}
         removing = pubnub.remove_message_action().channel(EMOJI_ROOM).message_timetoken(MESSAGE)
@@ -34,7 +39,9 @@ async def test_an_action_is_added_listed_and_removed_by_the_asyncio_sdk(emulator
     assert emulator.truth() == {}
 
 
-async def test_an_action_is_added_listed_and_removed_by_the_blocking_sdk(emulator: Emulator) -> None:
+async def test_an_action_is_added_listed_and_removed_by_the_blocking_sdk(
+    emulator: Emulator,
+) -> None:
     """The same life, from a thread."""
 
     def live() -> tuple[list[str], list[str]]:
@@ -49,7 +56,10 @@ async def test_an_action_is_added_listed_and_removed_by_the_blocking_sdk(emulato
 
 async def test_pages_are_cut_as_the_sdk_asks(emulator: Emulator) -> None:
     """Start is exclusive, end inclusive, a limited page the newest below start."""
-    tokens = [emulator.state.add("room", MESSAGE, "t", value, "u").actions[0].timetoken for value in "abcd"]
+    tokens = [
+        emulator.state.add("room", MESSAGE, "t", value, "u").actions[0].timetoken
+        for value in "abcd"
+    ]
     async with asyncio_sdk(emulator.origin) as pubnub:
 
         async def page(**bounds: object) -> list[str]:
@@ -81,7 +91,12 @@ async def test_a_poll_of_the_sdk_hears_both_kinds_of_event(emulator: Emulator) -
     for answer, event in ((added, "added"), (removed, "removed")):
         (message,) = answer["m"]
         assert (message["e"], message["i"], message["c"]) == (3, "ana", EMOJI_ROOM)
-        assert message["d"] == {"source": "actions", "version": "1.0", "event": event, "data": facts}
+        assert message["d"] == {
+            "source": "actions",
+            "version": "1.0",
+            "event": event,
+            "data": facts,
+        }
         assert int(message["p"]["t"]) > action.timetoken
 
 
@@ -106,7 +121,12 @@ async def test_a_channel_group_is_filled_listed_and_emptied_by_the_sdk(emulator:
             listing = await pubnub.list_channels_in_channel_group().channel_group("g").future()
             return list(listing.result.channels)
 
-        await pubnub.add_channel_to_channel_group().channels(["a", "b", "c"]).channel_group("g").future()
+        await (
+            pubnub.add_channel_to_channel_group()
+            .channels(["a", "b", "c"])
+            .channel_group("g")
+            .future()
+        )
         assert await listed() == ["a", "b", "c"]
         await pubnub.remove_channel_from_channel_group().channels(["b"]).channel_group("g").future()
         assert await listed() == ["a", "c"]
@@ -122,7 +142,12 @@ async def test_publish_signal_and_time_answer_the_sdk(emulator: Emulator) -> Non
         signalled = await pubnub.signal().channel("room").message("typing").future()
         now = await pubnub.time().future()
 
-    times = [published.result.timetoken, posted.result.timetoken, int(signalled.result.timetoken), int(now.result)]
+    times = [
+        published.result.timetoken,
+        posted.result.timetoken,
+        int(signalled.result.timetoken),
+        int(now.result),
+    ]
     assert times[:3] == sorted(times[:3])
     assert len(str(times[3])) == 17
     assert emulator.truth() == {}

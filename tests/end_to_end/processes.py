@@ -27,14 +27,17 @@ KEY: Final = "sub-c-test"
 OURS: Final = ("PUBNUB_", "TALLY_", "REDIS_")
 KEYS: Final = Keys()
 
-PATIENCE_SECONDS: Final = 60.0
+APPLY_WAIT_SECONDS: Final = 60.0
 """How long anything is waited for: far longer than it takes, also where the machine has much else to do."""
 
 Condition = Callable[[], object | Awaitable[object]]
 
 
 async def wait_until(
-    condition: Condition, seconds: float = PATIENCE_SECONDS, *, what: Callable[[], object] | None = None
+    condition: Condition,
+    seconds: float = APPLY_WAIT_SECONDS,
+    *,
+    what: Callable[[], object] | None = None,
 ) -> None:
     """Return as soon as the condition holds; fail, saying ``what``, if it does not in time."""
     deadline = asyncio.get_running_loop().time() + seconds
@@ -43,14 +46,18 @@ async def wait_until(
         if await held if inspect.isawaitable(held) else held:
             return
         if asyncio.get_running_loop().time() > deadline:
-            raise AssertionError(f"it did not come about in {seconds:g} s; {what() if what else ''}")
+            raise AssertionError(
+                f"it did not come about in {seconds:g} s; {what() if what else ''}"
+            )
         await asyncio.sleep(0.01)
 
 
 class Child:
     """A ``tally`` command: a real process, its output in files, where no full pipe can stop it."""
 
-    def __init__(self, folder: Path, number: int, arguments: Iterable[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, number: int, arguments: Iterable[str], environment: dict[str, str]
+    ) -> None:
         self._out, self._err = folder / f"{number}.out", folder / f"{number}.err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
@@ -79,7 +86,11 @@ class Child:
 
     def entries(self, event: str) -> list[dict[str, Any]]:
         """Return its log entries of that name."""
-        lines = (line for line in self.err.splitlines(keepends=True) if line.startswith("{") and line.endswith("\n"))
+        lines = (
+            line
+            for line in self.err.splitlines(keepends=True)
+            if line.startswith("{") and line.endswith("\n")
+        )
         return [entry for entry in map(json.loads, lines) if entry["event"] == event]
 
     def ask(self, number: signal.Signals) -> None:
@@ -92,7 +103,7 @@ class Child:
 
     def _get(self, path: str) -> tuple[int, str]:
         (listens,) = self.entries("http_listens")
-        connection = HTTPConnection(listens["host"], listens["port"], timeout=PATIENCE_SECONDS)
+        connection = HTTPConnection(listens["host"], listens["port"], timeout=APPLY_WAIT_SECONDS)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -108,7 +119,11 @@ class Child:
     async def metric(self, name: str) -> float:
         """Return the value of a worker's sample, named with its labels as /metrics writes it."""
         _, text = await asyncio.to_thread(self._get, "/metrics")
-        return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name} "))
+        return next(
+            float(line.rpartition(" ")[2])
+            for line in text.splitlines()
+            if line.startswith(f"{name} ")
+        )
 
     async def failing(self) -> set[str]:
         """Return the names of a worker's checks that fail."""
@@ -125,7 +140,7 @@ class Child:
 
         await wait_until(are_these, what=lambda: self.err[-3000:])
 
-    async def ended(self, seconds: float = PATIENCE_SECONDS) -> int:
+    async def ended(self, seconds: float = APPLY_WAIT_SECONDS) -> int:
         """Wait until it has ended; return its exit code."""
         await wait_until(lambda: not self.is_alive, seconds, what=lambda: self.err[-3000:])
         return self.process.wait()
@@ -163,7 +178,9 @@ class Stage:
 
     def start(self, *arguments: str, **settings: str | None) -> Child:
         """Start a command; a setting of None is left unset."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(OURS)
+        }
         wanted: dict[str, str | None] = {**self.settings, **settings}
         environment |= {name: value for name, value in wanted.items() if value is not None}
         self.children.append(Child(self.folder, len(self.children), arguments, environment))
@@ -182,7 +199,10 @@ class Stage:
         await wait_until(
             lambda: (
                 not child.is_alive
-                or (self.emulator.waiting >= polls and self.emulator.requests["subscribe"] >= already + polls)
+                or (
+                    self.emulator.waiting >= polls
+                    and self.emulator.requests["subscribe"] >= already + polls
+                )
             ),
             what=lambda: child.err[-3000:],
         )
@@ -204,7 +224,7 @@ class Stage:
         """Whether the tallies are PubNub's truth now."""
         return await self.tallies() == self.emulator.truth()
 
-    async def settles(self, seconds: float = PATIENCE_SECONDS) -> None:
+    async def settles(self, seconds: float = APPLY_WAIT_SECONDS) -> None:
         """Wait until the tallies are PubNub's truth, and nothing is left to replay."""
 
         async def is_settled() -> bool:
@@ -213,7 +233,10 @@ class Stage:
         try:
             await wait_until(is_settled, seconds)
         except AssertionError:
-            places = {key: await self.redis.hgetall(key) for key in await self.redis.keys("tally:*:progress")}
+            places = {
+                key: await self.redis.hgetall(key)
+                for key in await self.redis.keys("tally:*:progress")
+            }
             said = "\n".join(child.err[-3000:] for child in self.children)
             assert (await self.tallies(), places) == (self.emulator.truth(), {}), said
             raise
@@ -224,7 +247,9 @@ class Stage:
 
     async def cursors(self) -> dict[str, dict[str, str]]:
         """Return what is saved of each subscription."""
-        return {key: await self.redis.hgetall(key) for key in await self.redis.keys("tally:cursor:*")}
+        return {
+            key: await self.redis.hgetall(key) for key in await self.redis.keys("tally:cursor:*")
+        }
 
     async def quarantine(self) -> list[dict[str, str]]:
         """Return what was quarantined, oldest first."""

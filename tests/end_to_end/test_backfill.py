@@ -12,7 +12,9 @@ def fill(stage: Stage, actions: int, *, channel: str = ROOM, messages: int = 500
     for number in range(actions):
         message = str(int(MESSAGE) + number % messages)
         value, uuid = "👍🎉❤"[number % 3], f"user-{number // messages}"
-        stage.state.add(channel, message, "reaction", value, uuid, published=False, at=FIRST + number * SECOND)
+        stage.state.add(
+            channel, message, "reaction", value, uuid, published=False, at=FIRST + number * SECOND
+        )
 
 
 async def kill_after(stage: Stage, child: Child, actions: int) -> None:

@@ -30,7 +30,8 @@ async def test_a_port_in_use_is_said(stage: Stage) -> None:
     """The emulator's command, and a worker's pages where somebody chose the port: exit 2, with the address."""
     address = stage.emulator.origin
     emulator, worker = await asyncio.gather(
-        stage.do("emulator", "--port", address.partition(":")[2]), stage.do("run", TALLY_HTTP=address)
+        stage.do("emulator", "--port", address.partition(":")[2]),
+        stage.do("run", TALLY_HTTP=address),
     )
 
     assert (emulator.process.returncode, worker.process.returncode) == (2, 2)
@@ -63,7 +64,11 @@ def event(**changes: Any) -> dict[str, Any]:
         "actionTimetoken": "17600000002020754",
         "messageTimetoken": MESSAGE,
     }
-    data = {name: value for name, value in {**data, **changes.pop("data", {})}.items() if value is not ...}
+    data = {
+        name: value
+        for name, value in {**data, **changes.pop("data", {})}.items()
+        if value is not ...
+    }
     message = {
         "a": "5",
         "f": 0,
@@ -81,12 +86,18 @@ MALFORMED: dict[str, tuple[object, str]] = {
     "no d": (event(d=...), "d is missing where an object belongs"),
     "d is text": (event(d="x"), "d is of type str where an object belongs"),
     "no data": (event(d={"event": "added"}), "data is missing where an object belongs"),
-    "data is a list": (event(d={"event": "added", "data": []}), "data is of type list where an object belongs"),
+    "data is a list": (
+        event(d={"event": "added", "data": []}),
+        "data is of type list where an object belongs",
+    ),
     "type is a number": (event(data={"type": 1}), "type is of type int where text belongs"),
     "value is a number": (event(data={"value": 3.5}), "value is of type float where text belongs"),
     "value is true": (event(data={"value": True}), "value is of type bool where text belongs"),
     "value is missing": (event(data={"value": ...}), "value is missing where text belongs"),
-    "value of 1 MB": (event(data={"value": "x" * 1_000_000}), "value has 1000000 bytes; PubNub accepts no more"),
+    "value of 1 MB": (
+        event(data={"value": "x" * 1_000_000}),
+        "value has 1000000 bytes; PubNub accepts no more",
+    ),
     "uuid is an object": (event(data={"uuid": {}}), "uuid is of type dict where text belongs"),
     "nobody": (event(i=...), "uuid is missing where text belongs"),
     "surrogate in value": (event(data={"value": "\ud83d"}), "value holds a lone surrogate"),
@@ -95,18 +106,42 @@ MALFORMED: dict[str, tuple[object, str]] = {
     "surrogate in channel": (event(c="\ud83d"), "c holds a lone surrogate"),
     "no channel": (event(c=...), "c is missing where text belongs"),
     "an empty channel": (event(c=""), "c is no channel name: A channel name is empty."),
-    "a channel of dots": (event(c=".."), "c is no channel name: The channel name '..' would change"),
-    "a channel with a colon": (event(c="a:b"), "c is no channel name: The channel name 'a:b' has ':' in it"),
-    "a channel with a newline": (event(c="a\nb"), "c is no channel name: The channel name 'a\\nb' has"),
-    "a channel of escapes": (event(c="\x1b[2J"), "c is no channel name: The channel name '\\x1b[2J' has"),
-    "timetoken is a float": (event(data={"actionTimetoken": 1.7e16}), "actionTimetoken is of type float"),
-    "timetoken is negative": (event(data={"actionTimetoken": -1}), "actionTimetoken is '-1', not a timetoken"),
-    "timetoken is a word": (event(data={"messageTimetoken": "now"}), "messageTimetoken is 'now', not a timetoken"),
+    "a channel of dots": (
+        event(c=".."),
+        "c is no channel name: The channel name '..' would change",
+    ),
+    "a channel with a colon": (
+        event(c="a:b"),
+        "c is no channel name: The channel name 'a:b' has ':' in it",
+    ),
+    "a channel with a newline": (
+        event(c="a\nb"),
+        "c is no channel name: The channel name 'a\\nb' has",
+    ),
+    "a channel of escapes": (
+        event(c="\x1b[2J"),
+        "c is no channel name: The channel name '\\x1b[2J' has",
+    ),
+    "timetoken is a float": (
+        event(data={"actionTimetoken": 1.7e16}),
+        "actionTimetoken is of type float",
+    ),
+    "timetoken is negative": (
+        event(data={"actionTimetoken": -1}),
+        "actionTimetoken is '-1', not a timetoken",
+    ),
+    "timetoken is a word": (
+        event(data={"messageTimetoken": "now"}),
+        "messageTimetoken is 'now', not a timetoken",
+    ),
     "timetoken in other digits": (
         event(data={"messageTimetoken": "१२३"}),
         "messageTimetoken is '१२३', not a timetoken",
     ),
-    "an unknown event": (event(d={"event": "edited", "data": {}}), "the event is 'edited', neither added nor removed"),
+    "an unknown event": (
+        event(d={"event": "edited", "data": {}}),
+        "the event is 'edited', neither added nor removed",
+    ),
     "an event of no kind": (event(d={"event": ["added"], "data": {}}), "neither added nor removed"),
     "null": (None, "the message is not an object"),
     "a number": (5, "the message is not an object"),

@@ -21,16 +21,29 @@ from worker.errors import ExitCode
 from worker.store.connection import connect
 
 ROOT = Path(__file__).parents[2]
-FIGURES = {"events", "messages", "actions", "differences", "events_per_second", "seconds", "seed", "faults"}
+FIGURES = {
+    "events",
+    "messages",
+    "actions",
+    "differences",
+    "events_per_second",
+    "seconds",
+    "seed",
+    "faults",
+}
 BOUND_SECONDS = 90.0
 
-only_where_proc_is = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks processes up in /proc")
+only_where_proc_is = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="looks processes up in /proc"
+)
 
 
 class Demo:
     """A demo under way in a folder of its own: everything it starts is known by that folder."""
 
-    def __init__(self, folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, "-m", "worker", "demo", *arguments],
@@ -146,7 +159,9 @@ def test_it_ends_equal_to_the_truth(folder: Path) -> None:
 @only_where_proc_is
 def test_the_comparison_can_fail(folder: Path) -> None:
     """Events that are never delivered are differences, listed in one JSON object, and the exit status says so."""
-    demo = Demo(folder, "--seconds", "1", "--rate", "60", "--seed", "7", "--json", "--fault", "lost=1")
+    demo = Demo(
+        folder, "--seconds", "1", "--rate", "60", "--seed", "7", "--json", "--fault", "lost=1"
+    )
     status, printed, complained = demo.end()
     told = json.loads(printed)
 

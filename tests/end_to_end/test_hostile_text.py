@@ -16,10 +16,20 @@ from typing import Final
 import pytest
 
 from tests.end_to_end.processes import OURS, Stage, wait_until
-from tests.verbs.hostile import FOLLOWED, GROUP, MESSAGE, OUR_OWN, OVERRIDES, ROOM, TEXTS, expect_tame, write
+from tests.verbs.hostile import (
+    FOLLOWED,
+    GROUP,
+    MESSAGE,
+    OUR_OWN,
+    OVERRIDES,
+    ROOM,
+    TEXTS,
+    expect_tame,
+    write,
+)
 from tests.verbs.in_process import A_TERMINAL
 
-PATIENCE_SECONDS: Final = 90.0
+APPLY_WAIT_SECONDS: Final = 90.0
 
 
 class OnTerminal:
@@ -53,7 +63,9 @@ class OnTerminal:
 
     def entries(self, event: str) -> int:
         """Return how many entries of that name its log has."""
-        return len(re.findall(rf"^\S+ \[\w+ *\] {event} ", OUR_OWN.sub("", self.text), re.MULTILINE))
+        return len(
+            re.findall(rf"^\S+ \[\w+ *\] {event} ", OUR_OWN.sub("", self.text), re.MULTILINE)
+        )
 
 
 @asynccontextmanager
@@ -63,7 +75,7 @@ async def on_terminal(stage: Stage, *arguments: str) -> AsyncIterator[OnTerminal
     reading = asyncio.create_task(asyncio.to_thread(shown.read))
     try:
         yield shown
-        await asyncio.wait([reading], timeout=PATIENCE_SECONDS)
+        await asyncio.wait([reading], timeout=APPLY_WAIT_SECONDS)
     finally:
         shown.process.kill()
         shown.process.wait()
@@ -80,12 +92,14 @@ async def test_no_terminal_obeys_strangers(stage: Stage) -> None:
         def what() -> str:
             return ascii(worker.text[-3000:])
 
-        await wait_until(lambda: stage.emulator.waiting, PATIENCE_SECONDS, what=what)
+        await wait_until(lambda: stage.emulator.waiting, APPLY_WAIT_SECONDS, what=what)
         malformed = write(stage.state)
-        await stage.settles(PATIENCE_SECONDS)
-        await wait_until(lambda: worker.entries("quarantined") >= malformed, PATIENCE_SECONDS, what=what)
+        await stage.settles(APPLY_WAIT_SECONDS)
+        await wait_until(
+            lambda: worker.entries("quarantined") >= malformed, APPLY_WAIT_SECONDS, what=what
+        )
         stage.state.refuse(OVERRIDES, [GROUP])
-        await wait_until(lambda: worker.entries("pubnub_refused"), PATIENCE_SECONDS, what=what)
+        await wait_until(lambda: worker.entries("pubnub_refused"), APPLY_WAIT_SECONDS, what=what)
         stage.state.refuse()
         worker.process.send_signal(signal.SIGTERM)
     # One event, one entry: however many lines it would like to be.

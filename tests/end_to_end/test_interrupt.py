@@ -90,7 +90,9 @@ async def test_a_third_interrupt_ends_what_swallows_two(tmp_path: Path) -> None:
     script = tmp_path / "deaf.py"
     script.write_text(DEAF)
     child = await asyncio.create_subprocess_exec(
-        sys.executable, str(script), env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        sys.executable,
+        str(script),
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
 
     assert await child.wait() == 130

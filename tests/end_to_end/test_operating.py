@@ -53,13 +53,17 @@ async def test_the_list_changes_under_load(stage: Stage) -> None:
     listed = stage.folder / "channels"
     listed.write_text("room\nhall\n")
     crowd = Crowd(stage.state, seed=5, channels=("room", "hall"))
-    worker = await stage.follow(TALLY_CHANNELS=None, TALLY_CHANNELS_FILE=str(listed), TALLY_SETTLE_SECONDS="1")
+    worker = await stage.follow(
+        TALLY_CHANNELS=None, TALLY_CHANNELS_FILE=str(listed), TALLY_SETTLE_SECONDS="1"
+    )
 
     async def hangs_up(event: str) -> None:
         """Ask it to read its list again, and wait until it says that it has, or could not."""
         already = len(worker.entries(event))
         worker.hang_up()
-        await wait_until(lambda: len(worker.entries(event)) > already, what=lambda: worker.err[-3000:])
+        await wait_until(
+            lambda: len(worker.entries(event)) > already, what=lambda: worker.err[-3000:]
+        )
 
     async with crowd.acting(stage.emulator, per_second=200):
         for wrong in ("room\na b\n", "", "# nobody\n"):

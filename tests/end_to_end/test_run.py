@@ -18,8 +18,13 @@ async def test_reactions_are_counted(stage: Stage) -> None:
     await stage.follow(TALLY_CHANNELS=None)
     counts = KEYS.counts(ROOM, THEIR_MESSAGE)
 
-    async with asyncio_sdk(stage.emulator.origin, "ana") as ana, asyncio_sdk(stage.emulator.origin, "ben") as ben:
-        added = (await ana.add_message_action().channel(ROOM).message_action(reaction("👍")).future()).result
+    async with (
+        asyncio_sdk(stage.emulator.origin, "ana") as ana,
+        asyncio_sdk(stage.emulator.origin, "ben") as ben,
+    ):
+        added = (
+            await ana.add_message_action().channel(ROOM).message_action(reaction("👍")).future()
+        ).result
         await ben.add_message_action().channel(ROOM).message_action(reaction("👍")).future()
         await ben.add_message_action().channel(ROOM).message_action(reaction("🎉")).future()
         removal = ana.remove_message_action().channel(ROOM).message_timetoken(THEIR_MESSAGE)
@@ -31,7 +36,9 @@ async def test_reactions_are_counted(stage: Stage) -> None:
     path = f"http://{stage.emulator.origin}/v1/message-actions/{KEY}/channel/caf%C3%A9/message/{MESSAGE}"
     async with aiohttp.ClientSession() as http:
         for status in (200, 409):
-            async with http.post(f"{path}?uuid=ana", json={"type": "reaction", "value": "👍"}) as answer:
+            async with http.post(
+                f"{path}?uuid=ana", json={"type": "reaction", "value": "👍"}
+            ) as answer:
                 assert answer.status == status
                 action = (await answer.json()).get("data")
             if action:
@@ -61,7 +68,9 @@ async def test_a_stop_drains_and_a_restart_goes_on(stage: Stage) -> None:
         return stage.emulator.requests["actions"] > 10 and bool(await stage.cursors())
 
     async with crowd.acting(stage.emulator):
-        worker = stage.start("run", TALLY_HISTORY_RATE="10")  # forty pages: three seconds, however fast the machine
+        worker = stage.start(
+            "run", TALLY_HISTORY_RATE="10"
+        )  # forty pages: three seconds, however fast the machine
         await wait_until(is_busy, what=lambda: worker.err)
         code = await worker.stopped()
     (before,) = (await stage.cursors()).values()
@@ -76,7 +85,9 @@ async def test_a_stop_drains_and_a_restart_goes_on(stage: Stage) -> None:
     assert worker.entries("worker_stops")[0]["exit_code"] == 0
     assert int(before["timetoken"]) > int(MESSAGE)
     assert left
-    assert {frozenset(await stage.owed(channel)) for channel in channels} == {frozenset({"first_start"})}
+    assert {frozenset(await stage.owed(channel)) for channel in channels} == {
+        frozenset({"first_start"})
+    }
 
 
 async def test_a_kill_under_load_loses_nothing(stage: Stage) -> None:

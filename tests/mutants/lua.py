@@ -46,7 +46,9 @@ def mutants(target: str, source: str) -> list[Mutant]:
 
 
 def _tokens(source: str) -> Iterator[Token]:
-    return (Token(str(match.lastgroup), match[0], *match.span()) for match in _TOKEN.finditer(source))
+    return (
+        Token(str(match.lastgroup), match[0], *match.span()) for match in _TOKEN.finditer(source)
+    )
 
 
 def _token_edits(tokens: list[Token]) -> Iterator[Edit]:
@@ -56,9 +58,13 @@ def _token_edits(tokens: list[Token]) -> Iterator[Edit]:
                 quote, text = token.text[0], token.text[1:-1]
                 yield token.begin, token.end, f"{quote}{changed_text(text)}{quote}"
             case "number" if token.text.isdigit():
-                yield from ((token.begin, token.end, str(int(token.text) + step)) for step in (1, -1))
+                yield from (
+                    (token.begin, token.end, str(int(token.text) + step)) for step in (1, -1)
+                )
             case _:
-                yield from ((token.begin, token.end, other) for other in _INSTEAD.get(token.text, ()))
+                yield from (
+                    (token.begin, token.end, other) for other in _INSTEAD.get(token.text, ())
+                )
 
 
 def _condition_edits(tokens: list[Token]) -> Iterator[Edit]:

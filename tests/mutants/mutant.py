@@ -8,7 +8,13 @@ from typing import Final
 Edit = tuple[int, int, str]
 """Begin and end of what is replaced, and what stands there then."""
 
-COMPARISONS: Final = {"==": (), "<": ("<=", ">="), "<=": ("<", ">"), ">": (">=", "<="), ">=": (">", "<")}
+COMPARISONS: Final = {
+    "==": (),
+    "<": ("<=", ">="),
+    "<=": ("<", ">"),
+    ">": (">=", "<="),
+    ">=": (">", "<"),
+}
 """What is put in the place of a comparison; how to say unequal is the language's own."""
 
 
@@ -42,8 +48,13 @@ def _mutant(target: str, source: str, text: str) -> Mutant:
     old, new = source.splitlines(), text.splitlines()
     first = next(n for n, (left, right) in enumerate(zip_longest(old, new)) if left != right)
     tails = zip(reversed(old[first:]), reversed(new[first:]), strict=False)
-    same = next((n for n, (left, right) in enumerate(tails) if left != right), min(len(old), len(new)) - first)
-    before, after = (" ".join(line.strip() for line in lines[first : len(lines) - same]) for lines in (old, new))
+    same = next(
+        (n for n, (left, right) in enumerate(tails) if left != right),
+        min(len(old), len(new)) - first,
+    )
+    before, after = (
+        " ".join(line.strip() for line in lines[first : len(lines) - same]) for lines in (old, new)
+    )
     return Mutant(target, first + 1, before, after, text)
 
 

@@ -28,7 +28,9 @@ _INSTEAD: Final = {
     "and": ("or",),
     "or": ("and",),
 }
-_OPERATOR: Final = re.compile(r"not\s+in\b|is\s+not\b|\b(?:in|is|and|or)\b|==|!=|<=|>=|<<|>>|//|[-<>+*/%&|^]")
+_OPERATOR: Final = re.compile(
+    r"not\s+in\b|is\s+not\b|\b(?:in|is|and|or)\b|==|!=|<=|>=|<<|>>|//|[-<>+*/%&|^]"
+)
 _STATEMENTS: Final = (ast.Assign, ast.AugAssign, ast.Expr, ast.Raise, ast.Return, ast.Delete)
 
 
@@ -36,7 +38,11 @@ def mutants(target: str, source: str) -> list[Mutant]:
     """Return every module that has one operator, constant, condition or statement changed, and still is one."""
     edits, tree = _Edits(source), ast.parse(source)
     edits.visit(tree)
-    return [mutant for mutant in mutants_of(target, source, edits.found) if _is_another(mutant.text, tree)]
+    return [
+        mutant
+        for mutant in mutants_of(target, source, edits.found)
+        if _is_another(mutant.text, tree)
+    ]
 
 
 def _is_another(text: str, tree: ast.Module) -> bool:
@@ -52,7 +58,9 @@ def _differ(one: object, other: object) -> bool:
     if type(one) is not type(other):
         return True
     if isinstance(one, ast.AST):
-        return any(_differ(getattr(one, name, None), getattr(other, name, None)) for name in one._fields)
+        return any(
+            _differ(getattr(one, name, None), getattr(other, name, None)) for name in one._fields
+        )
     if isinstance(one, list) and isinstance(other, list):
         return len(one) != len(other) or any(map(_differ, one, other))
     return one != other
@@ -159,7 +167,9 @@ class _Edits(ast.NodeVisitor):
     def _place(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
-        return self._offset(node.lineno, node.col_offset), self._offset(node.end_lineno, node.end_col_offset)
+        return self._offset(node.lineno, node.col_offset), self._offset(
+            node.end_lineno, node.end_col_offset
+        )
 
     def _offset(self, line: int, column: int) -> int:
         """Return the place in the text; the tree counts bytes."""

@@ -22,7 +22,10 @@ TARGETS: Final[dict[str, Sequence[str]]] = {
 }
 """File → what pytest is given, one run after the other, the quickest first, until one fails."""
 
-_LANGUAGES: Final[dict[str, Callable[[str, str], list[Mutant]]]] = {".lua": lua.mutants, ".py": python.mutants}
+_LANGUAGES: Final[dict[str, Callable[[str, str], list[Mutant]]]] = {
+    ".lua": lua.mutants,
+    ".py": python.mutants,
+}
 
 
 @cache

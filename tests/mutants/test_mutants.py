@@ -70,7 +70,10 @@ def test_every_kind_of_python_is_changed() -> None:
 
 def test_declarations_are_let_be() -> None:
     """Docstrings, annotations, decorators; and a change that is none."""
-    assert python.mutants("a.py", '"""1."""\n@frozen(1)\nclass A:\n    """2."""\n\n    x: "int"\n') == []
+    assert (
+        python.mutants("a.py", '"""1."""\n@frozen(1)\nclass A:\n    """2."""\n\n    x: "int"\n')
+        == []
+    )
     assert "é" in python.mutants("a.py", 'x = "é" == 1\n')[0].after
 
 

@@ -50,7 +50,9 @@ class Laboratory:
         self._folder = folder / "project"
         for part in PARTS:
             if (ROOT / part).is_dir():
-                shutil.copytree(ROOT / part, self._folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(
+                    ROOT / part, self._folder / part, ignore=shutil.ignore_patterns("__pycache__")
+                )
             else:
                 shutil.copy2(ROOT / part, self._folder / part)
         compileall.compile_dir(self._folder, quiet=2)
@@ -68,7 +70,10 @@ class Laboratory:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         assert self._nursery.stdin
         self._nursery.stdin.close()
@@ -96,7 +101,9 @@ class Laboratory:
     def _pytest(self, selection: str) -> Ended:
         assert self._nursery.stdin
         assert self._nursery.stdout
-        self._nursery.stdin.write(json.dumps([*PYTEST, *QUICK, SEED, *shlex.split(selection)]) + "\n")
+        self._nursery.stdin.write(
+            json.dumps([*PYTEST, *QUICK, SEED, *shlex.split(selection)]) + "\n"
+        )
         self._nursery.stdin.flush()
         answer = self._nursery.stdout.readline()
         if not answer:
@@ -110,4 +117,6 @@ class Laboratory:
 def laboratories(count: int) -> Iterator[list[Laboratory]]:
     """Yield so many copies of the project; they are gone afterwards."""
     with TemporaryDirectory(prefix="mutants-") as folder, ExitStack() as stack:
-        yield [stack.enter_context(Laboratory(Path(folder) / str(number))) for number in range(count)]
+        yield [
+            stack.enter_context(Laboratory(Path(folder) / str(number))) for number in range(count)
+        ]

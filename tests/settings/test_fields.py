@@ -10,7 +10,7 @@ from worker.settings import FIELDS, SECRETS, Settings, load
 from worker.settings.address import Address
 from worker.settings.channel_list import MAX_LIST_BYTES
 from worker.settings.env_example import NEEDED, env_example
-from worker.settings.given import MAX_SECRET_BYTES
+from worker.settings.sources import MAX_SECRET_BYTES
 
 CANARY = "canary"
 
@@ -24,9 +24,13 @@ def test_lists_are_comma_separated_text(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings.ignored_types == ("edited", "deleted", "threadRootId")
 
 
-def test_a_file_gives_what_the_environment_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_gives_what_the_environment_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The environment goes first; other people's lines are left alone."""
-    (tmp_path / ".env").write_text("TALLY_CHANNELS=file\nTALLY_NAMESPACE=file\nOTHER=x\n", encoding="utf-8")
+    (tmp_path / ".env").write_text(
+        "TALLY_CHANNELS=file\nTALLY_NAMESPACE=file\nOTHER=x\n", encoding="utf-8"
+    )
     monkeypatch.setenv("TALLY_NAMESPACE", "environment")
     settings = load()
     assert (settings.channels, settings.namespace) == (("file",), "environment")
@@ -86,14 +90,18 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     ],
     ids=["a colon", "quotes", "quotes to the end", "behind quotes", "another file"],
 )
-def test_a_line_that_is_none_is_told_and_not_passed_over(tmp_path: Path, content: str, lines: str) -> None:
+def test_a_line_that_is_none_is_told_and_not_passed_over(
+    tmp_path: Path, content: str, lines: str
+) -> None:
     """With TALLY_NAMESPACE in it the worker would count elsewhere. By its number: what stands there may be a secret."""
     (tmp_path / ".env").write_bytes(content.encode())
     assert f"\n  Line {lines}: not of the form NAME=value, " in refused()
     assert f"(.env: {tmp_path / '.env'})" in refused()
 
 
-def test_a_value_in_a_file_is_taken_as_it_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_value_in_a_file_is_taken_as_it_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """As systemd and compose's env_file take it: a password may hold what looks like a variable. Quotes are no part."""
     monkeypatch.setenv("HOME", "/canary")
     (tmp_path / ".env").write_text(
@@ -107,17 +115,23 @@ def test_a_value_in_a_file_is_taken_as_it_stands(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("seconds", ["961", "0", "-1"])
-def test_a_cache_trusted_for_too_long_or_not_at_all_is_refused(monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
+def test_a_cache_trusted_for_too_long_or_not_at_all_is_refused(
+    monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
     """PubNub's holds for some sixteen minutes."""
     monkeypatch.setenv("TALLY_CATCHUP_SECONDS", seconds)
     assert "TALLY_CATCHUP_SECONDS" in refused()
 
 
-def test_a_slip_is_told_beside_the_errors_it_may_have_caused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slip_is_told_beside_the_errors_it_may_have_caused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """By its name, never by its value."""
     monkeypatch.setenv("TALLY_CHANELS", CANARY)
     monkeypatch.setenv("PUBNUB_TLS", "maybe")
-    assert refused().endswith("\n  TALLY_CHANELS (environment) is no setting; is TALLY_CHANNELS meant?")
+    assert refused().endswith(
+        "\n  TALLY_CHANELS (environment) is no setting; is TALLY_CHANNELS meant?"
+    )
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +148,9 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_value_knows_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The environment goes before .env; a file is named by its path."""
     secret = file(tmp_path / "key", "sec-c-1")
-    (tmp_path / ".env").write_text(f"TALLY_NAMESPACE=mine\nPUBNUB_SECRET_KEY_FILE={secret}\nTALLY_TYPES=a\n")
+    (tmp_path / ".env").write_text(
+        f"TALLY_NAMESPACE=mine\nPUBNUB_SECRET_KEY_FILE={secret}\nTALLY_TYPES=a\n"
+    )
     monkeypatch.setenv("TALLY_TYPES", "reaction")
     settings = load()
 
@@ -159,7 +175,9 @@ def test_a_default_that_was_chosen_is_chosen(monkeypatch: pytest.MonkeyPatch) ->
     assert load().is_set("TALLY_HTTP")
 
 
-def test_settings_made_in_a_program_take_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_made_in_a_program_take_nothing_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Only what they were given."""
     monkeypatch.setenv("TALLY_NAMESPACE", "environment")
     made = Settings.model_validate({"TALLY_CHANNELS": "a,b"})
@@ -177,7 +195,9 @@ def file(path: Path, content: str | bytes) -> Path:
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_every_secret_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+def test_every_secret_may_stand_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
     """Its text without the white space around it, which an editor or a shell puts there."""
     monkeypatch.setenv(f"{name}_FILE", str(file(tmp_path / "secret", " \r\nthe-secret\n\n")))
     settings = load()
@@ -199,7 +219,9 @@ def test_a_file_in_the_environment_goes_before_a_secret_in_dotenv(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """And the other way round: then the file is not even looked for."""
-    (tmp_path / ".env").write_text("PUBNUB_AUTH_TOKEN=dotenv\nPUBNUB_SECRET_KEY_FILE=/nowhere/at/all\n")
+    (tmp_path / ".env").write_text(
+        "PUBNUB_AUTH_TOKEN=dotenv\nPUBNUB_SECRET_KEY_FILE=/nowhere/at/all\n"
+    )
     monkeypatch.setenv("PUBNUB_AUTH_TOKEN_FILE", str(file(tmp_path / "token", "from-file")))
     monkeypatch.setenv("PUBNUB_SECRET_KEY", "sec-c-environment")
     settings = load()
@@ -215,7 +237,10 @@ def test_a_bad_file_of_a_secret_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "PUBNUB_SUBSCRIBE_KEY": (tmp_path / "missing", "cannot be read: No such file or directory"),
         "PUBNUB_PUBLISH_KEY": (file(tmp_path / "empty", " \n"), "is empty"),
         "PUBNUB_SECRET_KEY": (tmp_path, "cannot be read: Is a directory"),
-        "PUBNUB_AUTH_TOKEN": (file(tmp_path / "latin", f"{CANARY}\xe9".encode("latin-1")), "is not UTF-8 text"),
+        "PUBNUB_AUTH_TOKEN": (
+            file(tmp_path / "latin", f"{CANARY}\xe9".encode("latin-1")),
+            "is not UTF-8 text",
+        ),
         "REDIS_URL": (tmp_path / "pipe", "cannot be read: it is not a file"),
     }
     for name, (path, _) in bad.items():
@@ -225,15 +250,21 @@ def test_a_bad_file_of_a_secret_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert f"\n  {name}_FILE: the file {path} {words}. (environment)" in told
 
     monkeypatch.setenv("REDIS_URL_FILE", str(file(tmp_path / "long", CANARY * MAX_SECRET_BYTES)))
-    monkeypatch.setenv("PUBNUB_SECRET_KEY_FILE", str(key := file(tmp_path / "key", f"{CANARY} {CANARY}")))
+    monkeypatch.setenv(
+        "PUBNUB_SECRET_KEY_FILE", str(key := file(tmp_path / "key", f"{CANARY} {CANARY}"))
+    )
     told = refused()
     assert f"REDIS_URL_FILE: the file {tmp_path / 'long'} is longer than" in told
     assert "PUBNUB_SECRET_KEY: a key has only letters" in told
     assert f"(file {key})" in told
 
 
-@pytest.mark.parametrize("secret", ["sec-c-canary", "q+canary/x=", "redis://:canary@localhost:6379/0", "canary" * 999])
-def test_a_secret_in_place_of_its_path_is_not_shown(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+@pytest.mark.parametrize(
+    "secret", ["sec-c-canary", "q+canary/x=", "redis://:canary@localhost:6379/0", "canary" * 999]
+)
+def test_a_secret_in_place_of_its_path_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
     """An easy slip, and the sentence about a file that is not there would quote it."""
     monkeypatch.setenv("PUBNUB_AUTH_TOKEN_FILE", secret)
     assert "PUBNUB_AUTH_TOKEN_FILE: the file (not shown" in refused()
@@ -257,10 +288,14 @@ def test_a_token_is_read_as_it_is_now(monkeypatch: pytest.MonkeyPatch, tmp_path:
     file(token, "second")
     assert settings.read_token() == "second"
     file(token, "")
-    with pytest.raises(ConfigurationError, match=rf"PUBNUB_AUTH_TOKEN_FILE: the file {token} is empty"):
+    with pytest.raises(
+        ConfigurationError, match=rf"PUBNUB_AUTH_TOKEN_FILE: the file {token} is empty"
+    ):
         settings.read_token()
     token.unlink()
-    with pytest.raises(ConfigurationError, match=rf"PUBNUB_AUTH_TOKEN_FILE: the file {token} cannot be read"):
+    with pytest.raises(
+        ConfigurationError, match=rf"PUBNUB_AUTH_TOKEN_FILE: the file {token} cannot be read"
+    ):
         settings.read_token()
 
 
@@ -274,9 +309,13 @@ def test_a_token_without_a_file_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- the list of channels ---------------------------------------------------------------------------------------------
 
 
-def test_a_list_of_channels_is_read_anew_each_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_list_of_channels_is_read_anew_each_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """One a line or with commas between, from any editor; blank lines and comments are nobody's."""
-    listed = file(tmp_path / "channels", "\ufeff# ours\r\nroom\r\n\n  hall , news.* ,\n  # not: cellar\nc#")
+    listed = file(
+        tmp_path / "channels", "\ufeff# ours\r\nroom\r\n\n  hall , news.* ,\n  # not: cellar\nc#"
+    )
     monkeypatch.setenv("TALLY_CHANNELS", "first,room")
     monkeypatch.setenv("TALLY_CHANNELS_FILE", str(listed))
     settings = load()
@@ -298,7 +337,14 @@ def test_a_list_of_channels_is_read_anew_each_time(monkeypatch: pytest.MonkeyPat
         (b"a:canary\n" * 99, "line 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and more: no name"),
         (b"canary" * (MAX_LIST_BYTES // 6 + 1), f"is longer than {MAX_LIST_BYTES} bytes"),
     ],
-    ids=["names", "a comment behind a name", "controls", "no text", "another file", "an endless file"],
+    ids=[
+        "names",
+        "a comment behind a name",
+        "controls",
+        "no text",
+        "another file",
+        "an endless file",
+    ],
 )
 def test_a_bad_list_of_channels_is_told_by_file_and_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, words: str
@@ -330,7 +376,9 @@ def test_a_bad_list_of_channels_is_told_by_file_and_line(
         ("", Address("127.0.0.1", 8080), "127.0.0.1:8080"),
     ],
 )
-def test_an_address_is_read(monkeypatch: pytest.MonkeyPatch, text: str, address: Address | None, shown: str) -> None:
+def test_an_address_is_read(
+    monkeypatch: pytest.MonkeyPatch, text: str, address: Address | None, shown: str
+) -> None:
     """Host and port, or the port alone: then on loopback, where only this machine sees it."""
     monkeypatch.setenv("TALLY_HTTP", text)
     assert load().http == address
@@ -354,7 +402,9 @@ def test_an_address_is_read(monkeypatch: pytest.MonkeyPatch, text: str, address:
         ("*:80", "'*' is no host name; 0.0.0.0 stands for"),
     ],
 )
-def test_a_wrong_address_is_told_by_its_part(monkeypatch: pytest.MonkeyPatch, text: str, words: str) -> None:
+def test_a_wrong_address_is_told_by_its_part(
+    monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
     """Where the port alone is wrong, that is said."""
     monkeypatch.setenv("TALLY_HTTP", text)
     told = refused()
@@ -365,10 +415,18 @@ def test_a_wrong_address_is_told_by_its_part(monkeypatch: pytest.MonkeyPatch, te
 # --- slips ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_slip_is_told_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_slip_is_told_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """From the environment and from .env; never its value. Other people's variables are left alone."""
     (tmp_path / ".env").write_text(f"PUBNUB_SUBSCRIBEKEY={CANARY}\nTALLYHO={CANARY}\n")
-    for name in ("tally_chanels", "TALLY_QQQQ", "REDIS_HOST", "MY_TALLY_HTTP", "TALLY_CHANNEL_GROUPS"):
+    for name in (
+        "tally_chanels",
+        "TALLY_QQQQ",
+        "REDIS_HOST",
+        "MY_TALLY_HTTP",
+        "TALLY_CHANNEL_GROUPS",
+    ):
         monkeypatch.setenv(name, CANARY)
     unknown = load().given.unknown
     assert list(map(str, unknown)) == [
@@ -402,7 +460,9 @@ def test_the_example_sets_nothing(tmp_path: Path) -> None:
     assert load().model_dump() == Settings().model_dump()
     assert load().given.sources == {}
 
-    (tmp_path / ".env").write_text(env_example().replace("\n#", "\n").replace("\n ", "\n# "), encoding="utf-8")
+    (tmp_path / ".env").write_text(
+        env_example().replace("\n#", "\n").replace("\n ", "\n# "), encoding="utf-8"
+    )
     settings = load()
     assert settings.model_dump() == Settings().model_dump()
     assert settings.given.unknown == []
@@ -411,7 +471,11 @@ def test_the_example_sets_nothing(tmp_path: Path) -> None:
 
 def test_the_example_begins_with_what_is_needed() -> None:
     """And has every setting once."""
-    lines = [line.lstrip("#") for line in env_example().splitlines() if line and not line.startswith("# ")]
+    lines = [
+        line.lstrip("#")
+        for line in env_example().splitlines()
+        if line and not line.startswith("# ")
+    ]
     names = [line.partition("=")[0] for line in lines]
     assert tuple(names[: len(NEEDED)]) == NEEDED
     assert sorted(names) == sorted(FIELDS)

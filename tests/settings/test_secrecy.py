@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from worker.errors import ConfigurationError
 from worker.settings import FIELDS, SECRETS, Settings
-from worker.settings.checks import FOLLOWS, TELLS, load, load_usable, warn_of_unknown
+from worker.settings.checks import FOLLOW, SHOW, load, load_usable, warn_of_unknown
 from worker.settings.masked import as_json, as_lines
 
 CANARY: Final = "canary"
@@ -49,7 +49,9 @@ def all_told(settings: Settings) -> str:
     with capture_logs() as logs:
         warn_of_unknown(settings)
     forms = [repr(settings), str(settings), f"{settings}", repr(settings.given), str(logs)]
-    return "\n".join([*forms, *as_lines(settings), json.dumps(as_json(settings)), repr(as_json(settings))])
+    return "\n".join(
+        [*forms, *as_lines(settings), json.dumps(as_json(settings)), repr(as_json(settings))]
+    )
 
 
 def test_every_secret_is_given_here() -> None:
@@ -59,9 +61,11 @@ def test_every_secret_is_given_here() -> None:
 
 def test_every_way_leads_to_the_same_place(way: str) -> None:
     """The field of that name, and no other; its source says which way it came."""
-    settings = load(FOLLOWS)
+    settings = load(FOLLOW)
     assert {name: getattr(settings, FIELDS[name]) for name in SECRETS} == GIVEN
-    others = {field: getattr(settings, field) for name, field in FIELDS.items() if name not in SECRETS}
+    others = {
+        field: getattr(settings, field) for name, field in FIELDS.items() if name not in SECRETS
+    }
     assert CANARY not in repr(others)
     expected = {"environment": "environment", ".env": ".env"}.get(way, "file ")
     assert all(settings.source(name).startswith(expected) for name in SECRETS)
@@ -70,7 +74,7 @@ def test_every_way_leads_to_the_same_place(way: str) -> None:
 @pytest.mark.usefixtures("way")
 def test_nothing_that_tells_of_settings_tells_a_secret() -> None:
     """As an object, as lines, as JSON, in the log: only how long it is, and of an address all but the password."""
-    settings = load(FOLLOWS)
+    settings = load(FOLLOW)
 
     assert CANARY not in all_told(settings)
     assert "set, 12 characters" in all_told(settings)
@@ -86,14 +90,21 @@ def test_no_error_tells_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in SECRETS:
         monkeypatch.setenv(f"{name}S", CANARY)
     with pytest.raises(ConfigurationError) as error:
-        load(TELLS)
+        load(SHOW)
     assert "TALLY_NAMESPACE" in str(error.value)
     assert CANARY not in str(error.value) + repr(error.value)
 
 
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize(
-    "secret", [f"{CANARY} {CANARY}", f"{CANARY}\x1b[31m", f"http://{CANARY}", f"{CANARY}#?/@:", CANARY * 20_000]
+    "secret",
+    [
+        f"{CANARY} {CANARY}",
+        f"{CANARY}\x1b[31m",
+        f"http://{CANARY}",
+        f"{CANARY}#?/@:",
+        CANARY * 20_000,
+    ],
 )
 @pytest.mark.parametrize("is_in_a_file", [False, True])
 def test_a_secret_that_is_wrong_is_not_told(
@@ -106,7 +117,7 @@ def test_a_secret_that_is_wrong_is_not_told(
     else:
         monkeypatch.setenv(name, secret)
     try:
-        told = all_told(load(TELLS)) + all_told(load_usable(TELLS))
+        told = all_told(load(SHOW)) + all_told(load_usable(SHOW))
     except ConfigurationError as error:
         told = str(error) + repr(error)
         assert name in told
@@ -117,4 +128,4 @@ def test_a_secret_that_is_wrong_is_not_told(
 def test_a_word_that_is_told_is_found(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Where it stands for what is no secret: what is looked through here is all that there is to see."""
     monkeypatch.setenv(name, CANARY)
-    assert all_told(load(TELLS)).count(CANARY) >= 3
+    assert all_told(load(SHOW)).count(CANARY) >= 3

@@ -13,7 +13,7 @@ from tests.simulation.arithmetic import Arithmetic
 from tests.simulation.history import ALL, TOLD, Outcome, simulate
 from tests.simulation.table import table
 
-AT_ONCE: Final = 10
+CONCURRENCY: Final = 10
 STORIES: Final = 3
 """Failing seeds whose story is told."""
 LINES: Final = 150
@@ -25,7 +25,9 @@ def main() -> int:
     groups = {"all": ALL, "told": TOLD}
     faults = groups.get(asked.faults) or frozenset(asked.faults.split(","))
     if unknown := sorted(faults - ALL):
-        sys.exit(f"unknown faults {', '.join(unknown)}; the known ones are {', '.join(sorted(ALL))}")
+        sys.exit(
+            f"unknown faults {', '.join(unknown)}; the known ones are {', '.join(sorted(ALL))}"
+        )
     if asked.table:
         for line in table(asked.seeds, asked.processes):
             print(line, flush=True)  # noqa: T201
@@ -42,9 +44,13 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="play this one only, and tell its story")
-    parser.add_argument("--faults", default="all", help="names, comma-separated; all; or told, those that show")
+    parser.add_argument(
+        "--faults", default="all", help="names, comma-separated; all; or told, those that show"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--table", action="store_true", help="each fault alone: what it costs, and what repairs it")
+    parser.add_argument(
+        "--table", action="store_true", help="each fault alone: what it costs, and what repairs it"
+    )
     return parser.parse_args()
 
 
@@ -56,14 +62,17 @@ def play(seeds: range, faults: frozenset[str], processes: int) -> bool:
         if not outcome.is_right:
             print(outcome, flush=True)  # noqa: T201
             if sums.failed <= STORIES:
-                print(*simulate(outcome.seed, faults, tells=True).story[-LINES:], sep="\n", flush=True)  # noqa: T201
+                story = simulate(outcome.seed, faults, tells=True).story[-LINES:]
+                print(*story, sep="\n", flush=True)  # noqa: T201
     print(sums.told(monotonic() - begun))  # noqa: T201
     return sums.failed == 0
 
 
 def outcomes(seeds: range, faults: frozenset[str], processes: int) -> Iterator[Outcome]:
     """Yield how each seed ended, in their order."""
-    parts = [(seeds[start : start + AT_ONCE], faults) for start in range(0, len(seeds), AT_ONCE)]
+    parts = [
+        (seeds[start : start + CONCURRENCY], faults) for start in range(0, len(seeds), CONCURRENCY)
+    ]
     gc.freeze()  # what is there already is never looked at again
     with get_context("fork").Pool(processes) as pool:
         for some in pool.imap(_some, parts):

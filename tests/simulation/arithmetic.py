@@ -4,7 +4,17 @@ from collections import Counter
 
 from tests.simulation.history import Outcome
 
-SUMMED = ("acts", "events", "kills", "stops", "suspensions", "redis_faults", "requests", "calls", "steps")
+SUMMED = (
+    "acts",
+    "events",
+    "kills",
+    "stops",
+    "suspensions",
+    "redis_faults",
+    "requests",
+    "calls",
+    "steps",
+)
 
 
 class Arithmetic:
@@ -36,7 +46,9 @@ class Arithmetic:
         sums, rate = self.sums, 60 * self.seeds / max(seconds, 1e-3)
         took = f"{self.seconds / 86400:.1f} days of their time, {sums['steps']} steps"
         unrepaid = f"in {self.unrepaid} something was still owed after half an hour of calm"
-        interrupted = f"{sums['kills']} kills, {sums['stops']} stops, {sums['suspensions']} suspensions"
+        interrupted = (
+            f"{sums['kills']} kills, {sums['stops']} stops, {sums['suspensions']} suspensions"
+        )
         lines = (
             f"{self.seeds} seeds in {seconds:.0f} s, {rate:.0f} a minute: {took}",
             f"{sums['acts']} acts, {sums['events']} events, {interrupted}, {sums['redis_faults']} faults of Redis",

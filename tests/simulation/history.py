@@ -14,10 +14,10 @@ from unittest.mock import patch
 import structlog
 
 from tests.simulation.loop import START, VirtualLoop
-from tests.simulation.world import DAY_TICKS, HOUR, KEYS, Following, World
+from tests.simulation.world import DAY_TICKS, HOUR, KEYS, Subscriptions, World
 from worker.emulator import FAULT_NAMES, OUTAGE_KINDS
 from worker.service import app
-from worker.source.pace import Backoff
+from worker.source.backoff import Backoff
 from worker.store import scripts
 
 CHANNELS: Final = ("r.a", "r.b", "r.c")
@@ -93,7 +93,11 @@ def rates(random: Random, names: frozenset[str]) -> dict[str, float]:
     chosen = {}
     for name in FAULT_NAMES:
         little, much = (0.002, 0.03) if name in RARE else (0.02, 0.35)
-        rate = random.uniform(little, much) if random.random() < 0.2 else little * random.uniform(0.5, 2)
+        rate = (
+            random.uniform(little, much)
+            if random.random() < 0.2
+            else little * random.uniform(0.5, 2)
+        )
         if name in names:
             chosen[name] = rate
     return chosen
@@ -125,7 +129,8 @@ class History:
         kinds = [name for name in self._acts if name not in WORLDLY or name in faults]
         self._kinds = kinds
         self._weights = [
-            self._acts[name][0] * (random.choice((0.3, 1, 1, 3)) if name in WORLDLY else 1) for name in kinds
+            self._acts[name][0] * (random.choice((0.3, 1, 1, 3)) if name in WORLDLY else 1)
+            for name in kinds
         ]
 
     async def act(self) -> None:
@@ -156,15 +161,17 @@ class History:
             world.following[name] = following
             world.later(random.uniform(0, 30) if has_history else 0, self._start, name)
 
-    def _following(self) -> Following:
+    def _following(self) -> Subscriptions:
         world, random = self._world, self._random
         draw = random.random()
         floor = random.choice((20, 20, 20, 2))
         if draw < 0.15:
-            return Following(("r.*",), prune_floor=floor)
+            return Subscriptions(("r.*",), prune_floor=floor)
         if draw < 0.3:
-            return Following((), (GROUP,), prune_floor=floor)
-        return Following(world.channels, per_subscription=random.choice((50, 50, 1, 2)), prune_floor=floor)
+            return Subscriptions((), (GROUP,), prune_floor=floor)
+        return Subscriptions(
+            world.channels, per_subscription=random.choice((50, 50, 1, 2)), prune_floor=floor
+        )
 
     def _pause(self) -> float:
         draw = self._random.random()
@@ -219,7 +226,13 @@ class History:
     def _back(self, name: str) -> None:
         """Start a worker again: mostly soon, sometimes after more than PubNub's cache reaches back."""
         draw, random = self._random.random(), self._random
-        away = random.uniform(0.01, 10) if draw < 0.6 else random.uniform(10, 400) if draw < 0.85 else 1500 * draw
+        away = (
+            random.uniform(0.01, 10)
+            if draw < 0.6
+            else random.uniform(10, 400)
+            if draw < 0.85
+            else 1500 * draw
+        )
         self._world.later(away, self._start, name)
 
     def _one(self) -> str | None:
@@ -253,7 +266,9 @@ class History:
             world.restart_redis(seconds)
         elif draw < 0.7:
             skew = random.uniform(-5, 5) if random.random() < 0.3 else None
-            world.fail_over(random.choice((0.01, 0.1, 1.0, 10.0)), random.choice((0.0, 0.0, 2.0)), skew)
+            world.fail_over(
+                random.choice((0.01, 0.1, 1.0, 10.0)), random.choice((0.0, 0.0, 2.0)), skew
+            )
         elif draw < 0.85:
             copied = world.copy()
             world.later(random.uniform(60, 2 * HOUR), world.put_back, copied, "is an older copy")
@@ -288,11 +303,11 @@ class History:
                 world.stop(name)
                 self._back(name)
 
-    def _following_some(self) -> Following:
+    def _following_some(self) -> Subscriptions:
         random, following = self._random, self._following()
         if following.names and following.names != ("r.*",) and random.random() < 0.4:
             names = tuple(random.sample(following.names, random.randint(1, len(following.names))))
-            following = Following(names, (), following.per_subscription, following.prune_floor)
+            following = Subscriptions(names, (), following.per_subscription, following.prune_floor)
         return following
 
     def _reload(self) -> None:
@@ -316,14 +331,18 @@ async def finish(world: World, outcome: Outcome) -> None:
     reports = await world.reconcile(world.channels, following)
     refused = [report for report in reports if report.refused]
     if refused:
-        outcome.forced = "; ".join(f"{r.channel}: {r.refused} of {r.entries} entries" for r in refused)
+        outcome.forced = "; ".join(
+            f"{r.channel}: {r.refused} of {r.entries} entries" for r in refused
+        )
         await world.reconcile(world.channels, following, force=True)
     outcome.after = world.differences()
     if world.owing() and not await world.repaid(3 * HOUR):
         outcome.unpaid = world.owing()
 
 
-def simulate(seed: int, faults: frozenset[str], *, live_only: bool = False, tells: bool = False) -> Outcome:
+def simulate(
+    seed: int, faults: frozenset[str], *, live_only: bool = False, tells: bool = False
+) -> Outcome:
     """Play one seed; ``live_only`` leaves out all that repairs, and what is made sure of at the end."""
     random = Random(f"{seed} history")
     outcome = Outcome(seed, is_told=not (live_only or faults & UNTOLD))
@@ -387,11 +406,15 @@ def surroundings(world: World, seed: int | str, *, tells: bool) -> Iterator[None
 
     def told(_logger: object, level: str, entry: Any) -> Any:
         event = entry.pop("event")
-        world.tell(f"    {level} {event} " + " ".join(f"{name}={value}" for name, value in entry.items()))
+        world.tell(
+            f"    {level} {event} " + " ".join(f"{name}={value}" for name, value in entry.items())
+        )
         raise structlog.DropEvent
 
     level = 10 if tells else 50
-    structlog.configure(processors=[told], wrapper_class=structlog.make_filtering_bound_logger(level))
+    structlog.configure(
+        processors=[told], wrapper_class=structlog.make_filtering_bound_logger(level)
+    )
     is_collecting = gc.isenabled()
     gc.disable()  # when garbage is collected must not depend on what ran before
     try:

@@ -17,10 +17,32 @@ from worker.domain.action import Added, Event, Identity, Pruned, Removed, Restor
 from worker.domain.entry import Entry, Outcome, apply
 from worker.store import scripts
 
-VERBS: Final = ("apply", "claim", "end_progress", "owe", "repay", "save_cursor", "sweep", "take_budget")
+VERBS: Final = (
+    "apply",
+    "claim",
+    "end_progress",
+    "owe",
+    "repay",
+    "save_cursor",
+    "sweep",
+    "take_budget",
+)
 SOURCES: Final = {scripts.source(verb): verb for verb in VERBS}
-READS: Final = frozenset(
-    {"hgetall", "hget", "smismember", "smembers", "time", "info", "hscan", "zscan", "scan", "exists", "expire", "hdel"}
+REDIS_ONLY: Final = frozenset(
+    {
+        "hgetall",
+        "hget",
+        "smismember",
+        "smembers",
+        "time",
+        "info",
+        "hscan",
+        "zscan",
+        "scan",
+        "exists",
+        "expire",
+        "hdel",
+    }
 )
 READS_TOO: Final = frozenset({"zscore", "xrange", "get", "repay"})
 """What a full Redis still does; ``repay`` only deletes."""
@@ -153,7 +175,11 @@ class Keyspace:
         return found
 
     def hset(
-        self, key: str, name: str | None = None, value: Any = None, mapping: Mapping[str, Any] | None = None
+        self,
+        key: str,
+        name: str | None = None,
+        value: Any = None,
+        mapping: Mapping[str, Any] | None = None,
     ) -> int:
         given = dict(mapping or {}) | ({} if name is None else {name: value})
         held = self._hold(key, dict)
@@ -198,14 +224,18 @@ class Keyspace:
         stream: Stream = self._hold(key, Stream)
         return self._append(stream, {name: str(value) for name, value in fields.items()})
 
-    def xrange(self, key: str, oldest: str = "-", newest: str = "+", count: int | None = None) -> list[Any]:
+    def xrange(
+        self, key: str, oldest: str = "-", newest: str = "+", count: int | None = None
+    ) -> list[Any]:
         held: Stream = self.look(key, Stream) or Stream()
         return list(held.entries)[:count]
 
     def hscan(self, key: str, place: int, count: int | None = None) -> tuple[int, dict[str, str]]:
         return 0, self.hgetall(key)
 
-    def zscan(self, key: str, place: int, count: int | None = None) -> tuple[int, list[tuple[str, float]]]:
+    def zscan(
+        self, key: str, place: int, count: int | None = None
+    ) -> tuple[int, list[tuple[str, float]]]:
         return 0, list((self.look(key, dict) or {}).items())
 
     def zscore(self, key: str, member: str) -> float | None:
@@ -217,7 +247,11 @@ class Keyspace:
     ) -> tuple[int, list[str]]:
         kinds = {"hash": dict, None: object}
         held = [key for key in list(self.values) if self.look(key, object) is not None]
-        return 0, [key for key in held if isinstance(self.values[key], kinds[_type]) and fnmatch.fnmatch(key, match)]
+        return 0, [
+            key
+            for key in held
+            if isinstance(self.values[key], kinds[_type]) and fnmatch.fnmatch(key, match)
+        ]
 
     # -------------------------------------------------------------------------------------------------- scripts
 
@@ -235,7 +269,9 @@ class Keyspace:
         fields |= {str(number): change for number, change in enumerate(changes)}
         at = self._append(stream, fields)
         oldest = (int(self.clock()) - life) * 1000
-        stream.entries = [entry for entry in stream.entries if int(entry[0].partition("-")[0]) >= oldest]
+        stream.entries = [
+            entry for entry in stream.entries if int(entry[0].partition("-")[0]) >= oldest
+        ]
         self.values[head_key] = at
         self.deaths[journal_key] = self.clock() + life
         return at
@@ -257,7 +293,9 @@ class Keyspace:
         for own, message, newest, events in _laid_out(keys[3:], texts[4:]):
             done = [self._apply_one(own, message, event, retention) for event in events]
             effects += done
-            if any(each.event == "removed" and each.outcome is not Outcome.EXPIRED for each in done):
+            if any(
+                each.event == "removed" and each.outcome is not Outcome.EXPIRED for each in done
+            ):
                 tombstoned.add(own[2])
             if any(each.outcome in CHANGES for each in done):
                 told[message] = newest
@@ -269,23 +307,35 @@ class Keyspace:
         changed = [each for each in effects if each.outcome in CHANGES]
         after = head
         if changed:
-            lines = [f"{c.event} {c.outcome.value} {c.timetoken} {c.count} {c.message} {c.field}" for c in changed]
+            lines = [
+                f"{c.event} {c.outcome.value} {c.timetoken} {c.count} {c.message} {c.field}"
+                for c in changed
+            ]
             after = self._journal(keys, life, origin, lines)
         self.watcher.applied(Applied(keys, origin, effects, head, after))
-        letters = "".join("x" if each.outcome is Outcome.EXPIRED else each.outcome.value[0] for each in effects)
+        letters = "".join(
+            "x" if each.outcome is Outcome.EXPIRED else each.outcome.value[0] for each in effects
+        )
         return [head, after, letters]
 
-    def _apply_one(self, keys: Sequence[str], message: str, args: Sequence[str], retention: int) -> Effect:
+    def _apply_one(
+        self, keys: Sequence[str], message: str, args: Sequence[str], retention: int
+    ) -> Effect:
         kind, timetoken, extra, name, tally = args
         counts_key, actions_key, removed_key = keys
         count = int((self.look(counts_key, dict) or {}).get(tally, 0))
         if self._is_expired(message, retention):
             return Effect(kind, Outcome.EXPIRED, message, name, tally, timetoken, count)
-        before = Entry((self.look(actions_key, dict) or {}).get(name), (self.look(removed_key, dict) or {}).get(name))
+        before = Entry(
+            (self.look(actions_key, dict) or {}).get(name),
+            (self.look(removed_key, dict) or {}).get(name),
+        )
         after, outcome = apply(before, _event(kind, timetoken, extra))
         self._keep(actions_key, name, before.live, after.live)
         self._keep(removed_key, name, before.removed_through, after.removed_through)
-        if outcome is Outcome.APPLIED:  # one up or one down, never derived: who derives cannot be caught lying
+        if (
+            outcome is Outcome.APPLIED
+        ):  # one up or one down, never derived: who derives cannot be caught lying
             count += 1 if kind in ("added", "restored") else -1
             self._keep(counts_key, tally, None, str(count) if count else None)
         return Effect(kind, outcome, message, name, tally, timetoken, count)
@@ -359,7 +409,9 @@ class Keyspace:
                 self.delete(key)
             self._drop(keys[0], message)
         if doomed:
-            self._journal(keys, life, "sweep", [f"expired applied {each} 0 {each} " for _, each in doomed])
+            self._journal(
+                keys, life, "sweep", [f"expired applied {each} 0 {each} " for _, each in doomed]
+            )
         return len(doomed)
 
 
@@ -375,7 +427,9 @@ def _laid_out(
         for size in (tally_count, tally_count, field_count, field_count):
             parts.append(texts[at : at + size])
             at += size
-        tallies = [tally for tally, number in zip(*parts[:2], strict=True) for _ in range(int(number))]
+        tallies = [
+            tally for tally, number in zip(*parts[:2], strict=True) for _ in range(int(number))
+        ]
         events = [
             (*_read(event), name, tally)
             for tally, name, history in zip(tallies, *parts[2:], strict=True)

@@ -110,14 +110,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self.run_until_complete(asyncio.wait(left))
         self.broken = broken
 
-    def _number(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> NumberedTask:
+    def _number(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+    ) -> NumberedTask:
         self._tasks += 1
         task = NumberedTask(coroutine, loop=loop, **options)
         task.number = self._tasks
         return task
 
     def _note(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self.broken = self.broken or context.get("exception") or RuntimeError(str(context.get("message")))
+        self.broken = (
+            self.broken or context.get("exception") or RuntimeError(str(context.get("message")))
+        )
 
     def _run_once(self) -> None:
         batch = self._due()

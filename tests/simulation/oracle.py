@@ -24,7 +24,7 @@ class BrokenError(AssertionError):
 
 
 @dataclass(slots=True)
-class Told:
+class ExplainedChange:
     """One event PubNub has delivered, at a position of its stream."""
 
     position: int
@@ -66,7 +66,7 @@ class Oracle(Watcher):
         """Names → the channels they stand for."""
         self.exempt: set[str] = set()
         """Channels that came and went by a group: when somebody listens to them is not for a cursor to say."""
-        self.told: dict[str, list[Told]] = {}
+        self.told: dict[str, list[ExplainedChange]] = {}
         self.wrongly: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.broken: list[str] = []
@@ -79,9 +79,11 @@ class Oracle(Watcher):
 
         def heard(channel: str, message: Message) -> None:
             deliver(channel, message)
-            if (fact := self._pending.pop(message.body, None) or self._known.get(message.body)) is not None:
+            if (
+                fact := self._pending.pop(message.body, None) or self._known.get(message.body)
+            ) is not None:
                 self._known[message.body] = fact
-                self.told.setdefault(channel, []).append(Told(message.position, fact))
+                self.told.setdefault(channel, []).append(ExplainedChange(message.position, fact))
 
         self._pending: dict[bytes, Fact] = {}
         self._known: dict[bytes, Fact] = {}
@@ -101,7 +103,8 @@ class Oracle(Watcher):
         """Return what is known of this Redis, to go back with it."""
         memory = self.memory
         followers = {
-            name: Follower(each.position, dict(each.counts), dict(each.live)) for name, each in memory.followers.items()
+            name: Follower(each.position, dict(each.counts), dict(each.live))
+            for name, each in memory.followers.items()
         }
         return Memory(set(memory.applied), dict(memory.passed), followers)
 
@@ -122,23 +125,31 @@ class Oracle(Watcher):
     def _note(self, channel: str, effect: Effect) -> None:
         self.outcomes[f"{effect.event} {effect.outcome.value}"] += 1
         if effect.event in ("added", "removed"):
-            self.memory.applied.add((effect.event, channel, effect.message, effect.field, effect.timetoken))
+            self.memory.applied.add(
+                (effect.event, channel, effect.message, effect.field, effect.timetoken)
+            )
         elif effect.outcome is Outcome.APPLIED:
             identity = Identity(effect.message, *read_action_field(effect.field))
             actions = self._state._channels.get(channel)
             lives = actions is not None and actions.lives(identity)
             if effect.event == "restored":
-                self.memory.applied.add(("added", channel, effect.message, effect.field, effect.timetoken))
+                self.memory.applied.add(
+                    ("added", channel, effect.message, effect.field, effect.timetoken)
+                )
             if lives == (effect.event == "pruned"):
                 stored = self._state.actions(channel)
-                is_there = any(a.identity == identity and str(a.timetoken) == effect.timetoken for a in stored)
+                is_there = any(
+                    a.identity == identity and str(a.timetoken) == effect.timetoken for a in stored
+                )
                 self.wrongly[effect.event] += is_there == (effect.event == "pruned")
 
     def _check_counts(self, counts_key: str, actions_key: str) -> None:
         keyspace = self.keyspace
         assert keyspace
         counted = {tally: int(count) for tally, count in keyspace.hgetall(counts_key).items()}
-        live: Counter[str] = Counter(tally_field(*read_action_field(at)[:2]) for at in keyspace.hgetall(actions_key))
+        live: Counter[str] = Counter(
+            tally_field(*read_action_field(at)[:2]) for at in keyspace.hgetall(actions_key)
+        )
         if counted != live:
             raise BrokenError(f"{counts_key} is {counted}, but live are {dict(live)}")
 
@@ -166,7 +177,9 @@ class Oracle(Watcher):
         elif outcome == "superseded":
             fits, follower.live[place] = live is not None and int(live) < int(timetoken), timetoken
         elif outcome == "applied":
-            fits = live is not None and (int(live) <= int(timetoken) if event == "removed" else live == timetoken)
+            fits = live is not None and (
+                int(live) <= int(timetoken) if event == "removed" else live == timetoken
+            )
             follower.live.pop(place, None)
         else:
             fits = live is None or int(live) > int(timetoken)
@@ -186,7 +199,9 @@ class Oracle(Watcher):
             for (message, tally), count in follower.counts.items():
                 held = int(self.keyspace.hget(KEYS.counts(channel, message), tally) or 0)
                 if held != count:
-                    raise BrokenError(f"{channel} {message} {tally}: {held}, a follower of the journal says {count}")
+                    raise BrokenError(
+                        f"{channel} {message} {tally}: {held}, a follower of the journal says {count}"
+                    )
 
     # ---------------------------------------------------------------------------------------------- the cursor rule
 
@@ -214,8 +229,14 @@ class Oracle(Watcher):
         for each in reversed(told):
             if each.position <= passed:
                 break
-            if each.position <= position and each.fact not in self.memory.applied and self._matters(each.fact):
-                raise BrokenError(f"the cursor passed {each.fact}, which was not applied, and {channel} owes nothing")
+            if (
+                each.position <= position
+                and each.fact not in self.memory.applied
+                and self._matters(each.fact)
+            ):
+                raise BrokenError(
+                    f"the cursor passed {each.fact}, which was not applied, and {channel} owes nothing"
+                )
 
     def _matters(self, fact: Fact) -> bool:
         """Tell whether Redis is wrong about it now."""
@@ -238,4 +259,6 @@ def _named(identity: Identity) -> tuple[str, str]:
 
 def lines_of(found: Sequence[str], most: int = 12) -> str:
     """Return some lines as text."""
-    return "\n".join([*found[:most], *([f"… and {len(found) - most} more"] if len(found) > most else [])])
+    return "\n".join(
+        [*found[:most], *([f"… and {len(found) - most} more"] if len(found) > most else [])]
+    )

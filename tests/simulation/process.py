@@ -10,7 +10,7 @@ from tests.simulation.machine import Machine
 from tests.simulation.pubnub_twin import ClientTwin, PubNub
 from tests.simulation.redis_twin import RedisTwin, Server
 from worker.applying.apply import Applier
-from worker.applying.rollback import GoneBack
+from worker.applying.rollback import RollbackRecovery
 from worker.errors import ExitCode
 from worker.service import app
 from worker.service.app import Parts
@@ -20,35 +20,55 @@ from worker.store.audit import Audit
 from worker.store.budget import Budget
 from worker.store.entries import Entries
 from worker.store.keys import Keys
-from worker.store.lineage import Lineage
 from worker.store.marks import Marks
+from worker.store.rollback_detector import RollbackDetector
 from worker.store.store import Store
 
 if TYPE_CHECKING:
-    from worker.service.health import Vitals
+    from worker.service.health import Health
     from worker.service.lifecycle import Service
     from worker.service.reload import Reload
 
 
 def parts(pubnub: PubNub, server: Server, machine: Machine, settings: Settings) -> Parts:
-    """Return what ``app.opened`` yields, on twins."""
-    keys, lineage = Keys(settings.namespace), Lineage()
-    redis = RedisTwin.client(server, machine, lineage)
+    """Return what ``app.open_parts`` yields, on twins."""
+    keys, rollback_detector = Keys(settings.namespace), RollbackDetector()
+    redis = RedisTwin.client(server, machine, rollback_detector)
     whatever_answers = RedisTwin.client(server, machine, None)
     store, marks = Store(redis, keys, app.lives(settings)), Marks(redis, keys)
-    recovery = GoneBack(lineage, Marks(whatever_answers, keys), app.configured_names(settings).channels)
-    applier = Applier(store, marks, settings.settle_seconds, running().time, lineage, recovery)
+    recovery = RollbackRecovery(
+        rollback_detector, Marks(whatever_answers, keys), app.configured_names(settings).channels
+    )
+    applier = Applier(
+        store, marks, settings.settle_seconds, running().time, rollback_detector, recovery
+    )
     budget = Budget(redis, keys, settings.history_rate)
     client = ClientTwin(pubnub, machine)
-    counted = app.interest(settings)
-    return Parts(client, store, Entries(redis, keys), marks, applier, budget, recovery, Audit(redis, keys), counted)
+    counted = app.counted_types(settings)
+    return Parts(
+        client,
+        store,
+        Entries(redis, keys),
+        marks,
+        applier,
+        budget,
+        recovery,
+        Audit(redis, keys),
+        counted,
+    )
 
 
 class Process:
     """One process on one machine."""
 
     def __init__(
-        self, name: str, pubnub: PubNub, server: Server, settings: Settings, *, live_only: bool = False
+        self,
+        name: str,
+        pubnub: PubNub,
+        server: Server,
+        settings: Settings,
+        *,
+        live_only: bool = False,
     ) -> None:
         self.machine = Machine(name)
         self.settings = settings
@@ -56,7 +76,7 @@ class Process:
         self._server = server
         self._service: Service | None = None
         self._reload: Reload | None = None
-        self.vitals: Vitals | None = None
+        self.health: Health | None = None
         """What can be asked about it, once it is put together."""
         self._live_only = live_only
         self._context = copy_context()
@@ -84,7 +104,7 @@ class Process:
     async def _serve(self) -> ExitCode:
         of = parts(self._pubnub, self._server, self.machine, self.settings)
         worker = await app.compose(of, self.settings, app.followed_names(self.settings))
-        self._service, self._reload, self.vitals = worker.service, worker.reload, worker.vitals
+        self._service, self._reload, self.health = worker.service, worker.reload, worker.health
         if self._live_only:
             self._service._beside = []
         return await self._service.serve()

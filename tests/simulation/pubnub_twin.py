@@ -19,8 +19,19 @@ from worker.emulator.longpoll import LongPolls
 from worker.emulator.replies import Reply
 from worker.emulator.subscription import Subscription
 from worker.errors import PubNubError
-from worker.source.body import decode
-from worker.source.client import Answer, Client, Keyset, Page, _answer, _channels, _decoded, _digits, _odd, _page
+from worker.source.client import (
+    Answer,
+    Client,
+    Keyset,
+    Page,
+    _answer,
+    _channels,
+    _decoded,
+    _digits,
+    _odd,
+    _page,
+)
+from worker.source.lenient_json import decode
 from worker.source.transport import Response
 
 IDLE_SECONDS: Final = 280.0
@@ -49,7 +60,9 @@ class PubNub:
             return 0.5 + 90 * self._random.random() ** 3
         return 0.005 + 0.1 * draw
 
-    def reply(self, operation: str, asked: Subscription, call: Call) -> Reply | Coroutine[Any, Any, Reply]:
+    def reply(
+        self, operation: str, asked: Subscription, call: Call
+    ) -> Reply | Coroutine[Any, Any, Reply]:
         """Answer one request, or say how it is waited for."""
         self.requests += 1
         trouble = self.state.trouble
@@ -106,7 +119,9 @@ class ClientTwin(Client):
     async def close(self) -> None:
         """Do nothing."""
 
-    async def subscribe(self, channels: Sequence[str], groups: Sequence[str], cursor: Cursor) -> Answer:
+    async def subscribe(
+        self, channels: Sequence[str], groups: Sequence[str], cursor: Cursor
+    ) -> Answer:
         """Poll."""
         assert channels or groups
         asked = Subscription(tuple(channels), tuple(groups))
@@ -114,16 +129,29 @@ class ClientTwin(Client):
         return _answer("subscribe", await self._request("subscribe", asked, {}, query))
 
     async def message_actions(
-        self, channel: str, *, start: Timetoken | None = None, end: Timetoken | None = None, limit: int = 100
+        self,
+        channel: str,
+        *,
+        start: Timetoken | None = None,
+        end: Timetoken | None = None,
+        limit: int = 100,
     ) -> Page:
         """Return a page of the list."""
-        query = {"limit": str(limit)} | ({"start": start} if start else {}) | ({"end": end} if end else {})
+        query = (
+            {"limit": str(limit)}
+            | ({"start": start} if start else {})
+            | ({"end": end} if end else {})
+        )
         path = {"key": "demo", "channel": channel}
-        return _page("message actions", await self._request("actions", Subscription((channel,)), path, query))
+        return _page(
+            "message actions", await self._request("actions", Subscription((channel,)), path, query)
+        )
 
     async def group_channels(self, group: str) -> tuple[str, ...]:
         """Return who is in a group."""
-        return _channels("group", await self._request("groups", Subscription((), (group,)), {"group": group}, {}))
+        return _channels(
+            "group", await self._request("groups", Subscription((), (group,)), {"group": group}, {})
+        )
 
     async def time(self) -> Timetoken:
         """Return PubNub's clock."""

@@ -10,10 +10,10 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from tests.simulation.keyspace import READS, READS_TOO, SOURCES, Commands, Keyspace
+from tests.simulation.keyspace import READS_TOO, REDIS_ONLY, SOURCES, Commands, Keyspace
 from tests.simulation.loop import running
 from tests.simulation.machine import Machine
-from worker.store.lineage import Lineage
+from worker.store.rollback_detector import RollbackDetector
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
@@ -71,7 +71,7 @@ class Server:
         Raises:
             RedisError: it cannot.
         """
-        if self.is_full and name not in READS and name not in READS_TOO:
+        if self.is_full and name not in REDIS_ONLY and name not in READS_TOO:
             raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
         return self.keyspace.do(name, args, options)
 
@@ -141,21 +141,27 @@ class Call:
 class RedisTwin:
     """A client of one process. With a lineage it greets whoever answers, as ``connect`` has redis-py do."""
 
-    def __init__(self, server: Server, machine: Machine, lineage: Lineage | None) -> None:
+    def __init__(
+        self, server: Server, machine: Machine, rollback_detector: RollbackDetector | None
+    ) -> None:
         self.server = server
         self.machine = machine
-        self._lineage = lineage
+        self._rollback_detector = rollback_detector
         self._greeted = -1
 
     @classmethod
-    def client(cls, server: Server, machine: Machine, lineage: Lineage | None) -> Redis:
+    def client(
+        cls, server: Server, machine: Machine, rollback_detector: RollbackDetector | None
+    ) -> Redis:
         """Return it as what it stands for."""
-        return cast("Redis", cls(server, machine, lineage))
+        return cast("Redis", cls(server, machine, rollback_detector))
 
     def greet(self) -> None:
         """Let the real lineage say whether this server is the one it knew."""
-        if self._lineage and self._greeted != self.server.epoch:
-            greeting = self._lineage.greet(cast("AbstractConnection", _Connection(self.server)))
+        if self._rollback_detector and self._greeted != self.server.epoch:
+            greeting = self._rollback_detector.greet(
+                cast("AbstractConnection", _Connection(self.server))
+            )
             try:
                 greeting.send(None)
             except StopIteration:
@@ -196,7 +202,9 @@ class Script:
         self._twin = twin
         self.sha = self._verb = verb
 
-    async def __call__(self, keys: Sequence[str] = (), args: Sequence[Any] = (), client: Any = None) -> Any:
+    async def __call__(
+        self, keys: Sequence[str] = (), args: Sequence[Any] = (), client: Any = None
+    ) -> Any:
         """Call it."""
         call = (self._verb, (keys, args), dict[str, Any]())
         if client is not None:
@@ -228,7 +236,11 @@ class Pipeline:
 
     async def execute(self) -> list[Any]:
         """Have them done; nothing is asked where there are none."""
-        return await self._twin.run(self.commands, transaction=self._transaction) if self.commands else []
+        return (
+            await self._twin.run(self.commands, transaction=self._transaction)
+            if self.commands
+            else []
+        )
 
 
 class _Connection:

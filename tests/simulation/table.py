@@ -18,7 +18,10 @@ CAPTION: Final = (
 
 def table(seeds: int, processes: int) -> Iterator[str]:
     """Yield the lines, a few hundred seeds each."""
-    rows = [(name, frozenset({name})) for name in (*FAULT_NAMES, *WORLDLY)] + [("all", ALL), ("none", frozenset[str]())]
+    rows = [(name, frozenset({name})) for name in (*FAULT_NAMES, *WORLDLY)] + [
+        ("all", ALL),
+        ("none", frozenset[str]()),
+    ]
     yield CAPTION
     yield HEAD
     with get_context("fork").Pool(processes) as pool:
@@ -29,8 +32,13 @@ def _row(asked: tuple[str, frozenset[str], int]) -> str:
     name, faults, seeds = asked
     bare = list(_outcomes(faults, seeds, live_only=True))
     whole = list(_outcomes(faults, seeds, live_only=False))
-    wrong, differences = sum(bool(each.before) for each in bare), sum(len(each.before) for each in bare)
-    pruned, restored = (sum(each.wrongly[kind] for each in whole) for kind in ("pruned", "restored"))
+    wrong, differences = (
+        sum(bool(each.before) for each in bare),
+        sum(len(each.before) for each in bare),
+    )
+    pruned, restored = (
+        sum(each.wrongly[kind] for each in whole) for kind in ("pruned", "restored")
+    )
     before, after = sum(len(each.before) for each in whole), sum(len(each.after) for each in whole)
     forced = sum(bool(each.forced) for each in whole)
     broken = "".join(f"  {each}" for each in whole if not each.is_right)

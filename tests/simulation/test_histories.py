@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulation.history import Outcome, played
 from tests.simulation.oracle import BrokenError
-from tests.simulation.world import DAY_TICKS, HOUR, KEYS, SETTLE_SECONDS, Following, World
+from tests.simulation.world import DAY_TICKS, HOUR, KEYS, SETTLE_SECONDS, Subscriptions, World
 from worker.applying.apply import Applier
 from worker.domain.reconciliation import Limit
 from worker.emulator import OUTAGE_KINDS
@@ -20,16 +20,16 @@ from worker.live import subscription as ingest
 from worker.live.gaps import Gaps
 from worker.reconciliation import reconcile, rounds
 from worker.reconciliation import scan as looks
-from worker.reconciliation.repair_queue import Debts
-from worker.store.lineage import Lineage
-from worker.store.marks import Gap, Marks
+from worker.reconciliation.repair_queue import RepairQueue
+from worker.store.marks import GapCause, Marks
+from worker.store.rollback_detector import RollbackDetector
 
 if TYPE_CHECKING:
     from worker.emulator.cache import Message
 
 MESSAGE: Final = "17500000000000000"
 ROOM, HALL = "r.a", "r.b"
-ONE: Final = Following((ROOM,))
+ONE: Final = Subscriptions((ROOM,))
 SOON: Final = 3 * SETTLE_SECONDS + 20
 """Seconds by which a debt is repaid where nothing stands in the way, and before any round begins."""
 
@@ -63,15 +63,19 @@ def expect(script: Script, without: Without) -> None:
 def _is_a_slip(line: str) -> bool:
     """Tell whether a history fails by anything but what it is to prove: a wrong count, or a broken promise."""
     first = line.partition("\n")[0]
-    return "Error: " in first and (not first.startswith(BrokenError.__name__) or "a worker failed" in first)
+    return "Error: " in first and (
+        not first.startswith(BrokenError.__name__) or "a worker failed" in first
+    )
 
 
 @contextmanager
-def without_owing(only: Gap | None = None) -> Iterator[None]:
+def without_owing(only: GapCause | None = None) -> Iterator[None]:
     """Have gaps forgotten, all or those of one cause."""
     real = Gaps.owe
 
-    async def owe(self: Gaps, channels: Any, gap: Gap, cursor: Any, *, is_new: bool = True) -> None:
+    async def owe(
+        self: Gaps, channels: Any, gap: GapCause, cursor: Any, *, is_new: bool = True
+    ) -> None:
         if only and gap is not only:
             await real(self, channels, gap, cursor, is_new=is_new)
 
@@ -83,13 +87,13 @@ def without_owing(only: Gap | None = None) -> Iterator[None]:
 def without_lineage() -> Iterator[None]:
     """Have nobody notice that Redis went back."""
 
-    async def greet(self: Lineage, connection: object) -> None:
+    async def greet(self: RollbackDetector, connection: object) -> None:
         pass
 
     with (
-        patch.object(Lineage, "greet", greet),
-        patch.object(Lineage, "suspect", lambda *_: None),
-        patch.object(Lineage, "follow", lambda *_: True),
+        patch.object(RollbackDetector, "greet", greet),
+        patch.object(RollbackDetector, "suspect", lambda *_: None),
+        patch.object(RollbackDetector, "follow", lambda *_: True),
         patch.object(ingest.Subscription, "_save", _save_anyhow),
     ):
         yield
@@ -102,10 +106,10 @@ async def _save_anyhow(self: ingest.Subscription, last: Any, _received: float) -
 def without_debts() -> AbstractContextManager[Any]:
     """Have nothing repaid but by the rounds."""
 
-    async def run(self: Debts) -> None:
+    async def run(self: RepairQueue) -> None:
         await asyncio.Event().wait()
 
-    return patch.object(Debts, "run", run)
+    return patch.object(RepairQueue, "run", run)
 
 
 def without_rounds() -> AbstractContextManager[Any]:
@@ -163,7 +167,7 @@ def test_a_channel_that_joins_a_subscription(is_running: bool) -> None:
 
     async def script(world: World) -> None:
         world.channels = (ROOM, HALL)
-        ana, both = world.add(HALL, MESSAGE, "+", "ana"), Following((ROOM, HALL))
+        ana, both = world.add(HALL, MESSAGE, "+", "ana"), Subscriptions((ROOM, HALL))
         world.start("one", both)
         await asyncio.sleep(SOON)
         world.reload("one", ONE)
@@ -189,23 +193,23 @@ def test_a_channel_that_changes_its_subscription(is_running: bool) -> None:
 
     async def script(world: World) -> None:
         world.channels = (ROOM, HALL)
-        world.start("one", Following((ROOM, HALL)))
+        world.start("one", Subscriptions((ROOM, HALL)))
         await asyncio.sleep(SOON)
         world.add(HALL, MESSAGE, "+", "ana")
         if is_running:
-            world.reload("one", Following((HALL,)))
+            world.reload("one", Subscriptions((HALL,)))
             world.add(HALL, MESSAGE, "-", "ana")
         else:
             world.kill("one")
             world.add(HALL, MESSAGE, "-", "ana")
-            world.start("one", Following((HALL,)))
+            world.start("one", Subscriptions((HALL,)))
         await asyncio.sleep(5)
         if owing := world.owing():
             raise BrokenError(f"owes {owing}")
 
     def without_places() -> AbstractContextManager[Any]:
         """Have everybody begin anew."""
-        return patch.object(ingest.Subscription, "place", None)
+        return patch.object(ingest.Subscription, "resume_point", None)
 
     def without_followed() -> AbstractContextManager[Any]:
         async def followed(self: Marks) -> list[Any]:
@@ -223,9 +227,9 @@ def test_a_change_of_the_list_that_meets_an_outage(command: str) -> None:
     async def script(world: World) -> None:
         world.channels = (ROOM, HALL)
         ana = world.add(HALL, MESSAGE, "+", "ana")
-        world.start("one", Following((ROOM, HALL)))
+        world.start("one", Subscriptions((ROOM, HALL)))
         await asyncio.sleep(SOON)
-        world.reload("one", Following((HALL,)))
+        world.reload("one", Subscriptions((HALL,)))
         world.cut_at("one", command, HOUR / 2)
         await asyncio.sleep(10)
         assert world.server.is_down
@@ -233,7 +237,7 @@ def test_a_change_of_the_list_that_meets_an_outage(command: str) -> None:
         world.remove(HALL, ana)
         await asyncio.sleep(HOUR / 2 + 300 + SOON)
 
-    expect(script, lambda: without_owing(Gap.STALE_CURSOR))
+    expect(script, lambda: without_owing(GapCause.STALE_CURSOR))
 
 
 def test_a_cursor_older_than_the_cache() -> None:
@@ -250,7 +254,7 @@ def test_a_cursor_older_than_the_cache() -> None:
         world.start("one")
         await asyncio.sleep(300 + SOON)  # the first answer comes when the poll has been idle
 
-    expect(script, lambda: without_owing(Gap.STALE_CURSOR))
+    expect(script, lambda: without_owing(GapCause.STALE_CURSOR))
 
 
 def test_a_channel_back_from_403() -> None:
@@ -259,7 +263,7 @@ def test_a_channel_back_from_403() -> None:
     async def script(world: World) -> None:
         world.channels = (ROOM, HALL)
         ana = world.add(ROOM, MESSAGE, "+", "ana")
-        world.start("one", Following((ROOM, HALL)))
+        world.start("one", Subscriptions((ROOM, HALL)))
         await asyncio.sleep(SOON)
         world.forbid(ROOM, 400)
         await asyncio.sleep(100)
@@ -273,7 +277,7 @@ def test_a_channel_back_from_403() -> None:
         world.burst(ROOM, 1)
         await asyncio.sleep(300 + SOON)
 
-    expect(script, lambda: without_owing(Gap.FORBIDDEN))
+    expect(script, lambda: without_owing(GapCause.FORBIDDEN))
 
 
 def test_a_backfill_asked_for_just_when_one_ends() -> None:
@@ -288,7 +292,9 @@ def test_a_backfill_asked_for_just_when_one_ends() -> None:
 
         def asks_again(done: str) -> None:
             if done == "end_progress" and next(overflows, None):
-                world.server.keyspace.hset(KEYS.progress(ROOM), "again", str(world.state.time.now()))
+                world.server.keyspace.hset(
+                    KEYS.progress(ROOM), "again", str(world.state.time.now())
+                )
 
         machine.on_effect = asks_again
         world.burst(ROOM, 110)
@@ -418,7 +424,9 @@ def test_a_lost_removal_that_shares_its_timetoken_with_the_oldest() -> None:
 
     async def script(world: World) -> None:
         at = world.state.time.now() - DAY_TICKS
-        ana, _ = (world.add(ROOM, MESSAGE, "+", user, at=at, published=False) for user in ("ana", "ben"))
+        ana, _ = (
+            world.add(ROOM, MESSAGE, "+", user, at=at, published=False) for user in ("ana", "ben")
+        )
         world.add(ROOM, MESSAGE, "+", "cy", at=at + 20_000_000, published=False)
         world.start("one", ONE)
         await asyncio.sleep(SOON)
@@ -592,7 +600,7 @@ def test_a_worker_is_alive_through_all_of_it(trouble: str) -> None:
 
     async def script(world: World) -> None:
         world.channels = (ROOM, HALL)
-        process = world.start("one", Following((ROOM, HALL), per_subscription=1))
+        process = world.start("one", Subscriptions((ROOM, HALL), per_subscription=1))
         await asyncio.sleep(SOON)
         world.add(ROOM, MESSAGE, "+", "ana")
         match trouble:
@@ -606,8 +614,8 @@ def test_a_worker_is_alive_through_all_of_it(trouble: str) -> None:
                 world.break_pubnub(kind, HOUR)
         for minute in range(90):
             await asyncio.sleep(60)
-            assert process.vitals
-            page = await process.vitals.livez()
+            assert process.health
+            page = await process.health.livez()
             if page.status != 200:
                 told.append((minute, page.body))
         await asyncio.sleep(600 + SOON)

@@ -29,7 +29,16 @@ def expect_right(faults: str, seeds: int) -> None:
 
     They are played in a process of their own: the order of a set of texts is part of a history, and fixed there.
     """
-    words = ("-m", "tests.simulation", "--faults", faults, "--seeds", str(seeds), "--processes", "1")
+    words = (
+        "-m",
+        "tests.simulation",
+        "--faults",
+        faults,
+        "--seeds",
+        str(seeds),
+        "--processes",
+        "1",
+    )
     played = subprocess.run(
         [sys.executable, *words],
         env=os.environ | {"PYTHONHASHSEED": "0"},

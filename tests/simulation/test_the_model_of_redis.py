@@ -16,10 +16,10 @@ from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed
 from worker.domain.position import Cursor
 from worker.store.audit import Audit
 from worker.store.budget import Budget
-from worker.store.entries import Entries, places
+from worker.store.entries import Entries, entry_keys
 from worker.store.keys import Keys
-from worker.store.marks import Gap, Marks, Progress
-from worker.store.store import Lives, Store
+from worker.store.marks import GapCause, Marks, Progress
+from worker.store.store import Store, Ttls
 
 KEYS: Final = Keys()
 CALLS: Final = 60
@@ -43,7 +43,7 @@ class Side:
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self.store = Store(redis, KEYS, Lives(3600, 86400, RETENTION_SECONDS))
+        self.store = Store(redis, KEYS, Ttls(3600, 86400, RETENTION_SECONDS))
         self.marks = Marks(redis, KEYS)
         self.entries = Entries(redis, KEYS)
         self.audit = Audit(redis, KEYS)
@@ -70,7 +70,11 @@ class Calls:
 
     def draw(self) -> Ask:
         """Return one call."""
-        kinds = [self._apply] * 6 + [self._repaying, self._saving] * 2 + [self._placing, self._knowing, self._reading]
+        kinds = (
+            [self._apply] * 6
+            + [self._repaying, self._saving] * 2
+            + [self._placing, self._knowing, self._reading]
+        )
         return self._random.choice([*kinds, self._sweeping, self._spending])()
 
     def _channel(self) -> str:
@@ -78,8 +82,13 @@ class Calls:
 
     def _event(self, channel: str) -> Event:
         random = self._random
-        type, value = random.choice(("reaction", "re:act%ion")), random.choice(("👍", "a:b%{c}", ""))
-        identity = Identity(channel, random.choice(self._messages), type, value, random.choice(("ana", "u:1")))
+        type, value = (
+            random.choice(("reaction", "re:act%ion")),
+            random.choice(("👍", "a:b%{c}", "")),
+        )
+        identity = Identity(
+            channel, random.choice(self._messages), type, value, random.choice(("ana", "u:1"))
+        )
         at, other = random.choice(self._tokens), random.choice(self._tokens)
         kind = random.choice((Added, Added, Removed, Pruned, Restored))
         return Pruned(identity, at) if kind is Pruned else kind(identity, at, other)  # type: ignore[call-arg]
@@ -90,7 +99,11 @@ class Calls:
 
         async def ask(side: Side) -> Any:
             applied = await side.store.apply(channel, events, Origin.LIVE)
-            return applied.outcomes, applied.head_before == applied.head_after, applied.head_before == "0-0"
+            return (
+                applied.outcomes,
+                applied.head_before == applied.head_after,
+                applied.head_before == "0-0",
+            )
 
         return ask
 
@@ -101,22 +114,36 @@ class Calls:
         async def ask(side: Side) -> Any:
             number = await side.marks.save_cursor(name, cursor, known)
             saved = await side.marks.cursor(name)
-            return number, saved and (saved.cursor, saved.saves, 0 <= saved.age_seconds < NEAR_SECONDS)
+            return number, saved and (
+                saved.cursor,
+                saved.saves,
+                0 <= saved.age_seconds < NEAR_SECONDS,
+            )
 
         return ask
 
     def _repaying(self) -> Ask:
-        channel, gap, draw = self._channel(), self._random.choice((Gap.OVERFLOW, Gap.UNPROVEN)), self._random.random()
+        channel, gap, draw = (
+            self._channel(),
+            self._random.choice((GapCause.OVERFLOW, GapCause.UNPROVEN)),
+            self._random.random(),
+        )
 
         async def ask(side: Side) -> Any:
             if draw < 0.6:
                 await side.marks.owe([channel, "other"], gap)
             owed = await side.marks.owed(channel)
             if draw > 0.4:
-                seen = {cause: at - (draw > 0.8) for cause, at in owed.items() if draw < 0.9 or cause == gap}
+                seen = {
+                    cause: at - (draw > 0.8)
+                    for cause, at in owed.items()
+                    if draw < 0.9 or cause == gap
+                }
                 left = await side.marks.repay(channel, seen) if seen else -1
                 return left, sorted(await side.marks.owed(channel))
-            return sorted(owed), all(abs(at / 1000 - time.time()) < NEAR_SECONDS for at in owed.values())
+            return sorted(owed), all(
+                abs(at / 1000 - time.time()) < NEAR_SECONDS for at in owed.values()
+            )
 
         return ask
 
@@ -138,7 +165,9 @@ class Calls:
         return ask
 
     def _knowing(self) -> Ask:
-        channels = self._random.sample(("room", "a{b}%c", "other", "more"), self._random.randint(1, 3))
+        channels = self._random.sample(
+            ("room", "a{b}%c", "other", "more"), self._random.randint(1, 3)
+        )
         remembers = self._random.random() < 0.5
 
         async def ask(side: Side) -> Any:
@@ -162,10 +191,18 @@ class Calls:
 
         async def ask(side: Side) -> Any:
             live = {
-                entry async for batch in side.entries.scan(channel, since) for each in batch for entry in places(each)
+                entry
+                async for batch in side.entries.scan(channel, since)
+                for each in batch
+                for entry in entry_keys(each)
             }
             read = await side.entries.read(channel, identities)
-            return live, read, await side.entries.oldest(channel), await side.audit.channels([channel])
+            return (
+                live,
+                read,
+                await side.entries.oldest(channel),
+                await side.audit.channels([channel]),
+            )
 
         return ask
 
@@ -192,12 +229,17 @@ class Calls:
 async def test_the_model_agrees_with_a_real_redis(real_redis: Redis, seed: int) -> None:
     """Every answer is the same, and so is every key, at the end: its value and its life."""
     keyspace = Keyspace(time.time)
-    real, model = Side(real_redis), Side(cast("Redis", AtOnce(Server(keyspace, Random(seed)), Machine("test"), None)))
+    real, model = (
+        Side(real_redis),
+        Side(cast("Redis", AtOnce(Server(keyspace, Random(seed)), Machine("test"), None))),
+    )
     calls = Calls(Random(seed))
 
     for number in range(CALLS):
         ask = calls.draw()
-        assert await ask(model) == await ask(real), f"call {number} of seed {seed}: {ask.__qualname__}"
+        assert await ask(model) == await ask(real), (
+            f"call {number} of seed {seed}: {ask.__qualname__}"
+        )
 
     assert _shown(keyspace) == await _held(real_redis)
 
@@ -210,7 +252,7 @@ async def test_a_full_redis_refuses_the_same(real_redis: Redis) -> None:
     identity = Identity("room", str(int(time.time() * 10_000_000)), "reaction", "👍", "ana")
     for side in sides:
         await side.store.apply("room", [Added(identity, "17", "17")], Origin.LIVE)
-        await side.marks.owe(["room"], Gap.OVERFLOW)
+        await side.marks.owe(["room"], GapCause.OVERFLOW)
     server.is_full = True
     await real_redis.config_set("maxmemory", "1")
     owed = [await side.marks.owed("room") for side in sides]
@@ -225,7 +267,7 @@ async def test_a_full_redis_refuses_the_same(real_redis: Redis) -> None:
         found = [
             [
                 await tried(side.store.apply("room", [Added(identity, "18", "18")], Origin.LIVE)),
-                await tried(side.marks.owe(["room"], Gap.OVERFLOW)),
+                await tried(side.marks.owe(["room"], GapCause.OVERFLOW)),
                 await tried(side.marks.save_cursor("a", Cursor("17", 0))),
                 await tried(side.marks.save_progress(Progress("17", "17"), "room")),
                 await tried(side.marks.remember(["more"])),
@@ -281,7 +323,9 @@ def _likened(key: str, value: Any, life: float | None) -> Any:
     elif key.endswith(":owed"):
         value = sorted(value)
     elif key.endswith(":journal"):
-        value = [{name: told for name, told in fields.items() if name != "after"} for fields in value]
+        value = [
+            {name: told for name, told in fields.items() if name != "after"} for fields in value
+        ]
     elif ":cursor:" in key:
         value = {name: told for name, told in value.items() if name != "saved_at"}
     return value, None if life is None else round(life / UNIT_SECONDS)

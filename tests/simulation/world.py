@@ -19,7 +19,7 @@ from worker.domain.position import Range
 from worker.emulator import Identity, State, Truth
 from worker.emulator.actions import Action
 from worker.emulator.replies import RefusedError
-from worker.reconciliation.reconcile import Orders, Report
+from worker.reconciliation.reconcile import ReconcileOptions, ReconcileReport
 from worker.service import app
 from worker.service.app import Parts
 from worker.settings import Settings
@@ -35,7 +35,7 @@ Copy = tuple[Any, Memory]
 
 
 @dataclass(frozen=True, slots=True)
-class Following:
+class Subscriptions:
     """What a worker is told to follow."""
 
     names: tuple[str, ...]
@@ -72,7 +72,12 @@ class World:
     """One history's surroundings."""
 
     def __init__(
-        self, seed: int | str, loop: VirtualLoop, faults: Mapping[str, float] | None = None, *, tells: bool = False
+        self,
+        seed: int | str,
+        loop: VirtualLoop,
+        faults: Mapping[str, float] | None = None,
+        *,
+        tells: bool = False,
     ) -> None:
         def random(use: str) -> Random:
             return Random(f"{seed} {use}")
@@ -88,7 +93,7 @@ class World:
         self.server = Server(self.keyspace, random("redis"))
         self.pubnub = PubNub(self.state, random("ways"))
         self.processes: dict[str, Process] = {}
-        self.following: dict[str, Following] = {}
+        self.following: dict[str, Subscriptions] = {}
         self.tally = Tally()
         self.story: list[str] = []
         self.ended: list[str] = []
@@ -110,7 +115,7 @@ class World:
 
     # ---------------------------------------------------------------------------------------------------- workers
 
-    def start(self, name: str, following: Following | None = None) -> Process:
+    def start(self, name: str, following: Subscriptions | None = None) -> Process:
         """Start a worker, or start it again; one that runs is left alone."""
         if following:
             self.following[name] = following
@@ -118,7 +123,9 @@ class World:
         if (running := self.processes.get(name)) and running.is_running:
             return running
         self.tell(f"{name} starts, following {','.join((*following.names, *following.groups))}")
-        process = Process(name, self.pubnub, self.server, following.settings(), live_only=self.live_only)
+        process = Process(
+            name, self.pubnub, self.server, following.settings(), live_only=self.live_only
+        )
         self.processes[name] = process
         process.start()
         assert process.task
@@ -133,14 +140,20 @@ class World:
     def _channels_of(self, names: Names) -> set[str]:
         return {
             *names.channels,
-            *(name for name in self.channels if any(matches(wildcard, name) for wildcard in names.wildcards)),
+            *(
+                name
+                for name in self.channels
+                if any(matches(wildcard, name) for wildcard in names.wildcards)
+            ),
             *(name for group in names.groups for name in self.state.groups.channels(group)),
         }
 
     def followed(self) -> set[str]:
         """Return the channels that the workers are told to follow."""
         lists = self.following.values()
-        return {name for each in lists for name in self._channels_of(Names.of(each.names, each.groups))}
+        return {
+            name for each in lists for name in self._channels_of(Names.of(each.names, each.groups))
+        }
 
     channels: tuple[str, ...] = ("r.a",)
 
@@ -180,7 +193,7 @@ class World:
             self.tally.stops += 1
             self.processes[name].stop()
 
-    def reload(self, name: str, following: Following) -> None:
+    def reload(self, name: str, following: Subscriptions) -> None:
         """Have a worker follow something else from now on, without a stop."""
         self.following[name] = following
         if (process := self.processes.get(name)) and process.is_running:
@@ -201,7 +214,9 @@ class World:
             self.tell(f"{process.machine.name} wakes")
             process.wake()
 
-    async def command(self, body: Callable[[Parts], Awaitable[Any]], following: Following) -> Any:
+    async def command(
+        self, body: Callable[[Parts], Awaitable[Any]], following: Subscriptions
+    ) -> Any:
         """Run one command in a process of its own, to its end."""
         process = Process("command", self.pubnub, self.server, following.settings())
         return await process.command(body)
@@ -231,14 +246,18 @@ class World:
         """Remove an action, if it is there."""
         of = action.identity
         with suppress(RefusedError):
-            change = self.state.remove(channel, of.message_timetoken, action.timetoken, of.uuid, published=published)
+            change = self.state.remove(
+                channel, of.message_timetoken, action.timetoken, of.uuid, published=published
+            )
             for each in change.actions:
                 self._tell_action("removes", channel, each, change.published)
 
     def _tell_action(self, verb: str, channel: str, action: Action, published: bool) -> None:
         if self._tells:
             of, untold = action.identity, "" if published else " (207)"
-            self.tell(f"{of.uuid} {verb} {of.value} {channel} {of.message_timetoken} @{action.timetoken}{untold}")
+            self.tell(
+                f"{of.uuid} {verb} {of.value} {channel} {of.message_timetoken} @{action.timetoken}{untold}"
+            )
 
     # -------------------------------------------------------------------------------------------------------- Redis
 
@@ -338,7 +357,9 @@ class World:
                 channel, message = where
                 for tally, count in self.keyspace.hgetall(key).items():
                     type, value = read_tally_field(tally)
-                    found.setdefault(channel, {}).setdefault(message, {}).setdefault(type, {})[value] = int(count)
+                    found.setdefault(channel, {}).setdefault(message, {}).setdefault(type, {})[
+                        value
+                    ] = int(count)
         return found
 
     def differences(self) -> list[str]:
@@ -354,7 +375,10 @@ class World:
             for field in held
         }
         theirs = {(channel, *of) for channel, of in self.identities()}
-        return [f"{' '.join(who)}: {'not there' if who in ours else 'not counted'}" for who in sorted(ours ^ theirs)]
+        return [
+            f"{' '.join(who)}: {'not there' if who in ours else 'not counted'}"
+            for who in sorted(ours ^ theirs)
+        ]
 
     def identities(self) -> Iterator[tuple[str, Identity]]:
         """Yield channel and identity of everything stored."""
@@ -384,13 +408,17 @@ class World:
         for process in self.processes.values():
             process.machine.on_effect = None
             self._wake(process)
-        await asyncio.sleep(60)  # a worker that was to stop stops, at the latest when its time for that is over
+        await asyncio.sleep(
+            60
+        )  # a worker that was to stop stops, at the latest when its time for that is over
         for name in self.following:
             self.start(name)
 
     async def repaid(self, longest: float = HOUR / 2) -> bool:
         """Wait until nothing is owed; tell whether that is so within bounds."""
-        await asyncio.sleep(IDLE_SECONDS)  # the first answer of a poll that is idle tells that its cursor was stale
+        await asyncio.sleep(
+            IDLE_SECONDS
+        )  # the first answer of a poll that is idle tells that its cursor was stale
         begun = self.loop.time()
         await asyncio.sleep(SETTLE_SECONDS + 5)
         while self.owing():
@@ -399,15 +427,17 @@ class World:
             await asyncio.sleep(20)
         return True
 
-    async def reconcile(self, channels: Iterable[str], following: Following, *, force: bool = False) -> list[Report]:
+    async def reconcile(
+        self, channels: Iterable[str], following: Subscriptions, *, force: bool = False
+    ) -> list[ReconcileReport]:
         """Reconcile the channels as the command does."""
 
-        async def body(parts: Parts) -> list[Report]:
+        async def body(parts: Parts) -> list[ReconcileReport]:
             reconcile = app.build_reconcile(parts, parts_settings, tries=app.COMMAND_TRIES)
-            return await reconcile.run(channels, Range(), Orders(force=force))
+            return await reconcile.run(channels, Range(), ReconcileOptions(force=force))
 
         parts_settings = following.settings()
-        reports: list[Report] = await self.command(body, following)
+        reports: list[ReconcileReport] = await self.command(body, following)
         self.tell(f"reconciled{' by force' * force}: {reports}")
         return reports
 

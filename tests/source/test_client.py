@@ -20,9 +20,22 @@ import trustme
 
 from tests.redis_server import free_port
 from tests.source.passing_time import Passes, passing_time
-from tests.source.scripted import SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply, wait_until
+from tests.source.scripted import (
+    SUBSCRIBE_KEY,
+    Reply,
+    ScriptedPubNub,
+    answer,
+    json_reply,
+    wait_until,
+)
 from worker.domain.position import HANDSHAKE, Cursor
-from worker.errors import ConfigurationError, ForbiddenError, PubNubError, ThrottledError, TransientError
+from worker.errors import (
+    ConfigurationError,
+    ForbiddenError,
+    PubNubError,
+    ThrottledError,
+    TransientError,
+)
 from worker.source import endpoints, transport
 from worker.source.client import Answer, Client, Keyset, Page
 
@@ -68,7 +81,9 @@ async def test_a_handshake_asks_for_now(server: ScriptedPubNub, client: Client) 
     """``tt=0`` and no region; neither heartbeat nor the event engine's flag."""
     server.script(answer("17600000000000001", region=7))
 
-    assert await client.subscribe(["b", "a"], ["g"], HANDSHAKE) == Answer(Cursor("17600000000000001", 7), ())
+    assert await client.subscribe(["b", "a"], ["g"], HANDSHAKE) == Answer(
+        Cursor("17600000000000001", 7), ()
+    )
 
     (asked,) = server.requests
     assert asked.path == f"/v2/subscribe/{SUBSCRIBE_KEY}/a,b/0"
@@ -98,7 +113,13 @@ async def test_a_poll_carries_its_cursor_verbatim(server: ScriptedPubNub, client
 
 async def test_messages_come_back_as_they_came(server: ScriptedPubNub, client: Client) -> None:
     """In their order, repeated, malformed or not even objects: judging them is somebody else's work."""
-    messages = [{"e": 3, "d": {"value": "👍"}}, "nonsense", None, {"c": "room-pnpres"}, {"e": 3, "d": {"value": "👍"}}]
+    messages = [
+        {"e": 3, "d": {"value": "👍"}},
+        "nonsense",
+        None,
+        {"c": "room-pnpres"},
+        {"e": 3, "d": {"value": "👍"}},
+    ]
     server.script(answer("17600000000000000", *messages, region=0))
 
     received = await client.subscribe(["room"], [], LATER)
@@ -137,9 +158,15 @@ async def test_names_arrive_whole(server: ScriptedPubNub, client: Client, name: 
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "\ud83d"])
-async def test_names_that_cannot_arrive_are_refused(server: ScriptedPubNub, client: Client, name: str) -> None:
+async def test_names_that_cannot_arrive_are_refused(
+    server: ScriptedPubNub, client: Client, name: str
+) -> None:
     """Dots would collapse the path, a lone surrogate has no bytes."""
-    asks = client.message_actions(name), client.group_channels(name), client.subscribe([name], ["g"], LATER)
+    asks = (
+        client.message_actions(name),
+        client.group_channels(name),
+        client.subscribe([name], ["g"], LATER),
+    )
     for refused in (*asks, client.subscribe(["room"], [name], LATER)):
         with pytest.raises(ConfigurationError, match="cannot be asked"):
             await refused
@@ -154,18 +181,31 @@ async def test_a_poll_of_nothing_is_refused(client: Client) -> None:
 
 async def test_a_page_is_asked_with_both_bounds(server: ScriptedPubNub, client: Client) -> None:
     """The SDK would drop ``end`` and the limit."""
-    server.script(json_reply({"status": 200, "data": [{"type": "a"}, "odd"], "more": {"start": "17600000000000003"}}))
+    server.script(
+        json_reply(
+            {"status": 200, "data": [{"type": "a"}, "odd"], "more": {"start": "17600000000000003"}}
+        )
+    )
 
-    page = await client.message_actions("room", start="17600000000000009", end="17600000000000001", limit=100)
+    page = await client.message_actions(
+        "room", start="17600000000000009", end="17600000000000001", limit=100
+    )
 
     assert page == Page(({"type": "a"}, "odd"), "17600000000000003")
     sent = server.requests[0].parameters
-    assert (sent["start"], sent["end"], sent["limit"]) == ("17600000000000009", "17600000000000001", "100")
+    assert (sent["start"], sent["end"], sent["limit"]) == (
+        "17600000000000009",
+        "17600000000000001",
+        "100",
+    )
 
 
 async def test_a_page_may_be_empty_or_unbounded(server: ScriptedPubNub, client: Client) -> None:
     """The keys may stand in any order, ``more`` may carry a number, and the limit is sent all the same."""
-    server.script(json_reply({"data": [], "status": 200}), json_reply({"more": {"start": 176, "url": "/"}, "data": []}))
+    server.script(
+        json_reply({"data": [], "status": 200}),
+        json_reply({"more": {"start": 176, "url": "/"}, "data": []}),
+    )
 
     assert await client.message_actions("room", limit=25) == Page((), None)
     assert await client.message_actions("room") == Page((), "176")
@@ -176,12 +216,19 @@ async def test_a_page_may_be_empty_or_unbounded(server: ScriptedPubNub, client: 
 
 async def test_a_group_and_the_clock_answer_plainly(server: ScriptedPubNub, client: Client) -> None:
     """A group's channels keep PubNub's order; the time is a timetoken."""
-    server.script(json_reply({"status": 200, "payload": {"channels": ["b", "a"], "group": "g"}, "error": False}))
+    server.script(
+        json_reply(
+            {"status": 200, "payload": {"channels": ["b", "a"], "group": "g"}, "error": False}
+        )
+    )
     server.script(json_reply([15800727359579289]), under="/time/0")
 
     assert await client.group_channels("g") == ("b", "a")
     assert await client.time() == "15800727359579289"
-    assert server.requests[0].path == f"/v1/channel-registration/sub-key/{SUBSCRIBE_KEY}/channel-group/g"
+    assert (
+        server.requests[0].path
+        == f"/v1/channel-registration/sub-key/{SUBSCRIBE_KEY}/channel-group/g"
+    )
 
 
 async def test_a_new_token_is_used_from_then_on(server: ScriptedPubNub, keyset: Keyset) -> None:
@@ -199,10 +246,14 @@ async def test_a_new_token_is_used_from_then_on(server: ScriptedPubNub, keyset: 
 
 
 @every_request
-async def test_a_secret_key_signs_each_request(server: ScriptedPubNub, keyset: Keyset, ask: Ask) -> None:
+async def test_a_secret_key_signs_each_request(
+    server: ScriptedPubNub, keyset: Keyset, ask: Ask
+) -> None:
     """Over what the server decodes: method, publish key, path and the sorted parameters."""
     server.script(json_reply({}))
-    signing = replace(keyset, publish_key="pub-c", secret_key="sec-c", auth_token="a+b", user_id="it's tally")
+    signing = replace(
+        keyset, publish_key="pub-c", secret_key="sec-c", auth_token="a+b", user_id="it's tally"
+    )
     async with Client(signing) as client:
         with suppress(PubNubError):
             await ask(client)
@@ -217,7 +268,15 @@ async def test_a_secret_key_signs_each_request(server: ScriptedPubNub, keyset: K
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("3", 3.0), ("0.5", 0.5), (None, None), ("soon", None), ("-1", None), ("nan", None), ("9" * 40, None)],
+    [
+        ("3", 3.0),
+        ("0.5", 0.5),
+        (None, None),
+        ("soon", None),
+        ("-1", None),
+        ("nan", None),
+        ("9" * 40, None),
+    ],
 )
 async def test_throttling_says_for_how_long(
     server: ScriptedPubNub, client: Client, header: str | None, seconds: float | None
@@ -241,7 +300,11 @@ ACCESS_MANAGER = {"message": "Forbidden", "error": True, "service": "Access Mana
         (ACCESS_MANAGER | {"payload": {"channel-groups": [":g", "h"]}}, set(), {"g", "h"}),
         (ACCESS_MANAGER | {"payload": {"channels": "x", "channel-groups": ":g"}}, {"x"}, {"g"}),
         (ACCESS_MANAGER | {"payload": {"channels": [None, 7, ["x"], "y"]}}, {"y"}, set()),
-        (ACCESS_MANAGER | {"payload": {"channels": {"x": 1}, "channel-groups": None}}, set(), set()),
+        (
+            ACCESS_MANAGER | {"payload": {"channels": {"x": 1}, "channel-groups": None}},
+            set(),
+            set(),
+        ),
         (ACCESS_MANAGER | {"payload": ["x"]}, set(), set()),
         (ACCESS_MANAGER | {"payload": None}, set(), set()),
         ({"status": 403, "error": {"source": "actions", "message": "Forbidden."}}, set(), set()),
@@ -260,7 +323,11 @@ async def test_a_refusal_names_whom_it_concerns(
     with pytest.raises(ForbiddenError, match="403") as caught:
         await client.subscribe(["x", "y"], ["g"], LATER)
 
-    assert (set(caught.value.channels), set(caught.value.groups), caught.value.status) == (channels, groups, 403)
+    assert (set(caught.value.channels), set(caught.value.groups), caught.value.status) == (
+        channels,
+        groups,
+        403,
+    )
 
 
 @pytest.mark.parametrize(
@@ -291,7 +358,11 @@ async def test_an_error_repeats_what_pubnub_said(
     ("reply", "status", "words"),
     [
         (json_reply({"message": "Not Found", "status": 404}, 404), 404, "404, Not Found"),
-        (json_reply({"status": 400, "error": {"message": "Invalid input."}}, 400), 400, "400, Invalid input"),
+        (
+            json_reply({"status": 400, "error": {"message": "Invalid input."}}, 400),
+            400,
+            "400, Invalid input",
+        ),
         (json_reply({"status": 207, "error": {"message": "Stored"}}, 207), 207, "207, Stored"),
         (HTML, 503, "503, not JSON"),
         (Reply(502), 502, "502, not JSON"),
@@ -333,7 +404,10 @@ WRONG: dict[str, tuple[object, ...]] = {
         {"m": []},
         {"t": "17600000000000001", "m": []},
         {"t": {"r": 1}, "m": []},
-        *({"t": {"t": odd, "r": 1}, "m": []} for odd in ("", "12a", "-5", "1.5", "0", " 1", 1.5, True, "१")),
+        *(
+            {"t": {"t": odd, "r": 1}, "m": []}
+            for odd in ("", "12a", "-5", "1.5", "0", " 1", 1.5, True, "१")
+        ),
         *({"t": {"t": "176", "r": odd}, "m": []} for odd in ("x", None, True, 1.5)),
     ),
     "message_actions": (
@@ -359,7 +433,9 @@ WRONG: dict[str, tuple[object, ...]] = {
 }
 
 
-@pytest.mark.parametrize(("ask", "body"), [(ask, body) for ask, bodies in WRONG.items() for body in bodies])
+@pytest.mark.parametrize(
+    ("ask", "body"), [(ask, body) for ask, bodies in WRONG.items() for body in bodies]
+)
 async def test_a_success_of_wrong_shape_is_an_error(
     server: ScriptedPubNub, client: Client, ask: str, body: object
 ) -> None:
@@ -382,7 +458,9 @@ async def test_a_refused_connection_is_an_error(keyset: Keyset, ask: Ask) -> Non
 
 
 @pytest.mark.parametrize("reply", [Reply(hangs=True), Reply(drips=True)], ids=["silent", "drips"])
-async def test_a_slow_answer_is_an_error(server: ScriptedPubNub, client: Client, passes: Passes, reply: Reply) -> None:
+async def test_a_slow_answer_is_an_error(
+    server: ScriptedPubNub, client: Client, passes: Passes, reply: Reply
+) -> None:
     """Even if a byte comes now and then."""
     server.script(reply)
     poll = asyncio.create_task(client.subscribe(["room"], [], LATER))
@@ -413,7 +491,9 @@ async def test_a_machine_that_slept_does_not_wait_on(
     assert await client.time() == "17600000000000002"
 
 
-async def test_even_what_the_sdk_raises_is_one_error(keyset: Keyset, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_even_what_the_sdk_raises_is_one_error(
+    keyset: Keyset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its rare exceptions leave like all the others; here, that of a timeout with a fraction."""
     monkeypatch.setattr(endpoints, "REQUEST_SECONDS", 0.5)
     async with Client(keyset) as client:
@@ -464,7 +544,9 @@ async def test_a_task_group_ends_its_polls(server: ScriptedPubNub, client: Clien
     assert all(poll.cancelled() for poll in polls)
 
 
-async def test_a_task_already_cancelled_asks_nothing_more(server: ScriptedPubNub, client: Client) -> None:
+async def test_a_task_already_cancelled_asks_nothing_more(
+    server: ScriptedPubNub, client: Client
+) -> None:
     """A cancellation asked for before the request began is not lost in it."""
     server.script(answer("17600000000000002"))
 
@@ -517,7 +599,9 @@ async def test_history_runs_beside_many_polls(server: ScriptedPubNub, client: Cl
     await wait_until(lambda: server.waiting == 0)
 
 
-async def test_a_full_client_says_so(server: ScriptedPubNub, keyset: Keyset, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_client_says_so(
+    server: ScriptedPubNub, keyset: Keyset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rather than wait for ever for a connection; here, not at all."""
     monkeypatch.setattr(endpoints, "CONNECT_SECONDS", 0)
     server.script(Reply(hangs=True))
@@ -571,8 +655,14 @@ async def test_a_client_closed_unused_stays_closed(server: ScriptedPubNub, keyse
 @pytest.mark.parametrize(
     ("unfit", "settings"),
     [
-        (Keyset("sub-c", "tally", secret_key="sec-c"), "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY"),
-        (Keyset("sub-c", "tally", secret_key="sec-c", publish_key=""), "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY"),
+        (
+            Keyset("sub-c", "tally", secret_key="sec-c"),
+            "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY",
+        ),
+        (
+            Keyset("sub-c", "tally", secret_key="sec-c", publish_key=""),
+            "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY",
+        ),
         (Keyset("sub-c", " "), "PUBNUB_USER_ID"),
         (Keyset("", "tally"), "PUBNUB_SUBSCRIBE_KEY"),
     ],
@@ -618,7 +708,12 @@ NOT_TRUSTED = ": no connection: the certificate is not to be trusted."
     ids=["whom this machine trusts", "a stranger", "somebody else"],
 )
 async def test_whoever_cannot_be_trusted_is_not_asked(
-    keyset: Keyset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_known: bool, name: str, answers: bool
+    keyset: Keyset,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    is_known: bool,
+    name: str,
+    answers: bool,
 ) -> None:
     """A certificate must come from an authority this machine knows, and be for the host that is asked."""
     authority, another = trustme.CA(), trustme.CA()
@@ -644,7 +739,10 @@ async def test_encryption_that_never_begins_is_given_up(
     """It is part of connecting, and takes no longer."""
     monkeypatch.setattr(endpoints, "CONNECT_SECONDS", 5)
     silent = Encrypted(trustme.CA(), "127.0.0.1", speaks=False)
-    async with silent.origin() as origin, Client(replace(keyset, origin=origin, tls=True)) as client:
+    async with (
+        silent.origin() as origin,
+        Client(replace(keyset, origin=origin, tls=True)) as client,
+    ):
         asking = asyncio.create_task(client.time())
         await silent.accepted.wait()
 
@@ -658,7 +756,9 @@ async def test_encryption_that_never_begins_is_given_up(
 @pytest.fixture
 def open_loggers() -> Iterator[None]:
     """Open the loggers of the SDK as wide as an unlucky logging configuration would; put them back after."""
-    loggers = [logging.getLogger(name) for name in ("pubnub", "httpx", "httpcore", "hpack", "aiohttp")]
+    loggers = [
+        logging.getLogger(name) for name in ("pubnub", "httpx", "httpcore", "hpack", "aiohttp")
+    ]
     before = [(logger.level, logger.propagate, logger.handlers) for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.DEBUG)
@@ -682,9 +782,15 @@ async def test_no_secret_reaches_a_log_or_an_error(
 ) -> None:
     """Even at DEBUG, and even if PubNub repeats them: neither keys nor token nor signature nor URL."""
     caplog.set_level(logging.DEBUG)
-    secrets = replace(keyset, publish_key="pub-canary", secret_key="sec-canary", auth_token="canary-token")
+    secrets = replace(
+        keyset, publish_key="pub-canary", secret_key="sec-canary", auth_token="canary-token"
+    )
     echo = f"no auth=x&signature=v2.abc for sec-canary pub-canary {SUBSCRIBE_KEY} canary-token at https://h/p"
-    server.script(json_reply({"message": echo, "payload": {"channels": ["room"]}}, status), HTML, Reply(drops=True))
+    server.script(
+        json_reply({"message": echo, "payload": {"channels": ["room"]}}, status),
+        HTML,
+        Reply(drops=True),
+    )
     said = [repr(secrets).replace("publish_key='pub-canary'", "").replace(SUBSCRIBE_KEY, "")]
     async with Client(secrets) as client:
         for _ in range(3):
@@ -695,10 +801,16 @@ async def test_no_secret_reaches_a_log_or_an_error(
 
     assert len(said) > 3
     everything = "\n".join([*said, caplog.text, *capfd.readouterr()])
-    assert not [word for word in ("canary", "signature", "auth=", "://", SUBSCRIBE_KEY) if word in everything]
+    assert not [
+        word
+        for word in ("canary", "signature", "auth=", "://", SUBSCRIBE_KEY)
+        if word in everything
+    ]
 
 
-async def test_a_refused_token_is_renewed_and_the_request_sent_again(server: ScriptedPubNub) -> None:
+async def test_a_refused_token_is_renewed_and_the_request_sent_again(
+    server: ScriptedPubNub,
+) -> None:
     """All who were refused with the old one try the new one once; from then on it is sent with everything."""
     both_asked = asyncio.Event()
     server.script(*[replace(json_reply(ACCESS_MANAGER, 403), after=both_asked)] * 2, answer("7"))
@@ -711,11 +823,18 @@ async def test_a_refused_token_is_renewed_and_the_request_sent_again(server: Scr
         both_asked.set()
         assert [told.cursor.timetoken for told in await polls] == ["7", "7"]
 
-    assert sorted(request.parameters["auth"] for request in server.requests) == ["new", "new", "old", "old"]
+    assert sorted(request.parameters["auth"] for request in server.requests) == [
+        "new",
+        "new",
+        "old",
+        "old",
+    ]
 
 
 @pytest.mark.parametrize("token", ["old", None])
-async def test_a_refusal_stands_where_there_is_no_other_token(server: ScriptedPubNub, token: str | None) -> None:
+async def test_a_refusal_stands_where_there_is_no_other_token(
+    server: ScriptedPubNub, token: str | None
+) -> None:
     """It is asked once, and not again and again."""
     server.script(json_reply(ACCESS_MANAGER, 403))
     keyset = Keyset(SUBSCRIBE_KEY, "tally", auth_token="old", origin=server.origin, tls=False)

@@ -9,9 +9,9 @@ import pytest
 from tests.source.scripted import SUBSCRIBE_KEY, ScriptedPubNub, json_reply, wait_until
 from worker.emulator import Emulator
 from worker.errors import PubNubError
+from worker.source.backoff import elapsed_clock
 from worker.source.client import Client, Keyset
-from worker.source.history import BLANKS, PAGE_SIZE, TRIES, History, Slice, ahead, span
-from worker.source.pace import elapsed_clock
+from worker.source.history import EMPTY_RETRIES, PAGE_SIZE, TRIES, History, ListSlice, ahead, span
 from worker.source.wire import action_timetoken
 
 NOW = "17700000000000000"
@@ -29,22 +29,38 @@ def seed(emulator: Emulator, count: int, *, apart: int = 2) -> set[str]:
     """Store actions that are some ticks apart; return their users."""
     users = {f"user{number}" for number in range(count)}
     for number in range(count):
-        emulator.state.add("room", "1", "reaction", "👍", f"user{number}", published=False, at=FIRST + number * apart)
+        emulator.state.add(
+            "room",
+            "1",
+            "reaction",
+            "👍",
+            f"user{number}",
+            published=False,
+            at=FIRST + number * apart,
+        )
     return users
 
 
-async def read(origin: str, end: str | None = None) -> list[Slice]:
+async def read(origin: str, end: str | None = None) -> list[ListSlice]:
     """Return all slices of the room."""
 
     async def at_once() -> None: ...
 
     async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=origin, tls=False)) as client:
-        return [slice async for slice in History(client, at_once, elapsed_clock).slices("room", NOW, end)]
+        return [
+            slice
+            async for slice in History(client, at_once, elapsed_clock).slices("room", NOW, end)
+        ]
 
 
-def users_in(slices: list[Slice]) -> set[str]:
+def users_in(slices: list[ListSlice]) -> set[str]:
     """Return whose actions the slices told."""
-    return {str(action["uuid"]) for slice in slices for action in slice.actions if isinstance(action, dict)}
+    return {
+        str(action["uuid"])
+        for slice in slices
+        for action in slice.actions
+        if isinstance(action, dict)
+    }
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
@@ -69,7 +85,13 @@ async def test_ties_at_a_pages_edge_are_read(emulator: Emulator) -> None:
     tied = {f"tied{number}" for number in range(300)}
     for number in range(300):
         emulator.state.add(
-            "room", "1", "reaction", "👍", f"tied{number}", published=False, at=FIRST + 1000 + number // 7 * 2
+            "room",
+            "1",
+            "reaction",
+            "👍",
+            f"tied{number}",
+            published=False,
+            at=FIRST + 1000 + number // 7 * 2,
         )
 
     slices = await read(emulator.origin)
@@ -106,7 +128,9 @@ async def test_an_empty_page_with_more_is_no_end() -> None:
     """Only an empty page without ``more`` is."""
     async with ScriptedPubNub() as server:
         server.script(
-            json_reply({"status": 200, "data": [], "more": {"start": str(FIRST), "url": "/", "limit": 100}}),
+            json_reply(
+                {"status": 200, "data": [], "more": {"start": str(FIRST), "url": "/", "limit": 100}}
+            ),
             *[json_reply({"status": 200, "data": [listed(FIRST - 10)]})] * 2,
             json_reply({"status": 200, "data": []}),
         )
@@ -122,12 +146,20 @@ async def test_an_empty_page_where_something_must_be_is_asked_for_again() -> Non
     """The page before has just shown what this one begins with; if it stays empty, what lies below is uncertain."""
     async with ScriptedPubNub() as server:
         empty = json_reply({"status": 200, "data": []})
-        server.script(json_reply({"status": 200, "data": [listed(FIRST)]}), *[empty] * BLANKS)
+        server.script(
+            json_reply({"status": 200, "data": [listed(FIRST)]}), *[empty] * EMPTY_RETRIES
+        )
 
         slices = await read(server.origin)
 
-        assert [(len(slice.actions), slice.is_certain) for slice in slices] == [(1, True), (0, False)]
-        assert [asked.parameters["start"] for asked in server.requests] == [NOW, *[str(FIRST + 1)] * BLANKS]
+        assert [(len(slice.actions), slice.is_certain) for slice in slices] == [
+            (1, True),
+            (0, False),
+        ]
+        assert [asked.parameters["start"] for asked in server.requests] == [
+            NOW,
+            *[str(FIRST + 1)] * EMPTY_RETRIES,
+        ]
 
 
 async def test_a_page_that_does_not_advance_is_stepped_over() -> None:
@@ -146,7 +178,11 @@ async def test_a_page_that_does_not_advance_is_stepped_over() -> None:
 async def test_a_list_that_repeats_itself_is_an_error() -> None:
     """An origin that always answers the same must not be read for ever."""
     async with ScriptedPubNub() as server:
-        server.script(json_reply({"status": 200, "data": [listed(FIRST + number) for number in range(PAGE_SIZE)]}))
+        server.script(
+            json_reply(
+                {"status": 200, "data": [listed(FIRST + number) for number in range(PAGE_SIZE)]}
+            )
+        )
 
         with pytest.raises(PubNubError, match="repeats itself"):
             await read(server.origin)
@@ -159,7 +195,9 @@ async def test_items_that_cannot_be_read_do_not_stop_paging() -> None:
     odd = [None, {"actionTimetoken": True}, listed(FIRST)]
     async with ScriptedPubNub() as server:
         rest = json_reply({"status": 200, "data": [listed(FIRST)]})
-        server.script(json_reply({"status": 200, "data": odd}), rest, json_reply({"status": 200, "data": []}))
+        server.script(
+            json_reply({"status": 200, "data": odd}), rest, json_reply({"status": 200, "data": []})
+        )
 
         slice, _ = await read(server.origin)
 
@@ -190,13 +228,13 @@ def listed(timetoken: int) -> dict[str, str]:
     return action
 
 
-async def slow_slices(begun: list[int], ended: list[str]) -> AsyncGenerator[Slice, None]:
+async def slow_slices(begun: list[int], ended: list[str]) -> AsyncGenerator[ListSlice, None]:
     """Yield three slices, each a while later; then fail."""
     try:
         for number in range(3):
             begun.append(number)
             await asyncio.sleep(0.001)
-            yield Slice((number,), None, str(FIRST - number), 0)
+            yield ListSlice((number,), None, str(FIRST - number), 0)
         begun.append(3)
         raise PubNubError("enough")
     finally:
@@ -263,6 +301,8 @@ async def test_whoever_is_cancelled_while_waiting_leaves_no_request_behind() -> 
         ([], None),
     ],
 )
-def test_a_page_spans_from_its_oldest_to_its_newest(timetokens: list[object], expected: object) -> None:
+def test_a_page_spans_from_its_oldest_to_its_newest(
+    timetokens: list[object], expected: object
+) -> None:
     """In whatever order it lists them; digits are counted before they are compared."""
     assert span([{"actionTimetoken": at} for at in timetokens]) == expected

@@ -9,13 +9,20 @@ from dataclasses import replace
 import pytest
 
 from tests.source.passing_time import Passes, passing_time
-from tests.source.scripted import SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply, wait_until
+from tests.source.scripted import (
+    SUBSCRIBE_KEY,
+    Reply,
+    ScriptedPubNub,
+    answer,
+    json_reply,
+    wait_until,
+)
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import PubNubError, ThrottledError
+from worker.source.backoff import FIRST_SECONDS, LONGEST_SECONDS, Backoff, elapsed_clock
 from worker.source.client import Client, Keyset
 from worker.source.live import REFUSED_SECONDS, Item, Poller, Readmitted, Received, Refused
 from worker.source.names import Names
-from worker.source.pace import FIRST_SECONDS, LONGEST_SECONDS, Backoff, elapsed_clock
 
 NAMES = Names(("a", "b"), ("w.*",), ("g",))
 HANGS = Reply(hangs=True)
@@ -31,7 +38,7 @@ async def server() -> AsyncIterator[ScriptedPubNub]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make waits after a failure a hundred times shorter."""
-    monkeypatch.setattr("worker.source.pace.FIRST_SECONDS", FIRST_SECONDS / 100)
+    monkeypatch.setattr("worker.source.backoff.FIRST_SECONDS", FIRST_SECONDS / 100)
 
 
 @pytest.fixture
@@ -41,7 +48,9 @@ async def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
 
 
 @asynccontextmanager
-async def polling(server: ScriptedPubNub, cursor: Cursor = HANDSHAKE) -> AsyncIterator[AsyncIterator[Item]]:
+async def polling(
+    server: ScriptedPubNub, cursor: Cursor = HANDSHAKE
+) -> AsyncIterator[AsyncIterator[Item]]:
     """Yield the items of a poll, by the clock of the running loop."""
     async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)) as client:
         poller = Poller(client, NAMES, Backoff(random.Random(1)), asyncio.get_running_loop().time)
@@ -55,7 +64,9 @@ async def items(server: ScriptedPubNub, count: int, cursor: Cursor = HANDSHAKE) 
         return [await anext(polled) for _ in range(count)]
 
 
-async def a_minute_later(polled: AsyncIterator[Item], passes: Passes, is_waiting: Callable[[], bool]) -> Item:
+async def a_minute_later(
+    polled: AsyncIterator[Item], passes: Passes, is_waiting: Callable[[], bool]
+) -> Item:
     """Return the next item, which nothing but the time brings, once the poll for the others waits."""
     coming = asyncio.ensure_future(anext(polled))
     await wait_until(is_waiting)
@@ -66,17 +77,26 @@ async def a_minute_later(polled: AsyncIterator[Item], passes: Passes, is_waiting
 def forbidden(channels: list[str], groups: list[str] | None = None) -> Reply:
     """Return a 403 that names these."""
     payload = {"channels": channels} | ({"channel-groups": groups} if groups else {})
-    return json_reply({"message": "Forbidden", "payload": payload, "error": True, "status": 403}, 403)
+    return json_reply(
+        {"message": "Forbidden", "payload": payload, "error": True, "status": 403}, 403
+    )
 
 
 def polled_names(server: ScriptedPubNub) -> list[tuple[str, str]]:
     """Return channels and groups of each poll."""
-    return [(asked.path.split("/")[4], asked.parameters.get("channel-group", "")) for asked in server.requests]
+    return [
+        (asked.path.split("/")[4], asked.parameters.get("channel-group", ""))
+        for asked in server.requests
+    ]
 
 
 async def test_the_cursor_is_taken_verbatim(server: ScriptedPubNub) -> None:
     """Forwards, backwards, another region: what PubNub says is what it is asked."""
-    server.script(answer("17600000000000009", region=4), answer("17600000000000005", {"e": 0}, region=12), HANGS)
+    server.script(
+        answer("17600000000000009", region=4),
+        answer("17600000000000005", {"e": 0}, region=12),
+        HANGS,
+    )
 
     first, second = await items(server, 2)
 
@@ -84,7 +104,9 @@ async def test_the_cursor_is_taken_verbatim(server: ScriptedPubNub) -> None:
     assert isinstance(second, Received)
     assert first.answer.cursor == Cursor("17600000000000009", 4)
     assert second.answer.messages == ({"e": 0},)
-    asked = [(request.parameters["tt"], request.parameters.get("tr")) for request in server.requests[:2]]
+    asked = [
+        (request.parameters["tt"], request.parameters.get("tr")) for request in server.requests[:2]
+    ]
     assert asked == [("0", None), ("17600000000000009", "4")]
     assert polled_names(server)[0] == ("a,b,w.%2A", "g")
 
@@ -107,7 +129,9 @@ async def test_the_cursor_is_taken_verbatim(server: ScriptedPubNub) -> None:
     ],
     ids=str,
 )
-async def test_trouble_is_waited_out_at_the_same_place(server: ScriptedPubNub, trouble: Reply) -> None:
+async def test_trouble_is_waited_out_at_the_same_place(
+    server: ScriptedPubNub, trouble: Reply
+) -> None:
     """The poll that failed is made again; nothing is passed over."""
     server.script(trouble, trouble, answer("17600000000000009"), HANGS)
     start = Cursor("17600000000000001", 4)
@@ -118,7 +142,9 @@ async def test_trouble_is_waited_out_at_the_same_place(server: ScriptedPubNub, t
     assert [request.parameters["tt"] for request in server.requests[:3]] == [start.timetoken] * 3
 
 
-async def test_a_refused_name_is_left_out_and_tried_again(server: ScriptedPubNub, passes: Passes) -> None:
+async def test_a_refused_name_is_left_out_and_tried_again(
+    server: ScriptedPubNub, passes: Passes
+) -> None:
     """The others live on; what happened to the refused one meanwhile was missed, and that is said twice."""
     server.script(forbidden(["b"]), answer("1"), answer("2", {"e": 0}), HANGS)
     refused, first, second = await items(server, 3)
@@ -134,12 +160,22 @@ async def test_a_refused_name_is_left_out_and_tried_again(server: ScriptedPubNub
         regained = await a_minute_later(polled, passes, lambda: server.waiting == 1)
         received = await anext(polled)
 
-    assert (lost, regained) == (Refused(Names(("b",), (), ("g",))), Readmitted(Names(("b",), (), ("g",))))
+    assert (lost, regained) == (
+        Refused(Names(("b",), (), ("g",))),
+        Readmitted(Names(("b",), (), ("g",))),
+    )
     assert isinstance(received, Received)
-    assert polled_names(server)[:4] == [("a,b,w.%2A", "g"), ("a,w.%2A", ""), ("b", "g"), ("a,b,w.%2A", "g")]
+    assert polled_names(server)[:4] == [
+        ("a,b,w.%2A", "g"),
+        ("a,w.%2A", ""),
+        ("b", "g"),
+        ("a,b,w.%2A", "g"),
+    ]
 
 
-async def test_the_others_poll_is_not_cut_while_a_name_is_refused(server: ScriptedPubNub, passes: Passes) -> None:
+async def test_the_others_poll_is_not_cut_while_a_name_is_refused(
+    server: ScriptedPubNub, passes: Passes
+) -> None:
     """PubNub answers an idle one after minutes; looks at who is refused go on beside it, and renew what is missed."""
     idle = asyncio.Event()
     server.script(forbidden(["b"]))
@@ -150,7 +186,10 @@ async def test_the_others_poll_is_not_cut_while_a_name_is_refused(server: Script
 
     async with polling(server, Cursor("5", 4)) as polled:
         refused = [await anext(polled)]
-        refused += [await a_minute_later(polled, passes, lambda: bool(polls_of_the_others())) for _ in range(3)]
+        refused += [
+            await a_minute_later(polled, passes, lambda: bool(polls_of_the_others()))
+            for _ in range(3)
+        ]
         idle.set()
         received = await anext(polled)
 
@@ -160,7 +199,9 @@ async def test_the_others_poll_is_not_cut_while_a_name_is_refused(server: Script
     assert polls_of_the_others() == ["5"]
 
 
-async def test_the_others_are_heard_while_nobody_knows_who_is_refused(server: ScriptedPubNub, passes: Passes) -> None:
+async def test_the_others_are_heard_while_nobody_knows_who_is_refused(
+    server: ScriptedPubNub, passes: Passes
+) -> None:
     """The look fails, again and again; as far as anybody knows the name is still refused."""
     server.script(forbidden(["b"]))
     server.script(json_reply({}, 500), under="/v2/subscribe/sub-c-scripted/b/")
@@ -168,7 +209,9 @@ async def test_the_others_are_heard_while_nobody_knows_who_is_refused(server: Sc
 
     async with polling(server) as polled:
         refused, received = await anext(polled), await anext(polled)
-        later = [await a_minute_later(polled, passes, lambda: server.waiting == 1) for _ in range(2)]
+        later = [
+            await a_minute_later(polled, passes, lambda: server.waiting == 1) for _ in range(2)
+        ]
 
     lost = Names(("b",))
     assert refused == Refused(lost)
@@ -176,7 +219,9 @@ async def test_the_others_are_heard_while_nobody_knows_who_is_refused(server: Sc
     assert later == [Refused(lost, is_new=False)] * 2
 
 
-async def test_names_are_refused_one_after_the_other(server: ScriptedPubNub, passes: Passes) -> None:
+async def test_names_are_refused_one_after_the_other(
+    server: ScriptedPubNub, passes: Passes
+) -> None:
     """PubNub may name one at a time; at the next try some may be back while others are not."""
     server.script(forbidden(["a"]), forbidden(["w.*"]), HANGS, forbidden(["a"]), answer("1"), HANGS)
 
@@ -185,7 +230,11 @@ async def test_names_are_refused_one_after_the_other(server: ScriptedPubNub, pas
         refused.append(await a_minute_later(polled, passes, lambda: server.waiting == 1))
         received = await anext(polled)
 
-    assert refused == [Refused(Names(("a",))), Refused(Names(("a",), ("w.*",))), Refused(Names(("a",), ("w.*",)))]
+    assert refused == [
+        Refused(Names(("a",))),
+        Refused(Names(("a",), ("w.*",))),
+        Refused(Names(("a",), ("w.*",))),
+    ]
     assert isinstance(received, Received)
     assert [names for names, _ in polled_names(server)[:5]] == [
         "a,b,w.%2A",
@@ -197,7 +246,9 @@ async def test_names_are_refused_one_after_the_other(server: ScriptedPubNub, pas
 
 
 @pytest.mark.parametrize("named", [[], ["stranger"]])
-async def test_a_refusal_that_names_nobody_is_looked_into(server: ScriptedPubNub, named: list[str]) -> None:
+async def test_a_refusal_that_names_nobody_is_looked_into(
+    server: ScriptedPubNub, named: list[str]
+) -> None:
     """Each name is asked for by itself, with a handshake; only whoever is refused there is left out."""
     server.script(forbidden(named), *[answer("1")] * 3, answer("9"), HANGS)
     server.script(forbidden(named), under="/v2/subscribe/sub-c-scripted/b/")
@@ -212,7 +263,9 @@ async def test_a_refusal_that_names_nobody_is_looked_into(server: ScriptedPubNub
     assert polled_names(server)[5] == ("a,w.%2A", "g")
 
 
-async def test_where_nobody_is_refused_alone_all_wait(server: ScriptedPubNub, passes: Passes) -> None:
+async def test_where_nobody_is_refused_alone_all_wait(
+    server: ScriptedPubNub, passes: Passes
+) -> None:
     """Nobody is polled until it is time to try all again."""
     server.script(forbidden([]), *[answer("1")] * 4, answer("9"), answer("1"), HANGS)
 
@@ -244,7 +297,9 @@ async def test_an_answer_of_unknown_age_is_asked_for_again(server: ScriptedPubNu
     """The machine slept with it for hours."""
     server.script(answer("7", {"e": 0}), answer("8", {"e": 0}), HANGS)
     async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)) as client:
-        poller = Poller(client, NAMES, Backoff(random.Random(1)), lambda: 7200.0 if server.requests else 0.0)
+        poller = Poller(
+            client, NAMES, Backoff(random.Random(1)), lambda: 7200.0 if server.requests else 0.0
+        )
         async with aclosing(poller.items(Cursor("5", 4))) as polled:  # type: ignore[type-var]
             item = await anext(polled)
 

@@ -30,10 +30,24 @@ from pubnub.request_handlers.async_httpx import AsyncHttpxRequestHandler
 from pubnub.workers import BaseMessageWorker
 
 from tests.redis_server import free_port
-from tests.source.scripted import SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply, wait_until
+from tests.source.scripted import (
+    SUBSCRIBE_KEY,
+    Reply,
+    ScriptedPubNub,
+    answer,
+    json_reply,
+    wait_until,
+)
 
 HTML = Reply(502, b"<html>Bad Gateway</html>", {"Content-Type": "text/html"})
-MESSAGE = {"a": "1", "f": 0, "p": {"t": "17600000000000005", "r": 4}, "k": SUBSCRIBE_KEY, "c": "room", "d": "hello"}
+MESSAGE = {
+    "a": "1",
+    "f": 0,
+    "p": {"t": "17600000000000005", "r": 4},
+    "k": SUBSCRIBE_KEY,
+    "c": "room",
+    "d": "hello",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -57,7 +71,12 @@ async def server() -> AsyncIterator[ScriptedPubNub]:
 async def sdk(origin: str, **settings: object) -> AsyncIterator[Any]:
     """Yield the SDK as its makers ship it, talking to the script."""
     config = PNConfiguration()
-    config.subscribe_key, config.user_id, config.origin, config.ssl = SUBSCRIBE_KEY, "tester", origin, False
+    config.subscribe_key, config.user_id, config.origin, config.ssl = (
+        SUBSCRIBE_KEY,
+        "tester",
+        origin,
+        False,
+    )
     config.disable_config_locking = False  # else a DeprecationWarning, see below
     for name, value in settings.items():
         setattr(config, name, value)
@@ -78,8 +97,17 @@ def poll(pubnub: Any, *channels: str, timetoken: int = 5) -> Any:
 
 def action_event(event: str) -> dict[str, Any]:
     """Return a message action as PubNub delivers it."""
-    facts = {"type": "reaction", "value": "👍", "actionTimetoken": "17600000000000004", "messageTimetoken": "1760"}
-    return MESSAGE | {"e": 3, "i": "ana", "d": {"source": "actions", "version": "1.0", "event": event, "data": facts}}
+    facts = {
+        "type": "reaction",
+        "value": "👍",
+        "actionTimetoken": "17600000000000004",
+        "messageTimetoken": "1760",
+    }
+    return MESSAGE | {
+        "e": 3,
+        "i": "ana",
+        "d": {"source": "actions", "version": "1.0", "event": event, "data": facts},
+    }
 
 
 class Listener(SubscribeCallback):  # type: ignore[misc] # the SDK has no types
@@ -129,24 +157,34 @@ async def test_a_listener_cannot_tell_added_from_removed(server: ScriptedPubNub)
         pytest.param(MESSAGE | {"d": "raise"}, id="listener-raises"),
     ],
 )
-async def test_one_bad_message_ends_the_subscription(server: ScriptedPubNub, poison: dict[str, Any]) -> None:
+async def test_one_bad_message_ends_the_subscription(
+    server: ScriptedPubNub, poison: dict[str, Any]
+) -> None:
     """No status, no further poll, the cursor past the batch. Mended, it still could not hold its cursor back for us."""
     release, listener = asyncio.Event(), Listener()
     batch = answer("17600000000000009", poison, MESSAGE)
-    server.script(answer("17600000000000001"), Reply(200, batch.body, after=release), Reply(hangs=True))
+    server.script(
+        answer("17600000000000001"), Reply(200, batch.body, after=release), Reply(hangs=True)
+    )
     async with sdk(server.origin) as pubnub:
         pubnub.add_listener(listener)
         pubnub.subscribe().channels("room").execute()
         await server.asked(2)
-        (receiving,) = (task for task in asyncio.all_tasks() if task.get_name() == "ReceiveMessagesEffect")
+        (receiving,) = (
+            task for task in asyncio.all_tasks() if task.get_name() == "ReceiveMessagesEffect"
+        )
         told = len(listener.statuses)
 
         release.set()
         await asyncio.wait({receiving})
 
         assert receiving.exception() is not None
-        assert "ReceiveMessagesEffect" not in {task.get_name() for task in asyncio.all_tasks() if not task.done()}
-        assert pubnub._subscription_manager.event_engine.get_context().timetoken == "17600000000000009"
+        assert "ReceiveMessagesEffect" not in {
+            task.get_name() for task in asyncio.all_tasks() if not task.done()
+        }
+        assert (
+            pubnub._subscription_manager.event_engine.get_context().timetoken == "17600000000000009"
+        )
         assert len(server.requests) == 2
         assert (listener.messages, listener.statuses[told:]) == ([], [])
 
@@ -158,21 +196,33 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     return {"reconnect_policy": PNReconnectionPolicy.EXPONENTIAL, "reconnection_interval": 0}
 
 
-async def test_a_reconnect_reads_its_batch_again(server: ScriptedPubNub, eager: dict[str, object]) -> None:
+async def test_a_reconnect_reads_its_batch_again(
+    server: ScriptedPubNub, eager: dict[str, object]
+) -> None:
     """The event engine keeps the old cursor after a reconnect; mended, it would still be the event engine."""
     server.script(
-        answer("17600000000000001"), json_reply({}, 500), answer("17600000000000009", MESSAGE), Reply(hangs=True)
+        answer("17600000000000001"),
+        json_reply({}, 500),
+        answer("17600000000000009", MESSAGE),
+        Reply(hangs=True),
     )
     async with sdk(server.origin, **eager) as pubnub:
         pubnub.subscribe().channels("room").execute()
         await server.asked(4)
 
-    assert [asked.parameters["tt"] for asked in server.requests] == ["0", *["17600000000000001"] * 3]
+    assert [asked.parameters["tt"] for asked in server.requests] == [
+        "0",
+        *["17600000000000001"] * 3,
+    ]
 
 
-async def test_the_event_engine_gives_up_for_ever(server: ScriptedPubNub, eager: dict[str, object]) -> None:
+async def test_the_event_engine_gives_up_for_ever(
+    server: ScriptedPubNub, eager: dict[str, object]
+) -> None:
     """It stops after six retries, and a 403 is never access denied; if mended, it still would not name the channels."""
-    server.script(json_reply({"message": "Forbidden", "payload": {"channels": ["room"]}, "status": 403}, 403))
+    server.script(
+        json_reply({"message": "Forbidden", "payload": {"channels": ["room"]}, "status": 403}, 403)
+    )
     listener = Listener()
     async with sdk(server.origin, **eager) as pubnub:
         pubnub.add_listener(listener)
@@ -181,7 +231,9 @@ async def test_the_event_engine_gives_up_for_ever(server: ScriptedPubNub, eager:
         await wait_until(lambda: engine.get_state_name() == "HandshakeFailedState")
 
     assert len(server.requests) == 1 + 6
-    assert PNStatusCategory.PNAccessDeniedCategory not in {status.category for status in listener.statuses}
+    assert PNStatusCategory.PNAccessDeniedCategory not in {
+        status.category for status in listener.statuses
+    }
 
 
 async def test_get_actions_drops_end_beside_start(server: ScriptedPubNub) -> None:
@@ -224,7 +276,9 @@ async def test_get_actions_wants_its_numbers_as_text(server: ScriptedPubNub, set
             getattr(GetMessageActions(pubnub, "room"), setter)(100)
 
 
-@pytest.mark.parametrize("body", [{}, [1, 2], {"data": [{"type": "reaction"}]}], ids=["object", "list", "partial"])
+@pytest.mark.parametrize(
+    "body", [{}, [1, 2], {"data": [{"type": "reaction"}]}], ids=["object", "list", "partial"]
+)
 async def test_get_actions_fails_inside_on_odd_bodies(server: ScriptedPubNub, body: object) -> None:
     """Mended: ``Transport`` may let the SDK build its result."""
     server.script(json_reply(body))
@@ -272,7 +326,9 @@ async def test_errors_are_returned_with_their_category(
     assert (error.status.category, error.status.status_code) == (category, status)
 
 
-@pytest.mark.parametrize("reply", [Reply(hangs=True), Reply(drips=True)], ids=["silent", "too-slow"])
+@pytest.mark.parametrize(
+    "reply", [Reply(hangs=True), Reply(drips=True)], ids=["silent", "too-slow"]
+)
 async def test_an_answer_that_takes_too_long_is_returned_as_a_timeout(
     server: ScriptedPubNub, monkeypatch: pytest.MonkeyPatch, reply: Reply
 ) -> None:
@@ -287,7 +343,10 @@ async def test_an_answer_that_takes_too_long_is_returned_as_a_timeout(
         error = await polling
 
     assert isinstance(error, PubNubAsyncioException)
-    assert (error.status.category, error.status.status_code) == (PNStatusCategory.PNTimeoutCategory, None)
+    assert (error.status.category, error.status.status_code) == (
+        PNStatusCategory.PNTimeoutCategory,
+        None,
+    )
 
 
 async def test_a_refused_connection_is_of_unknown_category() -> None:
@@ -295,7 +354,10 @@ async def test_a_refused_connection_is_of_unknown_category() -> None:
     async with sdk(f"127.0.0.1:{free_port()}") as pubnub:
         error = await poll(pubnub).future()
 
-    assert (error.status.category, error.status.status_code) == (PNStatusCategory.PNUnknownCategory, None)
+    assert (error.status.category, error.status.status_code) == (
+        PNStatusCategory.PNUnknownCategory,
+        None,
+    )
 
 
 async def test_a_poll_of_nothing_is_a_bad_request(server: ScriptedPubNub) -> None:
@@ -303,7 +365,10 @@ async def test_a_poll_of_nothing_is_a_bad_request(server: ScriptedPubNub) -> Non
     async with sdk(server.origin) as pubnub:
         error = await Subscribe(pubnub).future()
 
-    assert (error.status.category, error.status.status_code) == (PNStatusCategory.PNBadRequestCategory, None)
+    assert (error.status.category, error.status.status_code) == (
+        PNStatusCategory.PNBadRequestCategory,
+        None,
+    )
 
 
 async def test_cancellation_is_swallowed(server: ScriptedPubNub) -> None:
@@ -355,7 +420,11 @@ async def test_other_statuses_count_as_success(server: ScriptedPubNub, status: i
 
 async def test_a_stored_action_without_event_is_an_error(server: ScriptedPubNub) -> None:
     """207 means stored; whoever adds actions must not add again. Our reader only has to survive it."""
-    server.script(json_reply({"status": 207, "data": {}, "error": {"message": "Stored but failed to publish"}}, 207))
+    server.script(
+        json_reply(
+            {"status": 207, "data": {}, "error": {"message": "Stored but failed to publish"}}, 207
+        )
+    )
     action = PNMessageAction().create(type="reaction", value="👍", message_timetoken="1760")
     async with sdk(server.origin) as pubnub:
         error = await pubnub.add_message_action("room", action).future()
@@ -444,7 +513,10 @@ async def test_a_cancelled_http2_request_keeps_its_stream() -> None:
     silent = SilentAtFirst()
     server = await asyncio.get_running_loop().create_server(lambda: silent, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with server, httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(http1=False, http2=True)) as client:
+    async with (
+        server,
+        httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(http1=False, http2=True)) as client,
+    ):
         cancelled = asyncio.create_task(client.get(url))
         await wait_until(lambda: silent.begun == [1])
         cancelled.cancel()
@@ -482,7 +554,9 @@ async def test_user_id_and_token_are_sent_unencoded(server: ScriptedPubNub) -> N
     assert "&uuid=a&b&auth=c+d" in server.requests[0].target
 
 
-async def test_signed_group_names_are_encoded_twice(server: ScriptedPubNub, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_signed_group_names_are_encoded_twice(
+    server: ScriptedPubNub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Mended: ``Poll`` may leave the parameters of groups to the SDK."""
     signed: list[str] = []
 
@@ -522,7 +596,9 @@ def loud(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Yield the lines of the SDK's loggers, opened wide."""
     lines: list[str] = []
     listening = logging.Handler(logging.DEBUG)
-    monkeypatch.setattr(listening, "emit", lambda record: lines.append(f"{record.name} {record.getMessage()}"))
+    monkeypatch.setattr(
+        listening, "emit", lambda record: lines.append(f"{record.name} {record.getMessage()}")
+    )
     loggers = {logger: logger.level for logger in map(logging.getLogger, ("pubnub", "httpx"))}
     for logger in loggers:
         monkeypatch.setattr(logger, "handlers", [listening])

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from tests.histories import steady
 from worker.domain.action import Added, Identity, Removed
 from worker.source.wire import (
-    Interest,
+    CountedTypes,
     Malformed,
     UnusualError,
     action_timetoken,
     decode_action,
+    decode_checked,
+    decode_fast,
     decode_message,
-    looked_into,
-    usual,
 )
 
-ALL = Interest()
+ALL = CountedTypes()
 IDENTITY = Identity("room", "17600000001728660", "reaction", "👍", "ana")
 ANNOUNCED: dict[str, Any] = {
     "a": "5",
@@ -70,18 +70,24 @@ def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 def test_an_addition_is_decoded() -> None:
     """The user is ``i``; the time it was told is ``p.t``."""
-    assert decode_message(ANNOUNCED, ALL) == Added(IDENTITY, "17600000002020754", "17600000002110345")
+    assert decode_message(ANNOUNCED, ALL) == Added(
+        IDENTITY, "17600000002020754", "17600000002110345"
+    )
 
 
 def test_a_removal_names_the_addition() -> None:
     """``event`` stands beside ``data``; the action timetoken is that of the addition."""
     removal = changed(ANNOUNCED, "d.event", "removed")
-    assert decode_message(removal, ALL) == Removed(IDENTITY, "17600000002020754", "17600000002110345")
+    assert decode_message(removal, ALL) == Removed(
+        IDENTITY, "17600000002020754", "17600000002110345"
+    )
 
 
 def test_an_item_of_history_is_an_addition() -> None:
     """Told when it was added: lists say no more."""
-    assert decode_action("room", LISTED, ALL) == Added(IDENTITY, "17600000002020754", "17600000002020754")
+    assert decode_action("room", LISTED, ALL) == Added(
+        IDENTITY, "17600000002020754", "17600000002020754"
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,9 @@ def test_a_uuid_in_the_data_goes_before_the_client() -> None:
     assert event.identity.uuid == "ben"
 
 
-@pytest.mark.parametrize("published", [GONE, None, {}, {"t": "soon"}, {"t": 1.5}, "17600000002110345"])
+@pytest.mark.parametrize(
+    "published", [GONE, None, {}, {"t": "soon"}, {"t": 1.5}, "17600000002110345"]
+)
 def test_an_event_is_not_lost_for_its_date(published: Any) -> None:
     """Without a readable ``p.t`` the event is dated by its action."""
     event = decode_message(changed(ANNOUNCED, "p", published), ALL)
@@ -126,10 +134,10 @@ def test_other_kinds_of_message_are_not_ours(kind: Any) -> None:
 
 def test_types_that_are_not_counted_are_not_ours() -> None:
     """Ignored, or not among the chosen."""
-    assert decode_message(ANNOUNCED, Interest(ignored=frozenset({"reaction"}))) is None
-    assert decode_action("room", LISTED, Interest(types=frozenset({"receipt"}))) is None
-    assert decode_action("room", LISTED, Interest(types=frozenset({"reaction"}))) is not None
-    chosen_and_ignored = Interest(frozenset({"reaction"}), frozenset({"reaction"}))
+    assert decode_message(ANNOUNCED, CountedTypes(ignored=frozenset({"reaction"}))) is None
+    assert decode_action("room", LISTED, CountedTypes(types=frozenset({"receipt"}))) is None
+    assert decode_action("room", LISTED, CountedTypes(types=frozenset({"reaction"}))) is not None
+    chosen_and_ignored = CountedTypes(frozenset({"reaction"}), frozenset({"reaction"}))
     assert decode_action("room", LISTED, chosen_and_ignored) is None
 
 
@@ -200,29 +208,62 @@ def test_an_old_parent_keeps_its_timetoken() -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
 
 @steady
 @given(
-    st.sampled_from(["e", "i", "p", "c", "d", "d.event", "d.data", *(f"d.data.{key}" for key in LISTED)]), json_values
+    st.sampled_from(
+        ["e", "i", "p", "c", "d", "d.event", "d.data", *(f"d.data.{key}" for key in LISTED)]
+    ),
+    json_values,
 )
 def test_nothing_in_a_message_can_raise(path: str, value: Any) -> None:
     """Any JSON in any place is decoded, malformed, or not ours; what is decoded can be stored."""
     decoded = decode_message(changed(ANNOUNCED, path, value), ALL)
 
     if isinstance(decoded, Added | Removed):
-        json.dumps([decoded.identity.channel, decoded.identity.value, decoded.identity.uuid]).encode()
+        json.dumps(
+            [decoded.identity.channel, decoded.identity.value, decoded.identity.uuid]
+        ).encode()
         decoded.identity.uuid.encode()
 
 
 places = st.sampled_from(
-    ["e", "i", "p", "p.t", "c", "d", "d.event", "d.data", "d.data.uuid", *(f"d.data.{key}" for key in LISTED)]
+    [
+        "e",
+        "i",
+        "p",
+        "p.t",
+        "c",
+        "d",
+        "d.event",
+        "d.data",
+        "d.data.uuid",
+        *(f"d.data.{key}" for key in LISTED),
+    ]
 )
 oddities = st.sampled_from(
-    ["", "0", "01", "1" * 20, "1" * 21, "１２", "1 ", "ana", "👍", "\ud83d", "a,b", "é" * 40_000, "x" * 400, "removed"]
+    [
+        "",
+        "0",
+        "01",
+        "1" * 20,
+        "1" * 21,
+        "１２",
+        "1 ",
+        "ana",
+        "👍",
+        "\ud83d",
+        "a,b",
+        "é" * 40_000,
+        "x" * 400,
+        "removed",
+    ]
 )
 
 
@@ -236,10 +277,10 @@ def test_a_short_way_ends_where_the_long_one_does(changes: list[tuple[str, Any]]
     for path, value in changes:
         with suppress(TypeError, KeyError):  # the first change took away where the second belongs
             message = changed(message, path, value)
-    for interest in (ALL, Interest(ignored=frozenset({"reaction"}))):
-        long = looked_into(message, interest)
+    for counted_types in (ALL, CountedTypes(ignored=frozenset({"reaction"}))):
+        long = decode_checked(message, counted_types)
         try:
-            assert usual(message, interest) == long
+            assert decode_fast(message, counted_types) == long
         except UnusualError:
             assert changes
 
@@ -255,6 +296,8 @@ def test_nothing_in_a_list_can_raise(item: Any) -> None:
 
 def test_interests_describe_themselves() -> None:
     """Equal sets, equal words: two workers are compared by them."""
-    assert str(Interest()) == "all types"
-    assert str(Interest(ignored=frozenset({"b", "a"}))) == "all types but a,b"
-    assert str(Interest(types=frozenset({"b", "a", "c"}), ignored=frozenset({"c"}))) == "only a,b"
+    assert str(CountedTypes()) == "all types"
+    assert str(CountedTypes(ignored=frozenset({"b", "a"}))) == "all types but a,b"
+    assert (
+        str(CountedTypes(types=frozenset({"b", "a", "c"}), ignored=frozenset({"c"}))) == "only a,b"
+    )

@@ -104,15 +104,23 @@ def environment_of(pid: int) -> str:
     ps = shutil.which("ps")
     if not ps:
         pytest.skip("neither /proc nor ps on this machine: that the keeper is told no secrets")
-    return subprocess.run([ps, "eww", "-p", str(pid)], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [ps, "eww", "-p", str(pid)], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def kill_keeper(files: Files) -> None:
     """Kill the keeper, wait until it is dead."""
     pid = keeper_pid(files)
-    with contextlib.suppress(ProcessLookupError):  # one who was killed before, and has no successor yet
+    with contextlib.suppress(
+        ProcessLookupError
+    ):  # one who was killed before, and has no successor yet
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not is_held(files.keeper_lock) or files.keeper_lock.read_text() not in {"", f"{pid}\n"})
+    wait_until(
+        lambda: (
+            not is_held(files.keeper_lock) or files.keeper_lock.read_text() not in {"", f"{pid}\n"}
+        )
+    )
 
 
 def redis_at(url: str, *command: str | int) -> Any:
@@ -133,7 +141,10 @@ class Command:
 
     def __init__(self, folder: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", COMMAND, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def word(self, name: str) -> str:

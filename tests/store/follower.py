@@ -18,7 +18,9 @@ class Follower:
     two are for.
     """
 
-    def __init__(self, redis: Redis, channel: str, *, heeds_after: bool = True, heeds_head: bool = True) -> None:
+    def __init__(
+        self, redis: Redis, channel: str, *, heeds_after: bool = True, heeds_head: bool = True
+    ) -> None:
         self._redis = cast("Any", redis)
         self._prefix = f"tally:{{{channel}}}:"
         self._heeds_after, self._heeds_head = heeds_after, heeds_head
@@ -66,7 +68,9 @@ class Follower:
             self.tallies[message] = {tally: count for tally, count in counts.items() if count}
 
     def _remember(self) -> None:
-        self.held[self.position] = {message: dict(counts) for message, counts in self.tallies.items() if counts}
+        self.held[self.position] = {
+            message: dict(counts) for message, counts in self.tallies.items() if counts
+        }
 
 
 async def snapshot(redis: Any, prefix: str) -> tuple[str, Tallies]:

@@ -12,21 +12,23 @@ from redis.asyncio import Redis
 from tests.histories import BEN, CHANNEL, MESSAGE, added, events, removed
 from tests.store.test_contract import CONTRACT, KEYS
 from worker.domain.action import Event, Identity, Origin
-from worker.store.audit import Audit, Flaw
+from worker.store.audit import Audit, Inconsistency
 from worker.store.store import Store
 
 COUNTS, ACTIONS = KEYS.counts(CHANNEL, MESSAGE), KEYS.actions(CHANNEL, MESSAGE)
 FIELD = "reaction:👍"
 
 
-async def flaws(redis: Redis, *channels: str) -> list[Flaw]:
+async def flaws(redis: Redis, *channels: str) -> list[Inconsistency]:
     """Return what an audit finds."""
     return await Audit(redis, KEYS).channels(channels or [CHANNEL])
 
 
 @CONTRACT
 @given(st.lists(st.lists(events, min_size=1, max_size=12), max_size=6))
-async def test_what_the_script_wrote_has_no_flaw(real_redis: Redis, batches: list[list[Event]]) -> None:
+async def test_what_the_script_wrote_has_no_flaw(
+    real_redis: Redis, batches: list[list[Event]]
+) -> None:
     """After whatever history, observed and inferred."""
     await real_redis.flushall()
     for batch in batches:
@@ -47,27 +49,36 @@ async def test_what_the_script_wrote_has_no_flaw(real_redis: Redis, batches: lis
         (("DEL", ACTIONS), FIELD, "the count is 2, though 0 are live"),
         (("HSET", COUNTS, "reaction:🎉", "1"), "reaction:🎉", "the count is 1, though 0 are live"),
         (("HSET", COUNTS, "reaction:🎉", "0"), "reaction:🎉", "a count of zero"),
-        (("HSET", COUNTS, "reaction:🎉", "-1"), "reaction:🎉", "the count is -1, though 0 are live"),
+        (
+            ("HSET", COUNTS, "reaction:🎉", "-1"),
+            "reaction:🎉",
+            "the count is -1, though 0 are live",
+        ),
         (("HSET", ACTIONS, "reaction", "5"), "reaction", "a field of actions that cannot be read"),
         (("ZREM", KEYS.messages(CHANNEL), MESSAGE), "", "not in the index of messages"),
     ],
     ids=lambda value: "-".join(value[:1]) if isinstance(value, tuple) else None,
 )
-async def test_a_flaw_is_found(redis: Redis, command: tuple[str, ...], field: str, problem: str) -> None:
+async def test_a_flaw_is_found(
+    redis: Redis, command: tuple[str, ...], field: str, problem: str
+) -> None:
     """One at a time, and nothing but that."""
     await Store(redis, KEYS).apply(CHANNEL, [added(1), added(1, BEN)], Origin.LIVE)
     assert await flaws(redis) == []
 
     await cast("Any", redis).execute_command(*command)
 
-    assert await flaws(redis) == [Flaw(CHANNEL, MESSAGE, field, problem)]
+    assert await flaws(redis) == [Inconsistency(CHANNEL, MESSAGE, field, problem)]
 
 
 async def test_flaws_are_found_among_hundreds_of_messages(real_redis: Redis) -> None:
     """Sorted, each once, and those of the channels asked about."""
     odd = "a{b}:c%"
     for channel in (CHANNEL, odd, "hall"):
-        lives = [added(1, Identity(channel, str(10**16 + n), "reaction", "👍", "ana")) for n in range(200)]
+        lives = [
+            added(1, Identity(channel, str(10**16 + n), "reaction", "👍", "ana"))
+            for n in range(200)
+        ]
         await Store(real_redis, KEYS).apply(channel, lives, Origin.LIVE)
         for n in (199, 3):
             await cast("Any", real_redis).hdel(KEYS.counts(channel, str(10**16 + n)), FIELD)

@@ -57,7 +57,9 @@ async def tls_in_front_of(url: str, context: ssl.SSLContext) -> AsyncIterator[in
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         onward_reader, onward_writer = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(copy(reader, onward_writer), copy(onward_reader, writer), return_exceptions=True)
+        await asyncio.gather(
+            copy(reader, onward_writer), copy(onward_reader, writer), return_exceptions=True
+        )
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     async with server:
@@ -99,7 +101,9 @@ async def test_no_cancellation_is_lost(valkey: RedisServer) -> None:
 
 
 @pytest.mark.processes
-async def test_without_an_address_the_folders_own_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_without_an_address_the_folders_own_is_opened(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """What is written there is there the next time."""
     monkeypatch.setattr(opened, "EMBEDDED_FOLDER", tmp_path / "data")
     for expected in (None, "kept"):
@@ -126,7 +130,10 @@ async def test_an_address_is_used_as_it_is(valkey: RedisServer, real_redis: Redi
         (exceptions.AuthenticationError("wrong password"), RedisUnavailableError),
         (exceptions.NoPermissionError("not you"), RedisUnavailableError),
         (exceptions.ResponseError("MISCONF no disk"), RedisUnavailableError),
-        (exceptions.ResponseError("ERR script: @user_script: -OOM command not allowed"), RedisUnavailableError),
+        (
+            exceptions.ResponseError("ERR script: @user_script: -OOM command not allowed"),
+            RedisUnavailableError,
+        ),
         (exceptions.RedisError("something"), RedisUnavailableError),
         (OSError("no route"), RedisUnavailableError),
         (exceptions.ResponseError("WRONGTYPE"), ScriptRefusedError),
@@ -144,5 +151,8 @@ def test_a_refusal_is_waited_out_or_final(error: Exception, expected: type[Excep
 def test_what_a_pipeline_quotes_is_left_out() -> None:
     """redis-py puts the command before the error: strangers' words, which neither reach a log nor decide anything."""
     quoted = "Command # 2 (EVALSHA OOM ) of pipeline\nLOADING canary) of pipeline caused error: WRONGTYPE no hash"
-    with pytest.raises(ScriptRefusedError, match=r"^Redis refused a command: WRONGTYPE no hash$"), redis_errors():
+    with (
+        pytest.raises(ScriptRefusedError, match=r"^Redis refused a command: WRONGTYPE no hash$"),
+        redis_errors(),
+    ):
         raise exceptions.ResponseError(quoted)

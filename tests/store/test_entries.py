@@ -11,15 +11,15 @@ from tests.store.test_contract import KEYS
 from worker.domain.action import Event, Identity, Origin
 from worker.domain.entry import ABSENT, Entry
 from worker.domain.position import from_seconds, milliseconds
-from worker.domain.reconciliation import Place
-from worker.store.entries import Entries, identity, places
+from worker.domain.reconciliation import EntryKey
+from worker.store.entries import Entries, entry_keys, identity
 from worker.store.keys import action_field
 from worker.store.store import Store
 
 FIRST = 17_600_000_000_000_000
 
 
-async def store(redis: Redis, *lives: Place, score: int = 0) -> None:
+async def store(redis: Redis, *lives: EntryKey, score: int = 0) -> None:
     """Put entries where the script puts them."""
     pipe = cast("Any", redis).pipeline(transaction=False)
     for message, field, action_timetoken in lives:
@@ -28,13 +28,13 @@ async def store(redis: Redis, *lives: Place, score: int = 0) -> None:
     await pipe.execute()
 
 
-async def batches(redis: Redis, since: str | None = None) -> AsyncIterator[list[Place]]:
+async def batches(redis: Redis, since: str | None = None) -> AsyncIterator[list[EntryKey]]:
     """Yield what a scan tells, batch by batch."""
     async for messages in Entries(redis, KEYS).scan(CHANNEL, since):
-        yield [live for message in messages for live in places(message)]
+        yield [live for message in messages for live in entry_keys(message)]
 
 
-async def scanned(redis: Redis, since: str | None = None) -> list[Place]:
+async def scanned(redis: Redis, since: str | None = None) -> list[EntryKey]:
     """Return what a scan tells, in one list."""
     return [live async for batch in batches(redis, since) for live in batch]
 
@@ -60,7 +60,9 @@ async def test_a_scan_tells_every_live_entry(real_redis: Redis, messages: int, u
 async def test_an_empty_channel_has_no_entries(redis: Redis) -> None:
     """Nor has one whose counts are all back at zero; nor does a neighbour's count."""
     await Store(redis, KEYS).apply(CHANNEL, [added(1), removed(1)], Origin.LIVE)
-    await Store(redis, KEYS).apply("hall", [added(1, Identity("hall", MESSAGE, "a", "b", "c"))], Origin.LIVE)
+    await Store(redis, KEYS).apply(
+        "hall", [added(1, Identity("hall", MESSAGE, "a", "b", "c"))], Origin.LIVE
+    )
 
     assert await scanned(redis) == []
     assert [batch async for batch in Entries(redis, KEYS).scan("yard")] == []
@@ -80,10 +82,12 @@ async def test_an_entry_tells_whose_it_is(redis: Redis) -> None:
 async def test_what_lives_all_the_while_is_told(real_redis: Redis) -> None:
     """Though fields and messages come and go under the scan, and hashes grow and shrink by thousands."""
     large, coming = KEYS.actions(CHANNEL, str(FIRST)), [f"reaction:👍:new{n}" for n in range(3000)]
-    lives = {(str(FIRST + n % 150), action_field("reaction", "👍", f"user{n}"), "1") for n in range(1500)}
+    lives = {
+        (str(FIRST + n % 150), action_field("reaction", "👍", f"user{n}"), "1") for n in range(1500)
+    }
     lives |= {(str(FIRST), action_field("reaction", "🎉", f"user{n}"), "1") for n in range(3000)}
     await store(real_redis, *lives)
-    told: set[Place] = set()
+    told: set[EntryKey] = set()
     looks = 0
 
     async for batch in batches(real_redis):
@@ -114,8 +118,17 @@ async def test_since_leaves_out_what_nobody_has_touched(redis: Redis) -> None:
 
 async def test_entries_are_read_in_the_order_asked_for(redis: Redis) -> None:
     """Live, removed, both, neither."""
-    both, absent = Identity(CHANNEL, "5", "reaction", "a:b", "u:1"), Identity(CHANNEL, "6", "x", "y", "z")
-    batch: list[Event] = [added(1), added(1, BEN), removed(1, BEN), removed(1, both), added(2, both)]
+    both, absent = (
+        Identity(CHANNEL, "5", "reaction", "a:b", "u:1"),
+        Identity(CHANNEL, "6", "x", "y", "z"),
+    )
+    batch: list[Event] = [
+        added(1),
+        added(1, BEN),
+        removed(1, BEN),
+        removed(1, both),
+        added(2, both),
+    ]
     await Store(redis, KEYS).apply(CHANNEL, batch, Origin.LIVE)
 
     entries = Entries(redis, KEYS)

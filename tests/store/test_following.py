@@ -14,7 +14,7 @@ from tests.store.follower import Follower, Tallies
 from worker.domain.action import Event, Identity, Origin
 from worker.domain.position import from_seconds
 from worker.store.keys import Keys
-from worker.store.store import Lives, Store
+from worker.store.store import Store, Ttls
 
 KEYS: Final = Keys()
 DAY: Final = 86400
@@ -30,15 +30,22 @@ class Scene:
         self.redis = cast("Any", redis)
         self.random = Random(seed)
         self._store = Store(redis, KEYS)
-        self._sweeping = Store(redis, KEYS, Lives(retention_seconds=DAY))
-        self._messages = [MESSAGE, "1234567890", *(from_seconds(time.time() - days * DAY) for days in (0.1, 2, 3))]
+        self._sweeping = Store(redis, KEYS, Ttls(retention_seconds=DAY))
+        self._messages = [
+            MESSAGE,
+            "1234567890",
+            *(from_seconds(time.time() - days * DAY) for days in (0.1, 2, 3)),
+        ]
 
     def events(self) -> list[Event]:
         """Return a batch: what is seen live, and what reconcile may infer, meeting on a handful of identities."""
         return [self._event() for _ in range(self.random.randint(1, 6))]
 
     def _event(self) -> Event:
-        value, uuid = self.random.choice(("👍", "a:b%3A {c}\n")), self.random.choice(("ana", "u: 1", "ben"))
+        value, uuid = (
+            self.random.choice(("👍", "a:b%3A {c}\n")),
+            self.random.choice(("ana", "u: 1", "ben")),
+        )
         identity = Identity(CHANNEL, self.random.choice(self._messages), "re:act", value, uuid)
         place = self.random.randrange(4)
         match self.random.randrange(9):
@@ -56,18 +63,27 @@ class Scene:
         if not events and not self.random.randrange(12):
             await self._sweeping.sweep(CHANNEL)
         else:
-            await self._store.apply(CHANNEL, events or self.events(), self.random.choice(list(Origin)))
+            await self._store.apply(
+                CHANNEL, events or self.events(), self.random.choice(list(Origin))
+            )
 
     async def trim(self) -> None:
         """Let the journal forget: some of it, or all, as it does where nothing happens for its whole life."""
         if self.random.randrange(4):
-            await self.redis.xtrim(KEYS.journal(CHANNEL), maxlen=self.random.randrange(4), approximate=False)
+            await self.redis.xtrim(
+                KEYS.journal(CHANNEL), maxlen=self.random.randrange(4), approximate=False
+            )
         else:
             await self.redis.delete(KEYS.journal(CHANNEL))
 
     async def truth(self) -> Tallies:
         """Return the channel's counts, while nobody writes."""
-        keys = [key async for key in self.redis.scan_iter(KEYS.counts("*", "*").replace("{*}", f"{{{CHANNEL}}}"))]
+        keys = [
+            key
+            async for key in self.redis.scan_iter(
+                KEYS.counts("*", "*").replace("{*}", f"{{{CHANNEL}}}")
+            )
+        ]
         hashes = [await self.redis.hgetall(key) for key in keys]
         return {
             key.rpartition(":")[2]: {tally: int(count) for tally, count in fields.items()}
@@ -116,7 +132,11 @@ def scene(real_redis: Redis) -> Scene:
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_a_reader_is_exact_while_others_write(real_redis: Redis, seed: int) -> None:
     """At every position it ever held at which somebody else read the counts, it held the same."""
-    scene, reader, witness = Scene(real_redis, seed), Follower(real_redis, CHANNEL), Follower(real_redis, CHANNEL)
+    scene, reader, witness = (
+        Scene(real_redis, seed),
+        Follower(real_redis, CHANNEL),
+        Follower(real_redis, CHANNEL),
+    )
     is_over = asyncio.Event()
 
     async def write() -> None:
@@ -277,11 +297,16 @@ async def test_a_clock_set_back_after_the_journal_ended_is_noticed(scene: Scene)
 async def set_clock_ahead(scene: Scene, seconds: int = 60) -> None:
     """Write as a Redis does whose clock is set back afterwards: what follows is numbered on from here."""
     entry_id = f"{int(time.time() + seconds) * 1000}-0"
-    await scene.redis.xadd(KEYS.journal(CHANNEL), {"after": await scene.head(), "origin": "live"}, id=entry_id)
+    await scene.redis.xadd(
+        KEYS.journal(CHANNEL), {"after": await scene.head(), "origin": "live"}, id=entry_id
+    )
     await scene.redis.set(KEYS.head(CHANNEL), entry_id)
 
 
-@pytest.mark.xfail(reason="an id that is given twice, before and after Redis went back, hides that it did", strict=True)
+@pytest.mark.xfail(
+    reason="an id that is given twice, before and after Redis went back, hides that it did",
+    strict=True,
+)
 async def test_an_id_given_twice_is_noticed(scene: Scene) -> None:
     """While the clock is behind the newest id, ids are counted on; a copy put back meanwhile counts the same ones."""
     reader = Follower(scene.redis, CHANNEL)

@@ -6,9 +6,18 @@ from hypothesis import strategies as st
 
 from tests.histories import steady
 from worker.errors import ConfigurationError
-from worker.store.keys import Keys, action_field, digest, read_action_field, read_tally_field, tally_field
+from worker.store.keys import (
+    Keys,
+    action_field,
+    digest,
+    read_action_field,
+    read_tally_field,
+    tally_field,
+)
 
-hostile = st.text(st.one_of(st.sampled_from(":%{}\n\0 3A25"), st.characters(exclude_categories=["Cs"])))
+hostile = st.text(
+    st.one_of(st.sampled_from(":%{}\n\0 3A25"), st.characters(exclude_categories=["Cs"]))
+)
 
 
 @steady
@@ -37,7 +46,9 @@ def test_no_two_tallies_share_a_field(left: tuple[str, str], right: tuple[str, s
 def test_a_channel_is_one_slot_of_its_own(left: str, right: str) -> None:
     """What stands between the first brace and the next is the whole channel, and only that channel's."""
     keys = Keys()
-    tags = [keys.counts(channel, "1").split("{", 1)[1].split("}", 1)[0] for channel in (left, right)]
+    tags = [
+        keys.counts(channel, "1").split("{", 1)[1].split("}", 1)[0] for channel in (left, right)
+    ]
     assert (tags[0] == tags[1]) == (left == right)
     assert keys.head(left) == f"tally:{{{tags[0]}}}:head"
 

@@ -10,8 +10,8 @@ from worker.domain.position import Cursor
 from worker.store.budget import BURST, Budget
 from worker.store.connection import connect
 from worker.store.keys import Keys
-from worker.store.lineage import Lineage
-from worker.store.marks import FORGOTTEN_SECONDS, Gap, Marks, Progress
+from worker.store.marks import FORGOTTEN_SECONDS, GapCause, Marks, Progress
+from worker.store.rollback_detector import RollbackDetector
 
 KEYS = Keys()
 
@@ -48,10 +48,10 @@ async def test_half_a_cursor_is_no_cursor(marks: Marks, redis: Redis, field: str
 
 async def test_a_later_gap_moves_the_mark(marks: Marks, redis: Redis) -> None:
     """The newest gap of a cause counts: a repair begun before it does not repay it."""
-    await marks.owe(["room"], Gap.OVERFLOW)
+    await marks.owe(["room"], GapCause.OVERFLOW)
     await cast("Any", redis).hset(KEYS.owed("room"), "overflow", 5)
     before = await marks.now()
-    await marks.owe(["room", "hall"], Gap.OVERFLOW)
+    await marks.owe(["room", "hall"], GapCause.OVERFLOW)
 
     owed = await marks.owed("room")
 
@@ -65,7 +65,7 @@ async def test_no_mark_has_the_same_time_twice(marks: Marks, redis: Redis) -> No
     """As fast as one can ask: a reconcile that repaid the one before must not be taken for the repair of this one."""
     seen = []
     for _ in range(50):
-        await marks.owe(["room"], Gap.OVERFLOW)
+        await marks.owe(["room"], GapCause.OVERFLOW)
         seen.append((await marks.owed("room"))["overflow"])
 
     assert seen == sorted(set(seen))
@@ -79,7 +79,7 @@ async def test_a_mark_is_the_time_of_its_gap(real_redis: Redis) -> None:
         await asyncio.sleep(0.01)
     for number in range(20):
         before = await marks.now()
-        await marks.owe([f"room{number}"], Gap.OVERFLOW)
+        await marks.owe([f"room{number}"], GapCause.OVERFLOW)
 
         assert before <= (await marks.owed(f"room{number}"))["overflow"] <= await marks.now()
 
@@ -89,9 +89,9 @@ async def test_a_mark_grows_though_the_clock_went_back(marks: Marks, redis: Redi
     future = await marks.now() + 1_000_000
     await cast("Any", redis).hset(KEYS.owed("room"), "overflow", future)
 
-    await marks.owe(["room"], Gap.OVERFLOW)
-    await marks.owe(["room"], Gap.OVERFLOW)
-    await marks.owe(["room"], Gap.FORBIDDEN)
+    await marks.owe(["room"], GapCause.OVERFLOW)
+    await marks.owe(["room"], GapCause.OVERFLOW)
+    await marks.owe(["room"], GapCause.FORBIDDEN)
 
     owed = await marks.owed("room")
     assert owed["overflow"] == future + 2
@@ -100,8 +100,8 @@ async def test_a_mark_grows_though_the_clock_went_back(marks: Marks, redis: Redi
 
 async def test_debts_are_told_of_those_that_have_some(marks: Marks) -> None:
     """Every cause of every channel asked about, and nobody else's."""
-    await marks.owe(["room", "hall", "attic"], Gap.OVERFLOW)
-    await marks.owe(["hall"], Gap.UNPROVEN)
+    await marks.owe(["room", "hall", "attic"], GapCause.OVERFLOW)
+    await marks.owe(["hall"], GapCause.UNPROVEN)
 
     debts = await marks.debts(["yard", "room", "hall"])
 
@@ -114,11 +114,11 @@ async def test_debts_are_told_of_those_that_have_some(marks: Marks) -> None:
 
 async def test_only_unchanged_marks_are_repaid(marks: Marks) -> None:
     """What came or moved while the reconcile was under way stays; how many those are is told."""
-    for gap in (Gap.OVERFLOW, Gap.FORBIDDEN, Gap.FIRST_START):
+    for gap in (GapCause.OVERFLOW, GapCause.FORBIDDEN, GapCause.FIRST_START):
         await marks.owe(["room", "hall"], gap)
     seen = await marks.owed("room")
-    await marks.owe(["room"], Gap.FORBIDDEN)
-    await marks.owe(["room"], Gap.STALE_CURSOR)
+    await marks.owe(["room"], GapCause.FORBIDDEN)
+    await marks.owe(["room"], GapCause.STALE_CURSOR)
 
     assert await marks.repay("room", seen) == 2
 
@@ -133,7 +133,7 @@ async def test_only_unchanged_marks_are_repaid(marks: Marks) -> None:
 
 async def test_repaying_nothing_takes_nothing_back(marks: Marks) -> None:
     """A reconcile that began too early saw no mark to repay."""
-    await marks.owe(["room"], Gap.OVERFLOW)
+    await marks.owe(["room"], GapCause.OVERFLOW)
 
     assert await marks.repay("room", {}) == 1
     assert await marks.repay("yard", {"overflow": 5}) == 0
@@ -153,7 +153,9 @@ async def test_saves_of_a_cursor_are_numbered(marks: Marks) -> None:
 
 
 @pytest.mark.parametrize("forgotten", ["all", "the newest"])
-async def test_a_redis_that_forgot_a_save_is_told_no_other(marks: Marks, redis: Redis, forgotten: str) -> None:
+async def test_a_redis_that_forgot_a_save_is_told_no_other(
+    marks: Marks, redis: Redis, forgotten: str
+) -> None:
     """Emptied, or an older copy: the cursor must not pass over the events that are forgotten with it."""
     for number in range(3):
         await marks.save_cursor("s", Cursor(str(number + 1), 1), number)
@@ -224,7 +226,7 @@ async def test_who_was_not_there_for_a_day_is_forgotten(marks: Marks, redis: Red
 async def test_debts_are_found_among_thousands_that_owe_nothing(marks: Marks) -> None:
     """In whichever part they lie."""
     channels = [f"channel-{number:04}" for number in range(1_200)]
-    await marks.owe([channels[3], channels[1_100]], Gap.OVERFLOW)
+    await marks.owe([channels[3], channels[1_100]], GapCause.OVERFLOW)
 
     assert set(await marks.debts(channels)) == {channels[3], channels[1_100]}
 
@@ -240,14 +242,14 @@ async def test_the_time_is_redis_own(marks: Marks, redis: Redis) -> None:
 
 async def test_a_server_is_known_by_its_run(real_redis: Redis) -> None:
     """The same to every connection, and what a new connection is compared with."""
-    lineage = Lineage()
+    rollback_detector = RollbackDetector()
     told = await Marks(real_redis, KEYS).server()
     assert told
     assert len(told) == 40
     kwargs = real_redis.connection_pool.connection_kwargs
-    async with connect(f"redis://{kwargs['host']}:{kwargs['port']}", lineage) as redis:
+    async with connect(f"redis://{kwargs['host']}:{kwargs['port']}", rollback_detector) as redis:
         await redis.get("tally:meta")
-        assert lineage._server == told == await Marks(redis, KEYS).server()
+        assert rollback_detector._server == told == await Marks(redis, KEYS).server()
 
 
 async def test_channels_are_unknown_until_remembered(marks: Marks) -> None:

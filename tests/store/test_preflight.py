@@ -67,7 +67,9 @@ async def test_a_namespace_is_claimed_once(redis: Redis) -> None:
         ({"colour": "blue"}, "schema unknown"),
     ],
 )
-async def test_a_namespace_of_somebody_else_is_refused(redis: Redis, meta: dict[str, str], says: str) -> None:
+async def test_a_namespace_of_somebody_else_is_refused(
+    redis: Redis, meta: dict[str, str], says: str
+) -> None:
     """The sentence says what differs and how to proceed; nothing is changed, and nothing filled in."""
     await cast("Any", redis).hset(KEYS.meta, mapping=meta)
 
@@ -81,7 +83,9 @@ async def test_two_claims_at_once_do_not_mix(redis: Redis) -> None:
     """One of them has it, all of it; every other is refused."""
     claims = [Claim(f"sub-c-{number}", f"only type-{number}") for number in range(8)]
 
-    ended = await asyncio.gather(*(check_namespace(redis, KEYS, claim) for claim in claims), return_exceptions=True)
+    ended = await asyncio.gather(
+        *(check_namespace(redis, KEYS, claim) for claim in claims), return_exceptions=True
+    )
 
     (owner,) = (claim for claim, error in zip(claims, ended, strict=True) if error is None)
     assert sum(isinstance(error, RedisUnfitError) for error in ended) == len(claims) - 1

@@ -67,7 +67,11 @@ async def test_many_messages_cost_one_round_trip(valkey: RedisServer, real_redis
         assert await reader.get_many(CHANNEL, [MESSAGE]) == {MESSAGE: {"reaction": {"👍": 1}}}
         assert await reader.get_many(CHANNEL, list[str]()) == {}
 
-    assert many == {int(MESSAGE): {"reaction": {"👍": 1}}, 1234567890: {"re:act%3A{}": {"a:b\n{c}%\0": 1}}, 5: {}}
+    assert many == {
+        int(MESSAGE): {"reaction": {"👍": 1}},
+        1234567890: {"re:act%3A{}": {"a:b\n{c}%\0": 1}},
+        5: {},
+    }
     assert await real_redis.dbsize() == before
     stats = await real_redis.info("commandstats")
     assert stats["cmdstat_hgetall"]["calls"] == 4
@@ -94,7 +98,9 @@ async def test_a_reader_says_that_redis_is_away() -> None:
             await reader.get(CHANNEL, MESSAGE)
 
 
-async def test_a_reader_gives_up_on_a_redis_that_says_nothing(silent: Silent, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reader_gives_up_on_a_redis_that_says_nothing(
+    silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After the time its address gives it, all tries together; one of our errors again."""
     passes = passing_time(monkeypatch)
     async with TallyReader.from_url(f"{silent.url}?socket_timeout=1000") as reader:
@@ -117,10 +123,15 @@ async def test_a_read_that_is_cancelled_ends(silent: Silent) -> None:
                 await reader.get_many(CHANNEL, [MESSAGE])
 
 
-async def test_a_read_that_was_given_up_spoils_no_later_one(valkey: RedisServer, real_redis: Redis) -> None:
+async def test_a_read_that_was_given_up_spoils_no_later_one(
+    valkey: RedisServer, real_redis: Redis
+) -> None:
     """Answers that come after it was given up are nobody's: the next read has its own."""
     await Store(real_redis, Keys()).apply(CHANNEL, [added(1)], Origin.LIVE)
-    async with Forwarder(valkey.port) as door, TallyReader.from_url(f"{door.url}?socket_timeout=60") as reader:
+    async with (
+        Forwarder(valkey.port) as door,
+        TallyReader.from_url(f"{door.url}?socket_timeout=60") as reader,
+    ):
         hasty = TallyReader(reader._redis, seconds=0.01)
         assert await reader.get(CHANNEL, MESSAGE) == {"reaction": {"👍": 1}}
         door.hold_answers()
@@ -130,7 +141,9 @@ async def test_a_read_that_was_given_up_spoils_no_later_one(valkey: RedisServer,
         assert await reader.get_many(CHANNEL, [MESSAGE]) == {MESSAGE: {"reaction": {"👍": 1}}}
 
 
-@pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "", "redis://localhost:port"])
+@pytest.mark.parametrize(
+    "url", ["localhost:6379", "http://localhost", "", "redis://localhost:port"]
+)
 def test_an_address_of_no_known_kind_is_refused(url: str) -> None:
     """The sentence names the setting."""
     with pytest.raises(ConfigurationError, match="REDIS_URL"):

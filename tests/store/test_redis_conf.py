@@ -19,7 +19,11 @@ FAMILY: Final = "👨‍👩‍👧‍👦"
 
 def directives() -> dict[str, str]:
     """Return what the file says: name → value, a size in bytes."""
-    lines = [line for line in DEPLOYED.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in DEPLOYED.read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
     said = {name: value.strip('"') for name, value in (line.split(maxsplit=1) for line in lines)}
     return {name: _bytes(value) for name, value in said.items()}
 
@@ -33,7 +37,9 @@ def _bytes(value: str) -> str:
 def program(request: pytest.FixtureRequest) -> Path:
     """A server's program; Redis where this machine has one."""
     if request.param not in programs():
-        pytest.skip("no redis-server in the PATH of this machine: whether Redis does what deploy/redis.conf says")
+        pytest.skip(
+            "no redis-server in the PATH of this machine: whether Redis does what deploy/redis.conf says"
+        )
     return programs()[request.param]
 
 
@@ -49,14 +55,21 @@ async def test_a_server_does_what_the_file_says(program: Path) -> None:
 
 async def test_long_emoji_and_user_ids_stay_packed(program: Path) -> None:
     """Up to the length PubNub allows; where a server is left as it is, one of them unpacks the message."""
-    uuid, many = "u" * 92, [Identity("room", "1", "reaction", value, "a" * 36) for value in ("👍", FAMILY)]
-    events = [Added(of, "1", "1") for of in (*many, Identity("room", "1", "reaction", FAMILY, uuid))]
+    uuid, many = (
+        "u" * 92,
+        [Identity("room", "1", "reaction", value, "a" * 36) for value in ("👍", FAMILY)],
+    )
+    events = [
+        Added(of, "1", "1") for of in (*many, Identity("room", "1", "reaction", FAMILY, uuid))
+    ]
     found = {}
     for configuration in (DEPLOYED, None):
         with ConfiguredServer(program, configuration) as server:
             async with connect(server.url) as redis:
                 await Store(redis, Keys()).apply("room", events, Origin.LIVE)
-                found[configuration] = await cast("Any", redis).object("encoding", Keys().actions("room", "1"))
+                found[configuration] = await cast("Any", redis).object(
+                    "encoding", Keys().actions("room", "1")
+                )
 
     assert (found[DEPLOYED] in {"listpack", "ziplist"}, found[None]) == (True, "hashtable")
 

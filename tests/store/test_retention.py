@@ -10,11 +10,15 @@ from worker.domain.entry import Outcome
 from worker.domain.position import from_seconds
 from worker.store.keys import Keys
 from worker.store.reader import TallyReader
-from worker.store.store import Lives, Store
+from worker.store.store import Store, Ttls
 
 KEYS = Keys()
 DAY = 86400
-OLD, YOUNG, ODD = from_seconds(time.time() - 2 * DAY), from_seconds(time.time() - DAY / 2), "1234567890"
+OLD, YOUNG, ODD = (
+    from_seconds(time.time() - 2 * DAY),
+    from_seconds(time.time() - DAY / 2),
+    "1234567890",
+)
 
 
 def added(message: str, uuid: str = "ana") -> Added:
@@ -25,7 +29,7 @@ def added(message: str, uuid: str = "ana") -> Added:
 
 async def test_an_old_message_is_swept_and_journaled(redis: Redis) -> None:
     """Its keys go; a follower of the journal is told; young messages and odd timetokens stay."""
-    keeping, forgetting = Store(redis, KEYS), Store(redis, KEYS, Lives(retention_seconds=DAY))
+    keeping, forgetting = Store(redis, KEYS), Store(redis, KEYS, Ttls(retention_seconds=DAY))
     await keeping.apply("room", [added(OLD), added(YOUNG), added(ODD)], Origin.LIVE)
     head = await redis.get(KEYS.head("room"))
 
@@ -48,7 +52,7 @@ async def test_an_old_message_is_swept_and_journaled(redis: Redis) -> None:
 
 async def test_events_for_an_old_message_are_ignored(redis: Redis) -> None:
     """Half of its history is gone, so any count of it would be wrong."""
-    store = Store(redis, KEYS, Lives(retention_seconds=DAY))
+    store = Store(redis, KEYS, Ttls(retention_seconds=DAY))
 
     applied = await store.apply("room", [added(OLD), added(YOUNG), added(ODD)], Origin.LIVE)
 
@@ -58,7 +62,7 @@ async def test_events_for_an_old_message_are_ignored(redis: Redis) -> None:
 
 async def test_a_message_expires_when_it_is_older_than_the_retention(redis: Redis) -> None:
     """Not when it is just as old; however short the retention is. The sweep agrees."""
-    store = Store(redis, KEYS, Lives(retention_seconds=1))
+    store = Store(redis, KEYS, Ttls(retention_seconds=1))
     while True:
         now = await seconds_of(redis)
         just, older = f"{now - 1}0000000", f"{now - 2}9999999"
@@ -71,7 +75,10 @@ async def test_a_message_expires_when_it_is_older_than_the_retention(redis: Redi
 
     assert applied.outcomes == (Outcome.APPLIED, Outcome.EXPIRED)
     assert swept == 1
-    assert await TallyReader(redis).get_many("room", [just, older]) == {just: {"reaction": {"👍": 2}}, older: {}}
+    assert await TallyReader(redis).get_many("room", [just, older]) == {
+        just: {"reaction": {"👍": 2}},
+        older: {},
+    }
 
 
 async def seconds_of(redis: Redis) -> int:
@@ -85,9 +92,11 @@ async def test_many_messages_are_swept(real_redis: Redis) -> None:
     store = Store(real_redis, KEYS)
     messages = [from_seconds(time.time() - 2 * DAY + number) for number in range(750)]
     for start in range(0, 750, 250):
-        await store.apply("room", [added(message) for message in messages[start : start + 250]], Origin.LIVE)
+        await store.apply(
+            "room", [added(message) for message in messages[start : start + 250]], Origin.LIVE
+        )
 
-    assert await Store(real_redis, KEYS, Lives(retention_seconds=DAY)).sweep("room") == 750
+    assert await Store(real_redis, KEYS, Ttls(retention_seconds=DAY)).sweep("room") == 750
 
     assert await real_redis.zcard(KEYS.messages("room")) == 0
     assert sorted(await real_redis.keys()) == [KEYS.head("room"), KEYS.journal("room")]

@@ -8,20 +8,32 @@ from pathlib import Path
 
 WORKER = Path(__file__).parents[2] / "worker"
 TABLE = WORKER / "telemetry" / "README.md"
-LEVELS = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "exception": "error"}
+LEVELS = {
+    "debug": "debug",
+    "info": "info",
+    "warning": "warning",
+    "error": "error",
+    "exception": "error",
+}
 ROW = re.compile(r"^\| `([a-z_]+)` \| ([a-z, ]+) \| (.+) \|$", re.MULTILINE)
 
 
 def documented() -> dict[str, set[str]]:
     """Return event → levels, as the table has them."""
-    return {name: set(levels.split(", ")) for name, levels, _ in ROW.findall(TABLE.read_text(encoding="utf-8"))}
+    return {
+        name: set(levels.split(", "))
+        for name, levels, _ in ROW.findall(TABLE.read_text(encoding="utf-8"))
+    }
 
 
 @cache
 def calls() -> dict[Path, list[ast.Call]]:
     """Return module → all it calls."""
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in WORKER.rglob("*.py")}
-    return {path: [node for node in ast.walk(tree) if isinstance(node, ast.Call)] for path, tree in trees.items()}
+    return {
+        path: [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        for path, tree in trees.items()
+    }
 
 
 def written() -> dict[str, set[str | None]]:
@@ -36,12 +48,20 @@ def written() -> dict[str, set[str | None]]:
 def events(calls: list[ast.Call]) -> Iterator[tuple[str, str | None]]:
     """Yield each event a module may log, with its level: by a log, or as a complaint and its end."""
     for call in calls:
-        texts = [each.value for each in call.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+        texts = [
+            each.value
+            for each in call.args
+            if isinstance(each, ast.Constant) and isinstance(each.value, str)
+        ]
         match call.func:
-            case ast.Attribute(value=holder, attr=method) if method in {*LEVELS, "log"} and is_log(holder):
-                assert texts or is_passed_on(call), f"an event without a name of its own: {ast.unparse(call)}"
+            case ast.Attribute(value=holder, attr=method) if method in {*LEVELS, "log"} and is_log(
+                holder
+            ):
+                assert texts or is_passed_on(call), (
+                    f"an event without a name of its own: {ast.unparse(call)}"
+                )
                 yield from ((text, LEVELS.get(method)) for text in texts[:1])
-            case ast.Name(id="Complaint"):
+            case ast.Name(id="ThrottledWarning"):
                 failing, over = texts
                 yield failing, "warning"
                 yield over, "info"
@@ -49,7 +69,9 @@ def events(calls: list[ast.Call]) -> Iterator[tuple[str, str | None]]:
 
 def is_log(node: ast.expr) -> bool:
     """Whether this is a log: by its name, or made on the spot."""
-    return ast.unparse(node) in {"log", "self._log"} or ast.unparse(node).endswith("get_logger(__name__)")
+    return ast.unparse(node) in {"log", "self._log"} or ast.unparse(node).endswith(
+        "get_logger(__name__)"
+    )
 
 
 def is_passed_on(call: ast.Call) -> bool:
@@ -82,9 +104,16 @@ def test_the_table_is_in_order() -> None:
 
 def test_no_module_prints_past_the_log() -> None:
     """What a worker has to say goes through the log; the command line, the emulator and the demo speak to people."""
-    speaks = {"cli.py", "keeper.py", "env_example.py", "logs.py", "screen.py"}
+    speaks = {"commands.py", "keeper.py", "env_example.py", "logs.py", "screen.py"}
     for path, called in calls().items():
         if path.name not in speaks:
             for call in called:
-                if getattr(call.func, "id", None) == "print" or getattr(call.func, "attr", None) == "write":
-                    assert ast.unparse(call.func) not in {"print", "sys.stderr.write", "sys.stdout.write"}, path
+                if (
+                    getattr(call.func, "id", None) == "print"
+                    or getattr(call.func, "attr", None) == "write"
+                ):
+                    assert ast.unparse(call.func) not in {
+                        "print",
+                        "sys.stderr.write",
+                        "sys.stdout.write",
+                    }, path

@@ -65,17 +65,25 @@ async def test_all_checks_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> 
         await asked[other].wait()
         return None
 
-    assert await examine({"a": lambda: meet("a", "b"), "b": lambda: meet("b", "a")}) == {"a": None, "b": None}
+    assert await examine({"a": lambda: meet("a", "b"), "b": lambda: meet("b", "a")}) == {
+        "a": None,
+        "b": None,
+    }
 
 
 @pytest.mark.usefixtures("patient")
 async def test_a_worker_is_asked_how_it_is() -> None:
     """Nothing if it is well, each failing check if not."""
-    pages: dict[str, Answer] = {"/readyz": lambda: found(ill=True), "/livez": lambda: found(ill=False)}
+    pages: dict[str, Answer] = {
+        "/readyz": lambda: found(ill=True),
+        "/livez": lambda: found(ill=False),
+    }
     async with listening("127.0.0.1", 0, pages) as (host, port):
         assert await asyncio.to_thread(ask, host, port, "/livez") == []
         assert await asyncio.to_thread(ask, host, port, "/readyz") == ["second: a\n\x1b[31m"]
-        assert await asyncio.to_thread(ask, host, port, "/other") == [f"what answers at {host}:{port} is no worker"]
+        assert await asyncio.to_thread(ask, host, port, "/other") == [
+            f"what answers at {host}:{port} is no worker"
+        ]
 
 
 async def found(*, ill: bool) -> Page:
@@ -86,7 +94,9 @@ async def found(*, ill: bool) -> Page:
 def test_nobody_there_is_said() -> None:
     """In a sentence, with where."""
     port = free_port()
-    assert ask("127.0.0.1", port, "/readyz") == [f"no worker answers at 127.0.0.1:{port} (ConnectionRefusedError)"]
+    assert ask("127.0.0.1", port, "/readyz") == [
+        f"no worker answers at 127.0.0.1:{port} (ConnectionRefusedError)"
+    ]
 
 
 @pytest.fixture

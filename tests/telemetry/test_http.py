@@ -36,7 +36,7 @@ LASTS = 3_000.0
 
 
 @dataclass
-class Told:
+class ExplainedChange:
     """An answer as it came over the wire."""
 
     status: int
@@ -71,17 +71,19 @@ class Port:
         writer.transport.abort()
         return told
 
-    async def ask(self, target: str = "/good", method: str = "GET", *headers: str, body: bytes = b"") -> Told:
+    async def ask(
+        self, target: str = "/good", method: str = "GET", *headers: str, body: bytes = b""
+    ) -> ExplainedChange:
         """Send one request, well-formed, and return its answer."""
         lines = [f"{method} {target} HTTP/1.1", "Host: x", *headers, "", ""]
         return read(await self.send("\r\n".join(lines).encode("latin-1") + body))
 
 
-def read(told: bytes) -> Told:
+def read(told: bytes) -> ExplainedChange:
     """Take an answer apart."""
     head, _, body = told.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
-    return Told(
+    return ExplainedChange(
         int(first.split()[1]),
         {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)},
         body,
@@ -165,7 +167,20 @@ async def test_metrics_are_prometheus_text(port: Port) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "PURGE", "GETT", "get"]
+    "method",
+    [
+        "HEAD",
+        "POST",
+        "PUT",
+        "DELETE",
+        "PATCH",
+        "OPTIONS",
+        "TRACE",
+        "PROPFIND",
+        "PURGE",
+        "GETT",
+        "get",
+    ],
 )
 async def test_nothing_but_get(port: Port, method: str) -> None:
     """Any other method is refused, whatever it is sent with, and says what is allowed."""
@@ -181,8 +196,12 @@ async def test_nothing_but_get(port: Port, method: str) -> None:
 async def test_it_leads_nowhere_else(port: Port) -> None:
     """CONNECT makes no tunnel, an upgrade no other protocol."""
     assert (await port.ask("canary:443", "CONNECT")).status in {400, 405}
-    assert (await port.ask("/good", "GET", "Connection: upgrade", "Upgrade: websocket")).status == 200
-    assert (await port.ask("/good", "GET", "Connection: upgrade, http2-settings", "Upgrade: h2c")).status == 200
+    assert (
+        await port.ask("/good", "GET", "Connection: upgrade", "Upgrade: websocket")
+    ).status == 200
+    assert (
+        await port.ask("/good", "GET", "Connection: upgrade, http2-settings", "Upgrade: h2c")
+    ).status == 200
 
 
 @pytest.mark.parametrize(
@@ -227,7 +246,16 @@ async def test_garbage_is_refused_in_our_words(port: Port, sent: bytes) -> None:
         (b"GET /good HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * (MAX_HEADERS + 1) + b"\r\n",),
         (b"GET /good HTTP/1.1\r\nHost: x\r\n", b"A: b\r\n" * 1_000_000),
     ],
-    ids=["line", "query", "method", "header", "header without end", "name", "headers", "headers without end"],
+    ids=[
+        "line",
+        "query",
+        "method",
+        "header",
+        "header without end",
+        "name",
+        "headers",
+        "headers without end",
+    ],
 )
 async def test_what_is_too_long_is_refused(port: Port, parts: tuple[bytes, ...]) -> None:
     """A 4xx or a closed connection, at once: nothing waits for the end of it."""
@@ -242,7 +270,9 @@ async def test_a_body_is_not_waited_for(port: Port) -> None:
     """The answer comes before a body that may be endless, and the connection is closed."""
     told = await port.ask("/good", "GET", "Content-Length: 1000000000000")
     chunked = await port.ask("/good", "GET", "Transfer-Encoding: chunked", body=b"5\r\nhello\r\n")
-    await port.send(b"POST /good HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n", b"x" * HUGE)
+    await port.send(
+        b"POST /good HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n", b"x" * HUGE
+    )
 
     assert told.status == chunked.status == 200
     assert (await port.ask()).status == 200
@@ -296,7 +326,11 @@ async def test_a_page_that_fails_says_nothing_of_it(port: Port) -> None:
     assert told.status == 500
     assert b"canary" not in told.body
     (entry,) = port.entries
-    assert (entry["event"], entry["path"], entry["log_level"]) == ("page_failed", "/broken", "error")
+    assert (entry["event"], entry["path"], entry["log_level"]) == (
+        "page_failed",
+        "/broken",
+        "error",
+    )
 
 
 @pytest.mark.parametrize(
@@ -304,7 +338,9 @@ async def test_a_page_that_fails_says_nothing_of_it(port: Port) -> None:
     [(b"", b""), (b"GET /", b"x"), (b"GET /good HTTP/1.1\r\nHost: x\r\nA: ", b"x")],
     ids=["silent", "a path", "a header"],
 )
-async def test_who_asks_slowly_is_cut_off(lasting: Port, passes: Passes, begins: bytes, goes_on: bytes) -> None:
+async def test_who_asks_slowly_is_cut_off(
+    lasting: Port, passes: Passes, begins: bytes, goes_on: bytes
+) -> None:
     """A byte now and then holds a connection no longer than any other may last; until then it is left alone."""
     reader, writer = await lasting.open()
     writer.write(begins)
@@ -333,7 +369,9 @@ async def until_closed(reader: asyncio.StreamReader) -> int:
     return many
 
 
-async def test_who_does_not_read_is_cut_off(port: Port, passes: Passes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_does_not_read_is_cut_off(
+    port: Port, passes: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An answer nobody takes is not kept for longer than a connection may last, and keeps no seat."""
     monkeypatch.setattr(http, "MAX_CONNECTIONS", 3)
     clients = [await port.open() for _ in range(3)]
@@ -342,7 +380,9 @@ async def test_who_does_not_read_is_cut_off(port: Port, passes: Passes, monkeypa
         writer.write(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n")
 
     async def is_answered() -> bool:
-        return (await port.send(b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        return (await port.send(b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(
+            b"HTTP/1.1 200"
+        )
 
     assert not await is_answered()
     passes(CONNECTION_SECONDS)
@@ -361,7 +401,9 @@ async def test_one_too_many_is_closed_and_others_go_on(port: Port) -> None:
     for _ in range(2):  # more together would wait a second before the system lets them in
         clients += await asyncio.gather(*(port.open() for _ in range(MAX_CONNECTIONS * 3 // 2)))
     closing = [asyncio.create_task(until_closed(reader)) for reader, _ in clients]
-    await wait_until(lambda: sum(task.done() for task in closing) == MAX_CONNECTIONS * 2, ANSWER_SECONDS)
+    await wait_until(
+        lambda: sum(task.done() for task in closing) == MAX_CONNECTIONS * 2, ANSWER_SECONDS
+    )
     held = [client for client, task in zip(clients, closing, strict=True) if not task.done()]
     assert await port.send(b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n") == b""
 
@@ -433,7 +475,9 @@ def has_ipv6() -> bool:
     return True
 
 
-@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 loopback on this machine: that the pages are served there")
+@pytest.mark.skipif(
+    not has_ipv6(), reason="no IPv6 loopback on this machine: that the pages are served there"
+)
 async def test_it_listens_on_ipv6() -> None:
     """An address of that kind is as good as another."""
     async with listening("::1", 0, PAGES) as (host, number):

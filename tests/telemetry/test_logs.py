@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from worker.errors import ConfigurationError, ExitCode
-from worker.telemetry.complaints import REPEAT_SECONDS, Complaint
 from worker.telemetry.logs import LogFormat, configure, escape, unquoted
+from worker.telemetry.throttled_warning import REPEAT_SECONDS, ThrottledWarning
 
 CANARY = "canary"
 HOSTILE = "a\x1b[31m\nb\r\u202e\u2028\ud83d\x9b"
@@ -27,7 +27,9 @@ def configuration_of_its_own() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("format", list(LogFormat))
-def test_hostile_text_gets_no_line_of_its_own(format: LogFormat, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_text_gets_no_line_of_its_own(
+    format: LogFormat, capsys: pytest.CaptureFixture[str]
+) -> None:
     """No line break and no control sequence comes through, in any format."""
     configure(format)
 
@@ -68,12 +70,12 @@ def test_a_lasting_failure_is_told_once_a_minute() -> None:
     """And its end once, with the number of failures."""
     now = 0.0
     with structlog.testing.capture_logs() as entries:
-        complaint = Complaint(structlog.get_logger(), "away", "back", lambda: now)
+        warning = ThrottledWarning(structlog.get_logger(), "away", "back", lambda: now)
         for second in range(int(REPEAT_SECONDS) * 2 + 1):
             now = float(second)
-            complaint.say(reason="x")
-        complaint.over()
-        complaint.over()
+            warning.failing(reason="x")
+        warning.recovered()
+        warning.recovered()
 
     assert [entry["event"] for entry in entries] == ["away", "away", "away", "back"]
     assert entries[-1]["failures"] == 121
@@ -149,7 +151,9 @@ def test_no_strangers_text_comes_through_however_deep(
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_no_value_makes_a_long_line(format: LogFormat, value: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_value_makes_a_long_line(
+    format: LogFormat, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Whatever a stranger has named, and however many: a line stays one that can be read."""
     configure(format)
 
@@ -162,7 +166,9 @@ def test_what_is_left_out_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """The first of many, and how many more; the beginning of a text, and how long it is."""
     configure(LogFormat.JSON)
 
-    structlog.get_logger().info("event", names=[str(each) for each in range(30)], text="x" * 501, few=[1, 2], some={3})
+    structlog.get_logger().info(
+        "event", names=[str(each) for each in range(30)], text="x" * 501, few=[1, 2], some={3}
+    )
 
     entry = json.loads(capsys.readouterr().err)
     assert entry["names"] == [*(str(each) for each in range(20)), "… 10 more"]
@@ -174,9 +180,13 @@ def test_every_entry_is_json_that_any_reader_takes(capsys: pytest.CaptureFixture
     """Numbers no JSON has, what cannot be told, numbers of ours: none of them makes an entry unreadable."""
     configure(LogFormat.JSON)
 
-    structlog.get_logger().info("event", a=float("nan"), b=float("inf"), c=Unspeakable(), d=10**5_000, e=ExitCode.DONE)
+    structlog.get_logger().info(
+        "event", a=float("nan"), b=float("inf"), c=Unspeakable(), d=10**5_000, e=ExitCode.DONE
+    )
 
-    entry = json.loads(capsys.readouterr().err, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    entry = json.loads(
+        capsys.readouterr().err, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
+    )
     assert (entry["a"], entry["b"], entry["e"]) == ("nan", "inf", 0)
     assert entry["c"] == "something of type Unspeakable"
 
@@ -214,7 +224,11 @@ def test_a_traceback_tells_where_and_nothing_that_was_sent(
 def test_our_own_words_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     """An error's sentence where it is ours, or speaks of the program; of a group, what it holds."""
     configure(LogFormat.JSON)
-    held = [ConfigurationError("Set it.\x1b[31m"), AttributeError("no such thing"), ValueError("canary")]
+    held = [
+        ConfigurationError("Set it.\x1b[31m"),
+        AttributeError("no such thing"),
+        ValueError("canary"),
+    ]
     structlog.get_logger().error("event", exc_info=ExceptionGroup("all", held))
 
     told = json.loads(capsys.readouterr().err)["exception"].split("\n")
@@ -293,7 +307,12 @@ import logging
 logging.getLogger("redis.connection").error("lost %s", "canary")
 logging.getLogger("redis.connection").info("canary")
 """,
-        {"event": "library_speaks", "level": "error", "library": "redis.connection", "template": "lost %s"},
+        {
+            "event": "library_speaks",
+            "level": "error",
+            "library": "redis.connection",
+            "template": "lost %s",
+        },
     ),
     "a library's text that was filled in": (
         """
@@ -342,7 +361,8 @@ SPEAKS = "--- "
 def said() -> dict[str, list[str]]:
     """Return the lines each of the others speaks in, one after the other in a process that configured its logs."""
     turns = [
-        f"print({SPEAKS + name!r}, file=sys.stderr)\nexec({code!r}, {{}})\n" for name, (code, _) in LIBRARIES.items()
+        f"print({SPEAKS + name!r}, file=sys.stderr)\nexec({code!r}, {{}})\n"
+        for name, (code, _) in LIBRARIES.items()
     ]
     ended = as_process("import sys\n" + "".join(turns))
     assert ended.returncode == 0
@@ -359,7 +379,9 @@ def test_others_speak_in_entries_of_ours(name: str, said: dict[str, list[str]]) 
     entry = json.loads(line)
     assert expected.items() <= entry.items()
     assert entry["timestamp"].endswith("Z")
-    assert "canary" not in json.dumps({key: value for key, value in entry.items() if key != "exception"})
+    assert "canary" not in json.dumps(
+        {key: value for key, value in entry.items() if key != "exception"}
+    )
 
 
 def test_a_log_that_cannot_be_written_stops_nobody() -> None:

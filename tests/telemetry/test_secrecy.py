@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from yarl import URL
 
 from worker.settings import FIELDS, SECRETS
-from worker.telemetry.libraries import Bridge
+from worker.telemetry.logging_bridge import Bridge
 from worker.telemetry.logs import LogFormat, configure
 
 WORKER: Final = Path(__file__).parents[2] / "worker"
@@ -75,9 +75,15 @@ ERRORS: Final[dict[str, Callable[[], BaseException]]] = {
     "a group": lambda: ExceptionGroup(CANARY, [ValueError(CANARY), QuotingError(CANARY)]),
     "a group that says it": lambda: BaseExceptionGroup(CANARY, [KeyboardInterrupt(CANARY)]),
     "an exit": lambda: SystemExit(CANARY),
-    "redis, a command": lambda: redis.exceptions.ResponseError(f"Command # 1 (HSET {CANARY}) of pipeline caused error"),
-    "redis, an address": lambda: redis.exceptions.ConnectionError(f"Error 111 connecting to redis://:{CANARY}@h"),
-    "aiohttp, a timeout": lambda: aiohttp.ConnectionTimeoutError(f"Connection timeout to host {ADDRESS}"),
+    "redis, a command": lambda: redis.exceptions.ResponseError(
+        f"Command # 1 (HSET {CANARY}) of pipeline caused error"
+    ),
+    "redis, an address": lambda: redis.exceptions.ConnectionError(
+        f"Error 111 connecting to redis://:{CANARY}@h"
+    ),
+    "aiohttp, a timeout": lambda: aiohttp.ConnectionTimeoutError(
+        f"Connection timeout to host {ADDRESS}"
+    ),
     "aiohttp, an address": lambda: aiohttp.InvalidURL(ADDRESS, CANARY),
     "aiohttp, an answer": lambda: aiohttp.ClientResponseError(
         aiohttp.RequestInfo(URL(ADDRESS), "GET", {}, URL(ADDRESS)),  # type: ignore[arg-type]
@@ -124,7 +130,10 @@ def raised(error: BaseException) -> BaseException:
 @pytest.mark.parametrize("kind", ERRORS)
 @pytest.mark.parametrize("place", [raised, caused, dealt_with])
 def test_no_error_brings_along_what_it_stumbled_over(
-    log: Any, capsys: pytest.CaptureFixture[str], kind: str, place: Callable[[BaseException], BaseException]
+    log: Any,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    place: Callable[[BaseException], BaseException],
 ) -> None:
     """As a traceback and as a fact, alone and among others, by itself and as a cause."""
     error = place(ERRORS[kind]())
@@ -194,13 +203,19 @@ def with_an_error(logger: logging.Logger) -> None:
 
 def with_a_record(logger: logging.Logger) -> None:
     """Log a record that has everything, put together before."""
-    record = logging.LogRecord("library", logging.ERROR, __file__, 1, CANARY, None, None, CANARY, CANARY)
-    record.__dict__ |= dict.fromkeys(("exc_text", "threadName", "processName", "taskName", "module", "url"), CANARY)
+    record = logging.LogRecord(
+        "library", logging.ERROR, __file__, 1, CANARY, None, None, CANARY, CANARY
+    )
+    record.__dict__ |= dict.fromkeys(
+        ("exc_text", "threadName", "processName", "taskName", "module", "url"), CANARY
+    )
     logger.handle(record)
 
 
 @pytest.mark.usefixtures("log")
-@pytest.mark.parametrize("speak", [filled_in, with_arguments, with_an_object, with_an_error, with_a_record])
+@pytest.mark.parametrize(
+    "speak", [filled_in, with_arguments, with_an_object, with_an_error, with_a_record]
+)
 def test_no_library_brings_along_what_it_speaks_of(
     capsys: pytest.CaptureFixture[str], speak: Callable[[logging.Logger], None]
 ) -> None:
@@ -230,12 +245,24 @@ def test_a_word_that_is_logged_is_found(log: Any, capsys: pytest.CaptureFixture[
 
 FIELDS_OF_SECRETS: Final = {FIELDS[name] for name in SECRETS}
 MADE_ON_PURPOSE: Final = {
-    "demo/performance.py": {"redis_url"},  # the demo's own Redis, which has no password
-    "demo/stage.py": {"redis_url"},  # as above
+    "demo/demo_run.py": {"redis_url"},  # the demo's own Redis, which has no password
+    "demo/processes.py": {"redis_url"},  # as above
     "source/endpoints.py": {"subscribe_key"},  # an address that is asked at, and told to nobody
     "store/preflight.py": {"subscribe_key"},  # enough of a key to know it by
 }
-SPEAKERS: Final = {"echo", "print", "say", "debug", "info", "warning", "error", "exception", "log", "repr", "str"}
+SPEAKERS: Final = {
+    "echo",
+    "print",
+    "say",
+    "debug",
+    "info",
+    "warning",
+    "error",
+    "exception",
+    "log",
+    "repr",
+    "str",
+}
 
 
 def words_of_ours(tree: ast.AST) -> Iterator[ast.AST]:
@@ -244,8 +271,8 @@ def words_of_ours(tree: ast.AST) -> Iterator[ast.AST]:
         match node:
             case ast.FormattedValue():
                 yield node.value
-            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in SPEAKERS or name.endswith(
-                "Error"
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if (
+                name in SPEAKERS or name.endswith("Error")
             ):
                 yield from (*node.args, *(each.value for each in node.keywords))
 
@@ -253,7 +280,13 @@ def words_of_ours(tree: ast.AST) -> Iterator[ast.AST]:
 def secrets_in(words: ast.AST) -> Iterator[str]:
     """Yield the secrets that these words hold."""
     for node in ast.walk(words):
-        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        name = (
+            node.attr
+            if isinstance(node, ast.Attribute)
+            else node.id
+            if isinstance(node, ast.Name)
+            else ""
+        )
         if name.lstrip("_") in FIELDS_OF_SECRETS:
             yield name
 

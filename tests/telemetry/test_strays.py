@@ -8,7 +8,7 @@ import structlog
 
 from worker.errors import PubNubError
 from worker.source.names import Names
-from worker.telemetry.strays import undivided
+from worker.telemetry.unhandled_errors import undivided
 
 
 async def for_ever() -> None:
@@ -75,7 +75,11 @@ async def test_what_is_not_ours_or_passes_is_an_entry(fail: Callable[[], None]) 
         assert await undivided(work()) == "done"
 
     (entry,) = entries
-    assert (entry["event"], entry["library"], entry["log_level"]) == ("library_speaks", "asyncio", "error")
+    assert (entry["event"], entry["library"], entry["log_level"]) == (
+        "library_speaks",
+        "asyncio",
+        "error",
+    )
     assert set(entry) == {"event", "library", "log_level", "exc_info"}
 
 

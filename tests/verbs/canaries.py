@@ -49,7 +49,9 @@ def redis_url(url: str, password: str = f"{CANARY}-word") -> str:
 
 async def guard(redis: Any, password: str = f"{CANARY}-word") -> None:
     """Let Redis know the user with this password, and no other."""
-    await redis.execute_command("ACL", "SETUSER", "worker", "reset", "on", f">{password}", "~*", "&*", "+@all")
+    await redis.execute_command(
+        "ACL", "SETUSER", "worker", "reset", "on", f">{password}", "~*", "&*", "+@all"
+    )
 
 
 async def lock_out(redis: Any) -> None:
@@ -77,12 +79,21 @@ def write_payloads(state: State) -> int:
     for number in range(3):
         state.add(ROOM, MESSAGE, f"type-{PAYLOAD}", f"value-{PAYLOAD}", f"uuid-{PAYLOAD}-{number}")
     state.publish(ROOM, {"text": f"chat {PAYLOAD}"}, f"uuid-{PAYLOAD}")
-    usual = {"type": PAYLOAD, "value": PAYLOAD, "actionTimetoken": "17600000002020754", "messageTimetoken": MESSAGE}
+    usual = {
+        "type": PAYLOAD,
+        "value": PAYLOAD,
+        "actionTimetoken": "17600000002020754",
+        "messageTimetoken": MESSAGE,
+    }
     told = {"a": "5", "f": 0, "i": PAYLOAD, "k": "sub-c", "c": ROOM, "u": {"meta": PAYLOAD}}
     malformed: list[object] = [
         {**told, "e": 3, "d": {"event": PAYLOAD, "data": usual}},
         {**told, "e": 3, "d": {"event": "added", "data": {**usual, "actionTimetoken": PAYLOAD}}},
-        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "messageTimetoken": f"'\"{PAYLOAD}"}}},
+        {
+            **told,
+            "e": 3,
+            "d": {"event": "added", "data": {**usual, "messageTimetoken": f"'\"{PAYLOAD}"}},
+        },
         {**told, "e": 3, "d": {"event": "added", "data": {**usual, "value": [PAYLOAD]}}},
         {**told, "e": 3, "d": {"event": "added", "data": {**usual, "value": f"{PAYLOAD}\ud83d"}}},
         {**told, "e": 3, "d": {"event": "added", "data": {**usual, "type": PAYLOAD * 10_000}}},
@@ -97,8 +108,21 @@ def write_payloads(state: State) -> int:
 
 def poison() -> dict[str, object]:
     """Return an event, well-formed, of the message that Redis refuses."""
-    data = {"type": PAYLOAD, "value": PAYLOAD, "actionTimetoken": "17600000002020755", "messageTimetoken": POISONED}
-    told = {"a": "5", "f": 0, "e": 3, "i": PAYLOAD, "p": {"t": "17600000002110345", "r": 43}, "k": "sub-c", "c": ROOM}
+    data = {
+        "type": PAYLOAD,
+        "value": PAYLOAD,
+        "actionTimetoken": "17600000002020755",
+        "messageTimetoken": POISONED,
+    }
+    told = {
+        "a": "5",
+        "f": 0,
+        "e": 3,
+        "i": PAYLOAD,
+        "p": {"t": "17600000002110345", "r": 43},
+        "k": "sub-c",
+        "c": ROOM,
+    }
     return {**told, "d": {"source": "actions", "version": "1.0", "event": "added", "data": data}}
 
 

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench, backoff
-from worker.applying.retry import Terms
+from worker.applying.retry import RetryPolicy
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.reconciliation import Limit
 from worker.emulator import Page, Window
 from worker.reconciliation.evidence import Comparison
-from worker.reconciliation.reconcile import Reconcile
-from worker.reconciliation.reconcile import Terms as Keeping
-from worker.reconciliation.scan import Looks
-from worker.reconciliation.verify import Choice, Verify
+from worker.reconciliation.reconcile import ReconcilePolicy, Reconciler
+from worker.reconciliation.scan import Scanner
+from worker.reconciliation.verify import Sample, Verifier
 from worker.source.history import History
 from worker.store.audit import Audit
 from worker.store.entries import Entries
@@ -65,20 +64,26 @@ class Comparing:
 
         async def hold(seconds: float) -> None: ...
 
-        terms = Terms(bench.interest, backoff, hold, bench.clock, SETTLE_SECONDS, self.tries)
-        looks = Looks(History(bench.client, take, bench.clock), bench.client.time, terms)
-        return Comparison(looks, self.entries, terms, self.retention_seconds)
+        policy = RetryPolicy(
+            bench.counted_types, backoff, hold, bench.clock, SETTLE_SECONDS, self.tries
+        )
+        scanner = Scanner(History(bench.client, take, bench.clock), bench.client.time, policy)
+        return Comparison(scanner, self.entries, policy, self.retention_seconds)
 
-    def reconcile(self) -> Reconcile:
+    def reconcile(self) -> Reconciler:
         """Return a reconcile."""
-        terms = Keeping(SETTLE_SECONDS, self.limit, self.bench.clock, self.pass_time)
-        return Reconcile(self.comparison(), self.entries, self.bench.applier, self.bench.marks, terms)
+        policy = ReconcilePolicy(SETTLE_SECONDS, self.limit, self.bench.clock, self.pass_time)
+        return Reconciler(
+            self.comparison(), self.entries, self.bench.applier, self.bench.marks, policy
+        )
 
-    def verify(self, sample: float = 1) -> Verify:
+    def verify(self, sample: float = 1) -> Verifier:
         """Return a verify."""
         audit = Audit(self.bench.redis, KEYS)
-        choice = Choice(sample, random.Random(3))
-        return Verify(self.comparison(), self.entries, audit, SETTLE_SECONDS, choice, self.pass_time)
+        choice = Sample(sample, random.Random(3))
+        return Verifier(
+            self.comparison(), self.entries, audit, SETTLE_SECONDS, choice, self.pass_time
+        )
 
     async def pass_time(self, seconds: float) -> None:
         """Let the settle time pass, and happen what is to happen meanwhile."""
@@ -87,7 +92,9 @@ class Comparing:
         if self.meanwhile:
             await self.meanwhile()
 
-    def add(self, user: str, value: str = "👍", channel: str = "room", *, at: int | None = None) -> int:
+    def add(
+        self, user: str, value: str = "👍", channel: str = "room", *, at: int | None = None
+    ) -> int:
         """Let somebody react; return the action timetoken."""
         change = self.bench.emulator.state.add(channel, MESSAGE, "reaction", value, user, at=at)
         return change.actions[-1].timetoken

@@ -12,9 +12,9 @@ from tests.source.scripted import SUBSCRIBE_KEY
 from worker.applying.apply import Applier
 from worker.emulator import Emulator
 from worker.errors import PubNubError
+from worker.source.backoff import Backoff
 from worker.source.client import Client, Keyset
-from worker.source.pace import Backoff
-from worker.source.wire import Interest
+from worker.source.wire import CountedTypes
 from worker.store.keys import Keys
 from worker.store.marks import Marks
 from worker.store.reader import TallyReader
@@ -43,7 +43,7 @@ class Bench:
     emulator: Emulator
     client: Client
     clock: Clock = field(default_factory=Clock)
-    interest: Interest = field(default_factory=Interest)
+    counted_types: CountedTypes = field(default_factory=CountedTypes)
 
     def __post_init__(self) -> None:
         self.store = Store(self.redis, KEYS)
@@ -58,7 +58,9 @@ class Bench:
             messages = await cast("Any", self.redis).zrange(KEYS.messages(channel), 0, -1)
             for message, counts in (await self.reader.get_many(channel, messages)).items():
                 if counts:
-                    held.setdefault(channel, {})[message] = {type: dict(values) for type, values in counts.items()}
+                    held.setdefault(channel, {})[message] = {
+                        type: dict(values) for type, values in counts.items()
+                    }
         return held
 
     async def quarantined(self) -> list[dict[str, str]]:
@@ -102,5 +104,5 @@ async def bench(real_redis: Redis, emulator: Emulator) -> AsyncIterator[Bench]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make waits a hundred times shorter, also those of commands."""
-    monkeypatch.setattr("worker.source.pace.FIRST_SECONDS", 0.005)
+    monkeypatch.setattr("worker.source.backoff.FIRST_SECONDS", 0.005)
     monkeypatch.setattr("worker.applying.apply.FIRST_RETRY_SECONDS", 0.01)

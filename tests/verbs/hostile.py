@@ -37,13 +37,31 @@ TEXTS: Final = (
     FAKE,
     "x" * 1_900,
 )
-NAMES: Final = ("a.\u202egnp", "a.\u2066\u200b", "a.[red]x", 'a."quoted"', "a.{x}%s", f"a.{'x' * 85}")
+NAMES: Final = (
+    "a.\u202egnp",
+    "a.\u2066\u200b",
+    "a.[red]x",
+    'a."quoted"',
+    "a.{x}%s",
+    f"a.{'x' * 85}",
+)
 """Channels that PubNub takes, met under a wildcard."""
-REFUSED_NAMES: Final = ("a.\x1b[5;35m", "a.b\nc", f"a.{FAKE}", "a.\u2028x", "a.\x9b5;35m", "a.\x00", "x" * 30_000)
+REFUSED_NAMES: Final = (
+    "a.\x1b[5;35m",
+    "a.b\nc",
+    f"a.{FAKE}",
+    "a.\u2028x",
+    "a.\x9b5;35m",
+    "a.\x00",
+    "x" * 30_000,
+)
 OVERRIDES: Final = ("\u202egnp", "[bold]b")
 """Channels that are configured, and refused later."""
 GROUP: Final = "g\u202ex"
-FOLLOWED: Final = {"TALLY_CHANNELS": ",".join((ROOM, "a.*", *OVERRIDES)), "TALLY_CHANNEL_GROUPS": GROUP}
+FOLLOWED: Final = {
+    "TALLY_CHANNELS": ",".join((ROOM, "a.*", *OVERRIDES)),
+    "TALLY_CHANNEL_GROUPS": GROUP,
+}
 
 OUR_OWN: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """Colours, and the cursor of a progress bar."""
@@ -57,14 +75,30 @@ def write(state: State) -> int:
     for channel in (ROOM, *NAMES):
         for text in TEXTS:
             state.add(channel, MESSAGE, text, text, text)
-    known = {"type": "like", "value": "x", "actionTimetoken": "17600000002020754", "messageTimetoken": MESSAGE}
+    known = {
+        "type": "like",
+        "value": "x",
+        "actionTimetoken": "17600000002020754",
+        "messageTimetoken": MESSAGE,
+    }
     told = {"e": 3, "i": "mallory", "p": {"t": "17600000002110345", "r": 43}, "k": "sub-c-test"}
     malformed = [
         *({**told, "c": name, "d": {"event": "added", "data": known}} for name in REFUSED_NAMES),
         *({**told, "c": ROOM, "d": {"event": text, "data": known}} for text in TEXTS),
-        *({**told, "c": ROOM, "d": {"event": "added", "data": {**known, "messageTimetoken": text}}} for text in TEXTS),
+        *(
+            {
+                **told,
+                "c": ROOM,
+                "d": {"event": "added", "data": {**known, "messageTimetoken": text}},
+            }
+            for text in TEXTS
+        ),
         {**told, "c": ROOM, "d": {"event": "added", "data": {**known, "value": "x" * 300_000}}},
-        {**told, "c": ROOM, "d": {"event": "added", "data": {**known, "value": "\ud83d\x1b[5;35m"}}},
+        {
+            **told,
+            "c": ROOM,
+            "d": {"event": "added", "data": {**known, "value": "\ud83d\x1b[5;35m"}},
+        },
     ]
     for message in malformed:
         state.inject(ROOM, raw=json.dumps(message))

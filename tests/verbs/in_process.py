@@ -24,13 +24,13 @@ import structlog
 from worker.cli.commands import main
 from worker.errors import ExitCode
 from worker.service import app as building
-from worker.settings.checks import FOLLOWS, load, warn_of_unknown
-from worker.source import pace
+from worker.settings.checks import FOLLOW, load, warn_of_unknown
+from worker.source import backoff
 from worker.telemetry.logs import configure
 
 OURS: Final = ("PUBNUB_", "TALLY_", "REDIS_")
 A_TERMINAL: Final = {"TERM": "xterm-256color", "COLUMNS": "200"}
-PATIENCE_SECONDS: Final = 90.0
+APPLY_WAIT_SECONDS: Final = 90.0
 
 
 class Screen(io.TextIOWrapper):
@@ -80,7 +80,9 @@ class Running:
 
     def entries(self, event: str) -> list[dict[str, Any]]:
         """Return its log entries of that name; they are JSON."""
-        return [entry for entry in map(json.loads, self.err.splitlines()) if entry["event"] == event]
+        return [
+            entry for entry in map(json.loads, self.err.splitlines()) if entry["event"] == event
+        ]
 
 
 class Commands:
@@ -103,7 +105,7 @@ class Commands:
     async def worker(self, **settings: str | None) -> AsyncIterator[Running]:
         """Run ``tally run`` in this loop, for only the main thread hears of signals; ask it to stop in the end."""
         with self._as_a_process(("run",), settings, is_terminal=False) as screens:
-            wanted = load(FOLLOWS)  # as worker.cli.run does
+            wanted = load(FOLLOW)  # as worker.cli.run does
             configure(wanted.log_format, wanted.log_level)
             warn_of_unknown(wanted)
             running = Running(asyncio.create_task(building.run(wanted)), screens)
@@ -113,11 +115,15 @@ class Commands:
                 await _stop(running.work)
         self.ended.append(Ended(("run",), running.work.result(), running.out, running.err))
 
-    async def _do(self, line: tuple[str, ...], settings: Mapping[str, str | None], *, is_terminal: bool) -> Ended:
+    async def _do(
+        self, line: tuple[str, ...], settings: Mapping[str, str | None], *, is_terminal: bool
+    ) -> Ended:
         self.ended.append(await asyncio.to_thread(self._run, line, settings, is_terminal))
         return self.ended[-1]
 
-    def _run(self, line: tuple[str, ...], settings: Mapping[str, str | None], is_terminal: bool) -> Ended:
+    def _run(
+        self, line: tuple[str, ...], settings: Mapping[str, str | None], is_terminal: bool
+    ) -> Ended:
         with self._as_a_process(line, settings, is_terminal=is_terminal) as (out, err):
             with pytest.raises(SystemExit) as ended:
                 main()
@@ -141,8 +147,10 @@ class Commands:
             this.setattr(sys, "stderr", err)
             # As in a process of its own: nobody has taken over yet what libraries log. Pytest's own handlers wait.
             this.setattr(logging.getLogger(), "handlers", [])
-            this.setattr(warnings, "showwarning", warnings.showwarning)  # put back whatever becomes of it
-            this.setattr(pace, "FIRST_SECONDS", 0.001)  # PubNub is asked again at once
+            this.setattr(
+                warnings, "showwarning", warnings.showwarning
+            )  # put back whatever becomes of it
+            this.setattr(backoff, "FIRST_SECONDS", 0.001)  # PubNub is asked again at once
             structlog.reset_defaults()
             try:
                 yield out, err
@@ -157,7 +165,7 @@ async def _stop(work: asyncio.Task[ExitCode]) -> None:
         if not work.done():
             await asyncio.sleep(0)  # it listens to signals from its first step on
             signal.raise_signal(signal.SIGTERM)
-            await asyncio.wait([work], timeout=PATIENCE_SECONDS)
+            await asyncio.wait([work], timeout=APPLY_WAIT_SECONDS)
     finally:
         work.cancel()
         await asyncio.wait([work])

@@ -8,16 +8,15 @@ from typing import Final
 from tests.simulation.loop import running as running_loop
 from tests.simulation.world import SETTLE_SECONDS, World
 from tests.verbs.virtual import owed, until, worker_parts
-from worker.applying.retry import Terms
+from worker.applying.retry import RetryPolicy
 from worker.domain.reconciliation import Limit
-from worker.reconciliation import reconcile as reconciling
 from worker.reconciliation.evidence import Comparison
-from worker.reconciliation.reconcile import Reconcile
-from worker.reconciliation.repair_queue import Debts
-from worker.reconciliation.scan import Looks
+from worker.reconciliation.reconcile import ReconcilePolicy, Reconciler
+from worker.reconciliation.repair_queue import RepairQueue
+from worker.reconciliation.scan import Scanner
 from worker.service import app
 from worker.source.history import History
-from worker.store.marks import Gap
+from worker.store.marks import GapCause
 
 MOMENT_SECONDS: Final = 2.0
 """More than any ways to Redis and PubNub take that lead up to a reconcile; less than anything is waited for."""
@@ -35,16 +34,18 @@ class Repaying:
         parts = worker_parts(world)
         self.marks, self.applier, self.entries = parts.marks, parts.applier, parts.entries
         clock = running_loop().time
-        terms = Terms(parts.interest, app.new_backoff, self._hold, clock, SETTLE_SECONDS, tries)
-        looks = Looks(History(parts.client, self._take, clock), parts.client.time, terms)
-        self.reconcile = Reconcile(
-            Comparison(looks, parts.entries, terms),
+        policy = RetryPolicy(
+            parts.counted_types, app.new_backoff, self._hold, clock, SETTLE_SECONDS, tries
+        )
+        scanner = Scanner(History(parts.client, self._take, clock), parts.client.time, policy)
+        self.reconcile = Reconciler(
+            Comparison(scanner, parts.entries, policy),
             parts.entries,
             parts.applier,
             parts.marks,
-            reconciling.Terms(SETTLE_SECONDS, Limit(0.2, 20), clock),
+            ReconcilePolicy(SETTLE_SECONDS, Limit(0.2, 20), clock),
         )
-        self.debts = Debts(self.reconcile, parts.marks, parts.applier, SETTLE_SECONDS)
+        self.debts = RepairQueue(self.reconcile, parts.marks, parts.applier, SETTLE_SECONDS)
 
     async def _take(self) -> None:
         self.asked += 1
@@ -53,12 +54,12 @@ class Repaying:
     async def _hold(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def mark(self, *channels: str, gap: Gap = Gap.OVERFLOW) -> None:
+    async def mark(self, *channels: str, gap: GapCause = GapCause.OVERFLOW) -> None:
         """Mark channels, as a worker does that is gone before it can say so."""
         await self.marks.owe(channels, gap)
         await self.marks.remember(channels)
 
-    async def owe(self, *channels: str, gap: Gap = Gap.OVERFLOW) -> None:
+    async def owe(self, *channels: str, gap: GapCause = GapCause.OVERFLOW) -> None:
         """Mark channels as a worker does, and say so."""
         await self.mark(*channels, gap=gap)
         self.debts.note(channels)

@@ -17,9 +17,14 @@ from worker.source.wire import Decoded, Malformed
 
 async def test_events_of_many_channels_are_applied(bench: Bench) -> None:
     """Each channel in order; more than a script call may carry, in several."""
-    many = [added(1, Identity("hall", MESSAGE, "reaction", "👍", f"user{number}")) for number in range(1201)]
+    many = [
+        added(1, Identity("hall", MESSAGE, "reaction", "👍", f"user{number}"))
+        for number in range(1201)
+    ]
 
-    outcomes = await bench.applier.apply([added(1), *many, None, removed(1)], Origin.LIVE, bench.clock())
+    outcomes = await bench.applier.apply(
+        [added(1), *many, None, removed(1)], Origin.LIVE, bench.clock()
+    )
 
     assert outcomes == {Outcome.APPLIED: 1203}
     assert await bench.reader.get("hall", MESSAGE) == {"reaction": {"👍": 1201}}
@@ -32,7 +37,9 @@ async def test_what_is_malformed_is_kept_with_its_reason(bench: Bench) -> None:
 
     await bench.applier.apply([added(1), malformed, added(1, BEN)], Origin.LIVE, bench.clock())
 
-    assert await bench.quarantined() == [{"channel": CHANNEL, "reason": "value is missing", "payload": '{"e": 3}'}]
+    assert await bench.quarantined() == [
+        {"channel": CHANNEL, "reason": "value is missing", "payload": '{"e": 3}'}
+    ]
     assert await bench.reader.get(CHANNEL, MESSAGE) == {"reaction": {"👍": 2}}
 
 
@@ -58,7 +65,11 @@ async def test_a_channel_redis_refuses_does_not_stop_others(bench: Bench) -> Non
     await cast("Any", bench.redis).rpush(broken, "not ours")
 
     await bench.applier.apply(
-        [added(1), added(1, replace(ANA, message_timetoken="5")), added(1, replace(ANA, channel="hall"))],
+        [
+            added(1),
+            added(1, replace(ANA, message_timetoken="5")),
+            added(1, replace(ANA, channel="hall")),
+        ],
         Origin.LIVE,
         bench.clock(),
     )
@@ -71,7 +82,9 @@ async def test_a_channel_redis_refuses_does_not_stop_others(bench: Bench) -> Non
 
 async def test_one_answer_is_one_round_trip(bench: Bench) -> None:
     """However many channels it has: their scripts are sent together."""
-    await bench.applier.apply([added(1)], Origin.LIVE, bench.clock())  # now the server knows the script
+    await bench.applier.apply(
+        [added(1)], Origin.LIVE, bench.clock()
+    )  # now the server knows the script
     redis, calls = cast("Any", bench.redis), 0
     execute = redis.pipeline
 
@@ -106,6 +119,8 @@ async def test_what_waited_too_long_is_not_applied(bench: Bench) -> None:
     bench.clock.now += SETTLE_SECONDS + 1
 
     with pytest.raises(StaleError, match="waited longer than 60 s"):
-        await bench.applier.apply([added(1), added(1, replace(ANA, channel="hall"))], Origin.BACKFILL, received)
+        await bench.applier.apply(
+            [added(1), added(1, replace(ANA, channel="hall"))], Origin.BACKFILL, received
+        )
 
     assert await bench.redis.keys() == []

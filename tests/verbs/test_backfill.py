@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tests.verbs.conftest import SETTLE_SECONDS, Bench, backoff
-from worker.applying.retry import Terms
+from worker.applying.retry import RetryPolicy
 from worker.domain.position import Range
 from worker.errors import ForbiddenError, PubNubError
-from worker.history.backfill import Backfill
+from worker.history.backfill import Backfiller
 from worker.source.history import History
 from worker.store.marks import Progress
 
@@ -68,15 +68,18 @@ class Interruption(Notes):
 
 
 def backfill(
-    bench: Bench, tries: int | None = 3, watch: Notes | None = None, take: Callable[[], Awaitable[None]] = at_once
-) -> Backfill:
+    bench: Bench,
+    tries: int | None = 3,
+    watch: Notes | None = None,
+    take: Callable[[], Awaitable[None]] = at_once,
+) -> Backfiller:
     """Return a backfill, watched or not, whose requests wait for what they ``take``."""
 
     async def hold(_: float) -> None: ...
 
-    terms = Terms(bench.interest, backoff, hold, bench.clock, SETTLE_SECONDS, tries)
+    policy = RetryPolicy(bench.counted_types, backoff, hold, bench.clock, SETTLE_SECONDS, tries)
     history = History(bench.client, take, bench.clock)
-    return Backfill(history, bench.client.time, bench.applier, bench.marks, terms, watch)
+    return Backfiller(history, bench.client.time, bench.applier, bench.marks, policy, watch)
 
 
 async def test_a_replay_equals_the_truth(bench: Bench) -> None:
@@ -174,7 +177,9 @@ async def test_an_age_is_gone_on_with_too(bench: Bench) -> None:
     """The same age is a later moment when it is asked for again; it is the same replay."""
     seed(bench, "room", 30)
     now = await bench.client.time()
-    await bench.marks.save_progress(Progress(now, str(FIRST + 40), str(FIRST + 10), actions=10), "room")
+    await bench.marks.save_progress(
+        Progress(now, str(FIRST + 40), str(FIRST + 10), actions=10), "room"
+    )
 
     counts = await backfill(bench).run(["room"], Range(since=str(FIRST + 12)))
 
@@ -233,7 +238,7 @@ async def test_a_page_that_waited_too_long_is_read_again(bench: Bench) -> None:
 
 async def test_types_that_are_not_counted_stay_out(bench: Bench) -> None:
     """Bookkeeping of the Chat SDK is no reaction."""
-    bench.interest = replace(bench.interest, ignored=frozenset({"edited"}))
+    bench.counted_types = replace(bench.counted_types, ignored=frozenset({"edited"}))
     bench.emulator.state.add("room", "5", "edited", "new text", "ana", published=False)
     bench.emulator.state.add("room", "5", "reaction", "👍", "ana", published=False)
 

@@ -14,20 +14,22 @@ from tests.verbs.conftest import KEYS, Bench
 from tests.verbs.test_backfill import FIRST, at_once, backfill, seed
 from tests.verbs.waiting import wait_until_true
 from worker.applying.apply import Applier
-from worker.applying.expiry import Sweep
+from worker.applying.expiry import Expiry
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.position import Cursor, from_seconds
-from worker.history.backfill_queue import AT_ONCE, Repairs
+from worker.history.backfill_queue import CONCURRENCY, BackfillQueue
 from worker.store.marks import Progress
-from worker.store.store import Lives, Store
+from worker.store.store import Store, Ttls
 
 NOW = Cursor("17700000000000000", 1)
 
 
 @asynccontextmanager
-async def running(bench: Bench, take: Callable[[], Awaitable[None]] = at_once) -> AsyncIterator[Repairs]:
+async def running(
+    bench: Bench, take: Callable[[], Awaitable[None]] = at_once
+) -> AsyncIterator[BackfillQueue]:
     """Run repairs until the block ends."""
-    repairs = Repairs(backfill(bench, tries=None, take=take), bench.marks, bench.applier)
+    repairs = BackfillQueue(backfill(bench, tries=None, take=take), bench.marks, bench.applier)
     task = asyncio.create_task(repairs.run())
     try:
         yield repairs
@@ -59,7 +61,7 @@ async def test_a_request_survives_a_kill(bench: Bench) -> None:
     """It is in Redis when the request returns; the next worker goes on."""
     seed(bench, "room", 30)
     await bench.marks.remember(["room", "hall"])
-    await Repairs(backfill(bench), bench.marks, bench.applier).request(["room"], NOW)
+    await BackfillQueue(backfill(bench), bench.marks, bench.applier).request(["room"], NOW)
 
     async with running(bench):
         await ended(bench, "room")
@@ -69,11 +71,14 @@ async def test_a_request_survives_a_kill(bench: Bench) -> None:
 
 async def test_a_request_keeps_a_place_of_everything(bench: Bench) -> None:
     """Whoever goes on from there reads what is new, too. A place of a part gives way."""
-    whole, part = Progress(str(FIRST + 40), str(FIRST + 20), actions=10), Progress(str(FIRST + 40), "5", str(FIRST))
+    whole, part = (
+        Progress(str(FIRST + 40), str(FIRST + 20), actions=10),
+        Progress(str(FIRST + 40), "5", str(FIRST)),
+    )
     await bench.marks.save_progress(whole, "room")
     await bench.marks.save_progress(part, "hall")
 
-    await Repairs(backfill(bench), bench.marks, bench.applier).request(["room", "hall"], NOW)
+    await BackfillQueue(backfill(bench), bench.marks, bench.applier).request(["room", "hall"], NOW)
 
     assert await bench.marks.places(["room", "hall"]) == {
         "room": whole,
@@ -104,16 +109,22 @@ async def test_a_request_while_one_runs_is_not_forgotten(bench: Bench) -> None:
             await wait_until(lambda: repairs.is_idle)
 
     assert await bench.counts() == bench.emulator.truth()
-    turns = [entry["event"] for entry in entries if entry["event"] in {"backfill_resumes", "backfill_ends"}]
+    turns = [
+        entry["event"]
+        for entry in entries
+        if entry["event"] in {"backfill_resumes", "backfill_ends"}
+    ]
     assert turns == ["backfill_resumes", "backfill_ends"] * 2
     # Two whole replays, of some five requests each, and what each needs to catch up.
     assert bench.emulator.requests["actions"] <= 2 * 8
 
 
-async def test_refused_channels_hold_up_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_refused_channels_hold_up_no_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More of them than are replayed at once; they are asked about again later."""
     monkeypatch.setattr("worker.history.backfill_queue.REFUSED_SECONDS", 0.05)
-    refused = [f"refused{number}" for number in range(AT_ONCE + 1)]
+    refused = [f"refused{number}" for number in range(CONCURRENCY + 1)]
     for channel in [*refused, "zzz"]:
         seed(bench, channel, 30)
     bench.emulator.state.refuse(refused)
@@ -133,19 +144,28 @@ async def test_the_sweep_goes_over_all_channels(bench: Bench) -> None:
     """Old messages go, young ones stay."""
     old, young = from_seconds(time.time() - 2 * 86400), from_seconds(time.time())
     for channel in ("room", "hall"):
-        events = [Added(Identity(channel, at, "reaction", "👍", "ana"), young, young) for at in (old, young)]
+        events = [
+            Added(Identity(channel, at, "reaction", "👍", "ana"), young, young)
+            for at in (old, young)
+        ]
         await bench.applier.apply(events, Origin.LIVE, bench.clock())
     await bench.marks.remember(["room", "hall"])
-    store = Store(bench.redis, KEYS, Lives(retention_seconds=86400))
+    store = Store(bench.redis, KEYS, Ttls(retention_seconds=86400))
 
-    assert await Sweep(store, bench.marks, Applier(store, bench.marks, 60, bench.clock)).once() == 2
+    assert (
+        await Expiry(store, bench.marks, Applier(store, bench.marks, 60, bench.clock)).once() == 2
+    )
 
-    assert await bench.counts() == {channel: {young: {"reaction": {"👍": 1}}} for channel in ("room", "hall")}
+    assert await bench.counts() == {
+        channel: {young: {"reaction": {"👍": 1}}} for channel in ("room", "hall")
+    }
 
 
-async def test_a_place_nobody_moves_is_taken_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_place_nobody_moves_is_taken_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another worker has left it, and is gone; one that still moves is left to it."""
-    monkeypatch.setattr("worker.history.backfill_queue.FORSAKEN_SECONDS", 0.05)
+    monkeypatch.setattr("worker.history.backfill_queue.ABANDONED_SECONDS", 0.05)
     seed(bench, "room", 30)
     async with running(bench):
         await bench.marks.save_progress(Progress(NOW.timetoken, NOW.timetoken), "room")

@@ -33,7 +33,10 @@ class Tally(Protocol):
 
 @pytest.fixture
 def tally(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], valkey: RedisServer, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    valkey: RedisServer,
+    tmp_path: Path,
 ) -> Iterator[Tally]:
     """The command line, in an empty folder, with settings that are right."""
     monkeypatch.chdir(tmp_path)
@@ -70,15 +73,35 @@ def tally(
     ("settings", "code", "sentences"),
     [
         ({"PUBNUB_SUBSCRIBE_KEY": UNSET}, 2, ["PUBNUB_SUBSCRIBE_KEY is not set. Copy"]),
-        ({"PUBNUB_SUBSCRIBE_KEY": "sub c/x"}, 2, ["PUBNUB_SUBSCRIBE_KEY: a key has only letters, digits"]),
-        ({"TALLY_CHANNELS": ""}, 2, ["Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS."]),
+        (
+            {"PUBNUB_SUBSCRIBE_KEY": "sub c/x"},
+            2,
+            ["PUBNUB_SUBSCRIBE_KEY: a key has only letters, digits"],
+        ),
+        (
+            {"TALLY_CHANNELS": ""},
+            2,
+            ["Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS."],
+        ),
         ({"TALLY_CHANNELS": "room,.."}, 2, ["'..'", "use another name"]),
-        ({"TALLY_CHANNELS": "x" * 93}, 2, ["'xxxxxxxxxxxxxxxxxxxx'… has 93 characters; PubNub takes 92"]),
+        (
+            {"TALLY_CHANNELS": "x" * 93},
+            2,
+            ["'xxxxxxxxxxxxxxxxxxxx'… has 93 characters; PubNub takes 92"],
+        ),
         ({"TALLY_CHANNELS": "a\x1b[31mb"}, 2, ["'a\\x1b[31mb' has '\\x1b' in it"]),
-        ({"TALLY_CHANNELS": "a.b.c.*"}, 2, ["The wildcard 'a.b.c.*' is not of the form a.* or a.b.*"]),
+        (
+            {"TALLY_CHANNELS": "a.b.c.*"},
+            2,
+            ["The wildcard 'a.b.c.*' is not of the form a.* or a.b.*"],
+        ),
         ({"TALLY_CHANNEL_GROUPS": "a/b"}, 2, ["'a/b' has '/' in it"]),
         ({"REDIS_URL": f"redis://{NOTHING_LISTENS}"}, 4, ["Redis does not answer"]),
-        ({"REDIS_URL": "http://localhost"}, 2, ["REDIS_URL must begin with one of redis://, rediss://, unix://"]),
+        (
+            {"REDIS_URL": "http://localhost"},
+            2,
+            ["REDIS_URL must begin with one of redis://, rediss://, unix://"],
+        ),
         ({"REDIS_URL": "redis://localhost:port"}, 2, ["REDIS_URL cannot be read"]),
         ({"REDIS_URL": "redis://[localhost"}, 2, ["REDIS_URL cannot be read"]),
         ({"REDIS_URL": "redis://localhost?colour=blue"}, 2, ["REDIS_URL cannot be read"]),
@@ -86,9 +109,17 @@ def tally(
         ({"REDIS_URL": "redis://localhost?protocol=9"}, 2, ["REDIS_URL cannot be read"]),
         ({"TALLY_NAMESPACE": "a b"}, 2, ["TALLY_NAMESPACE is 'a b': use letters"]),
         ({"PUBNUB_SECRET_KEY": "sec-c-x"}, 2, ["PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY"]),
-        ({"TALLY_TYPES": "edited"}, 2, ["Nothing would be counted: TALLY_IGNORED_TYPES", "TALLY_TYPES (edited)"]),
         (
-            {"TALLY_LOG_LEVEL": "loud", "TALLY_SETTLE_SECONDS": "soon", "PUBNUB_ORIGIN": "https://x/y"},
+            {"TALLY_TYPES": "edited"},
+            2,
+            ["Nothing would be counted: TALLY_IGNORED_TYPES", "TALLY_TYPES (edited)"],
+        ),
+        (
+            {
+                "TALLY_LOG_LEVEL": "loud",
+                "TALLY_SETTLE_SECONDS": "soon",
+                "PUBNUB_ORIGIN": "https://x/y",
+            },
             2,
             [
                 "TALLY_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'.",
@@ -120,12 +151,18 @@ def test_a_wrong_setting_is_named(
         (("explain", "room", "now"), "MESSAGE_TIMETOKEN is 'now'; it has only digits."),
         (("explain", "a:b", "1"), "'a:b' has ':' in it"),
         (("backfill", ".."), "'..'"),
-        (("backfill", "--since", "soon"), "--since is 'soon'; give a timetoken of 17 digits, a date"),
+        (
+            ("backfill", "--since", "soon"),
+            "--since is 'soon'; give a timetoken of 17 digits, a date",
+        ),
         (("backfill", "--since", "1760000000"), "--since is '1760000000'; give a timetoken"),
         (("backfill", "--until", "7x"), "--until is '7x'; give a timetoken"),
         (("backfill", "--since", "9999999999d"), "--since is '9999999999d'; give a timetoken"),
         (("backfill", "--since", "1d", "--until", "7d"), "--since 1d is not before --until 7d"),
-        (("backfill", "--since", "2026-01-31", "--until", "2026-01-31"), "there is nothing between them"),
+        (
+            ("backfill", "--since", "2026-01-31", "--until", "2026-01-31"),
+            "there is nothing between them",
+        ),
         (("emulator", "--fault", "gravity=1"), "'gravity=1': no such fault. There are: ahead,"),
         (("emulator", "--fault", "late=2"), "'late=2': the rate is a number from 0 to 1"),
         (("demo", "--fault", "late"), "'late': the rate is a number from 0 to 1"),
@@ -151,7 +188,10 @@ def test_a_doctor_finds_what_is_wrong(tally: Tally) -> None:
     ended = tally("doctor")
 
     assert ended.code == 3
-    assert "ok   Configuration: complete; counts all types but deleted,edited,threadRootId" in ended.said
+    assert (
+        "ok   Configuration: complete; counts all types but deleted,edited,threadRootId"
+        in ended.said
+    )
     assert "BAD  PubNub: PubNub, time: no connection." in ended.said
     assert "ok   Redis: namespace 'command-line' is free" in ended.said
 

@@ -16,13 +16,13 @@ from tests.verbs.conftest import KEYS, Bench
 from tests.verbs.in_process import Commands
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.emulator import Page, Window
-from worker.reconciliation.reconcile import Orders
+from worker.reconciliation.reconcile import ReconcileOptions
 from worker.service import app as building
 from worker.service.doctor import examine_pubnub
 from worker.settings import Settings, load
 from worker.source.names import Names
 from worker.store.connection import connect
-from worker.store.marks import Gap
+from worker.store.marks import GapCause
 from worker.telemetry import metrics
 
 DAY = 86400 * TICKS_PER_SECOND
@@ -69,7 +69,7 @@ def other() -> Iterator[RedisServer]:
 
 async def a_reconcile(settings: Settings, channels: list[str], wanted: Range) -> None:
     """Do as ``tally reconcile`` does."""
-    await building.reconcile(settings, channels, wanted, Orders(), None)
+    await building.reconcile(settings, channels, wanted, ReconcileOptions(), None)
 
 
 async def a_backfill(settings: Settings, channels: list[str], wanted: Range) -> None:
@@ -92,7 +92,7 @@ async def test_a_channel_first_met_in_part_is_owed(
         await bench.marks.remember(["news.a"])
 
     await command(settings, ["news.a"], Range(shift(await bench.client.time(), -DAY)))
-    assert set(await bench.marks.owed("news.a")) == (set() if is_met else {Gap.NEW_CHANNEL})
+    assert set(await bench.marks.owed("news.a")) == (set() if is_met else {GapCause.NEW_CHANNEL})
     assert "news.a" in await bench.marks.channels()
 
     await command(settings, ["news.b"], Range())
@@ -107,10 +107,14 @@ async def a_verify(settings: Settings, channels: list[str]) -> object:
 
 async def a_dry_run(settings: Settings, channels: list[str]) -> object:
     """Do as ``tally reconcile --dry-run`` does."""
-    return await building.reconcile(settings, channels, Range(), Orders(dry_run=True), None)
+    return await building.reconcile(
+        settings, channels, Range(), ReconcileOptions(dry_run=True), None
+    )
 
 
-def at_the_second_look(bench: Bench, act: Callable[[], Coroutine[Any, Any, None]]) -> list[asyncio.Task[None]]:
+def at_the_second_look(
+    bench: Bench, act: Callable[[], Coroutine[Any, Any, None]]
+) -> list[asyncio.Task[None]]:
     """Do something when a list is asked for again that was read to its end; return where its task will be."""
     ever, is_read, acts = bench.emulator.state.page, False, list[asyncio.Task[None]]()
 
@@ -149,7 +153,8 @@ async def test_who_only_reads_writes_to_no_server(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "is_whole"), [((), True), (("--sample", "0.99"), False), (("room", "hall"), False)]
+    ("arguments", "is_whole"),
+    [((), True), (("--sample", "0.99"), False), (("room", "hall"), False)],
 )
 async def test_only_a_verify_of_everything_says_that_everything_was_compared(
     bench: Bench, valkey: RedisServer, tmp_path: Path, arguments: tuple[str, ...], is_whole: bool
@@ -162,7 +167,9 @@ async def test_only_a_verify_of_everything_says_that_everything_was_compared(
     ended = await commands.do("verify", *arguments, "--metrics-file", str(figures))
 
     assert ended.code == 0, ended
-    (at,) = re.findall(r"^tally_verified_timestamp_seconds (\S+)$", figures.read_text(), re.MULTILINE)
+    (at,) = re.findall(
+        r"^tally_verified_timestamp_seconds (\S+)$", figures.read_text(), re.MULTILINE
+    )
     assert (float(at) > 0) is is_whole
 
 

@@ -12,13 +12,13 @@ from redis.asyncio import Redis
 from tests.redis_server import RedisServer
 from tests.verbs.conftest import KEYS, Bench
 from worker.store.connection import connect
-from worker.store.marks import Gap, Marks, Progress
+from worker.store.marks import GapCause, Marks, Progress
 
 MOST_STEPS = 40
 """More steps of the loop than any of these takes."""
 
 WRITES: dict[str, Callable[[Marks], Awaitable[object]]] = {
-    "owe": lambda marks: marks.owe(["room", "hall"], Gap.FORBIDDEN),
+    "owe": lambda marks: marks.owe(["room", "hall"], GapCause.FORBIDDEN),
     "debts": lambda marks: marks.debts(["room", "hall"]),
     "save progress": lambda marks: marks.save_progress(Progress("2", "1", None, 0), "room", "hall"),
     "ask again": lambda marks: marks.ask_again("17600000000000000", "room", "hall"),
@@ -26,13 +26,15 @@ WRITES: dict[str, Callable[[Marks], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("write", WRITES)
-async def test_who_is_cancelled_leaves_no_connection_behind(valkey: RedisServer, real_redis: Redis, write: str) -> None:
+async def test_who_is_cancelled_leaves_no_connection_behind(
+    valkey: RedisServer, real_redis: Redis, write: str
+) -> None:
     """At whichever step of the loop: it would be closed when garbage is collected, and be missed until then."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", ResourceWarning)
         async with connect(valkey.url) as redis:
             marks = Marks(redis, KEYS)
-            await marks.owe(["room"], Gap.FORBIDDEN)  # it knows the scripts, and is connected
+            await marks.owe(["room"], GapCause.FORBIDDEN)  # it knows the scripts, and is connected
             for steps in range(MOST_STEPS):
                 writing = asyncio.ensure_future(WRITES[write](marks))
                 for _ in range(steps):
@@ -47,12 +49,12 @@ async def test_who_is_cancelled_leaves_no_connection_behind(valkey: RedisServer,
 
 async def test_a_mark_is_written_where_redis_has_forgotten_the_script(bench: Bench) -> None:
     """A failover or a flush forgets scripts; the channels of one call are marked all the same."""
-    await bench.marks.owe(["room"], Gap.FORBIDDEN)
+    await bench.marks.owe(["room"], GapCause.FORBIDDEN)
     await cast("Any", bench.redis).script_flush()
-    await bench.marks.owe(["room", "hall"], Gap.OVERFLOW)
+    await bench.marks.owe(["room", "hall"], GapCause.OVERFLOW)
 
     debts = await bench.marks.debts(["room", "hall"])
     assert {channel: set(owed) for channel, owed in debts.items()} == {
-        "room": {Gap.FORBIDDEN, Gap.OVERFLOW},
-        "hall": {Gap.OVERFLOW},
+        "room": {GapCause.FORBIDDEN, GapCause.OVERFLOW},
+        "hall": {GapCause.OVERFLOW},
     }

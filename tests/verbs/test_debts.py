@@ -13,10 +13,10 @@ from tests.verbs.repaying import MOMENT_SECONDS, Repaying, running
 from tests.verbs.virtual import Log, Witness, on_virtual_time, owed, unheard, until
 from worker.domain.position import Range
 from worker.reconciliation.reconcile import ripe_at
-from worker.reconciliation.repair_queue import AT_ONCE, LONGEST_FAILED_SECONDS
+from worker.reconciliation.repair_queue import CONCURRENCY, LONGEST_FAILED_SECONDS
 from worker.source.live import REFUSED_SECONDS
 from worker.store.keys import Keys
-from worker.store.marks import Gap
+from worker.store.marks import GapCause
 
 KEYS = Keys()
 
@@ -34,7 +34,7 @@ async def test_what_is_owed_is_repaid(world: World) -> None:
         [first, *_] = world.state.actions("room")
         world.remove("room", first, published=False)
         await asyncio.sleep(SETTLE_SECONDS)
-        await repaying.owe("room", gap=Gap.STALE_CURSOR)
+        await repaying.owe("room", gap=GapCause.STALE_CURSOR)
         await repaying.is_repaid("room")
 
     assert world.differences() == []
@@ -43,7 +43,7 @@ async def test_what_is_owed_is_repaid(world: World) -> None:
 @pytest.mark.parametrize("heard", ["noted", "nudged", "found at the start"])
 @on_virtual_time
 async def test_a_reconcile_begins_a_settle_time_after_the_gap(world: World, heard: str) -> None:
-    """No roll is called sooner, for what the lists do not show yet would be taken for gone; nor much later."""
+    """No seen is called sooner, for what the lists do not show yet would be taken for gone; nor much later."""
     unheard(world, ["room"], 3)
     repaying, seen = Repaying(world), Witness(world)
     if heard == "found at the start":
@@ -58,7 +58,9 @@ async def test_a_reconcile_begins_a_settle_time_after_the_gap(world: World, hear
             repaying.debts.nudge(["room"])
         await until(lambda: bool(seen.marks_taken_back))
 
-    assert marked + SETTLE_SECONDS <= min(seen.rolls_called) < marked + SETTLE_SECONDS + MOMENT_SECONDS
+    assert (
+        marked + SETTLE_SECONDS <= min(seen.rolls_called) < marked + SETTLE_SECONDS + MOMENT_SECONDS
+    )
     assert min(seen.rolls_called) < min(seen.marks_taken_back)
 
 
@@ -90,9 +92,11 @@ async def test_a_reconcile_of_a_part_repays_nothing(world: World) -> None:
     assert report.owed == 1
 
 
-@pytest.mark.parametrize("gap", [Gap.OVERFLOW, Gap.STALE_CURSOR], ids=["of the same cause", "of another"])
+@pytest.mark.parametrize(
+    "gap", [GapCause.OVERFLOW, GapCause.STALE_CURSOR], ids=["of the same cause", "of another"]
+)
 @on_virtual_time
-async def test_a_gap_that_comes_meanwhile_is_repaid_by_another(world: World, gap: Gap) -> None:
+async def test_a_gap_that_comes_meanwhile_is_repaid_by_another(world: World, gap: GapCause) -> None:
     """The one under way may have passed already what the new gap hides."""
     unheard(world, ["room"], 30)
     repaying, log = Repaying(world), Log()
@@ -117,8 +121,8 @@ async def test_a_gap_that_comes_meanwhile_is_repaid_by_another(world: World, gap
 
 def test_a_refusals_mark_ripens_after_the_next_try() -> None:
     """Whoever is out is marked again once a minute; other gaps are over when they are marked."""
-    assert ripe_at(Gap.OVERFLOW, 5000, 60.0) == 5000 + 60_000
-    assert ripe_at(Gap.FORBIDDEN, 5000, 60.0) >= 5000 + 60_000 + REFUSED_SECONDS * 1000
+    assert ripe_at(GapCause.OVERFLOW, 5000, 60.0) == 5000 + 60_000
+    assert ripe_at(GapCause.FORBIDDEN, 5000, 60.0) >= 5000 + 60_000 + REFUSED_SECONDS * 1000
 
 
 @on_virtual_time
@@ -128,9 +132,9 @@ async def test_a_channel_that_is_out_stays_owed(world: World) -> None:
     repaying, log = Repaying(world), Log()
     async with running(repaying):
         for _ in range(40):
-            await repaying.owe("room", gap=Gap.FORBIDDEN)  # as it is said at every try
+            await repaying.owe("room", gap=GapCause.FORBIDDEN)  # as it is said at every try
             await asyncio.sleep(REFUSED_SECONDS)
-            assert owed(world, "room") == {"room": {Gap.FORBIDDEN}}
+            assert owed(world, "room") == {"room": {GapCause.FORBIDDEN}}
         assert len(log.of("reconcile_ends")) > 1  # it has waited to be quiet for long enough
 
         await repaying.is_repaid("room")
@@ -164,14 +168,18 @@ async def test_a_prune_that_meets_a_full_redis_is_tried_again(world: World) -> N
 @on_virtual_time
 async def test_a_channel_is_reconciled_once_at_a_time(world: World) -> None:
     """Whoever asks; other channels go on beside it."""
-    channels = [f"channel{number}" for number in range(AT_ONCE - 1)]
+    channels = [f"channel{number}" for number in range(CONCURRENCY - 1)]
     unheard(world, ["room", *channels], 3)
     repaying, log = Repaying(world), Log()
     async with running(repaying):
         repaying.gate.clear()
         await repaying.owe("room", *channels)
-        others = [asyncio.create_task(repaying.reconcile.channel("room", Range())) for _ in range(3)]
-        await until(lambda: all(log.of("reconcile_starts", channel) for channel in ("room", *channels)))
+        others = [
+            asyncio.create_task(repaying.reconcile.channel("room", Range())) for _ in range(3)
+        ]
+        await until(
+            lambda: all(log.of("reconcile_starts", channel) for channel in ("room", *channels))
+        )
         await repaying.owe("room")
         repaying.debts.nudge(["room"])
         await asyncio.sleep(5 * SETTLE_SECONDS)
@@ -181,7 +189,11 @@ async def test_a_channel_is_reconciled_once_at_a_time(world: World) -> None:
         await asyncio.gather(*others)
 
     # Whoever repaid it, one more may have begun since, and have been cut off.
-    turns = [entry["event"] for entry in log if entry in log.of("reconcile_starts") + log.of("reconcile_ends")]
+    turns = [
+        entry["event"]
+        for entry in log
+        if entry in log.of("reconcile_starts") + log.of("reconcile_ends")
+    ]
     assert turns.count("reconcile_ends") >= len(others)
     assert all(turn != after for turn, after in pairwise(["reconcile_ends", *turns]))
 
@@ -240,7 +252,9 @@ def assert_it_doubles(tried: list[float], longest: float) -> None:
     """Expect each to be waited for twice as long as the one before, and none for longer than the longest."""
     waits = [after - before for before, after in pairwise(tried)]
     wanted = [min(longest, SETTLE_SECONDS * 2**number) for number in range(len(waits))]
-    assert all(least <= wait < least + MOMENT_SECONDS for wait, least in zip(waits, wanted, strict=True))
+    assert all(
+        least <= wait < least + MOMENT_SECONDS for wait, least in zip(waits, wanted, strict=True)
+    )
 
 
 @on_virtual_time

@@ -14,8 +14,8 @@ from worker.errors import MalformedError
 from worker.reading.explain import Explanation, as_json, as_lines, trace
 from worker.store.journal import PAGE, Journal, read_entry
 from worker.store.keys import Keys
-from worker.store.present import read_present
-from worker.store.store import Lives, Store
+from worker.store.snapshot import read_snapshot
+from worker.store.store import Store, Ttls
 
 KEYS = Keys()
 HOSTILE = Identity(CHANNEL, MESSAGE, "re:act%3A 1", "a: b%20\n{c} \x1b[31m", "u: 1\n%3A ")
@@ -24,13 +24,21 @@ ELSEWHERE = Identity(CHANNEL, "1234567890", "reaction", "👍", "ana")
 
 async def explained(redis: Redis, message: str = MESSAGE) -> Explanation:
     """Return what is told of a message."""
-    return await trace(Journal(redis, KEYS), CHANNEL, message, await read_present(redis, KEYS, CHANNEL, message))
+    return await trace(
+        Journal(redis, KEYS), CHANNEL, message, await read_snapshot(redis, KEYS, CHANNEL, message)
+    )
 
 
 def summary(explanation: Explanation) -> list[tuple[str, str, str, str, int]]:
     """Return origin, event, outcome, user and count of each change."""
     return [
-        (told.entry.origin, told.change.event, told.change.outcome, told.change.uuid, told.change.count)
+        (
+            told.entry.origin,
+            told.change.event,
+            told.change.outcome,
+            told.change.uuid,
+            told.change.count,
+        )
         for told in explanation.changes
     ]
 
@@ -128,15 +136,21 @@ async def test_an_expired_message_is_told(redis: Redis) -> None:
     old = from_seconds(time.time() - 200)
     event = Added(Identity(CHANNEL, old, "reaction", "👍", "ana"), old, old)
     await apply(redis, Origin.LIVE, event)
-    await Store(redis, KEYS, Lives(retention_seconds=100)).sweep(CHANNEL)
+    await Store(redis, KEYS, Ttls(retention_seconds=100)).sweep(CHANNEL)
 
     told = await explained(redis, old)
 
-    assert summary(told) == [("live", "added", "applied", "ana", 1), ("sweep", "expired", "applied", "", 0)]
+    assert summary(told) == [
+        ("live", "added", "applied", "ana", 1),
+        ("sweep", "expired", "applied", "", 0),
+    ]
     assert told.is_whole
     lines = list(as_lines(told))
     assert lines[1].endswith("  sweep  expired applied  → 0")
-    assert lines[2:] == ["Now: no reactions.", "The journal holds every change since the channel was first counted."]
+    assert lines[2:] == [
+        "Now: no reactions.",
+        "The journal holds every change since the channel was first counted.",
+    ]
 
 
 async def test_a_restored_action_is_told(redis: Redis) -> None:
@@ -160,7 +174,9 @@ async def test_a_long_journal_is_read_in_parts(redis: Redis) -> None:
     position = "0-0"
     for number in range(1, 2 * PAGE + 1):
         field = f"added applied {at(number)} {number} {MESSAGE} reaction:👍:user-{number}"
-        position = await commands.xadd(journal, {"after": position, "origin": "live", "0": field}, id=f"{number}-0")
+        position = await commands.xadd(
+            journal, {"after": position, "origin": "live", "0": field}, id=f"{number}-0"
+        )
     await redis.set(KEYS.head(CHANNEL), position)
     await redis.expire(journal, 60)
 
@@ -173,16 +189,20 @@ async def test_a_long_journal_is_read_in_parts(redis: Redis) -> None:
 async def test_changes_of_one_batch_keep_their_order(redis: Redis) -> None:
     """The tenth after the ninth, not after the first."""
     await apply(
-        redis, Origin.LIVE, *(added(1, Identity(CHANNEL, MESSAGE, "reaction", "👍", f"u{n}")) for n in range(12))
+        redis,
+        Origin.LIVE,
+        *(added(1, Identity(CHANNEL, MESSAGE, "reaction", "👍", f"u{n}")) for n in range(12)),
     )
 
-    assert [change.change.count for change in (await explained(redis)).changes] == list(range(1, 13))
+    assert [change.change.count for change in (await explained(redis)).changes] == list(
+        range(1, 13)
+    )
 
 
 async def test_what_happens_meanwhile_is_in_neither(redis: Redis) -> None:
     """The story ends where the counts were read."""
     await apply(redis, Origin.LIVE, added(1))
-    present = await read_present(redis, KEYS, CHANNEL, MESSAGE)
+    present = await read_snapshot(redis, KEYS, CHANNEL, MESSAGE)
     await apply(redis, Origin.LIVE, added(1, BEN))
 
     told = await trace(Journal(redis, KEYS), CHANNEL, MESSAGE, present)

@@ -11,34 +11,43 @@ from tests.source.scripted import wait_until
 from tests.verbs.conftest import KEYS, Bench, backoff
 from tests.verbs.waiting import LONGEST_SECONDS, Moments, wait_until_exact
 from worker.applying.apply import Applier
-from worker.applying.rollback import GoneBack
+from worker.applying.rollback import RollbackRecovery
 from worker.domain.position import Cursor
-from worker.live.assignment import Lot
+from worker.live.assignment import Assignment
 from worker.live.gaps import Gaps
-from worker.live.subscription import Place, Subscription, Terms
-from worker.live.subscriptions import Following
+from worker.live.subscription import ResumePoint, Subscription, SubscriptionConfig
+from worker.live.subscriptions import Subscriptions
 from worker.source.live import Poller
 from worker.source.names import Names
 from worker.store.connection import unguarded
-from worker.store.lineage import Lineage
 from worker.store.marks import FORGOTTEN_SECONDS, Marks
+from worker.store.rollback_detector import RollbackDetector
 
 MESSAGE = "17600000001728660"
 
 
 @asynccontextmanager
-async def following(bench: Bench, names: str, size: int = 2, *, begun: bool = True) -> AsyncIterator[Following]:
+async def following(
+    bench: Bench, names: str, size: int = 2, *, begun: bool = True
+) -> AsyncIterator[Subscriptions]:
     """Follow channels of one letter each until the block ends; all have ``begun`` when it begins."""
 
     async def repair(_channels: Collection[str], _cursor: Cursor | None) -> None: ...
 
-    gaps, terms = Gaps(bench.marks, bench.applier, repair), Terms(bench.interest, 600, bench.clock)
+    gaps, config = (
+        Gaps(bench.marks, bench.applier, repair),
+        SubscriptionConfig(bench.counted_types, 600, bench.clock),
+    )
 
-    def subscription(lot: Lot[Place]) -> Subscription:
-        poller = Poller(bench.client, lot.names, backoff(), bench.clock)
-        return Subscription(lot, poller, bench.applier, bench.marks, terms, bench.client, gaps)
+    def subscription(assignment: Assignment[ResumePoint]) -> Subscription:
+        poller = Poller(bench.client, assignment.names, backoff(), bench.clock)
+        return Subscription(
+            assignment, poller, bench.applier, bench.marks, config, bench.client, gaps
+        )
 
-    it = Following(subscription, [Lot(part) for part in Names.of(names).split(size)], size)
+    it = Subscriptions(
+        subscription, [Assignment(part) for part in Names.of(names).split(size)], size
+    )
     running = asyncio.create_task(it.run())
     try:
         if begun:
@@ -49,17 +58,17 @@ async def following(bench: Bench, names: str, size: int = 2, *, begun: bool = Tr
         await asyncio.wait_for(running, LONGEST_SECONDS)
 
 
-async def has_begun(bench: Bench, it: Following) -> None:
+async def has_begun(bench: Bench, it: Subscriptions) -> None:
     """Wait until every subscription has its place, and polls."""
 
     def have_all() -> bool:
         polling = bench.emulator.waiting == len(it.subscriptions) > 0
-        return polling and all(each.place for each in it.subscriptions)
+        return polling and all(each.resume_point for each in it.subscriptions)
 
     await wait_until(have_all)
 
 
-def followed(it: Following) -> list[str]:
+def followed(it: Subscriptions) -> list[str]:
     """Return the names of each subscription, as one word."""
     return sorted("".join(each.names.all) for each in it.subscriptions)
 
@@ -123,10 +132,14 @@ async def test_a_list_may_change_before_anything_has_begun(
         async with following(bench, "ab", size, begun=False) as it:
             has_come = asyncio.Event()
             moments.await_one(number, has_come.set)
-            await asyncio.sleep(0)  # it has begun to follow; of the subscriptions none has made a step
+            await asyncio.sleep(
+                0
+            )  # it has begun to follow; of the subscriptions none has made a step
             while number >= 0 and not (has_come.is_set() or is_too_late):
                 await asyncio.sleep(0)
-                is_too_late = bench.emulator.waiting == 1 and all(each.place for each in it.subscriptions)
+                is_too_late = bench.emulator.waiting == 1 and all(
+                    each.resume_point for each in it.subscriptions
+                )
             await it.change(Names.of("abc"))
             await it.change(Names.of("ac"))
             assert await it.change(Names.of("ac")) == (0, 0)
@@ -149,10 +162,14 @@ async def test_nobody_is_followed_after_a_stop(bench: Bench) -> None:
 
 async def test_a_list_that_changes_just_after_redis_went_back(bench: Bench) -> None:
     """Whoever takes over does not go on from a cursor Redis has forgotten: everybody is owed."""
-    lineage = Lineage()
+    rollback_detector = RollbackDetector()
     async with unguarded(bench.redis) as whoever_answers:
-        recovery = GoneBack(lineage, Marks(whoever_answers, KEYS), ["a", "b", "c"])
-        bench.applier = Applier(bench.store, bench.marks, 60, bench.clock, lineage, recovery)
+        recovery = RollbackRecovery(
+            rollback_detector, Marks(whoever_answers, KEYS), ["a", "b", "c"]
+        )
+        bench.applier = Applier(
+            bench.store, bench.marks, 60, bench.clock, rollback_detector, recovery
+        )
         async with following(bench, "abc", size=3) as it:
             await wait_until(lambda: bench.emulator.waiting == 1)
             await bench.redis.delete(KEYS.cursor(it.subscriptions[0].id), *map(KEYS.owed, "abc"))
@@ -161,10 +178,10 @@ async def test_a_list_that_changes_just_after_redis_went_back(bench: Bench) -> N
             await has_begun(bench, it)
 
             owed = await bench.marks.debts("abc")
-            assert {channel: "redis_went_back" in causes for channel, causes in owed.items()} == dict.fromkeys(
-                "abc", True
-            )
-            assert (lineage.generation, lineage.is_suspect) == (1, False)
+            assert {
+                channel: "redis_went_back" in causes for channel, causes in owed.items()
+            } == dict.fromkeys("abc", True)
+            assert (rollback_detector.generation, rollback_detector.is_suspect) == (1, False)
 
 
 @pytest.mark.parametrize("wanted", ["", "cd"])
@@ -179,7 +196,9 @@ async def test_who_comes_back_is_known_again(bench: Bench) -> None:
     """Its cursor of long ago speaks for nobody any more; the first it saves does."""
     async with following(bench, "ab") as it:
         (before,) = it.subscriptions
-    await bench.marks.save_cursor(before.id, Cursor("17600000000000000", 1), age_seconds=2 * FORGOTTEN_SECONDS)
+    await bench.marks.save_cursor(
+        before.id, Cursor("17600000000000000", 1), age_seconds=2 * FORGOTTEN_SECONDS
+    )
     async with following(bench, "ab", begun=False) as it:
         await wait_until(lambda: bench.emulator.waiting == 1)
         assert await bench.marks.followed() == []

@@ -25,7 +25,7 @@ from tests.verbs.hostile import (
     expect_tame,
     write,
 )
-from tests.verbs.in_process import PATIENCE_SECONDS, Commands, Running
+from tests.verbs.in_process import APPLY_WAIT_SECONDS, Commands, Running
 from worker.emulator import Emulator
 
 READERS: Final = [
@@ -60,7 +60,9 @@ def stage(emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: 
 async def comes(worker: Running, event: str) -> None:
     """Wait until the worker has logged an entry of that name."""
     await wait_until(
-        lambda: worker.work.done() or worker.entries(event), PATIENCE_SECONDS, what=lambda: worker.err[-3000:]
+        lambda: worker.work.done() or worker.entries(event),
+        APPLY_WAIT_SECONDS,
+        what=lambda: worker.err[-3000:],
     )
 
 
@@ -70,14 +72,14 @@ async def haunted(stage: Stage) -> Commands:
     stage.state.groups.add(GROUP, ["in\u2066side"])
     commands = Commands(stage.folder, stage.settings | FOLLOWED)
     async with commands.worker() as worker:
-        await wait_until(lambda: worker.work.done() or stage.emulator.waiting, PATIENCE_SECONDS)
+        await wait_until(lambda: worker.work.done() or stage.emulator.waiting, APPLY_WAIT_SECONDS)
         malformed = write(stage.state)
-        await stage.settles(PATIENCE_SECONDS)
+        await stage.settles(APPLY_WAIT_SECONDS)
 
         async def are_quarantined() -> bool:
             return len(await stage.quarantine()) >= malformed
 
-        await wait_until(are_quarantined, PATIENCE_SECONDS, what=lambda: worker.err[-3000:])
+        await wait_until(are_quarantined, APPLY_WAIT_SECONDS, what=lambda: worker.err[-3000:])
         stage.state.refuse(OVERRIDES, [GROUP])
         await comes(worker, "pubnub_refused")
         stage.state.refuse()
@@ -136,7 +138,9 @@ async def test_pubnubs_own_words_are_only_words(stage: Stage, status: int) -> No
 
     async def answer(_request: web.BaseRequest) -> web.Response:
         refused = {"channels": [ROOM, *names], "channel-groups": names}
-        return web.json_response({"status": status, "message": words, "error": True, "payload": refused}, status=status)
+        return web.json_response(
+            {"status": status, "message": words, "error": True, "payload": refused}, status=status
+        )
 
     server = web.Server(answer)
     listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)

@@ -12,9 +12,9 @@ from tests.verbs.test_backfill import backfill, seed
 from tests.verbs.test_ingest import following
 from tests.verbs.waiting import wait_until_true
 from worker.domain.position import Cursor
-from worker.history.backfill_queue import Repairs
+from worker.history.backfill_queue import BackfillQueue
 from worker.live.gaps import Gaps
-from worker.live.groups import Membership
+from worker.live.groups import GroupMembers
 from worker.source.names import Names
 
 
@@ -30,8 +30,10 @@ class Looking:
     def __init__(self, bench: Bench, *groups: str) -> None:
         self.bench = bench
         self.asked: list[tuple[set[str], Cursor | None]] = []
-        self.repairs = Repairs(backfill(bench, tries=None), bench.marks, bench.applier)
-        self.membership = Membership(groups, bench.client, Gaps(bench.marks, bench.applier, self._repair))
+        self.repairs = BackfillQueue(backfill(bench, tries=None), bench.marks, bench.applier)
+        self.membership = GroupMembers(
+            groups, bench.client, Gaps(bench.marks, bench.applier, self._repair)
+        )
 
     async def _repair(self, channels: Collection[str], cursor: Cursor | None) -> None:
         self.asked.append((set(channels), cursor))
@@ -182,7 +184,10 @@ async def test_a_restart_owes_nobody_anew(bench: Bench) -> None:
     await bench.marks.repay("room", await bench.marks.owed("room"))
     bench.emulator.state.groups.add("friends", ["hall"])
 
-    async with following(bench, Names(groups=("friends",))) as subscription, looking(bench, "friends") as it:
+    async with (
+        following(bench, Names(groups=("friends",))) as subscription,
+        looking(bench, "friends") as it,
+    ):
         await wait_until_true(lambda: it.owed("hall"), {"new_channel"})
         await it.looks(5)
         assert subscription.repairs == []

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.histories import steady
-from worker.live.assignment import Lot, partition
+from worker.live.assignment import Assignment, assign
 from worker.source.names import Names
 
 ALPHABET = "abcdefghij"
@@ -26,32 +26,36 @@ def numbered(followed: list[Names]) -> list[tuple[Names, int]]:
 @given(NAMES, FOLLOWED, SIZE)
 def test_each_wanted_name_is_in_one_lot(wanted: Names, followed: list[Names], size: int) -> None:
     """And no other is in any."""
-    lots = partition(wanted, numbered(followed), size)
+    assignments = assign(wanted, numbered(followed), size)
 
-    assert sorted(name for lot in lots for name in lot.names.all) == sorted(wanted.all)
+    assert sorted(name for assignment in assignments for name in assignment.names.all) == sorted(
+        wanted.all
+    )
 
 
 @steady
 @given(NAMES, FOLLOWED, SIZE)
-def test_a_name_goes_on_from_the_first_place_it_has(wanted: Names, followed: list[Names], size: int) -> None:
+def test_a_name_goes_on_from_the_first_place_it_has(
+    wanted: Names, followed: list[Names], size: int
+) -> None:
     """Who has none joins, or begins anew."""
-    for lot in partition(wanted, numbered(followed), size):
-        for name in lot.names.all:
+    for assignment in assign(wanted, numbered(followed), size):
+        for name in assignment.names.all:
             places = [number for number, names in enumerate(followed) if name in names.all]
-            if lot.place is None or name in lot.joined.all:
+            if assignment.resume_point is None or name in assignment.joined.all:
                 assert places == []
             else:
-                assert places[0] == lot.place
-        if lot.place is None:
-            assert not lot.joined
+                assert places[0] == assignment.resume_point
+        if assignment.resume_point is None:
+            assert not assignment.joined
 
 
 @steady
 @given(NAMES, FOLLOWED, SIZE)
 def test_no_lot_is_too_large_for_one_poll(wanted: Names, followed: list[Names], size: int) -> None:
     """Each is a subscription as PubNub takes it, of one kind."""
-    for lot in partition(wanted, numbered(followed), size):
-        assert list(lot.names.split(size)) == [lot.names]
+    for assignment in assign(wanted, numbered(followed), size):
+        assert list(assignment.names.split(size)) == [assignment.names]
 
 
 @steady
@@ -60,14 +64,20 @@ def test_what_has_not_changed_stays_as_it_is(wanted: Names, size: int) -> None:
     """The same list, shared out again: the same lots."""
     parts = list(wanted.split(size))
 
-    assert partition(wanted, numbered(parts), size) == [Lot(part, number) for number, part in enumerate(parts)]
+    assert assign(wanted, numbered(parts), size) == [
+        Assignment(part, number) for number, part in enumerate(parts)
+    ]
 
 
 def test_new_names_fill_what_has_room() -> None:
     """And begin anew where nothing has."""
-    lots = partition(Names.of("abcde"), [(Names.of("ab"), 1), (Names.of("c"), 2)], 2)
+    assignments = assign(Names.of("abcde"), [(Names.of("ab"), 1), (Names.of("c"), 2)], 2)
 
-    assert lots == [Lot(Names.of("ab"), 1), Lot(Names.of("cd"), 2, Names.of("d")), Lot(Names.of("e"))]
+    assert assignments == [
+        Assignment(Names.of("ab"), 1),
+        Assignment(Names.of("cd"), 2, Names.of("d")),
+        Assignment(Names.of("e")),
+    ]
 
 
 def test_a_list_of_ten_thousand_is_shared_out() -> None:
@@ -75,7 +85,9 @@ def test_a_list_of_ten_thousand_is_shared_out() -> None:
     many = Names.of(f"channel-{number}" for number in range(10_000))
     followed = list(many.split(50))[::2]
 
-    lots = partition(many, numbered(followed), 50)
+    assignments = assign(many, numbered(followed), 50)
 
-    assert [lot.names for lot in lots if lot.place is not None] == followed
-    assert len(lots) == 200
+    assert [
+        assignment.names for assignment in assignments if assignment.resume_point is not None
+    ] == followed
+    assert len(assignments) == 200

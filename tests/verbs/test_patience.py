@@ -3,16 +3,18 @@
 import structlog
 
 from tests.verbs.conftest import Bench, backoff
-from worker.applying.retry import Patience, Terms, patiently, waiting
+from worker.applying.retry import Retry, RetryPolicy, history_warning, retry
 from worker.errors import PubNubError
 
 
-def terms(bench: Bench) -> Terms:
-    """Return terms on which failures are told together."""
+def policy(bench: Bench) -> RetryPolicy:
+    """Return policy on which failures are told together."""
 
     async def hold(seconds: float) -> None: ...
 
-    return Terms(bench.interest, backoff, hold, bench.clock, 60, None, waiting(bench.clock))
+    return RetryPolicy(
+        bench.counted_types, backoff, hold, bench.clock, 60, None, history_warning(bench.clock)
+    )
 
 
 async def test_it_is_said_when_history_works_again(bench: Bench) -> None:
@@ -25,7 +27,7 @@ async def test_it_is_said_when_history_works_again(bench: Bench) -> None:
         return "now"
 
     with structlog.testing.capture_logs() as entries:
-        assert await patiently(ask, "room", terms(bench)) == "now"
+        assert await retry(ask, "room", policy(bench)) == "now"
 
     assert [entry["event"] for entry in entries] == ["history_waits", "history_goes_on"]
     assert entries[-1]["failures"] == 2
@@ -33,10 +35,10 @@ async def test_it_is_said_when_history_works_again(bench: Bench) -> None:
 
 async def test_who_has_ended_is_not_waited_for(bench: Bench) -> None:
     """One gives up; it works again when it works for the others."""
-    shared = terms(bench)
-    with structlog.testing.capture_logs() as entries, Patience("hall", shared) as other:
-        with Patience("room", shared) as patience:
-            await patience.after(PubNubError("away"))
+    shared = policy(bench)
+    with structlog.testing.capture_logs() as entries, Retry("hall", shared) as other:
+        with Retry("room", shared) as retry:
+            await retry.after(PubNubError("away"))
         await other.after(PubNubError("away"))
         other.succeeded()
 

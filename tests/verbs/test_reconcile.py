@@ -13,10 +13,10 @@ from worker.domain.position import TICKS_PER_SECOND, Range, from_seconds, shift
 from worker.domain.reconciliation import Limit
 from worker.emulator import Emulator, Page, Window
 from worker.errors import ExitCode, ForbiddenError, PubNubError
-from worker.reconciliation.reconcile import Orders
+from worker.reconciliation.reconcile import ReconcileOptions
 from worker.source.client import Client, Keyset
-from worker.store.marks import Gap
-from worker.store.store import Lives, Store
+from worker.store.marks import GapCause
+from worker.store.store import Store, Ttls
 
 MONTH_SECONDS = 30 * 86400.0
 
@@ -34,7 +34,9 @@ async def expect_exact(it: Comparing) -> None:
 
 async def expect_nobody_is_missing(it: Comparing) -> None:
     """Expect everybody who is in PubNub's list to be counted."""
-    listed = [Identity(CHANNEL, *action.identity) for action in it.bench.emulator.state.actions(CHANNEL)]
+    listed = [
+        Identity(CHANNEL, *action.identity) for action in it.bench.emulator.state.actions(CHANNEL)
+    ]
     entries = await it.entries.read(CHANNEL, listed)
     assert all(entry.live for entry in entries)
 
@@ -159,11 +161,16 @@ async def test_a_range_in_the_past_is_bracketed_from_outside(it: Comparing) -> N
 async def test_the_older_of_two_actions_of_one_user_comes_back(it: Comparing) -> None:
     """The newer one was removed, and its tombstone bars the older one, which exists."""
     it.bench.emulator.state.faults.replace({"twin": 1})
-    older, newer = (action.timetoken for action in it.bench.emulator.state.add(CHANNEL, MESSAGE, "r", "x", "u").actions)
+    older, newer = (
+        action.timetoken
+        for action in it.bench.emulator.state.add(CHANNEL, MESSAGE, "r", "x", "u").actions
+    )
     it.bench.emulator.state.faults.replace({})
     identity = Identity(CHANNEL, MESSAGE, "r", "x", "u")
     events = [Added(identity, str(older), str(older)), Added(identity, str(newer), str(newer))]
-    await it.bench.store.apply(CHANNEL, [*events, Removed(identity, str(newer), str(newer))], Origin.LIVE)
+    await it.bench.store.apply(
+        CHANNEL, [*events, Removed(identity, str(newer), str(newer))], Origin.LIVE
+    )
     it.bench.emulator.state.remove(CHANNEL, MESSAGE, newer, "u")
     it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
     await it.bench.marks.remember([CHANNEL])
@@ -172,7 +179,9 @@ async def test_the_older_of_two_actions_of_one_user_comes_back(it: Comparing) ->
 
     assert report.restored == 1
     await expect_exact(it)
-    assert await it.bench.marks.owed(CHANNEL)  # it is looked at once more: a removal may have been on its way
+    assert await it.bench.marks.owed(
+        CHANNEL
+    )  # it is looked at once more: a removal may have been on its way
 
 
 async def test_a_shadowed_action_counts_when_the_other_is_pruned(it: Comparing) -> None:
@@ -201,23 +210,27 @@ async def test_a_mass_loss_waits_for_a_person(it: Comparing) -> None:
 
     assert (report.refused, report.pruned) == (30, 0)
     assert await it.bench.counts() == before
-    assert set(await it.bench.marks.owed(CHANNEL)) == {Gap.UNPROVEN}
+    assert set(await it.bench.marks.owed(CHANNEL)) == {GapCause.UNPROVEN}
 
-    report = await it.reconcile().channel(CHANNEL, Range(), Orders(force=True))
+    report = await it.reconcile().channel(CHANNEL, Range(), ReconcileOptions(force=True))
 
     assert report.pruned == 30
     await expect_exact(it)
 
 
-async def test_a_mass_loss_too_large_to_hold_is_refused_at_once(it: Comparing, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_mass_loss_too_large_to_hold_is_refused_at_once(
+    it: Comparing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And, forced, it is done in turns."""
-    monkeypatch.setattr("worker.reconciliation.evidence.CANDIDATES_AT_ONCE", 10)
+    monkeypatch.setattr("worker.reconciliation.evidence.CANDIDATE_BATCH", 10)
     actions = await it.knows(100)
     for number in range(30):
         it.remove(f"user{number}", actions[number])
 
     assert (await it.reconcile().channel(CHANNEL, Range())).refused == 30
-    assert (await it.reconcile().channel(CHANNEL, Range(), Orders(force=True))).pruned == 30
+    assert (
+        await it.reconcile().channel(CHANNEL, Range(), ReconcileOptions(force=True))
+    ).pruned == 30
     await expect_exact(it)
 
 
@@ -276,13 +289,13 @@ async def test_a_channel_that_was_emptied_heals_where_others_are_listed(it: Comp
 async def test_an_outage_prunes_nothing(it: Comparing, kind: str) -> None:
     """It says so, and what was owed stays owed."""
     await it.knows(50)
-    await it.bench.marks.owe([CHANNEL], Gap.OVERFLOW)
+    await it.bench.marks.owe([CHANNEL], GapCause.OVERFLOW)
     before = await it.bench.counts()
     it.bench.emulator.state.set_outage(kind, ["actions"])
     it.tries = 3
 
     with pytest.raises(PubNubError):
-        await it.reconcile().channel(CHANNEL, Range(), Orders(force=True))
+        await it.reconcile().channel(CHANNEL, Range(), ReconcileOptions(force=True))
 
     assert await it.bench.counts() == before
     assert await it.bench.marks.owed(CHANNEL)
@@ -301,7 +314,9 @@ async def test_a_channel_that_is_refused_is_not_pruned(it: Comparing) -> None:
     assert await it.bench.counts() == before
 
 
-async def expect_all_pruned(it: Comparing, entries: int, missed: int, faults: dict[str, float]) -> None:
+async def expect_all_pruned(
+    it: Comparing, entries: int, missed: int, faults: dict[str, float]
+) -> None:
     """Expect a reconcile to prune what was removed unheard, and nothing else, while PubNub fails."""
     actions = await it.knows(entries)
     for number in range(0, entries, entries // missed):
@@ -325,10 +340,19 @@ async def test_a_thousand_missed_removals_are_pruned(it: Comparing) -> None:
 
 @pytest.mark.parametrize(
     "faults",
-    [{"server_error": 0.5}, {"bad_json": 0.5}, {"drop": 0.5}, {"throttle": 0.5}, {"stale": 0.9}, {"more": 0.7}],
+    [
+        {"server_error": 0.5},
+        {"bad_json": 0.5},
+        {"drop": 0.5},
+        {"throttle": 0.5},
+        {"stale": 0.9},
+        {"more": 0.7},
+    ],
     ids=lambda faults: next(iter(faults)),
 )
-async def test_missed_removals_are_pruned_however_pubnub_fails(it: Comparing, faults: dict[str, float]) -> None:
+async def test_missed_removals_are_pruned_however_pubnub_fails(
+    it: Comparing, faults: dict[str, float]
+) -> None:
     """Or lags behind, or stops early: none but those."""
     await expect_all_pruned(it, 900, 150, faults)
 
@@ -396,7 +420,7 @@ async def test_an_empty_page_with_more_is_no_end(it: Comparing) -> None:
 
 
 async def test_removals_heard_during_the_look_are_no_losses(it: Comparing) -> None:
-    """They went while the list was read, so they did not answer the roll; nobody waits for a second look at them."""
+    """They went while the list was read, so they did not answer the seen; nobody waits for a second look at them."""
     actions = await it.knows(60)
 
     async def removals_are_heard() -> None:
@@ -404,7 +428,11 @@ async def test_removals_heard_during_the_look_are_no_losses(it: Comparing) -> No
         for number in range(25):
             it.remove(f"user{number}", actions[number])
         gone = [
-            Removed(Identity(CHANNEL, MESSAGE, "reaction", "👍", f"user{number}"), str(at), str(at + 10**7))
+            Removed(
+                Identity(CHANNEL, MESSAGE, "reaction", "👍", f"user{number}"),
+                str(at),
+                str(at + 10**7),
+            )
             for number, at in enumerate(actions[:25])
         ]
         await it.bench.store.apply(CHANNEL, gone, Origin.LIVE)
@@ -426,10 +454,12 @@ async def test_what_was_listed_long_ago_is_not_added(it: Comparing) -> None:
     actions = await it.knows(250)
     top = Identity(CHANNEL, MESSAGE, "reaction", "👍", "user240")
     # Of two actions the newer one went, so the list shows one that is not live.
-    await it.bench.store.apply(CHANNEL, [Removed(top, str(actions[240] + 1), str(actions[240] + 2))], Origin.LIVE)
+    await it.bench.store.apply(
+        CHANNEL, [Removed(top, str(actions[240] + 1), str(actions[240] + 2))], Origin.LIVE
+    )
     it.remove("user10", actions[10])
     it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
-    await it.owes_since_long(Gap.OVERFLOW)
+    await it.owes_since_long(GapCause.OVERFLOW)
     pages = 0
 
     async def hours_pass() -> None:
@@ -437,7 +467,9 @@ async def test_what_was_listed_long_ago_is_not_added(it: Comparing) -> None:
         pages += 1
         if pages == 2:
             it.remove("user240", actions[240])
-            await it.bench.store.apply(CHANNEL, [Removed(top, str(actions[240]), str(actions[240] + 3))], Origin.LIVE)
+            await it.bench.store.apply(
+                CHANNEL, [Removed(top, str(actions[240]), str(actions[240] + 3))], Origin.LIVE
+            )
             it.bench.clock.now += 7200
             await it.bench.redis.delete(KEYS.removed(CHANNEL, MESSAGE))
 
@@ -448,7 +480,7 @@ async def test_what_was_listed_long_ago_is_not_added(it: Comparing) -> None:
 
     assert pages >= 2
     await expect_exact(it)
-    assert set(await it.bench.marks.owed(CHANNEL)) == {Gap.OVERFLOW}
+    assert set(await it.bench.marks.owed(CHANNEL)) == {GapCause.OVERFLOW}
 
 
 async def test_partial_answers_end_exact(it: Comparing) -> None:
@@ -475,7 +507,7 @@ async def test_a_dry_run_writes_nothing(it: Comparing) -> None:
     before = await it.bench.redis.dbsize(), await it.bench.counts()
     it.requests = 0
 
-    report = await it.reconcile().channel(CHANNEL, Range(), Orders(dry_run=True))
+    report = await it.reconcile().channel(CHANNEL, Range(), ReconcileOptions(dry_run=True))
 
     assert (report.added, report.pruned, report.requests) == (1, 1, it.requests)
     assert (await it.bench.redis.dbsize(), await it.bench.counts()) == before
@@ -484,7 +516,7 @@ async def test_a_dry_run_writes_nothing(it: Comparing) -> None:
 async def test_a_dry_run_adds_nothing_of_before_the_retention(it: Comparing) -> None:
     """Nor would it be added in earnest; what is young enough is."""
     it.retention_seconds = 86400
-    it.bench.store = Store(it.bench.redis, KEYS, Lives(retention_seconds=86400))
+    it.bench.store = Store(it.bench.redis, KEYS, Ttls(retention_seconds=86400))
     it.bench.applier = Applier(it.bench.store, it.bench.marks, SETTLE_SECONDS, it.bench.clock)
     for number in range(3):
         it.add(f"user{number}")
@@ -492,7 +524,7 @@ async def test_a_dry_run_adds_nothing_of_before_the_retention(it: Comparing) -> 
     it.bench.emulator.state.add(CHANNEL, young, "reaction", "👍", "ana")
     it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
 
-    report = await it.reconcile().channel(CHANNEL, Range(), Orders(dry_run=True))
+    report = await it.reconcile().channel(CHANNEL, Range(), ReconcileOptions(dry_run=True))
     assert (report.added, report.restored, report.pruned) == (1, 0, 0)
 
     report = await it.reconcile().channel(CHANNEL, Range())
@@ -507,12 +539,12 @@ async def test_only_a_mark_that_is_old_enough_is_repaid(it: Comparing) -> None:
     it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
     for cause in ("stale_cursor", "overflow"):
         await it.owes_since_long(cause)
-    await it.bench.marks.owe([CHANNEL], Gap.FORBIDDEN)
-    it.meanwhile = lambda: it.bench.marks.owe([CHANNEL], Gap.OVERFLOW)
+    await it.bench.marks.owe([CHANNEL], GapCause.FORBIDDEN)
+    it.meanwhile = lambda: it.bench.marks.owe([CHANNEL], GapCause.OVERFLOW)
 
     await it.reconcile().channel(CHANNEL, Range())
 
-    assert set(await it.bench.marks.owed(CHANNEL)) == {Gap.FORBIDDEN, Gap.OVERFLOW}
+    assert set(await it.bench.marks.owed(CHANNEL)) == {GapCause.FORBIDDEN, GapCause.OVERFLOW}
 
 
 async def test_a_partial_range_repays_nothing(it: Comparing) -> None:

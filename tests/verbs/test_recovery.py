@@ -16,13 +16,13 @@ from tests.source.scripted import wait_until
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS
 from tests.verbs.waiting import LONGEST_SECONDS
 from worker.applying.apply import Applier
-from worker.applying.rollback import GoneBack
+from worker.applying.rollback import RollbackRecovery
 from worker.domain.action import Origin
 from worker.domain.position import Cursor
-from worker.source.pace import elapsed_clock
+from worker.source.backoff import elapsed_clock
 from worker.store.connection import connect, unguarded
-from worker.store.lineage import Lineage
-from worker.store.marks import Gap, Marks
+from worker.store.marks import GapCause, Marks
+from worker.store.rollback_detector import RollbackDetector
 from worker.store.store import Store
 
 
@@ -61,17 +61,24 @@ class Process:
     async def writes(self, number: int) -> None:
         """Apply an event and save a cursor."""
         await self.applier.apply([added(number)], Origin.LIVE, elapsed_clock())
-        await self.applier.insist(lambda: self.marks.save_cursor(f"subscription{number}", Cursor("1", 1)))
+        await self.applier.insist(
+            lambda: self.marks.save_cursor(f"subscription{number}", Cursor("1", 1))
+        )
 
 
 @asynccontextmanager
 async def process(url: str) -> AsyncIterator[Process]:
     """Yield one, laid out as the app does it, that has spoken to whatever is there."""
-    lineage = Lineage()
-    async with connect(url, lineage) as redis, unguarded(redis) as whatever_answers:
-        marks, recovery = Marks(redis, KEYS), GoneBack(lineage, Marks(whatever_answers, KEYS), [CHANNEL])
+    rollback_detector = RollbackDetector()
+    async with connect(url, rollback_detector) as redis, unguarded(redis) as whatever_answers:
+        marks, recovery = (
+            Marks(redis, KEYS),
+            RollbackRecovery(rollback_detector, Marks(whatever_answers, KEYS), [CHANNEL]),
+        )
         recovery.pools = (redis.connection_pool, whatever_answers.connection_pool)
-        applier = Applier(Store(redis, KEYS), marks, SETTLE_SECONDS, elapsed_clock, lineage, recovery)
+        applier = Applier(
+            Store(redis, KEYS), marks, SETTLE_SECONDS, elapsed_clock, rollback_detector, recovery
+        )
         await applier.insist(marks.now)
         yield Process(redis, marks, applier)
 
@@ -96,15 +103,20 @@ async def test_the_server_before_hears_no_more(
 
         # More at once than there are connections: a new one is made, and is refused.
         await asyncio.gather(*(it.applier.insist(it.marks.now) for _ in range(20)))
-        assert it.applier.lineage.generation == 1
-        assert await owed(second) == {Gap.REDIS_WENT_BACK}
+        assert it.applier.rollback_detector.generation == 1
+        assert await owed(second) == {GapCause.REDIS_WENT_BACK}
         before = await everything(first)
         await asyncio.gather(*(it.writes(number) for number in range(10, 30)))
 
         assert await everything(first) == before
         assert len(await second.keys(KEYS.cursor("*"))) == 20
-        assert await cast("Any", second).hlen(KEYS.actions(CHANNEL, added(10).identity.message_timetoken)) >= 1
-        assert (it.applier.lineage.generation, await owed(first)) == (1, set())
+        assert (
+            await cast("Any", second).hlen(
+                KEYS.actions(CHANNEL, added(10).identity.message_timetoken)
+            )
+            >= 1
+        )
+        assert (it.applier.rollback_detector.generation, await owed(first)) == (1, set())
 
 
 async def test_a_second_move_is_owed_where_it_leads(
@@ -120,8 +132,8 @@ async def test_a_second_move_is_owed_where_it_leads(
 
         await asyncio.wait_for(it.applier.insist(it.marks.now), LONGEST_SECONDS)
 
-        assert it.applier.lineage.generation == 2
-        assert await owed(first) == {Gap.REDIS_WENT_BACK}
+        assert it.applier.rollback_detector.generation == 2
+        assert await owed(first) == {GapCause.REDIS_WENT_BACK}
 
 
 class Revolving(Forwarder):
@@ -144,15 +156,15 @@ async def test_an_address_that_alternates_makes_no_hot_loop(
     monkeypatch.setattr("worker.applying.apply.FIRST_RETRY_SECONDS", 0.02)
     loop = asyncio.get_running_loop()
     async with Revolving(valkey.port, other.port) as door, process(door.url) as it:
-        lineage = it.applier.lineage
+        rollback_detector = it.applier.rollback_detector
         await it.redis.connection_pool.disconnect()
         began = loop.time()
 
         asking = asyncio.create_task(it.applier.insist(it.marks.now))
-        await wait_until(lambda: lineage.generation == 4)
+        await wait_until(lambda: rollback_detector.generation == 4)
 
         assert not asking.done()
         assert loop.time() - began >= 0.02 + 0.04 + 0.08
         door.ports = cycle([other.port])
         await asyncio.wait_for(asking, LONGEST_SECONDS)
-        assert not lineage.is_suspect
+        assert not rollback_detector.is_suspect

@@ -21,7 +21,7 @@ from worker.emulator.calls import Call
 from worker.emulator.replies import Reply, html_reply
 from worker.emulator.subscription import Subscription
 from worker.reconciliation.rounds import Rounds, Schedule
-from worker.store.marks import Gap
+from worker.store.marks import GapCause
 
 HOUR, DAY = 3600.0, 86400.0
 SCHEDULE = Schedule(every=HOUR, window=DAY, full=6 * HOUR)
@@ -65,10 +65,14 @@ def test_the_pieces_of_a_turn_are_everything_exactly_once(
     assert pieces[0].until == newest
     assert pieces[-1].since is None
     assert [piece.since for piece in pieces[:-1]] == [piece.until for piece in pieces[1:]]
-    assert not any(is_after(piece.since, piece.until) for piece in pieces if piece.since and piece.until)
+    assert not any(
+        is_after(piece.since, piece.until) for piece in pieces if piece.since and piece.until
+    )
     action = str(max(1, int(place * int(newest))))
     assert sum(piece.covers(action) for piece in pieces) == (action != newest)
-    assert not any(piece.covers(shift(newest, ticks)) for piece in pieces for ticks in (0, 1, 10**15))
+    assert not any(
+        piece.covers(shift(newest, ticks)) for piece in pieces for ticks in (0, 1, 10**15)
+    )
 
 
 @steady
@@ -94,7 +98,13 @@ def test_the_pieces_of_a_turn_are_alike(schedule: Schedule, number: int) -> None
 @example(SCHEDULE, 6 * 80_000, 6, "5", 0.5)
 @example(SCHEDULE, 6 * 80_000 + 3, 6, "5", 0.5)
 @example(SCHEDULE, 6 * 80_000 + 1, 6, None, 0.5)
-@given(schedules, st.integers(0, 10**6), st.integers(1, 50), st.one_of(st.none(), timetokens), st.floats(0, 1))
+@given(
+    schedules,
+    st.integers(0, 10**6),
+    st.integers(1, 50),
+    st.one_of(st.none(), timetokens),
+    st.floats(0, 1),
+)
 def test_pieces_nobody_made_are_read_as_one(
     schedule: Schedule, number: int, count: int, oldest: str | None, place: float
 ) -> None:
@@ -107,10 +117,16 @@ def test_pieces_nobody_made_are_read_as_one(
     assert len(stretches) <= len({each // schedule.pieces for each in missed})
     newest = max((int(piece.until) for piece in pieces if piece.until), default=2)
     edges = [
-        shift(edge, ticks) for piece in pieces for edge in (piece.since, piece.until) if edge for ticks in (-1, 0, 1)
+        shift(edge, ticks)
+        for piece in pieces
+        for edge in (piece.since, piece.until)
+        if edge
+        for ticks in (-1, 0, 1)
     ]
     for action in [*edges, str(max(1, int(place * newest))), str(newest + 10**9)]:
-        assert any(each.covers(action) for each in stretches) == any(piece.covers(action) for piece in pieces)
+        assert any(each.covers(action) for each in stretches) == any(
+            piece.covers(action) for piece in pieces
+        )
 
 
 def test_a_channel_without_a_past_has_one_piece() -> None:
@@ -119,7 +135,10 @@ def test_a_channel_without_a_past_has_one_piece() -> None:
     end = shift("0", round((turn[0] * HOUR - DAY) * TICKS_PER_SECOND))
 
     for oldest in (None, end, shift(end, 1)):
-        assert [SCHEDULE.piece(number, oldest) for number in turn] == [Range(None, end), *[None] * 5]
+        assert [SCHEDULE.piece(number, oldest) for number in turn] == [
+            Range(None, end),
+            *[None] * 5,
+        ]
 
 
 def test_a_round_begins_with_its_hour() -> None:
@@ -132,14 +151,22 @@ def test_a_round_begins_with_its_hour() -> None:
 class Going:
     """Rounds whose hours pass when a test says so; all of them lie in a turn that is over."""
 
-    def __init__(self, world: World, schedule: Schedule = SCHEDULE, tries: int | None = None) -> None:
+    def __init__(
+        self, world: World, schedule: Schedule = SCHEDULE, tries: int | None = None
+    ) -> None:
         self.repaying = Repaying(world, tries)
         self.schedule = schedule
         self.turn = turn_of(schedule, schedule.round_at(from_seconds(START)) - schedule.pieces)
         self.number = self.turn[0]
         parts = self.repaying
         self.rounds = Rounds(
-            parts.reconcile, parts.debts, parts.entries, parts.applier, parts.marks, self.now, schedule
+            parts.reconcile,
+            parts.debts,
+            parts.entries,
+            parts.applier,
+            parts.marks,
+            self.now,
+            schedule,
         )
 
     async def now(self) -> str:
@@ -289,7 +316,9 @@ async def test_a_channel_that_owes_is_nudged(world: World) -> None:
 
     began = [entry for entry in log if entry["event"] == "reconcile_starts"]
     assert {entry["channel"] for entry in began} == {"room", "hall"}
-    assert [entry["channel"] for entry in began if not entry["since"] and not entry["until"]] == ["room"]
+    assert [entry["channel"] for entry in began if not entry["since"] and not entry["until"]] == [
+        "room"
+    ]
 
 
 @on_virtual_time
@@ -327,7 +356,9 @@ def broken(world: World, channels: list[str]) -> AbstractContextManager[object]:
     """Have PubNub fail whenever it is asked for one of these lists."""
     ever = world.pubnub.reply
 
-    def reply(operation: str, asked: Subscription, call: Call) -> Reply | Coroutine[Any, Any, Reply]:
+    def reply(
+        operation: str, asked: Subscription, call: Call
+    ) -> Reply | Coroutine[Any, Any, Reply]:
         if operation == "actions" and not set(channels).isdisjoint(asked.channels):
             return html_reply(500, "Internal Server Error")
         return ever(operation, asked, call)
@@ -349,7 +380,7 @@ async def test_a_broken_list_keeps_no_round_from_its_end(world: World) -> None:
 
             assert set(world.counts()) == {"room"}
             assert await going.repaying.marks.covered() == await going.now()
-            assert owed(world, *bad, "room") == {channel: {Gap.UNPROVEN} for channel in bad}
+            assert owed(world, *bad, "room") == {channel: {GapCause.UNPROVEN} for channel in bad}
         await going.repaying.is_repaid(*bad)
 
     assert world.differences() == []

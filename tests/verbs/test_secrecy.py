@@ -29,7 +29,7 @@ from tests.verbs.canaries import (
     write_payloads,
 )
 from tests.verbs.canaries import expect_no_word as expect_no_word_in
-from tests.verbs.in_process import PATIENCE_SECONDS, Commands
+from tests.verbs.in_process import APPLY_WAIT_SECONDS, Commands
 from worker.cli.commands import app
 from worker.emulator import OUTAGE_KINDS, Emulator
 from worker.service import app as building
@@ -38,7 +38,11 @@ from worker.telemetry.health import health_page
 from worker.telemetry.http import listening
 
 END_TO_END: Final = Path(__file__).parents[1] / "end_to_end"
-VARIANTS: Final = [("debug", "console", "files"), ("error", "json", ".env"), ("debug", "json", "environment")]
+VARIANTS: Final = [
+    ("debug", "console", "files"),
+    ("error", "json", ".env"),
+    ("debug", "json", "environment"),
+]
 """How loud, in which form, and by which way the secrets are given."""
 
 
@@ -61,7 +65,11 @@ class Guarded:
 
 @asynccontextmanager
 async def guarded_by(
-    emulator: Emulator, redis: Redis, valkey: RedisServer, folder: Path, variant: tuple[str, str, str]
+    emulator: Emulator,
+    redis: Redis,
+    valkey: RedisServer,
+    folder: Path,
+    variant: tuple[str, str, str],
 ) -> AsyncIterator[Guarded]:
     """Have PubNub want the token, and Redis the password."""
     level, form, way = variant
@@ -85,7 +93,11 @@ async def guarded_by(
 
 @pytest.fixture(params=VARIANTS, ids="-".join)
 async def guarded(
-    request: pytest.FixtureRequest, emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: Path
+    request: pytest.FixtureRequest,
+    emulator: Emulator,
+    real_redis: Redis,
+    valkey: RedisServer,
+    tmp_path: Path,
 ) -> AsyncIterator[Guarded]:
     """Give the secrets one way or another, and have it logged one way or another."""
     async with guarded_by(emulator, real_redis, valkey, tmp_path, request.param) as guarded:
@@ -93,7 +105,9 @@ async def guarded(
 
 
 @pytest.fixture
-async def loud(emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> AsyncIterator[Guarded]:
+async def loud(
+    emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: Path
+) -> AsyncIterator[Guarded]:
     """Have everything logged."""
     async with guarded_by(emulator, real_redis, valkey, tmp_path, VARIANTS[-1]) as guarded:
         yield guarded
@@ -110,16 +124,27 @@ async def try_in_trouble(guarded: Guarded, *line: str) -> None:
     write_payloads(state)
     assert (await do("backfill")).code == 0
     if line[0] == "verify":
-        guarded.commands.settings["TALLY_SETTLE_SECONDS"] = "0.1"  # so long it waits between its looks
+        guarded.commands.settings["TALLY_SETTLE_SECONDS"] = (
+            "0.1"  # so long it waits between its looks
+        )
     state.add(ROOM, MESSAGE, f"type-{PAYLOAD}", f"other-{PAYLOAD}", f"uuid-{PAYLOAD}")
     state.advance(1000)
     assert (await do(*line)).code == (5 if line[0] == "verify" else 0)
 
-    nowhere: dict[str, str | None] = {"REDIS_URL_FILE": None, "REDIS_URL": f"redis://:{CANARY}@127.0.0.1:1"}
-    locked: dict[str, str | None] = {**nowhere, "REDIS_URL": redis_url(guarded.url, f"{CANARY}-wrong")}
+    nowhere: dict[str, str | None] = {
+        "REDIS_URL_FILE": None,
+        "REDIS_URL": f"redis://:{CANARY}@127.0.0.1:1",
+    }
+    locked: dict[str, str | None] = {
+        **nowhere,
+        "REDIS_URL": redis_url(guarded.url, f"{CANARY}-wrong"),
+    }
     assert [(await do(*line, **settings)).code for settings in (nowhere, locked)] == [4, 4]
 
-    another: dict[str, str | None] = {"PUBNUB_SUBSCRIBE_KEY_FILE": None, "PUBNUB_SUBSCRIBE_KEY": f"{CANARY}2"}
+    another: dict[str, str | None] = {
+        "PUBNUB_SUBSCRIBE_KEY_FILE": None,
+        "PUBNUB_SUBSCRIBE_KEY": f"{CANARY}2",
+    }
     assert (await do(*line, **another)).code == (0 if only_reads else 4)
 
     state.refuse([ROOM])
@@ -133,7 +158,9 @@ async def try_in_trouble(guarded: Guarded, *line: str) -> None:
 
     await write_nonsense(guarded.redis)
     ended = await do(*line)
-    assert (ended.code, "command_dies" in ended.err) == ((0, False) if line[0] == "doctor" else (1, True))
+    assert (ended.code, "command_dies" in ended.err) == (
+        (0, False) if line[0] == "doctor" else (1, True)
+    )
 
 
 async def try_config(guarded: Guarded) -> None:
@@ -182,7 +209,12 @@ AS_PROCESSES: Final = {
 """Commands that run until a signal comes, or start processes: where these are tried."""
 
 
-@pytest.mark.parametrize("command", [each.name or each.callback.__name__ for each in app.registered_commands])  # type: ignore[union-attr]
+COMMANDS: Final = [
+    each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_a_scenario(command: str) -> None:
     """A command without one fails this."""
     if command not in SCENARIOS:
@@ -236,7 +268,7 @@ async def test_a_worker_that_dies_tells_where_and_not_of_what(loud: Guarded) -> 
     assert (await loud.commands.do("backfill")).code == 0
     await write_nonsense(loud.redis)
     async with loud.commands.worker(TALLY_HTTP="127.0.0.1:0") as worker:
-        await wait_until(worker.work.done, PATIENCE_SECONDS)
+        await wait_until(worker.work.done, APPLY_WAIT_SECONDS)
 
     assert worker.work.result() == 1
     (entry,) = worker.entries("worker_dies")
@@ -247,11 +279,11 @@ async def test_a_worker_that_dies_tells_where_and_not_of_what(loud: Guarded) -> 
 async def test_a_page_tells_nothing_of_what_it_stumbles_over(loud: Guarded) -> None:
     """Where somebody else has written under our names, a page is answered all the same, and without a secret."""
     settings = Settings.model_validate(loud.commands.settings)
-    async with building.opened(settings) as parts:
+    async with building.open_parts(settings) as parts:
         worker = await building.compose(parts, settings, building.followed_names(settings))
         await parts.marks.remember([ROOM])
         await write_nonsense(loud.redis)
-        pages = {path: await answer() for path, answer in worker.vitals.pages.items()}
+        pages = {path: await answer() for path, answer in worker.health.pages.items()}
 
     assert b'"redis": "does not answer"' in pages["/status"].body
     expect_no_word_on(page.body.decode() for page in pages.values())
@@ -263,7 +295,9 @@ GIVEN: Final = tuple(KEYS.values())
 ECHOES: Final[dict[str, Callable[[web.BaseRequest], str]]] = {
     "the address": lambda request: f"Bad request {request.raw_path}",
     "the address, decoded": lambda request: f"Bad request {request.path_qs}",
-    "its parts": lambda request: f"Bad key '{request.query.get('auth')}', '{request.query.get('signature')}'.",
+    "its parts": lambda request: (
+        f"Bad key '{request.query.get('auth')}', '{request.query.get('signature')}'."
+    ),
     "all secrets": lambda _: " ".join(GIVEN),
     "all secrets, encoded": lambda _: " ".join(quote(secret, safe="") for secret in GIVEN),
     "all secrets, within words": lambda _: " ".join(f"x{secret}y" for secret in GIVEN),
@@ -272,7 +306,9 @@ ECHOES: Final[dict[str, Callable[[web.BaseRequest], str]]] = {
 
 @pytest.mark.parametrize("repeated", ECHOES)
 @pytest.mark.parametrize("status", [400, 403, 500])
-async def test_what_pubnub_repeats_of_us_is_not_told(loud: Guarded, status: int, repeated: str) -> None:
+async def test_what_pubnub_repeats_of_us_is_not_told(
+    loud: Guarded, status: int, repeated: str
+) -> None:
     """An error that echoes the whole request, secrets and all, in any spelling, brings none of them into our words."""
     polls: list[web.BaseRequest] = []
 
@@ -288,7 +324,9 @@ async def test_what_pubnub_repeats_of_us_is_not_told(loud: Guarded, status: int,
     try:
         doctor = await loud.commands.do("doctor", **origin)
         async with loud.commands.worker(**origin) as worker:
-            await wait_until(lambda: '"event": "pubnub_' in worker.err or worker.work.done(), PATIENCE_SECONDS)
+            await wait_until(
+                lambda: '"event": "pubnub_' in worker.err or worker.work.done(), APPLY_WAIT_SECONDS
+            )
     finally:
         listener.close()
         await server.shutdown(1)
@@ -303,7 +341,9 @@ async def test_what_pubnub_repeats_of_us_is_not_told(loud: Guarded, status: int,
 
 
 @pytest.mark.parametrize("word", [CANARY, PAYLOAD])
-@pytest.mark.parametrize("place", ["a value that is printed", "a sentence that quotes", "an entry of the log"])
+@pytest.mark.parametrize(
+    "place", ["a value that is printed", "a sentence that quotes", "an entry of the log"]
+)
 async def test_a_word_that_is_written_is_found(loud: Guarded, word: str, place: str) -> None:
     """Where it stands for something that is no secret, and is told: the check would notice a secret there."""
     do = loud.commands.do

@@ -9,11 +9,11 @@ import pytest
 from tests.source.scripted import wait_until
 from tests.verbs.conftest import SETTLE_SECONDS, Bench
 from tests.verbs.waiting import LONGEST_SECONDS, wait_until_redis_fails
-from worker.applying.apply import ForgottenError, StaleError
+from worker.applying.apply import RolledBackError, StaleError
 from worker.domain.action import Added, Identity, Observed
 from worker.domain.entry import Outcome
-from worker.live import group_commit as together
-from worker.live.group_commit import Together
+from worker.live import group_commit
+from worker.live.group_commit import GroupCommit
 
 
 def reaction(user: str) -> list[Observed]:
@@ -43,16 +43,23 @@ class Held:
         monkeypatch.setattr(bench.applier, "apply", hold)
 
 
-async def bring(bench: Bench, it: Together, users: str) -> list[asyncio.Task[None]]:
+async def bring(bench: Bench, it: GroupCommit, users: str) -> list[asyncio.Task[None]]:
     """Let a subscription bring each user's reaction; when this returns, all have."""
-    tasks = [asyncio.create_task(it.apply(bench.applier, reaction(user), bench.clock())) for user in users]
-    await asyncio.sleep(0)  # a task makes its first step before one that is asked for later, and brings with it
+    tasks = [
+        asyncio.create_task(it.apply(bench.applier, reaction(user), bench.clock()))
+        for user in users
+    ]
+    await asyncio.sleep(
+        0
+    )  # a task makes its first step before one that is asked for later, and brings with it
     return tasks
 
 
-async def test_who_comes_meanwhile_is_applied_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_comes_meanwhile_is_applied_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All at once; nobody is told before it is done."""
-    held, it = Held(bench, monkeypatch), Together()
+    held, it = Held(bench, monkeypatch), GroupCommit()
     first = await bring(bench, it, "a")
     await wait_until(lambda: held.given == [1])
     others = await bring(bench, it, "bcd")
@@ -65,10 +72,12 @@ async def test_who_comes_meanwhile_is_applied_next(bench: Bench, monkeypatch: py
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 4}}
 
 
-async def test_no_more_is_applied_at_once_than_bearable(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_more_is_applied_at_once_than_bearable(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Others wait for the next time."""
-    monkeypatch.setattr(together, "EVENTS_AT_ONCE", 2)
-    held, it = Held(bench, monkeypatch), Together()
+    monkeypatch.setattr(group_commit, "EVENT_BATCH", 2)
+    held, it = Held(bench, monkeypatch), GroupCommit()
     held.release.set()
     await asyncio.gather(*await bring(bench, it, "abcde"))
     assert sum(held.given) == 5
@@ -77,9 +86,12 @@ async def test_no_more_is_applied_at_once_than_bearable(bench: Bench, monkeypatc
 
 async def test_only_what_waited_too_long_is_dropped(bench: Bench) -> None:
     """Who came with it goes on: to read it all again would be load of our own making, and may open gaps."""
-    it = Together()
+    it = GroupCommit()
     long_ago = bench.clock() - SETTLE_SECONDS - 1
-    both = it.apply(bench.applier, reaction("a"), long_ago), it.apply(bench.applier, reaction("b"), bench.clock())
+    both = (
+        it.apply(bench.applier, reaction("a"), long_ago),
+        it.apply(bench.applier, reaction("b"), bench.clock()),
+    )
     told = await asyncio.gather(*both, return_exceptions=True)
     assert [type(error) for error in told] == [StaleError, type(None)]
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 1}}
@@ -87,7 +99,7 @@ async def test_only_what_waited_too_long_is_dropped(bench: Bench) -> None:
 
 async def test_what_grows_old_while_redis_is_away_is_dropped_alone(bench: Bench) -> None:
     """The younger one is applied when Redis is back."""
-    it, waited = Together(), bench.clock() - SETTLE_SECONDS + 10
+    it, waited = GroupCommit(), bench.clock() - SETTLE_SECONDS + 10
     await bench.redis.config_set("maxmemory", "1")
     old = asyncio.create_task(it.apply(bench.applier, reaction("a"), waited))
     young = asyncio.create_task(it.apply(bench.applier, reaction("b"), bench.clock()))
@@ -105,19 +117,21 @@ async def test_what_grows_old_while_redis_is_away_is_dropped_alone(bench: Bench)
 
 async def test_all_hear_that_redis_went_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody goes on as if it had not."""
-    it = Together()
+    it = GroupCommit()
 
     async def forgets(*_: Any) -> Counter[Outcome]:
-        raise ForgottenError("Redis went back")
+        raise RolledBackError("Redis went back")
 
     monkeypatch.setattr(bench.applier, "apply", forgets)
     told = await asyncio.gather(*await bring(bench, it, "ab"), return_exceptions=True)
-    assert [type(error) for error in told] == [ForgottenError, ForgottenError]
+    assert [type(error) for error in told] == [RolledBackError, RolledBackError]
 
 
-async def test_who_is_cancelled_keeps_nobody_waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_is_cancelled_keeps_nobody_waiting(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it brought is applied all the same."""
-    held, it = Held(bench, monkeypatch), Together()
+    held, it = Held(bench, monkeypatch), GroupCommit()
     [gone], others = await bring(bench, it, "a"), await bring(bench, it, "b")
     gone.cancel()
     await asyncio.wait([gone])
@@ -128,7 +142,7 @@ async def test_who_is_cancelled_keeps_nobody_waiting(bench: Bench, monkeypatch: 
 
 async def test_what_nobody_waits_for_ends(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before whoever brought it has ended: Redis is about to be left."""
-    held, it = Held(bench, monkeypatch), Together()
+    held, it = Held(bench, monkeypatch), GroupCommit()
     both = await bring(bench, it, "a") + await bring(bench, it, "b")
     await wait_until(lambda: bool(held.given))
     for task in both:
@@ -145,4 +159,4 @@ async def test_what_nobody_waits_for_ends(bench: Bench, monkeypatch: pytest.Monk
 async def test_nothing_takes_no_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """An idle poll's answer waits for nobody."""
     Held(bench, monkeypatch)
-    await asyncio.wait_for(Together().apply(bench.applier, [], bench.clock()), LONGEST_SECONDS)
+    await asyncio.wait_for(GroupCommit().apply(bench.applier, [], bench.clock()), LONGEST_SECONDS)

@@ -13,7 +13,7 @@ from worker.domain.position import TICKS_PER_SECOND, shift
 from worker.emulator import Page
 from worker.errors import ExitCode
 from worker.reconciliation.verify import Discrepancy
-from worker.store.store import Lives, Store
+from worker.store.store import Store, Ttls
 
 
 @pytest.fixture
@@ -81,7 +81,10 @@ async def test_a_list_read_by_half_is_not_exact(it: Comparing) -> None:
     for number in range(90):
         it.remove(f"user{number}", actions[number])
     it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
-    answer_oddly(it.bench, lambda _, window: Page(()) if window.start and window.start < actions[140] else None)
+    answer_oddly(
+        it.bench,
+        lambda _, window: Page(()) if window.start and window.start < actions[140] else None,
+    )
 
     found = await it.verify().run([CHANNEL])
 
@@ -94,7 +97,7 @@ async def test_a_list_read_by_half_is_not_exact(it: Comparing) -> None:
 async def test_what_is_older_than_the_retention_is_no_difference(it: Comparing) -> None:
     """PubNub lists it for ever, and nothing counts it any more."""
     it.retention_seconds = 86400
-    it.bench.store = Store(it.bench.redis, KEYS, Lives(retention_seconds=86400))
+    it.bench.store = Store(it.bench.redis, KEYS, Ttls(retention_seconds=86400))
     it.bench.applier = Applier(it.bench.store, it.bench.marks, SETTLE_SECONDS, it.bench.clock)
     young = shift(await it.bench.client.time(), -3600 * TICKS_PER_SECOND)
     it.bench.emulator.state.add(CHANNEL, young, "reaction", "👍", "ana")

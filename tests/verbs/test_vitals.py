@@ -12,18 +12,18 @@ from tests.verbs.conftest import Bench
 from tests.verbs.test_backfill import backfill
 from tests.verbs.test_following import MESSAGE, following
 from worker.domain.position import Cursor
-from worker.history.backfill_queue import Repairs
-from worker.live.subscriptions import Following
-from worker.service.health import Vitals
+from worker.history.backfill_queue import BackfillQueue
+from worker.live.subscriptions import Subscriptions
+from worker.service.health import Health
 from worker.telemetry.http import Page
 
 MINUTE = 60.0
 
 
-def vitals(bench: Bench, it: Following, repairs: Repairs | None = None) -> Vitals:
+def health(bench: Bench, it: Subscriptions, repairs: BackfillQueue | None = None) -> Health:
     """Return what can be asked about those who follow."""
-    repairs = repairs or Repairs(backfill(bench, tries=None), bench.marks, bench.applier)
-    return Vitals(it, repairs, Comparing(bench).reconcile(), bench.applier, bench.marks, [])
+    repairs = repairs or BackfillQueue(backfill(bench, tries=None), bench.marks, bench.applier)
+    return Health(it, repairs, Comparing(bench).reconcile(), bench.applier, bench.marks, [])
 
 
 def wrong(page: Page) -> set[str]:
@@ -35,7 +35,7 @@ def wrong(page: Page) -> set[str]:
 async def test_it_is_not_alive_when_a_loop_has_stopped(bench: Bench) -> None:
     """A question to PubNub that is neither answered nor given up."""
     async with following(bench, "ab") as it:
-        asked = vitals(bench, it)
+        asked = health(bench, it)
         bench.clock.now += 6 * MINUTE
         assert wrong(await asked.livez()) == set()
         bench.clock.now += 2 * MINUTE
@@ -48,10 +48,12 @@ async def test_it_is_ready_while_answers_come_in_time(bench: Bench, minutes: int
     async with following(bench, "ab"):
         pass
     async with following(bench, "ab") as it:
-        asked = vitals(bench, it)
+        asked = health(bench, it)
         assert wrong(await asked.readyz()) == {"backfill"}
         bench.clock.now += minutes * MINUTE
-        assert wrong(await asked.readyz()) == {"backfill"} | ({"subscriptions"} if minutes > 5 else set())
+        assert wrong(await asked.readyz()) == {"backfill"} | (
+            {"subscriptions"} if minutes > 5 else set()
+        )
 
 
 async def test_it_is_not_ready_while_it_may_have_missed_something(bench: Bench) -> None:
@@ -59,11 +61,11 @@ async def test_it_is_not_ready_while_it_may_have_missed_something(bench: Bench) 
     async with following(bench, "ab") as it:
         (yesterday,) = it.subscriptions
     await bench.marks.save_cursor(yesterday.id, Cursor("17600000000000000", 1), age_seconds=86_400)
-    repairs = Repairs(backfill(bench, tries=None), bench.marks, bench.applier)
+    repairs = BackfillQueue(backfill(bench, tries=None), bench.marks, bench.applier)
     repairing = asyncio.create_task(repairs.run())
     try:
         async with following(bench, "ab", begun=False) as it:
-            asked = vitals(bench, it, repairs)
+            asked = health(bench, it, repairs)
             await wait_until(lambda: repairs.is_idle and bench.emulator.waiting == 1)
             assert wrong(await asked.readyz()) == {"backfill"}
             bench.emulator.state.add("a", MESSAGE, "reaction", "👍", "ana")

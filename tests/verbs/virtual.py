@@ -14,7 +14,7 @@ from tests.simulation.history import surroundings
 from tests.simulation.loop import VirtualLoop, running
 from tests.simulation.machine import Machine
 from tests.simulation.process import parts
-from tests.simulation.world import DAY_TICKS, KEYS, Following, World
+from tests.simulation.world import DAY_TICKS, KEYS, Subscriptions, World
 from worker.domain.action import Added, Identity
 from worker.domain.position import TICKS_PER_SECOND
 from worker.service.app import Parts
@@ -28,7 +28,9 @@ STEP_SECONDS: Final = 0.5
 Given = ParamSpec("Given")
 
 
-def on_virtual_time(test: Callable[Concatenate[World, Given], Coroutine[Any, Any, None]]) -> Callable[Given, None]:
+def on_virtual_time(
+    test: Callable[Concatenate[World, Given], Coroutine[Any, Any, None]],
+) -> Callable[Given, None]:
     """Play a test in a world of its own, once for each order; the world is its first argument."""
 
     @wraps(test)
@@ -44,13 +46,17 @@ def on_virtual_time(test: Callable[Concatenate[World, Given], Coroutine[Any, Any
 
     signature = inspect.signature(test)
     del cast("Any", play).__wrapped__  # the world is no fixture
-    cast("Any", play).__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
+    cast("Any", play).__signature__ = signature.replace(
+        parameters=list(signature.parameters.values())[1:]
+    )
     return play
 
 
 def worker_parts(world: World) -> Parts:
     """Return what a worker is made of, on the twins of what is outside."""
-    return parts(world.pubnub, world.server, Machine("test"), Following(world.channels).settings())
+    return parts(
+        world.pubnub, world.server, Machine("test"), Subscriptions(world.channels).settings()
+    )
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -81,7 +87,9 @@ class Log(list[EventDict]):
 
     def of(self, event: str, channel: str = "room") -> list[EventDict]:
         """Return the entries of that name about a channel."""
-        return [entry for entry in self if entry["event"] == event and entry.get("channel") == channel]
+        return [
+            entry for entry in self if entry["event"] == event and entry.get("channel") == channel
+        ]
 
 
 class Witness:

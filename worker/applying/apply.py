@@ -11,15 +11,20 @@ import structlog
 
 from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
-from worker.errors import RedisReplacedError, RedisUnavailableError, ScriptRefusedError, TransientError
+from worker.errors import (
+    RedisReplacedError,
+    RedisUnavailableError,
+    ScriptRefusedError,
+    TransientError,
+)
 from worker.source.wire import Decoded, Malformed
 from worker.store.batch import MAX_BATCH
-from worker.store.lineage import Lineage
-from worker.store.marks import Gap, Marks
+from worker.store.marks import GapCause, Marks
+from worker.store.rollback_detector import RollbackDetector
 from worker.store.store import Store
 from worker.telemetry import metrics
-from worker.telemetry.complaints import Complaint
 from worker.telemetry.logs import unquoted
+from worker.telemetry.throttled_warning import ThrottledWarning
 
 FIRST_RETRY_SECONDS: Final = 0.1
 LONGEST_RETRY_SECONDS: Final = 5.0
@@ -34,7 +39,7 @@ class StaleError(TransientError):
     """What was read has waited so long that its tombstones may be gone: drop it, and read it again."""
 
 
-class ForgottenError(StaleError):
+class RolledBackError(StaleError):
     """Redis went back to an older state: drop what was read since, and go on from what Redis still knows."""
 
 
@@ -54,18 +59,20 @@ class Applier:
         marks: Marks,
         settle_seconds: float,
         clock: Callable[[], float],
-        lineage: Lineage | None = None,
+        rollback_detector: RollbackDetector | None = None,
         recovery: Recovery | None = None,
     ) -> None:
         self._store = store
         self._marks = marks
         self._settle_seconds = settle_seconds
         self.clock = clock
-        self.lineage = lineage or Lineage()
+        self.rollback_detector = rollback_detector or RollbackDetector()
         self._recovery = recovery
-        self._complaint = Complaint(log, "redis_unavailable", "redis_answers_again", clock)
+        self._warning = ThrottledWarning(log, "redis_unavailable", "redis_answers_again", clock)
 
-    async def apply(self, decoded: Iterable[Decoded | Event], origin: Origin, received: float) -> Counter[Outcome]:
+    async def apply(
+        self, decoded: Iterable[Decoded | Event], origin: Origin, received: float
+    ) -> Counter[Outcome]:
         """Apply all events, quarantine all that is malformed; return how many had each outcome.
 
         ``received`` is when they were read, in seconds of the clock.
@@ -81,9 +88,15 @@ class Applier:
             elif item is not None:
                 by_channel.setdefault(item.identity.channel, []).append(item)
         outcomes: Counter[Outcome] = Counter()
-        while by_channel:  # a channel's events in order, MAX_BATCH at once; nearly always that is all of them
+        while (
+            by_channel
+        ):  # a channel's events in order, MAX_BATCH at once; nearly always that is all of them
             layer = [(channel, events[:MAX_BATCH]) for channel, events in by_channel.items()]
-            by_channel = {channel: rest for channel, events in by_channel.items() if (rest := events[MAX_BATCH:])}
+            by_channel = {
+                channel: rest
+                for channel, events in by_channel.items()
+                if (rest := events[MAX_BATCH:])
+            }
             calls = [self._apply_some(some, origin, received) for some in _parcels(layer)]
             # All calls end before the first error is raised: one that is still under way must not outlive this one.
             for ended in await asyncio.gather(*calls, return_exceptions=True):
@@ -111,40 +124,50 @@ class Applier:
         try:
             while True:
                 try:
-                    if self.lineage.is_suspect and self._recovery:
+                    if self.rollback_detector.is_suspect and self._recovery:
                         await self._recovery.run()
                     result = await call()
                 except RedisUnavailableError as error:
                     metrics.redis_failures.inc()
                     if not isinstance(error, RedisReplacedError):
-                        self._complaint.say(me, reason=str(error))
+                        self._warning.failing(me, reason=str(error))
                     await asyncio.sleep(wait)
                     wait = min(LONGEST_RETRY_SECONDS, wait * 2)
                 else:
                     if wait > FIRST_RETRY_SECONDS:
-                        self._complaint.over(me)
+                        self._warning.recovered(me)
                     return result
         finally:
-            self._complaint.forget(me)
+            self._warning.drop(me)
 
     async def quarantine(self, malformed: Malformed) -> None:
         """Keep what cannot be understood, with its reason."""
         # What it says of itself stays in the quarantine.
         log.warning("quarantined", channel=malformed.channel, reason=unquoted(malformed.reason))
         metrics.quarantined.inc()
-        await self.insist(lambda: self._marks.quarantine(malformed.channel, malformed.reason, malformed.payload))
+        await self.insist(
+            lambda: self._marks.quarantine(malformed.channel, malformed.reason, malformed.payload)
+        )
 
-    async def _apply_some(self, batches: Sequence[Events], origin: Origin, received: float) -> Counter[Outcome]:
+    async def _apply_some(
+        self, batches: Sequence[Events], origin: Origin, received: float
+    ) -> Counter[Outcome]:
         """Apply a batch of each of some channels; where Redis refuses one, halve until the event stands alone."""
 
         async def call() -> Counter[Outcome]:
-            self.expect_fresh(received, f"a batch for {', '.join(repr(channel) for channel, _ in batches[:3])}")
-            known = [self.lineage.head(channel) for channel, _ in batches]
+            self.expect_fresh(
+                received, f"a batch for {', '.join(repr(channel) for channel, _ in batches[:3])}"
+            )
+            known = [self.rollback_detector.head(channel) for channel, _ in batches]
             outcomes: Counter[Outcome] = Counter()
-            for head, applied in zip(known, await self._store.apply_all(batches, origin), strict=True):
+            for head, applied in zip(
+                known, await self._store.apply_all(batches, origin), strict=True
+            ):
                 channel = applied.batch.channel
-                if not self.lineage.follow(channel, head, applied.head_before, applied.head_after):
-                    raise ForgottenError(f"Redis has forgotten what was written to {channel!r}")
+                if not self.rollback_detector.follow(
+                    channel, head, applied.head_before, applied.head_after
+                ):
+                    raise RolledBackError(f"Redis has forgotten what was written to {channel!r}")
                 outcomes.update(applied.counted)
             for outcome, count in outcomes.items():
                 metrics.events.labels(origin.value, outcome.value).inc(count)
@@ -163,11 +186,13 @@ class Applier:
         else:
             middle = len(batches) // 2
             parts = list(batches[:middle]), list(batches[middle:])
-        return sum([await self._apply_some(part, origin, received) for part in parts], Counter[Outcome]())
+        return sum(
+            [await self._apply_some(part, origin, received) for part in parts], Counter[Outcome]()
+        )
 
     async def _refuse(self, channel: str, event: Event, error: ScriptRefusedError) -> None:
         """Quarantine an event that Redis refuses for ever; its channel is owed, for PubNub still counts it."""
-        await self.insist(lambda: self._marks.owe([channel], Gap.QUARANTINED))
+        await self.insist(lambda: self._marks.owe([channel], GapCause.QUARANTINED))
         await self.quarantine(Malformed(channel, str(error), json.dumps(asdict(event))))
 
 

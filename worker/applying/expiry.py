@@ -14,7 +14,7 @@ SWEEP_SECONDS: Final = 3600.0
 log = structlog.get_logger(__name__)
 
 
-class Sweep:
+class Expiry:
     """Goes over all channels ever seen, once an hour."""
 
     def __init__(self, store: Store, marks: Marks, applier: Applier) -> None:

@@ -9,30 +9,30 @@ import structlog
 
 from worker.domain.position import Timetoken
 from worker.errors import ForbiddenError, PubNubError, ThrottledError
-from worker.source.pace import Backoff
-from worker.source.wire import Interest
+from worker.source.backoff import Backoff
+from worker.source.wire import CountedTypes
 from worker.store.marks import Progress
-from worker.telemetry.complaints import Complaint
+from worker.telemetry.throttled_warning import ThrottledWarning
 
 Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class RetryPolicy:
     """How history is read. A 403 ends it, and so do ``tries`` failures in a row (None: they never do)."""
 
-    interest: Interest
+    counted_types: CountedTypes
     backoff: Callable[[], Backoff]
     hold: Callable[[float], Awaitable[None]]
     clock: Callable[[], float]
     settle_seconds: float
     tries: int | None = None
-    complaint: Complaint | None = None
+    warning: ThrottledWarning | None = None
     """Shared by all channels: they would complain of the same PubNub."""
 
 
-class Watch(Protocol):
+class ProgressWatcher(Protocol):
     """Somebody who looks on."""
 
     def expect(self, channel: str, oldest: Timetoken | None) -> None:
@@ -42,30 +42,30 @@ class Watch(Protocol):
         """Hear a channel's place after each page."""
 
 
-def waiting(clock: Callable[[], float]) -> Complaint:
+def history_warning(clock: Callable[[], float]) -> ThrottledWarning:
     """Return a complaint that PubNub does not answer questions about history."""
-    return Complaint(log, "history_waits", "history_goes_on", clock)
+    return ThrottledWarning(log, "history_waits", "history_goes_on", clock)
 
 
-class Patience:
+class Retry:
     """Waits after PubNub's failures, for one channel, while this is open."""
 
-    def __init__(self, channel: str, terms: Terms) -> None:
+    def __init__(self, channel: str, policy: RetryPolicy) -> None:
         self._channel = channel
-        self._terms = terms
-        self._backoff = terms.backoff()
-        self._complaint = terms.complaint or waiting(terms.clock)
+        self._policy = policy
+        self._backoff = policy.backoff()
+        self._warning = policy.warning or history_warning(policy.clock)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._complaint.forget(self)
+        self._warning.drop(self)
 
     def succeeded(self) -> None:
         """Note that PubNub answered."""
         self._backoff.succeeded()
-        self._complaint.over(self)
+        self._warning.recovered(self)
 
     async def after(self, error: PubNubError) -> None:
         """Wait as long as the failure asks for; a 429 makes every process wait.
@@ -73,29 +73,31 @@ class Patience:
         Raises:
             PubNubError: the failure itself, where it is one too many.
         """
-        tries = self._terms.tries
-        if isinstance(error, ForbiddenError) or (tries is not None and self._backoff.failures + 1 >= tries):
+        tries = self._policy.tries
+        if isinstance(error, ForbiddenError) or (
+            tries is not None and self._backoff.failures + 1 >= tries
+        ):
             raise error
-        self._complaint.say(self, channel=self._channel, reason=str(error))
+        self._warning.failing(self, channel=self._channel, reason=str(error))
         wait = self._backoff.failed(error)
         if isinstance(error, ThrottledError):
-            await self._terms.hold(wait)
+            await self._policy.hold(wait)
         # Whoever asks outside the budget, for PubNub's clock, waits as well; the others have waited then.
         await asyncio.sleep(wait)
 
 
-async def patiently(call: Callable[[], Awaitable[Result]], channel: str, terms: Terms) -> Result:
-    """Return what the call returns, trying again as the terms say.
+async def retry(call: Callable[[], Awaitable[Result]], channel: str, policy: RetryPolicy) -> Result:
+    """Return what the call returns, trying again as the policy says.
 
     Raises:
         PubNubError: it failed too often, or PubNub refused.
     """
-    with Patience(channel, terms) as patience:
+    with Retry(channel, policy) as retry:
         while True:
             try:
                 result = await call()
             except PubNubError as error:
-                await patience.after(error)
+                await retry.after(error)
             else:
-                patience.succeeded()
+                retry.succeeded()
                 return result

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import structlog
 
-from worker.store.lineage import Lineage
-from worker.store.marks import Gap, Marks
+from worker.store.marks import GapCause, Marks
+from worker.store.rollback_detector import RollbackDetector
 
 log = structlog.get_logger(__name__)
 
@@ -19,12 +19,14 @@ class Pool(Protocol):
         """End them all, those in use as well."""
 
 
-class GoneBack:
+class RollbackRecovery:
     """Marks every channel, then lets this process go on with Redis as it is."""
 
-    def __init__(self, lineage: Lineage, marks: Marks, followed: Collection[str]) -> None:
+    def __init__(
+        self, rollback_detector: RollbackDetector, marks: Marks, followed: Collection[str]
+    ) -> None:
         """``marks`` are on a client of their own, which speaks to whatever server answers."""
-        self._lineage = lineage
+        self._rollback_detector = rollback_detector
         self._marks = marks
         self._followed = frozenset(followed)
         self._turn = asyncio.Lock()
@@ -40,18 +42,22 @@ class GoneBack:
             RedisUnavailableError: Redis is away; it is suspect still.
         """
         async with self._turn:
-            if not self._lineage.is_suspect:
+            if not self._rollback_detector.is_suspect:
                 return
             await self._connect_anew()
             # The server first: one that takes its place meanwhile is another one, and is noticed.
             server = await self._marks.server()
-            channels = await self._marks.channels() | self._lineage.channels | self._followed
-            await self._marks.owe(channels, Gap.REDIS_WENT_BACK)
+            channels = (
+                await self._marks.channels() | self._rollback_detector.channels | self._followed
+            )
+            await self._marks.owe(channels, GapCause.REDIS_WENT_BACK)
             await self._marks.remember(channels)
             await self._connect_anew()
-            self._lineage.accept(server)
-            await self._connect_anew()  # one may have been greeted meanwhile, as the server of before
-            log.warning("gap", cause=Gap.REDIS_WENT_BACK.value, channels=len(channels))
+            self._rollback_detector.accept(server)
+            await (
+                self._connect_anew()
+            )  # one may have been greeted meanwhile, as the server of before
+            log.warning("gap", cause=GapCause.REDIS_WENT_BACK.value, channels=len(channels))
             for hear in self.heard:
                 hear(channels)
 

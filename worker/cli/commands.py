@@ -32,15 +32,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-AllowEviction = Annotated[bool, typer.Option("--allow-eviction", help="Accept a Redis that may throw counts away.")]
+AllowEviction = Annotated[
+    bool, typer.Option("--allow-eviction", help="Accept a Redis that may throw counts away.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Channels = Annotated[
-    list[str] | None, typer.Argument(metavar="[CHANNEL]…", help="Default: all configured and all ever seen.")
+    list[str] | None,
+    typer.Argument(metavar="[CHANNEL]…", help="Default: all configured and all ever seen."),
 ]
-Since = Annotated[str | None, typer.Option(help="From here: a timetoken, a date, or an age such as 7d.")]
+Since = Annotated[
+    str | None, typer.Option(help="From here: a timetoken, a date, or an age such as 7d.")
+]
 Until = Annotated[str | None, typer.Option(help="To here, exclusive; written likewise.")]
 FaultRates = Annotated[
-    list[str] | None, typer.Option("--fault", metavar="NAME=RATE", help="A fault and its rate, 0 to 1; repeatable.")
+    list[str] | None,
+    typer.Option("--fault", metavar="NAME=RATE", help="A fault and its rate, 0 to 1; repeatable."),
 ]
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -49,7 +55,9 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def main() -> NoReturn:
     """Run a command; say what went wrong in a sentence, and end with its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what its encoding cannot carry (an emoji, mostly) becomes an escape
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # what its encoding cannot carry (an emoji, mostly) becomes an escape
             stream.reconfigure(errors="backslashreplace")
     try:
         app(standalone_mode=True)
@@ -62,7 +70,9 @@ def main() -> NoReturn:
         # Whoever read our output has gone; Python would complain about it again while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.FAILED)
-    except Exception:  # a slip of ours: an entry like any other, for what an error quotes is nobody's to read
+    except (
+        Exception
+    ):  # a slip of ours: an entry like any other, for what an error quotes is nobody's to read
         from worker.telemetry.logs import command_dies  # noqa: PLC0415
 
         command_dies()
@@ -79,7 +89,10 @@ def _print_version(is_wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version, and end.")
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version, and end."
+        ),
     ] = False,
 ) -> None:
     """Exact reaction counts for PubNub message actions, kept in Redis. Settings come from the environment."""
@@ -90,9 +103,9 @@ def run(allow_eviction: AllowEviction = False) -> None:
     """Follow the configured channels and keep their tallies, until told to stop."""
     with _stopped_at_once():
         from worker.service import app as building  # noqa: PLC0415
-        from worker.settings.checks import FOLLOWS, warn_of_unknown  # noqa: PLC0415
+        from worker.settings.checks import FOLLOW, warn_of_unknown  # noqa: PLC0415
 
-        settings = _settings(FOLLOWS)
+        settings = _settings(FOLLOW)
         warn_of_unknown(settings)
         ended = finish(building.run(settings, allow_eviction=allow_eviction))
     raise typer.Exit(ended)
@@ -113,7 +126,9 @@ def backfill(
     settings = _connecting_settings()
     wanted = Range(*stretch(since, until))
     counts = _finish_in_sight(
-        lambda watch: building.backfill(settings, channels or [], wanted, watch, allow_eviction=allow_eviction)
+        lambda watch: building.backfill(
+            settings, channels or [], wanted, watch, allow_eviction=allow_eviction
+        )
     )
     if as_json:
         _print_json({"channels": counts, "actions": sum(counts.values())})
@@ -126,8 +141,12 @@ def reconcile(
     channels: Channels = None,
     since: Since = None,
     until: Until = None,
-    full: Annotated[bool, typer.Option("--full", help="Everything PubNub keeps; so it is without --since.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Everything PubNub keeps; so it is without --since.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Prune however many it is.")] = False,
     as_json: AsJson = False,
     allow_eviction: AllowEviction = False,
@@ -135,15 +154,17 @@ def reconcile(
     """Make tallies equal to PubNub's list: add what is missing, prune and restore what two looks prove."""
     from worker.cli import reports as telling  # noqa: PLC0415
     from worker.domain.position import Range  # noqa: PLC0415
-    from worker.reconciliation.reconcile import Orders  # noqa: PLC0415
+    from worker.reconciliation.reconcile import ReconcileOptions  # noqa: PLC0415
     from worker.service import app as building  # noqa: PLC0415
 
     if full and (since or until):
         raise ConfigurationError("--full is everything; give it without --since and --until.")
-    wanted, orders = Range(*stretch(since, until)), Orders(force, dry_run)
+    wanted, options = Range(*stretch(since, until)), ReconcileOptions(force, dry_run)
     settings = _connecting_settings()
     reports = _finish_in_sight(
-        lambda watch: building.reconcile(settings, channels or [], wanted, orders, watch, allow_eviction=allow_eviction)
+        lambda watch: building.reconcile(
+            settings, channels or [], wanted, options, watch, allow_eviction=allow_eviction
+        )
     )
     if as_json:
         _print_json(telling.reconciled_json(reports, dry_run=dry_run))
@@ -156,11 +177,15 @@ def reconcile(
 def verify(
     channels: Channels = None,
     sample: Annotated[
-        float, typer.Option(min=0, max=1, help="Which part of each channel's past to look at, from 0 to 1.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Which part of each channel's past to look at, from 0 to 1."
+        ),
     ] = 1,
     as_json: AsJson = False,
     metrics_file: Annotated[
-        Path | None, typer.Option(help="Write what was found there, for node_exporter's textfile collector.")
+        Path | None,
+        typer.Option(help="Write what was found there, for node_exporter's textfile collector."),
     ] = None,
 ) -> None:
     """Compare tallies with PubNub's list, and with themselves; write nothing. Exit code 5 if they differ."""
@@ -186,7 +211,9 @@ def show(channel: str, message_timetoken: str, as_json: AsJson = False) -> None:
 
     _check_message_timetoken(message_timetoken)
     settings = _reading_settings()
-    counts = finish(showing.show(settings.redis_url, settings.namespace, channel, message_timetoken))
+    counts = finish(
+        showing.show(settings.redis_url, settings.namespace, channel, message_timetoken)
+    )
     if as_json:
         _print_json({"channel": channel, "message_timetoken": message_timetoken, "counts": counts})
         return
@@ -205,11 +232,19 @@ def explain(channel: str, message_timetoken: str, as_json: AsJson = False) -> No
 
     _check_message_timetoken(message_timetoken)
     settings = _reading_settings()
-    told = finish(explaining.explain(settings.redis_url, settings.namespace, channel, message_timetoken))
+    explanation = finish(
+        explaining.explain(settings.redis_url, settings.namespace, channel, message_timetoken)
+    )
     if as_json:
-        _print_json({"channel": channel, "message_timetoken": message_timetoken, **explaining.as_json(told)})
+        _print_json(
+            {
+                "channel": channel,
+                "message_timetoken": message_timetoken,
+                **explaining.as_json(explanation),
+            }
+        )
     else:
-        typer.echo("\n".join(explaining.as_lines(told)))
+        typer.echo("\n".join(explaining.as_lines(explanation)))
 
 
 @app.command()
@@ -217,10 +252,10 @@ def doctor(as_json: AsJson = False, allow_eviction: AllowEviction = False) -> No
     """Look whether configuration, PubNub and Redis are fit; say what to do where they are not."""
     from worker.service import app as building  # noqa: PLC0415
     from worker.service.doctor import Finding  # noqa: PLC0415
-    from worker.settings.checks import FOLLOWS, load_usable  # noqa: PLC0415
+    from worker.settings.checks import FOLLOW, load_usable  # noqa: PLC0415
     from worker.telemetry.logs import escape  # noqa: PLC0415
 
-    settings = _logging(load_usable(FOLLOWS), quiet=True)
+    settings = _logging(load_usable(FOLLOW), quiet=True)
 
     async def examine() -> list[Finding]:
         findings = []
@@ -228,7 +263,9 @@ def doctor(as_json: AsJson = False, allow_eviction: AllowEviction = False) -> No
             findings.append(finding)
             if not as_json:
                 good = finding.exit_code is ExitCode.DONE
-                typer.echo(f"{'ok  ' if good else 'BAD '} {finding.subject}: {escape(finding.text)}")
+                typer.echo(
+                    f"{'ok  ' if good else 'BAD '} {finding.subject}: {escape(finding.text)}"
+                )
         return findings
 
     findings = finish(examine())
@@ -243,9 +280,9 @@ def doctor(as_json: AsJson = False, allow_eviction: AllowEviction = False) -> No
 def config(as_json: AsJson = False) -> None:
     """Print which settings are in force, and where each comes from; secrets are masked."""
     from worker.settings import masked  # noqa: PLC0415
-    from worker.settings.checks import TELLS, load  # noqa: PLC0415
+    from worker.settings.checks import SHOW, load  # noqa: PLC0415
 
-    settings = load(TELLS)
+    settings = load(SHOW)
     if as_json:
         _print_json(masked.as_json(settings))
         return
@@ -256,7 +293,10 @@ def config(as_json: AsJson = False) -> None:
 @app.command()
 def healthcheck(
     live: Annotated[
-        bool, typer.Option("--live", help="Only whether its loops turn (/livez), not whether it is ready.")
+        bool,
+        typer.Option(
+            "--live", help="Only whether its loops turn (/livez), not whether it is ready."
+        ),
     ] = False,
 ) -> None:
     """Ask the worker at TALLY_HTTP whether it is ready; for containers, which have no curl. Exit code 1 if not."""
@@ -269,7 +309,9 @@ def healthcheck(
         raise refusal(is_wrong)
     address = settings.http
     if address is None or not address.port:
-        raise ConfigurationError("TALLY_HTTP names no port to ask at: set the one the worker listens at.")
+        raise ConfigurationError(
+            "TALLY_HTTP names no port to ask at: set the one the worker listens at."
+        )
     wrong = ask(address.reachable_host, address.port, "/livez" if live else "/readyz")
     typer.echo("\n".join(map(escape, wrong)) or "ok")
     raise typer.Exit(ExitCode.FAILED if wrong else ExitCode.DONE)
@@ -309,8 +351,12 @@ def emulator(
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long the crowd reacts.")] = 20,
-    rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Reactions a second, all users together.")] = 100,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=3600, help="How long the crowd reacts.")
+    ] = 20,
+    rate: Annotated[
+        float, typer.Option(min=0.1, max=10_000, help="Reactions a second, all users together.")
+    ] = 100,
     seed: Annotated[int, typer.Option(help="Makes crowd and faults repeatable.")] = 0,
     fault: FaultRates = None,
     as_json: AsJson = False,
@@ -319,7 +365,9 @@ def demo(
     from worker.demo import Plan, run_demo  # noqa: PLC0415
     from worker.telemetry.logs import configure  # noqa: PLC0415
 
-    configure(level="error")  # not by the settings: the demo has its own, whatever this folder's .env says
+    configure(
+        level="error"
+    )  # not by the settings: the demo has its own, whatever this folder's .env says
     result = finish(run_demo(Plan(seconds, rate, seed, fault_rates(fault or [])), quiet=as_json))
     if as_json:
         _print_json(result.as_json())
@@ -338,9 +386,13 @@ def fault_rates(faults: list[str]) -> dict[str, float]:
     for text in faults:
         name, _, rate = text.partition("=")
         if name not in FAULT_NAMES:
-            raise ConfigurationError(f"--fault {text!r}: no such fault. There are: {', '.join(sorted(FAULT_NAMES))}.")
+            raise ConfigurationError(
+                f"--fault {text!r}: no such fault. There are: {', '.join(sorted(FAULT_NAMES))}."
+            )
         if not re.fullmatch(r"0?\.[0-9]+|[01](\.0*)?", rate):
-            raise ConfigurationError(f"--fault {text!r}: the rate is a number from 0 to 1, as in {name}=0.2.")
+            raise ConfigurationError(
+                f"--fault {text!r}: the rate is a number from 0 to 1, as in {name}=0.2."
+            )
         rates[name] = float(rate)
     return rates
 
@@ -376,7 +428,9 @@ def stretch(since: str | None, until: str | None) -> tuple[str | None, str | Non
 
     begin, end = moment(since, "--since"), moment(until, "--until")
     if begin and end and not is_after(end, begin):
-        raise ConfigurationError(f"--since {since} is not before --until {until}: there is nothing between them.")
+        raise ConfigurationError(
+            f"--since {since} is not before --until {until}: there is nothing between them."
+        )
     return begin, end
 
 
@@ -388,7 +442,9 @@ def _write_metrics(path: Path, *, is_everything: bool) -> None:
     try:
         write_verified(path)
     except OSError as error:
-        raise ConfigurationError(f"--metrics-file {path}: it cannot be written ({error.strerror}).") from None
+        raise ConfigurationError(
+            f"--metrics-file {path}: it cannot be written ({error.strerror})."
+        ) from None
 
 
 def _check_message_timetoken(text: str) -> None:
@@ -407,7 +463,10 @@ def _logging(settings: Any, *, quiet: bool) -> Any:
     """Log as the settings say; a command that talks on the terminal logs only what is wrong."""
     from worker.telemetry.logs import configure  # noqa: PLC0415
 
-    configure(settings.log_format, "error" if quiet and settings.log_level != "debug" else settings.log_level)
+    configure(
+        settings.log_format,
+        "error" if quiet and settings.log_level != "debug" else settings.log_level,
+    )
     return settings
 
 
@@ -420,9 +479,9 @@ def _connecting_settings() -> Any:
 
 def _reading_settings() -> Any:
     """Return the settings of a command that only reads: it logs nothing, unless it starts a Valkey."""
-    from worker.settings.checks import READS, load  # noqa: PLC0415
+    from worker.settings.checks import REDIS_ONLY, load  # noqa: PLC0415
 
-    settings = load(READS)
+    settings = load(REDIS_ONLY)
     return settings if settings.redis_url else _logging(settings, quiet=True)
 
 
@@ -435,7 +494,11 @@ def _stopped_at_once() -> Iterator[None]:
     if not _is_main_thread():
         yield
         return
-    heard = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
+    heard = [
+        number
+        for number in (signal.SIGTERM, signal.SIGINT)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
     before = {number: signal.signal(number, lambda *_: os._exit(ExitCode.DONE)) for number in heard}
     if not sys.stderr.isatty():  # else it means that the terminal has gone
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: None)
@@ -481,7 +544,9 @@ class _Interrupts:
 
     def _come(self, number: int, _frame: object) -> None:
         self._count += 1
-        if self._task is None or self._task.done() or self._count > 2:  # all that was open is closed, or never will be
+        if (
+            self._task is None or self._task.done() or self._count > 2
+        ):  # all that was open is closed, or never will be
             os._exit(128 + number)
         if self._count > 1:
             raise KeyboardInterrupt

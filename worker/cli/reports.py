@@ -5,15 +5,15 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from worker.errors import ExitCode
-from worker.reconciliation.reconcile import Report
-from worker.reconciliation.verify import Verified
+from worker.reconciliation.reconcile import ReconcileReport
+from worker.reconciliation.verify import VerifyReport
 from worker.telemetry.logs import escape
 
 SHOWN: Final = 1000
 """Differences told in words; all of them are in the JSON."""
 
 
-def reconciled_code(reports: Sequence[Report]) -> ExitCode:
+def reconciled_code(reports: Sequence[ReconcileReport]) -> ExitCode:
     """Return how a reconcile ended: failed, refused to prune, left in doubt, or done."""
     if failed := [report.exit_code for report in reports if report.failure]:
         return max(failed)
@@ -22,15 +22,15 @@ def reconciled_code(reports: Sequence[Report]) -> ExitCode:
     return ExitCode.FAILED if any(report.unproven for report in reports) else ExitCode.DONE
 
 
-def reconciled_json(reports: Sequence[Report], *, dry_run: bool) -> dict[str, Any]:
+def reconciled_json(reports: Sequence[ReconcileReport], *, dry_run: bool) -> dict[str, Any]:
     """Return all there is to tell about a reconcile: the sums, and each channel."""
-    told = {report.channel: asdict(report) for report in reports}
-    names = [name for name, value in asdict(Report("")).items() if type(value) is int]
-    sums = {name: sum(each[name] for each in told.values()) for name in names}
-    return {"dry_run": dry_run, **sums, "channels": told}
+    explanation = {report.channel: asdict(report) for report in reports}
+    names = [name for name, value in asdict(ReconcileReport("")).items() if type(value) is int]
+    sums = {name: sum(each[name] for each in explanation.values()) for name in names}
+    return {"dry_run": dry_run, **sums, "channels": explanation}
 
 
-def reconciled_lines(reports: Sequence[Report], *, dry_run: bool) -> Iterator[str]:
+def reconciled_lines(reports: Sequence[ReconcileReport], *, dry_run: bool) -> Iterator[str]:
     """Yield a line for each channel where something was amiss, and the sums."""
     would = "would be " if dry_run else ""
     for report in reports:
@@ -39,7 +39,10 @@ def reconciled_lines(reports: Sequence[Report], *, dry_run: bool) -> Iterator[st
             (report.pruned, f"{would}pruned"),
             (report.restored, f"{would}restored"),
             (report.unproven, "in doubt: PubNub's answers did not prove enough"),
-            (report.refused, "not pruned: too many at once; look whether PubNub lists them, then use --force"),
+            (
+                report.refused,
+                "not pruned: too many at once; look whether PubNub lists them, then use --force",
+            ),
         ]
         if report.failure:
             yield f"{escape(report.channel)}: not reconciled to the end: {escape(report.failure)}"
@@ -52,15 +55,18 @@ def reconciled_lines(reports: Sequence[Report], *, dry_run: bool) -> Iterator[st
     )
 
 
-def verified_json(found: Verified) -> dict[str, Any]:
+def verified_json(found: VerifyReport) -> dict[str, Any]:
     """Return all there is to tell about a verify."""
     return {"exact": found.is_exact, **asdict(found)}
 
 
-def verified_lines(found: Verified) -> Iterator[str]:
+def verified_lines(found: VerifyReport) -> Iterator[str]:
     """Yield a line for each difference, and the sums."""
     for each in found.discrepancies[:SHOWN]:
-        what = [f"{each.missing} not counted" * bool(each.missing), f"{each.surplus} too many" * bool(each.surplus)]
+        what = [
+            f"{each.missing} not counted" * bool(each.missing),
+            f"{each.surplus} too many" * bool(each.surplus),
+        ]
         yield (
             f"{escape(each.channel)} {each.message_timetoken} {escape(each.type)} {escape(each.value)}: "
             + ", ".join(filter(None, what))

@@ -15,7 +15,18 @@ END_SECONDS: Final = 15.0  # longer than the worker may take to drain
 LAST_LINES: Final = 8
 
 # All a process needs to find its program, its libraries and its language. Nothing of the user's settings.
-KEPT: Final = ("PATH", "HOME", "USER", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+KEPT: Final = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+)
 CODE: Final = Path(__file__).parents[2]
 
 
@@ -36,7 +47,9 @@ class Child:
         self._words = words
 
     @classmethod
-    async def start(cls, name: str, arguments: list[str], folder: Path, settings: Mapping[str, str]) -> Self:
+    async def start(
+        cls, name: str, arguments: list[str], folder: Path, settings: Mapping[str, str]
+    ) -> Self:
         """Start it in this folder, out of reach of our terminal's Ctrl-C: we end it when its time has come."""
         words = folder / f"{name}.log"
         with words.open("ab") as log:
@@ -68,7 +81,9 @@ class Child:
             async with asyncio.timeout(START_SECONDS):
                 line = await self._process.stdout.readline()
         except TimeoutError:
-            raise FatalError(f"The {self.name} says nothing for {START_SECONDS:g} s. {self._last_words()}") from None
+            raise FatalError(
+                f"The {self.name} says nothing for {START_SECONDS:g} s. {self._last_words()}"
+            ) from None
         if not line:
             await self.watch()
         return line.decode().strip()
@@ -80,7 +95,9 @@ class Child:
             FatalError: it ended; the sentence has its last words.
         """
         status = await self._process.wait()
-        raise FatalError(f"The {self.name} ended before its time, status {status}. {self._last_words()}")
+        raise FatalError(
+            f"The {self.name} ended before its time, status {status}. {self._last_words()}"
+        )
 
     async def end(self) -> None:
         """Ask it to end; after a while, make it. Returns when it is gone."""
@@ -98,4 +115,8 @@ class Child:
 
     def _last_words(self) -> str:
         lines = self._words.read_text(errors="replace").splitlines()[-LAST_LINES:]
-        return "\n".join(["Its last words:", *(f"  {escape(line)}" for line in lines)]) if lines else "It left no word."
+        return (
+            "\n".join(["Its last words:", *(f"  {escape(line)}" for line in lines)])
+            if lines
+            else "It left no word."
+        )

@@ -105,7 +105,9 @@ class Judge:
             async with self._session.get(self._url) as answer:
                 told = await answer.json()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise FatalError(f"The emulator does not tell the truth: {error or type(error).__name__}.") from error
+            raise FatalError(
+                f"The emulator does not tell the truth: {error or type(error).__name__}."
+            ) from error
         counts = {
             (channel, message): types
             for channel, messages in told["channels"].items()
@@ -124,7 +126,9 @@ def flat(counts: Mapping[Message, Counts]) -> dict[TallyKey, int]:
     }
 
 
-def differences(expected: Mapping[TallyKey, int], found: Mapping[TallyKey, int]) -> tuple[Difference, ...]:
+def differences(
+    expected: Mapping[TallyKey, int], found: Mapping[TallyKey, int]
+) -> tuple[Difference, ...]:
     """Return every tally that one side has and the other has not, or not so; in order."""
     return tuple(
         Difference(*tally, expected.get(tally, 0), found.get(tally, 0))

@@ -9,7 +9,7 @@ from random import Random
 from types import TracebackType
 from typing import Final, Self
 
-from worker.demo.person import Deed, Person, Place
+from worker.demo.user import Outcome, Place, User
 
 CHANNELS: Final = ("demo.cats", "demo.football", "demo.news", "demo.team")
 MESSAGES: Final = 80
@@ -33,28 +33,31 @@ class Crowd:
     """People who react; open it inside the running loop."""
 
     def __init__(self, origin: str, rate: float, seed: int, places: Sequence[Place]) -> None:
-        self.deeds: Counter[Deed] = Counter()
+        self.deeds: Counter[Outcome] = Counter()
         self._origin = origin
         self._rate = rate
         self._seed = seed
         self._places = places
-        self._people: list[Person] = []
+        self._people: list[User] = []
         self._leaving = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         try:
             for name in NAMES:
                 random = Random(f"{self._seed}:{name}")  # noqa: S311 - repeatable, not secret
-                self._people.append(Person(self._origin, name, self._places, random))
+                self._people.append(User(self._origin, name, self._places, random))
                 self._leaving.push_async_callback(self._people[-1].leave)
-            await asyncio.gather(*(person.arrive() for person in self._people))
+            await asyncio.gather(*(user.arrive() for user in self._people))
         except BaseException:
             await self._leaving.aclose()
             raise
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self._leaving.aclose()
 
@@ -67,14 +70,16 @@ class Crowd:
         """React for so long; return the seconds until the last answer came."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
-            for number, person in enumerate(self._people):
+            for number, user in enumerate(self._people):
                 random = Random(f"{self._seed}:{number}")  # noqa: S311 - as above
-                group.create_task(self._live(person, random, began + number / self._rate, began + seconds))
+                group.create_task(
+                    self._live(user, random, began + number / self._rate, began + seconds)
+                )
         return time.monotonic() - began
 
-    async def _live(self, person: Person, random: Random, due: float, end: float) -> None:
+    async def _live(self, user: User, random: Random, due: float, end: float) -> None:
         interval = len(self._people) / self._rate
         while due < end and time.monotonic() < end:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            self.deeds[await person.act()] += 1
+            self.deeds[await user.act()] += 1
             due = max(due + interval * random.uniform(0.5, 1.5), time.monotonic() - LAG_SECONDS)

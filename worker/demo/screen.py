@@ -60,7 +60,10 @@ class Screen:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Leave what was shown where it is."""
 
@@ -80,7 +83,9 @@ class Lines(Screen):
 
     def show(self, frame: Frame) -> None:
         """Print how far it is, and the busiest message."""
-        busiest = "".join(f"; {channel} {message}: {words}" for (channel, message), words in frame.busiest(1))
+        busiest = "".join(
+            f"; {channel} {message}: {words}" for (channel, message), words in frame.busiest(1)
+        )
         self.say("", f"{frame.footer}{busiest}")
 
 
@@ -91,17 +96,24 @@ class Terminal(Lines):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._live = Live(
+            console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Give the cursor back, and leave the last table where it is."""
         self._live.stop()
 
     def say(self, what: str, text: str) -> None:
         """Print one line above the table."""
-        self._console.print(Text(f"{what:<10}", style="bold").append(text, style="not bold"), soft_wrap=True)
+        self._console.print(
+            Text(f"{what:<10}", style="bold").append(text, style="not bold"), soft_wrap=True
+        )
 
     def show(self, frame: Frame) -> None:
         """Redraw the table."""
@@ -128,7 +140,9 @@ def screen(*, quiet: bool) -> Screen:
     if quiet:
         return Screen()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that has no emoji shows question marks
+        sys.stdout.reconfigure(
+            errors="replace"
+        )  # a terminal that has no emoji shows question marks
     console = Console(highlight=False)
     # rich calls a pipe a terminal, too, where FORCE_COLOR is set.
     is_terminal = sys.stdout.isatty() and console.is_terminal and not console.is_dumb_terminal
@@ -141,4 +155,6 @@ def _total(counts: Counts) -> int:
 
 def _in_words(counts: Counts) -> str:
     pairs = [(count, value) for values in counts.values() for value, count in values.items()]
-    return "  ".join(f"{value} {count}" for count, value in sorted(pairs, key=lambda pair: (-pair[0], pair[1])))
+    return "  ".join(
+        f"{value} {count}" for count, value in sorted(pairs, key=lambda pair: (-pair[0], pair[1]))
+    )

@@ -61,7 +61,11 @@ def apply(entry: Entry, event: Event) -> tuple[Entry, Outcome]:
                 return entry, Outcome.UNMATCHED
             return replace(entry, live=None), Outcome.APPLIED
         case Restored(action_timetoken=restored, removed_through=barrier):
-            if entry.live is not None or entry.removed_through != barrier or is_after(restored, barrier):
+            if (
+                entry.live is not None
+                or entry.removed_through != barrier
+                or is_after(restored, barrier)
+            ):
                 return entry, Outcome.UNMATCHED
             return Entry(live=restored), Outcome.APPLIED
         case _:

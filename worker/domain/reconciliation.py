@@ -29,17 +29,17 @@ class Candidate:
     action_timetoken: Timetoken
 
 
-Place = tuple[str, str, Timetoken]
+EntryKey = tuple[str, str, Timetoken]
 """Where an entry lies, and what is live there: message timetoken, field, action timetoken."""
 
 
-class RollCall:
+class SeenSet:
     """The entries that were live before the list was read, in nine bytes each; whoever is listed answers.
 
     An entry is known by a 64-bit hash, keyed anew in each process: nobody can make two collide, and where two do by
     chance (once in some hundred thousand runs over ten million entries), one that is over is missed until the next run.
 
-    Answers are kept until there are many and then noted in the order of the roll: to look for each at once, all over
+    Answers are kept until there are many and then noted in the order of the seen: to look for each at once, all over
     the memory of a long one, takes longer than all else.
     """
 
@@ -48,10 +48,10 @@ class RollCall:
         self._answered: dict[int, bytearray] = {}
         self._said = _keys()
 
-    def enter(self, places: Iterable[Place]) -> None:
+    def add(self, entry_keys: Iterable[EntryKey]) -> None:
         """Enter entries. Entering one twice is entering it once."""
         buckets = self._buckets
-        for key in map(hash, places):
+        for key in map(hash, entry_keys):
             buckets[key >> BUCKET_BITS].append(key)
 
     def close(self) -> None:
@@ -60,24 +60,27 @@ class RollCall:
             self._buckets[number] = array("q", sorted(set(bucket)))
             self._answered[number] = bytearray(len(self._buckets[number]))
 
-    def answer(self, places: Iterable[Place]) -> None:
+    def mark_seen(self, entry_keys: Iterable[EntryKey]) -> None:
         """Note that the list has these, whether they were entered or not."""
-        self._said.extend(map(hash, places))
+        self._said.extend(map(hash, entry_keys))
         if len(self._said) >= ANSWERS_KEPT:
             self._note()
 
-    def has(self, places: Iterable[Place]) -> list[bool]:
+    def has(self, entry_keys: Iterable[EntryKey]) -> list[bool]:
         """Tell of each whether it was entered."""
-        return [index is not None for _, index in self._find(places)]
+        return [index is not None for _, index in self._find(entry_keys)]
 
-    def are_missing(self, places: Iterable[Place]) -> list[bool]:
+    def are_unseen(self, entry_keys: Iterable[EntryKey]) -> list[bool]:
         """Tell of each whether it was entered, and the list has not got it."""
         self._note()
         answered = self._answered
-        return [index is not None and not answered[number][index] for number, index in self._find(places)]
+        return [
+            index is not None and not answered[number][index]
+            for number, index in self._find(entry_keys)
+        ]
 
     @property
-    def missing(self) -> int:
+    def unseen(self) -> int:
         """How many have not answered."""
         self._note()
         return sum(answered.count(0) for answered in self._answered.values())
@@ -85,9 +88,9 @@ class RollCall:
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
 
-    def _find(self, places: Iterable[Place]) -> Iterator[tuple[int, int | None]]:
+    def _find(self, entry_keys: Iterable[EntryKey]) -> Iterator[tuple[int, int | None]]:
         """Yield the number of each one's bucket, and its index there if it was entered."""
-        for key in map(hash, places):
+        for key in map(hash, entry_keys):
             number = key >> BUCKET_BITS
             bucket = self._buckets.get(number, ())
             index = bisect_left(bucket, key)
@@ -143,7 +146,11 @@ def all_lie_in(range: Range, timetokens: Collection[Timetoken]) -> bool:
     """
     if range == Range() or not timetokens:
         return True
-    return len(set(map(len, timetokens))) == 1 and range.covers(min(timetokens)) and range.covers(max(timetokens))
+    return (
+        len(set(map(len, timetokens))) == 1
+        and range.covers(min(timetokens))
+        and range.covers(max(timetokens))
+    )
 
 
 class Verdict(Enum):

@@ -40,7 +40,11 @@ class Ledger:
         after, outcome = apply(before, event)
         if after != ABSENT or identity in self.entries:
             self.entries[identity] = after
-        self._change((identity.channel, identity.message_timetoken, identity.type, identity.value), before, after)
+        self._change(
+            (identity.channel, identity.message_timetoken, identity.type, identity.value),
+            before,
+            after,
+        )
         return outcome
 
     def _change(self, tally: TallyKey, before: Entry, after: Entry) -> None:

@@ -117,10 +117,16 @@ class ChannelActions:
             if action.identity.message_timetoken == message_timetoken
         ]
 
-    def between(self, oldest: int | None, newer: int | None, limit: int | None = None) -> list[Action]:
+    def between(
+        self, oldest: int | None, newer: int | None, limit: int | None = None
+    ) -> list[Action]:
         """Return actions from `oldest` (inclusive) to `newer` (exclusive), ascending: the newest `limit` of them."""
         low = 0 if oldest is None else bisect_left(self._ordered, oldest, key=_by_timetoken)
-        high = len(self._ordered) if newer is None else bisect_left(self._ordered, newer, key=_by_timetoken)
+        high = (
+            len(self._ordered)
+            if newer is None
+            else bisect_left(self._ordered, newer, key=_by_timetoken)
+        )
         return self._ordered[low if limit is None else max(low, high - limit) : high]
 
     def removed_since(self, moment: int) -> list[Action]:

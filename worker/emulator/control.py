@@ -26,7 +26,9 @@ def _refused(problem: str) -> RefusedError:
 
 def tell_truth(state: State, call: Call) -> Reply:  # noqa: ARG001 - every endpoint has this shape
     """Answer the counts a perfect tally shows, the events published so far, and the actions stored."""
-    return json_reply({"channels": state.truth(), "events": state.published, "actions": state.live()})
+    return json_reply(
+        {"channels": state.truth(), "events": state.published, "actions": state.live()}
+    )
 
 
 def list_everything(state: State, call: Call) -> Reply:
@@ -66,7 +68,11 @@ def inject(state: State, call: Call) -> Reply:
     """Deliver `message` (any JSON) or `raw` (JSON text) to `channel`, verbatim, as an element of `m`."""
     document = _document(call)
     channel, raw = document.get("channel"), document.get("raw")
-    if not isinstance(channel, str) or not isinstance(raw, str | None) or ("message" in document) == (raw is not None):
+    if (
+        not isinstance(channel, str)
+        or not isinstance(raw, str | None)
+        or ("message" in document) == (raw is not None)
+    ):
         raise _refused("give `channel`, and either `message` (any JSON) or `raw` (JSON text)")
     try:
         state.inject(channel, document.get("message"), raw=raw)

@@ -44,7 +44,10 @@ class Emulator:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.stop()
 
@@ -63,7 +66,9 @@ class Emulator:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             await runner.cleanup()
-            raise OSError(error.errno, f"the emulator cannot listen on {host}:{port}: {error.strerror}") from error
+            raise OSError(
+                error.errno, f"the emulator cannot listen on {host}:{port}: {error.strerror}"
+            ) from error
         self._polls.open()
         self._runner = runner
 

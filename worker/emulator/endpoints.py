@@ -38,7 +38,9 @@ def add_action(state: State, call: Call) -> Reply:
     uuid = call.uuid()
     type, value = _type_and_value(call.body)
     change = state.add(call.text("channel"), call.text("message"), type, value, uuid)
-    return _changed(change, change.actions[-1].json(), "Stored but failed to publish message action.")
+    return _changed(
+        change, change.actions[-1].json(), "Stored but failed to publish message action."
+    )
 
 
 def _type_and_value(body: bytes) -> tuple[str, str]:
@@ -57,7 +59,9 @@ def _type_and_value(body: bytes) -> tuple[str, str]:
 
 def remove_action(state: State, call: Call) -> Reply:
     """Remove the user's actions of that timetoken; 207 if no event will tell of it."""
-    change = state.remove(call.text("channel"), call.text("message"), call.number("action"), call.uuid())
+    change = state.remove(
+        call.text("channel"), call.text("message"), call.number("action"), call.uuid()
+    )
     return _changed(change, "{}", "Deleted but failed to publish message action.")
 
 
@@ -75,13 +79,17 @@ def tell_time(state: State, call: Call) -> Reply:  # noqa: ARG001 - every endpoi
 
 def _publisher(kind: int) -> Endpoint:
     def publish(state: State, call: Call) -> Reply:
-        text = call.text("message") if "message" in call.path else call.body.decode(errors="replace")
+        text = (
+            call.text("message") if "message" in call.path else call.body.decode(errors="replace")
+        )
         try:
             payload = json.loads(text)
         except ValueError:
             return json_reply([0, "Invalid JSON", str(state.time.now())], 400)
         uuid = call.query.get("uuid", "")
-        return json_reply([1, "Sent", state.publish(call.text("channel"), payload, uuid, kind=kind)])
+        return json_reply(
+            [1, "Sent", state.publish(call.text("channel"), payload, uuid, kind=kind)]
+        )
 
     return publish
 
@@ -95,7 +103,9 @@ def change_group(state: State, call: Call) -> Reply:
         state.groups.remove(group, removed.split(","))
     else:
         payload = {"channels": state.groups.channels(group), "group": group}
-        return json_reply({"status": 200, "payload": payload, "service": "channel-registry", "error": False})
+        return json_reply(
+            {"status": 200, "payload": payload, "service": "channel-registry", "error": False}
+        )
     return _REGISTERED
 
 
@@ -110,7 +120,9 @@ def note_presence(state: State, call: Call) -> Reply:  # noqa: ARG001 - every en
     return json_reply({"status": 200, "message": "OK", "service": "Presence"})
 
 
-_REGISTERED: Final = json_reply({"status": 200, "message": "OK", "service": "channel-registry", "error": False})
+_REGISTERED: Final = json_reply(
+    {"status": 200, "message": "OK", "service": "channel-registry", "error": False}
+)
 _ACTIONS: Final = "/v1/message-actions/{key}/channel/{channel}"
 _GROUP: Final = "/v1/channel-registration/sub-key/{key}/channel-group/{group}"
 _PRESENCE: Final = "/v2/presence/sub-key/{key}/channel/{channels}"

@@ -23,12 +23,16 @@ class Envelopes:
     def __init__(self, subscribe_key: str) -> None:
         self._key = quote(subscribe_key)
 
-    def action(self, event: str, channel: str, action: Action, uuid: str, published_at: int) -> bytes:
+    def action(
+        self, event: str, channel: str, action: Action, uuid: str, published_at: int
+    ) -> bytes:
         """Return an `added` or `removed` event by that user; the data names the action, not the user."""
         data = f'{{"source":"actions","version":"1.0","event":"{event}","data":{{{action.fields()}}}}}'  # as recorded
         return self._wrap('"e":3,', channel, uuid, published_at, data)
 
-    def message(self, kind: int, channel: str, payload: object, uuid: str, published_at: int) -> bytes:
+    def message(
+        self, kind: int, channel: str, payload: object, uuid: str, published_at: int
+    ) -> bytes:
         """Return an ordinary message, or a signal; an ordinary one says nothing about its kind."""
         mark = f'"e":{kind},' if kind else ""
         return self._wrap(mark, channel, uuid, published_at, json.dumps(payload))

@@ -80,7 +80,9 @@ class Faults:
         """Set all rates: what is not named is 0. ValueError for an unknown name or a rate outside 0 to 1."""
         for name, rate in rates.items():
             if name not in FAULT_NAMES:
-                raise ValueError(f"unknown fault {name!r}; the known ones are {', '.join(sorted(FAULT_NAMES))}")
+                raise ValueError(
+                    f"unknown fault {name!r}; the known ones are {', '.join(sorted(FAULT_NAMES))}"
+                )
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
                 raise ValueError(f"the rate of {name!r} must be a number from 0 to 1, not {rate!r}")
         self._rates = {str(name): float(rate) for name, rate in rates.items() if rate}

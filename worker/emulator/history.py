@@ -21,7 +21,9 @@ class Window:
 
     def covers(self, timetoken: int) -> bool:
         """Tell whether a timetoken lies between the bounds."""
-        return (self.start is None or timetoken < self.start) and (self.end is None or timetoken >= self.end)
+        return (self.start is None or timetoken < self.start) and (
+            self.end is None or timetoken >= self.end
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,19 @@ class History:
         if not self._faults.strikes(Fault.STALE):
             return actions.between(window.end, window.start, window.limit)
         moment = now - int(self._faults.random.uniform(0.3, 3.0) * TICKS_PER_SECOND)
-        removed = (action for action in actions.removed_since(moment) if window.covers(action.timetoken))
+        removed = (
+            action for action in actions.removed_since(moment) if window.covers(action.timetoken)
+        )
         known = (*actions.between(window.end, window.start), *removed)
-        shown = sorted((action for action in known if action.stored_at <= moment), key=attrgetter("timetoken"))
+        shown = sorted(
+            (action for action in known if action.stored_at <= moment), key=attrgetter("timetoken")
+        )
         return shown[-window.limit :]
 
     def _some_of(self, listed: list[Action]) -> list[Action]:
         missing = self._faults.random.randrange(len(listed))
         return [
-            action for index, action in enumerate(listed) if index != missing and self._faults.random.random() < 0.7
+            action
+            for index, action in enumerate(listed)
+            if index != missing and self._faults.random.random() < 0.7
         ]

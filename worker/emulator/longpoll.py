@@ -30,7 +30,11 @@ class LongPolls:
         if self._alarm is not None:
             self._alarm.cancel()
         seconds = self._state.stream.seconds_until_release()
-        self._alarm = None if seconds is None else asyncio.get_running_loop().call_later(seconds + 0.001, self._release)
+        self._alarm = (
+            None
+            if seconds is None
+            else asyncio.get_running_loop().call_later(seconds + 0.001, self._release)
+        )
 
     def _release(self) -> None:
         self._state.stream.release()
@@ -43,7 +47,9 @@ class LongPolls:
         cursor = Cursor(call.bound("tt") or 0, call.bound("tr") or REGION)
         deadline = asyncio.get_running_loop().time() + self._idle_seconds
         while not self._closed:
-            if refusal := self._state.trouble.lasting("subscribe", subscription, call.query.get("auth")):
+            if refusal := self._state.trouble.lasting(
+                "subscribe", subscription, call.query.get("auth")
+            ):
                 return refusal
             answer = self._state.poll(subscription, cursor)
             left = deadline - asyncio.get_running_loop().time()

@@ -37,7 +37,11 @@ def json_reply(document: object, status: int = 200) -> Reply:
 
 def html_reply(status: int, title: str) -> Reply:
     """Return what a proxy in front of PubNub answers."""
-    return Reply(status, f"<html><head><title>{title}</title></head><body>{title}</body></html>".encode(), HTML)
+    return Reply(
+        status,
+        f"<html><head><title>{title}</title></head><body>{title}</body></html>".encode(),
+        HTML,
+    )
 
 
 def actions_error(status: int, message: str, details: object = None) -> Reply:
@@ -50,13 +54,17 @@ def actions_error(status: int, message: str, details: object = None) -> Reply:
 
 def invalid_input(problem: str, locations: Iterable[str], location_type: str) -> Reply:
     """Return the 400 for missing or unusable fields; `location_type` is body, query or path."""
-    details = [{"message": problem, "location": name, "locationType": location_type} for name in locations]
+    details = [
+        {"message": problem, "location": name, "locationType": location_type} for name in locations
+    ]
     return actions_error(400, "Request payload contained invalid input.", details)
 
 
 def service_error(status: int, message: str, service: str = "Access Manager") -> Reply:
     """Return an error as the other services word it."""
-    return json_reply({"message": message, "error": True, "service": service, "status": status}, status)
+    return json_reply(
+        {"message": message, "error": True, "service": service, "status": status}, status
+    )
 
 
 def forbidden(channels: Iterable[str], groups: Iterable[str]) -> Reply:
@@ -66,7 +74,13 @@ def forbidden(channels: Iterable[str], groups: Iterable[str]) -> Reply:
         payload["channels"] = names
     if names := [f":{group}" for group in groups]:
         payload["channel-groups"] = names
-    document = {"message": "Forbidden", "payload": payload, "error": True, "service": "Access Manager", "status": 403}
+    document = {
+        "message": "Forbidden",
+        "payload": payload,
+        "error": True,
+        "service": "Access Manager",
+        "status": 403,
+    }
     return json_reply(document, 403)
 
 

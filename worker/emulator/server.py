@@ -26,7 +26,9 @@ class Server:
         self._state = state
         self._polls = polls
         self._key = subscribe_key
-        self._routes: Routes[Endpoint | None] = Routes({SUBSCRIBE: ("subscribe", None), **ENDPOINTS, **CONTROLS})
+        self._routes: Routes[Endpoint | None] = Routes(
+            {SUBSCRIBE: ("subscribe", None), **ENDPOINTS, **CONTROLS}
+        )
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, or close its connection."""
@@ -37,7 +39,10 @@ class Server:
         if reply.dropped and request.transport is not None:
             request.transport.abort()
         return web.Response(
-            body=reply.body, status=reply.status or 500, content_type=reply.content_type, headers=reply.headers
+            body=reply.body,
+            status=reply.status or 500,
+            content_type=reply.content_type,
+            headers=reply.headers,
         )
 
     async def _reply(self, request: web.BaseRequest) -> Reply:
@@ -49,7 +54,9 @@ class Server:
             return service_error(400, "Invalid Subscribe Key")
         call = Call(named, request.query, await request.read() if request.can_read_body else b"")
         asked = _asked(call)
-        if route.operation != "control" and (refusal := await self._trouble(route.operation, asked, call)):
+        if route.operation != "control" and (
+            refusal := await self._trouble(route.operation, asked, call)
+        ):
             return refusal
         if route.endpoint is None:
             return await self._polls.answer(asked, call)
@@ -59,11 +66,15 @@ class Server:
         if delay := self._state.faults.delay():
             await asyncio.sleep(delay)
         trouble = self._state.trouble
-        return trouble.lasting(operation, asked, call.query.get("auth")) or trouble.passing(operation, asked)
+        return trouble.lasting(operation, asked, call.query.get("auth")) or trouble.passing(
+            operation, asked
+        )
 
 
 def _asked(call: Call) -> Subscription:
     """Return the channels and groups a call concerns."""
     channels = call.path.get("channels") or call.path.get("channel", "")
-    groups = call.query.get("channel-group", "") or (call.text("group") if "group" in call.path else "")
+    groups = call.query.get("channel-group", "") or (
+        call.text("group") if "group" in call.path else ""
+    )
     return Subscription.parse(channels, groups)

@@ -56,7 +56,10 @@ class State:
         self.faults = Faults(faults, random)
         self.trouble = Trouble(self.faults)
         self.stream = Stream(
-            self.time, self.faults, messages=self.limits.cache_messages, seconds=self.limits.cache_seconds
+            self.time,
+            self.faults,
+            messages=self.limits.cache_messages,
+            seconds=self.limits.cache_seconds,
         )
         self.groups = self.stream.groups
         self.published = 0
@@ -96,7 +99,9 @@ class State:
             raise RefusedError(actions_error(409, "Action Already Added"))
         if actions.count_of(identity.message_timetoken) >= self.limits.actions_per_message:
             raise RefusedError(actions_error(400, "Too many actions on this message."))
-        return self._keep(actions, identity, self._timetoken_for(actions, identity) if at is None else at)
+        return self._keep(
+            actions, identity, self._timetoken_for(actions, identity) if at is None else at
+        )
 
     def _keep(self, actions: ChannelActions, identity: Identity, timetoken: int) -> Action:
         action = Action(identity, timetoken, self.time.now())
@@ -112,7 +117,13 @@ class State:
         return self.time.unique()
 
     def remove(
-        self, channel: str, message_timetoken: str, action_timetoken: int, uuid: str, *, published: bool = True
+        self,
+        channel: str,
+        message_timetoken: str,
+        action_timetoken: int,
+        uuid: str,
+        *,
+        published: bool = True,
     ) -> Change:
         """Take away every action of that user on that message with that timetoken, with one event each."""
         actions = self._channels.get(channel, ChannelActions())
@@ -120,7 +131,9 @@ class State:
         own = tuple(action for action in named if action.identity.uuid == uuid)
         if not own:
             problem = "wrong uuid specified" if named else "No matching message actions to delete"
-            raise RefusedError(actions_error(400, f"Not deleting message action: {problem}" if named else problem))
+            raise RefusedError(
+                actions_error(400, f"Not deleting message action: {problem}" if named else problem)
+            )
         published = published and not self.faults.strikes(Fault.UNPUBLISHED)
         for action in own:
             actions.remove(action, self.time.now())
@@ -152,8 +165,12 @@ class State:
     def inject(self, channel: str, message: object = None, *, raw: str | None = None) -> None:
         """Deliver anything as an element of `m`: a JSON-like value, or JSON text. No fault touches it."""
         text = json.dumps(message) if raw is None else raw
-        json.loads(text)  # a ValueError here is the caller's; an answer that is no JSON at all is the fault `bad_json`
-        self.stream.deliver(channel, Message(self.stream.next_position(), text.encode(), verbatim=True))
+        json.loads(
+            text
+        )  # a ValueError here is the caller's; an answer that is no JSON at all is the fault `bad_json`
+        self.stream.deliver(
+            channel, Message(self.stream.next_position(), text.encode(), verbatim=True)
+        )
 
     def poll(self, subscription: Subscription, cursor: Cursor) -> Answer:
         """Answer one subscribe request as of now; without messages it carries the cursor it was asked with."""
@@ -161,7 +178,9 @@ class State:
 
     def page(self, channel: str, window: Window) -> Page:
         """Return one page of a channel's actions."""
-        return self._history.page(self._channels.get(channel, ChannelActions()), window, self.time.now())
+        return self._history.page(
+            self._channels.get(channel, ChannelActions()), window, self.time.now()
+        )
 
     def actions(self, channel: str) -> list[Action]:
         """Return everything stored in a channel, ascending by timetoken."""

@@ -80,7 +80,9 @@ class Stream:
             if self._faults.random.random() < 0.5:
                 message = replace(message, copies=2)
             else:
-                self._hold(channel, replace(message, extra=True), self._faults.random.uniform(0.02, 0.2))
+                self._hold(
+                    channel, replace(message, extra=True), self._faults.random.uniform(0.02, 0.2)
+                )
         if self._faults.strikes(Fault.LATE):
             self._hold(channel, message, self._faults.random.uniform(0.05, 0.5))
         else:
@@ -124,7 +126,9 @@ class Stream:
 
     def _present(self, subscription: Subscription) -> int:
         now = max(self._time.now(), self._position)
-        newest = max((self._cache.newest(channel) for channel, _ in self._matches(subscription)), default=0)
+        newest = max(
+            (self._cache.newest(channel) for channel, _ in self._matches(subscription)), default=0
+        )
         return newest if newest > now - HANDSHAKE_AGE_TICKS else now
 
     def _matches(self, subscription: Subscription) -> Iterator[tuple[str, str | None]]:
@@ -175,13 +179,19 @@ class Stream:
 
     def wake_all(self) -> None:
         """Call every listener once: something changed that concerns all polls."""
-        for listener in {listener: None for listeners in self._listeners.values() for listener in listeners}:
+        for listener in {
+            listener: None for listeners in self._listeners.values() for listener in listeners
+        }:
             listener()
 
     def _wake(self, channel: str) -> None:
         listeners = self._listeners
         if not listeners:
             return
-        for topic in (channel, *wildcards(channel), *(f":{group}" for group in self.groups.groups_of(channel))):
+        for topic in (
+            channel,
+            *wildcards(channel),
+            *(f":{group}" for group in self.groups.groups_of(channel)),
+        ):
             for listener in listeners.get(topic, ()):
                 listener()

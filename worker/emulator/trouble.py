@@ -16,7 +16,17 @@ from worker.emulator.replies import (
 )
 from worker.emulator.subscription import Subscription
 
-OPERATIONS: Final = ("subscribe", "actions", "add", "remove", "time", "groups", "publish", "signal", "presence")
+OPERATIONS: Final = (
+    "subscribe",
+    "actions",
+    "add",
+    "remove",
+    "time",
+    "groups",
+    "publish",
+    "signal",
+    "presence",
+)
 """What a request can be; `actions` is the list, `groups` covers channel groups."""
 
 OUTAGE_OPERATIONS: Final = ("subscribe", "actions", "time", "groups")
@@ -58,12 +68,18 @@ class Trouble:
         """Begin an outage of these operations, or end it with None. ValueError for an unknown kind or operation."""
         struck = frozenset(operations)
         if kind is not None and kind not in _OUTAGES:
-            raise ValueError(f"unknown outage {kind!r}; the known ones are {', '.join(OUTAGE_KINDS)}")
+            raise ValueError(
+                f"unknown outage {kind!r}; the known ones are {', '.join(OUTAGE_KINDS)}"
+            )
         if unknown := sorted(struck.difference(OPERATIONS)):
-            raise ValueError(f"unknown operations {', '.join(unknown)}; the known ones are {', '.join(OPERATIONS)}")
+            raise ValueError(
+                f"unknown operations {', '.join(unknown)}; the known ones are {', '.join(OPERATIONS)}"
+            )
         self._outage, self._struck = kind, struck
 
-    def lasting(self, operation: str, asked: Subscription, token: str | None = None) -> Reply | None:
+    def lasting(
+        self, operation: str, asked: Subscription, token: str | None = None
+    ) -> Reply | None:
         """Return how an outage, another token or a refused name answers this request, None if none of them does."""
         if self._outage is not None and operation in self._struck:
             return _OUTAGES[self._outage]()

@@ -9,24 +9,24 @@ from typing import Final
 import structlog
 
 from worker.applying.apply import Applier, StaleError
-from worker.applying.retry import Patience, Terms, Watch, patiently
+from worker.applying.retry import ProgressWatcher, Retry, RetryPolicy, retry
 from worker.domain.action import Origin
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
 from worker.errors import PubNubError
-from worker.source.history import History, Slice, ahead
+from worker.source.history import History, ListSlice, ahead
 from worker.source.wire import Decoded, decode_action
-from worker.store.marks import Gap, Marks, Progress
+from worker.store.marks import GapCause, Marks, Progress
 from worker.store.store import batched
 
-CHANNELS_AT_ONCE: Final = 16
+CHANNEL_CONCURRENCY: Final = 16
 """Each has one request under way: at a fifth of a second each, enough for eighty requests a second."""
-DECODED_AT_ONCE: Final = 25
+DECODE_BATCH: Final = 25
 """Items of a page; between these, what else is ready goes on: the next request above all, and events."""
 
 log = structlog.get_logger(__name__)
 
 
-class Backfill:
+class Backfiller:
     """Replays channels, several side by side, all within one request budget."""
 
     def __init__(
@@ -35,14 +35,14 @@ class Backfill:
         now: Callable[[], Awaitable[Timetoken]],
         applier: Applier,
         marks: Marks,
-        terms: Terms,
-        watch: Watch | None = None,
+        policy: RetryPolicy,
+        watch: ProgressWatcher | None = None,
     ) -> None:
         self._history = history
         self._now = now
         self._applier = applier
         self._marks = marks
-        self._terms = terms
+        self._policy = policy
         self._watch = watch
 
     async def run(self, channels: Iterable[str], wanted: Range) -> dict[str, int]:
@@ -51,7 +51,7 @@ class Backfill:
         Raises:
             PubNubError: PubNub refused, or failed too often; run it again and it goes on where it was.
         """
-        room = asyncio.Semaphore(CHANNELS_AT_ONCE)
+        room = asyncio.Semaphore(CHANNEL_CONCURRENCY)
 
         async def one(channel: str) -> int:
             async with room:
@@ -75,10 +75,12 @@ class Backfill:
             self._watch.expect(channel, wanted.since or await self._oldest(channel))
         unknown = await self._applier.insist(lambda: self._marks.unknown([channel]))
         if unknown and wanted != Range():
-            await self._applier.insist(lambda: self._marks.owe([channel], Gap.NEW_CHANNEL))
+            await self._applier.insist(lambda: self._marks.owe([channel], GapCause.NEW_CHANNEL))
         await self._applier.insist(lambda: self._marks.remember([channel]))
         saved = await self._applier.insist(lambda: self._marks.progress(channel))
-        if saved and (saved.oldest is None or (wanted.since and not is_after(saved.oldest, wanted.since))):
+        if saved and (
+            saved.oldest is None or (wanted.since and not is_after(saved.oldest, wanted.since))
+        ):
             return (await self._go_on(channel, saved, wanted.until)).actions
         until = None if saved else wanted.until
         until = until or await self._now_patiently(channel)
@@ -114,7 +116,7 @@ class Backfill:
         """
         if not is_after(until, saved.newest):
             return saved
-        overlap = round(self._terms.settle_seconds * TICKS_PER_SECOND)
+        overlap = round(self._policy.settle_seconds * TICKS_PER_SECOND)
         recent = Progress(until, until, shift(saved.newest, -overlap), saved.actions)
         async with aclosing(self._walk(channel, recent)) as places:
             async for recent in places:
@@ -123,27 +125,31 @@ class Backfill:
 
     async def _walk(self, channel: str, place: Progress) -> AsyncGenerator[Progress, None]:
         """Yield the place after each page, once it is applied."""
-        with Patience(channel, self._terms) as patience:
+        with Retry(channel, self._policy) as retry:
             while True:
                 try:
-                    async with aclosing(ahead(self._history.slices(channel, place.next, place.oldest))) as slices:
+                    async with aclosing(
+                        ahead(self._history.slices(channel, place.next, place.oldest))
+                    ) as slices:
                         async for slice in slices:
                             place = await self._apply(channel, slice, place)
-                            patience.succeeded()
+                            retry.succeeded()
                             yield place
                 except StaleError as error:
                     log.warning("page_dropped", channel=channel, reason=str(error))
                 except PubNubError as error:
-                    await patience.after(error)
+                    await retry.after(error)
                 else:
                     return
 
-    async def _apply(self, channel: str, slice: Slice, place: Progress) -> Progress:
+    async def _apply(self, channel: str, slice: ListSlice, place: Progress) -> Progress:
         if not slice.is_certain:
             log.warning("page_stepped_over", channel=channel, below=slice.next)
         decoded: list[Decoded] = []
-        for some in batched(slice.actions, DECODED_AT_ONCE):
-            decoded += [decode_action(channel, action, self._terms.interest) for action in some]
+        for some in batched(slice.actions, DECODE_BATCH):
+            decoded += [
+                decode_action(channel, action, self._policy.counted_types) for action in some
+            ]
             await asyncio.sleep(0)
         await self._applier.apply(decoded, Origin.BACKFILL, slice.asked_at)
         return replace(place, next=slice.next, actions=place.actions + len(decoded))
@@ -161,7 +167,9 @@ class Backfill:
         try:
             return await self._history.oldest(channel, await self._now())
         except PubNubError:
-            return None  # only an estimate is lost; what is wrong shows when the channel is replayed
+            return (
+                None  # only an estimate is lost; what is wrong shows when the channel is replayed
+            )
 
     async def _now_patiently(self, channel: str) -> Timetoken:
-        return await patiently(self._now, channel, self._terms)
+        return await retry(self._now, channel, self._policy)

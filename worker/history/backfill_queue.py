@@ -9,23 +9,23 @@ import structlog
 from worker.applying.apply import Applier
 from worker.domain.position import Cursor
 from worker.errors import ForbiddenError
-from worker.history.backfill import Backfill
+from worker.history.backfill import Backfiller
 from worker.store.marks import Marks, Progress
 
-AT_ONCE: Final = 8
+CONCURRENCY: Final = 8
 REFUSED_SECONDS: Final = 60.0
 """After how long a channel whose history PubNub refuses is asked about again."""
 
-FORSAKEN_SECONDS: Final = 1800.0
+ABANDONED_SECONDS: Final = 1800.0
 """After how long a backfill that has not come on is somebody else's."""
 
 log = structlog.get_logger(__name__)
 
 
-class Repairs:
+class BackfillQueue:
     """A queue of channels to backfill. That they wait is written in Redis, so a kill forgets none."""
 
-    def __init__(self, backfill: Backfill, marks: Marks, applier: Applier) -> None:
+    def __init__(self, backfill: Backfiller, marks: Marks, applier: Applier) -> None:
         self._backfill = backfill
         self._marks = marks
         self._applier = applier
@@ -67,15 +67,17 @@ class Repairs:
         self._has_looked = True
         async with asyncio.TaskGroup() as group:
             group.create_task(self._take_up(places))
-            for _ in range(AT_ONCE):
+            for _ in range(CONCURRENCY):
                 group.create_task(self._work())
 
     async def _take_up(self, before: Mapping[str, Progress]) -> None:
         """Go on, once in a while, with places that nobody has moved: of workers that are gone."""
         while True:
-            await asyncio.sleep(FORSAKEN_SECONDS)
+            await asyncio.sleep(ABANDONED_SECONDS)
             places = await self._applier.insist(self._interrupted)
-            self._enqueue(name for name in places.keys() - self._running if places[name] == before.get(name))
+            self._enqueue(
+                name for name in places.keys() - self._running if places[name] == before.get(name)
+            )
             before = places
 
     async def _work(self) -> None:
@@ -87,7 +89,12 @@ class Repairs:
                 is_again = await self._backfill.resume(channel)
             except ForbiddenError as error:
                 # Its place stands; the slot is for channels that may be read.
-                log.warning("backfill_refused", channel=channel, retry_seconds=REFUSED_SECONDS, reason=str(error))
+                log.warning(
+                    "backfill_refused",
+                    channel=channel,
+                    retry_seconds=REFUSED_SECONDS,
+                    reason=str(error),
+                )
                 asyncio.get_running_loop().call_later(REFUSED_SECONDS, self._enqueue, [channel])
             else:
                 if is_again or channel in self._again:

@@ -6,38 +6,40 @@ from typing import Generic, TypeVar
 
 from worker.source.names import MAX_GROUPS, Names
 
-Place = TypeVar("Place")
+Point = TypeVar("Point")
 
 
 @dataclass(frozen=True, slots=True)
-class Lot(Generic[Place]):
+class Assignment(Generic[Point]):
     """Names that are followed together from a place on, ``joined`` by some that were not followed up to there.
 
     Without a place all of them begin anew.
     """
 
     names: Names
-    place: Place | None = None
+    resume_point: Point | None = None
     joined: Names = field(default_factory=Names)
 
 
-def partition(wanted: Names, followed: Iterable[tuple[Names, Place]], size: int) -> list[Lot[Place]]:
+def assign(
+    wanted: Names, followed: Iterable[tuple[Names, Point]], size: int
+) -> list[Assignment[Point]]:
     """Share the names out into lots of at most ``size``; those followed already stay with their place.
 
     Of several places a name has been followed from, the first one given is taken. Names that are new join lots that
     have room, so that a list that changes from day to day does not end in a subscription for each name.
     """
-    left, lots = wanted, list[Lot[Place]]()
-    for names, place in followed:
+    left, assignments = wanted, list[Assignment[Point]]()
+    for names, resume_point in followed:
         kept = left.only(frozenset(names.all))
         left = left.without(frozenset(kept.all))
-        lots += [Lot(part, place) for part in kept.split(size)]
+        assignments += [Assignment(part, resume_point) for part in kept.split(size)]
     filled = []
-    for lot in lots:
-        joined = _fitting(left, lot.names, size)
+    for assignment in assignments:
+        joined = _fitting(left, assignment.names, size)
         left = left.without(frozenset(joined.all))
-        filled.append(Lot(lot.names | joined, lot.place, joined))
-    return filled + [Lot(part) for part in left.split(size)]
+        filled.append(Assignment(assignment.names | joined, assignment.resume_point, joined))
+    return filled + [Assignment(part) for part in left.split(size)]
 
 
 def _fitting(new: Names, names: Names, size: int) -> Names:

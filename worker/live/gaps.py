@@ -6,7 +6,7 @@ import structlog
 
 from worker.applying.apply import Applier
 from worker.domain.position import Cursor
-from worker.store.marks import Gap, Marks
+from worker.store.marks import GapCause, Marks
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,14 @@ class Gaps:
         self._applier = applier
         self._repair = repair
 
-    async def owe(self, channels: Collection[str], gap: Gap, cursor: Cursor | None, *, is_new: bool = True) -> None:
+    async def owe(
+        self,
+        channels: Collection[str],
+        gap: GapCause,
+        cursor: Cursor | None,
+        *,
+        is_new: bool = True,
+    ) -> None:
         """Mark the channels, ask for their repair, and remember them; all durable, in this order, when it returns.
 
         Remembered last: a channel that is known already would never be met as a new one. A gap that only goes on is
@@ -34,7 +41,7 @@ class Gaps:
         await self._applier.insist(lambda: self._repair(channels, cursor))
         await self._applier.insist(lambda: self._marks.remember(channels))
 
-    async def meet(self, channels: Collection[str], cursor: Cursor | None) -> None:
+    async def discover(self, channels: Collection[str], cursor: Cursor | None) -> None:
         """Take in channels that a group or a wildcard brings; those nobody has met are owed their past."""
         if unknown := await self._applier.insist(lambda: self._marks.unknown(channels)):
-            await self.owe(unknown, Gap.NEW_CHANNEL, cursor)
+            await self.owe(unknown, GapCause.NEW_CHANNEL, cursor)

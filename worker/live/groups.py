@@ -10,14 +10,14 @@ from worker.domain.position import Cursor
 from worker.errors import PubNubError
 from worker.live.gaps import Gaps
 from worker.source.client import Client
-from worker.store.marks import Gap
+from worker.store.marks import GapCause
 
 LOOK_SECONDS: Final = 60.0
 
 log = structlog.get_logger(__name__)
 
 
-class Membership:
+class GroupMembers:
     """Looks groups up, again and again: PubNub tells nobody that a channel has joined."""
 
     def __init__(self, groups: Iterable[str], client: Client, gaps: Gaps) -> None:
@@ -38,7 +38,7 @@ class Membership:
                 if before is not None:
                     # Known or not: nobody listened to it while it was away.
                     await self._owe(members - before, cursor)
-                await self._gaps.meet(members & (before or members), cursor)
+                await self._gaps.discover(members & (before or members), cursor)
 
     async def _look(self, group: str) -> tuple[frozenset[str], Cursor | None]:
         """Return the members and the time, and keep them; none where PubNub does not answer."""
@@ -52,4 +52,4 @@ class Membership:
 
     async def _owe(self, joined: frozenset[str], cursor: Cursor | None) -> None:
         if joined:
-            await self._gaps.owe(joined, Gap.NEW_CHANNEL, cursor)
+            await self._gaps.owe(joined, GapCause.NEW_CHANNEL, cursor)

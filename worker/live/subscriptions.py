@@ -5,22 +5,27 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from worker.live.assignment import Lot, partition
-from worker.live.subscription import Place, Subscription
+from worker.live.assignment import Assignment, assign
+from worker.live.subscription import ResumePoint, Subscription
 from worker.source.names import Names
 
 log = structlog.get_logger(__name__)
 
-Lots = Iterable[Lot[Place]]
+Assignments = Iterable[Assignment[ResumePoint]]
 
 
-class Following:
+class Subscriptions:
     """Follows lots of names, each by a subscription, and their heirs after them."""
 
-    def __init__(self, subscription: Callable[[Lot[Place]], Subscription], lots: Lots, size: int) -> None:
+    def __init__(
+        self,
+        subscription: Callable[[Assignment[ResumePoint]], Subscription],
+        assignments: Assignments,
+        size: int,
+    ) -> None:
         """``size`` is how many names share a subscription at most."""
         self._subscription = subscription
-        self._lots = tuple(lots)
+        self._lots = tuple(assignments)
         self._size = size
         self._tasks: dict[asyncio.Task[None], Subscription] = {}
         self._group = asyncio.TaskGroup()
@@ -34,8 +39,8 @@ class Following:
     async def run(self) -> None:
         """Follow until ``stop``, and then until what was read is applied."""
         async with self._group as group:
-            for lot in self._lots:
-                self._follow(lot, group)
+            for assignment in self._lots:
+                self._follow(assignment, group)
             await self._stopped.wait()
             for subscription in self.subscriptions:
                 subscription.stop()
@@ -54,22 +59,28 @@ class Following:
 
         Nobody who stays is missed; who is new is owed what came before.
         """
-        while leaving := [task for task, each in self._tasks.items() if each.heirs is not None]:
+        while leaving := [
+            task for task, each in self._tasks.items() if each.successors is not None
+        ]:
             await asyncio.wait(leaving)  # until their heirs are there
         followed = self.subscriptions
         before, after = {name for each in followed for name in each.names.all}, set(wanted.all)
-        lots = partition(wanted, [(each.names, each) for each in followed], self._size)
+        assignments = assign(wanted, [(each.names, each) for each in followed], self._size)
         for subscription in followed:
-            heirs: list[Lot[None]] = [Lot(lot.names, None, lot.joined) for lot in lots if lot.place is subscription]
-            if [heir.names for heir in heirs] != [subscription.names]:
-                subscription.leave_to(heirs)
-        for lot in lots:
-            if lot.place is None and not self._stopped.is_set():
-                self._follow(Lot(lot.names), self._group)
+            successors: list[Assignment[None]] = [
+                Assignment(assignment.names, None, assignment.joined)
+                for assignment in assignments
+                if assignment.resume_point is subscription
+            ]
+            if [successor.names for successor in successors] != [subscription.names]:
+                subscription.hand_over_to(successors)
+        for assignment in assignments:
+            if assignment.resume_point is None and not self._stopped.is_set():
+                self._follow(Assignment(assignment.names), self._group)
         return len(after - before), len(before - after)
 
-    def _follow(self, lot: Lot[Place], group: asyncio.TaskGroup) -> None:
-        subscription = self._subscription(lot)
+    def _follow(self, assignment: Assignment[ResumePoint], group: asyncio.TaskGroup) -> None:
+        subscription = self._subscription(assignment)
         task = group.create_task(self._run(subscription, group))
         self._tasks[task] = subscription
         task.add_done_callback(self._tasks.pop)
@@ -77,5 +88,7 @@ class Following:
     async def _run(self, subscription: Subscription, group: asyncio.TaskGroup) -> None:
         await subscription.run()
         if not self._stopped.is_set():
-            for heir in subscription.heirs or ():
-                self._follow(Lot(heir.names, subscription.place, heir.joined), group)
+            for successor in subscription.successors or ():
+                self._follow(
+                    Assignment(successor.names, subscription.resume_point, successor.joined), group
+                )

@@ -8,7 +8,9 @@ from worker.store.preflight import check_ownership
 from worker.store.reader import TallyReader
 
 
-async def show(redis_url: str | None, namespace: str, channel: str, message_timetoken: str) -> Counts:
+async def show(
+    redis_url: str | None, namespace: str, channel: str, message_timetoken: str
+) -> Counts:
     """Return type → value → count of one message."""
     keys = Keys(namespace)
     async with opened_redis(redis_url) as redis:

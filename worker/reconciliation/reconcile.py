@@ -7,21 +7,21 @@ from typing import Final
 
 import structlog
 
-from worker.applying.apply import Applier, ForgottenError
+from worker.applying.apply import Applier, RolledBackError
 from worker.domain.action import Added, Event, Origin, Pruned, Restored
 from worker.domain.entry import Entry, Outcome
 from worker.domain.position import Range, is_after, order
 from worker.domain.reconciliation import Candidate, Limit, Proof, Verdict
 from worker.errors import ExitCode, TallyError
-from worker.reconciliation.evidence import CANDIDATES_AT_ONCE, Comparison, FirstLook
-from worker.source.history import Slice
+from worker.reconciliation.evidence import CANDIDATE_BATCH, Comparison, ScanState
+from worker.source.history import ListSlice
 from worker.store.batch import MAX_BATCH
 from worker.store.entries import Entries
-from worker.store.marks import Gap, Marks
+from worker.store.marks import GapCause, Marks
 from worker.store.store import batched
 from worker.telemetry import metrics
 
-CHANNELS_AT_ONCE: Final = 8
+CHANNEL_CONCURRENCY: Final = 8
 STILL_REFUSED_SECONDS: Final = 90.0
 """A channel PubNub refuses is marked again at every try, once a minute: one this old is back."""
 
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class Report:
+class ReconcileReport:
     """What a reconcile found and did in one channel; of a dry run, what it would have done."""
 
     channel: str
@@ -63,7 +63,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class ReconcileOptions:
     """How a reconcile is to be done."""
 
     force: bool = False
@@ -73,7 +73,7 @@ class Orders:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ReconcilePolicy:
     """What a reconcile keeps to."""
 
     settle_seconds: float
@@ -82,33 +82,44 @@ class Terms:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
-class Reconcile:
+class Reconciler:
     """Reconciles channels, each at most once at a time."""
 
-    def __init__(self, comparison: Comparison, entries: Entries, applier: Applier, marks: Marks, terms: Terms) -> None:
+    def __init__(
+        self,
+        comparison: Comparison,
+        entries: Entries,
+        applier: Applier,
+        marks: Marks,
+        policy: ReconcilePolicy,
+    ) -> None:
         self._comparison = comparison
         self._entries = entries
         self._applier = applier
         self._marks = marks
-        self._terms = terms
+        self._policy = policy
         self._turns: dict[str, asyncio.Lock] = {}
-        self.last: tuple[float, Report] | None = None
+        self.last: tuple[float, ReconcileReport] | None = None
         """When the newest ended that came to its end, in seconds of the clock, and what it found."""
 
-    async def run(self, channels: Iterable[str], wanted: Range, orders: Orders | None = None) -> list[Report]:
+    async def run(
+        self, channels: Iterable[str], wanted: Range, options: ReconcileOptions | None = None
+    ) -> list[ReconcileReport]:
         """Reconcile the channels, some side by side; one that fails says so in its report."""
-        room = asyncio.Semaphore(CHANNELS_AT_ONCE)
+        room = asyncio.Semaphore(CHANNEL_CONCURRENCY)
 
-        async def one(channel: str) -> Report:
+        async def one(channel: str) -> ReconcileReport:
             async with room:
                 try:
-                    return await self.channel(channel, wanted, orders)
+                    return await self.channel(channel, wanted, options)
                 except TallyError as error:
-                    return Report(channel, failure=str(error), exit_code=error.exit_code)
+                    return ReconcileReport(channel, failure=str(error), exit_code=error.exit_code)
 
         return await asyncio.gather(*map(one, sorted(set(channels))))
 
-    async def channel(self, channel: str, wanted: Range, orders: Orders | None = None) -> Report:
+    async def channel(
+        self, channel: str, wanted: Range, options: ReconcileOptions | None = None
+    ) -> ReconcileReport:
         """Reconcile one channel. What it owed is repaid if this began late enough, saw everything and left no doubt.
 
         Raises:
@@ -116,26 +127,34 @@ class Reconcile:
             RedisUnavailableError: Redis is away; likewise.
             StaleError: Redis was away for too long, or went back (ForgottenError); likewise.
         """
-        orders = orders or Orders()
+        options = options or ReconcileOptions()
         async with self._turns.setdefault(channel, asyncio.Lock()):
-            owed = await self._due(channel) if wanted == Range() and not orders.dry_run else {}
-            log.info("reconcile_starts", channel=channel, since=wanted.since, until=wanted.until, owed=sorted(owed))
+            owed = await self._due(channel) if wanted == Range() and not options.dry_run else {}
+            log.info(
+                "reconcile_starts",
+                channel=channel,
+                since=wanted.since,
+                until=wanted.until,
+                owed=sorted(owed),
+            )
             try:
-                report = await self._whole(channel, wanted, orders, owed)
+                report = await self._whole(channel, wanted, options, owed)
             except TallyError:
                 metrics.reconciles.labels("failed").inc()
                 raise
             metrics.reconciles.labels(report.result).inc()
-            self.last = self._terms.clock(), report
+            self.last = self._policy.clock(), report
             log.log(20 if report.is_settled else 30, "reconcile_ends", **asdict(report))
             return report
 
-    async def _whole(self, channel: str, wanted: Range, orders: Orders, owed: dict[str, int]) -> Report:
-        generation = self._applier.lineage.generation
-        report = await self._reconcile(channel, wanted, orders)
-        if not orders.dry_run:
-            if self._applier.lineage.generation != generation:
-                raise ForgottenError(f"Redis went back while {channel!r} was reconciled")
+    async def _whole(
+        self, channel: str, wanted: Range, options: ReconcileOptions, owed: dict[str, int]
+    ) -> ReconcileReport:
+        generation = self._applier.rollback_detector.generation
+        report = await self._reconcile(channel, wanted, options)
+        if not options.dry_run:
+            if self._applier.rollback_detector.generation != generation:
+                raise RolledBackError(f"Redis went back while {channel!r} was reconciled")
             await self._settle(report, wanted, owed)
         return report
 
@@ -143,15 +162,19 @@ class Reconcile:
         """Return the marks that a reconcile beginning now repays: those that are older than the settle time."""
         owed = await self._applier.insist(lambda: self._marks.owed(channel))
         now = await self._applier.insist(self._marks.now)
-        return {cause: at for cause, at in owed.items() if ripe_at(cause, at, self._terms.settle_seconds) <= now}
+        return {
+            cause: at
+            for cause, at in owed.items()
+            if ripe_at(cause, at, self._policy.settle_seconds) <= now
+        }
 
-    async def _settle(self, report: Report, wanted: Range, owed: dict[str, int]) -> None:
+    async def _settle(self, report: ReconcileReport, wanted: Range, owed: dict[str, int]) -> None:
         channel = report.channel
         unknown = await self._applier.insist(lambda: self._marks.unknown([channel]))
         if not report.is_settled:
-            await self._applier.insist(lambda: self._marks.owe([channel], Gap.UNPROVEN))
+            await self._applier.insist(lambda: self._marks.owe([channel], GapCause.UNPROVEN))
         elif unknown and wanted != Range():
-            await self._applier.insist(lambda: self._marks.owe([channel], Gap.NEW_CHANNEL))
+            await self._applier.insist(lambda: self._marks.owe([channel], GapCause.NEW_CHANNEL))
         # Last: a channel that is known already would never be met as a new one.
         await self._applier.insist(lambda: self._marks.remember([channel]))
         if owed and not (report.unproven or report.refused):
@@ -163,21 +186,25 @@ class Reconcile:
                 metrics.repaid.labels(cause).inc()
             log.info("gap_repaid", channel=channel, causes=repaid)
 
-    async def _reconcile(self, channel: str, wanted: Range, orders: Orders) -> Report:
-        report = Report(channel)
-        look = await self._comparison.first(channel, wanted, self._adder(report, orders))
-        report.entries, report.listed = len(look.roll), look.coverage.listed
-        report.unproven = len(look.coverage.unseen) + look.is_cut
-        total = await self._comparison.count(look)
-        if total or look.listed:
-            await self._terms.sleep(self._terms.settle_seconds)
-            await self._doubts(look, total, report, orders)
-        report.requests = look.coverage.requests
+    async def _reconcile(
+        self, channel: str, wanted: Range, options: ReconcileOptions
+    ) -> ReconcileReport:
+        report = ReconcileReport(channel)
+        scan = await self._comparison.first_pass(channel, wanted, self._adder(report, options))
+        report.entries, report.listed = len(scan.seen), scan.coverage.listed
+        report.unproven = len(scan.coverage.unseen) + scan.is_cut
+        total = await self._comparison.count(scan)
+        if total or scan.listed:
+            await self._policy.sleep(self._policy.settle_seconds)
+            await self._doubts(scan, total, report, options)
+        report.requests = scan.coverage.requests
         return report
 
-    def _adder(self, report: Report, orders: Orders) -> Callable[[Slice, Sequence[Added]], Awaitable[bool]]:
-        async def add(slice: Slice, added: Sequence[Added]) -> bool:
-            if orders.dry_run:
+    def _adder(
+        self, report: ReconcileReport, options: ReconcileOptions
+    ) -> Callable[[ListSlice, Sequence[Added]], Awaitable[bool]]:
+        async def add(slice: ListSlice, added: Sequence[Added]) -> bool:
+            if options.dry_run:
                 return True
             outcomes = await self._applier.apply(added, Origin.RECONCILE, slice.asked_at)
             report.added += outcomes[Outcome.APPLIED]
@@ -185,60 +212,78 @@ class Reconcile:
 
         return add
 
-    async def _doubts(self, look: FirstLook, total: int, report: Report, orders: Orders) -> None:
+    async def _doubts(
+        self, scan: ScanState, total: int, report: ReconcileReport, options: ReconcileOptions
+    ) -> None:
         """Look again at whatever list and entries disagree about, and act on what is proven."""
-        if total > CANDIDATES_AT_ONCE and await self._refuses(look, total, orders):
+        if total > CANDIDATE_BATCH and await self._refuses(scan, total, options):
             report.refused = total  # nothing is looked at in vain
             return
-        async for candidates in self._comparison.candidates(look):
+        async for candidates in self._comparison.candidates(scan):
             # The listed ones stand for themselves, and for what a prune brings to light: they come with every batch.
-            proofs = await self._comparison.second(look, [*candidates, *look.listed])
+            proofs = await self._comparison.second_pass(scan, [*candidates, *scan.listed])
             report.unproven += sum(proof.verdict is Verdict.UNPROVEN for proof in proofs.values())
             absent = [each for each in candidates if proofs[each].verdict is Verdict.ABSENT]
-            if total <= CANDIDATES_AT_ONCE and await self._refuses(look, len(absent), orders):
+            if total <= CANDIDATE_BATCH and await self._refuses(scan, len(absent), options):
                 report.refused = len(absent)
                 return
-            present = {each: proofs[each] for each in look.listed if proofs[each].verdict is Verdict.PRESENT}
-            await self._prune(absent, report, orders)
-            await self._bring_back(look.channel, present, report, orders)
+            present = {
+                each: proofs[each]
+                for each in scan.listed
+                if proofs[each].verdict is Verdict.PRESENT
+            }
+            await self._prune(absent, report, options)
+            await self._bring_back(scan.channel, present, report, options)
 
-    async def _refuses(self, look: FirstLook, losses: int, orders: Orders) -> bool:
+    async def _refuses(self, scan: ScanState, losses: int, options: ReconcileOptions) -> bool:
         """Tell whether that is too much to take away, or taken on the word of an origin that knows nobody."""
-        if orders.force or not losses:
+        if options.force or not losses:
             return False
-        if self._terms.limit.forbids(losses, len(look.roll)):
+        if self._policy.limit.forbids(losses, len(scan.seen)):
             return True
-        if look.coverage.listed:
+        if scan.coverage.listed:
             return False
         others = await self._applier.insist(self._marks.channels)
-        return not await self._comparison.is_known_here(look.channel, others)
+        return not await self._comparison.is_known_origin(scan.channel, others)
 
-    async def _prune(self, absent: Sequence[Candidate], report: Report, orders: Orders) -> None:
-        if orders.dry_run:
+    async def _prune(
+        self, absent: Sequence[Candidate], report: ReconcileReport, options: ReconcileOptions
+    ) -> None:
+        if options.dry_run:
             report.pruned += len(absent)
             return
         for some in batched(absent, MAX_BATCH):
             # What is proven absent stays absent, however long this takes.
             events = [Pruned(each.identity, each.action_timetoken) for each in some]
-            outcomes = await self._applier.apply(events, Origin.RECONCILE, self._terms.clock())
+            outcomes = await self._applier.apply(events, Origin.RECONCILE, self._policy.clock())
             report.pruned += outcomes[Outcome.APPLIED]
             report.unproven += outcomes[Outcome.UNMATCHED]
             metrics.inferred.labels("pruned").inc(outcomes[Outcome.APPLIED])
 
     async def _bring_back(
-        self, channel: str, present: Mapping[Candidate, Proof], report: Report, orders: Orders
+        self,
+        channel: str,
+        present: Mapping[Candidate, Proof],
+        report: ReconcileReport,
+        options: ReconcileOptions,
     ) -> None:
         """Make live what is listed in both looks and is not: nothing counts for its identity."""
         # Of two actions of one identity the newer one counts, so the older ones are applied first.
-        for some in batched(sorted(present, key=lambda each: order(each.action_timetoken)), MAX_BATCH):
+        for some in batched(
+            sorted(present, key=lambda each: order(each.action_timetoken)), MAX_BATCH
+        ):
             identities = [each.identity for each in some]
             entries = await self._applier.insist(
                 lambda identities=identities: self._entries.read(channel, identities)  # type: ignore[misc]
             )
-            events = [event for each, entry in zip(some, entries, strict=True) if (event := _repair(each, entry))]
+            events = [
+                event
+                for each, entry in zip(some, entries, strict=True)
+                if (event := _repair(each, entry))
+            ]
             restored = [event for event in events if isinstance(event, Restored)]
             added = [event for event in events if isinstance(event, Added)]
-            if orders.dry_run:
+            if options.dry_run:
                 report.restored += len(restored)
                 report.added += len(added)
                 continue
@@ -248,12 +293,14 @@ class Reconcile:
             report.restored += outcomes[Outcome.APPLIED]
             report.unproven += outcomes[Outcome.UNMATCHED]
             metrics.inferred.labels("restored").inc(outcomes[Outcome.APPLIED])
-            report.added += (await self._applier.apply(added, Origin.RECONCILE, asked_at))[Outcome.APPLIED]
+            report.added += (await self._applier.apply(added, Origin.RECONCILE, asked_at))[
+                Outcome.APPLIED
+            ]
 
 
 def ripe_at(cause: str, at: int, settle_seconds: float) -> float:
     """Return when a reconcile may begin that is to repay a mark; both in milliseconds."""
-    still_refused = STILL_REFUSED_SECONDS if cause == Gap.FORBIDDEN else 0.0
+    still_refused = STILL_REFUSED_SECONDS if cause == GapCause.FORBIDDEN else 0.0
     return at + (settle_seconds + still_refused) * 1000
 
 

@@ -9,11 +9,11 @@ import structlog
 from worker.applying.apply import Applier, StaleError
 from worker.domain.position import Range
 from worker.errors import PubNubError, RedisUnavailableError
-from worker.reconciliation.reconcile import Reconcile, Report, ripe_at
-from worker.store.marks import Gap, Marks
-from worker.telemetry.complaints import Complaint
+from worker.reconciliation.reconcile import Reconciler, ReconcileReport, ripe_at
+from worker.store.marks import GapCause, Marks
+from worker.telemetry.throttled_warning import ThrottledWarning
 
-AT_ONCE: Final = 8
+CONCURRENCY: Final = 8
 RETRY_SECONDS: Final = 60.0
 """After how long a reconcile that failed, or left doubts, is tried again the first time; later twice as long."""
 LONGEST_FAILED_SECONDS: Final = 600.0
@@ -22,16 +22,18 @@ LONGEST_REFUSED_SECONDS: Final = 86400.0
 """What waits for a person costs a reconcile of everything at each try."""
 LONGEST_SETTLES: Final = 10
 """For how many settle times a channel waits to be quiet for one."""
-LASTING: Final = frozenset({Gap.UNPROVEN.value, Gap.QUARANTINED.value})
+LASTING: Final = frozenset({GapCause.UNPROVEN.value, GapCause.QUARANTINED.value})
 """Causes that another reconcile may well not mend."""
 
 log = structlog.get_logger(__name__)
 
 
-class Debts:
+class RepairQueue:
     """A queue of channels to reconcile. That they owe is written in Redis, so a kill forgets none."""
 
-    def __init__(self, reconcile: Reconcile, marks: Marks, applier: Applier, settle_seconds: float) -> None:
+    def __init__(
+        self, reconcile: Reconciler, marks: Marks, applier: Applier, settle_seconds: float
+    ) -> None:
         self._reconcile = reconcile
         self._marks = marks
         self._applier = applier
@@ -41,7 +43,9 @@ class Debts:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tries: dict[str, int] = {}
         self._noted: dict[str, float] = {}
-        self._complaint = Complaint(log, "reconcile_failed", "reconcile_works_again", applier.clock)
+        self._warning = ThrottledWarning(
+            log, "reconcile_failed", "reconcile_works_again", applier.clock
+        )
 
     def note(self, channels: Iterable[str]) -> None:
         """Hear that channels owe something new; it is durable already."""
@@ -50,7 +54,9 @@ class Debts:
             self._tries.pop(channel, None)
             self._noted.setdefault(channel, now)
             timer = self._timers.get(channel)
-            if channel not in self._queued and (timer is None or timer.when() > now + self._settle_seconds):
+            if channel not in self._queued and (
+                timer is None or timer.when() > now + self._settle_seconds
+            ):
                 self._schedule(channel, self._settle_seconds)
 
     def nudge(self, channels: Iterable[str]) -> None:
@@ -65,7 +71,7 @@ class Debts:
         for channel in await self._applier.insist(lambda: self._marks.debts(channels)):
             self._enqueue(channel)
         async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
+            for _ in range(CONCURRENCY):
                 group.create_task(self._work())
 
     async def _work(self) -> None:
@@ -74,7 +80,7 @@ class Debts:
             self._queued.discard(channel)
             if (wait := await self._wait(channel)) is None:  # somebody else has repaid it
                 self._noted.pop(channel, None)
-                self._complaint.over(channel)
+                self._warning.recovered(channel)
                 continue
             if wait > 0:
                 self._schedule(channel, wait)
@@ -83,10 +89,10 @@ class Debts:
             try:
                 report = await self._reconcile.channel(channel, Range())
             except (PubNubError, RedisUnavailableError, StaleError) as error:
-                self._complaint.say(channel, channel=channel, reason=str(error))
+                self._warning.failing(channel, channel=channel, reason=str(error))
                 self._schedule(channel, self._patience(channel, LONGEST_FAILED_SECONDS))
             else:
-                self._complaint.over(channel)
+                self._warning.recovered(channel)
                 await self._go_on(channel, report)
 
     async def _wait(self, channel: str) -> float | None:
@@ -98,12 +104,18 @@ class Debts:
         if not owed:
             return None
         loop = asyncio.get_running_loop()
-        if loop.time() - self._noted.setdefault(channel, loop.time()) >= LONGEST_SETTLES * self._settle_seconds:
+        if (
+            loop.time() - self._noted.setdefault(channel, loop.time())
+            >= LONGEST_SETTLES * self._settle_seconds
+        ):
             return 0.0
         now = await self._applier.insist(self._marks.now)
-        return max(0.0, max(ripe_at(*mark, self._settle_seconds) for mark in owed.items()) - now) / 1000
+        return (
+            max(0.0, max(ripe_at(*mark, self._settle_seconds) for mark in owed.items()) - now)
+            / 1000
+        )
 
-    async def _go_on(self, channel: str, report: Report) -> None:
+    async def _go_on(self, channel: str, report: ReconcileReport) -> None:
         """Come back for marks that are left: soon for a new gap, later for what a reconcile could not mend."""
         owed = await self._applier.insist(lambda: self._marks.owed(channel))
         if not owed:
@@ -127,7 +139,9 @@ class Debts:
         """Come back in that time; an appointment there is already gives way to a later one."""
         if timer := self._timers.pop(channel, None):
             timer.cancel()
-        self._timers[channel] = asyncio.get_running_loop().call_later(seconds, self._enqueue, channel)
+        self._timers[channel] = asyncio.get_running_loop().call_later(
+            seconds, self._enqueue, channel
+        )
 
     def _enqueue(self, channel: str) -> None:
         if timer := self._timers.pop(channel, None):

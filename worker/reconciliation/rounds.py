@@ -12,13 +12,13 @@ import structlog
 from worker.applying.apply import Applier, StaleError
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
 from worker.errors import PubNubError, RedisUnavailableError
-from worker.reconciliation.reconcile import Reconcile
-from worker.reconciliation.repair_queue import Debts
+from worker.reconciliation.reconcile import Reconciler
+from worker.reconciliation.repair_queue import RepairQueue
 from worker.store.entries import Entries
-from worker.store.marks import Gap, Marks
-from worker.telemetry.complaints import Complaint
+from worker.store.marks import GapCause, Marks
+from worker.telemetry.throttled_warning import ThrottledWarning
 
-AT_ONCE: Final = 8
+CONCURRENCY: Final = 8
 RETRY_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,9 @@ class Schedule:
         to come into one that is over (while ``oldest`` stays); the newest piece comes first, the oldest has no end.
         """
         turn, place = divmod(number, self.pieces)
-        newest = shift("0", round((turn * self.pieces * self.every - self.window) * TICKS_PER_SECOND))
+        newest = shift(
+            "0", round((turn * self.pieces * self.every - self.window) * TICKS_PER_SECOND)
+        )
         if oldest is None or not is_after(newest, oldest):
             return Range(None, newest) if place == 0 else None
         length = (int(newest) - int(oldest)) // self.pieces + 1
@@ -69,8 +71,8 @@ class Rounds:
 
     def __init__(
         self,
-        reconcile: Reconcile,
-        debts: Debts,
+        reconcile: Reconciler,
+        debts: RepairQueue,
         entries: Entries,
         applier: Applier,
         marks: Marks,
@@ -84,7 +86,9 @@ class Rounds:
         self._debts = debts
         self._now = now
         self._schedule = schedule
-        self._complaint = Complaint(log, "reconcile_failed", "reconcile_works_again", applier.clock)
+        self._warning = ThrottledWarning(
+            log, "reconcile_failed", "reconcile_works_again", applier.clock
+        )
 
     async def run(self) -> None:
         """Make one round after the other until cancelled."""
@@ -97,7 +101,11 @@ class Rounds:
         now = await self._time()
         due = self._schedule.round_at(now)
         covered = await self._applier.insist(self._marks.covered)
-        made = due - 1 if covered is None or is_after(covered, now) else self._schedule.round_at(covered)
+        made = (
+            due - 1
+            if covered is None or is_after(covered, now)
+            else self._schedule.round_at(covered)
+        )
         if made >= due:
             return  # another worker was quicker
         numbers = range(max(made, due - self._schedule.pieces) + 1, due + 1)
@@ -106,9 +114,11 @@ class Rounds:
 
     async def _make(self, now: Timetoken, numbers: range) -> None:
         channels = await self._applier.insist(self._marks.channels)
-        self._debts.nudge(await self._applier.insist(lambda: self._marks.debts(channels)))  # of workers that are gone
+        self._debts.nudge(
+            await self._applier.insist(lambda: self._marks.debts(channels))
+        )  # of workers that are gone
         log.info("round_starts", channels=len(channels), pieces=len(numbers))
-        room = asyncio.Semaphore(AT_ONCE)
+        room = asyncio.Semaphore(CONCURRENCY)
 
         async def one(channel: str) -> None:
             async with room:
@@ -120,7 +130,9 @@ class Rounds:
 
     async def _channel(self, channel: str, now: Timetoken, numbers: range) -> None:
         oldest = await self._applier.insist(lambda: self._entries.oldest(channel))
-        await self._range(channel, Range(shift(now, -round(self._schedule.window * TICKS_PER_SECOND))))
+        await self._range(
+            channel, Range(shift(now, -round(self._schedule.window * TICKS_PER_SECOND)))
+        )
         for piece in self._schedule.stretches(numbers, oldest):
             await self._range(channel, piece)
 
@@ -130,15 +142,15 @@ class Rounds:
                 report = await self._reconcile.channel(channel, wanted)
             except PubNubError as error:
                 # One channel must not keep the round from its end: its debt is another's business.
-                self._complaint.say(channel, channel=channel, reason=str(error))
-                self._complaint.forget(channel)
-                await self._applier.insist(lambda: self._marks.owe([channel], Gap.UNPROVEN))
+                self._warning.failing(channel, channel=channel, reason=str(error))
+                self._warning.drop(channel)
+                await self._applier.insist(lambda: self._marks.owe([channel], GapCause.UNPROVEN))
             except (RedisUnavailableError, StaleError) as error:
-                self._complaint.say(channel, channel=channel, reason=str(error))
+                self._warning.failing(channel, channel=channel, reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             else:
-                self._complaint.over(channel)
+                self._warning.recovered(channel)
                 if report.is_settled:
                     return
             self._debts.nudge([channel])
@@ -155,8 +167,8 @@ class Rounds:
             try:
                 now = await self._now()
             except PubNubError as error:
-                self._complaint.say(self, reason=str(error))
+                self._warning.failing(self, reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
-                self._complaint.over(self)
+                self._warning.recovered(self)
                 return now

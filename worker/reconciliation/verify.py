@@ -15,15 +15,15 @@ from worker.domain.position import Range, Timetoken, is_after, shift
 from worker.domain.reconciliation import Candidate, Verdict
 from worker.domain.tally import TallyKey
 from worker.errors import ExitCode, PubNubError
-from worker.reconciliation.evidence import Comparison, FirstLook
-from worker.source.history import Slice
-from worker.store.audit import Audit, Flaw
+from worker.reconciliation.evidence import Comparison, ScanState
+from worker.source.history import ListSlice
+from worker.store.audit import Audit, Inconsistency
 from worker.store.batch import MAX_BATCH
 from worker.store.entries import Entries
 from worker.store.store import batched
 from worker.telemetry import metrics
 
-CHANNELS_AT_ONCE: Final = 8
+CHANNEL_CONCURRENCY: Final = 8
 STRETCHES: Final = 100
 """Into how many stretches a channel's past is cut to take a sample of them."""
 
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Sample:
     """Which part of a channel's past is looked at: ``rate`` of it, from 0 (nothing but one stretch) to 1 (all)."""
 
     rate: float
@@ -63,14 +63,14 @@ class Discrepancy:
 
 
 @dataclass(slots=True)
-class Verified:
+class VerifyReport:
     """What was found."""
 
     channels: int = 0
     listed: int = 0
     entries: int = 0
     discrepancies: list[Discrepancy] = field(default_factory=list)
-    flaws: list[Flaw] = field(default_factory=list)
+    flaws: list[Inconsistency] = field(default_factory=list)
     unproven: int = 0
     """Entries, or stretches of the list, that nothing could be said of."""
     failures: dict[str, str] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class Verified:
         return ExitCode.FAILED if self.unproven or self.failures else ExitCode.DONE
 
 
-class Verify:
+class Verifier:
     """Compares channels with PubNub."""
 
     def __init__(
@@ -106,7 +106,7 @@ class Verify:
         entries: Entries,
         audit: Audit,
         settle_seconds: float,
-        choice: Choice,
+        choice: Sample,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._comparison = comparison
@@ -116,15 +116,15 @@ class Verify:
         self._choice = choice
         self._sleep = sleep
 
-    async def run(self, channels: Iterable[str]) -> Verified:
+    async def run(self, channels: Iterable[str]) -> VerifyReport:
         """Compare the channels, some side by side.
 
         Raises:
             RedisUnavailableError: Redis is away.
         """
         names = sorted(set(channels))
-        found = Verified(len(names), is_sample=self._choice.rate < 1)
-        room = asyncio.Semaphore(CHANNELS_AT_ONCE)
+        found = VerifyReport(len(names), is_sample=self._choice.rate < 1)
+        room = asyncio.Semaphore(CHANNEL_CONCURRENCY)
 
         async def one(channel: str) -> None:
             async with room:
@@ -135,41 +135,47 @@ class Verify:
 
         await asyncio.gather(*map(one, names))
         found.flaws = await self._audit.channels(names)
-        if found.flaws:  # a script may have been at work between two looks at two servers; not twice
+        if (
+            found.flaws
+        ):  # a script may have been at work between two looks at two servers; not twice
             again = set(await self._audit.channels(names))
             found.flaws = [flaw for flaw in found.flaws if flaw in again]
-        found.discrepancies.sort(key=lambda each: (each.channel, each.message_timetoken, each.type, each.value))
+        found.discrepancies.sort(
+            key=lambda each: (each.channel, each.message_timetoken, each.type, each.value)
+        )
         metrics.differences.inc(len(found.discrepancies) + len(found.flaws))
         return found
 
-    async def _channel(self, channel: str, found: Verified) -> None:
+    async def _channel(self, channel: str, found: VerifyReport) -> None:
         now = await self._comparison.now(channel)
         for wanted in self._choice.stretches(await self._entries.oldest(channel), now):
-            look = await self._comparison.first(channel, wanted, _look_at_all)
-            found.listed += look.coverage.listed
-            found.entries += len(look.roll)
-            found.unproven += len(look.coverage.unseen) + look.is_cut
-            if look.roll.missing or look.listed:
+            scan = await self._comparison.first_pass(channel, wanted, _look_at_all)
+            found.listed += scan.coverage.listed
+            found.entries += len(scan.seen)
+            found.unproven += len(scan.coverage.unseen) + scan.is_cut
+            if scan.seen.unseen or scan.listed:
                 await self._sleep(self._settle_seconds)
-                found.discrepancies += await self._differing(look, found)
-            found.requests += look.coverage.requests
+                found.discrepancies += await self._differing(scan, found)
+            found.requests += scan.coverage.requests
 
-    async def _differing(self, look: FirstLook, found: Verified) -> list[Discrepancy]:
+    async def _differing(self, scan: ScanState, found: VerifyReport) -> list[Discrepancy]:
         """Return what differs in a second look as well."""
         surplus: set[Identity] = set()
         missing: set[Identity] = set()
-        async for candidates in self._comparison.candidates(look):
-            proofs = await self._comparison.second(look, [*candidates, *look.listed])
+        async for candidates in self._comparison.candidates(scan):
+            proofs = await self._comparison.second_pass(scan, [*candidates, *scan.listed])
             found.unproven += sum(proof.verdict is Verdict.UNPROVEN for proof in proofs.values())
             absent = [each for each in candidates if proofs[each].verdict is Verdict.ABSENT]
-            present = [each for each in look.listed if proofs[each].verdict is Verdict.PRESENT]
-            surplus.update(await self._still(look.channel, absent, live=True))
-            missing.update(await self._still(look.channel, present, live=False))
+            present = [each for each in scan.listed if proofs[each].verdict is Verdict.PRESENT]
+            surplus.update(await self._still(scan.channel, absent, live=True))
+            missing.update(await self._still(scan.channel, present, live=False))
             # Two actions of one identity count once: who is listed under another timetoken is no surplus.
             surplus.difference_update(each.identity for each in present)
         return _by_tally(missing, surplus)
 
-    async def _still(self, channel: str, candidates: Sequence[Candidate], *, live: bool) -> list[Identity]:
+    async def _still(
+        self, channel: str, candidates: Sequence[Candidate], *, live: bool
+    ) -> list[Identity]:
         """Return whose entries are, after both looks, still as they were: live with that very action, or not live."""
         still = []
         for some in batched(candidates, MAX_BATCH):
@@ -182,14 +188,15 @@ class Verify:
         return still
 
 
-async def _look_at_all(slice: Slice, added: Sequence[Added]) -> bool:  # noqa: ARG001 - a Take
+async def _look_at_all(slice: ListSlice, added: Sequence[Added]) -> bool:  # noqa: ARG001 - a Take
     return True
 
 
 def _by_tally(missing: set[Identity], surplus: set[Identity]) -> list[Discrepancy]:
     counted = [Counter(map(_tally, identities)) for identities in (missing, surplus)]
     return [
-        Discrepancy(*key, counted[0][key], counted[1][key]) for key in sorted(counted[0].keys() | counted[1].keys())
+        Discrepancy(*key, counted[0][key], counted[1][key])
+        for key in sorted(counted[0].keys() | counted[1].keys())
     ]
 
 

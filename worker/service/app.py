@@ -13,53 +13,56 @@ import structlog
 
 from worker import __version__
 from worker.applying.apply import Applier
-from worker.applying.expiry import Sweep
-from worker.applying.retry import Terms, Watch, waiting
-from worker.applying.rollback import GoneBack
+from worker.applying.expiry import Expiry
+from worker.applying.retry import ProgressWatcher, RetryPolicy, history_warning
+from worker.applying.rollback import RollbackRecovery
 from worker.domain.position import Cursor, Range
 from worker.domain.reconciliation import Limit
 from worker.errors import ConfigurationError, ExitCode, TallyError
-from worker.history.backfill import Backfill
-from worker.history.backfill_queue import Repairs
-from worker.live import subscription as ingest
-from worker.live.assignment import Lot, partition
+from worker.history.backfill import Backfiller
+from worker.history.backfill_queue import BackfillQueue
+from worker.live.assignment import Assignment, assign
 from worker.live.gaps import Gaps
-from worker.live.groups import Membership
-from worker.live.subscription import Place, Subscription
-from worker.live.subscriptions import Following
-from worker.reconciliation import reconcile as reconciling
+from worker.live.groups import GroupMembers
+from worker.live.subscription import ResumePoint, Subscription, SubscriptionConfig
+from worker.live.subscriptions import Subscriptions
 from worker.reconciliation.evidence import Comparison
-from worker.reconciliation.reconcile import Orders, Reconcile, Report
-from worker.reconciliation.repair_queue import Debts
+from worker.reconciliation.reconcile import (
+    ReconcileOptions,
+    ReconcilePolicy,
+    Reconciler,
+    ReconcileReport,
+)
+from worker.reconciliation.repair_queue import RepairQueue
 from worker.reconciliation.rounds import Rounds, Schedule
-from worker.reconciliation.scan import Looks
-from worker.reconciliation.verify import Choice, Verified, Verify
+from worker.reconciliation.scan import Scanner
+from worker.reconciliation.verify import Sample, Verifier, VerifyReport
 from worker.service.doctor import Finding, examine_pubnub, examine_redis, look
-from worker.service.health import Vitals
+from worker.service.health import Health
 from worker.service.lifecycle import EarlySignals, Service
 from worker.service.reload import Reload
 from worker.settings import Settings, masked
-from worker.settings.checks import COUNTED, FOLLOWS, KEYSET, demand
+from worker.settings.checks import COUNTED, FOLLOW, KEYSET, demand
 from worker.source import names
+from worker.source.backoff import Backoff, elapsed_clock
 from worker.source.client import Client, Keyset
 from worker.source.history import History
 from worker.source.live import LONGEST_ANSWER_SECONDS, Poller, unreachable
 from worker.source.names import Names
-from worker.source.pace import Backoff, elapsed_clock
-from worker.source.wire import Interest
+from worker.source.wire import CountedTypes
 from worker.store.audit import Audit
 from worker.store.budget import Budget
 from worker.store.connection import unguarded
 from worker.store.entries import Entries
 from worker.store.keys import Keys, digest
-from worker.store.lineage import Lineage
 from worker.store.marks import Marks
 from worker.store.opened import opened_redis
 from worker.store.preflight import Claim, check_fitness, check_namespace, check_ownership
-from worker.store.store import Lives, Store
+from worker.store.rollback_detector import RollbackDetector
+from worker.store.store import Store, Ttls
 from worker.telemetry import metrics
-from worker.telemetry.complaints import Complaint
 from worker.telemetry.http import listening
+from worker.telemetry.throttled_warning import ThrottledWarning
 
 COMMAND_TRIES: Final = 6
 """Failures in a row after which a command (not the service) gives up on PubNub; some ten seconds."""
@@ -106,24 +109,24 @@ def followed_names(settings: Settings) -> Names:
     Raises:
         ConfigurationError: there is none, or something else is wrong; the sentences tell everything.
     """
-    demand(settings, FOLLOWS.checks)
+    demand(settings, FOLLOW.checks)
     return configured_names(settings)
 
 
-def interest(settings: Settings) -> Interest:
+def counted_types(settings: Settings) -> CountedTypes:
     """Return which types are counted.
 
     Raises:
         ConfigurationError: none is.
     """
     demand(settings, COUNTED)
-    return Interest(frozenset(settings.types), frozenset(settings.ignored_types))
+    return CountedTypes(frozenset(settings.types), frozenset(settings.ignored_types))
 
 
-def lives(settings: Settings) -> Lives:
+def lives(settings: Settings) -> Ttls:
     """Return how long what is kept is kept."""
     retention_seconds = round(settings.retention_days * 86400)
-    return Lives(settings.tombstone_seconds, settings.journal_seconds, retention_seconds)
+    return Ttls(settings.tombstone_seconds, settings.journal_seconds, retention_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,20 +139,24 @@ class Parts:
     marks: Marks
     applier: Applier
     budget: Budget
-    recovery: GoneBack | None
+    recovery: RollbackRecovery | None
     audit: Audit
-    interest: Interest
+    counted_types: CountedTypes
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, allow_eviction: bool = False, only_reads: bool = False) -> AsyncIterator[Parts]:
+async def open_parts(
+    settings: Settings, *, allow_eviction: bool = False, only_reads: bool = False
+) -> AsyncIterator[Parts]:
     """Yield the parts, on a Redis that is fit and a namespace that is ours; one that only reads claims none."""
-    keys, who, counted = Keys(settings.namespace), keyset(settings), interest(settings)
-    lineage = None if only_reads else Lineage()  # who writes nothing has nothing to mark
+    keys, who, counted = Keys(settings.namespace), keyset(settings), counted_types(settings)
+    rollback_detector = (
+        None if only_reads else RollbackDetector()
+    )  # who writes nothing has nothing to mark
     # The client first: what is wrong with the keys is found before a namespace is claimed for them.
     async with (
         Client(who, renew=token_reader(settings)) as client,
-        opened_redis(settings.redis_url, lineage) as redis,
+        opened_redis(settings.redis_url, rollback_detector) as redis,
         unguarded(redis) as whatever_answers,
     ):
         await check_fitness(redis, allow_eviction=allow_eviction)
@@ -157,68 +164,94 @@ async def opened(settings: Settings, *, allow_eviction: bool = False, only_reads
         await (check_ownership if only_reads else check_namespace)(redis, keys, claim)
         store, marks = Store(redis, keys, lives(settings)), Marks(redis, keys)
         recovery = None
-        if lineage:
-            recovery = GoneBack(lineage, Marks(whatever_answers, keys), configured_names(settings).channels)
+        if rollback_detector:
+            recovery = RollbackRecovery(
+                rollback_detector,
+                Marks(whatever_answers, keys),
+                configured_names(settings).channels,
+            )
             recovery.pools = (redis.connection_pool, whatever_answers.connection_pool)
-        applier = Applier(store, marks, settings.settle_seconds, elapsed_clock, lineage, recovery)
+        applier = Applier(
+            store, marks, settings.settle_seconds, elapsed_clock, rollback_detector, recovery
+        )
         budget = Budget(redis, keys, settings.history_rate)
-        yield Parts(client, store, Entries(redis, keys), marks, applier, budget, recovery, Audit(redis, keys), counted)
+        yield Parts(
+            client,
+            store,
+            Entries(redis, keys),
+            marks,
+            applier,
+            budget,
+            recovery,
+            Audit(redis, keys),
+            counted,
+        )
 
 
 def token_reader(settings: Settings) -> Callable[[], str | None]:
     """Return what reads the access token as its file has it now; None where that cannot be read."""
-    complaint = Complaint(log, "token_not_renewed", "token_readable", elapsed_clock)
+    warning = ThrottledWarning(log, "token_not_renewed", "token_readable", elapsed_clock)
 
     def read() -> str | None:
         try:
             token = settings.read_token()
         except ConfigurationError as error:
-            complaint.say(reason=str(error))
+            warning.failing(reason=str(error))
             return None
-        complaint.over()
+        warning.recovered()
         return token
 
     return read
 
 
-def history_terms(parts: Parts, settings: Settings, tries: int | None) -> Terms:
+def history_policy(parts: Parts, settings: Settings, tries: int | None) -> RetryPolicy:
     """Return how history is read: giving up after so many failures in a row, or never."""
     insist, budget = parts.applier.insist, parts.budget  # the budget is in Redis, which may be away
-    return Terms(
-        parts.interest,
+    return RetryPolicy(
+        parts.counted_types,
         new_backoff,
         lambda seconds: insist(lambda: budget.hold(seconds)),
         parts.applier.clock,
         settings.settle_seconds,
         tries,
-        waiting(parts.applier.clock),
+        history_warning(parts.applier.clock),
     )
 
 
 def build_history(parts: Parts) -> History:
     """Return PubNub's lists, read within the budget."""
-    return History(parts.client, lambda: parts.applier.insist(parts.budget.take), parts.applier.clock)
+    return History(
+        parts.client, lambda: parts.applier.insist(parts.budget.take), parts.applier.clock
+    )
 
 
-def build_backfill(parts: Parts, settings: Settings, tries: int | None, watch: Watch | None = None) -> Backfill:
+def build_backfill(
+    parts: Parts, settings: Settings, tries: int | None, watch: ProgressWatcher | None = None
+) -> Backfiller:
     """Return a backfill that gives up after so many failures in a row, or never."""
-    terms = history_terms(parts, settings, tries)
-    return Backfill(build_history(parts), parts.client.time, parts.applier, parts.marks, terms, watch)
+    policy = history_policy(parts, settings, tries)
+    return Backfiller(
+        build_history(parts), parts.client.time, parts.applier, parts.marks, policy, watch
+    )
 
 
-def build_comparison(parts: Parts, settings: Settings, tries: int | None, watch: Watch | None = None) -> Comparison:
+def build_comparison(
+    parts: Parts, settings: Settings, tries: int | None, watch: ProgressWatcher | None = None
+) -> Comparison:
     """Return what holds PubNub's list against Redis."""
-    terms = history_terms(parts, settings, tries)
-    looks = Looks(build_history(parts), parts.client.time, terms, watch)
-    return Comparison(looks, parts.entries, terms, settings.retention_days * 86400)
+    policy = history_policy(parts, settings, tries)
+    scanner = Scanner(build_history(parts), parts.client.time, policy, watch)
+    return Comparison(scanner, parts.entries, policy, settings.retention_days * 86400)
 
 
-def build_reconcile(parts: Parts, settings: Settings, tries: int | None, watch: Watch | None = None) -> Reconcile:
+def build_reconcile(
+    parts: Parts, settings: Settings, tries: int | None, watch: ProgressWatcher | None = None
+) -> Reconciler:
     """Return a reconcile that gives up after so many failures in a row, or never."""
     limit = Limit(settings.prune_limit / 100, settings.prune_floor)
-    terms = reconciling.Terms(settings.settle_seconds, limit, parts.applier.clock)
+    policy = ReconcilePolicy(settings.settle_seconds, limit, parts.applier.clock)
     comparison = build_comparison(parts, settings, tries, watch)
-    return Reconcile(comparison, parts.entries, parts.applier, parts.marks, terms)
+    return Reconciler(comparison, parts.entries, parts.applier, parts.marks, policy)
 
 
 def new_backoff() -> Backoff:
@@ -230,16 +263,20 @@ async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
     """Follow everything configured until a signal; the exit code says whether all that was read is applied."""
     early = EarlySignals()
     keyset(settings)
-    interest(settings)
+    counted_types(settings)
     followed = followed_names(settings)
     log.info("worker_starts", version=__version__, names=len(followed.all))
     if settings.catchup_seconds < LONGEST_ANSWER_SECONDS:
-        log.warning("catchup_is_short", seconds=settings.catchup_seconds, least_seconds=LONGEST_ANSWER_SECONDS)
+        log.warning(
+            "catchup_is_short",
+            seconds=settings.catchup_seconds,
+            least_seconds=LONGEST_ANSWER_SECONDS,
+        )
     try:
-        async with opened(settings, allow_eviction=allow_eviction) as parts:
+        async with open_parts(settings, allow_eviction=allow_eviction) as parts:
             worker = await compose(parts, settings, followed)
             early.hand_over(worker.service)
-            async with serving(settings, worker.vitals):
+            async with serving(settings, worker.health):
                 ended = await worker.service.run()
     except TallyError as error:
         log.error("worker_fails", reason=str(error), exit_code=int(error.exit_code))  # noqa: TRY400 - a sentence, no slip
@@ -248,7 +285,9 @@ async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
         if not early.has_stopped:
             raise
         ended = ExitCode.DONE  # nothing was read yet
-    except Exception:  # a slip of ours in one task: the whole ends, for half a worker would count on in silence
+    except (
+        Exception
+    ):  # a slip of ours in one task: the whole ends, for half a worker would count on in silence
         log.exception("worker_dies")
         ended = ExitCode.FAILED
     log.info("worker_stops", exit_code=int(ended))
@@ -256,7 +295,7 @@ async def run(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, vitals: Vitals) -> AsyncIterator[None]:
+async def serving(settings: Settings, health: Health) -> AsyncIterator[None]:
     """Answer for the worker's health over HTTP, if that is wanted.
 
     Raises:
@@ -267,7 +306,9 @@ async def serving(settings: Settings, vitals: Vitals) -> AsyncIterator[None]:
         return
     async with AsyncExitStack() as stack:
         try:
-            host, port = await stack.enter_async_context(listening(address.host, address.port, vitals.pages))
+            host, port = await stack.enter_async_context(
+                listening(address.host, address.port, health.pages)
+            )
         except OSError as error:
             reason = f"TALLY_HTTP: nobody can listen at {address}: {error.strerror}. Set another address, or off."
             if settings.is_set("TALLY_HTTP"):
@@ -283,16 +324,16 @@ class Worker:
     """What runs, and what can be asked about it."""
 
     service: Service
-    vitals: Vitals
+    health: Health
     reload: Reload
 
 
 async def compose(parts: Parts, settings: Settings, followed: Names) -> Worker:
     """Put a worker together: what it follows, and what runs beside."""
     applier, marks = parts.applier, parts.marks
-    repairs = Repairs(build_backfill(parts, settings, tries=None), marks, applier)
+    repairs = BackfillQueue(build_backfill(parts, settings, tries=None), marks, applier)
     reconcile = build_reconcile(parts, settings, SERVICE_TRIES)
-    debts = Debts(reconcile, marks, applier, settings.settle_seconds)
+    debts = RepairQueue(reconcile, marks, applier, settings.settle_seconds)
 
     async def repair(channels: Collection[str], cursor: Cursor | None) -> None:
         if cursor:
@@ -301,34 +342,46 @@ async def compose(parts: Parts, settings: Settings, followed: Names) -> Worker:
 
     gaps = Gaps(marks, applier, repair)
     size = settings.channels_per_subscription
-    following = Following(follower(parts, settings, gaps), await left_off(parts, followed, size), size)
+    following = Subscriptions(
+        subscription_factory(parts, settings, gaps),
+        await resume_points(parts, followed, size),
+        size,
+    )
     reload = Reload(lambda: followed_names(settings), following, applier, marks)
     if parts.recovery:
         parts.recovery.heard += [debts.note, repairs.note, lambda _: following.reread()]
-    schedule = Schedule(settings.reconcile_seconds, settings.reconcile_window, settings.reconcile_full_seconds)
+    schedule = Schedule(
+        settings.reconcile_seconds, settings.reconcile_window, settings.reconcile_full_seconds
+    )
     rounds = Rounds(reconcile, debts, parts.entries, applier, marks, parts.client.time, schedule)
     beside = [repairs.run, debts.run, rounds.run, reload.run, lambda: heartbeat(parts, settings)]
     if followed.groups:
-        beside.append(Membership(followed.groups, parts.client, gaps).run)
+        beside.append(GroupMembers(followed.groups, parts.client, gaps).run)
     if settings.retention_days:
-        beside.append(Sweep(parts.store, marks, applier).run)
+        beside.append(Expiry(parts.store, marks, applier).run)
     service = Service(following, beside, settings.drain_seconds)
-    if settings.channels_file or not sys.stderr.isatty():  # else it means that the terminal has gone
+    if (
+        settings.channels_file or not sys.stderr.isatty()
+    ):  # else it means that the terminal has gone
         service.hang_up = reload.ask
     metrics.budget_rate.set(settings.history_rate)
-    vitals = Vitals(following, repairs, reconcile, applier, marks, masked.as_json(settings)["settings"])
-    return Worker(service, vitals, reload)
+    health = Health(
+        following, repairs, reconcile, applier, marks, masked.as_json(settings)["settings"]
+    )
+    return Worker(service, health, reload)
 
 
-def follower(parts: Parts, settings: Settings, gaps: Gaps) -> Callable[[Lot[Place]], Subscription]:
+def subscription_factory(
+    parts: Parts, settings: Settings, gaps: Gaps
+) -> Callable[[Assignment[ResumePoint]], Subscription]:
     """Return what makes a subscription of a lot."""
     client, applier = parts.client, parts.applier
-    terms = ingest.Terms(parts.interest, settings.catchup_seconds, applier.clock)
-    complaint = unreachable(applier.clock)
+    config = SubscriptionConfig(parts.counted_types, settings.catchup_seconds, applier.clock)
+    warning = unreachable(applier.clock)
 
-    def subscription(lot: Lot[Place]) -> Subscription:
-        poller = Poller(client, lot.names, new_backoff(), applier.clock, complaint)
-        return Subscription(lot, poller, applier, parts.marks, terms, client, gaps)
+    def subscription(assignment: Assignment[ResumePoint]) -> Subscription:
+        poller = Poller(client, assignment.names, new_backoff(), applier.clock, warning)
+        return Subscription(assignment, poller, applier, parts.marks, config, client, gaps)
 
     return subscription
 
@@ -340,27 +393,35 @@ async def heartbeat(parts: Parts, settings: Settings) -> None:
         await parts.applier.insist(parts.marks.still_here)
 
 
-async def left_off(parts: Parts, followed: Names, size: int) -> list[Lot[Place]]:
+async def resume_points(parts: Parts, followed: Names, size: int) -> list[Assignment[ResumePoint]]:
     """Return the names as they were followed last, each from where it was left; who is new joins them."""
     now = parts.applier.clock()
     saved = await parts.applier.insist(parts.marks.followed)
-    places = [
-        (Names.read(names), Place(digest(names), at.cursor, now - at.age_seconds, at.saves)) for names, at in saved
+    resume_points = [
+        (Names.read(names), ResumePoint(digest(names), at.cursor, now - at.age_seconds, at.saves))
+        for names, at in saved
     ]
-    whose = {place: names for names, place in places}
+    whose = {resume_point: names for names, resume_point in resume_points}
     return [
         # A subscription that goes on as it was finds its cursor under its own name, with the number of its saves.
-        Lot(lot.names) if lot.place and whose[lot.place] == lot.names else lot
-        for lot in partition(followed, places, size)
+        Assignment(assignment.names)
+        if assignment.resume_point and whose[assignment.resume_point] == assignment.names
+        else assignment
+        for assignment in assign(followed, resume_points, size)
     ]
 
 
 async def backfill(
-    settings: Settings, channels: Sequence[str], wanted: Range, watch: Watch | None, *, allow_eviction: bool = False
+    settings: Settings,
+    channels: Sequence[str],
+    wanted: Range,
+    watch: ProgressWatcher | None,
+    *,
+    allow_eviction: bool = False,
 ) -> dict[str, int]:
     """Replay these channels, or all configured and all ever seen; return how many actions were read of each."""
     check_channels(channels)
-    async with opened(settings, allow_eviction=allow_eviction) as parts:
+    async with open_parts(settings, allow_eviction=allow_eviction) as parts:
         asked = await asked_channels(parts, settings, channels, "backfill")
         return await build_backfill(parts, settings, COMMAND_TRIES, watch).run(asked, wanted)
 
@@ -369,26 +430,34 @@ async def reconcile(
     settings: Settings,
     channels: Sequence[str],
     wanted: Range,
-    orders: Orders,
-    watch: Watch | None,
+    options: ReconcileOptions,
+    watch: ProgressWatcher | None,
     *,
     allow_eviction: bool = False,
-) -> list[Report]:
+) -> list[ReconcileReport]:
     """Reconcile these channels, or all configured and all ever seen."""
     check_channels(channels)
-    async with opened(settings, allow_eviction=allow_eviction, only_reads=orders.dry_run) as parts:
+    async with open_parts(
+        settings, allow_eviction=allow_eviction, only_reads=options.dry_run
+    ) as parts:
         asked = await asked_channels(parts, settings, channels, "reconcile")
-        return await build_reconcile(parts, settings, COMMAND_TRIES, watch).run(asked, wanted, orders)
+        return await build_reconcile(parts, settings, COMMAND_TRIES, watch).run(
+            asked, wanted, options
+        )
 
 
-async def verify(settings: Settings, channels: Sequence[str], sample: float, watch: Watch | None) -> Verified:
+async def verify(
+    settings: Settings, channels: Sequence[str], sample: float, watch: ProgressWatcher | None
+) -> VerifyReport:
     """Compare these channels, or all configured and all ever seen, with PubNub and with themselves; write nothing."""
     check_channels(channels)
-    async with opened(settings, allow_eviction=True, only_reads=True) as parts:
+    async with open_parts(settings, allow_eviction=True, only_reads=True) as parts:
         asked = await asked_channels(parts, settings, channels, "verify")
         comparison = build_comparison(parts, settings, COMMAND_TRIES, watch)
-        choice = Choice(sample, random.Random())  # noqa: S311 - a sample, not a secret
-        return await Verify(comparison, parts.entries, parts.audit, settings.settle_seconds, choice).run(asked)
+        choice = Sample(sample, random.Random())  # noqa: S311 - a sample, not a secret
+        return await Verifier(
+            comparison, parts.entries, parts.audit, settings.settle_seconds, choice
+        ).run(asked)
 
 
 def check_channels(channels: Sequence[str]) -> None:
@@ -401,7 +470,9 @@ def check_channels(channels: Sequence[str]) -> None:
         names.channel(channel)
 
 
-async def asked_channels(parts: Parts, settings: Settings, channels: Sequence[str], verb: str) -> list[str]:
+async def asked_channels(
+    parts: Parts, settings: Settings, channels: Sequence[str], verb: str
+) -> list[str]:
     """Return the channels a command was given, or all configured and all ever seen.
 
     Raises:
@@ -436,7 +507,7 @@ async def doctor(settings: Settings, *, allow_eviction: bool = False) -> AsyncIt
     async with AsyncExitStack() as stack:
 
         async def configuration() -> str:
-            who, counted = keyset(settings), interest(settings)
+            who, counted = keyset(settings), counted_types(settings)
             usable.claim = Claim(who.subscribe_key, str(counted))
             usable.client = await stack.enter_async_context(Client(who))
             usable.followed = followed_names(settings)
@@ -445,12 +516,16 @@ async def doctor(settings: Settings, *, allow_eviction: bool = False) -> AsyncIt
         yield await look("Configuration", configuration)
         if usable.client:
             per_subscription = settings.channels_per_subscription
-            async for finding in examine_pubnub(usable.client, usable.followed, per_subscription, time.time):
+            async for finding in examine_pubnub(
+                usable.client, usable.followed, per_subscription, time.time
+            ):
                 yield finding
     try:
         async with opened_redis(settings.redis_url) as redis:
             keys = Keys(settings.namespace)
-            for finding in await examine_redis(redis, keys, usable.claim, allow_eviction=allow_eviction):
+            for finding in await examine_redis(
+                redis, keys, usable.claim, allow_eviction=allow_eviction
+            ):
                 yield finding
     except TallyError as error:
         yield Finding("Redis", str(error), error.exit_code)

@@ -63,12 +63,17 @@ async def examine_pubnub(
     subscribe = partial(_subscribe, client, followed, channels_per_subscription)
     yield await look("PubNub", lambda: _allowed(subscribe, "read", followed))
     for group in followed.groups:
-        yield await look("PubNub", lambda name=group: _allowed(lambda: read_group(name), "read and manage", followed))  # type: ignore[misc]
+        read = partial(read_group, group)
+        yield await look("PubNub", partial(_allowed, read, "read and manage", followed))
     if followed.channels:
-        yield await look("PubNub", lambda: _allowed(lambda: read_history(followed.channels[0]), "read", followed))
+        yield await look(
+            "PubNub", lambda: _allowed(lambda: read_history(followed.channels[0]), "read", followed)
+        )
 
 
-async def examine_redis(redis: RedisClient, keys: Keys, claim: Claim | None, *, allow_eviction: bool) -> list[Finding]:
+async def examine_redis(
+    redis: RedisClient, keys: Keys, claim: Claim | None, *, allow_eviction: bool
+) -> list[Finding]:
     """Look whether Redis is fit, and the namespace ours or free; write nothing."""
 
     async def fit() -> str:
@@ -86,7 +91,9 @@ async def examine_redis(redis: RedisClient, keys: Keys, claim: Claim | None, *, 
 async def _subscribe(client: Client, followed: Names, channels_per_subscription: int) -> str:
     """Ask for all names, also where some are refused, so that those can be told together."""
     refusals: list[ForbiddenError] = []
-    for part in followed.split(channels_per_subscription):  # as a worker does: PubNub bounds a poll's length
+    for part in followed.split(
+        channels_per_subscription
+    ):  # as a worker does: PubNub bounds a poll's length
         try:
             await client.subscribe((*part.channels, *part.wildcards), part.groups, HANDSHAKE)
         except ForbiddenError as error:
@@ -103,7 +110,11 @@ async def _allowed(ask: Callable[[], Awaitable[str]], right: str, followed: Name
         return await ask()
     except ForbiddenError as error:
         named = error.channels | {f":{group}" for group in error.groups}
-        refused = [name for name in followed.all if name in named]  # whatever else it says is a stranger's word
+        refused = [
+            name for name in followed.all if name in named
+        ]  # whatever else it says is a stranger's word
         told = f" Refused: {', '.join(map(repr, refused[:LISTED]))}{' and more' if refused[LISTED:] else ''}."
         what = f"Grant {right!r} to this worker's token for every name in TALLY_CHANNELS and TALLY_CHANNEL_GROUPS"
-        raise PubNubError(f"{error}{told if refused else ''} {what}, or set PUBNUB_AUTH_TOKEN.", status=403) from error
+        raise PubNubError(
+            f"{error}{told if refused else ''} {what}, or set PUBNUB_AUTH_TOKEN.", status=403
+        ) from error

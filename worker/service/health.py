@@ -14,13 +14,13 @@ from worker.domain.action import Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_SECOND, Timetoken
 from worker.errors import RedisUnavailableError, TallyError
-from worker.history.backfill_queue import Repairs
+from worker.history.backfill_queue import BackfillQueue
 from worker.live.subscription import State, Subscription
-from worker.live.subscriptions import Following
-from worker.reconciliation.reconcile import Reconcile
+from worker.live.subscriptions import Subscriptions
+from worker.reconciliation.reconcile import Reconciler
 from worker.source.client import OPERATIONS
 from worker.source.live import LONGEST_ANSWER_SECONDS
-from worker.store.marks import Gap, Marks, Progress
+from worker.store.marks import GapCause, Marks, Progress
 from worker.telemetry import metrics
 from worker.telemetry.health import as_json, examine, health_page
 from worker.telemetry.http import Answer, Page, json_page, metrics_page
@@ -33,14 +33,14 @@ LISTED: Final = 1_000
 """How many of anything a status names."""
 
 
-class Vitals:
+class Health:
     """Looks at the parts of a worker; changes nothing."""
 
     def __init__(
         self,
-        following: Following,
-        repairs: Repairs,
-        reconcile: Reconcile,
+        following: Subscriptions,
+        repairs: BackfillQueue,
+        reconcile: Reconciler,
         applier: Applier,
         marks: Marks,
         settings: Sequence[Mapping[str, object]],
@@ -85,11 +85,19 @@ class Vitals:
 
     async def _loops(self) -> str | None:
         stuck = [each.id for each in self._following.subscriptions if each.is_stuck]
-        return f"{len(stuck)} subscriptions have stopped turning: {', '.join(stuck[:3])}" if stuck else None
+        return (
+            f"{len(stuck)} subscriptions have stopped turning: {', '.join(stuck[:3])}"
+            if stuck
+            else None
+        )
 
     async def _readiness(self) -> dict[str, str | None]:
         return await examine(
-            {"redis": self._redis_answers, "subscriptions": self._have_polled, "backfill": self._is_caught_up}
+            {
+                "redis": self._redis_answers,
+                "subscriptions": self._have_polled,
+                "backfill": self._is_caught_up,
+            }
         )
 
     async def _redis_answers(self) -> str | None:
@@ -101,16 +109,18 @@ class Vitals:
 
     async def _have_polled(self) -> str | None:
         followed = self._following.subscriptions
-        if followed and all(each.is_shut_out for each in followed):
+        if followed and all(each.is_refused for each in followed):
             return "PubNub refuses every name"
-        late = [each for each in followed if not (each.is_shut_out or self._has_polled(each))]
+        late = [each for each in followed if not (each.is_refused or self._has_polled(each))]
         return f"{len(late)} of {len(followed)} have no answer of PubNub's" if late else None
 
     def _has_polled(self, subscription: Subscription) -> bool:
         """Tell whether PubNub has answered in time; one that goes on from a cursor may wait for its first answer."""
         answered_at = subscription.answered_at
         if answered_at is None:
-            is_waiting = subscription.place is not None and subscription.state is State.STARTING
+            is_waiting = (
+                subscription.resume_point is not None and subscription.state is State.STARTING
+            )
             return is_waiting and self._clock() <= subscription.due_at
         return self._clock() - answered_at <= LONGEST_ANSWER_SECONDS
 
@@ -127,8 +137,12 @@ class Vitals:
         for state in State:
             metrics.subscriptions.labels(state.value).set(states[state])
         metrics.queued.set(sum(each.queued for each in subscriptions))
-        listening = [each for each in subscriptions if not each.is_shut_out]
-        ages = [self._clock() - each.place.covered_until for each in listening if each.place]
+        listening = [each for each in subscriptions if not each.is_refused]
+        ages = [
+            self._clock() - each.resume_point.covered_until
+            for each in listening
+            if each.resume_point
+        ]
         metrics.cursor_age.set(max(ages, default=0.0))
         found = await self._readiness()
         for check, wrong in found.items():
@@ -140,7 +154,7 @@ class Vitals:
         channels, now = await self._marks.channels(), await self._marks.now()
         debts = await self._marks.debts(channels)
         causes = Counter(cause for owed in debts.values() for cause in owed)
-        for gap in Gap:
+        for gap in GapCause:
             metrics.owed.labels(gap.value).set(causes[gap.value])
         oldest = min((at for owed in debts.values() for at in owed.values()), default=now)
         metrics.owed_age.set(max(0, now - oldest) / 1000)
@@ -154,7 +168,11 @@ class Vitals:
         try:
             async with asyncio.timeout(COUNTING_SECONDS):
                 return await ask()
-        except (TimeoutError, TallyError, ValueError):  # also where somebody else has written under our names
+        except (
+            TimeoutError,
+            TallyError,
+            ValueError,
+        ):  # also where somebody else has written under our names
             return otherwise
 
     async def _tell(self) -> dict[str, Any]:
@@ -162,22 +180,26 @@ class Vitals:
             "version": __version__,
             "up_seconds": round(self._clock() - self._started_at, 1),
             "ready": as_json(await self._readiness()),
-            "subscriptions": [self._tell_subscription(each) for each in self._following.subscriptions[:LISTED]],
+            "subscriptions": [
+                self._tell_subscription(each) for each in self._following.subscriptions[:LISTED]
+            ],
             "last_reconcile": self._tell_reconcile(),
             "redis": await self._from_redis(self._tell_marks, "does not answer"),
             "settings": self._settings,
         }
 
     def _tell_subscription(self, subscription: Subscription) -> dict[str, Any]:
-        now, place = self._clock(), subscription.place
+        now, point = self._clock(), subscription.resume_point
         answered_at = subscription.answered_at
         return {
             "id": subscription.id,
             "state": subscription.state.value,
             "names": subscription.names.all,
-            "cursor": place.cursor.timetoken if place else None,
-            "cursor_age_seconds": round(now - place.covered_until, 1) if place else None,
-            "answered_seconds_ago": round(now - answered_at, 1) if answered_at is not None else None,
+            "cursor": point.cursor.timetoken if point else None,
+            "cursor_age_seconds": round(now - point.covered_until, 1) if point else None,
+            "answered_seconds_ago": round(now - answered_at, 1)
+            if answered_at is not None
+            else None,
             "queued_answers": subscription.queued,
         }
 
@@ -185,7 +207,10 @@ class Vitals:
         if self._reconcile.last is None:
             return None
         ended_at, report = self._reconcile.last
-        told = asdict(report) | {"result": report.result, "seconds_ago": round(self._clock() - ended_at, 1)}
+        told = asdict(report) | {
+            "result": report.result,
+            "seconds_ago": round(self._clock() - ended_at, 1),
+        }
         return {name: value for name, value in told.items() if name not in {"failure", "exit_code"}}
 
     async def _tell_marks(self) -> dict[str, Any] | str:
@@ -199,7 +224,10 @@ class Vitals:
                 channel: {cause: _moment(at / 1000) for cause, at in owed.items()}
                 for channel, owed in sorted(debts.items())[:LISTED]
             },
-            "backfills": {channel: _tell_place(place) for channel, place in sorted(places.items())[:LISTED]},
+            "backfills": {
+                channel: _progress_status(place)
+                for channel, place in sorted(places.items())[:LISTED]
+            },
             "last_round": _moment(_seconds(began)) if began else None,
         }
 
@@ -208,7 +236,7 @@ def _begin_at_nothing() -> None:
     """Let counters begin at 0: one that appears with its first event hides that event from whoever counts increases."""
     for origin, outcome in product(Origin, Outcome):
         metrics.events.labels(origin.value, outcome.value)
-    for gap in Gap:
+    for gap in GapCause:
         metrics.gaps.labels(gap.value)
         metrics.repaid.labels(gap.value)
     for event in ("pruned", "restored"):
@@ -221,10 +249,14 @@ def _begin_at_nothing() -> None:
         metrics.pubnub_requests.labels(operation, status)
 
 
-def _tell_place(place: Progress) -> dict[str, Any]:
+def _progress_status(place: Progress) -> dict[str, Any]:
     """Say how far back a backfill has come, which goes from now to the oldest action."""
     back_to = None if place.oldest is None else _moment(_seconds(place.oldest))
-    return {"actions": place.actions, "has_come_back_to": _moment(_seconds(place.next)), "goes_back_to": back_to}
+    return {
+        "actions": place.actions,
+        "has_come_back_to": _moment(_seconds(place.next)),
+        "goes_back_to": back_to,
+    }
 
 
 def _seconds(timetoken: Timetoken) -> float:

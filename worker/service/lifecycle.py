@@ -9,8 +9,8 @@ from typing import Any, Final
 import structlog
 
 from worker.errors import ExitCode, first_of
-from worker.live.subscriptions import Following
-from worker.telemetry.strays import undivided
+from worker.live.subscriptions import Subscriptions
+from worker.telemetry.unhandled_errors import undivided
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -56,7 +56,7 @@ class Service:
 
     def __init__(
         self,
-        following: Following,
+        following: Subscriptions,
         beside: Sequence[Callable[[], Coroutine[Any, Any, None]]],
         drain_seconds: float,
     ) -> None:
@@ -98,7 +98,11 @@ class Service:
         await asyncio.wait([following], timeout=self._drain_seconds)
         if following.done():
             return ExitCode.DONE
-        log.error("drain_timed_out", subscriptions=len(self._following.subscriptions), seconds=self._drain_seconds)
+        log.error(
+            "drain_timed_out",
+            subscriptions=len(self._following.subscriptions),
+            seconds=self._drain_seconds,
+        )
         following.cancel()
         return ExitCode.FAILED
 

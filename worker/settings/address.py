@@ -48,5 +48,7 @@ def _read_host(host: str) -> str:
     if ":" in host:
         raise ValueError("an IPv6 address stands in brackets, as in [::1]:8080")
     if host and not _HOST.fullmatch(host):
-        raise ValueError(f"{host!r} is no host name; 0.0.0.0 stands for every address of this machine")
+        raise ValueError(
+            f"{host!r} is no host name; 0.0.0.0 stands for every address of this machine"
+        )
     return host or LOOPBACK

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.errors import ConfigurationError
-from worker.settings.given import read_text
+from worker.settings.sources import read_text
 from worker.source import names
 
 MAX_LIST_BYTES: Final = 16 * 1024 * 1024
@@ -24,7 +24,11 @@ def read_list(path: Path) -> tuple[str, ...]:
     except ConfigurationError as error:
         raise ConfigurationError(f"TALLY_CHANNELS_FILE: {error}") from None
     lines = [line.strip() for line in text.split("\n")]
-    found = [(number, split_names(line)) for number, line in enumerate(lines, 1) if not line.startswith("#")]
+    found = [
+        (number, split_names(line))
+        for number, line in enumerate(lines, 1)
+        if not line.startswith("#")
+    ]
     if wrong := [str(number) for number, some in found if not all(map(_is_accepted, some))]:
         told = ", ".join(wrong[:MAX_WRONG_LINES]) + (" and more" if wrong[MAX_WRONG_LINES:] else "")
         # The names are not quoted: given the wrong path, this is some other file, a secret's maybe.

@@ -7,7 +7,7 @@ from typing import Final
 from worker.errors import ConfigurationError
 from worker.settings.channel_list import read_list
 from worker.settings.fields import READING, SECRETS, Settings, read, refusal
-from worker.settings.given import Wrong
+from worker.settings.sources import Problem
 from worker.source.names import Names
 from worker.store.connection import connect
 from worker.store.keys import Keys
@@ -23,10 +23,12 @@ class Check:
     names: tuple[str, ...]
     look: Look
 
-    def wrong(self, settings: Settings) -> Iterator[Wrong]:
+    def wrong(self, settings: Settings) -> Iterator[Problem]:
         """Yield what is wrong, with where it was set."""
-        places = tuple((name, settings.source(name)) for name in self.names if settings.is_set(name))
-        yield from (Wrong(sentence, places) for sentence in self.look(settings))
+        places = tuple(
+            (name, settings.source(name)) for name in self.names if settings.is_set(name)
+        )
+        yield from (Problem(sentence, places) for sentence in self.look(settings))
 
 
 def _refused(attempt: Callable[[], object]) -> Iterator[str]:
@@ -116,28 +118,30 @@ WRITTEN: Final = (
     *COUNTED,
     Check(("TALLY_SETTLE_SECONDS", "TALLY_TOMBSTONE_SECONDS"), _short_lives),
 )
-FOLLOWED: Final = (Check(("TALLY_CHANNELS", "TALLY_CHANNELS_FILE", "TALLY_CHANNEL_GROUPS"), _nothing_followed),)
+FOLLOWED: Final = (
+    Check(("TALLY_CHANNELS", "TALLY_CHANNELS_FILE", "TALLY_CHANNEL_GROUPS"), _nothing_followed),
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Purpose:
+class Needs:
     """What a command needs: the settings it uses (none named: all), and what must hold of them."""
 
     checks: tuple[Check, ...]
     only: tuple[str, ...] = ()
 
 
-READS: Final = Purpose(REDIS, READING)
+REDIS_ONLY: Final = Needs(REDIS, READING)
 """Reads tallies from Redis."""
-TELLS: Final = Purpose(WRITTEN)
+SHOW: Final = Needs(WRITTEN)
 """Tells what is in force; what is not set may be set later."""
-CONNECTS: Final = Purpose((KEYSET[0], *WRITTEN))
+CONNECTS: Final = Needs((KEYSET[0], *WRITTEN))
 """Speaks to PubNub and Redis."""
-FOLLOWS: Final = Purpose((KEYSET[0], *WRITTEN, *FOLLOWED))
+FOLLOW: Final = Needs((KEYSET[0], *WRITTEN, *FOLLOWED))
 """Follows what is configured."""
 
 
-def load(purpose: Purpose) -> Settings:
+def load(purpose: Needs) -> Settings:
     """Read the settings a command needs.
 
     Raises:
@@ -150,7 +154,7 @@ def load(purpose: Purpose) -> Settings:
     return settings
 
 
-def load_usable(purpose: Purpose) -> Settings:
+def load_usable(purpose: Needs) -> Settings:
     """Read the settings for somebody who looks at each part, whatever is wrong with another.
 
     Raises:
@@ -162,16 +166,18 @@ def load_usable(purpose: Purpose) -> Settings:
     return settings
 
 
-def found(settings: Settings, checks: Iterable[Check], known: Collection[Wrong] = ()) -> list[Wrong]:
+def found(
+    settings: Settings, checks: Iterable[Check], known: Collection[Problem] = ()
+) -> list[Problem]:
     """Return what these checks find, but about settings that are known to be wrong."""
-    wrong: list[Wrong] = []
+    wrong: list[Problem] = []
     for check in checks:
         if not any(_about(each).intersection(check.names) for each in (*known, *wrong)):
             wrong.extend(check.wrong(settings))
     return wrong
 
 
-def _about(wrong: Wrong) -> frozenset[str]:
+def _about(wrong: Problem) -> frozenset[str]:
     # Where its file cannot be read, nothing is known of a secret.
     return wrong.names.union(name for name in SECRETS if f"{name}_FILE" in wrong.names)
 
@@ -184,7 +190,9 @@ def demand(settings: Settings, checks: Iterable[Check]) -> None:
             what is no setting.
     """
     if found(settings, checks):
-        raise ConfigurationError(" ".join(map(str, (*found(settings, FOLLOWS.checks), *settings.given.unknown))))
+        raise ConfigurationError(
+            " ".join(map(str, (*found(settings, FOLLOW.checks), *settings.given.unknown)))
+        )
 
 
 def warn_of_unknown(settings: Settings) -> None:

@@ -20,7 +20,12 @@ def env_example() -> str:
     """Return the file: what is needed first, then all others in the order of the documentation."""
     needed = [line for name in NEEDED for line in _lines(name, "")]
     others = [line for name in FIELDS if name not in NEEDED for line in _lines(name, "#")]
-    return "\n".join((_HEAD, "# --- needed ---", "", *needed, "# --- as you like ---", "", *others)).rstrip("\n") + "\n"
+    return (
+        "\n".join(
+            (_HEAD, "# --- needed ---", "", *needed, "# --- as you like ---", "", *others)
+        ).rstrip("\n")
+        + "\n"
+    )
 
 
 def _lines(name: str, comment: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from worker.errors import ConfigurationError
 from worker.settings.address import LOOPBACK, Address
 from worker.settings.channel_list import read_list, split_names
-from worker.settings.given import Given, Unknown, Wrong, read_given, read_secret
+from worker.settings.sources import Problem, SettingSources, Unknown, read_given, read_secret
 from worker.telemetry.logs import LogFormat
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -36,14 +36,17 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    _given: Given = PrivateAttr(default_factory=Given)
+    _given: SettingSources = PrivateAttr(default_factory=SettingSources)
 
     subscribe_key: str | None = _named(
         "PUBNUB_SUBSCRIBE_KEY", None, repr=False, description="The keyset's subscribe key."
     )
     subscribe_key_file: Path | None = _file_of("PUBNUB_SUBSCRIBE_KEY")
     publish_key: str | None = _named(
-        "PUBNUB_PUBLISH_KEY", None, repr=False, description="Its publish key; needed only beside the secret key."
+        "PUBNUB_PUBLISH_KEY",
+        None,
+        repr=False,
+        description="Its publish key; needed only beside the secret key.",
     )
     publish_key_file: Path | None = _file_of("PUBNUB_PUBLISH_KEY")
     secret_key: str | None = _named(
@@ -51,15 +54,26 @@ class Settings(BaseModel):
     )
     secret_key_file: Path | None = _file_of("PUBNUB_SECRET_KEY")
     auth_token: str | None = _named(
-        "PUBNUB_AUTH_TOKEN", None, repr=False, description="An access token, where Access Manager wants one."
+        "PUBNUB_AUTH_TOKEN",
+        None,
+        repr=False,
+        description="An access token, where Access Manager wants one.",
     )
     auth_token_file: Path | None = _named(
-        "PUBNUB_AUTH_TOKEN_FILE", None, description="A file that holds PUBNUB_AUTH_TOKEN; read again after a refusal."
+        "PUBNUB_AUTH_TOKEN_FILE",
+        None,
+        description="A file that holds PUBNUB_AUTH_TOKEN; read again after a refusal.",
     )
     user_id: str = _named(
-        "PUBNUB_USER_ID", "reaction-tally", min_length=1, max_length=92, description="Who the worker is to PubNub."
+        "PUBNUB_USER_ID",
+        "reaction-tally",
+        min_length=1,
+        max_length=92,
+        description="Who the worker is to PubNub.",
     )
-    origin: str = _named("PUBNUB_ORIGIN", "ps.pndsn.com", description="PubNub's host, with a port if need be.")
+    origin: str = _named(
+        "PUBNUB_ORIGIN", "ps.pndsn.com", description="PubNub's host, with a port if need be."
+    )
     tls: bool = _named("PUBNUB_TLS", default=True, description="Whether to speak TLS to PubNub.")
 
     redis_url: str | None = _named(
@@ -70,22 +84,32 @@ class Settings(BaseModel):
     )
     redis_url_file: Path | None = _file_of("REDIS_URL")
 
-    channels: Names = _named("TALLY_CHANNELS", (), description="Channels to follow; a.* stands for all under a prefix.")
+    channels: Names = _named(
+        "TALLY_CHANNELS", (), description="Channels to follow; a.* stands for all under a prefix."
+    )
     channels_file: Path | None = _named(
         "TALLY_CHANNELS_FILE",
         None,
         description="A file with more channels, one a line; a line with # first is a comment.",
     )
-    channel_groups: Names = _named("TALLY_CHANNEL_GROUPS", (), description="Channel groups to follow.")
+    channel_groups: Names = _named(
+        "TALLY_CHANNEL_GROUPS", (), description="Channel groups to follow."
+    )
     types: Names = _named("TALLY_TYPES", (), description="Action types to count; none: all.")
     ignored_types: Names = _named(
         "TALLY_IGNORED_TYPES",
         ("edited", "deleted", "threadRootId"),
         description="Action types never counted: the Chat SDK's bookkeeping.",
     )
-    namespace: str = _named("TALLY_NAMESPACE", "tally", description="What every key in Redis begins with.")
+    namespace: str = _named(
+        "TALLY_NAMESPACE", "tally", description="What every key in Redis begins with."
+    )
     channels_per_subscription: int = _named(
-        "TALLY_CHANNELS_PER_SUBSCRIPTION", 50, ge=1, le=100, description="Channels that share one long poll."
+        "TALLY_CHANNELS_PER_SUBSCRIPTION",
+        50,
+        ge=1,
+        le=100,
+        description="Channels that share one long poll.",
     )
     catchup_seconds: float = _named(
         "TALLY_CATCHUP_SECONDS",
@@ -95,19 +119,37 @@ class Settings(BaseModel):
         description="How far back PubNub's cache is trusted, in seconds; below 330 each idle answer is a gap.",
     )
     settle_seconds: float = _named(
-        "TALLY_SETTLE_SECONDS", 60, ge=0.1, le=600, description="How long PubNub's lists may lag behind, in seconds."
+        "TALLY_SETTLE_SECONDS",
+        60,
+        ge=0.1,
+        le=600,
+        description="How long PubNub's lists may lag behind, in seconds.",
     )
     tombstone_seconds: int = _named(
-        "TALLY_TOMBSTONE_SECONDS", 3600, ge=1, description="How long a removal bars late additions, in seconds."
+        "TALLY_TOMBSTONE_SECONDS",
+        3600,
+        ge=1,
+        description="How long a removal bars late additions, in seconds.",
     )
     journal_seconds: int = _named(
-        "TALLY_JOURNAL_SECONDS", 86400, ge=60, description="How long the journal of changes is kept, in seconds."
+        "TALLY_JOURNAL_SECONDS",
+        86400,
+        ge=60,
+        description="How long the journal of changes is kept, in seconds.",
     )
     retention_days: float = _named(
-        "TALLY_RETENTION_DAYS", 0, ge=0, le=36500, description="How long a message is counted, in days; 0: for ever."
+        "TALLY_RETENTION_DAYS",
+        0,
+        ge=0,
+        le=36500,
+        description="How long a message is counted, in days; 0: for ever.",
     )
     history_rate: float = _named(
-        "TALLY_HISTORY_RATE", 20, gt=0, le=1000, description="Requests a second for history, all processes together."
+        "TALLY_HISTORY_RATE",
+        20,
+        gt=0,
+        le=1000,
+        description="Requests a second for history, all processes together.",
     )
     reconcile_seconds: float = _named(
         "TALLY_RECONCILE_SECONDS",
@@ -116,10 +158,16 @@ class Settings(BaseModel):
         description="How often a worker goes round all channels; 3600, 60m or 1h.",
     )
     reconcile_window: float = _named(
-        "TALLY_RECONCILE_WINDOW", 86400, ge=1, description="How much of the past each round looks at; 24h, or seconds."
+        "TALLY_RECONCILE_WINDOW",
+        86400,
+        ge=1,
+        description="How much of the past each round looks at; 24h, or seconds.",
     )
     reconcile_full_seconds: float = _named(
-        "TALLY_RECONCILE_FULL_SECONDS", 604800, ge=1, description="In what time everything is looked at once; 7d."
+        "TALLY_RECONCILE_FULL_SECONDS",
+        604800,
+        ge=1,
+        description="In what time everything is looked at once; 7d.",
     )
     prune_limit: float = _named(
         "TALLY_PRUNE_LIMIT",
@@ -129,7 +177,10 @@ class Settings(BaseModel):
         description="How much of a channel a reconcile may take away unasked, in per cent.",
     )
     prune_floor: int = _named(
-        "TALLY_PRUNE_FLOOR", 20, ge=0, description="How many reactions it may take away whatever part of all they are."
+        "TALLY_PRUNE_FLOOR",
+        20,
+        ge=0,
+        description="How many reactions it may take away whatever part of all they are.",
     )
     drain_seconds: float = _named(
         "TALLY_DRAIN_SECONDS",
@@ -144,7 +195,9 @@ class Settings(BaseModel):
         description="Where health and metrics are served: host:port, :port on loopback, port 0 for a free one, or off.",
     )
     log_format: LogFormat = _named(
-        "TALLY_LOG_FORMAT", LogFormat.AUTO, description="json, console, or auto: console on a terminal."
+        "TALLY_LOG_FORMAT",
+        LogFormat.AUTO,
+        description="json, console, or auto: console on a terminal.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = _named(
         "TALLY_LOG_LEVEL", "info", description="The least important entries to log."
@@ -155,7 +208,9 @@ class Settings(BaseModel):
     def _split_text(cls, text: object) -> object:
         return split_names(text) if isinstance(text, str) else text
 
-    @field_validator("reconcile_seconds", "reconcile_window", "reconcile_full_seconds", mode="before")
+    @field_validator(
+        "reconcile_seconds", "reconcile_window", "reconcile_full_seconds", mode="before"
+    )
     @classmethod
     def _seconds(cls, text: object) -> object:
         if isinstance(text, str) and (age := _AGE.fullmatch(text.strip())):
@@ -171,14 +226,18 @@ class Settings(BaseModel):
     @classmethod
     def _check_key(cls, key: str | None) -> str | None:
         if key is not None and not _KEY.fullmatch(key):
-            raise ValueError("a key has only letters, digits, '-' and '_'; copy it again from PubNub's admin portal")
+            raise ValueError(
+                "a key has only letters, digits, '-' and '_'; copy it again from PubNub's admin portal"
+            )
         return key
 
     @field_validator("origin")
     @classmethod
     def _check_origin(cls, origin: str) -> str:
         if not _ORIGIN.fullmatch(origin):
-            raise ValueError("give a host name, and a port if need be, without https:// and without a path")
+            raise ValueError(
+                "give a host name, and a port if need be, without https:// and without a path"
+            )
         return origin
 
     @field_validator("log_level", "log_format", mode="before")
@@ -195,11 +254,11 @@ class Settings(BaseModel):
 
     def model_post_init(self, context: Any, /) -> None:
         """Keep where the values come from: that is given as the context."""
-        if isinstance(context, Given):
+        if isinstance(context, SettingSources):
             self._given = context
 
     @property
-    def given(self) -> Given:
+    def given(self) -> SettingSources:
         """What was given, and where."""
         return self._given
 
@@ -235,17 +294,25 @@ class Settings(BaseModel):
             raise ConfigurationError(f"PUBNUB_AUTH_TOKEN_FILE: {error}") from None
 
 
-FIELDS: Final = {str(field.validation_alias): attribute for attribute, field in Settings.model_fields.items()}
+FIELDS: Final = {
+    str(field.validation_alias): attribute for attribute, field in Settings.model_fields.items()
+}
 """A setting's name → its attribute, in order."""
 
-SECRETS: Final = ("PUBNUB_SUBSCRIBE_KEY", "PUBNUB_PUBLISH_KEY", "PUBNUB_SECRET_KEY", "PUBNUB_AUTH_TOKEN", "REDIS_URL")
+SECRETS: Final = (
+    "PUBNUB_SUBSCRIBE_KEY",
+    "PUBNUB_PUBLISH_KEY",
+    "PUBNUB_SECRET_KEY",
+    "PUBNUB_AUTH_TOKEN",
+    "REDIS_URL",
+)
 """What may stand in a file of its own, and is shown to nobody."""
 
 READING: Final = ("REDIS_URL", "TALLY_NAMESPACE", "TALLY_LOG_FORMAT", "TALLY_LOG_LEVEL")
 """All that a command uses which only reads Redis."""
 
 
-def read(only: Collection[str] = ()) -> tuple[Settings, list[Wrong]]:
+def read(only: Collection[str] = ()) -> tuple[Settings, list[Problem]]:
     """Return the settings, these alone or all, and what is wrong; what is, is left at its default."""
     given = read_given(only or FIELDS, SECRETS, FIELDS)
     try:
@@ -258,11 +325,18 @@ def read(only: Collection[str] = ()) -> tuple[Settings, list[Wrong]]:
     return Settings.model_validate(texts, context=given), given.wrong + wrong
 
 
-def refusal(wrong: Collection[Wrong], unknown: Iterable[Unknown] = ()) -> ConfigurationError:
+def refusal(wrong: Collection[Problem], unknown: Iterable[Unknown] = ()) -> ConfigurationError:
     """Return the error that tells all that is wrong, a line each, and then what is no setting: maybe that is why."""
     order = list(FIELDS)
-    lines = sorted(wrong, key=lambda each: min((order.index(name) for name in each.names & FIELDS.keys()), default=-1))
-    return ConfigurationError("These settings are wrong:\n" + "\n".join(f"  {each}" for each in (*lines, *unknown)))
+    lines = sorted(
+        wrong,
+        key=lambda each: min(
+            (order.index(name) for name in each.names & FIELDS.keys()), default=-1
+        ),
+    )
+    return ConfigurationError(
+        "These settings are wrong:\n" + "\n".join(f"  {each}" for each in (*lines, *unknown))
+    )
 
 
 def load() -> Settings:

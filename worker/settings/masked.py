@@ -45,7 +45,9 @@ class InForce:
 def in_force(settings: Settings) -> list[InForce]:
     """Return every setting, in the order of the documentation."""
     return [
-        InForce(name, _shown(name, getattr(settings, field)), settings.source(name), name in SECRETS)
+        InForce(
+            name, _shown(name, getattr(settings, field)), settings.source(name), name in SECRETS
+        )
         for name, field in FIELDS.items()
     ]
 
@@ -105,11 +107,15 @@ def masked_address(url: str) -> str | None:
     # A user without a password is more often a password whose colon was forgotten.
     name, _, password = user.partition(":")
     who = (f"{name}:{_HIDDEN}" if password else _HIDDEN) if at else ""
-    query = "&".join(_masked_option(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True))
+    query = "&".join(
+        _masked_option(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True)
+    )
     return f"{parts.scheme}://{who}{at}{host}{parts.path}{query and '?'}{query}"
 
 
 def _masked_option(key: str, value: str) -> str:
-    if key in _HARMLESS and not set(value) & set("=;"):  # one that was meant to end there, and another
+    if key in _HARMLESS and not set(value) & set(
+        "=;"
+    ):  # one that was meant to end there, and another
         return f"{key}={value}"
     return f"{key}={_HIDDEN}" if key == "password" else _HIDDEN

@@ -18,7 +18,6 @@ from pubnub.pubnub_asyncio import PubNubAsyncio
 
 from worker.domain.position import HANDSHAKE, Cursor, Timetoken
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError, ThrottledError
-from worker.source.body import decode
 from worker.source.endpoints import (
     Actions,
     Clock,
@@ -29,6 +28,7 @@ from worker.source.endpoints import (
     configuration,
     silence,
 )
+from worker.source.lenient_json import decode
 from worker.source.transport import LostError, Response, Transport
 from worker.telemetry import metrics
 
@@ -37,7 +37,12 @@ __all__ = ["OPERATIONS", "Answer", "Client", "Keyset", "Page"]
 RENEW_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 600.0
 """A Retry-After that asks for more is asked again: a slip of somebody's must not silence a worker for years."""
-OPERATIONS: Final = {Poll: "subscribe", Actions: "message_actions", Group: "group_channels", Clock: "time"}
+OPERATIONS: Final = {
+    Poll: "subscribe",
+    Actions: "message_actions",
+    Group: "group_channels",
+    Clock: "time",
+}
 _SHOWN: Final = 200  # characters of PubNub's own words in a sentence of ours
 _DIGITS: Final = re.compile(r"(?=0*[1-9])[0-9]{1,20}", re.ASCII)
 _SECONDS: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*", re.ASCII)
@@ -72,7 +77,11 @@ class Client:
     """
 
     def __init__(
-        self, keyset: Keyset, *, connections: int = 500, renew: Callable[[], str | None] | None = None
+        self,
+        keyset: Keyset,
+        *,
+        connections: int = 500,
+        renew: Callable[[], str | None] | None = None,
     ) -> None:
         """Prepare, without a connection.
 
@@ -108,7 +117,9 @@ class Client:
         """Drop every connection; requests under way end with a ``PubNubError``."""
         await self._pubnub.close_session()
 
-    async def subscribe(self, channels: Sequence[str], groups: Sequence[str], cursor: Cursor) -> Answer:
+    async def subscribe(
+        self, channels: Sequence[str], groups: Sequence[str], cursor: Cursor
+    ) -> Answer:
         """Wait for what comes after the cursor: up to 100 messages, or none after about 280 seconds."""
         asked = f"subscribe ({len(channels)} channels, {len(groups)} groups)"
         if not channels and not groups:
@@ -120,12 +131,19 @@ class Client:
         return _answer(asked, await self._ask(asked, poll))
 
     async def message_actions(
-        self, channel: str, *, start: Timetoken | None = None, end: Timetoken | None = None, limit: int = 100
+        self,
+        channel: str,
+        *,
+        start: Timetoken | None = None,
+        end: Timetoken | None = None,
+        limit: int = 100,
     ) -> Page:
         """Return the newest ``limit`` actions before ``start`` (exclusive), back to ``end`` (inclusive)."""
         asked = f"message actions of {_bounded(channel)!r}"
         (name,) = _faithful([channel])
-        return _page(asked, await self._ask(asked, Actions(self._pubnub, name, start, end, str(limit))))
+        return _page(
+            asked, await self._ask(asked, Actions(self._pubnub, name, start, end, str(limit)))
+        )
 
     async def group_channels(self, group: str) -> tuple[str, ...]:
         """Return the names of the channels in a channel group, in PubNub's order."""
@@ -185,13 +203,16 @@ class Client:
         if status == 429:
             seconds = _SECONDS.fullmatch(response.headers.get("Retry-After", ""))
             return ThrottledError(
-                sentence, retry_after=min(float(seconds[1]), LONGEST_RETRY_SECONDS) if seconds else None
+                sentence,
+                retry_after=min(float(seconds[1]), LONGEST_RETRY_SECONDS) if seconds else None,
             )
         if status == 403:
             payload = _object(_object(body).get("payload"))
             groups = (name.removeprefix(":") for name in _names(payload.get("channel-groups")))
             return ForbiddenError(
-                sentence, channels=frozenset(_names(payload.get("channels"))), groups=frozenset(groups)
+                sentence,
+                channels=frozenset(_names(payload.get("channels"))),
+                groups=frozenset(groups),
             )
         return PubNubError(sentence, status=status)
 
@@ -200,10 +221,21 @@ class Client:
         if isinstance(body, ValueError):
             return "not JSON"
         error = _object(body).get("error")
-        said = (_object(error).get("message"), _object(body).get("message"), _object(body).get("error_message"), error)
+        said = (
+            _object(error).get("message"),
+            _object(body).get("message"),
+            _object(body).get("error_message"),
+            error,
+        )
         words = next((text for text in said if isinstance(text, str)), "")
         keys = self._keyset
-        for secret in (keys.secret_key, keys.publish_key, keys.subscribe_key, keys.auth_token, self._token):
+        for secret in (
+            keys.secret_key,
+            keys.publish_key,
+            keys.subscribe_key,
+            keys.auth_token,
+            self._token,
+        ):
             for spelled in (secret, quote(secret, safe="")) if secret else ():
                 words = words.replace(spelled, "…")
         return _bounded(_SECRET_LOOKING.sub("…", words)).rstrip(". ")
@@ -212,18 +244,24 @@ class Client:
 def _check(keyset: Keyset) -> None:
     """Refuse a keyset the SDK would stumble over later; the sentence names the settings."""
     if not keyset.subscribe_key.strip():
-        raise ConfigurationError("PUBNUB_SUBSCRIBE_KEY is empty: set it to the keyset's subscribe key.")
+        raise ConfigurationError(
+            "PUBNUB_SUBSCRIBE_KEY is empty: set it to the keyset's subscribe key."
+        )
     if not keyset.user_id.strip():
         raise ConfigurationError("PUBNUB_USER_ID is empty: give this worker a user id.")
     if keyset.secret_key and not keyset.publish_key:
-        raise ConfigurationError("PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY: requests are signed with both.")
+        raise ConfigurationError(
+            "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY: requests are signed with both."
+        )
 
 
 def _faithful(names: Iterable[str]) -> list[str]:
     """Return the names, or refuse one whose URL would mean something else: dots alone collapse the path."""
     for name in (names := list(names)):
         if name in {"", ".", ".."} or _SURROGATE.search(name):
-            raise ConfigurationError(f"PubNub cannot be asked about a channel or group named {_bounded(name)!r}.")
+            raise ConfigurationError(
+                f"PubNub cannot be asked about a channel or group named {_bounded(name)!r}."
+            )
     return names
 
 
@@ -233,7 +271,9 @@ async def _uncancelled(endpoint: Any) -> object:
     before = task.cancelling() if task else 0
     try:
         reply = await endpoint.future()
-    except Exception as error:  # its error paths build the request a second time, outside their own try
+    except (
+        Exception
+    ) as error:  # its error paths build the request a second time, outside their own try
         reply = error
     if _category(reply) == PNStatusCategory.PNCancelledCategory:
         before = 0  # cancelled before it was asked

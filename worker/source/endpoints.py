@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from pubnub.endpoints.channel_groups.list_channels_in_channel_group import ListChannelsInChannelGroup
+from pubnub.endpoints.channel_groups.list_channels_in_channel_group import (
+    ListChannelsInChannelGroup,
+)
 from pubnub.endpoints.message_actions.get_message_actions import GetMessageActions
 from pubnub.endpoints.pubsub.subscribe import Subscribe
 from pubnub.endpoints.time import Time
@@ -56,15 +58,24 @@ class Poll(Encoded, Subscribe):  # type: ignore[misc] # the SDK has no types
     """Has the groups' names signed as they are and sent encoded; the SDK signs what is encoded already."""
 
     def build_path(self) -> str:
-        return str(self.SUBSCRIBE_PATH % (self.pubnub.config.subscribe_key, _encoded(frozenset(self._channels))))
+        return str(
+            self.SUBSCRIBE_PATH
+            % (self.pubnub.config.subscribe_key, _encoded(frozenset(self._channels)))
+        )
 
     def custom_params(self) -> dict[str, object]:
         params: dict[str, object] = super().custom_params()
-        return params | {"channel-group": ",".join(sorted(self._groups))} if self._groups else params
+        return (
+            params | {"channel-group": ",".join(sorted(self._groups))} if self._groups else params
+        )
 
     def encoded_params(self) -> dict[str, str]:
         encoded = super().encoded_params()
-        return encoded | {"channel-group": join_items_and_encode(self._groups, True)} if self._groups else encoded
+        return (
+            encoded | {"channel-group": join_items_and_encode(self._groups, True)}
+            if self._groups
+            else encoded
+        )
 
 
 @lru_cache(SUBSCRIPTIONS)

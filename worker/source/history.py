@@ -16,7 +16,7 @@ PAGE_SIZE: Final = 100
 TRIES: Final = 3
 """How often a page that does not advance is asked for before it is stepped over."""
 OLDEST_AGE_SECONDS: Final = 20 * 365 * 86400
-BLANKS: Final = 5
+EMPTY_RETRIES: Final = 5
 """How often a page that must hold something is asked for, while it comes back empty."""
 PROBES: Final = 8
 """Requests an estimate of where history begins may cost; eight come within some eight per cent of its age."""
@@ -27,7 +27,7 @@ Span = tuple[Timetoken, Timetoken]
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class ListSlice:
     """What one page told: raw actions between ``next`` (inclusive) and where the page before it ended.
 
     ``span`` is None where not one of them says when it was.
@@ -50,7 +50,9 @@ class Slice:
 class History:
     """Reads a channel's list of actions."""
 
-    def __init__(self, client: Client, take: Callable[[], Awaitable[None]], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, client: Client, take: Callable[[], Awaitable[None]], clock: Callable[[], float]
+    ) -> None:
         """``take`` returns when one more request fits the budget."""
         self._client = client
         self._take = take
@@ -58,7 +60,7 @@ class History:
 
     async def slices(
         self, channel: str, start: Timetoken, end: Timetoken | None, *, is_expected: bool = False
-    ) -> AsyncGenerator[Slice, None]:
+    ) -> AsyncGenerator[ListSlice, None]:
         """Yield slices from ``start`` (exclusive) back to ``end`` (inclusive; None: to the very first).
 
         Pages overlap by one timetoken, because two actions can share one and ``start`` is exclusive; the same action
@@ -73,21 +75,25 @@ class History:
         while end is None or is_after(start, end):
             await self._take()
             asked_at = self._clock()
-            page = await self._client.message_actions(channel, start=start, end=end, limit=PAGE_SIZE)
+            page = await self._client.message_actions(
+                channel, start=start, end=end, limit=PAGE_SIZE
+            )
             requests += 1
             if not page.actions and page.more_start is None:
                 blanks += 1
-                if is_expected and blanks < BLANKS:
+                if is_expected and blanks < EMPTY_RETRIES:
                     continue
                 if is_expected:
-                    yield Slice((), None, start, asked_at, is_certain=False, requests=requests)
+                    yield ListSlice((), None, start, asked_at, is_certain=False, requests=requests)
                 return
             blanks = 0
             told = span(page.actions)
             edge = page.more_start or (told and told[0])  # down to where everything was told
             if edge is None:
                 # Not one item says when it was: they are told, but nobody can say what lies below them.
-                yield Slice(page.actions, told, start, asked_at, is_certain=False, requests=requests)
+                yield ListSlice(
+                    page.actions, told, start, asked_at, is_certain=False, requests=requests
+                )
                 return
             advances = is_after(start, shift(edge, 1))
             is_rest = not advances and _is_rest(page, start)
@@ -96,11 +102,21 @@ class History:
                 continue
             steps = steps + 1 if tries else 0
             if steps == TRIES:
-                raise PubNubError(f"PubNub's list of actions repeats itself below {start} instead of going back.")
+                raise PubNubError(
+                    f"PubNub's list of actions repeats itself below {start} instead of going back."
+                )
             start = shift(edge, 1) if advances else shift(start, -1)
             is_expected = advances  # the next page begins with what this one ends with
             is_certain = not tries
-            yield Slice(page.actions, told, start, asked_at, is_certain, leads_on=advances, requests=requests)
+            yield ListSlice(
+                page.actions,
+                told,
+                start,
+                asked_at,
+                is_certain,
+                leads_on=advances,
+                requests=requests,
+            )
             tries = requests = 0
 
     async def oldest(self, channel: str, now: Timetoken) -> Timetoken | None:
@@ -128,7 +144,7 @@ class History:
         return bool(page.actions) or page.more_start is not None
 
 
-async def ahead(slices: AsyncGenerator[Slice, None]) -> AsyncGenerator[Slice, None]:
+async def ahead(slices: AsyncGenerator[ListSlice, None]) -> AsyncGenerator[ListSlice, None]:
     """Yield the same slices; while one is dealt with, the next one is asked for already. Closing this closes them.
 
     A failure is raised in its turn, when all slices before it are dealt with.

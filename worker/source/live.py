@@ -10,10 +10,10 @@ import structlog
 
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import ForbiddenError, PubNubError
+from worker.source.backoff import Backoff
 from worker.source.client import Answer, Client
 from worker.source.names import Names
-from worker.source.pace import Backoff
-from worker.telemetry.complaints import Complaint
+from worker.telemetry.throttled_warning import ThrottledWarning
 
 REFUSED_SECONDS: Final = 60.0
 """After how long a refused name is asked for again."""
@@ -50,9 +50,9 @@ class Readmitted:
 Item = Received | Refused | Readmitted
 
 
-def unreachable(clock: Callable[[], float]) -> Complaint:
+def unreachable(clock: Callable[[], float]) -> ThrottledWarning:
     """Return a complaint that PubNub does not answer."""
-    return Complaint(log, "pubnub_unreachable", "pubnub_answers_again", clock)
+    return ThrottledWarning(log, "pubnub_unreachable", "pubnub_answers_again", clock)
 
 
 class Poller:
@@ -64,7 +64,7 @@ class Poller:
         names: Names,
         backoff: Backoff,
         clock: Callable[[], float],
-        complaint: Complaint | None = None,
+        warning: ThrottledWarning | None = None,
     ) -> None:
         """``complaint`` is shared by all who would complain of the same PubNub."""
         self._client = client
@@ -78,7 +78,7 @@ class Poller:
         self._rest: asyncio.Task[Received] | None = None
         """A poll for the others, which goes on while somebody looks whether they are."""
         self._retry_at = 0.0
-        self._complaint = complaint or unreachable(clock)
+        self._warning = warning or unreachable(clock)
         self.answered_at: float | None = None
         """When PubNub answered last, in seconds of the clock."""
         self.due_at = clock() + LONGEST_ANSWER_SECONDS
@@ -94,7 +94,7 @@ class Poller:
         return "following" if self.answered_at is not None else "starting"
 
     @property
-    def is_shut_out(self) -> bool:
+    def is_refused(self) -> bool:
         """Whether PubNub refuses every one of its names."""
         return not self._names.without(self._refused)
 
@@ -110,7 +110,9 @@ class Poller:
                 try:
                     told = await self._told(asked, cursor)
                 except ForbiddenError as error:
-                    yield self._refuse(error, await self._named(error, asked) | (self._refused - set(asked.all)))
+                    yield self._refuse(
+                        error, await self._named(error, asked) | (self._refused - set(asked.all))
+                    )
                 except PubNubError as error:
                     await self._wait_after(error)
                 else:
@@ -119,13 +121,13 @@ class Poller:
                     elif told:
                         self.answered_at = told.at
                         self._backoff.succeeded()
-                        self._complaint.over(self)
+                        self._warning.recovered(self)
                         if self._is_let_in:
                             yield self._readmit()
                         yield told
                         cursor = told.answer.cursor
         finally:
-            self._complaint.forget(self)
+            self._warning.drop(self)
             await self._hang_up()
 
     async def _told(self, asked: Names, cursor: Cursor) -> Received | Refused | None:
@@ -159,8 +161,10 @@ class Poller:
             if still != self._refused:
                 await self._hang_up()
             return self._refuse(error, still)
-        except PubNubError as error:  # as far as anybody knows they still are; the others are listened to meanwhile
-            self._complaint.say(self, reason=str(error), names=len(self._names.all))
+        except (
+            PubNubError
+        ) as error:  # as far as anybody knows they still are; the others are listened to meanwhile
+            self._warning.failing(self, reason=str(error), names=len(self._names.all))
             self._retry_at = self._clock() + REFUSED_SECONDS
             return Refused(asked, is_new=False)
         self._is_let_in = True
@@ -171,10 +175,12 @@ class Poller:
         if self._rest:
             rest, self._rest = self._rest, None
             rest.cancel()
-            await asyncio.gather(rest, return_exceptions=True)  # an answer is not lost: it is asked for again
+            await asyncio.gather(
+                rest, return_exceptions=True
+            )  # an answer is not lost: it is asked for again
 
     async def _wait_after(self, error: PubNubError) -> None:
-        self._complaint.say(self, reason=str(error), names=len(self._names.all))
+        self._warning.failing(self, reason=str(error), names=len(self._names.all))
         wait = self._backoff.failed(error)
         self.due_at = self._clock() + wait
         await asyncio.sleep(wait)
@@ -182,7 +188,9 @@ class Poller:
     async def _ask(self, names: Names, cursor: Cursor) -> Received:
         asked_at = self._clock()
         self.due_at = asked_at + LONGEST_ANSWER_SECONDS
-        answer = await self._client.subscribe((*names.channels, *names.wildcards), names.groups, cursor)
+        answer = await self._client.subscribe(
+            (*names.channels, *names.wildcards), names.groups, cursor
+        )
         received = Received(answer, self._clock())
         if (seconds := received.at - asked_at) > LONGEST_ANSWER_SECONDS:
             # Nobody knows when it came: the machine was suspended with it.

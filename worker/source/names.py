@@ -26,14 +26,18 @@ def channel(name: str) -> str:
     if not name:
         raise ConfigurationError("A channel name is empty.")
     if len(name) > MAX_CHARACTERS:
-        raise ConfigurationError(f"The channel name {name[:20]!r}… has {len(name)} characters; PubNub takes 92.")
+        raise ConfigurationError(
+            f"The channel name {name[:20]!r}… has {len(name)} characters; PubNub takes 92."
+        )
     if refused := _REFUSED.search(name):
         raise ConfigurationError(
             f"The channel name {name!r} has {refused[0]!r} in it; PubNub takes no comma, colon, asterisk, slash, "
             "backslash, space or control character."
         )
     if set(name) == {"."}:
-        raise ConfigurationError(f"The channel name {name!r} would change the meaning of a URL; use another name.")
+        raise ConfigurationError(
+            f"The channel name {name!r} would change the meaning of a URL; use another name."
+        )
     return name
 
 
@@ -50,7 +54,9 @@ def wildcard(name: str) -> str:
     """
     channel(name.removesuffix("*") + "x")
     if not _WILDCARD.fullmatch(name):
-        raise ConfigurationError(f"The wildcard {name!r} is not of the form a.* or a.b.*; PubNub knows no other.")
+        raise ConfigurationError(
+            f"The wildcard {name!r} is not of the form a.* or a.b.*; PubNub knows no other."
+        )
     return name
 
 

@@ -49,25 +49,31 @@ class Wire:
         self.connector = aiohttp.TCPConnector(
             limit=0, keepalive_timeout=5.0, ssl=httpx.create_ssl_context() if tls else False
         )
-        self._session = aiohttp.ClientSession(connector=self.connector, cookie_jar=aiohttp.DummyCookieJar())
+        self._session = aiohttp.ClientSession(
+            connector=self.connector, cookie_jar=aiohttp.DummyCookieJar()
+        )
 
     async def close(self) -> None:
         """Drop every connection; requests under way are lost."""
         await self._session.close()
 
-    async def request(self, url: str, headers: Mapping[str, str], connect_seconds: float) -> Response:
+    async def request(
+        self, url: str, headers: Mapping[str, str], connect_seconds: float
+    ) -> Response:
         """Ask, and return the whole answer.
 
         Raises:
             LostError: there is none.
         """
-        patience = aiohttp.ClientTimeout(total=None, connect=connect_seconds)  # looking the name up, too
+        retry = aiohttp.ClientTimeout(
+            total=None, connect=connect_seconds
+        )  # looking the name up, too
         await self._enter(connect_seconds)
         try:
             with _in_our_words():
                 # Nobody is followed elsewhere: the address carries the token.
                 sent = self._session.get(
-                    URL(url, encoded=True), headers=headers, timeout=patience, allow_redirects=False
+                    URL(url, encoded=True), headers=headers, timeout=retry, allow_redirects=False
                 )
                 async with sent as response:
                     return Response(response.status, response.headers, await response.read())
@@ -148,16 +154,21 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
         self._deadlines.stop()
         await self._wire.close()
 
-    async def async_request(self, options_func: Callable[[], Any], _cancellation_event: object) -> Any:
+    async def async_request(
+        self, options_func: Callable[[], Any], _cancellation_event: object
+    ) -> Any:
         """Send what an endpoint has prepared; the answer is its status's ``client_response``, whatever it says."""
         if self._is_closed:
             raise LostError("the client is closed")
         options, config = options_func(), self.pubnub.config
         options.merge_params_in({})
-        url = build_url(config.scheme(), self.pubnub.base_origin, options.path, options.query_string)
+        url = build_url(
+            config.scheme(), self.pubnub.base_origin, options.path, options.query_string
+        )
         sending = self._wire.request(url, self.pubnub.headers, options.connect_timeout)
         response = await self._deadlines.keep(options.request_timeout, sending)
         told = ResponseInfo(response.status_code, config.ssl, None, None, None, None, response)
         return AsyncioEnvelope(
-            None, options.create_status(PNStatusCategory.PNAcknowledgmentCategory, response, told, None)
+            None,
+            options.create_status(PNStatusCategory.PNAcknowledgmentCategory, response, told, None),
         )

@@ -28,7 +28,7 @@ _MESSAGE_TIMETOKEN: Final = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Interest:
+class CountedTypes:
     """Which action types are counted: the chosen ones (none chosen: all), less the ignored."""
 
     types: frozenset[str] = frozenset()
@@ -55,7 +55,7 @@ class Malformed:
 Decoded = Observed | Malformed | None
 
 
-def decode_message(message: object, interest: Interest) -> Decoded:
+def decode_message(message: object, counted_types: CountedTypes) -> Decoded:
     """Return the event in one element of a subscribe answer's ``m``; None for any other kind of message.
 
     A message that is no object at all is malformed. The user is ``data.uuid`` where there is one, else ``i``.
@@ -65,16 +65,16 @@ def decode_message(message: object, interest: Interest) -> Decoded:
     if message.get("e") not in ACTION_KINDS:
         return None
     try:
-        return usual(message, interest)
+        return decode_fast(message, counted_types)
     except UnusualError:
-        return looked_into(message, interest)
+        return decode_checked(message, counted_types)
 
 
 class UnusualError(Exception):
     """Something about a message needs a closer look."""
 
 
-def usual(message: Mapping[str, Any], interest: Interest) -> Observed | None:
+def decode_fast(message: Mapping[str, Any], counted_types: CountedTypes) -> Observed | None:
     """Return the event in a message as PubNub sends them, at a third of what looking at each part by itself takes.
 
     Raises:
@@ -97,27 +97,29 @@ def usual(message: Mapping[str, Any], interest: Interest) -> Observed | None:
             and "uuid" not in held
         ):
             identity = Identity(_allowed(_fit(channel)), of, _fit(type), _fit(value), user)
-            return kind(identity, at, told) if type in interest else None
+            return kind(identity, at, told) if type in counted_types else None
     except (LookupError, TypeError, AttributeError, MalformedError, ConfigurationError):
         pass  # not even of the usual shape
     raise UnusualError
 
 
-def looked_into(message: Mapping[str, object], interest: Interest) -> Decoded:
+def decode_checked(message: Mapping[str, object], counted_types: CountedTypes) -> Decoded:
     """Return the event in a message of an action, part by part, or what is wrong with it."""
     try:
-        return _announced(message, interest)
+        return _announced(message, counted_types)
     except MalformedError as error:
         name = message.get("c")
         return Malformed(name if isinstance(name, str) else "", str(error), _shown(message))
 
 
-def decode_action(channel: str, action: object, interest: Interest) -> Decoded:
+def decode_action(channel: str, action: object, counted_types: CountedTypes) -> Decoded:
     """Return the addition in one item of a get-actions page; None for a type that is not counted."""
     if not isinstance(action, dict):
         return Malformed(channel, "the action is not an object", _shown(action))
     try:
-        return _event(channel, action, action.get("uuid"), interest, removed=False, published=None)
+        return _event(
+            channel, action, action.get("uuid"), counted_types, removed=False, published=None
+        )
     except MalformedError as error:
         return Malformed(channel, str(error), _shown(action))
 
@@ -125,12 +127,16 @@ def decode_action(channel: str, action: object, interest: Interest) -> Decoded:
 def action_timetoken(action: object) -> Timetoken | None:
     """Return an item's action timetoken, for paging; None if it has none that can be read."""
     try:
-        return _timetoken(action, "actionTimetoken", _ACTION_TIMETOKEN) if isinstance(action, dict) else None
+        return (
+            _timetoken(action, "actionTimetoken", _ACTION_TIMETOKEN)
+            if isinstance(action, dict)
+            else None
+        )
     except MalformedError:
         return None
 
 
-def _announced(message: Mapping[str, object], interest: Interest) -> Observed | None:
+def _announced(message: Mapping[str, object], counted_types: CountedTypes) -> Observed | None:
     channel, payload = _channel(message), _object(message, "d")
     kind = payload.get("event")
     if kind not in ("added", "removed"):
@@ -138,28 +144,32 @@ def _announced(message: Mapping[str, object], interest: Interest) -> Observed | 
     data = _object(payload, "data")
     user = data.get("uuid")
     who = message.get("i") if user is None else user
-    return _event(channel, data, who, interest, removed=kind == "removed", published=_told(message))
+    return _event(
+        channel, data, who, counted_types, removed=kind == "removed", published=_reply(message)
+    )
 
 
 def _event(
     channel: str,
     data: Mapping[str, object],
     user: object,
-    interest: Interest,
+    counted_types: CountedTypes,
     *,
     removed: bool,
     published: Timetoken | None,
 ) -> Observed | None:
     type = _text("type", data.get("type"))
-    if type not in interest:
+    if type not in counted_types:
         return None
     at = _timetoken(data, "actionTimetoken", _ACTION_TIMETOKEN)
     message = _timetoken(data, "messageTimetoken", _MESSAGE_TIMETOKEN)
-    identity = Identity(channel, message, type, _text("value", data.get("value")), _text("uuid", user))
+    identity = Identity(
+        channel, message, type, _text("value", data.get("value")), _text("uuid", user)
+    )
     return (Removed if removed else Added)(identity, at, published or at)
 
 
-def _told(message: Mapping[str, object]) -> Timetoken | None:
+def _reply(message: Mapping[str, object]) -> Timetoken | None:
     """Return ``p.t``; it only dates the event, so one that cannot be read is no reason to lose the event."""
     published = message.get("p")
     if not isinstance(published, dict):
@@ -197,7 +207,9 @@ def _object(holder: Mapping[str, object], key: str) -> Mapping[str, object]:
 
 
 def _text(key: str, value: object) -> str:
-    if isinstance(value, str) and value.isascii() and len(value) <= MAX_BYTES:  # a byte each, and no surrogate
+    if (
+        isinstance(value, str) and value.isascii() and len(value) <= MAX_BYTES
+    ):  # a byte each, and no surrogate
         return value
     if not isinstance(value, str):
         raise MalformedError(f"{key} {_what(value)} where text belongs")

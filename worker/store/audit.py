@@ -11,12 +11,12 @@ from worker.domain.position import Timetoken
 from worker.store.connection import redis_errors
 from worker.store.keys import Keys, read_action_field, tally_field
 
-AT_ONCE: Final = 50
+CONCURRENCY: Final = 50
 SCANNED_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class Inconsistency:
     """One tally that is not what the entries under it say, or that nobody would find."""
 
     channel: str
@@ -33,19 +33,22 @@ class Audit:
         self._redis = cast("Any", redis)
         self._keys = keys
 
-    async def channels(self, channels: Iterable[str]) -> list[Flaw]:
+    async def channels(self, channels: Iterable[str]) -> list[Inconsistency]:
         """Return every flaw in these channels, as found in one pass over all keys.
 
         Raises:
             RedisUnavailableError: begin again.
         """
         wanted = set(channels)
-        flaws: list[Flaw] = []
+        flaws: list[Inconsistency] = []
         async for found in self._messages():
             messages = sorted((channel, message) for channel, message in found if channel in wanted)
-            for start in range(0, len(messages), AT_ONCE):
-                flaws += await self._look(messages[start : start + AT_ONCE])
-        return sorted(set(flaws), key=lambda flaw: (flaw.channel, flaw.message_timetoken, flaw.field, flaw.problem))
+            for start in range(0, len(messages), CONCURRENCY):
+                flaws += await self._look(messages[start : start + CONCURRENCY])
+        return sorted(
+            set(flaws),
+            key=lambda flaw: (flaw.channel, flaw.message_timetoken, flaw.field, flaw.problem),
+        )
 
     async def _messages(self) -> AsyncIterator[set[tuple[str, Timetoken]]]:
         """Yield the messages that have a key of counts or of actions, whether an index knows them or not."""
@@ -59,7 +62,7 @@ class Audit:
             if not int(place):
                 return
 
-    async def _look(self, messages: list[tuple[str, Timetoken]]) -> list[Flaw]:
+    async def _look(self, messages: list[tuple[str, Timetoken]]) -> list[Inconsistency]:
         with redis_errors():
             # One transaction a message: other writers must not come between its counts and its actions.
             pipes = [self._redis.pipeline(transaction=True) for _ in messages]
@@ -70,13 +73,15 @@ class Audit:
                 pipe.zscore(self._keys.messages(channel), message)
                 told.append(await pipe.execute())
         return [
-            Flaw(channel, message, field, problem)
+            Inconsistency(channel, message, field, problem)
             for (channel, message), (counts, actions, score) in zip(messages, told, strict=True)
-            for field, problem in flaws_of(counts, actions, is_indexed=score is not None)
+            for field, problem in inconsistencies_of(counts, actions, is_indexed=score is not None)
         ]
 
 
-def flaws_of(counts: Mapping[str, str], actions: Mapping[str, str], *, is_indexed: bool) -> list[tuple[str, str]]:
+def inconsistencies_of(
+    counts: Mapping[str, str], actions: Mapping[str, str], *, is_indexed: bool
+) -> list[tuple[str, str]]:
     """Return field and problem of everything wrong with one message."""
     live: Counter[str] = Counter()
     flaws = []

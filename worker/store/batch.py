@@ -12,7 +12,9 @@ from worker.store.keys import Keys, action_field, tally_field
 MAX_BATCH: Final = 500
 """Events a script call may carry, so that Redis never stalls (and Lua's ``unpack`` never overflows)."""
 
-_OUTCOMES: Final = {"x" if outcome is Outcome.EXPIRED else outcome.value[0]: outcome for outcome in Outcome}
+_OUTCOMES: Final = {
+    "x" if outcome is Outcome.EXPIRED else outcome.value[0]: outcome for outcome in Outcome
+}
 
 _Actions = dict[str, int]
 """uuid → number of its first event in the batch."""
@@ -37,8 +39,8 @@ class Batch:
 
     def outcomes(self, letters: str) -> tuple[Outcome, ...]:
         """Return the outcome of each event, in the order the events were given."""
-        told = sorted(zip(self._order, letters, strict=True))
-        return tuple(_OUTCOMES[letter] for _, letter in told)
+        reply = sorted(zip(self._order, letters, strict=True))
+        return tuple(_OUTCOMES[letter] for _, letter in reply)
 
     @staticmethod
     def count(letters: str) -> Counter[Outcome]:
@@ -52,13 +54,13 @@ class Batch:
         for number, event in enumerate(events):
             it = event.identity
             message, tally = it.message_timetoken, (it.type, it.value)
-            told, history = _told(event)
+            reply, history = _reply(event)
             histories.append(history)
             if (tallies := messages.get(message)) is None:
                 tallies = messages[message] = {}
-                newest[message] = told
-            elif told > newest[message]:
-                newest[message] = told
+                newest[message] = reply
+            elif reply > newest[message]:
+                newest[message] = reply
             if (actions := tallies.get(tally)) is None:
                 actions = tallies[tally] = {}
             first = actions.setdefault(it.uuid, number)
@@ -73,7 +75,12 @@ class Batch:
             prefix = action_field(type, value, "")
             fields += [prefix + uuid for uuid in actions]
             order += actions.values()
-        self.args += (message, self._newest[message] // TICKS_PER_MILLISECOND, len(tallies), len(fields))
+        self.args += (
+            message,
+            self._newest[message] // TICKS_PER_MILLISECOND,
+            len(tallies),
+            len(fields),
+        )
         self.args += [tally_field(*tally) for tally in tallies]
         self.args += map(len, tallies.values())
         self.args += fields
@@ -88,7 +95,7 @@ class Batch:
             self._order += numbers
 
 
-def _told(event: Event) -> tuple[int, str]:
+def _reply(event: Event) -> tuple[int, str]:
     """Return when PubNub told (inferred: when the action was added), and the event as the script reads it."""
     match event:
         case Added():

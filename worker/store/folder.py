@@ -129,7 +129,10 @@ def ask(files: Files, port: int) -> Answer | None:
                 said += piece
     except OSError:
         return None
-    pid, where = re.search(rb"process_id:(\d+)", said), re.search(rb"\r\ndir\r\n\$\d+\r\n(.*)\r\n\+OK", said, re.DOTALL)
+    pid, where = (
+        re.search(rb"process_id:(\d+)", said),
+        re.search(rb"\r\ndir\r\n\$\d+\r\n(.*)\r\n\+OK", said, re.DOTALL),
+    )
     try:
         if pid is None or where is None or not files.folder.samefile(os.fsdecode(where[1])):
             return None

@@ -57,7 +57,9 @@ class Journal:
         self._redis = cast("Any", redis)
         self._keys = keys
 
-    async def entries(self, channel: str, *, after: str = START, through: str = "+") -> AsyncIterator[JournalEntry]:
+    async def entries(
+        self, channel: str, *, after: str = START, through: str = "+"
+    ) -> AsyncIterator[JournalEntry]:
         """Yield what is kept of the entries later than ``after``, up to and with ``through``, oldest first.
 
         The first one's ``after`` tells whether something between was trimmed, or Redis went back.
@@ -68,7 +70,9 @@ class Journal:
         """
         while True:
             with redis_errors():
-                page = await self._redis.xrange(self._keys.journal(channel), f"({after}", through, count=PAGE)
+                page = await self._redis.xrange(
+                    self._keys.journal(channel), f"({after}", through, count=PAGE
+                )
             for entry_id, fields in page:
                 yield read_entry(entry_id, fields)
                 after = entry_id
@@ -87,10 +91,14 @@ def read_entry(entry_id: str, fields: Mapping[str, str]) -> JournalEntry:
         changes = tuple(_read_change(fields[str(number)]) for number in numbers)
         return JournalEntry(entry_id, fields["after"], fields["origin"], changes)
     except (ValueError, KeyError):
-        raise MalformedError(f"The journal's entry {entry_id} is not of a kind this version writes.") from None
+        raise MalformedError(
+            f"The journal's entry {entry_id} is not of a kind this version writes."
+        ) from None
 
 
 def _read_change(text: str) -> Change:
     event, outcome, action_timetoken, count, message_timetoken, field = text.split(" ", 5)
     type, value, uuid = ("", "", "") if event == EXPIRED else read_action_field(field)
-    return Change(event, outcome, action_timetoken, int(count), message_timetoken, type, value, uuid)
+    return Change(
+        event, outcome, action_timetoken, int(count), message_timetoken, type, value, uuid
+    )

@@ -14,10 +14,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from worker.store.folder import Files, ask, got_alone, is_free, is_held, last_words, open_lock, ports
+from worker.store.folder import (
+    Files,
+    ask,
+    got_alone,
+    is_free,
+    is_held,
+    last_words,
+    open_lock,
+    ports,
+)
 
 TICK_SECONDS = 0.05
-PATIENCE_SECONDS = 20.0  # how long a server may say nothing at all while it starts, and may take to stop
+APPLY_WAIT_SECONDS = (
+    20.0  # how long a server may say nothing at all while it starts, and may take to stop
+)
 RESTARTS = 5
 LOG_BYTES = 1_000_000
 OPTIONS = "--bind 127.0.0.1 --daemonize no --appendonly yes --appendfsync everysec --maxmemory-policy noeviction"
@@ -37,7 +48,9 @@ class NotStartedError(Exception):
 class Server:
     """A running valkey-server: our own child, or (``process`` is None) one that a killed keeper left behind."""
 
-    def __init__(self, files: Files, port: int, pid: int, process: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(
+        self, files: Files, port: int, pid: int, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
         self.port = port
         self._files = files
         self._pid = pid
@@ -51,7 +64,9 @@ class Server:
             # The server may be gone while the child that rewrites its file still is not: wait for both.
             if not wait_until(lambda: got_alone(lock)):
                 raise NotStartedError("another server holds the folder and does not answer")
-            files.publish(port, None)  # before there is a server: a keeper that finds the lock held knows where to ask
+            files.publish(
+                port, None
+            )  # before there is a server: a keeper that finds the lock held knows where to ask
             command = [binary, *OPTIONS.split(), "--save", "", "--port", str(port)]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[lock])  # noqa: S603 - our own binary
         finally:
@@ -72,7 +87,7 @@ class Server:
                 return
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = APPLY_WAIT_SECONDS) -> bool:
     """Poll until the condition holds, and say whether it did in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -102,7 +117,9 @@ class Keeper:
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             server.stop()
-            if self._is_deserted():  # else the users that are left look for the next server at this port
+            if (
+                self._is_deserted()
+            ):  # else the users that are left look for the next server at this port
                 self._files.address.unlink(missing_ok=True)
 
     def _is_deserted(self) -> bool:
@@ -112,7 +129,7 @@ class Keeper:
 
     def _left_behind(self) -> Server | None:
         """Find the server of a keeper that was killed; None once no server holds the folder (or none that answers)."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + APPLY_WAIT_SECONDS
         while is_held(self._files.server_lock) and time.monotonic() < deadline:
             port = self._files.port()
             if port is not None and (answer := ask(self._files, port)):
@@ -151,14 +168,14 @@ class Keeper:
 
     def _wait_for_answer(self, server: Server) -> None:
         """Wait until it serves, however long it reads its data, or until nobody is waiting for it any more."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + APPLY_WAIT_SECONDS
         while not self._is_deserted():
             if not server.is_up():
                 raise NotStartedError(last_words(self._files.log))
             if answer := ask(self._files, server.port):
                 if not answer.is_loading:
                     return self._files.publish(server.port, answer.pid)
-                deadline = time.monotonic() + PATIENCE_SECONDS
+                deadline = time.monotonic() + APPLY_WAIT_SECONDS
             if time.monotonic() > deadline:
                 raise NotStartedError(f"the server on port {server.port} does not answer")
             time.sleep(TICK_SECONDS / 5)

@@ -78,7 +78,11 @@ class Keys:
     def message(self, channel: str, message_timetoken: str) -> tuple[str, str, str]:
         """Return all keys of a message: counts, actions, removed."""
         of = self._of(channel, "")
-        return f"{of}counts:{message_timetoken}", f"{of}actions:{message_timetoken}", f"{of}removed:{message_timetoken}"
+        return (
+            f"{of}counts:{message_timetoken}",
+            f"{of}actions:{message_timetoken}",
+            f"{of}removed:{message_timetoken}",
+        )
 
     @property
     def pattern(self) -> str:

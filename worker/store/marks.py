@@ -21,7 +21,7 @@ QUARANTINE_LENGTH: Final = 10_000
 QUARANTINED_CHARACTERS: Final = 4_096
 
 
-class Gap(StrEnum):
+class GapCause(StrEnum):
     """Why a channel may lack events; the field of ``owed``."""
 
     FIRST_START = "first_start"
@@ -92,7 +92,9 @@ class Marks:
             *found, (seconds, microseconds) = await pipe.execute()
         return [_cursor(saved, seconds + microseconds / 1e6) for saved in found]
 
-    async def save_cursor(self, subscription: str, cursor: Cursor, known: int = 0, age_seconds: float = 0.0) -> int:
+    async def save_cursor(
+        self, subscription: str, cursor: Cursor, known: int = 0, age_seconds: float = 0.0
+    ) -> int:
         """Save it, as of so long ago; return the number of this save. Only after everything before it is applied.
 
         Returns 0, and saves nothing, if Redis has forgotten a save that is ``known``: it went back.
@@ -133,7 +135,7 @@ class Marks:
                 found.append((tuple(names.split("\n")), saved))
         return sorted(found, key=lambda each: (-each[1].saved_at, len(each[0])))
 
-    async def owe(self, channels: Iterable[str], gap: Gap, *, is_new: bool = True) -> None:
+    async def owe(self, channels: Iterable[str], gap: GapCause, *, is_new: bool = True) -> None:
         """Mark that these channels need a repair. Written before anything may be forgotten.
 
         One gap is counted; one that only goes on is not ``is_new``.
@@ -147,7 +149,7 @@ class Marks:
                 await self._send_debts(keys, gap)
         metrics.gaps.labels(gap.value).inc(is_new)
 
-    async def _send_debts(self, keys: Iterable[str], gap: Gap) -> None:
+    async def _send_debts(self, keys: Iterable[str], gap: GapCause) -> None:
         # Not by calling the script: redis-py would ask first whether Redis knows it, and who is cancelled then leaves a
         # connection behind, which it complains of when that is found.
         pipe = self._redis.pipeline(transaction=False)
@@ -244,10 +246,18 @@ class Marks:
         found = await self._hashes(map(self._keys.progress, names))
         # One that was asked for just when the one before had ended begins where it was asked for.
         wanted = [
-            {"newest": saved["again"], "next": saved["again"]} | saved if "again" in saved else saved for saved in found
+            {"newest": saved["again"], "next": saved["again"]} | saved
+            if "again" in saved
+            else saved
+            for saved in found
         ]
         return {
-            name: Progress(saved["newest"], saved["next"], saved.get("oldest") or None, int(saved.get("actions", 0)))
+            name: Progress(
+                saved["newest"],
+                saved["next"],
+                saved.get("oldest") or None,
+                int(saved.get("actions", 0)),
+            )
             for name, saved in zip(names, wanted, strict=True)
             if "newest" in saved and "next" in saved
         }
@@ -287,12 +297,17 @@ class Marks:
             "payload": _storable(payload)[:QUARANTINED_CHARACTERS],
         }
         with redis_errors():
-            await self._redis.xadd(self._keys.quarantine, entry, maxlen=QUARANTINE_LENGTH, approximate=True)
+            await self._redis.xadd(
+                self._keys.quarantine, entry, maxlen=QUARANTINE_LENGTH, approximate=True
+            )
 
 
 def _cursor(saved: Mapping[str, str], now: float) -> SavedCursor | None:
     try:
-        cursor, saved_at = Cursor(saved["timetoken"], int(saved["region"])), float(saved["saved_at"])
+        cursor, saved_at = (
+            Cursor(saved["timetoken"], int(saved["region"])),
+            float(saved["saved_at"]),
+        )
         return SavedCursor(cursor, saved_at, now - saved_at, int(saved.get("saves", 0)))
     except (KeyError, ValueError):
         return None

@@ -8,13 +8,15 @@ from typing import Final
 from redis.asyncio import Redis
 
 from worker.store.connection import connect
-from worker.store.lineage import Lineage
+from worker.store.rollback_detector import RollbackDetector
 
 EMBEDDED_FOLDER: Final = Path(".tally")
 
 
 @asynccontextmanager
-async def opened_redis(url: str | None, lineage: Lineage | None = None) -> AsyncIterator[Redis]:
+async def opened_redis(
+    url: str | None, rollback_detector: RollbackDetector | None = None
+) -> AsyncIterator[Redis]:
     """Yield a client of the Redis at ``url``; without one, of the embedded Valkey in ``.tally/``.
 
     Raises:
@@ -22,10 +24,10 @@ async def opened_redis(url: str | None, lineage: Lineage | None = None) -> Async
         RedisUnfitError: the embedded Valkey does not start.
     """
     if url is not None:
-        async with connect(url, lineage) as redis:
+        async with connect(url, rollback_detector) as redis:
             yield redis
         return
     from worker.store.embedded import embedded_server  # noqa: PLC0415 - starts processes; few commands need it
 
-    async with embedded_server(EMBEDDED_FOLDER) as own, connect(own, lineage) as redis:
+    async with embedded_server(EMBEDDED_FOLDER) as own, connect(own, rollback_detector) as redis:
         yield redis

@@ -51,7 +51,9 @@ async def fitness(redis: Redis) -> Fitness:
     with redis_errors():
         # The version and the policy stand in two sections; asking for all of them works on every version and proxy.
         told = await redis.info()
-    return Fitness(str(told.get("redis_version", "0")), str(told.get("maxmemory_policy", "noeviction")))
+    return Fitness(
+        str(told.get("redis_version", "0")), str(told.get("maxmemory_policy", "noeviction"))
+    )
 
 
 async def check_fitness(redis: Redis, *, allow_eviction: bool = False) -> Fitness:
@@ -63,7 +65,9 @@ async def check_fitness(redis: Redis, *, allow_eviction: bool = False) -> Fitnes
     """
     found = await fitness(redis)
     if not found.is_recent:
-        raise RedisUnfitError(f"Redis is version {found.version}; 6.2 or newer (or any Valkey) is needed.")
+        raise RedisUnfitError(
+            f"Redis is version {found.version}; 6.2 or newer (or any Valkey) is needed."
+        )
     if found.evicts and not allow_eviction:
         raise RedisUnfitError(
             f"Redis has maxmemory-policy {found.policy}: it would throw counts away when memory is short. "
@@ -104,13 +108,17 @@ def _check(keys: Keys, found: Mapping[str, str], claim: Claim | None) -> None:
     """Refuse what is not wholly ours; only a namespace that says nothing at all is nobody's."""
     wanted = _wanted(claim)
     if wrong := [field for field, value in wanted.items() if found and found.get(field) != value]:
-        field = min(wrong, key=lambda field: field not in found)  # what it says, rather than what it does not say
+        field = min(
+            wrong, key=lambda field: field not in found
+        )  # what it says, rather than what it does not say
         raise RedisUnfitError(_refusal(keys, field, found.get(field, "unknown"), wanted[field]))
 
 
 def _wanted(claim: Claim | None) -> dict[str, str]:
     schema = {"schema": SCHEMA}
-    return schema | {"subscribe_key": claim.subscribe_key, "types": claim.types} if claim else schema
+    return (
+        schema | {"subscribe_key": claim.subscribe_key, "types": claim.types} if claim else schema
+    )
 
 
 def _refusal(keys: Keys, field: str, found: str, wanted: str) -> str:
@@ -136,4 +144,8 @@ def _refusal(keys: Keys, field: str, found: str, wanted: str) -> str:
 def _cut(subscribe_key: str) -> str:
     """Return enough of a key to know it by, of one as PubNub gives them (42 characters); of a short one its length."""
     length = len(subscribe_key)
-    return f"{subscribe_key[:9]}…{subscribe_key[-4:]}" if length > 24 else f"a key of {length} characters"
+    return (
+        f"{subscribe_key[:9]}…{subscribe_key[-4:]}"
+        if length > 24
+        else f"a key of {length} characters"
+    )

@@ -23,7 +23,9 @@ class TallyReader:
     {'reaction': {'👍': 3}}
     """
 
-    def __init__(self, redis: Redis, namespace: str = DEFAULT_NAMESPACE, *, seconds: float | None = None) -> None:
+    def __init__(
+        self, redis: Redis, namespace: str = DEFAULT_NAMESPACE, *, seconds: float | None = None
+    ) -> None:
         """``seconds`` bounds every call as a whole; None: nothing but the client's own limits does."""
         # redis-py types its commands for both its clients at once; here they are always awaited.
         self._redis = cast("Any", redis)
@@ -84,7 +86,10 @@ class TallyReader:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self.close()
 

@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
-class Lives:
+class Ttls:
     """How long things live, in seconds; ``retention_seconds`` is the age at which a message expires (0: never)."""
 
     tombstone_seconds: int = 3600
@@ -55,9 +55,9 @@ class Applied:
 class Store:
     """Applies events."""
 
-    def __init__(self, redis: Redis, keys: Keys, lives: Lives | None = None) -> None:
+    def __init__(self, redis: Redis, keys: Keys, lives: Ttls | None = None) -> None:
         self._keys = keys
-        self._lives = lives or Lives()
+        self._lives = lives or Ttls()
         self._redis = cast("Any", redis)
         self._script = scripts.source("apply")
         self._sha = redis.register_script(self._script).sha
@@ -73,7 +73,9 @@ class Store:
         (applied,) = await self.apply_all([(channel, events)], origin)
         return applied
 
-    async def apply_all(self, batches: Sequence[tuple[str, Sequence[Event]]], origin: Origin) -> list[Applied]:
+    async def apply_all(
+        self, batches: Sequence[tuple[str, Sequence[Event]]], origin: Origin
+    ) -> list[Applied]:
         """Apply a batch each of several channels, in one round trip; each by itself, as ``apply`` does.
 
         Raises:
@@ -93,7 +95,11 @@ class Store:
         terms = self._terms(origin)
         if len(batches) == 1:  # what is refused alone is told in Redis's own words
             (batch,) = batches
-            return [await self._redis.evalsha(self._sha, len(batch.keys), *batch.keys, *terms, *batch.args)]
+            return [
+                await self._redis.evalsha(
+                    self._sha, len(batch.keys), *batch.keys, *terms, *batch.args
+                )
+            ]
         # Not by calling the script: in a pipeline redis-py asks each time whether Redis knows it, a round trip more.
         pipe = self._redis.pipeline(transaction=False)
         for batch in batches:
@@ -113,7 +119,9 @@ class Store:
         swept, place = 0, 0
         while self._lives.retention_seconds:
             with redis_errors():
-                place, found = await self._redis.zscan(self._keys.messages(channel), place, count=SWEEP_BATCH)
+                place, found = await self._redis.zscan(
+                    self._keys.messages(channel), place, count=SWEEP_BATCH
+                )
             for batch in batched([message for message, _ in found], SWEEP_BATCH):
                 swept += await self._sweep_some(channel, batch)
             if not place:
@@ -125,7 +133,11 @@ class Store:
         keys = [names.messages(channel), names.journal(channel), names.head(channel)]
         for message in messages:
             keys += names.message(channel, message)
-        args: list[str | int] = [self._lives.journal_seconds, self._lives.retention_seconds, *messages]
+        args: list[str | int] = [
+            self._lives.journal_seconds,
+            self._lives.retention_seconds,
+            *messages,
+        ]
         with redis_errors():
             return int(await self._sweep(keys=keys, args=args))
 

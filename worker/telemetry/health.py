@@ -37,7 +37,10 @@ def health_page(found: Mapping[str, str | None]) -> "Page":
 
 def as_json(found: Mapping[str, str | None]) -> dict[str, Any]:
     """Return what the checks found: ``ok``, and each check by its name, with the reason if it fails."""
-    checks = {name: {"ok": wrong is None, **({"reason": wrong} if wrong else {})} for name, wrong in found.items()}
+    checks = {
+        name: {"ok": wrong is None, **({"reason": wrong} if wrong else {})}
+        for name, wrong in found.items()
+    }
     return {"ok": not any(found.values()), "checks": checks}
 
 
@@ -48,10 +51,21 @@ def ask(host: str, port: int, path: str) -> list[str]:
         connection.request("GET", path)
         response = connection.getresponse()
         told = json.loads(response.read(1 << 16))
-        wrong = [f"{name}: {check['reason']}" for name, check in told["checks"].items() if not check["ok"]]
+        wrong = [
+            f"{name}: {check['reason']}"
+            for name, check in told["checks"].items()
+            if not check["ok"]
+        ]
     except OSError as error:
         return [f"no worker answers at {host}:{port} ({type(error).__name__})"]
-    except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (
+        http.client.HTTPException,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):
         return [f"what answers at {host}:{port} is no worker"]
     finally:
         connection.close()

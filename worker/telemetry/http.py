@@ -48,7 +48,10 @@ def metrics_page() -> Page:
 
 @asynccontextmanager
 async def listening(
-    host: str, port: int, pages: Mapping[str, Answer], connection_seconds: float = CONNECTION_SECONDS
+    host: str,
+    port: int,
+    pages: Mapping[str, Answer],
+    connection_seconds: float = CONNECTION_SECONDS,
 ) -> AsyncIterator[tuple[str, int]]:
     """Answer for as long as this is open; yield the address, for port 0 takes a free one.
 
@@ -137,7 +140,9 @@ async def _respond(request: web.BaseRequest, pages: Mapping[str, Answer]) -> web
     except Exception:
         log.exception("page_failed", path=request.path)
         return web.Response(status=500, text="It failed; the log says why.\n")
-    return web.Response(status=page.status, body=page.body, headers={"Content-Type": page.content_type})
+    return web.Response(
+        status=page.status, body=page.body, headers={"Content-Type": page.content_type}
+    )
 
 
 def _silent() -> logging.Logger:

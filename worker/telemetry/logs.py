@@ -38,12 +38,14 @@ def configure(format: LogFormat = LogFormat.AUTO, level: str = "info") -> None:
     """
     import structlog  # noqa: PLC0415 - it brings rich along; who only wants `escape` waits for neither
 
-    from worker.telemetry import libraries, tracebacks  # noqa: PLC0415 - as above
+    from worker.telemetry import logging_bridge, tracebacks  # noqa: PLC0415 - as above
 
     is_console = format is LogFormat.CONSOLE or (format is LogFormat.AUTO and sys.stderr.isatty())
     renderer: Any = (
         structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+            colors=sys.stderr.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,
+            sort_keys=False,
         )
         if is_console
         else structlog.processors.JSONRenderer(ensure_ascii=True)
@@ -56,11 +58,13 @@ def configure(format: LogFormat = LogFormat.AUTO, level: str = "info") -> None:
             printable,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
         logger_factory=Lines,
         cache_logger_on_first_use=False,
     )
-    libraries.listen()
+    logging_bridge.listen()
 
 
 def command_dies() -> None:
@@ -86,7 +90,9 @@ class Lines:
     log = debug = info = warn = warning = error = err = critical = fatal = exception = failure = msg
 
 
-def printable(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def printable(
+    _logger: object, _method: str, entry: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """Write what a terminal would obey as escapes, and of what is long a part: anyone can choose a channel name."""
     for key, value in entry.items():
         # A traceback keeps its lines, which are ours and not many; what stands in them need not be ours.
@@ -97,7 +103,9 @@ def printable(_logger: object, _method: str, entry: MutableMapping[str, Any]) ->
 
 def escape(text: str) -> str:
     """Return the text with every character a terminal would obey written as an escape."""
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
+    return _UNPRINTABLE.sub(
+        lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text
+    )
 
 
 def unquoted(sentence: str) -> str:
@@ -116,7 +124,10 @@ def _told(value: object, limit: int = MAX_CHARACTERS, depth: int = MAX_DEPTH) ->
         case float() if math.isfinite(value):
             told = float(value)
         case Mapping() if depth:
-            told = {_bounded(str(key), MAX_ITEM_CHARACTERS): _item(each, depth) for key, each in _some(value.items())}
+            told = {
+                _bounded(str(key), MAX_ITEM_CHARACTERS): _item(each, depth)
+                for key, each in _some(value.items())
+            }
             told |= {"…": _left_out(value)} if len(value) > MAX_ITEMS else {}
         case list() | tuple() | Set() if depth:
             told = [_item(each, depth) for each in _some(value)]

@@ -41,7 +41,11 @@ def told(exc_info: ExcInfo) -> str:
 def words(error: BaseException) -> str:
     """Return the kind of an error; its words, too, where they are of the program."""
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
     if not isinstance(error, TallyError) and not _is_of_the_program(kind):
         return name
     try:
@@ -53,7 +57,10 @@ def words(error: BaseException) -> str:
 
 def _is_of_the_program(kind: type[BaseException]) -> bool:
     # A library's own kind of OSError or RuntimeError quotes what it likes: aiohttp's of a timeout has the whole URL.
-    return issubclass(kind, _OF_THE_PROGRAM) and kind.__module__.partition(".")[0] in sys.stdlib_module_names
+    return (
+        issubclass(kind, _OF_THE_PROGRAM)
+        and kind.__module__.partition(".")[0] in sys.stdlib_module_names
+    )
 
 
 def _lines(error: BaseException) -> Iterator[str]:

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from tests.end_to_end.processes import Stage, wait_until
 from tests.redis_server import MortalServer, RedisServer
-from tests.verbs.in_process import PATIENCE_SECONDS, Commands, Running
+from tests.verbs.in_process import APPLY_WAIT_SECONDS, Commands, Running
 from worker.emulator import Emulator
 from worker.store.connection import connect
 
@@ -39,14 +39,23 @@ def commands(stage: Stage) -> Commands:
 
 
 @asynccontextmanager
-async def following(stage: Stage, *, polls: int = 1, **settings: str | None) -> AsyncIterator[Running]:
+async def following(
+    stage: Stage, *, polls: int = 1, **settings: str | None
+) -> AsyncIterator[Running]:
     """Run a worker on this stage, and go on when it listens with so many subscriptions; ask it to stop in the end."""
     already = stage.emulator.requests["subscribe"]
     async with commands(stage).worker(**settings) as worker:
 
         def listens() -> bool:
-            return stage.emulator.waiting >= polls and stage.emulator.requests["subscribe"] >= already + polls
+            return (
+                stage.emulator.waiting >= polls
+                and stage.emulator.requests["subscribe"] >= already + polls
+            )
 
-        await wait_until(lambda: worker.work.done() or listens(), PATIENCE_SECONDS, what=lambda: worker.err[-3000:])
+        await wait_until(
+            lambda: worker.work.done() or listens(),
+            APPLY_WAIT_SECONDS,
+            what=lambda: worker.err[-3000:],
+        )
         assert not worker.work.done(), worker.err
         yield worker

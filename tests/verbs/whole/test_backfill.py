@@ -16,7 +16,9 @@ async def test_a_range_is_replayed_and_no_more(stage: Stage) -> None:
 
     ended = await tally.do("backfill", ROOM, "--since", str(since), "--until", str(until), "--json")
     (found,) = (await stage.tallies()).values()
-    by_date = await tally.do("backfill", ROOM, "--since", "2025-06-15T15:08:20", "--until", str(until), "--json")
+    by_date = await tally.do(
+        "backfill", ROOM, "--since", "2025-06-15T15:08:20", "--until", str(until), "--json"
+    )
 
     assert set(found) == {str(int(MESSAGE) + number) for number in range(100, 200)}
     told = json.loads(ended.out)
@@ -37,9 +39,14 @@ async def test_several_channels_are_replayed_at_once(stage: Stage) -> None:
     only = set(await stage.tallies())
     ended = await tally.do("backfill", "--json", TALLY_CHANNEL_GROUPS="team")
 
-    assert (named.out, only) == (f"{told_of(ended, 'hall')} actions read in 1 channels.\n", {"hall"})
+    assert (named.out, only) == (
+        f"{told_of(ended, 'hall')} actions read in 1 channels.\n",
+        {"hall"},
+    )
     assert set(json.loads(ended.out)["channels"]) == {"room", "hall", "team-one", "met"}
-    assert await stage.tallies() == {name: of for name, of in stage.emulator.truth().items() if name != "other"}
+    assert await stage.tallies() == {
+        name: of for name, of in stage.emulator.truth().items() if name != "other"
+    }
 
 
 def told_of(ended: Ended, channel: str) -> int:

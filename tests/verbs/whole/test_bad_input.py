@@ -8,7 +8,7 @@ import pytest
 from tests.end_to_end.processes import KEY, MESSAGE, ROOM, Stage, wait_until
 from tests.end_to_end.test_bad_input import event
 from tests.redis_server import free_port
-from tests.verbs.in_process import PATIENCE_SECONDS, Ended, Running
+from tests.verbs.in_process import APPLY_WAIT_SECONDS, Ended, Running
 from tests.verbs.whole.conftest import commands, following
 from worker.emulator import OUTAGE_KINDS, Emulator
 from worker.emulator.cache import Message
@@ -25,7 +25,11 @@ def said(ended: Ended | Running) -> str:
 
 async def logged(worker: Running, event: str, times: int = 1) -> list[dict[str, Any]]:
     """Wait until a worker has logged so many entries of that name; return them."""
-    await wait_until(lambda: len(worker.entries(event)) >= times, PATIENCE_SECONDS, what=lambda: worker.err[-3000:])
+    await wait_until(
+        lambda: len(worker.entries(event)) >= times,
+        APPLY_WAIT_SECONDS,
+        what=lambda: worker.err[-3000:],
+    )
     return worker.entries(event)
 
 
@@ -46,11 +50,17 @@ async def test_a_settings_file_must_be_text(stage: Stage) -> None:
     ("field", "value", "sentence"),
     [
         ("schema", "9", "holds schema 9; this worker writes schema 1"),
-        ("subscribe_key", "sub-c-other", "another keyset (a key of 11 characters, not a key of 10 characters)"),
+        (
+            "subscribe_key",
+            "sub-c-other",
+            "another keyset (a key of 11 characters, not a key of 10 characters)",
+        ),
         ("types", "only like", "counts only like; this worker is set to count all types but"),
     ],
 )
-async def test_a_namespace_of_somebody_else_is_left_alone(stage: Stage, field: str, value: str, sentence: str) -> None:
+async def test_a_namespace_of_somebody_else_is_left_alone(
+    stage: Stage, field: str, value: str, sentence: str
+) -> None:
     """Exit 4, with whose it is and what to do; nothing is written there."""
     await stage.redis.hset("tally:meta", field, value)
 
@@ -75,9 +85,9 @@ async def test_pubnub_out_of_reach_is_said_once(stage: Stage) -> None:
         await logged(worker, "pubnub_unreachable")
         async with Emulator(port=port, subscribe_key=KEY):
             (over,) = await logged(worker, "pubnub_answers_again")
-            (complaint,) = worker.entries("pubnub_unreachable")  # before it is out of reach once more
+            (warning,) = worker.entries("pubnub_unreachable")  # before it is out of reach once more
 
-    assert "no connection" in complaint["reason"]
+    assert "no connection" in warning["reason"]
     assert over["failures"] >= 1
     assert doctor.code == ExitCode.PUBNUB_REFUSED
     assert "BAD  PubNub: PubNub, time: no connection." in said(doctor)
@@ -104,7 +114,9 @@ async def test_a_refused_channel_leaves_others_alone(stage: Stage) -> None:
     async with following(stage, TALLY_CHANNELS="room,hall,yard") as worker:
         for channel in ("room", "yard", "hall"):
             stage.react(channel=channel)
-        await wait_until(lambda: stage.redis.exists(f"tally:{{yard}}:counts:{MESSAGE}"), what=lambda: worker.err)
+        await wait_until(
+            lambda: stage.redis.exists(f"tally:{{yard}}:counts:{MESSAGE}"), what=lambda: worker.err
+        )
 
         assert "forbidden" in await stage.owed("hall")
         assert "forbidden" not in await stage.owed("room") | await stage.owed("yard")
@@ -155,14 +167,32 @@ async def test_what_is_unusual_is_counted(stage: Stage) -> None:
 
     actions = await stage.redis.hgetall(f"tally:{{{ROOM}}}:actions:{MESSAGE}")
     assert actions["reaction:poison:two"] == str(exact)
-    assert set(actions) == {f"reaction:poison:{uuid}" for uuid in ("one", "two", "three", "four", "five")}
+    assert set(actions) == {
+        f"reaction:poison:{uuid}" for uuid in ("one", "two", "three", "four", "five")
+    }
     assert await stage.quarantine() == []
 
 
 async def test_hostile_names_are_counted_faithfully(stage: Stage) -> None:
     """Whatever stands in channel, type, value and user, it comes back as it was, and no terminal obeys it."""
-    hostile = (":", "%", "%3A", "{}", "}{", "a:b:c", "\n", "\x1b[31m", "👨‍👩‍👧", "\u202e", "'; --", "\x00", "")
-    async with following(stage, TALLY_CHANNELS="{a}%,}{,👍,room,room-pnpres", TALLY_LOG_LEVEL="debug") as worker:
+    hostile = (
+        ":",
+        "%",
+        "%3A",
+        "{}",
+        "}{",
+        "a:b:c",
+        "\n",
+        "\x1b[31m",
+        "👨‍👩‍👧",
+        "\u202e",
+        "'; --",
+        "\x00",
+        "",
+    )
+    async with following(
+        stage, TALLY_CHANNELS="{a}%,}{,👍,room,room-pnpres", TALLY_LOG_LEVEL="debug"
+    ) as worker:
         for channel in ("{a}%", "}{", "👍", ROOM):
             for text in hostile:
                 stage.state.add(channel, MESSAGE, text or "empty", text, text or "empty")
@@ -185,7 +215,9 @@ async def test_no_chat_message_holds_up_a_channel(stage: Stage) -> None:
         for payload in hostile:
             for kind in (0, 3):  # as it comes, and as if it were an action
                 text = json.dumps(event(e=kind, d="HERE")).replace('"HERE"', payload)
-                message = Message(stage.state.stream.next_position(), text.encode("latin-1"), verbatim=True)
+                message = Message(
+                    stage.state.stream.next_position(), text.encode("latin-1"), verbatim=True
+                )
                 stage.state.stream.deliver(ROOM, message)  # what `inject` would refuse
             stage.react(uuid=payload[:5] + str(len(payload)))
             await stage.settles()

@@ -43,7 +43,9 @@ def by_name(told: Any) -> dict[str, tuple[str | None, str]]:
     return {each["name"]: (each["value"], each["source"]) for each in told["settings"]}
 
 
-async def test_it_tells_what_is_in_force_and_where_from(tmp_path: Path, secrets: dict[str, str]) -> None:
+async def test_it_tells_what_is_in_force_and_where_from(
+    tmp_path: Path, secrets: dict[str, str]
+) -> None:
     """For programs: every setting, its source, and what is no setting."""
     ended = await tally(tmp_path, "config", "--json", **secrets)
     told = json.loads(ended.out)
@@ -83,10 +85,14 @@ async def test_it_tells_people_the_same(tmp_path: Path, secrets: dict[str, str])
 
 
 @pytest.mark.parametrize("command", ["config", "run", "backfill", "reconcile", "verify", "doctor"])
-async def test_wrong_settings_of_every_source_are_told_in_one_go(tmp_path: Path, command: str) -> None:
+async def test_wrong_settings_of_every_source_are_told_in_one_go(
+    tmp_path: Path, command: str
+) -> None:
     """From the environment, .env and files; exit 2, and nothing is opened."""
     (tmp_path / "key").write_text(f"{CANARY} key\n")
-    (tmp_path / ".env").write_text("TALLY_LOG_LEVEL=loud\nPUBNUB_SECRET_KEY_FILE=key\nTALLY_NAMESPACE=a b\n")
+    (tmp_path / ".env").write_text(
+        "TALLY_LOG_LEVEL=loud\nPUBNUB_SECRET_KEY_FILE=key\nTALLY_NAMESPACE=a b\n"
+    )
     ended = await tally(
         tmp_path,
         command,

@@ -8,14 +8,16 @@ import aiohttp
 import pytest
 
 from tests.end_to_end.processes import KEYS, MESSAGE, ROOM, Crowd, Stage, wait_until
-from tests.verbs.in_process import PATIENCE_SECONDS, Running
+from tests.verbs.in_process import APPLY_WAIT_SECONDS, Running
 from tests.verbs.whole.conftest import commands, following
 from worker.errors import ConfigurationError, ExitCode
 
 
 async def logs(worker: Running, event: str) -> None:
     """Wait until a worker has logged an entry of that name."""
-    await wait_until(lambda: worker.entries(event), PATIENCE_SECONDS, what=lambda: worker.err[-3000:])
+    await wait_until(
+        lambda: worker.entries(event), APPLY_WAIT_SECONDS, what=lambda: worker.err[-3000:]
+    )
 
 
 async def test_a_first_start_owes_before_it_reads(stage: Stage) -> None:
@@ -44,7 +46,10 @@ async def test_a_first_start_owes_before_it_reads(stage: Stage) -> None:
     saved = next(at for at, command in enumerate(heard) if command.startswith("HSET tally:cursor:"))
     for channel in ("room", "hall"):
         for key in (KEYS.owed(channel), KEYS.progress(channel)):
-            assert next(at for at, command in enumerate(heard) if command.startswith(f"HSET {key} ")) < saved
+            assert (
+                next(at for at, command in enumerate(heard) if command.startswith(f"HSET {key} "))
+                < saved
+            )
 
 
 async def test_history_is_replayed_beside_live_events(stage: Stage) -> None:
@@ -69,7 +74,9 @@ async def test_groups_and_wildcards_are_followed(stage: Stage) -> None:
         for channel in ("red", "blue", "a.one", "a.two", "elsewhere"):
             stage.react(channel=channel)
         await wait_until(lambda: stage.redis.exists(KEYS.counts("a.two", MESSAGE)))
-        stage.state.remove("elsewhere", MESSAGE, stage.state.actions("elsewhere")[0].timetoken, "ana")
+        stage.state.remove(
+            "elsewhere", MESSAGE, stage.state.actions("elsewhere")[0].timetoken, "ana"
+        )
         await stage.settles()
         assert await stage.owed("red") == {"first_start"}
         assert await stage.owed("a.one") == await stage.owed("a.two") == {"new_channel"}
@@ -125,7 +132,9 @@ async def test_a_restart_with_another_list_begins_nobody_anew(stage: Stage) -> N
     for channel in "abcd":
         stage.react(channel=channel)
 
-    async with following(stage, polls=2, TALLY_CHANNELS="a,b,c,d", TALLY_CHANNELS_PER_SUBSCRIPTION="2"):
+    async with following(
+        stage, polls=2, TALLY_CHANNELS="a,b,c,d", TALLY_CHANNELS_PER_SUBSCRIPTION="2"
+    ):
         await stage.settles()
         assert {channel: await stage.owed(channel) for channel in "abcd"} == {
             "a": {"new_channel"},
@@ -159,7 +168,9 @@ async def test_a_default_port_that_is_taken_is_only_said(stage: Stage) -> None:
                 return True
             return False
 
-        with suppress(AssertionError):  # somebody else has it, and not just for a moment: all the better
+        with suppress(
+            AssertionError
+        ):  # somebody else has it, and not just for a moment: all the better
             await wait_until(is_ours, 5)
         async with following(stage, TALLY_HTTP=None) as worker:
             (entry,) = worker.entries("http_off")

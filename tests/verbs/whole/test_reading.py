@@ -23,9 +23,17 @@ async def test_show_prints_the_tallies(stage: Stage) -> None:
 
     assert shown.out == "reaction  🎉  3\nreaction  👍  1\nreceipt  read  1\n"
     counts = {"reaction": {"🎉": 3, "👍": 1}, "receipt": {"read": 1}}
-    assert json.loads(as_json.out) == {"channel": ROOM, "message_timetoken": MESSAGE, "counts": counts}
+    assert json.loads(as_json.out) == {
+        "channel": ROOM,
+        "message_timetoken": MESSAGE,
+        "counts": counts,
+    }
     assert nothing.out == "No reactions.\n"
-    assert json.loads(nothing_as_json.out) == {"channel": "nowhere", "message_timetoken": "1", "counts": {}}
+    assert json.loads(nothing_as_json.out) == {
+        "channel": "nowhere",
+        "message_timetoken": "1",
+        "counts": {},
+    }
     assert {ended.code for ended in tally.ended} == {0}
     assert "".join(child.err for child in (shown, as_json, nothing, nothing_as_json)) == ""
 
@@ -43,13 +51,23 @@ async def test_explain_tells_how_it_came_to_be(stage: Stage) -> None:
 
     *changes, now, reach = told.out.splitlines()
     assert sorted(line[24:] for line in changes) in (
-        ["  backfill  added applied  reaction  🎉  ana  → 1", "  backfill  added applied  reaction  🎉  ben  → 2"],
-        ["  backfill  added applied  reaction  🎉  ana  → 2", "  backfill  added applied  reaction  🎉  ben  → 1"],
+        [
+            "  backfill  added applied  reaction  🎉  ana  → 1",
+            "  backfill  added applied  reaction  🎉  ben  → 2",
+        ],
+        [
+            "  backfill  added applied  reaction  🎉  ana  → 2",
+            "  backfill  added applied  reaction  🎉  ben  → 1",
+        ],
     )
     assert now == "Now: reaction  🎉  2: ana, ben"
     assert reach == "The journal holds every change since the channel was first counted."
     document = json.loads(as_json.out)
-    assert (document["channel"], document["message_timetoken"], document["whole"]) == (ROOM, MESSAGE, True)
+    assert (document["channel"], document["message_timetoken"], document["whole"]) == (
+        ROOM,
+        MESSAGE,
+        True,
+    )
     assert [line[:24] for line in changes] == [change["time"] for change in document["changes"]]
     assert document["counts"] == {"reaction": {"🎉": 2}}
     assert sorted(document["users"]["reaction"]["🎉"]) == ["ana", "ben"]
@@ -119,7 +137,10 @@ async def test_doctor_says_what_is_wrong(stage: Stage) -> None:
     assert "BAD  Configuration: Nothing to follow: set TALLY_CHANNELS" in nothing_to_follow.out
     assert "ok   Redis: answers" in nothing_to_follow.out
     assert refused.code == 3
-    assert "answered 403, Forbidden. Refused: 'room'. Grant 'read' to this worker's token" in refused.out
+    assert (
+        "answered 403, Forbidden. Refused: 'room'. Grant 'read' to this worker's token"
+        in refused.out
+    )
     assert "ok   Redis: answers" in refused.out
     assert redis_away.code == 4
     assert "BAD  Redis: Redis does not answer" in redis_away.out

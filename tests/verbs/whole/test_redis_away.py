@@ -9,7 +9,7 @@ import pytest
 
 from tests.end_to_end.processes import MESSAGE, ROOM, Crowd, Stage, wait_until
 from tests.redis_server import RedisServer
-from tests.verbs.in_process import PATIENCE_SECONDS, Running
+from tests.verbs.in_process import APPLY_WAIT_SECONDS, Running
 from tests.verbs.whole.conftest import following
 from worker.errors import ExitCode
 from worker.store.connection import SOCKET_TIMEOUT_SECONDS, connect
@@ -23,7 +23,9 @@ def asks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def logs(worker: Running, event: str) -> None:
     """Wait until a worker has logged an entry of that name."""
-    await wait_until(lambda: worker.entries(event), PATIENCE_SECONDS, what=lambda: worker.err[-3000:])
+    await wait_until(
+        lambda: worker.entries(event), APPLY_WAIT_SECONDS, what=lambda: worker.err[-3000:]
+    )
 
 
 async def has_nothing_in_hand(stage: Stage, worker: Running) -> None:
@@ -32,7 +34,7 @@ async def has_nothing_in_hand(stage: Stage, worker: Running) -> None:
     async def is_idle() -> bool:
         return bool(await stage.cursors()) and not await stage.redis.keys("tally:*:progress")
 
-    await wait_until(is_idle, PATIENCE_SECONDS, what=lambda: worker.err[-3000:])
+    await wait_until(is_idle, APPLY_WAIT_SECONDS, what=lambda: worker.err[-3000:])
 
 
 async def test_a_long_hang_drops_and_reads_again(stage: Stage) -> None:
@@ -51,7 +53,10 @@ async def test_a_long_hang_drops_and_reads_again(stage: Stage) -> None:
 
 async def test_a_drain_that_takes_too_long_fails(stage: Stage) -> None:
     """While Redis hangs, a stop ends after TALLY_DRAIN_SECONDS with 1, however many answers wait; none is lost."""
-    async with AsyncExitStack() as until_it_has_ended, following(stage, TALLY_DRAIN_SECONDS="0.3") as worker:
+    async with (
+        AsyncExitStack() as until_it_has_ended,
+        following(stage, TALLY_DRAIN_SECONDS="0.3") as worker,
+    ):
         await has_nothing_in_hand(stage, worker)
         await until_it_has_ended.enter_async_context(stage.hanging_redis())
         await stage.fills_the_queue()
@@ -73,7 +78,9 @@ async def cuts_connections(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("trouble", [forgets_its_scripts, cuts_connections])
-async def test_trouble_again_and_again_loses_nothing(stage: Stage, trouble: Callable[[Stage], Awaitable[None]]) -> None:
+async def test_trouble_again_and_again_loses_nothing(
+    stage: Stage, trouble: Callable[[Stage], Awaitable[None]]
+) -> None:
     """Under load: nothing is quarantined, nothing is missing, nothing is owed."""
     crowd = Crowd(stage.state, seed=42)
 
@@ -83,7 +90,7 @@ async def test_trouble_again_and_again_loses_nothing(stage: Stage, trouble: Call
 
     async with following(stage) as worker:
         async with crowd.acting(stage.emulator, per_second=100):
-            await wait_until(goes_on, PATIENCE_SECONDS, what=lambda: worker.err[-2500:])
+            await wait_until(goes_on, APPLY_WAIT_SECONDS, what=lambda: worker.err[-2500:])
         await stage.settles()
         assert await stage.quarantine() == []
         assert await stage.owed() == {"first_start"}

@@ -29,7 +29,9 @@ def asks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("acts", [CACHED, OVERFLOWING])
-async def test_a_restored_copy_is_repaired(mortal: tuple[Stage, MortalServer], acts: int, tmp_path: Path) -> None:
+async def test_a_restored_copy_is_repaired(
+    mortal: tuple[Stage, MortalServer], acts: int, tmp_path: Path
+) -> None:
     """A copy of before the last acts is put back under the worker, which notices, goes on, and is exact."""
     stage, server = mortal
     crowd = Crowd(stage.state, seed=52)
@@ -44,9 +46,12 @@ async def test_a_restored_copy_is_repaired(mortal: tuple[Stage, MortalServer], a
 
         await notices(worker, "redis_went_back")
         await is_repaired(stage, worker)
-        if acts == OVERFLOWING:  # else its cursor is read again at once, and PubNub's cache has all that was lost
+        if (
+            acts == OVERFLOWING
+        ):  # else its cursor is read again at once, and PubNub's cache has all that was lost
             await wait_until(
-                lambda: any(entry["pruned"] for entry in worker.entries("reconcile_ends")), what=lambda: worker.err
+                lambda: any(entry["pruned"] for entry in worker.entries("reconcile_ends")),
+                what=lambda: worker.err,
             )
         assert "stale_cursor" not in causes(worker)
 

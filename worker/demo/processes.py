@@ -14,7 +14,7 @@ Say = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Processes:
     """All that runs: where PubNub and Redis are, and the processes that must not end."""
 
     origin: str
@@ -23,7 +23,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(plan: Plan, folder: Path, channels: Sequence[str], say: Say) -> AsyncIterator[Stage]:
+async def staged(
+    plan: Plan, folder: Path, channels: Sequence[str], say: Say
+) -> AsyncIterator[Processes]:
     """Run everything in this folder for as long as this is open; nothing is left behind, however it ends.
 
     Raises:
@@ -49,7 +51,7 @@ async def staged(plan: Plan, folder: Path, channels: Sequence[str], say: Say) ->
         }
         worker = await _start(stack, "worker", ["run"], folder, settings)
         say("Worker", f"python -m worker run, process {worker.pid}")
-        yield Stage(told["PUBNUB_ORIGIN"], redis_url, (emulator, worker))
+        yield Processes(told["PUBNUB_ORIGIN"], redis_url, (emulator, worker))
 
 
 async def _start(

@@ -52,5 +52,7 @@ def _is_ours(error: Exception) -> bool:
     """Tell whether our code was on the way to it, and it is no failure that comes and goes."""
     if isinstance(error, (TransientError, OSError)):
         return False
-    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    modules = (
+        frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
     return any(module.partition(".")[0] == OURS for module in modules)

@@ -25,14 +25,16 @@ MAX_SECRET_BYTES: Final = 65_536
 
 _OURS: Final = re.compile(r"(?:TALLY|PUBNUB)_")
 # Kubernetes tells every container of every Service: one that is called "tally" looks like a slip of somebody's.
-_OF_A_SERVICE: Final = re.compile(r"\w+_(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)")
+_OF_A_SERVICE: Final = re.compile(
+    r"\w+_(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)"
+)
 
 Texts = Mapping[str, str]
 """Name → text, as one source gives it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class Problem:
     """What is wrong, in a sentence without a secret; whose fault it may be, and where each of them was given."""
 
     sentence: str
@@ -65,30 +67,32 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class SettingSources:
     """What was given: name → text and name → source, what of it could not be had, and what is no setting."""
 
     texts: dict[str, str] = field(default_factory=dict, repr=False)
     sources: dict[str, str] = field(default_factory=dict)
-    wrong: list[Wrong] = field(default_factory=list)
+    wrong: list[Problem] = field(default_factory=list)
     unknown: list[Unknown] = field(default_factory=list)
 
     def source(self, name: str) -> str:
         """Return where a setting comes from."""
         return self.sources.get(name, DEFAULT)
 
-    def find_wrong(self, sentence: str, names: Iterable[str]) -> Wrong:
+    def find_wrong(self, sentence: str, names: Iterable[str]) -> Problem:
         """Return what is wrong with these settings, with their sources."""
-        return Wrong(sentence, tuple((name, self.source(name)) for name in names))
+        return Problem(sentence, tuple((name, self.source(name)) for name in names))
 
 
-def read_given(names: Iterable[str], secrets: Collection[str], known: Collection[str]) -> Given:
+def read_given(
+    names: Iterable[str], secrets: Collection[str], known: Collection[str]
+) -> SettingSources:
     """Read what the environment says of these settings, and ``.env`` where that says nothing; empty is nothing.
 
     The text of a secret may stand in the file that its ``NAME_FILE`` names. All ``known`` are settings: what else
     begins as ours do is told as unknown.
     """
-    given = Given()
+    given = SettingSources()
     sources = [(ENVIRONMENT, _environment()), (DOTENV, _dotenv(given))]
     for name in names:
         if name.removesuffix("_FILE") in secrets and name not in secrets:
@@ -98,20 +102,26 @@ def read_given(names: Iterable[str], secrets: Collection[str], known: Collection
                 break
     for source, texts in sources:
         slips = (
-            name for name in texts if _OURS.match(name) and name not in known and not _OF_A_SERVICE.fullmatch(name)
+            name
+            for name in texts
+            if _OURS.match(name) and name not in known and not _OF_A_SERVICE.fullmatch(name)
         )
         given.unknown.extend(Unknown(name, source, _nearest(name, known)) for name in sorted(slips))
     return given
 
 
-def _take(given: Given, name: str, file_name: str, source: str, texts: Texts) -> bool:
+def _take(given: SettingSources, name: str, file_name: str, source: str, texts: Texts) -> bool:
     """Take what one source says of a setting; tell whether it says anything."""
     text, path = texts.get(name), texts.get(file_name)
     if text is not None:
         given.sources[name] = source
         if path is not None:
             given.sources[file_name] = source
-            given.wrong.append(given.find_wrong(f"{name} and {file_name} are both set; keep one.", (name, file_name)))
+            given.wrong.append(
+                given.find_wrong(
+                    f"{name} and {file_name} are both set; keep one.", (name, file_name)
+                )
+            )
         else:
             given.texts[name] = text
     elif path is not None:
@@ -133,7 +143,7 @@ def _environment() -> Texts:
     return _texts(EnvSettingsSource(BaseSettings, env_ignore_empty=True).env_vars)
 
 
-def _dotenv(given: Given) -> Texts:
+def _dotenv(given: SettingSources) -> Texts:
     """Return what ``.env`` says, each value as it stands there.
 
     Not by dotenv_values: that puts something else in the place of a ``${…}``, which a password may hold, and passes
@@ -154,8 +164,10 @@ def _dotenv(given: Given) -> Texts:
             return _texts({line.key: line.value for line in lines if line.key is not None})
         # Not quoted: it may be a secret, in quotes that do not end. And nothing is taken: nobody knows what was meant.
         told = ", ".join(wrong[:MAX_WRONG_LINES]) + (" and more" if wrong[MAX_WRONG_LINES:] else "")
-        sentence = f"Line {told}: not of the form NAME=value, with quotes that end where there are any."
-    given.wrong.append(Wrong(sentence, ((DOTENV, str(path.absolute())),)))
+        sentence = (
+            f"Line {told}: not of the form NAME=value, with quotes that end where there are any."
+        )
+    given.wrong.append(Problem(sentence, ((DOTENV, str(path.absolute())),)))
     return {}
 
 
@@ -191,7 +203,9 @@ def read_text(path: Path, max_bytes: int) -> str:
     try:
         content = _read(path, max_bytes + 1)
     except OSError as error:
-        raise ConfigurationError(f"{_shown(path)} cannot be read: {error.strerror or type(error).__name__}.") from None
+        raise ConfigurationError(
+            f"{_shown(path)} cannot be read: {error.strerror or type(error).__name__}."
+        ) from None
     except ValueError:  # a path with a NUL in it
         raise ConfigurationError("this is no path of a file.") from None
     if len(content) > max_bytes:
@@ -211,8 +225,16 @@ def _read(path: Path, size: int) -> bytes:
 
 def _shown(path: Path) -> str:
     # Where nothing is there, a text that does not look like a path may be the secret itself, in the wrong variable.
-    is_path = path.is_absolute() or os.path.lexists(path) or (len(path.parts) > 1 and path.parent.is_dir())
-    return f"the file {path}" if is_path else "the file (not shown: nothing is there, and it may be the secret itself)"
+    is_path = (
+        path.is_absolute()
+        or os.path.lexists(path)
+        or (len(path.parts) > 1 and path.parent.is_dir())
+    )
+    return (
+        f"the file {path}"
+        if is_path
+        else "the file (not shown: nothing is there, and it may be the secret itself)"
+    )
 
 
 def _at_once(path: str, flags: int) -> int:

@@ -27,7 +27,7 @@ Reaction = tuple[str, str, str, str]
 """Channel, message timetoken, type, value."""
 
 
-class Deed(StrEnum):
+class Outcome(StrEnum):
     """What became of one thing a person did."""
 
     ADDED = "added"
@@ -41,7 +41,7 @@ class Deed(StrEnum):
     FAILED = "failed"
 
 
-class Person:
+class User:
     """Adds and removes reactions under one uuid. Make it inside the running loop, and let it leave there."""
 
     def __init__(self, origin: str, uuid: str, places: Sequence[Place], random: Random) -> None:
@@ -68,7 +68,7 @@ class Person:
         """Close the connections."""
         await self._pubnub.close_session()
 
-    async def act(self) -> Deed:
+    async def act(self) -> Outcome:
         """Add a reaction, or take one back."""
         if self._random.random() < REMOVALS:
             if self._random.random() < LOOKS:
@@ -81,25 +81,32 @@ class Person:
         channel, message = self._random.choices(self._places, cum_weights=self._popularity)[0]
         if self._random.random() < RECEIPTS:
             return channel, message, "receipt", "read"
-        return channel, message, "reaction", self._random.choices(EMOJI, range(len(EMOJI), 0, -1))[0]
+        return (
+            channel,
+            message,
+            "reaction",
+            self._random.choices(EMOJI, range(len(EMOJI), 0, -1))[0],
+        )
 
-    async def _add(self, reaction: Reaction) -> Deed:
+    async def _add(self, reaction: Reaction) -> Outcome:
         channel, message, type, value = reaction
         action = PNMessageAction().create(type=type, value=value, message_timetoken=message)
-        envelope = await _asked(self._pubnub.add_message_action().channel(channel).message_action(action))
+        envelope = await _asked(
+            self._pubnub.add_message_action().channel(channel).message_action(action)
+        )
         if not envelope.is_error():
             self._own[reaction] = str(envelope.result.action_timetoken)
-            return Deed.ADDED
-        return {207: Deed.SILENT, 409: Deed.CONFLICT}.get(_status(envelope), Deed.FAILED)
+            return Outcome.ADDED
+        return {207: Outcome.SILENT, 409: Outcome.CONFLICT}.get(_status(envelope), Outcome.FAILED)
 
-    async def _remove(self, reaction: Reaction) -> Deed:
+    async def _remove(self, reaction: Reaction) -> Outcome:
         channel, message, _, _ = reaction
         request = self._pubnub.remove_message_action().channel(channel).message_timetoken(message)
         envelope = await _asked(request.action_timetoken(self._own[reaction]))
-        deed = Deed.REMOVED
+        deed = Outcome.REMOVED
         if envelope.is_error():
-            deed = {207: Deed.SILENT, 400: Deed.GONE}.get(_status(envelope), Deed.FAILED)
-        if deed is not Deed.FAILED:
+            deed = {207: Outcome.SILENT, 400: Outcome.GONE}.get(_status(envelope), Outcome.FAILED)
+        if deed is not Outcome.FAILED:
             del self._own[reaction]
         return deed
 
@@ -131,8 +138,12 @@ def _configuration(origin: str, uuid: str) -> Any:
     config = PNConfiguration()
     config.subscribe_key, config.publish_key, config.user_id = "demo", "demo", uuid
     config.origin, config.ssl = origin, False
-    config.connect_timeout = config.non_subscribe_request_timeout = 10  # the SDK asserts that these are integers
-    config.enable_subscribe = False  # nobody here listens; the SDK would open an event loop that it never closes
+    config.connect_timeout = config.non_subscribe_request_timeout = (
+        10  # the SDK asserts that these are integers
+    )
+    config.enable_subscribe = (
+        False  # nobody here listens; the SDK would open an event loop that it never closes
+    )
     config.disable_config_locking = False  # the SDK warns of its own future otherwise
     return config
 

@@ -44,7 +44,9 @@ def listen() -> None:
         sys.unraisablehook = _unraisable
 
 
-def _warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any) -> None:
+def _warned(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
+) -> None:
     log.warning("warned", kind=category.__name__, at=_place(filename, lineno), words=str(message))
 
 

@@ -17,8 +17,8 @@ from worker.demo.cancellation import heed_cancellation
 from worker.demo.comparison import Comparison, Judge, Tallies, settled
 from worker.demo.crowd import CHANNELS, Crowd, places
 from worker.demo.plan import SHOWN_DIFFERENCES, Plan, Result
+from worker.demo.processes import Processes, staged
 from worker.demo.screen import Frame, Screen, screen
-from worker.demo.stage import Stage, staged
 from worker.errors import FatalError, RedisUnavailableError, first_of
 from worker.store.connection import connect
 from worker.store.keys import Keys, digest
@@ -42,9 +42,9 @@ async def run_demo(plan: Plan, *, quiet: bool = False) -> Result:
     """
     with ended_by_signals() as ending, tempfile.TemporaryDirectory(prefix="tally-demo-") as folder:
         with screen(quiet=quiet) as shown:
-            async with staged(plan, Path(folder), CHANNELS, shown.say) as stage:
+            async with staged(plan, Path(folder), CHANNELS, shown.say) as processes:
                 try:
-                    result = await _watched(stage, plan, shown)
+                    result = await _watched(processes, plan, shown)
                 finally:
                     ending()
         _tell(result, shown)
@@ -79,12 +79,12 @@ def ended_by_signals() -> Iterator[Callable[[], None]]:
         raise
 
 
-async def _watched(stage: Stage, plan: Plan, shown: Screen) -> Result:
+async def _watched(processes: Processes, plan: Plan, shown: Screen) -> Result:
     """Perform, unless a part ends before its time."""
     try:
         async with asyncio.TaskGroup() as group:
-            watching = [group.create_task(child.watch()) for child in stage.children]
-            result = await Performance(stage, plan, shown).run()
+            watching = [group.create_task(child.watch()) for child in processes.children]
+            result = await DemoRun(processes, plan, shown).run()
             for watch in watching:
                 watch.cancel()
     except BaseExceptionGroup as errors:
@@ -92,29 +92,31 @@ async def _watched(stage: Stage, plan: Plan, shown: Screen) -> Result:
     return result
 
 
-class Performance:
+class DemoRun:
     """The crowd on a stage that is up, and the verdict."""
 
-    def __init__(self, stage: Stage, plan: Plan, shown: Screen) -> None:
-        self._stage = stage
+    def __init__(self, processes: Processes, plan: Plan, shown: Screen) -> None:
+        self._stage = processes
         self._plan = plan
         self._shown = shown
 
     async def run(self) -> Result:
         """Wait for the worker, let the crowd react, wait until all is quiet, compare."""
-        stage, plan = self._stage, self._plan
+        processes, plan = self._stage, self._plan
         around = places(time.time(), Random(plan.seed))  # noqa: S311 - repeatable, not secret
         async with (
-            connect(stage.redis_url) as redis,
-            TallyReader.from_url(stage.redis_url) as reader,
+            connect(processes.redis_url) as redis,
+            TallyReader.from_url(processes.redis_url) as reader,
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TRUTH_SECONDS)) as session,
         ):
             await self._followed(Marks(redis, Keys()))
             heed_cancellation()
             self._say_where_to_look(*around[0])
             tallies = Tallies(reader, redis, CHANNELS)
-            async with Crowd(stage.origin, plan.rate, plan.seed, around) as crowd:
-                return await self._performed(crowd, tallies, Judge(stage.origin, session, tallies))
+            async with Crowd(processes.origin, plan.rate, plan.seed, around) as crowd:
+                return await self._performed(
+                    crowd, tallies, Judge(processes.origin, session, tallies)
+                )
 
     async def _performed(self, crowd: Crowd, tallies: Tallies, judge: Judge) -> Result:
         """Let the crowd react and all become quiet, while the spectator looks on; compare."""
@@ -131,7 +133,9 @@ class Performance:
         began = time.monotonic()
         while await marks.cursor(digest(CHANNELS)) is None:
             if time.monotonic() > began + FOLLOW_SECONDS:
-                raise FatalError(f"The worker does not follow its channels after {FOLLOW_SECONDS:g} s.")
+                raise FatalError(
+                    f"The worker does not follow its channels after {FOLLOW_SECONDS:g} s."
+                )
             heed_cancellation()
             await asyncio.sleep(ASK_SECONDS)
 
@@ -145,12 +149,22 @@ class Performance:
             await asyncio.sleep(self._shown.every_seconds)
             with suppress(RedisUnavailableError):  # the next look may be luckier
                 counts = await tallies.read()
-                self._shown.show(Frame(counts, crowd.done, time.monotonic() - began, self._plan.seconds))
+                self._shown.show(
+                    Frame(counts, crowd.done, time.monotonic() - began, self._plan.seconds)
+                )
 
     def _result(self, seconds: float, crowd: Crowd, last: Comparison) -> Result:
         deeds = {deed.value: count for deed, count in sorted(crowd.deeds.items())}
         truth = last.truth
-        return Result(self._plan, seconds, truth.events, len(last.found), truth.actions, deeds, last.differences)
+        return Result(
+            self._plan,
+            seconds,
+            truth.events,
+            len(last.found),
+            truth.actions,
+            deeds,
+            last.differences,
+        )
 
 
 def _tell(result: Result, shown: Screen) -> None:
@@ -159,7 +173,10 @@ def _tell(result: Result, shown: Screen) -> None:
     shown.say("Crowd", f"{deeds or 'nothing'} in {result.seconds:.1f} s")
     asked, done = result.plan.rate * result.plan.seconds, sum(result.deeds.values())
     if done < asked - max(FEW, FEW_PARTS * asked):
-        shown.say("", f"  {asked:,.0f} were asked for: more than the SDK does in one process on this machine.")
+        shown.say(
+            "",
+            f"  {asked:,.0f} were asked for: more than the SDK does in one process on this machine.",
+        )
     shown.say(
         "Verdict",
         f"{result.events:,} events ({result.events_per_second:.0f}/s), {result.messages} messages, "

@@ -13,7 +13,7 @@ class ReplacedError(RedisError):
     """Another server answers than the one this process knew. No network failure: redis-py must not retry it."""
 
 
-class Lineage:
+class RollbackDetector:
     """What this process has seen of Redis, so that an older state shows.
 
     ``generation`` counts how often it went back. From the moment it is noticed until ``accept``, Redis ``is_suspect``.

@@ -17,7 +17,7 @@ Users = Mapping[str, Mapping[str, Mapping[str, Timetoken]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Present:
+class Snapshot:
     """What Redis held when the journal ended at ``head``."""
 
     head: str
@@ -25,7 +25,9 @@ class Present:
     users: Users
 
 
-async def read_present(redis: Redis, keys: Keys, channel: str, message_timetoken: Timetoken) -> Present:
+async def read_snapshot(
+    redis: Redis, keys: Keys, channel: str, message_timetoken: Timetoken
+) -> Snapshot:
     """Read all of it in one transaction: the journal up to ``head``, and nothing later, led here.
 
     Raises:
@@ -37,7 +39,7 @@ async def read_present(redis: Redis, keys: Keys, channel: str, message_timetoken
         pipe.hgetall(keys.counts(channel, message_timetoken))
         pipe.hgetall(keys.actions(channel, message_timetoken))
         head, counts, actions = await pipe.execute()
-    return Present(head or START, read_counts(counts), _users(actions))
+    return Snapshot(head or START, read_counts(counts), _users(actions))
 
 
 def _users(fields: Mapping[str, str]) -> Users:

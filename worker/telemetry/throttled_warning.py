@@ -6,7 +6,7 @@ from typing import Any, Final
 REPEAT_SECONDS: Final = 60.0
 
 
-class Complaint:
+class ThrottledWarning:
     """One thing that may go on failing for long, for one or for many who share it."""
 
     def __init__(self, log: Any, event: str, over: str, clock: Callable[[], float]) -> None:
@@ -18,7 +18,7 @@ class Complaint:
         self._failures = 0
         self._failing: set[object] = set()
 
-    def say(self, who: object = None, **facts: object) -> None:
+    def failing(self, who: object = None, **facts: object) -> None:
         """Note a failure of somebody's; log the first one, then one a minute."""
         self._failures += 1
         self._failing.add(who)
@@ -27,7 +27,7 @@ class Complaint:
             self._said_at = now
             self._log.warning(self._event, failures=self._failures, **facts)
 
-    def over(self, who: object = None) -> None:
+    def recovered(self, who: object = None) -> None:
         """Note a success of theirs; log it where failures came before, and it works for all of them."""
         self._failing.discard(who)
         if self._failing or not self._failures:
@@ -35,6 +35,6 @@ class Complaint:
         self._log.info(self._over, failures=self._failures)
         self._failures, self._said_at = 0, None
 
-    def forget(self, who: object) -> None:
+    def drop(self, who: object) -> None:
         """Hear that somebody has given up, or ended: whether it works again is for others to tell."""
         self._failing.discard(who)

@@ -24,7 +24,9 @@ class Backoff:
 
     def failed(self, error: PubNubError) -> float:
         """Return the seconds to wait; what PubNub asked for with a 429 is never shortened."""
-        wait: float = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(self.failures, 16)) * self.random.uniform(0.5, 1)
+        wait: float = min(
+            LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(self.failures, 16)
+        ) * self.random.uniform(0.5, 1)
         self.failures += 1
         asked = error.retry_after if isinstance(error, ThrottledError) else None
         return max(wait, asked or 0)
