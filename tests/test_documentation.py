@@ -12,7 +12,7 @@ from worker.settings import FIELDS, SECRETS, Settings
 from worker.settings.env_example import env_example
 from worker.settings.masked import as_text
 from worker.store.keys import Keys
-from worker.store.marks import GapCause
+from worker.store.pending_repairs import GapCause
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

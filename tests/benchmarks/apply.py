@@ -19,8 +19,9 @@ from worker.live.group_commit import EVENT_BATCH
 from worker.source.backoff import elapsed_clock
 from worker.store.connection import connect
 from worker.store.keys import Keys
-from worker.store.marks import Marks
+from worker.store.redis_retry import RedisRetry
 from worker.store.store import Store
+from worker.store.tables import Tables
 
 EVENTS: Final = 500_000
 CHANNELS: Final = 20
@@ -43,14 +44,14 @@ def events_of(count: int) -> list[Observed]:
 
 async def ours_live(redis: Redis, events: Sequence[Observed]) -> None:
     """Apply them as a worker's subscriptions do under load: one group after the other, of what has come meanwhile."""
-    applier = Applier(Store(redis, KEYS), Marks(redis, KEYS), 60, elapsed_clock)
+    applier = Applier(Store(redis, KEYS), Tables.on(redis, KEYS), RedisRetry(elapsed_clock), 60)
     for start in range(0, len(events), EVENT_BATCH):
         await applier.apply(events[start : start + EVENT_BATCH], Origin.LIVE, elapsed_clock())
 
 
 async def ours(redis: Redis, events: Sequence[Observed]) -> None:
     """Apply them as well as it goes: full batches, and several at once."""
-    applier = Applier(Store(redis, KEYS), Marks(redis, KEYS), 60, elapsed_clock)
+    applier = Applier(Store(redis, KEYS), Tables.on(redis, KEYS), RedisRetry(elapsed_clock), 60)
 
     async def stream(own: Sequence[Observed]) -> None:
         for start in range(0, len(own), CONCURRENCY):

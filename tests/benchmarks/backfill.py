@@ -33,8 +33,9 @@ from worker.source.wire import CountedTypes
 from worker.store.budget import BURST, Budget
 from worker.store.connection import connect
 from worker.store.keys import Keys
-from worker.store.marks import Marks
+from worker.store.redis_retry import RedisRetry
 from worker.store.store import Store
+from worker.store.tables import Tables
 
 ACTIONS: Final = 100_000
 CHANNELS: Final = 10
@@ -67,19 +68,23 @@ def listed(events: Sequence[Observed]) -> Lists:
 
 @asynccontextmanager
 async def worker(origin: str, url: str, rate: float) -> AsyncIterator[Backfiller]:
-    """Yield a backfill as ``worker/service/app.py`` builds it, on an empty Redis."""
+    """Yield a backfill as ``worker/service/parts.py`` builds it, on an empty Redis."""
     async with (
         connect(url) as redis,
         Client(Keyset("demo", "bench", origin=origin, tls=False)) as client,
     ):
         await redis.flushall()
-        marks, budget = Marks(redis, Keys()), Budget(redis, Keys(), rate)
-        applier = Applier(Store(redis, Keys()), marks, 60, elapsed_clock)
-        source = History(client, lambda: applier.insist(budget.take), elapsed_clock)
+        tables, budget = Tables.on(redis, Keys()), Budget(redis, Keys(), rate)
+        applier = Applier(Store(redis, Keys()), tables, RedisRetry(elapsed_clock), 60)
+        source = History(client, budget.take, elapsed_clock)
         policy = RetryPolicy(
-            CountedTypes(), lambda: Backoff(random.Random(1)), budget.hold, elapsed_clock, 60
+            counted_types=CountedTypes(),
+            backoff=lambda: Backoff(random.Random(1)),
+            hold=budget.hold,
+            clock=elapsed_clock,
+            settle_seconds=60,
         )
-        yield Backfiller(source, client.time, applier, marks, policy)
+        yield Backfiller(source, client.time, applier, tables, policy)
 
 
 async def ours(origin: str, url: str, events: Sequence[Observed]) -> float:

@@ -20,9 +20,10 @@ from worker.domain.action import Added, Identity, Observed, Origin, Removed
 from worker.source.backoff import elapsed_clock
 from worker.store.connection import connect
 from worker.store.keys import Keys
-from worker.store.marks import Marks
 from worker.store.reader import TallyReader
+from worker.store.redis_retry import RedisRetry
 from worker.store.store import Store
+from worker.store.tables import Tables
 
 EVENTS: Final = 8_000
 """Measured, once all that is there is there: as many removals as additions, so that nothing grows meanwhile."""
@@ -127,7 +128,9 @@ async def filled(crowd: Crowd, seen: list[Observed]) -> AsyncIterator[tuple[str,
     server = RedisServer(None, **{"hash-max-listpack-entries": "128"})
     try:
         async with connect(server.url) as redis:
-            applier = Applier(Store(redis, KEYS), Marks(redis, KEYS), 60, elapsed_clock)
+            applier = Applier(
+                Store(redis, KEYS), Tables.on(redis, KEYS), RedisRetry(elapsed_clock), 60
+            )
             seen += crowd.first()
             for start in range(0, len(seen), 5_000):
                 await applier.apply(seen[start : start + 5_000], Origin.LIVE, elapsed_clock())

@@ -27,7 +27,10 @@ from worker.applying.apply import Applier
 from worker.domain.action import Observed
 from worker.domain.position import Cursor
 from worker.live.assignment import Assignment
+from worker.live.covered_channels import CoveredChannels
 from worker.live.gaps import Gaps
+from worker.live.group_commit import GroupCommit
+from worker.live.resume_point import SavedPosition
 from worker.live.subscription import Subscription, SubscriptionConfig
 from worker.source.backoff import Backoff, elapsed_clock
 from worker.source.client import Client, Keyset
@@ -36,8 +39,9 @@ from worker.source.names import Names
 from worker.source.wire import CountedTypes
 from worker.store.connection import connect
 from worker.store.keys import Keys
-from worker.store.marks import Marks
+from worker.store.redis_retry import RedisRetry
 from worker.store.store import Store
+from worker.store.tables import Tables
 
 EVENTS: Final = 49_500
 CHANNELS: Final = 20
@@ -63,27 +67,28 @@ async def ours(origin: str, url: str, channels: Sequence[str], count: int) -> fl
         connect(url) as redis,
         Client(Keyset("demo", "bench", origin=origin, tls=False)) as client,
     ):
-        marks, names = Marks(redis, KEYS), Names(tuple(channels))
-        applier = Applier(Store(redis, KEYS), marks, 60, elapsed_clock)
+        tables, names = Tables.on(redis, KEYS), Names(tuple(channels))
+        applier = Applier(Store(redis, KEYS), tables, RedisRetry(elapsed_clock), 60)
         poller = Poller(client, names, Backoff(random.Random(1)), elapsed_clock)
 
         async def no_repair(*_: object) -> None: ...
 
+        detector = applier.rollback_detector
+        position = SavedPosition(names, tables.cursors, detector, elapsed_clock)
         config = SubscriptionConfig(CountedTypes(), 600, elapsed_clock)
         subscription = Subscription(
             Assignment(names),
             poller,
-            applier,
-            marks,
+            GroupCommit(applier),
+            CoveredChannels(tables.channels, client, Gaps(tables, no_repair)),
+            position,
             config,
-            client,
-            Gaps(marks, applier, no_repair),
         )
-        await marks.save_cursor(subscription.id, Cursor(str(FIRST), 1))
+        await tables.cursors.save(subscription.id, Cursor(str(FIRST), 1))
         last = str(FIRST + -(-count // ANSWER) * ANSWER)
         began = time.perf_counter()
         running = asyncio.create_task(subscription.run())
-        while not running.done() and (not (at := subscription._cursor) or at.timetoken != last):  # noqa: ASYNC110
+        while not running.done() and (not (at := position.cursor) or at.timetoken != last):  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # it tells nobody
         seconds = time.perf_counter() - began
         subscription.stop()

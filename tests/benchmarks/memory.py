@@ -14,9 +14,10 @@ from redis.asyncio import Redis
 from tests.benchmarks.harness import Benchmark, Figure, Line, Ratio, expect
 from tests.configured_server import DEPLOYED, ConfiguredServer, programs, version
 from worker.domain.action import Added, Identity, Origin
+from worker.store.batched import batched
 from worker.store.connection import connect
 from worker.store.keys import Keys
-from worker.store.store import Store, batched
+from worker.store.store import Store
 
 ACTIONS: Final = 1_000_000
 SHAPES: Final = {10: 120, 25_000: 130}

@@ -121,7 +121,11 @@ async def _measured(
         return NOW
 
     policy = RetryPolicy(
-        CountedTypes(), lambda: Backoff(random.Random(1)), cast("Any", None), elapsed_clock, 60
+        counted_types=CountedTypes(),
+        backoff=lambda: Backoff(random.Random(1)),
+        hold=cast("Any", None),
+        clock=elapsed_clock,
+        settle_seconds=60,
     )
     comparison = Comparison(Scanner(cast("Any", Listed(listed)), now, policy), entries, policy)
     look = ScanState(channel, Range(), NOW, shift(NOW, -1))

@@ -20,7 +20,7 @@ from worker.emulator import Emulator
 from worker.errors import ExitCode
 from worker.reconciliation.reconcile import ReconcileOptions
 from worker.reconciliation.reconcile import ReconcileReport as Reconciled
-from worker.service import app
+from worker.service import commands
 from worker.settings import Settings
 from worker.store.connection import connect
 
@@ -247,12 +247,12 @@ class Driver:
         await wait_until(self._owes_nothing, 60, what=lambda: workers[0].err[-3000:])
         self.report.before = await self._differences()
         settings = Settings.model_validate(stage.settings)
-        reconciled = await app.reconcile(settings, [], Range(), ReconcileOptions(), None)
+        reconciled = await commands.run_reconcile(settings, [], Range(), ReconcileOptions(), None)
         assert reconciled_code(reconciled) == ExitCode.DONE, reconciled
         self.report.reconciled = _short(reconciled)
         self.report.after = await self._differences()
         at_once = settings.model_copy(update={"settle_seconds": 0.1})  # nothing happens any more
-        verified = await app.verify(at_once, [], 1, None)
+        verified = await commands.run_verify(at_once, [], 1, None)
         assert verified.is_exact or self.report.after, verified
         await self._look()
         for worker in workers:

@@ -15,10 +15,10 @@ from tests.end_to_end.processes import KEY, KEYS, MESSAGE, Child, Crowd, Stage, 
 from tests.redis_server import MortalServer, free_port
 from worker.domain.position import Range
 from worker.emulator import Emulator
-from worker.service import app
+from worker.service import commands
 from worker.settings import Settings
 from worker.store.connection import connect
-from worker.store.marks import Marks
+from worker.store.tables import Tables
 
 JOB: Final = "tally"
 BUSY: Final = "busy"
@@ -87,7 +87,7 @@ class Eventful:
         await asyncio.sleep(pause)
         # A round that met the outage would be made again ten seconds later; one at least is over.
         await wait_until(
-            Marks(self.stage.redis, KEYS).covered, APPLY_WAIT_SECONDS, what=self._words
+            Tables.on(self.stage.redis, KEYS).rounds.read, APPLY_WAIT_SECONDS, what=self._words
         )
         await self.server.end()
         await self._until("redis_unavailable")
@@ -98,7 +98,7 @@ class Eventful:
         """Have a verify write its figures for node_exporter: in a namespace of what holds still, as a whole."""
         apart = {"TALLY_NAMESPACE": "apart", "TALLY_CHANNELS": QUIET, "TALLY_CHANNELS_FILE": ""}
         given = {name: text for name, text in {**self.stage.settings, **apart}.items() if text}
-        await app.backfill(Settings.model_validate(given), [], Range(), None)
+        await commands.run_backfill(Settings.model_validate(given), [], Range(), None)
         verify = self.stage.start(
             "verify", "--metrics-file", str(self.stage.folder / VERIFIED), **apart
         )

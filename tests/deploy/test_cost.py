@@ -17,7 +17,8 @@ from worker.emulator import Emulator
 from worker.reconciliation.reconcile import ReconcileOptions
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.reconciliation.rounds import Rounds, Schedule
-from worker.service import app
+from worker.service import commands
+from worker.service.parts import build_backfiller, build_reconciler, open_parts
 from worker.settings import Settings
 
 SIZES: Final = (0, 1, 100, 101, 199, 200)
@@ -25,12 +26,14 @@ CHANNELS: Final = [f"of-{size}" for size in SIZES]
 OLD: Final = 250
 HOUR: Final = 3600
 COMMANDS: Final[dict[str, tuple[int, Callable[[Settings], Coroutine[Any, Any, object]]]]] = {
-    "backfill": (1, lambda settings: app.backfill(settings, CHANNELS, Range(), None)),
+    "backfill": (1, lambda settings: commands.run_backfill(settings, CHANNELS, Range(), None)),
     "reconcile": (
         2,
-        lambda settings: app.reconcile(settings, CHANNELS, Range(), ReconcileOptions(), None),
+        lambda settings: commands.run_reconcile(
+            settings, CHANNELS, Range(), ReconcileOptions(), None
+        ),
     ),
-    "verify": (3, lambda settings: app.verify(settings, CHANNELS, 1, None)),
+    "verify": (3, lambda settings: commands.run_verify(settings, CHANNELS, 1, None)),
 }
 """What each asks the clock for a channel, and the command itself."""
 
@@ -108,11 +111,16 @@ async def test_a_round_costs_what_is_said(emulator: Emulator, settings: Settings
 @asynccontextmanager
 async def going_round(settings: Settings) -> AsyncIterator[Rounds]:
     """Yield a worker's rounds each hour over one channel that has been replayed; a turn has one piece."""
-    async with app.open_parts(settings) as parts:
-        await app.build_backfill(parts, settings, tries=1).run([f"of-{OLD}"], Range())
-        reconcile = app.build_reconcile(parts, settings, tries=1)
-        debts = RepairQueue(reconcile, parts.marks, parts.applier, settings.settle_seconds)
+    async with open_parts(settings) as parts:
+        await build_backfiller(parts, tries=1).run([f"of-{OLD}"], Range())
+        reconcile = build_reconciler(parts, tries=1)
+        debts = RepairQueue(reconcile, parts.tables, settings.settle_seconds, parts.clock)
         schedule = Schedule(every=HOUR, window=1, full=HOUR)
         yield Rounds(
-            reconcile, debts, parts.entries, parts.applier, parts.marks, parts.client.time, schedule
+            reconcile,
+            debts,
+            parts.entries,
+            parts.tables,
+            parts.client.time,
+            schedule,
         )

@@ -14,7 +14,7 @@ from worker.emulator import Emulator
 from worker.source.names import Names
 from worker.store.connection import connect
 from worker.store.keys import digest
-from worker.store.marks import Marks
+from worker.store.tables import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ async def staged(server: RedisServer, folder: Path, seed: int) -> AsyncIterator[
 
 async def leave_off(redis: Redis, channels: Sequence[str], each: int, at: Cursor) -> None:
     """Leave Redis as a worker does that has read all there was until then: the next one goes on, and owes nothing."""
-    marks = Marks(redis, KEYS)
-    await marks.remember(channels)
-    await marks.save_covered(at.timetoken)
+    tables = Tables.on(redis, KEYS)
+    await tables.channels.add(channels)
+    await tables.rounds.save(at.timetoken)
     for names in Names.of(channels).split(each):
-        await marks.save_cursor(digest(names.all), at)
+        await tables.cursors.save(digest(names.all), at)

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from redis.asyncio import Redis
 
 from worker.emulator import Emulator, State, Truth
-from worker.live.subscription import QUEUED_ANSWERS
+from worker.live.answer_queue import QUEUED_ANSWERS
 from worker.store.keys import Keys
 
 ROOM: Final = "room"

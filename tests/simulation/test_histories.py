@@ -13,15 +13,18 @@ from tests.simulation.history import Outcome, played
 from tests.simulation.oracle import BrokenError
 from tests.simulation.world import DAY_TICKS, HOUR, KEYS, SETTLE_SECONDS, Subscriptions, World
 from worker.applying.apply import Applier
+from worker.domain.position import Cursor
 from worker.domain.reconciliation import Limit
 from worker.emulator import OUTAGE_KINDS
 from worker.emulator.history import Page, Window
 from worker.live import subscription as ingest
 from worker.live.gaps import Gaps
+from worker.live.resume_point import SavedPosition
 from worker.reconciliation import reconcile, rounds
 from worker.reconciliation import scan as looks
 from worker.reconciliation.repair_queue import RepairQueue
-from worker.store.marks import GapCause, Marks
+from worker.store.cursors import Cursors
+from worker.store.pending_repairs import GapCause
 from worker.store.rollback_detector import RollbackDetector
 
 if TYPE_CHECKING:
@@ -94,13 +97,14 @@ def without_lineage() -> Iterator[None]:
         patch.object(RollbackDetector, "greet", greet),
         patch.object(RollbackDetector, "suspect", lambda *_: None),
         patch.object(RollbackDetector, "follow", lambda *_: True),
-        patch.object(ingest.Subscription, "_save", _save_anyhow),
+        patch.object(SavedPosition, "save", _save_anyhow),
     ):
         yield
 
 
-async def _save_anyhow(self: ingest.Subscription, last: Any, _received: float) -> None:
-    await self._applier.insist(lambda: self._marks.save_cursor(self.id, last.cursor, 0))
+async def _save_anyhow(self: SavedPosition, cursor: Cursor, covered_until: float) -> None:
+    await self._cursors.save(self.subscription, cursor, 0)
+    self.cursor, self.covered_until = cursor, covered_until
 
 
 def without_debts() -> AbstractContextManager[Any]:
@@ -212,10 +216,10 @@ def test_a_channel_that_changes_its_subscription(is_running: bool) -> None:
         return patch.object(ingest.Subscription, "resume_point", None)
 
     def without_followed() -> AbstractContextManager[Any]:
-        async def followed(self: Marks) -> list[Any]:
+        async def followed(self: Cursors) -> list[Any]:
             return []
 
-        return patch.object(Marks, "followed", followed)
+        return patch.object(Cursors, "followed", followed)
 
     expect(script, without_places if is_running else without_followed)
 
@@ -471,8 +475,8 @@ def test_a_page_held_for_two_hours_by_a_suspended_machine() -> None:
 def _without_staleness() -> AbstractContextManager[Any]:
     real = Applier.__init__
 
-    def made(self: Applier, store: Any, marks: Any, settle_seconds: float, *more: Any) -> None:
-        real(self, store, marks, 1e9, *more)
+    def made(self: Applier, store: Any, tables: Any, retry: Any, _settle_seconds: float) -> None:
+        real(self, store, tables, retry, 1e9)
 
     return patch.object(Applier, "__init__", made)
 

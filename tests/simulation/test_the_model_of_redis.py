@@ -18,8 +18,10 @@ from worker.store.audit import Audit
 from worker.store.budget import Budget
 from worker.store.entries import Entries, entry_keys
 from worker.store.keys import Keys
-from worker.store.marks import GapCause, Marks, Progress
+from worker.store.pending_repairs import GapCause
+from worker.store.progress import Progress
 from worker.store.store import Store, Ttls
+from worker.store.tables import Tables
 
 KEYS: Final = Keys()
 CALLS: Final = 60
@@ -44,10 +46,10 @@ class Side:
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self.store = Store(redis, KEYS, Ttls(3600, 86400, RETENTION_SECONDS))
-        self.marks = Marks(redis, KEYS)
+        self.tables = Tables.on(redis, KEYS)
         self.entries = Entries(redis, KEYS)
         self.audit = Audit(redis, KEYS)
-        self.budget = Budget(redis, KEYS, 1 / INTERVAL_SECONDS, self._waited)
+        self.budget = Budget(redis, KEYS, 1 / INTERVAL_SECONDS, sleep=self._waited)
         self.waits: list[float] = []
 
     async def _waited(self, seconds: float) -> None:
@@ -112,8 +114,8 @@ class Calls:
         cursor = Cursor(self._random.choice(self._tokens), self._random.randint(0, 9))
 
         async def ask(side: Side) -> Any:
-            number = await side.marks.save_cursor(name, cursor, known)
-            saved = await side.marks.cursor(name)
+            number = await side.tables.cursors.save(name, cursor, known)
+            saved = await side.tables.cursors.read(name)
             return number, saved and (
                 saved.cursor,
                 saved.saves,
@@ -131,16 +133,16 @@ class Calls:
 
         async def ask(side: Side) -> Any:
             if draw < 0.6:
-                await side.marks.owe([channel, "other"], gap)
-            owed = await side.marks.owed(channel)
+                await side.tables.pending.mark([channel, "other"], gap)
+            owed = await side.tables.pending.read(channel)
             if draw > 0.4:
                 seen = {
                     cause: at - (draw > 0.8)
                     for cause, at in owed.items()
                     if draw < 0.9 or cause == gap
                 }
-                left = await side.marks.repay(channel, seen) if seen else -1
-                return left, sorted(await side.marks.owed(channel))
+                left = await side.tables.pending.clear(channel, seen) if seen else -1
+                return left, sorted(await side.tables.pending.read(channel))
             return sorted(owed), all(
                 abs(at / 1000 - time.time()) < NEAR_SECONDS for at in owed.values()
             )
@@ -155,12 +157,12 @@ class Calls:
         async def ask(side: Side) -> Any:
             ended = None
             if draw < 0.5:
-                await side.marks.save_progress(place, channel, "other")
+                await side.tables.progress.save(place, channel, "other")
             elif draw < 0.7:
-                await side.marks.ask_again("18", channel)
+                await side.tables.progress.ask_again("18", channel)
             else:
-                ended = await side.marks.end_progress(channel)
-            return ended, await side.marks.places([channel, "other"])
+                ended = await side.tables.progress.end(channel)
+            return ended, await side.tables.progress.read_all([channel, "other"])
 
         return ask
 
@@ -172,15 +174,15 @@ class Calls:
 
         async def ask(side: Side) -> Any:
             if remembers:
-                await side.marks.remember(channels)
+                await side.tables.channels.add(channels)
             else:
-                await side.marks.quarantine(channels[0], "why \ud83d", "payload")
-            near = abs(await side.marks.now() / 1000 - time.time()) < NEAR_SECONDS
+                await side.tables.dead_letters.add(channels[0], "why \ud83d", "payload")
+            near = abs(await side.tables.server.now() / 1000 - time.time()) < NEAR_SECONDS
             return (
-                await side.marks.unknown(channels),
-                await side.marks.channels(),
+                await side.tables.channels.unknown(channels),
+                await side.tables.channels.all(),
                 near,
-                bool(await side.marks.server()),
+                bool(await side.tables.server.run_id()),
             )
 
         return ask
@@ -252,10 +254,10 @@ async def test_a_full_redis_refuses_the_same(real_redis: Redis) -> None:
     identity = Identity("room", str(int(time.time() * 10_000_000)), "reaction", "👍", "ana")
     for side in sides:
         await side.store.apply("room", [Added(identity, "17", "17")], Origin.LIVE)
-        await side.marks.owe(["room"], GapCause.OVERFLOW)
+        await side.tables.pending.mark(["room"], GapCause.OVERFLOW)
     server.is_full = True
     await real_redis.config_set("maxmemory", "1")
-    owed = [await side.marks.owed("room") for side in sides]
+    owed = [await side.tables.pending.read("room") for side in sides]
 
     async def tried(call: Any) -> str:
         try:
@@ -267,14 +269,14 @@ async def test_a_full_redis_refuses_the_same(real_redis: Redis) -> None:
         found = [
             [
                 await tried(side.store.apply("room", [Added(identity, "18", "18")], Origin.LIVE)),
-                await tried(side.marks.owe(["room"], GapCause.OVERFLOW)),
-                await tried(side.marks.save_cursor("a", Cursor("17", 0))),
-                await tried(side.marks.save_progress(Progress("17", "17"), "room")),
-                await tried(side.marks.remember(["more"])),
-                await tried(side.marks.quarantine("room", "why", "payload")),
+                await tried(side.tables.pending.mark(["room"], GapCause.OVERFLOW)),
+                await tried(side.tables.cursors.save("a", Cursor("17", 0))),
+                await tried(side.tables.progress.save(Progress("17", "17"), "room")),
+                await tried(side.tables.channels.add(["more"])),
+                await tried(side.tables.dead_letters.add("room", "why", "payload")),
                 await tried(side.budget.take()),
                 await tried(side.entries.read("room", [identity])),
-                await tried(side.marks.repay("room", mark)),
+                await tried(side.tables.pending.clear("room", mark)),
             ]
             for side, mark in zip(sides, owed, strict=True)
         ]

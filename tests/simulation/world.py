@@ -20,8 +20,8 @@ from worker.emulator import Identity, State, Truth
 from worker.emulator.actions import Action
 from worker.emulator.replies import RefusedError
 from worker.reconciliation.reconcile import ReconcileOptions, ReconcileReport
-from worker.service import app
-from worker.service.app import Parts
+from worker.service.commands import COMMAND_TRIES
+from worker.service.parts import Parts, build_reconciler
 from worker.settings import Settings
 from worker.source.names import Names, matches
 from worker.store.keys import Keys, read_action_field, read_tally_field
@@ -433,10 +433,9 @@ class World:
         """Reconcile the channels as the command does."""
 
         async def body(parts: Parts) -> list[ReconcileReport]:
-            reconcile = app.build_reconcile(parts, parts_settings, tries=app.COMMAND_TRIES)
+            reconcile = build_reconciler(parts, tries=COMMAND_TRIES)
             return await reconcile.run(channels, Range(), ReconcileOptions(force=force))
 
-        parts_settings = following.settings()
         reports: list[ReconcileReport] = await self.command(body, following)
         self.tell(f"reconciled{' by force' * force}: {reports}")
         return reports

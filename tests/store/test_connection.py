@@ -17,9 +17,9 @@ from worker.errors import RedisUnavailableError, ScriptRefusedError
 from worker.store import opened
 from worker.store.connection import connect, redis_errors
 from worker.store.keys import Keys
-from worker.store.marks import Marks
 from worker.store.opened import opened_redis
 from worker.store.reader import TallyReader
+from worker.store.tables import Tables
 
 
 async def expect_to_work(url: str) -> None:
@@ -83,12 +83,12 @@ async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) ->
 async def test_no_cancellation_is_lost(valkey: RedisServer) -> None:
     """redis-py swallows some on Python 3.11; a task that loops over Redis must end when it is told to, at any step."""
     async with connect(valkey.url) as redis:
-        marks, reader = Marks(redis, Keys()), TallyReader(redis)
+        tables, reader = Tables.on(redis, Keys()), TallyReader(redis)
 
         async def loop() -> None:
             while True:
-                await marks.channels()
-                await marks.remember(["room"])
+                await tables.channels.all()
+                await tables.channels.add(["room"])
                 await reader.get_many("room", [1, 2])
 
         for steps in range(60):

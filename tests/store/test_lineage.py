@@ -16,9 +16,10 @@ from worker.domain.action import Origin
 from worker.errors import RedisReplacedError, RedisUnavailableError
 from worker.store.connection import connect, redis_errors, unguarded
 from worker.store.keys import Keys
-from worker.store.marks import GapCause, Marks
+from worker.store.pending_repairs import GapCause
 from worker.store.rollback_detector import NOTHING, RollbackDetector, run_id
 from worker.store.store import Store
+from worker.store.tables import Tables
 
 KEYS = Keys()
 
@@ -52,7 +53,7 @@ async def guarded(url: str) -> AsyncIterator[tuple[Redis, RollbackDetector]]:
 
 async def remember(redis: Redis, channel: str = CHANNEL) -> None:
     """Write something that stays."""
-    await Marks(redis, KEYS).remember([channel])
+    await Tables.on(redis, KEYS).channels.add([channel])
 
 
 async def test_an_unguarded_client_leaves_no_connection_behind(real_redis: Redis) -> None:
@@ -85,7 +86,7 @@ async def test_a_connection_that_breaks_is_no_alarm(door: Forwarder, valkey: Red
 
         assert not rollback_detector.is_suspect
         assert rollback_detector.generation == 0
-        assert len(await Marks(redis, KEYS).channels()) == 5
+        assert len(await Tables.on(redis, KEYS).channels.all()) == 5
 
 
 async def test_another_server_is_refused_until_accepted(
@@ -99,13 +100,13 @@ async def test_another_server_is_refused_until_accepted(
             with pytest.raises(RedisReplacedError):
                 await remember(redis)
             assert rollback_detector.is_suspect
-        marks = Marks(unguarded_redis, KEYS)
-        assert await marks.channels() == frozenset()
+        tables = Tables.on(unguarded_redis, KEYS)
+        assert await tables.channels.all() == frozenset()
 
-        rollback_detector.accept(await marks.server())
+        rollback_detector.accept(await tables.server.run_id())
         await remember(redis)
 
-        assert await marks.channels() == {CHANNEL}
+        assert await tables.channels.all() == {CHANNEL}
         assert (rollback_detector.is_suspect, rollback_detector.generation) == (False, 1)
 
 
@@ -115,7 +116,7 @@ async def test_the_server_before_is_refused_once_another_is_accepted(
     """It lacks what was written since."""
     async with guarded(door.url) as (redis, rollback_detector), unguarded(redis) as unguarded_redis:
         await door.switch(other.port)
-        rollback_detector.accept(await Marks(unguarded_redis, KEYS).server())
+        rollback_detector.accept(await Tables.on(unguarded_redis, KEYS).server.run_id())
         await remember(redis)
 
         await door.switch(valkey.port)
@@ -190,7 +191,7 @@ async def test_a_replica_leads_to_a_new_connection(
             case "script":
                 await Store(redis, KEYS).apply(CHANNEL, [added(next(places))], Origin.LIVE)
             case "pipeline":
-                await Marks(redis, KEYS).owe([CHANNEL], GapCause.OVERFLOW)
+                await Tables.on(redis, KEYS).pending.mark([CHANNEL], GapCause.OVERFLOW)
             case _:
                 await remember(redis)
 

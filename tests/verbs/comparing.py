@@ -65,7 +65,12 @@ class Comparing:
         async def hold(seconds: float) -> None: ...
 
         policy = RetryPolicy(
-            bench.counted_types, backoff, hold, bench.clock, SETTLE_SECONDS, self.tries
+            counted_types=bench.counted_types,
+            backoff=backoff,
+            hold=hold,
+            clock=bench.clock,
+            settle_seconds=SETTLE_SECONDS,
+            tries=self.tries,
         )
         scanner = Scanner(History(bench.client, take, bench.clock), bench.client.time, policy)
         return Comparison(scanner, self.entries, policy, self.retention_seconds)
@@ -74,7 +79,7 @@ class Comparing:
         """Return a reconcile."""
         policy = ReconcilePolicy(SETTLE_SECONDS, self.limit, self.bench.clock, self.pass_time)
         return Reconciler(
-            self.comparison(), self.entries, self.bench.applier, self.bench.marks, policy
+            self.comparison(), self.entries, self.bench.applier, self.bench.tables, policy
         )
 
     def verify(self, sample: float = 1) -> Verifier:
@@ -127,6 +132,6 @@ class Comparing:
 
     async def catches_up(self, channel: str = "room") -> None:
         """Bring Redis up to the list, and let time pass until everything in it is old enough to be judged."""
-        await self.bench.marks.remember([channel])
+        await self.bench.tables.channels.add([channel])
         await self.applies_unheard(channel)
         self.bench.emulator.state.advance(2 * SETTLE_SECONDS)

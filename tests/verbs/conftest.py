@@ -10,17 +10,28 @@ from redis.asyncio import Redis
 
 from tests.source.scripted import SUBSCRIBE_KEY
 from worker.applying.apply import Applier
+from worker.applying.rollback import RollbackRecovery
 from worker.emulator import Emulator
 from worker.errors import PubNubError
+from worker.live.assignment import Assignment
+from worker.live.covered_channels import CoveredChannels
+from worker.live.gaps import Gaps, RequestRepair
+from worker.live.group_commit import GroupCommit
+from worker.live.resume_point import ResumePoint, SavedPosition
+from worker.live.subscription import Subscription, SubscriptionConfig
 from worker.source.backoff import Backoff
 from worker.source.client import Client, Keyset
+from worker.source.live import Poller
 from worker.source.wire import CountedTypes
 from worker.store.keys import Keys
-from worker.store.marks import Marks
 from worker.store.reader import TallyReader
-from worker.store.store import Store
+from worker.store.redis_retry import RedisRetry
+from worker.store.rollback_detector import RollbackDetector
+from worker.store.store import Store, Ttls
+from worker.store.tables import Tables
 
 KEYS = Keys()
+CATCHUP_SECONDS = 600.0
 SETTLE_SECONDS = 60.0
 
 
@@ -46,15 +57,40 @@ class Bench:
     counted_types: CountedTypes = field(default_factory=CountedTypes)
 
     def __post_init__(self) -> None:
-        self.store = Store(self.redis, KEYS)
-        self.marks = Marks(self.redis, KEYS)
-        self.applier = Applier(self.store, self.marks, SETTLE_SECONDS, self.clock)
+        self.lay_out()
         self.reader = TallyReader(self.redis)
+
+    def lay_out(
+        self,
+        rollback_detector: RollbackDetector | None = None,
+        recovery: RollbackRecovery | None = None,
+        ttls: Ttls | None = None,
+    ) -> None:
+        """Make the parts that write to Redis."""
+        self.retry = RedisRetry(self.clock, rollback_detector, recovery)
+        self.store = Store(self.redis, KEYS, ttls)
+        self.tables = Tables.on(self.redis, KEYS, self.retry)
+        self.applier = Applier(self.store, self.tables, self.retry, SETTLE_SECONDS)
+
+    def subscription(
+        self, assignment: Assignment[ResumePoint], request_repair: RequestRepair
+    ) -> Subscription:
+        """Return a subscription of its own."""
+        names, detector = assignment.names, self.applier.rollback_detector
+        gaps = Gaps(self.tables, request_repair)
+        return Subscription(
+            assignment,
+            Poller(self.client, names, backoff(), self.clock),
+            GroupCommit(self.applier),
+            CoveredChannels(self.tables.channels, self.client, gaps),
+            SavedPosition(names, self.tables.cursors, detector, self.clock),
+            SubscriptionConfig(self.counted_types, CATCHUP_SECONDS, self.clock),
+        )
 
     async def counts(self) -> dict[str, dict[str, dict[str, dict[str, int]]]]:
         """Return what Redis holds, in the shape of the emulator's truth."""
         held: dict[str, dict[str, dict[str, dict[str, int]]]] = {}
-        for channel in await self.marks.channels():
+        for channel in await self.tables.channels.all():
             messages = await cast("Any", self.redis).zrange(KEYS.messages(channel), 0, -1)
             for message, counts in (await self.reader.get_many(channel, messages)).items():
                 if counts:
@@ -105,4 +141,4 @@ async def bench(real_redis: Redis, emulator: Emulator) -> AsyncIterator[Bench]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make waits a hundred times shorter, also those of commands."""
     monkeypatch.setattr("worker.source.backoff.FIRST_SECONDS", 0.005)
-    monkeypatch.setattr("worker.applying.apply.FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("worker.store.redis_retry.FIRST_WAIT_SECONDS", 0.01)

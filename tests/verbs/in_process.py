@@ -23,7 +23,7 @@ import structlog
 
 from worker.cli.commands import main
 from worker.errors import ExitCode
-from worker.service import app as building
+from worker.service.commands import run_worker
 from worker.settings.checks import FOLLOW, load, warn_of_unknown
 from worker.source import backoff
 from worker.telemetry.logs import configure
@@ -108,7 +108,7 @@ class Commands:
             wanted = load(FOLLOW)  # as worker.cli.run does
             configure(wanted.log_format, wanted.log_level)
             warn_of_unknown(wanted)
-            running = Running(asyncio.create_task(building.run(wanted)), screens)
+            running = Running(asyncio.create_task(run_worker(wanted)), screens)
             try:
                 yield running
             finally:

@@ -14,9 +14,9 @@ from worker.reconciliation.evidence import Comparison
 from worker.reconciliation.reconcile import ReconcilePolicy, Reconciler
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.reconciliation.scan import Scanner
-from worker.service import app
+from worker.service.parts import new_backoff
 from worker.source.history import History
-from worker.store.marks import GapCause
+from worker.store.pending_repairs import GapCause
 
 MOMENT_SECONDS: Final = 2.0
 """More than any ways to Redis and PubNub take that lead up to a reconcile; less than anything is waited for."""
@@ -32,20 +32,25 @@ class Repaying:
         self.asked = 0
         """Requests for history that have come to the gate."""
         parts = worker_parts(world)
-        self.marks, self.applier, self.entries = parts.marks, parts.applier, parts.entries
+        self.tables, self.applier, self.entries = parts.tables, parts.applier, parts.entries
         clock = running_loop().time
         policy = RetryPolicy(
-            parts.counted_types, app.new_backoff, self._hold, clock, SETTLE_SECONDS, tries
+            counted_types=parts.counted_types,
+            backoff=new_backoff,
+            hold=self._hold,
+            clock=clock,
+            settle_seconds=SETTLE_SECONDS,
+            tries=tries,
         )
         scanner = Scanner(History(parts.client, self._take, clock), parts.client.time, policy)
         self.reconcile = Reconciler(
             Comparison(scanner, parts.entries, policy),
-            parts.entries,
+            parts.patient_entries,
             parts.applier,
-            parts.marks,
+            parts.tables,
             ReconcilePolicy(SETTLE_SECONDS, Limit(0.2, 20), clock),
         )
-        self.debts = RepairQueue(self.reconcile, parts.marks, parts.applier, SETTLE_SECONDS)
+        self.debts = RepairQueue(self.reconcile, parts.tables, SETTLE_SECONDS, clock)
 
     async def _take(self) -> None:
         self.asked += 1
@@ -56,8 +61,8 @@ class Repaying:
 
     async def mark(self, *channels: str, gap: GapCause = GapCause.OVERFLOW) -> None:
         """Mark channels, as a worker does that is gone before it can say so."""
-        await self.marks.owe(channels, gap)
-        await self.marks.remember(channels)
+        await self.tables.pending.mark(channels, gap)
+        await self.tables.channels.add(channels)
 
     async def owe(self, *channels: str, gap: GapCause = GapCause.OVERFLOW) -> None:
         """Mark channels as a worker does, and say so."""

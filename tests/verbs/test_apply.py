@@ -56,7 +56,7 @@ async def test_one_poison_event_stops_no_other(bench: Bench, place: int) -> None
     assert await bench.reader.get(CHANNEL, MESSAGE) == {"reaction": {"👍": 6}}
     [entry] = await bench.quarantined()
     assert "cannot be sent" in entry["reason"]
-    assert set(await bench.marks.owed(CHANNEL)) == {"quarantined"}
+    assert set(await bench.tables.pending.read(CHANNEL)) == {"quarantined"}
 
 
 async def test_a_channel_redis_refuses_does_not_stop_others(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from worker.domain.position import Range
 from worker.errors import ForbiddenError, PubNubError
 from worker.history.backfill import Backfiller
 from worker.source.history import History
-from worker.store.marks import Progress
+from worker.store.progress import Progress
 
 FIRST = 17600000000000000
 
@@ -77,9 +77,16 @@ def backfill(
 
     async def hold(_: float) -> None: ...
 
-    policy = RetryPolicy(bench.counted_types, backoff, hold, bench.clock, SETTLE_SECONDS, tries)
+    policy = RetryPolicy(
+        counted_types=bench.counted_types,
+        backoff=backoff,
+        hold=hold,
+        clock=bench.clock,
+        settle_seconds=SETTLE_SECONDS,
+        tries=tries,
+    )
     history = History(bench.client, take, bench.clock)
-    return Backfiller(history, bench.client.time, bench.applier, bench.marks, policy, watch)
+    return Backfiller(history, bench.client.time, bench.applier, bench.tables, policy, watch)
 
 
 async def test_a_replay_equals_the_truth(bench: Bench) -> None:
@@ -92,8 +99,8 @@ async def test_a_replay_equals_the_truth(bench: Bench) -> None:
     assert await bench.counts() == bench.emulator.truth()
     assert set(counts) == {"room", "hall", "yard", "empty"}
     assert all(counts[channel] >= 250 for channel in ("room", "hall", "yard"))
-    assert await bench.marks.progress("room") is None
-    assert await bench.marks.channels() == {"room", "hall", "yard", "empty"}
+    assert await bench.tables.progress.read("room") is None
+    assert await bench.tables.channels.all() == {"room", "hall", "yard", "empty"}
 
 
 @pytest.mark.parametrize("fault", ["more", "tie", "server_error", "bad_json", "drop", "throttle"])
@@ -126,7 +133,7 @@ async def test_an_interrupted_replay_goes_on_where_it_was(bench: Bench) -> None:
     await asyncio.gather(first, return_exceptions=True)
     assert first.cancelled()
     done = bench.emulator.requests["actions"]
-    assert await bench.marks.progress("room") is not None
+    assert await bench.tables.progress.read("room") is not None
     bench.emulator.state.add("room", "77", "reaction", "🆕", "new", published=False)
 
     await backfill(bench).run(["room"], Range())
@@ -154,7 +161,7 @@ async def test_whoever_looks_on_can_estimate(bench: Bench) -> None:
 async def test_a_wider_range_takes_in_a_narrower_place(bench: Bench) -> None:
     """Somebody's replay of a part does not stand in for all."""
     seed(bench, "room", 10)
-    await bench.marks.save_progress(Progress(str(FIRST + 5), str(FIRST + 1), str(FIRST)), "room")
+    await bench.tables.progress.save(Progress(str(FIRST + 5), str(FIRST + 1), str(FIRST)), "room")
 
     await backfill(bench).run(["room"], Range())
 
@@ -165,19 +172,19 @@ async def test_a_narrower_range_leaves_nothing_of_a_place_out(bench: Bench) -> N
     """A replay of everything is pending; whoever asks for a part of it goes on with it."""
     seed(bench, "room", 30)
     now = await bench.client.time()
-    await bench.marks.save_progress(Progress(now, now), "room")
+    await bench.tables.progress.save(Progress(now, now), "room")
 
     await backfill(bench).run(["room"], Range(since=str(FIRST + 40)))
 
     assert await bench.counts() == bench.emulator.truth()
-    assert await bench.marks.progress("room") is None
+    assert await bench.tables.progress.read("room") is None
 
 
 async def test_an_age_is_gone_on_with_too(bench: Bench) -> None:
     """The same age is a later moment when it is asked for again; it is the same replay."""
     seed(bench, "room", 30)
     now = await bench.client.time()
-    await bench.marks.save_progress(
+    await bench.tables.progress.save(
         Progress(now, str(FIRST + 40), str(FIRST + 10), actions=10), "room"
     )
 

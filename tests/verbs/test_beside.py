@@ -13,12 +13,11 @@ from tests.source.scripted import wait_until
 from tests.verbs.conftest import KEYS, Bench
 from tests.verbs.test_backfill import FIRST, at_once, backfill, seed
 from tests.verbs.waiting import wait_until_true
-from worker.applying.apply import Applier
 from worker.applying.expiry import Expiry
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.position import Cursor, from_seconds
 from worker.history.backfill_queue import CONCURRENCY, BackfillQueue
-from worker.store.marks import Progress
+from worker.store.progress import Progress
 from worker.store.store import Store, Ttls
 
 NOW = Cursor("17700000000000000", 1)
@@ -29,7 +28,7 @@ async def running(
     bench: Bench, take: Callable[[], Awaitable[None]] = at_once
 ) -> AsyncIterator[BackfillQueue]:
     """Run repairs until the block ends."""
-    repairs = BackfillQueue(backfill(bench, tries=None, take=take), bench.marks, bench.applier)
+    repairs = BackfillQueue(backfill(bench, tries=None, take=take), bench.tables)
     task = asyncio.create_task(repairs.run())
     try:
         yield repairs
@@ -40,7 +39,7 @@ async def running(
 
 async def ended(bench: Bench, *channels: str) -> None:
     """Wait until no backfill of these channels is under way."""
-    await wait_until_true(lambda: bench.marks.places(channels), {})
+    await wait_until_true(lambda: bench.tables.progress.read_all(channels), {})
 
 
 async def test_what_is_asked_for_is_backfilled(bench: Bench) -> None:
@@ -52,7 +51,7 @@ async def test_what_is_asked_for_is_backfilled(bench: Bench) -> None:
     async with running(bench) as repairs:
         await repairs.request(channels, NOW)
         await ended(bench, *channels)
-    await bench.marks.remember(channels)
+    await bench.tables.channels.add(channels)
 
     assert await bench.counts() == bench.emulator.truth()
 
@@ -60,8 +59,8 @@ async def test_what_is_asked_for_is_backfilled(bench: Bench) -> None:
 async def test_a_request_survives_a_kill(bench: Bench) -> None:
     """It is in Redis when the request returns; the next worker goes on."""
     seed(bench, "room", 30)
-    await bench.marks.remember(["room", "hall"])
-    await BackfillQueue(backfill(bench), bench.marks, bench.applier).request(["room"], NOW)
+    await bench.tables.channels.add(["room", "hall"])
+    await BackfillQueue(backfill(bench), bench.tables).request(["room"], NOW)
 
     async with running(bench):
         await ended(bench, "room")
@@ -75,12 +74,12 @@ async def test_a_request_keeps_a_place_of_everything(bench: Bench) -> None:
         Progress(str(FIRST + 40), str(FIRST + 20), actions=10),
         Progress(str(FIRST + 40), "5", str(FIRST)),
     )
-    await bench.marks.save_progress(whole, "room")
-    await bench.marks.save_progress(part, "hall")
+    await bench.tables.progress.save(whole, "room")
+    await bench.tables.progress.save(part, "hall")
 
-    await BackfillQueue(backfill(bench), bench.marks, bench.applier).request(["room", "hall"], NOW)
+    await BackfillQueue(backfill(bench), bench.tables).request(["room", "hall"], NOW)
 
-    assert await bench.marks.places(["room", "hall"]) == {
+    assert await bench.tables.progress.read_all(["room", "hall"]) == {
         "room": whole,
         "hall": Progress(NOW.timetoken, NOW.timetoken),
     }
@@ -89,7 +88,7 @@ async def test_a_request_keeps_a_place_of_everything(bench: Bench) -> None:
 async def test_a_request_while_one_runs_is_not_forgotten(bench: Bench) -> None:
     """One replay of a channel at a time; the next is in Redis before the one under way can end."""
     seed(bench, "room", 300)
-    await bench.marks.remember(["room"])
+    await bench.tables.channels.add(["room"])
     asked, gate = asyncio.Event(), asyncio.Event()
 
     async def take() -> None:
@@ -132,11 +131,11 @@ async def test_refused_channels_hold_up_no_other(
     async with running(bench) as repairs:
         await repairs.request([*refused, "zzz"], NOW)
         await ended(bench, "zzz")
-        assert len(await bench.marks.places(refused)) == len(refused)
+        assert len(await bench.tables.progress.read_all(refused)) == len(refused)
         bench.emulator.state.refuse([])
         await ended(bench, *refused)
 
-    await bench.marks.remember([*refused, "zzz"])
+    await bench.tables.channels.add([*refused, "zzz"])
     assert await bench.counts() == bench.emulator.truth()
 
 
@@ -149,12 +148,10 @@ async def test_the_sweep_goes_over_all_channels(bench: Bench) -> None:
             for at in (old, young)
         ]
         await bench.applier.apply(events, Origin.LIVE, bench.clock())
-    await bench.marks.remember(["room", "hall"])
+    await bench.tables.channels.add(["room", "hall"])
     store = Store(bench.redis, KEYS, Ttls(retention_seconds=86400))
 
-    assert (
-        await Expiry(store, bench.marks, Applier(store, bench.marks, 60, bench.clock)).once() == 2
-    )
+    assert await Expiry(store, bench.tables).run_once() == 2
 
     assert await bench.counts() == {
         channel: {young: {"reaction": {"👍": 1}}} for channel in ("room", "hall")
@@ -168,8 +165,8 @@ async def test_a_place_nobody_moves_is_taken_up(
     monkeypatch.setattr("worker.history.backfill_queue.ABANDONED_SECONDS", 0.05)
     seed(bench, "room", 30)
     async with running(bench):
-        await bench.marks.save_progress(Progress(NOW.timetoken, NOW.timetoken), "room")
-        await bench.marks.remember(["room"])
+        await bench.tables.progress.save(Progress(NOW.timetoken, NOW.timetoken), "room")
+        await bench.tables.channels.add(["room"])
 
         await ended(bench, "room")
 

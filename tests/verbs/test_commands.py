@@ -17,12 +17,12 @@ from tests.verbs.in_process import Commands
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.emulator import Page, Window
 from worker.reconciliation.reconcile import ReconcileOptions
-from worker.service import app as building
+from worker.service import commands as building
 from worker.service.doctor import examine_pubnub
 from worker.settings import Settings, load
 from worker.source.names import Names
 from worker.store.connection import connect
-from worker.store.marks import GapCause
+from worker.store.pending_repairs import GapCause
 from worker.telemetry import metrics
 
 DAY = 86400 * TICKS_PER_SECOND
@@ -69,12 +69,12 @@ def other() -> Iterator[RedisServer]:
 
 async def a_reconcile(settings: Settings, channels: list[str], wanted: Range) -> None:
     """Do as ``tally reconcile`` does."""
-    await building.reconcile(settings, channels, wanted, ReconcileOptions(), None)
+    await building.run_reconcile(settings, channels, wanted, ReconcileOptions(), None)
 
 
 async def a_backfill(settings: Settings, channels: list[str], wanted: Range) -> None:
     """Do as ``tally backfill`` does."""
-    await building.backfill(settings, channels, wanted, None)
+    await building.run_backfill(settings, channels, wanted, None)
 
 
 @pytest.mark.parametrize("command", [a_reconcile, a_backfill])
@@ -89,25 +89,27 @@ async def test_a_channel_first_met_in_part_is_owed(
     """Who follows it through a wildcard would take it for known; one that was met before, or is read whole, is not."""
     settings = configured(valkey.url)
     if is_met:
-        await bench.marks.remember(["news.a"])
+        await bench.tables.channels.add(["news.a"])
 
     await command(settings, ["news.a"], Range(shift(await bench.client.time(), -DAY)))
-    assert set(await bench.marks.owed("news.a")) == (set() if is_met else {GapCause.NEW_CHANNEL})
-    assert "news.a" in await bench.marks.channels()
+    assert set(await bench.tables.pending.read("news.a")) == (
+        set() if is_met else {GapCause.NEW_CHANNEL}
+    )
+    assert "news.a" in await bench.tables.channels.all()
 
     await command(settings, ["news.b"], Range())
-    assert await bench.marks.owed("news.b") == {}
-    assert "news.b" in await bench.marks.channels()
+    assert await bench.tables.pending.read("news.b") == {}
+    assert "news.b" in await bench.tables.channels.all()
 
 
 async def a_verify(settings: Settings, channels: list[str]) -> object:
     """Do as ``tally verify`` does."""
-    return await building.verify(settings, channels, 1, None)
+    return await building.run_verify(settings, channels, 1, None)
 
 
 async def a_dry_run(settings: Settings, channels: list[str]) -> object:
     """Do as ``tally reconcile --dry-run`` does."""
-    return await building.reconcile(
+    return await building.run_reconcile(
         settings, channels, Range(), ReconcileOptions(dry_run=True), None
     )
 

@@ -12,16 +12,20 @@ from redis.asyncio import Redis
 from tests.redis_server import RedisServer
 from tests.verbs.conftest import KEYS, Bench
 from worker.store.connection import connect
-from worker.store.marks import GapCause, Marks, Progress
+from worker.store.pending_repairs import GapCause
+from worker.store.progress import Progress
+from worker.store.tables import Tables
 
 MOST_STEPS = 40
 """More steps of the loop than any of these takes."""
 
-WRITES: dict[str, Callable[[Marks], Awaitable[object]]] = {
-    "owe": lambda marks: marks.owe(["room", "hall"], GapCause.FORBIDDEN),
-    "debts": lambda marks: marks.debts(["room", "hall"]),
-    "save progress": lambda marks: marks.save_progress(Progress("2", "1", None, 0), "room", "hall"),
-    "ask again": lambda marks: marks.ask_again("17600000000000000", "room", "hall"),
+WRITES: dict[str, Callable[[Tables], Awaitable[object]]] = {
+    "owe": lambda tables: tables.pending.mark(["room", "hall"], GapCause.FORBIDDEN),
+    "debts": lambda tables: tables.pending.read_all(["room", "hall"]),
+    "save progress": lambda tables: tables.progress.save(
+        Progress("2", "1", None, 0), "room", "hall"
+    ),
+    "ask again": lambda tables: tables.progress.ask_again("17600000000000000", "room", "hall"),
 }
 
 
@@ -33,10 +37,12 @@ async def test_who_is_cancelled_leaves_no_connection_behind(
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", ResourceWarning)
         async with connect(valkey.url) as redis:
-            marks = Marks(redis, KEYS)
-            await marks.owe(["room"], GapCause.FORBIDDEN)  # it knows the scripts, and is connected
+            tables = Tables.on(redis, KEYS)
+            await tables.pending.mark(
+                ["room"], GapCause.FORBIDDEN
+            )  # it knows the scripts, and is connected
             for steps in range(MOST_STEPS):
-                writing = asyncio.ensure_future(WRITES[write](marks))
+                writing = asyncio.ensure_future(WRITES[write](tables))
                 for _ in range(steps):
                     await asyncio.sleep(0)
                 writing.cancel()
@@ -49,11 +55,11 @@ async def test_who_is_cancelled_leaves_no_connection_behind(
 
 async def test_a_mark_is_written_where_redis_has_forgotten_the_script(bench: Bench) -> None:
     """A failover or a flush forgets scripts; the channels of one call are marked all the same."""
-    await bench.marks.owe(["room"], GapCause.FORBIDDEN)
+    await bench.tables.pending.mark(["room"], GapCause.FORBIDDEN)
     await cast("Any", bench.redis).script_flush()
-    await bench.marks.owe(["room", "hall"], GapCause.OVERFLOW)
+    await bench.tables.pending.mark(["room", "hall"], GapCause.OVERFLOW)
 
-    debts = await bench.marks.debts(["room", "hall"])
+    debts = await bench.tables.pending.read_all(["room", "hall"])
     assert {channel: set(owed) for channel, owed in debts.items()} == {
         "room": {GapCause.FORBIDDEN, GapCause.OVERFLOW},
         "hall": {GapCause.OVERFLOW},

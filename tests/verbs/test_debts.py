@@ -16,7 +16,7 @@ from worker.reconciliation.reconcile import ripe_at
 from worker.reconciliation.repair_queue import CONCURRENCY, LONGEST_FAILED_SECONDS
 from worker.source.live import REFUSED_SECONDS
 from worker.store.keys import Keys
-from worker.store.marks import GapCause
+from worker.store.pending_repairs import GapCause
 
 KEYS = Keys()
 
@@ -51,7 +51,7 @@ async def test_a_reconcile_begins_a_settle_time_after_the_gap(world: World, hear
     async with running(repaying):
         if heard != "found at the start":
             await repaying.mark("room")
-        marked = (await repaying.marks.owed("room"))["overflow"] / 1000
+        marked = (await repaying.tables.pending.read("room"))["overflow"] / 1000
         if heard == "noted":
             repaying.debts.note(["room"])
         elif heard == "nudged":
@@ -105,11 +105,11 @@ async def test_a_gap_that_comes_meanwhile_is_repaid_by_another(world: World, gap
         await repaying.owe("room")
         await until(lambda: repaying.asked > 0)
         await repaying.owe("room", gap=gap)
-        newest = (await repaying.marks.owed("room"))[gap]
+        newest = (await repaying.tables.pending.read("room"))[gap]
         await asyncio.sleep(SETTLE_SECONDS / 2)
         repaying.gate.set()
         await until(lambda: len(log.of("reconcile_ends")) == 1)
-        assert (await repaying.marks.owed("room")).get(gap) == newest
+        assert (await repaying.tables.pending.read("room")).get(gap) == newest
         await repaying.is_repaid("room")
         await until(lambda: len(log.of("reconcile_ends")) == 2)
 

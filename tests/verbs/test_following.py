@@ -8,20 +8,19 @@ from itertools import count
 import pytest
 
 from tests.source.scripted import wait_until
-from tests.verbs.conftest import KEYS, Bench, backoff
+from tests.verbs.conftest import KEYS, Bench
 from tests.verbs.waiting import LONGEST_SECONDS, Moments, wait_until_exact
-from worker.applying.apply import Applier
 from worker.applying.rollback import RollbackRecovery
 from worker.domain.position import Cursor
 from worker.live.assignment import Assignment
-from worker.live.gaps import Gaps
-from worker.live.subscription import ResumePoint, Subscription, SubscriptionConfig
+from worker.live.resume_point import ResumePoint
+from worker.live.subscription import Subscription
 from worker.live.subscriptions import Subscriptions
-from worker.source.live import Poller
 from worker.source.names import Names
 from worker.store.connection import unguarded
-from worker.store.marks import FORGOTTEN_SECONDS, Marks
+from worker.store.cursors import FORGOTTEN_SECONDS
 from worker.store.rollback_detector import RollbackDetector
+from worker.store.tables import Tables
 
 MESSAGE = "17600000001728660"
 
@@ -34,16 +33,8 @@ async def following(
 
     async def repair(_channels: Collection[str], _cursor: Cursor | None) -> None: ...
 
-    gaps, config = (
-        Gaps(bench.marks, bench.applier, repair),
-        SubscriptionConfig(bench.counted_types, 600, bench.clock),
-    )
-
     def subscription(assignment: Assignment[ResumePoint]) -> Subscription:
-        poller = Poller(bench.client, assignment.names, backoff(), bench.clock)
-        return Subscription(
-            assignment, poller, bench.applier, bench.marks, config, bench.client, gaps
-        )
+        return bench.subscription(assignment, repair)
 
     it = Subscriptions(
         subscription, [Assignment(part) for part in Names.of(names).split(size)], size
@@ -62,25 +53,25 @@ async def has_begun(bench: Bench, it: Subscriptions) -> None:
     """Wait until every subscription has its place, and polls."""
 
     def have_all() -> bool:
-        polling = bench.emulator.waiting == len(it.subscriptions) > 0
-        return polling and all(each.resume_point for each in it.subscriptions)
+        polling = bench.emulator.waiting == len(it.current) > 0
+        return polling and all(each.resume_point for each in it.current)
 
     await wait_until(have_all)
 
 
 def followed(it: Subscriptions) -> list[str]:
     """Return the names of each subscription, as one word."""
-    return sorted("".join(each.names.all) for each in it.subscriptions)
+    return sorted("".join(each.names.all) for each in it.current)
 
 
 async def test_only_what_changes_is_touched(bench: Bench) -> None:
     """The others go on as they were."""
     async with following(bench, "abcd") as it:
-        (ab,) = [each for each in it.subscriptions if each.names.all == ("a", "b")]
+        (ab,) = [each for each in it.current if each.names.all == ("a", "b")]
         assert await it.change(Names.of("abc")) == (0, 1)
         await wait_until(lambda: followed(it) == ["ab", "c"])
         await has_begun(bench, it)
-        assert ab in it.subscriptions
+        assert ab in it.current
 
 
 async def test_a_new_channel_is_owed_and_nobody_else(bench: Bench) -> None:
@@ -91,7 +82,7 @@ async def test_a_new_channel_is_owed_and_nobody_else(bench: Bench) -> None:
         await wait_until(lambda: followed(it) == ["ab", "cd", "e"])
         await has_begun(bench, it)
 
-        owed = await bench.marks.debts("abcde")
+        owed = await bench.tables.pending.read_all("abcde")
         assert {channel: set(causes) for channel, causes in owed.items()} == {
             "d": {"new_channel"},
             "e": {"first_start"},
@@ -118,7 +109,7 @@ async def test_what_happens_while_the_list_changes_is_counted(bench: Bench) -> N
             react()
             await wait_until_exact(bench)
 
-        assert await bench.marks.debts("abcd") == {}
+        assert await bench.tables.pending.read_all("abcd") == {}
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -138,14 +129,14 @@ async def test_a_list_may_change_before_anything_has_begun(
             while number >= 0 and not (has_come.is_set() or is_too_late):
                 await asyncio.sleep(0)
                 is_too_late = bench.emulator.waiting == 1 and all(
-                    each.resume_point for each in it.subscriptions
+                    each.resume_point for each in it.current
                 )
             await it.change(Names.of("abc"))
             await it.change(Names.of("ac"))
             assert await it.change(Names.of("ac")) == (0, 0)
             await wait_until(lambda it=it: followed(it) in (["ac"], ["a", "c"]))  # type: ignore[misc]
             await has_begun(bench, it)
-        assert (await bench.marks.debts("c"))["c"]
+        assert (await bench.tables.pending.read_all("c"))["c"]
         if is_too_late:
             break
     assert number > 10
@@ -157,7 +148,7 @@ async def test_nobody_is_followed_after_a_stop(bench: Bench) -> None:
         it.stop()
         await it.change(Names.of("abcdef"))
 
-    assert it.subscriptions == []
+    assert it.current == []
 
 
 async def test_a_list_that_changes_just_after_redis_went_back(bench: Bench) -> None:
@@ -165,19 +156,17 @@ async def test_a_list_that_changes_just_after_redis_went_back(bench: Bench) -> N
     rollback_detector = RollbackDetector()
     async with unguarded(bench.redis) as whoever_answers:
         recovery = RollbackRecovery(
-            rollback_detector, Marks(whoever_answers, KEYS), ["a", "b", "c"]
+            rollback_detector, Tables.on(whoever_answers, KEYS), ["a", "b", "c"]
         )
-        bench.applier = Applier(
-            bench.store, bench.marks, 60, bench.clock, rollback_detector, recovery
-        )
+        bench.lay_out(rollback_detector, recovery)
         async with following(bench, "abc", size=3) as it:
             await wait_until(lambda: bench.emulator.waiting == 1)
-            await bench.redis.delete(KEYS.cursor(it.subscriptions[0].id), *map(KEYS.owed, "abc"))
+            await bench.redis.delete(KEYS.cursor(it.current[0].id), *map(KEYS.owed, "abc"))
             await it.change(Names.of("ab"))
             await wait_until(lambda: followed(it) == ["ab"])
             await has_begun(bench, it)
 
-            owed = await bench.marks.debts("abc")
+            owed = await bench.tables.pending.read_all("abc")
             assert {
                 channel: "redis_went_back" in causes for channel, causes in owed.items()
             } == dict.fromkeys("abc", True)
@@ -195,14 +184,14 @@ async def test_everybody_may_go(bench: Bench, wanted: str) -> None:
 async def test_who_comes_back_is_known_again(bench: Bench) -> None:
     """Its cursor of long ago speaks for nobody any more; the first it saves does."""
     async with following(bench, "ab") as it:
-        (before,) = it.subscriptions
-    await bench.marks.save_cursor(
-        before.id, Cursor("17600000000000000", 1), age_seconds=2 * FORGOTTEN_SECONDS
+        (before,) = it.current
+    await bench.tables.cursors.save(
+        before.id, Cursor("17600000000000000", 1), age=lambda: 2 * FORGOTTEN_SECONDS
     )
     async with following(bench, "ab", begun=False) as it:
         await wait_until(lambda: bench.emulator.waiting == 1)
-        assert await bench.marks.followed() == []
+        assert await bench.tables.cursors.followed() == []
         bench.emulator.state.add("a", MESSAGE, "reaction", "👍", "ana")
-        await wait_until(lambda: it.subscriptions[0].has_begun)
+        await wait_until(lambda: it.current[0].has_begun)
 
-    assert [names for names, _ in await bench.marks.followed()] == [("a", "b")]
+    assert [names for names, _ in await bench.tables.cursors.followed()] == [("a", "b")]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from tests.source.scripted import SUBSCRIBE_KEY, wait_until
 from tests.store.test_following import Scene
-from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench, backoff
+from tests.verbs.conftest import CATCHUP_SECONDS, KEYS, SETTLE_SECONDS, Bench
 from tests.verbs.waiting import (
     LONGEST_SECONDS,
     Moments,
@@ -23,7 +23,6 @@ from tests.verbs.waiting import (
     wait_until_redis_fails,
     wait_until_true,
 )
-from worker.applying.apply import Applier
 from worker.applying.rollback import RollbackRecovery
 from worker.domain.entry import Outcome
 from worker.domain.position import Cursor
@@ -31,23 +30,20 @@ from worker.emulator.stream import Cursor as EmulatorCursor
 from worker.emulator.subscription import Subscription as EmulatorSubscription
 from worker.errors import ExitCode, RedisUnavailableError
 from worker.live.assignment import Assignment
-from worker.live.gaps import Gaps
-from worker.live.subscription import ResumePoint, Subscription, SubscriptionConfig
+from worker.live.resume_point import ResumePoint
 from worker.live.subscriptions import Subscriptions as All
-from worker.service import app
+from worker.service import parts, worker
 from worker.service.lifecycle import Service
 from worker.settings import Settings
 from worker.source import live
-from worker.source.live import Poller
 from worker.source.names import Names
 from worker.store.connection import unguarded
 from worker.store.keys import digest
-from worker.store.marks import Marks
 from worker.store.rollback_detector import RollbackDetector
+from worker.store.tables import Tables
 
 MESSAGE = "17600000001728660"
 ROOM = Names(("room",))
-CATCHUP_SECONDS = 600.0
 
 
 class Subscriptions:
@@ -55,12 +51,7 @@ class Subscriptions:
 
     def __init__(self, bench: Bench, assignment: Assignment[ResumePoint]) -> None:
         self.repairs: list[tuple[set[str], Cursor]] = []
-        poller = Poller(bench.client, assignment.names, backoff(), bench.clock)
-        config = SubscriptionConfig(bench.counted_types, CATCHUP_SECONDS, bench.clock)
-        gaps = Gaps(bench.marks, bench.applier, self._repair)
-        self.subscription = Subscription(
-            assignment, poller, bench.applier, bench.marks, config, bench.client, gaps
-        )
+        self.subscription = bench.subscription(assignment, self._repair)
         self.bench = bench
 
     async def _repair(self, channels: Collection[str], cursor: Cursor | None) -> None:
@@ -73,7 +64,7 @@ class Subscriptions:
 
     async def owed(self, channel: str) -> set[str]:
         """Return why a channel needs a repair."""
-        return set(await self.bench.marks.owed(channel))
+        return set(await self.bench.tables.pending.read(channel))
 
     async def has_begun(self) -> bool:
         """Tell whether a cursor is saved: then the handshake is behind us."""
@@ -81,7 +72,7 @@ class Subscriptions:
 
     async def cursor(self) -> Cursor | None:
         """Return the saved cursor."""
-        saved = await self.bench.marks.cursor(self.subscription.id)
+        saved = await self.bench.tables.cursors.read(self.subscription.id)
         return saved.cursor if saved else None
 
 
@@ -124,7 +115,7 @@ async def test_a_first_start_is_owed(bench: Bench) -> None:
         assert await it.owed("room") == {"first_start"}
         await wait_until_true(it.cursor, it.repairs[0][1])
         assert it.repairs[0][0] == {"room"}
-    assert await bench.marks.channels() == {"room"}
+    assert await bench.tables.channels.all() == {"room"}
 
 
 async def test_a_restart_goes_on_from_the_cursor(bench: Bench) -> None:
@@ -233,13 +224,13 @@ async def test_a_refused_channel_is_owed_and_the_others_live(
         assert await it.owed("room") == {"first_start"}
         await wait_until_true(lambda: bench.reader.get("room", MESSAGE), {"reaction": {"👍": 3}})
 
-        first = (await bench.marks.owed("hall"))["forbidden"]
+        first = (await bench.tables.pending.read("hall"))["forbidden"]
         it.repairs.clear()
         bench.emulator.state.refuse([])
         react(bench, 2, "hall")
         await wait_until(lambda: bool(it.repairs))
         await it.settled()
-        assert (await bench.marks.owed("hall"))["forbidden"] > first
+        assert (await bench.tables.pending.read("hall"))["forbidden"] > first
         assert [channels for channels, _ in it.repairs] == [{"hall"}]
 
 
@@ -309,14 +300,19 @@ async def test_a_stop_while_starting_ends_at_once(
 async def test_a_new_channel_is_owed_though_an_answer_is_lost(bench: Bench) -> None:
     """Redis did as it was told, and the connection broke: asked again, it must not seem to be known already."""
     bench.emulator.state.add("news.sport", MESSAGE, "reaction", "👍", "old", published=False)
-    remember, lost = bench.marks.remember, iter([True])
+    call, lost = bench.retry.call, iter([True])
 
-    async def remember_once_unheard(channels: Iterable[str]) -> None:
-        await remember(channels)
-        if set(channels) == {"news.sport"} and next(lost, False):
-            raise RedisUnavailableError("the answer was lost")
+    async def call_unheard(attempt: Callable[[], Awaitable[Any]]) -> Any:
+        async def unheard() -> Any:
+            result = await attempt()
+            redis = cast("Any", bench.redis)
+            if await redis.sismember("tally:channels", "news.sport") and next(lost, None):
+                raise RedisUnavailableError("the answer was lost")
+            return result
 
-    bench.marks.remember = remember_once_unheard  # type: ignore[method-assign]
+        return await call(unheard)
+
+    bench.retry.call = call_unheard  # type: ignore[method-assign, assignment]
     async with following(bench, Names(wildcards=("news.*",))) as it:
         react(bench, 1, "news.sport")
         await wait_until_true(lambda: it.owed("news.sport"), {"new_channel"})
@@ -326,7 +322,7 @@ async def test_a_new_channel_is_owed_though_an_answer_is_lost(bench: Bench) -> N
 async def test_a_cursor_of_long_ago_is_not_saved_as_of_now(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine suspended between the events and their cursor: the answer is read again, and the gap shows."""
+    """A machine sleeps between the events and their cursor: the cursor is as old as it is, and the gap shows."""
     async with following(bench) as it:
         before = await it.cursor()
         apply = bench.applier.apply
@@ -339,9 +335,19 @@ async def test_a_cursor_of_long_ago_is_not_saved_as_of_now(
             return applied
 
         monkeypatch.setattr(bench.applier, "apply", apply_and_fall_asleep)
-        with structlog.testing.capture_logs() as entries:
-            react(bench, 3)
-            await wait_until(lambda: any(entry["event"] == "answer_dropped" for entry in entries))
+        react(bench, 3)
+
+        async def has_moved() -> bool:
+            return await it.cursor() != before
+
+        await wait_until_true(has_moved, expected=True)
+        saved = await bench.tables.cursors.read(it.subscription.id)
+        assert saved
+        assert saved.age_seconds > CATCHUP_SECONDS
+        await bench.redis.delete(KEYS.owed("room"))
+
+        react(bench, 1, start=3)
+        await wait_until_true(lambda: it.owed("room"), {"stale_cursor"})
         await it.settled()
 
 
@@ -363,7 +369,7 @@ async def test_answers_that_waited_are_committed_together(
 ) -> None:
     """In one go and with one cursor, the last one's; each channel met on the way is owed."""
     async with following(bench, Names(wildcards=("news.*",))) as it:
-        before = await bench.marks.cursor(it.subscription.id)
+        before = await bench.tables.cursors.read(it.subscription.id)
         for number, channel in enumerate(("news.a", "news.b", "news.c")):
             asked = bench.emulator.requests["subscribe"]
             react(bench, 60, channel, start=60 * number)
@@ -375,7 +381,7 @@ async def test_answers_that_waited_are_committed_together(
             await wait_until_true(partial(it.owed, channel), {"new_channel"})
 
         async def saves() -> int:
-            saved = await bench.marks.cursor(it.subscription.id)
+            saved = await bench.tables.cursors.read(it.subscription.id)
             return saved.saves if saved else 0
 
         assert before
@@ -513,7 +519,7 @@ async def test_a_subscription_whose_answers_stay_full_is_halved(bench: Bench) ->
     assert it.subscription.resume_point
     assert it.subscription.resume_point.cursor == await it.cursor()
     assert await bench.counts() == bench.emulator.truth()
-    debts = await bench.marks.debts(FOUR.channels)
+    debts = await bench.tables.pending.read_all(FOUR.channels)
     assert all("overflow" in debts[channel] for channel in FOUR.channels)
 
 
@@ -575,8 +581,8 @@ async def left(bench: Bench, names: Names, size: int = 50) -> list[Assignment[Re
             "REDIS_URL": url_of(bench.redis),
         }
     )
-    async with app.open_parts(settings) as parts:
-        return await app.resume_points(parts, names, size)
+    async with parts.open_parts(settings) as opened:
+        return await worker.resume(opened, names, size)
 
 
 def url_of(redis: Redis) -> str:
@@ -603,7 +609,7 @@ async def test_halves_are_followed_to_exactness_and_after_a_restart(bench: Bench
     await bench.redis.delete(*map(KEYS.owed, FOUR.channels))
     async with serving(bench, *halves):
         await wait_until_true(bench.counts, bench.emulator.truth())
-        assert await bench.marks.debts(FOUR.channels) == {}
+        assert await bench.tables.pending.read_all(FOUR.channels) == {}
 
 
 async def test_names_are_followed_as_they_were_left(bench: Bench) -> None:
@@ -611,8 +617,8 @@ async def test_names_are_followed_as_they_were_left(bench: Bench) -> None:
     (first, second), cursor = FOUR.halves(), Cursor("17600000000000000", 1)
 
     async def save(names: Names, age_seconds: int = 0) -> None:
-        await bench.marks.register(digest(names.all), names.all)
-        await bench.marks.save_cursor(digest(names.all), cursor, age_seconds=age_seconds)
+        await bench.tables.cursors.register(digest(names.all), names.all)
+        await bench.tables.cursors.save(digest(names.all), cursor, age=lambda: age_seconds)
 
     async def left_now() -> list[Names]:
         return [assignment.names for assignment in await left(bench, FOUR)]
@@ -637,11 +643,11 @@ async def test_names_are_followed_as_they_were_left(bench: Bench) -> None:
 
 async def test_a_cursor_of_names_that_were_not_registered_is_found(bench: Bench) -> None:
     """Whoever follows the very same names goes on from it."""
-    await bench.marks.save_cursor(digest(FOUR.all), Cursor("17600000000000000", 1))
+    await bench.tables.cursors.save(digest(FOUR.all), Cursor("17600000000000000", 1))
 
     async with serving(bench, *await left(bench, FOUR)) as it:
-        assert it.subscriptions[0].resume_point
-        assert it.subscriptions[0].resume_point.cursor == Cursor("17600000000000000", 1)
+        assert it.current[0].resume_point
+        assert it.current[0].resume_point.cursor == Cursor("17600000000000000", 1)
 
 
 @pytest.fixture
@@ -649,10 +655,8 @@ async def recovery(bench: Bench) -> AsyncIterator[RollbackRecovery]:
     """What follows when Redis went back, laid out as a worker has it."""
     rollback_detector = RollbackDetector()
     async with unguarded(bench.redis) as whoever_answers:
-        recovery = RollbackRecovery(rollback_detector, Marks(whoever_answers, KEYS), ["room"])
-        bench.applier = Applier(
-            bench.store, bench.marks, SETTLE_SECONDS, bench.clock, rollback_detector, recovery
-        )
+        recovery = RollbackRecovery(rollback_detector, Tables.on(whoever_answers, KEYS), ["room"])
+        bench.lay_out(rollback_detector, recovery)
         yield recovery
 
 
@@ -662,13 +666,13 @@ async def test_a_redis_that_went_back_is_owed_and_followed_on(
 ) -> None:
     """Every channel ever seen is marked; reading goes on from what Redis still knows, and ends exact."""
     heard: list[set[str]] = []
-    recovery.heard.append(lambda channels: heard.append(set(channels)))
+    recovery.add_listener(lambda channels: heard.append(set(channels)))
     story = Scene(bench.redis)
     async with following(bench) as it:
-        await bench.marks.remember(["attic"])
+        await bench.tables.channels.add(["attic"])
         react(bench, 3)
         await it.settled()
-        await wait_until_true(lambda: bench.marks.unknown(["room"]), frozenset())
+        await wait_until_true(lambda: bench.tables.channels.unknown(["room"]), frozenset())
         key = KEYS.cursor(it.subscription.id)
         await bench.redis.delete(KEYS.owed("room"))
         before, copy = await cast("Any", bench.redis).hgetall(key), await story.copy()
@@ -708,7 +712,7 @@ async def wait_until_saved(bench: Bench, it: Subscriptions, before: dict[str, st
     """Wait until the cursor was saved again."""
 
     async def is_saved() -> bool:
-        saved = await bench.marks.cursor(it.subscription.id)
+        saved = await bench.tables.cursors.read(it.subscription.id)
         return saved is not None and saved.saves > int(before["saves"])
 
     await wait_until_true(is_saved, expected=True)

@@ -21,7 +21,7 @@ from worker.source.names import Names
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the groups every moment."""
-    monkeypatch.setattr("worker.live.groups.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("worker.live.groups.LOOKUP_SECONDS", 0.02)
 
 
 class Looking:
@@ -30,10 +30,8 @@ class Looking:
     def __init__(self, bench: Bench, *groups: str) -> None:
         self.bench = bench
         self.asked: list[tuple[set[str], Cursor | None]] = []
-        self.repairs = BackfillQueue(backfill(bench, tries=None), bench.marks, bench.applier)
-        self.membership = GroupMembers(
-            groups, bench.client, Gaps(bench.marks, bench.applier, self._repair)
-        )
+        self.repairs = BackfillQueue(backfill(bench, tries=None), bench.tables)
+        self.membership = GroupMembers(groups, bench.client, Gaps(bench.tables, self._repair))
 
     async def _repair(self, channels: Collection[str], cursor: Cursor | None) -> None:
         self.asked.append((set(channels), cursor))
@@ -48,7 +46,7 @@ class Looking:
 
     async def owed(self, channel: str) -> set[str]:
         """Return why a channel needs a repair."""
-        return set(await self.bench.marks.owed(channel))
+        return set(await self.bench.tables.pending.read(channel))
 
     @property
     def channels(self) -> list[set[str]]:
@@ -75,36 +73,36 @@ async def test_a_channel_that_joins_is_owed_and_backfilled_once(bench: Bench) ->
     """Up to the time it was seen to have joined; nobody else is."""
     seed(bench, "hall", 30)
     bench.emulator.state.groups.add("friends", ["room"])
-    await bench.marks.remember(["room"])
+    await bench.tables.channels.add(["room"])
     async with looking(bench, "friends") as it:
         joined = bench.emulator.state.time.now()
         bench.emulator.state.groups.add("friends", ["hall"])
         await wait_until_true(lambda: it.owed("hall"), {"new_channel"})
-        marked = await bench.marks.owed("hall")
+        marked = await bench.tables.pending.read("hall")
         await it.looks(5)
         await wait_until_true(bench.counts, bench.emulator.truth())
 
         assert it.channels == [{"hall"}]
         assert it.asked[0][1] is not None
         assert int(it.asked[0][1].timetoken) >= joined
-        assert await bench.marks.owed("hall") == marked
+        assert await bench.tables.pending.read("hall") == marked
         assert await it.owed("room") == set()
-        assert await bench.marks.channels() == {"room", "hall"}
+        assert await bench.tables.channels.all() == {"room", "hall"}
 
 
 async def test_a_channel_that_leaves_and_comes_back_is_owed_again(bench: Bench) -> None:
     """It is known, and nobody listened to it meanwhile."""
     bench.emulator.state.groups.add("friends", ["room", "hall"])
-    await bench.marks.remember(["room", "hall"])
+    await bench.tables.channels.add(["room", "hall"])
     async with looking(bench, "friends") as it:
         for times in (1, 2):
-            before = (await bench.marks.owed("hall")).get("new_channel", 0)
+            before = (await bench.tables.pending.read("hall")).get("new_channel", 0)
             bench.emulator.state.groups.remove("friends", ["hall"])
             await it.looks()
             assert len(it.asked) == times - 1
             bench.emulator.state.groups.add("friends", ["hall"])
             await wait_until(lambda times=times: len(it.asked) == times)  # type: ignore[misc]
-            assert (await bench.marks.owed("hall"))["new_channel"] > before
+            assert (await bench.tables.pending.read("hall"))["new_channel"] > before
             await it.looks()
 
         assert it.channels == [{"hall"}, {"hall"}]
@@ -117,7 +115,7 @@ async def test_a_group_nobody_tells_of_is_no_reason_to_stop(bench: Bench, troubl
     state = bench.emulator.state
     state.groups.add("friends", ["room"])
     state.groups.add("family", ["hall"])
-    await bench.marks.remember(["room", "hall"])
+    await bench.tables.channels.add(["room", "hall"])
     async with looking(bench, "friends", "family") as it:
         if trouble == "refused":
             state.refuse(groups=["friends"])
@@ -144,7 +142,7 @@ async def test_who_joins_while_a_group_is_not_told_of_is_owed(bench: Bench) -> N
     """It is compared with what was told last; a group not told of from the start, with who is known."""
     state = bench.emulator.state
     state.groups.add("friends", ["room"])
-    await bench.marks.remember(["room", "hall"])
+    await bench.tables.channels.add(["room", "hall"])
     state.refuse(groups=["family"])
     state.groups.add("family", ["room", "cellar"])
     async with looking(bench, "friends", "family") as it:
@@ -166,13 +164,13 @@ async def test_at_a_start_nothing_is_owed_twice(bench: Bench) -> None:
     bench.emulator.state.groups.add("friends", ["room", "hall"])
     async with following(bench, Names(groups=("friends",))) as subscription:
         await wait_until(lambda: bool(subscription.repairs))
-        marked = await bench.marks.debts(["room", "hall"])
+        marked = await bench.tables.pending.read_all(["room", "hall"])
         async with looking(bench, "friends") as it:
             await it.looks(5)
             assert it.asked == []
 
         assert [channels for channels, _ in subscription.repairs] == [{"room", "hall"}]
-        assert await bench.marks.debts(["room", "hall"]) == marked
+        assert await bench.tables.pending.read_all(["room", "hall"]) == marked
         assert {cause for owed in marked.values() for cause in owed} == {"first_start"}
 
 
@@ -181,7 +179,7 @@ async def test_a_restart_owes_nobody_anew(bench: Bench) -> None:
     bench.emulator.state.groups.add("friends", ["room"])
     async with following(bench, Names(groups=("friends",))):
         pass
-    await bench.marks.repay("room", await bench.marks.owed("room"))
+    await bench.tables.pending.clear("room", await bench.tables.pending.read("room"))
     bench.emulator.state.groups.add("friends", ["hall"])
 
     async with (

@@ -13,7 +13,13 @@ def policy(bench: Bench) -> RetryPolicy:
     async def hold(seconds: float) -> None: ...
 
     return RetryPolicy(
-        bench.counted_types, backoff, hold, bench.clock, 60, None, history_warning(bench.clock)
+        counted_types=bench.counted_types,
+        backoff=backoff,
+        hold=hold,
+        clock=bench.clock,
+        settle_seconds=60,
+        tries=None,
+        warning=history_warning(bench.clock),
     )
 
 

@@ -6,7 +6,7 @@ from tests.histories import CHANNEL
 from tests.source.scripted import SUBSCRIBE_KEY
 from tests.verbs.comparing import MESSAGE, Comparing, answer_oddly
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench
-from worker.applying.apply import Applier, StaleError
+from worker.applying.apply import StaleError
 from worker.cli.reports import reconciled_code
 from worker.domain.action import Added, Identity, Origin, Removed
 from worker.domain.position import TICKS_PER_SECOND, Range, from_seconds, shift
@@ -15,8 +15,8 @@ from worker.emulator import Emulator, Page, Window
 from worker.errors import ExitCode, ForbiddenError, PubNubError
 from worker.reconciliation.reconcile import ReconcileOptions
 from worker.source.client import Client, Keyset
-from worker.store.marks import GapCause
-from worker.store.store import Store, Ttls
+from worker.store.pending_repairs import GapCause
+from worker.store.store import Ttls
 
 MONTH_SECONDS = 30 * 86400.0
 
@@ -173,13 +173,13 @@ async def test_the_older_of_two_actions_of_one_user_comes_back(it: Comparing) ->
     )
     it.bench.emulator.state.remove(CHANNEL, MESSAGE, newer, "u")
     it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
-    await it.bench.marks.remember([CHANNEL])
+    await it.bench.tables.channels.add([CHANNEL])
 
     report = await it.reconcile().channel(CHANNEL, Range())
 
     assert report.restored == 1
     await expect_exact(it)
-    assert await it.bench.marks.owed(
+    assert await it.bench.tables.pending.read(
         CHANNEL
     )  # it is looked at once more: a removal may have been on its way
 
@@ -210,7 +210,7 @@ async def test_a_mass_loss_waits_for_a_person(it: Comparing) -> None:
 
     assert (report.refused, report.pruned) == (30, 0)
     assert await it.bench.counts() == before
-    assert set(await it.bench.marks.owed(CHANNEL)) == {GapCause.UNPROVEN}
+    assert set(await it.bench.tables.pending.read(CHANNEL)) == {GapCause.UNPROVEN}
 
     report = await it.reconcile().channel(CHANNEL, Range(), ReconcileOptions(force=True))
 
@@ -271,7 +271,7 @@ async def test_a_wrong_origin_empties_nothing_however_often(it: Comparing) -> No
             assert [(report.pruned, report.refused) for report in reports] == [(0, 3)] * 8
 
     assert await it.bench.counts() == before
-    assert {*await it.bench.marks.debts(channels)} == {*channels}
+    assert {*await it.bench.tables.pending.read_all(channels)} == {*channels}
 
 
 async def test_a_channel_that_was_emptied_heals_where_others_are_listed(it: Comparing) -> None:
@@ -289,7 +289,7 @@ async def test_a_channel_that_was_emptied_heals_where_others_are_listed(it: Comp
 async def test_an_outage_prunes_nothing(it: Comparing, kind: str) -> None:
     """It says so, and what was owed stays owed."""
     await it.knows(50)
-    await it.bench.marks.owe([CHANNEL], GapCause.OVERFLOW)
+    await it.bench.tables.pending.mark([CHANNEL], GapCause.OVERFLOW)
     before = await it.bench.counts()
     it.bench.emulator.state.set_outage(kind, ["actions"])
     it.tries = 3
@@ -298,7 +298,7 @@ async def test_an_outage_prunes_nothing(it: Comparing, kind: str) -> None:
         await it.reconcile().channel(CHANNEL, Range(), ReconcileOptions(force=True))
 
     assert await it.bench.counts() == before
-    assert await it.bench.marks.owed(CHANNEL)
+    assert await it.bench.tables.pending.read(CHANNEL)
 
 
 async def test_a_channel_that_is_refused_is_not_pruned(it: Comparing) -> None:
@@ -391,7 +391,7 @@ async def test_empty_answers_prune_nothing_that_exists(it: Comparing) -> None:
 
     assert report.pruned <= len(gone)
     await expect_nobody_is_missing(it)
-    assert report.pruned == len(gone) or await it.bench.marks.owed(CHANNEL)
+    assert report.pruned == len(gone) or await it.bench.tables.pending.read(CHANNEL)
     it.bench.emulator.state.faults.replace({})
     await it.reconcile().channel(CHANNEL, Range())
     await expect_exact(it)
@@ -445,7 +445,7 @@ async def test_removals_heard_during_the_look_are_no_losses(it: Comparing) -> No
     assert report.entries == 60
     assert (report.refused, report.unproven, report.pruned) == (0, 0, 0)
     assert reconciled_code([report]) is ExitCode.DONE
-    assert await it.bench.marks.owed(CHANNEL) == {}
+    assert await it.bench.tables.pending.read(CHANNEL) == {}
     await expect_exact(it)
 
 
@@ -480,7 +480,7 @@ async def test_what_was_listed_long_ago_is_not_added(it: Comparing) -> None:
 
     assert pages >= 2
     await expect_exact(it)
-    assert set(await it.bench.marks.owed(CHANNEL)) == {GapCause.OVERFLOW}
+    assert set(await it.bench.tables.pending.read(CHANNEL)) == {GapCause.OVERFLOW}
 
 
 async def test_partial_answers_end_exact(it: Comparing) -> None:
@@ -516,8 +516,7 @@ async def test_a_dry_run_writes_nothing(it: Comparing) -> None:
 async def test_a_dry_run_adds_nothing_of_before_the_retention(it: Comparing) -> None:
     """Nor would it be added in earnest; what is young enough is."""
     it.retention_seconds = 86400
-    it.bench.store = Store(it.bench.redis, KEYS, Ttls(retention_seconds=86400))
-    it.bench.applier = Applier(it.bench.store, it.bench.marks, SETTLE_SECONDS, it.bench.clock)
+    it.bench.lay_out(ttls=Ttls(retention_seconds=86400))
     for number in range(3):
         it.add(f"user{number}")
     young = shift(await it.bench.client.time(), -3600 * TICKS_PER_SECOND)
@@ -539,12 +538,15 @@ async def test_only_a_mark_that_is_old_enough_is_repaid(it: Comparing) -> None:
     it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
     for cause in ("stale_cursor", "overflow"):
         await it.owes_since_long(cause)
-    await it.bench.marks.owe([CHANNEL], GapCause.FORBIDDEN)
-    it.meanwhile = lambda: it.bench.marks.owe([CHANNEL], GapCause.OVERFLOW)
+    await it.bench.tables.pending.mark([CHANNEL], GapCause.FORBIDDEN)
+    it.meanwhile = lambda: it.bench.tables.pending.mark([CHANNEL], GapCause.OVERFLOW)
 
     await it.reconcile().channel(CHANNEL, Range())
 
-    assert set(await it.bench.marks.owed(CHANNEL)) == {GapCause.FORBIDDEN, GapCause.OVERFLOW}
+    assert set(await it.bench.tables.pending.read(CHANNEL)) == {
+        GapCause.FORBIDDEN,
+        GapCause.OVERFLOW,
+    }
 
 
 async def test_a_partial_range_repays_nothing(it: Comparing) -> None:
@@ -554,7 +556,7 @@ async def test_a_partial_range_repays_nothing(it: Comparing) -> None:
 
     await it.reconcile().channel(CHANNEL, Range(shift(await it.bench.client.time(), -(10**10))))
 
-    assert set(await it.bench.marks.owed(CHANNEL)) == {"stale_cursor"}
+    assert set(await it.bench.tables.pending.read(CHANNEL)) == {"stale_cursor"}
 
 
 async def test_every_channel_is_reconciled_before_a_failure_is_told(it: Comparing) -> None:

@@ -21,9 +21,11 @@ from worker.domain.action import Origin
 from worker.domain.position import Cursor
 from worker.source.backoff import elapsed_clock
 from worker.store.connection import connect, unguarded
-from worker.store.marks import GapCause, Marks
+from worker.store.pending_repairs import GapCause
+from worker.store.redis_retry import RedisRetry
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.store import Store
+from worker.store.tables import Tables
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +57,13 @@ class Process:
     """What a worker speaks to Redis with."""
 
     redis: Redis
-    marks: Marks
+    tables: Tables
     applier: Applier
 
     async def writes(self, number: int) -> None:
         """Apply an event and save a cursor."""
         await self.applier.apply([added(number)], Origin.LIVE, elapsed_clock())
-        await self.applier.insist(
-            lambda: self.marks.save_cursor(f"subscription{number}", Cursor("1", 1))
-        )
+        await self.tables.cursors.save(f"subscription{number}", Cursor("1", 1))
 
 
 @asynccontextmanager
@@ -71,16 +71,17 @@ async def process(url: str) -> AsyncIterator[Process]:
     """Yield one, laid out as the app does it, that has spoken to whatever is there."""
     rollback_detector = RollbackDetector()
     async with connect(url, rollback_detector) as redis, unguarded(redis) as whatever_answers:
-        marks, recovery = (
-            Marks(redis, KEYS),
-            RollbackRecovery(rollback_detector, Marks(whatever_answers, KEYS), [CHANNEL]),
+        recovery = RollbackRecovery(
+            rollback_detector,
+            Tables.on(whatever_answers, KEYS),
+            [CHANNEL],
+            (redis.connection_pool, whatever_answers.connection_pool),
         )
-        recovery.pools = (redis.connection_pool, whatever_answers.connection_pool)
-        applier = Applier(
-            Store(redis, KEYS), marks, SETTLE_SECONDS, elapsed_clock, rollback_detector, recovery
-        )
-        await applier.insist(marks.now)
-        yield Process(redis, marks, applier)
+        retry = RedisRetry(elapsed_clock, rollback_detector, recovery)
+        tables = Tables.on(redis, KEYS, retry)
+        applier = Applier(Store(redis, KEYS), tables, retry, SETTLE_SECONDS)
+        await tables.server.now()
+        yield Process(redis, tables, applier)
 
 
 async def everything(redis: Redis) -> dict[str, Any]:
@@ -90,7 +91,7 @@ async def everything(redis: Redis) -> dict[str, Any]:
 
 async def owed(redis: Redis) -> set[str]:
     """Return why the channel is owed there."""
-    return set(await Marks(redis, KEYS).owed(CHANNEL))
+    return set(await Tables.on(redis, KEYS).pending.read(CHANNEL))
 
 
 async def test_the_server_before_hears_no_more(
@@ -102,7 +103,7 @@ async def test_the_server_before_hears_no_more(
         door.lead_to(other.port)  # the connections there are stay where they are
 
         # More at once than there are connections: a new one is made, and is refused.
-        await asyncio.gather(*(it.applier.insist(it.marks.now) for _ in range(20)))
+        await asyncio.gather(*(it.tables.server.now() for _ in range(20)))
         assert it.applier.rollback_detector.generation == 1
         assert await owed(second) == {GapCause.REDIS_WENT_BACK}
         before = await everything(first)
@@ -125,12 +126,12 @@ async def test_a_second_move_is_owed_where_it_leads(
     """Marks go to the server that is there now, not down a connection that was left from the move before."""
     async with Forwarder(valkey.port) as door, process(door.url) as it:
         await door.switch(other.port)
-        await it.applier.insist(it.marks.now)
+        await it.tables.server.now()
         await first.flushall()
         door.lead_to(valkey.port)
         await it.redis.connection_pool.disconnect()
 
-        await asyncio.wait_for(it.applier.insist(it.marks.now), LONGEST_SECONDS)
+        await asyncio.wait_for(it.tables.server.now(), LONGEST_SECONDS)
 
         assert it.applier.rollback_detector.generation == 2
         assert await owed(first) == {GapCause.REDIS_WENT_BACK}
@@ -153,14 +154,14 @@ async def test_an_address_that_alternates_makes_no_hot_loop(
     monkeypatch: pytest.MonkeyPatch, valkey: RedisServer, other: RedisServer
 ) -> None:
     """Each time is waited longer for; and it ends when the address has made up its mind."""
-    monkeypatch.setattr("worker.applying.apply.FIRST_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("worker.store.redis_retry.FIRST_WAIT_SECONDS", 0.02)
     loop = asyncio.get_running_loop()
     async with Revolving(valkey.port, other.port) as door, process(door.url) as it:
         rollback_detector = it.applier.rollback_detector
         await it.redis.connection_pool.disconnect()
         began = loop.time()
 
-        asking = asyncio.create_task(it.applier.insist(it.marks.now))
+        asking = asyncio.create_task(it.tables.server.now())
         await wait_until(lambda: rollback_detector.generation == 4)
 
         assert not asking.done()

@@ -21,7 +21,7 @@ from worker.emulator.calls import Call
 from worker.emulator.replies import Reply, html_reply
 from worker.emulator.subscription import Subscription
 from worker.reconciliation.rounds import Rounds, Schedule
-from worker.store.marks import GapCause
+from worker.store.pending_repairs import GapCause
 
 HOUR, DAY = 3600.0, 86400.0
 SCHEDULE = Schedule(every=HOUR, window=DAY, full=6 * HOUR)
@@ -163,8 +163,7 @@ class Going:
             parts.reconcile,
             parts.debts,
             parts.entries,
-            parts.applier,
-            parts.marks,
+            parts.tables,
             self.now,
             schedule,
         )
@@ -178,7 +177,7 @@ async def apply(world: World, *added: Added) -> None:
     """Let Redis know of additions, as a backfill does."""
     parts = Repaying(world)
     await parts.applier.apply(added, Origin.BACKFILL, world.loop.time())
-    await parts.marks.remember(["room"])
+    await parts.tables.channels.add(["room"])
 
 
 def lose_removal(world: World, added: Added) -> None:
@@ -195,7 +194,7 @@ async def test_an_addition_never_published_is_found_by_the_window(world: World) 
         act(world, 2 * HOUR, channel)
     old = act(world, 40 * DAY, "channel0")
     going = Going(world)
-    await going.repaying.marks.remember([*channels, "empty"])
+    await going.repaying.tables.channels.add([*channels, "empty"])
     going.number += 1  # the first piece of a channel Redis knows nothing of is its whole past
 
     await going.rounds.once()
@@ -266,7 +265,7 @@ async def test_a_round_is_made_once(world: World) -> None:
     """By whichever worker is quicker; one that was cut off is no round."""
     act(world, HOUR)
     one, other = Going(world), Going(world)
-    await one.repaying.marks.remember(["room"])
+    await one.repaying.tables.channels.add(["room"])
     one.repaying.gate.clear()
     cut_off = asyncio.create_task(one.rounds.once())
     await until(lambda: one.repaying.asked > 0)
@@ -289,7 +288,7 @@ async def test_a_round_is_made_once(world: World) -> None:
 async def test_longer_periods_are_no_end_of_rounds(world: World) -> None:
     """Whoever looks around less often than before still does."""
     before = Going(world, Schedule(every=60, window=DAY, full=6 * HOUR))
-    await before.repaying.marks.remember(["room"])
+    await before.repaying.tables.channels.add(["room"])
     await before.rounds.once()
     act(world, HOUR)
 
@@ -306,7 +305,7 @@ async def test_a_channel_that_owes_is_nudged(world: World) -> None:
     act(world, HOUR)
     act(world, HOUR, "hall")
     going, log = Going(world), Log()
-    await going.repaying.marks.remember(["room", "hall"])
+    await going.repaying.tables.channels.add(["room", "hall"])
     async with running(going.repaying):
         await going.repaying.mark("room")
 
@@ -344,7 +343,7 @@ async def test_a_refused_channel_holds_up_no_other(world: World) -> None:
     for channel in [*refused, "room"]:
         act(world, HOUR, channel)
     going = Going(world)
-    await going.repaying.marks.remember([*refused, "room"])
+    await going.repaying.tables.channels.add([*refused, "room"])
     world.state.refuse(refused)
 
     await going.rounds.once()
@@ -373,13 +372,13 @@ async def test_a_broken_list_keeps_no_round_from_its_end(world: World) -> None:
     for channel in [*bad, "room"]:
         act(world, HOUR, channel)
     going = Going(world, tries=3)
-    await going.repaying.marks.remember([*bad, "room"])
+    await going.repaying.tables.channels.add([*bad, "room"])
     async with running(going.repaying):
         with broken(world, bad):
             await going.rounds.once()
 
             assert set(world.counts()) == {"room"}
-            assert await going.repaying.marks.covered() == await going.now()
+            assert await going.repaying.tables.rounds.read() == await going.now()
             assert owed(world, *bad, "room") == {channel: {GapCause.UNPROVEN} for channel in bad}
         await going.repaying.is_repaid(*bad)
 
@@ -392,7 +391,7 @@ async def test_an_outage_is_waited_out(world: World, operations: list[str]) -> N
     """The round is made when PubNub answers again."""
     act(world, HOUR)
     going = Going(world)
-    await going.repaying.marks.remember(["room"])
+    await going.repaying.tables.channels.add(["room"])
     world.state.set_outage("server_error", operations)
     making = asyncio.create_task(going.rounds.once())
 

@@ -32,7 +32,8 @@ from tests.verbs.canaries import expect_no_word as expect_no_word_in
 from tests.verbs.in_process import APPLY_WAIT_SECONDS, Commands
 from worker.cli.commands import app
 from worker.emulator import OUTAGE_KINDS, Emulator
-from worker.service import app as building
+from worker.service.parts import followed_names, open_parts
+from worker.service.worker import compose
 from worker.settings import SECRETS, Settings
 from worker.telemetry.health import health_page
 from worker.telemetry.http import listening
@@ -279,9 +280,9 @@ async def test_a_worker_that_dies_tells_where_and_not_of_what(loud: Guarded) -> 
 async def test_a_page_tells_nothing_of_what_it_stumbles_over(loud: Guarded) -> None:
     """Where somebody else has written under our names, a page is answered all the same, and without a secret."""
     settings = Settings.model_validate(loud.commands.settings)
-    async with building.open_parts(settings) as parts:
-        worker = await building.compose(parts, settings, building.followed_names(settings))
-        await parts.marks.remember([ROOM])
+    async with open_parts(settings) as parts:
+        worker = await compose(parts, followed_names(settings))
+        await parts.tables.channels.add([ROOM])
         await write_nonsense(loud.redis)
         pages = {path: await answer() for path, answer in worker.health.pages.items()}
 

@@ -45,10 +45,7 @@ class Held:
 
 async def bring(bench: Bench, it: GroupCommit, users: str) -> list[asyncio.Task[None]]:
     """Let a subscription bring each user's reaction; when this returns, all have."""
-    tasks = [
-        asyncio.create_task(it.apply(bench.applier, reaction(user), bench.clock()))
-        for user in users
-    ]
+    tasks = [asyncio.create_task(it.apply(reaction(user), bench.clock())) for user in users]
     await asyncio.sleep(
         0
     )  # a task makes its first step before one that is asked for later, and brings with it
@@ -59,7 +56,7 @@ async def test_who_comes_meanwhile_is_applied_next(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All at once; nobody is told before it is done."""
-    held, it = Held(bench, monkeypatch), GroupCommit()
+    held, it = Held(bench, monkeypatch), GroupCommit(bench.applier)
     first = await bring(bench, it, "a")
     await wait_until(lambda: held.given == [1])
     others = await bring(bench, it, "bcd")
@@ -77,7 +74,7 @@ async def test_no_more_is_applied_at_once_than_bearable(
 ) -> None:
     """Others wait for the next time."""
     monkeypatch.setattr(group_commit, "EVENT_BATCH", 2)
-    held, it = Held(bench, monkeypatch), GroupCommit()
+    held, it = Held(bench, monkeypatch), GroupCommit(bench.applier)
     held.release.set()
     await asyncio.gather(*await bring(bench, it, "abcde"))
     assert sum(held.given) == 5
@@ -86,11 +83,11 @@ async def test_no_more_is_applied_at_once_than_bearable(
 
 async def test_only_what_waited_too_long_is_dropped(bench: Bench) -> None:
     """Who came with it goes on: to read it all again would be load of our own making, and may open gaps."""
-    it = GroupCommit()
+    it = GroupCommit(bench.applier)
     long_ago = bench.clock() - SETTLE_SECONDS - 1
     both = (
-        it.apply(bench.applier, reaction("a"), long_ago),
-        it.apply(bench.applier, reaction("b"), bench.clock()),
+        it.apply(reaction("a"), long_ago),
+        it.apply(reaction("b"), bench.clock()),
     )
     told = await asyncio.gather(*both, return_exceptions=True)
     assert [type(error) for error in told] == [StaleError, type(None)]
@@ -99,10 +96,10 @@ async def test_only_what_waited_too_long_is_dropped(bench: Bench) -> None:
 
 async def test_what_grows_old_while_redis_is_away_is_dropped_alone(bench: Bench) -> None:
     """The younger one is applied when Redis is back."""
-    it, waited = GroupCommit(), bench.clock() - SETTLE_SECONDS + 10
+    it, waited = GroupCommit(bench.applier), bench.clock() - SETTLE_SECONDS + 10
     await bench.redis.config_set("maxmemory", "1")
-    old = asyncio.create_task(it.apply(bench.applier, reaction("a"), waited))
-    young = asyncio.create_task(it.apply(bench.applier, reaction("b"), bench.clock()))
+    old = asyncio.create_task(it.apply(reaction("a"), waited))
+    young = asyncio.create_task(it.apply(reaction("b"), bench.clock()))
     await wait_until_redis_fails()
     bench.clock.now += 20
 
@@ -117,7 +114,7 @@ async def test_what_grows_old_while_redis_is_away_is_dropped_alone(bench: Bench)
 
 async def test_all_hear_that_redis_went_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody goes on as if it had not."""
-    it = GroupCommit()
+    it = GroupCommit(bench.applier)
 
     async def forgets(*_: Any) -> Counter[Outcome]:
         raise RolledBackError("Redis went back")
@@ -131,7 +128,7 @@ async def test_who_is_cancelled_keeps_nobody_waiting(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it brought is applied all the same."""
-    held, it = Held(bench, monkeypatch), GroupCommit()
+    held, it = Held(bench, monkeypatch), GroupCommit(bench.applier)
     [gone], others = await bring(bench, it, "a"), await bring(bench, it, "b")
     gone.cancel()
     await asyncio.wait([gone])
@@ -142,7 +139,7 @@ async def test_who_is_cancelled_keeps_nobody_waiting(
 
 async def test_what_nobody_waits_for_ends(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before whoever brought it has ended: Redis is about to be left."""
-    held, it = Held(bench, monkeypatch), GroupCommit()
+    held, it = Held(bench, monkeypatch), GroupCommit(bench.applier)
     both = await bring(bench, it, "a") + await bring(bench, it, "b")
     await wait_until(lambda: bool(held.given))
     for task in both:
@@ -159,4 +156,4 @@ async def test_what_nobody_waits_for_ends(bench: Bench, monkeypatch: pytest.Monk
 async def test_nothing_takes_no_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """An idle poll's answer waits for nobody."""
     Held(bench, monkeypatch)
-    await asyncio.wait_for(GroupCommit().apply(bench.applier, [], bench.clock()), LONGEST_SECONDS)
+    await asyncio.wait_for(GroupCommit(bench.applier).apply([], bench.clock()), LONGEST_SECONDS)

@@ -7,13 +7,12 @@ import pytest
 from tests.histories import CHANNEL
 from tests.verbs.comparing import MESSAGE, Comparing, answer_oddly
 from tests.verbs.conftest import KEYS, SETTLE_SECONDS, Bench
-from worker.applying.apply import Applier
 from worker.domain.action import Identity, Origin, Pruned
 from worker.domain.position import TICKS_PER_SECOND, shift
 from worker.emulator import Page
 from worker.errors import ExitCode
 from worker.reconciliation.verify import Discrepancy
-from worker.store.store import Store, Ttls
+from worker.store.store import Ttls
 
 
 @pytest.fixture
@@ -97,8 +96,7 @@ async def test_a_list_read_by_half_is_not_exact(it: Comparing) -> None:
 async def test_what_is_older_than_the_retention_is_no_difference(it: Comparing) -> None:
     """PubNub lists it for ever, and nothing counts it any more."""
     it.retention_seconds = 86400
-    it.bench.store = Store(it.bench.redis, KEYS, Ttls(retention_seconds=86400))
-    it.bench.applier = Applier(it.bench.store, it.bench.marks, SETTLE_SECONDS, it.bench.clock)
+    it.bench.lay_out(ttls=Ttls(retention_seconds=86400))
     young = shift(await it.bench.client.time(), -3600 * TICKS_PER_SECOND)
     it.bench.emulator.state.add(CHANNEL, young, "reaction", "👍", "ana")
     await it.knows(3)

@@ -22,8 +22,8 @@ MINUTE = 60.0
 
 def health(bench: Bench, it: Subscriptions, repairs: BackfillQueue | None = None) -> Health:
     """Return what can be asked about those who follow."""
-    repairs = repairs or BackfillQueue(backfill(bench, tries=None), bench.marks, bench.applier)
-    return Health(it, repairs, Comparing(bench).reconcile(), bench.applier, bench.marks, [])
+    repairs = repairs or BackfillQueue(backfill(bench, tries=None), bench.tables)
+    return Health(it, repairs, Comparing(bench).reconcile(), bench.tables, bench.clock, [])
 
 
 def wrong(page: Page) -> set[str]:
@@ -59,9 +59,11 @@ async def test_it_is_ready_while_answers_come_in_time(bench: Bench, minutes: int
 async def test_it_is_not_ready_while_it_may_have_missed_something(bench: Bench) -> None:
     """It begins from a cursor of yesterday: nothing is wanted yet, but will be with the first answer."""
     async with following(bench, "ab") as it:
-        (yesterday,) = it.subscriptions
-    await bench.marks.save_cursor(yesterday.id, Cursor("17600000000000000", 1), age_seconds=86_400)
-    repairs = BackfillQueue(backfill(bench, tries=None), bench.marks, bench.applier)
+        (yesterday,) = it.current
+    await bench.tables.cursors.save(
+        yesterday.id, Cursor("17600000000000000", 1), age=lambda: 86_400
+    )
+    repairs = BackfillQueue(backfill(bench, tries=None), bench.tables)
     repairing = asyncio.create_task(repairs.run())
     try:
         async with following(bench, "ab", begun=False) as it:
@@ -69,7 +71,7 @@ async def test_it_is_not_ready_while_it_may_have_missed_something(bench: Bench) 
             await wait_until(lambda: repairs.is_idle and bench.emulator.waiting == 1)
             assert wrong(await asked.readyz()) == {"backfill"}
             bench.emulator.state.add("a", MESSAGE, "reaction", "👍", "ana")
-            await wait_until(lambda: it.subscriptions[0].has_begun)
+            await wait_until(lambda: it.current[0].has_begun)
             assert wrong(await asked.readyz()) == set()
     finally:
         repairing.cancel()

@@ -17,7 +17,7 @@ from tests.simulation.process import parts
 from tests.simulation.world import DAY_TICKS, KEYS, Subscriptions, World
 from worker.domain.action import Added, Identity
 from worker.domain.position import TICKS_PER_SECOND
-from worker.service.app import Parts
+from worker.service.parts import Parts
 
 ORDERS: Final = 3
 """In how many orders each test is played."""

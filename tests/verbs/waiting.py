@@ -49,7 +49,7 @@ class Moments:
     def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         self._left = 0
         self._act: Callable[[], object] | None = None
-        for whose, name in ((bench.applier, "insist"), (bench.client, "subscribe")):
+        for whose, name in ((bench.retry, "call"), (bench.client, "subscribe")):
             monkeypatch.setattr(whose, name, self._around(getattr(whose, name)))
 
     def await_one(self, number: int, act: Callable[[], object]) -> None:

@@ -1,204 +1,153 @@
-"""Between source and store: whatever was decoded becomes applied, or quarantined; nothing is dropped."""
+"""Events into tallies: applied, or quarantined with a reason, once Redis answers."""
 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Final, Protocol, TypeVar
 
 import structlog
 
 from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
-from worker.errors import (
-    RedisReplacedError,
-    RedisUnavailableError,
-    ScriptRefusedError,
-    TransientError,
-)
+from worker.errors import ScriptRefusedError, TransientError
 from worker.source.wire import Decoded, Malformed
 from worker.store.batch import MAX_BATCH
-from worker.store.marks import GapCause, Marks
-from worker.store.rollback_detector import RollbackDetector
+from worker.store.pending_repairs import GapCause
+from worker.store.redis_retry import RedisRetry
 from worker.store.store import Store
+from worker.store.tables import Tables
 from worker.telemetry import metrics
 from worker.telemetry.logs import unquoted
-from worker.telemetry.throttled_warning import ThrottledWarning
 
-FIRST_RETRY_SECONDS: Final = 0.1
-LONGEST_RETRY_SECONDS: Final = 5.0
+ChannelEvents = tuple[str, Sequence[Event]]
+"""A channel, and some of its events in order."""
 
-Result = TypeVar("Result")
-Events = tuple[str, Sequence[Event]]
-"""A channel, and some events of it."""
 log = structlog.get_logger(__name__)
 
 
 class StaleError(TransientError):
-    """What was read has waited so long that its tombstones may be gone: drop it, and read it again."""
+    """Events waited so long that their tombstones may be gone: drop them, and read them again."""
 
 
 class RolledBackError(StaleError):
-    """Redis went back to an older state: drop what was read since, and go on from what Redis still knows."""
-
-
-class Recovery(Protocol):
-    """What must be done before anything is written to a Redis that went back."""
-
-    async def run(self) -> None:
-        """Do it, once for all who ask at the same time."""
+    """Redis went back to an older state: drop what was read since, and go on from what it knows."""
 
 
 class Applier:
-    """Applies events channel by channel, holding on while Redis is away."""
+    """Applies events of any channels, and waits while Redis is away."""
 
     def __init__(
-        self,
-        store: Store,
-        marks: Marks,
-        settle_seconds: float,
-        clock: Callable[[], float],
-        rollback_detector: RollbackDetector | None = None,
-        recovery: Recovery | None = None,
+        self, store: Store, tables: Tables, retry: RedisRetry, settle_seconds: float
     ) -> None:
+        """Events that are older than ``settle_seconds`` are not applied but read again."""
         self._store = store
-        self._marks = marks
+        self._tables = tables
+        self._retry = retry
         self._settle_seconds = settle_seconds
-        self.clock = clock
-        self.rollback_detector = rollback_detector or RollbackDetector()
-        self._recovery = recovery
-        self._warning = ThrottledWarning(log, "redis_unavailable", "redis_answers_again", clock)
+        self.clock = retry.clock
+        self.rollback_detector = retry.rollback_detector
 
     async def apply(
         self, decoded: Iterable[Decoded | Event], origin: Origin, received: float
     ) -> Counter[Outcome]:
-        """Apply all events, quarantine all that is malformed; return how many had each outcome.
+        """Apply all events, quarantine all malformed ones; return how many had each outcome.
 
         ``received`` is when they were read, in seconds of the clock.
 
         Raises:
-            StaleError: they have waited longer than the settle time; some may be applied, which does no harm.
-            ForgottenError: Redis went back while they were applied.
+            StaleError: they waited longer than the settle time. Some may be applied: no harm.
+            RolledBackError: Redis went back while they were applied.
         """
-        by_channel: dict[str, list[Event]] = {}
+        events = await self._quarantine_malformed(decoded)
+        outcomes: Counter[Outcome] = Counter()
+        while events:
+            layer, events = _first_batches(events)
+            calls = [self._apply_parcel(parcel, origin, received) for parcel in _parcels(layer)]
+            # Every call ends before the first error is raised: none may outlive this method.
+            for result in await asyncio.gather(*calls, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
+                outcomes.update(result)
+        return outcomes
+
+    def is_stale(self, received: float) -> bool:
+        """Whether events that were read at ``received`` have waited longer than the settle time."""
+        return self.clock() - received > self._settle_seconds
+
+    async def quarantine(self, malformed: Malformed) -> None:
+        """Keep what cannot be understood, with the reason."""
+        # The log gets the reason without quotations: strangers chose their words.
+        log.warning("quarantined", channel=malformed.channel, reason=unquoted(malformed.reason))
+        metrics.quarantined.inc()
+        await self._tables.dead_letters.add(malformed.channel, malformed.reason, malformed.payload)
+
+    async def _quarantine_malformed(
+        self, decoded: Iterable[Decoded | Event]
+    ) -> dict[str, list[Event]]:
+        """Return the events by channel, each channel's in order."""
+        events: dict[str, list[Event]] = {}
         for item in decoded:
             if isinstance(item, Malformed):
                 await self.quarantine(item)
             elif item is not None:
-                by_channel.setdefault(item.identity.channel, []).append(item)
+                events.setdefault(item.identity.channel, []).append(item)
+        return events
+
+    async def _apply_parcel(
+        self, parcel: Sequence[ChannelEvents], origin: Origin, received: float
+    ) -> Counter[Outcome]:
+        """Apply some channels' events; where Redis refuses one, halve until it stands alone."""
+        try:
+            return await self._retry.call(lambda: self._send(parcel, origin, received))
+        except ScriptRefusedError as error:
+            if len(parcel) == len(parcel[0][1]) == 1:
+                await self._refuse(parcel[0], error)
+                return Counter()
         outcomes: Counter[Outcome] = Counter()
-        while (
-            by_channel
-        ):  # a channel's events in order, MAX_BATCH at once; nearly always that is all of them
-            layer = [(channel, events[:MAX_BATCH]) for channel, events in by_channel.items()]
-            by_channel = {
-                channel: rest
-                for channel, events in by_channel.items()
-                if (rest := events[MAX_BATCH:])
-            }
-            calls = [self._apply_some(some, origin, received) for some in _parcels(layer)]
-            # All calls end before the first error is raised: one that is still under way must not outlive this one.
-            for ended in await asyncio.gather(*calls, return_exceptions=True):
-                if isinstance(ended, BaseException):
-                    raise ended
-                outcomes.update(ended)
+        for half in _halves(parcel):
+            outcomes += await self._apply_parcel(half, origin, received)
         return outcomes
 
-    def expect_fresh(self, received: float, what: str) -> None:
-        """Refuse what was read too long ago; ``received`` is when, in seconds of the clock.
-
-        Raises:
-            StaleError: it has waited longer than the settle time.
-        """
-        if self.clock() - received > self._settle_seconds:
-            raise StaleError(f"{what} waited longer than {self._settle_seconds:g} s")
-
-    async def insist(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        """Return what the call returns, trying again for as long as Redis is away.
-
-        A Redis that went back is recovered first: whatever it may have forgotten is owed before anything is written.
-        """
-        wait = FIRST_RETRY_SECONDS
-        me = object()
-        try:
-            while True:
-                try:
-                    if self.rollback_detector.is_suspect and self._recovery:
-                        await self._recovery.run()
-                    result = await call()
-                except RedisUnavailableError as error:
-                    metrics.redis_failures.inc()
-                    if not isinstance(error, RedisReplacedError):
-                        self._warning.failing(me, reason=str(error))
-                    await asyncio.sleep(wait)
-                    wait = min(LONGEST_RETRY_SECONDS, wait * 2)
-                else:
-                    if wait > FIRST_RETRY_SECONDS:
-                        self._warning.recovered(me)
-                    return result
-        finally:
-            self._warning.drop(me)
-
-    async def quarantine(self, malformed: Malformed) -> None:
-        """Keep what cannot be understood, with its reason."""
-        # What it says of itself stays in the quarantine.
-        log.warning("quarantined", channel=malformed.channel, reason=unquoted(malformed.reason))
-        metrics.quarantined.inc()
-        await self.insist(
-            lambda: self._marks.quarantine(malformed.channel, malformed.reason, malformed.payload)
-        )
-
-    async def _apply_some(
-        self, batches: Sequence[Events], origin: Origin, received: float
+    async def _send(
+        self, parcel: Sequence[ChannelEvents], origin: Origin, received: float
     ) -> Counter[Outcome]:
-        """Apply a batch of each of some channels; where Redis refuses one, halve until the event stands alone."""
+        """Send a parcel once, and check that Redis still holds what this process knows of."""
+        if self.is_stale(received):
+            names = ", ".join(repr(channel) for channel, _ in parcel[:3])
+            seconds = f"{self._settle_seconds:g} s"
+            raise StaleError(f"events of {names} waited longer than {seconds}")
+        detector = self.rollback_detector
+        heads = [detector.head(channel) for channel, _ in parcel]
+        outcomes: Counter[Outcome] = Counter()
+        for head, applied in zip(heads, await self._store.apply_all(parcel, origin), strict=True):
+            channel = applied.batch.channel
+            if not detector.follow(channel, head, applied.head_before, applied.head_after):
+                raise RolledBackError(f"Redis has forgotten what was written to {channel!r}")
+            outcomes.update(applied.counted)
+        for outcome, count in outcomes.items():
+            metrics.events.labels(origin.value, outcome.value).inc(count)
+        return outcomes
 
-        async def call() -> Counter[Outcome]:
-            self.expect_fresh(
-                received, f"a batch for {', '.join(repr(channel) for channel, _ in batches[:3])}"
-            )
-            known = [self.rollback_detector.head(channel) for channel, _ in batches]
-            outcomes: Counter[Outcome] = Counter()
-            for head, applied in zip(
-                known, await self._store.apply_all(batches, origin), strict=True
-            ):
-                channel = applied.batch.channel
-                if not self.rollback_detector.follow(
-                    channel, head, applied.head_before, applied.head_after
-                ):
-                    raise RolledBackError(f"Redis has forgotten what was written to {channel!r}")
-                outcomes.update(applied.counted)
-            for outcome, count in outcomes.items():
-                metrics.events.labels(origin.value, outcome.value).inc(count)
-            return outcomes
-
-        try:
-            return await self.insist(call)
-        except ScriptRefusedError as error:
-            channel, events = batches[0]
-            if len(batches) == len(events) == 1:
-                await self._refuse(channel, events[0], error)
-                return Counter()
-        if len(batches) == 1:
-            middle = len(events) // 2
-            parts = [(channel, events[:middle])], [(channel, events[middle:])]
-        else:
-            middle = len(batches) // 2
-            parts = list(batches[:middle]), list(batches[middle:])
-        return sum(
-            [await self._apply_some(part, origin, received) for part in parts], Counter[Outcome]()
-        )
-
-    async def _refuse(self, channel: str, event: Event, error: ScriptRefusedError) -> None:
-        """Quarantine an event that Redis refuses for ever; its channel is owed, for PubNub still counts it."""
-        await self.insist(lambda: self._marks.owe([channel], GapCause.QUARANTINED))
+    async def _refuse(self, refused: ChannelEvents, error: ScriptRefusedError) -> None:
+        """Quarantine an event that Redis refuses; its channel needs a repair, as PubNub counts it."""
+        channel, (event,) = refused
+        await self._tables.pending.mark([channel], GapCause.QUARANTINED)
         await self.quarantine(Malformed(channel, str(error), json.dumps(asdict(event))))
 
 
-def _parcels(batches: Iterable[Events]) -> Iterator[list[Events]]:
-    """Yield the batches in parts that are worth a round trip: about as many events as one script call may carry."""
-    parcel: list[Events] = []
+def _first_batches(
+    events: dict[str, list[Event]],
+) -> tuple[list[ChannelEvents], dict[str, list[Event]]]:
+    """Return the first ``MAX_BATCH`` events of each channel, and what is left: mostly nothing."""
+    batches: list[ChannelEvents] = [(channel, some[:MAX_BATCH]) for channel, some in events.items()]
+    left = {channel: some[MAX_BATCH:] for channel, some in events.items() if len(some) > MAX_BATCH}
+    return batches, left
+
+
+def _parcels(batches: Iterable[ChannelEvents]) -> Iterator[list[ChannelEvents]]:
+    """Yield the batches in round trips of about as many events as one script call may carry."""
+    parcel: list[ChannelEvents] = []
     size = 0
     for batch in batches:
         if parcel and size + len(batch[1]) > MAX_BATCH:
@@ -208,3 +157,13 @@ def _parcels(batches: Iterable[Events]) -> Iterator[list[Events]]:
         size += len(batch[1])
     if parcel:
         yield parcel
+
+
+def _halves(parcel: Sequence[ChannelEvents]) -> tuple[Sequence[ChannelEvents], ...]:
+    """Return a parcel's two halves: of its channels, or of its only channel's events."""
+    if len(parcel) > 1:
+        middle = len(parcel) // 2
+        return parcel[:middle], parcel[middle:]
+    [(channel, events)] = parcel
+    middle = len(events) // 2
+    return [(channel, events[:middle])], [(channel, events[middle:])]

@@ -1,15 +1,15 @@
-"""Forgetting messages that are older than the retention."""
+"""Deletes messages that are older than the retention."""
 
 import asyncio
 from typing import Final
 
 import structlog
 
-from worker.applying.apply import Applier
-from worker.store.marks import Marks
 from worker.store.store import Store
+from worker.store.tables import Tables
 
-SWEEP_SECONDS: Final = 3600.0
+EXPIRY_SECONDS: Final = 3600.0
+"""Seconds between two passes over all channels."""
 
 log = structlog.get_logger(__name__)
 
@@ -17,22 +17,21 @@ log = structlog.get_logger(__name__)
 class Expiry:
     """Goes over all channels ever seen, once an hour."""
 
-    def __init__(self, store: Store, marks: Marks, applier: Applier) -> None:
+    def __init__(self, store: Store, tables: Tables) -> None:
         self._store = store
-        self._marks = marks
-        self._applier = applier
+        self._tables = tables
 
     async def run(self) -> None:
-        """Sweep until cancelled."""
+        """Delete until cancelled."""
         while True:
-            await self.once()
-            await asyncio.sleep(SWEEP_SECONDS)
+            await self.run_once()
+            await asyncio.sleep(EXPIRY_SECONDS)
 
-    async def once(self) -> int:
-        """Sweep every channel; return how many messages went."""
-        swept = 0
-        for channel in sorted(await self._applier.insist(self._marks.channels)):
-            swept += await self._applier.insist(lambda channel=channel: self._store.sweep(channel))  # type: ignore[misc]
-        if swept:
-            log.info("swept", messages=swept)
-        return swept
+    async def run_once(self) -> int:
+        """Delete the old messages of every channel; return how many messages went."""
+        deleted = 0
+        for channel in sorted(await self._tables.channels.all()):
+            deleted += await self._store.sweep(channel)
+        if deleted:
+            log.info("swept", messages=deleted)
+        return deleted

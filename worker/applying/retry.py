@@ -11,14 +11,14 @@ from worker.domain.position import Timetoken
 from worker.errors import ForbiddenError, PubNubError, ThrottledError
 from worker.source.backoff import Backoff
 from worker.source.wire import CountedTypes
-from worker.store.marks import Progress
+from worker.store.progress import Progress
 from worker.telemetry.throttled_warning import ThrottledWarning
 
 Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """How history is read. A 403 ends it, and so do ``tries`` failures in a row (None: they never do)."""
 

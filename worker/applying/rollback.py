@@ -1,4 +1,4 @@
-"""What follows when Redis turns out to hold an older state: every channel is owed, before anything else is written."""
+"""The recovery from a Redis that went back to an older state."""
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
@@ -6,8 +6,12 @@ from typing import Protocol
 
 import structlog
 
-from worker.store.marks import GapCause, Marks
+from worker.store.pending_repairs import GapCause
 from worker.store.rollback_detector import RollbackDetector
+from worker.store.tables import Tables
+
+Listener = Callable[[Collection[str]], None]
+"""Is called with the channels that were marked for repair."""
 
 log = structlog.get_logger(__name__)
 
@@ -16,51 +20,60 @@ class Pool(Protocol):
     """Connections to Redis."""
 
     async def disconnect(self) -> None:
-        """End them all, those in use as well."""
+        """End them all, also those in use."""
 
 
 class RollbackRecovery:
-    """Marks every channel, then lets this process go on with Redis as it is."""
+    """Marks every channel for repair; then this process goes on with Redis as it is."""
 
     def __init__(
-        self, rollback_detector: RollbackDetector, marks: Marks, followed: Collection[str]
+        self,
+        rollback_detector: RollbackDetector,
+        tables: Tables,
+        followed: Collection[str],
+        pools: Sequence[Pool] = (),
     ) -> None:
-        """``marks`` are on a client of their own, which speaks to whatever server answers."""
+        """``tables`` are on a client of their own, which speaks to whatever server answers.
+
+        ``followed`` are the configured channels.
+        ``pools`` may still lead to the server of before, which may even take writes.
+        """
         self._rollback_detector = rollback_detector
-        self._marks = marks
+        self._tables = tables
         self._followed = frozenset(followed)
+        self._pools = pools
         self._turn = asyncio.Lock()
-        self.heard: list[Callable[[Collection[str]], None]] = []
-        """Who is told which channels owe."""
-        self.pools: Sequence[Pool] = ()
-        """Connections that may still lead to the server of before, which may even take writes."""
+        self._listeners: list[Listener] = []
+
+    def add_listener(self, listener: Listener) -> None:
+        """Call this with the marked channels, from now on."""
+        self._listeners.append(listener)
 
     async def run(self) -> None:
-        """Mark all channels Redis knows, this process has written to, or is to follow.
+        """Mark all channels that Redis knows, this process wrote to, or this process follows.
 
         Raises:
-            RedisUnavailableError: Redis is away; it is suspect still.
+            RedisUnavailableError: Redis is away, and still under suspicion.
         """
         async with self._turn:
-            if not self._rollback_detector.is_suspect:
-                return
-            await self._connect_anew()
-            # The server first: one that takes its place meanwhile is another one, and is noticed.
-            server = await self._marks.server()
-            channels = (
-                await self._marks.channels() | self._rollback_detector.channels | self._followed
-            )
-            await self._marks.owe(channels, GapCause.REDIS_WENT_BACK)
-            await self._marks.remember(channels)
-            await self._connect_anew()
-            self._rollback_detector.accept(server)
-            await (
-                self._connect_anew()
-            )  # one may have been greeted meanwhile, as the server of before
-            log.warning("gap", cause=GapCause.REDIS_WENT_BACK.value, channels=len(channels))
-            for hear in self.heard:
-                hear(channels)
+            if self._rollback_detector.is_suspect:
+                await self._recover()
 
-    async def _connect_anew(self) -> None:
-        for pool in self.pools:
+    async def _recover(self) -> None:
+        await self._disconnect()
+        # The server is asked first: another one that takes its place meanwhile is noticed.
+        server = await self._tables.server.run_id()
+        known = await self._tables.channels.all()
+        channels = known | self._rollback_detector.channels | self._followed
+        await self._tables.pending.mark(channels, GapCause.REDIS_WENT_BACK)
+        await self._tables.channels.add(channels)
+        await self._disconnect()
+        self._rollback_detector.accept(server)
+        await self._disconnect()  # a connection may have been made meanwhile, to the old server
+        log.warning("gap", cause=GapCause.REDIS_WENT_BACK.value, channels=len(channels))
+        for listener in self._listeners:
+            listener(channels)
+
+    async def _disconnect(self) -> None:
+        for pool in self._pools:
             await pool.disconnect()

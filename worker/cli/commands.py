@@ -102,12 +102,12 @@ def options(
 def run(allow_eviction: AllowEviction = False) -> None:
     """Follow the configured channels and keep their tallies, until told to stop."""
     with _stopped_at_once():
-        from worker.service import app as building  # noqa: PLC0415
+        from worker.service import commands as building  # noqa: PLC0415
         from worker.settings.checks import FOLLOW, warn_of_unknown  # noqa: PLC0415
 
         settings = _settings(FOLLOW)
         warn_of_unknown(settings)
-        ended = finish(building.run(settings, allow_eviction=allow_eviction))
+        ended = finish(building.run_worker(settings, allow_eviction=allow_eviction))
     raise typer.Exit(ended)
 
 
@@ -121,12 +121,12 @@ def backfill(
 ) -> None:
     """Replay what PubNub's history lists into the tallies. Interrupted, it goes on where it was."""
     from worker.domain.position import Range  # noqa: PLC0415
-    from worker.service import app as building  # noqa: PLC0415
+    from worker.service import commands as building  # noqa: PLC0415
 
     settings = _connecting_settings()
     wanted = Range(*stretch(since, until))
     counts = _finish_in_sight(
-        lambda watch: building.backfill(
+        lambda watch: building.run_backfill(
             settings, channels or [], wanted, watch, allow_eviction=allow_eviction
         )
     )
@@ -155,14 +155,14 @@ def reconcile(
     from worker.cli import reports as telling  # noqa: PLC0415
     from worker.domain.position import Range  # noqa: PLC0415
     from worker.reconciliation.reconcile import ReconcileOptions  # noqa: PLC0415
-    from worker.service import app as building  # noqa: PLC0415
+    from worker.service import commands as building  # noqa: PLC0415
 
     if full and (since or until):
         raise ConfigurationError("--full is everything; give it without --since and --until.")
     wanted, options = Range(*stretch(since, until)), ReconcileOptions(force, dry_run)
     settings = _connecting_settings()
     reports = _finish_in_sight(
-        lambda watch: building.reconcile(
+        lambda watch: building.run_reconcile(
             settings, channels or [], wanted, options, watch, allow_eviction=allow_eviction
         )
     )
@@ -190,10 +190,12 @@ def verify(
 ) -> None:
     """Compare tallies with PubNub's list, and with themselves; write nothing. Exit code 5 if they differ."""
     from worker.cli import reports as telling  # noqa: PLC0415
-    from worker.service import app as building  # noqa: PLC0415
+    from worker.service import commands as building  # noqa: PLC0415
 
     settings = _connecting_settings()
-    found = _finish_in_sight(lambda watch: building.verify(settings, channels or [], sample, watch))
+    found = _finish_in_sight(
+        lambda watch: building.run_verify(settings, channels or [], sample, watch)
+    )
     if metrics_file:
         _write_metrics(metrics_file, is_everything=found.is_whole and not channels)
     if as_json:
@@ -250,7 +252,7 @@ def explain(channel: str, message_timetoken: str, as_json: AsJson = False) -> No
 @app.command()
 def doctor(as_json: AsJson = False, allow_eviction: AllowEviction = False) -> None:
     """Look whether configuration, PubNub and Redis are fit; say what to do where they are not."""
-    from worker.service import app as building  # noqa: PLC0415
+    from worker.service import commands as building  # noqa: PLC0415
     from worker.service.doctor import Finding  # noqa: PLC0415
     from worker.settings.checks import FOLLOW, load_usable  # noqa: PLC0415
     from worker.telemetry.logs import escape  # noqa: PLC0415
@@ -259,7 +261,7 @@ def doctor(as_json: AsJson = False, allow_eviction: AllowEviction = False) -> No
 
     async def examine() -> list[Finding]:
         findings = []
-        async for finding in building.doctor(settings, allow_eviction=allow_eviction):
+        async for finding in building.run_doctor(settings, allow_eviction=allow_eviction):
             findings.append(finding)
             if not as_json:
                 good = finding.exit_code is ExitCode.DONE

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from worker.store.marks import Progress as Place
+from worker.store.progress import Progress as Place
 from worker.telemetry.logs import escape
 
 

@@ -22,7 +22,7 @@ from worker.demo.screen import Frame, Screen, screen
 from worker.errors import FatalError, RedisUnavailableError, first_of
 from worker.store.connection import connect
 from worker.store.keys import Keys, digest
-from worker.store.marks import Marks
+from worker.store.tables import Tables
 
 FOLLOW_SECONDS: Final = 30.0
 ASK_SECONDS: Final = 0.05
@@ -109,7 +109,7 @@ class DemoRun:
             TallyReader.from_url(processes.redis_url) as reader,
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TRUTH_SECONDS)) as session,
         ):
-            await self._followed(Marks(redis, Keys()))
+            await self._followed(Tables.on(redis, Keys()))
             heed_cancellation()
             self._say_where_to_look(*around[0])
             tallies = Tallies(reader, redis, CHANNELS)
@@ -128,10 +128,10 @@ class DemoRun:
         self._shown.show(Frame(last.found, crowd.done, seconds, seconds, is_over=True))
         return self._result(seconds, crowd, last)
 
-    async def _followed(self, marks: Marks) -> None:
+    async def _followed(self, tables: Tables) -> None:
         """Wait until the worker has a cursor: from then on it misses nothing."""
         began = time.monotonic()
-        while await marks.cursor(digest(CHANNELS)) is None:
+        while await tables.cursors.read(digest(CHANNELS)) is None:
             if time.monotonic() > began + FOLLOW_SECONDS:
                 raise FatalError(
                     f"The worker does not follow its channels after {FOLLOW_SECONDS:g} s."

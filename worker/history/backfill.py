@@ -15,8 +15,10 @@ from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after,
 from worker.errors import PubNubError
 from worker.source.history import History, ListSlice, ahead
 from worker.source.wire import Decoded, decode_action
-from worker.store.marks import GapCause, Marks, Progress
-from worker.store.store import batched
+from worker.store.batched import batched
+from worker.store.pending_repairs import GapCause
+from worker.store.progress import Progress
+from worker.store.tables import Tables
 
 CHANNEL_CONCURRENCY: Final = 16
 """Each has one request under way: at a fifth of a second each, enough for eighty requests a second."""
@@ -34,14 +36,14 @@ class Backfiller:
         history: History,
         now: Callable[[], Awaitable[Timetoken]],
         applier: Applier,
-        marks: Marks,
+        tables: Tables,
         policy: RetryPolicy,
         watch: ProgressWatcher | None = None,
     ) -> None:
         self._history = history
         self._now = now
         self._applier = applier
-        self._marks = marks
+        self._tables = tables
         self._policy = policy
         self._watch = watch
 
@@ -73,11 +75,11 @@ class Backfiller:
         """
         if self._watch:
             self._watch.expect(channel, wanted.since or await self._oldest(channel))
-        unknown = await self._applier.insist(lambda: self._marks.unknown([channel]))
+        unknown = await self._tables.channels.unknown([channel])
         if unknown and wanted != Range():
-            await self._applier.insist(lambda: self._marks.owe([channel], GapCause.NEW_CHANNEL))
-        await self._applier.insist(lambda: self._marks.remember([channel]))
-        saved = await self._applier.insist(lambda: self._marks.progress(channel))
+            await self._tables.pending.mark([channel], GapCause.NEW_CHANNEL)
+        await self._tables.channels.add([channel])
+        saved = await self._tables.progress.read(channel)
         if saved and (
             saved.oldest is None or (wanted.since and not is_after(saved.oldest, wanted.since))
         ):
@@ -90,11 +92,11 @@ class Backfiller:
 
     async def resume(self, channel: str) -> bool:
         """Go on with the channel's place, if there is one; tell whether another backfill was asked for meanwhile."""
-        saved = await self._applier.insist(lambda: self._marks.progress(channel))
+        saved = await self._tables.progress.read(channel)
         if saved is None:
             return False
         await self._go_on(channel, saved, None)
-        return await self._applier.insist(lambda: self._marks.progress(channel)) is not None
+        return await self._tables.progress.read(channel) is not None
 
     async def _go_on(self, channel: str, saved: Progress, until: Timetoken | None) -> Progress:
         log.info("backfill_resumes", channel=channel, actions=saved.actions)
@@ -105,7 +107,7 @@ class Backfiller:
         async with aclosing(self._walk(channel, place)) as places:
             async for reached in places:
                 place = await self._save(channel, reached)
-        await self._applier.insist(lambda: self._marks.end_progress(channel))
+        await self._tables.progress.end(channel)
         log.info("backfill_ends", channel=channel, actions=place.actions)
         return place
 
@@ -155,7 +157,7 @@ class Backfiller:
         return replace(place, next=slice.next, actions=place.actions + len(decoded))
 
     async def _save(self, channel: str, place: Progress) -> Progress:
-        await self._applier.insist(lambda: self._marks.save_progress(place, channel))
+        await self._tables.progress.save(place, channel)
         self._tell(channel, place)
         return place
 

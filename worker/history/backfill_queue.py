@@ -6,11 +6,11 @@ from typing import Final
 
 import structlog
 
-from worker.applying.apply import Applier
 from worker.domain.position import Cursor
 from worker.errors import ForbiddenError
 from worker.history.backfill import Backfiller
-from worker.store.marks import Marks, Progress
+from worker.store.progress import Progress
+from worker.store.tables import Tables
 
 CONCURRENCY: Final = 8
 REFUSED_SECONDS: Final = 60.0
@@ -25,10 +25,9 @@ log = structlog.get_logger(__name__)
 class BackfillQueue:
     """A queue of channels to backfill. That they wait is written in Redis, so a kill forgets none."""
 
-    def __init__(self, backfill: Backfiller, marks: Marks, applier: Applier) -> None:
+    def __init__(self, backfill: Backfiller, tables: Tables) -> None:
         self._backfill = backfill
-        self._marks = marks
-        self._applier = applier
+        self._tables = tables
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._queued: set[str] = set()
         self._running: set[str] = set()
@@ -47,11 +46,11 @@ class BackfillQueue:
         """
         running = self._running & set(channels)
         idle = set(channels) - running
-        places = await self._marks.places(idle)
+        places = await self._tables.progress.read_all(idle)
         # A place of everything is older than the gap; whoever resumes it reads what came since, too.
         without = [name for name in idle if name not in places or places[name].oldest is not None]
-        await self._marks.save_progress(Progress(cursor.timetoken, cursor.timetoken), *without)
-        await self._marks.ask_again(cursor.timetoken, *running)
+        await self._tables.progress.save(Progress(cursor.timetoken, cursor.timetoken), *without)
+        await self._tables.progress.ask_again(cursor.timetoken, *running)
         self.note(channels)  # one that ended while it was asked for another has not heard of that
 
     def note(self, channels: Collection[str]) -> None:
@@ -62,7 +61,7 @@ class BackfillQueue:
 
     async def run(self) -> None:
         """Backfill what was interrupted, then what is asked for, until cancelled."""
-        places = await self._applier.insist(self._interrupted)
+        places = await self._interrupted()
         self._enqueue(places)
         self._has_looked = True
         async with asyncio.TaskGroup() as group:
@@ -74,7 +73,7 @@ class BackfillQueue:
         """Go on, once in a while, with places that nobody has moved: of workers that are gone."""
         while True:
             await asyncio.sleep(ABANDONED_SECONDS)
-            places = await self._applier.insist(self._interrupted)
+            places = await self._interrupted()
             self._enqueue(
                 name for name in places.keys() - self._running if places[name] == before.get(name)
             )
@@ -104,7 +103,7 @@ class BackfillQueue:
                 self._running.discard(channel)
 
     async def _interrupted(self) -> dict[str, Progress]:
-        return await self._marks.places(await self._marks.channels())
+        return await self._tables.progress.read_all(await self._tables.channels.all())
 
     def _enqueue(self, channels: Iterable[str]) -> None:
         for channel in sorted(set(channels) - self._queued):

@@ -1,8 +1,8 @@
-"""Which names share a long poll, and where each begins: a change of the list breaks off nobody's reading."""
+"""Which names share a long poll, and where each goes on: a change of the list interrupts no name."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from worker.source.names import MAX_GROUPS, Names
 
@@ -11,44 +11,65 @@ Point = TypeVar("Point")
 
 @dataclass(frozen=True, slots=True)
 class Assignment(Generic[Point]):
-    """Names that are followed together from a place on, ``joined`` by some that were not followed up to there.
+    """Names that share a subscription, and the point to go on from; without one, they start anew.
 
-    Without a place all of them begin anew.
+    ``joined`` are those of the names that were not followed up to that point.
     """
 
     names: Names
     resume_point: Point | None = None
     joined: Names = field(default_factory=Names)
 
+    def joined_by(self, names: Names) -> Self:
+        """Return the same, where those of its names that are among ``names`` join it, too."""
+        own = names.only(frozenset(self.names.all))
+        return type(self)(self.names, self.resume_point, self.joined | own)
+
 
 def assign(
     wanted: Names, followed: Iterable[tuple[Names, Point]], size: int
 ) -> list[Assignment[Point]]:
-    """Share the names out into lots of at most ``size``; those followed already stay with their place.
+    """Share the names out, at most ``size`` each; names that are followed stay with their point.
 
-    Of several places a name has been followed from, the first one given is taken. Names that are new join lots that
-    have room, so that a list that changes from day to day does not end in a subscription for each name.
+    If a name was followed from several points, the first one given counts.
+    New names join assignments that have room: a list that changes every day
+    does not end in a subscription for each name.
     """
-    left, assignments = wanted, list[Assignment[Point]]()
-    for names, resume_point in followed:
-        kept = left.only(frozenset(names.all))
-        left = left.without(frozenset(kept.all))
-        assignments += [Assignment(part, resume_point) for part in kept.split(size)]
-    filled = []
-    for assignment in assignments:
-        joined = _fitting(left, assignment.names, size)
-        left = left.without(frozenset(joined.all))
-        filled.append(Assignment(assignment.names | joined, assignment.resume_point, joined))
-    return filled + [Assignment(part) for part in left.split(size)]
+    kept, new = _kept(wanted, followed, size)
+    assignments = []
+    for assignment in kept:
+        joined = _fitting(new, assignment.names, size)
+        new = new.without(frozenset(joined.all))
+        names = assignment.names | joined
+        assignments.append(Assignment(names, assignment.resume_point, joined))
+    return assignments + [Assignment(part) for part in new.split(size)]
+
+
+def _kept(
+    wanted: Names, followed: Iterable[tuple[Names, Point]], size: int
+) -> tuple[list[Assignment[Point]], Names]:
+    """Return what stays with its point, and the names that are new."""
+    new, kept = wanted, list[Assignment[Point]]()
+    for names, point in followed:
+        staying = new.only(frozenset(names.all))
+        new = new.without(frozenset(staying.all))
+        kept += [Assignment(part, point) for part in staying.split(size)]
+    return kept, new
 
 
 def _fitting(new: Names, names: Names, size: int) -> Names:
-    """Return those of the new names for which there is room beside the others, which are all of one kind."""
-    few = min(size, MAX_GROUPS)
+    """Return those of the new names for which there is room beside ``names``, all of one kind."""
     if names.channels:
-        joined = Names(channels=new.channels[: max(0, size - len(names.channels))])
+        joined = Names(channels=_first(new.channels, size - len(names.channels)))
     elif names.wildcards:
-        joined = Names(wildcards=new.wildcards[: max(0, few - len(names.wildcards))])
+        room = min(size, MAX_GROUPS) - len(names.wildcards)
+        joined = Names(wildcards=_first(new.wildcards, room))
     else:
-        joined = Names(groups=new.groups[: max(0, few - len(names.groups))])
-    return joined if len(list((names | joined).split(size))) == 1 else Names()
+        room = min(size, MAX_GROUPS) - len(names.groups)
+        joined = Names(groups=_first(new.groups, room))
+    is_one_poll = len(list((names | joined).split(size))) == 1
+    return joined if is_one_poll else Names()
+
+
+def _first(names: tuple[str, ...], count: int) -> tuple[str, ...]:
+    return names[: max(0, count)]

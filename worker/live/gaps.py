@@ -1,47 +1,47 @@
-"""Marking what may have been missed, before anything passes over it."""
+"""Marks what may have been missed, before a cursor passes over it."""
 
 from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 
-from worker.applying.apply import Applier
 from worker.domain.position import Cursor
-from worker.store.marks import GapCause, Marks
+from worker.store.pending_repairs import GapCause
+from worker.store.tables import Tables
 
 log = structlog.get_logger(__name__)
 
-Repair = Callable[[Collection[str], Cursor | None], Awaitable[None]]
-"""Hears of channels that owe, and asks for a backfill up to the cursor, if there is one; durable when it returns."""
+RequestRepair = Callable[[Collection[str], Cursor | None], Awaitable[None]]
+"""Asks for the repair of channels, up to the cursor if there is one; durable when it returns."""
 
 
 class Gaps:
-    """Marks channels as owed, and has them repaired."""
+    """Marks channels for repair, and asks for that repair."""
 
-    def __init__(self, marks: Marks, applier: Applier, repair: Repair) -> None:
-        self._marks = marks
-        self._applier = applier
-        self._repair = repair
+    def __init__(self, tables: Tables, request_repair: RequestRepair) -> None:
+        self._tables = tables
+        self._request_repair = request_repair
 
     async def owe(
         self,
         channels: Collection[str],
-        gap: GapCause,
+        cause: GapCause,
         cursor: Cursor | None,
         *,
         is_new: bool = True,
     ) -> None:
-        """Mark the channels, ask for their repair, and remember them; all durable, in this order, when it returns.
+        """Mark the channels, ask for their repair, remember them: all durable, in this order.
 
-        Remembered last: a channel that is known already would never be met as a new one. A gap that only goes on is
-        not ``is_new``: its mark is renewed, and nothing is said.
+        Channels are remembered last: one that is known already would never count as a new one.
+        A gap that only goes on is not ``is_new``: its mark is renewed, and nothing is logged.
         """
         if is_new:
-            log.warning("gap", cause=gap.value, channels=len(channels))
-        await self._applier.insist(lambda: self._marks.owe(channels, gap, is_new=is_new))
-        await self._applier.insist(lambda: self._repair(channels, cursor))
-        await self._applier.insist(lambda: self._marks.remember(channels))
+            log.warning("gap", cause=cause.value, channels=len(channels))
+        await self._tables.pending.mark(channels, cause, is_new=is_new)
+        await self._request_repair(channels, cursor)
+        await self._tables.channels.add(channels)
 
     async def discover(self, channels: Collection[str], cursor: Cursor | None) -> None:
-        """Take in channels that a group or a wildcard brings; those nobody has met are owed their past."""
-        if unknown := await self._applier.insist(lambda: self._marks.unknown(channels)):
+        """Take in channels of a group or a wildcard; a channel never seen needs its past."""
+        unknown = await self._tables.channels.unknown(channels)
+        if unknown:
             await self.owe(unknown, GapCause.NEW_CHANNEL, cursor)

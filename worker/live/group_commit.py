@@ -1,4 +1,4 @@
-"""What many subscriptions bring, applied together."""
+"""Applies what many subscriptions bring in one round trip."""
 
 import asyncio
 import time
@@ -15,125 +15,122 @@ from worker.domain.position import TICKS_PER_SECOND
 from worker.source.wire import Decoded, Malformed
 from worker.telemetry import metrics
 
-SAVE_CONCURRENCY: Final = 4
-"""Cursors on their way to Redis at once, each over a connection of its own."""
 EVENT_BATCH: Final = 2_000
-"""Events from which on others wait for the next time."""
+"""Events of one group. What exceeds them waits for the next group."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Submission:
+    """Events of one subscription, and the future that its caller waits for."""
+
     decoded: Sequence[Decoded]
     received: float
     applied: asyncio.Future[None]
 
+    def end(self, error: Exception | None = None) -> None:
+        """Let the caller go on; a caller that was cancelled does not wait any more."""
+        if self.applied.done():
+            return
+        if error:
+            self.applied.set_exception(error)
+        else:
+            self.applied.set_result(None)
+
 
 class GroupCommit:
-    """Applies what subscriptions bring: who comes while Redis has its hands full is applied next, with all who did.
+    """Applies one group of submissions at a time; what comes meanwhile is the next group.
 
-    Two hundred subscriptions with an event each are then one round trip, and not two hundred over as many connections.
+    Two hundred subscriptions with one event each need one round trip,
+    instead of two hundred round trips over as many connections.
     """
 
-    def __init__(self, unix_time: Callable[[], float] = time.time) -> None:
+    def __init__(self, applier: Applier, unix_time: Callable[[], float] = time.time) -> None:
+        self._applier = applier
         self._unix_time = unix_time
-        self.saving = asyncio.Semaphore(SAVE_CONCURRENCY)
         self._waiting: deque[_Submission] = deque()
         self._group: Sequence[_Submission] = ()
         self._applying: asyncio.Task[None] | None = None
 
-    async def apply(self, applier: Applier, decoded: Sequence[Decoded], received: float) -> None:
-        """Apply them, read at ``received``; when it returns, they are applied.
+    async def apply(self, decoded: Sequence[Decoded], received: float) -> None:
+        """Return when these events are applied; ``received`` is when they were read.
 
         Raises:
-            StaleError: these waited for too long.
-            ForgottenError: Redis went back while they were applied.
+            StaleError: they waited for too long.
+            RolledBackError: Redis went back while they were applied.
         """
         if not decoded:
             return
-        mine = _Submission(decoded, received, asyncio.get_running_loop().create_future())
-        self._waiting.append(mine)
-        if not self._applying:
-            self._applying = asyncio.create_task(self._apply(applier))
+        applied = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Submission(decoded, received, applied))
+        if self._applying is None:
+            self._applying = asyncio.create_task(self._apply_groups())
         try:
-            await mine.applied
+            await applied
         except asyncio.CancelledError:
-            await self._give_up()
+            await self._stop_if_abandoned()
             raise
 
-    async def _give_up(self) -> None:
-        """Stop applying where nobody waits for it any more: it must not outlive its connection to Redis."""
-        if self._applying and all(
-            submission.applied.done() for submission in (*self._group, *self._waiting)
-        ):
+    async def _stop_if_abandoned(self) -> None:
+        """Stop where no caller waits any more: the task must not outlive its connection."""
+        submissions = (*self._group, *self._waiting)
+        is_abandoned = all(submission.applied.done() for submission in submissions)
+        if self._applying and is_abandoned:
             self._applying.cancel()
             await asyncio.wait([self._applying])
 
-    async def _apply(self, applier: Applier) -> None:
+    async def _apply_groups(self) -> None:
         try:
             while self._waiting:
-                self._group = _fresh(self._next(), applier)
-                if self._group:
-                    await self._apply_group(self._group, applier)
+                self._group = self._next_group()
+                await self._apply_group(self._group)
         finally:
-            self._applying, self._group = None, ()
+            self._applying = None
+            self._group = ()
 
-    async def _apply_group(self, group: Sequence[_Submission], applier: Applier) -> None:
+    async def _apply_group(self, group: Sequence[_Submission]) -> None:
+        decoded = [item for submission in group for item in submission.decoded]
+        oldest = min(submission.received for submission in group)
         try:
-            decoded = [item for submission in group for item in submission.decoded]
-            outcomes = await applier.apply(
-                decoded, Origin.LIVE, min(submission.received for submission in group)
-            )
+            outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
+        except RolledBackError as error:
+            _end(group, error)
         except StaleError as error:
-            if isinstance(error, RolledBackError) or len(left := _fresh(group, applier)) == len(
-                group
-            ):
-                _tell(group, error)
-            else:  # the oldest has waited for too long; the others go on, for to read them again may open gaps
-                self._waiting.extendleft(reversed(left))
-        except Exception as error:  # it is theirs who brought the events
-            _tell(group, error)
+            self._drop_stale(group, error)
+        except Exception as error:  # the callers, who brought the events, raise it
+            _end(group, error)
         else:
-            _tell(group, None)
+            _end(group)
             self._note_lag(decoded)
-            log.debug(
-                "applied",
-                subscriptions=len(group),
-                **{what.value: many for what, many in outcomes.items()},
-            )
+            counts = {outcome.value: count for outcome, count in outcomes.items()}
+            log.debug("applied", subscriptions=len(group), **counts)
+
+    def _drop_stale(self, group: Sequence[_Submission], error: StaleError) -> None:
+        """Drop what waited for too long; the rest goes on, as reading it again may open gaps."""
+        fresh = [each for each in group if not self._applier.is_stale(each.received)]
+        if len(fresh) == len(group):
+            _end(group, error)
+            return
+        _end([each for each in group if each not in fresh], error)
+        self._waiting.extendleft(reversed(fresh))
+
+    def _next_group(self) -> list[_Submission]:
+        group = [self._waiting.popleft()]
+        size = len(group[0].decoded)
+        while self._waiting and size < EVENT_BATCH:
+            group.append(self._waiting.popleft())
+            size += len(group[-1].decoded)
+        return group
 
     def _note_lag(self, decoded: Sequence[Decoded]) -> None:
         now = self._unix_time()
         for item in decoded:
             if item and not isinstance(item, Malformed):
-                metrics.lag.observe(max(0.0, now - int(item.published) / TICKS_PER_SECOND))
-
-    def _next(self) -> list[_Submission]:
-        group, size = [self._waiting.popleft()], 0
-        while self._waiting and (size := size + len(group[-1].decoded)) < EVENT_BATCH:
-            group.append(self._waiting.popleft())
-        return group
+                published = int(item.published) / TICKS_PER_SECOND
+                metrics.lag.observe(max(0.0, now - published))
 
 
-def _fresh(group: Sequence[_Submission], applier: Applier) -> list[_Submission]:
-    """Return who has not waited for too long; tell the others that they have."""
-    left = []
+def _end(group: Sequence[_Submission], error: Exception | None = None) -> None:
     for submission in group:
-        try:
-            applier.expect_fresh(submission.received, "an answer")
-        except StaleError as error:
-            _tell([submission], error)
-        else:
-            left.append(submission)
-    return left
-
-
-def _tell(group: Sequence[_Submission], error: Exception | None) -> None:
-    for submission in group:
-        if submission.applied.done():  # whoever brought it has been cancelled
-            continue
-        if error:
-            submission.applied.set_exception(error)
-        else:
-            submission.applied.set_result(None)
+        submission.end(error)

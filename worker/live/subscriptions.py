@@ -1,94 +1,101 @@
-"""All subscriptions of a worker: who is followed, and how the list changes while they are."""
+"""All subscriptions of a worker, and how the list of names changes while they run."""
 
 import asyncio
 from collections.abc import Callable, Iterable
 
-import structlog
-
 from worker.live.assignment import Assignment, assign
-from worker.live.subscription import ResumePoint, Subscription
+from worker.live.resume_point import ResumePoint
+from worker.live.subscription import Subscription
 from worker.source.names import Names
 
-log = structlog.get_logger(__name__)
-
 Assignments = Iterable[Assignment[ResumePoint]]
+SubscriptionFactory = Callable[[Assignment[ResumePoint]], Subscription]
 
 
 class Subscriptions:
-    """Follows lots of names, each by a subscription, and their heirs after them."""
+    """Follows each assignment by a subscription, and the successors of each."""
 
-    def __init__(
-        self,
-        subscription: Callable[[Assignment[ResumePoint]], Subscription],
-        assignments: Assignments,
-        size: int,
-    ) -> None:
+    def __init__(self, create: SubscriptionFactory, assignments: Assignments, size: int) -> None:
         """``size`` is how many names share a subscription at most."""
-        self._subscription = subscription
-        self._lots = tuple(assignments)
+        self._create = create
+        self._assignments = tuple(assignments)
         self._size = size
         self._tasks: dict[asyncio.Task[None], Subscription] = {}
         self._group = asyncio.TaskGroup()
         self._stopped = asyncio.Event()
 
     @property
-    def subscriptions(self) -> list[Subscription]:
-        """Those that are followed now, or still work off what they have read."""
+    def current(self) -> list[Subscription]:
+        """Those that run now, or still apply what they have read."""
         return list(self._tasks.values())
 
     async def run(self) -> None:
-        """Follow until ``stop``, and then until what was read is applied."""
+        """Follow until ``stop``, and then until everything that was read is applied."""
         async with self._group as group:
-            for assignment in self._lots:
+            for assignment in self._assignments:
                 self._follow(assignment, group)
             await self._stopped.wait()
-            for subscription in self.subscriptions:
+            for subscription in self.current:
                 subscription.stop()
 
     def stop(self) -> None:
-        """Poll no more; ``run`` ends when what was polled is applied and the cursors saved."""
+        """Stop polling; ``run`` ends when every answer is applied and every cursor saved."""
         self._stopped.set()
 
     def reread(self) -> None:
-        """Have every subscription begin again that no longer knows its Redis."""
-        for subscription in self.subscriptions:
+        """Have every subscription go on from the cursor in Redis, if Redis went back."""
+        for subscription in self.current:
             subscription.reread()
 
     async def change(self, wanted: Names) -> tuple[int, int]:
-        """Follow these names from now on; return how many are new, and how many are followed no more.
+        """Follow these names from now on; return how many are new, and how many are gone.
 
-        Nobody who stays is missed; who is new is owed what came before.
+        Names that stay keep their cursor. New names are marked for the repair of their past.
         """
-        while leaving := [
-            task for task, each in self._tasks.items() if each.successors is not None
-        ]:
-            await asyncio.wait(leaving)  # until their heirs are there
-        followed = self.subscriptions
-        before, after = {name for each in followed for name in each.names.all}, set(wanted.all)
-        assignments = assign(wanted, [(each.names, each) for each in followed], self._size)
-        for subscription in followed:
-            successors: list[Assignment[None]] = [
-                Assignment(assignment.names, None, assignment.joined)
-                for assignment in assignments
-                if assignment.resume_point is subscription
-            ]
-            if [successor.names for successor in successors] != [subscription.names]:
-                subscription.hand_over_to(successors)
+        await self._wait_for_successors()
+        current = self.current
+        before = {name for subscription in current for name in subscription.names.all}
+        followed = [(subscription.names, subscription) for subscription in current]
+        assignments = assign(wanted, followed, self._size)
+        for subscription in current:
+            self._hand_over(subscription, assignments)
         for assignment in assignments:
             if assignment.resume_point is None and not self._stopped.is_set():
                 self._follow(Assignment(assignment.names), self._group)
+        after = set(wanted.all)
         return len(after - before), len(before - after)
 
+    async def _wait_for_successors(self) -> None:
+        """Return when no subscription is handing over."""
+        while True:
+            leaving = [task for task, each in self._tasks.items() if each.successors is not None]
+            if not leaving:
+                return
+            await asyncio.wait(leaving)
+
+    def _hand_over(
+        self, subscription: Subscription, assignments: Iterable[Assignment[Subscription]]
+    ) -> None:
+        """Replace a subscription by its successors, unless its names are as they were."""
+        successors: list[Assignment[None]] = [
+            Assignment(assignment.names, None, assignment.joined)
+            for assignment in assignments
+            if assignment.resume_point is subscription
+        ]
+        is_unchanged = [successor.names for successor in successors] == [subscription.names]
+        if not is_unchanged:
+            subscription.hand_over_to(successors)
+
     def _follow(self, assignment: Assignment[ResumePoint], group: asyncio.TaskGroup) -> None:
-        subscription = self._subscription(assignment)
+        subscription = self._create(assignment)
         task = group.create_task(self._run(subscription, group))
         self._tasks[task] = subscription
         task.add_done_callback(self._tasks.pop)
 
     async def _run(self, subscription: Subscription, group: asyncio.TaskGroup) -> None:
         await subscription.run()
-        if not self._stopped.is_set():
-            for successor in subscription.successors or ():
-                self._follow(
-                    Assignment(successor.names, subscription.resume_point, successor.joined), group
-                )
+        if self._stopped.is_set():
+            return
+        for successor in subscription.successors or ():
+            point = subscription.resume_point
+            self._follow(Assignment(successor.names, point, successor.joined), group)

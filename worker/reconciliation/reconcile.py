@@ -16,9 +16,10 @@ from worker.errors import ExitCode, TallyError
 from worker.reconciliation.evidence import CANDIDATE_BATCH, Comparison, ScanState
 from worker.source.history import ListSlice
 from worker.store.batch import MAX_BATCH
+from worker.store.batched import batched
 from worker.store.entries import Entries
-from worker.store.marks import GapCause, Marks
-from worker.store.store import batched
+from worker.store.pending_repairs import GapCause
+from worker.store.tables import Tables
 from worker.telemetry import metrics
 
 CHANNEL_CONCURRENCY: Final = 8
@@ -90,14 +91,15 @@ class Reconciler:
         comparison: Comparison,
         entries: Entries,
         applier: Applier,
-        marks: Marks,
+        tables: Tables,
         policy: ReconcilePolicy,
     ) -> None:
         self._comparison = comparison
         self._entries = entries
         self._applier = applier
-        self._marks = marks
+        self._tables = tables
         self._policy = policy
+        self.clock = policy.clock
         self._turns: dict[str, asyncio.Lock] = {}
         self.last: tuple[float, ReconcileReport] | None = None
         """When the newest ended that came to its end, in seconds of the clock, and what it found."""
@@ -160,8 +162,8 @@ class Reconciler:
 
     async def _due(self, channel: str) -> dict[str, int]:
         """Return the marks that a reconcile beginning now repays: those that are older than the settle time."""
-        owed = await self._applier.insist(lambda: self._marks.owed(channel))
-        now = await self._applier.insist(self._marks.now)
+        owed = await self._tables.pending.read(channel)
+        now = await self._tables.server.now()
         return {
             cause: at
             for cause, at in owed.items()
@@ -170,16 +172,16 @@ class Reconciler:
 
     async def _settle(self, report: ReconcileReport, wanted: Range, owed: dict[str, int]) -> None:
         channel = report.channel
-        unknown = await self._applier.insist(lambda: self._marks.unknown([channel]))
+        unknown = await self._tables.channels.unknown([channel])
         if not report.is_settled:
-            await self._applier.insist(lambda: self._marks.owe([channel], GapCause.UNPROVEN))
+            await self._tables.pending.mark([channel], GapCause.UNPROVEN)
         elif unknown and wanted != Range():
-            await self._applier.insist(lambda: self._marks.owe([channel], GapCause.NEW_CHANNEL))
+            await self._tables.pending.mark([channel], GapCause.NEW_CHANNEL)
         # Last: a channel that is known already would never be met as a new one.
-        await self._applier.insist(lambda: self._marks.remember([channel]))
+        await self._tables.channels.add([channel])
         if owed and not (report.unproven or report.refused):
-            await self._applier.insist(lambda: self._marks.repay(channel, owed))
-        left = await self._applier.insist(lambda: self._marks.owed(channel))
+            await self._tables.pending.clear(channel, owed)
+        left = await self._tables.pending.read(channel)
         report.owed = len(left)
         if repaid := sorted(owed.keys() - left.keys()):
             for cause in repaid:
@@ -243,7 +245,7 @@ class Reconciler:
             return True
         if scan.coverage.listed:
             return False
-        others = await self._applier.insist(self._marks.channels)
+        others = await self._tables.channels.all()
         return not await self._comparison.is_known_origin(scan.channel, others)
 
     async def _prune(
@@ -273,9 +275,7 @@ class Reconciler:
             sorted(present, key=lambda each: order(each.action_timetoken)), MAX_BATCH
         ):
             identities = [each.identity for each in some]
-            entries = await self._applier.insist(
-                lambda identities=identities: self._entries.read(channel, identities)  # type: ignore[misc]
-            )
+            entries = await self._entries.read(channel, identities)
             events = [
                 event
                 for each, entry in zip(some, entries, strict=True)

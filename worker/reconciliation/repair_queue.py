@@ -1,16 +1,17 @@
 """Repayment of what channels owe: a reconcile of everything, begun a settle time after the newest gap."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
 
-from worker.applying.apply import Applier, StaleError
+from worker.applying.apply import StaleError
 from worker.domain.position import Range
 from worker.errors import PubNubError, RedisUnavailableError
 from worker.reconciliation.reconcile import Reconciler, ReconcileReport, ripe_at
-from worker.store.marks import GapCause, Marks
+from worker.store.pending_repairs import GapCause
+from worker.store.tables import Tables
 from worker.telemetry.throttled_warning import ThrottledWarning
 
 CONCURRENCY: Final = 8
@@ -32,20 +33,21 @@ class RepairQueue:
     """A queue of channels to reconcile. That they owe is written in Redis, so a kill forgets none."""
 
     def __init__(
-        self, reconcile: Reconciler, marks: Marks, applier: Applier, settle_seconds: float
+        self,
+        reconcile: Reconciler,
+        tables: Tables,
+        settle_seconds: float,
+        clock: Callable[[], float],
     ) -> None:
         self._reconcile = reconcile
-        self._marks = marks
-        self._applier = applier
+        self._tables = tables
         self._settle_seconds = settle_seconds
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._queued: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tries: dict[str, int] = {}
         self._noted: dict[str, float] = {}
-        self._warning = ThrottledWarning(
-            log, "reconcile_failed", "reconcile_works_again", applier.clock
-        )
+        self._warning = ThrottledWarning(log, "reconcile_failed", "reconcile_works_again", clock)
 
     def note(self, channels: Iterable[str]) -> None:
         """Hear that channels owe something new; it is durable already."""
@@ -67,8 +69,8 @@ class RepairQueue:
 
     async def run(self) -> None:
         """Repay what is owed already, then what is noted, until cancelled."""
-        channels = await self._applier.insist(self._marks.channels)
-        for channel in await self._applier.insist(lambda: self._marks.debts(channels)):
+        channels = await self._tables.channels.all()
+        for channel in await self._tables.pending.read_all(channels):
             self._enqueue(channel)
         async with asyncio.TaskGroup() as group:
             for _ in range(CONCURRENCY):
@@ -100,7 +102,7 @@ class RepairQueue:
 
         Where gaps keep coming there is no such time: then one begins for what is older, and leaves the newest marks.
         """
-        owed = await self._applier.insist(lambda: self._marks.owed(channel))
+        owed = await self._tables.pending.read(channel)
         if not owed:
             return None
         loop = asyncio.get_running_loop()
@@ -109,7 +111,7 @@ class RepairQueue:
             >= LONGEST_SETTLES * self._settle_seconds
         ):
             return 0.0
-        now = await self._applier.insist(self._marks.now)
+        now = await self._tables.server.now()
         return (
             max(0.0, max(ripe_at(*mark, self._settle_seconds) for mark in owed.items()) - now)
             / 1000
@@ -117,7 +119,7 @@ class RepairQueue:
 
     async def _go_on(self, channel: str, report: ReconcileReport) -> None:
         """Come back for marks that are left: soon for a new gap, later for what a reconcile could not mend."""
-        owed = await self._applier.insist(lambda: self._marks.owed(channel))
+        owed = await self._tables.pending.read(channel)
         if not owed:
             self._tries.pop(channel, None)
         elif channel in self._timers or channel in self._queued:

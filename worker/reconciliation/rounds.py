@@ -9,13 +9,14 @@ from typing import Final
 
 import structlog
 
-from worker.applying.apply import Applier, StaleError
+from worker.applying.apply import StaleError
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
 from worker.errors import PubNubError, RedisUnavailableError
 from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.store.entries import Entries
-from worker.store.marks import GapCause, Marks
+from worker.store.pending_repairs import GapCause
+from worker.store.tables import Tables
 from worker.telemetry.throttled_warning import ThrottledWarning
 
 CONCURRENCY: Final = 8
@@ -74,20 +75,18 @@ class Rounds:
         reconcile: Reconciler,
         debts: RepairQueue,
         entries: Entries,
-        applier: Applier,
-        marks: Marks,
+        tables: Tables,
         now: Callable[[], Awaitable[Timetoken]],
         schedule: Schedule,
     ) -> None:
         self._reconcile = reconcile
         self._entries = entries
-        self._marks = marks
-        self._applier = applier
+        self._tables = tables
         self._debts = debts
         self._now = now
         self._schedule = schedule
         self._warning = ThrottledWarning(
-            log, "reconcile_failed", "reconcile_works_again", applier.clock
+            log, "reconcile_failed", "reconcile_works_again", reconcile.clock
         )
 
     async def run(self) -> None:
@@ -100,7 +99,7 @@ class Rounds:
         """Make the round that is due now, with the pieces of those that nobody made: too long a round, or no worker."""
         now = await self._time()
         due = self._schedule.round_at(now)
-        covered = await self._applier.insist(self._marks.covered)
+        covered = await self._tables.rounds.read()
         made = (
             due - 1
             if covered is None or is_after(covered, now)
@@ -110,13 +109,11 @@ class Rounds:
             return  # another worker was quicker
         numbers = range(max(made, due - self._schedule.pieces) + 1, due + 1)
         await self._make(now, numbers)
-        await self._applier.insist(lambda: self._marks.save_covered(now))
+        await self._tables.rounds.save(now)
 
     async def _make(self, now: Timetoken, numbers: range) -> None:
-        channels = await self._applier.insist(self._marks.channels)
-        self._debts.nudge(
-            await self._applier.insist(lambda: self._marks.debts(channels))
-        )  # of workers that are gone
+        channels = await self._tables.channels.all()
+        self._debts.nudge(await self._tables.pending.read_all(channels))  # of workers that are gone
         log.info("round_starts", channels=len(channels), pieces=len(numbers))
         room = asyncio.Semaphore(CONCURRENCY)
 
@@ -129,7 +126,7 @@ class Rounds:
                 group.create_task(one(channel))
 
     async def _channel(self, channel: str, now: Timetoken, numbers: range) -> None:
-        oldest = await self._applier.insist(lambda: self._entries.oldest(channel))
+        oldest = await self._entries.oldest(channel)
         await self._range(
             channel, Range(shift(now, -round(self._schedule.window * TICKS_PER_SECOND)))
         )
@@ -144,7 +141,7 @@ class Rounds:
                 # One channel must not keep the round from its end: its debt is another's business.
                 self._warning.failing(channel, channel=channel, reason=str(error))
                 self._warning.drop(channel)
-                await self._applier.insist(lambda: self._marks.owe([channel], GapCause.UNPROVEN))
+                await self._tables.pending.mark([channel], GapCause.UNPROVEN)
             except (RedisUnavailableError, StaleError) as error:
                 self._warning.failing(channel, channel=channel, reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)

@@ -15,7 +15,7 @@ from worker.domain.reconciliation import Candidate, Coverage, Proof, Verdict, ju
 from worker.errors import PubNubError
 from worker.source.history import History, ListSlice, ahead
 from worker.source.wire import decode_action
-from worker.store.marks import Progress
+from worker.store.progress import Progress
 
 EDGES_UP: Final = (1, 4, 16)
 """How many edges of the first look above a candidate the second look begins, one try after the other."""

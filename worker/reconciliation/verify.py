@@ -19,8 +19,8 @@ from worker.reconciliation.evidence import Comparison, ScanState
 from worker.source.history import ListSlice
 from worker.store.audit import Audit, Inconsistency
 from worker.store.batch import MAX_BATCH
+from worker.store.batched import batched
 from worker.store.entries import Entries
-from worker.store.store import batched
 from worker.telemetry import metrics
 
 CHANNEL_CONCURRENCY: Final = 8

@@ -9,7 +9,6 @@ from itertools import product
 from typing import Any, Final, TypeVar
 
 from worker import __version__
-from worker.applying.apply import Applier
 from worker.domain.action import Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_SECOND, Timetoken
@@ -20,7 +19,9 @@ from worker.live.subscriptions import Subscriptions
 from worker.reconciliation.reconcile import Reconciler
 from worker.source.client import OPERATIONS
 from worker.source.live import LONGEST_ANSWER_SECONDS
-from worker.store.marks import GapCause, Marks, Progress
+from worker.store.pending_repairs import GapCause
+from worker.store.progress import Progress
+from worker.store.tables import Tables
 from worker.telemetry import metrics
 from worker.telemetry.health import as_json, examine, health_page
 from worker.telemetry.http import Answer, Page, json_page, metrics_page
@@ -38,21 +39,21 @@ class Health:
 
     def __init__(
         self,
-        following: Subscriptions,
-        repairs: BackfillQueue,
-        reconcile: Reconciler,
-        applier: Applier,
-        marks: Marks,
+        subscriptions: Subscriptions,
+        backfill_queue: BackfillQueue,
+        reconciler: Reconciler,
+        tables: Tables,
+        clock: Callable[[], float],
         settings: Sequence[Mapping[str, object]],
     ) -> None:
         """``settings`` are what is in force, secrets masked."""
-        self._following = following
-        self._repairs = repairs
-        self._reconcile = reconcile
-        self._clock = applier.clock
-        self._marks = marks
+        self._subscriptions = subscriptions
+        self._backfill_queue = backfill_queue
+        self._reconciler = reconciler
+        self._tables = tables
+        self._clock = clock
         self._settings = settings
-        self._started_at = applier.clock()
+        self._started_at = clock()
         self._has_caught_up = False
         self._turn = asyncio.Lock()  # who looks at every channel does so alone, however many ask
         self.pages: Mapping[str, Answer] = {
@@ -84,7 +85,7 @@ class Health:
             return json_page(await self._tell())
 
     async def _loops(self) -> str | None:
-        stuck = [each.id for each in self._following.subscriptions if each.is_stuck]
+        stuck = [each.id for each in self._subscriptions.current if each.is_stuck]
         return (
             f"{len(stuck)} subscriptions have stopped turning: {', '.join(stuck[:3])}"
             if stuck
@@ -102,13 +103,13 @@ class Health:
 
     async def _redis_answers(self) -> str | None:
         try:
-            await self._marks.now()
+            await self._tables.server.now()
         except RedisUnavailableError as error:
             return str(error)
         return None
 
     async def _have_polled(self) -> str | None:
-        followed = self._following.subscriptions
+        followed = self._subscriptions.current
         if followed and all(each.is_refused for each in followed):
             return "PubNub refuses every name"
         late = [each for each in followed if not (each.is_refused or self._has_polled(each))]
@@ -127,12 +128,12 @@ class Health:
     async def _is_caught_up(self) -> str | None:
         """Tell what the first backfill still lacks; once it is done, a later one is no reason not to be ready."""
         if not self._has_caught_up:
-            have_begun = all(each.has_begun for each in self._following.subscriptions)
-            self._has_caught_up = have_begun and self._repairs.is_idle
+            have_begun = all(each.has_begun for each in self._subscriptions.current)
+            self._has_caught_up = have_begun and self._backfill_queue.is_idle
         return None if self._has_caught_up else "the first backfill is not done yet"
 
     async def _measure(self) -> None:
-        subscriptions = self._following.subscriptions
+        subscriptions = self._subscriptions.current
         states = Counter(each.state for each in subscriptions)
         for state in State:
             metrics.subscriptions.labels(state.value).set(states[state])
@@ -151,16 +152,16 @@ class Health:
             await self._from_redis(self._measure_debts, None)
 
     async def _measure_debts(self) -> None:
-        channels, now = await self._marks.channels(), await self._marks.now()
-        debts = await self._marks.debts(channels)
+        channels, now = await self._tables.channels.all(), await self._tables.server.now()
+        debts = await self._tables.pending.read_all(channels)
         causes = Counter(cause for owed in debts.values() for cause in owed)
         for gap in GapCause:
             metrics.owed.labels(gap.value).set(causes[gap.value])
         oldest = min((at for owed in debts.values() for at in owed.values()), default=now)
         metrics.owed_age.set(max(0, now - oldest) / 1000)
         metrics.channels.set(len(channels))
-        metrics.backfills.set(len(await self._marks.places(channels)))
-        if began := await self._marks.covered():
+        metrics.backfills.set(len(await self._tables.progress.read_all(channels)))
+        if began := await self._tables.rounds.read():
             metrics.round_began.set(int(began) / TICKS_PER_SECOND)
 
     async def _from_redis(self, ask: Callable[[], Awaitable[Result]], otherwise: Result) -> Result:
@@ -181,7 +182,7 @@ class Health:
             "up_seconds": round(self._clock() - self._started_at, 1),
             "ready": as_json(await self._readiness()),
             "subscriptions": [
-                self._tell_subscription(each) for each in self._following.subscriptions[:LISTED]
+                self._tell_subscription(each) for each in self._subscriptions.current[:LISTED]
             ],
             "last_reconcile": self._tell_reconcile(),
             "redis": await self._from_redis(self._tell_marks, "does not answer"),
@@ -204,9 +205,9 @@ class Health:
         }
 
     def _tell_reconcile(self) -> dict[str, Any] | None:
-        if self._reconcile.last is None:
+        if self._reconciler.last is None:
             return None
-        ended_at, report = self._reconcile.last
+        ended_at, report = self._reconciler.last
         told = asdict(report) | {
             "result": report.result,
             "seconds_ago": round(self._clock() - ended_at, 1),
@@ -214,9 +215,12 @@ class Health:
         return {name: value for name, value in told.items() if name not in {"failure", "exit_code"}}
 
     async def _tell_marks(self) -> dict[str, Any] | str:
-        channels = await self._marks.channels()
-        debts, places = await self._marks.debts(channels), await self._marks.places(channels)
-        began = await self._marks.covered()
+        channels = await self._tables.channels.all()
+        debts, places = (
+            await self._tables.pending.read_all(channels),
+            await self._tables.progress.read_all(channels),
+        )
+        began = await self._tables.rounds.read()
         return {
             "channels": len(channels),
             "owed_channels": len(debts),

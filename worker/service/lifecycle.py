@@ -14,6 +14,9 @@ from worker.telemetry.unhandled_errors import undivided
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
+Job = Callable[[], Coroutine[Any, Any, None]]
+"""Runs beside the subscriptions until it is cancelled."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -56,15 +59,16 @@ class Service:
 
     def __init__(
         self,
-        following: Subscriptions,
-        beside: Sequence[Callable[[], Coroutine[Any, Any, None]]],
+        subscriptions: Subscriptions,
+        jobs: Sequence[Job],
         drain_seconds: float,
+        hang_up: Callable[[], None] | None = None,
     ) -> None:
-        self._following = following
-        self._beside = beside
+        """``hang_up`` is what SIGHUP does; without it, SIGHUP stops."""
+        self._subscriptions = subscriptions
+        self._jobs = jobs
         self._drain_seconds = drain_seconds
-        self.hang_up: Callable[[], None] = self.stop
-        """What SIGHUP does."""
+        self.hang_up = hang_up or self.stop
         self._asked = asyncio.Event()
 
     async def run(self) -> ExitCode:
@@ -79,10 +83,10 @@ class Service:
         """Run until ``stop``."""
         try:
             async with asyncio.TaskGroup() as group:
-                following = group.create_task(self._following.run())
-                beside = [group.create_task(run()) for run in self._beside]
+                following = group.create_task(self._subscriptions.run())
+                jobs = [group.create_task(run()) for run in self._jobs]
                 await self._asked.wait()
-                for task in beside:
+                for task in jobs:
                     task.cancel()
                 return await self._drain(following)
         except ExceptionGroup as errors:
@@ -94,13 +98,13 @@ class Service:
 
     async def _drain(self, following: asyncio.Task[None]) -> ExitCode:
         """Stop polling; apply what was polled; save the cursors."""
-        self._following.stop()
+        self._subscriptions.stop()
         await asyncio.wait([following], timeout=self._drain_seconds)
         if following.done():
             return ExitCode.DONE
         log.error(
             "drain_timed_out",
-            subscriptions=len(self._following.subscriptions),
+            subscriptions=len(self._subscriptions.current),
             seconds=self._drain_seconds,
         )
         following.cancel()

@@ -7,8 +7,8 @@ from typing import Final
 from redis.asyncio import Redis
 
 from worker.store import scripts
-from worker.store.connection import redis_errors
 from worker.store.keys import Keys
+from worker.store.redis_retry import RedisRetry, retried
 from worker.telemetry import metrics
 
 BURST: Final = 5
@@ -23,12 +23,14 @@ class Budget:
         redis: Redis,
         keys: Keys,
         rate: float,
+        retry: RedisRetry | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._take = redis.register_script(scripts.source("take_budget"))
         self._key = keys.budget
         self._interval = max(1, round(1_000_000 / rate))
         self._sleep = sleep
+        self.retry = retry
 
     async def take(self) -> None:
         """Return when one request may be sent."""
@@ -42,8 +44,7 @@ class Budget:
         """Let no process send for that long: PubNub asked for it."""
         await self._call(round(seconds * 1_000_000))
 
+    @retried
     async def _call(self, hold_microseconds: int) -> int:
-        with redis_errors():
-            return int(
-                await self._take(keys=[self._key], args=[self._interval, BURST, hold_microseconds])
-            )
+        args = [self._interval, BURST, hold_microseconds]
+        return int(await self._take(keys=[self._key], args=args))

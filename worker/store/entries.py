@@ -12,6 +12,7 @@ from worker.domain.position import Timetoken, milliseconds
 from worker.domain.reconciliation import EntryKey
 from worker.store.connection import redis_errors
 from worker.store.keys import Keys, action_field, read_action_field
+from worker.store.redis_retry import RedisRetry, retried
 
 MESSAGES_AT_ONCE: Final = 100
 FIELDS_AT_ONCE: Final = 2000
@@ -41,9 +42,10 @@ def identity(channel: str, entry_key: EntryKey) -> Identity:
 class Entries:
     """Reads entries. Nothing here writes."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, retry: RedisRetry | None = None) -> None:
         self._redis = cast("Any", redis)
         self._keys = keys
+        self.retry = retry
 
     async def scan(
         self, channel: str, since: Timetoken | None = None
@@ -61,21 +63,22 @@ class Entries:
                 found, entry_keys = await self._some(channel, entry_keys)
                 yield found
 
+    @retried
     async def read(self, channel: str, identities: Sequence[Identity]) -> list[Entry]:
         """Return the entries of these identities, in their order; one round trip.
 
         Raises:
             RedisUnavailableError: try again.
         """
-        with redis_errors():
-            pipe = self._redis.pipeline(transaction=False)
-            for identity in identities:
-                field = action_field(identity.type, identity.value, identity.uuid)
-                pipe.hget(self._keys.actions(channel, identity.message_timetoken), field)
-                pipe.hget(self._keys.removed(channel, identity.message_timetoken), field)
-            told = await pipe.execute()
+        pipe = self._redis.pipeline(transaction=False)
+        for identity in identities:
+            field = action_field(identity.type, identity.value, identity.uuid)
+            pipe.hget(self._keys.actions(channel, identity.message_timetoken), field)
+            pipe.hget(self._keys.removed(channel, identity.message_timetoken), field)
+        told = await pipe.execute()
         return [Entry(live, removed) for live, removed in zip(told[::2], told[1::2], strict=True)]
 
+    @retried
     async def has_any(self, channel: str) -> bool:
         """Tell whether the channel has a live entry.
 
@@ -87,6 +90,7 @@ class Entries:
                 return True
         return False
 
+    @retried
     async def oldest(self, channel: str) -> Timetoken | None:
         """Return the oldest message of the channel; no action can be older. None if none tells its age.
 

@@ -1,9 +1,9 @@
 """The tallies in Redis: one script call applies a batch of one channel's events."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
@@ -12,14 +12,14 @@ from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
 from worker.store import scripts
 from worker.store.batch import Batch
+from worker.store.batched import batched
 from worker.store.connection import redis_errors
 from worker.store.keys import Keys
+from worker.store.redis_retry import RedisRetry, retried
 from worker.telemetry import metrics
 
 SWEEP_BATCH: Final = 100
 """Messages a sweep deletes at once."""
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,17 @@ class Applied:
 class Store:
     """Applies events."""
 
-    def __init__(self, redis: Redis, keys: Keys, lives: Ttls | None = None) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        ttls: Ttls | None = None,
+        retry: RedisRetry | None = None,
+    ) -> None:
+        """With a ``retry``, ``sweep`` waits while Redis is away. ``apply`` always raises."""
         self._keys = keys
-        self._lives = lives or Ttls()
+        self._ttls = ttls or Ttls()
+        self.retry = retry
         self._redis = cast("Any", redis)
         self._script = scripts.source("apply")
         self._sha = redis.register_script(self._script).sha
@@ -107,9 +115,10 @@ class Store:
         return cast("Sequence[Any]", await pipe.execute())
 
     def _terms(self, origin: Origin) -> tuple[str | int, ...]:
-        lives = self._lives
-        return origin.value, lives.tombstone_seconds, lives.journal_seconds, lives.retention_seconds
+        ttls = self._ttls
+        return origin.value, ttls.tombstone_seconds, ttls.journal_seconds, ttls.retention_seconds
 
+    @retried
     async def sweep(self, channel: str) -> int:
         """Delete the channel's messages that are older than the retention; return how many.
 
@@ -117,7 +126,7 @@ class Store:
             RedisUnavailableError: try again.
         """
         swept, place = 0, 0
-        while self._lives.retention_seconds:
+        while self._ttls.retention_seconds:
             with redis_errors():
                 place, found = await self._redis.zscan(
                     self._keys.messages(channel), place, count=SWEEP_BATCH
@@ -134,14 +143,9 @@ class Store:
         for message in messages:
             keys += names.message(channel, message)
         args: list[str | int] = [
-            self._lives.journal_seconds,
-            self._lives.retention_seconds,
+            self._ttls.journal_seconds,
+            self._ttls.retention_seconds,
             *messages,
         ]
         with redis_errors():
             return int(await self._sweep(keys=keys, args=args))
-
-
-def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Yield the items in parts of at most that size."""
-    return (items[start : start + size] for start in range(0, len(items), size))

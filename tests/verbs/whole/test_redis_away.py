@@ -18,7 +18,7 @@ from worker.store.connection import SOCKET_TIMEOUT_SECONDS, connect
 @pytest.fixture(autouse=True)
 def asks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask Redis again soon, however long it has been away."""
-    monkeypatch.setattr("worker.applying.apply.LONGEST_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("worker.store.redis_retry.LONGEST_WAIT_SECONDS", 0.1)
 
 
 async def logs(worker: Running, event: str) -> None:

@@ -1,0 +1,73 @@
+"""Which channels the names of a subscription stand for."""
+
+import asyncio
+from collections.abc import Collection
+
+import structlog
+
+from worker.domain.position import Cursor
+from worker.errors import PubNubError
+from worker.live.gaps import Gaps
+from worker.source.client import Client
+from worker.source.names import Names, matches
+from worker.store.known_channels import KnownChannels
+from worker.store.pending_repairs import GapCause
+
+log = structlog.get_logger(__name__)
+
+
+class CoveredChannels:
+    """The channels of one subscription: named, met through a wildcard, or members of a group."""
+
+    def __init__(self, known: KnownChannels, client: Client, gaps: Gaps) -> None:
+        self._known = known
+        self._client = client
+        self._gaps = gaps
+        self._seen: set[str] = set()
+
+    def begin(self, names: Names) -> None:
+        """Forget what was seen; only the channels that are named themselves are known."""
+        self._seen = set(names.channels)
+
+    async def remember(self, names: Names) -> None:
+        """Add the named channels to those ever seen."""
+        await self._known.add(names.channels)
+
+    async def owe(
+        self, names: Names, cause: GapCause, cursor: Cursor | None, *, is_new: bool = True
+    ) -> None:
+        """Mark the channels that these names stand for; see ``Gaps.owe``."""
+        channels = await self._channels_of(names)
+        await self._gaps.owe(channels, cause, cursor, is_new=is_new)
+
+    async def discover(self, channels: Collection[str], cursor: Cursor) -> None:
+        """Take in the channels of an answer; see ``Gaps.discover``."""
+        unseen = set(channels) - self._seen
+        if unseen:
+            await self._gaps.discover(unseen, cursor)
+            self._seen |= unseen
+
+    async def _channels_of(self, names: Names) -> frozenset[str]:
+        """Return the channels; where PubNub does not tell, every channel ever seen."""
+        channels = set(names.channels)
+        if names.wildcards or names.groups:
+            channels |= await self._channels_behind(names)
+        self._seen |= channels
+        return frozenset(channels)
+
+    async def _channels_behind(self, names: Names) -> set[str]:
+        known = await self._known.all() | self._seen
+        matching = {name for name in known if _matches_any(names.wildcards, name)}
+        members = await asyncio.gather(*(self._members(group, known) for group in names.groups))
+        return matching.union(*members)
+
+    async def _members(self, group: str, known: Collection[str]) -> Collection[str]:
+        try:
+            return await self._client.group_channels(group)
+        except PubNubError as error:
+            log.warning("group_unknown", group=group, reason=str(error))
+            return known
+
+
+def _matches_any(wildcards: Collection[str], name: str) -> bool:
+    return any(matches(wildcard, name) for wildcard in wildcards)

@@ -1,0 +1,121 @@
+"""Where a subscription goes on after a restart, or after another one left off."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from worker.applying.apply import RolledBackError
+from worker.domain.position import Cursor
+from worker.source.names import Names
+from worker.store.cursors import Cursors
+from worker.store.keys import digest
+from worker.store.rollback_detector import RollbackDetector
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """A subscription's cursor, and until when (seconds of the clock) PubNub had told it everything.
+
+    ``saves`` is how often its cursor was saved: a Redis that knows of fewer saves went back.
+    """
+
+    subscription: str
+    cursor: Cursor
+    covered_until: float
+    saves: int
+
+
+class SavedPosition:
+    """The cursor of one subscription, in Redis and in memory."""
+
+    def __init__(
+        self,
+        names: Names,
+        cursors: Cursors,
+        rollback_detector: RollbackDetector,
+        clock: Callable[[], float],
+    ) -> None:
+        self.subscription = digest(names.all)
+        """The subscription's name in Redis: the same for the same names."""
+        self._names = names
+        self._cursors = cursors
+        self._rollback_detector = rollback_detector
+        self._clock = clock
+        self._generation = rollback_detector.generation
+        self._saves = 0
+        self._is_saved = False
+        self.cursor: Cursor | None = None
+        """The newest cursor before which every event is applied."""
+        self.covered_until: float | None = None
+        """When PubNub sent that cursor, in seconds of the clock."""
+
+    @property
+    def point(self) -> ResumePoint | None:
+        """Where another subscription would go on; None if nothing was read yet."""
+        if self.cursor is None or self.covered_until is None:
+            return None
+        return ResumePoint(self.subscription, self.cursor, self.covered_until, self._saves)
+
+    def begin(self) -> None:
+        """Trust Redis as it is now."""
+        self._generation = self._rollback_detector.generation
+
+    async def register(self) -> None:
+        """Write down which names the cursor speaks for."""
+        await self._cursors.register(self.subscription, self._names.all)
+
+    async def adopt(self, point: ResumePoint) -> None:
+        """Save another subscription's cursor as this one's.
+
+        Raises:
+            RolledBackError: Redis has forgotten that cursor.
+        """
+        known = await self._cursors.read(point.subscription)
+        if known is None or known.saves < point.saves:
+            raise self._forgotten(point.subscription)
+
+        def age() -> float:
+            return self._clock() - point.covered_until
+
+        await self._cursors.save(self.subscription, point.cursor, age=age)
+
+    async def load(self) -> Cursor | None:
+        """Return the saved cursor; None if this subscription never saved one."""
+        saved = await self._cursors.read(self.subscription)
+        self._saves = saved.saves if saved else 0
+        self.cursor = saved.cursor if saved else None
+        self.covered_until = self._clock() - saved.age_seconds if saved else None
+        return self.cursor
+
+    async def save(self, cursor: Cursor, covered_until: float) -> None:
+        """Save a cursor. Only after every event before it is applied.
+
+        Raises:
+            RolledBackError: Redis has forgotten something that this process knows.
+        """
+
+        def age() -> float:
+            self.expect_the_same_redis()
+            return self._clock() - covered_until
+
+        self._saves = await self._cursors.save(self.subscription, cursor, self._saves, age)
+        if not self._is_saved:
+            # The registration may be gone: the cursor before this one may have been very old.
+            await self.register()
+            self._is_saved = True
+        if not self._saves:
+            raise self._forgotten(self.subscription)
+        self.cursor = cursor
+        self.covered_until = covered_until
+
+    def expect_the_same_redis(self) -> None:
+        """Check that Redis did not go back since ``begin``.
+
+        Raises:
+            RolledBackError: it did.
+        """
+        if self._rollback_detector.generation != self._generation:
+            raise RolledBackError("Redis went back; going on from what it still knows")
+
+    def _forgotten(self, subscription: str) -> RolledBackError:
+        self._rollback_detector.suspect(f"a cursor of subscription {subscription} is gone")
+        return RolledBackError("Redis has forgotten a cursor that was saved")
