@@ -1,4 +1,7 @@
-"""The runbook names what exists, commands, settings, log entries, files; what is typed runs where it says so."""
+"""The operator's documents name what exists; what they have somebody type runs where they say so.
+
+Links and paths of all documents are held by ``tests/test_documentation.py``.
+"""
 
 import os
 import re
@@ -16,20 +19,23 @@ from worker.cli.commands import app
 from worker.settings import FIELDS
 
 FOLDER: Final = ROOT / "deploy"
-RUNBOOK: Final = (FOLDER / "README.md").read_text(encoding="utf-8")
+DOCUMENTS: Final = "\n".join(
+    (FOLDER / name).read_text(encoding="utf-8")
+    for name in ("install.md", "runbook.md", "reference.md")
+)
 CODE: Final = "\n".join(
     path.read_text(encoding="utf-8") for path in sorted((ROOT / "worker").rglob("*.py"))
 )
 
-OTHERS: Final = frozenset({"runbook_url", "stop_grace_period"})
+OTHERS: Final = frozenset({"inhibit_rules", "runbook_url", "stop_grace_period"})
 """Words with an underscore that are somebody else's."""
 
 
 def test_every_log_entry_and_every_cause_it_names_is_written() -> None:
-    """Whoever searches the log for it finds it."""
+    """So that a search of the log finds it."""
     words = {
         word
-        for word in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", RUNBOOK)
+        for word in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", DOCUMENTS)
         if not word.startswith("tally_")
     }
     assert "redis_went_back" in words
@@ -39,7 +45,7 @@ def test_every_log_entry_and_every_cause_it_names_is_written() -> None:
 def test_every_command_and_option_it_names_exists() -> None:
     """As it is written there, it can be typed."""
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    named = re.findall(r"`tally ([a-z]+)([^`]*)`", RUNBOOK)
+    named = re.findall(r"`tally ([a-z]+)([^`]*)`", DOCUMENTS)
     assert named
     for command, arguments in named:
         assert command in commands, command
@@ -49,7 +55,7 @@ def test_every_command_and_option_it_names_exists() -> None:
 
 def test_every_setting_it_names_exists() -> None:
     """And none that was renamed."""
-    assert set(re.findall(r"`((?:TALLY|PUBNUB)_[A-Z_]+)", RUNBOOK)) <= set(FIELDS)
+    assert set(re.findall(r"`((?:TALLY|PUBNUB)_[A-Z_]+)", DOCUMENTS)) <= set(FIELDS)
 
 
 def test_every_alert_it_names_exists() -> None:
@@ -57,24 +63,10 @@ def test_every_alert_it_names_exists() -> None:
     alerts = set(
         re.findall(r"alert: (\w+)", (FOLDER / "prometheus/alerts.yml").read_text(encoding="utf-8"))
     )
-    assert set(re.findall(r"\bTally[A-Z]\w+", RUNBOOK)) <= alerts
+    assert set(re.findall(r"\bTally[A-Z]\w+", DOCUMENTS)) <= alerts
 
 
-def test_every_link_leads_somewhere() -> None:
-    """To a file, a folder, or a heading of its own."""
-    headings = {
-        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
-        for heading in re.findall(r"^#+ (.*)$", RUNBOOK, re.MULTILINE)
-    }
-    for target in re.findall(r"\]\(([^)]+)\)", RUNBOOK):
-        path, _, anchor = target.partition("#")
-        assert (FOLDER / path).exists(), target
-        assert path or anchor in headings, target
-    for path in re.findall(r"`((?:prometheus|grafana|kubernetes|systemd)/[\w./-]+)`", RUNBOOK):
-        assert (FOLDER / path).exists(), path
-
-
-# --- what is typed in an installation ---------------------------------------------------------------------------------
+# --- what is typed in an installation -----------------------------------------------------------
 
 
 def test_compose_is_always_told_its_file_and_a_service_it_has() -> None:
@@ -82,7 +74,7 @@ def test_compose_is_always_told_its_file_and_a_service_it_has() -> None:
     services = set(
         yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]
     )
-    typed = re.findall(r"`docker compose ([^`]*)`", RUNBOOK)
+    typed = re.findall(r"`docker compose ([^`]*)`", DOCUMENTS)
     assert typed
     for words in typed:
         assert words.startswith("-f deploy/compose.yaml "), words
@@ -102,19 +94,21 @@ def test_kubectl_is_told_what_the_manifests_have() -> None:
         for each in manifests
         if "metadata" in each
     }
-    named = re.findall(r"\b(deployment|cronjob)/([\w-]+)|get (secret|deployment) ([\w-]+)", RUNBOOK)
+    named = re.findall(
+        r"\b(deployment|cronjob)/([\w-]+)|get (secret|deployment) ([\w-]+)", DOCUMENTS
+    )
     assert {(kind or got, name or gotten) for kind, name, got, gotten in named} <= there.keys()
     template = there["deployment", "tally"]["spec"]["template"]
-    assert set(re.findall(r"--container=(\S+)", RUNBOOK)) == {
+    assert set(re.findall(r"--container=(\S+)", DOCUMENTS)) == {
         each["name"] for each in template["spec"]["containers"]
     }
-    (selector,) = re.findall(r"get pods -o name -l (\S+)\)", RUNBOOK)
+    (selector,) = re.findall(r"get pods -o name -l (\S+)\)", DOCUMENTS)
     assert dict(pair.split("=") for pair in selector.split(",")) == template["metadata"]["labels"]
 
 
 def test_nothing_is_typed_in_the_image_that_it_has_not() -> None:
     """What follows ``--`` or a service's name there is of the program's, of the shell's or of Redis's own image."""
-    inside = re.findall(r"kubectl exec [^`\n]*? -- (\S+)|exec (?:worker|redis) (\S+)", RUNBOOK)
+    inside = re.findall(r"kubectl exec [^`\n]*? -- (\S+)|exec (?:worker|redis) (\S+)", DOCUMENTS)
     assert {word or other for word, other in inside} <= {"tally", "sh", "redis-cli"}
 
 
@@ -135,7 +129,7 @@ exec "$@"
 @needs("bash", "that what the runbook has pasted for systemd runs a command as the unit does")
 def test_what_is_pasted_for_systemd_runs_a_command_as_the_unit_does(tmp_path: Path) -> None:
     """With its user, its settings and its secrets, and with arguments as they were typed."""
-    (function,) = re.findall(r"^ {8}(tally\(\) \{.*?; \})$", RUNBOOK, re.MULTILINE | re.DOTALL)
+    (function,) = re.findall(r"^ {8}(tally\(\) \{.*?; \})$", DOCUMENTS, re.MULTILINE | re.DOTALL)
     for name, text in (
         ("systemd-run", STAND_IN),
         ("tally", '#!/bin/sh\nenv > given\nprintf "<%s>" "$@"\n'),
