@@ -178,6 +178,32 @@ def test_every_path_in_a_document_exists(document: Path) -> None:
         assert not places or any((place / path).exists() for place in places), path
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names)
+def test_every_command_and_option_in_a_document_exists(document: Path) -> None:
+    """Anybody can type it as it is written."""
+    program: Any = get_command(app)
+    shown = re.findall(r"`tally ([a-z]+)([^`]*)`", document.read_text(encoding="utf-8"))
+    for command, arguments in shown:
+        assert command in program.commands, command
+        parameters = program.commands[command].params
+        options = {option for parameter in parameters for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", arguments)) <= options, (command, arguments)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names)
+def test_every_setting_in_a_document_exists(document: Path) -> None:
+    """And none was renamed."""
+    text = document.read_text(encoding="utf-8")
+    assert set(re.findall(r"\b(?:TALLY|PUBNUB)_[A-Z_]+\b", text)) <= set(FIELDS)
+
+
+def test_every_constant_in_the_map_exists() -> None:
+    """So that a search of the code finds it."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "worker").rglob("*.py"))
+    for name in set(re.findall(r"`([A-Z][A-Z_]+)`", MAP)) - set(FIELDS):
+        assert re.search(rf"^{name}\b.*=", code, re.MULTILINE), name
+
+
 def test_every_document_is_found_from_the_readme() -> None:
     """By following links."""
     found: set[Path] = set()

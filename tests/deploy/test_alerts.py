@@ -94,7 +94,7 @@ def test_every_alert_has_its_section_and_every_section_its_alert() -> None:
     assert list(sections) == [rule["alert"] for rule in RULES]
     for rule in RULES:
         section = sections[rule["alert"]]
-        assert f" {rule['labels']['severity'].capitalize()}" in section, section
+        assert f"**{rule['labels']['severity'].capitalize()}.**" in section, section
         assert "\n1. " in section, section
 
 
