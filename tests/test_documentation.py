@@ -1,7 +1,9 @@
 """What exists is documented, and what is documented exists."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from typer.main import get_command
@@ -14,42 +16,78 @@ from worker.settings.masked import as_text
 from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-MAP = (ROOT / "worker/README.md").read_text(encoding="utf-8")
-KEYS = (ROOT / "worker/store/README.md").read_text(encoding="utf-8")
+ROOT: Final = Path(__file__).parents[1]
+DOCUMENTS: Final = [
+    *sorted(ROOT.glob("*.md")),
+    *(path for folder in ("deploy", "tests", "worker") for path in (ROOT / folder).rglob("*.md")),
+]
+OPERATING: Final = ("install.md", "runbook.md", "reference.md")
+"""The documents of an operator, in ``deploy/``."""
+README_WORDS: Final = 900
+INTERRUPTED: Final = {130, 143}
+"""Exit codes of a process that SIGINT or SIGTERM ended."""
 
 
-def test_every_setting_is_documented_with_its_default() -> None:
-    """One row each, in order, and no other; the files of secrets, which are all alike, share the last."""
-    rows = re.findall(r"^\| `((?:PUBNUB|REDIS|TALLY)_\w+)` \|(.*?)\|", README, re.MULTILINE)
+def text_of(path: str) -> str:
+    """Return the text of a document."""
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+README: Final = text_of("README.md")
+REFERENCE: Final = text_of("deploy/reference.md")
+MAP: Final = text_of("worker/README.md")
+
+
+def section(text: str, heading: str) -> str:
+    """Return the part of a document below a heading, up to the next heading that is as high."""
+    level = heading.split(" ", maxsplit=1)[0]
+    return text.partition(f"\n{heading}\n")[2].partition(f"\n{level} ")[0]
+
+
+def names(path: Path) -> str:
+    """Return the name of a test's case: the document's path."""
+    return str(path.relative_to(ROOT))
+
+
+# --- what exists is documented ------------------------------------------------------------------
+
+
+def test_every_setting_has_a_row_with_its_default() -> None:
+    """One row each, in the order of the fields. The files of secrets share the last row."""
+    rows = re.findall(r"^\| `((?:PUBNUB|REDIS|TALLY)_\w+)` \|(.*?)\|", REFERENCE, re.MULTILINE)
     files = [f"{name}_FILE" for name in SECRETS]
     assert [name for name, _ in rows] == [name for name in FIELDS if name not in files]
-    assert f"\n| {', '.join(f'`{name}`' for name in files)} | | " in README
+    assert f"\n| {', '.join(f'`{name}`' for name in files)} | | " in REFERENCE
 
-    told = {name: default.strip().strip("`") for name, default in rows}
+    documented = {name: default.strip().strip("`") for name, default in rows}
     for name, field in FIELDS.items():
-        assert told.get(name, "") == (as_text(name, Settings.model_fields[field].default) or "")
+        default = as_text(name, Settings.model_fields[field].default) or ""
+        assert documented.get(name, "") == default
 
 
 def test_the_example_is_made_from_the_settings() -> None:
     """Nobody edits it: ``make env-example``."""
-    assert (ROOT / "deploy/.env.example").read_text(encoding="utf-8") == env_example()
+    assert text_of("deploy/.env.example") == env_example()
 
 
-def test_every_command_is_documented() -> None:
-    """One row each, and no other."""
-    commands = set(get_command(app).commands)  # type: ignore[attr-defined]
-    assert set(re.findall(r"^\| `tally (\w+)", README, re.MULTILINE)) == commands
+def test_every_command_has_a_row_with_its_options() -> None:
+    """And no row names a command or an option that does not exist."""
+    program: Any = get_command(app)
+    table = section(REFERENCE, "## Commands")
+    rows = dict(re.findall(r"^\| `tally (\w+)[^|]*\|(.*)\|$", table, re.MULTILINE))
+    for name, command in program.commands.items():
+        options = {option for each in command.params for option in each.opts if "--" in option}
+        assert set(re.findall(r"`(--[a-z-]+)", rows.pop(name))) == options, name
+    assert not rows
 
 
-def test_every_exit_code_is_documented() -> None:
-    """By its number."""
-    line = README[README.index("Exit codes:") :].split("\n\n")[0]
-    assert set(map(int, re.findall(r"(?:: |· )(\d)", line))) == set(ExitCode)
+def test_every_exit_code_has_a_row() -> None:
+    """By its number; those of a signal, too."""
+    rows = re.findall(r"^\| (\d+) \|", section(REFERENCE, "## Exit codes"), re.MULTILINE)
+    assert set(map(int, rows)) == set(ExitCode) | INTERRUPTED
 
 
-def test_every_key_is_documented() -> None:
+def test_every_key_has_a_row() -> None:
     """As the code spells it."""
     keys = Keys()
     spelled = {
@@ -69,26 +107,126 @@ def test_every_key_is_documented() -> None:
         keys.round,
         keys.meta,
     }
-    assert set(re.findall(r"^\| `(tally:[^`]+)` \|", KEYS, re.MULTILINE)) == spelled
+    rows = re.findall(r"^\| `(tally:[^`]+)` \|", text_of("worker/store/README.md"), re.MULTILINE)
+    assert set(rows) == spelled
 
 
-def test_every_gap_is_documented() -> None:
-    """By its cause."""
-    table = MAP[MAP.index("| cause |") :].split("\n\n")[0]
+def test_every_cause_of_a_gap_has_a_row() -> None:
+    """By its name."""
+    table = section(MAP, "### What `owed` means")
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(GapCause)
 
 
-@pytest.mark.parametrize(
-    "document", ["README.md", "worker/README.md", "worker/store/README.md", "tests/README.md"]
-)
-def test_every_file_named_in_a_document_exists(document: str) -> None:
-    """Links, and paths of tests and modules."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    folder = (ROOT / document).parent
-    for link in re.findall(r"\]\(([\w./-]+)\)", text):
-        assert (folder / link).exists(), link
-    for path in re.findall(r"`((?:tests|worker|deploy)/[\w./-]+)`", text):
-        assert (ROOT / path).exists(), path
-    if document == "worker/README.md":
-        for module in re.findall(r"`(\w+\.py|\w+/)`", text[text.index("## The map") :]):
-            assert (folder / module).exists(), module
+def test_the_map_has_every_folder() -> None:
+    """And no folder that does not exist."""
+    folders = {path.parent.name for path in (ROOT / "worker").glob("*/__init__.py")}
+    rows = re.findall(r"^\| \[?`(\w+)/`", section(MAP, "## The map"), re.MULTILINE)
+    assert sorted(rows) == sorted(folders)
+
+
+def test_a_list_of_modules_is_whole() -> None:
+    """Where the map lists a folder's modules, it lists each of them, and no other."""
+    parts = re.split(r"^### ", section(MAP, "## The map"), flags=re.MULTILINE)[1:]
+    assert parts
+    for part in parts:
+        folder = part.split("\n")[0]
+        listed = re.findall(r"^\| `(\w+\.py)` \|", part, re.MULTILINE)
+        modules = {path.name for path in (ROOT / "worker" / folder).glob("*.py")}
+        if listed:
+            assert sorted(listed) == sorted(modules - {"__init__.py"}), folder
+
+
+def test_every_folder_of_tests_has_a_row() -> None:
+    """So that a newcomer finds what it proves."""
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")}
+    rows = re.findall(r"^\| `(\w+)/` \|", text_of("tests/README.md"), re.MULTILINE)
+    assert folders <= set(rows)
+
+
+# --- what is documented exists ------------------------------------------------------------------
+
+
+def links(path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield where a document's links lead: a file or a folder, and a heading in it."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            file, _, anchor = target.partition("#")
+            yield (path.parent / file).resolve() if file else path, anchor
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    """To a file, a folder, or a heading."""
+    for target, anchor in links(document):
+        assert target.exists(), target
+        assert not anchor or anchor in anchors(target), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names)
+def test_every_path_in_a_document_exists(document: Path) -> None:
+    """Paths of tests, modules and manifests: from the project's folder, or from the document's."""
+    text = document.read_text(encoding="utf-8")
+    for path in re.findall(r"`([\w.-]+/[\w./-]+)`", text):
+        first = path.split("/")[0]
+        places = [place for place in (ROOT, document.parent) if (place / first).is_dir()]
+        assert not places or any((place / path).exists() for place in places), path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names)
+def test_every_command_and_option_in_a_document_exists(document: Path) -> None:
+    """Anybody can type it as it is written."""
+    program: Any = get_command(app)
+    shown = re.findall(r"`tally ([a-z]+)([^`]*)`", document.read_text(encoding="utf-8"))
+    for command, arguments in shown:
+        assert command in program.commands, command
+        parameters = program.commands[command].params
+        options = {option for parameter in parameters for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", arguments)) <= options, (command, arguments)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names)
+def test_every_setting_in_a_document_exists(document: Path) -> None:
+    """And none was renamed."""
+    text = document.read_text(encoding="utf-8")
+    assert set(re.findall(r"\b(?:TALLY|PUBNUB)_[A-Z_]+\b", text)) <= set(FIELDS)
+
+
+def test_every_constant_in_the_map_exists() -> None:
+    """So that a search of the code finds it."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "worker").rglob("*.py"))
+    for name in set(re.findall(r"`([A-Z][A-Z_]+)`", MAP)) - set(FIELDS):
+        assert re.search(rf"^{name}\b.*=", code, re.MULTILINE), name
+
+
+def test_every_document_is_found_from_the_readme() -> None:
+    """By following links."""
+    found: set[Path] = set()
+    left = [ROOT / "README.md"]
+    while left:
+        document = left.pop()
+        found.add(document)
+        left += [
+            target
+            for target, _ in links(document)
+            if target.suffix == ".md" and target not in found
+        ]
+    assert found == set(DOCUMENTS)
+
+
+@pytest.mark.parametrize("document", OPERATING)
+def test_an_operator_finds_each_document_from_the_others(document: str) -> None:
+    """In the first line below the title."""
+    top = text_of(f"deploy/{document}").split("\n\n")[1]
+    for other in OPERATING:
+        assert other == document or f"]({other})" in top
+
+
+def test_the_readme_is_short() -> None:
+    """As ``wc -w`` counts it."""
+    assert len(README.split()) <= README_WORDS

@@ -1,4 +1,4 @@
-"""Command lines that stand in a file, read by the program's own parser."""
+"""Command lines in manifests and units, read by the program's own parser."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +9,13 @@ from worker.cli.commands import app
 
 
 def arguments(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """Return the command that these words (after ``tally``) are, and its arguments; nothing is run.
+    """Return the command and its arguments; run nothing. ``words`` come after ``tally``.
 
-    What is no command of ours is a KeyError; what it does not take, the parser's own error.
+    Example: ``("verify", "--json")`` gives ``("verify", {"as_json": True, …})``.
+
+    Raises:
+        KeyError: there is no such command.
+        click.UsageError: the command does not take these arguments.
     """
     name, *rest = words
     program: Any = get_command(app)

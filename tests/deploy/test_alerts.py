@@ -16,7 +16,8 @@ from tests.deploy.promql import kind, labels, ours, told, wrong
 
 FOLDER: Final = ROOT / "deploy/prometheus"
 TESTS: Final = ("alerts_test.yml", "alerts_long_test.yml")
-RUNBOOK: Final = (ROOT / "deploy/README.md").read_text(encoding="utf-8")
+RUNBOOK: Final = (ROOT / "deploy/runbook.md").read_text(encoding="utf-8")
+REFERENCE: Final = (ROOT / "deploy/reference.md").read_text(encoding="utf-8")
 GROUPS: Final[list[dict[str, Any]]] = yaml.safe_load(
     (FOLDER / "alerts.yml").read_text(encoding="utf-8")
 )["groups"]
@@ -83,7 +84,7 @@ def test_an_alert_says_how_bad_it_is_and_where_to_read_on(rule: dict[str, Any]) 
     """Severity, summary, description, and the section of its name."""
     assert rule["labels"]["severity"] in {"page", "ticket"}
     assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
-    assert rule["annotations"]["runbook_url"] == f"deploy/README.md#{rule['alert'].lower()}"
+    assert rule["annotations"]["runbook_url"] == f"deploy/runbook.md#{rule['alert'].lower()}"
 
 
 def test_every_alert_has_its_section_and_every_section_its_alert() -> None:
@@ -93,13 +94,13 @@ def test_every_alert_has_its_section_and_every_section_its_alert() -> None:
     assert list(sections) == [rule["alert"] for rule in RULES]
     for rule in RULES:
         section = sections[rule["alert"]]
-        assert f" {rule['labels']['severity'].capitalize()}" in section, section
+        assert f"**{rule['labels']['severity'].capitalize()}.**" in section, section
         assert "\n1. " in section, section
 
 
 def test_every_metric_has_a_row_with_its_type_and_labels() -> None:
     """And no row names a metric that does not exist."""
-    rows = re.findall(r"^\| `(tally_\w+)` \| (\w+) \|([^|]*)\|", RUNBOOK, re.MULTILINE)
+    rows = re.findall(r"^\| `(tally_\w+)` \| (\w+) \|([^|]*)\|", REFERENCE, re.MULTILINE)
     documented = {name: (type, tuple(re.findall(r"`(\w+)`", named))) for name, type, named in rows}
     assert documented == {told(metric): (kind(metric), labels(metric)) for metric in ours()}
     assert len(rows) == len(documented)

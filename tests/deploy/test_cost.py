@@ -1,4 +1,4 @@
-"""What the runbook says a channel costs in requests is what the worker sends."""
+"""What the reference says a channel costs in requests is what the worker sends."""
 
 import asyncio
 import math
@@ -39,7 +39,7 @@ COMMANDS: Final[dict[str, tuple[int, Callable[[Settings], Coroutine[Any, Any, ob
 
 
 def requests(actions: int) -> int:
-    """Return what reading a list of so many actions takes, as the runbook has it."""
+    """Return what reading a list of so many actions takes, as the reference has it."""
     return 3 + math.ceil(max(0, actions - 100) / 99) if actions else 1
 
 
@@ -70,10 +70,10 @@ def settings(emulator: Emulator, real_redis: Redis, valkey: RedisServer) -> Sett
     return Settings.model_validate(given)
 
 
-def test_the_formula_is_the_runbooks() -> None:
+def test_the_formula_is_the_references() -> None:
     """Word for word, so that neither changes without the other."""
     told = "requests(actions) = 1 if there are none, else 3 + ceil((actions - 100) / 99), no less than 3"
-    assert told in (ROOT / "deploy/README.md").read_text(encoding="utf-8")
+    assert told in (ROOT / "deploy/reference.md").read_text(encoding="utf-8")
 
 
 async def test_a_backfill_a_reconcile_and_a_verify_cost_what_is_said(

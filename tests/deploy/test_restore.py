@@ -19,7 +19,7 @@ from tests.deploy.needed import needs, untried
 SECONDS: Final = 60.0
 CLIENT: Final = [shutil.which("redis-cli") or "", "-s", "redis.sock"]
 PROMISE: Final = "that the runbook leads back to a copy"
-RUNBOOK: Final = (ROOT / "deploy/README.md").read_text(encoding="utf-8")
+RUNBOOK: Final = (ROOT / "deploy/runbook.md").read_text(encoding="utf-8")
 SECTION: Final = RUNBOOK.partition("\n## Backup and restore\n")[2].partition("\n## ")[0]
 CONFIGURATION: Final = "/etc/redis.conf"
 

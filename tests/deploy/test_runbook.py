@@ -1,4 +1,7 @@
-"""The runbook names what exists, commands, settings, log entries, files; what is typed runs where it says so."""
+"""The operator's documents name what exists. A command they show runs where they say.
+
+``tests/test_documentation.py`` checks links, paths, commands and settings of all documents.
+"""
 
 import os
 import re
@@ -8,118 +11,83 @@ from pathlib import Path
 from typing import Final
 
 import yaml
-from typer.main import get_command
 
 from tests.deploy.dockerfile import ROOT
 from tests.deploy.needed import needs
-from worker.cli.commands import app
-from worker.settings import FIELDS
 
 FOLDER: Final = ROOT / "deploy"
-RUNBOOK: Final = (FOLDER / "README.md").read_text(encoding="utf-8")
-CODE: Final = "\n".join(
-    path.read_text(encoding="utf-8") for path in sorted((ROOT / "worker").rglob("*.py"))
-)
-
-OTHERS: Final = frozenset({"runbook_url", "stop_grace_period"})
-"""Words with an underscore that are somebody else's."""
 
 
-def test_every_log_entry_and_every_cause_it_names_is_written() -> None:
-    """Whoever searches the log for it finds it."""
-    words = {
-        word
-        for word in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", RUNBOOK)
-        if not word.startswith("tally_")
-    }
-    assert "redis_went_back" in words
-    assert {word for word in words - OTHERS if f'"{word}"' not in CODE} == set()
+def text_of(path: str) -> str:
+    """Return the text of a file in ``deploy/``."""
+    return (FOLDER / path).read_text(encoding="utf-8")
 
 
-def test_every_command_and_option_it_names_exists() -> None:
-    """As it is written there, it can be typed."""
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    named = re.findall(r"`tally ([a-z]+)([^`]*)`", RUNBOOK)
-    assert named
-    for command, arguments in named:
-        assert command in commands, command
-        options = {option for each in commands[command].params for option in each.opts}
-        assert set(re.findall(r"--[a-z-]+", arguments)) <= options, (command, arguments)
+DOCUMENTS: Final = "\n".join(map(text_of, ("install.md", "runbook.md", "reference.md")))
+MODULES: Final = sorted((ROOT / "worker").rglob("*.py"))
+CODE: Final = "\n".join(path.read_text(encoding="utf-8") for path in MODULES)
+
+FOREIGN: Final = {"inhibit_rules", "runbook_url", "stop_grace_period"}
+"""Words with an underscore that belong to Alertmanager, Prometheus and compose."""
 
 
-def test_every_setting_it_names_exists() -> None:
-    """And none that was renamed."""
-    assert set(re.findall(r"`((?:TALLY|PUBNUB)_[A-Z_]+)", RUNBOOK)) <= set(FIELDS)
+def test_every_log_event_and_cause_is_written_by_the_code() -> None:
+    """So that a search of the log finds it."""
+    words = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", DOCUMENTS)) - FOREIGN
+    own = {word for word in words if not word.startswith("tally_")}
+    assert "redis_went_back" in own
+    assert {word for word in own if f'"{word}"' not in CODE} == set()
 
 
-def test_every_alert_it_names_exists() -> None:
-    """In Alertmanager's inhibitions above all: one that is misspelt silences nothing, and nobody notices."""
-    alerts = set(
-        re.findall(r"alert: (\w+)", (FOLDER / "prometheus/alerts.yml").read_text(encoding="utf-8"))
-    )
-    assert set(re.findall(r"\bTally[A-Z]\w+", RUNBOOK)) <= alerts
+def test_every_alert_exists() -> None:
+    """A misspelt one in Alertmanager's inhibitions silences nothing, and nobody notices."""
+    alerts = re.findall(r"alert: (\w+)", text_of("prometheus/alerts.yml"))
+    assert set(re.findall(r"\bTally[A-Z]\w+", DOCUMENTS)) <= set(alerts)
 
 
-def test_every_link_leads_somewhere() -> None:
-    """To a file, a folder, or a heading of its own."""
-    headings = {
-        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
-        for heading in re.findall(r"^#+ (.*)$", RUNBOOK, re.MULTILINE)
-    }
-    for target in re.findall(r"\]\(([^)]+)\)", RUNBOOK):
-        path, _, anchor = target.partition("#")
-        assert (FOLDER / path).exists(), target
-        assert path or anchor in headings, target
-    for path in re.findall(r"`((?:prometheus|grafana|kubernetes|systemd)/[\w./-]+)`", RUNBOOK):
-        assert (FOLDER / path).exists(), path
+# --- what is typed in an installation -----------------------------------------------------------
 
 
-# --- what is typed in an installation ---------------------------------------------------------------------------------
-
-
-def test_compose_is_always_told_its_file_and_a_service_it_has() -> None:
-    """From the project's folder, where everybody stands."""
-    services = set(
-        yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]
-    )
-    typed = re.findall(r"`docker compose ([^`]*)`", RUNBOOK)
+def test_compose_gets_its_file_and_a_service() -> None:
+    """From the project's folder."""
+    services = set(yaml.safe_load(text_of("compose.yaml"))["services"])
+    typed = re.findall(r"(?:`|^ {4})docker compose ([^`\n]*)", DOCUMENTS, re.MULTILINE)
     assert typed
     for words in typed:
         assert words.startswith("-f deploy/compose.yaml "), words
-        if "up --build" not in words:
+        if not words.endswith("up --build"):
             assert services & set(words.split()), words
 
 
-def test_kubectl_is_told_what_the_manifests_have() -> None:
-    """Workloads, containers, the secret, and labels that find every worker and no job."""
-    manifests = [
-        manifest
+def test_kubectl_names_what_the_manifests_have() -> None:
+    """Workloads, containers, the secret, and labels of every worker and no job."""
+    manifests = {
+        (manifest["kind"].lower(), manifest["metadata"]["name"]): manifest
         for path in (FOLDER / "kubernetes").glob("*.yaml")
         for manifest in yaml.safe_load_all(path.read_text(encoding="utf-8"))
-    ]
-    there = {
-        (each["kind"].lower(), each["metadata"]["name"]): each
-        for each in manifests
-        if "metadata" in each
+        if "metadata" in manifest
     }
-    named = re.findall(r"\b(deployment|cronjob)/([\w-]+)|get (secret|deployment) ([\w-]+)", RUNBOOK)
-    assert {(kind or got, name or gotten) for kind, name, got, gotten in named} <= there.keys()
-    template = there["deployment", "tally"]["spec"]["template"]
-    assert set(re.findall(r"--container=(\S+)", RUNBOOK)) == {
-        each["name"] for each in template["spec"]["containers"]
-    }
-    (selector,) = re.findall(r"get pods -o name -l (\S+)\)", RUNBOOK)
+    named = re.findall(r"\b(deployment|cronjob)/([\w-]+)", DOCUMENTS)
+    named += re.findall(r"get (secret|deployment) ([\w-]+)", DOCUMENTS)
+    assert set(named) <= manifests.keys()
+
+    template = manifests["deployment", "tally"]["spec"]["template"]
+    containers = {container["name"] for container in template["spec"]["containers"]}
+    assert set(re.findall(r"--container=(\S+)", DOCUMENTS)) == containers
+
+    (selector,) = re.findall(r"get pods -o name -l (\S+)\)", DOCUMENTS)
     assert dict(pair.split("=") for pair in selector.split(",")) == template["metadata"]["labels"]
 
 
-def test_nothing_is_typed_in_the_image_that_it_has_not() -> None:
-    """What follows ``--`` or a service's name there is of the program's, of the shell's or of Redis's own image."""
-    inside = re.findall(r"kubectl exec [^`\n]*? -- (\S+)|exec (?:worker|redis) (\S+)", RUNBOOK)
-    assert {word or other for word, other in inside} <= {"tally", "sh", "redis-cli"}
+def test_a_command_in_an_image_is_one_the_image_has() -> None:
+    """After ``--`` or a service's name: the program, the shell, or what Redis's own image has."""
+    in_pods = re.findall(r"kubectl exec [^`\n]*? -- (\S+)", DOCUMENTS)
+    in_services = re.findall(r"exec (?:worker|redis) (\S+)", DOCUMENTS)
+    assert {*in_pods, *in_services} <= {"tally", "sh", "redis-cli"}
 
 
-STAND_IN: Final = """#!/bin/sh
-printf '%s\\n' "$@" > told
+SYSTEMD_RUN: Final = """#!/bin/sh
+printf '%s\\n' "$@" > arguments
 while [ $# -gt 0 ]; do case "$1" in
   -E) export "$2"; shift 2 ;;
   -p) shift 2 ;;
@@ -129,38 +97,45 @@ esac; done
 export CREDENTIALS_DIRECTORY="$PWD/credentials"
 exec "$@"
 """
-"""In place of systemd-run: writes down what it was told, and runs the command with what systemd would give it."""
+"""A stand-in for systemd-run: writes its arguments down, and runs the command as systemd would."""
+
+TALLY: Final = """#!/bin/sh
+env > environment
+printf "<%s>" "$@"
+"""
+"""A stand-in for ``tally``: writes its environment down, and prints its arguments."""
+
+SHARED: Final = ("User", "Group", "StateDirectory", "EnvironmentFile", "LoadCredential")
+"""What the unit and the pasted function set alike."""
 
 
-@needs("bash", "that what the runbook has pasted for systemd runs a command as the unit does")
-def test_what_is_pasted_for_systemd_runs_a_command_as_the_unit_does(tmp_path: Path) -> None:
-    """With its user, its settings and its secrets, and with arguments as they were typed."""
-    (function,) = re.findall(r"^ {8}(tally\(\) \{.*?; \})$", RUNBOOK, re.MULTILINE | re.DOTALL)
-    for name, text in (
-        ("systemd-run", STAND_IN),
-        ("tally", '#!/bin/sh\nenv > given\nprintf "<%s>" "$@"\n'),
-    ):
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
+@needs(
+    "bash", "that the function the runbook has pasted for systemd runs a command as the unit does"
+)
+def test_the_pasted_function_runs_a_command_as_the_unit_does(tmp_path: Path) -> None:
+    """With the unit's user, settings and secrets, and with the arguments as they were typed."""
+    (function,) = re.findall(r"^ {8}(tally\(\) \{.*?; \})$", DOCUMENTS, re.MULTILINE | re.DOTALL)
+    function = function.replace("/opt/tally/bin/tally", str(tmp_path / "tally"))
+    function = function.replace("/var/lib/tally", str(tmp_path))
     (tmp_path / "credentials").mkdir()
-    here = function.replace("/opt/tally/bin/tally", str(tmp_path / "tally")).replace(
-        "/var/lib/tally", str(tmp_path)
-    )
+    for name, script in (("systemd-run", SYSTEMD_RUN), ("tally", TALLY)):
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+
     ran = subprocess.run(
-        [shutil.which("bash") or "", "-c", f"{here}\ntally explain 'a room' 1"],
+        [shutil.which("bash") or "", "-c", f"{function}\ntally explain 'a room' 1"],
         cwd=tmp_path,
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=True,
     )
-    given = dict(line.split("=", 1) for line in (tmp_path / "given").read_text().splitlines())
-    unit = (FOLDER / "systemd/tally.service").read_text(encoding="utf-8")
+    environment = (tmp_path / "environment").read_text().splitlines()
+    arguments = (tmp_path / "arguments").read_text().splitlines()
+    unit = text_of("systemd/tally.service")
 
     assert ran.stdout == "<explain><a room><1>"
     for line in re.findall(r"^Environment=(.*)$", unit, re.MULTILINE):
-        name, path = line.split("=")
-        assert given[name] == path.replace("%d", str(tmp_path / "credentials"))
-    told = (tmp_path / "told").read_text().splitlines()
-    for setting in ("User", "Group", "StateDirectory", "EnvironmentFile", "LoadCredential"):
-        assert set(re.findall(rf"^{setting}=.*$", unit, re.MULTILINE)) <= set(told)
+        assert line.replace("%d", str(tmp_path / "credentials")) in environment
+    for setting in SHARED:
+        assert set(re.findall(rf"^{setting}=.*$", unit, re.MULTILINE)) <= set(arguments)

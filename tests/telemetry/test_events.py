@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 
 WORKER = Path(__file__).parents[2] / "worker"
-TABLE = WORKER / "telemetry" / "README.md"
+REFERENCE = (WORKER.parent / "deploy/reference.md").read_text(encoding="utf-8")
+TABLE = REFERENCE.partition("\n## Log events\n")[2].partition("\n## ")[0]
 LEVELS = {
     "debug": "debug",
     "info": "info",
@@ -20,10 +21,7 @@ ROW = re.compile(r"^\| `([a-z_]+)` \| ([a-z, ]+) \| (.+) \|$", re.MULTILINE)
 
 def documented() -> dict[str, set[str]]:
     """Return event → levels, as the table has them."""
-    return {
-        name: set(levels.split(", "))
-        for name, levels, _ in ROW.findall(TABLE.read_text(encoding="utf-8"))
-    }
+    return {name: set(levels.split(", ")) for name, levels, _ in ROW.findall(TABLE)}
 
 
 @cache
@@ -97,7 +95,7 @@ def test_the_levels_are_of_a_kind() -> None:
 
 def test_the_table_is_in_order() -> None:
     """By name, so that an event is found, and each once."""
-    names = [name for name, _, _ in ROW.findall(TABLE.read_text(encoding="utf-8"))]
+    names = [name for name, _, _ in ROW.findall(TABLE)]
 
     assert names == sorted(set(names))
 

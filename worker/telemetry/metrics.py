@@ -1,4 +1,4 @@
-"""Every metric, in one file; ``deploy/README.md`` tells what each is good for. No label holds a stranger's text."""
+"""Every metric, in one file; ``deploy/reference.md`` tells what each is good for. No label holds a stranger's text."""
 
 from pathlib import Path
 from typing import Final
