@@ -53,7 +53,7 @@ async def guarded(url: str) -> AsyncIterator[tuple[Redis, RollbackDetector]]:
 
 async def remember(redis: Redis, channel: str = CHANNEL) -> None:
     """Write something that stays."""
-    await Tables.on(redis, KEYS).channels.all.add([channel])
+    await Tables.on(redis, KEYS).channels.add([channel])
 
 
 async def test_an_unguarded_client_leaves_no_connection_behind(real_redis: Redis) -> None:
@@ -86,7 +86,7 @@ async def test_a_connection_that_breaks_is_no_alarm(door: Forwarder, valkey: Red
 
         assert not rollback_detector.is_suspect
         assert rollback_detector.generation == 0
-        assert len(await Tables.on(redis, KEYS).channels.all.all()) == 5
+        assert len(await Tables.on(redis, KEYS).channels.all()) == 5
 
 
 async def test_another_server_is_refused_until_accepted(
@@ -116,7 +116,7 @@ async def test_the_server_before_is_refused_once_another_is_accepted(
     """It lacks what was written since."""
     async with guarded(door.url) as (redis, rollback_detector), unguarded(redis) as unguarded_redis:
         await door.switch(other.port)
-        rollback_detector.accept(await Tables.on(unguarded_redis, KEYS).server.run_id.run_id())
+        rollback_detector.accept(await Tables.on(unguarded_redis, KEYS).server.run_id())
         await remember(redis)
 
         await door.switch(valkey.port)

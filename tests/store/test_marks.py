@@ -251,15 +251,13 @@ async def test_the_time_is_redis_own(tables: Tables, redis: Redis) -> None:
 async def test_a_server_is_known_by_its_run(real_redis: Redis) -> None:
     """The same to every connection, and what a new connection is compared with."""
     rollback_detector = RollbackDetector()
-    told = await Tables.on(real_redis, KEYS).server.run_id.run_id()
+    told = await Tables.on(real_redis, KEYS).server.run_id()
     assert told
     assert len(told) == 40
     kwargs = real_redis.connection_pool.connection_kwargs
     async with connect(f"redis://{kwargs['host']}:{kwargs['port']}", rollback_detector) as redis:
         await redis.get("tally:meta")
-        assert (
-            rollback_detector._server == told == await Tables.on(redis, KEYS).server.run_id.run_id()
-        )
+        assert rollback_detector._server == told == await Tables.on(redis, KEYS).server.run_id()
 
 
 async def test_channels_are_unknown_until_remembered(tables: Tables) -> None:

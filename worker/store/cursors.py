@@ -1,6 +1,7 @@
 """Where each subscription's next read begins, and which names that cursor speaks for."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -12,6 +13,8 @@ from worker.store.keys import Keys
 from worker.store.redis_retry import RedisRetry, retried
 from worker.telemetry import metrics
 
+SAVE_CONCURRENCY: Final = 4
+"""Cursors on their way to Redis at once; each needs a connection of its own."""
 FORGOTTEN_SECONDS: Final = 86_400
 """A subscription that is absent for a day is forgotten: PubNub keeps nothing it could still read."""
 
@@ -47,6 +50,7 @@ class Cursors:
         self._redis = cast("Any", redis)
         self._keys = keys
         self._save = redis.register_script(scripts.source("save_cursor"))
+        self._saving = asyncio.Semaphore(SAVE_CONCURRENCY)
         self.retry = retry
 
     async def read(self, subscription: str) -> SavedCursor | None:
@@ -82,16 +86,17 @@ class Cursors:
         Returns the number of this save.
         Returns 0, and saves nothing, if Redis has forgotten the save ``known``: it went back.
         """
-        age_seconds = max(0.0, age())
-        with metrics.script.labels("save_cursor").time():
-            number = await self._save(
-                keys=[self._keys.cursor(subscription)],
-                args=[cursor.timetoken, cursor.region, known, age_seconds],
-            )
+        async with self._saving:
+            age_seconds = max(0.0, age())
+            with metrics.script.labels("save_cursor").time():
+                number = await self._save(
+                    keys=[self._keys.cursor(subscription)],
+                    args=[cursor.timetoken, cursor.region, known, age_seconds],
+                )
         return int(number)
 
     @retried
-    async def register(self, subscription: str, names: Iterable[str]) -> None:
+    async def register(self, subscription: str, names: Collection[str]) -> None:
         """Write down which names a subscription follows: its cursor speaks for each of them."""
         await self._redis.hset(self._keys.subscriptions, subscription, "\n".join(names))
         await self.keep_registered()

@@ -1,6 +1,6 @@
 """Which channels need a repair, and why: the hash ``owed`` of each channel."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, cast
 
@@ -51,7 +51,9 @@ class PendingRepairs:
         self.retry = retry
 
     @retried
-    async def mark(self, channels: Iterable[str], cause: GapCause, *, is_new: bool = True) -> None:
+    async def mark(
+        self, channels: Collection[str], cause: GapCause, *, is_new: bool = True
+    ) -> None:
         """Mark that these channels need a repair. Written before anything may be forgotten.
 
         A gap that only goes on is not ``is_new``: its mark is renewed, and it is not counted again.
@@ -77,7 +79,7 @@ class PendingRepairs:
         return (await self.read_all([channel])).get(channel, {})
 
     @retried
-    async def read_all(self, channels: Iterable[str]) -> dict[str, Tables]:
+    async def read_all(self, channels: Collection[str]) -> dict[str, Tables]:
         """Return the marks of those channels that need a repair."""
         names = sorted(channels)
         hashes = await read_hashes(self._redis, map(self._keys.owed, names))

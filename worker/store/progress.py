@@ -1,6 +1,6 @@
 """How far each channel's backfill has come: the hash ``progress`` of each channel."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -42,7 +42,7 @@ class SavedProgress:
         return (await self.read_all([channel])).get(channel)
 
     @retried
-    async def read_all(self, channels: Iterable[str]) -> dict[str, Progress]:
+    async def read_all(self, channels: Collection[str]) -> dict[str, Progress]:
         """Return the progress of those channels that have a backfill."""
         names = sorted(channels)
         hashes = await read_hashes(self._redis, map(self._keys.progress, names))
