@@ -345,7 +345,7 @@ async def test_after_a_few_events_it_asks_again_once_they_are_applied(
     bench: Bench, held: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What happens meanwhile comes in one answer."""
-    monkeypatch.setattr("worker.live.subscription.APPLY_WAIT_SECONDS", 60)
+    monkeypatch.setattr("worker.live.polling.APPLY_WAIT_SECONDS", 60)
     async with running_subscription(bench) as it:
         react(bench, 1)
         await wait_until(lambda: bench.emulator.waiting == 0)
@@ -367,7 +367,7 @@ async def test_an_idle_subscription_begins_again_at_once(bench: Bench, *, went_b
             if went_back:
                 bench.applier.rollback_detector.accept(None)
             it.subscription.reread()
-            await wait_until(lambda: it.subscription.queued == 0)
+            await wait_until(lambda: it.subscription.polling.queued == 0)
             await wait_until(
                 lambda: (
                     any(entry["event"] == "subscription_starts" for entry in entries)

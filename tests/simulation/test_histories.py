@@ -17,9 +17,10 @@ from worker.domain.position import Cursor
 from worker.domain.reconciliation import Limit
 from worker.emulator import OUTAGE_KINDS
 from worker.emulator.history import Page, Window
-from worker.live import subscription as ingest
+from worker.live import answer_handler
 from worker.live.gaps import Gaps
 from worker.live.resume_point import SavedPosition
+from worker.live.subscription import Subscription
 from worker.reconciliation import reconcile, rounds
 from worker.reconciliation import scan as looks
 from worker.reconciliation.repair_queue import RepairQueue
@@ -162,7 +163,7 @@ def test_a_kill_after_a_full_answer_was_committed() -> None:
         world.start("one")
         await asyncio.sleep(SOON)
 
-    expect(script, lambda: patch.object(ingest, "FULL_ANSWER", 10**9))
+    expect(script, lambda: patch.object(answer_handler, "FULL_ANSWER", 10**9))
 
 
 @pytest.mark.parametrize("is_running", [True, False])
@@ -213,7 +214,7 @@ def test_a_channel_that_changes_its_subscription(is_running: bool) -> None:
 
     def without_places() -> AbstractContextManager[Any]:
         """Have everybody begin anew."""
-        return patch.object(ingest.Subscription, "resume_point", None)
+        return patch.object(Subscription, "resume_point", None)
 
     def without_followed() -> AbstractContextManager[Any]:
         async def followed(self: Cursors) -> list[Any]:

@@ -14,7 +14,8 @@ from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_SECOND, Timetoken
 from worker.errors import RedisUnavailableError, TallyError
 from worker.history.backfill_queue import BackfillQueue
-from worker.live.subscription import State, Subscription
+from worker.live.polling import State
+from worker.live.subscription import Subscription
 from worker.live.subscriptions import Subscriptions
 from worker.reconciliation.reconcile import Reconciler
 from worker.source.client import OPERATIONS
@@ -85,7 +86,7 @@ class Health:
             return json_page(await self._tell())
 
     async def _loops(self) -> str | None:
-        stuck = [each.id for each in self._subscriptions.current if each.is_stuck]
+        stuck = [each.id for each in self._subscriptions.current if each.polling.is_stuck]
         return (
             f"{len(stuck)} subscriptions have stopped turning: {', '.join(stuck[:3])}"
             if stuck
@@ -110,19 +111,20 @@ class Health:
 
     async def _have_polled(self) -> str | None:
         followed = self._subscriptions.current
-        if followed and all(each.is_refused for each in followed):
+        if followed and all(each.polling.is_refused for each in followed):
             return "PubNub refuses every name"
-        late = [each for each in followed if not (each.is_refused or self._has_polled(each))]
+        late = [
+            each for each in followed if not (each.polling.is_refused or self._has_polled(each))
+        ]
         return f"{len(late)} of {len(followed)} have no answer of PubNub's" if late else None
 
     def _has_polled(self, subscription: Subscription) -> bool:
         """Tell whether PubNub has answered in time; one that goes on from a cursor may wait for its first answer."""
-        answered_at = subscription.answered_at
+        answered_at = subscription.polling.answered_at
         if answered_at is None:
-            is_waiting = (
-                subscription.resume_point is not None and subscription.state is State.STARTING
-            )
-            return is_waiting and self._clock() <= subscription.due_at
+            is_starting = subscription.polling.state is State.STARTING
+            is_waiting = subscription.resume_point is not None and is_starting
+            return is_waiting and self._clock() <= subscription.polling.due_at
         return self._clock() - answered_at <= LONGEST_ANSWER_SECONDS
 
     async def _is_caught_up(self) -> str | None:
@@ -134,11 +136,11 @@ class Health:
 
     async def _measure(self) -> None:
         subscriptions = self._subscriptions.current
-        states = Counter(each.state for each in subscriptions)
+        states = Counter(each.polling.state for each in subscriptions)
         for state in State:
             metrics.subscriptions.labels(state.value).set(states[state])
-        metrics.queued.set(sum(each.queued for each in subscriptions))
-        listening = [each for each in subscriptions if not each.is_refused]
+        metrics.queued.set(sum(each.polling.queued for each in subscriptions))
+        listening = [each for each in subscriptions if not each.polling.is_refused]
         ages = [
             self._clock() - each.resume_point.covered_until
             for each in listening
@@ -191,17 +193,17 @@ class Health:
 
     def _tell_subscription(self, subscription: Subscription) -> dict[str, Any]:
         now, point = self._clock(), subscription.resume_point
-        answered_at = subscription.answered_at
+        answered_at = subscription.polling.answered_at
         return {
             "id": subscription.id,
-            "state": subscription.state.value,
+            "state": subscription.polling.state.value,
             "names": subscription.names.all,
             "cursor": point.cursor.timetoken if point else None,
             "cursor_age_seconds": round(now - point.covered_until, 1) if point else None,
             "answered_seconds_ago": round(now - answered_at, 1)
             if answered_at is not None
             else None,
-            "queued_answers": subscription.queued,
+            "queued_answers": subscription.polling.queued,
         }
 
     def _tell_reconcile(self) -> dict[str, Any] | None:
