@@ -579,7 +579,7 @@ async def test_names_are_followed_as_they_were_left(bench: Bench) -> None:
         return [assignment.names for assignment in await left(bench, FOUR)]
 
     await save(first, 900)
-    await save(second, 900)
+    await save(second, 910)
     assert await left_now() == [first, second]
     await save(FOUR, 60)
     assert await left_now() == [FOUR]  # whole again since

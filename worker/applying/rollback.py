@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class Pool(Protocol):
-    """Connections to Redis."""
+    """Connections to Redis, as redis-py pools them."""
 
     async def disconnect(self) -> None:
         """End them all, also those in use."""
@@ -33,7 +33,7 @@ class RollbackRecovery:
         followed: Collection[str],
         pools: Sequence[Pool] = (),
     ) -> None:
-        """``tables`` are on a client of their own, which speaks to whatever server answers.
+        """``tables`` are on a client of their own, which accepts every server.
 
         ``followed`` are the configured channels.
         ``pools`` may still lead to the server of before, which may even take writes.
@@ -61,10 +61,11 @@ class RollbackRecovery:
 
     async def _recover(self) -> None:
         await self._disconnect()
-        # The server is asked first: another one that takes its place meanwhile is noticed.
+        # Read first: then a server that takes its place meanwhile is noticed.
         server = await self._tables.server.run_id()
+        written = self._rollback_detector.channels
         known = await self._tables.channels.all()
-        channels = known | self._rollback_detector.channels | self._followed
+        channels = known | written | self._followed
         await self._tables.pending.mark(channels, GapCause.REDIS_WENT_BACK)
         await self._tables.channels.add(channels)
         await self._disconnect()
