@@ -12,7 +12,7 @@ from tests.bench.repaying import MOMENT_SECONDS, Repaying, running
 from tests.bench.virtual import Log, Witness, on_virtual_time, owed, unheard, until
 from tests.simulation.world import SETTLE_SECONDS, World
 from worker.domain.position import Range
-from worker.reconciliation.reconcile import ripe_at
+from worker.reconciliation.marks import ripe_at
 from worker.reconciliation.repair_queue import CONCURRENCY, LONGEST_FAILED_SECONDS
 from worker.source.live import REFUSED_SECONDS
 from worker.store.keys import Keys

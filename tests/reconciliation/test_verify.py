@@ -21,6 +21,18 @@ def it(bench: Bench) -> Comparing:
     return Comparing(bench)
 
 
+def discrepancy(value: str, *, missing: int, surplus: int) -> Discrepancy:
+    """Return a discrepancy of the message."""
+    return Discrepancy(
+        channel=CHANNEL,
+        message_timetoken=MESSAGE,
+        type="reaction",
+        value=value,
+        missing=missing,
+        surplus=surplus,
+    )
+
+
 async def everything(it: Comparing) -> dict[str, Any]:
     """Return all that Redis holds."""
     redis = cast("Any", it.bench.redis)
@@ -50,8 +62,8 @@ async def test_each_difference_is_told_by_message(it: Comparing) -> None:
     found = await it.verify().run([CHANNEL])
 
     assert found.discrepancies == [
-        Discrepancy(CHANNEL, MESSAGE, "reaction", "🎉", missing=1, surplus=0),
-        Discrepancy(CHANNEL, MESSAGE, "reaction", "👍", missing=1, surplus=3),
+        discrepancy("🎉", missing=1, surplus=0),
+        discrepancy("👍", missing=1, surplus=3),
     ]
     assert not found.is_exact
     assert await everything(it) == before

@@ -25,7 +25,9 @@ def reconciled_code(reports: Sequence[ReconcileReport]) -> ExitCode:
 def reconciled_json(reports: Sequence[ReconcileReport], *, dry_run: bool) -> dict[str, Any]:
     """Return all there is to tell about a reconcile: the sums, and each channel."""
     explanation = {report.channel: asdict(report) for report in reports}
-    names = [name for name, value in asdict(ReconcileReport("")).items() if type(value) is int]
+    names = [
+        name for name, value in asdict(ReconcileReport(channel="")).items() if type(value) is int
+    ]
     sums = {name: sum(each[name] for each in explanation.values()) for name in names}
     return {"dry_run": dry_run, **sums, "channels": explanation}
 
