@@ -1,4 +1,4 @@
-"""Events into tallies: applied, or quarantined with a reason, once Redis answers."""
+"""Events into tallies: applied, or quarantined with a reason."""
 
 import asyncio
 import json
@@ -29,7 +29,10 @@ log = structlog.get_logger(__name__)
 
 
 class StaleError(TransientError):
-    """Events waited so long that their tombstones may be gone: read them again."""
+    """Events waited so long that their tombstones may be gone.
+
+    They must be read again.
+    """
 
 
 class RolledBackError(StaleError):
@@ -46,7 +49,7 @@ class Applier:
         retry: RedisRetry,
         settle_seconds: float,
     ) -> None:
-        """Events that are older than ``settle_seconds`` are not applied but read again."""
+        """Events older than ``settle_seconds`` are read again."""
         self.clock = retry.clock
         self.rollback_detector = retry.rollback_detector
         self._store = store
@@ -76,7 +79,8 @@ class Applier:
             batches = _first_batches(events)
             events = _without_first_batches(events)
             calls = [self._apply_parcel(parcel, origin, received) for parcel in _parcels(batches)]
-            # Every call ends before the first error is raised: none may outlive this method.
+            # Every call ends before the first error is raised:
+            # none may outlive this method.
             for result in await asyncio.gather(*calls, return_exceptions=True):
                 if isinstance(result, BaseException):
                     raise result
@@ -84,7 +88,7 @@ class Applier:
         return outcomes
 
     def is_stale(self, received: float) -> bool:
-        """Whether events that were read at ``received`` are older than the settle time."""
+        """Whether events read at ``received`` are older than the settle time."""
         return self.clock() - received > self._settle_seconds
 
     async def quarantine(self, malformed: Malformed) -> None:
@@ -140,7 +144,10 @@ class Applier:
         origin: Origin,
         received: float,
     ) -> Counter[Outcome]:
-        """Send a parcel once; check that Redis still holds what this process knows of."""
+        """Send a parcel once.
+
+        Check that Redis still holds what this process knows of.
+        """
         if self.is_stale(received):
             raise self._stale(parcel)
         heads = [self.rollback_detector.head(channel) for channel, _ in parcel]
@@ -155,7 +162,7 @@ class Applier:
         return outcomes
 
     def _expect_head(self, head: str, applied: Applied) -> None:
-        """Check that the channel's journal did not go back behind its known head."""
+        """Check that a channel's journal is not behind its known head."""
         channel = applied.batch.channel
         is_newer = self.rollback_detector.follow(
             channel, head, applied.head_before, applied.head_after
@@ -168,7 +175,11 @@ class Applier:
         seconds = f"{self._settle_seconds:g} s"
         return StaleError(f"events of {names} waited longer than {seconds}")
 
-    async def _refuse(self, refused: ChannelEvents, error: ScriptRefusedError) -> None:
+    async def _refuse(
+        self,
+        refused: ChannelEvents,
+        error: ScriptRefusedError,
+    ) -> None:
         """Quarantine an event that Redis refuses.
 
         Its channel needs a repair, because PubNub counts the event.
@@ -184,14 +195,20 @@ def _first_batches(events: dict[str, list[Event]]) -> list[ChannelEvents]:
     return [(channel, batch[:MAX_BATCH]) for channel, batch in events.items()]
 
 
-def _without_first_batches(events: dict[str, list[Event]]) -> dict[str, list[Event]]:
+def _without_first_batches(
+    events: dict[str, list[Event]],
+) -> dict[str, list[Event]]:
     """Return the other events: usually none."""
-    return {
-        channel: batch[MAX_BATCH:] for channel, batch in events.items() if len(batch) > MAX_BATCH
-    }
+    left: dict[str, list[Event]] = {}
+    for channel, batch in events.items():
+        if len(batch) > MAX_BATCH:
+            left[channel] = batch[MAX_BATCH:]
+    return left
 
 
-def _parcels(batches: Iterable[ChannelEvents]) -> Iterator[list[ChannelEvents]]:
+def _parcels(
+    batches: Iterable[ChannelEvents],
+) -> Iterator[list[ChannelEvents]]:
     """Yield the batches in parcels, one for each round trip.
 
     A parcel has about as many events as one script call may carry.
@@ -216,7 +233,10 @@ def _is_single(parcel: Parcel) -> bool:
 
 
 def _halves(parcel: Parcel) -> tuple[Parcel, Parcel]:
-    """Return a parcel's two halves: of its channels, or of its only channel's events."""
+    """Return a parcel's two halves.
+
+    If it has one channel only, these are halves of its events.
+    """
     if len(parcel) > 1:
         middle = len(parcel) // 2
         return parcel[:middle], parcel[middle:]

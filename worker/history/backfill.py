@@ -13,7 +13,13 @@ import structlog
 
 from worker.applying.apply import Applier
 from worker.applying.retry import ProgressWatcher, RetryPolicy, retry
-from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
+from worker.domain.position import (
+    TICKS_PER_SECOND,
+    Range,
+    Timetoken,
+    is_after,
+    shift,
+)
 from worker.errors import PubNubError
 from worker.history.replay import Replay
 from worker.source.history import History
@@ -53,7 +59,8 @@ class Backfiller:
     async def run(self, channels: Iterable[str], wanted: Range) -> dict[str, int]:
         """Replay the channels; return how many actions were read of each.
 
-        Every channel is replayed as far as possible before the first failure is raised.
+        Every channel is replayed as far as possible.
+        Then the first failure is raised.
 
         Raises:
             PubNubError: PubNub refused, or failed too often.

@@ -1,4 +1,4 @@
-"""Backfills that a running worker wants, also after a restart that interrupted them."""
+"""Backfills that a running worker wants, also after a restart."""
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
@@ -59,7 +59,7 @@ class BackfillQueue:
         saved = await table.read_all(idle)
         # Saved progress without an end is kept: it began before the gap.
         # A task that resumes it reads what came since, too.
-        new = [channel for channel in idle if not _has_no_end(saved.get(channel))]
+        new = [name for name in idle if not _has_no_end(saved.get(name))]
         await table.save(Progress(until, until), *new)
         await table.ask_again(until, *running)
         # Last: a backfill that ended meanwhile does not know of the request.

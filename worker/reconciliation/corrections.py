@@ -1,8 +1,11 @@
-"""Writes what two passes prove: removes what is absent, and counts what is listed."""
+"""Writes what two passes prove.
+
+Removes what is absent, and counts what is listed.
+"""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from worker.applying.apply import Applier
 from worker.domain.action import Added, Event, Origin, Pruned, Restored
@@ -19,12 +22,19 @@ from worker.telemetry import metrics
 class Revival:
     """Events that make listed actions live."""
 
-    restored: Sequence[Restored]
-    """A tombstone bars these actions."""
-    added: Sequence[Added]
-    """Nothing bars these actions."""
     asked_at: float
     """When PubNub was asked for them, in seconds of the clock."""
+    restored: list[Restored] = field(default_factory=list)
+    """A tombstone bars these actions."""
+    added: list[Added] = field(default_factory=list)
+    """Nothing bars these actions."""
+
+    def take(self, event: Added | Restored | None) -> None:
+        """Take in an event."""
+        if isinstance(event, Restored):
+            self.restored.append(event)
+        elif event:
+            self.added.append(event)
 
 
 class Corrections:
@@ -59,22 +69,22 @@ class Corrections:
         channel: str,
         present: Mapping[Candidate, Proof],
     ) -> AsyncIterator[Revival]:
-        """Yield what makes listed actions live, batch by batch; write nothing.
+        """Yield what makes listed actions live, batch by batch.
 
-        Apply each batch before the next one is made.
+        Nothing is written here.
+        The caller applies each batch before the next one is made.
         """
         # Of two actions of one identity the newer one counts, so it comes last.
         oldest_first = sorted(present, key=_age)
         for batch in batched(oldest_first, MAX_BATCH):
             identities = [item.identity for item in batch]
             entries = await self._entries.read(channel, identities)
-            events = list(map(_repair, batch, entries))
             # What was present may have gone since: the oldest proof counts.
-            yield Revival(
-                restored=[event for event in events if isinstance(event, Restored)],
-                added=[event for event in events if isinstance(event, Added)],
-                asked_at=min(present[item].asked_at for item in batch),
-            )
+            asked_at = min(present[item].asked_at for item in batch)
+            revival = Revival(asked_at)
+            for candidate, entry in zip(batch, entries, strict=True):
+                revival.take(_repair(candidate, entry))
+            yield revival
 
     async def restore(self, revival: Revival) -> Counter[Outcome]:
         """Restore actions; return how many had each outcome."""
@@ -98,11 +108,19 @@ def _age(candidate: Candidate) -> tuple[int, str]:
     return order(candidate.action_timetoken)
 
 
-def _repair(candidate: Candidate, entry: Entry) -> Added | Restored | None:
-    """Return what makes a listed action live; None where its identity is live."""
+def _repair(
+    candidate: Candidate,
+    entry: Entry,
+) -> Added | Restored | None:
+    """Return what makes a listed action live.
+
+    None if its identity is live.
+    """
     if entry.live is not None:
         return None
-    at, removed_through = candidate.action_timetoken, entry.removed_through
+    identity = candidate.identity
+    at = candidate.action_timetoken
+    removed_through = entry.removed_through
     if removed_through is None or is_after(at, removed_through):
-        return Added(candidate.identity, at, at)
-    return Restored(candidate.identity, at, removed_through)
+        return Added(identity, at, at)
+    return Restored(identity, at, removed_through)

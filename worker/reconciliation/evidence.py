@@ -1,6 +1,16 @@
-"""Compares PubNub's list of a channel with the entries in Redis; writes nothing."""
+"""Compares PubNub's list of a channel with the entries in Redis.
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+It writes nothing.
+"""
+
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +19,7 @@ from worker.domain.action import Added
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, shift
 from worker.domain.reconciliation import Candidate, EntryKey, Proof, Verdict
 from worker.reconciliation.list_reader import additions
+from worker.reconciliation.origin_check import OriginCheck
 from worker.reconciliation.scan import Scanner
 from worker.reconciliation.scan_state import ScanState
 from worker.source.history import ListSlice
@@ -16,12 +27,11 @@ from worker.store.entries import Entries, identity
 
 CANDIDATE_BATCH: Final = 20_000
 """Candidates in memory at a time; more are looked at in turn."""
-OTHERS_LOOKED_AT: Final = 1000
-"""Other channels that are looked up in Redis, to find some that hold reactions."""
-ORIGIN_PROBES: Final = 10
-"""Other channels of which PubNub is asked whether it lists anything."""
 SWEPT_SECONDS: Final = 2 * 3600.0
-"""Within this of the retention's end a message may be deleted while it is looked at."""
+"""How soon before the retention's end a message is left alone.
+
+It may be deleted while it is looked at.
+"""
 
 TakeAdditions = Callable[[ListSlice, Sequence[Added]], Awaitable[bool]]
 """Gets a slice and its additions.
@@ -43,7 +53,10 @@ class Findings:
 
 
 class Comparison:
-    """Compares channels. Actions younger than the settle time are left alone."""
+    """Compares channels.
+
+    Actions younger than the settle time are left alone.
+    """
 
     def __init__(
         self,
@@ -52,6 +65,7 @@ class Comparison:
         policy: RetryPolicy,
         retention_seconds: float = 0,
     ) -> None:
+        self.origin = OriginCheck(scanner.reader, entries)
         self._scanner = scanner
         self._entries = entries
         self._policy = policy
@@ -91,9 +105,12 @@ class Comparison:
             if needs_closer_look:
                 await self._look_closer(scan, scan.unknown(added))
 
-        is_expected = len(scan.seen) > 0
         await self._scanner.first_pass(
-            channel, wanted, scan.coverage, take_slice, is_expected=is_expected
+            channel,
+            wanted,
+            scan.coverage,
+            take_slice,
+            is_expected=len(scan.seen) > 0,
         )
         return scan
 
@@ -105,28 +122,43 @@ class Comparison:
         if self._retention_seconds:
             age = max(0.0, self._retention_seconds - SWEPT_SECONDS)
             forgotten = _before(now, age)
-        return ScanState(channel=channel, wanted=wanted, horizon=horizon, forgotten=forgotten)
+        return ScanState(
+            channel=channel,
+            wanted=wanted,
+            horizon=horizon,
+            forgotten=forgotten,
+        )
 
-    async def _look_closer(self, scan: ScanState, added: Sequence[Added]) -> None:
+    async def _look_closer(
+        self,
+        scan: ScanState,
+        added: Sequence[Added],
+    ) -> None:
         """Keep those listed actions that are not live."""
         identities = [item.identity for item in added]
         entries = await self._entries.read(scan.channel, identities)
         for item, entry in zip(added, entries, strict=True):
-            if entry.live == item.action_timetoken:
+            timetoken = item.action_timetoken
+            if entry.live == timetoken:
                 continue
             if len(scan.listed) < CANDIDATE_BATCH:
-                scan.listed.add(Candidate(item.identity, item.action_timetoken))
+                scan.listed.add(Candidate(item.identity, timetoken))
             else:
                 scan.is_cut = True
 
-    async def candidates(self, scan: ScanState) -> AsyncIterator[list[Candidate]]:
+    async def candidates(
+        self,
+        scan: ScanState,
+    ) -> AsyncIterator[list[Candidate]]:
         """Yield the entries that are still live and not listed.
 
         Stretches of the list that were not read completely are left out.
         """
         candidates: set[Candidate] = set()
         async for batch in self._unseen(scan):
-            candidates.update(_candidate(scan.channel, key) for key in batch)
+            for entry_key in batch:
+                owner = identity(scan.channel, entry_key)
+                candidates.add(Candidate(owner, entry_key[2]))
             if len(candidates) >= CANDIDATE_BATCH:
                 yield list(candidates)
                 candidates = set()
@@ -142,10 +174,14 @@ class Comparison:
             count += len(batch)
         return count
 
-    async def _unseen(self, scan: ScanState) -> AsyncIterator[list[EntryKey]]:
+    async def _unseen(
+        self,
+        scan: ScanState,
+    ) -> AsyncIterator[list[EntryKey]]:
         if not scan.seen.unseen:
             return
-        async for messages in self._entries.scan(scan.channel, scan.wanted.since):
+        since = scan.wanted.since
+        async for messages in self._entries.scan(scan.channel, since):
             yield scan.unseen_of(messages)
 
     async def second_pass(
@@ -153,49 +189,40 @@ class Comparison:
         scan: ScanState,
         candidates: Sequence[Candidate],
     ) -> Findings:
-        """Look again at the candidates, and at the actions that are listed but not live.
+        """Look again at candidates, and at actions that are listed but not live.
 
         Call this a settle time after the first pass at the earliest.
 
         Raises:
             PubNubError: PubNub refused, or failed too often.
         """
-        until = scan.wanted.until
-        wanted = [*candidates, *scan.listed]
-        proofs = await self._scanner.second_pass(scan.channel, wanted, scan.coverage, until)
-
-        verdicts = {candidate: proof.verdict for candidate, proof in proofs.items()}
-        absent = [item for item in candidates if verdicts[item] is Verdict.ABSENT]
-        present = [item for item in scan.listed if verdicts[item] is Verdict.PRESENT]
-        return Findings(
-            absent=absent,
-            present={item: proofs[item] for item in present},
-            unproven=list(verdicts.values()).count(Verdict.UNPROVEN),
+        proofs = await self._scanner.second_pass(
+            scan.channel,
+            [*candidates, *scan.listed],
+            scan.coverage,
+            scan.wanted.until,
         )
+        verdicts = [proof.verdict for proof in proofs.values()]
+        unproven = verdicts.count(Verdict.UNPROVEN)
+        absent = _with_verdict(Verdict.ABSENT, candidates, proofs)
+        present = _with_verdict(Verdict.PRESENT, scan.listed, proofs)
+        return Findings(list(absent), present, unproven)
 
-    async def is_known_origin(self, channel: str, others: Iterable[str]) -> bool:
-        """Tell whether PubNub lists anything of other channels that hold reactions.
 
-        A channel that lists nothing at all may have been emptied.
-        An origin that lists nothing of any channel is a wrong one.
-        If no other channel holds reactions, the answer is True.
-        """
-        asked = 0
-        names = sorted(set(others) - {channel})
-        for other in names[:OTHERS_LOOKED_AT]:
-            if not await self._entries.has_any(other):
-                continue
-            if await self._scanner.reader.is_listed(other):
-                return True
-            asked += 1
-            if asked == ORIGIN_PROBES:
-                break
-        return asked == 0
+def _with_verdict(
+    verdict: Verdict,
+    candidates: Iterable[Candidate],
+    proofs: Mapping[Candidate, Proof],
+) -> dict[Candidate, Proof]:
+    """Return those candidates whose proof has that verdict."""
+    chosen: dict[Candidate, Proof] = {}
+    for candidate in candidates:
+        proof = proofs[candidate]
+        if proof.verdict is verdict:
+            chosen[candidate] = proof
+    return chosen
 
 
 def _before(now: Timetoken, seconds: float) -> Timetoken:
+    """Return the timetoken that many seconds earlier."""
     return shift(now, -round(seconds * TICKS_PER_SECOND))
-
-
-def _candidate(channel: str, entry_key: EntryKey) -> Candidate:
-    return Candidate(identity(channel, entry_key), entry_key[2])

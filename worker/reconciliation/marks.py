@@ -1,4 +1,4 @@
-"""The marks in ``owed`` that a reconcile takes back, and those that it sets."""
+"""The marks in ``owed`` that a reconcile takes back or sets."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -28,16 +28,17 @@ class ChannelMarks:
         self._settle_seconds = settle_seconds
 
     async def due(self, channel: str) -> dict[str, int]:
-        """Return the marks that a reconcile which begins now may take back.
+        """Return the marks that may be taken back by a reconcile that begins now.
 
         These are the marks that are older than the settle time.
         """
         marks = await self._tables.pending.read(channel)
         now = await self._tables.server.now()
+        settle_seconds = self._settle_seconds
         return {
             cause: marked_at
             for cause, marked_at in marks.items()
-            if ripe_at(cause, marked_at, self._settle_seconds) <= now
+            if ripe_at(cause, marked_at, settle_seconds) <= now
         }
 
     async def settle(
@@ -46,11 +47,15 @@ class ChannelMarks:
         wanted: Range,
         due: Mapping[str, int],
     ) -> None:
-        """Set marks for what is left in doubt; take back those that are due."""
+        """Mark what is left in doubt; take back the marks that are due."""
         await self._mark_doubts(report, wanted)
         await self._take_back(report, due)
 
-    async def _mark_doubts(self, report: ReconcileReport, wanted: Range) -> None:
+    async def _mark_doubts(
+        self,
+        report: ReconcileReport,
+        wanted: Range,
+    ) -> None:
         """Mark a channel that is in doubt, or new and seen in part only."""
         channel, tables = report.channel, self._tables
         unknown = await tables.channels.unknown([channel])
@@ -61,7 +66,11 @@ class ChannelMarks:
         # Last: a channel that is known already would never count as a new one.
         await tables.channels.add([channel])
 
-    async def _take_back(self, report: ReconcileReport, due: Mapping[str, int]) -> None:
+    async def _take_back(
+        self,
+        report: ReconcileReport,
+        due: Mapping[str, int],
+    ) -> None:
         """Take these marks back, unless something is in doubt."""
         channel, pending = report.channel, self._tables.pending
         if due and not report.is_in_doubt:

@@ -1,4 +1,7 @@
-"""Reconciles channels: makes their tallies equal to PubNub's list, and settles their marks."""
+"""Reconciles channels.
+
+A reconcile makes tallies equal to PubNub's list, and settles the marks.
+"""
 
 import asyncio
 from collections.abc import Iterable
@@ -14,12 +17,21 @@ from worker.errors import TallyError
 from worker.reconciliation.evidence import Comparison
 from worker.reconciliation.marks import ChannelMarks
 from worker.reconciliation.repair import Repair
-from worker.reconciliation.report import ReconcileOptions, ReconcilePolicy, ReconcileReport
+from worker.reconciliation.report import (
+    ReconcileOptions,
+    ReconcilePolicy,
+    ReconcileReport,
+)
 from worker.store.entries import Entries
 from worker.store.tables import Tables
 from worker.telemetry import metrics
 
-__all__ = ["ReconcileOptions", "ReconcilePolicy", "ReconcileReport", "Reconciler"]
+__all__ = [
+    "ReconcileOptions",
+    "ReconcilePolicy",
+    "ReconcileReport",
+    "Reconciler",
+]
 
 CHANNEL_CONCURRENCY: Final = 8
 """Channels that are reconciled side by side."""
@@ -39,7 +51,7 @@ class Reconciler:
     ) -> None:
         self.clock = policy.clock
         self.last: tuple[float, ReconcileReport] | None = None
-        """When the newest reconcile came to its end, in seconds of the clock; its report."""
+        """The newest report, and when it was made, in seconds of the clock."""
         self._repair = Repair(comparison, entries, applier, tables.channels, policy)
         self._marks = ChannelMarks(tables, policy.settle_seconds)
         self._rollback_detector = applier.rollback_detector

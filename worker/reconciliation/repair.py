@@ -11,8 +11,17 @@ from worker.domain.action import Added, Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import Range
 from worker.reconciliation.corrections import Corrections
-from worker.reconciliation.evidence import CANDIDATE_BATCH, Comparison, Findings, TakeAdditions
-from worker.reconciliation.report import ReconcileOptions, ReconcilePolicy, ReconcileReport
+from worker.reconciliation.evidence import (
+    CANDIDATE_BATCH,
+    Comparison,
+    Findings,
+    TakeAdditions,
+)
+from worker.reconciliation.report import (
+    ReconcileOptions,
+    ReconcilePolicy,
+    ReconcileReport,
+)
 from worker.reconciliation.scan_state import ScanState
 from worker.source.history import ListSlice
 from worker.store.entries import Entries
@@ -57,7 +66,11 @@ class Repair:
         report.requests = scan.coverage.requests
         return report
 
-    def _adder(self, report: ReconcileReport, options: ReconcileOptions) -> TakeAdditions:
+    def _adder(
+        self,
+        report: ReconcileReport,
+        options: ReconcileOptions,
+    ) -> TakeAdditions:
         """Return a function that applies the additions of a slice."""
 
         async def add(slice: ListSlice, added: Sequence[Added]) -> bool:
@@ -76,8 +89,9 @@ class Repair:
         report: ReconcileReport,
         options: ReconcileOptions,
     ) -> None:
-        """Look again at what list and entries disagree about; correct what is proven.
+        """Look again at what list and entries disagree about.
 
+        Correct what is proven.
         The limit is compared with all candidates at once.
         """
         is_one_batch = total <= CANDIDATE_BATCH
@@ -101,7 +115,7 @@ class Repair:
         losses: int,
         options: ReconcileOptions,
     ) -> bool:
-        """Tell whether so many losses are too many, or rest on a wrong origin."""
+        """Tell whether the losses are too many, or rest on a wrong origin."""
         if options.force or not losses:
             return False
         if self._policy.limit.forbids(losses, len(scan.seen)):
@@ -109,8 +123,8 @@ class Repair:
         if scan.coverage.listed:
             return False
         others = await self._channels.all()
-        is_known = await self._comparison.is_known_origin(scan.channel, others)
-        return not is_known
+        origin = self._comparison.origin
+        return not await origin.is_known(scan.channel, others)
 
     async def _correct(
         self,

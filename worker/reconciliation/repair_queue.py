@@ -1,4 +1,7 @@
-"""Reconciles the channels that are owed a repair, a settle time after their newest gap."""
+"""Reconciles the channels that are owed a repair.
+
+A reconcile begins a settle time after the newest gap.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -30,7 +33,12 @@ LONGEST_DOUBLING: Final = 16
 """How often the seconds double; more would overflow."""
 LONGEST_SETTLES: Final = 10
 """Settle times that a channel may wait for an end of its gaps."""
-LASTING: Final = frozenset({GapCause.UNPROVEN.value, GapCause.QUARANTINED.value})
+LASTING: Final = frozenset(
+    {
+        GapCause.UNPROVEN.value,
+        GapCause.QUARANTINED.value,
+    }
+)
 """Causes that another reconcile may well not repair."""
 
 log = structlog.get_logger(__name__)
@@ -57,10 +65,15 @@ class RepairQueue:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tries: dict[str, int] = {}
         self._noted: dict[str, float] = {}
-        self._warning = ThrottledWarning(log, "reconcile_failed", "reconcile_works_again", clock)
+        self._warning = ThrottledWarning(
+            log,
+            "reconcile_failed",
+            "reconcile_works_again",
+            clock,
+        )
 
     def note(self, channels: Iterable[str]) -> None:
-        """Reconcile channels that have new marks; the marks are durable already."""
+        """Reconcile channels that have new marks, which are durable already."""
         now = asyncio.get_running_loop().time()
         for channel in channels:
             self._tries.pop(channel, None)
@@ -75,7 +88,7 @@ class RepairQueue:
                 self._schedule(channel, self._settle_seconds)
 
     async def run(self) -> None:
-        """Reconcile channels that have marks, then those that are noted, until cancelled."""
+        """Reconcile channels that have marks or are noted, until cancelled."""
         channels = await self._tables.channels.all()
         marked = await self._tables.pending.read_all(channels)
         for channel in marked:
@@ -126,19 +139,15 @@ class RepairQueue:
         waited = now - self._noted.setdefault(channel, now)
         if waited >= LONGEST_SETTLES * self._settle_seconds:
             return 0.0
-        milliseconds = self._ripe_at(marks) - await self._tables.server.now()
+        ripe = _all_ripe_at(marks, self._settle_seconds)
+        milliseconds = ripe - await self._tables.server.now()
         return max(0.0, milliseconds) / 1000
-
-    def _ripe_at(self, marks: Mapping[str, int]) -> float:
-        """Return when all of the marks are old enough."""
-        return max(
-            ripe_at(cause, marked_at, self._settle_seconds) for cause, marked_at in marks.items()
-        )
 
     async def _plan_next(self, channel: str, report: ReconcileReport) -> None:
         """Plan another reconcile if marks are left.
 
-        It begins soon for a new gap, and later for what this one could not repair.
+        It begins soon for a new gap,
+        and later for what this one could not repair.
         """
         marks = await self._tables.pending.read(channel)
         if not marks:
@@ -162,21 +171,28 @@ class RepairQueue:
         if channel in self._queued:
             return True
         timer = self._timers.get(channel)
-        return timer is not None and timer.when() <= now + self._settle_seconds
+        if timer is None:
+            return False
+        return timer.when() <= now + self._settle_seconds
 
     def _schedule_retry(self, channel: str, longest: float) -> None:
         """Reconcile a channel later, and later each time."""
         tries = self._tries.get(channel, 0)
         self._tries[channel] = tries + 1
         first = min(RETRY_SECONDS, self._settle_seconds)
-        seconds: float = first * 2 ** min(tries, LONGEST_DOUBLING)
-        self._schedule(channel, max(self._settle_seconds, min(longest, seconds)))
+        doublings = min(tries, LONGEST_DOUBLING)
+        seconds: float = min(longest, first * 2**doublings)
+        self._schedule(channel, max(self._settle_seconds, seconds))
 
     def _schedule(self, channel: str, seconds: float) -> None:
-        """Reconcile a channel in so many seconds; an earlier time is forgotten."""
+        """Reconcile a channel in so many seconds.
+
+        A time that was set before is forgotten.
+        """
         self._cancel_timer(channel)
         loop = asyncio.get_running_loop()
-        self._timers[channel] = loop.call_later(seconds, self._enqueue, channel)
+        timer = loop.call_later(seconds, self._enqueue, channel)
+        self._timers[channel] = timer
 
     def _enqueue(self, channel: str) -> None:
         self._cancel_timer(channel)
@@ -188,3 +204,11 @@ class RepairQueue:
         timer = self._timers.pop(channel, None)
         if timer:
             timer.cancel()
+
+
+def _all_ripe_at(
+    marks: Mapping[str, int],
+    settle_seconds: float,
+) -> float:
+    """Return when all of the marks are old enough."""
+    return max(ripe_at(cause, marked_at, settle_seconds) for cause, marked_at in marks.items())

@@ -1,29 +1,34 @@
-"""What is asked of a reconcile, and what it answers."""
+"""What is asked of a reconcile, and what reconcile and verify report."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from worker.domain.position import Timetoken
 from worker.domain.reconciliation import Limit
 from worker.errors import ExitCode
+from worker.store.audit import Inconsistency
 
 
 @dataclass(slots=True, kw_only=True)
 class ReconcileReport:
-    """What a reconcile did in one channel; after a dry run, what it would have done."""
+    """What a reconcile did in one channel.
+
+    After a dry run: what it would have done.
+    """
 
     channel: str
     listed: int = 0
     """Actions PubNub listed in the range."""
     entries: int = 0
-    """Entries that were live in Redis in the range, and old enough to be judged."""
+    """Entries in the range that were live, and old enough to be judged."""
     added: int = 0
     pruned: int = 0
     restored: int = 0
     unproven: int = 0
     """Entries of which neither presence nor absence could be proven."""
     refused: int = 0
-    """Entries that were not pruned because they are more than the limit."""
+    """Entries that were not pruned: they are more than the limit."""
     owed: int = 0
     """Marks that are left."""
     requests: int = 0
@@ -70,3 +75,54 @@ class ReconcilePolicy:
     limit: Limit
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discrepancy:
+    """One tally that differs from PubNub's list."""
+
+    channel: str
+    message_timetoken: Timetoken
+    type: str
+    value: str
+    missing: int
+    """Users who are listed and not counted."""
+    surplus: int
+    """Users who are counted and not listed."""
+
+
+@dataclass(slots=True, kw_only=True)
+class VerifyReport:
+    """What was found."""
+
+    channels: int = 0
+    listed: int = 0
+    entries: int = 0
+    discrepancies: list[Discrepancy] = field(default_factory=list)
+    flaws: list[Inconsistency] = field(default_factory=list)
+    unproven: int = 0
+    """Entries, or stretches of the list, that are in doubt."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Channel → why its comparison did not come to its end."""
+    requests: int = 0
+    is_sample: bool = False
+    """Whether some stretches of these channels were left out, as was asked."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything was compared, and nothing is in doubt."""
+        return not (self.is_sample or self.unproven or self.failures)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing differs, and nothing is in doubt."""
+        return self.exit_code is ExitCode.DONE
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How the command ends."""
+        if self.discrepancies or self.flaws:
+            return ExitCode.DIFFERENCES
+        if self.unproven or self.failures:
+            return ExitCode.FAILED
+        return ExitCode.DONE

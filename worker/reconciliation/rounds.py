@@ -13,7 +13,13 @@ from typing import Final
 import structlog
 
 from worker.applying.apply import StaleError
-from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
+from worker.domain.position import (
+    TICKS_PER_SECOND,
+    Range,
+    Timetoken,
+    is_after,
+    shift,
+)
 from worker.errors import PubNubError, RedisUnavailableError
 from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.repair_queue import RepairQueue
@@ -43,7 +49,7 @@ class Schedule:
 
     @property
     def pieces(self) -> int:
-        """Pieces into which the past is cut; one for each round of a turn."""
+        """Pieces of the past, one for each round of a turn."""
         return max(1, math.ceil(self.full / self.every))
 
     def round_at(self, now: Timetoken) -> int:
@@ -51,8 +57,9 @@ class Schedule:
         return int(int(now) // (self.every * TICKS_PER_SECOND))
 
     def piece(self, number: int, oldest: Timetoken | None) -> Range | None:
-        """Return which piece of the past a round reads; None if the piece is empty.
+        """Return which piece of the past a round reads.
 
+        None if the piece is empty.
         The pieces of one turn are cut from what was past when the turn began.
         So no action slips from a piece to come into one that is over,
         while ``oldest`` stays.
@@ -67,18 +74,25 @@ class Schedule:
         since = None if is_oldest else shift(newest, -length * (place + 1))
         return Range(since, shift(newest, -length * place))
 
+    def _turn_of(self, number: int) -> int:
+        return number // self.pieces
+
     def _newest(self, turn: int) -> Timetoken:
         """Return where the recent past began when a turn began."""
         seconds = turn * self.pieces * self.every - self.window
         return shift("0", round(seconds * TICKS_PER_SECOND))
 
-    def stretches(self, numbers: range, oldest: Timetoken | None) -> list[Range]:
+    def stretches(
+        self,
+        numbers: range,
+        oldest: Timetoken | None,
+    ) -> list[Range]:
         """Return what several rounds read together.
 
-        The pieces of one turn lie side by side, so they are read as one stretch.
+        The pieces of one turn lie side by side: they are one stretch.
         """
         stretches: list[Range] = []
-        for _, turn in groupby(numbers, key=lambda number: number // self.pieces):
+        for _, turn in groupby(numbers, key=self._turn_of):
             ranges = [self.piece(number, oldest) for number in turn]
             pieces = [piece for piece in ranges if piece]
             if pieces:
@@ -108,7 +122,10 @@ class Rounds:
         self._now = now
         self._schedule = schedule
         self._warning = ThrottledWarning(
-            log, "reconcile_failed", "reconcile_works_again", reconciler.clock
+            log,
+            "reconcile_failed",
+            "reconcile_works_again",
+            reconciler.clock,
         )
 
     async def run(self) -> None:
@@ -118,9 +135,10 @@ class Rounds:
             await self.once()
 
     async def once(self) -> None:
-        """Make the round that is due now, together with rounds that were left out.
+        """Make the round that is due, together with rounds that were left out.
 
-        A round is left out if the one before takes too long, or while no worker runs.
+        A round is left out if the one before takes too long,
+        or if no worker runs.
         If another worker has made the round, do nothing.
         """
         now = await self._pubnub_time()
@@ -154,7 +172,13 @@ class Rounds:
             for channel in sorted(channels):
                 group.create_task(look_at(channel))
 
-    async def _channel(self, channel: str, now: Timetoken, numbers: range) -> None:
+    async def _channel(
+        self,
+        channel: str,
+        now: Timetoken,
+        numbers: range,
+    ) -> None:
+        """Reconcile the recent past, and a piece of the older past."""
         oldest = await self._entries.oldest(channel)
         window = round(self._schedule.window * TICKS_PER_SECOND)
         await self._range(channel, Range(shift(now, -window)))
@@ -162,7 +186,10 @@ class Rounds:
             await self._range(channel, stretch)
 
     async def _range(self, channel: str, wanted: Range) -> None:
-        """Reconcile a range; the repair queue repairs what is left in doubt."""
+        """Reconcile a range.
+
+        The repair queue repairs what is left in doubt.
+        """
         is_settled = None
         while is_settled is None:
             is_settled = await self._try(channel, wanted)

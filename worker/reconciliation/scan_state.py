@@ -1,6 +1,6 @@
 """What the first pass has found in one channel."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import compress
@@ -8,7 +8,13 @@ from typing import Final
 
 from worker.domain.action import Added
 from worker.domain.position import Range, Timetoken, is_after
-from worker.domain.reconciliation import Candidate, Coverage, EntryKey, SeenSet, all_lie_in
+from worker.domain.reconciliation import (
+    Candidate,
+    Coverage,
+    EntryKey,
+    SeenSet,
+    all_lie_in,
+)
 from worker.store.entries import Message, entry_keys
 from worker.store.keys import action_field
 
@@ -28,35 +34,42 @@ class ScanState:
     horizon: Timetoken
     """Actions from here on are too young to judge: lists lag behind."""
     forgotten: Timetoken | None = None
-    """Messages before this may be older than the retention: PubNub still lists them."""
+    """Messages before this may be older than the retention.
+
+    PubNub still lists them.
+    """
     seen: SeenSet = field(default_factory=SeenSet)
     coverage: Coverage = field(default_factory=Coverage)
     listed: set[Candidate] = field(default_factory=set)
     """Actions that are listed and old enough, but not live.
 
-    A tombstone bars such an action, or a newer action of the same identity counts.
+    A tombstone bars such an action,
+    or a newer action of the same identity counts.
     """
     is_cut: bool = False
     """Whether more such actions were found than are kept."""
 
     @property
     def due(self) -> Range:
-        """Which actions may be judged: those wanted that are older than the horizon."""
+        """Which actions may be judged.
+
+        These are the wanted actions that are older than the horizon.
+        """
         since, until = self.wanted.since, self.wanted.until
         if until is None or is_after(until, self.horizon):
             until = self.horizon
         return Range(since, until)
 
     def add(self, messages: Iterable[Message]) -> None:
-        """Add the live entries of these messages, if they may be judged."""
+        """Add the live entries of these messages.
+
+        Entries that may not be judged are left out.
+        """
         due = self.due
         for timetoken, fields in messages:
-            if not self.is_kept(timetoken):
-                continue
-            entries = fields
-            if not all_lie_in(due, fields.values()):
-                entries = {field: at for field, at in fields.items() if due.covers(at)}
-            self.seen.add(entry_keys((timetoken, entries)))
+            if self.is_kept(timetoken):
+                entries = _within(due, fields)
+                self.seen.add(entry_keys((timetoken, entries)))
 
     def wanted_of(self, added: Sequence[Added]) -> Sequence[Added]:
         """Return those additions that are in the range, and counted."""
@@ -75,14 +88,17 @@ class ScanState:
         self.seen.mark_seen(map(_entry_key, added))
 
     def unknown(self, added: Sequence[Added]) -> list[Added]:
-        """Return those additions that may be judged and were not live before."""
+        """Return those additions that were not live before.
+
+        Additions that may not be judged are left out.
+        """
         due = self.due
         are_known = self.seen.has(map(_entry_key, added))
-        return [
-            item
-            for item, is_known in zip(added, are_known, strict=True)
-            if not is_known and due.covers(item.action_timetoken)
-        ]
+        unknown: list[Added] = []
+        for item, is_known in zip(added, are_known, strict=True):
+            if not is_known and due.covers(item.action_timetoken):
+                unknown.append(item)
+        return unknown
 
     def unseen_of(self, messages: Iterable[Message]) -> list[EntryKey]:
         """Return the entries of these messages that are not listed.
@@ -106,10 +122,22 @@ class ScanState:
         return not is_after(before, message_timetoken)
 
 
+def _within(
+    due: Range,
+    fields: Mapping[str, Timetoken],
+) -> Mapping[str, Timetoken]:
+    """Return the entries of one message that lie in the range."""
+    if all_lie_in(due, fields.values()):
+        return fields
+    return {field: timetoken for field, timetoken in fields.items() if due.covers(timetoken)}
+
+
 def _entry_key(item: Added) -> EntryKey:
+    """Return the entry that an addition makes live."""
     identity = item.identity
     prefix = _prefix(identity.type, identity.value)
-    return identity.message_timetoken, prefix + identity.uuid, item.action_timetoken
+    field = prefix + identity.uuid
+    return identity.message_timetoken, field, item.action_timetoken
 
 
 @lru_cache(PREFIXES)

@@ -1,21 +1,39 @@
 """The second pass: is an action in doubt listed, or proven absent?"""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
 from worker.applying.retry import RetryPolicy
-from worker.domain.position import TICKS_PER_SECOND, Timetoken, is_after, order, shift
-from worker.domain.reconciliation import Candidate, Coverage, Proof, Verdict, judge
+from worker.domain.position import (
+    TICKS_PER_SECOND,
+    Timetoken,
+    is_after,
+    order,
+    shift,
+)
+from worker.domain.reconciliation import (
+    Candidate,
+    Coverage,
+    Proof,
+    Verdict,
+    judge,
+)
 from worker.reconciliation.list_reader import ListReader, additions
 from worker.source.history import ListSlice
 
 EDGES_UP: Final = (1, 4, 16)
-"""Where to begin: so many edges of the first pass above a candidate, one try after the other."""
+"""Where a walk begins: so many edges of the first pass above a candidate.
+
+One walk is tried after the other.
+"""
 LONGEST_STEPS: Final = 12
-"""Starts above the range, each eight times as far as the one before. The last start is now."""
+"""Starts above the range, each eight times as far as the one before.
+
+The last start is now.
+"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,10 +54,17 @@ class Walk:
     @property
     def left(self) -> list[Candidate]:
         """The candidates of which nothing is proven yet."""
-        return [candidate for candidate in self.wanted if candidate not in self.proofs]
+        return _without(self.wanted, self.proofs)
 
-    def take(self, slice: ListSlice, listed: Collection[Candidate]) -> None:
-        """Note what a slice proves; ``listed`` are its additions."""
+    def take(
+        self,
+        slice: ListSlice,
+        listed: Collection[Candidate],
+    ) -> None:
+        """Note what a slice proves.
+
+        ``listed`` are its additions.
+        """
         span = slice.span or ()
         verdicts = judge(listed, span, self.left)
         for candidate, verdict in verdicts.items():
@@ -47,13 +72,18 @@ class Walk:
         self.seen += reversed(span)
 
     def is_over(self, slice: ListSlice) -> bool:
-        """Tell whether reading on from this slice would prove nothing more."""
+        """Tell whether to read no further after this slice.
+
+        If the last candidate is passed, and was not between two items
+        of one slice, another walk must begin further up.
+        """
         left = self.left
         if not left or not slice.is_certain:
             return True
-        # The last candidate was passed, and was not between two items of one answer.
-        # Another walk begins further up.
-        return bool(slice.span) and is_after(left[-1].action_timetoken, self.seen[-1])
+        if not slice.span:
+            return False
+        oldest_candidate = left[-1].action_timetoken
+        return is_after(oldest_candidate, self.seen[-1])
 
     def conclude(self, at: float) -> dict[Candidate, Proof]:
         """Return the proofs.
@@ -78,15 +108,23 @@ class SecondPass:
         coverage: Coverage,
         until: Timetoken | None,
     ) -> None:
-        """``until`` is where the range of the first pass ended; None: at the present."""
+        """``until`` is where the range of the first pass ended.
+
+        None is the present.
+        """
         self._reader = reader
         self._policy = policy
         self._channel = channel
         self._coverage = coverage
         self._until = until
 
-    async def prove(self, wanted: Collection[Candidate]) -> dict[Candidate, Proof]:
-        """Return a proof of each candidate; its verdict may be ``UNPROVEN``.
+    async def prove(
+        self,
+        wanted: Collection[Candidate],
+    ) -> dict[Candidate, Proof]:
+        """Return a proof of each candidate.
+
+        Its verdict may be ``UNPROVEN``.
 
         Raises:
             PubNubError: a request failed too often, or was refused.
@@ -97,7 +135,10 @@ class SecondPass:
             proofs |= await self._prove_neighbours(neighbours)
         return proofs
 
-    def _neighbours(self, wanted: Collection[Candidate]) -> Iterator[list[Candidate]]:
+    def _neighbours(
+        self,
+        wanted: Collection[Candidate],
+    ) -> Iterator[list[Candidate]]:
         """Yield candidates that lie below the same edge, newest first."""
         newest_first = sorted(wanted, key=_age, reverse=True)
         for _, group in groupby(newest_first, key=self._edge_above):
@@ -106,13 +147,20 @@ class SecondPass:
     def _edge_above(self, candidate: Candidate) -> Timetoken | None:
         return self._coverage.above(candidate.action_timetoken, 1)
 
-    async def _prove_neighbours(self, candidates: list[Candidate]) -> dict[Candidate, Proof]:
-        """Walk down from one start after the other, until everything is proven."""
+    async def _prove_neighbours(
+        self,
+        candidates: list[Candidate],
+    ) -> dict[Candidate, Proof]:
+        """Walk down from one start after the other.
+
+        Stop when everything is proven.
+        """
         proofs: dict[Candidate, Proof] = {}
         left = candidates
-        for start, is_top in await self._starts(candidates[0].action_timetoken):
+        newest = candidates[0].action_timetoken
+        for start, is_top in await self._starts(newest):
             proofs |= await self._walk(left, start, is_top=is_top)
-            left = [candidate for candidate in left if candidate not in proofs]
+            left = _without(left, proofs)
             if not left:
                 break
         return proofs
@@ -126,14 +174,13 @@ class SecondPass:
         settle_ticks = round(settle_seconds * TICKS_PER_SECOND)
         now = shift(await self._reader.now(self._channel), settle_ticks)
 
-        starts: list[Timetoken] = []
-        for steps in EDGES_UP:
-            edge = self._coverage.above(at, steps)
-            if edge:
-                starts.append(shift(edge, 1))
+        edges = [self._coverage.above(at, steps) for steps in EDGES_UP]
+        starts = [shift(edge, 1) for edge in edges if edge]
         if self._until is not None:
             starts += _further(self._until, now, settle_seconds)
-        return [(start, False) for start in starts] + [(now, True)]
+
+        below = [(start, False) for start in starts]
+        return [*below, (now, True)]
 
     async def _walk(
         self,
@@ -142,10 +189,17 @@ class SecondPass:
         *,
         is_top: bool,
     ) -> dict[Candidate, Proof]:
-        """Read on from ``start`` until all candidates are passed; return what is proven."""
+        """Read on from ``start`` until all candidates are passed.
+
+        Return what is proven.
+        """
         walk = Walk(wanted=wanted, coverage=self._coverage, is_top=is_top)
-        # Something must be there, so an empty answer is asked for again.
-        slices = self._reader.slices(self._channel, start, self._coverage, is_expected=True)
+        slices = self._reader.slices(
+            self._channel,
+            start,
+            self._coverage,
+            is_expected=True,  # an empty answer is asked for again
+        )
         async with aclosing(slices):
             async for slice in slices:
                 if slice is None:
@@ -157,8 +211,17 @@ class SecondPass:
         return walk.conclude(self._policy.clock())
 
     def _listed(self, slice: ListSlice) -> set[Candidate]:
-        added = additions(self._channel, slice, self._policy.counted_types)
+        counted_types = self._policy.counted_types
+        added = additions(self._channel, slice, counted_types)
         return {Candidate(item.identity, item.action_timetoken) for item in added}
+
+
+def _without(
+    candidates: Iterable[Candidate],
+    proofs: Collection[Candidate],
+) -> list[Candidate]:
+    """Return the candidates that have no proof."""
+    return [candidate for candidate in candidates if candidate not in proofs]
 
 
 def _age(candidate: Candidate) -> tuple[int, str]:

@@ -1,9 +1,12 @@
-"""Compares tallies with PubNub's list, in two passes, and checks Redis itself; writes nothing."""
+"""Compares tallies with PubNub's list, in two passes; writes nothing.
+
+It also checks whether Redis is consistent in itself.
+"""
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 from typing import Final
@@ -12,8 +15,9 @@ from worker.domain.action import Added, Identity
 from worker.domain.position import Range, Timetoken, is_after, shift
 from worker.domain.reconciliation import Candidate
 from worker.domain.tally import TallyKey
-from worker.errors import ExitCode, PubNubError
+from worker.errors import PubNubError
 from worker.reconciliation.evidence import Comparison
+from worker.reconciliation.report import Discrepancy, VerifyReport
 from worker.reconciliation.scan_state import ScanState
 from worker.source.history import ListSlice
 from worker.store.audit import Audit, Inconsistency
@@ -21,6 +25,13 @@ from worker.store.batch import MAX_BATCH
 from worker.store.batched import batched
 from worker.store.entries import Entries
 from worker.telemetry import metrics
+
+__all__ = [
+    "Discrepancy",
+    "Sample",
+    "Verifier",
+    "VerifyReport",
+]
 
 CHANNEL_CONCURRENCY: Final = 8
 """Channels that are compared side by side."""
@@ -38,73 +49,35 @@ class Sample:
     rate: float
     random: Random
 
-    def stretches(self, oldest: Timetoken | None, now: Timetoken) -> list[Range]:
-        """Return the stretches chosen, at least one of them."""
-        is_dated = oldest is not None and is_after(now, oldest)
-        if self.rate >= 1 or oldest is None or not is_dated:
+    def stretches(
+        self,
+        oldest: Timetoken | None,
+        now: Timetoken,
+    ) -> list[Range]:
+        """Return the stretches chosen, at least one of them.
+
+        Without an ``oldest`` timetoken there is one stretch: everything.
+        """
+        if self.rate >= 1 or oldest is None:
             return [Range()]
+        if not is_after(now, oldest):
+            return [Range()]
+
         stretches = _stretches(oldest, now)
         chosen = [stretch for stretch in stretches if self.random.random() < self.rate]
         return chosen or [self.random.choice(stretches)]
 
 
 def _stretches(oldest: Timetoken, now: Timetoken) -> list[Range]:
-    """Return all stretches between two timetokens; the outer ones have no end."""
+    """Return all stretches between two timetokens.
+
+    The outer stretches have no end.
+    """
     length = (int(now) - int(oldest)) // STRETCHES + 1
-    cuts = [shift(oldest, length * number) for number in range(1, STRETCHES)]
+    numbers = range(1, STRETCHES)
+    cuts = [shift(oldest, length * number) for number in numbers]
     edges = [None, *cuts, None]
     return [Range(since, until) for since, until in pairwise(edges)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Discrepancy:
-    """One tally that differs from PubNub's list."""
-
-    channel: str
-    message_timetoken: Timetoken
-    type: str
-    value: str
-    missing: int
-    """Users who are listed and not counted."""
-    surplus: int
-    """Users who are counted and not listed."""
-
-
-@dataclass(slots=True, kw_only=True)
-class VerifyReport:
-    """What was found."""
-
-    channels: int = 0
-    listed: int = 0
-    entries: int = 0
-    discrepancies: list[Discrepancy] = field(default_factory=list)
-    flaws: list[Inconsistency] = field(default_factory=list)
-    unproven: int = 0
-    """Entries, or stretches of the list, of which nothing could be proven."""
-    failures: dict[str, str] = field(default_factory=dict)
-    """Channel → why its comparison did not come to its end."""
-    requests: int = 0
-    is_sample: bool = False
-    """Whether some stretches of these channels were left out, as was asked."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether everything was compared, and nothing is in doubt."""
-        return not (self.is_sample or self.unproven or self.failures)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether nothing differs, and nothing is in doubt."""
-        return not (self.discrepancies or self.flaws or self.unproven or self.failures)
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """How the command ends."""
-        if self.discrepancies or self.flaws:
-            return ExitCode.DIFFERENCES
-        if self.unproven or self.failures:
-            return ExitCode.FAILED
-        return ExitCode.DONE
 
 
 class Verifier:
@@ -189,36 +162,37 @@ class Verifier:
         report: VerifyReport,
     ) -> list[Discrepancy]:
         """Return what differs in a second pass, too."""
+        channel = scan.channel
         missing: set[Identity] = set()
         surplus: set[Identity] = set()
         async for candidates in self._comparison.candidates(scan):
             findings = await self._comparison.second_pass(scan, candidates)
             report.unproven += findings.unproven
             present = list(findings.present)
-            surplus.update(await self._still_live(scan.channel, findings.absent))
-            missing.update(await self._still_missing(scan.channel, present))
+            surplus |= await self._still_live(channel, findings.absent)
+            missing |= await self._still_missing(channel, present)
             # Two actions of one identity count once.
             # An identity that is listed with another timetoken is no surplus.
-            surplus.difference_update(item.identity for item in present)
+            surplus -= {item.identity for item in present}
         return _by_tally(missing, surplus)
 
     async def _still_live(
         self,
         channel: str,
         candidates: Sequence[Candidate],
-    ) -> list[Identity]:
+    ) -> set[Identity]:
         """Return the identities that are live with that very action."""
         live = await self._live(channel, candidates)
-        return [item.identity for item in candidates if live[item] == item.action_timetoken]
+        return {item.identity for item in candidates if live[item] == item.action_timetoken}
 
     async def _still_missing(
         self,
         channel: str,
         candidates: Sequence[Candidate],
-    ) -> list[Identity]:
+    ) -> set[Identity]:
         """Return the identities that are not live."""
         live = await self._live(channel, candidates)
-        return [item.identity for item in candidates if live[item] is None]
+        return {item.identity for item in candidates if live[item] is None}
 
     async def _live(
         self,
@@ -235,19 +209,36 @@ class Verifier:
         return live
 
 
-async def _look_at_all(slice: ListSlice, added: Sequence[Added]) -> bool:  # noqa: ARG001 - a TakeAdditions
+async def _look_at_all(
+    slice: ListSlice,  # noqa: ARG001 - TakeAdditions gives it
+    added: Sequence[Added],  # noqa: ARG001 - TakeAdditions gives it
+) -> bool:
     return True
 
 
-def _by_tally(missing: Iterable[Identity], surplus: Iterable[Identity]) -> list[Discrepancy]:
+def _by_tally(
+    missing: Iterable[Identity],
+    surplus: Iterable[Identity],
+) -> list[Discrepancy]:
     """Return how many identities of each tally differ."""
-    missing_of = Counter(map(_tally, missing))
-    surplus_of = Counter(map(_tally, surplus))
-    tallies = sorted(missing_of.keys() | surplus_of.keys())
-    return [_discrepancy(tally, missing_of[tally], surplus_of[tally]) for tally in tallies]
+    missing_counts = Counter(map(_tally, missing))
+    surplus_counts = Counter(map(_tally, surplus))
+    discrepancies: list[Discrepancy] = []
+    for tally in sorted(missing_counts.keys() | surplus_counts.keys()):
+        discrepancy = _discrepancy(
+            tally,
+            missing_counts[tally],
+            surplus_counts[tally],
+        )
+        discrepancies.append(discrepancy)
+    return discrepancies
 
 
-def _discrepancy(tally: TallyKey, missing: int, surplus: int) -> Discrepancy:
+def _discrepancy(
+    tally: TallyKey,
+    missing: int,
+    surplus: int,
+) -> Discrepancy:
     channel, message_timetoken, type, value = tally
     return Discrepancy(
         channel=channel,
@@ -260,8 +251,18 @@ def _discrepancy(tally: TallyKey, missing: int, surplus: int) -> Discrepancy:
 
 
 def _tally(identity: Identity) -> TallyKey:
-    return identity.channel, identity.message_timetoken, identity.type, identity.value
+    return (
+        identity.channel,
+        identity.message_timetoken,
+        identity.type,
+        identity.value,
+    )
 
 
-def _order(item: Discrepancy) -> TallyKey:
-    return item.channel, item.message_timetoken, item.type, item.value
+def _order(discrepancy: Discrepancy) -> TallyKey:
+    return (
+        discrepancy.channel,
+        discrepancy.message_timetoken,
+        discrepancy.type,
+        discrepancy.value,
+    )
