@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import structlog
@@ -15,15 +15,17 @@ from worker.source.wire import Decoded, Malformed
 from worker.store.batch import MAX_BATCH
 from worker.store.pending_repairs import GapCause
 from worker.store.redis_retry import RedisRetry
-from worker.store.store import Applied, Store
+from worker.store.store import Store
 from worker.store.tables import Tables
 from worker.telemetry import metrics
 from worker.telemetry.logs import unquoted
 
-ChannelEvents = tuple[str, Sequence[Event]]
-"""A channel, and some of its events in order."""
-Parcel = Sequence[ChannelEvents]
-"""The events of one round trip."""
+EventsByChannel = Mapping[str, Sequence[Event]]
+"""Channel → its events, in order."""
+ChannelBatch = tuple[str, Sequence[Event]]
+"""A channel, and those of its events that one script call applies."""
+Parcel = Sequence[ChannelBatch]
+"""The batches of one round trip."""
 
 log = structlog.get_logger(__name__)
 
@@ -76,15 +78,14 @@ class Applier:
         events = await self._quarantine_malformed(decoded)
         outcomes: Counter[Outcome] = Counter()
         while events:
-            batches = _first_batches(events)
-            events = _without_first_batches(events)
-            calls = [self._apply_parcel(parcel, origin, received) for parcel in _parcels(batches)]
+            calls = [self._apply_parcel(parcel, origin, received) for parcel in _parcels(events)]
             # Every call ends before the first error is raised:
             # none may outlive this method.
             for result in await asyncio.gather(*calls, return_exceptions=True):
                 if isinstance(result, BaseException):
                     raise result
                 outcomes.update(result)
+            events = _left(events)
         return outcomes
 
     def is_stale(self, received: float) -> bool:
@@ -99,9 +100,7 @@ class Applier:
         metrics.quarantined.inc()
         await self._tables.dead_letters.add(channel, reason, malformed.payload)
 
-    async def _quarantine_malformed(
-        self, decoded: Iterable[Decoded | Event]
-    ) -> dict[str, list[Event]]:
+    async def _quarantine_malformed(self, decoded: Iterable[Decoded | Event]) -> EventsByChannel:
         """Return the events by channel, each channel's in order."""
         events: dict[str, list[Event]] = {}
         for item in decoded:
@@ -150,25 +149,19 @@ class Applier:
         """
         if self.is_stale(received):
             raise self._stale(parcel)
-        heads = [self.rollback_detector.head(channel) for channel, _ in parcel]
+        detector = self.rollback_detector
+        heads = [detector.head(channel) for channel, _ in parcel]
         results = await self._store.apply_all(parcel, origin)
 
         outcomes: Counter[Outcome] = Counter()
         for head, applied in zip(heads, results, strict=True):
-            self._expect_head(head, applied)
+            channel, before, after = applied.batch.channel, applied.head_before, applied.head_after
+            if not detector.follow(channel, head, before, after):
+                raise RolledBackError(f"Redis has forgotten what was written to {channel!r}")
             outcomes.update(applied.counted)
         for outcome, count in outcomes.items():
             metrics.events.labels(origin.value, outcome.value).inc(count)
         return outcomes
-
-    def _expect_head(self, head: str, applied: Applied) -> None:
-        """Check that a channel's journal is not behind its known head."""
-        channel = applied.batch.channel
-        is_newer = self.rollback_detector.follow(
-            channel, head, applied.head_before, applied.head_after
-        )
-        if not is_newer:
-            raise RolledBackError(f"Redis has forgotten what was written to {channel!r}")
 
     def _stale(self, parcel: Parcel) -> StaleError:
         names = ", ".join(repr(channel) for channel, _ in parcel[:3])
@@ -177,7 +170,7 @@ class Applier:
 
     async def _refuse(
         self,
-        refused: ChannelEvents,
+        refused: ChannelBatch,
         error: ScriptRefusedError,
     ) -> None:
         """Quarantine an event that Redis refuses.
@@ -190,39 +183,28 @@ class Applier:
         await self.quarantine(Malformed(channel, str(error), payload))
 
 
-def _first_batches(events: dict[str, list[Event]]) -> list[ChannelEvents]:
-    """Return the first ``MAX_BATCH`` events of each channel."""
-    return [(channel, batch[:MAX_BATCH]) for channel, batch in events.items()]
+def _left(events: EventsByChannel) -> EventsByChannel:
+    """Return what exceeds one batch of each channel."""
+    return {
+        channel: batch[MAX_BATCH:] for channel, batch in events.items() if len(batch) > MAX_BATCH
+    }
 
 
-def _without_first_batches(
-    events: dict[str, list[Event]],
-) -> dict[str, list[Event]]:
-    """Return the other events: usually none."""
-    left: dict[str, list[Event]] = {}
-    for channel, batch in events.items():
-        if len(batch) > MAX_BATCH:
-            left[channel] = batch[MAX_BATCH:]
-    return left
-
-
-def _parcels(
-    batches: Iterable[ChannelEvents],
-) -> Iterator[list[ChannelEvents]]:
-    """Yield the batches in parcels, one for each round trip.
+def _parcels(events: EventsByChannel) -> Iterator[Parcel]:
+    """Yield one batch of each channel, in parcels for one round trip.
 
     A parcel has about as many events as one script call may carry.
     """
-    parcel: list[ChannelEvents] = []
+    parcel: list[ChannelBatch] = []
     size = 0
-    for batch in batches:
-        events = len(batch[1])
-        if parcel and size + events > MAX_BATCH:
+    for channel, waiting in events.items():
+        batch = waiting[:MAX_BATCH]
+        if parcel and size + len(batch) > MAX_BATCH:
             yield parcel
             parcel = []
             size = 0
-        parcel.append(batch)
-        size += events
+        parcel.append((channel, batch))
+        size += len(batch)
     if parcel:
         yield parcel
 

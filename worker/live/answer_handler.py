@@ -87,7 +87,10 @@ class AnswerHandler:
             cursor = answer.cursor
             for cause in self._gaps_before(answer, covered_until):
                 await self._covered.owe(self._names, cause, cursor)
-            await self._covered.discover(_channels(answer), cursor)
+            channels = {
+                item.identity.channel for item in answer.decoded if not isinstance(item, Malformed)
+            }
+            await self._covered.discover(channels, cursor)
             covered_until = answer.received_at
 
     def _gaps_before(
@@ -130,8 +133,3 @@ def decode(received: Received, counted_types: CountedTypes) -> DecodedAnswer:
     decoded = [item for item in items if item]
     cursor = received.answer.cursor
     return DecodedAnswer(cursor, received.at, len(messages), decoded)
-
-
-def _channels(answer: DecodedAnswer) -> set[str]:
-    """Return the channels of an answer's events."""
-    return {item.identity.channel for item in answer.decoded if not isinstance(item, Malformed)}

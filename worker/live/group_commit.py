@@ -30,15 +30,6 @@ class _Submission:
     received: float
     applied: asyncio.Future[None]
 
-    def end(self, error: Exception | None = None) -> None:
-        """Let the caller go on; a caller that was cancelled does not wait any more."""
-        if self.applied.done():
-            return
-        if error:
-            self.applied.set_exception(error)
-        else:
-            self.applied.set_result(None)
-
 
 class GroupCommit:
     """Applies one group of submissions at a time; what comes meanwhile is the next group.
@@ -92,6 +83,7 @@ class GroupCommit:
             await asyncio.wait([self._applying])
 
     async def _apply_groups(self) -> None:
+        """Apply group after group, until nothing waits."""
         try:
             while self._waiting:
                 self._group = self._next_group()
@@ -101,6 +93,7 @@ class GroupCommit:
             self._group = ()
 
     def _next_group(self) -> list[_Submission]:
+        """Return the oldest submissions, up to ``EVENT_BATCH`` events."""
         group: list[_Submission] = []
         size = 0
         while self._waiting and size < EVENT_BATCH:
@@ -110,6 +103,7 @@ class GroupCommit:
         return group
 
     async def _apply_group(self, group: Sequence[_Submission]) -> None:
+        """Apply one group, and let its callers go on."""
         decoded: list[Decoded] = []
         for submission in group:
             decoded += submission.decoded
@@ -166,5 +160,12 @@ class GroupCommit:
 
 
 def _end(group: Sequence[_Submission], error: Exception | None = None) -> None:
+    """Let the callers go on."""
     for submission in group:
-        submission.end(error)
+        applied = submission.applied
+        if applied.done():
+            continue  # its caller was cancelled
+        if error:
+            applied.set_exception(error)
+        else:
+            applied.set_result(None)

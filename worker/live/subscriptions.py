@@ -115,6 +115,7 @@ class Subscriptions:
         assignment: Assignment[ResumePoint],
         group: asyncio.TaskGroup,
     ) -> None:
+        """Run a subscription in a task of its own."""
         subscription = self._create(assignment)
         task = group.create_task(self._run(subscription, group))
         self._tasks[task] = subscription
@@ -125,6 +126,7 @@ class Subscriptions:
         subscription: Subscription,
         group: asyncio.TaskGroup,
     ) -> None:
+        """Run a subscription to its end, then its successors."""
         await subscription.run()
         if self._stopped.is_set():
             return
