@@ -26,11 +26,11 @@ def seed(bench: Bench, channel: str, count: int) -> None:
 
 
 async def at_once() -> None:
-    """Take from a budget without bounds."""
+    """Take a request from a budget without bounds."""
 
 
-class Notes:
-    """Somebody who looks on, and takes notes."""
+class NotedProgress:
+    """NotedProgress the progress of channels."""
 
     def __init__(self) -> None:
         self.oldest: dict[str, str | None] = {}
@@ -41,13 +41,13 @@ class Notes:
         self.oldest[channel] = oldest
 
     def reach(self, channel: str, place: Progress) -> None:
-        """Note a place."""
+        """Note the progress."""
         self.places.append(place)
         assert channel in self.oldest
 
 
-class Interruption(Notes):
-    """Somebody who ends a backfill once so many actions are replayed."""
+class Interruption(NotedProgress):
+    """Ends a backfill after so many actions."""
 
     def __init__(self, actions: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Interruption(Notes):
         self.ends: Callable[[], object] = lambda: None
 
     def reach(self, channel: str, place: Progress) -> None:
-        """Note a place; end the backfill there if it has come far enough."""
+        """Note the progress; end the backfill if it has come far enough."""
         super().reach(channel, place)
         if place.actions >= self._actions:
             self.ends()
@@ -64,10 +64,10 @@ class Interruption(Notes):
 def backfill(
     bench: Bench,
     tries: int | None = 3,
-    watch: Notes | None = None,
+    watch: NotedProgress | None = None,
     take: Callable[[], Awaitable[None]] = at_once,
 ) -> Backfiller:
-    """Return a backfill, watched or not, whose requests wait for what they ``take``."""
+    """Return a backfiller whose requests wait for ``take``."""
 
     async def hold(_: float) -> None: ...
 

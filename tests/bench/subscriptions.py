@@ -39,7 +39,7 @@ class SubscriptionRun:
         return set(await self.bench.tables.pending.read(channel))
 
     async def has_begun(self) -> bool:
-        """Tell whether a cursor is saved: then the handshake is behind us."""
+        """Tell whether a cursor is saved: then the handshake is over."""
         return await self.cursor() is not None
 
     async def cursor(self) -> Cursor | None:
@@ -50,7 +50,7 @@ class SubscriptionRun:
 
 @asynccontextmanager
 async def running_subscription(bench: Bench, names: Names = ROOM) -> AsyncIterator[SubscriptionRun]:
-    """Follow names, from the saved cursor or the handshake, until the block ends; then drain."""
+    """Follow names until the block ends, then drain."""
     it = SubscriptionRun(bench, Assignment(names))
     running = asyncio.create_task(it.subscription.run())
     try:
@@ -66,7 +66,10 @@ async def running_subscription(bench: Bench, names: Names = ROOM) -> AsyncIterat
 async def running_subscriptions(
     bench: Bench, names: str, size: int = 2, *, begun: bool = True
 ) -> AsyncIterator[Subscriptions]:
-    """Follow channels of one letter each until the block ends; all have ``begun`` when it begins."""
+    """Follow channels of one letter each until the block ends.
+
+    All have ``begun`` when the block begins.
+    """
 
     async def repair(_channels: Collection[str], _cursor: Cursor | None) -> None: ...
 
@@ -87,7 +90,7 @@ async def running_subscriptions(
 
 
 async def has_begun(bench: Bench, it: Subscriptions) -> None:
-    """Wait until every subscription has its place, and polls."""
+    """Wait until every subscription has a resume point, and polls."""
 
     def have_all() -> bool:
         polling = bench.emulator.waiting == len(it.current) > 0

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.bench.bench import SETTLE_SECONDS, Bench
-from tests.bench.replaying import FIRST, Interruption, Notes, backfill, seed
+from tests.bench.replaying import FIRST, Interruption, NotedProgress, backfill, seed
 from worker.domain.position import Range
 from worker.errors import ForbiddenError, PubNubError
 from worker.store.progress import Progress
@@ -70,7 +70,7 @@ async def test_an_interrupted_replay_resumes(bench: Bench) -> None:
 async def test_whoever_looks_on_can_estimate(bench: Bench) -> None:
     """Where the history begins is found roughly, before it is replayed; places only go back."""
     seed(bench, "room", 250)
-    notes = Notes()
+    notes = NotedProgress()
 
     await backfill(bench, watch=notes).run(["room", "empty"], Range())
 

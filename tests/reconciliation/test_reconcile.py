@@ -3,7 +3,7 @@
 import pytest
 
 from tests.bench.bench import KEYS, SETTLE_SECONDS, Bench
-from tests.bench.comparing import MESSAGE, Comparing, answer_oddly
+from tests.bench.comparison import MESSAGE, ComparisonBench, answer_oddly
 from tests.histories import CHANNEL
 from tests.source.scripted import SUBSCRIBE_KEY
 from worker.applying.apply import StaleError
@@ -22,17 +22,17 @@ MONTH_SECONDS = 30 * 86400.0
 
 
 @pytest.fixture
-def it(bench: Bench) -> Comparing:
+def it(bench: Bench) -> ComparisonBench:
     """Yield a bench to reconcile on."""
-    return Comparing(bench)
+    return ComparisonBench(bench)
 
 
-async def expect_exact(it: Comparing) -> None:
+async def expect_exact(it: ComparisonBench) -> None:
     """Expect Redis to hold PubNub's truth."""
     assert await it.bench.counts() == it.bench.emulator.truth()
 
 
-async def expect_all_listed_count(it: Comparing) -> None:
+async def expect_all_listed_count(it: ComparisonBench) -> None:
     """Expect every listed user to be counted."""
     listed = [
         Identity(CHANNEL, *action.identity) for action in it.bench.emulator.state.actions(CHANNEL)
@@ -41,7 +41,7 @@ async def expect_all_listed_count(it: Comparing) -> None:
     assert all(entry.live for entry in entries)
 
 
-async def test_missed_events_are_made_good(it: Comparing) -> None:
+async def test_missed_events_are_made_good(it: ComparisonBench) -> None:
     """Both additions and removals were missed."""
     actions = await it.knows(60)
     for number in (0, 7, 31, 59):
@@ -55,7 +55,7 @@ async def test_missed_events_are_made_good(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_agreement_costs_one_pass(it: Comparing) -> None:
+async def test_agreement_costs_one_pass(it: ComparisonBench) -> None:
     """A short channel takes two requests: its page, and the end."""
     await it.knows(3)
     it.requests = 0
@@ -66,7 +66,7 @@ async def test_agreement_costs_one_pass(it: Comparing) -> None:
     assert report.requests == it.requests <= 3
 
 
-async def test_a_small_channel_heals(it: Comparing) -> None:
+async def test_a_small_channel_heals(it: ComparisonBench) -> None:
     """The floor of the limit allows it."""
     actions = await it.knows(3)
     it.remove("user1", actions[1])
@@ -77,7 +77,7 @@ async def test_a_small_channel_heals(it: Comparing) -> None:
 
 
 @pytest.mark.parametrize("gone", [{0}, {2}, {0, 1, 2}])
-async def test_the_ends_of_a_list_heal(it: Comparing, gone: set[int]) -> None:
+async def test_the_ends_of_a_list_heal(it: ComparisonBench, gone: set[int]) -> None:
     """The oldest and the newest have nothing on one side, so two passes decide."""
     actions = await it.knows(3)
     for number in gone:
@@ -90,7 +90,7 @@ async def test_the_ends_of_a_list_heal(it: Comparing, gone: set[int]) -> None:
     await expect_exact(it)
 
 
-async def test_a_young_action_is_left_alone(it: Comparing) -> None:
+async def test_a_young_action_is_left_alone(it: ComparisonBench) -> None:
     """Lists lag behind, so it may exist although it is not listed."""
     await it.knows(3)
     young = Identity(CHANNEL, MESSAGE, "reaction", "👍", "young")
@@ -103,7 +103,7 @@ async def test_a_young_action_is_left_alone(it: Comparing) -> None:
     assert (await it.bench.reader.get(CHANNEL, MESSAGE))["reaction"]["👍"] == 4
 
 
-async def test_an_action_of_the_second_pass_is_kept(it: Comparing) -> None:
+async def test_an_action_of_the_second_pass_is_kept(it: ComparisonBench) -> None:
     """It was stored late, with a timetoken of the past."""
     actions = await it.knows(3)
     missing = Identity(CHANNEL, MESSAGE, "reaction", "👍", "slow")
@@ -117,7 +117,7 @@ async def test_an_action_of_the_second_pass_is_kept(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_a_removed_witness_is_replaced(it: Comparing) -> None:
+async def test_a_removed_witness_is_replaced(it: ComparisonBench) -> None:
     """The second pass begins further up."""
     actions = await it.knows(330)
     it.remove("user150", actions[150])
@@ -134,7 +134,7 @@ async def test_a_removed_witness_is_replaced(it: Comparing) -> None:
     assert (report.pruned, report.unproven) == (1, 0)
 
 
-async def test_a_month_old_action_heals(it: Comparing) -> None:
+async def test_a_month_old_action_heals(it: ComparisonBench) -> None:
     """Removals are lost at any age."""
     month_ago = int(from_seconds(it.bench.emulator.state.time.now() / 1e7 - MONTH_SECONDS))
     it.add("old", at=month_ago)
@@ -145,7 +145,7 @@ async def test_a_month_old_action_heals(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_a_past_range_has_outer_witnesses(it: Comparing) -> None:
+async def test_a_past_range_has_outer_witnesses(it: ComparisonBench) -> None:
     """The newest action of the range has its witness behind the end of the range."""
     actions = await it.knows(500)
     since, until = str(actions[100]), str(actions[201])
@@ -158,7 +158,7 @@ async def test_a_past_range_has_outer_witnesses(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_the_older_of_two_actions_is_restored(it: Comparing) -> None:
+async def test_the_older_of_two_actions_is_restored(it: ComparisonBench) -> None:
     """The newer one was removed, and its tombstone bars the older one."""
     it.bench.emulator.state.faults.replace({"twin": 1})
     older, newer = (
@@ -182,7 +182,7 @@ async def test_the_older_of_two_actions_is_restored(it: Comparing) -> None:
     assert await it.bench.tables.pending.read(CHANNEL)  # its removal may still be on its way
 
 
-async def test_a_prune_uncovers_an_older_action(it: Comparing) -> None:
+async def test_a_prune_uncovers_an_older_action(it: ComparisonBench) -> None:
     """The newer of two actions was removed, and its event was lost."""
     it.bench.emulator.state.faults.replace({"twin": 1})
     change = it.bench.emulator.state.add(CHANNEL, MESSAGE, "r", "x", "u")
@@ -197,7 +197,7 @@ async def test_a_prune_uncovers_an_older_action(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_a_mass_loss_waits_for_a_person(it: Comparing) -> None:
+async def test_a_mass_loss_waits_for_a_person(it: ComparisonBench) -> None:
     """Nothing is pruned and the channel is owed, until ``--force``."""
     actions = await it.knows(100)
     for number in range(30):
@@ -217,7 +217,7 @@ async def test_a_mass_loss_waits_for_a_person(it: Comparing) -> None:
 
 
 async def test_a_huge_loss_is_refused_at_once(
-    it: Comparing, monkeypatch: pytest.MonkeyPatch
+    it: ComparisonBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With ``--force`` it is pruned batch by batch."""
     monkeypatch.setattr("worker.reconciliation.evidence.CANDIDATE_BATCH", 10)
@@ -232,7 +232,7 @@ async def test_a_huge_loss_is_refused_at_once(
     await expect_exact(it)
 
 
-async def test_an_unknown_origin_empties_no_tally(it: Comparing) -> None:
+async def test_an_unknown_origin_empties_no_tally(it: ComparisonBench) -> None:
     """Neither a large channel nor one small channel after the other."""
     channels = [f"small{number}" for number in range(12)]
     for channel in channels:
@@ -251,7 +251,7 @@ async def test_an_unknown_origin_empties_no_tally(it: Comparing) -> None:
     assert await it.bench.counts() == before
 
 
-async def test_a_wrong_origin_empties_nothing_later(it: Comparing) -> None:
+async def test_a_wrong_origin_empties_nothing_later(it: ComparisonBench) -> None:
     """Each channel is small enough for the limit.
 
     Neither this process nor the next one prunes any.
@@ -275,7 +275,7 @@ async def test_a_wrong_origin_empties_nothing_later(it: Comparing) -> None:
     assert {*await it.bench.tables.pending.read_all(channels)} == {*channels}
 
 
-async def test_an_emptied_channel_heals_beside_listed_ones(it: Comparing) -> None:
+async def test_an_emptied_channel_heals_beside_listed_ones(it: ComparisonBench) -> None:
     """The other channels show that PubNub knows us."""
     [action] = await it.knows(1, "emptied")
     await it.knows(3)
@@ -287,7 +287,7 @@ async def test_an_emptied_channel_heals_beside_listed_ones(it: Comparing) -> Non
 
 
 @pytest.mark.parametrize("kind", ["html", "server_error", "drop", "empty_object", "list"])
-async def test_an_outage_prunes_nothing(it: Comparing, kind: str) -> None:
+async def test_an_outage_prunes_nothing(it: ComparisonBench, kind: str) -> None:
     """The report says so, and the marks stay."""
     await it.knows(50)
     await it.bench.tables.pending.mark([CHANNEL], GapCause.OVERFLOW)
@@ -302,7 +302,7 @@ async def test_an_outage_prunes_nothing(it: Comparing, kind: str) -> None:
     assert await it.bench.tables.pending.read(CHANNEL)
 
 
-async def test_a_refused_channel_is_not_pruned(it: Comparing) -> None:
+async def test_a_refused_channel_is_not_pruned(it: ComparisonBench) -> None:
     """Neither in the first pass nor in the second."""
     actions = await it.knows(50)
     it.remove("user3", actions[3])
@@ -316,7 +316,7 @@ async def test_a_refused_channel_is_not_pruned(it: Comparing) -> None:
 
 
 async def expect_all_pruned(
-    it: Comparing, entries: int, missed: int, faults: dict[str, float]
+    it: ComparisonBench, entries: int, missed: int, faults: dict[str, float]
 ) -> None:
     """Expect a reconcile to prune exactly what was removed, while PubNub fails."""
     actions = await it.knows(entries)
@@ -334,7 +334,7 @@ async def expect_all_pruned(
     await expect_exact(it)
 
 
-async def test_a_thousand_missed_removals_are_pruned(it: Comparing) -> None:
+async def test_a_thousand_missed_removals_are_pruned(it: ComparisonBench) -> None:
     """Every second request fails."""
     await expect_all_pruned(it, 6000, 1000, {"server_error": 0.2, "bad_json": 0.2, "drop": 0.2})
 
@@ -351,12 +351,12 @@ async def test_a_thousand_missed_removals_are_pruned(it: Comparing) -> None:
     ],
     ids=lambda faults: next(iter(faults)),
 )
-async def test_faults_hide_no_missed_removal(it: Comparing, faults: dict[str, float]) -> None:
+async def test_faults_hide_no_missed_removal(it: ComparisonBench, faults: dict[str, float]) -> None:
     """PubNub lags behind, stops early, or fails."""
     await expect_all_pruned(it, 900, 150, faults)
 
 
-async def test_refusals_prune_nothing_that_exists(it: Comparing) -> None:
+async def test_refusals_prune_nothing_that_exists(it: ComparisonBench) -> None:
     """A 403 ends a reconcile at any step. A later reconcile comes to its end."""
     actions = await it.knows(150)
     for number in range(0, 150, 6):
@@ -377,7 +377,7 @@ async def test_refusals_prune_nothing_that_exists(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_empty_answers_prune_nothing_that_exists(it: Comparing) -> None:
+async def test_empty_answers_prune_nothing_that_exists(it: ComparisonBench) -> None:
     """Every second answer is empty. What is not proven stays owed."""
     actions = await it.knows(900)
     gone = range(0, 900, 6)
@@ -396,7 +396,7 @@ async def test_empty_answers_prune_nothing_that_exists(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_an_empty_page_with_more_is_no_end(it: Comparing) -> None:
+async def test_an_empty_page_with_more_is_no_end(it: ComparisonBench) -> None:
     """PubNub may stop early before it finds anything. Such a page proves nothing."""
     await it.knows(3)
     looks = ["blank"]
@@ -418,7 +418,7 @@ async def test_an_empty_page_with_more_is_no_end(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_removals_during_a_pass_are_no_losses(it: Comparing) -> None:
+async def test_removals_during_a_pass_are_no_losses(it: ComparisonBench) -> None:
     """Their entries are unseen, but they need no second pass."""
     actions = await it.knows(60)
 
@@ -448,7 +448,7 @@ async def test_removals_during_a_pass_are_no_losses(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_a_stale_page_adds_nothing(it: Comparing) -> None:
+async def test_a_stale_page_adds_nothing(it: ComparisonBench) -> None:
     """A later page took hours. The action was removed meanwhile, and its tombstone has ended."""
     actions = await it.knows(250)
     top = Identity(CHANNEL, MESSAGE, "reaction", "👍", "user240")
@@ -482,7 +482,7 @@ async def test_a_stale_page_adds_nothing(it: Comparing) -> None:
     assert set(await it.bench.tables.pending.read(CHANNEL)) == {GapCause.OVERFLOW}
 
 
-async def test_partial_answers_end_exact(it: Comparing) -> None:
+async def test_partial_answers_end_exact(it: ComparisonBench) -> None:
     """Lists that lack items may mislead both passes. The next reconcile adds the items again."""
     it.limit = Limit(1, 1000)
     actions = await it.knows(300)
@@ -497,7 +497,7 @@ async def test_partial_answers_end_exact(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_a_dry_run_writes_nothing(it: Comparing) -> None:
+async def test_a_dry_run_writes_nothing(it: ComparisonBench) -> None:
     """Its report says what would be done, and what it costs."""
     actions = await it.knows(30)
     it.remove("user3", actions[3])
@@ -512,7 +512,7 @@ async def test_a_dry_run_writes_nothing(it: Comparing) -> None:
     assert (await it.bench.redis.dbsize(), await it.bench.counts()) == before
 
 
-async def test_a_dry_run_adds_no_expired_message(it: Comparing) -> None:
+async def test_a_dry_run_adds_no_expired_message(it: ComparisonBench) -> None:
     """A real run would not add it either. A younger message is added."""
     it.retention_seconds = 86400
     it.bench.lay_out(ttls=Ttls(retention_seconds=86400))
@@ -530,7 +530,7 @@ async def test_a_dry_run_adds_no_expired_message(it: Comparing) -> None:
     assert set((await it.bench.counts())[CHANNEL]) == {young}
 
 
-async def test_only_an_old_mark_is_taken_back(it: Comparing) -> None:
+async def test_only_an_old_mark_is_taken_back(it: ComparisonBench) -> None:
     """The lists may not show a recent gap yet, nor one that opens meanwhile."""
     actions = await it.knows(30)
     it.remove("user3", actions[3])
@@ -548,7 +548,7 @@ async def test_only_an_old_mark_is_taken_back(it: Comparing) -> None:
     }
 
 
-async def test_a_partial_range_takes_back_no_mark(it: Comparing) -> None:
+async def test_a_partial_range_takes_back_no_mark(it: ComparisonBench) -> None:
     """The missed events may lie in another part."""
     await it.knows(3)
     await it.owes_since_long("stale_cursor")
@@ -558,7 +558,7 @@ async def test_a_partial_range_takes_back_no_mark(it: Comparing) -> None:
     assert set(await it.bench.tables.pending.read(CHANNEL)) == {"stale_cursor"}
 
 
-async def test_a_failure_delays_no_other_channel(it: Comparing) -> None:
+async def test_a_failure_delays_no_other_channel(it: ComparisonBench) -> None:
     """PubNub refuses one of the channels."""
     actions = await it.knows(5)
     await it.knows(5, "forbidden")

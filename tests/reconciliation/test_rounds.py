@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.bench.repaying import MOMENT_SECONDS, Repaying, running
+from tests.bench.repairs import MOMENT_SECONDS, RepairBench, running
 from tests.bench.virtual import Log, Witness, act, on_virtual_time, owed, until
 from tests.histories import steady
 from tests.simulation.loop import START
@@ -154,14 +154,14 @@ class RoundsBench:
     def __init__(
         self, world: World, schedule: Schedule = SCHEDULE, tries: int | None = None
     ) -> None:
-        self.repaying = Repaying(world, tries)
+        self.repairs = RepairBench(world, tries)
         self.schedule = schedule
         self.turn = turn_of(schedule, schedule.round_at(from_seconds(START)) - schedule.pieces)
         self.number = self.turn[0]
-        parts = self.repaying
+        parts = self.repairs
         self.rounds = Rounds(
             parts.reconcile,
-            parts.debts,
+            parts.queue,
             parts.entries,
             parts.tables,
             self.now,
@@ -175,7 +175,7 @@ class RoundsBench:
 
 async def apply(world: World, *added: Added) -> None:
     """Apply additions, as a backfill does."""
-    parts = Repaying(world)
+    parts = RepairBench(world)
     await parts.applier.apply(added, Origin.BACKFILL, world.loop.time())
     await parts.tables.channels.add(["room"])
 
@@ -194,7 +194,7 @@ async def test_the_window_finds_an_unpublished_addition(world: World) -> None:
         act(world, 2 * HOUR, channel)
     old = act(world, 40 * DAY, "channel0")
     going = RoundsBench(world)
-    await going.repaying.tables.channels.add([*channels, "empty"])
+    await going.repairs.tables.channels.add([*channels, "empty"])
     going.number += 1  # the first piece of a channel without messages is its whole past
 
     await going.rounds.once()
@@ -265,30 +265,30 @@ async def test_a_round_is_made_once(world: World) -> None:
     """The quicker worker makes it. A round that was cut off does not count."""
     act(world, HOUR)
     one, other = RoundsBench(world), RoundsBench(world)
-    await one.repaying.tables.channels.add(["room"])
-    one.repaying.gate.clear()
+    await one.repairs.tables.channels.add(["room"])
+    one.repairs.gate.clear()
     cut_off = asyncio.create_task(one.rounds.once())
-    await until(lambda: one.repaying.asked > 0)
+    await until(lambda: one.repairs.asked > 0)
     cut_off.cancel()
     await asyncio.gather(cut_off, return_exceptions=True)
 
     await other.rounds.once()
     assert world.differences() == []
-    one.repaying.gate.set()
-    one.repaying.asked = other.repaying.asked = 0
+    one.repairs.gate.set()
+    one.repairs.asked = other.repairs.asked = 0
     await one.rounds.once()
-    assert one.repaying.asked == 0
+    assert one.repairs.asked == 0
 
     other.number += 1
     await other.rounds.once()
-    assert other.repaying.asked > 0
+    assert other.repairs.asked > 0
 
 
 @on_virtual_time
 async def test_a_longer_period_keeps_rounds(world: World) -> None:
     """The number of a round becomes smaller with the new period."""
     before = RoundsBench(world, Schedule(every=60, window=DAY, full=6 * HOUR))
-    await before.repaying.tables.channels.add(["room"])
+    await before.repairs.tables.channels.add(["room"])
     await before.rounds.once()
     act(world, HOUR)
 
@@ -305,12 +305,12 @@ async def test_a_marked_channel_is_nudged(world: World) -> None:
     act(world, HOUR)
     act(world, HOUR, "hall")
     going, log = RoundsBench(world), Log()
-    await going.repaying.tables.channels.add(["room", "hall"])
-    async with running(going.repaying):
-        await going.repaying.mark("room")
+    await going.repairs.tables.channels.add(["room", "hall"])
+    async with running(going.repairs):
+        await going.repairs.mark("room")
 
         await going.rounds.once()
-        await going.repaying.is_repaid("room")
+        await going.repairs.are_repaired("room")
         await asyncio.sleep(5 * SETTLE_SECONDS)
 
     began = [entry for entry in log if entry["event"] == "reconcile_starts"]
@@ -324,14 +324,14 @@ async def test_a_marked_channel_is_nudged(world: World) -> None:
 async def test_a_nudge_delays_no_waiting_channel(world: World) -> None:
     """Otherwise a round would keep a channel waiting for ever."""
     act(world, HOUR)
-    repaying, seen = Repaying(world), Witness(world)
-    async with running(repaying):
-        await repaying.owe("room")
+    repairs, seen = RepairBench(world), Witness(world)
+    async with running(repairs):
+        await repairs.owe("room")
         noted = world.loop.time()
         for _ in range(10):
             await asyncio.sleep(SETTLE_SECONDS / 10)
-            repaying.debts.nudge(["room"])
-        await repaying.is_repaid("room")
+            repairs.queue.nudge(["room"])
+        await repairs.are_repaired("room")
 
     assert min(seen.rolls_called) < noted + SETTLE_SECONDS + MOMENT_SECONDS
 
@@ -343,7 +343,7 @@ async def test_refused_channels_delay_no_other(world: World) -> None:
     for channel in [*refused, "room"]:
         act(world, HOUR, channel)
     going = RoundsBench(world)
-    await going.repaying.tables.channels.add([*refused, "room"])
+    await going.repairs.tables.channels.add([*refused, "room"])
     world.state.refuse(refused)
 
     await going.rounds.once()
@@ -372,15 +372,15 @@ async def test_broken_lists_delay_no_round(world: World) -> None:
     for channel in [*bad, "room"]:
         act(world, HOUR, channel)
     going = RoundsBench(world, tries=3)
-    await going.repaying.tables.channels.add([*bad, "room"])
-    async with running(going.repaying):
+    await going.repairs.tables.channels.add([*bad, "room"])
+    async with running(going.repairs):
         with broken(world, bad):
             await going.rounds.once()
 
             assert set(world.counts()) == {"room"}
-            assert await going.repaying.tables.rounds.read() == await going.now()
+            assert await going.repairs.tables.rounds.read() == await going.now()
             assert owed(world, *bad, "room") == {channel: {GapCause.UNPROVEN} for channel in bad}
-        await going.repaying.is_repaid(*bad)
+        await going.repairs.are_repaired(*bad)
 
     assert world.differences() == []
 
@@ -391,7 +391,7 @@ async def test_an_outage_is_waited_out(world: World, operations: list[str]) -> N
     """The round is made when PubNub answers again."""
     act(world, HOUR)
     going = RoundsBench(world)
-    await going.repaying.tables.channels.add(["room"])
+    await going.repairs.tables.channels.add(["room"])
     world.state.set_outage("server_error", operations)
     making = asyncio.create_task(going.rounds.once())
 

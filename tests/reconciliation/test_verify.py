@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from tests.bench.bench import KEYS, SETTLE_SECONDS, Bench
-from tests.bench.comparing import MESSAGE, Comparing, answer_oddly
+from tests.bench.comparison import MESSAGE, ComparisonBench, answer_oddly
 from tests.histories import CHANNEL
 from worker.domain.action import Identity, Origin, Pruned
 from worker.domain.position import TICKS_PER_SECOND, shift
@@ -16,9 +16,9 @@ from worker.store.store import Ttls
 
 
 @pytest.fixture
-def it(bench: Bench) -> Comparing:
+def it(bench: Bench) -> ComparisonBench:
     """Yield a bench to verify on."""
-    return Comparing(bench)
+    return ComparisonBench(bench)
 
 
 def discrepancy(value: str, *, missing: int, surplus: int) -> Discrepancy:
@@ -33,13 +33,13 @@ def discrepancy(value: str, *, missing: int, surplus: int) -> Discrepancy:
     )
 
 
-async def everything(it: Comparing) -> dict[str, Any]:
+async def everything(it: ComparisonBench) -> dict[str, Any]:
     """Return all that Redis holds."""
     redis = cast("Any", it.bench.redis)
     return {key: await redis.dump(key) async for key in redis.scan_iter()}
 
 
-async def test_exact_tallies_have_no_difference(it: Comparing) -> None:
+async def test_exact_tallies_have_no_difference(it: ComparisonBench) -> None:
     """There are several channels, and more than a page."""
     await it.knows(130)
     await it.knows(3, "other")
@@ -49,7 +49,7 @@ async def test_exact_tallies_have_no_difference(it: Comparing) -> None:
     assert (found.is_exact, found.entries, found.unproven) == (True, 133, 0)
 
 
-async def test_each_difference_is_reported_by_message(it: Comparing) -> None:
+async def test_each_difference_is_reported_by_message(it: ComparisonBench) -> None:
     """Counted users are not listed, and listed users are not counted."""
     actions = await it.knows(130)
     for number in (0, 60, 129):
@@ -69,7 +69,7 @@ async def test_each_difference_is_reported_by_message(it: Comparing) -> None:
     assert await everything(it) == before
 
 
-async def test_a_passing_difference_is_not_reported(it: Comparing) -> None:
+async def test_a_passing_difference_is_not_reported(it: ComparisonBench) -> None:
     """A list lagged behind, or an event was on its way."""
     actions = await it.knows(50)
     it.remove("user7", actions[7])
@@ -79,14 +79,14 @@ async def test_a_passing_difference_is_not_reported(it: Comparing) -> None:
     async def events_arrive() -> None:
         gone = Identity(CHANNEL, MESSAGE, "reaction", "👍", "user7")
         await it.bench.store.apply(CHANNEL, [Pruned(gone, str(actions[7]))], Origin.LIVE)
-        await it.applies_unheard()
+        await it.applies_everything()
 
     it.meanwhile = events_arrive
 
     assert (await it.verify().run([CHANNEL])).is_exact
 
 
-async def test_a_list_read_in_part_is_not_exact(it: Comparing) -> None:
+async def test_a_list_read_in_part_is_not_exact(it: ComparisonBench) -> None:
     """Nothing differs in the part that was read."""
     actions = await it.knows(250)
     for number in range(90):
@@ -105,7 +105,7 @@ async def test_a_list_read_in_part_is_not_exact(it: Comparing) -> None:
     assert found.exit_code is ExitCode.FAILED
 
 
-async def test_an_expired_message_is_no_difference(it: Comparing) -> None:
+async def test_an_expired_message_is_no_difference(it: ComparisonBench) -> None:
     """PubNub lists it for ever, but it is not counted any more."""
     it.retention_seconds = 86400
     it.bench.lay_out(ttls=Ttls(retention_seconds=86400))
@@ -119,7 +119,7 @@ async def test_an_expired_message_is_no_difference(it: Comparing) -> None:
     assert (found.is_exact, found.entries) == (True, 1)
 
 
-async def test_two_actions_of_one_user_count_once(it: Comparing) -> None:
+async def test_two_actions_of_one_user_count_once(it: ComparisonBench) -> None:
     """Both are listed, and one is live."""
     it.bench.emulator.state.faults.replace({"twin": 1})
     it.bench.emulator.state.add(CHANNEL, MESSAGE, "r", "x", "u")
@@ -129,7 +129,7 @@ async def test_two_actions_of_one_user_count_once(it: Comparing) -> None:
     assert (await it.verify().run([CHANNEL])).is_exact
 
 
-async def test_an_inconsistent_redis_is_reported(it: Comparing) -> None:
+async def test_an_inconsistent_redis_is_reported(it: ComparisonBench) -> None:
     """A count has no entries. The channel agrees with PubNub otherwise."""
     await it.knows(3)
     await cast("Any", it.bench.redis).hincrby(KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", 2)
@@ -140,7 +140,7 @@ async def test_an_inconsistent_redis_is_reported(it: Comparing) -> None:
     assert not found.is_exact
 
 
-async def test_a_sample_compares_a_part(it: Comparing) -> None:
+async def test_a_sample_compares_a_part(it: ComparisonBench) -> None:
     """Fewer entries are read. Differences among them are found."""
     first = int(MESSAGE)
     for number in range(400):

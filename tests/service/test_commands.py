@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.bench.bench import KEYS, Bench
-from tests.bench.comparing import MESSAGE
+from tests.bench.comparison import MESSAGE
 from tests.bench.in_process import Commands
 from tests.redis_server import Forwarder, RedisServer
 from tests.source.scripted import SUBSCRIBE_KEY

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.bench.bench import Bench
-from tests.bench.comparing import Comparing
+from tests.bench.comparison import ComparisonBench
 from tests.bench.replaying import backfill
 from tests.bench.subscriptions import MESSAGE, running_subscriptions
 from tests.source.scripted import wait_until
@@ -23,7 +23,7 @@ MINUTE = 60.0
 def health(bench: Bench, it: Subscriptions, repairs: BackfillQueue | None = None) -> Health:
     """Return the pages of these subscriptions."""
     repairs = repairs or BackfillQueue(backfill(bench, tries=None), bench.tables)
-    return Health(it, repairs, Comparing(bench).reconcile(), bench.tables, bench.clock, [])
+    return Health(it, repairs, ComparisonBench(bench).reconcile(), bench.tables, bench.clock, [])
 
 
 def wrong(page: Page) -> set[str]:
