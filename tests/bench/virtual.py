@@ -14,7 +14,7 @@ from tests.simulation.history import surroundings
 from tests.simulation.loop import VirtualLoop, running
 from tests.simulation.machine import Machine
 from tests.simulation.process import parts
-from tests.simulation.world import DAY_TICKS, KEYS, Subscriptions, World
+from tests.simulation.world import DAY_TICKS, KEYS, WorkerConfig, World
 from worker.domain.action import Added, Identity
 from worker.domain.position import TICKS_PER_SECOND
 from worker.service.parts import Parts
@@ -58,7 +58,7 @@ def on_virtual_time(
 def worker_parts(world: World) -> Parts:
     """Return the parts of a worker, on twins of PubNub and Redis."""
     return parts(
-        world.pubnub, world.server, Machine("test"), Subscriptions(world.channels).settings()
+        world.pubnub, world.server, Machine("test"), WorkerConfig(world.channels).settings()
     )
 
 

@@ -1,4 +1,4 @@
-"""What many histories come to, in numbers."""
+"""Sums over many histories."""
 
 from collections import Counter
 
@@ -28,7 +28,7 @@ class Arithmetic:
         self.seconds = 0.0
 
     def add(self, outcome: Outcome) -> None:
-        """Count one in."""
+        """Add one outcome."""
         self.seeds += 1
         self.failed += not outcome.is_right
         self.forced += bool(outcome.forced)
@@ -41,8 +41,8 @@ class Arithmetic:
             self.sums[name] += getattr(outcome, name)
         self.wrongly.update(outcome.wrongly)
 
-    def told(self, seconds: float) -> str:
-        """Return them as text."""
+    def as_text(self, seconds: float) -> str:
+        """Return the sums as text."""
         sums, rate = self.sums, 60 * self.seeds / max(seconds, 1e-3)
         took = f"{self.seconds / 86400:.1f} days of their time, {sums['steps']} steps"
         unrepaid = f"in {self.unrepaid} something was still owed after half an hour of calm"
@@ -51,11 +51,20 @@ class Arithmetic:
         )
         lines = (
             f"{self.seeds} seeds in {seconds:.0f} s, {rate:.0f} a minute: {took}",
-            f"{sums['acts']} acts, {sums['events']} events, {interrupted}, {sums['redis_faults']} faults of Redis",
+            (
+                f"{sums['acts']} acts, {sums['events']} events, {interrupted},"
+                f" {sums['redis_faults']} faults of Redis"
+            ),
             f"{sums['calls']} commands of Redis, {sums['requests']} requests of PubNub",
-            f"wrong for a while: {self.wrongly['pruned']} prunes, {self.wrongly['restored']} restorations",
-            f"before the final reconcile: {self.before} differences in {self.differed} seeds; {unrepaid}",
-            f"forced in {self.forced} seeds, where it would have pruned more than the limit allows unasked",
+            (
+                f"wrong for a while: {self.wrongly['pruned']} prunes,"
+                f" {self.wrongly['restored']} restorations"
+            ),
+            (
+                f"before the final reconcile: {self.before} differences in {self.differed} seeds;"
+                f" {unrepaid}"
+            ),
+            f"forced in {self.forced} seeds, which would have lost more than the limit allows",
             f"after it: {self.after} differences; {self.failed} seeds failed",
         )
         return "\n".join(lines)
