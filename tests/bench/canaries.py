@@ -85,19 +85,27 @@ def write_payloads(state: State) -> int:
         "actionTimetoken": "17600000002020754",
         "messageTimetoken": MESSAGE,
     }
-    told = {"a": "5", "f": 0, "i": PAYLOAD, "k": "sub-c", "c": ROOM, "u": {"meta": PAYLOAD}}
+    envelope = {"a": "5", "f": 0, "i": PAYLOAD, "k": "sub-c", "c": ROOM, "u": {"meta": PAYLOAD}}
     malformed: list[object] = [
-        {**told, "e": 3, "d": {"event": PAYLOAD, "data": usual}},
-        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "actionTimetoken": PAYLOAD}}},
+        {**envelope, "e": 3, "d": {"event": PAYLOAD, "data": usual}},
         {
-            **told,
+            **envelope,
+            "e": 3,
+            "d": {"event": "added", "data": {**usual, "actionTimetoken": PAYLOAD}},
+        },
+        {
+            **envelope,
             "e": 3,
             "d": {"event": "added", "data": {**usual, "messageTimetoken": f"'\"{PAYLOAD}"}},
         },
-        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "value": [PAYLOAD]}}},
-        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "value": f"{PAYLOAD}\ud83d"}}},
-        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "type": PAYLOAD * 10_000}}},
-        {**told, "e": 3, "d": PAYLOAD},
+        {**envelope, "e": 3, "d": {"event": "added", "data": {**usual, "value": [PAYLOAD]}}},
+        {
+            **envelope,
+            "e": 3,
+            "d": {"event": "added", "data": {**usual, "value": f"{PAYLOAD}\ud83d"}},
+        },
+        {**envelope, "e": 3, "d": {"event": "added", "data": {**usual, "type": PAYLOAD * 10_000}}},
+        {**envelope, "e": 3, "d": PAYLOAD},
         [PAYLOAD],
         PAYLOAD,
     ]
@@ -114,7 +122,7 @@ def poison() -> dict[str, object]:
         "actionTimetoken": "17600000002020755",
         "messageTimetoken": POISONED,
     }
-    told = {
+    envelope = {
         "a": "5",
         "f": 0,
         "e": 3,
@@ -123,7 +131,10 @@ def poison() -> dict[str, object]:
         "k": "sub-c",
         "c": ROOM,
     }
-    return {**told, "d": {"source": "actions", "version": "1.0", "event": "added", "data": data}}
+    return {
+        **envelope,
+        "d": {"source": "actions", "version": "1.0", "event": "added", "data": data},
+    }
 
 
 async def write_nonsense(redis: Any) -> None:

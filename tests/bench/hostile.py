@@ -81,21 +81,24 @@ def write(state: State) -> int:
         "actionTimetoken": "17600000002020754",
         "messageTimetoken": MESSAGE,
     }
-    told = {"e": 3, "i": "mallory", "p": {"t": "17600000002110345", "r": 43}, "k": "sub-c-test"}
+    envelope = {"e": 3, "i": "mallory", "p": {"t": "17600000002110345", "r": 43}, "k": "sub-c-test"}
     malformed = [
-        *({**told, "c": name, "d": {"event": "added", "data": known}} for name in REFUSED_NAMES),
-        *({**told, "c": ROOM, "d": {"event": text, "data": known}} for text in TEXTS),
+        *(
+            {**envelope, "c": name, "d": {"event": "added", "data": known}}
+            for name in REFUSED_NAMES
+        ),
+        *({**envelope, "c": ROOM, "d": {"event": text, "data": known}} for text in TEXTS),
         *(
             {
-                **told,
+                **envelope,
                 "c": ROOM,
                 "d": {"event": "added", "data": {**known, "messageTimetoken": text}},
             }
             for text in TEXTS
         ),
-        {**told, "c": ROOM, "d": {"event": "added", "data": {**known, "value": "x" * 300_000}}},
+        {**envelope, "c": ROOM, "d": {"event": "added", "data": {**known, "value": "x" * 300_000}}},
         {
-            **told,
+            **envelope,
             "c": ROOM,
             "d": {"event": "added", "data": {**known, "value": "\ud83d\x1b[5;35m"}},
         },
@@ -107,8 +110,8 @@ def write(state: State) -> int:
 
 def expect_tame(text: str, *, is_terminal: bool = False) -> None:
     """Expect nothing that a terminal would obey, except our own colours on a terminal."""
-    for each in OBEYED:
-        assert each not in text, ascii(text)
+    for sequence in OBEYED:
+        assert sequence not in text, ascii(text)
     if is_terminal:
         text = OUR_OWN.sub("", text).replace("\r", "")
     for character in set(text) - {"\n"}:

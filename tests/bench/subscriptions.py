@@ -51,14 +51,14 @@ class SubscriptionRun:
 @asynccontextmanager
 async def running_subscription(bench: Bench, names: Names = ROOM) -> AsyncIterator[SubscriptionRun]:
     """Follow names until the block ends, then drain."""
-    it = SubscriptionRun(bench, Assignment(names))
-    running = asyncio.create_task(it.subscription.run())
+    run = SubscriptionRun(bench, Assignment(names))
+    running = asyncio.create_task(run.subscription.run())
     try:
         await wait_until(lambda: bench.emulator.waiting > 0 or running.done())
-        await wait_until_true(it.has_begun, expected=True)
-        yield it
+        await wait_until_true(run.has_begun, expected=True)
+        yield run
     finally:
-        it.subscription.stop()
+        run.subscription.stop()
         await asyncio.wait_for(running, LONGEST_SECONDS)
 
 
@@ -76,24 +76,25 @@ async def running_subscriptions(
     def subscription(assignment: Assignment[ResumePoint]) -> Subscription:
         return bench.subscription(assignment, repair)
 
-    it = Subscriptions(
+    run = Subscriptions(
         subscription, [Assignment(part) for part in Names.of(names).split(size)], size
     )
-    running = asyncio.create_task(it.run())
+    running = asyncio.create_task(run.run())
     try:
         if begun:
-            await has_begun(bench, it)
-        yield it
+            await has_begun(bench, run)
+        yield run
     finally:
-        it.stop()
+        run.stop()
         await asyncio.wait_for(running, LONGEST_SECONDS)
 
 
-async def has_begun(bench: Bench, it: Subscriptions) -> None:
+async def has_begun(bench: Bench, subscriptions: Subscriptions) -> None:
     """Wait until every subscription has a resume point, and polls."""
 
     def have_all() -> bool:
-        polling = bench.emulator.waiting == len(it.current) > 0
-        return polling and all(each.resume_point for each in it.current)
+        current = subscriptions.current
+        polling = bench.emulator.waiting == len(current) > 0
+        return polling and all(subscription.resume_point for subscription in current)
 
     await wait_until(have_all)

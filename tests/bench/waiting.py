@@ -18,8 +18,8 @@ LONGEST_SECONDS: Final = 60.0
 async def wait_until_true(ask: Callable[[], Awaitable[object]], expected: object) -> None:
     """Wait until the answer is as expected."""
     deadline = time.monotonic() + LONGEST_SECONDS
-    while (told := await ask()) != expected:
-        assert time.monotonic() < deadline, f"it stays {told!r}, and never becomes {expected!r}"
+    while (answer := await ask()) != expected:
+        assert time.monotonic() < deadline, f"it stays {answer!r}, and never becomes {expected!r}"
         await asyncio.sleep(0.01)
 
 
@@ -67,9 +67,9 @@ class Moments:
     def _around(self, ask: Any) -> Any:
         async def asked(*args: Any, **options: Any) -> Any:
             self._pass()
-            told = await ask(*args, **options)
+            answer = await ask(*args, **options)
             self._pass()
-            return told
+            return answer
 
         return asked
 

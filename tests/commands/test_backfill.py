@@ -21,10 +21,10 @@ async def test_only_the_given_range_is_replayed(stage: Stage) -> None:
     )
 
     assert set(found) == {str(int(MESSAGE) + number) for number in range(100, 200)}
-    told = json.loads(ended.out)
-    assert set(told) == {"channels", "actions"}
-    assert told["actions"] == told["channels"][ROOM] >= 100
-    assert json.loads(by_date.out) == told
+    report = json.loads(ended.out)
+    assert set(report) == {"channels", "actions"}
+    assert report["actions"] == report["channels"][ROOM] >= 100
+    assert json.loads(by_date.out) == report
 
 
 async def test_a_backfill_replays_all_channels_by_default(stage: Stage) -> None:

@@ -70,9 +70,9 @@ async def test_a_foreign_namespace_is_left_alone(
             await wait_until(worker.work.done)
 
     assert refused.code == ended.value.exit_code == ExitCode.REDIS_UNFIT
-    for told in (said(refused), said(worker), str(ended.value)):
-        assert sentence in told
-        assert "TALLY_NAMESPACE" in told
+    for text in (said(refused), said(worker), str(ended.value)):
+        assert sentence in text
+        assert "TALLY_NAMESPACE" in text
     assert await stage.redis.keys() == ["tally:meta"]
 
 

@@ -22,13 +22,13 @@ async def logs(worker: Running, event: str) -> None:
 
 async def test_a_first_start_marks_before_its_cursor(stage: Stage) -> None:
     """Redis gets the marks and the progress of every channel before any cursor."""
-    heard: list[str] = []
+    commands_seen: list[str] = []
 
     async def listen() -> None:
         async with stage.redis.monitor() as monitor:
             listening.set()
-            async for told in monitor.listen():
-                heard.append(told["command"])  # noqa: PERF401 - it is read while it grows
+            async for command in monitor.listen():
+                commands_seen.append(command["command"])  # noqa: PERF401 - it is read while it grows
 
     listening = asyncio.Event()
     listener = asyncio.create_task(listen())
@@ -36,18 +36,26 @@ async def test_a_first_start_marks_before_its_cursor(stage: Stage) -> None:
         await listening.wait()
         async with following(stage, TALLY_CHANNELS="room,hall"):
             await stage.settles()
-            await wait_until(lambda: any("HSET tally:cursor:" in command for command in heard))
+            await wait_until(
+                lambda: any("HSET tally:cursor:" in command for command in commands_seen)
+            )
             assert await stage.owed("room") == await stage.owed("hall") == {"first_start"}
             assert len(await stage.cursors()) == 1
     finally:
         listener.cancel()
         await asyncio.wait([listener])
 
-    saved = next(at for at, command in enumerate(heard) if command.startswith("HSET tally:cursor:"))
+    saved = next(
+        at for at, command in enumerate(commands_seen) if command.startswith("HSET tally:cursor:")
+    )
     for channel in ("room", "hall"):
         for key in (KEYS.owed(channel), KEYS.progress(channel)):
             assert (
-                next(at for at, command in enumerate(heard) if command.startswith(f"HSET {key} "))
+                next(
+                    at
+                    for at, command in enumerate(commands_seen)
+                    if command.startswith(f"HSET {key} ")
+                )
                 < saved
             )
 

@@ -46,10 +46,10 @@ async def test_explain_prints_the_changes(stage: Stage) -> None:
     await tally.do("backfill")
     keys = set(await stage.redis.keys())
 
-    told = await tally.do("explain", ROOM, MESSAGE)
+    explained = await tally.do("explain", ROOM, MESSAGE)
     as_json = await tally.do("explain", ROOM, MESSAGE, "--json")
 
-    *changes, now, reach = told.out.splitlines()
+    *changes, now, reach = explained.out.splitlines()
     assert sorted(line[24:] for line in changes) in (
         [
             "  backfill  added applied  reaction  🎉  ana  → 1",
@@ -72,7 +72,7 @@ async def test_explain_prints_the_changes(stage: Stage) -> None:
     assert document["counts"] == {"reaction": {"🎉": 2}}
     assert sorted(document["users"]["reaction"]["🎉"]) == ["ana", "ben"]
     assert {ended.code for ended in tally.ended} == {0}
-    assert told.err + as_json.err == ""
+    assert explained.err + as_json.err == ""
     assert set(await stage.redis.keys()) <= keys  # a request budget lives for seconds
 
 
@@ -96,9 +96,9 @@ async def test_doctor_finds_no_fault(stage: Stage) -> None:
     ]
     assert said[5].startswith("ok   Redis: answers, version ")
     assert said[6] == "ok   Redis: namespace 'tally' is free"
-    told = json.loads(as_json.out)
-    assert told["ok"]
-    assert [f"ok   {check['subject']}: {check['text']}" for check in told["checks"]] == said
+    explained = json.loads(as_json.out)
+    assert explained["ok"]
+    assert [f"ok   {check['subject']}: {check['text']}" for check in explained["checks"]] == said
     assert await stage.redis.keys() == []
 
 

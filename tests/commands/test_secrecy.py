@@ -211,7 +211,7 @@ AS_PROCESSES: Final = {
 
 
 COMMANDS: Final = [
-    each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands
+    command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands
 ]
 
 

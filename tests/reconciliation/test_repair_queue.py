@@ -40,21 +40,21 @@ async def test_a_marked_channel_is_repaired(world: World) -> None:
     assert world.differences() == []
 
 
-@pytest.mark.parametrize("heard", ["noted", "nudged", "found at the start"])
+@pytest.mark.parametrize("trigger", ["noted", "nudged", "found at the start"])
 @on_virtual_time
-async def test_a_reconcile_begins_a_settle_time_after_the_gap(world: World, heard: str) -> None:
+async def test_a_reconcile_begins_a_settle_time_after_the_gap(world: World, trigger: str) -> None:
     """Before that the lists do not show everything. It does not begin much later either."""
     unheard(world, ["room"], 3)
     repairs, seen = RepairBench(world), Witness(world)
-    if heard == "found at the start":
+    if trigger == "found at the start":
         await repairs.mark("room")
     async with running(repairs):
-        if heard != "found at the start":
+        if trigger != "found at the start":
             await repairs.mark("room")
         marked = (await repairs.tables.pending.read("room"))["overflow"] / 1000
-        if heard == "noted":
+        if trigger == "noted":
             repairs.queue.note(["room"])
-        elif heard == "nudged":
+        elif trigger == "nudged":
             repairs.queue.nudge(["room"])
         await until(lambda: bool(seen.marks_taken_back))
 

@@ -60,7 +60,7 @@ def test_the_pieces_of_a_turn_cover_the_past_once(
     begin = turn[0] * schedule.every - schedule.window
     newest = str(max(1, round(begin * TICKS_PER_SECOND)))
 
-    pieces = [piece for each in turn if (piece := schedule.piece(each, oldest))]
+    pieces = [piece for number in turn if (piece := schedule.piece(number, oldest))]
 
     assert pieces[0].until == newest
     assert pieces[-1].since is None
@@ -83,7 +83,7 @@ def test_the_pieces_of_a_turn_are_equal(schedule: Schedule, number: int) -> None
     newest = round((turn[0] * schedule.every - schedule.window) * TICKS_PER_SECOND)
     oldest = newest // 3
 
-    pieces = [piece for each in turn if (piece := schedule.piece(each, str(oldest)))]
+    pieces = [piece for number in turn if (piece := schedule.piece(number, str(oldest)))]
 
     assert len(pieces) == schedule.pieces
     longest = (newest - oldest) // schedule.pieces + 1
@@ -110,11 +110,11 @@ def test_left_out_pieces_are_read_as_one(
 ) -> None:
     """The pieces of each turn lie side by side. Nothing else is read, and nothing twice."""
     missed = range(number, number + count)
-    pieces = [piece for each in missed if (piece := schedule.piece(each, oldest))]
+    pieces = [piece for number in missed if (piece := schedule.piece(number, oldest))]
 
     stretches = schedule.stretches(missed, oldest)
 
-    assert len(stretches) <= len({each // schedule.pieces for each in missed})
+    assert len(stretches) <= len({number // schedule.pieces for number in missed})
     newest = max((int(piece.until) for piece in pieces if piece.until), default=2)
     edges = [
         shift(edge, ticks)
@@ -124,7 +124,7 @@ def test_left_out_pieces_are_read_as_one(
         for ticks in (-1, 0, 1)
     ]
     for action in [*edges, str(max(1, int(place * newest))), str(newest + 10**9)]:
-        assert any(each.covers(action) for each in stretches) == any(
+        assert any(number.covers(action) for number in stretches) == any(
             piece.covers(action) for piece in pieces
         )
 
@@ -193,11 +193,11 @@ async def test_the_window_finds_an_unpublished_addition(world: World) -> None:
     for channel in channels:
         act(world, 2 * HOUR, channel)
     old = act(world, 40 * DAY, "channel0")
-    going = RoundsBench(world)
-    await going.repairs.tables.channels.add([*channels, "empty"])
-    going.number += 1  # the first piece of a channel without messages is its whole past
+    bench = RoundsBench(world)
+    await bench.repairs.tables.channels.add([*channels, "empty"])
+    bench.number += 1  # the first piece of a channel without messages is its whole past
 
-    await going.rounds.once()
+    await bench.rounds.once()
 
     truth = world.state.truth()
     del truth["channel0"][old.identity.message_timetoken]
@@ -211,20 +211,20 @@ async def test_a_piece_finds_a_lost_removal(world: World) -> None:
     await apply(world, *added)
     lost = added[17]
     lose_removal(world, lost)
-    going = RoundsBench(world)
+    bench = RoundsBench(world)
     healed, covering = [], []
 
-    for number in going.turn:
-        going.number = number
-        piece = going.schedule.piece(number, added[-1].identity.message_timetoken)
+    for number in bench.turn:
+        bench.number = number
+        piece = bench.schedule.piece(number, added[-1].identity.message_timetoken)
         if piece and piece.covers(lost.action_timetoken):
             covering.append(number)
-        await going.rounds.once()
+        await bench.rounds.once()
         if not world.differences():
             healed.append(number)
 
     assert len(covering) == 1
-    assert healed == [each for each in going.turn if each >= covering[0]]
+    assert healed == [number for number in bench.turn if number >= covering[0]]
 
 
 @on_virtual_time
@@ -236,11 +236,11 @@ async def test_a_turn_finds_lost_removals_of_any_age(world: World) -> None:
     await apply(world, *kept, *lost)
     for added in lost:
         lose_removal(world, added)
-    going = RoundsBench(world)
+    bench = RoundsBench(world)
 
-    for number in going.turn:
-        going.number = number
-        await going.rounds.once()
+    for number in bench.turn:
+        bench.number = number
+        await bench.rounds.once()
 
     assert world.differences() == []
 
@@ -250,12 +250,12 @@ async def test_left_out_pieces_are_made_up_for(world: World) -> None:
     """A round took too long, or no worker ran. The next round reads their pieces, too."""
     added = [act(world, days * DAY, uuid=f"user{days}") for days in range(2, 31)]
     await apply(world, *added)
-    going = RoundsBench(world)
-    await going.rounds.once()
+    bench = RoundsBench(world)
+    await bench.rounds.once()
     lose_removal(world, added[17])
 
-    going.number = going.turn[-1]
-    await going.rounds.once()
+    bench.number = bench.turn[-1]
+    await bench.rounds.once()
 
     assert world.differences() == []
 
@@ -292,9 +292,9 @@ async def test_a_longer_period_keeps_rounds(world: World) -> None:
     await before.rounds.once()
     act(world, HOUR)
 
-    going = RoundsBench(world)
-    going.number += 1  # a round was made in that hour
-    await going.rounds.once()
+    bench = RoundsBench(world)
+    bench.number += 1  # a round was made in that hour
+    await bench.rounds.once()
 
     assert world.differences() == []
 
@@ -304,13 +304,13 @@ async def test_a_marked_channel_is_nudged(world: World) -> None:
     """Its worker is gone. Only this channel is reconciled as a whole."""
     act(world, HOUR)
     act(world, HOUR, "hall")
-    going, log = RoundsBench(world), Log()
-    await going.repairs.tables.channels.add(["room", "hall"])
-    async with running(going.repairs):
-        await going.repairs.mark("room")
+    bench, log = RoundsBench(world), Log()
+    await bench.repairs.tables.channels.add(["room", "hall"])
+    async with running(bench.repairs):
+        await bench.repairs.mark("room")
 
-        await going.rounds.once()
-        await going.repairs.are_repaired("room")
+        await bench.rounds.once()
+        await bench.repairs.are_repaired("room")
         await asyncio.sleep(5 * SETTLE_SECONDS)
 
     began = [entry for entry in log if entry["event"] == "reconcile_starts"]
@@ -342,11 +342,11 @@ async def test_refused_channels_delay_no_other(world: World) -> None:
     refused = [f"a{number}" for number in range(9)]
     for channel in [*refused, "room"]:
         act(world, HOUR, channel)
-    going = RoundsBench(world)
-    await going.repairs.tables.channels.add([*refused, "room"])
+    bench = RoundsBench(world)
+    await bench.repairs.tables.channels.add([*refused, "room"])
     world.state.refuse(refused)
 
-    await going.rounds.once()
+    await bench.rounds.once()
 
     assert set(world.counts()) == {"room"}
 
@@ -371,16 +371,16 @@ async def test_broken_lists_delay_no_round(world: World) -> None:
     bad = [f"a{number}" for number in range(9)]
     for channel in [*bad, "room"]:
         act(world, HOUR, channel)
-    going = RoundsBench(world, tries=3)
-    await going.repairs.tables.channels.add([*bad, "room"])
-    async with running(going.repairs):
+    bench = RoundsBench(world, tries=3)
+    await bench.repairs.tables.channels.add([*bad, "room"])
+    async with running(bench.repairs):
         with broken(world, bad):
-            await going.rounds.once()
+            await bench.rounds.once()
 
             assert set(world.counts()) == {"room"}
-            assert await going.repairs.tables.rounds.read() == await going.now()
+            assert await bench.repairs.tables.rounds.read() == await bench.now()
             assert owed(world, *bad, "room") == {channel: {GapCause.UNPROVEN} for channel in bad}
-        await going.repairs.are_repaired(*bad)
+        await bench.repairs.are_repaired(*bad)
 
     assert world.differences() == []
 
@@ -390,10 +390,10 @@ async def test_broken_lists_delay_no_round(world: World) -> None:
 async def test_an_outage_is_waited_out(world: World, operations: list[str]) -> None:
     """The round is made when PubNub answers again."""
     act(world, HOUR)
-    going = RoundsBench(world)
-    await going.repairs.tables.channels.add(["room"])
+    bench = RoundsBench(world)
+    await bench.repairs.tables.channels.add(["room"])
     world.state.set_outage("server_error", operations)
-    making = asyncio.create_task(going.rounds.once())
+    making = asyncio.create_task(bench.rounds.once())
 
     await asyncio.sleep(HOUR)
     assert not making.done()

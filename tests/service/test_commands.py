@@ -188,10 +188,10 @@ async def test_a_doctor_names_refused_channels(bench: Bench) -> None:
     """It asks for all names of a worker, and reports only refused ones."""
     bench.emulator.state.refuse(["bad", "worse", "other"])
     followed = Names.of(["bad", "good", "worse"])
-    found = [each async for each in examine_pubnub(bench.client, followed, 1, lambda: 0.0)]
+    checks = [check async for check in examine_pubnub(bench.client, followed, 1, lambda: 0.0)]
 
-    assert [each.exit_code for each in found] == [0, 3, 3]
-    assert "Refused: 'bad', 'worse'. Grant 'read'" in found[1].text
+    assert [check.exit_code for check in checks] == [0, 3, 3]
+    assert "Refused: 'bad', 'worse'. Grant 'read'" in checks[1].text
 
 
 async def keys(redis: Redis) -> set[str]:
