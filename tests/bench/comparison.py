@@ -1,7 +1,7 @@
 """Reconcile and verify on a bench, where settle times pass at once."""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -107,6 +107,12 @@ class ComparisonBench:
     def remove(self, user: str, action_timetoken: int, channel: str = "room") -> None:
         """Remove a reaction; no worker receives the event."""
         self.bench.emulator.state.remove(channel, MESSAGE, action_timetoken, user)
+
+    def lose_removals(self, actions: Sequence[int], gone: Iterable[int]) -> None:
+        """Remove these of the reactions without an event; let some time pass."""
+        for number in gone:
+            self.remove(f"user{number}", actions[number])
+        self.bench.emulator.state.advance(2 * SETTLE_SECONDS)
 
     async def knows(self, count: int, channel: str = "room") -> list[int]:
         """Let users react and Redis count them, long ago.

@@ -92,25 +92,6 @@ async def test_groups_and_wildcards_are_followed(stage: Stage) -> None:
     assert await stage.redis.smembers("tally:channels") == {"red", "blue", "a.one", "a.two"}
 
 
-async def test_a_restart_marks_its_gaps(stage: Stage) -> None:
-    """An answer may have been full, or the cursor older than PubNub's cache."""
-    async with following(stage):
-        await stage.settles()
-    for number in range(150):
-        stage.react(uuid=f"user-{number}")
-    async with following(stage):
-        await stage.settles()
-        assert await stage.owed() == {"first_start", "overflow"}
-
-    (cursor,) = await stage.cursors()
-    await stage.redis.hincrby(cursor, "saved_at", -1000)
-    stage.state.add(ROOM, MESSAGE, "reaction", "👍", "missed", published=False)
-    async with following(stage):
-        stage.react()
-        await stage.settles()
-        assert await stage.owed() == {"first_start", "overflow", "stale_cursor"}
-
-
 async def test_a_quiet_restart_is_ready_at_once(stage: Stage) -> None:
     """It waits for its first answer for minutes, which is no fault."""
     async with following(stage):

@@ -64,34 +64,6 @@ async def test_a_reconcile_begins_a_settle_time_after_the_gap(world: World, trig
     assert min(seen.rolls_called) < min(seen.marks_taken_back)
 
 
-@on_virtual_time
-async def test_an_early_reconcile_takes_back_no_mark(world: World) -> None:
-    """It may not have seen what the gap hides."""
-    repairs = RepairBench(world)
-    await repairs.mark("room")
-
-    report = await repairs.reconcile.channel("room", Range())
-    assert report.owed == 1
-    assert owed(world, "room") == {"room": {"overflow"}}
-
-    await asyncio.sleep(SETTLE_SECONDS)
-    report = await repairs.reconcile.channel("room", Range())
-    assert report.owed == 0
-    assert owed(world, "room") == {}
-
-
-@on_virtual_time
-async def test_a_reconcile_of_a_part_takes_back_no_mark(world: World) -> None:
-    """The gap may lie in the other part."""
-    repairs = RepairBench(world)
-    await repairs.mark("room")
-    await asyncio.sleep(2 * SETTLE_SECONDS)
-
-    report = await repairs.reconcile.channel("room", Range("17600000000000000"))
-
-    assert report.owed == 1
-
-
 @pytest.mark.parametrize(
     "gap", [GapCause.OVERFLOW, GapCause.STALE_CURSOR], ids=["of the same cause", "of another"]
 )
