@@ -21,7 +21,7 @@ class Arithmetic:
     """Sums of outcomes."""
 
     def __init__(self) -> None:
-        self.seeds = self.failed = self.forced = self.unrepaid = self.differed = 0
+        self.seeds = self.failed = self.forced = self.unrepaired = self.differed = 0
         self.before = self.after = 0
         self.sums: Counter[str] = Counter()
         self.wrongly: Counter[str] = Counter()
@@ -32,7 +32,7 @@ class Arithmetic:
         self.seeds += 1
         self.failed += not outcome.is_right
         self.forced += bool(outcome.forced)
-        self.unrepaid += not outcome.is_repaid
+        self.unrepaired += not outcome.is_repaired
         self.differed += bool(outcome.before)
         self.seconds += outcome.virtual_seconds
         self.before += len(outcome.before)
@@ -45,7 +45,7 @@ class Arithmetic:
         """Return the sums as text."""
         sums, rate = self.sums, 60 * self.seeds / max(seconds, 1e-3)
         took = f"{self.seconds / 86400:.1f} days of their time, {sums['steps']} steps"
-        unrepaid = f"in {self.unrepaid} something was still owed after half an hour of calm"
+        unrepaired = f"in {self.unrepaired} something was still owed after half an hour of calm"
         interrupted = (
             f"{sums['kills']} kills, {sums['stops']} stops, {sums['suspensions']} suspensions"
         )
@@ -62,7 +62,7 @@ class Arithmetic:
             ),
             (
                 f"before the final reconcile: {self.before} differences in {self.differed} seeds;"
-                f" {unrepaid}"
+                f" {unrepaired}"
             ),
             f"forced in {self.forced} seeds, which would have lost more than the limit allows",
             f"after it: {self.after} differences; {self.failed} seeds failed",

@@ -56,9 +56,9 @@ class Outcome:
     after: list[str] = field(default_factory=list)
     forced: str = ""
     """Where the final reconcile had to be forced: how much it would have pruned."""
-    is_repaid: bool = True
+    is_repaired: bool = True
     """Whether the workers repaid everything by themselves."""
-    unpaid: list[str] = field(default_factory=list)
+    still_owed: list[str] = field(default_factory=list)
     """What is owed though it was reconciled in calm."""
     acts: int = 0
     events: int = 0
@@ -74,19 +74,19 @@ class Outcome:
     story: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        parts = [self.broken, *self.after, *(f"still owes: {line}" for line in self.unpaid)]
+        parts = [self.broken, *self.after, *(f"still owes: {line}" for line in self.still_owed)]
         parts += [f"unrepaired: {line}" for line in self.unrepaired]
         return f"seed {self.seed}: " + ("; ".join(filter(None, parts)) or "right")
 
     @property
     def is_right(self) -> bool:
         """Whether every invariant held, and nothing differs at the end."""
-        return not (self.broken or self.after or self.unpaid or self.unrepaired)
+        return not (self.broken or self.after or self.still_owed or self.unrepaired)
 
     @property
     def unrepaired(self) -> list[str]:
         """What differs after the workers' own repairs, if they should have repaired everything."""
-        return self.before if self.is_visible and self.is_repaid and not self.forced else []
+        return self.before if self.is_visible and self.is_repaired and not self.forced else []
 
 
 def rates(random: Random, names: frozenset[str]) -> dict[str, float]:
@@ -157,12 +157,12 @@ class History:
         for _ in range(random.choice((0, 3, 8)) if has_history else 0):
             self._old()
         self._workers = ("one", "two") if random.random() < 0.3 else ("one",)
-        following = self._following()
+        config = self._draw_config()
         for name in self._workers:
-            world.following[name] = following
+            world.configs[name] = config
             world.later(random.uniform(0, 30) if has_history else 0, self._start, name)
 
-    def _following(self) -> WorkerConfig:
+    def _draw_config(self) -> WorkerConfig:
         world, random = self._world, self._random
         draw = random.random()
         floor = random.choice((20, 20, 20, 2))
@@ -297,49 +297,49 @@ class History:
                 world.tell(f"{channel} joins the group")
                 world.state.groups.add(GROUP, [channel])
             return
-        following = self._following_some()
+        config = self._draw_part()
         for name in self._workers:
-            world.following[name] = following
+            world.configs[name] = config
             if name in world.processes:
                 world.stop(name)
                 self._back(name)
 
-    def _following_some(self) -> WorkerConfig:
-        random, following = self._random, self._following()
-        if following.names and following.names != ("r.*",) and random.random() < 0.4:
-            names = tuple(random.sample(following.names, random.randint(1, len(following.names))))
-            following = WorkerConfig(names, (), following.per_subscription, following.prune_floor)
-        return following
+    def _draw_part(self) -> WorkerConfig:
+        random, config = self._random, self._draw_config()
+        if config.names and config.names != ("r.*",) and random.random() < 0.4:
+            names = tuple(random.sample(config.names, random.randint(1, len(config.names))))
+            config = WorkerConfig(names, (), config.per_subscription, config.prune_floor)
+        return config
 
     def _reload(self) -> None:
         """Change the names of a running worker; a list can have channels, and here a group."""
         for name in self._workers:
             if self._random.random() < 0.8:
-                before = self._world.following[name]
-                wanted = self._following_some()
+                before = self._world.configs[name]
+                wanted = self._draw_part()
                 self._world.reload(name, replace(wanted, per_subscription=before.per_subscription))
 
 
 async def finish(world: World, outcome: Outcome) -> None:
     """Let calm come, wait until nothing is owed, reconcile once more, compare."""
     await world.calm()
-    outcome.is_repaid = await world.repaid()
+    outcome.is_repaired = await world.is_repaired()
     # A channel under a wildcard is unknown before its first event.
     # A channel that is not followed is left alone.
     known = world.keyspace.smembers(KEYS.channels) & world.followed()
     outcome.before = [line for line in world.differences() if line.partition(" ")[0] in known]
     world.check()
-    following = next(iter(world.following.values()))
-    reports = await world.reconcile(world.channels, following)
+    config = next(iter(world.configs.values()))
+    reports = await world.reconcile(world.channels, config)
     refused = [report for report in reports if report.refused]
     if refused:
         outcome.forced = "; ".join(
             f"{r.channel}: {r.refused} of {r.entries} entries" for r in refused
         )
-        await world.reconcile(world.channels, following, force=True)
+        await world.reconcile(world.channels, config, force=True)
     outcome.after = world.differences()
-    if world.owing() and not await world.repaid(3 * HOUR):
-        outcome.unpaid = world.owing()
+    if world.owed() and not await world.is_repaired(3 * HOUR):
+        outcome.still_owed = world.owed()
 
 
 def simulate(

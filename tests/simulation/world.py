@@ -93,7 +93,7 @@ class World:
         self.server = Server(self.keyspace, random("redis"))
         self.pubnub = PubNub(self.state, random("ways"))
         self.processes: dict[str, Process] = {}
-        self.following: dict[str, WorkerConfig] = {}
+        self.configs: dict[str, WorkerConfig] = {}
         self.statistics = Statistics()
         self.story: list[str] = []
         self.ended: list[str] = []
@@ -115,16 +115,16 @@ class World:
 
     # --- workers ---------------------------------------------------------------------------------
 
-    def start(self, name: str, following: WorkerConfig | None = None) -> Process:
+    def start(self, name: str, config: WorkerConfig | None = None) -> Process:
         """Start a worker, unless it runs."""
-        if following:
-            self.following[name] = following
-        following = self.following[name]
+        if config:
+            self.configs[name] = config
+        config = self.configs[name]
         if (running := self.processes.get(name)) and running.is_running:
             return running
-        self.tell(f"{name} starts, following {','.join((*following.names, *following.groups))}")
+        self.tell(f"{name} starts, following {','.join((*config.names, *config.groups))}")
         process = Process(
-            name, self.pubnub, self.server, following.settings(), live_only=self.live_only
+            name, self.pubnub, self.server, config.settings(), live_only=self.live_only
         )
         self.processes[name] = process
         process.start()
@@ -150,7 +150,7 @@ class World:
 
     def followed(self) -> set[str]:
         """Return the channels that the workers follow."""
-        lists = self.following.values()
+        lists = self.configs.values()
         return {
             name for each in lists for name in self._channels_of(Names.of(each.names, each.groups))
         }
@@ -193,12 +193,12 @@ class World:
             self.statistics.stops += 1
             self.processes[name].stop()
 
-    def reload(self, name: str, following: WorkerConfig) -> None:
+    def reload(self, name: str, config: WorkerConfig) -> None:
         """Let a worker follow other names from now on, without a stop."""
-        self.following[name] = following
+        self.configs[name] = config
         if (process := self.processes.get(name)) and process.is_running:
-            self.tell(f"{name} is to follow {','.join((*following.names, *following.groups))}")
-            process.reload(Names.of(following.names, following.groups))
+            self.tell(f"{name} is to follow {','.join((*config.names, *config.groups))}")
+            process.reload(Names.of(config.names, config.groups))
 
     def suspend(self, name: str, seconds: float) -> None:
         """Let a worker's machine sleep for a while."""
@@ -214,11 +214,9 @@ class World:
             self.tell(f"{process.machine.name} wakes")
             process.wake()
 
-    async def command(
-        self, body: Callable[[Parts], Awaitable[Any]], following: WorkerConfig
-    ) -> Any:
+    async def command(self, body: Callable[[Parts], Awaitable[Any]], config: WorkerConfig) -> Any:
         """Run one command in a process of its own, to its end."""
-        process = Process("command", self.pubnub, self.server, following.settings())
+        process = Process("command", self.pubnub, self.server, config.settings())
         return await process.command(body)
 
     # --- users -----------------------------------------------------------------------------------
@@ -385,7 +383,7 @@ class World:
             for identity in actions.identities():
                 yield channel, identity
 
-    def owing(self) -> list[str]:
+    def owed(self) -> list[str]:
         """Return the channels that need a repair, with the causes."""
         return [
             f"{key} {','.join(sorted(held))}"
@@ -408,23 +406,23 @@ class World:
             process.machine.on_effect = None
             self._wake(process)
         await asyncio.sleep(60)  # longer than any stop takes
-        for name in self.following:
+        for name in self.configs:
             self.start(name)
 
-    async def repaid(self, longest: float = HOUR / 2) -> bool:
+    async def is_repaired(self, longest: float = HOUR / 2) -> bool:
         """Wait until nothing is owed; return whether that came in time."""
         # The first answer of an idle poll shows that its cursor was stale.
         await asyncio.sleep(IDLE_SECONDS)
         begun = self.loop.time()
         await asyncio.sleep(SETTLE_SECONDS + 5)
-        while self.owing():
+        while self.owed():
             if self.loop.time() - begun > longest:
                 return False
             await asyncio.sleep(20)
         return True
 
     async def reconcile(
-        self, channels: Iterable[str], following: WorkerConfig, *, force: bool = False
+        self, channels: Iterable[str], config: WorkerConfig, *, force: bool = False
     ) -> list[ReconcileReport]:
         """Reconcile the channels as the command does."""
 
@@ -432,7 +430,7 @@ class World:
             reconcile = build_reconciler(parts, tries=COMMAND_TRIES)
             return await reconcile.run(channels, Range(), ReconcileOptions(force=force))
 
-        reports: list[ReconcileReport] = await self.command(body, following)
+        reports: list[ReconcileReport] = await self.command(body, config)
         self.tell(f"reconciled{' by force' * force}: {reports}")
         return reports
 
