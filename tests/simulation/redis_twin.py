@@ -159,7 +159,7 @@ class RedisTwin:
     def greet(self) -> None:
         """Let the real lineage say whether this server is the one it knew."""
         if self._rollback_detector and self._greeted != self.server.epoch:
-            greeting = self._rollback_detector.greet(
+            greeting = self._rollback_detector.check_server(
                 cast("AbstractConnection", _Connection(self.server))
             )
             try:

@@ -15,10 +15,11 @@ from redis.asyncio import Redis
 from tests.redis_server import RedisServer
 from worker.errors import RedisUnavailableError, ScriptRefusedError
 from worker.store import opened
-from worker.store.connection import connect, redis_errors
+from worker.store.connection import connect
 from worker.store.keys import Keys
 from worker.store.opened import opened_redis
 from worker.store.reader import TallyReader
+from worker.store.redis_errors import redis_errors
 from worker.store.tables import Tables
 
 

@@ -17,7 +17,7 @@ from worker.live.resume_point import ResumePoint
 from worker.live.subscription import Subscription
 from worker.live.subscriptions import Subscriptions
 from worker.source.names import Names
-from worker.store.connection import unguarded
+from worker.store.connection import recovery_client
 from worker.store.cursors import FORGOTTEN_SECONDS
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.tables import Tables
@@ -154,7 +154,7 @@ async def test_nobody_is_followed_after_a_stop(bench: Bench) -> None:
 async def test_a_list_that_changes_just_after_redis_went_back(bench: Bench) -> None:
     """Whoever takes over does not go on from a cursor Redis has forgotten: everybody is owed."""
     rollback_detector = RollbackDetector()
-    async with unguarded(bench.redis) as whoever_answers:
+    async with recovery_client(bench.redis) as whoever_answers:
         recovery = RollbackRecovery(
             rollback_detector, Tables.on(whoever_answers, KEYS), ["a", "b", "c"]
         )

@@ -14,7 +14,7 @@ import structlog
 from redis.asyncio import Redis
 
 from tests.source.scripted import SUBSCRIBE_KEY, wait_until
-from tests.store.test_following import Scene
+from tests.store.test_journal_follower import Scene
 from tests.verbs.conftest import CATCHUP_SECONDS, KEYS, SETTLE_SECONDS, Bench
 from tests.verbs.waiting import (
     LONGEST_SECONDS,
@@ -37,7 +37,7 @@ from worker.service.lifecycle import Service
 from worker.settings import Settings
 from worker.source import live
 from worker.source.names import Names
-from worker.store.connection import unguarded
+from worker.store.connection import recovery_client
 from worker.store.keys import digest
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.tables import Tables
@@ -654,7 +654,7 @@ async def test_a_cursor_of_names_that_were_not_registered_is_found(bench: Bench)
 async def recovery(bench: Bench) -> AsyncIterator[RollbackRecovery]:
     """What follows when Redis went back, laid out as a worker has it."""
     rollback_detector = RollbackDetector()
-    async with unguarded(bench.redis) as whoever_answers:
+    async with recovery_client(bench.redis) as whoever_answers:
         recovery = RollbackRecovery(rollback_detector, Tables.on(whoever_answers, KEYS), ["room"])
         bench.lay_out(rollback_detector, recovery)
         yield recovery

@@ -118,11 +118,11 @@ class Applier:
             seconds = f"{self._settle_seconds:g} s"
             raise StaleError(f"events of {names} waited longer than {seconds}")
         detector = self.rollback_detector
-        heads = [detector.head(channel) for channel, _ in parcel]
+        heads = [detector.newest_head(channel) for channel, _ in parcel]
         outcomes: Counter[Outcome] = Counter()
         for head, applied in zip(heads, await self._store.apply_all(parcel, origin), strict=True):
             channel = applied.batch.channel
-            if not detector.follow(channel, head, applied.head_before, applied.head_after):
+            if not detector.observe(channel, head, applied.head_before, applied.head_after):
                 raise RolledBackError(f"Redis has forgotten what was written to {channel!r}")
             outcomes.update(applied.counted)
         for outcome, count in outcomes.items():

@@ -25,7 +25,7 @@ from worker.source.names import Names
 from worker.source.wire import CountedTypes
 from worker.store.audit import Audit
 from worker.store.budget import Budget
-from worker.store.connection import RedisClient, unguarded
+from worker.store.connection import RedisClient, recovery_client
 from worker.store.entries import Entries
 from worker.store.keys import Keys
 from worker.store.opened import opened_redis
@@ -102,7 +102,7 @@ class Connections:
     client: Client
     redis: RedisClient
     """Refuses to speak to another server than before."""
-    unguarded_redis: RedisClient
+    recovery_redis: RedisClient
     """Speaks to whatever server answers; only a recovery uses it."""
     pools: Sequence[Pool]
     """The connections of both; a recovery ends them."""
@@ -140,7 +140,7 @@ class Parts:
         if rollback_detector:
             recovery = RollbackRecovery(
                 rollback_detector,
-                Tables.on(connections.unguarded_redis, keys),
+                Tables.on(connections.recovery_redis, keys),
                 configured_names(settings).channels,
                 connections.pools,
             )
@@ -181,7 +181,7 @@ async def open_parts(
     async with (
         Client(who, renew=token_reader(settings)) as client,
         opened_redis(settings.redis_url, rollback_detector) as redis,
-        unguarded(redis) as unguarded_redis,
+        recovery_client(redis) as recovery_redis,
     ):
         await check_fitness(redis, allow_eviction=allow_eviction)
         check = check_ownership if only_reads else check_namespace
@@ -189,8 +189,8 @@ async def open_parts(
         connections = Connections(
             client=client,
             redis=redis,
-            unguarded_redis=unguarded_redis,
-            pools=(redis.connection_pool, unguarded_redis.connection_pool),
+            recovery_redis=recovery_redis,
+            pools=(redis.connection_pool, recovery_redis.connection_pool),
         )
         yield Parts.on(connections, settings, elapsed_clock, rollback_detector)
 

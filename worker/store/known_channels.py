@@ -1,21 +1,12 @@
 """The channels ever seen: the set ``channels``."""
 
-from collections.abc import Collection
-from typing import Any, cast
+from collections.abc import Iterable
 
-from redis.asyncio import Redis
-
-from worker.store.keys import Keys
-from worker.store.redis_retry import RedisRetry, retried
+from worker.store.table import Table, retried
 
 
-class KnownChannels:
+class KnownChannels(Table):
     """Reads and adds channels."""
-
-    def __init__(self, redis: Redis, keys: Keys, retry: RedisRetry | None = None) -> None:
-        self._redis = cast("Any", redis)
-        self._keys = keys
-        self.retry = retry
 
     @retried
     async def all(self) -> frozenset[str]:
@@ -23,7 +14,7 @@ class KnownChannels:
         return frozenset(await self._redis.smembers(self._keys.channels))
 
     @retried
-    async def unknown(self, channels: Collection[str]) -> frozenset[str]:
+    async def unknown(self, channels: Iterable[str]) -> frozenset[str]:
         """Return those of the channels that were never seen."""
         names = sorted(channels)
         if not names:
@@ -33,7 +24,7 @@ class KnownChannels:
         return frozenset(name for name, is_known in pairs if not is_known)
 
     @retried
-    async def add(self, channels: Collection[str]) -> None:
+    async def add(self, channels: Iterable[str]) -> None:
         """Add channels. Only after the repair of a new one is marked."""
         names = sorted(channels)
         if names:

@@ -11,7 +11,7 @@ Tallies = dict[str, dict[str, int]]
 PAGE: Final = 5
 
 
-class Follower:
+class JournalFollower:
     """Holds a channel's counts as they were at ``position``, and knows when it cannot go on from there.
 
     With ``heeds_after`` or ``heeds_head`` off it is a reader that does not do as it is told: such readers show what the

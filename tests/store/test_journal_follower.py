@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from tests.end_to_end.processes import wait_until
 from tests.histories import ANA, CHANNEL, MESSAGE, added, pruned, removed, restored
-from tests.store.follower import Follower, Tallies
+from tests.store.journal_follower import JournalFollower, Tallies
 from worker.domain.action import Event, Identity, Origin
 from worker.domain.position import from_seconds
 from worker.store.keys import Keys
@@ -94,7 +94,7 @@ class Scene:
         """Return the journal's head."""
         return str(await self.redis.get(KEYS.head(CHANNEL)) or "0-0")
 
-    async def is_exact(self, reader: Follower) -> bool:
+    async def is_exact(self, reader: JournalFollower) -> bool:
         """Tell whether the reader holds the truth, and knows which."""
         position, held = reader.position, reader.held[reader.position]
         return bool((position, held) == (await self.head(), await self.truth()))
@@ -134,8 +134,8 @@ async def test_a_reader_is_exact_while_others_write(real_redis: Redis, seed: int
     """At every position it ever held at which somebody else read the counts, it held the same."""
     scene, reader, witness = (
         Scene(real_redis, seed),
-        Follower(real_redis, CHANNEL),
-        Follower(real_redis, CHANNEL),
+        JournalFollower(real_redis, CHANNEL),
+        JournalFollower(real_redis, CHANNEL),
     )
     is_over = asyncio.Event()
 
@@ -167,7 +167,7 @@ async def test_a_reader_is_exact_while_others_write(real_redis: Redis, seed: int
     assert await scene.is_exact(reader)
 
 
-async def tell(scene: Scene, reader: Follower, story: str) -> int:
+async def tell(scene: Scene, reader: JournalFollower, story: str) -> int:
     """Let a story happen in 80 steps, the reader looking at some of them; return how often it was wrong then."""
     copies: list[Copy] = [await scene.copy()]
     wrong = 0
@@ -189,7 +189,7 @@ async def tell(scene: Scene, reader: Follower, story: str) -> int:
 @pytest.mark.parametrize("story", ["undisturbed", "trimmed", "restored"])
 async def test_a_reader_is_exact_whatever_is_lost(real_redis: Redis, story: str, seed: int) -> None:
     """It takes a new snapshot where the journal was trimmed or Redis went back, and only there."""
-    scene, reader = Scene(real_redis, seed), Follower(real_redis, CHANNEL)
+    scene, reader = Scene(real_redis, seed), JournalFollower(real_redis, CHANNEL)
 
     assert await tell(scene, reader, story) == 0
     assert (reader.snapshots == 1) == (story == "undisturbed")
@@ -198,7 +198,7 @@ async def test_a_reader_is_exact_whatever_is_lost(real_redis: Redis, story: str,
 @pytest.mark.parametrize("story", ["trimmed", "restored"])
 async def test_a_reader_that_ignores_after_is_wrong(real_redis: Redis, story: str) -> None:
     """The stories above do tell a reader that heeds it from one that does not."""
-    scene, reader = Scene(real_redis), Follower(real_redis, CHANNEL, heeds_after=False)
+    scene, reader = Scene(real_redis), JournalFollower(real_redis, CHANNEL, heeds_after=False)
 
     assert await tell(scene, reader, story) > 0
 
@@ -206,14 +206,14 @@ async def test_a_reader_that_ignores_after_is_wrong(real_redis: Redis, story: st
 @pytest.mark.parametrize("story", ["trimmed", "restored"])
 async def test_a_reader_that_ignores_the_head_may_be_behind(real_redis: Redis, story: str) -> None:
     """Where nothing follows its position, only the head tells whether that is because nothing happened."""
-    scene, reader = Scene(real_redis), Follower(real_redis, CHANNEL, heeds_head=False)
+    scene, reader = Scene(real_redis), JournalFollower(real_redis, CHANNEL, heeds_head=False)
 
     assert await tell(scene, reader, story) > 0
 
 
 async def test_a_reader_without_the_head_notices_at_the_next_change(scene: Scene) -> None:
     """Gone back with nothing written since, or a journal that ended unread: the next entry's ``after`` tells."""
-    reader = Follower(scene.redis, CHANNEL, heeds_head=False)
+    reader = JournalFollower(scene.redis, CHANNEL, heeds_head=False)
     await scene.write(added(1))
     copy = await scene.copy()
     await scene.write(removed(1))
@@ -237,7 +237,7 @@ async def test_a_reader_without_the_head_notices_at_the_next_change(scene: Scene
 
 async def test_a_journal_that_ended_is_no_loss_to_whom_has_read_it(scene: Scene) -> None:
     """Its head stays, so the next entry still names the position the reader holds."""
-    reader = Follower(scene.redis, CHANNEL)
+    reader = JournalFollower(scene.redis, CHANNEL)
     await scene.write(added(1))
     await reader.catch_up()
 
@@ -252,7 +252,7 @@ async def test_a_journal_that_ended_is_no_loss_to_whom_has_read_it(scene: Scene)
 
 async def test_a_copy_as_old_as_the_reader_is_no_loss(scene: Scene) -> None:
     """What Redis forgot the reader has never seen."""
-    reader = Follower(scene.redis, CHANNEL)
+    reader = JournalFollower(scene.redis, CHANNEL)
     await scene.write(added(1))
     copy = await scene.copy()
     await reader.catch_up()
@@ -267,7 +267,7 @@ async def test_a_copy_as_old_as_the_reader_is_no_loss(scene: Scene) -> None:
 
 async def test_an_emptied_redis_is_noticed(scene: Scene) -> None:
     """A head that is not there is the position before the first entry; the first entry says it is the first."""
-    reader = Follower(scene.redis, CHANNEL)
+    reader = JournalFollower(scene.redis, CHANNEL)
     for place in (1, 2):
         await scene.write(added(place))
         await reader.catch_up()
@@ -282,7 +282,7 @@ async def test_an_emptied_redis_is_noticed(scene: Scene) -> None:
 
 async def test_a_clock_set_back_after_the_journal_ended_is_noticed(scene: Scene) -> None:
     """A stream that begins anew may give ids smaller than the head was: nothing ever follows the reader's position."""
-    reader = Follower(scene.redis, CHANNEL)
+    reader = JournalFollower(scene.redis, CHANNEL)
     await set_clock_ahead(scene)
     await scene.write(added(1))
     await reader.catch_up()
@@ -309,7 +309,7 @@ async def set_clock_ahead(scene: Scene, seconds: int = 60) -> None:
 )
 async def test_an_id_given_twice_is_noticed(scene: Scene) -> None:
     """While the clock is behind the newest id, ids are counted on; a copy put back meanwhile counts the same ones."""
-    reader = Follower(scene.redis, CHANNEL)
+    reader = JournalFollower(scene.redis, CHANNEL)
     await set_clock_ahead(scene)
     copy = await scene.copy()
     await scene.write(added(1))
