@@ -151,7 +151,7 @@ async def test_a_port_that_was_asked_for_and_is_taken_ends_the_start(stage: Stag
         async with commands(stage).worker(TALLY_HTTP=address) as worker:
             await wait_until(worker.work.done)
 
-    assert f"TALLY_HTTP: nobody can listen at {address}" in str(ended.value)
+    assert f"TALLY_HTTP: cannot listen at {address}" in str(ended.value)
     assert worker.entries("worker_fails")[0]["exit_code"] == ended.value.exit_code == ExitCode.USAGE
     assert "Traceback" not in worker.err
 
