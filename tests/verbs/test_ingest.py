@@ -14,7 +14,7 @@ import structlog
 from redis.asyncio import Redis
 
 from tests.source.scripted import SUBSCRIBE_KEY, wait_until
-from tests.store.test_journal_follower import Scene
+from tests.store.random_channel import RandomChannel
 from tests.verbs.conftest import CATCHUP_SECONDS, KEYS, SETTLE_SECONDS, Bench
 from tests.verbs.waiting import (
     LONGEST_SECONDS,
@@ -667,7 +667,7 @@ async def test_a_redis_that_went_back_is_owed_and_followed_on(
     """Every channel ever seen is marked; reading goes on from what Redis still knows, and ends exact."""
     heard: list[set[str]] = []
     recovery.add_listener(lambda channels: heard.append(set(channels)))
-    story = Scene(bench.redis)
+    story = RandomChannel(bench.redis)
     async with following(bench) as it:
         await bench.tables.channels.add(["attic"])
         react(bench, 3)
