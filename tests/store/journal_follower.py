@@ -1,4 +1,4 @@
-"""A reader of one channel that knows only ``worker/store/README.md``: a snapshot, then the journal."""
+"""A follower of one channel's journal that knows only ``worker/store/README.md``."""
 
 from typing import Any, Final, cast
 from urllib.parse import unquote

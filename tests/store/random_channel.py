@@ -59,7 +59,7 @@ class RandomChannel:
         await self._store.apply(CHANNEL, batch, self.random.choice(list(Origin)))
 
     async def trim(self) -> None:
-        """Trim the journal, or delete it: a journal expires if nothing happens for its whole life."""
+        """Trim the journal, or delete it: a journal expires if nothing happens for long."""
         journal = KEYS.journal(CHANNEL)
         if self.random.randrange(4):
             await self.redis.xtrim(journal, maxlen=self.random.randrange(4), approximate=False)

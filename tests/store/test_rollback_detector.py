@@ -220,7 +220,7 @@ async def test_a_server_is_identified_by_its_run(real_redis: Redis) -> None:
 async def test_a_replica_leads_to_a_new_connection(
     door: Forwarder, valkey: RedisServer, other: RedisServer, kind: str
 ) -> None:
-    """A replica refuses writes for ever; on a new connection its address may lead to the primary."""
+    """A replica refuses writes for ever. A new connection may lead to the primary."""
     places = iter(range(10))
 
     async def write_to(redis: Redis) -> None:

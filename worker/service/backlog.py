@@ -1,4 +1,4 @@
-"""What is still to be done, as Redis knows it."""
+"""The work that is left, as Redis knows it."""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Metrics that are measured when somebody asks for them."""
+"""Metrics that are measured at each request for them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def measure_readiness(checks: Mapping[str, str | None]) -> None:
 
 
 def measure_backlog(backlog: Backlog) -> None:
-    """Measure what is still to be done."""
+    """Measure the work that is left."""
     causes: Counter[str] = Counter()
     for marks in backlog.repairs.values():
         causes.update(marks.keys())

@@ -47,7 +47,7 @@ def reconcile_status(reconciler: Reconciler, now: float) -> dict[str, Any] | Non
 
 
 def backlog_status(backlog: Backlog) -> dict[str, Any]:
-    """Return what is still to be done, for the first channels by name."""
+    """Return the work that is left; of the first channels, by name."""
     repairs = sorted(backlog.repairs.items())[:LISTED]
     backfills = sorted(backlog.backfills.items())[:LISTED]
     return {

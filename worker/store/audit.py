@@ -89,7 +89,7 @@ class Audit:
 
 
 def _problems(counts: Mapping[str, str], actions: Mapping[str, str]) -> dict[str, str]:
-    """Return field → what is wrong with it."""
+    """Return field → problem."""
     problems: dict[str, str] = {}
     live: Counter[str] = Counter()
     for field in actions:

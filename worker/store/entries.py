@@ -36,7 +36,7 @@ They are fields of the ``actions`` hash → action timetoken.
 
 
 def entry_keys(message: Message) -> Iterator[EntryKey]:
-    """Return the keys of a message's entries, with what is live there."""
+    """Return the keys of a message's entries, with their action timetokens."""
     timetoken, fields = message
     return zip(repeat(timetoken), fields, fields.values(), strict=False)
 

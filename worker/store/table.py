@@ -1,4 +1,4 @@
-"""A table: one part of what is kept in Redis."""
+"""A table: one part of the data in Redis."""
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
