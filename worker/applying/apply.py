@@ -121,7 +121,7 @@ class Applier:
         heads = [detector.newest_head(channel) for channel, _ in parcel]
         outcomes: Counter[Outcome] = Counter()
         for head, applied in zip(heads, await self._store.apply_all(parcel, origin), strict=True):
-            channel = applied.batch.channel
+            channel = applied.channel
             if not detector.observe(channel, head, applied.head_before, applied.head_after):
                 raise RolledBackError(f"Redis has forgotten what was written to {channel!r}")
             outcomes.update(applied.counted)

@@ -1,11 +1,9 @@
 """Events of one channel, laid out as ``lua/apply.lua`` reads them."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
 from worker.domain.action import Added, Event, Pruned, Removed, Restored
-from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_MILLISECOND, Timetoken
 from worker.store.keys import Keys, action_field, tally_field
 
@@ -15,16 +13,6 @@ MAX_BATCH: Final = 500
 So no call stalls Redis, and Lua's ``unpack`` does not overflow.
 """
 
-_OUTCOMES: Final = {
-    "a": Outcome.APPLIED,
-    "s": Outcome.SUPERSEDED,
-    "d": Outcome.DUPLICATE,
-    "l": Outcome.LATE,
-    "e": Outcome.EARLY,
-    "u": Outcome.UNMATCHED,
-    "x": Outcome.EXPIRED,
-}
-
 _Actions = dict[str, int]
 """uuid → number of its first event in the batch."""
 _Tallies = dict[tuple[str, str], _Actions]
@@ -32,10 +20,9 @@ _Tallies = dict[tuple[str, str], _Actions]
 
 
 class Batch:
-    """One script call: its KEYS, its ARGV, and what its answer means.
+    """The KEYS and the ARGV of one script call.
 
     Events are grouped by message, tally and action.
-    ``outcomes`` returns to the order in which they were given.
     """
 
     def __init__(self, keys: Keys, channel: str, events: Sequence[Event]) -> None:
@@ -46,11 +33,8 @@ class Batch:
         """
         if len(events) > MAX_BATCH:
             raise ValueError(f"{len(events)} events in one batch; {MAX_BATCH} is the limit")
-        self.channel = channel
         self.keys = [*keys.changed(channel)]
         self.args: list[str | int] = []
-        self._order: list[int] = []
-        """The numbers of the events, as the script reads them."""
         self._encoded: list[str] = []
         """The events as the script reads them, by number."""
         self._repeats: dict[int, list[int]] = {}
@@ -60,17 +44,6 @@ class Batch:
         for message, tallies in self._group(events).items():
             self.keys += keys.message(channel, message)
             self._add_message(message, tallies)
-
-    def outcomes(self, letters: str) -> tuple[Outcome, ...]:
-        """Return the outcome of each event, in the order given."""
-        numbered = sorted(zip(self._order, letters, strict=True))
-        return tuple(_OUTCOMES[letter] for _, letter in numbered)
-
-    @staticmethod
-    def count(letters: str) -> Counter[Outcome]:
-        """Return how many events had each outcome."""
-        counts = Counter(letters)
-        return Counter({_OUTCOMES[letter]: counts[letter] for letter in counts})
 
     def _group(self, events: Sequence[Event]) -> dict[Timetoken, _Tallies]:
         messages: dict[Timetoken, _Tallies] = {}
@@ -108,7 +81,6 @@ class Batch:
             return
         encoded = self._encoded
         self.args += [encoded[number] for number in order]
-        self._order += order
 
     def _add_histories(self, order: Sequence[int]) -> None:
         """Add all events of each action, oldest first."""
@@ -116,7 +88,6 @@ class Batch:
             numbers = [first, *self._repeats.get(first, ())]
             history = [self._encoded[number] for number in numbers]
             self.args.append(" ".join(history))
-            self._order += numbers
 
 
 def _encode(event: Event) -> tuple[int, str]:

@@ -24,13 +24,11 @@ PubNub's cache holds nothing that it could still read.
 class SavedCursor:
     """A cursor as it was saved.
 
-    ``saved_at`` is Unix time, ``age_seconds`` the time since then.
-    Both are by the clock of Redis.
+    ``age_seconds`` is the time since then, by the clock of Redis.
     ``saves`` is the number of this save, counted from 1.
     """
 
     cursor: Cursor
-    saved_at: float
     age_seconds: float
     saves: int = 0
 
@@ -132,14 +130,14 @@ class Cursors(Table):
 
 def _freshest_first(followed: Followed) -> tuple[float, int]:
     names, saved = followed
-    return -saved.saved_at, len(names)
+    return saved.age_seconds, len(names)
 
 
 def _saved_cursor(fields: Mapping[str, str], now: float) -> SavedCursor | None:
     try:
         cursor = Cursor(fields["timetoken"], int(fields["region"]))
-        saved_at = float(fields["saved_at"])
+        age_seconds = now - float(fields["saved_at"])
         saves = int(fields.get("saves", 0))
     except (KeyError, ValueError):
         return None
-    return SavedCursor(cursor, saved_at, now - saved_at, saves)
+    return SavedCursor(cursor, age_seconds, saves)

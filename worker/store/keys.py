@@ -43,12 +43,6 @@ def _part(text: str) -> str:
     return text
 
 
-def read_tally_field(field: str) -> tuple[str, str]:
-    """Return type and value of a ``counts`` field."""
-    type, _, value = field.partition(":")
-    return unquote(type), value
-
-
 def read_action_field(field: str) -> tuple[str, str, str]:
     """Return type, value and uuid of an ``actions`` or ``removed`` field.
 

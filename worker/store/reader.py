@@ -122,7 +122,6 @@ def read_counts(fields: Mapping[str, str]) -> dict[str, dict[str, int]]:
     """Return type → value → count of the fields of a ``counts`` hash."""
     counts: dict[str, dict[str, int]] = {}
     for field, count in fields.items():
-        # As in read_tally_field. A call would cost a third of the loop.
         type, _, value = field.partition(":")
         if "%" in type:
             type = unquote(type)

@@ -15,10 +15,20 @@ from worker.store.batched import batched
 from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors
 from worker.store.redis_retry import RedisRetry
-from worker.store.scripts import Script
+from worker.store.scripts import Call, Script
 from worker.store.table import Table, retried
 from worker.telemetry import metrics
 
+OUTCOMES: Final = {
+    "a": Outcome.APPLIED,
+    "s": Outcome.SUPERSEDED,
+    "d": Outcome.DUPLICATE,
+    "l": Outcome.LATE,
+    "e": Outcome.EARLY,
+    "u": Outcome.UNMATCHED,
+    "x": Outcome.EXPIRED,
+}
+"""The letters of ``lua/apply.lua``."""
 SWEEP_BATCH: Final = 100
 """Messages a sweep deletes at once."""
 
@@ -39,21 +49,17 @@ class Ttls:
 class Applied:
     """What one script call did, and the journal's head before and after."""
 
-    batch: Batch
+    channel: str
     head_before: str
     head_after: str
     letters: str
-    """The outcomes, in the script's letters and order."""
-
-    @property
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """The outcome of each event, in the order given."""
-        return self.batch.outcomes(self.letters)
+    """The outcomes of the events, grouped as in ``Batch``."""
 
     @property
     def counted(self) -> Counter[Outcome]:
         """How many events had each outcome."""
-        return self.batch.count(self.letters)
+        counts = Counter(self.letters)
+        return Counter({OUTCOMES[letter]: counts[letter] for letter in counts})
 
 
 class Store(Table):
@@ -103,13 +109,17 @@ class Store(Table):
                 The others may be applied.
                 Apply each one alone to learn which.
         """
-        laid_out = [Batch(self._keys, *batch) for batch in batches]
         options = self._options(origin)
-        calls = [(batch.keys, (*options, *batch.args)) for batch in laid_out]
+        calls: list[Call] = []
+        for channel, events in batches:
+            batch = Batch(self._keys, channel, events)
+            calls.append((batch.keys, (*options, *batch.args)))
         with redis_errors(), metrics.script.labels("apply").time():
             answers = await self._apply.call_all(calls)
-        pairs = zip(laid_out, answers, strict=True)
-        return [Applied(batch, *answer) for batch, answer in pairs]
+        channels = [channel for channel, _ in batches]
+        return [
+            Applied(channel, *answer) for channel, answer in zip(channels, answers, strict=True)
+        ]
 
     def _options(self, origin: Origin) -> tuple[str | int, ...]:
         return (
