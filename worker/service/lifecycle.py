@@ -94,12 +94,12 @@ class Service:
         """Run until ``stop``."""
         try:
             async with asyncio.TaskGroup() as group:
-                following = group.create_task(self._subscriptions.run())
+                subscriptions = group.create_task(self._subscriptions.run())
                 jobs = [group.create_task(run()) for run in self._jobs]
                 await self._stop_request.wait()
                 for job in jobs:
                     job.cancel()
-                return await self._drain(following)
+                return await self._drain(subscriptions)
         except ExceptionGroup as errors:
             raise first_of(errors) from None
 
@@ -107,18 +107,18 @@ class Service:
         """Ask to stop."""
         self._stop_request.set()
 
-    async def _drain(self, following: asyncio.Task[None]) -> ExitCode:
+    async def _drain(self, subscriptions: asyncio.Task[None]) -> ExitCode:
         """Stop polling; apply what was polled; save the cursors."""
         self._subscriptions.stop()
-        await asyncio.wait([following], timeout=self._drain_seconds)
-        if following.done():
+        await asyncio.wait([subscriptions], timeout=self._drain_seconds)
+        if subscriptions.done():
             return ExitCode.DONE
         log.error(
             "drain_timed_out",
             subscriptions=len(self._subscriptions.current),
             seconds=self._drain_seconds,
         )
-        following.cancel()
+        subscriptions.cancel()
         return ExitCode.FAILED
 
     def _on_signal(self, number: signal.Signals) -> None:
