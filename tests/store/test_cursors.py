@@ -1,5 +1,6 @@
 """The table of cursors: where each subscription's next read begins, and for which names."""
 
+import asyncio
 from functools import partial
 from typing import Any, cast
 
@@ -7,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from worker.domain.position import Cursor
-from worker.store.cursors import FORGOTTEN_SECONDS, SavedCursor
+from worker.store.cursors import FORGOTTEN_SECONDS, SAVE_CONCURRENCY, SavedCursor
 from worker.store.keys import Keys
 from worker.store.tables import Tables
 
@@ -90,6 +91,17 @@ async def test_a_cursor_may_be_saved_with_an_age(tables: Tables) -> None:
 
     assert 10_000 <= (await read(tables, "s")).age_seconds < 11_000
     assert 0 <= (await read(tables, "t")).age_seconds < 1_000
+
+
+async def test_few_cursors_are_saved_at_once(real_redis: Redis) -> None:
+    """Each save under way needs a connection of its own."""
+    before = {client["id"] for client in await real_redis.client_list()}
+    cursors = Tables.on(real_redis, KEYS).cursors
+
+    await asyncio.gather(*(cursors.save(str(number), Cursor("1", 1)) for number in range(40)))
+
+    after = {client["id"] for client in await real_redis.client_list()}
+    assert len(after - before) < SAVE_CONCURRENCY  # one connection was there before
 
 
 async def test_the_freshest_cursor_comes_first(tables: Tables, redis: Redis) -> None:

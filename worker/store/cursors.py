@@ -1,6 +1,7 @@
 """Where each subscription's next read begins, and for which names."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,8 @@ from worker.store.scripts import Arguments, Script
 from worker.store.table import Table, retried
 from worker.telemetry import metrics
 
+SAVE_CONCURRENCY: Final = 4
+"""Cursors that are saved at once. Each needs a connection of its own."""
 FORGOTTEN_SECONDS: Final = 86_400
 """A subscription that is absent for a day is forgotten.
 
@@ -48,6 +51,7 @@ class Cursors(Table):
     def __init__(self, redis: Redis, keys: Keys, retry: RedisRetry | None = None) -> None:
         super().__init__(redis, keys, retry)
         self._save = Script(redis, "save_cursor")
+        self._saving = asyncio.Semaphore(SAVE_CONCURRENCY)
 
     async def read(self, subscription: str) -> SavedCursor | None:
         """Return the subscription's cursor; None if there is no whole one."""
@@ -87,14 +91,15 @@ class Cursors(Table):
         Returns 0, and saves nothing, if Redis has forgotten
         the save ``known``: Redis went back.
         """
-        age_seconds = max(0.0, age())
         key = self._keys.cursor(subscription)
-        args: Arguments = [cursor.timetoken, cursor.region, known, age_seconds]
-        with metrics.script.labels("save_cursor").time():
-            return int(await self._save.call([key], args))
+        async with self._saving:
+            age_seconds = max(0.0, age())
+            args: Arguments = [cursor.timetoken, cursor.region, known, age_seconds]
+            with metrics.script.labels("save_cursor").time():
+                return int(await self._save.call([key], args))
 
     @retried
-    async def register(self, subscription: str, names: Iterable[str]) -> None:
+    async def register(self, subscription: str, names: Collection[str]) -> None:
         """Save the names for which a subscription's cursor is valid."""
         await self._redis.hset(self._keys.subscriptions, subscription, "\n".join(names))
         await self.keep_registered()

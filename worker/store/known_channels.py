@@ -1,6 +1,6 @@
 """The channels ever seen: the set ``channels``."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from worker.store.table import Table, retried
 
@@ -14,7 +14,7 @@ class KnownChannels(Table):
         return frozenset(await self._redis.smembers(self._keys.channels))
 
     @retried
-    async def unknown(self, channels: Iterable[str]) -> frozenset[str]:
+    async def unknown(self, channels: Collection[str]) -> frozenset[str]:
         """Return those of the channels that were never seen."""
         names = sorted(channels)
         if not names:
@@ -24,7 +24,7 @@ class KnownChannels(Table):
         return frozenset(name for name, is_known in pairs if not is_known)
 
     @retried
-    async def add(self, channels: Iterable[str]) -> None:
+    async def add(self, channels: Collection[str]) -> None:
         """Add channels. Only after the repair of a new one is marked."""
         names = sorted(channels)
         if names:

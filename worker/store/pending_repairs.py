@@ -1,6 +1,6 @@
 """Which channels need a repair, and why: the hash ``owed`` of each channel."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 from redis.asyncio import Redis
@@ -49,7 +49,7 @@ class PendingRepairs(Table):
     @retried
     async def mark(
         self,
-        channels: Iterable[str],
+        channels: Collection[str],
         cause: GapCause,
         *,
         is_new: bool = True,
@@ -70,7 +70,7 @@ class PendingRepairs(Table):
         return marks.get(channel, {})
 
     @retried
-    async def read_all(self, channels: Iterable[str]) -> dict[str, Marks]:
+    async def read_all(self, channels: Collection[str]) -> dict[str, Marks]:
         """Return the marks of those channels that need a repair."""
         names = sorted(channels)
         keys = map(self._keys.owed, names)

@@ -1,6 +1,6 @@
 """How far each backfill has come: the hash ``progress`` of each channel."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -43,7 +43,7 @@ class SavedProgress(Table):
         return progress.get(channel)
 
     @retried
-    async def read_all(self, channels: Iterable[str]) -> dict[str, Progress]:
+    async def read_all(self, channels: Collection[str]) -> dict[str, Progress]:
         """Return the progress of those channels that have a backfill."""
         names = sorted(channels)
         keys = map(self._keys.progress, names)
@@ -74,7 +74,7 @@ class SavedProgress(Table):
         """Ask for another backfill, up to ``timetoken``, after this one."""
         await self._write(channels, {"again": timetoken})
 
-    async def _write(self, channels: Iterable[str], fields: Mapping[str, str | int]) -> None:
+    async def _write(self, channels: Collection[str], fields: Mapping[str, str | int]) -> None:
         pipe = self._redis.pipeline(transaction=False)
         for channel in channels:
             pipe.hset(self._keys.progress(channel), mapping=fields)
