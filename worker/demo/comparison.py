@@ -35,6 +35,10 @@ class Difference:
     expected: int
     found: int
 
+    def __str__(self) -> str:
+        place = f"{self.channel} {self.message_timetoken} {self.type} {self.value}"
+        return f"{place}: expected {self.expected}, found {self.found}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:

@@ -16,13 +16,17 @@ NAMES: Final = (
     *("kim", "lea", "max", "nina", "omar", "pia", "quinn", "rosa", "sam", "tess"),
 )
 LAG_SECONDS: Final = 0.5
-"""How much delay a user makes up for. A longer delay lowers the rate."""
+"""How much delay a user makes up for.
+
+A longer delay lowers the rate.
+"""
 
 
 def places(now: float, random: Random) -> list[Place]:
     """Return messages of the last minutes in all channels.
 
-    The most popular come first. ``now`` is in seconds since 1970.
+    The most popular messages come first.
+    ``now`` is in seconds since 1970.
     """
     messages: list[Place] = []
     for number in range(MESSAGES):

@@ -40,7 +40,8 @@ async def run_demo(plan: Plan, *, quiet: bool = False) -> Result:
         tempfile.TemporaryDirectory(prefix="tally-demo-") as folder,
     ):
         with Screen(quiet=quiet) as screen:
-            async with started_processes(plan, Path(folder), CHANNELS, screen.say) as processes:
+            start = started_processes(plan, Path(folder), CHANNELS, screen.say)
+            async with start as processes:
                 try:
                     result = await _run_watched(plan, processes, screen)
                 finally:
@@ -53,8 +54,8 @@ async def run_demo(plan: Plan, *, quiet: bool = False) -> Result:
 def cancelled_by_signals() -> Iterator[Callable[[], None]]:
     """Cancel this task at the first signal, and exit with 128 + its number.
 
-    Later signals are ignored, because they would interrupt the cleanup.
-    Yields a function that has all signals ignored from then on.
+    Later signals are ignored, so that they do not interrupt the cleanup.
+    Yields a function: from its call on, the first signal is ignored, too.
     """
     task = asyncio.current_task()
     loop = asyncio.get_running_loop()
@@ -78,7 +79,7 @@ def cancelled_by_signals() -> Iterator[Callable[[], None]]:
 
 
 async def _run_watched(plan: Plan, processes: Processes, screen: Screen) -> Result:
-    """Run the crowd, unless the worker ends before its time."""
+    """Run the demo, unless the worker ends before its time."""
     try:
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(processes.worker.watch())
@@ -104,12 +105,14 @@ async def _run(plan: Plan, processes: Processes, screen: Screen) -> Result:
             Crowd(emulator.origin, plan.rate, plan.seed, messages) as crowd,
             asyncio.TaskGroup() as group,
         ):
-            drawing = group.create_task(_draw(screen, redis, crowd, plan.seconds))
+            drawing = _draw(screen, redis, crowd, plan.seconds)
+            task = group.create_task(drawing)
             seconds = await crowd.react(plan.seconds)
             comparison = await settled(lambda: compare(emulator, redis, CHANNELS))
-            drawing.cancel()
+            task.cancel()
 
-    screen.show(comparison.counts, f"{_progress(crowd, seconds)}, over")
+    progress = _progress(crowd, seconds)
+    screen.show(comparison.counts, f"{progress}, over")
     outcomes = dict(sorted(crowd.outcomes.items()))
     return Result(plan, seconds, outcomes, comparison)
 
@@ -152,8 +155,8 @@ def _progress(crowd: Crowd, seconds: float) -> str:
 def _print_result(result: Result, screen: Screen) -> None:
     """Print the crowd's outcomes, the verdict, and the first differences."""
     comparison = result.comparison
-    numbers = [f"{number:,} {outcome}" for outcome, number in result.crowd.items()]
-    outcomes = ", ".join(numbers) or "nothing"
+    crowd = [f"{number:,} {outcome}" for outcome, number in result.crowd.items()]
+    outcomes = ", ".join(crowd) or "nothing"
     screen.say("Crowd", f"{outcomes} in {result.seconds:.1f} s")
     screen.say(
         "Verdict",
@@ -163,7 +166,4 @@ def _print_result(result: Result, screen: Screen) -> None:
         f" {result.differences} differences from the truth.",
     )
     for difference in comparison.differences[:SHOWN_DIFFERENCES]:
-        where = f"{difference.channel} {difference.message_timetoken}"
-        reaction = f"{difference.type} {difference.value}"
-        both = f"expected {difference.expected}, found {difference.found}"
-        screen.say("", f"  {where} {reaction}: {both}")
+        screen.say("", str(difference))

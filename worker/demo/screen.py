@@ -49,11 +49,12 @@ class Screen:
 
     def say(self, title: str, text: str) -> None:
         """Print one line above the table."""
-        line = Text(f"{title:<10}", style="bold").append(text, style="not bold")
+        line = Text(f"{title:<10}", style="bold")
+        line.append(text, style="not bold")
         self._console.print(line, soft_wrap=True)
 
     def show(self, counts: Mapping[Message, Counts], status: str) -> None:
-        """Draw the messages with most reactions, and the status below."""
+        """Draw the busiest messages, and the status below."""
         free_lines = self._console.size.height - OTHER_LINES
         rows = max(1, min(MOST_ROWS, free_lines))
         footer = Text(status, style="dim", no_wrap=True, overflow="ellipsis")
@@ -64,14 +65,15 @@ class Screen:
 def _table(counts: Mapping[Message, Counts], rows: int) -> Table:
     """Return the messages with most reactions.
 
-    A narrow terminal cuts the columns. The table has no box,
-    because rich and a terminal may disagree about the width of an emoji.
+    A narrow terminal cuts the columns.
+    The table has no box. Its right side would be crooked:
+    rich and terminals disagree about the width of an emoji.
     """
     table = Table(
         box=None,
         pad_edge=False,
-        header_style="bold",
         padding=(0, 2, 0, 0),
+        header_style="bold",
     )
     table.add_column("channel", no_wrap=True, min_width=5)
     table.add_column("message", no_wrap=True, min_width=5, style="dim")

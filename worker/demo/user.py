@@ -75,18 +75,22 @@ class User:
         return await self._add(self._new_reaction())
 
     def _new_reaction(self) -> Reaction:
-        channel, message = self.random.choices(self._places, self._weights)[0]
+        (place,) = self.random.choices(self._places, self._weights)
+        channel, message = place
         if self.random.random() < RECEIPTS:
             return channel, message, "receipt", "read"
         weights = range(len(EMOJI), 0, -1)
-        emoji = self.random.choices(EMOJI, weights)[0]
+        (emoji,) = self.random.choices(EMOJI, weights)
         return channel, message, "reaction", emoji
 
     async def _add(self, reaction: Reaction) -> Outcome:
         channel, message, type, value = reaction
-        action = PNMessageAction().create(type=type, value=value, message_timetoken=message)
+        action = PNMessageAction()
+        action.create(type=type, value=value, message_timetoken=message)
         request = self._pubnub.add_message_action()
-        reply = await _send(request.channel(channel).message_action(action))
+        request.channel(channel)
+        request.message_action(action)
+        reply = await _send(request)
         if reply.is_error():
             return ADDITION_ERRORS.get(_status(reply), Outcome.FAILED)
         self._own[reaction] = str(reply.result.action_timetoken)
@@ -110,7 +114,8 @@ class User:
 async def _send(request: Any) -> Any:
     """Return the SDK's reply, an envelope or an error.
 
-    The SDK replaces a cancellation by such an error. Here it is raised again.
+    The SDK returns an error for a cancellation, too.
+    Here the cancellation is raised again.
     """
     reply = await request.future()
     task = asyncio.current_task()
@@ -121,8 +126,9 @@ async def _send(request: Any) -> Any:
 
 def _status(error: Any) -> int:
     """Return the HTTP status of an error, 0 without one."""
-    status = getattr(getattr(error, "status", None), "status_code", None)
-    return status if isinstance(status, int) else 0
+    status = getattr(error, "status", None)
+    code = getattr(status, "status_code", None)
+    return code if isinstance(code, int) else 0
 
 
 def _configuration(origin: str, uuid: str) -> Any:

