@@ -245,8 +245,7 @@ def test_a_word_that_is_logged_is_found(log: Any, capsys: pytest.CaptureFixture[
 
 FIELDS_OF_SECRETS: Final = {FIELDS[name] for name in SECRETS}
 MADE_ON_PURPOSE: Final = {
-    "demo/demo_run.py": {"redis_url"},  # the demo's own Redis, which has no password
-    "demo/processes.py": {"redis_url"},  # as above
+    "demo/processes.py": {"redis_url"},  # the demo's own Redis, which has no password
     "source/endpoints.py": {"subscribe_key"},  # an address that is asked at, and told to nobody
     "store/preflight.py": {"subscribe_key"},  # enough of a key to know it by
 }
