@@ -14,7 +14,7 @@ from tests.simulation.redis_twin import NETWORK
 from worker.domain.position import Cursor, Timetoken
 from worker.emulator import State
 from worker.emulator.calls import Call
-from worker.emulator.endpoints import change_group, list_actions, tell_time
+from worker.emulator.endpoints import change_group, list_actions, report_time
 from worker.emulator.longpoll import LongPolls
 from worker.emulator.replies import Reply
 from worker.emulator.subscription import Subscription
@@ -26,7 +26,7 @@ from worker.source.lenient_json import decode
 from worker.source.transport import Response
 
 IDLE_SECONDS: Final = 280.0
-ENDPOINTS: Final = {"actions": list_actions, "time": tell_time, "groups": change_group}
+ENDPOINTS: Final = {"actions": list_actions, "time": report_time, "groups": change_group}
 
 
 class PubNub:
