@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import logging
 import ssl
-import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -36,7 +35,7 @@ from worker.errors import (
     ThrottledError,
     TransientError,
 )
-from worker.source import endpoints, transport
+from worker.source import endpoints
 from worker.source.client import Answer, Client, Keyset, Page
 
 LATER = Cursor("17600000000000001", 12)
@@ -470,25 +469,6 @@ async def test_a_slow_answer_is_an_error(
 
     with pytest.raises(PubNubError, match="no answer in time"):
         await poll
-
-
-async def test_a_machine_that_slept_does_not_wait_on(
-    server: ScriptedPubNub, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The loop's clock stood still meanwhile; the wall clock tells. Whoever asks after that has their full time."""
-    monkeypatch.setattr(transport, "LOOK_SECONDS", 0.01)
-    now = time.time()
-    monkeypatch.setattr("worker.source.transport.time.time", lambda: now)
-    server.script(Reply(hangs=True), under="/v2/subscribe")
-    server.script(json_reply([17600000000000002]), under="/time/0")
-    poll = asyncio.create_task(client.subscribe(["room"], [], LATER))
-    await server.asked(1)
-
-    now += endpoints.POLL_SECONDS + 1
-
-    with pytest.raises(PubNubError, match="no answer in time"):
-        await poll
-    assert await client.time() == "17600000000000002"
 
 
 async def test_even_what_the_sdk_raises_is_one_error(
