@@ -1,5 +1,6 @@
 """What is wrong with a setting or a command line is said in a sentence, with what to do; never a traceback."""
 
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +9,12 @@ from typing import Protocol
 
 import pytest
 import structlog
+from rich.console import Console
 
 from tests.redis_server import RedisServer
 from worker.cli.commands import main
+from worker.cli.progress import ChannelLines, progress_display
+from worker.store.marks import Progress
 
 UNSET = None
 NOTHING_LISTENS = "127.0.0.1:1"
@@ -225,3 +229,19 @@ def test_a_backfill_of_nothing_that_counts_is_refused(tally: Tally) -> None:
     assert ended.code == 2, ended.said
     assert "TALLY_IGNORED_TYPES" in ended.said
     assert "namespace 'command-line' is free" in tally("doctor", TALLY_TYPES=UNSET).said
+
+
+def test_progress_shows_actions_rate_and_date() -> None:
+    """Of each channel; what an interrupted run has read is no work of this one."""
+    now = 0.0
+    console = Console(file=io.StringIO(), width=120)
+    display = progress_display(console)
+    lines = ChannelLines(display, lambda: now)
+
+    lines.reach("room[red]\x1b", Progress("17700000000000000", "17600000000000000", actions=300))
+    now = 2.0
+    lines.reach("room[red]\x1b", Progress("17700000000000000", "17000000000000000", actions=500))
+    with console.capture() as shown:
+        console.print(display)
+
+    assert "room[red]\\x1b 500 actions, 100/s back to 2023-11-14 22:13" in shown.get()

@@ -1,65 +1,99 @@
-"""How far history is read: a bar with rate and estimate on a terminal, plain lines otherwise (the log's)."""
+"""How far history is read, on a terminal: a line for each channel."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.markup import escape as plain
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.markup import escape as escape_markup
+from rich.progress import Progress as ProgressDisplay
+from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from worker.store.marks import Progress as Place
+from worker.domain.position import Timetoken, milliseconds
+from worker.store.marks import Progress
 from worker.telemetry.logs import escape
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelLine:
+    """A line of the display, and where its channel began."""
+
+    task: TaskID
+    began_at: float
+    actions_before: int
+    """Actions that an interrupted run has read."""
+
+    def rate(self, actions: int, now: float) -> float:
+        """Return the actions read in a second."""
+        seconds = max(now - self.began_at, 1e-3)
+        return (actions - self.actions_before) / seconds
+
+
 @contextmanager
-def shown_progress() -> Iterator["Bars | None"]:
-    """Yield who is to look on: bars on a terminal, nobody elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (
+def shown_progress() -> Iterator["ChannelLines"]:
+    """Show progress on standard error while this is open."""
+    with progress_display(Console(stderr=True)) as display:
+        yield ChannelLines(display, time.monotonic)
+
+
+def progress_display(console: Console) -> ProgressDisplay:
+    """Return a display whose lines are drawn by ``ChannelLines``."""
+    return ProgressDisplay(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
         TextColumn("{task.fields[actions]} actions, {task.fields[rate]:.0f}/s"),
+        TextColumn("back to {task.fields[reached]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        console=console,
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        yield Bars(bars, time.monotonic)
 
 
-class Bars:
-    """A bar for each channel, drawn by how far back in time it has come towards the channel's oldest action."""
+class ChannelLines:
+    """For each channel: the actions read, how many a second, and the date reached.
 
-    def __init__(self, bars: Progress, clock: Callable[[], float]) -> None:
-        self._bars = bars
+    History is read from the newest action back, so the date goes back.
+    """
+
+    def __init__(
+        self,
+        display: ProgressDisplay,
+        clock: Callable[[], float],
+    ) -> None:
+        self._display = display
         self._clock = clock
-        self._oldest: dict[str, int | None] = {}
-        self._tasks: dict[str, tuple[TaskID, float, int]] = {}
+        self._lines: dict[str, ChannelLine] = {}
 
-    def expect(self, channel: str, oldest: str | None) -> None:
-        """Note where a channel's actions begin."""
-        self._oldest[channel] = int(oldest) if oldest else None
+    def reach(self, channel: str, place: Progress) -> None:
+        """Redraw a channel's line."""
+        if channel not in self._lines:
+            self._lines[channel] = self._add(channel, place)
+        line = self._lines[channel]
+        self._display.update(
+            line.task,
+            actions=place.actions,
+            rate=line.rate(place.actions, self._clock()),
+            reached=date_of(place.next),
+        )
 
-    def reach(self, channel: str, place: Place) -> None:
-        """Redraw a channel's bar."""
-        oldest = self._oldest.get(channel)
-        total = int(place.newest) - oldest if oldest is not None else None
-        if channel not in self._tasks:
-            task = self._bars.add_task(plain(escape(channel)), total=total, actions=0, rate=0.0)
-            self._tasks[channel] = (task, self._clock(), place.actions)
-        task, began, already = self._tasks[channel]
-        rate = (place.actions - already) / max(self._clock() - began, 1e-3)
-        done = int(place.newest) - int(place.next)
-        self._bars.update(task, completed=done, total=total, actions=place.actions, rate=rate)
+    def _add(self, channel: str, place: Progress) -> ChannelLine:
+        task = self._display.add_task(
+            escape_markup(escape(channel)),
+            total=None,
+            actions=place.actions,
+            rate=0.0,
+            reached=date_of(place.next),
+        )
+        return ChannelLine(task, self._clock(), place.actions)
+
+
+def date_of(timetoken: Timetoken) -> str:
+    """Return a timetoken as a date and a time in UTC, such as ``2026-01-31 12:00``.
+
+    Only PubNub's own have 17 digits. Any other is shown as it is.
+    """
+    if len(timetoken) != 17:
+        return timetoken
+    moment = datetime.fromtimestamp(milliseconds(timetoken) / 1000, UTC)
+    return moment.strftime("%Y-%m-%d %H:%M")

@@ -71,8 +71,6 @@ class Backfiller:
         A place that covers the range wanted is gone on with, whoever left it; one that does not gives way to a place
         that covers both.
         """
-        if self._watch:
-            self._watch.expect(channel, wanted.since or await self._oldest(channel))
         unknown = await self._applier.insist(lambda: self._marks.unknown([channel]))
         if unknown and wanted != Range():
             await self._applier.insist(lambda: self._marks.owe([channel], GapCause.NEW_CHANNEL))
@@ -162,14 +160,6 @@ class Backfiller:
     def _tell(self, channel: str, place: Progress) -> None:
         if self._watch:
             self._watch.reach(channel, place)
-
-    async def _oldest(self, channel: str) -> Timetoken | None:
-        try:
-            return await self._history.oldest(channel, await self._now())
-        except PubNubError:
-            return (
-                None  # only an estimate is lost; what is wrong shows when the channel is replayed
-            )
 
     async def _now_patiently(self, channel: str) -> Timetoken:
         return await retry(self._now, channel, self._policy)
