@@ -1,13 +1,12 @@
 """A channel's actions, page by page, newest first."""
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from worker.domain.position import TICKS_PER_SECOND, Timetoken, is_after, order, shift
+from worker.domain.position import Timetoken, is_after, order, shift
 from worker.errors import PubNubError
 from worker.source.client import Client, Page
 from worker.source.wire import action_timetoken
@@ -15,11 +14,8 @@ from worker.source.wire import action_timetoken
 PAGE_SIZE: Final = 100
 TRIES: Final = 3
 """How often a page that does not advance is asked for before it is stepped over."""
-OLDEST_AGE_SECONDS: Final = 20 * 365 * 86400
 EMPTY_RETRIES: Final = 5
 """How often a page that must hold something is asked for, while it comes back empty."""
-PROBES: Final = 8
-"""Requests an estimate of where history begins may cost; eight come within some eight per cent of its age."""
 
 
 Span = tuple[Timetoken, Timetoken]
@@ -118,30 +114,6 @@ class History:
                 requests=requests,
             )
             tries = requests = 0
-
-    async def oldest(self, channel: str, now: Timetoken) -> Timetoken | None:
-        """Return roughly where the channel's actions begin, for an estimate; None if there are none.
-
-        Halves the logarithm of the age, so that a day's history and a decade's are found equally well.
-
-        Raises:
-            PubNubError: and its kinds.
-        """
-        there, gone = 1.0, float(OLDEST_AGE_SECONDS)
-        if not await self._has_before(channel, now):
-            return None
-        for _ in range(PROBES):
-            age = math.sqrt(there * gone)
-            if await self._has_before(channel, shift(now, -round(age * TICKS_PER_SECOND))):
-                there = age
-            else:
-                gone = age
-        return shift(now, -round(gone * TICKS_PER_SECOND))
-
-    async def _has_before(self, channel: str, start: Timetoken) -> bool:
-        await self._take()
-        page = await self._client.message_actions(channel, start=start, limit=1)
-        return bool(page.actions) or page.more_start is not None
 
 
 async def ahead(slices: AsyncGenerator[ListSlice, None]) -> AsyncGenerator[ListSlice, None]:
