@@ -9,8 +9,7 @@ from typing import Final
 
 from tests.end_to_end.processes import MESSAGE, OURS
 from tests.redis_server import RedisServer
-from worker.telemetry.health import health_page
-from worker.telemetry.http import Page, listening
+from worker.telemetry.http import Page, health_page, listening
 
 PUBNUB_AND_HTTP: Final = {
     "pubnub",

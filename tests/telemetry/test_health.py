@@ -9,8 +9,8 @@ import pytest
 
 from tests.redis_server import free_port
 from worker.telemetry import health
-from worker.telemetry.health import ask, examine, health_page
-from worker.telemetry.http import Answer, Page, listening
+from worker.telemetry.health import examine, request_health
+from worker.telemetry.http import Answer, Page, health_page, listening
 
 
 async def well() -> str | None:
@@ -79,9 +79,11 @@ async def test_a_worker_is_asked_how_it_is() -> None:
         "/livez": lambda: found(ill=False),
     }
     async with listening("127.0.0.1", 0, pages) as (host, port):
-        assert await asyncio.to_thread(ask, host, port, "/livez") == []
-        assert await asyncio.to_thread(ask, host, port, "/readyz") == ["second: a\n\x1b[31m"]
-        assert await asyncio.to_thread(ask, host, port, "/other") == [
+        assert await asyncio.to_thread(request_health, host, port, "/livez") == []
+        assert await asyncio.to_thread(request_health, host, port, "/readyz") == [
+            "second: a\n\x1b[31m"
+        ]
+        assert await asyncio.to_thread(request_health, host, port, "/other") == [
             f"what answers at {host}:{port} is no worker"
         ]
 
@@ -94,7 +96,7 @@ async def found(*, ill: bool) -> Page:
 def test_nobody_there_is_said() -> None:
     """In a sentence, with where."""
     port = free_port()
-    assert ask("127.0.0.1", port, "/readyz") == [
+    assert request_health("127.0.0.1", port, "/readyz") == [
         f"no worker answers at 127.0.0.1:{port} (ConnectionRefusedError)"
     ]
 
@@ -142,7 +144,7 @@ async def saying(told: bytes) -> AsyncIterator[tuple[str, int]]:
 async def test_whoever_else_answers_is_no_worker(told: bytes) -> None:
     """Whatever it answers is told in a sentence of ours, and is no traceback."""
     async with saying(told) as (host, port):
-        (wrong,) = await asyncio.to_thread(ask, host, port, "/readyz")
+        (wrong,) = await asyncio.to_thread(request_health, host, port, "/readyz")
 
     assert str(port) in wrong
     assert wrong.isprintable()
@@ -152,4 +154,4 @@ async def test_whoever_else_answers_is_no_worker(told: bytes) -> None:
 async def test_a_worker_that_answers_badly_is_not_well() -> None:
     """No check failed, and yet the answer is no 200."""
     async with saying(b'HTTP/1.1 503 Busy\r\n\r\n{"checks": {}}') as (host, port):
-        assert await asyncio.to_thread(ask, host, port, "/readyz") == ["answered 503"]
+        assert await asyncio.to_thread(request_health, host, port, "/readyz") == ["answered 503"]

@@ -11,7 +11,9 @@ import pytest
 import structlog
 
 from worker.errors import ConfigurationError, ExitCode
-from worker.telemetry.logs import LogFormat, configure, escape, unquoted
+from worker.telemetry.log_format import LogFormat
+from worker.telemetry.logs import configure
+from worker.telemetry.text import escape, unquoted
 from worker.telemetry.throttled_warning import REPEAT_SECONDS, ThrottledWarning
 
 CANARY = "canary"
@@ -267,7 +269,7 @@ def test_a_sentence_can_be_told_up_to_what_it_quotes() -> None:
 
 def as_process(code: str, **streams: Any) -> subprocess.CompletedProcess[str]:
     """Run a program that has configured its logs as a worker does; nothing in the environment says how."""
-    begin = "from worker.telemetry.logs import LogFormat, configure\nconfigure(LogFormat.JSON, 'info')\n"
+    begin = "from worker.telemetry.logs import configure\nconfigure()\n"
     return subprocess.run(
         [sys.executable, "-I", "-X", "utf8", "-W", "default", "-c", begin + code],
         encoding="utf-8",

@@ -17,8 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 from yarl import URL
 
 from worker.settings import FIELDS, SECRETS
+from worker.telemetry.log_format import LogFormat
 from worker.telemetry.logging_bridge import Bridge
-from worker.telemetry.logs import LogFormat, configure
+from worker.telemetry.logs import configure
 
 WORKER: Final = Path(__file__).parents[2] / "worker"
 CANARY: Final = "canary"

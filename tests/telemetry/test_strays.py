@@ -8,7 +8,7 @@ import structlog
 
 from worker.errors import PubNubError
 from worker.source.names import Names
-from worker.telemetry.unhandled_errors import undivided
+from worker.telemetry.unhandled_errors import raising_unhandled_errors
 
 
 async def for_ever() -> None:
@@ -36,7 +36,7 @@ async def test_an_error_of_ours_in_a_callback_ends_the_work() -> None:
     loop = asyncio.get_running_loop()
     loop.call_soon(ours)
     with pytest.raises(TypeError):
-        await undivided(for_ever())
+        await raising_unhandled_errors(for_ever())
 
     assert loop.get_exception_handler() is None
     task = asyncio.current_task()
@@ -57,7 +57,7 @@ async def test_an_error_of_ours_in_a_forgotten_task_ends_the_work() -> None:
         await for_ever()
 
     with pytest.raises(TypeError):
-        await undivided(forget())
+        await raising_unhandled_errors(forget())
 
 
 @pytest.mark.parametrize("fail", [theirs, refused])
@@ -72,7 +72,7 @@ async def test_what_is_not_ours_or_passes_is_an_entry(fail: Callable[[], None]) 
             await is_over.wait()
             return "done"
 
-        assert await undivided(work()) == "done"
+        assert await raising_unhandled_errors(work()) == "done"
 
     (entry,) = entries
     assert (entry["event"], entry["library"], entry["log_level"]) == (
@@ -91,7 +91,7 @@ async def test_being_cancelled_is_being_cancelled() -> None:
         has_begun.set()
         await for_ever()
 
-    work = asyncio.create_task(undivided(begin()))
+    work = asyncio.create_task(raising_unhandled_errors(begin()))
     await has_begun.wait()
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -101,4 +101,4 @@ async def test_being_cancelled_is_being_cancelled() -> None:
         raise KeyError("own")
 
     with pytest.raises(KeyError):
-        await undivided(fail())
+        await raising_unhandled_errors(fail())

@@ -23,7 +23,7 @@ from worker.store.marks import GapCause, Marks
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.store import Store
 from worker.telemetry import metrics
-from worker.telemetry.logs import unquoted
+from worker.telemetry.text import unquoted
 from worker.telemetry.throttled_warning import ThrottledWarning
 
 FIRST_RETRY_SECONDS: Final = 0.1

@@ -62,7 +62,7 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except TallyError as error:
-        from worker.telemetry.logs import escape  # noqa: PLC0415
+        from worker.telemetry.text import escape  # noqa: PLC0415
 
         typer.echo("tally: " + "\n".join(map(escape, str(error).splitlines())), err=True)
         sys.exit(error.exit_code)
@@ -73,9 +73,9 @@ def main() -> NoReturn:
     except (
         Exception
     ):  # a slip of ours: an entry like any other, for what an error quotes is nobody's to read
-        from worker.telemetry.logs import command_dies  # noqa: PLC0415
+        from worker.telemetry.logs import log_crash  # noqa: PLC0415
 
-        command_dies()
+        log_crash()
         sys.exit(ExitCode.FAILED)
     sys.exit(ExitCode.DONE)
 
@@ -207,7 +207,7 @@ def verify(
 def show(channel: str, message_timetoken: str, as_json: AsJson = False) -> None:
     """Print the tallies of one message."""
     from worker.reading import show as showing  # noqa: PLC0415
-    from worker.telemetry.logs import escape  # noqa: PLC0415
+    from worker.telemetry.text import escape  # noqa: PLC0415
 
     _check_message_timetoken(message_timetoken)
     settings = _reading_settings()
@@ -253,7 +253,7 @@ def doctor(as_json: AsJson = False, allow_eviction: AllowEviction = False) -> No
     from worker.service import app as building  # noqa: PLC0415
     from worker.service.doctor import Finding  # noqa: PLC0415
     from worker.settings.checks import FOLLOW, load_usable  # noqa: PLC0415
-    from worker.telemetry.logs import escape  # noqa: PLC0415
+    from worker.telemetry.text import escape  # noqa: PLC0415
 
     settings = _logging(load_usable(FOLLOW), quiet=True)
 
@@ -301,8 +301,8 @@ def healthcheck(
 ) -> None:
     """Ask the worker at TALLY_HTTP whether it is ready; for containers, which have no curl. Exit code 1 if not."""
     from worker.settings import read, refusal  # noqa: PLC0415
-    from worker.telemetry.health import ask  # noqa: PLC0415
-    from worker.telemetry.logs import escape  # noqa: PLC0415
+    from worker.telemetry.health import request_health  # noqa: PLC0415
+    from worker.telemetry.text import escape  # noqa: PLC0415
 
     settings, is_wrong = read(["TALLY_HTTP"])
     if is_wrong:
@@ -312,7 +312,7 @@ def healthcheck(
         raise ConfigurationError(
             "TALLY_HTTP names no port to ask at: set the one the worker listens at."
         )
-    wrong = ask(address.reachable_host, address.port, "/livez" if live else "/readyz")
+    wrong = request_health(address.reachable_host, address.port, "/livez" if live else "/readyz")
     typer.echo("\n".join(map(escape, wrong)) or "ok")
     raise typer.Exit(ExitCode.FAILED if wrong else ExitCode.DONE)
 

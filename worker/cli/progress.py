@@ -13,7 +13,7 @@ from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from worker.domain.position import Timetoken, milliseconds
 from worker.store.marks import Progress
-from worker.telemetry.logs import escape
+from worker.telemetry.text import escape
 
 
 @dataclass(frozen=True, slots=True)

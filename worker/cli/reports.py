@@ -7,7 +7,7 @@ from typing import Any, Final
 from worker.errors import ExitCode
 from worker.reconciliation.reconcile import ReconcileReport
 from worker.reconciliation.verify import VerifyReport
-from worker.telemetry.logs import escape
+from worker.telemetry.text import escape
 
 SHOWN: Final = 1000
 """Differences told in words; all of them are in the JSON."""

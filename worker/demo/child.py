@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NoReturn, Self
 
 from worker.errors import FatalError
-from worker.telemetry.logs import escape
+from worker.telemetry.text import escape
 
 START_SECONDS: Final = 30.0
 END_SECONDS: Final = 15.0  # longer than the worker may take to drain

@@ -11,7 +11,7 @@ from worker.store.keys import Keys
 from worker.store.opened import opened_redis
 from worker.store.preflight import check_ownership
 from worker.store.snapshot import Snapshot, read_snapshot
-from worker.telemetry.logs import escape
+from worker.telemetry.text import escape
 
 
 @dataclass(frozen=True, slots=True)

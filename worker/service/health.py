@@ -22,8 +22,8 @@ from worker.source.client import OPERATIONS
 from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.store.marks import GapCause, Marks, Progress
 from worker.telemetry import metrics
-from worker.telemetry.health import as_json, examine, health_page
-from worker.telemetry.http import Answer, Page, json_page, metrics_page
+from worker.telemetry.health import as_json, examine
+from worker.telemetry.http import Answer, Page, health_page, json_page, metrics_page
 
 Result = TypeVar("Result")
 

@@ -1,4 +1,7 @@
-"""Every metric, in one file; ``deploy/README.md`` tells what each is good for. No label holds a stranger's text."""
+"""Every metric. ``deploy/README.md`` says what each is good for.
+
+No label holds a text that others chose.
+"""
 
 from pathlib import Path
 from typing import Final
@@ -13,7 +16,7 @@ from prometheus_client import (
     write_to_textfile,
 )
 
-disable_created_metrics()  # type: ignore[no-untyped-call] # it has none
+disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no type for it
 
 build: Final = Info("tally_build", "Which version runs.")
 
@@ -90,12 +93,12 @@ redis_failures: Final = Counter(
 
 
 def write_verified(path: Path) -> None:
-    """Write what verify found as a file for node_exporter's textfile collector, all at once.
+    """Write the results of verify to a file, in one step, for node_exporter's textfile collector.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
-    registry = CollectorRegistry()  # not all of ours: the collector has figures of its own process
-    for each in (differences, verified):
-        registry.register(each)
+    registry = CollectorRegistry()  # without the metrics of this process
+    registry.register(differences)
+    registry.register(verified)
     write_to_textfile(str(path), registry)
