@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.histories import events, observed, steady
+from tests.ledger import Ledger
 from worker.domain.action import Event, Identity, Observed
 from worker.domain.entry import Entry
-from worker.domain.tally import Ledger
 
 
 def counts_of(ledger: Ledger) -> dict[tuple[str, str, str], int]:

@@ -22,9 +22,9 @@ from tests.histories import (
     restored,
     steady,
 )
+from tests.ledger import Ledger
 from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
 from worker.domain.entry import ABSENT, Entry, Outcome
-from worker.domain.tally import Ledger
 from worker.errors import RedisUnavailableError, ScriptRefusedError
 from worker.store.batch import MAX_BATCH
 from worker.store.keys import Keys, action_field, read_action_field
