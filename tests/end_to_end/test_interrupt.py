@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from tests.end_to_end.processes import KEYS, OURS, ROOM, Stage, wait_until
-from worker.cli.commands import finish
+from worker.cli.interrupts import finish
 
 SIGNALLED: Final = """
 import atexit, os, runpy, signal, sys
@@ -39,7 +39,7 @@ runpy.run_module("worker", run_name="__main__", alter_sys=True)
 
 DEAF: Final = """
 import asyncio, signal
-from worker.cli.commands import finish
+from worker.cli.interrupts import finish
 
 
 async def deaf():

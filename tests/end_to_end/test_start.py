@@ -22,11 +22,11 @@ PUBNUB_AND_HTTP: Final = {
 }
 LOADED: Final = """
 import json, sys
-from worker.cli import commands as cli
+from worker.cli.main import main
 for line in json.loads(sys.argv[1]):
     sys.argv = ["tally", *line]
     try:
-        cli.main()
+        main()
     except SystemExit as ended:
         if ended.code:
             raise

@@ -12,7 +12,7 @@ import structlog
 from rich.console import Console
 
 from tests.redis_server import RedisServer
-from worker.cli.commands import main
+from worker.cli.main import main
 from worker.cli.progress import ChannelLines, progress_display
 from worker.store.marks import Progress
 

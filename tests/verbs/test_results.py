@@ -1,6 +1,6 @@
 """What a command returns may be large: nothing represents it by accident."""
 
-from worker.cli.commands import finish
+from worker.cli.interrupts import finish
 
 
 class Large:

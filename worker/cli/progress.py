@@ -56,11 +56,7 @@ class ChannelLines:
     History is read from the newest action back, so the date goes back.
     """
 
-    def __init__(
-        self,
-        display: ProgressDisplay,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, display: ProgressDisplay, clock: Callable[[], float]) -> None:
         self._display = display
         self._clock = clock
         self._lines: dict[str, ChannelLine] = {}

@@ -71,7 +71,5 @@ def _renderer(format: LogFormat) -> Processor:
         return structlog.processors.JSONRenderer(ensure_ascii=True)
 
     return structlog.dev.ConsoleRenderer(
-        colors=is_terminal,
-        exception_formatter=structlog.dev.plain_traceback,
-        sort_keys=False,
+        colors=is_terminal, exception_formatter=structlog.dev.plain_traceback, sort_keys=False
     )

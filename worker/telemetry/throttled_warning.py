@@ -1,4 +1,4 @@
-"""A warning of a lasting failure: written once a minute, not a thousand times; then its end, once."""
+"""A warning of a failure that lasts: once a minute, not a thousand times; then its end, once."""
 
 from collections.abc import Callable
 from typing import Final

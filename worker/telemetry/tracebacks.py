@@ -65,7 +65,7 @@ def _message(error: BaseException) -> str:
 
 
 def _is_message_safe(kind: type[BaseException]) -> bool:
-    # A library's own kind of OSError quotes what it likes: aiohttp's of a timeout has the whole URL.
+    # A library's own kind of OSError may quote anything: aiohttp's of a timeout quotes the URL.
     is_of_python = kind.__module__.partition(".")[0] in sys.stdlib_module_names
     is_of_the_program = is_of_python and issubclass(kind, ERRORS_OF_THE_PROGRAM)
     return is_of_the_program or issubclass(kind, TallyError)
