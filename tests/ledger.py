@@ -7,6 +7,11 @@ from worker.domain.entry import ABSENT, Entry, Outcome, apply
 from worker.domain.tally import TallyKey
 
 
+def count_of(entry: Entry) -> int:
+    """Return what an entry adds to its tally: 1 while it is live, else 0."""
+    return 0 if entry.live is None else 1
+
+
 class Ledger:
     """Entries, and the counts that follow from them."""
 
@@ -40,7 +45,7 @@ class Ledger:
         return outcome
 
     def _change(self, tally: TallyKey, before: Entry, after: Entry) -> None:
-        if count := self._counts.get(tally, 0) + after.count - before.count:
+        if count := self._counts.get(tally, 0) + count_of(after) - count_of(before):
             self._counts[tally] = count
         else:
             self._counts.pop(tally, None)

@@ -10,9 +10,13 @@ TallyKey = tuple[str, str, str, str]
 
 
 def by_count(counts: Counts) -> Iterator[tuple[str, str, int]]:
-    """Yield type, value and count: types in order, the values of a type most frequent first."""
+    """Yield type, value and count.
+
+    Types come in order, the values of a type most frequent first.
+    """
     for type, values in sorted(counts.items()):
-        for value, count in sorted(values.items(), key=_most_first):
+        most_first = sorted(values.items(), key=_most_first)
+        for value, count in most_first:
             yield type, value, count
 
 
