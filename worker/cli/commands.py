@@ -2,8 +2,8 @@
 
 So ``tally --help`` and ``tally run --help`` load neither PubNub nor Redis, and are quick.
 
-To add a command: declare it here, with its options in ``options.py``, and write what it does in the
-module of its family, such as ``read.py``.
+To add a command: declare it here, with its options in ``options.py``.
+Write what it does in the module of its family, such as ``read.py``.
 """
 
 from typing import Annotated

@@ -18,8 +18,8 @@ from worker.errors import ExitCode
 def stopping_at_once() -> Iterator[None]:
     """End the process with 0 on a stop, while this is open: nothing was read yet.
 
-    The first process of a container ignores a SIGTERM that has no handler. A SIGHUP asks for a new
-    list of channels, which has not been read yet. So it is ignored.
+    The first process of a container ignores a SIGTERM that has no handler.
+    A SIGHUP asks for a new list of channels, which has not been read yet, so it is ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals
@@ -36,7 +36,10 @@ def stopping_at_once() -> Iterator[None]:
 
 
 def _stop_signals() -> list[signal.Signals]:
-    """Return the signals that stop a worker, without those that the parent process switched off."""
+    """Return the signals that stop a worker.
+
+    A signal that the parent process switched off stays so.
+    """
     stops = (signal.SIGTERM, signal.SIGINT)
     return [number for number in stops if signal.getsignal(number) is not signal.SIG_IGN]
 

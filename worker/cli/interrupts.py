@@ -17,9 +17,10 @@ Result = TypeVar("Result")
 def finish(work: Awaitable[Result]) -> Result:
     """Run the work of a command, and return its result.
 
-    The task itself has no result. Up to Python 3.12 ``asyncio.run`` ends with ``signal.signal``,
-    which builds the repr of the task and of its result. For a message with 25,000 reactions that
-    took 40 seconds.
+    The task itself has no result.
+    Up to Python 3.12 ``asyncio.run`` ends with ``signal.signal``.
+    That builds the repr of the task and of its result.
+    For a message with 25,000 reactions it took 40 seconds.
 
     Raises:
         typer.Exit: 130, after an interrupt, whatever the work ended with.
@@ -46,7 +47,10 @@ def finish(work: Awaitable[Result]) -> Result:
 
 
 def _enable_garbage_collection() -> None:
-    """End what ``worker.__main__`` began. Modules stay, so the collector need not look at them."""
+    """End what ``worker.__main__`` began.
+
+    Modules stay in memory, so the collector need not look at them.
+    """
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
@@ -57,8 +61,8 @@ class Interrupts:
 
     The first cancels the work, the second its cleanup, the third ends the process.
 
-    An interrupt counts even if the task swallows its cancellation. ``asyncio.run`` alone would take
-    what such a task returns for a result.
+    An interrupt counts even if the task swallows its cancellation.
+    ``asyncio.run`` alone would take what such a task returns for a result.
     """
 
     def __init__(self) -> None:
@@ -89,6 +93,7 @@ class Interrupts:
         task = self._task
         if task is None or task.done() or self._count > 2:
             os._exit(128 + number)  # everything is closed, or never will be
+
         if self._count > 1:
             raise KeyboardInterrupt
 

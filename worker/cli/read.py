@@ -42,7 +42,10 @@ def print_explanation(channel: str, message_timetoken: str, *, as_json: bool) ->
 
 
 def _load_settings() -> Settings:
-    """Return the settings. Without REDIS_URL a Valkey is started, and its errors are logged."""
+    """Return the settings.
+
+    Without REDIS_URL a Valkey is started, and its errors are logged.
+    """
     settings = load(REDIS_ONLY)
     if not settings.redis_url:
         from worker.cli.settings import configure_log  # noqa: PLC0415 - reading needs no log

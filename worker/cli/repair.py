@@ -88,7 +88,10 @@ def verify_tallies(
     as_json: bool,
     metrics_file: Path | None,
 ) -> ExitCode:
-    """Compare tallies with PubNub's list. ``sample`` is the part of each channel's past, 0 to 1."""
+    """Compare tallies with PubNub's list.
+
+    ``sample`` is the part of each channel's past that is compared, from 0 to 1.
+    """
     settings = load_connecting_settings()
     report = _finish_with_progress(lambda watcher: run_verify(settings, channels, sample, watcher))
     if metrics_file:

@@ -41,7 +41,10 @@ def backfill_lines(counts: Mapping[str, int]) -> Iterator[str]:
 
 
 def reconcile_exit_code(reports: Sequence[ReconcileReport]) -> ExitCode:
-    """Return the exit code of a reconcile: the worst failure counts most, then a refused prune."""
+    """Return the exit code of a reconcile.
+
+    The worst failure counts most, then a refused prune, then a doubt.
+    """
     failures = [report.exit_code for report in reports if report.failure]
     if failures:
         return max(failures)

@@ -28,9 +28,15 @@ class Explanation:
 
     changes: tuple[ExplainedChange, ...]
     is_whole: bool
-    """Whether no change is missing: each entry names the one before it, back to the first."""
+    """Whether no change is missing.
+
+    Each entry names the one before it, back to the first.
+    """
     reaches_back_to: int | None
-    """When the oldest entry left was written, in milliseconds of Redis's clock; None: no entry."""
+    """When the oldest entry left was written, in milliseconds of Redis's clock.
+
+    None if no entry is left.
+    """
     present: Snapshot
 
 

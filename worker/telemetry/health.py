@@ -37,15 +37,16 @@ async def _run(check: Check) -> str | None:
         return f"no answer in {CHECK_SECONDS:g} s"
 
 
-def as_json(results: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the results of the checks: ``ok``, and each check, with the reason if it failed."""
+def as_json(results: Mapping[str, str | None]) -> dict[str, object]:
+    """Return ``ok``, and each check by its name, with the reason if it failed."""
     checks = {name: _check_json(reason) for name, reason in results.items()}
     return {"ok": not any(results.values()), "checks": checks}
 
 
-def _check_json(reason: str | None) -> dict[str, Any]:
+def _check_json(reason: str | None) -> dict[str, object]:
     if reason is None:
         return {"ok": True}
+
     return {"ok": False, "reason": reason}
 
 
@@ -62,6 +63,7 @@ def request_health(host: str, port: int, path: str) -> list[str]:
         return [f"no worker answers at {host}:{port} ({type(error).__name__})"]
     except FOREIGN_ANSWER_ERRORS:
         return [f"what answers at {host}:{port} is no worker"]
+
     if failures or status == 200:
         return failures
     return [f"answered {status}"]

@@ -1,10 +1,11 @@
 """The fields of an entry, made fit to be written: bounded, printable, and plain enough for JSON.
 
-Anyone can choose the name of a channel. A long name or ten thousand names make no long line.
+Anyone can choose the name of a channel.
+A long name or ten thousand names make no long line.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Set, Sized
+from collections.abc import Collection, Mapping, MutableMapping, Set, Sized
 from itertools import islice
 from typing import Any, Final
 
@@ -21,19 +22,20 @@ Fields = MutableMapping[str, Any]
 
 
 def make_printable(_logger: object, _method: str, fields: Fields) -> Fields:
-    """Bound each field, and write each character a terminal would obey as an escape.
-
-    A traceback keeps its lines. The worker wrote them, and their number is bounded.
-    """
+    """Bound each field, and write each character a terminal would obey as an escape."""
     for name, value in fields.items():
-        if name == "exception" and isinstance(value, str):
-            fields[name] = "\n".join(map(escape, value.split("\n")))
-        else:
-            fields[name] = _plain(value)
+        is_traceback = name == "exception"
+        fields[name] = _escape_lines(str(value)) if is_traceback else _plain(value)
     return fields
 
 
-def _plain(value: object, limit: int = MAX_CHARACTERS, depth: int = MAX_DEPTH) -> Any:
+def _escape_lines(traceback: str) -> str:
+    """Keep the lines of a traceback. The worker wrote them, and their number is bounded."""
+    lines = traceback.split("\n")
+    return "\n".join(map(escape, lines))
+
+
+def _plain(value: object, limit: int = MAX_CHARACTERS, depth: int = MAX_DEPTH) -> object:
     """Return a value as JSON knows it; text is cut at ``limit`` characters."""
     match value:
         case None | bool():
@@ -50,10 +52,10 @@ def _plain(value: object, limit: int = MAX_CHARACTERS, depth: int = MAX_DEPTH) -
             return _bounded(_text_of(value), limit)
 
 
-def _plain_mapping(mapping: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+def _plain_mapping(mapping: Mapping[Any, object], depth: int) -> dict[str, object]:
     plain = {
         _bounded(str(key), MAX_ITEM_CHARACTERS): _plain_item(value, depth)
-        for key, value in _first(mapping.items())
+        for key, value in islice(mapping.items(), MAX_ITEMS)
     }
 
     if len(mapping) > MAX_ITEMS:
@@ -61,20 +63,16 @@ def _plain_mapping(mapping: Mapping[Any, Any], depth: int) -> dict[str, Any]:
     return plain
 
 
-def _plain_list(items: Any, depth: int) -> list[Any]:
-    plain = [_plain_item(item, depth) for item in _first(items)]
+def _plain_list(items: Collection[object], depth: int) -> list[object]:
+    plain = [_plain_item(item, depth) for item in islice(items, MAX_ITEMS)]
 
     if len(items) > MAX_ITEMS:
         plain.append(f"… {_left_out(items)}")
     return plain
 
 
-def _plain_item(value: object, depth: int) -> Any:
+def _plain_item(value: object, depth: int) -> object:
     return _plain(value, MAX_ITEM_CHARACTERS, depth - 1)
-
-
-def _first(items: Iterable[Any]) -> Iterator[Any]:
-    return islice(items, MAX_ITEMS)
 
 
 def _left_out(items: Sized) -> str:

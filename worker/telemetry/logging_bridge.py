@@ -1,7 +1,8 @@
 """Entries of libraries and of the interpreter, in the form of the worker's own.
 
-The text of a library may hold a URL with its token, or an event. So an entry names the library, the
-line that logged, and the template. A programmer wrote the template. What fills it is left out.
+The text of a library may hold a URL with its token, or an event.
+So an entry names the library, the line that logged, and the template.
+A programmer wrote the template. What fills it is left out.
 """
 
 import logging
@@ -45,9 +46,13 @@ def listen() -> None:
 
 
 def _template(record: logging.LogRecord) -> dict[str, str]:
-    # A text without arguments may be a template that is filled in already.
+    """Return the template of a record.
+
+    A text without arguments may be a template that is filled in already.
+    """
     if record.args and isinstance(record.msg, str):
         return {"template": record.msg}
+
     return {}
 
 

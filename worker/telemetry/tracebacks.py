@@ -1,7 +1,7 @@
 """A traceback for the log: where an error came from, and its kind.
 
-An error's message may quote what it met: a key, a value, a whole command to Redis. A message is
-written only if the worker wrote it, or if it speaks of the program.
+An error's message may quote what it met: a key, a value, a whole command to Redis.
+A message is written only if the worker wrote it, or if it speaks of the program.
 """
 
 import sys
@@ -65,10 +65,13 @@ def _message(error: BaseException) -> str:
 
 
 def _is_message_safe(kind: type[BaseException]) -> bool:
+    if issubclass(kind, TallyError):
+        return True
+
     # A library's own kind of OSError may quote anything: aiohttp's of a timeout quotes the URL.
-    is_of_python = kind.__module__.partition(".")[0] in sys.stdlib_module_names
-    is_of_the_program = is_of_python and issubclass(kind, ERRORS_OF_THE_PROGRAM)
-    return is_of_the_program or issubclass(kind, TallyError)
+    package = kind.__module__.partition(".")[0]
+    is_of_python = package in sys.stdlib_module_names
+    return is_of_python and issubclass(kind, ERRORS_OF_THE_PROGRAM)
 
 
 def _lines(error: BaseException) -> Iterator[str]:

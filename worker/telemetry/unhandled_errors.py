@@ -5,7 +5,7 @@ An error of the worker's own code ends the work. An error of a library is an ent
 
 import asyncio
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -19,11 +19,12 @@ PACKAGE: Final = __name__.partition(".")[0]
 log = structlog.get_logger(__name__)
 
 
-async def raising_unhandled_errors(work: Coroutine[Any, Any, Result]) -> Result:
-    """Return the result of the work, unless a callback beside it fails in the worker's own code.
+async def raising_unhandled_errors(work: Awaitable[Result]) -> Result:
+    """Return the result of the work, unless the worker's own code fails beside it.
 
     Raises:
-        Exception: of the work, or of such a callback. Otherwise half of the worker would go on.
+        Exception: of the work, or of a callback beside it.
+            Otherwise half of the worker would go on.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
