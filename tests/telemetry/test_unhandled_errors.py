@@ -1,4 +1,4 @@
-"""An error that nobody awaits is heard of: ours ends the whole, a library's is an entry."""
+"""An error that nobody awaits: the worker's own ends the work, a library's is an entry."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,32 +11,32 @@ from worker.source.names import Names
 from worker.telemetry.unhandled_errors import raising_unhandled_errors
 
 
-async def for_ever() -> None:
-    """Do what never ends."""
+async def wait_for_ever() -> None:
+    """Never end."""
     await asyncio.Event().wait()
 
 
-def ours() -> None:
-    """Fail inside code of ours, as a slip would."""
-    Names(channels=None).split(1).__next__()  # type: ignore[arg-type] # this is the slip
+def fail_in_the_worker() -> None:
+    """Fail inside code of the worker."""
+    Names(channels=None).split(1).__next__()  # type: ignore[arg-type] # this is the mistake
 
 
-def refused() -> None:
-    """Fail as PubNub's outage does."""
+def fail_as_in_an_outage() -> None:
+    """Fail as PubNub does in an outage."""
     raise PubNubError("away")
 
 
-def theirs() -> None:
-    """Fail outside our code."""
+def fail_elsewhere() -> None:
+    """Fail outside code of the worker."""
     raise ValueError("canary")
 
 
-async def test_an_error_of_ours_in_a_callback_ends_the_work() -> None:
-    """With that very error, and the loop's own ways are put back."""
+async def test_a_failed_callback_of_the_worker_ends_the_work() -> None:
+    """With that error, and the loop gets its own handler back."""
     loop = asyncio.get_running_loop()
-    loop.call_soon(ours)
+    loop.call_soon(fail_in_the_worker)
     with pytest.raises(TypeError):
-        await raising_unhandled_errors(for_ever())
+        await raising_unhandled_errors(wait_for_ever())
 
     assert loop.get_exception_handler() is None
     task = asyncio.current_task()
@@ -44,25 +44,25 @@ async def test_an_error_of_ours_in_a_callback_ends_the_work() -> None:
     assert not task.cancelling()
 
 
-async def test_an_error_of_ours_in_a_forgotten_task_ends_the_work() -> None:
-    """As soon as the task is let go of."""
+async def test_a_failed_task_of_the_worker_ends_the_work() -> None:
+    """As soon as no code refers to the task."""
 
     async def fail() -> None:
-        ours()
+        fail_in_the_worker()
 
     async def forget() -> None:
         task = asyncio.create_task(fail())
         await asyncio.wait({task})
         del task
-        await for_ever()
+        await wait_for_ever()
 
     with pytest.raises(TypeError):
         await raising_unhandled_errors(forget())
 
 
-@pytest.mark.parametrize("fail", [theirs, refused])
-async def test_what_is_not_ours_or_passes_is_an_entry(fail: Callable[[], None]) -> None:
-    """The work goes on; the entry quotes nothing of the arguments."""
+@pytest.mark.parametrize("fail", [fail_elsewhere, fail_as_in_an_outage])
+async def test_any_other_error_is_an_entry(fail: Callable[[], None]) -> None:
+    """The work goes on, and the entry quotes no arguments."""
     with structlog.testing.capture_logs() as entries:
 
         async def work() -> str:
@@ -83,13 +83,13 @@ async def test_what_is_not_ours_or_passes_is_an_entry(fail: Callable[[], None]) 
     assert set(entry) == {"event", "library", "log_level", "exc_info"}
 
 
-async def test_being_cancelled_is_being_cancelled() -> None:
-    """Whoever cancels the work sees it cancelled; an error of the work's own is its own."""
+async def test_a_cancellation_stays_a_cancellation() -> None:
+    """And an error of the work stays that error."""
     has_begun = asyncio.Event()
 
     async def begin() -> None:
         has_begun.set()
-        await for_ever()
+        await wait_for_ever()
 
     work = asyncio.create_task(raising_unhandled_errors(begin()))
     await has_begun.wait()
