@@ -10,11 +10,12 @@ from typing import Protocol
 import pytest
 import structlog
 from rich.console import Console
+from rich.progress import Progress
 
 from tests.redis_server import RedisServer
 from worker.cli.main import main
-from worker.cli.progress import ChannelLines, progress_display
-from worker.store.marks import Progress
+from worker.cli.progress import ChannelLines, columns
+from worker.store.marks import Progress as BackfillProgress
 
 UNSET = None
 NOTHING_LISTENS = "127.0.0.1:1"
@@ -234,13 +235,14 @@ def test_progress_shows_actions_rate_and_date() -> None:
     """The rate leaves out what an interrupted run had read."""
     now = 0.0
     console = Console(file=io.StringIO(), width=120)
-    display = progress_display(console)
-    lines = ChannelLines(display, lambda: now)
+    display = Progress(*columns(), console=console, get_time=lambda: now)
+    lines = ChannelLines(display)
 
-    lines.reach("room[red]\x1b", Progress("17700000000000000", "17600000000000000", actions=300))
-    now = 2.0
-    lines.reach("room[red]\x1b", Progress("17700000000000000", "17000000000000000", actions=500))
+    for actions in (300, 400, 500):
+        place = BackfillProgress("17700000000000000", "17000000000000000", actions=actions)
+        lines.reach("room[red]\x1b", place)
+        now += 2
     with console.capture() as shown:
         console.print(display)
 
-    assert "room[red]\\x1b 500 actions, 100/s back to 2023-11-14 22:13" in shown.get()
+    assert "room[red]\\x1b 500 actions, 50/s back to 2023-11-14 22:13" in shown.get()
