@@ -11,7 +11,7 @@ from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, pruned, remov
 from worker.domain.action import Added, Event, Identity, Origin
 from worker.domain.position import from_seconds
 from worker.errors import MalformedError
-from worker.reading.explain import Explanation, as_json, as_lines, trace
+from worker.reading.explain import Explanation, explanation_json, explanation_lines, trace
 from worker.store.journal import PAGE, Journal, read_entry
 from worker.store.keys import Keys
 from worker.store.snapshot import read_snapshot
@@ -79,7 +79,7 @@ async def test_each_change_has_its_time(redis: Redis) -> None:
 
     assert before <= times[0] <= times[1] <= before + 60_000
     assert explanation.reaches_back_to == times[0]
-    changes = json.loads(json.dumps(as_json(explanation)))["changes"]
+    changes = json.loads(json.dumps(explanation_json(explanation)))["changes"]
     assert [change["action_timetoken"] for change in changes] == [at(1), at(1)]
 
 
@@ -88,13 +88,13 @@ async def test_hostile_text_comes_back_as_it_was(redis: Redis) -> None:
     await apply(redis, Origin.LIVE, added(1, HOSTILE))
 
     explanation = await explain(redis)
-    change, lines = explanation.changes[0].change, list(as_lines(explanation))
+    change, lines = explanation.changes[0].change, list(explanation_lines(explanation))
 
     assert (change.type, change.value, change.uuid) == (HOSTILE.type, HOSTILE.value, HOSTILE.uuid)
     assert explanation.present.users == {HOSTILE.type: {HOSTILE.value: {HOSTILE.uuid: at(1)}}}
     assert len(lines) == 3
     assert not any(character in line for line in lines for character in "\n\x1b")
-    assert json.loads(json.dumps(as_json(explanation)))["counts"] == {
+    assert json.loads(json.dumps(explanation_json(explanation)))["counts"] == {
         HOSTILE.type: {HOSTILE.value: 1}
     }
 
@@ -112,9 +112,9 @@ async def test_a_trimmed_journal_says_so(redis: Redis) -> None:
 
     assert summary(trimmed) == [("live", "added", "superseded", "ana", 1)]
     assert not trimmed.is_whole
-    assert "The journal reaches back to 20" in list(as_lines(trimmed))[-1]
+    assert "The journal reaches back to 20" in list(explanation_lines(trimmed))[-1]
     assert (summary(empty), empty.is_whole, empty.reaches_back_to) == ([], False, None)
-    assert list(as_lines(empty)) == [
+    assert list(explanation_lines(empty)) == [
         "Now: reaction  👍  1: ana",
         "The journal of this channel is empty: what was in it was trimmed.",
     ]
@@ -148,7 +148,7 @@ async def test_an_expired_message_shows_its_end(redis: Redis) -> None:
         ("sweep", "expired", "applied", "", 0),
     ]
     assert explanation.is_whole
-    lines = list(as_lines(explanation))
+    lines = list(explanation_lines(explanation))
     assert lines[1].endswith("  sweep  expired applied  → 0")
     assert lines[2:] == [
         "Now: no reactions.",

@@ -6,9 +6,7 @@ from worker.cli.arguments import check_message_timetoken
 from worker.cli.interrupts import finish
 from worker.cli.output import print_json, print_lines
 from worker.domain.tally import Counts, by_count
-from worker.reading.explain import as_json as explanation_json
-from worker.reading.explain import as_lines as explanation_lines
-from worker.reading.explain import explain_message
+from worker.reading.explain import explain_message, explanation_json, explanation_lines
 from worker.reading.show import read_tallies
 from worker.settings import Settings
 from worker.settings.checks import REDIS_ONLY, load

@@ -95,7 +95,7 @@ def _changes_of(entry: JournalEntry, message_timetoken: str) -> Iterator[Explain
             yield ExplainedChange(entry, change)
 
 
-def as_json(explanation: Explanation) -> dict[str, object]:
+def explanation_json(explanation: Explanation) -> dict[str, object]:
     """Return an explanation for programs; times are Redis's, in UTC."""
     since = explanation.reaches_back_to
     return {
@@ -124,7 +124,7 @@ def _change_json(explained: ExplainedChange) -> dict[str, object]:
     }
 
 
-def as_lines(explanation: Explanation) -> Iterator[str]:
+def explanation_lines(explanation: Explanation) -> Iterator[str]:
     """Yield an explanation for people.
 
     A line for each change, then the present counts, then how far back the journal reaches.
