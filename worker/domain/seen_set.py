@@ -34,7 +34,7 @@ class SeenSet:
 
     def __init__(self) -> None:
         self._buckets: defaultdict[int, array[int]] = defaultdict(_no_hashes)
-        self._marks: dict[int, bytearray] = {}
+        self._seen: dict[int, bytearray] = {}
         self._pending = _no_hashes()
 
     def add(self, entry_keys: Iterable[EntryKey]) -> None:
@@ -48,7 +48,7 @@ class SeenSet:
         for number, bucket in self._buckets.items():
             hashes = array("q", sorted(set(bucket)))
             self._buckets[number] = hashes
-            self._marks[number] = bytearray(len(hashes))
+            self._seen[number] = bytearray(len(hashes))
 
     def mark_seen(self, entry_keys: Iterable[EntryKey]) -> None:
         """Note that the list has these entries, whether they were added or not."""
@@ -63,9 +63,9 @@ class SeenSet:
     def are_unseen(self, entry_keys: Iterable[EntryKey]) -> list[bool]:
         """Tell of each entry whether it was added, and the list has not shown it."""
         self._mark_pending()
-        marks = self._marks
+        seen = self._seen
         return [
-            index is not None and not marks[number][index]
+            index is not None and not seen[number][index]
             for number, index in self._positions(entry_keys)
         ]
 
@@ -73,7 +73,7 @@ class SeenSet:
     def unseen(self) -> int:
         """The number of entries that the list has not shown."""
         self._mark_pending()
-        return sum(marks.count(0) for marks in self._marks.values())
+        return sum(seen.count(0) for seen in self._seen.values())
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
@@ -97,17 +97,17 @@ class SeenSet:
             number = hashes[start] >> BUCKET_BITS
             first_of_next_bucket = (number + 1) << BUCKET_BITS
             end = bisect_left(hashes, first_of_next_bucket, start)
-            if number in self._marks:
-                self._mark(number, hashes[start:end])
+            if number in self._seen:
+                self._mark_bucket(number, hashes[start:end])
             start = end
 
-    def _mark(self, number: int, hashes: Iterable[int]) -> None:
+    def _mark_bucket(self, number: int, hashes: Iterable[int]) -> None:
         bucket = self._buckets[number]
-        marks = self._marks[number]
+        seen = self._seen[number]
         for key in hashes:
             index = bisect_left(bucket, key)
             if index < len(bucket) and bucket[index] == key:
-                marks[index] = 1
+                seen[index] = 1
 
 
 def _no_hashes() -> "array[int]":
