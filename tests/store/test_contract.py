@@ -72,7 +72,9 @@ async def test_each_row_of_the_rule_holds_in_redis(redis: Redis, row: str) -> No
 
         assert told == outcomes
         assert await entries_of(redis, {ANA}) == ({} if end == ABSENT else {ANA: end})
-        assert await TallyReader(redis).get(CHANNEL, MESSAGE) == {"reaction": {"👍": 1 + count_of(end)}}
+        assert await TallyReader(redis).get(CHANNEL, MESSAGE) == {
+            "reaction": {"👍": 1 + count_of(end)}
+        }
 
 
 @CONTRACT
