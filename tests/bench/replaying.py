@@ -33,17 +33,11 @@ class Notes:
     """Somebody who looks on, and takes notes."""
 
     def __init__(self) -> None:
-        self.oldest: dict[str, str | None] = {}
-        self.places: list[Progress] = []
-
-    def expect(self, channel: str, oldest: str | None) -> None:
-        """Note where a channel begins."""
-        self.oldest[channel] = oldest
+        self.places: dict[str, list[Progress]] = {}
 
     def reach(self, channel: str, place: Progress) -> None:
         """Note a place."""
-        self.places.append(place)
-        assert channel in self.oldest
+        self.places.setdefault(channel, []).append(place)
 
 
 class Interruption(Notes):

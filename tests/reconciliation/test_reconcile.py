@@ -7,7 +7,7 @@ from tests.bench.comparing import MESSAGE, Comparing, answer_oddly
 from tests.histories import CHANNEL
 from tests.source.scripted import SUBSCRIBE_KEY
 from worker.applying.apply import StaleError
-from worker.cli.reports import reconciled_code
+from worker.cli.reports import reconcile_exit_code
 from worker.domain.action import Added, Identity, Origin, Removed
 from worker.domain.position import TICKS_PER_SECOND, Range, from_seconds, shift
 from worker.domain.reconciliation import Limit
@@ -444,7 +444,7 @@ async def test_removals_heard_during_the_look_are_no_losses(it: Comparing) -> No
 
     assert report.entries == 60
     assert (report.refused, report.unproven, report.pruned) == (0, 0, 0)
-    assert reconciled_code([report]) is ExitCode.DONE
+    assert reconcile_exit_code([report]) is ExitCode.DONE
     assert await it.bench.tables.pending.read(CHANNEL) == {}
     await expect_exact(it)
 

@@ -11,7 +11,7 @@ from tests.store.test_contract import KEYS
 from worker.domain.action import Event, Identity, Origin
 from worker.domain.entry import ABSENT, Entry
 from worker.domain.position import from_seconds, milliseconds
-from worker.domain.reconciliation import EntryKey
+from worker.domain.seen_set import EntryKey
 from worker.store.entries import Entries, entry_keys, identity
 from worker.store.keys import action_field
 from worker.store.store import Store

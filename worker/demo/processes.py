@@ -14,7 +14,7 @@ from worker.demo.plan import Plan
 from worker.emulator import Emulator
 from worker.errors import FatalError
 from worker.store.embedded import embedded_server
-from worker.telemetry.logs import escape
+from worker.telemetry.text import escape
 
 END_SECONDS: Final = 15.0
 """How long the worker may take to end. It may drain for 10 s."""

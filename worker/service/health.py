@@ -23,8 +23,8 @@ from worker.store.pending_repairs import GapCause
 from worker.store.progress import Progress
 from worker.store.tables import Tables
 from worker.telemetry import metrics
-from worker.telemetry.health import as_json, examine, health_page
-from worker.telemetry.http import Answer, Page, json_page, metrics_page
+from worker.telemetry.health import as_json, examine
+from worker.telemetry.http import Answer, Page, health_page, json_page, metrics_page
 
 Result = TypeVar("Result")
 

@@ -11,7 +11,7 @@ from worker.errors import ConfigurationError
 from worker.settings.address import LOOPBACK, Address
 from worker.settings.channel_list import read_list, split_names
 from worker.settings.sources import Problem, SettingSources, Unknown, read_given, read_secret
-from worker.telemetry.logs import LogFormat
+from worker.telemetry.log_format import LogFormat
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")

@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from worker.settings.fields import FIELDS, SECRETS, Settings
-from worker.telemetry.logs import escape
+from worker.telemetry.text import escape
 
 _HIDDEN: Final = "***"
 _WIDEST: Final = 40

@@ -1,14 +1,13 @@
 """A channel's list of actions, page by page, newest first."""
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
-from worker.domain.position import TICKS_PER_SECOND, Timetoken, is_after, order, shift
+from worker.domain.position import Timetoken, is_after, order, shift
 from worker.errors import PubNubError
 from worker.source.client import Client, Page
 from worker.source.wire import action_timetoken
@@ -21,12 +20,6 @@ After that, its edge is stepped over.
 """
 EMPTY_RETRIES: Final = 5
 """How often an empty page is asked for where something must be."""
-OLDEST_AGE_SECONDS: Final = 20 * 365 * 86400
-PROBES: Final = 8
-"""The requests of one estimate of a history's age.
-
-Eight requests find the age to within eight per cent.
-"""
 
 Span = tuple[Timetoken, Timetoken]
 """The oldest and the newest action timetoken of some items."""
@@ -208,35 +201,6 @@ class History:
             asked_at=asked_at,
             requests=requests,
         )
-
-    async def oldest(self, channel: str, now: Timetoken) -> Timetoken | None:
-        """Return about where the channel's actions begin; None without any.
-
-        The logarithm of the age is halved. So the history of a day and
-        of ten years are found equally well.
-
-        Raises:
-            PubNubError: A request failed.
-        """
-        if not await self._has_before(channel, now):
-            return None
-        present, absent = 1.0, float(OLDEST_AGE_SECONDS)
-        for _ in range(PROBES):
-            age = math.sqrt(present * absent)
-            if await self._has_before(channel, _ago(now, age)):
-                present = age
-            else:
-                absent = age
-        return _ago(now, absent)
-
-    async def _has_before(self, channel: str, start: Timetoken) -> bool:
-        await self._take()
-        page = await self._client.message_actions(channel, start=start, limit=1)
-        return bool(page.actions) or page.more_start is not None
-
-
-def _ago(now: Timetoken, seconds: float) -> Timetoken:
-    return shift(now, -round(seconds * TICKS_PER_SECOND))
 
 
 async def ahead(slices: AsyncGenerator[ListSlice, None]) -> AsyncGenerator[ListSlice, None]:

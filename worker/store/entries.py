@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from worker.domain.action import Identity
 from worker.domain.entry import Entry
 from worker.domain.position import Timetoken, milliseconds
-from worker.domain.reconciliation import EntryKey
+from worker.domain.seen_set import EntryKey
 from worker.store.connection import redis_errors
 from worker.store.keys import Keys, action_field, read_action_field
 from worker.store.redis_retry import RedisRetry, retried
