@@ -1,4 +1,4 @@
-"""Every setting, from the environment, ``.env`` or a secret's file, for ``service`` and ``cli``."""
+"""Every setting: from the environment, ``.env``, or the file of a secret."""
 
 from worker.settings.fields import FIELDS, SECRETS, Settings
 from worker.settings.problems import refusal

@@ -1,9 +1,9 @@
-"""The address to listen on."""
+"""Addresses to listen on."""
 
 import re
 from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import Final
+from typing import Final, Self
 
 LOOPBACK: Final = "127.0.0.1"
 _REACHABLE: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - nothing listens here
@@ -29,25 +29,21 @@ class Address:
 
     @property
     def reachable_host(self) -> str:
-        """The host under which this machine reaches the listener."""
+        """The host at which this machine reaches the listener."""
         return _REACHABLE.get(self.host, self.host)
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the address in ``host:port``, ``:port`` or ``port``.
 
-def read_address(text: str) -> Address | None:
-    """Return the address in ``host:port``, ``[::1]:port``, ``:port`` or ``port``; None for off.
+        Raises:
+            ValueError: The text has none of these forms.
+        """
+        match = _ADDRESS.fullmatch(text)
+        if match is None or int(match["port"]) > 65535:
+            raise ValueError(_FORMS)
 
-    Raises:
-        ValueError: The text has none of these forms.
-    """
-    text = text.strip()
-    if text.lower() == "off":
-        return None
-
-    match = _ADDRESS.fullmatch(text)
-    if match is None or int(match["port"]) > 65535:
-        raise ValueError(_FORMS)
-
-    host = match["host"] or LOOPBACK
-    if match["ipv6"]:
-        host = str(IPv6Address(match["ipv6"]))
-    return Address(host, int(match["port"]))
+        host = match["host"] or LOOPBACK
+        if match["ipv6"]:
+            host = str(IPv6Address(match["ipv6"]))
+        return cls(host, int(match["port"]))

@@ -1,7 +1,6 @@
 """Channels to follow, as text and as a file that may change while a worker runs."""
 
 import re
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -22,23 +21,28 @@ def split_names(text: str) -> tuple[str, ...]:
 def read_list(path: Path) -> tuple[str, ...]:
     """Return the channels that a file lists.
 
-    A line holds one channel, or several with commas between. ``#`` begins a comment line.
+    A line holds a channel, or several with commas between.
+    ``#`` begins a comment line.
 
     Raises:
-        ConfigurationError: The file is unreadable, or PubNub would refuse a name in it.
+        ConfigurationError: The file is unreadable, or a name is malformed.
     """
     text = _COMMENT.sub("", read_text(SETTING, path))
-    lines = [split_names(line) for line in text.split("\n")]
-    wrong = [number for number, names in enumerate(lines, 1) if not _are_accepted(names)]
+    channels = split_names(text.replace("\n", ","))
+    if _are_accepted(channels):
+        return channels
 
-    if wrong:
-        # The names are not quoted: a wrong path may lead to the file of a secret.
-        raise ConfigurationError(
-            f"{SETTING}: the file {path}, {list_lines(wrong)}: no name PubNub takes. "
-            "A name has at most 92 characters, and no comma, colon, slash, backslash, "
-            "space or control character. A wildcard is like a.* or a.b.*."
-        )
-    return tuple(chain.from_iterable(lines))
+    wrong = [
+        number
+        for number, line in enumerate(text.split("\n"), 1)
+        if not _are_accepted(split_names(line))
+    ]
+    # The names are not quoted: a wrong path may lead to the file of a secret.
+    raise ConfigurationError(
+        f"{SETTING}: the file {path}, {list_lines(wrong)}: no name PubNub takes. "
+        "A name has at most 92 characters, and no comma, colon, slash, backslash, "
+        "space or control character. A wildcard is like a.* or a.b.*."
+    )
 
 
 def _are_accepted(names: tuple[str, ...]) -> bool:

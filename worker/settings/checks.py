@@ -1,4 +1,7 @@
-"""Checks of several settings, and of what Redis and PubNub accept; the needs of each command."""
+"""Checks of settings together, and against what Redis and PubNub accept.
+
+``Needs`` says which checks must hold for a command.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,7 +27,7 @@ class Check:
     run: Callable[[Settings], None]
 
     def find_problems(self, settings: Settings) -> list[Problem]:
-        """Return the problem that the check finds, with the sources of the settings."""
+        """Return the problem, if there is one."""
         try:
             self.run(settings)
         except ConfigurationError as error:
@@ -79,6 +82,7 @@ def _need_group_names(settings: Settings) -> None:
 
 
 def _accept_each(names: Iterable[str], accept: Callable[[str], object]) -> None:
+    """Report every name that is refused, not only the first."""
     sentences = []
     for name in names:
         try:
@@ -184,7 +188,7 @@ def load(needs: Needs) -> Settings:
     """Read the settings that a command needs.
 
     Raises:
-        ConfigurationError: Some are wrong or missing. The error has a line for each problem.
+        ConfigurationError: Some are wrong or missing; one line for each.
     """
     settings = load_usable(needs)
     problems = find_problems(settings, needs.checks)
@@ -194,10 +198,10 @@ def load(needs: Needs) -> Settings:
 
 
 def load_usable(needs: Needs) -> Settings:
-    """Read the settings for ``tally doctor``, which runs the checks later, part by part.
+    """Read the settings for ``tally doctor``, which runs the checks later.
 
     Raises:
-        ConfigurationError: One is wrong by itself. The error has a line for each problem.
+        ConfigurationError: One is wrong by itself; one line for each problem.
     """
     settings, known = read(needs.only)
     if known:
@@ -221,16 +225,19 @@ def demand(settings: Settings, checks: Iterable[Check]) -> None:
     """Make sure that these checks find nothing.
 
     Raises:
-        ConfigurationError: They do. The error tells everything that keeps a worker from starting.
+        ConfigurationError: They do. It tells all that a worker could not start with.
     """
-    if find_problems(settings, checks):
-        problems = find_problems(settings, FOLLOW.checks)
-        raise ConfigurationError(" ".join(map(str, (*problems, *settings.report.unknown))))
+    if not find_problems(settings, checks):
+        return
+
+    problems = find_problems(settings, FOLLOW.checks)
+    sentences = map(str, (*problems, *settings.report.unknown))
+    raise ConfigurationError(" ".join(sentences))
 
 
 def warn_of_unknown(settings: Settings) -> None:
-    """Log, in one entry, the variables that look like a setting and are none."""
-    import structlog  # noqa: PLC0415 - a command that only reads does not wait for it
+    """Log the unknown variables, in one entry."""
+    import structlog  # noqa: PLC0415 - `tally show` starts without it
 
     if settings.report.unknown:
         log = structlog.get_logger(__name__)

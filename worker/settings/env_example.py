@@ -1,44 +1,40 @@
-"""Every setting with its default, for people to fill in: ``make env-example`` writes it."""
+"""The example of a ``.env`` file; ``make env-example`` writes it."""
 
 import sys
-from collections.abc import Iterable
 from typing import Final
 
 from worker.settings.fields import FIELDS, Settings
 from worker.settings.masked import as_text
 
 NEEDED: Final = ("PUBNUB_SUBSCRIBE_KEY", "TALLY_CHANNELS")
-"""No worker starts without these settings, or others in their place."""
+"""No worker starts without these, or others in their place."""
 _HEAD: Final = """\
 # Copy this to .env and fill it in. It is made from the settings: make env-example
-# A line that is commented out shows the default. The environment goes before this file.
-# A list is comma-separated text. With keys, tokens or a password in it, this file is a secret:
+# A line that is commented out shows the default.
+# The environment goes before this file. A list is comma-separated text.
+# With keys, tokens or a password in it, this file is a secret:
 # keep it to yourself, or let it name files that hold them.
 """
 
 
 def env_example() -> str:
-    """Return the file: the settings that are needed, then the others as documented."""
-    needed = _entries(NEEDED, prefix="")
-    others = _entries((name for name in FIELDS if name not in NEEDED), prefix="#")
+    """Return the needed settings, then the others in order."""
+    others = [name for name in FIELDS if name not in NEEDED]
     paragraphs = (
         _HEAD,
         "# --- needed ---\n",
-        *needed,
+        *map(_entry, NEEDED),
         "# --- as you like ---\n",
-        *others,
+        *map(_entry, others),
     )
     return "\n".join(paragraphs)
 
 
-def _entries(names: Iterable[str], prefix: str) -> list[str]:
-    return [_entry(name, prefix) for name in names]
-
-
-def _entry(name: str, prefix: str) -> str:
+def _entry(name: str) -> str:
     field = Settings.model_fields[FIELDS[name]]
     default = as_text(name, field.default) or ""
-    return f"# {field.description}\n{prefix}{name}={default}\n"
+    comment = "" if name in NEEDED else "#"
+    return f"# {field.description}\n{comment}{name}={default}\n"
 
 
 if __name__ == "__main__":

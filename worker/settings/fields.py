@@ -1,4 +1,4 @@
-"""Every setting, with its default and its bounds. ``checks`` looks at settings together."""
+"""Every setting, with its default and its bounds."""
 
 from pathlib import Path
 from typing import Annotated, Final
@@ -54,6 +54,7 @@ class Settings(BaseModel):
         frozen=True,
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
+        validate_default=False,
     )
 
     _report: Report = PrivateAttr(default_factory=Report)
@@ -82,14 +83,14 @@ class Settings(BaseModel):
     """Whether to speak TLS to PubNub."""
 
     redis_url: Secret = None
-    """redis://, rediss:// or unix://; unset: an embedded Valkey, its data in .tally/."""
+    """redis://, rediss:// or unix://; unset: an embedded Valkey in .tally/."""
     redis_url_file: Path | None = None
     """A file that holds REDIS_URL."""
 
     channels: TextList = ()
     """Channels to follow; a.* stands for all under a prefix."""
     channels_file: Path | None = None
-    """A file with more channels, one a line; a line with # first is a comment."""
+    """A file with more channels, one a line; # begins a comment line."""
     channel_groups: TextList = ()
     """Channel groups to follow."""
     types: TextList = ()
@@ -101,31 +102,31 @@ class Settings(BaseModel):
     channels_per_subscription: int = Field(50, ge=1, le=100)
     """Channels that share one long poll."""
     catchup_seconds: float = Field(600, gt=0, le=960)
-    """How far back PubNub's cache is trusted, in seconds; below 330 each idle answer is a gap."""
+    """Seconds for which PubNub's cache is trusted; below 330 each idle answer is a gap."""
     settle_seconds: float = Field(60, ge=0.1, le=600)
-    """How long PubNub's lists may lag behind, in seconds."""
+    """Seconds by which PubNub's lists may lag behind."""
     tombstone_seconds: int = Field(3600, ge=1)
-    """How long a removal bars late additions, in seconds."""
+    """Seconds for which a removal bars late additions."""
     journal_seconds: int = Field(86400, ge=60)
-    """How long the journal of changes is kept, in seconds."""
+    """Seconds for which the journal of changes is kept."""
     retention_days: float = Field(0, ge=0, le=36500)
-    """How long a message is counted, in days; 0: for ever."""
+    """Days for which a message is counted; 0: for ever."""
     history_rate: float = Field(20, gt=0, le=1000)
     """Requests a second for history, all processes together."""
     reconcile_seconds: Duration = Field(3600, ge=1)
-    """How often a worker goes round all channels; 3600, 60m or 1h."""
+    """Time between two rounds of all channels; 3600, 60m or 1h."""
     reconcile_window: Duration = Field(86400, ge=1)
-    """How much of the past each round looks at; 24h, or seconds."""
+    """Past time that each round looks at; 24h, or seconds."""
     reconcile_full_seconds: Duration = Field(604800, ge=1)
-    """In what time everything is looked at once; 7d, or seconds."""
+    """Time in which everything is looked at once; 7d, or seconds."""
     prune_limit: Percent = Field(20, ge=0, le=100)
-    """How much of a channel a reconcile may remove without --force, in per cent."""
+    """Per cent of a channel that a reconcile may remove without --force."""
     prune_floor: int = Field(20, ge=0)
-    """How many reactions it may remove without --force, whatever part of the channel they are."""
+    """Reactions it may always remove, whatever part of the channel they are."""
     drain_seconds: float = Field(10, ge=0.1, le=3600)
-    """How long a stop may take to apply what was read, in seconds."""
+    """Seconds that a stop may take to apply what was read."""
     http: HttpAddress = Address(LOOPBACK, 8080)
-    """Address of health and metrics: host:port, :port (loopback), port 0 (a free port), or off."""
+    """Where health and metrics are: host:port, :port (loopback, 0: a free one), or off."""
     log_format: LogFormatName = LogFormat.AUTO
     """json, console, or auto: console on a terminal."""
     log_level: LogLevel = "info"
@@ -133,28 +134,28 @@ class Settings(BaseModel):
 
     @property
     def report(self) -> Report:
-        """What reading these settings found; nothing for settings made by a program."""
+        """Sources and problems; empty for settings made by a program."""
         return self._report
 
     def source(self, name: str) -> str:
-        """Return where a value comes from: environment, .env, the file's path, or default."""
+        """Return the source: environment, .env, a file, or default."""
         return self._report.sources.get(name, "default")
 
     def is_set(self, name: str) -> bool:
-        """Tell whether a setting was given a value, as in ``is_set("TALLY_HTTP")``."""
+        """Tell whether a source gives the setting, such as TALLY_HTTP."""
         return FIELDS[name] in self.model_fields_set
 
     def all_channels(self) -> tuple[str, ...]:
-        """Return TALLY_CHANNELS and the channels in the file, which is read again.
+        """Return TALLY_CHANNELS and the channels of the file, read again.
 
         Raises:
-            ConfigurationError: The file is unreadable, or PubNub would refuse a name in it.
+            ConfigurationError: The file is unreadable, or a name is malformed.
         """
         listed = read_list(self.channels_file) if self.channels_file else ()
         return tuple(dict.fromkeys((*self.channels, *listed)))
 
     def read_token(self) -> str | None:
-        """Return the access token as it is now: its file is read again.
+        """Return the access token of now: its file is read again.
 
         Raises:
             ConfigurationError: The file is unreadable or empty.
@@ -165,10 +166,8 @@ class Settings(BaseModel):
         return read_secret("PUBNUB_AUTH_TOKEN_FILE", self.auth_token_file)
 
 
-FIELDS: Final = {
-    str(field.validation_alias): attribute for attribute, field in Settings.model_fields.items()
-}
-"""Setting → attribute, as in ``TALLY_HTTP`` → ``http``, in the order of the documentation."""
+FIELDS: Final = {_variable_name(attribute): attribute for attribute in Settings.model_fields}
+"""``TALLY_HTTP`` → ``http``, and so on, in the order of the documentation."""
 
 SECRETS: Final = (
     "PUBNUB_SUBSCRIBE_KEY",
@@ -177,4 +176,4 @@ SECRETS: Final = (
     "PUBNUB_AUTH_TOKEN",
     "REDIS_URL",
 )
-"""Settings that may stand in a file of their own, and are never shown."""
+"""Settings that are never shown, and may stand in a file of their own."""

@@ -1,4 +1,4 @@
-"""The settings in force and their sources, to be shown: no secret, nor a part of one, is in it."""
+"""The settings in force, fit to be shown: without secrets or parts of them."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -9,8 +9,8 @@ from typing import Any, Final
 from worker.settings.fields import FIELDS, SECRETS, Settings
 from worker.telemetry.logs import escape
 
-MAX_COLUMN: Final = 40
-"""A longer value stands out of its column."""
+NAME_WIDTH: Final = max(map(len, FIELDS))
+VALUE_WIDTH: Final = 40
 
 _WRITERS: Final[dict[type, Callable[[Any], str]]] = {
     bool: lambda value: str(value).lower(),
@@ -20,7 +20,7 @@ _WRITERS: Final[dict[type, Callable[[Any], str]]] = {
 }
 _EMPTY: Final = {"TALLY_HTTP": "off"}
 
-# A user without a password may be a password whose colon was forgotten: both are masked then.
+# A user without a password may be a password without its colon.
 _CREDENTIALS: Final = re.compile(r"(?<=://)([^:@/?#]*:(?=[^@]))?.*@")
 # Any other option may be a part of a password with a "?" in it.
 _HARMLESS: Final = (
@@ -33,13 +33,14 @@ _OTHER_OPTION: Final = re.compile(
 )
 # Another path may be a part of a password with a "/" in it.
 _MASKED_ADDRESS: Final = re.compile(
-    r"(?:unix://(?:.*@)?/[^?#@]*|rediss?://(?:.*@)?[^/?#@]*(?:/[0-9]*)?)(?:\?[^#@]*)?"
+    r"(unix://(.*@)?/[^?#@]*|rediss?://(.*@)?[^/?#@]*(/[0-9]*)?)"
+    r"(\?[^#@]*)?"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ShownSetting:
-    """A setting as in the environment; the value is None if empty, and masked if secret."""
+    """A setting, as the environment would hold it; a secret is masked."""
 
     name: str
     value: str | None
@@ -50,7 +51,12 @@ class ShownSetting:
 def in_force(settings: Settings) -> list[ShownSetting]:
     """Return every setting, in the order of the documentation."""
     return [
-        ShownSetting(name, _show(name, settings), settings.source(name), name in SECRETS)
+        ShownSetting(
+            name,
+            _show(name, settings),
+            source=settings.source(name),
+            secret=name in SECRETS,
+        )
         for name in FIELDS
     ]
 
@@ -65,14 +71,11 @@ def as_json(settings: Settings) -> dict[str, Any]:
 
 def as_lines(settings: Settings) -> Iterator[str]:
     """Yield a line for each setting, then for each unknown variable, for people."""
-    shown = in_force(settings)
-    values = [escape(setting.value or "-") for setting in shown]
-    name_width = max(map(len, FIELDS))
-    value_width = min(max(map(len, values)), MAX_COLUMN)
-
-    for setting, value in zip(shown, values, strict=True):
+    for setting in in_force(settings):
+        value = escape(setting.value or "-")
         source = escape(setting.source)
-        yield f"{setting.name:<{name_width}}  {value:<{value_width}}  {source}"
+        yield f"{setting.name:<{NAME_WIDTH}}  {value:<{VALUE_WIDTH}}  {source}"
+
     for unknown in settings.report.unknown:
         yield escape(f"warning: {unknown}")
 
@@ -84,6 +87,7 @@ def as_text(name: str, value: object) -> str | None:
 
 
 def _show(name: str, settings: Settings) -> str | None:
+    """Return the text of a setting; the length alone of a secret."""
     text = as_text(name, getattr(settings, FIELDS[name]))
     if text is None or name not in SECRETS:
         return text
@@ -92,9 +96,9 @@ def _show(name: str, settings: Settings) -> str | None:
 
 
 def mask_address(url: str) -> str | None:
-    """Return an address of Redis without its password, as in ``redis://worker:***@cache:6379/1``.
+    """Return ``redis://worker:***@cache`` for ``redis://worker:secret@cache``.
 
-    None if it is of another form: then a part of the password may stand anywhere.
+    None if the address has another form: its password may stand anywhere.
     """
     masked = _CREDENTIALS.sub(r"\1***@", url)
     masked = _OTHER_OPTION.sub(r"\g<name>***", masked)

@@ -1,4 +1,4 @@
-"""Problems with the settings, each with the settings it is about and their sources."""
+"""Problems with settings, and unknown variables."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from worker.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem, in a sentence without a secret, and the sources (setting → source)."""
+    """A sentence without a secret, and setting → source."""
 
     sentence: str
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -18,14 +18,14 @@ class Problem:
         return f"{self.sentence}{''.join(places)}"
 
     def is_about(self, names: Collection[str]) -> bool:
-        """Tell whether one of these settings, or the file it stands in, has the problem."""
+        """Tell whether one of these settings, or its file, has the problem."""
         settings = {name.removesuffix("_FILE") for name in self.sources}
         return not settings.union(self.sources).isdisjoint(names)
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownVariable:
-    """A variable that looks like a setting and is none, and the setting with the nearest name."""
+    """A variable that looks like a setting, and the nearest setting."""
 
     name: str
     source: str
@@ -38,7 +38,7 @@ class UnknownVariable:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What reading the settings found: setting → source, problems, and unknown variables."""
+    """Setting → source, and what is wrong."""
 
     sources: Mapping[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -48,6 +48,6 @@ class Report:
 def refusal(
     problems: Iterable[Problem], unknown: Iterable[UnknownVariable] = ()
 ) -> ConfigurationError:
-    """Return an error with a line for each problem, then for each unknown variable."""
+    """Return an error with a line for each problem and unknown variable."""
     lines = map(str, (*problems, *unknown))
     return ConfigurationError("\n  ".join(("These settings are wrong:", *lines)))

@@ -4,7 +4,7 @@ The environment goes before ``.env``. An empty text is no value.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from io import StringIO
@@ -18,7 +18,6 @@ from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
-    SettingsConfigDict,
 )
 
 from worker.errors import ConfigurationError
@@ -29,7 +28,7 @@ from worker.settings.text_file import list_lines, read_secret, read_text
 ENVIRONMENT: Final = "environment"
 DOTENV: Final = ".env"
 
-# Kubernetes sets TALLY_SERVICE_HOST and more, beside a Service with the name "tally".
+# Kubernetes sets TALLY_SERVICE_HOST and more for a Service called "tally".
 _LIKE_A_SETTING: Final = re.compile(
     r"(?!\w+_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_[0-9]+_\w+)$)"
     r"(TALLY|PUBNUB)_"
@@ -49,28 +48,31 @@ class EnvironmentSource(EnvSettingsSource):
 
     source: str = ENVIRONMENT
 
-    def __call__(self) -> dict[str, Any]:
-        """Return name → ``Given``, and source → the problems there."""
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        self.problems: list[Problem] = []
+        super().__init__(settings_cls)
         self.given = {
             name.upper(): Given(text, self.source) for name, text in self.env_vars.items() if text
         }
-        self.problems: list[Problem] = []
 
+    def __call__(self) -> dict[str, Any]:
+        """Return name → ``Given``, and source → the problems there."""
         for name in SECRETS:
             self._read_file_of(name, f"{name}_FILE")
         return {**self.given, self.source: self.problems}
 
     def _read_file_of(self, name: str, file_name: str) -> None:
-        if {name, file_name} & self.current_state.keys():
-            # An earlier source gives the secret.
-            self.given.pop(file_name, None)
+        """Read the file of a secret, unless an earlier source gives the secret."""
+        path = self.given.get(file_name)
+        if path is None:
             return
 
-        path = self.given.get(file_name)
-        if path and name in self.given:
+        if {name, file_name} & self.current_state.keys():
+            del self.given[file_name]
+        elif name in self.given:
             sentence = f"{name} and {file_name} are both set; keep one."
             self._report(sentence, name, file_name)
-        elif path:
+        else:
             self._read_secret(name, file_name, Path(path.text))
 
     def _read_secret(self, name: str, file_name: str, path: Path) -> None:
@@ -88,22 +90,14 @@ class DotEnvSource(EnvironmentSource):
     """The file ``.env`` in the working folder."""
 
     source = DOTENV
-    error: str = ""
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         try:
             return read_dotenv(Path(DOTENV))
         except (ConfigurationError, OSError) as error:
-            self.error = str(error)
+            path = str(Path(DOTENV).absolute())
+            self.problems.append(Problem(str(error), {DOTENV: path}))
             return {}
-
-    def __call__(self) -> dict[str, Any]:
-        """Return name → ``Given``, and source → the problems there."""
-        found = super().__call__()
-        if self.error:
-            place = str(Path(DOTENV).absolute())
-            self.problems.append(Problem(self.error, {DOTENV: place}))
-        return found
 
 
 def read_dotenv(path: Path) -> Mapping[str, str | None]:
@@ -145,8 +139,6 @@ class EnvironmentSettings(BaseSettings, Settings):
     so that all problems are reported together.
     """
 
-    model_config = SettingsConfigDict(validate_default=False)
-
     @classmethod
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], *_: Any, **__: Any
@@ -159,6 +151,7 @@ class EnvironmentSettings(BaseSettings, Settings):
     def _collect_problems(
         cls, found: dict[str, Any], build: ModelWrapValidatorHandler[Self]
     ) -> Self:
+        """Build the settings from the texts that are right, and report the others."""
         problems = [*found.pop(DOTENV), *found.pop(ENVIRONMENT)]
         texts = {name: given.text for name, given in found.items()}
         sources = {name: given.source for name, given in found.items()}
@@ -166,16 +159,22 @@ class EnvironmentSettings(BaseSettings, Settings):
         try:
             settings = build(texts)
         except ValidationError as error:
-            for item in error.errors():
-                name = str(item["loc"][0])
-                sentence = item["msg"].removeprefix("Value error, ")
-                problems.append(Problem(f"{name}: {sentence}.", {name: sources[name]}))
-                del texts[name]
+            for name, reason in _reasons(error):
+                sentence = f"{name}: {reason}."
+                problems.append(Problem(sentence, {name: sources[name]}))
+                texts.pop(name, None)
             settings = build(texts)
 
         report = Report(sources, problems, _find_unknown(sources))
         settings._report = report  # noqa: SLF001 - an attribute of this class
         return settings
+
+
+def _reasons(error: ValidationError) -> Iterator[tuple[str, str]]:
+    """Yield each setting that is refused, and why."""
+    for item in error.errors():
+        reason = item["msg"].removeprefix("Value error, ")
+        yield str(item["loc"][0]), reason
 
 
 def _find_unknown(sources: Mapping[str, str]) -> list[UnknownVariable]:
@@ -192,11 +191,11 @@ def _find_nearest(name: str) -> str | None:
 
 
 def read(only: Collection[str] = FIELDS) -> tuple[Settings, list[Problem]]:
-    """Return the settings, and the problems with the settings that are named.
+    """Return the settings, and the problems with those that are named.
 
     A setting with a problem is left at its default.
     """
     settings = EnvironmentSettings()
+    problems = settings.report.problems
     names = (*only, DOTENV)
-    problems = [problem for problem in settings.report.problems if problem.is_about(names)]
-    return settings, problems
+    return settings, [problem for problem in problems if problem.is_about(names)]

@@ -1,6 +1,7 @@
 """Text files that settings name.
 
-An error names the setting and the file. It never quotes the file: it may be a secret's.
+An error names the setting and the file. It does not quote the file,
+because that may hold a secret.
 """
 
 import os
@@ -35,7 +36,7 @@ def read_text(setting: str, path: Path, max_bytes: int = MAX_BYTES) -> str:
     """Return the text of a file, without a byte-order mark.
 
     Raises:
-        ConfigurationError: The file is unreadable, not a regular file, too long, or not UTF-8.
+        ConfigurationError: The file is unreadable, too long, or not UTF-8.
     """
     try:
         return _read(path, max_bytes).decode("utf-8-sig")
@@ -43,7 +44,9 @@ def read_text(setting: str, path: Path, max_bytes: int = MAX_BYTES) -> str:
         reason = error.strerror
     except ValueError:  # of the text, or of a path with a NUL in it
         reason = "it is not UTF-8 text"
-    raise ConfigurationError(f"{setting}: {_describe(path)} cannot be read: {reason}.")
+
+    file = _describe(path)
+    raise ConfigurationError(f"{setting}: {file} cannot be read: {reason}.")
 
 
 def list_lines(numbers: Sequence[int]) -> str:
@@ -66,12 +69,12 @@ def _read(path: Path, max_bytes: int) -> bytes:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # The opening of a pipe without a writer would wait for ever.
+    """Open a file; the opening of a pipe would wait for its writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _describe(path: Path) -> str:
+    """Return the path, unless it may be a secret in the wrong variable."""
     if path.is_absolute() or os.path.lexists(path):
         return f"the file {path}"
-    # A secret in the wrong variable looks like a path, too.
     return "the file (not shown: nothing is there, and it may be the secret itself)"
