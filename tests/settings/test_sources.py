@@ -145,6 +145,7 @@ def test_the_environment_outranks_dotenv_for_files(
     assert (settings.auth_token, settings.secret_key) == ("from-file", "sec-c-environment")
     assert settings.secret_key_file is None
     assert settings.source("PUBNUB_SECRET_KEY") == "environment"
+    assert settings.source("PUBNUB_SECRET_KEY_FILE") == "default"
 
 
 @pytest.mark.parametrize(
@@ -240,9 +241,9 @@ def test_unknown_variables_come_with_the_nearest_name(give: Give, dotenv: Path) 
     unknown = load(SHOW).report.unknown
 
     assert list(map(str, unknown)) == [
-        "PUBNUB_SUBSCRIBEKEY (.env) is no setting; is PUBNUB_SUBSCRIBE_KEY meant?",
         "TALLY_CHANELS (environment) is no setting; is TALLY_CHANNELS meant?",
         "TALLY_QQQQ (environment) is no setting.",
+        "PUBNUB_SUBSCRIBEKEY (.env) is no setting; is PUBNUB_SUBSCRIBE_KEY meant?",
     ]
     assert CANARY not in repr(unknown)
 

@@ -37,48 +37,14 @@ class Check:
         return []
 
 
+def _about(*names: str) -> Callable[[Callable[[Settings], None]], Check]:
+    """Make a check of these settings out of a function."""
+    return lambda run: Check(names, run)
+
+
 def _require(condition: object, sentence: str) -> None:
     if not condition:
         raise ConfigurationError(sentence)
-
-
-def _need_subscribe_key(settings: Settings) -> None:
-    _require(
-        settings.subscribe_key,
-        "PUBNUB_SUBSCRIBE_KEY is not set. Copy the keyset's subscribe key "
-        "from PubNub's admin portal into the environment or into .env.",
-    )
-
-
-def _need_publish_key(settings: Settings) -> None:
-    _require(
-        settings.publish_key or not settings.secret_key,
-        "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY: requests are signed with both.",
-    )
-
-
-def _need_user_id(settings: Settings) -> None:
-    _require(
-        settings.user_id.strip(),
-        "PUBNUB_USER_ID is empty: give this worker a user id.",
-    )
-
-
-def _need_redis_url(settings: Settings) -> None:
-    if settings.redis_url:
-        connect(settings.redis_url)
-
-
-def _need_namespace(settings: Settings) -> None:
-    Keys(settings.namespace)
-
-
-def _need_channel_names(settings: Settings) -> None:
-    _accept_each(settings.channels, lambda name: Names.of([name]))
-
-
-def _need_group_names(settings: Settings) -> None:
-    _accept_each(settings.channel_groups, lambda name: Names.of([], [name]))
 
 
 def _accept_each(names: Iterable[str], accept: Callable[[str], object]) -> None:
@@ -93,10 +59,58 @@ def _accept_each(names: Iterable[str], accept: Callable[[str], object]) -> None:
     _require(not sentences, " ".join(sentences))
 
 
+@_about("PUBNUB_SUBSCRIBE_KEY")
+def _need_subscribe_key(settings: Settings) -> None:
+    _require(
+        settings.subscribe_key,
+        "PUBNUB_SUBSCRIBE_KEY is not set. Copy the keyset's subscribe key "
+        "from PubNub's admin portal into the environment or into .env.",
+    )
+
+
+@_about("PUBNUB_PUBLISH_KEY", "PUBNUB_SECRET_KEY")
+def _need_publish_key(settings: Settings) -> None:
+    _require(
+        settings.publish_key or not settings.secret_key,
+        "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY: requests are signed with both.",
+    )
+
+
+@_about("PUBNUB_USER_ID")
+def _need_user_id(settings: Settings) -> None:
+    _require(
+        settings.user_id.strip(),
+        "PUBNUB_USER_ID is empty: give this worker a user id.",
+    )
+
+
+@_about("REDIS_URL")
+def _need_redis_url(settings: Settings) -> None:
+    if settings.redis_url:
+        connect(settings.redis_url)
+
+
+@_about("TALLY_NAMESPACE")
+def _need_namespace(settings: Settings) -> None:
+    Keys(settings.namespace)
+
+
+@_about("TALLY_CHANNELS")
+def _need_channel_names(settings: Settings) -> None:
+    _accept_each(settings.channels, lambda name: Names.of([name]))
+
+
+@_about("TALLY_CHANNEL_GROUPS")
+def _need_group_names(settings: Settings) -> None:
+    _accept_each(settings.channel_groups, lambda name: Names.of([], [name]))
+
+
+@_about("TALLY_CHANNELS_FILE")
 def _need_channels_file(settings: Settings) -> None:
     settings.all_channels()
 
 
+@_about("TALLY_TYPES", "TALLY_IGNORED_TYPES")
 def _need_counted_type(settings: Settings) -> None:
     types, ignored = settings.types, settings.ignored_types
     _require(
@@ -106,6 +120,7 @@ def _need_counted_type(settings: Settings) -> None:
     )
 
 
+@_about("TALLY_SETTLE_SECONDS", "TALLY_TOMBSTONE_SECONDS")
 def _need_long_tombstones(settings: Settings) -> None:
     _require(
         settings.tombstone_seconds > settings.settle_seconds,
@@ -115,6 +130,7 @@ def _need_long_tombstones(settings: Settings) -> None:
     )
 
 
+@_about("TALLY_CHANNELS", "TALLY_CHANNELS_FILE", "TALLY_CHANNEL_GROUPS")
 def _need_channels(settings: Settings) -> None:
     _require(
         settings.channel_groups or settings.all_channels(),
@@ -123,38 +139,19 @@ def _need_channels(settings: Settings) -> None:
     )
 
 
-SUBSCRIBE_KEY: Final = Check(("PUBNUB_SUBSCRIBE_KEY",), _need_subscribe_key)
-CREDENTIALS: Final = (
-    Check(("PUBNUB_PUBLISH_KEY", "PUBNUB_SECRET_KEY"), _need_publish_key),
-    Check(("PUBNUB_USER_ID",), _need_user_id),
-)
-KEYSET: Final = (SUBSCRIBE_KEY, *CREDENTIALS)
-
-REDIS: Final = (
-    Check(("REDIS_URL",), _need_redis_url),
-    Check(("TALLY_NAMESPACE",), _need_namespace),
-)
-
-COUNTED: Final = (Check(("TALLY_TYPES", "TALLY_IGNORED_TYPES"), _need_counted_type),)
-
+CREDENTIALS: Final = (_need_publish_key, _need_user_id)
+KEYSET: Final = (_need_subscribe_key, *CREDENTIALS)
+REDIS: Final = (_need_redis_url, _need_namespace)
+COUNTED: Final = (_need_counted_type,)
+FOLLOWED: Final = (_need_channels,)
 WRITTEN: Final = (
     *CREDENTIALS,
     *REDIS,
-    Check(("TALLY_CHANNELS",), _need_channel_names),
-    Check(("TALLY_CHANNELS_FILE",), _need_channels_file),
-    Check(("TALLY_CHANNEL_GROUPS",), _need_group_names),
+    _need_channel_names,
+    _need_channels_file,
+    _need_group_names,
     *COUNTED,
-    Check(
-        ("TALLY_SETTLE_SECONDS", "TALLY_TOMBSTONE_SECONDS"),
-        _need_long_tombstones,
-    ),
-)
-
-FOLLOWED: Final = (
-    Check(
-        ("TALLY_CHANNELS", "TALLY_CHANNELS_FILE", "TALLY_CHANNEL_GROUPS"),
-        _need_channels,
-    ),
+    _need_long_tombstones,
 )
 
 
@@ -178,9 +175,9 @@ REDIS_ONLY: Final = Needs(
 """For commands that read tallies from Redis."""
 SHOW: Final = Needs(WRITTEN)
 """For ``tally config``: a setting that is missing may be set later."""
-CONNECTS: Final = Needs((SUBSCRIBE_KEY, *WRITTEN))
+CONNECTS: Final = Needs((_need_subscribe_key, *WRITTEN))
 """For commands that speak to PubNub and Redis."""
-FOLLOW: Final = Needs((SUBSCRIBE_KEY, *WRITTEN, *FOLLOWED))
+FOLLOW: Final = Needs((_need_subscribe_key, *WRITTEN, *FOLLOWED))
 """For ``tally run``, which follows channels."""
 
 

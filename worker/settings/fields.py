@@ -3,7 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import AliasGenerator, Field, PrivateAttr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from worker.settings.address import LOOPBACK, Address
 from worker.settings.channel_list import read_list
@@ -42,14 +47,16 @@ def _variable_name(attribute: str) -> str:
     return f"{prefix}{attribute.upper()}"
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """The settings in force.
 
     The docstring of each is its comment in ``deploy/.env.example``.
     """
 
-    model_config = ConfigDict(
+    model_config = SettingsConfigDict(
         alias_generator=AliasGenerator(validation_alias=_variable_name),
+        enable_decoding=False,
+        env_ignore_empty=True,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -75,6 +82,7 @@ class Settings(BaseModel):
     """An access token, where Access Manager wants one."""
     auth_token_file: Path | None = None
     """A file that holds PUBNUB_AUTH_TOKEN; read again after a refusal."""
+
     user_id: str = Field("reaction-tally", min_length=1, max_length=92)
     """The worker's user id at PubNub."""
     origin: Origin = "ps.pndsn.com"
@@ -91,16 +99,20 @@ class Settings(BaseModel):
     """Channels to follow; a.* stands for all under a prefix."""
     channels_file: Path | None = None
     """A file with more channels, one a line; # begins a comment line."""
+
     channel_groups: TextList = ()
     """Channel groups to follow."""
+
     types: TextList = ()
     """Action types to count; none: all."""
     ignored_types: TextList = ("edited", "deleted", "threadRootId")
     """Action types never counted: the Chat SDK's bookkeeping."""
+
     namespace: str = "tally"
     """The first part of every key in Redis."""
     channels_per_subscription: int = Field(50, ge=1, le=100)
     """Channels that share one long poll."""
+
     catchup_seconds: float = Field(600, gt=0, le=960)
     """Seconds for which PubNub's cache is trusted; below 330 each idle answer is a gap."""
     settle_seconds: float = Field(60, ge=0.1, le=600)
@@ -109,28 +121,46 @@ class Settings(BaseModel):
     """Seconds for which a removal bars late additions."""
     journal_seconds: int = Field(86400, ge=60)
     """Seconds for which the journal of changes is kept."""
+
     retention_days: float = Field(0, ge=0, le=36500)
     """Days for which a message is counted; 0: for ever."""
+
     history_rate: float = Field(20, gt=0, le=1000)
     """Requests a second for history, all processes together."""
+
     reconcile_seconds: Duration = Field(3600, ge=1)
     """Time between two rounds of all channels; 3600, 60m or 1h."""
     reconcile_window: Duration = Field(86400, ge=1)
     """Past time that each round looks at; 24h, or seconds."""
     reconcile_full_seconds: Duration = Field(604800, ge=1)
     """Time in which everything is looked at once; 7d, or seconds."""
+
     prune_limit: Percent = Field(20, ge=0, le=100)
     """Per cent of a channel that a reconcile may remove without --force."""
     prune_floor: int = Field(20, ge=0)
     """Reactions it may always remove, whatever part of the channel they are."""
+
     drain_seconds: float = Field(10, ge=0.1, le=3600)
     """Seconds that a stop may take to apply what was read."""
+
     http: HttpAddress = Address(LOOPBACK, 8080)
     """Where health and metrics are: host:port, :port (loopback, 0: a free one), or off."""
+
     log_format: LogFormatName = LogFormat.AUTO
     """json, console, or auto: console on a terminal."""
     log_level: LogLevel = "info"
     """The least important entries to log."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings passes it
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the values that are passed in: ``read`` reads the other sources itself."""
+        return (init_settings,)
 
     @property
     def report(self) -> Report:

@@ -57,6 +57,7 @@ def list_lines(numbers: Sequence[int]) -> str:
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a regular file that is not too long."""
     with open(path, "rb", opener=_open_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(0, "it is not a file")

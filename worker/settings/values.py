@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator
@@ -17,18 +18,16 @@ _ORIGIN: Final = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
 
 
 def _from_text(read: Callable[[str], object]) -> BeforeValidator:
-    """Return a validator that reads text.
+    """Return a validator that reads text, and leaves other values to pydantic."""
+    return BeforeValidator(partial(_read_if_text, read))
 
-    A value of another type is left to pydantic.
-    """
 
-    def validate(value: object) -> object:
-        return read(value) if isinstance(value, str) else value
-
-    return BeforeValidator(validate)
+def _read_if_text(read: Callable[[str], object], value: object) -> object:
+    return read(value) if isinstance(value, str) else value
 
 
 def _read_seconds(text: str) -> float | str:
+    """Return 5400 for ``90m``; pydantic reads any other text."""
     match = _DURATION.fullmatch(text.strip())
     return float(match[1]) * SECONDS[match[2]] if match else text
 
