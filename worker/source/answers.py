@@ -89,8 +89,8 @@ def read_channels(request: str, body: object) -> tuple[str, ...]:
 
 def read_time(request: str, body: object) -> Timetoken:
     """Return the time of PubNub's clock."""
-    value = body[0] if isinstance(body, list) and body else None
-    timetoken = _timetoken(value)
+    values = body if isinstance(body, list) else []
+    timetoken = _timetoken(next(iter(values), None))
     if timetoken is None:
         raise _odd(request, "no timetoken")
     return timetoken
