@@ -1,10 +1,7 @@
 """The bodies of PubNub's answers with status 200, checked for their shape.
 
-Each function takes the name of the request for error texts, and
-the body as decoded JSON.
-
-Raises:
-    PubNubError: The body has another shape, with status 200.
+Each function takes the name of the request, for error texts, and the body
+as decoded JSON. A body of another shape raises ``PubNubError``.
 """
 
 import re
