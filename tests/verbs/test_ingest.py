@@ -37,7 +37,7 @@ from worker.live.subscriptions import Subscriptions as All
 from worker.service import app
 from worker.service.lifecycle import Service
 from worker.settings import Settings
-from worker.source import live
+from worker.source import refusals
 from worker.source.live import Poller
 from worker.source.names import Names
 from worker.store.connection import unguarded
@@ -225,7 +225,7 @@ async def test_a_refused_channel_is_owed_and_the_others_live(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Owed when it is refused, and again when it is back."""
-    monkeypatch.setattr(live, "REFUSED_SECONDS", 0.1)
+    monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.1)
     bench.emulator.state.refuse(["hall"])
     async with following(bench, Names(("hall", "room"))) as it:
         react(bench, 3)
