@@ -138,13 +138,13 @@ def follow(
     state: State, clock: Clock, cursor: Cursor, answers: int = 20
 ) -> list[list[dict[str, Any]]]:
     """Return the messages of the next answers, a tenth of a second apart."""
-    found = []
+    received = []
     for _ in range(answers):
         answer = state.poll(ROOM, cursor)
         cursor = answer.cursor
-        found.append([json.loads(message) for message in answer.messages])
+        received.append([json.loads(message) for message in answer.messages])
         clock.tick(0.1)
-    return found
+    return received
 
 
 async def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -100,7 +100,7 @@ CLAIMS = [
         {"status": 200, "data": {}},
     ),
     Claim(
-        "nobody removes for another",
+        "only the user removes an action",
         f"DELETE {ROOM}/message/{MESSAGE}/action/{{0}}?uuid=u1",
         NOT_YOURS,
     ),

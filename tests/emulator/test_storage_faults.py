@@ -140,10 +140,10 @@ def test_a_server_that_stops_early_says_where_to_go_on() -> None:
     """Pages from ``more`` + 1 show everything."""
     state, _ = keyset(more=1.0)
     fill(state, 50)
-    found: set[str] = set()
+    seen: set[str] = set()
     start = None
     while (page := state.page("room", Window(start=start))).more is not None:
-        found |= set(uuids(page))
+        seen |= set(uuids(page))
         assert page.more == page.actions[0].timetoken
         start = page.more + 1
-    assert found | set(uuids(page)) == {f"u{n}" for n in range(50)}
+    assert seen | set(uuids(page)) == {f"u{n}" for n in range(50)}

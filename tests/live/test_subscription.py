@@ -35,7 +35,7 @@ from worker.live.subscriptions import Subscriptions
 from worker.service import parts, worker
 from worker.service.lifecycle import Service
 from worker.settings import Settings
-from worker.source import live
+from worker.source import refusals
 from worker.source.names import Names
 from worker.store.connection import unguarded
 from worker.store.keys import digest
@@ -169,7 +169,7 @@ async def test_a_refused_channel_is_owed_and_the_others_live(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Owed when it is refused, and again when it is back."""
-    monkeypatch.setattr(live, "REFUSED_SECONDS", 0.1)
+    monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.1)
     bench.emulator.state.refuse(["hall"])
     async with running_subscription(bench, Names(("hall", "room"))) as it:
         react(bench, 3)

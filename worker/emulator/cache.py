@@ -78,7 +78,9 @@ class Cache:
 
     def after(self, channel: str, position: int) -> list[Message]:
         """Return a channel's messages behind that position, ascending."""
-        messages = self._messages.get(channel, [])
+        if self.newest(channel) <= position:
+            return []  # most channels of a poll have nothing new
+        messages = self._messages[channel]
         begin = bisect_right(messages, position, key=_by_position)
         return messages[begin:]
 

@@ -30,6 +30,8 @@ class Listeners:
 
     def call(self, topics: Iterable[str]) -> None:
         """Call every listener of these topics."""
+        if not self._listeners:
+            return
         for topic in topics:
             for listener in self._listeners.get(topic, ()):
                 listener()

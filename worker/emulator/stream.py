@@ -24,7 +24,7 @@ HANDSHAKE_AGE_TICKS: Final = 17 * TICKS_PER_SECOND
 
 Match = tuple[str, str | None]
 """A channel, and the group or wildcard that matches it, if any."""
-Found = tuple[int, Message, bytes]
+Delivery = tuple[int, Message, bytes]
 """A position, the message there, and its bytes for the subscriber."""
 
 
@@ -138,15 +138,15 @@ class Stream:
         self.release()
         if cursor.timetoken == 0:
             return Answer(Cursor(self._present(subscription)))
-        found = self._newest(self._found(subscription, cursor.timetoken))
-        if not found:
+        deliveries = self._newest(self._deliveries(subscription, cursor.timetoken))
+        if not deliveries:
             return Answer(cursor)
         messages: list[bytes] = []
-        for _, message, body in found:
+        for _, message, body in deliveries:
             messages += [body] * message.copies
         if len(messages) > 1 and self._faults.strikes(Fault.REORDER):
             self._faults.random.shuffle(messages)
-        newest = found[-1][0]
+        newest = deliveries[-1][0]
         return Answer(self._cursor_after(cursor.timetoken, newest), tuple(messages))
 
     def _present(self, subscription: Subscription) -> int:
@@ -167,22 +167,22 @@ class Stream:
             for channel in self.groups.channels(group):
                 yield channel, group
 
-    def _found(self, subscription: Subscription, position: int) -> list[Found]:
+    def _deliveries(self, subscription: Subscription, position: int) -> list[Delivery]:
         oldest = max(position, self._time.now() - self._cache_ticks)
-        found = [
+        deliveries = [
             (message.position, message, message.matched_by(match))
             for channel, match in self._matches(subscription)
             for message in self._cache.after(channel, oldest)
         ]
-        found.sort(key=itemgetter(0))
-        return found
+        deliveries.sort(key=itemgetter(0))
+        return deliveries
 
-    def _newest(self, found: list[Found]) -> list[Found]:
+    def _newest(self, deliveries: list[Delivery]) -> list[Delivery]:
         """Return the newest messages that fit into one answer."""
-        counted = [index for index, (_, message, _) in enumerate(found) if not message.extra]
+        counted = [index for index, (_, message, _) in enumerate(deliveries) if not message.extra]
         if len(counted) <= self._limit:
-            return found
-        return found[counted[-self._limit] :]
+            return deliveries
+        return deliveries[counted[-self._limit] :]
 
     def _cursor_after(self, sent: int, position: int) -> Cursor:
         if sent in self._rewound:

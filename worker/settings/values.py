@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from worker.settings.address import Address
 from worker.settings.channel_list import split_names
-from worker.telemetry.logs import LogFormat
+from worker.telemetry.log_format import LogFormat
 
 SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)([smhd])")

@@ -16,7 +16,10 @@ class AccessToken:
     """The access token that the SDK sends with each request."""
 
     def __init__(
-        self, pubnub: Any, value: str | None, renew: Callable[[], str | None] | None
+        self,
+        pubnub: Any,
+        value: str | None,
+        renew: Callable[[], str | None] | None,
     ) -> None:
         """``renew`` returns the current token. It runs in a thread."""
         self._pubnub = pubnub

@@ -1,10 +1,7 @@
 """The bodies of PubNub's answers with status 200, checked for their shape.
 
-Each function takes the name of the request for error texts, and
-the body as decoded JSON.
-
-Raises:
-    PubNubError: The body has another shape, with status 200.
+Each function takes the name of the request, for error texts, and the body
+as decoded JSON. A body of another shape raises ``PubNubError``.
 """
 
 import re
@@ -89,8 +86,8 @@ def read_channels(request: str, body: object) -> tuple[str, ...]:
 
 def read_time(request: str, body: object) -> Timetoken:
     """Return the time of PubNub's clock."""
-    value = body[0] if isinstance(body, list) and body else None
-    timetoken = _timetoken(value)
+    values = body if isinstance(body, list) else []
+    timetoken = _timetoken(next(iter(values), None))
     if timetoken is None:
         raise _odd(request, "no timetoken")
     return timetoken

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from pubnub.pubnub_asyncio import PubNubAsyncio
 
-from worker.domain.position import HANDSHAKE, Cursor, Timetoken
+from worker.domain.position import Cursor, Timetoken
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError
 from worker.source.access_token import AccessToken
 from worker.source.answers import (
@@ -46,7 +46,7 @@ OPERATIONS: Final = {
     Clock: "time",
 }
 """The name of each request in the metrics."""
-_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_UNSENDABLE: Final = re.compile(r"\.{0,2}|.*[\ud800-\udfff].*", re.DOTALL)
 
 
 class Client:
@@ -104,7 +104,10 @@ class Client:
         await self._pubnub.close_session()
 
     async def subscribe(
-        self, channels: Sequence[str], groups: Sequence[str], cursor: Cursor
+        self,
+        channels: Sequence[str],
+        groups: Sequence[str],
+        cursor: Cursor,
     ) -> Answer:
         """Wait for the messages after the cursor.
 
@@ -117,7 +120,7 @@ class Client:
         poll.channels(_sendable(channels))
         poll.channel_groups(_sendable(groups))
         poll.timetoken(cursor.timetoken)
-        if cursor.timetoken != HANDSHAKE.timetoken and cursor.region:
+        if cursor.region:
             poll.region(cursor.region)
         body = await self._ask(request, poll)
         return read_answer(request, body)
@@ -200,7 +203,7 @@ def _sendable(names: Iterable[str]) -> list[str]:
     """
     sendable = list(names)
     for name in sendable:
-        if name in {"", ".", ".."} or _SURROGATE.search(name):
+        if _UNSENDABLE.fullmatch(name):
             raise ConfigurationError(
                 f"PubNub cannot be asked about a channel or group named {shortened(name)!r}."
             )

@@ -46,7 +46,11 @@ def read_text(key: str, value: object) -> str:
     return value
 
 
-def read_timetoken(payload: Mapping[str, object], key: str, form: re.Pattern[str]) -> Timetoken:
+def read_timetoken(
+    payload: Mapping[str, object],
+    key: str,
+    form: re.Pattern[str],
+) -> Timetoken:
     """Return a field that must be a timetoken, as text.
 
     Raises:

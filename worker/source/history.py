@@ -75,9 +75,14 @@ class _Reply:
         return self.span[0] if self.span else None
 
     @property
+    def below(self) -> Timetoken:
+        """The start of the page below this one. They overlap at the edge."""
+        return shift(self.edge or self.start, 1)
+
+    @property
     def advances(self) -> bool:
-        """Whether the next page begins below this one."""
-        return self.edge is not None and is_after(self.start, shift(self.edge, 1))
+        """Whether the page below begins at an older timetoken."""
+        return is_after(self.start, self.below)
 
     @property
     def is_overlap(self) -> bool:
@@ -102,11 +107,10 @@ class _Reply:
     def slice(self) -> ListSlice:
         """Return the page as a slice with a known edge."""
         advances = self.advances
-        edge = self.edge if advances else None
         return ListSlice(
             self.page.actions,
             self.span,
-            shift(edge, 1) if edge else shift(self.start, -1),
+            self.below if advances else shift(self.start, -1),
             self.asked_at,
             is_certain=advances or self.is_overlap,
             leads_on=advances,
@@ -132,7 +136,10 @@ class History:
     """Reads a channel's list of actions."""
 
     def __init__(
-        self, client: Client, take: Callable[[], Awaitable[None]], clock: Callable[[], float]
+        self,
+        client: Client,
+        take: Callable[[], Awaitable[None]],
+        clock: Callable[[], float],
     ) -> None:
         """``take`` waits until the budget allows one more request."""
         self._client = client
@@ -140,7 +147,12 @@ class History:
         self._clock = clock
 
     async def slices(
-        self, channel: str, start: Timetoken, end: Timetoken | None, *, is_expected: bool = False
+        self,
+        channel: str,
+        start: Timetoken,
+        end: Timetoken | None,
+        *,
+        is_expected: bool = False,
     ) -> AsyncGenerator[ListSlice, None]:
         """Yield slices from ``start`` (exclusive) back to ``end`` (inclusive).
 
@@ -177,7 +189,12 @@ class History:
             is_expected = slice.leads_on
 
     async def _read(
-        self, channel: str, start: Timetoken, end: Timetoken | None, *, is_expected: bool
+        self,
+        channel: str,
+        start: Timetoken,
+        end: Timetoken | None,
+        *,
+        is_expected: bool,
     ) -> _Reply:
         """Return a page. An implausible one is asked for again."""
         asked: Counter[int] = Counter()
@@ -189,7 +206,11 @@ class History:
                 return reply
 
     async def _ask(
-        self, channel: str, start: Timetoken, end: Timetoken | None, requests: int
+        self,
+        channel: str,
+        start: Timetoken,
+        end: Timetoken | None,
+        requests: int,
     ) -> _Reply:
         await self._take()
         asked_at = self._clock()
@@ -226,7 +247,7 @@ def span(actions: Iterable[object]) -> Span | None:
 
     Returns None if no timetoken is readable.
     """
-    timetokens = [at for action in actions if (at := action_timetoken(action))]
+    timetokens = list(filter(None, map(action_timetoken, actions)))
     if not timetokens:
         return None
     # Texts of one length, as all of PubNub's are, need no slower key.

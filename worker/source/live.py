@@ -55,14 +55,13 @@ def unreachable(clock: Callable[[], float]) -> ThrottledWarning:
 
 
 class Poller:
-    """Polls one subscription for ever.
+    """Polls one subscription for ever, with PubNub's own cursors.
 
     After a failure it waits and repeats the poll with the same cursor.
-    The cursor is always PubNub's.
 
     While names are refused, the others are polled without them. Once a
-    minute the refused ones are tried beside that poll. It is not cut for
-    the try: an idle poll takes minutes to be answered.
+    minute the refused names are tried beside that poll. The try does not
+    cut the poll, because an idle one is answered only after minutes.
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class Poller:
             await self._stop_background()
 
     async def _next_items(self, cursor: Cursor) -> tuple[Item, ...]:
-        """Poll once. Returns nothing after a failure."""
+        """Poll once, and return nothing after a failure."""
         names = self._refusals.to_poll
         try:
             reply = await self._poll(names, cursor)
@@ -140,7 +139,11 @@ class Poller:
             return self._refusals.readmit(), received
         return (received,)
 
-    async def _poll(self, names: Names, cursor: Cursor) -> Received | Refused | None:
+    async def _poll(
+        self,
+        names: Names,
+        cursor: Cursor,
+    ) -> Received | Refused | None:
         """Poll these names, or try the refused ones if it is time."""
         if names == self._names:
             return await self._ask(names, cursor)

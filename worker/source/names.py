@@ -121,7 +121,7 @@ class Names:
         return (*self.channels, *self.wildcards, *groups)
 
     def __bool__(self) -> bool:
-        return bool(self.channels or self.wildcards or self.groups)
+        return bool(self.all)
 
     def only(self, chosen: frozenset[str]) -> "Names":
         """Return the chosen ones of the names, written as in ``all``."""

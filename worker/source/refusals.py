@@ -74,7 +74,12 @@ class Refusals:
         """The names of the next poll."""
         return self._names if self.is_lifted else self.accepted
 
-    def add(self, error: ForbiddenError, names: frozenset[str], polled: Names) -> Refused:
+    def add(
+        self,
+        error: ForbiddenError,
+        names: frozenset[str],
+        polled: Names,
+    ) -> Refused:
         """Leave out these names, which were refused in a poll of ``polled``.
 
         Refused names that were not polled are still refused.
@@ -116,7 +121,9 @@ class Refusals:
 
 
 async def find_refused(
-    error: ForbiddenError, polled: Names, try_names: Callable[[Names], Awaitable[object]]
+    error: ForbiddenError,
+    polled: Names,
+    try_names: Callable[[Names], Awaitable[object]],
 ) -> frozenset[str]:
     """Return the refused names of a poll, as they stand in ``Names.all``.
 
@@ -134,7 +141,8 @@ async def find_refused(
 
 
 async def _refused_alone(
-    polled: Names, try_names: Callable[[Names], Awaitable[object]]
+    polled: Names,
+    try_names: Callable[[Names], Awaitable[object]],
 ) -> frozenset[str]:
     """Return the names that are refused alone; none if a try fails."""
     refused: set[str] = set()

@@ -80,7 +80,12 @@ class Connections:
                 finally:
                     self._free.release()
 
-    async def _get(self, url: str, headers: Mapping[str, str], connect_seconds: float) -> Response:
+    async def _get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        connect_seconds: float,
+    ) -> Response:
         # A redirect would hand the token to another host.
         request = self._session.get(
             URL(url, encoded=True),
@@ -132,7 +137,9 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
         await self._connections.close()
 
     async def async_request(
-        self, options_func: Callable[[], Any], _cancellation_event: object
+        self,
+        options_func: Callable[[], Any],
+        _cancellation_event: object,
     ) -> Any:
         """Send one prepared request.
 

@@ -141,7 +141,11 @@ def decode_checked(message: Mapping[str, object], counted_types: CountedTypes) -
         return Malformed(known, str(error), as_json(message))
 
 
-def decode_action(channel: str, action: object, counted_types: CountedTypes) -> Decoded:
+def decode_action(
+    channel: str,
+    action: object,
+    counted_types: CountedTypes,
+) -> Decoded:
     """Return the addition in one item of a page of history.
 
     Returns None for a type that is not counted.
