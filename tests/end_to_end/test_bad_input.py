@@ -1,4 +1,4 @@
-"""What is wrong is said in a sentence, stops nothing else, and loses no other event; more in ``tests/verbs/whole``."""
+"""What is wrong is said in a sentence, stops nothing else, and loses no other event; more in ``tests/commands``."""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
 """A real terminal obeys no stranger: a log, bars and printed lines, as processes show them.
 
-``tests/verbs/test_hostile_text.py`` tries every command, in one process.
+``tests/commands/test_hostile_text.py`` tries every command, in one process.
 """
 
 import asyncio
@@ -15,8 +15,7 @@ from typing import Final
 
 import pytest
 
-from tests.end_to_end.processes import OURS, Stage, wait_until
-from tests.verbs.hostile import (
+from tests.bench.hostile import (
     FOLLOWED,
     GROUP,
     MESSAGE,
@@ -27,7 +26,8 @@ from tests.verbs.hostile import (
     expect_tame,
     write,
 )
-from tests.verbs.in_process import A_TERMINAL
+from tests.bench.in_process import A_TERMINAL
+from tests.end_to_end.processes import OURS, Stage, wait_until
 
 APPLY_WAIT_SECONDS: Final = 90.0
 

@@ -1,6 +1,6 @@
 """``tally show``, ``tally explain`` and ``tally doctor`` as processes: what they print, and on which terminal.
 
-All they say is tried in ``tests/verbs/whole/test_reading.py``.
+All they say is tried in ``tests/commands/test_reading.py``.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Redis crashes while the service runs: it waits, and ends with the truth. Other troubles: ``tests/verbs/whole``."""
+"""Redis crashes while the service runs: it waits, and ends with the truth. Other troubles: ``tests/commands``."""
 
 from tests.end_to_end.processes import KEYS, MESSAGE, ROOM, Crowd, Stage, wait_until
 from tests.redis_server import MortalServer

@@ -1,6 +1,6 @@
 """Redis goes back in time under a running worker, which notices, repairs itself, and ends with the truth.
 
-A failover here; what an operator does with copies is tried in ``tests/verbs/whole``.
+A failover here; what an operator does with copies is tried in ``tests/commands``.
 """
 
 from collections.abc import AsyncIterator

@@ -1,6 +1,6 @@
 """No secret is ever written, whatever goes wrong: a worker, a doctor and an emulator as processes.
 
-``tests/verbs/test_secrecy.py`` tries every other command, and every way to give a secret, in one process.
+``tests/commands/test_secrecy.py`` tries every other command, and every way to give a secret, in one process.
 """
 
 import asyncio
@@ -11,8 +11,7 @@ from typing import Final
 import aiohttp
 import pytest
 
-from tests.end_to_end.processes import Child, Stage, wait_until
-from tests.verbs.canaries import (
+from tests.bench.canaries import (
     CANARY,
     KEYS,
     PAYLOAD,
@@ -28,6 +27,7 @@ from tests.verbs.canaries import (
     redis_url,
     write_payloads,
 )
+from tests.end_to_end.processes import Child, Stage, wait_until
 from worker.emulator import OUTAGE_KINDS, Emulator
 
 APPLY_WAIT_SECONDS: Final = 90.0
@@ -166,7 +166,9 @@ async def test_an_emulator_tells_nothing_of_what_it_is_asked(stage: Stage) -> No
                 await answer.read()
         for body in (b"{", f'{{"kind":"{PAYLOAD}"}}'.encode(), b"[" * 100_000, b"\xff"):
             async with session.post(
-                f"http://{origin}/emulator/outage?auth={CANARY}", data=body
+                f"http://{origin}/v1/message-actions/{key}/channel/x/message/1"
+                f"?uuid=x&auth={CANARY}",
+                data=body,
             ) as answer:
                 await answer.read()
     reader, writer = await asyncio.open_connection(*origin.split(":"))

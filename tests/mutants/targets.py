@@ -15,6 +15,7 @@ _SCRIPT = "tests/store/test_contract.py tests/store/test_retention.py"
 TARGETS: Final[dict[str, Sequence[str]]] = {
     "worker/domain/entry.py": ["tests/domain/test_the_rule.py tests/domain/test_properties.py"],
     "worker/domain/reconciliation.py": ["tests/domain/test_reconciliation.py"],
+    "worker/domain/seen_set.py": ["tests/domain/test_seen_set.py"],
     "worker/store/lua/owe.lua": ["tests/store/test_pending_repairs.py"],
     "worker/store/lua/repay.lua": ["tests/store/test_pending_repairs.py"],
     "worker/store/lua/save_cursor.lua": ["tests/store/test_cursors.py"],

@@ -380,9 +380,7 @@ class World:
 
     def identities(self) -> Iterator[tuple[str, Identity]]:
         """Yield channel and identity of everything stored."""
-        for channel, actions in self.state._channels.items():
-            for identity in actions.identities():
-                yield channel, identity
+        return self.state.storage.identities()
 
     def owing(self) -> list[str]:
         """Return the channels that owe, with the causes."""

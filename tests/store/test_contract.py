@@ -21,10 +21,10 @@ from tests.histories import (
     removed,
     restored,
 )
+from tests.ledger import Ledger, count_of
 from tests.store.examples import ON_A_REAL_SERVER, outcomes_of
 from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
 from worker.domain.entry import ABSENT, Entry, Outcome
-from worker.domain.tally import Ledger
 from worker.errors import RedisUnavailableError, ScriptRefusedError
 from worker.store.batch import MAX_BATCH
 from worker.store.entries import Entries
@@ -63,7 +63,9 @@ async def test_each_row_of_the_rule_holds_in_redis(redis: Redis, row: str) -> No
 
         assert seen == outcomes
         assert await entries_of(redis, {ANA}) == ({} if end == ABSENT else {ANA: end})
-        assert await TallyReader(redis).get(CHANNEL, MESSAGE) == {"reaction": {"👍": 1 + end.count}}
+        assert await TallyReader(redis).get(CHANNEL, MESSAGE) == {
+            "reaction": {"👍": 1 + count_of(end)}
+        }
 
 
 @ON_A_REAL_SERVER

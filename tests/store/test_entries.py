@@ -10,7 +10,7 @@ from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, removed
 from worker.domain.action import Event, Identity, Origin
 from worker.domain.entry import ABSENT, Entry
 from worker.domain.position import from_seconds, milliseconds
-from worker.domain.reconciliation import EntryKey
+from worker.domain.seen_set import EntryKey
 from worker.store.entries import Entries, entry_keys, identity
 from worker.store.keys import Keys, action_field
 from worker.store.store import Store

@@ -18,7 +18,7 @@ from worker.store.redis_retry import RedisRetry
 from worker.store.store import Store
 from worker.store.tables import Tables
 from worker.telemetry import metrics
-from worker.telemetry.logs import unquoted
+from worker.telemetry.text import unquoted
 
 ChannelEvents = tuple[str, Sequence[Event]]
 """A channel, and some of its events in order."""

@@ -73,8 +73,6 @@ class Backfiller:
         A place that covers the range wanted is gone on with, whoever left it; one that does not gives way to a place
         that covers both.
         """
-        if self._watch:
-            self._watch.expect(channel, wanted.since or await self._oldest(channel))
         unknown = await self._tables.channels.unknown([channel])
         if unknown and wanted != Range():
             await self._tables.pending.mark([channel], GapCause.NEW_CHANNEL)
@@ -164,14 +162,6 @@ class Backfiller:
     def _tell(self, channel: str, place: Progress) -> None:
         if self._watch:
             self._watch.reach(channel, place)
-
-    async def _oldest(self, channel: str) -> Timetoken | None:
-        try:
-            return await self._history.oldest(channel, await self._now())
-        except PubNubError:
-            return (
-                None  # only an estimate is lost; what is wrong shows when the channel is replayed
-            )
 
     async def _now_patiently(self, channel: str) -> Timetoken:
         return await retry(self._now, channel, self._policy)

@@ -9,7 +9,8 @@ from typing import Final
 from worker.applying.retry import RetryPolicy
 from worker.domain.action import Added
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
-from worker.domain.reconciliation import Candidate, Coverage, EntryKey, Proof, SeenSet, all_lie_in
+from worker.domain.reconciliation import Candidate, Coverage, Proof, all_lie_in
+from worker.domain.seen_set import EntryKey, SeenSet
 from worker.reconciliation.scan import Scanner, additions
 from worker.source.history import ListSlice
 from worker.store.entries import Entries, Message, entry_keys, identity

@@ -26,8 +26,8 @@ from worker.service.status import (
 from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.store.tables import Tables
 from worker.telemetry import metrics
-from worker.telemetry.health import as_json, examine, health_page
-from worker.telemetry.http import Answer, Page, json_page, metrics_page
+from worker.telemetry.health import as_json, examine
+from worker.telemetry.http import Answer, Page, health_page, json_page, metrics_page
 
 
 class Health:

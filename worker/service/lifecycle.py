@@ -10,7 +10,7 @@ import structlog
 
 from worker.errors import ExitCode, first_of
 from worker.live.subscriptions import Subscriptions
-from worker.telemetry.unhandled_errors import undivided
+from worker.telemetry.unhandled_errors import raising_unhandled_errors
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -88,7 +88,7 @@ class Service:
         for number in STOPS:
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self.hang_up)
-        return await undivided(self.serve())
+        return await raising_unhandled_errors(self.serve())
 
     async def serve(self) -> ExitCode:
         """Run until ``stop``."""

@@ -58,11 +58,11 @@ def keyset(settings: Settings) -> Keyset:
     return Keyset(
         settings.subscribe_key,
         settings.user_id,
-        settings.publish_key,
-        settings.secret_key,
-        settings.auth_token,
-        settings.origin,
-        settings.tls,
+        publish_key=settings.publish_key,
+        secret_key=settings.secret_key,
+        auth_token=settings.auth_token,
+        origin=settings.origin,
+        tls=settings.tls,
     )
 
 

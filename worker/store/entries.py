@@ -7,7 +7,7 @@ from typing import Final
 from worker.domain.action import Identity
 from worker.domain.entry import Entry
 from worker.domain.position import Timetoken, milliseconds
-from worker.domain.reconciliation import EntryKey
+from worker.domain.seen_set import EntryKey
 from worker.store.batched import batched
 from worker.store.keys import action_field, read_action_field
 from worker.store.redis_errors import redis_errors

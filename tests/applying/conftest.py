@@ -1,0 +1,5 @@
+"""The fixtures of this folder's tests."""
+
+from tests.bench.fixtures import bench, emulator, idle_seconds, quick
+
+__all__ = ["bench", "emulator", "idle_seconds", "quick"]

@@ -1,0 +1,171 @@
+"""Going on with another Redis: all of it owed there, and nothing more said to the one before, though it lives."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.bench.bench import KEYS, SETTLE_SECONDS
+from tests.bench.waiting import LONGEST_SECONDS
+from tests.histories import CHANNEL, added
+from tests.redis_server import Forwarder, RedisServer
+from tests.source.scripted import wait_until
+from worker.applying.apply import Applier
+from worker.applying.rollback import RollbackRecovery
+from worker.domain.action import Origin
+from worker.domain.position import Cursor
+from worker.source.backoff import elapsed_clock
+from worker.store.connection import connect, recovery_client
+from worker.store.pending_repairs import GapCause
+from worker.store.redis_retry import RedisRetry
+from worker.store.rollback_detector import RollbackDetector
+from worker.store.store import Store
+from worker.store.tables import Tables
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[RedisServer]:
+    """A second server."""
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def first(valkey: RedisServer) -> AsyncIterator[Redis]:
+    """A client of the first server, emptied before."""
+    async with connect(valkey.url) as redis:
+        await redis.flushall()
+        yield redis
+
+
+@pytest.fixture
+async def second(other: RedisServer) -> AsyncIterator[Redis]:
+    """A client of the second server, emptied before."""
+    async with connect(other.url) as redis:
+        await redis.flushall()
+        yield redis
+
+
+@dataclass
+class Process:
+    """What a worker speaks to Redis with."""
+
+    redis: Redis
+    tables: Tables
+    applier: Applier
+
+    async def writes(self, number: int) -> None:
+        """Apply an event and save a cursor."""
+        await self.applier.apply([added(number)], Origin.LIVE, elapsed_clock())
+        await self.tables.cursors.save(f"subscription{number}", Cursor("1", 1))
+
+
+@asynccontextmanager
+async def process(url: str) -> AsyncIterator[Process]:
+    """Yield one, laid out as the app does it, that has spoken to whatever is there."""
+    rollback_detector = RollbackDetector()
+    async with connect(url, rollback_detector) as redis, recovery_client(redis) as whatever_answers:
+        recovery = RollbackRecovery(
+            rollback_detector,
+            Tables.on(whatever_answers, KEYS),
+            [CHANNEL],
+            (redis.connection_pool, whatever_answers.connection_pool),
+        )
+        retry = RedisRetry(elapsed_clock, rollback_detector, recovery)
+        tables = Tables.on(redis, KEYS, retry)
+        applier = Applier(Store(redis, KEYS), tables, retry, SETTLE_SECONDS)
+        await tables.server.now()
+        yield Process(redis, tables, applier)
+
+
+async def everything(redis: Redis) -> dict[str, Any]:
+    """Return all that a Redis holds."""
+    return {key: await cast("Any", redis).dump(key) async for key in redis.scan_iter()}
+
+
+async def owed(redis: Redis) -> set[str]:
+    """Return why the channel is owed there."""
+    return set(await Tables.on(redis, KEYS).pending.read(CHANNEL))
+
+
+async def test_the_server_before_hears_no_more(
+    valkey: RedisServer, other: RedisServer, first: Redis, second: Redis
+) -> None:
+    """It lives, takes writes, and connections to it are open; new ones lead elsewhere."""
+    async with Forwarder(valkey.port) as door, process(door.url) as it:
+        await asyncio.gather(*(it.writes(number) for number in range(4)))
+        door.lead_to(other.port)  # the connections there are stay where they are
+
+        # More at once than there are connections: a new one is made, and is refused.
+        await asyncio.gather(*(it.tables.server.now() for _ in range(20)))
+        assert it.applier.rollback_detector.generation == 1
+        assert await owed(second) == {GapCause.REDIS_WENT_BACK}
+        before = await everything(first)
+        await asyncio.gather(*(it.writes(number) for number in range(10, 30)))
+
+        assert await everything(first) == before
+        assert len(await second.keys(KEYS.cursor("*"))) == 20
+        assert (
+            await cast("Any", second).hlen(
+                KEYS.actions(CHANNEL, added(10).identity.message_timetoken)
+            )
+            >= 1
+        )
+        assert (it.applier.rollback_detector.generation, await owed(first)) == (1, set())
+
+
+async def test_a_second_move_is_owed_where_it_leads(
+    valkey: RedisServer, other: RedisServer, first: Redis, second: Redis
+) -> None:
+    """Marks go to the server that is there now, not down a connection that was left from the move before."""
+    async with Forwarder(valkey.port) as door, process(door.url) as it:
+        await door.switch(other.port)
+        await it.tables.server.now()
+        await first.flushall()
+        door.lead_to(valkey.port)
+        await it.redis.connection_pool.disconnect()
+
+        await asyncio.wait_for(it.tables.server.now(), LONGEST_SECONDS)
+
+        assert it.applier.rollback_detector.generation == 2
+        assert await owed(first) == {GapCause.REDIS_WENT_BACK}
+
+
+class Revolving(Forwarder):
+    """A door that leads to each server in turn."""
+
+    def __init__(self, *ports: int) -> None:
+        super().__init__(ports[0])
+        self.ports = cycle(ports)
+
+    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.lead_to(next(self.ports))
+        await super()._lead(reader, writer)
+
+
+@pytest.mark.usefixtures("first", "second")
+async def test_an_address_that_alternates_makes_no_hot_loop(
+    monkeypatch: pytest.MonkeyPatch, valkey: RedisServer, other: RedisServer
+) -> None:
+    """Each time is waited longer for; and it ends when the address has made up its mind."""
+    monkeypatch.setattr("worker.store.redis_retry.FIRST_WAIT_SECONDS", 0.02)
+    loop = asyncio.get_running_loop()
+    async with Revolving(valkey.port, other.port) as door, process(door.url) as it:
+        rollback_detector = it.applier.rollback_detector
+        await it.redis.connection_pool.disconnect()
+        began = loop.time()
+
+        asking = asyncio.create_task(it.tables.server.now())
+        await wait_until(lambda: rollback_detector.generation == 4)
+
+        assert not asking.done()
+        assert loop.time() - began >= 0.02 + 0.04 + 0.08
+        door.ports = cycle([other.port])
+        await asyncio.wait_for(asking, LONGEST_SECONDS)
+        assert not rollback_detector.is_suspect

@@ -1,0 +1,114 @@
+"""The parts a verb is made of, on a real PubNub emulator and a real Valkey."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from redis.asyncio import Redis
+
+from worker.applying.apply import Applier
+from worker.applying.rollback import RollbackRecovery
+from worker.emulator import Emulator
+from worker.errors import PubNubError
+from worker.live.assignment import Assignment
+from worker.live.covered_channels import CoveredChannels
+from worker.live.gaps import Gaps, RequestRepair
+from worker.live.group_commit import GroupCommit
+from worker.live.resume_point import ResumePoint, SavedPosition
+from worker.live.subscription import Subscription, SubscriptionConfig
+from worker.source.backoff import Backoff
+from worker.source.client import Client
+from worker.source.live import Poller
+from worker.source.wire import CountedTypes
+from worker.store.keys import Keys
+from worker.store.reader import TallyReader
+from worker.store.redis_retry import RedisRetry
+from worker.store.rollback_detector import RollbackDetector
+from worker.store.store import Store, Ttls
+from worker.store.tables import Tables
+
+KEYS = Keys()
+CATCHUP_SECONDS = 600.0
+SETTLE_SECONDS = 60.0
+
+
+@dataclass
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+@dataclass
+class Bench:
+    """A worker's parts, laid out."""
+
+    redis: Redis
+    emulator: Emulator
+    client: Client
+    clock: Clock = field(default_factory=Clock)
+    counted_types: CountedTypes = field(default_factory=CountedTypes)
+
+    def __post_init__(self) -> None:
+        self.lay_out()
+        self.reader = TallyReader(self.redis)
+
+    def lay_out(
+        self,
+        rollback_detector: RollbackDetector | None = None,
+        recovery: RollbackRecovery | None = None,
+        ttls: Ttls | None = None,
+    ) -> None:
+        """Make the parts that write to Redis."""
+        self.retry = RedisRetry(self.clock, rollback_detector, recovery)
+        self.store = Store(self.redis, KEYS, ttls)
+        self.tables = Tables.on(self.redis, KEYS, self.retry)
+        self.applier = Applier(self.store, self.tables, self.retry, SETTLE_SECONDS)
+
+    def subscription(
+        self, assignment: Assignment[ResumePoint], request_repair: RequestRepair
+    ) -> Subscription:
+        """Return a subscription of its own."""
+        names, detector = assignment.names, self.applier.rollback_detector
+        gaps = Gaps(self.tables, request_repair)
+        return Subscription(
+            assignment,
+            Poller(self.client, names, backoff(), self.clock),
+            GroupCommit(self.applier),
+            CoveredChannels(self.tables.channels, self.client, gaps),
+            SavedPosition(names, self.tables.cursors, detector, self.clock),
+            SubscriptionConfig(self.counted_types, CATCHUP_SECONDS, self.clock),
+        )
+
+    async def counts(self) -> dict[str, dict[str, dict[str, dict[str, int]]]]:
+        """Return what Redis holds, in the shape of the emulator's truth."""
+        held: dict[str, dict[str, dict[str, dict[str, int]]]] = {}
+        for channel in await self.tables.channels.all():
+            messages = await cast("Any", self.redis).zrange(KEYS.messages(channel), 0, -1)
+            for message, counts in (await self.reader.get_many(channel, messages)).items():
+                if counts:
+                    held.setdefault(channel, {})[message] = {
+                        type: dict(values) for type, values in counts.items()
+                    }
+        return held
+
+    async def quarantined(self) -> list[dict[str, str]]:
+        """Return the quarantine's entries."""
+        return [entry for _, entry in await cast("Any", self.redis).xrange(KEYS.quarantine)]
+
+
+class Hurried(Backoff):
+    """Waits a thousandth of what it should, also where PubNub says how long."""
+
+    def failed(self, error: PubNubError) -> float:
+        """Return the seconds to wait."""
+        return super().failed(error) / 1000
+
+
+def backoff() -> Backoff:
+    """Return seeded waits, all of them short."""
+    return Hurried(random.Random(1))

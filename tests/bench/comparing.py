@@ -1,0 +1,137 @@
+"""Reconcile and verify on a bench: settle times pass in no time, PubNub's clock with them."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from tests.bench.bench import KEYS, SETTLE_SECONDS, Bench, backoff
+from worker.applying.retry import RetryPolicy
+from worker.domain.action import Added, Identity, Origin
+from worker.domain.reconciliation import Limit
+from worker.emulator import Page, Window
+from worker.reconciliation.evidence import Comparison
+from worker.reconciliation.reconcile import ReconcilePolicy, Reconciler
+from worker.reconciliation.scan import Scanner
+from worker.reconciliation.verify import Sample, Verifier
+from worker.source.history import History
+from worker.store.audit import Audit
+from worker.store.entries import Entries
+
+MESSAGE = "17600000001728660"
+
+Odd = Callable[[str, Window], Page | None]
+"""What PubNub answers instead of a page of a channel's list; None where it answers as ever."""
+
+
+def answer_oddly(bench: Bench, odd: Odd) -> None:
+    """Let PubNub answer so from now on."""
+    state = bench.emulator.state
+    ever = state.page
+
+    def page(channel: str, window: Window) -> Page:
+        instead = odd(channel, window)
+        return ever(channel, window) if instead is None else instead
+
+    cast("Any", state).page = page
+
+
+@dataclass
+class Comparing:
+    """A bench, and what happens between the two looks."""
+
+    bench: Bench
+    between: Callable[[], None] = lambda: None
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+    requests: int = 0
+    tries: int | None = None
+    retention_seconds: float = 0
+    asking: Callable[[], Awaitable[None]] | None = None
+    """What happens before each request for a list."""
+
+    def __post_init__(self) -> None:
+        self.entries = Entries(self.bench.redis, KEYS)
+        self.limit = Limit(0.2, 20)
+
+    def comparison(self) -> Comparison:
+        """Return what compares."""
+        bench = self.bench
+
+        async def take() -> None:
+            self.requests += 1
+            if self.asking:
+                await self.asking()
+
+        async def hold(seconds: float) -> None: ...
+
+        policy = RetryPolicy(
+            counted_types=bench.counted_types,
+            backoff=backoff,
+            hold=hold,
+            clock=bench.clock,
+            settle_seconds=SETTLE_SECONDS,
+            tries=self.tries,
+        )
+        scanner = Scanner(History(bench.client, take, bench.clock), bench.client.time, policy)
+        return Comparison(scanner, self.entries, policy, self.retention_seconds)
+
+    def reconcile(self) -> Reconciler:
+        """Return a reconcile."""
+        policy = ReconcilePolicy(SETTLE_SECONDS, self.limit, self.bench.clock, self.pass_time)
+        return Reconciler(
+            self.comparison(), self.entries, self.bench.applier, self.bench.tables, policy
+        )
+
+    def verify(self, sample: float = 1) -> Verifier:
+        """Return a verify."""
+        audit = Audit(self.bench.redis, KEYS)
+        choice = Sample(sample, random.Random(3))
+        return Verifier(
+            self.comparison(), self.entries, audit, SETTLE_SECONDS, choice, self.pass_time
+        )
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let the settle time pass, and happen what is to happen meanwhile."""
+        self.bench.emulator.state.advance(seconds)
+        self.between()
+        if self.meanwhile:
+            await self.meanwhile()
+
+    def add(
+        self, user: str, value: str = "👍", channel: str = "room", *, at: int | None = None
+    ) -> int:
+        """Let somebody react; return the action timetoken."""
+        change = self.bench.emulator.state.add(channel, MESSAGE, "reaction", value, user, at=at)
+        return change.actions[-1].timetoken
+
+    def remove(self, user: str, action_timetoken: int, channel: str = "room") -> None:
+        """Let somebody take a reaction back; nobody is listening."""
+        self.bench.emulator.state.remove(channel, MESSAGE, action_timetoken, user)
+
+    async def knows(self, count: int, channel: str = "room") -> list[int]:
+        """Let so many users react and Redis know of it; return the action timetokens. All of it lies in the past."""
+        actions = [self.add(f"user{number}", channel=channel) for number in range(count)]
+        await self.catches_up(channel)
+        return actions
+
+    async def owes_since_long(self, cause: str, channel: str = "room") -> None:
+        """Mark a gap of long ago."""
+        await cast("Any", self.bench.redis).hset(KEYS.owed(channel), cause, 1000)
+
+    async def applies_unheard(self, channel: str = "room") -> None:
+        """Let Redis know of every action there is, as live events would."""
+        events = [
+            Added(
+                Identity(channel, action.identity.message_timetoken, *action.identity[1:]),
+                str(action.timetoken),
+                str(action.timetoken),
+            )
+            for action in self.bench.emulator.state.actions(channel)
+        ]
+        await self.bench.applier.apply(events, Origin.LIVE, self.bench.clock())
+
+    async def catches_up(self, channel: str = "room") -> None:
+        """Bring Redis up to the list, and let time pass until everything in it is old enough to be judged."""
+        await self.bench.tables.channels.add([channel])
+        await self.applies_unheard(channel)
+        self.bench.emulator.state.advance(2 * SETTLE_SECONDS)

@@ -1,0 +1,86 @@
+"""Debts of a worker on virtual time, and a gate that every request for history passes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from tests.bench.virtual import owed, until, worker_parts
+from tests.simulation.loop import running as running_loop
+from tests.simulation.world import SETTLE_SECONDS, World
+from worker.applying.retry import RetryPolicy
+from worker.domain.reconciliation import Limit
+from worker.reconciliation.evidence import Comparison
+from worker.reconciliation.reconcile import ReconcilePolicy, Reconciler
+from worker.reconciliation.repair_queue import RepairQueue
+from worker.reconciliation.scan import Scanner
+from worker.service.parts import new_backoff
+from worker.source.history import History
+from worker.store.pending_repairs import GapCause
+
+MOMENT_SECONDS: Final = 2.0
+"""More than any ways to Redis and PubNub take that lead up to a reconcile; less than anything is waited for."""
+
+
+class Repaying:
+    """What repays, and what it works with."""
+
+    def __init__(self, world: World, tries: int | None = None) -> None:
+        self.world = world
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = 0
+        """Requests for history that have come to the gate."""
+        parts = worker_parts(world)
+        self.tables, self.applier, self.entries = parts.tables, parts.applier, parts.entries
+        clock = running_loop().time
+        policy = RetryPolicy(
+            counted_types=parts.counted_types,
+            backoff=new_backoff,
+            hold=self._hold,
+            clock=clock,
+            settle_seconds=SETTLE_SECONDS,
+            tries=tries,
+        )
+        scanner = Scanner(History(parts.client, self._take, clock), parts.client.time, policy)
+        self.reconcile = Reconciler(
+            Comparison(scanner, parts.entries, policy),
+            parts.retried_entries,
+            parts.applier,
+            parts.tables,
+            ReconcilePolicy(SETTLE_SECONDS, Limit(0.2, 20), clock),
+        )
+        self.debts = RepairQueue(self.reconcile, parts.tables, SETTLE_SECONDS, clock)
+
+    async def _take(self) -> None:
+        self.asked += 1
+        await self.gate.wait()
+
+    async def _hold(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def mark(self, *channels: str, gap: GapCause = GapCause.OVERFLOW) -> None:
+        """Mark channels, as a worker does that is gone before it can say so."""
+        await self.tables.pending.mark(channels, gap)
+        await self.tables.channels.add(channels)
+
+    async def owe(self, *channels: str, gap: GapCause = GapCause.OVERFLOW) -> None:
+        """Mark channels as a worker does, and say so."""
+        await self.mark(*channels, gap=gap)
+        self.debts.note(channels)
+
+    async def is_repaid(self, *channels: str) -> None:
+        """Wait until these channels owe nothing."""
+        await until(lambda: not owed(self.world, *channels))
+
+
+@asynccontextmanager
+async def running(repaying: Repaying) -> AsyncIterator[None]:
+    """Repay until the block ends; when it begins, what was owed already is known."""
+    task = asyncio.create_task(repaying.debts.run())
+    try:
+        await asyncio.sleep(MOMENT_SECONDS)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

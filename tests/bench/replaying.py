@@ -1,0 +1,77 @@
+"""Backfills on a bench: a history to replay, and an observer of its progress."""
+
+from collections.abc import Awaitable, Callable
+
+from tests.bench.bench import SETTLE_SECONDS, Bench, backoff
+from worker.applying.retry import RetryPolicy
+from worker.history.backfill import Backfiller
+from worker.source.history import History
+from worker.store.progress import Progress
+
+FIRST = 17600000000000000
+
+
+def seed(bench: Bench, channel: str, count: int) -> None:
+    """Store a history of actions on ten messages."""
+    for number in range(count):
+        bench.emulator.state.add(
+            channel,
+            str(FIRST + number % 10),
+            "reaction",
+            "👍🎉"[number % 2],
+            f"user{number}",
+            published=False,
+            at=FIRST + 2 * number,
+        )
+
+
+async def at_once() -> None:
+    """Take from a budget without bounds."""
+
+
+class Notes:
+    """Somebody who looks on, and takes notes."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, list[Progress]] = {}
+
+    def reach(self, channel: str, place: Progress) -> None:
+        """Note a place."""
+        self.places.setdefault(channel, []).append(place)
+
+
+class Interruption(Notes):
+    """Somebody who ends a backfill once so many actions are replayed."""
+
+    def __init__(self, actions: int) -> None:
+        super().__init__()
+        self._actions = actions
+        self.ends: Callable[[], object] = lambda: None
+
+    def reach(self, channel: str, place: Progress) -> None:
+        """Note a place; end the backfill there if it has come far enough."""
+        super().reach(channel, place)
+        if place.actions >= self._actions:
+            self.ends()
+
+
+def backfill(
+    bench: Bench,
+    tries: int | None = 3,
+    watch: Notes | None = None,
+    take: Callable[[], Awaitable[None]] = at_once,
+) -> Backfiller:
+    """Return a backfill, watched or not, whose requests wait for what they ``take``."""
+
+    async def hold(_: float) -> None: ...
+
+    policy = RetryPolicy(
+        counted_types=bench.counted_types,
+        backoff=backoff,
+        hold=hold,
+        clock=bench.clock,
+        settle_seconds=SETTLE_SECONDS,
+        tries=tries,
+    )
+    history = History(bench.client, take, bench.clock)
+    return Backfiller(history, bench.client.time, bench.applier, bench.tables, policy, watch)

@@ -1,0 +1,96 @@
+"""Subscriptions on a bench: one of them, or all of a list."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+from tests.bench.bench import Bench
+from tests.bench.waiting import LONGEST_SECONDS, wait_until_exact, wait_until_true
+from tests.source.scripted import wait_until
+from worker.domain.position import Cursor
+from worker.live.assignment import Assignment
+from worker.live.resume_point import ResumePoint
+from worker.live.subscription import Subscription
+from worker.live.subscriptions import Subscriptions
+from worker.source.names import Names
+
+MESSAGE = "17600000001728660"
+ROOM = Names(("room",))
+
+
+class SubscriptionRun:
+    """A subscription at work, and the repairs it has asked for."""
+
+    def __init__(self, bench: Bench, assignment: Assignment[ResumePoint]) -> None:
+        self.repairs: list[tuple[set[str], Cursor]] = []
+        self.subscription = bench.subscription(assignment, self._repair)
+        self.bench = bench
+
+    async def _repair(self, channels: Collection[str], cursor: Cursor | None) -> None:
+        if cursor:
+            self.repairs.append((set(channels), cursor))
+
+    async def settled(self) -> None:
+        """Wait until the tallies equal the truth."""
+        await wait_until_exact(self.bench)
+
+    async def owed(self, channel: str) -> set[str]:
+        """Return why a channel needs a repair."""
+        return set(await self.bench.tables.pending.read(channel))
+
+    async def has_begun(self) -> bool:
+        """Tell whether a cursor is saved: then the handshake is behind us."""
+        return await self.cursor() is not None
+
+    async def cursor(self) -> Cursor | None:
+        """Return the saved cursor."""
+        saved = await self.bench.tables.cursors.read(self.subscription.id)
+        return saved.cursor if saved else None
+
+
+@asynccontextmanager
+async def running_subscription(bench: Bench, names: Names = ROOM) -> AsyncIterator[SubscriptionRun]:
+    """Follow names, from the saved cursor or the handshake, until the block ends; then drain."""
+    it = SubscriptionRun(bench, Assignment(names))
+    running = asyncio.create_task(it.subscription.run())
+    try:
+        await wait_until(lambda: bench.emulator.waiting > 0 or running.done())
+        await wait_until_true(it.has_begun, expected=True)
+        yield it
+    finally:
+        it.subscription.stop()
+        await asyncio.wait_for(running, LONGEST_SECONDS)
+
+
+@asynccontextmanager
+async def running_subscriptions(
+    bench: Bench, names: str, size: int = 2, *, begun: bool = True
+) -> AsyncIterator[Subscriptions]:
+    """Follow channels of one letter each until the block ends; all have ``begun`` when it begins."""
+
+    async def repair(_channels: Collection[str], _cursor: Cursor | None) -> None: ...
+
+    def subscription(assignment: Assignment[ResumePoint]) -> Subscription:
+        return bench.subscription(assignment, repair)
+
+    it = Subscriptions(
+        subscription, [Assignment(part) for part in Names.of(names).split(size)], size
+    )
+    running = asyncio.create_task(it.run())
+    try:
+        if begun:
+            await has_begun(bench, it)
+        yield it
+    finally:
+        it.stop()
+        await asyncio.wait_for(running, LONGEST_SECONDS)
+
+
+async def has_begun(bench: Bench, it: Subscriptions) -> None:
+    """Wait until every subscription has its place, and polls."""
+
+    def have_all() -> bool:
+        polling = bench.emulator.waiting == len(it.current) > 0
+        return polling and all(each.resume_point for each in it.current)
+
+    await wait_until(have_all)

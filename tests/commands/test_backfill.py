@@ -1,0 +1,72 @@
+"""``tally backfill``: which channels and which part of them, and what a refusal does."""
+
+import json
+
+from tests.bench.commands import commands
+from tests.bench.in_process import Ended
+from tests.end_to_end.processes import MESSAGE, ROOM, Stage
+from tests.end_to_end.test_backfill import FIRST, SECOND, fill
+
+
+async def test_a_range_is_replayed_and_no_more(stage: Stage) -> None:
+    """`--since` is inclusive and `--until` exclusive; a date says the same as its timetoken."""
+    tally = commands(stage)
+    fill(stage, 300, messages=300)
+    since, until = FIRST + 100 * SECOND, FIRST + 200 * SECOND
+
+    ended = await tally.do("backfill", ROOM, "--since", str(since), "--until", str(until), "--json")
+    (found,) = (await stage.tallies()).values()
+    by_date = await tally.do(
+        "backfill", ROOM, "--since", "2025-06-15T15:08:20", "--until", str(until), "--json"
+    )
+
+    assert set(found) == {str(int(MESSAGE) + number) for number in range(100, 200)}
+    told = json.loads(ended.out)
+    assert set(told) == {"channels", "actions"}
+    assert told["actions"] == told["channels"][ROOM] >= 100
+    assert json.loads(by_date.out) == told
+
+
+async def test_several_channels_are_replayed_at_once(stage: Stage) -> None:
+    """Without an argument it replays all configured (groups looked up) and all ever seen; with one, just that."""
+    tally = commands(stage)
+    for channel in ("room", "hall", "team-one", "met", "other"):
+        fill(stage, 250, channel=channel, messages=50)
+    stage.state.groups.add("team", ["team-one"])
+    await stage.redis.sadd("tally:channels", "met")
+
+    named = await tally.do("backfill", "hall")
+    only = set(await stage.tallies())
+    ended = await tally.do("backfill", "--json", TALLY_CHANNEL_GROUPS="team")
+
+    assert (named.out, only) == (
+        f"{told_of(ended, 'hall')} actions read in 1 channels.\n",
+        {"hall"},
+    )
+    assert set(json.loads(ended.out)["channels"]) == {"room", "hall", "team-one", "met"}
+    assert await stage.tallies() == {
+        name: of for name, of in stage.emulator.truth().items() if name != "other"
+    }
+
+
+def told_of(ended: Ended, channel: str) -> int:
+    """Return how many actions a backfill says it read of a channel."""
+    return int(json.loads(ended.out)["channels"][channel])
+
+
+async def test_a_refusal_ends_it_at_once(stage: Stage) -> None:
+    """A 403 ends with 3 and PubNub's own word for it, after the other channels were replayed; later it goes on."""
+    tally = commands(stage)
+    fill(stage, 150)
+    fill(stage, 150, channel="hall")
+    stage.state.refuse(["room"])
+
+    refused = await tally.do("backfill", "room", "hall")
+    only = set(await stage.tallies())
+    stage.state.refuse()
+    ended = await tally.do("backfill", "room", "hall")
+
+    assert (refused.code, ended.code) == (3, 0)
+    assert "answered 403, Forbidden." in refused.err
+    assert only == {"hall"}
+    assert await stage.is_true()

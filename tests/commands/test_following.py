@@ -1,0 +1,197 @@
+"""A whole worker: what it follows, what it owes, and how it goes on where another one was."""
+
+import asyncio
+from contextlib import suppress
+from socket import AF_INET6, SO_REUSEADDR, SOL_SOCKET, create_server, socket
+
+import aiohttp
+import pytest
+
+from tests.bench.commands import commands, following
+from tests.bench.in_process import APPLY_WAIT_SECONDS, Running
+from tests.end_to_end.processes import KEYS, MESSAGE, ROOM, Crowd, Stage, wait_until
+from worker.errors import ConfigurationError, ExitCode
+
+
+async def logs(worker: Running, event: str) -> None:
+    """Wait until a worker has logged an entry of that name."""
+    await wait_until(
+        lambda: worker.entries(event), APPLY_WAIT_SECONDS, what=lambda: worker.err[-3000:]
+    )
+
+
+async def test_a_first_start_owes_before_it_reads(stage: Stage) -> None:
+    """Redis is told of the debt of every channel before there is any cursor, and of its place in history too."""
+    heard: list[str] = []
+
+    async def listen() -> None:
+        async with stage.redis.monitor() as monitor:
+            listening.set()
+            async for told in monitor.listen():
+                heard.append(told["command"])  # noqa: PERF401 - it is read while it grows
+
+    listening = asyncio.Event()
+    listener = asyncio.create_task(listen())
+    try:
+        await listening.wait()
+        async with following(stage, TALLY_CHANNELS="room,hall"):
+            await stage.settles()
+            await wait_until(lambda: any("HSET tally:cursor:" in command for command in heard))
+            assert await stage.owed("room") == await stage.owed("hall") == {"first_start"}
+            assert len(await stage.cursors()) == 1
+    finally:
+        listener.cancel()
+        await asyncio.wait([listener])
+
+    saved = next(at for at, command in enumerate(heard) if command.startswith("HSET tally:cursor:"))
+    for channel in ("room", "hall"):
+        for key in (KEYS.owed(channel), KEYS.progress(channel)):
+            assert (
+                next(at for at, command in enumerate(heard) if command.startswith(f"HSET {key} "))
+                < saved
+            )
+
+
+async def test_history_is_replayed_beside_live_events(stage: Stage) -> None:
+    """What lies before the first start is counted, while what happens during the replay is counted too."""
+    crowd = Crowd(stage.state, seed=11)
+    for number in range(1_000):
+        stage.state.add(ROOM, MESSAGE, "reaction", "👍", f"old-{number}", published=False)
+
+    async with following(stage) as worker, crowd.acting(stage.emulator):
+        await logs(worker, "backfill_ends")
+        await crowd.has_acted(20)
+        await stage.settles()
+
+
+async def test_groups_and_wildcards_are_followed(stage: Stage) -> None:
+    """Channels that come through a group or a wildcard are counted, their past among it, and owed as new."""
+    stage.state.groups.add("team", ["red", "blue"])
+    for channel in ("red", "blue", "a.one", "a.two"):
+        stage.state.add(channel, MESSAGE, "reaction", "👍", "past", published=False)
+
+    async with following(stage, TALLY_CHANNELS="a.*", TALLY_CHANNEL_GROUPS="team"):
+        for channel in ("red", "blue", "a.one", "a.two", "elsewhere"):
+            stage.react(channel=channel)
+        await wait_until(lambda: stage.redis.exists(KEYS.counts("a.two", MESSAGE)))
+        stage.state.remove(
+            "elsewhere", MESSAGE, stage.state.actions("elsewhere")[0].timetoken, "ana"
+        )
+        await stage.settles()
+        assert await stage.owed("red") == {"first_start"}
+        assert await stage.owed("a.one") == await stage.owed("a.two") == {"new_channel"}
+
+    assert await stage.redis.smembers("tally:channels") == {"red", "blue", "a.one", "a.two"}
+
+
+async def test_what_a_restart_may_have_missed_is_owed(stage: Stage) -> None:
+    """A hundred messages in one answer may have been more; a cursor of long ago reaches back further than the cache."""
+    async with following(stage):
+        await stage.settles()
+    for number in range(150):
+        stage.react(uuid=f"user-{number}")
+    async with following(stage):
+        await stage.settles()
+        assert await stage.owed() == {"first_start", "overflow"}
+
+    (cursor,) = await stage.cursors()
+    await stage.redis.hincrby(cursor, "saved_at", -1000)
+    stage.state.add(ROOM, MESSAGE, "reaction", "👍", "missed", published=False)
+    async with following(stage):
+        stage.react()
+        await stage.settles()
+        assert await stage.owed() == {"first_start", "overflow", "stale_cursor"}
+
+
+async def test_a_restart_on_quiet_channels_is_ready_at_once(stage: Stage) -> None:
+    """It waits for its first answer for minutes; that is no fault."""
+    async with following(stage):
+        await stage.settles()
+    async with following(stage) as worker, aiohttp.ClientSession() as http:
+        (at,) = worker.entries("http_listens")
+
+        async def is_ready() -> bool:
+            async with http.get(f"http://{at['host']}:{at['port']}/readyz") as answer:
+                return answer.status == 200
+
+        await wait_until(is_ready, what=lambda: worker.err)
+        async with http.get(f"http://{at['host']}:{at['port']}/status") as answer:
+            (subscription,) = (await answer.json())["subscriptions"]
+            assert subscription["state"] == "starting"
+
+
+async def test_a_restart_with_another_list_begins_nobody_anew(stage: Stage) -> None:
+    """A channel more, and one fewer to a subscription: only the new one is owed its past."""
+
+    async def owes_nothing() -> bool:
+        return not await stage.redis.keys("tally:*:owed")
+
+    async with following(stage, TALLY_CHANNELS="b,c,d", TALLY_SETTLE_SECONDS="0.5") as worker:
+        await logs(worker, "gap_repaid")
+        await wait_until(owes_nothing, what=lambda: worker.err)
+    for channel in "abcd":
+        stage.react(channel=channel)
+
+    async with following(
+        stage, polls=2, TALLY_CHANNELS="a,b,c,d", TALLY_CHANNELS_PER_SUBSCRIPTION="2"
+    ):
+        await stage.settles()
+        assert {channel: await stage.owed(channel) for channel in "abcd"} == {
+            "a": {"new_channel"},
+            "b": set(),
+            "c": set(),
+            "d": set(),
+        }
+
+
+async def test_a_port_that_was_asked_for_and_is_taken_ends_the_start(stage: Stage) -> None:
+    """Exit 2, with the address; nothing is followed."""
+    address = stage.emulator.origin
+    with pytest.raises(ConfigurationError) as ended:
+        async with commands(stage).worker(TALLY_HTTP=address) as worker:
+            await wait_until(worker.work.done)
+
+    assert f"TALLY_HTTP: cannot listen at {address}" in str(ended.value)
+    assert worker.entries("worker_fails")[0]["exit_code"] == ended.value.exit_code == ExitCode.USAGE
+    assert "Traceback" not in worker.err
+
+
+async def test_a_default_port_that_is_taken_is_only_said(stage: Stage) -> None:
+    """A second worker on one machine starts without the pages, and says so once."""
+    with socket() as taken:
+        taken.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+
+        def is_ours() -> bool:
+            with suppress(OSError):
+                taken.bind(("127.0.0.1", 8080))
+                taken.listen()
+                return True
+            return False
+
+        with suppress(
+            AssertionError
+        ):  # somebody else has it, and not just for a moment: all the better
+            await wait_until(is_ours, 5)
+        async with following(stage, TALLY_HTTP=None) as worker:
+            (entry,) = worker.entries("http_off")
+
+    assert entry["level"] == "warning"
+    assert "127.0.0.1:8080" in entry["reason"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_a_free_port_is_found_and_told(stage: Stage, host: str) -> None:
+    """Port 0; the entry has where."""
+    if "::" in host and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    async with following(stage, TALLY_HTTP=f"{host}:0") as worker:
+        (entry,) = worker.entries("http_listens")
+        _, writer = await asyncio.open_connection(entry["host"], entry["port"])
+        writer.close()
+
+
+def has_ipv6() -> bool:
+    """Whether somebody can listen at ``::1`` here."""
+    with suppress(OSError), create_server(("::1", 0), family=AF_INET6):
+        return True
+    return False

@@ -1,0 +1,180 @@
+"""Strangers choose channels, types, values and names: no command gives any of it a line of its own, or passes it on."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Final
+
+import pytest
+from aiohttp import web
+from redis.asyncio import Redis
+
+from tests.bench.hostile import (
+    FAKE,
+    FOLLOWED,
+    GROUP,
+    LONGEST_LINE,
+    MESSAGE,
+    NAMES,
+    OVERRIDES,
+    ROOM,
+    TEXTS,
+    expect_entries,
+    expect_tame,
+    write,
+)
+from tests.bench.in_process import APPLY_WAIT_SECONDS, Commands, Running
+from tests.end_to_end.processes import Stage, wait_until
+from tests.redis_server import RedisServer
+from worker.emulator import Emulator
+
+READERS: Final = [
+    ("show", ROOM, MESSAGE),
+    ("explain", ROOM, MESSAGE),
+    ("explain", NAMES[0], MESSAGE),
+    ("doctor",),
+    ("config",),
+    ("verify",),
+]
+SLIPS: Final = [
+    ("show", "\x1b[5;35m\u202e", MESSAGE),
+    ("show", ROOM, "\x1b[5;35m"),
+    ("backfill", "a\nb"),
+    ("verify", "\u202e", "\x1b[5;35m"),
+    ("backfill", "--since", "\x1b[5;35m\n"),
+    ("emulator", "--fault", "\x1b[5;35m=1"),
+]
+WRITERS: Final = [("backfill",), ("reconcile",)]
+QUICKLY: Final = {"TALLY_SETTLE_SECONDS": "0.1"}
+"""So long verify waits between its looks; who writes would have to be as quick."""
+
+
+@pytest.fixture
+def stage(emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> Stage:
+    """Set a stage: a PubNub, a Redis and settings."""
+    stage = Stage(emulator, real_redis, valkey.url, tmp_path)
+    stage.settings |= {"TALLY_LOG_LEVEL": "debug", "TALLY_LOG_FORMAT": "json", "TALLY_HTTP": "off"}
+    return stage
+
+
+async def comes(worker: Running, event: str) -> None:
+    """Wait until the worker has logged an entry of that name."""
+    await wait_until(
+        lambda: worker.work.done() or worker.entries(event),
+        APPLY_WAIT_SECONDS,
+        what=lambda: worker.err[-3000:],
+    )
+
+
+@pytest.fixture
+async def haunted(stage: Stage) -> Commands:
+    """Let strangers write, and a worker count what they wrote; nobody has listened to some of it."""
+    stage.state.groups.add(GROUP, ["in\u2066side"])
+    commands = Commands(stage.folder, stage.settings | FOLLOWED)
+    async with commands.worker() as worker:
+        await wait_until(lambda: worker.work.done() or stage.emulator.waiting, APPLY_WAIT_SECONDS)
+        malformed = write(stage.state)
+        await stage.settles(APPLY_WAIT_SECONDS)
+
+        async def are_quarantined() -> bool:
+            return len(await stage.quarantine()) >= malformed
+
+        await wait_until(are_quarantined, APPLY_WAIT_SECONDS, what=lambda: worker.err[-3000:])
+        stage.state.refuse(OVERRIDES, [GROUP])
+        await comes(worker, "pubnub_refused")
+        stage.state.refuse()
+    expect_entries(worker.err)
+    expect_tame(worker.err)
+    # One event, one entry: however many lines it would like to be.
+    assert len(worker.entries("quarantined")) == malformed
+    # What verify finds fault with.
+    stage.state.add(ROOM, MESSAGE, *["\x1b[5;35mblink\x1b[6n\n"] * 3, published=False)
+    stage.state.advance(1000)
+    await stage.redis.hset(f"tally:{{{ROOM}}}:counts:{MESSAGE}", f"{TEXTS[0]}:{TEXTS[3]}", 7)
+    commands.ended.clear()
+    return commands
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+async def test_no_command_lets_strangers_speak(haunted: Commands, form: str) -> None:
+    """In a pipe: a line of JSON each, or lines without a control character; ``--json`` is ASCII."""
+    haunted.settings["TALLY_LOG_FORMAT"] = form
+    codes = [(await haunted.do(*line, **QUICKLY)).code for line in (*READERS, *SLIPS)]
+    as_json = [await haunted.do(*line, "--json", **QUICKLY) for line in READERS]
+    codes += [(await haunted.do(*line)).code for line in WRITERS]
+
+    assert codes == [0, 0, 0, 0, 0, 5, *[2] * len(SLIPS), 0, 0]
+    for ended in haunted.ended:
+        assert "Traceback" not in ended.out + ended.err
+        expect_tame(ended.out)
+        expect_tame(ended.err)
+        assert not any(line.startswith('{"event":"fake"') for line in ended.err.splitlines())
+        if form == "json":
+            expect_entries(ended.err)
+    for ended in as_json:
+        assert json.loads(ended.out)
+        assert ended.out.isascii()
+
+
+async def test_no_command_passes_strangers_on_to_a_terminal(haunted: Commands) -> None:
+    """Our own colours and bars, and nothing else but text."""
+    haunted.settings["TALLY_LOG_FORMAT"] = "auto"
+    for line in (*READERS, *SLIPS):
+        await haunted.do_on_a_terminal(*line, **QUICKLY)
+    for line in WRITERS:
+        await haunted.do_on_a_terminal(*line)
+
+    for ended in haunted.ended:
+        expect_tame(ended.out + ended.err, is_terminal=True)
+        assert "Traceback" not in ended.out + ended.err
+    assert all("\x1b[" in ended.err for ended in haunted.ended[-2:])  # bars are drawn
+
+
+@pytest.mark.parametrize("status", [403, 500])
+async def test_pubnubs_own_words_are_only_words(stage: Stage, status: int) -> None:
+    """An error's text with control sequences, thousands of names refused: a short line each."""
+    words = "".join(TEXTS) * 20
+    names = [f"{text}{number}" for number in range(2_000) for text in TEXTS[:3]]
+
+    async def answer(_request: web.BaseRequest) -> web.Response:
+        refused = {"channels": [ROOM, *names], "channel-groups": names}
+        return web.json_response(
+            {"status": status, "message": words, "error": True, "payload": refused}, status=status
+        )
+
+    server = web.Server(answer)
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    commands = Commands(stage.folder, stage.settings)
+    commands.settings |= {
+        "PUBNUB_ORIGIN": f"127.0.0.1:{listener.sockets[0].getsockname()[1]}",
+        "TALLY_CHANNELS": ",".join([ROOM, *(f"{'y' * 80}{number}" for number in range(200))]),
+    }
+    try:
+        async with commands.worker() as worker:
+            await comes(worker, "pubnub_refused" if status == 403 else "pubnub_unreachable")
+        doctor = await commands.do("doctor")
+    finally:
+        listener.close()
+        await server.shutdown(1)
+    expect_entries(worker.err)
+    expect_tame(worker.err)
+    expect_tame(doctor.out)
+    assert doctor.code == 3
+    assert max(map(len, doctor.out.splitlines())) < LONGEST_LINE
+
+
+@pytest.mark.parametrize("text", [*TEXTS[:8], "\r"])
+def test_what_is_not_tame_is_noticed(text: str) -> None:
+    """In a pipe; and on a terminal, beside our own colours."""
+    with pytest.raises(AssertionError):
+        expect_tame(f"room {text}")
+    if text != "\r":
+        with pytest.raises(AssertionError):
+            expect_tame(f"\x1b[1mroom\x1b[0m {text}\r\n", is_terminal=True)
+
+
+@pytest.mark.parametrize("line", [FAKE, "words", '{"event": "x"}\n\n', '{"event": "half'])
+def test_a_forged_line_is_noticed(line: str) -> None:
+    """Of a stranger's making, or broken by one."""
+    with pytest.raises((AssertionError, ValueError)):
+        expect_entries(f'{{"event": "ours", "level": "info", "timestamp": "now"}}\n{line}\n')

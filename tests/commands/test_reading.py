@@ -1,0 +1,165 @@
+"""``tally show``, ``tally explain`` and ``tally doctor``: what they print, for people and for programs."""
+
+import json
+
+from tests.bench.commands import commands
+from tests.end_to_end.processes import MESSAGE, ROOM, Stage
+from tests.redis_server import free_port
+
+
+async def test_show_prints_the_tallies(stage: Stage) -> None:
+    """Type, value and count, a line each, the most frequent first; as JSON, the same by name."""
+    tally = commands(stage)
+    for uuid in ("ana", "ben", "cem"):
+        stage.react("🎉", uuid)
+    stage.react("👍")
+    stage.state.add(ROOM, MESSAGE, "receipt", "read", "ana")
+    await tally.do("backfill")
+
+    shown = await tally.do("show", ROOM, MESSAGE)
+    as_json = await tally.do("show", ROOM, MESSAGE, "--json")
+    nothing = await tally.do("show", ROOM, "1")
+    nothing_as_json = await tally.do("show", "nowhere", "1", "--json")
+
+    assert shown.out == "reaction  🎉  3\nreaction  👍  1\nreceipt  read  1\n"
+    counts = {"reaction": {"🎉": 3, "👍": 1}, "receipt": {"read": 1}}
+    assert json.loads(as_json.out) == {
+        "channel": ROOM,
+        "message_timetoken": MESSAGE,
+        "counts": counts,
+    }
+    assert nothing.out == "No reactions.\n"
+    assert json.loads(nothing_as_json.out) == {
+        "channel": "nowhere",
+        "message_timetoken": "1",
+        "counts": {},
+    }
+    assert {ended.code for ended in tally.ended} == {0}
+    assert "".join(child.err for child in (shown, as_json, nothing, nothing_as_json)) == ""
+
+
+async def test_explain_tells_how_it_came_to_be(stage: Stage) -> None:
+    """Each change with its time and origin, who is counted now; as JSON, the same by name. Nothing is written."""
+    tally = commands(stage)
+    stage.react("🎉", "ana")
+    stage.react("🎉", "ben")
+    await tally.do("backfill")
+    keys = set(await stage.redis.keys())
+
+    told = await tally.do("explain", ROOM, MESSAGE)
+    as_json = await tally.do("explain", ROOM, MESSAGE, "--json")
+
+    *changes, now, reach = told.out.splitlines()
+    assert sorted(line[24:] for line in changes) in (
+        [
+            "  backfill  added applied  reaction  🎉  ana  → 1",
+            "  backfill  added applied  reaction  🎉  ben  → 2",
+        ],
+        [
+            "  backfill  added applied  reaction  🎉  ana  → 2",
+            "  backfill  added applied  reaction  🎉  ben  → 1",
+        ],
+    )
+    assert now == "Now: reaction  🎉  2: ana, ben"
+    assert reach == "The journal holds every change since the channel was first counted."
+    document = json.loads(as_json.out)
+    assert (document["channel"], document["message_timetoken"], document["whole"]) == (
+        ROOM,
+        MESSAGE,
+        True,
+    )
+    assert [line[:24] for line in changes] == [change["time"] for change in document["changes"]]
+    assert document["counts"] == {"reaction": {"🎉": 2}}
+    assert sorted(document["users"]["reaction"]["🎉"]) == ["ana", "ben"]
+    assert {ended.code for ended in tally.ended} == {0}
+    assert told.err + as_json.err == ""
+    assert set(await stage.redis.keys()) <= keys  # a request budget lives for seconds
+
+
+async def test_doctor_finds_all_well(stage: Stage) -> None:
+    """Exit 0; a line for each thing looked at; nothing is written to Redis."""
+    tally = commands(stage)
+    stage.state.groups.add("team", ["red"])
+    settings = {"TALLY_CHANNELS": "room,a.*", "TALLY_CHANNEL_GROUPS": "team"}
+
+    child = await tally.do("doctor", **settings)
+    as_json = await tally.do("doctor", "--json", **settings)
+
+    said = child.out.splitlines()
+    assert (child.code, child.err) == (0, "")
+    assert said[:5] == [
+        "ok   Configuration: complete; counts all types but deleted,edited,threadRootId",
+        "ok   PubNub: answers",
+        "ok   PubNub: lets us subscribe to 3 names",
+        "ok   PubNub: lets us list group 'team': 1 channels",
+        "ok   PubNub: lets us read the actions of 'room'",
+    ]
+    assert said[5].startswith("ok   Redis: answers, version ")
+    assert said[6] == "ok   Redis: namespace 'tally' is free"
+    told = json.loads(as_json.out)
+    assert told["ok"]
+    assert [f"ok   {check['subject']}: {check['text']}" for check in told["checks"]] == said
+    assert await stage.redis.keys() == []
+
+
+async def test_doctor_asks_as_a_worker_does(stage: Stage) -> None:
+    """More names than one request can carry are asked for part by part, all of them: who is refused is told at once."""
+    tally = commands(stage)
+    channels = [f"a-channel-with-a-longer-name-{number:04}" for number in range(1500)]
+    settings = {"TALLY_CHANNELS": ",".join(channels), "TALLY_CHANNELS_PER_SUBSCRIPTION": "100"}
+
+    well = await tally.do("doctor", **settings)
+    polls = stage.emulator.requests["subscribe"]
+    stage.state.refuse([channels[150]])
+    refused = await tally.do("doctor", **settings)
+
+    assert well.code == 0, well.out
+    assert well.out.count("lets us subscribe") == 1
+    assert "ok   PubNub: lets us subscribe to 1500 names" in well.out
+    assert polls == 15
+    assert refused.code == 3
+    assert refused.out.count("subscribe") == 1
+    assert f"Refused: '{channels[150]}'." in refused.out
+    assert stage.emulator.requests["subscribe"] == 2 * polls
+
+
+async def test_doctor_says_what_is_wrong(stage: Stage) -> None:
+    """It ends with the code of the first thing that is not as it should be, and looks at the rest all the same."""
+    tally = commands(stage)
+    stage.state.refuse(["room"])
+    away = f"redis://127.0.0.1:{free_port()}"
+    nothing_to_follow = await tally.do("doctor", TALLY_CHANNELS=None)
+    refused = await tally.do("doctor")
+    redis_away = await tally.do("doctor", TALLY_CHANNELS="hall", REDIS_URL=away)
+    all_wrong = await tally.do("doctor", "--json", PUBNUB_SUBSCRIBE_KEY=None, REDIS_URL=away)
+
+    assert nothing_to_follow.code == 2
+    assert "BAD  Configuration: Nothing to follow: set TALLY_CHANNELS" in nothing_to_follow.out
+    assert "ok   Redis: answers" in nothing_to_follow.out
+    assert refused.code == 3
+    assert (
+        "answered 403, Forbidden. Refused: 'room'. Grant 'read' to this worker's token"
+        in refused.out
+    )
+    assert "ok   Redis: answers" in refused.out
+    assert redis_away.code == 4
+    assert "BAD  Redis: Redis does not answer" in redis_away.out
+    assert all_wrong.code == 2
+    assert [(check["subject"], check["ok"]) for check in json.loads(all_wrong.out)["checks"]] == [
+        ("Configuration", False),
+        ("Redis", False),
+    ]
+    for ended in tally.ended:
+        assert ended.err == ""
+
+
+async def test_doctor_knows_another_keyset(stage: Stage) -> None:
+    """Exit 4 where the namespace holds another keyset's tallies, with what to do."""
+    tally = commands(stage)
+    await stage.redis.hset("tally:meta", mapping={"schema": "1", "subscribe_key": "sub-c-other"})
+
+    child = await tally.do("doctor")
+
+    assert child.code == 4
+    assert "BAD  Redis: The namespace tally holds the tallies of another keyset" in child.out
+    assert "Set TALLY_NAMESPACE" in child.out

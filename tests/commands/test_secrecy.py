@@ -1,0 +1,369 @@
+"""No command ever writes a secret, or what users write: whatever goes wrong, however loud, however it is given."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import pytest
+from aiohttp import web
+from redis.asyncio import Redis
+
+from tests.bench.canaries import (
+    CANARY,
+    KEYS,
+    MESSAGE,
+    PAYLOAD,
+    ROOM,
+    expect_no_word_on,
+    give,
+    guard,
+    poison,
+    redis_url,
+    write_nonsense,
+    write_payloads,
+)
+from tests.bench.canaries import expect_no_word as expect_no_word_in
+from tests.bench.in_process import APPLY_WAIT_SECONDS, Commands
+from tests.redis_server import RedisServer
+from tests.source.scripted import wait_until
+from worker.cli.commands import app
+from worker.emulator import OUTAGE_KINDS, Emulator
+from worker.service.parts import followed_names, open_parts
+from worker.service.worker import compose
+from worker.settings import SECRETS, Settings
+from worker.telemetry.http import health_page, listening
+
+END_TO_END: Final = Path(__file__).parents[1] / "end_to_end"
+VARIANTS: Final = [
+    ("debug", "console", "files"),
+    ("error", "json", ".env"),
+    ("debug", "json", "environment"),
+]
+"""How loud, in which form, and by which way the secrets are given."""
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """Commands with secrets of every kind, and who else knows these."""
+
+    emulator: Emulator
+    redis: Any
+    url: str
+    commands: Commands
+    form: str
+
+    def expect_no_word(self) -> None:
+        """Expect that no command has told what it must not."""
+        assert self.commands.ended
+        for ended in self.commands.ended:
+            expect_no_word_in(ended.line[0], ended, form=self.form)
+
+
+@asynccontextmanager
+async def guarded_by(
+    emulator: Emulator,
+    redis: Redis,
+    valkey: RedisServer,
+    folder: Path,
+    variant: tuple[str, str, str],
+) -> AsyncIterator[Guarded]:
+    """Have PubNub want the token, and Redis the password."""
+    level, form, way = variant
+    settings = {
+        "PUBNUB_ORIGIN": emulator.origin,
+        "PUBNUB_TLS": "false",
+        "TALLY_CHANNELS": ROOM,
+        "TALLY_HISTORY_RATE": "1000",
+        "TALLY_HTTP": "off",
+        "TALLY_LOG_FORMAT": form,
+        "TALLY_LOG_LEVEL": level,
+    }
+    settings |= give(way, folder, {**KEYS, "REDIS_URL": redis_url(valkey.url)})
+    emulator.state.demand_token(KEYS["PUBNUB_AUTH_TOKEN"])
+    await guard(redis)
+    try:
+        yield Guarded(emulator, redis, valkey.url, Commands(folder, settings), form)
+    finally:
+        await redis.acl_deluser("worker")
+
+
+@pytest.fixture(params=VARIANTS, ids="-".join)
+async def guarded(
+    request: pytest.FixtureRequest,
+    emulator: Emulator,
+    real_redis: Redis,
+    valkey: RedisServer,
+    tmp_path: Path,
+) -> AsyncIterator[Guarded]:
+    """Give the secrets one way or another, and have it logged one way or another."""
+    async with guarded_by(emulator, real_redis, valkey, tmp_path, request.param) as guarded:
+        yield guarded
+
+
+@pytest.fixture
+async def loud(
+    emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: Path
+) -> AsyncIterator[Guarded]:
+    """Have everything logged."""
+    async with guarded_by(emulator, real_redis, valkey, tmp_path, VARIANTS[-1]) as guarded:
+        yield guarded
+
+
+# --- each command -----------------------------------------------------------------------------------------------------
+
+
+async def try_in_trouble(guarded: Guarded, *line: str) -> None:
+    """A command in good days, without a Redis, locked out, refused, in outages, on a Redis full of nonsense."""
+    do, state = guarded.commands.do, guarded.emulator.state
+    only_reads = line[0] in {"show", "explain"}
+    struck = 0 if only_reads else 1 if line[0] == "verify" else 3
+    write_payloads(state)
+    assert (await do("backfill")).code == 0
+    if line[0] == "verify":
+        guarded.commands.settings["TALLY_SETTLE_SECONDS"] = (
+            "0.1"  # so long it waits between its looks
+        )
+    state.add(ROOM, MESSAGE, f"type-{PAYLOAD}", f"other-{PAYLOAD}", f"uuid-{PAYLOAD}")
+    state.advance(1000)
+    assert (await do(*line)).code == (5 if line[0] == "verify" else 0)
+
+    nowhere: dict[str, str | None] = {
+        "REDIS_URL_FILE": None,
+        "REDIS_URL": f"redis://:{CANARY}@127.0.0.1:1",
+    }
+    locked: dict[str, str | None] = {
+        **nowhere,
+        "REDIS_URL": redis_url(guarded.url, f"{CANARY}-wrong"),
+    }
+    assert [(await do(*line, **settings)).code for settings in (nowhere, locked)] == [4, 4]
+
+    another: dict[str, str | None] = {
+        "PUBNUB_SUBSCRIBE_KEY_FILE": None,
+        "PUBNUB_SUBSCRIBE_KEY": f"{CANARY}2",
+    }
+    assert (await do(*line, **another)).code == (0 if only_reads else 4)
+
+    state.refuse([ROOM])
+    assert (await do(*line)).code == struck
+    state.refuse()
+    for kind in OUTAGE_KINDS if not only_reads else ():
+        if kind != "throttle":  # PubNub's own wish, a second each time; a refusal as any other
+            state.set_outage(kind)
+            assert (await do(*line)).code == struck
+    state.set_outage(None)
+
+    await write_nonsense(guarded.redis)
+    ended = await do(*line)
+    assert (ended.code, "command_dies" in ended.err) == (
+        (0, False) if line[0] == "doctor" else (1, True)
+    )
+
+
+async def try_config(guarded: Guarded) -> None:
+    """What is in force, and what is wrong with it."""
+    do = guarded.commands.do
+    bad: dict[str, str | None] = {
+        "PUBNUB_SECRET_KEY_FILE": None,
+        "PUBNUB_SECRET_KEY": f"{CANARY} {CANARY}",
+        "TALLY_NAMESPACE": "a b",
+    }
+    assert (await do("config")).code == 0
+    assert (await do("config", "--json")).code == 0
+    assert (await do("config", **bad, REDIS_URL_FILE=None, REDIS_URL=f"{CANARY}://x")).code == 2
+    assert (await do("config", TALLY_TOKEN=CANARY, PUBNUB_AUTH_TOKN=CANARY)).code == 0
+
+
+async def try_healthcheck(guarded: Guarded) -> None:
+    """Nobody there; a worker that is well; one that is not; one whose Redis refuses it."""
+    do = guarded.commands.do
+    assert (await do("healthcheck", TALLY_HTTP="127.0.0.1:1")).code == 1
+    for reason in (None, "Redis refuses the credentials in REDIS_URL"):
+
+        async def page(reason: str | None = reason) -> Any:
+            return health_page({"redis": reason})
+
+        async with listening("127.0.0.1", 0, {"/readyz": page}) as (host, port):
+            ended = await do("healthcheck", TALLY_HTTP=f"{host}:{port}")
+        assert (ended.code, ended.out) == ((1, f"redis: {reason}\n") if reason else (0, "ok\n"))
+
+
+SCENARIOS: Final[dict[str, Callable[[Guarded], Awaitable[None]]]] = {
+    "config": try_config,
+    "healthcheck": try_healthcheck,
+    "backfill": lambda guarded: try_in_trouble(guarded, "backfill"),
+    "reconcile": lambda guarded: try_in_trouble(guarded, "reconcile", "--json"),
+    "verify": lambda guarded: try_in_trouble(guarded, "verify"),
+    "doctor": lambda guarded: try_in_trouble(guarded, "doctor"),
+    "show": lambda guarded: try_in_trouble(guarded, "show", ROOM, MESSAGE),
+    "explain": lambda guarded: try_in_trouble(guarded, "explain", ROOM, MESSAGE),
+}
+AS_PROCESSES: Final = {
+    "run": ("test_secrets.py", "test_a_worker_in_trouble_keeps_its_secrets"),
+    "emulator": ("test_secrets.py", "test_an_emulator_tells_nothing_of_what_it_is_asked"),
+    "demo": ("test_demo.py", "test_it_ends_equal_to_the_truth"),
+}
+"""Commands that run until a signal comes, or start processes: where these are tried."""
+
+
+COMMANDS: Final = [
+    each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_scenario(command: str) -> None:
+    """A command without one fails this."""
+    if command not in SCENARIOS:
+        assert command in AS_PROCESSES, f"add a scenario for tally {command}"
+        module, test = AS_PROCESSES[command]
+        assert f"def {test}(" in (END_TO_END / module).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", SCENARIOS)
+async def test_no_command_tells_secrets_or_payloads(guarded: Guarded, command: str) -> None:
+    """In good days and in trouble, at every level and in every form, given in every way."""
+    await SCENARIOS[command](guarded)
+    guarded.expect_no_word()
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("REDIS_URL", "redis://:canary/word@localhost:6379/0"),
+        ("REDIS_URL", "redis://:canary#word@localhost:6379/0"),
+        ("REDIS_URL", "redis://:canary[word@localhost:6379/0"),
+        ("REDIS_URL", "redis://:canary℀word@localhost:6379/0"),
+        ("REDIS_URL", "canary"),
+        ("PUBNUB_SECRET_KEY", "sec-c-canary!"),
+    ],
+)
+async def test_a_malformed_secret_is_not_shown(loud: Guarded, name: str, secret: str) -> None:
+    """A secret that cannot be read is refused with 2, by the name of its setting."""
+    ended = await loud.commands.do("run", **{name: secret})
+
+    assert ended.code == 2
+    assert name in ended.err
+    loud.expect_no_word()
+
+
+async def test_of_another_keysets_key_enough_is_told_to_know_it_by(loud: Guarded) -> None:
+    """Its beginning and its end, and of a short one only how long it is; so it is with one's own."""
+    ours, theirs = (f"sub-c-{digit * 8}-{CANARY}-{CANARY}-{digit * 12}" for digit in "12")
+    assert (await loud.commands.do("backfill", PUBNUB_SUBSCRIBE_KEY=theirs)).code == 0
+    ended = await loud.commands.do("backfill", PUBNUB_SUBSCRIBE_KEY=ours)
+    short = await loud.commands.do("backfill", PUBNUB_SUBSCRIBE_KEY=f"{CANARY}-{CANARY}")
+
+    assert (ended.code, short.code) == (4, 4)
+    assert "(sub-c-222…2222, not sub-c-111…1111)" in ended.err
+    assert "(sub-c-222…2222, not a key of 13 characters)" in short.err
+    loud.expect_no_word()
+
+
+async def test_a_worker_that_dies_tells_where_and_not_of_what(loud: Guarded) -> None:
+    """Of a slip the log has the traceback, and nothing of what was in Redis."""
+    assert (await loud.commands.do("backfill")).code == 0
+    await write_nonsense(loud.redis)
+    async with loud.commands.worker(TALLY_HTTP="127.0.0.1:0") as worker:
+        await wait_until(worker.work.done, APPLY_WAIT_SECONDS)
+
+    assert worker.work.result() == 1
+    (entry,) = worker.entries("worker_dies")
+    assert entry["exception"].startswith("Traceback (most recent call last)")
+    loud.expect_no_word()
+
+
+async def test_a_page_tells_nothing_of_what_it_stumbles_over(loud: Guarded) -> None:
+    """Where somebody else has written under our names, a page is answered all the same, and without a secret."""
+    settings = Settings.model_validate(loud.commands.settings)
+    async with open_parts(settings) as parts:
+        worker = await compose(parts, followed_names(settings))
+        await parts.tables.channels.add([ROOM])
+        await write_nonsense(loud.redis)
+        pages = {path: await answer() for path, answer in worker.health.pages.items()}
+
+    assert b'"redis": "does not answer"' in pages["/status"].body
+    expect_no_word_on(page.body.decode() for page in pages.values())
+
+
+# --- what PubNub repeats ----------------------------------------------------------------------------------------------
+
+GIVEN: Final = tuple(KEYS.values())
+ECHOES: Final[dict[str, Callable[[web.BaseRequest], str]]] = {
+    "the address": lambda request: f"Bad request {request.raw_path}",
+    "the address, decoded": lambda request: f"Bad request {request.path_qs}",
+    "its parts": lambda request: (
+        f"Bad key '{request.query.get('auth')}', '{request.query.get('signature')}'."
+    ),
+    "all secrets": lambda _: " ".join(GIVEN),
+    "all secrets, encoded": lambda _: " ".join(quote(secret, safe="") for secret in GIVEN),
+    "all secrets, within words": lambda _: " ".join(f"x{secret}y" for secret in GIVEN),
+}
+
+
+@pytest.mark.parametrize("repeated", ECHOES)
+@pytest.mark.parametrize("status", [400, 403, 500])
+async def test_what_pubnub_repeats_of_us_is_not_told(
+    loud: Guarded, status: int, repeated: str
+) -> None:
+    """An error that echoes the whole request, secrets and all, in any spelling, brings none of them into our words."""
+    polls: list[web.BaseRequest] = []
+
+    async def echo(request: web.BaseRequest) -> web.Response:
+        if request.path.startswith("/v2/subscribe/"):
+            polls.append(request)
+        words = ECHOES[repeated](request)
+        return web.json_response({"status": status, "error": True, "message": words}, status=status)
+
+    server = web.Server(echo)
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    origin = {"PUBNUB_ORIGIN": f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"}
+    try:
+        doctor = await loud.commands.do("doctor", **origin)
+        async with loud.commands.worker(**origin) as worker:
+            await wait_until(
+                lambda: '"event": "pubnub_' in worker.err or worker.work.done(), APPLY_WAIT_SECONDS
+            )
+    finally:
+        listener.close()
+        await server.shutdown(1)
+    assert f"PubNub, time: answered {status}" in doctor.out
+    assert f"answered {status}" in worker.err
+    assert polls
+    assert all({"auth", "signature"} <= poll.query.keys() for poll in polls)
+    loud.expect_no_word()
+
+
+# --- the check itself -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", [CANARY, PAYLOAD])
+@pytest.mark.parametrize(
+    "place", ["a value that is printed", "a sentence that quotes", "an entry of the log"]
+)
+async def test_a_word_that_is_written_is_found(loud: Guarded, word: str, place: str) -> None:
+    """Where it stands for something that is no secret, and is told: the check would notice a secret there."""
+    do = loud.commands.do
+    match place:
+        case "a value that is printed":
+            ended = await do("config", PUBNUB_USER_ID=word)
+            assert word in ended.out
+        case "a sentence that quotes":
+            ended = await do("backfill", f"{word}:")
+            assert word in ended.err
+        case _:
+            ended = await do("backfill", word)
+            assert f'"channel": "{word}"' in ended.err
+
+    with pytest.raises(AssertionError):
+        loud.expect_no_word()
+
+
+def test_all_secrets_are_tried() -> None:
+    """A secret that is new is given here, too."""
+    assert {*KEYS, "REDIS_URL"} == set(SECRETS)
+    assert all(CANARY in secret for secret in (*KEYS.values(), redis_url("redis://host")))
+    assert PAYLOAD in str(poison())

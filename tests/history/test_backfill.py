@@ -1,0 +1,178 @@
+"""Replaying history: all of it, once, from where it was left."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tests.bench.bench import SETTLE_SECONDS, Bench
+from tests.bench.replaying import FIRST, Interruption, Notes, backfill, seed
+from worker.domain.position import Range
+from worker.errors import ForbiddenError, PubNubError
+from worker.source.history import PAGE_SIZE
+from worker.store.progress import Progress
+
+
+async def test_a_replay_equals_the_truth(bench: Bench) -> None:
+    """Several channels side by side; nothing is left of its place at the end."""
+    for channel in ("room", "hall", "yard"):
+        seed(bench, channel, 250)
+
+    counts = await backfill(bench).run(["room", "hall", "yard", "empty"], Range())
+
+    assert await bench.counts() == bench.emulator.truth()
+    assert set(counts) == {"room", "hall", "yard", "empty"}
+    assert all(counts[channel] >= 250 for channel in ("room", "hall", "yard"))
+    assert await bench.tables.progress.read("room") is None
+    assert await bench.tables.channels.all() == {"room", "hall", "yard", "empty"}
+
+
+@pytest.mark.parametrize("fault", ["more", "tie", "server_error", "bad_json", "drop", "throttle"])
+async def test_a_replay_survives_a_faulty_pubnub(bench: Bench, fault: str) -> None:
+    """Pages cut short, ties, errors of all kinds: asked again, and complete."""
+    seed(bench, "room", 400)
+    bench.emulator.state.faults.replace({fault: 0.3})
+
+    await backfill(bench, tries=None).run(["room"], Range())
+
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_only_the_range_asked_for_is_replayed(bench: Bench) -> None:
+    """``since`` is inclusive, ``until`` exclusive."""
+    seed(bench, "room", 100)
+
+    await backfill(bench).run(["room"], Range(since=str(FIRST + 2 * 40), until=str(FIRST + 2 * 60)))
+
+    counts = await bench.counts()
+    assert sum(n for message in counts["room"].values() for n in message["reaction"].values()) == 20
+
+
+async def test_an_interrupted_replay_goes_on_where_it_was(bench: Bench) -> None:
+    """Pages that were applied are not asked for again; what has come since is."""
+    seed(bench, "room", 1000)
+    interruption = Interruption(800)
+    first = asyncio.create_task(backfill(bench, watch=interruption).run(["room"], Range()))
+    interruption.ends = first.cancel
+    await asyncio.gather(first, return_exceptions=True)
+    assert first.cancelled()
+    done = bench.emulator.requests["actions"]
+    assert await bench.tables.progress.read("room") is not None
+    bench.emulator.state.add("room", "77", "reaction", "🆕", "new", published=False)
+
+    await backfill(bench).run(["room"], Range())
+
+    assert await bench.counts() == bench.emulator.truth()
+    # Two or three pages were left, and one for what is new; two requests find each end. One may have been on its way.
+    assert bench.emulator.requests["actions"] - done <= 1 + 3 + 1 + 2 + 2
+
+
+async def test_progress_is_shown_and_costs_no_request(bench: Bench) -> None:
+    """Actions only grow, and the date reached only goes back."""
+    seed(bench, "room", 250)
+    notes = Notes()
+
+    await backfill(bench, watch=notes).run(["room"], Range())
+
+    actions = [place.actions for place in notes.places["room"]]
+    reached = [int(place.next) for place in notes.places["room"]]
+    assert actions == sorted(actions)
+    assert actions[-1] >= 250
+    assert reached == sorted(reached, reverse=True)
+    assert bench.emulator.requests["actions"] <= 250 // (PAGE_SIZE - 1) + 3
+
+
+async def test_a_wider_range_takes_in_a_narrower_place(bench: Bench) -> None:
+    """Somebody's replay of a part does not stand in for all."""
+    seed(bench, "room", 10)
+    await bench.tables.progress.save(Progress(str(FIRST + 5), str(FIRST + 1), str(FIRST)), "room")
+
+    await backfill(bench).run(["room"], Range())
+
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_a_narrower_range_leaves_nothing_of_a_place_out(bench: Bench) -> None:
+    """A replay of everything is pending; whoever asks for a part of it goes on with it."""
+    seed(bench, "room", 30)
+    now = await bench.client.time()
+    await bench.tables.progress.save(Progress(now, now), "room")
+
+    await backfill(bench).run(["room"], Range(since=str(FIRST + 40)))
+
+    assert await bench.counts() == bench.emulator.truth()
+    assert await bench.tables.progress.read("room") is None
+
+
+async def test_an_age_is_gone_on_with_too(bench: Bench) -> None:
+    """The same age is a later moment when it is asked for again; it is the same replay."""
+    seed(bench, "room", 30)
+    now = await bench.client.time()
+    await bench.tables.progress.save(
+        Progress(now, str(FIRST + 40), str(FIRST + 10), actions=10), "room"
+    )
+
+    counts = await backfill(bench).run(["room"], Range(since=str(FIRST + 12)))
+
+    # Five were left below the place, and its edge; not the ten above it.
+    assert 10 + 15 <= counts["room"] <= 10 + 15 + 3
+
+
+async def test_a_refusal_ends_a_command(bench: Bench) -> None:
+    """The other channels are replayed all the same."""
+    seed(bench, "room", 10)
+    bench.emulator.state.refuse(["hall"])
+
+    with pytest.raises(ForbiddenError):
+        await backfill(bench).run(["room", "hall"], Range())
+
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_a_command_gives_up_in_the_end(bench: Bench) -> None:
+    """After so many failures in a row."""
+    bench.emulator.state.set_outage("html", ["actions"])
+
+    with pytest.raises(PubNubError):
+        await backfill(bench).run(["room"], Range())
+
+    assert bench.emulator.requests["actions"] == 3
+
+
+async def test_what_cannot_be_understood_is_quarantined(bench: Bench) -> None:
+    """A lone surrogate in a list; its neighbours count."""
+    seed(bench, "room", 3)
+    bench.emulator.state.add("room", "5", "reaction", "\ud83d", "ana", published=False)
+
+    await backfill(bench).run(["room"], Range())
+
+    reasons = {entry["reason"] for entry in await bench.quarantined()}
+    assert reasons == {"value holds a lone surrogate, which UTF-8 cannot carry"}
+    counts = await bench.counts()
+    assert sum(n for message in counts["room"].values() for n in message["reaction"].values()) == 3
+
+
+async def test_a_page_that_waited_too_long_is_read_again(bench: Bench) -> None:
+    """The clock jumps once between page and script, as when a machine sleeps."""
+    seed(bench, "room", 10)
+    apply, jumps = bench.applier.apply, iter([SETTLE_SECONDS + 1])
+
+    async def slow_apply(decoded, origin, received):  # type: ignore[no-untyped-def]
+        bench.clock.now += next(jumps, 0)
+        return await apply(decoded, origin, received)
+
+    bench.applier.apply = slow_apply  # type: ignore[method-assign]
+    await backfill(bench).run(["room"], Range())
+
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_types_that_are_not_counted_stay_out(bench: Bench) -> None:
+    """Bookkeeping of the Chat SDK is no reaction."""
+    bench.counted_types = replace(bench.counted_types, ignored=frozenset({"edited"}))
+    bench.emulator.state.add("room", "5", "edited", "new text", "ana", published=False)
+    bench.emulator.state.add("room", "5", "reaction", "👍", "ana", published=False)
+
+    await backfill(bench).run(["room"], Range())
+
+    assert await bench.counts() == {"room": {"5": {"reaction": {"👍": 1}}}}

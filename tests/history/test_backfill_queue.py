@@ -1,0 +1,173 @@
+"""What runs beside live reading: backfills that are asked for, and the sweep."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.bench.bench import KEYS, Bench
+from tests.bench.replaying import FIRST, at_once, backfill, seed
+from tests.bench.waiting import wait_until_true
+from tests.source.scripted import wait_until
+from worker.applying.expiry import Expiry
+from worker.domain.action import Added, Identity, Origin
+from worker.domain.position import Cursor, from_seconds
+from worker.history.backfill_queue import CONCURRENCY, BackfillQueue
+from worker.store.progress import Progress
+from worker.store.store import Store, Ttls
+
+NOW = Cursor("17700000000000000", 1)
+
+
+@asynccontextmanager
+async def running(
+    bench: Bench, take: Callable[[], Awaitable[None]] = at_once
+) -> AsyncIterator[BackfillQueue]:
+    """Run repairs until the block ends."""
+    repairs = BackfillQueue(backfill(bench, tries=None, take=take), bench.tables)
+    task = asyncio.create_task(repairs.run())
+    try:
+        yield repairs
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def ended(bench: Bench, *channels: str) -> None:
+    """Wait until no backfill of these channels is under way."""
+    await wait_until_true(lambda: bench.tables.progress.read_all(channels), {})
+
+
+async def test_what_is_asked_for_is_backfilled(bench: Bench) -> None:
+    """More channels than are replayed at once."""
+    channels = [f"channel{number}" for number in range(12)]
+    for channel in channels:
+        seed(bench, channel, 30)
+
+    async with running(bench) as repairs:
+        await repairs.request(channels, NOW)
+        await ended(bench, *channels)
+    await bench.tables.channels.add(channels)
+
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_a_request_survives_a_kill(bench: Bench) -> None:
+    """It is in Redis when the request returns; the next worker goes on."""
+    seed(bench, "room", 30)
+    await bench.tables.channels.add(["room", "hall"])
+    await BackfillQueue(backfill(bench), bench.tables).request(["room"], NOW)
+
+    async with running(bench):
+        await ended(bench, "room")
+
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_a_request_keeps_a_place_of_everything(bench: Bench) -> None:
+    """Whoever goes on from there reads what is new, too. A place of a part gives way."""
+    whole, part = (
+        Progress(str(FIRST + 40), str(FIRST + 20), actions=10),
+        Progress(str(FIRST + 40), "5", str(FIRST)),
+    )
+    await bench.tables.progress.save(whole, "room")
+    await bench.tables.progress.save(part, "hall")
+
+    await BackfillQueue(backfill(bench), bench.tables).request(["room", "hall"], NOW)
+
+    assert await bench.tables.progress.read_all(["room", "hall"]) == {
+        "room": whole,
+        "hall": Progress(NOW.timetoken, NOW.timetoken),
+    }
+
+
+async def test_a_request_while_one_runs_is_not_forgotten(bench: Bench) -> None:
+    """One replay of a channel at a time; the next is in Redis before the one under way can end."""
+    seed(bench, "room", 300)
+    await bench.tables.channels.add(["room"])
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def take() -> None:
+        asked.set()
+        await gate.wait()
+
+    with capture_logs() as entries:
+        async with running(bench, take) as repairs:
+            await repairs.request(["room"], NOW)
+            await asked.wait()
+            for _ in range(5):
+                await repairs.request(["room"], NOW)
+            again = await cast("Any", bench.redis).hget(KEYS.progress("room"), "again")
+            assert again == NOW.timetoken
+            gate.set()
+            await ended(bench, "room")
+            await wait_until(lambda: repairs.is_idle)
+
+    assert await bench.counts() == bench.emulator.truth()
+    turns = [
+        entry["event"]
+        for entry in entries
+        if entry["event"] in {"backfill_resumes", "backfill_ends"}
+    ]
+    assert turns == ["backfill_resumes", "backfill_ends"] * 2
+    # Two whole replays, of some five requests each, and what each needs to catch up.
+    assert bench.emulator.requests["actions"] <= 2 * 8
+
+
+async def test_refused_channels_hold_up_no_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than are replayed at once; they are asked about again later."""
+    monkeypatch.setattr("worker.history.backfill_queue.REFUSED_SECONDS", 0.05)
+    refused = [f"refused{number}" for number in range(CONCURRENCY + 1)]
+    for channel in [*refused, "zzz"]:
+        seed(bench, channel, 30)
+    bench.emulator.state.refuse(refused)
+
+    async with running(bench) as repairs:
+        await repairs.request([*refused, "zzz"], NOW)
+        await ended(bench, "zzz")
+        assert len(await bench.tables.progress.read_all(refused)) == len(refused)
+        bench.emulator.state.refuse([])
+        await ended(bench, *refused)
+
+    await bench.tables.channels.add([*refused, "zzz"])
+    assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_the_sweep_goes_over_all_channels(bench: Bench) -> None:
+    """Old messages go, young ones stay."""
+    old, young = from_seconds(time.time() - 2 * 86400), from_seconds(time.time())
+    for channel in ("room", "hall"):
+        events = [
+            Added(Identity(channel, at, "reaction", "👍", "ana"), young, young)
+            for at in (old, young)
+        ]
+        await bench.applier.apply(events, Origin.LIVE, bench.clock())
+    await bench.tables.channels.add(["room", "hall"])
+    store = Store(bench.redis, KEYS, Ttls(retention_seconds=86400))
+
+    assert await Expiry(store, bench.tables).run_once() == 2
+
+    assert await bench.counts() == {
+        channel: {young: {"reaction": {"👍": 1}}} for channel in ("room", "hall")
+    }
+
+
+async def test_a_place_nobody_moves_is_taken_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker has left it, and is gone; one that still moves is left to it."""
+    monkeypatch.setattr("worker.history.backfill_queue.ABANDONED_SECONDS", 0.05)
+    seed(bench, "room", 30)
+    async with running(bench):
+        await bench.tables.progress.save(Progress(NOW.timetoken, NOW.timetoken), "room")
+        await bench.tables.channels.add(["room"])
+
+        await ended(bench, "room")
+
+    assert await bench.counts() == bench.emulator.truth()

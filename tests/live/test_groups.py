@@ -1,0 +1,193 @@
+"""Groups: a channel that joins one is owed what happened before, once; whatever PubNub says of the others."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.bench.bench import Bench
+from tests.bench.replaying import backfill, seed
+from tests.bench.subscriptions import running_subscription
+from tests.bench.waiting import wait_until_true
+from tests.source.scripted import wait_until
+from worker.domain.position import Cursor
+from worker.history.backfill_queue import BackfillQueue
+from worker.live.gaps import Gaps
+from worker.live.groups import GroupMembers
+from worker.source.names import Names
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the groups every moment."""
+    monkeypatch.setattr("worker.live.groups.LOOKUP_SECONDS", 0.02)
+
+
+class Looking:
+    """Somebody who looks groups up, and the repairs that are asked for."""
+
+    def __init__(self, bench: Bench, *groups: str) -> None:
+        self.bench = bench
+        self.asked: list[tuple[set[str], Cursor | None]] = []
+        self.repairs = BackfillQueue(backfill(bench, tries=None), bench.tables)
+        self.membership = GroupMembers(groups, bench.client, Gaps(bench.tables, self._repair))
+
+    async def _repair(self, channels: Collection[str], cursor: Cursor | None) -> None:
+        self.asked.append((set(channels), cursor))
+        if cursor:
+            await self.repairs.request(channels, cursor)
+
+    async def looks(self, times: int = 3) -> None:
+        """Wait until the groups were looked up so often from now on."""
+        looks = self.bench.emulator.requests
+        until = looks["groups"] + times
+        await wait_until(lambda: looks["groups"] >= until)
+
+    async def owed(self, channel: str) -> set[str]:
+        """Return why a channel needs a repair."""
+        return set(await self.bench.tables.pending.read(channel))
+
+    @property
+    def channels(self) -> list[set[str]]:
+        """The channels of each repair that was asked for."""
+        return [channels for channels, _ in self.asked]
+
+
+@asynccontextmanager
+async def looking(bench: Bench, *groups: str) -> AsyncIterator[Looking]:
+    """Look groups up until the block ends, backfilling what is asked for."""
+    it = Looking(bench, *groups)
+    tasks = [asyncio.create_task(run()) for run in (it.membership.run, it.repairs.run)]
+    try:
+        await it.looks(2 * len(groups))
+        yield it
+        assert not any(task.done() for task in tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_channel_that_joins_is_owed_and_backfilled_once(bench: Bench) -> None:
+    """Up to the time it was seen to have joined; nobody else is."""
+    seed(bench, "hall", 30)
+    bench.emulator.state.groups.add("friends", ["room"])
+    await bench.tables.channels.add(["room"])
+    async with looking(bench, "friends") as it:
+        joined = bench.emulator.state.time.now()
+        bench.emulator.state.groups.add("friends", ["hall"])
+        await wait_until_true(lambda: it.owed("hall"), {"new_channel"})
+        marked = await bench.tables.pending.read("hall")
+        await it.looks(5)
+        await wait_until_true(bench.counts, bench.emulator.truth())
+
+        assert it.channels == [{"hall"}]
+        assert it.asked[0][1] is not None
+        assert int(it.asked[0][1].timetoken) >= joined
+        assert await bench.tables.pending.read("hall") == marked
+        assert await it.owed("room") == set()
+        assert await bench.tables.channels.all() == {"room", "hall"}
+
+
+async def test_a_channel_that_leaves_and_comes_back_is_owed_again(bench: Bench) -> None:
+    """It is known, and nobody listened to it meanwhile."""
+    bench.emulator.state.groups.add("friends", ["room", "hall"])
+    await bench.tables.channels.add(["room", "hall"])
+    async with looking(bench, "friends") as it:
+        for times in (1, 2):
+            before = (await bench.tables.pending.read("hall")).get("new_channel", 0)
+            bench.emulator.state.groups.remove("friends", ["hall"])
+            await it.looks()
+            assert len(it.asked) == times - 1
+            bench.emulator.state.groups.add("friends", ["hall"])
+            await wait_until(lambda times=times: len(it.asked) == times)  # type: ignore[misc]
+            assert (await bench.tables.pending.read("hall"))["new_channel"] > before
+            await it.looks()
+
+        assert it.channels == [{"hall"}, {"hall"}]
+        assert await it.owed("room") == set()
+
+
+@pytest.mark.parametrize("trouble", ["refused", "away"])
+async def test_a_group_nobody_tells_of_is_no_reason_to_stop(bench: Bench, trouble: str) -> None:
+    """The others are looked up as ever; and when it is told of again, its members have not joined anew."""
+    state = bench.emulator.state
+    state.groups.add("friends", ["room"])
+    state.groups.add("family", ["hall"])
+    await bench.tables.channels.add(["room", "hall"])
+    async with looking(bench, "friends", "family") as it:
+        if trouble == "refused":
+            state.refuse(groups=["friends"])
+            state.groups.add("family", ["yard"])
+            await wait_until_true(lambda: it.owed("yard"), {"new_channel"})
+            state.refuse()
+        else:
+            state.set_outage("server_error")
+            asked = bench.emulator.requests["time"]
+            await wait_until(lambda: bench.emulator.requests["time"] > asked + 4)
+            state.set_outage(None)
+            state.groups.add("family", ["yard"])
+            await wait_until_true(lambda: it.owed("yard"), {"new_channel"})
+        await it.looks(6)
+        assert it.channels == [{"yard"}]
+
+        state.groups.add("friends", ["attic"])
+        await wait_until_true(lambda: it.owed("attic"), {"new_channel"})
+        await wait_until(lambda: len(it.channels) > 1)
+        assert it.channels == [{"yard"}, {"attic"}]
+
+
+async def test_who_joins_while_a_group_is_not_told_of_is_owed(bench: Bench) -> None:
+    """It is compared with what was told last; a group not told of from the start, with who is known."""
+    state = bench.emulator.state
+    state.groups.add("friends", ["room"])
+    await bench.tables.channels.add(["room", "hall"])
+    state.refuse(groups=["family"])
+    state.groups.add("family", ["room", "cellar"])
+    async with looking(bench, "friends", "family") as it:
+        state.refuse(groups=["friends", "family"])
+        await it.looks(4)
+        state.groups.add("friends", ["hall"])
+        await it.looks(4)
+        assert it.asked == []
+        state.refuse()
+
+        await wait_until_true(lambda: it.owed("hall"), {"new_channel"})
+        await wait_until_true(lambda: it.owed("cellar"), {"new_channel"})
+        await it.looks(6)
+        assert sorted(map(sorted, it.channels)) == [["cellar"], ["hall"]]
+
+
+async def test_at_a_start_nothing_is_owed_twice(bench: Bench) -> None:
+    """What a subscription covers as it starts, it owes; whoever was a member then has not joined."""
+    bench.emulator.state.groups.add("friends", ["room", "hall"])
+    async with running_subscription(bench, Names(groups=("friends",))) as subscription:
+        await wait_until(lambda: bool(subscription.repairs))
+        marked = await bench.tables.pending.read_all(["room", "hall"])
+        async with looking(bench, "friends") as it:
+            await it.looks(5)
+            assert it.asked == []
+
+        assert [channels for channels, _ in subscription.repairs] == [{"room", "hall"}]
+        assert await bench.tables.pending.read_all(["room", "hall"]) == marked
+        assert {cause for owed in marked.values() for cause in owed} == {"first_start"}
+
+
+async def test_a_restart_owes_nobody_anew(bench: Bench) -> None:
+    """Everybody is known; a member nobody has met, who joined while no worker ran, is owed."""
+    bench.emulator.state.groups.add("friends", ["room"])
+    async with running_subscription(bench, Names(groups=("friends",))):
+        pass
+    await bench.tables.pending.clear("room", await bench.tables.pending.read("room"))
+    bench.emulator.state.groups.add("friends", ["hall"])
+
+    async with (
+        running_subscription(bench, Names(groups=("friends",))) as subscription,
+        looking(bench, "friends") as it,
+    ):
+        await wait_until_true(lambda: it.owed("hall"), {"new_channel"})
+        await it.looks(5)
+        assert subscription.repairs == []
+        assert it.channels == [{"hall"}]
+        assert await it.owed("room") == set()

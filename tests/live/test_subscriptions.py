@@ -1,0 +1,157 @@
+"""Changing the list while it is followed: who stays is missed by nobody, who is new is owed the past."""
+
+import asyncio
+from itertools import count
+
+import pytest
+
+from tests.bench.bench import KEYS, Bench
+from tests.bench.subscriptions import MESSAGE, has_begun, running_subscriptions
+from tests.bench.waiting import Moments, wait_until_exact
+from tests.source.scripted import wait_until
+from worker.applying.rollback import RollbackRecovery
+from worker.domain.position import Cursor
+from worker.live.subscriptions import Subscriptions
+from worker.source.names import Names
+from worker.store.connection import recovery_client
+from worker.store.cursors import FORGOTTEN_SECONDS
+from worker.store.rollback_detector import RollbackDetector
+from worker.store.tables import Tables
+
+
+def followed(it: Subscriptions) -> list[str]:
+    """Return the names of each subscription, as one word."""
+    return sorted("".join(each.names.all) for each in it.current)
+
+
+async def test_only_what_changes_is_touched(bench: Bench) -> None:
+    """The others go on as they were."""
+    async with running_subscriptions(bench, "abcd") as it:
+        (ab,) = [each for each in it.current if each.names.all == ("a", "b")]
+        assert await it.change(Names.of("abc")) == (0, 1)
+        await wait_until(lambda: followed(it) == ["ab", "c"])
+        await has_begun(bench, it)
+        assert ab in it.current
+
+
+async def test_a_new_channel_is_owed_and_nobody_else(bench: Bench) -> None:
+    """It joins a subscription that has room; who is there already goes on from where it was."""
+    async with running_subscriptions(bench, "abc") as it:
+        await bench.redis.delete(*await bench.redis.keys("tally:*:owed"))
+        await it.change(Names.of("abcde"))
+        await wait_until(lambda: followed(it) == ["ab", "cd", "e"])
+        await has_begun(bench, it)
+
+        owed = await bench.tables.pending.read_all("abcde")
+        assert {channel: set(causes) for channel, causes in owed.items()} == {
+            "d": {"new_channel"},
+            "e": {"first_start"},
+        }
+
+
+async def test_what_happens_while_the_list_changes_is_counted(bench: Bench) -> None:
+    """Events come all the time, and the list changes again and again; at the end every one is counted."""
+    users = count()
+
+    def react() -> None:
+        for channel in "abcd":
+            bench.emulator.state.add(channel, MESSAGE, "reaction", "👍", f"user-{next(users)}")
+
+    async with running_subscriptions(bench, "abcd") as it:
+        await bench.redis.delete(*await bench.redis.keys("tally:*:owed"))
+        for channels in ["abcde", "abcd", "abcdef", "abcdg", "abcd"] * 2:
+            changing = asyncio.create_task(it.change(Names.of(channels)))
+            # Fewer than an answer holds, however long nobody reads them; the last ones come when it has changed.
+            for _ in range(40):
+                react()
+                await asyncio.sleep(0)
+            await changing
+            react()
+            await wait_until_exact(bench)
+
+        assert await bench.tables.pending.read_all("abcd") == {}
+
+
+@pytest.mark.parametrize("size", [2, 3])
+async def test_a_list_may_change_before_anything_has_begun(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Whatever step a subscription has come to; who joins is owed, however often the list changes meanwhile."""
+    moments, is_too_late = Moments(bench, monkeypatch), False
+    for number in count(-1):
+        await bench.redis.flushall()
+        async with running_subscriptions(bench, "ab", size, begun=False) as it:
+            has_come = asyncio.Event()
+            moments.await_one(number, has_come.set)
+            await asyncio.sleep(
+                0
+            )  # it has begun to follow; of the subscriptions none has made a step
+            while number >= 0 and not (has_come.is_set() or is_too_late):
+                await asyncio.sleep(0)
+                is_too_late = bench.emulator.waiting == 1 and all(
+                    each.resume_point for each in it.current
+                )
+            await it.change(Names.of("abc"))
+            await it.change(Names.of("ac"))
+            assert await it.change(Names.of("ac")) == (0, 0)
+            await wait_until(lambda it=it: followed(it) in (["ac"], ["a", "c"]))  # type: ignore[misc]
+            await has_begun(bench, it)
+        assert (await bench.tables.pending.read_all("c"))["c"]
+        if is_too_late:
+            break
+    assert number > 10
+
+
+async def test_nobody_is_followed_after_a_stop(bench: Bench) -> None:
+    """A list that changes while it stops changes nothing any more."""
+    async with running_subscriptions(bench, "ab") as it:
+        it.stop()
+        await it.change(Names.of("abcdef"))
+
+    assert it.current == []
+
+
+async def test_a_list_that_changes_just_after_redis_went_back(bench: Bench) -> None:
+    """Whoever takes over does not go on from a cursor Redis has forgotten: everybody is owed."""
+    rollback_detector = RollbackDetector()
+    async with recovery_client(bench.redis) as whoever_answers:
+        recovery = RollbackRecovery(
+            rollback_detector, Tables.on(whoever_answers, KEYS), ["a", "b", "c"]
+        )
+        bench.lay_out(rollback_detector, recovery)
+        async with running_subscriptions(bench, "abc", size=3) as it:
+            await wait_until(lambda: bench.emulator.waiting == 1)
+            await bench.redis.delete(KEYS.cursor(it.current[0].id), *map(KEYS.owed, "abc"))
+            await it.change(Names.of("ab"))
+            await wait_until(lambda: followed(it) == ["ab"])
+            await has_begun(bench, it)
+
+            owed = await bench.tables.pending.read_all("abc")
+            assert {
+                channel: "redis_went_back" in causes for channel, causes in owed.items()
+            } == dict.fromkeys("abc", True)
+            assert (rollback_detector.generation, rollback_detector.is_suspect) == (1, False)
+
+
+@pytest.mark.parametrize("wanted", ["", "cd"])
+async def test_everybody_may_go(bench: Bench, wanted: str) -> None:
+    """And others may come."""
+    async with running_subscriptions(bench, "ab") as it:
+        await it.change(Names.of(wanted))
+        await wait_until(lambda: followed(it) == ([wanted] if wanted else []))
+
+
+async def test_who_comes_back_is_known_again(bench: Bench) -> None:
+    """Its cursor of long ago speaks for nobody any more; the first it saves does."""
+    async with running_subscriptions(bench, "ab") as it:
+        (before,) = it.current
+    await bench.tables.cursors.save(
+        before.id, Cursor("17600000000000000", 1), age=lambda: 2 * FORGOTTEN_SECONDS
+    )
+    async with running_subscriptions(bench, "ab", begun=False) as it:
+        await wait_until(lambda: bench.emulator.waiting == 1)
+        assert await bench.tables.cursors.followed() == []
+        bench.emulator.state.add("a", MESSAGE, "reaction", "👍", "ana")
+        await wait_until(lambda: it.current[0].has_begun)
+
+    assert [names for names, _ in await bench.tables.cursors.followed()] == [("a", "b")]

@@ -1,0 +1,304 @@
+"""Repaying what channels owe: late enough, one reconcile of a channel at a time, until nothing is left."""
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from redis.exceptions import ResponseError
+
+from tests.bench.repaying import MOMENT_SECONDS, Repaying, running
+from tests.bench.virtual import Log, Witness, on_virtual_time, owed, unheard, until
+from tests.simulation.world import SETTLE_SECONDS, World
+from worker.domain.position import Range
+from worker.reconciliation.reconcile import ripe_at
+from worker.reconciliation.repair_queue import CONCURRENCY, LONGEST_FAILED_SECONDS
+from worker.source.live import REFUSED_SECONDS
+from worker.store.keys import Keys
+from worker.store.pending_repairs import GapCause
+
+KEYS = Keys()
+
+
+@on_virtual_time
+async def test_what_is_owed_is_repaid(world: World) -> None:
+    """What was missed is counted, what is over no longer, and the mark is gone."""
+    unheard(world, ["room"], 30)
+    repaying = Repaying(world)
+    async with running(repaying):
+        await repaying.owe("room")
+        await repaying.is_repaid("room")
+        assert world.differences() == []
+
+        [first, *_] = world.state.actions("room")
+        world.remove("room", first, published=False)
+        await asyncio.sleep(SETTLE_SECONDS)
+        await repaying.owe("room", gap=GapCause.STALE_CURSOR)
+        await repaying.is_repaid("room")
+
+    assert world.differences() == []
+
+
+@pytest.mark.parametrize("heard", ["noted", "nudged", "found at the start"])
+@on_virtual_time
+async def test_a_reconcile_begins_a_settle_time_after_the_gap(world: World, heard: str) -> None:
+    """No seen is called sooner, for what the lists do not show yet would be taken for gone; nor much later."""
+    unheard(world, ["room"], 3)
+    repaying, seen = Repaying(world), Witness(world)
+    if heard == "found at the start":
+        await repaying.mark("room")
+    async with running(repaying):
+        if heard != "found at the start":
+            await repaying.mark("room")
+        marked = (await repaying.tables.pending.read("room"))["overflow"] / 1000
+        if heard == "noted":
+            repaying.debts.note(["room"])
+        elif heard == "nudged":
+            repaying.debts.nudge(["room"])
+        await until(lambda: bool(seen.marks_taken_back))
+
+    assert (
+        marked + SETTLE_SECONDS <= min(seen.rolls_called) < marked + SETTLE_SECONDS + MOMENT_SECONDS
+    )
+    assert min(seen.rolls_called) < min(seen.marks_taken_back)
+
+
+@on_virtual_time
+async def test_a_reconcile_that_begins_too_early_repays_nothing(world: World) -> None:
+    """Whoever asked for it: it may have been blind to what the gap hid."""
+    repaying = Repaying(world)
+    await repaying.mark("room")
+
+    report = await repaying.reconcile.channel("room", Range())
+    assert report.owed == 1
+    assert owed(world, "room") == {"room": {"overflow"}}
+
+    await asyncio.sleep(SETTLE_SECONDS)
+    report = await repaying.reconcile.channel("room", Range())
+    assert report.owed == 0
+    assert owed(world, "room") == {}
+
+
+@on_virtual_time
+async def test_a_reconcile_of_a_part_repays_nothing(world: World) -> None:
+    """The gap may lie in the other part."""
+    repaying = Repaying(world)
+    await repaying.mark("room")
+    await asyncio.sleep(2 * SETTLE_SECONDS)
+
+    report = await repaying.reconcile.channel("room", Range("17600000000000000"))
+
+    assert report.owed == 1
+
+
+@pytest.mark.parametrize(
+    "gap", [GapCause.OVERFLOW, GapCause.STALE_CURSOR], ids=["of the same cause", "of another"]
+)
+@on_virtual_time
+async def test_a_gap_that_comes_meanwhile_is_repaid_by_another(world: World, gap: GapCause) -> None:
+    """The one under way may have passed already what the new gap hides."""
+    unheard(world, ["room"], 30)
+    repaying, log = Repaying(world), Log()
+    async with running(repaying):
+        repaying.gate.clear()
+        await repaying.owe("room")
+        await until(lambda: repaying.asked > 0)
+        await repaying.owe("room", gap=gap)
+        newest = (await repaying.tables.pending.read("room"))[gap]
+        await asyncio.sleep(SETTLE_SECONDS / 2)
+        repaying.gate.set()
+        await until(lambda: len(log.of("reconcile_ends")) == 1)
+        assert (await repaying.tables.pending.read("room")).get(gap) == newest
+        await repaying.is_repaid("room")
+        await until(lambda: len(log.of("reconcile_ends")) == 2)
+
+    assert [entry["owed"] for entry in log.of("reconcile_ends")] == [1, 0]
+    assert [entry["owed"] for entry in log.of("reconcile_starts")] == [["overflow"], [gap]]
+    due = newest / 1000 + SETTLE_SECONDS
+    assert due <= log.of("reconcile_starts")[1]["at"] < due + MOMENT_SECONDS
+
+
+def test_a_refusals_mark_ripens_after_the_next_try() -> None:
+    """Whoever is out is marked again once a minute; other gaps are over when they are marked."""
+    assert ripe_at(GapCause.OVERFLOW, 5000, 60.0) == 5000 + 60_000
+    assert ripe_at(GapCause.FORBIDDEN, 5000, 60.0) >= 5000 + 60_000 + REFUSED_SECONDS * 1000
+
+
+@on_virtual_time
+async def test_a_channel_that_is_out_stays_owed(world: World) -> None:
+    """Nobody listens until it is back, though its list may be read; it is repaid when no try has failed for long."""
+    unheard(world, ["room"], 30)
+    repaying, log = Repaying(world), Log()
+    async with running(repaying):
+        for _ in range(40):
+            await repaying.owe("room", gap=GapCause.FORBIDDEN)  # as it is said at every try
+            await asyncio.sleep(REFUSED_SECONDS)
+            assert owed(world, "room") == {"room": {GapCause.FORBIDDEN}}
+        assert len(log.of("reconcile_ends")) > 1  # it has waited to be quiet for long enough
+
+        await repaying.is_repaid("room")
+
+    assert world.differences() == []
+
+
+@on_virtual_time
+async def test_a_prune_that_meets_a_full_redis_is_tried_again(world: World) -> None:
+    """For longer than the settle time; the worker lives, and what was proven is proven anew."""
+    unheard(world, ["room"], 3)
+    repaying, log = Repaying(world), Log()
+    await repaying.reconcile.channel("room", Range())
+    [_, gone, _] = world.state.actions("room")
+    world.remove("room", gone, published=False)
+    await asyncio.sleep(SETTLE_SECONDS)
+    async with running(repaying):
+        await repaying.owe("room")
+        before = repaying.asked
+        await until(lambda: repaying.asked >= before + 2)  # the page, and the end
+        await asyncio.sleep(MOMENT_SECONDS)  # it waits for its second look
+        world.server.is_full = True
+        await until(lambda: any(entry["event"] == "redis_unavailable" for entry in log))
+        await until(lambda: bool(log.of("reconcile_failed")))
+        world.server.is_full = False
+        await repaying.is_repaid("room")
+
+    assert world.differences() == []
+
+
+@on_virtual_time
+async def test_a_channel_is_reconciled_once_at_a_time(world: World) -> None:
+    """Whoever asks; other channels go on beside it."""
+    channels = [f"channel{number}" for number in range(CONCURRENCY - 1)]
+    unheard(world, ["room", *channels], 3)
+    repaying, log = Repaying(world), Log()
+    async with running(repaying):
+        repaying.gate.clear()
+        await repaying.owe("room", *channels)
+        others = [
+            asyncio.create_task(repaying.reconcile.channel("room", Range())) for _ in range(3)
+        ]
+        await until(
+            lambda: all(log.of("reconcile_starts", channel) for channel in ("room", *channels))
+        )
+        await repaying.owe("room")
+        repaying.debts.nudge(["room"])
+        await asyncio.sleep(5 * SETTLE_SECONDS)
+        assert len(log.of("reconcile_starts")) == 1
+        repaying.gate.set()
+        await repaying.is_repaid("room", *channels)
+        await asyncio.gather(*others)
+
+    # Whoever repaid it, one more may have begun since, and have been cut off.
+    turns = [
+        entry["event"]
+        for entry in log
+        if entry in log.of("reconcile_starts") + log.of("reconcile_ends")
+    ]
+    assert turns.count("reconcile_ends") >= len(others)
+    assert all(turn != after for turn, after in pairwise(["reconcile_ends", *turns]))
+
+
+@on_virtual_time
+async def test_what_a_killed_worker_owed_is_repaid_by_the_next(world: World) -> None:
+    """It is in Redis; nobody needs to tell."""
+    unheard(world, ["room", "hall"], 30)
+    killed = Repaying(world)
+    async with running(killed):
+        killed.gate.clear()
+        await killed.owe("room", "hall")
+        await until(lambda: killed.asked > 0)
+    assert owed(world, "room", "hall").keys() == {"room", "hall"}
+
+    following = Repaying(world)
+    async with running(following):
+        await following.is_repaid("room", "hall")
+
+    assert world.differences() == []
+
+
+@on_virtual_time
+async def test_what_is_noted_at_the_start_is_reconciled_once(world: World) -> None:
+    """A subscription marks and notes before the debts are read: that is one repair, not two."""
+    unheard(world, ["room"], 30)
+    repaying, log = Repaying(world), Log()
+    await repaying.owe("room")
+    async with running(repaying):
+        await repaying.is_repaid("room")
+        await asyncio.sleep(100 * SETTLE_SECONDS)
+
+    assert [entry["owed"] for entry in log.of("reconcile_starts")] == [["overflow"]]
+
+
+@on_virtual_time
+async def test_a_refused_channel_is_tried_again(world: World) -> None:
+    """Later and later, until it may be read; the others are repaid meanwhile."""
+    unheard(world, ["room", "hall"], 30)
+    world.state.refuse(["room"])
+    repaying, log = Repaying(world), Log()
+    async with running(repaying):
+        await repaying.owe("room", "hall")
+        await repaying.is_repaid("hall")
+        await until(lambda: len(log.of("reconcile_starts")) == 6)
+        assert owed(world, "room") == {"room": {"overflow"}}
+        world.state.refuse([])
+        await repaying.is_repaid("room")
+
+    tried = [entry["at"] for entry in log.of("reconcile_starts")]
+    assert_it_doubles(tried, LONGEST_FAILED_SECONDS)
+    assert world.differences() == []
+
+
+def assert_it_doubles(tried: list[float], longest: float) -> None:
+    """Expect each to be waited for twice as long as the one before, and none for longer than the longest."""
+    waits = [after - before for before, after in pairwise(tried)]
+    wanted = [min(longest, SETTLE_SECONDS * 2**number) for number in range(len(waits))]
+    assert all(
+        least <= wait < least + MOMENT_SECONDS for wait, least in zip(waits, wanted, strict=True)
+    )
+
+
+@on_virtual_time
+async def test_what_cannot_be_repaid_is_tried_less_and_less(world: World) -> None:
+    """An action that Redis refuses is refused again each time; the rest is counted, and its mark stays."""
+    unheard(world, ["room"], 30)
+    poisoned = world.state.actions("room")[3].identity.message_timetoken
+    repaying, seen = Repaying(world), Witness(world)
+    do = world.server.do
+
+    def refuse(name: str, args: Any, options: Any) -> Any:
+        if name == "apply" and KEYS.counts("room", poisoned) in args[0]:
+            raise ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+        return do(name, args, options)
+
+    async with running(repaying):
+        with patch.object(world.server, "do", refuse):
+            await repaying.owe("room")
+            await until(lambda: len(seen.rolls_called) == 6)
+            assert owed(world, "room") == {"room": {"quarantined"}}
+            assert len(world.differences()) == 1
+        await repaying.is_repaid("room")
+
+    assert_it_doubles(seen.rolls_called, 3600)
+    assert world.differences() == []
+
+
+@on_virtual_time
+async def test_a_new_gap_is_not_kept_waiting_by_old_failures(world: World) -> None:
+    """It is looked at a settle time later, however long the channel has been left alone before."""
+    unheard(world, ["room"], 30)
+    world.state.refuse(["room"])
+    repaying, log = Repaying(world), Log()
+    async with running(repaying):
+        await repaying.owe("room")
+        await until(lambda: len(log.of("reconcile_starts")) == 6)
+        await asyncio.sleep(1)  # it has failed again, and the next try is ten minutes away
+        noted = world.loop.time()
+        await repaying.owe("room")
+        await until(lambda: len(log.of("reconcile_starts")) == 9)
+        world.state.refuse([])
+        await repaying.is_repaid("room")
+
+    tried = [entry["at"] for entry in log.of("reconcile_starts")[6:9]]
+    assert noted + SETTLE_SECONDS <= tried[0] < noted + SETTLE_SECONDS + MOMENT_SECONDS
+    assert_it_doubles(tried, LONGEST_FAILED_SECONDS)  # as if it had not failed before
+    assert world.differences() == []

@@ -1,0 +1,403 @@
+"""Going round: over one turn everything is looked at, the recent past each time; and what is found is put right."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.bench.repaying import MOMENT_SECONDS, Repaying, running
+from tests.bench.virtual import Log, Witness, act, on_virtual_time, owed, until
+from tests.histories import steady
+from tests.simulation.loop import START
+from tests.simulation.world import SETTLE_SECONDS, World
+from worker.domain.action import Added, Origin
+from worker.domain.position import TICKS_PER_SECOND, Range, from_seconds, is_after, shift
+from worker.emulator.calls import Call
+from worker.emulator.replies import Reply, html_reply
+from worker.emulator.subscription import Subscription
+from worker.reconciliation.rounds import Rounds, Schedule
+from worker.store.pending_repairs import GapCause
+
+HOUR, DAY = 3600.0, 86400.0
+SCHEDULE = Schedule(every=HOUR, window=DAY, full=6 * HOUR)
+
+
+def scheduled(every: float, window: float, pieces: int, rest: float) -> Schedule:
+    """Return a schedule of so many pieces, or nearly so many, the last of which may be cut short."""
+    return Schedule(every, window, max(1.0, (pieces - rest) * every))
+
+
+schedules = st.builds(
+    scheduled,
+    every=st.one_of(st.floats(1, 1e5), st.integers(1, 90_000).map(float)),
+    window=st.floats(1, 1e6),
+    pieces=st.integers(1, 60),
+    rest=st.floats(0, 0.9),
+)
+timetokens = st.integers(1, 2 * 10**17).map(str)
+
+
+def turn_of(schedule: Schedule, number: int) -> list[int]:
+    """Return the numbers of all rounds of the turn a round belongs to."""
+    first = number - number % schedule.pieces
+    return list(range(first, first + schedule.pieces))
+
+
+@steady
+@example(SCHEDULE, 0, "5", 0.5)
+@example(Schedule(10.0, 20.0, 5.0), 7, None, 0.5)
+@given(schedules, st.integers(0, 10**6), st.one_of(st.none(), timetokens), st.floats(0, 1))
+def test_the_pieces_of_a_turn_are_everything_exactly_once(
+    schedule: Schedule, number: int, oldest: str | None, place: float
+) -> None:
+    """From the very first action to where the turn's window began; each piece ends where the one before begins."""
+    turn = turn_of(schedule, number)
+    begin = turn[0] * schedule.every - schedule.window
+    newest = str(max(1, round(begin * TICKS_PER_SECOND)))
+
+    pieces = [piece for each in turn if (piece := schedule.piece(each, oldest))]
+
+    assert pieces[0].until == newest
+    assert pieces[-1].since is None
+    assert [piece.since for piece in pieces[:-1]] == [piece.until for piece in pieces[1:]]
+    assert not any(
+        is_after(piece.since, piece.until) for piece in pieces if piece.since and piece.until
+    )
+    action = str(max(1, int(place * int(newest))))
+    assert sum(piece.covers(action) for piece in pieces) == (action != newest)
+    assert not any(
+        piece.covers(shift(newest, ticks)) for piece in pieces for ticks in (0, 1, 10**15)
+    )
+
+
+@steady
+@given(schedules, st.integers(2 * 10**6, 3 * 10**6))
+def test_the_pieces_of_a_turn_are_alike(schedule: Schedule, number: int) -> None:
+    """No round has more of the past to look at than another, and the oldest message lies in the last piece."""
+    turn = turn_of(schedule, number)
+    newest = round((turn[0] * schedule.every - schedule.window) * TICKS_PER_SECOND)
+    oldest = newest // 3
+
+    pieces = [piece for each in turn if (piece := schedule.piece(each, str(oldest)))]
+
+    assert len(pieces) == schedule.pieces
+    longest = (newest - oldest) // schedule.pieces + 1
+    for piece in pieces:
+        assert piece.until
+        assert int(piece.until) - (int(piece.since) if piece.since else oldest) <= longest
+    # Each piece is some ticks too long rather than too short, so a turn may pass the oldest message a little early.
+    assert any(piece.covers(str(oldest)) for piece in pieces[-2:])
+
+
+@steady
+@example(SCHEDULE, 6 * 80_000, 6, "5", 0.5)
+@example(SCHEDULE, 6 * 80_000 + 3, 6, "5", 0.5)
+@example(SCHEDULE, 6 * 80_000 + 1, 6, None, 0.5)
+@given(
+    schedules,
+    st.integers(0, 10**6),
+    st.integers(1, 50),
+    st.one_of(st.none(), timetokens),
+    st.floats(0, 1),
+)
+def test_pieces_nobody_made_are_read_as_one(
+    schedule: Schedule, number: int, count: int, oldest: str | None, place: float
+) -> None:
+    """Of each turn, where they lie side by side: all that lies in a piece, and nothing else, once."""
+    missed = range(number, number + count)
+    pieces = [piece for each in missed if (piece := schedule.piece(each, oldest))]
+
+    stretches = schedule.stretches(missed, oldest)
+
+    assert len(stretches) <= len({each // schedule.pieces for each in missed})
+    newest = max((int(piece.until) for piece in pieces if piece.until), default=2)
+    edges = [
+        shift(edge, ticks)
+        for piece in pieces
+        for edge in (piece.since, piece.until)
+        if edge
+        for ticks in (-1, 0, 1)
+    ]
+    for action in [*edges, str(max(1, int(place * newest))), str(newest + 10**9)]:
+        assert any(each.covers(action) for each in stretches) == any(
+            piece.covers(action) for piece in pieces
+        )
+
+
+def test_a_channel_without_a_past_has_one_piece() -> None:
+    """A message of today is older than what the turn cuts up; who tells no age is looked at as a whole."""
+    turn = turn_of(SCHEDULE, 500_000)
+    end = shift("0", round((turn[0] * HOUR - DAY) * TICKS_PER_SECOND))
+
+    for oldest in (None, end, shift(end, 1)):
+        assert [SCHEDULE.piece(number, oldest) for number in turn] == [
+            Range(None, end),
+            *[None] * 5,
+        ]
+
+
+def test_a_round_begins_with_its_hour() -> None:
+    """By PubNub's clock."""
+    assert SCHEDULE.round_at(from_seconds(1_760_000_400)) == 1_760_000_400 // 3600
+    assert SCHEDULE.round_at(from_seconds(3600 * 7)) == 7
+    assert SCHEDULE.round_at(from_seconds(3600 * 7 - 1)) == 6
+
+
+class Going:
+    """Rounds whose hours pass when a test says so; all of them lie in a turn that is over."""
+
+    def __init__(
+        self, world: World, schedule: Schedule = SCHEDULE, tries: int | None = None
+    ) -> None:
+        self.repaying = Repaying(world, tries)
+        self.schedule = schedule
+        self.turn = turn_of(schedule, schedule.round_at(from_seconds(START)) - schedule.pieces)
+        self.number = self.turn[0]
+        parts = self.repaying
+        self.rounds = Rounds(
+            parts.reconcile,
+            parts.debts,
+            parts.entries,
+            parts.tables,
+            self.now,
+            schedule,
+        )
+
+    async def now(self) -> str:
+        """Return a time in the middle of the round."""
+        return from_seconds((self.number + 0.5) * self.schedule.every)
+
+
+async def apply(world: World, *added: Added) -> None:
+    """Let Redis know of additions, as a backfill does."""
+    parts = Repaying(world)
+    await parts.applier.apply(added, Origin.BACKFILL, world.loop.time())
+    await parts.tables.channels.add(["room"])
+
+
+def lose_removal(world: World, added: Added) -> None:
+    """Let an action be removed, without anybody hearing of it."""
+    of, at = added.identity, int(added.action_timetoken)
+    world.state.remove(of.channel, of.message_timetoken, at, of.uuid, published=False)
+
+
+@on_virtual_time
+async def test_an_addition_never_published_is_found_by_the_window(world: World) -> None:
+    """In each round, however many channels there are; older ones are left to their piece."""
+    channels = [f"channel{number}" for number in range(12)]
+    for channel in channels:
+        act(world, 2 * HOUR, channel)
+    old = act(world, 40 * DAY, "channel0")
+    going = Going(world)
+    await going.repaying.tables.channels.add([*channels, "empty"])
+    going.number += 1  # the first piece of a channel Redis knows nothing of is its whole past
+
+    await going.rounds.once()
+
+    truth = world.state.truth()
+    del truth["channel0"][old.identity.message_timetoken]
+    assert world.counts() == truth
+
+
+@on_virtual_time
+async def test_a_lost_removal_is_found_by_the_piece_it_lies_in(world: World) -> None:
+    """Of a month ago; in that round of the turn, and in no other."""
+    added = [act(world, days * DAY, uuid=f"user{days}") for days in range(2, 31)]
+    await apply(world, *added)
+    lost = added[17]
+    lose_removal(world, lost)
+    going = Going(world)
+    healed, covering = [], []
+
+    for number in going.turn:
+        going.number = number
+        piece = going.schedule.piece(number, added[-1].identity.message_timetoken)
+        if piece and piece.covers(lost.action_timetoken):
+            covering.append(number)
+        await going.rounds.once()
+        if not world.differences():
+            healed.append(number)
+
+    assert len(covering) == 1
+    assert healed == [each for each in going.turn if each >= covering[0]]
+
+
+@on_virtual_time
+async def test_lost_removals_of_any_age_are_found_within_a_turn(world: World) -> None:
+    """From hours ago to years ago."""
+    ages = [3 * HOUR, 20 * HOUR, 26 * HOUR, 2 * DAY, 9 * DAY, 100 * DAY, 1000 * DAY]
+    kept = [act(world, age * factor, uuid="ben") for age in ages for factor in (0.97, 1.03)]
+    lost = [act(world, age) for age in ages]
+    await apply(world, *kept, *lost)
+    for added in lost:
+        lose_removal(world, added)
+    going = Going(world)
+
+    for number in going.turn:
+        going.number = number
+        await going.rounds.once()
+
+    assert world.differences() == []
+
+
+@on_virtual_time
+async def test_pieces_nobody_looked_at_are_made_up_for(world: World) -> None:
+    """A round took too long, or no worker was up: the next one looks at their pieces, too."""
+    added = [act(world, days * DAY, uuid=f"user{days}") for days in range(2, 31)]
+    await apply(world, *added)
+    going = Going(world)
+    await going.rounds.once()
+    lose_removal(world, added[17])
+
+    going.number = going.turn[-1]
+    await going.rounds.once()
+
+    assert world.differences() == []
+
+
+@on_virtual_time
+async def test_a_round_is_made_once(world: World) -> None:
+    """By whichever worker is quicker; one that was cut off is no round."""
+    act(world, HOUR)
+    one, other = Going(world), Going(world)
+    await one.repaying.tables.channels.add(["room"])
+    one.repaying.gate.clear()
+    cut_off = asyncio.create_task(one.rounds.once())
+    await until(lambda: one.repaying.asked > 0)
+    cut_off.cancel()
+    await asyncio.gather(cut_off, return_exceptions=True)
+
+    await other.rounds.once()
+    assert world.differences() == []
+    one.repaying.gate.set()
+    one.repaying.asked = other.repaying.asked = 0
+    await one.rounds.once()
+    assert one.repaying.asked == 0
+
+    other.number += 1
+    await other.rounds.once()
+    assert other.repaying.asked > 0
+
+
+@on_virtual_time
+async def test_longer_periods_are_no_end_of_rounds(world: World) -> None:
+    """Whoever looks around less often than before still does."""
+    before = Going(world, Schedule(every=60, window=DAY, full=6 * HOUR))
+    await before.repaying.tables.channels.add(["room"])
+    await before.rounds.once()
+    act(world, HOUR)
+
+    going = Going(world)
+    going.number += 1  # in that hour a round was made
+    await going.rounds.once()
+
+    assert world.differences() == []
+
+
+@on_virtual_time
+async def test_a_channel_that_owes_is_nudged(world: World) -> None:
+    """Of a worker that is gone: nobody here has noted it. Only that one is looked at as a whole."""
+    act(world, HOUR)
+    act(world, HOUR, "hall")
+    going, log = Going(world), Log()
+    await going.repaying.tables.channels.add(["room", "hall"])
+    async with running(going.repaying):
+        await going.repaying.mark("room")
+
+        await going.rounds.once()
+        await going.repaying.is_repaid("room")
+        await asyncio.sleep(5 * SETTLE_SECONDS)
+
+    began = [entry for entry in log if entry["event"] == "reconcile_starts"]
+    assert {entry["channel"] for entry in began} == {"room", "hall"}
+    assert [entry["channel"] for entry in began if not entry["since"] and not entry["until"]] == [
+        "room"
+    ]
+
+
+@on_virtual_time
+async def test_a_nudge_does_not_put_off_who_waits_already(world: World) -> None:
+    """Or a round would keep a channel waiting for ever."""
+    act(world, HOUR)
+    repaying, seen = Repaying(world), Witness(world)
+    async with running(repaying):
+        await repaying.owe("room")
+        noted = world.loop.time()
+        for _ in range(10):
+            await asyncio.sleep(SETTLE_SECONDS / 10)
+            repaying.debts.nudge(["room"])
+        await repaying.is_repaid("room")
+
+    assert min(seen.rolls_called) < noted + SETTLE_SECONDS + MOMENT_SECONDS
+
+
+@on_virtual_time
+async def test_a_refused_channel_holds_up_no_other(world: World) -> None:
+    """Nor do more of them than are looked at side by side."""
+    refused = [f"a{number}" for number in range(9)]
+    for channel in [*refused, "room"]:
+        act(world, HOUR, channel)
+    going = Going(world)
+    await going.repaying.tables.channels.add([*refused, "room"])
+    world.state.refuse(refused)
+
+    await going.rounds.once()
+
+    assert set(world.counts()) == {"room"}
+
+
+def broken(world: World, channels: list[str]) -> AbstractContextManager[object]:
+    """Have PubNub fail whenever it is asked for one of these lists."""
+    ever = world.pubnub.reply
+
+    def reply(
+        operation: str, asked: Subscription, call: Call
+    ) -> Reply | Coroutine[Any, Any, Reply]:
+        if operation == "actions" and not set(channels).isdisjoint(asked.channels):
+            return html_reply(500, "Internal Server Error")
+        return ever(operation, asked, call)
+
+    return patch.object(world.pubnub, "reply", reply)
+
+
+@on_virtual_time
+async def test_a_broken_list_keeps_no_round_from_its_end(world: World) -> None:
+    """Nor do more of them than are looked at side by side; they are owed, and looked at again by those who repay."""
+    bad = [f"a{number}" for number in range(9)]
+    for channel in [*bad, "room"]:
+        act(world, HOUR, channel)
+    going = Going(world, tries=3)
+    await going.repaying.tables.channels.add([*bad, "room"])
+    async with running(going.repaying):
+        with broken(world, bad):
+            await going.rounds.once()
+
+            assert set(world.counts()) == {"room"}
+            assert await going.repaying.tables.rounds.read() == await going.now()
+            assert owed(world, *bad, "room") == {channel: {GapCause.UNPROVEN} for channel in bad}
+        await going.repaying.is_repaid(*bad)
+
+    assert world.differences() == []
+
+
+@pytest.mark.parametrize("operations", [["time"], ["actions"], ["time", "actions"]])
+@on_virtual_time
+async def test_an_outage_is_waited_out(world: World, operations: list[str]) -> None:
+    """The round is made when PubNub answers again."""
+    act(world, HOUR)
+    going = Going(world)
+    await going.repaying.tables.channels.add(["room"])
+    world.state.set_outage("server_error", operations)
+    making = asyncio.create_task(going.rounds.once())
+
+    await asyncio.sleep(HOUR)
+    assert not making.done()
+    world.state.set_outage(None)
+    await making
+
+    assert world.differences() == []

@@ -1,0 +1,191 @@
+"""What commands leave behind in Redis: a debt where they looked at a part, nothing where they only read."""
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.bench.bench import KEYS, Bench
+from tests.bench.comparing import MESSAGE
+from tests.bench.in_process import Commands
+from tests.redis_server import Forwarder, RedisServer
+from tests.source.scripted import SUBSCRIBE_KEY
+from worker.domain.position import TICKS_PER_SECOND, Range, shift
+from worker.emulator import Page, Window
+from worker.reconciliation.reconcile import ReconcileOptions
+from worker.service import commands as building
+from worker.service.doctor import examine_pubnub
+from worker.settings import Settings
+from worker.settings.checks import SHOW, load
+from worker.source.names import Names
+from worker.store.connection import connect
+from worker.store.pending_repairs import GapCause
+from worker.telemetry import metrics
+
+DAY = 86400 * TICKS_PER_SECOND
+
+Command = Callable[[Settings, list[str]], Coroutine[Any, Any, object]]
+Configure = Callable[..., Settings]
+
+
+BRIEFLY = {"TALLY_SETTLE_SECONDS": "0.1"}
+"""For who only reads: it waits no longer between its looks. Who writes would have to write as soon."""
+
+
+def settings_for(bench: Bench, redis_url: str) -> dict[str, str]:
+    """Return settings for a Redis at an address, and the bench's PubNub."""
+    return {
+        "PUBNUB_SUBSCRIBE_KEY": SUBSCRIBE_KEY,
+        "PUBNUB_ORIGIN": bench.emulator.origin,
+        "PUBNUB_TLS": "false",
+        "REDIS_URL": redis_url,
+        "TALLY_CHANNELS": "room,hall",
+    }
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bench: Bench) -> Configure:
+    """The same, read as a command reads them."""
+    monkeypatch.chdir(tmp_path)
+
+    def configure(redis_url: str, **more: str) -> Settings:
+        for name, value in {**settings_for(bench, redis_url), **more}.items():
+            monkeypatch.setenv(name, value)
+        return load(SHOW)
+
+    return configure
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[RedisServer]:
+    """A second server."""
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+async def a_reconcile(settings: Settings, channels: list[str], wanted: Range) -> None:
+    """Do as ``tally reconcile`` does."""
+    await building.run_reconcile(settings, channels, wanted, ReconcileOptions(), None)
+
+
+async def a_backfill(settings: Settings, channels: list[str], wanted: Range) -> None:
+    """Do as ``tally backfill`` does."""
+    await building.run_backfill(settings, channels, wanted, None)
+
+
+@pytest.mark.parametrize("command", [a_reconcile, a_backfill])
+@pytest.mark.parametrize("is_met", [False, True])
+async def test_a_channel_first_met_in_part_is_owed(
+    bench: Bench,
+    configured: Configure,
+    valkey: RedisServer,
+    command: Callable[[Settings, list[str], Range], Coroutine[Any, Any, None]],
+    is_met: bool,
+) -> None:
+    """Who follows it through a wildcard would take it for known; one that was met before, or is read whole, is not."""
+    settings = configured(valkey.url)
+    if is_met:
+        await bench.tables.channels.add(["news.a"])
+
+    await command(settings, ["news.a"], Range(shift(await bench.client.time(), -DAY)))
+    assert set(await bench.tables.pending.read("news.a")) == (
+        set() if is_met else {GapCause.NEW_CHANNEL}
+    )
+    assert "news.a" in await bench.tables.channels.all()
+
+    await command(settings, ["news.b"], Range())
+    assert await bench.tables.pending.read("news.b") == {}
+    assert "news.b" in await bench.tables.channels.all()
+
+
+async def a_verify(settings: Settings, channels: list[str]) -> object:
+    """Do as ``tally verify`` does."""
+    return await building.run_verify(settings, channels, 1, None)
+
+
+async def a_dry_run(settings: Settings, channels: list[str]) -> object:
+    """Do as ``tally reconcile --dry-run`` does."""
+    return await building.run_reconcile(
+        settings, channels, Range(), ReconcileOptions(dry_run=True), None
+    )
+
+
+def at_the_second_look(
+    bench: Bench, act: Callable[[], Coroutine[Any, Any, None]]
+) -> list[asyncio.Task[None]]:
+    """Do something when a list is asked for again that was read to its end; return where its task will be."""
+    ever, is_read, acts = bench.emulator.state.page, False, list[asyncio.Task[None]]()
+
+    def page(channel: str, window: Window) -> Page:
+        nonlocal is_read
+        if is_read and not acts:
+            acts.append(asyncio.create_task(act()))
+        made = ever(channel, window)
+        is_read = is_read or not made.actions
+        return made
+
+    cast("Any", bench.emulator.state).page = page
+    return acts
+
+
+@pytest.mark.parametrize("command", [a_verify, a_dry_run])
+async def test_who_only_reads_writes_to_no_server(
+    bench: Bench,
+    configured: Configure,
+    valkey: RedisServer,
+    other: RedisServer,
+    command: Command,
+) -> None:
+    """Not even where Redis is replaced while it waits for the second look; what requests it made is all there is."""
+    bench.emulator.state.add("room", MESSAGE, "reaction", "👍", "ana")
+    bench.emulator.state.advance(1000)
+    async with connect(other.url) as second, Forwarder(valkey.port) as door:
+        await second.flushall()
+        replaced = at_the_second_look(bench, lambda: door.switch(other.port))
+
+        await command(configured(door.url, **BRIEFLY), ["room"])
+
+        await replaced[0]
+        for redis in (bench.redis, second):
+            assert await keys(redis) <= {KEYS.budget}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_whole"),
+    [((), True), (("--sample", "0.99"), False), (("room", "hall"), False)],
+)
+async def test_only_a_verify_of_everything_says_that_everything_was_compared(
+    bench: Bench, valkey: RedisServer, tmp_path: Path, arguments: tuple[str, ...], is_whole: bool
+) -> None:
+    """A part of it, or channels that somebody named, would silence the alert on a verify that is overdue."""
+    figures = tmp_path / "verify.prom"
+    commands = Commands(tmp_path, {**settings_for(bench, valkey.url), **BRIEFLY})
+    metrics.verified.set(0)  # as where a process begins
+
+    ended = await commands.do("verify", *arguments, "--metrics-file", str(figures))
+
+    assert ended.code == 0, ended
+    (at,) = re.findall(
+        r"^tally_verified_timestamp_seconds (\S+)$", figures.read_text(), re.MULTILINE
+    )
+    assert (float(at) > 0) is is_whole
+
+
+async def test_a_doctor_names_who_is_refused(bench: Bench) -> None:
+    """Of all subscriptions a worker would have, and only who was asked for."""
+    bench.emulator.state.refuse(["bad", "worse", "other"])
+    followed = Names.of(["bad", "good", "worse"])
+    found = [each async for each in examine_pubnub(bench.client, followed, 1, lambda: 0.0)]
+
+    assert [each.exit_code for each in found] == [0, 3, 3]
+    assert "Refused: 'bad', 'worse'. Grant 'read'" in found[1].text
+
+
+async def keys(redis: Redis) -> set[str]:
+    """Return the names of all keys."""
+    return set(await cast("Any", redis).keys("*"))

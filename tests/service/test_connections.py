@@ -1,0 +1,66 @@
+"""Whoever writes to Redis gives its connection back, however that ends."""
+
+import asyncio
+import gc
+import warnings
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.bench.bench import KEYS, Bench
+from tests.redis_server import RedisServer
+from worker.store.connection import connect
+from worker.store.pending_repairs import GapCause
+from worker.store.progress import Progress
+from worker.store.tables import Tables
+
+MOST_STEPS = 40
+"""More steps of the loop than any of these takes."""
+
+WRITES: dict[str, Callable[[Tables], Awaitable[object]]] = {
+    "owe": lambda tables: tables.pending.mark(["room", "hall"], GapCause.FORBIDDEN),
+    "debts": lambda tables: tables.pending.read_all(["room", "hall"]),
+    "save progress": lambda tables: tables.progress.save(
+        Progress("2", "1", None, 0), "room", "hall"
+    ),
+    "ask again": lambda tables: tables.progress.ask_again("17600000000000000", "room", "hall"),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_who_is_cancelled_leaves_no_connection_behind(
+    valkey: RedisServer, real_redis: Redis, write: str
+) -> None:
+    """At whichever step of the loop: it would be closed when garbage is collected, and be missed until then."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        async with connect(valkey.url) as redis:
+            tables = Tables.on(redis, KEYS)
+            await tables.pending.mark(
+                ["room"], GapCause.FORBIDDEN
+            )  # it knows the scripts, and is connected
+            for steps in range(MOST_STEPS):
+                writing = asyncio.ensure_future(WRITES[write](tables))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                writing.cancel()
+                await asyncio.wait([writing])
+        del writing
+        gc.collect()
+
+    assert [str(each.message)[:60] for each in told] == []
+
+
+async def test_a_mark_is_written_where_redis_has_forgotten_the_script(bench: Bench) -> None:
+    """A failover or a flush forgets scripts; the channels of one call are marked all the same."""
+    await bench.tables.pending.mark(["room"], GapCause.FORBIDDEN)
+    await cast("Any", bench.redis).script_flush()
+    await bench.tables.pending.mark(["room", "hall"], GapCause.OVERFLOW)
+
+    debts = await bench.tables.pending.read_all(["room", "hall"])
+    assert {channel: set(owed) for channel, owed in debts.items()} == {
+        "room": {GapCause.FORBIDDEN, GapCause.OVERFLOW},
+        "hall": {GapCause.OVERFLOW},
+    }

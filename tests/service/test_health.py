@@ -1,0 +1,78 @@
+"""What a worker tells of itself while something is wrong: that it lives, and what it waits for."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.bench.bench import Bench
+from tests.bench.comparing import Comparing
+from tests.bench.replaying import backfill
+from tests.bench.subscriptions import MESSAGE, running_subscriptions
+from tests.source.scripted import wait_until
+from worker.domain.position import Cursor
+from worker.history.backfill_queue import BackfillQueue
+from worker.live.subscriptions import Subscriptions
+from worker.service.health import Health
+from worker.telemetry.http import Page
+
+MINUTE = 60.0
+
+
+def health(bench: Bench, it: Subscriptions, repairs: BackfillQueue | None = None) -> Health:
+    """Return what can be asked about those who follow."""
+    repairs = repairs or BackfillQueue(backfill(bench, tries=None), bench.tables)
+    return Health(it, repairs, Comparing(bench).reconcile(), bench.tables, bench.clock, [])
+
+
+def wrong(page: Page) -> set[str]:
+    """Return the names of the checks that fail."""
+    checks: dict[str, Any] = json.loads(page.body)["checks"]
+    return {name for name, check in checks.items() if not check["ok"]}
+
+
+async def test_it_is_not_alive_when_a_loop_has_stopped(bench: Bench) -> None:
+    """A question to PubNub that is neither answered nor given up."""
+    async with running_subscriptions(bench, "ab") as it:
+        asked = health(bench, it)
+        bench.clock.now += 6 * MINUTE
+        assert wrong(await asked.livez()) == set()
+        bench.clock.now += 2 * MINUTE
+        assert wrong(await asked.livez()) == {"loops"}
+
+
+@pytest.mark.parametrize("minutes", [5, 6])
+async def test_it_is_ready_while_answers_come_in_time(bench: Bench, minutes: int) -> None:
+    """An idle one comes every 280 s; a poll that goes on from a cursor may wait as long for its first."""
+    async with running_subscriptions(bench, "ab"):
+        pass
+    async with running_subscriptions(bench, "ab") as it:
+        asked = health(bench, it)
+        assert wrong(await asked.readyz()) == {"backfill"}
+        bench.clock.now += minutes * MINUTE
+        assert wrong(await asked.readyz()) == {"backfill"} | (
+            {"subscriptions"} if minutes > 5 else set()
+        )
+
+
+async def test_it_is_not_ready_while_it_may_have_missed_something(bench: Bench) -> None:
+    """It begins from a cursor of yesterday: nothing is wanted yet, but will be with the first answer."""
+    async with running_subscriptions(bench, "ab") as it:
+        (yesterday,) = it.current
+    await bench.tables.cursors.save(
+        yesterday.id, Cursor("17600000000000000", 1), age=lambda: 86_400
+    )
+    repairs = BackfillQueue(backfill(bench, tries=None), bench.tables)
+    repairing = asyncio.create_task(repairs.run())
+    try:
+        async with running_subscriptions(bench, "ab", begun=False) as it:
+            asked = health(bench, it, repairs)
+            await wait_until(lambda: repairs.is_idle and bench.emulator.waiting == 1)
+            assert wrong(await asked.readyz()) == {"backfill"}
+            bench.emulator.state.add("a", MESSAGE, "reaction", "👍", "ana")
+            await wait_until(lambda: it.current[0].has_begun)
+            assert wrong(await asked.readyz()) == set()
+    finally:
+        repairing.cancel()
+        await asyncio.gather(repairing, return_exceptions=True)
