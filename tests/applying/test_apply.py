@@ -1,4 +1,4 @@
-"""Whatever was decoded becomes applied, or quarantined with its reason; nothing is dropped."""
+"""Each decoded event is applied, or quarantined with its reason."""
 
 import asyncio
 from dataclasses import replace
@@ -16,7 +16,7 @@ from worker.source.wire import Decoded, Malformed
 
 
 async def test_events_of_many_channels_are_applied(bench: Bench) -> None:
-    """Each channel in order; more than a script call may carry, in several."""
+    """Each channel's events keep their order. Several scripts carry them."""
     many = [
         added(1, Identity("hall", MESSAGE, "reaction", "👍", f"user{number}"))
         for number in range(1201)
@@ -31,8 +31,8 @@ async def test_events_of_many_channels_are_applied(bench: Bench) -> None:
     assert await bench.reader.get(CHANNEL, MESSAGE) == {}
 
 
-async def test_what_is_malformed_is_kept_with_its_reason(bench: Bench) -> None:
-    """And its neighbours are applied."""
+async def test_a_malformed_event_is_quarantined(bench: Bench) -> None:
+    """It keeps its reason. Its neighbours are applied."""
     malformed = Malformed(CHANNEL, "value is missing", '{"e": 3}')
 
     await bench.applier.apply([added(1), malformed, added(1, BEN)], Origin.LIVE, bench.clock())
@@ -44,8 +44,8 @@ async def test_what_is_malformed_is_kept_with_its_reason(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 3, 6])
-async def test_one_poison_event_stops_no_other(bench: Bench, place: int) -> None:
-    """A batch Redis refuses is halved until the event stands alone; its channel is owed."""
+async def test_a_refused_event_stops_no_other(bench: Bench, place: int) -> None:
+    """The batch is halved until the event stands alone. Its channel is owed a repair."""
     good = [added(1, replace(ANA, uuid=f"user{number}")) for number in range(6)]
     poison = added(1, replace(ANA, value="\ud83d"))
     events: list[Decoded] = [*good[:place], poison, *good[place:]]
@@ -59,8 +59,11 @@ async def test_one_poison_event_stops_no_other(bench: Bench, place: int) -> None
     assert set(await bench.tables.pending.read(CHANNEL)) == {"quarantined"}
 
 
-async def test_a_channel_redis_refuses_does_not_stop_others(bench: Bench) -> None:
-    """Somebody's list in the place of a hash: that message's events are kept apart, and owed."""
+async def test_a_refused_channel_stops_no_other(bench: Bench) -> None:
+    """A list of another program stands in place of a hash.
+
+    The events of that message are quarantined, and the channel is owed a repair.
+    """
     broken = KEYS.counts(CHANNEL, MESSAGE)
     await cast("Any", bench.redis).rpush(broken, "not ours")
 
@@ -81,7 +84,7 @@ async def test_a_channel_redis_refuses_does_not_stop_others(bench: Bench) -> Non
 
 
 async def test_one_answer_is_one_round_trip(bench: Bench) -> None:
-    """However many channels it has: their scripts are sent together."""
+    """The scripts of all its channels are sent together."""
     await bench.applier.apply(
         [added(1)], Origin.LIVE, bench.clock()
     )  # now the server knows the script
@@ -102,7 +105,7 @@ async def test_one_answer_is_one_round_trip(bench: Bench) -> None:
 
 
 async def test_a_batch_waits_for_redis(bench: Bench) -> None:
-    """Out of memory for a while: held, then applied once."""
+    """Redis has no memory for a while. Then the batch is applied once."""
     await bench.redis.config_set("maxmemory", "1")
     applying = asyncio.create_task(bench.applier.apply([added(1)], Origin.LIVE, bench.clock()))
     await wait_until_redis_fails()
@@ -113,8 +116,8 @@ async def test_a_batch_waits_for_redis(bench: Bench) -> None:
     assert await applying == {Outcome.APPLIED: 1}
 
 
-async def test_what_waited_too_long_is_not_applied(bench: Bench) -> None:
-    """A page held by a suspended machine: its tombstones may be gone, so it is read again."""
+async def test_stale_events_are_not_applied(bench: Bench) -> None:
+    """A suspended machine held a page. Its tombstones may be gone, so it is read again."""
     received = bench.clock()
     bench.clock.now += SETTLE_SECONDS + 1
 

@@ -1,4 +1,4 @@
-"""History that fails and works again: said once for all who ask, and once that it is over."""
+"""A failure of history is logged once for all channels, and its end once."""
 
 import structlog
 
@@ -8,7 +8,7 @@ from worker.errors import PubNubError
 
 
 def policy(bench: Bench) -> RetryPolicy:
-    """Return policy on which failures are told together."""
+    """Return a policy with one warning for all channels."""
 
     async def hold(seconds: float) -> None: ...
 
@@ -23,8 +23,8 @@ def policy(bench: Bench) -> RetryPolicy:
     )
 
 
-async def test_it_is_said_when_history_works_again(bench: Bench) -> None:
-    """By whoever asked: in vain first, then not."""
+async def test_the_end_of_a_failure_is_logged(bench: Bench) -> None:
+    """One request fails, then succeeds."""
     failures = iter([PubNubError("away"), PubNubError("away")])
 
     async def ask() -> str:
@@ -39,8 +39,8 @@ async def test_it_is_said_when_history_works_again(bench: Bench) -> None:
     assert entries[-1]["failures"] == 2
 
 
-async def test_who_has_ended_is_not_waited_for(bench: Bench) -> None:
-    """One gives up; it works again when it works for the others."""
+async def test_an_ended_channel_is_not_waited_for(bench: Bench) -> None:
+    """One channel gives up. The failure is over when it is over for the others."""
     shared = policy(bench)
     with structlog.testing.capture_logs() as entries, Retry("hall", shared) as other:
         with Retry("room", shared) as retry:

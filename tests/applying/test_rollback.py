@@ -1,4 +1,4 @@
-"""Going on with another Redis: all of it owed there, and nothing more said to the one before, though it lives."""
+"""Another Redis server takes over: everything is owed there, and the old server gets no writes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -30,7 +30,7 @@ from worker.store.tables import Tables
 
 @pytest.fixture(scope="module")
 def other() -> Iterator[RedisServer]:
-    """A second server."""
+    """Start a second server."""
     server = RedisServer()
     yield server
     server.stop()
@@ -38,7 +38,7 @@ def other() -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def first(valkey: RedisServer) -> AsyncIterator[Redis]:
-    """A client of the first server, emptied before."""
+    """Yield a client of the first server, emptied before."""
     async with connect(valkey.url) as redis:
         await redis.flushall()
         yield redis
@@ -46,7 +46,7 @@ async def first(valkey: RedisServer) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def second(other: RedisServer) -> AsyncIterator[Redis]:
-    """A client of the second server, emptied before."""
+    """Yield a client of the second server, emptied before."""
     async with connect(other.url) as redis:
         await redis.flushall()
         yield redis
@@ -54,7 +54,7 @@ async def second(other: RedisServer) -> AsyncIterator[Redis]:
 
 @dataclass
 class Process:
-    """What a worker speaks to Redis with."""
+    """What a worker uses to speak to Redis."""
 
     redis: Redis
     tables: Tables
@@ -68,7 +68,7 @@ class Process:
 
 @asynccontextmanager
 async def process(url: str) -> AsyncIterator[Process]:
-    """Yield one, laid out as the app does it, that has spoken to whatever is there."""
+    """Yield the parts of a worker that has spoken to the first server."""
     rollback_detector = RollbackDetector()
     async with connect(url, rollback_detector) as redis, recovery_client(redis) as whatever_answers:
         recovery = RollbackRecovery(
@@ -90,19 +90,19 @@ async def everything(redis: Redis) -> dict[str, Any]:
 
 
 async def owed(redis: Redis) -> set[str]:
-    """Return why the channel is owed there."""
+    """Return why the channel is owed a repair there."""
     return set(await Tables.on(redis, KEYS).pending.read(CHANNEL))
 
 
-async def test_the_server_before_hears_no_more(
+async def test_the_old_server_gets_no_writes(
     valkey: RedisServer, other: RedisServer, first: Redis, second: Redis
 ) -> None:
-    """It lives, takes writes, and connections to it are open; new ones lead elsewhere."""
+    """It lives, takes writes, and has open connections. New connections lead elsewhere."""
     async with Forwarder(valkey.port) as door, process(door.url) as it:
         await asyncio.gather(*(it.writes(number) for number in range(4)))
-        door.lead_to(other.port)  # the connections there are stay where they are
+        door.lead_to(other.port)  # existing connections stay
 
-        # More at once than there are connections: a new one is made, and is refused.
+        # More calls than connections: a new connection is made, and refused.
         await asyncio.gather(*(it.tables.server.now() for _ in range(20)))
         assert it.applier.rollback_detector.generation == 1
         assert await owed(second) == {GapCause.REDIS_WENT_BACK}
@@ -120,10 +120,10 @@ async def test_the_server_before_hears_no_more(
         assert (it.applier.rollback_detector.generation, await owed(first)) == (1, set())
 
 
-async def test_a_second_move_is_owed_where_it_leads(
+async def test_a_second_move_is_marked_there(
     valkey: RedisServer, other: RedisServer, first: Redis, second: Redis
 ) -> None:
-    """Marks go to the server that is there now, not down a connection that was left from the move before."""
+    """Marks go to the newest server, not down a connection of the move before."""
     async with Forwarder(valkey.port) as door, process(door.url) as it:
         await door.switch(other.port)
         await it.tables.server.now()
@@ -150,10 +150,10 @@ class Revolving(Forwarder):
 
 
 @pytest.mark.usefixtures("first", "second")
-async def test_an_address_that_alternates_makes_no_hot_loop(
+async def test_an_alternating_address_makes_no_hot_loop(
     monkeypatch: pytest.MonkeyPatch, valkey: RedisServer, other: RedisServer
 ) -> None:
-    """Each time is waited longer for; and it ends when the address has made up its mind."""
+    """Each wait is longer, until the address leads to one server."""
     monkeypatch.setattr("worker.store.redis_retry.FIRST_WAIT_SECONDS", 0.02)
     loop = asyncio.get_running_loop()
     async with Revolving(valkey.port, other.port) as door, process(door.url) as it:

@@ -16,8 +16,9 @@ from tests.redis_server import RedisServer
 from worker.applying.retry import RetryPolicy
 from worker.domain.action import Added
 from worker.domain.position import Range, Timetoken, shift
-from worker.reconciliation.evidence import Comparison, ScanState
+from worker.reconciliation.evidence import Comparison
 from worker.reconciliation.scan import Scanner
+from worker.reconciliation.scan_state import ScanState
 from worker.source.backoff import Backoff, elapsed_clock
 from worker.source.history import PAGE_SIZE, ListSlice, span
 from worker.source.lenient_json import decode
@@ -128,17 +129,17 @@ async def _measured(
         settle_seconds=60,
     )
     comparison = Comparison(Scanner(cast("Any", Listed(listed)), now, policy), entries, policy)
-    look = ScanState(channel, Range(), NOW, shift(NOW, -1))
+    scan = ScanState(channel=channel, wanted=Range(), horizon=shift(NOW, -1))
     watch = Timed(count)
     async for messages in entries.scan(channel):
-        look.add(messages)
-    look.seen.close()
+        scan.add(messages)
+    scan.seen.close()
     values["roll"] = watch.lap()
     for page in reversed(pages):
-        look.mark_seen(page)
-    missing = look.seen.unseen
+        scan.mark_seen(page)
+    missing = scan.seen.unseen
     values["answer"] = watch.lap()
-    expect((count, truth), (len(look.seen), missing), "roll call")
+    expect((count, truth), (len(scan.seen), missing), "roll call")
 
     async def take(_slice: ListSlice, _added: Sequence[Added]) -> bool:
         return False

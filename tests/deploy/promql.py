@@ -9,7 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram, Info
 
 from worker.domain.action import Origin
 from worker.domain.entry import Outcome
-from worker.live.subscription import State
+from worker.live.polling import State
 from worker.store.pending_repairs import GapCause
 from worker.telemetry import metrics
 

@@ -1,4 +1,4 @@
-"""Replaying history: all of it, once, from where it was left."""
+"""A backfill replays all of history, once, and resumes where it was interrupted."""
 
 import asyncio
 from dataclasses import replace
@@ -14,7 +14,7 @@ from worker.store.progress import Progress
 
 
 async def test_a_replay_equals_the_truth(bench: Bench) -> None:
-    """Several channels side by side; nothing is left of its place at the end."""
+    """Several channels are replayed side by side. No progress is left at the end."""
     for channel in ("room", "hall", "yard"):
         seed(bench, channel, 250)
 
@@ -29,7 +29,7 @@ async def test_a_replay_equals_the_truth(bench: Bench) -> None:
 
 @pytest.mark.parametrize("fault", ["more", "tie", "server_error", "bad_json", "drop", "throttle"])
 async def test_a_replay_survives_a_faulty_pubnub(bench: Bench, fault: str) -> None:
-    """Pages cut short, ties, errors of all kinds: asked again, and complete."""
+    """Short pages, ties and errors of all kinds are requested again."""
     seed(bench, "room", 400)
     bench.emulator.state.faults.replace({fault: 0.3})
 
@@ -38,7 +38,7 @@ async def test_a_replay_survives_a_faulty_pubnub(bench: Bench, fault: str) -> No
     assert await bench.counts() == bench.emulator.truth()
 
 
-async def test_only_the_range_asked_for_is_replayed(bench: Bench) -> None:
+async def test_only_the_wanted_range_is_replayed(bench: Bench) -> None:
     """``since`` is inclusive, ``until`` exclusive."""
     seed(bench, "room", 100)
 
@@ -48,8 +48,8 @@ async def test_only_the_range_asked_for_is_replayed(bench: Bench) -> None:
     assert sum(n for message in counts["room"].values() for n in message["reaction"].values()) == 20
 
 
-async def test_an_interrupted_replay_goes_on_where_it_was(bench: Bench) -> None:
-    """Pages that were applied are not asked for again; what has come since is."""
+async def test_an_interrupted_replay_resumes(bench: Bench) -> None:
+    """Applied pages are not requested again. What came since is."""
     seed(bench, "room", 1000)
     interruption = Interruption(800)
     first = asyncio.create_task(backfill(bench, watch=interruption).run(["room"], Range()))
@@ -63,7 +63,8 @@ async def test_an_interrupted_replay_goes_on_where_it_was(bench: Bench) -> None:
     await backfill(bench).run(["room"], Range())
 
     assert await bench.counts() == bench.emulator.truth()
-    # Two or three pages were left, and one for what is new; two requests find each end. One may have been on its way.
+    # Two or three pages are left, and one for newer actions. Two requests find each end.
+    # One more may have been on its way.
     assert bench.emulator.requests["actions"] - done <= 1 + 3 + 1 + 2 + 2
 
 
@@ -82,8 +83,8 @@ async def test_progress_is_shown_and_costs_no_request(bench: Bench) -> None:
     assert bench.emulator.requests["actions"] <= 250 // (PAGE_SIZE - 1) + 3
 
 
-async def test_a_wider_range_takes_in_a_narrower_place(bench: Bench) -> None:
-    """Somebody's replay of a part does not stand in for all."""
+async def test_a_wider_range_includes_saved_progress(bench: Bench) -> None:
+    """The replay of a part does not stand for the whole."""
     seed(bench, "room", 10)
     await bench.tables.progress.save(Progress(str(FIRST + 5), str(FIRST + 1), str(FIRST)), "room")
 
@@ -92,8 +93,8 @@ async def test_a_wider_range_takes_in_a_narrower_place(bench: Bench) -> None:
     assert await bench.counts() == bench.emulator.truth()
 
 
-async def test_a_narrower_range_leaves_nothing_of_a_place_out(bench: Bench) -> None:
-    """A replay of everything is pending; whoever asks for a part of it goes on with it."""
+async def test_a_narrower_range_resumes_saved_progress(bench: Bench) -> None:
+    """A replay of everything is pending, so a request for a part resumes it."""
     seed(bench, "room", 30)
     now = await bench.client.time()
     await bench.tables.progress.save(Progress(now, now), "room")
@@ -104,8 +105,8 @@ async def test_a_narrower_range_leaves_nothing_of_a_place_out(bench: Bench) -> N
     assert await bench.tables.progress.read("room") is None
 
 
-async def test_an_age_is_gone_on_with_too(bench: Bench) -> None:
-    """The same age is a later moment when it is asked for again; it is the same replay."""
+async def test_a_range_by_age_is_resumed(bench: Bench) -> None:
+    """The same age is a later moment in a second run. It is the same replay."""
     seed(bench, "room", 30)
     now = await bench.client.time()
     await bench.tables.progress.save(
@@ -114,12 +115,12 @@ async def test_an_age_is_gone_on_with_too(bench: Bench) -> None:
 
     counts = await backfill(bench).run(["room"], Range(since=str(FIRST + 12)))
 
-    # Five were left below the place, and its edge; not the ten above it.
+    # Five actions are left below the saved progress, and its edge; not the ten above it.
     assert 10 + 15 <= counts["room"] <= 10 + 15 + 3
 
 
 async def test_a_refusal_ends_a_command(bench: Bench) -> None:
-    """The other channels are replayed all the same."""
+    """The other channels are replayed first."""
     seed(bench, "room", 10)
     bench.emulator.state.refuse(["hall"])
 
@@ -129,8 +130,8 @@ async def test_a_refusal_ends_a_command(bench: Bench) -> None:
     assert await bench.counts() == bench.emulator.truth()
 
 
-async def test_a_command_gives_up_in_the_end(bench: Bench) -> None:
-    """After so many failures in a row."""
+async def test_a_command_gives_up_after_its_tries(bench: Bench) -> None:
+    """Failures in a row count."""
     bench.emulator.state.set_outage("html", ["actions"])
 
     with pytest.raises(PubNubError):
@@ -139,8 +140,8 @@ async def test_a_command_gives_up_in_the_end(bench: Bench) -> None:
     assert bench.emulator.requests["actions"] == 3
 
 
-async def test_what_cannot_be_understood_is_quarantined(bench: Bench) -> None:
-    """A lone surrogate in a list; its neighbours count."""
+async def test_a_malformed_item_is_quarantined(bench: Bench) -> None:
+    """It has a lone surrogate. Its neighbours count."""
     seed(bench, "room", 3)
     bench.emulator.state.add("room", "5", "reaction", "\ud83d", "ana", published=False)
 
@@ -152,8 +153,8 @@ async def test_what_cannot_be_understood_is_quarantined(bench: Bench) -> None:
     assert sum(n for message in counts["room"].values() for n in message["reaction"].values()) == 3
 
 
-async def test_a_page_that_waited_too_long_is_read_again(bench: Bench) -> None:
-    """The clock jumps once between page and script, as when a machine sleeps."""
+async def test_a_stale_page_is_read_again(bench: Bench) -> None:
+    """The clock jumps between page and script, as when a machine sleeps."""
     seed(bench, "room", 10)
     apply, jumps = bench.applier.apply, iter([SETTLE_SECONDS + 1])
 
@@ -167,8 +168,8 @@ async def test_a_page_that_waited_too_long_is_read_again(bench: Bench) -> None:
     assert await bench.counts() == bench.emulator.truth()
 
 
-async def test_types_that_are_not_counted_stay_out(bench: Bench) -> None:
-    """Bookkeeping of the Chat SDK is no reaction."""
+async def test_ignored_types_stay_out(bench: Bench) -> None:
+    """The Chat SDK's own bookkeeping is no reaction."""
     bench.counted_types = replace(bench.counted_types, ignored=frozenset({"edited"}))
     bench.emulator.state.add("room", "5", "edited", "new text", "ana", published=False)
     bench.emulator.state.add("room", "5", "reaction", "👍", "ana", published=False)

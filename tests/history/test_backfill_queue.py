@@ -1,4 +1,4 @@
-"""What runs beside live reading: backfills that are asked for, and the sweep."""
+"""Backfills that a running worker wants, and the sweep."""
 
 import asyncio
 import time
@@ -27,11 +27,11 @@ NOW = Cursor("17700000000000000", 1)
 async def running(
     bench: Bench, take: Callable[[], Awaitable[None]] = at_once
 ) -> AsyncIterator[BackfillQueue]:
-    """Run repairs until the block ends."""
-    repairs = BackfillQueue(backfill(bench, tries=None, take=take), bench.tables)
-    task = asyncio.create_task(repairs.run())
+    """Run the queue until the block ends."""
+    queue = BackfillQueue(backfill(bench, tries=None, take=take), bench.tables)
+    task = asyncio.create_task(queue.run())
     try:
-        yield repairs
+        yield queue
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -42,14 +42,14 @@ async def ended(bench: Bench, *channels: str) -> None:
     await wait_until_true(lambda: bench.tables.progress.read_all(channels), {})
 
 
-async def test_what_is_asked_for_is_backfilled(bench: Bench) -> None:
-    """More channels than are replayed at once."""
+async def test_requested_channels_are_backfilled(bench: Bench) -> None:
+    """There are more channels than tasks."""
     channels = [f"channel{number}" for number in range(12)]
     for channel in channels:
         seed(bench, channel, 30)
 
-    async with running(bench) as repairs:
-        await repairs.request(channels, NOW)
+    async with running(bench) as queue:
+        await queue.request(channels, NOW)
         await ended(bench, *channels)
     await bench.tables.channels.add(channels)
 
@@ -57,7 +57,7 @@ async def test_what_is_asked_for_is_backfilled(bench: Bench) -> None:
 
 
 async def test_a_request_survives_a_kill(bench: Bench) -> None:
-    """It is in Redis when the request returns; the next worker goes on."""
+    """It is in Redis when the request returns. The next worker resumes it."""
     seed(bench, "room", 30)
     await bench.tables.channels.add(["room", "hall"])
     await BackfillQueue(backfill(bench), bench.tables).request(["room"], NOW)
@@ -68,8 +68,8 @@ async def test_a_request_survives_a_kill(bench: Bench) -> None:
     assert await bench.counts() == bench.emulator.truth()
 
 
-async def test_a_request_keeps_a_place_of_everything(bench: Bench) -> None:
-    """Whoever goes on from there reads what is new, too. A place of a part gives way."""
+async def test_a_request_keeps_progress_without_an_end(bench: Bench) -> None:
+    """A backfill that resumes it reads newer actions, too. Other progress is replaced."""
     whole, part = (
         Progress(str(FIRST + 40), str(FIRST + 20), actions=10),
         Progress(str(FIRST + 40), "5", str(FIRST)),
@@ -85,8 +85,8 @@ async def test_a_request_keeps_a_place_of_everything(bench: Bench) -> None:
     }
 
 
-async def test_a_request_while_one_runs_is_not_forgotten(bench: Bench) -> None:
-    """One replay of a channel at a time; the next is in Redis before the one under way can end."""
+async def test_a_request_during_a_backfill_is_kept(bench: Bench) -> None:
+    """A channel has one backfill at a time. The next one is saved before this one ends."""
     seed(bench, "room", 300)
     await bench.tables.channels.add(["room"])
     asked, gate = asyncio.Event(), asyncio.Event()
@@ -96,16 +96,16 @@ async def test_a_request_while_one_runs_is_not_forgotten(bench: Bench) -> None:
         await gate.wait()
 
     with capture_logs() as entries:
-        async with running(bench, take) as repairs:
-            await repairs.request(["room"], NOW)
+        async with running(bench, take) as queue:
+            await queue.request(["room"], NOW)
             await asked.wait()
             for _ in range(5):
-                await repairs.request(["room"], NOW)
+                await queue.request(["room"], NOW)
             again = await cast("Any", bench.redis).hget(KEYS.progress("room"), "again")
             assert again == NOW.timetoken
             gate.set()
             await ended(bench, "room")
-            await wait_until(lambda: repairs.is_idle)
+            await wait_until(lambda: queue.is_idle)
 
     assert await bench.counts() == bench.emulator.truth()
     turns = [
@@ -114,22 +114,22 @@ async def test_a_request_while_one_runs_is_not_forgotten(bench: Bench) -> None:
         if entry["event"] in {"backfill_resumes", "backfill_ends"}
     ]
     assert turns == ["backfill_resumes", "backfill_ends"] * 2
-    # Two whole replays, of some five requests each, and what each needs to catch up.
+    # Two whole replays of some five requests each, and what each needs to catch up.
     assert bench.emulator.requests["actions"] <= 2 * 8
 
 
-async def test_refused_channels_hold_up_no_other(
+async def test_refused_channels_delay_no_other(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More of them than are replayed at once; they are asked about again later."""
+    """There are more of them than tasks. They are tried again later."""
     monkeypatch.setattr("worker.history.backfill_queue.REFUSED_SECONDS", 0.05)
     refused = [f"refused{number}" for number in range(CONCURRENCY + 1)]
     for channel in [*refused, "zzz"]:
         seed(bench, channel, 30)
     bench.emulator.state.refuse(refused)
 
-    async with running(bench) as repairs:
-        await repairs.request([*refused, "zzz"], NOW)
+    async with running(bench) as queue:
+        await queue.request([*refused, "zzz"], NOW)
         await ended(bench, "zzz")
         assert len(await bench.tables.progress.read_all(refused)) == len(refused)
         bench.emulator.state.refuse([])
@@ -139,8 +139,8 @@ async def test_refused_channels_hold_up_no_other(
     assert await bench.counts() == bench.emulator.truth()
 
 
-async def test_the_sweep_goes_over_all_channels(bench: Bench) -> None:
-    """Old messages go, young ones stay."""
+async def test_the_sweep_visits_all_channels(bench: Bench) -> None:
+    """Old messages are deleted, young ones stay."""
     old, young = from_seconds(time.time() - 2 * 86400), from_seconds(time.time())
     for channel in ("room", "hall"):
         events = [
@@ -158,10 +158,10 @@ async def test_the_sweep_goes_over_all_channels(bench: Bench) -> None:
     }
 
 
-async def test_a_place_nobody_moves_is_taken_up(
+async def test_an_abandoned_backfill_is_taken_over(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another worker has left it, and is gone; one that still moves is left to it."""
+    """Its worker is gone. Progress that still moves belongs to another worker."""
     monkeypatch.setattr("worker.history.backfill_queue.ABANDONED_SECONDS", 0.05)
     seed(bench, "room", 30)
     async with running(bench):

@@ -1,4 +1,4 @@
-"""Sharing names out: nobody who is followed begins anew, and nobody is followed twice."""
+"""Names are shared out: no followed name begins anew, and none is followed twice."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,14 +18,16 @@ FOLLOWED = st.lists(NAMES, max_size=4)
 
 
 def numbered(followed: list[Names]) -> list[tuple[Names, int]]:
-    """Give each its number as its place."""
+    """Return followed names, each with its number as its point."""
     return [(names, number) for number, names in enumerate(followed)]
 
 
 @steady
 @given(NAMES, FOLLOWED, SIZE)
-def test_each_wanted_name_is_in_one_lot(wanted: Names, followed: list[Names], size: int) -> None:
-    """And no other is in any."""
+def test_each_wanted_name_is_in_one_assignment(
+    wanted: Names, followed: list[Names], size: int
+) -> None:
+    """No assignment has any other name."""
     assignments = assign(wanted, numbered(followed), size)
 
     assert sorted(name for assignment in assignments for name in assignment.names.all) == sorted(
@@ -35,10 +37,8 @@ def test_each_wanted_name_is_in_one_lot(wanted: Names, followed: list[Names], si
 
 @steady
 @given(NAMES, FOLLOWED, SIZE)
-def test_a_name_goes_on_from_the_first_place_it_has(
-    wanted: Names, followed: list[Names], size: int
-) -> None:
-    """Who has none joins, or begins anew."""
+def test_a_name_keeps_its_first_point(wanted: Names, followed: list[Names], size: int) -> None:
+    """A name without a point joins others, or begins anew."""
     for assignment in assign(wanted, numbered(followed), size):
         for name in assignment.names.all:
             places = [number for number, names in enumerate(followed) if name in names.all]
@@ -52,16 +52,16 @@ def test_a_name_goes_on_from_the_first_place_it_has(
 
 @steady
 @given(NAMES, FOLLOWED, SIZE)
-def test_no_lot_is_too_large_for_one_poll(wanted: Names, followed: list[Names], size: int) -> None:
-    """Each is a subscription as PubNub takes it, of one kind."""
+def test_an_assignment_fits_into_one_poll(wanted: Names, followed: list[Names], size: int) -> None:
+    """Its names are of one kind, as PubNub takes them."""
     for assignment in assign(wanted, numbered(followed), size):
         assert list(assignment.names.split(size)) == [assignment.names]
 
 
 @steady
 @given(NAMES, SIZE)
-def test_what_has_not_changed_stays_as_it_is(wanted: Names, size: int) -> None:
-    """The same list, shared out again: the same lots."""
+def test_an_unchanged_list_keeps_its_assignments(wanted: Names, size: int) -> None:
+    """The same list leads to the same assignments."""
     parts = list(wanted.split(size))
 
     assert assign(wanted, numbered(parts), size) == [
@@ -69,8 +69,8 @@ def test_what_has_not_changed_stays_as_it_is(wanted: Names, size: int) -> None:
     ]
 
 
-def test_new_names_fill_what_has_room() -> None:
-    """And begin anew where nothing has."""
+def test_new_names_fill_assignments_with_room() -> None:
+    """Where no assignment has room, they begin anew."""
     assignments = assign(Names.of("abcde"), [(Names.of("ab"), 1), (Names.of("c"), 2)], 2)
 
     assert assignments == [
@@ -80,8 +80,8 @@ def test_new_names_fill_what_has_room() -> None:
     ]
 
 
-def test_a_list_of_ten_thousand_is_shared_out() -> None:
-    """Whoever is followed goes on as it was, and the others begin anew, all in as few polls as may be."""
+def test_ten_thousand_names_are_shared_out() -> None:
+    """Followed names keep their point, and the polls are as few as possible."""
     many = Names.of(f"channel-{number}" for number in range(10_000))
     followed = list(many.split(50))[::2]
 

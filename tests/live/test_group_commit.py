@@ -1,4 +1,4 @@
-"""What many subscriptions bring is applied together; each hears how it went."""
+"""Events of many subscriptions are applied together; each caller gets the result."""
 
 import asyncio
 from collections import Counter
@@ -23,7 +23,7 @@ def reaction(user: str) -> list[Observed]:
 
 
 class Held:
-    """An applier that is held up; it remembers how many events it was given at a time, and how often it was cut off."""
+    """An applier that waits; it notes the sizes of groups, and cancellations."""
 
     def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         self.given: list[int] = []
@@ -44,18 +44,16 @@ class Held:
 
 
 async def bring(bench: Bench, it: GroupCommit, users: str) -> list[asyncio.Task[None]]:
-    """Let a subscription bring each user's reaction; when this returns, all have."""
+    """Submit one reaction for each user; return when all are submitted."""
     tasks = [asyncio.create_task(it.apply(reaction(user), bench.clock())) for user in users]
-    await asyncio.sleep(
-        0
-    )  # a task makes its first step before one that is asked for later, and brings with it
+    await asyncio.sleep(0)  # every task makes its first step, which submits
     return tasks
 
 
-async def test_who_comes_meanwhile_is_applied_next(
+async def test_later_submissions_form_the_next_group(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All at once; nobody is told before it is done."""
+    """No caller goes on before its group is applied."""
     held, it = Held(bench, monkeypatch), GroupCommit(bench.applier)
     first = await bring(bench, it, "a")
     await wait_until(lambda: held.given == [1])
@@ -69,10 +67,8 @@ async def test_who_comes_meanwhile_is_applied_next(
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 4}}
 
 
-async def test_no_more_is_applied_at_once_than_bearable(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Others wait for the next time."""
+async def test_a_group_has_a_largest_size(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other submissions wait for the next group."""
     monkeypatch.setattr(group_commit, "EVENT_BATCH", 2)
     held, it = Held(bench, monkeypatch), GroupCommit(bench.applier)
     held.release.set()
@@ -81,8 +77,8 @@ async def test_no_more_is_applied_at_once_than_bearable(
     assert max(held.given) <= 2
 
 
-async def test_only_what_waited_too_long_is_dropped(bench: Bench) -> None:
-    """Who came with it goes on: to read it all again would be load of our own making, and may open gaps."""
+async def test_only_stale_submissions_are_dropped(bench: Bench) -> None:
+    """To read the others again would be a load, and may open gaps."""
     it = GroupCommit(bench.applier)
     long_ago = bench.clock() - SETTLE_SECONDS - 1
     both = (
@@ -94,8 +90,8 @@ async def test_only_what_waited_too_long_is_dropped(bench: Bench) -> None:
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 1}}
 
 
-async def test_what_grows_old_while_redis_is_away_is_dropped_alone(bench: Bench) -> None:
-    """The younger one is applied when Redis is back."""
+async def test_a_submission_that_grows_stale_is_dropped_alone(bench: Bench) -> None:
+    """Redis is away meanwhile. A younger submission is applied when Redis is back."""
     it, waited = GroupCommit(bench.applier), bench.clock() - SETTLE_SECONDS + 10
     await bench.redis.config_set("maxmemory", "1")
     old = asyncio.create_task(it.apply(reaction("a"), waited))
@@ -112,8 +108,10 @@ async def test_what_grows_old_while_redis_is_away_is_dropped_alone(bench: Bench)
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 1}}
 
 
-async def test_all_hear_that_redis_went_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody goes on as if it had not."""
+async def test_a_rollback_reaches_every_caller(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No subscription goes on as before."""
     it = GroupCommit(bench.applier)
 
     async def forgets(*_: Any) -> Counter[Outcome]:
@@ -124,10 +122,10 @@ async def test_all_hear_that_redis_went_back(bench: Bench, monkeypatch: pytest.M
     assert [type(error) for error in told] == [RolledBackError, RolledBackError]
 
 
-async def test_who_is_cancelled_keeps_nobody_waiting(
+async def test_a_cancelled_caller_delays_no_other(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it brought is applied all the same."""
+    """Its events are applied, too."""
     held, it = Held(bench, monkeypatch), GroupCommit(bench.applier)
     [gone], others = await bring(bench, it, "a"), await bring(bench, it, "b")
     gone.cancel()
@@ -137,8 +135,10 @@ async def test_who_is_cancelled_keeps_nobody_waiting(
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 2}}
 
 
-async def test_what_nobody_waits_for_ends(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before whoever brought it has ended: Redis is about to be left."""
+async def test_a_group_without_callers_is_cancelled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends before its callers do, because they are about to close Redis."""
     held, it = Held(bench, monkeypatch), GroupCommit(bench.applier)
     both = await bring(bench, it, "a") + await bring(bench, it, "b")
     await wait_until(lambda: bool(held.given))
@@ -153,7 +153,9 @@ async def test_what_nobody_waits_for_ends(bench: Bench, monkeypatch: pytest.Monk
     assert counts["reaction"]["👍"] >= 1
 
 
-async def test_nothing_takes_no_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An idle poll's answer waits for nobody."""
+async def test_an_empty_submission_returns_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer of an idle poll waits for no group."""
     Held(bench, monkeypatch)
     await asyncio.wait_for(GroupCommit(bench.applier).apply([], bench.clock()), LONGEST_SECONDS)

@@ -1,4 +1,4 @@
-"""Groups: a channel that joins one is owed what happened before, once; whatever PubNub says of the others."""
+"""A channel that joins a group is owed a repair of its past, once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -19,13 +19,13 @@ from worker.source.names import Names
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the groups every moment."""
+def frequent_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look groups up every moment."""
     monkeypatch.setattr("worker.live.groups.LOOKUP_SECONDS", 0.02)
 
 
-class Looking:
-    """Somebody who looks groups up, and the repairs that are asked for."""
+class Lookups:
+    """Lookups of groups, and the repairs that they ask for."""
 
     def __init__(self, bench: Bench, *groups: str) -> None:
         self.bench = bench
@@ -55,9 +55,9 @@ class Looking:
 
 
 @asynccontextmanager
-async def looking(bench: Bench, *groups: str) -> AsyncIterator[Looking]:
-    """Look groups up until the block ends, backfilling what is asked for."""
-    it = Looking(bench, *groups)
+async def running_lookups(bench: Bench, *groups: str) -> AsyncIterator[Lookups]:
+    """Look groups up until the block ends, and backfill what is asked for."""
+    it = Lookups(bench, *groups)
     tasks = [asyncio.create_task(run()) for run in (it.membership.run, it.repairs.run)]
     try:
         await it.looks(2 * len(groups))
@@ -69,12 +69,12 @@ async def looking(bench: Bench, *groups: str) -> AsyncIterator[Looking]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_a_channel_that_joins_is_owed_and_backfilled_once(bench: Bench) -> None:
-    """Up to the time it was seen to have joined; nobody else is."""
+async def test_a_joining_channel_is_backfilled_once(bench: Bench) -> None:
+    """The backfill reaches up to its joining. No other channel is owed anything."""
     seed(bench, "hall", 30)
     bench.emulator.state.groups.add("friends", ["room"])
     await bench.tables.channels.add(["room"])
-    async with looking(bench, "friends") as it:
+    async with running_lookups(bench, "friends") as it:
         joined = bench.emulator.state.time.now()
         bench.emulator.state.groups.add("friends", ["hall"])
         await wait_until_true(lambda: it.owed("hall"), {"new_channel"})
@@ -90,11 +90,11 @@ async def test_a_channel_that_joins_is_owed_and_backfilled_once(bench: Bench) ->
         assert await bench.tables.channels.all() == {"room", "hall"}
 
 
-async def test_a_channel_that_leaves_and_comes_back_is_owed_again(bench: Bench) -> None:
-    """It is known, and nobody listened to it meanwhile."""
+async def test_a_returning_channel_is_owed_again(bench: Bench) -> None:
+    """It is known, but was not followed meanwhile."""
     bench.emulator.state.groups.add("friends", ["room", "hall"])
     await bench.tables.channels.add(["room", "hall"])
-    async with looking(bench, "friends") as it:
+    async with running_lookups(bench, "friends") as it:
         for times in (1, 2):
             before = (await bench.tables.pending.read("hall")).get("new_channel", 0)
             bench.emulator.state.groups.remove("friends", ["hall"])
@@ -110,13 +110,13 @@ async def test_a_channel_that_leaves_and_comes_back_is_owed_again(bench: Bench) 
 
 
 @pytest.mark.parametrize("trouble", ["refused", "away"])
-async def test_a_group_nobody_tells_of_is_no_reason_to_stop(bench: Bench, trouble: str) -> None:
-    """The others are looked up as ever; and when it is told of again, its members have not joined anew."""
+async def test_an_unknown_group_stops_no_other(bench: Bench, trouble: str) -> None:
+    """The other groups are looked up. When the group is back, its members count as old."""
     state = bench.emulator.state
     state.groups.add("friends", ["room"])
     state.groups.add("family", ["hall"])
     await bench.tables.channels.add(["room", "hall"])
-    async with looking(bench, "friends", "family") as it:
+    async with running_lookups(bench, "friends", "family") as it:
         if trouble == "refused":
             state.refuse(groups=["friends"])
             state.groups.add("family", ["yard"])
@@ -138,14 +138,17 @@ async def test_a_group_nobody_tells_of_is_no_reason_to_stop(bench: Bench, troubl
         assert it.channels == [{"yard"}, {"attic"}]
 
 
-async def test_who_joins_while_a_group_is_not_told_of_is_owed(bench: Bench) -> None:
-    """It is compared with what was told last; a group not told of from the start, with who is known."""
+async def test_a_channel_that_joins_an_unknown_group_is_owed(bench: Bench) -> None:
+    """A group is compared with its newest known members.
+
+    Without any, its members are compared with the channels ever seen.
+    """
     state = bench.emulator.state
     state.groups.add("friends", ["room"])
     await bench.tables.channels.add(["room", "hall"])
     state.refuse(groups=["family"])
     state.groups.add("family", ["room", "cellar"])
-    async with looking(bench, "friends", "family") as it:
+    async with running_lookups(bench, "friends", "family") as it:
         state.refuse(groups=["friends", "family"])
         await it.looks(4)
         state.groups.add("friends", ["hall"])
@@ -159,13 +162,13 @@ async def test_who_joins_while_a_group_is_not_told_of_is_owed(bench: Bench) -> N
         assert sorted(map(sorted, it.channels)) == [["cellar"], ["hall"]]
 
 
-async def test_at_a_start_nothing_is_owed_twice(bench: Bench) -> None:
-    """What a subscription covers as it starts, it owes; whoever was a member then has not joined."""
+async def test_a_start_marks_members_once(bench: Bench) -> None:
+    """The subscription marks them. The first lookup finds no new ones."""
     bench.emulator.state.groups.add("friends", ["room", "hall"])
     async with running_subscription(bench, Names(groups=("friends",))) as subscription:
         await wait_until(lambda: bool(subscription.repairs))
         marked = await bench.tables.pending.read_all(["room", "hall"])
-        async with looking(bench, "friends") as it:
+        async with running_lookups(bench, "friends") as it:
             await it.looks(5)
             assert it.asked == []
 
@@ -174,8 +177,8 @@ async def test_at_a_start_nothing_is_owed_twice(bench: Bench) -> None:
         assert {cause for owed in marked.values() for cause in owed} == {"first_start"}
 
 
-async def test_a_restart_owes_nobody_anew(bench: Bench) -> None:
-    """Everybody is known; a member nobody has met, who joined while no worker ran, is owed."""
+async def test_a_restart_marks_new_members_only(bench: Bench) -> None:
+    """A member that was never seen joined while no worker ran."""
     bench.emulator.state.groups.add("friends", ["room"])
     async with running_subscription(bench, Names(groups=("friends",))):
         pass
@@ -184,7 +187,7 @@ async def test_a_restart_owes_nobody_anew(bench: Bench) -> None:
 
     async with (
         running_subscription(bench, Names(groups=("friends",))) as subscription,
-        looking(bench, "friends") as it,
+        running_lookups(bench, "friends") as it,
     ):
         await wait_until_true(lambda: it.owed("hall"), {"new_channel"})
         await it.looks(5)

@@ -50,7 +50,7 @@ def react(bench: Bench, count: int, channel: str = "room", start: int = 0) -> No
 
 
 async def test_live_events_become_tallies(bench: Bench) -> None:
-    """Additions and removals, as they come."""
+    """Additions and removals count when they arrive."""
     async with running_subscription(bench) as it:
         react(bench, 5)
         await it.settled()
@@ -62,7 +62,7 @@ async def test_live_events_become_tallies(bench: Bench) -> None:
 
 
 async def test_a_first_start_is_owed(bench: Bench) -> None:
-    """Nobody followed what happened before: the mark is there before the cursor is, and a backfill asked for."""
+    """The mark and the backfill are written before the cursor."""
     async with running_subscription(bench) as it:
         await wait_until(lambda: bool(it.repairs))
         assert await it.owed("room") == {"first_start"}
@@ -71,8 +71,8 @@ async def test_a_first_start_is_owed(bench: Bench) -> None:
     assert await bench.tables.channels.all() == {"room"}
 
 
-async def test_a_restart_goes_on_from_the_cursor(bench: Bench) -> None:
-    """What happened meanwhile is caught up with; nothing new is owed."""
+async def test_a_restart_resumes_at_the_cursor(bench: Bench) -> None:
+    """It catches up with what happened meanwhile, and marks nothing."""
     async with running_subscription(bench) as it:
         react(bench, 3)
         await it.settled()
@@ -85,8 +85,8 @@ async def test_a_restart_goes_on_from_the_cursor(bench: Bench) -> None:
         assert await it.owed("room") == set()
 
 
-async def test_the_cursor_waits_for_what_was_applied(bench: Bench) -> None:
-    """While Redis takes no events, it stays; an event read and not applied is read again after a kill."""
+async def test_the_cursor_waits_for_its_events(bench: Bench) -> None:
+    """While Redis takes no events, it stays. After a kill the events are read again."""
     async with running_subscription(bench) as it:
         before = await it.cursor()
         await bench.redis.config_set("maxmemory", "1")
@@ -104,13 +104,13 @@ async def test_the_cursor_waits_for_what_was_applied(bench: Bench) -> None:
         await wait_until_true(has_moved, expected=True)
 
 
-async def test_stopping_applies_what_was_polled(bench: Bench, held: asyncio.Event) -> None:
-    """Drain, then end: what was received is counted, and the cursor covers it, though none of it was applied yet."""
+async def test_a_stop_applies_polled_answers(bench: Bench, held: asyncio.Event) -> None:
+    """All of them are counted, and the cursor covers them."""
     async with running_subscription(bench) as it:
         for start in (0, 60):
             asked = bench.emulator.requests["subscribe"]
             react(bench, 60, start=start)
-            await wait_until_asked_again(bench, asked)  # many were received: it asks for more
+            await wait_until_asked_again(bench, asked)  # after a large answer it polls again
         it.subscription.stop()
         held.set()
     cursor = await it.cursor()
@@ -136,7 +136,7 @@ async def test_an_old_cursor_is_a_gap(bench: Bench) -> None:
         assert await again.owed("room") == {"stale_cursor"}
 
 
-async def test_a_long_silence_while_running_is_a_gap(bench: Bench) -> None:
+async def test_a_long_silence_is_a_gap(bench: Bench) -> None:
     """PubNub was away for longer than its cache reaches back."""
     async with running_subscription(bench) as it:
         react(bench, 1)
@@ -151,7 +151,7 @@ async def test_a_long_silence_while_running_is_a_gap(bench: Bench) -> None:
 
 
 async def test_a_full_answer_is_a_gap(bench: Bench) -> None:
-    """A hundred messages: there may have been more."""
+    """PubNub may have dropped what exceeds a hundred messages."""
     async with running_subscription(bench) as it:
         react(bench, 1)
         await it.settled()
@@ -161,14 +161,14 @@ async def test_a_full_answer_is_a_gap(bench: Bench) -> None:
     async with running_subscription(bench) as again:
         await wait_until(lambda: bool(again.repairs))
         assert await again.owed("room") == {"overflow"}
-    # The oldest thirty were pushed out of PubNub's cache.
+    # PubNub's cache has dropped the oldest thirty.
     assert await bench.reader.get("room", MESSAGE) == {"reaction": {"👍": 101}}
 
 
-async def test_a_refused_channel_is_owed_and_the_others_live(
+async def test_a_refused_channel_leaves_others_live(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Owed when it is refused, and again when it is back."""
+    """It is marked when it is refused, and again when it is back."""
     monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.1)
     bench.emulator.state.refuse(["hall"])
     async with running_subscription(bench, Names(("hall", "room"))) as it:
@@ -187,8 +187,8 @@ async def test_a_refused_channel_is_owed_and_the_others_live(
         assert [channels for channels, _ in it.repairs] == [{"hall"}]
 
 
-async def test_a_channel_met_through_a_wildcard_is_owed(bench: Bench) -> None:
-    """Its past was never followed; told once."""
+async def test_a_channel_of_a_wildcard_is_owed(bench: Bench) -> None:
+    """Its past was never followed. It is logged once."""
     async with running_subscription(bench, Names(wildcards=("news.*",))) as it:
         react(bench, 2, "news.sport")
         await it.settled()
@@ -199,8 +199,8 @@ async def test_a_channel_met_through_a_wildcard_is_owed(bench: Bench) -> None:
         assert [channels for channels, _ in it.repairs if channels] == [{"news.sport"}]
 
 
-async def test_the_channels_of_a_group_are_owed(bench: Bench) -> None:
-    """A group's channels are looked up; a message matching twice counts once."""
+async def test_channels_of_a_group_are_owed(bench: Bench) -> None:
+    """A message that matches twice counts once."""
     bench.emulator.state.groups.add("friends", ["room", "hall"])
     async with running_subscription(bench, Names(("room",), groups=("friends",))) as it:
         await wait_until_true(lambda: it.owed("hall"), {"first_start"})
@@ -210,8 +210,8 @@ async def test_the_channels_of_a_group_are_owed(bench: Bench) -> None:
         await it.settled()
 
 
-async def test_an_answer_that_waited_too_long_is_read_again(bench: Bench) -> None:
-    """A suspended machine: the answer is dropped, the poll made again from the saved cursor."""
+async def test_a_stale_answer_is_read_again(bench: Bench) -> None:
+    """The machine was suspended. The next poll begins at the saved cursor."""
     with structlog.testing.capture_logs() as entries:
         async with running_subscription(bench) as it:
             await bench.redis.config_set("maxmemory", "1")
@@ -228,10 +228,10 @@ async def test_an_answer_that_waited_too_long_is_read_again(bench: Bench) -> Non
     assert [entry["event"] for entry in entries].count("subscription_starts") == 2
 
 
-async def test_a_stop_while_starting_ends_at_once(
+async def test_a_stop_ends_a_start_at_any_step(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever step it has come to."""
+    """Each step of a start is tried."""
     moments, has_started = Moments(bench, monkeypatch), False
     for number in count(-1):
         await bench.redis.flushall()
@@ -250,8 +250,8 @@ async def test_a_stop_while_starting_ends_at_once(
     assert number > 10
 
 
-async def test_a_new_channel_is_owed_though_an_answer_is_lost(bench: Bench) -> None:
-    """Redis did as it was told, and the connection broke: asked again, it must not seem to be known already."""
+async def test_a_lost_answer_keeps_a_channel_new(bench: Bench) -> None:
+    """Redis added the channel, but the connection broke. A repeated call finds it new again."""
     bench.emulator.state.add("news.sport", MESSAGE, "reaction", "👍", "old", published=False)
     call, lost = bench.retry.call, iter([True])
 
@@ -272,10 +272,8 @@ async def test_a_new_channel_is_owed_though_an_answer_is_lost(bench: Bench) -> N
         assert {"news.sport"} in [channels for channels, _ in it.repairs]
 
 
-async def test_a_cursor_of_long_ago_is_not_saved_as_of_now(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A machine sleeps between the events and their cursor: the cursor is as old as it is, and the gap shows."""
+async def test_a_cursor_keeps_its_age(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine sleeps between the events and their cursor. So the gap shows."""
     async with running_subscription(bench) as it:
         before = await it.cursor()
         apply = bench.applier.apply
@@ -306,7 +304,7 @@ async def test_a_cursor_of_long_ago_is_not_saved_as_of_now(
 
 @pytest.fixture
 def held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Hold up whatever is applied until this is set."""
+    """Let every group wait until this is set."""
     apply, release = bench.applier.apply, asyncio.Event()
 
     async def hold(*args: Any) -> Counter[Outcome]:
@@ -317,10 +315,8 @@ def held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return release
 
 
-async def test_answers_that_waited_are_committed_together(
-    bench: Bench, held: asyncio.Event
-) -> None:
-    """In one go and with one cursor, the last one's; each channel met on the way is owed."""
+async def test_waiting_answers_are_committed_together(bench: Bench, held: asyncio.Event) -> None:
+    """The last one's cursor is saved once, and every new channel is marked."""
     async with running_subscription(bench, Names(wildcards=("news.*",))) as it:
         before = await bench.tables.cursors.read(it.subscription.id)
         for number, channel in enumerate(("news.a", "news.b", "news.c")):
@@ -341,18 +337,18 @@ async def test_answers_that_waited_are_committed_together(
         await wait_until_true(saves, before.saves + 2)
 
 
-async def test_after_a_few_events_it_asks_again_once_they_are_applied(
+async def test_a_small_answer_is_applied_before_the_next_poll(
     bench: Bench, held: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What happens meanwhile comes in one answer."""
-    monkeypatch.setattr("worker.live.subscription.APPLY_WAIT_SECONDS", 60)
+    monkeypatch.setattr("worker.live.polling.APPLY_WAIT_SECONDS", 60)
     async with running_subscription(bench) as it:
         react(bench, 1)
         await wait_until(lambda: bench.emulator.waiting == 0)
         asked = bench.emulator.requests["subscribe"]
         for number in range(1, 10):
             react(bench, 1, start=number)
-            await bench.client.time()  # whoever asks meanwhile is heard before this is answered
+            await bench.client.time()  # a poll that began meanwhile arrives before this answer
         assert bench.emulator.requests["subscribe"] == asked
         held.set()
         await it.settled()
@@ -360,14 +356,14 @@ async def test_after_a_few_events_it_asks_again_once_they_are_applied(
 
 
 @pytest.mark.parametrize("went_back", [True, False])
-async def test_an_idle_subscription_begins_again_at_once(bench: Bench, *, went_back: bool) -> None:
-    """When Redis went back, and only then; nobody need react first."""
+async def test_an_idle_subscription_notices_a_rollback(bench: Bench, *, went_back: bool) -> None:
+    """No event is needed. Without a rollback it goes on."""
     async with running_subscription(bench) as it:
         with structlog.testing.capture_logs() as entries:
             if went_back:
                 bench.applier.rollback_detector.accept(None)
             it.subscription.reread()
-            await wait_until(lambda: it.subscription.queued == 0)
+            await wait_until(lambda: it.subscription.polling.queued == 0)
             await wait_until(
                 lambda: (
                     any(entry["event"] == "subscription_starts" for entry in entries)
@@ -382,8 +378,8 @@ async def test_an_idle_subscription_begins_again_at_once(bench: Bench, *, went_b
 
 
 @pytest.mark.parametrize("gap", ["first_start", "stale_cursor", "overflow", "new_channel"])
-async def test_a_mark_is_written_before_the_cursor_passes(bench: Bench, gap: str) -> None:
-    """Redis's own record of what it was told, in order."""
+async def test_a_mark_is_written_before_the_cursor(bench: Bench, gap: str) -> None:
+    """Redis's MONITOR shows the order."""
     names = Names(("room",), wildcards=("news.*",))
     if gap != "first_start":
         async with running_subscription(bench, names) as first:
@@ -416,7 +412,7 @@ async def test_a_mark_is_written_before_the_cursor_passes(bench: Bench, gap: str
 
 
 async def listen(monitor: Any, told: list[str]) -> None:
-    """Write down each command Redis is told."""
+    """Note each command that reaches Redis."""
     async for command in monitor.listen():
         told.append(command["command"])  # noqa: PERF401 - it is read while it grows
 
@@ -425,7 +421,7 @@ async def listen(monitor: Any, told: list[str]) -> None:
     "faults", [{"duplicate": 0.5}, {"reorder": 1.0}, {"late": 0.5}, {"ahead": 0.5}, {"rewind": 0.3}]
 )
 async def test_faulty_delivery_changes_no_count(bench: Bench, faults: dict[str, float]) -> None:
-    """Doubled, shuffled, late, ahead of the cursor, behind it: the counts are the same."""
+    """Events come twice, shuffled, late, ahead of the cursor and behind it."""
     bench.emulator.state.faults.replace(faults)
     async with running_subscription(bench) as it:
         rounds, struck = count(), bench.emulator.state.faults.struck
@@ -443,7 +439,10 @@ FOUR = Names(("attic", "hall", "room", "yard"))
 
 
 async def wait_until_asked_again(bench: Bench, asked: int) -> None:
-    """Wait until the worker has polled more often than that: then it has read what there was."""
+    """Wait until the worker has polled more often than that.
+
+    Then it has read the answers before.
+    """
     await wait_until(lambda: bench.emulator.requests["subscribe"] > asked)
 
 
@@ -455,8 +454,8 @@ async def flood(bench: Bench, names: Names, number: int, per_channel: int = 25) 
     await wait_until_asked_again(bench, before)
 
 
-async def test_a_subscription_whose_answers_stay_full_is_halved(bench: Bench) -> None:
-    """After three in a row; its halves begin where it has come to, and what may have been missed is owed."""
+async def test_full_answers_halve_a_subscription(bench: Bench) -> None:
+    """Three in a row do. Its halves begin at its cursor, and all channels are owed."""
     async with running_subscription(bench, FOUR) as it:
         for number in range(2):
             await flood(bench, FOUR, number)
@@ -476,8 +475,8 @@ async def test_a_subscription_whose_answers_stay_full_is_halved(bench: Bench) ->
     assert all("overflow" in debts[channel] for channel in FOUR.channels)
 
 
-async def test_answers_that_are_full_now_and_then_halve_nothing(bench: Bench) -> None:
-    """A burst is no load."""
+async def test_a_burst_halves_no_subscription(bench: Bench) -> None:
+    """The full answers are not in a row."""
     async with running_subscription(bench, FOUR) as it:
         for number in range(2):
             await flood(bench, FOUR, number)
@@ -498,7 +497,7 @@ async def count_of(bench: Bench, channel: str) -> int:
 
 
 async def test_a_single_name_is_not_halved(bench: Bench) -> None:
-    """There is nothing to share out: it is followed on, and owed."""
+    """It is followed further, and owed."""
     async with running_subscription(bench) as it:
         for number in range(5):
             await flood(bench, ROOM, number, per_channel=100)
@@ -512,7 +511,7 @@ async def test_a_single_name_is_not_halved(bench: Bench) -> None:
 async def serving(
     bench: Bench, *assignments: Assignment[ResumePoint], size: int = 50
 ) -> AsyncIterator[Subscriptions]:
-    """Follow subscriptions as a worker does, halves and all, until the block ends; then drain."""
+    """Follow subscriptions as a worker does, with their successors, until the block ends."""
     all_of_them = Subscriptions(
         lambda each: SubscriptionRun(bench, each).subscription, assignments, size
     )
@@ -526,8 +525,8 @@ async def serving(
         assert await asyncio.wait_for(running, LONGEST_SECONDS) is ExitCode.DONE
 
 
-async def left(bench: Bench, names: Names, size: int = 50) -> list[Assignment[ResumePoint]]:
-    """Return how a worker that starts now follows these names."""
+async def resumed(bench: Bench, names: Names, size: int = 50) -> list[Assignment[ResumePoint]]:
+    """Return the assignments of a worker that starts now with these names."""
     settings = Settings.model_validate(
         {
             "PUBNUB_SUBSCRIBE_KEY": SUBSCRIBE_KEY,
@@ -541,14 +540,14 @@ async def left(bench: Bench, names: Names, size: int = 50) -> list[Assignment[Re
 
 
 def url_of(redis: Redis) -> str:
-    """Return where a client is connected to."""
+    """Return the address of a client's Redis."""
     kwargs = redis.connection_pool.connection_kwargs
     return f"redis://{kwargs['host']}:{kwargs['port']}"
 
 
-async def test_halves_are_followed_to_exactness_and_after_a_restart(bench: Bench) -> None:
-    """Nothing is missed between the whole and its halves, nor between two workers."""
-    assert await left(bench, FOUR) == [Assignment(FOUR)]
+async def test_halves_miss_nothing(bench: Bench) -> None:
+    """Neither at the change, nor between two workers."""
+    assert await resumed(bench, FOUR) == [Assignment(FOUR)]
     async with serving(bench, Assignment(FOUR)):
         for number in range(3):
             await flood(bench, FOUR, number)
@@ -558,7 +557,7 @@ async def test_halves_are_followed_to_exactness_and_after_a_restart(bench: Bench
     for channel in FOUR.channels:
         react(bench, 25, channel, start=100)
 
-    halves = await left(bench, FOUR)
+    halves = await resumed(bench, FOUR)
 
     assert halves == list(map(Assignment, FOUR.halves()))
     await bench.redis.delete(*map(KEYS.owed, FOUR.channels))
@@ -567,8 +566,8 @@ async def test_halves_are_followed_to_exactness_and_after_a_restart(bench: Bench
         assert await bench.tables.pending.read_all(FOUR.channels) == {}
 
 
-async def test_names_are_followed_as_they_were_left(bench: Bench) -> None:
-    """Whole, as halves, as parts of halves: each name from the newest cursor that speaks for it."""
+async def test_names_resume_at_their_newest_cursor(bench: Bench) -> None:
+    """It may be the cursor of the whole list, of halves, or of parts of halves."""
     (first, second), cursor = FOUR.halves(), Cursor("17600000000000000", 1)
 
     async def save(names: Names, age_seconds: int = 0) -> None:
@@ -576,38 +575,38 @@ async def test_names_are_followed_as_they_were_left(bench: Bench) -> None:
         await bench.tables.cursors.save(digest(names.all), cursor, age=lambda: age_seconds)
 
     async def left_now() -> list[Names]:
-        return [assignment.names for assignment in await left(bench, FOUR)]
+        return [assignment.names for assignment in await resumed(bench, FOUR)]
 
     await save(first, 900)
-    await save(second, 900)
+    await save(second, 910)
     assert await left_now() == [first, second]
     await save(FOUR, 60)
-    assert await left_now() == [FOUR]  # whole again since
+    assert await left_now() == [FOUR]  # whole again
     await save(first, 30)
-    assert await left(bench, FOUR) == [
+    assert await resumed(bench, FOUR) == [
         Assignment(first),
         Assignment(second, ANY),
-    ]  # the second half goes on where the whole was
+    ]  # the second half resumes where the whole was
     await save(second)
-    assert await left(bench, FOUR) == [Assignment(second), Assignment(first)]
+    assert await resumed(bench, FOUR) == [Assignment(second), Assignment(first)]
     for quarter in second.halves():
-        await save(quarter)  # as new as the half: it was halved just before the kill
+        await save(quarter)  # as new as the half, which was halved just before the kill
     assert await left_now() == [*second.halves(), first]
-    assert await left(bench, ROOM) == [Assignment(ROOM, ANY)]  # the others are followed no more
+    assert await resumed(bench, ROOM) == [Assignment(ROOM, ANY)]  # the other names are gone
 
 
-async def test_a_cursor_of_names_that_were_not_registered_is_found(bench: Bench) -> None:
-    """Whoever follows the very same names goes on from it."""
+async def test_an_unregistered_cursor_is_found(bench: Bench) -> None:
+    """It is the cursor of the very same names."""
     await bench.tables.cursors.save(digest(FOUR.all), Cursor("17600000000000000", 1))
 
-    async with serving(bench, *await left(bench, FOUR)) as it:
+    async with serving(bench, *await resumed(bench, FOUR)) as it:
         assert it.current[0].resume_point
         assert it.current[0].resume_point.cursor == Cursor("17600000000000000", 1)
 
 
 @pytest.fixture
 async def recovery(bench: Bench) -> AsyncIterator[RollbackRecovery]:
-    """What follows when Redis went back, laid out as a worker has it."""
+    """Lay the parts out with a recovery, as a worker has it."""
     rollback_detector = RollbackDetector()
     async with recovery_client(bench.redis) as whoever_answers:
         recovery = RollbackRecovery(rollback_detector, Tables.on(whoever_answers, KEYS), ["room"])
@@ -616,10 +615,10 @@ async def recovery(bench: Bench) -> AsyncIterator[RollbackRecovery]:
 
 
 @pytest.mark.parametrize("forgotten", ["the cursor", "its newest saves", "everything since"])
-async def test_a_redis_that_went_back_is_owed_and_followed_on(
+async def test_a_rollback_marks_every_channel(
     bench: Bench, recovery: RollbackRecovery, forgotten: str
 ) -> None:
-    """Every channel ever seen is marked; reading goes on from what Redis still knows, and ends exact."""
+    """Reading goes on from what Redis still knows, and ends exact."""
     heard: list[set[str]] = []
     recovery.add_listener(lambda channels: heard.append(set(channels)))
     story = RandomChannel(bench.redis)

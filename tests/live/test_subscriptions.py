@@ -1,4 +1,4 @@
-"""Changing the list while it is followed: who stays is missed by nobody, who is new is owed the past."""
+"""The list of names changes: kept names miss nothing, new names are owed their past."""
 
 import asyncio
 from itertools import count
@@ -24,8 +24,8 @@ def followed(it: Subscriptions) -> list[str]:
     return sorted("".join(each.names.all) for each in it.current)
 
 
-async def test_only_what_changes_is_touched(bench: Bench) -> None:
-    """The others go on as they were."""
+async def test_unchanged_subscriptions_keep_running(bench: Bench) -> None:
+    """Only subscriptions whose names change are replaced."""
     async with running_subscriptions(bench, "abcd") as it:
         (ab,) = [each for each in it.current if each.names.all == ("a", "b")]
         assert await it.change(Names.of("abc")) == (0, 1)
@@ -34,8 +34,8 @@ async def test_only_what_changes_is_touched(bench: Bench) -> None:
         assert ab in it.current
 
 
-async def test_a_new_channel_is_owed_and_nobody_else(bench: Bench) -> None:
-    """It joins a subscription that has room; who is there already goes on from where it was."""
+async def test_only_a_new_channel_is_owed(bench: Bench) -> None:
+    """It joins a subscription that has room. The other names resume at their cursor."""
     async with running_subscriptions(bench, "abc") as it:
         await bench.redis.delete(*await bench.redis.keys("tally:*:owed"))
         await it.change(Names.of("abcde"))
@@ -49,8 +49,8 @@ async def test_a_new_channel_is_owed_and_nobody_else(bench: Bench) -> None:
         }
 
 
-async def test_what_happens_while_the_list_changes_is_counted(bench: Bench) -> None:
-    """Events come all the time, and the list changes again and again; at the end every one is counted."""
+async def test_events_during_a_change_are_counted(bench: Bench) -> None:
+    """The list changes again and again under a steady load."""
     users = count()
 
     def react() -> None:
@@ -61,7 +61,7 @@ async def test_what_happens_while_the_list_changes_is_counted(bench: Bench) -> N
         await bench.redis.delete(*await bench.redis.keys("tally:*:owed"))
         for channels in ["abcde", "abcd", "abcdef", "abcdg", "abcd"] * 2:
             changing = asyncio.create_task(it.change(Names.of(channels)))
-            # Fewer than an answer holds, however long nobody reads them; the last ones come when it has changed.
+            # Fewer than one answer holds, even if no poll reads them meanwhile.
             for _ in range(40):
                 react()
                 await asyncio.sleep(0)
@@ -73,19 +73,17 @@ async def test_what_happens_while_the_list_changes_is_counted(bench: Bench) -> N
 
 
 @pytest.mark.parametrize("size", [2, 3])
-async def test_a_list_may_change_before_anything_has_begun(
+async def test_a_list_may_change_during_a_start(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    """Whatever step a subscription has come to; who joins is owed, however often the list changes meanwhile."""
+    """Each step of a start is tried. A name that joins is owed every time."""
     moments, is_too_late = Moments(bench, monkeypatch), False
     for number in count(-1):
         await bench.redis.flushall()
         async with running_subscriptions(bench, "ab", size, begun=False) as it:
             has_come = asyncio.Event()
             moments.await_one(number, has_come.set)
-            await asyncio.sleep(
-                0
-            )  # it has begun to follow; of the subscriptions none has made a step
+            await asyncio.sleep(0)  # all tasks exist; none has made a step
             while number >= 0 and not (has_come.is_set() or is_too_late):
                 await asyncio.sleep(0)
                 is_too_late = bench.emulator.waiting == 1 and all(
@@ -102,8 +100,8 @@ async def test_a_list_may_change_before_anything_has_begun(
     assert number > 10
 
 
-async def test_nobody_is_followed_after_a_stop(bench: Bench) -> None:
-    """A list that changes while it stops changes nothing any more."""
+async def test_a_stop_follows_no_new_name(bench: Bench) -> None:
+    """A list that changes during a stop changes nothing."""
     async with running_subscriptions(bench, "ab") as it:
         it.stop()
         await it.change(Names.of("abcdef"))
@@ -111,8 +109,8 @@ async def test_nobody_is_followed_after_a_stop(bench: Bench) -> None:
     assert it.current == []
 
 
-async def test_a_list_that_changes_just_after_redis_went_back(bench: Bench) -> None:
-    """Whoever takes over does not go on from a cursor Redis has forgotten: everybody is owed."""
+async def test_a_change_after_a_rollback_marks_every_name(bench: Bench) -> None:
+    """A successor does not resume at a cursor that Redis has forgotten."""
     rollback_detector = RollbackDetector()
     async with recovery_client(bench.redis) as whoever_answers:
         recovery = RollbackRecovery(
@@ -134,15 +132,15 @@ async def test_a_list_that_changes_just_after_redis_went_back(bench: Bench) -> N
 
 
 @pytest.mark.parametrize("wanted", ["", "cd"])
-async def test_everybody_may_go(bench: Bench, wanted: str) -> None:
-    """And others may come."""
+async def test_all_names_may_be_replaced(bench: Bench, wanted: str) -> None:
+    """Other names, or none, follow."""
     async with running_subscriptions(bench, "ab") as it:
         await it.change(Names.of(wanted))
         await wait_until(lambda: followed(it) == ([wanted] if wanted else []))
 
 
-async def test_who_comes_back_is_known_again(bench: Bench) -> None:
-    """Its cursor of long ago speaks for nobody any more; the first it saves does."""
+async def test_a_returning_name_is_registered_again(bench: Bench) -> None:
+    """Its cursor of long ago was not registered any more. The first new cursor is."""
     async with running_subscriptions(bench, "ab") as it:
         (before,) = it.current
     await bench.tables.cursors.save(

@@ -1,4 +1,4 @@
-"""Tallies become PubNub's own set of actions, whatever was missed; nothing goes that is not proven gone."""
+"""A reconcile makes tallies equal to PubNub's list, and prunes only what is proven gone."""
 
 import pytest
 
@@ -23,7 +23,7 @@ MONTH_SECONDS = 30 * 86400.0
 
 @pytest.fixture
 def it(bench: Bench) -> Comparing:
-    """A bench to reconcile on."""
+    """Yield a bench to reconcile on."""
     return Comparing(bench)
 
 
@@ -32,8 +32,8 @@ async def expect_exact(it: Comparing) -> None:
     assert await it.bench.counts() == it.bench.emulator.truth()
 
 
-async def expect_nobody_is_missing(it: Comparing) -> None:
-    """Expect everybody who is in PubNub's list to be counted."""
+async def expect_all_listed_count(it: Comparing) -> None:
+    """Expect every listed user to be counted."""
     listed = [
         Identity(CHANNEL, *action.identity) for action in it.bench.emulator.state.actions(CHANNEL)
     ]
@@ -41,8 +41,8 @@ async def expect_nobody_is_missing(it: Comparing) -> None:
     assert all(entry.live for entry in entries)
 
 
-async def test_missed_additions_and_removals_are_made_good(it: Comparing) -> None:
-    """Nobody was listening to any of them."""
+async def test_missed_events_are_made_good(it: Comparing) -> None:
+    """Both additions and removals were missed."""
     actions = await it.knows(60)
     for number in (0, 7, 31, 59):
         it.remove(f"user{number}", actions[number])
@@ -55,8 +55,8 @@ async def test_missed_additions_and_removals_are_made_good(it: Comparing) -> Non
     await expect_exact(it)
 
 
-async def test_what_agrees_costs_one_look(it: Comparing) -> None:
-    """Two requests for a short channel: its page, and the end of it."""
+async def test_agreement_costs_one_pass(it: Comparing) -> None:
+    """A short channel takes two requests: its page, and the end."""
     await it.knows(3)
     it.requests = 0
 
@@ -66,8 +66,8 @@ async def test_what_agrees_costs_one_look(it: Comparing) -> None:
     assert report.requests == it.requests <= 3
 
 
-async def test_a_channel_of_three_heals(it: Comparing) -> None:
-    """The limit is for many."""
+async def test_a_small_channel_heals(it: Comparing) -> None:
+    """The floor of the limit allows it."""
     actions = await it.knows(3)
     it.remove("user1", actions[1])
     it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
@@ -77,8 +77,8 @@ async def test_a_channel_of_three_heals(it: Comparing) -> None:
 
 
 @pytest.mark.parametrize("gone", [{0}, {2}, {0, 1, 2}])
-async def test_the_ends_of_a_list_heal_too(it: Comparing, gone: set[int]) -> None:
-    """The oldest, the newest, all of them: nothing is left to bracket them with, and two looks decide."""
+async def test_the_ends_of_a_list_heal(it: Comparing, gone: set[int]) -> None:
+    """The oldest and the newest have nothing on one side, so two passes decide."""
     actions = await it.knows(3)
     for number in gone:
         it.remove(f"user{number}", actions[number])
@@ -90,8 +90,8 @@ async def test_the_ends_of_a_list_heal_too(it: Comparing, gone: set[int]) -> Non
     await expect_exact(it)
 
 
-async def test_what_is_young_is_left_alone(it: Comparing) -> None:
-    """Lists lag behind: an action of a moment ago that is not listed may well exist."""
+async def test_a_young_action_is_left_alone(it: Comparing) -> None:
+    """Lists lag behind, so it may exist although it is not listed."""
     await it.knows(3)
     young = Identity(CHANNEL, MESSAGE, "reaction", "👍", "young")
     now = await it.bench.client.time()
@@ -103,8 +103,8 @@ async def test_what_is_young_is_left_alone(it: Comparing) -> None:
     assert (await it.bench.reader.get(CHANNEL, MESSAGE))["reaction"]["👍"] == 4
 
 
-async def test_what_the_second_look_shows_is_kept(it: Comparing) -> None:
-    """An action stored late, with a timetoken of the past: the first list did not have it, the second has."""
+async def test_an_action_of_the_second_pass_is_kept(it: Comparing) -> None:
+    """It was stored late, with a timetoken of the past."""
     actions = await it.knows(3)
     missing = Identity(CHANNEL, MESSAGE, "reaction", "👍", "slow")
     stamped = str(actions[1] + 1)
@@ -117,8 +117,8 @@ async def test_what_the_second_look_shows_is_kept(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_a_witness_lost_between_the_looks_is_replaced(it: Comparing) -> None:
-    """The second look begins above; whoever stood there has gone, and it begins further up."""
+async def test_a_removed_witness_is_replaced(it: Comparing) -> None:
+    """The second pass begins further up."""
     actions = await it.knows(330)
     it.remove("user150", actions[150])
     it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
@@ -145,8 +145,8 @@ async def test_a_month_old_action_heals(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_a_range_in_the_past_is_bracketed_from_outside(it: Comparing) -> None:
-    """The newest of the range has its witness beyond the range's end."""
+async def test_a_past_range_has_outer_witnesses(it: Comparing) -> None:
+    """The newest action of the range has its witness behind the end of the range."""
     actions = await it.knows(500)
     since, until = str(actions[100]), str(actions[201])
     for number in (100, 150, 200):
@@ -158,8 +158,8 @@ async def test_a_range_in_the_past_is_bracketed_from_outside(it: Comparing) -> N
     await expect_exact(it)
 
 
-async def test_the_older_of_two_actions_of_one_user_comes_back(it: Comparing) -> None:
-    """The newer one was removed, and its tombstone bars the older one, which exists."""
+async def test_the_older_of_two_actions_is_restored(it: Comparing) -> None:
+    """The newer one was removed, and its tombstone bars the older one."""
     it.bench.emulator.state.faults.replace({"twin": 1})
     older, newer = (
         action.timetoken
@@ -179,13 +179,11 @@ async def test_the_older_of_two_actions_of_one_user_comes_back(it: Comparing) ->
 
     assert report.restored == 1
     await expect_exact(it)
-    assert await it.bench.tables.pending.read(
-        CHANNEL
-    )  # it is looked at once more: a removal may have been on its way
+    assert await it.bench.tables.pending.read(CHANNEL)  # its removal may still be on its way
 
 
-async def test_a_shadowed_action_counts_when_the_other_is_pruned(it: Comparing) -> None:
-    """The newer of two was removed, and nobody heard of it."""
+async def test_a_prune_uncovers_an_older_action(it: Comparing) -> None:
+    """The newer of two actions was removed, and its event was lost."""
     it.bench.emulator.state.faults.replace({"twin": 1})
     change = it.bench.emulator.state.add(CHANNEL, MESSAGE, "r", "x", "u")
     it.bench.emulator.state.faults.replace({})
@@ -200,7 +198,7 @@ async def test_a_shadowed_action_counts_when_the_other_is_pruned(it: Comparing) 
 
 
 async def test_a_mass_loss_waits_for_a_person(it: Comparing) -> None:
-    """Nothing is pruned, the channel is owed, and --force does it."""
+    """Nothing is pruned and the channel is owed, until ``--force``."""
     actions = await it.knows(100)
     for number in range(30):
         it.remove(f"user{number}", actions[number])
@@ -218,10 +216,10 @@ async def test_a_mass_loss_waits_for_a_person(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_a_mass_loss_too_large_to_hold_is_refused_at_once(
+async def test_a_huge_loss_is_refused_at_once(
     it: Comparing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And, forced, it is done in turns."""
+    """With ``--force`` it is pruned batch by batch."""
     monkeypatch.setattr("worker.reconciliation.evidence.CANDIDATE_BATCH", 10)
     actions = await it.knows(100)
     for number in range(30):
@@ -234,8 +232,8 @@ async def test_a_mass_loss_too_large_to_hold_is_refused_at_once(
     await expect_exact(it)
 
 
-async def test_an_origin_that_knows_nothing_empties_no_tally(it: Comparing) -> None:
-    """Not one large channel, nor one small channel after the other."""
+async def test_an_unknown_origin_empties_no_tally(it: Comparing) -> None:
+    """Neither a large channel nor one small channel after the other."""
     channels = [f"small{number}" for number in range(12)]
     for channel in channels:
         await it.knows(2, channel)
@@ -253,8 +251,11 @@ async def test_an_origin_that_knows_nothing_empties_no_tally(it: Comparing) -> N
     assert await it.bench.counts() == before
 
 
-async def test_a_wrong_origin_empties_nothing_however_often(it: Comparing) -> None:
-    """Small channels, each of which the limit would let go: not in this process, nor in the next."""
+async def test_a_wrong_origin_empties_nothing_later(it: Comparing) -> None:
+    """Each channel is small enough for the limit.
+
+    Neither this process nor the next one prunes any.
+    """
     channels = [f"small{number}" for number in range(8)]
     for channel in channels:
         await it.knows(3, channel)
@@ -274,8 +275,8 @@ async def test_a_wrong_origin_empties_nothing_however_often(it: Comparing) -> No
     assert {*await it.bench.tables.pending.read_all(channels)} == {*channels}
 
 
-async def test_a_channel_that_was_emptied_heals_where_others_are_listed(it: Comparing) -> None:
-    """They show that PubNub knows us."""
+async def test_an_emptied_channel_heals_beside_listed_ones(it: Comparing) -> None:
+    """The other channels show that PubNub knows us."""
     [action] = await it.knows(1, "emptied")
     await it.knows(3)
     it.remove("user0", action, "emptied")
@@ -287,7 +288,7 @@ async def test_a_channel_that_was_emptied_heals_where_others_are_listed(it: Comp
 
 @pytest.mark.parametrize("kind", ["html", "server_error", "drop", "empty_object", "list"])
 async def test_an_outage_prunes_nothing(it: Comparing, kind: str) -> None:
-    """It says so, and what was owed stays owed."""
+    """The report says so, and the marks stay."""
     await it.knows(50)
     await it.bench.tables.pending.mark([CHANNEL], GapCause.OVERFLOW)
     before = await it.bench.counts()
@@ -301,8 +302,8 @@ async def test_an_outage_prunes_nothing(it: Comparing, kind: str) -> None:
     assert await it.bench.tables.pending.read(CHANNEL)
 
 
-async def test_a_channel_that_is_refused_is_not_pruned(it: Comparing) -> None:
-    """Neither in the first look nor in the second."""
+async def test_a_refused_channel_is_not_pruned(it: Comparing) -> None:
+    """Neither in the first pass nor in the second."""
     actions = await it.knows(50)
     it.remove("user3", actions[3])
     it.between = lambda: it.bench.emulator.state.refuse([CHANNEL])
@@ -317,7 +318,7 @@ async def test_a_channel_that_is_refused_is_not_pruned(it: Comparing) -> None:
 async def expect_all_pruned(
     it: Comparing, entries: int, missed: int, faults: dict[str, float]
 ) -> None:
-    """Expect a reconcile to prune what was removed unheard, and nothing else, while PubNub fails."""
+    """Expect a reconcile to prune exactly what was removed, while PubNub fails."""
     actions = await it.knows(entries)
     for number in range(0, entries, entries // missed):
         it.remove(f"user{number}", actions[number])
@@ -334,7 +335,7 @@ async def expect_all_pruned(
 
 
 async def test_a_thousand_missed_removals_are_pruned(it: Comparing) -> None:
-    """While every second request fails, none but those."""
+    """Every second request fails."""
     await expect_all_pruned(it, 6000, 1000, {"server_error": 0.2, "bad_json": 0.2, "drop": 0.2})
 
 
@@ -350,15 +351,13 @@ async def test_a_thousand_missed_removals_are_pruned(it: Comparing) -> None:
     ],
     ids=lambda faults: next(iter(faults)),
 )
-async def test_missed_removals_are_pruned_however_pubnub_fails(
-    it: Comparing, faults: dict[str, float]
-) -> None:
-    """Or lags behind, or stops early: none but those."""
+async def test_faults_hide_no_missed_removal(it: Comparing, faults: dict[str, float]) -> None:
+    """PubNub lags behind, stops early, or fails."""
     await expect_all_pruned(it, 900, 150, faults)
 
 
 async def test_refusals_prune_nothing_that_exists(it: Comparing) -> None:
-    """A 403 ends a reconcile wherever it has come to; the next one begins anew, and one comes through."""
+    """A 403 ends a reconcile at any step. A later reconcile comes to its end."""
     actions = await it.knows(150)
     for number in range(0, 150, 6):
         it.remove(f"user{number}", actions[number])
@@ -372,14 +371,14 @@ async def test_refusals_prune_nothing_that_exists(it: Comparing) -> None:
             is_refused = False
         except ForbiddenError:
             refusals += 1
-            await expect_nobody_is_missing(it)
+            await expect_all_listed_count(it)
 
     assert refusals > 1
     await expect_exact(it)
 
 
 async def test_empty_answers_prune_nothing_that_exists(it: Comparing) -> None:
-    """Every second request is answered with an empty list: what is pruned is gone, and the rest stays owed."""
+    """Every second answer is empty. What is not proven stays owed."""
     actions = await it.knows(900)
     gone = range(0, 900, 6)
     for number in gone:
@@ -390,7 +389,7 @@ async def test_empty_answers_prune_nothing_that_exists(it: Comparing) -> None:
     report = await it.reconcile().channel(CHANNEL, Range())
 
     assert report.pruned <= len(gone)
-    await expect_nobody_is_missing(it)
+    await expect_all_listed_count(it)
     assert report.pruned == len(gone) or await it.bench.tables.pending.read(CHANNEL)
     it.bench.emulator.state.faults.replace({})
     await it.reconcile().channel(CHANNEL, Range())
@@ -398,7 +397,7 @@ async def test_empty_answers_prune_nothing_that_exists(it: Comparing) -> None:
 
 
 async def test_an_empty_page_with_more_is_no_end(it: Comparing) -> None:
-    """PubNub may stop early before it has found anything; a first look that saw nothing makes it no witness."""
+    """PubNub may stop early before it finds anything. Such a page proves nothing."""
     await it.knows(3)
     looks = ["blank"]
 
@@ -419,8 +418,8 @@ async def test_an_empty_page_with_more_is_no_end(it: Comparing) -> None:
     await expect_exact(it)
 
 
-async def test_removals_heard_during_the_look_are_no_losses(it: Comparing) -> None:
-    """They went while the list was read, so they did not answer the seen; nobody waits for a second look at them."""
+async def test_removals_during_a_pass_are_no_losses(it: Comparing) -> None:
+    """Their entries are unseen, but they need no second pass."""
     actions = await it.knows(60)
 
     async def removals_are_heard() -> None:
@@ -449,8 +448,8 @@ async def test_removals_heard_during_the_look_are_no_losses(it: Comparing) -> No
     await expect_exact(it)
 
 
-async def test_what_was_listed_long_ago_is_not_added(it: Comparing) -> None:
-    """PubNub took hours over a later page; meanwhile it was removed, and its tombstone has come to its end."""
+async def test_a_stale_page_adds_nothing(it: Comparing) -> None:
+    """A later page took hours. The action was removed meanwhile, and its tombstone has ended."""
     actions = await it.knows(250)
     top = Identity(CHANNEL, MESSAGE, "reaction", "👍", "user240")
     # Of two actions the newer one went, so the list shows one that is not live.
@@ -484,7 +483,7 @@ async def test_what_was_listed_long_ago_is_not_added(it: Comparing) -> None:
 
 
 async def test_partial_answers_end_exact(it: Comparing) -> None:
-    """Lists that lack items without a sign may mislead both looks; the next reconcile brings back what is there."""
+    """Lists that lack items may mislead both passes. The next reconcile adds the items again."""
     it.limit = Limit(1, 1000)
     actions = await it.knows(300)
     it.remove("user7", actions[7])
@@ -499,7 +498,7 @@ async def test_partial_answers_end_exact(it: Comparing) -> None:
 
 
 async def test_a_dry_run_writes_nothing(it: Comparing) -> None:
-    """It says what would be done, and what it costs."""
+    """Its report says what would be done, and what it costs."""
     actions = await it.knows(30)
     it.remove("user3", actions[3])
     it.add("unheard")
@@ -513,8 +512,8 @@ async def test_a_dry_run_writes_nothing(it: Comparing) -> None:
     assert (await it.bench.redis.dbsize(), await it.bench.counts()) == before
 
 
-async def test_a_dry_run_adds_nothing_of_before_the_retention(it: Comparing) -> None:
-    """Nor would it be added in earnest; what is young enough is."""
+async def test_a_dry_run_adds_no_expired_message(it: Comparing) -> None:
+    """A real run would not add it either. A younger message is added."""
     it.retention_seconds = 86400
     it.bench.lay_out(ttls=Ttls(retention_seconds=86400))
     for number in range(3):
@@ -531,8 +530,8 @@ async def test_a_dry_run_adds_nothing_of_before_the_retention(it: Comparing) -> 
     assert set((await it.bench.counts())[CHANNEL]) == {young}
 
 
-async def test_only_a_mark_that_is_old_enough_is_repaid(it: Comparing) -> None:
-    """A gap of a moment ago is not in the lists yet; neither is one that opens while the reconcile runs."""
+async def test_only_an_old_mark_is_taken_back(it: Comparing) -> None:
+    """The lists may not show a recent gap yet, nor one that opens meanwhile."""
     actions = await it.knows(30)
     it.remove("user3", actions[3])
     it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
@@ -549,8 +548,8 @@ async def test_only_a_mark_that_is_old_enough_is_repaid(it: Comparing) -> None:
     }
 
 
-async def test_a_partial_range_repays_nothing(it: Comparing) -> None:
-    """What was missed may lie elsewhere."""
+async def test_a_partial_range_takes_back_no_mark(it: Comparing) -> None:
+    """The missed events may lie in another part."""
     await it.knows(3)
     await it.owes_since_long("stale_cursor")
 
@@ -559,8 +558,8 @@ async def test_a_partial_range_repays_nothing(it: Comparing) -> None:
     assert set(await it.bench.tables.pending.read(CHANNEL)) == {"stale_cursor"}
 
 
-async def test_every_channel_is_reconciled_before_a_failure_is_told(it: Comparing) -> None:
-    """One that PubNub refuses keeps nobody else waiting."""
+async def test_a_failure_delays_no_other_channel(it: Comparing) -> None:
+    """PubNub refuses one of the channels."""
     actions = await it.knows(5)
     await it.knows(5, "forbidden")
     it.remove("user3", actions[3])
@@ -577,4 +576,4 @@ async def test_every_channel_is_reconciled_before_a_failure_is_told(it: Comparin
 
 
 def void(_: object) -> None:
-    """Return nothing, whatever was done."""
+    """Return nothing, whatever was called."""

@@ -1,4 +1,4 @@
-"""Repaying what channels owe: late enough, one reconcile of a channel at a time, until nothing is left."""
+"""Channels with marks are reconciled, late enough, until no mark is left."""
 
 import asyncio
 from itertools import pairwise
@@ -12,7 +12,7 @@ from tests.bench.repaying import MOMENT_SECONDS, Repaying, running
 from tests.bench.virtual import Log, Witness, on_virtual_time, owed, unheard, until
 from tests.simulation.world import SETTLE_SECONDS, World
 from worker.domain.position import Range
-from worker.reconciliation.reconcile import ripe_at
+from worker.reconciliation.marks import ripe_at
 from worker.reconciliation.repair_queue import CONCURRENCY, LONGEST_FAILED_SECONDS
 from worker.source.live import REFUSED_SECONDS
 from worker.store.keys import Keys
@@ -22,8 +22,8 @@ KEYS = Keys()
 
 
 @on_virtual_time
-async def test_what_is_owed_is_repaid(world: World) -> None:
-    """What was missed is counted, what is over no longer, and the mark is gone."""
+async def test_a_marked_channel_is_repaired(world: World) -> None:
+    """Missed additions count, missed removals do not, and the mark is gone."""
     unheard(world, ["room"], 30)
     repaying = Repaying(world)
     async with running(repaying):
@@ -43,7 +43,7 @@ async def test_what_is_owed_is_repaid(world: World) -> None:
 @pytest.mark.parametrize("heard", ["noted", "nudged", "found at the start"])
 @on_virtual_time
 async def test_a_reconcile_begins_a_settle_time_after_the_gap(world: World, heard: str) -> None:
-    """No seen is called sooner, for what the lists do not show yet would be taken for gone; nor much later."""
+    """Before that the lists do not show everything. It does not begin much later either."""
     unheard(world, ["room"], 3)
     repaying, seen = Repaying(world), Witness(world)
     if heard == "found at the start":
@@ -65,8 +65,8 @@ async def test_a_reconcile_begins_a_settle_time_after_the_gap(world: World, hear
 
 
 @on_virtual_time
-async def test_a_reconcile_that_begins_too_early_repays_nothing(world: World) -> None:
-    """Whoever asked for it: it may have been blind to what the gap hid."""
+async def test_an_early_reconcile_takes_back_no_mark(world: World) -> None:
+    """It may not have seen what the gap hides."""
     repaying = Repaying(world)
     await repaying.mark("room")
 
@@ -81,7 +81,7 @@ async def test_a_reconcile_that_begins_too_early_repays_nothing(world: World) ->
 
 
 @on_virtual_time
-async def test_a_reconcile_of_a_part_repays_nothing(world: World) -> None:
+async def test_a_reconcile_of_a_part_takes_back_no_mark(world: World) -> None:
     """The gap may lie in the other part."""
     repaying = Repaying(world)
     await repaying.mark("room")
@@ -96,8 +96,8 @@ async def test_a_reconcile_of_a_part_repays_nothing(world: World) -> None:
     "gap", [GapCause.OVERFLOW, GapCause.STALE_CURSOR], ids=["of the same cause", "of another"]
 )
 @on_virtual_time
-async def test_a_gap_that_comes_meanwhile_is_repaid_by_another(world: World, gap: GapCause) -> None:
-    """The one under way may have passed already what the new gap hides."""
+async def test_a_gap_during_a_reconcile_gets_its_own(world: World, gap: GapCause) -> None:
+    """The reconcile under way may have passed what the new gap hides."""
     unheard(world, ["room"], 30)
     repaying, log = Repaying(world), Log()
     async with running(repaying):
@@ -119,23 +119,26 @@ async def test_a_gap_that_comes_meanwhile_is_repaid_by_another(world: World, gap
     assert due <= log.of("reconcile_starts")[1]["at"] < due + MOMENT_SECONDS
 
 
-def test_a_refusals_mark_ripens_after_the_next_try() -> None:
-    """Whoever is out is marked again once a minute; other gaps are over when they are marked."""
+def test_a_forbidden_mark_ripens_later() -> None:
+    """It is renewed once a minute while PubNub refuses. Other marks are not renewed."""
     assert ripe_at(GapCause.OVERFLOW, 5000, 60.0) == 5000 + 60_000
     assert ripe_at(GapCause.FORBIDDEN, 5000, 60.0) >= 5000 + 60_000 + REFUSED_SECONDS * 1000
 
 
 @on_virtual_time
-async def test_a_channel_that_is_out_stays_owed(world: World) -> None:
-    """Nobody listens until it is back, though its list may be read; it is repaid when no try has failed for long."""
+async def test_a_refused_channel_stays_owed(world: World) -> None:
+    """Its list may be readable, but its events are missed.
+
+    The mark goes when no poll has been refused for a while.
+    """
     unheard(world, ["room"], 30)
     repaying, log = Repaying(world), Log()
     async with running(repaying):
         for _ in range(40):
-            await repaying.owe("room", gap=GapCause.FORBIDDEN)  # as it is said at every try
+            await repaying.owe("room", gap=GapCause.FORBIDDEN)  # as at every poll that is refused
             await asyncio.sleep(REFUSED_SECONDS)
             assert owed(world, "room") == {"room": {GapCause.FORBIDDEN}}
-        assert len(log.of("reconcile_ends")) > 1  # it has waited to be quiet for long enough
+        assert len(log.of("reconcile_ends")) > 1  # the gaps have kept coming for too long
 
         await repaying.is_repaid("room")
 
@@ -143,8 +146,8 @@ async def test_a_channel_that_is_out_stays_owed(world: World) -> None:
 
 
 @on_virtual_time
-async def test_a_prune_that_meets_a_full_redis_is_tried_again(world: World) -> None:
-    """For longer than the settle time; the worker lives, and what was proven is proven anew."""
+async def test_a_prune_on_a_full_redis_is_repeated(world: World) -> None:
+    """Redis is full for longer than the settle time, so the proof is made again."""
     unheard(world, ["room"], 3)
     repaying, log = Repaying(world), Log()
     await repaying.reconcile.channel("room", Range())
@@ -155,7 +158,7 @@ async def test_a_prune_that_meets_a_full_redis_is_tried_again(world: World) -> N
         await repaying.owe("room")
         before = repaying.asked
         await until(lambda: repaying.asked >= before + 2)  # the page, and the end
-        await asyncio.sleep(MOMENT_SECONDS)  # it waits for its second look
+        await asyncio.sleep(MOMENT_SECONDS)  # it waits for its second pass
         world.server.is_full = True
         await until(lambda: any(entry["event"] == "redis_unavailable" for entry in log))
         await until(lambda: bool(log.of("reconcile_failed")))
@@ -167,7 +170,7 @@ async def test_a_prune_that_meets_a_full_redis_is_tried_again(world: World) -> N
 
 @on_virtual_time
 async def test_a_channel_is_reconciled_once_at_a_time(world: World) -> None:
-    """Whoever asks; other channels go on beside it."""
+    """Other channels are reconciled beside it."""
     channels = [f"channel{number}" for number in range(CONCURRENCY - 1)]
     unheard(world, ["room", *channels], 3)
     repaying, log = Repaying(world), Log()
@@ -199,8 +202,8 @@ async def test_a_channel_is_reconciled_once_at_a_time(world: World) -> None:
 
 
 @on_virtual_time
-async def test_what_a_killed_worker_owed_is_repaid_by_the_next(world: World) -> None:
-    """It is in Redis; nobody needs to tell."""
+async def test_marks_of_a_killed_worker_are_repaired(world: World) -> None:
+    """They are in Redis, so nothing needs to be noted."""
     unheard(world, ["room", "hall"], 30)
     killed = Repaying(world)
     async with running(killed):
@@ -217,8 +220,8 @@ async def test_what_a_killed_worker_owed_is_repaid_by_the_next(world: World) -> 
 
 
 @on_virtual_time
-async def test_what_is_noted_at_the_start_is_reconciled_once(world: World) -> None:
-    """A subscription marks and notes before the debts are read: that is one repair, not two."""
+async def test_a_mark_noted_at_the_start_counts_once(world: World) -> None:
+    """A subscription marks and notes before the queue reads the marks."""
     unheard(world, ["room"], 30)
     repaying, log = Repaying(world), Log()
     await repaying.owe("room")
@@ -231,7 +234,7 @@ async def test_what_is_noted_at_the_start_is_reconciled_once(world: World) -> No
 
 @on_virtual_time
 async def test_a_refused_channel_is_tried_again(world: World) -> None:
-    """Later and later, until it may be read; the others are repaid meanwhile."""
+    """It is tried later and later. The other channels are repaired meanwhile."""
     unheard(world, ["room", "hall"], 30)
     world.state.refuse(["room"])
     repaying, log = Repaying(world), Log()
@@ -244,12 +247,12 @@ async def test_a_refused_channel_is_tried_again(world: World) -> None:
         await repaying.is_repaid("room")
 
     tried = [entry["at"] for entry in log.of("reconcile_starts")]
-    assert_it_doubles(tried, LONGEST_FAILED_SECONDS)
+    expect_doubling_waits(tried, LONGEST_FAILED_SECONDS)
     assert world.differences() == []
 
 
-def assert_it_doubles(tried: list[float], longest: float) -> None:
-    """Expect each to be waited for twice as long as the one before, and none for longer than the longest."""
+def expect_doubling_waits(tried: list[float], longest: float) -> None:
+    """Expect each wait to be twice as long as the one before, up to the longest."""
     waits = [after - before for before, after in pairwise(tried)]
     wanted = [min(longest, SETTLE_SECONDS * 2**number) for number in range(len(waits))]
     assert all(
@@ -258,8 +261,8 @@ def assert_it_doubles(tried: list[float], longest: float) -> None:
 
 
 @on_virtual_time
-async def test_what_cannot_be_repaid_is_tried_less_and_less(world: World) -> None:
-    """An action that Redis refuses is refused again each time; the rest is counted, and its mark stays."""
+async def test_an_unrepairable_channel_is_tried_less_often(world: World) -> None:
+    """Redis refuses an action each time. The other actions count, and the mark stays."""
     unheard(world, ["room"], 30)
     poisoned = world.state.actions("room")[3].identity.message_timetoken
     repaying, seen = Repaying(world), Witness(world)
@@ -278,20 +281,20 @@ async def test_what_cannot_be_repaid_is_tried_less_and_less(world: World) -> Non
             assert len(world.differences()) == 1
         await repaying.is_repaid("room")
 
-    assert_it_doubles(seen.rolls_called, 3600)
+    expect_doubling_waits(seen.rolls_called, 3600)
     assert world.differences() == []
 
 
 @on_virtual_time
-async def test_a_new_gap_is_not_kept_waiting_by_old_failures(world: World) -> None:
-    """It is looked at a settle time later, however long the channel has been left alone before."""
+async def test_a_new_gap_forgets_old_failures(world: World) -> None:
+    """Its reconcile begins a settle time later."""
     unheard(world, ["room"], 30)
     world.state.refuse(["room"])
     repaying, log = Repaying(world), Log()
     async with running(repaying):
         await repaying.owe("room")
         await until(lambda: len(log.of("reconcile_starts")) == 6)
-        await asyncio.sleep(1)  # it has failed again, and the next try is ten minutes away
+        await asyncio.sleep(1)  # it has failed again: the next try is in ten minutes
         noted = world.loop.time()
         await repaying.owe("room")
         await until(lambda: len(log.of("reconcile_starts")) == 9)
@@ -300,5 +303,5 @@ async def test_a_new_gap_is_not_kept_waiting_by_old_failures(world: World) -> No
 
     tried = [entry["at"] for entry in log.of("reconcile_starts")[6:9]]
     assert noted + SETTLE_SECONDS <= tried[0] < noted + SETTLE_SECONDS + MOMENT_SECONDS
-    assert_it_doubles(tried, LONGEST_FAILED_SECONDS)  # as if it had not failed before
+    expect_doubling_waits(tried, LONGEST_FAILED_SECONDS)  # the waits begin anew
     assert world.differences() == []

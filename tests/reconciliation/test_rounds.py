@@ -1,4 +1,4 @@
-"""Going round: over one turn everything is looked at, the recent past each time; and what is found is put right."""
+"""Rounds read the recent past each time, and the whole past within a turn."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -28,7 +28,7 @@ SCHEDULE = Schedule(every=HOUR, window=DAY, full=6 * HOUR)
 
 
 def scheduled(every: float, window: float, pieces: int, rest: float) -> Schedule:
-    """Return a schedule of so many pieces, or nearly so many, the last of which may be cut short."""
+    """Return a schedule of so many pieces; the last one may be cut short."""
     return Schedule(every, window, max(1.0, (pieces - rest) * every))
 
 
@@ -43,7 +43,7 @@ timetokens = st.integers(1, 2 * 10**17).map(str)
 
 
 def turn_of(schedule: Schedule, number: int) -> list[int]:
-    """Return the numbers of all rounds of the turn a round belongs to."""
+    """Return the numbers of all rounds of the turn that a round belongs to."""
     first = number - number % schedule.pieces
     return list(range(first, first + schedule.pieces))
 
@@ -52,10 +52,10 @@ def turn_of(schedule: Schedule, number: int) -> list[int]:
 @example(SCHEDULE, 0, "5", 0.5)
 @example(Schedule(10.0, 20.0, 5.0), 7, None, 0.5)
 @given(schedules, st.integers(0, 10**6), st.one_of(st.none(), timetokens), st.floats(0, 1))
-def test_the_pieces_of_a_turn_are_everything_exactly_once(
+def test_the_pieces_of_a_turn_cover_the_past_once(
     schedule: Schedule, number: int, oldest: str | None, place: float
 ) -> None:
-    """From the very first action to where the turn's window began; each piece ends where the one before begins."""
+    """They reach from the first action to the turn's window, without a gap."""
     turn = turn_of(schedule, number)
     begin = turn[0] * schedule.every - schedule.window
     newest = str(max(1, round(begin * TICKS_PER_SECOND)))
@@ -77,8 +77,8 @@ def test_the_pieces_of_a_turn_are_everything_exactly_once(
 
 @steady
 @given(schedules, st.integers(2 * 10**6, 3 * 10**6))
-def test_the_pieces_of_a_turn_are_alike(schedule: Schedule, number: int) -> None:
-    """No round has more of the past to look at than another, and the oldest message lies in the last piece."""
+def test_the_pieces_of_a_turn_are_equal(schedule: Schedule, number: int) -> None:
+    """The oldest message lies in the last piece."""
     turn = turn_of(schedule, number)
     newest = round((turn[0] * schedule.every - schedule.window) * TICKS_PER_SECOND)
     oldest = newest // 3
@@ -90,7 +90,7 @@ def test_the_pieces_of_a_turn_are_alike(schedule: Schedule, number: int) -> None
     for piece in pieces:
         assert piece.until
         assert int(piece.until) - (int(piece.since) if piece.since else oldest) <= longest
-    # Each piece is some ticks too long rather than too short, so a turn may pass the oldest message a little early.
+    # Each piece is some ticks too long, so a turn may pass the oldest message a little early.
     assert any(piece.covers(str(oldest)) for piece in pieces[-2:])
 
 
@@ -105,10 +105,10 @@ def test_the_pieces_of_a_turn_are_alike(schedule: Schedule, number: int) -> None
     st.one_of(st.none(), timetokens),
     st.floats(0, 1),
 )
-def test_pieces_nobody_made_are_read_as_one(
+def test_left_out_pieces_are_read_as_one(
     schedule: Schedule, number: int, count: int, oldest: str | None, place: float
 ) -> None:
-    """Of each turn, where they lie side by side: all that lies in a piece, and nothing else, once."""
+    """The pieces of each turn lie side by side. Nothing else is read, and nothing twice."""
     missed = range(number, number + count)
     pieces = [piece for each in missed if (piece := schedule.piece(each, oldest))]
 
@@ -130,7 +130,7 @@ def test_pieces_nobody_made_are_read_as_one(
 
 
 def test_a_channel_without_a_past_has_one_piece() -> None:
-    """A message of today is older than what the turn cuts up; who tells no age is looked at as a whole."""
+    """A channel without a dated message is read as a whole."""
     turn = turn_of(SCHEDULE, 500_000)
     end = shift("0", round((turn[0] * HOUR - DAY) * TICKS_PER_SECOND))
 
@@ -142,14 +142,14 @@ def test_a_channel_without_a_past_has_one_piece() -> None:
 
 
 def test_a_round_begins_with_its_hour() -> None:
-    """By PubNub's clock."""
+    """PubNub's clock counts."""
     assert SCHEDULE.round_at(from_seconds(1_760_000_400)) == 1_760_000_400 // 3600
     assert SCHEDULE.round_at(from_seconds(3600 * 7)) == 7
     assert SCHEDULE.round_at(from_seconds(3600 * 7 - 1)) == 6
 
 
-class Going:
-    """Rounds whose hours pass when a test says so; all of them lie in a turn that is over."""
+class RoundsBench:
+    """Rounds whose hours pass when a test says so; their turn is over."""
 
     def __init__(
         self, world: World, schedule: Schedule = SCHEDULE, tries: int | None = None
@@ -174,28 +174,28 @@ class Going:
 
 
 async def apply(world: World, *added: Added) -> None:
-    """Let Redis know of additions, as a backfill does."""
+    """Apply additions, as a backfill does."""
     parts = Repaying(world)
     await parts.applier.apply(added, Origin.BACKFILL, world.loop.time())
     await parts.tables.channels.add(["room"])
 
 
 def lose_removal(world: World, added: Added) -> None:
-    """Let an action be removed, without anybody hearing of it."""
+    """Remove an action without an event."""
     of, at = added.identity, int(added.action_timetoken)
     world.state.remove(of.channel, of.message_timetoken, at, of.uuid, published=False)
 
 
 @on_virtual_time
-async def test_an_addition_never_published_is_found_by_the_window(world: World) -> None:
-    """In each round, however many channels there are; older ones are left to their piece."""
+async def test_the_window_finds_an_unpublished_addition(world: World) -> None:
+    """Each round finds it in every channel. Older ones are left to their piece."""
     channels = [f"channel{number}" for number in range(12)]
     for channel in channels:
         act(world, 2 * HOUR, channel)
     old = act(world, 40 * DAY, "channel0")
-    going = Going(world)
+    going = RoundsBench(world)
     await going.repaying.tables.channels.add([*channels, "empty"])
-    going.number += 1  # the first piece of a channel Redis knows nothing of is its whole past
+    going.number += 1  # the first piece of a channel without messages is its whole past
 
     await going.rounds.once()
 
@@ -205,13 +205,13 @@ async def test_an_addition_never_published_is_found_by_the_window(world: World) 
 
 
 @on_virtual_time
-async def test_a_lost_removal_is_found_by_the_piece_it_lies_in(world: World) -> None:
-    """Of a month ago; in that round of the turn, and in no other."""
+async def test_a_piece_finds_a_lost_removal(world: World) -> None:
+    """It is a month old. Only one round of the turn finds it."""
     added = [act(world, days * DAY, uuid=f"user{days}") for days in range(2, 31)]
     await apply(world, *added)
     lost = added[17]
     lose_removal(world, lost)
-    going = Going(world)
+    going = RoundsBench(world)
     healed, covering = [], []
 
     for number in going.turn:
@@ -228,15 +228,15 @@ async def test_a_lost_removal_is_found_by_the_piece_it_lies_in(world: World) -> 
 
 
 @on_virtual_time
-async def test_lost_removals_of_any_age_are_found_within_a_turn(world: World) -> None:
-    """From hours ago to years ago."""
+async def test_a_turn_finds_lost_removals_of_any_age(world: World) -> None:
+    """Their ages are from hours to years."""
     ages = [3 * HOUR, 20 * HOUR, 26 * HOUR, 2 * DAY, 9 * DAY, 100 * DAY, 1000 * DAY]
     kept = [act(world, age * factor, uuid="ben") for age in ages for factor in (0.97, 1.03)]
     lost = [act(world, age) for age in ages]
     await apply(world, *kept, *lost)
     for added in lost:
         lose_removal(world, added)
-    going = Going(world)
+    going = RoundsBench(world)
 
     for number in going.turn:
         going.number = number
@@ -246,11 +246,11 @@ async def test_lost_removals_of_any_age_are_found_within_a_turn(world: World) ->
 
 
 @on_virtual_time
-async def test_pieces_nobody_looked_at_are_made_up_for(world: World) -> None:
-    """A round took too long, or no worker was up: the next one looks at their pieces, too."""
+async def test_left_out_pieces_are_made_up_for(world: World) -> None:
+    """A round took too long, or no worker ran. The next round reads their pieces, too."""
     added = [act(world, days * DAY, uuid=f"user{days}") for days in range(2, 31)]
     await apply(world, *added)
-    going = Going(world)
+    going = RoundsBench(world)
     await going.rounds.once()
     lose_removal(world, added[17])
 
@@ -262,9 +262,9 @@ async def test_pieces_nobody_looked_at_are_made_up_for(world: World) -> None:
 
 @on_virtual_time
 async def test_a_round_is_made_once(world: World) -> None:
-    """By whichever worker is quicker; one that was cut off is no round."""
+    """The quicker worker makes it. A round that was cut off does not count."""
     act(world, HOUR)
-    one, other = Going(world), Going(world)
+    one, other = RoundsBench(world), RoundsBench(world)
     await one.repaying.tables.channels.add(["room"])
     one.repaying.gate.clear()
     cut_off = asyncio.create_task(one.rounds.once())
@@ -285,26 +285,26 @@ async def test_a_round_is_made_once(world: World) -> None:
 
 
 @on_virtual_time
-async def test_longer_periods_are_no_end_of_rounds(world: World) -> None:
-    """Whoever looks around less often than before still does."""
-    before = Going(world, Schedule(every=60, window=DAY, full=6 * HOUR))
+async def test_a_longer_period_keeps_rounds(world: World) -> None:
+    """The number of a round becomes smaller with the new period."""
+    before = RoundsBench(world, Schedule(every=60, window=DAY, full=6 * HOUR))
     await before.repaying.tables.channels.add(["room"])
     await before.rounds.once()
     act(world, HOUR)
 
-    going = Going(world)
-    going.number += 1  # in that hour a round was made
+    going = RoundsBench(world)
+    going.number += 1  # a round was made in that hour
     await going.rounds.once()
 
     assert world.differences() == []
 
 
 @on_virtual_time
-async def test_a_channel_that_owes_is_nudged(world: World) -> None:
-    """Of a worker that is gone: nobody here has noted it. Only that one is looked at as a whole."""
+async def test_a_marked_channel_is_nudged(world: World) -> None:
+    """Its worker is gone. Only this channel is reconciled as a whole."""
     act(world, HOUR)
     act(world, HOUR, "hall")
-    going, log = Going(world), Log()
+    going, log = RoundsBench(world), Log()
     await going.repaying.tables.channels.add(["room", "hall"])
     async with running(going.repaying):
         await going.repaying.mark("room")
@@ -321,8 +321,8 @@ async def test_a_channel_that_owes_is_nudged(world: World) -> None:
 
 
 @on_virtual_time
-async def test_a_nudge_does_not_put_off_who_waits_already(world: World) -> None:
-    """Or a round would keep a channel waiting for ever."""
+async def test_a_nudge_delays_no_waiting_channel(world: World) -> None:
+    """Otherwise a round would keep a channel waiting for ever."""
     act(world, HOUR)
     repaying, seen = Repaying(world), Witness(world)
     async with running(repaying):
@@ -337,12 +337,12 @@ async def test_a_nudge_does_not_put_off_who_waits_already(world: World) -> None:
 
 
 @on_virtual_time
-async def test_a_refused_channel_holds_up_no_other(world: World) -> None:
-    """Nor do more of them than are looked at side by side."""
+async def test_refused_channels_delay_no_other(world: World) -> None:
+    """There are more of them than tasks."""
     refused = [f"a{number}" for number in range(9)]
     for channel in [*refused, "room"]:
         act(world, HOUR, channel)
-    going = Going(world)
+    going = RoundsBench(world)
     await going.repaying.tables.channels.add([*refused, "room"])
     world.state.refuse(refused)
 
@@ -352,7 +352,7 @@ async def test_a_refused_channel_holds_up_no_other(world: World) -> None:
 
 
 def broken(world: World, channels: list[str]) -> AbstractContextManager[object]:
-    """Have PubNub fail whenever it is asked for one of these lists."""
+    """Let PubNub fail whenever one of these lists is requested."""
     ever = world.pubnub.reply
 
     def reply(
@@ -366,12 +366,12 @@ def broken(world: World, channels: list[str]) -> AbstractContextManager[object]:
 
 
 @on_virtual_time
-async def test_a_broken_list_keeps_no_round_from_its_end(world: World) -> None:
-    """Nor do more of them than are looked at side by side; they are owed, and looked at again by those who repay."""
+async def test_broken_lists_delay_no_round(world: World) -> None:
+    """There are more of them than tasks. The repair queue tries them again."""
     bad = [f"a{number}" for number in range(9)]
     for channel in [*bad, "room"]:
         act(world, HOUR, channel)
-    going = Going(world, tries=3)
+    going = RoundsBench(world, tries=3)
     await going.repaying.tables.channels.add([*bad, "room"])
     async with running(going.repaying):
         with broken(world, bad):
@@ -390,7 +390,7 @@ async def test_a_broken_list_keeps_no_round_from_its_end(world: World) -> None:
 async def test_an_outage_is_waited_out(world: World, operations: list[str]) -> None:
     """The round is made when PubNub answers again."""
     act(world, HOUR)
-    going = Going(world)
+    going = RoundsBench(world)
     await going.repaying.tables.channels.add(["room"])
     world.state.set_outage("server_error", operations)
     making = asyncio.create_task(going.rounds.once())

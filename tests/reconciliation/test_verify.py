@@ -1,4 +1,4 @@
-"""Verify tells what differs, in two looks, and writes nothing."""
+"""A verify reports differences, in two passes, and writes nothing."""
 
 from typing import Any, cast
 
@@ -17,8 +17,20 @@ from worker.store.store import Ttls
 
 @pytest.fixture
 def it(bench: Bench) -> Comparing:
-    """A bench to verify on."""
+    """Yield a bench to verify on."""
     return Comparing(bench)
+
+
+def discrepancy(value: str, *, missing: int, surplus: int) -> Discrepancy:
+    """Return a discrepancy of the message."""
+    return Discrepancy(
+        channel=CHANNEL,
+        message_timetoken=MESSAGE,
+        type="reaction",
+        value=value,
+        missing=missing,
+        surplus=surplus,
+    )
 
 
 async def everything(it: Comparing) -> dict[str, Any]:
@@ -27,8 +39,8 @@ async def everything(it: Comparing) -> dict[str, Any]:
     return {key: await redis.dump(key) async for key in redis.scan_iter()}
 
 
-async def test_exact_tallies_are_said_to_be_exact(it: Comparing) -> None:
-    """Several channels, more than a page."""
+async def test_exact_tallies_have_no_difference(it: Comparing) -> None:
+    """There are several channels, and more than a page."""
     await it.knows(130)
     await it.knows(3, "other")
 
@@ -37,8 +49,8 @@ async def test_exact_tallies_are_said_to_be_exact(it: Comparing) -> None:
     assert (found.is_exact, found.entries, found.unproven) == (True, 133, 0)
 
 
-async def test_each_difference_is_told_by_message(it: Comparing) -> None:
-    """Who is counted and not listed, who is listed and not counted; nothing is written."""
+async def test_each_difference_is_reported_by_message(it: Comparing) -> None:
+    """Counted users are not listed, and listed users are not counted."""
     actions = await it.knows(130)
     for number in (0, 60, 129):
         it.remove(f"user{number}", actions[number])
@@ -50,15 +62,15 @@ async def test_each_difference_is_told_by_message(it: Comparing) -> None:
     found = await it.verify().run([CHANNEL])
 
     assert found.discrepancies == [
-        Discrepancy(CHANNEL, MESSAGE, "reaction", "🎉", missing=1, surplus=0),
-        Discrepancy(CHANNEL, MESSAGE, "reaction", "👍", missing=1, surplus=3),
+        discrepancy("🎉", missing=1, surplus=0),
+        discrepancy("👍", missing=1, surplus=3),
     ]
     assert not found.is_exact
     assert await everything(it) == before
 
 
-async def test_what_the_second_look_mends_is_no_difference(it: Comparing) -> None:
-    """A list that lagged behind, and an event that was on its way: live load makes nothing flap."""
+async def test_a_passing_difference_is_not_reported(it: Comparing) -> None:
+    """A list lagged behind, or an event was on its way."""
     actions = await it.knows(50)
     it.remove("user7", actions[7])
     it.add("on-its-way")
@@ -74,8 +86,8 @@ async def test_what_the_second_look_mends_is_no_difference(it: Comparing) -> Non
     assert (await it.verify().run([CHANNEL])).is_exact
 
 
-async def test_a_list_read_by_half_is_not_exact(it: Comparing) -> None:
-    """Nothing differs where it could be read, and nobody can tell of the rest."""
+async def test_a_list_read_in_part_is_not_exact(it: Comparing) -> None:
+    """Nothing differs in the part that was read."""
     actions = await it.knows(250)
     for number in range(90):
         it.remove(f"user{number}", actions[number])
@@ -93,8 +105,8 @@ async def test_a_list_read_by_half_is_not_exact(it: Comparing) -> None:
     assert found.exit_code is ExitCode.FAILED
 
 
-async def test_what_is_older_than_the_retention_is_no_difference(it: Comparing) -> None:
-    """PubNub lists it for ever, and nothing counts it any more."""
+async def test_an_expired_message_is_no_difference(it: Comparing) -> None:
+    """PubNub lists it for ever, but it is not counted any more."""
     it.retention_seconds = 86400
     it.bench.lay_out(ttls=Ttls(retention_seconds=86400))
     young = shift(await it.bench.client.time(), -3600 * TICKS_PER_SECOND)
@@ -107,8 +119,8 @@ async def test_what_is_older_than_the_retention_is_no_difference(it: Comparing) 
     assert (found.is_exact, found.entries) == (True, 1)
 
 
-async def test_two_actions_of_one_user_are_one_user(it: Comparing) -> None:
-    """Both are listed, one is live: the count is right."""
+async def test_two_actions_of_one_user_count_once(it: Comparing) -> None:
+    """Both are listed, and one is live."""
     it.bench.emulator.state.faults.replace({"twin": 1})
     it.bench.emulator.state.add(CHANNEL, MESSAGE, "r", "x", "u")
     it.bench.emulator.state.faults.replace({})
@@ -117,8 +129,8 @@ async def test_two_actions_of_one_user_are_one_user(it: Comparing) -> None:
     assert (await it.verify().run([CHANNEL])).is_exact
 
 
-async def test_what_is_wrong_inside_redis_is_told(it: Comparing) -> None:
-    """A count nobody stands behind, in a channel that otherwise agrees."""
+async def test_an_inconsistent_redis_is_reported(it: Comparing) -> None:
+    """A count has no entries. The channel agrees with PubNub otherwise."""
     await it.knows(3)
     await cast("Any", it.bench.redis).hincrby(KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", 2)
 
@@ -128,8 +140,8 @@ async def test_what_is_wrong_inside_redis_is_told(it: Comparing) -> None:
     assert not found.is_exact
 
 
-async def test_a_sample_looks_at_a_part(it: Comparing) -> None:
-    """Fewer entries, and whatever differs there is found."""
+async def test_a_sample_compares_a_part(it: Comparing) -> None:
+    """Fewer entries are read. Differences among them are found."""
     first = int(MESSAGE)
     for number in range(400):
         it.add(f"user{number}", at=first + number * 10**11)

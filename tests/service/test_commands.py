@@ -1,4 +1,4 @@
-"""What commands leave behind in Redis: a debt where they looked at a part, nothing where they only read."""
+"""What commands leave in Redis: a mark after a part, nothing after reading."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ Configure = Callable[..., Settings]
 
 
 BRIEFLY = {"TALLY_SETTLE_SECONDS": "0.1"}
-"""For who only reads: it waits no longer between its looks. Who writes would have to write as soon."""
+"""For commands that only read: they wait no longer between their passes."""
 
 
 def settings_for(bench: Bench, redis_url: str) -> dict[str, str]:
@@ -49,7 +49,7 @@ def settings_for(bench: Bench, redis_url: str) -> dict[str, str]:
 
 @pytest.fixture
 def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bench: Bench) -> Configure:
-    """The same, read as a command reads them."""
+    """Return settings as a command reads them."""
     monkeypatch.chdir(tmp_path)
 
     def configure(redis_url: str, **more: str) -> Settings:
@@ -62,7 +62,7 @@ def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bench: Bench) ->
 
 @pytest.fixture(scope="module")
 def other() -> Iterator[RedisServer]:
-    """A second server."""
+    """Start a second server."""
     server = RedisServer()
     yield server
     server.stop()
@@ -80,14 +80,17 @@ async def a_backfill(settings: Settings, channels: list[str], wanted: Range) -> 
 
 @pytest.mark.parametrize("command", [a_reconcile, a_backfill])
 @pytest.mark.parametrize("is_met", [False, True])
-async def test_a_channel_first_met_in_part_is_owed(
+async def test_a_new_channel_seen_in_part_is_owed(
     bench: Bench,
     configured: Configure,
     valkey: RedisServer,
     command: Callable[[Settings, list[str], Range], Coroutine[Any, Any, None]],
     is_met: bool,
 ) -> None:
-    """Who follows it through a wildcard would take it for known; one that was met before, or is read whole, is not."""
+    """Otherwise a worker would take it for known.
+
+    A channel that is known, or read as a whole, gets no mark.
+    """
     settings = configured(valkey.url)
     if is_met:
         await bench.tables.channels.add(["news.a"])
@@ -115,10 +118,13 @@ async def a_dry_run(settings: Settings, channels: list[str]) -> object:
     )
 
 
-def at_the_second_look(
+def at_the_second_pass(
     bench: Bench, act: Callable[[], Coroutine[Any, Any, None]]
 ) -> list[asyncio.Task[None]]:
-    """Do something when a list is asked for again that was read to its end; return where its task will be."""
+    """Call ``act`` when a list is requested again that was read to its end.
+
+    Return where its task will be.
+    """
     ever, is_read, acts = bench.emulator.state.page, False, list[asyncio.Task[None]]()
 
     def page(channel: str, window: Window) -> Page:
@@ -134,19 +140,22 @@ def at_the_second_look(
 
 
 @pytest.mark.parametrize("command", [a_verify, a_dry_run])
-async def test_who_only_reads_writes_to_no_server(
+async def test_a_reading_command_writes_to_no_server(
     bench: Bench,
     configured: Configure,
     valkey: RedisServer,
     other: RedisServer,
     command: Command,
 ) -> None:
-    """Not even where Redis is replaced while it waits for the second look; what requests it made is all there is."""
+    """Redis is replaced while the command waits for its second pass.
+
+    Only the request budget may be written.
+    """
     bench.emulator.state.add("room", MESSAGE, "reaction", "👍", "ana")
     bench.emulator.state.advance(1000)
     async with connect(other.url) as second, Forwarder(valkey.port) as door:
         await second.flushall()
-        replaced = at_the_second_look(bench, lambda: door.switch(other.port))
+        replaced = at_the_second_pass(bench, lambda: door.switch(other.port))
 
         await command(configured(door.url, **BRIEFLY), ["room"])
 
@@ -159,13 +168,13 @@ async def test_who_only_reads_writes_to_no_server(
     ("arguments", "is_whole"),
     [((), True), (("--sample", "0.99"), False), (("room", "hall"), False)],
 )
-async def test_only_a_verify_of_everything_says_that_everything_was_compared(
+async def test_only_a_whole_verify_sets_its_metric(
     bench: Bench, valkey: RedisServer, tmp_path: Path, arguments: tuple[str, ...], is_whole: bool
 ) -> None:
-    """A part of it, or channels that somebody named, would silence the alert on a verify that is overdue."""
+    """A sample, or a choice of channels, must not silence the alert on an overdue verify."""
     figures = tmp_path / "verify.prom"
     commands = Commands(tmp_path, {**settings_for(bench, valkey.url), **BRIEFLY})
-    metrics.verified.set(0)  # as where a process begins
+    metrics.verified.set(0)  # as at the start of a process
 
     ended = await commands.do("verify", *arguments, "--metrics-file", str(figures))
 
@@ -176,8 +185,8 @@ async def test_only_a_verify_of_everything_says_that_everything_was_compared(
     assert (float(at) > 0) is is_whole
 
 
-async def test_a_doctor_names_who_is_refused(bench: Bench) -> None:
-    """Of all subscriptions a worker would have, and only who was asked for."""
+async def test_a_doctor_names_refused_channels(bench: Bench) -> None:
+    """It asks for all names of a worker, and reports only refused ones."""
     bench.emulator.state.refuse(["bad", "worse", "other"])
     followed = Names.of(["bad", "good", "worse"])
     found = [each async for each in examine_pubnub(bench.client, followed, 1, lambda: 0.0)]

@@ -1,4 +1,4 @@
-"""Whoever writes to Redis gives its connection back, however that ends."""
+"""Every use of Redis gives its connection back, also after a cancellation."""
 
 import asyncio
 import gc
@@ -17,7 +17,7 @@ from worker.store.progress import Progress
 from worker.store.tables import Tables
 
 MOST_STEPS = 40
-"""More steps of the loop than any of these takes."""
+"""Steps of the loop that are enough for each of these calls."""
 
 WRITES: dict[str, Callable[[Tables], Awaitable[object]]] = {
     "owe": lambda tables: tables.pending.mark(["room", "hall"], GapCause.FORBIDDEN),
@@ -30,10 +30,10 @@ WRITES: dict[str, Callable[[Tables], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("write", WRITES)
-async def test_who_is_cancelled_leaves_no_connection_behind(
+async def test_a_cancelled_call_returns_its_connection(
     valkey: RedisServer, real_redis: Redis, write: str
 ) -> None:
-    """At whichever step of the loop: it would be closed when garbage is collected, and be missed until then."""
+    """Each step of the loop is tried. A lost connection would be closed by garbage collection."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", ResourceWarning)
         async with connect(valkey.url) as redis:
@@ -53,8 +53,8 @@ async def test_who_is_cancelled_leaves_no_connection_behind(
     assert [str(each.message)[:60] for each in told] == []
 
 
-async def test_a_mark_is_written_where_redis_has_forgotten_the_script(bench: Bench) -> None:
-    """A failover or a flush forgets scripts; the channels of one call are marked all the same."""
+async def test_marks_survive_a_forgotten_script(bench: Bench) -> None:
+    """A failover or a flush forgets scripts. All channels of one call are marked."""
     await bench.tables.pending.mark(["room"], GapCause.FORBIDDEN)
     await cast("Any", bench.redis).script_flush()
     await bench.tables.pending.mark(["room", "hall"], GapCause.OVERFLOW)

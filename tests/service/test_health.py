@@ -1,4 +1,4 @@
-"""What a worker tells of itself while something is wrong: that it lives, and what it waits for."""
+"""The health pages say whether a worker lives, and what it waits for."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ MINUTE = 60.0
 
 
 def health(bench: Bench, it: Subscriptions, repairs: BackfillQueue | None = None) -> Health:
-    """Return what can be asked about those who follow."""
+    """Return the pages of these subscriptions."""
     repairs = repairs or BackfillQueue(backfill(bench, tries=None), bench.tables)
     return Health(it, repairs, Comparing(bench).reconcile(), bench.tables, bench.clock, [])
 
@@ -32,8 +32,8 @@ def wrong(page: Page) -> set[str]:
     return {name for name, check in checks.items() if not check["ok"]}
 
 
-async def test_it_is_not_alive_when_a_loop_has_stopped(bench: Bench) -> None:
-    """A question to PubNub that is neither answered nor given up."""
+async def test_a_stuck_poll_fails_livez(bench: Bench) -> None:
+    """PubNub neither answers nor closes the connection."""
     async with running_subscriptions(bench, "ab") as it:
         asked = health(bench, it)
         bench.clock.now += 6 * MINUTE
@@ -43,8 +43,8 @@ async def test_it_is_not_alive_when_a_loop_has_stopped(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("minutes", [5, 6])
-async def test_it_is_ready_while_answers_come_in_time(bench: Bench, minutes: int) -> None:
-    """An idle one comes every 280 s; a poll that goes on from a cursor may wait as long for its first."""
+async def test_timely_answers_keep_readyz(bench: Bench, minutes: int) -> None:
+    """An idle poll takes 280 s. The first poll after a restart may take as long."""
     async with running_subscriptions(bench, "ab"):
         pass
     async with running_subscriptions(bench, "ab") as it:
@@ -56,8 +56,8 @@ async def test_it_is_ready_while_answers_come_in_time(bench: Bench, minutes: int
         )
 
 
-async def test_it_is_not_ready_while_it_may_have_missed_something(bench: Bench) -> None:
-    """It begins from a cursor of yesterday: nothing is wanted yet, but will be with the first answer."""
+async def test_a_stale_cursor_fails_readyz(bench: Bench) -> None:
+    """The cursor is of yesterday. The first answer will ask for a backfill."""
     async with running_subscriptions(bench, "ab") as it:
         (yesterday,) = it.current
     await bench.tables.cursors.save(

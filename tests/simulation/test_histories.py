@@ -17,11 +17,11 @@ from worker.domain.position import Cursor
 from worker.domain.reconciliation import Limit
 from worker.emulator import OUTAGE_KINDS
 from worker.emulator.history import Page, Window
-from worker.live import subscription as ingest
+from worker.live import answer_handler
 from worker.live.gaps import Gaps
 from worker.live.resume_point import SavedPosition
-from worker.reconciliation import reconcile, rounds
-from worker.reconciliation import scan as looks
+from worker.live.subscription import Subscription
+from worker.reconciliation import corrections, rounds, second_pass
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.store.cursors import Cursors
 from worker.store.pending_repairs import GapCause
@@ -162,7 +162,7 @@ def test_a_kill_after_a_full_answer_was_committed() -> None:
         world.start("one")
         await asyncio.sleep(SOON)
 
-    expect(script, lambda: patch.object(ingest, "FULL_ANSWER", 10**9))
+    expect(script, lambda: patch.object(answer_handler, "FULL_ANSWER", 10**9))
 
 
 @pytest.mark.parametrize("is_running", [True, False])
@@ -213,7 +213,7 @@ def test_a_channel_that_changes_its_subscription(is_running: bool) -> None:
 
     def without_places() -> AbstractContextManager[Any]:
         """Have everybody begin anew."""
-        return patch.object(ingest.Subscription, "resume_point", None)
+        return patch.object(Subscription, "resume_point", None)
 
     def without_followed() -> AbstractContextManager[Any]:
         async def followed(self: Cursors) -> list[Any]:
@@ -398,7 +398,7 @@ def test_two_actions_of_one_identity_and_the_newer_is_removed() -> None:
         await asyncio.sleep(SETTLE_SECONDS + 5)
         await world.reconcile([ROOM], ONE)
 
-    expect(script, lambda: patch.object(reconcile, "_repair", lambda *_: None))
+    expect(script, lambda: patch.object(corrections, "_repair", lambda *_: None))
 
 
 def test_the_second_look_loses_its_witnesses() -> None:
@@ -420,7 +420,7 @@ def test_the_second_look_loses_its_witnesses() -> None:
         assert (report.pruned, report.unproven) == (0, 1)
         await asyncio.sleep(HOUR + SOON)
 
-    expect(script, lambda: patch.object(looks, "_nothing_brackets", lambda *_, **__: False))
+    expect(script, lambda: patch.object(second_pass, "_nothing_brackets", lambda *_, **__: False))
 
 
 def test_a_lost_removal_that_shares_its_timetoken_with_the_oldest() -> None:

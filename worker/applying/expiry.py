@@ -28,7 +28,10 @@ class Expiry:
             await asyncio.sleep(EXPIRY_SECONDS)
 
     async def run_once(self) -> int:
-        """Delete the old messages of every channel; return how many messages went."""
+        """Delete the old messages of every channel.
+
+        Return how many messages were deleted.
+        """
         deleted = 0
         for channel in sorted(await self._tables.channels.all()):
             deleted += await self._store.sweep(channel)

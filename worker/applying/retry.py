@@ -1,4 +1,4 @@
-"""How long PubNub's history is asked again and again before a failure is somebody else's business."""
+"""How long requests for history are repeated before a failure is reported."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,37 +14,44 @@ from worker.store.progress import Progress
 from worker.telemetry.throttled_warning import ThrottledWarning
 
 Result = TypeVar("Result")
+
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How history is read. A 403 ends it, and so do ``tries`` failures in a row (None: they never do)."""
+    """How history is read.
+
+    A 403 is reported at once.
+    Another failure is reported if it is number ``tries`` in a row.
+    With ``tries=None`` the request is repeated for ever.
+    """
 
     counted_types: CountedTypes
     backoff: Callable[[], Backoff]
     hold: Callable[[float], Awaitable[None]]
+    """Lets every process wait for so many seconds."""
     clock: Callable[[], float]
     settle_seconds: float
     tries: int | None = None
     warning: ThrottledWarning | None = None
-    """Shared by all channels: they would complain of the same PubNub."""
+    """Shared by all channels: the cause is the same PubNub."""
 
 
 class ProgressWatcher(Protocol):
     """Shows how far history is read."""
 
-    def reach(self, channel: str, place: Progress) -> None:
+    def reach(self, channel: str, progress: Progress) -> None:
         """Show how far a channel is read; called after each page."""
 
 
 def history_warning(clock: Callable[[], float]) -> ThrottledWarning:
-    """Return a complaint that PubNub does not answer questions about history."""
+    """Return a warning that PubNub does not answer requests for history."""
     return ThrottledWarning(log, "history_waits", "history_goes_on", clock)
 
 
 class Retry:
-    """Waits after PubNub's failures, for one channel, while this is open."""
+    """Waits after failures of PubNub, for one channel, while this is open."""
 
     def __init__(self, channel: str, policy: RetryPolicy) -> None:
         self._channel = channel
@@ -67,22 +74,31 @@ class Retry:
         """Wait as long as the failure asks for; a 429 makes every process wait.
 
         Raises:
-            PubNubError: the failure itself, where it is one too many.
+            PubNubError: the failure itself, if it is final.
         """
-        tries = self._policy.tries
-        if isinstance(error, ForbiddenError) or (
-            tries is not None and self._backoff.failures + 1 >= tries
-        ):
+        if self._is_final(error):
             raise error
         self._warning.failing(self, channel=self._channel, reason=str(error))
         wait = self._backoff.failed(error)
         if isinstance(error, ThrottledError):
             await self._policy.hold(wait)
-        # Whoever asks outside the budget, for PubNub's clock, waits as well; the others have waited then.
+        # Requests for PubNub's clock are outside the budget that was held.
+        # They wait here; for others the time has passed already.
         await asyncio.sleep(wait)
 
+    def _is_final(self, error: PubNubError) -> bool:
+        """Tell whether to give up: after a 403, or one failure too many."""
+        if isinstance(error, ForbiddenError):
+            return True
+        tries = self._policy.tries
+        return tries is not None and self._backoff.failures + 1 >= tries
 
-async def retry(call: Callable[[], Awaitable[Result]], channel: str, policy: RetryPolicy) -> Result:
+
+async def retry(
+    call: Callable[[], Awaitable[Result]],
+    channel: str,
+    policy: RetryPolicy,
+) -> Result:
     """Return what the call returns, trying again as the policy says.
 
     Raises:

@@ -17,14 +17,17 @@ log = structlog.get_logger(__name__)
 
 
 class Pool(Protocol):
-    """Connections to Redis."""
+    """Connections to Redis, as redis-py pools them."""
 
     async def disconnect(self) -> None:
         """End them all, also those in use."""
 
 
 class RollbackRecovery:
-    """Marks every channel for repair; then this process goes on with Redis as it is."""
+    """Marks every channel for repair.
+
+    Then this process goes on with Redis as it is.
+    """
 
     def __init__(
         self,
@@ -33,10 +36,10 @@ class RollbackRecovery:
         followed: Collection[str],
         pools: Sequence[Pool] = (),
     ) -> None:
-        """``tables`` are on a client of their own, which speaks to whatever server answers.
+        """``tables`` are on a client of their own, which accepts every server.
 
         ``followed`` are the configured channels.
-        ``pools`` may still lead to the server of before, which may even take writes.
+        ``pools`` may still lead to the old server, which may even take writes.
         """
         self._rollback_detector = rollback_detector
         self._tables = tables
@@ -50,7 +53,10 @@ class RollbackRecovery:
         self._listeners.append(listener)
 
     async def run(self) -> None:
-        """Mark all channels that Redis knows, this process wrote to, or this process follows.
+        """Mark all channels that may lack events.
+
+        These are the channels that Redis knows,
+        those that this process wrote to, and those that it follows.
 
         Raises:
             RedisUnavailableError: Redis is away, and still under suspicion.
@@ -61,15 +67,17 @@ class RollbackRecovery:
 
     async def _recover(self) -> None:
         await self._disconnect()
-        # The server is asked first: another one that takes its place meanwhile is noticed.
+        # Read first: then a server that takes its place meanwhile is noticed.
         server = await self._tables.server.run_id()
+        written = self._rollback_detector.channels
         known = await self._tables.channels.all()
-        channels = known | self._rollback_detector.channels | self._followed
+        channels = known | written | self._followed
         await self._tables.pending.mark(channels, GapCause.REDIS_WENT_BACK)
         await self._tables.channels.add(channels)
         await self._disconnect()
         self._rollback_detector.accept(server)
-        await self._disconnect()  # a connection may have been made meanwhile, to the old server
+        # A connection to the old server may have been made meanwhile.
+        await self._disconnect()
         log.warning("gap", cause=GapCause.REDIS_WENT_BACK.value, channels=len(channels))
         for listener in self._listeners:
             listener(channels)

@@ -1,29 +1,37 @@
-"""History into tallies: what PubNub lists, newest first, as additions; resumed where it was interrupted."""
+"""Replays history into tallies: newest first, as additions.
+
+A replay that was interrupted goes on where it was.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
 import structlog
 
-from worker.applying.apply import Applier, StaleError
-from worker.applying.retry import ProgressWatcher, Retry, RetryPolicy, retry
-from worker.domain.action import Origin
-from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
-from worker.errors import PubNubError
-from worker.source.history import History, ListSlice, ahead
-from worker.source.wire import Decoded, decode_action
-from worker.store.batched import batched
+from worker.applying.apply import Applier
+from worker.applying.retry import ProgressWatcher, RetryPolicy, retry
+from worker.domain.position import (
+    TICKS_PER_SECOND,
+    Range,
+    Timetoken,
+    is_after,
+    shift,
+)
+from worker.history.replay import Replay
+from worker.source.history import History
 from worker.store.pending_repairs import GapCause
 from worker.store.progress import Progress
 from worker.store.tables import Tables
 
 CHANNEL_CONCURRENCY: Final = 16
-"""Each has one request under way: at a fifth of a second each, enough for eighty requests a second."""
-DECODE_BATCH: Final = 25
-"""Items of a page; between these, what else is ready goes on: the next request above all, and events."""
+"""Channels that are replayed side by side.
+
+Each has one request under way.
+At a fifth of a second each, that is enough for eighty requests a second.
+"""
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +50,7 @@ class Backfiller:
     ) -> None:
         self._history = history
         self._now = now
-        self._applier = applier
+        self._replay = Replay(history, applier, policy)
         self._tables = tables
         self._policy = policy
         self._watch = watch
@@ -50,118 +58,138 @@ class Backfiller:
     async def run(self, channels: Iterable[str], wanted: Range) -> dict[str, int]:
         """Replay the channels; return how many actions were read of each.
 
+        Every channel is replayed as far as possible.
+        Then the first failure is raised.
+
         Raises:
-            PubNubError: PubNub refused, or failed too often; run it again and it goes on where it was.
+            PubNubError: PubNub refused, or failed too often.
+                Another run goes on where this one was.
         """
         room = asyncio.Semaphore(CHANNEL_CONCURRENCY)
 
-        async def one(channel: str) -> int:
+        async def replay(channel: str) -> int:
             async with room:
                 return await self.channel(channel, wanted)
 
         names = sorted(set(channels))
-        counts = await asyncio.gather(*map(one, names), return_exceptions=True)
-        # Every channel is replayed as far as it goes before the first failure is told.
-        for ended in counts:
-            if isinstance(ended, BaseException):
-                raise ended
-        return dict(zip(names, (count for count in counts if isinstance(count, int)), strict=True))
+        replays = [replay(channel) for channel in names]
+        results = await asyncio.gather(*replays, return_exceptions=True)
+
+        counts: dict[str, int] = {}
+        for channel, result in zip(names, results, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            counts[channel] = result
+        return counts
 
     async def channel(self, channel: str, wanted: Range) -> int:
         """Replay one channel; return how many actions were read.
 
-        A place that covers the range wanted is gone on with, whoever left it; one that does not gives way to a place
-        that covers both.
+        If saved progress covers the range, resume it.
+        Otherwise start again over the union of both ranges.
+        """
+        await self._remember(channel, wanted)
+        saved = await self._tables.progress.read(channel)
+        if saved and _covers(saved, wanted.since):
+            progress = await self._resume(channel, saved, wanted.until)
+        else:
+            until = None if saved else wanted.until
+            progress = await self._start(channel, wanted.since, until)
+        return progress.actions
+
+    async def resume(self, channel: str) -> bool:
+        """Go on with the channel's saved progress, if there is any.
+
+        Return whether another backfill was asked for meanwhile.
+        """
+        saved = await self._tables.progress.read(channel)
+        if saved is None:
+            return False
+        await self._resume(channel, saved, None)
+        return await self._tables.progress.read(channel) is not None
+
+    async def _remember(self, channel: str, wanted: Range) -> None:
+        """Add the channel to those ever seen.
+
+        A new channel of which only a part is replayed needs a repair.
         """
         unknown = await self._tables.channels.unknown([channel])
         if unknown and wanted != Range():
             await self._tables.pending.mark([channel], GapCause.NEW_CHANNEL)
         await self._tables.channels.add([channel])
-        saved = await self._tables.progress.read(channel)
-        if saved and (
-            saved.oldest is None or (wanted.since and not is_after(saved.oldest, wanted.since))
-        ):
-            return (await self._go_on(channel, saved, wanted.until)).actions
-        until = None if saved else wanted.until
-        until = until or await self._now_patiently(channel)
-        log.info("backfill_starts", channel=channel, since=wanted.since, until=until)
-        place = await self._save(channel, Progress(until, until, wanted.since))
-        return (await self._finish(channel, place)).actions
 
-    async def resume(self, channel: str) -> bool:
-        """Go on with the channel's place, if there is one; tell whether another backfill was asked for meanwhile."""
-        saved = await self._tables.progress.read(channel)
-        if saved is None:
-            return False
-        await self._go_on(channel, saved, None)
-        return await self._tables.progress.read(channel) is not None
+    async def _start(
+        self,
+        channel: str,
+        since: Timetoken | None,
+        until: Timetoken | None,
+    ) -> Progress:
+        until = until or await self._pubnub_time(channel)
+        log.info("backfill_starts", channel=channel, since=since, until=until)
+        progress = Progress(until, until, since)
+        await self._save(channel, progress)
+        return await self._finish(channel, progress)
 
-    async def _go_on(self, channel: str, saved: Progress, until: Timetoken | None) -> Progress:
+    async def _resume(
+        self,
+        channel: str,
+        saved: Progress,
+        until: Timetoken | None,
+    ) -> Progress:
         log.info("backfill_resumes", channel=channel, actions=saved.actions)
-        until = until or await self._now_patiently(channel)
-        return await self._finish(channel, await self._catch_up(channel, saved, until))
+        until = until or await self._pubnub_time(channel)
+        progress = await self._catch_up(channel, saved, until)
+        return await self._finish(channel, progress)
 
-    async def _finish(self, channel: str, place: Progress) -> Progress:
-        async with aclosing(self._walk(channel, place)) as places:
-            async for reached in places:
-                place = await self._save(channel, reached)
+    async def _finish(self, channel: str, progress: Progress) -> Progress:
+        """Replay what is left, and save how far it has come after each page."""
+        async with aclosing(self._replay.pages(channel, progress)) as pages:
+            async for reached in pages:
+                progress = reached
+                await self._save(channel, progress)
         await self._tables.progress.end(channel)
-        log.info("backfill_ends", channel=channel, actions=place.actions)
-        return place
+        log.info("backfill_ends", channel=channel, actions=progress.actions)
+        return progress
 
-    async def _catch_up(self, channel: str, saved: Progress, until: Timetoken) -> Progress:
-        """Replay what has come since the interrupted run began, and a little before: lists lag behind.
+    async def _catch_up(
+        self,
+        channel: str,
+        saved: Progress,
+        until: Timetoken,
+    ) -> Progress:
+        """Replay what has come since the interrupted run began.
 
-        The interrupted run's place stands until that is done.
+        Begin a little before, because lists lag behind.
+        The progress of the interrupted run stands until that is done.
         """
         if not is_after(until, saved.newest):
             return saved
         overlap = round(self._policy.settle_seconds * TICKS_PER_SECOND)
-        recent = Progress(until, until, shift(saved.newest, -overlap), saved.actions)
-        async with aclosing(self._walk(channel, recent)) as places:
-            async for recent in places:
-                self._tell(channel, recent)
-        return await self._save(channel, replace(saved, newest=until, actions=recent.actions))
+        oldest = shift(saved.newest, -overlap)
+        recent = Progress(until, until, oldest, saved.actions)
+        async with aclosing(self._replay.pages(channel, recent)) as pages:
+            async for reached in pages:
+                recent = reached
+                self._report(channel, recent)
 
-    async def _walk(self, channel: str, place: Progress) -> AsyncGenerator[Progress, None]:
-        """Yield the place after each page, once it is applied."""
-        with Retry(channel, self._policy) as retry:
-            while True:
-                try:
-                    async with aclosing(
-                        ahead(self._history.slices(channel, place.next, place.oldest))
-                    ) as slices:
-                        async for slice in slices:
-                            place = await self._apply(channel, slice, place)
-                            retry.succeeded()
-                            yield place
-                except StaleError as error:
-                    log.warning("page_dropped", channel=channel, reason=str(error))
-                except PubNubError as error:
-                    await retry.after(error)
-                else:
-                    return
+        progress = replace(saved, newest=until, actions=recent.actions)
+        await self._save(channel, progress)
+        return progress
 
-    async def _apply(self, channel: str, slice: ListSlice, place: Progress) -> Progress:
-        if not slice.is_certain:
-            log.warning("page_stepped_over", channel=channel, below=slice.next)
-        decoded: list[Decoded] = []
-        for some in batched(slice.actions, DECODE_BATCH):
-            decoded += [
-                decode_action(channel, action, self._policy.counted_types) for action in some
-            ]
-            await asyncio.sleep(0)
-        await self._applier.apply(decoded, Origin.BACKFILL, slice.asked_at)
-        return replace(place, next=slice.next, actions=place.actions + len(decoded))
+    async def _save(self, channel: str, progress: Progress) -> None:
+        await self._tables.progress.save(progress, channel)
+        self._report(channel, progress)
 
-    async def _save(self, channel: str, place: Progress) -> Progress:
-        await self._tables.progress.save(place, channel)
-        self._tell(channel, place)
-        return place
-
-    def _tell(self, channel: str, place: Progress) -> None:
+    def _report(self, channel: str, progress: Progress) -> None:
         if self._watch:
-            self._watch.reach(channel, place)
+            self._watch.reach(channel, progress)
 
-    async def _now_patiently(self, channel: str) -> Timetoken:
+    async def _pubnub_time(self, channel: str) -> Timetoken:
         return await retry(self._now, channel, self._policy)
+
+
+def _covers(saved: Progress, since: Timetoken | None) -> bool:
+    """Tell whether a backfill goes back to ``since``, or further."""
+    if saved.oldest is None:
+        return True
+    return since is not None and not is_after(saved.oldest, since)

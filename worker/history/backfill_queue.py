@@ -1,4 +1,4 @@
-"""Backfills that a running worker asks for: beside live reading, and again after a restart that interrupted them."""
+"""Backfills that a running worker wants, also after a restart."""
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
@@ -13,71 +13,84 @@ from worker.store.progress import Progress
 from worker.store.tables import Tables
 
 CONCURRENCY: Final = 8
+"""Channels that are backfilled side by side."""
 REFUSED_SECONDS: Final = 60.0
-"""After how long a channel whose history PubNub refuses is asked about again."""
-
+"""Seconds until a channel whose history PubNub refuses is tried again."""
 ABANDONED_SECONDS: Final = 1800.0
-"""After how long a backfill that has not come on is somebody else's."""
+"""Seconds without progress after which another worker's backfill is taken over."""
 
 log = structlog.get_logger(__name__)
 
 
 class BackfillQueue:
-    """A queue of channels to backfill. That they wait is written in Redis, so a kill forgets none."""
+    """A queue of channels to backfill.
 
-    def __init__(self, backfill: Backfiller, tables: Tables) -> None:
-        self._backfill = backfill
+    Each wish is written in Redis, so that a kill forgets none.
+    """
+
+    def __init__(self, backfiller: Backfiller, tables: Tables) -> None:
+        self._backfiller = backfiller
         self._tables = tables
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._queued: set[str] = set()
         self._running: set[str] = set()
         self._again: set[str] = set()
-        self._has_looked = False
+        self._has_started = False
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything that was wanted, also before this process began, has been done or refused."""
-        return self._has_looked and not self._queued and not self._running
+        """Whether everything that was wanted is done or refused.
+
+        What was wanted before this process began counts, too.
+        """
+        is_busy = bool(self._queued or self._running)
+        return self._has_started and not is_busy
 
     async def request(self, channels: Collection[str], cursor: Cursor) -> None:
-        """Ask for all that PubNub lists of these channels; durable when this returns.
+        """Ask for all that PubNub lists of these channels.
 
-        A backfill that has begun does not count: it may have passed already what is missing.
+        The request is durable when this returns.
+        A backfill that runs does not count:
+        what is missing may lie behind it already.
         """
+        table, until = self._tables.progress, cursor.timetoken
         running = self._running & set(channels)
         idle = set(channels) - running
-        places = await self._tables.progress.read_all(idle)
-        # A place of everything is older than the gap; whoever resumes it reads what came since, too.
-        without = [name for name in idle if name not in places or places[name].oldest is not None]
-        await self._tables.progress.save(Progress(cursor.timetoken, cursor.timetoken), *without)
-        await self._tables.progress.ask_again(cursor.timetoken, *running)
-        self.note(channels)  # one that ended while it was asked for another has not heard of that
+        saved = await table.read_all(idle)
+        # Saved progress without an end is kept: it began before the gap.
+        # A task that resumes it reads what came since, too.
+        new = [name for name in idle if not _has_no_end(saved.get(name))]
+        await table.save(Progress(until, until), *new)
+        await table.ask_again(until, *running)
+        # Last: a backfill that ended meanwhile does not know of the request.
+        self.note(channels)
 
     def note(self, channels: Collection[str]) -> None:
-        """Hear that there may be places of these channels which nobody is at."""
+        """Look for saved progress of these channels that no task works on."""
         running = self._running & set(channels)
         self._again |= running
         self._enqueue(set(channels) - running)
 
     async def run(self) -> None:
         """Backfill what was interrupted, then what is asked for, until cancelled."""
-        places = await self._interrupted()
-        self._enqueue(places)
-        self._has_looked = True
+        interrupted = await self._interrupted()
+        self._enqueue(interrupted)
+        self._has_started = True
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._take_up(places))
+            group.create_task(self._take_over(interrupted))
             for _ in range(CONCURRENCY):
                 group.create_task(self._work())
 
-    async def _take_up(self, before: Mapping[str, Progress]) -> None:
-        """Go on, once in a while, with places that nobody has moved: of workers that are gone."""
+    async def _take_over(self, before: Mapping[str, Progress]) -> None:
+        """Go on, once in a while, with backfills of workers that are gone."""
         while True:
             await asyncio.sleep(ABANDONED_SECONDS)
-            places = await self._interrupted()
-            self._enqueue(
-                name for name in places.keys() - self._running if places[name] == before.get(name)
-            )
-            before = places
+            progress = await self._interrupted()
+            others = progress.keys() - self._running
+            for channel in others:
+                if progress[channel] == before.get(channel):
+                    self._enqueue([channel])
+            before = progress
 
     async def _work(self) -> None:
         while True:
@@ -85,27 +98,42 @@ class BackfillQueue:
             self._queued.discard(channel)
             self._running.add(channel)
             try:
-                is_again = await self._backfill.resume(channel)
+                await self._backfill(channel)
             except ForbiddenError as error:
-                # Its place stands; the slot is for channels that may be read.
-                log.warning(
-                    "backfill_refused",
-                    channel=channel,
-                    retry_seconds=REFUSED_SECONDS,
-                    reason=str(error),
-                )
-                asyncio.get_running_loop().call_later(REFUSED_SECONDS, self._enqueue, [channel])
-            else:
-                if is_again or channel in self._again:
-                    self._again.discard(channel)
-                    self._enqueue([channel])
+                self._postpone(channel, error)
             finally:
                 self._running.discard(channel)
 
+    async def _backfill(self, channel: str) -> None:
+        is_wanted_again = await self._backfiller.resume(channel)
+        if is_wanted_again or channel in self._again:
+            self._again.discard(channel)
+            self._enqueue([channel])
+
+    def _postpone(self, channel: str, error: ForbiddenError) -> None:
+        """Try the channel later; its progress stays.
+
+        Meanwhile other channels are backfilled.
+        """
+        log.warning(
+            "backfill_refused",
+            channel=channel,
+            retry_seconds=REFUSED_SECONDS,
+            reason=str(error),
+        )
+        loop = asyncio.get_running_loop()
+        loop.call_later(REFUSED_SECONDS, self._enqueue, [channel])
+
     async def _interrupted(self) -> dict[str, Progress]:
-        return await self._tables.progress.read_all(await self._tables.channels.all())
+        channels = await self._tables.channels.all()
+        return await self._tables.progress.read_all(channels)
 
     def _enqueue(self, channels: Iterable[str]) -> None:
         for channel in sorted(set(channels) - self._queued):
             self._queued.add(channel)
             self._waiting.put_nowait(channel)
+
+
+def _has_no_end(progress: Progress | None) -> bool:
+    """Tell whether a backfill goes back to the very first action."""
+    return progress is not None and progress.oldest is None

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Final
 
 from worker.domain.action import Observed
@@ -14,13 +13,17 @@ from worker.source.live import Readmitted, Refused
 from worker.source.wire import Malformed
 
 QUEUED_ANSWERS: Final = 8
-"""Answers that wait while others are applied. Those that waited are applied in one round trip."""
+"""Answers that wait while others are applied.
+
+Answers that waited are applied in one round trip.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedAnswer:
-    """An answer of PubNub: ``messages`` counts its messages of all kinds.
+    """An answer of PubNub.
 
+    ``messages`` counts its messages of all kinds.
     ``received_at`` is when it came, in seconds of the clock.
     """
 
@@ -38,7 +41,10 @@ Item = DecodedAnswer | Refused | Readmitted | WakeUp
 
 
 class AnswerQueue:
-    """A short queue. An item stays in ``pending`` until it is handled, so that a failure loses none."""
+    """A short queue.
+
+    An item stays in ``pending`` until it is handled, so that a failure loses none.
+    """
 
     def __init__(self) -> None:
         self.pending: deque[Item] = deque()
@@ -76,7 +82,10 @@ class AnswerQueue:
                 await self._is_empty.wait()
 
     async def fetch(self) -> bool:
-        """Move what arrived to ``pending``, and wait for the first item; False if nothing follows."""
+        """Wait for an item, and move what arrived to ``pending``.
+
+        Return False if nothing follows.
+        """
         item = await self._arrived.get()
         while item is not None:
             self._take(item)
@@ -94,14 +103,18 @@ class AnswerQueue:
 
     def first_answers(self) -> list[DecodedAnswer]:
         """Return the pending answers up to the first item of another kind."""
-        leading = takewhile(lambda item: isinstance(item, DecodedAnswer), self.pending)
-        return [item for item in leading if isinstance(item, DecodedAnswer)]
+        answers: list[DecodedAnswer] = []
+        for item in self.pending:
+            if not isinstance(item, DecodedAnswer):
+                break
+            answers.append(item)
+        return answers
 
     def drop_handled(self, count: int) -> None:
         """Forget the oldest pending items: they are handled."""
         for _ in range(count):
             self.pending.popleft()
-        if not self.pending and self._arrived.empty():
+        if not self:
             self._is_empty.set()
 
     def _take(self, item: Item) -> None:

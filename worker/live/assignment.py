@@ -1,4 +1,7 @@
-"""Which names share a long poll, and where each goes on: a change of the list interrupts no name."""
+"""Which names share a long poll, and where each goes on.
+
+A change of the list interrupts no name.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,9 +14,10 @@ Point = TypeVar("Point")
 
 @dataclass(frozen=True, slots=True)
 class Assignment(Generic[Point]):
-    """Names that share a subscription, and the point to go on from; without one, they start anew.
+    """Names that share a subscription, and the point to go on from.
 
-    ``joined`` are those of the names that were not followed up to that point.
+    Without a point the names start anew.
+    ``joined`` are those names that were not followed up to that point.
     """
 
     names: Names
@@ -21,35 +25,48 @@ class Assignment(Generic[Point]):
     joined: Names = field(default_factory=Names)
 
     def joined_by(self, names: Names) -> Self:
-        """Return the same, where those of its names that are among ``names`` join it, too."""
+        """Return the same assignment, where ``names`` have joined, too.
+
+        Names that do not belong to the assignment are left out.
+        """
         own = names.only(frozenset(self.names.all))
-        return type(self)(self.names, self.resume_point, self.joined | own)
+        joined = self.joined | own
+        return type(self)(self.names, self.resume_point, joined)
 
 
 def assign(
-    wanted: Names, followed: Iterable[tuple[Names, Point]], size: int
+    wanted: Names,
+    followed: Iterable[tuple[Names, Point]],
+    size: int,
 ) -> list[Assignment[Point]]:
-    """Share the names out, at most ``size`` each; names that are followed stay with their point.
+    """Share the names out, at most ``size`` each.
 
+    Names that are followed stay with their point.
     If a name was followed from several points, the first one given counts.
     New names join assignments that have room: a list that changes every day
     does not end in a subscription for each name.
     """
     kept, new = _kept(wanted, followed, size)
-    assignments = []
+    assignments: list[Assignment[Point]] = []
     for assignment in kept:
         joined = _fitting(new, assignment.names, size)
         new = new.without(frozenset(joined.all))
         names = assignment.names | joined
-        assignments.append(Assignment(names, assignment.resume_point, joined))
-    return assignments + [Assignment(part) for part in new.split(size)]
+        point = assignment.resume_point
+        assignments.append(Assignment(names, point, joined))
+
+    assignments += [Assignment(part) for part in new.split(size)]
+    return assignments
 
 
 def _kept(
-    wanted: Names, followed: Iterable[tuple[Names, Point]], size: int
+    wanted: Names,
+    followed: Iterable[tuple[Names, Point]],
+    size: int,
 ) -> tuple[list[Assignment[Point]], Names]:
     """Return what stays with its point, and the names that are new."""
-    new, kept = wanted, list[Assignment[Point]]()
+    new = wanted
+    kept = list[Assignment[Point]]()
     for names, point in followed:
         staying = new.only(frozenset(names.all))
         new = new.without(frozenset(staying.all))
@@ -58,17 +75,22 @@ def _kept(
 
 
 def _fitting(new: Names, names: Names, size: int) -> Names:
-    """Return those of the new names for which there is room beside ``names``, all of one kind."""
+    """Return those new names for which there is room beside ``names``.
+
+    All of them are of one kind.
+    """
     if names.channels:
-        joined = Names(channels=_first(new.channels, size - len(names.channels)))
+        room = size - len(names.channels)
+        joined = Names(channels=_first(new.channels, room))
     elif names.wildcards:
         room = min(size, MAX_GROUPS) - len(names.wildcards)
         joined = Names(wildcards=_first(new.wildcards, room))
     else:
         room = min(size, MAX_GROUPS) - len(names.groups)
         joined = Names(groups=_first(new.groups, room))
-    is_one_poll = len(list((names | joined).split(size))) == 1
-    return joined if is_one_poll else Names()
+
+    polls = list((names | joined).split(size))
+    return joined if len(polls) == 1 else Names()
 
 
 def _first(names: tuple[str, ...], count: int) -> tuple[str, ...]:

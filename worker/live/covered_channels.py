@@ -17,16 +17,24 @@ log = structlog.get_logger(__name__)
 
 
 class CoveredChannels:
-    """The channels of one subscription: named, met through a wildcard, or members of a group."""
+    """The channels of one subscription.
 
-    def __init__(self, known: KnownChannels, client: Client, gaps: Gaps) -> None:
+    A channel is named, is met through a wildcard, or is a member of a group.
+    """
+
+    def __init__(
+        self,
+        known: KnownChannels,
+        client: Client,
+        gaps: Gaps,
+    ) -> None:
         self._known = known
         self._client = client
         self._gaps = gaps
         self._seen: set[str] = set()
 
     def begin(self, names: Names) -> None:
-        """Forget what was seen; only the channels that are named themselves are known."""
+        """Forget what was seen, except the channels that are named."""
         self._seen = set(names.channels)
 
     async def remember(self, names: Names) -> None:
@@ -34,7 +42,12 @@ class CoveredChannels:
         await self._known.add(names.channels)
 
     async def owe(
-        self, names: Names, cause: GapCause, cursor: Cursor | None, *, is_new: bool = True
+        self,
+        names: Names,
+        cause: GapCause,
+        cursor: Cursor | None,
+        *,
+        is_new: bool = True,
     ) -> None:
         """Mark the channels that these names stand for; see ``Gaps.owe``."""
         channels = await self._channels_of(names)
@@ -48,7 +61,10 @@ class CoveredChannels:
             self._seen |= unseen
 
     async def _channels_of(self, names: Names) -> frozenset[str]:
-        """Return the channels; where PubNub does not tell, every channel ever seen."""
+        """Return the channels.
+
+        Where PubNub does not answer, these are all channels ever seen.
+        """
         channels = set(names.channels)
         if names.wildcards or names.groups:
             channels |= await self._channels_behind(names)
@@ -56,10 +72,14 @@ class CoveredChannels:
         return frozenset(channels)
 
     async def _channels_behind(self, names: Names) -> set[str]:
+        """Return the channels of wildcards and groups."""
         known = await self._known.all() | self._seen
-        matching = {name for name in known if _matches_any(names.wildcards, name)}
-        members = await asyncio.gather(*(self._members(group, known) for group in names.groups))
-        return matching.union(*members)
+        channels = {channel for channel in known if _matches_any(names.wildcards, channel)}
+
+        lookups = [self._members(group, known) for group in names.groups]
+        for members in await asyncio.gather(*lookups):
+            channels.update(members)
+        return channels
 
     async def _members(self, group: str, known: Collection[str]) -> Collection[str]:
         try:

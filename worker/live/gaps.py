@@ -11,7 +11,10 @@ from worker.store.tables import Tables
 log = structlog.get_logger(__name__)
 
 RequestRepair = Callable[[Collection[str], Cursor | None], Awaitable[None]]
-"""Asks for the repair of channels, up to the cursor if there is one; durable when it returns."""
+"""Asks for the repair of channels, up to the cursor if there is one.
+
+The request is durable when it returns.
+"""
 
 
 class Gaps:
@@ -29,10 +32,13 @@ class Gaps:
         *,
         is_new: bool = True,
     ) -> None:
-        """Mark the channels, ask for their repair, remember them: all durable, in this order.
+        """Mark the channels, ask for their repair, remember them.
 
-        Channels are remembered last: one that is known already would never count as a new one.
-        A gap that only goes on is not ``is_new``: its mark is renewed, and nothing is logged.
+        All of this is durable, in this order. Channels are remembered last:
+        a channel that is known already would never count as a new one.
+
+        A gap that only goes on is not ``is_new``: its mark is renewed,
+        and nothing is logged.
         """
         if is_new:
             log.warning("gap", cause=cause.value, channels=len(channels))
@@ -40,8 +46,15 @@ class Gaps:
         await self._request_repair(channels, cursor)
         await self._tables.channels.add(channels)
 
-    async def discover(self, channels: Collection[str], cursor: Cursor | None) -> None:
-        """Take in channels of a group or a wildcard; a channel never seen needs its past."""
+    async def discover(
+        self,
+        channels: Collection[str],
+        cursor: Cursor | None,
+    ) -> None:
+        """Take in channels of a group or a wildcard.
+
+        A channel that was never seen needs a repair of its past.
+        """
         unknown = await self._tables.channels.unknown(channels)
         if unknown:
             await self.owe(unknown, GapCause.NEW_CHANNEL, cursor)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +11,7 @@ import structlog
 
 from worker.applying.apply import Applier, RolledBackError, StaleError
 from worker.domain.action import Origin
+from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_SECOND
 from worker.source.wire import Decoded, Malformed
 from worker.telemetry import metrics
@@ -29,15 +30,6 @@ class _Submission:
     received: float
     applied: asyncio.Future[None]
 
-    def end(self, error: Exception | None = None) -> None:
-        """Let the caller go on; a caller that was cancelled does not wait any more."""
-        if self.applied.done():
-            return
-        if error:
-            self.applied.set_exception(error)
-        else:
-            self.applied.set_result(None)
-
 
 class GroupCommit:
     """Applies one group of submissions at a time; what comes meanwhile is the next group.
@@ -46,7 +38,11 @@ class GroupCommit:
     instead of two hundred round trips over as many connections.
     """
 
-    def __init__(self, applier: Applier, unix_time: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        applier: Applier,
+        unix_time: Callable[[], float] = time.time,
+    ) -> None:
         self._applier = applier
         self._unix_time = unix_time
         self._waiting: deque[_Submission] = deque()
@@ -54,10 +50,12 @@ class GroupCommit:
         self._applying: asyncio.Task[None] | None = None
 
     async def apply(self, decoded: Sequence[Decoded], received: float) -> None:
-        """Return when these events are applied; ``received`` is when they were read.
+        """Return when these events are applied.
+
+        ``received`` is when they were read, in seconds of the clock.
 
         Raises:
-            StaleError: they waited for too long.
+            StaleError: the events waited for too long.
             RolledBackError: Redis went back while they were applied.
         """
         if not decoded:
@@ -66,6 +64,7 @@ class GroupCommit:
         self._waiting.append(_Submission(decoded, received, applied))
         if self._applying is None:
             self._applying = asyncio.create_task(self._apply_groups())
+
         try:
             await applied
         except asyncio.CancelledError:
@@ -73,7 +72,10 @@ class GroupCommit:
             raise
 
     async def _stop_if_abandoned(self) -> None:
-        """Stop where no caller waits any more: the task must not outlive its connection."""
+        """Stop where no caller waits any more.
+
+        The task must not outlive its connection.
+        """
         submissions = (*self._group, *self._waiting)
         is_abandoned = all(submission.applied.done() for submission in submissions)
         if self._applying and is_abandoned:
@@ -81,6 +83,7 @@ class GroupCommit:
             await asyncio.wait([self._applying])
 
     async def _apply_groups(self) -> None:
+        """Apply group after group, until nothing waits."""
         try:
             while self._waiting:
                 self._group = self._next_group()
@@ -89,9 +92,23 @@ class GroupCommit:
             self._applying = None
             self._group = ()
 
+    def _next_group(self) -> list[_Submission]:
+        """Return the oldest submissions, up to ``EVENT_BATCH`` events."""
+        group: list[_Submission] = []
+        size = 0
+        while self._waiting and size < EVENT_BATCH:
+            submission = self._waiting.popleft()
+            group.append(submission)
+            size += len(submission.decoded)
+        return group
+
     async def _apply_group(self, group: Sequence[_Submission]) -> None:
-        decoded = [item for submission in group for item in submission.decoded]
+        """Apply one group, and let its callers go on."""
+        decoded: list[Decoded] = []
+        for submission in group:
+            decoded += submission.decoded
         oldest = min(submission.received for submission in group)
+
         try:
             outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
         except RolledBackError as error:
@@ -102,35 +119,53 @@ class GroupCommit:
             _end(group, error)
         else:
             _end(group)
-            self._note_lag(decoded)
-            counts = {outcome.value: count for outcome, count in outcomes.items()}
-            log.debug("applied", subscriptions=len(group), **counts)
+            self._report(group, decoded, outcomes)
 
-    def _drop_stale(self, group: Sequence[_Submission], error: StaleError) -> None:
-        """Drop what waited for too long; the rest goes on, as reading it again may open gaps."""
-        fresh = [each for each in group if not self._applier.is_stale(each.received)]
-        if len(fresh) == len(group):
+    def _drop_stale(
+        self,
+        group: Sequence[_Submission],
+        error: StaleError,
+    ) -> None:
+        """Drop only what waited for too long.
+
+        To read the other events again would be a load, and may open gaps.
+        """
+        fresh: list[_Submission] = []
+        stale: list[_Submission] = []
+        for submission in group:
+            is_stale = self._applier.is_stale(submission.received)
+            (stale if is_stale else fresh).append(submission)
+
+        if not stale:
             _end(group, error)
             return
-        _end([each for each in group if each not in fresh], error)
+        _end(stale, error)
         self._waiting.extendleft(reversed(fresh))
 
-    def _next_group(self) -> list[_Submission]:
-        group = [self._waiting.popleft()]
-        size = len(group[0].decoded)
-        while self._waiting and size < EVENT_BATCH:
-            group.append(self._waiting.popleft())
-            size += len(group[-1].decoded)
-        return group
-
-    def _note_lag(self, decoded: Sequence[Decoded]) -> None:
+    def _report(
+        self,
+        group: Sequence[_Submission],
+        decoded: Sequence[Decoded],
+        outcomes: Counter[Outcome],
+    ) -> None:
+        """Measure how late the events are, and log what became of them."""
         now = self._unix_time()
         for item in decoded:
             if item and not isinstance(item, Malformed):
                 published = int(item.published) / TICKS_PER_SECOND
                 metrics.lag.observe(max(0.0, now - published))
 
+        counts = {outcome.value: count for outcome, count in outcomes.items()}
+        log.debug("applied", subscriptions=len(group), **counts)
+
 
 def _end(group: Sequence[_Submission], error: Exception | None = None) -> None:
+    """Let the callers go on."""
     for submission in group:
-        submission.end(error)
+        applied = submission.applied
+        if applied.done():
+            continue  # its caller was cancelled
+        if error:
+            applied.set_exception(error)
+        else:
+            applied.set_result(None)

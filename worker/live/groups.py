@@ -13,6 +13,7 @@ from worker.source.client import Client
 from worker.store.pending_repairs import GapCause
 
 LOOKUP_SECONDS: Final = 60.0
+"""Seconds between two lookups of a group."""
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +21,12 @@ log = structlog.get_logger(__name__)
 class GroupMembers:
     """Looks groups up once a minute: PubNub sends no event when a channel joins."""
 
-    def __init__(self, groups: Iterable[str], client: Client, gaps: Gaps) -> None:
+    def __init__(
+        self,
+        groups: Iterable[str],
+        client: Client,
+        gaps: Gaps,
+    ) -> None:
         self._groups = tuple(groups)
         self._client = client
         self._gaps = gaps
@@ -42,18 +48,24 @@ class GroupMembers:
         if before is None:
             await self._gaps.discover(members, cursor)
             return
+
         joined = members - before
-        if joined:  # also a known channel: nobody listened to it while it was away
+        if joined:
+            # A known channel, too: nothing followed it while it was away.
             await self._gaps.owe(joined, GapCause.NEW_CHANNEL, cursor)
         await self._gaps.discover(members & before, cursor)
 
     async def _look_up(self, group: str) -> tuple[frozenset[str], Cursor | None]:
-        """Return the members and PubNub's time, and keep them; none where PubNub fails."""
+        """Return the members and PubNub's time, and keep the members.
+
+        Where PubNub fails there are no members and no time.
+        """
         try:
             cursor = Cursor(await self._client.time(), 0)
             members = frozenset(await self._client.group_channels(group))
         except PubNubError as error:
             log.warning("group_unknown", group=group, reason=str(error))
             return frozenset(), None
+
         self._members[group] = members
         return members, cursor

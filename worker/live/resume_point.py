@@ -13,9 +13,10 @@ from worker.store.rollback_detector import RollbackDetector
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """A subscription's cursor, and until when (seconds of the clock) PubNub had told it everything.
+    """A subscription's cursor, and how far it covers the past.
 
-    ``saves`` is how often its cursor was saved: a Redis that knows of fewer saves went back.
+    Until ``covered_until`` (seconds of the clock) PubNub has sent everything.
+    ``saves`` is how often the cursor was saved: a Redis with fewer saves went back.
     """
 
     subscription: str
@@ -36,6 +37,10 @@ class SavedPosition:
     ) -> None:
         self.subscription = digest(names.all)
         """The subscription's name in Redis: the same for the same names."""
+        self.cursor: Cursor | None = None
+        """The newest cursor before which every event is applied."""
+        self.covered_until: float | None = None
+        """When PubNub sent that cursor, in seconds of the clock."""
         self._names = names
         self._cursors = cursors
         self._rollback_detector = rollback_detector
@@ -43,24 +48,21 @@ class SavedPosition:
         self._generation = rollback_detector.generation
         self._saves = 0
         self._is_saved = False
-        self.cursor: Cursor | None = None
-        """The newest cursor before which every event is applied."""
-        self.covered_until: float | None = None
-        """When PubNub sent that cursor, in seconds of the clock."""
 
     @property
     def point(self) -> ResumePoint | None:
         """Where another subscription would go on; None if nothing was read yet."""
-        if self.cursor is None or self.covered_until is None:
+        cursor, covered_until = self.cursor, self.covered_until
+        if cursor is None or covered_until is None:
             return None
-        return ResumePoint(self.subscription, self.cursor, self.covered_until, self._saves)
+        return ResumePoint(self.subscription, cursor, covered_until, self._saves)
 
     def begin(self) -> None:
         """Trust Redis as it is now."""
         self._generation = self._rollback_detector.generation
 
     async def register(self) -> None:
-        """Write down which names the cursor speaks for."""
+        """Write down which names the cursor stands for."""
         await self._cursors.register(self.subscription, self._names.all)
 
     async def adopt(self, point: ResumePoint) -> None:
@@ -81,13 +83,18 @@ class SavedPosition:
     async def load(self) -> Cursor | None:
         """Return the saved cursor; None if this subscription never saved one."""
         saved = await self._cursors.read(self.subscription)
-        self._saves = saved.saves if saved else 0
-        self.cursor = saved.cursor if saved else None
-        self.covered_until = self._clock() - saved.age_seconds if saved else None
+        if saved is None:
+            self._saves = 0
+            self.cursor = None
+            self.covered_until = None
+        else:
+            self._saves = saved.saves
+            self.cursor = saved.cursor
+            self.covered_until = self._clock() - saved.age_seconds
         return self.cursor
 
     async def save(self, cursor: Cursor, covered_until: float) -> None:
-        """Save a cursor. Only after every event before it is applied.
+        """Save a cursor, after every event before it is applied.
 
         Raises:
             RolledBackError: Redis has forgotten something that this process knows.
@@ -97,15 +104,22 @@ class SavedPosition:
             self.expect_the_same_redis()
             return self._clock() - covered_until
 
-        self._saves = await self._cursors.save(self.subscription, cursor, self._saves, age)
+        subscription, saves = self.subscription, self._saves
+        self._saves = await self._cursors.save(subscription, cursor, saves, age)
         if not self._is_saved:
-            # The registration may be gone: the cursor before this one may have been very old.
-            await self.register()
-            self._is_saved = True
+            await self._confirm()
         if not self._saves:
             raise self._forgotten(self.subscription)
         self.cursor = cursor
         self.covered_until = covered_until
+
+    async def _confirm(self) -> None:
+        """Register again, after the first save.
+
+        The cursor before it may have been so old that its registration is gone.
+        """
+        await self.register()
+        self._is_saved = True
 
     def expect_the_same_redis(self) -> None:
         """Check that Redis did not go back since ``begin``.
@@ -117,5 +131,6 @@ class SavedPosition:
             raise RolledBackError("Redis went back; going on from what it still knows")
 
     def _forgotten(self, subscription: str) -> RolledBackError:
-        self._rollback_detector.suspect(f"a cursor of subscription {subscription} is gone")
+        reason = f"a cursor of subscription {subscription} is gone"
+        self._rollback_detector.suspect(reason)
         return RolledBackError("Redis has forgotten a cursor that was saved")

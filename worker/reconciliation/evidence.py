@@ -1,119 +1,72 @@
-"""PubNub's list of a channel held against the entries in Redis: what both looks find. Nothing here writes."""
+"""Compares PubNub's list of a channel with the entries in Redis.
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import chain, compress, islice
+It writes nothing.
+"""
+
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass
 from typing import Final
 
 from worker.applying.retry import RetryPolicy
 from worker.domain.action import Added
-from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
-from worker.domain.reconciliation import Candidate, Coverage, Proof, all_lie_in
-from worker.domain.seen_set import EntryKey, SeenSet
-from worker.reconciliation.scan import Scanner, additions
+from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, shift
+from worker.domain.reconciliation import Candidate, Proof, Verdict
+from worker.domain.seen_set import EntryKey
+from worker.reconciliation.list_reader import additions
+from worker.reconciliation.origin_check import OriginCheck
+from worker.reconciliation.scan import Scanner
+from worker.reconciliation.scan_state import ScanState
 from worker.source.history import ListSlice
-from worker.store.entries import Entries, Message, entry_keys, identity
-from worker.store.keys import action_field
+from worker.store.entries import Entries, identity
 
 CANDIDATE_BATCH: Final = 20_000
-"""Candidates held in memory at a time; more are looked at in turn."""
-
-OTHERS_LOOKED_AT: Final = 1000
-ORIGIN_PROBES: Final = 10
-"""Other channels that are asked whether PubNub knows us."""
-PREFIXES: Final = 256
-"""Types and values whose part of a field is remembered: there are few, and escaping them takes longer than all else."""
+"""Candidates in memory at a time; more are looked at in turn."""
 SWEPT_SECONDS: Final = 2 * 3600.0
-"""Within this of the retention's end a message may be forgotten while it is looked at."""
+"""How soon before the retention's end a message is left alone.
 
-Take = Callable[[ListSlice, Sequence[Added]], Awaitable[bool]]
-"""Gets a slice and its additions; tells whether those that were not live before need a closer look."""
+It may be deleted while it is looked at.
+"""
+
+TakeAdditions = Callable[[ListSlice, Sequence[Added]], Awaitable[bool]]
+"""Gets a slice and its additions.
+
+Returns whether the additions that were not live before need a closer look.
+"""
 
 
-@dataclass(slots=True)
-class ScanState:
-    """What the first look found in one channel."""
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What two passes prove."""
 
-    channel: str
-    wanted: Range
-    began: Timetoken
-    """PubNub's clock when it began."""
-    horizon: Timetoken
-    """Actions from here on are too young to say anything of: lists lag behind."""
-    seen: SeenSet = field(default_factory=SeenSet)
-    coverage: Coverage = field(default_factory=Coverage)
-    listed: set[Candidate] = field(default_factory=set)
-    """Actions that are listed, old enough, and not what is live: barred by a tombstone, or shadowed by a newer one."""
-    is_cut: bool = False
-    """Whether there were more of those than are kept."""
-    forgotten: Timetoken | None = None
-    """Messages before this are, or will soon be, older than the retention: PubNub lists what is counted no longer."""
-
-    @property
-    def due(self) -> Range:
-        """Which actions may be judged: those wanted that are older than the horizon."""
-        until = self.wanted.until
-        return Range(
-            self.wanted.since,
-            self.horizon if until is None or is_after(until, self.horizon) else until,
-        )
-
-    def add(self, messages: Iterable[Message]) -> None:
-        """Enter in the seen what is live in Redis, if it may be judged."""
-        due = self.due
-        for timetoken, fields in messages:
-            if self.is_kept(timetoken):
-                is_due = all_lie_in(due, fields.values())
-                own = (
-                    fields
-                    if is_due
-                    else {field: at for field, at in fields.items() if due.covers(at)}
-                )
-                self.seen.add(entry_keys((timetoken, own)))
-
-    def wanted_of(self, added: Sequence[Added]) -> Sequence[Added]:
-        """Return those of the additions that are asked for, and counted."""
-        if self.forgotten is None and all_lie_in(
-            self.wanted, [item.action_timetoken for item in added]
-        ):
-            return added
-        return [
-            item
-            for item in added
-            if self.wanted.covers(item.action_timetoken)
-            and self.is_kept(item.identity.message_timetoken)
-        ]
-
-    def mark_seen(self, added: Iterable[Added]) -> None:
-        """Let those who are listed answer the seen."""
-        self.seen.mark_seen(map(_entry_key, added))
-
-    def unknown(self, added: Sequence[Added]) -> list[Added]:
-        """Return those of the additions that may be judged and were not live before."""
-        due, known = self.due, self.seen.has(map(_entry_key, added))
-        return [
-            item
-            for item, is_known in zip(added, known, strict=True)
-            if not is_known and due.covers(item.action_timetoken)
-        ]
-
-    def is_kept(self, message_timetoken: Timetoken) -> bool:
-        """Tell whether a message is counted; one whose timetoken is not of PubNub's length has no age."""
-        before = self.forgotten
-        return (
-            before is None
-            or len(message_timetoken) != len(before)
-            or not is_after(before, message_timetoken)
-        )
+    absent: Sequence[Candidate]
+    """Entries that are live, and proven absent from the list."""
+    present: Mapping[Candidate, Proof]
+    """Actions that both passes listed, and that were not live."""
+    unproven: int
+    """How many candidates could neither be proven nor refuted."""
 
 
 class Comparison:
-    """Compares channels. What is younger than the settle time is left alone."""
+    """Compares channels.
+
+    Actions younger than the settle time are left alone.
+    """
 
     def __init__(
-        self, scanner: Scanner, entries: Entries, policy: RetryPolicy, retention_seconds: float = 0
+        self,
+        scanner: Scanner,
+        entries: Entries,
+        policy: RetryPolicy,
+        retention_seconds: float = 0,
     ) -> None:
+        self.origin = OriginCheck(scanner.reader, entries)
         self._scanner = scanner
         self._entries = entries
         self._policy = policy
@@ -123,118 +76,154 @@ class Comparison:
         """Return PubNub's clock.
 
         Raises:
-            PubNubError: it failed too often.
+            PubNubError: the request failed too often.
         """
-        return await self._scanner.now(channel)
+        return await self._scanner.reader.now(channel)
 
-    async def first_pass(self, channel: str, wanted: Range, take: Take) -> ScanState:
-        """Call the seen of what is live in Redis, then read the list.
+    async def first_pass(
+        self,
+        channel: str,
+        wanted: Range,
+        take: TakeAdditions,
+    ) -> ScanState:
+        """Read the live entries from Redis, then PubNub's list.
 
         Raises:
             PubNubError: PubNub refused, or failed too often.
             RedisUnavailableError: Redis is away; begin again.
-            ForgottenError: Redis went back; begin again.
+            RolledBackError: Redis went back; begin again.
         """
-        began = await self._scanner.now(channel)
-        scan = ScanState(channel, wanted, began, self._before(began, self._policy.settle_seconds))
-        if self._retention_seconds:
-            scan.forgotten = self._before(began, max(0.0, self._retention_seconds - SWEPT_SECONDS))
+        scan = await self._begin(channel, wanted)
         async for messages in self._entries.scan(channel, wanted.since):
             scan.add(messages)
         scan.seen.close()
 
         async def take_slice(slice: ListSlice) -> None:
-            added = scan.wanted_of(additions(channel, slice, self._policy))
+            listed = additions(channel, slice, self._policy.counted_types)
+            added = scan.wanted_of(listed)
             needs_closer_look = await take(slice, added)
             scan.mark_seen(added)
             if needs_closer_look:
                 await self._look_closer(scan, scan.unknown(added))
 
         await self._scanner.first_pass(
-            channel, wanted, scan.coverage, take_slice, is_expected=len(scan.seen) > 0
+            channel,
+            wanted,
+            scan.coverage,
+            take_slice,
+            is_expected=len(scan.seen) > 0,
         )
         return scan
 
-    async def candidates(self, scan: ScanState) -> AsyncIterator[list[Candidate]]:
-        """Yield the entries that are live, as they were, and not listed, where the list was read completely."""
-        found: set[Candidate] = set()
+    async def _begin(self, channel: str, wanted: Range) -> ScanState:
+        """Return an empty scan that begins now, on PubNub's clock."""
+        now = await self.now(channel)
+        horizon = _before(now, self._policy.settle_seconds)
+        forgotten = None
+        if self._retention_seconds:
+            age = max(0.0, self._retention_seconds - SWEPT_SECONDS)
+            forgotten = _before(now, age)
+        return ScanState(
+            channel=channel,
+            wanted=wanted,
+            horizon=horizon,
+            forgotten=forgotten,
+        )
+
+    async def _look_closer(
+        self,
+        scan: ScanState,
+        added: Sequence[Added],
+    ) -> None:
+        """Keep those listed actions that are not live."""
+        identities = [item.identity for item in added]
+        entries = await self._entries.read(scan.channel, identities)
+        for item, entry in zip(added, entries, strict=True):
+            timetoken = item.action_timetoken
+            if entry.live == timetoken:
+                continue
+            if len(scan.listed) < CANDIDATE_BATCH:
+                scan.listed.add(Candidate(item.identity, timetoken))
+            else:
+                scan.is_cut = True
+
+    async def candidates(
+        self,
+        scan: ScanState,
+    ) -> AsyncIterator[list[Candidate]]:
+        """Yield the entries that are still live and not listed.
+
+        Stretches of the list that were not read completely are left out.
+        """
+        candidates: set[Candidate] = set()
         async for batch in self._unseen(scan):
-            found.update(
-                Candidate(identity(scan.channel, entry_key), entry_key[2]) for entry_key in batch
-            )
-            if len(found) >= CANDIDATE_BATCH:
-                yield list(found)
-                found = set()
-        yield list(found)
+            for entry_key in batch:
+                owner = identity(scan.channel, entry_key)
+                candidates.add(Candidate(owner, entry_key[2]))
+            if len(candidates) >= CANDIDATE_BATCH:
+                yield list(candidates)
+                candidates = set()
+        yield list(candidates)
 
     async def count(self, scan: ScanState) -> int:
-        """Return how many candidates there are: fewer than did not answer the seen, where users took reactions back."""
-        return sum([len(batch) async for batch in self._unseen(scan)])
+        """Return how many candidates there are.
 
-    async def _unseen(self, scan: ScanState) -> AsyncIterator[list[EntryKey]]:
-        if scan.seen.unseen:
-            async for messages in self._entries.scan(scan.channel, scan.wanted.since):
-                missing = [
-                    compress(entry_keys(each), scan.seen.are_unseen(entry_keys(each)))
-                    for each in messages
-                ]
-                yield [
-                    entry_key
-                    for entry_key in chain.from_iterable(missing)
-                    if scan.coverage.has_seen(entry_key[2])
-                ]
-
-    async def is_known_origin(self, channel: str, others: Iterable[str]) -> bool:
-        """Tell whether PubNub lists anything of other channels that hold reactions; True if no other one does.
-
-        A channel that lists nothing at all may have been emptied. An origin that lists nothing of anybody is not ours.
+        Entries that users removed meanwhile are no candidates any more.
         """
-        asked = 0
-        for other in islice(sorted(set(others) - {channel}), OTHERS_LOOKED_AT):
-            if not await self._entries.has_any(other):
-                continue
-            if await self._scanner.is_listed(other):
-                return True
-            asked += 1
-            if asked == ORIGIN_PROBES:
-                break
-        return not asked
+        count = 0
+        async for batch in self._unseen(scan):
+            count += len(batch)
+        return count
+
+    async def _unseen(
+        self,
+        scan: ScanState,
+    ) -> AsyncIterator[list[EntryKey]]:
+        if not scan.seen.unseen:
+            return
+        since = scan.wanted.since
+        async for messages in self._entries.scan(scan.channel, since):
+            yield scan.unseen_of(messages)
 
     async def second_pass(
-        self, scan: ScanState, candidates: Sequence[Candidate]
-    ) -> dict[Candidate, Proof]:
-        """Look again; to be called a settle time after the first look at the earliest.
+        self,
+        scan: ScanState,
+        candidates: Sequence[Candidate],
+    ) -> Findings:
+        """Look again at candidates, and at actions that are listed but not live.
+
+        Call this a settle time after the first pass at the earliest.
 
         Raises:
             PubNubError: PubNub refused, or failed too often.
         """
-        return await self._scanner.second_pass(
-            scan.channel, candidates, scan.coverage, scan.wanted.until
+        proofs = await self._scanner.second_pass(
+            scan.channel,
+            [*candidates, *scan.listed],
+            scan.coverage,
+            scan.wanted.until,
         )
-
-    def _before(self, now: Timetoken, seconds: float) -> Timetoken:
-        return shift(now, -round(seconds * TICKS_PER_SECOND))
-
-    async def _look_closer(self, scan: ScanState, added: Sequence[Added]) -> None:
-        """Keep those of the listed actions that are not live."""
-        entries = await self._entries.read(scan.channel, [item.identity for item in added])
-        for item, entry in zip(added, entries, strict=True):
-            if entry.live != item.action_timetoken:
-                if len(scan.listed) < CANDIDATE_BATCH:
-                    scan.listed.add(Candidate(item.identity, item.action_timetoken))
-                else:
-                    scan.is_cut = True
+        verdicts = [proof.verdict for proof in proofs.values()]
+        unproven = verdicts.count(Verdict.UNPROVEN)
+        absent = _with_verdict(Verdict.ABSENT, candidates, proofs)
+        present = _with_verdict(Verdict.PRESENT, scan.listed, proofs)
+        return Findings(list(absent), present, unproven)
 
 
-def _entry_key(item: Added) -> EntryKey:
-    identity = item.identity
-    return (
-        identity.message_timetoken,
-        _prefix(identity.type, identity.value) + identity.uuid,
-        item.action_timetoken,
-    )
+def _with_verdict(
+    verdict: Verdict,
+    candidates: Iterable[Candidate],
+    proofs: Mapping[Candidate, Proof],
+) -> dict[Candidate, Proof]:
+    """Return those candidates whose proof has that verdict."""
+    chosen: dict[Candidate, Proof] = {}
+    for candidate in candidates:
+        proof = proofs[candidate]
+        if proof.verdict is verdict:
+            chosen[candidate] = proof
+    return chosen
 
 
-@lru_cache(PREFIXES)
-def _prefix(type: str, value: str) -> str:
-    return action_field(type, value, "")
+def _before(now: Timetoken, seconds: float) -> Timetoken:
+    """Return the timetoken that many seconds earlier."""
+    return shift(now, -round(seconds * TICKS_PER_SECOND))

@@ -1,4 +1,7 @@
-"""Going round all channels for ever: the recent past each time, and the rest piece by piece."""
+"""Reconciles all channels, again and again.
+
+Each round reads the recent past, and one piece of the older past.
+"""
 
 import asyncio
 import math
@@ -10,7 +13,13 @@ from typing import Final
 import structlog
 
 from worker.applying.apply import StaleError
-from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
+from worker.domain.position import (
+    TICKS_PER_SECOND,
+    Range,
+    Timetoken,
+    is_after,
+    shift,
+)
 from worker.errors import PubNubError, RedisUnavailableError
 from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.repair_queue import RepairQueue
@@ -20,22 +29,27 @@ from worker.store.tables import Tables
 from worker.telemetry.throttled_warning import ThrottledWarning
 
 CONCURRENCY: Final = 8
+"""Channels that are reconciled side by side."""
 RETRY_SECONDS: Final = 10.0
+"""Seconds until a request that failed is repeated."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How often what is looked at, in seconds."""
+    """How often each part of the past is read, in seconds."""
 
     every: float
+    """From the beginning of one round to the next."""
     window: float
+    """The recent past, which every round reads."""
     full: float
+    """The time in which the whole past is read once: a turn of rounds."""
 
     @property
     def pieces(self) -> int:
-        """Into how many pieces the past is cut."""
+        """Pieces of the past, one for each round of a turn."""
         return max(1, math.ceil(self.full / self.every))
 
     def round_at(self, now: Timetoken) -> int:
@@ -43,123 +57,169 @@ class Schedule:
         return int(int(now) // (self.every * TICKS_PER_SECOND))
 
     def piece(self, number: int, oldest: Timetoken | None) -> Range | None:
-        """Return what of the past a round looks at; None if it has nothing to look at.
+        """Return which piece of the past a round reads.
 
-        The pieces of one turn are cut from what was past when the turn began, so that nothing slips from a piece yet
-        to come into one that is over (while ``oldest`` stays); the newest piece comes first, the oldest has no end.
+        None if the piece is empty.
+        The pieces of one turn are cut from what was past when the turn began.
+        So no action slips from a piece to come into one that is over,
+        while ``oldest`` stays.
+        The newest piece comes first. The oldest piece has no end.
         """
         turn, place = divmod(number, self.pieces)
-        newest = shift(
-            "0", round((turn * self.pieces * self.every - self.window) * TICKS_PER_SECOND)
-        )
+        newest = self._newest(turn)
         if oldest is None or not is_after(newest, oldest):
             return Range(None, newest) if place == 0 else None
         length = (int(newest) - int(oldest)) // self.pieces + 1
-        since = None if place == self.pieces - 1 else shift(newest, -length * (place + 1))
+        is_oldest = place == self.pieces - 1
+        since = None if is_oldest else shift(newest, -length * (place + 1))
         return Range(since, shift(newest, -length * place))
 
-    def stretches(self, numbers: range, oldest: Timetoken | None) -> list[Range]:
-        """Return what rounds look at together: the pieces of one turn lie side by side, and are read as one."""
-        found: list[Range] = []
-        for _, turn in groupby(numbers, key=lambda number: number // self.pieces):
-            if pieces := [piece for number in turn if (piece := self.piece(number, oldest))]:
-                found.append(Range(pieces[-1].since, pieces[0].until))
-        return found
+    def _turn_of(self, number: int) -> int:
+        return number // self.pieces
+
+    def _newest(self, turn: int) -> Timetoken:
+        """Return where the recent past began when a turn began."""
+        seconds = turn * self.pieces * self.every - self.window
+        return shift("0", round(seconds * TICKS_PER_SECOND))
+
+    def stretches(
+        self,
+        numbers: range,
+        oldest: Timetoken | None,
+    ) -> list[Range]:
+        """Return what several rounds read together.
+
+        The pieces of one turn lie side by side: they are one stretch.
+        """
+        stretches: list[Range] = []
+        for _, turn in groupby(numbers, key=self._turn_of):
+            ranges = [self.piece(number, oldest) for number in turn]
+            pieces = [piece for piece in ranges if piece]
+            if pieces:
+                stretches.append(Range(pieces[-1].since, pieces[0].until))
+        return stretches
 
 
 class Rounds:
-    """Reconciles every channel ever seen: additions that were never published, removals that were lost, of any age."""
+    """Reconciles every channel ever seen.
+
+    Rounds find additions and removals of any age whose events were lost.
+    """
 
     def __init__(
         self,
-        reconcile: Reconciler,
-        debts: RepairQueue,
+        reconciler: Reconciler,
+        repair_queue: RepairQueue,
         entries: Entries,
         tables: Tables,
         now: Callable[[], Awaitable[Timetoken]],
         schedule: Schedule,
     ) -> None:
-        self._reconcile = reconcile
+        self._reconciler = reconciler
+        self._repair_queue = repair_queue
         self._entries = entries
         self._tables = tables
-        self._debts = debts
         self._now = now
         self._schedule = schedule
         self._warning = ThrottledWarning(
-            log, "reconcile_failed", "reconcile_works_again", reconcile.clock
+            log,
+            "reconcile_failed",
+            "reconcile_works_again",
+            reconciler.clock,
         )
 
     async def run(self) -> None:
         """Make one round after the other until cancelled."""
         while True:
-            await asyncio.sleep(await self._until_next())
+            await asyncio.sleep(await self._seconds_until_next())
             await self.once()
 
     async def once(self) -> None:
-        """Make the round that is due now, with the pieces of those that nobody made: too long a round, or no worker."""
-        now = await self._time()
+        """Make the round that is due, together with rounds that were left out.
+
+        A round is left out if the one before takes too long,
+        or if no worker runs.
+        If another worker has made the round, do nothing.
+        """
+        now = await self._pubnub_time()
         due = self._schedule.round_at(now)
-        covered = await self._tables.rounds.read()
-        made = (
-            due - 1
-            if covered is None or is_after(covered, now)
-            else self._schedule.round_at(covered)
-        )
+        made = await self._made(now, due)
         if made >= due:
-            return  # another worker was quicker
-        numbers = range(max(made, due - self._schedule.pieces) + 1, due + 1)
-        await self._make(now, numbers)
+            return
+        first = max(made, due - self._schedule.pieces) + 1
+        await self._make(now, range(first, due + 1))
         await self._tables.rounds.save(now)
+
+    async def _made(self, now: Timetoken, due: int) -> int:
+        """Return the number of the newest complete round."""
+        began = await self._tables.rounds.read()
+        if began is None or is_after(began, now):
+            return due - 1
+        return self._schedule.round_at(began)
 
     async def _make(self, now: Timetoken, numbers: range) -> None:
         channels = await self._tables.channels.all()
-        self._debts.nudge(await self._tables.pending.read_all(channels))  # of workers that are gone
+        marked = await self._tables.pending.read_all(channels)
+        self._repair_queue.nudge(marked)  # also marks of workers that are gone
         log.info("round_starts", channels=len(channels), pieces=len(numbers))
         room = asyncio.Semaphore(CONCURRENCY)
 
-        async def one(channel: str) -> None:
+        async def look_at(channel: str) -> None:
             async with room:
                 await self._channel(channel, now, numbers)
 
         async with asyncio.TaskGroup() as group:
             for channel in sorted(channels):
-                group.create_task(one(channel))
+                group.create_task(look_at(channel))
 
-    async def _channel(self, channel: str, now: Timetoken, numbers: range) -> None:
+    async def _channel(
+        self,
+        channel: str,
+        now: Timetoken,
+        numbers: range,
+    ) -> None:
+        """Reconcile the recent past, and a piece of the older past."""
         oldest = await self._entries.oldest(channel)
-        await self._range(
-            channel, Range(shift(now, -round(self._schedule.window * TICKS_PER_SECOND)))
-        )
-        for piece in self._schedule.stretches(numbers, oldest):
-            await self._range(channel, piece)
+        window = round(self._schedule.window * TICKS_PER_SECOND)
+        await self._range(channel, Range(shift(now, -window)))
+        for stretch in self._schedule.stretches(numbers, oldest):
+            await self._range(channel, stretch)
 
     async def _range(self, channel: str, wanted: Range) -> None:
-        while True:
-            try:
-                report = await self._reconcile.channel(channel, wanted)
-            except PubNubError as error:
-                # One channel must not keep the round from its end: its debt is another's business.
-                self._warning.failing(channel, channel=channel, reason=str(error))
-                self._warning.drop(channel)
-                await self._tables.pending.mark([channel], GapCause.UNPROVEN)
-            except (RedisUnavailableError, StaleError) as error:
-                self._warning.failing(channel, channel=channel, reason=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            else:
-                self._warning.recovered(channel)
-                if report.is_settled:
-                    return
-            self._debts.nudge([channel])
-            return
+        """Reconcile a range.
 
-    async def _until_next(self) -> float:
+        The repair queue repairs what is left in doubt.
+        """
+        is_settled = None
+        while is_settled is None:
+            is_settled = await self._try(channel, wanted)
+        if not is_settled:
+            self._repair_queue.nudge([channel])
+
+    async def _try(self, channel: str, wanted: Range) -> bool | None:
+        """Return whether nothing is in doubt; None to try again."""
+        try:
+            report = await self._reconciler.channel(channel, wanted)
+        except PubNubError as error:
+            # One channel must not delay the end of the round.
+            self._warning.failing(channel, channel=channel, reason=str(error))
+            self._warning.drop(channel)
+            await self._tables.pending.mark([channel], GapCause.UNPROVEN)
+            return False
+        except (RedisUnavailableError, StaleError) as error:
+            self._warning.failing(channel, channel=channel, reason=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+            return None
+        self._warning.recovered(channel)
+        return report.is_settled
+
+    async def _seconds_until_next(self) -> float:
         """Return the seconds until the next round begins, by PubNub's clock."""
-        now = await self._time()
+        now = await self._pubnub_time()
         every = self._schedule.every
         return every - (int(now) / TICKS_PER_SECOND) % every
 
-    async def _time(self) -> Timetoken:
+    async def _pubnub_time(self) -> Timetoken:
         while True:
             try:
                 now = await self._now()

@@ -1,21 +1,24 @@
-"""Are the tallies PubNub's own set of actions? Two looks, nothing written; and does Redis agree with itself?"""
+"""Compares tallies with PubNub's list, in two passes; writes nothing.
+
+It also checks whether Redis is consistent in itself.
+"""
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 from typing import Final
 
-import structlog
-
 from worker.domain.action import Added, Identity
 from worker.domain.position import Range, Timetoken, is_after, shift
-from worker.domain.reconciliation import Candidate, Verdict
+from worker.domain.reconciliation import Candidate
 from worker.domain.tally import TallyKey
-from worker.errors import ExitCode, PubNubError
-from worker.reconciliation.evidence import Comparison, ScanState
+from worker.errors import PubNubError
+from worker.reconciliation.evidence import Comparison
+from worker.reconciliation.report import Discrepancy, VerifyReport
+from worker.reconciliation.scan_state import ScanState
 from worker.source.history import ListSlice
 from worker.store.audit import Audit, Inconsistency
 from worker.store.batch import MAX_BATCH
@@ -23,78 +26,58 @@ from worker.store.batched import batched
 from worker.store.entries import Entries
 from worker.telemetry import metrics
 
-CHANNEL_CONCURRENCY: Final = 8
-STRETCHES: Final = 100
-"""Into how many stretches a channel's past is cut to take a sample of them."""
+__all__ = [
+    "Discrepancy",
+    "Sample",
+    "Verifier",
+    "VerifyReport",
+]
 
-log = structlog.get_logger(__name__)
+CHANNEL_CONCURRENCY: Final = 8
+"""Channels that are compared side by side."""
+STRETCHES: Final = 100
+"""Stretches of a channel's past, of which a sample takes some."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Which part of a channel's past is looked at: ``rate`` of it, from 0 (nothing but one stretch) to 1 (all)."""
+    """Which part of a channel's past is compared.
+
+    ``rate`` is from 0 (one stretch) to 1 (everything).
+    """
 
     rate: float
     random: Random
 
-    def stretches(self, oldest: Timetoken | None, now: Timetoken) -> list[Range]:
-        """Return the stretches chosen, at least one of them."""
-        if self.rate >= 1 or oldest is None or not is_after(now, oldest):
+    def stretches(
+        self,
+        oldest: Timetoken | None,
+        now: Timetoken,
+    ) -> list[Range]:
+        """Return the stretches chosen, at least one of them.
+
+        Without an ``oldest`` timetoken there is one stretch: everything.
+        """
+        if self.rate >= 1 or oldest is None:
             return [Range()]
-        length = (int(now) - int(oldest)) // STRETCHES + 1
-        edges = [None, *(shift(oldest, length * place) for place in range(1, STRETCHES)), None]
-        all_of_them = [Range(since, until) for since, until in pairwise(edges)]
-        chosen = [stretch for stretch in all_of_them if self.random.random() < self.rate]
-        return chosen or [self.random.choice(all_of_them)]
+        if not is_after(now, oldest):
+            return [Range()]
+
+        stretches = _stretches(oldest, now)
+        chosen = [stretch for stretch in stretches if self.random.random() < self.rate]
+        return chosen or [self.random.choice(stretches)]
 
 
-@dataclass(frozen=True, slots=True)
-class Discrepancy:
-    """One tally that is not what PubNub's list says."""
+def _stretches(oldest: Timetoken, now: Timetoken) -> list[Range]:
+    """Return all stretches between two timetokens.
 
-    channel: str
-    message_timetoken: Timetoken
-    type: str
-    value: str
-    missing: int
-    """Users who are listed and not counted."""
-    surplus: int
-    """Users who are counted and not listed."""
-
-
-@dataclass(slots=True)
-class VerifyReport:
-    """What was found."""
-
-    channels: int = 0
-    listed: int = 0
-    entries: int = 0
-    discrepancies: list[Discrepancy] = field(default_factory=list)
-    flaws: list[Inconsistency] = field(default_factory=list)
-    unproven: int = 0
-    """Entries, or stretches of the list, that nothing could be said of."""
-    failures: dict[str, str] = field(default_factory=dict)
-    """Channel → why it was not compared to the end."""
-    requests: int = 0
-    is_sample: bool = False
-    """Whether some stretches of these channels were left out, as was asked."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing of these channels was left out, nor in doubt, whatever differs."""
-        return not (self.is_sample or self.unproven or self.failures)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether everything was compared, and nothing differs."""
-        return not (self.discrepancies or self.flaws or self.unproven or self.failures)
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """How the command ends."""
-        if self.discrepancies or self.flaws:
-            return ExitCode.DIFFERENCES
-        return ExitCode.FAILED if self.unproven or self.failures else ExitCode.DONE
+    The outer stretches have no end.
+    """
+    length = (int(now) - int(oldest)) // STRETCHES + 1
+    numbers = range(1, STRETCHES)
+    cuts = [shift(oldest, length * number) for number in numbers]
+    edges = [None, *cuts, None]
+    return [Range(since, until) for since, until in pairwise(edges)]
 
 
 class Verifier:
@@ -106,14 +89,14 @@ class Verifier:
         entries: Entries,
         audit: Audit,
         settle_seconds: float,
-        choice: Sample,
+        sample: Sample,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._comparison = comparison
         self._entries = entries
         self._audit = audit
         self._settle_seconds = settle_seconds
-        self._choice = choice
+        self._sample = sample
         self._sleep = sleep
 
     async def run(self, channels: Iterable[str]) -> VerifyReport:
@@ -123,82 +106,163 @@ class Verifier:
             RedisUnavailableError: Redis is away.
         """
         names = sorted(set(channels))
-        found = VerifyReport(len(names), is_sample=self._choice.rate < 1)
+        is_sample = self._sample.rate < 1
+        report = VerifyReport(channels=len(names), is_sample=is_sample)
         room = asyncio.Semaphore(CHANNEL_CONCURRENCY)
 
-        async def one(channel: str) -> None:
+        async def compare(channel: str) -> None:
             async with room:
                 try:
-                    await self._channel(channel, found)
+                    await self._compare(channel, report)
                 except PubNubError as error:
-                    found.failures[channel] = str(error)
+                    report.failures[channel] = str(error)
 
-        await asyncio.gather(*map(one, names))
-        found.flaws = await self._audit.channels(names)
-        if (
-            found.flaws
-        ):  # a script may have been at work between two looks at two servers; not twice
-            again = set(await self._audit.channels(names))
-            found.flaws = [flaw for flaw in found.flaws if flaw in again]
-        found.discrepancies.sort(
-            key=lambda each: (each.channel, each.message_timetoken, each.type, each.value)
-        )
-        metrics.differences.inc(len(found.discrepancies) + len(found.flaws))
-        return found
+        await asyncio.gather(*map(compare, names))
+        report.flaws = await self._audit_twice(names)
+        report.discrepancies.sort(key=_order)
+        differences = len(report.discrepancies) + len(report.flaws)
+        metrics.differences.inc(differences)
+        return report
 
-    async def _channel(self, channel: str, found: VerifyReport) -> None:
+    async def _audit_twice(self, channels: Sequence[str]) -> list[Inconsistency]:
+        """Return what is inconsistent in Redis, twice in a row.
+
+        A script may have run between two reads of one audit.
+        """
+        flaws = await self._audit.channels(channels)
+        if not flaws:
+            return []
+        again = set(await self._audit.channels(channels))
+        return [flaw for flaw in flaws if flaw in again]
+
+    async def _compare(self, channel: str, report: VerifyReport) -> None:
         now = await self._comparison.now(channel)
-        for wanted in self._choice.stretches(await self._entries.oldest(channel), now):
-            scan = await self._comparison.first_pass(channel, wanted, _look_at_all)
-            found.listed += scan.coverage.listed
-            found.entries += len(scan.seen)
-            found.unproven += len(scan.coverage.unseen) + scan.is_cut
-            if scan.seen.unseen or scan.listed:
-                await self._sleep(self._settle_seconds)
-                found.discrepancies += await self._differing(scan, found)
-            found.requests += scan.coverage.requests
+        oldest = await self._entries.oldest(channel)
+        for stretch in self._sample.stretches(oldest, now):
+            await self._compare_stretch(channel, stretch, report)
 
-    async def _differing(self, scan: ScanState, found: VerifyReport) -> list[Discrepancy]:
-        """Return what differs in a second look as well."""
-        surplus: set[Identity] = set()
+    async def _compare_stretch(
+        self,
+        channel: str,
+        wanted: Range,
+        report: VerifyReport,
+    ) -> None:
+        scan = await self._comparison.first_pass(channel, wanted, _look_at_all)
+        report.listed += scan.coverage.listed
+        report.entries += len(scan.seen)
+        report.unproven += len(scan.coverage.unseen) + scan.is_cut
+        if scan.seen.unseen or scan.listed:
+            await self._sleep(self._settle_seconds)
+            report.discrepancies += await self._differences(scan, report)
+        report.requests += scan.coverage.requests
+
+    async def _differences(
+        self,
+        scan: ScanState,
+        report: VerifyReport,
+    ) -> list[Discrepancy]:
+        """Return what differs in a second pass, too."""
+        channel = scan.channel
         missing: set[Identity] = set()
+        surplus: set[Identity] = set()
         async for candidates in self._comparison.candidates(scan):
-            proofs = await self._comparison.second_pass(scan, [*candidates, *scan.listed])
-            found.unproven += sum(proof.verdict is Verdict.UNPROVEN for proof in proofs.values())
-            absent = [each for each in candidates if proofs[each].verdict is Verdict.ABSENT]
-            present = [each for each in scan.listed if proofs[each].verdict is Verdict.PRESENT]
-            surplus.update(await self._still(scan.channel, absent, live=True))
-            missing.update(await self._still(scan.channel, present, live=False))
-            # Two actions of one identity count once: who is listed under another timetoken is no surplus.
-            surplus.difference_update(each.identity for each in present)
+            findings = await self._comparison.second_pass(scan, candidates)
+            report.unproven += findings.unproven
+            present = list(findings.present)
+            surplus |= await self._still_live(channel, findings.absent)
+            missing |= await self._still_missing(channel, present)
+            # Two actions of one identity count once.
+            # An identity that is listed with another timetoken is no surplus.
+            surplus -= {item.identity for item in present}
         return _by_tally(missing, surplus)
 
-    async def _still(
-        self, channel: str, candidates: Sequence[Candidate], *, live: bool
-    ) -> list[Identity]:
-        """Return whose entries are, after both looks, still as they were: live with that very action, or not live."""
-        still = []
-        for some in batched(candidates, MAX_BATCH):
-            entries = await self._entries.read(channel, [each.identity for each in some])
-            still += [
-                each.identity
-                for each, entry in zip(some, entries, strict=True)
-                if (entry.live == each.action_timetoken if live else entry.live is None)
-            ]
-        return still
+    async def _still_live(
+        self,
+        channel: str,
+        candidates: Sequence[Candidate],
+    ) -> set[Identity]:
+        """Return the identities that are live with that very action."""
+        live = await self._live(channel, candidates)
+        return {item.identity for item in candidates if live[item] == item.action_timetoken}
+
+    async def _still_missing(
+        self,
+        channel: str,
+        candidates: Sequence[Candidate],
+    ) -> set[Identity]:
+        """Return the identities that are not live."""
+        live = await self._live(channel, candidates)
+        return {item.identity for item in candidates if live[item] is None}
+
+    async def _live(
+        self,
+        channel: str,
+        candidates: Sequence[Candidate],
+    ) -> dict[Candidate, Timetoken | None]:
+        """Return which action is live for the identity of each candidate."""
+        live: dict[Candidate, Timetoken | None] = {}
+        for batch in batched(candidates, MAX_BATCH):
+            identities = [item.identity for item in batch]
+            entries = await self._entries.read(channel, identities)
+            timetokens = [entry.live for entry in entries]
+            live.update(zip(batch, timetokens, strict=True))
+        return live
 
 
-async def _look_at_all(slice: ListSlice, added: Sequence[Added]) -> bool:  # noqa: ARG001 - a Take
+async def _look_at_all(
+    slice: ListSlice,  # noqa: ARG001 - TakeAdditions gives it
+    added: Sequence[Added],  # noqa: ARG001 - TakeAdditions gives it
+) -> bool:
     return True
 
 
-def _by_tally(missing: set[Identity], surplus: set[Identity]) -> list[Discrepancy]:
-    counted = [Counter(map(_tally, identities)) for identities in (missing, surplus)]
-    return [
-        Discrepancy(*key, counted[0][key], counted[1][key])
-        for key in sorted(counted[0].keys() | counted[1].keys())
-    ]
+def _by_tally(
+    missing: Iterable[Identity],
+    surplus: Iterable[Identity],
+) -> list[Discrepancy]:
+    """Return how many identities of each tally differ."""
+    missing_counts = Counter(map(_tally, missing))
+    surplus_counts = Counter(map(_tally, surplus))
+    discrepancies: list[Discrepancy] = []
+    for tally in sorted(missing_counts.keys() | surplus_counts.keys()):
+        discrepancy = _discrepancy(
+            tally,
+            missing_counts[tally],
+            surplus_counts[tally],
+        )
+        discrepancies.append(discrepancy)
+    return discrepancies
+
+
+def _discrepancy(
+    tally: TallyKey,
+    missing: int,
+    surplus: int,
+) -> Discrepancy:
+    channel, message_timetoken, type, value = tally
+    return Discrepancy(
+        channel=channel,
+        message_timetoken=message_timetoken,
+        type=type,
+        value=value,
+        missing=missing,
+        surplus=surplus,
+    )
 
 
 def _tally(identity: Identity) -> TallyKey:
-    return identity.channel, identity.message_timetoken, identity.type, identity.value
+    return (
+        identity.channel,
+        identity.message_timetoken,
+        identity.type,
+        identity.value,
+    )
+
+
+def _order(discrepancy: Discrepancy) -> TallyKey:
+    return (
+        discrepancy.channel,
+        discrepancy.message_timetoken,
+        discrepancy.type,
+        discrepancy.value,
+    )

@@ -6,7 +6,8 @@ from itertools import product
 
 from worker.domain.action import Origin
 from worker.domain.entry import Outcome
-from worker.live.subscription import State, Subscription
+from worker.live.polling import State
+from worker.live.subscription import Subscription
 from worker.service.backlog import Backlog
 from worker.source.client import OPERATIONS
 from worker.store.pending_repairs import GapCause
@@ -15,10 +16,10 @@ from worker.telemetry import metrics
 
 def measure_subscriptions(subscriptions: Sequence[Subscription], now: float) -> None:
     """Measure what the subscriptions do; ``now`` is in seconds of the clock."""
-    states = Counter(subscription.state for subscription in subscriptions)
+    states = Counter(subscription.polling.state for subscription in subscriptions)
     for state in State:
         metrics.subscriptions.labels(state.value).set(states[state])
-    queued = sum(subscription.queued for subscription in subscriptions)
+    queued = sum(subscription.polling.queued for subscription in subscriptions)
     metrics.queued.set(queued)
     ages = [_cursor_age(subscription, now) for subscription in subscriptions]
     metrics.cursor_age.set(max(ages, default=0.0))
@@ -26,7 +27,7 @@ def measure_subscriptions(subscriptions: Sequence[Subscription], now: float) -> 
 
 def _cursor_age(subscription: Subscription, now: float) -> float:
     point = subscription.resume_point
-    if subscription.is_refused or point is None:
+    if subscription.polling.is_refused or point is None:
         return 0.0
     return now - point.covered_until
 

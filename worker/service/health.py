@@ -7,7 +7,8 @@ from typing import Any
 from worker import __version__
 from worker.errors import RedisUnavailableError
 from worker.history.backfill_queue import BackfillQueue
-from worker.live.subscription import State, Subscription
+from worker.live.polling import State
+from worker.live.subscription import Subscription
 from worker.live.subscriptions import Subscriptions
 from worker.reconciliation.reconcile import Reconciler
 from worker.service.backlog import read_backlog
@@ -98,7 +99,7 @@ class Health:
 
     async def _loops(self) -> str | None:
         subscriptions = self._subscriptions.current
-        stuck = [subscription.id for subscription in subscriptions if subscription.is_stuck]
+        stuck = [subscription.id for subscription in subscriptions if subscription.polling.is_stuck]
         if not stuck:
             return None
         return f"{len(stuck)} subscriptions have stopped turning: {', '.join(stuck[:3])}"
@@ -114,7 +115,9 @@ class Health:
         subscriptions = self._subscriptions.current
         if not subscriptions:
             return None
-        allowed = [subscription for subscription in subscriptions if not subscription.is_refused]
+        allowed = [
+            subscription for subscription in subscriptions if not subscription.polling.is_refused
+        ]
         if not allowed:
             return "PubNub refuses every name"
         late = [subscription for subscription in allowed if not self._has_polled(subscription)]
@@ -124,7 +127,7 @@ class Health:
 
     def _has_polled(self, subscription: Subscription) -> bool:
         """Tell whether PubNub has answered in time."""
-        answered_at = subscription.answered_at
+        answered_at = subscription.polling.answered_at
         if answered_at is None:
             return self._may_wait(subscription)
         return self._clock() - answered_at <= LONGEST_ANSWER_SECONDS
@@ -136,8 +139,8 @@ class Health:
         """
         if subscription.resume_point is None:
             return False
-        is_starting = subscription.state is State.STARTING
-        return is_starting and self._clock() <= subscription.due_at
+        is_starting = subscription.polling.state is State.STARTING
+        return is_starting and self._clock() <= subscription.polling.due_at
 
     async def _is_caught_up(self) -> str | None:
         """Check the first backfill; a later one does not matter."""

@@ -21,12 +21,12 @@ def subscription_status(subscription: Subscription, now: float) -> dict[str, Any
     point = subscription.resume_point
     return {
         "id": subscription.id,
-        "state": subscription.state.value,
+        "state": subscription.polling.state.value,
         "names": subscription.names.all,
         "cursor": point.cursor.timetoken if point else None,
         "cursor_age_seconds": _age(point.covered_until if point else None, now),
-        "answered_seconds_ago": _age(subscription.answered_at, now),
-        "queued_answers": subscription.queued,
+        "answered_seconds_ago": _age(subscription.polling.answered_at, now),
+        "queued_answers": subscription.polling.queued,
     }
 
 

@@ -1,0 +1,147 @@
+"""The side of a subscription that polls PubNub and queues the answers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from enum import StrEnum
+from typing import Final
+
+from worker.domain.position import Cursor
+from worker.live.answer_handler import FULL_ANSWER, decode
+from worker.live.answer_queue import AnswerQueue
+from worker.source.live import Poller, Received
+from worker.source.wire import CountedTypes
+
+BUSY_ANSWER: Final = FULL_ANSWER // 2
+"""Messages of an answer after which the next poll begins at once.
+
+After a smaller answer the poll waits until that answer is applied.
+What happens meanwhile comes in one answer.
+Otherwise hundreds of subscriptions would poll for each event.
+"""
+APPLY_WAIT_SECONDS: Final = 0.5
+"""The longest such wait.
+
+While Redis hangs, polling goes on: PubNub keeps only one answer's worth.
+"""
+LATE_SECONDS: Final = 90.0
+"""Seconds after a poll was due until it counts as stuck.
+
+A busy machine is late, and so is one that was suspended.
+"""
+
+
+class State(StrEnum):
+    """What a subscription does."""
+
+    STARTING = "starting"
+    FOLLOWING = "following"
+    WAITING = "waiting"
+    """It waits for Redis: to take PubNub's answers, or to give the cursor."""
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+    """PubNub answers 403 for some of its names."""
+    STOPPING = "stopping"
+
+
+class Polling:
+    """Polls until it is stopped; knows how the polls go."""
+
+    def __init__(
+        self,
+        poller: Poller,
+        counted_types: CountedTypes,
+        clock: Callable[[], float],
+    ) -> None:
+        self.queue = AnswerQueue()
+        """The answers of the newest start."""
+        self.is_stopping = False
+        self._poller = poller
+        self._counted_types = counted_types
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def started(self, cursor: Cursor) -> AsyncIterator[AnswerQueue]:
+        """Poll from the cursor on until the block ends; yield the queue.
+
+        Raises:
+            Exception: the error that ended the polls, after the block.
+        """
+        queue = self.queue = AnswerQueue()
+        task = self._task = asyncio.create_task(self._poll(cursor, queue))
+        # However polling ends, even cancelled before its first step,
+        # the other side notices.
+        task.add_done_callback(lambda _: queue.close())
+        try:
+            yield queue
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+    def stop(self) -> None:
+        """End the queue; what is in it stays there."""
+        self.is_stopping = True
+        if self._task:
+            self._task.cancel()
+
+    def wake(self) -> None:
+        """Wake the side that applies."""
+        if self._task:
+            self.queue.wake()
+
+    @property
+    def state(self) -> State:
+        """What the subscription does now."""
+        if self.is_stopping:
+            return State.STOPPING
+        if self._task and (self._task.done() or self.queue.is_full):
+            return State.WAITING
+        return State(self._poller.state)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether one poll is under way for longer than any poll takes."""
+        if self._task is None:
+            return False
+        if self.state in {State.WAITING, State.STOPPING}:
+            return False
+        return self._clock() - self._poller.due_at > LATE_SECONDS
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether PubNub refuses every name.
+
+        Then all of them are marked, and there is nothing to poll.
+        """
+        return self._poller.is_refused
+
+    @property
+    def answered_at(self) -> float | None:
+        """When PubNub answered last, in seconds of the clock."""
+        return self._poller.answered_at
+
+    @property
+    def due_at(self) -> float:
+        """By when PubNub answers, in seconds of the clock."""
+        return self._poller.due_at
+
+    @property
+    def queued(self) -> int:
+        """How many answers wait to be applied, or are being applied."""
+        return len(self.queue)
+
+    async def _poll(self, cursor: Cursor, queue: AnswerQueue) -> None:
+        items = self._poller.items(cursor)
+        async with aclosing(items):  # type: ignore[type-var] # it is a generator
+            async for item in items:
+                if not isinstance(item, Received):
+                    await queue.put(item)
+                    continue
+                # While this answer is decoded, Redis works on the one before.
+                answer = decode(item, self._counted_types)
+                await queue.put(answer)
+                if answer.messages < BUSY_ANSWER:
+                    await queue.wait_until_empty(APPLY_WAIT_SECONDS)

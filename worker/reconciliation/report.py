@@ -1,0 +1,128 @@
+"""What is asked of a reconcile, and what reconcile and verify report."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from worker.domain.position import Timetoken
+from worker.domain.reconciliation import Limit
+from worker.errors import ExitCode
+from worker.store.audit import Inconsistency
+
+
+@dataclass(slots=True, kw_only=True)
+class ReconcileReport:
+    """What a reconcile did in one channel.
+
+    After a dry run: what it would have done.
+    """
+
+    channel: str
+    listed: int = 0
+    """Actions PubNub listed in the range."""
+    entries: int = 0
+    """Entries in the range that were live, and old enough to be judged."""
+    added: int = 0
+    pruned: int = 0
+    restored: int = 0
+    unproven: int = 0
+    """Entries of which neither presence nor absence could be proven."""
+    refused: int = 0
+    """Entries that were not pruned: they are more than the limit."""
+    owed: int = 0
+    """Marks that are left."""
+    requests: int = 0
+    failure: str = ""
+    """Why the reconcile did not come to its end; empty if it did."""
+    exit_code: ExitCode = ExitCode.DONE
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether something could not be proven, or was not allowed."""
+        return bool(self.unproven or self.refused)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing must be looked at again.
+
+        A restored action must: its removal may still be on its way.
+        """
+        return not (self.is_in_doubt or self.restored)
+
+    @property
+    def result(self) -> str:
+        """How the reconcile ended, in a word."""
+        if self.refused:
+            return "refused"
+        return "unproven" if self.unproven else "settled"
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileOptions:
+    """What a person may ask of a reconcile."""
+
+    force: bool = False
+    """Prune however much it is."""
+    dry_run: bool = False
+    """Write nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcilePolicy:
+    """What every reconcile keeps to."""
+
+    settle_seconds: float
+    limit: Limit
+    clock: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discrepancy:
+    """One tally that differs from PubNub's list."""
+
+    channel: str
+    message_timetoken: Timetoken
+    type: str
+    value: str
+    missing: int
+    """Users who are listed and not counted."""
+    surplus: int
+    """Users who are counted and not listed."""
+
+
+@dataclass(slots=True, kw_only=True)
+class VerifyReport:
+    """What was found."""
+
+    channels: int = 0
+    listed: int = 0
+    entries: int = 0
+    discrepancies: list[Discrepancy] = field(default_factory=list)
+    flaws: list[Inconsistency] = field(default_factory=list)
+    unproven: int = 0
+    """Entries, or stretches of the list, that are in doubt."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Channel → why its comparison did not come to its end."""
+    requests: int = 0
+    is_sample: bool = False
+    """Whether some stretches of these channels were left out, as was asked."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything was compared, and nothing is in doubt."""
+        return not (self.is_sample or self.unproven or self.failures)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing differs, and nothing is in doubt."""
+        return self.exit_code is ExitCode.DONE
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How the command ends."""
+        if self.discrepancies or self.flaws:
+            return ExitCode.DIFFERENCES
+        if self.unproven or self.failures:
+            return ExitCode.FAILED
+        return ExitCode.DONE
