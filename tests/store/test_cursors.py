@@ -93,6 +93,20 @@ async def test_a_cursor_may_be_saved_with_an_age(tables: Tables) -> None:
     assert 0 <= (await read(tables, "t")).age_seconds < 1_000
 
 
+async def test_a_cursor_lives_a_week_from_its_last_save(tables: Tables, redis: Redis) -> None:
+    """After that PubNub's cache no longer reaches back to it."""
+    week = 7 * 86_400_000
+    await tables.cursors.save("s", Cursor("1", 1))
+    await redis.expire(KEYS.cursor("s"), 100)
+    before = await tables.server.now()
+
+    await tables.cursors.save("s", Cursor("2", 1))
+
+    life = await redis.pttl(KEYS.cursor("s"))
+    elapsed = await tables.server.now() - before
+    assert week - elapsed - 1 <= life <= week
+
+
 async def test_few_cursors_are_saved_at_once(real_redis: Redis) -> None:
     """Each save under way needs a connection of its own."""
     before = {client["id"] for client in await real_redis.client_list()}
