@@ -1,10 +1,10 @@
 """Exact reaction counts for PubNub message actions, kept in Redis.
 
-``TallyReader`` is the only name programs import from here; it is loaded when first asked for, so that the
-command line starts quickly.
+``TallyReader`` is the only name that other programs import from here. It is loaded at its first
+use, so that the command line starts quickly.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker.store.reader import TallyReader
@@ -13,9 +13,9 @@ __all__ = ["TallyReader", "__version__"]
 __version__ = "0.2.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "TallyReader":
-        from worker.store.reader import TallyReader  # noqa: PLC0415 - see the docstring
+        from worker.store.reader import TallyReader  # noqa: PLC0415 - see above
 
         return TallyReader
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

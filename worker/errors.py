@@ -1,13 +1,15 @@
-"""What can go wrong, named for what the loop does next: transient (retry), malformed (quarantine), fatal (stop).
+"""Every kind of error, named for what the loop does next.
 
-The sentence given to an exception is the message an operator reads, so it names the thing and says what to do.
+Transient: try again. Malformed: quarantine. Fatal: stop.
+
+The message of an error is what an operator reads. So it names the thing, and says what to do.
 """
 
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """How a command ended, as its process exit status."""
+    """The exit status of a command."""
 
     DONE = 0
     FAILED = 1
@@ -18,33 +20,33 @@ class ExitCode(IntEnum):
 
 
 class TallyError(Exception):
-    """Anything this project raises on purpose."""
+    """An error that the worker raises on purpose."""
 
     exit_code = ExitCode.FAILED
 
 
 class TransientError(TallyError):
-    """Something that may be over when it is tried again; nothing was lost."""
+    """An error that may pass: try again. Nothing was lost."""
 
 
 class MalformedError(TallyError):
-    """One event or action that cannot be understood; it goes to the quarantine with this reason."""
+    """An event or action that cannot be understood. The quarantine keeps it with this reason."""
 
 
 class FatalError(TallyError):
-    """Something only a person can mend; the process stops."""
+    """An error that only a person can mend. The process stops."""
 
 
 class ConfigurationError(FatalError):
-    """A setting or an argument that is missing or wrong."""
+    """A setting or an argument is missing or wrong."""
 
     exit_code = ExitCode.USAGE
 
 
 class PubNubError(TransientError):
-    """PubNub did not answer, or answered something that is not an answer: try again.
+    """PubNub did not answer, or its answer makes no sense.
 
-    ``status`` is the HTTP status where one is known (the SDK loses it when the body is not JSON).
+    ``status`` is the HTTP status. It is None if unknown: the SDK loses it if the body is not JSON.
     """
 
     exit_code = ExitCode.PUBNUB_REFUSED
@@ -55,7 +57,10 @@ class PubNubError(TransientError):
 
 
 class ThrottledError(PubNubError):
-    """PubNub answered 429; ``retry_after`` is the seconds it asked for, or None if it named none."""
+    """PubNub answered 429.
+
+    ``retry_after`` is the wait that PubNub asked for, in seconds; None if it named none.
+    """
 
     def __init__(self, message: str, *, retry_after: float | None) -> None:
         super().__init__(message, status=429)
@@ -63,35 +68,55 @@ class ThrottledError(PubNubError):
 
 
 class ForbiddenError(PubNubError):
-    """PubNub answered 403; ``channels`` and ``groups`` are the names it refused (both empty: it named none)."""
+    """PubNub answered 403.
 
-    def __init__(self, message: str, *, channels: frozenset[str], groups: frozenset[str]) -> None:
+    ``channels`` and ``groups`` are the refused names. Both are empty if PubNub named none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        channels: frozenset[str],
+        groups: frozenset[str],
+    ) -> None:
         super().__init__(message, status=403)
         self.channels = channels
         self.groups = groups
 
 
 class RedisUnavailableError(TransientError):
-    """Redis did not answer, or cannot take writes just now (loading, read-only, out of memory, failing over)."""
+    """Redis did not answer, or takes no writes just now.
+
+    Examples: it is loading, read-only, out of memory, or failing over.
+    """
 
     exit_code = ExitCode.REDIS_UNFIT
 
 
 class RedisReplacedError(RedisUnavailableError):
-    """Another Redis server answers than before, which may lack what was written last: mark every channel first."""
+    """Another Redis server answers than before. It may lack the last writes.
+
+    Mark every channel before anything else is written there.
+    """
 
 
 class RedisUnfitError(FatalError):
-    """Redis answers, but must not be used as it is: too old, evicting, or holding somebody else's tallies."""
+    """Redis answers, but must not be used.
+
+    Examples: it is too old, it evicts keys, or the namespace holds other tallies.
+    """
 
     exit_code = ExitCode.REDIS_UNFIT
 
 
 class ScriptRefusedError(TallyError):
-    """Redis refused these very arguments; it will refuse them again, so the batch must be taken apart."""
+    """Redis refused these arguments, and will refuse them again. Split the batch."""
 
 
 def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the first error of a group, however deep it lies."""
     error = errors.exceptions[0]
-    return first_of(error) if isinstance(error, BaseExceptionGroup) else error
+    if isinstance(error, BaseExceptionGroup):
+        return first_of(error)
+    return error

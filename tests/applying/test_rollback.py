@@ -20,7 +20,7 @@ from worker.applying.rollback import RollbackRecovery
 from worker.domain.action import Origin
 from worker.domain.position import Cursor
 from worker.source.backoff import elapsed_clock
-from worker.store.connection import connect, unguarded
+from worker.store.connection import connect, recovery_client
 from worker.store.pending_repairs import GapCause
 from worker.store.redis_retry import RedisRetry
 from worker.store.rollback_detector import RollbackDetector
@@ -70,7 +70,7 @@ class Process:
 async def process(url: str) -> AsyncIterator[Process]:
     """Yield the parts of a worker that has spoken to the first server."""
     rollback_detector = RollbackDetector()
-    async with connect(url, rollback_detector) as redis, unguarded(redis) as whatever_answers:
+    async with connect(url, rollback_detector) as redis, recovery_client(redis) as whatever_answers:
         recovery = RollbackRecovery(
             rollback_detector,
             Tables.on(whatever_answers, KEYS),

@@ -22,7 +22,7 @@ from typing import Any, Final
 import pytest
 import structlog
 
-from worker.cli.commands import main
+from worker.cli.main import main
 from worker.errors import ExitCode
 from worker.service.commands import run_worker
 from worker.settings.checks import FOLLOW, load, warn_of_unknown
@@ -112,7 +112,7 @@ class Commands:
         Ask it to stop in the end.
         """
         with self._as_a_process(("run",), settings, is_terminal=False) as screens:
-            wanted = load(FOLLOW)  # as worker.cli.run does
+            wanted = load(FOLLOW)  # as `tally run` does
             configure(wanted.log_format, wanted.log_level)
             warn_of_unknown(wanted)
             running = Running(asyncio.create_task(run_worker(wanted)), screens)

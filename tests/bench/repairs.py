@@ -45,7 +45,7 @@ class RepairBench:
         scanner = Scanner(History(parts.client, self._take, clock), parts.client.time, policy)
         self.reconcile = Reconciler(
             Comparison(scanner, parts.entries, policy),
-            parts.patient_entries,
+            parts.retried_entries,
             parts.applier,
             parts.tables,
             ReconcilePolicy(SETTLE_SECONDS, Limit(0.2, 20), clock),

@@ -30,20 +30,14 @@ async def at_once() -> None:
 
 
 class NotedProgress:
-    """NotedProgress the progress of channels."""
+    """Notes the progress of channels."""
 
     def __init__(self) -> None:
-        self.oldest: dict[str, str | None] = {}
-        self.places: list[Progress] = []
+        self.reached: dict[str, list[Progress]] = {}
 
-    def expect(self, channel: str, oldest: str | None) -> None:
-        """Note where a channel begins."""
-        self.oldest[channel] = oldest
-
-    def reach(self, channel: str, place: Progress) -> None:
+    def reach(self, channel: str, progress: Progress) -> None:
         """Note the progress."""
-        self.places.append(place)
-        assert channel in self.oldest
+        self.reached.setdefault(channel, []).append(progress)
 
 
 class Interruption(NotedProgress):
@@ -54,10 +48,10 @@ class Interruption(NotedProgress):
         self._actions = actions
         self.ends: Callable[[], object] = lambda: None
 
-    def reach(self, channel: str, place: Progress) -> None:
+    def reach(self, channel: str, progress: Progress) -> None:
         """Note the progress; end the backfill if it has come far enough."""
-        super().reach(channel, place)
-        if place.actions >= self._actions:
+        super().reach(channel, progress)
+        if progress.actions >= self._actions:
             self.ends()
 
 

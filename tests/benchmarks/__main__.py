@@ -13,7 +13,8 @@ from rich.console import Console
 import tests.benchmarks
 from tests.benchmarks import report
 from tests.benchmarks.harness import Benchmark, WrongResultError, measure
-from worker.telemetry.logs import LogFormat, configure
+from worker.telemetry.log_format import LogFormat
+from worker.telemetry.logs import configure
 
 RUNS: Final = 5
 

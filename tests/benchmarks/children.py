@@ -29,10 +29,10 @@ KEYS: Final = Keys()
 WORKER: Final = """
 import sys
 from tests.benchmarks.probes import peak
-from worker.cli import commands as cli
+from worker.cli.main import main
 sys.argv = ["tally", "run"]
 try:
-    cli.main()
+    main()
 finally:
     print(peak())
 """

@@ -33,10 +33,10 @@ GONE_EVERY: Final = 1000
 CHILD: Final = """
 import re, sys
 from pathlib import Path
-from worker.cli import commands as cli
+from worker.cli.main import main
 sys.argv = ["tally", *sys.argv[1:]]
 try:
-    cli.main()
+    main()
 finally:
     # Not getrusage: there a child that was forked begins with its parent's peak.
     print(re.search(r"VmHWM:\\s*([0-9]+) kB", Path("/proc/self/status").read_text())[1], file=sys.stderr)

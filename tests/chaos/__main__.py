@@ -12,7 +12,8 @@ from pathlib import Path
 from random import SystemRandom
 
 from tests.chaos.driver import Plan, run
-from worker.telemetry.logs import LogFormat, configure
+from worker.telemetry.log_format import LogFormat
+from worker.telemetry.logs import configure
 
 
 async def main() -> int:

@@ -14,7 +14,7 @@ from tests.chaos.crowd import Crowd
 from tests.chaos.report import Report
 from tests.end_to_end.processes import KEY, KEYS, Child, Stage, wait_until
 from tests.redis_server import MortalServer
-from worker.cli.reports import reconciled_code, reconciled_json
+from worker.cli.reports import reconcile_exit_code, reconcile_json
 from worker.domain.position import Range
 from worker.emulator import Emulator
 from worker.errors import ExitCode
@@ -248,7 +248,7 @@ class Driver:
         self.report.before = await self._differences()
         settings = Settings.model_validate(stage.settings)
         reconciled = await commands.run_reconcile(settings, [], Range(), ReconcileOptions(), None)
-        assert reconciled_code(reconciled) == ExitCode.DONE, reconciled
+        assert reconcile_exit_code(reconciled) == ExitCode.DONE, reconciled
         self.report.reconciled = _short(reconciled)
         self.report.after = await self._differences()
         at_once = settings.model_copy(update={"settle_seconds": 0.1})  # nothing happens any more
@@ -290,7 +290,7 @@ def _listens(child: Child) -> bool:
 
 def _short(reports: Sequence[Reconciled]) -> str:
     """Return what a reconcile has to tell, all channels together, in one line."""
-    told = reconciled_json(reports, dry_run=False)
+    told = reconcile_json(reports, dry_run=False)
     return ", ".join(
         f"{value} {name}" for name, value in told.items() if name not in {"channels", "dry_run"}
     )

@@ -1,5 +1,6 @@
-"""What is wrong with a setting or a command line is said in a sentence, with what to do; never a traceback."""
+"""A wrong setting or argument is one sentence that says what to do, never a traceback."""
 
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +9,13 @@ from typing import Protocol
 
 import pytest
 import structlog
+from rich.console import Console
+from rich.progress import Progress
 
 from tests.redis_server import RedisServer
-from worker.cli.commands import main
+from worker.cli.main import main
+from worker.cli.progress import ChannelLines, columns
+from worker.store.progress import Progress as BackfillProgress
 
 UNSET = None
 NOTHING_LISTENS = "127.0.0.1:1"
@@ -18,17 +23,17 @@ NOTHING_LISTENS = "127.0.0.1:1"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and all it said."""
+    """The exit code of a command, and its output and errors."""
 
     code: object
-    said: str
+    output: str
 
 
 class Tally(Protocol):
-    """Runs a command in this process, with settings of its own; one of None is left unset."""
+    """Runs a command in this process, with these settings; one of None is unset."""
 
     def __call__(self, *line: str, **settings: str | None) -> Ended:
-        """Return how it ended."""
+        """Return its exit code and output."""
 
 
 @pytest.fixture
@@ -38,12 +43,12 @@ def tally(
     valkey: RedisServer,
     tmp_path: Path,
 ) -> Iterator[Tally]:
-    """The command line, in an empty folder, with settings that are right."""
+    """The command line, in an empty folder, with correct settings."""
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
         if name.startswith(("PUBNUB_", "TALLY_", "REDIS_")):
             monkeypatch.delenv(name)
-    right = {
+    correct = {
         "PUBNUB_SUBSCRIBE_KEY": "demo",
         "PUBNUB_ORIGIN": NOTHING_LISTENS,
         "PUBNUB_TLS": "false",
@@ -53,17 +58,16 @@ def tally(
     }
 
     def run(*line: str, **settings: str | None) -> Ended:
-        wanted: dict[str, str | None] = {**right, **settings}
+        wanted: dict[str, str | None] = {**correct, **settings}
         for name, value in wanted.items():
             if value is not None:
                 monkeypatch.setenv(name, value)
         monkeypatch.setattr("sys.argv", ["tally", *line])
         with pytest.raises(SystemExit) as ended:
             main()
-        told = capfd.readouterr()
-        said = told.out + told.err
-        assert "Traceback" not in said
-        return Ended(ended.value.code, said)
+        output = "".join(capfd.readouterr())
+        assert "Traceback" not in output
+        return Ended(ended.value.code, output)
 
     yield run
     structlog.reset_defaults()
@@ -133,12 +137,12 @@ def tally(
 def test_a_wrong_setting_is_named(
     tally: Tally, settings: dict[str, str | None], code: int, sentences: list[str]
 ) -> None:
-    """A worker does not start: it says which setting is wrong and what may stand there, all at once."""
+    """All wrong settings at once, each with what it may be."""
     ended = tally("run", **settings)
 
-    assert ended.code == code, ended.said
+    assert ended.code == code, ended.output
     for sentence in sentences:
-        assert sentence in ended.said
+        assert sentence in ended.output
 
 
 @pytest.mark.parametrize(
@@ -169,31 +173,31 @@ def test_a_wrong_setting_is_named(
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_a_wrong_command_line_is_explained(tally: Tally, line: tuple[str, ...], words: str) -> None:
-    """Exit 2 for what no command knows, with the words that are wrong."""
+def test_a_wrong_argument_is_named(tally: Tally, line: tuple[str, ...], words: str) -> None:
+    """With exit code 2."""
     ended = tally(*line)
 
-    assert ended.code == 2, ended.said
-    assert words in ended.said
+    assert ended.code == 2, ended.output
+    assert words in ended.output
 
 
-def test_a_command_says_what_it_did(tally: Tally) -> None:
-    """Nothing is there yet, and help is."""
-    assert tally("show", "room", "17600000001728660").said == "No reactions.\n"
+def test_a_message_without_reactions_is_no_error(tally: Tally) -> None:
+    """Nor is the help."""
+    assert tally("show", "room", "17600000001728660").output == "No reactions.\n"
     assert tally("--help").code == 0
 
 
-def test_a_doctor_finds_what_is_wrong(tally: Tally) -> None:
-    """PubNub out of reach: the line says so, the others are looked at all the same, exit 3."""
+def test_a_doctor_names_what_is_wrong(tally: Tally) -> None:
+    """PubNub does not answer: exit code 3, and Redis is examined all the same."""
     ended = tally("doctor")
 
     assert ended.code == 3
     assert (
         "ok   Configuration: complete; counts all types but deleted,edited,threadRootId"
-        in ended.said
+        in ended.output
     )
-    assert "BAD  PubNub: PubNub, time: no connection." in ended.said
-    assert "ok   Redis: namespace 'command-line' is free" in ended.said
+    assert "BAD  PubNub: PubNub, time: no connection." in ended.output
+    assert "ok   Redis: namespace 'command-line' is free" in ended.output
 
 
 @pytest.mark.parametrize(
@@ -206,22 +210,39 @@ def test_a_doctor_finds_what_is_wrong(tally: Tally) -> None:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_a_doctor_looks_at_redis_whatever_the_configuration(
+def test_a_doctor_examines_redis_whatever_the_configuration(
     tally: Tally, settings: dict[str, str | None], sentence: str
 ) -> None:
-    """What no worker could start with is a line of its own, and the exit code in the end."""
+    """A wrong configuration is one line, and the exit code."""
     ended = tally("doctor", **settings)
 
-    assert ended.code == 2, ended.said
-    assert f"BAD  Configuration: {sentence}" in ended.said.replace("The channel name ", "")
-    assert "ok   Redis: answers" in ended.said
-    assert "ok   Redis: namespace 'command-line' is free" in ended.said
+    assert ended.code == 2, ended.output
+    assert f"BAD  Configuration: {sentence}" in ended.output.replace("The channel name ", "")
+    assert "ok   Redis: answers" in ended.output
+    assert "ok   Redis: namespace 'command-line' is free" in ended.output
 
 
-def test_a_backfill_of_nothing_that_counts_is_refused(tally: Tally) -> None:
-    """As a worker refuses it: its namespace is not claimed."""
+def test_a_backfill_that_counts_no_type_is_refused(tally: Tally) -> None:
+    """Before it claims the namespace."""
     ended = tally("backfill", TALLY_TYPES="edited")
 
-    assert ended.code == 2, ended.said
-    assert "TALLY_IGNORED_TYPES" in ended.said
-    assert "namespace 'command-line' is free" in tally("doctor", TALLY_TYPES=UNSET).said
+    assert ended.code == 2, ended.output
+    assert "TALLY_IGNORED_TYPES" in ended.output
+    assert "namespace 'command-line' is free" in tally("doctor", TALLY_TYPES=UNSET).output
+
+
+def test_progress_shows_actions_rate_and_date() -> None:
+    """The rate leaves out what an interrupted run had read."""
+    now = 0.0
+    console = Console(file=io.StringIO(), width=120)
+    display = Progress(*columns(), console=console, get_time=lambda: now)
+    lines = ChannelLines(display)
+
+    for actions in (300, 400, 500):
+        place = BackfillProgress("17700000000000000", "17000000000000000", actions=actions)
+        lines.reach("room[red]\x1b", place)
+        now += 2
+    with console.capture() as shown:
+        console.print(display)
+
+    assert "room[red]\\x1b 500 actions, 50/s back to 2023-11-14 22:13" in shown.get()

@@ -1,27 +1,27 @@
-"""What a command returns may be large: nothing represents it by accident."""
+"""The result of a command may be large, so nothing builds its repr."""
 
-from worker.cli.commands import finish
+from worker.cli.interrupts import finish
 
 
 class Large:
-    """A result that must not be represented."""
+    """A result that counts how often its repr is built."""
 
     def __init__(self) -> None:
-        self.represented = 0
+        self.built = 0
 
     def __repr__(self) -> str:
-        self.represented += 1
+        self.built += 1
         return "Large()"
 
 
 async def returned(large: Large) -> Large:
-    """Return it, as a command's work does."""
+    """Return it, as the work of a command does."""
     return large
 
 
-def test_a_result_is_never_represented() -> None:
-    """`asyncio.run` alone would, up to Python 3.12, when it gives its signal handler back."""
+def test_no_repr_of_a_result_is_built() -> None:
+    """Up to Python 3.12 ``asyncio.run`` alone builds one, when it restores its handler."""
     large = Large()
 
     assert finish(returned(large)) is large
-    assert large.represented == 0
+    assert large.built == 0

@@ -43,7 +43,7 @@ async def test_a_settings_file_must_be_text(stage: Stage) -> None:
         await stage.settles()
 
     assert wrong.code == 2
-    assert "The file is not UTF-8 text. (.env: " in said(wrong)
+    assert "it is not UTF-8 text. (.env: " in said(wrong)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""``tally config``: what is in force, where it comes from, what is wrong; never a secret."""
+"""``tally config``: the settings in force, their sources, and their problems; never a secret."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import pytest
 
@@ -12,7 +12,7 @@ from tests.end_to_end.processes import Stage
 from tests.redis_server import free_port
 from worker.settings import FIELDS, SECRETS
 
-CANARY = "canary"
+CANARY: Final = "canary"
 
 
 async def tally(folder: Path, *arguments: str, **settings: str) -> Ended:
@@ -24,11 +24,14 @@ async def tally(folder: Path, *arguments: str, **settings: str) -> Ended:
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> dict[str, str]:
-    """Give secrets in every form: values to set in the environment; one in .env, one in a file, one named by .env."""
+    """Give secrets in .env and in files, and return those for the environment."""
     for name in ("token", "publish"):
         (tmp_path / name).write_text(f"{CANARY}-{name}\n")
     (tmp_path / ".env").write_text(
-        f"PUBNUB_SECRET_KEY=sec-c-{CANARY}\nPUBNUB_PUBLISH_KEY_FILE=publish\nTALLY_CHANNELS=room\nTALLY_TOKEN={CANARY}\n"
+        f"PUBNUB_SECRET_KEY=sec-c-{CANARY}\n"
+        "PUBNUB_PUBLISH_KEY_FILE=publish\n"
+        "TALLY_CHANNELS=room\n"
+        f"TALLY_TOKEN={CANARY}\n"
     )
     return {
         "PUBNUB_SUBSCRIBE_KEY": f"sub-c-{CANARY}",
@@ -38,22 +41,18 @@ def secrets(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def by_name(told: Any) -> dict[str, tuple[str | None, str]]:
-    """Return name → value and source."""
-    return {each["name"]: (each["value"], each["source"]) for each in told["settings"]}
-
-
-async def test_it_tells_what_is_in_force_and_where_from(
+async def test_programs_get_every_setting_and_source(
     tmp_path: Path, secrets: dict[str, str]
 ) -> None:
-    """For programs: every setting, its source, and what is no setting."""
+    """And the variables that are no setting."""
     ended = await tally(tmp_path, "config", "--json", **secrets)
-    told = json.loads(ended.out)
+    shown = json.loads(ended.out)
+    values = {item["name"]: (item["value"], item["source"]) for item in shown["settings"]}
 
     assert (ended.code, ended.err) == (0, "")
-    assert list(by_name(told)) == list(FIELDS)
-    assert [each["name"] for each in told["settings"] if each["secret"]] == list(SECRETS)
-    assert {name: each for name, each in by_name(told).items() if each[1] != "default"} == {
+    assert list(values) == list(FIELDS)
+    assert [item["name"] for item in shown["settings"] if item["secret"]] == list(SECRETS)
+    assert {name: value for name, value in values.items() if value[1] != "default"} == {
         "PUBNUB_SUBSCRIBE_KEY": ("set, 12 characters", "environment"),
         "PUBNUB_PUBLISH_KEY": ("set, 14 characters", "file publish"),
         "PUBNUB_PUBLISH_KEY_FILE": ("publish", ".env"),
@@ -63,21 +62,22 @@ async def test_it_tells_what_is_in_force_and_where_from(
         "REDIS_URL": ("redis://worker:***@localhost:1/0?password=***", "environment"),
         "TALLY_CHANNELS": ("room", ".env"),
     }
-    assert [(each["name"], each["nearest"]) for each in told["unknown"]] == [
+    assert [(item["name"], item["nearest"]) for item in shown["unknown"]] == [
         ("TALLY_CHANELS", "TALLY_CHANNELS"),
         ("TALLY_TOKEN", None),
     ]
 
 
-async def test_it_tells_people_the_same(tmp_path: Path, secrets: dict[str, str]) -> None:
-    """A line for each setting, then the slips."""
+async def test_people_get_a_line_for_each(tmp_path: Path, secrets: dict[str, str]) -> None:
+    """The settings, then the variables that are no setting."""
     ended = await tally(tmp_path, "config", **secrets)
     lines = ended.out.splitlines()
+    words = {line.split()[0]: line.split()[1:] for line in lines[: len(FIELDS)]}
 
     assert (ended.code, ended.err) == (0, "")
-    assert [line.split()[0] for line in lines[: len(FIELDS)]] == list(FIELDS)
-    assert lines[list(FIELDS).index("TALLY_CHANNELS")].split() == ["TALLY_CHANNELS", "room", ".env"]
-    assert lines[list(FIELDS).index("TALLY_TYPES")].split() == ["TALLY_TYPES", "-", "default"]
+    assert list(words) == list(FIELDS)
+    assert words["TALLY_CHANNELS"] == ["room", ".env"]
+    assert words["TALLY_TYPES"] == ["-", "default"]
     assert lines[len(FIELDS) :] == [
         "warning: TALLY_CHANELS (environment) is no setting; is TALLY_CHANNELS meant?",
         "warning: TALLY_TOKEN (.env) is no setting.",
@@ -85,9 +85,7 @@ async def test_it_tells_people_the_same(tmp_path: Path, secrets: dict[str, str])
 
 
 @pytest.mark.parametrize("command", ["config", "run", "backfill", "reconcile", "verify", "doctor"])
-async def test_wrong_settings_of_every_source_are_told_in_one_go(
-    tmp_path: Path, command: str
-) -> None:
+async def test_every_command_reports_all_problems(tmp_path: Path, command: str) -> None:
     """From the environment, .env and files; exit 2, and nothing is opened."""
     (tmp_path / "key").write_text(f"{CANARY} key\n")
     (tmp_path / ".env").write_text(
@@ -106,20 +104,19 @@ async def test_wrong_settings_of_every_source_are_told_in_one_go(
     assert (ended.code, ended.out) == (2, "")
     head, *lines = ended.err.splitlines()
     assert head == "tally: These settings are wrong:"
-    told = {line.split()[0]: line[line.rindex("(") :] for line in lines}
-    assert told == {
-        "PUBNUB_SECRET_KEY:": "(file key)",
-        "PUBNUB_AUTH_TOKEN_FILE:": "(environment)",
-        "REDIS_URL": "(environment)",
-        "The": "(TALLY_CHANNELS: environment)",
-        "TALLY_NAMESPACE": "(.env)",
-        "TALLY_HTTP:": "(environment)",
-        "TALLY_LOG_LEVEL:": "(.env)",
-    }
+    assert [line[line.rindex("(") :] for line in lines] == [
+        "(PUBNUB_AUTH_TOKEN_FILE: environment)",
+        "(PUBNUB_SECRET_KEY: file key)",
+        "(TALLY_HTTP: environment)",
+        "(TALLY_LOG_LEVEL: .env)",
+        "(REDIS_URL: environment)",
+        "(TALLY_NAMESPACE: .env)",
+        "(TALLY_CHANNELS: environment)",
+    ]
 
 
-async def test_a_reader_needs_no_more_than_it_uses(tmp_path: Path) -> None:
-    """A wrong setting of the worker's does not keep anyone from reading: here nothing but Redis is missing."""
+async def test_readers_ignore_settings_of_the_worker(tmp_path: Path) -> None:
+    """Only Redis is missing here."""
     ended = await tally(
         tmp_path,
         "show",
@@ -133,15 +130,15 @@ async def test_a_reader_needs_no_more_than_it_uses(tmp_path: Path) -> None:
     assert "Redis does not answer" in ended.err
 
 
-async def test_there_is_nobody_to_ask_where_no_port_is_set(tmp_path: Path) -> None:
-    """A health check ends with 2 and the setting's name."""
+async def test_a_health_check_needs_an_address(tmp_path: Path) -> None:
+    """It ends with 2 and the setting's name."""
     ended = await tally(tmp_path, "healthcheck", TALLY_HTTP="off")
 
     assert (ended.code, "TALLY_HTTP" in ended.err) == (2, True)
 
 
-async def test_a_worker_says_once_what_is_no_setting(stage: Stage) -> None:
-    """At its start, in one entry, with the name that may have been meant."""
+async def test_a_worker_logs_unknown_variables_once(stage: Stage) -> None:
+    """At its start, in one entry, with the nearest names and without the values."""
     async with following(stage, TALLY_CHANELS=CANARY, PUBNUB_ORIGN=CANARY) as worker:
         (entry,) = worker.entries("unknown_settings")
 
@@ -151,9 +148,9 @@ async def test_a_worker_says_once_what_is_no_setting(stage: Stage) -> None:
     assert CANARY not in worker.out + worker.err
 
 
-async def test_a_short_cache_is_said(stage: Stage) -> None:
-    """One trusted for less than an idle poll takes is safe, and dear: every quiet answer is taken for a gap."""
+async def test_a_short_catchup_is_warned_of(stage: Stage) -> None:
+    """A cache trusted for less than an idle poll is safe, but each quiet answer is a gap."""
     async with following(stage, TALLY_CATCHUP_SECONDS="60") as worker:
-        (said,) = worker.entries("catchup_is_short")
+        (entry,) = worker.entries("catchup_is_short")
 
-    assert (said["level"], said["seconds"], said["least_seconds"]) == ("warning", 60, 330)
+    assert (entry["level"], entry["seconds"], entry["least_seconds"]) == ("warning", 60, 330)

@@ -140,7 +140,7 @@ async def test_a_taken_port_ends_the_start(stage: Stage) -> None:
         async with commands(stage).worker(TALLY_HTTP=address) as worker:
             await wait_until(worker.work.done)
 
-    assert f"TALLY_HTTP: nobody can listen at {address}" in str(ended.value)
+    assert f"TALLY_HTTP: cannot listen at {address}" in str(ended.value)
     assert worker.entries("worker_fails")[0]["exit_code"] == ended.value.exit_code == ExitCode.USAGE
     assert "Traceback" not in worker.err
 

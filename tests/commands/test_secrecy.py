@@ -35,8 +35,7 @@ from worker.emulator import OUTAGE_KINDS, Emulator
 from worker.service.parts import followed_names, open_parts
 from worker.service.worker import compose
 from worker.settings import SECRETS, Settings
-from worker.telemetry.health import health_page
-from worker.telemetry.http import listening
+from worker.telemetry.http import health_page, listening
 
 END_TO_END: Final = Path(__file__).parents[1] / "end_to_end"
 VARIANTS: Final = [

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.histories import events, observed, steady
+from tests.ledger import Ledger
 from worker.domain.action import Event, Identity, Observed
 from worker.domain.entry import Entry
-from worker.domain.tally import Ledger
 
 
 def counts_of(ledger: Ledger) -> dict[tuple[str, str, str], int]:
@@ -36,7 +36,7 @@ def live_entries(entries: dict[Identity, Entry]) -> dict[tuple[str, str, str], i
 @steady
 @given(st.lists(observed, max_size=30), st.data())
 def test_any_order_and_repetition_end_alike(history: list[Observed], data: st.DataObject) -> None:
-    """Observed events are a join: shuffled, repeated, split into batches, they end in the same state."""
+    """Observed events are a join: shuffled, repeated, split into batches, they end alike."""
     once, again = Ledger(), Ledger()
     repeated = (
         history + data.draw(st.lists(st.sampled_from(history), max_size=20)) if history else []
@@ -57,7 +57,7 @@ def test_any_order_and_repetition_end_alike(history: list[Observed], data: st.Da
 @steady
 @given(st.lists(events, max_size=40))
 def test_counts_equal_live_entries_at_every_step(history: list[Event]) -> None:
-    """Each count is the number of live entries under it, and none below 1 is kept, whatever happens."""
+    """Each count is the number of live entries under it, and none below 1 is kept."""
     ledger = Ledger()
 
     for event in history:

@@ -1,4 +1,4 @@
-"""Who talks to the emulator in these tests: the unmodified SDK, a bare HTTP client, or nobody but a clock."""
+"""Clients of the emulator: the unmodified SDK, plain HTTP, or a clock alone."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ async def asyncio_sdk(origin: str, uuid: str = "ana") -> AsyncIterator[Any]:
 
 @contextmanager
 def blocking_sdk(origin: str, uuid: str = "ana") -> Iterator[Any]:
-    """Yield the SDK for threads; its calls block, so they belong into one."""
+    """Yield the SDK for threads, whose calls block."""
     pubnub = PubNub(configuration(origin, uuid))
     try:
         yield pubnub
@@ -57,7 +57,7 @@ def blocking_sdk(origin: str, uuid: str = "ana") -> Iterator[Any]:
 
 
 def reaction(value: str, message: str = MESSAGE) -> Any:
-    """Return what the SDK wants to add."""
+    """Return a reaction for the SDK to add."""
     return PNMessageAction().create(type="reaction", value=value, message_timetoken=message)
 
 
@@ -81,23 +81,21 @@ class Got:
 
     @property
     def cursor(self) -> str:
-        """The query parameters that continue from a subscribe answer."""
+        """The query parameters of the next poll."""
         return f"tt={self.document['t']['t']}&tr={self.document['t']['r']}"
 
 
 class Http:
-    """A bare client, for what the SDK hides."""
+    """A plain client, for everything that the SDK hides."""
 
     def __init__(self, session: aiohttp.ClientSession, origin: str) -> None:
         self._session = session
         self._origin = f"http://{origin}"
 
     async def ask(self, method: str, path: str, body: object = None) -> Got:
-        """Send one request; a `bytes` body goes as it is, anything else as JSON."""
+        """Send one request. A body of bytes is sent as it is, others as JSON."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        url = yarl.URL(
-            self._origin + path, encoded=True
-        )  # or it would decode what was encoded on purpose
+        url = yarl.URL(self._origin + path, encoded=True)
         async with self._session.request(method, url, data=data) as response:
             return Got(response.status, await response.text(), dict(response.headers))
 
@@ -106,12 +104,12 @@ class Http:
         return await self.ask("GET", path)
 
     async def poll(self, channels: str = "room", query: str = "tt=0") -> Got:
-        """Send one subscribe request; channels and query are already encoded."""
+        """Send one subscribe request, with encoded channels and query."""
         return await self.get(f"/v2/subscribe/{KEY}/{channels}/0?uuid=reader&{query}")
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that a test advances."""
 
     def __init__(self) -> None:
         self.seconds = 1_760_000_000.0
@@ -140,17 +138,17 @@ def follow(
     state: State, clock: Clock, cursor: Cursor, answers: int = 20
 ) -> list[list[dict[str, Any]]]:
     """Return the messages of the next answers, a tenth of a second apart."""
-    found = []
+    received = []
     for _ in range(answers):
         answer = state.poll(ROOM, cursor)
         cursor = answer.cursor
-        found.append([json.loads(message) for message in answer.messages])
+        received.append([json.loads(message) for message in answer.messages])
         clock.tick(0.1)
-    return found
+    return received
 
 
 async def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Return as soon as something holds; fail if it does not in time."""
+    """Wait until a condition holds, and fail if it does not in time."""
     async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - what it waits for has no event to give
+        while not holds():  # noqa: ASYNC110 - the conditions have no event
             await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""An emulator that listens, and a bare HTTP client of it; another one, whose polls wait for an event."""
+"""An emulator with short polls, one with long polls, and plain HTTP for both."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -12,9 +12,9 @@ from worker.emulator import Emulator
 
 @pytest.fixture(autouse=True, scope="package")
 def one_authority_and_no_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let the SDK trust one authority, and ask loopback itself, whatever proxy this machine has.
+    """Let the SDK trust one authority, and use no proxy.
 
-    Each SDK reads all authorities when it is made, which takes longer than most of these tests.
+    Each new SDK reads all authorities, which takes longer than most tests.
     """
     known = tmp_path_factory.mktemp("authority") / "known.pem"
     trustme.CA().cert_pem.write_to_path(known)
@@ -27,27 +27,27 @@ def one_authority_and_no_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 async def emulator() -> AsyncIterator[Emulator]:
-    """Listen on a free port, without faults; an idle poll ends after a twentieth of a second."""
+    """Listen without faults. An idle poll ends after 0.05 s."""
     async with Emulator(seed=1, idle_seconds=0.05) as emulator:
         yield emulator
 
 
 @pytest.fixture
 async def http(emulator: Emulator) -> AsyncIterator[Http]:
-    """Talk to that emulator without the SDK."""
+    """Send plain HTTP to that emulator."""
     async with aiohttp.ClientSession() as session:
         yield Http(session, emulator.origin)
 
 
 @pytest.fixture
 async def patient() -> AsyncIterator[Emulator]:
-    """Listen on a free port, without faults; an idle poll outlasts the test."""
+    """Listen without faults. An idle poll outlasts the test."""
     async with Emulator(seed=1, idle_seconds=3600) as emulator:
         yield emulator
 
 
 @pytest.fixture
 async def patient_http(patient: Emulator) -> AsyncIterator[Http]:
-    """Talk to that emulator without the SDK."""
+    """Send plain HTTP to that emulator."""
     async with aiohttp.ClientSession() as session:
         yield Http(session, patient.origin)

@@ -1,4 +1,4 @@
-"""Faults of delivery, one by one, without HTTP and without waiting."""
+"""The faults of delivery, one by one, without HTTP."""
 
 import json
 from typing import Any
@@ -23,8 +23,8 @@ def payloads(answers: list[list[dict[str, Any]]]) -> list[list[Any]]:
     return [[message["d"] for message in answer] for answer in answers if answer]
 
 
-def test_without_a_rate_nothing_goes_wrong() -> None:
-    """Everything once, in order, at its publish time, which is the cursor's."""
+def test_rates_of_zero_leave_delivery_exact() -> None:
+    """Each message comes once, in order. The last one's time is the cursor."""
     state, clock = keyset(duplicate=0, reorder=0, late=0, ahead=0, rewind=0, lost=0)
     cursor = present(state)
     say(state, *range(50))
@@ -37,7 +37,7 @@ def test_without_a_rate_nothing_goes_wrong() -> None:
 
 
 def test_a_duplicate_comes_in_one_answer_or_in_a_later_one() -> None:
-    """Both happen, and every message comes exactly twice."""
+    """Both happen. Every message comes exactly twice."""
     state, clock = keyset(duplicate=1.0)
     cursor = present(state)
     say(state, *range(40))
@@ -50,7 +50,7 @@ def test_a_duplicate_comes_in_one_answer_or_in_a_later_one() -> None:
 
 
 def test_a_reordered_answer_is_not_sorted() -> None:
-    """It holds the same messages."""
+    """It has the same messages."""
     state, clock = keyset(reorder=1.0)
     cursor = present(state)
     say(state, *range(20))
@@ -59,7 +59,7 @@ def test_a_reordered_answer_is_not_sorted() -> None:
 
 
 def test_a_late_event_comes_behind_the_cursor() -> None:
-    """Its publish time is earlier than the cursor that was sent to get it, and it comes within a second."""
+    """It was published before the cursor, and comes within a second."""
     state, clock = keyset(late=1.0)
     cursor = present(state)
     say(state, "late")
@@ -76,7 +76,7 @@ def test_a_late_event_comes_behind_the_cursor() -> None:
 
 
 def test_an_event_ahead_is_later_than_its_cursor() -> None:
-    """And comes once nonetheless."""
+    """It comes once."""
     state, clock = keyset(ahead=1.0)
     cursor = present(state)
     say(state, "ahead")
@@ -86,7 +86,7 @@ def test_an_event_ahead_is_later_than_its_cursor() -> None:
 
 
 def test_a_cursor_gone_back_repeats_messages() -> None:
-    """Under another region, by at most 64 ms, and not for ever."""
+    """It goes back once, by at most 64 ms, in another region."""
     state, clock = keyset(rewind=1.0)
     cursor = present(state)
     say(state, *range(5))
@@ -98,7 +98,7 @@ def test_a_cursor_gone_back_repeats_messages() -> None:
 
 
 def test_a_lost_event_never_comes() -> None:
-    """It counts as published, and the truth knows what it was about."""
+    """It counts as published, and its action is in the truth."""
     state, clock = keyset(lost=1.0)
     cursor = present(state)
     state.add("room", MESSAGE, "t", "v", "u")
@@ -107,23 +107,23 @@ def test_a_lost_event_never_comes() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_is_lost_by_repeating_reordering_and_delaying(seed: int) -> None:
-    """Whoever keeps polling hears everything, also when the cache holds no more than it must."""
+def test_repeated_shuffled_and_late_messages_all_arrive(seed: int) -> None:
+    """A subscriber that keeps polling gets every message."""
     state, clock = keyset(seed=seed, duplicate=0.3, reorder=0.3, late=0.2, ahead=0.2, rewind=0.2)
     cursor = present(state)
-    heard = set()
+    received = set()
     for burst in BURSTS:
         say(state, *range(burst * 60, burst * 60 + 60))
         clock.tick(0.1)
         answer = state.poll(ROOM, cursor)
         cursor = answer.cursor
-        heard |= {json.loads(message)["d"] for message in answer.messages}
-    heard |= {text for answer in payloads(follow(state, clock, cursor)) for text in answer}
-    assert heard == set(range(60 * len(BURSTS)))
+        received |= {json.loads(message)["d"] for message in answer.messages}
+    received |= {text for answer in payloads(follow(state, clock, cursor)) for text in answer}
+    assert received == set(range(60 * len(BURSTS)))
 
 
-def test_the_same_seed_gives_the_same_faults() -> None:
-    """Byte for byte; another seed gives others."""
+def test_a_seed_repeats_its_faults() -> None:
+    """The answers are equal byte for byte. Another seed gives others."""
 
     def history(seed: int) -> list[bytes]:
         state, clock = keyset(
@@ -141,8 +141,8 @@ def test_the_same_seed_gives_the_same_faults() -> None:
     assert history(7) == history(7) != history(8)
 
 
-def test_a_cursor_from_nowhere_is_served_too() -> None:
-    """One from the distant past gets what is cached, one from the future waits for it."""
+def test_any_cursor_is_served() -> None:
+    """An old one gets the cached messages. One of the future waits."""
     state, clock = keyset()
     say(state, "hello")
     assert len(state.poll(ROOM, Cursor(1, 3)).messages) == 1

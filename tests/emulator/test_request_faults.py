@@ -1,4 +1,4 @@
-"""Faults of whole requests, outages and refusals, over HTTP."""
+"""Request faults, outages and refusals, over HTTP."""
 
 import asyncio
 
@@ -14,42 +14,40 @@ STRUCK = {"subscribe": f"/v2/subscribe/{KEY}/room/0?tt=0", "actions": ACTIONS, "
 
 
 def is_html(got: Got) -> bool:
-    """Tell whether a body is a page for people."""
+    """Tell whether a body is an HTML page."""
     return got.headers["Content-Type"].startswith("text/html") and got.text.startswith("<html>")
 
 
-async def strike(http: Http, **faults: float) -> None:
-    """Replace the faults, as the demo does."""
-    assert (await http.ask("POST", "/emulator/faults", faults)).document == {"faults": faults}
-
-
 @pytest.mark.parametrize("operation", STRUCK)
-async def test_every_request_fault_does_what_its_name_says(http: Http, operation: str) -> None:
-    """On subscribe, on the list of actions, and on time; and stops when it is told to."""
+async def test_a_request_fault_strikes_every_read(
+    emulator: Emulator, http: Http, operation: str
+) -> None:
+    """Each fault has its own answer. Without faults, the answer is a 200."""
     path = STRUCK[operation]
-    await strike(http, throttle=1.0)
+    strike = emulator.state.faults.replace
+    strike({"throttle": 1.0})
     got = await http.get(path)
     assert got.status == 429
     assert int(got.headers["Retry-After"]) > 0
-    await strike(http, server_error=1.0)
+    strike({"server_error": 1.0})
     got = await http.get(path)
     assert got.status in {500, 502, 503}
     assert is_html(got)
-    await strike(http, bad_json=1.0)
+    strike({"bad_json": 1.0})
     got = await http.get(path)
     assert got.status == 200
     with pytest.raises(ValueError, match="Unterminated string"):
         _ = got.document
-    await strike(http, drop=1.0)
+    strike({"drop": 1.0})
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await http.get(path)
-    await strike(http)
+    strike({})
     assert (await http.get(path)).status == 200
 
 
 async def test_a_forbidden_poll_names_one_of_its_names(emulator: Emulator, http: Http) -> None:
-    """In the Access Manager's words: a channel, or a group after a colon."""
-    await strike(http, forbidden=1.0)
+    """The name is a channel, or a group after a colon."""
+    emulator.state.faults.replace({"forbidden": 1.0})
     named = set()
     for _ in range(30):
         got = await http.poll("a,b", "tt=0&channel-group=g")
@@ -62,19 +60,18 @@ async def test_a_forbidden_poll_names_one_of_its_names(emulator: Emulator, http:
     assert named == {"a", "b", ":g"}
 
 
-async def test_a_forbidden_list_comes_in_either_shape(http: Http) -> None:
-    """As the actions service says it, or as the Access Manager does."""
-    await strike(http, forbidden=1.0)
+async def test_a_forbidden_list_has_one_of_two_shapes(emulator: Emulator, http: Http) -> None:
+    """One is of the actions service, the other of the Access Manager."""
+    emulator.state.faults.replace({"forbidden": 1.0})
     errors = [(await http.get(ACTIONS)).document["error"] for _ in range(20)]
     assert True in errors
     assert {"source": "actions", "message": "Forbidden"} in errors
 
 
 async def test_writers_are_spared_all_but_latency(emulator: Emulator, http: Http) -> None:
-    """A crowd need not retry."""
-    await strike(
-        http, forbidden=1.0, throttle=1.0, server_error=1.0, bad_json=1.0, drop=1.0, latency=1.0
-    )
+    """Users who react need not retry."""
+    names = ("forbidden", "throttle", "server_error", "bad_json", "drop", "latency")
+    emulator.state.faults.replace(dict.fromkeys(names, 1.0))
     added = await http.ask(
         "POST", f"{ACTIONS}/message/{MESSAGE}?uuid=u", {"type": "t", "value": "v"}
     )
@@ -84,9 +81,9 @@ async def test_writers_are_spared_all_but_latency(emulator: Emulator, http: Http
     assert emulator.state.faults.struck == {"latency": 2}
 
 
-async def test_an_unpublished_change_is_answered_207(http: Http) -> None:
-    """Both ways, with the data and a warning."""
-    await strike(http, unpublished=1.0)
+async def test_an_unpublished_change_is_answered_207(emulator: Emulator, http: Http) -> None:
+    """The answer has the data and a warning."""
+    emulator.state.faults.replace({"unpublished": 1.0})
     added = await http.ask(
         "POST", f"{ACTIONS}/message/{MESSAGE}?uuid=u", {"type": "t", "value": "v"}
     )
@@ -103,13 +100,13 @@ async def test_an_unpublished_change_is_answered_207(http: Http) -> None:
     )
 
 
-async def test_more_is_said_in_the_documented_shape(emulator: Emulator, http: Http) -> None:
-    """Where to go on, what was asked, and an address nobody should use."""
+async def test_more_has_the_documented_shape(emulator: Emulator, http: Http) -> None:
+    """It has the next start, the request's bounds, and an address."""
     tokens = [
         emulator.state.add("room", MESSAGE, "t", "v", f"u{n}").actions[0].timetoken
         for n in range(9)
     ]
-    await strike(http, more=1.0)
+    emulator.state.faults.replace({"more": 1.0})
     got = (await http.get(f"{ACTIONS}?end={tokens[0]}&limit=8")).document
     more = got["more"]
     assert more.pop("url").startswith("/v1/actions/")
@@ -118,14 +115,10 @@ async def test_more_is_said_in_the_documented_shape(emulator: Emulator, http: Ht
 
 
 @pytest.mark.parametrize("kind", OUTAGE_KINDS)
-async def test_an_outage_lasts_until_it_is_lifted(
-    emulator: Emulator, http: Http, kind: str
-) -> None:
-    """It strikes what it is told to, and nothing else."""
+async def test_an_outage_lasts_until_it_is_ended(emulator: Emulator, http: Http, kind: str) -> None:
+    """Only its own operations fail."""
     statuses = {"html": 200, "empty_object": 200, "list": 200, "server_error": 503, "throttle": 429}
-    assert (
-        await http.ask("POST", "/emulator/outage", {"kind": kind, "operations": ["actions"]})
-    ).status == 200
+    emulator.state.set_outage(kind, ["actions"])
     for _ in range(2):
         if kind == "drop":
             with pytest.raises(aiohttp.ServerDisconnectedError):
@@ -134,21 +127,20 @@ async def test_an_outage_lasts_until_it_is_lifted(
             got = await http.get(ACTIONS)
             assert (got.status, is_html(got)) == (statuses[kind], kind in {"html", "server_error"})
         assert (await http.poll()).status == 200
-    await http.ask("POST", "/emulator/outage", {"kind": None})
+    emulator.state.set_outage(None)
     assert (await http.get(ACTIONS)).document == {"status": 200, "data": []}
 
 
-async def test_an_outage_strikes_all_reading_by_default(http: Http) -> None:
-    """Subscribe, lists, time and groups."""
-    await http.ask("POST", "/emulator/outage", {"kind": "list"})
+async def test_an_outage_strikes_every_read_by_default(emulator: Emulator, http: Http) -> None:
+    """These are subscribe, lists, time and groups."""
+    emulator.state.set_outage("list")
     for path in (*STRUCK.values(), GROUP):
         assert (await http.get(path)).document == [1, 2]
 
 
-async def test_refused_names_are_named(emulator: Emulator, http: Http) -> None:
-    """The whole poll is refused, the payload names only the offenders; the rest works without them."""
-    order = {"refuse_channels": ["secret"], "refuse_groups": ["staff"]}
-    assert (await http.ask("POST", "/emulator/access", order)).status == 200
+async def test_a_refusal_names_the_refused(emulator: Emulator, http: Http) -> None:
+    """The whole poll is refused. Other names still work."""
+    emulator.state.refuse(["secret"], ["staff"])
     got = await http.poll("room,secret", "tt=0&channel-group=fans,staff")
     payload = {"channels": ["secret"], "channel-groups": [":staff"]}
     error = {
@@ -162,14 +154,14 @@ async def test_refused_names_are_named(emulator: Emulator, http: Http) -> None:
     assert (await http.get(ACTIONS.replace("room", "secret"))).status == 403
     assert (await http.get(GROUP.replace("fans", "staff"))).status == 403
     assert (await http.poll("room", "tt=0&channel-group=fans")).status == 200
-    await http.ask("POST", "/emulator/access", {})
+    emulator.state.refuse()
     assert (await http.poll("secret")).status == 200
 
 
-async def test_running_polls_notice_refusals_and_outages(
+async def test_an_open_poll_ends_with_a_refusal_or_an_outage(
     patient: Emulator, patient_http: Http
 ) -> None:
-    """They need not wait for an event first."""
+    """It does not wait for an event first."""
     for order, status in (("refuse", 403), ("outage", 503)):
         cursor = (await patient_http.poll()).cursor
         polling = asyncio.create_task(patient_http.poll(query=cursor))
@@ -185,7 +177,7 @@ async def test_running_polls_notice_refusals_and_outages(
 async def test_a_late_event_reaches_a_poll_that_waits(
     patient: Emulator, patient_http: Http
 ) -> None:
-    """Though nothing else happens."""
+    """Nothing else wakes the poll."""
     patient.state.faults.replace({"late": 1.0})
     polling = asyncio.create_task(patient_http.poll(query=(await patient_http.poll()).cursor))
     await wait_until(lambda: patient.waiting == 1)
@@ -193,10 +185,10 @@ async def test_a_late_event_reaches_a_poll_that_waits(
     assert (await polling).texts == ["late"]
 
 
-async def test_a_token_that_has_expired_gets_403_where_a_name_is_asked_for(
+async def test_an_expired_token_gets_a_403_for_any_name(
     patient: Emulator, patient_http: Http
 ) -> None:
-    """Whoever polls with it is told, too; the clock is anybody's."""
+    """An open poll gets it, too. The time needs no token."""
     http = patient_http
     cursor = (await http.poll()).cursor
     polling = asyncio.create_task(http.poll(query=f"{cursor}&auth=old"))

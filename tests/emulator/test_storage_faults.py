@@ -1,4 +1,4 @@
-"""Faults of storing and of listing, one by one, without HTTP and without waiting."""
+"""The faults of storage and lists, one by one, without HTTP."""
 
 import json
 
@@ -9,7 +9,7 @@ EVERYTHING = Window()
 
 
 def add(state: State, value: str, uuid: str = "ana") -> Action:
-    """Add one reaction, and return what the user is told of."""
+    """Add one reaction, and return the action of the answer."""
     return state.add("room", MESSAGE, "t", value, uuid).actions[-1]
 
 
@@ -19,12 +19,12 @@ def fill(state: State, count: int) -> list[Action]:
 
 
 def uuids(page: Page) -> list[str]:
-    """Return whose actions a page shows."""
+    """Return the users of a page's actions."""
     return [action.identity.uuid for action in page.actions]
 
 
-def test_without_a_rate_a_list_is_exact() -> None:
-    """It shows an addition, and a removal, at once."""
+def test_rates_of_zero_leave_a_list_exact() -> None:
+    """It shows additions and removals at once."""
     state, _ = keyset(stale=0, empty=0, partial=0, more=0, tie=0, twin=0, readd=0, unpublished=0)
     actions = fill(state, 10)
     state.remove("room", MESSAGE, actions[3].timetoken, "u3")
@@ -35,7 +35,7 @@ def test_without_a_rate_a_list_is_exact() -> None:
 
 
 def test_an_unpublished_change_is_stored_without_event() -> None:
-    """Addition and removal alike, and both say so."""
+    """Both kinds of change say so."""
     state, _ = keyset(unpublished=1.0)
     cursor = present(state)
     change = state.add("room", MESSAGE, "t", "v", "ana")
@@ -47,7 +47,7 @@ def test_an_unpublished_change_is_stored_without_event() -> None:
 
 
 def test_a_tied_action_shares_its_predecessors_timetoken() -> None:
-    """And is removed by its own user only, with its own event."""
+    """Only its own user removes it."""
     state, _ = keyset(tie=1.0)
     first, second = add(state, "v", "ana"), add(state, "v", "ben")
     assert first.timetoken == second.timetoken
@@ -56,8 +56,8 @@ def test_a_tied_action_shares_its_predecessors_timetoken() -> None:
     assert state.actions("room") == [first]
 
 
-def test_one_removal_may_take_several_tied_actions() -> None:
-    """With an event for each."""
+def test_one_removal_can_remove_several_tied_actions() -> None:
+    """Each gets an event."""
     state, _ = keyset(tie=1.0)
     first = add(state, "v1")
     add(state, "v2")
@@ -71,30 +71,30 @@ def test_one_removal_may_take_several_tied_actions() -> None:
 
 
 def test_a_twin_is_stored_beside_the_first_and_counts_once() -> None:
-    """Removing one leaves the other, and the user still counts."""
+    """After the removal of one, the user still counts."""
     state, _ = keyset(twin=1.0)
-    told = add(state, "v")
+    answered = add(state, "v")
     first, second = state.actions("room")
     assert first.identity == second.identity
-    assert told == second
+    assert answered == second
     assert first.timetoken < second.timetoken
     truth = {"room": {MESSAGE: {"t": {"v": 1}}}}
     assert state.truth() == truth
     assert state.published == 2
-    state.remove("room", MESSAGE, told.timetoken, "ana")
+    state.remove("room", MESSAGE, answered.timetoken, "ana")
     assert (state.actions("room"), state.truth()) == ([first], truth)
 
 
 def test_a_twin_also_takes_the_place_of_a_conflict() -> None:
-    """What would be a 409 is stored."""
+    """It is stored, without a 409."""
     state, _ = keyset()
     first = add(state, "v")
     state.faults.replace({"twin": 1.0})
     assert add(state, "v").timetoken > first.timetoken
 
 
-def test_an_action_added_again_may_get_a_smaller_timetoken() -> None:
-    """Smaller than the one it had; an identity never removed is spared."""
+def test_an_action_added_again_can_get_a_smaller_timetoken() -> None:
+    """It is smaller than before. New identities are spared."""
     state, _ = keyset(readd=1.0)
     first = add(state, "v")
     assert add(state, "other").timetoken > first.timetoken
@@ -105,7 +105,7 @@ def test_an_action_added_again_may_get_a_smaller_timetoken() -> None:
 
 
 def test_a_stale_list_shows_the_past() -> None:
-    """What was just added is missing, what was just removed is there; seconds later all is well."""
+    """The last additions and removals show some seconds later."""
     state, clock = keyset(stale=1.0)
     old = fill(state, 3)
     clock.tick(10)
@@ -117,15 +117,15 @@ def test_a_stale_list_shows_the_past() -> None:
     assert uuids(state.page("room", EVERYTHING)) == ["u0", "u2", "late"]
 
 
-def test_an_empty_list_denies_everything() -> None:
-    """A 200 with nothing in it, though there is something."""
+def test_an_empty_list_hides_everything() -> None:
+    """The actions are still stored."""
     state, _ = keyset(empty=1.0)
     fill(state, 3)
     assert state.page("room", EVERYTHING) == Page(())
 
 
-def test_a_partial_list_misses_some() -> None:
-    """At least one, without a sign, and what it shows is in order."""
+def test_a_partial_list_hides_some_actions() -> None:
+    """There is no sign of it. The others are in order."""
     state, _ = keyset(partial=1.0)
     fill(state, 20)
     shown = state.page("room", EVERYTHING)
@@ -137,13 +137,13 @@ def test_a_partial_list_misses_some() -> None:
 
 
 def test_a_server_that_stops_early_says_where_to_go_on() -> None:
-    """From `more`, one above, everything is found in the end."""
+    """Pages from ``more`` + 1 show everything."""
     state, _ = keyset(more=1.0)
     fill(state, 50)
-    found: set[str] = set()
+    seen: set[str] = set()
     start = None
     while (page := state.page("room", Window(start=start))).more is not None:
-        found |= set(uuids(page))
+        seen |= set(uuids(page))
         assert page.more == page.actions[0].timetoken
         start = page.more + 1
-    assert found | set(uuids(page)) == {f"u{n}" for n in range(50)}
+    assert seen | set(uuids(page)) == {f"u{n}" for n in range(50)}

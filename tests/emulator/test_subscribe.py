@@ -1,4 +1,4 @@
-"""Subscribe over HTTP: the cursor, the catch-up cache, and who hears what."""
+"""Subscribe over HTTP: the cursor, the catch-up cache, and the names."""
 
 import asyncio
 from urllib.parse import quote
@@ -16,17 +16,15 @@ def say(emulator: Emulator, channel: str, *texts: object) -> None:
 
 
 async def test_a_handshake_answers_at_once_without_messages(emulator: Emulator, http: Http) -> None:
-    """The envelope has exactly the two members, and the cursor is text and number."""
+    """The answer has two members. The cursor is text and a number."""
     say(emulator, "room", "before")
     got = (await http.poll()).document
     assert (sorted(got), sorted(got["t"]), got["m"]) == (["m", "t"], ["r", "t"], [])
     assert (len(got["t"]["t"]), type(got["t"]["r"])) == (17, int)
 
 
-async def test_an_idle_poll_answers_the_cursor_it_was_asked_with(
-    emulator: Emulator, http: Http
-) -> None:
-    """Both parts of it come back verbatim, after the idle time."""
+async def test_an_idle_poll_returns_its_own_cursor(emulator: Emulator, http: Http) -> None:
+    """Timetoken and region come back verbatim, after the idle time."""
     got = await http.poll(query="tt=17600000000000001&tr=7")
     assert got.document == {"t": {"t": "17600000000000001", "r": 7}, "m": []}
 
@@ -34,7 +32,7 @@ async def test_an_idle_poll_answers_the_cursor_it_was_asked_with(
 async def test_a_waiting_poll_is_answered_by_an_event(
     patient: Emulator, patient_http: Http
 ) -> None:
-    """Long before the idle time is over."""
+    """The idle time is not over, and other channels do not wake it."""
     cursor = (await patient_http.poll()).cursor
     polling = asyncio.create_task(patient_http.poll(query=cursor))
     await wait_until(lambda: patient.waiting == 1)
@@ -44,7 +42,7 @@ async def test_a_waiting_poll_is_answered_by_an_event(
 
 
 async def test_an_action_event_has_the_recorded_envelope(emulator: Emulator, http: Http) -> None:
-    """The user stands beside the payload, the kind is 3, and the data has no user."""
+    """The user is beside the data, and the kind is 3."""
     cursor = (await http.poll()).cursor
     action = emulator.state.add("room", MESSAGE, "reaction", "👍", "ana").actions[0]
     (message,) = (await http.poll(query=cursor)).document["m"]
@@ -57,10 +55,8 @@ async def test_an_action_event_has_the_recorded_envelope(emulator: Emulator, htt
     assert message == {"a": "5", "f": 0, "e": 3, "i": "ana", "k": "demo", "c": "room", "d": payload}
 
 
-async def test_an_ordinary_message_says_no_kind_and_a_signal_does(
-    emulator: Emulator, http: Http
-) -> None:
-    """What is not an action shares the stream."""
+async def test_a_signal_has_a_kind_and_a_message_has_none(emulator: Emulator, http: Http) -> None:
+    """Both share the stream with actions."""
     cursor = (await http.poll()).cursor
     say(emulator, "room", {"text": "hi"})
     emulator.state.publish("room", "typing", "ana", kind=1)
@@ -71,10 +67,8 @@ async def test_an_ordinary_message_says_no_kind_and_a_signal_does(
     ]
 
 
-async def test_catching_up_gives_everything_behind_the_cursor(
-    emulator: Emulator, http: Http
-) -> None:
-    """In order, once, and again from the same cursor: reading takes nothing away."""
+async def test_a_poll_gets_everything_behind_its_cursor(emulator: Emulator, http: Http) -> None:
+    """Each message comes once, in order. The same cursor gets them again."""
     cursor = (await http.poll()).cursor
     say(emulator, "room", *range(10))
     first = await http.poll(query=cursor)
@@ -86,7 +80,7 @@ async def test_catching_up_gives_everything_behind_the_cursor(
 async def test_overflow_keeps_the_newest_hundred_without_a_sign(
     emulator: Emulator, http: Http
 ) -> None:
-    """The oldest are gone, and the answer looks like any other."""
+    """The oldest are dropped, and the answer looks like any other."""
     cursor = (await http.poll()).cursor
     say(emulator, "room", *range(130))
     got = await http.poll(query=cursor)
@@ -94,10 +88,8 @@ async def test_overflow_keeps_the_newest_hundred_without_a_sign(
     assert sorted(got.document) == ["m", "t"]
 
 
-async def test_the_hundred_are_shared_by_all_channels_of_a_poll(
-    emulator: Emulator, http: Http
-) -> None:
-    """Two channels with seventy messages each: forty of the older ones are gone."""
+async def test_all_channels_of_a_poll_share_the_hundred(emulator: Emulator, http: Http) -> None:
+    """Two channels have seventy messages each. Forty are dropped."""
     cursor = (await http.poll("a,b")).cursor
     say(emulator, "a", *range(70))
     say(emulator, "b", *range(70, 140))
@@ -106,7 +98,7 @@ async def test_the_hundred_are_shared_by_all_channels_of_a_poll(
 
 
 async def test_a_cursor_older_than_the_cache_is_no_error(emulator: Emulator, http: Http) -> None:
-    """What was too old is missing, and nobody says so."""
+    """The older messages are missing without a sign."""
     cursor = (await http.poll()).cursor
     say(emulator, "room", "old")
     emulator.state.advance(1001)
@@ -115,10 +107,10 @@ async def test_a_cursor_older_than_the_cache_is_no_error(emulator: Emulator, htt
 
 
 @pytest.mark.parametrize(("seconds", "age"), [(16, 16), (18, 0)])
-async def test_a_handshake_may_give_a_cursor_some_seconds_old(
+async def test_a_handshake_can_return_a_cursor_some_seconds_old(
     http: Http, monkeypatch: pytest.MonkeyPatch, seconds: int, age: int
 ) -> None:
-    """Namely that of the last message; one older than seventeen seconds is not used."""
+    """It is that of the last message, up to seventeen seconds old."""
     monkeypatch.setattr("worker.emulator.emulator.time", clock := Clock())
     async with Emulator() as emulator:
         say(emulator, "room", "last")
@@ -130,8 +122,8 @@ async def test_a_handshake_may_give_a_cursor_some_seconds_old(
         )
 
 
-async def test_groups_alone_are_asked_for_with_a_comma(emulator: Emulator, http: Http) -> None:
-    """A channel group hears its channels, and the message names the group."""
+async def test_a_lone_comma_subscribes_to_groups_alone(emulator: Emulator, http: Http) -> None:
+    """The messages of the group's channels name the group."""
     emulator.state.groups.add("fans", ["room", "hall"])
     cursor = (await http.poll(",", "tt=0&channel-group=fans")).cursor
     say(emulator, "hall", "hello")
@@ -139,10 +131,10 @@ async def test_groups_alone_are_asked_for_with_a_comma(emulator: Emulator, http:
     assert (message["c"], message["b"], message["d"]) == ("hall", "fans", "hello")
 
 
-async def test_a_group_hears_a_channel_added_while_it_waits(
+async def test_an_open_poll_gets_a_channel_added_to_its_group(
     patient: Emulator, patient_http: Http
 ) -> None:
-    """Membership counts when the message is published."""
+    """The group has the channel when the message is published."""
     cursor = (await patient_http.poll(",", "tt=0&channel-group=fans")).cursor
     polling = asyncio.create_task(patient_http.poll(",", f"{cursor}&channel-group=fans"))
     await wait_until(lambda: patient.waiting == 1)
@@ -152,7 +144,7 @@ async def test_a_group_hears_a_channel_added_while_it_waits(
 
 
 async def test_wildcards_match_one_and_two_levels(emulator: Emulator, http: Http) -> None:
-    """A wildcard of two levels hears less than one of one; a third level and a bare star hear nothing."""
+    """A third level or a lone star matches nothing."""
     cursor = (await http.poll("a.*")).cursor
     for channel in ("a.b", "a.b.c", "a.x.c", "ab", "b.a"):
         say(emulator, channel, channel)
@@ -164,7 +156,7 @@ async def test_wildcards_match_one_and_two_levels(emulator: Emulator, http: Http
 async def test_a_message_matched_twice_comes_twice_in_one_answer(
     emulator: Emulator, http: Http
 ) -> None:
-    """Once for each match; only the direct one does not say which."""
+    """Each match comes once, with its name unless it is the channel."""
     emulator.state.groups.add("fans", ["a.b"])
     channels, groups = "a.b,a.*", "&channel-group=fans"
     cursor = (await http.poll(channels, f"tt=0{groups}")).cursor
@@ -177,7 +169,7 @@ async def test_a_message_matched_twice_comes_twice_in_one_answer(
 async def test_channel_names_are_split_before_they_are_decoded(
     emulator: Emulator, http: Http
 ) -> None:
-    """Emoji, blanks and an encoded comma are parts of names."""
+    """Names can have emoji, blanks and encoded commas."""
     names = ["raum 👍", "50%", "a,b", "ü"]
     asked = ",".join(quote(name, safe="") for name in names)
     cursor = (await http.poll(asked)).cursor
@@ -186,24 +178,22 @@ async def test_channel_names_are_split_before_they_are_decoded(
     assert (await http.poll(asked, cursor)).texts == names
 
 
-async def test_publishers_are_seldom_in_the_subscribers_region(
-    emulator: Emulator, http: Http
-) -> None:
-    """The region of a message is not the region of the cursor."""
+async def test_a_publisher_is_in_another_region(emulator: Emulator, http: Http) -> None:
+    """A message and the cursor have different regions."""
     cursor = (await http.poll()).cursor
     say(emulator, "room", "hello")
     got = (await http.poll(query=cursor)).document
     assert got["m"][0]["p"]["r"] != got["t"]["r"]
 
 
-async def test_a_poll_for_nothing_is_refused(http: Http) -> None:
-    """A lone comma without groups names nobody; nor is every cursor a cursor."""
+async def test_a_poll_without_names_or_cursor_is_refused(http: Http) -> None:
+    """A lone comma names nothing without groups."""
     assert (await http.poll(",")).status == 400
     assert (await http.poll(query="tt=yesterday")).status == 400
 
 
 async def test_a_dropped_subscriber_is_forgotten(patient: Emulator, patient_http: Http) -> None:
-    """When a client hangs up, its poll ends, long before the idle time."""
+    """Its poll ends when the client closes the connection."""
     polling = asyncio.create_task(patient_http.poll(query=(await patient_http.poll()).cursor))
     await wait_until(lambda: patient.waiting == 1)
     polling.cancel()

@@ -37,7 +37,7 @@ async def test_a_port_in_use_is_said(stage: Stage) -> None:
     assert (emulator.process.returncode, worker.process.returncode) == (2, 2)
     assert f"the emulator cannot listen on {address}" in said(emulator)
     assert "Choose another with --port" in said(emulator)
-    assert f"tally: TALLY_HTTP: nobody can listen at {address}" in said(worker)
+    assert f"tally: TALLY_HTTP: cannot listen at {address}" in said(worker)
     assert not stage.emulator.requests["subscribe"]
 
 

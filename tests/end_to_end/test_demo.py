@@ -1,24 +1,20 @@
-"""The demo as a newcomer runs it: a real process, without a terminal, that leaves nothing behind."""
+"""The demo as a newcomer runs it: a real process without a terminal."""
 
-import asyncio
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
-from tests.redis_server import RedisServer
-from worker import TallyReader
-from worker.demo.comparison import Tallies
 from worker.errors import ExitCode
-from worker.store.connection import connect
 
 ROOT = Path(__file__).parents[2]
 FIGURES = {
@@ -30,6 +26,8 @@ FIGURES = {
     "seconds",
     "seed",
     "faults",
+    "crowd",
+    "differing",
 }
 BOUND_SECONDS = 90.0
 
@@ -39,7 +37,7 @@ only_where_proc_is = pytest.mark.skipif(
 
 
 class Demo:
-    """A demo under way in a folder of its own: everything it starts is known by that folder."""
+    """A running demo with temporary files of its own."""
 
     def __init__(
         self, folder: Path, *arguments: str, settings: Mapping[str, str] | None = None
@@ -56,9 +54,9 @@ class Demo:
         )
 
     def end(self) -> tuple[int, str, str]:
-        """Wait for it; return its exit status, what it printed, what it complained of."""
-        printed, complained = self.process.communicate(timeout=BOUND_SECONDS)
-        return self.process.returncode, printed, complained
+        """Wait for its end. Return exit status, output and errors."""
+        output, errors = self.process.communicate(timeout=BOUND_SECONDS)
+        return self.process.returncode, output, errors
 
     def until(self, word: str) -> str:
         """Return the first line it prints with this word."""
@@ -71,7 +69,7 @@ class Demo:
         raise AssertionError(f"{word!r} was never printed: {lines} {self.process.communicate()}")
 
     def until_somebody_reacts(self) -> None:
-        """Return when the emulator, which it has told of, has published something."""
+        """Wait until its emulator has published an event."""
         origin = self.until("PubNub").partition("http://")[2].partition(",")[0]
         deadline = time.monotonic() + BOUND_SECONDS
         while True:
@@ -81,44 +79,47 @@ class Demo:
             assert time.monotonic() < deadline, "nobody has reacted"
             time.sleep(0.05)
 
-    def started(self, *command: str) -> list[int]:
-        """Return the processes of this demo, besides itself, whose command has these words."""
+    def children(self, *words: str) -> list[int]:
+        """Return the processes it has started whose command has these words."""
         return [
             pid
-            for pid, line in _processes(self.folder)
-            if pid != self.process.pid and all(word in line for word in command)
+            for pid, command in _processes(self.folder)
+            if pid != self.process.pid and set(words) <= set(command)
         ]
 
     def expect_nothing_left(self) -> None:
         """Expect no process and no file of it."""
-        assert self.started() == []
+        assert self.children() == []
         assert list(self.folder.iterdir()) == []
 
 
-def _processes(folder: Path) -> Iterator[tuple[int, Sequence[str]]]:
-    mark = str(folder).encode()
+def _processes(folder: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield id and command of each process with this folder in its environment or as its own."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            line = (entry / "cmdline").read_bytes()
-            if line and (mark in line or mark in (entry / "environ").read_bytes()):
-                yield int(entry.name), line.decode(errors="replace").split("\0")
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            places = (entry / "environ").read_bytes() + bytes((entry / "cwd").readlink())
         except OSError:
-            continue  # it has just ended, or is somebody else's
+            continue  # it has just ended, or belongs to another user
+        if command and str(folder).encode() in places:
+            yield int(entry.name), re.split("[\0 ]", command)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder for one demo's temporary files; whatever a failing test leaves running there is ended."""
-    folder = tmp_path / "demo"
-    folder.mkdir()
-    yield folder
-    for pid, _ in _processes(folder):
-        os.kill(pid, signal.SIGKILL)
+def folder() -> Iterator[Path]:
+    """A folder for one demo's temporary files, with a path short enough for a socket.
+
+    Processes that a failed test leaves there are killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="demo-") as name:
+        yield Path(name)
+        for pid, _ in _processes(Path(name)):
+            os.kill(pid, signal.SIGKILL)
 
 
-# A user's own settings, none of which may reach the demo.
+# A user's own settings. None of them may reach the demo.
 CANARY = "canary"
-THEIRS = {
+USER_SETTINGS = {
     "PUBNUB_SUBSCRIBE_KEY": f"sub-c-{CANARY}",
     "PUBNUB_PUBLISH_KEY": f"pub-c-{CANARY}",
     "PUBNUB_SECRET_KEY": f"sec-c-{CANARY}",
@@ -134,115 +135,102 @@ THEIRS = {
 
 @only_where_proc_is
 def test_it_ends_equal_to_the_truth(folder: Path) -> None:
-    """Whatever the faults that the rule is made for, and the user's own settings, which are told to nobody.
+    """With faults, and whatever the user's own settings are.
 
-    Without a terminal it prints plain lines: every part with its place, the crowd's progress, the verdict.
+    Without a terminal it prints plain lines: each part, the last table, the verdict.
     """
     faults = ("duplicate=0.2", "reorder=0.2", "late=0.2")
-    demo = Demo(folder, "--seconds", "1", *(f"--fault={each}" for each in faults), settings=THEIRS)
-    status, printed, complained = demo.end()
+    options = [f"--fault={fault}" for fault in faults]
+    demo = Demo(folder, "--seconds", "1", *options, settings=USER_SETTINGS)
+    status, output, errors = demo.end()
 
-    assert (status, complained) == (ExitCode.DONE, "")
+    assert (status, errors) == (ExitCode.DONE, "")
     demo.expect_nothing_left()
-    lines = printed.splitlines()
+    lines = output.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["Valkey", "PubNub", "Worker", "Look"]
-    assert lines[0].split(maxsplit=1)[1].startswith("redis-cli -u redis://127.0.0.1:")
-    assert all(each.replace("=", " ") in lines[1] for each in faults)
-    over = r"^[1-9][\d,]* reactions .*, over; demo\.\w+ \d{17}: \S+ [1-9]"
-    assert sum(bool(re.search(over, line)) for line in lines) == 1
-    verdict = r"Verdict +[1-9][\d,]* events \(\d+/s\), [1-9]\d* messages, [1-9][\d,]* actions, 0 differences from "
-    assert re.match(verdict, lines[-1])
-    assert "\x1b" not in printed
-    assert CANARY not in printed
+    assert lines[0].split(maxsplit=1)[1].startswith(f"redis-cli -s {folder}")
+    assert all(fault.replace("=", " ") in lines[1] for fault in faults)
+    assert any(re.match(r"demo\.\w+ +\d{17} +\S+ [1-9]", line) for line in lines)
+    assert sum(bool(re.match(r"[1-9][\d,]* reactions, .*, over$", line)) for line in lines) == 1
+    assert re.match(
+        r"Verdict +[1-9][\d,]* events \(\d+/s\), [1-9]\d* messages, [1-9][\d,]* actions,"
+        r" 0 differences from ",
+        lines[-1],
+    )
+    assert "\x1b" not in output
+    assert CANARY not in output
 
 
 @only_where_proc_is
 def test_the_comparison_can_fail(folder: Path) -> None:
-    """Events that are never delivered are differences, listed in one JSON object, and the exit status says so."""
+    """Events that are never delivered are differences, in the JSON object and the exit status."""
     demo = Demo(
         folder, "--seconds", "1", "--rate", "60", "--seed", "7", "--json", "--fault", "lost=1"
     )
-    status, printed, complained = demo.end()
-    told = json.loads(printed)
+    status, output, errors = demo.end()
+    result = json.loads(output)
 
-    assert (status, complained) == (ExitCode.DIFFERENCES, "")
+    assert (status, errors) == (ExitCode.DIFFERENCES, "")
     demo.expect_nothing_left()
-    assert told.keys() >= FIGURES
-    assert told["differences"] > 0
-    assert told["differing"]
-    for each in told["differing"]:
-        assert (each["expected"] > 0, each["found"]) == (True, 0)
-    assert 0 < told["messages"] <= told["actions"] <= told["events"]
-    assert told["events_per_second"] == pytest.approx(told["events"] / told["seconds"], rel=0.1)
-    assert (told["seed"], told["faults"]) == (7, {"lost": 1.0})
+    assert result.keys() == FIGURES
+    assert result["differences"] > 0
+    assert result["differing"]
+    for difference in result["differing"]:
+        assert (difference["expected"] > 0, difference["found"]) == (True, 0)
+    assert 0 < result["messages"] <= result["actions"] <= result["events"]
+    rate = result["events"] / result["seconds"]
+    assert result["events_per_second"] == pytest.approx(rate, rel=0.1)
+    assert (result["seed"], result["faults"]) == (7, {"lost": 1.0})
 
 
 @only_where_proc_is
 def test_an_interruption_leaves_nothing_running(folder: Path) -> None:
-    """Asked to end while the crowd reacts, it ends all it started."""
+    """While the crowd reacts."""
     demo = Demo(folder, "--seconds", "3600")
     demo.until_somebody_reacts()
-    assert demo.started("worker", "run")
-    assert demo.started("worker", "emulator")
+    assert demo.children("worker", "run")
+    assert demo.children("unixsocket:valkey.sock")
 
     demo.process.send_signal(signal.SIGINT)
-    status, _, complained = demo.end()
+    status, _, errors = demo.end()
 
-    assert (status, complained) == (128 + signal.SIGINT, "")
+    assert (status, errors) == (128 + signal.SIGINT, "")
     demo.expect_nothing_left()
 
 
 @only_where_proc_is
 def test_an_interrupted_start_leaves_nothing_running(folder: Path) -> None:
-    """Asked to end before the worker is up, it ends what there is."""
+    """Before the worker is up."""
     demo = Demo(folder, "--seconds", "3600")
     demo.until("Valkey")
 
     demo.process.send_signal(signal.SIGTERM)
-    status, _, complained = demo.end()
+    status, _, errors = demo.end()
 
-    assert (status, complained) == (128 + signal.SIGTERM, "")
+    assert (status, errors) == (128 + signal.SIGTERM, "")
     demo.expect_nothing_left()
 
 
 @only_where_proc_is
-def test_a_part_that_dies_ends_the_demo(folder: Path) -> None:
-    """A sentence names the part, and the others do not stay behind."""
+def test_a_worker_that_dies_ends_the_demo(folder: Path) -> None:
+    """A sentence says so, and nothing is left."""
     demo = Demo(folder, "--seconds", "3600")
     demo.until("Look")
 
-    for pid in demo.started("worker", "run"):
+    for pid in demo.children("worker", "run"):
         os.kill(pid, signal.SIGKILL)
-    status, _, complained = demo.end()
+    status, _, errors = demo.end()
 
     assert status == ExitCode.FAILED
-    assert "The worker ended before its time" in complained
+    assert "The worker ended before its time" in errors
     demo.expect_nothing_left()
 
 
-async def test_a_look_at_redis_can_be_cancelled_at_any_moment(valkey: RedisServer) -> None:
-    """Redis-py swallows a cancellation now and then (Python 3.11); a demo that did would outlive its Ctrl-C."""
-    async with connect(valkey.url) as redis, TallyReader.from_url(valkey.url) as reader:
-        tallies = Tallies(reader, redis, ("room",))
+def test_an_unknown_fault_is_refused_in_a_sentence(folder: Path) -> None:
+    """Nothing starts. The sentence lists the known faults."""
+    status, output, errors = Demo(folder, "--fault", "gremlins=1").end()
 
-        async def look_for_ever() -> None:
-            while True:
-                await tallies.read([("room", "17600000001728660")])
-
-        for steps in range(200):
-            looking = asyncio.create_task(look_for_ever())
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            looking.cancel()
-            await asyncio.wait([looking], timeout=BOUND_SECONDS)
-            assert looking.cancelled(), f"cancelled after {steps} steps of the loop"
-
-
-def test_a_fault_nobody_knows_is_refused_in_a_sentence(folder: Path) -> None:
-    """Nothing starts; the sentence lists the faults there are."""
-    status, printed, complained = Demo(folder, "--fault", "gremlins=1").end()
-
-    assert (status, printed) == (ExitCode.USAGE, "")
-    assert complained.startswith("tally: --fault 'gremlins=1': no such fault. There are: ")
-    assert "duplicate" in complained
+    assert (status, output) == (ExitCode.USAGE, "")
+    assert errors.startswith("tally: --fault 'gremlins=1': no such fault. There are: ")
+    assert "duplicate" in errors
     assert list(folder.iterdir()) == []

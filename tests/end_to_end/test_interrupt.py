@@ -1,4 +1,4 @@
-"""Ctrl-C and stops, from the first moment of a command to the last: the exit code tells, nobody reads a traceback."""
+"""Ctrl-C and stops, from a command's start to its end: an exit code, and no traceback."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from tests.end_to_end.processes import KEYS, OURS, ROOM, Stage, wait_until
-from worker.cli.commands import finish
+from worker.cli.interrupts import finish
 
 SIGNALLED: Final = """
 import atexit, os, runpy, signal, sys
@@ -20,7 +20,7 @@ number, moment = int(sys.argv.pop(1)), sys.argv.pop(1)
 
 
 class Signal:
-    def __del__(self):  # where Python would raise nothing: a KeyboardInterrupt is printed here, and forgotten
+    def __del__(self):  # Python prints a KeyboardInterrupt from here, and does not raise it
         signal.raise_signal(number)
 
 
@@ -35,14 +35,14 @@ if moment == "the end":
     atexit.register(Signal)
 runpy.run_module("worker", run_name="__main__", alter_sys=True)
 """
-"""Runs a command, and sends it a signal when it imports a module, or at its end."""
+"""Runs a command that gets a signal when it imports a module, or at its end."""
 
-DEAF: Final = """
+STUBBORN: Final = """
 import asyncio, signal
-from worker.cli.commands import finish
+from worker.cli.interrupts import finish
 
 
-async def deaf():
+async def stubborn():
     for _ in range(3):
         try:
             signal.raise_signal(signal.SIGINT)
@@ -52,15 +52,15 @@ async def deaf():
     await asyncio.sleep(60)
 
 
-finish(deaf())
+finish(stubborn())
 """
-"""Work that nothing but the end of its process ends."""
+"""Work that ends only with its process."""
 
 
 async def signalled(
     folder: Path, number: signal.Signals, moment: str, *arguments: str, **settings: str
 ) -> tuple[int | None, str, str]:
-    """Run a command that is sent a signal; return its exit code and what it wrote."""
+    """Run a command that gets a signal; return its exit code, output and errors."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", SIGNALLED, str(number.value), moment, *arguments),
@@ -75,20 +75,20 @@ async def signalled(
 
 
 @pytest.mark.parametrize("moment", ["typer", "worker.source.client"])
-async def test_an_interrupt_of_a_start_ends_it_in_silence(tmp_path: Path, moment: str) -> None:
-    """Whatever is being imported, and where Python itself would lose it."""
+async def test_an_interrupt_while_loading_is_silent(tmp_path: Path, moment: str) -> None:
+    """Also where Python itself would lose the interrupt."""
     assert await signalled(tmp_path, signal.SIGINT, moment, "backfill") == (130, "", "")
 
 
-async def test_a_stop_of_a_command_that_listens_to_none_ends_it(tmp_path: Path) -> None:
-    """The first process of a container has no default that would."""
+async def test_a_stop_while_loading_is_silent(tmp_path: Path) -> None:
+    """The first process of a container has no default handler that would end it."""
     assert await signalled(tmp_path, signal.SIGTERM, "typer", "backfill") == (143, "", "")
 
 
-async def test_a_third_interrupt_ends_what_swallows_two(tmp_path: Path) -> None:
-    """Somebody at a terminal needs no other means."""
-    script = tmp_path / "deaf.py"
-    script.write_text(DEAF)
+async def test_a_third_interrupt_ends_the_process(tmp_path: Path) -> None:
+    """Whatever the work does with the first two."""
+    script = tmp_path / "stubborn.py"
+    script.write_text(STUBBORN)
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         str(script),
@@ -98,8 +98,8 @@ async def test_a_third_interrupt_ends_what_swallows_two(tmp_path: Path) -> None:
     assert await child.wait() == 130
 
 
-async def test_an_interrupt_of_what_has_ended_changes_nothing(tmp_path: Path) -> None:
-    """All is done and told: the exit code stands."""
+async def test_an_interrupt_after_the_end_changes_nothing(tmp_path: Path) -> None:
+    """The exit code stays."""
     code, out, err = await signalled(tmp_path, signal.SIGINT, "the end", "--version")
 
     assert (code, err) == (0, "")
@@ -107,12 +107,12 @@ async def test_an_interrupt_of_what_has_ended_changes_nothing(tmp_path: Path) ->
 
 
 async def test_an_interrupt_ends_a_backfill_wherever_it_is(stage: Stage) -> None:
-    """While Redis hangs at its start, PubNub fails, Redis hangs in its middle; the next run can go on."""
+    """While Redis hangs at its start or later, or PubNub fails; the next run goes on."""
     for number in range(500):
         stage.react(uuid=f"user-{number}")
 
     async def is_held() -> bool:
-        """Whether Redis keeps a command waiting."""
+        """Tell whether a command waits for Redis."""
         return any("b" in client["flags"] for client in await stage.redis.client_list())
 
     async def is_under_way() -> bool:
@@ -156,8 +156,8 @@ async def stubborn() -> str:
     raise AssertionError("it was not cancelled")
 
 
-async def slow_to_end() -> None:
-    """Take a minute to clean up, and be interrupted meanwhile."""
+async def slow_cleanup() -> None:
+    """Get another interrupt during a cleanup of a minute."""
     signal.raise_signal(signal.SIGINT)
     try:
         await asyncio.sleep(60)
@@ -166,8 +166,8 @@ async def slow_to_end() -> None:
         await asyncio.sleep(60)
 
 
-async def breaks_while_it_ends() -> None:
-    """Fail with something else while everything is closed."""
+async def failing_cleanup() -> None:
+    """Fail with another error during the cleanup."""
     signal.raise_signal(signal.SIGINT)
     try:
         await asyncio.sleep(60)
@@ -175,9 +175,22 @@ async def breaks_while_it_ends() -> None:
         raise OSError("a connection that was cut")
 
 
-@pytest.mark.parametrize("work", [stubborn, slow_to_end, breaks_while_it_ends])
-def test_no_work_outlives_its_interrupts(work: type) -> None:
-    """Nor is one forgotten where the work swallows it; whoever heard interrupts before hears them again."""
+async def completed_meanwhile() -> None:
+    """Wait for a future that a callback completes; the interrupt comes inside that callback."""
+    future = asyncio.get_running_loop().create_future()
+
+    def complete() -> None:
+        signal.raise_signal(signal.SIGINT)
+        future.set_result(None)
+
+    asyncio.get_running_loop().call_soon(complete)
+    await future
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("work", [stubborn, slow_cleanup, failing_cleanup, completed_meanwhile])
+def test_interrupts_end_every_work(work: type, caplog: pytest.LogCaptureFixture) -> None:
+    """Even if the work swallows them; afterwards the previous handler is back."""
     before = signal.getsignal(signal.SIGINT)
 
     with pytest.raises(typer.Exit) as ended:
@@ -185,10 +198,11 @@ def test_no_work_outlives_its_interrupts(work: type) -> None:
 
     assert ended.value.exit_code == 130
     assert signal.getsignal(signal.SIGINT) is before
+    assert caplog.records == []
 
 
-async def test_a_stop_of_a_start_ends_it_well(tmp_path: Path) -> None:
-    """With 0, while it imports what it needs: nothing was read. A SIGHUP then is no reason to end."""
+async def test_a_stop_while_a_worker_loads_is_a_success(tmp_path: Path) -> None:
+    """Nothing was read yet, so the exit code is 0. A SIGHUP ends nothing."""
     stopped = await signalled(tmp_path, signal.SIGTERM, "worker.live.subscription", "run")
     hung_up = await signalled(tmp_path, signal.SIGHUP, "worker.live.subscription", "run")
 
@@ -197,8 +211,8 @@ async def test_a_stop_of_a_start_ends_it_well(tmp_path: Path) -> None:
     assert "PUBNUB_SUBSCRIBE_KEY is not set" in hung_up[2]
 
 
-async def test_signals_while_it_opens_redis(stage: Stage) -> None:
-    """Once it says that it starts, a stop ends it, with 0, and a list to be read again is no reason to end."""
+async def test_signals_while_redis_hangs(stage: Stage) -> None:
+    """A stop ends the worker with 0. A SIGHUP makes it read its list of channels again."""
     async with stage.hanging_redis():
         stops, hangs_up = stage.start("run"), stage.start("run")
         for worker, number in ((stops, signal.SIGTERM), (hangs_up, signal.SIGHUP)):

@@ -166,7 +166,9 @@ async def test_an_emulator_tells_nothing_of_what_it_is_asked(stage: Stage) -> No
                 await answer.read()
         for body in (b"{", f'{{"kind":"{PAYLOAD}"}}'.encode(), b"[" * 100_000, b"\xff"):
             async with session.post(
-                f"http://{origin}/emulator/outage?auth={CANARY}", data=body
+                f"http://{origin}/v1/message-actions/{key}/channel/x/message/1"
+                f"?uuid=x&auth={CANARY}",
+                data=body,
             ) as answer:
                 await answer.read()
     reader, writer = await asyncio.open_connection(*origin.split(":"))

@@ -9,8 +9,7 @@ from typing import Final
 
 from tests.end_to_end.processes import MESSAGE, OURS
 from tests.redis_server import RedisServer
-from worker.telemetry.health import health_page
-from worker.telemetry.http import Page, listening
+from worker.telemetry.http import Page, health_page, listening
 
 PUBNUB_AND_HTTP: Final = {
     "pubnub",
@@ -23,11 +22,11 @@ PUBNUB_AND_HTTP: Final = {
 }
 LOADED: Final = """
 import json, sys
-from worker.cli import commands as cli
+from worker.cli.main import main
 for line in json.loads(sys.argv[1]):
     sys.argv = ["tally", *line]
     try:
-        cli.main()
+        main()
     except SystemExit as ended:
         if ended.code:
             raise

@@ -9,6 +9,7 @@ from tests.bench.bench import SETTLE_SECONDS, Bench
 from tests.bench.replaying import FIRST, Interruption, NotedProgress, backfill, seed
 from worker.domain.position import Range
 from worker.errors import ForbiddenError, PubNubError
+from worker.source.history import PAGE_SIZE
 from worker.store.progress import Progress
 
 
@@ -67,19 +68,19 @@ async def test_an_interrupted_replay_resumes(bench: Bench) -> None:
     assert bench.emulator.requests["actions"] - done <= 1 + 3 + 1 + 2 + 2
 
 
-async def test_whoever_looks_on_can_estimate(bench: Bench) -> None:
-    """Where the history begins is found roughly, before it is replayed; places only go back."""
+async def test_progress_is_shown_and_costs_no_request(bench: Bench) -> None:
+    """Actions only grow, and the date reached only goes back."""
     seed(bench, "room", 250)
-    notes = NotedProgress()
+    noted = NotedProgress()
 
-    await backfill(bench, watch=notes).run(["room", "empty"], Range())
+    await backfill(bench, watch=noted).run(["room"], Range())
 
-    begins = notes.oldest["room"]
-    assert begins is not None
-    now = int(notes.places[0].newest)
-    assert 1 <= (now - int(begins)) / (now - FIRST) < 1.1
-    assert notes.oldest["empty"] is None
-    assert [place.actions for place in notes.places if place.actions][-1] >= 250
+    actions = [progress.actions for progress in noted.reached["room"]]
+    reached = [int(progress.next) for progress in noted.reached["room"]]
+    assert actions == sorted(actions)
+    assert actions[-1] >= 250
+    assert reached == sorted(reached, reverse=True)
+    assert bench.emulator.requests["actions"] <= 250 // (PAGE_SIZE - 1) + 3
 
 
 async def test_a_wider_range_includes_saved_progress(bench: Bench) -> None:

@@ -22,7 +22,7 @@ from tests.bench.waiting import (
     wait_until_true,
 )
 from tests.source.scripted import SUBSCRIBE_KEY, wait_until
-from tests.store.test_following import Scene
+from tests.store.random_channel import RandomChannel
 from worker.applying.rollback import RollbackRecovery
 from worker.domain.entry import Outcome
 from worker.domain.position import Cursor
@@ -35,9 +35,9 @@ from worker.live.subscriptions import Subscriptions
 from worker.service import parts, worker
 from worker.service.lifecycle import Service
 from worker.settings import Settings
-from worker.source import live
+from worker.source import refusals
 from worker.source.names import Names
-from worker.store.connection import unguarded
+from worker.store.connection import recovery_client
 from worker.store.keys import digest
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.tables import Tables
@@ -169,7 +169,7 @@ async def test_a_refused_channel_leaves_others_live(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is marked when it is refused, and again when it is back."""
-    monkeypatch.setattr(live, "REFUSED_SECONDS", 0.1)
+    monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.1)
     bench.emulator.state.refuse(["hall"])
     async with running_subscription(bench, Names(("hall", "room"))) as run:
         react(bench, 3)
@@ -608,7 +608,7 @@ async def test_an_unregistered_cursor_is_found(bench: Bench) -> None:
 async def recovery(bench: Bench) -> AsyncIterator[RollbackRecovery]:
     """Lay the parts out with a recovery, as a worker has it."""
     rollback_detector = RollbackDetector()
-    async with unguarded(bench.redis) as whoever_answers:
+    async with recovery_client(bench.redis) as whoever_answers:
         recovery = RollbackRecovery(rollback_detector, Tables.on(whoever_answers, KEYS), ["room"])
         bench.lay_out(rollback_detector, recovery)
         yield recovery
@@ -621,7 +621,7 @@ async def test_a_rollback_marks_every_channel(
     """Reading goes on from what Redis still knows, and ends exact."""
     marked: list[set[str]] = []
     recovery.add_listener(lambda channels: marked.append(set(channels)))
-    scene = Scene(bench.redis)
+    scene = RandomChannel(bench.redis)
     async with running_subscription(bench) as run:
         await bench.tables.channels.add(["attic"])
         react(bench, 3)

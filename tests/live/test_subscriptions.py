@@ -13,7 +13,7 @@ from worker.applying.rollback import RollbackRecovery
 from worker.domain.position import Cursor
 from worker.live.subscriptions import Subscriptions
 from worker.source.names import Names
-from worker.store.connection import unguarded
+from worker.store.connection import recovery_client
 from worker.store.cursors import FORGOTTEN_SECONDS
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.tables import Tables
@@ -121,7 +121,7 @@ async def test_a_stop_follows_no_new_name(bench: Bench) -> None:
 async def test_a_change_after_a_rollback_marks_every_name(bench: Bench) -> None:
     """A successor does not resume at a cursor that Redis has forgotten."""
     rollback_detector = RollbackDetector()
-    async with unguarded(bench.redis) as whoever_answers:
+    async with recovery_client(bench.redis) as whoever_answers:
         recovery = RollbackRecovery(
             rollback_detector, Tables.on(whoever_answers, KEYS), ["a", "b", "c"]
         )

@@ -15,9 +15,10 @@ _SCRIPT = "tests/store/test_contract.py tests/store/test_retention.py"
 TARGETS: Final[dict[str, Sequence[str]]] = {
     "worker/domain/entry.py": ["tests/domain/test_the_rule.py tests/domain/test_properties.py"],
     "worker/domain/reconciliation.py": ["tests/domain/test_reconciliation.py"],
-    "worker/store/lua/owe.lua": ["tests/store/test_marks.py"],
-    "worker/store/lua/repay.lua": ["tests/store/test_marks.py"],
-    "worker/store/lua/save_cursor.lua": ["tests/store/test_marks.py"],
+    "worker/domain/seen_set.py": ["tests/domain/test_seen_set.py"],
+    "worker/store/lua/owe.lua": ["tests/store/test_pending_repairs.py"],
+    "worker/store/lua/repay.lua": ["tests/store/test_pending_repairs.py"],
+    "worker/store/lua/save_cursor.lua": ["tests/store/test_cursors.py"],
     "worker/store/lua/apply.lua": [f"{_SCRIPT} -k fakeredis", f"{_SCRIPT} -k 'not fakeredis'"],
 }
 """File → what pytest is given, one run after the other, the quickest first, until one fails."""

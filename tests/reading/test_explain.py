@@ -1,4 +1,4 @@
-"""``tally explain``: the journal's account of one message, and whether it is all there is to tell."""
+"""``tally explain``: the changes of one message, and whether any is missing."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, pruned, remov
 from worker.domain.action import Added, Event, Identity, Origin
 from worker.domain.position import from_seconds
 from worker.errors import MalformedError
-from worker.reading.explain import Explanation, as_json, as_lines, trace
+from worker.reading.explain import Explanation, explanation_json, explanation_lines, trace
 from worker.store.journal import PAGE, Journal, read_entry
 from worker.store.keys import Keys
 from worker.store.snapshot import read_snapshot
@@ -22,8 +22,8 @@ HOSTILE = Identity(CHANNEL, MESSAGE, "re:act%3A 1", "a: b%20\n{c} \x1b[31m", "u:
 ELSEWHERE = Identity(CHANNEL, "1234567890", "reaction", "👍", "ana")
 
 
-async def explained(redis: Redis, message: str = MESSAGE) -> Explanation:
-    """Return what is told of a message."""
+async def explain(redis: Redis, message: str = MESSAGE) -> Explanation:
+    """Return the explanation of a message."""
     return await trace(
         Journal(redis, KEYS), CHANNEL, message, await read_snapshot(redis, KEYS, CHANNEL, message)
     )
@@ -33,13 +33,13 @@ def summary(explanation: Explanation) -> list[tuple[str, str, str, str, int]]:
     """Return origin, event, outcome, user and count of each change."""
     return [
         (
-            told.entry.origin,
-            told.change.event,
-            told.change.outcome,
-            told.change.uuid,
-            told.change.count,
+            explained.entry.origin,
+            explained.change.event,
+            explained.change.outcome,
+            explained.change.uuid,
+            explained.change.count,
         )
-        for told in explanation.changes
+        for explained in explanation.changes
     ]
 
 
@@ -49,23 +49,23 @@ async def apply(redis: Redis, origin: Origin, *events: Event) -> None:
 
 
 async def test_every_change_has_its_origin_and_count(redis: Redis) -> None:
-    """Oldest first, what was told at once by user; neither other messages nor what changed nothing."""
+    """Oldest first. Neither other messages nor events that changed nothing are there."""
     await apply(redis, Origin.BACKFILL, added(1), added(1), added(1, ELSEWHERE))
     await apply(redis, Origin.LIVE, removed(3, BEN), added(2), added(4, BEN))
     await apply(redis, Origin.RECONCILE, pruned(2))
 
-    told = await explained(redis)
+    explanation = await explain(redis)
 
-    assert summary(told) == [
+    assert summary(explanation) == [
         ("backfill", "added", "applied", "ana", 1),
         ("live", "removed", "early", "ben", 1),
         ("live", "added", "applied", "ben", 2),
         ("live", "added", "superseded", "ana", 2),
         ("reconcile", "pruned", "applied", "ana", 1),
     ]
-    assert told.is_whole
-    assert told.present.counts == {"reaction": {"👍": 1}}
-    assert told.present.users == {"reaction": {"👍": {"ben": at(4)}}}
+    assert explanation.is_whole
+    assert explanation.present.counts == {"reaction": {"👍": 1}}
+    assert explanation.present.users == {"reaction": {"👍": {"ben": at(4)}}}
 
 
 async def test_each_change_has_its_time(redis: Redis) -> None:
@@ -74,44 +74,47 @@ async def test_each_change_has_its_time(redis: Redis) -> None:
     await apply(redis, Origin.LIVE, added(1))
     await apply(redis, Origin.LIVE, removed(1))
 
-    told = await explained(redis)
-    times = [change.entry.milliseconds for change in told.changes]
+    explanation = await explain(redis)
+    times = [change.entry.milliseconds for change in explanation.changes]
 
     assert before <= times[0] <= times[1] <= before + 60_000
-    assert told.reaches_back_to == times[0]
-    assert [change["action_timetoken"] for change in as_json(told)["changes"]] == [at(1), at(1)]
+    assert explanation.reaches_back_to == times[0]
+    changes = json.loads(json.dumps(explanation_json(explanation)))["changes"]
+    assert [change["action_timetoken"] for change in changes] == [at(1), at(1)]
 
 
 async def test_hostile_text_comes_back_as_it_was(redis: Redis) -> None:
-    """Spaces, colons, newlines, percent escapes in type, value and user; on a terminal nothing of it is obeyed."""
+    """Type, value and user may have any character; no line for people has one a terminal obeys."""
     await apply(redis, Origin.LIVE, added(1, HOSTILE))
 
-    told = await explained(redis)
-    change, lines = told.changes[0].change, list(as_lines(told))
+    explanation = await explain(redis)
+    change, lines = explanation.changes[0].change, list(explanation_lines(explanation))
 
     assert (change.type, change.value, change.uuid) == (HOSTILE.type, HOSTILE.value, HOSTILE.uuid)
-    assert told.present.users == {HOSTILE.type: {HOSTILE.value: {HOSTILE.uuid: at(1)}}}
+    assert explanation.present.users == {HOSTILE.type: {HOSTILE.value: {HOSTILE.uuid: at(1)}}}
     assert len(lines) == 3
     assert not any(character in line for line in lines for character in "\n\x1b")
-    assert json.loads(json.dumps(as_json(told)))["counts"] == {HOSTILE.type: {HOSTILE.value: 1}}
+    assert json.loads(json.dumps(explanation_json(explanation)))["counts"] == {
+        HOSTILE.type: {HOSTILE.value: 1}
+    }
 
 
 async def test_a_trimmed_journal_says_so(redis: Redis) -> None:
-    """What is left is told, with the time it reaches back to; nothing left is told, too."""
+    """With the time that the rest reaches back to, or with the words that nothing is left."""
     for place in (1, 2):
         await apply(redis, Origin.LIVE, added(place))
     commands, journal = cast("Any", redis), KEYS.journal(CHANNEL)
 
     await commands.xtrim(journal, maxlen=1, approximate=False)
-    trimmed = await explained(redis)
+    trimmed = await explain(redis)
     await redis.delete(journal)
-    empty = await explained(redis)
+    empty = await explain(redis)
 
     assert summary(trimmed) == [("live", "added", "superseded", "ana", 1)]
     assert not trimmed.is_whole
-    assert "The journal reaches back to 20" in list(as_lines(trimmed))[-1]
+    assert "The journal reaches back to 20" in list(explanation_lines(trimmed))[-1]
     assert (summary(empty), empty.is_whole, empty.reaches_back_to) == ([], False, None)
-    assert list(as_lines(empty)) == [
+    assert list(explanation_lines(empty)) == [
         "Now: reaction  👍  1: ana",
         "The journal of this channel is empty: what was in it was trimmed.",
     ]
@@ -126,26 +129,26 @@ async def test_an_entry_missing_in_the_middle_is_noticed(redis: Redis) -> None:
 
     await commands.xdel(journal, second)
 
-    told = await explained(redis)
-    assert len(told.changes) == 2
-    assert not told.is_whole
+    explanation = await explain(redis)
+    assert len(explanation.changes) == 2
+    assert not explanation.is_whole
 
 
-async def test_an_expired_message_is_told(redis: Redis) -> None:
+async def test_an_expired_message_shows_its_end(redis: Redis) -> None:
     """The sweep's change has no user; nothing is counted after it."""
     old = from_seconds(time.time() - 200)
     event = Added(Identity(CHANNEL, old, "reaction", "👍", "ana"), old, old)
     await apply(redis, Origin.LIVE, event)
     await Store(redis, KEYS, Ttls(retention_seconds=100)).sweep(CHANNEL)
 
-    told = await explained(redis, old)
+    explanation = await explain(redis, old)
 
-    assert summary(told) == [
+    assert summary(explanation) == [
         ("live", "added", "applied", "ana", 1),
         ("sweep", "expired", "applied", "", 0),
     ]
-    assert told.is_whole
-    lines = list(as_lines(told))
+    assert explanation.is_whole
+    lines = list(explanation_lines(explanation))
     assert lines[1].endswith("  sweep  expired applied  → 0")
     assert lines[2:] == [
         "Now: no reactions.",
@@ -153,23 +156,23 @@ async def test_an_expired_message_is_told(redis: Redis) -> None:
     ]
 
 
-async def test_a_restored_action_is_told(redis: Redis) -> None:
-    """An inference is a change like any other."""
+async def test_a_restored_action_is_a_change(redis: Redis) -> None:
+    """Like any other."""
     await apply(redis, Origin.LIVE, added(1), removed(1))
     await apply(redis, Origin.RECONCILE, restored(1, 1))
 
-    assert summary(await explained(redis))[-1] == ("reconcile", "restored", "applied", "ana", 1)
+    assert summary(await explain(redis))[-1] == ("reconcile", "restored", "applied", "ana", 1)
 
 
-async def test_a_message_nobody_reacted_to_has_no_story(redis: Redis) -> None:
-    """Nor has a channel nobody follows; that is whole."""
-    told = await explained(redis)
+async def test_a_message_without_reactions_has_no_changes(redis: Redis) -> None:
+    """Nor has a channel that no worker follows. Nothing is missing there."""
+    explanation = await explain(redis)
 
-    assert (told.changes, told.is_whole, told.present.counts) == ((), True, {})
+    assert (explanation.changes, explanation.is_whole, explanation.present.counts) == ((), True, {})
 
 
 async def test_a_long_journal_is_read_in_parts(redis: Redis) -> None:
-    """More entries than one page, each once, in order."""
+    """Of more entries than one page, each is there once, in order."""
     commands, journal = cast("Any", redis), KEYS.journal(CHANNEL)
     position = "0-0"
     for number in range(1, 2 * PAGE + 1):
@@ -180,10 +183,10 @@ async def test_a_long_journal_is_read_in_parts(redis: Redis) -> None:
     await redis.set(KEYS.head(CHANNEL), position)
     await redis.expire(journal, 60)
 
-    told = await explained(redis)
+    explanation = await explain(redis)
 
-    assert [change.change.count for change in told.changes] == list(range(1, 2 * PAGE + 1))
-    assert told.is_whole
+    assert [change.change.count for change in explanation.changes] == list(range(1, 2 * PAGE + 1))
+    assert explanation.is_whole
 
 
 async def test_changes_of_one_batch_keep_their_order(redis: Redis) -> None:
@@ -194,21 +197,19 @@ async def test_changes_of_one_batch_keep_their_order(redis: Redis) -> None:
         *(added(1, Identity(CHANNEL, MESSAGE, "reaction", "👍", f"u{n}")) for n in range(12)),
     )
 
-    assert [change.change.count for change in (await explained(redis)).changes] == list(
-        range(1, 13)
-    )
+    assert [change.change.count for change in (await explain(redis)).changes] == list(range(1, 13))
 
 
-async def test_what_happens_meanwhile_is_in_neither(redis: Redis) -> None:
-    """The story ends where the counts were read."""
+async def test_a_change_after_the_snapshot_is_left_out(redis: Redis) -> None:
+    """The explanation ends where the counts were read."""
     await apply(redis, Origin.LIVE, added(1))
     present = await read_snapshot(redis, KEYS, CHANNEL, MESSAGE)
     await apply(redis, Origin.LIVE, added(1, BEN))
 
-    told = await trace(Journal(redis, KEYS), CHANNEL, MESSAGE, present)
+    explanation = await trace(Journal(redis, KEYS), CHANNEL, MESSAGE, present)
 
-    assert [change.change.uuid for change in told.changes] == [ANA.uuid]
-    assert told.is_whole
+    assert [change.change.uuid for change in explanation.changes] == [ANA.uuid]
+    assert explanation.is_whole
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ async def test_what_happens_meanwhile_is_in_neither(redis: Redis) -> None:
     ],
     ids=str,
 )
-def test_an_entry_that_is_none_of_ours_is_refused(fields: dict[str, str]) -> None:
-    """In a sentence that names it, not a traceback."""
+def test_a_foreign_entry_is_refused(fields: dict[str, str]) -> None:
+    """With a sentence that names it."""
     with pytest.raises(MalformedError, match="entry 5-0 is not of a kind"):
         read_entry("5-0", fields)

@@ -7,7 +7,7 @@ from tests.bench.comparison import MESSAGE, ComparisonBench, answer_oddly
 from tests.histories import CHANNEL
 from tests.source.scripted import SUBSCRIBE_KEY
 from worker.applying.apply import StaleError
-from worker.cli.reports import reconciled_code
+from worker.cli.reports import reconcile_exit_code
 from worker.domain.action import Added, Identity, Origin, Removed
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.domain.reconciliation import Limit
@@ -407,7 +407,7 @@ async def test_removals_during_a_pass_are_no_losses(comparison: ComparisonBench)
 
     assert report.entries == 60
     assert (report.refused, report.unproven, report.pruned) == (0, 0, 0)
-    assert reconciled_code([report]) is ExitCode.DONE
+    assert reconcile_exit_code([report]) is ExitCode.DONE
     assert await comparison.bench.tables.pending.read(CHANNEL) == {}
     await expect_exact(comparison)
 

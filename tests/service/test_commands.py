@@ -19,7 +19,8 @@ from worker.emulator import Page, Window
 from worker.reconciliation.reconcile import ReconcileOptions
 from worker.service import commands as building
 from worker.service.doctor import examine_pubnub
-from worker.settings import Settings, load
+from worker.settings import Settings
+from worker.settings.checks import SHOW, load
 from worker.source.names import Names
 from worker.store.connection import connect
 from worker.store.pending_repairs import GapCause
@@ -54,7 +55,7 @@ def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bench: Bench) ->
     def configure(redis_url: str, **more: str) -> Settings:
         for name, value in {**settings_for(bench, redis_url), **more}.items():
             monkeypatch.setenv(name, value)
-        return load()
+        return load(SHOW)
 
     return configure
 

@@ -132,8 +132,7 @@ class Oracle(Watcher):
             )
         elif effect.outcome is Outcome.APPLIED:
             identity = Identity(effect.message, *read_action_field(effect.field))
-            actions = self._state._channels.get(channel)
-            lives = actions is not None and actions.lives(identity)
+            lives = self._state.storage.channel(channel).has(identity)
             if effect.event == "restored":
                 self.memory.applied.add(
                     ("added", channel, effect.message, effect.field, effect.timetoken)

@@ -28,7 +28,7 @@ def parts(pubnub: PubNub, server: Server, machine: Machine, settings: Settings) 
     redis = RedisTwin.client(server, machine, rollback_detector)
     whatever_answers = RedisTwin.client(server, machine, None)
     connections = Connections(
-        client=ClientTwin(pubnub, machine), redis=redis, unguarded_redis=whatever_answers, pools=()
+        client=ClientTwin(pubnub, machine), redis=redis, recovery_redis=whatever_answers, pools=()
     )
     return Parts.on(connections, settings, running().time, rollback_detector)
 

@@ -14,28 +14,19 @@ from tests.simulation.redis_twin import NETWORK
 from worker.domain.position import Cursor, Timetoken
 from worker.emulator import State
 from worker.emulator.calls import Call
-from worker.emulator.endpoints import change_group, list_actions, tell_time
+from worker.emulator.endpoints import change_group, list_actions, report_time
 from worker.emulator.longpoll import LongPolls
 from worker.emulator.replies import Reply
 from worker.emulator.subscription import Subscription
 from worker.errors import PubNubError
-from worker.source.client import (
-    Answer,
-    Client,
-    Keyset,
-    Page,
-    _answer,
-    _channels,
-    _decoded,
-    _digits,
-    _odd,
-    _page,
-)
+from worker.source.answers import read_answer, read_channels, read_page, read_time
+from worker.source.client import Answer, Client, Page
+from worker.source.failures import failure
 from worker.source.lenient_json import decode
 from worker.source.transport import Response
 
 IDLE_SECONDS: Final = 280.0
-ENDPOINTS: Final = {"actions": list_actions, "time": tell_time, "groups": change_group}
+ENDPOINTS: Final = {"actions": list_actions, "time": report_time, "groups": change_group}
 
 
 class PubNub:
@@ -111,8 +102,6 @@ class ClientTwin(Client):
     """The real client, but for the way there and back."""
 
     def __init__(self, pubnub: PubNub, machine: Machine) -> None:
-        self._keyset = Keyset("demo", "simulation")
-        self._token = None
         self._service = pubnub
         self._machine = machine
 
@@ -126,7 +115,7 @@ class ClientTwin(Client):
         assert channels or groups
         asked = Subscription(tuple(channels), tuple(groups))
         query = {"tt": cursor.timetoken} | ({"tr": str(cursor.region)} if cursor.region else {})
-        return _answer("subscribe", await self._request("subscribe", asked, {}, query))
+        return read_answer("subscribe", await self._request("subscribe", asked, {}, query))
 
     async def message_actions(
         self,
@@ -143,22 +132,19 @@ class ClientTwin(Client):
             | ({"end": end} if end else {})
         )
         path = {"key": "demo", "channel": channel}
-        return _page(
+        return read_page(
             "message actions", await self._request("actions", Subscription((channel,)), path, query)
         )
 
     async def group_channels(self, group: str) -> tuple[str, ...]:
         """Return who is in a group."""
-        return _channels(
+        return read_channels(
             "group", await self._request("groups", Subscription((), (group,)), {"group": group}, {})
         )
 
     async def time(self) -> Timetoken:
         """Return PubNub's clock."""
-        body = await self._request("time", Subscription(), {}, {})
-        if isinstance(body, list) and body and (now := _digits(body[0])):
-            return now
-        raise _odd("time", "no timetoken")
+        return read_time("time", await self._request("time", Subscription(), {}, {}))
 
     async def _request(
         self, operation: str, asked: Subscription, path: Mapping[str, str], query: Mapping[str, str]
@@ -180,4 +166,4 @@ class ClientTwin(Client):
             with suppress(ValueError):
                 return decode(reply.body)
         response = Response(reply.status, CIMultiDict(reply.headers), reply.body)
-        raise self._refusal(asked, response, _decoded(response))
+        raise failure(asked, response, ())

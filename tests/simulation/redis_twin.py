@@ -159,7 +159,7 @@ class RedisTwin:
     def greet(self) -> None:
         """Let the real detector check whether this is the known server."""
         if self._rollback_detector and self._greeted != self.server.epoch:
-            greeting = self._rollback_detector.greet(
+            greeting = self._rollback_detector.check_server(
                 cast("AbstractConnection", _Connection(self.server))
             )
             try:
@@ -180,12 +180,14 @@ class RedisTwin:
 
     async def evalsha(self, sha: str, count: int, *keys_and_args: Any) -> Any:
         """Call a script by its digest."""
-        (result,) = await self.run([(sha, (keys_and_args[:count], keys_and_args[count:]), {})])
+        (result,) = await self.run(
+            [(sha, (list(keys_and_args[:count]), keys_and_args[count:]), {})]
+        )
         return result
 
     def register_script(self, source: str) -> "Script":
         """Return the script whose text that is."""
-        return Script(self, SOURCES[source])
+        return Script(SOURCES[source])
 
     def __getattr__(self, name: str) -> Any:
         async def command(*args: Any, **options: Any) -> Any:
@@ -196,22 +198,10 @@ class RedisTwin:
 
 
 class Script:
-    """A script, to be called now or as part of a pipeline."""
+    """A registered script: its verb stands for its digest."""
 
-    def __init__(self, twin: RedisTwin, verb: str) -> None:
-        self._twin = twin
-        self.sha = self._verb = verb
-
-    async def __call__(
-        self, keys: Sequence[str] = (), args: Sequence[Any] = (), client: Any = None
-    ) -> Any:
-        """Call it."""
-        call = (self._verb, (keys, args), dict[str, Any]())
-        if client is not None:
-            client.commands.append(call)
-            return client
-        (result,) = await self._twin.run([call])
-        return result
+    def __init__(self, verb: str) -> None:
+        self.sha = verb
 
 
 class Pipeline:
@@ -224,7 +214,7 @@ class Pipeline:
 
     def evalsha(self, sha: str, count: int, *keys_and_args: Any) -> "Pipeline":
         """Call a script by its digest."""
-        self.commands.append((sha, (keys_and_args[:count], keys_and_args[count:]), {}))
+        self.commands.append((sha, (list(keys_and_args[:count]), keys_and_args[count:]), {}))
         return self
 
     def __getattr__(self, name: str) -> Any:

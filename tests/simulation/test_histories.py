@@ -97,9 +97,9 @@ def without_rollback_detection() -> Iterator[None]:
         pass
 
     with (
-        patch.object(RollbackDetector, "greet", greet),
+        patch.object(RollbackDetector, "check_server", greet),
         patch.object(RollbackDetector, "suspect", lambda *_: None),
-        patch.object(RollbackDetector, "follow", lambda *_: True),
+        patch.object(RollbackDetector, "observe", lambda *_: True),
         patch.object(SavedPosition, "save", _save_anyhow),
     ):
         yield

@@ -102,7 +102,7 @@ class Calls:
         async def ask(side: Side) -> Any:
             applied = await side.store.apply(channel, events, Origin.LIVE)
             return (
-                applied.outcomes,
+                applied.letters,
                 applied.head_before == applied.head_after,
                 applied.head_before == "0-0",
             )

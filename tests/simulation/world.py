@@ -24,7 +24,8 @@ from worker.service.commands import COMMAND_TRIES
 from worker.service.parts import Parts, build_reconciler
 from worker.settings import Settings
 from worker.source.names import Names, matches
-from worker.store.keys import Keys, read_action_field, read_tally_field
+from worker.store.keys import Keys, read_action_field
+from worker.store.reader import read_counts
 
 KEYS: Final = Keys()
 SETTLE_SECONDS: Final = 60.0
@@ -352,11 +353,8 @@ class World:
                 where = KEYS.read_message(key)
                 assert where
                 channel, message = where
-                for tally, count in self.keyspace.hgetall(key).items():
-                    type, value = read_tally_field(tally)
-                    found.setdefault(channel, {}).setdefault(message, {}).setdefault(type, {})[
-                        value
-                    ] = int(count)
+                counts = read_counts(self.keyspace.hgetall(key))
+                found.setdefault(channel, {})[message] = counts
         return found
 
     def differences(self) -> list[str]:
@@ -379,9 +377,7 @@ class World:
 
     def identities(self) -> Iterator[tuple[str, Identity]]:
         """Yield channel and identity of everything stored."""
-        for channel, actions in self.state._channels.items():
-            for identity in actions.identities():
-                yield channel, identity
+        return self.state.storage.identities()
 
     def owed(self) -> list[str]:
         """Return the channels that need a repair, with the causes."""

@@ -1,4 +1,4 @@
-"""Time that passes when a test says so: nobody waits for it, and nothing depends on how fast this machine is."""
+"""Time that passes at a test's command, on a machine of any speed."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,13 +6,14 @@ from collections.abc import Callable
 import pytest
 
 Passes = Callable[[float], None]
-"""Lets so many seconds pass at once for the running loop; what is due by then happens at its next turn."""
+"""Lets seconds pass at once for the running loop."""
 
 
 def passing_time(monkeypatch: pytest.MonkeyPatch) -> Passes:
-    """Return how to put the clock of the running loop forward; meanwhile it goes as clocks go."""
-    loop, passed = asyncio.get_running_loop(), 0.0
+    """Return a function that advances the clock of the running loop."""
+    loop = asyncio.get_running_loop()
     elapsed = loop.time
+    passed = 0.0
 
     def passes(seconds: float) -> None:
         nonlocal passed

@@ -1,4 +1,4 @@
-"""A PubNub that answers what a test tells it to: a small HTTP server on a free loopback port."""
+"""A PubNub that answers from a test's script, over HTTP on loopback."""
 
 import asyncio
 import json
@@ -15,32 +15,34 @@ SUBSCRIBE_KEY = "sub-c-scripted"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer: its status, headers and bytes; or none, because it hangs, or drops the connection."""
+    """One answer. It can also hang, or break the connection."""
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    after: asyncio.Event | None = None  # answers only once this is set
+    after: asyncio.Event | None = None
+    """Set when the answer may be sent."""
     hangs: bool = False
     drops: bool = False
     drops_halfway: bool = False
-    drips: bool = False  # a byte now and then, and never the last
+    drips: bool = False
+    """Whether bytes come one by one, and never the last."""
 
 
 def json_reply(body: object, status: int = 200, **headers: str) -> Reply:
-    """Return a JSON answer; an underscore in a header's name stands for a dash."""
+    """Return a JSON answer. ``Retry_After`` stands for ``Retry-After``."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Reply(status, json.dumps(body).encode(), {"Content-Type": "application/json", **named})
 
 
 def answer(timetoken: str, *messages: object, region: int = 4) -> Reply:
-    """Return a subscribe answer with this cursor and these messages."""
+    """Return a subscribe answer."""
     return json_reply({"t": {"t": timetoken, "r": region}, "m": list(messages)})
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request as it came over the wire, nothing decoded but the query of ``parameters``."""
+    """One request as it came."""
 
     target: str
 
@@ -51,16 +53,20 @@ class Asked:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The query's parameters by name, decoded; of a repeated name the first."""
+        """The query's parameters by name, decoded, without repetitions."""
         return {name: values[0] for name, values in parse_qs(urlsplit(self.target).query).items()}
 
 
 class ScriptedPubNub:
-    """Answers each request from its script, in order; the last reply is repeated. Records what was asked."""
+    """Answers requests from its script, and records them.
+
+    The last reply is repeated.
+    """
 
     def __init__(self) -> None:
         self.requests: list[Asked] = []
-        self.waiting = 0  # requests that hang at this moment
+        self.waiting = 0
+        """The number of requests that hang now."""
         self._replies: dict[str, list[Reply]] = {}
         self._closing = asyncio.Event()
         self._server = web.Server(self._serve, handler_cancellation=True, access_log=None)
@@ -77,20 +83,23 @@ class ScriptedPubNub:
 
     @property
     def origin(self) -> str:
-        """The host and port to be used as PubNub's origin."""
+        """The host and port."""
         return f"127.0.0.1:{self._runner.addresses[0][1]}"
 
     @property
     def open_connections(self) -> int:
-        """How many connections clients hold open."""
+        """The number of open connections."""
         return len(self._server.connections)
 
     def script(self, *replies: Reply, under: str = "/") -> None:
-        """Answer requests whose path begins with ``under`` (the longest that fits) with these replies."""
+        """Answer requests with these replies if ``under`` begins their path.
+
+        The longest match counts.
+        """
         self._replies[under] = list(replies)
 
     async def asked(self, count: int) -> None:
-        """Wait until this many requests have come in all."""
+        """Wait for this number of requests in total."""
         await wait_until(lambda: len(self.requests) >= count)
 
     def _next(self, path: str) -> Reply:
@@ -137,7 +146,7 @@ def _cut(request: web.BaseRequest) -> web.Response:
 
 
 async def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait until the condition holds, at most so many seconds; a failure says it never did."""
+    """Wait until the condition holds, and fail if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "what was waited for never came"

@@ -1,4 +1,4 @@
-"""Paging backwards: everything that is listed comes, whatever the pages are like."""
+"""Paging backwards: everything in the list comes, whatever its pages."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -20,13 +20,13 @@ FIRST = 17600000000000000
 
 @pytest.fixture
 async def emulator() -> AsyncIterator[Emulator]:
-    """A PubNub with a past."""
+    """Return an emulator."""
     async with Emulator(seed=3) as emulator:
         yield emulator
 
 
 def seed(emulator: Emulator, count: int, *, apart: int = 2) -> set[str]:
-    """Store actions that are some ticks apart; return their users."""
+    """Store actions some ticks apart, and return their users."""
     users = {f"user{number}" for number in range(count)}
     for number in range(count):
         emulator.state.add(
@@ -54,7 +54,7 @@ async def read(origin: str, end: str | None = None) -> list[ListSlice]:
 
 
 def users_in(slices: list[ListSlice]) -> set[str]:
-    """Return whose actions the slices told."""
+    """Return the users of all actions in the slices."""
     return {
         str(action["uuid"])
         for slice in slices
@@ -65,7 +65,7 @@ def users_in(slices: list[ListSlice]) -> set[str]:
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
 async def test_every_action_is_read(emulator: Emulator, count: int) -> None:
-    """Newest first, to the first; a full page is no end, and neither is a short one."""
+    """Neither a full page nor a short one is the end."""
     users = seed(emulator, count)
 
     slices = await read(emulator.origin)
@@ -74,12 +74,12 @@ async def test_every_action_is_read(emulator: Emulator, count: int) -> None:
     assert all(slice.is_certain for slice in slices)
     places = [int(slice.next) for slice in slices]
     assert places == sorted(places, reverse=True)
-    # Besides the pages themselves: one for the overlap with the last, and the empty one that is the end.
+    # Two more requests are for the overlap with the last page, and for the end.
     assert emulator.requests["actions"] <= count // (PAGE_SIZE - 1) + 3
 
 
 async def test_ties_at_a_pages_edge_are_read(emulator: Emulator) -> None:
-    """Seven actions share each timetoken; ``start`` is exclusive, so pages overlap."""
+    """Seven actions share each timetoken, and ``start`` is exclusive."""
     users = seed(emulator, 350, apart=0)
     emulator.state.time.unique()
     tied = {f"tied{number}" for number in range(300)}
@@ -97,13 +97,13 @@ async def test_ties_at_a_pages_edge_are_read(emulator: Emulator) -> None:
     slices = await read(emulator.origin)
 
     assert tied <= users_in(slices)
-    # 350 share one timetoken: more than a page can hold, so nobody can read them all, and that is said.
+    # 350 actions with one timetoken do not fit into a page, so some stay unread.
     assert not users <= users_in(slices)
     assert [slice.is_certain for slice in slices if slice.next == str(FIRST)] == [False]
 
 
 async def test_a_page_cut_short_by_the_server_goes_on(emulator: Emulator) -> None:
-    """``more`` names where."""
+    """``more`` has the next start."""
     users = seed(emulator, 320)
     emulator.state.faults.replace({"more": 0.7})
 
@@ -120,12 +120,11 @@ async def test_reading_ends_at_the_older_bound(emulator: Emulator) -> None:
     slices = await read(emulator.origin, end=str(FIRST + 2 * 290))
 
     assert users_in(slices) == {f"user{number}" for number in range(290, 300)}
-    # The overlap with the only page ends at the bound: no need to ask for what lies below it.
     assert emulator.requests["actions"] == 2
 
 
 async def test_an_empty_page_with_more_is_no_end() -> None:
-    """Only an empty page without ``more`` is."""
+    """An empty page without ``more`` is."""
     async with ScriptedPubNub() as server:
         server.script(
             json_reply(
@@ -142,8 +141,8 @@ async def test_an_empty_page_with_more_is_no_end() -> None:
         assert [asked.parameters["start"] for asked in server.requests] == starts
 
 
-async def test_an_empty_page_where_something_must_be_is_asked_for_again() -> None:
-    """The page before has just shown what this one begins with; if it stays empty, what lies below is uncertain."""
+async def test_an_impossible_empty_page_is_asked_for_again() -> None:
+    """It must repeat the page before. If it stays empty, that is uncertain."""
     async with ScriptedPubNub() as server:
         empty = json_reply({"status": 200, "data": []})
         server.script(
@@ -163,7 +162,7 @@ async def test_an_empty_page_where_something_must_be_is_asked_for_again() -> Non
 
 
 async def test_a_page_that_does_not_advance_is_stepped_over() -> None:
-    """Asked again, three times in all, then its edge is uncertain and reading goes on below it."""
+    """It is asked for three times. Then its edge is uncertain."""
     full = json_reply({"status": 200, "data": [listed(FIRST)] * PAGE_SIZE})
     async with ScriptedPubNub() as server:
         server.script(full, *[full] * TRIES, json_reply({"status": 200, "data": []}))
@@ -176,7 +175,7 @@ async def test_a_page_that_does_not_advance_is_stepped_over() -> None:
 
 
 async def test_a_list_that_repeats_itself_is_an_error() -> None:
-    """An origin that always answers the same must not be read for ever."""
+    """It would be read for ever."""
     async with ScriptedPubNub() as server:
         server.script(
             json_reply(
@@ -190,8 +189,8 @@ async def test_a_list_that_repeats_itself_is_an_error() -> None:
         assert len(server.requests) == 1 + TRIES * TRIES
 
 
-async def test_items_that_cannot_be_read_do_not_stop_paging() -> None:
-    """They come along, to be quarantined; the others say where to go on."""
+async def test_an_unreadable_item_does_not_stop_paging() -> None:
+    """It comes, too, for the quarantine. The others have the next start."""
     odd = [None, {"actionTimetoken": True}, listed(FIRST)]
     async with ScriptedPubNub() as server:
         rest = json_reply({"status": 200, "data": [listed(FIRST)]})
@@ -205,8 +204,8 @@ async def test_items_that_cannot_be_read_do_not_stop_paging() -> None:
         assert slice.next == str(FIRST + 1)
 
 
-async def test_a_page_nobody_can_read_is_the_end() -> None:
-    """Its items come along, to be quarantined; where to go on, they do not say."""
+async def test_an_unreadable_page_is_the_end() -> None:
+    """Its items come for the quarantine, but without a next start."""
     async with ScriptedPubNub() as server:
         server.script(json_reply({"status": 200, "data": [None, {"actionTimetoken": "soon"}]}))
 
@@ -229,7 +228,7 @@ def listed(timetoken: int) -> dict[str, str]:
 
 
 async def slow_slices(begun: list[int], ended: list[str]) -> AsyncGenerator[ListSlice, None]:
-    """Yield three slices, each a while later; then fail."""
+    """Yield three slices, each a while later, and fail."""
     try:
         for number in range(3):
             begun.append(number)
@@ -241,8 +240,8 @@ async def slow_slices(begun: list[int], ended: list[str]) -> AsyncGenerator[List
         ended.append("closed")
 
 
-async def test_the_next_page_is_asked_for_while_one_is_dealt_with() -> None:
-    """One, not more; and a failure comes in its turn, when the pages before it are dealt with."""
+async def test_one_page_is_asked_for_ahead() -> None:
+    """A failure is raised after the pages before it."""
     begun, ended, dealt = list[int](), list[str](), list[object]()
 
     async def read_all() -> None:
@@ -257,23 +256,23 @@ async def test_the_next_page_is_asked_for_while_one_is_dealt_with() -> None:
     assert (dealt, ended) == ([0, 1, 2], ["closed"])
 
 
-@pytest.mark.parametrize("dealt_with", [1, 3])
-async def test_whoever_stops_reading_leaves_no_request_behind(dealt_with: int) -> None:
-    """Not one under way, nor one that has failed already."""
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_reader_that_stops_leaves_no_request(count: int) -> None:
+    """The request can be running, or have failed."""
     begun, ended = list[int](), list[str]()
     before = asyncio.all_tasks()
 
     async with aclosing(ahead(slow_slices(begun, ended))) as slices:
-        for _ in range(dealt_with):
+        for _ in range(count):
             await anext(slices)
-        await wait_until(lambda: len(begun) > dealt_with)
+        await wait_until(lambda: len(begun) > count)
 
     assert ended == ["closed"]
     assert asyncio.all_tasks() == before
 
 
-async def test_whoever_is_cancelled_while_waiting_leaves_no_request_behind() -> None:
-    """The one it waited for ends with it."""
+async def test_a_cancelled_reader_leaves_no_request() -> None:
+    """The request it waits for is cancelled, too."""
     begun, ended = list[int](), list[str]()
 
     async def read_all() -> None:
@@ -301,8 +300,8 @@ async def test_whoever_is_cancelled_while_waiting_leaves_no_request_behind() -> 
         ([], None),
     ],
 )
-def test_a_page_spans_from_its_oldest_to_its_newest(
+def test_a_span_has_the_oldest_and_the_newest_timetoken(
     timetokens: list[object], expected: object
 ) -> None:
-    """In whatever order it lists them; digits are counted before they are compared."""
+    """The items have any order, and timetokens any length."""
     assert span([{"actionTimetoken": at} for at in timetokens]) == expected

@@ -1,4 +1,4 @@
-"""The poll loop: answers in order, whatever PubNub does; the cursor is only ever PubNub's."""
+"""The endless poll: answers in order, with PubNub's own cursors."""
 
 import asyncio
 import random
@@ -8,9 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.source.passing_time import Passes, passing_time
+from tests.source.passing_time import Passes
 from tests.source.scripted import (
-    SUBSCRIBE_KEY,
     Reply,
     ScriptedPubNub,
     answer,
@@ -20,19 +19,12 @@ from tests.source.scripted import (
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import PubNubError, ThrottledError
 from worker.source.backoff import FIRST_SECONDS, LONGEST_SECONDS, Backoff, elapsed_clock
-from worker.source.client import Client, Keyset
+from worker.source.client import Client
 from worker.source.live import REFUSED_SECONDS, Item, Poller, Readmitted, Received, Refused
 from worker.source.names import Names
 
 NAMES = Names(("a", "b"), ("w.*",), ("g",))
 HANGS = Reply(hangs=True)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedPubNub]:
-    """Serve a script."""
-    async with ScriptedPubNub() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -41,33 +33,24 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.source.backoff.FIRST_SECONDS", FIRST_SECONDS / 100)
 
 
-@pytest.fixture
-async def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
-    """Return how to let time pass: without it, nobody looks whether a name is still refused."""
-    return passing_time(monkeypatch)
-
-
 @asynccontextmanager
-async def polling(
-    server: ScriptedPubNub, cursor: Cursor = HANDSHAKE
-) -> AsyncIterator[AsyncIterator[Item]]:
-    """Yield the items of a poll, by the clock of the running loop."""
-    async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)) as client:
-        poller = Poller(client, NAMES, Backoff(random.Random(1)), asyncio.get_running_loop().time)
-        async with aclosing(poller.items(cursor)) as polled:  # type: ignore[type-var]
-            yield polled
+async def polling(client: Client, cursor: Cursor = HANDSHAKE) -> AsyncIterator[AsyncIterator[Item]]:
+    """Yield the items of a poller with the clock of the running loop."""
+    poller = Poller(client, NAMES, Backoff(random.Random(1)), asyncio.get_running_loop().time)
+    async with aclosing(poller.items(cursor)) as polled:  # type: ignore[type-var]
+        yield polled
 
 
-async def items(server: ScriptedPubNub, count: int, cursor: Cursor = HANDSHAKE) -> list[Item]:
-    """Return so many items of a poll."""
-    async with polling(server, cursor) as polled:
+async def items(client: Client, count: int, cursor: Cursor = HANDSHAKE) -> list[Item]:
+    """Return the first items of a poller."""
+    async with polling(client, cursor) as polled:
         return [await anext(polled) for _ in range(count)]
 
 
 async def a_minute_later(
     polled: AsyncIterator[Item], passes: Passes, is_waiting: Callable[[], bool]
 ) -> Item:
-    """Return the next item, which nothing but the time brings, once the poll for the others waits."""
+    """Let a minute pass while the poller waits. Returns the next item."""
     coming = asyncio.ensure_future(anext(polled))
     await wait_until(is_waiting)
     passes(REFUSED_SECONDS)
@@ -75,7 +58,7 @@ async def a_minute_later(
 
 
 def forbidden(channels: list[str], groups: list[str] | None = None) -> Reply:
-    """Return a 403 that names these."""
+    """Return a 403 with these names."""
     payload = {"channels": channels} | ({"channel-groups": groups} if groups else {})
     return json_reply(
         {"message": "Forbidden", "payload": payload, "error": True, "status": 403}, 403
@@ -83,22 +66,22 @@ def forbidden(channels: list[str], groups: list[str] | None = None) -> Reply:
 
 
 def polled_names(server: ScriptedPubNub) -> list[tuple[str, str]]:
-    """Return channels and groups of each poll."""
+    """Return the channels and groups of each poll."""
     return [
         (asked.path.split("/")[4], asked.parameters.get("channel-group", ""))
         for asked in server.requests
     ]
 
 
-async def test_the_cursor_is_taken_verbatim(server: ScriptedPubNub) -> None:
-    """Forwards, backwards, another region: what PubNub says is what it is asked."""
+async def test_the_next_poll_has_pubnubs_own_cursor(server: ScriptedPubNub, client: Client) -> None:
+    """The cursor can go back, and can have another region."""
     server.script(
         answer("17600000000000009", region=4),
         answer("17600000000000005", {"e": 0}, region=12),
         HANGS,
     )
 
-    first, second = await items(server, 2)
+    first, second = await items(client, 2)
 
     assert isinstance(first, Received)
     assert isinstance(second, Received)
@@ -116,38 +99,32 @@ async def test_the_cursor_is_taken_verbatim(server: ScriptedPubNub) -> None:
     [
         Reply(503, b"<html>", {"Content-Type": "text/html"}),
         Reply(200, b"{"),
-        Reply(200, b"<html>"),
         json_reply({}),
-        json_reply([1, 2]),
-        Reply(200, b""),
-        json_reply({"t": {"t": "x", "r": 1}, "m": []}),
         json_reply({"status": 400, "message": "Invalid"}, 400),
-        json_reply({}, 404),
         Reply(drops=True),
-        Reply(drops_halfway=True),
         json_reply({}, 429, Retry_After="0"),
     ],
     ids=str,
 )
-async def test_trouble_is_waited_out_at_the_same_place(
-    server: ScriptedPubNub, trouble: Reply
+async def test_a_failed_poll_is_repeated(
+    server: ScriptedPubNub, client: Client, trouble: Reply
 ) -> None:
-    """The poll that failed is made again; nothing is passed over."""
+    """It has the same cursor, so no event is skipped."""
     server.script(trouble, trouble, answer("17600000000000009"), HANGS)
     start = Cursor("17600000000000001", 4)
 
-    [item] = await items(server, 1, start)
+    [item] = await items(client, 1, start)
 
     assert isinstance(item, Received)
     assert [request.parameters["tt"] for request in server.requests[:3]] == [start.timetoken] * 3
 
 
 async def test_a_refused_name_is_left_out_and_tried_again(
-    server: ScriptedPubNub, passes: Passes
+    server: ScriptedPubNub, client: Client, passes: Passes
 ) -> None:
-    """The others live on; what happened to the refused one meanwhile was missed, and that is said twice."""
+    """The others are polled. The missed events are reported at both ends."""
     server.script(forbidden(["b"]), answer("1"), answer("2", {"e": 0}), HANGS)
-    refused, first, second = await items(server, 3)
+    refused, first, second = await items(client, 3)
     assert refused == Refused(Names(("b",)))
     assert isinstance(first, Received)
     assert isinstance(second, Received)
@@ -155,7 +132,7 @@ async def test_a_refused_name_is_left_out_and_tried_again(
 
     server.requests.clear()
     server.script(forbidden(["b"], [":g"]), HANGS, answer("9"), answer("3"), HANGS)
-    async with polling(server) as polled:
+    async with polling(client) as polled:
         lost = await anext(polled)
         regained = await a_minute_later(polled, passes, lambda: server.waiting == 1)
         received = await anext(polled)
@@ -173,10 +150,10 @@ async def test_a_refused_name_is_left_out_and_tried_again(
     ]
 
 
-async def test_the_others_poll_is_not_cut_while_a_name_is_refused(
-    server: ScriptedPubNub, passes: Passes
+async def test_a_try_of_refused_names_does_not_cut_the_poll(
+    server: ScriptedPubNub, client: Client, passes: Passes
 ) -> None:
-    """PubNub answers an idle one after minutes; looks at who is refused go on beside it, and renew what is missed."""
+    """The poll of the others is idle for minutes. Each try reports the refusal."""
     idle = asyncio.Event()
     server.script(forbidden(["b"]))
     server.script(replace(answer("7"), after=idle), under="/v2/subscribe/sub-c-scripted/a,w.%2A/")
@@ -184,7 +161,7 @@ async def test_the_others_poll_is_not_cut_while_a_name_is_refused(
     def polls_of_the_others() -> list[str]:
         return [request.parameters["tt"] for request in server.requests if "a,w." in request.path]
 
-    async with polling(server, Cursor("5", 4)) as polled:
+    async with polling(client, Cursor("5", 4)) as polled:
         refused = [await anext(polled)]
         refused += [
             await a_minute_later(polled, passes, lambda: bool(polls_of_the_others()))
@@ -199,15 +176,15 @@ async def test_the_others_poll_is_not_cut_while_a_name_is_refused(
     assert polls_of_the_others() == ["5"]
 
 
-async def test_the_others_are_heard_while_nobody_knows_who_is_refused(
-    server: ScriptedPubNub, passes: Passes
+async def test_a_failed_try_leaves_its_names_refused(
+    server: ScriptedPubNub, client: Client, passes: Passes
 ) -> None:
-    """The look fails, again and again; as far as anybody knows the name is still refused."""
+    """The others are polled meanwhile."""
     server.script(forbidden(["b"]))
     server.script(json_reply({}, 500), under="/v2/subscribe/sub-c-scripted/b/")
     server.script(answer("7"), HANGS, under="/v2/subscribe/sub-c-scripted/a,w.%2A/")
 
-    async with polling(server) as polled:
+    async with polling(client) as polled:
         refused, received = await anext(polled), await anext(polled)
         later = [
             await a_minute_later(polled, passes, lambda: server.waiting == 1) for _ in range(2)
@@ -220,12 +197,12 @@ async def test_the_others_are_heard_while_nobody_knows_who_is_refused(
 
 
 async def test_names_are_refused_one_after_the_other(
-    server: ScriptedPubNub, passes: Passes
+    server: ScriptedPubNub, client: Client, passes: Passes
 ) -> None:
-    """PubNub may name one at a time; at the next try some may be back while others are not."""
+    """PubNub can name one at a time. A try can readmit some of them."""
     server.script(forbidden(["a"]), forbidden(["w.*"]), HANGS, forbidden(["a"]), answer("1"), HANGS)
 
-    async with polling(server) as polled:
+    async with polling(client) as polled:
         refused = [await anext(polled) for _ in range(2)]
         refused.append(await a_minute_later(polled, passes, lambda: server.waiting == 1))
         received = await anext(polled)
@@ -246,14 +223,14 @@ async def test_names_are_refused_one_after_the_other(
 
 
 @pytest.mark.parametrize("named", [[], ["stranger"]])
-async def test_a_refusal_that_names_nobody_is_looked_into(
-    server: ScriptedPubNub, named: list[str]
+async def test_a_refusal_without_names_is_examined(
+    server: ScriptedPubNub, client: Client, named: list[str]
 ) -> None:
-    """Each name is asked for by itself, with a handshake; only whoever is refused there is left out."""
+    """Each name is tried alone, with a handshake. Only the refused ones are left out."""
     server.script(forbidden(named), *[answer("1")] * 3, answer("9"), HANGS)
     server.script(forbidden(named), under="/v2/subscribe/sub-c-scripted/b/")
 
-    refused, received = await items(server, 2, Cursor("5", 4))
+    refused, received = await items(client, 2, Cursor("5", 4))
 
     assert refused == Refused(Names(("b",)))
     assert isinstance(received, Received)
@@ -263,13 +240,13 @@ async def test_a_refusal_that_names_nobody_is_looked_into(
     assert polled_names(server)[5] == ("a,w.%2A", "g")
 
 
-async def test_where_nobody_is_refused_alone_all_wait(
-    server: ScriptedPubNub, passes: Passes
+async def test_names_that_are_only_refused_together_all_wait(
+    server: ScriptedPubNub, client: Client, passes: Passes
 ) -> None:
-    """Nobody is polled until it is time to try all again."""
+    """No name is polled until the next try."""
     server.script(forbidden([]), *[answer("1")] * 4, answer("9"), answer("1"), HANGS)
 
-    async with polling(server) as polled:
+    async with polling(client) as polled:
         refused = await anext(polled)
         coming = asyncio.ensure_future(anext(polled))
         await asyncio.wait({coming}, timeout=0.01)
@@ -282,26 +259,28 @@ async def test_where_nobody_is_refused_alone_all_wait(
     assert isinstance(received, Received)
 
 
-async def test_a_name_is_refused_anew_when_polling_begins_again(server: ScriptedPubNub) -> None:
-    """What was said of it before may have been dropped with an answer that waited too long."""
+async def test_a_new_beginning_reports_a_refusal_again(
+    server: ScriptedPubNub, client: Client
+) -> None:
+    """The report before can be lost with an answer that waited too long."""
     server.script(forbidden(["b"]), answer("1"), forbidden(["b"]), answer("2"), HANGS)
-    async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)) as client:
-        poller = Poller(client, NAMES, Backoff(random.Random(1)), elapsed_clock)
-        for cursor in (Cursor("5", 4), Cursor("5", 4)):
-            async with aclosing(poller.items(cursor)) as polled:  # type: ignore[type-var]
-                assert isinstance(await anext(polled), Refused)
-                assert isinstance(await anext(polled), Received)
-
-
-async def test_an_answer_of_unknown_age_is_asked_for_again(server: ScriptedPubNub) -> None:
-    """The machine slept with it for hours."""
-    server.script(answer("7", {"e": 0}), answer("8", {"e": 0}), HANGS)
-    async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)) as client:
-        poller = Poller(
-            client, NAMES, Backoff(random.Random(1)), lambda: 7200.0 if server.requests else 0.0
-        )
+    poller = Poller(client, NAMES, Backoff(random.Random(1)), elapsed_clock)
+    for _ in range(2):
         async with aclosing(poller.items(Cursor("5", 4))) as polled:  # type: ignore[type-var]
-            item = await anext(polled)
+            assert isinstance(await anext(polled), Refused)
+            assert isinstance(await anext(polled), Received)
+
+
+async def test_an_answer_of_unknown_age_is_asked_for_again(
+    server: ScriptedPubNub, client: Client
+) -> None:
+    """The machine was suspended for hours meanwhile."""
+    server.script(answer("7", {"e": 0}), answer("8", {"e": 0}), HANGS)
+    poller = Poller(
+        client, NAMES, Backoff(random.Random(1)), lambda: 7200.0 if server.requests else 0.0
+    )
+    async with aclosing(poller.items(Cursor("5", 4))) as polled:  # type: ignore[type-var]
+        item = await anext(polled)
 
     assert isinstance(item, Received)
     assert item.answer.cursor.timetoken == "8"
@@ -309,7 +288,7 @@ async def test_an_answer_of_unknown_age_is_asked_for_again(server: ScriptedPubNu
 
 
 def test_waits_grow_with_jitter_and_start_again() -> None:
-    """From half the shortest to the longest; a success begins anew."""
+    """They are half the shortest to the longest. A success resets them."""
     backoff = Backoff(random.Random(1))
     waits = [backoff.failed(PubNubError("away")) for _ in range(40)]
     assert all(0 < wait <= LONGEST_SECONDS for wait in waits)
@@ -320,8 +299,8 @@ def test_waits_grow_with_jitter_and_start_again() -> None:
     assert backoff.failed(PubNubError("away")) <= FIRST_SECONDS
 
 
-def test_what_pubnub_asks_for_is_never_shortened() -> None:
-    """Retry-After is the least; without one, the usual wait."""
+def test_a_wait_is_never_shorter_than_retry_after() -> None:
+    """Without one, the usual wait counts."""
     backoff = Backoff(random.Random(1))
     assert backoff.failed(ThrottledError("slow down", retry_after=100)) == 100
     assert 0 < backoff.failed(ThrottledError("slow down", retry_after=None)) <= LONGEST_SECONDS

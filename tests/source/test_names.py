@@ -1,4 +1,4 @@
-"""Names PubNub would refuse are refused before it is asked."""
+"""Names that PubNub refuses are refused before a request."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from worker.source.names import Names, channel, matches
     ["room", "room-pnpres", "a.b", "ünïcödé👍", "..a", "x" * 92, "a{b}%", "a'b\"", "sub-c_1@2"],
 )
 def test_a_good_name_is_kept(name: str) -> None:
-    """Anything PubNub takes is taken."""
+    """PubNub accepts it, too."""
     assert channel(name) == name
 
 
@@ -36,21 +36,21 @@ def test_a_good_name_is_kept(name: str) -> None:
     ],
 )
 def test_a_bad_name_is_refused(name: str) -> None:
-    """The sentence is fit for a terminal."""
+    """The error is printable."""
     with pytest.raises(ConfigurationError) as refused:
         Names.of([name])
     assert str(refused.value).isprintable()
 
 
 @pytest.mark.parametrize("name", ["*", ".*", "a.b.c.*", "a..*", "a*.*"])
-def test_a_wildcard_pubnub_does_not_know_is_refused(name: str) -> None:
-    """Only a.* and a.b.* exist."""
+def test_an_unknown_wildcard_is_refused(name: str) -> None:
+    """PubNub has only ``a.*`` and ``a.b.*``."""
     with pytest.raises(ConfigurationError):
         Names.of([name])
 
 
-def test_names_are_sorted_out() -> None:
-    """Channels, wildcards and groups; each once, in order."""
+def test_names_are_channels_wildcards_and_groups() -> None:
+    """Each comes once, in order."""
     names = Names.of(["b", "a", "a", "x.*"], ["g"])
     assert names == Names(("a", "b"), ("x.*",), ("g",))
     assert names.all == ("a", "b", "x.*", ":g")
@@ -58,7 +58,7 @@ def test_names_are_sorted_out() -> None:
 
 
 def test_subscriptions_have_a_bounded_number_of_names() -> None:
-    """Every name is in one; wildcards and groups do not share with channels, whose number is known."""
+    """Every name is in one. Channels are apart from wildcards and groups."""
     names = Names.of([*(f"c{n}" for n in range(7)), "x.*", "y.*"], ["g", "h"])
     parts = list(names.split(3))
     assert [len(part.all) for part in parts] == [3, 3, 1, 2, 2]
@@ -69,18 +69,15 @@ def test_subscriptions_have_a_bounded_number_of_names() -> None:
 
 
 def test_a_subscription_fits_into_a_request() -> None:
-    """Ten groups at most, and no request line of more than 32 KiB, however long the names are."""
-    assert [len(part.groups) for part in Names.of([], [f"g{n}" for n in range(23)]).split(50)] == [
-        10,
-        10,
-        3,
-    ]
+    """It has ten groups at most, and fewer names if they are long."""
+    groups = Names.of([], [f"g{n}" for n in range(23)])
+    assert [len(part.groups) for part in groups.split(50)] == [10, 10, 3]
     long = Names.of([f"{n:02}" + "日" * 90 for n in range(50)])
     assert [len(part.channels) for part in long.split(50)] == [29, 21]
 
 
 def test_a_wildcard_matches_below_its_prefix() -> None:
-    """The dot belongs to the prefix."""
+    """The dot is part of the prefix."""
     assert matches("a.*", "a.b")
     assert matches("a.*", "a.b.c")
     assert not matches("a.*", "ab")

@@ -1,4 +1,4 @@
-"""One payload → one event, a malformed event with its reason, or nothing of ours."""
+"""One payload becomes an event, a malformed event, or nothing."""
 
 import copy
 import json
@@ -55,7 +55,7 @@ GONE = object()
 
 
 def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """Return a copy with the value at a dotted path replaced, or taken out."""
+    """Return a copy with the value at a dotted path replaced or removed."""
     document = copy.deepcopy(document)
     *holders, last = path.split(".")
     holder = document
@@ -69,14 +69,14 @@ def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 
 def test_an_addition_is_decoded() -> None:
-    """The user is ``i``; the time it was told is ``p.t``."""
+    """The user is ``i``. The time of publishing is ``p.t``."""
     assert decode_message(ANNOUNCED, ALL) == Added(
         IDENTITY, "17600000002020754", "17600000002110345"
     )
 
 
 def test_a_removal_names_the_addition() -> None:
-    """``event`` stands beside ``data``; the action timetoken is that of the addition."""
+    """It has the action timetoken of the addition."""
     removal = changed(ANNOUNCED, "d.event", "removed")
     assert decode_message(removal, ALL) == Removed(
         IDENTITY, "17600000002020754", "17600000002110345"
@@ -84,7 +84,7 @@ def test_a_removal_names_the_addition() -> None:
 
 
 def test_an_item_of_history_is_an_addition() -> None:
-    """Told when it was added: lists say no more."""
+    """Its time of publishing is the action timetoken."""
     assert decode_action("room", LISTED, ALL) == Added(
         IDENTITY, "17600000002020754", "17600000002020754"
     )
@@ -104,13 +104,13 @@ def test_an_item_of_history_is_an_addition() -> None:
         ("d.version", GONE),
     ],
 )
-def test_harmless_oddities_change_nothing(path: str, value: Any) -> None:
-    """PubNub varies; an integer timetoken has lost no digit."""
+def test_a_harmless_oddity_changes_nothing(path: str, value: Any) -> None:
+    """An integer timetoken, for example, has lost no digit."""
     assert decode_message(changed(ANNOUNCED, path, value), ALL) == decode_message(ANNOUNCED, ALL)
 
 
-def test_a_uuid_in_the_data_goes_before_the_client() -> None:
-    """Should PubNub ever send it, it is the better word for who reacted."""
+def test_a_uuid_in_the_data_is_the_user() -> None:
+    """It takes precedence over ``i``."""
     event = decode_message(changed(ANNOUNCED, "d.data.uuid", "ben"), ALL)
     assert isinstance(event, Added)
     assert event.identity.uuid == "ben"
@@ -119,21 +119,21 @@ def test_a_uuid_in_the_data_goes_before_the_client() -> None:
 @pytest.mark.parametrize(
     "published", [GONE, None, {}, {"t": "soon"}, {"t": 1.5}, "17600000002110345"]
 )
-def test_an_event_is_not_lost_for_its_date(published: Any) -> None:
-    """Without a readable ``p.t`` the event is dated by its action."""
+def test_an_event_needs_no_time_of_publishing(published: Any) -> None:
+    """Without a readable ``p.t``, the action timetoken counts."""
     event = decode_message(changed(ANNOUNCED, "p", published), ALL)
     assert event == Added(IDENTITY, "17600000002020754", "17600000002020754")
 
 
 @pytest.mark.parametrize("kind", [GONE, 0, 1, 2, 4, "4", None, "three", 3.5, [], {"e": 3}])
-def test_other_kinds_of_message_are_not_ours(kind: Any) -> None:
-    """Messages, signals, files (even without their file): skipped, whatever is in them."""
+def test_other_kinds_of_messages_are_skipped(kind: Any) -> None:
+    """They can have any content."""
     assert decode_message(changed(ANNOUNCED, "e", kind), ALL) is None
     assert decode_message({"e": kind} if kind is not GONE else {}, ALL) is None
 
 
-def test_types_that_are_not_counted_are_not_ours() -> None:
-    """Ignored, or not among the chosen."""
+def test_types_that_are_not_counted_are_skipped() -> None:
+    """They are ignored, or not among the chosen types."""
     assert decode_message(ANNOUNCED, CountedTypes(ignored=frozenset({"reaction"}))) is None
     assert decode_action("room", LISTED, CountedTypes(types=frozenset({"receipt"}))) is None
     assert decode_action("room", LISTED, CountedTypes(types=frozenset({"reaction"}))) is not None
@@ -175,7 +175,7 @@ def test_types_that_are_not_counted_are_not_ours() -> None:
     ],
 )
 def test_a_malformed_event_has_its_reason(path: str, value: Any, reason: str) -> None:
-    """The reason names the part; the payload comes along as JSON, cut to a length."""
+    """The reason names the field. The payload is JSON of bounded length."""
     malformed = decode_message(changed(ANNOUNCED, path, value), ALL)
 
     assert isinstance(malformed, Malformed)
@@ -185,21 +185,21 @@ def test_a_malformed_event_has_its_reason(path: str, value: Any, reason: str) ->
 
 
 @pytest.mark.parametrize("message", [None, 5, "text", [], True])
-def test_what_is_no_object_is_malformed(message: Any) -> None:
-    """In an answer, and in a list."""
+def test_a_payload_that_is_no_object_is_malformed(message: Any) -> None:
+    """It can stand in an answer or in a list."""
     assert isinstance(decode_message(message, ALL), Malformed)
     assert isinstance(decode_action("room", message, ALL), Malformed)
 
 
 def test_a_channel_with_pnpres_in_its_name_is_a_channel() -> None:
-    """The SDK stumbles over it; there is nothing about it to stumble over."""
+    """The SDK alone fails on it."""
     event = decode_message(changed(ANNOUNCED, "c", "room-pnpres"), ALL)
     assert isinstance(event, Added)
     assert event.identity.channel == "room-pnpres"
 
 
 def test_an_old_parent_keeps_its_timetoken() -> None:
-    """PubNub does not check it: ten digits, or leading zeros, are what the client sent."""
+    """PubNub does not check it. It can have ten digits or leading zeros."""
     for parent in ("1234567890", "007", "0"):
         event = decode_message(changed(ANNOUNCED, "d.data.messageTimetoken", parent), ALL)
         assert isinstance(event, Added)
@@ -222,8 +222,8 @@ json_values = st.recursive(
     ),
     json_values,
 )
-def test_nothing_in_a_message_can_raise(path: str, value: Any) -> None:
-    """Any JSON in any place is decoded, malformed, or not ours; what is decoded can be stored."""
+def test_no_json_in_a_message_raises(path: str, value: Any) -> None:
+    """It is decoded, malformed or skipped. A decoded event can be stored."""
     decoded = decode_message(changed(ANNOUNCED, path, value), ALL)
 
     if isinstance(decoded, Added | Removed):
@@ -271,31 +271,31 @@ oddities = st.sampled_from(
 @given(st.lists(st.tuples(places, json_values | oddities), max_size=2))
 @example([])
 @example([("d.event", "removed")])
-def test_a_short_way_ends_where_the_long_one_does(changes: list[tuple[str, Any]]) -> None:
-    """What is usual is decoded with fewer looks; what is not is looked into."""
+def test_fast_and_checked_decoding_agree(changes: list[tuple[str, Any]]) -> None:
+    """The fast one leaves unusual messages to the checked one."""
     message = copy.deepcopy(ANNOUNCED)
     for path, value in changes:
-        with suppress(TypeError, KeyError):  # the first change took away where the second belongs
+        with suppress(TypeError, KeyError):  # the first change can remove the second's place
             message = changed(message, path, value)
     for counted_types in (ALL, CountedTypes(ignored=frozenset({"reaction"}))):
-        long = decode_checked(message, counted_types)
+        checked = decode_checked(message, counted_types)
         try:
-            assert decode_fast(message, counted_types) == long
+            assert decode_fast(message, counted_types) == checked
         except UnusualError:
             assert changes
 
 
 @steady
 @given(json_values)
-def test_nothing_in_a_list_can_raise(item: Any) -> None:
-    """Paging asks each item for its timetoken; anything may be there."""
+def test_no_json_in_a_list_raises(item: Any) -> None:
+    """Paging reads the timetoken of each item, whatever it is."""
     decode_action("room", item, ALL)
     timetoken = action_timetoken(item)
     assert timetoken is None or timetoken.isdecimal()
 
 
-def test_interests_describe_themselves() -> None:
-    """Equal sets, equal words: two workers are compared by them."""
+def test_equal_counted_types_have_equal_texts() -> None:
+    """Two workers are compared by them."""
     assert str(CountedTypes()) == "all types"
     assert str(CountedTypes(ignored=frozenset({"b", "a"}))) == "all types but a,b"
     assert (

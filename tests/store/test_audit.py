@@ -1,4 +1,4 @@
-"""Redis held against itself: nothing is said of what the script wrote, and every flaw put there by hand is found."""
+"""The audit finds every inconsistency, and none in what the script wrote."""
 
 import asyncio
 from itertools import count
@@ -10,31 +10,33 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from tests.histories import BEN, CHANNEL, MESSAGE, added, events, removed
-from tests.store.test_contract import CONTRACT, KEYS
+from tests.store.examples import ON_A_REAL_SERVER
 from worker.domain.action import Event, Identity, Origin
 from worker.store.audit import Audit, Inconsistency
+from worker.store.keys import Keys
 from worker.store.store import Store
 
+KEYS = Keys()
 COUNTS, ACTIONS = KEYS.counts(CHANNEL, MESSAGE), KEYS.actions(CHANNEL, MESSAGE)
 FIELD = "reaction:👍"
 
 
-async def flaws(redis: Redis, *channels: str) -> list[Inconsistency]:
-    """Return what an audit finds."""
+async def inconsistencies(redis: Redis, *channels: str) -> list[Inconsistency]:
+    """Return what an audit finds in the channels; in one channel if none is named."""
     return await Audit(redis, KEYS).channels(channels or [CHANNEL])
 
 
-@CONTRACT
+@ON_A_REAL_SERVER
 @given(st.lists(st.lists(events, min_size=1, max_size=12), max_size=6))
-async def test_what_the_script_wrote_has_no_flaw(
+async def test_what_the_script_wrote_is_consistent(
     real_redis: Redis, batches: list[list[Event]]
 ) -> None:
-    """After whatever history, observed and inferred."""
+    """Histories have observed and inferred events."""
     await real_redis.flushall()
     for batch in batches:
         await Store(real_redis, KEYS).apply(CHANNEL, batch, Origin.LIVE)
 
-        assert await flaws(real_redis) == []
+        assert await inconsistencies(real_redis) == []
 
 
 @pytest.mark.parametrize(
@@ -59,20 +61,20 @@ async def test_what_the_script_wrote_has_no_flaw(
     ],
     ids=lambda value: "-".join(value[:1]) if isinstance(value, tuple) else None,
 )
-async def test_a_flaw_is_found(
+async def test_an_inconsistency_is_found(
     redis: Redis, command: tuple[str, ...], field: str, problem: str
 ) -> None:
-    """One at a time, and nothing but that."""
+    """Nothing else is found with it."""
     await Store(redis, KEYS).apply(CHANNEL, [added(1), added(1, BEN)], Origin.LIVE)
-    assert await flaws(redis) == []
+    assert await inconsistencies(redis) == []
 
     await cast("Any", redis).execute_command(*command)
 
-    assert await flaws(redis) == [Inconsistency(CHANNEL, MESSAGE, field, problem)]
+    assert await inconsistencies(redis) == [Inconsistency(CHANNEL, MESSAGE, field, problem)]
 
 
-async def test_flaws_are_found_among_hundreds_of_messages(real_redis: Redis) -> None:
-    """Sorted, each once, and those of the channels asked about."""
+async def test_inconsistencies_are_found_among_hundreds_of_messages(real_redis: Redis) -> None:
+    """They are sorted; each is there once. Other channels are left out."""
     odd = "a{b}:c%"
     for channel in (CHANNEL, odd, "hall"):
         lives = [
@@ -83,15 +85,15 @@ async def test_flaws_are_found_among_hundreds_of_messages(real_redis: Redis) -> 
         for n in (199, 3):
             await cast("Any", real_redis).hdel(KEYS.counts(channel, str(10**16 + n)), FIELD)
 
-    found = await flaws(real_redis, odd, CHANNEL, "yard")
+    found = await inconsistencies(real_redis, odd, CHANNEL, "yard")
 
-    assert [(flaw.channel, flaw.message_timetoken) for flaw in found] == [
+    assert [(item.channel, item.message_timetoken) for item in found] == [
         (channel, str(10**16 + n)) for channel in (odd, CHANNEL) for n in (3, 199)
     ]
 
 
-async def test_what_is_being_written_is_no_flaw(real_redis: Redis) -> None:
-    """Counts and actions are looked at at one instant, however much is written from one look to the next."""
+async def test_a_batch_under_way_is_no_inconsistency(real_redis: Redis) -> None:
+    """Counts and actions of a message are read in one transaction."""
     store, messages = Store(real_redis, KEYS), [str(10**16 + n) for n in range(5)]
     is_over = asyncio.Event()
 
@@ -119,5 +121,5 @@ async def test_what_is_being_written_is_no_flaw(real_redis: Redis) -> None:
         while len(seen) < 12:
             if (now := await head()) not in seen:
                 seen.add(now)
-                assert await flaws(real_redis) == []
+                assert await inconsistencies(real_redis) == []
         is_over.set()

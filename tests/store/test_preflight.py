@@ -18,20 +18,20 @@ OURS = {"schema": "1", "subscribe_key": "sub-c-1", "types": "all but deleted"}
 
 @pytest.fixture
 async def evicting(real_redis: Redis) -> AsyncIterator[Redis]:
-    """A Redis that throws keys away when memory is short."""
+    """Let the real Redis evict keys when memory is short."""
     await real_redis.config_set("maxmemory-policy", "allkeys-lru")
     yield real_redis
     await real_redis.config_set("maxmemory-policy", "noeviction")
 
 
 async def test_a_fit_redis_is_accepted(real_redis: Redis) -> None:
-    """The server the tests run on is one."""
+    """The server of the tests is fit."""
     found = await check_fitness(real_redis)
     assert found.policy == "noeviction"
 
 
 async def test_a_redis_that_evicts_is_refused(evicting: Redis) -> None:
-    """Unless a person allows it."""
+    """``--allow-eviction`` accepts it."""
     with pytest.raises(RedisUnfitError, match=r"allkeys-lru.*--allow-eviction"):
         await check_fitness(evicting)
     await check_fitness(evicting, allow_eviction=True)
@@ -41,12 +41,12 @@ async def test_a_redis_that_evicts_is_refused(evicting: Redis) -> None:
     ("version", "recent"), [("5.0.14", False), ("6.0.16", False), ("6.2.0", True), ("7.2.4", True)]
 )
 def test_redis_6_2_is_the_floor(version: str, recent: bool) -> None:
-    """Older ones lack what the scripts need."""
+    """Older versions lack commands that the scripts need."""
     assert Fitness(version, "noeviction").is_recent is recent
 
 
 async def test_a_namespace_is_claimed_once(redis: Redis) -> None:
-    """The first worker writes whose it is; the same again is welcome."""
+    """The first worker writes its claim. The same claim is accepted again."""
     await check_namespace(redis, KEYS, CLAIM)
     await check_namespace(redis, KEYS, CLAIM)
 
@@ -67,10 +67,10 @@ async def test_a_namespace_is_claimed_once(redis: Redis) -> None:
         ({"colour": "blue"}, "schema unknown"),
     ],
 )
-async def test_a_namespace_of_somebody_else_is_refused(
+async def test_a_namespace_of_another_owner_is_refused(
     redis: Redis, meta: dict[str, str], says: str
 ) -> None:
-    """The sentence says what differs and how to proceed; nothing is changed, and nothing filled in."""
+    """The error says what differs, and what to do. No field is changed or added."""
     await cast("Any", redis).hset(KEYS.meta, mapping=meta)
 
     with pytest.raises(RedisUnfitError, match=says):
@@ -80,15 +80,14 @@ async def test_a_namespace_of_somebody_else_is_refused(
 
 
 async def test_two_claims_at_once_do_not_mix(redis: Redis) -> None:
-    """One of them has it, all of it; every other is refused."""
+    """One claim is written as a whole. The others are refused."""
     claims = [Claim(f"sub-c-{number}", f"only type-{number}") for number in range(8)]
 
-    ended = await asyncio.gather(
-        *(check_namespace(redis, KEYS, claim) for claim in claims), return_exceptions=True
-    )
+    checks = [check_namespace(redis, KEYS, claim) for claim in claims]
+    results = await asyncio.gather(*checks, return_exceptions=True)
 
-    (owner,) = (claim for claim, error in zip(claims, ended, strict=True) if error is None)
-    assert sum(isinstance(error, RedisUnfitError) for error in ended) == len(claims) - 1
+    (owner,) = (claim for claim, error in zip(claims, results, strict=True) if error is None)
+    assert sum(isinstance(error, RedisUnfitError) for error in results) == len(claims) - 1
     assert await cast("Any", redis).hgetall(KEYS.meta) == {
         "schema": "1",
         "subscribe_key": owner.subscribe_key,
@@ -97,7 +96,7 @@ async def test_two_claims_at_once_do_not_mix(redis: Redis) -> None:
 
 
 async def test_a_command_that_reads_claims_nothing(redis: Redis) -> None:
-    """It only refuses a schema it does not know."""
+    """It only refuses another schema."""
     await check_ownership(redis, KEYS)
     assert not await redis.exists(KEYS.meta)
 

@@ -1,6 +1,7 @@
-"""Reading: plain mappings, one round trip, nothing written."""
+"""TallyReader: plain mappings, one round trip, nothing written."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -19,34 +20,32 @@ from worker.store.store import Store
 HOSTILE = Identity(CHANNEL, "1234567890", "re:act%3A{}", "a:b\n{c}%\0", "ü:1")
 
 
-class Silent:
-    """Somebody who listens, and never says a word."""
+class SilentServer:
+    """A server that reads, and never answers."""
 
     def __init__(self) -> None:
         self.url = ""
         self.is_asked = asyncio.Event()
 
     async def listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Hear whoever comes to the end."""
-        try:
+        """Read until the client has gone."""
+        with contextlib.suppress(ConnectionError):
             while await reader.read(4096):
                 self.is_asked.set()
-        except ConnectionError:
-            pass  # whoever gave up has gone
         writer.close()
 
 
 @pytest.fixture
-async def silent() -> AsyncIterator[Silent]:
-    """Let somebody listen who never says a word."""
-    silent = Silent()
+async def silent() -> AsyncIterator[SilentServer]:
+    """Start a server that never answers."""
+    silent = SilentServer()
     async with await asyncio.start_server(silent.listen, "127.0.0.1", 0) as server:
         silent.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield silent
 
 
 async def test_tallies_are_read_as_they_were_written(redis: Redis) -> None:
-    """Type, value and count; a timetoken as text or as a number."""
+    """A timetoken may be text or a number."""
     await Store(redis, Keys()).apply(CHANNEL, [added(1), added(1, HOSTILE)], Origin.LIVE)
     reader = TallyReader(redis)
 
@@ -57,7 +56,7 @@ async def test_tallies_are_read_as_they_were_written(redis: Redis) -> None:
 
 
 async def test_many_messages_cost_one_round_trip(valkey: RedisServer, real_redis: Redis) -> None:
-    """The answer is keyed as the messages were asked for; nothing is written."""
+    """The keys of the answer are the timetokens as given. Nothing is written."""
     await Store(real_redis, Keys()).apply(CHANNEL, [added(1), added(1, HOSTILE)], Origin.LIVE)
     before = await real_redis.dbsize()
     await real_redis.config_resetstat()
@@ -78,30 +77,30 @@ async def test_many_messages_cost_one_round_trip(valkey: RedisServer, real_redis
 
 
 async def test_a_reader_of_another_namespace_sees_nothing(redis: Redis) -> None:
-    """Namespaces do not mix."""
+    """Its tallies are apart from ours."""
     await Store(redis, Keys()).apply(CHANNEL, [added(1)], Origin.LIVE)
 
     assert await TallyReader(redis, "other").get(CHANNEL, MESSAGE) == {}
 
 
 @pytest.mark.parametrize("timetoken", [True, 1.5, None])
-async def test_a_timetoken_that_is_none_is_refused(redis: Redis, timetoken: object) -> None:
-    """A float has lost its last digits already."""
+async def test_a_malformed_timetoken_is_refused(redis: Redis, timetoken: object) -> None:
+    """A float, for example, has lost its last digits."""
     with pytest.raises(TypeError, match="message timetoken"):
         await TallyReader(redis).get(CHANNEL, cast("Any", timetoken))
 
 
 async def test_a_reader_says_that_redis_is_away() -> None:
-    """One of our errors, whatever the library raised."""
+    """It raises an error of ours, not of redis-py."""
     async with TallyReader.from_url(f"redis://127.0.0.1:{free_port()}") as reader:
         with pytest.raises(RedisUnavailableError, match="does not answer"):
             await reader.get(CHANNEL, MESSAGE)
 
 
-async def test_a_reader_gives_up_on_a_redis_that_says_nothing(
-    silent: Silent, monkeypatch: pytest.MonkeyPatch
+async def test_a_reader_gives_up_on_a_silent_redis(
+    silent: SilentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the time its address gives it, all tries together; one of our errors again."""
+    """The address gives the time, for all tries together."""
     passes = passing_time(monkeypatch)
     async with TallyReader.from_url(f"{silent.url}?socket_timeout=1000") as reader:
         for read in (reader.get(CHANNEL, MESSAGE), reader.get_many(CHANNEL, [MESSAGE])):
@@ -115,18 +114,16 @@ async def test_a_reader_gives_up_on_a_redis_that_says_nothing(
                 await reading
 
 
-async def test_a_read_that_is_cancelled_ends(silent: Silent) -> None:
-    """Its own limit does not swallow another's, as ``asyncio.timeout`` around it is."""
+async def test_a_read_that_is_cancelled_ends(silent: SilentServer) -> None:
+    """An ``asyncio.timeout`` around it works, too."""
     async with TallyReader.from_url(f"{silent.url}?socket_timeout=3600") as reader:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await reader.get_many(CHANNEL, [MESSAGE])
 
 
-async def test_a_read_that_was_given_up_spoils_no_later_one(
-    valkey: RedisServer, real_redis: Redis
-) -> None:
-    """Answers that come after it was given up are nobody's: the next read has its own."""
+async def test_a_late_answer_spoils_no_later_read(valkey: RedisServer, real_redis: Redis) -> None:
+    """The connection of a read that was given up is closed."""
     await Store(real_redis, Keys()).apply(CHANNEL, [added(1)], Origin.LIVE)
     async with (
         Forwarder(valkey.port) as door,
@@ -145,6 +142,6 @@ async def test_a_read_that_was_given_up_spoils_no_later_one(
     "url", ["localhost:6379", "http://localhost", "", "redis://localhost:port"]
 )
 def test_an_address_of_no_known_kind_is_refused(url: str) -> None:
-    """The sentence names the setting."""
+    """The error names the setting."""
     with pytest.raises(ConfigurationError, match="REDIS_URL"):
         TallyReader.from_url(url)

@@ -1,4 +1,4 @@
-"""The table of events is whole: each entry the program may write, with its level, and none that it does not."""
+"""The table of log events is whole: each event of the program, with its level, and no other."""
 
 import ast
 import re
@@ -44,7 +44,7 @@ def written() -> dict[str, set[str | None]]:
 
 
 def events(calls: list[ast.Call]) -> Iterator[tuple[str, str | None]]:
-    """Yield each event a module may log, with its level: by a log, or as a complaint and its end."""
+    """Yield each event of a module with its level; a ThrottledWarning has two."""
     for call in calls:
         texts = [
             each.value
@@ -73,18 +73,18 @@ def is_log(node: ast.expr) -> bool:
 
 
 def is_passed_on(call: ast.Call) -> bool:
-    """Whether a complaint says what it was made to say."""
+    """Whether a ThrottledWarning logs its own event."""
     return ast.unparse(call.args[0]) in {"self._event", "self._over"}
 
 
 def test_every_event_is_documented_with_its_level() -> None:
     """And nothing is that the program does not write."""
-    told, found = documented(), written()
+    table, found = documented(), written()
 
-    assert sorted(told) == sorted(found)
+    assert sorted(table) == sorted(found)
     for event, levels in found.items():
-        assert levels - {None} <= told[event], event
-        assert None in levels or levels == told[event], event
+        assert levels - {None} <= table[event], event
+        assert None in levels or levels == table[event], event
 
 
 def test_the_levels_are_of_a_kind() -> None:
@@ -101,10 +101,10 @@ def test_the_table_is_in_order() -> None:
 
 
 def test_no_module_prints_past_the_log() -> None:
-    """What a worker has to say goes through the log; the command line, the emulator and the demo speak to people."""
-    speaks = {"commands.py", "keeper.py", "env_example.py", "logs.py", "screen.py"}
+    """Only the demo, and programs that have no log, print."""
+    printing = {"env_example.py", "logs.py", "screen.py"}
     for path, called in calls().items():
-        if path.name not in speaks:
+        if path.name not in printing:
             for call in called:
                 if (
                     getattr(call.func, "id", None) == "print"

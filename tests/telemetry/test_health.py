@@ -9,8 +9,8 @@ import pytest
 
 from tests.redis_server import free_port
 from worker.telemetry import health
-from worker.telemetry.health import ask, examine, health_page
-from worker.telemetry.http import Answer, Page, listening
+from worker.telemetry.health import examine, request_health
+from worker.telemetry.http import Answer, Page, health_page, listening
 
 
 async def well() -> str | None:
@@ -19,7 +19,7 @@ async def well() -> str | None:
 
 
 async def ill() -> str | None:
-    """Find something wrong, in a stranger's words."""
+    """Find something wrong, in text that others wrote."""
     return "a\n\x1b[31m"
 
 
@@ -29,8 +29,8 @@ async def stuck() -> str | None:
     return None
 
 
-async def test_each_check_is_told_by_its_name() -> None:
-    """200 if all are well, else 503 with the reasons; one line, which obeys nobody."""
+async def test_each_check_has_its_name() -> None:
+    """200 if all pass, else 503 with the reasons, in one printable line."""
     fine, not_fine = (
         health_page(await examine({"a": well, "b": well})),
         health_page(await examine({"a": well, "b": ill})),
@@ -47,16 +47,16 @@ async def test_each_check_is_told_by_its_name() -> None:
     assert b"\x1b" not in not_fine.body
 
 
-async def test_no_check_is_waited_for_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that does not answer is what is wrong."""
+async def test_a_stuck_check_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two seconds, and the others are not held up."""
     monkeypatch.setattr(health, "CHECK_SECONDS", 0.01)
     found = await examine({"a": well, "b": stuck, "c": stuck})
 
     assert found == {"a": None, "b": "no answer in 0.01 s", "c": "no answer in 0.01 s"}
 
 
-async def test_all_checks_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else one could not wait for the other, and the other for it."""
+async def test_all_checks_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here each waits for the other."""
     monkeypatch.setattr(health, "CHECK_SECONDS", 60)
     asked = {"a": asyncio.Event(), "b": asyncio.Event()}
 
@@ -72,16 +72,18 @@ async def test_all_checks_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("patient")
-async def test_a_worker_is_asked_how_it_is() -> None:
-    """Nothing if it is well, each failing check if not."""
+async def test_a_request_for_health_names_each_failed_check() -> None:
+    """And nothing if the worker is healthy."""
     pages: dict[str, Answer] = {
         "/readyz": lambda: found(ill=True),
         "/livez": lambda: found(ill=False),
     }
     async with listening("127.0.0.1", 0, pages) as (host, port):
-        assert await asyncio.to_thread(ask, host, port, "/livez") == []
-        assert await asyncio.to_thread(ask, host, port, "/readyz") == ["second: a\n\x1b[31m"]
-        assert await asyncio.to_thread(ask, host, port, "/other") == [
+        assert await asyncio.to_thread(request_health, host, port, "/livez") == []
+        assert await asyncio.to_thread(request_health, host, port, "/readyz") == [
+            "second: a\n\x1b[31m"
+        ]
+        assert await asyncio.to_thread(request_health, host, port, "/other") == [
             f"what answers at {host}:{port} is no worker"
         ]
 
@@ -91,10 +93,10 @@ async def found(*, ill: bool) -> Page:
     return health_page({"first": None, "second": "a\n\x1b[31m" if ill else None})
 
 
-def test_nobody_there_is_said() -> None:
-    """In a sentence, with where."""
+def test_a_missing_worker_is_named() -> None:
+    """In a sentence, with its address."""
     port = free_port()
-    assert ask("127.0.0.1", port, "/readyz") == [
+    assert request_health("127.0.0.1", port, "/readyz") == [
         f"no worker answers at 127.0.0.1:{port} (ConnectionRefusedError)"
     ]
 
@@ -106,23 +108,23 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def saying(told: bytes) -> AsyncIterator[tuple[str, int]]:
-    """Answer everybody so."""
+async def answering(answer: bytes) -> AsyncIterator[tuple[str, int]]:
+    """Serve this answer to every request."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def write_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(told)
+            writer.write(answer)
             await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(write_answer, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[:2]
 
 
 @pytest.mark.parametrize(
-    "told",
+    "answer",
     [
         b"",
         b"garbage \x1b[31m\r\n\r\n",
@@ -139,17 +141,17 @@ async def saying(told: bytes) -> AsyncIterator[tuple[str, int]]:
     ],
 )
 @pytest.mark.usefixtures("patient")
-async def test_whoever_else_answers_is_no_worker(told: bytes) -> None:
-    """Whatever it answers is told in a sentence of ours, and is no traceback."""
-    async with saying(told) as (host, port):
-        (wrong,) = await asyncio.to_thread(ask, host, port, "/readyz")
+async def test_another_server_is_no_worker(answer: bytes) -> None:
+    """Whatever it answers, the result is one printable sentence."""
+    async with answering(answer) as (host, port):
+        (wrong,) = await asyncio.to_thread(request_health, host, port, "/readyz")
 
     assert str(port) in wrong
     assert wrong.isprintable()
 
 
 @pytest.mark.usefixtures("patient")
-async def test_a_worker_that_answers_badly_is_not_well() -> None:
-    """No check failed, and yet the answer is no 200."""
-    async with saying(b'HTTP/1.1 503 Busy\r\n\r\n{"checks": {}}') as (host, port):
-        assert await asyncio.to_thread(ask, host, port, "/readyz") == ["answered 503"]
+async def test_a_bad_status_is_a_failure() -> None:
+    """Even where no check failed."""
+    async with answering(b'HTTP/1.1 503 Busy\r\n\r\n{"checks": {}}') as (host, port):
+        assert await asyncio.to_thread(request_health, host, port, "/readyz") == ["answered 503"]

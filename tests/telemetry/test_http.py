@@ -1,4 +1,4 @@
-"""The pages: GET only, every input bounded, nothing of what strangers send in an answer or the log."""
+"""The pages: GET only, every input bounded; no answer and no entry quotes a request."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ LASTS = 3_000.0
 
 
 @dataclass
-class ExplainedChange:
+class Response:
     """An answer as it came over the wire."""
 
     status: int
@@ -46,7 +46,7 @@ class ExplainedChange:
 
 @dataclass
 class Port:
-    """The pages at an address, and what was logged meanwhile."""
+    """The pages at an address, and the log meanwhile."""
 
     host: str
     number: int
@@ -64,26 +64,26 @@ class Port:
                 for part in parts:
                     writer.write(part)
                     await writer.drain()
-            told = b""
+            response = b""
             with suppress(ConnectionError):
-                while some := await reader.read(65536):
-                    told += some
+                while chunk := await reader.read(65536):
+                    response += chunk
         writer.transport.abort()
-        return told
+        return response
 
     async def ask(
         self, target: str = "/good", method: str = "GET", *headers: str, body: bytes = b""
-    ) -> ExplainedChange:
+    ) -> Response:
         """Send one request, well-formed, and return its answer."""
         lines = [f"{method} {target} HTTP/1.1", "Host: x", *headers, "", ""]
         return read(await self.send("\r\n".join(lines).encode("latin-1") + body))
 
 
-def read(told: bytes) -> ExplainedChange:
+def read(response: bytes) -> Response:
     """Take an answer apart."""
-    head, _, body = told.partition(b"\r\n\r\n")
+    head, _, body = response.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
-    return ExplainedChange(
+    return Response(
         int(first.split()[1]),
         {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)},
         body,
@@ -136,34 +136,34 @@ async def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
 
 
 async def test_a_page_is_one_line_of_ascii(port: Port) -> None:
-    """JSON in which no name obeys nobody; nothing keeps it, and nothing says which software sent it."""
-    told = await port.ask()
+    """It is printable JSON, and no cache keeps it."""
+    response = await port.ask()
 
-    assert told.status == 200
-    assert json.loads(told.body)["ok"]
-    assert told.body.isascii()
-    assert told.body.count(b"\n") == 1
-    assert b"\x1b" not in told.body
-    assert told.headers["cache-control"] == "no-store"
-    assert told.headers["connection"] == "close"
+    assert response.status == 200
+    assert json.loads(response.body)["ok"]
+    assert response.body.isascii()
+    assert response.body.count(b"\n") == 1
+    assert b"\x1b" not in response.body
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["connection"] == "close"
 
 
 @pytest.mark.parametrize("target", ["/good", "/nowhere", "/broken", "garbage"])
-async def test_no_answer_tells_versions(port: Port, target: str) -> None:
-    """Neither a page nor an error says whose software, let alone which version."""
-    told = await port.ask(target, "GET" if target != "garbage" else "\x01")
+async def test_no_answer_names_versions(port: Port, target: str) -> None:
+    """Neither a page nor an error names the software."""
+    response = await port.ask(target, "GET" if target != "garbage" else "\x01")
 
-    assert told.headers["server"] == "tally"
-    assert b"aiohttp" not in told.body.lower()
-    assert b"python" not in told.body.lower()
+    assert response.headers["server"] == "tally"
+    assert b"aiohttp" not in response.body.lower()
+    assert b"python" not in response.body.lower()
 
 
 async def test_metrics_are_prometheus_text(port: Port) -> None:
-    """In the content type a Prometheus asks for."""
-    told = await port.ask("/metrics")
+    """With the content type that Prometheus asks for."""
+    response = await port.ask("/metrics")
 
-    assert told.headers["content-type"].startswith("text/plain; version=")
-    assert b"# TYPE tally_events_total counter" in told.body
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    assert b"# TYPE tally_events_total counter" in response.body
 
 
 @pytest.mark.parametrize(
@@ -182,19 +182,19 @@ async def test_metrics_are_prometheus_text(port: Port) -> None:
         "get",
     ],
 )
-async def test_nothing_but_get(port: Port, method: str) -> None:
-    """Any other method is refused, whatever it is sent with, and says what is allowed."""
-    told = await port.ask("/good", method, "Content-Length: 6", body=b"canary")
+async def test_other_methods_than_get_are_refused(port: Port, method: str) -> None:
+    """The answer names the one that is allowed."""
+    response = await port.ask("/good", method, "Content-Length: 6", body=b"canary")
 
-    assert told.status in {405, 400}
-    assert b"canary" not in told.body
-    assert told.status == 400 or told.headers["allow"] == "GET"
-    assert method not in {"HEAD", "POST", "PUT", "DELETE"} or told.status == 405
+    assert response.status in {405, 400}
+    assert b"canary" not in response.body
+    assert response.status == 400 or response.headers["allow"] == "GET"
+    assert method not in {"HEAD", "POST", "PUT", "DELETE"} or response.status == 405
     assert port.entries == []
 
 
-async def test_it_leads_nowhere_else(port: Port) -> None:
-    """CONNECT makes no tunnel, an upgrade no other protocol."""
+async def test_no_request_opens_a_tunnel(port: Port) -> None:
+    """Neither CONNECT nor an upgrade to another protocol."""
     assert (await port.ask("canary:443", "CONNECT")).status in {400, 405}
     assert (
         await port.ask("/good", "GET", "Connection: upgrade", "Upgrade: websocket")
@@ -223,13 +223,13 @@ async def test_it_leads_nowhere_else(port: Port) -> None:
         b"\x00" * 100 + b"\r\n\r\n",
     ],
 )
-async def test_garbage_is_refused_in_our_words(port: Port, sent: bytes) -> None:
-    """400 or a closed connection; nothing that was sent comes back, or into the log."""
-    told = await port.send(sent)
+async def test_garbage_is_never_quoted(port: Port, sent: bytes) -> None:
+    """The answer is a 400 or a closed connection, and the log stays empty."""
+    response = await port.send(sent)
 
-    assert not told or read(told).status in {400, 404, 405, 505}
-    assert b"canary" not in told
-    assert b"\x1b" not in told
+    assert not response or read(response).status in {400, 404, 405, 505}
+    assert b"canary" not in response
+    assert b"\x1b" not in response
     assert port.entries == []
     assert (await port.ask()).status == 200
 
@@ -257,24 +257,24 @@ async def test_garbage_is_refused_in_our_words(port: Port, sent: bytes) -> None:
         "headers without end",
     ],
 )
-async def test_what_is_too_long_is_refused(port: Port, parts: tuple[bytes, ...]) -> None:
-    """A 4xx or a closed connection, at once: nothing waits for the end of it."""
-    told = await port.send(*parts)
+async def test_a_long_request_is_refused(port: Port, parts: tuple[bytes, ...]) -> None:
+    """With a 4xx or a closed connection, before its end."""
+    response = await port.send(*parts)
 
-    assert not told or 400 <= read(told).status < 500
+    assert not response or 400 <= read(response).status < 500
     assert port.entries == []
     assert (await port.ask()).status == 200
 
 
-async def test_a_body_is_not_waited_for(port: Port) -> None:
-    """The answer comes before a body that may be endless, and the connection is closed."""
-    told = await port.ask("/good", "GET", "Content-Length: 1000000000000")
+async def test_a_request_with_a_body_is_answered_at_once(port: Port) -> None:
+    """Its body may be endless; the connection is closed."""
+    response = await port.ask("/good", "GET", "Content-Length: 1000000000000")
     chunked = await port.ask("/good", "GET", "Transfer-Encoding: chunked", body=b"5\r\nhello\r\n")
     await port.send(
         b"POST /good HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n", b"x" * HUGE
     )
 
-    assert told.status == chunked.status == 200
+    assert response.status == chunked.status == 200
     assert (await port.ask()).status == 200
 
 
@@ -300,31 +300,31 @@ async def test_a_body_is_not_waited_for(port: Port) -> None:
         ("/canary", 404),
     ],
 )
-async def test_only_the_pages_there_are(port: Port, target: str, status: int) -> None:
-    """A query changes nothing; a path is a page's name or none; no answer repeats it."""
-    told = await port.ask(target)
+async def test_only_known_paths_have_a_page(port: Port, target: str, status: int) -> None:
+    """A query changes nothing, and no answer quotes the path."""
+    response = await port.ask(target)
 
-    assert told.status in {status, 400 if status == 404 else status}
-    assert b"canary" not in told.body
+    assert response.status in {status, 400 if status == 404 else status}
+    assert b"canary" not in response.body
     assert port.entries == []
 
 
 async def test_one_request_a_connection(port: Port) -> None:
-    """Of several sent at once the first is answered, and the connection closed."""
+    """The first of several is answered, and the connection closed."""
     request = b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n"
 
-    told = await port.send(request * 1_000)
+    response = await port.send(request * 1_000)
 
-    assert told.count(b"HTTP/1.1") == 1
-    assert read(told).status == 200
+    assert response.count(b"HTTP/1.1") == 1
+    assert read(response).status == 200
 
 
-async def test_a_page_that_fails_says_nothing_of_it(port: Port) -> None:
-    """500 without the error's words; those of the log have where, and no payload."""
-    told = await port.ask("/broken")
+async def test_a_failed_page_quotes_no_error(port: Port) -> None:
+    """The answer is 500. The log has the error and the path."""
+    response = await port.ask("/broken")
 
-    assert told.status == 500
-    assert b"canary" not in told.body
+    assert response.status == 500
+    assert b"canary" not in response.body
     (entry,) = port.entries
     assert (entry["event"], entry["path"], entry["log_level"]) == (
         "page_failed",
@@ -338,10 +338,10 @@ async def test_a_page_that_fails_says_nothing_of_it(port: Port) -> None:
     [(b"", b""), (b"GET /", b"x"), (b"GET /good HTTP/1.1\r\nHost: x\r\nA: ", b"x")],
     ids=["silent", "a path", "a header"],
 )
-async def test_who_asks_slowly_is_cut_off(
+async def test_a_slow_request_is_cut_off(
     lasting: Port, passes: Passes, begins: bytes, goes_on: bytes
 ) -> None:
-    """A byte now and then holds a connection no longer than any other may last; until then it is left alone."""
+    """A byte now and then does not prolong the life of a connection."""
     reader, writer = await lasting.open()
     writer.write(begins)
     reading = asyncio.create_task(until_closed(reader))
@@ -362,17 +362,17 @@ async def test_who_asks_slowly_is_cut_off(
 
 async def until_closed(reader: asyncio.StreamReader) -> int:
     """Read until the other side ends; return how much came."""
-    many = 0
+    size = 0
     with suppress(ConnectionError):
-        while some := await reader.read(65536):
-            many += len(some)
-    return many
+        while chunk := await reader.read(65536):
+            size += len(chunk)
+    return size
 
 
-async def test_who_does_not_read_is_cut_off(
+async def test_a_client_that_does_not_read_is_cut_off(
     port: Port, passes: Passes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer nobody takes is not kept for longer than a connection may last, and keeps no seat."""
+    """Then another client gets its place."""
     monkeypatch.setattr(http, "MAX_CONNECTIONS", 3)
     clients = [await port.open() for _ in range(3)]
     for _, writer in clients:
@@ -395,8 +395,8 @@ async def test_who_does_not_read_is_cut_off(
     assert port.entries == []
 
 
-async def test_one_too_many_is_closed_and_others_go_on(port: Port) -> None:
-    """Beyond the limit a connection ends at once, even where a hundred come together; then there is room again."""
+async def test_connections_beyond_the_limit_are_closed(port: Port) -> None:
+    """At once, also of a hundred that come together. The others are served."""
     clients: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     for _ in range(2):  # more together would wait a second before the system lets them in
         clients += await asyncio.gather(*(port.open() for _ in range(MAX_CONNECTIONS * 3 // 2)))
@@ -417,8 +417,10 @@ async def test_one_too_many_is_closed_and_others_go_on(port: Port) -> None:
     assert port.entries == []
 
 
-async def test_what_has_ended_is_not_kept(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections one after the other leave nothing behind that waits for its time to run out."""
+async def test_a_closed_connection_leaves_no_timer(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections one after the other must not pile up timers."""
     loop = asyncio.get_running_loop()
     call_later, ends = loop.call_later, list[asyncio.TimerHandle]()
 
@@ -436,8 +438,8 @@ async def test_what_has_ended_is_not_kept(port: Port, monkeypatch: pytest.Monkey
     await wait_until(lambda: all(end.cancelled() for end in ends), ANSWER_SECONDS)
 
 
-async def test_it_ends_with_connections_open(passes: Passes) -> None:
-    """A worker that stops waits neither for who is silent nor for who is being answered."""
+async def test_a_stop_closes_open_connections(passes: Passes) -> None:
+    """It waits neither for a silent client nor for a page that never comes."""
     forever = asyncio.Event()
 
     async def never() -> Page:
@@ -457,8 +459,8 @@ async def test_it_ends_with_connections_open(passes: Passes) -> None:
             writer.transport.abort()
 
 
-async def test_it_listens_where_it_is_told_and_nowhere_else(port: Port) -> None:
-    """On the address that was given alone; a port that is taken is refused."""
+async def test_only_the_given_address_is_served(port: Port) -> None:
+    """A port that is taken is an error."""
     with pytest.raises(OSError, match=r"address already in use|in use"):
         async with listening(port.host, port.number, PAGES):
             raise AssertionError("two at one port")
@@ -475,10 +477,8 @@ def has_ipv6() -> bool:
     return True
 
 
-@pytest.mark.skipif(
-    not has_ipv6(), reason="no IPv6 loopback on this machine: that the pages are served there"
-)
-async def test_it_listens_on_ipv6() -> None:
-    """An address of that kind is as good as another."""
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 loopback here: that the pages are served there")
+async def test_ipv6_is_served() -> None:
+    """Like any other address."""
     async with listening("::1", 0, PAGES) as (host, number):
         assert (await Port(host, number).ask()).status == 200

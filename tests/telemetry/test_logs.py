@@ -1,4 +1,4 @@
-"""Entries are one line each, and obey nobody."""
+"""Entries are one printable line each, bounded, and quote no error that others worded."""
 
 import json
 import subprocess
@@ -11,7 +11,9 @@ import pytest
 import structlog
 
 from worker.errors import ConfigurationError, ExitCode
-from worker.telemetry.logs import LogFormat, configure, escape, unquoted
+from worker.telemetry.log_format import LogFormat
+from worker.telemetry.logs import configure
+from worker.telemetry.text import escape, unquoted
 from worker.telemetry.throttled_warning import REPEAT_SECONDS, ThrottledWarning
 
 CANARY = "canary"
@@ -19,18 +21,18 @@ HOSTILE = "a\x1b[31m\nb\r\u202e\u2028\ud83d\x9b"
 
 
 @pytest.fixture(autouse=True)
-def configuration_of_its_own() -> Iterator[None]:
-    """Give the next test the logs back as they were."""
+def own_configuration() -> Iterator[None]:
+    """Give the next test an unconfigured log."""
     structlog.reset_defaults()
     yield
     structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("format", list(LogFormat))
-def test_hostile_text_gets_no_line_of_its_own(
+def test_hostile_text_stays_in_its_line(
     format: LogFormat, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No line break and no control sequence comes through, in any format."""
+    """In every format, without control sequences."""
     configure(format)
 
     structlog.get_logger().info("event", channel=HOSTILE)
@@ -52,8 +54,8 @@ def test_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry["timestamp"].endswith("Z")
 
 
-def test_the_level_is_the_least_that_is_written(capsys: pytest.CaptureFixture[str]) -> None:
-    """Below it, nothing."""
+def test_entries_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Info, for example, at level warning."""
     configure(LogFormat.JSON, "warning")
 
     structlog.get_logger().info("quiet")
@@ -61,13 +63,13 @@ def test_the_level_is_the_least_that_is_written(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == ""
 
 
-def test_text_without_controls_is_left_alone() -> None:
-    """Emoji and letters of any script."""
+def test_printable_text_stays_as_it_is() -> None:
+    """Emoji, and letters of any script."""
     assert escape("👍 ünï 日本") == "👍 ünï 日本"
 
 
-def test_a_lasting_failure_is_told_once_a_minute() -> None:
-    """And its end once, with the number of failures."""
+def test_a_lasting_failure_is_logged_once_a_minute() -> None:
+    """Its end is logged once, with the number of failures."""
     now = 0.0
     with structlog.testing.capture_logs() as entries:
         warning = ThrottledWarning(structlog.get_logger(), "away", "back", lambda: now)
@@ -81,7 +83,7 @@ def test_a_lasting_failure_is_told_once_a_minute() -> None:
     assert entries[-1]["failures"] == 121
 
 
-STRANGERS = [
+HOSTILE_TEXTS = [
     "\x00\x07\x08\x1b[31mred\x1b[0m",
     "\x1b]8;;http://evil/\x1b\\link\x1b]8;;\x1b\\",
     "\x1b]52;c;cm0gLXJm\x07",
@@ -91,11 +93,11 @@ STRANGERS = [
     "\ud83d\udc4d \ud800",
     '{"event":"fake","level":"error"}\n{"event":"fake"}',
 ]
-"""What a terminal, or whoever reads line by line, would take for something else than text."""
+"""Text that a terminal would obey, or that a reader of lines would take for two entries."""
 
 
 def written(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return what was logged: a line, which obeys nobody."""
+    """Return what was logged, in printable lines."""
     text = capsys.readouterr().err
     for line in text.removesuffix("\n").split("\n"):
         assert line.isprintable(), ascii(line)
@@ -103,19 +105,19 @@ def written(capsys: pytest.CaptureFixture[str]) -> str:
     return text
 
 
-class Unspeakable:
-    """Cannot be told."""
+class Wordless:
+    """Has no text."""
 
     def __str__(self) -> str:
         raise KeyError("no words")
 
 
 @pytest.mark.parametrize("format", [LogFormat.JSON, LogFormat.CONSOLE])
-@pytest.mark.parametrize("text", STRANGERS)
-def test_no_strangers_text_comes_through_however_deep(
+@pytest.mark.parametrize("text", HOSTILE_TEXTS)
+def test_hostile_text_is_escaped_at_any_depth(
     format: LogFormat, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As a name, in lists, tuples, sets, mappings and their keys, errors, paths, bytes."""
+    """In lists, tuples, sets, mappings and their keys, errors, paths, bytes."""
     configure(format)
 
     structlog.get_logger().warning(
@@ -154,7 +156,7 @@ def test_no_strangers_text_comes_through_however_deep(
 def test_no_value_makes_a_long_line(
     format: LogFormat, value: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever a stranger has named, and however many: a line stays one that can be read."""
+    """However long a name is, and however many there are."""
     configure(format)
 
     structlog.get_logger().warning("event", value=value)
@@ -162,8 +164,8 @@ def test_no_value_makes_a_long_line(
     assert len(written(capsys)) < 10_000
 
 
-def test_what_is_left_out_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first of many, and how many more; the beginning of a text, and how long it is."""
+def test_a_cut_value_says_what_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of many items how many more, of a text how long it is."""
     configure(LogFormat.JSON)
 
     structlog.get_logger().info(
@@ -176,23 +178,23 @@ def test_what_is_left_out_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert (entry["few"], entry["some"]) == ([1, 2], [3])
 
 
-def test_every_entry_is_json_that_any_reader_takes(capsys: pytest.CaptureFixture[str]) -> None:
-    """Numbers no JSON has, what cannot be told, numbers of ours: none of them makes an entry unreadable."""
+def test_every_value_makes_valid_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also numbers that JSON lacks, objects without text, and enums."""
     configure(LogFormat.JSON)
 
     structlog.get_logger().info(
-        "event", a=float("nan"), b=float("inf"), c=Unspeakable(), d=10**5_000, e=ExitCode.DONE
+        "event", a=float("nan"), b=float("inf"), c=Wordless(), d=10**5_000, e=ExitCode.DONE
     )
 
     entry = json.loads(
         capsys.readouterr().err, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
     )
     assert (entry["a"], entry["b"], entry["e"]) == ("nan", "inf", 0)
-    assert entry["c"] == "something of type Unspeakable"
+    assert entry["c"] == "something of type Wordless"
 
 
 def poisoned(depth: int) -> None:
-    """Fail as a slip of ours would: somewhere below, over something a stranger sent."""
+    """Fail deep in the worker, over text that others sent."""
     if depth:
         return poisoned(depth - 1)
     try:
@@ -202,10 +204,10 @@ def poisoned(depth: int) -> None:
 
 
 @pytest.mark.parametrize("format", [LogFormat.JSON, LogFormat.CONSOLE])
-def test_a_traceback_tells_where_and_nothing_that_was_sent(
+def test_a_traceback_quotes_nothing_that_was_sent(
     format: LogFormat, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The functions and the kinds of errors, its cause too; not the words of an error that quotes what it met."""
+    """It has the functions, the kind of the error, and its cause."""
     configure(format)
     try:
         poisoned(0)
@@ -221,8 +223,8 @@ def test_a_traceback_tells_where_and_nothing_that_was_sent(
         assert text.count("\n") == 1
 
 
-def test_our_own_words_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """An error's sentence where it is ours, or speaks of the program; of a group, what it holds."""
+def test_a_message_of_the_worker_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """So is one that speaks of the program; of a group, the errors it holds."""
     configure(LogFormat.JSON)
     held = [
         ConfigurationError("Set it.\x1b[31m"),
@@ -231,14 +233,14 @@ def test_our_own_words_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     structlog.get_logger().error("event", exc_info=ExceptionGroup("all", held))
 
-    told = json.loads(capsys.readouterr().err)["exception"].split("\n")
-    assert "worker.errors.ConfigurationError: Set it.\\x1b[31m" in told
-    assert "AttributeError: no such thing" in told
-    assert "ValueError" in told
+    lines = json.loads(capsys.readouterr().err)["exception"].split("\n")
+    assert "worker.errors.ConfigurationError: Set it.\\x1b[31m" in lines
+    assert "AttributeError: no such thing" in lines
+    assert "ValueError" in lines
 
 
-def test_a_traceback_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    """However deep it went, however long the chain, and where it leads in a circle."""
+def test_a_traceback_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
+    """However deep the stack, however long the chain, even in a circle."""
     configure(LogFormat.JSON)
     error: Exception = RuntimeError("x" * 30_000)
     for _ in range(100):
@@ -257,8 +259,8 @@ def test_a_traceback_ends(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(len(line) < 20_000 for line in written(capsys).splitlines())
 
 
-def test_a_sentence_can_be_told_up_to_what_it_quotes() -> None:
-    """What a stranger wrote stands behind the first quotation mark, of whatever kind."""
+def test_a_sentence_ends_at_its_first_quotation_mark() -> None:
+    """Others wrote what stands behind it."""
     assert unquoted("type has 5 bytes") == "type has 5 bytes"
     assert unquoted("the event is 'canary', neither added nor removed") == "the event is …"
     assert unquoted('it is "can\'ary"') == "it is …"
@@ -266,8 +268,8 @@ def test_a_sentence_can_be_told_up_to_what_it_quotes() -> None:
 
 
 def as_process(code: str, **streams: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program that has configured its logs as a worker does; nothing in the environment says how."""
-    begin = "from worker.telemetry.logs import LogFormat, configure\nconfigure(LogFormat.JSON, 'info')\n"
+    """Run a program that configures its log as a worker does."""
+    begin = "from worker.telemetry.logs import configure\nconfigure()\n"
     return subprocess.run(
         [sys.executable, "-I", "-X", "utf8", "-W", "default", "-c", begin + code],
         encoding="utf-8",
@@ -354,28 +356,28 @@ Broken()
 }
 
 
-SPEAKS = "--- "
+MARK = "--- "
 
 
 @pytest.fixture(scope="module")
-def said() -> dict[str, list[str]]:
-    """Return the lines each of the others speaks in, one after the other in a process that configured its logs."""
+def lines_of() -> dict[str, list[str]]:
+    """Return library → its lines, all in one process that configured its log."""
     turns = [
-        f"print({SPEAKS + name!r}, file=sys.stderr)\nexec({code!r}, {{}})\n"
+        f"print({MARK + name!r}, file=sys.stderr)\nexec({code!r}, {{}})\n"
         for name, (code, _) in LIBRARIES.items()
     ]
     ended = as_process("import sys\n" + "".join(turns))
     assert ended.returncode == 0
-    before, *told = ended.stderr.split(SPEAKS)
+    before, *parts = ended.stderr.split(MARK)
     assert before == ""
-    return {name: lines for name, *lines in map(str.splitlines, told)}
+    return {name: lines for name, *lines in map(str.splitlines, parts)}
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_others_speak_in_entries_of_ours(name: str, said: dict[str, list[str]]) -> None:
-    """Libraries and the interpreter write no raw line beside ours, and none of what was filled into their words."""
+def test_libraries_log_in_entries(name: str, lines_of: dict[str, list[str]]) -> None:
+    """So does the interpreter; what fills their templates is left out."""
     _, expected = LIBRARIES[name]
-    (line,) = said[name]
+    (line,) = lines_of[name]
     entry = json.loads(line)
     assert expected.items() <= entry.items()
     assert entry["timestamp"].endswith("Z")
@@ -384,8 +386,8 @@ def test_others_speak_in_entries_of_ours(name: str, said: dict[str, list[str]]) 
     )
 
 
-def test_a_log_that_cannot_be_written_stops_nobody() -> None:
-    """Where the disk behind standard error is full, the work goes on."""
+def test_an_unwritable_log_stops_no_work() -> None:
+    """The disk behind standard error may be full."""
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")

@@ -1,4 +1,4 @@
-"""Nothing that an error or a library carries along comes into the log; and no sentence of ours is made of a secret."""
+"""No entry quotes an error or a library; and no text of the worker is made of a secret."""
 
 import ast
 import logging
@@ -17,8 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 from yarl import URL
 
 from worker.settings import FIELDS, SECRETS
+from worker.telemetry.log_format import LogFormat
 from worker.telemetry.logging_bridge import Bridge
-from worker.telemetry.logs import LogFormat, configure
+from worker.telemetry.logs import configure
 
 WORKER: Final = Path(__file__).parents[2] / "worker"
 CANARY: Final = "canary"
@@ -27,18 +28,15 @@ ADDRESS: Final = f"https://host/v2/subscribe?auth={CANARY}"
 
 @pytest.fixture(params=[LogFormat.JSON, LogFormat.CONSOLE])
 def log(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Write logs in every form, at the loudest level; give the next test its own."""
+    """Log everything, in each format; give the next test an unconfigured log."""
     structlog.reset_defaults()
     configure(request.param, "debug")
     yield structlog.get_logger()
     structlog.reset_defaults()
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
-
-
 class QuotingError(Exception):
-    """Somebody else's error, which quotes what it was given wherever it can."""
+    """A library's error, which quotes its argument wherever it can."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what, {what: [what]})
@@ -52,7 +50,7 @@ class QuotingError(Exception):
 
 
 class QuotingOSError(OSError):
-    """One of a library's, of a kind whose words are usually the program's."""
+    """A library's, of a kind whose message usually speaks of the program."""
 
 
 class QuotingRuntimeError(RuntimeError):
@@ -60,7 +58,7 @@ class QuotingRuntimeError(RuntimeError):
 
 
 def invalid() -> ValidationError:
-    """Return what pydantic raises: it quotes the value."""
+    """Return pydantic's error, which quotes the value."""
     with pytest.raises(ValidationError) as error:
         TypeAdapter(int).validate_python(CANARY)
     return error.value
@@ -104,21 +102,21 @@ def fail(error: BaseException) -> NoReturn:
 
 
 def caused(error: BaseException) -> BaseException:
-    """Return an error that came of this one."""
+    """Return an error that this one caused."""
     later = KeyError(CANARY)
     later.__cause__ = error
     return later
 
 
-def dealt_with(error: BaseException) -> BaseException:
-    """Return an error that came while this one was dealt with."""
+def handled(error: BaseException) -> BaseException:
+    """Return an error that came while this one was handled."""
     later = KeyError(CANARY)
     later.__context__ = error
     return later
 
 
 def raised(error: BaseException) -> BaseException:
-    """Return it as it is where it was raised, with everything around it."""
+    """Return the error with a traceback whose frame has local variables."""
     surroundings = {"what": CANARY, CANARY: error}
     try:
         fail(error)
@@ -128,14 +126,14 @@ def raised(error: BaseException) -> BaseException:
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-@pytest.mark.parametrize("place", [raised, caused, dealt_with])
-def test_no_error_brings_along_what_it_stumbled_over(
+@pytest.mark.parametrize("place", [raised, caused, handled])
+def test_no_entry_quotes_an_error(
     log: Any,
     capsys: pytest.CaptureFixture[str],
     kind: str,
     place: Callable[[BaseException], BaseException],
 ) -> None:
-    """As a traceback and as a fact, alone and among others, by itself and as a cause."""
+    """As a traceback and as a field, alone and among others, by itself and as a cause."""
     error = place(ERRORS[kind]())
 
     log.error("it_fails", exc_info=error)
@@ -153,7 +151,7 @@ def test_no_error_brings_along_what_it_stumbled_over(
 
 
 def test_a_traceback_shows_no_values(log: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """Lines of code are shown, and nothing of what they speak of."""
+    """It shows lines of code, not the values of their variables."""
     secret = CANARY[::-1]
     try:
         sys.intern(secret)[len(secret)]
@@ -163,10 +161,7 @@ def test_a_traceback_shows_no_values(log: Any, capsys: pytest.CaptureFixture[str
     assert secret not in capsys.readouterr().err
 
 
-# --- libraries --------------------------------------------------------------------------------------------------------
-
-
-class Speaking:
+class Message:
     """What a library logs instead of text."""
 
     def __str__(self) -> str:
@@ -176,24 +171,24 @@ class Speaking:
 
 
 def filled_in(logger: logging.Logger) -> None:
-    """Log a text that was filled in already."""
+    """Log a template that is filled in."""
     logger.error(f"lost {CANARY}")
 
 
 def with_arguments(logger: logging.Logger) -> None:
-    """Log a template, and what belongs in it."""
+    """Log a template and its arguments."""
     logger.error("lost %s, %r", CANARY, [CANARY])
     logger.error("lost %(what)s", {"what": CANARY})
 
 
 def with_an_object(logger: logging.Logger) -> None:
-    """Log an object that has words."""
-    logger.error(Speaking())
-    logger.error(Speaking(), 1)
+    """Log an object that has a text."""
+    logger.error(Message())
+    logger.error(Message(), 1)
 
 
 def with_an_error(logger: logging.Logger) -> None:
-    """Log an error, with the stack that led to it and more facts."""
+    """Log an error with its stack and more fields."""
     try:
         fail(QuotingError(CANARY))
     except QuotingError:
@@ -202,7 +197,7 @@ def with_an_error(logger: logging.Logger) -> None:
 
 
 def with_a_record(logger: logging.Logger) -> None:
-    """Log a record that has everything, put together before."""
+    """Log a record that has everything."""
     record = logging.LogRecord(
         "library", logging.ERROR, __file__, 1, CANARY, None, None, CANARY, CANARY
     )
@@ -216,10 +211,10 @@ def with_a_record(logger: logging.Logger) -> None:
 @pytest.mark.parametrize(
     "speak", [filled_in, with_arguments, with_an_object, with_an_error, with_a_record]
 )
-def test_no_library_brings_along_what_it_speaks_of(
+def test_no_entry_quotes_a_library(
     capsys: pytest.CaptureFixture[str], speak: Callable[[logging.Logger], None]
 ) -> None:
-    """Wherever in a record it stands; the entry says who spoke, and where."""
+    """Wherever in its record the text stands."""
     logger = logging.Logger("library")
     logger.addHandler(Bridge())
 
@@ -230,8 +225,8 @@ def test_no_library_brings_along_what_it_speaks_of(
     assert CANARY not in written
 
 
-def test_a_word_that_is_logged_is_found(log: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """As a fact, as the name of a library, in a sentence of ours: what is looked through is what is written."""
+def test_a_quoted_word_would_be_found(log: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a field, as the name of a library, in a message of the program."""
     log.info("event", channel=CANARY)
     (logger := logging.Logger(CANARY)).addHandler(Bridge())
     logger.error("lost")
@@ -241,16 +236,13 @@ def test_a_word_that_is_logged_is_found(log: Any, capsys: pytest.CaptureFixture[
     assert sum(CANARY in line for line in written) == 3
 
 
-# --- our own words ----------------------------------------------------------------------------------------------------
-
 FIELDS_OF_SECRETS: Final = {FIELDS[name] for name in SECRETS}
-MADE_ON_PURPOSE: Final = {
-    "demo/demo_run.py": {"redis_url"},  # the demo's own Redis, which has no password
-    "demo/processes.py": {"redis_url"},  # as above
-    "source/endpoints.py": {"subscribe_key"},  # an address that is asked at, and told to nobody
+ON_PURPOSE: Final = {
+    "demo/processes.py": {"redis_url"},  # the demo's own Redis, which has no password
+    "source/endpoints.py": {"subscribe_key"},  # the address of a request
     "store/preflight.py": {"subscribe_key"},  # enough of a key to know it by
 }
-SPEAKERS: Final = {
+WRITERS: Final = {
     "echo",
     "print",
     "say",
@@ -265,20 +257,20 @@ SPEAKERS: Final = {
 }
 
 
-def words_of_ours(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield whatever is made into words: what is filled into a text, given to a log, a terminal or an error."""
+def parts_of_texts(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield what becomes text: parts of a text, arguments of a log, a terminal, an error."""
     for node in ast.walk(tree):
         match node:
             case ast.FormattedValue():
                 yield node.value
             case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if (
-                name in SPEAKERS or name.endswith("Error")
+                name in WRITERS or name.endswith("Error")
             ):
                 yield from (*node.args, *(each.value for each in node.keywords))
 
 
 def secrets_in(words: ast.AST) -> Iterator[str]:
-    """Yield the secrets that these words hold."""
+    """Yield the secrets that a part of a text holds."""
     for node in ast.walk(words):
         name = (
             node.attr
@@ -292,18 +284,18 @@ def secrets_in(words: ast.AST) -> Iterator[str]:
 
 
 def spoken_secrets(source: str) -> set[str]:
-    """Return the secrets this program puts into words."""
-    return {secret for words in words_of_ours(ast.parse(source)) for secret in secrets_in(words)}
+    """Return the secrets that a program makes into text."""
+    return {secret for words in parts_of_texts(ast.parse(source)) for secret in secrets_in(words)}
 
 
-def test_no_words_are_made_of_a_secret() -> None:
-    """Wherever a setting's secret is at hand, it is handed on, and never put into a sentence, an entry or an error."""
+def test_no_text_is_made_of_a_secret() -> None:
+    """No sentence, no entry and no error of the worker."""
     found = {
         path.relative_to(WORKER).as_posix(): secrets
         for path in WORKER.rglob("*.py")
         if (secrets := spoken_secrets(path.read_text(encoding="utf-8")))
     }
-    assert found == MADE_ON_PURPOSE
+    assert found == ON_PURPOSE
 
 
 @pytest.mark.parametrize(
@@ -315,6 +307,6 @@ def test_no_words_are_made_of_a_secret() -> None:
         "typer.echo(str(keyset.subscribe_key))",
     ],
 )
-def test_words_that_are_made_of_a_secret_are_found(source: str) -> None:
+def test_a_text_made_of_a_secret_would_be_found(source: str) -> None:
     """In a log, an error, a text, on a terminal."""
     assert spoken_secrets(source)

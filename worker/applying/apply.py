@@ -18,7 +18,7 @@ from worker.store.redis_retry import RedisRetry
 from worker.store.store import Store
 from worker.store.tables import Tables
 from worker.telemetry import metrics
-from worker.telemetry.logs import unquoted
+from worker.telemetry.text import unquoted
 
 EventsByChannel = Mapping[str, Sequence[Event]]
 """Channel → its events, in order."""
@@ -150,13 +150,13 @@ class Applier:
         if self.is_stale(received):
             raise self._stale(parcel)
         detector = self.rollback_detector
-        heads = [detector.head(channel) for channel, _ in parcel]
+        heads = [detector.newest_head(channel) for channel, _ in parcel]
         results = await self._store.apply_all(parcel, origin)
 
         outcomes: Counter[Outcome] = Counter()
         for head, applied in zip(heads, results, strict=True):
-            channel, before, after = applied.batch.channel, applied.head_before, applied.head_after
-            if not detector.follow(channel, head, before, after):
+            channel, before, after = applied.channel, applied.head_before, applied.head_after
+            if not detector.observe(channel, head, before, after):
                 raise RolledBackError(f"Redis has forgotten what was written to {channel!r}")
             outcomes.update(applied.counted)
         for outcome, count in outcomes.items():

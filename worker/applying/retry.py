@@ -7,7 +7,6 @@ from typing import Protocol, Self, TypeVar
 
 import structlog
 
-from worker.domain.position import Timetoken
 from worker.errors import ForbiddenError, PubNubError, ThrottledError
 from worker.source.backoff import Backoff
 from worker.source.wire import CountedTypes
@@ -40,13 +39,10 @@ class RetryPolicy:
 
 
 class ProgressWatcher(Protocol):
-    """Follows how far each channel has come."""
-
-    def expect(self, channel: str, oldest: Timetoken | None) -> None:
-        """Hear where a channel's actions begin, as far as anyone can tell, before it is replayed."""
+    """Shows how far history is read."""
 
     def reach(self, channel: str, progress: Progress) -> None:
-        """Note a channel's progress after a page."""
+        """Show how far a channel is read; called after each page."""
 
 
 def history_warning(clock: Callable[[], float]) -> ThrottledWarning:

@@ -1,1 +1,1 @@
-"""What a person at a terminal meets: commands in, sentences and exit codes out."""
+"""The command line: the only place that prints. ``commands.py`` declares every command."""

@@ -1,65 +1,94 @@
-"""How far history is read: a bar with rate and estimate on a terminal, plain lines otherwise (the log's)."""
+"""How far history is read, on a terminal: a line for each channel."""
 
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Final
 
 from rich.console import Console
-from rich.markup import escape as plain
+from rich.markup import escape as escape_markup
+from rich.progress import Progress as ProgressDisplay
 from rich.progress import (
-    BarColumn,
-    Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
-from worker.store.progress import Progress as Place
-from worker.telemetry.logs import escape
+from worker.domain.position import Timetoken, milliseconds
+from worker.store.progress import Progress
+from worker.telemetry.text import escape
+
+PUBNUB_DIGITS: Final = 17
+"""Digits of PubNub's own timetokens."""
+
+
+class ActionsColumn(ProgressColumn):
+    """The actions read of a channel, and how many a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the column's text."""
+        return Text(f"{task.completed:.0f} actions, {task.speed or 0:.0f}/s")
+
+
+class ChannelLines:
+    """For each channel: the actions read, how many a second, and the date reached.
+
+    History is read from the newest action back, so the date goes back.
+    """
+
+    def __init__(self, display: ProgressDisplay) -> None:
+        self._display = display
+        self._tasks: dict[str, TaskID] = {}
+
+    def reach(self, channel: str, place: Progress) -> None:
+        """Redraw a channel's line."""
+        if channel not in self._tasks:
+            self._tasks[channel] = self._add(channel, place)
+        self._display.update(
+            self._tasks[channel],
+            completed=place.actions,
+            reached=date_of(place.next),
+        )
+
+    def _add(self, channel: str, place: Progress) -> TaskID:
+        """Add a line. What an interrupted run has read is no part of the rate."""
+        return self._display.add_task(
+            escape_markup(escape(channel)),
+            total=None,
+            completed=place.actions,
+            reached="",
+        )
 
 
 @contextmanager
-def shown_progress() -> Iterator["Bars | None"]:
-    """Yield who is to look on: bars on a terminal, nobody elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (
+def shown_progress() -> Iterator[ChannelLines]:
+    """Show progress on standard error while this is open."""
+    with ProgressDisplay(*columns(), console=Console(stderr=True)) as display:
+        yield ChannelLines(display)
+
+
+def columns() -> tuple[ProgressColumn, ...]:
+    """Return the columns of a channel's line."""
+    return (
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[actions]} actions, {task.fields[rate]:.0f}/s"),
+        ActionsColumn(),
+        TextColumn("back to {task.fields[reached]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        yield Bars(bars, time.monotonic)
 
 
-class Bars:
-    """A bar for each channel, drawn by how far back in time it has come towards the channel's oldest action."""
+def date_of(timetoken: Timetoken) -> str:
+    """Return a timetoken as a date and a time in UTC, such as ``2026-01-31 12:00``.
 
-    def __init__(self, bars: Progress, clock: Callable[[], float]) -> None:
-        self._bars = bars
-        self._clock = clock
-        self._oldest: dict[str, int | None] = {}
-        self._tasks: dict[str, tuple[TaskID, float, int]] = {}
+    A timetoken that is not PubNub's own is shown as it is.
+    """
+    if len(timetoken) != PUBNUB_DIGITS:
+        return timetoken
 
-    def expect(self, channel: str, oldest: str | None) -> None:
-        """Note where a channel's actions begin."""
-        self._oldest[channel] = int(oldest) if oldest else None
-
-    def reach(self, channel: str, place: Place) -> None:
-        """Redraw a channel's bar."""
-        oldest = self._oldest.get(channel)
-        total = int(place.newest) - oldest if oldest is not None else None
-        if channel not in self._tasks:
-            task = self._bars.add_task(plain(escape(channel)), total=total, actions=0, rate=0.0)
-            self._tasks[channel] = (task, self._clock(), place.actions)
-        task, began, already = self._tasks[channel]
-        rate = (place.actions - already) / max(self._clock() - began, 1e-3)
-        done = int(place.newest) - int(place.next)
-        self._bars.update(task, completed=done, total=total, actions=place.actions, rate=rate)
+    moment = datetime.fromtimestamp(milliseconds(timetoken) / 1000, UTC)
+    return moment.strftime("%Y-%m-%d %H:%M")

@@ -1,85 +1,142 @@
-"""What reconcile and verify have to say, for a person and as JSON."""
+"""The results of backfill, reconcile and verify, as lines for people and as JSON for programs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from itertools import islice
+from typing import Final
 
 from worker.errors import ExitCode
 from worker.reconciliation.reconcile import ReconcileReport
-from worker.reconciliation.verify import VerifyReport
-from worker.telemetry.logs import escape
+from worker.reconciliation.verify import Discrepancy, VerifyReport
+from worker.store.audit import Inconsistency
+from worker.telemetry.text import escape
 
-SHOWN: Final = 1000
-"""Differences told in words; all of them are in the JSON."""
+MAX_LINES: Final = 1000
+"""Of each kind of difference. The JSON has all of them."""
+
+TOO_MANY: Final = "not pruned: too many at once; look whether PubNub lists them, then use --force"
+
+SUMMED: Final = (
+    "listed",
+    "entries",
+    "added",
+    "pruned",
+    "restored",
+    "unproven",
+    "refused",
+    "owed",
+    "requests",
+)
+"""What a reconcile counts in each channel."""
 
 
-def reconciled_code(reports: Sequence[ReconcileReport]) -> ExitCode:
-    """Return how a reconcile ended: failed, refused to prune, left in doubt, or done."""
-    if failed := [report.exit_code for report in reports if report.failure]:
-        return max(failed)
-    if any(report.refused for report in reports):
+def backfill_json(counts: Mapping[str, int]) -> dict[str, object]:
+    """Return the actions read: of each channel, and their sum."""
+    return {"channels": counts, "actions": sum(counts.values())}
+
+
+def backfill_lines(counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield the sum of the actions read."""
+    yield f"{sum(counts.values())} actions read in {len(counts)} channels."
+
+
+def reconcile_exit_code(reports: Sequence[ReconcileReport]) -> ExitCode:
+    """Return the exit code of a reconcile.
+
+    The worst failure counts most, then a refused prune, then a doubt.
+    """
+    failures = [report.exit_code for report in reports if report.failure]
+    if failures:
+        return max(failures)
+
+    sums = _sums(reports)
+    if sums["refused"]:
         return ExitCode.DIFFERENCES
-    return ExitCode.FAILED if any(report.unproven for report in reports) else ExitCode.DONE
+    return ExitCode.FAILED if sums["unproven"] else ExitCode.DONE
 
 
-def reconciled_json(reports: Sequence[ReconcileReport], *, dry_run: bool) -> dict[str, Any]:
-    """Return all there is to tell about a reconcile: the sums, and each channel."""
-    explanation = {report.channel: asdict(report) for report in reports}
-    names = [
-        name for name, value in asdict(ReconcileReport(channel="")).items() if type(value) is int
-    ]
-    sums = {name: sum(each[name] for each in explanation.values()) for name in names}
-    return {"dry_run": dry_run, **sums, "channels": explanation}
+def reconcile_json(reports: Sequence[ReconcileReport], *, dry_run: bool) -> dict[str, object]:
+    """Return the sums of a reconcile, and the report of each channel."""
+    channels = {report.channel: asdict(report) for report in reports}
+    return {"dry_run": dry_run, **_sums(reports), "channels": channels}
 
 
-def reconciled_lines(reports: Sequence[ReconcileReport], *, dry_run: bool) -> Iterator[str]:
-    """Yield a line for each channel where something was amiss, and the sums."""
+def reconcile_lines(reports: Sequence[ReconcileReport], *, dry_run: bool) -> Iterator[str]:
+    """Yield a line for each channel where something was wrong, then the sums."""
     would = "would be " if dry_run else ""
     for report in reports:
-        parts = [
-            (report.added, f"{would}added"),
-            (report.pruned, f"{would}pruned"),
-            (report.restored, f"{would}restored"),
-            (report.unproven, "in doubt: PubNub's answers did not prove enough"),
-            (
-                report.refused,
-                "not pruned: too many at once; look whether PubNub lists them, then use --force",
-            ),
-        ]
-        if report.failure:
-            yield f"{escape(report.channel)}: not reconciled to the end: {escape(report.failure)}"
-        if said := "; ".join(f"{count} {what}" for count, what in parts if count):
-            yield f"{escape(report.channel)}: {said}"
-    sums = reconciled_json(reports, dry_run=dry_run)
+        yield from _channel_lines(report, would)
+
+    sums = _sums(reports)
     yield (
-        f"{sums['listed']} actions listed in {len(reports)} channels, {sums['requests']} requests: {sums['added']} "
-        f"{would}added, {sums['pruned']} {would}pruned, {sums['restored']} {would}restored."
+        f"{sums['listed']} actions listed in {len(reports)} channels, "
+        f"{sums['requests']} requests: "
+        f"{sums['added']} {would}added, "
+        f"{sums['pruned']} {would}pruned, "
+        f"{sums['restored']} {would}restored."
     )
 
 
-def verified_json(found: VerifyReport) -> dict[str, Any]:
-    """Return all there is to tell about a verify."""
-    return {"exact": found.is_exact, **asdict(found)}
+def _sums(reports: Sequence[ReconcileReport]) -> dict[str, int]:
+    return {name: sum(getattr(report, name) for report in reports) for name in SUMMED}
 
 
-def verified_lines(found: VerifyReport) -> Iterator[str]:
-    """Yield a line for each difference, and the sums."""
-    for each in found.discrepancies[:SHOWN]:
-        what = [
-            f"{each.missing} not counted" * bool(each.missing),
-            f"{each.surplus} too many" * bool(each.surplus),
-        ]
-        yield (
-            f"{escape(each.channel)} {each.message_timetoken} {escape(each.type)} {escape(each.value)}: "
-            + ", ".join(filter(None, what))
-        )
-    for flaw in found.flaws[:SHOWN]:
-        yield f"{escape(flaw.channel)} {escape(flaw.message_timetoken)} {escape(flaw.field)}: in Redis, {flaw.problem}"
-    for channel, failure in found.failures.items():
+def _channel_lines(report: ReconcileReport, would: str) -> Iterator[str]:
+    channel = escape(report.channel)
+    if report.failure:
+        yield f"{channel}: not reconciled to the end: {escape(report.failure)}"
+
+    counts = {
+        f"{would}added": report.added,
+        f"{would}pruned": report.pruned,
+        f"{would}restored": report.restored,
+        "in doubt: PubNub's answers did not prove enough": report.unproven,
+        TOO_MANY: report.refused,
+    }
+    parts = [f"{count} {result}" for result, count in counts.items() if count]
+    if parts:
+        yield f"{channel}: {'; '.join(parts)}"
+
+
+def verify_json(report: VerifyReport) -> dict[str, object]:
+    """Return the whole report of a verify."""
+    return {"exact": report.is_exact, **asdict(report)}
+
+
+def verify_lines(report: VerifyReport) -> Iterator[str]:
+    """Yield a line for each difference and each failure, then the sums."""
+    yield from map(_discrepancy_line, islice(report.discrepancies, MAX_LINES))
+    yield from map(_inconsistency_line, islice(report.flaws, MAX_LINES))
+
+    for channel, failure in report.failures.items():
         yield f"{escape(channel)}: not compared to the end: {escape(failure)}"
-    if found.unproven:
-        yield f"{found.unproven} could not be told: PubNub's answers did not prove enough. Verify again."
+    if report.unproven:
+        yield (
+            f"{report.unproven} could not be told: "
+            "PubNub's answers did not prove enough. Verify again."
+        )
+
     yield (
-        f"{len(found.discrepancies)} differences from PubNub, {len(found.flaws)} inside Redis; {found.listed} actions "
-        f"listed, {found.entries} entries compared in {found.channels} channels, {found.requests} requests."
+        f"{len(report.discrepancies)} differences from PubNub, "
+        f"{len(report.flaws)} inside Redis; "
+        f"{report.listed} actions listed, "
+        f"{report.entries} entries compared in {report.channels} channels, "
+        f"{report.requests} requests."
     )
+
+
+def _discrepancy_line(discrepancy: Discrepancy) -> str:
+    parts = []
+    if discrepancy.missing:
+        parts.append(f"{discrepancy.missing} not counted")
+    if discrepancy.surplus:
+        parts.append(f"{discrepancy.surplus} too many")
+
+    names = (discrepancy.channel, discrepancy.type, discrepancy.value)
+    channel, type, value = map(escape, names)
+    return f"{channel} {discrepancy.message_timetoken} {type} {value}: {', '.join(parts)}"
+
+
+def _inconsistency_line(inconsistency: Inconsistency) -> str:
+    names = (inconsistency.channel, inconsistency.message_timetoken, inconsistency.field)
+    return f"{' '.join(map(escape, names))}: in Redis, {inconsistency.problem}"

@@ -1,4 +1,7 @@
-"""The demo: a PubNub of its own, a Valkey, the worker as it is deployed and a crowd, held against the truth."""
+"""The demo: the worker counts what a crowd does.
+
+All counts are compared with the truth in the end.
+"""
 
 from worker.demo.demo_run import run_demo
 from worker.demo.plan import Plan, Result

@@ -1,33 +1,33 @@
-"""The tallies in Redis held against the emulator's truth, in both directions."""
+"""The comparison of the counts in Redis with the truth of the emulator."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-import aiohttp
-
-from worker import TallyReader
-from worker.demo.cancellation import heed_cancellation
 from worker.domain.tally import Counts, TallyKey
-from worker.errors import FatalError, RedisUnavailableError
+from worker.emulator import Emulator
 from worker.store.connection import RedisClient
-from worker.store.entries import Entries
 from worker.store.keys import Keys
+from worker.store.reader import TallyReader
+from worker.store.redis_errors import redis_errors
 
-LOOK_SECONDS: Final = 0.1
-QUIET_SECONDS: Final = 1.0
-STILL_SECONDS: Final = 6.0
-SETTLE_SECONDS: Final = 15.0
+PAUSE_SECONDS: Final = 0.1
+RIGHT_SECONDS: Final = 1.0
+"""How long right counts must stay right. A late event may change them."""
+WRONG_SECONDS: Final = 6.0
+"""How long wrong counts must stay the same. A worker waits before it retries."""
+LONGEST_SECONDS: Final = 15.0
 
+Channels = Collection[str]
 Message = tuple[str, str]
 """Channel and message timetoken."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One tally that is not what it should be."""
+    """One wrong count."""
 
     channel: str
     message_timetoken: str
@@ -36,127 +36,111 @@ class Difference:
     expected: int
     found: int
 
+    def __str__(self) -> str:
+        place = f"{self.channel} {self.message_timetoken} {self.type} {self.value}"
+        return f"{place}: expected {self.expected}, found {self.found}"
 
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What a perfect tally shows, how many events were published, how many actions are stored."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The counts in Redis at one moment, and what is wrong with them.
+
+    ``messages`` is the number of messages on either side.
+    ``events`` and ``actions`` are numbers of the emulator:
+    the events it published, and the actions it holds.
+    """
 
     counts: Mapping[Message, Counts]
+    differences: tuple[Difference, ...]
+    messages: int
     events: int
     actions: int
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One look at both sides."""
+async def compare(emulator: Emulator, redis: RedisClient, channels: Channels) -> Comparison:
+    """Compare all counts in Redis with the truth once.
 
-    truth: Truth
-    found: Mapping[Message, Counts]
-    differences: tuple[Difference, ...]
-
-
-class Tallies:
-    """What Redis shows: read as an application reads it, through TallyReader, and listed by the channels' indexes."""
-
-    def __init__(self, reader: TallyReader, redis: RedisClient, channels: Collection[str]) -> None:
-        self._reader = reader
-        self._entries = Entries(redis, Keys())
-        self._channels = channels
-
-    async def read(self, also: Collection[Message] = ()) -> dict[Message, Counts]:
-        """Return the counts of every message Redis knows, and of these as well.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
-        read: dict[Message, Counts] = {}
-        for channel in self._channels:
-            asked = {message for name, message in also if name == channel}
-            async for messages in self._entries.messages(channel):
-                asked.update(messages)
-                heed_cancellation()
-            counts = await self._reader.get_many(channel, sorted(asked))
-            heed_cancellation()
-            read |= {(channel, message): counts[message] for message in asked}
-        return read
-
-
-class Judge:
-    """Compares what Redis shows with what the emulator knows."""
-
-    def __init__(self, origin: str, session: aiohttp.ClientSession, tallies: Tallies) -> None:
-        self._url = f"http://{origin}/emulator/truth"
-        self._session = session
-        self._tallies = tallies
-
-    async def compare(self) -> Comparison:
-        """Look at both sides once: every message of the truth, and every message Redis knows.
-
-        Raises:
-            FatalError: the emulator does not answer.
-            RedisUnavailableError: Redis does not answer.
-        """
-        truth = await self._truth()
-        read = await self._tallies.read(truth.counts)
-        return Comparison(truth, read, differences(flat(truth.counts), flat(read)))
-
-    async def _truth(self) -> Truth:
-        try:
-            async with self._session.get(self._url) as answer:
-                told = await answer.json()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise FatalError(
-                f"The emulator does not tell the truth: {error or type(error).__name__}."
-            ) from error
-        counts = {
-            (channel, message): types
-            for channel, messages in told["channels"].items()
-            for message, types in messages.items()
-        }
-        return Truth(counts, told["events"], told["actions"])
-
-
-def flat(counts: Mapping[Message, Counts]) -> dict[TallyKey, int]:
-    """Return one entry a tally."""
-    return {
-        (*message, type, value): count
-        for message, types in counts.items()
-        for type, values in types.items()
-        for value, count in values.items()
-    }
-
-
-def differences(
-    expected: Mapping[TallyKey, int], found: Mapping[TallyKey, int]
-) -> tuple[Difference, ...]:
-    """Return every tally that one side has and the other has not, or not so; in order."""
-    return tuple(
-        Difference(*tally, expected.get(tally, 0), found.get(tally, 0))
-        for tally in sorted(expected.keys() | found.keys())
-        if expected.get(tally, 0) != found.get(tally, 0)
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+    """
+    counts = await read_counts(redis, channels)
+    truth = read_truth(emulator)
+    return Comparison(
+        counts=counts,
+        differences=find_differences(dict(flat(truth)), dict(flat(counts))),
+        messages=len(truth.keys() | counts.keys()),
+        events=emulator.state.published,
+        actions=emulator.state.live(),
     )
 
 
-async def settled(
-    compare: Callable[[], Awaitable[Comparison]], clock: Callable[[], float] = time.monotonic
-) -> Comparison:
-    """Look again and again until the difference has not changed for a while, or fifteen seconds; return the last look.
+async def read_counts(redis: RedisClient, channels: Channels) -> dict[Message, Counts]:
+    """Return the counts of all messages in Redis.
 
-    Being right once is not enough: an event that comes late may still make it wrong. Being wrong takes longer to be
-    believed, because a worker that was refused or dropped waits before it asks again.
+    They are read as applications read them.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
     """
-    deadline, same_since, before = clock() + SETTLE_SECONDS, clock(), None
-    while True:
-        try:
-            last = await compare()
-        except RedisUnavailableError:
-            if clock() > deadline:
-                raise
-            last = None
-        now = clock()
-        if last is None or last.differences != before:
-            same_since, before = now, last and last.differences
-        enough = STILL_SECONDS if before else QUIET_SECONDS
-        if last and (now > deadline or now - same_since >= enough):
-            return last
-        await asyncio.sleep(LOOK_SECONDS)
+    reader = TallyReader(redis)
+    counts: dict[Message, Counts] = {}
+    for channel in channels:
+        key = Keys().messages(channel)
+        with redis_errors():
+            messages: Any = await redis.zrange(key, 0, -1)
+        of_channel = await reader.get_many(channel, messages)
+        for message in messages:
+            counts[channel, message] = of_channel[message]
+    return counts
+
+
+def read_truth(emulator: Emulator) -> dict[Message, Counts]:
+    """Return the counts that a perfect tally shows."""
+    return {
+        (channel, message): counts
+        for channel, messages in emulator.truth().items()
+        for message, counts in messages.items()
+    }
+
+
+def flat(counts: Mapping[Message, Counts]) -> Iterator[tuple[TallyKey, int]]:
+    """Yield each count with its channel, message, type and value."""
+    for (channel, message), types in counts.items():
+        for type, values in types.items():
+            for value, count in values.items():
+                yield (channel, message, type, value), count
+
+
+def find_differences(
+    expected: Mapping[TallyKey, int], found: Mapping[TallyKey, int]
+) -> tuple[Difference, ...]:
+    """Return each count that is missing, superfluous or wrong, in order."""
+    keys = {key for key, _ in expected.items() ^ found.items()}
+    return tuple(
+        Difference(
+            channel=channel,
+            message_timetoken=message,
+            type=type,
+            value=value,
+            expected=expected.get((channel, message, type, value), 0),
+            found=found.get((channel, message, type, value), 0),
+        )
+        for channel, message, type, value in sorted(keys)
+    )
+
+
+async def settled(compare: Callable[[], Awaitable[Comparison]]) -> Comparison:
+    """Repeat a comparison until its differences stay the same, 15 s at most."""
+    start = time.monotonic()
+    unchanged_since = start
+    last = await compare()
+    while time.monotonic() < start + LONGEST_SECONDS:
+        needed = WRONG_SECONDS if last.differences else RIGHT_SECONDS
+        if time.monotonic() > unchanged_since + needed:
+            break
+        await asyncio.sleep(PAUSE_SECONDS)
+        comparison = await compare()
+        if comparison.differences != last.differences:
+            unchanged_since = time.monotonic()
+        last = comparison
+    return last

@@ -1,17 +1,22 @@
-"""What a demo is asked to do, and what came of it."""
+"""The options of a demo, and its result."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
-from worker.demo.comparison import Difference
+from worker.demo.comparison import Comparison
+from worker.demo.user import Outcome
 
-SHOWN_DIFFERENCES = 10
+SHOWN_DIFFERENCES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long the crowd reacts, how often in a second, and which faults the emulator has at which rate."""
+    """The options of a demo.
+
+    ``rate`` is in reactions a second.
+    ``faults`` maps each fault's name to its rate, 0 to 1.
+    """
 
     seconds: float
     rate: float
@@ -21,37 +26,40 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What happened: ``events`` the emulator published, ``actions`` alive at the end, ``differing`` tallies."""
+    """The result of a demo.
+
+    ``seconds`` is how long the crowd reacted.
+    ``crowd`` maps each outcome, for example ``added``, to its number.
+    """
 
     plan: Plan
     seconds: float
-    events: int
-    messages: int
-    actions: int
-    deeds: Mapping[str, int]
-    differing: tuple[Difference, ...]
+    crowd: Mapping[Outcome, int]
+    comparison: Comparison
 
     @property
     def differences(self) -> int:
-        """How many tallies (channel, message, type, value) are not what they should be."""
-        return len(self.differing)
+        """The number of wrong counts."""
+        return len(self.comparison.differences)
 
     @property
     def events_per_second(self) -> float:
-        """Events published over the time the crowd reacted."""
-        return self.events / self.seconds if self.seconds else 0.0
+        """The rate of published events."""
+        return self.comparison.events / self.seconds
 
     def as_json(self) -> dict[str, Any]:
-        """Return the members of the final JSON object."""
+        """Return the JSON object that ``tally demo --json`` prints."""
+        comparison = self.comparison
+        shown = comparison.differences[:SHOWN_DIFFERENCES]
         return {
-            "events": self.events,
-            "messages": self.messages,
-            "actions": self.actions,
+            "events": comparison.events,
+            "messages": comparison.messages,
+            "actions": comparison.actions,
             "differences": self.differences,
             "events_per_second": round(self.events_per_second, 1),
             "seconds": round(self.seconds, 1),
             "seed": self.plan.seed,
             "faults": dict(self.plan.faults),
-            "crowd": dict(self.deeds),
-            "differing": [asdict(difference) for difference in self.differing[:SHOWN_DIFFERENCES]],
+            "crowd": {outcome.value: number for outcome, number in self.crowd.items()},
+            "differing": [asdict(difference) for difference in shown],
         }

@@ -1,10 +1,8 @@
-"""What the spectator sees: a live table on a terminal, plain lines otherwise, or nothing."""
+"""The screen of the demo: lines, and below them a live table."""
 
 import io
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self
 
 from rich.console import Console, Group
@@ -15,146 +13,86 @@ from rich.text import Text
 from worker.demo.comparison import Message
 from worker.domain.tally import Counts
 
-OTHER_LINES: Final = 9
-"""Of a terminal's height, what the table leaves for heading, footer and the parts."""
 MOST_ROWS: Final = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One moment: what Redis shows, and how far the crowd is."""
-
-    counts: Mapping[Message, Counts]
-    reactions: int
-    elapsed: float
-    seconds: float
-    is_over: bool = False
-
-    @property
-    def footer(self) -> str:
-        """How far the crowd is, in words."""
-        busy = min(self.elapsed, self.seconds)
-        pace = self.reactions / busy if busy else 0.0
-        alive = sum(bool(counts) for counts in self.counts.values())
-        return f"{self.reactions:,} reactions  {pace:.0f}/s  {alive} messages  {self.elapsed:.0f} s, {self._outlook}"
-
-    @property
-    def _outlook(self) -> str:
-        if self.is_over:
-            return "over"
-        left = self.seconds - self.elapsed
-        return f"{left:.0f} s to go" if left > 0 else "waiting for the last events"
-
-    def busiest(self, rows: int) -> list[tuple[Message, str]]:
-        """Return the messages with most reactions, each with its tallies in words."""
-        ordered = sorted(self.counts.items(), key=lambda pair: (-_total(pair[1]), pair[0]))
-        return [(message, _in_words(counts)) for message, counts in ordered[:rows] if counts]
+OTHER_LINES: Final = 9
+"""Lines of a terminal that the table leaves to the other texts."""
 
 
 class Screen:
-    """Shows nothing: for those who want one JSON object."""
+    """Lines, and a table that is drawn again and again.
 
-    every_seconds: float = 3.0
+    In a pipe or a file, only the last table is drawn.
+    A quiet screen shows nothing.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal without emoji shows question marks.
+            sys.stdout.reconfigure(errors="replace")
+        self._console = Console(quiet=quiet, highlight=False)
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave what was shown where it is."""
-
-    def say(self, what: str, text: str) -> None:
-        """Tell of a part, or of a result."""
-
-    def show(self, frame: Frame) -> None:
-        """Show a moment."""
-
-
-class Lines(Screen):
-    """Plain lines, for logs and pipes."""
-
-    def say(self, what: str, text: str) -> None:
-        """Print one line."""
-        print(f"{what:<10}{text}" if what else text, flush=True)  # noqa: T201 - this is what the command is for
-
-    def show(self, frame: Frame) -> None:
-        """Print how far it is, and the busiest message."""
-        busiest = "".join(
-            f"; {channel} {message}: {words}" for (channel, message), words in frame.busiest(1)
-        )
-        self.say("", f"{frame.footer}{busiest}")
-
-
-class Terminal(Lines):
-    """A table that is redrawn in place; whatever is said goes above it."""
-
-    every_seconds = 0.25
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(
-            console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
-        )
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give the cursor back, and leave the last table where it is."""
+    def __exit__(self, *_: object) -> None:
+        is_shown = self._live.is_started
         self._live.stop()
+        if is_shown and not self._console.is_terminal:
+            # rich ends the last line on terminals only.
+            self._console.line()
 
-    def say(self, what: str, text: str) -> None:
+    def say(self, title: str, text: str) -> None:
         """Print one line above the table."""
-        self._console.print(
-            Text(f"{what:<10}", style="bold").append(text, style="not bold"), soft_wrap=True
-        )
+        line = Text(f"{title:<10}", style="bold")
+        line.append(text, style="not bold")
+        self._console.print(line, soft_wrap=True)
 
-    def show(self, frame: Frame) -> None:
-        """Redraw the table."""
+    def show(self, counts: Mapping[Message, Counts], status: str) -> None:
+        """Draw the busiest messages, and the status below."""
+        free_lines = self._console.size.height - OTHER_LINES
+        rows = max(1, min(MOST_ROWS, free_lines))
+        footer = Text(status, style="dim", no_wrap=True, overflow="ellipsis")
         self._live.start()
-        rows = max(1, min(MOST_ROWS, self._console.size.height - OTHER_LINES))
-        footer = Text(frame.footer, style="dim", no_wrap=True, overflow="ellipsis")
-        self._live.update(Group(table(frame, rows), footer), refresh=True)
+        self._live.update(Group(_table(counts, rows), footer), refresh=True)
 
 
-def table(frame: Frame, rows: int) -> Table:
-    """Return the busiest messages as a table; on a narrow terminal its columns are cut, not broken."""
-    # No box: a terminal that gives an emoji another width than rich does would break its right edge.
-    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    drawn.add_column("channel", no_wrap=True, min_width=5)
-    drawn.add_column("message", no_wrap=True, style="dim", min_width=5)
-    drawn.add_column("tallies in Redis", no_wrap=True, ratio=1)
-    for (channel, message), words in frame.busiest(rows):
-        drawn.add_row(Text(channel), Text(message), Text(words))
-    return drawn
+def _table(counts: Mapping[Message, Counts], rows: int) -> Table:
+    """Return the messages with most reactions.
+
+    A narrow terminal cuts the columns.
+    The table has no box. Its right side would be crooked:
+    rich and terminals disagree about the width of an emoji.
+    """
+    table = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+    )
+    table.add_column("channel", no_wrap=True, min_width=5)
+    table.add_column("message", no_wrap=True, min_width=5, style="dim")
+    table.add_column("counts in Redis", no_wrap=True, ratio=1)
+    busiest = sorted(counts.items(), key=_most_reactions_first)
+    for (channel, message), message_counts in busiest[:rows]:
+        words = Text(_in_words(message_counts))
+        table.add_row(channel, message, words)
+    return table
 
 
-def screen(*, quiet: bool) -> Screen:
-    """Return what suits standard output."""
-    if quiet:
-        return Screen()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="replace"
-        )  # a terminal that has no emoji shows question marks
-    console = Console(highlight=False)
-    # rich calls a pipe a terminal, too, where FORCE_COLOR is set.
-    is_terminal = sys.stdout.isatty() and console.is_terminal and not console.is_dumb_terminal
-    return Terminal(console) if is_terminal else Lines()
-
-
-def _total(counts: Counts) -> int:
-    return sum(count for values in counts.values() for count in values.values())
+def _most_reactions_first(item: tuple[Message, Counts]) -> tuple[int, Message]:
+    message, counts = item
+    total = sum(sum(values.values()) for values in counts.values())
+    return -total, message
 
 
 def _in_words(counts: Counts) -> str:
-    pairs = [(count, value) for values in counts.values() for value, count in values.items()]
-    return "  ".join(
-        f"{value} {count}" for count, value in sorted(pairs, key=lambda pair: (-pair[0], pair[1]))
-    )
+    """Return the counts of a message as text, for example ``👍 3  🎉 1``."""
+    pairs = [pair for values in counts.values() for pair in values.items()]
+    pairs.sort(key=lambda pair: (-pair[1], pair[0]))
+    return "  ".join(f"{value} {count}" for value, count in pairs)

@@ -1,1 +1,1 @@
-"""The pure part: what PubNub's events mean for a tally. No clock, no loop, no input or output."""
+"""The pure part: what PubNub's events mean for a tally. No clock, no loop, no I/O."""

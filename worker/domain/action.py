@@ -1,4 +1,7 @@
-"""Who reacted to what, and what PubNub says happened to it."""
+"""A user's reaction, and what happened to it.
+
+Observed: PubNub said so. Inferred: a reconcile proved it from PubNub's list.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +10,7 @@ from worker.domain.position import Timetoken
 
 
 class Origin(StrEnum):
-    """How an event reached us."""
+    """The way by which an event came."""
 
     LIVE = "live"
     BACKFILL = "backfill"
@@ -16,7 +19,10 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One user's one reaction to one message: at most one of it is live at a time."""
+    """One user's one reaction to one message.
+
+    At most one action of an identity is live at a time.
+    """
 
     channel: str
     message_timetoken: Timetoken
@@ -27,7 +33,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """Observed: the action was added at ``action_timetoken``; PubNub told at ``published``."""
+    """Observed: an action was added at ``action_timetoken``.
+
+    PubNub published the event at ``published``.
+    """
 
     identity: Identity
     action_timetoken: Timetoken
@@ -36,7 +45,10 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Observed: the action that was added at ``action_timetoken`` was removed; PubNub told at ``published``."""
+    """Observed: an action was removed.
+
+    ``action_timetoken`` is when the action had been added, not when it was removed.
+    """
 
     identity: Identity
     action_timetoken: Timetoken
@@ -45,7 +57,10 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """Inferred, from a proof of absence: the action added at ``action_timetoken`` exists no longer."""
+    """Inferred: the action exists no longer.
+
+    It is proven absent from PubNub's list.
+    """
 
     identity: Identity
     action_timetoken: Timetoken
@@ -53,7 +68,10 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Inferred, from a proof of presence: the action exists although ``removed_through`` says it was removed."""
+    """Inferred: the action exists, although ``removed_through`` says that it was removed.
+
+    It is proven present in PubNub's list.
+    """
 
     identity: Identity
     action_timetoken: Timetoken

@@ -1,7 +1,14 @@
-"""The rule: what an event does to the entry of its identity. ``store/lua/apply.lua`` is its shadow.
+"""The rule: what an event does to the entry of its identity.
 
-``Added`` and ``Removed`` are a join: observed in any order, any number of times, split into any batches, they end in
-the same entry. ``Pruned`` and ``Restored`` are not; each is a compare-and-set on what its proof has seen.
+The table in ``worker/README.md`` has a row for each ``return`` below.
+``store/lua/apply.lua`` does the same inside Redis.
+Tests feed the same histories to both.
+
+``Added`` and ``Removed`` are a join.
+In any order, any number of times, in any batches they end in the same entry.
+
+``Pruned`` and ``Restored`` are no join.
+Each changes an entry only if it still is as its proof saw it.
 """
 
 from dataclasses import dataclass, replace
@@ -16,19 +23,19 @@ class Outcome(StrEnum):
     """What an event did."""
 
     APPLIED = "applied"
-    """The entry began or ceased to be live: a count changed."""
+    """A count changed: the entry began or ceased to be live."""
     SUPERSEDED = "superseded"
-    """A newer addition took the place of the live one: a removal and a re-add were missed; the count stands."""
+    """A newer addition replaced the live one. A removal was missed."""
     DUPLICATE = "duplicate"
-    """It was known already."""
+    """The event was known already."""
     LATE = "late"
-    """An addition that is over: removed, or superseded, before it arrived."""
+    """An addition arrived after its removal, or after a newer addition."""
     EARLY = "early"
-    """A removal whose addition is yet to come, and will be late."""
+    """A removal arrived before its addition, which will be late."""
     UNMATCHED = "unmatched"
-    """An inference about an entry that is no longer as it was seen: nothing was done."""
+    """An inference was too late: the entry has changed since its proof."""
     EXPIRED = "expired"
-    """About a message older than the retention, which is no longer counted; the store's outcome, not the rule's."""
+    """The message is older than the retention. The store says so, not the rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,55 +45,97 @@ class Entry:
     live: Timetoken | None = None
     """The action timetoken that is counted."""
     removed_through: Timetoken | None = None
-    """The newest action timetoken known to be removed: additions up to it are over."""
+    """The newest action timetoken known to be removed.
 
-    @property
-    def count(self) -> int:
-        """What this entry adds to its tally: 1 while it is live, else 0."""
-        return 0 if self.live is None else 1
+    Older actions of the identity are removed, too.
+    """
+
+    def has_removed(self, action_timetoken: Timetoken) -> bool:
+        """Tell whether an action is known to be removed.
+
+        It is, if its timetoken ≤ ``removed_through``.
+        """
+        newest = self.removed_through
+        return newest is not None and not is_after(action_timetoken, newest)
 
 
 ABSENT: Final = Entry()
 
+Result = tuple[Entry, Outcome]
 
-def apply(entry: Entry, event: Event) -> tuple[Entry, Outcome]:
-    """Return the entry after the event, and what the event did."""
+
+def apply(entry: Entry, event: Event) -> Result:
+    """Apply an event to the entry of its identity.
+
+    Returns:
+        The entry after the event, and what the event did.
+    """
     match event:
-        case Added(action_timetoken=added):
-            return _add(entry, added)
-        case Removed(action_timetoken=removed):
-            return _remove(entry, removed)
-        case Pruned(action_timetoken=pruned):
-            if entry.live != pruned:
-                return entry, Outcome.UNMATCHED
-            return replace(entry, live=None), Outcome.APPLIED
-        case Restored(action_timetoken=restored, removed_through=barrier):
-            if (
-                entry.live is not None
-                or entry.removed_through != barrier
-                or is_after(restored, barrier)
-            ):
-                return entry, Outcome.UNMATCHED
-            return Entry(live=restored), Outcome.APPLIED
+        case Added():
+            return _add(entry, event.action_timetoken)
+        case Removed():
+            return _remove(entry, event.action_timetoken)
+        case Pruned():
+            return _prune(entry, event.action_timetoken)
+        case Restored():
+            return _restore(entry, event.action_timetoken, event.removed_through)
         case _:
             assert_never(event)
 
 
-def _add(entry: Entry, added: Timetoken) -> tuple[Entry, Outcome]:
-    if entry.removed_through is not None and not is_after(added, entry.removed_through):
+def _add(entry: Entry, added: Timetoken) -> Result:
+    """The newest addition is live, unless it is removed."""
+    if entry.has_removed(added):
         return entry, Outcome.LATE
+
     if entry.live is None:
         return replace(entry, live=added), Outcome.APPLIED
+
     if entry.live == added:
         return entry, Outcome.DUPLICATE
-    if is_after(entry.live, added):
-        return entry, Outcome.LATE
-    return replace(entry, live=added), Outcome.SUPERSEDED
+
+    if is_after(added, entry.live):
+        return replace(entry, live=added), Outcome.SUPERSEDED
+
+    return entry, Outcome.LATE
 
 
-def _remove(entry: Entry, removed: Timetoken) -> tuple[Entry, Outcome]:
-    known = entry.removed_through is not None and not is_after(removed, entry.removed_through)
-    through = entry.removed_through if known else removed
+def _remove(entry: Entry, removed: Timetoken) -> Result:
+    """A removal ends its own action and every older one.
+
+    It is remembered, because its addition may arrive later.
+    """
+    is_known = entry.has_removed(removed)
+    if not is_known:
+        entry = replace(entry, removed_through=removed)
+
     if entry.live is not None and not is_after(entry.live, removed):
-        return Entry(live=None, removed_through=through), Outcome.APPLIED
-    return replace(entry, removed_through=through), Outcome.DUPLICATE if known else Outcome.EARLY
+        return replace(entry, live=None), Outcome.APPLIED
+
+    if is_known:
+        return entry, Outcome.DUPLICATE
+
+    return entry, Outcome.EARLY
+
+
+def _prune(entry: Entry, pruned: Timetoken) -> Result:
+    """An action that is proven absent ends.
+
+    It leaves no ``removed_through``: if the inference is wrong, the action can come back.
+    """
+    if entry.live != pruned:
+        return entry, Outcome.UNMATCHED
+
+    return replace(entry, live=None), Outcome.APPLIED
+
+
+def _restore(entry: Entry, restored: Timetoken, removed_through: Timetoken) -> Result:
+    """An action that is proven present is live again.
+
+    Its removal is forgotten, if that is the one which the proof saw.
+    """
+    seen = Entry(live=None, removed_through=removed_through)
+    if entry != seen or not entry.has_removed(restored):
+        return entry, Outcome.UNMATCHED
+
+    return Entry(live=restored), Outcome.APPLIED

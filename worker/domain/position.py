@@ -1,10 +1,14 @@
-"""Places in PubNub's time: timetokens, and the cursor a subscription reads from."""
+"""Positions in PubNub's time: timetokens, cursors, ranges."""
 
 from dataclasses import dataclass
 from typing import Final
 
 Timetoken = str
-"""Decimal digits, 17 in PubNub's own: ten-millionths of a second since 1970. Too many for a float, hence text."""
+"""Ten-millionths of a second since 1970, as decimal digits.
+
+PubNub's own have 17 digits, such as ``17600000001728660``.
+A float cannot hold them, hence text.
+"""
 
 TICKS_PER_SECOND: Final = 10_000_000
 TICKS_PER_MILLISECOND: Final = 10_000
@@ -21,7 +25,10 @@ def is_after(left: Timetoken, right: Timetoken) -> bool:
 
 
 def shift(timetoken: Timetoken, ticks: int) -> Timetoken:
-    """Return the timetoken that many ten-millionths of a second later (earlier, if negative; never below 1)."""
+    """Return a timetoken that many ticks later; earlier, if negative.
+
+    It is never below 1.
+    """
     return str(max(1, int(timetoken) + ticks))
 
 
@@ -37,24 +44,31 @@ def from_seconds(seconds: float) -> Timetoken:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a subscription's next read begins: PubNub's ``t.t`` and ``t.r``, kept verbatim, never computed."""
+    """Where a subscription's next read begins.
+
+    PubNub's ``t.t`` and ``t.r`` are kept as they came, and never computed.
+    """
 
     timetoken: Timetoken
     region: int
 
 
 HANDSHAKE: Final = Cursor("0", 0)
-"""Asks PubNub for the present: the answer carries a cursor and no messages."""
+"""Asks PubNub for the present: the answer has a cursor and no messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A stretch of actions: from ``since`` (inclusive; None: the very first) to ``until`` (exclusive; None: now)."""
+    """The actions between two timetokens."""
 
     since: Timetoken | None = None
+    """The oldest timetoken, inclusive; None: the very first."""
     until: Timetoken | None = None
+    """The newest timetoken, exclusive; None: now."""
 
     def covers(self, timetoken: Timetoken) -> bool:
-        """Tell whether an action of that timetoken lies in it."""
-        is_early = self.since is not None and is_after(self.since, timetoken)
-        return not is_early and (self.until is None or is_after(self.until, timetoken))
+        """Tell whether an action of this timetoken is in the range."""
+        if self.since is not None and is_after(self.since, timetoken):
+            return False
+
+        return self.until is None or is_after(self.until, timetoken)

@@ -1,54 +1,25 @@
-"""Counts by type and value, derived from entries."""
+"""Counts of a message, by type and value."""
 
-from collections.abc import Iterable, Mapping
-
-from worker.domain.action import Event, Identity
-from worker.domain.entry import ABSENT, Entry, Outcome, apply
+from collections.abc import Iterator, Mapping
 
 Counts = Mapping[str, Mapping[str, int]]
-"""type → value → count of one message; only counts of 1 and more are there."""
+"""type → value → count of one message. A count below 1 is not there."""
 
 TallyKey = tuple[str, str, str, str]
 """Channel, message timetoken, type, value."""
 
 
-class Ledger:
-    """The rule at work in memory: entries, and the counts that follow from them.
+def by_count(counts: Counts) -> Iterator[tuple[str, str, int]]:
+    """Yield type, value and count.
 
-    The store does the same in Redis; this is what it is compared with.
+    Types come in order, the values of a type most frequent first.
     """
+    for type, values in sorted(counts.items()):
+        most_first = sorted(values.items(), key=_most_first)
+        for value, count in most_first:
+            yield type, value, count
 
-    def __init__(self) -> None:
-        self.entries: dict[Identity, Entry] = {}
-        self._counts: dict[TallyKey, int] = {}
 
-    def apply(self, events: Iterable[Event]) -> list[Outcome]:
-        """Apply the events in turn; return what each did."""
-        return [self._apply(event) for event in events]
-
-    def counts(self, channel: str, message_timetoken: str) -> dict[str, dict[str, int]]:
-        """Return type → value → count of one message."""
-        counts: dict[str, dict[str, int]] = {}
-        for (at, message, kind, value), count in self._counts.items():
-            if (at, message) == (channel, message_timetoken):
-                counts.setdefault(kind, {})[value] = count
-        return counts
-
-    def _apply(self, event: Event) -> Outcome:
-        identity = event.identity
-        before = self.entries.get(identity, ABSENT)
-        after, outcome = apply(before, event)
-        if after != ABSENT or identity in self.entries:
-            self.entries[identity] = after
-        self._change(
-            (identity.channel, identity.message_timetoken, identity.type, identity.value),
-            before,
-            after,
-        )
-        return outcome
-
-    def _change(self, tally: TallyKey, before: Entry, after: Entry) -> None:
-        if count := self._counts.get(tally, 0) + after.count - before.count:
-            self._counts[tally] = count
-        else:
-            self._counts.pop(tally, None)
+def _most_first(value_and_count: tuple[str, int]) -> tuple[int, str]:
+    value, count = value_and_count
+    return -count, value

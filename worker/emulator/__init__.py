@@ -1,6 +1,7 @@
-"""A PubNub for one laptop: subscribe, message actions, channel groups and time, with seeded faults and the truth.
+"""A PubNub for one laptop: subscribe, message actions, channel groups and time.
 
-It shares no code with the rest of the worker, so that a misunderstanding of PubNub cannot hide in both.
+It has seeded faults, and it knows the true counts. It shares no code with
+the worker, so one misunderstanding of PubNub cannot hide in both.
 """
 
 from worker.emulator.actions import Action, Identity
@@ -8,7 +9,8 @@ from worker.emulator.emulator import Emulator
 from worker.emulator.faults import FAULT_NAMES, Fault, Faults
 from worker.emulator.history import Page, Window
 from worker.emulator.replies import RefusedError
-from worker.emulator.state import Change, Limits, State, Truth
+from worker.emulator.state import Change, State
+from worker.emulator.storage import Limits, Truth
 from worker.emulator.stream import Answer, Cursor
 from worker.emulator.subscription import Subscription
 from worker.emulator.trouble import OUTAGE_KINDS

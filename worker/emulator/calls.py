@@ -1,5 +1,6 @@
-"""A request without HTTP around it, and the table that finds who answers it."""
+"""Requests without HTTP, and the routes to their endpoints."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -12,9 +13,10 @@ Endpoint = TypeVar("Endpoint")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: the named path segments as they came, the decoded query, the body.
+    """One request: named path segments, decoded query, body.
 
-    Segments stay percent-encoded until they are asked for, because a comma inside a name is not one between names.
+    The segments are still percent-encoded, because an encoded comma does
+    not separate two names.
     """
 
     path: Mapping[str, str] = field(default_factory=dict)
@@ -30,12 +32,12 @@ class Call:
         return _number(self.text(name), name, "path")
 
     def bound(self, name: str) -> int | None:
-        """Return a query parameter that must be a number if it is there, None if it is not."""
+        """Return an optional query parameter that must be a number."""
         text = self.query.get(name)
         return None if text is None else _number(text, name, "query")
 
     def uuid(self) -> str:
-        """Return the user, whom PubNub requires in the query."""
+        """Return the user, a required query parameter."""
         uuid = self.query.get("uuid")
         if not uuid:
             raise RefusedError(invalid_input("Missing field", ["uuid"], "query"))
@@ -50,40 +52,46 @@ def _number(text: str, location: str, location_type: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Route(Generic[Endpoint]):
-    """A method and a path; `{name}` stands for one segment. `operation` is the name it is counted under."""
+    """A method, the pattern of a path, and the endpoint.
+
+    ``operation`` is the name in the count of requests.
+    """
 
     method: str
-    segments: tuple[str, ...]
+    path: re.Pattern[str]
     operation: str
     endpoint: Endpoint
 
-    def match(self, method: str, segments: list[str]) -> dict[str, str] | None:
-        """Return the named segments if this route fits, else None."""
-        if method != self.method or len(segments) != len(self.segments):
-            return None
-        named = {}
-        for expected, actual in zip(self.segments, segments, strict=True):
-            if expected[:1] == "{":
-                named[expected[1:-1]] = actual
-            elif expected != actual:
-                return None
-        return named
-
 
 class Routes(Generic[Endpoint]):
-    """Every route of the emulator, tried in order."""
+    """Every route of the emulator, tried in order.
+
+    In the paths, ``{name}`` stands for one segment.
+    """
 
     def __init__(self, routes: Mapping[tuple[str, str], tuple[str, Endpoint]]) -> None:
         self._routes = [
-            Route(method, tuple(path.split("/")), operation, endpoint)
+            Route(method, _pattern(path), operation, endpoint)
             for (method, path), (operation, endpoint) in routes.items()
         ]
 
-    def find(self, method: str, path: str) -> tuple[Route[Endpoint], dict[str, str]]:
-        """Return the route of a raw path (no query) and its named segments; RefusedError (404) if there is none."""
-        segments = path.split("/")
+    def find(
+        self,
+        method: str,
+        path: str,
+    ) -> tuple[Route[Endpoint], dict[str, str]]:
+        """Return the route of an encoded path, and its named segments.
+
+        Raises:
+            RefusedError: There is none (404).
+        """
         for route in self._routes:
-            named = route.match(method, segments)
-            if named is not None:
-                return route, named
-        raise RefusedError(service_error(404, f"Not Found: {method} {unquote(path)}", "Emulator"))
+            match = route.path.fullmatch(path)
+            if match and route.method == method:
+                return route, match.groupdict()
+        problem = f"Not Found: {method} {unquote(path)}"
+        raise RefusedError(service_error(404, problem, "Emulator"))
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]*)", path))

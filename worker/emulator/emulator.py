@@ -4,21 +4,19 @@ from collections import Counter
 from collections.abc import Mapping
 from random import Random
 from time import time
-from types import TracebackType
 
 from aiohttp import web
 
 from worker.emulator.longpoll import LongPolls
 from worker.emulator.server import MAX_REQUEST_LINE, Server
-from worker.emulator.state import Limits, State, Truth
+from worker.emulator.state import State
+from worker.emulator.storage import Truth
 
 
 class Emulator:
-    """A PubNub for one laptop, over HTTP, for as long as its `async with` block lasts.
+    """A PubNub for one laptop, over HTTP, inside an ``async with`` block.
 
-    Port 0 takes a free one. `faults` gives rates from 0 to 1 to names of `FAULT_NAMES`; `seed` makes them repeatable.
-    Without a `subscribe_key` any key is accepted. An idle poll is answered after `idle_seconds`. `state` may be called
-    at any time from the loop's own thread.
+    ``state`` can be called at any time from the loop's own thread.
     """
 
     def __init__(
@@ -30,10 +28,16 @@ class Emulator:
         faults: Mapping[str, float] | None = None,
         subscribe_key: str | None = None,
         idle_seconds: float = 280.0,
-        limits: Limits | None = None,
     ) -> None:
+        """Prepare, without listening.
+
+        ``port`` 0 takes a free one. ``faults`` gives rates from 0 to 1 to
+        names of ``FAULT_NAMES``, and ``seed`` makes them repeatable.
+        Without a ``subscribe_key``, any key is accepted. An idle poll is
+        answered after ``idle_seconds``.
+        """
         random = Random(seed)  # noqa: S311 - faults are to be repeatable, not secret
-        self.state = State(time, random, faults, subscribe_key or "demo", limits)
+        self.state = State(time, random, faults, subscribe_key or "demo")
         self._address = (host, port)
         self._polls = LongPolls(self.state, idle_seconds)
         self._server = Server(self.state, self._polls, subscribe_key)
@@ -43,16 +47,15 @@ class Emulator:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen. OSError with the address in its message if that is impossible, a port in use above all."""
+        """Listen.
+
+        Raises:
+            OSError: The address cannot be used. The message names it.
+        """
         server = web.Server(
             self._server.respond,
             handler_cancellation=True,
@@ -66,22 +69,22 @@ class Emulator:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             await runner.cleanup()
-            raise OSError(
-                error.errno, f"the emulator cannot listen on {host}:{port}: {error.strerror}"
-            ) from error
+            problem = f"the emulator cannot listen on {host}:{port}: {error.strerror}"
+            raise OSError(error.errno, problem) from error
         self._polls.open()
         self._runner = runner
 
     async def stop(self) -> None:
-        """End all requests, polls among them, and leave nothing running. Stopping twice is stopping once."""
-        runner, self._runner = self._runner, None
+        """End all requests. The emulator can be stopped twice."""
+        runner = self._runner
+        self._runner = None
         if runner is not None:
             self._polls.close()
             await runner.cleanup()
 
     @property
     def origin(self) -> str:
-        """Where it listens, as `host:port`, which is what the SDK calls an origin."""
+        """Its ``host:port``, the SDK's origin."""
         if self._runner is None:
             raise RuntimeError("the emulator is not running")
         host, port = self._runner.addresses[0][:2]
@@ -89,14 +92,14 @@ class Emulator:
 
     @property
     def requests(self) -> Counter[str]:
-        """How many requests came, by operation: subscribe, actions, add, remove, time, groups, publish and so on."""
+        """The number of requests by operation, for example ``subscribe``."""
         return self._server.requests
 
     @property
     def waiting(self) -> int:
-        """How many polls are waiting for an event just now."""
+        """The number of polls that wait for an event now."""
         return self._polls.waiting
 
     def truth(self) -> Truth:
-        """Return the counts a perfect tally shows now."""
+        """Return the true counts."""
         return self.state.truth()

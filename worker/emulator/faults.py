@@ -1,7 +1,8 @@
-"""What can go wrong with PubNub, each with a rate, all drawn from one seeded source.
+"""PubNub's faults. Each has a rate, and all come from one seeded source.
 
-Event faults strike one published event, answer faults one subscribe answer, list faults one get-actions page, storage
-faults one stored action, request faults one request. A rate is a probability from 0 (never) to 1 (whenever possible).
+A rate is a probability, from 0 (never) to 1 (whenever possible). It is
+drawn for each published event, subscribe answer, page of a list, stored
+action or request.
 """
 
 from collections import Counter
@@ -12,40 +13,52 @@ from typing import Final
 
 
 class Fault(StrEnum):
-    """The known faults; the value is the name used in settings and over HTTP."""
+    """The faults. The value is the name in settings and over HTTP."""
 
     DUPLICATE = "duplicate"
-    """Event: delivered twice, in one answer or again in a later one. Copies do not use up the catch-up cache."""
+    """Event: delivered twice, in one answer or again in a later one.
+
+    Copies do not use up the catch-up cache.
+    """
     REORDER = "reorder"
     """Answer: its messages are shuffled."""
     LATE = "late"
-    """Event: held back for up to half a second, then delivered although its publish time is behind the cursor."""
+    """Event: delivered up to half a second later, behind the cursor."""
     AHEAD = "ahead"
-    """Event: published up to 0.1 s after the cursor of the answer that carries it."""
+    """Event: published up to 0.1 s after its answer's cursor."""
     REWIND = "rewind"
-    """Answer: its cursor goes back up to 64 ms under another region, so the next one repeats messages."""
+    """Answer: its cursor goes back up to 64 ms, in another region.
+
+    The next answer repeats messages.
+    """
     LOST = "lost"
     """Event: published, and never delivered."""
     UNPUBLISHED = "unpublished"
-    """Storage: an addition or removal is done and answered 207, and no event is published."""
+    """Storage: a change is stored and answered 207, without event."""
     STALE = "stale"
     """List: shows the channel as it was up to three seconds ago."""
     EMPTY = "empty"
-    """List: a 200 that says there is nothing."""
+    """List: a 200 without actions."""
     PARTIAL = "partial"
-    """List: a 200 with some items missing and no sign of it."""
+    """List: a 200 that lacks some actions, without a sign."""
     TIE = "tie"
-    """Storage: an added action shares the timetoken of the channel's previous one."""
+    """Storage: an action gets the timetoken of the channel's last one."""
     MORE = "more"
-    """List: the server stops early for its own reasons and says `more`. Pages of fewer than three items are spared."""
+    """List: the server stops early and says ``more``.
+
+    A page of fewer than three actions is spared.
+    """
     TWIN = "twin"
-    """Storage: one identity is stored twice, at once or instead of a 409. The truth counts an identity once."""
+    """Storage: one identity is stored twice, at once or instead of a 409.
+
+    The truth counts an identity once.
+    """
     READD = "readd"
-    """Storage: an identity that was removed and is added again gets a smaller timetoken than it had."""
+    """Storage: an identity that is added again gets a smaller timetoken."""
     FORBIDDEN = "forbidden"
-    """Request: 403, naming one channel or group of those asked for."""
+    """Request: 403, with the name of one channel or group."""
     THROTTLE = "throttle"
-    """Request: 429 with `Retry-After`."""
+    """Request: 429 with ``Retry-After``."""
     SERVER_ERROR = "server_error"
     """Request: 5xx with an HTML body."""
     BAD_JSON = "bad_json"
@@ -60,9 +73,10 @@ FAULT_NAMES: Final = tuple(str(fault) for fault in Fault)
 
 
 class Faults:
-    """Decides, from one seeded source, which fault strikes when: the same calls in the same order give the same faults.
+    """Draws whether a fault strikes.
 
-    A fault with rate 0 draws nothing, so adding one at rate 0 changes no history.
+    The same calls in the same order give the same faults. A fault with
+    rate 0 draws nothing.
     """
 
     def __init__(self, rates: Mapping[str, float] | None, random: Random) -> None:
@@ -73,22 +87,21 @@ class Faults:
 
     @property
     def rates(self) -> dict[str, float]:
-        """The rates in force, without the zeros."""
+        """The rates, without zeros."""
         return dict(self._rates)
 
     def replace(self, rates: Mapping[str, float]) -> None:
-        """Set all rates: what is not named is 0. ValueError for an unknown name or a rate outside 0 to 1."""
+        """Set all rates. A fault that is not named gets 0.
+
+        Raises:
+            ValueError: A name is unknown, or a rate is not from 0 to 1.
+        """
         for name, rate in rates.items():
-            if name not in FAULT_NAMES:
-                raise ValueError(
-                    f"unknown fault {name!r}; the known ones are {', '.join(sorted(FAULT_NAMES))}"
-                )
-            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-                raise ValueError(f"the rate of {name!r} must be a number from 0 to 1, not {rate!r}")
+            _check(name, rate)
         self._rates = {str(name): float(rate) for name, rate in rates.items() if rate}
 
     def strikes(self, fault: Fault) -> bool:
-        """Tell whether this fault strikes now, and count it if so."""
+        """Draw whether this fault strikes now, and count it."""
         rate = self._rates.get(fault)
         if rate is None or self.random.random() >= rate:
             return False
@@ -96,5 +109,15 @@ class Faults:
         return True
 
     def delay(self) -> float:
-        """Return the seconds a request takes longer; 0 when no latency strikes."""
-        return self.random.uniform(0.001, 0.05) if self.strikes(Fault.LATENCY) else 0.0
+        """Return the additional seconds of a request."""
+        if self.strikes(Fault.LATENCY):
+            return self.random.uniform(0.001, 0.05)
+        return 0.0
+
+
+def _check(name: str, rate: object) -> None:
+    if name not in FAULT_NAMES:
+        known = ", ".join(sorted(FAULT_NAMES))
+        raise ValueError(f"unknown fault {name!r}; the known ones are {known}")
+    if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+        raise ValueError(f"the rate of {name!r} must be a number from 0 to 1, not {rate!r}")

@@ -1,4 +1,4 @@
-"""One page of get-actions: the newest below `start`, ascending, and what may be wrong with it."""
+"""Pages of a channel's actions, with the faults of lists."""
 
 from dataclasses import dataclass
 from operator import attrgetter
@@ -9,66 +9,84 @@ from worker.emulator.faults import Fault, Faults
 from worker.emulator.timetokens import TICKS_PER_SECOND
 
 MAX_ITEMS: Final = 100
+NEVER: Final = 10**20
+"""Newer than every timetoken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a page was asked for: below `start` (exclusive), not below `end` (inclusive), at most `limit` items."""
+    """The range of a page: from ``end`` (inclusive) to ``start`` (exclusive).
+
+    The page has the newest ``limit`` actions of it.
+    """
 
     start: int | None = None
     end: int | None = None
     limit: int = MAX_ITEMS
 
-    def covers(self, timetoken: int) -> bool:
-        """Tell whether a timetoken lies between the bounds."""
-        return (self.start is None or timetoken < self.start) and (
-            self.end is None or timetoken >= self.end
-        )
+    @property
+    def ticks(self) -> range:
+        """The timetokens between the bounds."""
+        oldest = self.end or 0
+        return range(oldest, NEVER if self.start is None else self.start)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page's actions, ascending by timetoken. `more` is where the next one starts if the server stopped early."""
+    """A page's actions, ascending by timetoken.
+
+    ``more`` is the start of the next page if the server stopped early.
+    """
 
     actions: tuple[Action, ...]
     more: int | None = None
 
 
 class History:
-    """Cuts pages out of a channel's actions. The client's own limit leaves no sign; a full page proves nothing."""
+    """Cuts pages out of a channel's actions.
+
+    The client's own limit leaves no sign, so a full page proves nothing.
+    """
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
 
     def page(self, actions: ChannelActions, window: Window, now: int) -> Page:
-        """Return one page as of `now` (ticks), or as the faults have it."""
+        """Return one page as of ``now``, in ticks."""
         if self._faults.strikes(Fault.EMPTY):
             return Page(())
         listed = self._listed(actions, window, now)
         if listed and self._faults.strikes(Fault.PARTIAL):
-            listed = self._some_of(listed)
+            listed = self._part_of(listed)
         if len(listed) > 2 and self._faults.strikes(Fault.MORE):
-            kept = listed[-self._faults.random.randint(2, len(listed) - 1) :]
-            return Page(tuple(kept), more=kept[0].timetoken)
+            return self._cut_short(listed)
         return Page(tuple(listed))
 
-    def _listed(self, actions: ChannelActions, window: Window, now: int) -> list[Action]:
+    def _listed(
+        self,
+        actions: ChannelActions,
+        window: Window,
+        now: int,
+    ) -> list[Action]:
         if not self._faults.strikes(Fault.STALE):
-            return actions.between(window.end, window.start, window.limit)
-        moment = now - int(self._faults.random.uniform(0.3, 3.0) * TICKS_PER_SECOND)
-        removed = (
-            action for action in actions.removed_since(moment) if window.covers(action.timetoken)
-        )
-        known = (*actions.between(window.end, window.start), *removed)
-        shown = sorted(
-            (action for action in known if action.stored_at <= moment), key=attrgetter("timetoken")
-        )
+            return actions.within(window.ticks, window.limit)
+        seconds = self._faults.random.uniform(0.3, 3.0)
+        moment = now - int(seconds * TICKS_PER_SECOND)
+        shown = [
+            action
+            for action in (*actions.within(window.ticks), *actions.removed_since(moment))
+            if action.stored_at <= moment and action.timetoken in window.ticks
+        ]
+        shown.sort(key=attrgetter("timetoken"))
         return shown[-window.limit :]
 
-    def _some_of(self, listed: list[Action]) -> list[Action]:
-        missing = self._faults.random.randrange(len(listed))
-        return [
-            action
-            for index, action in enumerate(listed)
-            if index != missing and self._faults.random.random() < 0.7
-        ]
+    def _part_of(self, listed: list[Action]) -> list[Action]:
+        random = self._faults.random
+        missing = random.randrange(len(listed))
+        others = listed[:missing] + listed[missing + 1 :]
+        return [action for action in others if random.random() < 0.7]
+
+    def _cut_short(self, listed: list[Action]) -> Page:
+        count = self._faults.random.randint(2, len(listed) - 1)
+        kept = listed[-count:]
+        return Page(tuple(kept), more=kept[0].timetoken)

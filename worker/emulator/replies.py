@@ -1,16 +1,17 @@
-"""HTTP answers as values, and the bodies PubNub's errors have."""
+"""HTTP answers as values, and the bodies of PubNub's errors."""
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-HTML: Final = "text/html"
-
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a request is answered. `dropped` means: not at all, the connection is closed."""
+    """The answer to a request.
+
+    ``dropped`` means: the connection is closed without an answer.
+    """
 
     status: int
     body: bytes = b""
@@ -19,11 +20,11 @@ class Reply:
     dropped: bool = False
 
 
-DROPPED: Final = Reply(0, dropped=True)
+DROPPED: Final = Reply(500, dropped=True)
 
 
 class RefusedError(Exception):
-    """A request that cannot be granted; carries the reply that says so."""
+    """A request is refused, with this reply."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(f"{reply.status}: {reply.body.decode()}")
@@ -31,49 +32,56 @@ class RefusedError(Exception):
 
 
 def json_reply(document: object, status: int = 200) -> Reply:
-    """Return a reply with any JSON document; lone surrogates leave escaped, as they came."""
+    """Return a reply with any JSON. Lone surrogates are escaped."""
     return Reply(status, json.dumps(document).encode())
 
 
 def html_reply(status: int, title: str) -> Reply:
-    """Return what a proxy in front of PubNub answers."""
-    return Reply(
-        status,
-        f"<html><head><title>{title}</title></head><body>{title}</body></html>".encode(),
-        HTML,
-    )
+    """Return the reply of a proxy in front of PubNub."""
+    page = f"<html><head><title>{title}</title></head><body>{title}</body></html>"
+    return Reply(status, page.encode(), "text/html")
 
 
-def actions_error(status: int, message: str, details: object = None) -> Reply:
-    """Return an error as the message-actions service words it."""
-    error: dict[str, object] = {"source": "actions", "message": message}
-    if details is not None:
-        error["details"] = details
+def actions_error(status: int, message: str, **more: object) -> Reply:
+    """Return an error of the message-actions service."""
+    error = {"source": "actions", "message": message, **more}
     return json_reply({"status": status, "error": error}, status)
 
 
-def invalid_input(problem: str, locations: Iterable[str], location_type: str) -> Reply:
-    """Return the 400 for missing or unusable fields; `location_type` is body, query or path."""
+def invalid_input(
+    problem: str,
+    locations: Iterable[str],
+    location_type: str,
+) -> Reply:
+    """Return the 400 for missing or wrong fields.
+
+    ``location_type`` is body, query or path.
+    """
     details = [
         {"message": problem, "location": name, "locationType": location_type} for name in locations
     ]
-    return actions_error(400, "Request payload contained invalid input.", details)
+    return actions_error(400, "Request payload contained invalid input.", details=details)
 
 
-def service_error(status: int, message: str, service: str = "Access Manager") -> Reply:
-    """Return an error as the other services word it."""
-    return json_reply(
-        {"message": message, "error": True, "service": service, "status": status}, status
-    )
+def service_error(
+    status: int,
+    message: str,
+    service: str = "Access Manager",
+) -> Reply:
+    """Return an error of another service."""
+    document = {"message": message, "error": True, "service": service, "status": status}
+    return json_reply(document, status)
 
 
-def forbidden(channels: Iterable[str], groups: Iterable[str]) -> Reply:
-    """Return the Access Manager's 403, naming the offenders; groups carry a colon there."""
+def forbidden(topics: Iterable[str]) -> Reply:
+    """Return the Access Manager's 403 with the refused channels and groups.
+
+    Groups begin with a colon, here and there.
+    """
     payload: dict[str, list[str]] = {}
-    if names := list(channels):
-        payload["channels"] = names
-    if names := [f":{group}" for group in groups]:
-        payload["channel-groups"] = names
+    for topic in topics:
+        kind = "channel-groups" if topic.startswith(":") else "channels"
+        payload.setdefault(kind, []).append(topic)
     document = {
         "message": "Forbidden",
         "payload": payload,
@@ -85,6 +93,6 @@ def forbidden(channels: Iterable[str], groups: Iterable[str]) -> Reply:
 
 
 def throttled(seconds: int) -> Reply:
-    """Return a 429 that asks to wait."""
-    document = {"message": "Too Many Requests", "error": True, "service": "Throttle", "status": 429}
-    return Reply(429, json.dumps(document).encode(), headers={"Retry-After": str(seconds)})
+    """Return a 429 that asks for a wait."""
+    refusal = service_error(429, "Too Many Requests", "Throttle")
+    return Reply(429, refusal.body, headers={"Retry-After": str(seconds)})

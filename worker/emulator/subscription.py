@@ -1,4 +1,4 @@
-"""What one long poll listens to: channels, wildcards, and channel groups."""
+"""The names of a long poll: channels, wildcards, and channel groups."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -7,62 +7,60 @@ from urllib.parse import unquote
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """The names of one subscribe request, each once, in the order they were asked for."""
+    """The names of one request, each once, in their order there."""
 
     channels: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, channels: str, groups: str) -> "Subscription":
-        """Read the still encoded, comma-joined path segment, and the decoded `channel-group` parameter."""
-        return cls(_names(unquote(name) for name in channels.split(",")), _names(groups.split(",")))
+        """Read comma-joined names: channels encoded, groups decoded."""
+        names = map(unquote, channels.split(","))
+        return cls(_unique(names), _unique(groups.split(",")))
 
     def topics(self) -> Iterator[str]:
-        """Iterate over the names a publisher calls: channels and wildcards as they are, groups after a colon."""
+        """Iterate over the names. Groups begin with a colon."""
         yield from self.channels
         for group in self.groups:
             yield f":{group}"
 
 
-def _names(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for name in names if name))
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, names)))
 
 
 def wildcards(channel: str) -> Iterator[str]:
-    """Iterate over the wildcards that match a channel: PubNub knows two levels, `a.*` and `a.b.*`."""
-    first, dot, rest = channel.partition(".")
-    if dot:
+    """Iterate over the wildcards of a channel: ``a.*`` and ``a.b.*``."""
+    first, *others = channel.split(".", 2)
+    if others:
         yield f"{first}.*"
-        second, dot, _ = rest.partition(".")
-        if dot:
-            yield f"{first}.{second}.*"
+    if len(others) == 2:
+        yield f"{first}.{others[0]}.*"
 
 
 class Groups:
-    """Which channels are in which channel group, and the other way round."""
+    """The channels of each channel group, and the groups of each channel."""
 
     def __init__(self) -> None:
         self._channels: dict[str, dict[str, None]] = {}
         self._groups: dict[str, set[str]] = {}
 
     def channels(self, group: str) -> list[str]:
-        """Return a group's channels in the order they were added; none for an unknown group."""
+        """Return a group's channels in the order they were added."""
         return list(self._channels.get(group, ()))
 
     def groups_of(self, channel: str) -> Iterable[str]:
-        """Return the groups a channel is in."""
+        """Return the groups of a channel."""
         return self._groups.get(channel, ())
 
     def add(self, group: str, channels: Iterable[str]) -> None:
-        """Put channels into a group, which begins to exist with its first channel."""
+        """Add channels to a group."""
         for channel in channels:
             self._channels.setdefault(group, {})[channel] = None
             self._groups.setdefault(channel, set()).add(group)
 
-    def remove(self, group: str, channels: Iterable[str] | None = None) -> None:
-        """Take these channels out of a group; all of them, and the group with them, for None."""
-        for channel in self.channels(group) if channels is None else channels:
+    def remove(self, group: str, channels: Iterable[str]) -> None:
+        """Remove these channels from a group."""
+        for channel in channels:
             self._channels.get(group, {}).pop(channel, None)
             self._groups.get(channel, set()).discard(group)
-        if not self._channels.get(group):
-            self._channels.pop(group, None)

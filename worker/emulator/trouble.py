@@ -1,4 +1,4 @@
-"""What stands between a request and its answer: refused names, an outage, request faults."""
+"""Requests without a proper answer: refused names, outages, request faults."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -27,87 +27,105 @@ OPERATIONS: Final = (
     "signal",
     "presence",
 )
-"""What a request can be; `actions` is the list, `groups` covers channel groups."""
+"""The kinds of requests. ``actions`` is the list."""
 
 OUTAGE_OPERATIONS: Final = ("subscribe", "actions", "time", "groups")
-"""What an outage strikes unless it is told otherwise."""
+"""The requests of an outage, unless others are chosen."""
 
-_OUTAGES: Final[Mapping[str, Callable[[], Reply]]] = {
-    "html": lambda: html_reply(200, "Welcome to the hotel"),
-    "empty_object": lambda: json_reply({}),
-    "list": lambda: json_reply([1, 2]),
-    "server_error": lambda: html_reply(503, "Service Unavailable"),
-    "throttle": lambda: throttled(1),
-    "drop": lambda: DROPPED,
+_OUTAGES: Final[Mapping[str, Reply]] = {
+    "html": html_reply(200, "Welcome to the hotel"),
+    "empty_object": json_reply({}),
+    "list": json_reply([1, 2]),
+    "server_error": html_reply(503, "Service Unavailable"),
+    "throttle": throttled(1),
+    "drop": DROPPED,
 }
 OUTAGE_KINDS: Final = tuple(_OUTAGES)
 
 _FAULTY: Final = frozenset({"subscribe", "actions", "time"})
-"""Request faults other than latency spare the rest, so that a crowd that writes need not retry."""
+"""The requests with faults. Users who write need not retry."""
 
 
 class Trouble:
-    """Answers requests that do not get through. Outages last until they are lifted; faults strike one request."""
+    """Answers the requests that fail.
+
+    Refusals and outages last until they are ended. A fault strikes one
+    request.
+    """
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
-        self._refused = Subscription()
-        self._outage: str | None = None
-        self._struck: frozenset[str] = frozenset()
+        self._refused: frozenset[str] = frozenset()
+        self._outage: Reply | None = None
+        self._operations: frozenset[str] = frozenset()
         self._token: str | None = None
 
     def refuse(self, channels: Iterable[str], groups: Iterable[str]) -> None:
-        """Answer 403 to whoever asks for one of these names from now on; none for nobody."""
-        self._refused = Subscription(tuple(channels), tuple(groups))
+        """Answer 403 for exactly these names from now on."""
+        refused = Subscription(tuple(channels), tuple(groups))
+        self._refused = frozenset(refused.topics())
 
     def demand_token(self, token: str | None) -> None:
-        """Answer 403 from now on to whoever asks for a name with another access token; None wants none."""
+        """Answer 403 to other access tokens from now on. None accepts all."""
         self._token = token
 
     def set_outage(self, kind: str | None, operations: Iterable[str]) -> None:
-        """Begin an outage of these operations, or end it with None. ValueError for an unknown kind or operation."""
-        struck = frozenset(operations)
-        if kind is not None and kind not in _OUTAGES:
-            raise ValueError(
-                f"unknown outage {kind!r}; the known ones are {', '.join(OUTAGE_KINDS)}"
-            )
-        if unknown := sorted(struck.difference(OPERATIONS)):
-            raise ValueError(
-                f"unknown operations {', '.join(unknown)}; the known ones are {', '.join(OPERATIONS)}"
-            )
-        self._outage, self._struck = kind, struck
+        """Begin an outage of these operations. None ends it.
+
+        Raises:
+            ValueError: The kind or an operation is unknown.
+        """
+        chosen = frozenset(operations)
+        if kind not in {None, *OUTAGE_KINDS}:
+            known = ", ".join(OUTAGE_KINDS)
+            raise ValueError(f"unknown outage {kind!r}; the known ones are {known}")
+        unknown = ", ".join(sorted(chosen.difference(OPERATIONS)))
+        if unknown:
+            known = ", ".join(OPERATIONS)
+            raise ValueError(f"unknown operations {unknown}; the known ones are {known}")
+        self._outage = _OUTAGES.get(kind or "")
+        self._operations = chosen
 
     def lasting(
-        self, operation: str, asked: Subscription, token: str | None = None
+        self,
+        operation: str,
+        names: Subscription,
+        token: str | None = None,
     ) -> Reply | None:
-        """Return how an outage, another token or a refused name answers this request, None if none of them does."""
-        if self._outage is not None and operation in self._struck:
-            return _OUTAGES[self._outage]()
-        if self._token not in {None, token} and (asked.channels or asked.groups):
+        """Return the reply of an outage or a refusal, if there is one."""
+        if self._outage and operation in self._operations:
+            return self._outage
+        topics = list(names.topics())
+        if topics and self._token not in {None, token}:
             return service_error(403, "Token is expired.")
-        channels = [name for name in asked.channels if name in self._refused.channels]
-        groups = [name for name in asked.groups if name in self._refused.groups]
-        return forbidden(channels, groups) if channels or groups else None
+        refused = [topic for topic in topics if topic in self._refused]
+        return forbidden(refused) if refused else None
 
-    def passing(self, operation: str, asked: Subscription) -> Reply | None:
-        """Return how a request fault answers this request, None if none strikes."""
+    def passing(self, operation: str, names: Subscription) -> Reply | None:
+        """Return the reply of a request fault, if one strikes."""
         if operation not in _FAULTY:
             return None
-        if self._faults.strikes(Fault.FORBIDDEN):
-            return self._forbid(operation, asked)
-        if self._faults.strikes(Fault.THROTTLE):
-            return throttled(self._faults.random.randint(1, 2))
-        if self._faults.strikes(Fault.SERVER_ERROR):
-            return html_reply(self._faults.random.choice((500, 502, 503)), "Bad Gateway")
-        if self._faults.strikes(Fault.BAD_JSON):
-            return Reply(200, b'{"t":{"t":"1758')
-        return DROPPED if self._faults.strikes(Fault.DROP) else None
+        replies: dict[Fault, Callable[[], Reply]] = {
+            Fault.FORBIDDEN: lambda: self._forbidden(operation, names),
+            Fault.THROTTLE: lambda: throttled(self._faults.random.randint(1, 2)),
+            Fault.SERVER_ERROR: self._server_error,
+            Fault.BAD_JSON: lambda: Reply(200, b'{"t":{"t":"1758'),
+            Fault.DROP: lambda: DROPPED,
+        }
+        for fault, reply in replies.items():
+            if self._faults.strikes(fault):
+                return reply()
+        return None
 
-    def _forbid(self, operation: str, asked: Subscription) -> Reply:
+    def _server_error(self) -> Reply:
+        status = self._faults.random.choice((500, 502, 503))
+        return html_reply(status, "Bad Gateway")
+
+    def _forbidden(self, operation: str, names: Subscription) -> Reply:
         if operation == "actions" and self._faults.random.random() < 0.5:
             return actions_error(403, "Forbidden")
-        names = [(name, None) for name in asked.channels] + [(None, name) for name in asked.groups]
-        if not names:
-            return forbidden((), ())
-        channel, group = self._faults.random.choice(names)
-        return forbidden((channel,) if channel else (), (group,) if group else ())
+        topics = list(names.topics())
+        if not topics:
+            return forbidden(())
+        topic = self._faults.random.choice(topics)
+        return forbidden((topic,))

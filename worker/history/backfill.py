@@ -20,7 +20,6 @@ from worker.domain.position import (
     is_after,
     shift,
 )
-from worker.errors import PubNubError
 from worker.history.replay import Replay
 from worker.source.history import History
 from worker.store.pending_repairs import GapCause
@@ -89,8 +88,6 @@ class Backfiller:
         If saved progress covers the range, resume it.
         Otherwise start again over the union of both ranges.
         """
-        if self._watch:
-            self._watch.expect(channel, wanted.since or await self._oldest(channel))
         await self._remember(channel, wanted)
         saved = await self._tables.progress.read(channel)
         if saved and _covers(saved, wanted.since):
@@ -186,14 +183,6 @@ class Backfiller:
     def _report(self, channel: str, progress: Progress) -> None:
         if self._watch:
             self._watch.reach(channel, progress)
-
-    async def _oldest(self, channel: str) -> Timetoken | None:
-        try:
-            return await self._history.oldest(channel, await self._now())
-        except PubNubError:
-            return (
-                None  # only an estimate is lost; what is wrong shows when the channel is replayed
-            )
 
     async def _pubnub_time(self, channel: str) -> Timetoken:
         return await retry(self._now, channel, self._policy)

@@ -3,20 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
+from worker.domain.tally import by_count
 from worker.source import names
 from worker.store.journal import EXPIRED, START, Change, Journal, JournalEntry
 from worker.store.keys import Keys
 from worker.store.opened import opened_redis
 from worker.store.preflight import check_ownership
 from worker.store.snapshot import Snapshot, read_snapshot
-from worker.telemetry.logs import escape
+from worker.telemetry.text import escape
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainedChange:
-    """A change of the message, and the journal's entry it stands in."""
+    """A change of the message, and the entry of the journal that holds it."""
 
     entry: JournalEntry
     change: Change
@@ -24,20 +24,29 @@ class ExplainedChange:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The changes of one message, oldest first, and what they led to."""
+    """The changes of one message, oldest first, and the state they led to."""
 
     changes: tuple[ExplainedChange, ...]
     is_whole: bool
-    """Whether every entry the channel ever had was there, each naming the one before: no change is missing."""
+    """Whether no change is missing.
+
+    Each entry names the one before it, back to the first.
+    """
     reaches_back_to: int | None
-    """When the oldest entry that is kept was written: milliseconds, Redis's clock; None where none is."""
+    """When the oldest entry left was written, in milliseconds of Redis's clock.
+
+    None if no entry is left.
+    """
     present: Snapshot
 
 
-async def explain(
-    redis_url: str | None, namespace: str, channel: str, message_timetoken: str
+async def explain_message(
+    redis_url: str | None,
+    namespace: str,
+    channel: str,
+    message_timetoken: str,
 ) -> Explanation:
-    """Return what the journal tells of one message.
+    """Return what the journal says of one message.
 
     Raises:
         ConfigurationError: PubNub would refuse the channel's name.
@@ -47,83 +56,103 @@ async def explain(
     keys = Keys(namespace)
     async with opened_redis(redis_url) as redis:
         await check_ownership(redis, keys)
-        journal, name = Journal(redis, keys), names.channel(channel)
-        # The present first, then the journal up to it: what happens meanwhile is in neither.
-        return await trace(
-            journal,
-            name,
-            message_timetoken,
-            await read_snapshot(redis, keys, name, message_timetoken),
-        )
+        name = names.channel(channel)
+        # A change after the snapshot is in neither: the journal is read up to the snapshot.
+        snapshot = await read_snapshot(redis, keys, name, message_timetoken)
+        return await trace(Journal(redis, keys), name, message_timetoken, snapshot)
 
 
 async def trace(
-    journal: Journal, channel: str, message_timetoken: str, present: Snapshot
+    journal: Journal,
+    channel: str,
+    message_timetoken: str,
+    present: Snapshot,
 ) -> Explanation:
-    """Return the message's changes up to the present that was read."""
+    """Return the message's changes up to the snapshot."""
     changes: list[ExplainedChange] = []
-    position, is_whole, reaches_back_to = START, True, None
+    position = START
+    is_chained = True
+    reaches_back_to = None
+
     async for entry in journal.entries(channel, through=present.head):
-        is_whole = is_whole and entry.after == position
+        is_chained = is_chained and entry.after == position
         position = entry.id
-        reaches_back_to = entry.milliseconds if reaches_back_to is None else reaches_back_to
-        changes += (
-            ExplainedChange(entry, change)
-            for change in entry.changes
-            if change.message_timetoken == message_timetoken
-        )
+        if reaches_back_to is None:
+            reaches_back_to = entry.milliseconds
+        changes += _changes_of(entry, message_timetoken)
+
     return Explanation(
-        tuple(changes), is_whole and position == present.head, reaches_back_to, present
+        changes=tuple(changes),
+        is_whole=is_chained and position == present.head,
+        reaches_back_to=reaches_back_to,
+        present=present,
     )
 
 
-def as_json(explanation: Explanation) -> dict[str, Any]:
-    """Return it for programs; times are Redis's, in UTC."""
-    reaches_back_to = explanation.reaches_back_to
+def _changes_of(entry: JournalEntry, message_timetoken: str) -> Iterator[ExplainedChange]:
+    for change in entry.changes:
+        if change.message_timetoken == message_timetoken:
+            yield ExplainedChange(entry, change)
+
+
+def explanation_json(explanation: Explanation) -> dict[str, object]:
+    """Return an explanation for programs; times are Redis's, in UTC."""
+    since = explanation.reaches_back_to
     return {
         "whole": explanation.is_whole,
-        "reaches_back_to": None if reaches_back_to is None else _time(reaches_back_to),
-        "changes": [
-            {
-                "id": told.entry.id,
-                "time": _time(told.entry.milliseconds),
-                "origin": told.entry.origin,
-                "event": told.change.event,
-                "outcome": told.change.outcome,
-                "type": told.change.type,
-                "value": told.change.value,
-                "uuid": told.change.uuid,
-                "action_timetoken": told.change.action_timetoken,
-                "count": told.change.count,
-            }
-            for told in explanation.changes
-        ],
+        "reaches_back_to": None if since is None else _time(since),
+        "changes": list(map(_change_json, explanation.changes)),
         "counts": explanation.present.counts,
         "users": explanation.present.users,
     }
 
 
-def as_lines(explanation: Explanation) -> Iterator[str]:
-    """Yield it for people: a line for each change, what is counted now, and how far back the journal reaches."""
-    for told in explanation.changes:
-        change = told.change
-        when = f"{_time(told.entry.milliseconds)}  {told.entry.origin}  {change.event} {change.outcome}"
-        what = (
-            "" if change.event == EXPIRED else f"  {_words(change.type, change.value, change.uuid)}"
-        )
-        yield f"{when}{what}  → {change.count}"
-    yield from _now(explanation.present) if explanation.present.counts else ["Now: no reactions."]
-    yield _reach(explanation)
+def _change_json(explained: ExplainedChange) -> dict[str, object]:
+    entry = explained.entry
+    change = explained.change
+    return {
+        "id": entry.id,
+        "time": _time(entry.milliseconds),
+        "origin": entry.origin,
+        "event": change.event,
+        "outcome": change.outcome,
+        "type": change.type,
+        "value": change.value,
+        "uuid": change.uuid,
+        "action_timetoken": change.action_timetoken,
+        "count": change.count,
+    }
 
 
-def _now(present: Snapshot) -> Iterator[str]:
-    for type, values in sorted(present.counts.items()):
-        for value, count in sorted(values.items(), key=lambda pair: (-pair[1], pair[0])):
-            users = ", ".join(map(escape, sorted(present.users.get(type, {}).get(value, ()))))
-            yield f"Now: {_words(type, value)}  {count}: {users}"
+def explanation_lines(explanation: Explanation) -> Iterator[str]:
+    """Yield an explanation for people.
+
+    A line for each change, then the present counts, then how far back the journal reaches.
+    """
+    yield from map(_change_line, explanation.changes)
+    yield from _present_lines(explanation.present)
+    yield _reach_line(explanation)
 
 
-def _reach(explanation: Explanation) -> str:
+def _change_line(explained: ExplainedChange) -> str:
+    entry = explained.entry
+    change = explained.change
+    columns = [_time(entry.milliseconds), entry.origin, f"{change.event} {change.outcome}"]
+    if change.event != EXPIRED:
+        columns += map(escape, (change.type, change.value, change.uuid))
+    return f"{'  '.join(columns)}  → {change.count}"
+
+
+def _present_lines(present: Snapshot) -> Iterator[str]:
+    if not present.counts:
+        yield "Now: no reactions."
+    for type, value, count in by_count(present.counts):
+        users = present.users.get(type, {}).get(value, {})
+        names = ", ".join(map(escape, sorted(users)))
+        yield f"Now: {escape(type)}  {escape(value)}  {count}: {names}"
+
+
+def _reach_line(explanation: Explanation) -> str:
     if explanation.is_whole:
         return "The journal holds every change since the channel was first counted."
     if explanation.reaches_back_to is None:
@@ -135,13 +164,6 @@ def _reach(explanation: Explanation) -> str:
     )
 
 
-def _words(*texts: str) -> str:
-    return "  ".join(map(escape, texts))
-
-
 def _time(milliseconds: int) -> str:
-    return (
-        datetime.fromtimestamp(milliseconds / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

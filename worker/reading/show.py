@@ -1,4 +1,4 @@
-"""The tallies of one message, as anyone may read them."""
+"""The tallies of one message, read for ``tally show``."""
 
 from worker.domain.tally import Counts
 from worker.source import names
@@ -8,11 +8,21 @@ from worker.store.preflight import check_ownership
 from worker.store.reader import TallyReader
 
 
-async def show(
-    redis_url: str | None, namespace: str, channel: str, message_timetoken: str
+async def read_tallies(
+    redis_url: str | None,
+    namespace: str,
+    channel: str,
+    message_timetoken: str,
 ) -> Counts:
-    """Return type → value → count of one message."""
+    """Return type → value → count of one message.
+
+    Raises:
+        ConfigurationError: PubNub would refuse the channel's name.
+        RedisUnavailableError: Redis does not answer.
+        RedisUnfitError: the namespace is somebody else's.
+    """
     keys = Keys(namespace)
     async with opened_redis(redis_url) as redis:
         await check_ownership(redis, keys)
-        return await TallyReader(redis, namespace).get(names.channel(channel), message_timetoken)
+        reader = TallyReader(redis, namespace)
+        return await reader.get(names.channel(channel), message_timetoken)

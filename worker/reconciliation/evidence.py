@@ -17,7 +17,8 @@ from typing import Final
 from worker.applying.retry import RetryPolicy
 from worker.domain.action import Added
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, shift
-from worker.domain.reconciliation import Candidate, EntryKey, Proof, Verdict
+from worker.domain.reconciliation import Candidate, Proof, Verdict
+from worker.domain.seen_set import EntryKey
 from worker.reconciliation.list_reader import additions
 from worker.reconciliation.origin_check import OriginCheck
 from worker.reconciliation.scan import Scanner

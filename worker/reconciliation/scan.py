@@ -60,8 +60,6 @@ class Scanner:
         """
         with Retry(channel, self._policy) as retry:
             start = newest = wanted.until or await self.reader.now(channel)
-            if self._watch:
-                self._watch.expect(channel, wanted.since or await self._oldest(channel, newest))
             while True:
                 slices = ahead(
                     self._history.slices(channel, start, wanted.since, is_expected=is_expected)
@@ -85,12 +83,6 @@ class Scanner:
                 else:
                     coverage.requests += 1  # the empty page at the end
                     return
-
-    async def _oldest(self, channel: str, now: Timetoken) -> Timetoken | None:
-        try:
-            return await self._history.oldest(channel, now)
-        except PubNubError:
-            return None  # only an estimate is lost
 
     def _report(self, channel: str, progress: Progress) -> None:
         if self._watch:

@@ -8,13 +8,8 @@ from typing import Final
 
 from worker.domain.action import Added
 from worker.domain.position import Range, Timetoken, is_after
-from worker.domain.reconciliation import (
-    Candidate,
-    Coverage,
-    EntryKey,
-    SeenSet,
-    all_lie_in,
-)
+from worker.domain.reconciliation import Candidate, Coverage, all_lie_in
+from worker.domain.seen_set import EntryKey, SeenSet
 from worker.store.entries import Message, entry_keys
 from worker.store.keys import action_field
 

@@ -1,1 +1,1 @@
-"""The running worker: how it is put together, how it starts and stops, how it feels."""
+"""The running worker: how it is built, starts, stops, and reports."""

@@ -1,4 +1,4 @@
-"""The commands: each opens what it needs, does its work, and closes it."""
+"""The commands: each opens its parts, does its work, and closes them."""
 
 import asyncio
 import random
@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
@@ -42,16 +43,18 @@ from worker.store.preflight import Claim
 from worker.telemetry.http import listening
 
 COMMAND_TRIES: Final = 6
-"""Failures in a row after which a command gives up on PubNub; some ten seconds."""
+"""Failures in a row after which a command gives up; some ten seconds."""
 
 log = structlog.get_logger(__name__)
 
 
 async def run_worker(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
-    """Follow the configured names until a signal; DONE if all that was read is applied.
+    """Follow the configured names until a signal.
+
+    Returns DONE if everything that was read is applied.
 
     Raises:
-        TallyError: the worker cannot start, or cannot go on.
+        TallyError: the worker cannot start, or cannot continue.
     """
     early = EarlySignals()
     keyset(settings)
@@ -61,13 +64,15 @@ async def run_worker(settings: Settings, *, allow_eviction: bool = False) -> Exi
     try:
         code = await _serve(settings, followed, early, allow_eviction=allow_eviction)
     except TallyError as error:
-        log.error("worker_fails", reason=str(error), exit_code=int(error.exit_code))  # noqa: TRY400 - a sentence, no slip
+        log.error(  # noqa: TRY400 - the sentence is enough
+            "worker_fails", reason=str(error), exit_code=int(error.exit_code)
+        )
         raise
     except asyncio.CancelledError:
         if not early.has_stopped:
             raise
         code = ExitCode.DONE  # nothing was read yet
-    except Exception:  # a fault of ours in one task: half a worker would count on in silence
+    except Exception:  # a bug in one task; the others must not go on without it
         log.exception("worker_dies")
         code = ExitCode.FAILED
     log.info("worker_stops", exit_code=int(code))
@@ -78,11 +83,19 @@ def _announce(settings: Settings, followed: Names) -> None:
     log.info("worker_starts", version=__version__, names=len(followed.all))
     seconds = settings.catchup_seconds
     if seconds < LONGEST_ANSWER_SECONDS:
-        log.warning("catchup_is_short", seconds=seconds, least_seconds=LONGEST_ANSWER_SECONDS)
+        log.warning(
+            "catchup_is_short",
+            seconds=seconds,
+            least_seconds=LONGEST_ANSWER_SECONDS,
+        )
 
 
 async def _serve(
-    settings: Settings, followed: Names, early: EarlySignals, *, allow_eviction: bool
+    settings: Settings,
+    followed: Names,
+    early: EarlySignals,
+    *,
+    allow_eviction: bool,
 ) -> ExitCode:
     async with open_parts(settings, allow_eviction=allow_eviction) as parts:
         worker = await compose(parts, followed)
@@ -93,11 +106,11 @@ async def _serve(
 
 @asynccontextmanager
 async def _health_pages(settings: Settings, health: Health) -> AsyncIterator[None]:
-    """Serve the pages about the worker's health, if an address is set.
+    """Serve the pages about the worker's health, unless they are off.
 
     Raises:
-        ConfigurationError: nobody can listen at the address that was set.
-            At the default address that is only logged.
+        ConfigurationError: the address that was set cannot be used.
+            For the default address that is only logged.
     """
     address = settings.http
     if address is None:
@@ -109,7 +122,7 @@ async def _health_pages(settings: Settings, health: Health) -> AsyncIterator[Non
             host, port = await stack.enter_async_context(server)
         except OSError as error:
             reason = (
-                f"TALLY_HTTP: nobody can listen at {address}: {error.strerror}. "
+                f"TALLY_HTTP: cannot listen at {address}: {error.strerror}. "
                 "Set another address, or off."
             )
             if settings.is_set("TALLY_HTTP"):
@@ -128,11 +141,15 @@ async def run_backfill(
     *,
     allow_eviction: bool = False,
 ) -> dict[str, int]:
-    """Replay these channels, or all known ones; return how many actions were read of each."""
+    """Replay these channels, or all known ones.
+
+    Returns channel → how many actions were read.
+    """
     check_channels(channels)
     async with open_parts(settings, allow_eviction=allow_eviction) as parts:
-        asked = await _asked_channels(parts, channels, "backfill")
-        return await build_backfiller(parts, COMMAND_TRIES, watcher).run(asked, wanted)
+        chosen = await _chosen_channels(parts, channels, "backfill")
+        backfiller = build_backfiller(parts, COMMAND_TRIES, watcher)
+        return await backfiller.run(chosen, wanted)
 
 
 async def run_reconcile(
@@ -146,10 +163,12 @@ async def run_reconcile(
 ) -> list[ReconcileReport]:
     """Reconcile these channels, or all known ones."""
     check_channels(channels)
-    only_reads = options.dry_run
-    async with open_parts(settings, allow_eviction=allow_eviction, only_reads=only_reads) as parts:
-        asked = await _asked_channels(parts, channels, "reconcile")
-        return await build_reconciler(parts, COMMAND_TRIES, watcher).run(asked, wanted, options)
+    async with open_parts(
+        settings, allow_eviction=allow_eviction, only_reads=options.dry_run
+    ) as parts:
+        chosen = await _chosen_channels(parts, channels, "reconcile")
+        reconciler = build_reconciler(parts, COMMAND_TRIES, watcher)
+        return await reconciler.run(chosen, wanted, options)
 
 
 async def run_verify(
@@ -158,46 +177,54 @@ async def run_verify(
     part: float,
     watcher: ProgressWatcher | None,
 ) -> VerifyReport:
-    """Compare these channels, or all known ones, with PubNub and with themselves; write nothing.
+    """Compare these channels, or all known ones; write nothing.
 
-    ``part`` is how much of each channel's past is compared, from 0 to 1.
+    They are compared with PubNub, and their counts with their entries.
+    ``part`` of each channel's past is compared, from 0 to 1.
     """
     check_channels(channels)
     async with open_parts(settings, allow_eviction=True, only_reads=True) as parts:
-        asked = await _asked_channels(parts, channels, "verify")
-        comparison = build_comparison(parts, COMMAND_TRIES, watcher)
-        sample = Sample(part, random.Random())  # noqa: S311 - a sample, not a secret
-        seconds = settings.settle_seconds
-        verifier = Verifier(comparison, parts.entries, parts.audit, seconds, sample)
-        return await verifier.run(asked)
+        chosen = await _chosen_channels(parts, channels, "verify")
+        verifier = Verifier(
+            build_comparison(parts, COMMAND_TRIES, watcher),
+            parts.entries,
+            parts.audit,
+            settings.settle_seconds,
+            Sample(part, random.Random()),  # noqa: S311 - a sample, not a secret
+        )
+        return await verifier.run(chosen)
 
 
 def check_channels(channels: Sequence[str]) -> None:
-    """Refuse a name that cannot be a channel's, before anything is opened or claimed.
+    """Check the names, before anything is opened or claimed.
 
     Raises:
-        ConfigurationError: it cannot.
+        ConfigurationError: no channel can have such a name.
     """
     for channel in channels:
         names.channel(channel)
 
 
-async def _asked_channels(parts: Parts, channels: Sequence[str], verb: str) -> list[str]:
-    """Return the channels a command was given, or all configured and all ever seen.
+async def _chosen_channels(parts: Parts, channels: Sequence[str], verb: str) -> list[str]:
+    """Return the channels a command was given, or else all known ones.
 
     Raises:
-        ConfigurationError: there are none.
+        ConfigurationError: there is none.
     """
-    asked = list(channels) or sorted(await known_channels(parts))
-    if not asked:
+    chosen = list(channels) or sorted(await known_channels(parts))
+    if not chosen:
         raise ConfigurationError(f"No channel to {verb}: name one, or set TALLY_CHANNELS.")
-    return asked
+    return chosen
 
 
 async def known_channels(parts: Parts) -> set[str]:
-    """Return all configured channels, members of groups too, and all channels ever seen."""
+    """Return the channels that are configured or were ever seen.
+
+    Channels in configured groups are among them.
+    """
     followed = configured_names(parts.settings)
-    known = set(followed.channels) | await parts.probe_tables.channels.all()
+    seen = await parts.probe_tables.channels.all()
+    known = {*followed.channels, *seen}
     for group in followed.groups:
         known.update(await parts.client.group_channels(group))
     return known
@@ -205,7 +232,7 @@ async def known_channels(parts: Parts) -> set[str]:
 
 @dataclass(slots=True)
 class _Usable:
-    """What the doctor can examine further, even where another setting is wrong."""
+    """What can be examined further if another setting is wrong."""
 
     claim: Claim | None = None
     client: Client | None = None
@@ -213,28 +240,35 @@ class _Usable:
 
 
 async def run_doctor(settings: Settings, *, allow_eviction: bool = False) -> AsyncIterator[Finding]:
-    """Yield what is found, part by part: configuration, PubNub, Redis."""
+    """Yield findings about the configuration, PubNub and Redis."""
     usable = _Usable()
     async with AsyncExitStack() as stack:
-
-        async def configuration() -> str:
-            who, counted = keyset(settings), counted_types(settings)
-            usable.claim = Claim(who.subscribe_key, str(counted))
-            usable.client = await stack.enter_async_context(Client(who))
-            usable.followed = followed_names(settings)
-            return f"complete; counts {counted}"
-
-        yield await look("Configuration", configuration)
+        configure = partial(_configure, settings, usable, stack)
+        yield await look("Configuration", configure)
         if usable.client:
             size = settings.channels_per_subscription
             async for finding in examine_pubnub(usable.client, usable.followed, size, time.time):
                 yield finding
     try:
-        async with opened_redis(settings.redis_url) as redis:
-            keys = Keys(settings.namespace)
-            for finding in await examine_redis(
-                redis, keys, usable.claim, allow_eviction=allow_eviction
-            ):
-                yield finding
+        for finding in await _redis_findings(settings, usable.claim, allow_eviction):
+            yield finding
     except TallyError as error:
         yield Finding("Redis", str(error), error.exit_code)
+
+
+async def _configure(settings: Settings, usable: _Usable, stack: AsyncExitStack) -> str:
+    own_keyset = keyset(settings)
+    counted = counted_types(settings)
+    usable.claim = Claim(own_keyset.subscribe_key, str(counted))
+    client = Client(own_keyset)
+    usable.client = await stack.enter_async_context(client)
+    usable.followed = followed_names(settings)
+    return f"complete; counts {counted}"
+
+
+async def _redis_findings(
+    settings: Settings, claim: Claim | None, allow_eviction: bool
+) -> list[Finding]:
+    keys = Keys(settings.namespace)
+    async with opened_redis(settings.redis_url) as redis:
+        return await examine_redis(redis, keys, claim, allow_eviction=allow_eviction)

@@ -1,6 +1,6 @@
-"""Is everything there that a worker needs: each as a line, with what to do."""
+"""Is everything there that a worker needs?"""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -15,12 +15,16 @@ from worker.store.preflight import Claim, check_fitness, check_ownership
 
 MAX_SKEW_SECONDS: Final = 30
 LISTED: Final = 10
-"""How many refused names are told."""
+"""So many refused names are named."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: ``exit_code`` is DONE where it is as it should be; ``text`` says what to do where not."""
+    """The result of one check.
+
+    ``exit_code`` is DONE if all is well.
+    Otherwise ``text`` says what to do.
+    """
 
     subject: str
     text: str
@@ -28,10 +32,11 @@ class Finding:
 
 
 Check = Callable[[], Awaitable[str]]
+"""Returns what it found, in a sentence; raises if something is wrong."""
 
 
 async def look(subject: str, check: Check) -> Finding:
-    """Return what the check says of itself, or what its error says."""
+    """Return the sentence of the check, or of its error."""
     try:
         return Finding(subject, await check())
     except TallyError as error:
@@ -39,82 +44,127 @@ async def look(subject: str, check: Check) -> Finding:
 
 
 async def examine_pubnub(
-    client: Client, followed: Names, channels_per_subscription: int, now: Callable[[], float]
+    client: Client,
+    followed: Names,
+    channels_per_subscription: int,
+    now: Callable[[], float],
 ) -> AsyncIterator[Finding]:
-    """Ask PubNub for everything a worker will ask for; stop at the first sign that it does not answer."""
+    """Send PubNub each kind of request that a worker sends.
 
-    async def clock() -> str:
-        skew = now() - milliseconds(await client.time()) / 1000
-        if abs(skew) > MAX_SKEW_SECONDS:
-            return f"answers; this machine's clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
-        return "answers"
-
-    async def read_group(group: str) -> str:
-        return f"lets us list group {group!r}: {len(await client.group_channels(group))} channels"
-
-    async def read_history(channel: str) -> str:
-        await client.message_actions(channel, limit=1)
-        return f"lets us read the actions of {channel!r}"
-
-    found = await look("PubNub", clock)
-    yield found
-    if found.exit_code is not ExitCode.DONE or not followed:
+    If PubNub does not answer the first one, that is all.
+    """
+    clock = await look("PubNub", partial(_check_clock, client, now))
+    yield clock
+    if clock.exit_code is not ExitCode.DONE or not followed:
         return
-    subscribe = partial(_subscribe, client, followed, channels_per_subscription)
-    yield await look("PubNub", lambda: _allowed(subscribe, "read", followed))
-    for group in followed.groups:
-        read = partial(read_group, group)
-        yield await look("PubNub", partial(_allowed, read, "read and manage", followed))
-    if followed.channels:
-        yield await look(
-            "PubNub", lambda: _allowed(lambda: read_history(followed.channels[0]), "read", followed)
-        )
+    for right, check in _requests(client, followed, channels_per_subscription):
+        yield await look("PubNub", partial(_allowed, check, right, followed))
 
 
 async def examine_redis(
     redis: RedisClient, keys: Keys, claim: Claim | None, *, allow_eviction: bool
 ) -> list[Finding]:
-    """Look whether Redis is fit, and the namespace ours or free; write nothing."""
+    """Check if Redis is fit, and the namespace ours or free; write nothing."""
 
-    async def fit() -> str:
-        found = await check_fitness(redis, allow_eviction=allow_eviction)
-        return f"answers, version {found.version}, maxmemory-policy {found.policy}"
+    async def check_server() -> str:
+        fitness = await check_fitness(redis, allow_eviction=allow_eviction)
+        return f"answers, version {fitness.version}, maxmemory-policy {fitness.policy}"
 
-    async def ours() -> str:
-        owner = await check_ownership(redis, keys, claim)
-        return f"namespace {keys.namespace!r} is {'ours' if owner else 'free'}"
+    async def check_owner() -> str:
+        is_claimed = await check_ownership(redis, keys, claim)
+        return f"namespace {keys.namespace!r} is {'ours' if is_claimed else 'free'}"
 
-    first = await look("Redis", fit)
-    return [first, await look("Redis", ours)] if first.exit_code is ExitCode.DONE else [first]
+    server = await look("Redis", check_server)
+    if server.exit_code is not ExitCode.DONE:
+        return [server]
+    return [server, await look("Redis", check_owner)]
+
+
+async def _check_clock(client: Client, now: Callable[[], float]) -> str:
+    skew = now() - milliseconds(await client.time()) / 1000
+    if abs(skew) <= MAX_SKEW_SECONDS:
+        return "answers"
+    direction = "ahead" if skew > 0 else "behind"
+    return f"answers; this machine's clock is {abs(skew):.0f} s {direction}"
+
+
+def _requests(
+    client: Client, followed: Names, channels_per_subscription: int
+) -> Iterator[tuple[str, Check]]:
+    """Yield requests, each with the right that it needs."""
+    yield "read", partial(_subscribe, client, followed, channels_per_subscription)
+    for group in followed.groups:
+        yield "read and manage", partial(_read_group, client, group)
+    if followed.channels:
+        yield "read", partial(_read_history, client, followed.channels[0])
+
+
+async def _read_group(client: Client, group: str) -> str:
+    channels = await client.group_channels(group)
+    return f"lets us list group {group!r}: {len(channels)} channels"
+
+
+async def _read_history(client: Client, channel: str) -> str:
+    await client.message_actions(channel, limit=1)
+    return f"lets us read the actions of {channel!r}"
 
 
 async def _subscribe(client: Client, followed: Names, channels_per_subscription: int) -> str:
-    """Ask for all names, also where some are refused, so that those can be told together."""
+    """Subscribe to all names.
+
+    Raises:
+        ForbiddenError: PubNub refuses names: all of them together.
+    """
     refusals: list[ForbiddenError] = []
-    for part in followed.split(
-        channels_per_subscription
-    ):  # as a worker does: PubNub bounds a poll's length
+    # In parts, as a worker does: PubNub bounds the length of a request.
+    for part in followed.split(channels_per_subscription):
+        names = (*part.channels, *part.wildcards)
         try:
-            await client.subscribe((*part.channels, *part.wildcards), part.groups, HANDSHAKE)
+            await client.subscribe(names, part.groups, HANDSHAKE)
         except ForbiddenError as error:
             refusals.append(error)
     if refusals:
-        channels = frozenset(name for each in refusals for name in each.channels)
-        groups = frozenset(name for each in refusals for name in each.groups)
-        raise ForbiddenError(str(refusals[0]), channels=channels, groups=groups)
+        raise _joined(refusals)
     return f"lets us subscribe to {len(followed.all)} names"
 
 
-async def _allowed(ask: Callable[[], Awaitable[str]], right: str, followed: Names) -> str:
+def _joined(refusals: list[ForbiddenError]) -> ForbiddenError:
+    channels = [refusal.channels for refusal in refusals]
+    groups = [refusal.groups for refusal in refusals]
+    return ForbiddenError(
+        str(refusals[0]),
+        channels=frozenset().union(*channels),
+        groups=frozenset().union(*groups),
+    )
+
+
+async def _allowed(check: Check, right: str, followed: Names) -> str:
+    """Return what the check found; say what to grant if PubNub refuses it.
+
+    Raises:
+        PubNubError: PubNub refuses it.
+    """
     try:
-        return await ask()
+        return await check()
     except ForbiddenError as error:
-        named = error.channels | {f":{group}" for group in error.groups}
-        refused = [
-            name for name in followed.all if name in named
-        ]  # whatever else it says is a stranger's word
-        told = f" Refused: {', '.join(map(repr, refused[:LISTED]))}{' and more' if refused[LISTED:] else ''}."
-        what = f"Grant {right!r} to this worker's token for every name in TALLY_CHANNELS and TALLY_CHANNEL_GROUPS"
         raise PubNubError(
-            f"{error}{told if refused else ''} {what}, or set PUBNUB_AUTH_TOKEN.", status=403
+            f"{error}{_refused(error, followed)} "
+            f"Grant {right!r} to this worker's token for every name in "
+            "TALLY_CHANNELS and TALLY_CHANNEL_GROUPS, or set PUBNUB_AUTH_TOKEN.",
+            status=403,
         ) from error
+
+
+def _refused(error: ForbiddenError, followed: Names) -> str:
+    """Return a sentence with the refused names.
+
+    Only our own names are named: the answer may hold any text.
+    """
+    groups = {f":{group}" for group in error.groups}
+    named = error.channels | groups
+    refused = [name for name in followed.all if name in named]
+    if not refused:
+        return ""
+    listed = ", ".join(map(repr, refused[:LISTED]))
+    ending = " and more" if len(refused) > LISTED else ""
+    return f" Refused: {listed}{ending}."

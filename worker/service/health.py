@@ -1,42 +1,38 @@
-"""What can be asked about a running worker: is it alive, is it ready, what is it at, and what do its figures say."""
+"""The pages about a running worker."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
-from itertools import product
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from worker import __version__
-from worker.domain.action import Origin
-from worker.domain.entry import Outcome
-from worker.domain.position import TICKS_PER_SECOND, Timetoken
-from worker.errors import RedisUnavailableError, TallyError
+from worker.errors import RedisUnavailableError
 from worker.history.backfill_queue import BackfillQueue
 from worker.live.polling import State
 from worker.live.subscription import Subscription
 from worker.live.subscriptions import Subscriptions
 from worker.reconciliation.reconcile import Reconciler
-from worker.source.client import OPERATIONS
+from worker.service.backlog import read_backlog
+from worker.service.gauges import (
+    begin_at_zero,
+    measure_backlog,
+    measure_readiness,
+    measure_subscriptions,
+)
+from worker.service.status import (
+    LISTED,
+    backlog_status,
+    reconcile_status,
+    subscription_status,
+)
 from worker.source.live import LONGEST_ANSWER_SECONDS
-from worker.store.pending_repairs import GapCause
-from worker.store.progress import Progress
 from worker.store.tables import Tables
 from worker.telemetry import metrics
-from worker.telemetry.health import as_json, examine, health_page
-from worker.telemetry.http import Answer, Page, json_page, metrics_page
-
-Result = TypeVar("Result")
-
-COUNTING_SECONDS: Final = 5.0
-"""How long what only Redis knows may take to be put together; of ten thousand channels it is a tenth of a second."""
-LISTED: Final = 1_000
-"""How many of anything a status names."""
+from worker.telemetry.health import as_json, examine
+from worker.telemetry.http import Answer, Page, health_page, json_page, metrics_page
 
 
 class Health:
-    """Looks at the parts of a worker; changes nothing."""
+    """Answers the pages; changes nothing in the worker."""
 
     def __init__(
         self,
@@ -47,7 +43,10 @@ class Health:
         clock: Callable[[], float],
         settings: Sequence[Mapping[str, object]],
     ) -> None:
-        """``settings`` are what is in force, secrets masked."""
+        """``tables`` raise when Redis is away.
+
+        ``settings`` are those in force, with secrets masked.
+        """
         self._subscriptions = subscriptions
         self._backfill_queue = backfill_queue
         self._reconciler = reconciler
@@ -56,7 +55,8 @@ class Health:
         self._settings = settings
         self._started_at = clock()
         self._has_caught_up = False
-        self._turn = asyncio.Lock()  # who looks at every channel does so alone, however many ask
+        # Reading every channel is work: one page at a time does it.
+        self._turn = asyncio.Lock()
         self.pages: Mapping[str, Answer] = {
             "/livez": self.livez,
             "/readyz": self.readyz,
@@ -64,34 +64,29 @@ class Health:
             "/status": self.status,
         }
         metrics.build.info({"version": __version__})
-        _begin_at_nothing()
+        begin_at_zero()
 
     async def livez(self) -> Page:
-        """Tell whether the loops turn; whether Redis or PubNub answer is another question."""
+        """Return whether the loops run, even if Redis and PubNub are away."""
         return health_page(await examine({"loops": self._loops}))
 
     async def readyz(self) -> Page:
-        """Tell whether the counts can be relied on to be of now."""
+        """Return whether the counts are up to date."""
         return health_page(await self._readiness())
 
     async def metrics(self) -> Page:
-        """Return every metric; what only Redis knows is of the last time it answered."""
+        """Return every metric.
+
+        If Redis is away, its part is as old as its last answer.
+        """
         async with self._turn:
             await self._measure()
             return metrics_page()
 
     async def status(self) -> Page:
-        """Return what the worker is at, for a person."""
+        """Return what the worker does, for a person."""
         async with self._turn:
-            return json_page(await self._tell())
-
-    async def _loops(self) -> str | None:
-        stuck = [each.id for each in self._subscriptions.current if each.polling.is_stuck]
-        return (
-            f"{len(stuck)} subscriptions have stopped turning: {', '.join(stuck[:3])}"
-            if stuck
-            else None
-        )
+            return json_page(await self._status())
 
     async def _readiness(self) -> dict[str, str | None]:
         return await examine(
@@ -102,6 +97,13 @@ class Health:
             }
         )
 
+    async def _loops(self) -> str | None:
+        subscriptions = self._subscriptions.current
+        stuck = [subscription.id for subscription in subscriptions if subscription.polling.is_stuck]
+        if not stuck:
+            return None
+        return f"{len(stuck)} subscriptions have stopped turning: {', '.join(stuck[:3])}"
+
     async def _redis_answers(self) -> str | None:
         try:
             await self._tables.server.now()
@@ -110,167 +112,65 @@ class Health:
         return None
 
     async def _have_polled(self) -> str | None:
-        followed = self._subscriptions.current
-        if followed and all(each.polling.is_refused for each in followed):
-            return "PubNub refuses every name"
-        late = [
-            each for each in followed if not (each.polling.is_refused or self._has_polled(each))
+        subscriptions = self._subscriptions.current
+        if not subscriptions:
+            return None
+        allowed = [
+            subscription for subscription in subscriptions if not subscription.polling.is_refused
         ]
-        return f"{len(late)} of {len(followed)} have no answer of PubNub's" if late else None
+        if not allowed:
+            return "PubNub refuses every name"
+        late = [subscription for subscription in allowed if not self._has_polled(subscription)]
+        if not late:
+            return None
+        return f"{len(late)} of {len(subscriptions)} have no answer of PubNub's"
 
     def _has_polled(self, subscription: Subscription) -> bool:
-        """Tell whether PubNub has answered in time; one that goes on from a cursor may wait for its first answer."""
+        """Tell whether PubNub has answered in time."""
         answered_at = subscription.polling.answered_at
         if answered_at is None:
-            is_starting = subscription.polling.state is State.STARTING
-            is_waiting = subscription.resume_point is not None and is_starting
-            return is_waiting and self._clock() <= subscription.polling.due_at
+            return self._may_wait(subscription)
         return self._clock() - answered_at <= LONGEST_ANSWER_SECONDS
 
+    def _may_wait(self, subscription: Subscription) -> bool:
+        """Tell whether a subscription still waits for its first answer.
+
+        Only one that resumed a cursor may wait.
+        """
+        if subscription.resume_point is None:
+            return False
+        is_starting = subscription.polling.state is State.STARTING
+        return is_starting and self._clock() <= subscription.polling.due_at
+
     async def _is_caught_up(self) -> str | None:
-        """Tell what the first backfill still lacks; once it is done, a later one is no reason not to be ready."""
+        """Check the first backfill; a later one does not matter."""
         if not self._has_caught_up:
-            have_begun = all(each.has_begun for each in self._subscriptions.current)
+            subscriptions = self._subscriptions.current
+            have_begun = all(subscription.has_begun for subscription in subscriptions)
             self._has_caught_up = have_begun and self._backfill_queue.is_idle
         return None if self._has_caught_up else "the first backfill is not done yet"
 
     async def _measure(self) -> None:
-        subscriptions = self._subscriptions.current
-        states = Counter(each.polling.state for each in subscriptions)
-        for state in State:
-            metrics.subscriptions.labels(state.value).set(states[state])
-        metrics.queued.set(sum(each.polling.queued for each in subscriptions))
-        listening = [each for each in subscriptions if not each.polling.is_refused]
-        ages = [
-            self._clock() - each.resume_point.covered_until
-            for each in listening
-            if each.resume_point
-        ]
-        metrics.cursor_age.set(max(ages, default=0.0))
-        found = await self._readiness()
-        for check, wrong in found.items():
-            metrics.ready.labels(check).set(wrong is None)
-        if not found["redis"]:
-            await self._from_redis(self._measure_debts, None)
+        measure_subscriptions(self._subscriptions.current, self._clock())
+        readiness = await self._readiness()
+        measure_readiness(readiness)
+        if readiness["redis"]:
+            return
+        backlog = await read_backlog(self._tables)
+        if backlog:
+            measure_backlog(backlog)
 
-    async def _measure_debts(self) -> None:
-        channels, now = await self._tables.channels.all(), await self._tables.server.now()
-        debts = await self._tables.pending.read_all(channels)
-        causes = Counter(cause for owed in debts.values() for cause in owed)
-        for gap in GapCause:
-            metrics.owed.labels(gap.value).set(causes[gap.value])
-        oldest = min((at for owed in debts.values() for at in owed.values()), default=now)
-        metrics.owed_age.set(max(0, now - oldest) / 1000)
-        metrics.channels.set(len(channels))
-        metrics.backfills.set(len(await self._tables.progress.read_all(channels)))
-        if began := await self._tables.rounds.read():
-            metrics.round_began.set(int(began) / TICKS_PER_SECOND)
-
-    async def _from_redis(self, ask: Callable[[], Awaitable[Result]], otherwise: Result) -> Result:
-        """Return what Redis knows, if it answers soon."""
-        try:
-            async with asyncio.timeout(COUNTING_SECONDS):
-                return await ask()
-        except (
-            TimeoutError,
-            TallyError,
-            ValueError,
-        ):  # also where somebody else has written under our names
-            return otherwise
-
-    async def _tell(self) -> dict[str, Any]:
+    async def _status(self) -> dict[str, Any]:
+        readiness = await self._readiness()
+        backlog = await read_backlog(self._tables)
+        now = self._clock()
+        listed = self._subscriptions.current[:LISTED]
         return {
             "version": __version__,
-            "up_seconds": round(self._clock() - self._started_at, 1),
-            "ready": as_json(await self._readiness()),
-            "subscriptions": [
-                self._tell_subscription(each) for each in self._subscriptions.current[:LISTED]
-            ],
-            "last_reconcile": self._tell_reconcile(),
-            "redis": await self._from_redis(self._tell_marks, "does not answer"),
+            "up_seconds": round(now - self._started_at, 1),
+            "ready": as_json(readiness),
+            "subscriptions": [subscription_status(subscription, now) for subscription in listed],
+            "last_reconcile": reconcile_status(self._reconciler, now),
+            "redis": backlog_status(backlog) if backlog else "does not answer",
             "settings": self._settings,
         }
-
-    def _tell_subscription(self, subscription: Subscription) -> dict[str, Any]:
-        now, point = self._clock(), subscription.resume_point
-        answered_at = subscription.polling.answered_at
-        return {
-            "id": subscription.id,
-            "state": subscription.polling.state.value,
-            "names": subscription.names.all,
-            "cursor": point.cursor.timetoken if point else None,
-            "cursor_age_seconds": round(now - point.covered_until, 1) if point else None,
-            "answered_seconds_ago": round(now - answered_at, 1)
-            if answered_at is not None
-            else None,
-            "queued_answers": subscription.polling.queued,
-        }
-
-    def _tell_reconcile(self) -> dict[str, Any] | None:
-        if self._reconciler.last is None:
-            return None
-        ended_at, report = self._reconciler.last
-        told = asdict(report) | {
-            "result": report.result,
-            "seconds_ago": round(self._clock() - ended_at, 1),
-        }
-        return {name: value for name, value in told.items() if name not in {"failure", "exit_code"}}
-
-    async def _tell_marks(self) -> dict[str, Any] | str:
-        channels = await self._tables.channels.all()
-        debts, places = (
-            await self._tables.pending.read_all(channels),
-            await self._tables.progress.read_all(channels),
-        )
-        began = await self._tables.rounds.read()
-        return {
-            "channels": len(channels),
-            "owed_channels": len(debts),
-            "owed": {
-                channel: {cause: _moment(at / 1000) for cause, at in owed.items()}
-                for channel, owed in sorted(debts.items())[:LISTED]
-            },
-            "backfills": {
-                channel: _progress_status(place)
-                for channel, place in sorted(places.items())[:LISTED]
-            },
-            "last_round": _moment(_seconds(began)) if began else None,
-        }
-
-
-def _begin_at_nothing() -> None:
-    """Let counters begin at 0: one that appears with its first event hides that event from whoever counts increases."""
-    for origin, outcome in product(Origin, Outcome):
-        metrics.events.labels(origin.value, outcome.value)
-    for gap in GapCause:
-        metrics.gaps.labels(gap.value)
-        metrics.repaid.labels(gap.value)
-    for event in ("pruned", "restored"):
-        metrics.inferred.labels(event)
-    for result in ("settled", "unproven", "refused", "failed"):
-        metrics.reconciles.labels(result)
-    for result in ("done", "failed"):
-        metrics.reloads.labels(result)
-    for operation, status in product(OPERATIONS.values(), ("200", "403", "429", "none")):
-        metrics.pubnub_requests.labels(operation, status)
-
-
-def _progress_status(place: Progress) -> dict[str, Any]:
-    """Say how far back a backfill has come, which goes from now to the oldest action."""
-    back_to = None if place.oldest is None else _moment(_seconds(place.oldest))
-    return {
-        "actions": place.actions,
-        "has_come_back_to": _moment(_seconds(place.next)),
-        "goes_back_to": back_to,
-    }
-
-
-def _seconds(timetoken: Timetoken) -> float:
-    return int(timetoken) / TICKS_PER_SECOND
-
-
-def _moment(seconds: float) -> str | None:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-    except (ValueError, OverflowError, OSError):  # a stranger's timetoken need not be of our era
-        return None

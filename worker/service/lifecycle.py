@@ -1,4 +1,4 @@
-"""What runs for long: how it starts, how it stops, and what a signal does."""
+"""How a worker starts and stops, and what a signal does."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ import structlog
 
 from worker.errors import ExitCode, first_of
 from worker.live.subscriptions import Subscriptions
-from worker.telemetry.unhandled_errors import undivided
+from worker.telemetry.unhandled_errors import raising_unhandled_errors
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -21,10 +21,14 @@ log = structlog.get_logger(__name__)
 
 
 class EarlySignals:
-    """Signals while a worker starts: most would end it as if it had failed, and a container's first process is deaf."""
+    """Handles signals while a worker starts.
+
+    By default SIGINT and SIGHUP would end it like a failure.
+    The first process of a container would not even notice SIGTERM.
+    """
 
     def __init__(self) -> None:
-        """Listen, in the task that starts."""
+        """Begin to handle signals; a stop cancels the current task."""
         self.has_stopped = False
         self._has_hung_up = False
         self._starting = asyncio.current_task()
@@ -34,14 +38,14 @@ class EarlySignals:
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
 
     def hand_over(self, service: "Service") -> None:
-        """Leave what comes from now on to the service, and what it has to hear of what came."""
+        """Let the service handle signals, also those that came already."""
         loop = asyncio.get_running_loop()
         for number in STOPS:
             loop.add_signal_handler(number, service.stop)
         loop.add_signal_handler(signal.SIGHUP, service.hang_up)
         if self._has_hung_up:
             service.hang_up()
-        if self.has_stopped:  # somebody swallowed that
+        if self.has_stopped:  # a library swallowed the cancellation
             service.stop()
 
     def _stop(self, number: signal.Signals) -> None:
@@ -55,7 +59,10 @@ class EarlySignals:
 
 
 class Service:
-    """What runs for long: subscriptions, which are drained at the end, and what runs beside them, which is cut off."""
+    """Runs subscriptions, and jobs beside them, until it is stopped.
+
+    At the end subscriptions are drained, and jobs are cancelled.
+    """
 
     def __init__(
         self,
@@ -64,55 +71,62 @@ class Service:
         drain_seconds: float,
         hang_up: Callable[[], None] | None = None,
     ) -> None:
-        """``hang_up`` is what SIGHUP does; without it, SIGHUP stops."""
+        """``hang_up`` is what SIGHUP does; without it SIGHUP stops."""
         self._subscriptions = subscriptions
         self._jobs = jobs
         self._drain_seconds = drain_seconds
         self.hang_up = hang_up or self.stop
-        self._asked = asyncio.Event()
+        self._stop_request = asyncio.Event()
 
     async def run(self) -> ExitCode:
-        """Run until a signal asks to stop. A task that dies takes the service down with its error."""
+        """Run until a signal asks to stop.
+
+        Raises:
+            Exception: the first error of a task; it stops the service.
+        """
         loop = asyncio.get_running_loop()
         for number in STOPS:
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self.hang_up)
-        return await undivided(self.serve())
+        return await raising_unhandled_errors(self.serve())
 
     async def serve(self) -> ExitCode:
         """Run until ``stop``."""
         try:
             async with asyncio.TaskGroup() as group:
-                following = group.create_task(self._subscriptions.run())
+                subscriptions = group.create_task(self._subscriptions.run())
                 jobs = [group.create_task(run()) for run in self._jobs]
-                await self._asked.wait()
-                for task in jobs:
-                    task.cancel()
-                return await self._drain(following)
+                await self._stop_request.wait()
+                for job in jobs:
+                    job.cancel()
+                return await self._drain(subscriptions)
         except ExceptionGroup as errors:
             raise first_of(errors) from None
 
     def stop(self) -> None:
         """Ask to stop."""
-        self._asked.set()
+        self._stop_request.set()
 
-    async def _drain(self, following: asyncio.Task[None]) -> ExitCode:
+    async def _drain(self, subscriptions: asyncio.Task[None]) -> ExitCode:
         """Stop polling; apply what was polled; save the cursors."""
         self._subscriptions.stop()
-        await asyncio.wait([following], timeout=self._drain_seconds)
-        if following.done():
+        await asyncio.wait([subscriptions], timeout=self._drain_seconds)
+        if subscriptions.done():
             return ExitCode.DONE
         log.error(
             "drain_timed_out",
             subscriptions=len(self._subscriptions.current),
             seconds=self._drain_seconds,
         )
-        following.cancel()
+        subscriptions.cancel()
         return ExitCode.FAILED
 
     def _on_signal(self, number: signal.Signals) -> None:
-        """The first signal asks; the second kills. Nothing is lost by that: the cursor waits for what was applied."""
-        if self._asked.is_set():
+        """Ask to stop at the first signal; end at once at the second.
+
+        Nothing is lost: a cursor is saved only after its events are applied.
+        """
+        if self._stop_request.is_set():
             os._exit(128 + number)
         log.info("stop_asked", signal=number.name)
-        self._asked.set()
+        self._stop_request.set()

@@ -1,9 +1,10 @@
-"""The parts that every command which writes is made of; opened and closed here."""
+"""The parts that commands are built of; opened and closed here."""
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -25,24 +26,29 @@ from worker.source.names import Names
 from worker.source.wire import CountedTypes
 from worker.store.audit import Audit
 from worker.store.budget import Budget
-from worker.store.connection import RedisClient, unguarded
+from worker.store.connection import RedisClient, recovery_client
 from worker.store.entries import Entries
 from worker.store.keys import Keys
 from worker.store.opened import opened_redis
-from worker.store.preflight import Claim, check_fitness, check_namespace, check_ownership
+from worker.store.preflight import (
+    Claim,
+    check_fitness,
+    check_namespace,
+    check_ownership,
+)
 from worker.store.redis_retry import RedisRetry
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.store import Store, Ttls
 from worker.store.tables import Tables
 from worker.telemetry.throttled_warning import ThrottledWarning
 
-SECONDS_PER_DAY = 86_400
+SECONDS_PER_DAY: Final = 86_400
 
 log = structlog.get_logger(__name__)
 
 
 def keyset(settings: Settings) -> Keyset:
-    """Return what PubNub wants to know of its caller.
+    """Return the keys and names that identify us to PubNub.
 
     Raises:
         ConfigurationError: the subscribe key is missing, or a key is wrong.
@@ -52,11 +58,11 @@ def keyset(settings: Settings) -> Keyset:
     return Keyset(
         settings.subscribe_key,
         settings.user_id,
-        settings.publish_key,
-        settings.secret_key,
-        settings.auth_token,
-        settings.origin,
-        settings.tls,
+        publish_key=settings.publish_key,
+        secret_key=settings.secret_key,
+        auth_token=settings.auth_token,
+        origin=settings.origin,
+        tls=settings.tls,
     )
 
 
@@ -70,10 +76,11 @@ def configured_names(settings: Settings) -> Names:
 
 
 def followed_names(settings: Settings) -> Names:
-    """Return the names to follow, at least one; everything that a worker needs is demanded.
+    """Return the names to follow, at least one.
 
     Raises:
-        ConfigurationError: no name is set, or another setting is wrong; all errors together.
+        ConfigurationError: no name is set,
+            or another setting of a worker is wrong. All errors together.
     """
     demand(settings, FOLLOW.checks)
     return configured_names(settings)
@@ -97,26 +104,30 @@ def ttls(settings: Settings) -> Ttls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connections:
-    """What leads outside: PubNub, and Redis twice."""
+    """The clients of PubNub and Redis."""
 
     client: Client
     redis: RedisClient
-    """Refuses to speak to another server than before."""
-    unguarded_redis: RedisClient
-    """Speaks to whatever server answers; only a recovery uses it."""
+    """Refuses another server than the one before."""
+    recovery_redis: RedisClient
+    """Accepts any server; only a recovery uses it."""
     pools: Sequence[Pool]
-    """The connections of both; a recovery ends them."""
+    """The connections of both; a recovery closes them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What commands are built of. ``tables`` wait while Redis is away; ``probe_tables`` raise."""
+    """What commands are built of.
+
+    ``tables`` and ``retried_entries`` wait while Redis is away.
+    ``probe_tables`` and ``entries`` raise.
+    """
 
     settings: Settings
     client: Client
     store: Store
     entries: Entries
-    patient_entries: Entries
+    retried_entries: Entries
     tables: Tables
     probe_tables: Tables
     applier: Applier
@@ -134,16 +145,13 @@ class Parts:
         clock: Callable[[], float],
         rollback_detector: RollbackDetector | None = None,
     ) -> "Parts":
-        """Return the parts on these connections; without a detector, for a command that only reads."""
-        redis, keys = connections.redis, Keys(settings.namespace)
-        recovery = None
-        if rollback_detector:
-            recovery = RollbackRecovery(
-                rollback_detector,
-                Tables.on(connections.unguarded_redis, keys),
-                configured_names(settings).channels,
-                connections.pools,
-            )
+        """Return the parts on these connections.
+
+        A command that only reads needs no ``rollback_detector``.
+        """
+        redis = connections.redis
+        keys = Keys(settings.namespace)
+        recovery = _build_recovery(connections, settings, rollback_detector)
         retry = RedisRetry(clock, rollback_detector, recovery)
         store = Store(redis, keys, ttls(settings), retry)
         tables = Tables.on(redis, keys, retry)
@@ -152,7 +160,7 @@ class Parts:
             client=connections.client,
             store=store,
             entries=Entries(redis, keys),
-            patient_entries=Entries(redis, keys, retry),
+            retried_entries=Entries(redis, keys, retry),
             tables=tables,
             probe_tables=Tables.on(redis, keys),
             applier=Applier(store, tables, retry, settings.settle_seconds),
@@ -164,39 +172,63 @@ class Parts:
         )
 
 
+def _build_recovery(
+    connections: Connections,
+    settings: Settings,
+    rollback_detector: RollbackDetector | None,
+) -> RollbackRecovery | None:
+    if rollback_detector is None:
+        return None
+    return RollbackRecovery(
+        rollback_detector,
+        Tables.on(connections.recovery_redis, Keys(settings.namespace)),
+        configured_names(settings).channels,
+        connections.pools,
+    )
+
+
 @asynccontextmanager
 async def open_parts(
     settings: Settings, *, allow_eviction: bool = False, only_reads: bool = False
 ) -> AsyncIterator[Parts]:
-    """Yield the parts, on a Redis that is fit; a command that only reads claims no namespace.
+    """Yield the parts, on a Redis that is fit.
+
+    A command that only reads claims no namespace.
 
     Raises:
         ConfigurationError: a setting is wrong.
         RedisUnavailableError: Redis does not answer.
-        RedisUnfitError: Redis must not be used as it is, or the namespace is not ours.
+        RedisUnfitError: Redis must not be used as it is,
+            or the namespace has another owner.
     """
-    keys, who, counted = Keys(settings.namespace), keyset(settings), counted_types(settings)
+    keys = Keys(settings.namespace)
+    own_keyset = keyset(settings)
+    claim = Claim(own_keyset.subscribe_key, str(counted_types(settings)))
     rollback_detector = None if only_reads else RollbackDetector()
-    # The client first: a wrong key is found before a namespace is claimed for it.
+    # The client is opened first:
+    # a wrong key must be found before a namespace is claimed for it.
     async with (
-        Client(who, renew=token_reader(settings)) as client,
+        Client(own_keyset, renew=token_reader(settings)) as client,
         opened_redis(settings.redis_url, rollback_detector) as redis,
-        unguarded(redis) as unguarded_redis,
+        recovery_client(redis) as recovery_redis,
     ):
         await check_fitness(redis, allow_eviction=allow_eviction)
         check = check_ownership if only_reads else check_namespace
-        await check(redis, keys, Claim(who.subscribe_key, str(counted)))
+        await check(redis, keys, claim)
         connections = Connections(
             client=client,
             redis=redis,
-            unguarded_redis=unguarded_redis,
-            pools=(redis.connection_pool, unguarded_redis.connection_pool),
+            recovery_redis=recovery_redis,
+            pools=(redis.connection_pool, recovery_redis.connection_pool),
         )
         yield Parts.on(connections, settings, elapsed_clock, rollback_detector)
 
 
 def token_reader(settings: Settings) -> Callable[[], str | None]:
-    """Return a function that reads the access token as its file has it now; None on failure."""
+    """Return a function that reads the access token from its file.
+
+    It returns None if the file cannot be read.
+    """
     warning = ThrottledWarning(log, "token_not_renewed", "token_readable", elapsed_clock)
 
     def read() -> str | None:
@@ -212,7 +244,10 @@ def token_reader(settings: Settings) -> Callable[[], str | None]:
 
 
 def retry_policy(parts: Parts, tries: int | None) -> RetryPolicy:
-    """Return how PubNub is asked again: up to so many failures in a row, or for ever."""
+    """Return how requests to PubNub are repeated.
+
+    They end after ``tries`` failures in a row; None: never.
+    """
     return RetryPolicy(
         counted_types=parts.counted_types,
         backoff=new_backoff,
@@ -232,7 +267,7 @@ def build_history(parts: Parts) -> History:
 def build_backfiller(
     parts: Parts, tries: int | None, watcher: ProgressWatcher | None = None
 ) -> Backfiller:
-    """Return a backfiller that gives up after so many failures in a row, or never."""
+    """Return a backfiller; ``tries`` as in ``retry_policy``."""
     return Backfiller(
         build_history(parts),
         parts.client.time,
@@ -246,7 +281,7 @@ def build_backfiller(
 def build_comparison(
     parts: Parts, tries: int | None, watcher: ProgressWatcher | None = None
 ) -> Comparison:
-    """Return what compares PubNub's list with the entries in Redis."""
+    """Return a comparison of PubNub's list with the entries in Redis."""
     policy = retry_policy(parts, tries)
     scanner = Scanner(build_history(parts), parts.client.time, policy, watcher)
     retention_seconds = parts.settings.retention_days * SECONDS_PER_DAY
@@ -256,14 +291,14 @@ def build_comparison(
 def build_reconciler(
     parts: Parts, tries: int | None, watcher: ProgressWatcher | None = None
 ) -> Reconciler:
-    """Return a reconciler that gives up after so many failures in a row, or never."""
+    """Return a reconciler; ``tries`` as in ``retry_policy``."""
     settings = parts.settings
     limit = Limit(settings.prune_limit / 100, settings.prune_floor)
     policy = ReconcilePolicy(settings.settle_seconds, limit, parts.clock)
     comparison = build_comparison(parts, tries, watcher)
-    return Reconciler(comparison, parts.patient_entries, parts.applier, parts.tables, policy)
+    return Reconciler(comparison, parts.retried_entries, parts.applier, parts.tables, policy)
 
 
 def new_backoff() -> Backoff:
-    """Return waits with a jitter of their own."""
+    """Return a backoff with a jitter of its own."""
     return Backoff(random.Random())  # noqa: S311 - jitter, not a secret

@@ -1,9 +1,10 @@
-"""A running worker: what it follows, and what runs beside."""
+"""Builds a running worker."""
 
 import asyncio
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from worker.applying.expiry import Expiry
@@ -38,12 +39,15 @@ from worker.telemetry import metrics
 
 HEARTBEAT_SECONDS: Final = 10.0
 SERVICE_TRIES: Final = 20
-"""Failures in a row after which a channel's reconcile is left for later; some eight minutes."""
+"""Failures in a row after which a channel's reconcile is put off.
+
+That takes some eight minutes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What runs, and what can be asked about it."""
+    """What runs, and the pages about it."""
 
     service: Service
     health: Health
@@ -52,27 +56,33 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Repairs:
-    """What repairs channels beside live reading."""
+    """What repairs channels while the subscriptions run."""
 
     backfill_queue: BackfillQueue
     reconciler: Reconciler
     repair_queue: RepairQueue
 
     async def request(self, channels: Collection[str], cursor: Cursor | None) -> None:
-        """Ask for a backfill up to the cursor, if there is one, and for a reconcile later."""
+        """Ask for a reconcile, and for a backfill up to the cursor.
+
+        Without a cursor there is no backfill.
+        """
         if cursor:
             await self.backfill_queue.request(channels, cursor)
         self.repair_queue.note(channels)
 
 
 async def compose(parts: Parts, followed: Names) -> Worker:
-    """Put a worker together."""
-    settings, repairs = parts.settings, build_repairs(parts)
+    """Build a worker that follows these names."""
+    settings = parts.settings
+    repairs = build_repairs(parts)
     gaps = Gaps(parts.tables, repairs.request)
     size = settings.channels_per_subscription
     create = subscription_factory(parts, gaps)
-    subscriptions = Subscriptions(create, await resume(parts, followed, size), size)
-    reload = Reload(lambda: followed_names(settings), subscriptions, parts.tables)
+    assignments = await resume(parts, followed, size)
+    subscriptions = Subscriptions(create, assignments, size)
+    read_names = partial(followed_names, settings)
+    reload = Reload(read_names, subscriptions, parts.tables)
     listen_to_recovery(parts, repairs, subscriptions)
     jobs = build_jobs(parts, repairs, reload)
     if followed.groups:
@@ -92,74 +102,92 @@ async def compose(parts: Parts, followed: Names) -> Worker:
 
 def build_repairs(parts: Parts) -> Repairs:
     """Return what repairs channels."""
-    backfill_queue = BackfillQueue(build_backfiller(parts, tries=None), parts.tables)
+    backfiller = build_backfiller(parts, tries=None)
+    backfill_queue = BackfillQueue(backfiller, parts.tables)
     reconciler = build_reconciler(parts, SERVICE_TRIES)
     repair_queue = RepairQueue(reconciler, parts.tables, parts.settings.settle_seconds, parts.clock)
     return Repairs(backfill_queue, reconciler, repair_queue)
 
 
 def build_jobs(parts: Parts, repairs: Repairs, reload: Reload) -> list[Job]:
-    """Return what runs beside the subscriptions, and is cut off at the end."""
-    settings = parts.settings
-    rounds = Rounds(
-        repairs.reconciler,
-        repairs.repair_queue,
-        parts.patient_entries,
-        parts.tables,
-        parts.client.time,
-        Schedule(
-            settings.reconcile_seconds,
-            settings.reconcile_window,
-            settings.reconcile_full_seconds,
-        ),
-    )
+    """Return what runs beside the subscriptions."""
     jobs: list[Job] = [
         repairs.backfill_queue.run,
         repairs.repair_queue.run,
-        rounds.run,
+        build_rounds(parts, repairs).run,
         reload.run,
-        lambda: send_heartbeats(parts),
+        partial(send_heartbeats, parts),
     ]
-    if settings.retention_days:
+    if parts.settings.retention_days:
         jobs.append(Expiry(parts.store, parts.tables).run)
     return jobs
 
 
+def build_rounds(parts: Parts, repairs: Repairs) -> Rounds:
+    """Return the rounds over all channels."""
+    settings = parts.settings
+    schedule = Schedule(
+        settings.reconcile_seconds,
+        settings.reconcile_window,
+        settings.reconcile_full_seconds,
+    )
+    return Rounds(
+        repairs.reconciler,
+        repairs.repair_queue,
+        parts.retried_entries,
+        parts.tables,
+        parts.client.time,
+        schedule,
+    )
+
+
 def listen_to_recovery(parts: Parts, repairs: Repairs, subscriptions: Subscriptions) -> None:
-    """Repair, and read again, after Redis went back."""
-    if parts.recovery:
-        parts.recovery.add_listener(repairs.repair_queue.note)
-        parts.recovery.add_listener(repairs.backfill_queue.note)
-        parts.recovery.add_listener(lambda _: subscriptions.reread())
+    """Let a recovery start repairs, and read cursors again."""
+    recovery = parts.recovery
+    if recovery:
+        recovery.add_listener(repairs.repair_queue.note)
+        recovery.add_listener(repairs.backfill_queue.note)
+        recovery.add_listener(lambda _: subscriptions.reread())
 
 
 def hang_up(settings: Settings, reload: Reload) -> Callable[[], None] | None:
-    """Return what SIGHUP does; None where it means that the terminal has gone."""
+    """Return what SIGHUP does; None if it only means a closed terminal."""
     if settings.channels_file or not sys.stderr.isatty():
         return reload.ask
     return None
 
 
 def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
-    """Return a function that makes the subscription of an assignment."""
+    """Return a function that creates the subscription of an assignment."""
+    clock = parts.clock
     group_commit = GroupCommit(parts.applier)
-    config = SubscriptionConfig(parts.counted_types, parts.settings.catchup_seconds, parts.clock)
-    warning = unreachable(parts.clock)
+    config = SubscriptionConfig(parts.counted_types, parts.settings.catchup_seconds, clock)
+    warning = unreachable(clock)
 
     def create(assignment: Assignment[ResumePoint]) -> Subscription:
         names = assignment.names
-        poller = Poller(parts.client, names, new_backoff(), parts.clock, warning)
-        covered = CoveredChannels(parts.tables.channels, parts.client, gaps)
-        position = SavedPosition(
-            names, parts.tables.cursors, parts.applier.rollback_detector, parts.clock
+        return Subscription(
+            assignment,
+            Poller(parts.client, names, new_backoff(), clock, warning),
+            group_commit,
+            CoveredChannels(parts.tables.channels, parts.client, gaps),
+            saved_position(parts, names),
+            config,
         )
-        return Subscription(assignment, poller, group_commit, covered, position, config)
 
     return create
 
 
+def saved_position(parts: Parts, names: Names) -> SavedPosition:
+    """Return the saved cursor of the subscription with these names."""
+    return SavedPosition(names, parts.tables.cursors, parts.applier.rollback_detector, parts.clock)
+
+
 async def send_heartbeats(parts: Parts) -> None:
-    """Keep what is registered in Redis; an idle worker notices so that Redis went back."""
+    """Keep this worker's names registered in Redis.
+
+    So even an idle worker notices that Redis went back.
+    """
     seconds = min(parts.settings.settle_seconds, HEARTBEAT_SECONDS)
     while True:
         await asyncio.sleep(seconds)
@@ -167,15 +195,16 @@ async def send_heartbeats(parts: Parts) -> None:
 
 
 async def resume(parts: Parts, followed: Names, size: int) -> list[Assignment[ResumePoint]]:
-    """Return the names as they were followed last, each with its resume point; new names join."""
+    """Return the subscriptions as they were, each with its resume point.
+
+    New names join them, or begin subscriptions of their own.
+    """
     now = parts.clock()
-    saved = [
-        (
-            Names.read(names),
-            ResumePoint(digest(names), at.cursor, now - at.age_seconds, at.saves),
-        )
-        for names, at in await parts.tables.cursors.followed()
-    ]
+    saved: list[tuple[Names, ResumePoint]] = []
+    for names, at in await parts.tables.cursors.followed():
+        covered_until = now - at.age_seconds
+        point = ResumePoint(digest(names), at.cursor, covered_until, at.saves)
+        saved.append((Names.read(names), point))
     names_of = {point: names for names, point in saved}
     assignments = assign(followed, saved, size)
     return [_unchanged(assignment, names_of) for assignment in assignments]
@@ -186,7 +215,8 @@ def _unchanged(
 ) -> Assignment[ResumePoint]:
     """Drop the resume point of an assignment whose names did not change.
 
-    Such a subscription finds its cursor under its own name, with the number of its saves.
+    Such a subscription finds its cursor, and the number of its saves,
+    under its own name.
     """
     point = assignment.resume_point
     if point and names_of[point] == assignment.names:

@@ -1,5 +1,7 @@
-"""Every setting: from the environment, from ``.env``, or from a secret's file. Only ``app`` and ``cli`` see them."""
+"""Every setting: from the environment, ``.env``, or the file of a secret."""
 
-from worker.settings.fields import FIELDS, READING, SECRETS, Settings, load, read, refusal
+from worker.settings.fields import FIELDS, SECRETS, Settings
+from worker.settings.problems import refusal
+from worker.settings.sources import read
 
-__all__ = ["FIELDS", "READING", "SECRETS", "Settings", "load", "read", "refusal"]
+__all__ = ["FIELDS", "SECRETS", "Settings", "read", "refusal"]

@@ -1,4 +1,4 @@
-"""Where to listen, as a setting gives it."""
+"""Addresses to listen on."""
 
 import re
 from dataclasses import dataclass
@@ -6,49 +6,44 @@ from ipaddress import IPv6Address
 from typing import Final, Self
 
 LOOPBACK: Final = "127.0.0.1"
-_HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
+_REACHABLE: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - nothing listens here
+_ADDRESS: Final = re.compile(
+    r"((?P<host>[A-Za-z0-9._-]*|\[(?P<ipv6>[0-9A-Fa-f:.]+)\]):)?(?P<port>[0-9]{1,5})"
+)
+_FORMS: Final = (
+    "give host:port, [::1]:port, :port, a port from 0 to 65535, or off; "
+    "the host 0.0.0.0 is every address of this machine"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen; port 0 is a free one."""
+    """A host and a port to listen on. Port 0 is a free port."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     @property
     def reachable_host(self) -> str:
-        """Where this machine reaches whoever listens there."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - nobody is bound to it
+        """The host at which this machine reaches the listener."""
+        return _REACHABLE.get(self.host, self.host)
 
     @classmethod
-    def read(cls, text: str) -> Self:
-        """Return the address written as ``host:port``, ``[::1]:port``, ``:port`` or ``port``.
+    def parse(cls, text: str) -> Self:
+        """Return the address in ``host:port``, ``:port`` or ``port``.
 
         Raises:
-            ValueError: it is none; the sentence says which part is wrong.
+            ValueError: The text has none of these forms.
         """
-        host, colon, port = text.rpartition(":")
-        if not colon and not port.isdecimal():
-            raise ValueError("give host:port, :port, a port alone, or off")
-        if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > 65535:
-            raise ValueError(f"the port {port!r} is no number from 0 to 65535")
-        return cls(_read_host(host), int(port))
+        match = _ADDRESS.fullmatch(text)
+        if match is None or int(match["port"]) > 65535:
+            raise ValueError(_FORMS)
 
-
-def _read_host(host: str) -> str:
-    if host.startswith("[") and host.endswith("]"):
-        try:
-            return str(IPv6Address(host[1:-1]))
-        except ValueError:
-            raise ValueError(f"{host!r} is no IPv6 address in brackets") from None
-    if ":" in host:
-        raise ValueError("an IPv6 address stands in brackets, as in [::1]:8080")
-    if host and not _HOST.fullmatch(host):
-        raise ValueError(
-            f"{host!r} is no host name; 0.0.0.0 stands for every address of this machine"
-        )
-    return host or LOOPBACK
+        host = match["host"] or LOOPBACK
+        if match["ipv6"]:
+            host = str(IPv6Address(match["ipv6"]))
+        return cls(host, int(match["port"]))

@@ -1,51 +1,53 @@
-"""Channels to follow, listed in a file that may change while a worker runs."""
+"""Channels to follow, as text and as a file that may change while a worker runs."""
 
+import re
 from pathlib import Path
 from typing import Final
 
 from worker.errors import ConfigurationError
-from worker.settings.sources import read_text
-from worker.source import names
+from worker.settings.text_file import list_lines, read_text
+from worker.source.names import Names
 
-MAX_LIST_BYTES: Final = 16 * 1024 * 1024
-"""A list of channels that is longer is some other file."""
-MAX_WRONG_LINES: Final = 10
-"""Lines of a list that are told; where there are more, it is some other file."""
-
-
-def read_list(path: Path) -> tuple[str, ...]:
-    """Return the channels a file lists: one a line, or with commas between; ``#`` begins a line that is a comment.
-
-    Raises:
-        ConfigurationError: it cannot be read, or PubNub would refuse a name in it; the sentence gives the lines.
-    """
-    try:
-        text = read_text(path, MAX_LIST_BYTES)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"TALLY_CHANNELS_FILE: {error}") from None
-    lines = [line.strip() for line in text.split("\n")]
-    found = [
-        (number, split_names(line))
-        for number, line in enumerate(lines, 1)
-        if not line.startswith("#")
-    ]
-    if wrong := [str(number) for number, some in found if not all(map(_is_accepted, some))]:
-        told = ", ".join(wrong[:MAX_WRONG_LINES]) + (" and more" if wrong[MAX_WRONG_LINES:] else "")
-        # The names are not quoted: given the wrong path, this is some other file, a secret's maybe.
-        raise ConfigurationError(
-            f"TALLY_CHANNELS_FILE: the file {path}, line {told}: no name PubNub takes. It may have 92 characters, "
-            "no comma, colon, slash, backslash, space or control character, and a wildcard like a.* or a.b.*."
-        )
-    return tuple(name for _, some in found for name in some)
+SETTING: Final = "TALLY_CHANNELS_FILE"
+_COMMENT: Final = re.compile(r"^[^\S\n]*#.*", re.MULTILINE)
 
 
 def split_names(text: str) -> tuple[str, ...]:
     """Return the names in comma-separated text."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    names = map(str.strip, text.split(","))
+    return tuple(filter(None, names))
 
 
-def _is_accepted(name: str) -> bool:
+def read_list(path: Path) -> tuple[str, ...]:
+    """Return the channels that a file lists.
+
+    A line holds a channel, or several with commas between.
+    ``#`` begins a comment line.
+
+    Raises:
+        ConfigurationError: The file is unreadable, or a name is malformed.
+    """
+    text = _COMMENT.sub("", read_text(SETTING, path))
+    channels = split_names(text.replace("\n", ","))
+    if _are_accepted(channels):
+        return channels
+
+    wrong = [
+        number
+        for number, line in enumerate(text.split("\n"), 1)
+        if not _are_accepted(split_names(line))
+    ]
+    # The names are not quoted: a wrong path may lead to the file of a secret.
+    raise ConfigurationError(
+        f"{SETTING}: the file {path}, {list_lines(wrong)}: no name PubNub takes. "
+        "A name has at most 92 characters, and no comma, colon, slash, backslash, "
+        "space or control character. A wildcard is like a.* or a.b.*."
+    )
+
+
+def _are_accepted(names: tuple[str, ...]) -> bool:
     try:
-        return bool(names.wildcard(name) if names.is_wildcard(name) else names.channel(name))
+        Names.of(names)
     except ConfigurationError:
         return False
+    return True

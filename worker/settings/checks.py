@@ -1,204 +1,244 @@
-"""What is wrong with the settings, all at once: each for itself, together, and as Redis and PubNub will see them."""
+"""Checks of settings together, and against what Redis and PubNub accept.
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+``Needs`` says which checks must hold for a command.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from worker.errors import ConfigurationError
-from worker.settings.channel_list import read_list
-from worker.settings.fields import READING, SECRETS, Settings, read, refusal
-from worker.settings.sources import Problem
+from worker.settings.fields import FIELDS, Settings
+from worker.settings.problems import Problem, refusal
+from worker.settings.sources import read
 from worker.source.names import Names
 from worker.store.connection import connect
 from worker.store.keys import Keys
 
-Look = Callable[[Settings], Iterable[str]]
-"""Returns what is wrong, a sentence each; it names the settings, and shows no secret."""
-
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A look at some settings, taken where each of them is right by itself."""
+    """A check of some settings, each of which is right by itself.
+
+    ``run`` raises ConfigurationError, with a sentence that shows no secret.
+    """
 
     names: tuple[str, ...]
-    look: Look
+    run: Callable[[Settings], None]
 
-    def wrong(self, settings: Settings) -> Iterator[Problem]:
-        """Yield what is wrong, with where it was set."""
-        places = tuple(
-            (name, settings.source(name)) for name in self.names if settings.is_set(name)
-        )
-        yield from (Problem(sentence, places) for sentence in self.look(settings))
-
-
-def _refused(attempt: Callable[[], object]) -> Iterator[str]:
-    try:
-        attempt()
-    except ConfigurationError as error:
-        yield str(error)
+    def find_problems(self, settings: Settings) -> list[Problem]:
+        """Return the problem, if there is one."""
+        try:
+            self.run(settings)
+        except ConfigurationError as error:
+            names = filter(settings.is_set, self.names)
+            sources = {name: settings.source(name) for name in names}
+            return [Problem(str(error), sources)]
+        return []
 
 
-def _refused_channels(settings: Settings) -> Iterator[str]:
-    for name in settings.channels:
-        yield from _refused(lambda: Names.of([name]))  # noqa: B023 - called at once
+def _about(*names: str) -> Callable[[Callable[[Settings], None]], Check]:
+    """Make a check of these settings out of a function."""
+    return lambda run: Check(names, run)
 
 
-def _refused_groups(settings: Settings) -> Iterator[str]:
-    for name in settings.channel_groups:
-        yield from _refused(lambda: Names.of((), [name]))  # noqa: B023 - called at once
+def _require(condition: object, sentence: str) -> None:
+    if not condition:
+        raise ConfigurationError(sentence)
 
 
-def _unsigned(settings: Settings) -> Iterator[str]:
-    if settings.secret_key and not settings.publish_key:
-        yield "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY: requests are signed with both."
+def _accept_each(names: Iterable[str], accept: Callable[[str], object]) -> None:
+    """Report every name that is refused, not only the first."""
+    sentences = []
+    for name in names:
+        try:
+            accept(name)
+        except ConfigurationError as error:
+            sentences.append(str(error))
+
+    _require(not sentences, " ".join(sentences))
 
 
-def _nobody(settings: Settings) -> Iterator[str]:
-    if not settings.user_id.strip():
-        yield "PUBNUB_USER_ID is empty: give this worker a user id."
+@_about("PUBNUB_SUBSCRIBE_KEY")
+def _need_subscribe_key(settings: Settings) -> None:
+    _require(
+        settings.subscribe_key,
+        "PUBNUB_SUBSCRIBE_KEY is not set. Copy the keyset's subscribe key "
+        "from PubNub's admin portal into the environment or into .env.",
+    )
 
 
-def _unreadable_address(settings: Settings) -> Iterator[str]:
-    url = settings.redis_url
-    return _refused(lambda: url and connect(url))
+@_about("PUBNUB_PUBLISH_KEY", "PUBNUB_SECRET_KEY")
+def _need_publish_key(settings: Settings) -> None:
+    _require(
+        settings.publish_key or not settings.secret_key,
+        "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY: requests are signed with both.",
+    )
 
 
-def _unreadable_list(settings: Settings) -> Iterator[str]:
-    path = settings.channels_file
-    return _refused(lambda: path and read_list(path))
+@_about("PUBNUB_USER_ID")
+def _need_user_id(settings: Settings) -> None:
+    _require(
+        settings.user_id.strip(),
+        "PUBNUB_USER_ID is empty: give this worker a user id.",
+    )
 
 
-def _nothing_counted(settings: Settings) -> Iterator[str]:
-    chosen, ignored = frozenset(settings.types), frozenset(settings.ignored_types)
-    if chosen and chosen <= ignored:
-        yield (
-            f"Nothing would be counted: TALLY_IGNORED_TYPES ({','.join(sorted(ignored))}) has every type of "
-            f"TALLY_TYPES ({','.join(sorted(chosen))}). Change one of them."
-        )
+@_about("REDIS_URL")
+def _need_redis_url(settings: Settings) -> None:
+    if settings.redis_url:
+        connect(settings.redis_url)
 
 
-def _short_lives(settings: Settings) -> Iterator[str]:
-    if settings.tombstone_seconds <= settings.settle_seconds:
-        yield (
-            f"TALLY_TOMBSTONE_SECONDS ({settings.tombstone_seconds}) must be more than TALLY_SETTLE_SECONDS "
-            f"({settings.settle_seconds:g}): a removal must outlive what may arrive late."
-        )
+@_about("TALLY_NAMESPACE")
+def _need_namespace(settings: Settings) -> None:
+    Keys(settings.namespace)
 
 
-def _no_keyset(settings: Settings) -> Iterator[str]:
-    if settings.subscribe_key is None:
-        yield (
-            "PUBNUB_SUBSCRIBE_KEY is not set. Copy the keyset's subscribe key from PubNub's admin portal into the "
-            "environment or into .env."
-        )
+@_about("TALLY_CHANNELS")
+def _need_channel_names(settings: Settings) -> None:
+    _accept_each(settings.channels, lambda name: Names.of([name]))
 
 
-def _nothing_followed(settings: Settings) -> Iterator[str]:
-    if not (settings.channel_groups or settings.all_channels()):
-        listed = f" The file {settings.channels_file} lists none." if settings.channels_file else ""
-        yield f"Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS.{listed}"
+@_about("TALLY_CHANNEL_GROUPS")
+def _need_group_names(settings: Settings) -> None:
+    _accept_each(settings.channel_groups, lambda name: Names.of([], [name]))
 
 
-KEYSET: Final = (
-    Check(("PUBNUB_SUBSCRIBE_KEY",), _no_keyset),
-    Check(("PUBNUB_PUBLISH_KEY", "PUBNUB_SECRET_KEY"), _unsigned),
-    Check(("PUBNUB_USER_ID",), _nobody),
-)
-COUNTED: Final = (Check(("TALLY_TYPES", "TALLY_IGNORED_TYPES"), _nothing_counted),)
-REDIS: Final = (
-    Check(("REDIS_URL",), _unreadable_address),
-    Check(("TALLY_NAMESPACE",), lambda settings: _refused(lambda: Keys(settings.namespace))),
-)
+@_about("TALLY_CHANNELS_FILE")
+def _need_channels_file(settings: Settings) -> None:
+    settings.all_channels()
+
+
+@_about("TALLY_TYPES", "TALLY_IGNORED_TYPES")
+def _need_counted_type(settings: Settings) -> None:
+    types, ignored = settings.types, settings.ignored_types
+    _require(
+        not types or set(types) - set(ignored),
+        f"Nothing would be counted: TALLY_IGNORED_TYPES ({','.join(ignored)}) "
+        f"has every type of TALLY_TYPES ({','.join(types)}). Change one of them.",
+    )
+
+
+@_about("TALLY_SETTLE_SECONDS", "TALLY_TOMBSTONE_SECONDS")
+def _need_long_tombstones(settings: Settings) -> None:
+    _require(
+        settings.tombstone_seconds > settings.settle_seconds,
+        f"TALLY_TOMBSTONE_SECONDS ({settings.tombstone_seconds}) must be more than "
+        f"TALLY_SETTLE_SECONDS ({settings.settle_seconds:g}): "
+        "a removal must outlive what may arrive late.",
+    )
+
+
+@_about("TALLY_CHANNELS", "TALLY_CHANNELS_FILE", "TALLY_CHANNEL_GROUPS")
+def _need_channels(settings: Settings) -> None:
+    _require(
+        settings.channel_groups or settings.all_channels(),
+        "Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS. "
+        "A file in TALLY_CHANNELS_FILE must list a channel.",
+    )
+
+
+CREDENTIALS: Final = (_need_publish_key, _need_user_id)
+KEYSET: Final = (_need_subscribe_key, *CREDENTIALS)
+REDIS: Final = (_need_redis_url, _need_namespace)
+COUNTED: Final = (_need_counted_type,)
+FOLLOWED: Final = (_need_channels,)
 WRITTEN: Final = (
-    *KEYSET[1:],
+    *CREDENTIALS,
     *REDIS,
-    Check(("TALLY_CHANNELS",), _refused_channels),
-    Check(("TALLY_CHANNELS_FILE",), _unreadable_list),
-    Check(("TALLY_CHANNEL_GROUPS",), _refused_groups),
+    _need_channel_names,
+    _need_channels_file,
+    _need_group_names,
     *COUNTED,
-    Check(("TALLY_SETTLE_SECONDS", "TALLY_TOMBSTONE_SECONDS"), _short_lives),
-)
-FOLLOWED: Final = (
-    Check(("TALLY_CHANNELS", "TALLY_CHANNELS_FILE", "TALLY_CHANNEL_GROUPS"), _nothing_followed),
+    _need_long_tombstones,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a command needs: the settings it uses (none named: all), and what must hold of them."""
+    """The checks that must hold for a command, and the settings it uses."""
 
     checks: tuple[Check, ...]
-    only: tuple[str, ...] = ()
+    only: tuple[str, ...] = tuple(FIELDS)
 
 
-REDIS_ONLY: Final = Needs(REDIS, READING)
-"""Reads tallies from Redis."""
+REDIS_ONLY: Final = Needs(
+    REDIS,
+    only=(
+        "REDIS_URL",
+        "TALLY_NAMESPACE",
+        "TALLY_LOG_FORMAT",
+        "TALLY_LOG_LEVEL",
+    ),
+)
+"""For commands that read tallies from Redis."""
 SHOW: Final = Needs(WRITTEN)
-"""Tells what is in force; what is not set may be set later."""
-CONNECTS: Final = Needs((KEYSET[0], *WRITTEN))
-"""Speaks to PubNub and Redis."""
-FOLLOW: Final = Needs((KEYSET[0], *WRITTEN, *FOLLOWED))
-"""Follows what is configured."""
+"""For ``tally config``: a setting that is missing may be set later."""
+CONNECTS: Final = Needs((_need_subscribe_key, *WRITTEN))
+"""For commands that speak to PubNub and Redis."""
+FOLLOW: Final = Needs((_need_subscribe_key, *WRITTEN, *FOLLOWED))
+"""For ``tally run``, which follows channels."""
 
 
-def load(purpose: Needs) -> Settings:
-    """Read the settings a command needs.
+def load(needs: Needs) -> Settings:
+    """Read the settings that a command needs.
 
     Raises:
-        ConfigurationError: some are wrong or missing; the sentence names them all, each with its source, and never
-            shows a secret's value.
+        ConfigurationError: Some are wrong or missing; one line for each.
     """
-    settings, wrong = read(purpose.only)
-    if wrong := [*wrong, *found(settings, purpose.checks, wrong)]:
-        raise refusal(wrong, settings.given.unknown)
+    settings = load_usable(needs)
+    problems = find_problems(settings, needs.checks)
+    if problems:
+        raise refusal(problems, settings.report.unknown)
     return settings
 
 
-def load_usable(purpose: Needs) -> Settings:
-    """Read the settings for somebody who looks at each part, whatever is wrong with another.
+def load_usable(needs: Needs) -> Settings:
+    """Read the settings for ``tally doctor``, which runs the checks later.
 
     Raises:
-        ConfigurationError: one is wrong by itself; the sentence names everything that is wrong.
+        ConfigurationError: One is wrong by itself; one line for each problem.
     """
-    settings, wrong = read(purpose.only)
-    if wrong:
-        raise refusal([*wrong, *found(settings, purpose.checks, wrong)], settings.given.unknown)
+    settings, known = read(needs.only)
+    if known:
+        problems = find_problems(settings, needs.checks, known)
+        raise refusal(problems, settings.report.unknown)
     return settings
 
 
-def found(
-    settings: Settings, checks: Iterable[Check], known: Collection[Problem] = ()
+def find_problems(
+    settings: Settings, checks: Iterable[Check], known: Iterable[Problem] = ()
 ) -> list[Problem]:
-    """Return what these checks find, but about settings that are known to be wrong."""
-    wrong: list[Problem] = []
+    """Return the known problems, and what the checks find about other settings."""
+    problems = list(known)
     for check in checks:
-        if not any(_about(each).intersection(check.names) for each in (*known, *wrong)):
-            wrong.extend(check.wrong(settings))
-    return wrong
-
-
-def _about(wrong: Problem) -> frozenset[str]:
-    # Where its file cannot be read, nothing is known of a secret.
-    return wrong.names.union(name for name in SECRETS if f"{name}_FILE" in wrong.names)
+        if not any(problem.is_about(check.names) for problem in problems):
+            problems += check.find_problems(settings)
+    return problems
 
 
 def demand(settings: Settings, checks: Iterable[Check]) -> None:
-    """See that these checks find nothing.
+    """Make sure that these checks find nothing.
 
     Raises:
-        ConfigurationError: they do; the sentences tell all that a worker could not start with, not these alone, and
-            what is no setting.
+        ConfigurationError: They do. It tells all that a worker could not start with.
     """
-    if found(settings, checks):
-        raise ConfigurationError(
-            " ".join(map(str, (*found(settings, FOLLOW.checks), *settings.given.unknown)))
-        )
+    if not find_problems(settings, checks):
+        return
+
+    problems = find_problems(settings, FOLLOW.checks)
+    sentences = map(str, (*problems, *settings.report.unknown))
+    raise ConfigurationError(" ".join(sentences))
 
 
 def warn_of_unknown(settings: Settings) -> None:
-    """Log, once, what looks like a setting and is none."""
-    import structlog  # noqa: PLC0415 - who only reads does not wait for it
+    """Log the unknown variables, in one entry."""
+    import structlog  # noqa: PLC0415 - `tally show` starts without it
 
-    if unknown := settings.given.unknown:
+    if settings.report.unknown:
         log = structlog.get_logger(__name__)
-        log.warning("unknown_settings", settings="; ".join(map(str, unknown)))
+        log.warning(
+            "unknown_settings",
+            settings="; ".join(map(str, settings.report.unknown)),
+        )

@@ -1,1 +1,4 @@
-"""Only here PubNub is known: the client (the SDK's traps, once), the wire, the live subscription, history."""
+"""PubNub, read here and nowhere else.
+
+Live answers, pages of history, the SDK's traps.
+"""

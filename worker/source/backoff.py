@@ -1,4 +1,4 @@
-"""How long to wait before asking PubNub again."""
+"""How long to wait before PubNub is asked again."""
 
 import random
 import time
@@ -9,31 +9,43 @@ from worker.errors import PubNubError, ThrottledError
 
 FIRST_SECONDS: Final = 0.5
 LONGEST_SECONDS: Final = 30.0
+MAX_DOUBLINGS: Final = 16
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Waits that double from half a second to half a minute, with jitter, and start again after a success."""
+    """Waits that double from half a second to half a minute.
+
+    Each wait has jitter. A success resets the waits.
+    """
 
     random: random.Random
     failures: int = field(default=0, init=False)
 
     def succeeded(self) -> None:
-        """Start again at the shortest wait."""
+        """Begin again with the shortest wait."""
         self.failures = 0
 
     def failed(self, error: PubNubError) -> float:
-        """Return the seconds to wait; what PubNub asked for with a 429 is never shortened."""
-        wait: float = min(
-            LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(self.failures, 16)
-        ) * self.random.uniform(0.5, 1)
+        """Return the seconds to wait.
+
+        The wait is never shorter than the ``Retry-After`` of a 429.
+        """
+        doublings = min(self.failures, MAX_DOUBLINGS)
         self.failures += 1
-        asked = error.retry_after if isinstance(error, ThrottledError) else None
-        return max(wait, asked or 0)
+        longest: float = min(LONGEST_SECONDS, FIRST_SECONDS * 2**doublings)
+        wait = longest * self.random.uniform(0.5, 1)
+        if isinstance(error, ThrottledError):
+            return max(wait, error.retry_after or 0)
+        return wait
 
 
 def elapsed_clock() -> float:
-    """Return seconds on a clock that never goes back and counts the time a machine is suspended."""
-    # Linux's CLOCK_MONOTONIC stands still in suspension; macOS's counts it.
+    """Return the seconds of a clock that never goes back.
+
+    The clock also counts the time while the machine is suspended.
+    """
+    # On Linux, CLOCK_MONOTONIC stands still during a suspension.
+    # On macOS, it does not, and CLOCK_BOOTTIME does not exist.
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)

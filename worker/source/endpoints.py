@@ -1,10 +1,10 @@
-"""PubNub's SDK, bent straight: endpoints that send what they should.
+"""The SDK's endpoints, corrected.
 
-Each trap is pinned in ``tests/source/test_sdk_traps.py``, whose tests say what here may go when the SDK mends one.
+``tests/source/test_sdk_traps.py`` has a test for each mistake of the SDK.
+Its docstring says which correction can go when the SDK is fixed.
 """
 
 import logging
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -17,83 +17,79 @@ from pubnub.endpoints.time import Time
 from pubnub.pnconfiguration import PNConfiguration
 from pubnub.utils import join_channels, join_items_and_encode, url_encode
 
-# Whole seconds: the SDK asserts that its timeouts are integers.
+from worker.source.keyset import Keyset
+
+# Whole seconds, because the SDK asserts that its timeouts are integers.
 POLL_SECONDS: Final = 310  # PubNub answers an idle poll after about 280
 REQUEST_SECONDS: Final = 10
 CONNECT_SECONDS: Final = 10
 
 SUBSCRIPTIONS: Final = 512
-"""Whose channels are remembered as they are sent."""
+"""The number of subscriptions whose encoded channels are cached."""
 
-# Loggers that write whole URLs, the token among them.
-_LOUD: Final = ("pubnub", "httpx", "httpcore", "hpack", "aiohttp")
-_NOWHERE: Final = logging.NullHandler()
-
-
-@dataclass(frozen=True, slots=True)
-class Keyset:
-    """What it takes to talk to PubNub. The secret key signs requests and needs the publish key beside it."""
-
-    subscribe_key: str
-    user_id: str
-    publish_key: str | None = None
-    secret_key: str | None = field(default=None, repr=False)
-    auth_token: str | None = field(default=None, repr=False)
-    origin: str = "ps.pndsn.com"
-    tls: bool = True
+# These loggers write whole URLs, with the token.
+_LOGGERS: Final = ("pubnub", "httpx", "httpcore", "hpack", "aiohttp")
+_NO_HANDLER: Final = logging.NullHandler()
 
 
 class Encoded:
-    """Mixed into an endpoint: every parameter is percent-encoded."""
+    """A mixin for endpoints: every parameter is percent-encoded."""
 
     pubnub: Any
 
     def encoded_params(self) -> dict[str, str]:
-        token = self.pubnub._get_token()  # noqa: SLF001 - what the SDK itself is about to send, unencoded
         encoded = {"uuid": url_encode(self.pubnub.uuid)}
-        return encoded | {"auth": url_encode(token)} if token else encoded
+        token = self.pubnub._get_token()  # noqa: SLF001 - the SDK sends this value, unencoded
+        if token:
+            encoded["auth"] = url_encode(token)
+        return encoded
 
 
 class Poll(Encoded, Subscribe):  # type: ignore[misc] # the SDK has no types
-    """Has the groups' names signed as they are and sent encoded; the SDK signs what is encoded already."""
+    """A poll whose group names are signed as they are, and sent encoded.
+
+    The SDK encodes the names of groups, and then signs them encoded twice.
+    """
 
     def build_path(self) -> str:
-        return str(
-            self.SUBSCRIBE_PATH
-            % (self.pubnub.config.subscribe_key, _encoded(frozenset(self._channels)))
-        )
+        channels = _encoded(frozenset(self._channels))
+        return str(self.SUBSCRIBE_PATH % (self.pubnub.config.subscribe_key, channels))
 
     def custom_params(self) -> dict[str, object]:
         params: dict[str, object] = super().custom_params()
-        return (
-            params | {"channel-group": ",".join(sorted(self._groups))} if self._groups else params
-        )
+        if self._groups:
+            params["channel-group"] = ",".join(sorted(self._groups))
+        return params
 
     def encoded_params(self) -> dict[str, str]:
         encoded = super().encoded_params()
-        return (
-            encoded | {"channel-group": join_items_and_encode(self._groups, True)}
-            if self._groups
-            else encoded
-        )
+        if self._groups:
+            encoded["channel-group"] = join_items_and_encode(self._groups, True)
+        return encoded
 
 
 @lru_cache(SUBSCRIPTIONS)
 def _encoded(channels: frozenset[str]) -> str:
-    return str(join_channels(channels, True))  # by far the longest part of preparing a poll
+    """Return the encoded channels: by far the longest step of a poll."""
+    return str(join_channels(channels, True))
 
 
 class Group(Encoded, ListChannelsInChannelGroup):  # type: ignore[misc] # the SDK has no types
-    pass
+    """The channels of a group."""
 
 
 class Clock(Encoded, Time):  # type: ignore[misc] # the SDK has no types
+    """PubNub's time, which needs no token."""
+
     def encoded_params(self) -> dict[str, str]:
         return {"uuid": url_encode(self.pubnub.uuid)}
 
 
 class Actions(Encoded, GetMessageActions):  # type: ignore[misc] # the SDK has no types
-    """Sends ``start`` and ``end`` together, and always the limit; the SDK drops one and the other."""
+    """One page of a channel's actions, with both bounds and the limit.
+
+    The SDK drops ``end`` beside ``start``, and a limit of 100.
+    """
 
     def custom_params(self) -> dict[str, str]:
         params = {"start": self._start, "end": self._end, "limit": self._limit}
@@ -101,7 +97,10 @@ class Actions(Encoded, GetMessageActions):  # type: ignore[misc] # the SDK has n
 
 
 class NoSubscriptions:
-    """Stands where the SDK wants a subscription manager: its own opens an event loop that it never closes."""
+    """An empty subscription manager.
+
+    The SDK's own one opens an event loop and never closes it.
+    """
 
     def __init__(self, _pubnub: object) -> None: ...
 
@@ -110,22 +109,27 @@ class NoSubscriptions:
 
 
 def configuration(keyset: Keyset, connections: int) -> Any:
-    """Return the SDK's settings; its timeouts must be whole seconds."""
+    """Return the SDK's settings."""
     config = PNConfiguration(keyset.subscribe_key, keyset.publish_key)
     config.secret_key = keyset.secret_key
-    config.user_id, config.origin, config.ssl = keyset.user_id, keyset.origin, keyset.tls
+    config.user_id = keyset.user_id
+    config.origin = keyset.origin
+    config.ssl = keyset.tls
     config.subscribe_request_timeout = POLL_SECONDS
     config.non_subscribe_request_timeout = REQUEST_SECONDS
     config.connect_timeout = CONNECT_SECONDS
-    config.connections = connections  # ours; read by Transport
-    config.disable_config_locking = False  # the SDK copies it, and warns of deprecation otherwise
+    config.connections = connections  # our own attribute; Transport reads it
+    config.disable_config_locking = False  # otherwise the SDK warns of a deprecation
     return config
 
 
 def silence() -> None:
-    """Keep the SDK and its HTTP client out of every log, whatever the levels there: they write tokens."""
-    for name in _LOUD:
+    """Keep the SDK and its HTTP clients out of every log.
+
+    They write tokens, whatever the configured levels.
+    """
+    for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.CRITICAL + 1)
         logger.propagate = False
-        logger.addHandler(_NOWHERE)
+        logger.addHandler(_NO_HANDLER)

@@ -1,26 +1,25 @@
-"""A channel's actions, page by page, newest first."""
+"""A channel's list of actions, page by page, newest first."""
 
 import asyncio
-import math
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
-from worker.domain.position import TICKS_PER_SECOND, Timetoken, is_after, order, shift
+from worker.domain.position import Timetoken, is_after, order, shift
 from worker.errors import PubNubError
 from worker.source.client import Client, Page
 from worker.source.wire import action_timetoken
 
 PAGE_SIZE: Final = 100
 TRIES: Final = 3
-"""How often a page that does not advance is asked for before it is stepped over."""
-OLDEST_AGE_SECONDS: Final = 20 * 365 * 86400
-EMPTY_RETRIES: Final = 5
-"""How often a page that must hold something is asked for, while it comes back empty."""
-PROBES: Final = 8
-"""Requests an estimate of where history begins may cost; eight come within some eight per cent of its age."""
+"""How often a page that does not advance is asked for.
 
+After that, its edge is stepped over.
+"""
+EMPTY_RETRIES: Final = 5
+"""How often an empty page is asked for where something must be."""
 
 Span = tuple[Timetoken, Timetoken]
 """The oldest and the newest action timetoken of some items."""
@@ -28,154 +27,230 @@ Span = tuple[Timetoken, Timetoken]
 
 @dataclass(frozen=True, slots=True)
 class ListSlice:
-    """What one page told: raw actions between ``next`` (inclusive) and where the page before it ended.
+    """The raw actions of one page.
 
-    ``span`` is None where not one of them says when it was.
-
-    ``next`` is the ``start`` of the next request, ``asked_at`` when this one was made, in seconds of the clock.
-    ``is_certain`` is False where a page would not advance and its edge was stepped over, or came back empty
-    although something was expected: something may be missing.
+    They lie between ``next`` (inclusive) and the end of the slice before.
+    ``next`` is also the ``start`` of the next request.
+    ``span`` is None if no action has a readable timetoken.
+    ``asked_at`` is the time of the request, in seconds of the clock.
     """
 
     actions: tuple[object, ...]
     span: Span | None
     next: Timetoken
     asked_at: float
+    _: KW_ONLY
     is_certain: bool = True
+    """Whether the page shows everything in its range.
+
+    False for an edge that was stepped over, and for an empty page where
+    something must be.
+    """
     leads_on: bool = True
-    """Whether the page below must show something: what this one ended with."""
+    """Whether the next page must repeat the oldest action of this one."""
     requests: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reply:
+    """One page below ``start``, and what it says about the next one."""
+
+    page: Page
+    span: Span | None
+    start: Timetoken
+    asked_at: float
+    requests: int
+    """How often the page was asked for."""
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing lies below ``start``."""
+        return not self.page.actions and self.page.more_start is None
+
+    @property
+    def edge(self) -> Timetoken | None:
+        """The older end of the page; None if the page does not show it."""
+        if self.page.more_start is not None:
+            return self.page.more_start
+        return self.span[0] if self.span else None
+
+    @property
+    def below(self) -> Timetoken:
+        """The start of the page below this one. They overlap at the edge."""
+        return shift(self.edge or self.start, 1)
+
+    @property
+    def advances(self) -> bool:
+        """Whether the page below begins at an older timetoken."""
+        return is_after(self.start, self.below)
+
+    @property
+    def is_overlap(self) -> bool:
+        """Whether the page only repeats the oldest timetoken of the page before.
+
+        If few actions have this timetoken, the list ends with them.
+        """
+        page = self.page
+        if page.more_start is not None or len(page.actions) >= PAGE_SIZE:
+            return False
+        newest = shift(self.start, -1)
+        return all(action_timetoken(action) == newest for action in page.actions)
+
+    def tries(self, *, is_expected: bool) -> int:
+        """Return how often such a page comes before it is believed."""
+        if self.is_end:
+            return EMPTY_RETRIES if is_expected else 1
+        if self.edge is None or self.advances or self.is_overlap:
+            return 1
+        return TRIES
+
+    def slice(self) -> ListSlice:
+        """Return the page as a slice with a known edge."""
+        advances = self.advances
+        return ListSlice(
+            self.page.actions,
+            self.span,
+            self.below if advances else shift(self.start, -1),
+            self.asked_at,
+            is_certain=advances or self.is_overlap,
+            leads_on=advances,
+            requests=self.requests,
+        )
+
+    def last_slice(self) -> ListSlice:
+        """Return the page as a slice whose edge is unknown.
+
+        The page is empty, or its actions have no readable timetoken.
+        """
+        return ListSlice(
+            self.page.actions,
+            None,
+            self.start,
+            self.asked_at,
+            is_certain=False,
+            requests=self.requests,
+        )
 
 
 class History:
     """Reads a channel's list of actions."""
 
     def __init__(
-        self, client: Client, take: Callable[[], Awaitable[None]], clock: Callable[[], float]
+        self,
+        client: Client,
+        take: Callable[[], Awaitable[None]],
+        clock: Callable[[], float],
     ) -> None:
-        """``take`` returns when one more request fits the budget."""
+        """``take`` waits until the budget allows one more request."""
         self._client = client
         self._take = take
         self._clock = clock
 
     async def slices(
-        self, channel: str, start: Timetoken, end: Timetoken | None, *, is_expected: bool = False
+        self,
+        channel: str,
+        start: Timetoken,
+        end: Timetoken | None,
+        *,
+        is_expected: bool = False,
     ) -> AsyncGenerator[ListSlice, None]:
-        """Yield slices from ``start`` (exclusive) back to ``end`` (inclusive; None: to the very first).
+        """Yield slices from ``start`` (exclusive) back to ``end`` (inclusive).
 
-        Pages overlap by one timetoken, because two actions can share one and ``start`` is exclusive; the same action
-        may so come twice. A page shorter than asked proves nothing: only an empty one without ``more`` is the end, and
-        even that is asked for again where something must be there: what the page before ended with or, if it
-        ``is_expected``, anything at all. If it stays empty, an empty slice says so that is not certain.
+        ``end`` None stands for the very first action.
+
+        Two actions can share one timetoken, and ``start`` is exclusive.
+        So pages overlap by one timetoken, and an action can come twice.
+
+        A short page proves nothing. Only an empty page without ``more``
+        is the end. Where something must be, an empty page is asked for
+        again. If it stays empty, an empty slice that is not certain comes.
+        Something must be where the page before ended, or at ``start`` if
+        it ``is_expected``.
 
         Raises:
-            PubNubError: and its kinds, for the page that failed; go on from the ``next`` of the last slice.
+            PubNubError: A page failed. Continue from the last slice's
+                ``next``.
         """
-        tries = steps = requests = blanks = 0
+        standstills = 0
         while end is None or is_after(start, end):
-            await self._take()
-            asked_at = self._clock()
-            page = await self._client.message_actions(
-                channel, start=start, end=end, limit=PAGE_SIZE
-            )
-            requests += 1
-            if not page.actions and page.more_start is None:
-                blanks += 1
-                if is_expected and blanks < EMPTY_RETRIES:
-                    continue
-                if is_expected:
-                    yield ListSlice((), None, start, asked_at, is_certain=False, requests=requests)
+            reply = await self._read(channel, start, end, is_expected=is_expected)
+            if reply.edge is None:
+                if is_expected or not reply.is_end:
+                    yield reply.last_slice()
                 return
-            blanks = 0
-            told = span(page.actions)
-            edge = page.more_start or (told and told[0])  # down to where everything was told
-            if edge is None:
-                # Not one item says when it was: they are told, but nobody can say what lies below them.
-                yield ListSlice(
-                    page.actions, told, start, asked_at, is_certain=False, requests=requests
-                )
-                return
-            advances = is_after(start, shift(edge, 1))
-            is_rest = not advances and _is_rest(page, start)
-            tries = 0 if advances or is_rest else tries + 1
-            if 0 < tries < TRIES:
-                continue
-            steps = steps + 1 if tries else 0
-            if steps == TRIES:
+            slice = reply.slice()
+            standstills = 0 if slice.is_certain else standstills + 1
+            if standstills == TRIES:
                 raise PubNubError(
                     f"PubNub's list of actions repeats itself below {start} instead of going back."
                 )
-            start = shift(edge, 1) if advances else shift(start, -1)
-            is_expected = advances  # the next page begins with what this one ends with
-            is_certain = not tries
-            yield ListSlice(
-                page.actions,
-                told,
-                start,
-                asked_at,
-                is_certain,
-                leads_on=advances,
-                requests=requests,
-            )
-            tries = requests = 0
+            yield slice
+            start = slice.next
+            is_expected = slice.leads_on
 
-    async def oldest(self, channel: str, now: Timetoken) -> Timetoken | None:
-        """Return roughly where the channel's actions begin, for an estimate; None if there are none.
+    async def _read(
+        self,
+        channel: str,
+        start: Timetoken,
+        end: Timetoken | None,
+        *,
+        is_expected: bool,
+    ) -> _Reply:
+        """Return a page. An implausible one is asked for again."""
+        asked: Counter[int] = Counter()
+        while True:
+            reply = await self._ask(channel, start, end, asked.total() + 1)
+            tries = reply.tries(is_expected=is_expected)
+            asked[tries] += 1
+            if asked[tries] == tries:
+                return reply
 
-        Halves the logarithm of the age, so that a day's history and a decade's are found equally well.
-
-        Raises:
-            PubNubError: and its kinds.
-        """
-        there, gone = 1.0, float(OLDEST_AGE_SECONDS)
-        if not await self._has_before(channel, now):
-            return None
-        for _ in range(PROBES):
-            age = math.sqrt(there * gone)
-            if await self._has_before(channel, shift(now, -round(age * TICKS_PER_SECOND))):
-                there = age
-            else:
-                gone = age
-        return shift(now, -round(gone * TICKS_PER_SECOND))
-
-    async def _has_before(self, channel: str, start: Timetoken) -> bool:
+    async def _ask(
+        self,
+        channel: str,
+        start: Timetoken,
+        end: Timetoken | None,
+        requests: int,
+    ) -> _Reply:
         await self._take()
-        page = await self._client.message_actions(channel, start=start, limit=1)
-        return bool(page.actions) or page.more_start is not None
+        asked_at = self._clock()
+        page = await self._client.message_actions(channel, start=start, end=end, limit=PAGE_SIZE)
+        return _Reply(
+            page=page,
+            span=span(page.actions),
+            start=start,
+            asked_at=asked_at,
+            requests=requests,
+        )
 
 
 async def ahead(slices: AsyncGenerator[ListSlice, None]) -> AsyncGenerator[ListSlice, None]:
-    """Yield the same slices; while one is dealt with, the next one is asked for already. Closing this closes them.
+    """Yield the same slices, and ask for the next one in the meantime.
 
-    A failure is raised in its turn, when all slices before it are dealt with.
+    A failure is raised after the slices before it. Closing this generator
+    closes ``slices``, too.
     """
     async with aclosing(slices):
-        coming = asyncio.ensure_future(anext(slices, None))
+        request = asyncio.ensure_future(anext(slices, None))
         try:
-            while slice := await coming:
-                coming = asyncio.ensure_future(anext(slices, None))
-                await asyncio.sleep(0)  # let it begin: whoever deals with this one may take a while
+            while slice := await request:
+                request = asyncio.ensure_future(anext(slices, None))
+                await asyncio.sleep(0)  # send the request before the caller gets busy
                 yield slice
         finally:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
+            request.cancel()
+            await asyncio.gather(request, return_exceptions=True)
 
 
 def span(actions: Iterable[object]) -> Span | None:
-    """Return the oldest and the newest action timetoken of these items; None where none can be read."""
-    timetokens = [at for action in actions if (at := action_timetoken(action))]
+    """Return the oldest and the newest action timetoken of these items.
+
+    Returns None if no timetoken is readable.
+    """
+    timetokens = list(filter(None, map(action_timetoken, actions)))
     if not timetokens:
         return None
-    # Those of one length, as all of PubNub's are, are in order as the texts they are; the key takes longer.
-    key = None if len(set(map(len, timetokens))) == 1 else order
+    # Texts of one length, as all of PubNub's are, need no slower key.
+    has_one_length = len(set(map(len, timetokens))) == 1
+    key = None if has_one_length else order
     return min(timetokens, key=key), max(timetokens, key=key)
-
-
-def _is_rest(page: Page, start: Timetoken) -> bool:
-    """Tell whether a page holds just what it overlaps with: the few actions at the timetoken below ``start``."""
-    edge = shift(start, -1)
-    return (
-        page.more_start is None
-        and len(page.actions) < PAGE_SIZE
-        and all(action_timetoken(action) == edge for action in page.actions)
-    )

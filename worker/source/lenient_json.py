@@ -1,21 +1,30 @@
-"""The JSON of an answer, most of which strangers wrote: one message must not make the whole answer unreadable."""
+"""The JSON of PubNub's answers, most of it written by PubNub's users.
+
+One hostile message must not make the whole answer unreadable.
+"""
 
 import json
 import re
 from typing import Final
 
 MAX_DIGITS: Final = 1_000
-"""Digits of a whole number beyond which it stays text: Python refuses to convert some thousands."""
+"""The longest whole number that is converted; a longer one stays text.
+
+Python refuses to convert some thousands of digits.
+"""
 MAX_DEPTH: Final = 100
-"""Levels kept of an answer that is nested more deeply than Python's parser goes."""
+"""The levels that are kept of JSON too deep for Python's parser."""
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 def decode(content: bytes) -> object:
-    """Return the document; bytes that are not UTF-8 become lone surrogates, which spoil only the text they stand in.
+    """Return the decoded JSON.
+
+    Bytes that are not UTF-8 become lone surrogates. They spoil only the
+    text they stand in.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: The bytes are not JSON.
     """
     text = content.decode("utf-8-sig", "surrogateescape")
     try:
@@ -29,7 +38,7 @@ def _whole(digits: str) -> int | str:
 
 
 def _shallow(text: str) -> str:
-    """Return the JSON text with null in place of whatever lies deeper than ``MAX_DEPTH``."""
+    """Return the JSON with null in place of all values below ``MAX_DEPTH``."""
     kept: list[str] = []
     depth = resumed = 0
     for token in _TOKEN.finditer(text):

@@ -1,4 +1,4 @@
-"""Names PubNub accepts: channels, wildcards, channel groups."""
+"""The names PubNub accepts: channels, wildcards, channel groups."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,9 +10,12 @@ from worker.errors import ConfigurationError
 
 MAX_CHARACTERS: Final = 92
 MAX_GROUPS: Final = 10
-"""Groups a connection may carry."""
+"""The groups of one connection."""
 MAX_REQUEST_CHARACTERS: Final = 24_000
-"""Names in one request, percent-encoded; PubNub refuses a request line of more than 32 KiB."""
+"""The percent-encoded names in one request.
+
+PubNub refuses a request line of more than 32 KiB.
+"""
 _REFUSED: Final = re.compile(r"[,:*/\\\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WILDCARD: Final = re.compile(r"[^.]+\.([^.]+\.)?\*")
 
@@ -21,7 +24,7 @@ def channel(name: str) -> str:
     """Return the name if a channel or a group can have it.
 
     Raises:
-        ConfigurationError: PubNub would refuse it, or take it for something else.
+        ConfigurationError: PubNub refuses or misunderstands the name.
     """
     if not name:
         raise ConfigurationError("A channel name is empty.")
@@ -29,9 +32,11 @@ def channel(name: str) -> str:
         raise ConfigurationError(
             f"The channel name {name[:20]!r}… has {len(name)} characters; PubNub takes 92."
         )
-    if refused := _REFUSED.search(name):
+    refused = _REFUSED.search(name)
+    if refused:
         raise ConfigurationError(
-            f"The channel name {name!r} has {refused[0]!r} in it; PubNub takes no comma, colon, asterisk, slash, "
+            f"The channel name {name!r} has {refused[0]!r} in it; "
+            "PubNub takes no comma, colon, asterisk, slash, "
             "backslash, space or control character."
         )
     if set(name) == {"."}:
@@ -47,10 +52,10 @@ def is_wildcard(name: str) -> bool:
 
 
 def wildcard(name: str) -> str:
-    """Return the name if it is a wildcard PubNub knows: ``a.*`` or ``a.b.*``.
+    """Return the name if it is a wildcard: ``a.*`` or ``a.b.*``.
 
     Raises:
-        ConfigurationError: it is not.
+        ConfigurationError: PubNub does not know such a wildcard.
     """
     channel(name.removesuffix("*") + "x")
     if not _WILDCARD.fullmatch(name):
@@ -67,7 +72,7 @@ def matches(name: str, channel: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a subscription listens to."""
+    """The names of one subscription."""
 
     channels: tuple[str, ...] = ()
     wildcards: tuple[str, ...] = ()
@@ -75,52 +80,60 @@ class Names:
 
     @classmethod
     def of(cls, names: Iterable[str], groups: Iterable[str] = ()) -> Self:
-        """Sort out names as settings give them.
+        """Return the names of settings, sorted, each once.
 
         Raises:
-            ConfigurationError: PubNub would refuse one of them.
+            ConfigurationError: PubNub refuses a name.
         """
-        unique = sorted(set(names))
+        channels: list[str] = []
+        wildcards: list[str] = []
+        for name in sorted(set(names)):
+            if is_wildcard(name):
+                wildcards.append(wildcard(name))
+            else:
+                channels.append(channel(name))
         return cls(
-            tuple(channel(name) for name in unique if not is_wildcard(name)),
-            tuple(wildcard(name) for name in unique if is_wildcard(name)),
-            tuple(channel(group) for group in sorted(set(groups))),
+            tuple(channels),
+            tuple(wildcards),
+            tuple(map(channel, sorted(set(groups)))),
         )
 
     @classmethod
     def read(cls, names: Iterable[str]) -> Self:
-        """Sort out names as they are written in ``all``.
+        """Return names that are written as in ``all``.
 
         Raises:
-            ConfigurationError: PubNub would refuse one of them.
+            ConfigurationError: PubNub refuses a name.
         """
-        told = list(names)
-        groups = (name.removeprefix(":") for name in told if name.startswith(":"))
-        return cls.of((name for name in told if not name.startswith(":")), groups)
+        channels: list[str] = []
+        groups: list[str] = []
+        for name in names:
+            if name.startswith(":"):
+                groups.append(name.removeprefix(":"))
+            else:
+                channels.append(name)
+        return cls.of(channels, groups)
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every name; groups with a leading colon, which no channel can have."""
-        return (*self.channels, *self.wildcards, *(f":{group}" for group in self.groups))
+        """Every name. Groups begin with a colon, which no channel has."""
+        groups = (f":{group}" for group in self.groups)
+        return (*self.channels, *self.wildcards, *groups)
 
     def __bool__(self) -> bool:
         return bool(self.all)
 
-    def without(self, refused: frozenset[str]) -> "Names":
-        """Return what is left when the refused names (written as in ``all``) are taken out."""
-        return Names(
-            tuple(name for name in self.channels if name not in refused),
-            tuple(name for name in self.wildcards if name not in refused),
-            tuple(group for group in self.groups if f":{group}" not in refused),
-        )
-
     def only(self, chosen: frozenset[str]) -> "Names":
-        """Return those of the names that are chosen (written as in ``all``)."""
+        """Return the chosen ones of the names, written as in ``all``."""
         return Names(
-            tuple(name for name in self.channels if name in chosen),
-            tuple(name for name in self.wildcards if name in chosen),
+            tuple(filter(chosen.__contains__, self.channels)),
+            tuple(filter(chosen.__contains__, self.wildcards)),
             tuple(group for group in self.groups if f":{group}" in chosen),
         )
+
+    def without(self, refused: frozenset[str]) -> "Names":
+        """Return the other names, written as in ``all``."""
+        return self.only(frozenset(self.all) - refused)
 
     def __or__(self, other: "Names") -> "Names":
         """Return the names of both."""
@@ -131,29 +144,40 @@ class Names:
         )
 
     def halves(self) -> tuple["Names", ...]:
-        """Return two halves, each a subscription of its own; none of a single name."""
-        first = frozenset(self.all[: len(self.all) // 2])
-        return (self.only(first), self.without(first)) if first else ()
+        """Return two halves, or nothing for a single name."""
+        names = self.all
+        first = frozenset(names[: len(names) // 2])
+        if not first:
+            return ()
+        return self.only(first), self.without(first)
 
     def split(self, size: int) -> Iterator["Names"]:
-        """Yield subscriptions of at most ``size`` names that fit into one request; groups and wildcards by ten.
+        """Yield subscriptions of at most ``size`` names.
 
-        Channels are kept apart from groups and wildcards: how many channels those stand for, nobody knows.
+        Each fits into one request. Groups and wildcards come in tens, and
+        apart from channels: their number of channels is unknown.
         """
-        yield from (Names(channels=part) for part in _parts(self.channels, size))
-        yield from (Names(wildcards=part) for part in _parts(self.wildcards, min(size, MAX_GROUPS)))
-        yield from (Names(groups=part) for part in _parts(self.groups, min(size, MAX_GROUPS)))
+        groups_size = min(size, MAX_GROUPS)
+        for channels in _parts(self.channels, size):
+            yield Names(channels=channels)
+        for wildcards in _parts(self.wildcards, groups_size):
+            yield Names(wildcards=wildcards)
+        for groups in _parts(self.groups, groups_size):
+            yield Names(groups=groups)
 
 
 def _parts(names: tuple[str, ...], size: int) -> Iterator[tuple[str, ...]]:
+    """Yield parts of at most ``size`` names that fit into one request."""
     part: list[str] = []
     length = 0
     for name in names:
-        own = len(quote(name, safe="")) + 1
-        if part and (len(part) == size or length + own > MAX_REQUEST_CHARACTERS):
+        added = len(quote(name, safe="")) + 1
+        is_full = len(part) == size or length + added > MAX_REQUEST_CHARACTERS
+        if part and is_full:
             yield tuple(part)
-            part, length = [], 0
+            part = []
+            length = 0
         part.append(name)
-        length += own
+        length += added
     if part:
         yield tuple(part)

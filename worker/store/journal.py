@@ -1,4 +1,7 @@
-"""A channel's journal, read: what changed, in order. ``worker/store/README.md`` has the contract."""
+"""A channel's journal: what changed, in order.
+
+``worker/store/README.md`` has the contract.
+"""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -8,20 +11,30 @@ from redis.asyncio import Redis
 
 from worker.domain.position import Timetoken
 from worker.errors import MalformedError
-from worker.store.connection import redis_errors
 from worker.store.keys import Keys, read_action_field
+from worker.store.redis_errors import redis_errors
 
 START: Final = "0-0"
-"""The position before the first entry; also the head of a channel that never had one."""
+"""The position before the first entry.
+
+Also the head of a channel that never had an entry.
+"""
 PAGE: Final = 100
-"""Entries read at once: each may carry a change for every event of a batch."""
+"""Entries read at once.
+
+An entry may hold a change for every event of a batch.
+"""
 
 EXPIRED: Final = "expired"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One change of one count, or (``event`` is ``expired``; type, value and uuid are empty) the end of all of them."""
+    """One change of one count.
+
+    The event ``expired`` is the end of all counts of its message.
+    It has no type, value and uuid.
+    """
 
     event: str
     outcome: str
@@ -40,7 +53,10 @@ class JournalEntry:
 
     id: str
     after: str
-    """The id of the entry before it; whoever does not hold that position has missed something."""
+    """The id of the entry before it.
+
+    A reader that holds another position has missed an entry.
+    """
     origin: str
     changes: tuple[Change, ...]
 
@@ -51,7 +67,7 @@ class JournalEntry:
 
 
 class Journal:
-    """Reads the journal of one channel after another; it never writes."""
+    """Reads journals; never writes."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = cast("Any", redis)
@@ -60,19 +76,20 @@ class Journal:
     async def entries(
         self, channel: str, *, after: str = START, through: str = "+"
     ) -> AsyncIterator[JournalEntry]:
-        """Yield what is kept of the entries later than ``after``, up to and with ``through``, oldest first.
+        """Yield the entries that are kept, oldest first.
 
-        The first one's ``after`` tells whether something between was trimmed, or Redis went back.
+        They begin after ``after``, and end with ``through``.
+        The first entry's own ``after`` shows
+        if entries were trimmed, or if Redis went back.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
-            MalformedError: an entry is none of ours.
+            MalformedError: an entry cannot be read.
         """
+        key = self._keys.journal(channel)
         while True:
             with redis_errors():
-                page = await self._redis.xrange(
-                    self._keys.journal(channel), f"({after}", through, count=PAGE
-                )
+                page = await self._redis.xrange(key, f"({after}", through, count=PAGE)
             for entry_id, fields in page:
                 yield read_entry(entry_id, fields)
                 after = entry_id
@@ -81,24 +98,39 @@ class Journal:
 
 
 def read_entry(entry_id: str, fields: Mapping[str, str]) -> JournalEntry:
-    """Return the entry that the fields of a stream's entry tell.
+    """Return a journal's entry, read from the fields of a stream's entry.
 
     Raises:
-        MalformedError: it is none of ours.
+        MalformedError: this version does not write such entries.
     """
     try:
-        numbers = sorted(int(name) for name in fields if name not in {"after", "origin"})
-        changes = tuple(_read_change(fields[str(number)]) for number in numbers)
-        return JournalEntry(entry_id, fields["after"], fields["origin"], changes)
+        return _read_entry(entry_id, fields)
     except (ValueError, KeyError):
         raise MalformedError(
             f"The journal's entry {entry_id} is not of a kind this version writes."
         ) from None
 
 
+def _read_entry(entry_id: str, fields: Mapping[str, str]) -> JournalEntry:
+    names = fields.keys() - {"after", "origin"}
+    numbers = sorted(map(int, names))
+    changes = [_read_change(fields[str(number)]) for number in numbers]
+    return JournalEntry(entry_id, fields["after"], fields["origin"], tuple(changes))
+
+
 def _read_change(text: str) -> Change:
-    event, outcome, action_timetoken, count, message_timetoken, field = text.split(" ", 5)
-    type, value, uuid = ("", "", "") if event == EXPIRED else read_action_field(field)
+    event, outcome, action, count, message, field = text.split(" ", 5)
+    if event == EXPIRED:
+        type, value, uuid = "", "", ""
+    else:
+        type, value, uuid = read_action_field(field)
     return Change(
-        event, outcome, action_timetoken, int(count), message_timetoken, type, value, uuid
+        event=event,
+        outcome=outcome,
+        action_timetoken=action,
+        count=int(count),
+        message_timetoken=message,
+        type=type,
+        value=value,
+        uuid=uuid,
     )

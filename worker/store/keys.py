@@ -1,4 +1,7 @@
-"""Names of keys and fields: the public contract, schema 1. ``worker/store/README.md`` tells it to readers."""
+"""Names of keys and fields: the public contract, schema 1.
+
+``worker/store/README.md`` explains it to readers.
+"""
 
 import hashlib
 import re
@@ -17,39 +20,50 @@ _PART = str.maketrans({"%": "%25", ":": "%3A"})
 
 
 def tally_field(type: str, value: str) -> str:
-    """Return the field of a ``counts`` hash: split it at the first ``:``; the value is raw."""
+    """Return a field of a ``counts`` hash.
+
+    Readers split it at the first ``:``. The value is raw.
+    """
     return f"{_part(type)}:{value}"
 
 
 def action_field(type: str, value: str, uuid: str) -> str:
-    """Return the field of an ``actions`` or ``removed`` hash: split it at the first two ``:``; the uuid is raw."""
+    """Return a field of an ``actions`` or ``removed`` hash.
+
+    Readers split it at the first two ``:``. The uuid is raw.
+    """
     return f"{_part(type)}:{_part(value)}:{uuid}"
 
 
 def _part(text: str) -> str:
-    # Asking first is several times faster than translating, and hardly any text has them.
-    return text.translate(_PART) if "%" in text or ":" in text else text
-
-
-def read_tally_field(field: str) -> tuple[str, str]:
-    """Return type and value of a ``counts`` field."""
-    type, _, value = field.partition(":")
-    return (unquote(type) if "%" in type else type), value
+    # To look first is several times faster than to translate.
+    # Hardly any text has these characters.
+    if "%" in text or ":" in text:
+        return text.translate(_PART)
+    return text
 
 
 def read_action_field(field: str) -> tuple[str, str, str]:
-    """Return type, value and uuid of an ``actions`` or ``removed`` field."""
+    """Return type, value and uuid of an ``actions`` or ``removed`` field.
+
+    Raises:
+        ValueError: the field has fewer than three parts.
+    """
     type, value, uuid = field.split(":", 2)
     return unquote(type), unquote(value), uuid
 
 
 class Keys:
-    """The keys of one namespace. All keys of a channel share a hash tag, and so a cluster slot."""
+    """The keys of one namespace.
+
+    All keys of a channel share a hash tag, and so a cluster slot.
+    """
 
     def __init__(self, namespace: str = DEFAULT_NAMESPACE) -> None:
         if not _NAMESPACE.fullmatch(namespace):
             raise ConfigurationError(
-                f"TALLY_NAMESPACE is {namespace!r}: use letters, digits, '_', '.' and '-' only, at least one."
+                f"TALLY_NAMESPACE is {namespace!r}: "
+                "use letters, digits, '_', '.' and '-' only, at least one."
             )
         self.namespace = namespace
         self.channels = f"{namespace}:channels"
@@ -58,71 +72,84 @@ class Keys:
         self.round = f"{namespace}:round"
         self.subscriptions = f"{namespace}:subscriptions"
         self.meta = f"{namespace}:meta"
+        self.pattern = f"{namespace}:{{*}}:*"
+        """Matches the keys of all channels in a SCAN."""
 
     def cursor(self, subscription: str) -> str:
-        """Return the key of a subscription's cursor."""
+        """The cursor of a subscription."""
         return f"{self.namespace}:cursor:{subscription}"
 
     def counts(self, channel: str, message_timetoken: str) -> str:
-        """Return the key of a message's tallies, the read model."""
-        return self._of(channel, f"counts:{message_timetoken}")
+        """The tallies of a message: the read model."""
+        return self._key(channel, f"counts:{message_timetoken}")
 
     def actions(self, channel: str, message_timetoken: str) -> str:
-        """Return the key of a message's live actions."""
-        return self._of(channel, f"actions:{message_timetoken}")
+        """The live actions of a message."""
+        return self._key(channel, f"actions:{message_timetoken}")
 
     def removed(self, channel: str, message_timetoken: str) -> str:
-        """Return the key of a message's tombstones."""
-        return self._of(channel, f"removed:{message_timetoken}")
+        """The tombstones of a message."""
+        return self._key(channel, f"removed:{message_timetoken}")
 
     def message(self, channel: str, message_timetoken: str) -> tuple[str, str, str]:
-        """Return all keys of a message: counts, actions, removed."""
-        of = self._of(channel, "")
+        """All keys of a message: counts, actions, removed."""
+        prefix = self._key(channel, "")
         return (
-            f"{of}counts:{message_timetoken}",
-            f"{of}actions:{message_timetoken}",
-            f"{of}removed:{message_timetoken}",
+            f"{prefix}counts:{message_timetoken}",
+            f"{prefix}actions:{message_timetoken}",
+            f"{prefix}removed:{message_timetoken}",
         )
 
-    @property
-    def pattern(self) -> str:
-        """A SCAN pattern for the keys of all channels."""
-        return f"{self.namespace}:{{*}}:*"
-
     def read_message(self, key: str) -> tuple[str, str] | None:
-        """Return channel and message timetoken of a key of counts or of actions; None of any other key."""
-        # Neither braces nor anything that could be one stand in an encoded channel, so the first } ends it.
-        channel, brace, rest = key.removeprefix(f"{self.namespace}:{{").partition("}:")
-        kind, _, message = rest.partition(":")
-        return (unquote(channel), message) if brace and kind in {"counts", "actions"} else None
+        """Channel and message timetoken of a key of counts or of actions.
+
+        None for any other key.
+        """
+        key = key.removeprefix(f"{self.namespace}:{{")
+        # An encoded channel has no brace, so the first one ends it.
+        channel, brace, name = key.partition("}:")
+        kind, _, message = name.partition(":")
+        if brace and kind in {"counts", "actions"}:
+            return unquote(channel), message
+        return None
+
+    def changed(self, channel: str) -> tuple[str, str, str]:
+        """What each change of a channel writes: messages, journal, head."""
+        return (
+            self.messages(channel),
+            self.journal(channel),
+            self.head(channel),
+        )
 
     def messages(self, channel: str) -> str:
-        """Return the key of a channel's index of messages."""
-        return self._of(channel, "messages")
+        """The index of a channel's messages."""
+        return self._key(channel, "messages")
 
     def journal(self, channel: str) -> str:
-        """Return the key of a channel's journal."""
-        return self._of(channel, "journal")
+        """The journal of a channel."""
+        return self._key(channel, "journal")
 
     def head(self, channel: str) -> str:
-        """Return the key that holds the id of the last journal entry."""
-        return self._of(channel, "head")
+        """The id of a channel's last journal entry."""
+        return self._key(channel, "head")
 
     def owed(self, channel: str) -> str:
-        """Return the key of what a channel still owes."""
-        return self._of(channel, "owed")
+        """The repairs that a channel needs."""
+        return self._key(channel, "owed")
 
     def progress(self, channel: str) -> str:
-        """Return the key of a running backfill's place."""
-        return self._of(channel, "progress")
+        """The progress of a channel's backfill."""
+        return self._key(channel, "progress")
 
-    def _of(self, channel: str, rest: str) -> str:
-        return f"{self.namespace}:{{{channel.translate(_CHANNEL)}}}:{rest}"
+    def _key(self, channel: str, name: str) -> str:
+        encoded = channel.translate(_CHANNEL)
+        return f"{self.namespace}:{{{encoded}}}:{name}"
 
 
 def digest(names: Iterable[str]) -> str:
-    """Return what names a subscription: a digest of its sorted channel, wildcard and group names.
+    """Return the id of a subscription: a digest of its sorted names.
 
-    No name can contain a newline, so the joined text is unambiguous.
+    Names are channels, wildcards and groups. No name holds a newline.
     """
-    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:32]
+    text = "\n".join(sorted(names))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,21 +1,12 @@
 """The channels ever seen: the set ``channels``."""
 
 from collections.abc import Collection
-from typing import Any, cast
 
-from redis.asyncio import Redis
-
-from worker.store.keys import Keys
-from worker.store.redis_retry import RedisRetry, retried
+from worker.store.table import Table, retried
 
 
-class KnownChannels:
+class KnownChannels(Table):
     """Reads and adds channels."""
-
-    def __init__(self, redis: Redis, keys: Keys, retry: RedisRetry | None = None) -> None:
-        self._redis = cast("Any", redis)
-        self._keys = keys
-        self.retry = retry
 
     @retried
     async def all(self) -> frozenset[str]:

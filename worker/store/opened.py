@@ -1,4 +1,4 @@
-"""The Redis a command works on: the one that is set, or the folder's own."""
+"""The Redis of a command: the one in REDIS_URL, or the embedded Valkey."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,7 +27,12 @@ async def opened_redis(
         async with connect(url, rollback_detector) as redis:
             yield redis
         return
-    from worker.store.embedded import embedded_server  # noqa: PLC0415 - starts processes; few commands need it
 
-    async with embedded_server(EMBEDDED_FOLDER) as own, connect(own, rollback_detector) as redis:
+    # Only here, because few commands need it.
+    from worker.store.embedded import embedded_server  # noqa: PLC0415
+
+    async with (
+        embedded_server(EMBEDDED_FOLDER) as embedded_url,
+        connect(embedded_url, rollback_detector) as redis,
+    ):
         yield redis

@@ -7,20 +7,23 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 
 from worker.errors import RedisUnfitError
-from worker.store import scripts
-from worker.store.connection import redis_errors
 from worker.store.keys import SCHEMA, Keys
+from worker.store.redis_errors import redis_errors
+from worker.store.scripts import Script
 
 FLOOR: Final = (6, 2)
+"""The oldest version of Redis that has what the scripts need."""
+LONGEST_SHOWN_KEY: Final = 24
+"""A longer subscribe key is shown in part; a shorter one is not shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Whose tallies a namespace holds: they must not be mixed."""
+    """The owner of a namespace's tallies: they must not be mixed."""
 
     subscribe_key: str
     types: str
-    """Which types are counted, in words that are equal where the sets are."""
+    """The types that are counted: equal texts for equal sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,120 +35,137 @@ class Fitness:
 
     @property
     def is_recent(self) -> bool:
-        """Whether it has what the scripts need."""
-        numbers = tuple(int(part) for part in self.version.split(".")[:2] if part.isdigit())
+        """Whether the version has what the scripts need."""
+        parts = self.version.split(".")[:2]
+        numbers = tuple(int(part) for part in parts if part.isdigit())
         return numbers >= FLOOR
 
     @property
     def evicts(self) -> bool:
-        """Whether it may throw tallies away when memory is short."""
+        """Whether tallies may be evicted when memory is short."""
         return self.policy != "noeviction"
-
-
-async def fitness(redis: Redis) -> Fitness:
-    """Ask INFO, not CONFIG, which managed services block.
-
-    Raises:
-        RedisUnavailableError: Redis does not answer, or refuses the credentials.
-    """
-    with redis_errors():
-        # The version and the policy stand in two sections; asking for all of them works on every version and proxy.
-        told = await redis.info()
-    return Fitness(
-        str(told.get("redis_version", "0")), str(told.get("maxmemory_policy", "noeviction"))
-    )
 
 
 async def check_fitness(redis: Redis, *, allow_eviction: bool = False) -> Fitness:
     """Refuse a Redis on which counts could not stay exact.
 
     Raises:
-        RedisUnavailableError: Redis does not answer, or refuses the credentials.
-        RedisUnfitError: it is too old, or may evict.
+        RedisUnavailableError: Redis does not answer,
+            or refuses the credentials.
+        RedisUnfitError: Redis is too old, or may evict tallies.
     """
-    found = await fitness(redis)
-    if not found.is_recent:
+    fitness = await _read_fitness(redis)
+    if not fitness.is_recent:
         raise RedisUnfitError(
-            f"Redis is version {found.version}; 6.2 or newer (or any Valkey) is needed."
+            f"Redis is version {fitness.version}; 6.2 or newer (or any Valkey) is needed."
         )
-    if found.evicts and not allow_eviction:
+    if fitness.evicts and not allow_eviction:
         raise RedisUnfitError(
-            f"Redis has maxmemory-policy {found.policy}: it would throw counts away when memory is short. "
+            f"Redis has maxmemory-policy {fitness.policy}: "
+            "it would delete counts when memory is short. "
             "Set it to noeviction, or accept lost counts with --allow-eviction."
         )
-    return found
+    return fitness
+
+
+async def _read_fitness(redis: Redis) -> Fitness:
+    # Managed services block CONFIG, so INFO is asked.
+    # INFO is asked for all sections: that works in every version and proxy.
+    with redis_errors():
+        info = await redis.info()
+    return Fitness(
+        str(info.get("redis_version", "0")),
+        str(info.get("maxmemory_policy", "noeviction")),
+    )
 
 
 async def check_namespace(redis: Redis, keys: Keys, claim: Claim) -> None:
-    """Refuse a namespace that holds another schema, keyset or choice of types; claim one that is unclaimed.
+    """Refuse another owner's namespace; claim one that has no owner.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
-        RedisUnfitError: the namespace is somebody else's.
+        RedisUnfitError: the namespace has another owner.
     """
-    fields = [part for pair in _wanted(claim).items() for part in pair]
+    args = [part for field in _wanted(claim).items() for part in field]
     with redis_errors():
-        answer = await redis.register_script(scripts.source("claim"))(keys=[keys.meta], args=fields)
-    _check(keys, dict(zip(answer[::2], answer[1::2], strict=True)), claim)
+        answer = await Script(redis, "claim").call([keys.meta], args)
+    meta = dict(zip(answer[::2], answer[1::2], strict=True))
+    _check(keys, meta, claim)
 
 
 async def check_ownership(redis: Redis, keys: Keys, claim: Claim | None = None) -> bool:
-    """Tell whether the namespace is claimed, refusing one that is somebody else's; write nothing.
+    """Refuse another owner's namespace; write nothing.
 
-    Without a ``claim`` (a command that only reads tallies), only the schema must be ours.
+    Without a ``claim`` only the schema is compared:
+    for commands that only read tallies.
+
+    Returns whether the namespace has an owner.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
-        RedisUnfitError: the namespace is somebody else's.
+        RedisUnfitError: the namespace has another owner.
     """
     with redis_errors():
-        found = await cast("Any", redis).hgetall(keys.meta)
-    _check(keys, found, claim)
-    return bool(found)
+        meta = await cast("Any", redis).hgetall(keys.meta)
+    _check(keys, meta, claim)
+    return bool(meta)
 
 
-def _check(keys: Keys, found: Mapping[str, str], claim: Claim | None) -> None:
-    """Refuse what is not wholly ours; only a namespace that says nothing at all is nobody's."""
+def _check(keys: Keys, meta: Mapping[str, str], claim: Claim | None) -> None:
+    """Refuse a namespace that differs in any field.
+
+    Only an empty ``meta`` means that there is no owner.
+    """
+    if not meta:
+        return
     wanted = _wanted(claim)
-    if wrong := [field for field, value in wanted.items() if found and found.get(field) != value]:
-        field = min(
-            wrong, key=lambda field: field not in found
-        )  # what it says, rather than what it does not say
-        raise RedisUnfitError(_refusal(keys, field, found.get(field, "unknown"), wanted[field]))
+    wrong = [field for field in wanted if meta.get(field) != wanted[field]]
+    if not wrong:
+        return
+    # A field that differs says more than a field that is missing.
+    field = min(wrong, key=lambda name: name not in meta)
+    held = meta.get(field, "unknown")
+    raise RedisUnfitError(_refusal(keys.namespace, field, held, wanted[field]))
 
 
 def _wanted(claim: Claim | None) -> dict[str, str]:
-    schema = {"schema": SCHEMA}
-    return (
-        schema | {"subscribe_key": claim.subscribe_key, "types": claim.types} if claim else schema
-    )
+    wanted = {"schema": SCHEMA}
+    if claim:
+        wanted["subscribe_key"] = claim.subscribe_key
+        wanted["types"] = claim.types
+    return wanted
 
 
-def _refusal(keys: Keys, field: str, found: str, wanted: str) -> str:
-    namespace = keys.namespace
+def _refusal(namespace: str, field: str, held: str, wanted: str) -> str:
+    rename = "set TALLY_NAMESPACE to a new name and backfill."
     match field:
         case "schema":
             return (
-                f"The namespace {namespace} holds schema {found}; this worker writes schema {wanted}. "
-                "Run the version that wrote it, or set TALLY_NAMESPACE to a new name and backfill."
+                f"The namespace {namespace} holds schema {held}; "
+                f"this worker writes schema {wanted}. "
+                f"Run the version that wrote it, or {rename}"
             )
         case "subscribe_key":
             return (
-                f"The namespace {namespace} holds the tallies of another keyset ({_cut(found)}, not {_cut(wanted)}). "
-                "Set TALLY_NAMESPACE to a name of its own for this keyset, or correct PUBNUB_SUBSCRIBE_KEY."
+                f"The namespace {namespace} holds the tallies of another keyset "
+                f"({_shown(held)}, not {_shown(wanted)}). "
+                "Set TALLY_NAMESPACE to a name of its own for this keyset, "
+                "or correct PUBNUB_SUBSCRIBE_KEY."
             )
         case _:
             return (
-                f"The namespace {namespace} counts {found}; this worker is set to count {wanted}. "
-                "Set TALLY_TYPES and TALLY_IGNORED_TYPES back, or set TALLY_NAMESPACE to a new name and backfill."
+                f"The namespace {namespace} counts {held}; "
+                f"this worker is set to count {wanted}. "
+                f"Set TALLY_TYPES and TALLY_IGNORED_TYPES back, or {rename}"
             )
 
 
-def _cut(subscribe_key: str) -> str:
-    """Return enough of a key to know it by, of one as PubNub gives them (42 characters); of a short one its length."""
+def _shown(subscribe_key: str) -> str:
+    """Return the ends of a key as PubNub gives them (42 characters).
+
+    Of a short key only the length is shown.
+    """
     length = len(subscribe_key)
-    return (
-        f"{subscribe_key[:9]}…{subscribe_key[-4:]}"
-        if length > 24
-        else f"a key of {length} characters"
-    )
+    if length > LONGEST_SHOWN_KEY:
+        return f"{subscribe_key[:9]}…{subscribe_key[-4:]}"
+    return f"a key of {length} characters"

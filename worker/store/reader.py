@@ -1,4 +1,4 @@
-"""Reading tallies: what an application imports. It never writes."""
+"""Reads tallies: what an application imports. It never writes."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,9 @@ from urllib.parse import unquote
 from redis.asyncio import Redis
 
 from worker.domain.tally import Counts
-from worker.store.connection import connect, redis_errors
+from worker.store.connection import connect
 from worker.store.keys import DEFAULT_NAMESPACE, Keys
+from worker.store.redis_errors import redis_errors
 
 MessageTimetoken = TypeVar("MessageTimetoken", str, int)
 
@@ -18,35 +19,51 @@ MessageTimetoken = TypeVar("MessageTimetoken", str, int)
 class TallyReader:
     """Reads the tallies of messages; asynchronous.
 
-    >>> async with TallyReader.from_url("redis://localhost:6379") as reader:
+    >>> url = "redis://localhost:6379"
+    >>> async with TallyReader.from_url(url) as reader:
     ...     await reader.get("room", "17600000001728660")
     {'reaction': {'👍': 3}}
     """
 
     def __init__(
-        self, redis: Redis, namespace: str = DEFAULT_NAMESPACE, *, seconds: float | None = None
+        self,
+        redis: Redis,
+        namespace: str = DEFAULT_NAMESPACE,
+        *,
+        seconds: float | None = None,
     ) -> None:
-        """``seconds`` bounds every call as a whole; None: nothing but the client's own limits does."""
-        # redis-py types its commands for both its clients at once; here they are always awaited.
+        """No call takes longer than ``seconds``.
+
+        None means: only the limits of the client hold.
+        """
+        # redis-py types its commands for both of its clients at once.
+        # Here a command is always awaited.
         self._redis = cast("Any", redis)
         self._keys = Keys(namespace)
         self._seconds = seconds
 
     @classmethod
     def from_url(cls, url: str, *, namespace: str = DEFAULT_NAMESPACE) -> Self:
-        """Return a reader of the tallies at ``redis://``, ``rediss://`` or ``unix://``; it answers within ten seconds.
+        """Return a reader of ``redis://``, ``rediss://`` or ``unix://``.
+
+        It answers within ten seconds.
+        ``?socket_timeout=60`` in the address changes that.
 
         Raises:
             ConfigurationError: the address or the namespace is malformed.
         """
         redis = connect(url)
-        # A timer for each answer costs a third of a read; one for all of them bounds a call better, retries and all.
+        # redis-py starts a timer for each answer: a third of a read's cost.
+        # One timer for the whole call bounds its retries, too.
         options = redis.connection_pool.connection_kwargs
-        seconds, options["socket_timeout"] = options["socket_timeout"], None
+        seconds = options["socket_timeout"]
+        options["socket_timeout"] = None
         return cls(redis, namespace, seconds=seconds)
 
     async def get(self, channel: str, message_timetoken: str | int) -> Counts:
-        """Return type → value → count of one message; empty if nobody reacted to it. One round trip.
+        """Return type → value → count of one message, in one round trip.
+
+        It is empty if the message has no reaction.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
@@ -60,23 +77,23 @@ class TallyReader:
     async def get_many(
         self, channel: str, message_timetokens: Sequence[MessageTimetoken]
     ) -> dict[MessageTimetoken, Counts]:
-        """Return message timetoken (as it was given) → type → value → count, in one round trip.
+        """Return type → value → count of each message, in one round trip.
 
-        Every message asked for is in the answer; one that nobody reacted to has an empty mapping.
+        The keys are the message timetokens as they were given.
+        A message without a reaction has an empty mapping.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
+        pipe = self._redis.pipeline(transaction=False)
+        for message_timetoken in message_timetokens:
+            digits = _digits(message_timetoken)
+            pipe.hgetall(self._keys.counts(channel, digits))
         with redis_errors():
-            pipe = self._redis.pipeline(transaction=False)
-            for message_timetoken in message_timetokens:
-                pipe.hgetall(self._keys.counts(channel, _digits(message_timetoken)))
             async with asyncio.timeout(self._seconds):
                 hashes = await pipe.execute()
-        return {
-            message_timetoken: read_counts(fields)
-            for message_timetoken, fields in zip(message_timetokens, hashes, strict=True)
-        }
+        counts = map(read_counts, hashes)
+        return dict(zip(message_timetokens, counts, strict=True))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -95,7 +112,8 @@ class TallyReader:
 
 
 def _digits(message_timetoken: str | int) -> str:
-    if isinstance(message_timetoken, bool) or not isinstance(message_timetoken, str | int):
+    is_bool = isinstance(message_timetoken, bool)
+    if is_bool or not isinstance(message_timetoken, str | int):
         raise TypeError(f"a message timetoken is text or a whole number, not {message_timetoken!r}")
     return str(message_timetoken)
 
@@ -104,12 +122,8 @@ def read_counts(fields: Mapping[str, str]) -> dict[str, dict[str, int]]:
     """Return type → value → count of the fields of a ``counts`` hash."""
     counts: dict[str, dict[str, int]] = {}
     for field, count in fields.items():
-        # As read_tally_field splits it, which to call here would cost a third of the whole.
         type, _, value = field.partition(":")
         if "%" in type:
             type = unquote(type)
-        if type in counts:
-            counts[type][value] = int(count)
-        else:
-            counts[type] = {value: int(count)}
+        counts.setdefault(type, {})[value] = int(count)
     return counts

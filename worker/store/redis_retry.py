@@ -1,14 +1,12 @@
 """Repeats calls for as long as Redis is away."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
 from worker.errors import RedisReplacedError, RedisUnavailableError
-from worker.store.connection import redis_errors
 from worker.store.rollback_detector import RollbackDetector
 from worker.telemetry import metrics
 from worker.telemetry.throttled_warning import ThrottledWarning
@@ -17,7 +15,6 @@ FIRST_WAIT_SECONDS: Final = 0.1
 LONGEST_WAIT_SECONDS: Final = 5.0
 
 Result = TypeVar("Result")
-Parameters = ParamSpec("Parameters")
 
 log = structlog.get_logger(__name__)
 
@@ -26,14 +23,15 @@ class Recovery(Protocol):
     """What must be done before anything is written to a Redis that went back."""
 
     async def run(self) -> None:
-        """Do it, once for all callers that ask at the same time."""
+        """Recover; once for all callers that ask at the same time."""
 
 
 class RedisRetry:
     """Repeats a call until Redis answers.
 
     A Redis that went back is recovered first:
-    everything it may have forgotten is marked for repair before anything else is written.
+    everything it may have forgotten is marked for repair
+    before anything else is written.
     """
 
     def __init__(
@@ -46,65 +44,42 @@ class RedisRetry:
         self.clock = clock
         self.rollback_detector = rollback_detector or RollbackDetector()
         self._recovery = recovery
-        self._warning = ThrottledWarning(log, "redis_unavailable", "redis_answers_again", clock)
+        self._warning = ThrottledWarning(
+            log,
+            "redis_unavailable",
+            "redis_answers_again",
+            clock,
+        )
 
     async def call(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Return what the call returns, once Redis answers it."""
         caller = object()
-        wait = FIRST_WAIT_SECONDS
         try:
-            while True:
-                try:
-                    result = await self._try(call)
-                except RedisUnavailableError as error:
-                    self._note(error, caller)
-                    await asyncio.sleep(wait)
-                    wait = min(LONGEST_WAIT_SECONDS, wait * 2)
-                else:
-                    if wait > FIRST_WAIT_SECONDS:
-                        self._warning.recovered(caller)
-                    return result
+            return await self._repeat(call, caller)
         finally:
             self._warning.drop(caller)
+
+    async def _repeat(self, call: Callable[[], Awaitable[Result]], caller: object) -> Result:
+        wait = FIRST_WAIT_SECONDS
+        while True:
+            try:
+                result = await self._try(call)
+            except RedisUnavailableError as error:
+                self._count_failure(error, caller)
+                await asyncio.sleep(wait)
+                wait = min(LONGEST_WAIT_SECONDS, wait * 2)
+            else:
+                if wait > FIRST_WAIT_SECONDS:
+                    self._warning.recovered(caller)
+                return result
 
     async def _try(self, call: Callable[[], Awaitable[Result]]) -> Result:
         if self.rollback_detector.is_suspect and self._recovery:
             await self._recovery.run()
         return await call()
 
-    def _note(self, error: RedisUnavailableError, caller: object) -> None:
+    def _count_failure(self, error: RedisUnavailableError, caller: object) -> None:
         metrics.redis_failures.inc()
-        if not isinstance(error, RedisReplacedError):  # the recovery logs that one
+        # A server that was replaced is logged by the recovery.
+        if not isinstance(error, RedisReplacedError):
             self._warning.failing(caller, reason=str(error))
-
-
-class Retrying(Protocol):
-    """Has methods that speak to Redis; ``retry`` says whether they wait for it."""
-
-    retry: RedisRetry | None
-
-
-Owner = TypeVar("Owner", bound=Retrying)
-
-
-def retried(
-    method: Callable[Concatenate[Owner, Parameters], Coroutine[Any, Any, Result]],
-) -> Callable[Concatenate[Owner, Parameters], Coroutine[Any, Any, Result]]:
-    """Make a method raise this program's errors of Redis, and repeat itself if its owner has a ``retry``.
-
-    Raises:
-        RedisUnavailableError: Redis is away, and the owner has no ``retry``.
-        ScriptRefusedError: Redis refuses these arguments for ever.
-    """
-
-    @wraps(method)
-    async def call(owner: Owner, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        async def once() -> Result:
-            with redis_errors():
-                return await method(owner, *args, **kwargs)
-
-        if owner.retry is None:
-            return await once()
-        return await owner.retry.call(once)
-
-    return call

@@ -1,22 +1,20 @@
-"""Is Redis still what it was? A failover or a restored copy takes it back to a state this process knows to be past."""
+"""Notices that Redis went back to an older state.
 
-from typing import Final
+That happens after a failover, or when a copy is restored.
+"""
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
-NOTHING: Final = "0-0"
-"""The head of a journal that has never had an entry."""
-
-
-class ReplacedError(RedisError):
-    """Another server answers than the one this process knew. No network failure: redis-py must not retry it."""
+from worker.store.journal import START
+from worker.store.redis_errors import ServerReplacedError
 
 
 class RollbackDetector:
-    """What this process has seen of Redis, so that an older state shows.
+    """What this process has seen of Redis: the server, and journal heads.
 
-    ``generation`` counts how often it went back. From the moment it is noticed until ``accept``, Redis ``is_suspect``.
+    Redis ``is_suspect`` from the first sign until ``accept``.
+    ``generation`` counts how often it was accepted.
     """
 
     def __init__(self) -> None:
@@ -31,64 +29,77 @@ class RollbackDetector:
         """The channels this process has written to."""
         return frozenset(self._channels)
 
-    async def greet(self, connection: AbstractConnection) -> None:
-        """Begin a connection; refuse it if it leads to another server than before (redis-py's ``redis_connect_func``).
+    async def check_server(self, connection: AbstractConnection) -> None:
+        """Begin a connection: redis-py's ``redis_connect_func``.
 
         Raises:
-            ReplacedError: it does; nothing may be written there before every channel's debt is marked.
+            ServerReplacedError: another server answers than before.
+                Every channel must be marked before anything is written.
         """
         await connection.on_connect()
-        server = await server_of(connection)
+        server = await _server_of(connection)
         if self._server is None:
             self._server = server
         elif server and server != self._server:
             self.suspect("another server answers")
-            raise ReplacedError("another Redis server answers than before")
+            raise ServerReplacedError("another Redis server answers than before")
 
-    def head(self, channel: str) -> str:
-        """Return the newest head of the channel's journal this process has seen."""
-        return self._heads.get(channel, NOTHING)
+    def newest_head(self, channel: str) -> str:
+        """Return the newest journal head this process has seen."""
+        return self._heads.get(channel, START)
 
-    def follow(self, channel: str, known: str, before: str, after: str) -> bool:
-        """Take note of what an apply answered; tell whether Redis still held what was ``known`` when it was sent."""
+    def observe(self, channel: str, known: str, before: str, after: str) -> bool:
+        """Take note of the journal heads that an apply answered.
+
+        ``known`` was the newest head when the apply was sent.
+        Returns False if Redis no longer held it: Redis went back.
+        """
         if _order(before) < _order(known):
             self.suspect(f"the journal of {channel!r} went back from {known} to {before}")
             return False
         self._channels.add(channel)
-        if _order(after) > _order(self.head(channel)):
+        if _order(after) > _order(self.newest_head(channel)):
             self._heads[channel] = after
         return True
 
     def suspect(self, reason: str) -> None:
-        """Say that Redis holds an older state."""
+        """Note a sign that Redis holds an older state."""
         if not self.is_suspect:
-            import structlog  # noqa: PLC0415 - a fifth of what it takes to import a reader, and this is rare
+            # Importing structlog takes a fifth of the time
+            # in which a reader is imported. This is rare.
+            import structlog  # noqa: PLC0415
 
-            structlog.get_logger(__name__).error("redis_went_back", reason=reason)
+            log = structlog.get_logger(__name__)
+            log.error("redis_went_back", reason=reason)
         self.is_suspect = True
 
     def accept(self, server: str | None) -> None:
-        """Go on with Redis as it is, on this server; what was seen of the state before counts no longer."""
+        """Trust this server as it is; forget the heads seen before."""
         self._server = server
         self._heads.clear()
         self.generation += 1
         self.is_suspect = False
 
 
-async def server_of(connection: AbstractConnection) -> str | None:
-    """Return what identifies a server's run; None where it does not tell (a proxy, an ACL)."""
+async def _server_of(connection: AbstractConnection) -> str | None:
+    """Return the server's run; None if an ACL or a proxy hides it."""
     await connection.send_command("INFO", "server")
     try:
-        told = await connection.read_response()
+        info = await connection.read_response()
     except ResponseError:
         return None
-    return run_id(told if isinstance(told, str) else bytes(told).decode(errors="replace"))
+    if not isinstance(info, str):
+        info = bytes(info).decode(errors="replace")
+    return read_run_id(info)
 
 
-def run_id(info: str) -> str | None:
+def read_run_id(info: str) -> str | None:
     """Return the ``run_id`` in the text of INFO."""
-    lines = (line.partition(":") for line in info.splitlines())
-    return next((value.strip() for name, _, value in lines if name == "run_id"), None)
+    for line in info.splitlines():
+        name, _, value = line.partition(":")
+        if name == "run_id":
+            return value.strip()
+    return None
 
 
 def _order(stream_id: str) -> tuple[int, int]:

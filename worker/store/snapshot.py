@@ -1,4 +1,4 @@
-"""One message as it is at one instant: its counts, who is behind them, and the journal's position."""
+"""One message at one instant: counts, users, and the journal's position."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from redis.asyncio import Redis
 
 from worker.domain.position import Timetoken
 from worker.domain.tally import Counts
-from worker.store.connection import redis_errors
 from worker.store.journal import START
 from worker.store.keys import Keys, read_action_field
 from worker.store.reader import read_counts
+from worker.store.redis_errors import redis_errors
 
 Users = Mapping[str, Mapping[str, Mapping[str, Timetoken]]]
 """type → value → uuid → action timetoken."""
@@ -28,16 +28,18 @@ class Snapshot:
 async def read_snapshot(
     redis: Redis, keys: Keys, channel: str, message_timetoken: Timetoken
 ) -> Snapshot:
-    """Read all of it in one transaction: the journal up to ``head``, and nothing later, led here.
+    """Read a message in one transaction.
+
+    Its counts follow from the journal up to ``head``, and from nothing later.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
     """
+    pipe = redis.pipeline(transaction=True)
+    pipe.get(keys.head(channel))
+    pipe.hgetall(keys.counts(channel, message_timetoken))
+    pipe.hgetall(keys.actions(channel, message_timetoken))
     with redis_errors():
-        pipe = redis.pipeline(transaction=True)
-        pipe.get(keys.head(channel))
-        pipe.hgetall(keys.counts(channel, message_timetoken))
-        pipe.hgetall(keys.actions(channel, message_timetoken))
         head, counts, actions = await pipe.execute()
     return Snapshot(head or START, read_counts(counts), _users(actions))
 
@@ -46,5 +48,6 @@ def _users(fields: Mapping[str, str]) -> Users:
     users: dict[str, dict[str, dict[str, Timetoken]]] = {}
     for field, action_timetoken in fields.items():
         type, value, uuid = read_action_field(field)
-        users.setdefault(type, {}).setdefault(value, {})[uuid] = action_timetoken
+        values = users.setdefault(type, {})
+        values.setdefault(value, {})[uuid] = action_timetoken
     return users

@@ -1,7 +1,7 @@
 """What a worker remembers of its own in Redis, table by table."""
 
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Self
 
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
@@ -13,16 +13,12 @@ from worker.store.keys import Keys
 from worker.store.known_channels import KnownChannels
 from worker.store.pending_repairs import PendingRepairs
 from worker.store.progress import SavedProgress
-from worker.store.redis_retry import RedisRetry, retried
+from worker.store.redis_retry import RedisRetry
+from worker.store.table import Table, retried
 
 
-class LastRound:
+class LastRound(Table):
     """When the newest complete round began: the key ``round``."""
-
-    def __init__(self, redis: Redis, keys: Keys, retry: RedisRetry | None = None) -> None:
-        self._redis = cast("Any", redis)
-        self._keys = keys
-        self.retry = retry
 
     @retried
     async def read(self) -> Timetoken | None:
@@ -32,16 +28,12 @@ class LastRound:
 
     @retried
     async def save(self, began: Timetoken) -> None:
-        """Write down that a round is complete that began then, and every one before it."""
+        """Save that the round that began then is complete."""
         await self._redis.set(self._keys.round, began)
 
 
-class RedisServer:
+class RedisServer(Table):
     """The server itself."""
-
-    def __init__(self, redis: Redis, retry: RedisRetry | None = None) -> None:
-        self._redis = cast("Any", redis)
-        self.retry = retry
 
     @retried
     async def now(self) -> int:
@@ -51,7 +43,7 @@ class RedisServer:
 
     @retried
     async def run_id(self) -> str | None:
-        """Return what identifies this run of the server; None if the ACL hides it."""
+        """Return the id of this run of the server; None if the ACL hides it."""
         try:
             info = await self._redis.info("server")
         except NoPermissionError:
@@ -62,10 +54,10 @@ class RedisServer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
-    """Every table. With a ``retry`` their methods wait while Redis is away; without one they raise.
+    """Every table of a worker.
 
-    Raises:
-        RedisUnavailableError: (every method without a ``retry``) Redis is away; try again.
+    With a ``retry`` their methods wait while Redis is away.
+    Without one they raise ``RedisUnavailableError``.
     """
 
     cursors: Cursors
@@ -86,5 +78,5 @@ class Tables:
             channels=KnownChannels(redis, keys, retry),
             rounds=LastRound(redis, keys, retry),
             dead_letters=DeadLetters(redis, keys, retry),
-            server=RedisServer(redis, retry),
+            server=RedisServer(redis, keys, retry),
         )

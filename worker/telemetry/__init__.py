@@ -1,1 +1,1 @@
-"""How the worker tells what it does."""
+"""How the worker reports on itself: log, metrics, health."""

@@ -1,4 +1,7 @@
-"""The worker's own pages over HTTP: GET only, every input bounded, one request a connection."""
+"""The worker's own pages over HTTP.
+
+GET only, every input bounded, one request a connection.
+"""
 
 import asyncio
 import json
@@ -12,21 +15,23 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from worker.telemetry.health import as_json
+
 MAX_CONNECTIONS: Final = 64
 CONNECTION_SECONDS: Final = 30.0
-"""How long a connection may last, whatever is done with it: nobody holds one by asking slowly."""
+"""The longest life of a connection. A slow request ends with it."""
 MAX_LINE: Final = 4_096
 MAX_HEADER: Final = 8_192
 MAX_HEADERS: Final = 50
 SERVER: Final = "tally"
-"""What the pages tell of who serves them: no versions."""
+"""The name in the header ``Server``: no versions."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer."""
+    """What a request is answered with."""
 
     status: int
     content_type: str
@@ -34,11 +39,18 @@ class Page:
 
 
 Answer = Callable[[], Awaitable[Page]]
+"""Returns the page of a path."""
 
 
 def json_page(document: object, status: int = 200) -> Page:
-    """Return a document as JSON, in ASCII: what strangers have named stays one line and obeys nobody."""
+    """Return a document as one line of JSON in ASCII, which no terminal obeys."""
     return Page(status, "application/json", json.dumps(document).encode() + b"\n")
+
+
+def health_page(results: Mapping[str, str | None]) -> Page:
+    """Return the results of checks as JSON: 200 if all passed, else 503."""
+    is_healthy = not any(results.values())
+    return json_page(as_json(results), 200 if is_healthy else 503)
 
 
 def metrics_page() -> Page:
@@ -53,10 +65,10 @@ async def listening(
     pages: Mapping[str, Answer],
     connection_seconds: float = CONNECTION_SECONDS,
 ) -> AsyncIterator[tuple[str, int]]:
-    """Answer for as long as this is open; yield the address, for port 0 takes a free one.
+    """Serve these pages while this is open; yield the address. Port 0 takes a free port.
 
     Raises:
-        OSError: nobody can listen there.
+        OSError: the address is taken, or is not of this machine.
     """
     server = web.Server(lambda request: _answer(request, pages))
     listener = await asyncio.get_running_loop().create_server(
@@ -70,7 +82,7 @@ async def listening(
 
 
 class _Connection(web.RequestHandler):
-    """One of a few connections, for a while; it answers in our words what nobody can understand."""
+    """A connection with a limited life. Its errors quote nothing of the request."""
 
     __slots__ = ("_end", "_seconds", "_server")
 
@@ -78,8 +90,8 @@ class _Connection(web.RequestHandler):
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            logger=_silent(),  # what it would say of malformed requests is strangers' text
-            access_log=None,  # type: ignore[arg-type] # its own way to say: none
+            logger=_silent(),  # an entry on a malformed request would quote it
+            access_log=None,  # type: ignore[arg-type] # aiohttp's own way to have none
             lingering_time=0,
             max_line_size=MAX_LINE,
             max_field_size=MAX_HEADER,
@@ -90,17 +102,17 @@ class _Connection(web.RequestHandler):
         self._end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, unless it is one too many."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for mypy: what a server makes
+        """Begin, unless too many are open."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for mypy: a server's kind
         if len(self._server.connections) >= MAX_CONNECTIONS:
             transport.abort()
             return
-        # Not just closed: that would wait for a client that does not read.
+        # A plain close would wait for a client that does not read.
         self._end = asyncio.get_running_loop().call_later(self._seconds, transport.abort)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End."""
+        """Stop the timer."""
         if self._end:
             self._end.cancel()
         super().connection_lost(exc)
@@ -110,19 +122,19 @@ class _Connection(web.RequestHandler):
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,  # noqa: ARG002 - the signature is aiohttp's
-        message: str | None = None,  # noqa: ARG002 - as above; it quotes the request
+        message: str | None = None,  # noqa: ARG002 - as above
     ) -> web.StreamResponse:
-        """Answer what is no request, or failed in a way nobody foresaw."""
+        """Answer a malformed request. ``message`` quotes it, so it is left out."""
         if request.writer.output_size > 0:
-            raise ConnectionError("half an answer is sent; another cannot follow")
-        return _dressed(web.Response(status=status, text="This cannot be answered.\n"))
+            raise ConnectionError("a part of another answer is sent already")
+        return _final(web.Response(status=status, text="This cannot be answered.\n"))
 
 
 async def _answer(request: web.BaseRequest, pages: Mapping[str, Answer]) -> web.StreamResponse:
-    return _dressed(await _respond(request, pages))
+    return _final(await _respond(request, pages))
 
 
-def _dressed(response: web.Response) -> web.Response:
+def _final(response: web.Response) -> web.Response:
     response.headers["Cache-Control"] = "no-store"
     response.headers["Server"] = SERVER
     response.force_close()
@@ -132,16 +144,21 @@ def _dressed(response: web.Response) -> web.Response:
 async def _respond(request: web.BaseRequest, pages: Mapping[str, Answer]) -> web.Response:
     if request.method != "GET":
         return web.Response(status=405, headers={"Allow": "GET"}, text="GET only\n")
+
     answer = pages.get(request.path)
     if answer is None:
         return web.Response(status=404, text=f"There are {', '.join(pages)}.\n")
+
     try:
         page = await answer()
     except Exception:
         log.exception("page_failed", path=request.path)
         return web.Response(status=500, text="It failed; the log says why.\n")
+
     return web.Response(
-        status=page.status, body=page.body, headers={"Content-Type": page.content_type}
+        status=page.status,
+        body=page.body,
+        headers={"Content-Type": page.content_type},
     )
 
 

@@ -1,7 +1,7 @@
-"""A traceback for the log: where it broke, and what kind of error; never what a stranger wrote.
+"""A traceback for the log: where an error came from, and its kind.
 
-An error's own words may quote what it stumbled over: a key, a value, a whole command to Redis. They are told only of
-errors whose words are ours, or speak of the program.
+An error's message may quote what it met: a key, a value, a whole command to Redis.
+A message is written only if the worker wrote it, or if it speaks of the program.
 """
 
 import sys
@@ -15,10 +15,11 @@ from worker.errors import TallyError
 
 MAX_FRAMES: Final = 20
 MAX_ERRORS: Final = 8
+MAX_LINES: Final = MAX_ERRORS * (2 * MAX_FRAMES + 3)
 MAX_CHARACTERS: Final = 500
 """Of one line."""
 
-_OF_THE_PROGRAM: Final = (
+ERRORS_OF_THE_PROGRAM: Final = (
     TypeError,
     AttributeError,
     NameError,
@@ -33,55 +34,72 @@ _OF_THE_PROGRAM: Final = (
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
-def told(exc_info: ExcInfo) -> str:
-    """Return the traceback of an error, and of what caused it; bounded, without a stranger's words."""
-    return "\n".join(islice(_lines(exc_info[1]), MAX_ERRORS * (2 * MAX_FRAMES + 3)))
+def format_traceback(exc_info: ExcInfo) -> str:
+    """Return the traceback of an error and of its causes, bounded."""
+    return "\n".join(islice(_lines(exc_info[1]), MAX_LINES))
 
 
-def words(error: BaseException) -> str:
-    """Return the kind of an error; its words, too, where they are of the program."""
+def describe_error(error: BaseException) -> str:
+    """Return the kind of an error, and its message if that quotes nothing that others wrote."""
     kind = type(error)
-    name = (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
-    if not isinstance(error, TallyError) and not _is_of_the_program(kind):
+    name = _name(kind)
+    if not _is_message_safe(kind):
         return name
+
+    message = _message(error)
+    return f"{name}: {message}" if message else name
+
+
+def _name(kind: type[BaseException]) -> str:
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _message(error: BaseException) -> str:
     try:
-        said = str(error)
+        return str(error)
     except Exception:
-        return name
-    return f"{name}: {said}" if said else name
+        return ""
 
 
-def _is_of_the_program(kind: type[BaseException]) -> bool:
-    # A library's own kind of OSError or RuntimeError quotes what it likes: aiohttp's of a timeout has the whole URL.
-    return (
-        issubclass(kind, _OF_THE_PROGRAM)
-        and kind.__module__.partition(".")[0] in sys.stdlib_module_names
-    )
+def _is_message_safe(kind: type[BaseException]) -> bool:
+    if issubclass(kind, TallyError):
+        return True
+
+    # A library's own kind of OSError may quote anything: aiohttp's of a timeout quotes the URL.
+    package = kind.__module__.partition(".")[0]
+    is_of_python = package in sys.stdlib_module_names
+    return is_of_python and issubclass(kind, ERRORS_OF_THE_PROGRAM)
 
 
 def _lines(error: BaseException) -> Iterator[str]:
-    waiting: list[tuple[str, BaseException]] = [("Traceback (most recent call last):", error)]
-    seen: set[int] = set()
-    while waiting and len(seen) < MAX_ERRORS:
-        head, error = waiting.pop(0)
-        if id(error) in seen:
+    waiting = [("Traceback (most recent call last):", error)]
+    written: set[int] = set()
+    while waiting and len(written) < MAX_ERRORS:
+        title, error = waiting.pop(0)
+        if id(error) in written:
             continue
-        seen.add(id(error))
-        yield head
-        frames = traceback.extract_tb(error.__traceback__, limit=-MAX_FRAMES)
-        yield from (line for frame in frames.format() for line in _bounded(frame).splitlines())
-        yield _bounded(words(error))
-        waiting += _behind(error)
+        written.add(id(error))
+        yield title
+        yield from _frames(error)
+        yield _bounded(describe_error(error))
+        waiting += _origins(error)
 
 
-def _behind(error: BaseException) -> Iterator[tuple[str, BaseException]]:
-    """Yield what an error holds, and what it came from."""
+def _frames(error: BaseException) -> Iterator[str]:
+    frames = traceback.extract_tb(error.__traceback__, limit=-MAX_FRAMES)
+    for frame in frames.format():
+        yield from _bounded(frame).splitlines()
+
+
+def _origins(error: BaseException) -> Iterator[tuple[str, BaseException]]:
+    """Yield the errors that an error holds or comes from, each with its title."""
     if isinstance(error, BaseExceptionGroup):
-        yield from (("It holds:", each) for each in error.exceptions)
+        for member in error.exceptions:
+            yield "It holds:", member
+
     if error.__cause__:
         yield "It was caused by:", error.__cause__
     elif error.__context__ and not error.__suppress_context__:

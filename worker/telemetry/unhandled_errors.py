@@ -1,8 +1,11 @@
-"""Errors nobody awaits, of a task that was let go of or a callback: ours end the whole, as any other of ours does."""
+"""Errors of callbacks and of tasks that nobody awaits.
+
+An error of the worker's own code ends the work. An error of a library is an entry in the log.
+"""
 
 import asyncio
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -11,48 +14,56 @@ from worker.errors import TransientError
 
 Result = TypeVar("Result")
 
-OURS: Final = __name__.partition(".")[0]
+PACKAGE: Final = __name__.partition(".")[0]
 
 log = structlog.get_logger(__name__)
 
 
-async def undivided(work: Coroutine[Any, Any, Result]) -> Result:
-    """Return what the work returns, if every callback beside it goes well.
+async def raising_unhandled_errors(work: Awaitable[Result]) -> Result:
+    """Return the result of the work, unless the worker's own code fails beside it.
 
     Raises:
-        Exception: the work's own, or one of ours that nobody would have heard of: half would go on in silence.
+        Exception: of the work, or of a callback beside it.
+            Otherwise half of the worker would go on.
     """
-    loop, me = asyncio.get_running_loop(), asyncio.current_task()
-    assert me  # noqa: S101 - for mypy: a coroutine is awaited in a task
-    strays: list[Exception] = []
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task  # noqa: S101 - for mypy: a coroutine is awaited in a task
+    unhandled: list[Exception] = []
 
-    def hear(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        if isinstance(error, Exception) and _is_ours(error):
-            strays.append(error)
-            loop.call_soon_threadsafe(me.cancel)  # garbage may be collected in any thread
+        if isinstance(error, Exception) and _is_of_the_worker(error):
+            unhandled.append(error)
+            # Garbage may be collected in any thread, and a task with it.
+            loop.call_soon_threadsafe(task.cancel)
         else:
-            # What asyncio says of an error quotes the arguments of what failed.
-            words = {} if error else {"template": context.get("message")}
-            log.error("library_speaks", library="asyncio", **words, exc_info=error)
+            _log_context(context)
 
-    loop.set_exception_handler(hear)
+    loop.set_exception_handler(handle)
     try:
         return await work
     except asyncio.CancelledError:
-        if strays:
-            me.uncancel()
-            raise strays[0] from None
+        if unhandled:
+            task.uncancel()
+            raise unhandled[0] from None
         raise
     finally:
         loop.set_exception_handler(None)
 
 
-def _is_ours(error: Exception) -> bool:
-    """Tell whether our code was on the way to it, and it is no failure that comes and goes."""
+def _log_context(context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    # With an error, asyncio's message quotes the arguments of what failed.
+    template = {} if error else {"template": context.get("message")}
+    log.error("library_speaks", library="asyncio", **template, exc_info=error)
+
+
+def _is_of_the_worker(error: Exception) -> bool:
+    """Tell whether the worker's code is on the traceback of an error that will not pass."""
     if isinstance(error, (TransientError, OSError)):
         return False
-    modules = (
-        frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)
+    return any(
+        frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE
+        for frame, _ in traceback.walk_tb(error.__traceback__)
     )
-    return any(module.partition(".")[0] == OURS for module in modules)

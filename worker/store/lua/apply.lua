@@ -1,53 +1,68 @@
--- Apply a batch of events of one channel: the shadow of worker/domain/entry.py, with counts, journal and marks.
+-- Applies a batch of events of one channel, by the rule in worker/domain/entry.py.
 --
--- KEYS[1] messages   KEYS[2] journal   KEYS[3] head
--- KEYS[4…]           for each message of the batch, three: counts, actions, removed
+-- KEYS[1] index of the channel's messages
+-- KEYS[2] journal of the channel
+-- KEYS[3] head: the id of the journal's last entry
+-- KEYS[4…] three keys for each message of the batch: counts, actions, removed
 --
--- ARGV[1] origin (live, backfill, reconcile)
--- ARGV[2] life of a tombstone, seconds      ARGV[3] life of the journal, seconds
--- ARGV[4] retention, seconds (0: for ever)
--- ARGV[5…] then for each message of the batch, in the order of the keys:
---   its message timetoken, its newest event (milliseconds), T: how many tallies, F: how many actions
+-- ARGV[1] origin: live, backfill or reconcile
+-- ARGV[2] life of a tombstone, in seconds
+-- ARGV[3] life of the journal, in seconds
+-- ARGV[4] retention, in seconds (0: for ever)
+-- ARGV[5…] for each message, in the order of the keys:
+--   its message timetoken
+--   the time of its newest event, in milliseconds
+--   T: the number of its tallies
+--   F: the number of its actions
 --   T fields of tallies, each once
---   T numbers: how many of the actions, which follow in that order, count for each tally
+--   T numbers: how many of the following actions count for each tally
 --   F fields of actions, each once
---   F histories: the events of each action, oldest first, with a space between them. An event is
---     <action timetoken>       added
---     r<action timetoken>      removed
---     p<action timetoken>      pruned
---     b<action timetoken>,<t>  restored (brought back), where t is the removed_through it saw
+--   F histories: the events of each action, oldest first, with a space between them
+-- An event is one of:
+--   <action timetoken>       added
+--   r<action timetoken>      removed
+--   p<action timetoken>      pruned
+--   b<action timetoken>,<t>  restored; t is the removed_through that was seen
 --
--- Answers { head before, head after, outcomes }, a head being '0-0' where the journal has never had an entry, and
--- outcomes one letter an event, in the order given: a(pplied) s(uperseded) d(uplicate) l(ate) e(arly) u(nmatched)
--- x (expired).
+-- Answers { head before, head after, outcomes }.
+-- The head is '0-0' if the journal never had an entry.
+-- The outcomes are one letter for each event, in the order of ARGV:
+--   a(pplied) s(uperseded) d(uplicate) l(ate) e(arly) u(nmatched) x (expired)
+-- Answers an error, and writes nothing, if a count is not a number.
 --
--- Writes, if anything changed, one journal entry: `after` (the head before), `origin`, and the changes under 0, 1, 2…,
--- each `<event> <outcome> <action timetoken> <new count> <message timetoken> <field of the action>`.
+-- If anything changed, writes one journal entry with the fields
+--   after    the head before
+--   origin   ARGV[1]
+--   0, 1, …  one change each:
+--            <event> <outcome> <action timetoken> <new count> <message timetoken> <field>
 --
--- Redis does not roll back: everything that can be refused is read, and so refused, before the first write.
--- Most batches hold one new action of each of a few messages: what is common is kept free of tables and calls.
+-- Redis does not roll a script back. So whatever can be refused is read before the first write.
+-- Most batches have one new action of each of a few messages.
+-- For them the script creates few tables and calls few functions.
 
 local call, unpack, concat, byte, sub, find = redis.call, unpack, table.concat, string.byte, string.sub, string.find
 local messages, journal, head_key = KEYS[1], KEYS[2], KEYS[3]
 local origin, tombstone_seconds, journal_seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = tonumber(call('TIME')[1])
 
--- Timetokens are compared as text: 17 digits fit no Lua number.
+-- Timetokens are compared as text: a Lua number has no room for 17 digits.
 local function is_after(left, right)
   if #left ~= #right then return #left > #right end
   return left > right
 end
 
--- A message's age is in its timetoken, if that is one of PubNub's own. sweep.lua deletes what this calls expired.
+-- The age of a message is in its timetoken, if that has PubNub's length.
+-- sweep.lua deletes the messages that are expired here.
 local retention_seconds = tonumber(ARGV[4])
 local oldest_message = retention_seconds > 0 and string.format('%d0000000', now - retention_seconds)
 local function is_expired(timetoken)
   return oldest_message and #timetoken == #oldest_message and timetoken < oldest_message
 end
 
-------------------------------------------------------------------------------------------------------- the rule
+-- the rule ----------------------------------------------------------------------------------------
 
--- The entry at hand, and what its events have done to its tally and its tombstone.
+-- The current entry, the count of its tally,
+-- and whether a removal renews the life of its message's tombstones.
 local live, removed, count, tombstoned
 
 local function add(added)
@@ -102,7 +117,7 @@ local function apply(event)
   return restore(seen, sub(event, comma + 1)), 'restored', seen
 end
 
----------------------------------------------------------------------------------------- read, check, and decide
+-- read, check, and decide -------------------------------------------------------------------------
 
 local head = call('GET', head_key) or '0-0'
 call('ZCARD', messages)
@@ -112,7 +127,7 @@ local words = { a = ' applied ', s = ' superseded ', e = ' early ' }
 local outcomes, changes, writes, lives, index = {}, {}, {}, {}, {}
 local outcome_count, change_count = 0, 0
 
--- Adds what becomes of a field to the commands that will write it.
+-- Adds a field to the command that will set it, or to the one that will delete it.
 local function keep(set, cleared, key, field, value)
   if value then
     set = set or { 'HSET', key }
@@ -184,8 +199,8 @@ for key = 4, #KEYS, 3 do
     end
   end
 
-  -- What needs memory comes first: a Redis that has none left refuses it, and then nothing has been written.
-  -- (What there is none of is nil, and adds nothing.)
+  -- Commands that need memory come first: a Redis without memory refuses the first one,
+  -- and nothing is written. (A command without fields is nil, and is not added.)
   writes[#writes + 1] = set_counts
   writes[#writes + 1] = set_live
   writes[#writes + 1] = set_removed
@@ -199,7 +214,7 @@ for key = 4, #KEYS, 3 do
   end
 end
 
-------------------------------------------------------------------------------------------------------- write
+-- write -------------------------------------------------------------------------------------------
 
 for number = 1, #writes do call(unpack(writes[number])) end
 for number = 1, #lives do call('EXPIRE', lives[number], tombstone_seconds) end

@@ -1,7 +1,8 @@
--- Say that a channel's backfill has ended; if another was asked for meanwhile, leave its place instead.
+-- Ends a channel's backfill. If another one was asked for meanwhile, saves where it begins.
 --
--- KEYS[1] the channel's progress
--- Answers 1 if there is another to do, else 0.
+-- KEYS[1] progress of the channel
+--
+-- Answers 1 if another backfill is to be done, else 0.
 
 local again = redis.call('HGET', KEYS[1], 'again')
 redis.call('DEL', KEYS[1])

@@ -1,9 +1,13 @@
--- Mark that a channel needs a repair, and since when, by Redis's clock.
+-- Marks that a channel needs a repair, with the time of the gap.
 --
--- KEYS[1] what the channel owes   ARGV[1] the cause
--- The mark is a time in milliseconds. One that is there already is moved to now: the repair must begin
--- after the newest gap, and one that has begun must not be taken for the repair of this one. So a mark never has the
--- same time twice, whatever the clock does.
+-- KEYS[1] owed: what the channel needs
+-- ARGV[1] the cause of the gap
+--
+-- Answers nothing.
+--
+-- The mark is a time in milliseconds, by Redis's clock. An older mark of the cause is moved to now:
+-- only a repair that begins after the newest gap may take it away.
+-- Each new mark is later than the one before, even if the clock went back.
 
 local now = redis.call('TIME')
 local at = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)

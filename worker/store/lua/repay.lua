@@ -1,6 +1,8 @@
--- Take back the marks that a reconcile has repaid; those that are newer than it saw stay.
+-- Takes away the marks that a reconcile has repaired. Marks that have changed since then stay.
 --
--- KEYS[1] what the channel owes   ARGV cause, its time as it was when the reconcile began, cause, time, …
+-- KEYS[1] owed: what the channel needs
+-- ARGV    cause, its mark when the reconcile began, cause, mark, …
+--
 -- Answers how many marks are left.
 
 for at = 1, #ARGV, 2 do

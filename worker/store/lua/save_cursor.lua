@@ -1,11 +1,17 @@
--- Save where a subscription's next read begins, and when it came there, by Redis's clock; but not in a Redis that has
--- forgotten what this worker saved before, for then it has forgotten the events before that, too.
+-- Saves where a subscription's next read begins.
+-- Saves nothing in a Redis that has forgotten an earlier save of this worker:
+-- it has forgotten the events before that save, too.
 --
--- KEYS[1] the subscription's cursor   ARGV[1] timetoken   ARGV[2] region
--- ARGV[3] the number of the newest save this worker knows of (0: none)
--- ARGV[4] how long ago it came there, in seconds; a part of a second more is better than less
--- Answers the number of this save; 0 if nothing was saved. A cursor that nobody saves for a week is gone: PubNub's cache
--- has long passed over it, and lists that change would leave one behind each time.
+-- KEYS[1] cursor of the subscription
+-- ARGV[1] timetoken
+-- ARGV[2] region
+-- ARGV[3] number of the newest save that this worker knows (0: none)
+-- ARGV[4] age of the cursor, in seconds; rather a fraction too much than too little
+--
+-- Answers the number of this save, or 0 if nothing was saved.
+--
+-- A cursor that is not saved for a week is deleted: PubNub's cache no longer reaches back to it.
+-- (A change of the list of names leaves such cursors behind.)
 
 local saves = tonumber(redis.call('HGET', KEYS[1], 'saves') or '0')
 if saves < tonumber(ARGV[3]) then return 0 end

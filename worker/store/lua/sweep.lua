@@ -1,13 +1,20 @@
--- Delete a channel's messages that are older than the retention, and journal it.
+-- Deletes a channel's messages that are older than the retention.
 --
--- KEYS[1] messages   KEYS[2] journal   KEYS[3] head
--- KEYS[4…]           for each message, three: counts, actions, removed
+-- KEYS[1] index of the channel's messages
+-- KEYS[2] journal of the channel
+-- KEYS[3] head: the id of the journal's last entry
+-- KEYS[4…] three keys for each message: counts, actions, removed
 --
--- ARGV[1] life of the journal, seconds   ARGV[2] retention, seconds   ARGV[3…] for each message, its message timetoken
+-- ARGV[1] life of the journal, in seconds
+-- ARGV[2] retention, in seconds
+-- ARGV[3…] the message timetoken of each message
 --
--- Answers how many were deleted: those of them that are in the index and old enough (as in apply.lua).
--- Writes one journal entry; a change `expired applied <message timetoken> 0 <message timetoken> ` with an empty field
--- means that every count of the message is gone.
+-- Answers how many messages were deleted.
+-- A message is deleted if it is in the index, and old enough (as in apply.lua).
+--
+-- Writes one journal entry. Its changes are
+--   expired applied <message timetoken> 0 <message timetoken> <empty field>
+-- This means: every count of the message is gone.
 
 local messages, journal, head_key = KEYS[1], KEYS[2], KEYS[3]
 local journal_seconds, now = tonumber(ARGV[1]), redis.call('TIME')

@@ -1,9 +1,14 @@
--- Take one request from the budget that all processes of a keyset share (the generic cell rate algorithm: the key
--- holds the time, in microseconds of Redis's clock, at which the budget would be whole again).
+-- Reserves one request of the budget that all processes of a keyset share.
+-- It is the generic cell rate algorithm.
+-- The key holds when the budget will be whole again, in microseconds of Redis's clock.
 --
--- KEYS[1] budget   ARGV[1] microseconds a request is worth   ARGV[2] requests that may be taken at once
--- ARGV[3] microseconds for which PubNub wants no request at all (0: it said nothing); then none is taken
--- Answers the microseconds to wait before the request may be sent. The request is reserved by this call.
+-- KEYS[1] budget
+-- ARGV[1] interval: microseconds between two requests
+-- ARGV[2] burst: requests that may be sent at once
+-- ARGV[3] hold: microseconds in which PubNub wants no request (0: PubNub did not say).
+--         With a hold no request is reserved.
+--
+-- Answers the microseconds to wait before the reserved request may be sent.
 
 local now = redis.call('TIME')
 now = tonumber(now[1]) * 1000000 + tonumber(now[2])

@@ -1,4 +1,4 @@
-"""A reader of one channel, by the words of ``worker/store/README.md`` alone: a snapshot, then the journal."""
+"""A follower of one channel's journal that knows only ``worker/store/README.md``."""
 
 from typing import Any, Final, cast
 from urllib.parse import unquote
@@ -11,19 +11,20 @@ Tallies = dict[str, dict[str, int]]
 PAGE: Final = 5
 
 
-class Follower:
-    """Holds a channel's counts as they were at ``position``, and knows when it cannot go on from there.
+class JournalFollower:
+    """Holds a channel's counts as they were at ``position``.
 
-    With ``heeds_after`` or ``heeds_head`` off it is a reader that does not do as it is told: such readers show what the
-    two are for.
+    Without ``checks_after`` or ``checks_head`` it skips a step of the contract.
+    Tests show what that step is for.
     """
 
     def __init__(
-        self, redis: Redis, channel: str, *, heeds_after: bool = True, heeds_head: bool = True
+        self, redis: Redis, channel: str, *, checks_after: bool = True, checks_head: bool = True
     ) -> None:
         self._redis = cast("Any", redis)
         self._prefix = f"tally:{{{channel}}}:"
-        self._heeds_after, self._heeds_head = heeds_after, heeds_head
+        self._checks_after = checks_after
+        self._checks_head = checks_head
         self.position = ""
         self.tallies: Tallies = {}
         self.snapshots = 0
@@ -31,7 +32,7 @@ class Follower:
         """What it held at each position it ever had."""
 
     async def catch_up(self) -> None:
-        """Follow the journal to its end; where something is missing, take a new snapshot."""
+        """Follow the journal to its end; take a new snapshot if an entry is missing."""
         if not self.position or not await self._follow():
             self.position, self.tallies = await snapshot(self._redis, self._prefix)
             self.snapshots += 1
@@ -41,13 +42,13 @@ class Follower:
         while True:
             head, page = await self._page()
             for entry_id, entry in page:
-                if self._heeds_after and entry["after"] != self.position:
+                if self._checks_after and entry["after"] != self.position:
                     return False
                 self._apply(entry)
                 self.position = entry_id
                 self._remember()
             if len(page) < PAGE:
-                return head == self.position or not self._heeds_head
+                return head == self.position or not self._checks_head
 
     async def _page(self) -> tuple[str, list[tuple[str, dict[str, str]]]]:
         pipe = self._redis.pipeline(transaction=True)
@@ -74,9 +75,9 @@ class Follower:
 
 
 async def snapshot(redis: Any, prefix: str) -> tuple[str, Tallies]:
-    """Return the head and all counts of a channel as they are at one instant.
+    """Return the head and all counts of a channel at one instant.
 
-    Which messages there are is asked in the same transaction: if there are more than were read, it is read again.
+    The index is read in the same transaction. If it has more messages, all is read again.
     """
     messages: list[str] = []
     while True:
@@ -85,12 +86,12 @@ async def snapshot(redis: Any, prefix: str) -> tuple[str, Tallies]:
         pipe.zrange(prefix + "messages", 0, -1)
         for message in messages:
             pipe.hgetall(f"{prefix}counts:{message}")
-        head, there, *hashes = await pipe.execute()
-        if set(there) <= set(messages):
+        head, indexed, *hashes = await pipe.execute()
+        if set(indexed) <= set(messages):
             counts = {
                 message: {tally: int(count) for tally, count in fields.items()}
                 for message, fields in zip(messages, hashes, strict=True)
                 if fields
             }
             return head or "0-0", counts
-        messages = there
+        messages = indexed

@@ -1,0 +1,35 @@
+"""A scripted PubNub, a client of it, and time that passes at once."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.source.passing_time import Passes, passing_time
+from tests.source.scripted import SUBSCRIBE_KEY, ScriptedPubNub
+from worker.source.client import Client, Keyset
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedPubNub]:
+    """Serve a script."""
+    async with ScriptedPubNub() as server:
+        yield server
+
+
+@pytest.fixture
+def keyset(server: ScriptedPubNub) -> Keyset:
+    """Return the keyset of the script."""
+    return Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)
+
+
+@pytest.fixture
+async def client(keyset: Keyset) -> AsyncIterator[Client]:
+    """Return a client of the script."""
+    async with Client(keyset) as client:
+        yield client
+
+
+@pytest.fixture
+async def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
+    """Return a function that lets time pass."""
+    return passing_time(monkeypatch)

@@ -1,0 +1,13 @@
+"""What the tests of the store share."""
+
+import pytest
+from redis.asyncio import Redis
+
+from worker.store.keys import Keys
+from worker.store.tables import Tables
+
+
+@pytest.fixture
+def tables(redis: Redis) -> Tables:
+    """Return the tables of an empty namespace; their methods raise if Redis is away."""
+    return Tables.on(redis, Keys())

@@ -1,0 +1,34 @@
+"""What tests of the script share."""
+
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, settings
+
+from tests.histories import steady
+from worker.domain.action import Event
+from worker.domain.entry import Outcome
+from worker.store.store import OUTCOMES, Applied
+
+# Only a real server proves something. Each example empties it first.
+ON_A_REAL_SERVER = settings(
+    steady,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def outcomes_of(applied: Applied, events: Sequence[Event]) -> list[Outcome]:
+    """Return the outcome of each event, in the order of the events.
+
+    The script answers by message, tally and action, each in the order of its first event.
+    """
+    messages: dict[str, dict[tuple[str, str], dict[str, list[int]]]] = {}
+    for number, event in enumerate(events):
+        identity = event.identity
+        tallies = messages.setdefault(identity.message_timetoken, {})
+        actions = tallies.setdefault((identity.type, identity.value), {})
+        actions.setdefault(identity.uuid, []).append(number)
+    groups = [actions for tallies in messages.values() for actions in tallies.values()]
+    order = [number for actions in groups for numbers in actions.values() for number in numbers]
+    outcomes = [OUTCOMES[letter] for letter in applied.letters]
+    return [outcome for _, outcome in sorted(zip(order, outcomes, strict=True))]

@@ -1,0 +1,118 @@
+"""The table of pending repairs: marks that channels lack events."""
+
+import asyncio
+from typing import Any, cast
+
+from redis.asyncio import Redis
+
+from worker.store.keys import Keys
+from worker.store.pending_repairs import GapCause
+from worker.store.tables import Tables
+
+KEYS = Keys()
+
+
+async def overflow_mark(tables: Tables, channel: str = "room") -> int:
+    """Mark an overflow of a channel; return the mark."""
+    await tables.pending.mark([channel], GapCause.OVERFLOW)
+    return (await tables.pending.read(channel))["overflow"]
+
+
+async def test_a_later_gap_moves_the_mark(tables: Tables, redis: Redis) -> None:
+    """A repair that began before the newest gap does not repair that gap."""
+    await tables.pending.mark(["room"], GapCause.OVERFLOW)
+    await cast("Any", redis).hset(KEYS.owed("room"), "overflow", 5)
+    before = await tables.server.now()
+
+    await tables.pending.mark(["room", "hall"], GapCause.OVERFLOW)
+
+    marks = await tables.pending.read("room")
+    assert set(marks) == {"overflow"}
+    assert marks["overflow"] >= before
+    assert set(await tables.pending.read("hall")) == {"overflow"}
+    assert await tables.pending.read("yard") == {}
+
+
+async def test_each_mark_is_later_than_the_one_before(tables: Tables) -> None:
+    """Gaps may follow each other within a millisecond; a repair must tell them apart."""
+    marks = [await overflow_mark(tables) for _ in range(50)]
+
+    assert marks == sorted(set(marks))
+    assert marks[-1] < await tables.server.now() + 50
+
+
+async def test_a_mark_is_the_time_of_its_gap(real_redis: Redis) -> None:
+    """It is in milliseconds. Late in a second a wrong unit would show."""
+    tables = Tables.on(real_redis, KEYS)
+    while await tables.server.now() % 1000 < 900:  # noqa: ASYNC110 - Redis has no alarm clock
+        await asyncio.sleep(0.01)
+    for number in range(20):
+        before = await tables.server.now()
+        mark = await overflow_mark(tables, f"room{number}")
+
+        assert before <= mark <= await tables.server.now()
+
+
+async def test_a_mark_grows_even_if_the_clock_goes_back(tables: Tables, redis: Redis) -> None:
+    """The mark grows by 1. Marks of other causes are not affected."""
+    future = await tables.server.now() + 1_000_000
+    await cast("Any", redis).hset(KEYS.owed("room"), "overflow", future)
+
+    await overflow_mark(tables)
+    await overflow_mark(tables)
+    await tables.pending.mark(["room"], GapCause.FORBIDDEN)
+
+    marks = await tables.pending.read("room")
+    assert marks["overflow"] == future + 2
+    assert marks["forbidden"] < future
+
+
+async def test_marks_of_several_channels_are_read_at_once(tables: Tables) -> None:
+    """Channels without a mark are left out, and so are channels not asked for."""
+    await tables.pending.mark(["room", "hall", "attic"], GapCause.OVERFLOW)
+    await tables.pending.mark(["hall"], GapCause.UNPROVEN)
+
+    pending = await tables.pending.read_all(["yard", "room", "hall"])
+
+    assert {channel: set(marks) for channel, marks in pending.items()} == {
+        "room": {"overflow"},
+        "hall": {"overflow", "unproven"},
+    }
+    assert await tables.pending.read_all([]) == {}
+
+
+async def test_marks_are_found_among_thousands_of_channels(tables: Tables) -> None:
+    """They may lie in any of the round trips."""
+    channels = [f"channel-{number:04}" for number in range(1_200)]
+    marked = {channels[3], channels[1_100]}
+    await tables.pending.mark(marked, GapCause.OVERFLOW)
+
+    assert set(await tables.pending.read_all(channels)) == marked
+
+
+async def test_only_unchanged_marks_are_cleared(tables: Tables) -> None:
+    """Marks that are new or moved stay, and are counted."""
+    for cause in (GapCause.OVERFLOW, GapCause.FORBIDDEN, GapCause.FIRST_START):
+        await tables.pending.mark(["room", "hall"], cause)
+    seen = await tables.pending.read("room")
+    await tables.pending.mark(["room"], GapCause.FORBIDDEN)
+    await tables.pending.mark(["room"], GapCause.STALE_CURSOR)
+
+    assert await tables.pending.clear("room", seen) == 2
+
+    left = await tables.pending.read("room")
+    assert set(left) == {"forbidden", "stale_cursor"}
+    assert left["forbidden"] > seen["forbidden"]
+    assert await tables.pending.clear("room", seen) == 2
+    assert await tables.pending.clear("room", left) == 0
+    assert await tables.pending.read("room") == {}
+    assert set(await tables.pending.read("hall")) == {"overflow", "forbidden", "first_start"}
+
+
+async def test_a_repair_that_saw_no_mark_clears_none(tables: Tables) -> None:
+    """It began before the gap."""
+    await tables.pending.mark(["room"], GapCause.OVERFLOW)
+
+    assert await tables.pending.clear("room", {}) == 1
+    assert await tables.pending.clear("yard", {"overflow": 5}) == 0
+    assert set(await tables.pending.read("room")) == {"overflow"}

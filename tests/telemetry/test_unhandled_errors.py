@@ -1,0 +1,104 @@
+"""An error that nobody awaits: the worker's own ends the work, a library's is an entry."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import structlog
+
+from worker.errors import PubNubError
+from worker.source.names import Names
+from worker.telemetry.unhandled_errors import raising_unhandled_errors
+
+
+async def wait_for_ever() -> None:
+    """Never end."""
+    await asyncio.Event().wait()
+
+
+def fail_in_the_worker() -> None:
+    """Fail inside code of the worker."""
+    Names(channels=None).split(1).__next__()  # type: ignore[arg-type] # this is the mistake
+
+
+def fail_as_in_an_outage() -> None:
+    """Fail as PubNub does in an outage."""
+    raise PubNubError("away")
+
+
+def fail_elsewhere() -> None:
+    """Fail outside code of the worker."""
+    raise ValueError("canary")
+
+
+async def test_a_failed_callback_of_the_worker_ends_the_work() -> None:
+    """With that error, and the loop gets its own handler back."""
+    loop = asyncio.get_running_loop()
+    loop.call_soon(fail_in_the_worker)
+    with pytest.raises(TypeError):
+        await raising_unhandled_errors(wait_for_ever())
+
+    assert loop.get_exception_handler() is None
+    task = asyncio.current_task()
+    assert task
+    assert not task.cancelling()
+
+
+async def test_a_failed_task_of_the_worker_ends_the_work() -> None:
+    """As soon as no code refers to the task."""
+
+    async def fail() -> None:
+        fail_in_the_worker()
+
+    async def forget() -> None:
+        task = asyncio.create_task(fail())
+        await asyncio.wait({task})
+        del task
+        await wait_for_ever()
+
+    with pytest.raises(TypeError):
+        await raising_unhandled_errors(forget())
+
+
+@pytest.mark.parametrize("fail", [fail_elsewhere, fail_as_in_an_outage])
+async def test_any_other_error_is_an_entry(fail: Callable[[], None]) -> None:
+    """The work goes on, and the entry quotes no arguments."""
+    with structlog.testing.capture_logs() as entries:
+
+        async def work() -> str:
+            is_over = asyncio.Event()
+            asyncio.get_running_loop().call_soon(fail)
+            asyncio.get_running_loop().call_soon(is_over.set)
+            await is_over.wait()
+            return "done"
+
+        assert await raising_unhandled_errors(work()) == "done"
+
+    (entry,) = entries
+    assert (entry["event"], entry["library"], entry["log_level"]) == (
+        "library_speaks",
+        "asyncio",
+        "error",
+    )
+    assert set(entry) == {"event", "library", "log_level", "exc_info"}
+
+
+async def test_a_cancellation_stays_a_cancellation() -> None:
+    """And an error of the work stays that error."""
+    has_begun = asyncio.Event()
+
+    async def begin() -> None:
+        has_begun.set()
+        await wait_for_ever()
+
+    work = asyncio.create_task(raising_unhandled_errors(begin()))
+    await has_begun.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+
+    async def fail() -> None:
+        raise KeyError("own")
+
+    with pytest.raises(KeyError):
+        await raising_unhandled_errors(fail())

@@ -1,0 +1,81 @@
+"""What people write on a command line, as the worker needs it."""
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from worker.domain.position import Range, Timetoken, from_seconds, is_after
+from worker.errors import ConfigurationError
+
+SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+"""Unit of an age → seconds."""
+
+
+def range_between(since: str | None, until: str | None) -> Range:
+    """Return the range of actions between two moments; None is an open end.
+
+    Raises:
+        ConfigurationError: one of them is no moment, or the range is empty.
+    """
+    begin = moment(since, "--since")
+    end = moment(until, "--until")
+    if begin and end and not is_after(end, begin):
+        raise ConfigurationError(
+            f"--since {since} is not before --until {until}: there is nothing between them."
+        )
+    return Range(begin, end)
+
+
+def refuse_bounds_beside_full(since: str | None, until: str | None) -> None:
+    """Check that ``--full`` stands alone.
+
+    Raises:
+        ConfigurationError: the range has a bound.
+    """
+    if since or until:
+        raise ConfigurationError("--full is everything; give it without --since and --until.")
+
+
+def moment(text: str | None, option: str) -> Timetoken | None:
+    """Return the timetoken of a moment.
+
+    A moment is a timetoken of 17 digits, an ISO date (in UTC if it names no zone) or an age.
+    Examples: ``17600000001728660``, ``2026-01-31T12:00``, ``7d``.
+
+    Raises:
+        ConfigurationError: the text is none of these.
+    """
+    if text is None or re.fullmatch(r"[1-9][0-9]{16}", text, re.ASCII):
+        return text
+
+    age = re.fullmatch(r"([0-9]{1,9})([smhd])", text, re.ASCII)
+    if age:
+        number, unit = age.groups()
+        return from_seconds(time.time() - int(number) * SECONDS[unit])
+
+    return from_seconds(_seconds_of_date(text, option))
+
+
+def _seconds_of_date(text: str, option: str) -> float:
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"{option} is {text!r}; give a timetoken of 17 digits, "
+            "a date such as 2026-01-31T12:00, or an age like 7d."
+        ) from None
+
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return date.timestamp()
+
+
+def check_message_timetoken(text: str) -> None:
+    """Check that a text may be the timetoken of a message.
+
+    Raises:
+        ConfigurationError: it has other characters than digits, or too many.
+    """
+    if not re.fullmatch(r"[0-9]{1,20}", text, re.ASCII):
+        raise ConfigurationError(f"MESSAGE_TIMETOKEN is {text!r}; it has only digits.")

@@ -1,0 +1,103 @@
+"""PubNub's other answers, as errors that are safe to log.
+
+A sentence says what was asked and what PubNub answered. It is short and
+printable, and without keys, tokens, signatures and URLs.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import quote
+
+from worker.errors import ForbiddenError, PubNubError, ThrottledError
+from worker.source.answers import as_object
+from worker.source.lenient_json import decode
+from worker.source.transport import Response
+
+LONGEST_RETRY_SECONDS: Final = 600.0
+"""The longest wait that a Retry-After can ask for.
+
+A mistyped header must not stop a worker for years.
+"""
+_SHOWN: Final = 200  # characters of PubNub's own words in an error
+_SECONDS: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*", re.ASCII)
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_SECRET_LOOKING: Final = re.compile(r"\w+://\S*|\S*(?:auth|signature)=\S*|[\w.~%+/=-]{32,}")
+
+
+def failure(
+    request: str,
+    response: Response,
+    secrets: Iterable[str | None],
+) -> PubNubError:
+    """Return the error for an answer that is not a success.
+
+    ``request`` names what was asked, for example ``time``.
+    ``secrets`` are texts that the error must not contain.
+    """
+    try:
+        body = decode(response.content)
+    except ValueError:
+        body, words = None, "not JSON"
+    else:
+        words = shortened(_without_secrets(_words(body), secrets)).rstrip(". ")
+    status = response.status_code
+    reason = f"{status}, {words}" if words else str(status)
+    sentence = f"PubNub, {request}: answered {reason}."
+    if status == 429:
+        return ThrottledError(sentence, retry_after=_retry_seconds(response))
+    if status == 403:
+        return _forbidden(sentence, body)
+    return PubNubError(sentence, status=status)
+
+
+def _retry_seconds(response: Response) -> float | None:
+    header = response.headers.get("Retry-After", "")
+    seconds = _SECONDS.fullmatch(header)
+    if seconds is None:
+        return None
+    return min(float(seconds[1]), LONGEST_RETRY_SECONDS)
+
+
+def _forbidden(sentence: str, body: object) -> ForbiddenError:
+    payload = as_object(as_object(body).get("payload"))
+    channels = _names(payload.get("channels"))
+    groups = _names(payload.get("channel-groups"))
+    return ForbiddenError(
+        sentence,
+        channels=frozenset(channels),
+        groups=frozenset(group.removeprefix(":") for group in groups),
+    )
+
+
+def _names(value: object) -> list[str]:
+    """Return the strings of a JSON list, or a single string."""
+    values = value if isinstance(value, list) else [value]
+    return [name for name in values if isinstance(name, str)]
+
+
+def _words(body: object) -> str:
+    """Return PubNub's own explanation, wherever it stands in the body."""
+    fields = as_object(body)
+    error = fields.get("error")
+    explanations = (
+        as_object(error).get("message"),
+        fields.get("message"),
+        fields.get("error_message"),
+        error,
+    )
+    texts = (text for text in explanations if isinstance(text, str))
+    return next(texts, "")
+
+
+def _without_secrets(words: str, secrets: Iterable[str | None]) -> str:
+    for secret in filter(None, secrets):
+        words = words.replace(secret, "…")
+        words = words.replace(quote(secret, safe=""), "…")
+    return _SECRET_LOOKING.sub("…", words)
+
+
+def shortened(text: str) -> str:
+    """Return a text in one printable line of bounded length."""
+    text = _UNPRINTABLE.sub(" ", text)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

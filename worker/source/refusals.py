@@ -1,0 +1,156 @@
+"""The names PubNub refuses with a 403, and when to try them again."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from logging import DEBUG, WARNING
+from typing import Final
+
+import structlog
+
+from worker.errors import ForbiddenError, PubNubError
+from worker.source.names import Names
+
+REFUSED_SECONDS: Final = 60.0
+"""The time after which a refused name is tried again."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """These names missed events until now, because PubNub refuses them.
+
+    Most or all of them are still refused. The same item comes again at
+    every try.
+    """
+
+    names: Names
+    is_new: bool = True
+    """Whether the refused names differ from those of the item before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readmitted:
+    """PubNub accepts these names again. They missed the events until now."""
+
+    names: Names
+
+
+class Refusals:
+    """The refused names of one subscription."""
+
+    def __init__(self, names: Names, clock: Callable[[], float]) -> None:
+        self._names = names
+        self._clock = clock
+        self._refused: frozenset[str] = frozenset()
+        self._logged: frozenset[str] = frozenset()
+        self.is_lifted = False
+        """Whether a try succeeded. An answer for all names has yet to come."""
+        self.retry_at = 0.0
+        """When to try the refused names, in seconds of the clock."""
+
+    def forget(self) -> None:
+        """Begin again: all names are polled, and a refusal is reported again."""
+        self._refused = frozenset()
+        self.is_lifted = False
+
+    def __bool__(self) -> bool:
+        return bool(self._refused)
+
+    @property
+    def refused(self) -> Names:
+        """The names that PubNub refuses."""
+        return self._names.only(self._refused)
+
+    @property
+    def accepted(self) -> Names:
+        """The other names."""
+        if not self._refused:
+            return self._names
+        return self._names.without(self._refused)
+
+    @property
+    def to_poll(self) -> Names:
+        """The names of the next poll."""
+        return self._names if self.is_lifted else self.accepted
+
+    def add(
+        self,
+        error: ForbiddenError,
+        names: frozenset[str],
+        polled: Names,
+    ) -> Refused:
+        """Leave out these names, which were refused in a poll of ``polled``.
+
+        Refused names that were not polled are still refused.
+        """
+        before = self._refused
+        self._refused = names | (before - set(polled.all))
+        self.is_lifted = False
+        self.retry_later()
+        is_new = self._refused != self._logged
+        self._log(error, WARNING if is_new else DEBUG)
+        # Names that just stopped being refused missed events, too.
+        return Refused(self._names.only(before | self._refused), is_new)
+
+    def _log(self, error: ForbiddenError, level: int) -> None:
+        log.log(
+            level,
+            "pubnub_refused",
+            names=sorted(self._refused),
+            retry_seconds=REFUSED_SECONDS,
+            reason=str(error),
+        )
+        self._logged = self._refused
+
+    def retry_later(self) -> None:
+        """Try the refused names again after a while."""
+        self.retry_at = self._clock() + REFUSED_SECONDS
+
+    def lift(self) -> None:
+        """Poll all names from now on, because a try succeeded."""
+        self.is_lifted = True
+
+    def readmit(self) -> Readmitted:
+        """Report that PubNub answered a poll of all names."""
+        names = self.refused
+        self.forget()
+        self._logged = frozenset()
+        log.info("pubnub_readmitted", names=sorted(names.all))
+        return Readmitted(names)
+
+
+async def find_refused(
+    error: ForbiddenError,
+    polled: Names,
+    try_names: Callable[[Names], Awaitable[object]],
+) -> frozenset[str]:
+    """Return the refused names of a poll, as they stand in ``Names.all``.
+
+    If PubNub does not name them, each name is tried alone.
+    If that does not find them either, all names count as refused.
+    """
+    polled_names = frozenset(polled.all)
+    groups = {f":{group}" for group in error.groups}
+    named = polled_names & (error.channels | groups)
+    if named:
+        return named
+    if len(polled_names) == 1:
+        return polled_names
+    return await _refused_alone(polled, try_names) or polled_names
+
+
+async def _refused_alone(
+    polled: Names,
+    try_names: Callable[[Names], Awaitable[object]],
+) -> frozenset[str]:
+    """Return the names that are refused alone; none if a try fails."""
+    refused: set[str] = set()
+    for single in polled.split(1):
+        try:
+            await try_names(single)
+        except ForbiddenError:
+            refused.update(single.all)
+        except PubNubError:
+            return frozenset()
+    return frozenset(refused)

@@ -1,0 +1,159 @@
+"""Errors of redis-py, translated into errors of this program."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterDownError,
+    DataError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from worker.errors import (
+    RedisReplacedError,
+    RedisUnavailableError,
+    ScriptRefusedError,
+    TallyError,
+)
+
+REASON_CHARACTERS: Final = 200
+"""An error quotes that much of what Redis said."""
+
+_TEMPORARY_ERRORS: Final = (
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    MasterDownError,
+    ClusterDownError,
+    TryAgainError,
+    # redis-py loaded the script, and Redis forgot it again at once.
+    NoScriptError,
+)
+_TEMPORARY_CODES: Final = (
+    "OOM ",
+    "LOADING ",
+    "READONLY ",
+    "MASTERDOWN ",
+    "CLUSTERDOWN ",
+    "TRYAGAIN ",
+    "NOREPLICAS ",
+    "MISCONF ",
+    "BUSY ",
+    "UNKILLABLE ",
+    "NOAUTH ",
+    "NOPERM ",
+    "WRONGPASS ",
+    "max number of clients",
+)
+"""For some codes redis-py has no class.
+
+Redis 6.2 hides the code of an error inside a script in the text.
+So a code may stand anywhere in the text.
+"""
+
+_IN_A_PIPELINE: Final = re.compile(
+    r"Command # \d+ \(.*\) of pipeline caused error: "
+    r"""(?:\(['"])?(.*?)(?:['"],\))?""",
+    re.DOTALL,
+)
+
+
+class ServerReplacedError(RedisError):
+    """Another server answers than before.
+
+    This is no network failure, so redis-py does not try again.
+    """
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Translate what redis-py raises, and raise cancellations it swallowed.
+
+    On Python 3.11 ``wait_for`` in redis-py prefers a result
+    to a cancellation. The task that was cancelled would go on.
+
+    Raises:
+        RedisReplacedError: another server answers than before.
+        RedisUnavailableError: Redis is away, or takes no writes now.
+            Nothing is known to have been written.
+        ScriptRefusedError: Redis will always refuse these arguments.
+    """
+    task = _current_task()
+    cancellations = task.cancelling() if task else 0
+    try:
+        yield
+    except (RedisError, OSError, UnicodeError) as error:
+        raise _translated(error) from error
+    finally:
+        # Also after an error: a task that is cancelled must not try again.
+        if task and task.cancelling() > cancellations:
+            raise asyncio.CancelledError
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs, so nothing can be cancelled
+        return None
+
+
+def _translated(error: Exception) -> TallyError:
+    reason = _reason(error)
+    if isinstance(error, ServerReplacedError):
+        return RedisReplacedError(f"Redis went back: {reason}.")
+    if isinstance(error, DataError | UnicodeError):
+        return ScriptRefusedError(f"This cannot be sent to Redis: {reason}")
+    if isinstance(error, ResponseError) and not _is_temporary(error):
+        return ScriptRefusedError(f"Redis refused a command: {reason}")
+    return RedisUnavailableError(_unavailable(error, reason))
+
+
+def _is_temporary(error: ResponseError) -> bool:
+    if isinstance(error, _TEMPORARY_ERRORS):
+        return True
+    text = _without_command(error)
+    return any(code in text for code in _TEMPORARY_CODES)
+
+
+def _unavailable(error: Exception, reason: str) -> str:
+    match error:
+        case AuthenticationError() | NoPermissionError():
+            return f"Redis refuses the credentials in REDIS_URL: {reason}"
+        case RedisConnectionError() | RedisTimeoutError() | OSError():
+            question = "Is it running, and is REDIS_URL right?"
+            return f"Redis does not answer ({reason}). {question}"
+        case ResponseError():
+            return f"Redis cannot do this now: {reason}"
+        case _:
+            return f"Redis failed: {reason}"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return error.reason
+    if isinstance(error, UnicodeError):
+        return "it is not Unicode text"
+    lines = _without_command(error).splitlines()
+    return lines[0][:REASON_CHARACTERS] if lines else type(error).__name__
+
+
+def _without_command(error: Exception) -> str:
+    """Return the text of an error without the command.
+
+    In a pipeline redis-py quotes the command, with texts of strangers.
+    """
+    quoted = _IN_A_PIPELINE.fullmatch(str(error))
+    return quoted[1] if quoted else str(error)
