@@ -144,3 +144,14 @@ class ComparisonBench:
         await self.bench.tables.channels.add([channel])
         await self.applies_everything(channel)
         self.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+
+    async def expect_exact(self) -> None:
+        """Expect Redis to hold PubNub's truth."""
+        assert await self.bench.counts() == self.bench.emulator.truth()
+
+    async def expect_all_listed(self, channel: str = "room") -> None:
+        """Expect every listed user of a channel to be counted."""
+        actions = self.bench.emulator.state.actions(channel)
+        listed = [Identity(channel, *action.identity) for action in actions]
+        entries = await self.entries.read(channel, listed)
+        assert all(entry.live for entry in entries)

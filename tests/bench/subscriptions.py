@@ -98,3 +98,22 @@ async def has_begun(bench: Bench, subscriptions: Subscriptions) -> None:
         return polling and all(subscription.resume_point for subscription in current)
 
     await wait_until(have_all)
+
+
+def react(bench: Bench, count: int, channel: str = "room", start: int = 0) -> None:
+    """Let so many users react."""
+    for number in range(start, start + count):
+        bench.emulator.state.add(channel, MESSAGE, "reaction", "👍", f"user{number}")
+
+
+async def wait_until_asked_again(bench: Bench, asked: int) -> None:
+    """Wait until the worker has polled more often than that.
+
+    Then it has read the answers before.
+    """
+    await wait_until(lambda: bench.emulator.requests["subscribe"] > asked)
+
+
+async def wait_until_read(bench: Bench) -> None:
+    """Wait until the worker polls again, so that no answer grows to a hundred."""
+    await wait_until(lambda: bench.emulator.waiting > 0)

@@ -2,42 +2,17 @@
 
 import pytest
 
-from tests.bench.bench import KEYS, SETTLE_SECONDS, Bench
-from tests.bench.comparison import MESSAGE, ComparisonBench, answer_oddly
+from tests.bench.bench import KEYS, SETTLE_SECONDS
+from tests.bench.comparison import MESSAGE, ComparisonBench
 from tests.histories import CHANNEL
-from tests.source.scripted import SUBSCRIBE_KEY
 from worker.applying.apply import StaleError
-from worker.cli.reports import reconcile_exit_code
 from worker.domain.action import Added, Identity, Origin, Removed
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.domain.reconciliation import Limit
-from worker.emulator import Emulator, Page, Window
-from worker.errors import ExitCode, ForbiddenError, PubNubError
+from worker.errors import ExitCode
 from worker.reconciliation.reconcile import ReconcileOptions
-from worker.source.client import Client, Keyset
 from worker.store.pending_repairs import GapCause
 from worker.store.store import Ttls
-
-
-@pytest.fixture
-def comparison(bench: Bench) -> ComparisonBench:
-    """Yield a bench to reconcile on."""
-    return ComparisonBench(bench)
-
-
-async def expect_exact(comparison: ComparisonBench) -> None:
-    """Expect Redis to hold PubNub's truth."""
-    assert await comparison.bench.counts() == comparison.bench.emulator.truth()
-
-
-async def expect_all_listed_count(comparison: ComparisonBench) -> None:
-    """Expect every listed user to be counted."""
-    listed = [
-        Identity(CHANNEL, *action.identity)
-        for action in comparison.bench.emulator.state.actions(CHANNEL)
-    ]
-    entries = await comparison.entries.read(CHANNEL, listed)
-    assert all(entry.live for entry in entries)
 
 
 async def test_missed_events_are_made_good(comparison: ComparisonBench) -> None:
@@ -51,7 +26,7 @@ async def test_missed_events_are_made_good(comparison: ComparisonBench) -> None:
     report = await comparison.reconcile().channel(CHANNEL, Range())
 
     assert (report.added, report.pruned, report.unproven, report.refused) == (1, 4, 0, 0)
-    await expect_exact(comparison)
+    await comparison.expect_exact()
 
 
 async def test_agreement_costs_one_pass(comparison: ComparisonBench) -> None:
@@ -77,7 +52,7 @@ async def test_a_small_channel_heals(comparison: ComparisonBench, gone: set[int]
     report = await comparison.reconcile().channel(CHANNEL, Range())
 
     assert (report.pruned, report.unproven) == (len(gone), 0)
-    await expect_exact(comparison)
+    await comparison.expect_exact()
 
 
 async def test_a_young_action_is_left_alone(comparison: ComparisonBench) -> None:
@@ -104,7 +79,7 @@ async def test_an_action_of_the_second_pass_is_kept(comparison: ComparisonBench)
     report = await comparison.reconcile().channel(CHANNEL, Range())
 
     assert (report.pruned, report.unproven) == (0, 0)
-    await expect_exact(comparison)
+    await comparison.expect_exact()
 
 
 async def test_a_removed_witness_is_replaced(comparison: ComparisonBench) -> None:
@@ -133,7 +108,7 @@ async def test_a_past_range_has_outer_witnesses(comparison: ComparisonBench) -> 
     report = await comparison.reconcile().channel(CHANNEL, Range(since, until))
 
     assert (report.entries, report.pruned, report.unproven) == (101, 3, 0)
-    await expect_exact(comparison)
+    await comparison.expect_exact()
 
 
 async def test_the_older_of_two_actions_is_restored(comparison: ComparisonBench) -> None:
@@ -156,7 +131,7 @@ async def test_the_older_of_two_actions_is_restored(comparison: ComparisonBench)
     report = await comparison.reconcile().channel(CHANNEL, Range())
 
     assert report.restored == 1
-    await expect_exact(comparison)
+    await comparison.expect_exact()
     # Its removal may still be on its way.
     assert await comparison.bench.tables.pending.read(CHANNEL)
 
@@ -173,125 +148,7 @@ async def test_a_prune_uncovers_an_older_action(comparison: ComparisonBench) -> 
     report = await comparison.reconcile().channel(CHANNEL, Range())
 
     assert (report.pruned, report.unproven) == (1, 0)
-    await expect_exact(comparison)
-
-
-async def test_a_mass_loss_waits_for_a_person(comparison: ComparisonBench) -> None:
-    """Nothing is pruned and the channel is owed, until ``--force``."""
-    actions = await comparison.knows(100)
-    for number in range(30):
-        comparison.remove(f"user{number}", actions[number])
-    before = await comparison.bench.counts()
-
-    report = await comparison.reconcile().channel(CHANNEL, Range())
-
-    assert (report.refused, report.pruned) == (30, 0)
-    assert await comparison.bench.counts() == before
-    assert set(await comparison.bench.tables.pending.read(CHANNEL)) == {GapCause.UNPROVEN}
-
-    report = await comparison.reconcile().channel(CHANNEL, Range(), ReconcileOptions(force=True))
-
-    assert report.pruned == 30
-    await expect_exact(comparison)
-
-
-async def test_a_huge_loss_is_refused_at_once(
-    comparison: ComparisonBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With ``--force`` it is pruned batch by batch."""
-    monkeypatch.setattr("worker.reconciliation.evidence.CANDIDATE_BATCH", 10)
-    actions = await comparison.knows(100)
-    for number in range(30):
-        comparison.remove(f"user{number}", actions[number])
-
-    assert (await comparison.reconcile().channel(CHANNEL, Range())).refused == 30
-    assert (
-        await comparison.reconcile().channel(CHANNEL, Range(), ReconcileOptions(force=True))
-    ).pruned == 30
-    await expect_exact(comparison)
-
-
-async def test_an_unknown_origin_empties_no_tally(comparison: ComparisonBench) -> None:
-    """Neither a large channel nor one small channel after the other."""
-    channels = [f"small{number}" for number in range(12)]
-    for channel in channels:
-        await comparison.knows(2, channel)
-    await comparison.knows(50)
-    before = await comparison.bench.counts()
-    reconcile = comparison.reconcile()
-
-    comparison.bench.emulator.state.faults.replace({"empty": 1})
-    reports = await reconcile.run([CHANNEL, *channels], Range())
-    comparison.bench.emulator.state.faults.replace({})
-
-    lost = sum(report.pruned for report in reports)
-    assert lost == 0
-    assert all(report.refused for report in reports)
-    assert await comparison.bench.counts() == before
-
-
-async def test_a_wrong_origin_empties_nothing_later(comparison: ComparisonBench) -> None:
-    """Each channel is small enough for the limit.
-
-    Neither this process nor the next one prunes any.
-    """
-    channels = [f"small{number}" for number in range(8)]
-    for channel in channels:
-        await comparison.knows(3, channel)
-    before = await comparison.bench.counts()
-
-    async with (
-        Emulator(seed=9, idle_seconds=0.5) as other,
-        Client(Keyset(SUBSCRIBE_KEY, "tally", origin=other.origin, tls=False)) as wrong,
-    ):
-        other.state.advance(1000 * SETTLE_SECONDS)
-        comparison.bench.client = wrong
-        for _ in range(2):
-            reports = await comparison.reconcile().run(channels, Range())
-            assert [(report.pruned, report.refused) for report in reports] == [(0, 3)] * 8
-
-    assert await comparison.bench.counts() == before
-    assert {*await comparison.bench.tables.pending.read_all(channels)} == {*channels}
-
-
-async def test_an_emptied_channel_heals_beside_listed_ones(comparison: ComparisonBench) -> None:
-    """The other channels show that PubNub knows us."""
-    [action] = await comparison.knows(1, "emptied")
-    await comparison.knows(3)
-    comparison.remove("user0", action, "emptied")
-    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
-
-    assert (await comparison.reconcile().channel("emptied", Range())).pruned == 1
-    await expect_exact(comparison)
-
-
-@pytest.mark.parametrize("kind", ["html", "server_error", "drop", "empty_object", "list"])
-async def test_an_outage_prunes_nothing(comparison: ComparisonBench, kind: str) -> None:
-    """The report says so, and the marks stay."""
-    await comparison.knows(50)
-    await comparison.bench.tables.pending.mark([CHANNEL], GapCause.OVERFLOW)
-    before = await comparison.bench.counts()
-    comparison.bench.emulator.state.set_outage(kind, ["actions"])
-    comparison.tries = 3
-
-    with pytest.raises(PubNubError):
-        await comparison.reconcile().channel(CHANNEL, Range(), ReconcileOptions(force=True))
-
-    assert await comparison.bench.counts() == before
-    assert await comparison.bench.tables.pending.read(CHANNEL)
-
-
-async def test_a_refused_channel_is_not_pruned(comparison: ComparisonBench) -> None:
-    """Neither in the first pass nor in the second."""
-    actions = await comparison.knows(50)
-    comparison.remove("user3", actions[3])
-    comparison.between = lambda: comparison.bench.emulator.state.refuse([CHANNEL])
-    before = await comparison.bench.counts()
-
-    with pytest.raises(ForbiddenError):
-        await comparison.reconcile().channel(CHANNEL, Range())
-
-    assert await comparison.bench.counts() == before
+    await comparison.expect_exact()
 
 
 @pytest.mark.parametrize(
@@ -321,95 +178,7 @@ async def test_faults_hide_no_missed_removal(
     comparison.bench.emulator.state.faults.replace({})
     assert (report.pruned, report.unproven, report.refused) == (600, 0, 0)
     assert set(struck) == set(faults)
-    await expect_exact(comparison)
-
-
-async def test_refusals_prune_nothing_that_exists(comparison: ComparisonBench) -> None:
-    """A 403 ends a reconcile at any step. A later reconcile comes to its end."""
-    actions = await comparison.knows(150)
-    comparison.lose_removals(actions, range(0, 150, 6))
-    comparison.bench.emulator.state.faults.replace({"forbidden": 0.3})
-    refusals, is_refused = 0, True
-
-    while is_refused:
-        try:
-            await comparison.reconcile().channel(CHANNEL, Range())
-            is_refused = False
-        except ForbiddenError:
-            refusals += 1
-            await expect_all_listed_count(comparison)
-
-    assert refusals > 1
-    await expect_exact(comparison)
-
-
-async def test_empty_answers_prune_nothing_that_exists(comparison: ComparisonBench) -> None:
-    """Every second answer is empty. What is not proven stays owed."""
-    actions = await comparison.knows(900)
-    gone = range(0, 900, 6)
-    comparison.lose_removals(actions, gone)
-    comparison.bench.emulator.state.faults.replace({"empty": 0.5})
-
-    report = await comparison.reconcile().channel(CHANNEL, Range())
-
-    assert report.pruned <= len(gone)
-    await expect_all_listed_count(comparison)
-    assert report.pruned == len(gone) or await comparison.bench.tables.pending.read(CHANNEL)
-    comparison.bench.emulator.state.faults.replace({})
-    await comparison.reconcile().channel(CHANNEL, Range())
-    await expect_exact(comparison)
-
-
-async def test_an_empty_page_with_more_is_no_end(comparison: ComparisonBench) -> None:
-    """PubNub may stop early before it finds anything. Such a page proves nothing."""
-    await comparison.knows(3)
-    looks = ["blank"]
-
-    def odd(_: str, window: Window) -> Page | None:
-        if looks[-1] == "begins":
-            looks.append("goes on")
-            assert window.start
-            return Page((), more=window.start - 10)
-        return Page(()) if looks[-1] == "blank" else None
-
-    answer_oddly(comparison.bench, odd)
-    comparison.between = lambda: looks.append("begins")
-
-    report = await comparison.reconcile().channel(CHANNEL, Range())
-
-    assert looks[-1] == "goes on"
-    assert (report.pruned, report.unproven) == (0, 0)
-    await expect_exact(comparison)
-
-
-async def test_removals_during_a_pass_are_no_losses(comparison: ComparisonBench) -> None:
-    """Their entries are unseen, but they need no second pass."""
-    actions = await comparison.knows(60)
-
-    async def removals_are_heard() -> None:
-        comparison.asking = None
-        for number in range(25):
-            comparison.remove(f"user{number}", actions[number])
-        gone = [
-            Removed(
-                Identity(CHANNEL, MESSAGE, "reaction", "👍", f"user{number}"),
-                str(at),
-                str(at + 10**7),
-            )
-            for number, at in enumerate(actions[:25])
-        ]
-        await comparison.bench.store.apply(CHANNEL, gone, Origin.LIVE)
-
-    comparison.asking = removals_are_heard
-    comparison.between = lambda: pytest.fail("there is nothing to look at again")
-
-    report = await comparison.reconcile().channel(CHANNEL, Range())
-
-    assert report.entries == 60
-    assert (report.refused, report.unproven, report.pruned) == (0, 0, 0)
-    assert reconcile_exit_code([report]) is ExitCode.DONE
-    assert await comparison.bench.tables.pending.read(CHANNEL) == {}
-    await expect_exact(comparison)
+    await comparison.expect_exact()
 
 
 async def test_a_stale_page_adds_nothing(comparison: ComparisonBench) -> None:
@@ -441,7 +210,7 @@ async def test_a_stale_page_adds_nothing(comparison: ComparisonBench) -> None:
         await comparison.reconcile().channel(CHANNEL, Range())
 
     assert pages >= 2
-    await expect_exact(comparison)
+    await comparison.expect_exact()
     assert set(await comparison.bench.tables.pending.read(CHANNEL)) == {GapCause.OVERFLOW}
 
 
@@ -456,7 +225,7 @@ async def test_partial_answers_end_exact(comparison: ComparisonBench) -> None:
 
     await comparison.reconcile().channel(CHANNEL, Range())
 
-    await expect_exact(comparison)
+    await comparison.expect_exact()
 
 
 async def test_a_dry_run_writes_nothing(comparison: ComparisonBench) -> None:

@@ -2,9 +2,7 @@
 
 from typing import Any, cast
 
-import pytest
-
-from tests.bench.bench import KEYS, SETTLE_SECONDS, Bench
+from tests.bench.bench import KEYS, SETTLE_SECONDS
 from tests.bench.comparison import MESSAGE, ComparisonBench, answer_oddly
 from tests.histories import CHANNEL
 from worker.domain.action import Identity, Origin, Pruned
@@ -13,12 +11,6 @@ from worker.emulator import Page
 from worker.errors import ExitCode
 from worker.reconciliation.verify import Discrepancy
 from worker.store.store import Ttls
-
-
-@pytest.fixture
-def comparison(bench: Bench) -> ComparisonBench:
-    """Yield a bench to verify on."""
-    return ComparisonBench(bench)
 
 
 def discrepancy(value: str, *, missing: int, surplus: int) -> Discrepancy:
