@@ -19,7 +19,7 @@ import hiredis
 
 from tests.benchmarks.loopback import Loopback
 from tests.benchmarks.probes import stamp
-from tests.drill.staged import leave_off
+from tests.drill.rooms import leave_off
 from worker.domain.position import Cursor
 from worker.store.connection import connect
 from worker.store.journal import read_entry
