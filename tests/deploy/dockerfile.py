@@ -69,7 +69,7 @@ def _instructions(text: str) -> Iterator[Instruction]:
 
 
 def ignored(path: str, patterns: list[str]) -> bool:
-    """Tell whether a context leaves this path out: the last pattern that speaks of it or a folder above it decides."""
+    """Tell whether a context leaves this path out: the last pattern that matches decides."""
     left_out = False
     parts = path.split("/")
     above = ["/".join(parts[: end + 1]) for end in range(len(parts))]

@@ -1,4 +1,4 @@
-"""Programs that a promise is tried with: where one is missing, a skip says what was not tried."""
+"""Programs that a promise is tried with; without one, a skip says what was not tried."""
 
 import shutil
 from pathlib import Path
@@ -7,12 +7,12 @@ import pytest
 
 
 def needs(program: str, promise: str) -> pytest.MarkDecorator:
-    """Return a mark that skips a test where a program is not in the path; ``promise`` is what it would have tried."""
+    """Return a mark that skips a test without this program; ``promise`` is what it would try."""
     return pytest.mark.skipif(shutil.which(program) is None, reason=untried(program, promise))
 
 
 def needs_proc(promise: str) -> pytest.MarkDecorator:
-    """Return a mark that skips a test where a process cannot tell its memory and files, as on all but Linux."""
+    """Return a mark that skips a test where /proc is missing, as on all but Linux."""
     return pytest.mark.skipif(
         not Path("/proc/self/stat").exists(), reason=untried("/proc", promise)
     )

@@ -41,7 +41,7 @@ def test_promtool_takes_the_rules() -> None:
 @needs("promtool", "that each alert fires, clears and spares who is nearly well")
 @pytest.mark.parametrize("tests", TESTS)
 def test_every_alert_fires_clears_and_spares_who_is_nearly_well(tests: str, tmp_path: Path) -> None:
-    """Histories and expectations are in the files themselves; each is tried on the alerts it asks about.
+    """Histories and expectations are in the files; each history is tried on the alerts it names.
 
     All alerts on all histories would take half a minute.
     """
@@ -62,7 +62,7 @@ def test_every_alert_fires_clears_and_spares_who_is_nearly_well(tests: str, tmp_
 
 
 def test_every_alert_is_tried() -> None:
-    """It fires once at least, is asked about when it must not, and there is no test of what is no alert."""
+    """Each alert fires once at least, stays silent once at least; no test names another alert."""
     fires: set[str] = set()
     spares: set[str] = set()
     for tests in TESTS:

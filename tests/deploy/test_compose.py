@@ -1,4 +1,4 @@
-"""``deploy/compose.yaml``, and what it mounts: services that start what there is, confined, on this machine only."""
+"""``deploy/compose.yaml`` and what it mounts: confined services, on this machine only."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from worker.settings import FIELDS, Settings
 FOLDER: Final = ROOT / "deploy"
 FILE: Final = FOLDER / "compose.yaml"
 SPECIFICATION: Final = Path(__file__).with_name("compose_specification") / "compose-spec.json"
-"""The schema of the Compose specification, github.com/compose-spec/compose-spec, as of June 2026 (170098b)."""
+"""The schema of github.com/compose-spec/compose-spec, as of June 2026 (170098b)."""
 SECONDS: Final = 60
 
 Service = dict[str, Any]
@@ -56,7 +56,7 @@ def mounts(name: str) -> dict[str, str]:
 def slips(document: Service) -> list[str]:
     """Return what the specification does not allow in a Compose file."""
     schema = json.loads(SPECIFICATION.read_text(encoding="utf-8"))
-    # The draft that the schema is written in; jsonschema would not know it by the address that stands there.
+    # jsonschema does not know the draft by the address in the schema.
     return [
         f"{error.json_path}: {error.message}"
         for error in Draft7Validator(schema).iter_errors(document)
@@ -114,7 +114,7 @@ def test_every_image_is_built_here_or_of_one_version(name: str) -> None:
 
 @EVERY
 def test_every_service_is_confined(name: str) -> None:
-    """Nothing to write but in its volume, no privilege, an end to its memory, its processes and its log."""
+    """No write but in a volume, no privilege; limits on memory, processes and log."""
     service = SERVICES[name]
 
     assert service["read_only"] is True
@@ -204,7 +204,7 @@ def test_the_worker_has_time_to_drain() -> None:
 
 
 async def test_the_users_react_until_they_are_told_to_stop() -> None:
-    """The very script that is mounted: events come, in the channels that the worker follows; then it ends, silently."""
+    """The mounted script publishes in the channels that the worker follows, and ends in silence."""
     mounted = {target: FOLDER / source for target, source in mounts("load").items()}
     program, path = SERVICES["load"]["entrypoint"]
     assert program == "python"
@@ -230,7 +230,7 @@ async def test_the_users_react_until_they_are_told_to_stop() -> None:
 
 
 def test_prometheus_scrapes_the_worker_and_has_the_alerts() -> None:
-    """Where it is, at the port of the image; the rules lie where the configuration looks for them."""
+    """Its target is the port of the image; the rules are where the configuration wants them."""
     config = read(FOLDER / "prometheus/prometheus.yml")
     *_, image = stages((ROOT / "Dockerfile").read_text(encoding="utf-8"))
     targets = [
@@ -264,7 +264,7 @@ def test_prometheus_takes_its_configuration() -> None:
 
 
 def test_grafana_has_the_dashboard_and_where_its_figures_come_from() -> None:
-    """The provider looks into the folder that the dashboard is mounted in; the source is the Prometheus beside it."""
+    """The provider reads the mounted folder; the data source is the Prometheus beside it."""
     provisioning = FOLDER / "grafana/provisioning"
     (source,) = read(provisioning / "datasources/prometheus.yaml")["datasources"]
     (provider,) = read(provisioning / "dashboards/reaction-tally.yaml")["providers"]
@@ -284,6 +284,6 @@ def test_grafana_has_the_dashboard_and_where_its_figures_come_from() -> None:
 
 
 def _address(name: str) -> str:
-    """Return where others in the network find a service: by its name, at the port that is published too."""
+    """Return the address of a service in its network: its name and its published port."""
     (port,) = SERVICES[name]["ports"]
     return f"{name}:{port.rpartition(':')[2]}"

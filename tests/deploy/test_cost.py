@@ -10,8 +10,9 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.deploy.dockerfile import ROOT
-from tests.end_to_end.processes import KEY, MESSAGE, wait_until
 from tests.redis_server import RedisServer
+from tests.waiting import wait_until
+from tests.worlds import KEY, MESSAGE
 from worker.domain.position import TICKS_PER_SECOND, Range
 from worker.emulator import Emulator
 from worker.reconciliation.reconcile import ReconcileOptions
@@ -69,8 +70,10 @@ def settings(emulator: Emulator, real_redis: Redis, valkey: RedisServer) -> Sett
 
 def test_the_formula_is_the_runbooks() -> None:
     """Word for word, so that neither changes without the other."""
-    told = "requests(actions) = 1 if there are none, else 3 + ceil((actions - 100) / 99), no less than 3"
-    assert told in (ROOT / "deploy/README.md").read_text(encoding="utf-8")
+    rest = "else 3 + ceil((actions - 100) / 99), no less than 3"
+    assert f"requests(actions) = 1 if there are none, {rest}" in (
+        ROOT / "deploy/README.md"
+    ).read_text(encoding="utf-8")
 
 
 async def test_a_backfill_a_reconcile_and_a_verify_cost_what_is_said(
@@ -89,7 +92,7 @@ async def test_a_backfill_a_reconcile_and_a_verify_cost_what_is_said(
 async def test_a_round_costs_what_is_said(emulator: Emulator, settings: Settings) -> None:
     """The recent past, in which nothing happened here, and a piece of the rest, which is all of it.
 
-    The clock is asked three times for the channel, and twice for the round: when the next one begins, and when it does.
+    The clock is read three times for the channel and twice for the round.
     """
     async with going_round(settings) as rounds:
         time = emulator.state.time
@@ -107,7 +110,7 @@ async def test_a_round_costs_what_is_said(emulator: Emulator, settings: Settings
 
 @asynccontextmanager
 async def going_round(settings: Settings) -> AsyncIterator[Rounds]:
-    """Yield a worker's rounds each hour over one channel that has been replayed; a turn has one piece."""
+    """Yield a worker's hourly rounds over one channel with a past; a turn has one piece."""
     async with app.open_parts(settings) as parts:
         await app.build_backfill(parts, settings, tries=1).run([f"of-{OLD}"], Range())
         reconcile = app.build_reconcile(parts, settings, tries=1)

@@ -1,4 +1,4 @@
-"""Every panel shows something: its queries are run on a real Prometheus that scrapes a real worker."""
+"""Every panel shows something: a real Prometheus, which scrapes a worker, runs its queries."""
 
 import math
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Final
 import pytest
 
 from tests.deploy.dashboard import DASHBOARD, PANELS, Query, queries
-from tests.deploy.eventful import eventful
 from tests.deploy.needed import needs, needs_proc
 from tests.deploy.prometheus_server import Prometheus
 from tests.deploy.promql import wrong
-from tests.end_to_end.processes import wait_until
+from tests.deploy.scraped import scene
+from tests.waiting import wait_until
 
 PROMISE: Final = "that every panel's queries return figures of a worker"
 
@@ -19,18 +19,16 @@ PROMISE: Final = "that every panel's queries return figures of a worker"
 @needs("prometheus", PROMISE)
 @needs_proc(PROMISE)
 async def test_every_query_of_every_panel_returns_figures(tmp_path: Path) -> None:
-    """Of a worker to which all of it has happened."""
-    async with eventful(tmp_path, settle=2, rounds=1) as scene:
-        await scene.suffers()
-        await scene.is_verified()
+    """Of a worker with a past, a refused channel and a small load."""
+    async with scene(tmp_path) as running:
         left = list(queries())
 
         async def have_answers() -> bool:
-            left[:] = [query for query in left if not await has_figures(scene.prometheus, query)]
+            left[:] = [query for query in left if not await has_figures(running.prometheus, query)]
             return not left
 
-        await wait_until(have_answers, 60, what=lambda: f"nothing in {left}")
-        assert scene.worker.is_alive
+        await wait_until(have_answers, what=lambda: f"no figures for {left}")
+        assert running.worker.is_alive
 
 
 async def has_figures(prometheus: Prometheus, query: Query) -> bool:
@@ -47,7 +45,7 @@ def test_a_query_names_what_exists(query: Query) -> None:
 
 
 def test_no_zero_is_made_up() -> None:
-    """What never happened is a 0 that the worker tells; where there is nothing at all, something is wrong."""
+    """The worker reports a 0 for what never happened; no figure at all is a fault."""
     assert [query for query in queries() if "vector(" in query.expr] == []
 
 

@@ -1,4 +1,4 @@
-"""``deploy/kubernetes``: manifests that Kubernetes takes, that fit each other, and that say what the program does."""
+"""``deploy/kubernetes``: manifests that Kubernetes takes, and that fit the program."""
 
 import json
 import shutil
@@ -68,7 +68,7 @@ BY_LABEL: Final = pytest.mark.parametrize(
     ids=name_of,
 )
 def test_kubernetes_takes_it(manifest: Manifest) -> None:
-    """By its own schema, which knows no other field: a slip is refused, and not left out in silence."""
+    """By its own schema, which refuses unknown fields."""
     assert kubernetes_validate.validate(manifest, VERSION, strict=True) == VERSION
 
 
@@ -228,7 +228,7 @@ def test_one_takes_the_others_place_before_that_ends() -> None:
 
 
 def test_a_node_can_be_drained() -> None:
-    """With one replica a budget of minAvailable 1 would hold it for ever, and so would a worker that is not ready."""
+    """With one replica, minAvailable 1 would block an eviction for ever."""
     (budget,) = of_kind("PodDisruptionBudget")
 
     assert (budget["spec"]["maxUnavailable"], "minAvailable" in budget["spec"]) == (1, False)
@@ -236,7 +236,7 @@ def test_a_node_can_be_drained() -> None:
 
 
 def test_who_is_selected_is_the_worker_and_nobody_else() -> None:
-    """By the Deployment, the Service, the budget and whoever scrapes; a job's pod is none of them."""
+    """Deployment, Service, budget and scrape select the worker, and no pod of a job."""
     (service,), (budget,), (monitor,) = (
         of_kind(k) for k in ("Service", "PodDisruptionBudget", "ServiceMonitor")
     )
@@ -262,7 +262,7 @@ def test_who_is_selected_is_the_worker_and_nobody_else() -> None:
 
 
 def test_the_policies_let_out_what_is_needed_and_in_who_scrapes() -> None:
-    """All pods are under the first: DNS, Redis, and PubNub, which is outside; the second is for the monitoring."""
+    """The first is for all pods: DNS, Redis and PubNub; the second is for the monitoring."""
     everyone, metrics = of_kind("NetworkPolicy")
     selector = everyone["spec"]["podSelector"]["matchLabels"]
     assert all(selector.items() <= _labels(each).items() for each in templates())
@@ -309,7 +309,7 @@ def test_the_service_monitor_has_the_shape_of_its_definition() -> None:
 
 @pytest.mark.parametrize("name", CRON_JOBS)
 def test_a_job_ends_and_what_no_second_try_mends_fails_at_once(name: str) -> None:
-    """But for Redis away and a pod that died: those are tried again, a few times; every try reads all of it anew."""
+    """Only an unfit Redis and a dead pod are tried again, a few times."""
     job, work = CRON_JOBS[name]["spec"], CRON_JOBS[name]["spec"]["jobTemplate"]["spec"]
     failing = [
         rule["onExitCodes"]
@@ -329,7 +329,7 @@ def test_a_job_ends_and_what_no_second_try_mends_fails_at_once(name: str) -> Non
 
 
 def test_a_night_has_reconcile_first_and_verify_when_it_is_over() -> None:
-    """However late within its deadline the first begins, and however long within its own it takes."""
+    """Also if the first begins as late, and lasts as long, as it may."""
     begins = {name: _seconds(job["spec"]["schedule"]) for name, job in CRON_JOBS.items()}
     first = CRON_JOBS["tally-reconcile"]["spec"]
     takes = first["startingDeadlineSeconds"] + first["jobTemplate"]["spec"]["activeDeadlineSeconds"]

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from tests.deploy.dockerfile import ROOT
-from tests.deploy.eventful import textfile
 from tests.deploy.needed import needs
 from tests.deploy.prometheus_server import Prometheus, hurried
-from tests.end_to_end.processes import wait_until
+from tests.deploy.scraped import textfile
+from tests.waiting import wait_until
 
 RULES = (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
 

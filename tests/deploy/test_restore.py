@@ -1,4 +1,4 @@
-"""The runbook's way back to a copy, line by line, on real servers: what it does not say, nobody does at night."""
+"""The runbook's way back to a copy, line by line, on real servers."""
 
 import re
 import shlex
@@ -35,8 +35,8 @@ class Machine:
         self._server: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> None:
-        """Start Redis with our configuration, and these options after it; return when it answers."""
-        # Without the five seconds in which it waits for more replicas than the one that takes the copy.
+        """Start Redis with our configuration and these options; return when it answers."""
+        # Without it, a server waits five seconds for more replicas than the one of the copy.
         own = ["--port", "0", "--unixsocket", "redis.sock", "--repl-diskless-sync-delay", "0"]
         command: list[str | Path] = [self._program, DEPLOYED, *own, "--dir", self.folder, *options]
         with (self.folder / "log").open("ab") as log:
@@ -113,7 +113,7 @@ def follow(machine: Machine, words: list[str]) -> None:
 
 
 def test_a_copy_comes_back_and_stays(machine: Machine) -> None:
-    """With what it held, and not what came after; also after the next start, with our configuration alone."""
+    """With its data and no later ones, also after the next start with our configuration."""
     machine.start()
     machine.ask("HSET", "tally:{room}:counts:1", "reaction:👍", "2")
     (copying,) = re.findall(r"`redis-cli (--rdb \S+)`", SECTION)

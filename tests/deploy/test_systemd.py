@@ -1,4 +1,4 @@
-"""``deploy/systemd``: units that systemd takes, that run what the program has, with as little power as it needs."""
+"""``deploy/systemd``: units that systemd takes, and that need little power."""
 
 import os
 import re
@@ -64,7 +64,7 @@ def systemd() -> int:
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """The units, with a program that every machine has: that theirs is installed is not what is asked."""
+    """The units, with ``true`` as their program, which every machine has."""
     for path in FOLDER.glob("tally*.[st]*e*"):
         text = path.read_text(encoding="utf-8")
         (tmp_path / path.name).write_text(
@@ -128,7 +128,7 @@ def test_all_three_are_hardened_alike() -> None:
 
 
 def test_it_counts_where_nothing_new_may_be_executed() -> None:
-    """MemoryDenyWriteExecute=yes, here set by the process itself: the demo, with everything in it, does not notice."""
+    """The demo works with MemoryDenyWriteExecute=yes, here set by the process itself."""
     ended = subprocess.run(
         [sys.executable, "-c", REFUSED_EXECUTION], capture_output=True, text=True, check=False
     )
@@ -151,7 +151,7 @@ def test_it_runs_a_command_of_the_programs(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_its_settings_are_settings_and_its_secrets_are_credentials(name: str) -> None:
-    """But for the token, which is replaced while the worker runs: a credential stays as it was at the start."""
+    """Except the token, which is replaced while the worker runs; a credential never changes."""
     service = unit(f"{name}.service")
     given = environment(service)
     credentials = {line.partition(":")[0] for line in service["LoadCredential"]}
@@ -180,7 +180,7 @@ def test_what_is_to_be_installed_is_there() -> None:
 
 
 def test_the_head_can_be_pasted_line_by_line(tmp_path: Path) -> None:
-    """No prose among the commands; afterwards every file is there that a unit reads, and a person fills in."""
+    """Only commands; afterwards every file exists that a unit reads."""
     bash = shutil.which("bash")
     if not bash:
         pytest.skip("no bash on this machine")
@@ -210,7 +210,7 @@ def test_the_head_can_be_pasted_line_by_line(tmp_path: Path) -> None:
 
 
 def test_the_worker_has_time_to_drain_and_is_asked_as_it_expects() -> None:
-    """By the signal that drains, sent to it alone; its children, if it had any, would be its own to end."""
+    """By the signal that drains, sent to the main process alone."""
     service = unit("tally.service")
     (limit,) = service["TimeoutStopSec"]
 
