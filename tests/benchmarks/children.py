@@ -1,4 +1,4 @@
-"""Those whose latency and memory are measured, each in a process of its own; and who watches what shows in Redis."""
+"""The contenders for latency and memory as processes, and a watcher of Redis."""
 
 import asyncio
 import json
@@ -40,8 +40,8 @@ APPLY_WAIT_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
-class ExplainedChange:
-    """When each event was heard of, or showed: its age then, in milliseconds; and the most memory it took, in MB."""
+class Result:
+    """The age of each event in milliseconds when it arrived or showed; the peak of memory in MB."""
 
     ages: list[float]
     megabytes: float
@@ -54,8 +54,8 @@ async def bare(
     events: int,
     *,
     own: bool = False,
-) -> ExplainedChange:
-    """Publish the events to poll loops that only listen, through the SDK as it is shipped or our ``own`` client."""
+) -> Result:
+    """Publish the events to poll loops, through the SDK or our ``own`` client."""
     options = {
         "origin": pubnub.origin,
         "subscriptions": subscriptions,
@@ -76,13 +76,13 @@ async def bare(
     finally:
         if child.returncode is None:
             child.kill()
-    return ExplainedChange([age / 10_000 for age in told["ages"]], told["peak"] / 1000)
+    return Result([age / 10_000 for age in told["ages"]], told["peak"] / 1000)
 
 
 async def ours(
     pubnub: Loopback, url: str, subscriptions: Sequence[Sequence[str]], rate: float, events: int
-) -> ExplainedChange:
-    """Publish the events to a worker; an event shows when its channel's journal has an entry more."""
+) -> Result:
+    """Publish the events to a worker; an event shows as an entry in its channel's journal."""
     channels = sorted(channel for each in subscriptions for channel in each)
     async with working(pubnub, url, channels, len(subscriptions[0])) as child:
         async with asyncio.timeout(APPLY_WAIT_SECONDS):
@@ -93,7 +93,7 @@ async def ours(
         child.send_signal(signal.SIGTERM)
         async with asyncio.timeout(APPLY_WAIT_SECONDS):
             told, _ = await child.communicate()
-    return ExplainedChange(ages, int(told) / 1000)
+    return Result(ages, int(told) / 1000)
 
 
 @asynccontextmanager
@@ -130,13 +130,13 @@ async def working(
 
 @dataclass
 class Watcher:
-    """Notes when journals grow, in a thread of its own and with next to no work, for Redis and for itself.
+    """Notes when journals grow, in a thread of its own, with little work for Redis and itself.
 
-    Redis says of each entry that it was written (keyspace notifications), not what is in it: that is read afterwards.
+    Keyspace notifications tell that an entry was written; its content is read afterwards.
     """
 
     url: str
-    _heard: list[tuple[int, bytes]] = field(default_factory=list)
+    _received: list[tuple[int, bytes]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         address = urlsplit(self.url)
@@ -156,7 +156,7 @@ class Watcher:
 
     def _listen(self) -> None:
         while part := self._socket.recv(1 << 20):
-            self._heard.append((stamp(), part))
+            self._received.append((stamp(), part))
 
     async def ages(self, channels: Sequence[str], events: int) -> list[float]:
         """Return how old each event was when it showed, in milliseconds, once so many have."""
@@ -184,7 +184,7 @@ class Watcher:
         """Return when each entry of each channel was heard of, until now."""
         shown: dict[str, list[int]] = {channel: [] for channel in channels}
         reader = hiredis.Reader(encoding="utf-8")
-        for now, part in self._heard:
+        for now, part in self._received:
             reader.feed(part)
             while told := reader.gets():
                 _, _, key, what = cast("list[str]", told)

@@ -1,6 +1,6 @@
-"""A line of known latency on loopback: a forwarder in a process of its own, which counts the round trips made on it.
+"""A line of known latency on loopback, which counts its round trips.
 
-The process is this very file and needs nothing but the standard library, so that it is there at once.
+The forwarder is this very file in a process of its own, with the standard library alone.
 """
 
 import select
@@ -22,7 +22,7 @@ SLACK_SECONDS: Final = 0.00005
 
 @dataclass(slots=True)
 class Way:
-    """One direction of one connection: what was heard at one end, each piece with the time to say it at the other."""
+    """One direction of one connection; each piece has the time at which it is passed on."""
 
     into: socket.socket
     is_upward: bool
@@ -30,9 +30,9 @@ class Way:
 
 
 class Forwarder:
-    """Carries bytes to a server and back, each piece so many seconds later; one thread, to the microsecond.
+    """Passes bytes to a server and back, each piece so many seconds later.
 
-    A round trip begins where a client speaks that has been answered, or speaks for the first time.
+    A round trip begins when a client sends its first bytes, or the first after an answer.
     """
 
     def __init__(self, port: int, seconds: float) -> None:
@@ -43,8 +43,8 @@ class Forwarder:
         self._round_trips = 0
 
     def run(self) -> None:
-        """Forward until nobody asks any more; tell the port first, then the round trips whenever asked."""
-        _tell(self._door.getsockname()[1])
+        """Print the port, then the round trips for each line of input, until that ends."""
+        _say(self._door.getsockname()[1])
         while True:
             # select, and not asyncio, whose timers are whole milliseconds.
             ears: list[socket.socket | IO[str]] = [self._door, sys.stdin, *self._ways]
@@ -54,7 +54,7 @@ class Forwarder:
                 if not isinstance(source, socket.socket):
                     if not source.readline():
                         return
-                    _tell(self._round_trips)
+                    _say(self._round_trips)
                 elif source is self._door:
                     self._open()
                 elif source in self._ways:
@@ -73,16 +73,16 @@ class Forwarder:
     def _listen(self, source: socket.socket) -> None:
         way = self._ways[source]
         try:
-            heard = source.recv(CHUNK)
+            received = source.recv(CHUNK)
         except ConnectionError:
-            heard = b""
-        if not heard:
+            received = b""
+        if not received:
             self._close(source, way.into)
             return
         if way.is_upward and source not in self._waiting:
             self._waiting.add(source)
             self._round_trips += 1
-        way.pieces.append((time.monotonic() + self._seconds, heard))
+        way.pieces.append((time.monotonic() + self._seconds, received))
 
     def _deliver(self) -> None:
         now = time.monotonic() + SLACK_SECONDS
@@ -108,18 +108,18 @@ class Line:
 
     port: int
     _asking: IO[str]
-    _told: IO[str]
+    _answers: IO[str]
 
     def round_trips(self) -> int:
         """Return how many were made until now."""
         self._asking.write("\n")
         self._asking.flush()
-        return int(self._told.readline())
+        return int(self._answers.readline())
 
 
 @contextmanager
 def line(port: int, seconds: float) -> Iterator[Line]:
-    """Yield a line to a port on loopback that takes so many seconds a round trip, half of it each way."""
+    """Yield a line to a port; a round trip takes so many seconds, half of it each way."""
     command = [sys.executable, __file__, str(port), str(seconds / 2)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -133,7 +133,7 @@ def line(port: int, seconds: float) -> Iterator[Line]:
 
 
 def pings(port: int, times: int) -> list[float]:
-    """Return the seconds a Redis there takes to say a word, asked by as little as can ask; the quickest first."""
+    """Return the seconds of so many PINGs over a bare socket, the quickest first."""
     seconds = []
     with socket.create_connection(("127.0.0.1", port)) as asking:
         asking.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -145,7 +145,7 @@ def pings(port: int, times: int) -> list[float]:
     return sorted(seconds)
 
 
-def _tell(number: int) -> None:
+def _say(number: int) -> None:
     sys.stdout.write(f"{number}\n")
     sys.stdout.flush()
 

@@ -1,8 +1,7 @@
-"""What an action costs in Redis's memory, few to a message and many, beside what a team would keep instead."""
+"""An action's bytes in Redis, few and many to a message, beside a team's own way."""
 
 import asyncio
 import random
-import statistics
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -27,7 +26,7 @@ VALUES: Final = ("👍", "❤️", "😂", "🎉", "🚀")
 FIRST: Final = 17_600_000_000_000_000
 APPLY_WAIT_SECONDS: Final = 60
 LOOKED_AT: Final = 200
-"""Messages whose keys are weighed, and whose counts are compared with the truth."""
+"""Messages whose actions and counts are compared with the truth."""
 PROGRAMS: Final = programs()
 WEIGHED: Final[dict[float, dict[str, float]]] = {}
 KEYS: Final = Keys()
@@ -63,7 +62,7 @@ async def ours(redis: Redis, actions: int, each: int) -> None:
 
 
 async def peer(redis: Redis, actions: int, each: int) -> None:
-    """Keep a set of users for each value, and a hash of counts: who, but not when, and no index of messages."""
+    """Keep a set of users for each value, and a hash of counts: no times, no index."""
     pipe = cast("Any", redis).pipeline(transaction=False)
     for channel, message, users in messages(actions, each):
         for value in VALUES:
@@ -76,7 +75,7 @@ async def peer(redis: Redis, actions: int, each: int) -> None:
 
 
 async def used(redis: Any) -> int:
-    """Return Redis's used memory without its clients', once nothing is being freed and it has stopped moving."""
+    """Return Redis's used memory without that of clients, once it has stopped moving."""
     before = -1
     async with asyncio.timeout(APPLY_WAIT_SECONDS):
         while True:
@@ -90,7 +89,7 @@ async def used(redis: Any) -> int:
 
 @asynccontextmanager
 async def server(name: str, *, deployed: bool) -> AsyncIterator[Any]:
-    """Yield a client of a server: as it comes, or with our configuration; what it logs on disk is not asked here."""
+    """Yield a client of a server with its own configuration or ours; nothing goes to disk."""
     options = {"appendonly": "no", "save": ""}
     with ConfiguredServer(PROGRAMS[name], DEPLOYED if deployed else None, **options) as started:
         async with connect(started.url) as redis:
@@ -101,24 +100,15 @@ async def server(name: str, *, deployed: bool) -> AsyncIterator[Any]:
 
 
 async def weighed(redis: Any, actions: int, each: int) -> dict[str, float]:
-    """Return the bytes an action takes, without the journal and in the journal; and those of a message's keys."""
+    """Return the bytes of an action, without the journal and in the journal."""
     await redis.flushall()
     before = await used(redis)
     await ours(redis, actions, each)
     whole = await used(redis)
     await check(redis, actions, each)
-    looked_at = list(islice(messages(actions, each), LOOKED_AT))
-    values = {}
-    for kind, key in (("actions", KEYS.actions), ("counts", KEYS.counts)):
-        pipe = redis.pipeline(transaction=False)
-        for channel, message, _ in looked_at:
-            pipe.memory_usage(key(channel, message), samples=0)
-        values[f"{kind}_key"] = statistics.mean(await pipe.execute())
-    index = KEYS.messages("channel-0000")
-    values["index_key"] = await redis.memory_usage(index, samples=0) / await redis.zcard(index)
     await redis.delete(*(KEYS.journal(f"channel-{number:04d}") for number in range(CHANNELS)))
     without_journal = await used(redis)
-    return values | {
+    return {
         "ours": (without_journal - before) / actions,
         "journal": (whole - without_journal) / actions,
     }
@@ -146,7 +136,7 @@ async def weighed_peer(redis: Any, actions: int, each: int) -> float:
 
 
 async def one_round(size: float) -> dict[str, float]:
-    """Fill and weigh every server in every shape; what was weighed once is not weighed again, for it is the same."""
+    """Fill and weigh every server in every shape, once: rounds do not differ."""
     if size in WEIGHED:
         return WEIGHED[size]
     values: dict[str, float] = {}
@@ -180,9 +170,6 @@ def lines() -> Iterator[Line]:
             yield Figure(f"{mark}_peer", f"{where}: a set for each value", "bytes")
             yield Ratio(f"{mark}_ours", f"{mark}_peer", f"{where}: ours / a set for each value")
             yield Figure(f"{mark}_journal", f"{where}: a change in the journal", "bytes")
-            yield Figure(f"{mark}_actions_key", f"{where}: its `actions` key", "bytes")
-            yield Figure(f"{mark}_counts_key", f"{where}: its `counts` key", "bytes")
-            yield Figure(f"{mark}_index_key", f"{where}: its place in `messages`", "bytes")
 
 
 SKIPPED: Final = (
@@ -194,11 +181,11 @@ SKIPPED: Final = (
 BENCHMARK: Final = Benchmark(
     name="memory",
     work=(
-        f"Keep {ACTIONS:,} live actions of users with UUIDs, ten a message and 25,000 a message, written by the "
-        "worker's own script: what used_memory grows by, an action, without the journal, which is trimmed by time and "
-        "weighed apart. No round differs from another, so the first stands for all. The peer keeps a set of users for "
-        "each value and a hash of counts; it knows not when, so it can tell no late removal from a new one, and it has "
-        "no index of messages." + SKIPPED
+        f"Keep {ACTIONS:,} live actions of users with UUIDs, ten a message and 25,000 a message, "
+        "written by the worker's own script: the growth of used_memory an action, without the "
+        "journal, which is trimmed by time and weighed apart. Rounds do not differ, so there is "
+        "one. The peer keeps a set of users for each value and a hash of counts; without times it "
+        "cannot tell a late removal from a new one, and it has no index of messages." + SKIPPED
     ),
     lines=tuple(lines()),
     round=one_round,

@@ -1,18 +1,16 @@
-"""Reading the tallies of the messages on a screen: in one question, message by message, or by counting actions."""
+"""Reading the tallies of a screen: at once, message by message, or by counting actions."""
 
-import multiprocessing
 import statistics
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
-from tests.benchmarks.emulated import serve
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
 from tests.benchmarks.latency import Line, line, pings
+from tests.benchmarks.listing import listed, pubnub
 from tests.emulator.clients import asyncio_sdk
 from tests.redis_server import RedisServer
 from worker.domain.action import Added, Identity, Origin
@@ -29,7 +27,7 @@ KEYS: Final = {message: Keys().counts("room", message) for message in MESSAGES}
 LATENCY_SECONDS: Final = 0.001
 BATCH: Final = 100
 REDIS_ONLY: Final = 100
-"""How often the screen is read in a round; paging through the actions takes long enough to be done but once."""
+"""How often the screen is read in a round; paging takes so long that it is done less often."""
 
 Screen = Mapping[str, Mapping[str, Mapping[str, int]]]
 """message timetoken → type → value → count"""
@@ -37,7 +35,7 @@ Read = Callable[[], Awaitable[Screen]]
 
 
 def actions() -> list[Added]:
-    """Return who reacted: 25 users to each message, spread over eight values, the first of them most."""
+    """Return the reactions: 25 users to each message, spread over eight values."""
     added = []
     for number in range(ACTIONS):
         message, user = MESSAGES[number % len(MESSAGES)], number // len(MESSAGES)
@@ -65,13 +63,13 @@ TRUTH: Final = counted(actions())
 
 
 async def message_by_message(redis: Redis) -> Screen:
-    """Read as one does who has not thought of it: a question for each message, and its answer awaited."""
+    """Read one message after the other."""
     asked = cast("Any", redis)
     return {message: parsed(await asked.hgetall(key)) for message, key in KEYS.items()}
 
 
 async def pipelined(redis: Redis) -> Screen:
-    """Read with redis-py alone, all questions at once, each field split and each count a number."""
+    """Read with redis-py alone, all at once, each field split and each count a number."""
     pipe = cast("Any", redis).pipeline(transaction=False)
     for key in KEYS.values():
         pipe.hgetall(key)
@@ -104,30 +102,10 @@ async def by_counting(pubnub: Any) -> Screen:
         start = min(action.action_timetoken for action in page)
 
 
-@contextmanager
-def pubnub_with_the_actions() -> Iterator[int]:
-    """Yield the port of a PubNub that knows them, in a process of its own."""
-    ours, theirs = multiprocessing.Pipe()
-    its = [
-        (added.identity.message_timetoken, added.identity.value, added.identity.uuid)
-        for added in actions()
-    ]
-    process = multiprocessing.get_context("spawn").Process(
-        target=serve, args=("room", FIRST + 1000, its, theirs), daemon=True
-    )
-    process.start()
-    theirs.close()  # so that it is noticed if the process ends
-    try:
-        yield int(ours.recv())
-    finally:
-        process.kill()
-        process.join()
-
-
 async def timed(
     reads: Mapping[str, Read], times: int, clock: Callable[[], float]
 ) -> dict[str, float]:
-    """Read so often, in turn; return the median of each one's milliseconds on that clock."""
+    """Read so often, in turn; return the median milliseconds of each reader on that clock."""
     for who, read in reads.items():
         expect(TRUTH, await read(), who)  # which opens the connection
     spent: dict[str, list[float]] = {who: [] for who in reads}
@@ -148,12 +126,11 @@ async def round_trips(read: Read, through: Line) -> int:
 
 
 async def from_afar(url: str, port: int, times: int) -> dict[str, float]:
-    """Return what it takes to read at a millisecond's distance: milliseconds, and round trips."""
+    """Return milliseconds and round trips of reading at a millisecond's distance."""
     redis_port = int(url.rpartition(":")[2])
     with line(redis_port, 0) as no_way:
-        distance = max(
-            0.0, LATENCY_SECONDS - pings(no_way.port, 2 * times)[0]
-        )  # forwarding takes its time as it is
+        # Forwarding takes some time by itself.
+        distance = max(0.0, LATENCY_SECONDS - pings(no_way.port, 2 * times)[0])
     with line(redis_port, distance) as to_redis, line(port, distance) as to_pubnub:
         address = f"redis://127.0.0.1:{to_redis.port}"
         async with (
@@ -175,7 +152,7 @@ async def from_afar(url: str, port: int, times: int) -> dict[str, float]:
 
 
 async def from_near(url: str, times: int) -> dict[str, float]:
-    """Return what reading costs this process without any distance: milliseconds computed."""
+    """Return the milliseconds that reading costs this process, without any distance."""
     async with (
         TallyReader.from_url(url) as reader,
         Redis.from_url(url, decode_responses=True) as redis,
@@ -195,8 +172,8 @@ async def one_round(size: float) -> dict[str, float]:
             store, added = Store(redis, Keys()), actions()
             for start in range(0, len(added), BATCH):
                 await store.apply("room", added[start : start + BATCH], Origin.LIVE)
-        with pubnub_with_the_actions() as port:
-            values = await from_afar(server.url, port, times)
+        async with pubnub(listed(actions()), latency=0) as origin:
+            values = await from_afar(server.url, int(origin.rpartition(":")[2]), times)
         return values | await from_near(server.url, times)
     finally:
         server.stop()
@@ -205,11 +182,12 @@ async def one_round(size: float) -> dict[str, float]:
 BENCHMARK: Final = Benchmark(
     name="read",
     work=(
-        f"Read the tallies of {len(MESSAGES)} messages with {len(VALUES)} values each, a millisecond away from Redis "
-        f"and from PubNub (half of it each way; a ping says what it comes to). Peers: HGETALL message by message; and "
-        f"paging through the {ACTIONS:,} actions with PubNub's SDK and counting, against an emulator on this machine, "
-        "which answers far quicker than PubNub. Then, without the distance, what reading costs the reading process, "
-        "against redis-py's own pipeline and the shortest parsing."
+        f"Read the tallies of {len(MESSAGES)} messages with {len(VALUES)} values each, a "
+        "millisecond away from Redis and from PubNub (half of it each way). Peers: HGETALL message "
+        f"by message; and paging through the {ACTIONS:,} actions with PubNub's SDK and counting, "
+        "against a server on this machine, which answers far quicker than PubNub. Then, without "
+        "the distance, the cost in the reading process, against redis-py's own pipeline and the "
+        "shortest parsing."
     ),
     lines=(
         Figure("ours", "TallyReader.get_many", "ms"),

@@ -1,4 +1,4 @@
-"""How long the command line takes to begin: the help, and a message's tallies, beside an empty program of its kind."""
+"""How long the command line takes to start, beside an empty program of its kind."""
 
 import asyncio
 import os
@@ -89,8 +89,8 @@ async def one_round(size: float) -> dict[str, float]:
 BENCHMARK: Final = Benchmark(
     name="start",
     work=(
-        f"Start a process, let it do its work and end, {STARTS} times in turn: `tally --help`, the help of a typer "
-        "program that does nothing, and `tally show` of a message on a Redis on this machine."
+        f"Start a process and wait for its end, {STARTS} times in turn: `tally --help`, the help "
+        "of an empty typer program, and `tally show` of a message on a Redis on this machine."
     ),
     lines=(
         Figure("empty", "the help of an empty typer program", "ms"),

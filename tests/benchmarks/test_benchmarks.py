@@ -1,4 +1,4 @@
-"""Every benchmark runs and ends with the right result; at a thousandth of the work, so no figure means anything."""
+"""Every benchmark runs and ends with the right result, with a thousandth of the work."""
 
 import pytest
 
