@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 
 from tests.benchmarks.harness import Benchmark, Figure, Line, Ratio, expect
-from tests.configured_server import DEPLOYED, ConfiguredServer, programs, version
+from tests.configured_server import ConfiguredServer, programs, version
 from worker.domain.action import Added, Identity, Origin
 from worker.store.connection import connect
 from worker.store.keys import Keys
@@ -88,10 +88,9 @@ async def used(redis: Any) -> int:
 
 
 @asynccontextmanager
-async def server(name: str, *, deployed: bool) -> AsyncIterator[Any]:
-    """Yield a client of a server with its own configuration or ours; nothing goes to disk."""
-    options = {"appendonly": "no", "save": ""}
-    with ConfiguredServer(PROGRAMS[name], DEPLOYED if deployed else None, **options) as started:
+async def server(name: str) -> AsyncIterator[Any]:
+    """Yield a client of a server with its own configuration; nothing goes to disk."""
+    with ConfiguredServer(PROGRAMS[name], appendonly="no", save="") as started:
         async with connect(started.url) as redis:
             await Store(redis, KEYS).apply(
                 "warm", [Added(Identity("warm", "1", "a", "b", "c"), "1", "1")], Origin.LIVE
@@ -142,14 +141,12 @@ async def one_round(size: float) -> dict[str, float]:
     values: dict[str, float] = {}
     actions = round(ACTIONS * size)
     for name in PROGRAMS:
-        for deployed in (False, True):
-            async with server(name, deployed=deployed) as redis:
-                for each in SHAPES:
-                    mark = f"{name}_{each}" + "_deployed" * deployed
-                    found = await weighed(redis, actions, each)
-                    values |= {f"{mark}_{what}": value for what, value in found.items()}
-                    if not deployed:
-                        values[f"{mark}_peer"] = await weighed_peer(redis, actions, each)
+        async with server(name) as redis:
+            for each in SHAPES:
+                mark = f"{name}_{each}"
+                weights = await weighed(redis, actions, each)
+                values |= {f"{mark}_{what}": weight for what, weight in weights.items()}
+                values[f"{mark}_peer"] = await weighed_peer(redis, actions, each)
     WEIGHED[size] = values
     return values
 
@@ -161,12 +158,6 @@ def lines() -> Iterator[Line]:
         for each, at_most in SHAPES.items():
             mark, where = f"{name}_{each}", f"{versions[name]}, {each:,} a message"
             yield Figure(f"{mark}_ours", f"{where}: an action", "bytes", at_most=at_most)
-            yield Figure(
-                f"{mark}_deployed_ours",
-                f"{where}: an action, deploy/redis.conf",
-                "bytes",
-                at_most=at_most,
-            )
             yield Figure(f"{mark}_peer", f"{where}: a set for each value", "bytes")
             yield Ratio(f"{mark}_ours", f"{mark}_peer", f"{where}: ours / a set for each value")
             yield Figure(f"{mark}_journal", f"{where}: a change in the journal", "bytes")

@@ -8,10 +8,10 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from tests.chaos.crowd import Crowd
 from tests.chaos.repair import Repair, listens
 from tests.chaos.report import Report
 from tests.comparison import broken_tallies
+from tests.crowds import Crowd
 from tests.processes import Child
 from tests.redis_server import MortalServer
 from tests.waiting import wait_until
@@ -49,6 +49,10 @@ REQUEST_FAULTS: Final = {
     "latency": 0.1,
 }
 FAULTS: Final[Mapping[str, float]] = EVENT_FAULTS | MISSING_EVENTS | LIST_FAULTS | REQUEST_FAULTS
+PAST: Final = 300
+"""Reactions of each channel from before the first worker; they stay."""
+BURST: Final = 130
+"""Acts at once in one channel: more than PubNub's cache holds."""
 YOUNG: Final = 0.4
 """The share of kills before or just when a worker begins to listen."""
 OLD: Final = 0.1
@@ -103,7 +107,9 @@ class Driver:
         self._world = world
         self._server = server
         self.report = Report(seed=plan.seed)
-        self._crowd = Crowd(world.state, Random(f"{plan.seed}:crowd"), CHANNELS)
+        self._crowd = Crowd(world.state, f"{plan.seed}:crowd", CHANNELS, messages=10, users=10)
+        for channel in CHANNELS:
+            world.add_past(PAST, "🕰", channel)
         self._random = Random(f"{plan.seed}:restarts")
         self._restarts_after = set(self._random.sample(range(1, plan.kills + 1), plan.restarts))
         self._changing_redis = asyncio.Lock()
@@ -134,15 +140,17 @@ class Driver:
     async def _make_chaos(self) -> None:
         plan = self._plan
         async with (
-            self._crowd.acting(plan.per_second, plan.seconds_between_bursts),
+            self._crowd.acting(self._world.emulator, plan.per_second, pauses=False),
             asyncio.TaskGroup() as disturbing,
         ):
             disturber = disturbing.create_task(self._disturb(Random(f"{plan.seed}:disturb")))
+            bursts = disturbing.create_task(self._burst(Random(f"{plan.seed}:bursts")))
             async with asyncio.TaskGroup() as group:
                 for number in range(plan.workers):
                     group.create_task(self._keep_killing(number, group))
             self._is_over = True  # redis-py may swallow the cancellation
             disturber.cancel()
+            bursts.cancel()
 
     async def _keep_killing(self, number: int, group: asyncio.TaskGroup) -> None:
         """Start a worker and kill it, again and again; the second one is not always there."""
@@ -208,6 +216,14 @@ class Driver:
             self.report.restarts[f"{way}, back on an older copy" if copy else way] += 1
             self.report.checks += 1
             self.report.broken += await broken_tallies(self._world.redis)
+
+    async def _burst(self, random: Random) -> None:
+        """Let users act far too much at once in one channel, now and then."""
+        while not self._is_over:
+            await asyncio.sleep(random.expovariate(1 / self._plan.seconds_between_bursts))
+            channel = random.choice(CHANNELS)
+            for _ in range(BURST):
+                self._crowd.act(channel)
 
     async def _disturb(self, random: Random) -> None:
         """Cut connections to Redis, or make it forget its scripts, now and then."""

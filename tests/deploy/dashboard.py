@@ -28,7 +28,7 @@ class Query:
     legend: str
 
     def sent(self, variables: Mapping[str, str] = VARIABLES) -> str:
-        """Return it as Prometheus gets it."""
+        """Return the query as Prometheus gets it."""
         text = self.expr
         for name, value in variables.items():
             text = text.replace(name, value)

@@ -14,19 +14,19 @@ ROOT: Final = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One of a stage's lines, continued ones joined."""
+    """One instruction of a stage; continued lines are joined."""
 
     name: str
     text: str
 
     @property
     def words(self) -> list[str]:
-        """Its arguments, where they are words or a JSON list."""
+        """The arguments, as words or as a JSON list."""
         return json.loads(self.text) if self.text.startswith("[") else shlex.split(self.text)
 
     @property
     def pairs(self) -> dict[str, str]:
-        """Its arguments, where they are name=value: of ENV, LABEL and ARG."""
+        """The arguments as name → value, of ENV, LABEL and ARG."""
         return dict(word.split("=", 1) for word in self.words if "=" in word)
 
 
@@ -39,11 +39,11 @@ class Stage:
     instructions: tuple[Instruction, ...]
 
     def all(self, name: str) -> list[Instruction]:
-        """Return its instructions of that name, in their order."""
+        """Return the instructions of that name, in order."""
         return [each for each in self.instructions if each.name == name]
 
     def last(self, name: str) -> Instruction:
-        """Return the one that is in force; where there is none, that is an IndexError."""
+        """Return the last instruction of that name."""
         return self.all(name)[-1]
 
 

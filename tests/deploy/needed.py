@@ -1,6 +1,7 @@
 """Programs that a promise is tried with; without one, a skip says what was not tried."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,8 @@ def needs_proc(promise: str) -> pytest.MarkDecorator:
 def untried(program: str, promise: str) -> str:
     """Return the reason of a skip, in the words that all of them have."""
     return f"{program} is not here: {promise} was not tried"
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; return its exit code and its output."""
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,7 @@ from jsonschema import Draft7Validator  # type: ignore[import-untyped]  # kubern
 
 from tests.deploy.dockerfile import ROOT, stages
 from tests.deploy.invocations import arguments
-from tests.deploy.needed import needs, untried
+from tests.deploy.needed import needs, run, untried
 from worker.demo.crowd import CHANNELS
 from worker.emulator import Emulator
 from worker.settings import FIELDS, Settings
@@ -43,7 +42,7 @@ EVERY: Final = pytest.mark.parametrize("name", SERVICES)
 
 
 def environment(name: str) -> dict[str, str]:
-    """Return what a service is told where nobody has set anything."""
+    """Return the environment of a service with default settings."""
     given: dict[str, str] = SERVICES[name].get("environment", {})
     return {each: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", text) for each, text in given.items()}
 
@@ -54,7 +53,7 @@ def mounts(name: str) -> dict[str, str]:
 
 
 def slips(document: Service) -> list[str]:
-    """Return what the specification does not allow in a Compose file."""
+    """Return the violations of the specification in a Compose file."""
     schema = json.loads(SPECIFICATION.read_text(encoding="utf-8"))
     # jsonschema does not know the draft by the address in the schema.
     return [
@@ -63,13 +62,13 @@ def slips(document: Service) -> list[str]:
     ]
 
 
-def test_it_is_what_the_specification_allows() -> None:
-    """By its own schema, which knows no other field: a slip is not left to whoever starts it."""
+def test_the_file_fits_the_specification() -> None:
+    """By its own schema, which refuses unknown fields."""
     assert slips(COMPOSE) == []
 
 
-def test_a_slip_would_be_noticed() -> None:
-    """The schema is one that refuses."""
+def test_a_slip_is_noticed() -> None:
+    """The schema refuses an unknown field."""
     wrong = {
         **COMPOSE,
         "services": {**SERVICES, "redis": {**SERVICES["redis"], "mem_limits": "1g"}},
@@ -79,24 +78,22 @@ def test_a_slip_would_be_noticed() -> None:
     assert slip.startswith("$.services.redis: 'mem_limits'")
 
 
-def test_compose_takes_it() -> None:
-    """Docker's own, of whatever version is there; no engine is needed to be asked."""
-    compose = [shutil.which("docker") or "", "compose"]
-    if (
-        not compose[0]
-        or subprocess.run([*compose, "version"], capture_output=True, check=False).returncode
-    ):
+def test_compose_accepts_the_file() -> None:
+    """Any version of Docker Compose; no engine is needed."""
+    docker = shutil.which("docker")
+    if not docker or run(docker, "compose", "version").returncode:
         pytest.skip(untried("docker compose", "that it takes deploy/compose.yaml"))
-    subprocess.run([*compose, "-f", FILE, "config", "--quiet"], check=True, timeout=SECONDS)
+    checked = run(docker, "compose", "-f", FILE, "config", "--quiet")
+    assert checked.returncode == 0, checked.stderr
 
 
-def test_everything_the_picture_needs_is_there() -> None:
-    """A worker, its Redis, a PubNub with users, and who watches."""
+def test_the_services_are_complete() -> None:
+    """A worker, its Redis, a PubNub with users, Prometheus and Grafana."""
     assert set(SERVICES) == {"worker", "redis", "emulator", "load", "prometheus", "grafana"}
 
 
-def test_a_redis_that_is_full_refuses_writes_before_it_is_killed() -> None:
-    """Its own limit leaves a quarter of the container's for what a fork copies."""
+def test_a_full_redis_refuses_writes() -> None:
+    """Its own limit leaves a quarter of the container's memory for a fork."""
     size = {"k": 1024, "m": 1024**2, "g": 1024**3}
     command, limit = SERVICES["redis"]["command"], SERVICES["redis"]["mem_limit"]
     own = command[command.index("--maxmemory") + 1].removesuffix("b")
@@ -105,8 +102,8 @@ def test_a_redis_that_is_full_refuses_writes_before_it_is_killed() -> None:
 
 
 @EVERY
-def test_every_image_is_built_here_or_of_one_version(name: str) -> None:
-    """Of all its numbers: 7-alpine is another server every month."""
+def test_every_image_has_an_exact_version(name: str) -> None:
+    """Or is built here: 7-alpine is another server every month."""
     image = SERVICES[name]["image"]
 
     assert name in OURS or re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-alpine)?", image)
@@ -126,14 +123,14 @@ def test_every_service_is_confined(name: str) -> None:
 
 
 @EVERY
-def test_its_ports_are_for_this_machine(name: str) -> None:
-    """Bound to loopback: nothing of it has a password."""
+def test_ports_are_bound_to_loopback(name: str) -> None:
+    """No service has a password."""
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
 
 
 @EVERY
-def test_what_it_mounts_exists_and_is_not_its_own_to_change(name: str) -> None:
-    """A file that is missing would be made, as a folder."""
+def test_mounted_files_exist_and_are_read_only(name: str) -> None:
+    """Compose would create a missing file as a folder."""
     for each in SERVICES[name].get("volumes", []):
         source = each.split(":")[0]
         if source.startswith("./"):
@@ -144,8 +141,8 @@ def test_what_it_mounts_exists_and_is_not_its_own_to_change(name: str) -> None:
 
 
 @EVERY
-def test_it_tells_whether_it_is_well(name: str) -> None:
-    """By a check of its own or the image's; but for who serves nothing."""
+def test_every_service_has_a_health_check(name: str) -> None:
+    """Its own or the image's; except the users, who serve nothing."""
     check = SERVICES[name].get("healthcheck", {})
     image_checks = name == "worker"
 
@@ -153,8 +150,8 @@ def test_it_tells_whether_it_is_well(name: str) -> None:
     assert image_checks or "test" in check or check == {"disable": True}
 
 
-def test_who_is_waited_for_is_there_and_has_a_check() -> None:
-    """Or it would be waited for until the end of days."""
+def test_dependencies_have_a_health_check() -> None:
+    """Otherwise Compose would wait for ever."""
     for service in SERVICES.values():
         for name, how in service.get("depends_on", {}).items():
             assert (how["condition"], "test" in SERVICES[name]["healthcheck"]) == (
@@ -163,8 +160,8 @@ def test_who_is_waited_for_is_there_and_has_a_check() -> None:
             )
 
 
-def test_the_workers_settings_are_settings() -> None:
-    """Good ones, where nobody has set anything; the channels are those that the users are in."""
+def test_the_worker_has_valid_settings() -> None:
+    """With defaults; its channels are those of the users."""
     given = environment("worker")
 
     assert given.keys() <= FIELDS.keys()
@@ -176,8 +173,8 @@ def test_the_workers_settings_are_settings() -> None:
     )
 
 
-def test_the_commands_are_the_programs() -> None:
-    """Read by the parser that will read them there."""
+def test_commands_are_the_programs_own() -> None:
+    """Read by the program's own parser."""
     commands = {
         name: arguments(SERVICES[name]["command"])
         for name in OURS
@@ -193,7 +190,7 @@ def test_the_commands_are_the_programs() -> None:
 
 
 def test_the_worker_has_time_to_drain() -> None:
-    """Compose kills after ten seconds unless it is told otherwise."""
+    """Compose kills after ten seconds by default."""
     given = Settings.model_validate(
         {name: text for name, text in environment("worker").items() if text}
     )
@@ -203,7 +200,7 @@ def test_the_worker_has_time_to_drain() -> None:
     )
 
 
-async def test_the_users_react_until_they_are_told_to_stop() -> None:
+async def test_the_users_react_until_a_stop() -> None:
     """The mounted script publishes in the channels that the worker follows, and ends in silence."""
     mounted = {target: FOLDER / source for target, source in mounts("load").items()}
     program, path = SERVICES["load"]["entrypoint"]
@@ -229,7 +226,7 @@ async def test_the_users_react_until_they_are_told_to_stop() -> None:
                 await process.wait()
 
 
-def test_prometheus_scrapes_the_worker_and_has_the_alerts() -> None:
+def test_prometheus_scrapes_the_worker() -> None:
     """Its target is the port of the image; the rules are where the configuration wants them."""
     config = read(FOLDER / "prometheus/prometheus.yml")
     *_, image = stages((ROOT / "Dockerfile").read_text(encoding="utf-8"))
@@ -250,20 +247,14 @@ def test_prometheus_scrapes_the_worker_and_has_the_alerts() -> None:
 
 
 @needs("promtool", "that Prometheus takes deploy/prometheus/prometheus.yml")
-def test_prometheus_takes_its_configuration() -> None:
-    """By promtool, rules and all."""
-    command = [
-        shutil.which("promtool") or "",
-        "check",
-        "config",
-        str(FOLDER / "prometheus/prometheus.yml"),
-    ]
-    checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+def test_promtool_accepts_the_configuration() -> None:
+    """With the rules."""
+    checked = run("promtool", "check", "config", FOLDER / "prometheus/prometheus.yml")
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_grafana_has_the_dashboard_and_where_its_figures_come_from() -> None:
+def test_grafana_has_the_dashboard() -> None:
     """The provider reads the mounted folder; the data source is the Prometheus beside it."""
     provisioning = FOLDER / "grafana/provisioning"
     (source,) = read(provisioning / "datasources/prometheus.yaml")["datasources"]

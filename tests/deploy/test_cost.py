@@ -37,13 +37,13 @@ COMMANDS: Final[dict[str, tuple[int, Callable[[Settings], Coroutine[Any, Any, ob
 
 
 def requests(actions: int) -> int:
-    """Return what reading a list of so many actions takes, as the runbook has it."""
+    """Return the requests for a list of so many actions, as the runbook says."""
     return 3 + math.ceil(max(0, actions - 100) / 99) if actions else 1
 
 
 @pytest.fixture
 async def emulator() -> AsyncIterator[Emulator]:
-    """A PubNub with channels named for how many actions each has, all of them an hour old."""
+    """A PubNub with channels named for their number of actions, all an hour old."""
     async with Emulator(seed=1, subscribe_key=KEY) as emulator:
         ago = emulator.state.time.now() - HOUR * TICKS_PER_SECOND
         for size in (*SIZES, OLD):
@@ -57,7 +57,7 @@ async def emulator() -> AsyncIterator[Emulator]:
 
 @pytest.fixture
 def settings(emulator: Emulator, real_redis: Redis, valkey: RedisServer) -> Settings:
-    """Settings of a worker there, on an empty Redis."""
+    """Settings of a worker on an empty Redis."""
     given = {
         "PUBNUB_SUBSCRIBE_KEY": KEY,
         "PUBNUB_ORIGIN": emulator.origin,
@@ -68,7 +68,7 @@ def settings(emulator: Emulator, real_redis: Redis, valkey: RedisServer) -> Sett
     return Settings.model_validate(given)
 
 
-def test_the_formula_is_the_runbooks() -> None:
+def test_the_runbook_has_the_formula() -> None:
     """Word for word, so that neither changes without the other."""
     rest = "else 3 + ceil((actions - 100) / 99), no less than 3"
     assert f"requests(actions) = 1 if there are none, {rest}" in (
@@ -76,10 +76,8 @@ def test_the_formula_is_the_runbooks() -> None:
     ).read_text(encoding="utf-8")
 
 
-async def test_a_backfill_a_reconcile_and_a_verify_cost_what_is_said(
-    emulator: Emulator, settings: Settings
-) -> None:
-    """Pages as by the formula; and the clock once, twice, three times for each channel."""
+async def test_commands_cost_what_the_runbook_says(emulator: Emulator, settings: Settings) -> None:
+    """Pages by the formula; the clock once, twice or three times for each channel."""
     for name, (clock, command) in COMMANDS.items():
         emulator.requests.clear()
         await command(settings)
@@ -89,7 +87,7 @@ async def test_a_backfill_a_reconcile_and_a_verify_cost_what_is_said(
         }, name
 
 
-async def test_a_round_costs_what_is_said(emulator: Emulator, settings: Settings) -> None:
+async def test_a_round_costs_what_the_runbook_says(emulator: Emulator, settings: Settings) -> None:
     """The recent past, in which nothing happened here, and a piece of the rest, which is all of it.
 
     The clock is read three times for the channel and twice for the round.

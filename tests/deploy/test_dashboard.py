@@ -18,7 +18,7 @@ PROMISE: Final = "that every panel's queries return figures of a worker"
 
 @needs("prometheus", PROMISE)
 @needs_proc(PROMISE)
-async def test_every_query_of_every_panel_returns_figures(tmp_path: Path) -> None:
+async def test_every_panel_shows_figures(tmp_path: Path) -> None:
     """Of a worker with a past, a refused channel and a small load."""
     async with scene(tmp_path) as running:
         left = list(queries())
@@ -39,8 +39,8 @@ async def has_figures(prometheus: Prometheus, query: Query) -> bool:
 @pytest.mark.parametrize(
     "query", list(queries()), ids=lambda query: f"{query.panel}: {query.legend}"
 )
-def test_a_query_names_what_exists(query: Query) -> None:
-    """A panel of what nobody reports stays empty, and looks like health."""
+def test_a_query_names_only_what_exists(query: Query) -> None:
+    """A panel of a missing metric stays empty, and looks like health."""
     assert wrong(query.sent()) == []
 
 
@@ -49,8 +49,8 @@ def test_no_zero_is_made_up() -> None:
     assert [query for query in queries() if "vector(" in query.expr] == []
 
 
-def test_every_panel_says_what_it_shows() -> None:
-    """A title of its own, a sentence, a unit, thresholds, and the data source that was chosen."""
+def test_every_panel_describes_itself() -> None:
+    """A title of its own, a sentence, a unit, thresholds, and the chosen data source."""
     panels = [panel for panel in PANELS if panel["type"] != "row"]
     assert len({panel["title"] for panel in panels}) == len(panels)
     for panel in panels:
@@ -63,8 +63,8 @@ def test_every_panel_says_what_it_shows() -> None:
         }, title
 
 
-def test_panels_lie_beside_each_other() -> None:
-    """No two at one place, none beyond the edge, no id twice."""
+def test_panels_do_not_overlap() -> None:
+    """None is beyond the edge; no id appears twice."""
     taken: set[tuple[int, int]] = set()
     for panel in PANELS:
         at = panel["gridPos"]
@@ -79,7 +79,7 @@ def test_panels_lie_beside_each_other() -> None:
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
 
 
-def test_the_rows_answer_the_questions_in_their_order() -> None:
+def test_rows_come_in_the_order_of_questions() -> None:
     """Whether the counts can be trusted comes first."""
     rows = [panel["title"] for panel in PANELS if panel["type"] == "row"]
     assert rows == ["Can I trust the counts?", "Live", "PubNub", "Redis", "Process"]

@@ -1,18 +1,11 @@
 """The lock files are complete: an install resolves nothing, and no later release breaks it."""
 
-import hashlib
-import os
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import pytest
 from packaging.markers import default_environment
@@ -32,22 +25,17 @@ Environment = dict[str, str]
 def environment(python: str, platform: str) -> Environment:
     """Return the marker environment of a Python on a platform."""
     system = {"linux": "Linux", "darwin": "Darwin"}[platform]
-    minor = ".".join(python.split(".")[:2])
-    versions = {
-        "python_version": minor,
+    return cast("Environment", default_environment()) | {
+        "python_version": python.rpartition(".")[0],
         "python_full_version": python,
         "implementation_version": python,
-    }
-    return {
-        **dict(default_environment()),
-        **versions,
         "sys_platform": platform,
         "platform_system": system,
     }
 
 
 def group(name: str) -> Iterator[str]:
-    """Yield the requirements of a dependency group, those of the groups it includes, too."""
+    """Yield the requirements of a dependency group and of the groups it includes."""
     for entry in PROJECT["dependency-groups"][name]:
         if isinstance(entry, str):
             yield entry
@@ -72,7 +60,7 @@ def lines_of(lock: str) -> list[str]:
 
 
 def versions_in(lock: str, here: Environment) -> dict[str, str]:
-    """Return name → version of what a lock installs in an environment."""
+    """Return name → version of a lock's packages in an environment."""
     lines = [Requirement(line.partition(" --hash=")[0]) for line in lines_of(lock)]
     wanted = [line for line in lines if not line.marker or line.marker.evaluate(here)]
     return {canonicalize_name(line.name): str(line.specifier).removeprefix("==") for line in wanted}
@@ -89,13 +77,13 @@ def requirements_of(name: str, version: str) -> list[str]:
 
 @dataclass
 class Walk:
-    """A walk from what the project asks for to everything that needs, within a lock."""
+    """A walk within a lock from the project's requirements to all they need."""
 
     versions: dict[str, str]
     environment: Environment
 
     def __post_init__(self) -> None:
-        """Nothing is reached yet."""
+        """Begin with nothing reached."""
         self.reached: set[str] = set()
         self.problems: list[str] = []
         self.seen: set[tuple[str, str]] = set()
@@ -136,10 +124,8 @@ ELSEWHERE: Final = {"async-timeout", "colorama"}
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_holds_what_everything_in_it_requires_and_nothing_else(
-    lock: str, python: str, platform: str
-) -> None:
-    """Without that, installing without resolving would hide what is missing."""
+def test_a_lock_is_complete_and_minimal(lock: str, python: str, platform: str) -> None:
+    """An install that does not resolve would hide a missing package."""
     here = environment(python, platform)
     versions = versions_in(lock, here)
     walk = Walk(versions, here)
@@ -150,8 +136,8 @@ def test_a_lock_holds_what_everything_in_it_requires_and_nothing_else(
     assert versions.keys() - walk.reached == set()
 
 
-def test_a_requirement_that_a_lock_lacks_is_noticed() -> None:
-    """By name and version, also where only an extra asks for it."""
+def test_a_missing_requirement_is_noticed() -> None:
+    """By name and version, also of an extra."""
     here = environment("3.11.0", "linux")
     versions = versions_in("requirements.lock", here)
     del versions["hiredis"]
@@ -168,106 +154,15 @@ def test_a_requirement_that_a_lock_lacks_is_noticed() -> None:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_line_of_a_lock_is_exact_and_hashed(lock: str) -> None:
-    """And names no address: the machine says where packages come from."""
+    """No line names an address: the machine knows where packages come from."""
     exact = re.compile(r"[\w.-]+==[\w.]+ (; [^#]+ )?\s*--hash=sha256:[0-9a-f]{64}")
 
     assert [line for line in lines_of(lock) if not exact.match(line)] == []
     assert "://" not in "".join(lines_of(lock))
 
 
-# One package asks for another and an extra of it, as pytest-cov asks for coverage[toml].
-ASKING: Final = ("asking", "1.0", "Requires-Dist: asked[more]>=1.0\n")
-ASKED: Final = ("asked", "1.0", "Provides-Extra: more\n")
-NEWER: Final = ("asked", "2.0", "Provides-Extra: more\n")
-PROJECT_WHEEL: Final = ("project", "1.0", "Requires-Dist: asking\n")
-BACKEND: Final = """
-import shutil
-
-def build_wheel(folder, *_, **__):
-    shutil.copy("project-1.0-py3-none-any.whl", folder)
-    return "project-1.0-py3-none-any.whl"
-
-build_editable = build_wheel
-"""
-
-
-def write_wheel(folder: Path, name: str, version: str, metadata: str) -> Path:
-    """Write the smallest wheel that pip takes."""
-    path = folder / f"{name}-{version}-py3-none-any.whl"
-    info = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr(f"{name}.py", f"version = {version!r}\n")
-        wheel.writestr(
-            f"{info}/METADATA",
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}",
-        )
-        wheel.writestr(
-            f"{info}/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        wheel.writestr(f"{info}/RECORD", "")
-    return path
-
-
-def lock_line(wheel: Path) -> str:
-    """Return a lock's line for this wheel."""
-    name, version, *_ = wheel.name.split("-")
-    return f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
-
-
-@pytest.fixture
-def newcomer(tmp_path: Path) -> Path:
-    """A checkout with locks of two packages, and an index folder that has a newer one of them."""
-    index = tmp_path / "index"
-    index.mkdir()
-    wheels = [write_wheel(index, *package) for package in (ASKING, ASKED)]
-    write_wheel(index, *NEWER)
-    project = tmp_path / "project"
-    project.mkdir()
-    shutil.copy(ROOT / "Makefile", project)
-    (project / "requirements-build.lock").write_text("")
-    for name in ("requirements.lock", "requirements-dev.lock"):
-        (project / name).write_text("".join(map(lock_line, wheels)))
-    write_wheel(project, *PROJECT_WHEEL)
-    (project / "backend.py").write_text(BACKEND)
-    (project / "pyproject.toml").write_text(
-        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    )
-    return project
-
-
-def make(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run make there, with that index folder and no other."""
-    environment = {
-        name: text
-        for name, text in os.environ.items()
-        if not name.startswith(("PIP_", "MAKE", "MFLAGS"))
-    }
-    environment |= {
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(project.parent / "index"),
-        "PIP_CONFIG_FILE": os.devnull,
-    }
-    command = ["make", f"PYTHON={sys.executable}", *words]
-    return subprocess.run(
-        command, cwd=project, env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def test_what_is_locked_is_installed_although_a_newer_release_exists(newcomer: Path) -> None:
-    """By each command that people type. The pip of Python 3.11 fails here if it resolves."""
-    for target in ("install", ".venv/.run", ".venv/.dev"):
-        made = make(newcomer, target)
-        assert made.returncode == 0, made.stderr
-        code = "import asked, asking, project; print(asked.version, asking.version)"
-        said = subprocess.run(
-            [newcomer / ".venv/bin/python", "-c", code], capture_output=True, check=True
-        ).stdout
-        assert said == b"1.0 1.0\n"
-
-
 def commands_of_pip() -> Iterator[tuple[str, str]]:
-    """Yield each command that installs or builds, and the file it is written down in."""
+    """Yield each command that installs or builds, and its file."""
     for path in [*ROOT.glob("[A-Z]*"), *(ROOT / "deploy").rglob("*")]:
         if path.is_file() and path.suffix != ".json":
             text = path.read_text(encoding="utf-8").replace("\\\n", " ")
@@ -276,7 +171,7 @@ def commands_of_pip() -> Iterator[tuple[str, str]]:
                     yield command.strip(), path.name
 
 
-def test_every_command_that_installs_a_lock_resolves_nothing() -> None:
+def test_no_install_resolves() -> None:
     """In every document and script: all that is fetched is locked and hashed."""
     found = list(commands_of_pip())
 

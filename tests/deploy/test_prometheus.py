@@ -13,7 +13,7 @@ RULES = (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
 
 @needs("prometheus", "that an alert fires and clears in one that runs")
 async def test_an_alert_fires_and_clears(tmp_path: Path) -> None:
-    """Nobody tells a version, then somebody does; nothing else fires meanwhile."""
+    """First no version is reported, then one is; no other alert fires."""
     told = tmp_path / "told.prom"
     async with (
         textfile(told) as worker,
@@ -31,8 +31,8 @@ async def test_an_alert_fires_and_clears(tmp_path: Path) -> None:
         await wait_until(is_quiet, 60)
 
 
-def test_hurried_rules_wait_no_longer_than_they_are_told() -> None:
-    """And are the same otherwise."""
+def test_hurried_rules_differ_only_in_time() -> None:
+    """All else is the same."""
     assert (
         hurried("for: 3m\n  for: 3m\n  expr: up # for: 3m\n", "2s")
         == "for: 3m\n  for: 2s\n  expr: up # for: 3m\n"

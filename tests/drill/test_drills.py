@@ -14,7 +14,7 @@ from tests.drill.windows import LAG, Sample, Window
 
 
 @pytest.mark.timeout(300)
-async def test_a_day_of_restarts_kills_and_new_lists_ends_with_the_truth(tmp_path: Path) -> None:
+async def test_a_day_ends_with_the_truth(tmp_path: Path) -> None:
     """Every reaction of the day is counted in the end; here without Prometheus."""
     said: list[str] = []
     plan = day.Plan(seed=1, breath_seconds=0.1, settle_seconds=2, has_prometheus=False)
@@ -68,7 +68,7 @@ def test_growing_memory_fails_a_soak() -> None:
     assert _soaked(growth=0.04).verdicts()["memory grew by less than 5%"]
 
 
-def test_a_lag_is_read_off_the_buckets_as_prometheus_does() -> None:
+def test_a_lag_is_computed_as_in_prometheus() -> None:
     """A quantile lies between two limits in proportion; earlier counts do not matter."""
     before = _buckets(under_10_ms=1000, under_100_ms=1000, all_of_them=1000)
     after = _buckets(under_10_ms=1080, under_100_ms=1100, all_of_them=1100)
