@@ -1,4 +1,4 @@
-"""Reading the tallies of a screen: at once, message by message, or by counting actions."""
+"""Reading the tallies of a screen: at once, or message by message."""
 
 import statistics
 import time
@@ -10,8 +10,6 @@ from redis.asyncio import Redis
 
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
 from tests.benchmarks.latency import Line, line, pings
-from tests.benchmarks.listing import listed, pubnub
-from tests.emulator.clients import asyncio_sdk
 from tests.redis_server import RedisServer
 from worker.domain.action import Added, Identity, Origin
 from worker.store.connection import connect
@@ -27,7 +25,7 @@ KEYS: Final = {message: Keys().counts("room", message) for message in MESSAGES}
 LATENCY_SECONDS: Final = 0.001
 BATCH: Final = 100
 REDIS_ONLY: Final = 100
-"""How often the screen is read in a round; paging takes so long that it is done less often."""
+"""How often the screen is read in a round."""
 
 Screen = Mapping[str, Mapping[str, Mapping[str, int]]]
 """message timetoken → type → value → count"""
@@ -87,21 +85,6 @@ def parsed(fields: Mapping[str, str]) -> dict[str, dict[str, int]]:
     return counts
 
 
-async def by_counting(pubnub: Any) -> Screen:
-    """Page through the channel's actions with PubNub's SDK, and count."""
-    screen: dict[str, dict[str, dict[str, int]]] = {message: {} for message in MESSAGES}
-    start = str(FIRST + 1000 + ACTIONS)
-    while True:
-        asked = pubnub.get_message_actions().channel("room").start(start).limit("100")
-        page = (await asked.future()).result.actions
-        if not page:
-            return screen
-        for action in page:
-            values = screen[action.message_timetoken].setdefault(action.type, {})
-            values[action.value] = values.get(action.value, 0) + 1
-        start = min(action.action_timetoken for action in page)
-
-
 async def timed(
     reads: Mapping[str, Read], times: int, clock: Callable[[], float]
 ) -> dict[str, float]:
@@ -125,28 +108,25 @@ async def round_trips(read: Read, through: Line) -> int:
     return through.round_trips() - before
 
 
-async def from_afar(url: str, port: int, times: int) -> dict[str, float]:
+async def from_afar(port: int, times: int) -> dict[str, float]:
     """Return milliseconds and round trips of reading at a millisecond's distance."""
-    redis_port = int(url.rpartition(":")[2])
-    with line(redis_port, 0) as no_way:
+    with line(port, 0) as no_way:
         # Forwarding takes some time by itself.
         distance = max(0.0, LATENCY_SECONDS - pings(no_way.port, 2 * times)[0])
-    with line(redis_port, distance) as to_redis, line(port, distance) as to_pubnub:
-        address = f"redis://127.0.0.1:{to_redis.port}"
+    with line(port, distance) as far:
+        address = f"redis://127.0.0.1:{far.port}"
         async with (
             TallyReader.from_url(address) as reader,
             Redis.from_url(address, decode_responses=True) as redis,
-            asyncio_sdk(f"127.0.0.1:{to_pubnub.port}") as pubnub,
         ):
-            contenders: tuple[tuple[str, Read, int, Line], ...] = (
-                ("ours", lambda: reader.get_many("room", MESSAGES), times, to_redis),
-                ("each", lambda: message_by_message(redis), max(1, times // 10), to_redis),
-                ("paging", lambda: by_counting(pubnub), max(1, times // 50), to_pubnub),
-            )
-            values = {"ping": 1000 * statistics.median(pings(to_redis.port, 2 * times))}
-            for who, read, often, through in contenders:
-                values |= await timed({who: read}, often, time.perf_counter)
-                values[f"{who}_trips"] = await round_trips(read, through)
+            contenders: dict[str, tuple[Read, int]] = {
+                "ours": (lambda: reader.get_many("room", MESSAGES), times),
+                "each": (lambda: message_by_message(redis), max(1, times // 10)),
+            }
+            values = {"ping": 1000 * statistics.median(pings(far.port, 2 * times))}
+            for name, (read, often) in contenders.items():
+                values |= await timed({name: read}, often, time.perf_counter)
+                values[f"{name}_trips"] = await round_trips(read, far)
             expect(1, values["ours_trips"], "get_many, round trips")
             return values
 
@@ -172,9 +152,7 @@ async def one_round(size: float) -> dict[str, float]:
             store, added = Store(redis, Keys()), actions()
             for start in range(0, len(added), BATCH):
                 await store.apply("room", added[start : start + BATCH], Origin.LIVE)
-        async with pubnub(listed(actions()), latency=0) as origin:
-            values = await from_afar(server.url, int(origin.rpartition(":")[2]), times)
-        return values | await from_near(server.url, times)
+        return await from_afar(server.port, times) | await from_near(server.url, times)
     finally:
         server.stop()
 
@@ -183,22 +161,17 @@ BENCHMARK: Final = Benchmark(
     name="read",
     work=(
         f"Read the tallies of {len(MESSAGES)} messages with {len(VALUES)} values each, a "
-        "millisecond away from Redis and from PubNub (half of it each way). Peers: HGETALL message "
-        f"by message; and paging through the {ACTIONS:,} actions with PubNub's SDK and counting, "
-        "against a server on this machine, which answers far quicker than PubNub. Then, without "
-        "the distance, the cost in the reading process, against redis-py's own pipeline and the "
-        "shortest parsing."
+        "millisecond away from Redis (half of it each way), beside HGETALL message by message. "
+        "Then, without the distance, the cost in the reading process, against redis-py's own "
+        "pipeline and the shortest parsing."
     ),
     lines=(
         Figure("ours", "TallyReader.get_many", "ms"),
         Figure("each", "HGETALL message by message", "ms"),
-        Figure("paging", "paging through the actions, and counting", "ms"),
         Figure("ping", "one PING on the same line, without any client", "ms"),
         Figure("ours_trips", "round trips of get_many, counted on the line", "", at_most=1),
         Figure("each_trips", "round trips of HGETALL message by message", ""),
-        Figure("paging_trips", "round trips of paging", ""),
         Ratio("each", "ours", "HGETALL message by message / ours", at_least=20),
-        Ratio("paging", "ours", "paging / ours"),
         Figure("ours_computed", "computed by get_many, no distance", "ms"),
         Figure("raw_computed", "computed by redis-py alone, pipelined", "ms"),
         Ratio("ours_computed", "raw_computed", "get_many / redis-py alone, computed", at_most=2),
