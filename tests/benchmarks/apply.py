@@ -143,7 +143,7 @@ async def timed(
             await way(redis, events)
             seconds = time.perf_counter() - began
             gc.unfreeze()
-            told = await redis.info("commandstats")
+            stats = await redis.info("commandstats")
             if way in OWN:
                 expect(0, await broken_counts(redis, events), way.__name__)
         if expected is not None:
@@ -152,7 +152,7 @@ async def timed(
             expect(+expected, out if way in OWN else +out, way.__name__)
         # What a script calls is part of its own time, and listed by itself as well.
         commands = ("cmdstat_evalsha",) if way in OWN else ("cmdstat_hsetnx", "cmdstat_hincrby")
-        return seconds, sum(told[command]["usec"] for command in commands if command in told)
+        return seconds, sum(stats[command]["usec"] for command in commands if command in stats)
     finally:
         server.stop()
 

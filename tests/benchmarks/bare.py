@@ -88,7 +88,7 @@ async def main(options: dict[str, Any]) -> None:
 
     async with AsyncExitStack() as stack:
         polls = await _polls(options, stack)
-        following = [asyncio.create_task(follow(each)) for each in polls]
+        following = [asyncio.create_task(follow(stream)) for stream in polls]
         await have_all_come.wait()
         sys.stdout.write(json.dumps({"ages": ages, "peak": peak()}))
         for task in following:

@@ -69,21 +69,21 @@ async def bare(
     )
     try:
         async with asyncio.timeout(APPLY_WAIT_SECONDS):
-            saying = asyncio.create_task(child.communicate(json.dumps(options).encode()))
+            reporting = asyncio.create_task(child.communicate(json.dumps(options).encode()))
             await pubnub.wait_for(len(subscriptions))
             await pubnub.publish(rate, events)
-            told = json.loads((await saying)[0])
+            report = json.loads((await reporting)[0])
     finally:
         if child.returncode is None:
             child.kill()
-    return Result([age / 10_000 for age in told["ages"]], told["peak"] / 1000)
+    return Result([age / 10_000 for age in report["ages"]], report["peak"] / 1000)
 
 
 async def ours(
     pubnub: Loopback, url: str, subscriptions: Sequence[Sequence[str]], rate: float, events: int
 ) -> Result:
     """Publish the events to a worker; an event shows as an entry in its channel's journal."""
-    channels = sorted(channel for each in subscriptions for channel in each)
+    channels = sorted(channel for names in subscriptions for channel in names)
     async with working(pubnub, url, channels, len(subscriptions[0])) as child:
         async with asyncio.timeout(APPLY_WAIT_SECONDS):
             await pubnub.wait_for(len(subscriptions))
@@ -92,24 +92,24 @@ async def ours(
             ages = await watcher.ages(channels, events)
         child.send_signal(signal.SIGTERM)
         async with asyncio.timeout(APPLY_WAIT_SECONDS):
-            told, _ = await child.communicate()
-    return Result(ages, int(told) / 1000)
+            report, _ = await child.communicate()
+    return Result(ages, int(report) / 1000)
 
 
 @asynccontextmanager
 async def working(
-    pubnub: Loopback, url: str, channels: Sequence[str], each: int
+    pubnub: Loopback, url: str, channels: Sequence[str], channels_each: int
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start a worker that goes on from where another has left it, so that it owes nothing."""
     async with connect(url) as redis:
-        await leave_off(redis, channels, each, Cursor(str(stamp()), 1))
+        await leave_off(redis, channels, channels_each, Cursor(str(stamp()), 1))
     settings = {
         "PUBNUB_SUBSCRIBE_KEY": "demo",
         "PUBNUB_ORIGIN": pubnub.origin,
         "PUBNUB_TLS": "false",
         "REDIS_URL": url,
         "TALLY_CHANNELS": ",".join(channels),
-        "TALLY_CHANNELS_PER_SUBSCRIPTION": str(each),
+        "TALLY_CHANNELS_PER_SUBSCRIPTION": str(channels_each),
         "TALLY_LOG_LEVEL": "error",
         "TALLY_HTTP": "127.0.0.1:0",
         "PYTHONPATH": os.getcwd(),  # noqa: PTH109 - for a child
@@ -186,8 +186,8 @@ class Watcher:
         reader = hiredis.Reader(encoding="utf-8")
         for now, part in self._received:
             reader.feed(part)
-            while told := reader.gets():
-                _, _, key, what = cast("list[str]", told)
+            while notice := reader.gets():
+                _, _, key, what = cast("list[str]", notice)
                 if what == "xadd":
                     shown[key.partition("{")[2].rpartition("}")[0]].append(now)
         return shown

@@ -72,9 +72,12 @@ class History:
 
     def call(self) -> Iterator[Observed]:
         """Yield the events of one call: 100 of each of four channels, on ten messages of each."""
-        channels, each = self._extent.channels, self._extent.messages // self._extent.channels
+        channels, messages_each = (
+            self._extent.channels,
+            self._extent.messages // self._extent.channels,
+        )
         for channel in self._random.sample(range(channels), CALL // 100):
-            messages = self._random.sample(range(each), min(each, MESSAGES))
+            messages = self._random.sample(range(messages_each), min(messages_each, MESSAGES))
             for number in range(100):
                 message = self._random.choice(messages) * channels + channel
                 yield self._add(message) if number % 2 else self._remove(message)

@@ -128,11 +128,11 @@ def percentile(values: Sequence[float], fraction: float) -> float:
     return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))]
 
 
-def expect(truth: object, found: object, who: str) -> None:
+def expect(truth: object, found: object, name: str) -> None:
     """Compare the truth with the result.
 
     Raises:
         WrongResultError: they differ.
     """
     if truth != found:
-        raise WrongResultError(f"{who}: the result is wrong; the figure is void")
+        raise WrongResultError(f"{name}: the result is wrong; the figure is void")

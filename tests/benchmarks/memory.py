@@ -32,11 +32,11 @@ WEIGHED: Final[dict[float, dict[str, float]]] = {}
 KEYS: Final = Keys()
 
 
-def messages(actions: int, each: int) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+def messages(actions: int, to_a_message: int) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
     """Yield channel, message timetoken and (value, user) of its reactions; nobody reacts twice."""
-    chance = random.Random(each)
-    for number in range(max(1, actions // each)):
-        digits = (f"{chance.getrandbits(128):032x}" for _ in range(min(each, actions)))
+    chance = random.Random(to_a_message)
+    for number in range(max(1, actions // to_a_message)):
+        digits = (f"{chance.getrandbits(128):032x}" for _ in range(min(to_a_message, actions)))
         users = [
             (VALUES[int(it[0], 16) % 5], f"{it[:8]}-{it[8:12]}-{it[12:16]}-{it[16:20]}-{it[20:]}")
             for it in digits
@@ -44,10 +44,10 @@ def messages(actions: int, each: int) -> Iterator[tuple[str, str, list[tuple[str
         yield f"channel-{number % CHANNELS:04d}", str(FIRST + number), users
 
 
-async def ours(redis: Redis, actions: int, each: int) -> None:
+async def ours(redis: Redis, actions: int, to_a_message: int) -> None:
     """Let the worker's own script write them: counts, actions, messages, journal."""
     store, waiting, number = Store(redis, KEYS), dict[str, list[Added]](), 0
-    for channel, message, users in messages(actions, each):
+    for channel, message, users in messages(actions, to_a_message):
         batch = waiting.setdefault(channel, [])
         for value, user in users:
             number += 1
@@ -61,14 +61,14 @@ async def ours(redis: Redis, actions: int, each: int) -> None:
             await store.apply(channel, batch, Origin.LIVE)
 
 
-async def peer(redis: Redis, actions: int, each: int) -> None:
+async def peer(redis: Redis, actions: int, to_a_message: int) -> None:
     """Keep a set of users for each value, and a hash of counts: no times, no index."""
     pipe = cast("Any", redis).pipeline(transaction=False)
-    for channel, message, users in messages(actions, each):
+    for channel, message, users in messages(actions, to_a_message):
         for value in VALUES:
-            for some in batched([user for of, user in users if of == value], BATCH):
-                pipe.sadd(f"peer:{{{channel}}}:users:{message}:{value}", *some)
-                pipe.hincrby(f"peer:{{{channel}}}:counts:{message}", f"reaction:{value}", len(some))
+            for part in batched([user for of, user in users if of == value], BATCH):
+                pipe.sadd(f"peer:{{{channel}}}:users:{message}:{value}", *part)
+                pipe.hincrby(f"peer:{{{channel}}}:counts:{message}", f"reaction:{value}", len(part))
         if len(pipe) >= BATCH:
             await pipe.execute()
     await pipe.execute()
@@ -98,13 +98,13 @@ async def server(name: str) -> AsyncIterator[Any]:
             yield redis
 
 
-async def weighed(redis: Any, actions: int, each: int) -> dict[str, float]:
+async def weighed(redis: Any, actions: int, to_a_message: int) -> dict[str, float]:
     """Return the bytes of an action, without the journal and in the journal."""
     await redis.flushall()
     before = await used(redis)
-    await ours(redis, actions, each)
+    await ours(redis, actions, to_a_message)
     whole = await used(redis)
-    await check(redis, actions, each)
+    await check(redis, actions, to_a_message)
     await redis.delete(*(KEYS.journal(f"channel-{number:04d}") for number in range(CHANNELS)))
     without_journal = await used(redis)
     return {
@@ -113,9 +113,9 @@ async def weighed(redis: Any, actions: int, each: int) -> dict[str, float]:
     }
 
 
-async def check(redis: Any, actions: int, each: int) -> None:
+async def check(redis: Any, actions: int, to_a_message: int) -> None:
     """Expect every message looked at to have its actions and its counts."""
-    looked_at = list(islice(messages(actions, each), LOOKED_AT))
+    looked_at = list(islice(messages(actions, to_a_message), LOOKED_AT))
     pipe = redis.pipeline(transaction=False)
     for channel, message, _ in looked_at:
         pipe.hlen(KEYS.actions(channel, message)).hgetall(KEYS.counts(channel, message))
@@ -126,11 +126,11 @@ async def check(redis: Any, actions: int, each: int) -> None:
         expect({field: str(count) for field, count in counts.items()}, next(answers), "the counts")
 
 
-async def weighed_peer(redis: Any, actions: int, each: int) -> float:
+async def weighed_peer(redis: Any, actions: int, to_a_message: int) -> float:
     """Return the bytes an action takes the peer."""
     await redis.flushall()
     before = await used(redis)
-    await peer(redis, actions, each)
+    await peer(redis, actions, to_a_message)
     return (await used(redis) - before) / actions
 
 
@@ -142,11 +142,11 @@ async def one_round(size: float) -> dict[str, float]:
     actions = round(ACTIONS * size)
     for name in PROGRAMS:
         async with server(name) as redis:
-            for each in SHAPES:
-                mark = f"{name}_{each}"
-                weights = await weighed(redis, actions, each)
+            for to_a_message in SHAPES:
+                mark = f"{name}_{to_a_message}"
+                weights = await weighed(redis, actions, to_a_message)
                 values |= {f"{mark}_{what}": weight for what, weight in weights.items()}
-                values[f"{mark}_peer"] = await weighed_peer(redis, actions, each)
+                values[f"{mark}_peer"] = await weighed_peer(redis, actions, to_a_message)
     WEIGHED[size] = values
     return values
 
@@ -155,8 +155,8 @@ def lines() -> Iterator[Line]:
     """Yield what is said of each server and shape."""
     versions = {name: f"{name} {version(program)}" for name, program in PROGRAMS.items()}
     for name in PROGRAMS:
-        for each, at_most in SHAPES.items():
-            mark, where = f"{name}_{each}", f"{versions[name]}, {each:,} a message"
+        for to_a_message, at_most in SHAPES.items():
+            mark, where = f"{name}_{to_a_message}", f"{versions[name]}, {to_a_message:,} a message"
             yield Figure(f"{mark}_ours", f"{where}: an action", "bytes", at_most=at_most)
             yield Figure(f"{mark}_peer", f"{where}: a set for each value", "bytes")
             yield Ratio(f"{mark}_ours", f"{mark}_peer", f"{where}: ours / a set for each value")

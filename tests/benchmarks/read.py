@@ -89,16 +89,16 @@ async def timed(
     reads: Mapping[str, Read], times: int, clock: Callable[[], float]
 ) -> dict[str, float]:
     """Read so often, in turn; return the median milliseconds of each reader on that clock."""
-    for who, read in reads.items():
-        expect(TRUTH, await read(), who)  # which opens the connection
-    spent: dict[str, list[float]] = {who: [] for who in reads}
+    for name, read in reads.items():
+        expect(TRUTH, await read(), name)  # which opens the connection
+    spent: dict[str, list[float]] = {name: [] for name in reads}
     for _ in range(times):
-        for who, read in reads.items():
+        for name, read in reads.items():
             began = clock()
             screen = await read()
-            spent[who].append(1000 * (clock() - began))
-            expect(TRUTH, screen, who)
-    return {who: statistics.median(milliseconds) for who, milliseconds in spent.items()}
+            spent[name].append(1000 * (clock() - began))
+            expect(TRUTH, screen, name)
+    return {name: statistics.median(milliseconds) for name, milliseconds in spent.items()}
 
 
 async def round_trips(read: Read, through: Line) -> int:

@@ -34,7 +34,7 @@ COMMANDS: Final = {
     "help": ("-m", "worker", "--help"),
     "show": ("-m", "worker", "show", "room", MESSAGE),
 }
-SAID: Final = {
+OUTPUT: Final = {
     "empty": "Do nothing.",
     "help": "Exact reaction counts for PubNub message actions",
     "show": "reaction  👍  2\n",
@@ -51,8 +51,8 @@ async def started(arguments: Sequence[str], environment: dict[str, str]) -> tupl
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
-    return 1000 * (time.perf_counter() - began), said.decode()
+    output, _ = await process.communicate()
+    return 1000 * (time.perf_counter() - began), output.decode()
 
 
 async def one_round(size: float) -> dict[str, float]:
@@ -78,8 +78,8 @@ async def one_round(size: float) -> dict[str, float]:
             1 - min(times, 2), times
         ):  # a single one is no figure, and needs no start before it
             for name, arguments in COMMANDS.items():
-                milliseconds, said = await started(arguments, environment)
-                expect(True, SAID[name] in said, name)
+                milliseconds, output = await started(arguments, environment)
+                expect(True, OUTPUT[name] in output, name)
                 took[name] += [milliseconds] if number >= 0 else []
     finally:
         server.stop()

@@ -39,8 +39,8 @@ class Query:
 def shown(panel: Mapping[str, Any]) -> list[Query]:
     """Return the queries of a panel; a row has none."""
     return [
-        Query(panel["title"], each["expr"], each["legendFormat"])
-        for each in panel.get("targets", ())
+        Query(panel["title"], target["expr"], target["legendFormat"])
+        for target in panel.get("targets", ())
     ]
 
 

@@ -40,7 +40,7 @@ class Stage:
 
     def all(self, name: str) -> list[Instruction]:
         """Return the instructions of that name, in order."""
-        return [each for each in self.instructions if each.name == name]
+        return [instruction for instruction in self.instructions if instruction.name == name]
 
     def last(self, name: str) -> Instruction:
         """Return the last instruction of that name."""
@@ -50,12 +50,12 @@ class Stage:
 def stages(text: str) -> list[Stage]:
     """Return the stages of a Dockerfile."""
     found: list[tuple[str, str, list[Instruction]]] = []
-    for each in _instructions(text):
-        if each.name == "FROM":
-            source, _, name = each.text.partition(" AS ")
+    for instruction in _instructions(text):
+        if instruction.name == "FROM":
+            source, _, name = instruction.text.partition(" AS ")
             found.append((source, name, []))
         elif found:  # what stands before the first is for all FROM lines
-            found[-1][2].append(each)
+            found[-1][2].append(instruction)
     return [Stage(source, name, tuple(instructions)) for source, name, instructions in found]
 
 
@@ -75,7 +75,7 @@ def ignored(path: str, patterns: list[str]) -> bool:
     above = ["/".join(parts[: end + 1]) for end in range(len(parts))]
     for pattern in patterns:
         wanted = pattern.removeprefix("!")
-        if any(_matches(each, wanted) for each in above):
+        if any(_matches(folder, wanted) for folder in above):
             left_out = not pattern.startswith("!")
     return left_out
 

@@ -62,7 +62,7 @@ class Selector:
 
 def ours() -> list[Metric]:
     """Return the worker's metrics."""
-    return [each for each in vars(metrics).values() if isinstance(each, Metric)]
+    return [metric for metric in vars(metrics).values() if isinstance(metric, Metric)]
 
 
 def kind(metric: Metric) -> str:

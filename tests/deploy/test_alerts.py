@@ -48,15 +48,15 @@ def test_every_alert_fires_and_clears(tests: str, tmp_path: Path) -> None:
     document = yaml.safe_load((FOLDER / tests).read_text(encoding="utf-8"))
     assert document["rule_files"] == ["alerts.yml"]
     alone = [f"{number}_{tests}" for number, _ in enumerate(document["tests"])]
-    for name, each in zip(alone, document["tests"], strict=True):
-        asked = {expected["alertname"] for expected in each["alert_rule_test"]}
+    for name, history in zip(alone, document["tests"], strict=True):
+        asked = {expected["alertname"] for expected in history["alert_rule_test"]}
         groups = [
             {**group, "rules": [rule for rule in group["rules"] if rule["alert"] in asked]}
             for group in GROUPS
         ]
         # JSON is YAML.
         (tmp_path / f"rules_{name}").write_text(json.dumps({"groups": groups}), encoding="utf-8")
-        one = {**document, "rule_files": [f"rules_{name}"], "tests": [each]}
+        one = {**document, "rule_files": [f"rules_{name}"], "tests": [history]}
         (tmp_path / name).write_text(json.dumps(one), encoding="utf-8")
     promtool("test", "rules", *alone, folder=tmp_path)
 
@@ -66,8 +66,8 @@ def test_every_alert_has_a_history() -> None:
     fires: set[str] = set()
     spares: set[str] = set()
     for tests in TESTS:
-        for each in yaml.safe_load((FOLDER / tests).read_text(encoding="utf-8"))["tests"]:
-            for expected in each["alert_rule_test"]:
+        for history in yaml.safe_load((FOLDER / tests).read_text(encoding="utf-8"))["tests"]:
+            for expected in history["alert_rule_test"]:
                 (fires if expected["exp_alerts"] else spares).add(expected["alertname"])
     assert fires == spares == {rule["alert"] for rule in RULES}
 

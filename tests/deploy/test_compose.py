@@ -44,12 +44,12 @@ EVERY: Final = pytest.mark.parametrize("name", SERVICES)
 def environment(name: str) -> dict[str, str]:
     """Return the environment of a service with default settings."""
     given: dict[str, str] = SERVICES[name].get("environment", {})
-    return {each: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", text) for each, text in given.items()}
+    return {variable: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", text) for variable, text in given.items()}
 
 
 def mounts(name: str) -> dict[str, str]:
     """Return target → source of what a service mounts."""
-    return {each.split(":")[1]: each.split(":")[0] for each in SERVICES[name].get("volumes", [])}
+    return {mount.split(":")[1]: mount.split(":")[0] for mount in SERVICES[name].get("volumes", [])}
 
 
 def slips(document: Service) -> list[str]:
@@ -131,11 +131,11 @@ def test_ports_are_bound_to_loopback(name: str) -> None:
 @EVERY
 def test_mounted_files_exist_and_are_read_only(name: str) -> None:
     """Compose would create a missing file as a folder."""
-    for each in SERVICES[name].get("volumes", []):
-        source = each.split(":")[0]
+    for mount in SERVICES[name].get("volumes", []):
+        source = mount.split(":")[0]
         if source.startswith("./"):
             assert (FOLDER / source).exists()
-            assert each.endswith(":ro")
+            assert mount.endswith(":ro")
         else:
             assert source in COMPOSE["volumes"]
 
@@ -218,8 +218,8 @@ async def test_the_users_react_until_a_stop() -> None:
                     assert process.returncode is None
                     await asyncio.sleep(0.05)
                 process.send_signal(signal.SIGTERM)
-                _, said = await process.communicate()
-                assert (process.returncode, said.decode()) == (0, "")
+                _, error = await process.communicate()
+                assert (process.returncode, error.decode()) == (0, "")
         finally:
             if process.returncode is None:
                 process.kill()
@@ -231,19 +231,19 @@ def test_prometheus_scrapes_the_worker() -> None:
     config = read(FOLDER / "prometheus/prometheus.yml")
     *_, image = stages((ROOT / "Dockerfile").read_text(encoding="utf-8"))
     targets = [
-        each
+        target
         for job in config["scrape_configs"]
         for group in job["static_configs"]
-        for each in group["targets"]
+        for target in group["targets"]
     ]
     there = mounts("prometheus")
 
     assert targets == [f"worker:{image.last('EXPOSE').text}"]
     assert config["rule_files"] == ["alerts.yml"]
     assert there["/etc/prometheus/alerts.yml"] == "./prometheus/alerts.yml"
-    told = dict(word.removeprefix("--").split("=") for word in SERVICES["prometheus"]["command"])
-    assert told["config.file"] in there
-    assert there[told["storage.tsdb.path"]] in COMPOSE["volumes"]
+    options = dict(word.removeprefix("--").split("=") for word in SERVICES["prometheus"]["command"])
+    assert options["config.file"] in there
+    assert there[options["storage.tsdb.path"]] in COMPOSE["volumes"]
 
 
 @needs("promtool", "that Prometheus takes deploy/prometheus/prometheus.yml")

@@ -87,7 +87,7 @@ def test_rows_come_in_the_order_of_questions() -> None:
 
 def test_variables_choose_source_job_and_instance() -> None:
     """So that the file fits any Grafana."""
-    assert [each["name"] for each in DASHBOARD["templating"]["list"]] == [
+    assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == [
         "datasource",
         "job",
         "instance",

@@ -22,7 +22,7 @@ BUILDERS: Final = r"\b(pip3? (install|wheel|download)|apt(-get)?|apk|gcc|make|cu
 
 def test_copied_files_are_in_the_context() -> None:
     """A missing one would fail only where there is an engine."""
-    copied = [word for each in BUILD.all("COPY") for word in each.words[:-1]]
+    copied = [word for instruction in BUILD.all("COPY") for word in instruction.words[:-1]]
 
     assert [
         name for name in copied if not (ROOT / name).exists() or ignored(name, ignore_patterns())
@@ -44,7 +44,7 @@ def test_the_context_has_nothing_else(name: str) -> None:
 
 def test_the_context_is_enough_for_a_wheel() -> None:
     """It has all that pyproject.toml names."""
-    copied = {word for each in BUILD.all("COPY") for word in each.words[:-1]}
+    copied = {word for instruction in BUILD.all("COPY") for word in instruction.words[:-1]}
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
     named = re.findall(r'^(?:readme|license-files) = \[?"(.+)"', project, re.MULTILINE)
@@ -56,8 +56,8 @@ def test_packages_are_installed_by_hash() -> None:
     """Every pip that fetches requires hashes, and none resolves; the last one has no index."""
     commands = [
         part
-        for each in BUILD.all("RUN")
-        for part in re.split(r"\s*&&\s*", each.text)
+        for instruction in BUILD.all("RUN")
+        for part in re.split(r"\s*&&\s*", instruction.text)
         if "pip" in part.split()
     ]
     fetching = [command for command in commands if "-r " in command]
@@ -70,12 +70,14 @@ def test_packages_are_installed_by_hash() -> None:
 
 def test_the_last_stage_has_no_build_tools() -> None:
     """It copies one folder from the first stage, and removes pip."""
-    runs = " ".join(each.text for each in IMAGE.all("RUN"))
+    runs = " ".join(instruction.text for instruction in IMAGE.all("RUN"))
 
     assert re.findall(BUILDERS, runs) == []
     assert "pip uninstall" in runs
     assert "ensurepip" in runs
-    assert [each.text for each in IMAGE.all("COPY")] == ["--from=build /opt/tally /opt/tally"]
+    assert [instruction.text for instruction in IMAGE.all("COPY")] == [
+        "--from=build /opt/tally /opt/tally"
+    ]
 
 
 def test_the_user_is_a_number() -> None:
@@ -88,21 +90,19 @@ def test_the_user_is_a_number() -> None:
 
 def test_commands_are_the_programs_own() -> None:
     """The health check has `--live`: without it an outage of Redis would kill the worker."""
-    program = IMAGE.last("ENTRYPOINT").words
-    health = IMAGE.last("HEALTHCHECK").text.partition("CMD ")[2]
+    health = json.loads(IMAGE.last("HEALTHCHECK").text.partition("CMD ")[2])
 
-    assert program == ["tally"]
+    assert IMAGE.last("ENTRYPOINT").words == health[:1] == ["tally"]
     assert arguments(IMAGE.last("CMD").words) == ("run", {"allow_eviction": False})
-    said, *words = json.loads(health)
-    assert (said, *arguments(words)) == ("tally", "healthcheck", {"live": True})
+    assert arguments(health[1:]) == ("healthcheck", {"live": True})
 
 
 def test_the_exposed_port_is_the_workers() -> None:
     """On every address, because loopback is private to a container."""
     given = {
         name: text
-        for each in IMAGE.all("ENV")
-        for name, text in each.pairs.items()
+        for instruction in IMAGE.all("ENV")
+        for name, text in instruction.pairs.items()
         if name.startswith("TALLY_")
     }
 
@@ -126,8 +126,8 @@ def test_labels_are_complete() -> None:
         "version",
         "revision",
     }
-    told = {name for each in IMAGE.all("ARG") for name in each.pairs}
-    assert {labels["version"], labels["revision"]} == {f"${{{name}}}" for name in told}
+    build_arguments = {name for instruction in IMAGE.all("ARG") for name in instruction.pairs}
+    assert {labels["version"], labels["revision"]} == {f"${{{name}}}" for name in build_arguments}
 
 
 def test_the_stop_signal_drains() -> None:

@@ -62,7 +62,7 @@ BY_LABEL: Final = pytest.mark.parametrize(
 
 @pytest.mark.parametrize(
     "manifest",
-    [*(each for each in MANIFESTS if each["kind"] != "ServiceMonitor"), SECRET],
+    [*(manifest for manifest in MANIFESTS if manifest["kind"] != "ServiceMonitor"), SECRET],
     ids=name_of,
 )
 def test_kubernetes_accepts_a_manifest(manifest: Manifest) -> None:
@@ -99,7 +99,9 @@ def test_kustomize_tags_the_image() -> None:
 
 def test_manifests_name_no_namespace() -> None:
     """The operator chooses it."""
-    assert [name_of(each) for each in MANIFESTS if "namespace" in each["metadata"]] == []
+    assert [
+        name_of(manifest) for manifest in MANIFESTS if "namespace" in manifest["metadata"]
+    ] == []
 
 
 def test_every_container_has_the_tagged_image() -> None:
@@ -107,7 +109,9 @@ def test_every_container_has_the_tagged_image() -> None:
     (image,) = KUSTOMIZATION["images"]
 
     assert {
-        container["image"] for each in templates() for container in each["spec"]["containers"]
+        container["image"]
+        for template in templates()
+        for container in template["spec"]["containers"]
     } == {image["name"]}
     assert image["newTag"] == __version__
 
@@ -119,16 +123,16 @@ def test_every_pod_has_valid_settings(template: Manifest) -> None:
     maps = {manifest["metadata"]["name"]: manifest["data"] for manifest in of_kind("ConfigMap")}
     given = {
         name: text
-        for each in container["envFrom"]
-        for name, text in maps[each["configMapRef"]["name"]].items()
+        for source in container["envFrom"]
+        for name, text in maps[source["configMapRef"]["name"]].items()
     }
-    given |= {each["name"]: each["value"] for each in container["env"]}
+    given |= {variable["name"]: variable["value"] for variable in container["env"]}
 
     assert given.keys() <= FIELDS.keys()
     assert not given.keys() & set(SECRETS)
     Settings.model_validate(given)
 
-    volumes = {each["name"]: each for each in pod["volumes"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
     files: dict[str, str] = {}
     for mount in container["volumeMounts"]:
         volume = volumes.pop(mount["name"])
@@ -170,10 +174,12 @@ def test_every_pod_is_restricted(template: Manifest) -> None:
     }
     assert pod["automountServiceAccountToken"] is False
     assert pod["serviceAccountName"] in {
-        each["metadata"]["name"] for each in of_kind("ServiceAccount")
+        account["metadata"]["name"] for account in of_kind("ServiceAccount")
     }
     assert all(mount["readOnly"] for mount in container["volumeMounts"])
-    assert all(each.get("secret", {}).get("defaultMode", 0o440) == 0o440 for each in pod["volumes"])
+    assert all(
+        volume.get("secret", {}).get("defaultMode", 0o440) == 0o440 for volume in pod["volumes"]
+    )
     assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
 
 
@@ -236,7 +242,9 @@ def test_selectors_match_the_worker_only() -> None:
         of_kind(k) for k in ("Service", "PodDisruptionBudget", "ServiceMonitor")
     )
     metrics = next(
-        each for each in of_kind("NetworkPolicy") if each["metadata"]["name"] == "tally-metrics"
+        policy
+        for policy in of_kind("NetworkPolicy")
+        if policy["metadata"]["name"] == "tally-metrics"
     )
     selectors = [
         DEPLOYMENT["spec"]["selector"]["matchLabels"],
@@ -246,7 +254,7 @@ def test_selectors_match_the_worker_only() -> None:
     ]
 
     for selector in selectors:
-        assert [selector.items() <= _labels(each).items() for each in templates()] == [
+        assert [selector.items() <= _labels(template).items() for template in templates()] == [
             True,
             False,
             False,
@@ -260,7 +268,7 @@ def test_network_policies_allow_what_is_needed() -> None:
     """The first is for all pods: DNS, Redis and PubNub; the second is for the monitoring."""
     everyone, metrics = of_kind("NetworkPolicy")
     selector = everyone["spec"]["podSelector"]["matchLabels"]
-    assert all(selector.items() <= _labels(each).items() for each in templates())
+    assert all(selector.items() <= _labels(template).items() for template in templates())
     assert everyone["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert "ingress" not in everyone["spec"]
     out = [

@@ -14,9 +14,9 @@ RULES = (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
 @needs("prometheus", "that an alert fires and clears in one that runs")
 async def test_an_alert_fires_and_clears(tmp_path: Path) -> None:
     """First no version is reported, then one is; no other alert fires."""
-    told = tmp_path / "told.prom"
+    figures = tmp_path / "figures.prom"
     async with (
-        textfile(told) as worker,
+        textfile(figures) as worker,
         Prometheus(tmp_path / "prometheus", {"tally": [worker]}, hurried(RULES)) as prometheus,
     ):
 
@@ -27,7 +27,7 @@ async def test_an_alert_fires_and_clears(tmp_path: Path) -> None:
             return await prometheus.alerts() == {}
 
         await wait_until(fires, 60)
-        told.write_text('tally_build_info{version="1.0"} 1\n')
+        figures.write_text('tally_build_info{version="1.0"} 1\n')
         await wait_until(is_quiet, 60)
 
 

@@ -156,10 +156,10 @@ def test_a_channel_can_be_forgotten(machine: Machine) -> None:
     machine.start()
     for key in ("tally:{it's}:counts:1", "tally:{it's}:messages", "tally:{its}:counts:1"):
         machine.ask("SET", key, "1")
-    told = machine.ask("--scan", "--pattern", pattern.replace("CHANNEL", "it's"))
+    keys = machine.ask("--scan", "--pattern", pattern.replace("CHANNEL", "it's"))
     command = [shutil.which("xargs") or "", "-r", "-d", "\\n", *CLIENT, "UNLINK"]
     subprocess.run(
-        command, cwd=machine.folder, input=told, text=True, check=True, capture_output=True
+        command, cwd=machine.folder, input=keys, text=True, check=True, capture_output=True
     )
 
     assert machine.ask("KEYS", "*") == "tally:{its}:counts:1"

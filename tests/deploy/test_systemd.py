@@ -74,7 +74,7 @@ def units(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", [*(f"{each}.service" for each in SERVICES), *(f"{each}.timer" for each in TIMERS)]
+    "name", [*(f"{name}.service" for name in SERVICES), *(f"{name}.timer" for name in TIMERS)]
 )
 def test_systemd_accepts_a_unit(systemd: int, units: Path, name: str) -> None:
     """Without a warning, except about settings that its version does not know."""

@@ -16,12 +16,12 @@ from tests.drill.windows import LAG, Sample, Window
 @pytest.mark.timeout(300)
 async def test_a_day_ends_with_the_truth(tmp_path: Path) -> None:
     """Every reaction of the day is counted in the end; here without Prometheus."""
-    said: list[str] = []
+    lines: list[str] = []
     plan = day.Plan(seed=1, breath_seconds=0.1, settle_seconds=2, has_prometheus=False)
-    await day.run(plan, tmp_path, said.append)
+    await day.run(plan, tmp_path, lines.append)
 
-    assert len(said) == 12, said
-    assert "0 differences" in said[-2]
+    assert len(lines) == 12, lines
+    assert "0 differences" in lines[-2]
 
 
 async def test_a_stop_under_full_load_loses_no_event(tmp_path: Path) -> None:

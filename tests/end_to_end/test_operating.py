@@ -33,7 +33,7 @@ async def test_probes_and_health_checks_tell_the_truth(world: World) -> None:
     (listens,) = worker.entries("http_listens")
     world.settings["TALLY_HTTP"] = f"0.0.0.0:{listens['port']}"
     well, alive = await asyncio.gather(world.do("healthcheck"), world.do("healthcheck", "--live"))
-    assert [(each.process.returncode, each.out) for each in (well, alive)] == [(0, "ok\n")] * 2
+    assert [(child.process.returncode, child.out) for child in (well, alive)] == [(0, "ok\n")] * 2
 
     async def is_unreachable() -> bool:
         _, status = await worker.get_json("/status")
@@ -83,7 +83,7 @@ async def test_the_list_changes_under_load(world: World) -> None:
 
     await world.settles()
     assert "line 2" in worker.entries("channels_not_reloaded")[0]["reason"]
-    changes = [(each["added"], each["removed"]) for each in worker.entries("channels_reloaded")]
+    changes = [(entry["added"], entry["removed"]) for entry in worker.entries("channels_reloaded")]
     assert changes == [(1, 0), (0, 1), (1, 1)]
     assert await worker.metric('tally_reloads_total{result="done"}') == 3
     assert await worker.stopped() == 0

@@ -49,8 +49,8 @@ async def loaded(folder: Path, program: str, *arguments: str, **settings: str) -
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    said, modules = await child.communicate()
-    assert child.returncode == 0, (said, modules)
+    output, modules = await child.communicate()
+    assert child.returncode == 0, (output, modules)
     return set(json.loads(modules))
 
 
