@@ -19,7 +19,7 @@ TARGETS: Final[dict[str, Sequence[str]]] = {
     "worker/domain/reconciliation.py": ["tests/domain/test_reconciliation.py"],
     "worker/store/lua/owe.lua": ["tests/store/test_marks.py"],
     "worker/store/lua/repay.lua": ["tests/store/test_marks.py"],
-    "worker/store/lua/save_cursor.lua": ["tests/store/test_marks.py"],
+    "worker/store/lua/save_cursor.lua": ["tests/store/test_marks.py tests/store/test_retention.py"],
     "worker/store/lua/apply.lua": [f"{_SCRIPT} -k fakeredis", f"{_SCRIPT} -k 'not fakeredis'"],
 }
 """File → arguments of pytest, one run after the other, the quickest first, until one fails."""

@@ -7,8 +7,9 @@ from redis.asyncio import Redis
 
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.entry import Outcome
-from worker.domain.position import from_seconds
+from worker.domain.position import Cursor, from_seconds
 from worker.store.keys import Keys
+from worker.store.marks import Marks
 from worker.store.reader import TallyReader
 from worker.store.store import Store, Ttls
 
@@ -100,3 +101,12 @@ async def test_many_messages_are_swept(real_redis: Redis) -> None:
 
     assert await real_redis.zcard(KEYS.messages("room")) == 0
     assert sorted(await real_redis.keys()) == [KEYS.head("room"), KEYS.journal("room")]
+
+
+async def test_an_abandoned_cursor_lasts_a_week(real_redis: Redis) -> None:
+    """Nobody saves the cursor of a subscription whose list has changed."""
+    await Marks(real_redis, KEYS).save_cursor("s", Cursor("17600000001728660", 43))
+
+    saved_at = await cast("Any", real_redis).hget(KEYS.cursor("s"), "saved_at")
+    ends_at = await cast("Any", real_redis).pexpiretime(KEYS.cursor("s"))
+    assert ends_at // 1000 - int(saved_at) == 7 * 86_400
