@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -147,10 +147,3 @@ def follow(
         found.append([json.loads(message) for message in answer.messages])
         clock.tick(0.1)
     return found
-
-
-async def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Return as soon as something holds; fail if it does not in time."""
-    async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - what it waits for has no event to give
-            await asyncio.sleep(0.005)

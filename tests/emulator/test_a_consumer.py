@@ -10,7 +10,8 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from tests.emulator.clients import KEY, Http, wait_until
+from tests.emulator.clients import KEY, Http
+from tests.waiting import wait_until
 from worker.emulator import Emulator
 
 CHANNELS = ("room", "raum.👍")

@@ -6,7 +6,8 @@ import socket
 import aiohttp
 import pytest
 
-from tests.emulator.clients import KEY, MESSAGE, Http, wait_until
+from tests.emulator.clients import KEY, MESSAGE, Http
+from tests.waiting import wait_until
 from worker.emulator import Emulator
 
 ACTIONS = f"/v1/message-actions/{KEY}/channel/room"

@@ -2,13 +2,24 @@
 
 import asyncio
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
+
+from tests.waiting import wait_until
+
+__all__ = [  # wait_until for tests/source and tests/verbs, which import it from here
+    "SUBSCRIBE_KEY",
+    "Asked",
+    "Reply",
+    "ScriptedPubNub",
+    "answer",
+    "json_reply",
+    "wait_until",
+]
 
 SUBSCRIBE_KEY = "sub-c-scripted"
 
@@ -134,11 +145,3 @@ def _cut(request: web.BaseRequest) -> web.Response:
     if transport is not None:
         transport.abort()
     return web.Response()
-
-
-async def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait until the condition holds, at most so many seconds; a failure says it never did."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for never came"
-        await asyncio.sleep(0.005)
