@@ -195,7 +195,11 @@ class World(View):
         async def is_settled() -> bool:
             return await self.is_exact() and not await self.redis.keys("tally:*:progress")
 
-        await wait_until(is_settled, seconds, what=self.logs)
+        try:
+            await wait_until(is_settled, seconds, what=self.logs)
+        except AssertionError:
+            assert await self.tallies() == self.emulator.truth(), self.logs()
+            raise
 
     def logs(self) -> str:
         """Return the end of every process's log, for the message of a failure."""

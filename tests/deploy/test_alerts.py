@@ -38,7 +38,7 @@ def test_promtool_accepts_the_rules() -> None:
     promtool("check", "rules", "--lint-fatal", "alerts.yml")
 
 
-@needs("promtool", "that each alert fires, clears and spares who is nearly well")
+@needs("promtool", "that each alert fires, clears and stays silent when it should")
 @pytest.mark.parametrize("tests", TESTS)
 def test_every_alert_fires_and_clears(tests: str, tmp_path: Path) -> None:
     """Histories and expectations are in the files; each history is tried on the alerts it names.
