@@ -25,7 +25,7 @@ def contract() -> dict[str, Any]:
         },
         "exit_codes": {code.name: int(code) for code in ExitCode},
         "metrics": {
-            promql.told(metric): " ".join((promql.kind(metric), *promql.labels(metric)))
+            promql.documented_name(metric): " ".join((promql.kind(metric), *promql.labels(metric)))
             for metric in promql.ours()
         },
     }
