@@ -3,97 +3,103 @@
 The forwarder is this very file in a process of its own, with the standard library alone.
 """
 
-import queue
+import select
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import IO, Final
 
 CHUNK: Final = 1 << 20
-"""More than is ever under way: bandwidth is not limited."""
+"""More than is ever under way: bandwidth is not throttled."""
 SLACK_SECONDS: Final = 0.00005
-"""How late Linux ends a sleep."""
+"""How late Linux ends a wait, so that it can end others with it."""
 
 
-class Connection:
-    """One connection through the forwarder.
+@dataclass(slots=True)
+class Way:
+    """One direction of one connection: pieces that were received, each with its time to be sent."""
 
-    A round trip begins when the client sends its first bytes, or the first after an answer.
+    into: socket.socket
+    is_upward: bool
+    pieces: deque[tuple[float, bytes]] = field(default_factory=deque)
+
+
+class Forwarder:
+    """Carries bytes to a server and back, each piece so many seconds later, in one thread.
+
+    A round trip begins where a client speaks that has been answered, or speaks for the first time.
     """
 
-    def __init__(self, client: socket.socket, server: socket.socket, seconds: float) -> None:
-        self._seconds = seconds
-        self._is_waiting = False
-        self.round_trips = 0
+    def __init__(self, port: int, seconds: float) -> None:
+        self._port, self._seconds = port, seconds
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self._ways: dict[socket.socket, Way] = {}
+        self._waiting: set[socket.socket] = set()
+        self._round_trips = 0
+
+    def run(self) -> None:
+        """Print the port, then forward; print the round trips for each line of input."""
+        _tell(self._door.getsockname()[1])
+        while True:
+            # select, and not asyncio, whose timers are whole milliseconds.
+            ears: list[socket.socket | IO[str]] = [self._door, sys.stdin, *self._ways]
+            ready, _, _ = select.select(ears, [], [], self._rest())
+            self._deliver()
+            for source in ready:
+                if not isinstance(source, socket.socket):
+                    if not source.readline():
+                        return
+                    _tell(self._round_trips)
+                elif source is self._door:
+                    self._open()
+                elif source in self._ways:
+                    self._listen(source)
+
+    def _rest(self) -> float | None:
+        due = [way.pieces[0][0] for way in self._ways.values() if way.pieces]
+        return max(0.0, min(due) - SLACK_SECONDS - time.monotonic()) if due else None
+
+    def _open(self) -> None:
+        client, server = self._door.accept()[0], socket.create_connection(("127.0.0.1", self._port))
         for end in (client, server):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._carry(client, server, on_receive=self._asked, on_send=lambda: None)
-        self._carry(server, client, on_receive=lambda: None, on_send=self._answered)
+        self._ways |= {client: Way(server, is_upward=True), server: Way(client, is_upward=False)}
 
-    def _asked(self) -> None:
-        self.round_trips += not self._is_waiting
-        self._is_waiting = True
+    def _listen(self, source: socket.socket) -> None:
+        way = self._ways[source]
+        try:
+            heard = source.recv(CHUNK)
+        except ConnectionError:
+            heard = b""
+        if not heard:
+            self._close(source, way.into)
+            return
+        if way.is_upward and source not in self._waiting:
+            self._waiting.add(source)
+            self._round_trips += 1
+        way.pieces.append((time.monotonic() + self._seconds, heard))
 
-    def _answered(self) -> None:
-        self._is_waiting = False
+    def _deliver(self) -> None:
+        now = time.monotonic() + SLACK_SECONDS
+        for source, way in list(self._ways.items()):
+            while source in self._ways and way.pieces and way.pieces[0][0] <= now:
+                try:
+                    way.into.sendall(way.pieces.popleft()[1])
+                except ConnectionError:
+                    self._close(source, way.into)
+                if not way.is_upward:
+                    self._waiting.discard(way.into)
 
-    def _carry(
-        self,
-        source: socket.socket,
-        target: socket.socket,
-        on_receive: Callable[[], None],
-        on_send: Callable[[], None],
-    ) -> None:
-        """Carry bytes one way, each piece so many seconds later, in two threads."""
-        pieces: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
-
-        def receive() -> None:
-            with suppress(OSError):
-                while piece := source.recv(CHUNK):
-                    on_receive()
-                    pieces.put((time.monotonic() + self._seconds, piece))
-            pieces.put((0, b""))
-
-        def send() -> None:
-            with suppress(OSError):
-                while True:
-                    due, piece = pieces.get()
-                    if not piece:
-                        break
-                    time.sleep(max(0.0, due - SLACK_SECONDS - time.monotonic()))
-                    target.sendall(piece)
-                    on_send()
-            target.close()
-
-        for work in (receive, send):
-            threading.Thread(target=work, daemon=True).start()
-
-
-def forward(port: int, seconds: float) -> None:
-    """Print the port to connect to, then the round trips for each line of input."""
-    door = socket.create_server(("127.0.0.1", 0))
-    connections: list[Connection] = []
-
-    def accept() -> None:
-        while True:
-            client, _ = door.accept()
-            server = socket.create_connection(("127.0.0.1", port))
-            connections.append(Connection(client, server, seconds))
-
-    threading.Thread(target=accept, daemon=True).start()
-    _say(door.getsockname()[1])
-    for _ in sys.stdin:
-        _say(sum(connection.round_trips for connection in connections))
-
-
-def _say(number: int) -> None:
-    sys.stdout.write(f"{number}\n")
-    sys.stdout.flush()
+    def _close(self, *ends: socket.socket) -> None:
+        for end in ends:
+            self._ways.pop(end, None)
+            self._waiting.discard(end)
+            end.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +107,14 @@ class Line:
     """The near end of a forwarder."""
 
     port: int
-    _orders: IO[str]
-    _answers: IO[str]
+    _asking: IO[str]
+    _told: IO[str]
 
     def round_trips(self) -> int:
-        """Return the number of round trips until now."""
-        self._orders.write("\n")
-        self._orders.flush()
-        return int(self._answers.readline())
+        """Return how many were made until now."""
+        self._asking.write("\n")
+        self._asking.flush()
+        return int(self._told.readline())
 
 
 @contextmanager
@@ -139,5 +145,10 @@ def pings(port: int, times: int) -> list[float]:
     return sorted(seconds)
 
 
+def _tell(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    forward(int(sys.argv[1]), float(sys.argv[2]))
+    Forwarder(int(sys.argv[1]), float(sys.argv[2])).run()

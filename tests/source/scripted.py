@@ -26,7 +26,7 @@ SUBSCRIBE_KEY = "sub-c-scripted"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer: its status, headers and bytes; or none, because it hangs, or drops the connection."""
+    """One answer: status, headers and bytes; or none, if it hangs or drops the connection."""
 
     status: int = 200
     body: bytes = b""
@@ -67,7 +67,7 @@ class Asked:
 
 
 class ScriptedPubNub:
-    """Answers each request from its script, in order; the last reply is repeated. Records what was asked."""
+    """Answers each request from its script, in order; the last reply is repeated."""
 
     def __init__(self) -> None:
         self.requests: list[Asked] = []
@@ -97,7 +97,7 @@ class ScriptedPubNub:
         return len(self._server.connections)
 
     def script(self, *replies: Reply, under: str = "/") -> None:
-        """Answer requests whose path begins with ``under`` (the longest that fits) with these replies."""
+        """Answer requests below the path ``under`` with these replies; the longest path counts."""
         self._replies[under] = list(replies)
 
     async def asked(self, count: int) -> None:
