@@ -1,4 +1,4 @@
-"""The parts a verb is made of, on a real PubNub emulator and a real Valkey."""
+"""The parts of a worker, put together on a PubNub emulator and a real Valkey."""
 
 import random
 from dataclasses import dataclass, field
@@ -72,7 +72,7 @@ class Bench:
     def subscription(
         self, assignment: Assignment[ResumePoint], request_repair: RequestRepair
     ) -> Subscription:
-        """Return a subscription of its own."""
+        """Return a new subscription."""
         names, detector = assignment.names, self.applier.rollback_detector
         gaps = Gaps(self.tables, request_repair)
         return Subscription(
@@ -101,8 +101,8 @@ class Bench:
         return [entry for _, entry in await cast("Any", self.redis).xrange(KEYS.quarantine)]
 
 
-class Hurried(Backoff):
-    """Waits a thousandth of what it should, also where PubNub says how long."""
+class HurriedBackoff(Backoff):
+    """Waits a thousandth of what it should, also after a ``Retry-After``."""
 
     def failed(self, error: PubNubError) -> float:
         """Return the seconds to wait."""
@@ -111,4 +111,4 @@ class Hurried(Backoff):
 
 def backoff() -> Backoff:
     """Return seeded waits, all of them short."""
-    return Hurried(random.Random(1))
+    return HurriedBackoff(random.Random(1))

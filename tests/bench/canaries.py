@@ -1,4 +1,4 @@
-"""Secrets and what users write, each with a word in it that nobody may find again; and trouble of every kind."""
+"""Secrets and payloads with a word that must appear nowhere, and trouble of every kind."""
 
 import json
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from worker.settings import SECRETS
 ROOM: Final = "room"
 MESSAGE: Final = "17600000001728660"
 POISONED: Final = "17600000001728661"
-"""A message that Redis refuses every event of."""
+"""A message of which Redis refuses every event."""
 
 CANARY: Final = "canary"
-"""Stands in every secret, in a form that no encoding changes."""
+"""A part of every secret, which no encoding changes."""
 PAYLOAD: Final = "p4yl04d"
-"""Stands in everything that users write."""
+"""A part of every text of users."""
 
 KEYS: Final = {
     "PUBNUB_SUBSCRIBE_KEY": f"sub-c-{CANARY}",
@@ -25,21 +25,21 @@ KEYS: Final = {
     "PUBNUB_AUTH_TOKEN": f"q+{CANARY}/x=",
 }
 WAYS: Final = ("environment", "files", ".env")
-"""How a secret may be given."""
+"""Ways to give a secret."""
 TELLERS: Final = frozenset({"show", "explain", "verify"})
-"""The commands that print values on purpose."""
+"""Commands that print values on purpose."""
 
 
 class Written(Protocol):
-    """Whatever was written by a command."""
+    """The output of a command."""
 
     @property
     def out(self) -> str:
-        """Its standard output."""
+        """The standard output."""
 
     @property
     def err(self) -> str:
-        """Its standard error."""
+        """The standard error."""
 
 
 def redis_url(url: str, password: str = f"{CANARY}-word") -> str:
@@ -48,7 +48,7 @@ def redis_url(url: str, password: str = f"{CANARY}-word") -> str:
 
 
 async def guard(redis: Any, password: str = f"{CANARY}-word") -> None:
-    """Let Redis know the user with this password, and no other."""
+    """Let Redis accept only the user with this password."""
     await redis.execute_command(
         "ACL", "SETUSER", "worker", "reset", "on", f">{password}", "~*", "&*", "+@all"
     )
@@ -61,7 +61,7 @@ async def lock_out(redis: Any) -> None:
 
 
 def give(way: str, folder: Path, secrets: dict[str, str]) -> dict[str, str]:
-    """Give secrets one way; return what has to be in the environment for it."""
+    """Give secrets in one way; return what must be in the environment for it."""
     assert secrets.keys() <= set(SECRETS)
     if way == "environment":
         return secrets
@@ -75,7 +75,7 @@ def give(way: str, folder: Path, secrets: dict[str, str]) -> dict[str, str]:
 
 
 def write_payloads(state: State) -> int:
-    """Let users write what nobody may find in a log; return how many of these will be quarantined."""
+    """Let users write payloads; return how many will be quarantined."""
     for number in range(3):
         state.add(ROOM, MESSAGE, f"type-{PAYLOAD}", f"value-{PAYLOAD}", f"uuid-{PAYLOAD}-{number}")
     state.publish(ROOM, {"text": f"chat {PAYLOAD}"}, f"uuid-{PAYLOAD}")
@@ -85,19 +85,27 @@ def write_payloads(state: State) -> int:
         "actionTimetoken": "17600000002020754",
         "messageTimetoken": MESSAGE,
     }
-    told = {"a": "5", "f": 0, "i": PAYLOAD, "k": "sub-c", "c": ROOM, "u": {"meta": PAYLOAD}}
+    envelope = {"a": "5", "f": 0, "i": PAYLOAD, "k": "sub-c", "c": ROOM, "u": {"meta": PAYLOAD}}
     malformed: list[object] = [
-        {**told, "e": 3, "d": {"event": PAYLOAD, "data": usual}},
-        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "actionTimetoken": PAYLOAD}}},
+        {**envelope, "e": 3, "d": {"event": PAYLOAD, "data": usual}},
         {
-            **told,
+            **envelope,
+            "e": 3,
+            "d": {"event": "added", "data": {**usual, "actionTimetoken": PAYLOAD}},
+        },
+        {
+            **envelope,
             "e": 3,
             "d": {"event": "added", "data": {**usual, "messageTimetoken": f"'\"{PAYLOAD}"}},
         },
-        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "value": [PAYLOAD]}}},
-        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "value": f"{PAYLOAD}\ud83d"}}},
-        {**told, "e": 3, "d": {"event": "added", "data": {**usual, "type": PAYLOAD * 10_000}}},
-        {**told, "e": 3, "d": PAYLOAD},
+        {**envelope, "e": 3, "d": {"event": "added", "data": {**usual, "value": [PAYLOAD]}}},
+        {
+            **envelope,
+            "e": 3,
+            "d": {"event": "added", "data": {**usual, "value": f"{PAYLOAD}\ud83d"}},
+        },
+        {**envelope, "e": 3, "d": {"event": "added", "data": {**usual, "type": PAYLOAD * 10_000}}},
+        {**envelope, "e": 3, "d": PAYLOAD},
         [PAYLOAD],
         PAYLOAD,
     ]
@@ -107,14 +115,14 @@ def write_payloads(state: State) -> int:
 
 
 def poison() -> dict[str, object]:
-    """Return an event, well-formed, of the message that Redis refuses."""
+    """Return a well-formed event of the message that Redis refuses."""
     data = {
         "type": PAYLOAD,
         "value": PAYLOAD,
         "actionTimetoken": "17600000002020755",
         "messageTimetoken": POISONED,
     }
-    told = {
+    envelope = {
         "a": "5",
         "f": 0,
         "e": 3,
@@ -123,7 +131,10 @@ def poison() -> dict[str, object]:
         "k": "sub-c",
         "c": ROOM,
     }
-    return {**told, "d": {"source": "actions", "version": "1.0", "event": "added", "data": data}}
+    return {
+        **envelope,
+        "d": {"source": "actions", "version": "1.0", "event": "added", "data": data},
+    }
 
 
 async def write_nonsense(redis: Any) -> None:
@@ -139,7 +150,7 @@ async def write_nonsense(redis: Any) -> None:
 
 
 def expect_no_word(command: str, written: Written, *, form: str) -> None:
-    """Expect no secret anywhere, and nothing of what users write but where values are printed on purpose."""
+    """Expect no secret, and no payload unless the command prints values on purpose."""
     assert CANARY not in written.out + written.err, command
     assert PAYLOAD not in written.err, command
     assert PAYLOAD not in written.out or command in TELLERS, command
@@ -149,7 +160,7 @@ def expect_no_word(command: str, written: Written, *, form: str) -> None:
 
 
 def expect_no_word_on(pages: Iterable[str]) -> None:
-    """Expect neither a secret on a page of the worker, nor anything users write."""
+    """Expect neither a secret nor a payload on a page of the worker."""
     for page in pages:
         assert CANARY not in page
         assert PAYLOAD not in page

@@ -8,7 +8,7 @@ from tests.end_to_end.processes import Stage, wait_until
 
 
 def commands(stage: Stage) -> Commands:
-    """Return what runs commands on this stage."""
+    """Return commands on this stage."""
     return Commands(stage.folder, stage.settings)
 
 
@@ -16,7 +16,10 @@ def commands(stage: Stage) -> Commands:
 async def following(
     stage: Stage, *, polls: int = 1, **settings: str | None
 ) -> AsyncIterator[Running]:
-    """Run a worker on this stage, and go on when it listens with so many subscriptions; ask it to stop in the end."""
+    """Run a worker on this stage until the block ends.
+
+    The block begins when so many polls wait.
+    """
     already = stage.emulator.requests["subscribe"]
     async with commands(stage).worker(**settings) as worker:
 

@@ -17,26 +17,26 @@ from worker.store.connection import connect
 
 @pytest.fixture
 def idle_seconds() -> float:
-    """After how long a poll is answered that has nothing to tell: longer than any test lasts."""
+    """Return the seconds of an idle poll: longer than any test lasts."""
     return 280.0
 
 
 @pytest.fixture
 async def emulator(idle_seconds: float) -> AsyncIterator[Emulator]:
-    """A PubNub for this test."""
+    """Yield a PubNub for this test."""
     async with Emulator(seed=5, idle_seconds=idle_seconds) as emulator:
         yield emulator
 
 
 @pytest.fixture
 async def bench(real_redis: Redis, emulator: Emulator) -> AsyncIterator[Bench]:
-    """The parts of a worker."""
+    """Yield the parts of a worker."""
     async with Client(Keyset(SUBSCRIBE_KEY, "tally", origin=emulator.origin, tls=False)) as client:
         yield Bench(real_redis, emulator, client)
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make waits a hundred times shorter, also those of commands."""
     monkeypatch.setattr("worker.source.backoff.FIRST_SECONDS", 0.005)
     monkeypatch.setattr("worker.store.redis_retry.FIRST_WAIT_SECONDS", 0.01)
@@ -44,7 +44,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def stage(emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> Stage:
-    """Set a stage: a PubNub, an empty Redis, and settings; what is owed stays so, unless a test says otherwise."""
+    """Return a stage: a PubNub, an empty Redis, and settings. Marks stay."""
     stage = Stage(emulator, real_redis, valkey.url, tmp_path)
     stage.settings["TALLY_SETTLE_SECONDS"] = "600"
     return stage
@@ -52,7 +52,7 @@ def stage(emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: 
 
 @pytest.fixture
 async def mortal(emulator: Emulator, tmp_path: Path) -> AsyncIterator[tuple[Stage, MortalServer]]:
-    """Set a stage on a Redis of its own, which may be killed and put back."""
+    """Yield a stage on a Redis of its own, which may be killed and put back."""
     server = MortalServer(tmp_path / "redis")
     try:
         async with connect(server.url) as redis:

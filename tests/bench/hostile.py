@@ -1,4 +1,4 @@
-"""What strangers may choose (channels, types, values, names) in its worst forms; and what may be seen of it."""
+"""Channels, types, values and names in their worst forms, and what may be seen of them."""
 
 import json
 import re
@@ -23,7 +23,7 @@ OBEYED: Final = (
     "\x07",
     "\r\r",
 )
-"""What no terminal may see of what strangers wrote; our own colours are others."""
+"""Parts of the texts below that no terminal may get; our own colours differ."""
 TEXTS: Final = (
     "\x1b[5;35mblink\x1b[6n",
     "\x1b]8;;http://x/\x1b\\link\x1b]8;;\x1b\\",
@@ -45,7 +45,7 @@ NAMES: Final = (
     "a.{x}%s",
     f"a.{'x' * 85}",
 )
-"""Channels that PubNub takes, met under a wildcard."""
+"""Channels that PubNub accepts, under a wildcard."""
 REFUSED_NAMES: Final = (
     "a.\x1b[5;35m",
     "a.b\nc",
@@ -56,7 +56,7 @@ REFUSED_NAMES: Final = (
     "x" * 30_000,
 )
 OVERRIDES: Final = ("\u202egnp", "[bold]b")
-"""Channels that are configured, and refused later."""
+"""Configured channels that are refused later."""
 GROUP: Final = "g\u202ex"
 FOLLOWED: Final = {
     "TALLY_CHANNELS": ",".join((ROOM, "a.*", *OVERRIDES)),
@@ -64,14 +64,14 @@ FOLLOWED: Final = {
 }
 
 OUR_OWN: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-"""Colours, and the cursor of a progress bar."""
+"""Our colours, and the cursor of a progress bar."""
 TURNING: Final = frozenset({"RLO", "LRO", "RLE", "LRE", "PDF", "RLI", "LRI", "FSI", "PDI"})
-"""What turns the direction of text."""
+"""Character classes that change the direction of text."""
 LONGEST_LINE: Final = 15_000
 
 
 def write(state: State) -> int:
-    """Let strangers write all that; return how many of their events cannot be counted."""
+    """Let users write all that; return how many events cannot be counted."""
     for channel in (ROOM, *NAMES):
         for text in TEXTS:
             state.add(channel, MESSAGE, text, text, text)
@@ -81,21 +81,24 @@ def write(state: State) -> int:
         "actionTimetoken": "17600000002020754",
         "messageTimetoken": MESSAGE,
     }
-    told = {"e": 3, "i": "mallory", "p": {"t": "17600000002110345", "r": 43}, "k": "sub-c-test"}
+    envelope = {"e": 3, "i": "mallory", "p": {"t": "17600000002110345", "r": 43}, "k": "sub-c-test"}
     malformed = [
-        *({**told, "c": name, "d": {"event": "added", "data": known}} for name in REFUSED_NAMES),
-        *({**told, "c": ROOM, "d": {"event": text, "data": known}} for text in TEXTS),
+        *(
+            {**envelope, "c": name, "d": {"event": "added", "data": known}}
+            for name in REFUSED_NAMES
+        ),
+        *({**envelope, "c": ROOM, "d": {"event": text, "data": known}} for text in TEXTS),
         *(
             {
-                **told,
+                **envelope,
                 "c": ROOM,
                 "d": {"event": "added", "data": {**known, "messageTimetoken": text}},
             }
             for text in TEXTS
         ),
-        {**told, "c": ROOM, "d": {"event": "added", "data": {**known, "value": "x" * 300_000}}},
+        {**envelope, "c": ROOM, "d": {"event": "added", "data": {**known, "value": "x" * 300_000}}},
         {
-            **told,
+            **envelope,
             "c": ROOM,
             "d": {"event": "added", "data": {**known, "value": "\ud83d\x1b[5;35m"}},
         },
@@ -106,9 +109,9 @@ def write(state: State) -> int:
 
 
 def expect_tame(text: str, *, is_terminal: bool = False) -> None:
-    """Expect nothing that a terminal would obey; on a terminal, nothing but what we do ourselves."""
-    for each in OBEYED:
-        assert each not in text, ascii(text)
+    """Expect nothing that a terminal would obey, except our own colours on a terminal."""
+    for sequence in OBEYED:
+        assert sequence not in text, ascii(text)
     if is_terminal:
         text = OUR_OWN.sub("", text).replace("\r", "")
     for character in set(text) - {"\n"}:
@@ -117,7 +120,7 @@ def expect_tame(text: str, *, is_terminal: bool = False) -> None:
 
 
 def expect_entries(text: str) -> None:
-    """Expect one JSON object a line, complete, none of them a stranger's, none of them long; or a sentence of ours."""
+    """Expect one short JSON object a line, or a sentence of ours; none of a user."""
     for line in text.splitlines():
         assert len(line) < LONGEST_LINE
         if line.startswith("tally: "):

@@ -1,7 +1,8 @@
-"""The commands, run in this process as ``python -m worker`` runs them: a tenth of the time, and nothing stays behind.
+"""Commands in this process, as ``python -m worker`` runs them, in a tenth of the time.
 
-A command finds its own environment, folder, standard output and standard error; what it does to the logs of this
-process is undone. It runs in a thread with a loop of its own, so that PubNub and Redis can be in the test's loop.
+A command finds its own environment, folder, standard output and standard error.
+What it does to the logs of this process is undone. It runs in a thread with a loop of its own,
+so that PubNub and Redis can be in the test's loop.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ APPLY_WAIT_SECONDS: Final = 90.0
 
 
 class Screen(io.TextIOWrapper):
-    """Keeps what is written to it; whether it is a terminal is for the test to say."""
+    """Keeps what is written to it; a test says whether it is a terminal."""
 
     def __init__(self, *, is_terminal: bool) -> None:
         self._kept = io.BytesIO()
@@ -46,14 +47,14 @@ class Screen(io.TextIOWrapper):
         return self._is_terminal
 
     @property
-    def told(self) -> str:
-        """All that was written to it."""
+    def text(self) -> str:
+        """All that was written."""
         return self._kept.getvalue().decode(errors="backslashreplace")
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that has ended, and what it wrote."""
+    """A command that has ended, and its output."""
 
     line: tuple[str, ...]
     code: int
@@ -63,20 +64,20 @@ class Ended:
 
 @dataclass(frozen=True)
 class Running:
-    """A worker that runs in this process, and what it writes."""
+    """A worker that runs in this process, and its output."""
 
     work: asyncio.Task[ExitCode]
     screens: tuple[Screen, Screen]
 
     @property
     def out(self) -> str:
-        """What it has written to standard output until now."""
-        return self.screens[0].told
+        """The standard output until now."""
+        return self.screens[0].text
 
     @property
     def err(self) -> str:
-        """What it has written to standard error until now."""
-        return self.screens[1].told
+        """The standard error until now."""
+        return self.screens[1].text
 
     def entries(self, event: str) -> list[dict[str, Any]]:
         """Return its log entries of that name; they are JSON."""
@@ -86,7 +87,10 @@ class Running:
 
 
 class Commands:
-    """Commands with these settings, in this folder; ``ended`` has all that were run."""
+    """Commands with these settings, in this folder.
+
+    ``ended`` has all that were run.
+    """
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
@@ -94,16 +98,19 @@ class Commands:
         self.ended: list[Ended] = []
 
     async def do(self, *line: str, **settings: str | None) -> Ended:
-        """Run a command, and return when it has ended; a setting of None is left unset."""
+        """Run a command to its end. A setting of None is left unset."""
         return await self._do(line, settings, is_terminal=False)
 
     async def do_on_a_terminal(self, *line: str, **settings: str | None) -> Ended:
-        """Run a command that takes its output for a terminal; both parts of that are one text."""
+        """Run a command that takes its output for a terminal."""
         return await self._do(line, {**A_TERMINAL, **settings}, is_terminal=True)
 
     @asynccontextmanager
     async def worker(self, **settings: str | None) -> AsyncIterator[Running]:
-        """Run ``tally run`` in this loop, for only the main thread hears of signals; ask it to stop in the end."""
+        """Run ``tally run`` in this loop, because only the main thread receives signals.
+
+        Ask it to stop in the end.
+        """
         with self._as_a_process(("run",), settings, is_terminal=False) as screens:
             wanted = load(FOLLOW)  # as `tally run` does
             configure(wanted.log_format, wanted.log_level)
@@ -127,7 +134,7 @@ class Commands:
         with self._as_a_process(line, settings, is_terminal=is_terminal) as (out, err):
             with pytest.raises(SystemExit) as ended:
                 main()
-            return Ended(line, int(ended.value.code or 0), out.told, err.told)
+            return Ended(line, int(ended.value.code or 0), out.text, err.text)
 
     @contextmanager
     def _as_a_process(
@@ -145,12 +152,11 @@ class Commands:
             this.setattr(sys, "argv", ["tally", *line])
             this.setattr(sys, "stdout", out)
             this.setattr(sys, "stderr", err)
-            # As in a process of its own: nobody has taken over yet what libraries log. Pytest's own handlers wait.
+            # As in a new process: no handler takes what libraries log, not even pytest's.
             this.setattr(logging.getLogger(), "handlers", [])
-            this.setattr(
-                warnings, "showwarning", warnings.showwarning
-            )  # put back whatever becomes of it
-            this.setattr(backoff, "FIRST_SECONDS", 0.001)  # PubNub is asked again at once
+            # The worker changes this; it is put back at the end.
+            this.setattr(warnings, "showwarning", warnings.showwarning)
+            this.setattr(backoff, "FIRST_SECONDS", 0.001)  # PubNub is asked again soon
             structlog.reset_defaults()
             try:
                 yield out, err
@@ -159,11 +165,11 @@ class Commands:
 
 
 async def _stop(work: asyncio.Task[ExitCode]) -> None:
-    """Ask the worker to stop, as a supervisor does, unless it has ended; and leave no signal with it."""
+    """Ask the worker to stop, as a supervisor does; leave no signal handler behind."""
     loop = asyncio.get_running_loop()
     try:
         if not work.done():
-            await asyncio.sleep(0)  # it listens to signals from its first step on
+            await asyncio.sleep(0)  # from its first step on it handles signals
             signal.raise_signal(signal.SIGTERM)
             await asyncio.wait([work], timeout=APPLY_WAIT_SECONDS)
     finally:

@@ -26,42 +26,42 @@ def seed(bench: Bench, channel: str, count: int) -> None:
 
 
 async def at_once() -> None:
-    """Take from a budget without bounds."""
+    """Take a request from a budget without bounds."""
 
 
-class Notes:
-    """Somebody who looks on, and takes notes."""
+class NotedProgress:
+    """Notes the progress of channels."""
 
     def __init__(self) -> None:
-        self.places: dict[str, list[Progress]] = {}
+        self.reached: dict[str, list[Progress]] = {}
 
-    def reach(self, channel: str, place: Progress) -> None:
-        """Note a place."""
-        self.places.setdefault(channel, []).append(place)
+    def reach(self, channel: str, progress: Progress) -> None:
+        """Note the progress."""
+        self.reached.setdefault(channel, []).append(progress)
 
 
-class Interruption(Notes):
-    """Somebody who ends a backfill once so many actions are replayed."""
+class Interruption(NotedProgress):
+    """Ends a backfill after so many actions."""
 
     def __init__(self, actions: int) -> None:
         super().__init__()
         self._actions = actions
         self.ends: Callable[[], object] = lambda: None
 
-    def reach(self, channel: str, place: Progress) -> None:
-        """Note a place; end the backfill there if it has come far enough."""
-        super().reach(channel, place)
-        if place.actions >= self._actions:
+    def reach(self, channel: str, progress: Progress) -> None:
+        """Note the progress; end the backfill if it has come far enough."""
+        super().reach(channel, progress)
+        if progress.actions >= self._actions:
             self.ends()
 
 
 def backfill(
     bench: Bench,
     tries: int | None = 3,
-    watch: Notes | None = None,
+    watch: NotedProgress | None = None,
     take: Callable[[], Awaitable[None]] = at_once,
 ) -> Backfiller:
-    """Return a backfill, watched or not, whose requests wait for what they ``take``."""
+    """Return a backfiller whose requests wait for ``take``."""
 
     async def hold(_: float) -> None: ...
 

@@ -39,7 +39,7 @@ class SubscriptionRun:
         return set(await self.bench.tables.pending.read(channel))
 
     async def has_begun(self) -> bool:
-        """Tell whether a cursor is saved: then the handshake is behind us."""
+        """Tell whether a cursor is saved: then the handshake is over."""
         return await self.cursor() is not None
 
     async def cursor(self) -> Cursor | None:
@@ -50,15 +50,15 @@ class SubscriptionRun:
 
 @asynccontextmanager
 async def running_subscription(bench: Bench, names: Names = ROOM) -> AsyncIterator[SubscriptionRun]:
-    """Follow names, from the saved cursor or the handshake, until the block ends; then drain."""
-    it = SubscriptionRun(bench, Assignment(names))
-    running = asyncio.create_task(it.subscription.run())
+    """Follow names until the block ends, then drain."""
+    run = SubscriptionRun(bench, Assignment(names))
+    running = asyncio.create_task(run.subscription.run())
     try:
         await wait_until(lambda: bench.emulator.waiting > 0 or running.done())
-        await wait_until_true(it.has_begun, expected=True)
-        yield it
+        await wait_until_true(run.has_begun, expected=True)
+        yield run
     finally:
-        it.subscription.stop()
+        run.subscription.stop()
         await asyncio.wait_for(running, LONGEST_SECONDS)
 
 
@@ -66,31 +66,35 @@ async def running_subscription(bench: Bench, names: Names = ROOM) -> AsyncIterat
 async def running_subscriptions(
     bench: Bench, names: str, size: int = 2, *, begun: bool = True
 ) -> AsyncIterator[Subscriptions]:
-    """Follow channels of one letter each until the block ends; all have ``begun`` when it begins."""
+    """Follow channels of one letter each until the block ends.
+
+    All have ``begun`` when the block begins.
+    """
 
     async def repair(_channels: Collection[str], _cursor: Cursor | None) -> None: ...
 
     def subscription(assignment: Assignment[ResumePoint]) -> Subscription:
         return bench.subscription(assignment, repair)
 
-    it = Subscriptions(
+    run = Subscriptions(
         subscription, [Assignment(part) for part in Names.of(names).split(size)], size
     )
-    running = asyncio.create_task(it.run())
+    running = asyncio.create_task(run.run())
     try:
         if begun:
-            await has_begun(bench, it)
-        yield it
+            await has_begun(bench, run)
+        yield run
     finally:
-        it.stop()
+        run.stop()
         await asyncio.wait_for(running, LONGEST_SECONDS)
 
 
-async def has_begun(bench: Bench, it: Subscriptions) -> None:
-    """Wait until every subscription has its place, and polls."""
+async def has_begun(bench: Bench, subscriptions: Subscriptions) -> None:
+    """Wait until every subscription has a resume point, and polls."""
 
     def have_all() -> bool:
-        polling = bench.emulator.waiting == len(it.current) > 0
-        return polling and all(each.resume_point for each in it.current)
+        current = subscriptions.current
+        polling = bench.emulator.waiting == len(current) > 0
+        return polling and all(subscription.resume_point for subscription in current)
 
     await wait_until(have_all)

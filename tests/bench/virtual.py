@@ -1,4 +1,4 @@
-"""Tests on virtual time: every wait is over at once, and what is ready at once goes on in several orders."""
+"""Tests on virtual time: no wait takes real time, and ready tasks run in several orders."""
 
 import asyncio
 import inspect
@@ -14,15 +14,15 @@ from tests.simulation.history import surroundings
 from tests.simulation.loop import VirtualLoop, running
 from tests.simulation.machine import Machine
 from tests.simulation.process import parts
-from tests.simulation.world import DAY_TICKS, KEYS, Subscriptions, World
+from tests.simulation.world import DAY_TICKS, KEYS, WorkerConfig, World
 from worker.domain.action import Added, Identity
 from worker.domain.position import TICKS_PER_SECOND
 from worker.service.parts import Parts
 
 ORDERS: Final = 3
-"""In how many orders each test is played."""
+"""Orders in which each test is played."""
 LONGEST_SECONDS: Final = DAY_TICKS / TICKS_PER_SECOND
-"""Of virtual time: how long anything is waited for."""
+"""The longest wait, in virtual time."""
 STEP_SECONDS: Final = 0.5
 
 Given = ParamSpec("Given")
@@ -31,7 +31,10 @@ Given = ParamSpec("Given")
 def on_virtual_time(
     test: Callable[Concatenate[World, Given], Coroutine[Any, Any, None]],
 ) -> Callable[Given, None]:
-    """Play a test in a world of its own, once for each order; the world is its first argument."""
+    """Play a test in a world of its own, once for each order.
+
+    The world is its first argument.
+    """
 
     @wraps(test)
     def play(*args: Given.args, **kwargs: Given.kwargs) -> None:
@@ -53,14 +56,14 @@ def on_virtual_time(
 
 
 def worker_parts(world: World) -> Parts:
-    """Return what a worker is made of, on the twins of what is outside."""
+    """Return the parts of a worker, on twins of PubNub and Redis."""
     return parts(
-        world.pubnub, world.server, Machine("test"), Subscriptions(world.channels).settings()
+        world.pubnub, world.server, Machine("test"), WorkerConfig(world.channels).settings()
     )
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds; a failure says it never did."""
+    """Wait until the condition holds; fail if it never does."""
     loop = running()
     longest = loop.time() + LONGEST_SECONDS
     while not condition():
@@ -69,13 +72,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def owed(world: World, *channels: str) -> dict[str, set[str]]:
-    """Return why channels need a repair; those that do not are left out."""
+    """Return the causes of channels that need a repair."""
     causes = {channel: set(world.keyspace.hgetall(KEYS.owed(channel))) for channel in channels}
     return {channel: why for channel, why in causes.items() if why}
 
 
 class Log(list[EventDict]):
-    """What is logged from now on, each entry with its time (``at``)."""
+    """What is logged from now on; ``at`` is the time of an entry."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +96,7 @@ class Log(list[EventDict]):
 
 
 class Witness:
-    """What Redis is told from now on about a channel, and when, in seconds."""
+    """NotedProgress when Redis gets certain commands for a channel, in seconds."""
 
     def __init__(self, world: World, channel: str = "room") -> None:
         self.rolls_called: list[float] = []
@@ -111,7 +114,7 @@ class Witness:
 
 
 def act(world: World, seconds_ago: float, channel: str = "room", uuid: str = "ana") -> Added:
-    """Let somebody have reacted to a message of so long ago, at once, without anybody hearing of it."""
+    """Let a user have reacted so long ago, without an event."""
     message = world.state.time.now() - round(seconds_ago * TICKS_PER_SECOND)
     action = world.add(channel, str(message), "👍", uuid, published=False, at=message + 10)
     assert action
@@ -120,7 +123,7 @@ def act(world: World, seconds_ago: float, channel: str = "room", uuid: str = "an
 
 
 def unheard(world: World, channels: Iterable[str], count: int) -> None:
-    """Let so many users have reacted in each channel, an hour ago and before, without anybody hearing of it."""
+    """Let so many users have reacted in each channel, an hour ago, without an event."""
     for channel in channels:
         for number in range(count):
             act(world, 3600 + number, channel, f"user{number}")

@@ -1,4 +1,4 @@
-"""Waiting for what is promised, for as long as a busy machine may take; and the steps at which something may happen."""
+"""Waiting as long as a busy machine may take, and moments for a test to act."""
 
 import asyncio
 import time
@@ -12,14 +12,14 @@ from tests.bench.bench import Bench
 from tests.source.scripted import wait_until
 
 LONGEST_SECONDS: Final = 60.0
-"""How long anything is waited for that is to come at once."""
+"""The longest wait for something that should come at once."""
 
 
 async def wait_until_true(ask: Callable[[], Awaitable[object]], expected: object) -> None:
-    """Wait until what is asked answers as expected."""
+    """Wait until the answer is as expected."""
     deadline = time.monotonic() + LONGEST_SECONDS
-    while (told := await ask()) != expected:
-        assert time.monotonic() < deadline, f"it stays {told!r}, and never becomes {expected!r}"
+    while (answer := await ask()) != expected:
+        assert time.monotonic() < deadline, f"it stays {answer!r}, and never becomes {expected!r}"
         await asyncio.sleep(0.01)
 
 
@@ -33,7 +33,7 @@ async def wait_until_exact(bench: Bench) -> None:
 
 
 def redis_failures() -> float:
-    """Return how often a call of Redis has failed and was tried again."""
+    """Return how often a call of Redis has failed and was repeated."""
     return REGISTRY.get_sample_value("tally_redis_failures_total") or 0.0
 
 
@@ -44,7 +44,10 @@ async def wait_until_redis_fails(times: int = 1) -> None:
 
 
 class Moments:
-    """The moments before and after each question to Redis or PubNub; at one of them something is done, once."""
+    """The moments before and after each request to Redis or PubNub.
+
+    At one of them a test acts, once.
+    """
 
     def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         self._left = 0
@@ -53,7 +56,7 @@ class Moments:
             monkeypatch.setattr(whose, name, self._around(getattr(whose, name)))
 
     def await_one(self, number: int, act: Callable[[], object]) -> None:
-        """Do that at the moment of this number from now on; the first is 0."""
+        """Act at the moment of this number from now on; the first is 0."""
         self._left, self._act = number, act
 
     @property
@@ -64,9 +67,9 @@ class Moments:
     def _around(self, ask: Any) -> Any:
         async def asked(*args: Any, **options: Any) -> Any:
             self._pass()
-            told = await ask(*args, **options)
+            answer = await ask(*args, **options)
             self._pass()
-            return told
+            return answer
 
         return asked
 

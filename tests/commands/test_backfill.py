@@ -1,4 +1,4 @@
-"""``tally backfill``: which channels and which part of them, and what a refusal does."""
+"""``tally backfill``: its channels, its range, and what a refusal does."""
 
 import json
 
@@ -8,8 +8,8 @@ from tests.end_to_end.processes import MESSAGE, ROOM, Stage
 from tests.end_to_end.test_backfill import FIRST, SECOND, fill
 
 
-async def test_a_range_is_replayed_and_no_more(stage: Stage) -> None:
-    """`--since` is inclusive and `--until` exclusive; a date says the same as its timetoken."""
+async def test_only_the_given_range_is_replayed(stage: Stage) -> None:
+    """`--since` is inclusive and `--until` exclusive. A date may replace a timetoken."""
     tally = commands(stage)
     fill(stage, 300, messages=300)
     since, until = FIRST + 100 * SECOND, FIRST + 200 * SECOND
@@ -21,14 +21,17 @@ async def test_a_range_is_replayed_and_no_more(stage: Stage) -> None:
     )
 
     assert set(found) == {str(int(MESSAGE) + number) for number in range(100, 200)}
-    told = json.loads(ended.out)
-    assert set(told) == {"channels", "actions"}
-    assert told["actions"] == told["channels"][ROOM] >= 100
-    assert json.loads(by_date.out) == told
+    report = json.loads(ended.out)
+    assert set(report) == {"channels", "actions"}
+    assert report["actions"] == report["channels"][ROOM] >= 100
+    assert json.loads(by_date.out) == report
 
 
-async def test_several_channels_are_replayed_at_once(stage: Stage) -> None:
-    """Without an argument it replays all configured (groups looked up) and all ever seen; with one, just that."""
+async def test_a_backfill_replays_all_channels_by_default(stage: Stage) -> None:
+    """These are all configured channels, members of groups, and all ever seen.
+
+    With arguments it replays only those.
+    """
     tally = commands(stage)
     for channel in ("room", "hall", "team-one", "met", "other"):
         fill(stage, 250, channel=channel, messages=50)
@@ -40,7 +43,7 @@ async def test_several_channels_are_replayed_at_once(stage: Stage) -> None:
     ended = await tally.do("backfill", "--json", TALLY_CHANNEL_GROUPS="team")
 
     assert (named.out, only) == (
-        f"{told_of(ended, 'hall')} actions read in 1 channels.\n",
+        f"{actions_of(ended, 'hall')} actions read in 1 channels.\n",
         {"hall"},
     )
     assert set(json.loads(ended.out)["channels"]) == {"room", "hall", "team-one", "met"}
@@ -49,13 +52,16 @@ async def test_several_channels_are_replayed_at_once(stage: Stage) -> None:
     }
 
 
-def told_of(ended: Ended, channel: str) -> int:
+def actions_of(ended: Ended, channel: str) -> int:
     """Return how many actions a backfill says it read of a channel."""
     return int(json.loads(ended.out)["channels"][channel])
 
 
-async def test_a_refusal_ends_it_at_once(stage: Stage) -> None:
-    """A 403 ends with 3 and PubNub's own word for it, after the other channels were replayed; later it goes on."""
+async def test_a_refusal_ends_a_backfill(stage: Stage) -> None:
+    """A 403 ends with 3 and PubNub's own message, after the other channels.
+
+    A later run resumes.
+    """
     tally = commands(stage)
     fill(stage, 150)
     fill(stage, 150, channel="hall")

@@ -1,4 +1,4 @@
-"""What is wrong is said in a sentence, stops nothing else, and loses no other event."""
+"""Bad input is reported in a sentence, stops nothing else, and loses no other event."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ UNSET = None
 
 
 def said(ended: Ended | Running) -> str:
-    """Return what a command said, all of it, having made sure that it is no traceback."""
+    """Return all output of a command; it must have no traceback."""
     assert "Traceback" not in ended.out + ended.err, ended.err
     return ended.out + ended.err
 
@@ -34,7 +34,7 @@ async def logged(worker: Running, event: str, times: int = 1) -> list[dict[str, 
 
 
 async def test_a_settings_file_must_be_text(stage: Stage) -> None:
-    """A .env in another encoding is refused by its name; one that is right is read."""
+    """A .env in another encoding is refused by its name. A correct one is read."""
     (stage.folder / ".env").write_bytes(b"TALLY_CHANNELS=caf\xe9\n")
     wrong = await commands(stage).do("run", TALLY_CHANNELS=UNSET)
     (stage.folder / ".env").write_text("TALLY_CHANNELS=café\n", encoding="utf-8")
@@ -58,10 +58,10 @@ async def test_a_settings_file_must_be_text(stage: Stage) -> None:
         ("types", "only like", "counts only like; this worker is set to count all types but"),
     ],
 )
-async def test_a_namespace_of_somebody_else_is_left_alone(
+async def test_a_foreign_namespace_is_left_alone(
     stage: Stage, field: str, value: str, sentence: str
 ) -> None:
-    """Exit 4, with whose it is and what to do; nothing is written there."""
+    """Exit 4, with its owner and what to do. Nothing is written there."""
     await stage.redis.hset("tally:meta", field, value)
 
     refused = await commands(stage).do("backfill")
@@ -70,14 +70,17 @@ async def test_a_namespace_of_somebody_else_is_left_alone(
             await wait_until(worker.work.done)
 
     assert refused.code == ended.value.exit_code == ExitCode.REDIS_UNFIT
-    for told in (said(refused), said(worker), str(ended.value)):
-        assert sentence in told
-        assert "TALLY_NAMESPACE" in told
+    for text in (said(refused), said(worker), str(ended.value)):
+        assert sentence in text
+        assert "TALLY_NAMESPACE" in text
     assert await stage.redis.keys() == ["tally:meta"]
 
 
-async def test_pubnub_out_of_reach_is_said_once(stage: Stage) -> None:
-    """A worker goes on trying, says so once a minute, and says when it is over; doctor ends with 3."""
+async def test_an_unreachable_pubnub_is_logged_once(stage: Stage) -> None:
+    """A worker tries again, and logs the failure once a minute, and its end.
+
+    ``tally doctor`` ends with 3.
+    """
     port = free_port()
     stage.settings["PUBNUB_ORIGIN"] = f"127.0.0.1:{port}"
     doctor = await commands(stage).do("doctor")
@@ -85,7 +88,7 @@ async def test_pubnub_out_of_reach_is_said_once(stage: Stage) -> None:
         await logged(worker, "pubnub_unreachable")
         async with Emulator(port=port, subscribe_key=KEY):
             (over,) = await logged(worker, "pubnub_answers_again")
-            (warning,) = worker.entries("pubnub_unreachable")  # before it is out of reach once more
+            (warning,) = worker.entries("pubnub_unreachable")  # before the second outage
 
     assert "no connection" in warning["reason"]
     assert over["failures"] >= 1
@@ -94,7 +97,7 @@ async def test_pubnub_out_of_reach_is_said_once(stage: Stage) -> None:
 
 
 async def test_every_outage_is_waited_out(stage: Stage) -> None:
-    """Whatever PubNub answers instead of an answer, the worker asks again from the same place, and says so once."""
+    """The worker polls again from the same cursor, and logs one failure."""
     async with following(stage) as worker:
         for number, kind in enumerate(OUTAGE_KINDS, 1):
             stage.state.set_outage(kind)
@@ -109,7 +112,7 @@ async def test_every_outage_is_waited_out(stage: Stage) -> None:
 
 
 async def test_a_refused_channel_leaves_others_alone(stage: Stage) -> None:
-    """A 403 for one of three: the others live on, the refused one is owed, and only that one."""
+    """One of three gets 403. Only that one is owed a repair."""
     stage.state.refuse(["hall"])
     async with following(stage, TALLY_CHANNELS="room,hall,yard") as worker:
         for channel in ("room", "yard", "hall"):
@@ -126,7 +129,7 @@ async def test_a_refused_channel_leaves_others_alone(stage: Stage) -> None:
 
 
 async def test_other_kinds_of_message_are_skipped(stage: Stage) -> None:
-    """Messages, signals, files, objects, kinds nobody knows: neither counted nor quarantined, and they stop nothing."""
+    """Messages, signals, files, objects and unknown kinds are neither counted nor quarantined."""
     async with following(stage):
         for message in (
             {},
@@ -146,8 +149,8 @@ async def test_other_kinds_of_message_are_skipped(stage: Stage) -> None:
         assert await stage.quarantine() == []
 
 
-async def test_what_is_unusual_is_counted(stage: Stage) -> None:
-    """A kind in a string, timetokens as whole numbers, no `p`: no digit is lost, and all are counted."""
+async def test_unusual_events_are_counted(stage: Stage) -> None:
+    """Kinds are strings, timetokens are numbers, `p` is missing. No digit is lost."""
     exact = 17_600_000_002_020_753
     unusual = [
         event(e="3", i="one"),
@@ -174,7 +177,7 @@ async def test_what_is_unusual_is_counted(stage: Stage) -> None:
 
 
 async def test_hostile_names_are_counted_faithfully(stage: Stage) -> None:
-    """Whatever stands in channel, type, value and user, it comes back as it was, and no terminal obeys it."""
+    """Channel, type, value and user come back unchanged, and no terminal obeys them."""
     hostile = (
         ":",
         "%",
@@ -206,14 +209,14 @@ async def test_hostile_names_are_counted_faithfully(stage: Stage) -> None:
     assert "\\x1b[31m  \\x1b[31m  1" in shown.out
 
 
-async def test_no_chat_message_holds_up_a_channel(stage: Stage) -> None:
-    """Who may publish may send 5,000 digits, any depth of brackets, bytes that are no text: reactions count on."""
+async def test_hostile_chat_delays_no_reaction(stage: Stage) -> None:
+    """A chat message may have 5,000 digits, deep brackets, or bytes that are no text."""
     depths = (5_000, *range(900, 1_000, 3))
     nested = ["[" * depth + "]" * depth for depth in depths]
     hostile = ["9" * 5_000, "NaN", '"\xff"', *nested, '{"a":' * 900 + "1" + "}" * 900]
     async with following(stage) as worker:
         for payload in hostile:
-            for kind in (0, 3):  # as it comes, and as if it were an action
+            for kind in (0, 3):  # as a message, and as a message action
                 text = json.dumps(event(e=kind, d="HERE")).replace('"HERE"', payload)
                 message = Message(
                     stage.state.stream.next_position(), text.encode("latin-1"), verbatim=True

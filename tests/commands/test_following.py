@@ -1,4 +1,4 @@
-"""A whole worker: what it follows, what it owes, and how it goes on where another one was."""
+"""A whole worker: what it follows, what it owes, and how it resumes."""
 
 import asyncio
 from contextlib import suppress
@@ -20,15 +20,15 @@ async def logs(worker: Running, event: str) -> None:
     )
 
 
-async def test_a_first_start_owes_before_it_reads(stage: Stage) -> None:
-    """Redis is told of the debt of every channel before there is any cursor, and of its place in history too."""
-    heard: list[str] = []
+async def test_a_first_start_marks_before_its_cursor(stage: Stage) -> None:
+    """Redis gets the marks and the progress of every channel before any cursor."""
+    commands_seen: list[str] = []
 
     async def listen() -> None:
         async with stage.redis.monitor() as monitor:
             listening.set()
-            async for told in monitor.listen():
-                heard.append(told["command"])  # noqa: PERF401 - it is read while it grows
+            async for command in monitor.listen():
+                commands_seen.append(command["command"])  # noqa: PERF401 - it is read while it grows
 
     listening = asyncio.Event()
     listener = asyncio.create_task(listen())
@@ -36,24 +36,32 @@ async def test_a_first_start_owes_before_it_reads(stage: Stage) -> None:
         await listening.wait()
         async with following(stage, TALLY_CHANNELS="room,hall"):
             await stage.settles()
-            await wait_until(lambda: any("HSET tally:cursor:" in command for command in heard))
+            await wait_until(
+                lambda: any("HSET tally:cursor:" in command for command in commands_seen)
+            )
             assert await stage.owed("room") == await stage.owed("hall") == {"first_start"}
             assert len(await stage.cursors()) == 1
     finally:
         listener.cancel()
         await asyncio.wait([listener])
 
-    saved = next(at for at, command in enumerate(heard) if command.startswith("HSET tally:cursor:"))
+    saved = next(
+        at for at, command in enumerate(commands_seen) if command.startswith("HSET tally:cursor:")
+    )
     for channel in ("room", "hall"):
         for key in (KEYS.owed(channel), KEYS.progress(channel)):
             assert (
-                next(at for at, command in enumerate(heard) if command.startswith(f"HSET {key} "))
+                next(
+                    at
+                    for at, command in enumerate(commands_seen)
+                    if command.startswith(f"HSET {key} ")
+                )
                 < saved
             )
 
 
 async def test_history_is_replayed_beside_live_events(stage: Stage) -> None:
-    """What lies before the first start is counted, while what happens during the replay is counted too."""
+    """Actions before the first start count, and so do events during the replay."""
     crowd = Crowd(stage.state, seed=11)
     for number in range(1_000):
         stage.state.add(ROOM, MESSAGE, "reaction", "👍", f"old-{number}", published=False)
@@ -65,7 +73,7 @@ async def test_history_is_replayed_beside_live_events(stage: Stage) -> None:
 
 
 async def test_groups_and_wildcards_are_followed(stage: Stage) -> None:
-    """Channels that come through a group or a wildcard are counted, their past among it, and owed as new."""
+    """Their channels count, with their past, and are owed as new."""
     stage.state.groups.add("team", ["red", "blue"])
     for channel in ("red", "blue", "a.one", "a.two"):
         stage.state.add(channel, MESSAGE, "reaction", "👍", "past", published=False)
@@ -84,27 +92,8 @@ async def test_groups_and_wildcards_are_followed(stage: Stage) -> None:
     assert await stage.redis.smembers("tally:channels") == {"red", "blue", "a.one", "a.two"}
 
 
-async def test_what_a_restart_may_have_missed_is_owed(stage: Stage) -> None:
-    """A hundred messages in one answer may have been more; a cursor of long ago reaches back further than the cache."""
-    async with following(stage):
-        await stage.settles()
-    for number in range(150):
-        stage.react(uuid=f"user-{number}")
-    async with following(stage):
-        await stage.settles()
-        assert await stage.owed() == {"first_start", "overflow"}
-
-    (cursor,) = await stage.cursors()
-    await stage.redis.hincrby(cursor, "saved_at", -1000)
-    stage.state.add(ROOM, MESSAGE, "reaction", "👍", "missed", published=False)
-    async with following(stage):
-        stage.react()
-        await stage.settles()
-        assert await stage.owed() == {"first_start", "overflow", "stale_cursor"}
-
-
-async def test_a_restart_on_quiet_channels_is_ready_at_once(stage: Stage) -> None:
-    """It waits for its first answer for minutes; that is no fault."""
+async def test_a_quiet_restart_is_ready_at_once(stage: Stage) -> None:
+    """It waits for its first answer for minutes, which is no fault."""
     async with following(stage):
         await stage.settles()
     async with following(stage) as worker, aiohttp.ClientSession() as http:
@@ -120,8 +109,8 @@ async def test_a_restart_on_quiet_channels_is_ready_at_once(stage: Stage) -> Non
             assert subscription["state"] == "starting"
 
 
-async def test_a_restart_with_another_list_begins_nobody_anew(stage: Stage) -> None:
-    """A channel more, and one fewer to a subscription: only the new one is owed its past."""
+async def test_a_restart_with_a_new_list_keeps_cursors(stage: Stage) -> None:
+    """There is one channel more, and smaller subscriptions. Only the new channel is owed."""
 
     async def owes_nothing() -> bool:
         return not await stage.redis.keys("tally:*:owed")
@@ -144,8 +133,8 @@ async def test_a_restart_with_another_list_begins_nobody_anew(stage: Stage) -> N
         }
 
 
-async def test_a_port_that_was_asked_for_and_is_taken_ends_the_start(stage: Stage) -> None:
-    """Exit 2, with the address; nothing is followed."""
+async def test_a_taken_port_ends_the_start(stage: Stage) -> None:
+    """The port is configured. Exit 2, with the address. Nothing is followed."""
     address = stage.emulator.origin
     with pytest.raises(ConfigurationError) as ended:
         async with commands(stage).worker(TALLY_HTTP=address) as worker:
@@ -156,8 +145,8 @@ async def test_a_port_that_was_asked_for_and_is_taken_ends_the_start(stage: Stag
     assert "Traceback" not in worker.err
 
 
-async def test_a_default_port_that_is_taken_is_only_said(stage: Stage) -> None:
-    """A second worker on one machine starts without the pages, and says so once."""
+async def test_a_taken_default_port_is_only_logged(stage: Stage) -> None:
+    """A second worker on one machine starts without the pages."""
     with socket() as taken:
         taken.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
 
@@ -180,8 +169,8 @@ async def test_a_default_port_that_is_taken_is_only_said(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
-async def test_a_free_port_is_found_and_told(stage: Stage, host: str) -> None:
-    """Port 0; the entry has where."""
+async def test_a_free_port_is_found_and_logged(stage: Stage, host: str) -> None:
+    """The configured port is 0."""
     if "::" in host and not has_ipv6():
         pytest.skip("this machine has no IPv6")
     async with following(stage, TALLY_HTTP=f"{host}:0") as worker:
@@ -191,7 +180,7 @@ async def test_a_free_port_is_found_and_told(stage: Stage, host: str) -> None:
 
 
 def has_ipv6() -> bool:
-    """Whether somebody can listen at ``::1`` here."""
+    """Tell whether a server can listen at ``::1`` here."""
     with suppress(OSError), create_server(("::1", 0), family=AF_INET6):
         return True
     return False

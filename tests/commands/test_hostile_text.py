@@ -1,4 +1,4 @@
-"""Strangers choose channels, types, values and names: no command gives any of it a line of its own, or passes it on."""
+"""Users choose channels, types, values and names: no command gives their text a line of its own."""
 
 import asyncio
 import json
@@ -46,12 +46,12 @@ SLIPS: Final = [
 ]
 WRITERS: Final = [("backfill",), ("reconcile",)]
 QUICKLY: Final = {"TALLY_SETTLE_SECONDS": "0.1"}
-"""So long verify waits between its looks; who writes would have to be as quick."""
+"""The wait of verify between its passes."""
 
 
 @pytest.fixture
 def stage(emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> Stage:
-    """Set a stage: a PubNub, a Redis and settings."""
+    """Yield a stage: a PubNub, a Redis and settings."""
     stage = Stage(emulator, real_redis, valkey.url, tmp_path)
     stage.settings |= {"TALLY_LOG_LEVEL": "debug", "TALLY_LOG_FORMAT": "json", "TALLY_HTTP": "off"}
     return stage
@@ -68,7 +68,7 @@ async def comes(worker: Running, event: str) -> None:
 
 @pytest.fixture
 async def haunted(stage: Stage) -> Commands:
-    """Let strangers write, and a worker count what they wrote; nobody has listened to some of it."""
+    """Let users write hostile text, and let a worker count some of it."""
     stage.state.groups.add(GROUP, ["in\u2066side"])
     commands = Commands(stage.folder, stage.settings | FOLLOWED)
     async with commands.worker() as worker:
@@ -85,9 +85,9 @@ async def haunted(stage: Stage) -> Commands:
         stage.state.refuse()
     expect_entries(worker.err)
     expect_tame(worker.err)
-    # One event, one entry: however many lines it would like to be.
+    # One event is one entry, however many lines its text has.
     assert len(worker.entries("quarantined")) == malformed
-    # What verify finds fault with.
+    # Verify reports these differences.
     stage.state.add(ROOM, MESSAGE, *["\x1b[5;35mblink\x1b[6n\n"] * 3, published=False)
     stage.state.advance(1000)
     await stage.redis.hset(f"tally:{{{ROOM}}}:counts:{MESSAGE}", f"{TEXTS[0]}:{TEXTS[3]}", 7)
@@ -96,8 +96,11 @@ async def haunted(stage: Stage) -> Commands:
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-async def test_no_command_lets_strangers_speak(haunted: Commands, form: str) -> None:
-    """In a pipe: a line of JSON each, or lines without a control character; ``--json`` is ASCII."""
+async def test_hostile_text_gets_no_line_of_its_own(haunted: Commands, form: str) -> None:
+    """In a pipe there is one JSON object a line, or lines without a control character.
+
+    With ``--json`` the output is ASCII.
+    """
     haunted.settings["TALLY_LOG_FORMAT"] = form
     codes = [(await haunted.do(*line, **QUICKLY)).code for line in (*READERS, *SLIPS)]
     as_json = [await haunted.do(*line, "--json", **QUICKLY) for line in READERS]
@@ -116,8 +119,8 @@ async def test_no_command_lets_strangers_speak(haunted: Commands, form: str) -> 
         assert ended.out.isascii()
 
 
-async def test_no_command_passes_strangers_on_to_a_terminal(haunted: Commands) -> None:
-    """Our own colours and bars, and nothing else but text."""
+async def test_hostile_text_reaches_no_terminal(haunted: Commands) -> None:
+    """A terminal gets our own colours and bars, and text."""
     haunted.settings["TALLY_LOG_FORMAT"] = "auto"
     for line in (*READERS, *SLIPS):
         await haunted.do_on_a_terminal(*line, **QUICKLY)
@@ -131,8 +134,8 @@ async def test_no_command_passes_strangers_on_to_a_terminal(haunted: Commands) -
 
 
 @pytest.mark.parametrize("status", [403, 500])
-async def test_pubnubs_own_words_are_only_words(stage: Stage, status: int) -> None:
-    """An error's text with control sequences, thousands of names refused: a short line each."""
+async def test_pubnubs_messages_are_only_text(stage: Stage, status: int) -> None:
+    """An error has control sequences, or thousands of names. Each gets one short line."""
     words = "".join(TEXTS) * 20
     names = [f"{text}{number}" for number in range(2_000) for text in TEXTS[:3]]
 
@@ -164,8 +167,8 @@ async def test_pubnubs_own_words_are_only_words(stage: Stage, status: int) -> No
 
 
 @pytest.mark.parametrize("text", [*TEXTS[:8], "\r"])
-def test_what_is_not_tame_is_noticed(text: str) -> None:
-    """In a pipe; and on a terminal, beside our own colours."""
+def test_the_check_notices_control_characters(text: str) -> None:
+    """It does so in a pipe, and on a terminal beside our own colours."""
     with pytest.raises(AssertionError):
         expect_tame(f"room {text}")
     if text != "\r":
@@ -174,7 +177,7 @@ def test_what_is_not_tame_is_noticed(text: str) -> None:
 
 
 @pytest.mark.parametrize("line", [FAKE, "words", '{"event": "x"}\n\n', '{"event": "half'])
-def test_a_forged_line_is_noticed(line: str) -> None:
-    """Of a stranger's making, or broken by one."""
+def test_the_check_notices_a_forged_line(line: str) -> None:
+    """A user forged the line, or broke one."""
     with pytest.raises((AssertionError, ValueError)):
         expect_entries(f'{{"event": "ours", "level": "info", "timestamp": "now"}}\n{line}\n')

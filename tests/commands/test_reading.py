@@ -1,4 +1,4 @@
-"""``tally show``, ``tally explain`` and ``tally doctor``: what they print, for people and for programs."""
+"""``tally show``, ``explain`` and ``doctor``: what they print, as text and as JSON."""
 
 import json
 
@@ -8,7 +8,7 @@ from tests.redis_server import free_port
 
 
 async def test_show_prints_the_tallies(stage: Stage) -> None:
-    """Type, value and count, a line each, the most frequent first; as JSON, the same by name."""
+    """Each line has type, value and count, the most frequent first."""
     tally = commands(stage)
     for uuid in ("ana", "ben", "cem"):
         stage.react("🎉", uuid)
@@ -38,18 +38,18 @@ async def test_show_prints_the_tallies(stage: Stage) -> None:
     assert "".join(child.err for child in (shown, as_json, nothing, nothing_as_json)) == ""
 
 
-async def test_explain_tells_how_it_came_to_be(stage: Stage) -> None:
-    """Each change with its time and origin, who is counted now; as JSON, the same by name. Nothing is written."""
+async def test_explain_prints_the_changes(stage: Stage) -> None:
+    """Each change has its time and origin. The users who count now follow. Nothing is written."""
     tally = commands(stage)
     stage.react("🎉", "ana")
     stage.react("🎉", "ben")
     await tally.do("backfill")
     keys = set(await stage.redis.keys())
 
-    told = await tally.do("explain", ROOM, MESSAGE)
+    explained = await tally.do("explain", ROOM, MESSAGE)
     as_json = await tally.do("explain", ROOM, MESSAGE, "--json")
 
-    *changes, now, reach = told.out.splitlines()
+    *changes, now, reach = explained.out.splitlines()
     assert sorted(line[24:] for line in changes) in (
         [
             "  backfill  added applied  reaction  🎉  ana  → 1",
@@ -72,12 +72,12 @@ async def test_explain_tells_how_it_came_to_be(stage: Stage) -> None:
     assert document["counts"] == {"reaction": {"🎉": 2}}
     assert sorted(document["users"]["reaction"]["🎉"]) == ["ana", "ben"]
     assert {ended.code for ended in tally.ended} == {0}
-    assert told.err + as_json.err == ""
+    assert explained.err + as_json.err == ""
     assert set(await stage.redis.keys()) <= keys  # a request budget lives for seconds
 
 
-async def test_doctor_finds_all_well(stage: Stage) -> None:
-    """Exit 0; a line for each thing looked at; nothing is written to Redis."""
+async def test_doctor_finds_no_fault(stage: Stage) -> None:
+    """Exit 0, and a line for each check. Nothing is written to Redis."""
     tally = commands(stage)
     stage.state.groups.add("team", ["red"])
     settings = {"TALLY_CHANNELS": "room,a.*", "TALLY_CHANNEL_GROUPS": "team"}
@@ -96,14 +96,14 @@ async def test_doctor_finds_all_well(stage: Stage) -> None:
     ]
     assert said[5].startswith("ok   Redis: answers, version ")
     assert said[6] == "ok   Redis: namespace 'tally' is free"
-    told = json.loads(as_json.out)
-    assert told["ok"]
-    assert [f"ok   {check['subject']}: {check['text']}" for check in told["checks"]] == said
+    explained = json.loads(as_json.out)
+    assert explained["ok"]
+    assert [f"ok   {check['subject']}: {check['text']}" for check in explained["checks"]] == said
     assert await stage.redis.keys() == []
 
 
-async def test_doctor_asks_as_a_worker_does(stage: Stage) -> None:
-    """More names than one request can carry are asked for part by part, all of them: who is refused is told at once."""
+async def test_doctor_asks_for_every_name(stage: Stage) -> None:
+    """More names than one request can carry are asked for part by part."""
     tally = commands(stage)
     channels = [f"a-channel-with-a-longer-name-{number:04}" for number in range(1500)]
     settings = {"TALLY_CHANNELS": ",".join(channels), "TALLY_CHANNELS_PER_SUBSCRIPTION": "100"}
@@ -123,8 +123,8 @@ async def test_doctor_asks_as_a_worker_does(stage: Stage) -> None:
     assert stage.emulator.requests["subscribe"] == 2 * polls
 
 
-async def test_doctor_says_what_is_wrong(stage: Stage) -> None:
-    """It ends with the code of the first thing that is not as it should be, and looks at the rest all the same."""
+async def test_doctor_reports_every_fault(stage: Stage) -> None:
+    """The exit code is that of the first fault."""
     tally = commands(stage)
     stage.state.refuse(["room"])
     away = f"redis://127.0.0.1:{free_port()}"
@@ -153,8 +153,8 @@ async def test_doctor_says_what_is_wrong(stage: Stage) -> None:
         assert ended.err == ""
 
 
-async def test_doctor_knows_another_keyset(stage: Stage) -> None:
-    """Exit 4 where the namespace holds another keyset's tallies, with what to do."""
+async def test_doctor_notices_another_keyset(stage: Stage) -> None:
+    """Exit 4 if the namespace belongs to another keyset, with what to do."""
     tally = commands(stage)
     await stage.redis.hset("tally:meta", mapping={"schema": "1", "subscribe_key": "sub-c-other"})
 

@@ -1,4 +1,4 @@
-"""Redis hangs, forgets, cuts connections, fills up under a whole worker: it waits, and ends with the truth."""
+"""Redis hangs, forgets, disconnects or fills up: a whole worker waits, and ends exact."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,8 +16,8 @@ from worker.store.connection import SOCKET_TIMEOUT_SECONDS, connect
 
 
 @pytest.fixture(autouse=True)
-def asks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask Redis again soon, however long it has been away."""
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make waits for Redis short."""
     monkeypatch.setattr("worker.store.redis_retry.LONGEST_WAIT_SECONDS", 0.1)
 
 
@@ -37,8 +37,8 @@ async def has_nothing_in_hand(stage: Stage, worker: Running) -> None:
     await wait_until(is_idle, APPLY_WAIT_SECONDS, what=lambda: worker.err[-3000:])
 
 
-async def test_a_long_hang_drops_and_reads_again(stage: Stage) -> None:
-    """What waited longer than the settle time is not applied but read again, however many answers were waiting."""
+async def test_a_long_hang_reads_answers_again(stage: Stage) -> None:
+    """Answers that waited longer than the settle time are dropped."""
     loop = asyncio.get_running_loop()
     async with following(stage, TALLY_SETTLE_SECONDS="0.5") as worker:
         await has_nothing_in_hand(stage, worker)
@@ -51,8 +51,8 @@ async def test_a_long_hang_drops_and_reads_again(stage: Stage) -> None:
         assert worker.entries("answer_dropped"), worker.err
 
 
-async def test_a_drain_that_takes_too_long_fails(stage: Stage) -> None:
-    """While Redis hangs, a stop ends after TALLY_DRAIN_SECONDS with 1, however many answers wait; none is lost."""
+async def test_a_slow_drain_fails(stage: Stage) -> None:
+    """Redis hangs, so a stop ends after TALLY_DRAIN_SECONDS with 1. No answer is lost."""
     async with (
         AsyncExitStack() as until_it_has_ended,
         following(stage, TALLY_DRAIN_SECONDS="0.3") as worker,
@@ -78,10 +78,10 @@ async def cuts_connections(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("trouble", [forgets_its_scripts, cuts_connections])
-async def test_trouble_again_and_again_loses_nothing(
+async def test_repeated_trouble_loses_nothing(
     stage: Stage, trouble: Callable[[Stage], Awaitable[None]]
 ) -> None:
-    """Under load: nothing is quarantined, nothing is missing, nothing is owed."""
+    """Under load nothing is quarantined, missing or owed."""
     crowd = Crowd(stage.state, seed=42)
 
     async def goes_on() -> bool:
@@ -97,7 +97,7 @@ async def test_trouble_again_and_again_loses_nothing(
 
 
 async def test_a_full_redis_is_waited_out(stage: Stage) -> None:
-    """While Redis has no memory left, live events and a replay that PubNub slows down wait; then both go on."""
+    """Live events wait, and so does a replay that PubNub slows down."""
     crowd = Crowd(stage.state, seed=44)
     for number in range(500):
         stage.state.add(ROOM, MESSAGE, "reaction", "👍", f"old-{number}", published=False)
@@ -117,11 +117,11 @@ async def test_a_full_redis_is_waited_out(stage: Stage) -> None:
         assert await stage.quarantine() == []
 
 
-async def test_who_is_cancelled_waits_for_no_answer(stage: Stage, valkey: RedisServer) -> None:
-    """At whichever step of a command: on Python 3.11 redis-py loses a cancellation in one of them."""
+async def test_a_cancelled_call_waits_for_no_answer(stage: Stage, valkey: RedisServer) -> None:
+    """Each step of a command is tried: on Python 3.11 redis-py loses a cancellation in one."""
     async with connect(valkey.url) as redis:
         for steps in range(20):
-            await redis.ping()  # it is connected
+            await redis.ping()  # now it is connected
             async with stage.hanging_redis():
                 asking = asyncio.create_task(cast("Any", redis).set("key", steps, px=60_000))
                 for _ in range(steps):

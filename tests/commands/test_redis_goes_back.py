@@ -1,4 +1,4 @@
-"""Redis goes back in time under a whole worker, which notices, repairs itself, and ends with the truth."""
+"""Redis goes back to an older state: a whole worker notices, repairs itself, and ends exact."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(autouse=True)
-def asks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask Redis again soon, however long it has been away."""
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make waits for Redis short."""
     monkeypatch.setattr("worker.store.redis_retry.LONGEST_WAIT_SECONDS", 0.1)
 
 
@@ -32,7 +32,7 @@ def asks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_restored_copy_is_repaired(
     mortal: tuple[Stage, MortalServer], acts: int, tmp_path: Path
 ) -> None:
-    """A copy of before the last acts is put back under the worker, which notices, goes on, and is exact."""
+    """It lacks the newest acts of the crowd."""
     stage, server = mortal
     crowd = Crowd(stage.state, seed=52)
     repairs_soon(stage)
@@ -57,7 +57,7 @@ async def test_a_restored_copy_is_repaired(
 
 
 async def test_an_old_copy_is_repaired(mortal: tuple[Stage, MortalServer], tmp_path: Path) -> None:
-    """A copy of an hour ago: its cursor is older than PubNub's cache, which is owed too; the worker is exact."""
+    """It is an hour old, so its cursor is older than PubNub's cache."""
     stage, server = mortal
     crowd = Crowd(stage.state, seed=53)
     repairs_soon(stage)
@@ -77,10 +77,10 @@ async def test_an_old_copy_is_repaired(mortal: tuple[Stage, MortalServer], tmp_p
         await is_repaired(stage, worker)
 
 
-async def test_a_copy_restored_between_two_workers_is_repaired(
+async def test_a_copy_between_two_workers_is_repaired(
     mortal: tuple[Stage, MortalServer], tmp_path: Path
 ) -> None:
-    """No worker runs while the copy is put back: the next one goes on from the copy's cursor, and is exact."""
+    """No worker runs while the copy is restored. The next one resumes at its cursor."""
     stage, server = mortal
     crowd = Crowd(stage.state, seed=54)
     repairs_soon(stage)
@@ -96,8 +96,8 @@ async def test_a_copy_restored_between_two_workers_is_repaired(
         await is_repaired(stage, worker)
 
 
-async def test_a_restart_that_forgets_nothing_is_exact(mortal: tuple[Stage, MortalServer]) -> None:
-    """Redis ends and comes back with all it had, under load: the worker cannot know that, looks again, and is exact."""
+async def test_a_lossless_restart_ends_exact(mortal: tuple[Stage, MortalServer]) -> None:
+    """The worker cannot know that Redis kept everything, so it repairs."""
     stage, server = mortal
     crowd = Crowd(stage.state, seed=55)
     repairs_soon(stage)

@@ -1,4 +1,4 @@
-"""No command ever writes a secret, or what users write: whatever goes wrong, however loud, however it is given."""
+"""No command writes a secret or a payload, whatever fails and however loud the log is."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -43,12 +43,12 @@ VARIANTS: Final = [
     ("error", "json", ".env"),
     ("debug", "json", "environment"),
 ]
-"""How loud, in which form, and by which way the secrets are given."""
+"""The level and form of logs, and the way to give secrets."""
 
 
 @dataclass(frozen=True)
 class Guarded:
-    """Commands with secrets of every kind, and who else knows these."""
+    """Commands with every secret, on a PubNub and a Redis that demand them."""
 
     emulator: Emulator
     redis: Any
@@ -57,7 +57,7 @@ class Guarded:
     form: str
 
     def expect_no_word(self) -> None:
-        """Expect that no command has told what it must not."""
+        """Expect no secret and no payload in what a command wrote."""
         assert self.commands.ended
         for ended in self.commands.ended:
             expect_no_word_in(ended.line[0], ended, form=self.form)
@@ -71,7 +71,7 @@ async def guarded_by(
     folder: Path,
     variant: tuple[str, str, str],
 ) -> AsyncIterator[Guarded]:
-    """Have PubNub want the token, and Redis the password."""
+    """Let PubNub demand the token, and Redis the password."""
     level, form, way = variant
     settings = {
         "PUBNUB_ORIGIN": emulator.origin,
@@ -99,7 +99,7 @@ async def guarded(
     valkey: RedisServer,
     tmp_path: Path,
 ) -> AsyncIterator[Guarded]:
-    """Give the secrets one way or another, and have it logged one way or another."""
+    """Yield guarded commands, for each way to give secrets and to log."""
     async with guarded_by(emulator, real_redis, valkey, tmp_path, request.param) as guarded:
         yield guarded
 
@@ -108,16 +108,16 @@ async def guarded(
 async def loud(
     emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: Path
 ) -> AsyncIterator[Guarded]:
-    """Have everything logged."""
+    """Let everything be logged."""
     async with guarded_by(emulator, real_redis, valkey, tmp_path, VARIANTS[-1]) as guarded:
         yield guarded
 
 
-# --- each command -----------------------------------------------------------------------------------------------------
+# --- each command --------------------------------------------------------------------------------
 
 
 async def try_in_trouble(guarded: Guarded, *line: str) -> None:
-    """A command in good days, without a Redis, locked out, refused, in outages, on a Redis full of nonsense."""
+    """Run a command normally, then in trouble of every kind."""
     do, state = guarded.commands.do, guarded.emulator.state
     only_reads = line[0] in {"show", "explain"}
     struck = 0 if only_reads else 1 if line[0] == "verify" else 3
@@ -164,7 +164,7 @@ async def try_in_trouble(guarded: Guarded, *line: str) -> None:
 
 
 async def try_config(guarded: Guarded) -> None:
-    """What is in force, and what is wrong with it."""
+    """Run ``tally config`` with right and wrong settings."""
     do = guarded.commands.do
     bad: dict[str, str | None] = {
         "PUBNUB_SECRET_KEY_FILE": None,
@@ -178,7 +178,7 @@ async def try_config(guarded: Guarded) -> None:
 
 
 async def try_healthcheck(guarded: Guarded) -> None:
-    """Nobody there; a worker that is well; one that is not; one whose Redis refuses it."""
+    """Run ``tally healthcheck`` without a worker, with a healthy one, and with a failing one."""
     do = guarded.commands.do
     assert (await do("healthcheck", TALLY_HTTP="127.0.0.1:1")).code == 1
     for reason in (None, "Redis refuses the credentials in REDIS_URL"):
@@ -206,17 +206,17 @@ AS_PROCESSES: Final = {
     "emulator": ("test_secrets.py", "test_an_emulator_keeps_its_secrets"),
     "demo": ("test_demo.py", "test_it_ends_equal_to_the_truth"),
 }
-"""Commands that run until a signal comes, or start processes: where these are tried."""
+"""Commands that run until a signal, or start processes, and the file that tries them."""
 
 
 COMMANDS: Final = [
-    each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands
+    command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands
 ]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_a_scenario(command: str) -> None:
-    """A command without one fails this."""
+    """A new command without one fails here."""
     if command not in SCENARIOS:
         assert command in AS_PROCESSES, f"add a scenario for tally {command}"
         module, test = AS_PROCESSES[command]
@@ -224,8 +224,8 @@ def test_every_command_has_a_scenario(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", SCENARIOS)
-async def test_no_command_tells_secrets_or_payloads(guarded: Guarded, command: str) -> None:
-    """In good days and in trouble, at every level and in every form, given in every way."""
+async def test_no_command_writes_secrets_or_payloads(guarded: Guarded, command: str) -> None:
+    """Each level, form and way to give secrets is tried."""
     await SCENARIOS[command](guarded)
     guarded.expect_no_word()
 
@@ -242,7 +242,7 @@ async def test_no_command_tells_secrets_or_payloads(guarded: Guarded, command: s
     ],
 )
 async def test_a_malformed_secret_is_not_shown(loud: Guarded, name: str, secret: str) -> None:
-    """A secret that cannot be read is refused with 2, by the name of its setting."""
+    """It is refused with 2, by the name of its setting."""
     ended = await loud.commands.do("run", **{name: secret})
 
     assert ended.code == 2
@@ -250,8 +250,8 @@ async def test_a_malformed_secret_is_not_shown(loud: Guarded, name: str, secret:
     loud.expect_no_word()
 
 
-async def test_of_another_keysets_key_enough_is_told_to_know_it_by(loud: Guarded) -> None:
-    """Its beginning and its end, and of a short one only how long it is; so it is with one's own."""
+async def test_a_foreign_key_is_shown_in_part(loud: Guarded) -> None:
+    """Its beginning and end are shown; of a short key only the length."""
     ours, theirs = (f"sub-c-{digit * 8}-{CANARY}-{CANARY}-{digit * 12}" for digit in "12")
     assert (await loud.commands.do("backfill", PUBNUB_SUBSCRIBE_KEY=theirs)).code == 0
     ended = await loud.commands.do("backfill", PUBNUB_SUBSCRIBE_KEY=ours)
@@ -263,8 +263,8 @@ async def test_of_another_keysets_key_enough_is_told_to_know_it_by(loud: Guarded
     loud.expect_no_word()
 
 
-async def test_a_worker_that_dies_tells_where_and_not_of_what(loud: Guarded) -> None:
-    """Of a slip the log has the traceback, and nothing of what was in Redis."""
+async def test_a_crash_is_logged_without_payloads(loud: Guarded) -> None:
+    """The log has the traceback, and nothing from Redis."""
     assert (await loud.commands.do("backfill")).code == 0
     await write_nonsense(loud.redis)
     async with loud.commands.worker(TALLY_HTTP="127.0.0.1:0") as worker:
@@ -276,8 +276,8 @@ async def test_a_worker_that_dies_tells_where_and_not_of_what(loud: Guarded) -> 
     loud.expect_no_word()
 
 
-async def test_a_page_tells_nothing_of_what_it_stumbles_over(loud: Guarded) -> None:
-    """Where somebody else has written under our names, a page is answered all the same, and without a secret."""
+async def test_pages_hide_foreign_content(loud: Guarded) -> None:
+    """Another program has written under our names. The pages answer all the same."""
     settings = Settings.model_validate(loud.commands.settings)
     async with open_parts(settings) as parts:
         worker = await compose(parts, followed_names(settings))
@@ -289,7 +289,7 @@ async def test_a_page_tells_nothing_of_what_it_stumbles_over(loud: Guarded) -> N
     expect_no_word_on(page.body.decode() for page in pages.values())
 
 
-# --- what PubNub repeats ----------------------------------------------------------------------------------------------
+# --- what PubNub repeats -------------------------------------------------------------------------
 
 GIVEN: Final = tuple(KEYS.values())
 ECHOES: Final[dict[str, Callable[[web.BaseRequest], str]]] = {
@@ -306,10 +306,8 @@ ECHOES: Final[dict[str, Callable[[web.BaseRequest], str]]] = {
 
 @pytest.mark.parametrize("repeated", ECHOES)
 @pytest.mark.parametrize("status", [400, 403, 500])
-async def test_what_pubnub_repeats_of_us_is_not_told(
-    loud: Guarded, status: int, repeated: str
-) -> None:
-    """An error that echoes the whole request, secrets and all, in any spelling, brings none of them into our words."""
+async def test_an_echoed_request_is_not_written(loud: Guarded, status: int, repeated: str) -> None:
+    """PubNub's error repeats the request with its secrets, in any spelling."""
     polls: list[web.BaseRequest] = []
 
     async def echo(request: web.BaseRequest) -> web.Response:
@@ -337,15 +335,15 @@ async def test_what_pubnub_repeats_of_us_is_not_told(
     loud.expect_no_word()
 
 
-# --- the check itself -------------------------------------------------------------------------------------------------
+# --- the check itself ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("word", [CANARY, PAYLOAD])
 @pytest.mark.parametrize(
     "place", ["a value that is printed", "a sentence that quotes", "an entry of the log"]
 )
-async def test_a_word_that_is_written_is_found(loud: Guarded, word: str, place: str) -> None:
-    """Where it stands for something that is no secret, and is told: the check would notice a secret there."""
+async def test_the_check_finds_a_written_word(loud: Guarded, word: str, place: str) -> None:
+    """The word stands in something that is no secret and is printed."""
     do = loud.commands.do
     match place:
         case "a value that is printed":
@@ -363,7 +361,7 @@ async def test_a_word_that_is_written_is_found(loud: Guarded, word: str, place: 
 
 
 def test_all_secrets_are_tried() -> None:
-    """A secret that is new is given here, too."""
+    """A new secret must be added here, too."""
     assert {*KEYS, "REDIS_URL"} == set(SECRETS)
     assert all(CANARY in secret for secret in (*KEYS.values(), redis_url("redis://host")))
     assert PAYLOAD in str(poison())

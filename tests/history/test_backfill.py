@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.bench.bench import SETTLE_SECONDS, Bench
-from tests.bench.replaying import FIRST, Interruption, Notes, backfill, seed
+from tests.bench.replaying import FIRST, Interruption, NotedProgress, backfill, seed
 from worker.domain.position import Range
 from worker.errors import ForbiddenError, PubNubError
 from worker.source.history import PAGE_SIZE
@@ -71,12 +71,12 @@ async def test_an_interrupted_replay_resumes(bench: Bench) -> None:
 async def test_progress_is_shown_and_costs_no_request(bench: Bench) -> None:
     """Actions only grow, and the date reached only goes back."""
     seed(bench, "room", 250)
-    notes = Notes()
+    noted = NotedProgress()
 
-    await backfill(bench, watch=notes).run(["room"], Range())
+    await backfill(bench, watch=noted).run(["room"], Range())
 
-    actions = [place.actions for place in notes.places["room"]]
-    reached = [int(place.next) for place in notes.places["room"]]
+    actions = [progress.actions for progress in noted.reached["room"]]
+    reached = [int(progress.next) for progress in noted.reached["room"]]
     assert actions == sorted(actions)
     assert actions[-1] >= 250
     assert reached == sorted(reached, reverse=True)

@@ -43,9 +43,9 @@ class Held:
         monkeypatch.setattr(bench.applier, "apply", hold)
 
 
-async def bring(bench: Bench, it: GroupCommit, users: str) -> list[asyncio.Task[None]]:
+async def bring(bench: Bench, commits: GroupCommit, users: str) -> list[asyncio.Task[None]]:
     """Submit one reaction for each user; return when all are submitted."""
-    tasks = [asyncio.create_task(it.apply(reaction(user), bench.clock())) for user in users]
+    tasks = [asyncio.create_task(commits.apply(reaction(user), bench.clock())) for user in users]
     await asyncio.sleep(0)  # every task makes its first step, which submits
     return tasks
 
@@ -54,48 +54,48 @@ async def test_later_submissions_form_the_next_group(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No caller goes on before its group is applied."""
-    held, it = Held(bench, monkeypatch), GroupCommit(bench.applier)
-    first = await bring(bench, it, "a")
-    await wait_until(lambda: held.given == [1])
-    others = await bring(bench, it, "bcd")
-    assert not any(task.done() for task in first + others)
+    applier, commits = Held(bench, monkeypatch), GroupCommit(bench.applier)
+    first = await bring(bench, commits, "a")
+    await wait_until(lambda: applier.given == [1])
+    later = await bring(bench, commits, "bcd")
+    assert not any(task.done() for task in first + later)
 
-    held.release.set()
-    await asyncio.gather(*first, *others)
+    applier.release.set()
+    await asyncio.gather(*first, *later)
 
-    assert held.given == [1, 3]
+    assert applier.given == [1, 3]
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 4}}
 
 
 async def test_a_group_has_a_largest_size(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other submissions wait for the next group."""
     monkeypatch.setattr(group_commit, "EVENT_BATCH", 2)
-    held, it = Held(bench, monkeypatch), GroupCommit(bench.applier)
-    held.release.set()
-    await asyncio.gather(*await bring(bench, it, "abcde"))
-    assert sum(held.given) == 5
-    assert max(held.given) <= 2
+    applier, commits = Held(bench, monkeypatch), GroupCommit(bench.applier)
+    applier.release.set()
+    await asyncio.gather(*await bring(bench, commits, "abcde"))
+    assert sum(applier.given) == 5
+    assert max(applier.given) <= 2
 
 
 async def test_only_stale_submissions_are_dropped(bench: Bench) -> None:
     """To read the others again would be a load, and may open gaps."""
-    it = GroupCommit(bench.applier)
+    commits = GroupCommit(bench.applier)
     long_ago = bench.clock() - SETTLE_SECONDS - 1
-    both = (
-        it.apply(reaction("a"), long_ago),
-        it.apply(reaction("b"), bench.clock()),
+    tasks = (
+        commits.apply(reaction("a"), long_ago),
+        commits.apply(reaction("b"), bench.clock()),
     )
-    told = await asyncio.gather(*both, return_exceptions=True)
-    assert [type(error) for error in told] == [StaleError, type(None)]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(error) for error in results] == [StaleError, type(None)]
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 1}}
 
 
 async def test_a_submission_that_grows_stale_is_dropped_alone(bench: Bench) -> None:
     """Redis is away meanwhile. A younger submission is applied when Redis is back."""
-    it, waited = GroupCommit(bench.applier), bench.clock() - SETTLE_SECONDS + 10
+    commits, waited = GroupCommit(bench.applier), bench.clock() - SETTLE_SECONDS + 10
     await bench.redis.config_set("maxmemory", "1")
-    old = asyncio.create_task(it.apply(reaction("a"), waited))
-    young = asyncio.create_task(it.apply(reaction("b"), bench.clock()))
+    old = asyncio.create_task(commits.apply(reaction("a"), waited))
+    young = asyncio.create_task(commits.apply(reaction("b"), bench.clock()))
     await wait_until_redis_fails()
     bench.clock.now += 20
 
@@ -112,26 +112,26 @@ async def test_a_rollback_reaches_every_caller(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No subscription goes on as before."""
-    it = GroupCommit(bench.applier)
+    commits = GroupCommit(bench.applier)
 
     async def forgets(*_: Any) -> Counter[Outcome]:
         raise RolledBackError("Redis went back")
 
     monkeypatch.setattr(bench.applier, "apply", forgets)
-    told = await asyncio.gather(*await bring(bench, it, "ab"), return_exceptions=True)
-    assert [type(error) for error in told] == [RolledBackError, RolledBackError]
+    results = await asyncio.gather(*await bring(bench, commits, "ab"), return_exceptions=True)
+    assert [type(error) for error in results] == [RolledBackError, RolledBackError]
 
 
 async def test_a_cancelled_caller_delays_no_other(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its events are applied, too."""
-    held, it = Held(bench, monkeypatch), GroupCommit(bench.applier)
-    [gone], others = await bring(bench, it, "a"), await bring(bench, it, "b")
+    applier, commits = Held(bench, monkeypatch), GroupCommit(bench.applier)
+    [gone], later = await bring(bench, commits, "a"), await bring(bench, commits, "b")
     gone.cancel()
     await asyncio.wait([gone])
-    held.release.set()
-    await asyncio.gather(*others)
+    applier.release.set()
+    await asyncio.gather(*later)
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 2}}
 
 
@@ -139,16 +139,16 @@ async def test_a_group_without_callers_is_cancelled(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends before its callers do, because they are about to close Redis."""
-    held, it = Held(bench, monkeypatch), GroupCommit(bench.applier)
-    both = await bring(bench, it, "a") + await bring(bench, it, "b")
-    await wait_until(lambda: bool(held.given))
-    for task in both:
+    applier, commits = Held(bench, monkeypatch), GroupCommit(bench.applier)
+    tasks = await bring(bench, commits, "a") + await bring(bench, commits, "b")
+    await wait_until(lambda: bool(applier.given))
+    for task in tasks:
         task.cancel()
-    await asyncio.wait(both)
+    await asyncio.wait(tasks)
 
-    assert held.cut_off == 1
-    held.release.set()
-    await asyncio.gather(*await bring(bench, it, "c"))
+    assert applier.cut_off == 1
+    applier.release.set()
+    await asyncio.gather(*await bring(bench, commits, "c"))
     counts = await bench.reader.get("room", "17600000001728660")
     assert counts["reaction"]["👍"] >= 1
 

@@ -38,11 +38,15 @@ class Lookups:
         if cursor:
             await self.repairs.request(channels, cursor)
 
-    async def looks(self, times: int = 3) -> None:
+    async def look_up(self, times: int = 3) -> None:
         """Wait until the groups were looked up so often from now on."""
-        looks = self.bench.emulator.requests
-        until = looks["groups"] + times
-        await wait_until(lambda: looks["groups"] >= until)
+        requests = self.bench.emulator.requests
+        until = requests["groups"] + times
+        await wait_until(lambda: requests["groups"] >= until)
+
+    async def has_asked(self, times: int) -> None:
+        """Wait until so many repairs were asked for."""
+        await wait_until(lambda: len(self.asked) == times)
 
     async def owed(self, channel: str) -> set[str]:
         """Return why a channel needs a repair."""
@@ -57,11 +61,11 @@ class Lookups:
 @asynccontextmanager
 async def running_lookups(bench: Bench, *groups: str) -> AsyncIterator[Lookups]:
     """Look groups up until the block ends, and backfill what is asked for."""
-    it = Lookups(bench, *groups)
-    tasks = [asyncio.create_task(run()) for run in (it.membership.run, it.repairs.run)]
+    lookups = Lookups(bench, *groups)
+    tasks = [asyncio.create_task(run()) for run in (lookups.membership.run, lookups.repairs.run)]
     try:
-        await it.looks(2 * len(groups))
-        yield it
+        await lookups.look_up(2 * len(groups))
+        yield lookups
         assert not any(task.done() for task in tasks)
     finally:
         for task in tasks:
@@ -74,19 +78,19 @@ async def test_a_joining_channel_is_backfilled_once(bench: Bench) -> None:
     seed(bench, "hall", 30)
     bench.emulator.state.groups.add("friends", ["room"])
     await bench.tables.channels.add(["room"])
-    async with running_lookups(bench, "friends") as it:
+    async with running_lookups(bench, "friends") as lookups:
         joined = bench.emulator.state.time.now()
         bench.emulator.state.groups.add("friends", ["hall"])
-        await wait_until_true(lambda: it.owed("hall"), {"new_channel"})
+        await wait_until_true(lambda: lookups.owed("hall"), {"new_channel"})
         marked = await bench.tables.pending.read("hall")
-        await it.looks(5)
+        await lookups.look_up(5)
         await wait_until_true(bench.counts, bench.emulator.truth())
 
-        assert it.channels == [{"hall"}]
-        assert it.asked[0][1] is not None
-        assert int(it.asked[0][1].timetoken) >= joined
+        assert lookups.channels == [{"hall"}]
+        assert lookups.asked[0][1] is not None
+        assert int(lookups.asked[0][1].timetoken) >= joined
         assert await bench.tables.pending.read("hall") == marked
-        assert await it.owed("room") == set()
+        assert await lookups.owed("room") == set()
         assert await bench.tables.channels.all() == {"room", "hall"}
 
 
@@ -94,19 +98,19 @@ async def test_a_returning_channel_is_owed_again(bench: Bench) -> None:
     """It is known, but was not followed meanwhile."""
     bench.emulator.state.groups.add("friends", ["room", "hall"])
     await bench.tables.channels.add(["room", "hall"])
-    async with running_lookups(bench, "friends") as it:
+    async with running_lookups(bench, "friends") as lookups:
         for times in (1, 2):
             before = (await bench.tables.pending.read("hall")).get("new_channel", 0)
             bench.emulator.state.groups.remove("friends", ["hall"])
-            await it.looks()
-            assert len(it.asked) == times - 1
+            await lookups.look_up()
+            assert len(lookups.asked) == times - 1
             bench.emulator.state.groups.add("friends", ["hall"])
-            await wait_until(lambda times=times: len(it.asked) == times)  # type: ignore[misc]
+            await lookups.has_asked(times)
             assert (await bench.tables.pending.read("hall"))["new_channel"] > before
-            await it.looks()
+            await lookups.look_up()
 
-        assert it.channels == [{"hall"}, {"hall"}]
-        assert await it.owed("room") == set()
+        assert lookups.channels == [{"hall"}, {"hall"}]
+        assert await lookups.owed("room") == set()
 
 
 @pytest.mark.parametrize("trouble", ["refused", "away"])
@@ -116,11 +120,11 @@ async def test_an_unknown_group_stops_no_other(bench: Bench, trouble: str) -> No
     state.groups.add("friends", ["room"])
     state.groups.add("family", ["hall"])
     await bench.tables.channels.add(["room", "hall"])
-    async with running_lookups(bench, "friends", "family") as it:
+    async with running_lookups(bench, "friends", "family") as lookups:
         if trouble == "refused":
             state.refuse(groups=["friends"])
             state.groups.add("family", ["yard"])
-            await wait_until_true(lambda: it.owed("yard"), {"new_channel"})
+            await wait_until_true(lambda: lookups.owed("yard"), {"new_channel"})
             state.refuse()
         else:
             state.set_outage("server_error")
@@ -128,14 +132,14 @@ async def test_an_unknown_group_stops_no_other(bench: Bench, trouble: str) -> No
             await wait_until(lambda: bench.emulator.requests["time"] > asked + 4)
             state.set_outage(None)
             state.groups.add("family", ["yard"])
-            await wait_until_true(lambda: it.owed("yard"), {"new_channel"})
-        await it.looks(6)
-        assert it.channels == [{"yard"}]
+            await wait_until_true(lambda: lookups.owed("yard"), {"new_channel"})
+        await lookups.look_up(6)
+        assert lookups.channels == [{"yard"}]
 
         state.groups.add("friends", ["attic"])
-        await wait_until_true(lambda: it.owed("attic"), {"new_channel"})
-        await wait_until(lambda: len(it.channels) > 1)
-        assert it.channels == [{"yard"}, {"attic"}]
+        await wait_until_true(lambda: lookups.owed("attic"), {"new_channel"})
+        await wait_until(lambda: len(lookups.channels) > 1)
+        assert lookups.channels == [{"yard"}, {"attic"}]
 
 
 async def test_a_channel_that_joins_an_unknown_group_is_owed(bench: Bench) -> None:
@@ -148,18 +152,18 @@ async def test_a_channel_that_joins_an_unknown_group_is_owed(bench: Bench) -> No
     await bench.tables.channels.add(["room", "hall"])
     state.refuse(groups=["family"])
     state.groups.add("family", ["room", "cellar"])
-    async with running_lookups(bench, "friends", "family") as it:
+    async with running_lookups(bench, "friends", "family") as lookups:
         state.refuse(groups=["friends", "family"])
-        await it.looks(4)
+        await lookups.look_up(4)
         state.groups.add("friends", ["hall"])
-        await it.looks(4)
-        assert it.asked == []
+        await lookups.look_up(4)
+        assert lookups.asked == []
         state.refuse()
 
-        await wait_until_true(lambda: it.owed("hall"), {"new_channel"})
-        await wait_until_true(lambda: it.owed("cellar"), {"new_channel"})
-        await it.looks(6)
-        assert sorted(map(sorted, it.channels)) == [["cellar"], ["hall"]]
+        await wait_until_true(lambda: lookups.owed("hall"), {"new_channel"})
+        await wait_until_true(lambda: lookups.owed("cellar"), {"new_channel"})
+        await lookups.look_up(6)
+        assert sorted(map(sorted, lookups.channels)) == [["cellar"], ["hall"]]
 
 
 async def test_a_start_marks_members_once(bench: Bench) -> None:
@@ -168,9 +172,9 @@ async def test_a_start_marks_members_once(bench: Bench) -> None:
     async with running_subscription(bench, Names(groups=("friends",))) as subscription:
         await wait_until(lambda: bool(subscription.repairs))
         marked = await bench.tables.pending.read_all(["room", "hall"])
-        async with running_lookups(bench, "friends") as it:
-            await it.looks(5)
-            assert it.asked == []
+        async with running_lookups(bench, "friends") as lookups:
+            await lookups.look_up(5)
+            assert lookups.asked == []
 
         assert [channels for channels, _ in subscription.repairs] == [{"room", "hall"}]
         assert await bench.tables.pending.read_all(["room", "hall"]) == marked
@@ -187,10 +191,10 @@ async def test_a_restart_marks_new_members_only(bench: Bench) -> None:
 
     async with (
         running_subscription(bench, Names(groups=("friends",))) as subscription,
-        running_lookups(bench, "friends") as it,
+        running_lookups(bench, "friends") as lookups,
     ):
-        await wait_until_true(lambda: it.owed("hall"), {"new_channel"})
-        await it.looks(5)
+        await wait_until_true(lambda: lookups.owed("hall"), {"new_channel"})
+        await lookups.look_up(5)
         assert subscription.repairs == []
-        assert it.channels == [{"hall"}]
-        assert await it.owed("room") == set()
+        assert lookups.channels == [{"hall"}]
+        assert await lookups.owed("room") == set()

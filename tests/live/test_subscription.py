@@ -51,69 +51,69 @@ def react(bench: Bench, count: int, channel: str = "room", start: int = 0) -> No
 
 async def test_live_events_become_tallies(bench: Bench) -> None:
     """Additions and removals count when they arrive."""
-    async with running_subscription(bench) as it:
+    async with running_subscription(bench) as run:
         react(bench, 5)
-        await it.settled()
+        await run.settled()
         [first, *_] = bench.emulator.state.actions("room")
         bench.emulator.state.remove("room", MESSAGE, first.timetoken, first.identity.uuid)
-        await it.settled()
+        await run.settled()
 
     assert await bench.reader.get("room", MESSAGE) == {"reaction": {"👍": 4}}
 
 
 async def test_a_first_start_is_owed(bench: Bench) -> None:
     """The mark and the backfill are written before the cursor."""
-    async with running_subscription(bench) as it:
-        await wait_until(lambda: bool(it.repairs))
-        assert await it.owed("room") == {"first_start"}
-        await wait_until_true(it.cursor, it.repairs[0][1])
-        assert it.repairs[0][0] == {"room"}
+    async with running_subscription(bench) as run:
+        await wait_until(lambda: bool(run.repairs))
+        assert await run.owed("room") == {"first_start"}
+        await wait_until_true(run.cursor, run.repairs[0][1])
+        assert run.repairs[0][0] == {"room"}
     assert await bench.tables.channels.all() == {"room"}
 
 
 async def test_a_restart_resumes_at_the_cursor(bench: Bench) -> None:
     """It catches up with what happened meanwhile, and marks nothing."""
-    async with running_subscription(bench) as it:
+    async with running_subscription(bench) as run:
         react(bench, 3)
-        await it.settled()
+        await run.settled()
     await bench.redis.delete(KEYS.owed("room"))
     react(bench, 60, start=3)
 
-    async with running_subscription(bench) as it:
-        await it.settled()
-        assert it.repairs == []
-        assert await it.owed("room") == set()
+    async with running_subscription(bench) as run:
+        await run.settled()
+        assert run.repairs == []
+        assert await run.owed("room") == set()
 
 
 async def test_the_cursor_waits_for_its_events(bench: Bench) -> None:
     """While Redis takes no events, it stays. After a kill the events are read again."""
-    async with running_subscription(bench) as it:
-        before = await it.cursor()
+    async with running_subscription(bench) as run:
+        before = await run.cursor()
         await bench.redis.config_set("maxmemory", "1")
         try:
             react(bench, 3)
             await wait_until_redis_fails(times=3)
-            assert await it.cursor() == before
+            assert await run.cursor() == before
         finally:
             await bench.redis.config_set("maxmemory", "0")
-        await it.settled()
+        await run.settled()
 
         async def has_moved() -> bool:
-            return await it.cursor() != before
+            return await run.cursor() != before
 
         await wait_until_true(has_moved, expected=True)
 
 
 async def test_a_stop_applies_polled_answers(bench: Bench, held: asyncio.Event) -> None:
     """All of them are counted, and the cursor covers them."""
-    async with running_subscription(bench) as it:
+    async with running_subscription(bench) as run:
         for start in (0, 60):
             asked = bench.emulator.requests["subscribe"]
             react(bench, 60, start=start)
             await wait_until_asked_again(bench, asked)  # after a large answer it polls again
-        it.subscription.stop()
+        run.subscription.stop()
         held.set()
-    cursor = await it.cursor()
+    cursor = await run.cursor()
 
     assert await bench.counts() == bench.emulator.truth()
     assert cursor
@@ -123,11 +123,11 @@ async def test_a_stop_applies_polled_answers(bench: Bench, held: asyncio.Event) 
 
 async def test_an_old_cursor_is_a_gap(bench: Bench) -> None:
     """PubNub's cache does not reach back that far, and does not say so."""
-    async with running_subscription(bench) as it:
+    async with running_subscription(bench) as run:
         react(bench, 1)
-        await it.settled()
+        await run.settled()
     await bench.redis.delete(KEYS.owed("room"))
-    saved = KEYS.cursor(it.subscription.id)
+    saved = KEYS.cursor(run.subscription.id)
     await cast("Any", bench.redis).hincrby(saved, "saved_at", -round(CATCHUP_SECONDS + 1))
     react(bench, 1, start=1)
 
@@ -138,23 +138,23 @@ async def test_an_old_cursor_is_a_gap(bench: Bench) -> None:
 
 async def test_a_long_silence_is_a_gap(bench: Bench) -> None:
     """PubNub was away for longer than its cache reaches back."""
-    async with running_subscription(bench) as it:
+    async with running_subscription(bench) as run:
         react(bench, 1)
-        await it.settled()
+        await run.settled()
         await bench.redis.delete(KEYS.owed("room"))
-        it.repairs.clear()
+        run.repairs.clear()
         bench.clock.now += CATCHUP_SECONDS + 1
         react(bench, 1, start=1)
-        await it.settled()
-        assert await it.owed("room") == {"stale_cursor"}
-        assert [channels for channels, _ in it.repairs] == [{"room"}]
+        await run.settled()
+        assert await run.owed("room") == {"stale_cursor"}
+        assert [channels for channels, _ in run.repairs] == [{"room"}]
 
 
 async def test_a_full_answer_is_a_gap(bench: Bench) -> None:
     """PubNub may have dropped what exceeds a hundred messages."""
-    async with running_subscription(bench) as it:
+    async with running_subscription(bench) as run:
         react(bench, 1)
-        await it.settled()
+        await run.settled()
     await bench.redis.delete(KEYS.owed("room"))
     react(bench, 130, start=1)
 
@@ -171,49 +171,49 @@ async def test_a_refused_channel_leaves_others_live(
     """It is marked when it is refused, and again when it is back."""
     monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.1)
     bench.emulator.state.refuse(["hall"])
-    async with running_subscription(bench, Names(("hall", "room"))) as it:
+    async with running_subscription(bench, Names(("hall", "room"))) as run:
         react(bench, 3)
-        await wait_until_true(lambda: it.owed("hall"), {"first_start", "forbidden"})
-        assert await it.owed("room") == {"first_start"}
+        await wait_until_true(lambda: run.owed("hall"), {"first_start", "forbidden"})
+        assert await run.owed("room") == {"first_start"}
         await wait_until_true(lambda: bench.reader.get("room", MESSAGE), {"reaction": {"👍": 3}})
 
         first = (await bench.tables.pending.read("hall"))["forbidden"]
-        it.repairs.clear()
+        run.repairs.clear()
         bench.emulator.state.refuse([])
         react(bench, 2, "hall")
-        await wait_until(lambda: bool(it.repairs))
-        await it.settled()
+        await wait_until(lambda: bool(run.repairs))
+        await run.settled()
         assert (await bench.tables.pending.read("hall"))["forbidden"] > first
-        assert [channels for channels, _ in it.repairs] == [{"hall"}]
+        assert [channels for channels, _ in run.repairs] == [{"hall"}]
 
 
 async def test_a_channel_of_a_wildcard_is_owed(bench: Bench) -> None:
     """Its past was never followed. It is logged once."""
-    async with running_subscription(bench, Names(wildcards=("news.*",))) as it:
+    async with running_subscription(bench, Names(wildcards=("news.*",))) as run:
         react(bench, 2, "news.sport")
-        await it.settled()
+        await run.settled()
         react(bench, 2, "news.sport", start=2)
-        await it.settled()
+        await run.settled()
 
-        assert await it.owed("news.sport") == {"new_channel"}
-        assert [channels for channels, _ in it.repairs if channels] == [{"news.sport"}]
+        assert await run.owed("news.sport") == {"new_channel"}
+        assert [channels for channels, _ in run.repairs if channels] == [{"news.sport"}]
 
 
 async def test_channels_of_a_group_are_owed(bench: Bench) -> None:
     """A message that matches twice counts once."""
     bench.emulator.state.groups.add("friends", ["room", "hall"])
-    async with running_subscription(bench, Names(("room",), groups=("friends",))) as it:
-        await wait_until_true(lambda: it.owed("hall"), {"first_start"})
-        await wait_until_true(lambda: it.owed("room"), {"first_start"})
+    async with running_subscription(bench, Names(("room",), groups=("friends",))) as run:
+        await wait_until_true(lambda: run.owed("hall"), {"first_start"})
+        await wait_until_true(lambda: run.owed("room"), {"first_start"})
         react(bench, 3, "room")
         react(bench, 2, "hall")
-        await it.settled()
+        await run.settled()
 
 
 async def test_a_stale_answer_is_read_again(bench: Bench) -> None:
     """The machine was suspended. The next poll begins at the saved cursor."""
     with structlog.testing.capture_logs() as entries:
-        async with running_subscription(bench) as it:
+        async with running_subscription(bench) as run:
             await bench.redis.config_set("maxmemory", "1")
             try:
                 react(bench, 3)
@@ -224,7 +224,7 @@ async def test_a_stale_answer_is_read_again(bench: Bench) -> None:
                 )
             finally:
                 await bench.redis.config_set("maxmemory", "0")
-            await it.settled()
+            await run.settled()
     assert [entry["event"] for entry in entries].count("subscription_starts") == 2
 
 
@@ -235,15 +235,15 @@ async def test_a_stop_ends_a_start_at_any_step(
     moments, has_started = Moments(bench, monkeypatch), False
     for number in count(-1):
         await bench.redis.flushall()
-        it = SubscriptionRun(bench, Assignment(ROOM))
-        moments.await_one(number, it.subscription.stop)
-        running = asyncio.create_task(it.subscription.run())
+        run = SubscriptionRun(bench, Assignment(ROOM))
+        moments.await_one(number, run.subscription.stop)
+        running = asyncio.create_task(run.subscription.run())
         if number < 0:
-            it.subscription.stop()  # before its first step
+            run.subscription.stop()  # before its first step
         while not (running.done() or has_started):
             await asyncio.sleep(0.001)
-            has_started = bench.emulator.waiting > 0 and await it.has_begun()
-        it.subscription.stop()
+            has_started = bench.emulator.waiting > 0 and await run.has_begun()
+        run.subscription.stop()
         await asyncio.wait_for(running, LONGEST_SECONDS)
         if has_started:
             break
@@ -266,40 +266,40 @@ async def test_a_lost_answer_keeps_a_channel_new(bench: Bench) -> None:
         return await call(unheard)
 
     bench.retry.call = call_unheard  # type: ignore[method-assign, assignment]
-    async with running_subscription(bench, Names(wildcards=("news.*",))) as it:
+    async with running_subscription(bench, Names(wildcards=("news.*",))) as run:
         react(bench, 1, "news.sport")
-        await wait_until_true(lambda: it.owed("news.sport"), {"new_channel"})
-        assert {"news.sport"} in [channels for channels, _ in it.repairs]
+        await wait_until_true(lambda: run.owed("news.sport"), {"new_channel"})
+        assert {"news.sport"} in [channels for channels, _ in run.repairs]
 
 
 async def test_a_cursor_keeps_its_age(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine sleeps between the events and their cursor. So the gap shows."""
-    async with running_subscription(bench) as it:
-        before = await it.cursor()
+    async with running_subscription(bench) as run:
+        before = await run.cursor()
         apply = bench.applier.apply
 
         async def apply_and_fall_asleep(*args: Any) -> Counter[Outcome]:
             applied = await apply(*args)
             monkeypatch.undo()
             bench.clock.now += 2 * CATCHUP_SECONDS
-            assert await it.cursor() == before
+            assert await run.cursor() == before
             return applied
 
         monkeypatch.setattr(bench.applier, "apply", apply_and_fall_asleep)
         react(bench, 3)
 
         async def has_moved() -> bool:
-            return await it.cursor() != before
+            return await run.cursor() != before
 
         await wait_until_true(has_moved, expected=True)
-        saved = await bench.tables.cursors.read(it.subscription.id)
+        saved = await bench.tables.cursors.read(run.subscription.id)
         assert saved
         assert saved.age_seconds > CATCHUP_SECONDS
         await bench.redis.delete(KEYS.owed("room"))
 
         react(bench, 1, start=3)
-        await wait_until_true(lambda: it.owed("room"), {"stale_cursor"})
-        await it.settled()
+        await wait_until_true(lambda: run.owed("room"), {"stale_cursor"})
+        await run.settled()
 
 
 @pytest.fixture
@@ -317,20 +317,20 @@ def held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
 async def test_waiting_answers_are_committed_together(bench: Bench, held: asyncio.Event) -> None:
     """The last one's cursor is saved once, and every new channel is marked."""
-    async with running_subscription(bench, Names(wildcards=("news.*",))) as it:
-        before = await bench.tables.cursors.read(it.subscription.id)
+    async with running_subscription(bench, Names(wildcards=("news.*",))) as run:
+        before = await bench.tables.cursors.read(run.subscription.id)
         for number, channel in enumerate(("news.a", "news.b", "news.c")):
             asked = bench.emulator.requests["subscribe"]
             react(bench, 60, channel, start=60 * number)
             await wait_until_asked_again(bench, asked)
-        assert await it.cursor() == (before and before.cursor)
+        assert await run.cursor() == (before and before.cursor)
         held.set()
-        await it.settled()
+        await run.settled()
         for channel in ("news.a", "news.b", "news.c"):
-            await wait_until_true(partial(it.owed, channel), {"new_channel"})
+            await wait_until_true(partial(run.owed, channel), {"new_channel"})
 
         async def saves() -> int:
-            saved = await bench.tables.cursors.read(it.subscription.id)
+            saved = await bench.tables.cursors.read(run.subscription.id)
             return saved.saves if saved else 0
 
         assert before
@@ -342,7 +342,7 @@ async def test_a_small_answer_is_applied_before_the_next_poll(
 ) -> None:
     """What happens meanwhile comes in one answer."""
     monkeypatch.setattr("worker.live.polling.APPLY_WAIT_SECONDS", 60)
-    async with running_subscription(bench) as it:
+    async with running_subscription(bench) as run:
         react(bench, 1)
         await wait_until(lambda: bench.emulator.waiting == 0)
         asked = bench.emulator.requests["subscribe"]
@@ -351,19 +351,19 @@ async def test_a_small_answer_is_applied_before_the_next_poll(
             await bench.client.time()  # a poll that began meanwhile arrives before this answer
         assert bench.emulator.requests["subscribe"] == asked
         held.set()
-        await it.settled()
+        await run.settled()
         assert bench.emulator.requests["subscribe"] <= asked + 2
 
 
 @pytest.mark.parametrize("went_back", [True, False])
 async def test_an_idle_subscription_notices_a_rollback(bench: Bench, *, went_back: bool) -> None:
     """No event is needed. Without a rollback it goes on."""
-    async with running_subscription(bench) as it:
+    async with running_subscription(bench) as run:
         with structlog.testing.capture_logs() as entries:
             if went_back:
                 bench.applier.rollback_detector.accept(None)
-            it.subscription.reread()
-            await wait_until(lambda: it.subscription.polling.queued == 0)
+            run.subscription.reread()
+            await wait_until(lambda: run.subscription.polling.queued == 0)
             await wait_until(
                 lambda: (
                     any(entry["event"] == "subscription_starts" for entry in entries)
@@ -371,7 +371,7 @@ async def test_an_idle_subscription_notices_a_rollback(bench: Bench, *, went_bac
                 )
             )
             react(bench, 1)
-            await it.settled()
+            await run.settled()
         began = [entry for entry in entries if entry["event"] == "subscription_starts"]
         assert len(began) == int(went_back)
         assert not [entry for entry in entries if entry["event"] == "gap"]
@@ -391,12 +391,12 @@ async def test_a_mark_is_written_before_the_cursor(bench: Bench, gap: str) -> No
             bench, 130 if gap == "overflow" else 1, "news.sport" if gap == "new_channel" else "room"
         )
 
-    told: list[str] = []
+    commands: list[str] = []
     async with bench.redis.monitor() as monitor:
-        listening = asyncio.create_task(listen(monitor, told))
+        listening = asyncio.create_task(listen(monitor, commands))
         async with running_subscription(bench, names):
             await wait_until(
-                lambda: any("tally:cursor:" in line and "HSET" in line for line in told)
+                lambda: any("tally:cursor:" in line and "HSET" in line for line in commands)
             )
         listening.cancel()
         await asyncio.wait([listening])
@@ -404,17 +404,17 @@ async def test_a_mark_is_written_before_the_cursor(bench: Bench, gap: str) -> No
     channel = "news.sport" if gap == "new_channel" else "room"
     marked = [
         n
-        for n, line in enumerate(told)
+        for n, line in enumerate(commands)
         if KEYS.owed(channel) in line and "HSET" in line and gap in line
     ]
-    passed = [n for n, line in enumerate(told) if "tally:cursor:" in line and "HSET" in line]
+    passed = [n for n, line in enumerate(commands) if "tally:cursor:" in line and "HSET" in line]
     assert marked[0] < passed[0]
 
 
-async def listen(monitor: Any, told: list[str]) -> None:
+async def listen(monitor: Any, commands: list[str]) -> None:
     """Note each command that reaches Redis."""
     async for command in monitor.listen():
-        told.append(command["command"])  # noqa: PERF401 - it is read while it grows
+        commands.append(command["command"])  # noqa: PERF401 - it is read while it grows
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ async def listen(monitor: Any, told: list[str]) -> None:
 async def test_faulty_delivery_changes_no_count(bench: Bench, faults: dict[str, float]) -> None:
     """Events come twice, shuffled, late, ahead of the cursor and behind it."""
     bench.emulator.state.faults.replace(faults)
-    async with running_subscription(bench) as it:
+    async with running_subscription(bench) as run:
         rounds, struck = count(), bench.emulator.state.faults.struck
         while (round := next(rounds)) < 10 or struck.total() <= 5:
             asked = bench.emulator.requests["subscribe"]
@@ -432,7 +432,7 @@ async def test_faulty_delivery_changes_no_count(bench: Bench, faults: dict[str, 
                 bench.emulator.state.remove("room", MESSAGE, action.timetoken, action.identity.uuid)
             await wait_until_asked_again(bench, asked)
             await wait_until_read(bench)
-        await it.settled()
+        await run.settled()
 
 
 FOUR = Names(("attic", "hall", "room", "yard"))
@@ -456,20 +456,20 @@ async def flood(bench: Bench, names: Names, number: int, per_channel: int = 25) 
 
 async def test_full_answers_halve_a_subscription(bench: Bench) -> None:
     """Three in a row do. Its halves begin at its cursor, and all channels are owed."""
-    async with running_subscription(bench, FOUR) as it:
+    async with running_subscription(bench, FOUR) as run:
         for number in range(2):
             await flood(bench, FOUR, number)
-            await it.settled()
-        assert not it.subscription.successors
+            await run.settled()
+        assert not run.subscription.successors
         await flood(bench, FOUR, 2)
-        await wait_until(lambda: bool(it.subscription.successors))
+        await wait_until(lambda: bool(run.subscription.successors))
 
-    assert it.subscription.successors == (
+    assert run.subscription.successors == (
         Assignment(Names(("attic", "hall"))),
         Assignment(Names(("room", "yard"))),
     )
-    assert it.subscription.resume_point
-    assert it.subscription.resume_point.cursor == await it.cursor()
+    assert run.subscription.resume_point
+    assert run.subscription.resume_point.cursor == await run.cursor()
     assert await bench.counts() == bench.emulator.truth()
     debts = await bench.tables.pending.read_all(FOUR.channels)
     assert all("overflow" in debts[channel] for channel in FOUR.channels)
@@ -477,10 +477,10 @@ async def test_full_answers_halve_a_subscription(bench: Bench) -> None:
 
 async def test_a_burst_halves_no_subscription(bench: Bench) -> None:
     """The full answers are not in a row."""
-    async with running_subscription(bench, FOUR) as it:
+    async with running_subscription(bench, FOUR) as run:
         for number in range(2):
             await flood(bench, FOUR, number)
-            await it.settled()
+            await run.settled()
         react(bench, 1, "cellar")
         react(bench, 1, "room", start=1000)
         await wait_until_true(lambda: count_of(bench, "room"), 51)
@@ -488,7 +488,7 @@ async def test_a_burst_halves_no_subscription(bench: Bench) -> None:
             await flood(bench, FOUR, number)
             await wait_until_true(lambda: count_of(bench, "yard"), 25 * number + 25)
 
-        assert it.subscription.successors is None
+        assert run.subscription.successors is None
 
 
 async def count_of(bench: Bench, channel: str) -> int:
@@ -498,13 +498,13 @@ async def count_of(bench: Bench, channel: str) -> int:
 
 async def test_a_single_name_is_not_halved(bench: Bench) -> None:
     """It is followed further, and owed."""
-    async with running_subscription(bench) as it:
+    async with running_subscription(bench) as run:
         for number in range(5):
             await flood(bench, ROOM, number, per_channel=100)
-            await it.settled()
+            await run.settled()
 
-        assert it.subscription.successors is None
-        assert "overflow" in await it.owed("room")
+        assert run.subscription.successors is None
+        assert "overflow" in await run.owed("room")
 
 
 @asynccontextmanager
@@ -513,7 +513,7 @@ async def serving(
 ) -> AsyncIterator[Subscriptions]:
     """Follow subscriptions as a worker does, with their successors, until the block ends."""
     all_of_them = Subscriptions(
-        lambda each: SubscriptionRun(bench, each).subscription, assignments, size
+        lambda assignment: SubscriptionRun(bench, assignment).subscription, assignments, size
     )
     service = Service(all_of_them, [], LONGEST_SECONDS)
     running = asyncio.create_task(service.serve())
@@ -599,9 +599,9 @@ async def test_an_unregistered_cursor_is_found(bench: Bench) -> None:
     """It is the cursor of the very same names."""
     await bench.tables.cursors.save(digest(FOUR.all), Cursor("17600000000000000", 1))
 
-    async with serving(bench, *await resumed(bench, FOUR)) as it:
-        assert it.current[0].resume_point
-        assert it.current[0].resume_point.cursor == Cursor("17600000000000000", 1)
+    async with serving(bench, *await resumed(bench, FOUR)) as run:
+        assert run.current[0].resume_point
+        assert run.current[0].resume_point.cursor == Cursor("17600000000000000", 1)
 
 
 @pytest.fixture
@@ -619,23 +619,23 @@ async def test_a_rollback_marks_every_channel(
     bench: Bench, recovery: RollbackRecovery, forgotten: str
 ) -> None:
     """Reading goes on from what Redis still knows, and ends exact."""
-    heard: list[set[str]] = []
-    recovery.add_listener(lambda channels: heard.append(set(channels)))
-    story = RandomChannel(bench.redis)
-    async with running_subscription(bench) as it:
+    marked: list[set[str]] = []
+    recovery.add_listener(lambda channels: marked.append(set(channels)))
+    scene = RandomChannel(bench.redis)
+    async with running_subscription(bench) as run:
         await bench.tables.channels.add(["attic"])
         react(bench, 3)
-        await it.settled()
+        await run.settled()
         await wait_until_true(lambda: bench.tables.channels.unknown(["room"]), frozenset())
-        key = KEYS.cursor(it.subscription.id)
+        key = KEYS.cursor(run.subscription.id)
         await bench.redis.delete(KEYS.owed("room"))
-        before, copy = await cast("Any", bench.redis).hgetall(key), await story.copy()
+        before, copy = await cast("Any", bench.redis).hgetall(key), await scene.copy()
         bench.emulator.state.remove(
             "room", MESSAGE, bench.emulator.state.actions("room")[0].timetoken, "user0"
         )
         react(bench, 3, start=3)
-        await it.settled()
-        await wait_until_saved(bench, it, before)
+        await run.settled()
+        await wait_until_saved(bench, run, before)
 
         match forgotten:
             case "the cursor":
@@ -643,30 +643,30 @@ async def test_a_rollback_marks_every_channel(
             case "its newest saves":
                 await cast("Any", bench.redis).hset(key, mapping=before)
             case _:
-                await story.go_back(copy)
+                await scene.go_back(copy)
         react(bench, 3, start=6)
 
-        await wait_until(lambda: bool(heard))
-        assert "redis_went_back" in await it.owed("room")
-        assert await it.owed("attic") == {"redis_went_back"}
-        await it.settled()
-        await wait_until_true(it.has_begun, expected=True)
+        await wait_until(lambda: bool(marked))
+        assert "redis_went_back" in await run.owed("room")
+        assert await run.owed("attic") == {"redis_went_back"}
+        await run.settled()
+        await wait_until_true(run.has_begun, expected=True)
         await wait_until_read(bench)
         react(bench, 1, start=9)
-        await it.settled()
-        assert await it.owed("room") - {"redis_went_back"} == (
+        await run.settled()
+        assert await run.owed("room") - {"redis_went_back"} == (
             {"first_start"} if forgotten == "the cursor" else set()
         )
-        assert heard == [{"room", "attic"}]
+        assert marked == [{"room", "attic"}]
         assert bench.applier.rollback_detector.generation == 1
         assert not bench.applier.rollback_detector.is_suspect
 
 
-async def wait_until_saved(bench: Bench, it: SubscriptionRun, before: dict[str, str]) -> None:
+async def wait_until_saved(bench: Bench, run: SubscriptionRun, before: dict[str, str]) -> None:
     """Wait until the cursor was saved again."""
 
     async def is_saved() -> bool:
-        saved = await bench.tables.cursors.read(it.subscription.id)
+        saved = await bench.tables.cursors.read(run.subscription.id)
         return saved is not None and saved.saves > int(before["saves"])
 
     await wait_until_true(is_saved, expected=True)

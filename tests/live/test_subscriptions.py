@@ -19,28 +19,37 @@ from worker.store.rollback_detector import RollbackDetector
 from worker.store.tables import Tables
 
 
-def followed(it: Subscriptions) -> list[str]:
+def followed(subscriptions: Subscriptions) -> list[str]:
     """Return the names of each subscription, as one word."""
-    return sorted("".join(each.names.all) for each in it.current)
+    return sorted("".join(subscription.names.all) for subscription in subscriptions.current)
+
+
+async def follows(subscriptions: Subscriptions, *alternatives: list[str]) -> None:
+    """Wait until the subscriptions have these names, in one of these ways."""
+    await wait_until(lambda: followed(subscriptions) in alternatives)
 
 
 async def test_unchanged_subscriptions_keep_running(bench: Bench) -> None:
     """Only subscriptions whose names change are replaced."""
-    async with running_subscriptions(bench, "abcd") as it:
-        (ab,) = [each for each in it.current if each.names.all == ("a", "b")]
-        assert await it.change(Names.of("abc")) == (0, 1)
-        await wait_until(lambda: followed(it) == ["ab", "c"])
-        await has_begun(bench, it)
-        assert ab in it.current
+    async with running_subscriptions(bench, "abcd") as subscriptions:
+        (ab,) = [
+            subscription
+            for subscription in subscriptions.current
+            if subscription.names.all == ("a", "b")
+        ]
+        assert await subscriptions.change(Names.of("abc")) == (0, 1)
+        await follows(subscriptions, ["ab", "c"])
+        await has_begun(bench, subscriptions)
+        assert ab in subscriptions.current
 
 
 async def test_only_a_new_channel_is_owed(bench: Bench) -> None:
     """It joins a subscription that has room. The other names resume at their cursor."""
-    async with running_subscriptions(bench, "abc") as it:
+    async with running_subscriptions(bench, "abc") as subscriptions:
         await bench.redis.delete(*await bench.redis.keys("tally:*:owed"))
-        await it.change(Names.of("abcde"))
-        await wait_until(lambda: followed(it) == ["ab", "cd", "e"])
-        await has_begun(bench, it)
+        await subscriptions.change(Names.of("abcde"))
+        await follows(subscriptions, ["ab", "cd", "e"])
+        await has_begun(bench, subscriptions)
 
         owed = await bench.tables.pending.read_all("abcde")
         assert {channel: set(causes) for channel, causes in owed.items()} == {
@@ -57,10 +66,10 @@ async def test_events_during_a_change_are_counted(bench: Bench) -> None:
         for channel in "abcd":
             bench.emulator.state.add(channel, MESSAGE, "reaction", "👍", f"user-{next(users)}")
 
-    async with running_subscriptions(bench, "abcd") as it:
+    async with running_subscriptions(bench, "abcd") as subscriptions:
         await bench.redis.delete(*await bench.redis.keys("tally:*:owed"))
         for channels in ["abcde", "abcd", "abcdef", "abcdg", "abcd"] * 2:
-            changing = asyncio.create_task(it.change(Names.of(channels)))
+            changing = asyncio.create_task(subscriptions.change(Names.of(channels)))
             # Fewer than one answer holds, even if no poll reads them meanwhile.
             for _ in range(40):
                 react()
@@ -80,20 +89,20 @@ async def test_a_list_may_change_during_a_start(
     moments, is_too_late = Moments(bench, monkeypatch), False
     for number in count(-1):
         await bench.redis.flushall()
-        async with running_subscriptions(bench, "ab", size, begun=False) as it:
+        async with running_subscriptions(bench, "ab", size, begun=False) as subscriptions:
             has_come = asyncio.Event()
             moments.await_one(number, has_come.set)
             await asyncio.sleep(0)  # all tasks exist; none has made a step
             while number >= 0 and not (has_come.is_set() or is_too_late):
                 await asyncio.sleep(0)
                 is_too_late = bench.emulator.waiting == 1 and all(
-                    each.resume_point for each in it.current
+                    subscription.resume_point for subscription in subscriptions.current
                 )
-            await it.change(Names.of("abc"))
-            await it.change(Names.of("ac"))
-            assert await it.change(Names.of("ac")) == (0, 0)
-            await wait_until(lambda it=it: followed(it) in (["ac"], ["a", "c"]))  # type: ignore[misc]
-            await has_begun(bench, it)
+            await subscriptions.change(Names.of("abc"))
+            await subscriptions.change(Names.of("ac"))
+            assert await subscriptions.change(Names.of("ac")) == (0, 0)
+            await follows(subscriptions, ["ac"], ["a", "c"])
+            await has_begun(bench, subscriptions)
         assert (await bench.tables.pending.read_all("c"))["c"]
         if is_too_late:
             break
@@ -102,11 +111,11 @@ async def test_a_list_may_change_during_a_start(
 
 async def test_a_stop_follows_no_new_name(bench: Bench) -> None:
     """A list that changes during a stop changes nothing."""
-    async with running_subscriptions(bench, "ab") as it:
-        it.stop()
-        await it.change(Names.of("abcdef"))
+    async with running_subscriptions(bench, "ab") as subscriptions:
+        subscriptions.stop()
+        await subscriptions.change(Names.of("abcdef"))
 
-    assert it.current == []
+    assert subscriptions.current == []
 
 
 async def test_a_change_after_a_rollback_marks_every_name(bench: Bench) -> None:
@@ -117,12 +126,14 @@ async def test_a_change_after_a_rollback_marks_every_name(bench: Bench) -> None:
             rollback_detector, Tables.on(whoever_answers, KEYS), ["a", "b", "c"]
         )
         bench.lay_out(rollback_detector, recovery)
-        async with running_subscriptions(bench, "abc", size=3) as it:
+        async with running_subscriptions(bench, "abc", size=3) as subscriptions:
             await wait_until(lambda: bench.emulator.waiting == 1)
-            await bench.redis.delete(KEYS.cursor(it.current[0].id), *map(KEYS.owed, "abc"))
-            await it.change(Names.of("ab"))
-            await wait_until(lambda: followed(it) == ["ab"])
-            await has_begun(bench, it)
+            await bench.redis.delete(
+                KEYS.cursor(subscriptions.current[0].id), *map(KEYS.owed, "abc")
+            )
+            await subscriptions.change(Names.of("ab"))
+            await follows(subscriptions, ["ab"])
+            await has_begun(bench, subscriptions)
 
             owed = await bench.tables.pending.read_all("abc")
             assert {
@@ -134,22 +145,22 @@ async def test_a_change_after_a_rollback_marks_every_name(bench: Bench) -> None:
 @pytest.mark.parametrize("wanted", ["", "cd"])
 async def test_all_names_may_be_replaced(bench: Bench, wanted: str) -> None:
     """Other names, or none, follow."""
-    async with running_subscriptions(bench, "ab") as it:
-        await it.change(Names.of(wanted))
-        await wait_until(lambda: followed(it) == ([wanted] if wanted else []))
+    async with running_subscriptions(bench, "ab") as subscriptions:
+        await subscriptions.change(Names.of(wanted))
+        await wait_until(lambda: followed(subscriptions) == ([wanted] if wanted else []))
 
 
 async def test_a_returning_name_is_registered_again(bench: Bench) -> None:
     """Its cursor of long ago was not registered any more. The first new cursor is."""
-    async with running_subscriptions(bench, "ab") as it:
-        (before,) = it.current
+    async with running_subscriptions(bench, "ab") as subscriptions:
+        (before,) = subscriptions.current
     await bench.tables.cursors.save(
         before.id, Cursor("17600000000000000", 1), age=lambda: 2 * FORGOTTEN_SECONDS
     )
-    async with running_subscriptions(bench, "ab", begun=False) as it:
+    async with running_subscriptions(bench, "ab", begun=False) as subscriptions:
         await wait_until(lambda: bench.emulator.waiting == 1)
         assert await bench.tables.cursors.followed() == []
         bench.emulator.state.add("a", MESSAGE, "reaction", "👍", "ana")
-        await wait_until(lambda: it.current[0].has_begun)
+        await wait_until(lambda: subscriptions.current[0].has_begun)
 
     assert [names for names, _ in await bench.tables.cursors.followed()] == [("a", "b")]

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 from redis.exceptions import ResponseError
 
-from tests.bench.repaying import MOMENT_SECONDS, Repaying, running
+from tests.bench.repairs import MOMENT_SECONDS, RepairBench, running
 from tests.bench.virtual import Log, Witness, on_virtual_time, owed, unheard, until
 from tests.simulation.world import SETTLE_SECONDS, World
 from worker.domain.position import Range
@@ -25,71 +25,43 @@ KEYS = Keys()
 async def test_a_marked_channel_is_repaired(world: World) -> None:
     """Missed additions count, missed removals do not, and the mark is gone."""
     unheard(world, ["room"], 30)
-    repaying = Repaying(world)
-    async with running(repaying):
-        await repaying.owe("room")
-        await repaying.is_repaid("room")
+    repairs = RepairBench(world)
+    async with running(repairs):
+        await repairs.owe("room")
+        await repairs.are_repaired("room")
         assert world.differences() == []
 
         [first, *_] = world.state.actions("room")
         world.remove("room", first, published=False)
         await asyncio.sleep(SETTLE_SECONDS)
-        await repaying.owe("room", gap=GapCause.STALE_CURSOR)
-        await repaying.is_repaid("room")
+        await repairs.owe("room", gap=GapCause.STALE_CURSOR)
+        await repairs.are_repaired("room")
 
     assert world.differences() == []
 
 
-@pytest.mark.parametrize("heard", ["noted", "nudged", "found at the start"])
+@pytest.mark.parametrize("trigger", ["noted", "nudged", "found at the start"])
 @on_virtual_time
-async def test_a_reconcile_begins_a_settle_time_after_the_gap(world: World, heard: str) -> None:
+async def test_a_reconcile_begins_a_settle_time_after_the_gap(world: World, trigger: str) -> None:
     """Before that the lists do not show everything. It does not begin much later either."""
     unheard(world, ["room"], 3)
-    repaying, seen = Repaying(world), Witness(world)
-    if heard == "found at the start":
-        await repaying.mark("room")
-    async with running(repaying):
-        if heard != "found at the start":
-            await repaying.mark("room")
-        marked = (await repaying.tables.pending.read("room"))["overflow"] / 1000
-        if heard == "noted":
-            repaying.debts.note(["room"])
-        elif heard == "nudged":
-            repaying.debts.nudge(["room"])
+    repairs, seen = RepairBench(world), Witness(world)
+    if trigger == "found at the start":
+        await repairs.mark("room")
+    async with running(repairs):
+        if trigger != "found at the start":
+            await repairs.mark("room")
+        marked = (await repairs.tables.pending.read("room"))["overflow"] / 1000
+        if trigger == "noted":
+            repairs.queue.note(["room"])
+        elif trigger == "nudged":
+            repairs.queue.nudge(["room"])
         await until(lambda: bool(seen.marks_taken_back))
 
     assert (
         marked + SETTLE_SECONDS <= min(seen.rolls_called) < marked + SETTLE_SECONDS + MOMENT_SECONDS
     )
     assert min(seen.rolls_called) < min(seen.marks_taken_back)
-
-
-@on_virtual_time
-async def test_an_early_reconcile_takes_back_no_mark(world: World) -> None:
-    """It may not have seen what the gap hides."""
-    repaying = Repaying(world)
-    await repaying.mark("room")
-
-    report = await repaying.reconcile.channel("room", Range())
-    assert report.owed == 1
-    assert owed(world, "room") == {"room": {"overflow"}}
-
-    await asyncio.sleep(SETTLE_SECONDS)
-    report = await repaying.reconcile.channel("room", Range())
-    assert report.owed == 0
-    assert owed(world, "room") == {}
-
-
-@on_virtual_time
-async def test_a_reconcile_of_a_part_takes_back_no_mark(world: World) -> None:
-    """The gap may lie in the other part."""
-    repaying = Repaying(world)
-    await repaying.mark("room")
-    await asyncio.sleep(2 * SETTLE_SECONDS)
-
-    report = await repaying.reconcile.channel("room", Range("17600000000000000"))
-
-    assert report.owed == 1
 
 
 @pytest.mark.parametrize(
@@ -99,18 +71,18 @@ async def test_a_reconcile_of_a_part_takes_back_no_mark(world: World) -> None:
 async def test_a_gap_during_a_reconcile_gets_its_own(world: World, gap: GapCause) -> None:
     """The reconcile under way may have passed what the new gap hides."""
     unheard(world, ["room"], 30)
-    repaying, log = Repaying(world), Log()
-    async with running(repaying):
-        repaying.gate.clear()
-        await repaying.owe("room")
-        await until(lambda: repaying.asked > 0)
-        await repaying.owe("room", gap=gap)
-        newest = (await repaying.tables.pending.read("room"))[gap]
+    repairs, log = RepairBench(world), Log()
+    async with running(repairs):
+        repairs.gate.clear()
+        await repairs.owe("room")
+        await until(lambda: repairs.asked > 0)
+        await repairs.owe("room", gap=gap)
+        newest = (await repairs.tables.pending.read("room"))[gap]
         await asyncio.sleep(SETTLE_SECONDS / 2)
-        repaying.gate.set()
+        repairs.gate.set()
         await until(lambda: len(log.of("reconcile_ends")) == 1)
-        assert (await repaying.tables.pending.read("room")).get(gap) == newest
-        await repaying.is_repaid("room")
+        assert (await repairs.tables.pending.read("room")).get(gap) == newest
+        await repairs.are_repaired("room")
         await until(lambda: len(log.of("reconcile_ends")) == 2)
 
     assert [entry["owed"] for entry in log.of("reconcile_ends")] == [1, 0]
@@ -132,15 +104,15 @@ async def test_a_refused_channel_stays_owed(world: World) -> None:
     The mark goes when no poll has been refused for a while.
     """
     unheard(world, ["room"], 30)
-    repaying, log = Repaying(world), Log()
-    async with running(repaying):
+    repairs, log = RepairBench(world), Log()
+    async with running(repairs):
         for _ in range(40):
-            await repaying.owe("room", gap=GapCause.FORBIDDEN)  # as at every poll that is refused
+            await repairs.owe("room", gap=GapCause.FORBIDDEN)  # as at every poll that is refused
             await asyncio.sleep(REFUSED_SECONDS)
             assert owed(world, "room") == {"room": {GapCause.FORBIDDEN}}
         assert len(log.of("reconcile_ends")) > 1  # the gaps have kept coming for too long
 
-        await repaying.is_repaid("room")
+        await repairs.are_repaired("room")
 
     assert world.differences() == []
 
@@ -149,21 +121,21 @@ async def test_a_refused_channel_stays_owed(world: World) -> None:
 async def test_a_prune_on_a_full_redis_is_repeated(world: World) -> None:
     """Redis is full for longer than the settle time, so the proof is made again."""
     unheard(world, ["room"], 3)
-    repaying, log = Repaying(world), Log()
-    await repaying.reconcile.channel("room", Range())
+    repairs, log = RepairBench(world), Log()
+    await repairs.reconcile.channel("room", Range())
     [_, gone, _] = world.state.actions("room")
     world.remove("room", gone, published=False)
     await asyncio.sleep(SETTLE_SECONDS)
-    async with running(repaying):
-        await repaying.owe("room")
-        before = repaying.asked
-        await until(lambda: repaying.asked >= before + 2)  # the page, and the end
+    async with running(repairs):
+        await repairs.owe("room")
+        before = repairs.asked
+        await until(lambda: repairs.asked >= before + 2)  # the page, and the end
         await asyncio.sleep(MOMENT_SECONDS)  # it waits for its second pass
         world.server.is_full = True
         await until(lambda: any(entry["event"] == "redis_unavailable" for entry in log))
         await until(lambda: bool(log.of("reconcile_failed")))
         world.server.is_full = False
-        await repaying.is_repaid("room")
+        await repairs.are_repaired("room")
 
     assert world.differences() == []
 
@@ -173,22 +145,20 @@ async def test_a_channel_is_reconciled_once_at_a_time(world: World) -> None:
     """Other channels are reconciled beside it."""
     channels = [f"channel{number}" for number in range(CONCURRENCY - 1)]
     unheard(world, ["room", *channels], 3)
-    repaying, log = Repaying(world), Log()
-    async with running(repaying):
-        repaying.gate.clear()
-        await repaying.owe("room", *channels)
-        others = [
-            asyncio.create_task(repaying.reconcile.channel("room", Range())) for _ in range(3)
-        ]
+    repairs, log = RepairBench(world), Log()
+    async with running(repairs):
+        repairs.gate.clear()
+        await repairs.owe("room", *channels)
+        others = [asyncio.create_task(repairs.reconcile.channel("room", Range())) for _ in range(3)]
         await until(
             lambda: all(log.of("reconcile_starts", channel) for channel in ("room", *channels))
         )
-        await repaying.owe("room")
-        repaying.debts.nudge(["room"])
+        await repairs.owe("room")
+        repairs.queue.nudge(["room"])
         await asyncio.sleep(5 * SETTLE_SECONDS)
         assert len(log.of("reconcile_starts")) == 1
-        repaying.gate.set()
-        await repaying.is_repaid("room", *channels)
+        repairs.gate.set()
+        await repairs.are_repaired("room", *channels)
         await asyncio.gather(*others)
 
     # Whoever repaid it, one more may have begun since, and have been cut off.
@@ -205,16 +175,16 @@ async def test_a_channel_is_reconciled_once_at_a_time(world: World) -> None:
 async def test_marks_of_a_killed_worker_are_repaired(world: World) -> None:
     """They are in Redis, so nothing needs to be noted."""
     unheard(world, ["room", "hall"], 30)
-    killed = Repaying(world)
+    killed = RepairBench(world)
     async with running(killed):
         killed.gate.clear()
         await killed.owe("room", "hall")
         await until(lambda: killed.asked > 0)
     assert owed(world, "room", "hall").keys() == {"room", "hall"}
 
-    following = Repaying(world)
+    following = RepairBench(world)
     async with running(following):
-        await following.is_repaid("room", "hall")
+        await following.are_repaired("room", "hall")
 
     assert world.differences() == []
 
@@ -223,10 +193,10 @@ async def test_marks_of_a_killed_worker_are_repaired(world: World) -> None:
 async def test_a_mark_noted_at_the_start_counts_once(world: World) -> None:
     """A subscription marks and notes before the queue reads the marks."""
     unheard(world, ["room"], 30)
-    repaying, log = Repaying(world), Log()
-    await repaying.owe("room")
-    async with running(repaying):
-        await repaying.is_repaid("room")
+    repairs, log = RepairBench(world), Log()
+    await repairs.owe("room")
+    async with running(repairs):
+        await repairs.are_repaired("room")
         await asyncio.sleep(100 * SETTLE_SECONDS)
 
     assert [entry["owed"] for entry in log.of("reconcile_starts")] == [["overflow"]]
@@ -237,14 +207,14 @@ async def test_a_refused_channel_is_tried_again(world: World) -> None:
     """It is tried later and later. The other channels are repaired meanwhile."""
     unheard(world, ["room", "hall"], 30)
     world.state.refuse(["room"])
-    repaying, log = Repaying(world), Log()
-    async with running(repaying):
-        await repaying.owe("room", "hall")
-        await repaying.is_repaid("hall")
+    repairs, log = RepairBench(world), Log()
+    async with running(repairs):
+        await repairs.owe("room", "hall")
+        await repairs.are_repaired("hall")
         await until(lambda: len(log.of("reconcile_starts")) == 6)
         assert owed(world, "room") == {"room": {"overflow"}}
         world.state.refuse([])
-        await repaying.is_repaid("room")
+        await repairs.are_repaired("room")
 
     tried = [entry["at"] for entry in log.of("reconcile_starts")]
     expect_doubling_waits(tried, LONGEST_FAILED_SECONDS)
@@ -265,7 +235,7 @@ async def test_an_unrepairable_channel_is_tried_less_often(world: World) -> None
     """Redis refuses an action each time. The other actions count, and the mark stays."""
     unheard(world, ["room"], 30)
     poisoned = world.state.actions("room")[3].identity.message_timetoken
-    repaying, seen = Repaying(world), Witness(world)
+    repairs, seen = RepairBench(world), Witness(world)
     do = world.server.do
 
     def refuse(name: str, args: Any, options: Any) -> Any:
@@ -273,13 +243,13 @@ async def test_an_unrepairable_channel_is_tried_less_often(world: World) -> None
             raise ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
         return do(name, args, options)
 
-    async with running(repaying):
+    async with running(repairs):
         with patch.object(world.server, "do", refuse):
-            await repaying.owe("room")
+            await repairs.owe("room")
             await until(lambda: len(seen.rolls_called) == 6)
             assert owed(world, "room") == {"room": {"quarantined"}}
             assert len(world.differences()) == 1
-        await repaying.is_repaid("room")
+        await repairs.are_repaired("room")
 
     expect_doubling_waits(seen.rolls_called, 3600)
     assert world.differences() == []
@@ -290,16 +260,16 @@ async def test_a_new_gap_forgets_old_failures(world: World) -> None:
     """Its reconcile begins a settle time later."""
     unheard(world, ["room"], 30)
     world.state.refuse(["room"])
-    repaying, log = Repaying(world), Log()
-    async with running(repaying):
-        await repaying.owe("room")
+    repairs, log = RepairBench(world), Log()
+    async with running(repairs):
+        await repairs.owe("room")
         await until(lambda: len(log.of("reconcile_starts")) == 6)
         await asyncio.sleep(1)  # it has failed again: the next try is in ten minutes
         noted = world.loop.time()
-        await repaying.owe("room")
+        await repairs.owe("room")
         await until(lambda: len(log.of("reconcile_starts")) == 9)
         world.state.refuse([])
-        await repaying.is_repaid("room")
+        await repairs.are_repaired("room")
 
     tried = [entry["at"] for entry in log.of("reconcile_starts")[6:9]]
     assert noted + SETTLE_SECONDS <= tried[0] < noted + SETTLE_SECONDS + MOMENT_SECONDS

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.bench.repaying import MOMENT_SECONDS, Repaying, running
+from tests.bench.repairs import MOMENT_SECONDS, RepairBench, running
 from tests.bench.virtual import Log, Witness, act, on_virtual_time, owed, until
 from tests.histories import steady
 from tests.simulation.loop import START
@@ -60,7 +60,7 @@ def test_the_pieces_of_a_turn_cover_the_past_once(
     begin = turn[0] * schedule.every - schedule.window
     newest = str(max(1, round(begin * TICKS_PER_SECOND)))
 
-    pieces = [piece for each in turn if (piece := schedule.piece(each, oldest))]
+    pieces = [piece for number in turn if (piece := schedule.piece(number, oldest))]
 
     assert pieces[0].until == newest
     assert pieces[-1].since is None
@@ -83,7 +83,7 @@ def test_the_pieces_of_a_turn_are_equal(schedule: Schedule, number: int) -> None
     newest = round((turn[0] * schedule.every - schedule.window) * TICKS_PER_SECOND)
     oldest = newest // 3
 
-    pieces = [piece for each in turn if (piece := schedule.piece(each, str(oldest)))]
+    pieces = [piece for number in turn if (piece := schedule.piece(number, str(oldest)))]
 
     assert len(pieces) == schedule.pieces
     longest = (newest - oldest) // schedule.pieces + 1
@@ -110,11 +110,11 @@ def test_left_out_pieces_are_read_as_one(
 ) -> None:
     """The pieces of each turn lie side by side. Nothing else is read, and nothing twice."""
     missed = range(number, number + count)
-    pieces = [piece for each in missed if (piece := schedule.piece(each, oldest))]
+    pieces = [piece for number in missed if (piece := schedule.piece(number, oldest))]
 
     stretches = schedule.stretches(missed, oldest)
 
-    assert len(stretches) <= len({each // schedule.pieces for each in missed})
+    assert len(stretches) <= len({number // schedule.pieces for number in missed})
     newest = max((int(piece.until) for piece in pieces if piece.until), default=2)
     edges = [
         shift(edge, ticks)
@@ -124,7 +124,7 @@ def test_left_out_pieces_are_read_as_one(
         for ticks in (-1, 0, 1)
     ]
     for action in [*edges, str(max(1, int(place * newest))), str(newest + 10**9)]:
-        assert any(each.covers(action) for each in stretches) == any(
+        assert any(number.covers(action) for number in stretches) == any(
             piece.covers(action) for piece in pieces
         )
 
@@ -154,14 +154,14 @@ class RoundsBench:
     def __init__(
         self, world: World, schedule: Schedule = SCHEDULE, tries: int | None = None
     ) -> None:
-        self.repaying = Repaying(world, tries)
+        self.repairs = RepairBench(world, tries)
         self.schedule = schedule
         self.turn = turn_of(schedule, schedule.round_at(from_seconds(START)) - schedule.pieces)
         self.number = self.turn[0]
-        parts = self.repaying
+        parts = self.repairs
         self.rounds = Rounds(
             parts.reconcile,
-            parts.debts,
+            parts.queue,
             parts.entries,
             parts.tables,
             self.now,
@@ -175,7 +175,7 @@ class RoundsBench:
 
 async def apply(world: World, *added: Added) -> None:
     """Apply additions, as a backfill does."""
-    parts = Repaying(world)
+    parts = RepairBench(world)
     await parts.applier.apply(added, Origin.BACKFILL, world.loop.time())
     await parts.tables.channels.add(["room"])
 
@@ -193,11 +193,11 @@ async def test_the_window_finds_an_unpublished_addition(world: World) -> None:
     for channel in channels:
         act(world, 2 * HOUR, channel)
     old = act(world, 40 * DAY, "channel0")
-    going = RoundsBench(world)
-    await going.repaying.tables.channels.add([*channels, "empty"])
-    going.number += 1  # the first piece of a channel without messages is its whole past
+    bench = RoundsBench(world)
+    await bench.repairs.tables.channels.add([*channels, "empty"])
+    bench.number += 1  # the first piece of a channel without messages is its whole past
 
-    await going.rounds.once()
+    await bench.rounds.once()
 
     truth = world.state.truth()
     del truth["channel0"][old.identity.message_timetoken]
@@ -211,20 +211,20 @@ async def test_a_piece_finds_a_lost_removal(world: World) -> None:
     await apply(world, *added)
     lost = added[17]
     lose_removal(world, lost)
-    going = RoundsBench(world)
+    bench = RoundsBench(world)
     healed, covering = [], []
 
-    for number in going.turn:
-        going.number = number
-        piece = going.schedule.piece(number, added[-1].identity.message_timetoken)
+    for number in bench.turn:
+        bench.number = number
+        piece = bench.schedule.piece(number, added[-1].identity.message_timetoken)
         if piece and piece.covers(lost.action_timetoken):
             covering.append(number)
-        await going.rounds.once()
+        await bench.rounds.once()
         if not world.differences():
             healed.append(number)
 
     assert len(covering) == 1
-    assert healed == [each for each in going.turn if each >= covering[0]]
+    assert healed == [number for number in bench.turn if number >= covering[0]]
 
 
 @on_virtual_time
@@ -236,11 +236,11 @@ async def test_a_turn_finds_lost_removals_of_any_age(world: World) -> None:
     await apply(world, *kept, *lost)
     for added in lost:
         lose_removal(world, added)
-    going = RoundsBench(world)
+    bench = RoundsBench(world)
 
-    for number in going.turn:
-        going.number = number
-        await going.rounds.once()
+    for number in bench.turn:
+        bench.number = number
+        await bench.rounds.once()
 
     assert world.differences() == []
 
@@ -250,12 +250,12 @@ async def test_left_out_pieces_are_made_up_for(world: World) -> None:
     """A round took too long, or no worker ran. The next round reads their pieces, too."""
     added = [act(world, days * DAY, uuid=f"user{days}") for days in range(2, 31)]
     await apply(world, *added)
-    going = RoundsBench(world)
-    await going.rounds.once()
+    bench = RoundsBench(world)
+    await bench.rounds.once()
     lose_removal(world, added[17])
 
-    going.number = going.turn[-1]
-    await going.rounds.once()
+    bench.number = bench.turn[-1]
+    await bench.rounds.once()
 
     assert world.differences() == []
 
@@ -265,36 +265,36 @@ async def test_a_round_is_made_once(world: World) -> None:
     """The quicker worker makes it. A round that was cut off does not count."""
     act(world, HOUR)
     one, other = RoundsBench(world), RoundsBench(world)
-    await one.repaying.tables.channels.add(["room"])
-    one.repaying.gate.clear()
+    await one.repairs.tables.channels.add(["room"])
+    one.repairs.gate.clear()
     cut_off = asyncio.create_task(one.rounds.once())
-    await until(lambda: one.repaying.asked > 0)
+    await until(lambda: one.repairs.asked > 0)
     cut_off.cancel()
     await asyncio.gather(cut_off, return_exceptions=True)
 
     await other.rounds.once()
     assert world.differences() == []
-    one.repaying.gate.set()
-    one.repaying.asked = other.repaying.asked = 0
+    one.repairs.gate.set()
+    one.repairs.asked = other.repairs.asked = 0
     await one.rounds.once()
-    assert one.repaying.asked == 0
+    assert one.repairs.asked == 0
 
     other.number += 1
     await other.rounds.once()
-    assert other.repaying.asked > 0
+    assert other.repairs.asked > 0
 
 
 @on_virtual_time
 async def test_a_longer_period_keeps_rounds(world: World) -> None:
     """The number of a round becomes smaller with the new period."""
     before = RoundsBench(world, Schedule(every=60, window=DAY, full=6 * HOUR))
-    await before.repaying.tables.channels.add(["room"])
+    await before.repairs.tables.channels.add(["room"])
     await before.rounds.once()
     act(world, HOUR)
 
-    going = RoundsBench(world)
-    going.number += 1  # a round was made in that hour
-    await going.rounds.once()
+    bench = RoundsBench(world)
+    bench.number += 1  # a round was made in that hour
+    await bench.rounds.once()
 
     assert world.differences() == []
 
@@ -304,13 +304,13 @@ async def test_a_marked_channel_is_nudged(world: World) -> None:
     """Its worker is gone. Only this channel is reconciled as a whole."""
     act(world, HOUR)
     act(world, HOUR, "hall")
-    going, log = RoundsBench(world), Log()
-    await going.repaying.tables.channels.add(["room", "hall"])
-    async with running(going.repaying):
-        await going.repaying.mark("room")
+    bench, log = RoundsBench(world), Log()
+    await bench.repairs.tables.channels.add(["room", "hall"])
+    async with running(bench.repairs):
+        await bench.repairs.mark("room")
 
-        await going.rounds.once()
-        await going.repaying.is_repaid("room")
+        await bench.rounds.once()
+        await bench.repairs.are_repaired("room")
         await asyncio.sleep(5 * SETTLE_SECONDS)
 
     began = [entry for entry in log if entry["event"] == "reconcile_starts"]
@@ -324,14 +324,14 @@ async def test_a_marked_channel_is_nudged(world: World) -> None:
 async def test_a_nudge_delays_no_waiting_channel(world: World) -> None:
     """Otherwise a round would keep a channel waiting for ever."""
     act(world, HOUR)
-    repaying, seen = Repaying(world), Witness(world)
-    async with running(repaying):
-        await repaying.owe("room")
+    repairs, seen = RepairBench(world), Witness(world)
+    async with running(repairs):
+        await repairs.owe("room")
         noted = world.loop.time()
         for _ in range(10):
             await asyncio.sleep(SETTLE_SECONDS / 10)
-            repaying.debts.nudge(["room"])
-        await repaying.is_repaid("room")
+            repairs.queue.nudge(["room"])
+        await repairs.are_repaired("room")
 
     assert min(seen.rolls_called) < noted + SETTLE_SECONDS + MOMENT_SECONDS
 
@@ -342,11 +342,11 @@ async def test_refused_channels_delay_no_other(world: World) -> None:
     refused = [f"a{number}" for number in range(9)]
     for channel in [*refused, "room"]:
         act(world, HOUR, channel)
-    going = RoundsBench(world)
-    await going.repaying.tables.channels.add([*refused, "room"])
+    bench = RoundsBench(world)
+    await bench.repairs.tables.channels.add([*refused, "room"])
     world.state.refuse(refused)
 
-    await going.rounds.once()
+    await bench.rounds.once()
 
     assert set(world.counts()) == {"room"}
 
@@ -371,16 +371,16 @@ async def test_broken_lists_delay_no_round(world: World) -> None:
     bad = [f"a{number}" for number in range(9)]
     for channel in [*bad, "room"]:
         act(world, HOUR, channel)
-    going = RoundsBench(world, tries=3)
-    await going.repaying.tables.channels.add([*bad, "room"])
-    async with running(going.repaying):
+    bench = RoundsBench(world, tries=3)
+    await bench.repairs.tables.channels.add([*bad, "room"])
+    async with running(bench.repairs):
         with broken(world, bad):
-            await going.rounds.once()
+            await bench.rounds.once()
 
             assert set(world.counts()) == {"room"}
-            assert await going.repaying.tables.rounds.read() == await going.now()
+            assert await bench.repairs.tables.rounds.read() == await bench.now()
             assert owed(world, *bad, "room") == {channel: {GapCause.UNPROVEN} for channel in bad}
-        await going.repaying.is_repaid(*bad)
+        await bench.repairs.are_repaired(*bad)
 
     assert world.differences() == []
 
@@ -390,10 +390,10 @@ async def test_broken_lists_delay_no_round(world: World) -> None:
 async def test_an_outage_is_waited_out(world: World, operations: list[str]) -> None:
     """The round is made when PubNub answers again."""
     act(world, HOUR)
-    going = RoundsBench(world)
-    await going.repaying.tables.channels.add(["room"])
+    bench = RoundsBench(world)
+    await bench.repairs.tables.channels.add(["room"])
     world.state.set_outage("server_error", operations)
-    making = asyncio.create_task(going.rounds.once())
+    making = asyncio.create_task(bench.rounds.once())
 
     await asyncio.sleep(HOUR)
     assert not making.done()

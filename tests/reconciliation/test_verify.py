@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from tests.bench.bench import KEYS, SETTLE_SECONDS, Bench
-from tests.bench.comparing import MESSAGE, Comparing, answer_oddly
+from tests.bench.comparison import MESSAGE, ComparisonBench, answer_oddly
 from tests.histories import CHANNEL
 from worker.domain.action import Identity, Origin, Pruned
 from worker.domain.position import TICKS_PER_SECOND, shift
@@ -16,9 +16,9 @@ from worker.store.store import Ttls
 
 
 @pytest.fixture
-def it(bench: Bench) -> Comparing:
+def comparison(bench: Bench) -> ComparisonBench:
     """Yield a bench to verify on."""
-    return Comparing(bench)
+    return ComparisonBench(bench)
 
 
 def discrepancy(value: str, *, missing: int, surplus: int) -> Discrepancy:
@@ -33,121 +33,123 @@ def discrepancy(value: str, *, missing: int, surplus: int) -> Discrepancy:
     )
 
 
-async def everything(it: Comparing) -> dict[str, Any]:
+async def everything(comparison: ComparisonBench) -> dict[str, Any]:
     """Return all that Redis holds."""
-    redis = cast("Any", it.bench.redis)
+    redis = cast("Any", comparison.bench.redis)
     return {key: await redis.dump(key) async for key in redis.scan_iter()}
 
 
-async def test_exact_tallies_have_no_difference(it: Comparing) -> None:
+async def test_exact_tallies_have_no_difference(comparison: ComparisonBench) -> None:
     """There are several channels, and more than a page."""
-    await it.knows(130)
-    await it.knows(3, "other")
+    await comparison.knows(130)
+    await comparison.knows(3, "other")
 
-    found = await it.verify().run([CHANNEL, "other", "never-seen"])
+    report = await comparison.verify().run([CHANNEL, "other", "never-seen"])
 
-    assert (found.is_exact, found.entries, found.unproven) == (True, 133, 0)
+    assert (report.is_exact, report.entries, report.unproven) == (True, 133, 0)
 
 
-async def test_each_difference_is_reported_by_message(it: Comparing) -> None:
+async def test_each_difference_is_reported_by_message(comparison: ComparisonBench) -> None:
     """Counted users are not listed, and listed users are not counted."""
-    actions = await it.knows(130)
+    actions = await comparison.knows(130)
     for number in (0, 60, 129):
-        it.remove(f"user{number}", actions[number])
-    it.add("unheard")
-    it.add("unheard", "🎉")
-    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
-    before = await everything(it)
+        comparison.remove(f"user{number}", actions[number])
+    comparison.add("unheard")
+    comparison.add("unheard", "🎉")
+    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    before = await everything(comparison)
 
-    found = await it.verify().run([CHANNEL])
+    report = await comparison.verify().run([CHANNEL])
 
-    assert found.discrepancies == [
+    assert report.discrepancies == [
         discrepancy("🎉", missing=1, surplus=0),
         discrepancy("👍", missing=1, surplus=3),
     ]
-    assert not found.is_exact
-    assert await everything(it) == before
+    assert not report.is_exact
+    assert await everything(comparison) == before
 
 
-async def test_a_passing_difference_is_not_reported(it: Comparing) -> None:
+async def test_a_passing_difference_is_not_reported(comparison: ComparisonBench) -> None:
     """A list lagged behind, or an event was on its way."""
-    actions = await it.knows(50)
-    it.remove("user7", actions[7])
-    it.add("on-its-way")
-    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    actions = await comparison.knows(50)
+    comparison.remove("user7", actions[7])
+    comparison.add("on-its-way")
+    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
 
     async def events_arrive() -> None:
         gone = Identity(CHANNEL, MESSAGE, "reaction", "👍", "user7")
-        await it.bench.store.apply(CHANNEL, [Pruned(gone, str(actions[7]))], Origin.LIVE)
-        await it.applies_unheard()
+        await comparison.bench.store.apply(CHANNEL, [Pruned(gone, str(actions[7]))], Origin.LIVE)
+        await comparison.applies_everything()
 
-    it.meanwhile = events_arrive
+    comparison.meanwhile = events_arrive
 
-    assert (await it.verify().run([CHANNEL])).is_exact
+    assert (await comparison.verify().run([CHANNEL])).is_exact
 
 
-async def test_a_list_read_in_part_is_not_exact(it: Comparing) -> None:
+async def test_a_list_read_in_part_is_not_exact(comparison: ComparisonBench) -> None:
     """Nothing differs in the part that was read."""
-    actions = await it.knows(250)
+    actions = await comparison.knows(250)
     for number in range(90):
-        it.remove(f"user{number}", actions[number])
-    it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+        comparison.remove(f"user{number}", actions[number])
+    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
     answer_oddly(
-        it.bench,
+        comparison.bench,
         lambda _, window: Page(()) if window.start and window.start < actions[140] else None,
     )
 
-    found = await it.verify().run([CHANNEL])
+    report = await comparison.verify().run([CHANNEL])
 
-    assert (found.discrepancies, found.flaws) == ([], [])
-    assert found.unproven
-    assert not found.is_exact
-    assert found.exit_code is ExitCode.FAILED
+    assert (report.discrepancies, report.flaws) == ([], [])
+    assert report.unproven
+    assert not report.is_exact
+    assert report.exit_code is ExitCode.FAILED
 
 
-async def test_an_expired_message_is_no_difference(it: Comparing) -> None:
+async def test_an_expired_message_is_no_difference(comparison: ComparisonBench) -> None:
     """PubNub lists it for ever, but it is not counted any more."""
-    it.retention_seconds = 86400
-    it.bench.lay_out(ttls=Ttls(retention_seconds=86400))
-    young = shift(await it.bench.client.time(), -3600 * TICKS_PER_SECOND)
-    it.bench.emulator.state.add(CHANNEL, young, "reaction", "👍", "ana")
-    await it.knows(3)
+    comparison.retention_seconds = 86400
+    comparison.bench.lay_out(ttls=Ttls(retention_seconds=86400))
+    young = shift(await comparison.bench.client.time(), -3600 * TICKS_PER_SECOND)
+    comparison.bench.emulator.state.add(CHANNEL, young, "reaction", "👍", "ana")
+    await comparison.knows(3)
 
-    found = await it.verify().run([CHANNEL])
+    report = await comparison.verify().run([CHANNEL])
 
-    assert set(await it.bench.counts()) == {CHANNEL}
-    assert (found.is_exact, found.entries) == (True, 1)
+    assert set(await comparison.bench.counts()) == {CHANNEL}
+    assert (report.is_exact, report.entries) == (True, 1)
 
 
-async def test_two_actions_of_one_user_count_once(it: Comparing) -> None:
+async def test_two_actions_of_one_user_count_once(comparison: ComparisonBench) -> None:
     """Both are listed, and one is live."""
-    it.bench.emulator.state.faults.replace({"twin": 1})
-    it.bench.emulator.state.add(CHANNEL, MESSAGE, "r", "x", "u")
-    it.bench.emulator.state.faults.replace({})
-    await it.knows(3)
+    comparison.bench.emulator.state.faults.replace({"twin": 1})
+    comparison.bench.emulator.state.add(CHANNEL, MESSAGE, "r", "x", "u")
+    comparison.bench.emulator.state.faults.replace({})
+    await comparison.knows(3)
 
-    assert (await it.verify().run([CHANNEL])).is_exact
+    assert (await comparison.verify().run([CHANNEL])).is_exact
 
 
-async def test_an_inconsistent_redis_is_reported(it: Comparing) -> None:
+async def test_an_inconsistent_redis_is_reported(comparison: ComparisonBench) -> None:
     """A count has no entries. The channel agrees with PubNub otherwise."""
-    await it.knows(3)
-    await cast("Any", it.bench.redis).hincrby(KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", 2)
+    await comparison.knows(3)
+    await cast("Any", comparison.bench.redis).hincrby(
+        KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", 2
+    )
 
-    found = await it.verify().run([CHANNEL])
+    report = await comparison.verify().run([CHANNEL])
 
-    assert [flaw.problem for flaw in found.flaws] == ["the count is 5, though 3 are live"]
-    assert not found.is_exact
+    assert [flaw.problem for flaw in report.flaws] == ["the count is 5, though 3 are live"]
+    assert not report.is_exact
 
 
-async def test_a_sample_compares_a_part(it: Comparing) -> None:
+async def test_a_sample_compares_a_part(comparison: ComparisonBench) -> None:
     """Fewer entries are read. Differences among them are found."""
     first = int(MESSAGE)
     for number in range(400):
-        it.add(f"user{number}", at=first + number * 10**11)
-    await it.catches_up()
+        comparison.add(f"user{number}", at=first + number * 10**11)
+    await comparison.catches_up()
 
-    found = await it.verify(sample=0.2).run([CHANNEL])
+    report = await comparison.verify(sample=0.2).run([CHANNEL])
 
-    assert found.is_exact
-    assert 0 < found.entries < 200
+    assert report.is_exact
+    assert 0 < report.entries < 200

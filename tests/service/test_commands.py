@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.bench.bench import KEYS, Bench
-from tests.bench.comparing import MESSAGE
+from tests.bench.comparison import MESSAGE
 from tests.bench.in_process import Commands
 from tests.redis_server import Forwarder, RedisServer
 from tests.source.scripted import SUBSCRIBE_KEY
@@ -189,10 +189,10 @@ async def test_a_doctor_names_refused_channels(bench: Bench) -> None:
     """It asks for all names of a worker, and reports only refused ones."""
     bench.emulator.state.refuse(["bad", "worse", "other"])
     followed = Names.of(["bad", "good", "worse"])
-    found = [each async for each in examine_pubnub(bench.client, followed, 1, lambda: 0.0)]
+    checks = [check async for check in examine_pubnub(bench.client, followed, 1, lambda: 0.0)]
 
-    assert [each.exit_code for each in found] == [0, 3, 3]
-    assert "Refused: 'bad', 'worse'. Grant 'read'" in found[1].text
+    assert [check.exit_code for check in checks] == [0, 3, 3]
+    assert "Refused: 'bad', 'worse'. Grant 'read'" in checks[1].text
 
 
 async def keys(redis: Redis) -> set[str]:

@@ -34,7 +34,7 @@ async def test_a_cancelled_call_returns_its_connection(
     valkey: RedisServer, real_redis: Redis, write: str
 ) -> None:
     """Each step of the loop is tried. A lost connection would be closed by garbage collection."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ResourceWarning)
         async with connect(valkey.url) as redis:
             tables = Tables.on(redis, KEYS)
@@ -50,7 +50,7 @@ async def test_a_cancelled_call_returns_its_connection(
         del writing
         gc.collect()
 
-    assert [str(each.message)[:60] for each in told] == []
+    assert [str(warning.message)[:60] for warning in caught] == []
 
 
 async def test_marks_survive_a_forgotten_script(bench: Bench) -> None:

@@ -1,4 +1,7 @@
-"""Plays thousands of seeds on every core: ``python -m tests.simulation --seeds 10000``; one of them with ``--seed``."""
+"""Plays thousands of seeds on every core: ``python -m tests.simulation --seeds 10000``.
+
+``--seed`` plays one of them, and prints its story.
+"""
 
 import argparse
 import gc
@@ -10,7 +13,7 @@ from time import monotonic
 from typing import Final
 
 from tests.simulation.arithmetic import Arithmetic
-from tests.simulation.history import ALL, TOLD, Outcome, simulate
+from tests.simulation.history import ALL, VISIBLE, Outcome, simulate
 from tests.simulation.table import table
 
 CONCURRENCY: Final = 10
@@ -20,9 +23,9 @@ LINES: Final = 150
 
 
 def main() -> int:
-    """Play what is asked for; the exit code says whether all was right."""
+    """Play the seeds; the exit code says whether all of them ended as they should."""
     asked = _asked()
-    groups = {"all": ALL, "told": TOLD}
+    groups = {"all": ALL, "visible": VISIBLE}
     faults = groups.get(asked.faults) or frozenset(asked.faults.split(","))
     if unknown := sorted(faults - ALL):
         sys.exit(
@@ -44,9 +47,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="play this one only, and tell its story")
-    parser.add_argument(
-        "--faults", default="all", help="names, comma-separated; all; or told, those that show"
-    )
+    parser.add_argument("--faults", default="all", help="names, comma-separated; all; or visible")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--table", action="store_true", help="each fault alone: what it costs, and what repairs it"
@@ -55,7 +56,10 @@ def _asked() -> argparse.Namespace:
 
 
 def play(seeds: range, faults: frozenset[str], processes: int) -> bool:
-    """Play the seeds, say what failed, and the sums; tell whether all was right."""
+    """Play the seeds, print the failures and the sums.
+
+    Return whether all of them ended as they should.
+    """
     sums, begun = Arithmetic(), monotonic()
     for outcome in outcomes(seeds, faults, processes):
         sums.add(outcome)
@@ -64,7 +68,7 @@ def play(seeds: range, faults: frozenset[str], processes: int) -> bool:
             if sums.failed <= STORIES:
                 story = simulate(outcome.seed, faults, tells=True).story[-LINES:]
                 print(*story, sep="\n", flush=True)  # noqa: T201
-    print(sums.told(monotonic() - begun))  # noqa: T201
+    print(sums.as_text(monotonic() - begun))  # noqa: T201
     return sums.failed == 0
 
 

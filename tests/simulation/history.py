@@ -1,4 +1,4 @@
-"""One seed, one history: acts drawn at random, then calm, then the comparison with the truth."""
+"""One seed is one history: acts drawn at random, then calm, then the comparison with the truth."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from unittest.mock import patch
 import structlog
 
 from tests.simulation.loop import START, VirtualLoop
-from tests.simulation.world import DAY_TICKS, HOUR, KEYS, Subscriptions, World
+from tests.simulation.world import DAY_TICKS, HOUR, KEYS, WorkerConfig, World
 from worker.emulator import FAULT_NAMES, OUTAGE_KINDS
 from worker.service import parts
 from worker.service import worker as composing
@@ -31,15 +31,15 @@ WORLDLY: Final = (
 )
 """What else may go wrong, beside the emulator's faults."""
 ALL: Final = frozenset((*FAULT_NAMES, *WORLDLY))
-UNTOLD: Final = frozenset(
+HIDDEN: Final = frozenset(
     {"lost", "unpublished", "silent", "partial", "empty", "twin", "readd", "tie", "configuration"}
 )
-"""Faults that nobody is told of when they strike: only a later look at the list can find what they did.
+"""Faults without a sign: only a later pass over the list can find what they did.
 
-A tie is one of them where somebody adds again, with the very timetoken, what was removed a moment ago.
+A tie is one of them if a user adds again what was removed a moment ago, with the same timetoken.
 """
-TOLD: Final = ALL - UNTOLD
-"""Faults that show when they strike: what they did is repaired before anybody looks."""
+VISIBLE: Final = ALL - HIDDEN
+"""Faults that show when they strike: the worker repairs what they did."""
 
 _SOURCE: Final = cache(scripts.source)
 
@@ -50,15 +50,15 @@ class Outcome:
 
     seed: int
     broken: str = ""
-    is_told: bool = False
-    """Whether every gap shows: then nothing of whoever is followed may differ once all is repaid."""
+    is_visible: bool = False
+    """Whether every gap shows: then nothing may differ after the worker's repairs."""
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
     forced: str = ""
     """Where the final reconcile had to be forced: how much it would have pruned."""
-    is_repaid: bool = True
+    is_repaired: bool = True
     """Whether the workers repaid everything by themselves."""
-    unpaid: list[str] = field(default_factory=list)
+    still_owed: list[str] = field(default_factory=list)
     """What is owed though it was reconciled in calm."""
     acts: int = 0
     events: int = 0
@@ -74,23 +74,23 @@ class Outcome:
     story: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        parts = [self.broken, *self.after, *(f"still owes: {line}" for line in self.unpaid)]
+        parts = [self.broken, *self.after, *(f"still owes: {line}" for line in self.still_owed)]
         parts += [f"unrepaired: {line}" for line in self.unrepaired]
         return f"seed {self.seed}: " + ("; ".join(filter(None, parts)) or "right")
 
     @property
     def is_right(self) -> bool:
-        """Whether everything held, and nothing differs at the end."""
-        return not (self.broken or self.after or self.unpaid or self.unrepaired)
+        """Whether every invariant held, and nothing differs at the end."""
+        return not (self.broken or self.after or self.still_owed or self.unrepaired)
 
     @property
     def unrepaired(self) -> list[str]:
-        """What differed once all was repaid, where every gap shows and nothing waits for a person."""
-        return self.before if self.is_told and self.is_repaid and not self.forced else []
+        """What differs after the workers' own repairs, if they should have repaired everything."""
+        return self.before if self.is_visible and self.is_repaired and not self.forced else []
 
 
 def rates(random: Random, names: frozenset[str]) -> dict[str, float]:
-    """Return a rate for each fault: a little of all that are wanted, and a lot of some."""
+    """Return a rate for each fault: some of them strike often."""
     chosen = {}
     for name in FAULT_NAMES:
         little, much = (0.002, 0.03) if name in RARE else (0.02, 0.35)
@@ -142,8 +142,8 @@ class History:
         for _ in range(random.randint(30, 80)):
             await asyncio.sleep(self._pause())
             (kind,) = random.choices(self._kinds, self._weights)
-            world.tally.acts += 1
-            world.tally.kinds[kind] += 1
+            world.statistics.acts += 1
+            world.statistics.kinds[kind] += 1
             self._acts[kind][1]()
 
     def _begin(self) -> None:
@@ -157,20 +157,20 @@ class History:
         for _ in range(random.choice((0, 3, 8)) if has_history else 0):
             self._old()
         self._workers = ("one", "two") if random.random() < 0.3 else ("one",)
-        following = self._following()
+        config = self._draw_config()
         for name in self._workers:
-            world.following[name] = following
+            world.configs[name] = config
             world.later(random.uniform(0, 30) if has_history else 0, self._start, name)
 
-    def _following(self) -> Subscriptions:
+    def _draw_config(self) -> WorkerConfig:
         world, random = self._world, self._random
         draw = random.random()
         floor = random.choice((20, 20, 20, 2))
         if draw < 0.15:
-            return Subscriptions(("r.*",), prune_floor=floor)
+            return WorkerConfig(("r.*",), prune_floor=floor)
         if draw < 0.3:
-            return Subscriptions((), (GROUP,), prune_floor=floor)
-        return Subscriptions(
+            return WorkerConfig((), (GROUP,), prune_floor=floor)
+        return WorkerConfig(
             world.channels, per_subscription=random.choice((50, 50, 1, 2)), prune_floor=floor
         )
 
@@ -184,7 +184,7 @@ class History:
             return self._random.uniform(20, 200)
         return self._random.uniform(200, 1500)
 
-    # ------------------------------------------------------------------------------------------------------- acts
+    # --- acts ------------------------------------------------------------------------------------
 
     def _place(self) -> tuple[str, str, str, str]:
         random = self._random
@@ -225,7 +225,7 @@ class History:
         self._world.start(name)
 
     def _back(self, name: str) -> None:
-        """Start a worker again: mostly soon, sometimes after more than PubNub's cache reaches back."""
+        """Start a worker again: usually soon, sometimes after more than PubNub's cache holds."""
         draw, random = self._random.random(), self._random
         away = (
             random.uniform(0.01, 10)
@@ -285,7 +285,7 @@ class History:
             world.forbid(random.choice(world.channels), seconds)
 
     def _configure(self) -> None:
-        """Have the workers stop, and follow something else from then on; or let a channel leave its group, or join."""
+        """Restart the workers with other names; or let a channel join or leave its group."""
         world, random = self._world, self._random
         if random.random() < 0.4:
             channel = random.choice(world.channels)
@@ -297,56 +297,60 @@ class History:
                 world.tell(f"{channel} joins the group")
                 world.state.groups.add(GROUP, [channel])
             return
-        following = self._following_some()
+        config = self._draw_part()
         for name in self._workers:
-            world.following[name] = following
+            world.configs[name] = config
             if name in world.processes:
                 world.stop(name)
                 self._back(name)
 
-    def _following_some(self) -> Subscriptions:
-        random, following = self._random, self._following()
-        if following.names and following.names != ("r.*",) and random.random() < 0.4:
-            names = tuple(random.sample(following.names, random.randint(1, len(following.names))))
-            following = Subscriptions(names, (), following.per_subscription, following.prune_floor)
-        return following
+    def _draw_part(self) -> WorkerConfig:
+        random, config = self._random, self._draw_config()
+        if config.names and config.names != ("r.*",) and random.random() < 0.4:
+            names = tuple(random.sample(config.names, random.randint(1, len(config.names))))
+            config = WorkerConfig(names, (), config.per_subscription, config.prune_floor)
+        return config
 
     def _reload(self) -> None:
-        """Have a worker follow something else while it runs; what a list can say is channels, and here a group."""
+        """Change the names of a running worker; a list can have channels, and here a group."""
         for name in self._workers:
             if self._random.random() < 0.8:
-                before = self._world.following[name]
-                wanted = self._following_some()
+                before = self._world.configs[name]
+                wanted = self._draw_part()
                 self._world.reload(name, replace(wanted, per_subscription=before.per_subscription))
 
 
 async def finish(world: World, outcome: Outcome) -> None:
     """Let calm come, wait until nothing is owed, reconcile once more, compare."""
     await world.calm()
-    outcome.is_repaid = await world.repaid()
-    # Of a channel under a wildcard, nobody knows before its first event; of one that nobody follows, not after it.
+    outcome.is_repaired = await world.is_repaired()
+    # A channel under a wildcard is unknown before its first event.
+    # A channel that is not followed is left alone.
     known = world.keyspace.smembers(KEYS.channels) & world.followed()
     outcome.before = [line for line in world.differences() if line.partition(" ")[0] in known]
     world.check()
-    following = next(iter(world.following.values()))
-    reports = await world.reconcile(world.channels, following)
+    config = next(iter(world.configs.values()))
+    reports = await world.reconcile(world.channels, config)
     refused = [report for report in reports if report.refused]
     if refused:
         outcome.forced = "; ".join(
             f"{r.channel}: {r.refused} of {r.entries} entries" for r in refused
         )
-        await world.reconcile(world.channels, following, force=True)
+        await world.reconcile(world.channels, config, force=True)
     outcome.after = world.differences()
-    if world.owing() and not await world.repaid(3 * HOUR):
-        outcome.unpaid = world.owing()
+    if world.owed() and not await world.is_repaired(3 * HOUR):
+        outcome.still_owed = world.owed()
 
 
 def simulate(
     seed: int, faults: frozenset[str], *, live_only: bool = False, tells: bool = False
 ) -> Outcome:
-    """Play one seed; ``live_only`` leaves out all that repairs, and what is made sure of at the end."""
+    """Play one seed.
+
+    ``live_only`` leaves out all that repairs, and the check at the end.
+    """
     random = Random(f"{seed} history")
-    outcome = Outcome(seed, is_told=not (live_only or faults & UNTOLD))
+    outcome = Outcome(seed, is_visible=not (live_only or faults & HIDDEN))
 
     async def play(world: World) -> None:
         world.live_only = live_only
@@ -359,7 +363,7 @@ def simulate(
             await finish(world, outcome)
 
     world = played(seed, play, rates(random, faults), outcome, tells=tells)
-    tally = world.tally
+    tally = world.statistics
     outcome.acts, outcome.kills, outcome.stops = tally.acts, tally.kills, tally.stops
     outcome.redis_faults, outcome.suspensions = tally.redis_faults, tally.suspensions
     outcome.events, outcome.wrongly = world.state.published, world.oracle.wrongly
@@ -377,7 +381,7 @@ def played(
     after_the_hour: float | None = None,
     tells: bool = False,
 ) -> World:
-    """Play a history in a world of its own; whatever breaks is written into the outcome."""
+    """Play a history in a world of its own; write an error into the outcome."""
     loop = VirtualLoop(Random(f"{seed} order"))
     begins = Random(f"{seed} start").uniform(0, HOUR) if after_the_hour is None else after_the_hour
     loop.move(HOUR - START % HOUR + begins)
@@ -401,7 +405,7 @@ def played(
 
 @contextmanager
 def surroundings(world: World, seed: int | str, *, tells: bool) -> Iterator[None]:
-    """Make what the worker draws by chance part of the seed, and its log part of the story."""
+    """Let the seed decide what the worker draws; write its log into the story."""
     jitter = Random(f"{seed} jitter")
     configured = structlog.get_config()
 

@@ -1,7 +1,7 @@
-"""A Redis in memory: the few commands and the scripts the worker uses, each atomic, time from outside.
+"""A Redis in memory: the commands and scripts that the worker uses, each of them atomic.
 
-The scripts are written a second time here, with the pure rule for ``apply``; ``test_the_model_of_redis.py`` holds all
-of it against a real server.
+The scripts are written a second time here, with the pure rule for ``apply``.
+``test_the_model_of_redis.py`` compares all of it with a real server.
 """
 
 # ruff: noqa: ARG002, D102 - the commands are redis-py's, and so are their arguments
@@ -55,7 +55,7 @@ Commands = Sequence[tuple[str, tuple[Any, ...], Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One event of an apply that was looked at: what it was, and what it did."""
+    """One event of an apply, and what it did."""
 
     event: str
     outcome: Outcome
@@ -68,7 +68,7 @@ class Effect:
 
 @dataclass(slots=True)
 class Applied:
-    """One call of ``apply``, for those who watch."""
+    """One call of ``apply``, for a watcher."""
 
     keys: Sequence[str]
     origin: str
@@ -78,13 +78,13 @@ class Applied:
 
 
 class Watcher:
-    """Somebody who looks on; it must not change anything."""
+    """Is called after each effect; it must not change anything."""
 
     def applied(self, done: Applied) -> None:
-        """Hear what a call of ``apply`` did."""
+        """Note what a call of ``apply`` did."""
 
     def cursor_saved(self, key: str, timetoken: str) -> None:
-        """Hear that a cursor was saved."""
+        """Note that a cursor was saved."""
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class Stream:
 
 
 class Keyspace:
-    """Keys and values, and what can be done with them."""
+    """Keys and values, and their commands."""
 
     def __init__(self, clock: Callable[[], float], watcher: Watcher | None = None) -> None:
         self.clock = clock
@@ -109,17 +109,17 @@ class Keyspace:
         self.deaths: dict[str, float] = {}
 
     def copied(self) -> tuple[dict[str, Any], dict[str, float]]:
-        """Return all there is, to be put back later."""
+        """Return a copy of everything."""
         return {key: copy.copy(value) for key, value in self.values.items()}, dict(self.deaths)
 
     def put_back(self, copied: tuple[dict[str, Any], dict[str, float]]) -> None:
-        """Be as it was."""
+        """Take a copy as the new state."""
         values, deaths = copied
         self.values = {key: copy.copy(value) for key, value in values.items()}
         self.deaths = dict(deaths)
 
     def do(self, name: str, args: Args, options: Mapping[str, Any]) -> Any:
-        """Do one command as redis-py names it, or the script of that verb; answer as redis-py does."""
+        """Do one command of redis-py, or the script of that name; answer as redis-py does."""
         return getattr(self, "put" if name == "set" else name)(*args, **options)
 
     def look(self, key: str, kind: type) -> Any:
@@ -149,7 +149,7 @@ class Keyspace:
         if held is not None and not held:
             self.delete(key)
 
-    # ------------------------------------------------------------------------------------------------- commands
+    # --- commands --------------------------------------------------------------------------------
 
     def time(self) -> tuple[int, int]:
         now = self.clock()
@@ -253,7 +253,7 @@ class Keyspace:
             if isinstance(self.values[key], kinds[_type]) and fnmatch.fnmatch(key, match)
         ]
 
-    # -------------------------------------------------------------------------------------------------- scripts
+    # --- scripts ---------------------------------------------------------------------------------
 
     def _append(self, stream: Stream, fields: dict[str, str]) -> str:
         now = int(self.clock() * 1000)
@@ -333,9 +333,8 @@ class Keyspace:
         after, outcome = apply(before, _event(kind, timetoken, extra))
         self._keep(actions_key, name, before.live, after.live)
         self._keep(removed_key, name, before.removed_through, after.removed_through)
-        if (
-            outcome is Outcome.APPLIED
-        ):  # one up or one down, never derived: who derives cannot be caught lying
+        # The count is stepped, not derived from the entries: a derived one could not be wrong.
+        if outcome is Outcome.APPLIED:
             count += 1 if kind in ("added", "restored") else -1
             self._keep(counts_key, tally, None, str(count) if count else None)
         return Effect(kind, outcome, message, name, tally, timetoken, count)
@@ -418,7 +417,7 @@ class Keyspace:
 def _laid_out(
     keys: Sequence[str], texts: Sequence[str]
 ) -> Iterator[tuple[Sequence[str], str, int, list[tuple[str, str, str, str, str]]]]:
-    """Yield each message of an apply: its keys, its timetoken, when its newest event was told, and its events."""
+    """Yield each message of an apply: its keys, its timetoken, its newest time, its events."""
     at = 0
     for own in (keys[start : start + 3] for start in range(0, len(keys), 3)):
         message, (newest, tally_count, field_count) = texts[at], map(int, texts[at + 1 : at + 4])
@@ -439,7 +438,7 @@ def _laid_out(
 
 
 def _read(event: str) -> tuple[str, str, str]:
-    """Return kind, action timetoken, and what a restoration saw."""
+    """Return the kind, the action timetoken, and the ``removed_through`` of a restoration."""
     timetoken, _, extra = event.lstrip("rpb").partition(",")
     return {"r": "removed", "p": "pruned", "b": "restored"}.get(event[0], "added"), timetoken, extra
 

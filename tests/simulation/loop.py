@@ -1,4 +1,4 @@
-"""An event loop whose time is a number: it jumps to the next timer, in an order that is part of the seed."""
+"""An event loop whose time jumps to the next timer, in an order that the seed decides."""
 
 import asyncio
 import heapq
@@ -15,15 +15,15 @@ Result = TypeVar("Result")
 
 
 class StuckError(Exception):
-    """Nothing is ready and no timer runs: everybody waits for somebody else."""
+    """Nothing is ready and no timer runs: all tasks wait for each other."""
 
 
 class RunawayError(Exception):
-    """More steps than any history should need: something spins."""
+    """A history takes more steps than any should: something spins."""
 
 
 class Machine(Protocol):
-    """What a task runs on. While it is suspended it makes no step, and its timers go off late."""
+    """What a task runs on. While it is suspended it makes no step, and its timers are late."""
 
     is_suspended: bool
     parked: list[asyncio.Handle]
@@ -42,7 +42,7 @@ class NumberedTask(asyncio.Task[Any]):
 
 
 class _NoSelector:
-    """Nothing outside ever happens."""
+    """A selector without events."""
 
     def get_map(self) -> dict[int, object]:
         return {}
@@ -52,7 +52,7 @@ class _NoSelector:
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Runs what is ready in a shuffled order; when nothing is, time is that of the next timer."""
+    """Runs ready tasks in a shuffled order; then time jumps to the next timer."""
 
     def __init__(self, random: Random, most_steps: int = 2_000_000) -> None:
         super().__init__()
@@ -77,13 +77,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """Call something in that many seconds."""
+        """Call a function in that many seconds."""
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """Call something then; of two things at once, what was asked for first is ready first."""
+        """Call a function at that time; of two at one time, the first one set is first."""
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self._made += 1
         heapq.heappush(self._timers, (when, self._made, handle))
@@ -94,7 +94,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now += seconds
 
     def run(self, main: Coroutine[Any, Any, Result]) -> Result:
-        """Run one coroutine to its end, or until anything breaks anywhere; then leave nothing behind."""
+        """Run one coroutine to its end, or to the first error of any task.
+
+        Leave nothing behind.
+        """
         try:
             return self.run_until_complete(main)
         finally:
@@ -137,7 +140,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 self._step(handle)
 
     def _due(self) -> list[asyncio.Handle]:
-        """Return what is ready; if nothing is, let time pass until something is."""
+        """Return what is ready; if nothing is, let time pass."""
         ready: Any = self._ready  # type: ignore[attr-defined]
         timers = self._timers
         while timers and timers[0][2]._cancelled:

@@ -1,4 +1,4 @@
-"""What a worker's process runs on: it can be killed, suspended, and counted."""
+"""A worker's machine: it can be killed and suspended, and its effects are counted."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ Hook = Callable[[str], None]
 
 
 class Machine:
-    """One process. After a kill nothing of it has an effect any more."""
+    """One process. After a kill it has no effect any more."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -19,10 +19,10 @@ class Machine:
         """Called after each command that reached Redis, with its name; it may kill."""
 
     def check(self) -> None:
-        """Go on only if alive.
+        """Go on only if the process lives.
 
         Raises:
-            CancelledError: the process was killed; nobody is left to answer to.
+            CancelledError: the process was killed; no answer is needed.
         """
         if self.is_dead:
             raise asyncio.CancelledError

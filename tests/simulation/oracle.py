@@ -1,4 +1,4 @@
-"""What must hold at every step, watched from where Redis is; and who was wronged for a while."""
+"""What must hold at every step, watched at Redis; and users counted wrongly for a while."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +25,7 @@ class BrokenError(AssertionError):
 
 @dataclass(slots=True)
 class ExplainedChange:
-    """One event PubNub has delivered, at a position of its stream."""
+    """One event that PubNub has delivered, at a position of its stream."""
 
     position: int
     fact: Fact
@@ -33,7 +33,7 @@ class ExplainedChange:
 
 @dataclass(slots=True)
 class Follower:
-    """A reader of one channel that took a snapshot of nothing and has followed the journal since."""
+    """A reader of one channel's journal, from its beginning."""
 
     position: str = "0-0"
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -54,8 +54,8 @@ class Oracle(Watcher):
     """Watches every effect on Redis.
 
     - Each count equals the live entries under it, at every instant; none is zero.
-    - Who follows the journal from its beginning holds the counts, at each head; no change is told twice.
-    - When a cursor is saved, every event delivered before it was applied, or its channel is owed.
+    - A reader of the journal has the counts, at each head. No change comes twice.
+    - When a cursor is saved, every event before it is applied, or its channel is owed.
     """
 
     def __init__(self, state: State) -> None:
@@ -65,16 +65,16 @@ class Oracle(Watcher):
         self.channels_of: Callable[[Names], Iterable[str]] = lambda names: names.channels
         """Names → the channels they stand for."""
         self.exempt: set[str] = set()
-        """Channels that came and went by a group: when somebody listens to them is not for a cursor to say."""
-        self.told: dict[str, list[ExplainedChange]] = {}
+        """Channels that joined and left groups: a cursor does not say when they are followed."""
+        self.delivered: dict[str, list[ExplainedChange]] = {}
         self.wrongly: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.broken: list[str] = []
 
-    # ------------------------------------------------------------------------------------------ what PubNub tells
+    # --- what PubNub tells -----------------------------------------------------------------------
 
     def watch(self, state: State) -> None:
-        """Hear of every action event the stream delivers."""
+        """Note every action event that the stream delivers."""
         deliver = state.stream.deliver
 
         def heard(channel: str, message: Message) -> None:
@@ -83,7 +83,9 @@ class Oracle(Watcher):
                 fact := self._pending.pop(message.body, None) or self._known.get(message.body)
             ) is not None:
                 self._known[message.body] = fact
-                self.told.setdefault(channel, []).append(ExplainedChange(message.position, fact))
+                self.delivered.setdefault(channel, []).append(
+                    ExplainedChange(message.position, fact)
+                )
 
         self._pending: dict[bytes, Fact] = {}
         self._known: dict[bytes, Fact] = {}
@@ -97,7 +99,7 @@ class Oracle(Watcher):
 
         state._envelopes.action = wrapped  # type: ignore[method-assign]
 
-    # ------------------------------------------------------------------------------------------- what Redis holds
+    # --- what Redis holds ------------------------------------------------------------------------
 
     def copied(self) -> Memory:
         """Return what is known of this Redis, to go back with it."""
@@ -161,7 +163,8 @@ class Oracle(Watcher):
         at, fields = stream.entries[-1]
         if at != done.head_after or fields["after"] != follower.position:
             raise BrokenError(
-                f"the journal of {channel} goes from {fields['after']}, a follower is at {follower.position}"
+                f"the journal of {channel} goes from {fields['after']},"
+                f" a follower is at {follower.position}"
             )
         follower.position = at
         for number in range(len(fields) - 2):
@@ -192,20 +195,20 @@ class Oracle(Watcher):
         # An early removal changes no count, and says which it is all the same.
 
     def check_followers(self) -> None:
-        """Expect whoever follows the journals to hold what Redis shows."""
+        """Expect readers of the journals to have what Redis shows."""
         assert self.keyspace
         for channel, follower in self.memory.followers.items():
             for (message, tally), count in follower.counts.items():
                 held = int(self.keyspace.hget(KEYS.counts(channel, message), tally) or 0)
                 if held != count:
                     raise BrokenError(
-                        f"{channel} {message} {tally}: {held}, a follower of the journal says {count}"
+                        f"{channel} {message} {tally}: {held}, a follower says {count}"
                     )
 
-    # ---------------------------------------------------------------------------------------------- the cursor rule
+    # --- the cursor rule -------------------------------------------------------------------------
 
     def cursor_saved(self, key: str, timetoken: str) -> None:
-        """Expect everything delivered before it to be applied, or owed."""
+        """Expect everything delivered before the cursor to be applied, or owed."""
         assert self.keyspace
         subscription = key.removeprefix(KEYS.cursor(""))
         registered = (self.keyspace.hget(KEYS.subscriptions, subscription) or "").split("\n")
@@ -215,9 +218,9 @@ class Oracle(Watcher):
             self._pass(channel, int(timetoken))
 
     def _pass(self, channel: str, position: int) -> None:
-        told = self.told.get(channel, ())
+        delivered = self.delivered.get(channel, ())
         passed = self.memory.passed.get(channel, 0)
-        if position <= passed or not told:
+        if position <= passed or not delivered:
             return
         self.memory.passed[channel] = position
         assert self.keyspace
@@ -225,7 +228,7 @@ class Oracle(Watcher):
             return
         if channel not in self.keyspace.smembers(KEYS.channels):
             return  # under a wildcard; it is met, and owed its past, with its next event
-        for each in reversed(told):
+        for each in reversed(delivered):
             if each.position <= passed:
                 break
             if (
@@ -234,11 +237,12 @@ class Oracle(Watcher):
                 and self._matters(each.fact)
             ):
                 raise BrokenError(
-                    f"the cursor passed {each.fact}, which was not applied, and {channel} owes nothing"
+                    f"the cursor passed {each.fact}, which was not applied,"
+                    f" and {channel} owes nothing"
                 )
 
     def _matters(self, fact: Fact) -> bool:
-        """Tell whether Redis is wrong about it now."""
+        """Tell whether Redis is wrong about this event now."""
         event, channel, message, name, timetoken = fact
         assert self.keyspace
         live = self.keyspace.hget(KEYS.actions(channel, message), name)

@@ -1,4 +1,4 @@
-"""A worker's process: the real parts, put together by the real composition root, on twins of what is outside."""
+"""A worker's process: the real parts and composition root, on twins of PubNub and Redis."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -64,7 +64,7 @@ class Process:
         return self.task is not None and not self.task.done() and not self.machine.is_dead
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start to follow."""
         self.task = running().create_task(self._serve(), context=self._context)
 
     def command(self, body: Callable[[Parts], Awaitable[Any]]) -> asyncio.Task[Any]:
@@ -85,7 +85,7 @@ class Process:
         return await self._service.serve()
 
     def kill(self) -> None:
-        """End it at once: from here on nothing of it has an effect."""
+        """End the process at once: it has no effect from here on."""
         self.machine.is_dead = True
         self.machine.on_effect = None
         self.wake()
@@ -93,14 +93,14 @@ class Process:
             self.task.cancel()
 
     def stop(self) -> None:
-        """Ask it to stop, as the first signal does; before it listens for signals, that is the end."""
+        """Ask it to stop, as a signal does; kill it if it does not handle signals yet."""
         if self._service:
             self._service.stop()
         else:
             self.kill()
 
     def reload(self, wanted: Names) -> None:
-        """Have it follow these names from now on; before it follows any, it does not hear of that."""
+        """Let it follow these names from now on, if it follows any."""
         if self._reload:
             self._reload._read = lambda: wanted
             self._reload.ask()
@@ -110,6 +110,6 @@ class Process:
         self.machine.is_suspended = True
 
     def wake(self) -> None:
-        """Let it go on."""
+        """Let the machine go on."""
         if self.machine.is_suspended:
             running().resume(self.machine)

@@ -1,4 +1,4 @@
-"""The worker's client of PubNub, on the emulator's state in memory: its own decoding and errors, no HTTP."""
+"""The worker's client of PubNub, on the emulator's state in memory, without HTTP."""
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
@@ -30,7 +30,7 @@ ENDPOINTS: Final = {"actions": list_actions, "time": report_time, "groups": chan
 
 
 class PubNub:
-    """The service: a state, and how long ways are."""
+    """The service: a state, and how long requests take."""
 
     def __init__(self, state: State, random: Random) -> None:
         self.state = state
@@ -65,7 +65,7 @@ class PubNub:
 
 
 class Request:
-    """One request on its way there, and its answer on its way back; that happens while a machine sleeps, too."""
+    """One request and its answer; both are on their way also while the machine sleeps."""
 
     def __init__(self, service: PubNub, operation: str, asked: Subscription, call: Call) -> None:
         self._service = service

@@ -1,4 +1,4 @@
-"""redis-py's client, as far as the worker uses it, on a keyspace in memory; and what can go wrong on the way."""
+"""redis-py's client, as far as the worker uses it, on a keyspace in memory; and its faults."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ NETWORK: Final = Context()
 
 
 class Server:
-    """One address behind which a Redis answers: now this one, now that one, now none."""
+    """One address. A Redis answers there: one, then another one, then none."""
 
     def __init__(self, keyspace: Keyspace, random: Random) -> None:
         self.keyspace = keyspace
@@ -39,11 +39,11 @@ class Server:
         self._runs = 0
 
     def cut(self) -> None:
-        """Break every connection; what was under way may or may not have happened."""
+        """Break every connection; commands under way may or may not have happened."""
         self.epoch += 1
 
     def replace(self) -> None:
-        """Be another server, as far as anyone can tell."""
+        """Become another server."""
         self._runs += 1
         self.keyspace.run_id = f"run-{self._runs}"
         self.cut()
@@ -56,11 +56,11 @@ class Server:
         return 0.0002 + 0.003 * draw
 
     def arrives(self) -> bool:
-        """Tell whether what a killed process had sent still arrives."""
+        """Tell whether a command of a killed process still arrives."""
         return self._random.random() < 0.5
 
     def parts(self, commands: Commands) -> int:
-        """Return after how many of a pipeline's commands somebody else comes in between."""
+        """Return after how many commands of a pipeline another client comes in between."""
         if len(commands) > 1 and self._random.random() < 0.1:
             return self._random.randrange(1, len(commands))
         return len(commands)
@@ -139,7 +139,7 @@ class Call:
 
 
 class RedisTwin:
-    """A client of one process. With a lineage it greets whoever answers, as ``connect`` has redis-py do."""
+    """A client of one process. It greets servers, as ``connect`` lets redis-py do."""
 
     def __init__(
         self, server: Server, machine: Machine, rollback_detector: RollbackDetector | None
@@ -153,11 +153,11 @@ class RedisTwin:
     def client(
         cls, server: Server, machine: Machine, rollback_detector: RollbackDetector | None
     ) -> Redis:
-        """Return it as what it stands for."""
+        """Return it as the client that it stands for."""
         return cast("Redis", cls(server, machine, rollback_detector))
 
     def greet(self) -> None:
-        """Let the real lineage say whether this server is the one it knew."""
+        """Let the real detector check whether this is the known server."""
         if self._rollback_detector and self._greeted != self.server.epoch:
             greeting = self._rollback_detector.check_server(
                 cast("AbstractConnection", _Connection(self.server))
@@ -168,7 +168,7 @@ class RedisTwin:
                 self._greeted = self.server.epoch
 
     async def run(self, commands: Commands, *, transaction: bool = False) -> list[Any]:
-        """Have the commands done, in order."""
+        """Do the commands, in order."""
         self.machine.check()
         results = await Call(self, commands, transaction=transaction).future
         self.machine.check()
@@ -179,7 +179,7 @@ class RedisTwin:
         return Pipeline(self, transaction=transaction)
 
     async def evalsha(self, sha: str, count: int, *keys_and_args: Any) -> Any:
-        """Call a script by what stands for it."""
+        """Call a script by its digest."""
         (result,) = await self.run(
             [(sha, (list(keys_and_args[:count]), keys_and_args[count:]), {})]
         )
@@ -213,7 +213,7 @@ class Pipeline:
         self._transaction = transaction
 
     def evalsha(self, sha: str, count: int, *keys_and_args: Any) -> "Pipeline":
-        """Call a script by what stands for it."""
+        """Call a script by its digest."""
         self.commands.append((sha, (list(keys_and_args[:count]), keys_and_args[count:]), {}))
         return self
 
@@ -225,7 +225,7 @@ class Pipeline:
         return command
 
     async def execute(self) -> list[Any]:
-        """Have them done; nothing is asked where there are none."""
+        """Do the commands; without any, do nothing."""
         return (
             await self._twin.run(self.commands, transaction=self._transaction)
             if self.commands
@@ -234,7 +234,7 @@ class Pipeline:
 
 
 class _Connection:
-    """As much of a connection as a lineage asks."""
+    """As much of a connection as a rollback detector needs."""
 
     def __init__(self, server: Server) -> None:
         self._server = server

@@ -1,4 +1,4 @@
-"""Each fault alone, and all together: what following alone gets wrong, and what is left after reconciling."""
+"""Each fault alone, and all together: what live events alone get wrong, and what repairs leave."""
 
 import gc
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from worker.emulator import FAULT_NAMES
 
 HEAD: Final = "fault           wrong  live only  pruned  restored  before  after  forced"
 CAPTION: Final = (
-    "of the seeds with that fault alone: how many are wrong at the end, and by how many differences, where events are "
-    "followed and nothing else is done; with all that repairs: actions pruned or restored wrongly for a while, "
+    "seeds with that fault alone. With live events only: how many are wrong at the end, and by "
+    "how many differences. With all repairs: actions pruned or restored wrongly for a while, "
     "differences before the final reconcile and after it, seeds where it had to be forced"
 )
 
 
 def table(seeds: int, processes: int) -> Iterator[str]:
-    """Yield the lines, a few hundred seeds each."""
+    """Yield the lines, each from a few hundred seeds."""
     rows = [(name, frozenset({name})) for name in (*FAULT_NAMES, *WORLDLY)] + [
         ("all", ALL),
         ("none", frozenset[str]()),
@@ -42,7 +42,10 @@ def _row(asked: tuple[str, frozenset[str], int]) -> str:
     before, after = sum(len(each.before) for each in whole), sum(len(each.after) for each in whole)
     forced = sum(bool(each.forced) for each in whole)
     broken = "".join(f"  {each}" for each in whole if not each.is_right)
-    return f"{name:14} {wrong:6} {differences:10} {pruned:7} {restored:9} {before:7} {after:6} {forced:7}{broken}"
+    return (
+        f"{name:14} {wrong:6} {differences:10} {pruned:7} {restored:9}"
+        f" {before:7} {after:6} {forced:7}{broken}"
+    )
 
 
 def _outcomes(faults: frozenset[str], seeds: int, *, live_only: bool) -> Iterator[Outcome]:

@@ -1,4 +1,4 @@
-"""Histories that once went wrong, or would: each ends exact, and would not without what it is there to prove."""
+"""Histories that end exact, and would not without the protection that each of them proves."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulation.history import Outcome, played
 from tests.simulation.oracle import BrokenError
-from tests.simulation.world import DAY_TICKS, HOUR, KEYS, SETTLE_SECONDS, Subscriptions, World
+from tests.simulation.world import DAY_TICKS, HOUR, KEYS, SETTLE_SECONDS, WorkerConfig, World
 from worker.applying.apply import Applier
 from worker.domain.position import Cursor
 from worker.domain.reconciliation import Limit
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 MESSAGE: Final = "17500000000000000"
 ROOM, HALL = "r.a", "r.b"
-ONE: Final = Subscriptions((ROOM,))
+ONE: Final = WorkerConfig((ROOM,))
 SOON: Final = 3 * SETTLE_SECONDS + 20
-"""Seconds by which a debt is repaid where nothing stands in the way, and before any round begins."""
+"""Seconds that a repair takes without trouble; no round begins before."""
 
 Script = Callable[[World], Coroutine[Any, Any, None]]
 Without = Callable[[], AbstractContextManager[Any]]
 
 
 def ends(script: Script) -> list[str]:
-    """Play the script, an hour before the next round; return what differs, or broke, at its end."""
+    """Play the script, an hour before the next round; return what differs, or broke."""
     outcome = Outcome(0)
     found: list[str] = []
 
@@ -50,8 +50,8 @@ def ends(script: Script) -> list[str]:
         found.extend(world.differences())
 
     world = played(script.__name__, play, {}, outcome, after_the_hour=10, tells=True)
-    told = "\n".join(world.story[-60:])
-    return [f"{line}\n{told}" for line in [*found, *filter(None, [outcome.broken])]]
+    story = "\n".join(world.story[-60:])
+    return [f"{line}\n{story}" for line in [*found, *filter(None, [outcome.broken])]]
 
 
 def expect(script: Script, without: Without) -> None:
@@ -64,7 +64,10 @@ def expect(script: Script, without: Without) -> None:
 
 
 def _is_a_slip(line: str) -> bool:
-    """Tell whether a history fails by anything but what it is to prove: a wrong count, or a broken promise."""
+    """Tell whether a history fails by an error of its own.
+
+    It should fail by a wrong count, or a broken invariant.
+    """
     first = line.partition("\n")[0]
     return "Error: " in first and (
         not first.startswith(BrokenError.__name__) or "a worker failed" in first
@@ -72,8 +75,8 @@ def _is_a_slip(line: str) -> bool:
 
 
 @contextmanager
-def without_owing(only: GapCause | None = None) -> Iterator[None]:
-    """Have gaps forgotten, all or those of one cause."""
+def without_marks(only: GapCause | None = None) -> Iterator[None]:
+    """Forget gaps: all, or those of one cause."""
     real = Gaps.owe
 
     async def owe(
@@ -87,8 +90,8 @@ def without_owing(only: GapCause | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def without_lineage() -> Iterator[None]:
-    """Have nobody notice that Redis went back."""
+def without_rollback_detection() -> Iterator[None]:
+    """Let no worker notice that Redis went back."""
 
     async def greet(self: RollbackDetector, connection: object) -> None:
         pass
@@ -107,8 +110,8 @@ async def _save_anyhow(self: SavedPosition, cursor: Cursor, covered_until: float
     self.cursor, self.covered_until = cursor, covered_until
 
 
-def without_debts() -> AbstractContextManager[Any]:
-    """Have nothing repaid but by the rounds."""
+def without_repair_queue() -> AbstractContextManager[Any]:
+    """Let only the rounds repair."""
 
     async def run(self: RepairQueue) -> None:
         await asyncio.Event().wait()
@@ -117,7 +120,7 @@ def without_debts() -> AbstractContextManager[Any]:
 
 
 def without_rounds() -> AbstractContextManager[Any]:
-    """Have no rounds."""
+    """Make no rounds."""
 
     async def run(self: rounds.Rounds) -> None:
         await asyncio.Event().wait()
@@ -125,11 +128,11 @@ def without_rounds() -> AbstractContextManager[Any]:
     return patch.object(rounds.Rounds, "run", run)
 
 
-# ------------------------------------------------------------------------------------------------ kills and cursors
+# --- kills and cursors ---------------------------------------------------------------------------
 
 
-def test_a_kill_between_the_first_cursor_and_the_end_of_backfill() -> None:
-    """What came before the first start was asked for before the cursor was saved, so the next process reads it."""
+def test_a_kill_during_the_first_backfill() -> None:
+    """The backfill was requested before the cursor was saved, so the next process does it."""
 
     async def script(world: World) -> None:
         for user in ("ana", "ben", "cy"):
@@ -138,14 +141,14 @@ def test_a_kill_between_the_first_cursor_and_the_end_of_backfill() -> None:
         world.start("one", ONE)
         world.kill_at("one", "save_cursor")
         await asyncio.sleep(5)
-        assert world.tally.kills == 1
+        assert world.statistics.kills == 1
         world.start("one")
         await asyncio.sleep(SOON)
 
-    expect(script, without_owing)
+    expect(script, without_marks)
 
 
-def test_a_kill_after_a_full_answer_was_committed() -> None:
+def test_a_kill_after_a_full_answer() -> None:
     """The overflow was marked before its cursor was saved."""
 
     async def script(world: World) -> None:
@@ -158,7 +161,7 @@ def test_a_kill_after_a_full_answer_was_committed() -> None:
         world.start("one")
         world.kill_at("one", "save_cursor")
         await asyncio.sleep(10)
-        assert world.tally.kills == 2
+        assert world.statistics.kills == 2
         world.start("one")
         await asyncio.sleep(SOON)
 
@@ -167,11 +170,11 @@ def test_a_kill_after_a_full_answer_was_committed() -> None:
 
 @pytest.mark.parametrize("is_running", [True, False])
 def test_a_channel_that_joins_a_subscription(is_running: bool) -> None:
-    """Its cursor never covered it: what happened before is owed, whether it joins at a restart or meanwhile."""
+    """Its cursor never covered the channel, so the past is owed, at a restart or a reload."""
 
     async def script(world: World) -> None:
         world.channels = (ROOM, HALL)
-        ana, both = world.add(HALL, MESSAGE, "+", "ana"), Subscriptions((ROOM, HALL))
+        ana, both = world.add(HALL, MESSAGE, "+", "ana"), WorkerConfig((ROOM, HALL))
         world.start("one", both)
         await asyncio.sleep(SOON)
         world.reload("one", ONE)
@@ -188,31 +191,32 @@ def test_a_channel_that_joins_a_subscription(is_running: bool) -> None:
             world.start("one", both)
         await asyncio.sleep(SOON)
 
-    expect(script, without_owing)
+    expect(script, without_marks)
 
 
 @pytest.mark.parametrize("is_running", [True, False])
 def test_a_channel_that_changes_its_subscription(is_running: bool) -> None:
-    """It goes on from where it was, and nothing need be owed: what happens while it changes is not missed."""
+    """It resumes where it was, so nothing is owed or missed."""
 
     async def script(world: World) -> None:
         world.channels = (ROOM, HALL)
-        world.start("one", Subscriptions((ROOM, HALL)))
+        world.start("one", WorkerConfig((ROOM, HALL)))
         await asyncio.sleep(SOON)
         world.add(HALL, MESSAGE, "+", "ana")
         if is_running:
-            world.reload("one", Subscriptions((HALL,)))
+            world.reload("one", WorkerConfig((HALL,)))
             world.add(HALL, MESSAGE, "-", "ana")
         else:
             world.kill("one")
             world.add(HALL, MESSAGE, "-", "ana")
-            world.start("one", Subscriptions((HALL,)))
+            world.start("one", WorkerConfig((HALL,)))
         await asyncio.sleep(5)
-        if owing := world.owing():
-            raise BrokenError(f"owes {owing}")
+        owed = world.owed()
+        if owed:
+            raise BrokenError(f"owes {owed}")
 
-    def without_places() -> AbstractContextManager[Any]:
-        """Have everybody begin anew."""
+    def without_resume_points() -> AbstractContextManager[Any]:
+        """Let every successor begin anew."""
         return patch.object(Subscription, "resume_point", None)
 
     def without_followed() -> AbstractContextManager[Any]:
@@ -221,19 +225,19 @@ def test_a_channel_that_changes_its_subscription(is_running: bool) -> None:
 
         return patch.object(Cursors, "followed", followed)
 
-    expect(script, without_places if is_running else without_followed)
+    expect(script, without_resume_points if is_running else without_followed)
 
 
 @pytest.mark.parametrize("command", ["hset", "expire", "hgetall", "time", "save_cursor"])
-def test_a_change_of_the_list_that_meets_an_outage(command: str) -> None:
-    """However long Redis is away, and since which step: a cursor taken over is as old as it is, and its gap is owed."""
+def test_a_change_of_the_list_during_an_outage(command: str) -> None:
+    """An adopted cursor keeps its age, so its gap is owed. Each step is tried."""
 
     async def script(world: World) -> None:
         world.channels = (ROOM, HALL)
         ana = world.add(HALL, MESSAGE, "+", "ana")
-        world.start("one", Subscriptions((ROOM, HALL)))
+        world.start("one", WorkerConfig((ROOM, HALL)))
         await asyncio.sleep(SOON)
-        world.reload("one", Subscriptions((HALL,)))
+        world.reload("one", WorkerConfig((HALL,)))
         world.cut_at("one", command, HOUR / 2)
         await asyncio.sleep(10)
         assert world.server.is_down
@@ -241,11 +245,11 @@ def test_a_change_of_the_list_that_meets_an_outage(command: str) -> None:
         world.remove(HALL, ana)
         await asyncio.sleep(HOUR / 2 + 300 + SOON)
 
-    expect(script, lambda: without_owing(GapCause.STALE_CURSOR))
+    expect(script, lambda: without_marks(GapCause.STALE_CURSOR))
 
 
 def test_a_cursor_older_than_the_cache() -> None:
-    """What was removed while nobody listened for an hour is gone from the cache and from the list."""
+    """A removal of an hour ago is neither in the cache nor in the list."""
 
     async def script(world: World) -> None:
         ana = world.add(ROOM, MESSAGE, "+", "ana")
@@ -256,18 +260,18 @@ def test_a_cursor_older_than_the_cache() -> None:
         world.remove(ROOM, ana)
         await asyncio.sleep(HOUR / 2)
         world.start("one")
-        await asyncio.sleep(300 + SOON)  # the first answer comes when the poll has been idle
+        await asyncio.sleep(300 + SOON)  # the first answer is that of an idle poll
 
-    expect(script, lambda: without_owing(GapCause.STALE_CURSOR))
+    expect(script, lambda: without_marks(GapCause.STALE_CURSOR))
 
 
 def test_a_channel_back_from_403() -> None:
-    """What happened while it was refused is owed when it comes back."""
+    """It is owed when it comes back."""
 
     async def script(world: World) -> None:
         world.channels = (ROOM, HALL)
         ana = world.add(ROOM, MESSAGE, "+", "ana")
-        world.start("one", Subscriptions((ROOM, HALL)))
+        world.start("one", WorkerConfig((ROOM, HALL)))
         await asyncio.sleep(SOON)
         world.forbid(ROOM, 400)
         await asyncio.sleep(100)
@@ -281,11 +285,11 @@ def test_a_channel_back_from_403() -> None:
         world.burst(ROOM, 1)
         await asyncio.sleep(300 + SOON)
 
-    expect(script, lambda: without_owing(GapCause.FORBIDDEN))
+    expect(script, lambda: without_marks(GapCause.FORBIDDEN))
 
 
-def test_a_backfill_asked_for_just_when_one_ends() -> None:
-    """The place is deleted, the asking written, and only then does the one that ended look for more: it is there."""
+def test_a_backfill_requested_while_one_ends() -> None:
+    """The progress is deleted, the request is written, and the ended backfill finds it."""
 
     async def script(world: World) -> None:
         world.add(ROOM, MESSAGE, "+", "ana")
@@ -303,17 +307,18 @@ def test_a_backfill_asked_for_just_when_one_ends() -> None:
         machine.on_effect = asks_again
         world.burst(ROOM, 110)
         await asyncio.sleep(SOON)
-        if owing := world.owing():
-            raise BrokenError(f"still owes {owing}")
+        owed = world.owed()
+        if owed:
+            raise BrokenError(f"still owes {owed}")
 
     assert ends(script) == []
 
 
-# ------------------------------------------------------------------------------------------------- lost, late, twice
+# --- lost, late, twice ---------------------------------------------------------------------------
 
 
 def test_a_removal_lost_a_second_after_its_addition() -> None:
-    """Only the list can tell, and only the next round asks."""
+    """Only the list shows it, and only the next round reads the list."""
 
     async def script(world: World) -> None:
         world.start("one", ONE)
@@ -329,8 +334,11 @@ def test_a_removal_lost_a_second_after_its_addition() -> None:
     expect(script, without_rounds)
 
 
-def test_an_addition_that_comes_after_its_removal_and_the_handshake() -> None:
-    """Nobody saw the removal, so nothing bars the addition; but the first start is owed, and repaid by the list."""
+def test_an_addition_after_its_removal() -> None:
+    """The removal was before the handshake, so no tombstone bars the addition.
+
+    The first start is owed, and the repair removes it.
+    """
 
     async def script(world: World) -> None:
         with _held_back(world) as release:
@@ -345,18 +353,18 @@ def test_an_addition_that_comes_after_its_removal_and_the_handshake() -> None:
         assert world.differences()
         await asyncio.sleep(SOON)
 
-    expect(script, without_debts)
+    expect(script, without_repair_queue)
 
 
 def test_a_lost_removal_of_a_month_old_action() -> None:
     """The rounds come to every age in turn."""
-    following = replace(ONE, full_seconds=2 * HOUR)
+    config = replace(ONE, full_seconds=2 * HOUR)
 
     async def script(world: World) -> None:
         month = world.state.time.now() - 30 * DAY_TICKS
         ana = world.add(ROOM, MESSAGE, "+", "ana", at=month, published=False)
         world.add(ROOM, MESSAGE, "+", "ben", at=month + 2 * DAY_TICKS, published=False)
-        world.start("one", following)
+        world.start("one", config)
         await asyncio.sleep(SOON)
         assert ana
         world.remove(ROOM, ana, published=False)
@@ -383,8 +391,8 @@ def test_a_channel_of_three_heals_without_force() -> None:
     expect(script, lambda: patch.object(Limit, "forbids", without_floor))
 
 
-def test_two_actions_of_one_identity_and_the_newer_is_removed() -> None:
-    """The older one still counts; the removal of the newer bars it, until it has been listed twice."""
+def test_a_removed_newer_action_of_two() -> None:
+    """The older one counts. A tombstone bars it until it has been listed twice."""
 
     async def script(world: World) -> None:
         world.start("one", ONE)
@@ -401,8 +409,8 @@ def test_two_actions_of_one_identity_and_the_newer_is_removed() -> None:
     expect(script, lambda: patch.object(corrections, "_repair", lambda *_: None))
 
 
-def test_the_second_look_loses_its_witnesses() -> None:
-    """What bracketed the candidate is removed between the looks: nothing is proven, and it is looked at again."""
+def test_the_second_pass_loses_its_witnesses() -> None:
+    """They are removed between the passes. Nothing is proven, so another reconcile follows."""
 
     async def script(world: World) -> None:
         actions = [world.add(ROOM, MESSAGE, "+", user) for user in ("ana", "ben", "cy")]
@@ -423,8 +431,8 @@ def test_the_second_look_loses_its_witnesses() -> None:
     expect(script, lambda: patch.object(second_pass, "_nothing_brackets", lambda *_, **__: False))
 
 
-def test_a_lost_removal_that_shares_its_timetoken_with_the_oldest() -> None:
-    """Nothing is strictly below it; the end of the list is witness enough."""
+def test_a_lost_removal_beside_the_oldest_action() -> None:
+    """They share a timetoken, so nothing is strictly below. The end of the list is enough."""
 
     async def script(world: World) -> None:
         at = world.state.time.now() - DAY_TICKS
@@ -443,11 +451,11 @@ def test_a_lost_removal_that_shares_its_timetoken_with_the_oldest() -> None:
     assert ends(script) == []
 
 
-# ------------------------------------------------------------------------------------------------- machines and Redis
+# --- machines and Redis --------------------------------------------------------------------------
 
 
-def test_a_page_held_for_two_hours_by_a_suspended_machine() -> None:
-    """The page lists what was removed meanwhile, and the tombstone is gone: it is dropped, and read again."""
+def test_a_page_held_by_a_suspended_machine() -> None:
+    """Its action was removed meanwhile, and the tombstone has ended. The page is read again."""
 
     async def script(world: World) -> None:
         ana = world.add(ROOM, MESSAGE, "+", "ana")
@@ -482,7 +490,7 @@ def _without_staleness() -> AbstractContextManager[Any]:
 
 
 def test_a_failover_under_a_running_worker() -> None:
-    """The replica lacks some seconds: whatever may have been in them is owed."""
+    """The replica lacks some seconds, so everything is owed."""
 
     async def script(world: World) -> None:
         ana = world.add(ROOM, MESSAGE, "+", "ana")
@@ -494,27 +502,28 @@ def test_a_failover_under_a_running_worker() -> None:
         world.add(ROOM, MESSAGE, "+", "ben")
         await asyncio.sleep(10 + SOON)
 
-    expect(script, without_lineage)
+    expect(script, without_rollback_detection)
 
 
-def test_a_failover_brings_back_a_backfill_that_had_ended() -> None:
-    """Its place is there again, and somebody is at it: it does not stay for ever."""
+def test_a_failover_brings_back_an_ended_backfill() -> None:
+    """Its progress is there again, and it is finished again."""
 
     async def script(world: World) -> None:
         world.add(ROOM, MESSAGE, "+", "ana")
         world.start("one", ONE)
         await asyncio.sleep(0.2)
         world.fail_over(3)
-        assert world.owing()
+        assert world.owed()
         await asyncio.sleep(3 + SOON)
-        if owing := world.owing():
-            raise BrokenError(f"still owes {owing}")
+        owed = world.owed()
+        if owed:
+            raise BrokenError(f"still owes {owed}")
 
     assert ends(script) == []
 
 
 def test_an_hour_old_copy_of_redis() -> None:
-    """It is put back under a running worker: every channel is owed, before anything is written."""
+    """It is restored under a running worker. Every channel is owed before any write."""
 
     async def script(world: World) -> None:
         world.start("one", ONE)
@@ -528,11 +537,11 @@ def test_an_hour_old_copy_of_redis() -> None:
         world.put_back(copied, "is an hour old")
         await asyncio.sleep(SOON)
 
-    expect(script, without_lineage)
+    expect(script, without_rollback_detection)
 
 
 def test_a_429_of_the_clock_is_respected() -> None:
-    """PubNub's clock is asked outside the budget, and no more often than PubNub wants."""
+    """Requests for PubNub's clock are outside the budget, but wait as PubNub demands."""
 
     async def script(world: World) -> None:
         world.add(ROOM, MESSAGE, "+", "ana")
@@ -549,7 +558,7 @@ def test_a_429_of_the_clock_is_respected() -> None:
 
 @pytest.mark.parametrize("command", ["owe", "hset", "sadd", "apply", "save_cursor", "end_progress"])
 def test_a_kill_after_any_command_of_the_first_start(command: str) -> None:
-    """Wherever the first start is cut off, the second one makes it whole."""
+    """The second start completes the first one."""
 
     async def script(world: World) -> None:
         for user in ("ana", "ben"):
@@ -558,7 +567,7 @@ def test_a_kill_after_any_command_of_the_first_start(command: str) -> None:
         world.start("one", ONE)
         world.kill_at("one", command)
         await asyncio.sleep(30)
-        assert world.tally.kills == 1
+        assert world.statistics.kills == 1
         world.start("one")
         await asyncio.sleep(SOON)
 
@@ -567,7 +576,7 @@ def test_a_kill_after_any_command_of_the_first_start(command: str) -> None:
 
 @contextmanager
 def _held_back(world: World) -> Iterator[Callable[[], None]]:
-    """Hold back what is published in here, until it is released."""
+    """Hold back what is published until it is released."""
     stream = world.state.stream
     held: list[tuple[str, Message]] = []
 
@@ -581,7 +590,7 @@ def _held_back(world: World) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _listing(world: World, then: Callable[[], None]) -> Iterator[None]:
-    """Do something as soon as a page was made, before it is on its way back."""
+    """Act as soon as a page was made, before it is on its way back."""
     real = world.state.page
 
     def page(channel: str, window: Window) -> Page:
@@ -594,17 +603,17 @@ def _listing(world: World, then: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-# --------------------------------------------------------------------------------------------------- what it tells
+# --- what it tells -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("trouble", ["redis", "forbidden", "none", *OUTAGE_KINDS])
-def test_a_worker_is_alive_through_all_of_it(trouble: str) -> None:
-    """For an hour, and just after: no restart would mend it, and its loops turn."""
-    told: list[tuple[float, bytes]] = []
+def test_a_worker_is_alive_in_every_outage(trouble: str) -> None:
+    """A restart would not repair an outage, so ``/livez`` must not ask for one."""
+    failing: list[tuple[float, bytes]] = []
 
     async def script(world: World) -> None:
         world.channels = (ROOM, HALL)
-        process = world.start("one", Subscriptions((ROOM, HALL), per_subscription=1))
+        process = world.start("one", WorkerConfig((ROOM, HALL), per_subscription=1))
         await asyncio.sleep(SOON)
         world.add(ROOM, MESSAGE, "+", "ana")
         match trouble:
@@ -621,8 +630,8 @@ def test_a_worker_is_alive_through_all_of_it(trouble: str) -> None:
             assert process.health
             page = await process.health.livez()
             if page.status != 200:
-                told.append((minute, page.body))
+                failing.append((minute, page.body))
         await asyncio.sleep(600 + SOON)
 
     assert ends(script) == []
-    assert told == []
+    assert failing == []

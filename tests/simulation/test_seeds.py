@@ -1,4 +1,4 @@
-"""A fixed choice of seeds, each a history of its own; ``make simulate`` plays as many more as one likes."""
+"""A fixed choice of seeds; ``make simulate`` plays as many more as wanted."""
 
 import os
 import subprocess
@@ -9,25 +9,25 @@ import pytest
 from tests.simulation.history import ALL, Outcome, simulate
 
 UNHURRIED = pytest.mark.timeout(900)
-"""Some seconds of work, which are minutes where many others want the machine."""
+"""Some seconds of work, or minutes on a busy machine."""
 
 
 @UNHURRIED
 def test_seeds_end_exact() -> None:
-    """Whatever went wrong on the way, every invariant held, and the end is PubNub's own set of actions."""
+    """Every invariant holds on the way, and the end is PubNub's own set of actions."""
     expect_right("all", 40)
 
 
 @UNHURRIED
-def test_what_a_worker_is_told_of_it_repairs_by_itself() -> None:
-    """Where every gap shows, nothing differs once all debts are repaid, before any round or command has looked."""
-    expect_right("told", 20)
+def test_visible_faults_are_repaired_by_the_worker() -> None:
+    """After its repairs nothing differs, before any round or command."""
+    expect_right("visible", 20)
 
 
 def expect_right(faults: str, seeds: int) -> None:
     """Expect the first seeds to end as they should.
 
-    They are played in a process of their own: the order of a set of texts is part of a history, and fixed there.
+    They run in a process of their own, with a fixed order of sets of texts.
     """
     words = (
         "-m",

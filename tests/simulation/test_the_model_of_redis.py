@@ -1,4 +1,4 @@
-"""The model of Redis answers what a real one answers, and holds what a real one holds: random calls to both."""
+"""The model of Redis gives the same answers and holds the same keys as a real one."""
 
 import time
 from collections.abc import Callable
@@ -27,13 +27,13 @@ KEYS: Final = Keys()
 CALLS: Final = 60
 RETENTION_SECONDS: Final = 30 * 86400
 UNIT_SECONDS: Final = 600
-"""Every life and every wait is a number of these; what a slow machine adds to one is far less than half of it."""
+"""Every life and every wait is a multiple of this; a slow machine adds less than half of it."""
 INTERVAL_SECONDS: Final = 3 * UNIT_SECONDS
 NEAR_SECONDS: Final = UNIT_SECONDS / 2
 
 
 class AtOnce(RedisTwin):
-    """The twin without a way there and back, so that it runs on any loop."""
+    """The twin without delays, so that it runs on any loop."""
 
     async def run(self, commands: Commands, *, transaction: bool = False) -> list[Any]:  # noqa: ARG002
         """Do the commands now."""
@@ -41,7 +41,7 @@ class AtOnce(RedisTwin):
 
 
 class Side:
-    """The worker's own classes, on one Redis or the other."""
+    """The worker's own classes, on one of the two."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
@@ -60,12 +60,12 @@ Ask = Callable[[Side], Any]
 
 
 class Calls:
-    """Draws calls; each is made of both sides alike."""
+    """Draws calls; both sides get each of them."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
         now = int(time.time() * 10_000_000)
-        # One message is older than the retention, one is about to be, one is not of PubNub's digits.
+        # One message is older than the retention, one is nearly so, one has too few digits.
         ages = (0, RETENTION_SECONDS + 3600, RETENTION_SECONDS - 3600)
         self._messages = [*(str(now - age * 10_000_000) for age in ages), "1234567890"]
         self._tokens = [str(17_000_000_000_000_000 + n) for n in range(4)] + ["9" * 16]
@@ -229,7 +229,7 @@ class Calls:
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_the_model_agrees_with_a_real_redis(real_redis: Redis, seed: int) -> None:
-    """Every answer is the same, and so is every key, at the end: its value and its life."""
+    """Every answer is the same, and so are every key, its value and its life."""
     keyspace = Keyspace(time.time)
     real, model = (
         Side(real_redis),
@@ -247,7 +247,7 @@ async def test_the_model_agrees_with_a_real_redis(real_redis: Redis, seed: int) 
 
 
 async def test_a_full_redis_refuses_the_same(real_redis: Redis) -> None:
-    """What a Redis without room refuses, the model refuses; what it still does, the model does."""
+    """The model without room refuses the same commands."""
     keyspace = Keyspace(time.time)
     server = Server(keyspace, Random(0))
     sides = Side(real_redis), Side(cast("Redis", AtOnce(server, Machine("test"), None)))
@@ -293,7 +293,7 @@ def _shown(keyspace: Keyspace) -> dict[str, Any]:
         if (value := keyspace.look(key, object)) is not None:
             life = keyspace.deaths.get(key)
             told = [fields for _, fields in value.entries] if isinstance(value, Stream) else value
-            shown[key] = _likened(key, told, None if life is None else life - time.time())
+            shown[key] = comparable(key, told, None if life is None else life - time.time())
     return shown
 
 
@@ -314,12 +314,12 @@ async def _held(redis: Redis) -> dict[str, Any]:
             case _:
                 value = await commands.get(key)
         life = await commands.pttl(key)
-        held[key] = _likened(key, value, None if life < 0 else life / 1000)
+        held[key] = comparable(key, value, None if life < 0 else life / 1000)
     return held
 
 
-def _likened(key: str, value: Any, life: float | None) -> Any:
-    """Leave out what time and chance make different: ids of the journal, marks, when a cursor was saved."""
+def comparable(key: str, value: Any, life: float | None) -> Any:
+    """Leave out what time and chance make different: journal ids, marks, times of cursors."""
     if key.endswith(":head") or key == KEYS.budget:
         value = "some"
     elif key.endswith(":owed"):
@@ -334,7 +334,7 @@ def _likened(key: str, value: Any, life: float | None) -> Any:
 
 
 def test_the_model_goes_back() -> None:
-    """A copy is a copy: what happens later does not touch it, nor what happens after it was put back."""
+    """A copy does not change later, neither before nor after it is put back."""
     keyspace = Keyspace(lambda: 1000.0)
     keyspace.hset("hash", "a", 1)
     keyspace.xadd("stream", {"a": "1"})
@@ -350,8 +350,8 @@ def test_the_model_goes_back() -> None:
     assert len(keyspace.xrange("stream")) == 1
 
 
-def test_what_a_full_model_refuses_is_an_error_of_redis() -> None:
-    """It is raised as redis-py raises it."""
+def test_a_full_model_raises_errors_of_redis() -> None:
+    """It raises what redis-py raises."""
     server = Server(Keyspace(lambda: 1000.0), Random(0))
     server.is_full = True
 

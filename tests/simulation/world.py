@@ -1,4 +1,4 @@
-"""Everything a worker meets, in one place: PubNub, Redis, users, and the hand that kills, cuts and suspends."""
+"""Everything a worker meets: PubNub, Redis, users, kills, cuts and suspensions."""
 
 import asyncio
 from collections import Counter
@@ -36,8 +36,8 @@ Copy = tuple[Any, Memory]
 
 
 @dataclass(frozen=True, slots=True)
-class Subscriptions:
-    """What a worker is told to follow."""
+class WorkerConfig:
+    """What a worker follows, and some settings."""
 
     names: tuple[str, ...]
     groups: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class Subscriptions:
     full_seconds: float = 604_800
 
     def settings(self) -> Settings:
-        """Return it as settings, all others as they are by default."""
+        """Return the settings of a worker; the others have their defaults."""
         return Settings.model_construct(
             subscribe_key="demo",
             channels=self.names,
@@ -58,7 +58,7 @@ class Subscriptions:
 
 
 @dataclass(slots=True)
-class Tally:
+class Statistics:
     """What happened, in numbers."""
 
     acts: int = 0
@@ -70,7 +70,7 @@ class Tally:
 
 
 class World:
-    """One history's surroundings."""
+    """The surroundings of one history."""
 
     def __init__(
         self,
@@ -94,8 +94,8 @@ class World:
         self.server = Server(self.keyspace, random("redis"))
         self.pubnub = PubNub(self.state, random("ways"))
         self.processes: dict[str, Process] = {}
-        self.following: dict[str, Subscriptions] = {}
-        self.tally = Tally()
+        self.configs: dict[str, WorkerConfig] = {}
+        self.statistics = Statistics()
         self.story: list[str] = []
         self.ended: list[str] = []
         self.live_only = False
@@ -106,26 +106,26 @@ class World:
         self.pubnub.open()
 
     def tell(self, text: str) -> None:
-        """Write down what happens."""
+        """Write a line into the story."""
         if self._tells:
             self.story.append(f"{self.loop.time() % 100_000:12.3f}  {text}")
 
     def later(self, seconds: float, act: Callable[..., None], *args: Any) -> None:
-        """Do something in a while."""
+        """Call a function in a while."""
         self._timers.append(self.loop.call_later(seconds, act, *args))
 
-    # ---------------------------------------------------------------------------------------------------- workers
+    # --- workers ---------------------------------------------------------------------------------
 
-    def start(self, name: str, following: Subscriptions | None = None) -> Process:
-        """Start a worker, or start it again; one that runs is left alone."""
-        if following:
-            self.following[name] = following
-        following = self.following[name]
+    def start(self, name: str, config: WorkerConfig | None = None) -> Process:
+        """Start a worker, unless it runs."""
+        if config:
+            self.configs[name] = config
+        config = self.configs[name]
         if (running := self.processes.get(name)) and running.is_running:
             return running
-        self.tell(f"{name} starts, following {','.join((*following.names, *following.groups))}")
+        self.tell(f"{name} starts, following {','.join((*config.names, *config.groups))}")
         process = Process(
-            name, self.pubnub, self.server, following.settings(), live_only=self.live_only
+            name, self.pubnub, self.server, config.settings(), live_only=self.live_only
         )
         self.processes[name] = process
         process.start()
@@ -150,8 +150,8 @@ class World:
         }
 
     def followed(self) -> set[str]:
-        """Return the channels that the workers are told to follow."""
-        lists = self.following.values()
+        """Return the channels that the workers follow."""
+        lists = self.configs.values()
         return {
             name for each in lists for name in self._channels_of(Names.of(each.names, each.groups))
         }
@@ -159,19 +159,19 @@ class World:
     channels: tuple[str, ...] = ("r.a",)
 
     def kill(self, name: str) -> None:
-        """Kill a worker; if it runs."""
+        """Kill a worker, if it runs."""
         process = self.processes[name]
         if process.is_running:
             self.tell(f"{name} is killed")
-            self.tally.kills += 1
+            self.statistics.kills += 1
             process.kill()
 
     def kill_at(self, name: str, command: str, nth: int = 1) -> None:
-        """Kill a worker right after the nth such command of it has reached Redis, before it hears the answer."""
+        """Kill a worker after its nth such command, before the answer arrives."""
         self._at(name, command, nth, lambda: self.kill(name))
 
     def cut_at(self, name: str, command: str, seconds: float) -> None:
-        """Let nobody reach Redis for a while, from when a worker's next such command has reached it."""
+        """Cut Redis off for a while, after a worker's next such command."""
         self._at(name, command, 1, lambda: self.cut_redis(seconds))
 
     def _at(self, name: str, command: str, nth: int, act: Callable[[], None]) -> None:
@@ -191,22 +191,22 @@ class World:
         """Stop a worker, as an operator does."""
         if self.processes[name].is_running:
             self.tell(f"{name} is stopped")
-            self.tally.stops += 1
+            self.statistics.stops += 1
             self.processes[name].stop()
 
-    def reload(self, name: str, following: Subscriptions) -> None:
-        """Have a worker follow something else from now on, without a stop."""
-        self.following[name] = following
+    def reload(self, name: str, config: WorkerConfig) -> None:
+        """Let a worker follow other names from now on, without a stop."""
+        self.configs[name] = config
         if (process := self.processes.get(name)) and process.is_running:
-            self.tell(f"{name} is to follow {','.join((*following.names, *following.groups))}")
-            process.reload(Names.of(following.names, following.groups))
+            self.tell(f"{name} is to follow {','.join((*config.names, *config.groups))}")
+            process.reload(Names.of(config.names, config.groups))
 
     def suspend(self, name: str, seconds: float) -> None:
         """Let a worker's machine sleep for a while."""
         process = self.processes[name]
         if process.is_running:
             self.tell(f"{name} is suspended for {seconds:.0f} s")
-            self.tally.suspensions += 1
+            self.statistics.suspensions += 1
             process.suspend()
             self.later(seconds, self._wake, process)
 
@@ -215,14 +215,12 @@ class World:
             self.tell(f"{process.machine.name} wakes")
             process.wake()
 
-    async def command(
-        self, body: Callable[[Parts], Awaitable[Any]], following: Subscriptions
-    ) -> Any:
+    async def command(self, body: Callable[[Parts], Awaitable[Any]], config: WorkerConfig) -> Any:
         """Run one command in a process of its own, to its end."""
-        process = Process("command", self.pubnub, self.server, following.settings())
+        process = Process("command", self.pubnub, self.server, config.settings())
         return await process.command(body)
 
-    # -------------------------------------------------------------------------------------------------------- users
+    # --- users -----------------------------------------------------------------------------------
 
     def add(
         self,
@@ -235,7 +233,7 @@ class World:
         at: int | None = None,
         type: str = "reaction",
     ) -> Action | None:
-        """Add an action, if PubNub takes it; return the last one stored."""
+        """Add an action, if PubNub accepts it; return the last one stored."""
         with suppress(RefusedError):
             change = self.state.add(channel, message, type, value, user, published=published, at=at)
             for action in change.actions:
@@ -256,29 +254,28 @@ class World:
     def _tell_action(self, verb: str, channel: str, action: Action, published: bool) -> None:
         if self._tells:
             of, untold = action.identity, "" if published else " (207)"
-            self.tell(
-                f"{of.uuid} {verb} {of.value} {channel} {of.message_timetoken} @{action.timetoken}{untold}"
-            )
+            where = f"{channel} {of.message_timetoken} @{action.timetoken}"
+            self.tell(f"{of.uuid} {verb} {of.value} {where}{untold}")
 
-    # -------------------------------------------------------------------------------------------------------- Redis
+    # --- Redis -----------------------------------------------------------------------------------
 
     def copy(self) -> Copy:
-        """Return what Redis holds, to be put back."""
+        """Return a copy of Redis."""
         return self.keyspace.copied(), self.oracle.copied()
 
     def put_back(self, copied: Copy, why: str) -> None:
-        """Have another server answer, which holds an older state."""
+        """Let another server answer, which holds an older copy."""
         self.tell(f"Redis: {why}")
-        self.tally.redis_faults += 1
+        self.statistics.redis_faults += 1
         data, memory = copied
         self.keyspace.put_back(data)
         self.oracle.put_back(memory)
         self.server.replace()
 
     def fail_over(self, behind: float, wait: float = 0.0, skew: float | None = None) -> None:
-        """Take a copy now, and have a replica that knows no more than that take over after so many seconds.
+        """Let a replica take over in so many seconds, with the state of now.
 
-        Its clock is ``skew`` seconds ahead of everybody's, where that is given.
+        Its clock is ``skew`` seconds ahead.
         """
         copied = self.copy()
 
@@ -291,16 +288,16 @@ class World:
         self.later(behind, over)
 
     def restart_redis(self, seconds: float) -> None:
-        """End Redis, which comes back with all it had."""
+        """Restart Redis, with everything it had."""
         self.tell(f"Redis: restarts, {seconds:.1f} s")
-        self.tally.redis_faults += 1
+        self.statistics.redis_faults += 1
         self.server.replace()
         self._down(seconds)
 
     def cut_redis(self, seconds: float) -> None:
-        """Let nobody reach Redis for a while."""
+        """Cut Redis off for a while."""
         self.tell(f"Redis: cannot be reached for {seconds:.1f} s")
-        self.tally.redis_faults += 1
+        self.statistics.redis_faults += 1
         self.server.cut()
         self._down(seconds)
 
@@ -315,11 +312,11 @@ class World:
     def fill_redis(self, seconds: float) -> None:
         """Let Redis have no room for a while."""
         self.tell(f"Redis: is full for {seconds:.1f} s")
-        self.tally.redis_faults += 1
+        self.statistics.redis_faults += 1
         self.server.is_full = True
         self.later(seconds, setattr, self.server, "is_full", False)
 
-    # ------------------------------------------------------------------------------------------------------- PubNub
+    # --- PubNub ----------------------------------------------------------------------------------
 
     def forbid(self, channel: str, seconds: float) -> None:
         """Answer 403 for a channel for a while."""
@@ -329,24 +326,24 @@ class World:
         self.later(seconds, self.allow, channel)
 
     def allow(self, channel: str) -> None:
-        """Answer for it again."""
+        """Answer for a channel again."""
         self.tell(f"PubNub: {channel} is allowed")
         self._refused.discard(channel)
         self.state.refuse(sorted(self._refused))
 
     def break_pubnub(self, kind: str, seconds: float) -> None:
-        """Let PubNub answer nothing sensible for a while."""
+        """Let PubNub fail for a while."""
         self.tell(f"PubNub: {kind} for {seconds:.0f} s")
         self.state.set_outage(kind)
         self.later(seconds, self.state.set_outage, None)
 
     def burst(self, channel: str, messages: int) -> None:
-        """Publish ordinary messages until PubNub's cache has room for nothing else."""
+        """Publish ordinary messages until PubNub's cache is full."""
         self.tell(f"{messages} messages in {channel}")
         for _ in range(messages):
             self.state.publish(channel, "hello", "somebody")
 
-    # ------------------------------------------------------------------------------------------------------ the end
+    # --- the end ---------------------------------------------------------------------------------
 
     def counts(self) -> Truth:
         """Return what Redis shows."""
@@ -361,11 +358,11 @@ class World:
         return found
 
     def differences(self) -> list[str]:
-        """Return a line for every tally that is not what PubNub's actions make it; else for every user."""
+        """Return a line for each wrong tally; if none is wrong, for each wrong user."""
         return differences(self.counts(), self.state.truth()) or self.strangers()
 
     def strangers(self) -> list[str]:
-        """Return a line for everyone who is counted and has not reacted, or the other way round."""
+        """Return a line for each user who is counted and has not reacted, or the reverse."""
         ours = {
             (*where, *read_action_field(field))
             for key, held in self.keyspace.values.items()
@@ -382,8 +379,8 @@ class World:
         """Yield channel and identity of everything stored."""
         return self.state.storage.identities()
 
-    def owing(self) -> list[str]:
-        """Return the channels that owe, with the causes."""
+    def owed(self) -> list[str]:
+        """Return the channels that need a repair, with the causes."""
         return [
             f"{key} {','.join(sorted(held))}"
             for key, held in sorted(self.keyspace.values.items())
@@ -391,7 +388,7 @@ class World:
         ]
 
     async def calm(self) -> None:
-        """Let every fault be over, and every worker run."""
+        """End every fault, and let every worker run."""
         self.tell("calm")
         for timer in self._timers:
             timer.cancel()
@@ -404,27 +401,24 @@ class World:
         for process in self.processes.values():
             process.machine.on_effect = None
             self._wake(process)
-        await asyncio.sleep(
-            60
-        )  # a worker that was to stop stops, at the latest when its time for that is over
-        for name in self.following:
+        await asyncio.sleep(60)  # longer than any stop takes
+        for name in self.configs:
             self.start(name)
 
-    async def repaid(self, longest: float = HOUR / 2) -> bool:
-        """Wait until nothing is owed; tell whether that is so within bounds."""
-        await asyncio.sleep(
-            IDLE_SECONDS
-        )  # the first answer of a poll that is idle tells that its cursor was stale
+    async def is_repaired(self, longest: float = HOUR / 2) -> bool:
+        """Wait until nothing is owed; return whether that came in time."""
+        # The first answer of an idle poll shows that its cursor was stale.
+        await asyncio.sleep(IDLE_SECONDS)
         begun = self.loop.time()
         await asyncio.sleep(SETTLE_SECONDS + 5)
-        while self.owing():
+        while self.owed():
             if self.loop.time() - begun > longest:
                 return False
             await asyncio.sleep(20)
         return True
 
     async def reconcile(
-        self, channels: Iterable[str], following: Subscriptions, *, force: bool = False
+        self, channels: Iterable[str], config: WorkerConfig, *, force: bool = False
     ) -> list[ReconcileReport]:
         """Reconcile the channels as the command does."""
 
@@ -432,12 +426,12 @@ class World:
             reconcile = build_reconciler(parts, tries=COMMAND_TRIES)
             return await reconcile.run(channels, Range(), ReconcileOptions(force=force))
 
-        reports: list[ReconcileReport] = await self.command(body, following)
+        reports: list[ReconcileReport] = await self.command(body, config)
         self.tell(f"reconciled{' by force' * force}: {reports}")
         return reports
 
     async def close(self) -> None:
-        """End what runs."""
+        """End every process."""
         self.check()
         tasks = []
         for process in self.processes.values():
@@ -448,7 +442,7 @@ class World:
         await asyncio.gather(*filter(None, tasks), return_exceptions=True)
 
     def check(self) -> None:
-        """Expect all that must hold to hold."""
+        """Expect every invariant to hold."""
         self.oracle.check_followers()
         if self.ended:
             raise BrokenError(f"a worker failed: {self.ended[0]}")

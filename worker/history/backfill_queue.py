@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 class BackfillQueue:
     """A queue of channels to backfill.
 
-    Each wish is written in Redis, so that a kill forgets none.
+    Each request is written in Redis, so that a kill forgets none.
     """
 
     def __init__(self, backfiller: Backfiller, tables: Tables) -> None:

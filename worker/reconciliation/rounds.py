@@ -65,14 +65,14 @@ class Schedule:
         while ``oldest`` stays.
         The newest piece comes first. The oldest piece has no end.
         """
-        turn, place = divmod(number, self.pieces)
+        turn, index = divmod(number, self.pieces)
         newest = self._newest(turn)
         if oldest is None or not is_after(newest, oldest):
-            return Range(None, newest) if place == 0 else None
+            return Range(None, newest) if index == 0 else None
         length = (int(newest) - int(oldest)) // self.pieces + 1
-        is_oldest = place == self.pieces - 1
-        since = None if is_oldest else shift(newest, -length * (place + 1))
-        return Range(since, shift(newest, -length * place))
+        is_oldest = index == self.pieces - 1
+        since = None if is_oldest else shift(newest, -length * (index + 1))
+        return Range(since, shift(newest, -length * index))
 
     def _turn_of(self, number: int) -> int:
         return number // self.pieces

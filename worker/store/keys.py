@@ -115,11 +115,8 @@ class Keys:
 
     def changed(self, channel: str) -> tuple[str, str, str]:
         """What each change of a channel writes: messages, journal, head."""
-        return (
-            self.messages(channel),
-            self.journal(channel),
-            self.head(channel),
-        )
+        prefix = self._key(channel, "")
+        return f"{prefix}messages", f"{prefix}journal", f"{prefix}head"
 
     def messages(self, channel: str) -> str:
         """The index of a channel's messages."""

@@ -53,24 +53,34 @@ class RedisRetry:
 
     async def call(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Return what the call returns, once Redis answers it."""
+        try:
+            return await self._try(call)
+        except RedisUnavailableError as error:
+            failure = error
         caller = object()
         try:
-            return await self._repeat(call, caller)
+            return await self._repeat(call, failure, caller)
         finally:
             self._warning.drop(caller)
 
-    async def _repeat(self, call: Callable[[], Awaitable[Result]], caller: object) -> Result:
+    async def _repeat(
+        self,
+        call: Callable[[], Awaitable[Result]],
+        failure: RedisUnavailableError,
+        caller: object,
+    ) -> Result:
+        """Wait after a failure, then try again."""
         wait = FIRST_WAIT_SECONDS
         while True:
+            self._count_failure(failure, caller)
+            await asyncio.sleep(wait)
+            wait = min(LONGEST_WAIT_SECONDS, wait * 2)
             try:
                 result = await self._try(call)
             except RedisUnavailableError as error:
-                self._count_failure(error, caller)
-                await asyncio.sleep(wait)
-                wait = min(LONGEST_WAIT_SECONDS, wait * 2)
+                failure = error
             else:
-                if wait > FIRST_WAIT_SECONDS:
-                    self._warning.recovered(caller)
+                self._warning.recovered(caller)
                 return result
 
     async def _try(self, call: Callable[[], Awaitable[Result]]) -> Result:

@@ -46,7 +46,8 @@ class Script:
 
     async def _send(self, calls: Sequence[Call]) -> Sequence[Any]:
         if len(calls) == 1:
-            return [await self._send_one(*calls[0])]
+            [(keys, args)] = calls
+            return [await self._redis.evalsha(self._sha, len(keys), *keys, *args)]
         # A script that redis-py registered is not called in the pipeline:
         # redis-py would first ask Redis whether it knows the script.
         # That costs a round trip. If the caller is cancelled there,
@@ -55,6 +56,3 @@ class Script:
         for keys, args in calls:
             pipe.evalsha(self._sha, len(keys), *keys, *args)
         return cast("Sequence[Any]", await pipe.execute())
-
-    async def _send_one(self, keys: Sequence[str], args: Arguments) -> Any:
-        return await self._redis.evalsha(self._sha, len(keys), *keys, *args)

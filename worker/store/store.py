@@ -75,6 +75,11 @@ class Store(Table):
         """``apply`` raises even with a ``retry``; ``sweep`` waits."""
         super().__init__(redis, keys, retry)
         self._ttls = ttls or Ttls()
+        self._lives = (
+            self._ttls.tombstone_seconds,
+            self._ttls.journal_seconds,
+            self._ttls.retention_seconds,
+        )
         self._apply = Script(redis, "apply")
         self._sweep = Script(redis, "sweep")
 
@@ -109,25 +114,17 @@ class Store(Table):
                 The others may be applied.
                 Apply each one alone to learn which.
         """
-        options = self._options(origin)
         calls: list[Call] = []
         for channel, events in batches:
             batch = Batch(self._keys, channel, events)
-            calls.append((batch.keys, (*options, *batch.args)))
+            args = origin.value, *self._lives, *batch.args
+            calls.append((batch.keys, args))
         with redis_errors(), metrics.script.labels("apply").time():
             answers = await self._apply.call_all(calls)
         channels = [channel for channel, _ in batches]
         return [
             Applied(channel, *answer) for channel, answer in zip(channels, answers, strict=True)
         ]
-
-    def _options(self, origin: Origin) -> tuple[str | int, ...]:
-        return (
-            origin.value,
-            self._ttls.tombstone_seconds,
-            self._ttls.journal_seconds,
-            self._ttls.retention_seconds,
-        )
 
     @retried
     async def sweep(self, channel: str) -> int:

@@ -1,4 +1,4 @@
-"""Debts of a worker on virtual time, and a gate that every request for history passes."""
+"""The repair queue of a worker on virtual time, with a gate for every request for history."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,11 +19,11 @@ from worker.source.history import History
 from worker.store.pending_repairs import GapCause
 
 MOMENT_SECONDS: Final = 2.0
-"""More than any ways to Redis and PubNub take that lead up to a reconcile; less than anything is waited for."""
+"""More than the requests before a reconcile take; less than any wait."""
 
 
-class Repaying:
-    """What repays, and what it works with."""
+class RepairBench:
+    """A repair queue, and what it works with."""
 
     def __init__(self, world: World, tries: int | None = None) -> None:
         self.world = world
@@ -50,7 +50,7 @@ class Repaying:
             parts.tables,
             ReconcilePolicy(SETTLE_SECONDS, Limit(0.2, 20), clock),
         )
-        self.debts = RepairQueue(self.reconcile, parts.tables, SETTLE_SECONDS, clock)
+        self.queue = RepairQueue(self.reconcile, parts.tables, SETTLE_SECONDS, clock)
 
     async def _take(self) -> None:
         self.asked += 1
@@ -60,24 +60,24 @@ class Repaying:
         await asyncio.sleep(seconds)
 
     async def mark(self, *channels: str, gap: GapCause = GapCause.OVERFLOW) -> None:
-        """Mark channels, as a worker does that is gone before it can say so."""
+        """Mark channels, as a worker does that is killed before it notes them."""
         await self.tables.pending.mark(channels, gap)
         await self.tables.channels.add(channels)
 
     async def owe(self, *channels: str, gap: GapCause = GapCause.OVERFLOW) -> None:
-        """Mark channels as a worker does, and say so."""
+        """Mark channels and note them, as a worker does."""
         await self.mark(*channels, gap=gap)
-        self.debts.note(channels)
+        self.queue.note(channels)
 
-    async def is_repaid(self, *channels: str) -> None:
-        """Wait until these channels owe nothing."""
+    async def are_repaired(self, *channels: str) -> None:
+        """Wait until these channels have no mark."""
         await until(lambda: not owed(self.world, *channels))
 
 
 @asynccontextmanager
-async def running(repaying: Repaying) -> AsyncIterator[None]:
-    """Repay until the block ends; when it begins, what was owed already is known."""
-    task = asyncio.create_task(repaying.debts.run())
+async def running(repairs: RepairBench) -> AsyncIterator[None]:
+    """Run the queue until the block ends; it has read the marks when the block begins."""
+    task = asyncio.create_task(repairs.queue.run())
     try:
         await asyncio.sleep(MOMENT_SECONDS)
         yield

@@ -1,7 +1,7 @@
-"""Reconcile and verify on a bench: settle times pass in no time, PubNub's clock with them."""
+"""Reconcile and verify on a bench, where settle times pass at once."""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -37,8 +37,8 @@ def answer_oddly(bench: Bench, odd: Odd) -> None:
 
 
 @dataclass
-class Comparing:
-    """A bench, and what happens between the two looks."""
+class ComparisonBench:
+    """A bench, and what happens between the two passes."""
 
     bench: Bench
     between: Callable[[], None] = lambda: None
@@ -54,7 +54,7 @@ class Comparing:
         self.limit = Limit(0.2, 20)
 
     def comparison(self) -> Comparison:
-        """Return what compares."""
+        """Return the comparison."""
         bench = self.bench
 
         async def take() -> None:
@@ -76,14 +76,14 @@ class Comparing:
         return Comparison(scanner, self.entries, policy, self.retention_seconds)
 
     def reconcile(self) -> Reconciler:
-        """Return a reconcile."""
+        """Return a reconciler."""
         policy = ReconcilePolicy(SETTLE_SECONDS, self.limit, self.bench.clock, self.pass_time)
         return Reconciler(
             self.comparison(), self.entries, self.bench.applier, self.bench.tables, policy
         )
 
     def verify(self, sample: float = 1) -> Verifier:
-        """Return a verify."""
+        """Return a verifier."""
         audit = Audit(self.bench.redis, KEYS)
         choice = Sample(sample, random.Random(3))
         return Verifier(
@@ -91,7 +91,7 @@ class Comparing:
         )
 
     async def pass_time(self, seconds: float) -> None:
-        """Let the settle time pass, and happen what is to happen meanwhile."""
+        """Let the settle time pass, and what is planned happen."""
         self.bench.emulator.state.advance(seconds)
         self.between()
         if self.meanwhile:
@@ -100,16 +100,25 @@ class Comparing:
     def add(
         self, user: str, value: str = "👍", channel: str = "room", *, at: int | None = None
     ) -> int:
-        """Let somebody react; return the action timetoken."""
+        """Let a user react; return the action timetoken."""
         change = self.bench.emulator.state.add(channel, MESSAGE, "reaction", value, user, at=at)
         return change.actions[-1].timetoken
 
     def remove(self, user: str, action_timetoken: int, channel: str = "room") -> None:
-        """Let somebody take a reaction back; nobody is listening."""
+        """Remove a reaction; no worker receives the event."""
         self.bench.emulator.state.remove(channel, MESSAGE, action_timetoken, user)
 
+    def lose_removals(self, actions: Sequence[int], gone: Iterable[int]) -> None:
+        """Remove these of the reactions without an event; let some time pass."""
+        for number in gone:
+            self.remove(f"user{number}", actions[number])
+        self.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+
     async def knows(self, count: int, channel: str = "room") -> list[int]:
-        """Let so many users react and Redis know of it; return the action timetokens. All of it lies in the past."""
+        """Let users react and Redis count them, long ago.
+
+        Return the action timetokens.
+        """
         actions = [self.add(f"user{number}", channel=channel) for number in range(count)]
         await self.catches_up(channel)
         return actions
@@ -118,8 +127,8 @@ class Comparing:
         """Mark a gap of long ago."""
         await cast("Any", self.bench.redis).hset(KEYS.owed(channel), cause, 1000)
 
-    async def applies_unheard(self, channel: str = "room") -> None:
-        """Let Redis know of every action there is, as live events would."""
+    async def applies_everything(self, channel: str = "room") -> None:
+        """Apply every action of the list, as live events would."""
         events = [
             Added(
                 Identity(channel, action.identity.message_timetoken, *action.identity[1:]),
@@ -131,7 +140,7 @@ class Comparing:
         await self.bench.applier.apply(events, Origin.LIVE, self.bench.clock())
 
     async def catches_up(self, channel: str = "room") -> None:
-        """Bring Redis up to the list, and let time pass until everything in it is old enough to be judged."""
+        """Apply the list, and let time pass until everything is old enough to be judged."""
         await self.bench.tables.channels.add([channel])
-        await self.applies_unheard(channel)
+        await self.applies_everything(channel)
         self.bench.emulator.state.advance(2 * SETTLE_SECONDS)
