@@ -24,7 +24,7 @@ install: $(VENV)/.built ## the worker as its locks have it, into VENV: a copy, f
 test: $(VENV)/.dev check ## formatting, lint, types, import contracts, then every test
 	$(PYTEST) -n 3 --dist worksteal
 
-QUICK := $(addprefix tests/,domain settings store source applying live history reconciliation reading service cli \
+QUICK := $(addprefix tests/,fundamentals domain settings store source applying live history reconciliation reading service cli \
     commands telemetry emulator simulation test_documentation.py)
 quick: $(VENV)/.dev ## about a minute: the tests that start no command and no worker
 	$(PYTEST) -n 3 --dist worksteal -m "not processes" $(QUICK)

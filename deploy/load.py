@@ -1,6 +1,7 @@
-"""Users for the emulator, until told to stop: ``python load.py HOST:PORT REACTIONS_A_SECOND``. The demo's crowd.
+"""The demo's users, for any emulator: ``python load.py HOST:PORT REACTIONS_A_SECOND``.
 
-The messages stay the same, so in the end half of what is tried changes nothing: a reaction is there already.
+They react until they are stopped. The messages stay the same,
+so after a while half of the reactions are there already.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ async def react(origin: str, rate: float) -> None:
     """React to a few messages, some of them popular, for as long as this runs."""
     task = asyncio.current_task()
     assert task  # noqa: S101 - for mypy
-    # The first process of a container has no default answer to SIGTERM: without this it would have to be killed.
+    # The first process of a container has no default handler of SIGTERM.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     random = Random()  # noqa: S311 - whose reaction it is, is nobody's secret
     async with Crowd(origin, rate, random.randrange(2**32), places(time.time(), random)) as crowd:

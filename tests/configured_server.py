@@ -1,4 +1,4 @@
-"""Servers of any make, with a configuration of any kind: the embedded Valkey, and a Redis where there is one."""
+"""Servers of any make and configuration: the embedded Valkey, and an installed Redis."""
 
 import re
 import shutil
@@ -14,19 +14,19 @@ DEPLOYED: Final = Path(__file__).parents[1] / "deploy" / "redis.conf"
 
 
 def programs() -> dict[str, Path]:
-    """Return name → program: the embedded Valkey, and whatever ``redis-server`` this machine has."""
+    """Return name → program: the embedded Valkey, and this machine's ``redis-server``."""
     installed = shutil.which("redis-server")
     return {"Valkey": find_binary()} | ({"Redis": Path(installed)} if installed else {})
 
 
 def version(program: Path) -> str:
-    """Return the version of a server, and its allocator, on which what it holds depends."""
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-    return " ".join(re.findall(r"(?<=v=)[0-9.]+|(?<=malloc=)\S+", told))
+    """Return the version of a server and its allocator; the memory it needs depends on both."""
+    text = subprocess.check_output([program, "--version"], text=True)
+    return " ".join(re.findall(r"(?<=v=)[0-9.]+|(?<=malloc=)\S+", text))
 
 
 class ConfiguredServer:
-    """One server on loopback for as long as its ``with`` block lasts; its data is gone afterwards."""
+    """One server on loopback, for a ``with`` block; its data is gone afterwards."""
 
     def __init__(self, program: Path, configuration: Path | None = None, **options: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="configured-")

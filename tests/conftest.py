@@ -21,13 +21,13 @@ NO_LIFE = -1
 
 
 def pytest_configure() -> None:
-    """Hear interrupts, also where whoever started the tests is deaf to them: a job in the background is."""
+    """Listen to interrupts, also in a background job, which ignores them."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """List the promises that were not tried, each under the reason: a program that is not here, mostly."""
+    """List the promises that were not tried, by reason: mostly a missing program."""
     untried: defaultdict[str, list[str]] = defaultdict(list)
     for report in terminalreporter.stats.get("skipped", []):
         untried[str(report.longrepr[-1]).removeprefix("Skipped: ")].append(report.nodeid)

@@ -15,7 +15,7 @@ GOLDEN: Final = Path(__file__).with_name("contract.json")
 
 
 def contract() -> dict[str, Any]:
-    """Return version, schema, settings with their defaults, exit codes, and metrics with their type and labels."""
+    """Return the version, the schema, settings, exit codes and metrics."""
     return {
         "version": __version__,
         "schema": SCHEMA,
@@ -25,7 +25,7 @@ def contract() -> dict[str, Any]:
         },
         "exit_codes": {code.name: int(code) for code in ExitCode},
         "metrics": {
-            promql.told(metric): " ".join((promql.kind(metric), *promql.labels(metric)))
+            promql.documented_name(metric): " ".join((promql.kind(metric), *promql.labels(metric)))
             for metric in promql.ours()
         },
     }

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from worker.domain.action import Added, Event, Identity, Observed, Pruned, Removed, Restored
 
 steady = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-"""Hypothesis without luck: the same examples each time, however long one takes on a busy machine."""
+"""Hypothesis without luck: the same examples each time, and no deadline for one of them."""
 
 CHANNEL = "room"
 MESSAGE = "17600000001728660"
@@ -40,7 +40,7 @@ def restored(place: int, through: int, identity: Identity = ANA) -> Restored:
     return Restored(identity, at(place), at(through))
 
 
-# A handful of identities and places, so that events meet; with everything a field's encoding must survive.
+# Few identities and places, so that events meet; texts that a field's encoding must survive.
 identities = st.builds(
     Identity,
     st.just(CHANNEL),

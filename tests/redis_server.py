@@ -1,4 +1,4 @@
-"""A real Valkey for tests: started and stopped, killed and brought back, put back to an older copy, failed over."""
+"""A real Valkey for tests: it can be killed, revived, put back to an older copy, failed over."""
 
 import asyncio
 import atexit
@@ -24,13 +24,14 @@ _kept: Final[list[socket.socket]] = []
 
 
 def free_port(wanted: int = 0) -> int:
-    """Return a loopback port nobody listens on, and nobody else is given while this process lives.
+    """Return a loopback port on which nothing listens, reserved while this process lives.
 
-    A socket stays bound to the port, without listening. On Linux that keeps the port from whoever asks for any port,
-    and leaves it to whoever asks for this one with SO_REUSEADDR, as servers do. Elsewhere the port is just let go of.
+    A socket stays bound to the port, without listening. On Linux, other processes that ask for
+    any port do not get this one; a server that asks for this one, with SO_REUSEADDR, does.
+    Elsewhere the port is not reserved.
 
     Raises:
-        OSError: this very port is ``wanted``, and somebody has it.
+        OSError: exactly this port is ``wanted``, and it is in use.
     """
     kept = socket.socket()
     try:
@@ -38,7 +39,7 @@ def free_port(wanted: int = 0) -> int:
     except OSError:
         kept.close()
         raise
-    # Only now: asked for before, it would let in a port that another test keeps in the same way.
+    # After the bind: set before, it would allow a port that another test reserves in the same way.
     kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     port = int(kept.getsockname()[1])
     if sys.platform == "linux":
@@ -49,7 +50,7 @@ def free_port(wanted: int = 0) -> int:
 
 
 class ServerProcess:
-    """A server of any make on loopback, at one port however often it is started; what it says goes into a log."""
+    """A server of any make on loopback; it keeps its port across starts, and has a log file."""
 
     def __init__(self, command: Sequence[str | Path], folder: Path) -> None:
         self.port = free_port()
@@ -59,7 +60,7 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the server, and return when it has read its data and answers."""
+        """Start the server; return when it has read its data and answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -71,18 +72,18 @@ class ServerProcess:
                 return
             time.sleep(0.01)
         self.kill()
-        raise RuntimeError(f"it does not start: {self.said()}")
+        raise RuntimeError(f"the server does not start: {self.log()}")
 
     def _answers(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=START_SECONDS) as line:
                 line.sendall(b"PING\r\n")
-                return line.recv(64).startswith(b"+PONG")  # and not that it is loading
+                return line.recv(64).startswith(b"+PONG")  # an error while it is loading
         except OSError:
             return False
 
-    def said(self) -> str:
-        """Return what the server has said."""
+    def log(self) -> str:
+        """Return the text of the server's log."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def end(self) -> None:
@@ -94,7 +95,7 @@ class ServerProcess:
         self.kill()
 
     def kill(self) -> None:
-        """End the server as a crash does; of no effect where it has ended."""
+        """End the server as a crash does; no effect if it has ended."""
         atexit.unregister(self.kill)
         process, self._process = self._process, None
         if process:
@@ -116,12 +117,12 @@ class RedisServer:
 
     @property
     def port(self) -> int:
-        """Where the server listens."""
+        """The port of the server."""
         return self._server.port
 
     @property
     def url(self) -> str:
-        """Where to connect to."""
+        """The address for clients."""
         return self._server.url
 
     def stop(self) -> None:
@@ -132,10 +133,10 @@ class RedisServer:
 
 
 class MortalServer(RedisServer):
-    """A server that ends or is killed, and comes back on its port with all it had acknowledged, or with an old copy."""
+    """A server that comes back on its port, with all it acknowledged or with an older copy."""
 
     def __init__(self, folder: Path) -> None:
-        # The log is never rewritten, so that it can be copied while the server writes it.
+        # The append-only file is never rewritten, so it can be copied while it grows.
         super().__init__(
             folder,
             appendonly="yes",
@@ -156,7 +157,7 @@ class MortalServer(RedisServer):
         await asyncio.to_thread(self._server.end)
 
     async def revive(self, copy: Path | None = None) -> None:
-        """Start it again, on what a copy holds if one is given."""
+        """Start it again, with the data of a copy if one is given."""
         if copy:
             shutil.rmtree(self._folder / LOG)
             shutil.copytree(copy, self._folder / LOG)
@@ -164,17 +165,17 @@ class MortalServer(RedisServer):
         self.is_up = True
 
     def copy(self, to: Path) -> Path:
-        """Copy all it has acknowledged until now; a write under way is cut off when the copy is used."""
+        """Copy all it has acknowledged; an unfinished write is cut off when the copy is used."""
         shutil.rmtree(to, ignore_errors=True)
         return shutil.copytree(self._folder / LOG, to)
 
     def destroy(self) -> None:
-        """End it for good, whether it runs or not."""
+        """End it for good."""
         self._server.kill()
 
 
 class Forwarder:
-    """A door of its own in front of a server, as failover puts one: it leads elsewhere when it is told to."""
+    """An address in front of servers, as a failover has one: it can lead to another server."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -194,25 +195,25 @@ class Forwarder:
 
     @property
     def url(self) -> str:
-        """Where to connect to."""
+        """The address for clients."""
         assert self._server
         return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def switch(self, port: int) -> None:
-        """Cut every connection; the next ones lead to that port."""
+        """Cut every connection; new ones lead to that port."""
         self.lead_to(port)
         await self._cut()
 
     def lead_to(self, port: int) -> None:
-        """Lead the next connections to that port; those there are stay where they are."""
+        """Lead new connections to that port; open ones stay."""
         self._port = port
 
     def hold_answers(self) -> None:
-        """Keep back whatever the server answers, until it is let through."""
+        """Keep answers of the server back."""
         self._answers.clear()
 
     def let_answers_through(self) -> None:
-        """Pass on what was kept back, and all that comes."""
+        """Pass on the answers that were kept back, and all later ones."""
         self._answers.set()
 
     async def _cut(self) -> None:
@@ -238,7 +239,7 @@ class Forwarder:
                     way.cancel()
                 outward.transport.abort()
         except (OSError, asyncio.CancelledError):
-            pass  # the other side has gone, or was cut off: that is what this is for
+            pass  # one side has gone, or was cut off on purpose
         finally:
             writer.transport.abort()
             self._through.discard(task)
@@ -248,8 +249,8 @@ async def _carry(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event | None = None
 ) -> None:
     with suppress(OSError):
-        while told := await reader.read(65536):
+        while part := await reader.read(65536):
             if gate:
                 await gate.wait()
-            writer.write(told)
+            writer.write(part)
             await writer.drain()

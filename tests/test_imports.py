@@ -1,4 +1,4 @@
-"""The import contracts of ``pyproject.toml`` cannot be passed by: a new module has a place, or is refused."""
+"""The import contracts of ``pyproject.toml``: a new module has a place, or is refused."""
 
 import shutil
 import subprocess

@@ -6,6 +6,7 @@ import importlib
 import json
 import pkgutil
 import sys
+from functools import partial
 from typing import Final
 
 from rich.console import Console
@@ -20,36 +21,34 @@ RUNS: Final = 5
 
 
 def benchmarks() -> dict[str, Benchmark]:
-    """Return name → benchmark: every module here that has one."""
-    modules = [
-        importlib.import_module(f"tests.benchmarks.{module.name}")
-        for module in pkgutil.iter_modules(tests.benchmarks.__path__)
-        if not module.name.startswith("_")
-    ]
-    one = [module.BENCHMARK for module in modules if hasattr(module, "BENCHMARK")]
-    several = [benchmark for module in modules for benchmark in getattr(module, "BENCHMARKS", ())]
-    return {benchmark.name: benchmark for benchmark in [*one, *several]}
+    """Return name → benchmark, of every module here."""
+    found = {}
+    for module in pkgutil.iter_modules(tests.benchmarks.__path__):
+        if not module.name.startswith("_"):
+            names = vars(importlib.import_module(f"tests.benchmarks.{module.name}"))
+            benchmarks = [value for value in names.values() if isinstance(value, Benchmark)]
+            found.update({benchmark.name: benchmark for benchmark in benchmarks})
+    return found
+
+
+def _say(text: str, number: int) -> None:
+    sys.stderr.write(text.format(number + 1))
 
 
 async def run(chosen: list[Benchmark], runs: int, size: float, *, as_json: bool, save: bool) -> int:
-    """Measure, tell, and return an exit code: 1 where a result was wrong."""
-    terminal, baseline = (
-        Console(stderr=as_json, width=None if sys.stdout.isatty() else 140),
-        report.load(),
-    )
+    """Measure and print; return an exit code: 1 if a result was wrong."""
+    terminal = Console(stderr=as_json, width=None if sys.stdout.isatty() else 140)
+    baseline = report.load()
     results, wrong = {}, 0
     for benchmark in chosen:
-
-        def told(number: int, name: str = benchmark.name) -> None:
-            sys.stderr.write(f"{name}: round {number + 1} of {runs}\n")
-
+        say = partial(_say, f"{benchmark.name}: round {{}} of {runs}\n")
         try:
-            results[benchmark.name] = await measure(benchmark, runs, size, told)
+            results[benchmark.name] = await measure(benchmark, runs, size, say)
         except WrongResultError as error:
             terminal.print(f"{benchmark.name}: {error}")
             wrong += 1
-            continue
-        terminal.print(report.table(benchmark, results[benchmark.name], baseline))
+        else:
+            terminal.print(report.table(benchmark, results[benchmark.name], baseline))
     if as_json:
         sys.stdout.write(json.dumps(report.document(results), ensure_ascii=False) + "\n")
     if save:

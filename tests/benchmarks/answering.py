@@ -1,10 +1,9 @@
-"""A PubNub that does nothing but answer polls, in a process of its own, so that those who are measured have theirs.
+"""A PubNub that only answers polls, in a process of its own; `loopback.py` gives the orders.
 
     python -m tests.benchmarks.answering KIND < orders
 
-*Replaying*, it has every answer ready and gives the one that follows the cursor it is asked with. *Publishing*, it
-stamps events with the present (a timetoken is ten-millionths of a second since 1970) at a steady rate, and tells
-whoever waits. The standard library is all it takes, so that it is there at once; `loopback.py` orders it.
+``replay`` has every answer ready, by cursor. ``publish`` sends events at a steady rate, each with
+the present as its timetoken. It needs only the standard library, so it starts at once.
 """
 
 import asyncio
@@ -22,28 +21,28 @@ FIRST: Final = 17_600_000_000_000_000
 ANSWER: Final = 99
 """Events in one answer: a hundred would be a gap."""
 STAMP: Final = b"*"
-"""Stands in an event that is to be published where its timetoken will stand."""
+"""The placeholder of a timetoken in an event to be published."""
 _ASKED: Final = re.compile(rb"GET (/[^? ]*)(?:\?(?:[^ ]*&)?tt=([0-9]+)|\?)?")
 _NAMES: Final = 4  # /v2/subscribe/<key>/<names>/0
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection; whoever asks on it waits for the answer before asking again."""
+    """One keep-alive connection with one request at a time."""
 
     def __init__(self, service: "Replay | Publisher") -> None:
         self._service = service
-        self._heard = b""
+        self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
+        """Keep the transport for answers."""
         self._transport: Any = transport
 
     def data_received(self, data: bytes) -> None:
         """Answer when the request is whole; none has a body."""
-        self._heard += data
-        if not self._heard.endswith(b"\r\n\r\n"):
+        self._received += data
+        if not self._received.endswith(b"\r\n\r\n"):
             return
-        asked, self._heard = _ASKED.match(self._heard), b""
+        asked, self._received = _ASKED.match(self._received), b""
         assert asked
         path, cursor = asked[1].decode(), int(asked[2] or 0)
         if path.startswith("/v2/subscribe/"):
@@ -54,7 +53,7 @@ class Connection(asyncio.Protocol):
             self.answer(b'{"status":200,"data":[]}')
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Forget who waited."""
+        """Forget its poll."""
         self._service.forget(self)
 
     def answer(self, body: bytes) -> None:
@@ -67,7 +66,7 @@ class Connection(asyncio.Protocol):
 
 
 class Replay:
-    """Gives each cursor the answer that follows it; who has had the last waits for ever."""
+    """Gives each cursor the answer that follows it; after the last one, none."""
 
     def __init__(self, answers: Sequence[bytes]) -> None:
         self._by_cursor = {FIRST + number * ANSWER: body for number, body in enumerate(answers)}
@@ -80,25 +79,25 @@ class Replay:
             connection.answer(body)
 
     def forget(self, connection: Connection) -> None:
-        """Nobody is remembered."""
+        """No poll is kept."""
 
 
 class Publisher:
-    """Publishes events at a steady rate to those whose channels they are in."""
+    """Publishes events at a steady rate to the subscriptions of their channels."""
 
     def __init__(self, events: Sequence[bytes]) -> None:
         self._events = [
             (line[: line.index(b"\t")].decode(), line[line.index(b"\t") + 1 :]) for line in events
         ]
         self._names: dict[str, str] = {}
-        self._told: dict[str, tuple[list[int], list[bytes]]] = {}
+        self._sent: dict[str, tuple[list[int], list[bytes]]] = {}
         self._waiting: dict[str, tuple[Connection, int]] = {}
         self._last = 0
 
     def poll(self, connection: Connection, names: str, cursor: int) -> None:
         """Answer with what came after the cursor, or when something does."""
-        if names not in self._told:
-            self._told[names] = ([], [])
+        if names not in self._sent:
+            self._sent[names] = ([], [])
             self._names.update((unquote(name), names) for name in names.split(","))
         if cursor == 0:
             connection.answer(b'{"t":{"t":"%d","r":1},"m":[]}' % stamp())
@@ -107,24 +106,24 @@ class Publisher:
         self._deliver(names)
 
     def forget(self, connection: Connection) -> None:
-        """Wait no longer for whoever has gone."""
-        for names in [names for names, (who, _) in self._waiting.items() if who is connection]:
-            del self._waiting[names]
+        """Drop the poll of a closed connection."""
+        polls = self._waiting.items()
+        self._waiting = {names: poll for names, poll in polls if poll[0] is not connection}
 
     async def wait_for(self, polls: int) -> None:
-        """Return when so many wait."""
-        while len(self._waiting) < polls:  # noqa: ASYNC110 - nobody would tell
+        """Return when so many polls wait."""
+        while len(self._waiting) < polls:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.01)
 
     async def publish(self, rate: float, events: int) -> None:
-        """Publish the first so many events, so many a second, each stamped with when it is."""
+        """Publish the first so many events, so many a second."""
         began = time.monotonic()
         for number, (channel, event) in enumerate(self._events[:events]):
             while (early := began + number / rate - time.monotonic()) > 0:  # noqa: ASYNC110 - it is the rate
                 await asyncio.sleep(early)
             self._last = max(stamp(), self._last + 1)
             names = self._names[channel]
-            stamps, messages = self._told[names]
+            stamps, messages = self._sent[names]
             stamps.append(self._last)
             messages.append(event.replace(STAMP, b"%d" % self._last))
             self._deliver(names)
@@ -133,7 +132,7 @@ class Publisher:
         if names not in self._waiting:
             return
         connection, cursor = self._waiting[names]
-        stamps, messages = self._told[names]
+        stamps, messages = self._sent[names]
         start = bisect_right(stamps, cursor)
         if part := messages[start : start + ANSWER]:
             del self._waiting[names]
@@ -142,7 +141,7 @@ class Publisher:
 
 
 async def main(kind: str) -> None:
-    """Read what there is to serve, say where, and do as told until nobody is there to tell."""
+    """Read what to serve, print the port, and follow orders until the input ends."""
     lines = [line.rstrip(b"\n") for line in iter(sys.stdin.buffer.readline, b"\n")]
     service = Replay(lines) if kind == "replay" else Publisher(lines)
     server = await asyncio.get_running_loop().create_server(
@@ -160,7 +159,7 @@ async def main(kind: str) -> None:
 
 
 def say(what: object) -> None:
-    """Tell whoever ordered this."""
+    """Answer an order."""
     sys.stdout.write(f"{what}\n")
     sys.stdout.flush()
 

@@ -1,8 +1,7 @@
-"""How fast history comes into tallies, beside a client of the SDK that pages through it and counts for itself."""
+"""How fast history is replayed, beside the SDK paging through it and counting in memory."""
 
 import asyncio
 import gc
-import json
 import random
 import time
 from collections import Counter
@@ -10,15 +9,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import cycle
-from typing import Any, Final, cast
+from typing import Final
 
 from aiohttp import ClientSession
 from pubnub.endpoints.message_actions.get_message_actions import GetMessageActions
 from pubnub.pubnub_asyncio import PubNubAsyncio
 
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
-from tests.benchmarks.listing import NOW, PAGE_SIZE, Lists, pubnub
-from tests.benchmarks.load import Counts, announced, broken_counts, found, history, truth
+from tests.benchmarks.listing import NOW, PAGE_SIZE, listed, pubnub
+from tests.benchmarks.load import Counts, broken_counts, found, history, truth
 from tests.emulator.clients import asyncio_sdk
 from tests.redis_server import RedisServer
 from worker.applying.apply import Applier
@@ -56,16 +55,6 @@ def even(count: int, channels: Sequence[str]) -> list[Observed]:
     ]
 
 
-def listed(events: Sequence[Observed]) -> Lists:
-    """Return what PubNub lists of these additions."""
-    lists: Lists = {}
-    for event in events:
-        item = {**cast("Any", announced(event))["d"]["data"], "uuid": event.identity.uuid}
-        text = json.dumps(item, ensure_ascii=False, separators=(",", ":"))
-        lists.setdefault(event.identity.channel, []).append((int(event.action_timetoken), text))
-    return lists
-
-
 @asynccontextmanager
 async def worker(origin: str, url: str, rate: float) -> AsyncIterator[Backfiller]:
     """Yield a backfill as ``worker/service/parts.py`` builds it, on an empty Redis."""
@@ -98,7 +87,7 @@ async def ours(origin: str, url: str, events: Sequence[Observed]) -> float:
 
 
 async def theirs(origin: str, events: Sequence[Observed]) -> float:
-    """Return actions a second of whoever pages with the SDK, one page after the other, and counts."""
+    """Return actions a second of paging with the SDK, one page after the other."""
     counts: Counts = Counter()
     async with asyncio_sdk(origin) as sdk:
         began = time.perf_counter()
@@ -110,7 +99,7 @@ async def theirs(origin: str, events: Sequence[Observed]) -> float:
 
 
 async def counted(sdk: PubNubAsyncio, channel: str) -> Counts:
-    """Return the counts of a channel, as the SDK's documentation has them read: page by page, backwards."""
+    """Return the counts of a channel, page by page, as the SDK's documentation shows it."""
     counts: Counts = Counter()
     start = str(NOW)
     while True:
@@ -124,7 +113,7 @@ async def counted(sdk: PubNubAsyncio, channel: str) -> Counts:
 
 
 async def used(origin: str, url: str, events: Sequence[Observed], size: float) -> float:
-    """Return what part of the default budget is used, in per cent, once the burst at its beginning is over."""
+    """Return the used share of the default budget in per cent, after the burst at its start."""
     async with worker(origin, url, RATE) as backfill, ClientSession() as session:
 
         async def requests() -> int:
@@ -183,8 +172,9 @@ async def one_round(size: float) -> Mapping[str, float]:
 
 BENCHMARK: Final = Benchmark(
     "backfill",
-    "100,000 actions, as many in each channel; each request is answered after 50 ms. The SDK asks for one page of 100 "
-    "after the other, and counts in memory: it writes nothing, keeps no place and would miss ties at a page's edge.",
+    "100,000 actions, as many in each channel; each request is answered after 50 ms. The SDK asks "
+    "for one page of 100 after the other, and counts in memory: it writes nothing, saves no "
+    "progress and would miss ties at a page's edge.",
     (
         Figure("ten", "ours, ten channels", "actions/s"),
         Figure("one", "ours, one channel", "actions/s"),
@@ -194,7 +184,7 @@ BENCHMARK: Final = Benchmark(
         Figure("used_ten", "of 20 requests a second, ten channels", "%", at_least=95),
         Figure(
             "used_one",
-            "of 20 requests a second, one channel: no page is asked for before the one above came",
+            "of 20 requests a second, one channel: one page at a time",
             "%",
         ),
     ),

@@ -1,14 +1,16 @@
-"""Poll loops that do nothing but note when what they hear of was published: through the SDK as it is shipped, or ours.
+"""Poll loops that only note the age of each event: through the SDK as it is shipped, or our client.
 
     python -m tests.benchmarks.bare < orders
 
-A process of its own, as a worker is one. Each client has fifty polls: the SDK's pool has room for a hundred requests,
-and looks at all its connections for each.
+A process of its own, as a worker is one. Each client of the SDK has fifty polls: its pool has room
+for a hundred requests, and looks at all its connections for each.
 """
 
 import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, cast
 
 from pubnub.endpoints.pubsub.subscribe import Subscribe
@@ -16,10 +18,13 @@ from pubnub.pnconfiguration import PNConfiguration
 from pubnub.pubnub_asyncio import PubNubAsyncio
 
 from tests.benchmarks.probes import peak, stamp
-from worker.domain.position import HANDSHAKE
+from worker.domain.position import HANDSHAKE, Cursor
 from worker.source.client import Client, Keyset
 
 POLLS_EACH: Final = 50
+
+Messages = Sequence[Any]
+"""The messages of one answer."""
 
 
 def configured(origin: str) -> Any:
@@ -30,69 +35,78 @@ def configured(origin: str) -> Any:
     return config
 
 
-async def main(options: dict[str, Any]) -> None:
-    """Follow so many subscriptions until all events are heard of; say how old each was, in ticks, and the memory."""
-    if options["own"]:
-        await polling(options)
-        return
-    subscriptions: list[list[str]] = options["subscriptions"]
-    loop = asyncio.get_running_loop()
-    clients = [
-        PubNubAsyncio(configured(options["origin"]), custom_event_loop=loop)
-        for _ in range(0, len(subscriptions), POLLS_EACH)
-    ]
-    ages: list[int] = []
-    heard_all = asyncio.Event()
-
-    async def follow(pubnub: Any, channels: list[str]) -> None:
-        place = {"t": "0", "r": 1}
-        while not heard_all.is_set():
-            poll = Subscribe(pubnub).channels(channels).timetoken(place["t"]).region(place["r"])
-            answer, now = (await poll.future()).result, stamp()
-            if answer is None:  # the SDK swallows cancellation
-                return
-            place = answer["t"]
-            ages.extend(now - int(message["p"]["t"]) for message in answer["m"])
-            if len(ages) >= options["events"]:
-                heard_all.set()
-
-    following = [
-        asyncio.create_task(follow(clients[number // POLLS_EACH], channels))
-        for number, channels in enumerate(subscriptions)
-    ]
-    await heard_all.wait()
-    sys.stdout.write(json.dumps({"ages": ages, "peak": peak()}))
-    for task in following:
-        task.cancel()
-    for pubnub in clients:
+@asynccontextmanager
+async def sdk_client(origin: str) -> AsyncIterator[PubNubAsyncio]:
+    """Yield a client of the SDK for asyncio."""
+    pubnub = PubNubAsyncio(configured(origin), custom_event_loop=asyncio.get_running_loop())
+    try:
+        yield pubnub
+    finally:
         await pubnub.close_session()
         pubnub._subscription_manager.stop()
         pubnub._subscription_manager.loop.close()  # the SDK opens one, and never closes it
 
 
-async def polling(options: dict[str, Any]) -> None:
-    """Do the same through the worker's own client: what is left to a worker beside it is what counting costs."""
+def own_client(origin: str) -> Client:
+    """Return the worker's own client."""
+    return Client(Keyset("demo", "bench", origin=origin, tls=False))
+
+
+async def sdk_polls(pubnub: Any, channels: Sequence[str], start: str) -> AsyncIterator[Messages]:
+    """Yield answer after answer through the SDK."""
+    cursor = {"t": start, "r": 1}
+    while True:
+        poll = Subscribe(pubnub).channels(list(channels)).timetoken(cursor["t"])
+        result = (await poll.region(cursor["r"]).future()).result
+        if result is None:  # the SDK swallows cancellation
+            return
+        cursor = result["t"]
+        yield result["m"]
+
+
+async def own_polls(
+    client: Client, channels: Sequence[str], cursor: Cursor
+) -> AsyncIterator[Messages]:
+    """Yield answer after answer through our client: the rest of a worker's time is counting."""
+    while True:
+        answer = await client.subscribe(channels, [], cursor)
+        cursor = answer.cursor
+        yield cast("Any", answer.messages)
+
+
+async def main(options: dict[str, Any]) -> None:
+    """Follow until all events have come; print their ages in ticks, and the peak of memory."""
     ages: list[int] = []
-    heard_all = asyncio.Event()
-    async with Client(Keyset("demo", "bench", origin=options["origin"], tls=False)) as client:
+    have_all_come = asyncio.Event()
 
-        async def follow(channels: list[str]) -> None:
-            cursor = HANDSHAKE
-            while True:
-                answer = await client.subscribe(channels, [], cursor)
-                cursor, now = answer.cursor, stamp()
-                ages.extend(
-                    now - int(message["p"]["t"]) for message in cast("Any", answer.messages)
-                )
-                if len(ages) >= options["events"]:
-                    heard_all.set()
+    async def follow(polls: AsyncIterator[Messages]) -> None:
+        async for messages in polls:
+            now = stamp()
+            ages.extend(now - int(message["p"]["t"]) for message in messages)
+            if len(ages) >= options["events"]:
+                have_all_come.set()
 
-        following = [asyncio.create_task(follow(channels)) for channels in options["subscriptions"]]
-        await heard_all.wait()
+    async with AsyncExitStack() as stack:
+        polls = await _polls(options, stack)
+        following = [asyncio.create_task(follow(stream)) for stream in polls]
+        await have_all_come.wait()
         sys.stdout.write(json.dumps({"ages": ages, "peak": peak()}))
         for task in following:
             task.cancel()
-        await asyncio.gather(*following, return_exceptions=True)
+        await asyncio.wait(following, timeout=1)
+
+
+async def _polls(options: dict[str, Any], stack: AsyncExitStack) -> list[AsyncIterator[Messages]]:
+    origin, subscriptions = options["origin"], options["subscriptions"]
+    if options["own"]:
+        client = await stack.enter_async_context(own_client(origin))
+        return [own_polls(client, channels, HANDSHAKE) for channels in subscriptions]
+    polls: list[AsyncIterator[Messages]] = []
+    for start in range(0, len(subscriptions), POLLS_EACH):
+        pubnub = await stack.enter_async_context(sdk_client(origin))
+        group = subscriptions[start : start + POLLS_EACH]
+        polls += [sdk_polls(pubnub, channels, "0") for channels in group]
+    return polls
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Those whose latency and memory are measured, each in a process of its own; and who watches what shows in Redis."""
+"""The contenders for latency and memory as processes, and a watcher of Redis."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ import hiredis
 
 from tests.benchmarks.loopback import Loopback
 from tests.benchmarks.probes import stamp
-from tests.drill.staged import leave_off
+from tests.drill.rooms import leave_off
 from worker.domain.position import Cursor
 from worker.store.connection import connect
 from worker.store.journal import read_entry
@@ -40,8 +40,8 @@ APPLY_WAIT_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
-class ExplainedChange:
-    """When each event was heard of, or showed: its age then, in milliseconds; and the most memory it took, in MB."""
+class Result:
+    """The age of each event in milliseconds when it arrived or showed; the peak of memory in MB."""
 
     ages: list[float]
     megabytes: float
@@ -54,8 +54,8 @@ async def bare(
     events: int,
     *,
     own: bool = False,
-) -> ExplainedChange:
-    """Publish the events to poll loops that only listen, through the SDK as it is shipped or our ``own`` client."""
+) -> Result:
+    """Publish the events to poll loops, through the SDK or our ``own`` client."""
     options = {
         "origin": pubnub.origin,
         "subscriptions": subscriptions,
@@ -69,21 +69,21 @@ async def bare(
     )
     try:
         async with asyncio.timeout(APPLY_WAIT_SECONDS):
-            saying = asyncio.create_task(child.communicate(json.dumps(options).encode()))
+            reporting = asyncio.create_task(child.communicate(json.dumps(options).encode()))
             await pubnub.wait_for(len(subscriptions))
             await pubnub.publish(rate, events)
-            told = json.loads((await saying)[0])
+            report = json.loads((await reporting)[0])
     finally:
         if child.returncode is None:
             child.kill()
-    return ExplainedChange([age / 10_000 for age in told["ages"]], told["peak"] / 1000)
+    return Result([age / 10_000 for age in report["ages"]], report["peak"] / 1000)
 
 
 async def ours(
     pubnub: Loopback, url: str, subscriptions: Sequence[Sequence[str]], rate: float, events: int
-) -> ExplainedChange:
-    """Publish the events to a worker; an event shows when its channel's journal has an entry more."""
-    channels = sorted(channel for each in subscriptions for channel in each)
+) -> Result:
+    """Publish the events to a worker; an event shows as an entry in its channel's journal."""
+    channels = sorted(channel for names in subscriptions for channel in names)
     async with working(pubnub, url, channels, len(subscriptions[0])) as child:
         async with asyncio.timeout(APPLY_WAIT_SECONDS):
             await pubnub.wait_for(len(subscriptions))
@@ -92,24 +92,24 @@ async def ours(
             ages = await watcher.ages(channels, events)
         child.send_signal(signal.SIGTERM)
         async with asyncio.timeout(APPLY_WAIT_SECONDS):
-            told, _ = await child.communicate()
-    return ExplainedChange(ages, int(told) / 1000)
+            report, _ = await child.communicate()
+    return Result(ages, int(report) / 1000)
 
 
 @asynccontextmanager
 async def working(
-    pubnub: Loopback, url: str, channels: Sequence[str], each: int
+    pubnub: Loopback, url: str, channels: Sequence[str], channels_each: int
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start a worker that goes on from where another has left it, so that it owes nothing."""
     async with connect(url) as redis:
-        await leave_off(redis, channels, each, Cursor(str(stamp()), 1))
+        await leave_off(redis, channels, channels_each, Cursor(str(stamp()), 1))
     settings = {
         "PUBNUB_SUBSCRIBE_KEY": "demo",
         "PUBNUB_ORIGIN": pubnub.origin,
         "PUBNUB_TLS": "false",
         "REDIS_URL": url,
         "TALLY_CHANNELS": ",".join(channels),
-        "TALLY_CHANNELS_PER_SUBSCRIPTION": str(each),
+        "TALLY_CHANNELS_PER_SUBSCRIPTION": str(channels_each),
         "TALLY_LOG_LEVEL": "error",
         "TALLY_HTTP": "127.0.0.1:0",
         "PYTHONPATH": os.getcwd(),  # noqa: PTH109 - for a child
@@ -130,13 +130,13 @@ async def working(
 
 @dataclass
 class Watcher:
-    """Notes when journals grow, in a thread of its own and with next to no work, for Redis and for itself.
+    """Notes when journals grow, in a thread of its own, with little work for Redis and itself.
 
-    Redis says of each entry that it was written (keyspace notifications), not what is in it: that is read afterwards.
+    Keyspace notifications tell that an entry was written; its content is read afterwards.
     """
 
     url: str
-    _heard: list[tuple[int, bytes]] = field(default_factory=list)
+    _received: list[tuple[int, bytes]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         address = urlsplit(self.url)
@@ -156,7 +156,7 @@ class Watcher:
 
     def _listen(self) -> None:
         while part := self._socket.recv(1 << 20):
-            self._heard.append((stamp(), part))
+            self._received.append((stamp(), part))
 
     async def ages(self, channels: Sequence[str], events: int) -> list[float]:
         """Return how old each event was when it showed, in milliseconds, once so many have."""
@@ -184,10 +184,10 @@ class Watcher:
         """Return when each entry of each channel was heard of, until now."""
         shown: dict[str, list[int]] = {channel: [] for channel in channels}
         reader = hiredis.Reader(encoding="utf-8")
-        for now, part in self._heard:
+        for now, part in self._received:
             reader.feed(part)
-            while told := reader.gets():
-                _, _, key, what = cast("list[str]", told)
+            while notice := reader.gets():
+                _, _, key, what = cast("list[str]", notice)
                 if what == "xadd":
                     shown[key.partition("{")[2].rpartition("}")[0]].append(now)
         return shown

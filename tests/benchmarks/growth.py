@@ -1,15 +1,12 @@
-"""What an event costs where there is ten and a hundred times as much: messages, channels, actions a message."""
+"""The cost of an event with a hundred times as many messages, channels or actions a message."""
 
 import gc
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
-
-from redis.asyncio import Redis
 
 from tests.benchmarks.answering import FIRST
 from tests.benchmarks.harness import Benchmark, Figure, Line, Ratio, expect
@@ -26,17 +23,17 @@ from worker.store.store import Store
 from worker.store.tables import Tables
 
 EVENTS: Final = 8_000
-"""Measured, once all that is there is there: as many removals as additions, so that nothing grows meanwhile."""
+"""Measured events: as many removals as additions, so that nothing grows meanwhile."""
 CALL: Final = 400
-"""Events at once: 100 of each of four channels."""
+"""Events of a call: 100 of each of four channels."""
 MESSAGES: Final = 10
-"""Of each channel in a call, or as many as there are."""
+"""Messages of each channel in a call, however many there are."""
 READ: Final = 50
-"""Messages read at once."""
+"""Messages that are read together."""
+READS: Final = 20
 TIMES: Final = (1, 10, 100)
 MOST: Final = 1.5
-"""Nothing is looked for from end to end; but what is a hundred times as much fits the processor's caches no longer."""
-
+"""Nothing is searched from end to end; but so much more exceeds the processor's caches."""
 KEYS: Final = Keys()
 
 
@@ -44,169 +41,146 @@ KEYS: Final = Keys()
 class Extent:
     """How much there is."""
 
-    channels: int = 4
-    messages: int = 40
+    channels: int
+    messages: int
     """In all channels together."""
-    actions: int = 20
+    actions: int
     """Of each message."""
 
 
-SMALLEST: Final = {
-    "messages": Extent(messages=400, actions=5),
-    "channels": Extent(channels=4, messages=40),
-    "actions": Extent(messages=4, actions=250),
-}
-"""What grows, and where it begins. A hundred times 250 is PubNub's limit: 25,000 actions on one message."""
-
-
 def grown(what: str, times: int) -> Extent:
-    """Return so many times as much of it; channels bring their messages."""
-    extent = SMALLEST[what]
+    """Return so many times as much; a hundred times 250 actions is PubNub's limit of a message."""
     if what == "channels":
-        return replace(extent, channels=extent.channels * times, messages=extent.messages * times)
+        return Extent(channels=4 * times, messages=40 * times, actions=20)
     if what == "messages":
-        return replace(extent, messages=extent.messages * times)
-    return replace(extent, actions=extent.actions * times)
+        return Extent(channels=4, messages=400 * times, actions=5)
+    return Extent(channels=4, messages=4, actions=250 * times)
 
 
-class Crowd:
-    """Who reacts to what: first all there is, then as much again, each addition beside a removal."""
+class History:
+    """First all there is, then removals and additions in turn."""
 
-    def __init__(self, extent: Extent, seed: int = 1) -> None:
-        self._random = random.Random(seed)
+    def __init__(self, extent: Extent) -> None:
+        self._random = random.Random(1)
         self._extent = extent
         self._number = 0
-        self.live: list[list[Added]] = [[] for _ in range(extent.messages)]
+        self._live: list[list[Added]] = [[] for _ in range(extent.messages)]
 
-    def first(self) -> Iterator[Observed]:
-        """Yield what there is, message by message."""
-        for message in range(self._extent.messages):
-            for _ in range(self._extent.actions):
-                yield self._add(message)
+    def first(self) -> list[Observed]:
+        """Return all there is, message by message."""
+        extent = self._extent
+        return [self._add(m) for m in range(extent.messages) for _ in range(extent.actions)]
 
-    def then(self, count: int) -> Iterator[Observed]:
-        """Yield so many events more: each call has 100 of each of its channels, on some messages drawn anew.
+    def call(self) -> Iterator[Observed]:
+        """Yield the events of one call: 100 of each of four channels, on ten messages of each."""
+        channels, messages_each = (
+            self._extent.channels,
+            self._extent.messages // self._extent.channels,
+        )
+        for channel in self._random.sample(range(channels), CALL // 100):
+            messages = self._random.sample(range(messages_each), min(messages_each, MESSAGES))
+            for number in range(100):
+                message = self._random.choice(messages) * channels + channel
+                yield self._add(message) if number % 2 else self._remove(message)
 
-        As many messages however many there are: the fewer events a message has in a call, the more each costs.
-        """
-        channels, each = self._extent.channels, self._extent.messages // self._extent.channels
-        for start in range(0, count, CALL):
-            drawn = self._random.sample(range(channels), min(channels, CALL // 100))
-            messages = {
-                channel: self._random.sample(range(each), min(each, MESSAGES)) for channel in drawn
-            }
-            for number in range(min(CALL, count - start)):
-                channel = drawn[number % len(drawn)]
-                message = self._random.choice(messages[channel]) * channels + channel
-                yield self._add(message) if number % 8 < 4 else self._remove(message)
-
-    def _add(self, message: int) -> Added:
+    def _add(self, message: int) -> Observed:
         self._number += 1
         at, uuid = str(FIRST + 2 * self._number), f"{self._random.getrandbits(144):036x}"
         channel = f"channel-{message % self._extent.channels:04d}"
-        it = Identity(
-            channel, str(FIRST - 1 - message), "reaction", self._random.choice(VALUES), uuid
-        )
-        self.live[message].append(Added(it, at, at))
-        return self.live[message][-1]
+        value = self._random.choice(VALUES)
+        added = Added(Identity(channel, str(FIRST - 1 - message), "reaction", value, uuid), at, at)
+        self._live[message].append(added)
+        return added
 
     def _remove(self, message: int) -> Observed:
-        live = self.live[message]
+        live = self._live[message]
         if not live:
             return self._add(message)
-        index = self._random.randrange(len(live))
-        live[index], live[-1] = live[-1], live[index]
-        gone = live.pop()
         self._number += 1
+        gone = live.pop(self._random.randrange(len(live)))
         return Removed(gone.identity, gone.action_timetoken, str(FIRST + 2 * self._number))
 
 
-@asynccontextmanager
-async def filled(crowd: Crowd, seen: list[Observed]) -> AsyncIterator[tuple[str, Redis, Applier]]:
-    """Yield a server on which all there is is there already."""
-    # As deploy/redis.conf has it: what is packed is searched from end to end, and would make the smallest the slowest.
+async def cost(extent: Extent, size: float) -> tuple[float, float, float]:
+    """Return microseconds: of an event, of the server for an event, of reading a message."""
+    history = History(extent)
+    before = history.first()
+    calls = [list(history.call()) for _ in range(max(1, round(EVENTS * size / CALL)))]
+    events = [event for call in calls for event in call]
+    # As in deploy/redis.conf: a longer listpack is searched from end to end.
     server = RedisServer(None, **{"hash-max-listpack-entries": "128"})
     try:
         async with connect(server.url) as redis:
             applier = Applier(
                 Store(redis, KEYS), Tables.on(redis, KEYS), RedisRetry(elapsed_clock), 60
             )
-            seen += crowd.first()
-            for start in range(0, len(seen), 5_000):
-                await applier.apply(seen[start : start + 5_000], Origin.LIVE, elapsed_clock())
-            yield server.url, redis, applier
+            await apply(applier, [before[at : at + 5_000] for at in range(0, len(before), 5_000)])
+            await redis.config_resetstat()
+            gc.freeze()
+            seconds = await apply(applier, calls)
+            stats = cast("Any", await redis.info("commandstats"))["cmdstat_evalsha"]
+            read = await reading(server.url, events)
+            expect(truth(before + events), await found(server.url, before + events), str(extent))
+            expect(0, await broken_counts(redis, events[:1000]), str(extent))
     finally:
         gc.unfreeze()
         server.stop()
+    return seconds * 1e6 / len(events), stats["usec"] / len(events), read
 
 
-async def cost(extent: Extent, size: float) -> tuple[float, float, float]:
-    """Return microseconds: of an event, of the server for an event, and of a message that is read."""
-    crowd, seen = Crowd(extent), list[Observed]()
-    async with filled(crowd, seen) as (url, redis, applier):
-        events = list(crowd.then(max(CALL, round(EVENTS * size))))
-        await redis.config_resetstat()
-        gc.freeze()
-        began = time.perf_counter()
-        for start in range(0, len(events), CALL):
-            await applier.apply(events[start : start + CALL], Origin.LIVE, elapsed_clock())
-        seconds = time.perf_counter() - began
-        server = cast("Any", await redis.info("commandstats"))["cmdstat_evalsha"]["usec"]
-        read = await reading(url, events)
-        expect(truth([*seen, *events]), (await found(url, [*seen, *events])), str(extent))
-        expect(0, await broken_counts(redis, events[:1000]), str(extent))
-        return seconds * 1e6 / len(events), server / len(events), read
+async def apply(applier: Applier, calls: Sequence[Sequence[Observed]]) -> float:
+    """Apply one call after the other; return the seconds."""
+    began = time.perf_counter()
+    for call in calls:
+        await applier.apply(call, Origin.LIVE, elapsed_clock())
+    return time.perf_counter() - began
 
 
 async def reading(url: str, events: Sequence[Observed]) -> float:
     """Return microseconds for a message of one channel, read with others in one round trip."""
     channel = events[0].identity.channel
-    messages = list(
-        {e.identity.message_timetoken for e in events if e.identity.channel == channel}
-    )[:READ]
-    rounds = 20
+    identities = [event.identity for event in events if event.identity.channel == channel]
+    messages = sorted({identity.message_timetoken for identity in identities})[:READ]
     async with TallyReader.from_url(url) as reader:
         await reader.get_many(channel, messages)
         began = time.perf_counter()
-        for _ in range(rounds):
+        for _ in range(READS):
             await reader.get_many(channel, messages)
-        return (time.perf_counter() - began) * 1e6 / rounds / len(messages)
+        return (time.perf_counter() - began) * 1e6 / READS / len(messages)
 
 
 async def one_round(what: str, size: float) -> Mapping[str, float]:
     """Measure one thing at one, ten and a hundred times its size."""
-    values = {}
+    values: dict[str, float] = {}
     for times in TIMES:
         extent = grown(what, max(1, round(times * size)))
-        values[f"event{times}"], values[f"server{times}"], values[f"read{times}"] = await cost(
-            extent, size
-        )
+        event, server, read = await cost(extent, size)
+        values |= {f"event{times}": event, f"server{times}": server, f"read{times}": read}
     return values
 
 
-def lines(what: str) -> tuple[Line, ...]:
-    """Return what is said of one thing that grows."""
+def lines() -> Iterator[Line]:
+    """Yield what is measured of each thing that grows."""
     of = {"event": "an event", "server": "server's time for an event", "read": "a message read"}
-    told: list[Line] = []
     for key, words in of.items():
-        told += [Figure(f"{key}{times}", f"{words}, {times} ×", "µs") for times in TIMES]
-        told.append(Ratio(f"{key}100", f"{key}1", f"{words}, 100 × / 1 ×", at_most=MOST))
-    return tuple(told)
+        yield from (Figure(f"{key}{times}", f"{words}, {times} ×", "µs") for times in TIMES)
+        yield Ratio(f"{key}100", f"{key}1", f"{words}, 100 × / 1 ×", at_most=MOST)
 
 
 def benchmark(what: str) -> Benchmark:
     """Return the benchmark of one thing that grows."""
-    at = [grown(what, times) for times in TIMES]
-    sizes = "; ".join(
-        f"{e.channels:,} channels, {e.messages:,} messages of {e.actions:,} actions" for e in at
-    )
+    extents = [grown(what, times) for times in TIMES]
+    sizes = [
+        f"{extent.channels:,} channels, {extent.messages:,} messages of {extent.actions:,} actions"
+        for extent in extents
+    ]
     return Benchmark(
         f"growth-{what}",
-        "400 events at once on what is there already, as many removals as additions, 100 of each of four channels, on "
-        f"ten messages or as many as there are. There are {sizes}.",
-        lines(what),
+        "400 events at once, as many removals as additions, 100 of each of four channels, on ten "
+        f"messages of each or as many as there are. There are {'; '.join(sizes)}.",
+        tuple(lines()),
         partial(one_round, what),
     )
 
 
-BENCHMARKS: Final = tuple(map(benchmark, SMALLEST))
+MESSAGES_GROW, CHANNELS_GROW, ACTIONS_GROW = map(benchmark, ("messages", "channels", "actions"))

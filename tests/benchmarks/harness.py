@@ -1,8 +1,8 @@
-"""What a benchmark is: figures, measured in rounds; ratios between them, with the target each is to reach.
+"""A benchmark: figures that are measured in rounds, the ratios between them, and their targets.
 
-One round measures every contender once, one after the other, so that a noisy machine is noisy for all of them; ratios
-are taken within a round. A round ends by comparing what came out with the truth, and raises ``WrongResultError`` where
-they differ: a fast wrong answer is no figure.
+A round measures every contender once, so that a noisy machine is noisy for all of them; ratios are
+taken within a round. A round ends by comparing the results with the truth, and raises
+``WrongResultError`` if they differ: a fast wrong answer is no figure.
 """
 
 import statistics
@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from typing import Final
 
 Round = Callable[[float], Awaitable[Mapping[str, float]]]
-"""Takes the size of the work (1: as described; less: a part of it) and returns a value for each figure's key."""
+"""Takes the size of the work (1: as described; less: a part) and returns figure key → value."""
 
 SMALL: Final = 0.001
-"""The size at which the test suite runs every benchmark once: does it run, and is the result right?
+"""The size at which the test suite runs every benchmark once, for the result.
 
-Where so small a part would leave a contender without its work, the benchmark does no less than it takes.
+A contender gets enough work to do something, however small the size is.
 """
 
 
 class WrongResultError(Exception):
-    """What was measured did not do its work: its figure is void."""
+    """A contender did not do its work: its figure is void."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Something measured: ``key`` in a round's values, what it is, and its unit."""
+    """A measured value: its ``key`` in a round, a description, a unit, and a target."""
 
     key: str
     what: str
@@ -35,13 +35,13 @@ class Figure:
     at_most: float | None = None
 
     def value(self, values: Mapping[str, float]) -> float:
-        """Return it, of one round."""
+        """Return the value in one round."""
         return values[self.key]
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """One figure of a round divided by another, and where it should be."""
+    """One figure of a round divided by another, and a target."""
 
     over: str
     under: str
@@ -52,52 +52,31 @@ class Ratio:
 
     @property
     def key(self) -> str:
-        """Return what it is known by."""
+        """Return the name of the ratio."""
         return f"{self.over}/{self.under}"
 
     def value(self, values: Mapping[str, float]) -> float:
-        """Return it, of one round."""
+        """Return the value in one round."""
         return values[self.over] / values[self.under]
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One figure of a round less another, and how much it may be."""
-
-    over: str
-    under: str
-    what: str
-    unit: str
-    at_most: float
-    at_least: None = None
-
-    @property
-    def key(self) -> str:
-        """Return what it is known by."""
-        return f"{self.over}-{self.under}"
-
-    def value(self, values: Mapping[str, float]) -> float:
-        """Return it, of one round."""
-        return values[self.over] - values[self.under]
-
-
-Line = Figure | Ratio | Difference
+Line = Figure | Ratio
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """Some work, those who do it, and what is said of it."""
+    """Some work, and what is measured of those who do it."""
 
     name: str
     work: str
-    """What is done, in a sentence or two: sizes, shapes, and what is unfair or wrong about a peer."""
+    """The work in a sentence or two: sizes, shapes, and what is unfair or wrong about a peer."""
     lines: tuple[Line, ...]
     round: Round
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One line's values, a value for each round."""
+    """The values of one line, one for each round."""
 
     line: Line
     values: tuple[float, ...]
@@ -109,22 +88,25 @@ class Measured:
 
     @property
     def target(self) -> str:
-        """Return where it should be, or nothing."""
+        """Return the target as text, or nothing."""
         if self.line.at_least is not None:
             return f"≥ {self.line.at_least:g}"
         return f"≤ {self.line.at_most:g}" if self.line.at_most is not None else ""
 
     @property
     def is_reached(self) -> bool:
-        """Tell whether the median is where it should be; True where nothing is asked."""
-        at_least, at_most = self.line.at_least, self.line.at_most
-        return (at_least is None or self.median >= at_least) and (
-            at_most is None or self.median <= at_most
-        )
+        """Tell whether the median reaches the target; True if there is none."""
+        if self.line.at_least is not None:
+            return self.median >= self.line.at_least
+        return self.line.at_most is None or self.median <= self.line.at_most
+
+
+def ignore(_: int) -> None:
+    """Say nothing of the progress."""
 
 
 async def measure(
-    benchmark: Benchmark, runs: int, size: float = 1, told: Callable[[int], None] | None = None
+    benchmark: Benchmark, runs: int, size: float = 1, say: Callable[[int], None] = ignore
 ) -> list[Measured]:
     """Run so many rounds and return each line with its values.
 
@@ -133,8 +115,7 @@ async def measure(
     """
     rounds: list[Mapping[str, float]] = []
     for number in range(runs):
-        if told:
-            told(number)
+        say(number)
         rounds.append(await benchmark.round(size))
     return [
         Measured(line, tuple(line.value(values) for values in rounds)) for line in benchmark.lines
@@ -147,11 +128,11 @@ def percentile(values: Sequence[float], fraction: float) -> float:
     return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))]
 
 
-def expect(truth: object, found: object, who: str) -> None:
-    """Compare what came out with what must.
+def expect(truth: object, found: object, name: str) -> None:
+    """Compare the truth with the result.
 
     Raises:
         WrongResultError: they differ.
     """
     if truth != found:
-        raise WrongResultError(f"{who}: the result is wrong; the figure is void")
+        raise WrongResultError(f"{name}: the result is wrong; the figure is void")

@@ -1,6 +1,6 @@
-"""A line of known latency on loopback: a forwarder in a process of its own, which counts the round trips made on it.
+"""A line of known latency on loopback, which counts its round trips.
 
-The process is this very file and needs nothing but the standard library, so that it is there at once.
+The forwarder is this very file in a process of its own, with the standard library alone.
 """
 
 import select
@@ -22,7 +22,7 @@ SLACK_SECONDS: Final = 0.00005
 
 @dataclass(slots=True)
 class Way:
-    """One direction of one connection: what was heard at one end, each piece with the time to say it at the other."""
+    """One direction of one connection: pieces that were received, each with its time to be sent."""
 
     into: socket.socket
     is_upward: bool
@@ -30,7 +30,7 @@ class Way:
 
 
 class Forwarder:
-    """Carries bytes to a server and back, each piece so many seconds later; one thread, to the microsecond.
+    """Carries bytes to a server and back, each piece so many seconds later, in one thread.
 
     A round trip begins where a client speaks that has been answered, or speaks for the first time.
     """
@@ -43,7 +43,7 @@ class Forwarder:
         self._round_trips = 0
 
     def run(self) -> None:
-        """Forward until nobody asks any more; tell the port first, then the round trips whenever asked."""
+        """Print the port, then forward; print the round trips for each line of input."""
         _tell(self._door.getsockname()[1])
         while True:
             # select, and not asyncio, whose timers are whole milliseconds.
@@ -119,7 +119,7 @@ class Line:
 
 @contextmanager
 def line(port: int, seconds: float) -> Iterator[Line]:
-    """Yield a line to a port on loopback that takes so many seconds a round trip, half of it each way."""
+    """Yield a line to a port; a round trip takes so many seconds, half of it each way."""
     command = [sys.executable, __file__, str(port), str(seconds / 2)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -133,7 +133,7 @@ def line(port: int, seconds: float) -> Iterator[Line]:
 
 
 def pings(port: int, times: int) -> list[float]:
-    """Return the seconds a Redis there takes to say a word, asked by as little as can ask; the quickest first."""
+    """Return the seconds of so many PINGs over a bare socket, the quickest first."""
     seconds = []
     with socket.create_connection(("127.0.0.1", port)) as asking:
         asking.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,9 +1,10 @@
-"""A PubNub that does nothing but list actions, in a process of its own, which imports no more than that takes."""
+"""A PubNub that only lists actions, in a process of its own."""
 
 import asyncio
+import json
 import multiprocessing
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from typing import Final
@@ -11,6 +12,8 @@ from typing import Final
 from aiohttp import web
 
 from tests.benchmarks.answering import FIRST
+from tests.benchmarks.load import data
+from worker.domain.action import Observed
 
 NOW: Final = 2 * FIRST
 PAGE_SIZE: Final = 100
@@ -20,7 +23,7 @@ Lists = dict[str, list[tuple[int, str]]]
 
 
 def serve(lists: Lists, latency: float, port: Connection) -> None:
-    """Be PubNub's get-actions and its clock, each answer that many seconds later. Runs in a process of its own."""
+    """Be PubNub's get-actions and clock; each answer comes so many seconds later."""
     requests = 0
 
     def page(channel: str, query: Mapping[str, str]) -> str:
@@ -51,9 +54,19 @@ def serve(lists: Lists, latency: float, port: Connection) -> None:
     asyncio.run(main())
 
 
+def listed(events: Sequence[Observed]) -> Lists:
+    """Return what PubNub lists of these additions."""
+    lists: Lists = {}
+    for event in events:
+        item = {**data(event), "uuid": event.identity.uuid}
+        text = json.dumps(item, ensure_ascii=False, separators=(",", ":"))
+        lists.setdefault(event.identity.channel, []).append((int(event.action_timetoken), text))
+    return lists
+
+
 @asynccontextmanager
 async def pubnub(lists: Lists, latency: float) -> AsyncIterator[str]:
-    """Yield the origin of a PubNub that lists this, for as long as the block lasts."""
+    """Yield the origin of a PubNub that lists this."""
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(
         target=serve, args=(lists, latency, theirs), daemon=True

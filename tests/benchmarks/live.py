@@ -1,4 +1,4 @@
-"""From PubNub's answer to Redis: the worker's live path, beside what a team would write, and beside doing nothing."""
+"""From PubNub's answer to Redis: the worker, a team's own listener, and loops that only poll."""
 
 import asyncio
 import gc
@@ -6,19 +6,23 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 import redis as synchronous
 from pubnub.callbacks import SubscribeCallback
-from pubnub.endpoints.pubsub.subscribe import Subscribe
 from pubnub.pubnub import PubNub
-from pubnub.pubnub_asyncio import PubNubAsyncio
 
 from tests.benchmarks.answering import ANSWER, FIRST
-from tests.benchmarks.bare import configured
+from tests.benchmarks.bare import (
+    Messages,
+    configured,
+    own_client,
+    own_polls,
+    sdk_client,
+    sdk_polls,
+)
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
 from tests.benchmarks.load import Counts, answers, found, history, truth
 from tests.benchmarks.loopback import Loopback
@@ -33,7 +37,6 @@ from worker.live.group_commit import GroupCommit
 from worker.live.resume_point import SavedPosition
 from worker.live.subscription import Subscription, SubscriptionConfig
 from worker.source.backoff import Backoff, elapsed_clock
-from worker.source.client import Client, Keyset
 from worker.source.live import Poller
 from worker.source.names import Names
 from worker.source.wire import CountedTypes
@@ -62,11 +65,8 @@ def names_of(events: Sequence[Observed]) -> list[str]:
 
 
 async def ours(origin: str, url: str, channels: Sequence[str], count: int) -> float:
-    """Follow them as the worker does, from a saved cursor; return the seconds until the last cursor is saved."""
-    async with (
-        connect(url) as redis,
-        Client(Keyset("demo", "bench", origin=origin, tls=False)) as client,
-    ):
+    """Follow as the worker does; return the seconds until the last cursor is saved."""
+    async with connect(url) as redis, own_client(origin) as client:
         tables, names = Tables.on(redis, KEYS), Names(tuple(channels))
         applier = Applier(Store(redis, KEYS), tables, RedisRetry(elapsed_clock), 60)
         poller = Poller(client, names, Backoff(random.Random(1)), elapsed_clock)
@@ -97,7 +97,7 @@ async def ours(origin: str, url: str, channels: Sequence[str], count: int) -> fl
 
 
 class Tally(SubscribeCallback):  # type: ignore[misc] # the SDK has no types
-    """(a) What the documentation shows, with a count where it prints: each action it is told of is one more."""
+    """(a) The listener of the documentation, which counts instead of printing."""
 
     def __init__(self, url: str, count: int) -> None:
         self._redis = synchronous.Redis.from_url(url)
@@ -135,42 +135,32 @@ async def listening(origin: str, url: str, channels: Sequence[str], count: int) 
 
 
 async def bare(origin: str, _url: str, channels: Sequence[str], count: int) -> float:
-    """(b) Poll, and look at nothing but the cursor."""
-    pubnub = PubNubAsyncio(configured(origin), custom_event_loop=asyncio.get_running_loop())
-    place, heard = {"t": str(FIRST), "r": 1}, 0
-    began = time.perf_counter()
-    while heard < count:
-        envelope = (
-            await Subscribe(pubnub)
-            .channels(list(channels))
-            .timetoken(place["t"])
-            .region(place["r"])
-            .future()
-        )
-        place, heard = envelope.result["t"], heard + len(envelope.result["m"])
-    seconds = time.perf_counter() - began
-    await pubnub.close_session()
-    pubnub._subscription_manager.stop()
-    with closing(pubnub._subscription_manager.loop):  # the SDK opens one, and never closes it
-        return seconds
+    """(b) Poll through the SDK, and apply nothing."""
+    async with sdk_client(origin) as pubnub:
+        return await seconds_of(sdk_polls(pubnub, channels, str(FIRST)), count)
 
 
 async def own(origin: str, _url: str, channels: Sequence[str], count: int) -> float:
-    """Do the same through the worker's own client, over its transport."""
-    async with Client(Keyset("demo", "bench", origin=origin, tls=False)) as client:
-        cursor, heard = Cursor(str(FIRST), 1), 0
-        began = time.perf_counter()
-        while heard < count:
-            answer = await client.subscribe(channels, [], cursor)
-            cursor, heard = answer.cursor, heard + len(answer.messages)
-        return time.perf_counter() - began
+    """(c) The same through the worker's own client."""
+    async with own_client(origin) as client:
+        return await seconds_of(own_polls(client, channels, Cursor(str(FIRST), 1)), count)
+
+
+async def seconds_of(polls: AsyncIterator[Messages], count: int) -> float:
+    """Return the seconds until so many messages have come."""
+    arrived, began = 0, time.perf_counter()
+    async for messages in polls:
+        arrived += len(messages)
+        if arrived >= count:
+            break
+    return time.perf_counter() - began
 
 
 Way = Callable[[str, str, Sequence[str], int], Awaitable[float]]
 
 
 async def rate(way: Way, events: Sequence[Observed], expected: Counts | None) -> float:
-    """Return events a second of one way, on servers of its own; what it counted must be what is expected of it."""
+    """Return events a second of one way; its counts must be what is expected of it."""
     server = RedisServer()
     try:
         with Loopback("replay", answers(events)) as pubnub:
@@ -209,10 +199,10 @@ async def one_round(size: float) -> Mapping[str, float]:
 
 BENCHMARK: Final = Benchmark(
     "live",
-    "49,500 events (15 % removals, 2 % told twice) in answers of 99 over loopback, one subscription, into a Valkey. "
-    "Ours goes through the SDK's endpoints and our transport. (a), which gets a fifth of them, is the SDK's listener "
-    "with a synchronous HINCRBY for each event: it cannot tell a removal from an addition, so its counts are wrong; "
-    "they are compared with what that must come to. (b) only polls, through the SDK as it is shipped, and applies "
+    "49,500 events (15 % removals, 2 % repeated) in answers of 99 over loopback, one subscription, "
+    "into a Valkey. (a), which gets a fifth of them, is the SDK's listener with a synchronous "
+    "HINCRBY for each event: it cannot tell a removal from an addition, so its counts are wrong, "
+    "and are compared with that. (b) only polls, through the SDK as it is shipped, and applies "
     "nothing; (c) does so through our client, which shows what applying costs.",
     (
         Figure("ours", "ours, 20 channels", "events/s"),

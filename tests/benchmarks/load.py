@@ -1,4 +1,4 @@
-"""The events that benchmarks are made of: from a seed, as PubNub sends them, and the counts that must come out."""
+"""The events of benchmarks: from a seed, as PubNub sends them, and the counts that follow."""
 
 import json
 import random
@@ -30,7 +30,7 @@ def history(
     removals: float = 0.15,
     twice: float = 0.02,
 ) -> list[Observed]:
-    """Return so many events: reactions of as many users to messages by Zipf's law, some removed, some told twice."""
+    """Return so many events on messages by Zipf's law; some are removals, some repetitions."""
     chance = random.Random(seed)
     weights = list(accumulate(1 / rank for rank in range(1, messages + 1)))
     places = [
@@ -60,20 +60,17 @@ def history(
 
 
 def truth(events: Sequence[Observed]) -> Counts:
-    """Return the counts that must come out."""
-    over = {
-        (event.identity, event.action_timetoken) for event in events if isinstance(event, Removed)
-    }
-    live = {
-        e.identity
-        for e in events
-        if isinstance(e, Added) and (e.identity, e.action_timetoken) not in over
-    }
+    """Return the counts that must result."""
+    added, removed = (
+        {(event.identity, event.action_timetoken) for event in events if isinstance(event, kind)}
+        for kind in (Added, Removed)
+    )
+    live = {identity for identity, _ in added - removed}
     return Counter((it.channel, it.message_timetoken, it.type, it.value) for it in live)
 
 
 async def found(url: str, events: Sequence[Observed]) -> Counts:
-    """Return the counts that came out."""
+    """Return the counts of these messages in Redis."""
     counts: Counts = Counter()
     by_channel: dict[str, set[str]] = {}
     for event in events:
@@ -82,14 +79,13 @@ async def found(url: str, events: Sequence[Observed]) -> Counts:
         for channel, messages in by_channel.items():
             for message, types in (await reader.get_many(channel, sorted(messages))).items():
                 for type, values in types.items():
-                    counts.update(
-                        {(channel, message, type, value): count for value, count in values.items()}
-                    )
+                    for value, count in values.items():
+                        counts[channel, message, type, value] = count
     return counts
 
 
 async def broken_counts(redis: Redis, events: Sequence[Observed]) -> int:
-    """Return how many messages break the invariant: as many live entries as the counts say."""
+    """Return how many messages have counts that are not their live entries."""
     keys, broken = Keys(), 0
     for channel, message in {
         (event.identity.channel, event.identity.message_timetoken) for event in events
@@ -100,30 +96,33 @@ async def broken_counts(redis: Redis, events: Sequence[Observed]) -> int:
 
 
 def answers(events: Sequence[Observed], size: int = ANSWER) -> Iterator[bytes]:
-    """Yield subscribe answers of so many events each; a cursor is ``FIRST`` and the events before it."""
+    """Yield subscribe answers of so many events; a cursor is ``FIRST`` plus earlier events."""
     for start in range(0, len(events), size):
         messages = [announced(event) for event in events[start : start + size]]
         document = {"t": {"t": str(FIRST + start + size), "r": 1}, "m": messages}
         yield json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def data(event: Observed) -> dict[str, str]:
+    """Return an action as PubNub's events and lists have it, without the user."""
+    return {
+        "type": event.identity.type,
+        "value": event.identity.value,
+        "actionTimetoken": event.action_timetoken,
+        "messageTimetoken": event.identity.message_timetoken,
+    }
+
+
 def announced(event: Observed) -> dict[str, object]:
     """Return an event as PubNub sends it."""
-    it = event.identity
-    data = {
-        "type": it.type,
-        "value": it.value,
-        "actionTimetoken": event.action_timetoken,
-        "messageTimetoken": it.message_timetoken,
-    }
     kind = "added" if isinstance(event, Added) else "removed"
     return {
         "a": "5",
         "f": 0,
         "e": 3,
-        "i": it.uuid,
+        "i": event.identity.uuid,
         "p": {"t": event.published, "r": 1},
         "k": "demo",
-        "c": it.channel,
-        "d": {"source": "actions", "version": "1.0", "event": kind, "data": data},
+        "c": event.identity.channel,
+        "d": {"source": "actions", "version": "1.0", "event": kind, "data": data(event)},
     }

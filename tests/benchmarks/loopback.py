@@ -1,4 +1,4 @@
-"""A PubNub that does nothing but answer polls, as those who order one see it: `answering.py`, a process of its own."""
+"""A PubNub that only answers polls: `answering.py`, as a child that takes orders."""
 
 import asyncio
 import json
@@ -14,19 +14,18 @@ from worker.domain.action import Added, Observed
 
 
 def published(events: Sequence[Observed]) -> Iterator[bytes]:
-    """Yield additions as they are ordered for publishing."""
+    """Yield additions as lines for ``publish``."""
     for event in events:
-        told = announced(Added(event.identity, STAMP.decode(), STAMP.decode()))
-        yield (
-            event.identity.channel.encode() + b"\t" + json.dumps(told, ensure_ascii=False).encode()
-        )
+        message = announced(Added(event.identity, STAMP.decode(), STAMP.decode()))
+        line = f"{event.identity.channel}\t{json.dumps(message, ensure_ascii=False)}"
+        yield line.encode()
 
 
 class Loopback:
-    """Such a process, as the one who ordered it sees it."""
+    """One such child."""
 
     def __init__(self, kind: str, lines: Iterable[bytes]) -> None:
-        """Start it: ``replay`` with answers, or ``publish`` with events, each a channel, a tab, a message."""
+        """Start it to ``replay`` answers, or to ``publish`` events: channel, tab, message."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.answering", kind],
             stdin=subprocess.PIPE,
@@ -37,7 +36,7 @@ class Loopback:
         for line in lines:
             self._process.stdin.write(line + b"\n")
         self._order("")
-        self.origin = f"127.0.0.1:{self._told()}"
+        self.origin = f"127.0.0.1:{self._answer()}"
 
     def __enter__(self) -> Self:
         return self
@@ -47,20 +46,20 @@ class Loopback:
         self._process.communicate()
 
     async def wait_for(self, polls: int) -> None:
-        """Return when so many polls wait for what happens next."""
+        """Return when so many polls wait."""
         self._order(f"wait {polls}")
-        await asyncio.to_thread(self._told)
+        await asyncio.to_thread(self._answer)
 
     async def publish(self, rate: float, events: int) -> None:
-        """Publish the first so many events, so many a second; return when all are told."""
+        """Publish the first so many events, so many a second; return when all are sent."""
         self._order(f"publish {rate} {events}")
-        await asyncio.to_thread(self._told)
+        await asyncio.to_thread(self._answer)
 
     def _order(self, line: str) -> None:
         assert self._process.stdin
         self._process.stdin.write(line.encode() + b"\n")
         self._process.stdin.flush()
 
-    def _told(self) -> str:
+    def _answer(self) -> str:
         assert self._process.stdout
         return self._process.stdout.readline().decode().strip()

@@ -1,8 +1,7 @@
-"""What an action costs in Redis's memory, few to a message and many, beside what a team would keep instead."""
+"""An action's bytes in Redis, few and many to a message, beside a team's own way."""
 
 import asyncio
 import random
-import statistics
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,7 +11,7 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 
 from tests.benchmarks.harness import Benchmark, Figure, Line, Ratio, expect
-from tests.configured_server import DEPLOYED, ConfiguredServer, programs, version
+from tests.configured_server import ConfiguredServer, programs, version
 from worker.domain.action import Added, Identity, Origin
 from worker.store.batched import batched
 from worker.store.connection import connect
@@ -28,17 +27,17 @@ VALUES: Final = ("👍", "❤️", "😂", "🎉", "🚀")
 FIRST: Final = 17_600_000_000_000_000
 APPLY_WAIT_SECONDS: Final = 60
 LOOKED_AT: Final = 200
-"""Messages whose keys are weighed, and whose counts are compared with the truth."""
+"""Messages whose actions and counts are compared with the truth."""
 PROGRAMS: Final = programs()
 WEIGHED: Final[dict[float, dict[str, float]]] = {}
 KEYS: Final = Keys()
 
 
-def messages(actions: int, each: int) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+def messages(actions: int, to_a_message: int) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
     """Yield channel, message timetoken and (value, user) of its reactions; nobody reacts twice."""
-    chance = random.Random(each)
-    for number in range(max(1, actions // each)):
-        digits = (f"{chance.getrandbits(128):032x}" for _ in range(min(each, actions)))
+    chance = random.Random(to_a_message)
+    for number in range(max(1, actions // to_a_message)):
+        digits = (f"{chance.getrandbits(128):032x}" for _ in range(min(to_a_message, actions)))
         users = [
             (VALUES[int(it[0], 16) % 5], f"{it[:8]}-{it[8:12]}-{it[12:16]}-{it[16:20]}-{it[20:]}")
             for it in digits
@@ -46,10 +45,10 @@ def messages(actions: int, each: int) -> Iterator[tuple[str, str, list[tuple[str
         yield f"channel-{number % CHANNELS:04d}", str(FIRST + number), users
 
 
-async def ours(redis: Redis, actions: int, each: int) -> None:
+async def ours(redis: Redis, actions: int, to_a_message: int) -> None:
     """Let the worker's own script write them: counts, actions, messages, journal."""
     store, waiting, number = Store(redis, KEYS), dict[str, list[Added]](), 0
-    for channel, message, users in messages(actions, each):
+    for channel, message, users in messages(actions, to_a_message):
         batch = waiting.setdefault(channel, [])
         for value, user in users:
             number += 1
@@ -63,21 +62,21 @@ async def ours(redis: Redis, actions: int, each: int) -> None:
             await store.apply(channel, batch, Origin.LIVE)
 
 
-async def peer(redis: Redis, actions: int, each: int) -> None:
-    """Keep a set of users for each value, and a hash of counts: who, but not when, and no index of messages."""
+async def peer(redis: Redis, actions: int, to_a_message: int) -> None:
+    """Keep a set of users for each value, and a hash of counts: no times, no index."""
     pipe = cast("Any", redis).pipeline(transaction=False)
-    for channel, message, users in messages(actions, each):
+    for channel, message, users in messages(actions, to_a_message):
         for value in VALUES:
-            for some in batched([user for of, user in users if of == value], BATCH):
-                pipe.sadd(f"peer:{{{channel}}}:users:{message}:{value}", *some)
-                pipe.hincrby(f"peer:{{{channel}}}:counts:{message}", f"reaction:{value}", len(some))
+            for part in batched([user for of, user in users if of == value], BATCH):
+                pipe.sadd(f"peer:{{{channel}}}:users:{message}:{value}", *part)
+                pipe.hincrby(f"peer:{{{channel}}}:counts:{message}", f"reaction:{value}", len(part))
         if len(pipe) >= BATCH:
             await pipe.execute()
     await pipe.execute()
 
 
 async def used(redis: Any) -> int:
-    """Return Redis's used memory without its clients', once nothing is being freed and it has stopped moving."""
+    """Return Redis's used memory without that of clients, once it has stopped moving."""
     before = -1
     async with asyncio.timeout(APPLY_WAIT_SECONDS):
         while True:
@@ -90,10 +89,9 @@ async def used(redis: Any) -> int:
 
 
 @asynccontextmanager
-async def server(name: str, *, deployed: bool) -> AsyncIterator[Any]:
-    """Yield a client of a server: as it comes, or with our configuration; what it logs on disk is not asked here."""
-    options = {"appendonly": "no", "save": ""}
-    with ConfiguredServer(PROGRAMS[name], DEPLOYED if deployed else None, **options) as started:
+async def server(name: str) -> AsyncIterator[Any]:
+    """Yield a client of a server with its own configuration; nothing goes to disk."""
+    with ConfiguredServer(PROGRAMS[name], appendonly="no", save="") as started:
         async with connect(started.url) as redis:
             await Store(redis, KEYS).apply(
                 "warm", [Added(Identity("warm", "1", "a", "b", "c"), "1", "1")], Origin.LIVE
@@ -101,33 +99,24 @@ async def server(name: str, *, deployed: bool) -> AsyncIterator[Any]:
             yield redis
 
 
-async def weighed(redis: Any, actions: int, each: int) -> dict[str, float]:
-    """Return the bytes an action takes, without the journal and in the journal; and those of a message's keys."""
+async def weighed(redis: Any, actions: int, to_a_message: int) -> dict[str, float]:
+    """Return the bytes of an action, without the journal and in the journal."""
     await redis.flushall()
     before = await used(redis)
-    await ours(redis, actions, each)
+    await ours(redis, actions, to_a_message)
     whole = await used(redis)
-    await check(redis, actions, each)
-    looked_at = list(islice(messages(actions, each), LOOKED_AT))
-    values = {}
-    for kind, key in (("actions", KEYS.actions), ("counts", KEYS.counts)):
-        pipe = redis.pipeline(transaction=False)
-        for channel, message, _ in looked_at:
-            pipe.memory_usage(key(channel, message), samples=0)
-        values[f"{kind}_key"] = statistics.mean(await pipe.execute())
-    index = KEYS.messages("channel-0000")
-    values["index_key"] = await redis.memory_usage(index, samples=0) / await redis.zcard(index)
+    await check(redis, actions, to_a_message)
     await redis.delete(*(KEYS.journal(f"channel-{number:04d}") for number in range(CHANNELS)))
     without_journal = await used(redis)
-    return values | {
+    return {
         "ours": (without_journal - before) / actions,
         "journal": (whole - without_journal) / actions,
     }
 
 
-async def check(redis: Any, actions: int, each: int) -> None:
+async def check(redis: Any, actions: int, to_a_message: int) -> None:
     """Expect every message looked at to have its actions and its counts."""
-    looked_at = list(islice(messages(actions, each), LOOKED_AT))
+    looked_at = list(islice(messages(actions, to_a_message), LOOKED_AT))
     pipe = redis.pipeline(transaction=False)
     for channel, message, _ in looked_at:
         pipe.hlen(KEYS.actions(channel, message)).hgetall(KEYS.counts(channel, message))
@@ -138,29 +127,27 @@ async def check(redis: Any, actions: int, each: int) -> None:
         expect({field: str(count) for field, count in counts.items()}, next(answers), "the counts")
 
 
-async def weighed_peer(redis: Any, actions: int, each: int) -> float:
+async def weighed_peer(redis: Any, actions: int, to_a_message: int) -> float:
     """Return the bytes an action takes the peer."""
     await redis.flushall()
     before = await used(redis)
-    await peer(redis, actions, each)
+    await peer(redis, actions, to_a_message)
     return (await used(redis) - before) / actions
 
 
 async def one_round(size: float) -> dict[str, float]:
-    """Fill and weigh every server in every shape; what was weighed once is not weighed again, for it is the same."""
+    """Fill and weigh every server in every shape, once: rounds do not differ."""
     if size in WEIGHED:
         return WEIGHED[size]
     values: dict[str, float] = {}
     actions = round(ACTIONS * size)
     for name in PROGRAMS:
-        for deployed in (False, True):
-            async with server(name, deployed=deployed) as redis:
-                for each in SHAPES:
-                    mark = f"{name}_{each}" + "_deployed" * deployed
-                    found = await weighed(redis, actions, each)
-                    values |= {f"{mark}_{what}": value for what, value in found.items()}
-                    if not deployed:
-                        values[f"{mark}_peer"] = await weighed_peer(redis, actions, each)
+        async with server(name) as redis:
+            for to_a_message in SHAPES:
+                mark = f"{name}_{to_a_message}"
+                weights = await weighed(redis, actions, to_a_message)
+                values |= {f"{mark}_{what}": weight for what, weight in weights.items()}
+                values[f"{mark}_peer"] = await weighed_peer(redis, actions, to_a_message)
     WEIGHED[size] = values
     return values
 
@@ -169,21 +156,12 @@ def lines() -> Iterator[Line]:
     """Yield what is said of each server and shape."""
     versions = {name: f"{name} {version(program)}" for name, program in PROGRAMS.items()}
     for name in PROGRAMS:
-        for each, at_most in SHAPES.items():
-            mark, where = f"{name}_{each}", f"{versions[name]}, {each:,} a message"
+        for to_a_message, at_most in SHAPES.items():
+            mark, where = f"{name}_{to_a_message}", f"{versions[name]}, {to_a_message:,} a message"
             yield Figure(f"{mark}_ours", f"{where}: an action", "bytes", at_most=at_most)
-            yield Figure(
-                f"{mark}_deployed_ours",
-                f"{where}: an action, deploy/redis.conf",
-                "bytes",
-                at_most=at_most,
-            )
             yield Figure(f"{mark}_peer", f"{where}: a set for each value", "bytes")
             yield Ratio(f"{mark}_ours", f"{mark}_peer", f"{where}: ours / a set for each value")
             yield Figure(f"{mark}_journal", f"{where}: a change in the journal", "bytes")
-            yield Figure(f"{mark}_actions_key", f"{where}: its `actions` key", "bytes")
-            yield Figure(f"{mark}_counts_key", f"{where}: its `counts` key", "bytes")
-            yield Figure(f"{mark}_index_key", f"{where}: its place in `messages`", "bytes")
 
 
 SKIPPED: Final = (
@@ -195,11 +173,11 @@ SKIPPED: Final = (
 BENCHMARK: Final = Benchmark(
     name="memory",
     work=(
-        f"Keep {ACTIONS:,} live actions of users with UUIDs, ten a message and 25,000 a message, written by the "
-        "worker's own script: what used_memory grows by, an action, without the journal, which is trimmed by time and "
-        "weighed apart. No round differs from another, so the first stands for all. The peer keeps a set of users for "
-        "each value and a hash of counts; it knows not when, so it can tell no late removal from a new one, and it has "
-        "no index of messages." + SKIPPED
+        f"Keep {ACTIONS:,} live actions of users with UUIDs, ten a message and 25,000 a message, "
+        "written by the worker's own script: the growth of used_memory an action, without the "
+        "journal, which is trimmed by time and weighed apart. Rounds do not differ, so there is "
+        "one. The peer keeps a set of users for each value and a hash of counts; without times it "
+        "cannot tell a late removal from a new one, and it has no index of messages." + SKIPPED
     ),
     lines=tuple(lines()),
     round=one_round,

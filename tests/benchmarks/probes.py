@@ -1,4 +1,4 @@
-"""What a process that is measured says of itself: the time, and its memory; the standard library is all it takes."""
+"""The time and the memory of a measured process, with the standard library alone."""
 
 import re
 import resource
@@ -12,7 +12,7 @@ def stamp() -> int:
 
 
 def peak() -> int:
-    """Return the most resident memory this process has had, in kB; on Linux not getrusage's, which has the parent's."""
+    """Return the peak of resident memory in kB; getrusage on Linux has that of the parent."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -1,8 +1,8 @@
-"""How much memory a reconcile takes: the same channel with few and with many actions, each in a process of its own.
+"""The memory of a reconcile: a channel with few actions, and with many, in separate processes.
 
     python -m tests.benchmarks.reconcile_memory --actions 1000000
 
-Prints the peak of resident memory of `tally reconcile` for both, and from the difference what ten million would take.
+Prints the peak of resident memory of both, and an estimate for ten million actions.
 """
 
 import argparse
@@ -39,7 +39,8 @@ try:
     main()
 finally:
     # Not getrusage: there a child that was forked begins with its parent's peak.
-    print(re.search(r"VmHWM:\\s*([0-9]+) kB", Path("/proc/self/status").read_text())[1], file=sys.stderr)
+    status = Path("/proc/self/status").read_text()
+    print(re.search(r"VmHWM:\\s*([0-9]+) kB", status)[1], file=sys.stderr)
 """
 
 
@@ -104,10 +105,11 @@ async def main(actions: int) -> None:
     few, _ = await measure(FEW)
     many, seconds = await measure(actions)
     each = (many - few) / (actions - FEW)
+    estimate = few + each * (10_000_000 - FEW)
     lines = [
         f"{FEW:>10,} actions: {few / 1e6:6.1f} MB",
         f"{actions:>10,} actions: {many / 1e6:6.1f} MB, {seconds:.0f} s",
-        f"{each:.1f} bytes an action; 10,000,000 would take {(few + each * (10_000_000 - FEW)) / 1e6:.0f} MB",
+        f"{each:.1f} bytes an action; 10,000,000 would take {estimate / 1e6:.0f} MB",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
 

@@ -1,4 +1,4 @@
-"""What was measured, told: a table on the terminal, one JSON document, and the change against the baseline."""
+"""Results as a table, as one JSON document, and beside the baseline."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.table import Table
 
-from tests.benchmarks.harness import Benchmark, Difference, Measured
+from tests.benchmarks.harness import Benchmark, Measured
 
 BASELINE: Final = Path(__file__).with_name("baseline.json")
 
@@ -36,7 +36,7 @@ def document(results: Results) -> dict[str, dict[str, dict[str, object]]]:
 
 
 def table(benchmark: Benchmark, lines: Sequence[Measured], baseline: Baseline) -> Table:
-    """Return what was measured of one benchmark as a table."""
+    """Return the results of one benchmark as a table."""
     shown = Table(
         title=benchmark.name, caption=benchmark.work, title_justify="left", caption_justify="left"
     )
@@ -44,49 +44,36 @@ def table(benchmark: Benchmark, lines: Sequence[Measured], baseline: Baseline) -
         shown.add_column(heading, justify="left" if heading == "what" else "right")
     before = baseline.get(benchmark.name, {})
     for measured in lines:
-        unit = measured.line.unit
-        spread = f"{number(min(measured.values))} – {number(max(measured.values))}"
-        reached = (
-            measured.target and ("[green]" if measured.is_reached else "[red]") + measured.target
-        )
+        color = "[green]" if measured.is_reached else "[red]"
         shown.add_row(
             measured.line.what,
-            f"{number(measured.median)} {unit}",
-            spread,
-            reached,
+            f"{number(measured.median)} {measured.line.unit}",
+            f"{number(min(measured.values))} – {number(max(measured.values))}",
+            measured.target and color + measured.target,
             change(measured, before.get(measured.line.key)),
         )
     return shown
 
 
 def change(measured: Measured, before: float | None) -> str:
-    """Return by how much a median has changed since the baseline was recorded; of a difference, in its own unit."""
-    if not before:
-        return ""
-    if isinstance(measured.line, Difference):
-        return f"{measured.median - before:+.2g} {measured.line.unit}"
-    return f"{100 * (measured.median / before - 1):+.0f} %"
+    """Return the change of a median since the baseline."""
+    return f"{100 * (measured.median / before - 1):+.0f} %" if before else ""
 
 
 def number(value: float) -> str:
-    """Return a number with as many digits as tell something."""
+    """Return a number with as many digits as matter."""
     size = abs(value)
     return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 100 else f"{value:.3g}"
 
 
 def load(path: Path = BASELINE) -> Baseline:
-    """Return benchmark → line → median, as recorded; nothing if nothing was."""
-    try:
-        return {
-            name: dict(lines)
-            for name, lines in json.loads(path.read_text(encoding="utf-8")).items()
-        }
-    except FileNotFoundError:
-        return {}
+    """Return benchmark → line → median, as recorded."""
+    baseline: Baseline = json.loads(path.read_text(encoding="utf-8"))
+    return baseline
 
 
 def save(results: Results, path: Path = BASELINE) -> None:
-    """Record the medians, beside those of benchmarks that were not run."""
+    """Record the medians; benchmarks that were not run keep theirs."""
     medians = {
         name: {m.line.key: float(f"{m.median:.4g}") for m in lines}
         for name, lines in results.items()

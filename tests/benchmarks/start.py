@@ -1,4 +1,4 @@
-"""How long the command line takes to begin: the help, and a message's tallies, beside an empty program of its kind."""
+"""How long the command line takes to start, beside an empty program of its kind."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ COMMANDS: Final = {
     "help": ("-m", "worker", "--help"),
     "show": ("-m", "worker", "show", "room", MESSAGE),
 }
-SAID: Final = {
+OUTPUT: Final = {
     "empty": "Do nothing.",
     "help": "Exact reaction counts for PubNub message actions",
     "show": "reaction  👍  2\n",
@@ -51,8 +51,8 @@ async def started(arguments: Sequence[str], environment: dict[str, str]) -> tupl
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
-    return 1000 * (time.perf_counter() - began), said.decode()
+    output, _ = await process.communicate()
+    return 1000 * (time.perf_counter() - began), output.decode()
 
 
 async def one_round(size: float) -> dict[str, float]:
@@ -78,8 +78,8 @@ async def one_round(size: float) -> dict[str, float]:
             1 - min(times, 2), times
         ):  # a single one is no figure, and needs no start before it
             for name, arguments in COMMANDS.items():
-                milliseconds, said = await started(arguments, environment)
-                expect(True, SAID[name] in said, name)
+                milliseconds, output = await started(arguments, environment)
+                expect(True, OUTPUT[name] in output, name)
                 took[name] += [milliseconds] if number >= 0 else []
     finally:
         server.stop()
@@ -89,8 +89,8 @@ async def one_round(size: float) -> dict[str, float]:
 BENCHMARK: Final = Benchmark(
     name="start",
     work=(
-        f"Start a process, let it do its work and end, {STARTS} times in turn: `tally --help`, the help of a typer "
-        "program that does nothing, and `tally show` of a message on a Redis on this machine."
+        f"Start a process and wait for its end, {STARTS} times in turn: `tally --help`, the help "
+        "of an empty typer program, and `tally show` of a message on a Redis on this machine."
     ),
     lines=(
         Figure("empty", "the help of an empty typer program", "ms"),

@@ -1,4 +1,4 @@
-"""Every benchmark runs and ends with the right result; at a thousandth of the work, so no figure means anything."""
+"""Every benchmark runs and ends with the right result, with a thousandth of the work."""
 
 import pytest
 
@@ -23,7 +23,7 @@ async def test_every_contender_does_its_work(benchmark: Benchmark) -> None:
 
 
 async def test_ratios_are_taken_within_a_round() -> None:
-    """A machine that is slow for a while is slow for both."""
+    """A machine that is slow for a while is slow for both contenders."""
     speeds = iter([(30.0, 3.0), (10.0, 1.0), (20.0, 2.0)])
 
     async def one_round(size: float) -> dict[str, float]:
@@ -36,7 +36,7 @@ async def test_ratios_are_taken_within_a_round() -> None:
 
 
 def test_a_target_is_held_against_the_median() -> None:
-    """One slow round out of three does not miss it."""
+    """One slow round of three does not miss it."""
     assert Measured(Ratio("a", "b", "", at_most=2), (1.0, 9.0, 1.5)).is_reached
 
 

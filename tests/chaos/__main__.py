@@ -26,12 +26,12 @@ async def main() -> int:
     configure(LogFormat.JSON, "error")
     task = asyncio.current_task()
     assert task
-    asyncio.get_running_loop().add_signal_handler(
-        signal.SIGTERM, task.cancel
-    )  # whatever was started is ended
+    # A cancelled run ends the processes it has started.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     print(f"seed       {chosen.seed}", flush=True)  # noqa: T201 - a program's output
     with tempfile.TemporaryDirectory(prefix="tally-chaos-") as folder:
-        report = await run(Plan(chosen.seed, chosen.kills, chosen.restarts), Path(folder))
+        plan = Plan(seed=chosen.seed, kills=chosen.kills, restarts=chosen.restarts)
+        report = await run(plan, Path(folder))
     print(report)  # noqa: T201 - as above
     return 0 if report.is_exact else 1
 

@@ -1,59 +1,67 @@
-"""Kills workers and restarts Redis at random moments under load; then lets them repair what that did."""
+"""Kills workers and restarts Redis at random moments under load."""
 
 import asyncio
-import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Final
 
-from tests.chaos.comparison import broken_tallies, differences, strangers
-from tests.chaos.crowd import Crowd
+from tests.chaos.repair import Repair, listens
 from tests.chaos.report import Report
-from tests.end_to_end.processes import KEY, KEYS, Child, Stage, wait_until
+from tests.comparison import broken_tallies
+from tests.crowds import Crowd
+from tests.processes import Child
 from tests.redis_server import MortalServer
-from worker.cli.reports import reconcile_exit_code, reconcile_json
-from worker.domain.position import Range
-from worker.emulator import Emulator
+from tests.waiting import wait_until
+from tests.worlds import World, open_world
 from worker.errors import ExitCode
-from worker.reconciliation.reconcile import ReconcileOptions
-from worker.reconciliation.reconcile import ReconcileReport as Reconciled
-from worker.service import commands
-from worker.settings import Settings
-from worker.store.connection import connect
 
 CHANNELS: Final = ("room", "hall", "lobby", "yard")
-LAST: Final = "17699999999999999"
-"""The message that everybody's last reaction goes to: once it is counted, all before it was read."""
-FAULTS: Final[Mapping[str, float]] = (
-    {"late": 0.05, "duplicate": 0.05, "reorder": 0.1, "rewind": 0.05, "ahead": 0.02}  # events
-    | {
-        "lost": 0.003,
-        "unpublished": 0.003,
-        "tie": 0.01,
-        "twin": 0.002,
-        "readd": 0.05,
-    }  # what no event tells rightly
-    | {"stale": 0.05, "more": 0.05}  # lists
-    | {
-        "throttle": 0.005,
-        "server_error": 0.02,
-        "bad_json": 0.01,
-        "drop": 0.02,
-        "latency": 0.1,
-    }  # requests
-)
-OLD: Final = 0.1
-"""The share of workers that are left alone for longer."""
-SPARED: Final = 0.7
-"""The share of those about to be killed while Redis is down that may see how it comes back."""
+SETTINGS: Final = {
+    "TALLY_CHANNELS": ",".join(CHANNELS),
+    "TALLY_CHANNELS_PER_SUBSCRIPTION": "2",
+    "TALLY_SETTLE_SECONDS": "2",
+    # On a slow machine so much is missed that a reconcile would leave it to a person.
+    "TALLY_PRUNE_LIMIT": "100",
+}
+EVENT_FAULTS: Final = {
+    "late": 0.05,
+    "duplicate": 0.05,
+    "reorder": 0.1,
+    "rewind": 0.05,
+    "ahead": 0.02,
+}
+MISSING_EVENTS: Final = {
+    "lost": 0.003,
+    "unpublished": 0.003,
+    "tie": 0.01,
+    "twin": 0.002,
+    "readd": 0.05,
+}
+LIST_FAULTS: Final = {"stale": 0.05, "more": 0.05}
+REQUEST_FAULTS: Final = {
+    "throttle": 0.005,
+    "server_error": 0.02,
+    "bad_json": 0.01,
+    "drop": 0.02,
+    "latency": 0.1,
+}
+FAULTS: Final[Mapping[str, float]] = EVENT_FAULTS | MISSING_EVENTS | LIST_FAULTS | REQUEST_FAULTS
+PAST: Final = 300
+"""Reactions of each channel from before the first worker; they stay."""
+BURST: Final = 130
+"""Acts at once in one channel: more than PubNub's cache holds."""
 YOUNG: Final = 0.4
-"""The share of kills that come before or just when a worker begins to listen."""
+"""The share of kills before or just when a worker begins to listen."""
+OLD: Final = 0.1
+"""The share of workers that live for longer."""
+SPARED: Final = 0.7
+"""The share of workers, due to be killed while Redis is down, that live until it is back."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """How much of everything."""
 
@@ -68,37 +76,25 @@ class Plan:
     per_second: float = 60
     seconds_between_bursts: float = 20
     pace: float = 1
-    """How long lives, outages and what lies between them are, as a multiple of what is usual."""
+    """A factor for the length of lives, outages and pauses."""
 
 
 async def run(plan: Plan, folder: Path) -> Report:
-    """Make chaos, let it be repaired, compare. Whatever was started has ended afterwards.
+    """Make chaos, let it be repaired, compare. Every process has ended afterwards.
 
     Raises:
-        AssertionError: a worker ended as none may, or did not get over it in time.
+        AssertionError: a worker ended as none may, or was not repaired in time.
     """
     server = MortalServer(folder / "redis")
     try:
-        async with (
-            connect(server.url) as redis,
-            Emulator(seed=plan.seed, subscribe_key=KEY, faults=plan.faults) as emulator,
-        ):
-            stage = Stage(emulator, redis, server.url, folder)
-            stage.settings |= {
-                "TALLY_CHANNELS": ",".join(CHANNELS),
-                "TALLY_CHANNELS_PER_SUBSCRIPTION": "2",
-                "TALLY_SETTLE_SECONDS": "2",
-                # On a slow machine so much is missed that a reconcile would leave it to a person.
-                "TALLY_PRUNE_LIMIT": "100",
-            }
-            driver = Driver(plan, stage, server)
+        async with open_world(server.url, folder, seed=plan.seed, faults=plan.faults) as world:
+            world.settings |= SETTINGS
+            driver = Driver(plan, world, server)
             try:
                 return await driver.run()
             except Exception as error:
                 error.add_note(str(driver.report))
                 raise
-            finally:
-                stage.end()
     finally:
         server.destroy()
 
@@ -106,95 +102,102 @@ async def run(plan: Plan, folder: Path) -> Report:
 class Driver:
     """One run."""
 
-    def __init__(self, plan: Plan, stage: Stage, server: MortalServer) -> None:
+    def __init__(self, plan: Plan, world: World, server: MortalServer) -> None:
         self._plan = plan
-        self._stage = stage
+        self._world = world
         self._server = server
-        self.report = Report(plan.seed)
-        self._crowd = Crowd(stage.state, Random(f"{plan.seed}:crowd"), CHANNELS)
+        self.report = Report(seed=plan.seed)
+        self._crowd = Crowd(world.state, f"{plan.seed}:crowd", CHANNELS, messages=10, users=10)
+        for channel in CHANNELS:
+            world.add_past(PAST, "🕰", channel)
         self._random = Random(f"{plan.seed}:restarts")
-        after = self._random.sample(range(1, plan.kills + 1), plan.restarts)
-        self._restarts_after = set(after)
+        self._restarts_after = set(self._random.sample(range(1, plan.kills + 1), plan.restarts))
         self._changing_redis = asyncio.Lock()
         self._outages = 0
         self._is_over = False
 
     async def run(self) -> Report:
         """Make chaos, let it be repaired, compare."""
-        began = time.monotonic()
+        report, began = self.report, time.monotonic()
         try:
             await self._make_chaos()
             ended = time.monotonic()
-            self.report.chaos_seconds = ended - began
-            await self._repair()
-            self.report.repair_seconds = time.monotonic() - ended
+            report.chaos_seconds = ended - began
+            await Repair(self._world, report, CHANNELS).run(self._plan.workers)
+            report.repair_seconds = time.monotonic() - ended
         finally:
             self._add_up()
-        return self.report
+        return report
+
+    def _add_up(self) -> None:
+        report, state = self.report, self._world.state
+        report.acts = self._crowd.acts
+        report.events = state.published
+        report.actions = state.live()
+        for child in self._world.children:
+            report.gaps.update(entry["cause"] for entry in child.entries("gap"))
 
     async def _make_chaos(self) -> None:
         plan = self._plan
         async with (
-            self._crowd.acting(plan.per_second, plan.seconds_between_bursts),
+            self._crowd.acting(self._world.emulator, plan.per_second, pauses=False),
             asyncio.TaskGroup() as disturbing,
         ):
             disturber = disturbing.create_task(self._disturb(Random(f"{plan.seed}:disturb")))
+            bursts = disturbing.create_task(self._burst(Random(f"{plan.seed}:bursts")))
             async with asyncio.TaskGroup() as group:
                 for number in range(plan.workers):
-                    group.create_task(
-                        self._keep(Random(f"{plan.seed}:{number}"), group, is_second=bool(number))
-                    )
+                    group.create_task(self._keep_killing(number, group))
             self._is_over = True  # redis-py may swallow the cancellation
             disturber.cancel()
+            bursts.cancel()
 
-    async def _keep(self, random: Random, group: asyncio.TaskGroup, *, is_second: bool) -> None:
+    async def _keep_killing(self, number: int, group: asyncio.TaskGroup) -> None:
         """Start a worker and kill it, again and again; the second one is not always there."""
-        while self.report.kills.total() < self._plan.kills:
-            if is_second and random.random() < 0.5:
+        random = Random(f"{self._plan.seed}:{number}")
+        report = self.report
+        while report.kills.total() < self._plan.kills:
+            if number and random.random() < 0.5:
                 await self._wait(0, 4, random)
             outages = self._outages if self._server.is_up else None
-            child = self._start()
+            report.starts += 1
+            child = self._world.start("run")
             await self._live(child, random)
-            if child.is_alive:
-                await self._kill(child)
-                if self.report.kills.total() in self._restarts_after:
-                    self._restarts_after.discard(self.report.kills.total())
-                    group.create_task(self._restart())
-            else:
-                self._expect_end(child, had_redis=outages == self._outages and self._server.is_up)
-
-    def _start(self) -> Child:
-        self.report.starts += 1
-        return self._stage.start("run")
+            if not child.is_alive:
+                has_redis = outages == self._outages and self._server.is_up
+                self._expect_end(child, has_redis=has_redis)
+                continue
+            await self._kill(child)
+            if report.kills.total() in self._restarts_after:
+                self._restarts_after.discard(report.kills.total())
+                group.create_task(self._restart())
 
     async def _live(self, child: Child, random: Random) -> None:
-        """Return at a moment to die: while it starts, or some time after it began to listen."""
+        """Return at the moment of a kill: while the worker starts, or after it began to listen."""
         chance = random.random()
         if chance < YOUNG:
             await self._wait(0, 1.2, random)
             return
-        await wait_until(
-            lambda: _listens(child) or not child.is_alive, 60, what=lambda: child.err[-3000:]
-        )
-        least, most = (0.0, 2.5) if chance < 1 - OLD else (3.0, 6.0)
-        await self._wait(least, most, random)
+        await wait_until(lambda: listens(child) or not child.is_alive, what=child.tail)
+        if chance < 1 - OLD:
+            await self._wait(0, 2.5, random)
+        else:
+            await self._wait(3, 6, random)
         if not self._server.is_up and random.random() < SPARED:
-            await wait_until(lambda: self._server.is_up or not child.is_alive, 60)
+            await wait_until(lambda: self._server.is_up or not child.is_alive)
             await self._wait(0, 3, random)
 
     async def _kill(self, child: Child) -> None:
-        moment = "while it listened" if _listens(child) else "while it started"
+        moment = "while it listened" if listens(child) else "while it started"
         await child.killed()
         self.report.kills[moment if self._server.is_up else "while Redis was down"] += 1
 
-    def _expect_end(self, child: Child, *, had_redis: bool) -> None:
-        """A worker may end by itself where it finds no Redis at its start, and only there."""
+    def _expect_end(self, child: Child, *, has_redis: bool) -> None:
+        """A worker may end by itself only if it finds no Redis at its start."""
         code = child.process.wait()
         self.report.ends[code] += 1
-        assert code == ExitCode.REDIS_UNFIT, f"tally run ended with {code}\n{child.err[-3000:]}"
-        assert not had_redis, (
-            f"tally run ended with {code}, though Redis was there\n{child.err[-3000:]}"
-        )
+        assert code == ExitCode.REDIS_UNFIT, f"tally run ended with {code}\n{child.tail()}"
+        assert not has_redis, f"tally run ended with {code} beside a Redis\n{child.tail()}"
 
     async def _restart(self) -> None:
         async with self._changing_redis:
@@ -202,95 +205,39 @@ class Driver:
             await self._wait(0, 4, random)
             copy = None
             if random.random() < self._plan.back:
-                copy = self._server.copy(self._stage.folder / "copy")
+                copy = self._server.copy(self._world.folder / "copy")
                 await self._wait(0.5, 4, random)
             self._outages += 1
             way = random.choice(("killed", "ended"))
             await (self._server.kill() if way == "killed" else self._server.end())
             await self._wait(0, 1.5, random)
             await self._server.revive(copy)
-            await self._stage.redis.connection_pool.disconnect()  # those to the server that was
+            await self._world.redis.connection_pool.disconnect()  # those to the earlier server
             self.report.restarts[f"{way}, back on an older copy" if copy else way] += 1
-            await self._look()
+            self.report.checks += 1
+            self.report.broken += await broken_tallies(self._world.redis)
+
+    async def _burst(self, random: Random) -> None:
+        """Let users act far too much at once in one channel, now and then."""
+        while not self._is_over:
+            await asyncio.sleep(random.expovariate(1 / self._plan.seconds_between_bursts))
+            channel = random.choice(CHANNELS)
+            for _ in range(BURST):
+                self._crowd.act(channel)
 
     async def _disturb(self, random: Random) -> None:
-        """Cut connections to Redis, and make it forget its scripts, now and then."""
+        """Cut connections to Redis, or make it forget its scripts, now and then."""
+        redis, disturbances = self._world.redis, self.report.disturbances
         while not self._is_over:
             await self._wait(1, 5, random)
             async with self._changing_redis:
                 if random.random() < 0.5:
-                    await self._stage.redis.client_kill_filter(_type="normal", skipme=True)
-                    await self._stage.redis.connection_pool.disconnect()
-                    self.report.disturbances["connections cut"] += 1
+                    await redis.client_kill_filter(_type="normal", skipme=True)
+                    await redis.connection_pool.disconnect()
+                    disturbances["connections cut"] += 1
                 else:
-                    await self._stage.redis.script_flush()
-                    self.report.disturbances["scripts forgotten"] += 1
+                    await redis.script_flush()
+                    disturbances["scripts forgotten"] += 1
 
     async def _wait(self, least: float, most: float, random: Random) -> None:
         await asyncio.sleep(self._plan.pace * random.uniform(least, most))
-
-    async def _look(self) -> None:
-        self.report.looks += 1
-        self.report.broken += await broken_tallies(self._stage.redis)
-
-    async def _repair(self) -> None:
-        """Stop doing harm; let workers repair what they know of, and a reconcile what nobody can know of."""
-        state, stage = self._stage.state, self._stage
-        self.report.faults = state.faults.struck.copy()
-        state.faults.replace({})
-        workers = [self._start() for _ in range(self._plan.workers)]
-        await wait_until(lambda: all(map(_listens, workers)), 60, what=lambda: workers[0].err)
-        await wait_until(lambda: state.stream.seconds_until_release() is None, 60)
-        for channel in CHANNELS:
-            state.add(channel, LAST, "reaction", "🏁", "everybody")
-        await wait_until(self._has_read_all, 60, what=lambda: workers[0].err[-3000:])
-        await wait_until(self._owes_nothing, 60, what=lambda: workers[0].err[-3000:])
-        self.report.before = await self._differences()
-        settings = Settings.model_validate(stage.settings)
-        reconciled = await commands.run_reconcile(settings, [], Range(), ReconcileOptions(), None)
-        assert reconcile_exit_code(reconciled) == ExitCode.DONE, reconciled
-        self.report.reconciled = _short(reconciled)
-        self.report.after = await self._differences()
-        at_once = settings.model_copy(update={"settle_seconds": 0.1})  # nothing happens any more
-        verified = await commands.run_verify(at_once, [], 1, None)
-        assert verified.is_exact or self.report.after, verified
-        await self._look()
-        for worker in workers:
-            worker.ask(signal.SIGTERM)
-            assert await worker.ended(60) == ExitCode.DONE, worker.err[-3000:]
-
-    async def _differences(self) -> list[str]:
-        redis, state = self._stage.redis, self._stage.state
-        return differences(await self._stage.tallies(), state.truth()) + await strangers(
-            redis, state, CHANNELS
-        )
-
-    async def _has_read_all(self) -> bool:
-        counts = [
-            await self._stage.redis.exists(KEYS.counts(channel, LAST)) for channel in CHANNELS
-        ]
-        return all(counts)
-
-    async def _owes_nothing(self) -> bool:
-        return not (
-            await self._stage.redis.keys("tally:*:progress")
-            or await self._stage.redis.keys("tally:*:owed")
-        )
-
-    def _add_up(self) -> None:
-        report, state = self.report, self._stage.state
-        report.acts, report.events, report.actions = self._crowd.acts, state.published, state.live()
-        for child in self._stage.children:
-            report.gaps.update(entry["cause"] for entry in child.entries("gap"))
-
-
-def _listens(child: Child) -> bool:
-    return '"subscription_starts"' in child.err
-
-
-def _short(reports: Sequence[Reconciled]) -> str:
-    """Return what a reconcile has to tell, all channels together, in one line."""
-    told = reconcile_json(reports, dry_run=False)
-    return ", ".join(
-        f"{value} {name}" for name, value in told.items() if name not in {"channels", "dry_run"}
-    )

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Report:
-    """Counted while it runs."""
+    """Counted while the chaos runs."""
 
     seed: int
     kills: Counter[str] = field(default_factory=Counter)
@@ -14,9 +15,9 @@ class Report:
     ends: Counter[int] = field(default_factory=Counter)
     """Workers that ended by themselves, by exit code."""
     restarts: Counter[str] = field(default_factory=Counter)
-    """By way."""
+    """Restarts of Redis, by way."""
     disturbances: Counter[str] = field(default_factory=Counter)
-    """Of Redis, by kind."""
+    """Disturbances of Redis, by kind."""
     gaps: Counter[str] = field(default_factory=Counter)
     """Marks of something owed, by cause."""
     faults: Counter[str] = field(default_factory=Counter)
@@ -25,44 +26,44 @@ class Report:
     acts: int = 0
     events: int = 0
     actions: int = 0
-    looks: int = 0
+    checks: int = 0
     """How often every count was held against its entries."""
     broken: list[str] = field(default_factory=list)
     """Tallies that were not their live entries."""
     before: list[str] = field(default_factory=list)
-    """Differences from the truth before the last reconcile, of counts and of who is counted."""
+    """Differences from the truth before the last reconcile."""
     after: list[str] = field(default_factory=list)
-    """And after it."""
+    """Differences after it."""
     reconciled: str = ""
-    """What the reconcile said."""
+    """The report of the reconcile."""
     chaos_seconds: float = 0.0
     repair_seconds: float = 0.0
 
     @property
     def is_exact(self) -> bool:
-        """Whether Redis ended with the truth, and was never at odds with itself."""
+        """Whether Redis ended with the truth, and always agreed with itself."""
         return not (self.after or self.broken)
 
     def __str__(self) -> str:
         lines = {
-            "seed": str(self.seed),
             "kills": _sum(self.kills),
             "restarts": _sum(self.restarts),
             "disturbed": _sum(self.disturbances),
-            "starts": f"{self.starts} of tally run; ended by themselves, by exit code: {_sum(self.ends)}",
-            "crowd": f"{self.acts} acts; {self.events} events published; {self.actions} actions in the end",
+            "starts": f"{self.starts} workers; ended by themselves, by code: {_sum(self.ends)}",
+            "crowd": f"{self.acts} acts; {self.events} events; {self.actions} actions in the end",
             "faults": _sum(self.faults),
             "owed": _sum(self.gaps),
-            "invariant": f"{len(self.broken)} broken counts in {self.looks} looks at all of them",
+            "invariant": f"{len(self.broken)} broken counts in {self.checks} checks",
             "before": f"{len(self.before)} differences before the last reconcile",
             "reconcile": self.reconciled,
             "after": f"{len(self.after)} differences after it",
             "time": f"{self.chaos_seconds:.0f} s of chaos, {self.repair_seconds:.0f} s of repair",
         }
-        wrong = [f"  {line}" for line in (*self.broken[:10], *self.after[:10])]
-        return "\n".join([f"{name:9}  {line}" for name, line in lines.items()] + wrong)
+        text = [f"{name:9}  {line}" for name, line in lines.items()]
+        text += [f"  {line}" for line in (*self.broken[:10], *self.after[:10])]
+        return "\n".join(text)
 
 
-def _sum(counter: Counter[str] | Counter[int]) -> str:
+def _sum(counter: Counter[Any]) -> str:
     parts = ", ".join(f"{count} {name}" for name, count in sorted(counter.items(), key=str))
-    return f"{counter.total()}" + (f" ({parts})" if parts else "")
+    return f"{counter.total()} ({parts})" if parts else "0"

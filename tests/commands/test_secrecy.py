@@ -203,7 +203,7 @@ SCENARIOS: Final[dict[str, Callable[[Guarded], Awaitable[None]]]] = {
 }
 AS_PROCESSES: Final = {
     "run": ("test_secrets.py", "test_a_worker_in_trouble_keeps_its_secrets"),
-    "emulator": ("test_secrets.py", "test_an_emulator_tells_nothing_of_what_it_is_asked"),
+    "emulator": ("test_secrets.py", "test_an_emulator_keeps_its_secrets"),
     "demo": ("test_demo.py", "test_it_ends_equal_to_the_truth"),
 }
 """Commands that run until a signal, or start processes, and the file that tries them."""

@@ -28,7 +28,7 @@ class Query:
     legend: str
 
     def sent(self, variables: Mapping[str, str] = VARIABLES) -> str:
-        """Return it as Prometheus gets it."""
+        """Return the query as Prometheus gets it."""
         text = self.expr
         for name, value in variables.items():
             text = text.replace(name, value)
@@ -39,8 +39,8 @@ class Query:
 def shown(panel: Mapping[str, Any]) -> list[Query]:
     """Return the queries of a panel; a row has none."""
     return [
-        Query(panel["title"], each["expr"], each["legendFormat"])
-        for each in panel.get("targets", ())
+        Query(panel["title"], target["expr"], target["legendFormat"])
+        for target in panel.get("targets", ())
     ]
 
 

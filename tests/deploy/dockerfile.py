@@ -14,19 +14,19 @@ ROOT: Final = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One of a stage's lines, continued ones joined."""
+    """One instruction of a stage; continued lines are joined."""
 
     name: str
     text: str
 
     @property
     def words(self) -> list[str]:
-        """Its arguments, where they are words or a JSON list."""
+        """The arguments, as words or as a JSON list."""
         return json.loads(self.text) if self.text.startswith("[") else shlex.split(self.text)
 
     @property
     def pairs(self) -> dict[str, str]:
-        """Its arguments, where they are name=value: of ENV, LABEL and ARG."""
+        """The arguments as name → value, of ENV, LABEL and ARG."""
         return dict(word.split("=", 1) for word in self.words if "=" in word)
 
 
@@ -39,23 +39,23 @@ class Stage:
     instructions: tuple[Instruction, ...]
 
     def all(self, name: str) -> list[Instruction]:
-        """Return its instructions of that name, in their order."""
-        return [each for each in self.instructions if each.name == name]
+        """Return the instructions of that name, in order."""
+        return [instruction for instruction in self.instructions if instruction.name == name]
 
     def last(self, name: str) -> Instruction:
-        """Return the one that is in force; where there is none, that is an IndexError."""
+        """Return the last instruction of that name."""
         return self.all(name)[-1]
 
 
 def stages(text: str) -> list[Stage]:
     """Return the stages of a Dockerfile."""
     found: list[tuple[str, str, list[Instruction]]] = []
-    for each in _instructions(text):
-        if each.name == "FROM":
-            source, _, name = each.text.partition(" AS ")
+    for instruction in _instructions(text):
+        if instruction.name == "FROM":
+            source, _, name = instruction.text.partition(" AS ")
             found.append((source, name, []))
         elif found:  # what stands before the first is for all FROM lines
-            found[-1][2].append(each)
+            found[-1][2].append(instruction)
     return [Stage(source, name, tuple(instructions)) for source, name, instructions in found]
 
 
@@ -69,13 +69,13 @@ def _instructions(text: str) -> Iterator[Instruction]:
 
 
 def ignored(path: str, patterns: list[str]) -> bool:
-    """Tell whether a context leaves this path out: the last pattern that speaks of it or a folder above it decides."""
+    """Tell whether a context leaves this path out: the last pattern that matches decides."""
     left_out = False
     parts = path.split("/")
     above = ["/".join(parts[: end + 1]) for end in range(len(parts))]
     for pattern in patterns:
         wanted = pattern.removeprefix("!")
-        if any(_matches(each, wanted) for each in above):
+        if any(_matches(folder, wanted) for folder in above):
             left_out = not pattern.startswith("!")
     return left_out
 

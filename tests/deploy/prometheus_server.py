@@ -1,4 +1,4 @@
-"""A real Prometheus, as a child on loopback: scrapes every few seconds, and evaluates rules if it is given some."""
+"""A real Prometheus, as a child on loopback, that scrapes and evaluates rules."""
 
 import asyncio
 import json
@@ -11,8 +11,8 @@ from typing import Any, Final, Self
 
 import aiohttp
 
-from tests.end_to_end.processes import wait_until
 from tests.redis_server import free_port
+from tests.waiting import wait_until
 
 BINARY: Final = shutil.which("prometheus")
 MISSING: Final = (
@@ -24,15 +24,15 @@ Sample = tuple[dict[str, str], float]
 
 
 def hurried(rules: str, wait: str = "1s") -> str:
-    """Return alerting rules that wait no longer than that before they fire, for whoever has no three minutes."""
+    """Return alerting rules that wait no longer than that before they fire."""
     return re.sub(r"^( +for: ).*$", rf"\g<1>{wait}", rules, flags=re.MULTILINE)
 
 
 class Prometheus:
     """One server in a folder of its own, for as long as its `async with` block lasts.
 
-    ``targets`` are addresses (host:port) by the name of their job; ``rules`` the text of a file of rules. A scrape may
-    take as long as there is between two, ``scrape_seconds``; the first comes some five seconds after the start.
+    ``targets`` are addresses (host:port) by the name of their job; ``rules`` is the text of a file
+    of rules. The first scrape comes some five seconds after the start.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Prometheus:
         self._process = self._started()
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
         try:
-            await wait_until(self._is_ready, 60, what=self._log)
+            await wait_until(self._is_ready, what=self._log)
         except BaseException:
             await self.end()
             raise
@@ -72,37 +72,30 @@ class Prometheus:
             await asyncio.to_thread(self._process.wait)
 
     async def query(self, promql: str) -> list[Sample]:
-        """Return the instant vector (or the scalar) that a query gives now.
+        """Return the instant vector or the scalar of a query.
 
         Raises:
-            ValueError: it is no query.
+            ValueError: Prometheus refuses the query.
         """
-        told = await self._ask("query", query=promql)
-        if told["resultType"] == "scalar":
-            return [({}, float(told["result"][1]))]
-        return [(each["metric"], float(each["value"][1])) for each in told["result"]]
-
-    async def query_range(self, promql: str, start: float, end: float, step: float) -> list[Any]:
-        """Return the series of a query: each ``{"metric": labels, "values": [[time, text], …]}``."""
-        told = await self._ask(
-            "query_range", query=promql, start=str(start), end=str(end), step=str(step)
-        )
-        return list(told["result"])
+        answer = await self._ask("query", query=promql)
+        if answer["resultType"] == "scalar":
+            return [({}, float(answer["result"][1]))]
+        return [(sample["metric"], float(sample["value"][1])) for sample in answer["result"]]
 
     async def alerts(self) -> dict[str, str]:
-        """Return the names of the alerts that are pending or firing, and which of the two (firing, where both)."""
-        found: dict[str, str] = {}
+        """Return alert → ``pending`` or ``firing``; firing if it is both."""
+        states: dict[str, str] = {}
         for alert in (await self._ask("alerts"))["alerts"]:
-            name, state = alert["labels"]["alertname"], alert["state"]
-            found[name] = state if found.get(name) != "firing" else "firing"
-        return found
+            name = alert["labels"]["alertname"]
+            if states.get(name) != "firing":
+                states[name] = alert["state"]
+        return states
 
     async def is_scraping(self) -> bool:
         """Whether every target has been scraped with success."""
-        ups = await self.query("up")
-        return len(ups) == sum(map(len, self._targets.values())) and all(
-            value == 1 for _, value in ups
-        )
+        targets = sum(map(len, self._targets.values()))
+        ups = [value for _, value in await self.query("up")]
+        return ups == [1.0] * targets
 
     async def _ask(self, what: str, **query: str) -> Any:
         assert self._session

@@ -54,35 +54,35 @@ _GROUPED: Final = re.compile(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)")
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """A metric in a query, and what of it is asked for."""
+    """A metric in a query, and its matchers."""
 
     metric: str
     matchers: tuple[tuple[str, str, str], ...]
 
 
 def ours() -> list[Metric]:
-    """Return the metrics there are."""
-    return [each for each in vars(metrics).values() if isinstance(each, Metric)]
+    """Return the worker's metrics."""
+    return [metric for metric in vars(metrics).values() if isinstance(metric, Metric)]
 
 
 def kind(metric: Metric) -> str:
-    """Return what a metric is, in Prometheus's word."""
+    """Return the type of a metric, in Prometheus's word."""
     return type(metric).__name__.lower()
 
 
 def labels(metric: Metric) -> tuple[str, ...]:
-    """Return its labels; those of an Info are what it says."""
+    """Return the labels of a metric."""
     return ("version",) if isinstance(metric, Info) else tuple(metric._labelnames)
 
 
-def told(metric: Metric) -> str:
-    """Return the name a person knows it by: of a histogram, the one without a suffix."""
+def documented_name(metric: Metric) -> str:
+    """Return the name of a metric in documents: of a histogram, without a suffix."""
     name: str = metric._name
     return name + ("" if isinstance(metric, Histogram) else _SUFFIXES[kind(metric)][0])
 
 
 def samples() -> dict[str, frozenset[str]]:
-    """Return every sample there can be, by name, with its labels."""
+    """Return the name of every possible sample → its labels."""
     found = dict(_OTHERS)
     for metric in ours():
         for suffix in _SUFFIXES[kind(metric)]:
@@ -92,13 +92,13 @@ def samples() -> dict[str, frozenset[str]]:
 
 
 def selectors(query: str) -> Iterator[Selector]:
-    """Yield what a query selects."""
+    """Yield the selectors of a query."""
     for name, matchers in _SELECTOR.findall(_GROUPED.sub("", query)):
         yield Selector(name, tuple(_MATCHER.findall(matchers)))
 
 
 def wrong(query: str) -> list[str]:
-    """Return what of a query cannot be: metrics, labels and values that do not exist."""
+    """Return the metrics, labels and values of a query that do not exist."""
     known, found, seen = samples(), [], set(_SCRAPED)
     for selector in selectors(query):
         if selector.metric not in known:

@@ -12,7 +12,7 @@ import yaml
 
 from tests.deploy.dockerfile import ROOT
 from tests.deploy.needed import needs
-from tests.deploy.promql import kind, labels, ours, told, wrong
+from tests.deploy.promql import documented_name, kind, labels, ours, wrong
 
 FOLDER: Final = ROOT / "deploy/prometheus"
 TESTS: Final = ("alerts_test.yml", "alerts_long_test.yml")
@@ -25,7 +25,7 @@ RULES: Final[list[dict[str, Any]]] = [rule for group in GROUPS for rule in group
 
 
 def promtool(*arguments: str, folder: Path = FOLDER) -> None:
-    """Expect promtool to be content."""
+    """Expect promtool to accept the arguments."""
     command = [shutil.which("promtool") or "", *arguments]
     ran = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=100, check=False
@@ -34,61 +34,61 @@ def promtool(*arguments: str, folder: Path = FOLDER) -> None:
 
 
 @needs("promtool", "that Prometheus takes the alerts")
-def test_promtool_takes_the_rules() -> None:
+def test_promtool_accepts_the_rules() -> None:
     """As Prometheus will."""
     promtool("check", "rules", "--lint-fatal", "alerts.yml")
 
 
-@needs("promtool", "that each alert fires, clears and spares who is nearly well")
+@needs("promtool", "that each alert fires, clears and stays silent when it should")
 @pytest.mark.parametrize("tests", TESTS)
-def test_every_alert_fires_clears_and_spares_who_is_nearly_well(tests: str, tmp_path: Path) -> None:
-    """Histories and expectations are in the files themselves; each is tried on the alerts it asks about.
+def test_every_alert_fires_and_clears(tests: str, tmp_path: Path) -> None:
+    """Histories and expectations are in the files; each history is tried on the alerts it names.
 
     All alerts on all histories would take half a minute.
     """
     document = yaml.safe_load((FOLDER / tests).read_text(encoding="utf-8"))
     assert document["rule_files"] == ["alerts.yml"]
     alone = [f"{number}_{tests}" for number, _ in enumerate(document["tests"])]
-    for name, each in zip(alone, document["tests"], strict=True):
-        asked = {expected["alertname"] for expected in each["alert_rule_test"]}
+    for name, history in zip(alone, document["tests"], strict=True):
+        asked = {expected["alertname"] for expected in history["alert_rule_test"]}
         groups = [
             {**group, "rules": [rule for rule in group["rules"] if rule["alert"] in asked]}
             for group in GROUPS
         ]
         # JSON is YAML.
         (tmp_path / f"rules_{name}").write_text(json.dumps({"groups": groups}), encoding="utf-8")
-        one = {**document, "rule_files": [f"rules_{name}"], "tests": [each]}
+        one = {**document, "rule_files": [f"rules_{name}"], "tests": [history]}
         (tmp_path / name).write_text(json.dumps(one), encoding="utf-8")
     promtool("test", "rules", *alone, folder=tmp_path)
 
 
-def test_every_alert_is_tried() -> None:
-    """It fires once at least, is asked about when it must not, and there is no test of what is no alert."""
+def test_every_alert_has_a_history() -> None:
+    """Each alert fires once at least, stays silent once at least; no test names another alert."""
     fires: set[str] = set()
     spares: set[str] = set()
     for tests in TESTS:
-        for each in yaml.safe_load((FOLDER / tests).read_text(encoding="utf-8"))["tests"]:
-            for expected in each["alert_rule_test"]:
+        for history in yaml.safe_load((FOLDER / tests).read_text(encoding="utf-8"))["tests"]:
+            for expected in history["alert_rule_test"]:
                 (fires if expected["exp_alerts"] else spares).add(expected["alertname"])
     assert fires == spares == {rule["alert"] for rule in RULES}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_names_metrics_labels_and_values_that_exist(rule: dict[str, Any]) -> None:
-    """An alert on what nobody reports never fires, and nobody notices."""
+def test_an_alert_names_only_what_exists(rule: dict[str, Any]) -> None:
+    """Metrics, labels and values: an alert on a missing metric never fires."""
     assert wrong(rule["expr"]) == []
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_says_how_bad_it_is_and_where_to_read_on(rule: dict[str, Any]) -> None:
+def test_an_alert_says_what_to_do(rule: dict[str, Any]) -> None:
     """Severity, summary, description, and the section of its name."""
     assert rule["labels"]["severity"] in {"page", "ticket"}
     assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
     assert rule["annotations"]["runbook_url"] == f"deploy/runbook.md#{rule['alert'].lower()}"
 
 
-def test_every_alert_has_its_section_and_every_section_its_alert() -> None:
-    """In the order of the rules, with what to do as a list."""
+def test_every_alert_has_its_section() -> None:
+    """No other section exists; each has its steps as a list, in the order of the rules."""
     part = RUNBOOK[RUNBOOK.index("\n## Alerts\n") :].split("\n## ")[1]
     sections = {section.split("\n", 1)[0]: section for section in part.split("\n### ")[1:]}
     assert list(sections) == [rule["alert"] for rule in RULES]
@@ -98,11 +98,13 @@ def test_every_alert_has_its_section_and_every_section_its_alert() -> None:
         assert "\n1. " in section, section
 
 
-def test_every_metric_has_a_row_with_its_type_and_labels() -> None:
-    """And no row names a metric that does not exist."""
+def test_every_metric_has_its_row() -> None:
+    """With type and labels; no row names a metric that does not exist."""
     rows = re.findall(r"^\| `(tally_\w+)` \| (\w+) \|([^|]*)\|", REFERENCE, re.MULTILINE)
     documented = {name: (type, tuple(re.findall(r"`(\w+)`", named))) for name, type, named in rows}
-    assert documented == {told(metric): (kind(metric), labels(metric)) for metric in ours()}
+    assert documented == {
+        documented_name(metric): (kind(metric), labels(metric)) for metric in ours()
+    }
     assert len(rows) == len(documented)
 
 
@@ -115,6 +117,6 @@ def test_every_metric_has_a_row_with_its_type_and_labels() -> None:
         ("sum by (origni) (tally_events_total)", "nothing has a label origni"),
     ],
 )
-def test_what_does_not_exist_is_noticed(query: str, what: str) -> None:
-    """So that the tests above can fail."""
+def test_a_missing_metric_is_noticed(query: str, what: str) -> None:
+    """Proof that the tests above can fail."""
     assert wrong(query) == [what]

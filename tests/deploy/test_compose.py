@@ -1,4 +1,4 @@
-"""``deploy/compose.yaml``, and what it mounts: services that start what there is, confined, on this machine only."""
+"""``deploy/compose.yaml`` and what it mounts: confined services, on this machine only."""
 
 import asyncio
 import json
@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,7 @@ from jsonschema import Draft7Validator  # type: ignore[import-untyped]  # kubern
 
 from tests.deploy.dockerfile import ROOT, stages
 from tests.deploy.invocations import arguments
-from tests.deploy.needed import needs, untried
+from tests.deploy.needed import needs, run, untried
 from worker.demo.crowd import CHANNELS
 from worker.emulator import Emulator
 from worker.settings import FIELDS, Settings
@@ -25,7 +24,7 @@ from worker.settings import FIELDS, Settings
 FOLDER: Final = ROOT / "deploy"
 FILE: Final = FOLDER / "compose.yaml"
 SPECIFICATION: Final = Path(__file__).with_name("compose_specification") / "compose-spec.json"
-"""The schema of the Compose specification, github.com/compose-spec/compose-spec, as of June 2026 (170098b)."""
+"""The schema of github.com/compose-spec/compose-spec, as of June 2026 (170098b)."""
 SECONDS: Final = 60
 
 Service = dict[str, Any]
@@ -43,33 +42,33 @@ EVERY: Final = pytest.mark.parametrize("name", SERVICES)
 
 
 def environment(name: str) -> dict[str, str]:
-    """Return what a service is told where nobody has set anything."""
+    """Return the environment of a service with default settings."""
     given: dict[str, str] = SERVICES[name].get("environment", {})
-    return {each: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", text) for each, text in given.items()}
+    return {variable: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", text) for variable, text in given.items()}
 
 
 def mounts(name: str) -> dict[str, str]:
     """Return target → source of what a service mounts."""
-    return {each.split(":")[1]: each.split(":")[0] for each in SERVICES[name].get("volumes", [])}
+    return {mount.split(":")[1]: mount.split(":")[0] for mount in SERVICES[name].get("volumes", [])}
 
 
 def slips(document: Service) -> list[str]:
-    """Return what the specification does not allow in a Compose file."""
+    """Return the violations of the specification in a Compose file."""
     schema = json.loads(SPECIFICATION.read_text(encoding="utf-8"))
-    # The draft that the schema is written in; jsonschema would not know it by the address that stands there.
+    # jsonschema does not know the draft by the address in the schema.
     return [
         f"{error.json_path}: {error.message}"
         for error in Draft7Validator(schema).iter_errors(document)
     ]
 
 
-def test_it_is_what_the_specification_allows() -> None:
-    """By its own schema, which knows no other field: a slip is not left to whoever starts it."""
+def test_the_file_fits_the_specification() -> None:
+    """By its own schema, which refuses unknown fields."""
     assert slips(COMPOSE) == []
 
 
-def test_a_slip_would_be_noticed() -> None:
-    """The schema is one that refuses."""
+def test_a_slip_is_noticed() -> None:
+    """The schema refuses an unknown field."""
     wrong = {
         **COMPOSE,
         "services": {**SERVICES, "redis": {**SERVICES["redis"], "mem_limits": "1g"}},
@@ -79,24 +78,22 @@ def test_a_slip_would_be_noticed() -> None:
     assert slip.startswith("$.services.redis: 'mem_limits'")
 
 
-def test_compose_takes_it() -> None:
-    """Docker's own, of whatever version is there; no engine is needed to be asked."""
-    compose = [shutil.which("docker") or "", "compose"]
-    if (
-        not compose[0]
-        or subprocess.run([*compose, "version"], capture_output=True, check=False).returncode
-    ):
+def test_compose_accepts_the_file() -> None:
+    """Any version of Docker Compose; no engine is needed."""
+    docker = shutil.which("docker")
+    if not docker or run(docker, "compose", "version").returncode:
         pytest.skip(untried("docker compose", "that it takes deploy/compose.yaml"))
-    subprocess.run([*compose, "-f", FILE, "config", "--quiet"], check=True, timeout=SECONDS)
+    checked = run(docker, "compose", "-f", FILE, "config", "--quiet")
+    assert checked.returncode == 0, checked.stderr
 
 
-def test_everything_the_picture_needs_is_there() -> None:
-    """A worker, its Redis, a PubNub with users, and who watches."""
+def test_the_services_are_complete() -> None:
+    """A worker, its Redis, a PubNub with users, Prometheus and Grafana."""
     assert set(SERVICES) == {"worker", "redis", "emulator", "load", "prometheus", "grafana"}
 
 
-def test_a_redis_that_is_full_refuses_writes_before_it_is_killed() -> None:
-    """Its own limit leaves a quarter of the container's for what a fork copies."""
+def test_a_full_redis_refuses_writes() -> None:
+    """Its own limit leaves a quarter of the container's memory for a fork."""
     size = {"k": 1024, "m": 1024**2, "g": 1024**3}
     command, limit = SERVICES["redis"]["command"], SERVICES["redis"]["mem_limit"]
     own = command[command.index("--maxmemory") + 1].removesuffix("b")
@@ -105,8 +102,8 @@ def test_a_redis_that_is_full_refuses_writes_before_it_is_killed() -> None:
 
 
 @EVERY
-def test_every_image_is_built_here_or_of_one_version(name: str) -> None:
-    """Of all its numbers: 7-alpine is another server every month."""
+def test_every_image_has_an_exact_version(name: str) -> None:
+    """Or is built here: 7-alpine is another server every month."""
     image = SERVICES[name]["image"]
 
     assert name in OURS or re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-alpine)?", image)
@@ -114,7 +111,7 @@ def test_every_image_is_built_here_or_of_one_version(name: str) -> None:
 
 @EVERY
 def test_every_service_is_confined(name: str) -> None:
-    """Nothing to write but in its volume, no privilege, an end to its memory, its processes and its log."""
+    """No write but in a volume, no privilege; limits on memory, processes and log."""
     service = SERVICES[name]
 
     assert service["read_only"] is True
@@ -126,26 +123,26 @@ def test_every_service_is_confined(name: str) -> None:
 
 
 @EVERY
-def test_its_ports_are_for_this_machine(name: str) -> None:
-    """Bound to loopback: nothing of it has a password."""
+def test_ports_are_bound_to_loopback(name: str) -> None:
+    """No service has a password."""
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
 
 
 @EVERY
-def test_what_it_mounts_exists_and_is_not_its_own_to_change(name: str) -> None:
-    """A file that is missing would be made, as a folder."""
-    for each in SERVICES[name].get("volumes", []):
-        source = each.split(":")[0]
+def test_mounted_files_exist_and_are_read_only(name: str) -> None:
+    """Compose would create a missing file as a folder."""
+    for mount in SERVICES[name].get("volumes", []):
+        source = mount.split(":")[0]
         if source.startswith("./"):
             assert (FOLDER / source).exists()
-            assert each.endswith(":ro")
+            assert mount.endswith(":ro")
         else:
             assert source in COMPOSE["volumes"]
 
 
 @EVERY
-def test_it_tells_whether_it_is_well(name: str) -> None:
-    """By a check of its own or the image's; but for who serves nothing."""
+def test_every_service_has_a_health_check(name: str) -> None:
+    """Its own or the image's; except the users, who serve nothing."""
     check = SERVICES[name].get("healthcheck", {})
     image_checks = name == "worker"
 
@@ -153,8 +150,8 @@ def test_it_tells_whether_it_is_well(name: str) -> None:
     assert image_checks or "test" in check or check == {"disable": True}
 
 
-def test_who_is_waited_for_is_there_and_has_a_check() -> None:
-    """Or it would be waited for until the end of days."""
+def test_dependencies_have_a_health_check() -> None:
+    """Otherwise Compose would wait for ever."""
     for service in SERVICES.values():
         for name, how in service.get("depends_on", {}).items():
             assert (how["condition"], "test" in SERVICES[name]["healthcheck"]) == (
@@ -163,8 +160,8 @@ def test_who_is_waited_for_is_there_and_has_a_check() -> None:
             )
 
 
-def test_the_workers_settings_are_settings() -> None:
-    """Good ones, where nobody has set anything; the channels are those that the users are in."""
+def test_the_worker_has_valid_settings() -> None:
+    """With defaults; its channels are those of the users."""
     given = environment("worker")
 
     assert given.keys() <= FIELDS.keys()
@@ -176,8 +173,8 @@ def test_the_workers_settings_are_settings() -> None:
     )
 
 
-def test_the_commands_are_the_programs() -> None:
-    """Read by the parser that will read them there."""
+def test_commands_are_the_programs_own() -> None:
+    """Read by the program's own parser."""
     commands = {
         name: arguments(SERVICES[name]["command"])
         for name in OURS
@@ -193,7 +190,7 @@ def test_the_commands_are_the_programs() -> None:
 
 
 def test_the_worker_has_time_to_drain() -> None:
-    """Compose kills after ten seconds unless it is told otherwise."""
+    """Compose kills after ten seconds by default."""
     given = Settings.model_validate(
         {name: text for name, text in environment("worker").items() if text}
     )
@@ -203,8 +200,8 @@ def test_the_worker_has_time_to_drain() -> None:
     )
 
 
-async def test_the_users_react_until_they_are_told_to_stop() -> None:
-    """The very script that is mounted: events come, in the channels that the worker follows; then it ends, silently."""
+async def test_the_users_react_until_a_stop() -> None:
+    """The mounted script publishes in the channels that the worker follows, and ends in silence."""
     mounted = {target: FOLDER / source for target, source in mounts("load").items()}
     program, path = SERVICES["load"]["entrypoint"]
     assert program == "python"
@@ -221,50 +218,44 @@ async def test_the_users_react_until_they_are_told_to_stop() -> None:
                     assert process.returncode is None
                     await asyncio.sleep(0.05)
                 process.send_signal(signal.SIGTERM)
-                _, said = await process.communicate()
-                assert (process.returncode, said.decode()) == (0, "")
+                _, error = await process.communicate()
+                assert (process.returncode, error.decode()) == (0, "")
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
 
 
-def test_prometheus_scrapes_the_worker_and_has_the_alerts() -> None:
-    """Where it is, at the port of the image; the rules lie where the configuration looks for them."""
+def test_prometheus_scrapes_the_worker() -> None:
+    """Its target is the port of the image; the rules are where the configuration wants them."""
     config = read(FOLDER / "prometheus/prometheus.yml")
     *_, image = stages((ROOT / "Dockerfile").read_text(encoding="utf-8"))
     targets = [
-        each
+        target
         for job in config["scrape_configs"]
         for group in job["static_configs"]
-        for each in group["targets"]
+        for target in group["targets"]
     ]
     there = mounts("prometheus")
 
     assert targets == [f"worker:{image.last('EXPOSE').text}"]
     assert config["rule_files"] == ["alerts.yml"]
     assert there["/etc/prometheus/alerts.yml"] == "./prometheus/alerts.yml"
-    told = dict(word.removeprefix("--").split("=") for word in SERVICES["prometheus"]["command"])
-    assert told["config.file"] in there
-    assert there[told["storage.tsdb.path"]] in COMPOSE["volumes"]
+    options = dict(word.removeprefix("--").split("=") for word in SERVICES["prometheus"]["command"])
+    assert options["config.file"] in there
+    assert there[options["storage.tsdb.path"]] in COMPOSE["volumes"]
 
 
 @needs("promtool", "that Prometheus takes deploy/prometheus/prometheus.yml")
-def test_prometheus_takes_its_configuration() -> None:
-    """By promtool, rules and all."""
-    command = [
-        shutil.which("promtool") or "",
-        "check",
-        "config",
-        str(FOLDER / "prometheus/prometheus.yml"),
-    ]
-    checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+def test_promtool_accepts_the_configuration() -> None:
+    """With the rules."""
+    checked = run("promtool", "check", "config", FOLDER / "prometheus/prometheus.yml")
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_grafana_has_the_dashboard_and_where_its_figures_come_from() -> None:
-    """The provider looks into the folder that the dashboard is mounted in; the source is the Prometheus beside it."""
+def test_grafana_has_the_dashboard() -> None:
+    """The provider reads the mounted folder; the data source is the Prometheus beside it."""
     provisioning = FOLDER / "grafana/provisioning"
     (source,) = read(provisioning / "datasources/prometheus.yaml")["datasources"]
     (provider,) = read(provisioning / "dashboards/reaction-tally.yaml")["providers"]
@@ -284,6 +275,6 @@ def test_grafana_has_the_dashboard_and_where_its_figures_come_from() -> None:
 
 
 def _address(name: str) -> str:
-    """Return where others in the network find a service: by its name, at the port that is published too."""
+    """Return the address of a service in its network: its name and its published port."""
     (port,) = SERVICES[name]["ports"]
     return f"{name}:{port.rpartition(':')[2]}"

@@ -1,4 +1,4 @@
-"""What the reference says a channel costs in requests is what the worker sends."""
+"""What the runbook says a channel costs in requests is what the worker sends."""
 
 import asyncio
 import math
@@ -10,8 +10,9 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.deploy.dockerfile import ROOT
-from tests.end_to_end.processes import KEY, MESSAGE, wait_until
 from tests.redis_server import RedisServer
+from tests.waiting import wait_until
+from tests.worlds import KEY, MESSAGE
 from worker.domain.position import TICKS_PER_SECOND, Range
 from worker.emulator import Emulator
 from worker.reconciliation.reconcile import ReconcileOptions
@@ -39,13 +40,13 @@ COMMANDS: Final[dict[str, tuple[int, Callable[[Settings], Coroutine[Any, Any, ob
 
 
 def requests(actions: int) -> int:
-    """Return what reading a list of so many actions takes, as the reference has it."""
+    """Return the requests for a list of so many actions, as the runbook says."""
     return 3 + math.ceil(max(0, actions - 100) / 99) if actions else 1
 
 
 @pytest.fixture
 async def emulator() -> AsyncIterator[Emulator]:
-    """A PubNub with channels named for how many actions each has, all of them an hour old."""
+    """A PubNub with channels named for their number of actions, all an hour old."""
     async with Emulator(seed=1, subscribe_key=KEY) as emulator:
         ago = emulator.state.time.now() - HOUR * TICKS_PER_SECOND
         for size in (*SIZES, OLD):
@@ -59,7 +60,7 @@ async def emulator() -> AsyncIterator[Emulator]:
 
 @pytest.fixture
 def settings(emulator: Emulator, real_redis: Redis, valkey: RedisServer) -> Settings:
-    """Settings of a worker there, on an empty Redis."""
+    """Settings of a worker on an empty Redis."""
     given = {
         "PUBNUB_SUBSCRIBE_KEY": KEY,
         "PUBNUB_ORIGIN": emulator.origin,
@@ -70,16 +71,16 @@ def settings(emulator: Emulator, real_redis: Redis, valkey: RedisServer) -> Sett
     return Settings.model_validate(given)
 
 
-def test_the_formula_is_the_references() -> None:
+def test_the_runbook_has_the_formula() -> None:
     """Word for word, so that neither changes without the other."""
-    told = "requests(actions) = 1 if there are none, else 3 + ceil((actions - 100) / 99), no less than 3"
-    assert told in (ROOT / "deploy/reference.md").read_text(encoding="utf-8")
+    rest = "else 3 + ceil((actions - 100) / 99), no less than 3"
+    assert f"requests(actions) = 1 if there are none, {rest}" in (
+        ROOT / "deploy/reference.md"
+    ).read_text(encoding="utf-8")
 
 
-async def test_a_backfill_a_reconcile_and_a_verify_cost_what_is_said(
-    emulator: Emulator, settings: Settings
-) -> None:
-    """Pages as by the formula; and the clock once, twice, three times for each channel."""
+async def test_commands_cost_what_the_runbook_says(emulator: Emulator, settings: Settings) -> None:
+    """Pages by the formula; the clock once, twice or three times for each channel."""
     for name, (clock, command) in COMMANDS.items():
         emulator.requests.clear()
         await command(settings)
@@ -89,10 +90,10 @@ async def test_a_backfill_a_reconcile_and_a_verify_cost_what_is_said(
         }, name
 
 
-async def test_a_round_costs_what_is_said(emulator: Emulator, settings: Settings) -> None:
+async def test_a_round_costs_what_the_runbook_says(emulator: Emulator, settings: Settings) -> None:
     """The recent past, in which nothing happened here, and a piece of the rest, which is all of it.
 
-    The clock is asked three times for the channel, and twice for the round: when the next one begins, and when it does.
+    The clock is read three times for the channel and twice for the round.
     """
     async with going_round(settings) as rounds:
         time = emulator.state.time
@@ -110,7 +111,7 @@ async def test_a_round_costs_what_is_said(emulator: Emulator, settings: Settings
 
 @asynccontextmanager
 async def going_round(settings: Settings) -> AsyncIterator[Rounds]:
-    """Yield a worker's rounds each hour over one channel that has been replayed; a turn has one piece."""
+    """Yield a worker's hourly rounds over one channel with a past; a turn has one piece."""
     async with open_parts(settings) as parts:
         await build_backfiller(parts, tries=1).run([f"of-{OLD}"], Range())
         reconcile = build_reconciler(parts, tries=1)

@@ -1,8 +1,6 @@
-"""``deploy/kubernetes``: manifests that Kubernetes takes, that fit each other, and that say what the program does."""
+"""``deploy/kubernetes``: manifests that Kubernetes takes, and that fit the program."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +10,7 @@ import yaml
 
 from tests.deploy.dockerfile import ROOT, stages
 from tests.deploy.invocations import arguments
-from tests.deploy.needed import needs
+from tests.deploy.needed import needs, run
 from worker import __version__
 from worker.errors import ExitCode
 from worker.settings import FIELDS, SECRETS, Settings
@@ -36,7 +34,7 @@ MANIFESTS: Final = [manifest for file in FILES for manifest in documents(file)]
 
 
 def of_kind(kind: str) -> list[Manifest]:
-    """Return what is applied of one kind."""
+    """Return the manifests of one kind."""
     return [manifest for manifest in MANIFESTS if manifest["kind"] == kind]
 
 
@@ -51,7 +49,7 @@ def templates() -> list[Manifest]:
 
 
 def name_of(manifest: Manifest) -> str:
-    """Return how a manifest is called in a test's name."""
+    """Return the name of a manifest in a test's name."""
     return f"{manifest['kind']}-{manifest['metadata']['name']}"
 
 
@@ -64,36 +62,33 @@ BY_LABEL: Final = pytest.mark.parametrize(
 
 @pytest.mark.parametrize(
     "manifest",
-    [*(each for each in MANIFESTS if each["kind"] != "ServiceMonitor"), SECRET],
+    [*(manifest for manifest in MANIFESTS if manifest["kind"] != "ServiceMonitor"), SECRET],
     ids=name_of,
 )
-def test_kubernetes_takes_it(manifest: Manifest) -> None:
-    """By its own schema, which knows no other field: a slip is refused, and not left out in silence."""
+def test_kubernetes_accepts_a_manifest(manifest: Manifest) -> None:
+    """By its own schema, which refuses unknown fields."""
     assert kubernetes_validate.validate(manifest, VERSION, strict=True) == VERSION
 
 
-def test_a_slip_would_be_noticed() -> None:
-    """The schema is one that refuses."""
+def test_a_slip_is_noticed() -> None:
+    """The schema refuses an unknown field."""
     wrong = {**DEPLOYMENT, "spec": {**DEPLOYMENT["spec"], "minReadySecond": 30}}
 
     with pytest.raises(kubernetes_validate.ValidationError, match="minReadySecond"):
         kubernetes_validate.validate(wrong, VERSION, strict=True)
 
 
-def test_everything_there_is_applied_but_for_the_example_of_a_secret() -> None:
-    """No file is forgotten; placeholders are never applied."""
+def test_every_manifest_is_applied() -> None:
+    """Except the example of a secret, with its placeholders."""
     there = {path.name for path in FOLDER.glob("*.yaml")}
 
     assert there - set(KUSTOMIZATION["resources"]) == {"kustomization.yaml", "secret.example.yaml"}
 
 
 @needs("kubectl", "that kustomize makes of the manifests what it says")
-def test_kustomize_makes_of_it_what_it_says(tmp_path: Path) -> None:
-    """The same manifests, with the image's tag: what `kubectl apply -k` sends."""
-    command = [shutil.which("kubectl") or "", "kustomize", str(FOLDER)]
-    made = subprocess.run(
-        command, capture_output=True, check=True, env={"HOME": str(tmp_path)}, timeout=60
-    ).stdout
+def test_kustomize_tags_the_image() -> None:
+    """`kubectl apply -k` sends the same manifests, with the tag."""
+    made = run("kubectl", "kustomize", FOLDER).stdout
     (image,) = KUSTOMIZATION["images"]
 
     expected = yaml.safe_load(
@@ -102,38 +97,42 @@ def test_kustomize_makes_of_it_what_it_says(tmp_path: Path) -> None:
     assert sorted(yaml.safe_load_all(made), key=name_of) == sorted(expected, key=name_of)
 
 
-def test_nothing_names_a_namespace() -> None:
-    """Whoever applies it chooses."""
-    assert [name_of(each) for each in MANIFESTS if "namespace" in each["metadata"]] == []
+def test_manifests_name_no_namespace() -> None:
+    """The operator chooses it."""
+    assert [
+        name_of(manifest) for manifest in MANIFESTS if "namespace" in manifest["metadata"]
+    ] == []
 
 
-def test_every_image_is_the_one_the_kustomization_tags() -> None:
-    """With this version: a worker and its jobs are never two."""
+def test_every_container_has_the_tagged_image() -> None:
+    """With this version: a worker and its jobs never differ."""
     (image,) = KUSTOMIZATION["images"]
 
     assert {
-        container["image"] for each in templates() for container in each["spec"]["containers"]
+        container["image"]
+        for template in templates()
+        for container in template["spec"]["containers"]
     } == {image["name"]}
     assert image["newTag"] == __version__
 
 
 @BY_LABEL
-def test_its_settings_are_settings(template: Manifest) -> None:
-    """From maps that exist; secrets only from files that the secret has."""
+def test_every_pod_has_valid_settings(template: Manifest) -> None:
+    """From maps that exist; secrets only from files of the secret."""
     pod, (container,) = template["spec"], template["spec"]["containers"]
     maps = {manifest["metadata"]["name"]: manifest["data"] for manifest in of_kind("ConfigMap")}
     given = {
         name: text
-        for each in container["envFrom"]
-        for name, text in maps[each["configMapRef"]["name"]].items()
+        for source in container["envFrom"]
+        for name, text in maps[source["configMapRef"]["name"]].items()
     }
-    given |= {each["name"]: each["value"] for each in container["env"]}
+    given |= {variable["name"]: variable["value"] for variable in container["env"]}
 
     assert given.keys() <= FIELDS.keys()
     assert not given.keys() & set(SECRETS)
     Settings.model_validate(given)
 
-    volumes = {each["name"]: each for each in pod["volumes"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
     files: dict[str, str] = {}
     for mount in container["volumeMounts"]:
         volume = volumes.pop(mount["name"])
@@ -145,8 +144,8 @@ def test_its_settings_are_settings(template: Manifest) -> None:
 
 
 @BY_LABEL
-def test_its_command_is_one_of_the_programs(template: Manifest) -> None:
-    """Read by the parser that will read it there. `command` would pass by the image's own."""
+def test_commands_are_the_programs_own(template: Manifest) -> None:
+    """Read by the program's own parser. `command` would bypass the entry point."""
     (container,) = template["spec"]["containers"]
 
     assert "command" not in container
@@ -155,7 +154,7 @@ def test_its_command_is_one_of_the_programs(template: Manifest) -> None:
 
 
 @BY_LABEL
-def test_it_may_do_nothing_that_it_need_not(template: Manifest) -> None:
+def test_every_pod_is_restricted(template: Manifest) -> None:
     """The restricted standard of pod security, and a read-only root; the user is the image's."""
     pod, (container,) = template["spec"], template["spec"]["containers"]
     *_, image = stages((ROOT / "Dockerfile").read_text(encoding="utf-8"))
@@ -175,24 +174,26 @@ def test_it_may_do_nothing_that_it_need_not(template: Manifest) -> None:
     }
     assert pod["automountServiceAccountToken"] is False
     assert pod["serviceAccountName"] in {
-        each["metadata"]["name"] for each in of_kind("ServiceAccount")
+        account["metadata"]["name"] for account in of_kind("ServiceAccount")
     }
     assert all(mount["readOnly"] for mount in container["volumeMounts"])
-    assert all(each.get("secret", {}).get("defaultMode", 0o440) == 0o440 for each in pod["volumes"])
+    assert all(
+        volume.get("secret", {}).get("defaultMode", 0o440) == 0o440 for volume in pod["volumes"]
+    )
     assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
 
 
 @BY_LABEL
-def test_it_asks_for_what_it_needs_and_is_not_throttled(template: Manifest) -> None:
-    """Memory has a limit above what it asks for; processor time has none."""
+def test_only_memory_has_a_limit(template: Manifest) -> None:
+    """Requests name processor and memory; a limit on the processor would throttle."""
     (container,) = template["spec"]["containers"]
 
     assert container["resources"]["requests"].keys() == {"cpu", "memory"}
     assert container["resources"]["limits"].keys() == {"memory"}
 
 
-def test_a_restart_asks_whether_it_lives_and_a_rollout_whether_it_is_ready() -> None:
-    """Restarting a worker whose Redis is away would mend nothing."""
+def test_probes_ask_the_right_page() -> None:
+    """A restart during an outage of Redis would mend nothing."""
     (container,) = DEPLOYMENT["spec"]["template"]["spec"]["containers"]
     probes = {
         name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")
@@ -207,8 +208,8 @@ def test_a_restart_asks_whether_it_lives_and_a_rollout_whether_it_is_ready() -> 
     assert _ports(container) == {"http": _image_port()}
 
 
-def test_it_has_time_to_drain() -> None:
-    """And some to say goodbye."""
+def test_the_worker_has_time_to_drain() -> None:
+    """And some seconds to end."""
     settings = Settings.model_validate(of_kind("ConfigMap")[0]["data"])
 
     assert (
@@ -217,8 +218,8 @@ def test_it_has_time_to_drain() -> None:
     )
 
 
-def test_one_takes_the_others_place_before_that_ends() -> None:
-    """Two side by side are safe; none at all costs lag."""
+def test_a_rollout_overlaps() -> None:
+    """Two workers side by side are safe; no worker costs lag."""
     strategy = DEPLOYMENT["spec"]["strategy"]
 
     assert (strategy["type"], strategy["rollingUpdate"]) == (
@@ -228,20 +229,22 @@ def test_one_takes_the_others_place_before_that_ends() -> None:
 
 
 def test_a_node_can_be_drained() -> None:
-    """With one replica a budget of minAvailable 1 would hold it for ever, and so would a worker that is not ready."""
+    """With one replica, minAvailable 1 would block an eviction for ever."""
     (budget,) = of_kind("PodDisruptionBudget")
 
     assert (budget["spec"]["maxUnavailable"], "minAvailable" in budget["spec"]) == (1, False)
     assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
-def test_who_is_selected_is_the_worker_and_nobody_else() -> None:
-    """By the Deployment, the Service, the budget and whoever scrapes; a job's pod is none of them."""
+def test_selectors_match_the_worker_only() -> None:
+    """Deployment, Service, budget and scrape select the worker, and no pod of a job."""
     (service,), (budget,), (monitor,) = (
         of_kind(k) for k in ("Service", "PodDisruptionBudget", "ServiceMonitor")
     )
     metrics = next(
-        each for each in of_kind("NetworkPolicy") if each["metadata"]["name"] == "tally-metrics"
+        policy
+        for policy in of_kind("NetworkPolicy")
+        if policy["metadata"]["name"] == "tally-metrics"
     )
     selectors = [
         DEPLOYMENT["spec"]["selector"]["matchLabels"],
@@ -251,7 +254,7 @@ def test_who_is_selected_is_the_worker_and_nobody_else() -> None:
     ]
 
     for selector in selectors:
-        assert [selector.items() <= _labels(each).items() for each in templates()] == [
+        assert [selector.items() <= _labels(template).items() for template in templates()] == [
             True,
             False,
             False,
@@ -261,11 +264,11 @@ def test_who_is_selected_is_the_worker_and_nobody_else() -> None:
     )
 
 
-def test_the_policies_let_out_what_is_needed_and_in_who_scrapes() -> None:
-    """All pods are under the first: DNS, Redis, and PubNub, which is outside; the second is for the monitoring."""
+def test_network_policies_allow_what_is_needed() -> None:
+    """The first is for all pods: DNS, Redis and PubNub; the second is for the monitoring."""
     everyone, metrics = of_kind("NetworkPolicy")
     selector = everyone["spec"]["podSelector"]["matchLabels"]
-    assert all(selector.items() <= _labels(each).items() for each in templates())
+    assert all(selector.items() <= _labels(template).items() for template in templates())
     assert everyone["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert "ingress" not in everyone["spec"]
     out = [
@@ -288,8 +291,8 @@ def test_the_policies_let_out_what_is_needed_and_in_who_scrapes() -> None:
     }
 
 
-def test_the_service_monitor_has_the_shape_of_its_definition() -> None:
-    """There is no schema of it here, for it is no kind of Kubernetes' own; so field by field."""
+def test_the_service_monitor_is_well_formed() -> None:
+    """It is no kind of Kubernetes' own, so there is no schema here."""
     (monitor,), (service,) = of_kind("ServiceMonitor"), of_kind("Service")
     assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
     assert monitor.keys() == {"apiVersion", "kind", "metadata", "spec"}
@@ -308,8 +311,8 @@ def test_the_service_monitor_has_the_shape_of_its_definition() -> None:
 
 
 @pytest.mark.parametrize("name", CRON_JOBS)
-def test_a_job_ends_and_what_no_second_try_mends_fails_at_once(name: str) -> None:
-    """But for Redis away and a pod that died: those are tried again, a few times; every try reads all of it anew."""
+def test_a_hopeless_job_fails_at_once(name: str) -> None:
+    """Only an unfit Redis and a dead pod are tried again, a few times."""
     job, work = CRON_JOBS[name]["spec"], CRON_JOBS[name]["spec"]["jobTemplate"]["spec"]
     failing = [
         rule["onExitCodes"]
@@ -328,8 +331,8 @@ def test_a_job_ends_and_what_no_second_try_mends_fails_at_once(name: str) -> Non
     assert job["failedJobsHistoryLimit"] > 0
 
 
-def test_a_night_has_reconcile_first_and_verify_when_it_is_over() -> None:
-    """However late within its deadline the first begins, and however long within its own it takes."""
+def test_verify_begins_after_reconcile() -> None:
+    """Also if the first begins as late, and lasts as long, as it may."""
     begins = {name: _seconds(job["spec"]["schedule"]) for name, job in CRON_JOBS.items()}
     first = CRON_JOBS["tally-reconcile"]["spec"]
     takes = first["startingDeadlineSeconds"] + first["jobTemplate"]["spec"]["activeDeadlineSeconds"]
@@ -338,8 +341,8 @@ def test_a_night_has_reconcile_first_and_verify_when_it_is_over() -> None:
     assert {job["spec"]["timeZone"] for job in CRON_JOBS.values()} == {"Etc/UTC"}
 
 
-def test_the_jobs_differ_only_in_what_they_do_and_when() -> None:
-    """What one gets, the other gets."""
+def test_jobs_differ_only_in_command_and_time() -> None:
+    """All else is the same."""
     plain = []
     for name, job in CRON_JOBS.items():
         text = yaml.safe_dump(job).replace(name.removeprefix("tally-"), "…")

@@ -1,4 +1,4 @@
-"""The lock files: complete, so that nothing is resolved when they are installed, and no later release breaks that."""
+"""The lock files are complete, so nothing is resolved when they are installed."""
 
 import hashlib
 import os
@@ -79,7 +79,7 @@ def versions_in(lock: str, here: Environment) -> dict[str, str]:
 
 
 def requirements_of(name: str, version: str) -> list[str]:
-    """Return what an installed distribution requires; skip where this Python or platform needs no such distribution."""
+    """Return what an installed distribution requires; skip one that is not needed here."""
     installed = distribution(name)
     assert installed.version == version, (
         f"{name}: the lock has {version}, here is {installed.version}"
@@ -122,7 +122,7 @@ class Walk:
         try:
             needed = requirements_of(name, version)
         except PackageNotFoundError:
-            # Only another Python or platform needs it, so its metadata is not here. None of these needs anything.
+            # Only another Python or platform needs it. None of these needs anything.
             assert name in ELSEWHERE, f"{name} is locked and not installed"
             return
         for text in needed:
@@ -277,7 +277,7 @@ def commands_of_pip() -> Iterator[tuple[str, str]]:
 
 
 def test_every_command_that_installs_a_lock_resolves_nothing() -> None:
-    """Wherever a command is written down: what is fetched is locked and hashed, and nothing else is fetched."""
+    """Every written command fetches only what is locked and hashed."""
     found = list(commands_of_pip())
 
     assert {name for _, name in found} == {"Makefile", "Dockerfile"}

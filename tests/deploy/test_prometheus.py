@@ -3,20 +3,20 @@
 from pathlib import Path
 
 from tests.deploy.dockerfile import ROOT
-from tests.deploy.eventful import textfile
 from tests.deploy.needed import needs
 from tests.deploy.prometheus_server import Prometheus, hurried
-from tests.end_to_end.processes import wait_until
+from tests.deploy.scraped import textfile
+from tests.waiting import wait_until
 
 RULES = (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
 
 
 @needs("prometheus", "that an alert fires and clears in one that runs")
 async def test_an_alert_fires_and_clears(tmp_path: Path) -> None:
-    """Nobody tells a version, then somebody does; nothing else fires meanwhile."""
-    told = tmp_path / "told.prom"
+    """First no version is reported, then one is; no other alert fires."""
+    figures = tmp_path / "figures.prom"
     async with (
-        textfile(told) as worker,
+        textfile(figures) as worker,
         Prometheus(tmp_path / "prometheus", {"tally": [worker]}, hurried(RULES)) as prometheus,
     ):
 
@@ -27,12 +27,12 @@ async def test_an_alert_fires_and_clears(tmp_path: Path) -> None:
             return await prometheus.alerts() == {}
 
         await wait_until(fires, 60)
-        told.write_text('tally_build_info{version="1.0"} 1\n')
+        figures.write_text('tally_build_info{version="1.0"} 1\n')
         await wait_until(is_quiet, 60)
 
 
-def test_hurried_rules_wait_no_longer_than_they_are_told() -> None:
-    """And are the same otherwise."""
+def test_hurried_rules_differ_only_in_time() -> None:
+    """All else is the same."""
     assert (
         hurried("for: 3m\n  for: 3m\n  expr: up # for: 3m\n", "2s")
         == "for: 3m\n  for: 2s\n  expr: up # for: 3m\n"

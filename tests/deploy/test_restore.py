@@ -1,4 +1,4 @@
-"""The runbook's way back to a copy, line by line, on real servers: what it does not say, nobody does at night."""
+"""The runbook's way back to a copy, line by line, on real servers."""
 
 import re
 import shlex
@@ -27,7 +27,7 @@ pytestmark = needs("redis-cli", PROMISE)
 
 
 class Machine:
-    """A folder, and a server on a socket in it that is started and stopped as an operator does."""
+    """A folder, and a server on a socket in it."""
 
     def __init__(self, program: Path, folder: Path) -> None:
         self.folder = folder
@@ -35,8 +35,8 @@ class Machine:
         self._server: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> None:
-        """Start Redis with our configuration, and these options after it; return when it answers."""
-        # Without the five seconds in which it waits for more replicas than the one that takes the copy.
+        """Start Redis with our configuration and these options; return when it answers."""
+        # Without it, a server waits five seconds for more replicas than the one of the copy.
         own = ["--port", "0", "--unixsocket", "redis.sock", "--repl-diskless-sync-delay", "0"]
         command: list[str | Path] = [self._program, DEPLOYED, *own, "--dir", self.folder, *options]
         with (self.folder / "log").open("ab") as log:
@@ -45,25 +45,25 @@ class Machine:
         assert not self.has_ended(), self._log()
 
     def ask(self, *words: str) -> str:
-        """Return what Redis answers."""
+        """Return the answer of Redis."""
         ran = subprocess.run(
             [*CLIENT, *words], cwd=self.folder, capture_output=True, text=True, check=False
         )
         return ran.stdout.strip()
 
     def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until it holds."""
+        """Wait until the condition holds."""
         deadline = time.monotonic() + SECONDS
         while not holds():
             assert time.monotonic() < deadline, self._log()
             time.sleep(0.01)
 
     def has_ended(self) -> bool:
-        """Whether nothing runs."""
+        """Tell whether no server runs."""
         return self._server is None or self._server.poll() is not None
 
     def end(self) -> None:
-        """End it, whatever it is at."""
+        """End the server, whatever it does."""
         if self._server:
             self._server.kill()
             self._server.wait()
@@ -74,7 +74,7 @@ class Machine:
 
 @pytest.fixture(params=["Valkey", "Redis"])
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
-    """A machine for each server there is here."""
+    """A machine for each server of this computer."""
     program = programs().get(request.param)
     if not program:
         pytest.skip(untried("redis-server", f"{PROMISE} of Redis's"))
@@ -90,13 +90,13 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]
 
 
 def lines() -> list[list[str]]:
-    """Return the words of each line that the runbook has somebody type, without the comments."""
+    """Return the words of each command in the runbook's section."""
     block = re.findall(r"^ {8}(\S.*)$", SECTION, re.MULTILINE)
     return [shlex.split(line, comments=True) for line in block]
 
 
 def follow(machine: Machine, words: list[str]) -> None:
-    """Do what a line says."""
+    """Run one command of the runbook."""
     match words:
         case ["redis-server", configuration, *options]:
             assert configuration == CONFIGURATION
@@ -113,7 +113,7 @@ def follow(machine: Machine, words: list[str]) -> None:
 
 
 def test_a_copy_comes_back_and_stays(machine: Machine) -> None:
-    """With what it held, and not what came after; also after the next start, with our configuration alone."""
+    """With its data and no later ones, also after the next start with our configuration."""
     machine.start()
     machine.ask("HSET", "tally:{room}:counts:1", "reaction:👍", "2")
     (copying,) = re.findall(r"`redis-cli (--rdb \S+)`", SECTION)
@@ -133,8 +133,8 @@ def test_a_copy_comes_back_and_stays(machine: Machine) -> None:
     assert machine.ask("CONFIG", "GET", "appendonly").split() == ["appendonly", "yes"]
 
 
-def test_a_copy_that_is_only_put_there_is_passed_over(machine: Machine) -> None:
-    """Which is why there are so many lines: should a server ever read it, they may go."""
+def test_a_bare_copy_is_ignored(machine: Machine) -> None:
+    """That is why the runbook has so many lines."""
     machine.start()
     machine.ask("SET", "kept", "1")
     machine.ask("--rdb", "copy")
@@ -148,18 +148,18 @@ def test_a_copy_that_is_only_put_there_is_passed_over(machine: Machine) -> None:
     assert machine.ask("DBSIZE") == "0"
 
 
-def test_a_channel_that_left_is_forgotten_by_the_line_that_says_so(machine: Machine) -> None:
-    """With all its keys; those of the others stay. Names with a quote in them, too."""
+def test_a_channel_can_be_forgotten(machine: Machine) -> None:
+    """With all its keys, also if its name has a quote; other channels stay."""
     (pattern,) = re.findall(
         r"`redis-cli --scan --pattern '(\S+)' \| xargs -r -d '\\n' redis-cli UNLINK`", RUNBOOK
     )
     machine.start()
     for key in ("tally:{it's}:counts:1", "tally:{it's}:messages", "tally:{its}:counts:1"):
         machine.ask("SET", key, "1")
-    told = machine.ask("--scan", "--pattern", pattern.replace("CHANNEL", "it's"))
+    keys = machine.ask("--scan", "--pattern", pattern.replace("CHANNEL", "it's"))
     command = [shutil.which("xargs") or "", "-r", "-d", "\\n", *CLIENT, "UNLINK"]
     subprocess.run(
-        command, cwd=machine.folder, input=told, text=True, check=True, capture_output=True
+        command, cwd=machine.folder, input=keys, text=True, check=True, capture_output=True
     )
 
     assert machine.ask("KEYS", "*") == "tally:{its}:counts:1"

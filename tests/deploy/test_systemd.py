@@ -1,4 +1,4 @@
-"""``deploy/systemd``: units that systemd takes, that run what the program has, with as little power as it needs."""
+"""``deploy/systemd``: units that systemd takes, and that need little power."""
 
 import os
 import re
@@ -12,6 +12,7 @@ import pytest
 
 from tests.deploy.dockerfile import ROOT
 from tests.deploy.invocations import arguments
+from tests.deploy.needed import run
 from worker.errors import ExitCode
 from worker.settings import FIELDS, SECRETS, Settings
 
@@ -43,12 +44,12 @@ def unit(name: str) -> Unit:
 
 
 def environment(service: Unit) -> dict[str, str]:
-    """Return what a service is told beside the administrator's file."""
+    """Return the environment of a service without the administrator's file."""
     return dict(pair.split("=", 1) for pair in service["Environment"])
 
 
 def seconds(text: str) -> int:
-    """Return a duration of one unit."""
+    """Return the seconds of a duration such as 5min."""
     count, suffix = re.fullmatch(r"(\d+)(s|min|h)", text).groups()  # type: ignore[union-attr]
     return int(count) * {"s": 1, "min": 60, "h": 3600}[suffix]
 
@@ -58,13 +59,12 @@ def systemd() -> int:
     """The version of systemd here."""
     if not ANALYZE:
         pytest.skip("no systemd-analyze on this machine")
-    said = subprocess.run([ANALYZE, "--version"], capture_output=True, text=True, check=True).stdout
-    return int(re.findall(r"systemd (\d+)", said)[0])
+    return int(re.findall(r"systemd (\d+)", run(ANALYZE, "--version").stdout)[0])
 
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """The units, with a program that every machine has: that theirs is installed is not what is asked."""
+    """The units, with ``true`` as their program, which every machine has."""
     for path in FOLDER.glob("tally*.[st]*e*"):
         text = path.read_text(encoding="utf-8")
         (tmp_path / path.name).write_text(
@@ -74,47 +74,39 @@ def units(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", [*(f"{each}.service" for each in SERVICES), *(f"{each}.timer" for each in TIMERS)]
+    "name", [*(f"{name}.service" for name in SERVICES), *(f"{name}.timer" for name in TIMERS)]
 )
-def test_systemd_takes_it(systemd: int, units: Path, name: str) -> None:
-    """And has nothing to say about it, but for what its version is too old for."""
-    command = [ANALYZE, "verify", "--man=no", str(units / name)]
-    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+def test_systemd_accepts_a_unit(systemd: int, units: Path, name: str) -> None:
+    """Without a warning, except about settings that its version does not know."""
+    checked = run(ANALYZE, "verify", "--man=no", units / name)
 
     unknown = [setting for setting, since in LATER.items() if systemd < since]
     about_ours = [line for line in checked.stderr.splitlines() if "tally" in line]
-    assert [
-        line for line in about_ours if not any(f"'{setting}'" in line for setting in unknown)
-    ] == []
+    for line in about_ours:
+        assert any(f"'{setting}'" in line for setting in unknown), line
     assert checked.returncode == 0
 
 
-def test_a_slip_would_be_noticed(systemd: int, units: Path) -> None:
-    """It is this unit that is looked at."""
+def test_a_slip_is_noticed(systemd: int, units: Path) -> None:
+    """systemd-analyze warns of an unknown setting."""
     path = units / "tally.service"
-    path.write_text(
-        path.read_text(encoding="utf-8").replace("KillSignal=SIGTERM", "KillSignall=SIGTERM")
-    )
-    checked = subprocess.run(
-        [ANALYZE, "verify", "--man=no", path], capture_output=True, text=True, check=False
-    )
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("KillSignal=SIGTERM", "KillSignall=SIGTERM"))
 
-    assert "KillSignall" in checked.stderr
+    assert "KillSignall" in run(ANALYZE, "verify", "--man=no", path).stderr
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_it_is_hardly_exposed(systemd: int, units: Path, name: str) -> None:
-    """What is left is the network, which is its work."""
-    command = [ANALYZE, "security", "--offline=true", f"--threshold={EXPOSED}", "--no-pager"]
-    judged = subprocess.run(
-        [*command, units / f"{name}.service"], capture_output=True, text=True, check=False
-    )
+def test_a_service_is_hardly_exposed(systemd: int, units: Path, name: str) -> None:
+    """Only the network is left, which is its work."""
+    options = ["--offline=true", f"--threshold={EXPOSED}", "--no-pager"]
+    judged = run(ANALYZE, "security", *options, units / f"{name}.service")
 
     assert judged.returncode == 0, judged.stdout.splitlines()[-1]
 
 
-def test_all_three_are_hardened_alike() -> None:
-    """One block, to its last character."""
+def test_all_services_are_hardened_alike() -> None:
+    """By the same block of lines."""
     (block,) = {
         (FOLDER / f"{name}.service")
         .read_text(encoding="utf-8")
@@ -127,11 +119,9 @@ def test_all_three_are_hardened_alike() -> None:
     assert "ProtectSystem=strict" in block
 
 
-def test_it_counts_where_nothing_new_may_be_executed() -> None:
-    """MemoryDenyWriteExecute=yes, here set by the process itself: the demo, with everything in it, does not notice."""
-    ended = subprocess.run(
-        [sys.executable, "-c", REFUSED_EXECUTION], capture_output=True, text=True, check=False
-    )
+def test_the_worker_needs_no_executable_memory() -> None:
+    """The demo works with MemoryDenyWriteExecute=yes, here set by the process itself."""
+    ended = run(sys.executable, "-c", REFUSED_EXECUTION)
     if ended.returncode == 99:
         pytest.skip("this kernel cannot refuse it: it is older than 6.3")
 
@@ -140,8 +130,8 @@ def test_it_counts_where_nothing_new_may_be_executed() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_it_runs_a_command_of_the_programs(name: str) -> None:
-    """Read by the parser that will read it there."""
+def test_commands_are_the_programs_own(name: str) -> None:
+    """Read by the program's own parser."""
     (line,) = unit(f"{name}.service")["ExecStart"]
     program, *words = line.split()
 
@@ -150,8 +140,8 @@ def test_it_runs_a_command_of_the_programs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_its_settings_are_settings_and_its_secrets_are_credentials(name: str) -> None:
-    """But for the token, which is replaced while the worker runs: a credential stays as it was at the start."""
+def test_secrets_are_credentials(name: str) -> None:
+    """Except the token, which is replaced while the worker runs; a credential never changes."""
     service = unit(f"{name}.service")
     given = environment(service)
     credentials = {line.partition(":")[0] for line in service["LoadCredential"]}
@@ -167,8 +157,8 @@ def test_its_settings_are_settings_and_its_secrets_are_credentials(name: str) ->
     ]
 
 
-def test_what_is_to_be_installed_is_there() -> None:
-    """Every file that the head of the first unit names; every unit is among them."""
+def test_installed_files_exist() -> None:
+    """All that the head of the first unit names; every unit is among them."""
     head = (FOLDER / "tally.service").read_text(encoding="utf-8").partition("[Unit]")[0]
     named = {
         pattern: set(ROOT.glob(pattern))
@@ -179,8 +169,8 @@ def test_what_is_to_be_installed_is_there() -> None:
     assert set(FOLDER.iterdir()) <= set().union(*named.values())
 
 
-def test_the_head_can_be_pasted_line_by_line(tmp_path: Path) -> None:
-    """No prose among the commands; afterwards every file is there that a unit reads, and a person fills in."""
+def test_the_head_is_a_script(tmp_path: Path) -> None:
+    """Only commands; afterwards every file exists that a unit reads."""
     bash = shutil.which("bash")
     if not bash:
         pytest.skip("no bash on this machine")
@@ -209,8 +199,8 @@ def test_the_head_can_be_pasted_line_by_line(tmp_path: Path) -> None:
     }
 
 
-def test_the_worker_has_time_to_drain_and_is_asked_as_it_expects() -> None:
-    """By the signal that drains, sent to it alone; its children, if it had any, would be its own to end."""
+def test_the_worker_has_time_to_drain() -> None:
+    """By the signal that drains, sent to the main process alone."""
     service = unit("tally.service")
     (limit,) = service["TimeoutStopSec"]
 
@@ -219,8 +209,8 @@ def test_the_worker_has_time_to_drain_and_is_asked_as_it_expects() -> None:
     assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
 
 
-def test_a_failure_is_tried_again_but_a_wrong_configuration_is_not() -> None:
-    """Later each time, and for ever."""
+def test_a_failure_is_tried_again() -> None:
+    """Later each time, and for ever; a wrong configuration is not."""
     service = unit("tally.service")
 
     assert service["Restart"] == ["on-failure"]
@@ -229,8 +219,8 @@ def test_a_failure_is_tried_again_but_a_wrong_configuration_is_not() -> None:
     assert seconds(service["RestartSec"][0]) < seconds(service["RestartMaxDelaySec"][0])
 
 
-def test_a_night_has_reconcile_first_and_verify_when_it_is_over() -> None:
-    """However long within its limit the first takes; where both are late, the second waits."""
+def test_verify_begins_after_reconcile() -> None:
+    """Also if the first takes as long as it may; a late second one waits."""
     begins = {}
     for name in TIMERS:
         (moment,) = unit(f"{name}.timer")["OnCalendar"]
@@ -243,8 +233,8 @@ def test_a_night_has_reconcile_first_and_verify_when_it_is_over() -> None:
     assert "tally-reconcile.service" in unit("tally-verify.service")["After"][0].split()
 
 
-def test_the_user_is_one_that_is_made(tmp_path: Path) -> None:
-    """By systemd-sysusers, in a root of its own here."""
+def test_the_user_is_created(tmp_path: Path) -> None:
+    """By systemd-sysusers, here in a root folder of its own."""
     made = (FOLDER / "tally.sysusers.conf").read_text(encoding="utf-8")
     assert {unit(f"{name}.service")["User"][0] for name in SERVICES} == set(
         re.findall(r"^u (\S+) ", made, re.MULTILINE)
@@ -253,14 +243,7 @@ def test_the_user_is_one_that_is_made(tmp_path: Path) -> None:
     if not shutil.which("systemd-sysusers") or os.geteuid():
         pytest.skip("no systemd-sysusers on this machine, or not root")
     (tmp_path / "etc").mkdir()
-    command = [
-        shutil.which("systemd-sysusers") or "",
-        f"--root={tmp_path}",
-        str(FOLDER / "tally.sysusers.conf"),
-    ]
-    subprocess.run(command, check=True, capture_output=True)
-    assert re.search(
-        r"^tally:.*:/var/lib/tally:",
-        (tmp_path / "etc/passwd").read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
+    made_users = run("systemd-sysusers", f"--root={tmp_path}", FOLDER / "tally.sysusers.conf")
+    assert made_users.returncode == 0, made_users.stderr
+    users = (tmp_path / "etc/passwd").read_text(encoding="utf-8")
+    assert re.search(r"^tally:.*:/var/lib/tally:", users, re.MULTILINE)

@@ -25,17 +25,17 @@ async def lived(chosen: argparse.Namespace, folder: Path) -> bool:
     is_there = prometheus_server.BINARY is not None
     if not (is_there or chosen.without_prometheus):
         say(f"SKIPPED: no alert is tried, for there is {prometheus_server.MISSING}")
-    plan = day.Plan(chosen.seed, has_prometheus=is_there and not chosen.without_prometheus)
+    has_prometheus = is_there and not chosen.without_prometheus
+    plan = day.Plan(seed=chosen.seed, has_prometheus=has_prometheus)
     await day.run(plan, folder, say)
     return plan.has_prometheus or bool(chosen.without_prometheus)
 
 
 async def soaked(chosen: argparse.Namespace, folder: Path) -> bool:
     """Soak a worker, and tell."""
-    plan = soak.Plan(chosen.seed, chosen.minutes * 60, chosen.rate)
-    say(
-        f"a worker under {plan.rate:,g} events/s over {plan.rooms.channels} channels for {chosen.minutes:g} minutes"
-    )
+    plan = soak.Plan(seed=chosen.seed, seconds=chosen.minutes * 60, rate=chosen.rate)
+    rooms = f"{plan.rooms.channels} channels for {chosen.minutes:g} minutes"
+    say(f"a worker under {plan.rate:,g} events/s over {rooms}")
     report = await soak.run(plan, folder, say)
     say(str(report))
     return report.holds
@@ -43,10 +43,9 @@ async def soaked(chosen: argparse.Namespace, folder: Path) -> bool:
 
 async def stopped(chosen: argparse.Namespace, folder: Path) -> bool:
     """Stop workers under full load, and tell."""
-    plan = stops.Plan(chosen.seed, chosen.times)
-    say(
-        f"SIGTERM {plan.times} times; {plan.rooms.channels} channels, {plan.rooms.each} a subscription"
-    )
+    plan = stops.Plan(seed=chosen.seed, times=chosen.times)
+    rooms = f"{plan.rooms.channels} channels, {plan.rooms.each} a subscription"
+    say(f"SIGTERM {plan.times} times; {rooms}")
     report = await stops.run(plan, folder, say)
     say(str(report))
     return report.holds
@@ -74,9 +73,8 @@ async def main() -> int:
     chosen = arguments()
     task = asyncio.current_task()
     assert task
-    asyncio.get_running_loop().add_signal_handler(
-        signal.SIGTERM, task.cancel
-    )  # whatever was started is ended
+    # A cancelled run ends the processes it has started.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     say(f"seed {chosen.seed}")
     with tempfile.TemporaryDirectory(prefix="tally-drill-") as folder:
         try:

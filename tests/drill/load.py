@@ -1,8 +1,8 @@
-"""Users by the thousand, over a set of reactions that does not grow; nobody misses any of it who follows.
+"""A steady or a full load, which loses no event that a worker could have read.
 
-PubNub keeps an answer's worth of a hundred messages, and what came on top of that is gone. So each subscription is told
-no more than it can be told in one answer since what it had received when it asked last: then an event that is missing
-afterwards is one that the worker has lost. Who asks for nothing (a worker that is being replaced) is told nothing more.
+PubNub keeps a hundred messages for an answer; older ones are gone. So a subscription gets no more
+than one answer's worth of events since the cursor of its latest poll. An event that is missing
+afterwards is one that the worker has lost. A subscription that does not poll gets nothing more.
 """
 
 import asyncio
@@ -12,47 +12,54 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Final
 
-from tests.end_to_end.processes import Crowd
+from tests.crowds import Crowd
 from worker.emulator import State
 from worker.emulator.stream import Answer, Cursor
 from worker.emulator.subscription import Subscription
 
 FULL: Final = 90
-"""Events that wait for whoever asks, at full load: an answer of PubNub's may have a few more."""
+"""Events that wait for each poll at full load; an answer may have a few more."""
 STEADY: Final = 40
-"""Events between two polls at a steady rate. A killed worker may be so far behind, and as much may follow."""
+"""Events between two polls at a steady rate.
+
+A killed worker may be so many behind, and as many may follow.
+"""
 TICK_SECONDS: Final = 0.05
 LATE_SECONDS: Final = 5
 """For how long acts that found no room are made up for."""
 
 
 class Load:
-    """The users of some channels, who add a reaction or take it back; none of it is over HTTP, so they cost little."""
+    """Users of some channels; they call the emulator directly, so they cost little."""
 
     def __init__(
         self, state: State, seed: int, channels: Sequence[str], room: int = STEADY
     ) -> None:
-        """``room`` is how many events may be on their way to a subscription. Make it before the first worker polls."""
+        """Make it before the first worker polls.
+
+        ``room`` is how many events may be on their way to a subscription.
+        """
         self._state = state
         self._random = Random(seed)
         self._seed = seed
         self._crowds: dict[str, Crowd] = {}
         self._room = room
         self._left: dict[str, list[int]] = {}
-        self._poll, self._floods = state.poll, False
-        state.poll = self._answer  # type: ignore[method-assign] # the only place that tells what has been received
+        self._is_full = False
+        self._poll = state.poll
+        state.poll = self._answer  # type: ignore[method-assign] # the only place that knows cursors
         self.channels = list(channels)
-        """Where they act from now on."""
+        """The channels in which users act from now on."""
         self.most_behind = 0.0
-        """How many acts waited for room at the worst; they come later, so the rate is what it should be."""
+        """How many acts waited for room at the worst; they came later."""
 
     @property
     def acts(self) -> int:
-        """How often they have acted."""
+        """The number of acts until now."""
         return sum(crowd.acts for crowd in self._crowds.values())
 
     def act(self, channel: str) -> None:
-        """Let somebody act in this channel, whoever follows it."""
+        """Let a user act in this channel, whether it is followed or not."""
         if channel not in self._crowds:
             self._crowds[channel] = Crowd(self._state, self._seed + len(self._crowds), (channel,))
         self._crowds[channel].act()
@@ -71,19 +78,20 @@ class Load:
 
     @asynccontextmanager
     async def full(self) -> AsyncIterator[None]:
-        """Have an answer's worth of events wait for whoever asks, for as long as this is open: nobody ever waits."""
-        self._floods = True
+        """Have an answer's worth of events ready for each poll, for as long as this is open."""
+        self._is_full = True
         try:
             yield
         finally:
-            self._floods = False
+            self._is_full = False
 
     async def _act_on(self, per_second: float) -> None:
         due, before = 0.0, time.monotonic()
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = time.monotonic()
-            due, before = min(due + per_second * (now - before), per_second * LATE_SECONDS), now
+            due = min(due + per_second * (now - before), per_second * LATE_SECONDS)
+            before = now
             for _ in range(int(due)):
                 due -= self._has_acted(self._random.choice(self.channels))
             self.most_behind = max(self.most_behind, due)
@@ -97,13 +105,13 @@ class Load:
         return True
 
     def _answer(self, subscription: Subscription, cursor: Cursor) -> Answer:
-        """Note how much room there is once this is answered; whoever asks has received all before the cursor."""
+        """Answer a poll, and note how much room there is: all before the cursor has arrived."""
         answer = self._poll(subscription, cursor)
         left = [max(0, self._room - len(answer.messages))]
         self._left.update(dict.fromkeys(subscription.channels, left))
-        heard = [channel for channel in subscription.channels if channel in self.channels]
-        if not (self._floods and cursor.timetoken and heard and left[0]):
+        channels = [channel for channel in subscription.channels if channel in self.channels]
+        if not (self._is_full and cursor.timetoken and channels and left[0]):
             return answer
         while left[0]:
-            self._has_acted(self._random.choice(heard))
+            self._has_acted(self._random.choice(channels))
         return self._poll(subscription, cursor)

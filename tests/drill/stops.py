@@ -1,9 +1,9 @@
-"""SIGTERM at random moments under full load, again and again: is an event lost, and how long does it take to go?
+"""SIGTERM at random moments under full load, again and again: is an event lost, how long is a stop?
 
-Full load: an answer's worth of events waits whenever the worker asks, so that it always has something in hand, and more
-behind. PubNub's cache holds only a little more than that: whatever a worker has read and leaves behind unapplied, or
-applied without its cursor, shows as an overflow (a gap) at the next one, or as a wrong tally. Nothing may hide that, so
-no list of PubNub's is asked for while it goes on: what is counted was told live.
+At full load an answer's worth of events is ready for each poll, so a worker always has something
+in hand, and more behind. PubNub's cache holds only a little more. Events that a worker has read and
+leaves unapplied, or applied without a cursor, show as an overflow (a gap) at the next worker, or as
+a wrong tally. No list of PubNub's may hide that: only events are counted here.
 """
 
 import asyncio
@@ -14,26 +14,25 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Final
 
-from tests.chaos.comparison import broken_tallies, differences, strangers
+from tests.comparison import broken_tallies, compare
 from tests.drill.load import FULL, Load
-from tests.drill.staged import Rooms, leave_off, staged
-from tests.end_to_end.processes import Child, Stage, wait_until
+from tests.drill.rooms import NEVER, Rooms, leave_off
+from tests.processes import Child
 from tests.redis_server import RedisServer
+from tests.waiting import wait_until
+from tests.worlds import World, open_world
 from worker.domain.position import Cursor
 from worker.emulator.stream import REGION
 
 LISTS: Final = ("actions", "groups")
-"""Requests that bring what no event has told."""
-NEVER: Final = str(10**9)
-"""Seconds between two rounds over all channels: none is to fall into a drill."""
+"""Requests that bring more than events."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """How much of everything."""
 
@@ -41,29 +40,29 @@ class Plan:
     times: int = 50
     rooms: Rooms = field(default_factory=lambda: Rooms(20, each=5))
     faults: Mapping[str, float] = field(default_factory=dict)
-    """Of the emulator; one that loses events must make it fail."""
+    """Faults of the emulator; one that loses events must make the drill fail."""
     longest_life: float = 1.5
-    """Seconds after its first poll by which a worker is stopped."""
+    """Seconds from the first poll of a worker until the signal, at most."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Report:
     """What was seen."""
 
     exits: list[float] = field(default_factory=list)
-    """Seconds from the signal until the process was gone."""
+    """Seconds from the signal to the end of the process."""
     drains: list[float] = field(default_factory=list)
-    """Seconds from when it heard the signal until all that was read was applied; the rest is Python's own end."""
+    """Seconds from the signal, as the worker logs it, until everything was applied."""
     codes: Counter[int] = field(default_factory=Counter)
     rates: list[float] = field(default_factory=list)
     """Events a second of each worker, from its first poll to the signal."""
     acts: int = 0
     gaps: Counter[str] = field(default_factory=Counter)
-    """Marks of something owed, by cause; none is: nobody was away for more than PubNub's cache holds."""
+    """Marks of something owed, by cause; there should be none."""
     listed: int = 0
-    """Requests for what no event has told."""
+    """Requests that bring more than events."""
     wrong: list[str] = field(default_factory=list)
-    """Differences from the truth at the end, of counts and of who is counted."""
+    """Differences from the truth at the end."""
 
     @property
     def holds(self) -> bool:
@@ -72,107 +71,91 @@ class Report:
 
     def __str__(self) -> str:
         lines = {
-            "load": f"{self.acts:,} events; {_spread(self.rates, ',.0f')} a second while a worker polled",
-            "drained after": f"{_spread([1000 * each for each in self.drains], '.0f')} ms",
-            "exit after": f"{_spread([1000 * each for each in self.exits], '.0f')} ms",
-            "exit codes": ", ".join(
-                f"{code}: {count} times" for code, count in sorted(self.codes.items())
-            ),
-            "gaps": _sum(self.gaps),
-            "lists asked for": str(self.listed),
-            "differences": str(len(self.wrong)),
+            "load": f"{self.acts:,} events; {_spread(self.rates, 1, ',.0f')} a second while polled",
+            "drained after": f"{_spread(self.drains, 1000, '.0f')} ms",
+            "exit after": f"{_spread(self.exits, 1000, '.0f')} ms",
+            "exit codes": dict(self.codes),
+            "gaps": dict(self.gaps),
+            "lists asked for": self.listed,
+            "differences": len(self.wrong),
         }
-        wrong = [f"  {line}" for line in self.wrong[:10]]
-        return "\n".join([f"{name:16}{line}" for name, line in lines.items()] + wrong)
+        text = [f"{name:16}{line}" for name, line in lines.items()]
+        return "\n".join(text + [f"  {line}" for line in self.wrong[:10]])
 
 
 async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
-    """Stop a worker, start the next one at once, and so on; let the last one read what is left, and compare."""
-    server, report = RedisServer(appendonly="no", save=""), Report()
+    """Stop a worker, start the next one at once, and so on; then compare."""
+    server, report = RedisServer(), Report()
     try:
-        async with staged(server, folder, plan.seed) as stage:
-            stage.settings |= {
-                **plan.rooms.settings,
-                "TALLY_RECONCILE_SECONDS": NEVER,
-                "TALLY_HTTP": "off",
-            }
-            load = Load(stage.state, plan.seed, plan.rooms.names, FULL)
-            begin = Cursor(str(stage.state.time.now()), REGION)
-            await leave_off(stage.redis, plan.rooms.names, plan.rooms.each, begin)
-            stage.state.faults.replace(plan.faults)
+        async with open_world(server.url, folder, seed=plan.seed, faults=plan.faults) as world:
+            world.settings |= plan.rooms.settings
+            world.settings |= {"TALLY_RECONCILE_SECONDS": NEVER, "TALLY_HTTP": "off"}
+            load = Load(world.state, plan.seed, plan.rooms.names, FULL)
+            begin = Cursor(str(world.state.time.now()), REGION)
+            await leave_off(world.redis, plan.rooms.names, plan.rooms.each, begin)
             async with load.full():
-                await _stop_again_and_again(plan, stage, load, report, say)
-                last = await _told(stage, load)
-            report.codes[await _stopped_with_all(plan, stage, last)] += 1
+                await _stop_repeatedly(plan, world, load, report, say)
+                last = await _started(world, load)
+            report.codes[await _stopped_with_all(plan, world, last)] += 1
             report.acts = load.acts
-            report.listed = sum(stage.emulator.requests[operation] for operation in LISTS)
-            report.gaps = Counter(
-                entry["cause"] for child in stage.children for entry in child.entries("gap")
-            )
-            report.wrong = differences(await stage.tallies(), stage.emulator.truth())
-            report.wrong += await strangers(stage.redis, stage.state, plan.rooms.names)
-            report.wrong += await broken_tallies(stage.redis)
+            await _compare(plan, world, report)
             return report
     finally:
         server.stop()
 
 
-async def _stop_again_and_again(
-    plan: Plan, stage: Stage, load: Load, report: Report, say: Callable[[str], None]
+async def _compare(plan: Plan, world: World, report: Report) -> None:
+    report.listed = sum(world.emulator.requests[operation] for operation in LISTS)
+    for child in world.children:
+        report.gaps.update(entry["cause"] for entry in child.entries("gap"))
+    report.wrong = await compare(world, plan.rooms.names) + await broken_tallies(world.redis)
+
+
+async def _stop_repeatedly(
+    plan: Plan, world: World, load: Load, report: Report, say: Callable[[str], None]
 ) -> None:
     random = Random(f"{plan.seed}:stops")
     for number in range(1, plan.times + 1):
         before = load.acts
-        child = await _told(stage, load)
+        child = await _started(world, load)
         polled = time.perf_counter()
         await asyncio.sleep(random.uniform(0, plan.longest_life))
-        assert child.is_alive, child.err[-3000:]
+        assert child.is_alive, child.tail()
         asked, acts = time.perf_counter(), load.acts - before
         child.ask(signal.SIGTERM)
-        code = await asyncio.to_thread(child.process.wait, 60)
+        report.codes[await asyncio.to_thread(child.process.wait, 60)] += 1
         report.exits.append(time.perf_counter() - asked)
         report.drains += _drained(child)
-        report.codes[code] += 1
         report.rates.append(acts / (asked - polled))
         if number % 10 == 0:
             say(f"{number} of {plan.times} stops, {load.acts:,} events")
 
 
 def _drained(child: Child) -> list[float]:
-    """Return how long a worker took from the signal to having applied all; nothing of one that did not come so far."""
-    moments = [
-        datetime.fromisoformat(entry["timestamp"])
-        for event in ("stop_asked", "worker_stops")
-        for entry in child.entries(event)
-    ]
-    return [(last - first).total_seconds() for first, last in pairwise(moments)]
+    """Return the seconds from the signal until everything was applied; none without both logs."""
+    entries = [*child.entries("stop_asked"), *child.entries("worker_stops")]
+    moments = [datetime.fromisoformat(entry["timestamp"]) for entry in entries]
+    return [(moments[1] - moments[0]).total_seconds()] if len(moments) == 2 else []
 
 
-async def _told(stage: Stage, load: Load) -> Child:
-    """Start a worker, and return when it is being told what users do."""
+async def _started(world: World, load: Load) -> Child:
+    """Start a worker, and return when it has events to read."""
     before = load.acts
-    child = stage.start("run")
-    await wait_until(lambda: load.acts > before, 60, what=lambda: child.err[-3000:])
+    child = world.start("run")
+    await wait_until(lambda: load.acts > before, what=child.tail)
     return child
 
 
-async def _stopped_with_all(plan: Plan, stage: Stage, child: Child) -> int:
-    """Let a worker read what waits, nothing more happening meanwhile, and stop it; return its exit code."""
-    await wait_until(
-        lambda: stage.emulator.waiting == plan.rooms.subscriptions,
-        60,
-        what=lambda: child.err[-3000:],
-    )
-    child.ask(signal.SIGTERM)
-    return await child.ended(60)
+async def _stopped_with_all(plan: Plan, world: World, child: Child) -> int:
+    """Let a worker read everything, and stop it; return its exit code."""
+    polls = plan.rooms.subscriptions
+    await wait_until(lambda: world.emulator.waiting == polls, what=child.tail)
+    return await child.stopped()
 
 
-def _spread(values: list[float], form: str) -> str:
-    """Return the least, the median and the most."""
+def _spread(values: list[float], factor: float, form: str) -> str:
+    """Return the least, the most and the median."""
     if not values:
         return "none"
-    return f"{min(values):{form}}–{max(values):{form}}, median {statistics.median(values):{form}}"
-
-
-def _sum(counter: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counter.items()) or "none"
+    least, most, median = min(values), max(values), statistics.median(values)
+    return f"{factor * least:{form}}–{factor * most:{form}}, median {factor * median:{form}}"

@@ -1,4 +1,4 @@
-"""The drills in small, and that each of them can fail; `make drill`, `make stops` and `make soak` are the real ones."""
+"""The drills in small, and proofs that each can fail; `make drill`, `stops` and `soak` are real."""
 
 import math
 from pathlib import Path
@@ -8,31 +8,31 @@ import pytest
 from tests.deploy.needed import needs_proc
 from tests.drill import day, soak, stops
 from tests.drill.load import FULL
+from tests.drill.rooms import Rooms
 from tests.drill.soak import APPLIED, DELIVERED, MEMORY, Report
-from tests.drill.staged import Rooms
 from tests.drill.windows import LAG, Sample, Window
 
 
 @pytest.mark.timeout(300)
-async def test_a_day_of_restarts_kills_and_new_lists_ends_with_the_truth(tmp_path: Path) -> None:
-    """All that happens in a worker's life, without Prometheus: every reaction is counted in the end."""
-    said: list[str] = []
+async def test_a_day_ends_with_the_truth(tmp_path: Path) -> None:
+    """Every reaction of the day is counted in the end; here without Prometheus."""
+    lines: list[str] = []
     plan = day.Plan(seed=1, breath_seconds=0.1, settle_seconds=2, has_prometheus=False)
-    await day.run(plan, tmp_path, said.append)
+    await day.run(plan, tmp_path, lines.append)
 
-    assert len(said) == 12, said
-    assert "0 differences" in said[-2]
+    assert len(lines) == 12, lines
+    assert "0 differences" in lines[-2]
 
 
 async def test_a_stop_under_full_load_loses_no_event(tmp_path: Path) -> None:
-    """What was read is applied, its cursor saved, and the next worker goes on from there: no list is asked for."""
+    """What was read is applied and its cursor saved; the next worker resumes, and needs no list."""
     report = await stops.run(stops.Plan(seed=1, times=1, longest_life=0.3), tmp_path, print)
 
     assert report.holds, f"\n{report}"
     assert report.acts >= FULL
 
 
-async def test_an_event_that_is_lost_is_noticed(tmp_path: Path) -> None:
+async def test_a_lost_event_is_noticed(tmp_path: Path) -> None:
     """The stop is clean, nothing overflows, and yet the tallies are not the truth."""
     report = await stops.run(stops.Plan(seed=1, times=0, faults={"lost": 0.5}), tmp_path, print)
 
@@ -50,12 +50,12 @@ async def test_a_short_soak_counts_everything(tmp_path: Path) -> None:
     assert not report.wrong, f"\n{report}"
     assert report.exit_code == 0
     assert len(report.samples) == 5
-    assert report.samples[-1].told[APPLIED] > 0
+    assert report.samples[-1].figures[APPLIED] > 0
     assert "yes  all tallies are the truth" in str(report)
 
 
-def test_a_load_that_is_not_there_fails_a_soak() -> None:
-    """It would flatter the worker; what it was late with and made up for counts."""
+def test_a_missing_load_fails_a_soak() -> None:
+    """A smaller load would flatter the worker; late acts that were made up for count."""
     (claim,) = (claim for claim in _soaked().verdicts() if "of the rate" in claim)
 
     assert not _soaked(acts=DELIVERED - 0.001).verdicts()[claim]
@@ -68,8 +68,8 @@ def test_growing_memory_fails_a_soak() -> None:
     assert _soaked(growth=0.04).verdicts()["memory grew by less than 5%"]
 
 
-def test_a_lag_is_read_off_the_buckets_as_prometheus_does() -> None:
-    """A quantile lies between two limits in proportion; what came before the window does not count."""
+def test_a_lag_is_computed_as_in_prometheus() -> None:
+    """A quantile lies between two limits in proportion; earlier counts do not matter."""
     before = _buckets(under_10_ms=1000, under_100_ms=1000, all_of_them=1000)
     after = _buckets(under_10_ms=1080, under_100_ms=1100, all_of_them=1100)
     window = Window([Sample(0, before, 0), Sample(60, after, 0)])
@@ -84,15 +84,12 @@ def _buckets(under_10_ms: float, under_100_ms: float, all_of_them: float) -> dic
 
 
 def _soaked(growth: float = 0, acts: float = 1) -> Report:
-    """Return the report of a soak in which only memory has changed, evenly; ``acts`` is the share of the rate."""
+    """Return a soak in which only memory has grown; ``acts`` is the share of the rate."""
     plan = soak.Plan(seed=1)
-    report = Report(plan, exit_code=0, acts=round(acts * plan.rate * plan.seconds))
+    report = Report(plan=plan, exit_code=0, acts=round(acts * plan.rate * plan.seconds))
     for number in range(361):
-        steady = dict.fromkeys((soak.FILES, soak.CURSOR), 1.0) | _buckets(
-            80.0 * number, 100.0 * number, 100.0 * number
-        )
-        told = steady | {
-            MEMORY: 1e8 * (1 + growth * number / 300)
-        }  # from the middle of one window to that of the other
-        report.samples.append(Sample(5.0 * number, told, 0))
+        buckets = _buckets(80.0 * number, 100.0 * number, 100.0 * number)
+        memory = 1e8 * (1 + growth * number / 300)  # from the middle of one window to the other
+        figures = {soak.FILES: 1.0, soak.CURSOR: 1.0, MEMORY: memory, **buckets}
+        report.samples.append(Sample(5.0 * number, figures, 0))
     return report

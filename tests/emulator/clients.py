@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -145,10 +145,3 @@ def follow(
         received.append([json.loads(message) for message in answer.messages])
         clock.tick(0.1)
     return received
-
-
-async def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait until a condition holds, and fail if it does not in time."""
-    async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - the conditions have no event
-            await asyncio.sleep(0.005)

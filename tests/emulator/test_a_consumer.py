@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 import aiohttp
 
-from tests.emulator.clients import KEY, Http, wait_until
+from tests.emulator.clients import KEY, Http
+from tests.waiting import wait_until
 from worker.emulator import Emulator
 
 CHANNELS = ("room", "raum.👍")

@@ -1,4 +1,4 @@
-"""The stage the whole service is tested on."""
+"""The worlds that whole processes are tested in."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -6,37 +6,30 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.end_to_end.processes import KEY, Stage
 from tests.redis_server import MortalServer, RedisServer
-from worker.emulator import Emulator
-from worker.store.connection import connect
+from tests.worlds import World, open_world
 
 
 @pytest.fixture
-async def stage(real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> AsyncIterator[Stage]:
-    """Set a stage without faults, its Redis empty; whatever was started on it has ended afterwards.
-
-    What is owed stays so, unless a test says otherwise.
-    """
-    async with Emulator(seed=1, subscribe_key=KEY) as emulator:
-        stage = Stage(emulator, real_redis, valkey.url, tmp_path)
-        stage.settings["TALLY_SETTLE_SECONDS"] = "600"
-        try:
-            yield stage
-        finally:
-            stage.end()
+async def world(real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> AsyncIterator[World]:
+    """A world without faults, its Redis empty; no repair falls into a test."""
+    async with open_world(valkey.url, tmp_path) as world:
+        world.settings["TALLY_SETTLE_SECONDS"] = "600"
+        yield world
 
 
 @pytest.fixture
-async def mortal(tmp_path: Path) -> AsyncIterator[tuple[Stage, MortalServer]]:
-    """Set a stage on a Redis of its own, which may be killed and put back."""
+async def mortal(tmp_path: Path) -> AsyncIterator[tuple[World, MortalServer]]:
+    """A world whose Redis can be killed and put back."""
     server = MortalServer(tmp_path / "redis")
     try:
-        async with connect(server.url) as redis, Emulator(seed=1, subscribe_key=KEY) as emulator:
-            stage = Stage(emulator, redis, server.url, tmp_path)
-            try:
-                yield stage, server
-            finally:
-                stage.end()
+        async with open_world(server.url, tmp_path) as world:
+            yield world, server
     finally:
         server.destroy()
+
+
+@pytest.fixture
+def stage(world: World) -> World:
+    """The world, by the name that ``test_interrupt.py`` has for it."""
+    return world

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
 
 import pytest
 
@@ -27,55 +26,57 @@ from tests.bench.hostile import (
     write,
 )
 from tests.bench.in_process import A_TERMINAL
-from tests.end_to_end.processes import OURS, Stage, wait_until
-
-APPLY_WAIT_SECONDS: Final = 90.0
+from tests.processes import environment
+from tests.waiting import WAIT_SECONDS, Condition, wait_until
+from tests.worlds import World
 
 
 class OnTerminal:
     """A command whose output is a terminal, and what it has written there."""
 
-    def __init__(self, stage: Stage, arguments: tuple[str, ...]) -> None:
+    def __init__(self, world: World, arguments: tuple[str, ...]) -> None:
         self._end, theirs = os.openpty()
-        bare = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "worker", *arguments],
-            cwd=stage.folder,
-            env={**bare, **A_TERMINAL, **stage.settings},
+            cwd=world.folder,
+            env=environment({**A_TERMINAL, **world.settings}),
             stdin=subprocess.DEVNULL,
             stdout=theirs,
             stderr=theirs,
         )
         os.close(theirs)
-        self._told = bytearray()
+        self._written = bytearray()
 
     def read(self) -> None:
-        """Read until nobody holds the terminal any more; the command could not write on otherwise."""
-        with suppress(OSError):  # the last one has closed it
-            while some := os.read(self._end, 65536):
-                self._told.extend(some)
+        """Read until the terminal is closed; otherwise the command could not write on."""
+        with suppress(OSError):  # it is closed
+            while part := os.read(self._end, 65536):
+                self._written.extend(part)
         os.close(self._end)
 
     @property
     def text(self) -> str:
         """What it has written until now."""
-        return self._told.decode(errors="replace")
+        return self._written.decode(errors="replace")
 
     def entries(self, event: str) -> int:
         """Return how many entries of that name its log has."""
-        return len(
-            re.findall(rf"^\S+ \[\w+ *\] {event} ", OUR_OWN.sub("", self.text), re.MULTILINE)
-        )
+        plain = OUR_OWN.sub("", self.text)
+        return len(re.findall(rf"^\S+ \[\w+ *\] {event} ", plain, re.MULTILINE))
+
+    async def shows(self, condition: Condition) -> None:
+        """Wait until the condition holds; a failure has the end of the text."""
+        await wait_until(condition, what=lambda: ascii(self.text[-3000:]))
 
 
 @asynccontextmanager
-async def on_terminal(stage: Stage, *arguments: str) -> AsyncIterator[OnTerminal]:
+async def on_terminal(world: World, *arguments: str) -> AsyncIterator[OnTerminal]:
     """Run a command on a terminal, and wait in the end until it has ended."""
-    shown = OnTerminal(stage, arguments)
+    shown = OnTerminal(world, arguments)
     reading = asyncio.create_task(asyncio.to_thread(shown.read))
     try:
         yield shown
-        await asyncio.wait([reading], timeout=APPLY_WAIT_SECONDS)
+        await asyncio.wait([reading], timeout=WAIT_SECONDS)
     finally:
         shown.process.kill()
         shown.process.wait()
@@ -83,31 +84,25 @@ async def on_terminal(stage: Stage, *arguments: str) -> AsyncIterator[OnTerminal
 
 
 @pytest.mark.timeout(600)
-async def test_no_terminal_obeys_strangers(stage: Stage) -> None:
-    """A worker's log, the bars of a backfill, the lines of a doctor: our own colours, and nothing else but text."""
-    stage.settings |= {**FOLLOWED, "TALLY_LOG_LEVEL": "debug", "TALLY_LOG_FORMAT": "auto"}
-    stage.state.groups.add(GROUP, ["in\u2066side"])
-    async with on_terminal(stage, "run") as worker:
-
-        def what() -> str:
-            return ascii(worker.text[-3000:])
-
-        await wait_until(lambda: stage.emulator.waiting, APPLY_WAIT_SECONDS, what=what)
-        malformed = write(stage.state)
-        await stage.settles(APPLY_WAIT_SECONDS)
-        await wait_until(
-            lambda: worker.entries("quarantined") >= malformed, APPLY_WAIT_SECONDS, what=what
-        )
-        stage.state.refuse(OVERRIDES, [GROUP])
-        await wait_until(lambda: worker.entries("pubnub_refused"), APPLY_WAIT_SECONDS, what=what)
-        stage.state.refuse()
+async def test_a_terminal_obeys_no_stranger(world: World) -> None:
+    """A log, progress bars and printed lines have our own colours, and else nothing but text."""
+    world.settings |= {**FOLLOWED, "TALLY_LOG_LEVEL": "debug", "TALLY_LOG_FORMAT": "auto"}
+    world.state.groups.add(GROUP, ["in\u2066side"])
+    async with on_terminal(world, "run") as worker:
+        await worker.shows(lambda: world.emulator.waiting)
+        malformed = write(world.state)
+        await world.settles()
+        await worker.shows(lambda: worker.entries("quarantined") >= malformed)
+        world.state.refuse(OVERRIDES, [GROUP])
+        await worker.shows(lambda: worker.entries("pubnub_refused"))
+        world.state.refuse()
         worker.process.send_signal(signal.SIGTERM)
-    # One event, one entry: however many lines it would like to be.
+    # One event is one entry, also if its text has many lines.
     assert (worker.entries("quarantined"), worker.entries("worker_stops")) == (malformed, 1)
 
-    stage.state.add(ROOM, MESSAGE, *["\x1b[5;35mblink\x1b[6n\n"] * 3, published=False)
-    await stage.redis.hset(f"tally:{{{ROOM}}}:counts:{MESSAGE}", f"{TEXTS[0]}:{TEXTS[3]}", 7)
-    async with on_terminal(stage, "backfill") as backfill, on_terminal(stage, "doctor") as doctor:
+    world.state.add(ROOM, MESSAGE, *["\x1b[5;35mblink\x1b[6n\n"] * 3, published=False)
+    await world.redis.hset(f"tally:{{{ROOM}}}:counts:{MESSAGE}", f"{TEXTS[0]}:{TEXTS[3]}", 7)
+    async with on_terminal(world, "backfill") as backfill, on_terminal(world, "doctor") as doctor:
         pass
     assert "actions read in" in backfill.text
     assert "\x1b[?25" in backfill.text  # a bar is drawn without a cursor

@@ -1,23 +1,23 @@
-"""``tally show``, ``tally explain`` and ``tally doctor`` as processes: what they print, and on which terminal.
+"""``tally show``, ``tally explain`` and ``tally doctor`` as processes.
 
-All they say is tried in ``tests/commands/test_reading.py``.
+All their output is tried in ``tests/commands/test_reading.py``.
 """
 
 import asyncio
 
-from tests.end_to_end.processes import MESSAGE, ROOM, Stage
+from tests.worlds import MESSAGE, ROOM, World
 
 
-async def test_what_was_counted_is_shown_on_any_terminal(stage: Stage) -> None:
-    """An emoji is told in escapes where the encoding has none; where it is ASCII, click writes UTF-8 all the same."""
-    stage.react("🎉")
-    await stage.do("backfill")
+async def test_counts_are_shown_on_any_terminal(world: World) -> None:
+    """An emoji becomes an escape where the encoding has none; for ASCII, click writes UTF-8."""
+    world.react("🎉")
+    await world.do("backfill")
 
     in_latin, in_ascii, explained, well = await asyncio.gather(
-        stage.do("show", ROOM, MESSAGE, PYTHONIOENCODING="latin-1"),
-        stage.do("show", ROOM, MESSAGE, PYTHONIOENCODING="ascii"),
-        stage.do("explain", ROOM, MESSAGE, PYTHONIOENCODING="utf-8"),
-        stage.do("doctor"),
+        world.do("show", ROOM, MESSAGE, PYTHONIOENCODING="latin-1"),
+        world.do("show", ROOM, MESSAGE, PYTHONIOENCODING="ascii"),
+        world.do("explain", ROOM, MESSAGE, PYTHONIOENCODING="utf-8"),
+        world.do("doctor"),
     )
 
     assert in_latin.out == "reaction  \\U0001f389  1\n"
@@ -27,6 +27,6 @@ async def test_what_was_counted_is_shown_on_any_terminal(stage: Stage) -> None:
         "The journal holds every change since the channel was first counted.",
     ]
     assert [line[:5] for line in well.out.splitlines()] == ["ok   "] * 6
-    for child in stage.children:
+    for child in world.children:
         assert child.process.returncode == 0
-        assert child.err == "" or child is stage.children[0]
+        assert child.err == "" or child is world.children[0]

@@ -1,12 +1,10 @@
-"""No secret is ever written, whatever goes wrong: a worker, a doctor and an emulator as processes.
+"""No secret is ever written, whatever goes wrong: a worker, a doctor, an emulator as processes.
 
-``tests/commands/test_secrecy.py`` tries every other command, and every way to give a secret, in one process.
+``tests/commands/test_secrecy.py`` tries the other commands, and every way to give a secret.
 """
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
-from typing import Final
 
 import aiohttp
 import pytest
@@ -27,134 +25,128 @@ from tests.bench.canaries import (
     redis_url,
     write_payloads,
 )
-from tests.end_to_end.processes import Child, Stage, wait_until
+from tests.processes import Child
+from tests.waiting import wait_until
+from tests.worlds import World
 from worker.emulator import OUTAGE_KINDS, Emulator
-
-APPLY_WAIT_SECONDS: Final = 90.0
 
 
 @pytest.fixture
-async def guarded(stage: Stage) -> AsyncIterator[Stage]:
-    """Have a PubNub that wants a key and a token, a Redis that wants a password, and everything logged."""
+async def guarded(world: World) -> AsyncIterator[World]:
+    """A PubNub with a key and a token, a Redis with a password, and every event in the log."""
     async with Emulator(seed=1, subscribe_key=KEYS["PUBNUB_SUBSCRIBE_KEY"]) as emulator:
         emulator.state.demand_token(KEYS["PUBNUB_AUTH_TOKEN"])
-        await guard(stage.redis)
-        guarded = Stage(emulator, stage.redis, redis_url(stage.settings["REDIS_URL"]), stage.folder)
+        await guard(world.redis)
+        guarded = World(emulator, world.redis, redis_url(world.settings["REDIS_URL"]), world.folder)
         guarded.settings |= {"TALLY_LOG_LEVEL": "debug", "TALLY_LOG_FORMAT": "json"}
         del guarded.settings["PUBNUB_SUBSCRIBE_KEY"]
         try:
             yield guarded
         finally:
             guarded.end()
-            await stage.redis.execute_command("ACL", "DELUSER", "worker")
+            await world.redis.execute_command("ACL", "DELUSER", "worker")
 
 
-def give_secrets(stage: Stage, *ways: str) -> None:
-    """Give the first secret the first way, the second one the second way, and so on, all ways in turn."""
-    secrets = {**KEYS, "REDIS_URL": stage.settings.pop("REDIS_URL")}
+def give_secrets(world: World, *ways: str) -> None:
+    """Give each secret in another of these ways, in turn."""
+    secrets = {**KEYS, "REDIS_URL": world.settings.pop("REDIS_URL")}
     for number, (name, secret) in enumerate(secrets.items()):
-        stage.settings |= give(ways[number % len(ways)], stage.folder, {name: secret})
+        world.settings |= give(ways[number % len(ways)], world.folder, {name: secret})
 
 
-async def ended(child: Child) -> int:
-    """Wait until a command has ended, however busy this machine is; return its exit code."""
-    return await child.ended(APPLY_WAIT_SECONDS)
-
-
-async def page_of(worker: Child, path: str, method: str = "GET") -> tuple[int, str]:
-    """Return a page of the worker: its status and all of it, headers too."""
+async def page_of(worker: Child, path: str, method: str = "GET") -> str:
+    """Return one of a worker's pages, headers included."""
     port = worker.entries("http_listens")[0]["port"]
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(APPLY_WAIT_SECONDS)) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as session,
         session.request(method, f"http://127.0.0.1:{port}{path}") as answer,
     ):
-        return answer.status, f"{answer.raw_headers}\n{await answer.text()}"
+        return f"{answer.raw_headers}\n{await answer.text()}"
 
 
 async def pages_of(worker: Child) -> list[str]:
-    """Return every page there is, and some there are not."""
-    asked = (
-        "/livez",
-        "/readyz",
-        "/metrics",
-        "/status",
-        "/",
-        f"/{PAYLOAD}",
-        f"/status?auth={CANARY}",
-    )
-    return [
-        (await page_of(worker, path, method))[1] for path in asked for method in ("GET", "POST")
-    ]
+    """Return every page there is, and some that do not exist."""
+    real = ["/livez", "/readyz", "/metrics", "/status"]
+    paths = [*real, "/", f"/{PAYLOAD}", f"/status?auth={CANARY}"]
+    return [await page_of(worker, path, method) for path in paths for method in ("GET", "POST")]
+
+
+async def quarantined(world: World, events: int, worker: Child) -> None:
+    """Wait until so many events are quarantined."""
+
+    async def are_quarantined() -> bool:
+        return len(await world.quarantine()) >= events
+
+    await wait_until(are_quarantined, what=worker.tail)
+
+
+async def suffer_outages(world: World, worker: Child) -> None:
+    """Let PubNub fail in every way, once each; what happens in between is counted."""
+    for number, kind in enumerate(OUTAGE_KINDS):
+        polls = world.emulator.requests["subscribe"] + 1
+        world.state.set_outage(kind)
+        await has_polled(world, polls, worker)
+        world.state.set_outage(None)
+        world.react(f"👍 {PAYLOAD}", uuid=f"user-{number}")
+        await world.settles()
+
+
+async def has_polled(world: World, times: int, worker: Child) -> None:
+    """Wait until a worker has polled so often."""
+    await wait_until(lambda: world.emulator.requests["subscribe"] >= times, what=worker.tail)
 
 
 @pytest.mark.timeout(600)
-async def test_a_worker_in_trouble_keeps_its_secrets(guarded: Stage) -> None:
-    """Payloads of every kind, a poison event, outages, a wrong password, a cut connection, a 403: log and pages."""
+async def test_a_worker_in_trouble_keeps_its_secrets(guarded: World) -> None:
+    """Malformed events, outages, a wrong password, a 403: neither log nor page has one."""
     give_secrets(guarded, *WAYS)
     worker = guarded.start("run")
-
-    async def comes(condition: object) -> None:
-        await wait_until(condition, APPLY_WAIT_SECONDS, what=lambda: worker.err[-3000:])  # type: ignore[arg-type]
-
-    async def are_quarantined(many: int) -> bool:
-        return len(await guarded.quarantine()) >= many
-
-    async def is_ready(status: int) -> bool:
-        return (await page_of(worker, "/readyz"))[0] == status
-
-    await comes(lambda: worker.entries("http_listens"))
-    await comes(lambda: is_ready(200))
+    await worker.logs("http_listens")
+    await wait_until(worker.is_ready, what=worker.tail)
     malformed = write_payloads(guarded.state)
-    await comes(lambda: are_quarantined(malformed))
-    await guarded.settles(APPLY_WAIT_SECONDS)
+    await quarantined(guarded, malformed, worker)
+    await guarded.settles()
     pages = await pages_of(worker)
 
     poisoned = f"tally:{{{ROOM}}}:actions:{POISONED}"
     await guarded.redis.set(poisoned, PAYLOAD)
     guarded.state.inject(ROOM, poison())
-    await comes(lambda: are_quarantined(malformed + 1))
+    await quarantined(guarded, malformed + 1, worker)
     await guarded.redis.delete(poisoned)
 
-    for number, kind in enumerate(OUTAGE_KINDS):
-        polls = guarded.emulator.requests["subscribe"]
-        guarded.state.set_outage(kind)
-        await comes(lambda polls=polls: guarded.emulator.requests["subscribe"] > polls)
-        guarded.state.set_outage(None)
-        guarded.react(f"👍 {PAYLOAD}", uuid=f"user-{number}")
-        await guarded.settles(APPLY_WAIT_SECONDS)
+    await suffer_outages(guarded, worker)
 
     await lock_out(guarded.redis)
-    await comes(lambda: is_ready(503))
+    await worker.fails({"redis"})
     guarded.react(f"🎉 {PAYLOAD}")
-    await comes(lambda: worker.entries("redis_unavailable"))
+    await worker.logs("redis_unavailable")
     pages += await pages_of(worker)
     await guard(guarded.redis)
-    await guarded.settles(APPLY_WAIT_SECONDS)
+    await guarded.settles()
 
     guarded.state.refuse([ROOM])
-    await comes(lambda: worker.entries("pubnub_refused"))
+    await worker.logs("pubnub_refused")
     pages += await pages_of(worker)
 
-    worker.ask(signal.SIGTERM)
-    assert await ended(worker) == 0
+    assert await worker.stopped() == 0
     expect_no_word("run", worker, form="json")
     expect_no_word_on(pages)
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_doctor_keeps_its_secrets(guarded: Stage, way: str) -> None:
-    """Whichever way they were given: PubNub and Redis are content with them, and not one is told."""
+async def test_a_doctor_keeps_its_secrets(guarded: World, way: str) -> None:
+    """Each way to give a secret works, and the doctor shows none of them."""
     give_secrets(guarded, way)
-    doctor = guarded.start("doctor")
+    doctor = await guarded.do("doctor")
 
-    assert await ended(doctor) == 0, doctor.out
+    assert doctor.process.returncode == 0, doctor.out
     expect_no_word("doctor", doctor, form="json")
 
 
-async def test_an_emulator_tells_nothing_of_what_it_is_asked(stage: Stage) -> None:
-    """It is asked with secrets and payloads, in good form and bad."""
-    child = stage.start("emulator", "--port", "0")
-    await wait_until(lambda: "\n" in child.out, APPLY_WAIT_SECONDS, what=lambda: child.err)
+async def test_an_emulator_keeps_its_secrets(world: World) -> None:
+    """It writes nothing of a request, be it well-formed or malformed."""
+    child = world.start("emulator", "--port", "0")
+    await wait_until(lambda: "\n" in child.out, what=child.tail)
     origin = child.out.split()[0].partition("=")[2]
     key = KEYS["PUBNUB_SUBSCRIBE_KEY"]
     async with aiohttp.ClientSession() as session:
@@ -166,9 +158,7 @@ async def test_an_emulator_tells_nothing_of_what_it_is_asked(stage: Stage) -> No
                 await answer.read()
         for body in (b"{", f'{{"kind":"{PAYLOAD}"}}'.encode(), b"[" * 100_000, b"\xff"):
             async with session.post(
-                f"http://{origin}/v1/message-actions/{key}/channel/x/message/1"
-                f"?uuid=x&auth={CANARY}",
-                data=body,
+                f"http://{origin}/emulator/outage?auth={CANARY}", data=body
             ) as answer:
                 await answer.read()
     reader, writer = await asyncio.open_connection(*origin.split(":"))
@@ -176,6 +166,5 @@ async def test_an_emulator_tells_nothing_of_what_it_is_asked(stage: Stage) -> No
     await reader.read()
     writer.close()
 
-    child.ask(signal.SIGTERM)
-    assert await ended(child) == 0, child.err
+    assert await child.stopped() == 0, child.err
     expect_no_word("emulator", child, form="json")

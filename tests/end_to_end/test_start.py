@@ -1,14 +1,14 @@
-"""What a command does not use, it does not load: a start is what everybody waits for."""
+"""A command loads only what it uses, because everybody waits for its start."""
 
 import asyncio
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Final
 
-from tests.end_to_end.processes import MESSAGE, OURS
+from tests.processes import environment
 from tests.redis_server import RedisServer
+from tests.worlds import MESSAGE
 from worker.telemetry.http import Page, health_page, listening
 
 PUBNUB_AND_HTTP: Final = {
@@ -41,21 +41,20 @@ print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 
 async def loaded(folder: Path, program: str, *arguments: str, **settings: str) -> set[str]:
     """Return the modules a program has loaded when it ends."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", program, *arguments),
         cwd=folder,
-        env={**environment, **settings, "PYTHONPATH": str(Path.cwd())},
+        env=environment({**settings, "PYTHONPATH": str(Path.cwd())}),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    said, modules = await child.communicate()
-    assert child.returncode == 0, (said, modules)
+    output, modules = await child.communicate()
+    assert child.returncode == 0, (output, modules)
     return set(json.loads(modules))
 
 
 async def test_help_loads_nothing_a_command_needs(tmp_path: Path) -> None:
-    """Neither a client nor a loop nor logs: that is imported when it runs. Only typer brings pydantic, for itself."""
+    """No client, no loop, no logs: these are imported when a command runs."""
     modules = await loaded(
         tmp_path, LOADED, '[["--help"], ["run", "--help"], ["reconcile", "--help"]]'
     )

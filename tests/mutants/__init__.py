@@ -1,1 +1,1 @@
-"""Would a test notice? ``python -m tests.mutants`` changes the rule a little at a time and runs the tests on it."""
+"""Would a test notice? ``python -m tests.mutants`` changes the rule a little at a time."""

@@ -1,14 +1,16 @@
-"""What is mutated, and which tests must notice: one line adds a file."""
+"""What is mutated, which tests must notice, and which mutants do the same as the original."""
 
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from tests.mutants import lua, python
-from tests.mutants.mutant import Mutant
+from tests.mutants.mutator import Mutant, mutants
 
 ROOT: Final = Path(__file__).parents[2]
+FILE: Final = Path(__file__).with_name("equivalents.toml")
 
 _SCRIPT = "tests/store/test_contract.py tests/store/test_retention.py"
 
@@ -21,17 +23,33 @@ TARGETS: Final[dict[str, Sequence[str]]] = {
     "worker/store/lua/save_cursor.lua": ["tests/store/test_cursors.py"],
     "worker/store/lua/apply.lua": [f"{_SCRIPT} -k fakeredis", f"{_SCRIPT} -k 'not fakeredis'"],
 }
-"""File → what pytest is given, one run after the other, the quickest first, until one fails."""
-
-_LANGUAGES: Final[dict[str, Callable[[str, str], list[Mutant]]]] = {
-    ".lua": lua.mutants,
-    ".py": python.mutants,
-}
+"""File → arguments of pytest, one run after the other, the quickest first, until one fails."""
 
 
 @cache
 def mutants_of(target: str) -> Sequence[Mutant]:
     """Return all mutants of a target, in the order of its lines."""
-    path = ROOT / target
-    found = _LANGUAGES[path.suffix](target, path.read_text(encoding="utf-8"))
-    return sorted(found, key=lambda mutant: mutant.line)
+    return mutants(target, (ROOT / target).read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equivalent:
+    """A change of a line that no test can notice, because nothing changes."""
+
+    target: str
+    before: str
+    after: str
+    """Empty: the line is deleted."""
+    reason: str
+
+    def explains(self, mutant: Mutant) -> bool:
+        """Tell whether the reason is about this mutant."""
+        change = (mutant.target, mutant.before, mutant.after)
+        return change == (self.target, self.before, self.after)
+
+
+@cache
+def equivalents() -> Sequence[Equivalent]:
+    """Return the entries of ``equivalents.toml``."""
+    entries = tomllib.loads(FILE.read_text(encoding="utf-8"))["equivalent"]
+    return [Equivalent(**entry) for entry in entries]

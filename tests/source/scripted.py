@@ -1,48 +1,57 @@
-"""A PubNub that answers from a test's script, over HTTP on loopback."""
+"""A PubNub that answers what a test tells it to: a small HTTP server on a free loopback port."""
 
 import asyncio
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
+from tests.waiting import wait_until
+
+__all__ = [  # wait_until for tests/source and tests/commands, which import it from here
+    "SUBSCRIBE_KEY",
+    "Asked",
+    "Reply",
+    "ScriptedPubNub",
+    "answer",
+    "json_reply",
+    "wait_until",
+]
+
 SUBSCRIBE_KEY = "sub-c-scripted"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer. It can also hang, or break the connection."""
+    """One answer: status, headers and bytes; or none, if it hangs or drops the connection."""
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    after: asyncio.Event | None = None
-    """Set when the answer may be sent."""
+    after: asyncio.Event | None = None  # answers only once this is set
     hangs: bool = False
     drops: bool = False
     drops_halfway: bool = False
-    drips: bool = False
-    """Whether bytes come one by one, and never the last."""
+    drips: bool = False  # a byte now and then, and never the last
 
 
 def json_reply(body: object, status: int = 200, **headers: str) -> Reply:
-    """Return a JSON answer. ``Retry_After`` stands for ``Retry-After``."""
+    """Return a JSON answer; an underscore in a header's name stands for a dash."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Reply(status, json.dumps(body).encode(), {"Content-Type": "application/json", **named})
 
 
 def answer(timetoken: str, *messages: object, region: int = 4) -> Reply:
-    """Return a subscribe answer."""
+    """Return a subscribe answer with this cursor and these messages."""
     return json_reply({"t": {"t": timetoken, "r": region}, "m": list(messages)})
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request as it came."""
+    """One request as it came over the wire, nothing decoded but the query of ``parameters``."""
 
     target: str
 
@@ -53,20 +62,16 @@ class Asked:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The query's parameters by name, decoded, without repetitions."""
+        """The query's parameters by name, decoded; of a repeated name the first."""
         return {name: values[0] for name, values in parse_qs(urlsplit(self.target).query).items()}
 
 
 class ScriptedPubNub:
-    """Answers requests from its script, and records them.
-
-    The last reply is repeated.
-    """
+    """Answers each request from its script, in order; the last reply is repeated."""
 
     def __init__(self) -> None:
         self.requests: list[Asked] = []
-        self.waiting = 0
-        """The number of requests that hang now."""
+        self.waiting = 0  # requests that hang at this moment
         self._replies: dict[str, list[Reply]] = {}
         self._closing = asyncio.Event()
         self._server = web.Server(self._serve, handler_cancellation=True, access_log=None)
@@ -83,23 +88,20 @@ class ScriptedPubNub:
 
     @property
     def origin(self) -> str:
-        """The host and port."""
+        """The host and port to be used as PubNub's origin."""
         return f"127.0.0.1:{self._runner.addresses[0][1]}"
 
     @property
     def open_connections(self) -> int:
-        """The number of open connections."""
+        """How many connections clients hold open."""
         return len(self._server.connections)
 
     def script(self, *replies: Reply, under: str = "/") -> None:
-        """Answer requests with these replies if ``under`` begins their path.
-
-        The longest match counts.
-        """
+        """Answer requests below the path ``under`` with these replies; the longest path counts."""
         self._replies[under] = list(replies)
 
     async def asked(self, count: int) -> None:
-        """Wait for this number of requests in total."""
+        """Wait until this many requests have come in all."""
         await wait_until(lambda: len(self.requests) >= count)
 
     def _next(self, path: str) -> Reply:
@@ -143,11 +145,3 @@ def _cut(request: web.BaseRequest) -> web.Response:
     if transport is not None:
         transport.abort()
     return web.Response()
-
-
-async def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait until the condition holds, and fail if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for never came"
-        await asyncio.sleep(0.005)

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from tests.end_to_end.processes import wait_until
 from tests.source.passing_time import Passes, passing_time
+from tests.waiting import wait_until
 from worker.telemetry import http
 from worker.telemetry.http import (
     CONNECTION_SECONDS,

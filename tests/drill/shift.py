@@ -1,0 +1,128 @@
+"""The worker of a day: who starts it, stops it, gives it lists and tokens, and sees it count."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from tests.drill.load import Load
+from tests.drill.rooms import NEVER
+from tests.drill.windows import total
+from tests.processes import Child
+from tests.redis_server import free_port
+from tests.waiting import WAIT_SECONDS, wait_until
+from tests.worlds import KEYS, MESSAGE, World
+
+OLD: Final = "🕰"
+"""The value of all reactions from before the first worker."""
+
+
+class Shift:
+    """One worker at a time, the load on it, and the files that configure it."""
+
+    def __init__(self, world: World, load: Load, settle_seconds: float) -> None:
+        self.world = world
+        self.load = load
+        self.address = f"127.0.0.1:{free_port()}"
+        self._worker: Child | None = None
+        self._token = world.folder / "token"
+        self._list = world.folder / "channels"
+        self._probes = 0
+        world.settings |= {
+            "PUBNUB_AUTH_TOKEN_FILE": str(self._token),
+            "TALLY_CHANNELS": "",
+            "TALLY_CHANNELS_FILE": str(self._list),
+            "TALLY_CHANNELS_PER_SUBSCRIPTION": "2",
+            "TALLY_SETTLE_SECONDS": str(settle_seconds),
+            "TALLY_RECONCILE_SECONDS": NEVER,
+            "TALLY_HTTP": self.address,
+        }
+
+    @property
+    def worker(self) -> Child:
+        """The worker that runs now."""
+        assert self._worker
+        return self._worker
+
+    def log(self) -> str:
+        """Return the end of the worker's log."""
+        return self.worker.tail()
+
+    async def start(self) -> None:
+        """Start a worker, and return when it is ready."""
+        self._worker = worker = self.world.start("run")
+        await wait_until(lambda: not worker.is_alive or worker.entries("http_listens"))
+        assert worker.is_alive, worker.err
+        await wait_until(worker.is_ready, what=self.log)
+
+    async def stop(self) -> float:
+        """Stop the worker, which must end well; return the seconds that takes."""
+        asked = time.monotonic()
+        self.worker.ask(signal.SIGTERM)
+        code = await asyncio.to_thread(self.worker.process.wait, WAIT_SECONDS)
+        assert code == 0, self.log()
+        return time.monotonic() - asked
+
+    def list_channels(self, channels: Sequence[str]) -> None:
+        """Write the list of channels."""
+        self._list.write_text("\n".join(channels), encoding="utf-8")
+
+    async def reload(self, channels: Sequence[str], *, added: int, removed: int) -> None:
+        """Have the list read again; expect so many channels more and less."""
+        before = len(self.worker.entries("channels_reloaded"))
+        self.list_channels(channels)
+        self.worker.ask(signal.SIGHUP)
+        await self.worker.logs("channels_reloaded", times=before + 1)
+        entry = self.worker.entries("channels_reloaded")[-1]
+        assert (entry["added"], entry["removed"]) == (added, removed), entry
+
+    def rotate(self, token: str) -> None:
+        """Write a token into the file, and let PubNub refuse every other."""
+        self._token.write_text(token, encoding="utf-8")
+        self.world.state.demand_token(token)
+
+    async def probe(self) -> str:
+        """Let a user react in every channel of the load, and wait until each is counted.
+
+        Then every event before it was read, too.
+        """
+        began = time.monotonic()
+        self._probes += 1
+        user = f"probe-{self._probes}"
+        for channel in self.load.channels:
+            self.world.state.add(channel, MESSAGE, "probe", "✔", user)
+
+        async def are_counted() -> bool:
+            redis = self.world.redis
+            keys = [KEYS.actions(channel, MESSAGE) for channel in self.load.channels]
+            return all([await redis.hexists(key, f"probe:✔:{user}") for key in keys])
+
+        await wait_until(are_counted, what=self.log)
+        return f"probes counted after {time.monotonic() - began:.2f} s"
+
+    async def become_true(self, channels: Sequence[str]) -> None:
+        """Wait until these channels, in which nobody acts now, are as PubNub has them."""
+
+        async def are_true() -> bool:
+            tallies, truth = await self.world.tallies(), self.world.emulator.truth()
+            return all(tallies.get(channel) == truth.get(channel) for channel in channels)
+
+        await wait_until(are_true, what=self.log)
+
+    async def repay(self) -> None:
+        """Wait until the worker owes nothing."""
+
+        async def owes_nothing() -> bool:
+            figures = await self.worker.figures()
+            return total(figures, "tally_channels_owed") == 0 == figures["tally_backfills"]
+
+        await wait_until(owes_nothing, 2 * WAIT_SECONDS, what=self.log)
+
+    def gaps(self) -> Counter[str]:
+        """Return how often each cause of a gap was logged, by all workers."""
+        gaps: Counter[str] = Counter()
+        for child in self.world.children:
+            gaps.update(entry["cause"] for entry in child.entries("gap"))
+        return gaps
