@@ -143,17 +143,21 @@ class World(View):
             at = FIRST + number * SECOND
             self.state.add(channel, message, "reaction", value, uuid, published=False, at=at)
 
+    def commands(self) -> Commands:
+        """Return commands in this world, which run in this process."""
+        return Commands(self.folder, self.settings)
+
     @asynccontextmanager
     async def run_worker(self, **settings: str | None) -> AsyncIterator[Running]:
         """Run ``tally run`` in this process until the block ends; begin when it listens."""
         polls = self.emulator.requests["subscribe"]
-        async with Commands(self.folder, self.settings).worker(**settings) as worker:
+        async with self.commands().worker(**settings) as worker:
             await self._listening(polls, 1, worker.work.done, lambda: worker.err)
             yield worker
 
     async def run_command(self, *arguments: str, **settings: str | None) -> Ended:
         """Run a command in this process, for example ``reconcile``."""
-        return await Commands(self.folder, self.settings).do(*arguments, **settings)
+        return await self.commands().do(*arguments, **settings)
 
     def start(self, *arguments: str, **settings: str | None) -> Child:
         """Start a command as a process; a setting of None is left unset."""

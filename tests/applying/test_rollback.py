@@ -14,7 +14,7 @@ from tests.bench.bench import KEYS, SETTLE_SECONDS
 from tests.bench.waiting import LONGEST_SECONDS
 from tests.histories import CHANNEL, added
 from tests.redis_server import Forwarder, RedisServer
-from tests.source.scripted import wait_until
+from tests.waiting import wait_until
 from worker.applying.apply import Applier
 from worker.applying.rollback import RollbackRecovery
 from worker.domain.action import Origin

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that work on a bench: an emulated PubNub, a real Valkey, a stage."""
+"""Fixtures of the tests that work on a bench: an emulated PubNub, a real Valkey, a world."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,9 +7,9 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.bench.bench import Bench
-from tests.end_to_end.processes import Stage
 from tests.redis_server import MortalServer, RedisServer
 from tests.source.scripted import SUBSCRIBE_KEY
+from tests.worlds import World
 from worker.emulator import Emulator
 from worker.source.client import Client, Keyset
 from worker.store.connection import connect
@@ -43,19 +43,19 @@ def quick_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def stage(emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> Stage:
-    """Return a stage: a PubNub, an empty Redis, and settings. Marks stay."""
-    stage = Stage(emulator, real_redis, valkey.url, tmp_path)
-    stage.settings["TALLY_SETTLE_SECONDS"] = "600"
-    return stage
+def world(emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> World:
+    """Return a world: a PubNub, an empty Redis, and settings. Marks stay."""
+    world = World(emulator, real_redis, valkey.url, tmp_path)
+    world.settings["TALLY_SETTLE_SECONDS"] = "600"
+    return world
 
 
 @pytest.fixture
-async def mortal(emulator: Emulator, tmp_path: Path) -> AsyncIterator[tuple[Stage, MortalServer]]:
-    """Yield a stage on a Redis of its own, which may be killed and put back."""
+async def mortal(emulator: Emulator, tmp_path: Path) -> AsyncIterator[tuple[World, MortalServer]]:
+    """Yield a world on a Redis of its own, which may be killed and put back."""
     server = MortalServer(tmp_path / "redis")
     try:
         async with connect(server.url) as redis:
-            yield Stage(emulator, redis, server.url, tmp_path), server
+            yield World(emulator, redis, server.url, tmp_path), server
     finally:
         server.destroy()

@@ -22,6 +22,7 @@ from typing import Any, Final
 import pytest
 import structlog
 
+from tests.waiting import WAIT_SECONDS
 from worker.cli.main import main
 from worker.errors import ExitCode
 from worker.service.commands import run_worker
@@ -31,7 +32,6 @@ from worker.telemetry.logs import configure
 
 OURS: Final = ("PUBNUB_", "TALLY_", "REDIS_")
 A_TERMINAL: Final = {"TERM": "xterm-256color", "COLUMNS": "200"}
-APPLY_WAIT_SECONDS: Final = 90.0
 
 
 class Screen(io.TextIOWrapper):
@@ -171,7 +171,7 @@ async def _stop(work: asyncio.Task[ExitCode]) -> None:
         if not work.done():
             await asyncio.sleep(0)  # from its first step on it handles signals
             signal.raise_signal(signal.SIGTERM)
-            await asyncio.wait([work], timeout=APPLY_WAIT_SECONDS)
+            await asyncio.wait([work], timeout=WAIT_SECONDS)
     finally:
         work.cancel()
         await asyncio.wait([work])

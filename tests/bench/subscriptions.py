@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from tests.bench.bench import Bench
 from tests.bench.waiting import LONGEST_SECONDS, wait_until_exact, wait_until_true
-from tests.source.scripted import wait_until
+from tests.waiting import wait_until
 from worker.domain.position import Cursor
 from worker.live.assignment import Assignment
 from worker.live.resume_point import ResumePoint

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from tests.bench.bench import Bench
-from tests.source.scripted import wait_until
+from tests.waiting import wait_until
 
 LONGEST_SECONDS: Final = 60.0
 """The longest wait for something that should come at once."""

@@ -2,20 +2,18 @@
 
 import json
 
-from tests.bench.commands import commands
 from tests.bench.in_process import Ended
-from tests.end_to_end.processes import MESSAGE, ROOM, Stage
-from tests.end_to_end.test_backfill import FIRST, SECOND, fill
+from tests.worlds import FIRST, MESSAGE, ROOM, SECOND, World
 
 
-async def test_only_the_given_range_is_replayed(stage: Stage) -> None:
+async def test_only_the_given_range_is_replayed(world: World) -> None:
     """`--since` is inclusive and `--until` exclusive. A date may replace a timetoken."""
-    tally = commands(stage)
-    fill(stage, 300, messages=300)
+    tally = world.commands()
+    world.fill(300, messages=300)
     since, until = FIRST + 100 * SECOND, FIRST + 200 * SECOND
 
     ended = await tally.do("backfill", ROOM, "--since", str(since), "--until", str(until), "--json")
-    (found,) = (await stage.tallies()).values()
+    (found,) = (await world.tallies()).values()
     by_date = await tally.do(
         "backfill", ROOM, "--since", "2025-06-15T15:08:20", "--until", str(until), "--json"
     )
@@ -27,19 +25,19 @@ async def test_only_the_given_range_is_replayed(stage: Stage) -> None:
     assert json.loads(by_date.out) == report
 
 
-async def test_a_backfill_replays_all_channels_by_default(stage: Stage) -> None:
+async def test_a_backfill_replays_all_channels_by_default(world: World) -> None:
     """These are all configured channels, members of groups, and all ever seen.
 
     With arguments it replays only those.
     """
-    tally = commands(stage)
+    tally = world.commands()
     for channel in ("room", "hall", "team-one", "met", "other"):
-        fill(stage, 250, channel=channel, messages=50)
-    stage.state.groups.add("team", ["team-one"])
-    await stage.redis.sadd("tally:channels", "met")
+        world.fill(250, channel=channel, messages=50)
+    world.state.groups.add("team", ["team-one"])
+    await world.redis.sadd("tally:channels", "met")
 
     named = await tally.do("backfill", "hall")
-    only = set(await stage.tallies())
+    only = set(await world.tallies())
     ended = await tally.do("backfill", "--json", TALLY_CHANNEL_GROUPS="team")
 
     assert (named.out, only) == (
@@ -47,8 +45,8 @@ async def test_a_backfill_replays_all_channels_by_default(stage: Stage) -> None:
         {"hall"},
     )
     assert set(json.loads(ended.out)["channels"]) == {"room", "hall", "team-one", "met"}
-    assert await stage.tallies() == {
-        name: of for name, of in stage.emulator.truth().items() if name != "other"
+    assert await world.tallies() == {
+        name: of for name, of in world.emulator.truth().items() if name != "other"
     }
 
 
@@ -57,22 +55,22 @@ def actions_of(ended: Ended, channel: str) -> int:
     return int(json.loads(ended.out)["channels"][channel])
 
 
-async def test_a_refusal_ends_a_backfill(stage: Stage) -> None:
+async def test_a_refusal_ends_a_backfill(world: World) -> None:
     """A 403 ends with 3 and PubNub's own message, after the other channels.
 
     A later run resumes.
     """
-    tally = commands(stage)
-    fill(stage, 150)
-    fill(stage, 150, channel="hall")
-    stage.state.refuse(["room"])
+    tally = world.commands()
+    world.fill(150)
+    world.fill(150, channel="hall")
+    world.state.refuse(["room"])
 
     refused = await tally.do("backfill", "room", "hall")
-    only = set(await stage.tallies())
-    stage.state.refuse()
+    only = set(await world.tallies())
+    world.state.refuse()
     ended = await tally.do("backfill", "room", "hall")
 
     assert (refused.code, ended.code) == (3, 0)
     assert "answered 403, Forbidden." in refused.err
     assert only == {"hall"}
-    assert await stage.is_true()
+    assert await world.is_exact()

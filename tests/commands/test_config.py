@@ -6,10 +6,9 @@ from typing import Final
 
 import pytest
 
-from tests.bench.commands import following
 from tests.bench.in_process import Commands, Ended
-from tests.end_to_end.processes import Stage
 from tests.redis_server import free_port
+from tests.worlds import World
 from worker.settings import FIELDS, SECRETS
 
 CANARY: Final = "canary"
@@ -137,9 +136,9 @@ async def test_a_health_check_needs_an_address(tmp_path: Path) -> None:
     assert (ended.code, "TALLY_HTTP" in ended.err) == (2, True)
 
 
-async def test_a_worker_logs_unknown_variables_once(stage: Stage) -> None:
+async def test_a_worker_logs_unknown_variables_once(world: World) -> None:
     """At its start, in one entry, with the nearest names and without the values."""
-    async with following(stage, TALLY_CHANELS=CANARY, PUBNUB_ORIGN=CANARY) as worker:
+    async with world.run_worker(TALLY_CHANELS=CANARY, PUBNUB_ORIGN=CANARY) as worker:
         (entry,) = worker.entries("unknown_settings")
 
     assert entry["level"] == "warning"
@@ -148,9 +147,9 @@ async def test_a_worker_logs_unknown_variables_once(stage: Stage) -> None:
     assert CANARY not in worker.out + worker.err
 
 
-async def test_a_short_catchup_is_warned_of(stage: Stage) -> None:
+async def test_a_short_catchup_is_warned_of(world: World) -> None:
     """A cache trusted for less than an idle poll is safe, but each quiet answer is a gap."""
-    async with following(stage, TALLY_CATCHUP_SECONDS="60") as worker:
+    async with world.run_worker(TALLY_CATCHUP_SECONDS="60") as worker:
         (entry,) = worker.entries("catchup_is_short")
 
     assert (entry["level"], entry["seconds"], entry["least_seconds"]) == ("warning", 60, 330)

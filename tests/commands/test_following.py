@@ -7,25 +7,24 @@ from socket import AF_INET6, SO_REUSEADDR, SOL_SOCKET, create_server, socket
 import aiohttp
 import pytest
 
-from tests.bench.commands import commands, following
-from tests.bench.in_process import APPLY_WAIT_SECONDS, Running
-from tests.end_to_end.processes import KEYS, MESSAGE, ROOM, Crowd, Stage, wait_until
+from tests.bench.in_process import Running
+from tests.crowds import Crowd
+from tests.waiting import wait_until
+from tests.worlds import KEYS, MESSAGE, ROOM, World
 from worker.errors import ConfigurationError, ExitCode
 
 
 async def logs(worker: Running, event: str) -> None:
     """Wait until a worker has logged an entry of that name."""
-    await wait_until(
-        lambda: worker.entries(event), APPLY_WAIT_SECONDS, what=lambda: worker.err[-3000:]
-    )
+    await wait_until(lambda: worker.entries(event), what=lambda: worker.err[-3000:])
 
 
-async def test_a_first_start_marks_before_its_cursor(stage: Stage) -> None:
+async def test_a_first_start_marks_before_its_cursor(world: World) -> None:
     """Redis gets the marks and the progress of every channel before any cursor."""
     commands_seen: list[str] = []
 
     async def listen() -> None:
-        async with stage.redis.monitor() as monitor:
+        async with world.redis.monitor() as monitor:
             listening.set()
             async for command in monitor.listen():
                 commands_seen.append(command["command"])  # noqa: PERF401 - it is read while it grows
@@ -34,13 +33,13 @@ async def test_a_first_start_marks_before_its_cursor(stage: Stage) -> None:
     listener = asyncio.create_task(listen())
     try:
         await listening.wait()
-        async with following(stage, TALLY_CHANNELS="room,hall"):
-            await stage.settles()
+        async with world.run_worker(TALLY_CHANNELS="room,hall"):
+            await world.settles()
             await wait_until(
                 lambda: any("HSET tally:cursor:" in command for command in commands_seen)
             )
-            assert await stage.owed("room") == await stage.owed("hall") == {"first_start"}
-            assert len(await stage.cursors()) == 1
+            assert await world.owed("room") == await world.owed("hall") == {"first_start"}
+            assert len(await world.cursors()) == 1
     finally:
         listener.cancel()
         await asyncio.wait([listener])
@@ -60,43 +59,43 @@ async def test_a_first_start_marks_before_its_cursor(stage: Stage) -> None:
             )
 
 
-async def test_history_is_replayed_beside_live_events(stage: Stage) -> None:
+async def test_history_is_replayed_beside_live_events(world: World) -> None:
     """Actions before the first start count, and so do events during the replay."""
-    crowd = Crowd(stage.state, seed=11)
+    crowd = Crowd(world.state, seed=11)
     for number in range(1_000):
-        stage.state.add(ROOM, MESSAGE, "reaction", "👍", f"old-{number}", published=False)
+        world.state.add(ROOM, MESSAGE, "reaction", "👍", f"old-{number}", published=False)
 
-    async with following(stage) as worker, crowd.acting(stage.emulator):
+    async with world.run_worker() as worker, crowd.acting(world.emulator):
         await logs(worker, "backfill_ends")
         await crowd.has_acted(20)
-        await stage.settles()
+        await world.settles()
 
 
-async def test_groups_and_wildcards_are_followed(stage: Stage) -> None:
+async def test_groups_and_wildcards_are_followed(world: World) -> None:
     """Their channels count, with their past, and are owed as new."""
-    stage.state.groups.add("team", ["red", "blue"])
+    world.state.groups.add("team", ["red", "blue"])
     for channel in ("red", "blue", "a.one", "a.two"):
-        stage.state.add(channel, MESSAGE, "reaction", "👍", "past", published=False)
+        world.state.add(channel, MESSAGE, "reaction", "👍", "past", published=False)
 
-    async with following(stage, TALLY_CHANNELS="a.*", TALLY_CHANNEL_GROUPS="team"):
+    async with world.run_worker(TALLY_CHANNELS="a.*", TALLY_CHANNEL_GROUPS="team"):
         for channel in ("red", "blue", "a.one", "a.two", "elsewhere"):
-            stage.react(channel=channel)
-        await wait_until(lambda: stage.redis.exists(KEYS.counts("a.two", MESSAGE)))
-        stage.state.remove(
-            "elsewhere", MESSAGE, stage.state.actions("elsewhere")[0].timetoken, "ana"
+            world.react(channel=channel)
+        await wait_until(lambda: world.redis.exists(KEYS.counts("a.two", MESSAGE)))
+        world.state.remove(
+            "elsewhere", MESSAGE, world.state.actions("elsewhere")[0].timetoken, "ana"
         )
-        await stage.settles()
-        assert await stage.owed("red") == {"first_start"}
-        assert await stage.owed("a.one") == await stage.owed("a.two") == {"new_channel"}
+        await world.settles()
+        assert await world.owed("red") == {"first_start"}
+        assert await world.owed("a.one") == await world.owed("a.two") == {"new_channel"}
 
-    assert await stage.redis.smembers("tally:channels") == {"red", "blue", "a.one", "a.two"}
+    assert await world.redis.smembers("tally:channels") == {"red", "blue", "a.one", "a.two"}
 
 
-async def test_a_quiet_restart_is_ready_at_once(stage: Stage) -> None:
+async def test_a_quiet_restart_is_ready_at_once(world: World) -> None:
     """It waits for its first answer for minutes, which is no fault."""
-    async with following(stage):
-        await stage.settles()
-    async with following(stage) as worker, aiohttp.ClientSession() as http:
+    async with world.run_worker():
+        await world.settles()
+    async with world.run_worker() as worker, aiohttp.ClientSession() as http:
         (at,) = worker.entries("http_listens")
 
         async def is_ready() -> bool:
@@ -109,23 +108,22 @@ async def test_a_quiet_restart_is_ready_at_once(stage: Stage) -> None:
             assert subscription["state"] == "starting"
 
 
-async def test_a_restart_with_a_new_list_keeps_cursors(stage: Stage) -> None:
+async def test_a_restart_with_a_new_list_keeps_cursors(world: World) -> None:
     """There is one channel more, and smaller subscriptions. Only the new channel is owed."""
 
     async def owes_nothing() -> bool:
-        return not await stage.redis.keys("tally:*:owed")
+        return not await world.redis.keys("tally:*:owed")
 
-    async with following(stage, TALLY_CHANNELS="b,c,d", TALLY_SETTLE_SECONDS="0.5") as worker:
+    async with world.run_worker(TALLY_CHANNELS="b,c,d", TALLY_SETTLE_SECONDS="0.5") as worker:
         await logs(worker, "gap_repaid")
         await wait_until(owes_nothing, what=lambda: worker.err)
     for channel in "abcd":
-        stage.react(channel=channel)
+        world.react(channel=channel)
 
-    async with following(
-        stage, polls=2, TALLY_CHANNELS="a,b,c,d", TALLY_CHANNELS_PER_SUBSCRIPTION="2"
-    ):
-        await stage.settles()
-        assert {channel: await stage.owed(channel) for channel in "abcd"} == {
+    async with world.run_worker(TALLY_CHANNELS="a,b,c,d", TALLY_CHANNELS_PER_SUBSCRIPTION="2"):
+        await wait_until(lambda: world.emulator.waiting == 2)
+        await world.settles()
+        assert {channel: await world.owed(channel) for channel in "abcd"} == {
             "a": {"new_channel"},
             "b": set(),
             "c": set(),
@@ -133,11 +131,11 @@ async def test_a_restart_with_a_new_list_keeps_cursors(stage: Stage) -> None:
         }
 
 
-async def test_a_taken_port_ends_the_start(stage: Stage) -> None:
+async def test_a_taken_port_ends_the_start(world: World) -> None:
     """The port is configured. Exit 2, with the address. Nothing is followed."""
-    address = stage.emulator.origin
+    address = world.emulator.origin
     with pytest.raises(ConfigurationError) as ended:
-        async with commands(stage).worker(TALLY_HTTP=address) as worker:
+        async with world.commands().worker(TALLY_HTTP=address) as worker:
             await wait_until(worker.work.done)
 
     assert f"TALLY_HTTP: cannot listen at {address}" in str(ended.value)
@@ -145,7 +143,7 @@ async def test_a_taken_port_ends_the_start(stage: Stage) -> None:
     assert "Traceback" not in worker.err
 
 
-async def test_a_taken_default_port_is_only_logged(stage: Stage) -> None:
+async def test_a_taken_default_port_is_only_logged(world: World) -> None:
     """A second worker on one machine starts without the pages."""
     with socket() as taken:
         taken.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
@@ -161,7 +159,7 @@ async def test_a_taken_default_port_is_only_logged(stage: Stage) -> None:
             AssertionError
         ):  # somebody else has it, and not just for a moment: all the better
             await wait_until(is_ours, 5)
-        async with following(stage, TALLY_HTTP=None) as worker:
+        async with world.run_worker(TALLY_HTTP=None) as worker:
             (entry,) = worker.entries("http_off")
 
     assert entry["level"] == "warning"
@@ -169,11 +167,11 @@ async def test_a_taken_default_port_is_only_logged(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
-async def test_a_free_port_is_found_and_logged(stage: Stage, host: str) -> None:
+async def test_a_free_port_is_found_and_logged(world: World, host: str) -> None:
     """The configured port is 0."""
     if "::" in host and not has_ipv6():
         pytest.skip("this machine has no IPv6")
-    async with following(stage, TALLY_HTTP=f"{host}:0") as worker:
+    async with world.run_worker(TALLY_HTTP=f"{host}:0") as worker:
         (entry,) = worker.entries("http_listens")
         _, writer = await asyncio.open_connection(entry["host"], entry["port"])
         writer.close()

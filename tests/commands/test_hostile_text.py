@@ -23,9 +23,10 @@ from tests.bench.hostile import (
     expect_tame,
     write,
 )
-from tests.bench.in_process import APPLY_WAIT_SECONDS, Commands, Running
-from tests.end_to_end.processes import Stage, wait_until
+from tests.bench.in_process import Commands, Running
 from tests.redis_server import RedisServer
+from tests.waiting import wait_until
+from tests.worlds import World
 from worker.emulator import Emulator
 
 READERS: Final = [
@@ -50,47 +51,46 @@ QUICKLY: Final = {"TALLY_SETTLE_SECONDS": "0.1"}
 
 
 @pytest.fixture
-def stage(emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> Stage:
+def world(emulator: Emulator, real_redis: Redis, valkey: RedisServer, tmp_path: Path) -> World:
     """Yield a stage: a PubNub, a Redis and settings."""
-    stage = Stage(emulator, real_redis, valkey.url, tmp_path)
-    stage.settings |= {"TALLY_LOG_LEVEL": "debug", "TALLY_LOG_FORMAT": "json", "TALLY_HTTP": "off"}
-    return stage
+    world = World(emulator, real_redis, valkey.url, tmp_path)
+    world.settings |= {"TALLY_LOG_LEVEL": "debug", "TALLY_LOG_FORMAT": "json", "TALLY_HTTP": "off"}
+    return world
 
 
 async def comes(worker: Running, event: str) -> None:
     """Wait until the worker has logged an entry of that name."""
     await wait_until(
         lambda: worker.work.done() or worker.entries(event),
-        APPLY_WAIT_SECONDS,
         what=lambda: worker.err[-3000:],
     )
 
 
 @pytest.fixture
-async def haunted(stage: Stage) -> Commands:
+async def haunted(world: World) -> Commands:
     """Let users write hostile text, and let a worker count some of it."""
-    stage.state.groups.add(GROUP, ["in\u2066side"])
-    commands = Commands(stage.folder, stage.settings | FOLLOWED)
+    world.state.groups.add(GROUP, ["in\u2066side"])
+    commands = Commands(world.folder, world.settings | FOLLOWED)
     async with commands.worker() as worker:
-        await wait_until(lambda: worker.work.done() or stage.emulator.waiting, APPLY_WAIT_SECONDS)
-        malformed = write(stage.state)
-        await stage.settles(APPLY_WAIT_SECONDS)
+        await wait_until(lambda: worker.work.done() or world.emulator.waiting)
+        malformed = write(world.state)
+        await world.settles()
 
         async def are_quarantined() -> bool:
-            return len(await stage.quarantine()) >= malformed
+            return len(await world.quarantine()) >= malformed
 
-        await wait_until(are_quarantined, APPLY_WAIT_SECONDS, what=lambda: worker.err[-3000:])
-        stage.state.refuse(OVERRIDES, [GROUP])
+        await wait_until(are_quarantined, what=lambda: worker.err[-3000:])
+        world.state.refuse(OVERRIDES, [GROUP])
         await comes(worker, "pubnub_refused")
-        stage.state.refuse()
+        world.state.refuse()
     expect_entries(worker.err)
     expect_tame(worker.err)
     # One event is one entry, however many lines its text has.
     assert len(worker.entries("quarantined")) == malformed
     # Verify reports these differences.
-    stage.state.add(ROOM, MESSAGE, *["\x1b[5;35mblink\x1b[6n\n"] * 3, published=False)
-    stage.state.advance(1000)
-    await stage.redis.hset(f"tally:{{{ROOM}}}:counts:{MESSAGE}", f"{TEXTS[0]}:{TEXTS[3]}", 7)
+    world.state.add(ROOM, MESSAGE, *["\x1b[5;35mblink\x1b[6n\n"] * 3, published=False)
+    world.state.advance(1000)
+    await world.redis.hset(f"tally:{{{ROOM}}}:counts:{MESSAGE}", f"{TEXTS[0]}:{TEXTS[3]}", 7)
     commands.ended.clear()
     return commands
 
@@ -134,7 +134,7 @@ async def test_hostile_text_reaches_no_terminal(haunted: Commands) -> None:
 
 
 @pytest.mark.parametrize("status", [403, 500])
-async def test_pubnubs_messages_are_only_text(stage: Stage, status: int) -> None:
+async def test_pubnubs_messages_are_only_text(world: World, status: int) -> None:
     """An error has control sequences, or thousands of names. Each gets one short line."""
     words = "".join(TEXTS) * 20
     names = [f"{text}{number}" for number in range(2_000) for text in TEXTS[:3]]
@@ -147,7 +147,7 @@ async def test_pubnubs_messages_are_only_text(stage: Stage, status: int) -> None
 
     server = web.Server(answer)
     listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
-    commands = Commands(stage.folder, stage.settings)
+    commands = Commands(world.folder, world.settings)
     commands.settings |= {
         "PUBNUB_ORIGIN": f"127.0.0.1:{listener.sockets[0].getsockname()[1]}",
         "TALLY_CHANNELS": ",".join([ROOM, *(f"{'y' * 80}{number}" for number in range(200))]),

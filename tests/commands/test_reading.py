@@ -2,18 +2,17 @@
 
 import json
 
-from tests.bench.commands import commands
-from tests.end_to_end.processes import MESSAGE, ROOM, Stage
 from tests.redis_server import free_port
+from tests.worlds import MESSAGE, ROOM, World
 
 
-async def test_show_prints_the_tallies(stage: Stage) -> None:
+async def test_show_prints_the_tallies(world: World) -> None:
     """Each line has type, value and count, the most frequent first."""
-    tally = commands(stage)
+    tally = world.commands()
     for uuid in ("ana", "ben", "cem"):
-        stage.react("🎉", uuid)
-    stage.react("👍")
-    stage.state.add(ROOM, MESSAGE, "receipt", "read", "ana")
+        world.react("🎉", uuid)
+    world.react("👍")
+    world.state.add(ROOM, MESSAGE, "receipt", "read", "ana")
     await tally.do("backfill")
 
     shown = await tally.do("show", ROOM, MESSAGE)
@@ -38,13 +37,13 @@ async def test_show_prints_the_tallies(stage: Stage) -> None:
     assert "".join(child.err for child in (shown, as_json, nothing, nothing_as_json)) == ""
 
 
-async def test_explain_prints_the_changes(stage: Stage) -> None:
+async def test_explain_prints_the_changes(world: World) -> None:
     """Each change has its time and origin. The users who count now follow. Nothing is written."""
-    tally = commands(stage)
-    stage.react("🎉", "ana")
-    stage.react("🎉", "ben")
+    tally = world.commands()
+    world.react("🎉", "ana")
+    world.react("🎉", "ben")
     await tally.do("backfill")
-    keys = set(await stage.redis.keys())
+    keys = set(await world.redis.keys())
 
     explained = await tally.do("explain", ROOM, MESSAGE)
     as_json = await tally.do("explain", ROOM, MESSAGE, "--json")
@@ -73,13 +72,13 @@ async def test_explain_prints_the_changes(stage: Stage) -> None:
     assert sorted(document["users"]["reaction"]["🎉"]) == ["ana", "ben"]
     assert {ended.code for ended in tally.ended} == {0}
     assert explained.err + as_json.err == ""
-    assert set(await stage.redis.keys()) <= keys  # a request budget lives for seconds
+    assert set(await world.redis.keys()) <= keys  # a request budget lives for seconds
 
 
-async def test_doctor_finds_no_fault(stage: Stage) -> None:
+async def test_doctor_finds_no_fault(world: World) -> None:
     """Exit 0, and a line for each check. Nothing is written to Redis."""
-    tally = commands(stage)
-    stage.state.groups.add("team", ["red"])
+    tally = world.commands()
+    world.state.groups.add("team", ["red"])
     settings = {"TALLY_CHANNELS": "room,a.*", "TALLY_CHANNEL_GROUPS": "team"}
 
     child = await tally.do("doctor", **settings)
@@ -99,18 +98,18 @@ async def test_doctor_finds_no_fault(stage: Stage) -> None:
     explained = json.loads(as_json.out)
     assert explained["ok"]
     assert [f"ok   {check['subject']}: {check['text']}" for check in explained["checks"]] == said
-    assert await stage.redis.keys() == []
+    assert await world.redis.keys() == []
 
 
-async def test_doctor_asks_for_every_name(stage: Stage) -> None:
+async def test_doctor_asks_for_every_name(world: World) -> None:
     """More names than one request can carry are asked for part by part."""
-    tally = commands(stage)
+    tally = world.commands()
     channels = [f"a-channel-with-a-longer-name-{number:04}" for number in range(1500)]
     settings = {"TALLY_CHANNELS": ",".join(channels), "TALLY_CHANNELS_PER_SUBSCRIPTION": "100"}
 
     well = await tally.do("doctor", **settings)
-    polls = stage.emulator.requests["subscribe"]
-    stage.state.refuse([channels[150]])
+    polls = world.emulator.requests["subscribe"]
+    world.state.refuse([channels[150]])
     refused = await tally.do("doctor", **settings)
 
     assert well.code == 0, well.out
@@ -120,13 +119,13 @@ async def test_doctor_asks_for_every_name(stage: Stage) -> None:
     assert refused.code == 3
     assert refused.out.count("subscribe") == 1
     assert f"Refused: '{channels[150]}'." in refused.out
-    assert stage.emulator.requests["subscribe"] == 2 * polls
+    assert world.emulator.requests["subscribe"] == 2 * polls
 
 
-async def test_doctor_reports_every_fault(stage: Stage) -> None:
+async def test_doctor_reports_every_fault(world: World) -> None:
     """The exit code is that of the first fault."""
-    tally = commands(stage)
-    stage.state.refuse(["room"])
+    tally = world.commands()
+    world.state.refuse(["room"])
     away = f"redis://127.0.0.1:{free_port()}"
     nothing_to_follow = await tally.do("doctor", TALLY_CHANNELS=None)
     refused = await tally.do("doctor")
@@ -153,10 +152,10 @@ async def test_doctor_reports_every_fault(stage: Stage) -> None:
         assert ended.err == ""
 
 
-async def test_doctor_notices_another_keyset(stage: Stage) -> None:
+async def test_doctor_notices_another_keyset(world: World) -> None:
     """Exit 4 if the namespace belongs to another keyset, with what to do."""
-    tally = commands(stage)
-    await stage.redis.hset("tally:meta", mapping={"schema": "1", "subscribe_key": "sub-c-other"})
+    tally = world.commands()
+    await world.redis.hset("tally:meta", mapping={"schema": "1", "subscribe_key": "sub-c-other"})
 
     child = await tally.do("doctor")
 

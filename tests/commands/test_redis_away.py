@@ -7,11 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from tests.bench.commands import following
-from tests.bench.in_process import APPLY_WAIT_SECONDS, Running
-from tests.end_to_end.processes import MESSAGE, ROOM, Crowd, Stage, wait_until
+from tests.bench.in_process import Running
+from tests.crowds import Crowd
 from tests.redis_server import RedisServer
+from tests.waiting import wait_until
+from tests.worlds import MESSAGE, ROOM, World
 from worker.errors import ExitCode
+from worker.live.answer_queue import QUEUED_ANSWERS
 from worker.store.connection import SOCKET_TIMEOUT_SECONDS, connect
 
 
@@ -23,106 +25,122 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def logs(worker: Running, event: str) -> None:
     """Wait until a worker has logged an entry of that name."""
-    await wait_until(
-        lambda: worker.entries(event), APPLY_WAIT_SECONDS, what=lambda: worker.err[-3000:]
-    )
+    await wait_until(lambda: worker.entries(event), what=lambda: worker.err[-3000:])
 
 
-async def has_nothing_in_hand(stage: Stage, worker: Running) -> None:
+async def fill_the_queue(world: World) -> None:
+    """Give a worker that cannot apply more answers than it holds.
+
+    One is in hand, others are queued, and the last one finds no room. They are long,
+    because after a short answer the worker would wait until it is applied.
+    """
+    for number in range(QUEUED_ANSWERS + 2):
+        polls = world.emulator.requests["subscribe"] + (number <= QUEUED_ANSWERS)
+        for user in range(60):
+            world.react(uuid=f"user-{number}-{user}")
+        await has_polled(world, polls)
+
+
+async def has_polled(world: World, times: int) -> None:
+    """Wait until the worker has polled so often."""
+    await wait_until(lambda: world.emulator.requests["subscribe"] >= times)
+
+
+async def has_nothing_in_hand(world: World, worker: Running) -> None:
     """Wait until the first answer is applied, and its cursor saved."""
 
     async def is_idle() -> bool:
-        return bool(await stage.cursors()) and not await stage.redis.keys("tally:*:progress")
+        return bool(await world.cursors()) and not await world.redis.keys("tally:*:progress")
 
-    await wait_until(is_idle, APPLY_WAIT_SECONDS, what=lambda: worker.err[-3000:])
+    await wait_until(is_idle, what=lambda: worker.err[-3000:])
 
 
-async def test_a_long_hang_reads_answers_again(stage: Stage) -> None:
+async def test_a_long_hang_reads_answers_again(world: World) -> None:
     """Answers that waited longer than the settle time are dropped."""
     loop = asyncio.get_running_loop()
-    async with following(stage, TALLY_SETTLE_SECONDS="0.5") as worker:
-        await has_nothing_in_hand(stage, worker)
-        async with stage.hanging_redis():
-            await stage.fills_the_queue()
+    async with world.run_worker(TALLY_SETTLE_SECONDS="0.5") as worker:
+        await has_nothing_in_hand(world, worker)
+        async with world.hanging_redis():
+            await fill_the_queue(world)
             over = loop.time() + 0.6
             await wait_until(lambda: loop.time() > over)
 
-        await stage.settles()
+        await world.settles()
         assert worker.entries("answer_dropped"), worker.err
 
 
-async def test_a_slow_drain_fails(stage: Stage) -> None:
+async def test_a_slow_drain_fails(world: World) -> None:
     """Redis hangs, so a stop ends after TALLY_DRAIN_SECONDS with 1. No answer is lost."""
     async with (
         AsyncExitStack() as until_it_has_ended,
-        following(stage, TALLY_DRAIN_SECONDS="0.3") as worker,
+        world.run_worker(TALLY_DRAIN_SECONDS="0.3") as worker,
     ):
-        await has_nothing_in_hand(stage, worker)
-        await until_it_has_ended.enter_async_context(stage.hanging_redis())
-        await stage.fills_the_queue()
+        await has_nothing_in_hand(world, worker)
+        await until_it_has_ended.enter_async_context(world.hanging_redis())
+        await fill_the_queue(world)
 
     assert worker.work.result() is ExitCode.FAILED
     assert worker.entries("drain_timed_out")
-    async with following(stage):
-        await stage.settles()
+    async with world.run_worker():
+        await world.settles()
 
 
-async def forgets_its_scripts(stage: Stage) -> None:
+async def forgets_its_scripts(world: World) -> None:
     """Let Redis forget every script."""
-    await stage.redis.script_flush()
+    await world.redis.script_flush()
 
 
-async def cuts_connections(stage: Stage) -> None:
+async def cuts_connections(world: World) -> None:
     """Let Redis cut every connection but ours."""
-    await stage.redis.client_kill_filter(_type="normal", skipme=True)
+    await world.redis.client_kill_filter(_type="normal", skipme=True)
 
 
 @pytest.mark.parametrize("trouble", [forgets_its_scripts, cuts_connections])
 async def test_repeated_trouble_loses_nothing(
-    stage: Stage, trouble: Callable[[Stage], Awaitable[None]]
+    world: World, trouble: Callable[[World], Awaitable[None]]
 ) -> None:
     """Under load nothing is quarantined, missing or owed."""
-    crowd = Crowd(stage.state, seed=42)
+    crowd = Crowd(world.state, seed=42)
 
     async def goes_on() -> bool:
-        await trouble(stage)
+        await trouble(world)
         return crowd.acts >= 100
 
-    async with following(stage) as worker:
-        async with crowd.acting(stage.emulator, per_second=100):
-            await wait_until(goes_on, APPLY_WAIT_SECONDS, what=lambda: worker.err[-2500:])
-        await stage.settles()
-        assert await stage.quarantine() == []
-        assert await stage.owed() == {"first_start"}
+    async with world.run_worker() as worker:
+        async with crowd.acting(world.emulator, per_second=100):
+            await wait_until(goes_on, what=lambda: worker.err[-2500:])
+        await world.settles()
+        assert await world.quarantine() == []
+        assert await world.owed() == {"first_start"}
 
 
-async def test_a_full_redis_is_waited_out(stage: Stage) -> None:
+async def test_a_full_redis_is_waited_out(world: World) -> None:
     """Live events wait, and so does a replay that PubNub slows down."""
-    crowd = Crowd(stage.state, seed=44)
+    crowd = Crowd(world.state, seed=44)
     for number in range(500):
-        stage.state.add(ROOM, MESSAGE, "reaction", "👍", f"old-{number}", published=False)
-    stage.state.set_outage("throttle", ["actions"])
-    async with following(stage) as worker:
-        await wait_until(lambda: stage.emulator.requests["actions"] > 0)
-        async with crowd.acting(stage.emulator):
-            await stage.redis.config_set("maxmemory", 1)
+        world.state.add(ROOM, MESSAGE, "reaction", "👍", f"old-{number}", published=False)
+    world.state.set_outage("throttle", ["actions"])
+    async with world.run_worker() as worker:
+        await wait_until(lambda: world.emulator.requests["actions"] > 0)
+        async with crowd.acting(world.emulator):
+            await world.redis.config_set("maxmemory", 1)
             try:
                 await crowd.has_acted(10)
                 await logs(worker, "redis_unavailable")
-                stage.state.set_outage(None)
+                world.state.set_outage(None)
             finally:
-                await stage.redis.config_set("maxmemory", 0)
+                await world.redis.config_set("maxmemory", 0)
 
-        await stage.settles()
-        assert await stage.quarantine() == []
+        await world.settles()
+        assert await world.quarantine() == []
 
 
-async def test_a_cancelled_call_waits_for_no_answer(stage: Stage, valkey: RedisServer) -> None:
+async def test_a_cancelled_call_waits_for_no_answer(world: World, valkey: RedisServer) -> None:
     """Each step of a command is tried: on Python 3.11 redis-py loses a cancellation in one."""
     async with connect(valkey.url) as redis:
         for steps in range(20):
             await redis.ping()  # now it is connected
-            async with stage.hanging_redis():
+            async with world.hanging_redis():
                 asking = asyncio.create_task(cast("Any", redis).set("key", steps, px=60_000))
                 for _ in range(steps):
                     await asyncio.sleep(0)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.commands import following
-from tests.end_to_end.processes import Crowd, Stage, wait_until
-from tests.end_to_end.test_redis_goes_back import (
+from tests.crowds import Crowd
+from tests.redis_server import MortalServer
+from tests.rollbacks import (
     CACHED,
     HOUR,
     OVERFLOWING,
@@ -17,7 +17,8 @@ from tests.end_to_end.test_redis_goes_back import (
     notices,
     repairs_soon,
 )
-from tests.redis_server import MortalServer
+from tests.waiting import wait_until
+from tests.worlds import World
 
 pytestmark = pytest.mark.processes
 
@@ -30,22 +31,22 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("acts", [CACHED, OVERFLOWING])
 async def test_a_restored_copy_is_repaired(
-    mortal: tuple[Stage, MortalServer], acts: int, tmp_path: Path
+    mortal: tuple[World, MortalServer], acts: int, tmp_path: Path
 ) -> None:
     """It lacks the newest acts of the crowd."""
-    stage, server = mortal
-    crowd = Crowd(stage.state, seed=52)
-    repairs_soon(stage)
-    async with following(stage) as worker:
-        await loses(stage, crowd, 60)
-        await is_repaired(stage, worker)
+    world, server = mortal
+    crowd = Crowd(world.state, seed=52)
+    repairs_soon(world)
+    async with world.run_worker() as worker:
+        await loses(world, crowd, 60)
+        await is_repaired(world, worker)
         copy = server.copy(tmp_path / "copy")
-        await loses(stage, crowd, acts)
+        await loses(world, crowd, acts)
 
-        await goes_back(stage, server, copy)
+        await goes_back(world, server, copy)
 
         await notices(worker, "redis_went_back")
-        await is_repaired(stage, worker)
+        await is_repaired(world, worker)
         if (
             acts == OVERFLOWING
         ):  # else its cursor is read again at once, and PubNub's cache has all that was lost
@@ -56,59 +57,59 @@ async def test_a_restored_copy_is_repaired(
         assert "stale_cursor" not in causes(worker)
 
 
-async def test_an_old_copy_is_repaired(mortal: tuple[Stage, MortalServer], tmp_path: Path) -> None:
+async def test_an_old_copy_is_repaired(mortal: tuple[World, MortalServer], tmp_path: Path) -> None:
     """It is an hour old, so its cursor is older than PubNub's cache."""
-    stage, server = mortal
-    crowd = Crowd(stage.state, seed=53)
-    repairs_soon(stage)
-    async with following(stage) as worker:
-        await loses(stage, crowd, 60)
-        await is_repaired(stage, worker)
-        (cursor,) = await stage.cursors()
-        await stage.redis.hincrby(cursor, "saved_at", -HOUR)
+    world, server = mortal
+    crowd = Crowd(world.state, seed=53)
+    repairs_soon(world)
+    async with world.run_worker() as worker:
+        await loses(world, crowd, 60)
+        await is_repaired(world, worker)
+        (cursor,) = await world.cursors()
+        await world.redis.hincrby(cursor, "saved_at", -HOUR)
         copy = server.copy(tmp_path / "copy")
-        await loses(stage, crowd, OVERFLOWING)
+        await loses(world, crowd, OVERFLOWING)
 
-        await goes_back(stage, server, copy)
+        await goes_back(world, server, copy)
 
         await notices(worker, "redis_went_back")
-        stage.react(uuid="afterwards")
+        world.react(uuid="afterwards")
         await notices(worker, "stale_cursor")
-        await is_repaired(stage, worker)
+        await is_repaired(world, worker)
 
 
 async def test_a_copy_between_two_workers_is_repaired(
-    mortal: tuple[Stage, MortalServer], tmp_path: Path
+    mortal: tuple[World, MortalServer], tmp_path: Path
 ) -> None:
     """No worker runs while the copy is restored. The next one resumes at its cursor."""
-    stage, server = mortal
-    crowd = Crowd(stage.state, seed=54)
-    repairs_soon(stage)
-    async with following(stage) as worker:
-        await loses(stage, crowd, 60)
-        await is_repaired(stage, worker)
+    world, server = mortal
+    crowd = Crowd(world.state, seed=54)
+    repairs_soon(world)
+    async with world.run_worker() as worker:
+        await loses(world, crowd, 60)
+        await is_repaired(world, worker)
         copy = server.copy(tmp_path / "copy")
-        await loses(stage, crowd, OVERFLOWING)
-    await goes_back(stage, server, copy)
+        await loses(world, crowd, OVERFLOWING)
+    await goes_back(world, server, copy)
 
-    async with following(stage) as worker:
+    async with world.run_worker() as worker:
         await notices(worker, "overflow")
-        await is_repaired(stage, worker)
+        await is_repaired(world, worker)
 
 
-async def test_a_lossless_restart_ends_exact(mortal: tuple[Stage, MortalServer]) -> None:
+async def test_a_lossless_restart_ends_exact(mortal: tuple[World, MortalServer]) -> None:
     """The worker cannot know that Redis kept everything, so it repairs."""
-    stage, server = mortal
-    crowd = Crowd(stage.state, seed=55)
-    repairs_soon(stage)
-    async with following(stage) as worker:
-        await loses(stage, crowd, 60)
-        async with crowd.acting(stage.emulator):
+    world, server = mortal
+    crowd = Crowd(world.state, seed=55)
+    repairs_soon(world)
+    async with world.run_worker() as worker:
+        await loses(world, crowd, 60)
+        async with crowd.acting(world.emulator):
             await server.end()
             await wait_until(lambda: worker.entries("redis_unavailable"), what=lambda: worker.err)
             await server.revive()
-            await stage.redis.connection_pool.disconnect()
+            await world.redis.connection_pool.disconnect()
             await crowd.has_acted(20)
 
         await notices(worker, "redis_went_back")
-        await is_repaired(stage, worker)
+        await is_repaired(world, worker)

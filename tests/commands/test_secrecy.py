@@ -27,9 +27,9 @@ from tests.bench.canaries import (
     write_payloads,
 )
 from tests.bench.canaries import expect_no_word as expect_no_word_in
-from tests.bench.in_process import APPLY_WAIT_SECONDS, Commands
+from tests.bench.in_process import Commands
 from tests.redis_server import RedisServer
-from tests.source.scripted import wait_until
+from tests.waiting import wait_until
 from worker.cli.commands import app
 from worker.emulator import OUTAGE_KINDS, Emulator
 from worker.service.parts import followed_names, open_parts
@@ -268,7 +268,7 @@ async def test_a_crash_is_logged_without_payloads(loud: Guarded) -> None:
     assert (await loud.commands.do("backfill")).code == 0
     await write_nonsense(loud.redis)
     async with loud.commands.worker(TALLY_HTTP="127.0.0.1:0") as worker:
-        await wait_until(worker.work.done, APPLY_WAIT_SECONDS)
+        await wait_until(worker.work.done)
 
     assert worker.work.result() == 1
     (entry,) = worker.entries("worker_dies")
@@ -322,9 +322,7 @@ async def test_an_echoed_request_is_not_written(loud: Guarded, status: int, repe
     try:
         doctor = await loud.commands.do("doctor", **origin)
         async with loud.commands.worker(**origin) as worker:
-            await wait_until(
-                lambda: '"event": "pubnub_' in worker.err or worker.work.done(), APPLY_WAIT_SECONDS
-            )
+            await wait_until(lambda: '"event": "pubnub_' in worker.err or worker.work.done())
     finally:
         listener.close()
         await server.shutdown(1)

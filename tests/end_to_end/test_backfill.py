@@ -2,14 +2,7 @@
 
 from tests.processes import Child
 from tests.waiting import wait_until
-from tests.worlds import FIRST, KEYS, ROOM, SECOND, World
-
-__all__ = ["FIRST", "SECOND", "fill"]  # for tests/commands/test_backfill.py
-
-
-def fill(world: World, actions: int, *, channel: str = ROOM, messages: int = 500) -> None:
-    """Give a channel a past."""
-    world.fill(actions, channel=channel, messages=messages)
+from tests.worlds import KEYS, ROOM, World
 
 
 async def kill_after(world: World, child: Child, actions: int) -> None:

@@ -10,7 +10,9 @@ from typing import Final
 import pytest
 import typer
 
-from tests.end_to_end.processes import KEYS, OURS, ROOM, Stage, wait_until
+from tests.processes import SETTING_PREFIXES
+from tests.waiting import wait_until
+from tests.worlds import KEYS, ROOM, World
 from worker.cli.interrupts import finish
 
 SIGNALLED: Final = """
@@ -61,7 +63,9 @@ async def signalled(
     folder: Path, number: signal.Signals, moment: str, *arguments: str, **settings: str
 ) -> tuple[int | None, str, str]:
     """Run a command that gets a signal; return its exit code, output and errors."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(SETTING_PREFIXES)
+    }
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", SIGNALLED, str(number.value), moment, *arguments),
         cwd=folder,
@@ -106,17 +110,17 @@ async def test_an_interrupt_after_the_end_changes_nothing(tmp_path: Path) -> Non
     assert out.startswith("tally ")
 
 
-async def test_an_interrupt_ends_a_backfill_wherever_it_is(stage: Stage) -> None:
+async def test_an_interrupt_ends_a_backfill_wherever_it_is(world: World) -> None:
     """While Redis hangs at its start or later, or PubNub fails; the next run goes on."""
     for number in range(500):
-        stage.react(uuid=f"user-{number}")
+        world.react(uuid=f"user-{number}")
 
     async def is_held() -> bool:
         """Tell whether a command waits for Redis."""
-        return any("b" in client["flags"] for client in await stage.redis.client_list())
+        return any("b" in client["flags"] for client in await world.redis.client_list())
 
     async def is_under_way() -> bool:
-        return bool(await stage.redis.exists(KEYS.progress(ROOM)))
+        return bool(await world.redis.exists(KEYS.progress(ROOM)))
 
     async def interrupted() -> None:
         child.ask(signal.SIGINT)
@@ -124,23 +128,23 @@ async def test_an_interrupt_ends_a_backfill_wherever_it_is(stage: Stage) -> None
         assert child.out == ""
         assert "Traceback" not in child.err
 
-    async with stage.hanging_redis():
-        child = stage.start("backfill")
+    async with world.hanging_redis():
+        child = world.start("backfill")
         await wait_until(is_held, what=lambda: child.err)
         await interrupted()
     assert not await is_under_way()
 
-    stage.state.set_outage("server_error", ["actions"])
-    child = stage.start("backfill")
-    await wait_until(lambda: stage.emulator.requests["actions"], what=lambda: child.err)
+    world.state.set_outage("server_error", ["actions"])
+    child = world.start("backfill")
+    await wait_until(lambda: world.emulator.requests["actions"], what=lambda: child.err)
     await interrupted()
     assert await is_under_way()
 
-    stage.state.set_outage(None)
-    already = stage.emulator.requests["actions"]
-    child = stage.start("backfill")
-    await wait_until(lambda: stage.emulator.requests["actions"] > already, what=lambda: child.err)
-    async with stage.hanging_redis():
+    world.state.set_outage(None)
+    already = world.emulator.requests["actions"]
+    child = world.start("backfill")
+    await wait_until(lambda: world.emulator.requests["actions"] > already, what=lambda: child.err)
+    async with world.hanging_redis():
         await wait_until(is_held, what=lambda: child.err)
         await interrupted()
     assert await is_under_way()
@@ -211,10 +215,10 @@ async def test_a_stop_while_a_worker_loads_is_a_success(tmp_path: Path) -> None:
     assert "PUBNUB_SUBSCRIBE_KEY is not set" in hung_up[2]
 
 
-async def test_signals_while_redis_hangs(stage: Stage) -> None:
+async def test_signals_while_redis_hangs(world: World) -> None:
     """A stop ends the worker with 0. A SIGHUP makes it read its list of channels again."""
-    async with stage.hanging_redis():
-        stops, hangs_up = stage.start("run"), stage.start("run")
+    async with world.hanging_redis():
+        stops, hangs_up = world.start("run"), world.start("run")
         for worker, number in ((stops, signal.SIGTERM), (hangs_up, signal.SIGHUP)):
             await wait_until(lambda worker=worker: worker.entries("worker_starts"))  # type: ignore[misc]
             worker.ask(number)

@@ -13,11 +13,7 @@ import pytest
 from tests.crowds import Crowd
 from tests.redis_server import Forwarder, RedisServer
 from tests.rollbacks import (
-    CACHED,
-    HOUR,
     OVERFLOWING,
-    causes,
-    goes_back,
     is_repaired,
     loses,
     notices,
@@ -26,18 +22,6 @@ from tests.rollbacks import (
 from tests.waiting import wait_until
 from tests.worlds import World, open_world
 from worker.store.connection import connect
-
-__all__ = [  # for tests/commands/test_redis_goes_back.py
-    "CACHED",
-    "HOUR",
-    "OVERFLOWING",
-    "causes",
-    "goes_back",
-    "is_repaired",
-    "loses",
-    "notices",
-    "repairs_soon",
-]
 
 
 class Pair(NamedTuple):

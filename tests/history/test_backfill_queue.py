@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tests.bench.bench import KEYS, Bench
 from tests.bench.replaying import FIRST, at_once, backfill, seed
 from tests.bench.waiting import wait_until_true
-from tests.source.scripted import wait_until
+from tests.waiting import wait_until
 from worker.applying.expiry import Expiry
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.position import Cursor, from_seconds

@@ -12,7 +12,7 @@ from tests.bench.subscriptions import MESSAGE, react, running_subscription
 from tests.bench.waiting import (
     wait_until_true,
 )
-from tests.source.scripted import wait_until
+from tests.waiting import wait_until
 from worker.domain.entry import Outcome
 from worker.errors import RedisUnavailableError
 from worker.source import refusals

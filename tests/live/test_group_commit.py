@@ -8,7 +8,7 @@ import pytest
 
 from tests.bench.bench import SETTLE_SECONDS, Bench
 from tests.bench.waiting import LONGEST_SECONDS, wait_until_redis_fails
-from tests.source.scripted import wait_until
+from tests.waiting import wait_until
 from worker.applying.apply import RolledBackError, StaleError
 from worker.domain.action import Added, Identity, Observed
 from worker.domain.entry import Outcome

@@ -10,7 +10,7 @@ from tests.bench.bench import Bench
 from tests.bench.replaying import backfill, seed
 from tests.bench.subscriptions import running_subscription
 from tests.bench.waiting import wait_until_true
-from tests.source.scripted import wait_until
+from tests.waiting import wait_until
 from worker.domain.position import Cursor
 from worker.history.backfill_queue import BackfillQueue
 from worker.live.gaps import Gaps

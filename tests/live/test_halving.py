@@ -20,7 +20,8 @@ from tests.bench.waiting import (
     LONGEST_SECONDS,
     wait_until_true,
 )
-from tests.source.scripted import SUBSCRIBE_KEY, wait_until
+from tests.source.scripted import SUBSCRIBE_KEY
+from tests.waiting import wait_until
 from worker.domain.position import Cursor
 from worker.errors import ExitCode
 from worker.live.assignment import Assignment

@@ -17,8 +17,8 @@ from tests.bench.subscriptions import (
 from tests.bench.waiting import (
     wait_until_true,
 )
-from tests.source.scripted import wait_until
 from tests.store.random_channel import RandomChannel
+from tests.waiting import wait_until
 from worker.applying.rollback import RollbackRecovery
 from worker.store.connection import recovery_client
 from worker.store.rollback_detector import RollbackDetector

@@ -25,7 +25,7 @@ from tests.bench.waiting import (
     wait_until_redis_fails,
     wait_until_true,
 )
-from tests.source.scripted import wait_until
+from tests.waiting import wait_until
 from worker.domain.entry import Outcome
 from worker.emulator.stream import Cursor as EmulatorCursor
 from worker.emulator.subscription import Subscription as EmulatorSubscription

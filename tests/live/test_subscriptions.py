@@ -8,7 +8,7 @@ import pytest
 from tests.bench.bench import KEYS, Bench
 from tests.bench.subscriptions import MESSAGE, has_begun, running_subscriptions
 from tests.bench.waiting import Moments, wait_until_exact
-from tests.source.scripted import wait_until
+from tests.waiting import wait_until
 from worker.applying.rollback import RollbackRecovery
 from worker.domain.position import Cursor
 from worker.live.subscriptions import Subscriptions

@@ -10,7 +10,7 @@ from tests.bench.bench import Bench
 from tests.bench.comparison import ComparisonBench
 from tests.bench.replaying import backfill
 from tests.bench.subscriptions import MESSAGE, running_subscriptions
-from tests.source.scripted import wait_until
+from tests.waiting import wait_until
 from worker.domain.position import Cursor
 from worker.history.backfill_queue import BackfillQueue
 from worker.live.subscriptions import Subscriptions

@@ -11,16 +11,6 @@ from aiohttp import web
 
 from tests.waiting import wait_until
 
-__all__ = [  # wait_until for tests/source and tests/commands, which import it from here
-    "SUBSCRIBE_KEY",
-    "Asked",
-    "Reply",
-    "ScriptedPubNub",
-    "answer",
-    "json_reply",
-    "wait_until",
-]
-
 SUBSCRIBE_KEY = "sub-c-scripted"
 
 

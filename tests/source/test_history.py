@@ -6,7 +6,8 @@ from contextlib import aclosing
 
 import pytest
 
-from tests.source.scripted import SUBSCRIBE_KEY, ScriptedPubNub, json_reply, wait_until
+from tests.source.scripted import SUBSCRIBE_KEY, ScriptedPubNub, json_reply
+from tests.waiting import wait_until
 from worker.emulator import Emulator
 from worker.errors import PubNubError
 from worker.source.backoff import elapsed_clock

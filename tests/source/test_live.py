@@ -14,8 +14,8 @@ from tests.source.scripted import (
     ScriptedPubNub,
     answer,
     json_reply,
-    wait_until,
 )
+from tests.waiting import wait_until
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import PubNubError, ThrottledError
 from worker.source.backoff import FIRST_SECONDS, LONGEST_SECONDS, Backoff, elapsed_clock

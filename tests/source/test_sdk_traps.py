@@ -34,8 +34,8 @@ from tests.source.scripted import (
     ScriptedPubNub,
     answer,
     json_reply,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 HTML = Reply(502, b"<html>Bad Gateway</html>", {"Content-Type": "text/html"})
 

@@ -6,9 +6,9 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
-from tests.end_to_end.processes import wait_until
 from tests.histories import CHANNEL, MESSAGE, added, pruned, removed, restored
 from tests.store.journal_follower import JournalFollower, Tallies
+from tests.waiting import wait_until
 from worker.domain.action import Event, Identity, Origin
 from worker.domain.position import from_seconds
 from worker.store.keys import Keys

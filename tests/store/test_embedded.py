@@ -16,7 +16,7 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from tests.source.scripted import wait_until
+from tests.waiting import wait_until
 from worker.errors import ConfigurationError, RedisUnfitError
 from worker.store import embedded
 from worker.store.embedded import LOG, SERVER_LOCK, embedded_server, is_locked

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
-from tests.end_to_end.processes import wait_until
 from tests.histories import CHANNEL, added, removed
 from tests.redis_server import Forwarder, MortalServer, RedisServer, free_port
+from tests.waiting import wait_until
 from worker.domain.action import Origin
 from worker.errors import RedisReplacedError, RedisUnavailableError
 from worker.store.connection import connect, recovery_client
