@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from tests.bench.virtual import owed, until, worker_parts
-from tests.simulation.loop import running as running_loop
 from tests.simulation.world import SETTLE_SECONDS, World
 from worker.applying.retry import RetryPolicy
 from worker.domain.reconciliation import Limit
@@ -33,7 +32,7 @@ class RepairBench:
         """Requests for history that have come to the gate."""
         parts = worker_parts(world)
         self.tables, self.applier, self.entries = parts.tables, parts.applier, parts.entries
-        clock = running_loop().time
+        clock = world.loop.time
         policy = RetryPolicy(
             counted_types=parts.counted_types,
             backoff=new_backoff,

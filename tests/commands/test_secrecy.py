@@ -18,6 +18,7 @@ from tests.bench.canaries import (
     MESSAGE,
     PAYLOAD,
     ROOM,
+    expect_no_word,
     expect_no_word_on,
     give,
     guard,
@@ -26,7 +27,6 @@ from tests.bench.canaries import (
     write_nonsense,
     write_payloads,
 )
-from tests.bench.canaries import expect_no_word as expect_no_word_in
 from tests.bench.in_process import Commands
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until
@@ -56,11 +56,11 @@ class Guarded:
     commands: Commands
     form: str
 
-    def expect_no_word(self) -> None:
+    def expect_secrecy(self) -> None:
         """Expect no secret and no payload in what a command wrote."""
         assert self.commands.ended
         for ended in self.commands.ended:
-            expect_no_word_in(ended.line[0], ended, form=self.form)
+            expect_no_word(ended.line[0], ended, form=self.form)
 
 
 @asynccontextmanager
@@ -227,7 +227,7 @@ def test_every_command_has_a_scenario(command: str) -> None:
 async def test_no_command_writes_secrets_or_payloads(guarded: Guarded, command: str) -> None:
     """Each level, form and way to give secrets is tried."""
     await SCENARIOS[command](guarded)
-    guarded.expect_no_word()
+    guarded.expect_secrecy()
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ async def test_a_malformed_secret_is_not_shown(loud: Guarded, name: str, secret:
 
     assert ended.code == 2
     assert name in ended.err
-    loud.expect_no_word()
+    loud.expect_secrecy()
 
 
 async def test_a_foreign_key_is_shown_in_part(loud: Guarded) -> None:
@@ -260,7 +260,7 @@ async def test_a_foreign_key_is_shown_in_part(loud: Guarded) -> None:
     assert (ended.code, short.code) == (4, 4)
     assert "(sub-c-222…2222, not sub-c-111…1111)" in ended.err
     assert "(sub-c-222…2222, not a key of 13 characters)" in short.err
-    loud.expect_no_word()
+    loud.expect_secrecy()
 
 
 async def test_a_crash_is_logged_without_payloads(loud: Guarded) -> None:
@@ -273,7 +273,7 @@ async def test_a_crash_is_logged_without_payloads(loud: Guarded) -> None:
     assert worker.work.result() == 1
     (entry,) = worker.entries("worker_dies")
     assert entry["exception"].startswith("Traceback (most recent call last)")
-    loud.expect_no_word()
+    loud.expect_secrecy()
 
 
 async def test_pages_hide_foreign_content(loud: Guarded) -> None:
@@ -330,7 +330,7 @@ async def test_an_echoed_request_is_not_written(loud: Guarded, status: int, repe
     assert f"answered {status}" in worker.err
     assert polls
     assert all({"auth", "signature"} <= poll.query.keys() for poll in polls)
-    loud.expect_no_word()
+    loud.expect_secrecy()
 
 
 # --- the check itself ----------------------------------------------------------------------------
@@ -355,7 +355,7 @@ async def test_the_check_finds_a_written_word(loud: Guarded, word: str, place: s
             assert f'"channel": "{word}"' in ended.err
 
     with pytest.raises(AssertionError):
-        loud.expect_no_word()
+        loud.expect_secrecy()
 
 
 def test_all_secrets_are_tried() -> None:

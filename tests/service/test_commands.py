@@ -17,7 +17,7 @@ from tests.source.scripted import SUBSCRIBE_KEY
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.emulator import Page, Window
 from worker.reconciliation.reconcile import ReconcileOptions
-from worker.service import commands as building
+from worker.service import commands
 from worker.service.doctor import examine_pubnub
 from worker.settings import Settings
 from worker.settings.checks import SHOW, load
@@ -70,12 +70,12 @@ def other() -> Iterator[RedisServer]:
 
 async def a_reconcile(settings: Settings, channels: list[str], wanted: Range) -> None:
     """Do as ``tally reconcile`` does."""
-    await building.run_reconcile(settings, channels, wanted, ReconcileOptions(), None)
+    await commands.run_reconcile(settings, channels, wanted, ReconcileOptions(), None)
 
 
 async def a_backfill(settings: Settings, channels: list[str], wanted: Range) -> None:
     """Do as ``tally backfill`` does."""
-    await building.run_backfill(settings, channels, wanted, None)
+    await commands.run_backfill(settings, channels, wanted, None)
 
 
 @pytest.mark.parametrize("command", [a_reconcile, a_backfill])
@@ -108,12 +108,12 @@ async def test_a_new_channel_seen_in_part_is_owed(
 
 async def a_verify(settings: Settings, channels: list[str]) -> object:
     """Do as ``tally verify`` does."""
-    return await building.run_verify(settings, channels, 1, None)
+    return await commands.run_verify(settings, channels, 1, None)
 
 
 async def a_dry_run(settings: Settings, channels: list[str]) -> object:
     """Do as ``tally reconcile --dry-run`` does."""
-    return await building.run_reconcile(
+    return await commands.run_reconcile(
         settings, channels, Range(), ReconcileOptions(dry_run=True), None
     )
 

@@ -16,8 +16,7 @@ import structlog
 from tests.simulation.loop import START, VirtualLoop
 from tests.simulation.world import DAY_TICKS, HOUR, KEYS, WorkerConfig, World
 from worker.emulator import FAULT_NAMES, OUTAGE_KINDS
-from worker.service import parts
-from worker.service import worker as composing
+from worker.service import parts, worker
 from worker.source.backoff import Backoff
 from worker.store import scripts
 
@@ -425,7 +424,7 @@ def surroundings(world: World, seed: int | str, *, tells: bool) -> Iterator[None
     try:
         with (
             patch.object(parts, "new_backoff", lambda: Backoff(jitter)),
-            patch.object(composing, "new_backoff", lambda: Backoff(jitter)),
+            patch.object(worker, "new_backoff", lambda: Backoff(jitter)),
             patch.object(scripts, "source", _SOURCE),
         ):
             yield
