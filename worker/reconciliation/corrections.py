@@ -108,10 +108,7 @@ def _age(candidate: Candidate) -> tuple[int, str]:
     return order(candidate.action_timetoken)
 
 
-def _repair(
-    candidate: Candidate,
-    entry: Entry,
-) -> Added | Restored | None:
+def _repair(candidate: Candidate, entry: Entry) -> Added | Restored | None:
     """Return what makes a listed action live.
 
     None if its identity is live.

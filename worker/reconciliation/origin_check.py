@@ -22,11 +22,7 @@ class OriginCheck:
         self._reader = reader
         self._entries = entries
 
-    async def is_known(
-        self,
-        channel: str,
-        others: Iterable[str],
-    ) -> bool:
+    async def is_known(self, channel: str, others: Iterable[str]) -> bool:
         """Tell whether PubNub lists anything of other channels that hold reactions.
 
         A channel that lists nothing at all may have been emptied.

@@ -206,9 +206,6 @@ class RepairQueue:
             timer.cancel()
 
 
-def _all_ripe_at(
-    marks: Mapping[str, int],
-    settle_seconds: float,
-) -> float:
+def _all_ripe_at(marks: Mapping[str, int], settle_seconds: float) -> float:
     """Return when all of the marks are old enough."""
     return max(ripe_at(cause, marked_at, settle_seconds) for cause, marked_at in marks.items())

@@ -56,11 +56,7 @@ class Walk:
         """The candidates of which nothing is proven yet."""
         return _without(self.wanted, self.proofs)
 
-    def take(
-        self,
-        slice: ListSlice,
-        listed: Collection[Candidate],
-    ) -> None:
+    def take(self, slice: ListSlice, listed: Collection[Candidate]) -> None:
         """Note what a slice proves.
 
         ``listed`` are its additions.
