@@ -105,6 +105,40 @@ async def test_an_emptied_channel_heals_beside_listed_ones(comparison: Compariso
     await comparison.expect_exact()
 
 
+async def test_an_unknown_answer_empties_no_tally(
+    comparison: ComparisonBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody found among the first channels without reactions is not nobody at all."""
+    monkeypatch.setattr("worker.reconciliation.origin_check.CHANNELS_LOOKED_UP", 5)
+    [action] = await comparison.knows(1, "emptied")
+    comparison.remove("user0", action, "emptied")
+    await comparison.bench.tables.channels.add([f"quiet{number}" for number in range(10)])
+    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+
+    report = await comparison.reconcile().channel("emptied", Range())
+
+    assert (report.pruned, report.refused) == (0, 1)
+
+
+async def test_dead_channels_hold_up_no_repair(comparison: ComparisonBench) -> None:
+    """PubNub lists nothing of eleven channels that still hold reactions here.
+
+    A channel that it listed lately is asked first.
+    """
+    dead = [f"a-dead{number:02d}" for number in range(11)]
+    for channel in dead:
+        for number, action in enumerate(await comparison.knows(1, channel)):
+            comparison.remove(f"user{number}", action, channel)
+    await comparison.knows(3)
+    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    reconcile = comparison.reconcile()
+
+    await reconcile.channel(CHANNEL, Range())
+    report = await reconcile.channel(dead[0], Range())
+
+    assert (report.pruned, report.refused) == (1, 0)
+
+
 @pytest.mark.parametrize("kind", ["html", "server_error", "drop", "empty_object", "list"])
 async def test_an_outage_prunes_nothing(comparison: ComparisonBench, kind: str) -> None:
     """The report says so, and the marks stay."""

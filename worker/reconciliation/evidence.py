@@ -113,6 +113,8 @@ class Comparison:
             take_slice,
             is_expected=len(scan.seen) > 0,
         )
+        if scan.coverage.listed:
+            self.origin.note_listed(channel)
         return scan
 
     async def _begin(self, channel: str, wanted: Range) -> ScanState:

@@ -1,43 +1,64 @@
 """Does PubNub know our channels, or is its origin a wrong one?"""
 
+from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
+from zlib import crc32
 
 from worker.reconciliation.list_reader import ListReader
 from worker.store.entries import Entries
 
-OTHERS_LOOKED_AT: Final = 1000
-"""Other channels that are looked up in Redis.
-
-The aim is to find some that hold reactions.
-"""
-ORIGIN_PROBES: Final = 10
-"""Other channels of which PubNub is asked whether it lists anything."""
+WITNESSES_KEPT: Final = 10
+"""Channels that PubNub listed lately; they are asked first."""
+CHANNELS_LOOKED_UP: Final = 1000
+"""Channels that are looked up in Redis, to find some that hold reactions."""
+CHANNELS_ASKED: Final = 10
+"""Channels with reactions of which PubNub is asked whether it lists anything."""
 
 
 class OriginCheck:
-    """Asks PubNub about some channels that hold reactions."""
+    """Looks for a channel that PubNub lists.
+
+    A channel that lists nothing at all may have been emptied.
+    An origin that lists nothing of any channel is a wrong one.
+    """
 
     def __init__(self, reader: ListReader, entries: Entries) -> None:
         self._reader = reader
         self._entries = entries
+        self._witnesses: deque[str] = deque(maxlen=WITNESSES_KEPT)
+
+    def note_listed(self, channel: str) -> None:
+        """Remember that PubNub listed something of this channel."""
+        if channel in self._witnesses:
+            self._witnesses.remove(channel)
+        self._witnesses.append(channel)
 
     async def is_known(self, channel: str, others: Iterable[str]) -> bool:
-        """Tell whether PubNub lists anything of other channels that hold reactions.
+        """Tell whether PubNub lists anything of another channel.
 
-        A channel that lists nothing at all may have been emptied.
-        An origin that lists nothing of any channel is a wrong one.
         If no other channel holds reactions, the answer is True.
+        If none was found among those that were looked up, the answer is False: nobody knows.
         """
+        for witness in reversed(self._witnesses):
+            if witness != channel and await self._reader.is_listed(witness):
+                return True
+        return await self._is_any_listed(channel, set(others) - {channel})
+
+    async def _is_any_listed(self, channel: str, others: set[str]) -> bool:
+        # Each channel asks others in an order of its own.
+        # In the order of the alphabet, a few dead channels would speak for all, for ever.
+        names = sorted(others, key=lambda other: crc32(f"{channel} {other}".encode()))
         asked = 0
-        names = sorted(set(others) - {channel})
-        for other in names[:OTHERS_LOOKED_AT]:
+        for other in islice(names, CHANNELS_LOOKED_UP):
             if not await self._entries.has_any(other):
                 continue
             if await self._reader.is_listed(other):
                 return True
             asked += 1
-            if asked == ORIGIN_PROBES:
-                break
+            if asked == CHANNELS_ASKED:
+                return False
 
-        return asked == 0
+        is_everything_looked_up = len(names) <= CHANNELS_LOOKED_UP
+        return asked == 0 and is_everything_looked_up
