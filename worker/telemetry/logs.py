@@ -16,11 +16,16 @@ from worker.telemetry.log_format import LogFormat
 from worker.telemetry.tracebacks import format_traceback
 
 
-def configure(format: LogFormat = LogFormat.AUTO, level: str = "info") -> None:
+def configure(
+    format: LogFormat = LogFormat.AUTO, level: str = "info", *, is_quiet: bool = False
+) -> None:
     """Write entries of this level and above to standard error.
 
+    A quiet command writes only errors, except at level debug.
     Entries of libraries and of the interpreter go the same way.
     """
+    if is_quiet and level != "debug":
+        level = "error"
     lowest = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[

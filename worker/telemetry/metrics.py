@@ -16,6 +16,8 @@ from prometheus_client import (
     write_to_textfile,
 )
 
+from worker.errors import ConfigurationError
+
 disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no type for it
 
 build: Final = Info("tally_build", "Which version runs.")
@@ -113,13 +115,20 @@ redis_failures: Final = Counter(
 )
 
 
-def write_verified(path: Path) -> None:
+def write_verified(path: Path, *, is_everything: bool) -> None:
     """Write the results of verify to a file, in one step, for node_exporter's textfile collector.
 
     Raises:
-        OSError: the file cannot be written.
+        ConfigurationError: the file cannot be written.
     """
+    if is_everything:
+        verified.set_to_current_time()
     registry = CollectorRegistry()  # without the metrics of this process
     registry.register(differences)
     registry.register(verified)
-    write_to_textfile(str(path), registry)
+    try:
+        write_to_textfile(str(path), registry)
+    except OSError as error:
+        raise ConfigurationError(
+            f"--metrics-file {path}: it cannot be written ({error.strerror})."
+        ) from None
