@@ -12,12 +12,10 @@ from worker.settings.checks import (
     CONNECTS,
     COUNTED,
     FOLLOW,
-    FOLLOWED,
     REDIS_ONLY,
     SHOW,
     demand,
     load,
-    load_usable,
     warn_of_unknown,
 )
 
@@ -112,9 +110,9 @@ def test_unknown_variables_are_listed_beside_problems(give: Give) -> None:
     assert missing.startswith("Nothing to follow: set TALLY_CHANNELS")
     assert unknown == "TALLY_CHANELS (environment) is no setting; is TALLY_CHANNELS meant?"
 
-    settings = load_usable(FOLLOW)
+    settings = load(FOLLOW, checks_later=True)
     with pytest.raises(ConfigurationError, match=r"Nothing to follow.* is TALLY_CHANNELS meant\?$"):
-        demand(settings, FOLLOWED)
+        demand(settings, FOLLOW.checks)
 
 
 def test_readers_need_only_the_settings_of_redis(give: Give) -> None:
@@ -129,7 +127,7 @@ def test_readers_need_only_the_settings_of_redis(give: Give) -> None:
 def test_the_doctor_makes_its_checks_later(give: Give) -> None:
     """A setting that is wrong by itself stops the doctor, with every other problem."""
     give(TALLY_NAMESPACE="a b", TALLY_TYPES="edited")
-    settings = load_usable(FOLLOW)
+    settings = load(FOLLOW, checks_later=True)
     with pytest.raises(ConfigurationError) as error:
         demand(settings, COUNTED)
     for sentence in (
@@ -143,7 +141,7 @@ def test_the_doctor_makes_its_checks_later(give: Give) -> None:
     give(TALLY_LOG_LEVEL="loud")
     expected = r"(?s)TALLY_LOG_LEVEL.*TALLY_NAMESPACE.*Nothing would be counted"
     with pytest.raises(ConfigurationError, match=expected):
-        load_usable(FOLLOW)
+        load(FOLLOW, checks_later=True)
 
 
 def test_unknown_variables_are_logged_once(give: Give) -> None:

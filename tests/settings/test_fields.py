@@ -8,9 +8,9 @@ from tests.settings.conftest import Give
 from tests.settings.refused import CANARY, refused
 from worker.errors import ConfigurationError
 from worker.settings import FIELDS, Settings
-from worker.settings.address import Address
 from worker.settings.checks import SHOW, load
-from worker.settings.text_file import MAX_BYTES
+from worker.settings.files import MAX_BYTES
+from worker.settings.values import Address
 
 
 def value(name: str) -> object:

@@ -11,7 +11,7 @@ from tests.settings.conftest import Give
 from tests.settings.refused import CANARY, refused
 from worker.errors import ConfigurationError
 from worker.settings import FIELDS, SECRETS, Settings
-from worker.settings.checks import FOLLOW, SHOW, load, load_usable, warn_of_unknown
+from worker.settings.checks import FOLLOW, SHOW, load, warn_of_unknown
 from worker.settings.masked import as_json, as_lines
 
 GIVEN: Final = {
@@ -107,7 +107,7 @@ def test_a_malformed_secret_is_not_shown(
         give(**{name: secret})
 
     try:
-        shown = everything_shown(load(SHOW)) + everything_shown(load_usable(SHOW))
+        shown = everything_shown(load(SHOW)) + everything_shown(load(SHOW, checks_later=True))
     except ConfigurationError as error:
         shown = str(error) + repr(error)
         assert name in shown

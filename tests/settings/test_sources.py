@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.env_example import NEEDED, env_example
 from tests.settings.conftest import Give
 from tests.settings.refused import CANARY, refused
 from worker.errors import ConfigurationError
 from worker.settings import FIELDS, SECRETS, Settings, read
 from worker.settings.checks import SHOW, load
-from worker.settings.env_example import NEEDED, env_example
-from worker.settings.text_file import MAX_SECRET_BYTES
+from worker.settings.files import MAX_SECRET_BYTES
 
 
 def sources() -> dict[str, str]:

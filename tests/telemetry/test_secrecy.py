@@ -17,7 +17,6 @@ from pydantic import TypeAdapter, ValidationError
 from yarl import URL
 
 from worker.settings import FIELDS, SECRETS
-from worker.telemetry.log_format import LogFormat
 from worker.telemetry.logging_bridge import Bridge
 from worker.telemetry.logs import configure
 
@@ -26,7 +25,7 @@ CANARY: Final = "canary"
 ADDRESS: Final = f"https://host/v2/subscribe?auth={CANARY}"
 
 
-@pytest.fixture(params=[LogFormat.JSON, LogFormat.CONSOLE])
+@pytest.fixture(params=["json", "console"])
 def log(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Log everything, in each format; give the next test an unconfigured log."""
     structlog.reset_defaults()

@@ -192,10 +192,10 @@ def _redis_to_read() -> tuple[str | None, str]:
 def doctor(as_json: options.AsJson = False, allow_eviction: options.AllowEviction = False) -> None:
     """Check configuration, PubNub and Redis; say what to do where something is wrong."""
     from worker.service.commands import run_doctor
-    from worker.settings.checks import FOLLOW, load_usable
+    from worker.settings.checks import FOLLOW, load
     from worker.telemetry.logs import configure
 
-    settings = load_usable(FOLLOW)
+    settings = load(FOLLOW, checks_later=True)
     configure(settings.log_format, settings.log_level, is_quiet=True)
     findings = []
 
@@ -231,13 +231,13 @@ def healthcheck(live: options.LivenessOnly = False) -> None:
 
     For containers, which have no curl.
     """
-    from worker.settings import read, refusal
+    from worker.settings import read
     from worker.telemetry.health import request_health
     from worker.telemetry.text import escape
 
     settings, problems = read(["TALLY_HTTP"])
     if problems:
-        raise refusal(problems)
+        raise settings.report.refusal(problems)
     address = settings.http
     if address is None or not address.port:
         raise ConfigurationError(

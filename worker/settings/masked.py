@@ -51,12 +51,7 @@ class ShownSetting:
 def in_force(settings: Settings) -> list[ShownSetting]:
     """Return every setting, in the order of the documentation."""
     return [
-        ShownSetting(
-            name,
-            _show(name, settings),
-            source=settings.source(name),
-            secret=name in SECRETS,
-        )
+        ShownSetting(name, _show(name, settings), settings.source(name), name in SECRETS)
         for name in FIELDS
     ]
 
