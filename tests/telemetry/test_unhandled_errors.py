@@ -8,7 +8,7 @@ import structlog
 
 from worker.errors import PubNubError
 from worker.source.names import Names
-from worker.telemetry.unhandled_errors import raising_unhandled_errors
+from worker.telemetry.logging_bridge import raising_unhandled_errors
 
 
 async def wait_for_ever() -> None:

@@ -11,8 +11,7 @@ import structlog
 from structlog.typing import Processor
 
 from worker.telemetry import logging_bridge
-from worker.telemetry.log_fields import make_printable
-from worker.telemetry.tracebacks import format_traceback
+from worker.telemetry.log_fields import format_traceback, make_printable
 
 
 def configure(format: str = "auto", level: str = "info", *, is_quiet: bool = False) -> None:
