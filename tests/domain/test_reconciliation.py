@@ -4,14 +4,7 @@ import pytest
 
 from tests.histories import ANA, BEN, at
 from worker.domain.position import Range, order
-from worker.domain.reconciliation import (
-    Candidate,
-    Coverage,
-    Limit,
-    Verdict,
-    all_lie_in,
-    judge,
-)
+from worker.domain.reconciliation import Candidate, Coverage, Limit, Verdict, all_lie_in, judge
 
 
 @pytest.mark.parametrize(

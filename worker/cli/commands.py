@@ -12,7 +12,7 @@ import typer
 from worker.cli import options, reports
 from worker.cli.arguments import check_message_timetoken, range_between
 from worker.cli.interrupts import finish
-from worker.cli.reports import print_json, print_lines
+from worker.cli.reports import print_json, print_result
 from worker.errors import ConfigurationError, ExitCode
 
 if TYPE_CHECKING:
@@ -76,10 +76,7 @@ def backfill(
             settings, channels or [], wanted, watcher, allow_eviction=allow_eviction
         )
     )
-    if as_json:
-        print_json(reports.backfill_json(counts))
-    else:
-        print_lines(reports.backfill_lines(counts))
+    print_result(as_json, lambda: reports.backfill_json(counts), reports.backfill_lines(counts))
 
 
 @app.command()
@@ -111,10 +108,11 @@ def reconcile(
             settings, channels or [], wanted, choices, watcher, allow_eviction=allow_eviction
         )
     )
-    if as_json:
-        print_json(reports.reconcile_json(results, dry_run=dry_run))
-    else:
-        print_lines(reports.reconcile_lines(results, dry_run=dry_run))
+    print_result(
+        as_json,
+        lambda: reports.reconcile_json(results, dry_run=dry_run),
+        reports.reconcile_lines(results, dry_run=dry_run),
+    )
     raise typer.Exit(reports.reconcile_exit_code(results))
 
 
@@ -139,10 +137,7 @@ def verify(
     )
     if metrics_file:
         write_verified(metrics_file, is_everything=report.is_whole and not channels)
-    if as_json:
-        print_json(reports.verify_json(report))
-    else:
-        print_lines(reports.verify_lines(report))
+    print_result(as_json, lambda: reports.verify_json(report), reports.verify_lines(report))
     raise typer.Exit(report.exit_code)
 
 
@@ -154,11 +149,8 @@ def show(channel: str, message_timetoken: str, as_json: options.AsJson = False) 
     check_message_timetoken(message_timetoken)
     url, namespace = _redis_to_read()
     counts = finish(read_tallies(url, namespace, channel, message_timetoken))
-    if as_json:
-        message = {"channel": channel, "message_timetoken": message_timetoken}
-        print_json({**message, "counts": counts})
-    else:
-        print_lines(tally_lines(counts))
+    message = {"channel": channel, "message_timetoken": message_timetoken}
+    print_result(as_json, lambda: {**message, "counts": counts}, tally_lines(counts))
 
 
 @app.command()
@@ -169,11 +161,12 @@ def explain(channel: str, message_timetoken: str, as_json: options.AsJson = Fals
     check_message_timetoken(message_timetoken)
     url, namespace = _redis_to_read()
     explanation = finish(explain_message(url, namespace, channel, message_timetoken))
-    if as_json:
-        message = {"channel": channel, "message_timetoken": message_timetoken}
-        print_json({**message, **explanation_json(explanation)})
-    else:
-        print_lines(explanation_lines(explanation))
+    message = {"channel": channel, "message_timetoken": message_timetoken}
+    print_result(
+        as_json,
+        lambda: {**message, **explanation_json(explanation)},
+        explanation_lines(explanation),
+    )
 
 
 def _redis_to_read() -> tuple[str | None, str]:
@@ -219,10 +212,7 @@ def config(as_json: options.AsJson = False) -> None:
     from worker.settings.checks import SHOW, load
 
     settings = load(SHOW)
-    if as_json:
-        print_json(masked.as_json(settings))
-    else:
-        print_lines(masked.as_lines(settings))
+    print_result(as_json, lambda: masked.as_json(settings), masked.as_lines(settings))
 
 
 @app.command()
@@ -245,7 +235,7 @@ def healthcheck(live: options.LivenessOnly = False) -> None:
         )
     path = "/livez" if live else "/readyz"
     failures = request_health(address.reachable_host, address.port, path)
-    print_lines(map(escape, failures or ["ok"]))
+    typer.echo("\n".join(map(escape, failures or ["ok"])))
     raise typer.Exit(ExitCode.FAILED if failures else ExitCode.DONE)
 
 

@@ -13,7 +13,7 @@ from worker.errors import ExitCode
 from worker.telemetry.text import escape
 
 if TYPE_CHECKING:  # ``--help`` loads this module, but no worker
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from worker.reconciliation.reconcile import ReconcileReport
     from worker.reconciliation.verify import Discrepancy, VerifyReport
@@ -44,9 +44,16 @@ def print_json(document: object) -> None:
     typer.echo(json.dumps(document, ensure_ascii=True))
 
 
-def print_lines(lines: Iterable[str]) -> None:
-    """Print lines for people."""
-    typer.echo("\n".join(lines))
+def print_result(
+    as_json: bool,
+    document: Callable[[], object],
+    lines: Iterable[str],
+) -> None:
+    """Print a result as JSON for programs, or as lines for people."""
+    if as_json:
+        print_json(document())
+    else:
+        typer.echo("\n".join(lines))
 
 
 def backfill_json(counts: Mapping[str, int]) -> dict[str, object]:
