@@ -55,22 +55,6 @@ def test_all_problems_are_reported_together(give: Give) -> None:
     assert [first, *others] == lines
 
 
-def test_each_problem_names_its_source(give: Give, dotenv: Path, tmp_path: Path) -> None:
-    """The environment, .env, or the path of a file."""
-    channels, url = tmp_path / "channels", tmp_path / "url"
-    channels.write_text("room\ncanary/\n")
-    url.write_text("canary\n")
-    dotenv.write_text(f"TALLY_NAMESPACE=a b\nREDIS_URL_FILE={url}\nTALLY_HTTP=x:y\n")
-    give(TALLY_CHANNELS_FILE=str(channels))
-
-    assert [line[line.rindex("(") :] for line in refused()] == [
-        "(TALLY_HTTP: .env)",
-        f"(REDIS_URL: file {url})",
-        "(TALLY_NAMESPACE: .env)",
-        "(TALLY_CHANNELS_FILE: environment)",
-    ]
-
-
 def test_a_problem_is_reported_only_once(give: Give) -> None:
     """A setting that is wrong by itself is neither compared with another nor missing."""
     give(
@@ -130,13 +114,8 @@ def test_the_doctor_makes_its_checks_later(give: Give) -> None:
     settings = load(FOLLOW, checks_later=True)
     with pytest.raises(ConfigurationError) as error:
         demand(settings, COUNTED)
-    for sentence in (
-        "TALLY_NAMESPACE is",
-        "Nothing would be counted",
-        "Nothing to follow",
-        "PUBNUB_SUBSCRIBE_KEY is not",
-    ):
-        assert sentence in str(error.value)
+    for words in ("TALLY_NAMESPACE is", "Nothing would be", "Nothing to", "SUBSCRIBE_KEY is not"):
+        assert words in str(error.value)
 
     give(TALLY_LOG_LEVEL="loud")
     expected = r"(?s)TALLY_LOG_LEVEL.*TALLY_NAMESPACE.*Nothing would be counted"
