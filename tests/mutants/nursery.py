@@ -24,7 +24,7 @@ PRELOADED: Final = (
     "httpx",
     "hypothesis.strategies",
     "pubnub.pubnub_asyncio",
-    "pydantic_settings",
+    "pydantic",
     "pytest_asyncio",
     "redis.asyncio",
     "structlog",

@@ -247,7 +247,7 @@ def parts_of_texts(tree: ast.AST) -> Iterator[ast.AST]:
 def secrets_in(words: ast.AST) -> Iterator[str]:
     """Yield the secrets that a part of a text holds."""
     for node in ast.walk(words):
-        name = getattr(node, "attr", None) or getattr(node, "id", "")
+        name: str = getattr(node, "attr", "") or getattr(node, "id", "")
         if name.lstrip("_") in FIELDS_OF_SECRETS:
             yield name
 
