@@ -232,29 +232,20 @@ WRITERS = {"echo", "print", "say", "log", "repr", "str"}
 WRITERS |= {"debug", "info", "warning", "error", "exception"}
 
 
-def parts_of_texts(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield what becomes text: parts of a text, arguments of a log, a terminal, an error."""
-    for node in ast.walk(tree):
+def spoken_secrets(source: str) -> set[str]:
+    """Return the secrets that a program makes into text: in a text, or as an argument."""
+    parts: list[ast.AST] = []
+    for node in ast.walk(ast.parse(source)):
         match node:
             case ast.FormattedValue():
-                yield node.value
+                parts.append(node.value)
             case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if (
                 name in WRITERS or name.endswith("Error")
             ):
-                yield from (*node.args, *(each.value for each in node.keywords))
-
-
-def secrets_in(words: ast.AST) -> Iterator[str]:
-    """Yield the secrets that a part of a text holds."""
-    for node in ast.walk(words):
-        name: str = getattr(node, "attr", "") or getattr(node, "id", "")
-        if name.lstrip("_") in FIELDS_OF_SECRETS:
-            yield name
-
-
-def spoken_secrets(source: str) -> set[str]:
-    """Return the secrets that a program makes into text."""
-    return {secret for words in parts_of_texts(ast.parse(source)) for secret in secrets_in(words)}
+                parts += [*node.args, *(keyword.value for keyword in node.keywords)]
+    nodes = [node for part in parts for node in ast.walk(part)]
+    names = {getattr(node, "attr", "") or getattr(node, "id", "") for node in nodes}
+    return {name for name in names if name.lstrip("_") in FIELDS_OF_SECRETS}
 
 
 def test_no_text_is_made_of_a_secret() -> None:
