@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.settings.conftest import Give
-from tests.settings.refused import CANARY, refused
+from tests.settings.conftest import CANARY, Give, refused
 from worker.errors import ConfigurationError
 from worker.settings.checks import (
     CONNECTS,
