@@ -44,11 +44,7 @@ def print_json(document: object) -> None:
     typer.echo(json.dumps(document, ensure_ascii=True))
 
 
-def print_result(
-    as_json: bool,
-    document: Callable[[], object],
-    lines: Iterable[str],
-) -> None:
+def print_result(as_json: bool, document: Callable[[], object], lines: Iterable[str]) -> None:
     """Print a result as JSON for programs, or as lines for people."""
     if as_json:
         print_json(document())
