@@ -112,26 +112,10 @@ async def test_a_doctor_names_what_is_wrong(tally: Commands) -> None:
     ):
         assert line in ended.out
 
-
-@pytest.mark.parametrize(
-    ("name", "text", "sentence"),
-    [
-        ("PUBNUB_SECRET_KEY", "sec-c-x", "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY"),
-        ("PUBNUB_USER_ID", " ", "PUBNUB_USER_ID is empty"),
-        ("TALLY_TYPES", "edited,deleted", "Nothing would be counted"),
-        ("TALLY_CHANNELS", "a/b", "The channel name 'a/b' has '/' in it"),
-    ],
-)
-async def test_a_doctor_examines_redis_whatever_the_configuration(
-    tally: Commands, name: str, text: str, sentence: str
-) -> None:
-    """A wrong configuration is one line, and the exit code."""
-    ended = await tally.do("doctor", **{name: text})
-
-    assert ended.code == 2, ended.err
-    assert f"BAD  Configuration: {sentence}" in ended.out
-    assert "ok   Redis: answers" in ended.out
-    assert "ok   Redis: namespace 'command-line' is free" in ended.out
+    wrong = await tally.do("doctor", PUBNUB_SECRET_KEY="sec-c-x")
+    assert wrong.code == 2
+    assert "BAD  Configuration: PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY" in wrong.out
+    assert "ok   Redis: namespace 'command-line' is free" in wrong.out
 
 
 async def test_a_backfill_that_counts_no_type_is_refused(tally: Commands) -> None:

@@ -250,33 +250,19 @@ async def test_a_request_with_a_body_is_answered_at_once(port: Port) -> None:
     assert (await port.ask()).status == 200
 
 
-@pytest.mark.parametrize(
-    ("target", "status"),
-    [
-        ("/good?x=canary&y", 200),
-        ("/%67ood", 200),
-        ("http://elsewhere/good", 200),
-        ("/", 404),
-        ("*", 404),
-        ("//good", 404),
-        ("/good/", 404),
-        ("/good/../../etc/canary", 404),
-        ("/../good", 404),
-        ("/%2e%2e/canary", 404),
-        ("/good%00", 404),
-        ("/good%0a", 404),
-        ("/%1b[31mcanary", 404),
-        ("/%ff%fe", 404),
-        ("/GOOD", 404),
-        ("http://[canary", 400),
-        ("/canary", 404),
-    ],
+SAME_PAGE = ("/good?x=canary&y", "/%67ood", "http://elsewhere/good")
+NO_PAGE = (
+    *("/", "*", "//good", "/good/", "/good/../../etc/canary", "/../good", "/%2e%2e/canary"),
+    *("/good%00", "/good%0a", "/%1b[31mcanary", "/%ff%fe", "/GOOD", "/canary", "http://[canary"),
 )
-async def test_only_known_paths_have_a_page(port: Port, target: str, status: int) -> None:
+
+
+@pytest.mark.parametrize("target", [*SAME_PAGE, *NO_PAGE])
+async def test_only_known_paths_have_a_page(port: Port, target: str) -> None:
     """A query changes nothing, and no answer quotes the path."""
     response = await port.ask(target)
 
-    assert response.status in {status, 400 if status == 404 else status}
+    assert response.status in ({200} if target in SAME_PAGE else {400, 404})
     assert b"canary" not in response.body
 
 
