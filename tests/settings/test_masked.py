@@ -7,7 +7,7 @@ import pytest
 from tests.settings.conftest import Give
 from worker.settings import FIELDS, SECRETS, Settings
 from worker.settings.checks import SHOW, load
-from worker.settings.masked import as_json, as_lines, in_force, mask_address
+from worker.settings.masked import as_json, as_lines, mask_address
 
 
 def test_values_are_shown_as_one_writes_them(give: Give) -> None:
@@ -20,14 +20,14 @@ def test_values_are_shown_as_one_writes_them(give: Give) -> None:
         "TALLY_HTTP": "off",
     }
     give(**values)
-    shown = {setting.name: setting for setting in in_force(load(SHOW))}
+    shown = {setting["name"]: setting for setting in as_json(load(SHOW))["settings"]}
 
     assert list(shown) == list(FIELDS)
-    assert {name: shown[name].value for name in values} == values
-    assert {setting.source for setting in shown.values()} == {"environment", "default"}
-    assert [name for name in shown if shown[name].secret] == list(SECRETS)
+    assert {name: shown[name]["value"] for name in values} == values
+    assert {setting["source"] for setting in shown.values()} == {"environment", "default"}
+    assert [name for name in shown if shown[name]["secret"]] == list(SECRETS)
 
-    give(**{name: setting.value for name, setting in shown.items() if setting.value})
+    give(**{name: setting["value"] for name, setting in shown.items() if setting["value"]})
     assert load(SHOW).model_dump() == Settings.model_validate(values).model_dump()
 
 
