@@ -61,7 +61,7 @@ async def test_help_loads_nothing_a_command_needs(tmp_path: Path) -> None:
     )
 
     assert (
-        modules & {*PUBNUB_AND_HTTP, "redis", "worker.settings.fields", "structlog", "asyncio"} == set()
+        modules & {*PUBNUB_AND_HTTP, "redis", "pydantic_settings", "structlog", "asyncio"} == set()
     )
 
 

@@ -24,7 +24,7 @@ PRELOADED: Final = (
     "httpx",
     "hypothesis.strategies",
     "pubnub.pubnub_asyncio",
-    "pydantic",
+    "pydantic_settings",
     "pytest_asyncio",
     "redis.asyncio",
     "structlog",

@@ -32,31 +32,27 @@ def _about(*names: str) -> Callable[[Callable[[Settings], object]], Check]:
     return lambda run: Check(names, run)
 
 
-def _require(condition: object, sentence: str) -> None:
-    if not condition:
-        raise ConfigurationError(sentence)
-
-
 @_about("PUBNUB_SUBSCRIBE_KEY")
 def _subscribe_key(settings: Settings) -> None:
-    _require(
-        settings.subscribe_key,
-        "PUBNUB_SUBSCRIBE_KEY is not set. Copy the keyset's subscribe key "
-        "from PubNub's admin portal into the environment or into .env.",
-    )
+    if not settings.subscribe_key:
+        raise ConfigurationError(
+            "PUBNUB_SUBSCRIBE_KEY is not set. Copy the keyset's subscribe key "
+            "from PubNub's admin portal into the environment or into .env."
+        )
 
 
 @_about("PUBNUB_PUBLISH_KEY", "PUBNUB_SECRET_KEY")
 def _publish_key(settings: Settings) -> None:
-    _require(
-        settings.publish_key or not settings.secret_key,
-        "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY: requests are signed with both.",
-    )
+    if settings.secret_key and not settings.publish_key:
+        raise ConfigurationError(
+            "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY: requests are signed with both."
+        )
 
 
 @_about("PUBNUB_USER_ID")
 def _user_id(settings: Settings) -> None:
-    _require(settings.user_id.strip(), "PUBNUB_USER_ID is empty: give this worker a user id.")
+    if not settings.user_id.strip():
+        raise ConfigurationError("PUBNUB_USER_ID is empty: give this worker a user id.")
 
 
 @_about("REDIS_URL")
@@ -86,7 +82,8 @@ def _accept_each(names: Iterable[str], accept: Callable[[str], object]) -> None:
             accept(name)
         except ConfigurationError as error:
             sentences.append(str(error))
-    _require(not sentences, " ".join(sentences))
+    if sentences:
+        raise ConfigurationError(" ".join(sentences))
 
 
 _channels_file = Check(("TALLY_CHANNELS_FILE",), Settings.all_channels)
@@ -95,30 +92,30 @@ _channels_file = Check(("TALLY_CHANNELS_FILE",), Settings.all_channels)
 @_about("TALLY_TYPES", "TALLY_IGNORED_TYPES")
 def _counted_type(settings: Settings) -> None:
     types, ignored = settings.types, settings.ignored_types
-    _require(
-        not types or set(types) - set(ignored),
-        f"Nothing would be counted: TALLY_IGNORED_TYPES ({','.join(ignored)}) "
-        f"has every type of TALLY_TYPES ({','.join(types)}). Change one of them.",
-    )
+    if types and set(types) <= set(ignored):
+        raise ConfigurationError(
+            f"Nothing would be counted: TALLY_IGNORED_TYPES ({','.join(ignored)}) "
+            f"has every type of TALLY_TYPES ({','.join(types)}). Change one of them."
+        )
 
 
 @_about("TALLY_SETTLE_SECONDS", "TALLY_TOMBSTONE_SECONDS")
 def _long_tombstones(settings: Settings) -> None:
-    _require(
-        settings.tombstone_seconds > settings.settle_seconds,
-        f"TALLY_TOMBSTONE_SECONDS ({settings.tombstone_seconds}) must be more than "
-        f"TALLY_SETTLE_SECONDS ({settings.settle_seconds:g}): "
-        "a removal must outlive what may arrive late.",
-    )
+    if settings.tombstone_seconds <= settings.settle_seconds:
+        raise ConfigurationError(
+            f"TALLY_TOMBSTONE_SECONDS ({settings.tombstone_seconds}) must be more than "
+            f"TALLY_SETTLE_SECONDS ({settings.settle_seconds:g}): "
+            "a removal must outlive what may arrive late."
+        )
 
 
 @_about("TALLY_CHANNELS", "TALLY_CHANNELS_FILE", "TALLY_CHANNEL_GROUPS")
 def _channels(settings: Settings) -> None:
-    _require(
-        settings.channel_groups or settings.all_channels(),
-        "Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS. "
-        "A file in TALLY_CHANNELS_FILE must list a channel.",
-    )
+    if not (settings.channel_groups or settings.all_channels()):
+        raise ConfigurationError(
+            "Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS. "
+            "A file in TALLY_CHANNELS_FILE must list a channel."
+        )
 
 
 CREDENTIALS: Final = (_publish_key, _user_id)

@@ -3,7 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import AliasGenerator, Field, PrivateAttr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from worker.settings.files import read_channels, read_secret
 from worker.settings.problems import Report
@@ -41,18 +46,21 @@ def _variable_name(attribute: str) -> str:
     return f"{prefix}{attribute.upper()}"
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """The settings in force.
 
     The docstring of each is its comment in ``deploy/.env.example``.
     """
 
-    model_config = ConfigDict(
+    model_config = SettingsConfigDict(
         alias_generator=AliasGenerator(validation_alias=_variable_name),
+        enable_decoding=False,
+        env_ignore_empty=True,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
+        validate_default=False,
     )
 
     _report: Report = PrivateAttr(default_factory=Report)
@@ -141,6 +149,17 @@ class Settings(BaseModel):
     """json, console, or auto: console on a terminal."""
     log_level: LogLevel = "info"
     """The least important entries to log."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings passes it
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the values that are passed in: ``read`` reads the other sources itself."""
+        return (init_settings,)
 
     @property
     def report(self) -> Report:

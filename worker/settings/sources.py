@@ -3,7 +3,6 @@
 The environment goes before ``.env``. An empty text is no value.
 """
 
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -14,6 +13,8 @@ from typing import Final
 from dotenv import dotenv_values
 from dotenv.parser import Original, parse_stream
 from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource
+from pydantic_settings.sources.utils import parse_env_vars
 
 from worker.errors import ConfigurationError
 from worker.settings.fields import FIELDS, SECRETS, Settings
@@ -30,18 +31,21 @@ _LIKE_A_SETTING: Final = re.compile(
 )
 
 
-def _read_dotenv() -> Mapping[str, str | None]:
-    """Return the variables in the file ``.env`` in the working folder, taken literally.
+class DotEnvSource(EnvSettingsSource):
+    """The file ``.env`` in the working folder, read literally.
 
     A ``${…}`` stays as it is, because a password may hold one.
     """
-    path = Path(DOTENV)
-    if not path.is_file():
-        return {}
 
-    text = read_text(DOTENV, path)
-    _check_lines(text)
-    return dotenv_values(stream=StringIO(text), interpolate=False)
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        path = Path(DOTENV)
+        if not path.is_file():
+            return {}
+
+        text = read_text(DOTENV, path)
+        _check_lines(text)
+        texts = dotenv_values(stream=StringIO(text), interpolate=False)
+        return parse_env_vars(texts, ignore_empty=True)
 
 
 def _check_lines(text: str) -> None:
@@ -71,9 +75,9 @@ class SettingsReader:
 
     def read(self) -> Settings:
         """Return the settings; one with a problem keeps its default."""
-        self._add(ENVIRONMENT, os.environ)
+        self._add(ENVIRONMENT, EnvSettingsSource(Settings))
         try:
-            self._add(DOTENV, _read_dotenv())
+            self._add(DOTENV, DotEnvSource(Settings))
         except (ConfigurationError, OSError) as error:
             path = str(Path(DOTENV).absolute())
             self._report.problems.append(Problem(str(error), {DOTENV: path}))
@@ -84,13 +88,11 @@ class SettingsReader:
         settings._report = self._report  # noqa: SLF001 - what its reader found
         return settings
 
-    def _add(self, source: str, variables: Mapping[str, str | None]) -> None:
-        """Add a source, which gives only what no earlier source gives."""
-        given = {name.upper(): text for name, text in variables.items() if text != ""}
-        texts = {name: text for name in FIELDS if (text := given.get(name))}
+    def _add(self, name: str, source: EnvSettingsSource) -> None:
+        texts = source()
         self._texts = texts | self._texts
-        self._report.sources = dict.fromkeys(texts, source) | self._report.sources
-        self._report.unknown += _find_unknown(source, given)
+        self._report.sources = dict.fromkeys(texts, name) | self._report.sources
+        self._report.unknown += _find_unknown(name, source.env_vars)
 
     def _read_file_of(self, name: str, file_name: str) -> None:
         """Read the file of a secret, unless an earlier source gives the secret."""
@@ -130,7 +132,8 @@ class SettingsReader:
 
 
 def _find_unknown(source: str, variables: Iterable[str]) -> Iterator[UnknownVariable]:
-    for name in filter(_LIKE_A_SETTING.match, sorted(set(variables) - FIELDS.keys())):
+    names = set(map(str.upper, variables)) - FIELDS.keys()
+    for name in filter(_LIKE_A_SETTING.match, sorted(names)):
         nearest = get_close_matches(name, FIELDS, 1, cutoff=0.75)
         yield UnknownVariable(name, source, nearest[0] if nearest else None)
 
