@@ -69,7 +69,7 @@ simulate: $(VENV)/.dev ## thousands of histories in memory, each from one seed, 
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
 
 env-example: $(VENV)/.dev ## write deploy/.env.example anew, from the settings
-	$(BIN)/python -m worker.settings.env_example > deploy/.env.example
+	$(BIN)/python -m tests.env_example > deploy/.env.example
 
 contract: $(VENV)/.dev ## write tests/contract.json anew: schema, settings, exit codes and metrics of this version
 	$(BIN)/python -m tests.contract

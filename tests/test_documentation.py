@@ -8,10 +8,10 @@ from typing import Any, Final
 import pytest
 from typer.main import get_command
 
+from tests.env_example import env_example
 from worker.cli.commands import app
 from worker.errors import ExitCode
 from worker.settings import FIELDS, SECRETS, Settings
-from worker.settings.env_example import env_example
 from worker.settings.masked import as_text
 from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause

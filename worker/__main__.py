@@ -3,21 +3,23 @@
 import gc
 import os
 import signal
+import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Final, NoReturn
+
+DEFAULT_HANDLERS: Final = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
 
 
 def main() -> NoReturn:
     """Run a command; until it handles signals itself, they end the process in silence.
 
-    The exit code is 130 after an interrupt and 143 after a stop. Python alone would raise
-    KeyboardInterrupt inside an import. And the first process of a container ignores a SIGTERM
-    that has no handler.
+    Python alone would raise KeyboardInterrupt inside an import.
+    And the first process of a container ignores a SIGTERM that has no handler.
     """
-    signals = _unhandled_signals()
-    for number in signals:
-        signal.signal(number, _end)
-
+    signals = _handle_signals(is_worker=sys.argv[1:2] == ["run"])
     # Modules stay in memory: to search them for garbage takes a fifth of the start.
     gc.disable()
     from worker.cli.main import main as run_command  # noqa: PLC0415 - signals are handled by now
@@ -30,17 +32,35 @@ def main() -> NoReturn:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _unhandled_signals() -> list[signal.Signals]:
-    """Return the signals that have Python's own handler: others are ignored on purpose."""
-    defaults = {
-        signal.SIGINT: signal.default_int_handler,
-        signal.SIGTERM: signal.SIG_DFL,
-    }
-    return [number for number, handler in defaults.items() if signal.getsignal(number) is handler]
+def _handle_signals(*, is_worker: bool) -> list[signal.Signals]:
+    """Handle the signals that have Python's own handler: others are ignored on purpose.
+
+    A worker that is stopped before it reads anything has done all that it could.
+    A SIGHUP asks it for a new list of channels, which it has not read yet, so it is ignored.
+    On a terminal a SIGHUP means that the terminal has gone.
+    """
+    handled = [
+        number
+        for number, handler in DEFAULT_HANDLERS.items()
+        if signal.getsignal(number) is handler
+    ]
+    for number in handled:
+        signal.signal(number, _succeed if is_worker else _end)
+    if is_worker and not sys.stderr.isatty():
+        signal.signal(signal.SIGHUP, _ignore)
+    return handled
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
+    """End with 130 after an interrupt, and with 143 after a stop."""
     os._exit(128 + number)
+
+
+def _succeed(_number: int, _frame: FrameType | None) -> None:
+    os._exit(0)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None: ...
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from rich.console import Console
 import tests.benchmarks
 from tests.benchmarks import report
 from tests.benchmarks.harness import Benchmark, WrongResultError, measure
-from worker.telemetry.log_format import LogFormat
 from worker.telemetry.logs import configure
 
 RUNS: Final = 5
@@ -80,7 +79,7 @@ def main() -> int:
         )
     if chosen.save and chosen.size != 1:
         arguments.error("--save records the whole work only: leave --size out.")
-    configure(LogFormat.JSON, "error")
+    configure("json", "error")
     wanted = [known[name] for name in chosen.names or known]
     return asyncio.run(run(wanted, chosen.runs, chosen.size, as_json=chosen.json, save=chosen.save))
 

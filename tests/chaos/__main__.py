@@ -12,7 +12,6 @@ from pathlib import Path
 from random import SystemRandom
 
 from tests.chaos.driver import Plan, run
-from worker.telemetry.log_format import LogFormat
 from worker.telemetry.logs import configure
 
 
@@ -23,7 +22,7 @@ async def main() -> int:
     arguments.add_argument("--restarts", type=int, default=20)
     arguments.add_argument("--seed", type=int, default=SystemRandom().randrange(1_000_000))
     chosen = arguments.parse_args()
-    configure(LogFormat.JSON, "error")
+    configure("json", "error")
     task = asyncio.current_task()
     assert task
     # A cancelled run ends the processes it has started.

@@ -1,54 +1,25 @@
 """A wrong setting or argument is one sentence that says what to do, never a traceback."""
 
 import io
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pytest
-import structlog
 from rich.console import Console
 from rich.progress import Progress
 
+from tests.bench.in_process import Commands
 from tests.redis_server import RedisServer
-from worker.cli.main import main
+from worker.cli.interrupts import finish
 from worker.cli.progress import ChannelLines, columns
 from worker.store.progress import Progress as BackfillProgress
 
-UNSET = None
 NOTHING_LISTENS = "127.0.0.1:1"
 
 
-@dataclass(frozen=True)
-class Ended:
-    """The exit code of a command, and its output and errors."""
-
-    code: object
-    output: str
-
-
-class Tally(Protocol):
-    """Runs a command in this process, with these settings; one of None is unset."""
-
-    def __call__(self, *line: str, **settings: str | None) -> Ended:
-        """Return its exit code and output."""
-
-
 @pytest.fixture
-def tally(
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    valkey: RedisServer,
-    tmp_path: Path,
-) -> Iterator[Tally]:
+def tally(valkey: RedisServer, tmp_path: Path) -> Commands:
     """The command line, in an empty folder, with correct settings."""
-    monkeypatch.chdir(tmp_path)
-    for name in os.environ:
-        if name.startswith(("PUBNUB_", "TALLY_", "REDIS_")):
-            monkeypatch.delenv(name)
-    correct = {
+    settings = {
         "PUBNUB_SUBSCRIBE_KEY": "demo",
         "PUBNUB_ORIGIN": NOTHING_LISTENS,
         "PUBNUB_TLS": "false",
@@ -56,179 +27,104 @@ def tally(
         "TALLY_CHANNELS": "room",
         "TALLY_NAMESPACE": "command-line",
     }
-
-    def run(*line: str, **settings: str | None) -> Ended:
-        wanted: dict[str, str | None] = {**correct, **settings}
-        for name, value in wanted.items():
-            if value is not None:
-                monkeypatch.setenv(name, value)
-        monkeypatch.setattr("sys.argv", ["tally", *line])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = "".join(capfd.readouterr())
-        assert "Traceback" not in output
-        return Ended(ended.value.code, output)
-
-    yield run
-    structlog.reset_defaults()
+    return Commands(tmp_path, settings)
 
 
 @pytest.mark.parametrize(
-    ("settings", "code", "sentences"),
+    ("name", "text", "sentence"),
     [
-        ({"PUBNUB_SUBSCRIBE_KEY": UNSET}, 2, ["PUBNUB_SUBSCRIBE_KEY is not set. Copy"]),
-        (
-            {"PUBNUB_SUBSCRIBE_KEY": "sub c/x"},
-            2,
-            ["PUBNUB_SUBSCRIBE_KEY: a key has only letters, digits"],
-        ),
-        (
-            {"TALLY_CHANNELS": ""},
-            2,
-            ["Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS."],
-        ),
-        ({"TALLY_CHANNELS": "room,.."}, 2, ["'..'", "use another name"]),
-        (
-            {"TALLY_CHANNELS": "x" * 93},
-            2,
-            ["'xxxxxxxxxxxxxxxxxxxx'… has 93 characters; PubNub takes 92"],
-        ),
-        ({"TALLY_CHANNELS": "a\x1b[31mb"}, 2, ["'a\\x1b[31mb' has '\\x1b' in it"]),
-        (
-            {"TALLY_CHANNELS": "a.b.c.*"},
-            2,
-            ["The wildcard 'a.b.c.*' is not of the form a.* or a.b.*"],
-        ),
-        ({"TALLY_CHANNEL_GROUPS": "a/b"}, 2, ["'a/b' has '/' in it"]),
-        ({"REDIS_URL": f"redis://{NOTHING_LISTENS}"}, 4, ["Redis does not answer"]),
-        (
-            {"REDIS_URL": "http://localhost"},
-            2,
-            ["REDIS_URL must begin with one of redis://, rediss://, unix://"],
-        ),
-        ({"REDIS_URL": "redis://localhost:port"}, 2, ["REDIS_URL cannot be read"]),
-        ({"REDIS_URL": "redis://[localhost"}, 2, ["REDIS_URL cannot be read"]),
-        ({"REDIS_URL": "redis://localhost?colour=blue"}, 2, ["REDIS_URL cannot be read"]),
-        ({"REDIS_URL": "rediss://localhost?ssl_cert_reqs=canary"}, 2, ["REDIS_URL cannot be read"]),
-        ({"REDIS_URL": "redis://localhost?protocol=9"}, 2, ["REDIS_URL cannot be read"]),
-        ({"TALLY_NAMESPACE": "a b"}, 2, ["TALLY_NAMESPACE is 'a b': use letters"]),
-        ({"PUBNUB_SECRET_KEY": "sec-c-x"}, 2, ["PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY"]),
-        (
-            {"TALLY_TYPES": "edited"},
-            2,
-            ["Nothing would be counted: TALLY_IGNORED_TYPES", "TALLY_TYPES (edited)"],
-        ),
-        (
-            {
-                "TALLY_LOG_LEVEL": "loud",
-                "TALLY_SETTLE_SECONDS": "soon",
-                "PUBNUB_ORIGIN": "https://x/y",
-            },
-            2,
-            [
-                "TALLY_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'.",
-                "TALLY_SETTLE_SECONDS: Input should be a valid number",
-                "PUBNUB_ORIGIN: give a host name, and a port if need be",
-            ],
-        ),
+        ("PUBNUB_SUBSCRIBE_KEY", None, "PUBNUB_SUBSCRIBE_KEY is not set. Copy"),
+        ("TALLY_CHANNELS", "", "Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS."),
+        ("TALLY_CHANNELS", "room,..", "'..'"),
+        ("TALLY_CHANNELS", "x" * 93, "'xxxxxxxxxxxxxxxxxxxx'… has 93 characters; PubNub takes 92"),
+        ("TALLY_CHANNELS", "a\x1b[31mb", "'a\\x1b[31mb' has '\\x1b' in it"),
+        ("TALLY_CHANNELS", "a.b.c.*", "The wildcard 'a.b.c.*' is not of the form a.* or a.b.*"),
+        ("TALLY_CHANNEL_GROUPS", "a/b", "'a/b' has '/' in it"),
+        ("REDIS_URL", "http://localhost", "must begin with one of redis://, rediss://, unix://"),
+        ("REDIS_URL", "redis://localhost:port", "REDIS_URL cannot be read"),
+        ("REDIS_URL", "redis://[localhost", "REDIS_URL cannot be read"),
+        ("REDIS_URL", "redis://localhost?colour=blue", "REDIS_URL cannot be read"),
+        ("REDIS_URL", "rediss://localhost?ssl_cert_reqs=canary", "REDIS_URL cannot be read"),
+        ("REDIS_URL", "redis://localhost?protocol=9", "REDIS_URL cannot be read"),
+        ("TALLY_LOG_LEVEL", "loud", "Input should be 'debug', 'info', 'warning' or 'error'."),
     ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_a_wrong_setting_is_named(
-    tally: Tally, settings: dict[str, str | None], code: int, sentences: list[str]
+async def test_a_wrong_setting_is_named(
+    tally: Commands, name: str, text: str | None, sentence: str
 ) -> None:
-    """All wrong settings at once, each with what it may be."""
-    ended = tally("run", **settings)
+    """With what it may be, and exit code 2."""
+    ended = await tally.do("run", **{name: text})
 
-    assert ended.code == code, ended.output
-    for sentence in sentences:
-        assert sentence in ended.output
+    assert ended.code == 2, ended.err
+    assert sentence in ended.err
+    assert "Traceback" not in ended.err
 
 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (("fly",), "fly"),
-        (("run", "--fast"), "--fast"),
-        (("show", "room", "now"), "MESSAGE_TIMETOKEN is 'now'; it has only digits."),
-        (("show", "a:b", "1"), "'a:b' has ':' in it"),
-        (("explain", "room", "now"), "MESSAGE_TIMETOKEN is 'now'; it has only digits."),
-        (("explain", "a:b", "1"), "'a:b' has ':' in it"),
-        (("backfill", ".."), "'..'"),
+        ("fly", "fly"),
+        ("run --fast", "--fast"),
+        ("show room now", "MESSAGE_TIMETOKEN is 'now'; it has only digits."),
+        ("show a:b 1", "'a:b' has ':' in it"),
+        ("explain room now", "MESSAGE_TIMETOKEN is 'now'; it has only digits."),
+        ("explain a:b 1", "'a:b' has ':' in it"),
+        ("backfill ..", "'..'"),
+        ("backfill --since soon", "--since is 'soon'; give a timetoken of 17 digits, a date"),
+        ("backfill --since 1760000000", "--since is '1760000000'; give a timetoken"),
+        ("backfill --until 7x", "--until is '7x'; give a timetoken"),
+        ("backfill --since 9999999999d", "--since is '9999999999d'; give a timetoken"),
+        ("backfill --since 1d --until 7d", "--since 1d is not before --until 7d"),
         (
-            ("backfill", "--since", "soon"),
-            "--since is 'soon'; give a timetoken of 17 digits, a date",
-        ),
-        (("backfill", "--since", "1760000000"), "--since is '1760000000'; give a timetoken"),
-        (("backfill", "--until", "7x"), "--until is '7x'; give a timetoken"),
-        (("backfill", "--since", "9999999999d"), "--since is '9999999999d'; give a timetoken"),
-        (("backfill", "--since", "1d", "--until", "7d"), "--since 1d is not before --until 7d"),
-        (
-            ("backfill", "--since", "2026-01-31", "--until", "2026-01-31"),
+            "backfill --since 2026-01-31 --until 2026-01-31",
             "there is nothing between them",
         ),
-        (("emulator", "--fault", "gravity=1"), "'gravity=1': no such fault. There are: ahead,"),
-        (("emulator", "--fault", "late=2"), "'late=2': the rate is a number from 0 to 1"),
-        (("demo", "--fault", "late"), "'late': the rate is a number from 0 to 1"),
+        ("reconcile --full --since 7d", "--full is everything; give it without --since"),
+        ("emulator --fault gravity=1", "'gravity=1': no such fault. There are: ahead,"),
+        ("emulator --fault late=2", "'late=2': the rate is a number from 0 to 1"),
+        ("demo --fault late", "'late': the rate is a number from 0 to 1"),
     ],
-    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_a_wrong_argument_is_named(tally: Tally, line: tuple[str, ...], words: str) -> None:
+async def test_a_wrong_argument_is_named(tally: Commands, line: str, words: str) -> None:
     """With exit code 2."""
-    ended = tally(*line)
+    ended = await tally.do(*line.split())
 
-    assert ended.code == 2, ended.output
-    assert words in ended.output
+    assert ended.code == 2, ended.err
+    assert words in ended.err
+    assert "Traceback" not in ended.err
 
 
-def test_a_message_without_reactions_is_no_error(tally: Tally) -> None:
+async def test_a_message_without_reactions_is_no_error(tally: Commands) -> None:
     """Nor is the help."""
-    assert tally("show", "room", "17600000001728660").output == "No reactions.\n"
-    assert tally("--help").code == 0
+    assert (await tally.do("show", "room", "17600000001728660")).out == "No reactions.\n"
+    assert (await tally.do("--help")).code == 0
 
 
-def test_a_doctor_names_what_is_wrong(tally: Tally) -> None:
+async def test_a_doctor_names_what_is_wrong(tally: Commands) -> None:
     """PubNub does not answer: exit code 3, and Redis is examined all the same."""
-    ended = tally("doctor")
+    ended = await tally.do("doctor")
 
     assert ended.code == 3
-    assert (
-        "ok   Configuration: complete; counts all types but deleted,edited,threadRootId"
-        in ended.output
-    )
-    assert "BAD  PubNub: PubNub, time: no connection." in ended.output
-    assert "ok   Redis: namespace 'command-line' is free" in ended.output
+    for line in (
+        "ok   Configuration: complete; counts all types but deleted,edited,threadRootId",
+        "BAD  PubNub: PubNub, time: no connection.",
+        "ok   Redis: namespace 'command-line' is free",
+    ):
+        assert line in ended.out
+
+    wrong = await tally.do("doctor", PUBNUB_SECRET_KEY="sec-c-x")
+    assert wrong.code == 2
+    assert "BAD  Configuration: PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY" in wrong.out
+    assert "ok   Redis: namespace 'command-line' is free" in wrong.out
 
 
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"PUBNUB_SECRET_KEY": "sec-c-x"}, "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY"),
-        ({"PUBNUB_USER_ID": " "}, "PUBNUB_USER_ID is empty"),
-        ({"TALLY_TYPES": "edited,deleted"}, "Nothing would be counted"),
-        ({"TALLY_CHANNELS": "a/b"}, "'a/b' has '/' in it"),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
-)
-def test_a_doctor_examines_redis_whatever_the_configuration(
-    tally: Tally, settings: dict[str, str | None], sentence: str
-) -> None:
-    """A wrong configuration is one line, and the exit code."""
-    ended = tally("doctor", **settings)
-
-    assert ended.code == 2, ended.output
-    assert f"BAD  Configuration: {sentence}" in ended.output.replace("The channel name ", "")
-    assert "ok   Redis: answers" in ended.output
-    assert "ok   Redis: namespace 'command-line' is free" in ended.output
-
-
-def test_a_backfill_that_counts_no_type_is_refused(tally: Tally) -> None:
+async def test_a_backfill_that_counts_no_type_is_refused(tally: Commands) -> None:
     """Before it claims the namespace."""
-    ended = tally("backfill", TALLY_TYPES="edited")
+    ended = await tally.do("backfill", TALLY_TYPES="edited")
 
-    assert ended.code == 2, ended.output
-    assert "TALLY_IGNORED_TYPES" in ended.output
-    assert "namespace 'command-line' is free" in tally("doctor", TALLY_TYPES=UNSET).output
+    assert ended.code == 2, ended.err
+    assert "TALLY_IGNORED_TYPES" in ended.err
+    assert "namespace 'command-line' is free" in (await tally.do("doctor")).out
 
 
 def test_progress_shows_actions_rate_and_date() -> None:
@@ -246,3 +142,24 @@ def test_progress_shows_actions_rate_and_date() -> None:
         console.print(display)
 
     assert "room[red]\\x1b 500 actions, 50/s back to 2023-11-14 22:13" in shown.get()
+
+
+class Large:
+    """A result that counts how often its repr is built."""
+
+    built = 0
+
+    def __repr__(self) -> str:
+        self.built += 1
+        return "Large()"
+
+
+def test_no_repr_of_a_result_is_built() -> None:
+    """Up to Python 3.12 ``asyncio.run`` alone builds one, when it restores its handler."""
+    large = Large()
+
+    async def work() -> Large:
+        return large
+
+    assert finish(work()) is large
+    assert large.built == 0

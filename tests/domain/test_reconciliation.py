@@ -4,14 +4,7 @@ import pytest
 
 from tests.histories import ANA, BEN, at
 from worker.domain.position import Range, order
-from worker.domain.reconciliation import (
-    Candidate,
-    Coverage,
-    Limit,
-    Verdict,
-    all_lie_in,
-    judge,
-)
+from worker.domain.reconciliation import Candidate, Coverage, Limit, Verdict, all_lie_in, judge
 
 
 @pytest.mark.parametrize(
@@ -90,13 +83,9 @@ def test_edges_are_counted_upwards() -> None:
     assert coverage.above(at(9), 1) is None
 
 
-def test_a_look_begins_with_nothing() -> None:
-    """Nothing listed, nothing asked, and nothing unseen."""
-    assert (Coverage().listed, Coverage().requests, Coverage().has_seen(at(1))) == (0, 0, True)
-
-
 def test_what_was_not_seen_proves_nothing() -> None:
     """From the older bound, inclusive, to the newer one, exclusive."""
+    assert (Coverage().listed, Coverage().requests, Coverage().has_seen(at(1))) == (0, 0, True)
     coverage = Coverage(unseen=[Range(at(2), at(4))])
 
     assert [coverage.has_seen(at(place)) for place in (1, 2, 3, 4)] == [True, False, False, True]

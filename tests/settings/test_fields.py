@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.settings.conftest import Give
-from tests.settings.refused import CANARY, refused
+from tests.settings.conftest import CANARY, Give, refused
 from worker.errors import ConfigurationError
 from worker.settings import FIELDS, Settings
-from worker.settings.address import Address
 from worker.settings.checks import SHOW, load
-from worker.settings.text_file import MAX_BYTES
+from worker.settings.files import MAX_BYTES
+from worker.settings.values import Address
 
 
 def value(name: str) -> object:
@@ -49,6 +48,10 @@ def test_text_becomes_a_value(give: Give, name: str, text: str, expected: object
 
 KEY = "a key has only letters, digits, '-' and '_'"
 ORIGIN = "give a host name"
+WRONG_ADDRESSES = (
+    *("localhost", "localhost:", "localhost:http", "localhost:-1", "localhost:65536"),
+    *("localhost:٨٠", "65536", "::1:8080", "[::1", "[localhost]:80", "http://localhost:80", "*:80"),
+)
 ADDRESS = "give host:port, [::1]:port, :port, a port from 0 to 65535, or off"
 
 
@@ -65,23 +68,7 @@ ADDRESS = "give host:port, [::1]:port, :port, a port from 0 to 65535, or off"
         ("TALLY_SETTLE_SECONDS", "0.09", "Input should be greater than or equal to 0.1"),
         ("TALLY_RECONCILE_WINDOW", "7w", "Input should be a valid number"),
         ("TALLY_LOG_FORMAT", "xml", "Input should be 'auto', 'json' or 'console'"),
-        *(
-            ("TALLY_HTTP", text, ADDRESS)
-            for text in (
-                "localhost",
-                "localhost:",
-                "localhost:http",
-                "localhost:-1",
-                "localhost:65536",
-                "localhost:٨٠",
-                "65536",
-                "::1:8080",
-                "[::1",
-                "[localhost]:80",
-                "http://localhost:80",
-                "*:80",
-            )
-        ),
+        *(("TALLY_HTTP", text, ADDRESS) for text in WRONG_ADDRESSES),
     ],
 )
 def test_wrong_values_are_refused_with_a_reason(

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -80,14 +81,13 @@ class Port:
 
 
 def read(response: bytes) -> Response:
-    """Take an answer apart."""
+    """Take an answer apart. Whatever it is, it names no software and no version."""
     head, _, body = response.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
-    return Response(
-        int(first.split()[1]),
-        {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)},
-        body,
-    )
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    assert headers["server"] == "tally"
+    assert not re.search(rb"aiohttp|python/", body, re.IGNORECASE)
+    return Response(int(first.split()[1]), headers, body)
 
 
 async def good() -> Page:
@@ -113,20 +113,27 @@ async def metrics() -> Page:
 PAGES: dict[str, Answer] = {"/good": good, "/huge": huge, "/broken": broken, "/metrics": metrics}
 
 
+@asynccontextmanager
+async def served(seconds: float = CONNECTION_SECONDS) -> AsyncIterator[Port]:
+    """Listen on loopback. No request leads to an entry, except one of the page that fails."""
+    with structlog.testing.capture_logs() as entries:
+        async with listening("127.0.0.1", 0, PAGES, seconds) as (host, number):
+            yield Port(host, number, entries)  # type: ignore[arg-type] # entries are dicts
+    assert [entry for entry in entries if entry.get("path") != "/broken"] == []
+
+
 @pytest.fixture
 async def port() -> AsyncIterator[Port]:
-    """Listen on loopback, for as long as a connection lasts in earnest."""
-    with structlog.testing.capture_logs() as entries:
-        async with listening("127.0.0.1", 0, PAGES) as (host, number):
-            yield Port(host, number, entries)  # type: ignore[arg-type] # entries are dicts
+    """Listen for as long as a connection lasts in earnest."""
+    async with served() as port:
+        yield port
 
 
 @pytest.fixture
 async def lasting() -> AsyncIterator[Port]:
-    """Listen on loopback, for longer than any test lasts."""
-    with structlog.testing.capture_logs() as entries:
-        async with listening("127.0.0.1", 0, PAGES, LASTS) as (host, number):
-            yield Port(host, number, entries)  # type: ignore[arg-type] # entries are dicts
+    """Listen for longer than any test lasts."""
+    async with served(LASTS) as port:
+        yield port
 
 
 @pytest.fixture
@@ -148,16 +155,6 @@ async def test_a_page_is_one_line_of_ascii(port: Port) -> None:
     assert response.headers["connection"] == "close"
 
 
-@pytest.mark.parametrize("target", ["/good", "/nowhere", "/broken", "garbage"])
-async def test_no_answer_names_versions(port: Port, target: str) -> None:
-    """Neither a page nor an error names the software."""
-    response = await port.ask(target, "GET" if target != "garbage" else "\x01")
-
-    assert response.headers["server"] == "tally"
-    assert b"aiohttp" not in response.body.lower()
-    assert b"python" not in response.body.lower()
-
-
 async def test_metrics_are_prometheus_text(port: Port) -> None:
     """With the content type that Prometheus asks for."""
     response = await port.ask("/metrics")
@@ -168,19 +165,7 @@ async def test_metrics_are_prometheus_text(port: Port) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    [
-        "HEAD",
-        "POST",
-        "PUT",
-        "DELETE",
-        "PATCH",
-        "OPTIONS",
-        "TRACE",
-        "PROPFIND",
-        "PURGE",
-        "GETT",
-        "get",
-    ],
+    ["HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND", "GETT", "get"],
 )
 async def test_other_methods_than_get_are_refused(port: Port, method: str) -> None:
     """The answer names the one that is allowed."""
@@ -190,18 +175,16 @@ async def test_other_methods_than_get_are_refused(port: Port, method: str) -> No
     assert b"canary" not in response.body
     assert response.status == 400 or response.headers["allow"] == "GET"
     assert method not in {"HEAD", "POST", "PUT", "DELETE"} or response.status == 405
-    assert port.entries == []
 
 
 async def test_no_request_opens_a_tunnel(port: Port) -> None:
     """Neither CONNECT nor an upgrade to another protocol."""
-    assert (await port.ask("canary:443", "CONNECT")).status in {400, 405}
-    assert (
-        await port.ask("/good", "GET", "Connection: upgrade", "Upgrade: websocket")
-    ).status == 200
-    assert (
-        await port.ask("/good", "GET", "Connection: upgrade, http2-settings", "Upgrade: h2c")
-    ).status == 200
+    tunnel = await port.ask("canary:443", "CONNECT")
+    websocket = await port.ask("/good", "GET", "Connection: upgrade", "Upgrade: websocket")
+    http2 = await port.ask("/good", "GET", "Connection: upgrade, http2-settings", "Upgrade: h2c")
+
+    assert tunnel.status in {400, 405}
+    assert (websocket.status, http2.status) == (200, 200)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +213,6 @@ async def test_garbage_is_never_quoted(port: Port, sent: bytes) -> None:
     assert not response or read(response).status in {400, 404, 405, 505}
     assert b"canary" not in response
     assert b"\x1b" not in response
-    assert port.entries == []
     assert (await port.ask()).status == 200
 
 
@@ -246,23 +228,13 @@ async def test_garbage_is_never_quoted(port: Port, sent: bytes) -> None:
         (b"GET /good HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * (MAX_HEADERS + 1) + b"\r\n",),
         (b"GET /good HTTP/1.1\r\nHost: x\r\n", b"A: b\r\n" * 1_000_000),
     ],
-    ids=[
-        "line",
-        "query",
-        "method",
-        "header",
-        "header without end",
-        "name",
-        "headers",
-        "headers without end",
-    ],
+    ids=str.split("line query method header endless-header name headers endless-headers"),
 )
 async def test_a_long_request_is_refused(port: Port, parts: tuple[bytes, ...]) -> None:
     """With a 4xx or a closed connection, before its end."""
     response = await port.send(*parts)
 
     assert not response or 400 <= read(response).status < 500
-    assert port.entries == []
     assert (await port.ask()).status == 200
 
 
@@ -278,35 +250,20 @@ async def test_a_request_with_a_body_is_answered_at_once(port: Port) -> None:
     assert (await port.ask()).status == 200
 
 
-@pytest.mark.parametrize(
-    ("target", "status"),
-    [
-        ("/good?x=canary&y", 200),
-        ("/%67ood", 200),
-        ("http://elsewhere/good", 200),
-        ("/", 404),
-        ("*", 404),
-        ("//good", 404),
-        ("/good/", 404),
-        ("/good/../../etc/canary", 404),
-        ("/../good", 404),
-        ("/%2e%2e/canary", 404),
-        ("/good%00", 404),
-        ("/good%0a", 404),
-        ("/%1b[31mcanary", 404),
-        ("/%ff%fe", 404),
-        ("/GOOD", 404),
-        ("http://[canary", 400),
-        ("/canary", 404),
-    ],
+SAME_PAGE = ("/good?x=canary&y", "/%67ood", "http://elsewhere/good")
+NO_PAGE = (
+    *("/", "*", "//good", "/good/", "/good/../../etc/canary", "/../good", "/%2e%2e/canary"),
+    *("/good%00", "/good%0a", "/%1b[31mcanary", "/%ff%fe", "/GOOD", "/canary", "http://[canary"),
 )
-async def test_only_known_paths_have_a_page(port: Port, target: str, status: int) -> None:
+
+
+@pytest.mark.parametrize("target", [*SAME_PAGE, *NO_PAGE])
+async def test_only_known_paths_have_a_page(port: Port, target: str) -> None:
     """A query changes nothing, and no answer quotes the path."""
     response = await port.ask(target)
 
-    assert response.status in {status, 400 if status == 404 else status}
+    assert response.status in ({200} if target in SAME_PAGE else {400, 404})
     assert b"canary" not in response.body
-    assert port.entries == []
 
 
 async def test_one_request_a_connection(port: Port) -> None:
@@ -326,11 +283,11 @@ async def test_a_failed_page_quotes_no_error(port: Port) -> None:
     assert response.status == 500
     assert b"canary" not in response.body
     (entry,) = port.entries
-    assert (entry["event"], entry["path"], entry["log_level"]) == (
-        "page_failed",
-        "/broken",
-        "error",
-    )
+    assert {
+        "event": "page_failed",
+        "path": "/broken",
+        "log_level": "error",
+    }.items() <= entry.items()
 
 
 @pytest.mark.parametrize(
@@ -356,7 +313,6 @@ async def test_a_slow_request_is_cut_off(
     async with asyncio.timeout(ANSWER_SECONDS):
         assert await reading == 0
     writer.transport.abort()
-    assert lasting.entries == []
     assert (await lasting.ask()).status == 200
 
 
@@ -392,7 +348,6 @@ async def test_a_client_that_does_not_read_is_cut_off(
         async with asyncio.timeout(ANSWER_SECONDS):
             assert await until_closed(reader) < HUGE
         writer.transport.abort()
-    assert port.entries == []
 
 
 async def test_connections_beyond_the_limit_are_closed(port: Port) -> None:
@@ -414,7 +369,6 @@ async def test_connections_beyond_the_limit_are_closed(port: Port) -> None:
     for _, writer in clients:
         writer.transport.abort()
     assert (await port.ask()).status == 200
-    assert port.entries == []
 
 
 async def test_a_closed_connection_leaves_no_timer(

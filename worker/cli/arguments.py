@@ -18,8 +18,8 @@ def range_between(since: str | None, until: str | None) -> Range:
     Raises:
         ConfigurationError: one of them is no moment, or the range is empty.
     """
-    begin = moment(since, "--since")
-    end = moment(until, "--until")
+    begin = _moment(since, "--since")
+    end = _moment(until, "--until")
     if begin and end and not is_after(end, begin):
         raise ConfigurationError(
             f"--since {since} is not before --until {until}: there is nothing between them."
@@ -27,24 +27,10 @@ def range_between(since: str | None, until: str | None) -> Range:
     return Range(begin, end)
 
 
-def refuse_bounds_beside_full(since: str | None, until: str | None) -> None:
-    """Check that ``--full`` stands alone.
+def _moment(text: str | None, option: str) -> Timetoken | None:
+    """Return the timetoken of ``17600000001728660``, ``2026-01-31T12:00`` or ``7d``.
 
-    Raises:
-        ConfigurationError: the range has a bound.
-    """
-    if since or until:
-        raise ConfigurationError("--full is everything; give it without --since and --until.")
-
-
-def moment(text: str | None, option: str) -> Timetoken | None:
-    """Return the timetoken of a moment.
-
-    A moment is a timetoken of 17 digits, an ISO date (in UTC if it names no zone) or an age.
-    Examples: ``17600000001728660``, ``2026-01-31T12:00``, ``7d``.
-
-    Raises:
-        ConfigurationError: the text is none of these.
+    A date is in UTC if it names no zone.
     """
     if text is None or re.fullmatch(r"[1-9][0-9]{16}", text, re.ASCII):
         return text
@@ -54,10 +40,6 @@ def moment(text: str | None, option: str) -> Timetoken | None:
         number, unit = age.groups()
         return from_seconds(time.time() - int(number) * SECONDS[unit])
 
-    return from_seconds(_seconds_of_date(text, option))
-
-
-def _seconds_of_date(text: str, option: str) -> float:
     try:
         date = datetime.fromisoformat(text)
     except ValueError:
@@ -68,7 +50,7 @@ def _seconds_of_date(text: str, option: str) -> float:
 
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
-    return date.timestamp()
+    return from_seconds(date.timestamp())
 
 
 def check_message_timetoken(text: str) -> None:

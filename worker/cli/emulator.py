@@ -1,27 +1,45 @@
-"""``tally emulator``: a PubNub for one laptop."""
+"""The emulator of ``tally emulator`` and ``tally demo``: its faults, and its process."""
 
 import asyncio
+import re
 import signal
 import sys
 from collections.abc import Sequence
 
 import typer
 
-from worker.cli.faults import fault_rates
-from worker.cli.interrupts import finish
-from worker.emulator import Emulator
+from worker.emulator import FAULT_NAMES, Emulator
 from worker.errors import ConfigurationError
-from worker.telemetry.logs import configure
 
 
-def serve_emulator(host: str, port: int, seed: int, faults: Sequence[str]) -> None:
-    """Serve the endpoints of PubNub until a signal comes; print the address."""
-    configure(level="error")  # the HTTP server logs each request that failed
-    rates = fault_rates(faults)
-    finish(_serve(Emulator(host=host, port=port, seed=seed, faults=rates)))
+def fault_rates(faults: Sequence[str]) -> dict[str, float]:
+    """Return name → rate of texts such as ``late=0.2``.
+
+    Raises:
+        ConfigurationError: a name or a rate is wrong; the sentence lists the names.
+    """
+    return dict(map(_fault_rate, faults))
 
 
-async def _serve(emulator: Emulator) -> None:
+def _fault_rate(text: str) -> tuple[str, float]:
+    name, _, rate = text.partition("=")
+    if name not in FAULT_NAMES:
+        names = ", ".join(sorted(FAULT_NAMES))
+        raise ConfigurationError(f"--fault {text!r}: no such fault. There are: {names}.")
+
+    if not re.fullmatch(r"0?\.[0-9]+|[01](\.0*)?", rate):
+        raise ConfigurationError(
+            f"--fault {text!r}: the rate is a number from 0 to 1, as in {name}=0.2."
+        )
+    return name, float(rate)
+
+
+async def serve(emulator: Emulator) -> None:
+    """Print the address, and serve the endpoints of PubNub until a signal comes.
+
+    Raises:
+        ConfigurationError: the port is taken.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

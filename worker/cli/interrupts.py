@@ -1,15 +1,17 @@
 """The work of a command in an event loop, and Ctrl-C meanwhile."""
 
-import asyncio
 import gc
 import os
 import signal
 import threading
 from collections.abc import Awaitable
 from types import FrameType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    import asyncio
 
 Result = TypeVar("Result")
 
@@ -25,7 +27,12 @@ def finish(work: Awaitable[Result]) -> Result:
     Raises:
         typer.Exit: 130, after an interrupt, whatever the work ended with.
     """
-    _enable_garbage_collection()
+    import asyncio  # noqa: PLC0415 - a quarter of the time that ``--help`` takes
+
+    if not gc.isenabled():  # since ``worker.__main__`` began to load modules; they stay
+        gc.freeze()
+        gc.enable()
+
     results: list[Result] = []
     interrupts = Interrupts()
 
@@ -36,24 +43,14 @@ def finish(work: Awaitable[Result]) -> Result:
     try:
         asyncio.run(keep_result())
     except BaseException:  # interrupted work may end with any error
-        if not interrupts.have_come:
+        if not interrupts.count:
             raise
     finally:
         interrupts.unwatch()
 
-    if interrupts.have_come:
+    if interrupts.count:
         raise typer.Exit(128 + signal.SIGINT)
     return results[0]
-
-
-def _enable_garbage_collection() -> None:
-    """End what ``worker.__main__`` began.
-
-    Modules stay in memory, so the collector need not look at them.
-    """
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
 
 
 class Interrupts:
@@ -66,16 +63,11 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self._count = 0
+        self.count = 0
         self._task: asyncio.Task[object] | None = None
         self._previous = signal.getsignal(signal.SIGINT)
         is_main_thread = threading.current_thread() is threading.main_thread()
         self._is_handled = is_main_thread and self._previous is not signal.SIG_IGN
-
-    @property
-    def have_come(self) -> bool:
-        """Whether there was an interrupt."""
-        return self._count > 0
 
     def watch(self, task: "asyncio.Task[object] | None") -> None:
         """Cancel this task at an interrupt from now on."""
@@ -89,12 +81,12 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._previous)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        self._count += 1
+        self.count += 1
         task = self._task
-        if task is None or task.done() or self._count > 2:
+        if task is None or task.done() or self.count > 2:
             os._exit(128 + number)  # everything is closed, or never will be
 
-        if self._count > 1:
+        if self.count > 1:
             raise KeyboardInterrupt
 
         # Between two callbacks: in the middle of one, a future that it is about to complete

@@ -21,13 +21,16 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except TallyError as error:
-        _print_error(error)
+        lines = map(escape, str(error).splitlines())
+        typer.echo("tally: " + "\n".join(lines), err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         _discard_output()
         sys.exit(ExitCode.FAILED)
     except Exception:
-        _log_crash()
+        from worker.telemetry.logs import log_crash  # noqa: PLC0415 - only a crash needs the log
+
+        log_crash()  # and prints nothing: the error's message may quote anything
         sys.exit(ExitCode.FAILED)
     sys.exit(ExitCode.DONE)
 
@@ -39,21 +42,9 @@ def _write_escapes_for_missing_characters() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _print_error(error: TallyError) -> None:
-    lines = str(error).splitlines()
-    typer.echo("tally: " + "\n".join(map(escape, lines)), err=True)
-
-
 def _discard_output() -> None:
     """Discard what is left to write: the reader of the pipe has gone.
 
     Otherwise Python complains about the pipe again when it ends.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _log_crash() -> None:
-    """Log an error that no code foresaw. Its message may quote anything, so it is not printed."""
-    from worker.telemetry.logs import log_crash  # noqa: PLC0415 - only a crash needs the log
-
-    log_crash()

@@ -1,15 +1,24 @@
-"""The results of backfill, reconcile and verify, as lines for people and as JSON for programs."""
+"""The results of commands, as lines for people and as JSON for programs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from __future__ import annotations
+
+import json
 from dataclasses import asdict
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import typer
 
 from worker.errors import ExitCode
-from worker.reconciliation.reconcile import ReconcileReport
-from worker.reconciliation.verify import Discrepancy, VerifyReport
-from worker.store.audit import Inconsistency
 from worker.telemetry.text import escape
+
+if TYPE_CHECKING:  # ``--help`` loads this module, but no worker
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from worker.reconciliation.reconcile import ReconcileReport
+    from worker.reconciliation.verify import Discrepancy, VerifyReport
+    from worker.service.doctor import Finding
+    from worker.store.audit import Inconsistency
 
 MAX_LINES: Final = 1000
 """Of each kind of difference. The JSON has all of them."""
@@ -28,6 +37,19 @@ SUMMED: Final = (
     "requests",
 )
 """What a reconcile counts in each channel."""
+
+
+def print_json(document: object) -> None:
+    """Print a document as one line of JSON in ASCII."""
+    typer.echo(json.dumps(document, ensure_ascii=True))
+
+
+def print_result(as_json: bool, document: Callable[[], object], lines: Iterable[str]) -> None:
+    """Print a result as JSON for programs, or as lines for people."""
+    if as_json:
+        print_json(document())
+    else:
+        typer.echo("\n".join(lines))
 
 
 def backfill_json(counts: Mapping[str, int]) -> dict[str, object]:
@@ -140,3 +162,14 @@ def _discrepancy_line(discrepancy: Discrepancy) -> str:
 def _inconsistency_line(inconsistency: Inconsistency) -> str:
     names = (inconsistency.channel, inconsistency.message_timetoken, inconsistency.field)
     return f"{' '.join(map(escape, names))}: in Redis, {inconsistency.problem}"
+
+
+def finding_line(finding: Finding) -> str:
+    """Return what a doctor found, for people."""
+    verdict = "BAD " if finding.exit_code else "ok  "
+    return f"{verdict} {finding.subject}: {escape(finding.text)}"
+
+
+def finding_json(finding: Finding) -> dict[str, object]:
+    """Return what a doctor found, for programs."""
+    return {"subject": finding.subject, "ok": not finding.exit_code, "text": finding.text}

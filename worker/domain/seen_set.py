@@ -4,6 +4,7 @@ from array import array
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Final
 
 from worker.domain.position import Timetoken
@@ -91,20 +92,14 @@ class SeenSet:
         """Mark what is pending, one bucket after the other."""
         hashes = sorted(self._pending)
         self._pending = _no_hashes()
-
-        start = 0
-        while start < len(hashes):
-            number = hashes[start] >> BUCKET_BITS
-            first_of_next_bucket = (number + 1) << BUCKET_BITS
-            end = bisect_left(hashes, first_of_next_bucket, start)
+        for number, keys in groupby(hashes, lambda key: key >> BUCKET_BITS):
             if number in self._seen:
-                self._mark_bucket(number, hashes[start:end])
-            start = end
+                self._mark_bucket(number, keys)
 
-    def _mark_bucket(self, number: int, hashes: Iterable[int]) -> None:
+    def _mark_bucket(self, number: int, keys: Iterable[int]) -> None:
         bucket = self._buckets[number]
         seen = self._seen[number]
-        for key in hashes:
+        for key in keys:
             index = bisect_left(bucket, key)
             if index < len(bucket) and bucket[index] == key:
                 seen[index] = 1

@@ -1,11 +1,14 @@
 """The tallies of one message, read for ``tally show``."""
 
-from worker.domain.tally import Counts
+from collections.abc import Iterator
+
+from worker.domain.tally import Counts, by_count
 from worker.source import names
 from worker.store.keys import Keys
 from worker.store.opened import opened_redis
 from worker.store.preflight import check_ownership
 from worker.store.reader import TallyReader
+from worker.telemetry.text import escape
 
 
 async def read_tallies(
@@ -26,3 +29,11 @@ async def read_tallies(
         await check_ownership(redis, keys)
         reader = TallyReader(redis, namespace)
         return await reader.get(names.channel(channel), message_timetoken)
+
+
+def tally_lines(counts: Counts) -> Iterator[str]:
+    """Yield the tallies of a message for people."""
+    if not counts:
+        yield "No reactions."
+    for type, value, count in by_count(counts):
+        yield f"{escape(type)}  {escape(value)}  {count}"

@@ -10,7 +10,7 @@ import structlog
 
 from worker.errors import ExitCode, first_of
 from worker.live.subscriptions import Subscriptions
-from worker.telemetry.unhandled_errors import raising_unhandled_errors
+from worker.telemetry.logging_bridge import raising_unhandled_errors
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 

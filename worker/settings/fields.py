@@ -10,21 +10,20 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from worker.settings.address import LOOPBACK, Address
-from worker.settings.channel_list import read_list
+from worker.settings.files import read_channels, read_secret
 from worker.settings.problems import Report
-from worker.settings.text_file import read_secret
 from worker.settings.values import (
+    LOOPBACK,
+    Address,
     Duration,
     HttpAddress,
     Key,
-    LogFormatName,
+    LogFormat,
     LogLevel,
     Origin,
     Percent,
     TextList,
 )
-from worker.telemetry.log_format import LogFormat
 
 Secret = Annotated[str | None, Field(repr=False)]
 SecretKey = Annotated[Key | None, Field(repr=False)]
@@ -146,7 +145,7 @@ class Settings(BaseSettings):
     http: HttpAddress = Address(LOOPBACK, 8080)
     """Where health and metrics are: host:port, :port (loopback, 0: a free one), or off."""
 
-    log_format: LogFormatName = LogFormat.AUTO
+    log_format: LogFormat = "auto"
     """json, console, or auto: console on a terminal."""
     log_level: LogLevel = "info"
     """The least important entries to log."""
@@ -181,7 +180,7 @@ class Settings(BaseSettings):
         Raises:
             ConfigurationError: The file is unreadable, or a name is malformed.
         """
-        listed = read_list(self.channels_file) if self.channels_file else ()
+        listed = read_channels(self.channels_file) if self.channels_file else ()
         return tuple(dict.fromkeys((*self.channels, *listed)))
 
     def read_token(self) -> str | None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from types import NoneType
 from typing import Any, Final
 
@@ -38,43 +38,30 @@ _MASKED_ADDRESS: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ShownSetting:
-    """A setting, as the environment would hold it; a secret is masked."""
+def as_json(settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    """Return every setting and the unknown variables, for programs.
 
-    name: str
-    value: str | None
-    source: str
-    secret: bool
-
-
-def in_force(settings: Settings) -> list[ShownSetting]:
-    """Return every setting, in the order of the documentation."""
-    return [
-        ShownSetting(
-            name,
-            _show(name, settings),
-            source=settings.source(name),
-            secret=name in SECRETS,
-        )
+    Settings come in the order of the documentation.
+    A value is as the environment would hold it; a secret is masked.
+    """
+    shown = [
+        {
+            "name": name,
+            "value": _show(name, settings),
+            "source": settings.source(name),
+            "secret": name in SECRETS,
+        }
         for name in FIELDS
     ]
-
-
-def as_json(settings: Settings) -> dict[str, Any]:
-    """Return the settings and the unknown variables, for programs."""
-    return {
-        "settings": list(map(asdict, in_force(settings))),
-        "unknown": list(map(asdict, settings.report.unknown)),
-    }
+    return {"settings": shown, "unknown": list(map(asdict, settings.report.unknown))}
 
 
 def as_lines(settings: Settings) -> Iterator[str]:
     """Yield a line for each setting, then for each unknown variable, for people."""
-    for setting in in_force(settings):
-        value = escape(setting.value or "-")
-        source = escape(setting.source)
-        yield f"{setting.name:<{NAME_WIDTH}}  {value:<{VALUE_WIDTH}}  {source}"
+    for name in FIELDS:
+        value = escape(_show(name, settings) or "-")
+        source = escape(settings.source(name))
+        yield f"{name:<{NAME_WIDTH}}  {value:<{VALUE_WIDTH}}  {source}"
 
     for unknown in settings.report.unknown:
         yield escape(f"warning: {unknown}")

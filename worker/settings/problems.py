@@ -11,7 +11,7 @@ class Problem:
     """A sentence without a secret, and setting → source."""
 
     sentence: str
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str]
 
     def __str__(self) -> str:
         places = (f" ({name}: {source})" for name, source in self.sources.items())
@@ -36,18 +36,15 @@ class UnknownVariable:
         return f"{self.name} ({self.source}) is no setting{hint}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
     """Setting → source, and what is wrong."""
 
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unknown: list[UnknownVariable] = field(default_factory=list)
 
-
-def refusal(
-    problems: Iterable[Problem], unknown: Iterable[UnknownVariable] = ()
-) -> ConfigurationError:
-    """Return an error with a line for each problem and unknown variable."""
-    lines = map(str, (*problems, *unknown))
-    return ConfigurationError("\n  ".join(("These settings are wrong:", *lines)))
+    def refusal(self, problems: Iterable[Problem]) -> ConfigurationError:
+        """Return an error with a line for each of these problems and each unknown variable."""
+        lines = map(str, (*problems, *self.unknown))
+        return ConfigurationError("\n  ".join(("These settings are wrong:", *lines)))

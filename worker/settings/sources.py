@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Final
 
 from dotenv import dotenv_values
-from dotenv.parser import Binding, parse_stream
+from dotenv.parser import Original, parse_stream
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 from pydantic_settings.sources.utils import parse_env_vars
 
 from worker.errors import ConfigurationError
 from worker.settings.fields import FIELDS, SECRETS, Settings
+from worker.settings.files import list_lines, read_secret, read_text
 from worker.settings.problems import Problem, Report, UnknownVariable
-from worker.settings.text_file import list_lines, read_secret, read_text
 
 ENVIRONMENT: Final = "environment"
 DOTENV: Final = ".env"
@@ -51,7 +51,7 @@ class DotEnvSource(EnvSettingsSource):
 def _check_lines(text: str) -> None:
     """Refuse a line that dotenv would pass over in silence."""
     bindings = parse_stream(StringIO(text))
-    wrong = [_line_number(binding) for binding in bindings if binding.error]
+    wrong = [_line_number(binding.original) for binding in bindings if binding.error]
     if wrong:
         # The line is not quoted: it may be a secret, in quotes that do not end.
         raise ConfigurationError(
@@ -60,100 +60,82 @@ def _check_lines(text: str) -> None:
         )
 
 
-def _line_number(binding: Binding) -> int:
+def _line_number(line: Original) -> int:
     """Return the number of a line, to which dotenv counts the blank ones above."""
-    text = binding.original.string
-    blank = text[: len(text) - len(text.lstrip())]
-    return binding.original.line + blank.count("\n")
+    blank = line.string[: len(line.string) - len(line.string.lstrip())]
+    return line.line + blank.count("\n")
 
 
 class SettingsReader:
     """Reads the sources one by one, so that all problems are reported together."""
 
     def __init__(self) -> None:
-        self.texts: dict[str, str] = {}
-        self.sources: dict[str, str] = {}
-        self.problems: list[Problem] = []
-        self.unknown: list[UnknownVariable] = []
+        self._texts: dict[str, str] = {}
+        self._report = Report()
 
     def read(self) -> Settings:
         """Return the settings; one with a problem keeps its default."""
         self._add(ENVIRONMENT, EnvSettingsSource(Settings))
-        self._add_dotenv()
-        for name in SECRETS:
-            self._read_file_of(name, f"{name}_FILE")
-
-        settings = self._build()
-        report = Report(self.sources, self.problems, self.unknown)
-        settings._report = report  # noqa: SLF001 - what its reader found
-        return settings
-
-    def _add(self, name: str, source: EnvSettingsSource) -> None:
-        texts = source()
-        self.texts = texts | self.texts
-        self.sources = dict.fromkeys(texts, name) | self.sources
-        self.unknown.extend(_find_unknown(name, source.env_vars))
-
-    def _add_dotenv(self) -> None:
         try:
             self._add(DOTENV, DotEnvSource(Settings))
         except (ConfigurationError, OSError) as error:
             path = str(Path(DOTENV).absolute())
-            self.problems.append(Problem(str(error), {DOTENV: path}))
+            self._report.problems.append(Problem(str(error), {DOTENV: path}))
+        for name in SECRETS:
+            self._read_file_of(name, f"{name}_FILE")
+
+        settings = self._build()
+        settings._report = self._report  # noqa: SLF001 - what its reader found
+        return settings
+
+    def _add(self, name: str, source: EnvSettingsSource) -> None:
+        texts = source()
+        self._texts = texts | self._texts
+        self._report.sources = dict.fromkeys(texts, name) | self._report.sources
+        self._report.unknown += _find_unknown(name, source.env_vars)
 
     def _read_file_of(self, name: str, file_name: str) -> None:
         """Read the file of a secret, unless an earlier source gives the secret."""
-        path = self.texts.get(file_name)
-        if path is None:
+        sources = self._report.sources
+        if file_name not in self._texts:
             return
 
-        source = self.sources.get(name)
-        if source == self.sources[file_name]:
-            sentence = f"{name} and {file_name} are both set; keep one."
-            self._note(sentence, name, file_name)
-        elif source == ENVIRONMENT:
-            del self.texts[file_name], self.sources[file_name]
+        if sources.get(name) == sources[file_name]:
+            self._note(f"{name} and {file_name} are both set; keep one.", name, file_name)
+        elif sources.get(name) == ENVIRONMENT:
+            del self._texts[file_name], sources[file_name]
         else:
-            self._read_secret(name, file_name, Path(path))
+            self._read_secret(name, file_name)
 
-    def _read_secret(self, name: str, file_name: str, path: Path) -> None:
+    def _read_secret(self, name: str, file_name: str) -> None:
+        path = Path(self._texts[file_name])
         try:
-            self.texts[name] = read_secret(file_name, path)
-            self.sources[name] = f"file {path}"
+            self._texts[name] = read_secret(file_name, path)
+            self._report.sources[name] = f"file {path}"
         except ConfigurationError as error:
             self._note(str(error), file_name)
 
     def _build(self) -> Settings:
-        """Return the settings; one whose text is refused keeps its default."""
         try:
-            return Settings.model_validate(self.texts)
-        except ValidationError as error:
-            for name, reason in _reasons(error):
+            return Settings.model_validate(self._texts)
+        except ValidationError as errors:
+            for error in errors.errors():
+                name = str(error["loc"][0])
+                reason = error["msg"].removeprefix("Value error, ")
                 self._note(f"{name}: {reason}.", name)
-                self.texts.pop(name, None)
-        return Settings.model_validate(self.texts)
+                self._texts.pop(name, None)
+        return Settings.model_validate(self._texts)
 
     def _note(self, sentence: str, *names: str) -> None:
-        sources = {name: self.sources[name] for name in names}
-        self.problems.append(Problem(sentence, sources))
-
-
-def _reasons(error: ValidationError) -> Iterator[tuple[str, str]]:
-    """Yield each setting that is refused, and why."""
-    for item in error.errors():
-        reason = item["msg"].removeprefix("Value error, ")
-        yield str(item["loc"][0]), reason
+        sources = {name: self._report.sources[name] for name in names}
+        self._report.problems.append(Problem(sentence, sources))
 
 
 def _find_unknown(source: str, variables: Iterable[str]) -> Iterator[UnknownVariable]:
     names = set(map(str.upper, variables)) - FIELDS.keys()
     for name in filter(_LIKE_A_SETTING.match, sorted(names)):
-        yield UnknownVariable(name, source, _find_nearest(name))
-
-
-def _find_nearest(name: str) -> str | None:
-    matches = get_close_matches(name, FIELDS, 1, cutoff=0.75)
-    return next(iter(matches), None)
+        nearest = get_close_matches(name, FIELDS, 1, cutoff=0.75)
+        yield UnknownVariable(name, source, nearest[0] if nearest else None)
 
 
 def read(only: Collection[str] = FIELDS) -> tuple[Settings, list[Problem]]:
@@ -162,6 +144,6 @@ def read(only: Collection[str] = FIELDS) -> tuple[Settings, list[Problem]]:
     A setting with a problem keeps its default.
     """
     settings = SettingsReader().read()
-    problems = settings.report.problems
     names = (*only, DOTENV)
-    return settings, [problem for problem in problems if problem.is_about(names)]
+    problems = filter(lambda problem: problem.is_about(names), settings.report.problems)
+    return settings, list(problems)

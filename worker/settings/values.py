@@ -2,34 +2,74 @@
 
 import re
 from collections.abc import Callable
-from functools import partial
-from typing import Annotated, Final, Literal
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator
 
-from worker.settings.address import Address
-from worker.settings.channel_list import split_names
-from worker.telemetry.log_format import LogFormat
-
-SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LOOPBACK: Final = "127.0.0.1"
+_REACHABLE: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - nothing listens here
+_ADDRESS: Final = re.compile(
+    r"((?P<host>[A-Za-z0-9._-]*|\[(?P<ipv6>[0-9A-Fa-f:.]+)\]):)?(?P<port>[0-9]{1,5})"
+)
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)([smhd])")
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ORIGIN: Final = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a port to listen on. Port 0 is a free port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def reachable_host(self) -> str:
+        """The host at which this machine reaches the listener."""
+        return _REACHABLE.get(self.host, self.host)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the address in ``host:port``, ``:port`` or ``port``.
+
+        Raises:
+            ValueError: The text has none of these forms.
+        """
+        match = _ADDRESS.fullmatch(text)
+        if match is None or int(match["port"]) > 65535:
+            raise ValueError(
+                "give host:port, [::1]:port, :port, a port from 0 to 65535, or off; "
+                "the host 0.0.0.0 is every address of this machine"
+            )
+
+        host = match["host"] or LOOPBACK
+        if match["ipv6"]:
+            host = str(IPv6Address(match["ipv6"]))
+        return cls(host, int(match["port"]))
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the names in comma-separated text."""
+    names = map(str.strip, text.split(","))
+    return tuple(filter(None, names))
+
+
 def _from_text(read: Callable[[str], object]) -> BeforeValidator:
     """Return a validator that reads text, and leaves other values to pydantic."""
-    return BeforeValidator(partial(_read_if_text, read))
-
-
-def _read_if_text(read: Callable[[str], object], value: object) -> object:
-    return read(value) if isinstance(value, str) else value
+    return BeforeValidator(lambda value: read(value) if isinstance(value, str) else value)
 
 
 def _read_seconds(text: str) -> float | str:
     """Return 5400 for ``90m``; pydantic reads any other text."""
     match = _DURATION.fullmatch(text.strip())
-    return float(match[1]) * SECONDS[match[2]] if match else text
+    return float(match[1]) * _SECONDS[match[2]] if match else text
 
 
 def _read_percent(text: str) -> str:
@@ -41,20 +81,15 @@ def _read_address(text: str) -> Address | None:
     return None if text.lower() == "off" else Address.parse(text)
 
 
-def _check_key(key: str) -> str:
-    if not _KEY.fullmatch(key):
-        raise ValueError(
-            "a key has only letters, digits, '-' and '_'; copy it again from PubNub's admin portal"
-        )
-    return key
+def _matching(pattern: re.Pattern[str], reason: str) -> AfterValidator:
+    """Return a validator that refuses other text, for this reason."""
 
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(reason)
+        return text
 
-def _check_origin(origin: str) -> str:
-    if not _ORIGIN.fullmatch(origin):
-        raise ValueError(
-            "give a host name, and a port if need be, without https:// and without a path"
-        )
-    return origin
+    return AfterValidator(check)
 
 
 TextList = Annotated[tuple[str, ...], _from_text(split_names)]
@@ -69,9 +104,21 @@ Percent = Annotated[float, _from_text(_read_percent)]
 HttpAddress = Annotated[Address | None, _from_text(_read_address)]
 """``off`` is None."""
 
-LogFormatName = Annotated[LogFormat, _from_text(str.lower)]
+LogFormat = Annotated[Literal["auto", "json", "console"], _from_text(str.lower)]
 
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], _from_text(str.lower)]
 
-Key = Annotated[str, AfterValidator(_check_key)]
-Origin = Annotated[str, AfterValidator(_check_origin)]
+Key = Annotated[
+    str,
+    _matching(
+        _KEY,
+        "a key has only letters, digits, '-' and '_'; copy it again from PubNub's admin portal",
+    ),
+]
+Origin = Annotated[
+    str,
+    _matching(
+        _ORIGIN,
+        "give a host name, and a port if need be, without https:// and without a path",
+    ),
+]

@@ -39,15 +39,11 @@ async def _run(check: Check) -> str | None:
 
 def as_json(results: Mapping[str, str | None]) -> dict[str, object]:
     """Return ``ok``, and each check by its name, with the reason if it failed."""
-    checks = {name: _check_json(reason) for name, reason in results.items()}
+    checks = {
+        name: {"ok": True} if reason is None else {"ok": False, "reason": reason}
+        for name, reason in results.items()
+    }
     return {"ok": not any(results.values()), "checks": checks}
-
-
-def _check_json(reason: str | None) -> dict[str, object]:
-    if reason is None:
-        return {"ok": True}
-
-    return {"ok": False, "reason": reason}
 
 
 def request_health(host: str, port: int, path: str) -> list[str]:
@@ -58,7 +54,8 @@ def request_health(host: str, port: int, path: str) -> list[str]:
     """
     try:
         status, document = _get(host, port, path)
-        failures = _failed_checks(document)
+        checks = document["checks"].items()
+        failures = [f"{name}: {check['reason']}" for name, check in checks if not check["ok"]]
     except OSError as error:
         return [f"no worker answers at {host}:{port} ({type(error).__name__})"]
     except FOREIGN_ANSWER_ERRORS:
@@ -78,11 +75,3 @@ def _get(host: str, port: int, path: str) -> tuple[int, Any]:
         return response.status, json.loads(response.read(MAX_ANSWER_BYTES))
     finally:
         connection.close()
-
-
-def _failed_checks(document: Any) -> list[str]:
-    return [
-        f"{name}: {check['reason']}"
-        for name, check in document["checks"].items()
-        if not check["ok"]
-    ]

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -25,6 +26,9 @@ MAX_HEADER: Final = 8_192
 MAX_HEADERS: Final = 50
 SERVER: Final = "tally"
 """The name in the header ``Server``: no versions."""
+
+SILENCE: Final = logging.Logger("http")
+SILENCE.addHandler(logging.NullHandler())
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +74,7 @@ async def listening(
     Raises:
         OSError: the address is taken, or is not of this machine.
     """
-    server = web.Server(lambda request: _answer(request, pages))
+    server = web.Server(partial(_answer, pages))
     listener = await asyncio.get_running_loop().create_server(
         lambda: _Connection(server, connection_seconds), host, port
     )
@@ -90,7 +94,7 @@ class _Connection(web.RequestHandler):
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            logger=_silent(),  # an entry on a malformed request would quote it
+            logger=SILENCE,  # an entry on a malformed request would quote it
             access_log=None,  # type: ignore[arg-type] # aiohttp's own way to have none
             lingering_time=0,
             max_line_size=MAX_LINE,
@@ -130,10 +134,6 @@ class _Connection(web.RequestHandler):
         return _final(web.Response(status=status, text="This cannot be answered.\n"))
 
 
-async def _answer(request: web.BaseRequest, pages: Mapping[str, Answer]) -> web.StreamResponse:
-    return _final(await _respond(request, pages))
-
-
 def _final(response: web.Response) -> web.Response:
     response.headers["Cache-Control"] = "no-store"
     response.headers["Server"] = SERVER
@@ -141,28 +141,19 @@ def _final(response: web.Response) -> web.Response:
     return response
 
 
-async def _respond(request: web.BaseRequest, pages: Mapping[str, Answer]) -> web.Response:
+async def _answer(pages: Mapping[str, Answer], request: web.BaseRequest) -> web.StreamResponse:
     if request.method != "GET":
-        return web.Response(status=405, headers={"Allow": "GET"}, text="GET only\n")
+        return _final(web.Response(status=405, headers={"Allow": "GET"}, text="GET only\n"))
 
     answer = pages.get(request.path)
     if answer is None:
-        return web.Response(status=404, text=f"There are {', '.join(pages)}.\n")
+        return _final(web.Response(status=404, text=f"There are {', '.join(pages)}.\n"))
 
     try:
         page = await answer()
     except Exception:
         log.exception("page_failed", path=request.path)
-        return web.Response(status=500, text="It failed; the log says why.\n")
+        return _final(web.Response(status=500, text="It failed; the log says why.\n"))
 
-    return web.Response(
-        status=page.status,
-        body=page.body,
-        headers={"Content-Type": page.content_type},
-    )
-
-
-def _silent() -> logging.Logger:
-    logger = logging.Logger("http")
-    logger.addHandler(logging.NullHandler())
-    return logger
+    headers = {"Content-Type": page.content_type}
+    return _final(web.Response(status=page.status, body=page.body, headers=headers))

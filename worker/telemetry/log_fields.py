@@ -2,37 +2,56 @@
 
 Anyone can choose the name of a channel.
 A long name or ten thousand names make no long line.
+
+An error's message may quote what it met: a key, a value, a whole command to Redis.
+A message is written only if the worker wrote it, or if it speaks of the program.
 """
 
 import math
-from collections.abc import Collection, Mapping, MutableMapping, Set, Sized
+import sys
+import traceback
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Set
 from itertools import islice
+from types import TracebackType
 from typing import Any, Final
 
+from worker.errors import TallyError
 from worker.telemetry.text import escape
-from worker.telemetry.tracebacks import describe_error
 
 MAX_CHARACTERS: Final = 500
+"""Of a field, or of a line of a traceback."""
 MAX_ITEMS: Final = 20
 MAX_ITEM_CHARACTERS: Final = 100
 MAX_DEPTH: Final = 3
+MAX_FRAMES: Final = 20
+MAX_ERRORS: Final = 8
+MAX_LINES: Final = MAX_ERRORS * (2 * MAX_FRAMES + 3)
+
+ERRORS_OF_THE_PROGRAM: Final = (
+    TypeError,
+    AttributeError,
+    NameError,
+    ImportError,
+    AssertionError,
+    NotImplementedError,
+    RecursionError,
+    RuntimeError,
+    OSError,
+)
 
 Fields = MutableMapping[str, Any]
 """The fields of an entry, as structlog hands them on."""
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def make_printable(_logger: object, _method: str, fields: Fields) -> Fields:
     """Bound each field, and write each character a terminal would obey as an escape."""
     for name, value in fields.items():
-        is_traceback = name == "exception"
-        fields[name] = _escape_lines(str(value)) if is_traceback else _plain(value)
+        if name == "exception":  # its lines stay: ``format_traceback`` wrote and bounded them
+            fields[name] = "\n".join(map(escape, str(value).split("\n")))
+        else:
+            fields[name] = _plain(value)
     return fields
-
-
-def _escape_lines(traceback: str) -> str:
-    """Keep the lines of a traceback. The worker wrote them, and their number is bounded."""
-    lines = traceback.split("\n")
-    return "\n".join(map(escape, lines))
 
 
 def _plain(value: object, limit: int = MAX_CHARACTERS, depth: int = MAX_DEPTH) -> object:
@@ -54,34 +73,24 @@ def _plain(value: object, limit: int = MAX_CHARACTERS, depth: int = MAX_DEPTH) -
 
 def _plain_mapping(mapping: Mapping[Any, object], depth: int) -> dict[str, object]:
     plain = {
-        _bounded(str(key), MAX_ITEM_CHARACTERS): _plain_item(value, depth)
+        _bounded(str(key), MAX_ITEM_CHARACTERS): _plain(value, MAX_ITEM_CHARACTERS, depth - 1)
         for key, value in islice(mapping.items(), MAX_ITEMS)
     }
-
     if len(mapping) > MAX_ITEMS:
-        plain["…"] = _left_out(mapping)
+        plain["…"] = f"{len(mapping) - MAX_ITEMS} more"
     return plain
 
 
 def _plain_list(items: Collection[object], depth: int) -> list[object]:
-    plain = [_plain_item(item, depth) for item in islice(items, MAX_ITEMS)]
-
+    plain = [_plain(item, MAX_ITEM_CHARACTERS, depth - 1) for item in islice(items, MAX_ITEMS)]
     if len(items) > MAX_ITEMS:
-        plain.append(f"… {_left_out(items)}")
+        plain.append(f"… {len(items) - MAX_ITEMS} more")
     return plain
-
-
-def _plain_item(value: object, depth: int) -> object:
-    return _plain(value, MAX_ITEM_CHARACTERS, depth - 1)
-
-
-def _left_out(items: Sized) -> str:
-    return f"{len(items) - MAX_ITEMS} more"
 
 
 def _text_of(value: object) -> str:
     if isinstance(value, BaseException):
-        return describe_error(value)
+        return _describe(value)
 
     try:
         return str(value)
@@ -93,3 +102,61 @@ def _bounded(text: str, limit: int) -> str:
     if len(text) > limit:
         text = f"{text[:limit]}… ({len(text)} characters)"
     return escape(text)
+
+
+def format_traceback(exc_info: ExcInfo) -> str:
+    """Return the traceback of an error and of its causes, bounded."""
+    return "\n".join(islice(_lines(exc_info[1]), MAX_LINES))
+
+
+def _lines(error: BaseException) -> Iterator[str]:
+    waiting = [("Traceback (most recent call last):", error)]
+    written: set[int] = set()
+    while waiting and len(written) < MAX_ERRORS:
+        title, error = waiting.pop(0)
+        if id(error) in written:
+            continue
+        written.add(id(error))
+        yield title
+        frames = traceback.extract_tb(error.__traceback__, limit=-MAX_FRAMES)
+        for frame in frames.format():
+            yield from frame[:MAX_CHARACTERS].splitlines()
+        yield _describe(error)[:MAX_CHARACTERS]
+        waiting += _origins(error)
+
+
+def _origins(error: BaseException) -> Iterator[tuple[str, BaseException]]:
+    """Yield the errors that an error holds or comes from, each with its title."""
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield "It holds:", member
+
+    if error.__cause__:
+        yield "It was caused by:", error.__cause__
+    elif error.__context__ and not error.__suppress_context__:
+        yield "It came while this was dealt with:", error.__context__
+
+
+def _describe(error: BaseException) -> str:
+    """Return the kind of an error, and its message if that quotes nothing that others wrote."""
+    kind = type(error)
+    name = kind.__qualname__
+    if kind.__module__ != "builtins":
+        name = f"{kind.__module__}.{name}"
+    if not _is_message_safe(kind):
+        return name
+
+    try:
+        message = str(error)
+    except Exception:
+        message = ""
+    return f"{name}: {message}" if message else name
+
+
+def _is_message_safe(kind: type[BaseException]) -> bool:
+    if issubclass(kind, TallyError):
+        return True
+
+    # A library's own kind of OSError may quote anything: aiohttp's of a timeout quotes the URL.
+    package = kind.__module__.partition(".")[0]
+    return package in sys.stdlib_module_names and issubclass(kind, ERRORS_OF_THE_PROGRAM)

@@ -5,32 +5,25 @@ So an entry names the library, the line that logged, and the template.
 A programmer wrote the template. What fills it is left out.
 """
 
+import asyncio
 import logging
 import sys
+import traceback
 import warnings
+from collections.abc import Awaitable
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
-log = structlog.get_logger(__name__)
+from worker.errors import TransientError
 
+Result = TypeVar("Result")
+
+PACKAGE: Final = __name__.partition(".")[0]
 PYTHONS_SHOWWARNING: Final = warnings.showwarning
 
-
-class Bridge(logging.Handler):
-    """Writes what a library logs as an entry of the worker."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one entry."""
-        log.log(
-            record.levelno,
-            "library_speaks",
-            library=record.name,
-            at=_place(record.pathname, record.lineno),
-            **_template(record),
-            exc_info=record.exc_info,
-        )
+log = structlog.get_logger(__name__)
 
 
 def listen() -> None:
@@ -45,15 +38,21 @@ def listen() -> None:
         sys.unraisablehook = _log_unraisable
 
 
-def _template(record: logging.LogRecord) -> dict[str, str]:
-    """Return the template of a record.
+class Bridge(logging.Handler):
+    """Writes what a library logs as an entry of the worker."""
 
-    A text without arguments may be a template that is filled in already.
-    """
-    if record.args and isinstance(record.msg, str):
-        return {"template": record.msg}
-
-    return {}
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one entry."""
+        # A text without arguments may be a template that is filled in already.
+        is_template = record.args and isinstance(record.msg, str)
+        log.log(
+            record.levelno,
+            "library_speaks",
+            library=record.name,
+            at=_place(record.pathname, record.lineno),
+            **({"template": record.msg} if is_template else {}),
+            exc_info=record.exc_info,
+        )
 
 
 def _log_warning(
@@ -77,3 +76,51 @@ def _place(path: str, line: int | None) -> str:
     """Return the folder, the file and the line, such as ``asyncio/events.py:84``."""
     folder_and_file = PurePath(path).parts[-2:]
     return f"{'/'.join(folder_and_file)}:{line}"
+
+
+async def raising_unhandled_errors(work: Awaitable[Result]) -> Result:
+    """Return the result of the work, unless the worker's own code fails beside it.
+
+    Callbacks and tasks that no code awaits run beside it.
+    An error of a library there is an entry in the log.
+
+    Raises:
+        Exception: of the work, or of the worker's own code beside it.
+            Otherwise half of the worker would go on.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task  # noqa: S101 - for mypy: a coroutine is awaited in a task
+    unhandled: list[Exception] = []
+
+    def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, Exception) and _is_of_the_worker(error):
+            unhandled.append(error)
+            # Garbage may be collected in any thread, and a task with it.
+            loop.call_soon_threadsafe(task.cancel)
+            return
+        # With an error, asyncio's message quotes the arguments of what failed.
+        template = {} if error else {"template": context.get("message")}
+        log.error("library_speaks", library="asyncio", **template, exc_info=error)
+
+    loop.set_exception_handler(handle)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if unhandled:
+            task.uncancel()
+            raise unhandled[0] from None
+        raise
+    finally:
+        loop.set_exception_handler(None)
+
+
+def _is_of_the_worker(error: Exception) -> bool:
+    """Tell whether the worker's code is on the traceback of an error that will not pass."""
+    if isinstance(error, (TransientError, OSError)):
+        return False
+    return any(
+        frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )

@@ -11,16 +11,17 @@ import structlog
 from structlog.typing import Processor
 
 from worker.telemetry import logging_bridge
-from worker.telemetry.log_fields import make_printable
-from worker.telemetry.log_format import LogFormat
-from worker.telemetry.tracebacks import format_traceback
+from worker.telemetry.log_fields import format_traceback, make_printable
 
 
-def configure(format: LogFormat = LogFormat.AUTO, level: str = "info") -> None:
-    """Write entries of this level and above to standard error.
+def configure(format: str = "auto", level: str = "info", *, is_quiet: bool = False) -> None:
+    """Write entries of this level and above to standard error, as ``json`` or for a ``console``.
 
+    A quiet command writes only errors, except at level debug.
     Entries of libraries and of the interpreter go the same way.
     """
+    if is_quiet and level != "debug":
+        level = "error"
     lowest = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
@@ -62,12 +63,9 @@ class StandardError:
     error = err = critical = fatal = exception = failure = msg
 
 
-def _renderer(format: LogFormat) -> Processor:
+def _renderer(format: str) -> Processor:
     is_terminal = sys.stderr.isatty()
-    if format is LogFormat.AUTO:
-        format = LogFormat.CONSOLE if is_terminal else LogFormat.JSON
-
-    if format is LogFormat.JSON:
+    if format == "json" or (format == "auto" and not is_terminal):
         return structlog.processors.JSONRenderer(ensure_ascii=True)
 
     return structlog.dev.ConsoleRenderer(

@@ -16,14 +16,14 @@ from prometheus_client import (
     write_to_textfile,
 )
 
+from worker.errors import ConfigurationError
+
 disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no type for it
 
 build: Final = Info("tally_build", "Which version runs.")
 
 events: Final = Counter(
-    "tally_events",
-    "Events told to Redis, by origin and outcome.",
-    ["origin", "outcome"],
+    "tally_events", "Events told to Redis, by origin and outcome.", ["origin", "outcome"]
 )
 lag: Final = Histogram(
     "tally_lag_seconds",
@@ -33,46 +33,32 @@ lag: Final = Histogram(
 quarantined: Final = Counter("tally_quarantined", "Events that could not be understood or applied.")
 
 gaps: Final = Counter(
-    "tally_gaps",
-    "Stretches of events that may have been missed, by cause.",
-    ["cause"],
+    "tally_gaps", "Stretches of events that may have been missed, by cause.", ["cause"]
 )
 repaid: Final = Counter(
-    "tally_gaps_repaid",
-    "Marks of such gaps that a reconcile took back, by cause.",
-    ["cause"],
+    "tally_gaps_repaid", "Marks of such gaps that a reconcile took back, by cause.", ["cause"]
 )
 owed: Final = Gauge(
-    "tally_channels_owed",
-    "Channels that still need a repair, by cause.",
-    ["cause"],
+    "tally_channels_owed", "Channels that still need a repair, by cause.", ["cause"]
 )
 owed_age: Final = Gauge(
-    "tally_owed_age_seconds",
-    "Age of the oldest mark that is still owed; 0 if nothing is.",
+    "tally_owed_age_seconds", "Age of the oldest mark that is still owed; 0 if nothing is."
 )
 inferred: Final = Counter(
-    "tally_inferred",
-    "Events a reconcile inferred from PubNub's list, by kind.",
-    ["event"],
+    "tally_inferred", "Events a reconcile inferred from PubNub's list, by kind.", ["event"]
 )
 reconciles: Final = Counter(
-    "tally_reconciles",
-    "Reconciles of a channel, by how they ended.",
-    ["result"],
+    "tally_reconciles", "Reconciles of a channel, by how they ended.", ["result"]
 )
 round_began: Final = Gauge(
-    "tally_round_timestamp_seconds",
-    "When the newest round over all channels began.",
+    "tally_round_timestamp_seconds", "When the newest round over all channels began."
 )
 backfills: Final = Gauge("tally_backfills", "Backfills that are wanted or under way.")
 differences: Final = Counter(
-    "tally_differences",
-    "Tallies that verify found to differ from PubNub's list.",
+    "tally_differences", "Tallies that verify found to differ from PubNub's list."
 )
 verified: Final = Gauge(
-    "tally_verified_timestamp_seconds",
-    "When verify ended that compared everything; 0 if none did.",
+    "tally_verified_timestamp_seconds", "When verify ended that compared everything; 0 if none did."
 )
 
 channels: Final = Gauge("tally_channels", "Channels ever seen.")
@@ -81,9 +67,7 @@ cursor_age: Final = Gauge("tally_cursor_age_seconds", "How long ago the oldest c
 queued: Final = Gauge("tally_queued_answers", "PubNub's answers that wait to be applied.")
 ready: Final = Gauge("tally_ready", "Whether a check of /readyz passes: 1 or 0.", ["check"])
 reloads: Final = Counter(
-    "tally_reloads",
-    "Times the channel list was read again, by result.",
-    ["result"],
+    "tally_reloads", "Times the channel list was read again, by result.", ["result"]
 )
 
 pubnub_requests: Final = Counter(
@@ -92,12 +76,10 @@ pubnub_requests: Final = Counter(
     ["operation", "status"],
 )
 budget_rate: Final = Gauge(
-    "tally_budget_rate",
-    "Requests for history a second that all processes together may send.",
+    "tally_budget_rate", "Requests for history a second that all processes together may send."
 )
 budget_requests: Final = Counter(
-    "tally_budget_requests",
-    "Requests for history this process was granted.",
+    "tally_budget_requests", "Requests for history this process was granted."
 )
 budget_waited: Final = Counter("tally_budget_waited_seconds", "Time spent waiting for the budget.")
 
@@ -108,18 +90,24 @@ script: Final = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
 redis_failures: Final = Counter(
-    "tally_redis_failures",
-    "Calls of Redis that failed and were tried again.",
+    "tally_redis_failures", "Calls of Redis that failed and were tried again."
 )
 
 
-def write_verified(path: Path) -> None:
+def write_verified(path: Path, *, is_everything: bool) -> None:
     """Write the results of verify to a file, in one step, for node_exporter's textfile collector.
 
     Raises:
-        OSError: the file cannot be written.
+        ConfigurationError: the file cannot be written.
     """
+    if is_everything:
+        verified.set_to_current_time()
     registry = CollectorRegistry()  # without the metrics of this process
     registry.register(differences)
     registry.register(verified)
-    write_to_textfile(str(path), registry)
+    try:
+        write_to_textfile(str(path), registry)
+    except OSError as error:
+        raise ConfigurationError(
+            f"--metrics-file {path}: it cannot be written ({error.strerror})."
+        ) from None

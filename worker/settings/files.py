@@ -1,16 +1,19 @@
-"""Text files that settings name.
+"""Text files that settings name: secrets, and channels to follow.
 
 An error names the setting and the file. It does not quote the file,
 because that may hold a secret.
 """
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from worker.errors import ConfigurationError
+from worker.settings.values import split_names
+from worker.source.names import Names
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 """A longer file is none that a setting should name."""
@@ -18,6 +21,7 @@ MAX_SECRET_BYTES: Final = 65_536
 """A longer file holds no key, token or address."""
 MAX_LINES: Final = 10
 """An error lists this many lines. A file with more is some other file."""
+_COMMENT: Final = re.compile(r"^[^\S\n]*#.*", re.MULTILINE)
 
 
 def read_secret(setting: str, path: Path) -> str:
@@ -30,6 +34,45 @@ def read_secret(setting: str, path: Path) -> str:
     if not secret:
         raise ConfigurationError(f"{setting}: the file {path} is empty.")
     return secret
+
+
+def read_channels(path: Path) -> tuple[str, ...]:
+    """Return the channels that a file lists.
+
+    A line holds a channel, or several with commas between.
+    ``#`` begins a comment line.
+
+    Raises:
+        ConfigurationError: The file is unreadable, or a name is malformed.
+    """
+    text = _COMMENT.sub("", read_text("TALLY_CHANNELS_FILE", path))
+    channels = split_names(text.replace("\n", ","))
+    if _are_accepted(channels):
+        return channels
+
+    lines = enumerate(text.split("\n"), 1)
+    wrong = [number for number, line in lines if not _are_accepted(split_names(line))]
+    # The names are not quoted: a wrong path may lead to the file of a secret.
+    raise ConfigurationError(
+        f"TALLY_CHANNELS_FILE: the file {path}, {list_lines(wrong)}: no name PubNub takes. "
+        "A name has at most 92 characters, and no comma, colon, slash, backslash, "
+        "space or control character. A wildcard is like a.* or a.b.*."
+    )
+
+
+def _are_accepted(names: tuple[str, ...]) -> bool:
+    try:
+        Names.of(names)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def list_lines(numbers: Sequence[int]) -> str:
+    """Return the numbers of wrong lines, as in ``line 3, 5``."""
+    listed = ", ".join(map(str, numbers[:MAX_LINES]))
+    more = " and more" if len(numbers) > MAX_LINES else ""
+    return f"line {listed}{more}"
 
 
 def read_text(setting: str, path: Path, max_bytes: int = MAX_BYTES) -> str:
@@ -45,23 +88,16 @@ def read_text(setting: str, path: Path, max_bytes: int = MAX_BYTES) -> str:
     except ValueError:  # of the text, or of a path with a NUL in it
         reason = "it is not UTF-8 text"
 
-    file = _describe(path)
+    file = f"the file {path}"
+    if not path.is_absolute() and not os.path.lexists(path):
+        file = "the file (not shown: nothing is there, and it may be the secret itself)"
     raise ConfigurationError(f"{setting}: {file} cannot be read: {reason}.")
 
 
-def list_lines(numbers: Sequence[int]) -> str:
-    """Return the numbers of wrong lines, as in ``line 3, 5``."""
-    listed = ", ".join(map(str, numbers[:MAX_LINES]))
-    more = " and more" if len(numbers) > MAX_LINES else ""
-    return f"line {listed}{more}"
-
-
 def _read(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a regular file that is not too long."""
     with open(path, "rb", opener=_open_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(0, "it is not a file")
-
         content = file.read(max_bytes + 1)
 
     if len(content) > max_bytes:
@@ -72,10 +108,3 @@ def _read(path: Path, max_bytes: int) -> bytes:
 def _open_without_waiting(path: str, flags: int) -> int:
     """Open a file; the opening of a pipe would wait for its writer."""
     return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _describe(path: Path) -> str:
-    """Return the path, unless it may be a secret in the wrong variable."""
-    if path.is_absolute() or os.path.lexists(path):
-        return f"the file {path}"
-    return "the file (not shown: nothing is there, and it may be the secret itself)"
