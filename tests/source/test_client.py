@@ -223,27 +223,6 @@ async def test_a_secret_key_signs_each_request(
     assert signature == "v2." + base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-@pytest.mark.parametrize(
-    ("keyset", "settings"),
-    [
-        (
-            Keyset("sub-c", "tally", secret_key="sec-c"),
-            "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY",
-        ),
-        (
-            Keyset("sub-c", "tally", secret_key="sec-c", publish_key=""),
-            "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY",
-        ),
-        (Keyset("sub-c", " "), "PUBNUB_USER_ID"),
-        (Keyset("", "tally"), "PUBNUB_SUBSCRIBE_KEY"),
-    ],
-)
-def test_an_unusable_keyset_is_refused(keyset: Keyset, settings: str) -> None:
-    """The error names the settings."""
-    with pytest.raises(ConfigurationError, match=settings):
-        Client(keyset)
-
-
 @pytest.fixture
 def open_loggers() -> Iterator[None]:
     """Open the loggers of the SDK, as an unlucky configuration would."""

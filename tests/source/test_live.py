@@ -20,8 +20,9 @@ from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import PubNubError, ThrottledError
 from worker.source.backoff import FIRST_SECONDS, LONGEST_SECONDS, Backoff, elapsed_clock
 from worker.source.client import Client
-from worker.source.live import REFUSED_SECONDS, Item, Poller, Readmitted, Received, Refused
+from worker.source.live import Item, Poller, Received
 from worker.source.names import Names
+from worker.source.refusals import REFUSED_SECONDS, Readmitted, Refused
 
 NAMES = Names(("a", "b"), ("w.*",), ("g",))
 HANGS = Reply(hangs=True)

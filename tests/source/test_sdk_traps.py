@@ -286,7 +286,7 @@ async def test_without_subscriptions_no_poll_works(server: ScriptedPubNub) -> No
 
 
 async def test_a_secret_key_alone_cannot_sign(server: ScriptedPubNub) -> None:
-    """If fixed, a secret key needs no publish key, and ``check`` shrinks."""
+    """If fixed, a secret key needs no publish key."""
     async with sdk(server.origin, secret_key="sec-c-scripted") as pubnub:
         error = await poll(pubnub).future()
 

@@ -152,8 +152,9 @@ async def test_a_client_without_a_free_connection_says_so(
 ) -> None:
     """It waits for one no longer than for a new connection."""
     monkeypatch.setattr(endpoints, "CONNECT_SECONDS", 0)
+    monkeypatch.setattr(endpoints, "MAX_CONNECTIONS", 1)
     server.script(Reply(hangs=True))
-    async with Client(keyset, connections=1) as client, asyncio.TaskGroup() as group:
+    async with Client(keyset) as client, asyncio.TaskGroup() as group:
         poll = group.create_task(client.subscribe(["room"], [], LATER))
         await server.asked(1)
 
