@@ -15,7 +15,7 @@ from pubnub.pnconfiguration import PNConfiguration
 from pubnub.pubnub import PubNub
 from pubnub.pubnub_asyncio import PubNubAsyncio
 
-from worker.emulator import Cursor, Limits, State, Subscription
+from worker.emulator import Cursor, State, Subscription
 
 KEY = "sub-c-test"
 MESSAGE = "17600000001728660"
@@ -123,10 +123,10 @@ class Clock:
         self.seconds += seconds
 
 
-def keyset(*, seed: int = 1, limits: Limits | None = None, **faults: float) -> tuple[State, Clock]:
+def keyset(*, seed: int = 1, **faults: float) -> tuple[State, Clock]:
     """Return an emulator without HTTP, and its clock."""
     clock = Clock()
-    return State(clock, Random(seed), faults, KEY, limits), clock
+    return State(clock, Random(seed), faults, KEY), clock
 
 
 def present(state: State, subscription: Subscription = ROOM) -> Cursor:

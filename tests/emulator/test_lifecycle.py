@@ -119,7 +119,7 @@ async def test_anything_can_be_injected_into_an_answer(emulator: Emulator, http:
         (lambda state: state.faults.replace({"late": 2}), "a number from 0 to 1, not 2"),
         (lambda state: state.faults.replace({"late": "often"}), "must be a number"),
         (lambda state: state.set_outage("flood"), "the known ones are html"),
-        (lambda state: state.set_outage("drop", ["dance"]), "unknown operations dance"),
+        (lambda state: state.set_outage("drop", ["dance"]), "unknown outage: dance"),
         (lambda state: state.inject("room", raw="{"), "Expecting property name"),
         (lambda state: state.advance(-1), "time does not go back"),
     ],

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.emulator.clients import KEY, MESSAGE, Http, keyset
-from worker.emulator import Emulator, Limits, RefusedError
+from worker.emulator import Emulator, RefusedError
 
 ROOM = f"/v1/message-actions/{KEY}/channel/room"
 ADD = f"{ROOM}/message/{MESSAGE}?uuid=u0"
@@ -193,9 +193,10 @@ async def test_an_action_added_again_gets_a_larger_timetoken(emulator: Emulator)
     assert state.add("room", MESSAGE, "t", "v", "u").actions[0].timetoken > first.timetoken
 
 
-def test_a_message_takes_no_more_actions_than_its_limit() -> None:
+def test_a_message_takes_no_more_actions_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another message still takes one."""
-    state, _ = keyset(limits=Limits(actions_per_message=2))
+    monkeypatch.setattr("worker.emulator.storage.MAX_ACTIONS_PER_MESSAGE", 2)
+    state, _ = keyset()
     for uuid in ("u0", "u1"):
         state.add("room", MESSAGE, "t", "v", uuid)
     with pytest.raises(RefusedError, match="Too many actions"):

@@ -16,21 +16,8 @@ from worker.emulator.replies import (
 )
 from worker.emulator.subscription import Subscription
 
-OPERATIONS: Final = (
-    "subscribe",
-    "actions",
-    "add",
-    "remove",
-    "time",
-    "groups",
-    "publish",
-    "signal",
-    "presence",
-)
-"""The kinds of requests. ``actions`` is the list."""
-
 OUTAGE_OPERATIONS: Final = ("subscribe", "actions", "time", "groups")
-"""The requests of an outage, unless others are chosen."""
+"""The requests that an outage can strike. ``actions`` is the list."""
 
 _OUTAGES: Final[Mapping[str, Reply]] = {
     "html": html_reply(200, "Welcome to the hotel"),
@@ -70,21 +57,14 @@ class Trouble:
         self._token = token
 
     def set_outage(self, kind: str | None, operations: Iterable[str]) -> None:
-        """Begin an outage of these operations. None ends it.
-
-        Raises:
-            ValueError: The kind or an operation is unknown.
-        """
-        chosen = frozenset(operations)
-        if kind not in {None, *OUTAGE_KINDS}:
-            known = ", ".join(OUTAGE_KINDS)
-            raise ValueError(f"unknown outage {kind!r}; the known ones are {known}")
-        unknown = ", ".join(sorted(chosen.difference(OPERATIONS)))
+        """Begin an outage of these operations. None ends it."""
+        self._operations = frozenset(operations)
+        known = [*OUTAGE_KINDS, *OUTAGE_OPERATIONS]
+        unknown = {str(kind or "drop"), *self._operations}.difference(known)
         if unknown:
-            known = ", ".join(OPERATIONS)
-            raise ValueError(f"unknown operations {unknown}; the known ones are {known}")
+            words = ", ".join(sorted(unknown))
+            raise ValueError(f"unknown outage: {words}; the known ones are {', '.join(known)}")
         self._outage = _OUTAGES.get(kind or "")
-        self._operations = chosen
 
     def lasting(
         self,
@@ -95,37 +75,30 @@ class Trouble:
         """Return the reply of an outage or a refusal, if there is one."""
         if self._outage and operation in self._operations:
             return self._outage
-        topics = list(names.topics())
+        topics = names.topics()
         if topics and self._token not in {None, token}:
             return service_error(403, "Token is expired.")
-        refused = [topic for topic in topics if topic in self._refused]
+        refused = list(filter(self._refused.__contains__, topics))
         return forbidden(refused) if refused else None
 
     def passing(self, operation: str, names: Subscription) -> Reply | None:
         """Return the reply of a request fault, if one strikes."""
         if operation not in _FAULTY:
             return None
+        random = self._faults.random
         replies: dict[Fault, Callable[[], Reply]] = {
             Fault.FORBIDDEN: lambda: self._forbidden(operation, names),
-            Fault.THROTTLE: lambda: throttled(self._faults.random.randint(1, 2)),
-            Fault.SERVER_ERROR: self._server_error,
+            Fault.THROTTLE: lambda: throttled(random.randint(1, 2)),
+            Fault.SERVER_ERROR: lambda: html_reply(random.choice((500, 502, 503)), "Bad Gateway"),
             Fault.BAD_JSON: lambda: Reply(200, b'{"t":{"t":"1758'),
             Fault.DROP: lambda: DROPPED,
         }
-        for fault, reply in replies.items():
-            if self._faults.strikes(fault):
-                return reply()
-        return None
-
-    def _server_error(self) -> Reply:
-        status = self._faults.random.choice((500, 502, 503))
-        return html_reply(status, "Bad Gateway")
+        strike = next(filter(self._faults.strikes, replies), None)
+        return replies[strike]() if strike else None
 
     def _forbidden(self, operation: str, names: Subscription) -> Reply:
-        if operation == "actions" and self._faults.random.random() < 0.5:
+        random = self._faults.random
+        if operation == "actions" and random.random() < 0.5:
             return actions_error(403, "Forbidden")
-        topics = list(names.topics())
-        if not topics:
-            return forbidden(())
-        topic = self._faults.random.choice(topics)
-        return forbidden((topic,))
+        topics = names.topics()
+        return forbidden([random.choice(topics)] if topics else [])
