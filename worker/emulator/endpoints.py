@@ -59,13 +59,13 @@ def _type_and_value(body: bytes) -> tuple[str, str]:
     except (ValueError, RecursionError):
         raise RefusedError(invalid_input("Invalid JSON", ["body"], "body")) from None
     fields = document if isinstance(document, dict) else {}
-    missing = [name for name in ("type", "value") if name not in fields]
+    missing = {"type", "value"}.difference(fields)
     if missing:
-        raise RefusedError(invalid_input("Missing field", missing, "body"))
-    type, value = fields["type"], fields["value"]
-    if isinstance(type, str) and isinstance(value, str):
-        return type, value
-    raise RefusedError(html_reply(500, "Internal Server Error"))
+        raise RefusedError(invalid_input("Missing field", sorted(missing), "body"))
+    texts = fields["type"], fields["value"]
+    if set(map(type, texts)) != {str}:
+        raise RefusedError(html_reply(500, "Internal Server Error"))
+    return texts
 
 
 def remove_action(state: State, call: Call) -> Reply:

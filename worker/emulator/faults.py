@@ -69,7 +69,6 @@ class Faults:
     def __init__(self, rates: Mapping[str, float], random: Random) -> None:
         self.random = random
         self.struck: Counter[str] = Counter()
-        self._rates: dict[str, float] = {}
         self.replace(rates)
 
     def replace(self, rates: Mapping[str, float]) -> None:
@@ -84,12 +83,12 @@ class Faults:
                 raise ValueError(f"unknown fault {name!r}; the known ones are {known}")
             if not isinstance(rate, int | float) or not 0 <= rate <= 1:
                 raise ValueError(f"the rate of {name!r} must be a number from 0 to 1, not {rate!r}")
-        self._rates = {str(name): float(rate) for name, rate in rates.items() if rate}
+        self._rates = rates
 
     def strikes(self, fault: Fault) -> bool:
         """Draw whether this fault strikes now, and count it."""
         rate = self._rates.get(fault)
-        if rate is None or self.random.random() >= rate:
+        if not rate or self.random.random() >= rate:
             return False
         self.struck[fault] += 1
         return True

@@ -40,7 +40,7 @@ class LongPolls:
 
     async def answer(self, subscription: Subscription, call: Call) -> Reply:
         """Answer a handshake at once, and another poll when there are messages."""
-        if not subscription.channels and not subscription.groups:
+        if not subscription.topics():
             raise RefusedError(service_error(400, "Invalid Channel", "Subscribe"))
         cursor = Cursor(call.bound("tt") or 0, call.bound("tr") or REGION)
         now = asyncio.get_running_loop().time

@@ -92,13 +92,16 @@ class Storage:
             raise RefusedError(actions_error(409, "Action Already Added"))
         if actions.per_message[identity.message_timetoken] >= MAX_ACTIONS_PER_MESSAGE:
             raise RefusedError(actions_error(400, "Too many actions on this message."))
-        timetokens = [self._timetoken(actions, identity) if at is None else at]
+        timetoken = at or self._timetoken(actions, identity)
+        stored = [self._store(actions, identity, timetoken)]
         if self._faults.strikes(Fault.TWIN):
-            timetokens.append(self._time.unique())
-        stored = [Action(identity, timetoken, self._time.now()) for timetoken in timetokens]
-        for action in stored:
-            actions.add(action)
+            stored.append(self._store(actions, identity, self._time.unique()))
         return stored
+
+    def _store(self, actions: ChannelActions, identity: Identity, timetoken: int) -> Action:
+        action = Action(identity, timetoken, self._time.now())
+        actions.add(action)
+        return action
 
     def _timetoken(self, actions: ChannelActions, identity: Identity) -> int:
         former = actions.former.get(identity)
