@@ -83,7 +83,7 @@ class Faults:
                 raise ValueError(f"unknown fault {name!r}; the known ones are {known}")
             if not isinstance(rate, int | float) or not 0 <= rate <= 1:
                 raise ValueError(f"the rate of {name!r} must be a number from 0 to 1, not {rate!r}")
-        self._rates = rates
+        self._rates = dict(rates)
 
     def strikes(self, fault: Fault) -> bool:
         """Draw whether this fault strikes now, and count it."""
