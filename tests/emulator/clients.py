@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -12,7 +12,6 @@ import aiohttp
 import yarl
 from pubnub.models.consumer.message_actions import PNMessageAction
 from pubnub.pnconfiguration import PNConfiguration
-from pubnub.pubnub import PubNub
 from pubnub.pubnub_asyncio import PubNubAsyncio
 
 from worker.emulator import Cursor, State, Subscription
@@ -44,16 +43,6 @@ async def asyncio_sdk(origin: str, uuid: str = "ana") -> AsyncIterator[Any]:
         if pubnub._subscription_manager:
             pubnub._subscription_manager.stop()
             pubnub._subscription_manager.loop.close()
-
-
-@contextmanager
-def blocking_sdk(origin: str, uuid: str = "ana") -> Iterator[Any]:
-    """Yield the SDK for threads, whose calls block."""
-    pubnub = PubNub(configuration(origin, uuid))
-    try:
-        yield pubnub
-    finally:
-        pubnub.stop()
 
 
 def reaction(value: str, message: str = MESSAGE) -> Any:
@@ -145,10 +134,3 @@ def follow(
         received.append([json.loads(message) for message in answer.messages])
         clock.tick(0.1)
     return received
-
-
-async def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait until a condition holds, and fail if it does not in time."""
-    async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - the conditions have no event
-            await asyncio.sleep(0.005)

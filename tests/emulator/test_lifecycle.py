@@ -7,7 +7,8 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
-from tests.emulator.clients import KEY, MESSAGE, Http, wait_until
+from tests.emulator.clients import KEY, MESSAGE, Http
+from tests.source.scripted import wait_until
 from worker.emulator import Emulator, State
 
 ACTIONS = f"/v1/message-actions/{KEY}/channel/room"

@@ -5,7 +5,8 @@ import asyncio
 import aiohttp
 import pytest
 
-from tests.emulator.clients import KEY, MESSAGE, Got, Http, wait_until
+from tests.emulator.clients import KEY, MESSAGE, Got, Http
+from tests.source.scripted import wait_until
 from worker.emulator import OUTAGE_KINDS, Emulator
 
 ACTIONS = f"/v1/message-actions/{KEY}/channel/room"

@@ -5,7 +5,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.emulator.clients import MESSAGE, Clock, Http, wait_until
+from tests.emulator.clients import MESSAGE, Clock, Http
+from tests.source.scripted import wait_until
 from worker.emulator import Emulator
 
 

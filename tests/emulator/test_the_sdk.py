@@ -1,24 +1,18 @@
-"""The emulator serves the unmodified SDK, in both of its forms."""
+"""The emulator serves the unmodified SDK."""
 
-import asyncio
 from typing import Any
 
 from pubnub.endpoints.presence.heartbeat import Heartbeat
 from pubnub.endpoints.presence.leave import Leave
 from pubnub.endpoints.pubsub.subscribe import Subscribe
 
-from tests.emulator.clients import MESSAGE, asyncio_sdk, blocking_sdk, reaction
+from tests.emulator.clients import MESSAGE, asyncio_sdk, reaction
 from worker.emulator import Emulator
 
 EMOJI_ROOM = "raum 👍"
 
 
-def values(envelope: Any) -> list[str]:
-    """Return the values of a listed page."""
-    return [action.value for action in envelope.result.actions]
-
-
-async def test_an_action_is_added_listed_and_removed_by_the_asyncio_sdk(emulator: Emulator) -> None:
+async def test_an_action_is_added_listed_and_removed_by_the_sdk(emulator: Emulator) -> None:
     """The truth follows it."""
     async with asyncio_sdk(emulator.origin) as pubnub:
         added = (
@@ -36,21 +30,6 @@ async def test_an_action_is_added_listed_and_removed_by_the_asyncio_sdk(emulator
     assert (added.result.uuid, added.result.message_timetoken) == ("ana", MESSAGE)
     assert removed.result == {}
     assert emulator.truth() == {}
-
-
-async def test_an_action_is_added_listed_and_removed_by_the_blocking_sdk(
-    emulator: Emulator,
-) -> None:
-    """Its calls run in a thread."""
-
-    def live() -> tuple[list[str], list[str]]:
-        with blocking_sdk(emulator.origin) as pubnub:
-            added = pubnub.add_message_action(EMOJI_ROOM, reaction("🎉")).sync()
-            before = values(pubnub.get_message_actions(EMOJI_ROOM).sync())
-            pubnub.remove_message_action(EMOJI_ROOM, MESSAGE, added.result.action_timetoken).sync()
-            return before, values(pubnub.get_message_actions(EMOJI_ROOM).sync())
-
-    assert await asyncio.to_thread(live) == (["🎉"], [])
 
 
 async def test_a_poll_of_the_sdk_gets_both_kinds_of_event(emulator: Emulator) -> None:
