@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import logging
 import traceback
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from urllib.parse import quote
@@ -14,13 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.source.client_requests import ASKS, LATER, Ask
-from tests.source.scripted import (
-    SUBSCRIBE_KEY,
-    Reply,
-    ScriptedPubNub,
-    answer,
-    json_reply,
-)
+from tests.source.scripted import SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError
 from worker.source.client import Answer, Client, Keyset, Page
@@ -221,22 +214,6 @@ async def test_a_secret_key_signs_each_request(
     text = f"GET\npub-c\n{request.path}\n{query}\n"
     digest = hmac.digest(b"sec-c", text.encode(), hashlib.sha256)
     assert signature == "v2." + base64.urlsafe_b64encode(digest).decode().rstrip("=")
-
-
-@pytest.fixture
-def open_loggers() -> Iterator[None]:
-    """Open the loggers of the SDK, as an unlucky configuration would."""
-    loggers = [
-        logging.getLogger(name) for name in ("pubnub", "httpx", "httpcore", "hpack", "aiohttp")
-    ]
-    before = [(logger.level, logger.propagate, logger.handlers) for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.DEBUG)
-        logger.propagate, logger.handlers = True, []
-    yield
-    for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
-        logger.setLevel(level)
-        logger.propagate, logger.handlers = propagate, handlers
 
 
 @every_request

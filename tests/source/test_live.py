@@ -9,13 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.source.passing_time import Passes
-from tests.source.scripted import (
-    Reply,
-    ScriptedPubNub,
-    answer,
-    json_reply,
-    wait_until,
-)
+from tests.source.scripted import Reply, ScriptedPubNub, answer, json_reply, wait_until
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import PubNubError, ThrottledError
 from worker.source.backoff import FIRST_SECONDS, LONGEST_SECONDS, Backoff, elapsed_clock
