@@ -51,12 +51,8 @@ async def test_a_poll_of_the_sdk_gets_both_kinds_of_event(emulator: Emulator) ->
     for answer, event in ((added, "added"), (removed, "removed")):
         (message,) = answer["m"]
         assert (message["e"], message["i"], message["c"]) == (3, "ana", EMOJI_ROOM)
-        assert message["d"] == {
-            "source": "actions",
-            "version": "1.0",
-            "event": event,
-            "data": facts,
-        }
+        head = {"source": "actions", "version": "1.0"}
+        assert message["d"] == {**head, "event": event, "data": facts}
         assert int(message["p"]["t"]) > action.timetoken
 
 
@@ -81,22 +77,15 @@ async def test_a_channel_group_is_filled_listed_and_emptied_by_the_sdk(emulator:
         assert await listed() == []
 
 
-async def test_messages_signals_and_time_answer_the_sdk(emulator: Emulator) -> None:
+async def test_messages_and_time_answer_the_sdk(emulator: Emulator) -> None:
     """They change no counts."""
     async with asyncio_sdk(emulator.origin) as pubnub:
         published = await pubnub.publish().channel("room").message({"text": "a/b ü"}).future()
         posted = await pubnub.publish().channel("room").message("long").use_post(True).future()
-        signalled = await pubnub.signal().channel("room").message("typing").future()
         now = await pubnub.time().future()
 
-    times = [
-        published.result.timetoken,
-        posted.result.timetoken,
-        int(signalled.result.timetoken),
-        int(now.result),
-    ]
-    assert times[:3] == sorted(times[:3])
-    assert len(str(times[3])) == 17
+    assert published.result.timetoken < posted.result.timetoken
+    assert len(str(int(now.result))) == 17
     assert emulator.truth() == {}
 
 

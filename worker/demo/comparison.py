@@ -24,20 +24,8 @@ Message = tuple[str, str]
 """Channel and message timetoken."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One wrong count."""
-
-    channel: str
-    message_timetoken: str
-    type: str
-    value: str
-    expected: int
-    found: int
-
-    def __str__(self) -> str:
-        place = f"{self.channel} {self.message_timetoken} {self.type} {self.value}"
-        return f"{place}: expected {self.expected}, found {self.found}"
+Difference = tuple[str, str, str, str, int, int]
+"""Channel, message timetoken, type, value, the true count, the count in Redis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,17 +92,7 @@ def find_differences(
 ) -> tuple[Difference, ...]:
     """Return each count that is missing, superfluous or wrong, in order."""
     keys = {key for key, _ in expected.items() ^ found.items()}
-    return tuple(
-        Difference(
-            channel=key[0],
-            message_timetoken=key[1],
-            type=key[2],
-            value=key[3],
-            expected=expected.get(key, 0),
-            found=found.get(key, 0),
-        )
-        for key in sorted(keys)
-    )
+    return tuple((*key, expected.get(key, 0), found.get(key, 0)) for key in sorted(keys))
 
 
 async def settled(compare: Callable[[], Awaitable[Comparison]]) -> Comparison:

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -27,6 +27,7 @@ FOLLOW_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.05
 DRAW_SECONDS: Final = 0.25
 SHOWN_DIFFERENCES: Final = 10
+DIFFERENCE_FIELDS: Final = ("channel", "message_timetoken", "type", "value", "expected", "found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,10 @@ class Result:
             "seed": self.plan.seed,
             "faults": dict(self.plan.faults),
             "crowd": {str(outcome): number for outcome, number in self.crowd.items()},
-            "differing": list(map(asdict, comparison.differences[:SHOWN_DIFFERENCES])),
+            "differing": [
+                dict(zip(DIFFERENCE_FIELDS, difference, strict=True))
+                for difference in comparison.differences[:SHOWN_DIFFERENCES]
+            ],
         }
 
 
@@ -154,7 +158,6 @@ async def _run_watched(plan: Plan, processes: Processes, screen: Screen) -> Resu
 
 
 async def _run(plan: Plan, processes: Processes, screen: Screen) -> Result:
-    """Wait for the worker, let the crowd react, compare."""
     emulator = processes.emulator
     random = Random(plan.seed)  # noqa: S311 - repeatable, not secret
     messages = places(time.time(), random)
@@ -217,4 +220,4 @@ def _print_result(result: Result, screen: Screen) -> None:
         f" {result.differences} differences from the truth.",
     )
     for difference in result.comparison.differences[:SHOWN_DIFFERENCES]:
-        screen.say("", str(difference))
+        screen.say("", "{} {} {} {}: expected {}, found {}".format(*difference))

@@ -79,10 +79,7 @@ class User:
         channel, message, type, value = reaction
         action = PNMessageAction()
         action.create(type=type, value=value, message_timetoken=message)
-        request = self._pubnub.add_message_action()
-        request.channel(channel)
-        request.message_action(action)
-        reply = await _send(request)
+        reply = await _send(self._pubnub.add_message_action(channel, action))
         if reply.is_error():
             return ADDITION_ERRORS.get(_status(reply), Outcome.FAILED)
         self._own[reaction] = str(reply.result.action_timetoken)
@@ -90,11 +87,8 @@ class User:
 
     async def _remove(self, reaction: Reaction) -> Outcome:
         channel, message, _, _ = reaction
-        request = self._pubnub.remove_message_action()
-        request.channel(channel)
-        request.message_timetoken(message)
-        request.action_timetoken(self._own[reaction])
-        reply = await _send(request)
+        timetoken = self._own[reaction]
+        reply = await _send(self._pubnub.remove_message_action(channel, message, timetoken))
         outcome = Outcome.REMOVED
         if reply.is_error():
             outcome = REMOVAL_ERRORS.get(_status(reply), Outcome.FAILED)
@@ -119,9 +113,7 @@ def _status(error: Any) -> int:
 
 
 def _configuration(origin: str, uuid: str) -> Any:
-    config = PNConfiguration()
-    config.subscribe_key = "demo"
-    config.publish_key = "demo"
+    config = PNConfiguration("demo", "demo")
     config.user_id = uuid
     config.origin = origin
     config.ssl = False

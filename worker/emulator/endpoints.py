@@ -87,7 +87,7 @@ def report_time(state: State, _call: Call) -> Reply:
     return Reply(200, b"[%d]" % state.time.now())
 
 
-def publish_message(state: State, call: Call, kind: int = 0) -> Reply:
+def publish_message(state: State, call: Call) -> Reply:
     """Publish an ordinary message, given in the path or the body."""
     text = call.body.decode(errors="replace")
     if "message" in call.path:
@@ -97,13 +97,8 @@ def publish_message(state: State, call: Call, kind: int = 0) -> Reply:
     except ValueError:
         return json_reply([0, "Invalid JSON", str(state.time.now())], 400)
     uuid = call.query.get("uuid", "")
-    timetoken = state.publish(call.text("channel"), payload, uuid, kind=kind)
+    timetoken = state.publish(call.text("channel"), payload, uuid)
     return json_reply([1, "Sent", timetoken])
-
-
-def publish_signal(state: State, call: Call) -> Reply:
-    """Publish a signal, given in the path."""
-    return publish_message(state, call, kind=1)
 
 
 def change_group(state: State, call: Call) -> Reply:
@@ -146,7 +141,6 @@ _REGISTERED: Final = _registry_reply(message="OK")
 _ACTIONS: Final = "/v1/message-actions/{key}/channel/{channel}"
 _MESSAGE: Final = _ACTIONS + "/message/{message}"
 _PUBLISH: Final = "/publish/{publish_key}/{key}/0/{channel}/0"
-_SIGNAL: Final = "/signal/{publish_key}/{key}/0/{channel}/0/{message}"
 _GROUP: Final = "/v1/channel-registration/sub-key/{key}/channel-group/{group}"
 _PRESENCE: Final = "/v2/presence/sub-key/{key}/channel/{channels}"
 
@@ -157,7 +151,6 @@ ENDPOINTS: Final[dict[tuple[str, str], tuple[str, Endpoint]]] = {
     ("GET", "/time/0"): ("time", report_time),
     ("GET", _PUBLISH + "/{message}"): ("publish", publish_message),
     ("POST", _PUBLISH): ("publish", publish_message),
-    ("GET", _SIGNAL): ("signal", publish_signal),
     ("GET", _GROUP): ("groups", change_group),
     ("GET", _GROUP + "/remove"): ("groups", remove_group),
     ("GET", _PRESENCE + "/heartbeat"): ("presence", note_presence),

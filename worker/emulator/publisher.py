@@ -35,11 +35,10 @@ class Publisher:
         data = f'{{{head},"data":{{{action.fields()}}}}}'
         return self._envelope('"e":3,', channel, action.identity.uuid, published_at, data)
 
-    def message(self, channel: str, payload: object, uuid: str, kind: int) -> str:
-        """Publish a message (kind 0) or a signal (1). Returns its timetoken."""
+    def message(self, channel: str, payload: object, uuid: str) -> str:
+        """Publish an ordinary message. Returns its timetoken."""
         position, published_at = self._times()
-        mark = f'"e":{kind},' if kind else ""
-        body = self._envelope(mark, channel, uuid, published_at, json.dumps(payload))
+        body = self._envelope("", channel, uuid, published_at, json.dumps(payload))
         self._publish(channel, Message(position, body))
         return str(position)
 

@@ -97,9 +97,9 @@ class State:
         """The number of published messages and events."""
         return self.publisher.published
 
-    def publish(self, channel: str, payload: object, uuid: str, *, kind: int = 0) -> str:
-        """Publish a message, or a signal (kind 1). Returns its timetoken."""
-        return self.publisher.message(channel, payload, uuid, kind)
+    def publish(self, channel: str, payload: object, uuid: str) -> str:
+        """Publish an ordinary message. Returns its timetoken."""
+        return self.publisher.message(channel, payload, uuid)
 
     def inject(
         self,
