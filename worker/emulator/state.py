@@ -1,18 +1,18 @@
 """The emulator without HTTP, loop, sleep and clock of its own."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
 from worker.emulator.actions import Action, Identity
 from worker.emulator.faults import Fault, Faults
 from worker.emulator.publisher import Publisher
-from worker.emulator.storage import Page, Storage, Truth, Window
+from worker.emulator.storage import Storage
 from worker.emulator.stream import Answer, Cursor, Stream
 from worker.emulator.subscription import Subscription
 from worker.emulator.timetokens import Clock, Timetokens
-from worker.emulator.trouble import OUTAGE_OPERATIONS, Trouble
+from worker.emulator.trouble import Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,17 @@ class State:
         """``subscribe_key`` only appears in messages."""
         self.time = Timetokens(clock)
         self.faults = Faults(faults or {}, random)
-        self.trouble = Trouble(self.faults)
         self.storage = Storage(self.time, self.faults)
         self.stream = Stream(self.time, self.faults)
-        self.groups = self.stream.groups
         self.publisher = Publisher(self.stream, self.faults, subscribe_key)
+        self.trouble = Trouble(self.faults, self.stream.listeners.call_all)
+        self.groups = self.stream.groups
+        self.publish = self.publisher.message
+        self.page = self.storage.page
+        self.truth = self.storage.truth
+        self.refuse = self.trouble.refuse
+        self.demand_token = self.trouble.demand_token
+        self.set_outage = self.trouble.set_outage
 
     def add(
         self,
@@ -97,10 +103,6 @@ class State:
         """The number of published messages and events."""
         return self.publisher.published
 
-    def publish(self, channel: str, payload: object, uuid: str) -> str:
-        """Publish an ordinary message. Returns its timetoken."""
-        return self.publisher.message(channel, payload, uuid)
-
     def inject(
         self,
         channel: str,
@@ -117,10 +119,6 @@ class State:
         """Answer one subscribe request as of now."""
         return self.stream.read(subscription, cursor)
 
-    def page(self, channel: str, window: Window) -> Page:
-        """Return one page of a channel's actions."""
-        return self.storage.page(channel, window)
-
     def actions(self, channel: str) -> list[Action]:
         """Return all actions of a channel, ascending by timetoken."""
         return list(self.storage.channel(channel).ordered)
@@ -128,33 +126,6 @@ class State:
     def live(self) -> int:
         """Return the number of stored actions."""
         return len(self.storage)
-
-    def truth(self) -> Truth:
-        """Return the true counts."""
-        return self.storage.truth()
-
-    def refuse(
-        self,
-        channels: Iterable[str] = (),
-        groups: Iterable[str] = (),
-    ) -> None:
-        """Answer 403 for exactly these names from now on, to open polls too."""
-        self.trouble.refuse(channels, groups)
-        self.stream.listeners.call_all()
-
-    def demand_token(self, token: str | None) -> None:
-        """Answer 403 to other access tokens from now on. None accepts all."""
-        self.trouble.demand_token(token)
-        self.stream.listeners.call_all()
-
-    def set_outage(
-        self,
-        kind: str | None,
-        operations: Iterable[str] = OUTAGE_OPERATIONS,
-    ) -> None:
-        """Begin an outage (``OUTAGE_KINDS``), for open polls too. None ends it."""
-        self.trouble.set_outage(kind, operations)
-        self.stream.listeners.call_all()
 
     def advance(self, seconds: float) -> None:
         """Let time pass at once."""

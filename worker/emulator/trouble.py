@@ -36,28 +36,36 @@ _FAULTY: Final = frozenset({"subscribe", "actions", "time"})
 class Trouble:
     """Answers the requests that fail.
 
-    Refusals and outages last until they are ended. A fault strikes one
-    request.
+    Refusals and outages last until they are ended, for open polls, too.
+    A fault strikes one request.
     """
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, changed: Callable[[], None]) -> None:
+        """``changed`` is called at the begin and end of what lasts."""
         self._faults = faults
+        self._changed = changed
         self._refused: frozenset[str] = frozenset()
         self._outage: Reply | None = None
         self._operations: frozenset[str] = frozenset()
         self._token: str | None = None
 
-    def refuse(self, channels: Iterable[str], groups: Iterable[str]) -> None:
+    def refuse(self, channels: Iterable[str] = (), groups: Iterable[str] = ()) -> None:
         """Answer 403 for exactly these names from now on."""
         refused = Subscription(tuple(channels), tuple(groups))
         self._refused = frozenset(refused.topics())
+        self._changed()
 
     def demand_token(self, token: str | None) -> None:
         """Answer 403 to other access tokens from now on. None accepts all."""
         self._token = token
+        self._changed()
 
-    def set_outage(self, kind: str | None, operations: Iterable[str]) -> None:
-        """Begin an outage of these operations. None ends it."""
+    def set_outage(
+        self,
+        kind: str | None,
+        operations: Iterable[str] = OUTAGE_OPERATIONS,
+    ) -> None:
+        """Begin an outage (``OUTAGE_KINDS``) of these operations. None ends it."""
         self._operations = frozenset(operations)
         known = [*OUTAGE_KINDS, *OUTAGE_OPERATIONS]
         unknown = {str(kind or "drop"), *self._operations}.difference(known)
@@ -65,6 +73,7 @@ class Trouble:
             words = ", ".join(sorted(unknown))
             raise ValueError(f"unknown outage: {words}; the known ones are {', '.join(known)}")
         self._outage = _OUTAGES.get(kind or "")
+        self._changed()
 
     def lasting(
         self,
