@@ -3,14 +3,30 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+import trustme
 from aiohttp import web
 
+from worker.domain.position import Cursor
+
 SUBSCRIBE_KEY = "sub-c-scripted"
+LATER = Cursor("17600000000000001", 12)
+
+
+@contextmanager
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
+    """Let the SDK trust one authority. Reading all takes longer than most tests."""
+    known = tmp_path_factory.mktemp("authority") / "known.pem"
+    trustme.CA().cert_pem.write_to_path(known)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(known))
+        yield patch
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,26 @@ import hashlib
 import hmac
 import logging
 import traceback
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 from urllib.parse import quote
 
 import pytest
 
-from tests.source.client_requests import ASKS, LATER, Ask
-from tests.source.scripted import SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply
+from tests.source.scripted import LATER, SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError
 from worker.source.client import Answer, Client, Keyset, Page
 
+Ask = Callable[[Client], Awaitable[object]]
+ASKS: Final[dict[str, Ask]] = {
+    "subscribe": lambda client: client.subscribe(["a room", "b"], ["a group", "b"], LATER),
+    "message_actions": lambda client: client.message_actions("room"),
+    "group_channels": lambda client: client.group_channels("g"),
+    "time": lambda client: client.time(),
+}
 every_request = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS.keys())
 
 

@@ -16,7 +16,6 @@ import h2.connection
 import h2.events
 import httpx
 import pytest
-import trustme
 from pubnub.endpoints.message_actions.get_message_actions import GetMessageActions
 from pubnub.endpoints.pubsub.subscribe import Subscribe
 from pubnub.enums import PNStatusCategory
@@ -33,6 +32,7 @@ from tests.source.scripted import (
     ScriptedPubNub,
     answer,
     json_reply,
+    one_authority,
     wait_until,
 )
 
@@ -40,12 +40,9 @@ HTML = Reply(502, b"<html>Bad Gateway</html>", {"Content-Type": "text/html"})
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Trust one authority. Each new SDK reads all of them, which takes long."""
-    known = tmp_path_factory.mktemp("authority") / "known.pem"
-    trustme.CA().cert_pem.write_to_path(known)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", str(known))
+def trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trust one authority."""
+    with one_authority(tmp_path_factory):
         yield
 
 

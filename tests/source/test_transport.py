@@ -12,9 +12,8 @@ import pytest
 import trustme
 
 from tests.redis_server import free_port
-from tests.source.client_requests import LATER
 from tests.source.passing_time import Passes
-from tests.source.scripted import Reply, ScriptedPubNub, answer, json_reply, wait_until
+from tests.source.scripted import LATER, Reply, ScriptedPubNub, answer, json_reply, wait_until
 from worker.errors import PubNubError
 from worker.source import endpoints
 from worker.source.client import Client, Keyset, Page
