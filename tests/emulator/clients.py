@@ -1,9 +1,7 @@
 """Clients of the emulator: the unmodified SDK, plain HTTP, or a clock alone."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -11,9 +9,8 @@ from typing import Any
 import aiohttp
 import yarl
 from pubnub.models.consumer.message_actions import PNMessageAction
-from pubnub.pnconfiguration import PNConfiguration
-from pubnub.pubnub_asyncio import PubNubAsyncio
 
+from tests.source.scripted import sdk
 from worker.emulator import Cursor, State, Subscription
 
 KEY = "sub-c-test"
@@ -21,28 +18,9 @@ MESSAGE = "17600000001728660"
 ROOM = Subscription(("room",))
 
 
-def configuration(origin: str, uuid: str) -> Any:
-    """Return the SDK's configuration for an emulator."""
-    config = PNConfiguration()
-    config.subscribe_key, config.publish_key, config.user_id = KEY, "pub-c-test", uuid
-    config.origin, config.ssl = origin, False
-    config.disable_config_locking = False  # else the SDK warns of its own future
-    return config
-
-
-@asynccontextmanager
-async def asyncio_sdk(origin: str, uuid: str = "ana") -> AsyncIterator[Any]:
-    """Yield the SDK for asyncio, as its makers ship it."""
-    pubnub = PubNubAsyncio(
-        configuration(origin, uuid), custom_event_loop=asyncio.get_running_loop()
-    )
-    try:
-        yield pubnub
-    finally:
-        await pubnub.close_session()
-        if pubnub._subscription_manager:
-            pubnub._subscription_manager.stop()
-            pubnub._subscription_manager.loop.close()
+def asyncio_sdk(origin: str, uuid: str = "ana") -> AbstractAsyncContextManager[Any]:
+    """Open the SDK for asyncio, as its makers ship it."""
+    return sdk(origin, subscribe_key=KEY, publish_key="pub-c-test", user_id=uuid)
 
 
 def reaction(value: str, message: str = MESSAGE) -> Any:

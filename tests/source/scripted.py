@@ -3,8 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trustme
 from aiohttp import web
+from pubnub.pnconfiguration import PNConfiguration
+from pubnub.pubnub_asyncio import PubNubAsyncio
 
 from worker.domain.position import Cursor
 
@@ -167,3 +169,24 @@ async def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> No
     while not condition():
         assert time.monotonic() < deadline, "what was waited for never came"
         await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def sdk(origin: str, **settings: object) -> AsyncIterator[Any]:
+    """Yield the SDK as it is shipped."""
+    config = PNConfiguration()
+    config.subscribe_key = SUBSCRIBE_KEY
+    config.user_id = "tester"
+    config.origin = origin
+    config.ssl = False
+    config.disable_config_locking = False  # else a DeprecationWarning, see ``test_sdk_traps.py``
+    for name, value in settings.items():
+        setattr(config, name, value)
+    pubnub = PubNubAsyncio(config, custom_event_loop=asyncio.get_running_loop())
+    try:
+        yield pubnub
+    finally:
+        await pubnub.close_session()
+        if pubnub._subscription_manager:
+            pubnub._subscription_manager.stop()
+            pubnub._subscription_manager.loop.close()

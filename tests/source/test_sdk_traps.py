@@ -6,8 +6,8 @@ docstring says which of our corrections can go then.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import Iterator
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,8 +22,6 @@ from pubnub.enums import PNStatusCategory
 from pubnub.exceptions import PubNubAsyncioException
 from pubnub.models.consumer.message_actions import PNMessageAction
 from pubnub.models.server.subscribe import SubscribeMessage
-from pubnub.pnconfiguration import PNConfiguration
-from pubnub.pubnub_asyncio import PubNubAsyncio
 from pubnub.workers import BaseMessageWorker
 
 from tests.source.scripted import (
@@ -33,6 +31,7 @@ from tests.source.scripted import (
     answer,
     json_reply,
     one_authority,
+    sdk,
     wait_until,
 )
 
@@ -44,27 +43,6 @@ def trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Trust one authority."""
     with one_authority(tmp_path_factory):
         yield
-
-
-@asynccontextmanager
-async def sdk(origin: str, **settings: object) -> AsyncIterator[Any]:
-    """Yield the SDK as it is shipped, for the script."""
-    config = PNConfiguration()
-    config.subscribe_key = SUBSCRIBE_KEY
-    config.user_id = "tester"
-    config.origin = origin
-    config.ssl = False
-    config.disable_config_locking = False  # else a DeprecationWarning, see below
-    for name, value in settings.items():
-        setattr(config, name, value)
-    pubnub = PubNubAsyncio(config, custom_event_loop=asyncio.get_running_loop())
-    try:
-        yield pubnub
-    finally:
-        await pubnub.close_session()
-        if pubnub._subscription_manager:
-            pubnub._subscription_manager.stop()
-            pubnub._subscription_manager.loop.close()
 
 
 def poll(pubnub: Any, *channels: str, timetoken: int = 5) -> Any:
