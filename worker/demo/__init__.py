@@ -1,4 +1,4 @@
-"""The demo: the worker counts what a crowd does, and the counts are compared with the truth."""
+"""The demo: a crowd reacts, the worker counts, the counts are checked."""
 
 from worker.demo.demo_run import Plan, run_demo
 

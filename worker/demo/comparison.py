@@ -15,9 +15,9 @@ from worker.store.redis_errors import redis_errors
 
 PAUSE_SECONDS: Final = 0.1
 RIGHT_SECONDS: Final = 1.0
-"""How long right counts must stay right. A late event may change them."""
+"""How long right counts must stay right: events can be late."""
 WRONG_SECONDS: Final = 6.0
-"""How long wrong counts must stay the same. A worker waits before it retries."""
+"""How long wrong counts must stay the same: retries take time."""
 LONGEST_SECONDS: Final = 15.0
 
 Message = tuple[str, str]
@@ -25,7 +25,7 @@ Message = tuple[str, str]
 
 
 Difference = tuple[str, str, str, str, int, int]
-"""Channel, message timetoken, type, value, the true count, the count in Redis."""
+"""A key, the true count, and the count in Redis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ async def compare(
 
 
 async def read_counts(redis: RedisClient, channels: Collection[str]) -> dict[Message, Counts]:
-    """Return the counts of all messages in Redis, read as applications read them."""
+    """Return the counts of all messages, as applications read them."""
     reader = TallyReader(redis)
     counts: dict[Message, Counts] = {}
     for channel in channels:

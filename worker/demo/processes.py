@@ -20,7 +20,7 @@ END_SECONDS: Final = 15.0
 SHOWN_LINES: Final = 8
 WORKER_LOG: Final = "worker.log"
 KEPT_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG")
-"""Variables that the worker inherits. No setting of the user is among them."""
+"""The variables that the worker inherits: no setting."""
 CODE: Final = Path(__file__).parents[2]
 
 
@@ -74,7 +74,7 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, folder: Path, settings: Mapping[str, str]) -> "WorkerProcess":
-        """Start it with these settings only. Ctrl-C in the terminal does not reach it."""
+        """Start it with these settings only. Ctrl-C does not reach it."""
         log = folder / WORKER_LOG
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(

@@ -19,7 +19,7 @@ OTHER_LINES: Final = 9
 
 
 class Screen:
-    """Lines, and a table that is drawn again and again; in a file, only once."""
+    """Lines, and a live table; in a file, the table comes only once."""
 
     def __init__(self, *, quiet: bool) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -59,7 +59,7 @@ class Screen:
 
 
 def _table(counts: Mapping[Message, Counts], rows: int) -> Table:
-    """Return the messages with most reactions. A narrow terminal cuts the columns."""
+    """Return the messages with most reactions."""
     # The right side of a box would be crooked:
     # rich and terminals disagree about the width of an emoji.
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

@@ -98,7 +98,7 @@ class User:
 
 
 async def _send(request: Any) -> Any:
-    """Return the SDK's reply, an envelope or an error. A cancellation is raised."""
+    """Return the SDK's envelope or error. A cancellation is raised."""
     reply = await request.future()
     task = asyncio.current_task()
     if task and task.cancelling():

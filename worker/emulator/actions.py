@@ -108,5 +108,5 @@ class ChannelActions:
         return self.ordered[max(begin, end - limit) : end]
 
     def removed_since(self, moment: int) -> Iterator[Action]:
-        """Iterate over the remembered actions that were removed after that moment."""
+        """Iterate over the actions that were removed after that moment."""
         return (action for removed_at, action in self._removed if removed_at > moment)

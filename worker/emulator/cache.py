@@ -34,7 +34,7 @@ class Message:
     """Whether it is sent without the ``b`` of a group or wildcard."""
 
     def matched_by(self, name: str | None) -> bytes:
-        """Return the bytes; ``name`` is the matching group or wildcard, if any."""
+        """Return the bytes for a matching group or wildcard, or for none."""
         if name is None or self.verbatim:
             return self.body
         return b'%s,"b":%s}' % (self.body[:-1], quote(name).encode())

@@ -1,4 +1,4 @@
-"""The emulator over HTTP: starts, stops, finds the endpoint of each request."""
+"""The emulator over HTTP: start, stop, routes."""
 
 import asyncio
 import re

@@ -39,7 +39,7 @@ class LongPolls:
         self._set_alarm()
 
     async def answer(self, subscription: Subscription, call: Call) -> Reply:
-        """Answer a handshake at once, and another poll when there are messages."""
+        """Answer a handshake at once, another poll with messages."""
         if not subscription.topics():
             raise RefusedError(service_error(400, "Invalid Channel", "Subscribe"))
         cursor = Cursor(call.bound("tt") or 0, call.bound("tr") or REGION)

@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request; ``dropped`` is a connection closed without one."""
+    """An answer; ``dropped`` is a connection closed without one."""
 
     status: int
     body: bytes = b""
@@ -46,7 +46,7 @@ def actions_error(status: int, message: str, **more: object) -> Reply:
 
 
 def invalid_input(problem: str, locations: Iterable[str], location_type: str) -> Reply:
-    """Return the 400 for missing or wrong fields of a body, query or path."""
+    """Return the 400 for wrong fields of a body, query or path."""
     details = [
         {"message": problem, "location": name, "locationType": location_type} for name in locations
     ]

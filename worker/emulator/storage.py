@@ -1,4 +1,4 @@
-"""The stored actions of all channels, with PubNub's rules for them, and their lists."""
+"""The stored actions of all channels, and lists of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The names of long polls: channels, wildcards, groups. The polls that wait for them."""
+"""The names of long polls, and the polls that wait for them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ Clock = Callable[[], float]
 
 
 class Timetokens:
-    """A clock in timetokens, which never goes back. It makes unique ones, too."""
+    """A clock in timetokens, which never goes back."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""Requests without a proper answer: refused names, outages, request faults."""
+"""Requests that fail: refused names, outages, faults."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final

@@ -14,7 +14,7 @@ from worker.domain.position import Cursor, Timetoken
 from worker.errors import PubNubError
 
 MAX_DIGITS: Final = 1_000
-"""The longest whole number that is converted. Python refuses some thousands."""
+"""The longest whole number that Python is asked to convert."""
 MAX_DEPTH: Final = 100
 """The levels that are kept of JSON too deep for Python's parser."""
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)

@@ -145,7 +145,7 @@ class Client:
         return read_time("time", body)
 
     async def _ask(self, request: str, endpoint: Any) -> object:
-        """Send a request, and once more if a newer token replaces a refused one."""
+        """Send a request, once more if a refused token is replaced."""
         token = self._token
         try:
             return await self._send(request, endpoint)

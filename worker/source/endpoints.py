@@ -35,7 +35,7 @@ _NO_HANDLER: Final = logging.NullHandler()
 
 @dataclass(frozen=True, slots=True)
 class Keyset:
-    """One PubNub keyset, and how to reach it. A ``secret_key`` signs requests."""
+    """A PubNub keyset, and its address. ``secret_key`` signs requests."""
 
     subscribe_key: str
     user_id: str
@@ -61,7 +61,7 @@ class Encoded:
 
 
 class Poll(Encoded, Subscribe):  # type: ignore[misc] # the SDK has no types
-    """A poll whose group names are signed as they are. The SDK encodes them first."""
+    """A poll that signs group names as they are, not encoded."""
 
     def build_path(self) -> str:
         channels = _encoded(frozenset(self._channels))
@@ -98,7 +98,7 @@ class Clock(Encoded, Time):  # type: ignore[misc] # the SDK has no types
 
 
 class Actions(Encoded, GetMessageActions):  # type: ignore[misc] # the SDK has no types
-    """One page of a channel's actions. The SDK drops ``end``, and a limit of 100."""
+    """A page of actions. The SDK drops ``end``, and a limit of 100."""
 
     def custom_params(self) -> dict[str, str]:
         params = {"start": self._start, "end": self._end, "limit": self._limit}
@@ -106,7 +106,7 @@ class Actions(Encoded, GetMessageActions):  # type: ignore[misc] # the SDK has n
 
 
 class NoSubscriptions:
-    """An empty subscription manager: the SDK's own one leaks an event loop."""
+    """No subscription manager: the SDK's own one leaks a loop."""
 
     def __init__(self, _pubnub: object) -> None: ...
 
@@ -130,7 +130,7 @@ def configuration(keyset: Keyset) -> Any:
 
 
 def silence() -> None:
-    """Keep the SDK and its HTTP clients, which write tokens, out of every log."""
+    """Keep the SDK and its HTTP clients, which write tokens, silent."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.CRITICAL + 1)

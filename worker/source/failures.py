@@ -14,7 +14,7 @@ from worker.source.answers import as_object, decode
 from worker.source.transport import Response
 
 LONGEST_RETRY_SECONDS: Final = 600.0
-"""The longest wait that a Retry-After can ask for, even a mistyped one."""
+"""The longest wait that a Retry-After can ask for."""
 _SHOWN: Final = 200  # characters of PubNub's own words in an error
 _SECONDS: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*", re.ASCII)
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")

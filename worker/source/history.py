@@ -179,7 +179,7 @@ async def ahead(slices: AsyncGenerator[ListSlice, None]) -> AsyncGenerator[ListS
 
 
 def span(actions: Iterable[object]) -> Span | None:
-    """Return the oldest and the newest readable action timetoken of these items."""
+    """Return the oldest and the newest readable action timetoken."""
     timetokens = list(filter(None, map(action_timetoken, actions)))
     if not timetokens:
         return None

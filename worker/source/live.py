@@ -107,17 +107,14 @@ class Poller:
         except PubNubError as error:
             await self._wait_after(error)
             return ()
-        if isinstance(reply, Received):
-            return self._receive(reply)
-        return (reply,) if reply else ()
-
-    def _receive(self, received: Received) -> tuple[Item, ...]:
-        self.answered_at = received.at
+        if not isinstance(reply, Received):
+            return (reply,) if reply else ()
+        self.answered_at = reply.at
         self._backoff.succeeded()
         self._warning.recovered(self)
         if self._refusals.is_lifted:
-            return self._refusals.readmit(), received
-        return (received,)
+            return self._refusals.readmit(), reply
+        return (reply,)
 
     async def _poll(self, names: Names, cursor: Cursor) -> Received | Refused | None:
         """Poll these names, or try the refused ones if it is time."""

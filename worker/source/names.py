@@ -13,7 +13,7 @@ MAX_CHARACTERS: Final = 92
 MAX_GROUPS: Final = 10
 """The groups of one connection."""
 MAX_REQUEST_CHARACTERS: Final = 24_000
-"""The percent-encoded names in one request. PubNub refuses a line over 32 KiB."""
+"""The percent-encoded names in one request, which has 32 KiB."""
 _REFUSED: Final = re.compile(r"[,:*/\\\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WILDCARD: Final = re.compile(r"[^.]+\.([^.]+\.)?\*")
 

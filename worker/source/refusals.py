@@ -48,7 +48,7 @@ class Refusals:
         """When to try the refused names, in seconds of the clock."""
 
     def forget(self) -> None:
-        """Begin again: all names are polled, and a refusal is reported again."""
+        """Poll all names again, and report a refusal again."""
         self._refused = frozenset()
         self.is_lifted = False
 

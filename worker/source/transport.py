@@ -83,7 +83,7 @@ def _cause(reply: object, status: object) -> str:
 
 
 class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no types
-    """Sends the SDK's requests, each on an HTTP/1.1 connection of its own."""
+    """Sends each request on an HTTP/1.1 connection of its own."""
 
     def __init__(self, pubnub: Any) -> None:
         self.pubnub = pubnub
@@ -99,7 +99,7 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
         await self._session.close()
 
     async def async_request(self, options_func: Callable[[], Any], _event: object) -> Any:
-        """Return the SDK's envelope; ``status.client_response`` is the ``Response``."""
+        """Return the SDK's envelope, with our ``Response`` in its status."""
         if self._session.closed:
             raise LostError("the client is closed")
         config = self.pubnub.config

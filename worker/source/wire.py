@@ -18,11 +18,11 @@ from worker.source import names
 
 ACTION_KINDS: Final = (3, "3")
 KNOWN_TEXTS: Final = 16_384
-"""The channels, types and values whose check is cached. Events share few of them."""
+"""The channels, types and values whose check is cached."""
 MAX_KNOWN: Final = 300
-"""The longest channel, type and value, in characters together, that is cached."""
+"""The characters of a channel, type and value that are cached."""
 MAX_BYTES: Final = 32_768
-"""PubNub's limit for a request, so for each type, value and uuid in it."""
+"""PubNub's limit for a request, so for each text in it."""
 MAX_DIGITS: Final = 20
 ACTION_TIMETOKEN: Final = re.compile(rf"[1-9][0-9]{{0,{MAX_DIGITS - 1}}}", re.ASCII)
 MESSAGE_TIMETOKEN: Final = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}", re.ASCII)
@@ -33,7 +33,7 @@ _SHOWN: Final = 4_096
 
 @dataclass(frozen=True, slots=True)
 class CountedTypes:
-    """The action types that are counted: ``types``, or all, without ``ignored``."""
+    """The counted action types: ``types``, or all, without ``ignored``."""
 
     types: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
@@ -138,7 +138,7 @@ def decode_checked(message: Mapping[str, object], counted_types: CountedTypes) -
 
 
 def decode_action(channel: str, action: object, counted_types: CountedTypes) -> Decoded:
-    """Return the addition in one item of history; None if its type is not counted."""
+    """Return the addition in an item of history, if its type is counted."""
     if not isinstance(action, dict):
         return Malformed(channel, "the action is not an object", _as_json(action))
     try:
@@ -152,7 +152,7 @@ def decode_action(channel: str, action: object, counted_types: CountedTypes) -> 
 
 
 def action_timetoken(action: object) -> Timetoken | None:
-    """Return the action timetoken of an item of history; None if unreadable."""
+    """Return an item's action timetoken; None if unreadable."""
     return _readable_timetoken(action, "actionTimetoken")
 
 
