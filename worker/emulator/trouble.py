@@ -68,9 +68,9 @@ class Trouble:
         """Begin an outage (``OUTAGE_KINDS``) of these operations. None ends it."""
         self._operations = frozenset(operations)
         known = [*OUTAGE_KINDS, *OUTAGE_OPERATIONS]
-        unknown = {str(kind or "drop"), *self._operations}.difference(known)
+        unknown = {kind, *self._operations}.difference(known, {None})
         if unknown:
-            words = ", ".join(sorted(unknown))
+            words = ", ".join(map(str, unknown))
             raise ValueError(f"unknown outage: {words}; the known ones are {', '.join(known)}")
         self._outage = _OUTAGES.get(kind or "")
         self._changed()
