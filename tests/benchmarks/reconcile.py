@@ -19,9 +19,9 @@ from worker.domain.position import Range, Timetoken, shift
 from worker.reconciliation.evidence import Comparison
 from worker.reconciliation.scan import Scanner
 from worker.reconciliation.scan_state import ScanState
+from worker.source.answers import decode
 from worker.source.backoff import Backoff, elapsed_clock
 from worker.source.history import PAGE_SIZE, ListSlice, span
-from worker.source.lenient_json import decode
 from worker.source.wire import CountedTypes
 from worker.store.connection import connect
 from worker.store.entries import Entries

@@ -1,9 +1,7 @@
 """Clients of the emulator: the unmodified SDK, plain HTTP, or a clock alone."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -11,49 +9,18 @@ from typing import Any
 import aiohttp
 import yarl
 from pubnub.models.consumer.message_actions import PNMessageAction
-from pubnub.pnconfiguration import PNConfiguration
-from pubnub.pubnub import PubNub
-from pubnub.pubnub_asyncio import PubNubAsyncio
 
-from worker.emulator import Cursor, Limits, State, Subscription
+from tests.source.scripted import sdk
+from worker.emulator import Cursor, State, Subscription
 
 KEY = "sub-c-test"
 MESSAGE = "17600000001728660"
 ROOM = Subscription(("room",))
 
 
-def configuration(origin: str, uuid: str) -> Any:
-    """Return the SDK's configuration for an emulator."""
-    config = PNConfiguration()
-    config.subscribe_key, config.publish_key, config.user_id = KEY, "pub-c-test", uuid
-    config.origin, config.ssl = origin, False
-    config.disable_config_locking = False  # else the SDK warns of its own future
-    return config
-
-
-@asynccontextmanager
-async def asyncio_sdk(origin: str, uuid: str = "ana") -> AsyncIterator[Any]:
-    """Yield the SDK for asyncio, as its makers ship it."""
-    pubnub = PubNubAsyncio(
-        configuration(origin, uuid), custom_event_loop=asyncio.get_running_loop()
-    )
-    try:
-        yield pubnub
-    finally:
-        await pubnub.close_session()
-        if pubnub._subscription_manager:
-            pubnub._subscription_manager.stop()
-            pubnub._subscription_manager.loop.close()
-
-
-@contextmanager
-def blocking_sdk(origin: str, uuid: str = "ana") -> Iterator[Any]:
-    """Yield the SDK for threads, whose calls block."""
-    pubnub = PubNub(configuration(origin, uuid))
-    try:
-        yield pubnub
-    finally:
-        pubnub.stop()
+def asyncio_sdk(origin: str, uuid: str = "ana") -> AbstractAsyncContextManager[Any]:
+    """Open the SDK for asyncio, as its makers ship it."""
+    return sdk(origin, subscribe_key=KEY, publish_key="pub-c-test", user_id=uuid)
 
 
 def reaction(value: str, message: str = MESSAGE) -> Any:
@@ -123,10 +90,10 @@ class Clock:
         self.seconds += seconds
 
 
-def keyset(*, seed: int = 1, limits: Limits | None = None, **faults: float) -> tuple[State, Clock]:
+def keyset(*, seed: int = 1, **faults: float) -> tuple[State, Clock]:
     """Return an emulator without HTTP, and its clock."""
     clock = Clock()
-    return State(clock, Random(seed), faults, KEY, limits), clock
+    return State(clock, Random(seed), faults, KEY), clock
 
 
 def present(state: State, subscription: Subscription = ROOM) -> Cursor:

@@ -4,24 +4,18 @@ from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
-import trustme
 
 from tests.emulator.clients import Http
+from tests.source.scripted import one_authority
 from worker.emulator import Emulator
 
 
 @pytest.fixture(autouse=True, scope="package")
 def one_authority_and_no_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let the SDK trust one authority, and use no proxy.
-
-    Each new SDK reads all authorities, which takes longer than most tests.
-    """
-    known = tmp_path_factory.mktemp("authority") / "known.pem"
-    trustme.CA().cert_pem.write_to_path(known)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", str(known))
-        for name in ("NO_PROXY", "no_proxy"):
-            patch.setenv(name, "127.0.0.1")
+    """Let the SDK trust one authority, and use no proxy."""
+    with one_authority(tmp_path_factory) as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        patch.setenv("no_proxy", "127.0.0.1")
         yield
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.emulator.clients import KEY, MESSAGE, Http, keyset
-from worker.emulator import Emulator, Limits, RefusedError
+from worker.emulator import Emulator, RefusedError
 
 ROOM = f"/v1/message-actions/{KEY}/channel/room"
 ADD = f"{ROOM}/message/{MESSAGE}?uuid=u0"
@@ -40,84 +40,51 @@ def invalid(problem: str, *locations: str, within: str = "body") -> dict[str, An
 
 NO_USER = invalid("Missing field", "uuid", within="query")
 NO_NUMBER = invalid("Not a number", "action", within="path")
+NO_LIMIT = invalid("Not a number", "limit", within="query")
+NO_START = invalid("Not a number", "start", within="query")
+ZERO = invalid("Not above zero", "limit", within="query")
+CONFLICT = refused(409, "Action Already Added")
 NOT_HERE = refused(400, "No matching message actions to delete")
 NOT_YOURS = refused(400, "Not deleting message action: wrong uuid specified")
+LIST = f"GET {ROOM}"
+POST = f"POST {ROOM}/message"
+DELETE = f"DELETE {ROOM}/message"
+NEW = {"type": "reaction", "value": "new"}
 CLAIMS = [
     Claim("an unknown channel is empty", f"GET /v1/message-actions/{KEY}/channel/other", ()),
-    Claim("the whole channel ascends", f"GET {ROOM}", (0, 1, 2, 3, 4, 5)),
-    Claim("start is the newer bound, exclusive", f"GET {ROOM}?start={{3}}", (0, 1, 2)),
-    Claim("end is the older bound, inclusive", f"GET {ROOM}?end={{3}}", (3, 4, 5)),
-    Claim("both bounds hold together", f"GET {ROOM}?start={{4}}&end={{1}}", (1, 2, 3)),
-    Claim("a limit keeps the newest, without more", f"GET {ROOM}?limit=2", (4, 5)),
-    Claim("a limit keeps the newest below start", f"GET {ROOM}?start={{4}}&limit=2", (2, 3)),
-    Claim("a limit keeps the newest above end", f"GET {ROOM}?end={{1}}&limit=2", (4, 5)),
-    Claim("bounds and limit hold together", f"GET {ROOM}?start={{5}}&end={{1}}&limit=2", (3, 4)),
-    Claim("nothing lies below the oldest", f"GET {ROOM}?start={{0}}", ()),
-    Claim("nothing lies between crossed bounds", f"GET {ROOM}?start={{1}}&end={{4}}", ()),
-    Claim(
-        "a limit beyond the maximum is the maximum", f"GET {ROOM}?limit=1000", (0, 1, 2, 3, 4, 5)
-    ),
-    Claim(
-        "a limit is a number",
-        f"GET {ROOM}?limit=x",
-        invalid("Not a number", "limit", within="query"),
-    ),
-    Claim(
-        "a limit is above zero",
-        f"GET {ROOM}?limit=0",
-        invalid("Not above zero", "limit", within="query"),
-    ),
-    Claim(
-        "a start is a number",
-        f"GET {ROOM}?start=-1",
-        invalid("Not a number", "start", within="query"),
-    ),
-    Claim("an addition is answered", f"POST {ADD}", 200, {"type": "reaction", "value": "new"}),
-    Claim(
-        "another user may add the same", f"POST {ROOM}/message/{MESSAGE}?uuid=other", 200, REACTION
-    ),
-    Claim(
-        "another message may have the same",
-        f"POST {ROOM}/message/1760000000?uuid=u0",
-        200,
-        REACTION,
-    ),
-    Claim(
-        "an addition twice conflicts", f"POST {ADD}", refused(409, "Action Already Added"), REACTION
-    ),
-    Claim(
-        "an addition has a value", f"POST {ADD}", invalid("Missing field", "value"), {"type": "t"}
-    ),
-    Claim(
-        "an addition has a type", f"POST {ADD}", invalid("Missing field", "type"), {"value": "v"}
-    ),
+    Claim("the whole channel ascends", LIST, (0, 1, 2, 3, 4, 5)),
+    Claim("start is the newer bound, exclusive", f"{LIST}?start={{3}}", (0, 1, 2)),
+    Claim("end is the older bound, inclusive", f"{LIST}?end={{3}}", (3, 4, 5)),
+    Claim("both bounds hold together", f"{LIST}?start={{4}}&end={{1}}", (1, 2, 3)),
+    Claim("a limit keeps the newest, without more", f"{LIST}?limit=2", (4, 5)),
+    Claim("a limit keeps the newest below start", f"{LIST}?start={{4}}&limit=2", (2, 3)),
+    Claim("a limit keeps the newest above end", f"{LIST}?end={{1}}&limit=2", (4, 5)),
+    Claim("bounds and limit hold together", f"{LIST}?start={{5}}&end={{1}}&limit=2", (3, 4)),
+    Claim("nothing lies below the oldest", f"{LIST}?start={{0}}", ()),
+    Claim("nothing lies between crossed bounds", f"{LIST}?start={{1}}&end={{4}}", ()),
+    Claim("a limit beyond the maximum is the maximum", f"{LIST}?limit=1000", (0, 1, 2, 3, 4, 5)),
+    Claim("a limit is a number", f"{LIST}?limit=x", NO_LIMIT),
+    Claim("a limit is above zero", f"{LIST}?limit=0", ZERO),
+    Claim("a start is a number", f"{LIST}?start=-1", NO_START),
+    Claim("an addition is answered", f"POST {ADD}", 200, NEW),
+    Claim("another user may add the same", f"{POST}/{MESSAGE}?uuid=other", 200, REACTION),
+    Claim("another message may have the same", f"{POST}/1760000000?uuid=u0", 200, REACTION),
+    Claim("an addition twice conflicts", f"POST {ADD}", CONFLICT, REACTION),
+    Claim("a value is required", f"POST {ADD}", invalid("Missing field", "value"), {"type": "t"}),
+    Claim("a type is required", f"POST {ADD}", invalid("Missing field", "type"), {"value": "v"}),
     Claim("an addition is an object", f"POST {ADD}", invalid("Missing field", "type", "value"), []),
     Claim("an addition is JSON", f"POST {ADD}", invalid("Invalid JSON", "body"), b"{"),
-    Claim("an addition has a user", f"POST {ROOM}/message/{MESSAGE}", NO_USER, REACTION),
+    Claim("an addition has a user", f"{POST}/{MESSAGE}", NO_USER, REACTION),
     Claim(
         "a removal is answered",
-        f"DELETE {ROOM}/message/{MESSAGE}/action/{{0}}?uuid=u0",
+        f"{DELETE}/{MESSAGE}/action/{{0}}?uuid=u0",
         {"status": 200, "data": {}},
     ),
-    Claim(
-        "only the user removes an action",
-        f"DELETE {ROOM}/message/{MESSAGE}/action/{{0}}?uuid=u1",
-        NOT_YOURS,
-    ),
-    Claim(
-        "an unknown action stays unknown",
-        f"DELETE {ROOM}/message/{MESSAGE}/action/1?uuid=u0",
-        NOT_HERE,
-    ),
-    Claim(
-        "an action belongs to its message",
-        f"DELETE {ROOM}/message/1/action/{{0}}?uuid=u0",
-        NOT_HERE,
-    ),
-    Claim(
-        "a timetoken is a number", f"DELETE {ROOM}/message/{MESSAGE}/action/x?uuid=u0", NO_NUMBER
-    ),
-    Claim("a removal has a user", f"DELETE {ROOM}/message/{MESSAGE}/action/{{0}}", NO_USER),
+    Claim("only the user removes an action", f"{DELETE}/{MESSAGE}/action/{{0}}?uuid=u1", NOT_YOURS),
+    Claim("an unknown action stays unknown", f"{DELETE}/{MESSAGE}/action/1?uuid=u0", NOT_HERE),
+    Claim("an action belongs to its message", f"{DELETE}/1/action/{{0}}?uuid=u0", NOT_HERE),
+    Claim("a timetoken is a number", f"{DELETE}/{MESSAGE}/action/x?uuid=u0", NO_NUMBER),
+    Claim("a removal has a user", f"{DELETE}/{MESSAGE}/action/{{0}}", NO_USER),
 ]
 
 
@@ -193,9 +160,10 @@ async def test_an_action_added_again_gets_a_larger_timetoken(emulator: Emulator)
     assert state.add("room", MESSAGE, "t", "v", "u").actions[0].timetoken > first.timetoken
 
 
-def test_a_message_takes_no_more_actions_than_its_limit() -> None:
+def test_a_message_takes_no_more_actions_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another message still takes one."""
-    state, _ = keyset(limits=Limits(actions_per_message=2))
+    monkeypatch.setattr("worker.emulator.storage.MAX_ACTIONS_PER_MESSAGE", 2)
+    state, _ = keyset()
     for uuid in ("u0", "u1"):
         state.add("room", MESSAGE, "t", "v", uuid)
     with pytest.raises(RefusedError, match="Too many actions"):

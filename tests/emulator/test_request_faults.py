@@ -52,11 +52,7 @@ async def test_a_forbidden_poll_names_one_of_its_names(emulator: Emulator, http:
     named = set()
     for _ in range(30):
         got = await http.poll("a,b", "tt=0&channel-group=g")
-        assert (got.status, got.document["message"], got.document["service"]) == (
-            403,
-            "Forbidden",
-            "Access Manager",
-        )
+        assert (got.status, got.document["message"]) == (403, "Forbidden")
         named |= {name for names in got.document["payload"].values() for name in names}
     assert named == {"a", "b", ":g"}
 
@@ -144,14 +140,8 @@ async def test_a_refusal_names_the_refused(emulator: Emulator, http: Http) -> No
     emulator.state.refuse(["secret"], ["staff"])
     got = await http.poll("room,secret", "tt=0&channel-group=fans,staff")
     payload = {"channels": ["secret"], "channel-groups": [":staff"]}
-    error = {
-        "message": "Forbidden",
-        "payload": payload,
-        "error": True,
-        "service": "Access Manager",
-        "status": 403,
-    }
-    assert (got.status, got.document) == (403, error)
+    error = {"message": "Forbidden", "error": True, "service": "Access Manager", "status": 403}
+    assert (got.status, got.document) == (403, {**error, "payload": payload})
     assert (await http.get(ACTIONS.replace("room", "secret"))).status == 403
     assert (await http.get(GROUP.replace("fans", "staff"))).status == 403
     assert (await http.poll("room", "tt=0&channel-group=fans")).status == 200

@@ -1,24 +1,18 @@
-"""The emulator serves the unmodified SDK, in both of its forms."""
+"""The emulator serves the unmodified SDK."""
 
-import asyncio
 from typing import Any
 
 from pubnub.endpoints.presence.heartbeat import Heartbeat
 from pubnub.endpoints.presence.leave import Leave
 from pubnub.endpoints.pubsub.subscribe import Subscribe
 
-from tests.emulator.clients import MESSAGE, asyncio_sdk, blocking_sdk, reaction
+from tests.emulator.clients import MESSAGE, asyncio_sdk, reaction
 from worker.emulator import Emulator
 
 EMOJI_ROOM = "raum 👍"
 
 
-def values(envelope: Any) -> list[str]:
-    """Return the values of a listed page."""
-    return [action.value for action in envelope.result.actions]
-
-
-async def test_an_action_is_added_listed_and_removed_by_the_asyncio_sdk(emulator: Emulator) -> None:
+async def test_an_action_is_added_listed_and_removed_by_the_sdk(emulator: Emulator) -> None:
     """The truth follows it."""
     async with asyncio_sdk(emulator.origin) as pubnub:
         added = (
@@ -36,21 +30,6 @@ async def test_an_action_is_added_listed_and_removed_by_the_asyncio_sdk(emulator
     assert (added.result.uuid, added.result.message_timetoken) == ("ana", MESSAGE)
     assert removed.result == {}
     assert emulator.truth() == {}
-
-
-async def test_an_action_is_added_listed_and_removed_by_the_blocking_sdk(
-    emulator: Emulator,
-) -> None:
-    """Its calls run in a thread."""
-
-    def live() -> tuple[list[str], list[str]]:
-        with blocking_sdk(emulator.origin) as pubnub:
-            added = pubnub.add_message_action(EMOJI_ROOM, reaction("🎉")).sync()
-            before = values(pubnub.get_message_actions(EMOJI_ROOM).sync())
-            pubnub.remove_message_action(EMOJI_ROOM, MESSAGE, added.result.action_timetoken).sync()
-            return before, values(pubnub.get_message_actions(EMOJI_ROOM).sync())
-
-    assert await asyncio.to_thread(live) == (["🎉"], [])
 
 
 async def test_a_poll_of_the_sdk_gets_both_kinds_of_event(emulator: Emulator) -> None:
@@ -72,12 +51,8 @@ async def test_a_poll_of_the_sdk_gets_both_kinds_of_event(emulator: Emulator) ->
     for answer, event in ((added, "added"), (removed, "removed")):
         (message,) = answer["m"]
         assert (message["e"], message["i"], message["c"]) == (3, "ana", EMOJI_ROOM)
-        assert message["d"] == {
-            "source": "actions",
-            "version": "1.0",
-            "event": event,
-            "data": facts,
-        }
+        head = {"source": "actions", "version": "1.0"}
+        assert message["d"] == {**head, "event": event, "data": facts}
         assert int(message["p"]["t"]) > action.timetoken
 
 
@@ -102,22 +77,15 @@ async def test_a_channel_group_is_filled_listed_and_emptied_by_the_sdk(emulator:
         assert await listed() == []
 
 
-async def test_messages_signals_and_time_answer_the_sdk(emulator: Emulator) -> None:
+async def test_messages_and_time_answer_the_sdk(emulator: Emulator) -> None:
     """They change no counts."""
     async with asyncio_sdk(emulator.origin) as pubnub:
         published = await pubnub.publish().channel("room").message({"text": "a/b ü"}).future()
         posted = await pubnub.publish().channel("room").message("long").use_post(True).future()
-        signalled = await pubnub.signal().channel("room").message("typing").future()
         now = await pubnub.time().future()
 
-    times = [
-        published.result.timetoken,
-        posted.result.timetoken,
-        int(signalled.result.timetoken),
-        int(now.result),
-    ]
-    assert times[:3] == sorted(times[:3])
-    assert len(str(times[3])) == 17
+    assert published.result.timetoken < posted.result.timetoken
+    assert len(str(int(now.result))) == 17
     assert emulator.truth() == {}
 
 

@@ -14,7 +14,7 @@ from tests.simulation.world import SETTLE_SECONDS, World
 from worker.domain.position import Range
 from worker.reconciliation.marks import ripe_at
 from worker.reconciliation.repair_queue import CONCURRENCY, LONGEST_FAILED_SECONDS
-from worker.source.live import REFUSED_SECONDS
+from worker.source.refusals import REFUSED_SECONDS
 from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause
 

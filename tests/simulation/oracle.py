@@ -90,14 +90,14 @@ class Oracle(Watcher):
         self._pending: dict[bytes, Fact] = {}
         self._known: dict[bytes, Fact] = {}
         state.stream.deliver = heard  # type: ignore[method-assign]
-        wrap = state._envelopes.action
+        wrap = state.publisher.event_body
 
-        def wrapped(event: str, channel: str, action: Any, uuid: str, published_at: int) -> bytes:
-            body = wrap(event, channel, action, uuid, published_at)
+        def wrapped(event: str, channel: str, action: Any, published_at: int) -> bytes:
+            body = wrap(event, channel, action, published_at)
             self._pending[body] = (event, channel, *_named(action.identity), str(action.timetoken))
             return body
 
-        state._envelopes.action = wrapped  # type: ignore[method-assign]
+        state.publisher.event_body = wrapped  # type: ignore[method-assign]
 
     # --- what Redis holds ------------------------------------------------------------------------
 

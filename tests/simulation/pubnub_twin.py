@@ -19,10 +19,9 @@ from worker.emulator.longpoll import LongPolls
 from worker.emulator.replies import Reply
 from worker.emulator.subscription import Subscription
 from worker.errors import PubNubError
-from worker.source.answers import read_answer, read_channels, read_page, read_time
+from worker.source.answers import decode, read_answer, read_channels, read_page, read_time
 from worker.source.client import Answer, Client, Page
 from worker.source.failures import failure
-from worker.source.lenient_json import decode
 from worker.source.transport import Response
 
 IDLE_SECONDS: Final = 280.0

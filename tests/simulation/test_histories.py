@@ -15,8 +15,7 @@ from tests.simulation.world import DAY_TICKS, HOUR, KEYS, SETTLE_SECONDS, Worker
 from worker.applying.apply import Applier
 from worker.domain.position import Cursor
 from worker.domain.reconciliation import Limit
-from worker.emulator import OUTAGE_KINDS
-from worker.emulator.history import Page, Window
+from worker.emulator import OUTAGE_KINDS, Page, Window
 from worker.live import answer_handler
 from worker.live.gaps import Gaps
 from worker.live.resume_point import SavedPosition

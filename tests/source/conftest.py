@@ -1,6 +1,7 @@
 """A scripted PubNub, a client of it, and time that passes at once."""
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -33,3 +34,18 @@ async def client(keyset: Keyset) -> AsyncIterator[Client]:
 async def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
     """Return a function that lets time pass."""
     return passing_time(monkeypatch)
+
+
+@pytest.fixture
+def open_loggers() -> Iterator[None]:
+    """Open the loggers of the SDK, as an unlucky configuration would."""
+    names = ("pubnub", "httpx", "httpcore", "hpack", "aiohttp")
+    loggers = list(map(logging.getLogger, names))
+    before = [(logger.level, logger.propagate, logger.handlers) for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+        logger.propagate, logger.handlers = True, []
+    yield
+    for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate, logger.handlers = propagate, handlers

@@ -7,14 +7,7 @@ import pytest
 
 from worker.domain.position import Cursor
 from worker.errors import PubNubError
-from worker.source.answers import (
-    Answer,
-    Page,
-    read_answer,
-    read_channels,
-    read_page,
-    read_time,
-)
+from worker.source.answers import Answer, Page, read_answer, read_channels, read_page, read_time
 
 POSITION: Final = {"t": "17600000000000001", "r": 1}
 Read = Callable[[str, object], object]

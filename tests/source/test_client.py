@@ -6,25 +6,26 @@ import hashlib
 import hmac
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 from urllib.parse import quote
 
 import pytest
 
-from tests.source.client_requests import ASKS, LATER, Ask
-from tests.source.scripted import (
-    SUBSCRIBE_KEY,
-    Reply,
-    ScriptedPubNub,
-    answer,
-    json_reply,
-)
+from tests.source.scripted import LATER, SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError
 from worker.source.client import Answer, Client, Keyset, Page
 
+Ask = Callable[[Client], Awaitable[object]]
+ASKS: Final[dict[str, Ask]] = {
+    "subscribe": lambda client: client.subscribe(["a room", "b"], ["a group", "b"], LATER),
+    "message_actions": lambda client: client.message_actions("room"),
+    "group_channels": lambda client: client.group_channels("g"),
+    "time": lambda client: client.time(),
+}
 every_request = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS.keys())
 
 
@@ -221,43 +222,6 @@ async def test_a_secret_key_signs_each_request(
     text = f"GET\npub-c\n{request.path}\n{query}\n"
     digest = hmac.digest(b"sec-c", text.encode(), hashlib.sha256)
     assert signature == "v2." + base64.urlsafe_b64encode(digest).decode().rstrip("=")
-
-
-@pytest.mark.parametrize(
-    ("keyset", "settings"),
-    [
-        (
-            Keyset("sub-c", "tally", secret_key="sec-c"),
-            "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY",
-        ),
-        (
-            Keyset("sub-c", "tally", secret_key="sec-c", publish_key=""),
-            "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY",
-        ),
-        (Keyset("sub-c", " "), "PUBNUB_USER_ID"),
-        (Keyset("", "tally"), "PUBNUB_SUBSCRIBE_KEY"),
-    ],
-)
-def test_an_unusable_keyset_is_refused(keyset: Keyset, settings: str) -> None:
-    """The error names the settings."""
-    with pytest.raises(ConfigurationError, match=settings):
-        Client(keyset)
-
-
-@pytest.fixture
-def open_loggers() -> Iterator[None]:
-    """Open the loggers of the SDK, as an unlucky configuration would."""
-    loggers = [
-        logging.getLogger(name) for name in ("pubnub", "httpx", "httpcore", "hpack", "aiohttp")
-    ]
-    before = [(logger.level, logger.propagate, logger.handlers) for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.DEBUG)
-        logger.propagate, logger.handlers = True, []
-    yield
-    for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
-        logger.setLevel(level)
-        logger.propagate, logger.handlers = propagate, handlers
 
 
 @every_request

@@ -1,19 +1,19 @@
 """Paging backwards: everything in the list comes, whatever its pages."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
-from tests.source.scripted import SUBSCRIBE_KEY, ScriptedPubNub, json_reply
+from tests.source.scripted import SUBSCRIBE_KEY, Reply, ScriptedPubNub, json_reply
 from tests.waiting import wait_until
 from worker.emulator import Emulator
 from worker.errors import PubNubError
 from worker.source.backoff import elapsed_clock
 from worker.source.client import Client, Keyset
 from worker.source.history import EMPTY_RETRIES, PAGE_SIZE, TRIES, History, ListSlice, ahead, span
-from worker.source.wire import action_timetoken
 
 NOW = "17700000000000000"
 FIRST = 17600000000000000
@@ -26,20 +26,17 @@ async def emulator() -> AsyncIterator[Emulator]:
         yield emulator
 
 
-def seed(emulator: Emulator, count: int, *, apart: int = 2) -> set[str]:
-    """Store actions some ticks apart, and return their users."""
-    users = {f"user{number}" for number in range(count)}
-    for number in range(count):
-        emulator.state.add(
-            "room",
-            "1",
-            "reaction",
-            "👍",
-            f"user{number}",
-            published=False,
-            at=FIRST + number * apart,
-        )
-    return users
+def seed(emulator: Emulator, times: Sequence[int], name: str = "user") -> set[str]:
+    """Store actions some ticks after the first one, and return their users."""
+    users = [f"{name}{number}" for number in range(len(times))]
+    for user, ticks in zip(users, times, strict=True):
+        emulator.state.add("room", "1", "reaction", "👍", user, published=False, at=FIRST + ticks)
+    return set(users)
+
+
+def page(*items: object, **more: object) -> Reply:
+    """Return a page of the list."""
+    return json_reply({"status": 200, "data": list(items), **more})
 
 
 async def read(origin: str, end: str | None = None) -> list[ListSlice]:
@@ -56,18 +53,14 @@ async def read(origin: str, end: str | None = None) -> list[ListSlice]:
 
 def users_in(slices: list[ListSlice]) -> set[str]:
     """Return the users of all actions in the slices."""
-    return {
-        str(action["uuid"])
-        for slice in slices
-        for action in slice.actions
-        if isinstance(action, dict)
-    }
+    actions: list[Any] = [action for slice in slices for action in slice.actions]
+    return {action["uuid"] for action in actions}
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
 async def test_every_action_is_read(emulator: Emulator, count: int) -> None:
     """Neither a full page nor a short one is the end."""
-    users = seed(emulator, count)
+    users = seed(emulator, range(0, 2 * count, 2))
 
     slices = await read(emulator.origin)
 
@@ -81,19 +74,8 @@ async def test_every_action_is_read(emulator: Emulator, count: int) -> None:
 
 async def test_ties_at_a_pages_edge_are_read(emulator: Emulator) -> None:
     """Seven actions share each timetoken, and ``start`` is exclusive."""
-    users = seed(emulator, 350, apart=0)
-    emulator.state.time.unique()
-    tied = {f"tied{number}" for number in range(300)}
-    for number in range(300):
-        emulator.state.add(
-            "room",
-            "1",
-            "reaction",
-            "👍",
-            f"tied{number}",
-            published=False,
-            at=FIRST + 1000 + number // 7 * 2,
-        )
+    users = seed(emulator, [0] * 350)
+    tied = seed(emulator, [1000 + number // 7 * 2 for number in range(300)], "tied")
 
     slices = await read(emulator.origin)
 
@@ -105,7 +87,7 @@ async def test_ties_at_a_pages_edge_are_read(emulator: Emulator) -> None:
 
 async def test_a_page_cut_short_by_the_server_goes_on(emulator: Emulator) -> None:
     """``more`` has the next start."""
-    users = seed(emulator, 320)
+    users = seed(emulator, range(0, 640, 2))
     emulator.state.faults.replace({"more": 0.7})
 
     slices = await read(emulator.origin)
@@ -116,7 +98,7 @@ async def test_a_page_cut_short_by_the_server_goes_on(emulator: Emulator) -> Non
 
 async def test_reading_ends_at_the_older_bound(emulator: Emulator) -> None:
     """``end`` is inclusive."""
-    seed(emulator, 300)
+    seed(emulator, range(0, 600, 2))
 
     slices = await read(emulator.origin, end=str(FIRST + 2 * 290))
 
@@ -127,13 +109,8 @@ async def test_reading_ends_at_the_older_bound(emulator: Emulator) -> None:
 async def test_an_empty_page_with_more_is_no_end() -> None:
     """An empty page without ``more`` is."""
     async with ScriptedPubNub() as server:
-        server.script(
-            json_reply(
-                {"status": 200, "data": [], "more": {"start": str(FIRST), "url": "/", "limit": 100}}
-            ),
-            *[json_reply({"status": 200, "data": [listed(FIRST - 10)]})] * 2,
-            json_reply({"status": 200, "data": []}),
-        )
+        older = page(listed(FIRST - 10))
+        server.script(page(more={"start": str(FIRST), "url": "/"}), older, older, page())
 
         slices = await read(server.origin)
 
@@ -145,28 +122,21 @@ async def test_an_empty_page_with_more_is_no_end() -> None:
 async def test_an_impossible_empty_page_is_asked_for_again() -> None:
     """It must repeat the page before. If it stays empty, that is uncertain."""
     async with ScriptedPubNub() as server:
-        empty = json_reply({"status": 200, "data": []})
-        server.script(
-            json_reply({"status": 200, "data": [listed(FIRST)]}), *[empty] * EMPTY_RETRIES
-        )
+        server.script(page(listed(FIRST)), *[page()] * EMPTY_RETRIES)
 
         slices = await read(server.origin)
 
-        assert [(len(slice.actions), slice.is_certain) for slice in slices] == [
-            (1, True),
-            (0, False),
-        ]
-        assert [asked.parameters["start"] for asked in server.requests] == [
-            NOW,
-            *[str(FIRST + 1)] * EMPTY_RETRIES,
-        ]
+        shown = [(len(slice.actions), slice.is_certain) for slice in slices]
+        assert shown == [(1, True), (0, False)]
+        starts = [asked.parameters["start"] for asked in server.requests]
+        assert starts == [NOW, *[str(FIRST + 1)] * EMPTY_RETRIES]
 
 
 async def test_a_page_that_does_not_advance_is_stepped_over() -> None:
     """It is asked for three times. Then its edge is uncertain."""
-    full = json_reply({"status": 200, "data": [listed(FIRST)] * PAGE_SIZE})
+    full = page(*[listed(FIRST)] * PAGE_SIZE)
     async with ScriptedPubNub() as server:
-        server.script(full, *[full] * TRIES, json_reply({"status": 200, "data": []}))
+        server.script(full, *[full] * TRIES, page())
 
         slices = await read(server.origin)
 
@@ -178,11 +148,7 @@ async def test_a_page_that_does_not_advance_is_stepped_over() -> None:
 async def test_a_list_that_repeats_itself_is_an_error() -> None:
     """It would be read for ever."""
     async with ScriptedPubNub() as server:
-        server.script(
-            json_reply(
-                {"status": 200, "data": [listed(FIRST + number) for number in range(PAGE_SIZE)]}
-            )
-        )
+        server.script(page(*map(listed, range(FIRST, FIRST + PAGE_SIZE))))
 
         with pytest.raises(PubNubError, match="repeats itself"):
             await read(server.origin)
@@ -194,10 +160,7 @@ async def test_an_unreadable_item_does_not_stop_paging() -> None:
     """It comes, too, for the quarantine. The others have the next start."""
     odd = [None, {"actionTimetoken": True}, listed(FIRST)]
     async with ScriptedPubNub() as server:
-        rest = json_reply({"status": 200, "data": [listed(FIRST)]})
-        server.script(
-            json_reply({"status": 200, "data": odd}), rest, json_reply({"status": 200, "data": []})
-        )
+        server.script(page(*odd), page(listed(FIRST)), page())
 
         slice, _ = await read(server.origin)
 
@@ -208,7 +171,7 @@ async def test_an_unreadable_item_does_not_stop_paging() -> None:
 async def test_an_unreadable_page_is_the_end() -> None:
     """Its items come for the quarantine, but without a next start."""
     async with ScriptedPubNub() as server:
-        server.script(json_reply({"status": 200, "data": [None, {"actionTimetoken": "soon"}]}))
+        server.script(page(None, {"actionTimetoken": "soon"}))
 
         [slice] = await read(server.origin)
 
@@ -217,15 +180,8 @@ async def test_an_unreadable_page_is_the_end() -> None:
 
 def listed(timetoken: int) -> dict[str, str]:
     """Return an item of a list."""
-    action = {
-        "type": "reaction",
-        "value": "👍",
-        "uuid": "ana",
-        "actionTimetoken": str(timetoken),
-        "messageTimetoken": "1",
-    }
-    assert action_timetoken(action) == str(timetoken)
-    return action
+    facts = {"type": "reaction", "value": "👍", "uuid": "ana", "messageTimetoken": "1"}
+    return {**facts, "actionTimetoken": str(timetoken)}
 
 
 async def slow_slices(begun: list[int], ended: list[str]) -> AsyncGenerator[ListSlice, None]:

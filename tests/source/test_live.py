@@ -9,19 +9,15 @@ from dataclasses import replace
 import pytest
 
 from tests.source.passing_time import Passes
-from tests.source.scripted import (
-    Reply,
-    ScriptedPubNub,
-    answer,
-    json_reply,
-)
+from tests.source.scripted import Reply, ScriptedPubNub, answer, json_reply
 from tests.waiting import wait_until
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import PubNubError, ThrottledError
 from worker.source.backoff import FIRST_SECONDS, LONGEST_SECONDS, Backoff, elapsed_clock
 from worker.source.client import Client
-from worker.source.live import REFUSED_SECONDS, Item, Poller, Readmitted, Received, Refused
+from worker.source.live import Item, Poller, Received
 from worker.source.names import Names
+from worker.source.refusals import REFUSED_SECONDS, Readmitted, Refused
 
 NAMES = Names(("a", "b"), ("w.*",), ("g",))
 HANGS = Reply(hangs=True)
@@ -87,10 +83,8 @@ async def test_the_next_poll_has_pubnubs_own_cursor(server: ScriptedPubNub, clie
     assert isinstance(second, Received)
     assert first.answer.cursor == Cursor("17600000000000009", 4)
     assert second.answer.messages == ({"e": 0},)
-    asked = [
-        (request.parameters["tt"], request.parameters.get("tr")) for request in server.requests[:2]
-    ]
-    assert asked == [("0", None), ("17600000000000009", "4")]
+    handshake, poll = (request.parameters for request in server.requests[:2])
+    assert (handshake["tt"], poll["tt"], poll["tr"]) == ("0", "17600000000000009", "4")
     assert polled_names(server)[0] == ("a,b,w.%2A", "g")
 
 
@@ -137,17 +131,11 @@ async def test_a_refused_name_is_left_out_and_tried_again(
         regained = await a_minute_later(polled, passes, lambda: server.waiting == 1)
         received = await anext(polled)
 
-    assert (lost, regained) == (
-        Refused(Names(("b",), (), ("g",))),
-        Readmitted(Names(("b",), (), ("g",))),
-    )
+    names = Names(("b",), (), ("g",))
+    assert (lost, regained) == (Refused(names), Readmitted(names))
     assert isinstance(received, Received)
-    assert polled_names(server)[:4] == [
-        ("a,b,w.%2A", "g"),
-        ("a,w.%2A", ""),
-        ("b", "g"),
-        ("a,b,w.%2A", "g"),
-    ]
+    every = ("a,b,w.%2A", "g")
+    assert polled_names(server)[:4] == [every, ("a,w.%2A", ""), ("b", "g"), every]
 
 
 async def test_a_try_of_refused_names_does_not_cut_the_poll(
@@ -207,18 +195,12 @@ async def test_names_are_refused_one_after_the_other(
         refused.append(await a_minute_later(polled, passes, lambda: server.waiting == 1))
         received = await anext(polled)
 
-    assert refused == [
-        Refused(Names(("a",))),
-        Refused(Names(("a",), ("w.*",))),
-        Refused(Names(("a",), ("w.*",))),
-    ]
+    both = Names(("a",), ("w.*",))
+    assert refused == [Refused(Names(("a",))), Refused(both), Refused(both)]
     assert isinstance(received, Received)
     assert [names for names, _ in polled_names(server)[:5]] == [
         "a,b,w.%2A",
-        "b,w.%2A",
-        "b",
-        "a,w.%2A",
-        "b,w.%2A",
+        *("b,w.%2A", "b", "a,w.%2A", "b,w.%2A"),
     ]
 
 

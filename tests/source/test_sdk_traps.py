@@ -6,8 +6,9 @@ docstring says which of our corrections can go then.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import Iterator
+from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
 import h2.config
@@ -15,17 +16,12 @@ import h2.connection
 import h2.events
 import httpx
 import pytest
-import trustme
-from pubnub.callbacks import SubscribeCallback
 from pubnub.endpoints.message_actions.get_message_actions import GetMessageActions
 from pubnub.endpoints.pubsub.subscribe import Subscribe
 from pubnub.enums import PNStatusCategory
 from pubnub.exceptions import PubNubAsyncioException
-from pubnub.managers import ListenerManager
 from pubnub.models.consumer.message_actions import PNMessageAction
 from pubnub.models.server.subscribe import SubscribeMessage
-from pubnub.pnconfiguration import PNConfiguration
-from pubnub.pubnub_asyncio import PubNubAsyncio
 from pubnub.workers import BaseMessageWorker
 
 from tests.source.scripted import (
@@ -34,6 +30,8 @@ from tests.source.scripted import (
     ScriptedPubNub,
     answer,
     json_reply,
+    one_authority,
+    sdk,
 )
 from tests.waiting import wait_until
 
@@ -41,34 +39,10 @@ HTML = Reply(502, b"<html>Bad Gateway</html>", {"Content-Type": "text/html"})
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Trust one authority. Each new SDK reads all of them, which takes long."""
-    known = tmp_path_factory.mktemp("authority") / "known.pem"
-    trustme.CA().cert_pem.write_to_path(known)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", str(known))
+def trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trust one authority."""
+    with one_authority(tmp_path_factory):
         yield
-
-
-@asynccontextmanager
-async def sdk(origin: str, **settings: object) -> AsyncIterator[Any]:
-    """Yield the SDK as it is shipped, for the script."""
-    config = PNConfiguration()
-    config.subscribe_key = SUBSCRIBE_KEY
-    config.user_id = "tester"
-    config.origin = origin
-    config.ssl = False
-    config.disable_config_locking = False  # else a DeprecationWarning, see below
-    for name, value in settings.items():
-        setattr(config, name, value)
-    pubnub = PubNubAsyncio(config, custom_event_loop=asyncio.get_running_loop())
-    try:
-        yield pubnub
-    finally:
-        await pubnub.close_session()
-        if pubnub._subscription_manager:
-            pubnub._subscription_manager.stop()
-            pubnub._subscription_manager.loop.close()
 
 
 def poll(pubnub: Any, *channels: str, timetoken: int = 5) -> Any:
@@ -76,71 +50,35 @@ def poll(pubnub: Any, *channels: str, timetoken: int = 5) -> Any:
     return Subscribe(pubnub).channels(list(channels or ("room",))).timetoken(timetoken)
 
 
-class Listener(SubscribeCallback):  # type: ignore[misc] # the SDK has no types
-    """Keeps the actions it gets."""
-
-    def __init__(self) -> None:
-        self.actions: list[Any] = []
-
-    def message_action(self, _pubnub: Any, message_action: Any) -> None:
-        """Keep an action."""
-        self.actions.append(message_action)
-
-
-def action_event(event: str) -> dict[str, Any]:
-    """Return a message action as PubNub delivers it."""
-    data = {
-        "type": "reaction",
-        "value": "👍",
-        "actionTimetoken": "17600000000000004",
-        "messageTimetoken": "1760",
-    }
-    return {
-        "a": "1",
-        "f": 0,
-        "e": 3,
-        "i": "ana",
-        "p": {"t": "17600000000000005", "r": 4},
-        "k": SUBSCRIBE_KEY,
-        "c": "room",
-        "d": {"source": "actions", "version": "1.0", "event": event, "data": data},
-    }
-
-
 async def test_a_listener_cannot_tell_added_from_removed(server: ScriptedPubNub) -> None:
     """If it could, a listener might replace ``Poller``."""
-    listener = Listener()
+    data = {"type": "t", "value": "v", "actionTimetoken": "4", "messageTimetoken": "1"}
+    announced: list[Any] = []
     async with sdk(server.origin) as pubnub:
         worker = BaseMessageWorker(pubnub)
-        worker._listener_manager = ListenerManager(pubnub)
-        worker._listener_manager.add_listener(listener)
+        worker._listener_manager = SimpleNamespace(announce_message_action=announced.append)
 
         for event in ("added", "removed"):
-            worker._process_incoming_payload(SubscribeMessage.from_json(action_event(event)))
+            payload = {"source": "actions", "version": "1.0", "event": event, "data": data}
+            message = {"a": "1", "f": 0, "e": 3, "i": "ana", "k": "k", "c": "room", "d": payload}
+            message["p"] = {"t": "5", "r": 4}
+            worker._process_incoming_payload(SubscribeMessage.from_json(message))
 
-    added, removed = map(vars, listener.actions)
+    added, removed = map(vars, announced)
     assert added == removed
 
 
-async def test_get_actions_drops_end_beside_start(server: ScriptedPubNub) -> None:
-    """If fixed, ``Actions.custom_params`` needs only the limit."""
+async def test_get_actions_drops_end_and_the_default_limit(server: ScriptedPubNub) -> None:
+    """If fixed, ``Actions.custom_params`` can go."""
     server.script(json_reply({"status": 200, "data": []}))
     async with sdk(server.origin) as pubnub:
-        await GetMessageActions(pubnub, "room", "9", "1").future()
-
-    asked = server.requests[0].parameters
-    assert asked["start"] == "9"
-    assert "end" not in asked
-
-
-async def test_get_actions_never_sends_the_default_limit(server: ScriptedPubNub) -> None:
-    """If fixed, ``Actions.custom_params`` needs only the bounds."""
-    server.script(json_reply({"status": 200, "data": []}))
-    async with sdk(server.origin) as pubnub:
-        await GetMessageActions(pubnub, "room", limit=100).future()
+        await GetMessageActions(pubnub, "room", "9", "1", limit=100).future()
         await GetMessageActions(pubnub, "room", limit=99).future()
 
-    assert [asked.parameters.get("limit") for asked in server.requests] == [None, "99"]
+    bounded, limited = (asked.parameters for asked in server.requests)
+    assert bounded["start"] == "9"
+    assert not {"end", "limit"} & set(bounded)
+    assert limited["limit"] == "99"
 
 
 async def test_get_actions_hides_where_to_go_on(server: ScriptedPubNub) -> None:
@@ -286,20 +224,12 @@ async def test_without_subscriptions_no_poll_works(server: ScriptedPubNub) -> No
 
 
 async def test_a_secret_key_alone_cannot_sign(server: ScriptedPubNub) -> None:
-    """If fixed, a secret key needs no publish key, and ``check`` shrinks."""
+    """If fixed, a secret key needs no publish key."""
     async with sdk(server.origin, secret_key="sec-c-scripted") as pubnub:
         error = await poll(pubnub).future()
 
     assert isinstance(error.value(), TypeError)
     assert server.requests == []
-
-
-class Hasty(Subscribe):  # type: ignore[misc] # the SDK has no types
-    """A poll that does not wait for a connection."""
-
-    def connect_timeout(self) -> int:
-        """Do not wait."""
-        return 0
 
 
 async def test_a_hundred_and_first_poll_finds_no_connection(server: ScriptedPubNub) -> None:
@@ -309,7 +239,9 @@ async def test_a_hundred_and_first_poll_finds_no_connection(server: ScriptedPubN
         tasks = [polls.create_task(poll(pubnub).future()) for _ in range(100)]
         await server.asked(100)
 
-        error = await Hasty(pubnub).channels(["room"]).timetoken(5).future()
+        hasty = poll(pubnub)
+        hasty.connect_timeout = lambda: 0
+        error = await hasty.future()
         for task in tasks:
             task.cancel()
 
@@ -418,32 +350,14 @@ async def test_a_channel_of_dots_collapses_the_path(server: ScriptedPubNub) -> N
     assert server.requests[0].path == f"/v1/message-actions/{SUBSCRIBE_KEY}"
 
 
-async def test_the_loggers_write_the_token(server: ScriptedPubNub, debug_lines: list[str]) -> None:
+async def test_the_loggers_write_the_token(
+    server: ScriptedPubNub, open_loggers: None, caplog: pytest.LogCaptureFixture
+) -> None:
     """If all are fixed, ``silence`` can go."""
+    caplog.set_level(logging.DEBUG)
     server.script(answer("17600000000000001"))
     async with sdk(server.origin, auth_key="canary") as pubnub:
         await poll(pubnub).future()
 
-    assert {line.split(" ", 1)[0] for line in debug_lines if "auth=canary" in line} >= {
-        "pubnub",
-        "httpx",
-    }
-
-
-@pytest.fixture
-def debug_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Yield the lines of the SDK's loggers at DEBUG."""
-    lines: list[str] = []
-    listening = logging.Handler(logging.DEBUG)
-    monkeypatch.setattr(
-        listening, "emit", lambda record: lines.append(f"{record.name} {record.getMessage()}")
-    )
-    loggers = {logger: logger.level for logger in map(logging.getLogger, ("pubnub", "httpx"))}
-    for logger in loggers:
-        monkeypatch.setattr(logger, "handlers", [listening])
-        monkeypatch.setattr(logger, "propagate", False)
-        monkeypatch.setattr(logger, "disabled", False)
-        logger.setLevel(logging.DEBUG)
-    yield lines
-    for logger, level in loggers.items():
-        logger.setLevel(level)
+    writers = {entry.name for entry in caplog.records if "auth=canary" in entry.getMessage()}
+    assert writers >= {"pubnub", "httpx"}

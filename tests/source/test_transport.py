@@ -12,9 +12,8 @@ import pytest
 import trustme
 
 from tests.redis_server import free_port
-from tests.source.client_requests import LATER
 from tests.source.passing_time import Passes
-from tests.source.scripted import Reply, ScriptedPubNub, answer, json_reply
+from tests.source.scripted import LATER, Reply, ScriptedPubNub, answer, json_reply
 from tests.waiting import wait_until
 from worker.errors import PubNubError
 from worker.source import endpoints
@@ -67,30 +66,22 @@ async def test_an_exception_of_the_sdk_is_an_error(
             await client.time()
 
 
-async def test_a_timeout_of_the_caller_ends_a_poll(server: ScriptedPubNub, client: Client) -> None:
+async def test_a_timeout_or_cancellation_ends_a_poll(
+    server: ScriptedPubNub, client: Client
+) -> None:
     """Its connection is closed, too."""
     server.script(Reply(hangs=True))
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await client.subscribe(["room"], [], LATER)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(client.subscribe(["room"], [], LATER), 0.05)
-
-    await wait_until(lambda: server.waiting == 0 and server.open_connections == 0)
-
-
-async def test_a_cancelled_poll_ends(server: ScriptedPubNub, client: Client) -> None:
-    """Its connection is closed, too."""
-    server.script(Reply(hangs=True))
     poll = asyncio.create_task(client.subscribe(["room"], [], LATER))
     await wait_until(lambda: server.waiting == 1)
-
     poll.cancel()
     await asyncio.wait({poll})
 
     assert poll.cancelled()
-    await wait_until(lambda: server.open_connections == 0)
+    await wait_until(lambda: server.waiting == 0 and server.open_connections == 0)
 
 
 async def test_a_task_cancelled_before_its_request_ends(
@@ -153,8 +144,9 @@ async def test_a_client_without_a_free_connection_says_so(
 ) -> None:
     """It waits for one no longer than for a new connection."""
     monkeypatch.setattr(endpoints, "CONNECT_SECONDS", 0)
+    monkeypatch.setattr(endpoints, "MAX_CONNECTIONS", 1)
     server.script(Reply(hangs=True))
-    async with Client(keyset, connections=1) as client, asyncio.TaskGroup() as group:
+    async with Client(keyset) as client, asyncio.TaskGroup() as group:
         poll = group.create_task(client.subscribe(["room"], [], LATER))
         await server.asked(1)
 

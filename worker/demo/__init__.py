@@ -1,9 +1,5 @@
-"""The demo: the worker counts what a crowd does.
+"""The demo: a crowd reacts, the worker counts, the counts are checked."""
 
-All counts are compared with the truth in the end.
-"""
+from worker.demo.demo_run import Plan, run_demo
 
-from worker.demo.demo_run import run_demo
-from worker.demo.plan import Plan, Result
-
-__all__ = ["Plan", "Result", "run_demo"]
+__all__ = ["Plan", "run_demo"]

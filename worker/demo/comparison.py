@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from worker.domain.tally import Counts, TallyKey
+from worker.domain.tally import Counts, TallyKey, by_count
 from worker.emulator import Emulator
 from worker.store.connection import RedisClient
 from worker.store.keys import Keys
@@ -15,30 +15,17 @@ from worker.store.redis_errors import redis_errors
 
 PAUSE_SECONDS: Final = 0.1
 RIGHT_SECONDS: Final = 1.0
-"""How long right counts must stay right. A late event may change them."""
+"""How long right counts must stay right: events can be late."""
 WRONG_SECONDS: Final = 6.0
-"""How long wrong counts must stay the same. A worker waits before it retries."""
+"""How long wrong counts must stay the same: retries take time."""
 LONGEST_SECONDS: Final = 15.0
 
-Channels = Collection[str]
 Message = tuple[str, str]
 """Channel and message timetoken."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One wrong count."""
-
-    channel: str
-    message_timetoken: str
-    type: str
-    value: str
-    expected: int
-    found: int
-
-    def __str__(self) -> str:
-        place = f"{self.channel} {self.message_timetoken} {self.type} {self.value}"
-        return f"{place}: expected {self.expected}, found {self.found}"
+Difference = tuple[str, str, str, str, int, int]
+"""A key, the true count, and the count in Redis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +33,7 @@ class Comparison:
     """The counts in Redis at one moment, and what is wrong with them.
 
     ``messages`` is the number of messages on either side.
-    ``events`` and ``actions`` are numbers of the emulator:
-    the events it published, and the actions it holds.
+    The emulator published ``events``, and holds ``actions``.
     """
 
     counts: Mapping[Message, Counts]
@@ -57,31 +43,29 @@ class Comparison:
     actions: int
 
 
-async def compare(emulator: Emulator, redis: RedisClient, channels: Channels) -> Comparison:
-    """Compare all counts in Redis with the truth once.
-
-    Raises:
-        RedisUnavailableError: Redis does not answer.
-    """
+async def compare(
+    emulator: Emulator,
+    redis: RedisClient,
+    channels: Collection[str],
+) -> Comparison:
+    """Compare all counts in Redis with the truth once."""
     counts = await read_counts(redis, channels)
-    truth = read_truth(emulator)
+    truth = {
+        (channel, message): message_counts
+        for channel, messages in emulator.truth().items()
+        for message, message_counts in messages.items()
+    }
     return Comparison(
         counts=counts,
-        differences=find_differences(dict(flat(truth)), dict(flat(counts))),
+        differences=find_differences(_flat(truth), _flat(counts)),
         messages=len(truth.keys() | counts.keys()),
         events=emulator.state.published,
         actions=emulator.state.live(),
     )
 
 
-async def read_counts(redis: RedisClient, channels: Channels) -> dict[Message, Counts]:
-    """Return the counts of all messages in Redis.
-
-    They are read as applications read them.
-
-    Raises:
-        RedisUnavailableError: Redis does not answer.
-    """
+async def read_counts(redis: RedisClient, channels: Collection[str]) -> dict[Message, Counts]:
+    """Return the counts of all messages, as applications read them."""
     reader = TallyReader(redis)
     counts: dict[Message, Counts] = {}
     for channel in channels:
@@ -94,39 +78,21 @@ async def read_counts(redis: RedisClient, channels: Channels) -> dict[Message, C
     return counts
 
 
-def read_truth(emulator: Emulator) -> dict[Message, Counts]:
-    """Return the counts that a perfect tally shows."""
+def _flat(counts: Mapping[Message, Counts]) -> dict[TallyKey, int]:
     return {
-        (channel, message): counts
-        for channel, messages in emulator.truth().items()
-        for message, counts in messages.items()
+        (channel, message, type, value): count
+        for (channel, message), message_counts in counts.items()
+        for type, value, count in by_count(message_counts)
     }
 
 
-def flat(counts: Mapping[Message, Counts]) -> Iterator[tuple[TallyKey, int]]:
-    """Yield each count with its channel, message, type and value."""
-    for (channel, message), types in counts.items():
-        for type, values in types.items():
-            for value, count in values.items():
-                yield (channel, message, type, value), count
-
-
 def find_differences(
-    expected: Mapping[TallyKey, int], found: Mapping[TallyKey, int]
+    expected: Mapping[TallyKey, int],
+    found: Mapping[TallyKey, int],
 ) -> tuple[Difference, ...]:
     """Return each count that is missing, superfluous or wrong, in order."""
     keys = {key for key, _ in expected.items() ^ found.items()}
-    return tuple(
-        Difference(
-            channel=channel,
-            message_timetoken=message,
-            type=type,
-            value=value,
-            expected=expected.get((channel, message, type, value), 0),
-            found=found.get((channel, message, type, value), 0),
-        )
-        for channel, message, type, value in sorted(keys)
-    )
+    return tuple((*key, expected.get(key, 0), found.get(key, 0)) for key in sorted(keys))
 
 
 async def settled(compare: Callable[[], Awaitable[Comparison]]) -> Comparison:

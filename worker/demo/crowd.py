@@ -16,18 +16,11 @@ NAMES: Final = (
     *("kim", "lea", "max", "nina", "omar", "pia", "quinn", "rosa", "sam", "tess"),
 )
 LAG_SECONDS: Final = 0.5
-"""How much delay a user makes up for.
-
-A longer delay lowers the rate.
-"""
+"""How much delay a user makes up for. A longer delay lowers the rate."""
 
 
 def places(now: float, random: Random) -> list[Place]:
-    """Return messages of the last minutes in all channels.
-
-    The most popular messages come first.
-    ``now`` is in seconds since 1970.
-    """
+    """Return messages of the minutes before ``now``, the most popular first."""
     messages: list[Place] = []
     for number in range(MESSAGES):
         channel = CHANNELS[number % len(CHANNELS)]
@@ -41,10 +34,7 @@ class Crowd:
     """Users who react to messages. Open it inside the running loop."""
 
     def __init__(self, origin: str, rate: float, seed: int, places: Sequence[Place]) -> None:
-        """Make a crowd for the PubNub at ``origin``.
-
-        ``rate`` is in reactions a second.
-        """
+        """Make a crowd for the PubNub at ``origin``; ``rate`` is a second."""
         self.outcomes: Counter[Outcome] = Counter()
         self._origin = origin
         self._interval = len(NAMES) / rate
@@ -54,19 +44,21 @@ class Crowd:
 
     async def __aenter__(self) -> Self:
         for name in NAMES:
-            seed = f"{self._seed}:{name}"
-            user = User(self._origin, name, self._places, seed)
+            user = User(self._origin, name, self._places, f"{self._seed}:{name}")
             self._users.append(user)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(user.close() for user in self._users))
 
-    async def react(self, seconds: float) -> float:
-        """React for so many seconds.
+    def progress(self, seconds: float) -> str:
+        """Return the reactions in these seconds as text."""
+        reactions = self.outcomes.total()
+        rate = reactions / seconds if seconds else 0
+        return f"{reactions:,} reactions, {rate:.0f}/s, {seconds:.0f} s"
 
-        Return the seconds until the last answer.
-        """
+    async def react(self, seconds: float) -> float:
+        """React for so many seconds. Return the seconds until the last answer."""
         start = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for number, user in enumerate(self._users):

@@ -4,17 +4,19 @@ import asyncio
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
-from worker.demo.comparison import compare, read_counts, settled
+from worker.demo.comparison import Comparison, compare, read_counts, settled
 from worker.demo.crowd import CHANNELS, Crowd, places
-from worker.demo.plan import SHOWN_DIFFERENCES, Plan, Result
 from worker.demo.processes import Processes, started_processes
 from worker.demo.screen import Screen
+from worker.demo.user import Outcome
+from worker.emulator import Emulator
 from worker.errors import FatalError, first_of
 from worker.store.connection import RedisClient, connect
 from worker.store.keys import Keys, digest
@@ -24,6 +26,60 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FOLLOW_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.05
 DRAW_SECONDS: Final = 0.25
+SHOWN_DIFFERENCES: Final = 10
+DIFFERENCE_FIELDS: Final = ("channel", "message_timetoken", "type", "value", "expected", "found")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The options of a demo.
+
+    ``rate`` is in reactions a second.
+    ``faults`` maps each fault's name to its rate, 0 to 1.
+    """
+
+    seconds: float
+    rate: float
+    seed: int
+    faults: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of a demo.
+
+    ``seconds`` is how long the crowd reacted.
+    ``crowd`` maps each outcome, for example ``added``, to its number.
+    """
+
+    plan: Plan
+    seconds: float
+    crowd: Mapping[Outcome, int]
+    comparison: Comparison
+
+    @property
+    def differences(self) -> int:
+        """The number of wrong counts."""
+        return len(self.comparison.differences)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object that ``tally demo --json`` prints."""
+        comparison = self.comparison
+        return {
+            "events": comparison.events,
+            "messages": comparison.messages,
+            "actions": comparison.actions,
+            "differences": self.differences,
+            "events_per_second": round(comparison.events / self.seconds, 1),
+            "seconds": round(self.seconds, 1),
+            "seed": self.plan.seed,
+            "faults": dict(self.plan.faults),
+            "crowd": {str(outcome): number for outcome, number in self.crowd.items()},
+            "differing": [
+                dict(zip(DIFFERENCE_FIELDS, difference, strict=True))
+                for difference in comparison.differences[:SHOWN_DIFFERENCES]
+            ],
+        }
 
 
 async def run_demo(plan: Plan, *, quiet: bool = False) -> Result:
@@ -36,19 +92,30 @@ async def run_demo(plan: Plan, *, quiet: bool = False) -> Result:
         FatalError: Valkey or the worker failed. The text says why.
         SystemExit: a signal ended the demo.
     """
+    emulator = Emulator(seed=plan.seed, faults=plan.faults)
     with (
         cancelled_by_signals() as ignore_signals,
         tempfile.TemporaryDirectory(prefix="tally-demo-") as folder,
     ):
         with Screen(quiet=quiet) as screen:
-            start = started_processes(plan, Path(folder), CHANNELS, screen.say)
+            start = started_processes(emulator, Path(folder), CHANNELS)
             async with start as processes:
+                _print_start(plan, processes, screen)
                 try:
                     result = await _run_watched(plan, processes, screen)
                 finally:
                     ignore_signals()
         _print_result(result, screen)
     return result
+
+
+def _print_start(plan: Plan, processes: Processes, screen: Screen) -> None:
+    rates = [f"{name} {rate:g}" for name, rate in plan.faults.items()]
+    faults = ", ".join(rates) or "none"
+    origin = processes.emulator.origin
+    screen.say("Valkey", processes.redis_cli)
+    screen.say("PubNub", f"an emulator at http://{origin}, seed {plan.seed}, faults: {faults}")
+    screen.say("Worker", f"python -m worker run, process {processes.worker.pid}")
 
 
 @contextmanager
@@ -80,7 +147,6 @@ def cancelled_by_signals() -> Iterator[Callable[[], None]]:
 
 
 async def _run_watched(plan: Plan, processes: Processes, screen: Screen) -> Result:
-    """Run the demo, unless the worker ends before its time."""
     try:
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(processes.worker.watch())
@@ -92,7 +158,6 @@ async def _run_watched(plan: Plan, processes: Processes, screen: Screen) -> Resu
 
 
 async def _run(plan: Plan, processes: Processes, screen: Screen) -> Result:
-    """Wait for the worker, let the crowd react, compare."""
     emulator = processes.emulator
     random = Random(plan.seed)  # noqa: S311 - repeatable, not secret
     messages = places(time.time(), random)
@@ -112,8 +177,7 @@ async def _run(plan: Plan, processes: Processes, screen: Screen) -> Result:
             comparison = await settled(lambda: compare(emulator, redis, CHANNELS))
             task.cancel()
 
-    progress = _progress(crowd, seconds)
-    screen.show(comparison.counts, f"{progress}, over")
+    screen.show(comparison.counts, f"{crowd.progress(seconds)}, over")
     outcomes = dict(sorted(crowd.outcomes.items()))
     return Result(plan, seconds, outcomes, comparison)
 
@@ -136,35 +200,24 @@ async def _draw(screen: Screen, redis: RedisClient, crowd: Crowd, planned: float
     start = time.monotonic()
     while True:
         counts = await read_counts(redis, CHANNELS)
-        elapsed = time.monotonic() - start
+        elapsed = min(time.monotonic() - start, planned)
         left = planned - elapsed
-        outlook = "waiting for the last events"
-        if left > 0:
-            outlook = f"{left:.0f} s to go"
-        progress = _progress(crowd, min(elapsed, planned))
-        screen.show(counts, f"{progress}, {outlook}")
+        outlook = f"{left:.0f} s to go" if left else "waiting for the last events"
+        screen.show(counts, f"{crowd.progress(elapsed)}, {outlook}")
         await asyncio.sleep(DRAW_SECONDS)
 
 
-def _progress(crowd: Crowd, seconds: float) -> str:
-    """Return the crowd's reactions in these seconds as text."""
-    reactions = crowd.outcomes.total()
-    rate = reactions / seconds if seconds else 0
-    return f"{reactions:,} reactions, {rate:.0f}/s, {seconds:.0f} s"
-
-
 def _print_result(result: Result, screen: Screen) -> None:
-    """Print the crowd's outcomes, the verdict, and the first differences."""
-    comparison = result.comparison
+    facts = result.as_json()
     crowd = [f"{number:,} {outcome}" for outcome, number in result.crowd.items()]
     outcomes = ", ".join(crowd) or "nothing"
     screen.say("Crowd", f"{outcomes} in {result.seconds:.1f} s")
     screen.say(
         "Verdict",
-        f"{comparison.events:,} events ({result.events_per_second:.0f}/s),"
-        f" {comparison.messages} messages,"
-        f" {comparison.actions:,} actions,"
+        f"{facts['events']:,} events ({facts['events_per_second']:.0f}/s),"
+        f" {facts['messages']} messages,"
+        f" {facts['actions']:,} actions,"
         f" {result.differences} differences from the truth.",
     )
-    for difference in comparison.differences[:SHOWN_DIFFERENCES]:
-        screen.say("", str(difference))
+    for difference in result.comparison.differences[:SHOWN_DIFFERENCES]:
+        screen.say("", "{} {} {} {}: expected {}, found {}".format(*difference))

@@ -3,14 +3,13 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import unquote, urlsplit
 
-from worker.demo.plan import Plan
 from worker.emulator import Emulator
 from worker.errors import FatalError
 from worker.store.embedded import embedded_server
@@ -21,27 +20,25 @@ END_SECONDS: Final = 15.0
 SHOWN_LINES: Final = 8
 WORKER_LOG: Final = "worker.log"
 KEPT_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG")
-"""Variables that the worker inherits. No setting of the user is among them."""
+"""The variables that the worker inherits: no setting."""
 CODE: Final = Path(__file__).parents[2]
-
-Say = Callable[[str, str], None]
-"""Shows one line: a title and a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """All that runs."""
+    """All that runs. ``redis_cli`` is a command that connects to Redis."""
 
     emulator: Emulator
     redis_url: str
     redis_cli: str
-    """A command that connects to Redis."""
     worker: "WorkerProcess"
 
 
 @asynccontextmanager
 async def started_processes(
-    plan: Plan, folder: Path, channels: Sequence[str], say: Say
+    emulator: Emulator,
+    folder: Path,
+    channels: Sequence[str],
 ) -> AsyncIterator[Processes]:
     """Start everything in this folder. End it when the context ends.
 
@@ -49,38 +46,47 @@ async def started_processes(
         ConfigurationError: no Valkey is installed.
         RedisUnfitError: Valkey does not start.
     """
-    async with embedded_server(folder / "valkey") as redis_url:
-        redis_cli = f"redis-cli -s {unquote(urlsplit(redis_url).path)}"
-        say("Valkey", redis_cli)
-
-        async with Emulator(seed=plan.seed, faults=plan.faults) as emulator:
-            say("PubNub", f"an emulator at http://{emulator.origin}, {_faults(plan)}")
-
-            settings = {
-                "PUBNUB_ORIGIN": emulator.origin,
-                "PUBNUB_TLS": "false",
-                "PUBNUB_SUBSCRIBE_KEY": "demo",
-                "REDIS_URL": redis_url,
-                "TALLY_CHANNELS": ",".join(channels),
-                "TALLY_LOG_LEVEL": "warning",
-                "TALLY_HTTP": "off",
-            }
-            async with started_worker(folder, settings) as worker:
-                say("Worker", f"python -m worker run, process {worker.pid}")
-                yield Processes(emulator, redis_url, redis_cli, worker)
+    async with embedded_server(folder / "valkey") as redis_url, emulator:
+        settings = {
+            "PUBNUB_ORIGIN": emulator.origin,
+            "PUBNUB_TLS": "false",
+            "PUBNUB_SUBSCRIBE_KEY": "demo",
+            "REDIS_URL": redis_url,
+            "TALLY_CHANNELS": ",".join(channels),
+            "TALLY_LOG_LEVEL": "warning",
+            "TALLY_HTTP": "off",
+        }
+        worker = await WorkerProcess.start(folder, settings)
+        try:
+            redis_cli = f"redis-cli -s {unquote(urlsplit(redis_url).path)}"
+            yield Processes(emulator, redis_url, redis_cli, worker)
+        finally:
+            await worker.end()
 
 
 class WorkerProcess:
     """The worker as it is deployed: a process of its own."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.pid = process.pid
         self._process = process
         self._log = log
 
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
+    @classmethod
+    async def start(cls, folder: Path, settings: Mapping[str, str]) -> "WorkerProcess":
+        """Start it with these settings only. Ctrl-C does not reach it."""
+        log = folder / WORKER_LOG
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "worker", "run"),
+                cwd=folder,
+                env=_environment(settings),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        return cls(process, log)
 
     async def watch(self) -> NoReturn:
         """Wait until the worker ends by itself, which is an error.
@@ -95,41 +101,16 @@ class WorkerProcess:
 
     async def end(self) -> None:
         """End the worker with SIGTERM, and with SIGKILL if it takes too long."""
-        if self._process.returncode is None:
+        with suppress(ProcessLookupError):
             self._process.terminate()
         try:
-            async with asyncio.timeout(END_SECONDS):
-                await self._process.wait()
-        except TimeoutError:
-            pass
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_SECONDS):
+                    await self._process.wait()
         finally:  # also after a cancellation
-            if self._process.returncode is None:
+            with suppress(ProcessLookupError):
                 self._process.kill()
-                await self._process.wait()
-
-
-@asynccontextmanager
-async def started_worker(folder: Path, settings: Mapping[str, str]) -> AsyncIterator[WorkerProcess]:
-    """Start the worker in this folder, with these settings only.
-
-    Ctrl-C in the terminal does not reach it.
-    """
-    log = folder / WORKER_LOG
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "worker", "run"),
-            cwd=folder,
-            env=_environment(settings),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    worker = WorkerProcess(process, log)
-    try:
-        yield worker
-    finally:
-        await worker.end()
+            await self._process.wait()
 
 
 def _environment(settings: Mapping[str, str]) -> dict[str, str]:
@@ -138,9 +119,3 @@ def _environment(settings: Mapping[str, str]) -> dict[str, str]:
     paths = [os.environ.get("PYTHONPATH", ""), str(CODE)]
     path = os.pathsep.join(filter(None, paths))
     return {**inherited, "PYTHONPATH": path, **settings}
-
-
-def _faults(plan: Plan) -> str:
-    rates = [f"{name} {rate:g}" for name, rate in plan.faults.items()]
-    faults = ", ".join(rates) or "none"
-    return f"seed {plan.seed}, faults: {faults}"

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.demo.comparison import Message
-from worker.domain.tally import Counts
+from worker.domain.tally import Counts, by_count
 
 MOST_ROWS: Final = 12
 OTHER_LINES: Final = 9
@@ -19,11 +19,7 @@ OTHER_LINES: Final = 9
 
 
 class Screen:
-    """Lines, and a table that is drawn again and again.
-
-    In a pipe or a file, only the last table is drawn.
-    A quiet screen shows nothing.
-    """
+    """Lines, and a live table; in a file, the table comes only once."""
 
     def __init__(self, *, quiet: bool) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -63,18 +59,10 @@ class Screen:
 
 
 def _table(counts: Mapping[Message, Counts], rows: int) -> Table:
-    """Return the messages with most reactions.
-
-    A narrow terminal cuts the columns.
-    The table has no box. Its right side would be crooked:
-    rich and terminals disagree about the width of an emoji.
-    """
-    table = Table(
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        header_style="bold",
-    )
+    """Return the messages with most reactions."""
+    # The right side of a box would be crooked:
+    # rich and terminals disagree about the width of an emoji.
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("channel", no_wrap=True, min_width=5)
     table.add_column("message", no_wrap=True, min_width=5, style="dim")
     table.add_column("counts in Redis", no_wrap=True, ratio=1)
@@ -87,12 +75,9 @@ def _table(counts: Mapping[Message, Counts], rows: int) -> Table:
 
 def _most_reactions_first(item: tuple[Message, Counts]) -> tuple[int, Message]:
     message, counts = item
-    total = sum(sum(values.values()) for values in counts.values())
-    return -total, message
+    return -sum(count for _, _, count in by_count(counts)), message
 
 
 def _in_words(counts: Counts) -> str:
     """Return the counts of a message as text, for example ``👍 3  🎉 1``."""
-    pairs = [pair for values in counts.values() for pair in values.items()]
-    pairs.sort(key=lambda pair: (-pair[1], pair[0]))
-    return "  ".join(f"{value} {count}" for value, count in pairs)
+    return "  ".join(f"{value} {count}" for _, value, count in by_count(counts))

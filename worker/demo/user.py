@@ -12,10 +12,8 @@ from pubnub.pnconfiguration import PNConfiguration
 from pubnub.pubnub_asyncio import PubNubAsyncio
 from pubnub.request_handlers.async_httpx import AsyncHttpxRequestHandler
 
-REMOVALS: Final = 0.25
-"""The share of removals."""
-RECEIPTS: Final = 0.2
-"""The share of read receipts."""
+REMOVALS: Final = 0.25  # of all reactions
+RECEIPTS: Final = 0.2  # of all additions
 EMOJI: Final = ("👍", "❤️", "😂", "🎉", "😮", "🔥", "👀", "🙏")
 TIMEOUT_SECONDS: Final = 10  # the SDK accepts whole numbers only
 
@@ -30,12 +28,9 @@ class Outcome(StrEnum):
 
     ADDED = "added"
     REMOVED = "removed"
-    CONFLICT = "conflict"
-    """409 on an addition: the reaction exists already."""
-    SILENT = "silent"
-    """207: PubNub stored it, but publishes no event."""
-    GONE = "gone"
-    """400 on a removal: the reaction does not exist any more."""
+    CONFLICT = "conflict"  # it exists already
+    SILENT = "silent"  # it is stored, but no event is published
+    GONE = "gone"  # it does not exist any more
     FAILED = "failed"
 
 
@@ -44,10 +39,7 @@ REMOVAL_ERRORS: Final = {207: Outcome.SILENT, 400: Outcome.GONE}
 
 
 class User:
-    """Adds and removes reactions under one uuid.
-
-    Make and close it inside the running loop.
-    """
+    """Adds and removes reactions under one uuid, inside the running loop."""
 
     def __init__(self, origin: str, uuid: str, places: Sequence[Place], seed: str) -> None:
         """Make a user; ``places`` has the most popular messages first."""
@@ -87,10 +79,7 @@ class User:
         channel, message, type, value = reaction
         action = PNMessageAction()
         action.create(type=type, value=value, message_timetoken=message)
-        request = self._pubnub.add_message_action()
-        request.channel(channel)
-        request.message_action(action)
-        reply = await _send(request)
+        reply = await _send(self._pubnub.add_message_action(channel, action))
         if reply.is_error():
             return ADDITION_ERRORS.get(_status(reply), Outcome.FAILED)
         self._own[reaction] = str(reply.result.action_timetoken)
@@ -98,11 +87,8 @@ class User:
 
     async def _remove(self, reaction: Reaction) -> Outcome:
         channel, message, _, _ = reaction
-        request = self._pubnub.remove_message_action()
-        request.channel(channel)
-        request.message_timetoken(message)
-        request.action_timetoken(self._own[reaction])
-        reply = await _send(request)
+        timetoken = self._own[reaction]
+        reply = await _send(self._pubnub.remove_message_action(channel, message, timetoken))
         outcome = Outcome.REMOVED
         if reply.is_error():
             outcome = REMOVAL_ERRORS.get(_status(reply), Outcome.FAILED)
@@ -112,11 +98,7 @@ class User:
 
 
 async def _send(request: Any) -> Any:
-    """Return the SDK's reply, an envelope or an error.
-
-    The SDK returns an error for a cancellation, too.
-    Here the cancellation is raised again.
-    """
+    """Return the SDK's envelope or error. A cancellation is raised."""
     reply = await request.future()
     task = asyncio.current_task()
     if task and task.cancelling():
@@ -125,16 +107,13 @@ async def _send(request: Any) -> Any:
 
 
 def _status(error: Any) -> int:
-    """Return the HTTP status of an error, 0 without one."""
     status = getattr(error, "status", None)
     code = getattr(status, "status_code", None)
     return code if isinstance(code, int) else 0
 
 
 def _configuration(origin: str, uuid: str) -> Any:
-    config = PNConfiguration()
-    config.subscribe_key = "demo"
-    config.publish_key = "demo"
+    config = PNConfiguration("demo", "demo")
     config.user_id = uuid
     config.origin = origin
     config.ssl = False
@@ -148,6 +127,6 @@ def _configuration(origin: str, uuid: str) -> Any:
 
 
 def _silence_logs() -> None:
-    """Keep the SDK and its HTTP client from logging each 409 as an error."""
+    # Else the SDK and its HTTP client log each 409 as an error.
     for name in ("pubnub", "httpx", "httpcore", "hpack"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)

@@ -6,12 +6,11 @@ the worker, so one misunderstanding of PubNub cannot hide in both.
 
 from worker.emulator.actions import Action, Identity
 from worker.emulator.emulator import Emulator
-from worker.emulator.faults import FAULT_NAMES, Fault, Faults
-from worker.emulator.history import Page, Window
+from worker.emulator.faults import FAULT_NAMES
 from worker.emulator.replies import RefusedError
-from worker.emulator.state import Change, State
-from worker.emulator.storage import Limits, Truth
-from worker.emulator.stream import Answer, Cursor
+from worker.emulator.state import State
+from worker.emulator.storage import Page, Truth, Window
+from worker.emulator.stream import Cursor
 from worker.emulator.subscription import Subscription
 from worker.emulator.trouble import OUTAGE_KINDS
 
@@ -19,14 +18,9 @@ __all__ = [
     "FAULT_NAMES",
     "OUTAGE_KINDS",
     "Action",
-    "Answer",
-    "Change",
     "Cursor",
     "Emulator",
-    "Fault",
-    "Faults",
     "Identity",
-    "Limits",
     "Page",
     "RefusedError",
     "State",

@@ -1,5 +1,6 @@
 """The stored actions of one channel, by timetoken and by identity."""
 
+import sys
 from bisect import bisect_left, insort
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -30,7 +31,6 @@ class Action:
     """One stored action.
 
     ``timetoken`` is its name for PubNub. ``stored_at`` is the true time.
-    Both are in ticks.
     """
 
     identity: Identity
@@ -38,7 +38,7 @@ class Action:
     stored_at: int
 
     def fields(self) -> str:
-        """Return its JSON members without the uuid, for an event's ``data``."""
+        """Return its JSON members without the uuid."""
         identity = self.identity
         return (
             f'"type":{quote(identity.type)},'
@@ -48,7 +48,7 @@ class Action:
         )
 
     def json(self) -> str:
-        """Return its JSON object, for lists and answers."""
+        """Return its JSON object."""
         return f'{{{self.fields()},"uuid":{quote(self.identity.uuid)}}}'
 
 
@@ -59,17 +59,12 @@ class ChannelActions:
     """
 
     def __init__(self) -> None:
-        self._ordered: list[Action] = []
+        self.ordered: list[Action] = []
         self._stored: dict[Identity, list[Action]] = {}
-        self._former: dict[Identity, int] = {}
-        self._per_message: Counter[str] = Counter()
+        self.former: dict[Identity, int] = {}
+        """The timetokens of identities that were removed before."""
+        self.per_message: Counter[str] = Counter()
         self._removed: deque[tuple[int, Action]] = deque()
-
-    def __len__(self) -> int:
-        return len(self._ordered)
-
-    def __iter__(self) -> Iterator[Action]:
-        return iter(self._ordered)
 
     def identities(self) -> Iterator[Identity]:
         """Iterate over the stored identities, each once."""
@@ -79,65 +74,39 @@ class ChannelActions:
         """Tell whether this identity is stored now."""
         return identity in self._stored
 
-    def count_of(self, message_timetoken: str) -> int:
-        """Return the number of actions of one message."""
-        return self._per_message[message_timetoken]
-
-    def latest_timetoken(self) -> int | None:
-        """Return the newest timetoken, or None for an empty channel."""
-        return self._ordered[-1].timetoken if self._ordered else None
-
-    def former_timetoken(self, identity: Identity) -> int | None:
-        """Return the timetoken of an identity that was removed before."""
-        return self._former.get(identity)
-
     def add(self, action: Action) -> None:
         """Store one action."""
-        insort(self._ordered, action, key=_by_timetoken)
+        insort(self.ordered, action, key=_by_timetoken)
         self._stored.setdefault(action.identity, []).append(action)
-        self._per_message[action.identity.message_timetoken] += 1
+        self.per_message[action.identity.message_timetoken] += 1
 
     def remove(self, action: Action, now: int) -> None:
         """Remove one stored action, and remember it for a while."""
+        identity = action.identity
         index = self._position(action.timetoken)
-        while self._ordered[index] is not action:
+        while self.ordered[index] is not action:
             index += 1
-        del self._ordered[index]
-        self._forget(action)
+        del self.ordered[index]
+
+        self._stored[identity].remove(action)
+        if not self._stored[identity]:
+            del self._stored[identity]
+        self.former[identity] = action.timetoken
+        self.per_message[identity.message_timetoken] -= 1
+
         self._removed.append((now, action))
         while self._removed[0][0] < now - REMEMBERED_TICKS:
             self._removed.popleft()
 
-    def _forget(self, action: Action) -> None:
-        identity = action.identity
-        self._former[identity] = action.timetoken
-        self._per_message[identity.message_timetoken] -= 1
-        others = [other for other in self._stored.pop(identity) if other is not action]
-        if others:
-            self._stored[identity] = others
-
     def _position(self, timetoken: int) -> int:
-        return bisect_left(self._ordered, timetoken, key=_by_timetoken)
+        return bisect_left(self.ordered, timetoken, key=_by_timetoken)
 
-    def named(self, message_timetoken: str, timetoken: int) -> list[Action]:
-        """Return the actions of one message with this timetoken."""
-        return [
-            action
-            for action in self.within(range(timetoken, timetoken + 1))
-            if action.identity.message_timetoken == message_timetoken
-        ]
-
-    def within(self, ticks: range, limit: int | None = None) -> list[Action]:
-        """Return the actions with these timetokens, ascending.
-
-        There are at most ``limit``, the newest ones.
-        """
+    def within(self, ticks: range, limit: int = sys.maxsize) -> list[Action]:
+        """Return the newest actions with these timetokens, ascending."""
         begin = self._position(ticks.start)
         end = self._position(ticks.stop)
-        if limit is not None:
-            begin = max(begin, end - limit)
-        return self._ordered[begin:end]
+        return self.ordered[max(begin, end - limit) : end]
 
-    def removed_since(self, moment: int) -> list[Action]:
-        """Return the remembered actions that were removed after that moment."""
-        return [action for removed_at, action in self._removed if removed_at > moment]
+    def removed_since(self, moment: int) -> Iterator[Action]:
+        """Iterate over the actions that were removed after that moment."""
+        return (action for removed_at, action in self._removed if removed_at > moment)

@@ -8,8 +8,12 @@ from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from json.encoder import encode_basestring_ascii as quote
 from operator import attrgetter
+from typing import Final
 
 from worker.emulator.subscription import wildcards
+
+CACHED_MESSAGES: Final = 100
+"""PubNub's limit, for a channel and for an answer."""
 
 _by_position = attrgetter("position")
 
@@ -30,10 +34,7 @@ class Message:
     """Whether it is sent without the ``b`` of a group or wildcard."""
 
     def matched_by(self, name: str | None) -> bytes:
-        """Return the bytes for a subscriber.
-
-        ``name`` is the matching group or wildcard, or None for the channel.
-        """
+        """Return the bytes for a matching group or wildcard, or for none."""
         if name is None or self.verbatim:
             return self.body
         return b'%s,"b":%s}' % (self.body[:-1], quote(name).encode())
@@ -42,35 +43,20 @@ class Message:
 class Cache:
     """The newest messages of every channel, ascending by position."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._messages: dict[str, list[Message]] = {}
-        self._counted: dict[str, int] = {}
         self._matching: dict[str, list[str]] = {}
 
     def append(self, channel: str, message: Message) -> None:
-        """Keep one more message, with the largest position so far.
-
-        The oldest message beyond the limit is dropped.
-        """
+        """Keep one more message, with the largest position so far."""
         if channel not in self._messages:
-            self._open(channel)
-        self._messages[channel].append(message)
-        self._counted[channel] += not message.extra
-        if self._counted[channel] > self._limit:
-            self._drop_oldest(channel)
-
-    def _open(self, channel: str) -> None:
-        self._messages[channel] = []
-        self._counted[channel] = 0
-        for wildcard in wildcards(channel):
-            self._matching.setdefault(wildcard, []).append(channel)
-
-    def _drop_oldest(self, channel: str) -> None:
+            self._messages[channel] = []
+            for wildcard in wildcards(channel):
+                self._matching.setdefault(wildcard, []).append(channel)
         messages = self._messages[channel]
-        counted = (index for index, message in enumerate(messages) if not message.extra)
-        del messages[: next(counted) + 1]
-        self._counted[channel] -= 1
+        messages.append(message)
+        if len(messages) > CACHED_MESSAGES:
+            del messages[: first_counted(messages)]
 
     def channels_like(self, wildcard: str) -> Iterable[str]:
         """Return the channels with messages that a wildcard matches."""
@@ -88,3 +74,9 @@ class Cache:
         """Return the position of a channel's last message, or 0."""
         messages = self._messages.get(channel)
         return messages[-1].position if messages else 0
+
+
+def first_counted(messages: Iterable[Message]) -> int:
+    """Return where the newest hundred begin, not counting ``extra`` ones."""
+    counted = [index for index, message in enumerate(messages) if not message.extra]
+    return counted[-CACHED_MESSAGES] if len(counted) > CACHED_MESSAGES else 0

@@ -1,14 +1,10 @@
-"""Requests without HTTP, and the routes to their endpoints."""
+"""Requests without HTTP."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 from urllib.parse import unquote
 
-from worker.emulator.replies import RefusedError, invalid_input, service_error
-
-Endpoint = TypeVar("Endpoint")
+from worker.emulator.replies import RefusedError, invalid_input
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,50 +44,3 @@ def _number(text: str, location: str, location_type: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise RefusedError(invalid_input("Not a number", [location], location_type))
     return int(text)
-
-
-@dataclass(frozen=True, slots=True)
-class Route(Generic[Endpoint]):
-    """A method, the pattern of a path, and the endpoint.
-
-    ``operation`` is the name in the count of requests.
-    """
-
-    method: str
-    path: re.Pattern[str]
-    operation: str
-    endpoint: Endpoint
-
-
-class Routes(Generic[Endpoint]):
-    """Every route of the emulator, tried in order.
-
-    In the paths, ``{name}`` stands for one segment.
-    """
-
-    def __init__(self, routes: Mapping[tuple[str, str], tuple[str, Endpoint]]) -> None:
-        self._routes = [
-            Route(method, _pattern(path), operation, endpoint)
-            for (method, path), (operation, endpoint) in routes.items()
-        ]
-
-    def find(
-        self,
-        method: str,
-        path: str,
-    ) -> tuple[Route[Endpoint], dict[str, str]]:
-        """Return the route of an encoded path, and its named segments.
-
-        Raises:
-            RefusedError: There is none (404).
-        """
-        for route in self._routes:
-            match = route.path.fullmatch(path)
-            if match and route.method == method:
-                return route, match.groupdict()
-        problem = f"Not Found: {method} {unquote(path)}"
-        raise RefusedError(service_error(404, problem, "Emulator"))
-
-
-def _pattern(path: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]*)", path))

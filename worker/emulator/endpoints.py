@@ -6,10 +6,9 @@ Each takes the state and a call, and returns the reply.
 import json
 from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quote
-from typing import Any, Final
+from typing import Final
 
 from worker.emulator.calls import Call
-from worker.emulator.history import MAX_ITEMS, Page, Window
 from worker.emulator.replies import (
     RefusedError,
     Reply,
@@ -18,35 +17,28 @@ from worker.emulator.replies import (
     json_reply,
 )
 from worker.emulator.state import Change, State
+from worker.emulator.storage import MAX_ITEMS, Page, Window
 
 Endpoint = Callable[[State, Call], Reply]
 
 
 def list_actions(state: State, call: Call) -> Reply:
     """Answer one page of a channel's actions, of 100 at most."""
-    window = Window(call.bound("start"), call.bound("end"), _limit(call))
+    limit = call.bound("limit")
+    if limit == 0:
+        raise RefusedError(invalid_input("Not above zero", ["limit"], "query"))
+    window = Window(call.bound("start"), call.bound("end"), min(limit or MAX_ITEMS, MAX_ITEMS))
     page = state.page(call.text("channel"), window)
     actions = ",".join(action.json() for action in page.actions)
     more = _more(call, page, window)
     return Reply(200, f'{{"status":200,"data":[{actions}]{more}}}'.encode())
 
 
-def _limit(call: Call) -> int:
-    limit = call.bound("limit")
-    if limit is None:
-        return MAX_ITEMS
-    if limit == 0:
-        raise RefusedError(invalid_input("Not above zero", ["limit"], "query"))
-    return min(limit, MAX_ITEMS)
-
-
 def _more(call: Call, page: Page, window: Window) -> str:
     if page.more is None:
         return ""
-    more: dict[str, Any] = {"start": str(page.more)}
-    if window.end is not None:
-        more["end"] = str(window.end)
-    more["limit"] = window.limit
+    end = {} if window.end is None else {"end": str(window.end)}
+    more = {"start": str(page.more), **end, "limit": window.limit}
     query = "&".join(f"{name}={value}" for name, value in more.items())
     url = f"/v1/actions/{call.path['key']}/channel/{call.path['channel']}?{query}"
     return f',"more":{json.dumps({"url": url, **more})}'
@@ -67,13 +59,13 @@ def _type_and_value(body: bytes) -> tuple[str, str]:
     except (ValueError, RecursionError):
         raise RefusedError(invalid_input("Invalid JSON", ["body"], "body")) from None
     fields = document if isinstance(document, dict) else {}
-    missing = [name for name in ("type", "value") if name not in fields]
+    missing = {"type", "value"}.difference(fields)
     if missing:
-        raise RefusedError(invalid_input("Missing field", missing, "body"))
-    type, value = fields["type"], fields["value"]
-    if isinstance(type, str) and isinstance(value, str):
-        return type, value
-    raise RefusedError(html_reply(500, "Internal Server Error"))
+        raise RefusedError(invalid_input("Missing field", sorted(missing), "body"))
+    texts = fields["type"], fields["value"]
+    if set(map(type, texts)) != {str}:
+        raise RefusedError(html_reply(500, "Internal Server Error"))
+    return texts
 
 
 def remove_action(state: State, call: Call) -> Reply:
@@ -97,23 +89,15 @@ def report_time(state: State, _call: Call) -> Reply:
 
 def publish_message(state: State, call: Call) -> Reply:
     """Publish an ordinary message, given in the path or the body."""
+    text = call.body.decode(errors="replace")
     if "message" in call.path:
-        return _published(state, call, call.text("message"))
-    return _published(state, call, call.body.decode(errors="replace"))
-
-
-def publish_signal(state: State, call: Call) -> Reply:
-    """Publish a signal, given in the path."""
-    return _published(state, call, call.text("message"), kind=1)
-
-
-def _published(state: State, call: Call, text: str, kind: int = 0) -> Reply:
+        text = call.text("message")
     try:
         payload = json.loads(text)
     except ValueError:
         return json_reply([0, "Invalid JSON", str(state.time.now())], 400)
     uuid = call.query.get("uuid", "")
-    timetoken = state.publish(call.text("channel"), payload, uuid, kind=kind)
+    timetoken = state.publish(call.text("channel"), payload, uuid)
     return json_reply([1, "Sent", timetoken])
 
 
@@ -123,20 +107,12 @@ def change_group(state: State, call: Call) -> Reply:
     The path is the same. The query has ``add``, ``remove`` or neither.
     """
     group = call.text("group")
-    if "add" in call.query:
-        state.groups.add(group, filter(None, call.query["add"].split(",")))
+    state.groups.add(group, filter(None, call.query.get("add", "").split(",")))
+    state.groups.remove(group, call.query.get("remove", "").split(","))
+    if "add" in call.query or "remove" in call.query:
         return _REGISTERED
-    if "remove" in call.query:
-        state.groups.remove(group, call.query["remove"].split(","))
-        return _REGISTERED
-    return json_reply(
-        {
-            "status": 200,
-            "payload": {"channels": state.groups.channels(group), "group": group},
-            "service": "channel-registry",
-            "error": False,
-        }
-    )
+    payload = {"channels": state.groups.channels(group), "group": group}
+    return _registry_reply(payload=payload)
 
 
 def remove_group(state: State, call: Call) -> Reply:
@@ -146,6 +122,10 @@ def remove_group(state: State, call: Call) -> Reply:
     return _REGISTERED
 
 
+def _registry_reply(**more: object) -> Reply:
+    return json_reply({"status": 200, **more, "service": "channel-registry", "error": False})
+
+
 def note_presence(_state: State, _call: Call) -> Reply:
     """Answer heartbeats and leaves, which change nothing here."""
     return json_reply({"status": 200, "message": "OK", "service": "Presence"})
@@ -153,27 +133,14 @@ def note_presence(_state: State, _call: Call) -> Reply:
 
 def report_truth(state: State, _call: Call) -> Reply:
     """Answer the true counts, published events and stored actions."""
-    return json_reply(
-        {
-            "channels": state.truth(),
-            "events": state.published,
-            "actions": state.live(),
-        }
-    )
+    truth = {"channels": state.truth(), "events": state.published, "actions": state.live()}
+    return json_reply(truth)
 
 
-_REGISTERED: Final = json_reply(
-    {
-        "status": 200,
-        "message": "OK",
-        "service": "channel-registry",
-        "error": False,
-    }
-)
+_REGISTERED: Final = _registry_reply(message="OK")
 _ACTIONS: Final = "/v1/message-actions/{key}/channel/{channel}"
 _MESSAGE: Final = _ACTIONS + "/message/{message}"
 _PUBLISH: Final = "/publish/{publish_key}/{key}/0/{channel}/0"
-_SIGNAL: Final = "/signal/{publish_key}/{key}/0/{channel}/0/{message}"
 _GROUP: Final = "/v1/channel-registration/sub-key/{key}/channel-group/{group}"
 _PRESENCE: Final = "/v2/presence/sub-key/{key}/channel/{channels}"
 
@@ -184,7 +151,6 @@ ENDPOINTS: Final[dict[tuple[str, str], tuple[str, Endpoint]]] = {
     ("GET", "/time/0"): ("time", report_time),
     ("GET", _PUBLISH + "/{message}"): ("publish", publish_message),
     ("POST", _PUBLISH): ("publish", publish_message),
-    ("GET", _SIGNAL): ("signal", publish_signal),
     ("GET", _GROUP): ("groups", change_group),
     ("GET", _GROUP + "/remove"): ("groups", remove_group),
     ("GET", _PRESENCE + "/heartbeat"): ("presence", note_presence),

@@ -1,8 +1,7 @@
 """PubNub's faults. Each has a rate, and all come from one seeded source.
 
 A rate is a probability, from 0 (never) to 1 (whenever possible). It is
-drawn for each published event, subscribe answer, page of a list, stored
-action or request.
+drawn for each event, answer, list, stored action or request.
 """
 
 from collections import Counter
@@ -16,10 +15,7 @@ class Fault(StrEnum):
     """The faults. The value is the name in settings and over HTTP."""
 
     DUPLICATE = "duplicate"
-    """Event: delivered twice, in one answer or again in a later one.
-
-    Copies do not use up the catch-up cache.
-    """
+    """Event: delivered twice, in one answer or again in a later one."""
     REORDER = "reorder"
     """Answer: its messages are shuffled."""
     LATE = "late"
@@ -27,10 +23,7 @@ class Fault(StrEnum):
     AHEAD = "ahead"
     """Event: published up to 0.1 s after its answer's cursor."""
     REWIND = "rewind"
-    """Answer: its cursor goes back up to 64 ms, in another region.
-
-    The next answer repeats messages.
-    """
+    """Answer: its cursor goes back up to 64 ms, in another region."""
     LOST = "lost"
     """Event: published, and never delivered."""
     UNPUBLISHED = "unpublished"
@@ -44,15 +37,9 @@ class Fault(StrEnum):
     TIE = "tie"
     """Storage: an action gets the timetoken of the channel's last one."""
     MORE = "more"
-    """List: the server stops early and says ``more``.
-
-    A page of fewer than three actions is spared.
-    """
+    """List: the server stops early and says ``more``, after two actions at least."""
     TWIN = "twin"
-    """Storage: one identity is stored twice, at once or instead of a 409.
-
-    The truth counts an identity once.
-    """
+    """Storage: one identity is stored twice, at once or instead of a 409."""
     READD = "readd"
     """Storage: an identity that is added again gets a smaller timetoken."""
     FORBIDDEN = "forbidden"
@@ -79,16 +66,10 @@ class Faults:
     rate 0 draws nothing.
     """
 
-    def __init__(self, rates: Mapping[str, float] | None, random: Random) -> None:
+    def __init__(self, rates: Mapping[str, float], random: Random) -> None:
         self.random = random
         self.struck: Counter[str] = Counter()
-        self._rates: dict[str, float] = {}
-        self.replace(rates or {})
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """The rates, without zeros."""
-        return dict(self._rates)
+        self.replace(rates)
 
     def replace(self, rates: Mapping[str, float]) -> None:
         """Set all rates. A fault that is not named gets 0.
@@ -97,13 +78,17 @@ class Faults:
             ValueError: A name is unknown, or a rate is not from 0 to 1.
         """
         for name, rate in rates.items():
-            _check(name, rate)
-        self._rates = {str(name): float(rate) for name, rate in rates.items() if rate}
+            if name not in FAULT_NAMES:
+                known = ", ".join(sorted(FAULT_NAMES))
+                raise ValueError(f"unknown fault {name!r}; the known ones are {known}")
+            if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+                raise ValueError(f"the rate of {name!r} must be a number from 0 to 1, not {rate!r}")
+        self._rates = dict(rates)
 
     def strikes(self, fault: Fault) -> bool:
         """Draw whether this fault strikes now, and count it."""
         rate = self._rates.get(fault)
-        if rate is None or self.random.random() >= rate:
+        if not rate or self.random.random() >= rate:
             return False
         self.struck[fault] += 1
         return True
@@ -113,11 +98,3 @@ class Faults:
         if self.strikes(Fault.LATENCY):
             return self.random.uniform(0.001, 0.05)
         return 0.0
-
-
-def _check(name: str, rate: object) -> None:
-    if name not in FAULT_NAMES:
-        known = ", ".join(sorted(FAULT_NAMES))
-        raise ValueError(f"unknown fault {name!r}; the known ones are {known}")
-    if not isinstance(rate, int | float) or not 0 <= rate <= 1:
-        raise ValueError(f"the rate of {name!r} must be a number from 0 to 1, not {rate!r}")

@@ -27,27 +27,20 @@ class LongPolls:
         self._set_alarm()
 
     def _set_alarm(self) -> None:
-        self._cancel_alarm()
+        if self._alarm:
+            self._alarm.cancel()
         seconds = self._state.stream.seconds_until_release()
         if seconds is not None:
             loop = asyncio.get_running_loop()
             self._alarm = loop.call_later(seconds + 0.001, self._release)
-
-    def _cancel_alarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
 
     def _release(self) -> None:
         self._state.stream.release()
         self._set_alarm()
 
     async def answer(self, subscription: Subscription, call: Call) -> Reply:
-        """Answer one subscribe request.
-
-        A handshake is answered at once, another poll as soon as there are
-        messages.
-        """
-        if not subscription.channels and not subscription.groups:
+        """Answer a handshake at once, another poll with messages."""
+        if not subscription.topics():
             raise RefusedError(service_error(400, "Invalid Channel", "Subscribe"))
         cursor = Cursor(call.bound("tt") or 0, call.bound("tr") or REGION)
         now = asyncio.get_running_loop().time
@@ -64,11 +57,7 @@ class LongPolls:
             await self._wait_for_event(subscription, seconds)
         return DROPPED
 
-    async def _wait_for_event(
-        self,
-        subscription: Subscription,
-        seconds: float,
-    ) -> None:
+    async def _wait_for_event(self, subscription: Subscription, seconds: float) -> None:
         woken = asyncio.Event()
         listeners = self._state.stream.listeners
         listeners.add(subscription, woken.set)
@@ -84,6 +73,7 @@ class LongPolls:
     def close(self) -> None:
         """End every poll at once, without an answer."""
         self._is_closed = True
-        self._state.stream.on_hold = None
-        self._cancel_alarm()
+        self._state.stream.on_hold = lambda: None
+        if self._alarm:
+            self._alarm.cancel()
         self._state.stream.listeners.call_all()

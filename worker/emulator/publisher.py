@@ -1,35 +1,44 @@
 """Publishes events and messages of one keyset."""
 
+import json
+from json.encoder import encode_basestring_ascii as quote
+from typing import Final
+from zlib import crc32
+
 from worker.emulator.actions import Action
 from worker.emulator.cache import Message
-from worker.emulator.envelopes import Envelopes
 from worker.emulator.faults import Fault, Faults
 from worker.emulator.stream import Stream
 from worker.emulator.timetokens import TICKS_PER_MILLISECOND
+
+SHARD: Final = "5"
 
 
 class Publisher:
     """Gives each message its position, its publish time and its envelope."""
 
-    def __init__(self, stream: Stream, faults: Faults, envelopes: Envelopes) -> None:
+    def __init__(self, stream: Stream, faults: Faults, subscribe_key: str) -> None:
         self.published = 0
         self._stream = stream
         self._faults = faults
-        self._envelopes = envelopes
+        self._key = quote(subscribe_key)
 
     def event(self, event: str, channel: str, action: Action) -> None:
         """Publish an ``added`` or ``removed`` event."""
-        position = self._stream.next_position()
-        at = self._publish_time(position)
-        uuid = action.identity.uuid
-        body = self._envelopes.action(event, channel, action, uuid, at)
+        position, published_at = self._times()
+        body = self.event_body(event, channel, action, published_at)
         self._publish(channel, Message(position, body))
 
-    def message(self, channel: str, payload: object, uuid: str, kind: int) -> str:
-        """Publish a message or a signal. Returns its timetoken."""
-        position = self._stream.next_position()
-        at = self._publish_time(position)
-        body = self._envelopes.message(kind, channel, payload, uuid, at)
+    def event_body(self, event: str, channel: str, action: Action, published_at: int) -> bytes:
+        """Return the JSON of an event. The user stands beside its data."""
+        head = f'"source":"actions","version":"1.0","event":"{event}"'
+        data = f'{{{head},"data":{{{action.fields()}}}}}'
+        return self._envelope('"e":3,', channel, action.identity.uuid, published_at, data)
+
+    def message(self, channel: str, payload: object, uuid: str) -> str:
+        """Publish an ordinary message. Returns its timetoken."""
+        position, published_at = self._times()
+        body = self._envelope("", channel, uuid, published_at, json.dumps(payload))
         self._publish(channel, Message(position, body))
         return str(position)
 
@@ -38,11 +47,23 @@ class Publisher:
         position = self._stream.next_position()
         self._stream.deliver(channel, Message(position, body, verbatim=True))
 
-    def _publish_time(self, position: int) -> int:
-        if self._faults.strikes(Fault.AHEAD):
-            milliseconds = self._faults.random.randint(10, 100)
-            return position + milliseconds * TICKS_PER_MILLISECOND
-        return position
+    def _times(self) -> tuple[int, int]:
+        """Return the position of a message, and when it is published."""
+        position = self._stream.next_position()
+        if not self._faults.strikes(Fault.AHEAD):
+            return position, position
+        milliseconds = self._faults.random.randint(10, 100)
+        return position, position + milliseconds * TICKS_PER_MILLISECOND
+
+    def _envelope(self, mark: str, channel: str, uuid: str, published_at: int, data: str) -> bytes:
+        # The region of a publisher is seldom that of the subscriber.
+        region = 41 + crc32(uuid.encode(errors="replace")) % 3
+        return (
+            f'{{"a":"{SHARD}","f":0,{mark}'
+            f'"i":{quote(uuid)},'
+            f'"p":{{"t":"{published_at}","r":{region}}},'
+            f'"k":{self._key},"c":{quote(channel)},"d":{data}}}'
+        ).encode()
 
     def _publish(self, channel: str, message: Message) -> None:
         self.published += 1

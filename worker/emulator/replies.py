@@ -8,10 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request.
-
-    ``dropped`` means: the connection is closed without an answer.
-    """
+    """An answer; ``dropped`` is a connection closed without one."""
 
     status: int
     body: bytes = b""
@@ -48,15 +45,8 @@ def actions_error(status: int, message: str, **more: object) -> Reply:
     return json_reply({"status": status, "error": error}, status)
 
 
-def invalid_input(
-    problem: str,
-    locations: Iterable[str],
-    location_type: str,
-) -> Reply:
-    """Return the 400 for missing or wrong fields.
-
-    ``location_type`` is body, query or path.
-    """
+def invalid_input(problem: str, locations: Iterable[str], location_type: str) -> Reply:
+    """Return the 400 for wrong fields of a body, query or path."""
     details = [
         {"message": problem, "location": name, "locationType": location_type} for name in locations
     ]
@@ -67,9 +57,10 @@ def service_error(
     status: int,
     message: str,
     service: str = "Access Manager",
+    **more: object,
 ) -> Reply:
     """Return an error of another service."""
-    document = {"message": message, "error": True, "service": service, "status": status}
+    document = {"message": message, **more, "error": True, "service": service, "status": status}
     return json_reply(document, status)
 
 
@@ -82,14 +73,7 @@ def forbidden(topics: Iterable[str]) -> Reply:
     for topic in topics:
         kind = "channel-groups" if topic.startswith(":") else "channels"
         payload.setdefault(kind, []).append(topic)
-    document = {
-        "message": "Forbidden",
-        "payload": payload,
-        "error": True,
-        "service": "Access Manager",
-        "status": 403,
-    }
-    return json_reply(document, 403)
+    return service_error(403, "Forbidden", payload=payload)
 
 
 def throttled(seconds: int) -> Reply:

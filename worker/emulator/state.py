@@ -1,28 +1,23 @@
 """The emulator without HTTP, loop, sleep and clock of its own."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
 from worker.emulator.actions import Action, Identity
-from worker.emulator.envelopes import Envelopes
 from worker.emulator.faults import Fault, Faults
-from worker.emulator.history import History, Page, Window
 from worker.emulator.publisher import Publisher
-from worker.emulator.storage import Limits, Storage, Truth
+from worker.emulator.storage import Storage
 from worker.emulator.stream import Answer, Cursor, Stream
 from worker.emulator.subscription import Subscription
 from worker.emulator.timetokens import Clock, Timetokens
-from worker.emulator.trouble import OUTAGE_OPERATIONS, Trouble
+from worker.emulator.trouble import Trouble
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The actions of an addition or removal.
-
-    ``published`` is False if there is no event (207).
-    """
+    """The actions of an addition or removal; not ``published`` for a 207."""
 
     actions: tuple[Action, ...]
     published: bool
@@ -41,19 +36,21 @@ class State:
         random: Random,
         faults: Mapping[str, float] | None = None,
         subscribe_key: str = "demo",
-        limits: Limits | None = None,
     ) -> None:
         """``subscribe_key`` only appears in messages."""
-        limits = limits or Limits()
         self.time = Timetokens(clock)
-        self.faults = Faults(faults, random)
-        self.trouble = Trouble(self.faults)
-        self.storage = Storage(self.time, self.faults, limits)
-        self.stream = Stream(self.time, self.faults, limits)
+        self.faults = Faults(faults or {}, random)
+        self.storage = Storage(self.time, self.faults)
+        self.stream = Stream(self.time, self.faults)
+        self.publisher = Publisher(self.stream, self.faults, subscribe_key)
+        self.trouble = Trouble(self.faults, self.stream.listeners.call_all)
         self.groups = self.stream.groups
-        self._history = History(self.faults)
-        self._envelopes = Envelopes(subscribe_key)
-        self._publisher = Publisher(self.stream, self.faults, self._envelopes)
+        self.publish = self.publisher.message
+        self.page = self.storage.page
+        self.truth = self.storage.truth
+        self.refuse = self.trouble.refuse
+        self.demand_token = self.trouble.demand_token
+        self.set_outage = self.trouble.set_outage
 
     def add(
         self,
@@ -72,7 +69,7 @@ class State:
         The last of the change's actions is the one in the answer.
         """
         identity = Identity(message_timetoken, type, value, uuid)
-        stored = tuple(self.storage.add(channel, identity, at))
+        stored = self.storage.add(channel, identity, at)
         return self._announce("added", channel, stored, published=published)
 
     def remove(
@@ -89,29 +86,22 @@ class State:
         return self._announce("removed", channel, removed, published=published)
 
     def _announce(
-        self, event: str, channel: str, actions: tuple[Action, ...], *, published: bool
+        self,
+        event: str,
+        channel: str,
+        actions: list[Action],
+        *,
+        published: bool,
     ) -> Change:
-        if not published or self.faults.strikes(Fault.UNPUBLISHED):
-            return Change(actions, published=False)
-        for action in actions:
-            self._publisher.event(event, channel, action)
-        return Change(actions, published=True)
+        is_published = published and not self.faults.strikes(Fault.UNPUBLISHED)
+        for action in actions if is_published else ():
+            self.publisher.event(event, channel, action)
+        return Change(tuple(actions), is_published)
 
     @property
     def published(self) -> int:
         """The number of published messages and events."""
-        return self._publisher.published
-
-    def publish(
-        self,
-        channel: str,
-        payload: object,
-        uuid: str,
-        *,
-        kind: int = 0,
-    ) -> str:
-        """Publish a message, or a signal (kind 1). Returns its timetoken."""
-        return self._publisher.message(channel, payload, uuid, kind)
+        return self.publisher.published
 
     def inject(
         self,
@@ -120,69 +110,22 @@ class State:
         *,
         raw: str | None = None,
     ) -> None:
-        """Deliver anything as an element of ``m``, without faults.
-
-        It is either ``message``, any JSON, or ``raw``, JSON text.
-
-        Raises:
-            ValueError: ``raw`` is not JSON.
-        """
+        """Deliver any JSON, or ``raw`` JSON text, as an element of ``m``."""
         text = json.dumps(message) if raw is None else raw
         json.loads(text)
-        self._publisher.inject(channel, text.encode())
+        self.publisher.inject(channel, text.encode())
 
     def poll(self, subscription: Subscription, cursor: Cursor) -> Answer:
-        """Answer one subscribe request as of now.
-
-        Without messages, the answer has the same cursor.
-        """
+        """Answer one subscribe request as of now."""
         return self.stream.read(subscription, cursor)
-
-    def page(self, channel: str, window: Window) -> Page:
-        """Return one page of a channel's actions."""
-        actions = self.storage.channel(channel)
-        return self._history.page(actions, window, self.time.now())
 
     def actions(self, channel: str) -> list[Action]:
         """Return all actions of a channel, ascending by timetoken."""
-        return list(self.storage.channel(channel))
+        return list(self.storage.channel(channel).ordered)
 
     def live(self) -> int:
         """Return the number of stored actions."""
         return len(self.storage)
-
-    def truth(self) -> Truth:
-        """Return the true counts."""
-        return self.storage.truth()
-
-    def refuse(
-        self,
-        channels: Iterable[str] = (),
-        groups: Iterable[str] = (),
-    ) -> None:
-        """Answer 403 for exactly these names from now on, to open polls too."""
-        self.trouble.refuse(channels, groups)
-        self.stream.listeners.call_all()
-
-    def demand_token(self, token: str | None) -> None:
-        """Answer 403 to other access tokens from now on, to open polls too.
-
-        None accepts all tokens.
-        """
-        self.trouble.demand_token(token)
-        self.stream.listeners.call_all()
-
-    def set_outage(
-        self,
-        kind: str | None,
-        operations: Iterable[str] = OUTAGE_OPERATIONS,
-    ) -> None:
-        """Begin an outage (``OUTAGE_KINDS``), for open polls too.
-
-        None ends it.
-        """
-        self.trouble.set_outage(kind, operations)
-        self.stream.listeners.call_all()
 
     def advance(self, seconds: float) -> None:
         """Let time pass at once."""

@@ -1,12 +1,19 @@
-"""The stored actions of all channels, with PubNub's rules for them."""
+"""The stored actions of all channels, and lists of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final
 
 from worker.emulator.actions import Action, ChannelActions, Identity
 from worker.emulator.faults import Fault, Faults
 from worker.emulator.replies import RefusedError, actions_error
-from worker.emulator.timetokens import Timetokens
+from worker.emulator.timetokens import TICKS_PER_SECOND, Timetokens
+
+MAX_ACTIONS_PER_MESSAGE: Final = 25_000
+MAX_ITEMS: Final = 100
+NEVER: Final = 10**20
+"""Newer than every timetoken."""
 
 Truth = dict[str, dict[str, dict[str, dict[str, int]]]]
 """Channel → message timetoken → type → value → number of users.
@@ -16,25 +23,41 @@ Zeros and empty levels are left out.
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """PubNub's limits. Smaller ones make small tests possible."""
+class Window:
+    """The newest ``limit`` actions from ``end`` (inclusive) to ``start`` (exclusive)."""
 
-    cache_messages: int = 100
-    cache_seconds: float = 1000.0
-    actions_per_message: int = 25_000
+    start: int | None = None
+    end: int | None = None
+    limit: int = MAX_ITEMS
+
+    @property
+    def ticks(self) -> range:
+        """The timetokens between the bounds."""
+        return range(self.end or 0, NEVER if self.start is None else self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page's actions, ascending by timetoken.
+
+    ``more`` is the start of the next page if the server stopped early. The
+    client's own limit leaves no sign, so a full page proves nothing.
+    """
+
+    actions: tuple[Action, ...]
+    more: int | None = None
 
 
 class Storage:
     """The actions of one keyset."""
 
-    def __init__(self, time: Timetokens, faults: Faults, limits: Limits) -> None:
+    def __init__(self, time: Timetokens, faults: Faults) -> None:
         self._time = time
         self._faults = faults
-        self._limits = limits
         self._channels: dict[str, ChannelActions] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._channels.values()))
+        return sum(len(actions.ordered) for actions in self._channels.values())
 
     def channel(self, name: str) -> ChannelActions:
         """Return the actions of one channel."""
@@ -56,12 +79,7 @@ class Storage:
             values[value] = values.get(value, 0) + 1
         return truth
 
-    def add(
-        self,
-        channel: str,
-        identity: Identity,
-        at: int | None,
-    ) -> list[Action]:
+    def add(self, channel: str, identity: Identity, at: int | None) -> list[Action]:
         """Store one action, or two for a ``twin``.
 
         ``at`` is a timetoken of the caller's choice.
@@ -70,60 +88,77 @@ class Storage:
             RefusedError: It is stored already, or the message is full.
         """
         actions = self._channels.setdefault(channel, ChannelActions())
-        self._check(actions, identity)
-        timetoken = self._timetoken(actions, identity) if at is None else at
+        if actions.has(identity) and not self._faults.strikes(Fault.TWIN):
+            raise RefusedError(actions_error(409, "Action Already Added"))
+        if actions.per_message[identity.message_timetoken] >= MAX_ACTIONS_PER_MESSAGE:
+            raise RefusedError(actions_error(400, "Too many actions on this message."))
+        timetoken = at or self._timetoken(actions, identity)
         stored = [self._store(actions, identity, timetoken)]
         if self._faults.strikes(Fault.TWIN):
             stored.append(self._store(actions, identity, self._time.unique()))
         return stored
 
-    def _check(self, actions: ChannelActions, identity: Identity) -> None:
-        if actions.has(identity) and not self._faults.strikes(Fault.TWIN):
-            raise RefusedError(actions_error(409, "Action Already Added"))
-        count = actions.count_of(identity.message_timetoken)
-        if count >= self._limits.actions_per_message:
-            raise RefusedError(actions_error(400, "Too many actions on this message."))
-
-    def _timetoken(self, actions: ChannelActions, identity: Identity) -> int:
-        former = actions.former_timetoken(identity)
-        if former is not None and self._faults.strikes(Fault.READD):
-            return former - 2 * self._faults.random.randint(1, 50_000)
-        latest = actions.latest_timetoken()
-        if latest is not None and self._faults.strikes(Fault.TIE):
-            return latest
-        return self._time.unique()
-
-    def _store(
-        self,
-        actions: ChannelActions,
-        identity: Identity,
-        timetoken: int,
-    ) -> Action:
+    def _store(self, actions: ChannelActions, identity: Identity, timetoken: int) -> Action:
         action = Action(identity, timetoken, self._time.now())
         actions.add(action)
         return action
 
+    def _timetoken(self, actions: ChannelActions, identity: Identity) -> int:
+        former = actions.former.get(identity)
+        if former is not None and self._faults.strikes(Fault.READD):
+            return former - 2 * self._faults.random.randint(1, 50_000)
+        if actions.ordered and self._faults.strikes(Fault.TIE):
+            return actions.ordered[-1].timetoken
+        return self._time.unique()
+
     def remove(
-        self,
-        channel: str,
-        message_timetoken: str,
-        timetoken: int,
-        uuid: str,
-    ) -> tuple[Action, ...]:
+        self, channel: str, message_timetoken: str, timetoken: int, uuid: str
+    ) -> list[Action]:
         """Remove a user's actions with this timetoken from a message.
 
         Raises:
             RefusedError: There is none.
         """
         actions = self.channel(channel)
-        named = actions.named(message_timetoken, timetoken)
-        own = tuple(action for action in named if action.identity.uuid == uuid)
+        named = [
+            action
+            for action in actions.within(range(timetoken, timetoken + 1))
+            if action.identity.message_timetoken == message_timetoken
+        ]
+        own = [action for action in named if action.identity.uuid == uuid]
         if not own:
             problem = _NOT_YOURS if named else _NOT_FOUND
             raise RefusedError(actions_error(400, problem))
         for action in own:
             actions.remove(action, self._time.now())
         return own
+
+    def page(self, channel: str, window: Window) -> Page:
+        """Return one page of a channel's actions, with the faults of lists."""
+        random = self._faults.random
+        if self._faults.strikes(Fault.EMPTY):
+            return Page(())
+        listed = self._listed(self.channel(channel), window)
+        if listed and self._faults.strikes(Fault.PARTIAL):
+            del listed[random.randrange(len(listed))]
+            listed = [action for action in listed if random.random() < 0.7]
+        if len(listed) > 2 and self._faults.strikes(Fault.MORE):
+            listed = listed[-random.randint(2, len(listed) - 1) :]
+            return Page(tuple(listed), more=listed[0].timetoken)
+        return Page(tuple(listed))
+
+    def _listed(self, actions: ChannelActions, window: Window) -> list[Action]:
+        ticks = window.ticks
+        if not self._faults.strikes(Fault.STALE):
+            return actions.within(ticks, window.limit)
+        seconds = self._faults.random.uniform(0.3, 3.0)
+        moment = self._time.now() - int(seconds * TICKS_PER_SECOND)
+        past = [
+            action
+            for action in (*actions.within(ticks), *actions.removed_since(moment))
+            if action.stored_at <= moment and action.timetoken in ticks
+        ]
+        return sorted(past, key=attrgetter("timetoken"))[-window.limit :]
 
 
 _NOT_YOURS = "Not deleting message action: wrong uuid specified"

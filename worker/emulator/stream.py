@@ -7,11 +7,9 @@ from itertools import count
 from operator import itemgetter
 from typing import Final
 
-from worker.emulator.cache import Cache, Message
+from worker.emulator.cache import Cache, Message, first_counted
 from worker.emulator.faults import Fault, Faults
-from worker.emulator.listeners import Listeners
-from worker.emulator.storage import Limits
-from worker.emulator.subscription import Groups, Subscription, wildcards
+from worker.emulator.subscription import Groups, Listeners, Subscription, wildcards
 from worker.emulator.timetokens import (
     TICKS_PER_MILLISECOND,
     TICKS_PER_SECOND,
@@ -21,6 +19,7 @@ from worker.emulator.timetokens import (
 REGION: Final = 12
 PUBLISH_LAG_TICKS: Final = 2 * TICKS_PER_MILLISECOND
 HANDSHAKE_AGE_TICKS: Final = 17 * TICKS_PER_SECOND
+CACHE_TICKS: Final = 1000 * TICKS_PER_SECOND
 
 Match = tuple[str, str | None]
 """A channel, and the group or wildcard that matches it, if any."""
@@ -45,11 +44,9 @@ class Answer:
 
     def body(self) -> bytes:
         """Return the JSON."""
-        return b'{"t":{"t":"%d","r":%d},"m":[%s]}' % (
-            self.cursor.timetoken,
-            self.cursor.region,
-            b",".join(self.messages),
-        )
+        cursor = self.cursor
+        messages = b",".join(self.messages)
+        return b'{"t":{"t":"%d","r":%d},"m":[%s]}' % (cursor.timetoken, cursor.region, messages)
 
 
 class Stream:
@@ -60,16 +57,14 @@ class Stream:
     is released, so it is neither skipped nor pushed out of the cache.
     """
 
-    def __init__(self, time: Timetokens, faults: Faults, limits: Limits) -> None:
+    def __init__(self, time: Timetokens, faults: Faults) -> None:
         self.groups = Groups()
         self.listeners = Listeners()
-        self.on_hold: Callable[[], None] | None = None
+        self.on_hold: Callable[[], None] = lambda: None
         """Called when a message is held. Call ``release`` in time, then."""
         self._time = time
         self._faults = faults
-        self._limit = limits.cache_messages
-        self._cache_ticks = int(limits.cache_seconds * TICKS_PER_SECOND)
-        self._cache = Cache(limits.cache_messages)
+        self._cache = Cache()
         self._position = 0
         self._held: list[tuple[int, int, str, Message]] = []
         self._serial = count()
@@ -82,40 +77,30 @@ class Stream:
 
     def publish(self, channel: str, message: Message) -> None:
         """Deliver one message, with the faults of events."""
+        random = self._faults.random
         if self._faults.strikes(Fault.LOST):
             return
         if self._faults.strikes(Fault.DUPLICATE):
-            message = self._duplicate(channel, message)
+            if random.random() < 0.5:
+                message = replace(message, copies=2)
+            else:
+                copy = replace(message, extra=True)
+                self._hold(channel, copy, random.uniform(0.02, 0.2))
         if self._faults.strikes(Fault.LATE):
-            self._hold(channel, message, self._faults.random.uniform(0.05, 0.5))
+            self._hold(channel, message, random.uniform(0.05, 0.5))
         else:
             self.deliver(channel, message)
-
-    def _duplicate(self, channel: str, message: Message) -> Message:
-        """Repeat a message, in its answer or in a later one."""
-        if self._faults.random.random() < 0.5:
-            return replace(message, copies=2)
-        copy = replace(message, extra=True)
-        self._hold(channel, copy, self._faults.random.uniform(0.02, 0.2))
-        return message
 
     def deliver(self, channel: str, message: Message) -> None:
         """Put a message into the cache, and wake its subscribers."""
         self._cache.append(channel, message)
-        self.listeners.call(self._topics(channel))
-
-    def _topics(self, channel: str) -> Iterator[str]:
-        """Iterate over the names whose subscribers get this channel."""
-        yield channel
-        yield from wildcards(channel)
-        for group in self.groups.groups_of(channel):
-            yield f":{group}"
+        groups = (f":{group}" for group in self.groups.groups_of(channel))
+        self.listeners.call((channel, *wildcards(channel), *groups))
 
     def _hold(self, channel: str, message: Message, seconds: float) -> None:
         due = self._time.now() + int(seconds * TICKS_PER_SECOND)
         heappush(self._held, (due, next(self._serial), channel, message))
-        if self.on_hold is not None:
-            self.on_hold()
+        self.on_hold()
 
     def release(self) -> None:
         """Deliver the held messages that are due."""
@@ -136,9 +121,10 @@ class Stream:
         An answer without messages has the same cursor.
         """
         self.release()
+        matches = list(self._matches(subscription))
         if cursor.timetoken == 0:
-            return Answer(Cursor(self._present(subscription)))
-        deliveries = self._newest(self._deliveries(subscription, cursor.timetoken))
+            return Answer(Cursor(self._present(matches)))
+        deliveries = self._deliveries(matches, cursor.timetoken)
         if not deliveries:
             return Answer(cursor)
         messages: list[bytes] = []
@@ -149,10 +135,9 @@ class Stream:
         newest = deliveries[-1][0]
         return Answer(self._cursor_after(cursor.timetoken, newest), tuple(messages))
 
-    def _present(self, subscription: Subscription) -> int:
+    def _present(self, matches: list[Match]) -> int:
         """Return a handshake's cursor: now, or the last message's position."""
         now = max(self._time.now(), self._position)
-        matches = self._matches(subscription)
         newest = max((self._cache.newest(channel) for channel, _ in matches), default=0)
         return newest if newest > now - HANDSHAKE_AGE_TICKS else now
 
@@ -167,22 +152,16 @@ class Stream:
             for channel in self.groups.channels(group):
                 yield channel, group
 
-    def _deliveries(self, subscription: Subscription, position: int) -> list[Delivery]:
-        oldest = max(position, self._time.now() - self._cache_ticks)
+    def _deliveries(self, matches: list[Match], position: int) -> list[Delivery]:
+        """Return the newest messages behind the position, as many as fit."""
+        oldest = max(position, self._time.now() - CACHE_TICKS)
         deliveries = [
             (message.position, message, message.matched_by(match))
-            for channel, match in self._matches(subscription)
+            for channel, match in matches
             for message in self._cache.after(channel, oldest)
         ]
         deliveries.sort(key=itemgetter(0))
-        return deliveries
-
-    def _newest(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """Return the newest messages that fit into one answer."""
-        counted = [index for index, (_, message, _) in enumerate(deliveries) if not message.extra]
-        if len(counted) <= self._limit:
-            return deliveries
-        return deliveries[counted[-self._limit] :]
+        return deliveries[first_counted(map(itemgetter(1), deliveries)) :]
 
     def _cursor_after(self, sent: int, position: int) -> Cursor:
         if sent in self._rewound:

@@ -1,8 +1,12 @@
-"""The names of a long poll: channels, wildcards, and channel groups."""
+"""The names of long polls, and the polls that wait for them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from urllib.parse import unquote
+
+Listener = Callable[[], None]
+"""Called when a poll may have an answer. It must not raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,49 +22,69 @@ class Subscription:
         names = map(unquote, channels.split(","))
         return cls(_unique(names), _unique(groups.split(",")))
 
-    def topics(self) -> Iterator[str]:
-        """Iterate over the names. Groups begin with a colon."""
-        yield from self.channels
-        for group in self.groups:
-            yield f":{group}"
+    def topics(self) -> list[str]:
+        """Return all names. Groups begin with a colon."""
+        return [*self.channels, *(f":{group}" for group in self.groups)]
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, names)))
 
 
-def wildcards(channel: str) -> Iterator[str]:
-    """Iterate over the wildcards of a channel: ``a.*`` and ``a.b.*``."""
-    first, *others = channel.split(".", 2)
-    if others:
-        yield f"{first}.*"
-    if len(others) == 2:
-        yield f"{first}.{others[0]}.*"
+def wildcards(channel: str) -> list[str]:
+    """Return the wildcards of a channel: ``a.*`` and ``a.b.*``."""
+    parts = channel.split(".", 2)
+    return [".".join(parts[:count]) + ".*" for count in range(1, len(parts))]
 
 
 class Groups:
-    """The channels of each channel group, and the groups of each channel."""
+    """The channels of each channel group."""
 
     def __init__(self) -> None:
         self._channels: dict[str, dict[str, None]] = {}
-        self._groups: dict[str, set[str]] = {}
 
     def channels(self, group: str) -> list[str]:
         """Return a group's channels in the order they were added."""
         return list(self._channels.get(group, ()))
 
-    def groups_of(self, channel: str) -> Iterable[str]:
-        """Return the groups of a channel."""
-        return self._groups.get(channel, ())
+    def groups_of(self, channel: str) -> Iterator[str]:
+        """Iterate over the groups of a channel."""
+        return (group for group, channels in self._channels.items() if channel in channels)
 
     def add(self, group: str, channels: Iterable[str]) -> None:
         """Add channels to a group."""
-        for channel in channels:
-            self._channels.setdefault(group, {})[channel] = None
-            self._groups.setdefault(channel, set()).add(group)
+        self._channels.setdefault(group, {}).update(dict.fromkeys(channels))
 
     def remove(self, group: str, channels: Iterable[str]) -> None:
         """Remove these channels from a group."""
         for channel in channels:
             self._channels.get(group, {}).pop(channel, None)
-            self._groups.get(channel, set()).discard(group)
+
+
+class Listeners:
+    """Callbacks by channel, wildcard and channel group."""
+
+    def __init__(self) -> None:
+        # Dicts keep the order, so that a seed repeats a history. Sets do not.
+        self._listeners: dict[str, dict[Listener, None]] = {}
+
+    def add(self, subscription: Subscription, listener: Listener) -> None:
+        """Call the listener for each event of these names, until ``remove``."""
+        for topic in subscription.topics():
+            self._listeners.setdefault(topic, {})[listener] = None
+
+    def remove(self, subscription: Subscription, listener: Listener) -> None:
+        """Call the listener no longer."""
+        for topic in subscription.topics():
+            self._listeners[topic].pop(listener, None)
+
+    def call(self, topics: Iterable[str]) -> None:
+        """Call every listener of these topics."""
+        for topic in topics:
+            for listener in self._listeners.get(topic, ()):
+                listener()
+
+    def call_all(self) -> None:
+        """Call every listener once."""
+        for listener in dict.fromkeys(chain(*self._listeners.values())):
+            listener()

@@ -14,10 +14,7 @@ Clock = Callable[[], float]
 
 
 class Timetokens:
-    """Reads a clock as timetokens, and makes unique ones.
-
-    Time never goes back here, whatever the clock does.
-    """
+    """A clock in timetokens, which never goes back."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -37,11 +34,7 @@ class Timetokens:
         return self._last_unique
 
     def advance(self, seconds: float) -> None:
-        """Let time pass at once, for the emulator alone.
-
-        Raises:
-            ValueError: ``seconds`` is negative.
-        """
+        """Let time pass at once, for the emulator alone."""
         if seconds < 0:
             raise ValueError(f"time does not go back: cannot advance by {seconds} seconds")
         self._ahead += int(seconds * TICKS_PER_SECOND)

@@ -1,4 +1,4 @@
-"""Requests without a proper answer: refused names, outages, request faults."""
+"""Requests that fail: refused names, outages, faults."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -16,21 +16,8 @@ from worker.emulator.replies import (
 )
 from worker.emulator.subscription import Subscription
 
-OPERATIONS: Final = (
-    "subscribe",
-    "actions",
-    "add",
-    "remove",
-    "time",
-    "groups",
-    "publish",
-    "signal",
-    "presence",
-)
-"""The kinds of requests. ``actions`` is the list."""
-
 OUTAGE_OPERATIONS: Final = ("subscribe", "actions", "time", "groups")
-"""The requests of an outage, unless others are chosen."""
+"""The requests that an outage can strike. ``actions`` is the list."""
 
 _OUTAGES: Final[Mapping[str, Reply]] = {
     "html": html_reply(200, "Welcome to the hotel"),
@@ -49,42 +36,44 @@ _FAULTY: Final = frozenset({"subscribe", "actions", "time"})
 class Trouble:
     """Answers the requests that fail.
 
-    Refusals and outages last until they are ended. A fault strikes one
-    request.
+    Refusals and outages last until they are ended, for open polls, too.
+    A fault strikes one request.
     """
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, changed: Callable[[], None]) -> None:
+        """``changed`` is called at the begin and end of what lasts."""
         self._faults = faults
+        self._changed = changed
         self._refused: frozenset[str] = frozenset()
         self._outage: Reply | None = None
         self._operations: frozenset[str] = frozenset()
         self._token: str | None = None
 
-    def refuse(self, channels: Iterable[str], groups: Iterable[str]) -> None:
+    def refuse(self, channels: Iterable[str] = (), groups: Iterable[str] = ()) -> None:
         """Answer 403 for exactly these names from now on."""
         refused = Subscription(tuple(channels), tuple(groups))
         self._refused = frozenset(refused.topics())
+        self._changed()
 
     def demand_token(self, token: str | None) -> None:
         """Answer 403 to other access tokens from now on. None accepts all."""
         self._token = token
+        self._changed()
 
-    def set_outage(self, kind: str | None, operations: Iterable[str]) -> None:
-        """Begin an outage of these operations. None ends it.
-
-        Raises:
-            ValueError: The kind or an operation is unknown.
-        """
-        chosen = frozenset(operations)
-        if kind not in {None, *OUTAGE_KINDS}:
-            known = ", ".join(OUTAGE_KINDS)
-            raise ValueError(f"unknown outage {kind!r}; the known ones are {known}")
-        unknown = ", ".join(sorted(chosen.difference(OPERATIONS)))
+    def set_outage(
+        self,
+        kind: str | None,
+        operations: Iterable[str] = OUTAGE_OPERATIONS,
+    ) -> None:
+        """Begin an outage (``OUTAGE_KINDS``) of these operations. None ends it."""
+        self._operations = frozenset(operations)
+        known = [*OUTAGE_KINDS, *OUTAGE_OPERATIONS]
+        unknown = {kind, *self._operations}.difference(known, {None})
         if unknown:
-            known = ", ".join(OPERATIONS)
-            raise ValueError(f"unknown operations {unknown}; the known ones are {known}")
+            words = ", ".join(map(str, unknown))
+            raise ValueError(f"unknown outage: {words}; the known ones are {', '.join(known)}")
         self._outage = _OUTAGES.get(kind or "")
-        self._operations = chosen
+        self._changed()
 
     def lasting(
         self,
@@ -95,37 +84,30 @@ class Trouble:
         """Return the reply of an outage or a refusal, if there is one."""
         if self._outage and operation in self._operations:
             return self._outage
-        topics = list(names.topics())
+        topics = names.topics()
         if topics and self._token not in {None, token}:
             return service_error(403, "Token is expired.")
-        refused = [topic for topic in topics if topic in self._refused]
+        refused = list(filter(self._refused.__contains__, topics))
         return forbidden(refused) if refused else None
 
     def passing(self, operation: str, names: Subscription) -> Reply | None:
         """Return the reply of a request fault, if one strikes."""
         if operation not in _FAULTY:
             return None
+        random = self._faults.random
         replies: dict[Fault, Callable[[], Reply]] = {
             Fault.FORBIDDEN: lambda: self._forbidden(operation, names),
-            Fault.THROTTLE: lambda: throttled(self._faults.random.randint(1, 2)),
-            Fault.SERVER_ERROR: self._server_error,
+            Fault.THROTTLE: lambda: throttled(random.randint(1, 2)),
+            Fault.SERVER_ERROR: lambda: html_reply(random.choice((500, 502, 503)), "Bad Gateway"),
             Fault.BAD_JSON: lambda: Reply(200, b'{"t":{"t":"1758'),
             Fault.DROP: lambda: DROPPED,
         }
-        for fault, reply in replies.items():
-            if self._faults.strikes(fault):
-                return reply()
-        return None
-
-    def _server_error(self) -> Reply:
-        status = self._faults.random.choice((500, 502, 503))
-        return html_reply(status, "Bad Gateway")
+        strike = next(filter(self._faults.strikes, replies), None)
+        return replies[strike]() if strike else None
 
     def _forbidden(self, operation: str, names: Subscription) -> Reply:
-        if operation == "actions" and self._faults.random.random() < 0.5:
+        random = self._faults.random
+        if operation == "actions" and random.random() < 0.5:
             return actions_error(403, "Forbidden")
-        topics = list(names.topics())
-        if not topics:
-            return forbidden(())
-        topic = self._faults.random.choice(topics)
-        return forbidden((topic,))
+        topics = names.topics()
+        return forbidden([random.choice(topics)] if topics else [])

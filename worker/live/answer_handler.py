@@ -7,8 +7,9 @@ from worker.live.answer_queue import DecodedAnswer, Item
 from worker.live.covered_channels import CoveredChannels
 from worker.live.group_commit import GroupCommit
 from worker.live.resume_point import SavedPosition
-from worker.source.live import Readmitted, Received, Refused
+from worker.source.live import Received
 from worker.source.names import Names
+from worker.source.refusals import Readmitted, Refused
 from worker.source.wire import CountedTypes, Malformed, decode_message
 from worker.store.pending_repairs import GapCause
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from worker.domain.action import Observed
 from worker.domain.position import Cursor
-from worker.source.live import Readmitted, Refused
+from worker.source.refusals import Readmitted, Refused
 from worker.source.wire import Malformed
 
 QUEUED_ANSWERS: Final = 8

@@ -1,4 +1,1 @@
-"""PubNub, read here and nowhere else.
-
-Live answers, pages of history, the SDK's traps.
-"""
+"""PubNub, read here and nowhere else."""

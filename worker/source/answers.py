@@ -1,27 +1,66 @@
 """The bodies of PubNub's answers with status 200, checked for their shape.
 
-Each function takes the name of the request, for error texts, and the body
+Each reader takes the name of the request, for error texts, and the body
 as decoded JSON. A body of another shape raises ``PubNubError``.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from worker.domain.position import Cursor, Timetoken
 from worker.errors import PubNubError
 
+MAX_DIGITS: Final = 1_000
+"""The longest whole number that Python is asked to convert."""
+MAX_DEPTH: Final = 100
+"""The levels that are kept of JSON too deep for Python's parser."""
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _TIMETOKEN: Final = re.compile(r"(?=0*[1-9])[0-9]{1,20}", re.ASCII)
+
+
+def decode(content: bytes) -> object:
+    """Return the decoded JSON.
+
+    PubNub's users write most of it. One hostile message must not make the
+    whole answer unreadable: bytes that are not UTF-8 become lone
+    surrogates, a very long number stays text, very deep values are lost.
+
+    Raises:
+        ValueError: The bytes are not JSON.
+    """
+    text = content.decode("utf-8-sig", "surrogateescape")
+    try:
+        return json.loads(text, parse_int=_whole)
+    except RecursionError:
+        return json.loads(_shallow(text), parse_int=_whole)
+
+
+def _whole(digits: str) -> int | str:
+    return int(digits) if len(digits) <= MAX_DIGITS else digits
+
+
+def _shallow(text: str) -> str:
+    # Values below MAX_DEPTH become null.
+    kept: list[str] = []
+    depth = resumed = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in "[{":
+            if depth == MAX_DEPTH:
+                kept += (text[resumed : token.start()], "null")
+            depth += 1
+        elif token[0] in "]}":
+            depth -= 1
+            if depth == MAX_DEPTH:
+                resumed = token.end()
+    return "".join(kept) + text[resumed:]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer to a poll.
-
-    ``cursor`` is PubNub's own, verbatim.
-    ``messages`` are decoded JSON, unchecked.
-    """
+    """The answer to a poll: PubNub's own cursor, and messages, unchecked."""
 
     cursor: Cursor
     messages: tuple[object, ...]
@@ -29,7 +68,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a channel's actions, as decoded JSON, ascending.
+    """One page of a channel's actions, unchecked, ascending.
 
     ``more_start`` is the start of the next page if PubNub names it.
     """
@@ -40,57 +79,42 @@ class Page:
 
 def read_answer(request: str, body: object) -> Answer:
     """Return the answer to a poll."""
-    cursor = _cursor(as_object(body).get("t"))
-    if cursor is None:
+    fields = as_object(body)
+    position = as_object(fields.get("t"))
+    timetoken = _timetoken(request, position.get("t"), "no cursor")
+    region = position.get("r", 0)
+    if type(region) is not int:
         raise _odd(request, "no cursor")
-    messages = as_object(body).get("m")
-    if not isinstance(messages, list):
-        raise _odd(request, "no list of messages")
-    return Answer(cursor, tuple(messages))
-
-
-def _cursor(position: object) -> Cursor | None:
-    fields = as_object(position)
-    timetoken = _timetoken(fields.get("t"))
-    region = fields.get("r", 0)
-    if timetoken is None or type(region) is not int:
-        return None
-    return Cursor(timetoken, region)
+    messages = _list(request, fields.get("m"), "no list of messages")
+    return Answer(Cursor(timetoken, region), messages)
 
 
 def read_page(request: str, body: object) -> Page:
     """Return one page of a channel's actions."""
     fields = as_object(body)
-    actions = fields.get("data")
-    has_failed = fields.get("error") or fields.get("status", 200) != 200
-    if has_failed or not isinstance(actions, list):
+    if fields.get("error") or fields.get("status", 200) != 200:
         raise _odd(request, "no list of actions")
-    if fields.get("more") is None:
-        return Page(tuple(actions), None)
-    start = _timetoken(as_object(fields["more"]).get("start"))
-    if start is None:
-        raise _odd(request, "a `more` without its start")
-    return Page(tuple(actions), start)
+    actions = _list(request, fields.get("data"), "no list of actions")
+    more = fields.get("more")
+    if more is None:
+        return Page(actions, None)
+    start = as_object(more).get("start")
+    return Page(actions, _timetoken(request, start, "a `more` without its start"))
 
 
 def read_channels(request: str, body: object) -> tuple[str, ...]:
     """Return the channels of a channel group."""
     payload = as_object(as_object(body).get("payload"))
-    names = payload.get("channels")
-    if not isinstance(names, list):
-        raise _odd(request, "no list of channels")
-    if not all(isinstance(name, str) for name in names):
+    names = _list(request, payload.get("channels"), "no list of channels")
+    if set(map(type, names)) - {str}:
         raise _odd(request, "a channel that is not text")
-    return tuple(names)
+    return names
 
 
 def read_time(request: str, body: object) -> Timetoken:
     """Return the time of PubNub's clock."""
-    values = body if isinstance(body, list) else []
-    timetoken = _timetoken(next(iter(values), None))
-    if timetoken is None:
-        raise _odd(request, "no timetoken")
-    return timetoken
+    values = _list(request, body, "no timetoken")
+    return _timetoken(request, next(iter(values), None), "no timetoken")
 
 
 def as_object(value: object) -> Mapping[str, object]:
@@ -98,10 +122,17 @@ def as_object(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _timetoken(value: object) -> str | None:
-    """Return the digits of a timetoken that is text or an integer, not zero."""
-    digits = str(value) if isinstance(value, str | int) else ""
-    return digits if _TIMETOKEN.fullmatch(digits) else None
+def _list(request: str, value: object, problem: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise _odd(request, problem)
+    return tuple(value)
+
+
+def _timetoken(request: str, value: object, problem: str) -> Timetoken:
+    digits = str(value)
+    if not _TIMETOKEN.fullmatch(digits):
+        raise _odd(request, problem)
+    return digits
 
 
 def _odd(request: str, problem: str) -> PubNubError:

@@ -14,10 +14,7 @@ MAX_DOUBLINGS: Final = 16
 
 @dataclass(slots=True)
 class Backoff:
-    """Waits that double from half a second to half a minute.
-
-    Each wait has jitter. A success resets the waits.
-    """
+    """Waits that double from half a second to half a minute, with jitter."""
 
     random: random.Random
     failures: int = field(default=0, init=False)
@@ -27,10 +24,7 @@ class Backoff:
         self.failures = 0
 
     def failed(self, error: PubNubError) -> float:
-        """Return the seconds to wait.
-
-        The wait is never shorter than the ``Retry-After`` of a 429.
-        """
+        """Return the seconds to wait, at least the ``Retry-After`` of a 429."""
         doublings = min(self.failures, MAX_DOUBLINGS)
         self.failures += 1
         longest: float = min(LONGEST_SECONDS, FIRST_SECONDS * 2**doublings)
@@ -41,10 +35,7 @@ class Backoff:
 
 
 def elapsed_clock() -> float:
-    """Return the seconds of a clock that never goes back.
-
-    The clock also counts the time while the machine is suspended.
-    """
+    """Return seconds that never go back, and pass during a suspension, too."""
     # On Linux, CLOCK_MONOTONIC stands still during a suspension.
     # On macOS, it does not, and CLOCK_BOOTTIME does not exist.
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

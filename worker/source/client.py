@@ -8,45 +8,40 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Self
 
+import structlog
 from pubnub.pubnub_asyncio import PubNubAsyncio
 
 from worker.domain.position import Cursor, Timetoken
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError
-from worker.source.access_token import AccessToken
+from worker.source import endpoints
 from worker.source.answers import (
     Answer,
     Page,
+    decode,
     read_answer,
     read_channels,
     read_page,
     read_time,
 )
-from worker.source.endpoints import (
-    Actions,
-    Clock,
-    Group,
-    NoSubscriptions,
-    Poll,
-    configuration,
-    silence,
-)
+from worker.source.endpoints import Keyset
 from worker.source.failures import failure, shortened
-from worker.source.keyset import Keyset, check
-from worker.source.lenient_json import decode
-from worker.source.sending import send
-from worker.source.transport import LostError, Transport
+from worker.source.transport import LostError, Transport, send
 from worker.telemetry import metrics
 
 __all__ = ["OPERATIONS", "Answer", "Client", "Keyset", "Page"]
 
 OPERATIONS: Final = {
-    Poll: "subscribe",
-    Actions: "message_actions",
-    Group: "group_channels",
-    Clock: "time",
+    endpoints.Poll: "subscribe",
+    endpoints.Actions: "message_actions",
+    endpoints.Group: "group_channels",
+    endpoints.Clock: "time",
 }
 """The name of each request in the metrics."""
+RENEW_SECONDS: Final = 1.0
+"""The shortest time between two looks for a new token."""
 _UNSENDABLE: Final = re.compile(r"\.{0,2}|.*[\ud800-\udfff].*", re.DOTALL)
+
+log = structlog.get_logger(__name__)
 
 
 class Client:
@@ -59,29 +54,24 @@ class Client:
     - ``ConfigurationError`` for a name that cannot be sent.
     """
 
-    def __init__(
-        self,
-        keyset: Keyset,
-        *,
-        connections: int = 500,
-        renew: Callable[[], str | None] | None = None,
-    ) -> None:
+    def __init__(self, keyset: Keyset, renew: Callable[[], str | None] = lambda: None) -> None:
         """Prepare, without a connection.
 
-        ``connections`` is the number of requests that can run at once.
         ``renew`` returns the current access token. It is called in a
         thread when PubNub refuses the token that was sent.
         """
-        check(keyset)
-        silence()
+        endpoints.silence()
         self._keyset = keyset
         self._pubnub = PubNubAsyncio(
-            configuration(keyset, connections),
+            endpoints.configuration(keyset),
             custom_event_loop=asyncio.get_running_loop(),
-            subscription_manager=NoSubscriptions,
+            subscription_manager=endpoints.NoSubscriptions,
             custom_request_handler=Transport,
         )
-        self._token = AccessToken(self._pubnub, keyset.auth_token, renew)
+        self._renew = renew
+        self._renew_at = 0.0
+        self._renewing = asyncio.Lock()
+        self.use_token(keyset.auth_token)
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,13 +84,11 @@ class Client:
 
         A poll that is running keeps the token it began with.
         """
-        self._token.use(token)
+        self._token = token
+        self._pubnub.set_token(token)
 
     async def close(self) -> None:
-        """Close every connection.
-
-        Requests that are running end with a ``PubNubError``.
-        """
+        """Close every connection. Running requests end with a ``PubNubError``."""
         await self._pubnub.close_session()
 
     async def subscribe(
@@ -116,7 +104,7 @@ class Client:
         request = f"subscribe ({len(channels)} channels, {len(groups)} groups)"
         if not channels and not groups:
             raise ConfigurationError(f"{request}: name at least one channel or channel group.")
-        poll = Poll(self._pubnub)
+        poll = endpoints.Poll(self._pubnub)
         poll.channels(_sendable(channels))
         poll.channel_groups(_sendable(groups))
         poll.timetoken(cursor.timetoken)
@@ -140,7 +128,7 @@ class Client:
         """
         request = f"message actions of {shortened(channel)!r}"
         (name,) = _sendable([channel])
-        endpoint = Actions(self._pubnub, name, start, end, str(limit))
+        endpoint = endpoints.Actions(self._pubnub, name, start, end, str(limit))
         body = await self._ask(request, endpoint)
         return read_page(request, body)
 
@@ -148,26 +136,34 @@ class Client:
         """Return the channels of a channel group, in PubNub's order."""
         request = f"channels of group {shortened(group)!r}"
         (name,) = _sendable([group])
-        body = await self._ask(request, Group(self._pubnub, name))
+        body = await self._ask(request, endpoints.Group(self._pubnub, name))
         return read_channels(request, body)
 
     async def time(self) -> Timetoken:
         """Return the time of PubNub's clock."""
-        body = await self._ask("time", Clock(self._pubnub))
+        body = await self._ask("time", endpoints.Clock(self._pubnub))
         return read_time("time", body)
 
     async def _ask(self, request: str, endpoint: Any) -> object:
-        """Return the decoded body of an answer.
-
-        A refused request is sent once more if there is a newer token.
-        """
-        token = self._token.value
+        """Send a request, once more if a refused token is replaced."""
+        token = self._token
         try:
             return await self._send(request, endpoint)
         except ForbiddenError:
-            if not await self._token.replaces(token):
+            if not await self._has_replaced(token):
                 raise
             return await self._send(request, endpoint)
+
+    async def _has_replaced(self, refused: str | None) -> bool:
+        async with self._renewing:
+            now = asyncio.get_running_loop().time()
+            if self._token == refused and now >= self._renew_at:
+                self._renew_at = now + RENEW_SECONDS
+                token = await asyncio.to_thread(self._renew)
+                if token and token != refused:
+                    log.info("token_renewed")
+                    self.use_token(token)
+        return self._token != refused
 
     async def _send(self, request: str, endpoint: Any) -> object:
         count = metrics.pubnub_requests.labels
@@ -183,17 +179,9 @@ class Client:
                 return decode(response.content)
             except ValueError:
                 pass  # the failure below says so
-        raise failure(request, response, self._secrets())
-
-    def _secrets(self) -> tuple[str | None, ...]:
         keyset = self._keyset
-        return (
-            keyset.secret_key,
-            keyset.publish_key,
-            keyset.subscribe_key,
-            keyset.auth_token,
-            self._token.value,
-        )
+        keys = (keyset.secret_key, keyset.publish_key, keyset.subscribe_key)
+        raise failure(request, response, (*keys, keyset.auth_token, self._token))
 
 
 def _sendable(names: Iterable[str]) -> list[str]:
@@ -202,9 +190,8 @@ def _sendable(names: Iterable[str]) -> list[str]:
     ``..`` would change the path. A lone surrogate has no bytes.
     """
     sendable = list(names)
-    for name in sendable:
-        if _UNSENDABLE.fullmatch(name):
-            raise ConfigurationError(
-                f"PubNub cannot be asked about a channel or group named {shortened(name)!r}."
-            )
+    refused = list(filter(_UNSENDABLE.fullmatch, sendable))
+    if refused:
+        name = shortened(refused[0])
+        raise ConfigurationError(f"PubNub cannot be asked about a channel or group named {name!r}.")
     return sendable

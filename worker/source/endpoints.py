@@ -1,10 +1,11 @@
-"""The SDK's endpoints, corrected.
+"""The SDK's endpoints and settings, corrected.
 
 ``tests/source/test_sdk_traps.py`` has a test for each mistake of the SDK.
 Its docstring says which correction can go when the SDK is fixed.
 """
 
 import logging
+from dataclasses import KW_ONLY, dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -17,19 +18,33 @@ from pubnub.endpoints.time import Time
 from pubnub.pnconfiguration import PNConfiguration
 from pubnub.utils import join_channels, join_items_and_encode, url_encode
 
-from worker.source.keyset import Keyset
-
 # Whole seconds, because the SDK asserts that its timeouts are integers.
 POLL_SECONDS: Final = 310  # PubNub answers an idle poll after about 280
 REQUEST_SECONDS: Final = 10
 CONNECT_SECONDS: Final = 10
 
+MAX_CONNECTIONS: Final = 500
+"""The requests of one client that can run at once."""
 SUBSCRIPTIONS: Final = 512
 """The number of subscriptions whose encoded channels are cached."""
 
 # These loggers write whole URLs, with the token.
 _LOGGERS: Final = ("pubnub", "httpx", "httpcore", "hpack", "aiohttp")
 _NO_HANDLER: Final = logging.NullHandler()
+
+
+@dataclass(frozen=True, slots=True)
+class Keyset:
+    """A PubNub keyset, and its address. ``secret_key`` signs requests."""
+
+    subscribe_key: str
+    user_id: str
+    _: KW_ONLY
+    publish_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
+    auth_token: str | None = field(default=None, repr=False)
+    origin: str = "ps.pndsn.com"
+    tls: bool = True
 
 
 class Encoded:
@@ -46,10 +61,7 @@ class Encoded:
 
 
 class Poll(Encoded, Subscribe):  # type: ignore[misc] # the SDK has no types
-    """A poll whose group names are signed as they are, and sent encoded.
-
-    The SDK encodes the names of groups, and then signs them encoded twice.
-    """
+    """A poll that signs group names as they are, not encoded."""
 
     def build_path(self) -> str:
         channels = _encoded(frozenset(self._channels))
@@ -86,10 +98,7 @@ class Clock(Encoded, Time):  # type: ignore[misc] # the SDK has no types
 
 
 class Actions(Encoded, GetMessageActions):  # type: ignore[misc] # the SDK has no types
-    """One page of a channel's actions, with both bounds and the limit.
-
-    The SDK drops ``end`` beside ``start``, and a limit of 100.
-    """
+    """A page of actions. The SDK drops ``end``, and a limit of 100."""
 
     def custom_params(self) -> dict[str, str]:
         params = {"start": self._start, "end": self._end, "limit": self._limit}
@@ -97,10 +106,7 @@ class Actions(Encoded, GetMessageActions):  # type: ignore[misc] # the SDK has n
 
 
 class NoSubscriptions:
-    """An empty subscription manager.
-
-    The SDK's own one opens an event loop and never closes it.
-    """
+    """No subscription manager: the SDK's own one leaks a loop."""
 
     def __init__(self, _pubnub: object) -> None: ...
 
@@ -108,7 +114,7 @@ class NoSubscriptions:
         return {}
 
 
-def configuration(keyset: Keyset, connections: int) -> Any:
+def configuration(keyset: Keyset) -> Any:
     """Return the SDK's settings."""
     config = PNConfiguration(keyset.subscribe_key, keyset.publish_key)
     config.secret_key = keyset.secret_key
@@ -118,16 +124,13 @@ def configuration(keyset: Keyset, connections: int) -> Any:
     config.subscribe_request_timeout = POLL_SECONDS
     config.non_subscribe_request_timeout = REQUEST_SECONDS
     config.connect_timeout = CONNECT_SECONDS
-    config.connections = connections  # our own attribute; Transport reads it
+    config.connections = MAX_CONNECTIONS  # our own attribute; Transport reads it
     config.disable_config_locking = False  # otherwise the SDK warns of a deprecation
     return config
 
 
 def silence() -> None:
-    """Keep the SDK and its HTTP clients out of every log.
-
-    They write tokens, whatever the configured levels.
-    """
+    """Keep the SDK and its HTTP clients, which write tokens, silent."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.CRITICAL + 1)

@@ -10,39 +10,31 @@ from typing import Final
 from urllib.parse import quote
 
 from worker.errors import ForbiddenError, PubNubError, ThrottledError
-from worker.source.answers import as_object
-from worker.source.lenient_json import decode
+from worker.source.answers import as_object, decode
 from worker.source.transport import Response
 
 LONGEST_RETRY_SECONDS: Final = 600.0
-"""The longest wait that a Retry-After can ask for.
-
-A mistyped header must not stop a worker for years.
-"""
+"""The longest wait that a Retry-After can ask for."""
 _SHOWN: Final = 200  # characters of PubNub's own words in an error
 _SECONDS: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*", re.ASCII)
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _SECRET_LOOKING: Final = re.compile(r"\w+://\S*|\S*(?:auth|signature)=\S*|[\w.~%+/=-]{32,}")
 
 
-def failure(
-    request: str,
-    response: Response,
-    secrets: Iterable[str | None],
-) -> PubNubError:
+def failure(request: str, response: Response, secrets: Iterable[str | None]) -> PubNubError:
     """Return the error for an answer that is not a success.
 
     ``request`` names what was asked, for example ``time``.
     ``secrets`` are texts that the error must not contain.
     """
+    body = None
     try:
         body = decode(response.content)
-    except ValueError:
-        body, words = None, "not JSON"
-    else:
         words = shortened(_without_secrets(_words(body), secrets)).rstrip(". ")
+    except ValueError:
+        words = "not JSON"
     status = response.status_code
-    reason = f"{status}, {words}" if words else str(status)
+    reason = ", ".join(filter(None, [str(status), words]))
     sentence = f"PubNub, {request}: answered {reason}."
     if status == 429:
         return ThrottledError(sentence, retry_after=_retry_seconds(response))
@@ -71,13 +63,11 @@ def _forbidden(sentence: str, body: object) -> ForbiddenError:
 
 
 def _names(value: object) -> list[str]:
-    """Return the strings of a JSON list, or a single string."""
     values = value if isinstance(value, list) else [value]
     return [name for name in values if isinstance(name, str)]
 
 
 def _words(body: object) -> str:
-    """Return PubNub's own explanation, wherever it stands in the body."""
     fields = as_object(body)
     error = fields.get("error")
     explanations = (
@@ -86,8 +76,7 @@ def _words(body: object) -> str:
         fields.get("error_message"),
         error,
     )
-    texts = (text for text in explanations if isinstance(text, str))
-    return next(texts, "")
+    return next((text for text in explanations if isinstance(text, str)), "")
 
 
 def _without_secrets(words: str, secrets: Iterable[str | None]) -> str:

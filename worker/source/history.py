@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Final
 
 from worker.domain.position import Timetoken, is_after, order, shift
@@ -14,12 +14,9 @@ from worker.source.wire import action_timetoken
 
 PAGE_SIZE: Final = 100
 TRIES: Final = 3
-"""How often a page that does not advance is asked for.
-
-After that, its edge is stepped over.
-"""
+"""How often a page that does not advance is read. Then its edge is stepped over."""
 EMPTY_RETRIES: Final = 5
-"""How often an empty page is asked for where something must be."""
+"""How often an empty page is read where something must be."""
 
 Span = tuple[Timetoken, Timetoken]
 """The oldest and the newest action timetoken of some items."""
@@ -29,10 +26,9 @@ Span = tuple[Timetoken, Timetoken]
 class ListSlice:
     """The raw actions of one page.
 
-    They lie between ``next`` (inclusive) and the end of the slice before.
-    ``next`` is also the ``start`` of the next request.
-    ``span`` is None if no action has a readable timetoken.
-    ``asked_at`` is the time of the request, in seconds of the clock.
+    They lie between ``next`` (inclusive), the start of the next request,
+    and the end of the slice before. ``span`` is None if no action has a
+    readable timetoken. ``asked_at`` is in seconds of the clock.
     """
 
     actions: tuple[object, ...]
@@ -41,94 +37,54 @@ class ListSlice:
     asked_at: float
     _: KW_ONLY
     is_certain: bool = True
-    """Whether the page shows everything in its range.
-
-    False for an edge that was stepped over, and for an empty page where
-    something must be.
-    """
+    """Whether the page shows everything in its range."""
     leads_on: bool = True
     """Whether the next page must repeat the oldest action of this one."""
     requests: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Reply:
     """One page below ``start``, and what it says about the next one."""
 
-    page: Page
-    span: Span | None
-    start: Timetoken
-    asked_at: float
-    requests: int
-    """How often the page was asked for."""
-
-    @property
-    def is_end(self) -> bool:
-        """Whether nothing lies below ``start``."""
-        return not self.page.actions and self.page.more_start is None
-
-    @property
-    def edge(self) -> Timetoken | None:
+    def __init__(self, page: Page, start: Timetoken, asked_at: float, requests: int) -> None:
+        self._page = page
+        self._start = start
+        self._asked_at = asked_at
+        self._requests = requests
+        self._span = span(page.actions)
+        oldest = self._span[0] if self._span else None
+        self.edge = page.more_start or oldest
         """The older end of the page; None if the page does not show it."""
-        if self.page.more_start is not None:
-            return self.page.more_start
-        return self.span[0] if self.span else None
+        # Two actions can share one timetoken, so pages overlap at the edge.
+        self._below = shift(self.edge or start, 1)
+        self._advances = is_after(start, self._below)
+        self.is_end = not page.actions and self.edge is None
 
-    @property
-    def below(self) -> Timetoken:
-        """The start of the page below this one. They overlap at the edge."""
-        return shift(self.edge or self.start, 1)
-
-    @property
-    def advances(self) -> bool:
-        """Whether the page below begins at an older timetoken."""
-        return is_after(self.start, self.below)
-
-    @property
-    def is_overlap(self) -> bool:
-        """Whether the page only repeats the oldest timetoken of the page before.
-
-        If few actions have this timetoken, the list ends with them.
-        """
-        page = self.page
-        if page.more_start is not None or len(page.actions) >= PAGE_SIZE:
+    def _is_overlap(self) -> bool:
+        # A page that only repeats the oldest timetoken of the page before is the
+        # end of the list, unless more actions have it than fit into a page.
+        if self._page.more_start is not None or len(self._page.actions) >= PAGE_SIZE:
             return False
-        newest = shift(self.start, -1)
-        return all(action_timetoken(action) == newest for action in page.actions)
+        newest = shift(self._start, -1)
+        return set(map(action_timetoken, self._page.actions)) <= {newest}
 
     def tries(self, *, is_expected: bool) -> int:
         """Return how often such a page comes before it is believed."""
         if self.is_end:
             return EMPTY_RETRIES if is_expected else 1
-        if self.edge is None or self.advances or self.is_overlap:
+        if self.edge is None or self._advances or self._is_overlap():
             return 1
         return TRIES
 
     def slice(self) -> ListSlice:
-        """Return the page as a slice with a known edge."""
-        advances = self.advances
         return ListSlice(
-            self.page.actions,
-            self.span,
-            self.below if advances else shift(self.start, -1),
-            self.asked_at,
-            is_certain=advances or self.is_overlap,
-            leads_on=advances,
-            requests=self.requests,
-        )
-
-    def last_slice(self) -> ListSlice:
-        """Return the page as a slice whose edge is unknown.
-
-        The page is empty, or its actions have no readable timetoken.
-        """
-        return ListSlice(
-            self.page.actions,
-            None,
-            self.start,
-            self.asked_at,
-            is_certain=False,
-            requests=self.requests,
+            self._page.actions,
+            self._span,
+            self._below if self._advances else shift(self._start, -1),
+            self._asked_at,
+            is_certain=self._advances or self._is_overlap(),
+            leads_on=self._advances,
+            requests=self._requests,
         )
 
 
@@ -156,29 +112,25 @@ class History:
     ) -> AsyncGenerator[ListSlice, None]:
         """Yield slices from ``start`` (exclusive) back to ``end`` (inclusive).
 
-        ``end`` None stands for the very first action.
-
-        Two actions can share one timetoken, and ``start`` is exclusive.
-        So pages overlap by one timetoken, and an action can come twice.
+        ``end`` None stands for the very first action. Pages overlap by one
+        timetoken, so an action can come twice.
 
         A short page proves nothing. Only an empty page without ``more``
-        is the end. Where something must be, an empty page is asked for
+        is the end. Something must be where the page before ended, or at
+        ``start`` if it ``is_expected``: there, an empty page is asked for
         again. If it stays empty, an empty slice that is not certain comes.
-        Something must be where the page before ended, or at ``start`` if
-        it ``is_expected``.
 
         Raises:
-            PubNubError: A page failed. Continue from the last slice's
-                ``next``.
+            PubNubError: A page failed. Continue from the last ``next``.
         """
         standstills = 0
         while end is None or is_after(start, end):
             reply = await self._read(channel, start, end, is_expected=is_expected)
+            slice = reply.slice()
             if reply.edge is None:
                 if is_expected or not reply.is_end:
-                    yield reply.last_slice()
+                    yield replace(slice, next=start, is_certain=False)
                 return
-            slice = reply.slice()
             standstills = 0 if slice.is_certain else standstills + 1
             if standstills == TRIES:
                 raise PubNubError(
@@ -196,32 +148,16 @@ class History:
         *,
         is_expected: bool,
     ) -> _Reply:
-        """Return a page. An implausible one is asked for again."""
         asked: Counter[int] = Counter()
         while True:
-            reply = await self._ask(channel, start, end, asked.total() + 1)
+            await self._take()
+            asked_at = self._clock()
+            page = await self._client.message_actions(channel, start=start, end=end)
+            reply = _Reply(page, start, asked_at, asked.total() + 1)
             tries = reply.tries(is_expected=is_expected)
             asked[tries] += 1
             if asked[tries] == tries:
                 return reply
-
-    async def _ask(
-        self,
-        channel: str,
-        start: Timetoken,
-        end: Timetoken | None,
-        requests: int,
-    ) -> _Reply:
-        await self._take()
-        asked_at = self._clock()
-        page = await self._client.message_actions(channel, start=start, end=end, limit=PAGE_SIZE)
-        return _Reply(
-            page=page,
-            span=span(page.actions),
-            start=start,
-            asked_at=asked_at,
-            requests=requests,
-        )
 
 
 async def ahead(slices: AsyncGenerator[ListSlice, None]) -> AsyncGenerator[ListSlice, None]:
@@ -243,10 +179,7 @@ async def ahead(slices: AsyncGenerator[ListSlice, None]) -> AsyncGenerator[ListS
 
 
 def span(actions: Iterable[object]) -> Span | None:
-    """Return the oldest and the newest action timetoken of these items.
-
-    Returns None if no timetoken is readable.
-    """
+    """Return the oldest and the newest readable action timetoken."""
     timetokens = list(filter(None, map(action_timetoken, actions)))
     if not timetokens:
         return None

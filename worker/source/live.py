@@ -12,25 +12,8 @@ from worker.errors import ForbiddenError, PubNubError
 from worker.source.backoff import Backoff
 from worker.source.client import Answer, Client
 from worker.source.names import Names
-from worker.source.refusals import (
-    REFUSED_SECONDS,
-    Readmitted,
-    Refusals,
-    Refused,
-    find_refused,
-)
+from worker.source.refusals import Readmitted, Refusals, Refused, find_refused
 from worker.telemetry.throttled_warning import ThrottledWarning
-
-__all__ = [
-    "LONGEST_ANSWER_SECONDS",
-    "REFUSED_SECONDS",
-    "Item",
-    "Poller",
-    "Readmitted",
-    "Received",
-    "Refused",
-    "unreachable",
-]
 
 LONGEST_ANSWER_SECONDS: Final = 330.0
 """No poll takes longer, except while the machine is suspended."""
@@ -58,7 +41,6 @@ class Poller:
     """Polls one subscription for ever, with PubNub's own cursors.
 
     After a failure it waits and repeats the poll with the same cursor.
-
     While names are refused, the others are polled without them. Once a
     minute the refused names are tried beside that poll. The try does not
     cut the poll, because an idle one is answered only after minutes.
@@ -79,8 +61,8 @@ class Poller:
         self._clock = clock
         self._warning = warning or unreachable(clock)
         self._refusals = Refusals(names, clock)
+        # The poll of the accepted names, while others are refused.
         self._background: asyncio.Task[Received] | None = None
-        """The poll of the accepted names, while others are refused."""
         self.answered_at: float | None = None
         """When PubNub answered last, in seconds of the clock."""
         self.due_at = clock() + LONGEST_ANSWER_SECONDS
@@ -103,8 +85,7 @@ class Poller:
     async def items(self, cursor: Cursor) -> AsyncIterator[Item]:
         """Yield what happens after the cursor, which may be the handshake.
 
-        All names are polled at first. A name that was refused before is
-        reported again.
+        A name that was refused before is polled, and reported again.
         """
         self._refusals.forget()
         try:
@@ -118,7 +99,6 @@ class Poller:
             await self._stop_background()
 
     async def _next_items(self, cursor: Cursor) -> tuple[Item, ...]:
-        """Poll once, and return nothing after a failure."""
         names = self._refusals.to_poll
         try:
             reply = await self._poll(names, cursor)
@@ -127,23 +107,16 @@ class Poller:
         except PubNubError as error:
             await self._wait_after(error)
             return ()
-        if isinstance(reply, Received):
-            return self._receive(reply)
-        return (reply,) if reply else ()
-
-    def _receive(self, received: Received) -> tuple[Item, ...]:
-        self.answered_at = received.at
+        if not isinstance(reply, Received):
+            return (reply,) if reply else ()
+        self.answered_at = reply.at
         self._backoff.succeeded()
         self._warning.recovered(self)
         if self._refusals.is_lifted:
-            return self._refusals.readmit(), received
-        return (received,)
+            return self._refusals.readmit(), reply
+        return (reply,)
 
-    async def _poll(
-        self,
-        names: Names,
-        cursor: Cursor,
-    ) -> Received | Refused | None:
+    async def _poll(self, names: Names, cursor: Cursor) -> Received | Refused | None:
         """Poll these names, or try the refused ones if it is time."""
         if names == self._names:
             return await self._ask(names, cursor)
@@ -165,7 +138,7 @@ class Poller:
         """Try the refused names. Returns None if PubNub accepts them."""
         names = self._refusals.refused
         try:
-            await self._handshake(names)
+            await self._ask(names, HANDSHAKE)
         except ForbiddenError as error:
             return await self._refuse(error, names)
         except PubNubError as error:
@@ -177,19 +150,17 @@ class Poller:
         return None
 
     async def _refuse(self, error: ForbiddenError, polled: Names) -> Refused:
-        names = await find_refused(error, polled, self._handshake)
+        names = await find_refused(error, polled, lambda single: self._ask(single, HANDSHAKE))
         if names != frozenset(self._refusals.refused.all):
             await self._stop_background()
         return self._refusals.add(error, names, polled)
 
     async def _stop_background(self) -> None:
         """Cancel the poll. An answer is not lost: the cursor stays."""
-        poll = self._background
-        if poll is None:
-            return
-        self._background = None
-        poll.cancel()
-        await asyncio.gather(poll, return_exceptions=True)
+        if self._background:
+            self._background.cancel()
+            await asyncio.gather(self._background, return_exceptions=True)
+            self._background = None
 
     async def _wait_after(self, error: PubNubError) -> None:
         self._warn(error)
@@ -199,9 +170,6 @@ class Poller:
 
     def _warn(self, error: PubNubError) -> None:
         self._warning.failing(self, reason=str(error), names=len(self._names.all))
-
-    async def _handshake(self, names: Names) -> None:
-        await self._ask(names, HANDSHAKE)
 
     async def _ask(self, names: Names, cursor: Cursor) -> Received:
         asked_at = self._clock()

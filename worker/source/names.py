@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import filterfalse
 from typing import Final, Self
 from urllib.parse import quote
 
@@ -12,10 +13,7 @@ MAX_CHARACTERS: Final = 92
 MAX_GROUPS: Final = 10
 """The groups of one connection."""
 MAX_REQUEST_CHARACTERS: Final = 24_000
-"""The percent-encoded names in one request.
-
-PubNub refuses a request line of more than 32 KiB.
-"""
+"""The percent-encoded names in one request, which has 32 KiB."""
 _REFUSED: Final = re.compile(r"[,:*/\\\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WILDCARD: Final = re.compile(r"[^.]+\.([^.]+\.)?\*")
 
@@ -24,7 +22,7 @@ def channel(name: str) -> str:
     """Return the name if a channel or a group can have it.
 
     Raises:
-        ConfigurationError: PubNub refuses or misunderstands the name.
+        ConfigurationError: PubNub refuses or misunderstands it.
     """
     if not name:
         raise ConfigurationError("A channel name is empty.")
@@ -52,11 +50,7 @@ def is_wildcard(name: str) -> bool:
 
 
 def wildcard(name: str) -> str:
-    """Return the name if it is a wildcard: ``a.*`` or ``a.b.*``.
-
-    Raises:
-        ConfigurationError: PubNub does not know such a wildcard.
-    """
+    """Return the name if it is a wildcard: ``a.*`` or ``a.b.*``."""
     channel(name.removesuffix("*") + "x")
     if not _WILDCARD.fullmatch(name):
         raise ConfigurationError(
@@ -80,18 +74,10 @@ class Names:
 
     @classmethod
     def of(cls, names: Iterable[str], groups: Iterable[str] = ()) -> Self:
-        """Return the names of settings, sorted, each once.
-
-        Raises:
-            ConfigurationError: PubNub refuses a name.
-        """
-        channels: list[str] = []
-        wildcards: list[str] = []
-        for name in sorted(set(names)):
-            if is_wildcard(name):
-                wildcards.append(wildcard(name))
-            else:
-                channels.append(channel(name))
+        """Return the names of settings, sorted, each once."""
+        names = sorted(set(names))
+        channels = map(channel, filterfalse(is_wildcard, names))
+        wildcards = map(wildcard, filter(is_wildcard, names))
         return cls(
             tuple(channels),
             tuple(wildcards),
@@ -100,19 +86,10 @@ class Names:
 
     @classmethod
     def read(cls, names: Iterable[str]) -> Self:
-        """Return names that are written as in ``all``.
-
-        Raises:
-            ConfigurationError: PubNub refuses a name.
-        """
-        channels: list[str] = []
-        groups: list[str] = []
-        for name in names:
-            if name.startswith(":"):
-                groups.append(name.removeprefix(":"))
-            else:
-                channels.append(name)
-        return cls.of(channels, groups)
+        """Return names that are written as in ``all``."""
+        names = set(names)
+        groups = {name for name in names if name.startswith(":")}
+        return cls.of(names - groups, [group.removeprefix(":") for group in groups])
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -136,7 +113,6 @@ class Names:
         return self.only(frozenset(self.all) - refused)
 
     def __or__(self, other: "Names") -> "Names":
-        """Return the names of both."""
         return Names(
             tuple(sorted({*self.channels, *other.channels})),
             tuple(sorted({*self.wildcards, *other.wildcards})),

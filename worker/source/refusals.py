@@ -10,8 +10,7 @@ import structlog
 from worker.errors import ForbiddenError, PubNubError
 from worker.source.names import Names
 
-REFUSED_SECONDS: Final = 60.0
-"""The time after which a refused name is tried again."""
+REFUSED_SECONDS: Final = 60.0  # until a refused name is tried again
 
 log = structlog.get_logger(__name__)
 
@@ -21,12 +20,11 @@ class Refused:
     """These names missed events until now, because PubNub refuses them.
 
     Most or all of them are still refused. The same item comes again at
-    every try.
+    every try; it ``is_new`` if the refused names have changed.
     """
 
     names: Names
     is_new: bool = True
-    """Whether the refused names differ from those of the item before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Refusals:
         """When to try the refused names, in seconds of the clock."""
 
     def forget(self) -> None:
-        """Begin again: all names are polled, and a refusal is reported again."""
+        """Poll all names again, and report a refusal again."""
         self._refused = frozenset()
         self.is_lifted = False
 
@@ -74,12 +72,7 @@ class Refusals:
         """The names of the next poll."""
         return self._names if self.is_lifted else self.accepted
 
-    def add(
-        self,
-        error: ForbiddenError,
-        names: frozenset[str],
-        polled: Names,
-    ) -> Refused:
+    def add(self, error: ForbiddenError, names: frozenset[str], polled: Names) -> Refused:
         """Leave out these names, which were refused in a poll of ``polled``.
 
         Refused names that were not polled are still refused.
@@ -89,19 +82,16 @@ class Refusals:
         self.is_lifted = False
         self.retry_later()
         is_new = self._refused != self._logged
-        self._log(error, WARNING if is_new else DEBUG)
-        # Names that just stopped being refused missed events, too.
-        return Refused(self._names.only(before | self._refused), is_new)
-
-    def _log(self, error: ForbiddenError, level: int) -> None:
+        self._logged = self._refused
         log.log(
-            level,
+            WARNING if is_new else DEBUG,
             "pubnub_refused",
             names=sorted(self._refused),
             retry_seconds=REFUSED_SECONDS,
             reason=str(error),
         )
-        self._logged = self._refused
+        # Names that just stopped being refused missed events, too.
+        return Refused(self._names.only(before | self._refused), is_new)
 
     def retry_later(self) -> None:
         """Try the refused names again after a while."""
@@ -133,18 +123,8 @@ async def find_refused(
     polled_names = frozenset(polled.all)
     groups = {f":{group}" for group in error.groups}
     named = polled_names & (error.channels | groups)
-    if named:
-        return named
-    if len(polled_names) == 1:
-        return polled_names
-    return await _refused_alone(polled, try_names) or polled_names
-
-
-async def _refused_alone(
-    polled: Names,
-    try_names: Callable[[Names], Awaitable[object]],
-) -> frozenset[str]:
-    """Return the names that are refused alone; none if a try fails."""
+    if named or len(polled_names) == 1:
+        return named or polled_names
     refused: set[str] = set()
     for single in polled.split(1):
         try:
@@ -152,5 +132,5 @@ async def _refused_alone(
         except ForbiddenError:
             refused.update(single.all)
         except PubNubError:
-            return frozenset()
-    return frozenset(refused)
+            return polled_names
+    return frozenset(refused) or polled_names

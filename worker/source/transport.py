@@ -1,4 +1,4 @@
-"""The HTTP below the SDK: its requests are sent as they are.
+"""The HTTP below the SDK, and requests that are sent through both.
 
 The SDK accepts another transport (``custom_request_handler``). Its own one,
 httpx, checks every connection at each request: too slow beside hundreds of
@@ -21,16 +21,20 @@ from pubnub.structures import ResponseInfo
 from pubnub.utils import build_url
 from yarl import URL
 
-__all__ = ["LostError", "Response", "Transport"]
-
 KEEPALIVE_SECONDS: Final = 5.0
+_CAUSES: Final[Mapping[type[Exception], str]] = {
+    aiohttp.ConnectionTimeoutError: "no connection in time",
+    aiohttp.ClientConnectorCertificateError: "no connection: the certificate is not to be trusted",
+    aiohttp.ClientConnectorError: "no connection",
+    TimeoutError: "no answer in time",
+    aiohttp.ClientError: "the connection broke before the answer was whole",
+    OSError: "the connection broke before the answer was whole",
+}
+"""What an error means. The first class that fits counts."""
 
 
 class LostError(Exception):
-    """There is no answer.
-
-    The message has our own words. aiohttp's may contain the URL.
-    """
+    """There is no answer. The message has our own words, and no URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,60 +46,90 @@ class Response:
     content: bytes
 
 
-class Connections:
-    """HTTP/1.1 connections, one for each request that is running."""
+async def send(endpoint: Any) -> Response:
+    """Send one request of the SDK, and return its answer.
 
-    def __init__(self, limit: int, *, tls: bool) -> None:
-        self._free = asyncio.Semaphore(limit)
+    Raises:
+        LostError: There is no answer.
+    """
+    before = _cancellations()
+    try:
+        reply = await endpoint.future()
+    except Exception as error:  # the SDK's own error paths can fail, too
+        reply = error
+    status = getattr(reply, "status", None)
+    if getattr(status, "category", None) == PNStatusCategory.PNCancelledCategory:
+        before = 0  # the task was cancelled before it sent the request
+    if _cancellations() > before:
+        raise asyncio.CancelledError
+    response: Response | None = getattr(status, "client_response", None)
+    if response is None:
+        raise LostError(_cause(reply, status))
+    return response
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
+
+
+def _cause(reply: object, status: object) -> str:
+    """Say why there is no answer. The SDK's own words may contain the URL."""
+    data = getattr(status, "error_data", None)
+    cause = getattr(data, "exception", reply)
+    if isinstance(cause, LostError):
+        return str(cause)
+    return f"no answer ({type(cause).__name__})"
+
+
+class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no types
+    """Sends each request on an HTTP/1.1 connection of its own."""
+
+    def __init__(self, pubnub: Any) -> None:
+        self.pubnub = pubnub
+        self._free = asyncio.Semaphore(pubnub.config.connections)
         # The SDK trusts the same certificates.
-        trusted = httpx.create_ssl_context() if tls else False
+        trusted = httpx.create_ssl_context() if pubnub.config.ssl else False
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ssl=trusted)
         no_cookies = aiohttp.DummyCookieJar()
         self._session = aiohttp.ClientSession(connector=connector, cookie_jar=no_cookies)
 
-    async def close(self) -> None:
+    async def close_session(self) -> None:
         """Close every connection, and lose the requests that are running."""
         await self._session.close()
 
-    async def get(
-        self,
-        url: str,
-        headers: Mapping[str, str],
-        *,
-        connect_seconds: float,
-        seconds: float,
-    ) -> Response:
-        """Return the whole answer to one request.
-
-        ``connect_seconds`` includes the lookup of the host's name.
-
-        Raises:
-            LostError: There is no answer within ``seconds``.
-        """
-        with _lost_errors():
-            async with asyncio.timeout(seconds):
-                await self._reserve(connect_seconds)
-                try:
-                    return await self._get(url, headers, connect_seconds)
-                finally:
-                    self._free.release()
-
-    async def _get(
-        self,
-        url: str,
-        headers: Mapping[str, str],
-        connect_seconds: float,
-    ) -> Response:
-        # A redirect would hand the token to another host.
-        request = self._session.get(
-            URL(url, encoded=True),
-            headers=headers,
-            timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
-            allow_redirects=False,
+    async def async_request(self, options_func: Callable[[], Any], _event: object) -> Any:
+        """Return the SDK's envelope, with our ``Response`` in its status."""
+        if self._session.closed:
+            raise LostError("the client is closed")
+        config = self.pubnub.config
+        options = options_func()
+        options.merge_params_in({})
+        url = build_url(
+            config.scheme(), self.pubnub.base_origin, options.path, options.query_string
         )
-        async with request as response:
-            content = await response.read()
-            return Response(response.status, response.headers, content)
+        with _lost_errors():
+            async with asyncio.timeout(options.request_timeout):
+                response = await self._get(url, options.connect_timeout)
+        info = ResponseInfo(response.status_code, config.ssl, None, None, None, None, response)
+        category = PNStatusCategory.PNAcknowledgmentCategory
+        status = options.create_status(category, response, info, None)
+        return AsyncioEnvelope(None, status)
+
+    async def _get(self, url: str, connect_seconds: float) -> Response:
+        await self._reserve(connect_seconds)
+        try:
+            request = self._session.get(
+                URL(url, encoded=True),
+                headers=self.pubnub.headers,
+                timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
+                allow_redirects=False,  # a redirect would hand the token to another host
+            )
+            async with request as response:
+                content = await response.read()
+                return Response(response.status, response.headers, content)
+        finally:
+            self._free.release()
 
     async def _reserve(self, seconds: float) -> None:
         limit = seconds if self._free.locked() else None
@@ -108,59 +142,8 @@ class Connections:
 
 @contextmanager
 def _lost_errors() -> Iterator[None]:
-    """Replace the errors of aiohttp by ``LostError``."""
     try:
         yield
-    except aiohttp.ConnectionTimeoutError:
-        raise LostError("no connection in time") from None
-    except aiohttp.ClientConnectorCertificateError:
-        raise LostError("no connection: the certificate is not to be trusted") from None
-    except aiohttp.ClientConnectorError:
-        raise LostError("no connection") from None
-    except TimeoutError:
-        raise LostError("no answer in time") from None
-    except (aiohttp.ClientError, OSError):
-        raise LostError("the connection broke before the answer was whole") from None
-
-
-class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no types
-    """Sends the requests that the SDK's endpoints have prepared."""
-
-    def __init__(self, pubnub: Any) -> None:
-        self.pubnub = pubnub
-        self._connections = Connections(pubnub.config.connections, tls=pubnub.config.ssl)
-        self._is_closed = False
-
-    async def close_session(self) -> None:
-        """Close every connection, for good."""
-        self._is_closed = True
-        await self._connections.close()
-
-    async def async_request(
-        self,
-        options_func: Callable[[], Any],
-        _cancellation_event: object,
-    ) -> Any:
-        """Send one prepared request.
-
-        Returns:
-            The SDK's envelope. Its ``status.client_response`` is the ``Response``.
-        """
-        if self._is_closed:
-            raise LostError("the client is closed")
-        config = self.pubnub.config
-        options = options_func()
-        options.merge_params_in({})
-        url = build_url(
-            config.scheme(), self.pubnub.base_origin, options.path, options.query_string
-        )
-        response = await self._connections.get(
-            url,
-            self.pubnub.headers,
-            connect_seconds=options.connect_timeout,
-            seconds=options.request_timeout,
-        )
-        info = ResponseInfo(response.status_code, config.ssl, None, None, None, None, response)
-        category = PNStatusCategory.PNAcknowledgmentCategory
-        status = options.create_status(category, response, info, None)
-        return AsyncioEnvelope(None, status)
+    except tuple(_CAUSES) as error:
+        causes = (cause for kind, cause in _CAUSES.items() if isinstance(error, kind))
+        raise LostError(next(causes)) from None

@@ -3,40 +3,37 @@
 Other kinds of messages become None.
 """
 
+import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from worker.domain.action import Added, Identity, Observed, Removed
 from worker.domain.position import Timetoken
 from worker.errors import ConfigurationError, MalformedError
 from worker.source import names
-from worker.source.fields import (
-    ACTION_TIMETOKEN,
-    MAX_BYTES,
-    MAX_DIGITS,
-    MESSAGE_TIMETOKEN,
-    as_json,
-    read_object,
-    read_text,
-    read_timetoken,
-)
 
 ACTION_KINDS: Final = (3, "3")
 KNOWN_TEXTS: Final = 16_384
-"""The channels, types and values whose check is cached. Events share few of them."""
+"""The channels, types and values whose check is cached."""
 MAX_KNOWN: Final = 300
-"""The longest channel, type and value, in characters together, that is cached."""
+"""The characters of a channel, type and value that are cached."""
+MAX_BYTES: Final = 32_768
+"""PubNub's limit for a request, so for each text in it."""
+MAX_DIGITS: Final = 20
+ACTION_TIMETOKEN: Final = re.compile(rf"[1-9][0-9]{{0,{MAX_DIGITS - 1}}}", re.ASCII)
+MESSAGE_TIMETOKEN: Final = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}", re.ASCII)
+"""PubNub does not check the timetoken of a message."""
 _KINDS: Final[Mapping[str, type[Added] | type[Removed]]] = {"added": Added, "removed": Removed}
+_SHOWN: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class CountedTypes:
-    """The action types that are counted.
-
-    They are ``types``, or all types if there are none, without ``ignored``.
-    """
+    """The counted action types: ``types``, or all, without ``ignored``."""
 
     types: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
@@ -54,10 +51,9 @@ class CountedTypes:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A payload that cannot be understood.
+    """A payload that cannot be understood, as JSON of a readable length.
 
     ``channel`` is empty if it is unknown.
-    ``payload`` is JSON, cut to a readable length.
     """
 
     channel: str
@@ -75,7 +71,7 @@ def decode_message(message: object, counted_types: CountedTypes) -> Decoded:
     if it is there, and ``i`` otherwise.
     """
     if not isinstance(message, dict):
-        return Malformed("", "the message is not an object", as_json(message))
+        return Malformed("", "the message is not an object", _as_json(message))
     if message.get("e") not in ACTION_KINDS:
         return None
     try:
@@ -138,62 +134,50 @@ def decode_checked(message: Mapping[str, object], counted_types: CountedTypes) -
     except MalformedError as error:
         channel = message.get("c")
         known = channel if isinstance(channel, str) else ""
-        return Malformed(known, str(error), as_json(message))
+        return Malformed(known, str(error), _as_json(message))
 
 
-def decode_action(
-    channel: str,
-    action: object,
-    counted_types: CountedTypes,
-) -> Decoded:
-    """Return the addition in one item of a page of history.
-
-    Returns None for a type that is not counted.
-    """
+def decode_action(channel: str, action: object, counted_types: CountedTypes) -> Decoded:
+    """Return the addition in an item of history, if its type is counted."""
     if not isinstance(action, dict):
-        return Malformed(channel, "the action is not an object", as_json(action))
+        return Malformed(channel, "the action is not an object", _as_json(action))
     try:
         identity = _identity(channel, action, action.get("uuid"), counted_types)
         if identity is None:
             return None
-        timetoken = read_timetoken(action, "actionTimetoken", ACTION_TIMETOKEN)
+        timetoken = _timetoken(action, "actionTimetoken", ACTION_TIMETOKEN)
     except MalformedError as error:
-        return Malformed(channel, str(error), as_json(action))
+        return Malformed(channel, str(error), _as_json(action))
     return Added(identity, timetoken, timetoken)
 
 
 def action_timetoken(action: object) -> Timetoken | None:
-    """Return the action timetoken of an item of history, for paging.
-
-    Returns None if it is not readable.
-    """
+    """Return an item's action timetoken; None if unreadable."""
     return _readable_timetoken(action, "actionTimetoken")
 
 
 def _readable_timetoken(holder: object, key: str) -> Timetoken | None:
-    if not isinstance(holder, dict):
-        return None
-    try:
-        return read_timetoken(holder, key, ACTION_TIMETOKEN)
-    except MalformedError:
-        return None
+    if isinstance(holder, dict):
+        with suppress(MalformedError):
+            return _timetoken(holder, key, ACTION_TIMETOKEN)
+    return None
 
 
 def _message_event(message: Mapping[str, object], counted_types: CountedTypes) -> Observed | None:
     channel = _channel(message)
-    payload = read_object(message, "d")
+    payload = _object(message, "d")
     event = str(payload.get("event"))
     kind = _KINDS.get(event)
     if kind is None:
         raise MalformedError(f"the event is {event[:40]!r}, neither added nor removed")
-    data = read_object(payload, "data")
+    data = _object(payload, "data")
     user = data.get("uuid")
     if user is None:
         user = message.get("i")
     identity = _identity(channel, data, user, counted_types)
     if identity is None:
         return None
-    timetoken = read_timetoken(data, "actionTimetoken", ACTION_TIMETOKEN)
+    timetoken = _timetoken(data, "actionTimetoken", ACTION_TIMETOKEN)
     # The time of publishing only dates the event.
     published = _readable_timetoken(message.get("p"), "t")
     return kind(identity, timetoken, published or timetoken)
@@ -205,33 +189,68 @@ def _identity(
     user: object,
     counted_types: CountedTypes,
 ) -> Identity | None:
-    """Return the identity of an action; None if its type is not counted."""
-    type = read_text("type", data.get("type"))
+    type = _text("type", data.get("type"))
     if type not in counted_types:
         return None
     return Identity(
         channel,
-        read_timetoken(data, "messageTimetoken", MESSAGE_TIMETOKEN),
+        _timetoken(data, "messageTimetoken", MESSAGE_TIMETOKEN),
         type,
-        read_text("value", data.get("value")),
-        read_text("uuid", user),
+        _text("value", data.get("value")),
+        _text("uuid", user),
     )
 
 
 def _channel(message: Mapping[str, object]) -> str:
-    """Return ``c`` if its history can be read. A backfill may need it."""
     try:
-        return _known_channel(read_text("c", message.get("c")))
+        return _known_channel(_text("c", message.get("c")))
     except ConfigurationError as error:
         raise MalformedError(f"c is no channel name: {error}") from None
 
 
-@lru_cache(KNOWN_TEXTS)
-def _known_text(text: object) -> str:
-    """Check a text that many events share: a type, a value, a channel."""
-    return read_text("it", text)
+def _object(payload: Mapping[str, object], key: str) -> Mapping[str, object]:
+    value = payload.get(key)
+    if not isinstance(value, dict):
+        raise MalformedError(f"{key} {_kind(value)} where an object belongs")
+    return value
 
 
-@lru_cache(KNOWN_TEXTS)
-def _known_channel(name: str) -> str:
-    return names.channel(name)
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise MalformedError(f"{key} {_kind(value)} where text belongs")
+    try:
+        size = len(value) if value.isascii() else len(value.encode())
+    except UnicodeEncodeError:
+        raise MalformedError(f"{key} holds a lone surrogate, which UTF-8 cannot carry") from None
+    if size > MAX_BYTES:
+        raise MalformedError(f"{key} has {size} bytes; PubNub accepts no more than {MAX_BYTES}")
+    return value
+
+
+def _timetoken(data: Mapping[str, object], key: str, form: re.Pattern[str]) -> Timetoken:
+    value = data.get(key)
+    if type(value) is int:  # a float has lost some digits
+        value = str(value)
+    if not isinstance(value, str):
+        raise MalformedError(f"{key} {_kind(value)} where a timetoken belongs")
+    if not form.fullmatch(value):
+        raise MalformedError(f"{key} is {value[:40]!r}, not a timetoken")
+    return value
+
+
+def _as_json(payload: object) -> str:
+    try:
+        return json.dumps(payload, ensure_ascii=True)[:_SHOWN]
+    except RecursionError:  # JSON can be read that is too deep to be written
+        return '"nested too deeply to show"'
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "is missing"
+    return f"is of type {type(value).__name__}"
+
+
+# The check of texts that many events share is cached.
+_known_text = lru_cache(KNOWN_TEXTS)(partial(_text, "it"))
+_known_channel = lru_cache(KNOWN_TEXTS)(names.channel)
