@@ -66,7 +66,7 @@ class Bench:
         """Make the parts that write to Redis."""
         self.retry = RedisRetry(self.clock, rollback_detector, recovery)
         self.store = Store(self.redis, KEYS, ttls)
-        self.tables = Tables.on(self.redis, KEYS, self.retry)
+        self.tables = Tables(self.redis, KEYS, self.retry)
         self.applier = Applier(self.store, self.tables, self.retry, SETTLE_SECONDS)
 
     def subscription(

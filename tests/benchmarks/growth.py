@@ -129,7 +129,7 @@ async def filled(crowd: Crowd, seen: list[Observed]) -> AsyncIterator[tuple[str,
     try:
         async with connect(server.url) as redis:
             applier = Applier(
-                Store(redis, KEYS), Tables.on(redis, KEYS), RedisRetry(elapsed_clock), 60
+                Store(redis, KEYS), Tables(redis, KEYS), RedisRetry(elapsed_clock), 60
             )
             seen += crowd.first()
             for start in range(0, len(seen), 5_000):

@@ -67,7 +67,7 @@ async def ours(origin: str, url: str, channels: Sequence[str], count: int) -> fl
         connect(url) as redis,
         Client(Keyset("demo", "bench", origin=origin, tls=False)) as client,
     ):
-        tables, names = Tables.on(redis, KEYS), Names(tuple(channels))
+        tables, names = Tables(redis, KEYS), Names(tuple(channels))
         applier = Applier(Store(redis, KEYS), tables, RedisRetry(elapsed_clock), 60)
         poller = Poller(client, names, Backoff(random.Random(1)), elapsed_clock)
 

@@ -194,7 +194,7 @@ async def one_round(size: float) -> dict[str, float]:
         async with connect(server.url) as redis:
             store, added = Store(redis, Keys()), actions()
             for start in range(0, len(added), BATCH):
-                await store.apply("room", added[start : start + BATCH], Origin.LIVE)
+                await store.apply_all([("room", added[start : start + BATCH])], Origin.LIVE)
         with pubnub_with_the_actions() as port:
             values = await from_afar(server.url, port, times)
         return values | await from_near(server.url, times)

@@ -87,7 +87,7 @@ class Eventful:
         await asyncio.sleep(pause)
         # A round that met the outage would be made again ten seconds later; one at least is over.
         await wait_until(
-            Tables.on(self.stage.redis, KEYS).rounds.read, APPLY_WAIT_SECONDS, what=self._words
+            Tables(self.stage.redis, KEYS).rounds.read, APPLY_WAIT_SECONDS, what=self._words
         )
         await self.server.end()
         await self._until("redis_unavailable")

@@ -56,7 +56,7 @@ async def staged(server: RedisServer, folder: Path, seed: int) -> AsyncIterator[
 
 async def leave_off(redis: Redis, channels: Sequence[str], each: int, at: Cursor) -> None:
     """Leave Redis as a worker does that has read all there was until then: the next one goes on, and owes nothing."""
-    tables = Tables.on(redis, KEYS)
+    tables = Tables(redis, KEYS)
     await tables.channels.add(channels)
     await tables.rounds.save(at.timetoken)
     for names in Names.of(channels).split(each):

@@ -95,7 +95,7 @@ async def test_a_young_action_is_left_alone(it: Comparing) -> None:
     await it.knows(3)
     young = Identity(CHANNEL, MESSAGE, "reaction", "👍", "young")
     now = await it.bench.client.time()
-    await it.bench.store.apply(CHANNEL, [Added(young, now, now)], Origin.LIVE)
+    await it.bench.store.apply_all([(CHANNEL, [Added(young, now, now)])], Origin.LIVE)
 
     report = await it.reconcile().channel(CHANNEL, Range())
 
@@ -108,7 +108,7 @@ async def test_an_action_of_the_second_pass_is_kept(it: Comparing) -> None:
     actions = await it.knows(3)
     missing = Identity(CHANNEL, MESSAGE, "reaction", "👍", "slow")
     stamped = str(actions[1] + 1)
-    await it.bench.store.apply(CHANNEL, [Added(missing, stamped, stamped)], Origin.LIVE)
+    await it.bench.store.apply_all([(CHANNEL, [Added(missing, stamped, stamped)])], Origin.LIVE)
     it.between = lambda: void(it.add("slow", at=int(stamped)))
 
     report = await it.reconcile().channel(CHANNEL, Range())
@@ -168,8 +168,8 @@ async def test_the_older_of_two_actions_is_restored(it: Comparing) -> None:
     it.bench.emulator.state.faults.replace({})
     identity = Identity(CHANNEL, MESSAGE, "r", "x", "u")
     events = [Added(identity, str(older), str(older)), Added(identity, str(newer), str(newer))]
-    await it.bench.store.apply(
-        CHANNEL, [*events, Removed(identity, str(newer), str(newer))], Origin.LIVE
+    await it.bench.store.apply_all(
+        [(CHANNEL, [*events, Removed(identity, str(newer), str(newer))])], Origin.LIVE
     )
     it.bench.emulator.state.remove(CHANNEL, MESSAGE, newer, "u")
     it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
@@ -434,7 +434,7 @@ async def test_removals_during_a_pass_are_no_losses(it: Comparing) -> None:
             )
             for number, at in enumerate(actions[:25])
         ]
-        await it.bench.store.apply(CHANNEL, gone, Origin.LIVE)
+        await it.bench.store.apply_all([(CHANNEL, gone)], Origin.LIVE)
 
     it.asking = removals_are_heard
     it.between = lambda: pytest.fail("there is nothing to look at again")
@@ -453,8 +453,8 @@ async def test_a_stale_page_adds_nothing(it: Comparing) -> None:
     actions = await it.knows(250)
     top = Identity(CHANNEL, MESSAGE, "reaction", "👍", "user240")
     # Of two actions the newer one went, so the list shows one that is not live.
-    await it.bench.store.apply(
-        CHANNEL, [Removed(top, str(actions[240] + 1), str(actions[240] + 2))], Origin.LIVE
+    await it.bench.store.apply_all(
+        [(CHANNEL, [Removed(top, str(actions[240] + 1), str(actions[240] + 2))])], Origin.LIVE
     )
     it.remove("user10", actions[10])
     it.bench.emulator.state.advance(2 * SETTLE_SECONDS)
@@ -466,8 +466,8 @@ async def test_a_stale_page_adds_nothing(it: Comparing) -> None:
         pages += 1
         if pages == 2:
             it.remove("user240", actions[240])
-            await it.bench.store.apply(
-                CHANNEL, [Removed(top, str(actions[240]), str(actions[240] + 3))], Origin.LIVE
+            await it.bench.store.apply_all(
+                [(CHANNEL, [Removed(top, str(actions[240]), str(actions[240] + 3))])], Origin.LIVE
             )
             it.bench.clock.now += 7200
             await it.bench.redis.delete(KEYS.removed(CHANNEL, MESSAGE))

@@ -78,7 +78,7 @@ async def test_a_passing_difference_is_not_reported(it: Comparing) -> None:
 
     async def events_arrive() -> None:
         gone = Identity(CHANNEL, MESSAGE, "reaction", "👍", "user7")
-        await it.bench.store.apply(CHANNEL, [Pruned(gone, str(actions[7]))], Origin.LIVE)
+        await it.bench.store.apply_all([(CHANNEL, [Pruned(gone, str(actions[7]))])], Origin.LIVE)
         await it.applies_unheard()
 
     it.meanwhile = events_arrive

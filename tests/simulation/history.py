@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from random import Random
 from typing import Any, Final
 from unittest.mock import patch
@@ -19,7 +18,6 @@ from worker.emulator import FAULT_NAMES, OUTAGE_KINDS
 from worker.service import parts
 from worker.service import worker as composing
 from worker.source.backoff import Backoff
-from worker.store import scripts
 
 CHANNELS: Final = ("r.a", "r.b", "r.c")
 USERS: Final = ("ana", "ben", "cy", "dee")
@@ -40,8 +38,6 @@ A tie is one of them where somebody adds again, with the very timetoken, what wa
 """
 TOLD: Final = ALL - UNTOLD
 """Faults that show when they strike: what they did is repaired before anybody looks."""
-
-_SOURCE: Final = cache(scripts.source)
 
 
 @dataclass(slots=True)
@@ -422,7 +418,6 @@ def surroundings(world: World, seed: int | str, *, tells: bool) -> Iterator[None
         with (
             patch.object(parts, "new_backoff", lambda: Backoff(jitter)),
             patch.object(composing, "new_backoff", lambda: Backoff(jitter)),
-            patch.object(scripts, "source", _SOURCE),
         ):
             yield
     finally:

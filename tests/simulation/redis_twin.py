@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from tests.simulation.keyspace import READS_TOO, REDIS_ONLY, SOURCES, Commands, Keyspace
+from tests.simulation.keyspace import READS_TOO, REDIS_ONLY, SCRIPTS, Commands, Keyspace
 from tests.simulation.loop import running
 from tests.simulation.machine import Machine
 from worker.store.rollback_detector import RollbackDetector
@@ -179,15 +179,11 @@ class RedisTwin:
         return Pipeline(self, transaction=transaction)
 
     async def evalsha(self, sha: str, count: int, *keys_and_args: Any) -> Any:
-        """Call a script by what stands for it."""
+        """Call a script by its digest."""
         (result,) = await self.run(
-            [(sha, (list(keys_and_args[:count]), keys_and_args[count:]), {})]
+            [(SCRIPTS[sha], (list(keys_and_args[:count]), keys_and_args[count:]), {})]
         )
         return result
-
-    def register_script(self, source: str) -> "Script":
-        """Return the script whose text that is."""
-        return Script(SOURCES[source])
 
     def __getattr__(self, name: str) -> Any:
         async def command(*args: Any, **options: Any) -> Any:
@@ -195,13 +191,6 @@ class RedisTwin:
             return result
 
         return command
-
-
-class Script:
-    """A registered script: its verb stands for its digest."""
-
-    def __init__(self, verb: str) -> None:
-        self.sha = verb
 
 
 class Pipeline:
@@ -213,8 +202,9 @@ class Pipeline:
         self._transaction = transaction
 
     def evalsha(self, sha: str, count: int, *keys_and_args: Any) -> "Pipeline":
-        """Call a script by what stands for it."""
-        self.commands.append((sha, (list(keys_and_args[:count]), keys_and_args[count:]), {}))
+        """Call a script by its digest."""
+        args = (list(keys_and_args[:count]), keys_and_args[count:])
+        self.commands.append((SCRIPTS[sha], args, {}))
         return self
 
     def __getattr__(self, name: str) -> Any:

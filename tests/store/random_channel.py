@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from tests.end_to_end.processes import wait_until
 from tests.histories import CHANNEL, MESSAGE, added, pruned, removed, restored
+from tests.store.examples import apply
 from tests.store.journal_follower import JournalFollower, Tallies
 from worker.domain.action import Event, Identity, Origin
 from worker.domain.position import from_seconds
@@ -56,7 +57,7 @@ class RandomChannel:
             await self._sweeping.sweep(CHANNEL)
             return
         batch = events or self.events()
-        await self._store.apply(CHANNEL, batch, self.random.choice(list(Origin)))
+        await apply(self._store, batch, origin=self.random.choice(list(Origin)))
 
     async def trim(self) -> None:
         """Trim the journal, or delete it: a journal expires if nothing happens for long."""

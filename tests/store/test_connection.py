@@ -14,10 +14,9 @@ from redis.asyncio import Redis
 
 from tests.redis_server import RedisServer
 from worker.errors import RedisUnavailableError, ScriptRefusedError
-from worker.store import opened
-from worker.store.connection import connect
+from worker.store import connection
+from worker.store.connection import connect, opened_redis
 from worker.store.keys import Keys
-from worker.store.opened import opened_redis
 from worker.store.reader import TallyReader
 from worker.store.redis_errors import redis_errors
 from worker.store.tables import Tables
@@ -84,7 +83,7 @@ async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) ->
 async def test_no_cancellation_is_lost(valkey: RedisServer) -> None:
     """redis-py swallows some on Python 3.11. A task must be cancelled at any step."""
     async with connect(valkey.url) as redis:
-        tables, reader = Tables.on(redis, Keys()), TallyReader(redis)
+        tables, reader = Tables(redis, Keys()), TallyReader(redis)
 
         async def loop() -> None:
             while True:
@@ -106,7 +105,7 @@ async def test_without_an_address_the_embedded_server_is_opened(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A value that was written is there the next time."""
-    monkeypatch.setattr(opened, "EMBEDDED_FOLDER", tmp_path / "data")
+    monkeypatch.setattr(connection, "EMBEDDED_FOLDER", tmp_path / "data")
     for expected in (None, "kept"):
         async with opened_redis(None) as redis:
             assert await redis.get("tally:meta") == expected
@@ -143,13 +142,13 @@ async def test_an_address_is_used_as_it_is(valkey: RedisServer, real_redis: Redi
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else str(value),
 )
-def test_an_error_is_temporary_or_final(error: Exception, expected: type[Exception]) -> None:
+async def test_an_error_is_temporary_or_final(error: Exception, expected: type[Exception]) -> None:
     """A temporary error is retried. An error caused by the arguments is not."""
     with pytest.raises(expected), redis_errors():
         raise error
 
 
-def test_the_command_of_a_pipeline_is_left_out() -> None:
+async def test_the_command_of_a_pipeline_is_left_out() -> None:
     """redis-py quotes it before the error. It may hold any text, even one like an error code."""
     quoted = (
         "Command # 2 (EVALSHA OOM ) of pipeline\nLOADING canary) "

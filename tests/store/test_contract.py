@@ -22,7 +22,7 @@ from tests.histories import (
     restored,
 )
 from tests.ledger import Ledger, count_of
-from tests.store.examples import ON_A_REAL_SERVER, outcomes_of
+from tests.store.examples import ON_A_REAL_SERVER, apply, outcomes_of
 from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
 from worker.domain.entry import ABSENT, Entry, Outcome
 from worker.errors import RedisUnavailableError, ScriptRefusedError
@@ -55,11 +55,11 @@ async def test_each_row_of_the_rule_holds_in_redis(redis: Redis, row: str) -> No
     for batches in ([history], [[event] for event in history]):
         await redis.flushall()
         store = Store(redis, KEYS)
-        await store.apply(CHANNEL, [added(1, BEN)], Origin.LIVE)
+        await apply(store, [added(1, BEN)])
 
         seen: list[Outcome] = []
         for batch in batches:
-            seen += outcomes_of(await store.apply(CHANNEL, batch, Origin.LIVE), batch)
+            seen += outcomes_of(await apply(store, batch), batch)
 
         assert seen == outcomes
         assert await entries_of(redis, {ANA}) == ({} if end == ABSENT else {ANA: end})
@@ -81,7 +81,7 @@ async def test_the_script_agrees_with_the_rule(
     store, reader, ledger = Store(real_redis, KEYS), TallyReader(real_redis), Ledger()
 
     for batch in batches:
-        applied = await store.apply(CHANNEL, batch, Origin.LIVE)
+        applied = await apply(store, batch)
 
         assert outcomes_of(applied, batch) == ledger.apply(batch)
         entries = await entries_of(real_redis, set(ledger.entries))
@@ -128,7 +128,7 @@ async def test_the_journal_leads_to_the_counts(
     store, reader, ledger = Store(real_redis, KEYS), TallyReader(real_redis), Ledger()
     heads, expected_changes = ["0-0"], []
     for batch in batches:
-        applied = await store.apply(CHANNEL, batch, Origin.BACKFILL)
+        applied = await apply(store, batch, origin=Origin.BACKFILL)
         assert applied.head_before == heads[-1]
         changes = changes_of(batch, ledger)
         assert (applied.head_after != heads[-1]) == bool(changes)
@@ -165,11 +165,11 @@ async def test_the_journal_leads_to_the_counts(
 async def test_a_batch_that_changes_nothing_is_not_journaled(redis: Redis) -> None:
     """If nothing ever changed, there is no key either."""
     store = Store(redis, KEYS)
-    nothing = await store.apply(CHANNEL, [pruned(1)], Origin.RECONCILE)
+    nothing = await apply(store, [pruned(1)], origin=Origin.RECONCILE)
     assert (nothing.head_before, nothing.head_after, await redis.keys()) == ("0-0", "0-0", [])
 
-    first = await store.apply(CHANNEL, [added(1)], Origin.LIVE)
-    again = await store.apply(CHANNEL, [added(1), pruned(2)], Origin.LIVE)
+    first = await apply(store, [added(1)])
+    again = await apply(store, [added(1), pruned(2)])
 
     assert again.head_before == again.head_after == first.head_after
     assert await redis.xlen(KEYS.journal(CHANNEL)) == 1
@@ -179,10 +179,10 @@ async def test_the_index_changes_only_with_its_message(redis: Redis) -> None:
     """Other messages of the batch had a duplicate, and an unmatched event."""
     store = Store(redis, KEYS)
     known, unknown = replace(BEN, message_timetoken="5"), replace(BEN, message_timetoken="6")
-    await store.apply(CHANNEL, [added(1, known)], Origin.LIVE)
+    await apply(store, [added(1, known)])
 
     again = Added(known, at(1), at(4_000_000))
-    await store.apply(CHANNEL, [again, pruned(1, unknown), added(1)], Origin.LIVE)
+    await apply(store, [again, pruned(1, unknown), added(1)])
 
     index = dict(await cast("Any", redis).zrange(KEYS.messages(CHANNEL), 0, -1, withscores=True))
     assert index == {"5": int(at(1)) // 10_000, MESSAGE: int(at(1)) // 10_000}
@@ -202,7 +202,7 @@ async def test_a_batch_may_hold_every_kind_of_change(redis: Redis) -> None:
         added(1, replace(ANA, value="🎉", message_timetoken="5")),
     ]
     for batch in (first, second, third):
-        applied = await store.apply(CHANNEL, batch, Origin.LIVE)
+        applied = await apply(store, batch)
         assert outcomes_of(applied, batch) == ledger.apply(batch)
 
     assert await entries_of(redis, set(ledger.entries)) == present(ledger.entries)
@@ -215,7 +215,7 @@ async def test_the_index_knows_each_messages_newest_event(redis: Redis) -> None:
     """The score is PubNub's time in milliseconds. It stays when the count is zero."""
     store = Store(redis, KEYS)
 
-    await store.apply(CHANNEL, [added(2_000_000), removed(2_000_000), added(1)], Origin.LIVE)
+    await apply(store, [added(2_000_000), removed(2_000_000), added(1)])
 
     score = await redis.zscore(KEYS.messages(CHANNEL), MESSAGE)
     assert score == int(at(2_000_001)) // 10_000
@@ -225,15 +225,15 @@ async def test_the_index_knows_each_messages_newest_event(redis: Redis) -> None:
 async def test_a_message_is_as_new_as_its_newest_event(redis: Redis) -> None:
     """An inferred event has the time of its action."""
     store = Store(redis, KEYS)
-    await store.apply(CHANNEL, [added(1), removed(2_000_000, BEN), added(1, CEM)], Origin.LIVE)
+    await apply(store, [added(1), removed(2_000_000, BEN), added(1, CEM)])
     assert await redis.zscore(KEYS.messages(CHANNEL), MESSAGE) == int(at(2_000_001)) // 10_000
 
     await cast("Any", redis).zrem(KEYS.messages(CHANNEL), MESSAGE)
-    await store.apply(CHANNEL, [restored(1_000_000, 2_000_000, BEN)], Origin.RECONCILE)
+    await apply(store, [restored(1_000_000, 2_000_000, BEN)], origin=Origin.RECONCILE)
     assert await redis.zscore(KEYS.messages(CHANNEL), MESSAGE) == int(at(1_000_000)) // 10_000
 
     await cast("Any", redis).zrem(KEYS.messages(CHANNEL), MESSAGE)
-    await store.apply(CHANNEL, [pruned(1)], Origin.RECONCILE)
+    await apply(store, [pruned(1)], origin=Origin.RECONCILE)
     assert await redis.zscore(KEYS.messages(CHANNEL), MESSAGE) == int(at(1)) // 10_000
 
 
@@ -245,7 +245,7 @@ async def test_a_timetoken_of_any_length_has_milliseconds(
     redis: Redis, published: str, milliseconds: int
 ) -> None:
     """They are all digits but the last four; 0 if no digit is left."""
-    await Store(redis, KEYS).apply(CHANNEL, [Added(ANA, "1", published)], Origin.LIVE)
+    await apply(Store(redis, KEYS), [Added(ANA, "1", published)])
 
     assert await redis.zscore(KEYS.messages(CHANNEL), MESSAGE) == milliseconds
 
@@ -255,13 +255,13 @@ async def test_tombstones_live_from_the_last_removal(redis: Redis) -> None:
     store = Store(redis, KEYS, Ttls(tombstone_seconds=10_000, journal_seconds=50_000))
     removals = KEYS.removed(CHANNEL, MESSAGE)
 
-    await store.apply(CHANNEL, [added(1), removed(1)], Origin.LIVE)
+    await apply(store, [added(1), removed(1)])
     await redis.expire(removals, 1_000)
-    await store.apply(CHANNEL, [removed(1), added(2)], Origin.LIVE)
+    await apply(store, [removed(1), added(2)])
 
     assert 9_000 < await redis.ttl(removals) <= 10_000
     await redis.expire(removals, 5_000)
-    await store.apply(CHANNEL, [added(3)], Origin.LIVE)
+    await apply(store, [added(3)])
 
     assert 4_000 < await redis.ttl(removals) <= 5_000
     assert await redis.ttl(KEYS.counts(CHANNEL, MESSAGE)) == -1
@@ -272,10 +272,10 @@ async def test_only_a_removal_renews_the_life_of_tombstones(redis: Redis) -> Non
     """A removal of another message in the same batch does not."""
     store = Store(redis, KEYS, Ttls(tombstone_seconds=10_000))
     other = replace(ANA, message_timetoken="5")
-    await store.apply(CHANNEL, [added(1), removed(1)], Origin.LIVE)
+    await apply(store, [added(1), removed(1)])
     await redis.expire(KEYS.removed(CHANNEL, MESSAGE), 5_000)
 
-    await store.apply(CHANNEL, [added(1, other), removed(1, other), added(2)], Origin.LIVE)
+    await apply(store, [added(1, other), removed(1, other), added(2)])
 
     assert 4_000 < await redis.ttl(KEYS.removed(CHANNEL, MESSAGE)) <= 5_000
     assert 9_000 < await redis.ttl(KEYS.removed(CHANNEL, "5")) <= 10_000
@@ -290,7 +290,7 @@ async def test_the_journal_forgets_what_is_old(redis: Redis) -> None:
     await pipe.execute()
 
     for place in range(1, 4):
-        await store.apply(CHANNEL, [added(place)], Origin.LIVE)
+        await apply(store, [added(place)])
 
     # MINID ~ leaves at most the part of a node of the stream, of 100 entries.
     assert await redis.xlen(KEYS.journal(CHANNEL)) < 103
@@ -306,7 +306,7 @@ async def test_the_journal_keeps_what_is_young(redis: Redis) -> None:
             pipe.xadd(KEYS.journal(CHANNEL), {"old": "1"}, id=f"{(now - age) * 1000}-{number + 1}")
     await pipe.execute()
 
-    await store.apply(CHANNEL, [added(1)], Origin.LIVE)
+    await apply(store, [added(1)])
 
     kept = [entry_id for entry_id, _ in await cast("Any", redis).xrange(KEYS.journal(CHANNEL))]
     young = [
@@ -327,13 +327,13 @@ async def test_a_full_batch_is_applied(real_redis: Redis) -> None:
         for n in range(MAX_BATCH)
     ]
 
-    await store.apply(CHANNEL, one, Origin.LIVE)
-    await store.apply(CHANNEL, many, Origin.LIVE)
+    await apply(store, one)
+    await apply(store, many)
 
     assert len((await reader.get(CHANNEL, MESSAGE))["reaction"]) == MAX_BATCH
     assert await real_redis.zcard(KEYS.messages(CHANNEL)) == MAX_BATCH + 1
     with pytest.raises(ValueError, match="500 is the limit"):
-        await store.apply(CHANNEL, [*one, added(1)], Origin.LIVE)
+        await apply(store, [*one, added(1)])
 
 
 @pytest.mark.parametrize("broken", ["counts", "actions", "removed", "messages", "journal", "head"])
@@ -351,7 +351,7 @@ async def test_a_refused_batch_writes_nothing(redis: Redis, broken: str) -> None
     await redis.expire(keys[broken], 1_000)
 
     with pytest.raises(ScriptRefusedError):
-        await Store(redis, KEYS).apply(CHANNEL, [added(1), removed(1), added(2)], Origin.LIVE)
+        await apply(Store(redis, KEYS), [added(1), removed(1), added(2)])
 
     assert await redis.keys() == [keys[broken]]
 
@@ -362,7 +362,7 @@ async def test_a_count_that_is_no_number_is_refused(redis: Redis) -> None:
 
     sentence = f"the count of a tally is not a number in {KEYS.counts(CHANNEL, MESSAGE)}$"
     with pytest.raises(ScriptRefusedError, match=sentence.replace("{", "\\{")):
-        await Store(redis, KEYS).apply(CHANNEL, [added(1)], Origin.LIVE)
+        await apply(Store(redis, KEYS), [added(1)])
 
     assert not await redis.exists(KEYS.actions(CHANNEL, MESSAGE))
 
@@ -372,7 +372,7 @@ async def test_a_lone_surrogate_is_refused(redis: Redis) -> None:
     surrogate = Identity(CHANNEL, MESSAGE, "reaction", "\ud83d", "ana")
 
     with pytest.raises(ScriptRefusedError):
-        await Store(redis, KEYS).apply(CHANNEL, [added(1), added(1, surrogate)], Origin.LIVE)
+        await apply(Store(redis, KEYS), [added(1), added(1, surrogate)])
 
     assert await redis.keys() == []
 
@@ -380,10 +380,10 @@ async def test_a_lone_surrogate_is_refused(redis: Redis) -> None:
 async def test_a_script_that_redis_forgot_is_sent_again(redis: Redis) -> None:
     """That happens after SCRIPT FLUSH, or after a failover."""
     store = Store(redis, KEYS)
-    await store.apply(CHANNEL, [added(1)], Origin.LIVE)
+    await apply(store, [added(1)])
 
     await redis.script_flush()
-    applied = await store.apply(CHANNEL, [removed(1)], Origin.LIVE)
+    applied = await apply(store, [removed(1)])
 
     assert applied.letters == "a"
 
@@ -391,11 +391,11 @@ async def test_a_script_that_redis_forgot_is_sent_again(redis: Redis) -> None:
 async def test_a_redis_without_room_is_unavailable(real_redis: Redis) -> None:
     """Memory may come back. Nothing of the batch is written."""
     store = Store(real_redis, KEYS)
-    await store.apply(CHANNEL, [added(1)], Origin.LIVE)
+    await apply(store, [added(1)])
     await real_redis.config_set("maxmemory", "1")
     try:
         with pytest.raises(RedisUnavailableError, match="maxmemory"):
-            await store.apply(CHANNEL, [removed(1), added(2)], Origin.LIVE)
+            await apply(store, [removed(1), added(2)])
     finally:
         await real_redis.config_set("maxmemory", "0")
 

@@ -43,7 +43,7 @@ async def test_each_mark_is_later_than_the_one_before(tables: Tables) -> None:
 
 async def test_a_mark_is_the_time_of_its_gap(real_redis: Redis) -> None:
     """It is in milliseconds. Late in a second a wrong unit would show."""
-    tables = Tables.on(real_redis, KEYS)
+    tables = Tables(real_redis, KEYS)
     while await tables.server.now() % 1000 < 900:  # noqa: ASYNC110 - Redis has no alarm clock
         await asyncio.sleep(0.01)
     for number in range(20):

@@ -7,7 +7,8 @@ from typing import Any, Final, cast
 import pytest
 
 from tests.configured_server import DEPLOYED, ConfiguredServer, programs
-from worker.domain.action import Added, Identity, Origin
+from tests.store.examples import apply
+from worker.domain.action import Added, Identity
 from worker.store.connection import connect
 from worker.store.keys import Keys
 from worker.store.preflight import check_fitness
@@ -63,7 +64,7 @@ async def test_long_emoji_and_user_ids_stay_packed(program: Path) -> None:
     for configuration in (DEPLOYED, None):
         with ConfiguredServer(program, configuration) as server:
             async with connect(server.url) as redis:
-                await Store(redis, Keys()).apply("room", events, Origin.LIVE)
+                await apply(Store(redis, Keys()), events)
                 encodings[configuration] = await cast("Any", redis).object(
                     "encoding", Keys().actions("room", "1")
                 )

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from tests.end_to_end.processes import wait_until
 from tests.histories import CHANNEL, added, removed
 from tests.redis_server import Forwarder, MortalServer, RedisServer, free_port
-from worker.domain.action import Origin
+from tests.store.examples import apply
 from worker.errors import RedisReplacedError, RedisUnavailableError
 from worker.store.connection import connect, recovery_client
 from worker.store.journal import START
@@ -55,12 +55,12 @@ async def checked_client(url: str) -> AsyncIterator[tuple[Redis, RollbackDetecto
 
 async def write(redis: Redis, channel: str = CHANNEL) -> None:
     """Write something that stays."""
-    await Tables.on(redis, KEYS).channels.add([channel])
+    await Tables(redis, KEYS).channels.add([channel])
 
 
 async def accept_server(detector: RollbackDetector, redis: Redis) -> None:
     """Accept the server that answers now."""
-    detector.accept(await Tables.on(redis, KEYS).server.run_id())
+    detector.accept(await Tables(redis, KEYS).server.run_id())
 
 
 @asynccontextmanager
@@ -104,7 +104,7 @@ async def test_a_broken_connection_is_no_alarm(door: Forwarder, valkey: RedisSer
 
         assert not detector.is_suspect
         assert detector.generation == 0
-        assert len(await Tables.on(redis, KEYS).channels.all()) == 5
+        assert len(await Tables(redis, KEYS).channels.all()) == 5
 
 
 async def test_another_server_is_refused_until_accepted(
@@ -121,7 +121,7 @@ async def test_another_server_is_refused_until_accepted(
             with pytest.raises(RedisReplacedError):
                 await write(redis)
             assert detector.is_suspect
-        tables = Tables.on(recovery_redis, KEYS)
+        tables = Tables(recovery_redis, KEYS)
         assert await tables.channels.all() == frozenset()
 
         await accept_server(detector, recovery_redis)
@@ -207,7 +207,7 @@ def test_the_run_id_is_read_from_info() -> None:
 
 async def test_a_server_is_identified_by_its_run(real_redis: Redis) -> None:
     """A new connection reads the same id as the table."""
-    run_id = await Tables.on(real_redis, KEYS).server.run_id()
+    run_id = await Tables(real_redis, KEYS).server.run_id()
     assert run_id
     assert len(run_id) == 40
     options = real_redis.connection_pool.connection_kwargs
@@ -228,9 +228,9 @@ async def test_a_replica_leads_to_a_new_connection(
     async def write_to(redis: Redis) -> None:
         match kind:
             case "script":
-                await Store(redis, KEYS).apply(CHANNEL, [added(next(places))], Origin.LIVE)
+                await apply(Store(redis, KEYS), [added(next(places))])
             case "pipeline":
-                await Tables.on(redis, KEYS).pending.mark([CHANNEL, "hall"], GapCause.OVERFLOW)
+                await Tables(redis, KEYS).pending.mark([CHANNEL, "hall"], GapCause.OVERFLOW)
             case _:
                 await write(redis)
 
@@ -260,15 +260,15 @@ async def test_concurrent_writes_are_no_alarm(real_redis: Redis) -> None:
     detector = RollbackDetector()
     store, another = Store(real_redis, KEYS), Store(real_redis, KEYS)
 
-    async def apply(place: int) -> None:
+    async def add(place: int) -> None:
         known = detector.newest_head(CHANNEL)
-        applied = await store.apply(CHANNEL, [added(place)], Origin.LIVE)
+        applied = await apply(store, [added(place)])
         assert detector.observe(CHANNEL, known, applied.head_before, applied.head_after)
 
     for start in range(0, 100, 20):
-        others = [another.apply(CHANNEL, [removed(start + n)], Origin.LIVE) for n in range(20)]
-        await asyncio.gather(*others, *(apply(start + n) for n in range(20)))
-    await apply(100)  # the newest entry is its own
+        others = [apply(another, [removed(start + n)]) for n in range(20)]
+        await asyncio.gather(*others, *(add(start + n) for n in range(20)))
+    await add(100)  # the newest entry is its own
 
     assert not detector.is_suspect
     assert detector.newest_head(CHANNEL) == await cast("Any", real_redis).get(KEYS.head(CHANNEL))

@@ -2,8 +2,8 @@
 
 from worker.domain.tally import Counts
 from worker.source import names
+from worker.store.connection import opened_redis
 from worker.store.keys import Keys
-from worker.store.opened import opened_redis
 from worker.store.preflight import check_ownership
 from worker.store.reader import TallyReader
 

@@ -37,8 +37,8 @@ from worker.source import names
 from worker.source.client import Client
 from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.source.names import Names
+from worker.store.connection import opened_redis
 from worker.store.keys import Keys
-from worker.store.opened import opened_redis
 from worker.store.preflight import Claim
 from worker.telemetry.http import listening
 

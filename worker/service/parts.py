@@ -26,10 +26,9 @@ from worker.source.names import Names
 from worker.source.wire import CountedTypes
 from worker.store.audit import Audit
 from worker.store.budget import Budget
-from worker.store.connection import RedisClient, recovery_client
+from worker.store.connection import RedisClient, opened_redis, recovery_client
 from worker.store.entries import Entries
 from worker.store.keys import Keys
-from worker.store.opened import opened_redis
 from worker.store.preflight import (
     Claim,
     check_fitness,
@@ -154,7 +153,7 @@ class Parts:
         recovery = _build_recovery(connections, settings, rollback_detector)
         retry = RedisRetry(clock, rollback_detector, recovery)
         store = Store(redis, keys, ttls(settings), retry)
-        tables = Tables.on(redis, keys, retry)
+        tables = Tables(redis, keys, retry)
         return cls(
             settings=settings,
             client=connections.client,
@@ -162,7 +161,7 @@ class Parts:
             entries=Entries(redis, keys),
             retried_entries=Entries(redis, keys, retry),
             tables=tables,
-            probe_tables=Tables.on(redis, keys),
+            probe_tables=Tables(redis, keys),
             applier=Applier(store, tables, retry, settings.settle_seconds),
             budget=Budget(redis, keys, settings.history_rate, retry),
             recovery=recovery,
@@ -181,7 +180,7 @@ def _build_recovery(
         return None
     return RollbackRecovery(
         rollback_detector,
-        Tables.on(connections.recovery_redis, Keys(settings.namespace)),
+        Tables(connections.recovery_redis, Keys(settings.namespace)),
         configured_names(settings).channels,
         connections.pools,
     )

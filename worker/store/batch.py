@@ -1,22 +1,26 @@
 """Events of one channel, laid out as ``lua/apply.lua`` reads them."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeVar
 
 from worker.domain.action import Added, Event, Pruned, Removed, Restored
 from worker.domain.position import TICKS_PER_MILLISECOND, Timetoken
 from worker.store.keys import Keys, action_field, tally_field
 
 MAX_BATCH: Final = 500
-"""Events of one script call.
+"""Events of one script call: it must not stall Redis."""
 
-So no call stalls Redis, and Lua's ``unpack`` does not overflow.
-"""
-
+Item = TypeVar("Item")
 _Actions = dict[str, int]
 """uuid → number of its first event in the batch."""
 _Tallies = dict[tuple[str, str], _Actions]
 """Type and value → actions."""
+
+
+def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Yield the items in parts of at most ``size``."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 class Batch:

@@ -15,15 +15,9 @@ from worker.store.keys import Keys, read_action_field
 from worker.store.redis_errors import redis_errors
 
 START: Final = "0-0"
-"""The position before the first entry.
-
-Also the head of a channel that never had an entry.
-"""
+"""The position before the first entry."""
 PAGE: Final = 100
-"""Entries read at once.
-
-An entry may hold a change for every event of a batch.
-"""
+"""Entries read at once."""
 
 EXPIRED: Final = "expired"
 
@@ -53,10 +47,7 @@ class JournalEntry:
 
     id: str
     after: str
-    """The id of the entry before it.
-
-    A reader that holds another position has missed an entry.
-    """
+    """The id of the entry before it; a reader elsewhere has missed an entry."""
     origin: str
     changes: tuple[Change, ...]
 
@@ -74,25 +65,24 @@ class Journal:
         self._keys = keys
 
     async def entries(
-        self, channel: str, *, after: str = START, through: str = "+"
+        self,
+        channel: str,
+        *,
+        through: str,
     ) -> AsyncIterator[JournalEntry]:
-        """Yield the entries that are kept, oldest first.
-
-        They begin after ``after``, and end with ``through``.
-        The first entry's own ``after`` shows
-        if entries were trimmed, or if Redis went back.
+        """Yield the entries up to ``through`` that are kept.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
             MalformedError: an entry cannot be read.
         """
         key = self._keys.journal(channel)
+        after = START
         while True:
             with redis_errors():
                 page = await self._redis.xrange(key, f"({after}", through, count=PAGE)
-            for entry_id, fields in page:
-                yield read_entry(entry_id, fields)
-                after = entry_id
+            for after, fields in page:
+                yield read_entry(after, fields)
             if len(page) < PAGE:
                 return
 
@@ -104,18 +94,13 @@ def read_entry(entry_id: str, fields: Mapping[str, str]) -> JournalEntry:
         MalformedError: this version does not write such entries.
     """
     try:
-        return _read_entry(entry_id, fields)
+        numbers = sorted(map(int, fields.keys() - {"after", "origin"}))
+        changes = [_read_change(fields[str(number)]) for number in numbers]
+        return JournalEntry(entry_id, fields["after"], fields["origin"], tuple(changes))
     except (ValueError, KeyError):
         raise MalformedError(
             f"The journal's entry {entry_id} is not of a kind this version writes."
         ) from None
-
-
-def _read_entry(entry_id: str, fields: Mapping[str, str]) -> JournalEntry:
-    names = fields.keys() - {"after", "origin"}
-    numbers = sorted(map(int, names))
-    changes = [_read_change(fields[str(number)]) for number in numbers]
-    return JournalEntry(entry_id, fields["after"], fields["origin"], tuple(changes))
 
 
 def _read_change(text: str) -> Change:

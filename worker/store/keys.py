@@ -1,7 +1,4 @@
-"""Names of keys and fields: the public contract, schema 1.
-
-``worker/store/README.md`` explains it to readers.
-"""
+"""Names of keys and fields: the contract of ``store/README.md``."""
 
 import hashlib
 import re
@@ -20,18 +17,12 @@ _PART = str.maketrans({"%": "%25", ":": "%3A"})
 
 
 def tally_field(type: str, value: str) -> str:
-    """Return a field of a ``counts`` hash.
-
-    Readers split it at the first ``:``. The value is raw.
-    """
+    """Return a field of ``counts``; the value is raw."""
     return f"{_part(type)}:{value}"
 
 
 def action_field(type: str, value: str, uuid: str) -> str:
-    """Return a field of an ``actions`` or ``removed`` hash.
-
-    Readers split it at the first two ``:``. The uuid is raw.
-    """
+    """Return a field of ``actions`` or ``removed``; the uuid is raw."""
     return f"{_part(type)}:{_part(value)}:{uuid}"
 
 
@@ -44,7 +35,7 @@ def _part(text: str) -> str:
 
 
 def read_action_field(field: str) -> tuple[str, str, str]:
-    """Return type, value and uuid of an ``actions`` or ``removed`` field.
+    """Return type, value and uuid of such a field.
 
     Raises:
         ValueError: the field has fewer than three parts.
@@ -54,10 +45,7 @@ def read_action_field(field: str) -> tuple[str, str, str]:
 
 
 class Keys:
-    """The keys of one namespace.
-
-    All keys of a channel share a hash tag, and so a cluster slot.
-    """
+    """The keys of one namespace; a channel's share a cluster slot."""
 
     def __init__(self, namespace: str = DEFAULT_NAMESPACE) -> None:
         if not _NAMESPACE.fullmatch(namespace):
@@ -73,38 +61,35 @@ class Keys:
         self.subscriptions = f"{namespace}:subscriptions"
         self.meta = f"{namespace}:meta"
         self.pattern = f"{namespace}:{{*}}:*"
-        """Matches the keys of all channels in a SCAN."""
+        """Matches the keys of all channels."""
 
     def cursor(self, subscription: str) -> str:
         """The cursor of a subscription."""
         return f"{self.namespace}:cursor:{subscription}"
 
-    def counts(self, channel: str, message_timetoken: str) -> str:
+    def counts(self, channel: str, message: str) -> str:
         """The tallies of a message: the read model."""
-        return self._key(channel, f"counts:{message_timetoken}")
+        return self._key(channel, f"counts:{message}")
 
-    def actions(self, channel: str, message_timetoken: str) -> str:
+    def actions(self, channel: str, message: str) -> str:
         """The live actions of a message."""
-        return self._key(channel, f"actions:{message_timetoken}")
+        return self._key(channel, f"actions:{message}")
 
-    def removed(self, channel: str, message_timetoken: str) -> str:
+    def removed(self, channel: str, message: str) -> str:
         """The tombstones of a message."""
-        return self._key(channel, f"removed:{message_timetoken}")
+        return self._key(channel, f"removed:{message}")
 
-    def message(self, channel: str, message_timetoken: str) -> tuple[str, str, str]:
+    def message(self, channel: str, message: str) -> tuple[str, str, str]:
         """All keys of a message: counts, actions, removed."""
         prefix = self._key(channel, "")
         return (
-            f"{prefix}counts:{message_timetoken}",
-            f"{prefix}actions:{message_timetoken}",
-            f"{prefix}removed:{message_timetoken}",
+            f"{prefix}counts:{message}",
+            f"{prefix}actions:{message}",
+            f"{prefix}removed:{message}",
         )
 
     def read_message(self, key: str) -> tuple[str, str] | None:
-        """Channel and message timetoken of a key of counts or of actions.
-
-        None for any other key.
-        """
+        """Channel and message of a key of counts or actions, else None."""
         key = key.removeprefix(f"{self.namespace}:{{")
         # An encoded channel has no brace, so the first one ends it.
         channel, brace, name = key.partition("}:")
@@ -115,11 +100,7 @@ class Keys:
 
     def changed(self, channel: str) -> tuple[str, str, str]:
         """What each change of a channel writes: messages, journal, head."""
-        return (
-            self.messages(channel),
-            self.journal(channel),
-            self.head(channel),
-        )
+        return self.messages(channel), self.journal(channel), self.head(channel)
 
     def messages(self, channel: str) -> str:
         """The index of a channel's messages."""
@@ -147,9 +128,6 @@ class Keys:
 
 
 def digest(names: Iterable[str]) -> str:
-    """Return the id of a subscription: a digest of its sorted names.
-
-    Names are channels, wildcards and groups. No name holds a newline.
-    """
-    text = "\n".join(sorted(names))
+    """Return the id of the subscription with these names."""
+    text = "\n".join(sorted(names))  # no name holds a newline
     return hashlib.sha256(text.encode()).hexdigest()[:32]

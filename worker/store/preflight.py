@@ -9,12 +9,12 @@ from redis.asyncio import Redis
 from worker.errors import RedisUnfitError
 from worker.store.keys import SCHEMA, Keys
 from worker.store.redis_errors import redis_errors
-from worker.store.scripts import Script
+from worker.store.scripts import call_script
 
 FLOOR: Final = (6, 2)
 """The oldest version of Redis that has what the scripts need."""
-LONGEST_SHOWN_KEY: Final = 24
-"""A longer subscribe key is shown in part; a shorter one is not shown."""
+LEAST_SHOWN_KEY: Final = 24
+"""The ends of a longer subscribe key are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,43 +40,33 @@ class Fitness:
         numbers = tuple(int(part) for part in parts if part.isdigit())
         return numbers >= FLOOR
 
-    @property
-    def evicts(self) -> bool:
-        """Whether tallies may be evicted when memory is short."""
-        return self.policy != "noeviction"
-
 
 async def check_fitness(redis: Redis, *, allow_eviction: bool = False) -> Fitness:
     """Refuse a Redis on which counts could not stay exact.
 
     Raises:
-        RedisUnavailableError: Redis does not answer,
-            or refuses the credentials.
+        RedisUnavailableError: Redis does not answer, or refuses the credentials.
         RedisUnfitError: Redis is too old, or may evict tallies.
     """
-    fitness = await _read_fitness(redis)
+    # Managed services block CONFIG, so INFO is asked.
+    # INFO is asked for all sections: that works in every version and proxy.
+    with redis_errors():
+        info = await redis.info()
+    fitness = Fitness(
+        str(info.get("redis_version", "0")),
+        str(info.get("maxmemory_policy", "noeviction")),
+    )
     if not fitness.is_recent:
         raise RedisUnfitError(
             f"Redis is version {fitness.version}; 6.2 or newer (or any Valkey) is needed."
         )
-    if fitness.evicts and not allow_eviction:
+    if fitness.policy != "noeviction" and not allow_eviction:
         raise RedisUnfitError(
             f"Redis has maxmemory-policy {fitness.policy}: "
             "it would delete counts when memory is short. "
             "Set it to noeviction, or accept lost counts with --allow-eviction."
         )
     return fitness
-
-
-async def _read_fitness(redis: Redis) -> Fitness:
-    # Managed services block CONFIG, so INFO is asked.
-    # INFO is asked for all sections: that works in every version and proxy.
-    with redis_errors():
-        info = await redis.info()
-    return Fitness(
-        str(info.get("redis_version", "0")),
-        str(info.get("maxmemory_policy", "noeviction")),
-    )
 
 
 async def check_namespace(redis: Redis, keys: Keys, claim: Claim) -> None:
@@ -88,7 +78,7 @@ async def check_namespace(redis: Redis, keys: Keys, claim: Claim) -> None:
     """
     args = [part for field in _wanted(claim).items() for part in field]
     with redis_errors():
-        answer = await Script(redis, "claim").call([keys.meta], args)
+        (answer,) = await call_script(redis, "claim", ([keys.meta], args))
     meta = dict(zip(answer[::2], answer[1::2], strict=True))
     _check(keys, meta, claim)
 
@@ -96,14 +86,8 @@ async def check_namespace(redis: Redis, keys: Keys, claim: Claim) -> None:
 async def check_ownership(redis: Redis, keys: Keys, claim: Claim | None = None) -> bool:
     """Refuse another owner's namespace; write nothing.
 
-    Without a ``claim`` only the schema is compared:
-    for commands that only read tallies.
-
+    Without a ``claim`` only the schema is compared.
     Returns whether the namespace has an owner.
-
-    Raises:
-        RedisUnavailableError: Redis does not answer.
-        RedisUnfitError: the namespace has another owner.
     """
     with redis_errors():
         meta = await cast("Any", redis).hgetall(keys.meta)
@@ -112,15 +96,9 @@ async def check_ownership(redis: Redis, keys: Keys, claim: Claim | None = None) 
 
 
 def _check(keys: Keys, meta: Mapping[str, str], claim: Claim | None) -> None:
-    """Refuse a namespace that differs in any field.
-
-    Only an empty ``meta`` means that there is no owner.
-    """
-    if not meta:
-        return
     wanted = _wanted(claim)
     wrong = [field for field in wanted if meta.get(field) != wanted[field]]
-    if not wrong:
+    if not meta or not wrong:
         return
     # A field that differs says more than a field that is missing.
     field = min(wrong, key=lambda name: name not in meta)
@@ -161,11 +139,6 @@ def _refusal(namespace: str, field: str, held: str, wanted: str) -> str:
 
 
 def _shown(subscribe_key: str) -> str:
-    """Return the ends of a key as PubNub gives them (42 characters).
-
-    Of a short key only the length is shown.
-    """
-    length = len(subscribe_key)
-    if length > LONGEST_SHOWN_KEY:
+    if len(subscribe_key) > LEAST_SHOWN_KEY:
         return f"{subscribe_key[:9]}…{subscribe_key[-4:]}"
-    return f"a key of {length} characters"
+    return f"a key of {len(subscribe_key)} characters"

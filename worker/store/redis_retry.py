@@ -29,9 +29,7 @@ class Recovery(Protocol):
 class RedisRetry:
     """Repeats a call until Redis answers.
 
-    A Redis that went back is recovered first:
-    everything it may have forgotten is marked for repair
-    before anything else is written.
+    A Redis that went back is recovered first.
     """
 
     def __init__(
@@ -44,12 +42,8 @@ class RedisRetry:
         self.clock = clock
         self.rollback_detector = rollback_detector or RollbackDetector()
         self._recovery = recovery
-        self._warning = ThrottledWarning(
-            log,
-            "redis_unavailable",
-            "redis_answers_again",
-            clock,
-        )
+        events = ("redis_unavailable", "redis_answers_again")
+        self._warning = ThrottledWarning(log, *events, clock)
 
     async def call(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Return what the call returns, once Redis answers it."""
@@ -63,7 +57,9 @@ class RedisRetry:
         wait = FIRST_WAIT_SECONDS
         while True:
             try:
-                result = await self._try(call)
+                if self.rollback_detector.is_suspect and self._recovery:
+                    await self._recovery.run()
+                result = await call()
             except RedisUnavailableError as error:
                 self._count_failure(error, caller)
                 await asyncio.sleep(wait)
@@ -72,11 +68,6 @@ class RedisRetry:
                 if wait > FIRST_WAIT_SECONDS:
                     self._warning.recovered(caller)
                 return result
-
-    async def _try(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        if self.rollback_detector.is_suspect and self._recovery:
-            await self._recovery.run()
-        return await call()
 
     def _count_failure(self, error: RedisUnavailableError, caller: object) -> None:
         metrics.redis_failures.inc()
