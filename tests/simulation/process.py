@@ -18,8 +18,7 @@ from worker.store.rollback_detector import RollbackDetector
 
 if TYPE_CHECKING:
     from worker.service.health import Health
-    from worker.service.lifecycle import Service
-    from worker.service.reload import Reload
+    from worker.service.lifecycle import Reload, Service
 
 
 def parts(pubnub: PubNub, server: Server, machine: Machine, settings: Settings) -> Parts:
@@ -30,7 +29,7 @@ def parts(pubnub: PubNub, server: Server, machine: Machine, settings: Settings) 
     connections = Connections(
         client=ClientTwin(pubnub, machine), redis=redis, recovery_redis=whatever_answers, pools=()
     )
-    return Parts.on(connections, settings, running().time, rollback_detector)
+    return Parts(connections, settings, running().time, rollback_detector)
 
 
 class Process:
