@@ -30,11 +30,6 @@ async def expect_to_work(url: str) -> None:
         await redis.delete("tally:meta")
 
 
-async def test_tcp_works(valkey: RedisServer) -> None:
-    """The address is ``redis://``."""
-    await expect_to_work(valkey.url)
-
-
 async def test_a_unix_socket_works() -> None:
     """The address is ``unix://``. The path of a socket must be short, so it is below /tmp."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
