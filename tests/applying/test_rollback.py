@@ -77,7 +77,7 @@ async def process(url: str) -> AsyncIterator[Process]:
             [CHANNEL],
             (redis.connection_pool, whatever_answers.connection_pool),
         )
-        retry = RedisRetry(elapsed_clock, rollback_detector, recovery)
+        retry = RedisRetry(elapsed_clock, rollback_detector, recovery.run)
         tables = Tables(redis, KEYS, retry)
         applier = Applier(Store(redis, KEYS), tables, retry, SETTLE_SECONDS)
         await tables.server.now()

@@ -1,4 +1,4 @@
-"""The commands: each opens its parts, does its work, and closes them."""
+"""The commands: each opens its parts, and does its work."""
 
 import asyncio
 import random
@@ -41,7 +41,7 @@ from worker.store.preflight import Claim
 from worker.telemetry.http import listening
 
 COMMAND_TRIES: Final = 6
-"""Failures in a row after which a command gives up; some ten seconds."""
+"""Failures in a row after which a command gives up."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,11 @@ async def run_worker(settings: Settings, *, allow_eviction: bool = False) -> Exi
     followed = followed_names(settings)
     _announce(settings, followed)
     try:
-        code = await _serve(settings, followed, early, allow_eviction=allow_eviction)
+        async with open_parts(settings, allow_eviction=allow_eviction) as parts:
+            worker = await compose(parts, followed)
+            early.hand_over(worker.service)
+            async with _health_pages(settings, worker.health):
+                code = await worker.service.run()
     except TallyError as error:
         code = error.exit_code
         log.error("worker_fails", reason=str(error), exit_code=int(code))  # noqa: TRY400 - the sentence is enough
@@ -79,20 +83,6 @@ def _announce(settings: Settings, followed: Names) -> None:
     if seconds < LONGEST_ANSWER_SECONDS:
         least = LONGEST_ANSWER_SECONDS
         log.warning("catchup_is_short", seconds=seconds, least_seconds=least)
-
-
-async def _serve(
-    settings: Settings,
-    followed: Names,
-    early: EarlySignals,
-    *,
-    allow_eviction: bool,
-) -> ExitCode:
-    async with open_parts(settings, allow_eviction=allow_eviction) as parts:
-        worker = await compose(parts, followed)
-        early.hand_over(worker.service)
-        async with _health_pages(settings, worker.health):
-            return await worker.service.run()
 
 
 @asynccontextmanager

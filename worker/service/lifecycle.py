@@ -120,10 +120,8 @@ class Service:
         return ExitCode.FAILED
 
     def _on_signal(self, number: signal.Signals) -> None:
-        """Ask to stop at the first signal; end at once at the second.
-
-        Nothing is lost: a cursor is saved only after its events are applied.
-        """
+        """Ask to stop at the first signal; end at once at the second."""
+        # Nothing is lost: a cursor is saved after its events are applied.
         if self._stop_request.is_set():
             os._exit(128 + number)
         log.info("stop_asked", signal=number.name)

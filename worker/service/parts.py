@@ -124,7 +124,8 @@ class Parts:
                 configured_names(settings).channels,
                 connections.pools,
             )
-        retry = RedisRetry(clock, rollback_detector, self.recovery)
+        recover = self.recovery.run if self.recovery else None
+        retry = RedisRetry(clock, rollback_detector, recover)
         ttls = Ttls(
             settings.tombstone_seconds,
             settings.journal_seconds,

@@ -87,7 +87,8 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     repairs = Repairs(parts)
     gaps = Gaps(parts.tables, repairs.request)
     assignments = await resume(parts, followed, size)
-    subscriptions = Subscriptions(subscription_factory(parts, gaps), assignments, size)
+    create = subscription_factory(parts, gaps)
+    subscriptions = Subscriptions(create, assignments, size)
     reload = Reload(partial(followed_names, settings), subscriptions, parts.tables)
     if parts.recovery:
         parts.recovery.add_listener(repairs.repair_queue.note)
@@ -106,7 +107,8 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     if followed.groups:
         jobs.append(GroupMembers(followed.groups, parts.client, gaps).run)
 
-    service = Service(subscriptions, jobs, settings.drain_seconds, hang_up(settings, reload))
+    on_hang_up = hang_up(settings, reload)
+    service = Service(subscriptions, jobs, settings.drain_seconds, on_hang_up)
     metrics.budget_rate.set(settings.history_rate)
     health = Health(
         subscriptions,
@@ -149,7 +151,10 @@ def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
 
 
 async def send_heartbeats(parts: Parts) -> None:
-    """Keep the names registered: an idle worker notices that Redis went back."""
+    """Keep the names registered.
+
+    So even an idle worker notices that Redis went back.
+    """
     seconds = min(parts.settings.settle_seconds, HEARTBEAT_SECONDS)
     while True:
         await asyncio.sleep(seconds)

@@ -28,11 +28,7 @@ class Audit(Table):
     """Compares counts and actions of messages; never writes."""
 
     async def channels(self, channels: Collection[str]) -> list[Inconsistency]:
-        """Return every inconsistency of these channels, sorted.
-
-        Raises:
-            RedisUnavailableError: begin again.
-        """
+        """Return every inconsistency of these channels, sorted."""
         inconsistencies: set[Inconsistency] = set()
         async for messages in self._messages(frozenset(channels)):
             for channel, message in messages:

@@ -24,23 +24,15 @@ def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 
 
 class Batch:
-    """The KEYS and the ARGV of one script call.
-
-    Events are grouped by message, tally and action.
-    """
+    """One script call: events by message, tally and action."""
 
     def __init__(self, keys: Keys, channel: str, events: Sequence[Event]) -> None:
-        """Lay out the events.
-
-        Raises:
-            ValueError: there are more events than ``MAX_BATCH``.
-        """
         if len(events) > MAX_BATCH:
             raise ValueError(f"{len(events)} events in one batch; {MAX_BATCH} is the limit")
         self.keys = [*keys.changed(channel)]
         self.args: list[str | int] = []
         self._encoded: list[str] = []
-        """The events as the script reads them, by number."""
+        """Number → the event as the script reads it."""
         self._repeats: dict[int, list[int]] = {}
         """First event of an action → further events of it."""
         self._newest: dict[Timetoken, int] = {}
@@ -95,10 +87,7 @@ class Batch:
 
 
 def _encode(event: Event) -> tuple[int, str]:
-    """Return the time of an event, and the event as the script reads it.
-
-    An inferred event has the time of its action.
-    """
+    """Return an event's time, and the event as the script reads it."""
     action_timetoken = event.action_timetoken
     match event:
         case Added():

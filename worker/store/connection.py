@@ -77,7 +77,7 @@ async def opened_redis(
     """Yield a client of this Redis, or of the embedded Valkey.
 
     Raises:
-        ConfigurationError: the address is malformed, or no Valkey is installed.
+        ConfigurationError: the address is malformed.
         RedisUnfitError: the embedded Valkey does not start.
     """
     async with AsyncExitStack() as stack:

@@ -113,12 +113,7 @@ class Cursors(Table):
             elif saved:
                 names = registered[subscription].split("\n")
                 followed.append((tuple(names), saved))
-        return sorted(followed, key=_freshest_first)
-
-
-def _freshest_first(followed: Followed) -> tuple[float, int]:
-    names, saved = followed
-    return saved.age_seconds, len(names)
+        return sorted(followed, key=lambda item: (item[1].age_seconds, len(item[0])))
 
 
 def _saved_cursor(fields: Mapping[str, str], now: float) -> SavedCursor | None:

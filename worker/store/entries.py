@@ -19,7 +19,7 @@ FIELDS_AT_ONCE: Final = 2000
 LEAST_FIELDS: Final = 100
 """Fields of each message, at least."""
 PUBNUB_DIGITS: Final = 17
-"""Messages may have other timetokens than PubNub's."""
+"""Of a message; one of another length has no age."""
 
 Message = tuple[Timetoken, Mapping[str, Timetoken]]
 """Message timetoken; field of ``actions`` → timetoken."""
@@ -49,9 +49,7 @@ class Entries(Table):
 
         An entry that is live all the time is yielded at least once.
         With ``since``, messages whose newest event is older are left out.
-
-        Raises:
-            RedisUnavailableError: begin again.
+        If Redis goes away, begin again.
         """
         oldest = milliseconds(since) if since else 0
         async for timetokens in self.messages(channel, oldest):
@@ -115,13 +113,7 @@ class Entries(Table):
         channel: str,
         since_milliseconds: int = 0,
     ) -> AsyncIterator[Sequence[Timetoken]]:
-        """Yield the channel's message timetokens, a hundred at once.
-
-        Messages whose newest event is older are left out.
-
-        Raises:
-            RedisUnavailableError: begin again.
-        """
+        """Yield message timetokens, a hundred at once, with newer events."""
         index = self._keys.messages(channel)
         scan_cursor = 0
         while True:

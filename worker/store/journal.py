@@ -1,7 +1,4 @@
-"""A channel's journal: what changed, in order.
-
-``worker/store/README.md`` has the contract.
-"""
+"""A channel's journal: what changed, in order."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -47,7 +44,7 @@ class JournalEntry:
 
     id: str
     after: str
-    """The id of the entry before it; a reader elsewhere has missed an entry."""
+    """The id of the entry before it."""
     origin: str
     changes: tuple[Change, ...]
 
@@ -70,12 +67,7 @@ class Journal:
         *,
         through: str,
     ) -> AsyncIterator[JournalEntry]:
-        """Yield the entries up to ``through`` that are kept.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-            MalformedError: an entry cannot be read.
-        """
+        """Yield the kept entries up to ``through``, oldest first."""
         key = self._keys.journal(channel)
         after = START
         while True:
@@ -88,7 +80,7 @@ class Journal:
 
 
 def read_entry(entry_id: str, fields: Mapping[str, str]) -> JournalEntry:
-    """Return a journal's entry, read from the fields of a stream's entry.
+    """Return an entry, read from the fields of the stream.
 
     Raises:
         MalformedError: this version does not write such entries.

@@ -62,14 +62,13 @@ class PendingRepairs(Table):
     async def read_all(self, channels: Collection[str]) -> dict[str, Marks]:
         """Return the marks of those channels that need a repair."""
         hashes = await self._read_hashes(channels, self._keys.owed)
-        return {channel: _marks(hashes[channel]) for channel in hashes}
+        pending: dict[str, Marks] = {}
+        for channel, fields in hashes.items():
+            pending[channel] = {cause: int(at) for cause, at in fields.items()}
+        return pending
 
     @retried
     async def clear(self, channel: str, marks: Mapping[str, int]) -> int:
         """Take back the marks that are unchanged; return how many are left."""
         args = [part for mark in marks.items() for part in mark]
         return int(await self._call("repay", self._keys.owed(channel), *args))
-
-
-def _marks(fields: Mapping[str, str]) -> Marks:
-    return dict(zip(fields, map(int, fields.values()), strict=True))

@@ -1,7 +1,9 @@
-"""Is this Redis fit to hold tallies, and are the tallies in it ours?"""
+"""Is this Redis fit for tallies, and is the namespace ours?"""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
@@ -15,6 +17,19 @@ FLOOR: Final = (6, 2)
 """The oldest version of Redis that has what the scripts need."""
 LEAST_SHOWN_KEY: Final = 24
 """The ends of a longer subscribe key are shown."""
+
+REFUSALS: Final = {
+    "schema": "The namespace {} holds schema {}; this worker writes schema {}. "
+    "Run the version that wrote it, "
+    "or set TALLY_NAMESPACE to a new name and backfill.",
+    "subscribe_key": "The namespace {} holds the tallies of another keyset ({}, not {}). "
+    "Set TALLY_NAMESPACE to a name of its own for this keyset, "
+    "or correct PUBNUB_SUBSCRIBE_KEY.",
+    "types": "The namespace {} counts {}; this worker is set to count {}. "
+    "Set TALLY_TYPES and TALLY_IGNORED_TYPES back, "
+    "or set TALLY_NAMESPACE to a new name and backfill.",
+}
+"""Field → what its difference means: namespace, held, wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +51,14 @@ class Fitness:
     @property
     def is_recent(self) -> bool:
         """Whether the version has what the scripts need."""
-        parts = self.version.split(".")[:2]
-        numbers = tuple(int(part) for part in parts if part.isdigit())
-        return numbers >= FLOOR
+        numbers = re.findall(r"\d+", self.version)
+        return tuple(map(int, numbers[:2])) >= FLOOR
 
 
 async def check_fitness(redis: Redis, *, allow_eviction: bool = False) -> Fitness:
     """Refuse a Redis on which counts could not stay exact.
 
     Raises:
-        RedisUnavailableError: Redis does not answer, or refuses the credentials.
         RedisUnfitError: Redis is too old, or may evict tallies.
     """
     # Managed services block CONFIG, so INFO is asked.
@@ -73,17 +86,20 @@ async def check_namespace(redis: Redis, keys: Keys, claim: Claim) -> None:
     """Refuse another owner's namespace; claim one that has no owner.
 
     Raises:
-        RedisUnavailableError: Redis does not answer.
         RedisUnfitError: the namespace has another owner.
     """
-    args = [part for field in _wanted(claim).items() for part in field]
+    args = list(chain.from_iterable(_wanted(claim).items()))
     with redis_errors():
         (answer,) = await call_script(redis, "claim", ([keys.meta], args))
     meta = dict(zip(answer[::2], answer[1::2], strict=True))
     _check(keys, meta, claim)
 
 
-async def check_ownership(redis: Redis, keys: Keys, claim: Claim | None = None) -> bool:
+async def check_ownership(
+    redis: Redis,
+    keys: Keys,
+    claim: Claim | None = None,
+) -> bool:
     """Refuse another owner's namespace; write nothing.
 
     Without a ``claim`` only the schema is compared.
@@ -102,8 +118,10 @@ def _check(keys: Keys, meta: Mapping[str, str], claim: Claim | None) -> None:
         return
     # A field that differs says more than a field that is missing.
     field = min(wrong, key=lambda name: name not in meta)
-    held = meta.get(field, "unknown")
-    raise RedisUnfitError(_refusal(keys.namespace, field, held, wanted[field]))
+    pair = [meta.get(field, "unknown"), wanted[field]]
+    if field == "subscribe_key":
+        pair = list(map(_shown, pair))
+    raise RedisUnfitError(REFUSALS[field].format(keys.namespace, *pair))
 
 
 def _wanted(claim: Claim | None) -> dict[str, str]:
@@ -112,30 +130,6 @@ def _wanted(claim: Claim | None) -> dict[str, str]:
         wanted["subscribe_key"] = claim.subscribe_key
         wanted["types"] = claim.types
     return wanted
-
-
-def _refusal(namespace: str, field: str, held: str, wanted: str) -> str:
-    rename = "set TALLY_NAMESPACE to a new name and backfill."
-    match field:
-        case "schema":
-            return (
-                f"The namespace {namespace} holds schema {held}; "
-                f"this worker writes schema {wanted}. "
-                f"Run the version that wrote it, or {rename}"
-            )
-        case "subscribe_key":
-            return (
-                f"The namespace {namespace} holds the tallies of another keyset "
-                f"({_shown(held)}, not {_shown(wanted)}). "
-                "Set TALLY_NAMESPACE to a name of its own for this keyset, "
-                "or correct PUBNUB_SUBSCRIBE_KEY."
-            )
-        case _:
-            return (
-                f"The namespace {namespace} counts {held}; "
-                f"this worker is set to count {wanted}. "
-                f"Set TALLY_TYPES and TALLY_IGNORED_TYPES back, or {rename}"
-            )
 
 
 def _shown(subscribe_key: str) -> str:

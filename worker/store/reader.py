@@ -137,11 +137,7 @@ async def read_snapshot(
     channel: str,
     message: Timetoken,
 ) -> Snapshot:
-    """Read a message in one transaction.
-
-    Raises:
-        RedisUnavailableError: Redis does not answer.
-    """
+    """Read a message in one transaction."""
     pipe = redis.pipeline(transaction=True)
     pipe.get(keys.head(channel))
     pipe.hgetall(keys.counts(channel, message))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
@@ -19,13 +19,6 @@ Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
 
 
-class Recovery(Protocol):
-    """What must be done before anything is written to a Redis that went back."""
-
-    async def run(self) -> None:
-        """Recover; once for all callers that ask at the same time."""
-
-
 class RedisRetry:
     """Repeats a call until Redis answers.
 
@@ -36,14 +29,18 @@ class RedisRetry:
         self,
         clock: Callable[[], float],
         rollback_detector: RollbackDetector | None = None,
-        recovery: Recovery | None = None,
+        recover: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """``clock`` gives seconds that never go back."""
+        """``recover`` marks what Redis may lack, before a write."""
         self.clock = clock
         self.rollback_detector = rollback_detector or RollbackDetector()
-        self._recovery = recovery
-        events = ("redis_unavailable", "redis_answers_again")
-        self._warning = ThrottledWarning(log, *events, clock)
+        self._recover = recover
+        self._warning = ThrottledWarning(
+            log,
+            "redis_unavailable",
+            "redis_answers_again",
+            clock,
+        )
 
     async def call(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Return what the call returns, once Redis answers it."""
@@ -53,24 +50,25 @@ class RedisRetry:
         finally:
             self._warning.drop(caller)
 
-    async def _repeat(self, call: Callable[[], Awaitable[Result]], caller: object) -> Result:
+    async def _repeat(
+        self,
+        call: Callable[[], Awaitable[Result]],
+        caller: object,
+    ) -> Result:
         wait = FIRST_WAIT_SECONDS
         while True:
             try:
-                if self.rollback_detector.is_suspect and self._recovery:
-                    await self._recovery.run()
+                if self.rollback_detector.is_suspect and self._recover:
+                    await self._recover()
                 result = await call()
             except RedisUnavailableError as error:
-                self._count_failure(error, caller)
+                metrics.redis_failures.inc()
+                # A server that was replaced is logged by the recovery.
+                if not isinstance(error, RedisReplacedError):
+                    self._warning.failing(caller, reason=str(error))
                 await asyncio.sleep(wait)
                 wait = min(LONGEST_WAIT_SECONDS, wait * 2)
             else:
                 if wait > FIRST_WAIT_SECONDS:
                     self._warning.recovered(caller)
                 return result
-
-    def _count_failure(self, error: RedisUnavailableError, caller: object) -> None:
-        metrics.redis_failures.inc()
-        # A server that was replaced is logged by the recovery.
-        if not isinstance(error, RedisReplacedError):
-            self._warning.failing(caller, reason=str(error))

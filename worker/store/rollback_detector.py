@@ -8,15 +8,13 @@ from worker.store.redis_errors import ServerReplacedError
 
 
 class RollbackDetector:
-    """What this process has seen of Redis.
-
-    Redis ``is_suspect`` from the first sign until ``accept``.
-    ``generation`` counts how often it was accepted.
-    """
+    """What this process has seen of Redis."""
 
     def __init__(self) -> None:
         self.generation = 0
+        """How often Redis was accepted."""
         self.is_suspect = False
+        """From the first sign until ``accept``."""
         self._server: str | None = None
         self._heads: dict[str, str] = {}
         self.channels: set[str] = set()

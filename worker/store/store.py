@@ -1,4 +1,4 @@
-"""The tallies in Redis: one script call applies events of one channel."""
+"""The tallies in Redis: applies events, deletes what expired."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Ttls:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What one script call did, and the journal's head before and after."""
+    """What one script call did, between two journal heads."""
 
     channel: str
     head_before: str
@@ -114,7 +114,8 @@ class Store(Table):
         index = self._keys.messages(channel)
         scan_cursor = 0
         while True:
-            scan_cursor, scored = await self._redis.zscan(index, scan_cursor, count=SWEEP_BATCH)
+            answer = await self._redis.zscan(index, scan_cursor, count=SWEEP_BATCH)
+            scan_cursor, scored = answer
             messages = [message for message, _ in scored]
             # Redis may answer more than was asked for.
             for batch in batched(messages, SWEEP_BATCH):

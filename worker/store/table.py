@@ -58,7 +58,7 @@ class Table:
             for name in keys:
                 pipe.hgetall(name)
             hashes |= zip(batch, await pipe.execute(), strict=True)
-        return {channel: hashes[channel] for channel in hashes if hashes[channel]}
+        return {channel: fields for channel, fields in hashes.items() if fields}
 
 
 def retried(method: Method) -> Method:
