@@ -167,6 +167,11 @@ class RedisTwin:
             except StopIteration:
                 self._greeted = self.server.epoch
 
+    @property
+    def connection_pool(self) -> "Pool":
+        """The connections."""
+        return Pool()
+
     async def run(self, commands: Commands, *, transaction: bool = False) -> list[Any]:
         """Have the commands done, in order."""
         self.machine.check()
@@ -191,6 +196,13 @@ class RedisTwin:
             return result
 
         return command
+
+
+class Pool:
+    """A pool whose connections end by themselves: at a cut of the server."""
+
+    async def disconnect(self) -> None:
+        """Leave the connections as they are."""
 
 
 class Pipeline:

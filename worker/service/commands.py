@@ -87,10 +87,6 @@ def _announce(settings: Settings, followed: Names) -> None:
 
 @asynccontextmanager
 async def _health_pages(settings: Settings, health: Health) -> AsyncIterator[None]:
-    """Serve the health pages, unless they are off.
-
-    If the default address cannot be used, that is only logged.
-    """
     address = settings.http
     async with AsyncExitStack() as stack:
         try:
@@ -103,6 +99,7 @@ async def _health_pages(settings: Settings, health: Health) -> AsyncIterator[Non
                 f"TALLY_HTTP: cannot listen at {address}: {error.strerror}. "
                 "Set another address, or off."
             )
+            # That the default address cannot be used is only logged.
             if settings.is_set("TALLY_HTTP"):
                 raise ConfigurationError(reason) from None
             log.warning("http_off", reason=reason)
@@ -167,13 +164,12 @@ async def run_verify(
 
 
 def _check_channels(channels: Sequence[str]) -> None:
-    """Check the names, before anything is opened or claimed."""
+    # Before anything is opened or claimed.
     for channel in channels:
         names.channel(channel)
 
 
 async def _chosen_channels(parts: Parts, channels: Sequence[str], verb: str) -> list[str]:
-    """Return the given channels, or else those configured or ever seen."""
     if channels:
         return list(channels)
     followed = configured_names(parts.settings)

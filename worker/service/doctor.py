@@ -85,8 +85,11 @@ async def _check_clock(client: Client, now: Callable[[], float]) -> str:
     return f"answers; this machine's clock is {abs(skew):.0f} s {direction}"
 
 
-def _requests(client: Client, followed: Names, size: int) -> Iterator[tuple[str, Check]]:
-    """Yield requests, each with the right that it needs."""
+def _requests(
+    client: Client,
+    followed: Names,
+    size: int,
+) -> Iterator[tuple[str, Check]]:
     yield "read", partial(_subscribe, client, followed, size)
     for group in followed.groups:
         yield "read and manage", partial(_read_group, client, group)

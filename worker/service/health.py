@@ -144,7 +144,7 @@ class Health:
         return now <= polling.due_at
 
     async def _is_caught_up(self) -> str | None:
-        """Check the first backfill; a later one does not matter."""
+        # Only the first backfill matters.
         if not self._has_caught_up:
             subscriptions = self._subscriptions.current
             have_begun = all(subscription.has_begun for subscription in subscriptions)

@@ -108,7 +108,6 @@ class Service:
         self._stop_request.set()
 
     async def _drain(self, subscriptions: asyncio.Task[None]) -> ExitCode:
-        """Stop polling; apply what was polled; save the cursors."""
         self._subscriptions.stop()
         seconds = self._drain_seconds
         await asyncio.wait([subscriptions], timeout=seconds)

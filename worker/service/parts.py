@@ -1,16 +1,15 @@
 """The parts that commands are built of; opened and closed here."""
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from worker.applying.apply import Applier
 from worker.applying.retry import ProgressWatcher, RetryPolicy, history_warning
-from worker.applying.rollback import Pool, RollbackRecovery
+from worker.applying.rollback import RollbackRecovery
 from worker.domain.reconciliation import Limit
 from worker.errors import ConfigurationError
 from worker.history.backfill import Backfiller
@@ -29,12 +28,7 @@ from worker.store.budget import Budget
 from worker.store.connection import RedisClient, opened_redis, recovery_client
 from worker.store.entries import Entries
 from worker.store.keys import Keys
-from worker.store.preflight import (
-    Claim,
-    check_fitness,
-    check_namespace,
-    check_ownership,
-)
+from worker.store.preflight import Claim, check_fitness, check_namespace, check_ownership
 from worker.store.redis_retry import RedisRetry
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.store import Store, Ttls
@@ -83,19 +77,6 @@ def counted_types(settings: Settings) -> CountedTypes:
     return CountedTypes(frozenset(settings.types), ignored)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connections:
-    """The clients of PubNub and Redis."""
-
-    client: Client
-    redis: RedisClient
-    """Refuses another server than the one before."""
-    recovery_redis: RedisClient
-    """Accepts any server; only a recovery uses it."""
-    pools: Sequence[Pool]
-    """The connections of both; a recovery closes them."""
-
-
 class Parts:
     """What commands are built of.
 
@@ -105,24 +86,29 @@ class Parts:
 
     def __init__(
         self,
-        connections: Connections,
+        client: Client,
+        redis: RedisClient,
+        recovery_redis: RedisClient,
         settings: Settings,
         clock: Callable[[], float],
         rollback_detector: RollbackDetector | None = None,
     ) -> None:
-        """A command that only reads needs no ``rollback_detector``."""
-        redis, keys = connections.redis, Keys(settings.namespace)
+        """Only a recovery uses ``recovery_redis``, which accepts any server.
+
+        A command that only reads needs no ``rollback_detector``.
+        """
+        keys = Keys(settings.namespace)
         self.settings = settings
-        self.client = connections.client
+        self.client = client
         self.clock = clock
         self.counted_types = counted_types(settings)
         self.recovery: RollbackRecovery | None = None
         if rollback_detector:
             self.recovery = RollbackRecovery(
                 rollback_detector,
-                Tables(connections.recovery_redis, keys),
+                Tables(recovery_redis, keys),
                 configured_names(settings).channels,
-                connections.pools,
+                (redis.connection_pool, recovery_redis.connection_pool),
             )
         recover = self.recovery.run if self.recovery else None
         retry = RedisRetry(clock, rollback_detector, recover)
@@ -169,13 +155,8 @@ async def open_parts(
         await check_fitness(redis, allow_eviction=allow_eviction)
         check = check_ownership if only_reads else check_namespace
         await check(redis, Keys(settings.namespace), claim)
-        connections = Connections(
-            client=client,
-            redis=redis,
-            recovery_redis=recovery_redis,
-            pools=(redis.connection_pool, recovery_redis.connection_pool),
-        )
-        yield Parts(connections, settings, elapsed_clock, rollback_detector)
+        clients = (client, redis, recovery_redis)
+        yield Parts(*clients, settings, elapsed_clock, rollback_detector)
 
 
 def token_reader(settings: Settings) -> Callable[[], str | None]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -29,7 +29,7 @@ from worker.service.parts import (
     followed_names,
     new_backoff,
 )
-from worker.settings import Settings, masked
+from worker.settings import masked
 from worker.source.live import Poller, unreachable
 from worker.source.names import Names
 from worker.store.keys import digest
@@ -107,8 +107,10 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     if followed.groups:
         jobs.append(GroupMembers(followed.groups, parts.client, gaps).run)
 
-    on_hang_up = hang_up(settings, reload)
-    service = Service(subscriptions, jobs, settings.drain_seconds, on_hang_up)
+    # On a terminal SIGHUP only means that it was closed.
+    can_reload = settings.channels_file or not sys.stderr.isatty()
+    hang_up = reload.ask if can_reload else None
+    service = Service(subscriptions, jobs, settings.drain_seconds, hang_up)
     metrics.budget_rate.set(settings.history_rate)
     health = Health(
         subscriptions,
@@ -119,13 +121,6 @@ async def compose(parts: Parts, followed: Names) -> Worker:
         masked.as_json(settings)["settings"],
     )
     return Worker(service, health, reload)
-
-
-def hang_up(settings: Settings, reload: Reload) -> Callable[[], None] | None:
-    """Return what SIGHUP does; None if it only means a closed terminal."""
-    if settings.channels_file or not sys.stderr.isatty():
-        return reload.ask
-    return None
 
 
 def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:

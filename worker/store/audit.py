@@ -39,7 +39,6 @@ class Audit(Table):
         self,
         channels: Collection[str],
     ) -> AsyncIterator[set[tuple[str, Timetoken]]]:
-        """Yield messages with counts or actions, indexed or not."""
         scan_cursor = 0
         while True:
             with redis_errors():

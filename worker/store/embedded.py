@@ -170,7 +170,6 @@ class ServerUser:
         return is_locked(self._folder / SERVER_LOCK)
 
     def _start_if_down(self) -> bool:
-        """Start the server unless it runs. Return whether it was started."""
         lock = open_lock(self._folder / SERVER_LOCK)
         try:
             if not try_lock(lock, fcntl.LOCK_EX):
@@ -181,7 +180,7 @@ class ServerUser:
             os.close(lock)
 
     def _launch(self, lock: int) -> None:
-        """Start the server; it inherits the lock, but no secrets."""
+        # The server inherits the lock, but no secrets.
         names = [name for name in os.environ if not name.startswith(OWN_SETTINGS)]
         with (self._folder / LOG).open("ab") as output:
             if output.tell() > LOG_BYTES:
@@ -198,7 +197,6 @@ class ServerUser:
             )
 
     async def _stop(self) -> None:
-        """Stop the server, and wait until it is gone."""
         deadline = time.monotonic() + STOP_SECONDS
         try:
             while self._is_running():
