@@ -164,17 +164,6 @@ def test_commands_share_a_server_until_the_last_ends(
 
 
 @needs_valkey
-async def test_the_data_and_the_address_outlive_the_server(folder: Path) -> None:
-    """A later command finds the same data at the same URL."""
-    async with embedded_server(folder) as url:
-        at(url, "HSET", "tally", "👍", 3)
-
-    async with embedded_server(folder) as again:
-        assert again == url
-        assert at(again, "HGETALL", "tally") == {"👍": "3"}
-
-
-@needs_valkey
 def test_the_data_is_durable_and_private(folder: Path, start: Callable[[], Command]) -> None:
     """Each write goes to a file, and to the disk every second; nothing is evicted.
 

@@ -73,13 +73,6 @@ async def test_long_emoji_and_user_ids_stay_packed(program: Path) -> None:
     assert encodings[None] == "hashtable"
 
 
-def test_every_line_has_its_reason() -> None:
-    """A comment is above it, or above its paragraph."""
-    paragraphs = DEPLOYED.read_text(encoding="utf-8").split("\n\n")
-
-    assert all(paragraph.startswith("# ") for paragraph in paragraphs)
-
-
 def test_compose_starts_redis_with_the_file() -> None:
     """The file is mounted where the command reads it."""
     compose = DEPLOYED.with_name("compose.yaml").read_text(encoding="utf-8")

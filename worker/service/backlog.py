@@ -106,7 +106,6 @@ async def read_backlog(tables: Tables) -> Backlog | None:
                 backfills=await tables.progress.read_all(channels),
                 round_began=int(began) / TICKS_PER_SECOND if began else None,
             )
-    except (TimeoutError, TallyError):
-        return None
-    except ValueError:  # another program has written under our keys
+    except (TimeoutError, TallyError, ValueError):
+        # ValueError: another program has written under our keys.
         return None

@@ -105,6 +105,7 @@ class ServerUser:
         self._binary = binary
         self._resources = ExitStack()
         prepare(self._folder)
+        self._server_lock = self._folder / SERVER_LOCK
         self._socket = self._short_socket_path()
         self._users_lock = open_lock(self._folder / USERS_LOCK)
         self._resources.callback(os.close, self._users_lock)
@@ -161,16 +162,13 @@ class ServerUser:
                 deadline = time.monotonic() + START_SECONDS
             if time.monotonic() > deadline:
                 raise self._unfit("does not answer")
-            if is_started and not self._is_running():
+            if is_started and not is_locked(self._server_lock):
                 raise self._unfit(f"does not start: {last_message(self._folder / LOG)}")
             is_started = self._start_if_down() or is_started
             await asyncio.sleep(POLL_SECONDS)
 
-    def _is_running(self) -> bool:
-        return is_locked(self._folder / SERVER_LOCK)
-
     def _start_if_down(self) -> bool:
-        lock = open_lock(self._folder / SERVER_LOCK)
+        lock = open_lock(self._server_lock)
         try:
             if not try_lock(lock, fcntl.LOCK_EX):
                 return False
@@ -199,7 +197,7 @@ class ServerUser:
     async def _stop(self) -> None:
         deadline = time.monotonic() + STOP_SECONDS
         try:
-            while self._is_running():
+            while is_locked(self._server_lock):
                 if time.monotonic() > deadline:
                     raise TimeoutError("the server does not stop")
                 await ask(self._socket, "SHUTDOWN FORCE")
