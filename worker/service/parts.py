@@ -176,7 +176,7 @@ def token_reader(settings: Settings) -> Callable[[], str | None]:
 
 
 def retry_policy(parts: Parts, tries: int | None) -> RetryPolicy:
-    """Return how requests to PubNub are repeated; None: for ever."""
+    """Return how requests are repeated; ``tries=None``: for ever."""
     return RetryPolicy(
         counted_types=parts.counted_types,
         backoff=new_backoff,

@@ -15,11 +15,11 @@ from worker.store.table import Table, retried
 
 MESSAGES_AT_ONCE: Final = 100
 FIELDS_AT_ONCE: Final = 2000
-"""Fields of these messages together, about."""
+"""Fields of all these messages together."""
 LEAST_FIELDS: Final = 100
 """Fields of each message, at least."""
 PUBNUB_DIGITS: Final = 17
-"""Of a message; one of another length has no age."""
+"""The length of PubNub's own timetokens."""
 
 Message = tuple[Timetoken, Mapping[str, Timetoken]]
 """Message timetoken; field of ``actions`` → timetoken."""
@@ -113,7 +113,7 @@ class Entries(Table):
         channel: str,
         since_milliseconds: int = 0,
     ) -> AsyncIterator[Sequence[Timetoken]]:
-        """Yield message timetokens, a hundred at once, with newer events."""
+        """Yield messages with an event since then, a hundred at once."""
         index = self._keys.messages(channel)
         scan_cursor = 0
         while True:

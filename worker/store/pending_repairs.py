@@ -26,7 +26,7 @@ class GapCause(StrEnum):
     REDIS_WENT_BACK = "redis_went_back"
     """Redis holds an older state than before."""
     UNPROVEN = "unproven"
-    """A reconcile proved nothing, or must not act."""
+    """A reconcile could not prove something."""
 
 
 Marks = dict[str, int]

@@ -15,9 +15,9 @@ from worker.store.redis_retry import RedisRetry
 from worker.store.table import Table, retried
 
 DEAD_LETTERS: Final = 10_000
-"""The quarantine keeps the newest."""
+"""The quarantine keeps so many entries."""
 PAYLOAD_CHARACTERS: Final = 4_096
-"""The quarantine keeps the beginning."""
+"""The quarantine keeps so much of a payload."""
 
 
 class KnownChannels(Table):
