@@ -73,12 +73,12 @@ async def process(url: str) -> AsyncIterator[Process]:
     async with connect(url, rollback_detector) as redis, recovery_client(redis) as whatever_answers:
         recovery = RollbackRecovery(
             rollback_detector,
-            Tables.on(whatever_answers, KEYS),
+            Tables(whatever_answers, KEYS),
             [CHANNEL],
             (redis.connection_pool, whatever_answers.connection_pool),
         )
-        retry = RedisRetry(elapsed_clock, rollback_detector, recovery)
-        tables = Tables.on(redis, KEYS, retry)
+        retry = RedisRetry(elapsed_clock, rollback_detector, recovery.run)
+        tables = Tables(redis, KEYS, retry)
         applier = Applier(Store(redis, KEYS), tables, retry, SETTLE_SECONDS)
         await tables.server.now()
         yield Process(redis, tables, applier)
@@ -91,7 +91,7 @@ async def everything(redis: Redis) -> dict[str, Any]:
 
 async def owed(redis: Redis) -> set[str]:
     """Return why the channel is owed a repair there."""
-    return set(await Tables.on(redis, KEYS).pending.read(CHANNEL))
+    return set(await Tables(redis, KEYS).pending.read(CHANNEL))
 
 
 async def test_the_old_server_gets_no_writes(

@@ -64,9 +64,10 @@ class Bench:
         ttls: Ttls | None = None,
     ) -> None:
         """Make the parts that write to Redis."""
-        self.retry = RedisRetry(self.clock, rollback_detector, recovery)
+        recover = recovery.run if recovery else None
+        self.retry = RedisRetry(self.clock, rollback_detector, recover)
         self.store = Store(self.redis, KEYS, ttls)
-        self.tables = Tables.on(self.redis, KEYS, self.retry)
+        self.tables = Tables(self.redis, KEYS, self.retry)
         self.applier = Applier(self.store, self.tables, self.retry, SETTLE_SECONDS)
 
     def subscription(

@@ -44,14 +44,14 @@ def events_of(count: int) -> list[Observed]:
 
 async def ours_live(redis: Redis, events: Sequence[Observed]) -> None:
     """Apply them as a worker does under load: one group after the other."""
-    applier = Applier(Store(redis, KEYS), Tables.on(redis, KEYS), RedisRetry(elapsed_clock), 60)
+    applier = Applier(Store(redis, KEYS), Tables(redis, KEYS), RedisRetry(elapsed_clock), 60)
     for start in range(0, len(events), EVENT_BATCH):
         await applier.apply(events[start : start + EVENT_BATCH], Origin.LIVE, elapsed_clock())
 
 
 async def ours(redis: Redis, events: Sequence[Observed]) -> None:
     """Apply them as well as it goes: full batches, and several at once."""
-    applier = Applier(Store(redis, KEYS), Tables.on(redis, KEYS), RedisRetry(elapsed_clock), 60)
+    applier = Applier(Store(redis, KEYS), Tables(redis, KEYS), RedisRetry(elapsed_clock), 60)
 
     async def stream(own: Sequence[Observed]) -> None:
         for start in range(0, len(own), CONCURRENCY):

@@ -63,7 +63,7 @@ async def worker(origin: str, url: str, rate: float) -> AsyncIterator[Backfiller
         Client(Keyset("demo", "bench", origin=origin, tls=False)) as client,
     ):
         await redis.flushall()
-        tables, budget = Tables.on(redis, Keys()), Budget(redis, Keys(), rate)
+        tables, budget = Tables(redis, Keys()), Budget(redis, Keys(), rate)
         applier = Applier(Store(redis, Keys()), tables, RedisRetry(elapsed_clock), 60)
         source = History(client, budget.take, elapsed_clock)
         policy = RetryPolicy(

@@ -112,7 +112,7 @@ async def cost(extent: Extent, size: float) -> tuple[float, float, float]:
     try:
         async with connect(server.url) as redis:
             applier = Applier(
-                Store(redis, KEYS), Tables.on(redis, KEYS), RedisRetry(elapsed_clock), 60
+                Store(redis, KEYS), Tables(redis, KEYS), RedisRetry(elapsed_clock), 60
             )
             await apply(applier, [before[at : at + 5_000] for at in range(0, len(before), 5_000)])
             await redis.config_resetstat()

@@ -67,7 +67,7 @@ def names_of(events: Sequence[Observed]) -> list[str]:
 async def ours(origin: str, url: str, channels: Sequence[str], count: int) -> float:
     """Follow as the worker does; return the seconds until the last cursor is saved."""
     async with connect(url) as redis, own_client(origin) as client:
-        tables, names = Tables.on(redis, KEYS), Names(tuple(channels))
+        tables, names = Tables(redis, KEYS), Names(tuple(channels))
         applier = Applier(Store(redis, KEYS), tables, RedisRetry(elapsed_clock), 60)
         poller = Poller(client, names, Backoff(random.Random(1)), elapsed_clock)
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from tests.benchmarks.harness import Benchmark, Figure, Line, Ratio, expect
 from tests.configured_server import ConfiguredServer, programs, version
 from worker.domain.action import Added, Identity, Origin
-from worker.store.batched import batched
+from worker.store.batch import batched
 from worker.store.connection import connect
 from worker.store.keys import Keys
 from worker.store.store import Store
@@ -55,11 +55,11 @@ async def ours(redis: Redis, actions: int, to_a_message: int) -> None:
             at = str(FIRST + 10_000_000_000 + 2 * number)
             batch.append(Added(Identity(channel, message, "reaction", value, user), at, at))
         while len(batch) >= BATCH:
-            await store.apply(channel, batch[:BATCH], Origin.LIVE)
+            await store.apply_all([(channel, batch[:BATCH])], Origin.LIVE)
             del batch[:BATCH]
     for channel, batch in waiting.items():
         if batch:
-            await store.apply(channel, batch, Origin.LIVE)
+            await store.apply_all([(channel, batch)], Origin.LIVE)
 
 
 async def peer(redis: Redis, actions: int, to_a_message: int) -> None:
@@ -93,8 +93,8 @@ async def server(name: str) -> AsyncIterator[Any]:
     """Yield a client of a server with its own configuration; nothing goes to disk."""
     with ConfiguredServer(PROGRAMS[name], appendonly="no", save="") as started:
         async with connect(started.url) as redis:
-            await Store(redis, KEYS).apply(
-                "warm", [Added(Identity("warm", "1", "a", "b", "c"), "1", "1")], Origin.LIVE
+            await Store(redis, KEYS).apply_all(
+                [("warm", [Added(Identity("warm", "1", "a", "b", "c"), "1", "1")])], Origin.LIVE
             )
             yield redis
 

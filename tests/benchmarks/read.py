@@ -151,7 +151,7 @@ async def one_round(size: float) -> dict[str, float]:
         async with connect(server.url) as redis:
             store, added = Store(redis, Keys()), actions()
             for start in range(0, len(added), BATCH):
-                await store.apply("room", added[start : start + BATCH], Origin.LIVE)
+                await store.apply_all([("room", added[start : start + BATCH])], Origin.LIVE)
         return await from_afar(server.port, times) | await from_near(server.url, times)
     finally:
         server.stop()

@@ -63,7 +63,7 @@ async def fill(emulator: Emulator, redis: Redis, count: int) -> None:
                 emulator.state.add(
                     "room", of.message_timetoken, of.type, of.value, of.uuid, published=False, at=at
                 )
-        await store.apply("room", events, Origin.BACKFILL)
+        await store.apply_all([("room", events)], Origin.BACKFILL)
 
 
 async def measure(count: int) -> tuple[int, float]:

@@ -72,7 +72,7 @@ async def one_round(size: float) -> dict[str, float]:
                 Added(Identity("room", MESSAGE, "reaction", "👍", uuid), "1", "1")
                 for uuid in ("ana", "ben")
             ]
-            await Store(redis, Keys()).apply("room", added, Origin.LIVE)
+            await Store(redis, Keys()).apply_all([("room", added)], Origin.LIVE)
         times = max(1, round(STARTS * size))
         for number in range(
             1 - min(times, 2), times

@@ -43,7 +43,7 @@ class Rooms:
 
 async def leave_off(redis: Redis, channels: Sequence[str], each: int, at: Cursor) -> None:
     """Leave Redis as a worker does that has read everything: the next one owes nothing."""
-    tables = Tables.on(redis, KEYS)
+    tables = Tables(redis, KEYS)
     await tables.channels.add(channels)
     await tables.rounds.save(at.timetoken)
     for names in Names.of(channels).split(each):

@@ -52,7 +52,7 @@ async def recovery(bench: Bench) -> AsyncIterator[RollbackRecovery]:
     """Lay the parts out with a recovery, as a worker has it."""
     rollback_detector = RollbackDetector()
     async with recovery_client(bench.redis) as whoever_answers:
-        recovery = RollbackRecovery(rollback_detector, Tables.on(whoever_answers, KEYS), ["room"])
+        recovery = RollbackRecovery(rollback_detector, Tables(whoever_answers, KEYS), ["room"])
         bench.lay_out(rollback_detector, recovery)
         yield recovery
 

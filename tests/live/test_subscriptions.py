@@ -123,7 +123,7 @@ async def test_a_change_after_a_rollback_marks_every_name(bench: Bench) -> None:
     rollback_detector = RollbackDetector()
     async with recovery_client(bench.redis) as whoever_answers:
         recovery = RollbackRecovery(
-            rollback_detector, Tables.on(whoever_answers, KEYS), ["a", "b", "c"]
+            rollback_detector, Tables(whoever_answers, KEYS), ["a", "b", "c"]
         )
         bench.lay_out(rollback_detector, recovery)
         async with running_subscriptions(bench, "abc", size=3) as subscriptions:

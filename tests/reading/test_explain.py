@@ -14,7 +14,7 @@ from worker.errors import MalformedError
 from worker.reading.explain import Explanation, explanation_json, explanation_lines, trace
 from worker.store.journal import PAGE, Journal, read_entry
 from worker.store.keys import Keys
-from worker.store.snapshot import read_snapshot
+from worker.store.reader import read_snapshot
 from worker.store.store import Store, Ttls
 
 KEYS = Keys()
@@ -39,7 +39,7 @@ def summary(explanation: Explanation) -> list[tuple[str, str, str, str, int]]:
 
 async def apply(redis: Redis, origin: Origin, *events: Event) -> None:
     """Apply a batch."""
-    await Store(redis, KEYS).apply(CHANNEL, events, origin)
+    await Store(redis, KEYS).apply_all([(CHANNEL, events)], origin)
 
 
 async def test_every_change_has_its_origin_and_count(redis: Redis) -> None:

@@ -242,7 +242,7 @@ async def test_removals_during_a_pass_are_no_losses(comparison: ComparisonBench)
             )
             for number, at in enumerate(actions[:25])
         ]
-        await comparison.bench.store.apply(CHANNEL, gone, Origin.LIVE)
+        await comparison.bench.store.apply_all([(CHANNEL, gone)], Origin.LIVE)
 
     comparison.asking = removals_are_heard
     comparison.between = lambda: pytest.fail("there is nothing to look at again")

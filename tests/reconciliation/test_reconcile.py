@@ -60,7 +60,7 @@ async def test_a_young_action_is_left_alone(comparison: ComparisonBench) -> None
     await comparison.knows(3)
     young = Identity(CHANNEL, MESSAGE, "reaction", "👍", "young")
     now = await comparison.bench.client.time()
-    await comparison.bench.store.apply(CHANNEL, [Added(young, now, now)], Origin.LIVE)
+    await comparison.bench.store.apply_all([(CHANNEL, [Added(young, now, now)])], Origin.LIVE)
 
     report = await comparison.reconcile().channel(CHANNEL, Range())
 
@@ -73,7 +73,9 @@ async def test_an_action_of_the_second_pass_is_kept(comparison: ComparisonBench)
     actions = await comparison.knows(3)
     missing = Identity(CHANNEL, MESSAGE, "reaction", "👍", "slow")
     stamped = str(actions[1] + 1)
-    await comparison.bench.store.apply(CHANNEL, [Added(missing, stamped, stamped)], Origin.LIVE)
+    await comparison.bench.store.apply_all(
+        [(CHANNEL, [Added(missing, stamped, stamped)])], Origin.LIVE
+    )
     comparison.between = lambda: void(comparison.add("slow", at=int(stamped)))
 
     report = await comparison.reconcile().channel(CHANNEL, Range())
@@ -121,8 +123,8 @@ async def test_the_older_of_two_actions_is_restored(comparison: ComparisonBench)
     comparison.bench.emulator.state.faults.replace({})
     identity = Identity(CHANNEL, MESSAGE, "r", "x", "u")
     events = [Added(identity, str(older), str(older)), Added(identity, str(newer), str(newer))]
-    await comparison.bench.store.apply(
-        CHANNEL, [*events, Removed(identity, str(newer), str(newer))], Origin.LIVE
+    await comparison.bench.store.apply_all(
+        [(CHANNEL, [*events, Removed(identity, str(newer), str(newer))])], Origin.LIVE
     )
     comparison.bench.emulator.state.remove(CHANNEL, MESSAGE, newer, "u")
     comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
@@ -186,8 +188,8 @@ async def test_a_stale_page_adds_nothing(comparison: ComparisonBench) -> None:
     actions = await comparison.knows(250)
     top = Identity(CHANNEL, MESSAGE, "reaction", "👍", "user240")
     # The newer of two actions is gone, so the list shows one that is not live.
-    await comparison.bench.store.apply(
-        CHANNEL, [Removed(top, str(actions[240] + 1), str(actions[240] + 2))], Origin.LIVE
+    await comparison.bench.store.apply_all(
+        [(CHANNEL, [Removed(top, str(actions[240] + 1), str(actions[240] + 2))])], Origin.LIVE
     )
     comparison.lose_removals(actions, [10])
     await comparison.owes_since_long(GapCause.OVERFLOW)
@@ -198,8 +200,8 @@ async def test_a_stale_page_adds_nothing(comparison: ComparisonBench) -> None:
         pages += 1
         if pages == 2:
             comparison.remove("user240", actions[240])
-            await comparison.bench.store.apply(
-                CHANNEL, [Removed(top, str(actions[240]), str(actions[240] + 3))], Origin.LIVE
+            await comparison.bench.store.apply_all(
+                [(CHANNEL, [Removed(top, str(actions[240]), str(actions[240] + 3))])], Origin.LIVE
             )
             comparison.bench.clock.now += 7200
             await comparison.bench.redis.delete(KEYS.removed(CHANNEL, MESSAGE))

@@ -70,7 +70,9 @@ async def test_a_passing_difference_is_not_reported(comparison: ComparisonBench)
 
     async def events_arrive() -> None:
         gone = Identity(CHANNEL, MESSAGE, "reaction", "👍", "user7")
-        await comparison.bench.store.apply(CHANNEL, [Pruned(gone, str(actions[7]))], Origin.LIVE)
+        await comparison.bench.store.apply_all(
+            [(CHANNEL, [Pruned(gone, str(actions[7]))])], Origin.LIVE
+        )
         await comparison.applies_everything()
 
     comparison.meanwhile = events_arrive

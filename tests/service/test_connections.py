@@ -37,7 +37,7 @@ async def test_a_cancelled_call_returns_its_connection(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ResourceWarning)
         async with connect(valkey.url) as redis:
-            tables = Tables.on(redis, KEYS)
+            tables = Tables(redis, KEYS)
             await tables.pending.mark(
                 ["room"], GapCause.FORBIDDEN
             )  # it knows the scripts, and is connected

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from random import Random
 from typing import Any, Final
 from unittest.mock import patch
@@ -18,7 +17,6 @@ from tests.simulation.world import DAY_TICKS, HOUR, KEYS, WorkerConfig, World
 from worker.emulator import FAULT_NAMES, OUTAGE_KINDS
 from worker.service import parts, worker
 from worker.source.backoff import Backoff
-from worker.store import scripts
 
 CHANNELS: Final = ("r.a", "r.b", "r.c")
 USERS: Final = ("ana", "ben", "cy", "dee")
@@ -39,8 +37,6 @@ A tie is one of them if a user adds again what was removed a moment ago, with th
 """
 VISIBLE: Final = ALL - HIDDEN
 """Faults that show when they strike: the worker repairs what they did."""
-
-_SOURCE: Final = cache(scripts.source)
 
 
 @dataclass(slots=True)
@@ -425,7 +421,6 @@ def surroundings(world: World, seed: int | str, *, tells: bool) -> Iterator[None
         with (
             patch.object(parts, "new_backoff", lambda: Backoff(jitter)),
             patch.object(worker, "new_backoff", lambda: Backoff(jitter)),
-            patch.object(scripts, "source", _SOURCE),
         ):
             yield
     finally:

@@ -27,7 +27,7 @@ VERBS: Final = (
     "sweep",
     "take_budget",
 )
-SOURCES: Final = {scripts.source(verb): verb for verb in VERBS}
+SCRIPTS: Final = {scripts.sha1(verb): verb for verb in VERBS}
 REDIS_ONLY: Final = frozenset(
     {
         "hgetall",

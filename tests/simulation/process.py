@@ -10,7 +10,7 @@ from tests.simulation.machine import Machine
 from tests.simulation.pubnub_twin import ClientTwin, PubNub
 from tests.simulation.redis_twin import RedisTwin, Server
 from worker.errors import ExitCode
-from worker.service.parts import Connections, Parts, followed_names
+from worker.service.parts import Parts, followed_names
 from worker.service.worker import compose
 from worker.settings import Settings
 from worker.source.names import Names
@@ -18,8 +18,7 @@ from worker.store.rollback_detector import RollbackDetector
 
 if TYPE_CHECKING:
     from worker.service.health import Health
-    from worker.service.lifecycle import Service
-    from worker.service.reload import Reload
+    from worker.service.lifecycle import Reload, Service
 
 
 def parts(pubnub: PubNub, server: Server, machine: Machine, settings: Settings) -> Parts:
@@ -27,10 +26,8 @@ def parts(pubnub: PubNub, server: Server, machine: Machine, settings: Settings) 
     rollback_detector = RollbackDetector()
     redis = RedisTwin.client(server, machine, rollback_detector)
     whatever_answers = RedisTwin.client(server, machine, None)
-    connections = Connections(
-        client=ClientTwin(pubnub, machine), redis=redis, recovery_redis=whatever_answers, pools=()
-    )
-    return Parts.on(connections, settings, running().time, rollback_detector)
+    clients = (ClientTwin(pubnub, machine), redis, whatever_answers)
+    return Parts(*clients, settings, running().time, rollback_detector)
 
 
 class Process:

@@ -1,4 +1,4 @@
-"""redis-py's client, as far as the worker uses it, on a keyspace in memory; and its faults."""
+"""redis-py's client, as far as the worker uses it, on a keyspace in memory; and what can go wrong on the way."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from tests.simulation.keyspace import READS_TOO, REDIS_ONLY, SOURCES, Commands, Keyspace
+from tests.simulation.keyspace import READS_TOO, REDIS_ONLY, SCRIPTS, Commands, Keyspace
 from tests.simulation.loop import running
 from tests.simulation.machine import Machine
 from worker.store.rollback_detector import RollbackDetector
@@ -23,7 +23,7 @@ NETWORK: Final = Context()
 
 
 class Server:
-    """One address. A Redis answers there: one, then another one, then none."""
+    """One address behind which a Redis answers: now this one, now that one, now none."""
 
     def __init__(self, keyspace: Keyspace, random: Random) -> None:
         self.keyspace = keyspace
@@ -39,11 +39,11 @@ class Server:
         self._runs = 0
 
     def cut(self) -> None:
-        """Break every connection; commands under way may or may not have happened."""
+        """Break every connection; what was under way may or may not have happened."""
         self.epoch += 1
 
     def replace(self) -> None:
-        """Become another server."""
+        """Be another server, as far as anyone can tell."""
         self._runs += 1
         self.keyspace.run_id = f"run-{self._runs}"
         self.cut()
@@ -56,11 +56,11 @@ class Server:
         return 0.0002 + 0.003 * draw
 
     def arrives(self) -> bool:
-        """Tell whether a command of a killed process still arrives."""
+        """Tell whether what a killed process had sent still arrives."""
         return self._random.random() < 0.5
 
     def parts(self, commands: Commands) -> int:
-        """Return after how many commands of a pipeline another client comes in between."""
+        """Return after how many of a pipeline's commands somebody else comes in between."""
         if len(commands) > 1 and self._random.random() < 0.1:
             return self._random.randrange(1, len(commands))
         return len(commands)
@@ -139,7 +139,7 @@ class Call:
 
 
 class RedisTwin:
-    """A client of one process. It greets servers, as ``connect`` lets redis-py do."""
+    """A client of one process. With a lineage it greets whoever answers, as ``connect`` has redis-py do."""
 
     def __init__(
         self, server: Server, machine: Machine, rollback_detector: RollbackDetector | None
@@ -153,11 +153,11 @@ class RedisTwin:
     def client(
         cls, server: Server, machine: Machine, rollback_detector: RollbackDetector | None
     ) -> Redis:
-        """Return it as the client that it stands for."""
+        """Return it as what it stands for."""
         return cast("Redis", cls(server, machine, rollback_detector))
 
     def greet(self) -> None:
-        """Let the real detector check whether this is the known server."""
+        """Let the real lineage say whether this server is the one it knew."""
         if self._rollback_detector and self._greeted != self.server.epoch:
             greeting = self._rollback_detector.check_server(
                 cast("AbstractConnection", _Connection(self.server))
@@ -167,8 +167,13 @@ class RedisTwin:
             except StopIteration:
                 self._greeted = self.server.epoch
 
+    @property
+    def connection_pool(self) -> "Pool":
+        """The connections."""
+        return Pool()
+
     async def run(self, commands: Commands, *, transaction: bool = False) -> list[Any]:
-        """Do the commands, in order."""
+        """Have the commands done, in order."""
         self.machine.check()
         results = await Call(self, commands, transaction=transaction).future
         self.machine.check()
@@ -181,13 +186,9 @@ class RedisTwin:
     async def evalsha(self, sha: str, count: int, *keys_and_args: Any) -> Any:
         """Call a script by its digest."""
         (result,) = await self.run(
-            [(sha, (list(keys_and_args[:count]), keys_and_args[count:]), {})]
+            [(SCRIPTS[sha], (list(keys_and_args[:count]), keys_and_args[count:]), {})]
         )
         return result
-
-    def register_script(self, source: str) -> "Script":
-        """Return the script whose text that is."""
-        return Script(SOURCES[source])
 
     def __getattr__(self, name: str) -> Any:
         async def command(*args: Any, **options: Any) -> Any:
@@ -197,11 +198,11 @@ class RedisTwin:
         return command
 
 
-class Script:
-    """A registered script: its verb stands for its digest."""
+class Pool:
+    """A pool whose connections end by themselves: at a cut of the server."""
 
-    def __init__(self, verb: str) -> None:
-        self.sha = verb
+    async def disconnect(self) -> None:
+        """Leave the connections as they are."""
 
 
 class Pipeline:
@@ -214,7 +215,8 @@ class Pipeline:
 
     def evalsha(self, sha: str, count: int, *keys_and_args: Any) -> "Pipeline":
         """Call a script by its digest."""
-        self.commands.append((sha, (list(keys_and_args[:count]), keys_and_args[count:]), {}))
+        args = (list(keys_and_args[:count]), keys_and_args[count:])
+        self.commands.append((SCRIPTS[sha], args, {}))
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -225,7 +227,7 @@ class Pipeline:
         return command
 
     async def execute(self) -> list[Any]:
-        """Do the commands; without any, do nothing."""
+        """Have them done; nothing is asked where there are none."""
         return (
             await self._twin.run(self.commands, transaction=self._transaction)
             if self.commands
@@ -234,7 +236,7 @@ class Pipeline:
 
 
 class _Connection:
-    """As much of a connection as a rollback detector needs."""
+    """As much of a connection as a lineage asks."""
 
     def __init__(self, server: Server) -> None:
         self._server = server

@@ -46,7 +46,7 @@ class Side:
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self.store = Store(redis, KEYS, Ttls(3600, 86400, RETENTION_SECONDS))
-        self.tables = Tables.on(redis, KEYS)
+        self.tables = Tables(redis, KEYS)
         self.entries = Entries(redis, KEYS)
         self.audit = Audit(redis, KEYS)
         self.budget = Budget(redis, KEYS, 1 / INTERVAL_SECONDS, sleep=self._waited)
@@ -100,7 +100,7 @@ class Calls:
         events = [self._event(channel) for _ in range(self._random.randint(1, 12))]
 
         async def ask(side: Side) -> Any:
-            applied = await side.store.apply(channel, events, Origin.LIVE)
+            (applied,) = await side.store.apply_all([(channel, events)], Origin.LIVE)
             return (
                 applied.letters,
                 applied.head_before == applied.head_after,
@@ -253,7 +253,7 @@ async def test_a_full_redis_refuses_the_same(real_redis: Redis) -> None:
     sides = Side(real_redis), Side(cast("Redis", AtOnce(server, Machine("test"), None)))
     identity = Identity("room", str(int(time.time() * 10_000_000)), "reaction", "👍", "ana")
     for side in sides:
-        await side.store.apply("room", [Added(identity, "17", "17")], Origin.LIVE)
+        await side.store.apply_all([("room", [Added(identity, "17", "17")])], Origin.LIVE)
         await side.tables.pending.mark(["room"], GapCause.OVERFLOW)
     server.is_full = True
     await real_redis.config_set("maxmemory", "1")
@@ -268,7 +268,9 @@ async def test_a_full_redis_refuses_the_same(real_redis: Redis) -> None:
     try:
         found = [
             [
-                await tried(side.store.apply("room", [Added(identity, "18", "18")], Origin.LIVE)),
+                await tried(
+                    side.store.apply_all([("room", [Added(identity, "18", "18")])], Origin.LIVE)
+                ),
                 await tried(side.tables.pending.mark(["room"], GapCause.OVERFLOW)),
                 await tried(side.tables.cursors.save("a", Cursor("17", 0))),
                 await tried(side.tables.progress.save(Progress("17", "17"), "room")),

@@ -10,4 +10,4 @@ from worker.store.tables import Tables
 @pytest.fixture
 def tables(redis: Redis) -> Tables:
     """Return the tables of an empty namespace; their methods raise if Redis is away."""
-    return Tables.on(redis, Keys())
+    return Tables(redis, Keys())

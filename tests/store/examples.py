@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from hypothesis import HealthCheck, settings
 
-from tests.histories import steady
-from worker.domain.action import Event
+from tests.histories import CHANNEL, steady
+from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
-from worker.store.store import OUTCOMES, Applied
+from worker.store.store import OUTCOMES, Applied, Store
 
 # Only a real server proves something. Each example empties it first.
 ON_A_REAL_SERVER = settings(
@@ -32,3 +32,11 @@ def outcomes_of(applied: Applied, events: Sequence[Event]) -> list[Outcome]:
     order = [number for actions in groups for numbers in actions.values() for number in numbers]
     outcomes = [OUTCOMES[letter] for letter in applied.letters]
     return [outcome for _, outcome in sorted(zip(order, outcomes, strict=True))]
+
+
+async def apply(
+    store: Store, events: Sequence[Event], *, channel: str = CHANNEL, origin: Origin = Origin.LIVE
+) -> Applied:
+    """Apply events of one channel in one script call."""
+    (applied,) = await store.apply_all([(channel, events)], origin)
+    return applied

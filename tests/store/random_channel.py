@@ -7,7 +7,8 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 
 from tests.histories import CHANNEL, MESSAGE, added, pruned, removed, restored
-from tests.store.journal_follower import JournalFollower, Tallies
+from tests.store.examples import apply
+from tests.store.journal_follower import JournalFollower, snapshot
 from tests.waiting import wait_until
 from worker.domain.action import Event, Identity, Origin
 from worker.domain.position import from_seconds
@@ -56,7 +57,7 @@ class RandomChannel:
             await self._sweeping.sweep(CHANNEL)
             return
         batch = events or self.events()
-        await self._store.apply(CHANNEL, batch, self.random.choice(list(Origin)))
+        await apply(self._store, batch, origin=self.random.choice(list(Origin)))
 
     async def trim(self) -> None:
         """Trim the journal, or delete it: a journal expires if nothing happens for long."""
@@ -66,25 +67,15 @@ class RandomChannel:
         else:
             await self.redis.delete(journal)
 
-    async def truth(self) -> Tallies:
-        """Return the channel's counts. Nothing may be written meanwhile."""
-        pattern = KEYS.counts("*", "*").replace("{*}", f"{{{CHANNEL}}}")
-        keys = [key async for key in self.redis.scan_iter(pattern)]
-        hashes = [await self.redis.hgetall(key) for key in keys]
-        return {
-            key.rpartition(":")[2]: {tally: int(count) for tally, count in fields.items()}
-            for key, fields in zip(keys, hashes, strict=True)
-        }
-
     async def head(self) -> str:
         """Return the journal's head."""
         return str(await self.redis.get(KEYS.head(CHANNEL)) or "0-0")
 
     async def is_exact(self, follower: JournalFollower) -> bool:
         """Tell whether the follower holds the counts and the position of now."""
-        if follower.position != await self.head():
-            return False
-        return bool(follower.held[follower.position] == await self.truth())
+        position = follower.position
+        prefix = KEYS.head(CHANNEL).removesuffix("head")
+        return (position, follower.held[position]) == await snapshot(self.redis, prefix)
 
     async def copy(self) -> Copy:
         """Return a copy of all keys, as a backup or a replica has it."""

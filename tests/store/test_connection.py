@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,40 +9,15 @@ from pathlib import Path
 import pytest
 import trustme
 from redis import exceptions
-from redis.asyncio import Redis
 
 from tests.redis_server import RedisServer
 from worker.errors import RedisUnavailableError, ScriptRefusedError
-from worker.store import opened
-from worker.store.connection import connect
+from worker.store import connection
+from worker.store.connection import connect, opened_redis
 from worker.store.keys import Keys
-from worker.store.opened import opened_redis
 from worker.store.reader import TallyReader
 from worker.store.redis_errors import redis_errors
 from worker.store.tables import Tables
-
-
-async def expect_to_work(url: str) -> None:
-    """Expect to read a value that was written."""
-    async with connect(url) as redis:
-        await redis.set("tally:meta", "there")
-        assert await redis.get("tally:meta") == "there"
-        await redis.delete("tally:meta")
-
-
-async def test_tcp_works(valkey: RedisServer) -> None:
-    """The address is ``redis://``."""
-    await expect_to_work(valkey.url)
-
-
-async def test_a_unix_socket_works() -> None:
-    """The address is ``unix://``. The path of a socket must be short, so it is below /tmp."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        server = RedisServer(unixsocket=f"{folder}/s")
-        try:
-            await expect_to_work(f"unix://{folder}/s")
-        finally:
-            server.stop()
 
 
 @asynccontextmanager
@@ -74,9 +48,12 @@ async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) ->
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     async with tls_in_front_of(valkey.url, context) as port:
-        await expect_to_work(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/ca.pem")
+        url = f"rediss://127.0.0.1:{port}/0"
+        async with connect(f"{url}?ssl_ca_certs={tmp_path}/ca.pem") as verified:
+            await verified.set("tally:meta", "there")
+            assert await verified.getdel("tally:meta") == "there"
 
-        async with connect(f"rediss://127.0.0.1:{port}/0") as unverified:
+        async with connect(url) as unverified:
             with pytest.raises(RedisUnavailableError), redis_errors():
                 await unverified.get("tally:meta")
 
@@ -84,7 +61,7 @@ async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) ->
 async def test_no_cancellation_is_lost(valkey: RedisServer) -> None:
     """redis-py swallows some on Python 3.11. A task must be cancelled at any step."""
     async with connect(valkey.url) as redis:
-        tables, reader = Tables.on(redis, Keys()), TallyReader(redis)
+        tables, reader = Tables(redis, Keys()), TallyReader(redis)
 
         async def loop() -> None:
             while True:
@@ -105,19 +82,12 @@ async def test_no_cancellation_is_lost(valkey: RedisServer) -> None:
 async def test_without_an_address_the_embedded_server_is_opened(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A value that was written is there the next time."""
-    monkeypatch.setattr(opened, "EMBEDDED_FOLDER", tmp_path / "data")
+    """It is reached by a Unix socket. A value that was written is there the next time."""
+    monkeypatch.setattr(connection, "EMBEDDED_FOLDER", tmp_path / "data")
     for expected in (None, "kept"):
         async with opened_redis(None) as redis:
             assert await redis.get("tally:meta") == expected
             await redis.set("tally:meta", "kept")
-
-
-async def test_an_address_is_used_as_it_is(valkey: RedisServer, real_redis: Redis) -> None:
-    """No server is started for it."""
-    await real_redis.set("tally:meta", "theirs")
-    async with opened_redis(valkey.url) as redis:
-        assert await redis.get("tally:meta") == "theirs"
 
 
 @pytest.mark.parametrize(
@@ -143,13 +113,13 @@ async def test_an_address_is_used_as_it_is(valkey: RedisServer, real_redis: Redi
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else str(value),
 )
-def test_an_error_is_temporary_or_final(error: Exception, expected: type[Exception]) -> None:
+async def test_an_error_is_temporary_or_final(error: Exception, expected: type[Exception]) -> None:
     """A temporary error is retried. An error caused by the arguments is not."""
     with pytest.raises(expected), redis_errors():
         raise error
 
 
-def test_the_command_of_a_pipeline_is_left_out() -> None:
+async def test_the_command_of_a_pipeline_is_left_out() -> None:
     """redis-py quotes it before the error. It may hold any text, even one like an error code."""
     quoted = (
         "Command # 2 (EVALSHA OOM ) of pipeline\nLOADING canary) "

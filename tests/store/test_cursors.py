@@ -110,7 +110,7 @@ async def test_a_cursor_lives_a_week_from_its_last_save(tables: Tables, redis: R
 async def test_few_cursors_are_saved_at_once(real_redis: Redis) -> None:
     """Each save under way needs a connection of its own."""
     before = {client["id"] for client in await real_redis.client_list()}
-    cursors = Tables.on(real_redis, KEYS).cursors
+    cursors = Tables(real_redis, KEYS).cursors
 
     await asyncio.gather(*(cursors.save(str(number), Cursor("1", 1)) for number in range(40)))
 

@@ -7,7 +7,8 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, removed
-from worker.domain.action import Event, Identity, Origin
+from tests.store.examples import apply
+from worker.domain.action import Event, Identity
 from worker.domain.entry import ABSENT, Entry
 from worker.domain.position import from_seconds, milliseconds
 from worker.domain.seen_set import EntryKey
@@ -60,9 +61,9 @@ async def test_a_scan_yields_every_live_entry(real_redis: Redis, messages: int, 
 async def test_an_empty_channel_has_no_entries(redis: Redis) -> None:
     """Removed reactions are no entries. Entries of other channels are left out."""
     store = Store(redis, KEYS)
-    await store.apply(CHANNEL, [added(1), removed(1)], Origin.LIVE)
+    await apply(store, [added(1), removed(1)])
     other = Identity("hall", MESSAGE, "a", "b", "c")
-    await store.apply("hall", [added(1, other)], Origin.LIVE)
+    await apply(store, [added(1, other)], channel="hall")
 
     assert await scanned(redis) == []
     assert [batch async for batch in Entries(redis, KEYS).scan("yard")] == []
@@ -71,7 +72,7 @@ async def test_an_empty_channel_has_no_entries(redis: Redis) -> None:
 async def test_an_entry_has_its_identity(redis: Redis) -> None:
     """Type, value and uuid may hold any character."""
     odd = Identity(CHANNEL, MESSAGE, "re:act%ion", "a:b%3A{c}\n", "u:1%")
-    await Store(redis, KEYS).apply(CHANNEL, [added(3, odd)], Origin.LIVE)
+    await apply(Store(redis, KEYS), [added(3, odd)])
 
     [entry] = await scanned(redis)
 
@@ -124,7 +125,7 @@ async def test_entries_are_read_in_the_order_asked_for(redis: Redis) -> None:
     absent = Identity(CHANNEL, "6", "x", "y", "z")
     batch: list[Event] = [added(1), added(1, BEN), removed(1, BEN)]
     batch += [removed(1, both), added(2, both)]
-    await Store(redis, KEYS).apply(CHANNEL, batch, Origin.LIVE)
+    await apply(Store(redis, KEYS), batch)
 
     entries = Entries(redis, KEYS)
 

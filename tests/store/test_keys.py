@@ -35,13 +35,6 @@ def test_action_fields_carry_any_text(type: str, value: str, uuid: str) -> None:
 
 
 @steady
-@given(st.tuples(hostile, hostile), st.tuples(hostile, hostile))
-def test_no_two_tallies_share_a_field(left: tuple[str, str], right: tuple[str, str]) -> None:
-    """Fields are equal only if type and value are."""
-    assert (tally_field(*left) == tally_field(*right)) == (left == right)
-
-
-@steady
 @given(hostile, hostile)
 def test_each_channel_has_a_hash_tag_of_its_own(left: str, right: str) -> None:
     """The tag stands between the first two braces. Redis Cluster derives the slot from it."""

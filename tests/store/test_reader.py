@@ -11,8 +11,9 @@ from redis.asyncio import Redis
 from tests.histories import CHANNEL, MESSAGE, added
 from tests.redis_server import Forwarder, RedisServer, free_port
 from tests.source.passing_time import passing_time
+from tests.store.examples import apply
 from worker import TallyReader
-from worker.domain.action import Identity, Origin
+from worker.domain.action import Identity
 from worker.errors import ConfigurationError, RedisUnavailableError
 from worker.store.keys import Keys
 from worker.store.store import Store
@@ -46,7 +47,7 @@ async def silent() -> AsyncIterator[SilentServer]:
 
 async def test_tallies_are_read_as_they_were_written(redis: Redis) -> None:
     """A timetoken may be text or a number."""
-    await Store(redis, Keys()).apply(CHANNEL, [added(1), added(1, HOSTILE)], Origin.LIVE)
+    await apply(Store(redis, Keys()), [added(1), added(1, HOSTILE)])
     reader = TallyReader(redis)
 
     assert await reader.get(CHANNEL, MESSAGE) == {"reaction": {"👍": 1}}
@@ -57,7 +58,7 @@ async def test_tallies_are_read_as_they_were_written(redis: Redis) -> None:
 
 async def test_many_messages_cost_one_round_trip(valkey: RedisServer, real_redis: Redis) -> None:
     """The keys of the answer are the timetokens as given. Nothing is written."""
-    await Store(real_redis, Keys()).apply(CHANNEL, [added(1), added(1, HOSTILE)], Origin.LIVE)
+    await apply(Store(real_redis, Keys()), [added(1), added(1, HOSTILE)])
     before = await real_redis.dbsize()
     await real_redis.config_resetstat()
 
@@ -78,7 +79,7 @@ async def test_many_messages_cost_one_round_trip(valkey: RedisServer, real_redis
 
 async def test_a_reader_of_another_namespace_sees_nothing(redis: Redis) -> None:
     """Its tallies are apart from ours."""
-    await Store(redis, Keys()).apply(CHANNEL, [added(1)], Origin.LIVE)
+    await apply(Store(redis, Keys()), [added(1)])
 
     assert await TallyReader(redis, "other").get(CHANNEL, MESSAGE) == {}
 
@@ -124,7 +125,7 @@ async def test_a_read_that_is_cancelled_ends(silent: SilentServer) -> None:
 
 async def test_a_late_answer_spoils_no_later_read(valkey: RedisServer, real_redis: Redis) -> None:
     """The connection of a read that was given up is closed."""
-    await Store(real_redis, Keys()).apply(CHANNEL, [added(1)], Origin.LIVE)
+    await apply(Store(real_redis, Keys()), [added(1)])
     async with (
         Forwarder(valkey.port) as door,
         TallyReader.from_url(f"{door.url}?socket_timeout=60") as reader,

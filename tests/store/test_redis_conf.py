@@ -7,7 +7,8 @@ from typing import Any, Final, cast
 import pytest
 
 from tests.configured_server import DEPLOYED, ConfiguredServer, programs
-from worker.domain.action import Added, Identity, Origin
+from tests.store.examples import apply
+from worker.domain.action import Added, Identity
 from worker.store.connection import connect
 from worker.store.keys import Keys
 from worker.store.preflight import check_fitness
@@ -63,20 +64,13 @@ async def test_long_emoji_and_user_ids_stay_packed(program: Path) -> None:
     for configuration in (DEPLOYED, None):
         with ConfiguredServer(program, configuration) as server:
             async with connect(server.url) as redis:
-                await Store(redis, Keys()).apply("room", events, Origin.LIVE)
+                await apply(Store(redis, Keys()), events)
                 encodings[configuration] = await cast("Any", redis).object(
                     "encoding", Keys().actions("room", "1")
                 )
 
     assert encodings[DEPLOYED] in {"listpack", "ziplist"}
     assert encodings[None] == "hashtable"
-
-
-def test_every_line_has_its_reason() -> None:
-    """A comment is above it, or above its paragraph."""
-    paragraphs = DEPLOYED.read_text(encoding="utf-8").split("\n\n")
-
-    assert all(paragraph.startswith("# ") for paragraph in paragraphs)
 
 
 def test_compose_starts_redis_with_the_file() -> None:

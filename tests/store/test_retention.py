@@ -5,7 +5,8 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from worker.domain.action import Added, Identity, Origin
+from tests.store.examples import apply
+from worker.domain.action import Added, Identity
 from worker.domain.position import from_seconds
 from worker.store.keys import Keys
 from worker.store.reader import TallyReader
@@ -27,7 +28,7 @@ def added(message: str, uuid: str = "ana") -> Added:
 async def test_an_old_message_is_swept_and_journaled(redis: Redis) -> None:
     """Its keys are deleted. Young messages, and those with odd timetokens, stay."""
     keeping, forgetting = Store(redis, KEYS), Store(redis, KEYS, Ttls(retention_seconds=DAY))
-    await keeping.apply("room", [added(OLD), added(YOUNG), added(ODD)], Origin.LIVE)
+    await apply(keeping, [added(OLD), added(YOUNG), added(ODD)])
     head = await redis.get(KEYS.head("room"))
 
     assert await keeping.sweep("room") == 0
@@ -51,7 +52,7 @@ async def test_events_for_an_old_message_are_ignored(redis: Redis) -> None:
     """Its history is gone, so a count would be wrong."""
     store = Store(redis, KEYS, Ttls(retention_seconds=DAY))
 
-    applied = await store.apply("room", [added(OLD), added(YOUNG), added(ODD)], Origin.LIVE)
+    applied = await apply(store, [added(OLD), added(YOUNG), added(ODD)])
 
     assert applied.letters == "xaa"
     assert not await redis.exists(*KEYS.message("room", OLD))
@@ -63,8 +64,8 @@ async def test_a_message_expires_when_it_is_older_than_the_retention(redis: Redi
     while True:
         now = await seconds_of(redis)
         just, older = f"{now - 1}0000000", f"{now - 2}9999999"
-        await Store(redis, KEYS).apply("room", [added(just), added(older)], Origin.LIVE)
-        applied = await store.apply("room", [added(just, "ben"), added(older, "ben")], Origin.LIVE)
+        await apply(Store(redis, KEYS), [added(just), added(older)])
+        applied = await apply(store, [added(just, "ben"), added(older, "ben")])
         swept = await store.sweep("room")
         if await seconds_of(redis) == now:  # else a second has passed meanwhile
             break
@@ -89,9 +90,7 @@ async def test_many_messages_are_swept(real_redis: Redis) -> None:
     store = Store(real_redis, KEYS)
     messages = [from_seconds(time.time() - 2 * DAY + number) for number in range(750)]
     for start in range(0, 750, 250):
-        await store.apply(
-            "room", [added(message) for message in messages[start : start + 250]], Origin.LIVE
-        )
+        await apply(store, [added(message) for message in messages[start : start + 250]])
 
     assert await Store(real_redis, KEYS, Ttls(retention_seconds=DAY)).sweep("room") == 750
 

@@ -14,7 +14,7 @@ from worker.domain.action import Origin
 from worker.errors import PubNubError
 from worker.source.history import History, ListSlice, ahead
 from worker.source.wire import Decoded, decode_action
-from worker.store.batched import batched
+from worker.store.batch import batched
 from worker.store.progress import Progress
 
 DECODE_BATCH: Final = 25

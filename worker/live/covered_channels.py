@@ -10,8 +10,8 @@ from worker.errors import PubNubError
 from worker.live.gaps import Gaps
 from worker.source.client import Client
 from worker.source.names import Names, matches
-from worker.store.known_channels import KnownChannels
 from worker.store.pending_repairs import GapCause
+from worker.store.tables import KnownChannels
 
 log = structlog.get_logger(__name__)
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 from worker.domain.tally import by_count
 from worker.source import names
+from worker.store.connection import opened_redis
 from worker.store.journal import EXPIRED, START, Change, Journal, JournalEntry
 from worker.store.keys import Keys
-from worker.store.opened import opened_redis
 from worker.store.preflight import check_ownership
-from worker.store.snapshot import Snapshot, read_snapshot
+from worker.store.reader import Snapshot, read_snapshot
 from worker.telemetry.text import escape
 
 

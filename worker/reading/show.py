@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from worker.domain.tally import Counts, by_count
 from worker.source import names
+from worker.store.connection import opened_redis
 from worker.store.keys import Keys
-from worker.store.opened import opened_redis
 from worker.store.preflight import check_ownership
 from worker.store.reader import TallyReader
 from worker.telemetry.text import escape

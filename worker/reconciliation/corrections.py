@@ -12,8 +12,7 @@ from worker.domain.action import Added, Event, Origin, Pruned, Restored
 from worker.domain.entry import Entry, Outcome
 from worker.domain.position import is_after, order
 from worker.domain.reconciliation import Candidate, Proof
-from worker.store.batch import MAX_BATCH
-from worker.store.batched import batched
+from worker.store.batch import MAX_BATCH, batched
 from worker.store.entries import Entries
 from worker.telemetry import metrics
 

@@ -25,7 +25,7 @@ from worker.reconciliation.report import (
 from worker.reconciliation.scan_state import ScanState
 from worker.source.history import ListSlice
 from worker.store.entries import Entries
-from worker.store.known_channels import KnownChannels
+from worker.store.tables import KnownChannels
 
 
 class Repair:

@@ -21,8 +21,7 @@ from worker.reconciliation.report import Discrepancy, VerifyReport
 from worker.reconciliation.scan_state import ScanState
 from worker.source.history import ListSlice
 from worker.store.audit import Audit, Inconsistency
-from worker.store.batch import MAX_BATCH
-from worker.store.batched import batched
+from worker.store.batch import MAX_BATCH, batched
 from worker.store.entries import Entries
 from worker.telemetry import metrics
 

@@ -1,12 +1,10 @@
-"""The commands: each opens its parts, does its work, and closes them."""
+"""The commands: each opens its parts, and does its work."""
 
 import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 import structlog
@@ -37,13 +35,13 @@ from worker.source import names
 from worker.source.client import Client
 from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.source.names import Names
+from worker.store.connection import opened_redis
 from worker.store.keys import Keys
-from worker.store.opened import opened_redis
 from worker.store.preflight import Claim
 from worker.telemetry.http import listening
 
 COMMAND_TRIES: Final = 6
-"""Failures in a row after which a command gives up; some ten seconds."""
+"""Failures in a row after which a command gives up."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,9 +50,6 @@ async def run_worker(settings: Settings, *, allow_eviction: bool = False) -> Exi
     """Follow the configured names until a signal.
 
     Returns DONE if everything that was read is applied.
-
-    Raises:
-        TallyError: the worker cannot start, or cannot continue.
     """
     early = EarlySignals()
     keyset(settings)
@@ -62,11 +57,14 @@ async def run_worker(settings: Settings, *, allow_eviction: bool = False) -> Exi
     followed = followed_names(settings)
     _announce(settings, followed)
     try:
-        code = await _serve(settings, followed, early, allow_eviction=allow_eviction)
+        async with open_parts(settings, allow_eviction=allow_eviction) as parts:
+            worker = await compose(parts, followed)
+            early.hand_over(worker.service)
+            async with _health_pages(settings, worker.health):
+                code = await worker.service.run()
     except TallyError as error:
-        log.error(  # noqa: TRY400 - the sentence is enough
-            "worker_fails", reason=str(error), exit_code=int(error.exit_code)
-        )
+        code = error.exit_code
+        log.error("worker_fails", reason=str(error), exit_code=int(code))  # noqa: TRY400 - the sentence is enough
         raise
     except asyncio.CancelledError:
         if not early.has_stopped:
@@ -83,53 +81,28 @@ def _announce(settings: Settings, followed: Names) -> None:
     log.info("worker_starts", version=__version__, names=len(followed.all))
     seconds = settings.catchup_seconds
     if seconds < LONGEST_ANSWER_SECONDS:
-        log.warning(
-            "catchup_is_short",
-            seconds=seconds,
-            least_seconds=LONGEST_ANSWER_SECONDS,
-        )
-
-
-async def _serve(
-    settings: Settings,
-    followed: Names,
-    early: EarlySignals,
-    *,
-    allow_eviction: bool,
-) -> ExitCode:
-    async with open_parts(settings, allow_eviction=allow_eviction) as parts:
-        worker = await compose(parts, followed)
-        early.hand_over(worker.service)
-        async with _health_pages(settings, worker.health):
-            return await worker.service.run()
+        least = LONGEST_ANSWER_SECONDS
+        log.warning("catchup_is_short", seconds=seconds, least_seconds=least)
 
 
 @asynccontextmanager
 async def _health_pages(settings: Settings, health: Health) -> AsyncIterator[None]:
-    """Serve the pages about the worker's health, unless they are off.
-
-    Raises:
-        ConfigurationError: the address that was set cannot be used.
-            For the default address that is only logged.
-    """
     address = settings.http
-    if address is None:
-        yield
-        return
     async with AsyncExitStack() as stack:
         try:
-            server = listening(address.host, address.port, health.pages)
-            host, port = await stack.enter_async_context(server)
+            if address:
+                server = listening(address.host, address.port, health.pages)
+                host, port = await stack.enter_async_context(server)
+                log.info("http_listens", host=host, port=port)
         except OSError as error:
             reason = (
                 f"TALLY_HTTP: cannot listen at {address}: {error.strerror}. "
                 "Set another address, or off."
             )
+            # That the default address cannot be used is only logged.
             if settings.is_set("TALLY_HTTP"):
                 raise ConfigurationError(reason) from None
             log.warning("http_off", reason=reason)
-        else:
-            log.info("http_listens", host=host, port=port)
         yield
 
 
@@ -141,11 +114,8 @@ async def run_backfill(
     *,
     allow_eviction: bool = False,
 ) -> dict[str, int]:
-    """Replay these channels, or all known ones.
-
-    Returns channel → how many actions were read.
-    """
-    check_channels(channels)
+    """Replay these or all known channels: channel → actions read."""
+    _check_channels(channels)
     async with open_parts(settings, allow_eviction=allow_eviction) as parts:
         chosen = await _chosen_channels(parts, channels, "backfill")
         backfiller = build_backfiller(parts, COMMAND_TRIES, watcher)
@@ -161,11 +131,10 @@ async def run_reconcile(
     *,
     allow_eviction: bool = False,
 ) -> list[ReconcileReport]:
-    """Reconcile these channels, or all known ones."""
-    check_channels(channels)
-    async with open_parts(
-        settings, allow_eviction=allow_eviction, only_reads=options.dry_run
-    ) as parts:
+    """Reconcile these or all known channels."""
+    _check_channels(channels)
+    opened = open_parts(settings, allow_eviction=allow_eviction, only_reads=options.dry_run)
+    async with opened as parts:
         chosen = await _chosen_channels(parts, channels, "reconcile")
         reconciler = build_reconciler(parts, COMMAND_TRIES, watcher)
         return await reconciler.run(chosen, wanted, options)
@@ -177,12 +146,11 @@ async def run_verify(
     part: float,
     watcher: ProgressWatcher | None,
 ) -> VerifyReport:
-    """Compare these channels, or all known ones; write nothing.
+    """Compare these or all known channels; write nothing.
 
-    They are compared with PubNub, and their counts with their entries.
     ``part`` of each channel's past is compared, from 0 to 1.
     """
-    check_channels(channels)
+    _check_channels(channels)
     async with open_parts(settings, allow_eviction=True, only_reads=True) as parts:
         chosen = await _chosen_channels(parts, channels, "verify")
         verifier = Verifier(
@@ -195,80 +163,50 @@ async def run_verify(
         return await verifier.run(chosen)
 
 
-def check_channels(channels: Sequence[str]) -> None:
-    """Check the names, before anything is opened or claimed.
-
-    Raises:
-        ConfigurationError: no channel can have such a name.
-    """
+def _check_channels(channels: Sequence[str]) -> None:
+    # Before anything is opened or claimed.
     for channel in channels:
         names.channel(channel)
 
 
 async def _chosen_channels(parts: Parts, channels: Sequence[str], verb: str) -> list[str]:
-    """Return the channels a command was given, or else all known ones.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
-    chosen = list(channels) or sorted(await known_channels(parts))
-    if not chosen:
-        raise ConfigurationError(f"No channel to {verb}: name one, or set TALLY_CHANNELS.")
-    return chosen
-
-
-async def known_channels(parts: Parts) -> set[str]:
-    """Return the channels that are configured or were ever seen.
-
-    Channels in configured groups are among them.
-    """
+    if channels:
+        return list(channels)
     followed = configured_names(parts.settings)
-    seen = await parts.probe_tables.channels.all()
-    known = {*followed.channels, *seen}
+    known = {*followed.channels, *await parts.probe_tables.channels.all()}
     for group in followed.groups:
         known.update(await parts.client.group_channels(group))
-    return known
-
-
-@dataclass(slots=True)
-class _Usable:
-    """What can be examined further if another setting is wrong."""
-
-    claim: Claim | None = None
-    client: Client | None = None
-    followed: Names = field(default_factory=Names)
+    if not known:
+        raise ConfigurationError(f"No channel to {verb}: name one, or set TALLY_CHANNELS.")
+    return sorted(known)
 
 
 async def run_doctor(settings: Settings, *, allow_eviction: bool = False) -> AsyncIterator[Finding]:
     """Yield findings about the configuration, PubNub and Redis."""
-    usable = _Usable()
+    claim: Claim | None = None
+    client: Client | None = None
+    followed = Names()
+
+    async def configure() -> str:
+        nonlocal claim, client, followed
+        own_keyset = keyset(settings)
+        counted = counted_types(settings)
+        claim = Claim(own_keyset.subscribe_key, str(counted))
+        client = await stack.enter_async_context(Client(own_keyset))
+        followed = followed_names(settings)
+        return f"complete; counts {counted}"
+
     async with AsyncExitStack() as stack:
-        configure = partial(_configure, settings, usable, stack)
         yield await look("Configuration", configure)
-        if usable.client:
+        if client:
             size = settings.channels_per_subscription
-            async for finding in examine_pubnub(usable.client, usable.followed, size, time.time):
+            async for finding in examine_pubnub(client, followed, size, time.time):
                 yield finding
     try:
-        for finding in await _redis_findings(settings, usable.claim, allow_eviction):
-            yield finding
+        async with opened_redis(settings.redis_url) as redis:
+            keys = Keys(settings.namespace)
+            findings = await examine_redis(redis, keys, claim, allow_eviction=allow_eviction)
     except TallyError as error:
-        yield Finding("Redis", str(error), error.exit_code)
-
-
-async def _configure(settings: Settings, usable: _Usable, stack: AsyncExitStack) -> str:
-    own_keyset = keyset(settings)
-    counted = counted_types(settings)
-    usable.claim = Claim(own_keyset.subscribe_key, str(counted))
-    client = Client(own_keyset)
-    usable.client = await stack.enter_async_context(client)
-    usable.followed = followed_names(settings)
-    return f"complete; counts {counted}"
-
-
-async def _redis_findings(
-    settings: Settings, claim: Claim | None, allow_eviction: bool
-) -> list[Finding]:
-    keys = Keys(settings.namespace)
-    async with opened_redis(settings.redis_url) as redis:
-        return await examine_redis(redis, keys, claim, allow_eviction=allow_eviction)
+        findings = [Finding("Redis", str(error), error.exit_code)]
+    for finding in findings:
+        yield finding

@@ -20,11 +20,7 @@ LISTED: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check.
-
-    ``exit_code`` is DONE if all is well.
-    Otherwise ``text`` says what to do.
-    """
+    """The result of one check; if it fails, what to do."""
 
     subject: str
     text: str
@@ -32,7 +28,7 @@ class Finding:
 
 
 Check = Callable[[], Awaitable[str]]
-"""Returns what it found, in a sentence; raises if something is wrong."""
+"""Returns a sentence; raises if something is wrong."""
 
 
 async def look(subject: str, check: Check) -> Finding:
@@ -46,25 +42,26 @@ async def look(subject: str, check: Check) -> Finding:
 async def examine_pubnub(
     client: Client,
     followed: Names,
-    channels_per_subscription: int,
+    size: int,
     now: Callable[[], float],
 ) -> AsyncIterator[Finding]:
-    """Send PubNub each kind of request that a worker sends.
-
-    If PubNub does not answer the first one, that is all.
-    """
+    """Send PubNub each kind of request that a worker sends."""
     clock = await look("PubNub", partial(_check_clock, client, now))
     yield clock
     if clock.exit_code is not ExitCode.DONE or not followed:
         return
-    for right, check in _requests(client, followed, channels_per_subscription):
+    for right, check in _requests(client, followed, size):
         yield await look("PubNub", partial(_allowed, check, right, followed))
 
 
 async def examine_redis(
-    redis: RedisClient, keys: Keys, claim: Claim | None, *, allow_eviction: bool
+    redis: RedisClient,
+    keys: Keys,
+    claim: Claim | None,
+    *,
+    allow_eviction: bool,
 ) -> list[Finding]:
-    """Check if Redis is fit, and the namespace ours or free; write nothing."""
+    """Check if Redis is fit, and the namespace ours or free."""
 
     async def check_server() -> str:
         fitness = await check_fitness(redis, allow_eviction=allow_eviction)
@@ -89,10 +86,11 @@ async def _check_clock(client: Client, now: Callable[[], float]) -> str:
 
 
 def _requests(
-    client: Client, followed: Names, channels_per_subscription: int
+    client: Client,
+    followed: Names,
+    size: int,
 ) -> Iterator[tuple[str, Check]]:
-    """Yield requests, each with the right that it needs."""
-    yield "read", partial(_subscribe, client, followed, channels_per_subscription)
+    yield "read", partial(_subscribe, client, followed, size)
     for group in followed.groups:
         yield "read and manage", partial(_read_group, client, group)
     if followed.channels:
@@ -109,41 +107,28 @@ async def _read_history(client: Client, channel: str) -> str:
     return f"lets us read the actions of {channel!r}"
 
 
-async def _subscribe(client: Client, followed: Names, channels_per_subscription: int) -> str:
-    """Subscribe to all names.
-
-    Raises:
-        ForbiddenError: PubNub refuses names: all of them together.
-    """
+async def _subscribe(client: Client, followed: Names, size: int) -> str:
     refusals: list[ForbiddenError] = []
     # In parts, as a worker does: PubNub bounds the length of a request.
-    for part in followed.split(channels_per_subscription):
+    for part in followed.split(size):
         names = (*part.channels, *part.wildcards)
         try:
             await client.subscribe(names, part.groups, HANDSHAKE)
         except ForbiddenError as error:
             refusals.append(error)
     if refusals:
-        raise _joined(refusals)
+        channels = [refusal.channels for refusal in refusals]
+        groups = [refusal.groups for refusal in refusals]
+        raise ForbiddenError(
+            str(refusals[0]),
+            channels=frozenset().union(*channels),
+            groups=frozenset().union(*groups),
+        )
     return f"lets us subscribe to {len(followed.all)} names"
 
 
-def _joined(refusals: list[ForbiddenError]) -> ForbiddenError:
-    channels = [refusal.channels for refusal in refusals]
-    groups = [refusal.groups for refusal in refusals]
-    return ForbiddenError(
-        str(refusals[0]),
-        channels=frozenset().union(*channels),
-        groups=frozenset().union(*groups),
-    )
-
-
 async def _allowed(check: Check, right: str, followed: Names) -> str:
-    """Return what the check found; say what to grant if PubNub refuses it.
-
-    Raises:
-        PubNubError: PubNub refuses it.
-    """
+    # If PubNub refuses it, the error says what to grant.
     try:
         return await check()
     except ForbiddenError as error:
@@ -156,10 +141,7 @@ async def _allowed(check: Check, right: str, followed: Names) -> str:
 
 
 def _refused(error: ForbiddenError, followed: Names) -> str:
-    """Return a sentence with the refused names.
-
-    Only our own names are named: the answer may hold any text.
-    """
+    # Only our own names are named: the answer may hold any text.
     groups = {f":{group}" for group in error.groups}
     named = error.channels | groups
     refused = [name for name in followed.all if name in named]

@@ -1,10 +1,15 @@
 """The pages about a running worker."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from itertools import product
+from typing import Any, Final
 
 from worker import __version__
+from worker.domain.action import Origin
+from worker.domain.entry import Outcome
 from worker.errors import RedisUnavailableError
 from worker.history.backfill_queue import BackfillQueue
 from worker.live.polling import State
@@ -12,23 +17,16 @@ from worker.live.subscription import Subscription
 from worker.live.subscriptions import Subscriptions
 from worker.reconciliation.reconcile import Reconciler
 from worker.service.backlog import read_backlog
-from worker.service.gauges import (
-    begin_at_zero,
-    measure_backlog,
-    measure_readiness,
-    measure_subscriptions,
-)
-from worker.service.status import (
-    LISTED,
-    backlog_status,
-    reconcile_status,
-    subscription_status,
-)
+from worker.source.client import OPERATIONS
 from worker.source.live import LONGEST_ANSWER_SECONDS
+from worker.store.pending_repairs import GapCause
 from worker.store.tables import Tables
 from worker.telemetry import metrics
 from worker.telemetry.health import as_json, examine
 from worker.telemetry.http import Answer, Page, health_page, json_page, metrics_page
+
+LISTED: Final = 1_000
+"""``/status`` lists so many subscriptions."""
 
 
 class Health:
@@ -43,10 +41,7 @@ class Health:
         clock: Callable[[], float],
         settings: Sequence[Mapping[str, object]],
     ) -> None:
-        """``tables`` raise when Redis is away.
-
-        ``settings`` are those in force, with secrets masked.
-        """
+        """``tables`` raise when Redis is away; ``settings`` are masked."""
         self._subscriptions = subscriptions
         self._backfill_queue = backfill_queue
         self._reconciler = reconciler
@@ -67,7 +62,7 @@ class Health:
         begin_at_zero()
 
     async def livez(self) -> Page:
-        """Return whether the loops run, even if Redis and PubNub are away."""
+        """Return whether the loops run."""
         return health_page(await examine({"loops": self._loops}))
 
     async def readyz(self) -> Page:
@@ -75,18 +70,36 @@ class Health:
         return health_page(await self._readiness())
 
     async def metrics(self) -> Page:
-        """Return every metric.
-
-        If Redis is away, its part is as old as its last answer.
-        """
+        """Return every metric; if Redis is away, its part is old."""
         async with self._turn:
-            await self._measure()
+            measure_subscriptions(self._subscriptions.current, self._clock())
+            readiness = await self._readiness()
+            for check, problem in readiness.items():
+                metrics.ready.labels(check).set(problem is None)
+            if readiness["redis"] is None:
+                backlog = await read_backlog(self._tables)
+                if backlog:
+                    backlog.measure()
             return metrics_page()
 
     async def status(self) -> Page:
         """Return what the worker does, for a person."""
         async with self._turn:
-            return json_page(await self._status())
+            readiness = await self._readiness()
+            backlog = await read_backlog(self._tables)
+        now = self._clock()
+        listed = self._subscriptions.current[:LISTED]
+        return json_page(
+            {
+                "version": __version__,
+                "up_seconds": round(now - self._started_at, 1),
+                "ready": as_json(readiness),
+                "subscriptions": [subscription_status(item, now) for item in listed],
+                "last_reconcile": reconcile_status(self._reconciler, now),
+                "redis": backlog.as_json() if backlog else "does not answer",
+                "settings": self._settings,
+            }
+        )
 
     async def _readiness(self) -> dict[str, str | None]:
         return await examine(
@@ -99,7 +112,7 @@ class Health:
 
     async def _loops(self) -> str | None:
         subscriptions = self._subscriptions.current
-        stuck = [subscription.id for subscription in subscriptions if subscription.polling.is_stuck]
+        stuck = [item.id for item in subscriptions if item.polling.is_stuck]
         if not stuck:
             return None
         return f"{len(stuck)} subscriptions have stopped turning: {', '.join(stuck[:3])}"
@@ -113,64 +126,92 @@ class Health:
 
     async def _have_polled(self) -> str | None:
         subscriptions = self._subscriptions.current
-        if not subscriptions:
-            return None
-        allowed = [
-            subscription for subscription in subscriptions if not subscription.polling.is_refused
-        ]
-        if not allowed:
+        allowed = [item for item in subscriptions if not item.polling.is_refused]
+        late = [item for item in allowed if not self._has_polled(item)]
+        if subscriptions and not allowed:
             return "PubNub refuses every name"
-        late = [subscription for subscription in allowed if not self._has_polled(subscription)]
         if not late:
             return None
         return f"{len(late)} of {len(subscriptions)} have no answer of PubNub's"
 
     def _has_polled(self, subscription: Subscription) -> bool:
-        """Tell whether PubNub has answered in time."""
-        answered_at = subscription.polling.answered_at
-        if answered_at is None:
-            return self._may_wait(subscription)
-        return self._clock() - answered_at <= LONGEST_ANSWER_SECONDS
-
-    def _may_wait(self, subscription: Subscription) -> bool:
-        """Tell whether a subscription still waits for its first answer.
-
-        Only one that resumed a cursor may wait.
-        """
-        if subscription.resume_point is None:
+        polling, now = subscription.polling, self._clock()
+        if polling.answered_at is not None:
+            return now - polling.answered_at <= LONGEST_ANSWER_SECONDS
+        # Only a subscription that resumed a cursor may wait for its first answer.
+        if subscription.resume_point is None or polling.state is not State.STARTING:
             return False
-        is_starting = subscription.polling.state is State.STARTING
-        return is_starting and self._clock() <= subscription.polling.due_at
+        return now <= polling.due_at
 
     async def _is_caught_up(self) -> str | None:
-        """Check the first backfill; a later one does not matter."""
+        # Only the first backfill matters.
         if not self._has_caught_up:
             subscriptions = self._subscriptions.current
             have_begun = all(subscription.has_begun for subscription in subscriptions)
             self._has_caught_up = have_begun and self._backfill_queue.is_idle
         return None if self._has_caught_up else "the first backfill is not done yet"
 
-    async def _measure(self) -> None:
-        measure_subscriptions(self._subscriptions.current, self._clock())
-        readiness = await self._readiness()
-        measure_readiness(readiness)
-        if readiness["redis"]:
-            return
-        backlog = await read_backlog(self._tables)
-        if backlog:
-            measure_backlog(backlog)
 
-    async def _status(self) -> dict[str, Any]:
-        readiness = await self._readiness()
-        backlog = await read_backlog(self._tables)
-        now = self._clock()
-        listed = self._subscriptions.current[:LISTED]
-        return {
-            "version": __version__,
-            "up_seconds": round(now - self._started_at, 1),
-            "ready": as_json(readiness),
-            "subscriptions": [subscription_status(subscription, now) for subscription in listed],
-            "last_reconcile": reconcile_status(self._reconciler, now),
-            "redis": backlog_status(backlog) if backlog else "does not answer",
-            "settings": self._settings,
-        }
+def subscription_status(subscription: Subscription, now: float) -> dict[str, Any]:
+    """Return what a subscription does."""
+    point = subscription.resume_point
+    polling = subscription.polling
+    return {
+        "id": subscription.id,
+        "state": polling.state.value,
+        "names": subscription.names.all,
+        "cursor": point.cursor.timetoken if point else None,
+        "cursor_age_seconds": _age(point.covered_until if point else None, now),
+        "answered_seconds_ago": _age(polling.answered_at, now),
+        "queued_answers": polling.queued,
+    }
+
+
+def reconcile_status(reconciler: Reconciler, now: float) -> dict[str, Any] | None:
+    """Return the report of the newest reconcile, if one has ended."""
+    if reconciler.last is None:
+        return None
+    ended_at, report = reconciler.last
+    status = asdict(report)
+    del status["failure"], status["exit_code"]
+    return status | {"result": report.result, "seconds_ago": _age(ended_at, now)}
+
+
+def _age(moment: float | None, now: float) -> float | None:
+    return None if moment is None else round(now - moment, 1)
+
+
+def measure_subscriptions(subscriptions: Sequence[Subscription], now: float) -> None:
+    """Set the metrics of the subscriptions."""
+    states: Counter[State] = Counter()
+    queued = 0
+    oldest = now
+    for subscription in subscriptions:
+        polling = subscription.polling
+        states[polling.state] += 1
+        queued += polling.queued
+        point = subscription.resume_point
+        if point and not polling.is_refused:
+            oldest = min(oldest, point.covered_until)
+    for state in State:
+        metrics.subscriptions.labels(state.value).set(states[state])
+    metrics.queued.set(queued)
+    metrics.cursor_age.set(now - oldest)
+
+
+def begin_at_zero() -> None:
+    """Let counters begin at 0, so that Prometheus sees the first event."""
+    for origin, outcome in product(Origin, Outcome):
+        metrics.events.labels(origin.value, outcome.value)
+    for cause in GapCause:
+        metrics.gaps.labels(cause.value)
+        metrics.repaid.labels(cause.value)
+    for event in ("pruned", "restored"):
+        metrics.inferred.labels(event)
+    for result in ("settled", "unproven", "refused", "failed"):
+        metrics.reconciles.labels(result)
+    for result in ("done", "failed"):
+        metrics.reloads.labels(result)
+    statuses = ("200", "403", "429", "none")
+    for operation, status in product(OPERATIONS.values(), statuses):
+        metrics.pubnub_requests.labels(operation, status)

@@ -8,8 +8,11 @@ from typing import Any, Final
 
 import structlog
 
-from worker.errors import ExitCode, first_of
+from worker.errors import ConfigurationError, ExitCode, first_of
 from worker.live.subscriptions import Subscriptions
+from worker.source.names import Names
+from worker.store.tables import Tables
+from worker.telemetry import metrics
 from worker.telemetry.logging_bridge import raising_unhandled_errors
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -59,10 +62,7 @@ class EarlySignals:
 
 
 class Service:
-    """Runs subscriptions, and jobs beside them, until it is stopped.
-
-    At the end subscriptions are drained, and jobs are cancelled.
-    """
+    """Runs subscriptions, and jobs beside them, until it is stopped."""
 
     def __init__(
         self,
@@ -108,25 +108,66 @@ class Service:
         self._stop_request.set()
 
     async def _drain(self, subscriptions: asyncio.Task[None]) -> ExitCode:
-        """Stop polling; apply what was polled; save the cursors."""
         self._subscriptions.stop()
-        await asyncio.wait([subscriptions], timeout=self._drain_seconds)
+        seconds = self._drain_seconds
+        await asyncio.wait([subscriptions], timeout=seconds)
         if subscriptions.done():
             return ExitCode.DONE
-        log.error(
-            "drain_timed_out",
-            subscriptions=len(self._subscriptions.current),
-            seconds=self._drain_seconds,
-        )
+        left = len(self._subscriptions.current)
+        log.error("drain_timed_out", subscriptions=left, seconds=seconds)
         subscriptions.cancel()
         return ExitCode.FAILED
 
     def _on_signal(self, number: signal.Signals) -> None:
-        """Ask to stop at the first signal; end at once at the second.
-
-        Nothing is lost: a cursor is saved only after its events are applied.
-        """
+        """Ask to stop at the first signal; end at once at the second."""
+        # Nothing is lost: a cursor is saved after its events are applied.
         if self._stop_request.is_set():
             os._exit(128 + number)
         log.info("stop_asked", signal=number.name)
         self._stop_request.set()
+
+
+class Reload:
+    """Reads the list of channels again when SIGHUP asks for it.
+
+    A list that cannot be read changes nothing.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Names],
+        subscriptions: Subscriptions,
+        tables: Tables,
+    ) -> None:
+        """``read`` returns the names to follow, as listed now."""
+        self._read = read
+        self._subscriptions = subscriptions
+        self._tables = tables
+        self._request = asyncio.Event()
+
+    def ask(self) -> None:
+        """Ask for a reload; if one is under way, another one follows."""
+        self._request.set()
+
+    async def run(self) -> None:
+        """Reload whenever it is asked for, until cancelled."""
+        while True:
+            await self._request.wait()
+            self._request.clear()
+            try:
+                wanted = self._read()
+            except ConfigurationError as error:
+                metrics.reloads.labels("failed").inc()
+                log.error("channels_not_reloaded", reason=str(error))  # noqa: TRY400 - a person's mistake
+            else:
+                await self._follow(wanted)
+
+    async def _follow(self, wanted: Names) -> None:
+        # While Redis is away nothing changes:
+        # a subscription must save its cursor before it hands over.
+        await self._tables.server.now()
+        added, removed = await self._subscriptions.change(wanted)
+        metrics.reloads.labels("done").inc()
+        # This forgets the subscriptions of earlier lists.
+        await self._tables.cursors.followed()
+        log.info("channels_reloaded", names=len(wanted.all), added=added, removed=removed)

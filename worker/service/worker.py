@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -18,11 +18,10 @@ from worker.live.groups import GroupMembers
 from worker.live.resume_point import ResumePoint, SavedPosition
 from worker.live.subscription import Subscription, SubscriptionConfig
 from worker.live.subscriptions import SubscriptionFactory, Subscriptions
-from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.reconciliation.rounds import Rounds, Schedule
 from worker.service.health import Health
-from worker.service.lifecycle import Job, Service
+from worker.service.lifecycle import Job, Reload, Service
 from worker.service.parts import (
     Parts,
     build_backfiller,
@@ -30,8 +29,7 @@ from worker.service.parts import (
     followed_names,
     new_backoff,
 )
-from worker.service.reload import Reload
-from worker.settings import Settings, masked
+from worker.settings import masked
 from worker.source.live import Poller, unreachable
 from worker.source.names import Names
 from worker.store.keys import digest
@@ -39,10 +37,7 @@ from worker.telemetry import metrics
 
 HEARTBEAT_SECONDS: Final = 10.0
 SERVICE_TRIES: Final = 20
-"""Failures in a row after which a channel's reconcile is put off.
-
-That takes some eight minutes.
-"""
+"""Failures in a row after which a reconcile is put off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +49,32 @@ class Worker:
     reload: Reload
 
 
-@dataclass(frozen=True, slots=True)
 class Repairs:
     """What repairs channels while the subscriptions run."""
 
-    backfill_queue: BackfillQueue
-    reconciler: Reconciler
-    repair_queue: RepairQueue
+    def __init__(self, parts: Parts) -> None:
+        settings = parts.settings
+        backfiller = build_backfiller(parts, tries=None)
+        self.backfill_queue = BackfillQueue(backfiller, parts.tables)
+        self.reconciler = build_reconciler(parts, SERVICE_TRIES)
+        self.repair_queue = RepairQueue(
+            self.reconciler, parts.tables, settings.settle_seconds, parts.clock
+        )
+        self.rounds = Rounds(
+            self.reconciler,
+            self.repair_queue,
+            parts.retried_entries,
+            parts.tables,
+            parts.client.time,
+            Schedule(
+                settings.reconcile_seconds,
+                settings.reconcile_window,
+                settings.reconcile_full_seconds,
+            ),
+        )
 
     async def request(self, channels: Collection[str], cursor: Cursor | None) -> None:
-        """Ask for a reconcile, and for a backfill up to the cursor.
-
-        Without a cursor there is no backfill.
-        """
+        """Ask for a reconcile, and for a backfill up to a cursor."""
         if cursor:
             await self.backfill_queue.request(channels, cursor)
         self.repair_queue.note(channels)
@@ -75,19 +83,34 @@ class Repairs:
 async def compose(parts: Parts, followed: Names) -> Worker:
     """Build a worker that follows these names."""
     settings = parts.settings
-    repairs = build_repairs(parts)
-    gaps = Gaps(parts.tables, repairs.request)
     size = settings.channels_per_subscription
-    create = subscription_factory(parts, gaps)
+    repairs = Repairs(parts)
+    gaps = Gaps(parts.tables, repairs.request)
     assignments = await resume(parts, followed, size)
+    create = subscription_factory(parts, gaps)
     subscriptions = Subscriptions(create, assignments, size)
-    read_names = partial(followed_names, settings)
-    reload = Reload(read_names, subscriptions, parts.tables)
-    listen_to_recovery(parts, repairs, subscriptions)
-    jobs = build_jobs(parts, repairs, reload)
+    reload = Reload(partial(followed_names, settings), subscriptions, parts.tables)
+    if parts.recovery:
+        parts.recovery.add_listener(repairs.repair_queue.note)
+        parts.recovery.add_listener(repairs.backfill_queue.note)
+        parts.recovery.add_listener(lambda _: subscriptions.reread())
+
+    jobs: list[Job] = [
+        repairs.backfill_queue.run,
+        repairs.repair_queue.run,
+        repairs.rounds.run,
+        reload.run,
+        partial(send_heartbeats, parts),
+    ]
+    if settings.retention_days:
+        jobs.append(Expiry(parts.store, parts.tables).run)
     if followed.groups:
         jobs.append(GroupMembers(followed.groups, parts.client, gaps).run)
-    service = Service(subscriptions, jobs, settings.drain_seconds, hang_up(settings, reload))
+
+    # On a terminal SIGHUP only means that it was closed.
+    can_reload = settings.channels_file or not sys.stderr.isatty()
+    hang_up = reload.ask if can_reload else None
+    service = Service(subscriptions, jobs, settings.drain_seconds, hang_up)
     metrics.budget_rate.set(settings.history_rate)
     health = Health(
         subscriptions,
@@ -100,66 +123,10 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     return Worker(service, health, reload)
 
 
-def build_repairs(parts: Parts) -> Repairs:
-    """Return what repairs channels."""
-    backfiller = build_backfiller(parts, tries=None)
-    backfill_queue = BackfillQueue(backfiller, parts.tables)
-    reconciler = build_reconciler(parts, SERVICE_TRIES)
-    repair_queue = RepairQueue(reconciler, parts.tables, parts.settings.settle_seconds, parts.clock)
-    return Repairs(backfill_queue, reconciler, repair_queue)
-
-
-def build_jobs(parts: Parts, repairs: Repairs, reload: Reload) -> list[Job]:
-    """Return what runs beside the subscriptions."""
-    jobs: list[Job] = [
-        repairs.backfill_queue.run,
-        repairs.repair_queue.run,
-        build_rounds(parts, repairs).run,
-        reload.run,
-        partial(send_heartbeats, parts),
-    ]
-    if parts.settings.retention_days:
-        jobs.append(Expiry(parts.store, parts.tables).run)
-    return jobs
-
-
-def build_rounds(parts: Parts, repairs: Repairs) -> Rounds:
-    """Return the rounds over all channels."""
-    settings = parts.settings
-    schedule = Schedule(
-        settings.reconcile_seconds,
-        settings.reconcile_window,
-        settings.reconcile_full_seconds,
-    )
-    return Rounds(
-        repairs.reconciler,
-        repairs.repair_queue,
-        parts.retried_entries,
-        parts.tables,
-        parts.client.time,
-        schedule,
-    )
-
-
-def listen_to_recovery(parts: Parts, repairs: Repairs, subscriptions: Subscriptions) -> None:
-    """Let a recovery start repairs, and read cursors again."""
-    recovery = parts.recovery
-    if recovery:
-        recovery.add_listener(repairs.repair_queue.note)
-        recovery.add_listener(repairs.backfill_queue.note)
-        recovery.add_listener(lambda _: subscriptions.reread())
-
-
-def hang_up(settings: Settings, reload: Reload) -> Callable[[], None] | None:
-    """Return what SIGHUP does; None if it only means a closed terminal."""
-    if settings.channels_file or not sys.stderr.isatty():
-        return reload.ask
-    return None
-
-
 def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
     """Return a function that creates the subscription of an assignment."""
     clock = parts.clock
+    cursors, channels = parts.tables.cursors, parts.tables.channels
     group_commit = GroupCommit(parts.applier)
     config = SubscriptionConfig(parts.counted_types, parts.settings.catchup_seconds, clock)
     warning = unreachable(clock)
@@ -170,21 +137,16 @@ def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
             assignment,
             Poller(parts.client, names, new_backoff(), clock, warning),
             group_commit,
-            CoveredChannels(parts.tables.channels, parts.client, gaps),
-            saved_position(parts, names),
+            CoveredChannels(channels, parts.client, gaps),
+            SavedPosition(names, cursors, parts.applier.rollback_detector, clock),
             config,
         )
 
     return create
 
 
-def saved_position(parts: Parts, names: Names) -> SavedPosition:
-    """Return the saved cursor of the subscription with these names."""
-    return SavedPosition(names, parts.tables.cursors, parts.applier.rollback_detector, parts.clock)
-
-
 async def send_heartbeats(parts: Parts) -> None:
-    """Keep this worker's names registered in Redis.
+    """Keep the names registered.
 
     So even an idle worker notices that Redis went back.
     """
@@ -194,31 +156,25 @@ async def send_heartbeats(parts: Parts) -> None:
         await parts.tables.cursors.keep_registered()
 
 
-async def resume(parts: Parts, followed: Names, size: int) -> list[Assignment[ResumePoint]]:
+async def resume(
+    parts: Parts,
+    followed: Names,
+    size: int,
+) -> list[Assignment[ResumePoint]]:
     """Return the subscriptions as they were, each with its resume point.
 
     New names join them, or begin subscriptions of their own.
     """
     now = parts.clock()
-    saved: list[tuple[Names, ResumePoint]] = []
+    saved: dict[ResumePoint, Names] = {}
     for names, at in await parts.tables.cursors.followed():
-        covered_until = now - at.age_seconds
-        point = ResumePoint(digest(names), at.cursor, covered_until, at.saves)
-        saved.append((Names.read(names), point))
-    names_of = {point: names for names, point in saved}
-    assignments = assign(followed, saved, size)
-    return [_unchanged(assignment, names_of) for assignment in assignments]
-
-
-def _unchanged(
-    assignment: Assignment[ResumePoint], names_of: dict[ResumePoint, Names]
-) -> Assignment[ResumePoint]:
-    """Drop the resume point of an assignment whose names did not change.
-
-    Such a subscription finds its cursor, and the number of its saves,
-    under its own name.
-    """
-    point = assignment.resume_point
-    if point and names_of[point] == assignment.names:
-        return Assignment(assignment.names)
-    return assignment
+        point = ResumePoint(digest(names), at.cursor, now - at.age_seconds, at.saves)
+        saved[point] = Names.read(names)
+    pairs = [(names, point) for point, names in saved.items()]
+    assignments = assign(followed, pairs, size)
+    for number, assignment in enumerate(assignments):
+        left = assignment.resume_point
+        # A subscription with the same names finds its cursor under its own name.
+        if left and saved[left] == assignment.names:
+            assignments[number] = Assignment(assignment.names)
+    return assignments

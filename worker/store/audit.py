@@ -1,62 +1,44 @@
-"""Does Redis agree with itself?
-
-Every count must equal the number of live entries under it.
-"""
+"""Does each count equal the number of live entries under it?"""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
-
-from redis.asyncio import Redis
+from typing import Final
 
 from worker.domain.position import Timetoken
-from worker.store.keys import Keys, read_action_field, tally_field
+from worker.store.keys import read_action_field, tally_field
 from worker.store.redis_errors import redis_errors
+from worker.store.table import Table
 
 KEYS_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Inconsistency:
-    """A tally that differs from its entries, or that no index knows."""
+    """A tally that differs from its entries."""
 
     channel: str
     message_timetoken: Timetoken
     field: str
-    """The field of the hash; empty if the whole message is meant."""
+    """The hash's field; empty for the whole message."""
     problem: str
 
 
-Location = tuple[str, Timetoken]
-"""Channel and message timetoken."""
-
-
-class Audit:
+class Audit(Table):
     """Compares counts and actions of messages; never writes."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._redis = cast("Any", redis)
-        self._keys = keys
-
-    async def channels(self, channels: Iterable[str]) -> list[Inconsistency]:
-        """Return every inconsistency of these channels, sorted.
-
-        They are found in one pass over all keys.
-
-        Raises:
-            RedisUnavailableError: begin again.
-        """
-        wanted = set(channels)
+    async def channels(self, channels: Collection[str]) -> list[Inconsistency]:
+        """Return every inconsistency of these channels, sorted."""
         inconsistencies: set[Inconsistency] = set()
-        async for locations in self._locations():
-            for location in locations:
-                if location[0] in wanted:
-                    inconsistencies.update(await self._check(*location))
+        async for messages in self._messages(frozenset(channels)):
+            for channel, message in messages:
+                inconsistencies.update(await self._check(channel, message))
         return sorted(inconsistencies)
 
-    async def _locations(self) -> AsyncIterator[set[Location]]:
-        """Yield the messages that have counts or actions, indexed or not."""
+    async def _messages(
+        self,
+        channels: Collection[str],
+    ) -> AsyncIterator[set[tuple[str, Timetoken]]]:
         scan_cursor = 0
         while True:
             with redis_errors():
@@ -66,8 +48,8 @@ class Audit:
                     count=KEYS_AT_ONCE,
                     _type="hash",
                 )
-            locations = set(map(self._keys.read_message, keys))
-            yield {location for location in locations if location}
+            messages = set(map(self._keys.read_message, keys))
+            yield {message for message in messages if message and message[0] in channels}
             if not scan_cursor:
                 return
 
@@ -80,45 +62,30 @@ class Audit:
         pipe.zscore(self._keys.messages(channel), message)
         with redis_errors():
             counts, actions, score = await pipe.execute()
-        problems = _problems(counts, actions)
+        problems = dict(_problems(counts, actions))
         if (counts or actions) and score is None:
             problems[""] = "not in the index of messages"
-        return [
-            Inconsistency(channel, message, field, problem) for field, problem in problems.items()
-        ]
+        return [Inconsistency(channel, message, *problem) for problem in problems.items()]
 
 
-def _problems(counts: Mapping[str, str], actions: Mapping[str, str]) -> dict[str, str]:
-    """Return field → problem."""
-    problems: dict[str, str] = {}
+def _problems(
+    counts: Mapping[str, str],
+    actions: Mapping[str, str],
+) -> Iterator[tuple[str, str]]:
+    """Yield each field with a problem, and the problem."""
     live: Counter[str] = Counter()
     for field in actions:
-        tally = _tally_of(field)
-        if tally is None:
-            problems[field] = "a field of actions that cannot be read"
+        try:
+            type, value, _ = read_action_field(field)
+        except ValueError:
+            yield field, "a field of actions that cannot be read"
         else:
-            live[tally] += 1
+            live[tally_field(type, value)] += 1
     for field in counts.keys() | live.keys():
-        problem = _problem(counts.get(field), live[field])
-        if problem:
-            problems[field] = problem
-    return problems
-
-
-def _tally_of(field: str) -> str | None:
-    """Return the field of ``counts`` for a field of ``actions``."""
-    try:
-        type, value, _ = read_action_field(field)
-    except ValueError:
-        return None
-    return tally_field(type, value)
-
-
-def _problem(count: str | None, live: int) -> str | None:
-    if count is None:
-        return f"no count, though {live} are live"
-    if count != str(live):
-        return f"the count is {count}, though {live} are live"
-    if count == "0":
-        return "a count of zero"
-    return None
+        count, entries = counts.get(field), live[field]
+        if count is None:
+            yield field, f"no count, though {entries} are live"
+        elif count != str(entries):
+            yield field, f"the count is {count}, though {entries} are live"
+        elif count == "0":
+            yield field, "a count of zero"

@@ -1,42 +1,38 @@
 """Events of one channel, laid out as ``lua/apply.lua`` reads them."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeVar
 
 from worker.domain.action import Added, Event, Pruned, Removed, Restored
 from worker.domain.position import TICKS_PER_MILLISECOND, Timetoken
 from worker.store.keys import Keys, action_field, tally_field
 
 MAX_BATCH: Final = 500
-"""Events of one script call.
+"""Events of one script call: it must not stall Redis."""
 
-So no call stalls Redis, and Lua's ``unpack`` does not overflow.
-"""
-
+Item = TypeVar("Item")
 _Actions = dict[str, int]
 """uuid → number of its first event in the batch."""
 _Tallies = dict[tuple[str, str], _Actions]
 """Type and value → actions."""
 
 
-class Batch:
-    """The KEYS and the ARGV of one script call.
+def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Yield the items in parts of at most ``size``."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
-    Events are grouped by message, tally and action.
-    """
+
+class Batch:
+    """One script call: events by message, tally and action."""
 
     def __init__(self, keys: Keys, channel: str, events: Sequence[Event]) -> None:
-        """Lay out the events.
-
-        Raises:
-            ValueError: there are more events than ``MAX_BATCH``.
-        """
         if len(events) > MAX_BATCH:
             raise ValueError(f"{len(events)} events in one batch; {MAX_BATCH} is the limit")
         self.keys = [*keys.changed(channel)]
         self.args: list[str | int] = []
         self._encoded: list[str] = []
-        """The events as the script reads them, by number."""
+        """Number → the event as the script reads it."""
         self._repeats: dict[int, list[int]] = {}
         """First event of an action → further events of it."""
         self._newest: dict[Timetoken, int] = {}
@@ -91,10 +87,7 @@ class Batch:
 
 
 def _encode(event: Event) -> tuple[int, str]:
-    """Return the time of an event, and the event as the script reads it.
-
-    An inferred event has the time of its action.
-    """
+    """Return an event's time, and the event as the script reads it."""
     action_timetoken = event.action_timetoken
     match event:
         case Added():

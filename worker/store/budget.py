@@ -8,12 +8,11 @@ from redis.asyncio import Redis
 
 from worker.store.keys import Keys
 from worker.store.redis_retry import RedisRetry
-from worker.store.scripts import Script
 from worker.store.table import Table, retried
 from worker.telemetry import metrics
 
 BURST: Final = 5
-"""Requests that may be sent at once when the budget has been idle."""
+"""Requests sent at once after an idle time."""
 
 
 class Budget(Table):
@@ -31,23 +30,22 @@ class Budget(Table):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         super().__init__(redis, keys, retry)
-        self._take = Script(redis, "take_budget")
         self._interval = max(1, round(1_000_000 / rate))
         self._sleep = sleep
 
     async def take(self) -> None:
         """Return when one request may be sent."""
-        wait = await self._call(0) / 1_000_000
+        wait = await self._take(0) / 1_000_000
         metrics.budget_requests.inc()
         metrics.budget_waited.inc(wait)
         if wait:
             await self._sleep(wait)
 
     async def hold(self, seconds: float) -> None:
-        """Let no process send for that long: PubNub asked for it."""
-        await self._call(round(seconds * 1_000_000))
+        """Let no process send for that long."""
+        await self._take(round(seconds * 1_000_000))
 
     @retried
-    async def _call(self, hold_microseconds: int) -> int:
-        args = [self._interval, BURST, hold_microseconds]
-        return int(await self._take.call([self._keys.budget], args))
+    async def _take(self, hold_microseconds: int) -> int:
+        args = (self._interval, BURST, hold_microseconds)
+        return int(await self._call("take_budget", self._keys.budget, *args))

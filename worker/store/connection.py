@@ -1,7 +1,9 @@
 """Clients of Redis."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -13,8 +15,9 @@ from worker.errors import ConfigurationError
 from worker.store.rollback_detector import RollbackDetector
 
 RedisClient = Redis
-"""A client, for the parts that only hand it to the store."""
+"""A client, for parts that hand it to the store."""
 
+EMBEDDED_FOLDER: Final = Path(".tally")
 SCHEMES: Final = ("redis", "rediss", "unix")
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
 HEALTH_CHECK_SECONDS: Final = 30
@@ -23,7 +26,6 @@ HEALTH_CHECK_SECONDS: Final = 30
 def connect(url: str, rollback_detector: RollbackDetector | None = None) -> Redis:
     """Return a client for ``redis://``, ``rediss://`` or ``unix://``.
 
-    The client connects when it is first used.
     With a detector it refuses another server than the one before,
     until the detector accepts that server.
 
@@ -60,14 +62,33 @@ def _client(url: str, rollback_detector: RollbackDetector | None) -> Redis:
         redis_connect_func=check_server,
     )
     pool = redis.connection_pool
-    pool.connection_class = type(
-        "Connection",
-        (CancellableConnection, pool.connection_class),
-        {},
-    )
+    bases = (CancellableConnection, pool.connection_class)
+    pool.connection_class = type("Connection", bases, {})
     # An unknown option in the address fails here, and not at the first use.
     pool.connection_class(**pool.connection_kwargs)
     return redis
+
+
+@asynccontextmanager
+async def opened_redis(
+    url: str | None,
+    rollback_detector: RollbackDetector | None = None,
+) -> AsyncIterator[Redis]:
+    """Yield a client of this Redis, or of the embedded Valkey.
+
+    Raises:
+        ConfigurationError: the address is malformed.
+        RedisUnfitError: the embedded Valkey does not start.
+    """
+    async with AsyncExitStack() as stack:
+        if url is None:
+            # Only here, because few commands need it.
+            from worker.store.embedded import embedded_server  # noqa: PLC0415
+
+            server = embedded_server(EMBEDDED_FOLDER)
+            url = await stack.enter_async_context(server)
+        redis = connect(url, rollback_detector)
+        yield await stack.enter_async_context(redis)
 
 
 def recovery_client(redis: Redis) -> Redis:
@@ -91,8 +112,7 @@ class CancellableConnection:
     ) -> None:
         """Send, then raise a cancellation that redis-py swallowed.
 
-        On Python 3.11 ``wait_for`` prefers a result to a cancellation.
-        The task would wait for an answer first: half a minute if Redis hangs.
+        On Python 3.11 ``wait_for`` prefers a result to it.
         """
         task = asyncio.current_task()
         cancellations = task.cancelling() if task else 0
@@ -104,12 +124,9 @@ class CancellableConnection:
             # Also after an error: it would hide the cancellation
             # until all retries are over.
             if task and task.cancelling() > cancellations:
-                await self._abandon()
-
-    async def _abandon(self) -> None:
-        """Close the connection: the next call must not read this answer."""
-        await self.disconnect(nowait=True)  # type: ignore[attr-defined] # the connection's
-        raise asyncio.CancelledError
+                # The next call must not read this answer.
+                await self.disconnect(nowait=True)  # type: ignore[attr-defined] # the connection's
+                raise asyncio.CancelledError
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """Return one command as bytes; its name may have two words."""

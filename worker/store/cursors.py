@@ -1,4 +1,4 @@
-"""Where each subscription's next read begins, and for which names."""
+"""Where each subscription's next read begins."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,60 +10,50 @@ from redis.asyncio import Redis
 from worker.domain.position import Cursor
 from worker.store.keys import Keys
 from worker.store.redis_retry import RedisRetry
-from worker.store.scripts import Arguments, Script
 from worker.store.table import Table, retried
 from worker.telemetry import metrics
 
 SAVE_CONCURRENCY: Final = 4
-"""Cursors that are saved at once. Each needs a connection of its own."""
+"""Saves at once. Each needs a connection."""
 FORGOTTEN_SECONDS: Final = 86_400
-"""A subscription that is absent for a day is forgotten.
-
-PubNub's cache holds nothing that it could still read.
-"""
+"""A subscription absent for a day is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class SavedCursor:
-    """A cursor as it was saved.
-
-    ``age_seconds`` is the time since then, by the clock of Redis.
-    ``saves`` is the number of this save, counted from 1.
-    """
+    """A cursor as it was saved."""
 
     cursor: Cursor
     age_seconds: float
+    """The time since then, by Redis's clock."""
     saves: int = 0
+    """The number of this save, counted from 1."""
 
 
 Followed = tuple[tuple[str, ...], SavedCursor]
 """The names of a subscription, and its cursor."""
 
 
-def no_age() -> float:
-    """Return the age of a cursor that is true now."""
-    return 0.0
-
-
 class Cursors(Table):
     """The keys ``cursor:<subscription>`` and ``subscriptions``."""
 
-    def __init__(self, redis: Redis, keys: Keys, retry: RedisRetry | None = None) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        retry: RedisRetry | None = None,
+    ) -> None:
         super().__init__(redis, keys, retry)
-        self._save = Script(redis, "save_cursor")
         self._saving = asyncio.Semaphore(SAVE_CONCURRENCY)
 
     async def read(self, subscription: str) -> SavedCursor | None:
-        """Return the subscription's cursor; None if there is no whole one."""
+        """Return a cursor; None if there is no whole one."""
         (saved,) = await self.read_all([subscription])
         return saved
 
     @retried
     async def read_all(self, subscriptions: Sequence[str]) -> list[SavedCursor | None]:
-        """Return the cursor of each subscription, in order.
-
-        None stands for a subscription that never saved one.
-        """
+        """Return each subscription's cursor, in order."""
         pipe = self._redis.pipeline(transaction=False)
         for subscription in subscriptions:
             pipe.hgetall(self._keys.cursor(subscription))
@@ -78,64 +68,52 @@ class Cursors(Table):
         subscription: str,
         cursor: Cursor,
         known: int = 0,
-        age: Callable[[], float] = no_age,
+        age: Callable[[], float] = lambda: 0.0,
     ) -> int:
-        """Save a cursor. Only after every event before it is applied.
+        """Save a cursor, after every event before it is applied.
 
-        ``known`` is the number of the newest save of this process.
-        ``age`` is called before each try.
-        It returns how many seconds ago the cursor was true.
-        An error that it raises ends the tries.
+        ``known`` is the number of this process's newest save.
+        ``age`` returns how many seconds ago the cursor was true.
+        It is called before each try; its error ends them.
 
         Returns the number of this save.
-        Returns 0, and saves nothing, if Redis has forgotten
-        the save ``known``: Redis went back.
+        Returns 0, and saves nothing, if Redis lacks the save ``known``.
         """
         key = self._keys.cursor(subscription)
         async with self._saving:
-            age_seconds = max(0.0, age())
-            args: Arguments = [cursor.timetoken, cursor.region, known, age_seconds]
+            args = (cursor.timetoken, cursor.region, known, max(0.0, age()))
             with metrics.script.labels("save_cursor").time():
-                return int(await self._save.call([key], args))
+                return int(await self._call("save_cursor", key, *args))
 
     @retried
     async def register(self, subscription: str, names: Collection[str]) -> None:
-        """Save the names for which a subscription's cursor is valid."""
-        await self._redis.hset(self._keys.subscriptions, subscription, "\n".join(names))
+        """Save the names that a cursor is valid for."""
+        key = self._keys.subscriptions
+        await self._redis.hset(key, subscription, "\n".join(names))
         await self.keep_registered()
 
     @retried
     async def keep_registered(self) -> None:
         """Keep the registered names for another day."""
-        key = self._keys.subscriptions
-        await self._redis.expire(key, FORGOTTEN_SECONDS)
+        await self._redis.expire(self._keys.subscriptions, FORGOTTEN_SECONDS)
 
     @retried
     async def followed(self) -> list[Followed]:
-        """Return which names were followed up to which cursors.
+        """Return the followed names, freshest cursor first, then fewest names.
 
-        The freshest cursor comes first.
-        If two are equally fresh, the one with fewer names comes first.
-        A subscription that has been absent for a day is forgotten.
+        A subscription that was absent for a day is forgotten.
         """
         key = self._keys.subscriptions
         registered = await self._redis.hgetall(key)
         cursors = await self.read_all(list(registered))
         followed: list[Followed] = []
         for subscription, saved in zip(registered, cursors, strict=True):
-            if saved is None:
-                continue
-            if saved.age_seconds > FORGOTTEN_SECONDS:
+            if saved and saved.age_seconds > FORGOTTEN_SECONDS:
                 await self._redis.hdel(key, subscription)
-                continue
-            names = registered[subscription].split("\n")
-            followed.append((tuple(names), saved))
-        return sorted(followed, key=_freshest_first)
-
-
-def _freshest_first(followed: Followed) -> tuple[float, int]:
-    names, saved = followed
-    return saved.age_seconds, len(names)
+            elif saved:
+                names = registered[subscription].split("\n")
+                followed.append((tuple(names), saved))
+        return sorted(followed, key=lambda item: (item[1].age_seconds, len(item[0])))
 
 
 def _saved_cursor(fields: Mapping[str, str], now: float) -> SavedCursor | None:

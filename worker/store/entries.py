@@ -8,35 +8,25 @@ from worker.domain.action import Identity
 from worker.domain.entry import Entry
 from worker.domain.position import Timetoken, milliseconds
 from worker.domain.seen_set import EntryKey
-from worker.store.batched import batched
+from worker.store.batch import batched
 from worker.store.keys import action_field, read_action_field
 from worker.store.redis_errors import redis_errors
 from worker.store.table import Table, retried
 
 MESSAGES_AT_ONCE: Final = 100
 FIELDS_AT_ONCE: Final = 2000
-"""Fields of all messages that are read together.
-
-Redis answers more if a hash is small enough to be stored in one piece.
-"""
+"""Fields of all these messages together."""
 LEAST_FIELDS: Final = 100
 """Fields of each message, at least."""
 PUBNUB_DIGITS: Final = 17
-"""The length of PubNub's own timetokens.
-
-A client may send anything as a message timetoken.
-"""
-
+"""The length of PubNub's own timetokens."""
 
 Message = tuple[Timetoken, Mapping[str, Timetoken]]
-"""A message timetoken, and live entries of that message.
-
-They are fields of the ``actions`` hash → action timetoken.
-"""
+"""Message timetoken; field of ``actions`` → timetoken."""
 
 
 def entry_keys(message: Message) -> Iterator[EntryKey]:
-    """Return the keys of a message's entries, with their action timetokens."""
+    """Return the keys of a message's entries."""
     timetoken, fields = message
     return zip(repeat(timetoken), fields, fields.values(), strict=False)
 
@@ -51,15 +41,15 @@ class Entries(Table):
     """Reads entries; never writes."""
 
     async def scan(
-        self, channel: str, since: Timetoken | None = None
+        self,
+        channel: str,
+        since: Timetoken | None = None,
     ) -> AsyncIterator[list[Message]]:
         """Yield the channel's live entries, some thousand at once.
 
         An entry that is live all the time is yielded at least once.
         With ``since``, messages whose newest event is older are left out.
-
-        Raises:
-            RedisUnavailableError: begin again.
+        If Redis goes away, begin again.
         """
         oldest = milliseconds(since) if since else 0
         async for timetokens in self.messages(channel, oldest):
@@ -69,12 +59,11 @@ class Entries(Table):
                 yield messages
 
     async def _scan_hashes(
-        self, channel: str, scan_cursors: Mapping[Timetoken, int]
+        self,
+        channel: str,
+        scan_cursors: Mapping[Timetoken, int],
     ) -> tuple[list[Message], dict[Timetoken, int]]:
-        """Read a part of each message.
-
-        Returns the parts, and the scan cursors of messages that have more.
-        """
+        """Return a part of each message, and the unfinished cursors."""
         # A message with very many reactions is soon the only one left.
         # Then it is read in larger parts.
         count = max(LEAST_FIELDS, FIELDS_AT_ONCE // len(scan_cursors))
@@ -84,17 +73,14 @@ class Entries(Table):
             pipe.hscan(key, scan_cursor, count=count)
         with redis_errors():
             answers = await pipe.execute()
-        messages: list[Message] = []
-        unfinished: dict[Timetoken, int] = {}
-        for timetoken, (scan_cursor, fields) in zip(scan_cursors, answers, strict=True):
-            messages.append((timetoken, fields))
-            if scan_cursor:
-                unfinished[timetoken] = scan_cursor
+        pairs = list(zip(scan_cursors, answers, strict=True))
+        messages = [(timetoken, fields) for timetoken, (_, fields) in pairs]
+        unfinished = {timetoken: left for timetoken, (left, _) in pairs if left}
         return messages, unfinished
 
     @retried
     async def read(self, channel: str, identities: Sequence[Identity]) -> list[Entry]:
-        """Return the entries of these identities, in order; one round trip."""
+        """Return these identities' entries, in order."""
         pipe = self._redis.pipeline(transaction=False)
         for asked in identities:
             message = asked.message_timetoken
@@ -115,37 +101,25 @@ class Entries(Table):
 
     @retried
     async def oldest(self, channel: str) -> Timetoken | None:
-        """Return the channel's oldest message: no action can be older.
-
-        None if no message has a timetoken of PubNub's length.
-        """
-        oldest: Timetoken | None = None
+        """Return the oldest message with a timetoken of PubNub's length."""
+        oldest: list[Timetoken] = []
         async for timetokens in self.messages(channel):
             dated = [at for at in timetokens if len(at) == PUBNUB_DIGITS]
-            if oldest:
-                dated.append(oldest)
-            oldest = min(dated, default=None)
-        return oldest
+            oldest = sorted(oldest + dated)[:1]
+        return oldest[0] if oldest else None
 
     async def messages(
-        self, channel: str, since_milliseconds: int = 0
+        self,
+        channel: str,
+        since_milliseconds: int = 0,
     ) -> AsyncIterator[Sequence[Timetoken]]:
-        """Yield the channel's message timetokens, a hundred at once.
-
-        Messages whose newest event is older are left out.
-
-        Raises:
-            RedisUnavailableError: begin again.
-        """
+        """Yield messages with an event since then, a hundred at once."""
         index = self._keys.messages(channel)
         scan_cursor = 0
         while True:
             with redis_errors():
-                scan_cursor, scored = await self._redis.zscan(
-                    index,
-                    scan_cursor,
-                    count=MESSAGES_AT_ONCE,
-                )
+                answer = await self._redis.zscan(index, scan_cursor, count=MESSAGES_AT_ONCE)
+            scan_cursor, scored = answer
             timetokens = [at for at, score in scored if float(score) >= since_milliseconds]
             for part in batched(timetokens, MESSAGES_AT_ONCE):
                 yield part

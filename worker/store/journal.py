@@ -1,7 +1,4 @@
-"""A channel's journal: what changed, in order.
-
-``worker/store/README.md`` has the contract.
-"""
+"""A channel's journal: what changed, in order."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -15,15 +12,9 @@ from worker.store.keys import Keys, read_action_field
 from worker.store.redis_errors import redis_errors
 
 START: Final = "0-0"
-"""The position before the first entry.
-
-Also the head of a channel that never had an entry.
-"""
+"""The position before the first entry."""
 PAGE: Final = 100
-"""Entries read at once.
-
-An entry may hold a change for every event of a batch.
-"""
+"""Entries read at once."""
 
 EXPIRED: Final = "expired"
 
@@ -53,10 +44,7 @@ class JournalEntry:
 
     id: str
     after: str
-    """The id of the entry before it.
-
-    A reader that holds another position has missed an entry.
-    """
+    """The id of the entry before it."""
     origin: str
     changes: tuple[Change, ...]
 
@@ -74,48 +62,37 @@ class Journal:
         self._keys = keys
 
     async def entries(
-        self, channel: str, *, after: str = START, through: str = "+"
+        self,
+        channel: str,
+        *,
+        through: str,
     ) -> AsyncIterator[JournalEntry]:
-        """Yield the entries that are kept, oldest first.
-
-        They begin after ``after``, and end with ``through``.
-        The first entry's own ``after`` shows
-        if entries were trimmed, or if Redis went back.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-            MalformedError: an entry cannot be read.
-        """
+        """Yield the kept entries up to ``through``, oldest first."""
         key = self._keys.journal(channel)
+        after = START
         while True:
             with redis_errors():
                 page = await self._redis.xrange(key, f"({after}", through, count=PAGE)
-            for entry_id, fields in page:
-                yield read_entry(entry_id, fields)
-                after = entry_id
+            for after, fields in page:
+                yield read_entry(after, fields)
             if len(page) < PAGE:
                 return
 
 
 def read_entry(entry_id: str, fields: Mapping[str, str]) -> JournalEntry:
-    """Return a journal's entry, read from the fields of a stream's entry.
+    """Return an entry, read from the fields of the stream.
 
     Raises:
         MalformedError: this version does not write such entries.
     """
     try:
-        return _read_entry(entry_id, fields)
+        numbers = sorted(map(int, fields.keys() - {"after", "origin"}))
+        changes = [_read_change(fields[str(number)]) for number in numbers]
+        return JournalEntry(entry_id, fields["after"], fields["origin"], tuple(changes))
     except (ValueError, KeyError):
         raise MalformedError(
             f"The journal's entry {entry_id} is not of a kind this version writes."
         ) from None
-
-
-def _read_entry(entry_id: str, fields: Mapping[str, str]) -> JournalEntry:
-    names = fields.keys() - {"after", "origin"}
-    numbers = sorted(map(int, names))
-    changes = [_read_change(fields[str(number)]) for number in numbers]
-    return JournalEntry(entry_id, fields["after"], fields["origin"], tuple(changes))
 
 
 def _read_change(text: str) -> Change:

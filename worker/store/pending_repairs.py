@@ -1,14 +1,9 @@
-"""Which channels need a repair, and why: the hash ``owed`` of each channel."""
+"""Which channels need a repair, and why: the hash ``owed``."""
 
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 
-from redis.asyncio import Redis
-
-from worker.store.hashes import read_hashes
-from worker.store.keys import Keys
-from worker.store.redis_retry import RedisRetry
-from worker.store.scripts import Script
+from worker.store.scripts import call_script
 from worker.store.table import Table, retried
 from worker.telemetry import metrics
 
@@ -17,34 +12,29 @@ class GapCause(StrEnum):
     """Why a channel may lack events: a field of ``owed``."""
 
     FIRST_START = "first_start"
-    """There was no cursor: nothing was followed before the first answer."""
+    """There was no cursor."""
     STALE_CURSOR = "stale_cursor"
-    """The cursor was older than PubNub's cache reaches back."""
+    """PubNub's cache did not reach back to the cursor."""
     OVERFLOW = "overflow"
-    """An answer was full, so PubNub may have dropped messages."""
+    """An answer was full: more may be lost."""
     FORBIDDEN = "forbidden"
-    """PubNub refused the channel for a while."""
+    """PubNub refused the channel."""
     NEW_CHANNEL = "new_channel"
-    """The channel was seen for the first time, in a group or under a wildcard."""
+    """The channel was seen for the first time."""
     QUARANTINED = "quarantined"
-    """Redis refused one of the channel's events."""
+    """Redis refused an event."""
     REDIS_WENT_BACK = "redis_went_back"
-    """Redis holds an older state than before: a failover, a restored copy."""
+    """Redis holds an older state than before."""
     UNPROVEN = "unproven"
-    """A reconcile could not prove something, or was not allowed to act on it."""
+    """A reconcile could not prove something."""
 
 
 Marks = dict[str, int]
-"""Cause → time of its newest gap: milliseconds since 1970, Redis's clock."""
+"""Cause → Redis's time of the newest gap, in milliseconds."""
 
 
 class PendingRepairs(Table):
     """Marks channels that need a repair, and takes marks back."""
-
-    def __init__(self, redis: Redis, keys: Keys, retry: RedisRetry | None = None) -> None:
-        super().__init__(redis, keys, retry)
-        self._owe = Script(redis, "owe")
-        self._repay = Script(redis, "repay")
 
     @retried
     async def mark(
@@ -54,14 +44,13 @@ class PendingRepairs(Table):
         *,
         is_new: bool = True,
     ) -> None:
-        """Mark channels. Only before anything of the gap may be forgotten.
+        """Mark channels, before anything of the gap may be forgotten.
 
-        A gap that continues is not ``is_new``.
-        Its mark is renewed, but the gap is not counted again.
+        A gap that continues is not ``is_new``, and not counted.
         """
         names = sorted(channels)
         calls = [([self._keys.owed(name)], [cause.value]) for name in names]
-        await self._owe.call_all(calls)
+        await call_script(self._redis, "owe", *calls)
         metrics.gaps.labels(cause.value).inc(is_new)
 
     async def read(self, channel: str) -> Marks:
@@ -72,18 +61,14 @@ class PendingRepairs(Table):
     @retried
     async def read_all(self, channels: Collection[str]) -> dict[str, Marks]:
         """Return the marks of those channels that need a repair."""
-        names = sorted(channels)
-        keys = map(self._keys.owed, names)
-        hashes = await read_hashes(self._redis, keys)
-        pairs = zip(names, hashes, strict=True)
-        return {name: _marks(fields) for name, fields in pairs if fields}
+        hashes = await self._read_hashes(channels, self._keys.owed)
+        pending: dict[str, Marks] = {}
+        for channel, fields in hashes.items():
+            pending[channel] = {cause: int(at) for cause, at in fields.items()}
+        return pending
 
     @retried
     async def clear(self, channel: str, marks: Mapping[str, int]) -> int:
         """Take back the marks that are unchanged; return how many are left."""
         args = [part for mark in marks.items() for part in mark]
-        return int(await self._repay.call([self._keys.owed(channel)], args))
-
-
-def _marks(fields: Mapping[str, str]) -> Marks:
-    return {cause: int(marked_at) for cause, marked_at in fields.items()}
+        return int(await self._call("repay", self._keys.owed(channel), *args))

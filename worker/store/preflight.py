@@ -1,7 +1,9 @@
-"""Is this Redis fit to hold tallies, and are the tallies in it ours?"""
+"""Is this Redis fit for tallies, and is the namespace ours?"""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
@@ -9,12 +11,25 @@ from redis.asyncio import Redis
 from worker.errors import RedisUnfitError
 from worker.store.keys import SCHEMA, Keys
 from worker.store.redis_errors import redis_errors
-from worker.store.scripts import Script
+from worker.store.scripts import call_script
 
 FLOOR: Final = (6, 2)
 """The oldest version of Redis that has what the scripts need."""
-LONGEST_SHOWN_KEY: Final = 24
-"""A longer subscribe key is shown in part; a shorter one is not shown."""
+LEAST_SHOWN_KEY: Final = 24
+"""The ends of a longer subscribe key are shown."""
+
+REFUSALS: Final = {
+    "schema": "The namespace {} holds schema {}; this worker writes schema {}. "
+    "Run the version that wrote it, "
+    "or set TALLY_NAMESPACE to a new name and backfill.",
+    "subscribe_key": "The namespace {} holds the tallies of another keyset ({}, not {}). "
+    "Set TALLY_NAMESPACE to a name of its own for this keyset, "
+    "or correct PUBNUB_SUBSCRIBE_KEY.",
+    "types": "The namespace {} counts {}; this worker is set to count {}. "
+    "Set TALLY_TYPES and TALLY_IGNORED_TYPES back, "
+    "or set TALLY_NAMESPACE to a new name and backfill.",
+}
+"""Field → what its difference means: namespace, held, wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +51,29 @@ class Fitness:
     @property
     def is_recent(self) -> bool:
         """Whether the version has what the scripts need."""
-        parts = self.version.split(".")[:2]
-        numbers = tuple(int(part) for part in parts if part.isdigit())
-        return numbers >= FLOOR
-
-    @property
-    def evicts(self) -> bool:
-        """Whether tallies may be evicted when memory is short."""
-        return self.policy != "noeviction"
+        numbers = re.findall(r"\d+", self.version)
+        return tuple(map(int, numbers[:2])) >= FLOOR
 
 
 async def check_fitness(redis: Redis, *, allow_eviction: bool = False) -> Fitness:
     """Refuse a Redis on which counts could not stay exact.
 
     Raises:
-        RedisUnavailableError: Redis does not answer,
-            or refuses the credentials.
         RedisUnfitError: Redis is too old, or may evict tallies.
     """
-    fitness = await _read_fitness(redis)
+    # Managed services block CONFIG, so INFO is asked.
+    # INFO is asked for all sections: that works in every version and proxy.
+    with redis_errors():
+        info = await redis.info()
+    fitness = Fitness(
+        str(info.get("redis_version", "0")),
+        str(info.get("maxmemory_policy", "noeviction")),
+    )
     if not fitness.is_recent:
         raise RedisUnfitError(
             f"Redis is version {fitness.version}; 6.2 or newer (or any Valkey) is needed."
         )
-    if fitness.evicts and not allow_eviction:
+    if fitness.policy != "noeviction" and not allow_eviction:
         raise RedisUnfitError(
             f"Redis has maxmemory-policy {fitness.policy}: "
             "it would delete counts when memory is short. "
@@ -68,42 +82,28 @@ async def check_fitness(redis: Redis, *, allow_eviction: bool = False) -> Fitnes
     return fitness
 
 
-async def _read_fitness(redis: Redis) -> Fitness:
-    # Managed services block CONFIG, so INFO is asked.
-    # INFO is asked for all sections: that works in every version and proxy.
-    with redis_errors():
-        info = await redis.info()
-    return Fitness(
-        str(info.get("redis_version", "0")),
-        str(info.get("maxmemory_policy", "noeviction")),
-    )
-
-
 async def check_namespace(redis: Redis, keys: Keys, claim: Claim) -> None:
     """Refuse another owner's namespace; claim one that has no owner.
 
     Raises:
-        RedisUnavailableError: Redis does not answer.
         RedisUnfitError: the namespace has another owner.
     """
-    args = [part for field in _wanted(claim).items() for part in field]
+    args = list(chain.from_iterable(_wanted(claim).items()))
     with redis_errors():
-        answer = await Script(redis, "claim").call([keys.meta], args)
+        (answer,) = await call_script(redis, "claim", ([keys.meta], args))
     meta = dict(zip(answer[::2], answer[1::2], strict=True))
     _check(keys, meta, claim)
 
 
-async def check_ownership(redis: Redis, keys: Keys, claim: Claim | None = None) -> bool:
+async def check_ownership(
+    redis: Redis,
+    keys: Keys,
+    claim: Claim | None = None,
+) -> bool:
     """Refuse another owner's namespace; write nothing.
 
-    Without a ``claim`` only the schema is compared:
-    for commands that only read tallies.
-
+    Without a ``claim`` only the schema is compared.
     Returns whether the namespace has an owner.
-
-    Raises:
-        RedisUnavailableError: Redis does not answer.
-        RedisUnfitError: the namespace has another owner.
     """
     with redis_errors():
         meta = await cast("Any", redis).hgetall(keys.meta)
@@ -112,20 +112,16 @@ async def check_ownership(redis: Redis, keys: Keys, claim: Claim | None = None) 
 
 
 def _check(keys: Keys, meta: Mapping[str, str], claim: Claim | None) -> None:
-    """Refuse a namespace that differs in any field.
-
-    Only an empty ``meta`` means that there is no owner.
-    """
-    if not meta:
-        return
     wanted = _wanted(claim)
     wrong = [field for field in wanted if meta.get(field) != wanted[field]]
-    if not wrong:
+    if not meta or not wrong:
         return
     # A field that differs says more than a field that is missing.
     field = min(wrong, key=lambda name: name not in meta)
-    held = meta.get(field, "unknown")
-    raise RedisUnfitError(_refusal(keys.namespace, field, held, wanted[field]))
+    pair = [meta.get(field, "unknown"), wanted[field]]
+    if field == "subscribe_key":
+        pair = list(map(_shown, pair))
+    raise RedisUnfitError(REFUSALS[field].format(keys.namespace, *pair))
 
 
 def _wanted(claim: Claim | None) -> dict[str, str]:
@@ -136,36 +132,7 @@ def _wanted(claim: Claim | None) -> dict[str, str]:
     return wanted
 
 
-def _refusal(namespace: str, field: str, held: str, wanted: str) -> str:
-    rename = "set TALLY_NAMESPACE to a new name and backfill."
-    match field:
-        case "schema":
-            return (
-                f"The namespace {namespace} holds schema {held}; "
-                f"this worker writes schema {wanted}. "
-                f"Run the version that wrote it, or {rename}"
-            )
-        case "subscribe_key":
-            return (
-                f"The namespace {namespace} holds the tallies of another keyset "
-                f"({_shown(held)}, not {_shown(wanted)}). "
-                "Set TALLY_NAMESPACE to a name of its own for this keyset, "
-                "or correct PUBNUB_SUBSCRIBE_KEY."
-            )
-        case _:
-            return (
-                f"The namespace {namespace} counts {held}; "
-                f"this worker is set to count {wanted}. "
-                f"Set TALLY_TYPES and TALLY_IGNORED_TYPES back, or {rename}"
-            )
-
-
 def _shown(subscribe_key: str) -> str:
-    """Return the ends of a key as PubNub gives them (42 characters).
-
-    Of a short key only the length is shown.
-    """
-    length = len(subscribe_key)
-    if length > LONGEST_SHOWN_KEY:
+    if len(subscribe_key) > LEAST_SHOWN_KEY:
         return f"{subscribe_key[:9]}…{subscribe_key[-4:]}"
-    return f"a key of {length} characters"
+    return f"a key of {len(subscribe_key)} characters"

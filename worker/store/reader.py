@@ -2,22 +2,24 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar, cast
 from urllib.parse import unquote
 
 from redis.asyncio import Redis
 
+from worker.domain.position import Timetoken
 from worker.domain.tally import Counts
 from worker.store.connection import connect
-from worker.store.keys import DEFAULT_NAMESPACE, Keys
+from worker.store.journal import START
+from worker.store.keys import DEFAULT_NAMESPACE, Keys, read_action_field
 from worker.store.redis_errors import redis_errors
 
 MessageTimetoken = TypeVar("MessageTimetoken", str, int)
 
 
 class TallyReader:
-    """Reads the tallies of messages; asynchronous.
+    """Reads the tallies of messages.
 
     >>> url = "redis://localhost:6379"
     >>> async with TallyReader.from_url(url) as reader:
@@ -32,10 +34,7 @@ class TallyReader:
         *,
         seconds: float | None = None,
     ) -> None:
-        """No call takes longer than ``seconds``.
-
-        None means: only the limits of the client hold.
-        """
+        """No call takes longer than ``seconds``."""
         # redis-py types its commands for both of its clients at once.
         # Here a command is always awaited.
         self._redis = cast("Any", redis)
@@ -87,13 +86,11 @@ class TallyReader:
         """
         pipe = self._redis.pipeline(transaction=False)
         for message_timetoken in message_timetokens:
-            digits = _digits(message_timetoken)
-            pipe.hgetall(self._keys.counts(channel, digits))
+            pipe.hgetall(self._keys.counts(channel, _digits(message_timetoken)))
         with redis_errors():
             async with asyncio.timeout(self._seconds):
                 hashes = await pipe.execute()
-        counts = map(read_counts, hashes)
-        return dict(zip(message_timetokens, counts, strict=True))
+        return dict(zip(message_timetokens, map(read_counts, hashes), strict=True))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -102,12 +99,7 @@ class TallyReader:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
 
@@ -127,3 +119,33 @@ def read_counts(fields: Mapping[str, str]) -> dict[str, dict[str, int]]:
             type = unquote(type)
         counts.setdefault(type, {})[value] = int(count)
     return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One message, when the journal ended at ``head``."""
+
+    head: str
+    counts: Counts
+    users: Mapping[str, Mapping[str, Mapping[str, Timetoken]]]
+    """type → value → uuid → action timetoken."""
+
+
+async def read_snapshot(
+    redis: Redis,
+    keys: Keys,
+    channel: str,
+    message: Timetoken,
+) -> Snapshot:
+    """Read a message in one transaction."""
+    pipe = redis.pipeline(transaction=True)
+    pipe.get(keys.head(channel))
+    pipe.hgetall(keys.counts(channel, message))
+    pipe.hgetall(keys.actions(channel, message))
+    with redis_errors():
+        head, counts, actions = await pipe.execute()
+    users: dict[str, dict[str, dict[str, Timetoken]]] = {}
+    for field, action_timetoken in actions.items():
+        type, value, uuid = read_action_field(field)
+        users.setdefault(type, {}).setdefault(value, {})[uuid] = action_timetoken
+    return Snapshot(head or START, read_counts(counts), users)

@@ -6,21 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from redis.exceptions import (
-    AuthenticationError,
-    ClusterDownError,
-    DataError,
-    MasterDownError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis import exceptions
 
 from worker.errors import (
     RedisReplacedError,
@@ -33,30 +19,19 @@ REASON_CHARACTERS: Final = 200
 """An error quotes that much of what Redis said."""
 
 _TEMPORARY_ERRORS: Final = (
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    MasterDownError,
-    ClusterDownError,
-    TryAgainError,
+    exceptions.NoPermissionError,
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
     # redis-py loaded the script, and Redis forgot it again at once.
-    NoScriptError,
+    exceptions.NoScriptError,
 )
-_TEMPORARY_CODES: Final = (
-    "OOM ",
-    "LOADING ",
-    "READONLY ",
-    "MASTERDOWN ",
-    "CLUSTERDOWN ",
-    "TRYAGAIN ",
-    "NOREPLICAS ",
-    "MISCONF ",
-    "BUSY ",
-    "UNKILLABLE ",
-    "NOAUTH ",
-    "NOPERM ",
-    "WRONGPASS ",
-    "max number of clients",
+_TEMPORARY_CODES: Final = re.compile(
+    "(?:OOM|LOADING|BUSY|UNKILLABLE|MISCONF"
+    "|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS"
+    "|NOAUTH|NOPERM|WRONGPASS) |max number of clients"
 )
 """For some codes redis-py has no class.
 
@@ -71,11 +46,8 @@ _IN_A_PIPELINE: Final = re.compile(
 )
 
 
-class ServerReplacedError(RedisError):
-    """Another server answers than before.
-
-    This is no network failure, so redis-py does not try again.
-    """
+class ServerReplacedError(exceptions.RedisError):
+    """Another server answers; redis-py does not try again."""
 
 
 @contextmanager
@@ -91,11 +63,11 @@ def redis_errors() -> Iterator[None]:
             Nothing is known to have been written.
         ScriptRefusedError: Redis will always refuse these arguments.
     """
-    task = _current_task()
+    task = asyncio.current_task()
     cancellations = task.cancelling() if task else 0
     try:
         yield
-    except (RedisError, OSError, UnicodeError) as error:
+    except (exceptions.RedisError, OSError, UnicodeError) as error:
         raise _translated(error) from error
     finally:
         # Also after an error: a task that is cancelled must not try again.
@@ -103,42 +75,31 @@ def redis_errors() -> Iterator[None]:
             raise asyncio.CancelledError
 
 
-def _current_task() -> asyncio.Task[object] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # no loop runs, so nothing can be cancelled
-        return None
-
-
 def _translated(error: Exception) -> TallyError:
     reason = _reason(error)
-    if isinstance(error, ServerReplacedError):
-        return RedisReplacedError(f"Redis went back: {reason}.")
-    if isinstance(error, DataError | UnicodeError):
-        return ScriptRefusedError(f"This cannot be sent to Redis: {reason}")
-    if isinstance(error, ResponseError) and not _is_temporary(error):
-        return ScriptRefusedError(f"Redis refused a command: {reason}")
-    return RedisUnavailableError(_unavailable(error, reason))
+    match error:
+        case ServerReplacedError():
+            return RedisReplacedError(f"Redis went back: {reason}.")
+        case exceptions.DataError() | UnicodeError():
+            return ScriptRefusedError(f"This cannot be sent to Redis: {reason}")
+        case exceptions.AuthenticationError() | exceptions.NoPermissionError():
+            sentence = f"Redis refuses the credentials in REDIS_URL: {reason}"
+        case exceptions.ConnectionError() | exceptions.TimeoutError() | OSError():
+            question = "Is it running, and is REDIS_URL right?"
+            sentence = f"Redis does not answer ({reason}). {question}"
+        case exceptions.ResponseError() if not _is_temporary(error):
+            return ScriptRefusedError(f"Redis refused a command: {reason}")
+        case exceptions.ResponseError():
+            sentence = f"Redis cannot do this now: {reason}"
+        case _:
+            sentence = f"Redis failed: {reason}"
+    return RedisUnavailableError(sentence)
 
 
-def _is_temporary(error: ResponseError) -> bool:
+def _is_temporary(error: exceptions.ResponseError) -> bool:
     if isinstance(error, _TEMPORARY_ERRORS):
         return True
-    text = _without_command(error)
-    return any(code in text for code in _TEMPORARY_CODES)
-
-
-def _unavailable(error: Exception, reason: str) -> str:
-    match error:
-        case AuthenticationError() | NoPermissionError():
-            return f"Redis refuses the credentials in REDIS_URL: {reason}"
-        case RedisConnectionError() | RedisTimeoutError() | OSError():
-            question = "Is it running, and is REDIS_URL right?"
-            return f"Redis does not answer ({reason}). {question}"
-        case ResponseError():
-            return f"Redis cannot do this now: {reason}"
-        case _:
-            return f"Redis failed: {reason}"
+    return bool(_TEMPORARY_CODES.search(_without_command(error)))
 
 
 def _reason(error: Exception) -> str:
@@ -151,9 +112,6 @@ def _reason(error: Exception) -> str:
 
 
 def _without_command(error: Exception) -> str:
-    """Return the text of an error without the command.
-
-    In a pipeline redis-py quotes the command, with texts of strangers.
-    """
+    # In a pipeline redis-py quotes the command, with texts of strangers.
     quoted = _IN_A_PIPELINE.fullmatch(str(error))
     return quoted[1] if quoted else str(error)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
@@ -19,31 +19,22 @@ Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
 
 
-class Recovery(Protocol):
-    """What must be done before anything is written to a Redis that went back."""
-
-    async def run(self) -> None:
-        """Recover; once for all callers that ask at the same time."""
-
-
 class RedisRetry:
     """Repeats a call until Redis answers.
 
-    A Redis that went back is recovered first:
-    everything it may have forgotten is marked for repair
-    before anything else is written.
+    A Redis that went back is recovered first.
     """
 
     def __init__(
         self,
         clock: Callable[[], float],
         rollback_detector: RollbackDetector | None = None,
-        recovery: Recovery | None = None,
+        recover: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """``clock`` gives seconds that never go back."""
+        """``recover`` marks what Redis may lack, before a write."""
         self.clock = clock
         self.rollback_detector = rollback_detector or RollbackDetector()
-        self._recovery = recovery
+        self._recover = recover
         self._warning = ThrottledWarning(
             log,
             "redis_unavailable",
@@ -53,43 +44,31 @@ class RedisRetry:
 
     async def call(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Return what the call returns, once Redis answers it."""
-        try:
-            return await self._try(call)
-        except RedisUnavailableError as error:
-            failure = error
         caller = object()
         try:
-            return await self._repeat(call, failure, caller)
+            return await self._repeat(call, caller)
         finally:
             self._warning.drop(caller)
 
     async def _repeat(
         self,
         call: Callable[[], Awaitable[Result]],
-        failure: RedisUnavailableError,
         caller: object,
     ) -> Result:
-        """Wait after a failure, then try again."""
         wait = FIRST_WAIT_SECONDS
         while True:
-            self._count_failure(failure, caller)
-            await asyncio.sleep(wait)
-            wait = min(LONGEST_WAIT_SECONDS, wait * 2)
             try:
-                result = await self._try(call)
+                if self.rollback_detector.is_suspect and self._recover:
+                    await self._recover()
+                result = await call()
             except RedisUnavailableError as error:
-                failure = error
+                metrics.redis_failures.inc()
+                # A server that was replaced is logged by the recovery.
+                if not isinstance(error, RedisReplacedError):
+                    self._warning.failing(caller, reason=str(error))
+                await asyncio.sleep(wait)
+                wait = min(LONGEST_WAIT_SECONDS, wait * 2)
             else:
-                self._warning.recovered(caller)
+                if wait > FIRST_WAIT_SECONDS:
+                    self._warning.recovered(caller)
                 return result
-
-    async def _try(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        if self.rollback_detector.is_suspect and self._recovery:
-            await self._recovery.run()
-        return await call()
-
-    def _count_failure(self, error: RedisUnavailableError, caller: object) -> None:
-        metrics.redis_failures.inc()
-        # A server that was replaced is logged by the recovery.
-        if not isinstance(error, RedisReplacedError):
-            self._warning.failing(caller, reason=str(error))

@@ -1,7 +1,4 @@
-"""Notices that Redis went back to an older state.
-
-That happens after a failover, or when a copy is restored.
-"""
+"""Notices that Redis went back: a failover, a restored copy."""
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
@@ -11,23 +8,17 @@ from worker.store.redis_errors import ServerReplacedError
 
 
 class RollbackDetector:
-    """What this process has seen of Redis: the server, and journal heads.
-
-    Redis ``is_suspect`` from the first sign until ``accept``.
-    ``generation`` counts how often it was accepted.
-    """
+    """What this process has seen of Redis."""
 
     def __init__(self) -> None:
         self.generation = 0
+        """How often Redis was accepted."""
         self.is_suspect = False
+        """From the first sign until ``accept``."""
         self._server: str | None = None
         self._heads: dict[str, str] = {}
-        self._channels: set[str] = set()
-
-    @property
-    def channels(self) -> frozenset[str]:
+        self.channels: set[str] = set()
         """The channels this process has written to."""
-        return frozenset(self._channels)
 
     async def check_server(self, connection: AbstractConnection) -> None:
         """Begin a connection: redis-py's ``redis_connect_func``.
@@ -45,19 +36,19 @@ class RollbackDetector:
             raise ServerReplacedError("another Redis server answers than before")
 
     def newest_head(self, channel: str) -> str:
-        """Return the newest journal head this process has seen."""
+        """Return the newest journal head that was seen."""
         return self._heads.get(channel, START)
 
     def observe(self, channel: str, known: str, before: str, after: str) -> bool:
-        """Take note of the journal heads that an apply answered.
+        """Note the journal heads that an apply answered.
 
-        ``known`` was the newest head when the apply was sent.
-        Returns False if Redis no longer held it: Redis went back.
+        ``known`` was the newest head when it was sent.
+        Returns False if Redis no longer held that head.
         """
         if _order(before) < _order(known):
             self.suspect(f"the journal of {channel!r} went back from {known} to {before}")
             return False
-        self._channels.add(channel)
+        self.channels.add(channel)
         if _order(after) > _order(self.newest_head(channel)):
             self._heads[channel] = after
         return True
@@ -82,7 +73,6 @@ class RollbackDetector:
 
 
 async def _server_of(connection: AbstractConnection) -> str | None:
-    """Return the server's run; None if an ACL or a proxy hides it."""
     await connection.send_command("INFO", "server")
     try:
         info = await connection.read_response()

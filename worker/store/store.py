@@ -1,4 +1,4 @@
-"""The tallies in Redis: one script call applies events of one channel."""
+"""The tallies in Redis: applies events, deletes what expired."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,12 +10,11 @@ from redis.asyncio import Redis
 from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import Timetoken
-from worker.store.batch import Batch
-from worker.store.batched import batched
+from worker.store.batch import Batch, batched
 from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors
 from worker.store.redis_retry import RedisRetry
-from worker.store.scripts import Call, Script
+from worker.store.scripts import Call, call_script
 from worker.store.table import Table, retried
 from worker.telemetry import metrics
 
@@ -47,7 +46,7 @@ class Ttls:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What one script call did, and the journal's head before and after."""
+    """What one script call did, between two journal heads."""
 
     channel: str
     head_before: str
@@ -72,59 +71,39 @@ class Store(Table):
         ttls: Ttls | None = None,
         retry: RedisRetry | None = None,
     ) -> None:
-        """``apply`` raises even with a ``retry``; ``sweep`` waits."""
+        """``apply_all`` raises even with a ``retry``; ``sweep`` waits."""
         super().__init__(redis, keys, retry)
         self._ttls = ttls or Ttls()
-        self._lives = (
-            self._ttls.tombstone_seconds,
-            self._ttls.journal_seconds,
-            self._ttls.retention_seconds,
-        )
-        self._apply = Script(redis, "apply")
-        self._sweep = Script(redis, "sweep")
-
-    async def apply(
-        self,
-        channel: str,
-        events: Sequence[Event],
-        origin: Origin,
-    ) -> Applied:
-        """Apply events of one channel, atomically and in order.
-
-        There may be ``batch.MAX_BATCH`` of them.
-
-        Raises:
-            RedisUnavailableError: try again. To apply twice is to apply once.
-            ScriptRefusedError: one of the events can never be applied.
-                Nothing was written.
-        """
-        (applied,) = await self.apply_all([(channel, events)], origin)
-        return applied
 
     async def apply_all(
         self, batches: Sequence[tuple[str, Sequence[Event]]], origin: Origin
     ) -> list[Applied]:
         """Apply events of several channels in one round trip.
 
-        Each channel is applied by itself, as ``apply`` does.
+        Each channel is applied by itself, atomically and in order.
+        It may have ``batch.MAX_BATCH`` events.
 
         Raises:
-            RedisUnavailableError: try again.
+            RedisUnavailableError: try again. To apply twice is to apply once.
             ScriptRefusedError: one of the channels can never be applied.
-                The others may be applied.
+                Nothing of it was written. The others may be applied.
                 Apply each one alone to learn which.
         """
+        ttls = self._ttls
+        options: tuple[str | int, ...] = (
+            origin.value,
+            ttls.tombstone_seconds,
+            ttls.journal_seconds,
+            ttls.retention_seconds,
+        )
         calls: list[Call] = []
         for channel, events in batches:
             batch = Batch(self._keys, channel, events)
-            args = origin.value, *self._lives, *batch.args
-            calls.append((batch.keys, args))
+            calls.append((batch.keys, (*options, *batch.args)))
         with redis_errors(), metrics.script.labels("apply").time():
-            answers = await self._apply.call_all(calls)
-        channels = [channel for channel, _ in batches]
-        return [
-            Applied(channel, *answer) for channel, answer in zip(channels, answers, strict=True)
-        ]
+            answers = await call_script(self._redis, "apply", *calls)
+        pairs = zip(batches, answers, strict=True)
+        return [Applied(channel, *answer) for (channel, _), answer in pairs]
 
     @retried
     async def sweep(self, channel: str) -> int:
@@ -135,11 +114,8 @@ class Store(Table):
         index = self._keys.messages(channel)
         scan_cursor = 0
         while True:
-            scan_cursor, scored = await self._redis.zscan(
-                index,
-                scan_cursor,
-                count=SWEEP_BATCH,
-            )
+            answer = await self._redis.zscan(index, scan_cursor, count=SWEEP_BATCH)
+            scan_cursor, scored = answer
             messages = [message for message, _ in scored]
             # Redis may answer more than was asked for.
             for batch in batched(messages, SWEEP_BATCH):
@@ -151,9 +127,7 @@ class Store(Table):
         keys = [*self._keys.changed(channel)]
         for message in messages:
             keys += self._keys.message(channel, message)
-        args: list[str | int] = [
-            self._ttls.journal_seconds,
-            self._ttls.retention_seconds,
-            *messages,
-        ]
-        return int(await self._sweep.call(keys, args))
+        args: list[str | int] = [self._ttls.journal_seconds, self._ttls.retention_seconds]
+        args += messages
+        (deleted,) = await call_script(self._redis, "sweep", (keys, args))
+        return int(deleted)

@@ -1,60 +1,77 @@
 """A table: one part of the data in Redis."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from redis.asyncio import Redis
 
+from worker.store.batch import batched
 from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors
 from worker.store.redis_retry import RedisRetry
+from worker.store.scripts import call_script
 
-Result = TypeVar("Result")
-Parameters = ParamSpec("Parameters")
+HASH_BATCH: Final = 500
+"""Hashes of one round trip: an apply may run between two."""
+
+Hashes = dict[str, dict[str, str]]
+"""Channel → the fields of its hash."""
+KeyOf = Callable[[str], str]
+"""Returns a channel's key."""
+Method = TypeVar("Method", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 class Table:
-    """Base of the classes that read and write the keys of one namespace.
+    """Base of the classes that read and write Redis.
 
-    With a ``retry``, the ``@retried`` methods wait while Redis is away.
-    Without one they raise.
+    ``@retried`` methods wait while Redis is away.
+    Without a ``retry`` they raise ``RedisUnavailableError``.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, retry: RedisRetry | None = None) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        retry: RedisRetry | None = None,
+    ) -> None:
         # redis-py types its commands for both of its clients at once.
         # Here a command is always awaited.
         self._redis = cast("Any", redis)
         self._keys = keys
         self.retry = retry
 
+    async def _call(self, verb: str, key: str, *args: str | float) -> Any:
+        """Return the answer of a script that has one key."""
+        call = ([key], args)
+        (answer,) = await call_script(self._redis, verb, call)
+        return answer
 
-Owner = TypeVar("Owner", bound=Table)
+    async def _read_hashes(self, channels: Collection[str], key: KeyOf) -> Hashes:
+        """Return the hash of each channel that has one; few have."""
+        hashes: Hashes = {}
+        for batch in batched(sorted(channels), HASH_BATCH):
+            keys = list(map(key, batch))
+            if not await self._redis.exists(*keys):
+                continue
+            pipe = self._redis.pipeline(transaction=False)
+            for name in keys:
+                pipe.hgetall(name)
+            hashes |= zip(batch, await pipe.execute(), strict=True)
+        return {channel: fields for channel, fields in hashes.items() if fields}
 
 
-def retried(
-    method: Callable[Concatenate[Owner, Parameters], Coroutine[Any, Any, Result]],
-) -> Callable[Concatenate[Owner, Parameters], Coroutine[Any, Any, Result]]:
-    """Let a table's method raise errors of this program, and repeat itself.
-
-    Raises:
-        RedisUnavailableError: Redis is away, and the table has no ``retry``.
-        ScriptRefusedError: Redis will always refuse these arguments.
-    """
+def retried(method: Method) -> Method:
+    """Let a table's method wait while Redis is away."""
 
     @wraps(method)
-    async def call(
-        owner: Owner,
-        /,
-        *args: Parameters.args,
-        **kwargs: Parameters.kwargs,
-    ) -> Result:
-        async def once() -> Result:
+    async def call(table: Table, /, *args: Any, **kwargs: Any) -> Any:
+        async def once() -> Any:
             with redis_errors():
-                return await method(owner, *args, **kwargs)
+                return await method(table, *args, **kwargs)
 
-        if owner.retry is None:
+        if table.retry is None:
             return await once()
-        return await owner.retry.call(once)
+        return await table.retry.call(once)
 
-    return call
+    return cast("Method", call)

@@ -1,20 +1,68 @@
 """What a worker remembers of its own in Redis, table by table."""
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Collection
+from typing import Final
 
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from worker.domain.position import Timetoken
 from worker.store.cursors import Cursors
-from worker.store.dead_letters import DeadLetters
 from worker.store.keys import Keys
-from worker.store.known_channels import KnownChannels
 from worker.store.pending_repairs import PendingRepairs
 from worker.store.progress import SavedProgress
 from worker.store.redis_retry import RedisRetry
 from worker.store.table import Table, retried
+
+DEAD_LETTERS: Final = 10_000
+"""The quarantine keeps so many entries."""
+PAYLOAD_CHARACTERS: Final = 4_096
+"""The quarantine keeps so much of a payload."""
+
+
+class KnownChannels(Table):
+    """The channels ever seen: the set ``channels``."""
+
+    @retried
+    async def all(self) -> frozenset[str]:
+        """Return the channels ever seen."""
+        return frozenset(await self._redis.smembers(self._keys.channels))
+
+    @retried
+    async def unknown(self, channels: Collection[str]) -> frozenset[str]:
+        """Return those of the channels that were never seen."""
+        names = sorted(channels)
+        if not names:
+            return frozenset()
+        flags = await self._redis.smismember(self._keys.channels, names)
+        pairs = zip(names, flags, strict=True)
+        return frozenset(name for name, is_known in pairs if not is_known)
+
+    @retried
+    async def add(self, channels: Collection[str]) -> None:
+        """Add channels. Only after the repair of a new one is marked."""
+        if channels:
+            await self._redis.sadd(self._keys.channels, *sorted(channels))
+
+
+class DeadLetters(Table):
+    """What could not be applied: the stream ``quarantine``."""
+
+    @retried
+    async def add(self, channel: str, reason: str, payload: str) -> None:
+        """Keep a dead letter; a long payload is cut."""
+        entry = {
+            "channel": _storable(channel),
+            "reason": _storable(reason),
+            "payload": _storable(payload)[:PAYLOAD_CHARACTERS],
+        }
+        key = self._keys.quarantine
+        await self._redis.xadd(key, entry, maxlen=DEAD_LETTERS, approximate=True)
+
+
+def _storable(text: str) -> str:
+    # UTF-8 has no lone surrogates.
+    return text.encode(errors="backslashreplace").decode()
 
 
 class LastRound(Table):
@@ -43,7 +91,7 @@ class RedisServer(Table):
 
     @retried
     async def run_id(self) -> str | None:
-        """Return the id of this run of the server; None if the ACL hides it."""
+        """Return the id of the server's run; None if it is hidden."""
         try:
             info = await self._redis.info("server")
         except NoPermissionError:
@@ -52,31 +100,20 @@ class RedisServer(Table):
         return str(identifier) if identifier else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
-    """Every table of a worker.
+    """Every table of a worker."""
 
-    With a ``retry`` their methods wait while Redis is away.
-    Without one they raise ``RedisUnavailableError``.
-    """
-
-    cursors: Cursors
-    pending: PendingRepairs
-    progress: SavedProgress
-    channels: KnownChannels
-    rounds: LastRound
-    dead_letters: DeadLetters
-    server: RedisServer
-
-    @classmethod
-    def on(cls, redis: Redis, keys: Keys, retry: RedisRetry | None = None) -> Self:
-        """Return the tables of this namespace."""
-        return cls(
-            cursors=Cursors(redis, keys, retry),
-            pending=PendingRepairs(redis, keys, retry),
-            progress=SavedProgress(redis, keys, retry),
-            channels=KnownChannels(redis, keys, retry),
-            rounds=LastRound(redis, keys, retry),
-            dead_letters=DeadLetters(redis, keys, retry),
-            server=RedisServer(redis, keys, retry),
-        )
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        retry: RedisRetry | None = None,
+    ) -> None:
+        """``retry`` as in ``Table``."""
+        self.cursors = Cursors(redis, keys, retry)
+        self.pending = PendingRepairs(redis, keys, retry)
+        self.progress = SavedProgress(redis, keys, retry)
+        self.channels = KnownChannels(redis, keys, retry)
+        self.rounds = LastRound(redis, keys, retry)
+        self.dead_letters = DeadLetters(redis, keys, retry)
+        self.server = RedisServer(redis, keys, retry)

@@ -1,0 +1,84 @@
+"""The small tables: channels, progress, quarantine, the server, and the budget."""
+
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from worker.store.budget import BURST, Budget
+from worker.store.keys import Keys
+from worker.store.progress import Progress
+from worker.store.tables import Tables
+
+
+async def test_a_channel_is_unknown_until_it_is_added(tables: Tables) -> None:
+    """To ask adds nothing: the repair of a new channel is marked before it is added."""
+    assert await tables.channels.unknown(["a", "b"]) == {"a", "b"}
+    await tables.channels.add(["a", "b"])
+    assert await tables.channels.unknown(["b", "c"]) == {"c"}
+    assert await tables.channels.unknown([]) == frozenset()
+    await tables.channels.add([])
+    assert await tables.channels.all() == {"a", "b"}
+
+
+async def test_progress_is_kept_until_the_backfill_ends(tables: Tables) -> None:
+    """It is read as it was saved."""
+    progress = Progress(newest="9", next="5", oldest="3", actions=300)
+    await tables.progress.save(progress, "room", "hall")
+    both = {"room": progress, "hall": progress}
+    assert await tables.progress.read_all(["room", "hall", "yard"]) == both
+
+    assert await tables.progress.end("room") is False
+    assert await tables.progress.read("room") is None
+    assert await tables.progress.read("hall") == progress
+
+
+async def test_a_second_backfill_follows_the_first(tables: Tables) -> None:
+    """One script ends the first and saves the second: a kill cannot come between them."""
+    await tables.progress.save(Progress(newest="9", next="5", oldest="3", actions=300), "room")
+    await tables.progress.ask_again("12", "room")
+    await tables.progress.save(Progress(newest="9", next="4", oldest="3", actions=400), "room")
+
+    assert await tables.progress.end("room") is True
+    assert await tables.progress.read("room") == Progress("12", "12")
+    assert await tables.progress.end("room") is False
+
+
+async def test_the_quarantine_keeps_any_text(tables: Tables, redis: Redis) -> None:
+    """Lone surrogates become escapes. A long payload is cut."""
+    await tables.dead_letters.add("room", "a reason", '"\ud83d"' + "x" * 10_000)
+
+    [(_, entry)] = await cast("Any", redis).xrange(Keys().quarantine)
+    assert (entry["channel"], entry["reason"]) == ("room", "a reason")
+    assert entry["payload"].startswith('"\\ud83d"x')
+    assert len(entry["payload"]) == 4096
+
+
+async def test_the_time_is_redis_own(tables: Tables, redis: Redis) -> None:
+    """It is in milliseconds."""
+    before = await redis.time()
+    now = await tables.server.now()
+    after = await redis.time()
+
+    assert before[0] * 1000 + before[1] // 1000 <= now <= after[0] * 1000 + after[1] // 1000
+
+
+async def test_the_budget_spaces_requests_out(redis: Redis) -> None:
+    """After a burst, all processes together send one request an interval. A hold is for all."""
+    waits: list[float] = []
+
+    async def note(seconds: float) -> None:
+        waits.append(seconds)
+
+    here, there = (Budget(redis, Keys(), rate=0.001, sleep=note) for _ in range(2))
+    for _ in range(BURST):
+        await here.take()
+    assert waits == []
+
+    await there.take()
+    await here.take()
+    assert waits == [pytest.approx(1_000, abs=400), pytest.approx(2_000, abs=400)]
+
+    await there.hold(100_000)
+    await here.take()
+    assert waits[-1] == pytest.approx(100_000, abs=400)
