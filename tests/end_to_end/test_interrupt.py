@@ -14,6 +14,7 @@ from tests.processes import SETTING_PREFIXES
 from tests.waiting import wait_until
 from tests.worlds import KEYS, ROOM, World
 from worker.cli.interrupts import finish
+from worker.store.embedded import SERVER_LOCK, is_locked
 
 SIGNALLED: Final = """
 import atexit, os, runpy, signal, sys
@@ -42,6 +43,7 @@ runpy.run_module("worker", run_name="__main__", alter_sys=True)
 STUBBORN: Final = """
 import asyncio, signal
 from worker.cli.interrupts import finish
+from worker.store.embedded import SERVER_LOCK, is_locked
 
 
 async def stubborn():
@@ -148,6 +150,21 @@ async def test_an_interrupt_ends_a_backfill_wherever_it_is(world: World) -> None
         await wait_until(is_held, what=lambda: child.err)
         await interrupted()
     assert await is_under_way()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_stopped_command_stops_its_valkey(world: World, number: signal.Signals) -> None:
+    """A command that is ended closes what it has opened; the exit code says which signal it was."""
+    world.state.set_outage("server_error", ["actions"])
+    child = world.start("backfill", REDIS_URL=None)
+    await wait_until(lambda: world.emulator.requests["actions"], what=lambda: child.err)
+    lock = world.folder / ".tally" / SERVER_LOCK
+    assert is_locked(lock)
+
+    child.ask(number)
+
+    assert await child.ended() == 128 + number
+    assert not is_locked(lock)
 
 
 async def stubborn() -> str:

@@ -16,7 +16,8 @@ from tests.source.passing_time import Passes
 from tests.source.scripted import LATER, Reply, ScriptedPubNub, answer, json_reply
 from tests.waiting import wait_until
 from worker.errors import PubNubError
-from worker.source import endpoints
+from worker.source import endpoints, transport
+from worker.source.backoff import elapsed_clock
 from worker.source.client import Client, Keyset, Page
 
 
@@ -54,6 +55,25 @@ async def test_a_slow_answer_is_an_error(
 
     with pytest.raises(PubNubError, match="no answer in time"):
         await poll
+
+
+async def test_a_poll_ends_after_the_machine_slept(
+    server: ScriptedPubNub, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop's clock stood still meanwhile. A request after that has its full time."""
+    monkeypatch.setattr(transport, "CHECK_SECONDS", 0.01)
+    slept = 0.0
+    monkeypatch.setattr(transport, "elapsed_clock", lambda: elapsed_clock() + slept)
+    server.script(Reply(hangs=True), under="/v2/subscribe")
+    server.script(json_reply([17600000000000002]), under="/time/0")
+    poll = asyncio.create_task(client.subscribe(["room"], [], LATER))
+    await server.asked(1)
+
+    slept += endpoints.POLL_SECONDS + 1
+
+    with pytest.raises(PubNubError, match="no answer in time"):
+        await poll
+    assert await client.time() == "17600000000000002"
 
 
 async def test_an_exception_of_the_sdk_is_an_error(

@@ -217,6 +217,17 @@ async def test_a_dead_server_comes_back_with_its_data(folder: Path, number: int)
 
 
 @needs_valkey
+async def test_a_hung_server_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise every later command would wait for it, and fail."""
+    monkeypatch.setattr(embedded, "STOP_SECONDS", 0.2)
+    async with embedded_server(folder):
+        pid = int((folder / "valkey.pid").read_text())
+        os.kill(pid, signal.SIGSTOP)
+
+    assert not is_locked(folder / SERVER_LOCK)
+
+
+@needs_valkey
 def test_commands_started_together_lose_no_count(
     folder: Path, start: Callable[[], Command]
 ) -> None:

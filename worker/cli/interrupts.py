@@ -1,4 +1,4 @@
-"""The work of a command in an event loop, and Ctrl-C meanwhile."""
+"""The work of a command in an event loop, and the signals that end it early."""
 
 import gc
 import os
@@ -6,12 +6,14 @@ import signal
 import threading
 from collections.abc import Awaitable
 from types import FrameType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     import asyncio
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Result = TypeVar("Result")
 
@@ -25,7 +27,7 @@ def finish(work: Awaitable[Result]) -> Result:
     For a message with 25,000 reactions it took 40 seconds.
 
     Raises:
-        typer.Exit: 130, after an interrupt, whatever the work ended with.
+        typer.Exit: 128 + the signal's number, whatever the work ended with.
     """
     import asyncio  # noqa: PLC0415 - a quarter of the time that ``--help`` takes
 
@@ -43,50 +45,58 @@ def finish(work: Awaitable[Result]) -> Result:
     try:
         asyncio.run(keep_result())
     except BaseException:  # interrupted work may end with any error
-        if not interrupts.count:
+        if not interrupts.number:
             raise
     finally:
         interrupts.unwatch()
 
-    if interrupts.count:
-        raise typer.Exit(128 + signal.SIGINT)
+    if interrupts.number:
+        raise typer.Exit(128 + interrupts.number)
     return results[0]
 
 
 class Interrupts:
-    """The interrupts of a task.
+    """The interrupts and stops of a task: Ctrl-C, SIGTERM, a terminal that is closed.
 
-    The first cancels the work, the second its cleanup, the third ends the process.
+    The first cancels the work, so that it closes what it has opened (its own Valkey, too).
+    The second cancels the cleanup, the third ends the process.
 
-    An interrupt counts even if the task swallows its cancellation.
+    A signal counts even if the task swallows its cancellation.
     ``asyncio.run`` alone would take what such a task returns for a result.
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.number = 0
+        """The newest signal; 0 before the first one."""
+        self._count = 0
         self._task: asyncio.Task[object] | None = None
-        self._previous = signal.getsignal(signal.SIGINT)
         is_main_thread = threading.current_thread() is threading.main_thread()
-        self._is_handled = is_main_thread and self._previous is not signal.SIG_IGN
+        previous = {number: signal.getsignal(number) for number in SIGNALS if is_main_thread}
+        self._previous = {
+            number: handler
+            for number, handler in previous.items()
+            if handler is not signal.SIG_IGN  # nohup, or a shell's background
+        }
 
     def watch(self, task: "asyncio.Task[object] | None") -> None:
-        """Cancel this task at an interrupt from now on."""
+        """Cancel this task at a signal from now on."""
         self._task = task
-        if self._is_handled:
-            signal.signal(signal.SIGINT, self._handle)
+        for number in self._previous:
+            signal.signal(number, self._handle)
 
     def unwatch(self) -> None:
-        """Give interrupts back to their previous handler."""
-        if self._is_handled:
-            signal.signal(signal.SIGINT, self._previous)
+        """Give the signals back to their previous handlers."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        self.count += 1
+        self.number = number
+        self._count += 1
         task = self._task
-        if task is None or task.done() or self.count > 2:
+        if task is None or task.done() or self._count > 2:
             os._exit(128 + number)  # everything is closed, or never will be
 
-        if self.count > 1:
+        if self._count > 1:
             raise KeyboardInterrupt
 
         # Between two callbacks: in the middle of one, a future that it is about to complete

@@ -137,7 +137,8 @@ def cancelled_by_signals() -> Iterator[Callable[[], None]]:
             task.cancel()
 
     for number in SIGNALS:
-        loop.add_signal_handler(number, end, number)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(number, end, number)
     try:
         yield is_ending.set
     except asyncio.CancelledError:

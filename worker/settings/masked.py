@@ -21,7 +21,7 @@ _WRITERS: Final[dict[type, Callable[[Any], str]]] = {
 _EMPTY: Final = {"TALLY_HTTP": "off"}
 
 # A user without a password may be a password without its colon.
-_CREDENTIALS: Final = re.compile(r"(?<=://)([^:@/?#]*:(?=[^@]))?.*@")
+_CREDENTIALS: Final = re.compile(r"(?<=://)([^:@/?#]*:(?=[^@]))?[^/?#]*@")
 # Any other option may be a part of a password with a "?" in it.
 _HARMLESS: Final = (
     "db|health_check_interval|max_connections|protocol|retry_on_timeout"
@@ -33,7 +33,7 @@ _OTHER_OPTION: Final = re.compile(
 )
 # Another path may be a part of a password with a "/" in it.
 _MASKED_ADDRESS: Final = re.compile(
-    r"(unix://(.*@)?/[^?#@]*|rediss?://(.*@)?[^/?#@]*(/[0-9]*)?)"
+    r"(unix://([^/?#]*@)?/[^?#@]*|rediss?://([^/?#]*@)?[^/?#@]*(/[0-9]*)?)"
     r"(\?[^#@]*)?"
 )
 
@@ -87,6 +87,8 @@ def mask_address(url: str) -> str | None:
 
     None if the address has another form: its password may stand anywhere.
     """
+    if "@" in url.partition("?")[2]:
+        return None
     masked = _CREDENTIALS.sub(r"\1***@", url)
     masked = _OTHER_OPTION.sub(r"\g<name>***", masked)
     return masked if _MASKED_ADDRESS.fullmatch(masked) else None

@@ -1,7 +1,6 @@
 """A channel's list of actions, page by page, newest first."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass, replace
@@ -148,15 +147,18 @@ class History:
         *,
         is_expected: bool,
     ) -> _Reply:
-        asked: Counter[int] = Counter()
+        requests = empty = standing_still = 0
         while True:
             await self._take()
             asked_at = self._clock()
             page = await self._client.message_actions(channel, start=start, end=end)
-            reply = _Reply(page, start, asked_at, asked.total() + 1)
+            requests += 1
+            reply = _Reply(page, start, asked_at, requests)
+            # Empty pages count in a row: another page shows that there is something.
+            empty = empty + 1 if reply.is_end else 0
+            standing_still += not reply.is_end
             tries = reply.tries(is_expected=is_expected)
-            asked[tries] += 1
-            if asked[tries] == tries:
+            if (empty if reply.is_end else standing_still) >= tries:
                 return reply
 
 

@@ -7,8 +7,8 @@ HTTP/2 would keep the stream of a cancelled poll, so it is not used.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +21,11 @@ from pubnub.structures import ResponseInfo
 from pubnub.utils import build_url
 from yarl import URL
 
+from worker.source.backoff import elapsed_clock
+
 KEEPALIVE_SECONDS: Final = 5.0
+CHECK_SECONDS: Final = 5.0
+"""How soon after the machine wakes up an overdue request ends."""
 _CAUSES: Final[Mapping[type[Exception], str]] = {
     aiohttp.ConnectionTimeoutError: "no connection in time",
     aiohttp.ClientConnectorCertificateError: "no connection: the certificate is not to be trusted",
@@ -82,12 +86,52 @@ def _cause(reply: object, status: object) -> str:
     return f"no answer ({type(cause).__name__})"
 
 
+class Deadlines:
+    """Timeouts that also end while the machine sleeps: the clock of the loop stands still then.
+
+    Otherwise a poll whose connection died in the meantime would hang for minutes.
+    """
+
+    def __init__(self) -> None:
+        self._ends: dict[asyncio.Timeout, float] = {}
+        self._check: asyncio.TimerHandle | None = None
+
+    @asynccontextmanager
+    async def within(self, seconds: float) -> AsyncIterator[None]:
+        """Cancel the block after so many seconds.
+
+        Raises:
+            TimeoutError: It took longer.
+        """
+        async with asyncio.timeout(seconds) as timeout:
+            self._ends[timeout] = elapsed_clock() + seconds
+            self._check_later()
+            try:
+                yield
+            finally:
+                del self._ends[timeout]
+
+    def _check_later(self) -> None:
+        if self._check is None and self._ends:
+            loop = asyncio.get_running_loop()
+            self._check = loop.call_later(CHECK_SECONDS, self._end_overdue)
+
+    def _end_overdue(self) -> None:
+        self._check = None
+        now = elapsed_clock()
+        for timeout, end in self._ends.items():
+            if now > end and not timeout.expired():
+                timeout.reschedule(asyncio.get_running_loop().time())
+        self._check_later()
+
+
 class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no types
     """Sends each request on an HTTP/1.1 connection of its own."""
 
     def __init__(self, pubnub: Any) -> None:
         self.pubnub = pubnub
         self._free = asyncio.Semaphore(pubnub.config.connections)
+        self._deadlines = Deadlines()
         # The SDK trusts the same certificates.
         trusted = httpx.create_ssl_context() if pubnub.config.ssl else False
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ssl=trusted)
@@ -109,7 +153,7 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
             config.scheme(), self.pubnub.base_origin, options.path, options.query_string
         )
         with _lost_errors():
-            async with asyncio.timeout(options.request_timeout):
+            async with self._deadlines.within(options.request_timeout):
                 response = await self._get(url, options.connect_timeout)
         info = ResponseInfo(response.status_code, config.ssl, None, None, None, None, response)
         category = PNStatusCategory.PNAcknowledgmentCategory
