@@ -1,5 +1,6 @@
 """The import contracts of ``pyproject.toml``: a new module has a place, or is refused."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -70,3 +71,10 @@ def lint(folder: Path) -> str:
     )
     assert not linted.stderr, linted.stderr
     return linted.stdout
+
+
+def test_no_test_imports_another() -> None:
+    """What tests share stands in a module of its own."""
+    forbidden = re.compile(r"^\s*(?:from|import) tests\.\S*\b(?:test_\w+|conftest)\b", re.MULTILINE)
+    tests = (ROOT / "tests").rglob("*.py")
+    assert [str(path) for path in tests if forbidden.search(path.read_text("utf-8"))] == []

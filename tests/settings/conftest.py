@@ -1,18 +1,11 @@
-"""An empty folder, an environment without settings, and settings that are refused."""
+"""An empty folder, and an environment without settings."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from worker.errors import ConfigurationError
-from worker.settings.checks import SHOW, Needs, load
-
-CANARY = "canary"
-
-Give = Callable[..., None]
-"""Sets variables of the environment, as in ``give(TALLY_HTTP="off")``."""
+from tests.settings.given import Give
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +32,3 @@ def give(monkeypatch: pytest.MonkeyPatch) -> Give:
 def dotenv(tmp_path: Path) -> Path:
     """Return the path of ``.env``."""
     return tmp_path / ".env"
-
-
-def refused(needs: Needs = SHOW) -> list[str]:
-    """Return the lines of the error, none of which shows the canary."""
-    with pytest.raises(ConfigurationError) as error:
-        load(needs)
-
-    head, *lines = str(error.value).splitlines()
-    assert head == "These settings are wrong:"
-    assert CANARY not in str(error.value)
-    return [line.strip() for line in lines]

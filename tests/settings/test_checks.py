@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.settings.conftest import CANARY, Give, refused
+from tests.settings.given import CANARY, Give, refused
 from worker.errors import ConfigurationError
 from worker.settings.checks import (
     CONNECTS,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.settings.conftest import CANARY, Give, refused
+from tests.settings.given import CANARY, Give, refused
 from worker.errors import ConfigurationError
 from worker.settings import FIELDS, Settings
 from worker.settings.checks import SHOW, load

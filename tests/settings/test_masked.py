@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.settings.conftest import Give
+from tests.settings.given import Give
 from worker.settings import FIELDS, SECRETS, Settings
 from worker.settings.checks import SHOW, load
 from worker.settings.masked import as_json, as_lines, mask_address

@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 from structlog.testing import capture_logs
 
-from tests.settings.conftest import CANARY, Give, refused
+from tests.settings.given import CANARY, Give, refused
 from worker.errors import ConfigurationError
 from worker.settings import FIELDS, SECRETS, Settings
 from worker.settings.checks import FOLLOW, SHOW, load, warn_of_unknown

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.env_example import NEEDED, env_example
-from tests.settings.conftest import CANARY, Give, refused
+from tests.settings.given import CANARY, Give, refused
 from worker.errors import ConfigurationError
 from worker.settings import FIELDS, SECRETS, Settings, read
 from worker.settings.checks import SHOW, load

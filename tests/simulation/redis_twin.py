@@ -1,4 +1,4 @@
-"""redis-py's client, as far as the worker uses it, on a keyspace in memory; and what can go wrong on the way."""
+"""redis-py's client, as far as the worker uses it, on a keyspace in memory, with its faults."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -139,7 +139,7 @@ class Call:
 
 
 class RedisTwin:
-    """A client of one process. With a lineage it greets whoever answers, as ``connect`` has redis-py do."""
+    """A client of one process. With a detector it checks the server, as ``connect`` does."""
 
     def __init__(
         self, server: Server, machine: Machine, rollback_detector: RollbackDetector | None

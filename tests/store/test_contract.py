@@ -9,7 +9,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from tests.domain.test_the_rule import ROWS
 from tests.histories import (
     ANA,
     BEN,
@@ -23,6 +22,7 @@ from tests.histories import (
     restored,
 )
 from tests.ledger import Ledger, count_of
+from tests.rule_table import ROWS
 from tests.store.examples import ON_A_REAL_SERVER, apply, outcomes_of
 from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
 from worker.domain.entry import ABSENT, Entry, Outcome
