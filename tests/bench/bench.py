@@ -14,8 +14,8 @@ from worker.live.assignment import Assignment
 from worker.live.covered_channels import CoveredChannels
 from worker.live.gaps import Gaps, RequestRepair
 from worker.live.group_commit import GroupCommit
-from worker.live.resume_point import ResumePoint, SavedPosition
 from worker.live.subscription import Subscription, SubscriptionConfig
+from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor
 from worker.source.backoff import Backoff
 from worker.source.client import Client
 from worker.source.live import Poller
@@ -80,7 +80,7 @@ class Bench:
             Poller(self.client, names, backoff(), self.clock),
             GroupCommit(self.applier),
             CoveredChannels(self.tables.channels, self.client, gaps),
-            SavedPosition(names, self.tables.cursors, detector, self.clock),
+            SubscriptionCursor(names, self.tables.cursors, detector, self.clock),
             SubscriptionConfig(self.counted_types, CATCHUP_SECONDS, self.clock),
         )
 

@@ -9,9 +9,9 @@ import pytest
 from tests.bench.bench import SETTLE_SECONDS, Bench
 from tests.bench.waiting import LONGEST_SECONDS, wait_until_redis_fails
 from tests.waiting import wait_until
-from worker.applying.apply import RolledBackError, StaleError
 from worker.domain.action import Added, Identity, Observed
 from worker.domain.entry import Outcome
+from worker.errors import RolledBackError, StaleError
 from worker.live import group_commit
 from worker.live.group_commit import GroupCommit
 
@@ -69,7 +69,7 @@ async def test_later_submissions_form_the_next_group(
 
 async def test_a_group_has_a_largest_size(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other submissions wait for the next group."""
-    monkeypatch.setattr(group_commit, "EVENT_BATCH", 2)
+    monkeypatch.setattr(group_commit, "GROUP_EVENTS", 2)
     applier, commits = Held(bench, monkeypatch), GroupCommit(bench.applier)
     applier.release.set()
     await asyncio.gather(*await bring(bench, commits, "abcde"))

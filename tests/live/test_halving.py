@@ -25,7 +25,7 @@ from tests.waiting import wait_until
 from worker.domain.position import Cursor
 from worker.errors import ExitCode
 from worker.live.assignment import Assignment
-from worker.live.resume_point import ResumePoint
+from worker.live.subscription_cursor import ResumePoint
 from worker.live.subscriptions import Subscriptions
 from worker.service import parts, worker
 from worker.service.lifecycle import Service

@@ -32,8 +32,8 @@ async def test_an_idle_subscription_notices_a_rollback(bench: Bench, *, went_bac
         with structlog.testing.capture_logs() as entries:
             if went_back:
                 bench.applier.rollback_detector.accept(None)
-            run.subscription.reread()
-            await wait_until(lambda: run.subscription.polling.queued == 0)
+            run.subscription.restart_if_redis_went_back()
+            await wait_until(lambda: len(run.subscription.polling.queue) == 0)
             await wait_until(
                 lambda: (
                     any(entry["event"] == "subscription_starts" for entry in entries)

@@ -22,8 +22,7 @@ log = structlog.get_logger(__name__)
 class RetryPolicy:
     """How history is read.
 
-    A 403 is reported at once.
-    Another failure is reported if it is number ``tries`` in a row.
+    A 403 is reported at once, another failure if it is number ``tries`` in a row.
     With ``tries=None`` the request is repeated for ever.
     """
 
@@ -76,7 +75,9 @@ class Retry:
         Raises:
             PubNubError: the failure itself, if it is final.
         """
-        if self._is_final(error):
+        tries = self._policy.tries
+        is_last = tries is not None and self._backoff.failures + 1 >= tries
+        if is_last or isinstance(error, ForbiddenError):
             raise error
         self._warning.failing(self, channel=self._channel, reason=str(error))
         wait = self._backoff.failed(error)
@@ -86,19 +87,8 @@ class Retry:
         # They wait here; for others the time has passed already.
         await asyncio.sleep(wait)
 
-    def _is_final(self, error: PubNubError) -> bool:
-        """Tell whether to give up: after a 403, or one failure too many."""
-        if isinstance(error, ForbiddenError):
-            return True
-        tries = self._policy.tries
-        return tries is not None and self._backoff.failures + 1 >= tries
 
-
-async def retry(
-    call: Callable[[], Awaitable[Result]],
-    channel: str,
-    policy: RetryPolicy,
-) -> Result:
+async def retry(call: Callable[[], Awaitable[Result]], channel: str, policy: RetryPolicy) -> Result:
     """Return what the call returns, trying again as the policy says.
 
     Raises:

@@ -10,9 +10,6 @@ from worker.store.pending_repairs import GapCause
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.tables import Tables
 
-Listener = Callable[[Collection[str]], None]
-"""Is called with the channels that were marked for repair."""
-
 log = structlog.get_logger(__name__)
 
 
@@ -24,10 +21,7 @@ class Pool(Protocol):
 
 
 class RollbackRecovery:
-    """Marks every channel for repair.
-
-    Then this process goes on with Redis as it is.
-    """
+    """Marks every channel for repair. Then this process goes on with Redis as it is."""
 
     def __init__(
         self,
@@ -46,9 +40,9 @@ class RollbackRecovery:
         self._followed = frozenset(followed)
         self._pools = pools
         self._turn = asyncio.Lock()
-        self._listeners: list[Listener] = []
+        self._listeners: list[Callable[[Collection[str]], None]] = []
 
-    def add_listener(self, listener: Listener) -> None:
+    def add_listener(self, listener: Callable[[Collection[str]], None]) -> None:
         """Call this with the marked channels, from now on."""
         self._listeners.append(listener)
 

@@ -4,7 +4,7 @@ A replay that was interrupted goes on where it was.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
@@ -12,16 +12,13 @@ from typing import Final
 import structlog
 
 from worker.applying.apply import Applier
-from worker.applying.retry import ProgressWatcher, RetryPolicy, retry
-from worker.domain.position import (
-    TICKS_PER_SECOND,
-    Range,
-    Timetoken,
-    is_after,
-    shift,
-)
-from worker.history.replay import Replay
-from worker.source.history import History
+from worker.applying.retry import ProgressWatcher, Retry, RetryPolicy, retry
+from worker.domain.action import Origin
+from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
+from worker.errors import PubNubError, StaleError
+from worker.source.history import History, ListSlice, ahead
+from worker.source.wire import Decoded, decode_action
+from worker.store.batched import batched
 from worker.store.pending_repairs import GapCause
 from worker.store.progress import Progress
 from worker.store.tables import Tables
@@ -31,6 +28,11 @@ CHANNEL_CONCURRENCY: Final = 16
 
 Each has one request under way.
 At a fifth of a second each, that is enough for eighty requests a second.
+"""
+DECODE_BATCH: Final = 25
+"""Items of a page that are decoded in one go.
+
+Between them other tasks run: the next request above all, and events.
 """
 
 log = structlog.get_logger(__name__)
@@ -50,7 +52,7 @@ class Backfiller:
     ) -> None:
         self._history = history
         self._now = now
-        self._replay = Replay(history, applier, policy)
+        self._replay = _Replay(history, applier, policy)
         self._tables = tables
         self._policy = policy
         self._watch = watch
@@ -66,20 +68,16 @@ class Backfiller:
                 Another run goes on where this one was.
         """
         room = asyncio.Semaphore(CHANNEL_CONCURRENCY)
-
-        async def replay(channel: str) -> int:
-            async with room:
-                return await self.channel(channel, wanted)
-
-        names = sorted(set(channels))
-        replays = [replay(channel) for channel in names]
-        results = await asyncio.gather(*replays, return_exceptions=True)
-
         counts: dict[str, int] = {}
-        for channel, result in zip(names, results, strict=True):
-            if isinstance(result, BaseException):
-                raise result
-            counts[channel] = result
+
+        async def replay(channel: str) -> None:
+            async with room:
+                counts[channel] = await self.channel(channel, wanted)
+
+        replays = [replay(channel) for channel in sorted(set(channels))]
+        for failure in await asyncio.gather(*replays, return_exceptions=True):
+            if failure:
+                raise failure
         return counts
 
     async def channel(self, channel: str, wanted: Range) -> int:
@@ -119,10 +117,7 @@ class Backfiller:
         await self._tables.channels.add([channel])
 
     async def _start(
-        self,
-        channel: str,
-        since: Timetoken | None,
-        until: Timetoken | None,
+        self, channel: str, since: Timetoken | None, until: Timetoken | None
     ) -> Progress:
         until = until or await self._pubnub_time(channel)
         log.info("backfill_starts", channel=channel, since=since, until=until)
@@ -130,12 +125,7 @@ class Backfiller:
         await self._save(channel, progress)
         return await self._finish(channel, progress)
 
-    async def _resume(
-        self,
-        channel: str,
-        saved: Progress,
-        until: Timetoken | None,
-    ) -> Progress:
+    async def _resume(self, channel: str, saved: Progress, until: Timetoken | None) -> Progress:
         log.info("backfill_resumes", channel=channel, actions=saved.actions)
         until = until or await self._pubnub_time(channel)
         progress = await self._catch_up(channel, saved, until)
@@ -151,12 +141,7 @@ class Backfiller:
         log.info("backfill_ends", channel=channel, actions=progress.actions)
         return progress
 
-    async def _catch_up(
-        self,
-        channel: str,
-        saved: Progress,
-        until: Timetoken,
-    ) -> Progress:
+    async def _catch_up(self, channel: str, saved: Progress, until: Timetoken) -> Progress:
         """Replay what has come since the interrupted run began.
 
         Begin a little before, because lists lag behind.
@@ -186,6 +171,50 @@ class Backfiller:
 
     async def _pubnub_time(self, channel: str) -> Timetoken:
         return await retry(self._now, channel, self._policy)
+
+
+class _Replay:
+    """Applies the pages of a channel's history, newest first."""
+
+    def __init__(self, history: History, applier: Applier, policy: RetryPolicy) -> None:
+        self._history = history
+        self._applier = applier
+        self._policy = policy
+
+    async def pages(self, channel: str, progress: Progress) -> AsyncGenerator[Progress, None]:
+        """Yield the progress after each page, once the page is applied.
+
+        Raises:
+            PubNubError: PubNub refused, or failed too often.
+        """
+        with Retry(channel, self._policy) as retry:
+            while True:
+                slices = self._history.slices(channel, progress.next, progress.oldest)
+                try:
+                    async with aclosing(ahead(slices)) as pages:
+                        async for page in pages:
+                            progress = await self._apply(channel, page, progress)
+                            retry.succeeded()
+                            yield progress
+                except StaleError as error:
+                    log.warning("page_dropped", channel=channel, reason=str(error))
+                except PubNubError as error:
+                    await retry.after(error)
+                else:
+                    return
+
+    async def _apply(self, channel: str, page: ListSlice, progress: Progress) -> Progress:
+        """Apply one page; return the progress after it."""
+        if not page.is_certain:
+            log.warning("page_stepped_over", channel=channel, below=page.next)
+        decoded: list[Decoded] = []
+        for batch in batched(page.actions, DECODE_BATCH):
+            types = self._policy.counted_types
+            decoded += [decode_action(channel, action, types) for action in batch]
+            await asyncio.sleep(0)
+        await self._applier.apply(decoded, Origin.BACKFILL, page.asked_at)
+        actions = progress.actions + len(decoded)
+        return replace(progress, next=page.next, actions=actions)
 
 
 def _covers(saved: Progress, since: Timetoken | None) -> bool:

@@ -59,7 +59,8 @@ class BackfillQueue:
         saved = await table.read_all(idle)
         # Saved progress without an end is kept: it began before the gap.
         # A task that resumes it reads what came since, too.
-        new = [name for name in idle if not _has_no_end(saved.get(name))]
+        kept = {name for name, progress in saved.items() if progress.oldest is None}
+        new = [name for name in idle if name not in kept]
         await table.save(Progress(until, until), *new)
         await table.ask_again(until, *running)
         # Last: a backfill that ended meanwhile does not know of the request.
@@ -132,8 +133,3 @@ class BackfillQueue:
         for channel in sorted(set(channels) - self._queued):
             self._queued.add(channel)
             self._waiting.put_nowait(channel)
-
-
-def _has_no_end(progress: Progress | None) -> bool:
-    """Tell whether a backfill goes back to the very first action."""
-    return progress is not None and progress.oldest is None

@@ -1,27 +1,16 @@
 """What an answer of PubNub leads to: marks for gaps, tallies, a newer cursor."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Sequence
 
-from worker.live.answer_queue import DecodedAnswer, Item
+from worker.live.answer_queue import DecodedAnswer
 from worker.live.covered_channels import CoveredChannels
+from worker.live.full_answers import is_full
 from worker.live.group_commit import GroupCommit
-from worker.live.resume_point import SavedPosition
-from worker.source.live import Readmitted, Received, Refused
+from worker.live.subscription_cursor import SubscriptionCursor
+from worker.source.live import Readmitted, Refused
 from worker.source.names import Names
-from worker.source.wire import CountedTypes, Malformed, decode_message
+from worker.source.wire import Malformed
 from worker.store.pending_repairs import GapCause
-
-FULL_ANSWER: Final = 100
-"""Messages of an answer that may lack some.
-
-PubNub drops what exceeds them without a sign.
-"""
-HALVED_AFTER: Final = 3
-"""Full answers in a row after which a subscription is halved.
-
-PubNub's limit is for one answer, so two subscriptions get twice as much.
-"""
 
 
 class AnswerHandler:
@@ -32,14 +21,14 @@ class AnswerHandler:
         names: Names,
         group_commit: GroupCommit,
         covered: CoveredChannels,
-        position: SavedPosition,
+        cursor: SubscriptionCursor,
         catchup_seconds: float,
     ) -> None:
         """``catchup_seconds`` is how far PubNub's cache reaches back."""
         self._names = names
         self._group_commit = group_commit
         self._covered = covered
-        self._position = position
+        self._cursor = cursor
         self._catchup_seconds = catchup_seconds
 
     async def commit(self, answers: Sequence[DecodedAnswer]) -> None:
@@ -53,83 +42,37 @@ class AnswerHandler:
         decoded = [item for answer in answers for item in answer.decoded]
         oldest, newest = answers[0], answers[-1]
         await self._group_commit.apply(decoded, oldest.received_at)
-        await self._position.save(newest.cursor, newest.received_at)
+        await self._cursor.save(newest.cursor, newest.received_at)
 
-    async def mark_refusal(self, item: Item) -> None:
+    async def mark_refusal(self, refusal: Refused | Readmitted) -> None:
         """Mark names that PubNub refuses, or refused until now."""
-        if isinstance(item, Readmitted):
-            await self._mark_forbidden(item.names)
-        elif isinstance(item, Refused) and item.names:
-            # While PubNub goes on refusing, the mark is renewed.
-            await self._covered.owe(
-                item.names,
-                GapCause.FORBIDDEN,
-                None,
-                is_new=item.is_new,
-            )
+        if isinstance(refusal, Readmitted):
+            await self.mark_missed(refusal.names)
+            return
+        # The mark is renewed for as long as PubNub refuses. A backfill follows when it ends.
+        names, is_new = refusal.names, refusal.is_new
+        await self._covered.owe(names, GapCause.FORBIDDEN, None, is_new=is_new)
 
-    async def mark_dropped(self, items: Iterable[Item]) -> None:
-        """Mark the refusals among items that are dropped.
-
-        The answers among the items are read again.
-        """
-        for item in items:
-            if isinstance(item, Refused | Readmitted) and item.names:
-                await self._mark_forbidden(item.names)
-
-    async def _mark_forbidden(self, names: Names) -> None:
-        cursor = self._position.cursor
-        await self._covered.owe(names, GapCause.FORBIDDEN, cursor)
+    async def mark_missed(self, names: Names) -> None:
+        """Mark names that missed events up to now, because PubNub refused them."""
+        await self._covered.owe(names, GapCause.FORBIDDEN, self._cursor.newest)
 
     async def _mark_gaps(self, answers: Sequence[DecodedAnswer]) -> None:
-        covered_until = self._position.covered_until
+        """Mark what may be missing up to the end of each answer."""
+        covered_until = self._cursor.covered_until
         for answer in answers:
-            cursor = answer.cursor
-            for cause in self._gaps_before(answer, covered_until):
+            cursor, received_at = answer.cursor, answer.received_at
+            causes: list[GapCause] = []
+            if covered_until is None:
+                causes.append(GapCause.FIRST_START)
+            elif received_at - covered_until > self._catchup_seconds:
+                causes.append(GapCause.STALE_CURSOR)
+            if is_full(answer):
+                causes.append(GapCause.OVERFLOW)
+            for cause in causes:
                 await self._covered.owe(self._names, cause, cursor)
-            channels = {
-                item.identity.channel for item in answer.decoded if not isinstance(item, Malformed)
-            }
+
+            events = [item for item in answer.decoded if not isinstance(item, Malformed)]
+            channels = {event.identity.channel for event in events}
             await self._covered.discover(channels, cursor)
-            covered_until = answer.received_at
-
-    def _gaps_before(
-        self,
-        answer: DecodedAnswer,
-        covered_until: float | None,
-    ) -> Iterator[GapCause]:
-        """Yield why events may be missing up to the end of this answer."""
-        if covered_until is None:
-            yield GapCause.FIRST_START
-        elif answer.received_at - covered_until > self._catchup_seconds:
-            yield GapCause.STALE_CURSOR
-        if answer.messages >= FULL_ANSWER:
-            yield GapCause.OVERFLOW
-
-
-class FullAnswers:
-    """Counts full answers in a row."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def are_too_many(self, answers: Iterable[DecodedAnswer]) -> bool:
-        """Count these answers; tell whether ``HALVED_AFTER`` in a row were full."""
-        most = 0
-        for answer in answers:
-            is_full = answer.messages >= FULL_ANSWER
-            self._count = self._count + 1 if is_full else 0
-            most = max(most, self._count)
-        return most >= HALVED_AFTER
-
-
-def decode(received: Received, counted_types: CountedTypes) -> DecodedAnswer:
-    """Return an answer with its messages decoded.
-
-    Messages that are no message actions of counted types are left out.
-    """
-    messages = received.answer.messages
-    items = [decode_message(message, counted_types) for message in messages]
-    decoded = [item for item in items if item]
-    cursor = received.answer.cursor
-    return DecodedAnswer(cursor, received.at, len(messages), decoded)
+            covered_until = received_at

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,11 +32,11 @@ class DecodedAnswer:
     decoded: Sequence[Observed | Malformed]
 
 
-class WakeUp:
-    """Wakes the side that applies; it checks whether Redis went back."""
+class CheckRedis:
+    """Redis may have gone back: the side that applies checks that."""
 
 
-Item = DecodedAnswer | Refused | Readmitted | WakeUp
+QueuedItem = DecodedAnswer | Refused | Readmitted | CheckRedis
 
 
 class AnswerQueue:
@@ -47,11 +46,12 @@ class AnswerQueue:
     """
 
     def __init__(self) -> None:
-        self.pending: deque[Item] = deque()
+        self.pending: deque[QueuedItem] = deque()
         """Items that were fetched and are not handled yet, oldest first."""
-        self._arrived: asyncio.Queue[Item | None] = asyncio.Queue()
+        self.is_empty = asyncio.Event()
+        """Whether everything is handled."""
+        self._arrived: asyncio.Queue[QueuedItem | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(QUEUED_ANSWERS)
-        self._is_empty = asyncio.Event()
 
     def __len__(self) -> int:
         return self._arrived.qsize() + len(self.pending)
@@ -61,25 +61,19 @@ class AnswerQueue:
         """Whether the poll waits for room."""
         return self._room.locked()
 
-    async def put(self, item: Item) -> None:
+    async def put(self, item: DecodedAnswer | Refused | Readmitted) -> None:
         """Add an item; return when there is room for another one."""
-        self._is_empty.clear()
+        self.is_empty.clear()
         self._arrived.put_nowait(item)
         await self._room.acquire()
 
-    def wake(self) -> None:
-        """Wake the side that applies."""
-        self._arrived.put_nowait(WakeUp())
+    def check_redis(self) -> None:
+        """Let the side that applies check whether Redis went back."""
+        self._arrived.put_nowait(CheckRedis())
 
     def close(self) -> None:
         """Say that nothing follows."""
         self._arrived.put_nowait(None)
-
-    async def wait_until_empty(self, seconds: float) -> None:
-        """Return when everything is handled, or after so many seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._is_empty.wait()
 
     async def fetch(self) -> bool:
         """Wait for an item, and move what arrived to ``pending``.
@@ -88,18 +82,13 @@ class AnswerQueue:
         """
         item = await self._arrived.get()
         while item is not None:
-            self._take(item)
+            self.pending.append(item)
+            if not isinstance(item, CheckRedis):
+                self._room.release()
             if self._arrived.empty():
                 return True
             item = self._arrived.get_nowait()
         return False
-
-    def fetch_nowait(self) -> None:
-        """Move what arrived to ``pending``."""
-        while not self._arrived.empty():
-            item = self._arrived.get_nowait()
-            if item is not None:
-                self._take(item)
 
     def first_answers(self) -> list[DecodedAnswer]:
         """Return the pending answers up to the first item of another kind."""
@@ -115,9 +104,4 @@ class AnswerQueue:
         for _ in range(count):
             self.pending.popleft()
         if not self:
-            self._is_empty.set()
-
-    def _take(self, item: Item) -> None:
-        self.pending.append(item)
-        if not isinstance(item, WakeUp):
-            self._room.release()
+            self.is_empty.set()

@@ -25,19 +25,13 @@ class Assignment(Generic[Point]):
     joined: Names = field(default_factory=Names)
 
     def joined_by(self, names: Names) -> Self:
-        """Return the same assignment, where ``names`` have joined, too.
-
-        Names that do not belong to the assignment are left out.
-        """
-        own = names.only(frozenset(self.names.all))
-        joined = self.joined | own
+        """Return this assignment, where those of ``names`` that belong to it have joined."""
+        joined = self.joined | names.only(frozenset(self.names.all))
         return type(self)(self.names, self.resume_point, joined)
 
 
 def assign(
-    wanted: Names,
-    followed: Iterable[tuple[Names, Point]],
-    size: int,
+    wanted: Names, followed: Iterable[tuple[Names, Point]], size: int
 ) -> list[Assignment[Point]]:
     """Share the names out, at most ``size`` each.
 
@@ -46,32 +40,19 @@ def assign(
     New names join assignments that have room: a list that changes every day
     does not end in a subscription for each name.
     """
-    kept, new = _kept(wanted, followed, size)
-    assignments: list[Assignment[Point]] = []
-    for assignment in kept:
-        joined = _fitting(new, assignment.names, size)
-        new = new.without(frozenset(joined.all))
-        names = assignment.names | joined
-        point = assignment.resume_point
-        assignments.append(Assignment(names, point, joined))
-
-    assignments += [Assignment(part) for part in new.split(size)]
-    return assignments
-
-
-def _kept(
-    wanted: Names,
-    followed: Iterable[tuple[Names, Point]],
-    size: int,
-) -> tuple[list[Assignment[Point]], Names]:
-    """Return what stays with its point, and the names that are new."""
     new = wanted
-    kept = list[Assignment[Point]]()
+    kept: list[tuple[Names, Point]] = []
     for names, point in followed:
         staying = new.only(frozenset(names.all))
         new = new.without(frozenset(staying.all))
-        kept += [Assignment(part, point) for part in staying.split(size)]
-    return kept, new
+        kept += [(part, point) for part in staying.split(size)]
+
+    assignments: list[Assignment[Point]] = []
+    for names, point in kept:
+        joined = _fitting(new, names, size)
+        new = new.without(frozenset(joined.all))
+        assignments.append(Assignment(names | joined, point, joined))
+    return assignments + [Assignment(part) for part in new.split(size)]
 
 
 def _fitting(new: Names, names: Names, size: int) -> Names:
@@ -81,17 +62,13 @@ def _fitting(new: Names, names: Names, size: int) -> Names:
     """
     if names.channels:
         room = size - len(names.channels)
-        joined = Names(channels=_first(new.channels, room))
+        joined = Names(channels=new.channels[:room])
     elif names.wildcards:
         room = min(size, MAX_GROUPS) - len(names.wildcards)
-        joined = Names(wildcards=_first(new.wildcards, room))
+        joined = Names(wildcards=new.wildcards[:room])
     else:
         room = min(size, MAX_GROUPS) - len(names.groups)
-        joined = Names(groups=_first(new.groups, room))
+        joined = Names(groups=new.groups[:room])
 
     polls = list((names | joined).split(size))
     return joined if len(polls) == 1 else Names()
-
-
-def _first(names: tuple[str, ...], count: int) -> tuple[str, ...]:
-    return names[: max(0, count)]

@@ -22,12 +22,7 @@ class CoveredChannels:
     A channel is named, is met through a wildcard, or is a member of a group.
     """
 
-    def __init__(
-        self,
-        known: KnownChannels,
-        client: Client,
-        gaps: Gaps,
-    ) -> None:
+    def __init__(self, known: KnownChannels, client: Client, gaps: Gaps) -> None:
         self._known = known
         self._client = client
         self._gaps = gaps
@@ -42,15 +37,13 @@ class CoveredChannels:
         await self._known.add(names.channels)
 
     async def owe(
-        self,
-        names: Names,
-        cause: GapCause,
-        cursor: Cursor | None,
-        *,
-        is_new: bool = True,
+        self, names: Names, cause: GapCause, cursor: Cursor | None, *, is_new: bool = True
     ) -> None:
         """Mark the channels that these names stand for; see ``Gaps.owe``."""
-        channels = await self._channels_of(names)
+        channels = set(names.channels)
+        if names.wildcards or names.groups:
+            channels |= await self._channels_behind(names)
+        self._seen |= channels
         await self._gaps.owe(channels, cause, cursor, is_new=is_new)
 
     async def discover(self, channels: Collection[str], cursor: Cursor) -> None:
@@ -60,34 +53,20 @@ class CoveredChannels:
             await self._gaps.discover(unseen, cursor)
             self._seen |= unseen
 
-    async def _channels_of(self, names: Names) -> frozenset[str]:
-        """Return the channels.
-
-        Where PubNub does not answer, these are all channels ever seen.
-        """
-        channels = set(names.channels)
-        if names.wildcards or names.groups:
-            channels |= await self._channels_behind(names)
-        self._seen |= channels
-        return frozenset(channels)
-
     async def _channels_behind(self, names: Names) -> set[str]:
         """Return the channels of wildcards and groups."""
         known = await self._known.all() | self._seen
-        channels = {channel for channel in known if _matches_any(names.wildcards, channel)}
-
         lookups = [self._members(group, known) for group in names.groups]
-        for members in await asyncio.gather(*lookups):
-            channels.update(members)
+        channels: set[str] = set()
+        channels.update(*await asyncio.gather(*lookups))
+        for wildcard in names.wildcards:
+            channels.update(channel for channel in known if matches(wildcard, channel))
         return channels
 
     async def _members(self, group: str, known: Collection[str]) -> Collection[str]:
+        """Return the channels of a group; where PubNub fails, all channels ever seen."""
         try:
             return await self._client.group_channels(group)
         except PubNubError as error:
             log.warning("group_unknown", group=group, reason=str(error))
             return known
-
-
-def _matches_any(wildcards: Collection[str], name: str) -> bool:
-    return any(matches(wildcard, name) for wildcard in wildcards)

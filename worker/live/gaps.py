@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 RequestRepair = Callable[[Collection[str], Cursor | None], Awaitable[None]]
 """Asks for the repair of channels, up to the cursor if there is one.
 
-The request is durable when it returns.
+The request is durable when it returns: ``Repairs.request`` in ``service/worker.py``.
 """
 
 
@@ -46,11 +46,7 @@ class Gaps:
         await self._request_repair(channels, cursor)
         await self._tables.channels.add(channels)
 
-    async def discover(
-        self,
-        channels: Collection[str],
-        cursor: Cursor | None,
-    ) -> None:
+    async def discover(self, channels: Collection[str], cursor: Cursor | None) -> None:
         """Take in channels of a group or a wildcard.
 
         A channel that was never seen needs a repair of its past.

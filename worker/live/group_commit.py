@@ -3,20 +3,21 @@
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from worker.applying.apply import Applier, RolledBackError, StaleError
+from worker.applying.apply import Applier
 from worker.domain.action import Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_SECOND
+from worker.errors import RolledBackError, StaleError
 from worker.source.wire import Decoded, Malformed
 from worker.telemetry import metrics
 
-EVENT_BATCH: Final = 2_000
+GROUP_EVENTS: Final = 2_000
 """Events of one group. What exceeds them waits for the next group."""
 
 log = structlog.get_logger(__name__)
@@ -27,8 +28,12 @@ class _Submission:
     """Events of one subscription, and the future that its caller waits for."""
 
     decoded: Sequence[Decoded]
-    received: float
+    received_at: float
     applied: asyncio.Future[None]
+
+
+_Group = Sequence[_Submission]
+"""Submissions that are applied together."""
 
 
 class GroupCommit:
@@ -38,21 +43,16 @@ class GroupCommit:
     instead of two hundred round trips over as many connections.
     """
 
-    def __init__(
-        self,
-        applier: Applier,
-        unix_time: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, applier: Applier) -> None:
         self._applier = applier
-        self._unix_time = unix_time
         self._waiting: deque[_Submission] = deque()
-        self._group: Sequence[_Submission] = ()
+        self._group: _Group = ()
         self._applying: asyncio.Task[None] | None = None
 
-    async def apply(self, decoded: Sequence[Decoded], received: float) -> None:
+    async def apply(self, decoded: Sequence[Decoded], received_at: float) -> None:
         """Return when these events are applied.
 
-        ``received`` is when they were read, in seconds of the clock.
+        ``received_at`` is when they were read, in seconds of the clock.
 
         Raises:
             StaleError: the events waited for too long.
@@ -61,7 +61,7 @@ class GroupCommit:
         if not decoded:
             return
         applied = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Submission(decoded, received, applied))
+        self._waiting.append(_Submission(decoded, received_at, applied))
         if self._applying is None:
             self._applying = asyncio.create_task(self._apply_groups())
 
@@ -92,23 +92,20 @@ class GroupCommit:
             self._applying = None
             self._group = ()
 
-    def _next_group(self) -> list[_Submission]:
-        """Return the oldest submissions, up to ``EVENT_BATCH`` events."""
+    def _next_group(self) -> _Group:
+        """Return the oldest submissions, up to ``GROUP_EVENTS`` events."""
         group: list[_Submission] = []
         size = 0
-        while self._waiting and size < EVENT_BATCH:
+        while self._waiting and size < GROUP_EVENTS:
             submission = self._waiting.popleft()
             group.append(submission)
             size += len(submission.decoded)
         return group
 
-    async def _apply_group(self, group: Sequence[_Submission]) -> None:
+    async def _apply_group(self, group: _Group) -> None:
         """Apply one group, and let its callers go on."""
-        decoded: list[Decoded] = []
-        for submission in group:
-            decoded += submission.decoded
-        oldest = min(submission.received for submission in group)
-
+        decoded = [item for submission in group for item in submission.decoded]
+        oldest = min(submission.received_at for submission in group)
         try:
             outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
         except RolledBackError as error:
@@ -121,11 +118,7 @@ class GroupCommit:
             _end(group)
             self._report(group, decoded, outcomes)
 
-    def _drop_stale(
-        self,
-        group: Sequence[_Submission],
-        error: StaleError,
-    ) -> None:
+    def _drop_stale(self, group: _Group, error: StaleError) -> None:
         """Drop only what waited for too long.
 
         To read the other events again would be a load, and may open gaps.
@@ -133,9 +126,8 @@ class GroupCommit:
         fresh: list[_Submission] = []
         stale: list[_Submission] = []
         for submission in group:
-            is_stale = self._applier.is_stale(submission.received)
+            is_stale = self._applier.is_stale(submission.received_at)
             (stale if is_stale else fresh).append(submission)
-
         if not stale:
             _end(group, error)
             return
@@ -143,13 +135,10 @@ class GroupCommit:
         self._waiting.extendleft(reversed(fresh))
 
     def _report(
-        self,
-        group: Sequence[_Submission],
-        decoded: Sequence[Decoded],
-        outcomes: Counter[Outcome],
+        self, group: _Group, decoded: Sequence[Decoded], outcomes: Counter[Outcome]
     ) -> None:
         """Measure how late the events are, and log what became of them."""
-        now = self._unix_time()
+        now = time.time()
         for item in decoded:
             if item and not isinstance(item, Malformed):
                 published = int(item.published) / TICKS_PER_SECOND
@@ -159,7 +148,7 @@ class GroupCommit:
         log.debug("applied", subscriptions=len(group), **counts)
 
 
-def _end(group: Sequence[_Submission], error: Exception | None = None) -> None:
+def _end(group: _Group, error: Exception | None = None) -> None:
     """Let the callers go on."""
     for submission in group:
         applied = submission.applied

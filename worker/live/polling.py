@@ -2,25 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from enum import StrEnum
 from typing import Final
 
 from worker.domain.position import Cursor
-from worker.live.answer_handler import FULL_ANSWER, decode
-from worker.live.answer_queue import AnswerQueue
+from worker.live.answer_queue import AnswerQueue, DecodedAnswer
+from worker.live.full_answers import BUSY_ANSWER
 from worker.source.live import Poller, Received
-from worker.source.wire import CountedTypes
+from worker.source.wire import CountedTypes, decode_message
 
-BUSY_ANSWER: Final = FULL_ANSWER // 2
-"""Messages of an answer after which the next poll begins at once.
-
-After a smaller answer the poll waits until that answer is applied.
-What happens meanwhile comes in one answer.
-Otherwise hundreds of subscriptions would poll for each event.
-"""
 APPLY_WAIT_SECONDS: Final = 0.5
-"""The longest such wait.
+"""The longest wait until a small answer is applied.
 
 While Redis hangs, polling goes on: PubNub keeps only one answer's worth.
 """
@@ -48,10 +41,7 @@ class Polling:
     """Polls until it is stopped; knows how the polls go."""
 
     def __init__(
-        self,
-        poller: Poller,
-        counted_types: CountedTypes,
-        clock: Callable[[], float],
+        self, poller: Poller, counted_types: CountedTypes, clock: Callable[[], float]
     ) -> None:
         self.queue = AnswerQueue()
         """The answers of the newest start."""
@@ -70,8 +60,7 @@ class Polling:
         """
         queue = self.queue = AnswerQueue()
         task = self._task = asyncio.create_task(self._poll(cursor, queue))
-        # However polling ends, even cancelled before its first step,
-        # the other side notices.
+        # However polling ends, even cancelled before its first step, the other side notices.
         task.add_done_callback(lambda _: queue.close())
         try:
             yield queue
@@ -87,11 +76,6 @@ class Polling:
         if self._task:
             self._task.cancel()
 
-    def wake(self) -> None:
-        """Wake the side that applies."""
-        if self._task:
-            self.queue.wake()
-
     @property
     def state(self) -> State:
         """What the subscription does now."""
@@ -104,34 +88,9 @@ class Polling:
     @property
     def is_stuck(self) -> bool:
         """Whether one poll is under way for longer than any poll takes."""
-        if self._task is None:
-            return False
-        if self.state in {State.WAITING, State.STOPPING}:
+        if self._task is None or self.state in {State.WAITING, State.STOPPING}:
             return False
         return self._clock() - self._poller.due_at > LATE_SECONDS
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether PubNub refuses every name.
-
-        Then all of them are marked, and there is nothing to poll.
-        """
-        return self._poller.is_refused
-
-    @property
-    def answered_at(self) -> float | None:
-        """When PubNub answered last, in seconds of the clock."""
-        return self._poller.answered_at
-
-    @property
-    def due_at(self) -> float:
-        """By when PubNub answers, in seconds of the clock."""
-        return self._poller.due_at
-
-    @property
-    def queued(self) -> int:
-        """How many answers wait to be applied, or are being applied."""
-        return len(self.queue)
 
     async def _poll(self, cursor: Cursor, queue: AnswerQueue) -> None:
         items = self._poller.items(cursor)
@@ -141,7 +100,20 @@ class Polling:
                     await queue.put(item)
                     continue
                 # While this answer is decoded, Redis works on the one before.
-                answer = decode(item, self._counted_types)
+                answer = decode_answer(item, self._counted_types)
                 await queue.put(answer)
                 if answer.messages < BUSY_ANSWER:
-                    await queue.wait_until_empty(APPLY_WAIT_SECONDS)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(APPLY_WAIT_SECONDS):
+                            await queue.is_empty.wait()
+
+
+def decode_answer(received: Received, counted_types: CountedTypes) -> DecodedAnswer:
+    """Return an answer with its messages decoded.
+
+    Messages that are no message actions of counted types are left out.
+    """
+    messages = received.answer.messages
+    items = [decode_message(message, counted_types) for message in messages]
+    decoded = [item for item in items if item]
+    return DecodedAnswer(received.answer.cursor, received.at, len(messages), decoded)

@@ -1,14 +1,14 @@
 """All subscriptions of a worker, and how the list of names changes while they run."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from worker.live.assignment import Assignment, assign
-from worker.live.resume_point import ResumePoint
 from worker.live.subscription import Subscription
+from worker.live.subscription_cursor import ResumePoint
 from worker.source.names import Names
 
-Assignments = Iterable[Assignment[ResumePoint]]
 SubscriptionFactory = Callable[[Assignment[ResumePoint]], Subscription]
 
 
@@ -18,7 +18,7 @@ class Subscriptions:
     def __init__(
         self,
         create: SubscriptionFactory,
-        assignments: Assignments,
+        assignments: Iterable[Assignment[ResumePoint]],
         size: int,
     ) -> None:
         """``size`` is how many names share a subscription at most."""
@@ -36,9 +36,9 @@ class Subscriptions:
 
     async def run(self) -> None:
         """Follow until ``stop``, and then until everything that was read is applied."""
-        async with self._group as group:
+        async with self._group:
             for assignment in self._assignments:
-                self._follow(assignment, group)
+                self._follow(assignment)
             await self._stopped.wait()
             for subscription in self.current:
                 subscription.stop()
@@ -47,10 +47,10 @@ class Subscriptions:
         """Stop polling; ``run`` ends when every answer is applied and every cursor saved."""
         self._stopped.set()
 
-    def reread(self) -> None:
+    def restart_if_redis_went_back(self) -> None:
         """Let every subscription go on from the cursor in Redis, if Redis went back."""
         for subscription in self.current:
-            subscription.reread()
+            subscription.restart_if_redis_went_back()
 
     async def change(self, wanted: Names) -> tuple[int, int]:
         """Follow these names from now on.
@@ -60,16 +60,19 @@ class Subscriptions:
         New names are marked for the repair of their past.
         """
         await self._wait_for_successors()
-        current = self.current
-        before: set[str] = set()
-        for subscription in current:
-            before.update(subscription.names.all)
+        followed = [(subscription.names, subscription) for subscription in self.current]
+        successors: dict[Subscription | None, list[Assignment[None]]] = defaultdict(list)
+        for assignment in assign(wanted, followed, self._size):
+            successor: Assignment[None] = Assignment(assignment.names, None, assignment.joined)
+            successors[assignment.resume_point].append(successor)
 
-        followed = [(subscription.names, subscription) for subscription in current]
-        assignments = assign(wanted, followed, self._size)
-        for subscription in current:
-            self._hand_over(subscription, assignments)
-        self._follow_new(assignments)
+        before: set[str] = set()
+        for names, subscription in followed:
+            before.update(names.all)
+            subscription.hand_over_to(successors[subscription])
+        if not self._stopped.is_set():
+            for new in successors[None]:
+                self._follow(Assignment(new.names))
 
         after = set(wanted.all)
         return len(after - before), len(before - after)
@@ -77,60 +80,24 @@ class Subscriptions:
     async def _wait_for_successors(self) -> None:
         """Return when no subscription is handing over."""
         while True:
-            leaving = [
-                task
-                for task, subscription in self._tasks.items()
-                if subscription.successors is not None
-            ]
+            tasks = self._tasks.items()
+            leaving = [task for task, subscription in tasks if subscription.successors is not None]
             if not leaving:
                 return
             await asyncio.wait(leaving)
 
-    def _hand_over(
-        self,
-        subscription: Subscription,
-        assignments: Iterable[Assignment[Subscription]],
-    ) -> None:
-        """Replace a subscription by its successors, unless its names are as they were."""
-        successors: list[Assignment[None]] = []
-        for assignment in assignments:
-            if assignment.resume_point is subscription:
-                names, joined = assignment.names, assignment.joined
-                successors.append(Assignment(names, None, joined))
-
-        names_now = [successor.names for successor in successors]
-        if names_now != [subscription.names]:
-            subscription.hand_over_to(successors)
-
-    def _follow_new(self, assignments: Iterable[Assignment[Subscription]]) -> None:
-        """Follow the assignments that start anew, unless the worker stops."""
-        if self._stopped.is_set():
-            return
-        for assignment in assignments:
-            if assignment.resume_point is None:
-                self._follow(Assignment(assignment.names), self._group)
-
-    def _follow(
-        self,
-        assignment: Assignment[ResumePoint],
-        group: asyncio.TaskGroup,
-    ) -> None:
+    def _follow(self, assignment: Assignment[ResumePoint]) -> None:
         """Run a subscription in a task of its own."""
         subscription = self._create(assignment)
-        task = group.create_task(self._run(subscription, group))
+        task = self._group.create_task(self._run(subscription))
         self._tasks[task] = subscription
         task.add_done_callback(self._tasks.pop)
 
-    async def _run(
-        self,
-        subscription: Subscription,
-        group: asyncio.TaskGroup,
-    ) -> None:
+    async def _run(self, subscription: Subscription) -> None:
         """Run a subscription to its end, then its successors."""
         await subscription.run()
         if self._stopped.is_set():
             return
         for successor in subscription.successors or ():
             point = subscription.resume_point
-            assignment = Assignment(successor.names, point, successor.joined)
-            self._follow(assignment, group)
+            self._follow(Assignment(successor.names, point, successor.joined))

@@ -19,7 +19,7 @@ def measure_subscriptions(subscriptions: Sequence[Subscription], now: float) -> 
     states = Counter(subscription.polling.state for subscription in subscriptions)
     for state in State:
         metrics.subscriptions.labels(state.value).set(states[state])
-    queued = sum(subscription.polling.queued for subscription in subscriptions)
+    queued = sum(len(subscription.polling.queue) for subscription in subscriptions)
     metrics.queued.set(queued)
     ages = [_cursor_age(subscription, now) for subscription in subscriptions]
     metrics.cursor_age.set(max(ages, default=0.0))
@@ -27,7 +27,7 @@ def measure_subscriptions(subscriptions: Sequence[Subscription], now: float) -> 
 
 def _cursor_age(subscription: Subscription, now: float) -> float:
     point = subscription.resume_point
-    if subscription.polling.is_refused or point is None:
+    if subscription.poller.is_refused or point is None:
         return 0.0
     return now - point.covered_until
 

@@ -25,8 +25,8 @@ def subscription_status(subscription: Subscription, now: float) -> dict[str, Any
         "names": subscription.names.all,
         "cursor": point.cursor.timetoken if point else None,
         "cursor_age_seconds": _age(point.covered_until if point else None, now),
-        "answered_seconds_ago": _age(subscription.polling.answered_at, now),
-        "queued_answers": subscription.polling.queued,
+        "answered_seconds_ago": _age(subscription.poller.answered_at, now),
+        "queued_answers": len(subscription.polling.queue),
     }
 
 

@@ -11,12 +11,12 @@ from worker.applying.expiry import Expiry
 from worker.domain.position import Cursor
 from worker.history.backfill_queue import BackfillQueue
 from worker.live.assignment import Assignment, assign
+from worker.live.channel_groups import GroupMembers
 from worker.live.covered_channels import CoveredChannels
 from worker.live.gaps import Gaps
 from worker.live.group_commit import GroupCommit
-from worker.live.groups import GroupMembers
-from worker.live.resume_point import ResumePoint, SavedPosition
 from worker.live.subscription import Subscription, SubscriptionConfig
+from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor
 from worker.live.subscriptions import SubscriptionFactory, Subscriptions
 from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.repair_queue import RepairQueue
@@ -147,7 +147,7 @@ def listen_to_recovery(parts: Parts, repairs: Repairs, subscriptions: Subscripti
     if recovery:
         recovery.add_listener(repairs.repair_queue.note)
         recovery.add_listener(repairs.backfill_queue.note)
-        recovery.add_listener(lambda _: subscriptions.reread())
+        recovery.add_listener(lambda _: subscriptions.restart_if_redis_went_back())
 
 
 def hang_up(settings: Settings, reload: Reload) -> Callable[[], None] | None:
@@ -171,16 +171,17 @@ def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
             Poller(parts.client, names, new_backoff(), clock, warning),
             group_commit,
             CoveredChannels(parts.tables.channels, parts.client, gaps),
-            saved_position(parts, names),
+            subscription_cursor(parts, names),
             config,
         )
 
     return create
 
 
-def saved_position(parts: Parts, names: Names) -> SavedPosition:
+def subscription_cursor(parts: Parts, names: Names) -> SubscriptionCursor:
     """Return the saved cursor of the subscription with these names."""
-    return SavedPosition(names, parts.tables.cursors, parts.applier.rollback_detector, parts.clock)
+    detector = parts.applier.rollback_detector
+    return SubscriptionCursor(names, parts.tables.cursors, detector, parts.clock)
 
 
 async def send_heartbeats(parts: Parts) -> None:

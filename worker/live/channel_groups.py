@@ -21,12 +21,7 @@ log = structlog.get_logger(__name__)
 class GroupMembers:
     """Looks groups up once a minute: PubNub sends no event when a channel joins."""
 
-    def __init__(
-        self,
-        groups: Iterable[str],
-        client: Client,
-        gaps: Gaps,
-    ) -> None:
+    def __init__(self, groups: Iterable[str], client: Client, gaps: Gaps) -> None:
         self._groups = tuple(groups)
         self._client = client
         self._gaps = gaps

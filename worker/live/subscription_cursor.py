@@ -1,10 +1,10 @@
-"""Where a subscription goes on after a restart, or after another one left off."""
+"""The cursor of one subscription: where it goes on after a restart, or its successor does."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.applying.apply import RolledBackError
 from worker.domain.position import Cursor
+from worker.errors import RolledBackError
 from worker.source.names import Names
 from worker.store.cursors import Cursors
 from worker.store.keys import digest
@@ -25,7 +25,7 @@ class ResumePoint:
     saves: int
 
 
-class SavedPosition:
+class SubscriptionCursor:
     """The cursor of one subscription, in Redis and in memory."""
 
     def __init__(
@@ -37,7 +37,7 @@ class SavedPosition:
     ) -> None:
         self.subscription = digest(names.all)
         """The subscription's name in Redis: the same for the same names."""
-        self.cursor: Cursor | None = None
+        self.newest: Cursor | None = None
         """The newest cursor before which every event is applied."""
         self.covered_until: float | None = None
         """When PubNub sent that cursor, in seconds of the clock."""
@@ -50,14 +50,13 @@ class SavedPosition:
         self._is_saved = False
 
     @property
-    def point(self) -> ResumePoint | None:
+    def resume_point(self) -> ResumePoint | None:
         """Where another subscription would go on; None if nothing was read yet."""
-        cursor, covered_until = self.cursor, self.covered_until
-        if cursor is None or covered_until is None:
+        if self.newest is None or self.covered_until is None:
             return None
-        return ResumePoint(self.subscription, cursor, covered_until, self._saves)
+        return ResumePoint(self.subscription, self.newest, self.covered_until, self._saves)
 
-    def begin(self) -> None:
+    def trust_redis(self) -> None:
         """Trust Redis as it is now."""
         self._generation = self._rollback_detector.generation
 
@@ -83,15 +82,10 @@ class SavedPosition:
     async def load(self) -> Cursor | None:
         """Return the saved cursor; None if this subscription never saved one."""
         saved = await self._cursors.read(self.subscription)
-        if saved is None:
-            self._saves = 0
-            self.cursor = None
-            self.covered_until = None
-        else:
-            self._saves = saved.saves
-            self.cursor = saved.cursor
-            self.covered_until = self._clock() - saved.age_seconds
-        return self.cursor
+        self._saves = saved.saves if saved else 0
+        self.newest = saved.cursor if saved else None
+        self.covered_until = self._clock() - saved.age_seconds if saved else None
+        return self.newest
 
     async def save(self, cursor: Cursor, covered_until: float) -> None:
         """Save a cursor, after every event before it is applied.
@@ -107,22 +101,16 @@ class SavedPosition:
         subscription, saves = self.subscription, self._saves
         self._saves = await self._cursors.save(subscription, cursor, saves, age)
         if not self._is_saved:
-            await self._confirm()
+            # The cursor before may have been so old that its registration is gone.
+            await self.register()
+            self._is_saved = True
         if not self._saves:
-            raise self._forgotten(self.subscription)
-        self.cursor = cursor
+            raise self._forgotten(subscription)
+        self.newest = cursor
         self.covered_until = covered_until
 
-    async def _confirm(self) -> None:
-        """Register again, after the first save.
-
-        The cursor before it may have been so old that its registration is gone.
-        """
-        await self.register()
-        self._is_saved = True
-
     def expect_the_same_redis(self) -> None:
-        """Check that Redis did not go back since ``begin``.
+        """Check that Redis did not go back since ``trust_redis``.
 
         Raises:
             RolledBackError: it did.
@@ -131,6 +119,5 @@ class SavedPosition:
             raise RolledBackError("Redis went back; going on from what it still knows")
 
     def _forgotten(self, subscription: str) -> RolledBackError:
-        reason = f"a cursor of subscription {subscription} is gone"
-        self._rollback_detector.suspect(reason)
+        self._rollback_detector.suspect(f"a cursor of subscription {subscription} is gone")
         return RolledBackError("Redis has forgotten a cursor that was saved")
