@@ -79,7 +79,7 @@ class Bench:
             assignment,
             Poller(self.client, names, backoff(), self.clock),
             GroupCommit(self.applier),
-            CoveredChannels(self.tables.channels, self.client, gaps),
+            CoveredChannels(names, self.tables.channels, self.client, gaps, CATCHUP_SECONDS),
             SubscriptionCursor(names, self.tables.cursors, detector, self.clock),
             SubscriptionConfig(self.counted_types, CATCHUP_SECONDS, self.clock),
         )

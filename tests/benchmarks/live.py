@@ -80,7 +80,7 @@ async def ours(origin: str, url: str, channels: Sequence[str], count: int) -> fl
             Assignment(names),
             poller,
             GroupCommit(applier),
-            CoveredChannels(tables.channels, client, Gaps(tables, no_repair)),
+            CoveredChannels(names, tables.channels, client, Gaps(tables, no_repair), 600),
             cursor,
             config,
         )

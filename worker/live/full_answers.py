@@ -1,6 +1,6 @@
 """How a full answer is handled. PubNub drops what exceeds 100 messages without a sign.
 
-- ``AnswerHandler`` marks every channel of the subscription, where an answer ``is_full``.
+- ``CoveredChannels`` marks every channel of the subscription, where an answer ``is_full``.
 - ``Subscription`` hands over to the halves that ``FullAnswers`` returns.
 - ``Polling`` polls again at once after a ``BUSY_ANSWER``.
 """

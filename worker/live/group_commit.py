@@ -1,10 +1,11 @@
 """Applies what many subscriptions bring in one round trip."""
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -13,31 +14,30 @@ from worker.applying.apply import Applier
 from worker.domain.action import Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_SECOND
-from worker.errors import RolledBackError, StaleError
+from worker.errors import StaleError
 from worker.source.wire import Decoded, Malformed
 from worker.telemetry import metrics
 
 GROUP_EVENTS: Final = 2_000
-"""Events of one group. What exceeds them waits for the next group."""
+"""Events after which a group is full. Later ones join the next group."""
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Submission:
-    """Events of one subscription, and the future that its caller waits for."""
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    """Events of several callers, which are applied together."""
 
-    decoded: Sequence[Decoded]
-    received_at: float
-    applied: asyncio.Future[None]
-
-
-_Group = Sequence[_Submission]
-"""Submissions that are applied together."""
+    decoded: list[Decoded] = field(default_factory=list)
+    oldest: float = math.inf
+    """When the first of them was read, in seconds of the clock."""
+    callers: int = 0
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    error: Exception | None = None
 
 
 class GroupCommit:
-    """Applies one group of submissions at a time; what comes meanwhile is the next group.
+    """Applies one group of events at a time; what comes meanwhile is the next group.
 
     Two hundred subscriptions with one event each need one round trip,
     instead of two hundred round trips over as many connections.
@@ -45,8 +45,8 @@ class GroupCommit:
 
     def __init__(self, applier: Applier) -> None:
         self._applier = applier
-        self._waiting: deque[_Submission] = deque()
-        self._group: _Group = ()
+        self._waiting: deque[_Group] = deque()
+        self._current: tuple[_Group, ...] = ()
         self._applying: asyncio.Task[None] | None = None
 
     async def apply(self, decoded: Sequence[Decoded], received_at: float) -> None:
@@ -60,25 +60,35 @@ class GroupCommit:
         """
         if not decoded:
             return
-        applied = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Submission(decoded, received_at, applied))
-        if self._applying is None:
-            self._applying = asyncio.create_task(self._apply_groups())
-
+        group = self._join(decoded, received_at)
         try:
-            await applied
+            await group.is_over.wait()
         except asyncio.CancelledError:
+            group.callers -= 1
             await self._stop_if_abandoned()
             raise
+        if type(group.error) is StaleError and not self._applier.is_stale(received_at):
+            # Other events of the group were stale. To read these again may open gaps.
+            await self.apply(decoded, received_at)
+        elif group.error:
+            raise group.error
+
+    def _join(self, decoded: Sequence[Decoded], received_at: float) -> _Group:
+        """Add events to the newest group that waits."""
+        if not self._waiting or len(self._waiting[-1].decoded) >= GROUP_EVENTS:
+            self._waiting.append(_Group())
+        group = self._waiting[-1]
+        group.decoded += decoded
+        group.oldest = min(group.oldest, received_at)
+        group.callers += 1
+        if self._applying is None:
+            self._applying = asyncio.create_task(self._apply_groups())
+        return group
 
     async def _stop_if_abandoned(self) -> None:
-        """Stop where no caller waits any more.
-
-        The task must not outlive its connection.
-        """
-        submissions = (*self._group, *self._waiting)
-        is_abandoned = all(submission.applied.done() for submission in submissions)
-        if self._applying and is_abandoned:
+        """Stop where no caller waits any more: the task must not outlive its connection."""
+        callers = sum(group.callers for group in (*self._current, *self._waiting))
+        if self._applying and not callers:
             self._applying.cancel()
             await asyncio.wait([self._applying])
 
@@ -86,75 +96,27 @@ class GroupCommit:
         """Apply group after group, until nothing waits."""
         try:
             while self._waiting:
-                self._group = self._next_group()
-                await self._apply_group(self._group)
+                group = self._waiting.popleft()
+                self._current = (group,)
+                await self._apply_group(group)
         finally:
             self._applying = None
-            self._group = ()
-
-    def _next_group(self) -> _Group:
-        """Return the oldest submissions, up to ``GROUP_EVENTS`` events."""
-        group: list[_Submission] = []
-        size = 0
-        while self._waiting and size < GROUP_EVENTS:
-            submission = self._waiting.popleft()
-            group.append(submission)
-            size += len(submission.decoded)
-        return group
+            self._current = ()
 
     async def _apply_group(self, group: _Group) -> None:
-        """Apply one group, and let its callers go on."""
-        decoded = [item for submission in group for item in submission.decoded]
-        oldest = min(submission.received_at for submission in group)
         try:
-            outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
-        except RolledBackError as error:
-            _end(group, error)
-        except StaleError as error:
-            self._drop_stale(group, error)
+            outcomes = await self._applier.apply(group.decoded, Origin.LIVE, group.oldest)
+            self._report(group, outcomes)
         except Exception as error:  # the callers, who brought the events, raise it
-            _end(group, error)
-        else:
-            _end(group)
-            self._report(group, decoded, outcomes)
+            group.error = error
+        group.is_over.set()
 
-    def _drop_stale(self, group: _Group, error: StaleError) -> None:
-        """Drop only what waited for too long.
-
-        To read the other events again would be a load, and may open gaps.
-        """
-        fresh: list[_Submission] = []
-        stale: list[_Submission] = []
-        for submission in group:
-            is_stale = self._applier.is_stale(submission.received_at)
-            (stale if is_stale else fresh).append(submission)
-        if not stale:
-            _end(group, error)
-            return
-        _end(stale, error)
-        self._waiting.extendleft(reversed(fresh))
-
-    def _report(
-        self, group: _Group, decoded: Sequence[Decoded], outcomes: Counter[Outcome]
-    ) -> None:
+    def _report(self, group: _Group, outcomes: Counter[Outcome]) -> None:
         """Measure how late the events are, and log what became of them."""
         now = time.time()
-        for item in decoded:
+        for item in group.decoded:
             if item and not isinstance(item, Malformed):
                 published = int(item.published) / TICKS_PER_SECOND
                 metrics.lag.observe(max(0.0, now - published))
-
         counts = {outcome.value: count for outcome, count in outcomes.items()}
-        log.debug("applied", subscriptions=len(group), **counts)
-
-
-def _end(group: _Group, error: Exception | None = None) -> None:
-    """Let the callers go on."""
-    for submission in group:
-        applied = submission.applied
-        if applied.done():
-            continue  # its caller was cancelled
-        if error:
-            applied.set_exception(error)
-        else:
-            applied.set_result(None)
+        log.debug("applied", subscriptions=group.callers, **counts)

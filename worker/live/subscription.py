@@ -7,7 +7,6 @@ import structlog
 
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import StaleError
-from worker.live.answer_handler import AnswerHandler
 from worker.live.answer_queue import AnswerQueue, CheckRedis, DecodedAnswer
 from worker.live.assignment import Assignment
 from worker.live.covered_channels import CoveredChannels
@@ -56,10 +55,10 @@ class Subscription:
         """What is followed instead, from the resume point; None while this one runs."""
         self._joined = assignment.joined
         self._predecessor = assignment.resume_point
+        self._group_commit = group_commit
         self._covered = covered
         self._cursor = cursor
         self._config = config
-        self._handler = AnswerHandler(names, group_commit, covered, cursor, config.catchup_seconds)
         self._full_answers = FullAnswers(names)
 
     async def run(self) -> None:
@@ -108,10 +107,10 @@ class Subscription:
     async def _resume(self) -> Cursor:
         """Return the cursor to go on from; the handshake at the first start."""
         self._cursor.trust_redis()
-        self._covered.begin(self.names)
+        self._covered.begin()
         await self._cursor.register()
         await self._take_over()
-        await self._covered.remember(self.names)
+        await self._covered.remember()
 
         cursor = await self._cursor.load()
         log.info(
@@ -154,14 +153,30 @@ class Subscription:
         match queue.pending[0]:
             case DecodedAnswer():
                 answers = queue.first_answers()
-                await self._handler.commit(answers)
+                await self._commit(answers)
                 self._halve_if_full(answers)
                 queue.drop_handled(len(answers))
-            case Refused() | Readmitted() as refusal:
-                await self._handler.mark_refusal(refusal)
-                queue.drop_handled(1)
-            case CheckRedis():  # Redis did not go back
-                queue.drop_handled(1)
+                return
+            case Refused(names, is_new):
+                # For as long as PubNub refuses them. A backfill follows when that ends.
+                await self._covered.owe(names, GapCause.FORBIDDEN, None, is_new=is_new)
+            case Readmitted(names):
+                await self._mark_missed(names)
+            case CheckRedis():
+                pass  # Redis did not go back
+        queue.drop_handled(1)
+
+    async def _commit(self, answers: Sequence[DecodedAnswer]) -> None:
+        """Mark gaps; apply the answers; save the newest cursor."""
+        await self._covered.mark_gaps(answers, self._cursor.covered_until)
+        decoded = [item for answer in answers for item in answer.decoded]
+        oldest, newest = answers[0], answers[-1]
+        await self._group_commit.apply(decoded, oldest.received_at)
+        await self._cursor.save(newest.cursor, newest.received_at)
+
+    async def _mark_missed(self, names: Names) -> None:
+        """Mark names that missed events up to now, because PubNub refused them."""
+        await self._covered.owe(names, GapCause.FORBIDDEN, self._cursor.newest)
 
     def _halve_if_full(self, answers: Sequence[DecodedAnswer]) -> None:
         """Hand over to two halves where answers stay full."""
@@ -178,4 +193,4 @@ class Subscription:
         await queue.fetch()
         for item in queue.pending:
             if isinstance(item, Refused | Readmitted):
-                await self._handler.mark_missed(item.names)
+                await self._mark_missed(item.names)

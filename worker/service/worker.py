@@ -161,7 +161,8 @@ def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
     """Return a function that creates the subscription of an assignment."""
     clock = parts.clock
     group_commit = GroupCommit(parts.applier)
-    config = SubscriptionConfig(parts.counted_types, parts.settings.catchup_seconds, clock)
+    catchup_seconds = parts.settings.catchup_seconds
+    config = SubscriptionConfig(parts.counted_types, catchup_seconds, clock)
     warning = unreachable(clock)
 
     def create(assignment: Assignment[ResumePoint]) -> Subscription:
@@ -170,7 +171,7 @@ def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
             assignment,
             Poller(parts.client, names, new_backoff(), clock, warning),
             group_commit,
-            CoveredChannels(parts.tables.channels, parts.client, gaps),
+            CoveredChannels(names, parts.tables.channels, parts.client, gaps, catchup_seconds),
             subscription_cursor(parts, names),
             config,
         )
