@@ -7,7 +7,7 @@ One round trip carries several batches.
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 import structlog
@@ -45,11 +45,10 @@ class Applier:
         self._settle_seconds = settle_seconds
 
     async def apply(
-        self, decoded: Collection[Decoded | Event], origin: Origin, received_at: float
+        self, decoded: Iterable[Decoded | Event], origin: Origin, received_at: float
     ) -> Counter[Outcome]:
-        """Apply all events, quarantine all malformed ones.
+        """Apply all events; quarantine all malformed ones; count the outcomes.
 
-        Return how many events had each outcome.
         ``received_at`` is when they were read, in seconds of the clock.
 
         Raises:
@@ -57,12 +56,14 @@ class Applier:
                 Some of them may be applied, which does no harm.
             RolledBackError: Redis went back while they were applied.
         """
+        waiting: dict[str, list[Event]] = {}
         for item in decoded:
             if isinstance(item, Malformed):
                 await self._quarantine(item)
+            elif item:
+                waiting.setdefault(item.identity.channel, []).append(item)
 
         outcomes: Counter[Outcome] = Counter()
-        waiting = _by_channel(decoded)
         while waiting:
             calls = [
                 self._apply_batches(batches, origin, received_at)
@@ -108,12 +109,13 @@ class Applier:
 
     async def _send(self, batches: Batches, origin: Origin, received_at: float) -> Counter[Outcome]:
         """Send batches once; check that Redis still holds what this process knows of."""
+        channels = [channel for channel, _ in batches]
         if self.is_stale(received_at):
-            names = ", ".join(repr(channel) for channel, _ in batches[:3])
+            names = ", ".join(map(repr, channels[:3]))
             seconds = f"{self._settle_seconds:g} s"
             raise StaleError(f"events of {names} waited longer than {seconds}")
         detector = self.rollback_detector
-        heads = [detector.newest_head(channel) for channel, _ in batches]
+        heads = list(map(detector.newest_head, channels))
         results = await self._store.apply_all(batches, origin)
 
         outcomes: Counter[Outcome] = Counter()
@@ -135,15 +137,6 @@ class Applier:
         await self._tables.pending.mark([channel], GapCause.QUARANTINED)
         payload = json.dumps(asdict(event))
         await self._quarantine(Malformed(channel, str(error), payload))
-
-
-def _by_channel(decoded: Iterable[Decoded | Event]) -> dict[str, list[Event]]:
-    """Return the events of each channel, in order."""
-    events: dict[str, list[Event]] = {}
-    for item in decoded:
-        if item and not isinstance(item, Malformed):
-            events.setdefault(item.identity.channel, []).append(item)
-    return events
 
 
 def _next_batches(waiting: dict[str, list[Event]]) -> Iterator[Batches]:

@@ -39,19 +39,14 @@ class BackfillQueue:
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything that was wanted is done or refused.
-
-        What was wanted before this process began counts, too.
-        """
-        is_busy = bool(self._queued or self._running)
-        return self._has_started and not is_busy
+        """Whether all that was wanted, also before this process, is done or refused."""
+        return self._has_started and not (self._queued or self._running)
 
     async def request(self, channels: Collection[str], cursor: Cursor) -> None:
         """Ask for all that PubNub lists of these channels.
 
-        The request is durable when this returns.
-        A backfill that runs does not count:
-        what is missing may lie behind it already.
+        The request is durable when this returns. A backfill that runs
+        does not count: what is missing may lie behind it already.
         """
         table, until = self._tables.progress, cursor.timetoken
         running = self._running & set(channels)
@@ -60,8 +55,7 @@ class BackfillQueue:
         # Saved progress without an end is kept: it began before the gap.
         # A task that resumes it reads what came since, too.
         kept = {name for name, progress in saved.items() if progress.oldest is None}
-        new = [name for name in idle if name not in kept]
-        await table.save(Progress(until, until), *new)
+        await table.save(Progress(until, until), *(idle - kept))
         await table.ask_again(until, *running)
         # Last: a backfill that ended meanwhile does not know of the request.
         self.note(channels)
@@ -87,10 +81,9 @@ class BackfillQueue:
         while True:
             await asyncio.sleep(ABANDONED_SECONDS)
             progress = await self._interrupted()
-            others = progress.keys() - self._running
-            for channel in others:
-                if progress[channel] == before.get(channel):
-                    self._enqueue([channel])
+            unchanged = progress.items() & before.items()
+            abandoned = {channel for channel, _ in unchanged}
+            self._enqueue(abandoned - self._running)
             before = progress
 
     async def _work(self) -> None:
@@ -99,31 +92,20 @@ class BackfillQueue:
             self._queued.discard(channel)
             self._running.add(channel)
             try:
-                await self._backfill(channel)
+                is_wanted_again = await self._backfiller.resume(channel)
+                if is_wanted_again or channel in self._again:
+                    self._again.discard(channel)
+                    self._enqueue([channel])
             except ForbiddenError as error:
                 self._postpone(channel, error)
             finally:
                 self._running.discard(channel)
 
-    async def _backfill(self, channel: str) -> None:
-        is_wanted_again = await self._backfiller.resume(channel)
-        if is_wanted_again or channel in self._again:
-            self._again.discard(channel)
-            self._enqueue([channel])
-
     def _postpone(self, channel: str, error: ForbiddenError) -> None:
-        """Try the channel later; its progress stays.
-
-        Meanwhile other channels are backfilled.
-        """
-        log.warning(
-            "backfill_refused",
-            channel=channel,
-            retry_seconds=REFUSED_SECONDS,
-            reason=str(error),
-        )
-        loop = asyncio.get_running_loop()
-        loop.call_later(REFUSED_SECONDS, self._enqueue, [channel])
+        """Try the channel later; its progress stays."""
+        seconds, reason = REFUSED_SECONDS, str(error)
+        log.warning("backfill_refused", channel=channel, retry_seconds=seconds, reason=reason)
+        asyncio.get_running_loop().call_later(seconds, self._enqueue, [channel])
 
     async def _interrupted(self) -> dict[str, Progress]:
         channels = await self._tables.channels.all()

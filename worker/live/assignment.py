@@ -4,7 +4,7 @@ A change of the list interrupts no name.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Self, TypeVar
 
 from worker.source.names import MAX_GROUPS, Names
@@ -25,9 +25,9 @@ class Assignment(Generic[Point]):
     joined: Names = field(default_factory=Names)
 
     def joined_by(self, names: Names) -> Self:
-        """Return this assignment, where those of ``names`` that belong to it have joined."""
-        joined = self.joined | names.only(frozenset(self.names.all))
-        return type(self)(self.names, self.resume_point, joined)
+        """Return this assignment; those of its names that are in ``names`` join, too."""
+        own = names.only(frozenset(self.names.all))
+        return replace(self, joined=self.joined | own)
 
 
 def assign(
@@ -35,9 +35,8 @@ def assign(
 ) -> list[Assignment[Point]]:
     """Share the names out, at most ``size`` each.
 
-    Names that are followed stay with their point.
-    If a name was followed from several points, the first one given counts.
-    New names join assignments that have room: a list that changes every day
+    A name that is followed stays with its point, the first one given.
+    A new name joins others where there is room: a list that changes every day
     does not end in a subscription for each name.
     """
     new = wanted
@@ -56,19 +55,15 @@ def assign(
 
 
 def _fitting(new: Names, names: Names, size: int) -> Names:
-    """Return those new names for which there is room beside ``names``.
-
-    All of them are of one kind.
-    """
+    """Return those new names of their kind for which there is room beside ``names``."""
+    count = len(names.all)
+    room = size - count
+    groups_room = min(size, MAX_GROUPS) - count
     if names.channels:
-        room = size - len(names.channels)
         joined = Names(channels=new.channels[:room])
     elif names.wildcards:
-        room = min(size, MAX_GROUPS) - len(names.wildcards)
-        joined = Names(wildcards=new.wildcards[:room])
+        joined = Names(wildcards=new.wildcards[:groups_room])
     else:
-        room = min(size, MAX_GROUPS) - len(names.groups)
-        joined = Names(groups=new.groups[:room])
-
+        joined = Names(groups=new.groups[:groups_room])
     polls = list((names | joined).split(size))
     return joined if len(polls) == 1 else Names()

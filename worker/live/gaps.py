@@ -34,12 +34,11 @@ class Gaps:
     ) -> None:
         """Mark the channels, ask for their repair, remember them.
 
-        All of this is durable, in this order. Channels are remembered last:
-        a channel that is known already would never count as a new one.
-
-        A gap that only goes on is not ``is_new``: its mark is renewed,
-        and nothing is logged.
+        A gap that only goes on is not ``is_new``.
+        Its mark is renewed, and nothing is logged.
         """
+        # Each step is durable before the next one. A channel is remembered last:
+        # one that is known already would never count as a new one.
         if is_new:
             log.warning("gap", cause=cause.value, channels=len(channels))
         await self._tables.pending.mark(channels, cause, is_new=is_new)

@@ -114,6 +114,7 @@ def decode_answer(received: Received, counted_types: CountedTypes) -> DecodedAns
     Messages that are no message actions of counted types are left out.
     """
     messages = received.answer.messages
-    items = [decode_message(message, counted_types) for message in messages]
-    decoded = [item for item in items if item]
-    return DecodedAnswer(received.answer.cursor, received.at, len(messages), decoded)
+    decoded = [decode_message(message, counted_types) for message in messages]
+    return DecodedAnswer(
+        received.answer.cursor, received.at, len(messages), list(filter(None, decoded))
+    )

@@ -1,4 +1,4 @@
-"""The cursor of one subscription: where it goes on after a restart, or its successor does."""
+"""Where a subscription, or its successor, goes on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,5 +119,6 @@ class SubscriptionCursor:
             raise RolledBackError("Redis went back; going on from what it still knows")
 
     def _forgotten(self, subscription: str) -> RolledBackError:
-        self._rollback_detector.suspect(f"a cursor of subscription {subscription} is gone")
+        reason = f"a cursor of subscription {subscription} is gone"
+        self._rollback_detector.suspect(reason)
         return RolledBackError("Redis has forgotten a cursor that was saved")

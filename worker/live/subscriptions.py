@@ -53,9 +53,8 @@ class Subscriptions:
             subscription.restart_if_redis_went_back()
 
     async def change(self, wanted: Names) -> tuple[int, int]:
-        """Follow these names from now on.
+        """Follow these names; return how many are new, and how many are gone.
 
-        Return how many are new, and how many are gone.
         Names that stay keep their cursor.
         New names are marked for the repair of their past.
         """
@@ -80,8 +79,11 @@ class Subscriptions:
     async def _wait_for_successors(self) -> None:
         """Return when no subscription is handing over."""
         while True:
-            tasks = self._tasks.items()
-            leaving = [task for task, subscription in tasks if subscription.successors is not None]
+            leaving = [
+                task
+                for task, subscription in self._tasks.items()
+                if subscription.successors is not None
+            ]
             if not leaving:
                 return
             await asyncio.wait(leaving)
