@@ -11,8 +11,7 @@ from worker.applying.rollback import RollbackRecovery
 from worker.emulator import Emulator
 from worker.errors import PubNubError
 from worker.live.assignment import Assignment
-from worker.live.covered_channels import CoveredChannels
-from worker.live.gaps import Gaps, RequestRepair
+from worker.live.gaps import CoveredChannels, Gaps, RequestRepair
 from worker.live.group_commit import GroupCommit
 from worker.live.subscription import Subscription, SubscriptionConfig
 from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor

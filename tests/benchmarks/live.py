@@ -31,8 +31,7 @@ from worker.applying.apply import Applier
 from worker.domain.action import Observed
 from worker.domain.position import Cursor
 from worker.live.assignment import Assignment
-from worker.live.covered_channels import CoveredChannels
-from worker.live.gaps import Gaps
+from worker.live.gaps import CoveredChannels, Gaps
 from worker.live.group_commit import GroupCommit
 from worker.live.subscription import Subscription, SubscriptionConfig
 from worker.live.subscription_cursor import SubscriptionCursor

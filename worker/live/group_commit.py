@@ -11,11 +11,11 @@ from typing import Final
 import structlog
 
 from worker.applying.apply import Applier
-from worker.domain.action import Origin
+from worker.domain.action import Observed, Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_SECOND
 from worker.errors import StaleError
-from worker.source.wire import Decoded, Malformed
+from worker.source.wire import Malformed
 from worker.telemetry import metrics
 
 GROUP_EVENTS: Final = 2_000
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 class _Group:
     """Events of several callers, which are applied together."""
 
-    decoded: list[Decoded] = field(default_factory=list)
+    decoded: list[Observed | Malformed] = field(default_factory=list)
     oldest: float = math.inf
     """When the first of them was read, in seconds of the clock."""
     callers: int = 0
@@ -49,7 +49,11 @@ class GroupCommit:
         self._current: tuple[_Group, ...] = ()
         self._applying: asyncio.Task[None] | None = None
 
-    async def apply(self, decoded: Sequence[Decoded], received_at: float) -> None:
+    async def apply(
+        self,
+        decoded: Sequence[Observed | Malformed],
+        received_at: float,
+    ) -> None:
         """Return when these events are applied.
 
         ``received_at`` is when they were read, in seconds of the clock.
@@ -67,13 +71,18 @@ class GroupCommit:
             group.callers -= 1
             await self._stop_if_abandoned()
             raise
-        if type(group.error) is StaleError and not self._applier.is_stale(received_at):
+        is_stale = self._applier.is_stale(received_at)
+        if type(group.error) is StaleError and not is_stale:
             # Other events of the group were stale. To read these again may open gaps.
             await self.apply(decoded, received_at)
         elif group.error:
             raise group.error
 
-    def _join(self, decoded: Sequence[Decoded], received_at: float) -> _Group:
+    def _join(
+        self,
+        decoded: Sequence[Observed | Malformed],
+        received_at: float,
+    ) -> _Group:
         """Add events to the newest group that waits."""
         if not self._waiting or len(self._waiting[-1].decoded) >= GROUP_EVENTS:
             self._waiting.append(_Group())
@@ -86,7 +95,7 @@ class GroupCommit:
         return group
 
     async def _stop_if_abandoned(self) -> None:
-        """Stop where no caller waits any more: the task must not outlive its connection."""
+        """Stop where no caller waits: the task must not outlive Redis."""
         callers = sum(group.callers for group in (*self._current, *self._waiting))
         if self._applying and not callers:
             self._applying.cancel()
@@ -105,7 +114,8 @@ class GroupCommit:
 
     async def _apply_group(self, group: _Group) -> None:
         try:
-            outcomes = await self._applier.apply(group.decoded, Origin.LIVE, group.oldest)
+            decoded, oldest = group.decoded, group.oldest
+            outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
             self._report(group, outcomes)
         except Exception as error:  # the callers, who brought the events, raise it
             group.error = error
@@ -115,7 +125,7 @@ class GroupCommit:
         """Measure how late the events are, and log what became of them."""
         now = time.time()
         for item in group.decoded:
-            if item and not isinstance(item, Malformed):
+            if not isinstance(item, Malformed):
                 published = int(item.published) / TICKS_PER_SECOND
                 metrics.lag.observe(max(0.0, now - published))
         counts = {outcome.value: count for outcome, count in outcomes.items()}

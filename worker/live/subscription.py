@@ -9,8 +9,8 @@ from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import StaleError
 from worker.live.answer_queue import AnswerQueue, CheckRedis, DecodedAnswer
 from worker.live.assignment import Assignment
-from worker.live.covered_channels import CoveredChannels
 from worker.live.full_answers import FullAnswers
+from worker.live.gaps import CoveredChannels
 from worker.live.group_commit import GroupCommit
 from worker.live.polling import Polling
 from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor

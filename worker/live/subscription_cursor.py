@@ -82,9 +82,14 @@ class SubscriptionCursor:
     async def load(self) -> Cursor | None:
         """Return the saved cursor; None if this subscription never saved one."""
         saved = await self._cursors.read(self.subscription)
-        self._saves = saved.saves if saved else 0
-        self.newest = saved.cursor if saved else None
-        self.covered_until = self._clock() - saved.age_seconds if saved else None
+        if saved is None:
+            self._saves = 0
+            self.newest = None
+            self.covered_until = None
+        else:
+            self._saves = saved.saves
+            self.newest = saved.cursor
+            self.covered_until = self._clock() - saved.age_seconds
         return self.newest
 
     async def save(self, cursor: Cursor, covered_until: float) -> None:

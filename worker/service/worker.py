@@ -12,8 +12,7 @@ from worker.domain.position import Cursor
 from worker.history.backfill_queue import BackfillQueue
 from worker.live.assignment import Assignment, assign
 from worker.live.channel_groups import GroupMembers
-from worker.live.covered_channels import CoveredChannels
-from worker.live.gaps import Gaps
+from worker.live.gaps import CoveredChannels, Gaps
 from worker.live.group_commit import GroupCommit
 from worker.live.subscription import Subscription, SubscriptionConfig
 from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor
