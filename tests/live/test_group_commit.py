@@ -81,10 +81,7 @@ async def test_only_stale_submissions_are_dropped(bench: Bench) -> None:
     """To read the others again would be a load, and may open gaps."""
     commits = GroupCommit(bench.applier)
     long_ago = bench.clock() - SETTLE_SECONDS - 1
-    tasks = (
-        commits.apply(reaction("a"), long_ago),
-        commits.apply(reaction("b"), bench.clock()),
-    )
+    tasks = (commits.apply(reaction("a"), long_ago), commits.apply(reaction("b"), bench.clock()))
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(error) for error in results] == [StaleError, type(None)]
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 1}}

@@ -16,10 +16,7 @@ from tests.bench.subscriptions import (
     running_subscription,
     wait_until_asked_again,
 )
-from tests.bench.waiting import (
-    LONGEST_SECONDS,
-    wait_until_true,
-)
+from tests.bench.waiting import LONGEST_SECONDS, wait_until_true
 from tests.source.scripted import SUBSCRIBE_KEY
 from tests.waiting import wait_until
 from worker.domain.position import Cursor

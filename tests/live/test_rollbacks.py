@@ -14,9 +14,7 @@ from tests.bench.subscriptions import (
     running_subscription,
     wait_until_read,
 )
-from tests.bench.waiting import (
-    wait_until_true,
-)
+from tests.bench.waiting import wait_until_true
 from tests.store.random_channel import RandomChannel
 from tests.waiting import wait_until
 from worker.applying.rollback import RollbackRecovery

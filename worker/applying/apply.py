@@ -31,10 +31,14 @@ log = structlog.get_logger(__name__)
 
 
 class Applier:
-    """Applies events of any channels, and waits while Redis is away."""
+    """Applies events of any channels; waits while Redis is away."""
 
     def __init__(
-        self, store: Store, tables: Tables, retry: RedisRetry, settle_seconds: float
+        self,
+        store: Store,
+        tables: Tables,
+        retry: RedisRetry,
+        settle_seconds: float,
     ) -> None:
         """Events older than ``settle_seconds`` are read again."""
         self.clock = retry.clock
@@ -45,15 +49,18 @@ class Applier:
         self._settle_seconds = settle_seconds
 
     async def apply(
-        self, decoded: Iterable[Decoded | Event], origin: Origin, received_at: float
+        self,
+        decoded: Iterable[Decoded | Event],
+        origin: Origin,
+        received_at: float,
     ) -> Counter[Outcome]:
-        """Apply all events; quarantine all malformed ones; count the outcomes.
+        """Apply events; quarantine malformed ones; count the outcomes.
 
         ``received_at`` is when they were read, in seconds of the clock.
 
         Raises:
             StaleError: the events waited longer than the settle time.
-                Some of them may be applied, which does no harm.
+                Some may be applied, which does no harm.
             RolledBackError: Redis went back while they were applied.
         """
         waiting: dict[str, list[Event]] = {}
@@ -77,19 +84,22 @@ class Applier:
         return outcomes
 
     def is_stale(self, received_at: float) -> bool:
-        """Whether events read at ``received_at`` are older than the settle time."""
+        """Tell whether events of that time must be read again."""
         return self.clock() - received_at > self._settle_seconds
 
     async def _quarantine(self, malformed: Malformed) -> None:
         """Keep what cannot be decoded or applied, with the reason."""
         channel, reason = malformed.channel, malformed.reason
-        # The log gets the reason without quotations, which may be text of users.
+        # The log gets no quotations, which may be text of users.
         log.warning("quarantined", channel=channel, reason=unquoted(reason))
         metrics.quarantined.inc()
         await self._tables.dead_letters.add(channel, reason, malformed.payload)
 
     async def _apply_batches(
-        self, batches: Batches, origin: Origin, received_at: float
+        self,
+        batches: Batches,
+        origin: Origin,
+        received_at: float,
     ) -> Counter[Outcome]:
         """Apply batches; quarantine each event that Redis refuses.
 
@@ -107,8 +117,13 @@ class Applier:
             outcomes += await self._apply_batches(half, origin, received_at)
         return outcomes
 
-    async def _send(self, batches: Batches, origin: Origin, received_at: float) -> Counter[Outcome]:
-        """Send batches once; check that Redis still holds what this process knows of."""
+    async def _send(
+        self,
+        batches: Batches,
+        origin: Origin,
+        received_at: float,
+    ) -> Counter[Outcome]:
+        """Send batches once; check that Redis did not go back."""
         channels = [channel for channel, _ in batches]
         if self.is_stale(received_at):
             names = ", ".join(map(repr, channels[:3]))
@@ -120,15 +135,21 @@ class Applier:
 
         outcomes: Counter[Outcome] = Counter()
         for head, applied in zip(heads, results, strict=True):
-            channel, before, after = applied.channel, applied.head_before, applied.head_after
+            channel = applied.channel
+            before, after = applied.head_before, applied.head_after
             if not detector.observe(channel, head, before, after):
-                raise RolledBackError(f"Redis has forgotten what was written to {channel!r}")
+                reason = f"Redis has forgotten what was written to {channel!r}"
+                raise RolledBackError(reason)
             outcomes.update(applied.counted)
         for outcome, count in outcomes.items():
             metrics.events.labels(origin.value, outcome.value).inc(count)
         return outcomes
 
-    async def _quarantine_refused(self, batches: Batches, error: ScriptRefusedError) -> None:
+    async def _quarantine_refused(
+        self,
+        batches: Batches,
+        error: ScriptRefusedError,
+    ) -> None:
         """Quarantine the only event of the batches.
 
         Its channel needs a repair, because PubNub counts the event.
@@ -140,9 +161,9 @@ class Applier:
 
 
 def _next_batches(waiting: dict[str, list[Event]]) -> Iterator[Batches]:
-    """Take one batch of each channel from ``waiting``; yield those of a round trip.
+    """Take one batch of each channel; yield the batches of each round trip.
 
-    A round trip has about as many events as one script call may carry.
+    A round trip has about as many events as a script call may carry.
     """
     batches: list[tuple[str, Sequence[Event]]] = []
     size = 0
@@ -162,7 +183,7 @@ def _next_batches(waiting: dict[str, list[Event]]) -> Iterator[Batches]:
 
 
 def _halves(batches: Batches) -> Sequence[Batches]:
-    """Return two halves; of one channel, halves of its events; nothing for one event."""
+    """Return two halves: of the channels, or of the events of one."""
     if len(batches) > 1:
         middle = len(batches) // 2
         return batches[:middle], batches[middle:]

@@ -1,4 +1,4 @@
-"""How long requests for history are repeated before a failure is reported."""
+"""How long requests for history are repeated."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,8 +22,8 @@ log = structlog.get_logger(__name__)
 class RetryPolicy:
     """How history is read.
 
-    A 403 is reported at once, another failure if it is number ``tries`` in a row.
-    With ``tries=None`` the request is repeated for ever.
+    A 403 is raised at once, another failure if it is number ``tries``
+    in a row; None repeats the request for ever.
     """
 
     counted_types: CountedTypes
@@ -45,12 +45,12 @@ class ProgressWatcher(Protocol):
 
 
 def history_warning(clock: Callable[[], float]) -> ThrottledWarning:
-    """Return a warning that PubNub does not answer requests for history."""
+    """Return a warning that PubNub gives no history."""
     return ThrottledWarning(log, "history_waits", "history_goes_on", clock)
 
 
 class Retry:
-    """Waits after failures of PubNub, for one channel, while this is open."""
+    """Waits after failures of PubNub, for one channel."""
 
     def __init__(self, channel: str, policy: RetryPolicy) -> None:
         self._channel = channel
@@ -70,7 +70,7 @@ class Retry:
         self._warning.recovered(self)
 
     async def after(self, error: PubNubError) -> None:
-        """Wait as long as the failure asks for; a 429 makes every process wait.
+        """Wait after a failure; after a 429 every process waits.
 
         Raises:
             PubNubError: the failure itself, if it is final.
@@ -88,7 +88,11 @@ class Retry:
         await asyncio.sleep(wait)
 
 
-async def retry(call: Callable[[], Awaitable[Result]], channel: str, policy: RetryPolicy) -> Result:
+async def retry(
+    call: Callable[[], Awaitable[Result]],
+    channel: str,
+    policy: RetryPolicy,
+) -> Result:
     """Return what the call returns, trying again as the policy says.
 
     Raises:

@@ -24,21 +24,18 @@ from worker.store.progress import Progress
 from worker.store.tables import Tables
 
 CHANNEL_CONCURRENCY: Final = 16
-"""Channels that are replayed side by side, each with one request under way.
+"""Channels that are replayed side by side: one request each.
 
-At a fifth of a second each, that is enough for eighty requests a second.
+At a fifth of a second, these are eighty requests a second.
 """
 DECODE_BATCH: Final = 25
-"""Items of a page that are decoded in one go.
-
-Between them other tasks run: the next request above all, and events.
-"""
+"""Items that are decoded in one go. Between them other tasks run."""
 
 log = structlog.get_logger(__name__)
 
 
 class Backfiller:
-    """Replays channels, several side by side, all within one request budget."""
+    """Replays channels side by side, within one request budget."""
 
     def __init__(
         self,
@@ -60,10 +57,9 @@ class Backfiller:
         """Replay the channels; return how many actions were read of each.
 
         Every channel is replayed as far as possible.
-        Then the first failure is raised.
 
         Raises:
-            PubNubError: PubNub refused, or failed too often.
+            PubNubError: the first failure.
                 Another run goes on where this one was.
         """
         room = asyncio.Semaphore(CHANNEL_CONCURRENCY)
@@ -134,9 +130,9 @@ class Backfiller:
         saved: Progress,
         until: Timetoken | None,
     ) -> Progress:
-        """Replay what came since the interrupted run began; then what that run left.
+        """Replay what came since the interrupted run began; then the rest.
 
-        The progress of the interrupted run stands until the first part is done.
+        The saved progress stands until the first part is done.
         """
         log.info("backfill_resumes", channel=channel, actions=saved.actions)
         newest = until or await self._pubnub_time(channel)

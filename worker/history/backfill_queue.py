@@ -15,9 +15,9 @@ from worker.store.tables import Tables
 CONCURRENCY: Final = 8
 """Channels that are backfilled side by side."""
 REFUSED_SECONDS: Final = 60.0
-"""Seconds until a channel whose history PubNub refuses is tried again."""
+"""Seconds until a refused channel is tried again."""
 ABANDONED_SECONDS: Final = 1800.0
-"""Seconds without progress after which another worker's backfill is taken over."""
+"""Seconds without progress until a backfill is taken over."""
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class BackfillQueue:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that was wanted, also before this process, is done or refused."""
+        """Whether all that Redis and callers wanted is done or refused."""
         return self._has_started and not (self._queued or self._running)
 
     async def request(self, channels: Collection[str], cursor: Cursor) -> None:
@@ -54,20 +54,20 @@ class BackfillQueue:
         saved = await table.read_all(idle)
         # Saved progress without an end is kept: it began before the gap.
         # A task that resumes it reads what came since, too.
-        kept = {name for name, progress in saved.items() if progress.oldest is None}
+        kept = {name for name in saved if saved[name].oldest is None}
         await table.save(Progress(until, until), *(idle - kept))
         await table.ask_again(until, *running)
         # Last: a backfill that ended meanwhile does not know of the request.
         self.note(channels)
 
     def note(self, channels: Collection[str]) -> None:
-        """Look for saved progress of these channels that no task works on."""
+        """Look for saved progress that no task works on."""
         running = self._running & set(channels)
         self._again |= running
         self._enqueue(set(channels) - running)
 
     async def run(self) -> None:
-        """Backfill what was interrupted, then what is asked for, until cancelled."""
+        """Backfill what was interrupted or is asked for, until cancelled."""
         interrupted = await self._interrupted()
         self._enqueue(interrupted)
         self._has_started = True
@@ -77,7 +77,7 @@ class BackfillQueue:
                 group.create_task(self._work())
 
     async def _take_over(self, before: Mapping[str, Progress]) -> None:
-        """Go on, once in a while, with backfills of workers that are gone."""
+        """Go on with backfills of workers that are gone."""
         while True:
             await asyncio.sleep(ABANDONED_SECONDS)
             progress = await self._interrupted()
@@ -103,9 +103,14 @@ class BackfillQueue:
 
     def _postpone(self, channel: str, error: ForbiddenError) -> None:
         """Try the channel later; its progress stays."""
-        seconds, reason = REFUSED_SECONDS, str(error)
-        log.warning("backfill_refused", channel=channel, retry_seconds=seconds, reason=reason)
-        asyncio.get_running_loop().call_later(seconds, self._enqueue, [channel])
+        log.warning(
+            "backfill_refused",
+            channel=channel,
+            retry_seconds=REFUSED_SECONDS,
+            reason=str(error),
+        )
+        loop = asyncio.get_running_loop()
+        loop.call_later(REFUSED_SECONDS, self._enqueue, [channel])
 
     async def _interrupted(self) -> dict[str, Progress]:
         channels = await self._tables.channels.all()

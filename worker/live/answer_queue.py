@@ -40,14 +40,11 @@ QueuedItem = DecodedAnswer | Refused | Readmitted | CheckRedis
 
 
 class AnswerQueue:
-    """A short queue.
-
-    An item stays in ``pending`` until it is handled, so that a failure loses none.
-    """
+    """A short queue. A failure loses no item: ``pending`` holds it."""
 
     def __init__(self) -> None:
         self.pending: deque[QueuedItem] = deque()
-        """Items that were fetched and are not handled yet, oldest first."""
+        """Fetched items that are not handled yet, oldest first."""
         self.is_empty = asyncio.Event()
         """Whether everything is handled."""
         self._arrived: asyncio.Queue[QueuedItem | None] = asyncio.Queue()
@@ -91,7 +88,7 @@ class AnswerQueue:
         return False
 
     def first_answers(self) -> list[DecodedAnswer]:
-        """Return the pending answers up to the first item of another kind."""
+        """Return the pending answers before the first other item."""
         answers: list[DecodedAnswer] = []
         for item in self.pending:
             if not isinstance(item, DecodedAnswer):

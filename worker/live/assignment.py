@@ -17,7 +17,7 @@ class Assignment(Generic[Point]):
     """Names that share a subscription, and the point to go on from.
 
     Without a point the names start anew.
-    ``joined`` are those names that were not followed up to that point.
+    ``joined`` are names that were not followed up to the point.
     """
 
     names: Names
@@ -25,7 +25,7 @@ class Assignment(Generic[Point]):
     joined: Names = field(default_factory=Names)
 
     def joined_by(self, names: Names) -> Self:
-        """Return this assignment; those of its names that are in ``names`` join, too."""
+        """Return this assignment; those of its names join, too."""
         own = names.only(frozenset(self.names.all))
         return replace(self, joined=self.joined | own)
 
@@ -36,8 +36,8 @@ def assign(
     """Share the names out, at most ``size`` each.
 
     A name that is followed stays with its point, the first one given.
-    A new name joins others where there is room: a list that changes every day
-    does not end in a subscription for each name.
+    A new name joins others where there is room. So a list that changes
+    every day does not end in a subscription for each name.
     """
     new = wanted
     kept: list[tuple[Names, Point]] = []
@@ -55,7 +55,7 @@ def assign(
 
 
 def _fitting(new: Names, names: Names, size: int) -> Names:
-    """Return those new names of their kind for which there is room beside ``names``."""
+    """Return new names of their kind that fit beside ``names``."""
     count = len(names.all)
     room = size - count
     groups_room = min(size, MAX_GROUPS) - count

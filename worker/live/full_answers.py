@@ -1,7 +1,7 @@
-"""How a full answer is handled. PubNub drops what exceeds 100 messages without a sign.
+"""How a full answer is handled: PubNub drops what exceeds it without a sign.
 
-- ``CoveredChannels`` marks every channel of the subscription, where an answer ``is_full``.
-- ``Subscription`` hands over to the halves that ``FullAnswers`` returns.
+- ``CoveredChannels`` marks all channels where an answer ``is_full``.
+- ``Subscription`` hands over to the halves of ``FullAnswers``.
 - ``Polling`` polls again at once after a ``BUSY_ANSWER``.
 """
 
@@ -21,7 +21,7 @@ PubNub's limit is for one answer, so two subscriptions get twice as much.
 BUSY_ANSWER: Final = FULL_ANSWER // 2
 """Messages of an answer after which the next poll begins at once.
 
-After a smaller answer the poll waits until that answer is applied.
+After a smaller one the poll waits until it is applied.
 What happens meanwhile comes in one answer.
 Otherwise hundreds of subscriptions would poll for each event.
 """
@@ -42,7 +42,7 @@ class FullAnswers:
     def halves_after(self, answers: Iterable[DecodedAnswer]) -> tuple[Names, ...]:
         """Count these answers; return the halves that take over, if any.
 
-        There are none before ``HALVED_AFTER`` in a row, and none of a single name.
+        A single name has no halves.
         """
         most = 0
         for answer in answers:

@@ -19,9 +19,9 @@ from worker.store.tables import Tables
 log = structlog.get_logger(__name__)
 
 RequestRepair = Callable[[Collection[str], Cursor | None], Awaitable[None]]
-"""Asks for the repair of channels, up to the cursor if there is one.
+"""Asks for a repair up to the cursor, if there is one, durably.
 
-The request is durable when it returns: ``Repairs.request`` in ``service/worker.py``.
+It is ``Repairs.request`` in ``service/worker.py``.
 """
 
 
@@ -66,7 +66,7 @@ class Gaps:
 class CoveredChannels:
     """The channels of one subscription.
 
-    A channel is named, is met through a wildcard, or is a member of a group.
+    A channel is named, matches a wildcard, or is a member of a group.
     """
 
     def __init__(
@@ -100,7 +100,8 @@ class CoveredChannels:
     ) -> None:
         """Mark what may be missing up to the end of each answer.
 
-        ``covered_until`` is when PubNub sent the cursor before; None at the first start.
+        ``covered_until`` is when PubNub sent the cursor before.
+        None: there was none.
         """
         for answer in answers:
             cursor = answer.cursor
@@ -111,7 +112,8 @@ class CoveredChannels:
             if is_full(answer):
                 await self.owe(self._names, GapCause.OVERFLOW, cursor)
 
-            events = [item for item in answer.decoded if not isinstance(item, Malformed)]
+            decoded = answer.decoded
+            events = [item for item in decoded if not isinstance(item, Malformed)]
             unseen = {event.identity.channel for event in events} - self._seen
             if unseen:
                 await self._gaps.discover(unseen, cursor)
@@ -126,7 +128,7 @@ class CoveredChannels:
         *,
         is_new: bool = True,
     ) -> None:
-        """Mark the channels that these names stand for; see ``Gaps.owe``."""
+        """Mark the channels of these names; see ``Gaps.owe``."""
         channels = set(names.channels)
         if names.wildcards or names.groups:
             channels |= await self._channels_behind(names)

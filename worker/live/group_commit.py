@@ -19,7 +19,7 @@ from worker.source.wire import Malformed
 from worker.telemetry import metrics
 
 GROUP_EVENTS: Final = 2_000
-"""Events after which a group is full. Later ones join the next group."""
+"""Events after which a group is full."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class _Group:
 
 
 class GroupCommit:
-    """Applies one group of events at a time; what comes meanwhile is the next group.
+    """Applies one group of events at a time. What comes meanwhile is the next.
 
     Two hundred subscriptions with one event each need one round trip,
     instead of two hundred round trips over as many connections.
@@ -84,9 +84,10 @@ class GroupCommit:
         received_at: float,
     ) -> _Group:
         """Add events to the newest group that waits."""
-        if not self._waiting or len(self._waiting[-1].decoded) >= GROUP_EVENTS:
-            self._waiting.append(_Group())
-        group = self._waiting[-1]
+        group = self._waiting[-1] if self._waiting else None
+        if group is None or len(group.decoded) >= GROUP_EVENTS:
+            group = _Group()
+            self._waiting.append(group)
         group.decoded += decoded
         group.oldest = min(group.oldest, received_at)
         group.callers += 1
@@ -96,33 +97,30 @@ class GroupCommit:
 
     async def _stop_if_abandoned(self) -> None:
         """Stop where no caller waits: the task must not outlive Redis."""
-        callers = sum(group.callers for group in (*self._current, *self._waiting))
+        groups = (*self._current, *self._waiting)
+        callers = sum(group.callers for group in groups)
         if self._applying and not callers:
             self._applying.cancel()
             await asyncio.wait([self._applying])
+            self._applying = None
 
     async def _apply_groups(self) -> None:
         """Apply group after group, until nothing waits."""
-        try:
-            while self._waiting:
-                group = self._waiting.popleft()
-                self._current = (group,)
-                await self._apply_group(group)
-        finally:
-            self._applying = None
-            self._current = ()
-
-    async def _apply_group(self, group: _Group) -> None:
-        try:
-            decoded, oldest = group.decoded, group.oldest
-            outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
-            self._report(group, outcomes)
-        except Exception as error:  # the callers, who brought the events, raise it
-            group.error = error
-        group.is_over.set()
+        while self._waiting:
+            group = self._waiting.popleft()
+            self._current = (group,)
+            try:
+                decoded, oldest = group.decoded, group.oldest
+                outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
+                self._report(group, outcomes)
+            except Exception as error:  # each caller raises it
+                group.error = error
+            group.is_over.set()
+        self._current = ()
+        self._applying = None
 
     def _report(self, group: _Group, outcomes: Counter[Outcome]) -> None:
-        """Measure how late the events are, and log what became of them."""
+        """Measure how late the events are, and log the outcomes."""
         now = time.time()
         for item in group.decoded:
             if not isinstance(item, Malformed):

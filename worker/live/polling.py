@@ -15,7 +15,7 @@ from worker.source.wire import CountedTypes, decode_message
 APPLY_WAIT_SECONDS: Final = 0.5
 """The longest wait until a small answer is applied.
 
-While Redis hangs, polling goes on: PubNub keeps only one answer's worth.
+While Redis hangs, polling goes on: PubNub keeps one answer's worth.
 """
 LATE_SECONDS: Final = 90.0
 """Seconds after a poll was due until it counts as stuck.
@@ -41,7 +41,10 @@ class Polling:
     """Polls until it is stopped; knows how the polls go."""
 
     def __init__(
-        self, poller: Poller, counted_types: CountedTypes, clock: Callable[[], float]
+        self,
+        poller: Poller,
+        counted_types: CountedTypes,
+        clock: Callable[[], float],
     ) -> None:
         self.queue = AnswerQueue()
         """The answers of the newest start."""
@@ -88,7 +91,9 @@ class Polling:
     @property
     def is_stuck(self) -> bool:
         """Whether one poll is under way for longer than any poll takes."""
-        if self._task is None or self.state in {State.WAITING, State.STOPPING}:
+        if self._task is None:
+            return False
+        if self.state in {State.WAITING, State.STOPPING}:
             return False
         return self._clock() - self._poller.due_at > LATE_SECONDS
 
@@ -111,10 +116,9 @@ class Polling:
 def decode_answer(received: Received, counted_types: CountedTypes) -> DecodedAnswer:
     """Return an answer with its messages decoded.
 
-    Messages that are no message actions of counted types are left out.
+    Other messages than actions of counted types are left out.
     """
-    messages = received.answer.messages
-    decoded = [decode_message(message, counted_types) for message in messages]
-    return DecodedAnswer(
-        received.answer.cursor, received.at, len(messages), list(filter(None, decoded))
-    )
+    answer = received.answer
+    items = [decode_message(message, counted_types) for message in answer.messages]
+    decoded = [item for item in items if item]
+    return DecodedAnswer(answer.cursor, received.at, len(items), decoded)

@@ -1,4 +1,4 @@
-"""One subscription: polls PubNub and applies the answers, side by side and in order."""
+"""One subscription: polls PubNub, and applies the answers in order."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class Subscription:
         self.poller = poller
         self.polling = Polling(poller, config.counted_types, config.clock)
         self.successors: tuple[Assignment[None], ...] | None = None
-        """What is followed instead, from the resume point; None while this one runs."""
+        """What is followed instead; None while this one runs."""
         self._joined = assignment.joined
         self._predecessor = assignment.resume_point
         self._group_commit = group_commit
@@ -62,7 +62,7 @@ class Subscription:
         self._full_answers = FullAnswers(names)
 
     async def run(self) -> None:
-        """Follow the names, from where they were left, until ``stop`` or ``hand_over_to``."""
+        """Follow the names until ``stop`` or ``hand_over_to``."""
         while not self.polling.is_stopping:
             try:
                 cursor = await self._resume()
@@ -71,21 +71,22 @@ class Subscription:
                 await self._drop_answers(error)
 
     def stop(self) -> None:
-        """Stop polling; ``run`` ends when every answer is applied and the cursor saved."""
+        """Stop polling; ``run`` ends when every answer is applied."""
         self.polling.stop()
 
     def hand_over_to(self, successors: Sequence[Assignment[None]]) -> None:
-        """Stop; the successors are followed instead, unless the names are as they were.
+        """Stop, and let successors follow; do nothing if they are the same.
 
         Names that had yet to join this subscription join its successors.
         """
         if [successor.names for successor in successors] == [self.names]:
             return
-        self.successors = tuple(successor.joined_by(self._joined) for successor in successors)
+        joined = self._joined
+        self.successors = tuple(successor.joined_by(joined) for successor in successors)
         self.stop()
 
     def restart_if_redis_went_back(self) -> None:
-        """Go on from the cursor that Redis still knows, if Redis went back."""
+        """Go on from the cursor that Redis still knows."""
         self.polling.queue.check_redis()
 
     @property
@@ -102,7 +103,8 @@ class Subscription:
         point = self.resume_point
         if point is None:
             return False
-        return self._config.clock() - point.covered_until <= self._config.catchup_seconds
+        age = self._config.clock() - point.covered_until
+        return age <= self._config.catchup_seconds
 
     async def _resume(self) -> Cursor:
         """Return the cursor to go on from; the handshake at the first start."""
@@ -137,7 +139,7 @@ class Subscription:
             self._joined = Names()
 
     async def _follow(self, cursor: Cursor) -> None:
-        """Poll from the cursor on, and handle what comes, until ``stop``."""
+        """Poll from the cursor on, and handle what comes."""
         if self.polling.is_stopping:
             return
         async with self.polling.started(cursor) as queue:
@@ -175,18 +177,19 @@ class Subscription:
         await self._cursor.save(newest.cursor, newest.received_at)
 
     async def _mark_missed(self, names: Names) -> None:
-        """Mark names that missed events up to now, because PubNub refused them."""
+        """Mark names that PubNub refused until now."""
         await self._covered.owe(names, GapCause.FORBIDDEN, self._cursor.newest)
 
     def _halve_if_full(self, answers: Sequence[DecodedAnswer]) -> None:
         """Hand over to two halves where answers stay full."""
         halves = self._full_answers.halves_after(answers)
         if halves and not self.polling.is_stopping:
-            log.warning("subscription_halved", subscription=self.id, names=len(self.names.all))
+            count = len(self.names.all)
+            log.warning("subscription_halved", subscription=self.id, names=count)
             self.hand_over_to([Assignment(half) for half in halves])
 
     async def _drop_answers(self, error: StaleError) -> None:
-        """Drop the queued answers, which are read again, but not the refusals."""
+        """Drop answers, which are read again, but no refusals."""
         log.warning("answer_dropped", subscription=self.id, reason=str(error))
         queue = self.polling.queue
         queue.close()

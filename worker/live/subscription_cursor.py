@@ -15,8 +15,8 @@ from worker.store.rollback_detector import RollbackDetector
 class ResumePoint:
     """A subscription's cursor, and how far it covers the past.
 
-    Until ``covered_until`` (seconds of the clock) PubNub has sent everything.
-    ``saves`` is how often the cursor was saved: a Redis with fewer saves went back.
+    Until ``covered_until``, in seconds of the clock, PubNub has sent everything.
+    ``saves`` counts the saves of the cursor: a Redis with fewer went back.
     """
 
     subscription: str
@@ -36,7 +36,7 @@ class SubscriptionCursor:
         clock: Callable[[], float],
     ) -> None:
         self.subscription = digest(names.all)
-        """The subscription's name in Redis: the same for the same names."""
+        """Its name in Redis: the same for the same names."""
         self.newest: Cursor | None = None
         """The newest cursor before which every event is applied."""
         self.covered_until: float | None = None
@@ -51,10 +51,11 @@ class SubscriptionCursor:
 
     @property
     def resume_point(self) -> ResumePoint | None:
-        """Where another subscription would go on; None if nothing was read yet."""
-        if self.newest is None or self.covered_until is None:
+        """Where a successor goes on; None if nothing was read yet."""
+        newest, covered_until = self.newest, self.covered_until
+        if newest is None or covered_until is None:
             return None
-        return ResumePoint(self.subscription, self.newest, self.covered_until, self._saves)
+        return ResumePoint(self.subscription, newest, covered_until, self._saves)
 
     def trust_redis(self) -> None:
         """Trust Redis as it is now."""
@@ -80,7 +81,7 @@ class SubscriptionCursor:
         await self._cursors.save(self.subscription, point.cursor, age=age)
 
     async def load(self) -> Cursor | None:
-        """Return the saved cursor; None if this subscription never saved one."""
+        """Return the saved cursor; None if there is none."""
         saved = await self._cursors.read(self.subscription)
         if saved is None:
             self._saves = 0
@@ -96,7 +97,7 @@ class SubscriptionCursor:
         """Save a cursor, after every event before it is applied.
 
         Raises:
-            RolledBackError: Redis has forgotten something that this process knows.
+            RolledBackError: Redis has forgotten what this process knows.
         """
 
         def age() -> float:

@@ -1,4 +1,4 @@
-"""All subscriptions of a worker, and how the list of names changes while they run."""
+"""All subscriptions of a worker, while the list of names changes."""
 
 import asyncio
 from collections import defaultdict
@@ -13,7 +13,7 @@ SubscriptionFactory = Callable[[Assignment[ResumePoint]], Subscription]
 
 
 class Subscriptions:
-    """Follows each assignment by a subscription, and the successors of each."""
+    """Runs a subscription for each assignment, then its successors."""
 
     def __init__(
         self,
@@ -31,11 +31,11 @@ class Subscriptions:
 
     @property
     def current(self) -> list[Subscription]:
-        """The subscriptions that run now, or still apply what they have read."""
+        """The subscriptions that poll, or apply what they have read."""
         return list(self._tasks.values())
 
     async def run(self) -> None:
-        """Follow until ``stop``, and then until everything that was read is applied."""
+        """Follow until ``stop``; then apply what was read."""
         async with self._group:
             for assignment in self._assignments:
                 self._follow(assignment)
@@ -44,11 +44,11 @@ class Subscriptions:
                 subscription.stop()
 
     def stop(self) -> None:
-        """Stop polling; ``run`` ends when every answer is applied and every cursor saved."""
+        """Stop polling; ``run`` ends when every answer is applied."""
         self._stopped.set()
 
     def restart_if_redis_went_back(self) -> None:
-        """Let every subscription go on from the cursor in Redis, if Redis went back."""
+        """Go on from the cursors that Redis still knows."""
         for subscription in self.current:
             subscription.restart_if_redis_went_back()
 
@@ -59,11 +59,12 @@ class Subscriptions:
         New names are marked for the repair of their past.
         """
         await self._wait_for_successors()
-        followed = [(subscription.names, subscription) for subscription in self.current]
-        successors: dict[Subscription | None, list[Assignment[None]]] = defaultdict(list)
+        followed = [(running.names, running) for running in self.current]
+        successors: defaultdict[Subscription | None, list[Assignment[None]]]
+        successors = defaultdict(list)
         for assignment in assign(wanted, followed, self._size):
-            successor: Assignment[None] = Assignment(assignment.names, None, assignment.joined)
-            successors[assignment.resume_point].append(successor)
+            point, joined = assignment.resume_point, assignment.joined
+            successors[point].append(Assignment(assignment.names, None, joined))
 
         before: set[str] = set()
         for names, subscription in followed:
