@@ -33,7 +33,8 @@ from worker.domain.position import Cursor
 from worker.live.assignment import Assignment
 from worker.live.gaps import CoveredChannels, Gaps
 from worker.live.group_commit import GroupCommit
-from worker.live.subscription import Subscription, SubscriptionConfig
+from worker.live.polling import Polling
+from worker.live.subscription import Subscription
 from worker.live.subscription_cursor import SubscriptionCursor
 from worker.source.backoff import Backoff, elapsed_clock
 from worker.source.live import Poller
@@ -74,14 +75,12 @@ async def ours(origin: str, url: str, channels: Sequence[str], count: int) -> fl
 
         detector = applier.rollback_detector
         cursor = SubscriptionCursor(names, tables.cursors, detector, elapsed_clock)
-        config = SubscriptionConfig(CountedTypes(), 600, elapsed_clock)
         subscription = Subscription(
             Assignment(names),
-            poller,
+            Polling(poller, CountedTypes(), elapsed_clock),
             GroupCommit(applier),
             CoveredChannels(names, tables.channels, client, Gaps(tables, no_repair), 600),
             cursor,
-            config,
         )
         await tables.cursors.save(subscription.id, Cursor(str(FIRST), 1))
         last = str(FIRST + -(-count // ANSWER) * ANSWER)

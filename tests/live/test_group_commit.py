@@ -50,7 +50,7 @@ async def bring(bench: Bench, commits: GroupCommit, users: str) -> list[asyncio.
     return tasks
 
 
-async def test_later_submissions_form_the_next_group(
+async def test_later_events_form_the_next_group(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No caller goes on before its group is applied."""
@@ -77,7 +77,7 @@ async def test_a_group_has_a_largest_size(bench: Bench, monkeypatch: pytest.Monk
     assert max(applier.given) <= 2
 
 
-async def test_only_stale_submissions_are_dropped(bench: Bench) -> None:
+async def test_only_stale_events_are_dropped(bench: Bench) -> None:
     """To read the others again would be a load, and may open gaps."""
     commits = GroupCommit(bench.applier)
     long_ago = bench.clock() - SETTLE_SECONDS - 1
@@ -87,7 +87,7 @@ async def test_only_stale_submissions_are_dropped(bench: Bench) -> None:
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 1}}
 
 
-async def test_a_submission_that_grows_stale_is_dropped_alone(bench: Bench) -> None:
+async def test_events_that_grow_stale_are_dropped_alone(bench: Bench) -> None:
     """Redis is away meanwhile. A younger submission is applied when Redis is back."""
     commits, waited = GroupCommit(bench.applier), bench.clock() - SETTLE_SECONDS + 10
     await bench.redis.config_set("maxmemory", "1")
@@ -150,7 +150,7 @@ async def test_a_group_without_callers_is_cancelled(
     assert counts["reaction"]["👍"] >= 1
 
 
-async def test_an_empty_submission_returns_at_once(
+async def test_an_empty_answer_returns_at_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer of an idle poll waits for no group."""

@@ -178,8 +178,7 @@ def _next_batches(waiting: dict[str, list[Event]]) -> Iterator[Batches]:
             size = 0
         batches.append((channel, batch))
         size += len(batch)
-    if batches:
-        yield batches
+    yield batches
 
 
 def _halves(batches: Batches) -> Sequence[Batches]:

@@ -20,10 +20,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How history is read.
+    """How history is read: up to ``tries`` failures in a row, or for ever if None.
 
-    A 403 is raised at once, another failure if it is number ``tries``
-    in a row; None repeats the request for ever.
+    A 403 is raised at once.
     """
 
     counted_types: CountedTypes

@@ -1,7 +1,4 @@
-"""Replays history into tallies: newest first, as additions.
-
-A replay that was interrupted goes on where it was.
-"""
+"""Replays history into tallies, newest first; goes on after an interruption."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -24,10 +21,7 @@ from worker.store.progress import Progress
 from worker.store.tables import Tables
 
 CHANNEL_CONCURRENCY: Final = 16
-"""Channels that are replayed side by side: one request each.
-
-At a fifth of a second, these are eighty requests a second.
-"""
+"""Channels that are replayed side by side: some eighty requests a second."""
 DECODE_BATCH: Final = 25
 """Items that are decoded in one go. Between them other tasks run."""
 
@@ -124,12 +118,7 @@ class Backfiller:
         await self._save(channel, progress)
         return await self._finish(channel, progress)
 
-    async def _resume(
-        self,
-        channel: str,
-        saved: Progress,
-        until: Timetoken | None,
-    ) -> Progress:
+    async def _resume(self, channel: str, saved: Progress, until: Timetoken | None) -> Progress:
         """Replay what came since the interrupted run began; then the rest.
 
         The saved progress stands until the first part is done.
@@ -186,12 +175,7 @@ class Backfiller:
                 else:
                     return progress
 
-    async def _apply(
-        self,
-        channel: str,
-        page: ListSlice,
-        progress: Progress,
-    ) -> Progress:
+    async def _apply(self, channel: str, page: ListSlice, progress: Progress) -> Progress:
         """Apply one page; return the progress after it."""
         if not page.is_certain:
             log.warning("page_stepped_over", channel=channel, below=page.next)

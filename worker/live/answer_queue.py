@@ -1,7 +1,6 @@
 """PubNub's answers on their way from the poll to Redis, in order."""
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,10 +11,7 @@ from worker.source.live import Readmitted, Refused
 from worker.source.wire import Malformed
 
 QUEUED_ANSWERS: Final = 8
-"""Answers that wait while others are applied.
-
-Answers that waited are applied in one round trip.
-"""
+"""Answers that wait while others are applied; then one round trip applies them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +39,7 @@ class AnswerQueue:
     """A short queue. A failure loses no item: ``pending`` holds it."""
 
     def __init__(self) -> None:
-        self.pending: deque[QueuedItem] = deque()
+        self.pending: list[QueuedItem] = []
         """Fetched items that are not handled yet, oldest first."""
         self.is_empty = asyncio.Event()
         """Whether everything is handled."""
@@ -98,7 +94,6 @@ class AnswerQueue:
 
     def drop_handled(self, count: int) -> None:
         """Forget the oldest pending items: they are handled."""
-        for _ in range(count):
-            self.pending.popleft()
+        del self.pending[:count]
         if not self:
             self.is_empty.set()

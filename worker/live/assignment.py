@@ -1,7 +1,4 @@
-"""Which names share a long poll, and where each goes on.
-
-A change of the list interrupts no name.
-"""
+"""Which names share a long poll, and where each goes on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace

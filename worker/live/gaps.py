@@ -82,7 +82,7 @@ class CoveredChannels:
         self._known = known
         self._client = client
         self._gaps = gaps
-        self._catchup_seconds = catchup_seconds
+        self.catchup_seconds = catchup_seconds
         self._seen: set[str] = set()
 
     def begin(self) -> None:
@@ -107,7 +107,7 @@ class CoveredChannels:
             cursor = answer.cursor
             if covered_until is None:
                 await self.owe(self._names, GapCause.FIRST_START, cursor)
-            elif answer.received_at - covered_until > self._catchup_seconds:
+            elif answer.received_at - covered_until > self.catchup_seconds:
                 await self.owe(self._names, GapCause.STALE_CURSOR, cursor)
             if is_full(answer):
                 await self.owe(self._names, GapCause.OVERFLOW, cursor)

@@ -13,15 +13,9 @@ from worker.source.live import Poller, Received
 from worker.source.wire import CountedTypes, decode_message
 
 APPLY_WAIT_SECONDS: Final = 0.5
-"""The longest wait until a small answer is applied.
-
-While Redis hangs, polling goes on: PubNub keeps one answer's worth.
-"""
+"""The longest wait for a small answer: PubNub keeps only one while Redis hangs."""
 LATE_SECONDS: Final = 90.0
-"""Seconds after a poll was due until it counts as stuck.
-
-A busy machine is late, and so is one that was suspended.
-"""
+"""How late a poll may be, on a busy machine, until it counts as stuck."""
 
 
 class State(StrEnum):
@@ -49,7 +43,7 @@ class Polling:
         self.queue = AnswerQueue()
         """The answers of the newest start."""
         self.is_stopping = False
-        self._poller = poller
+        self.poller = poller
         self._counted_types = counted_types
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
@@ -86,7 +80,7 @@ class Polling:
             return State.STOPPING
         if self._task and (self._task.done() or self.queue.is_full):
             return State.WAITING
-        return State(self._poller.state)
+        return State(self.poller.state)
 
     @property
     def is_stuck(self) -> bool:
@@ -95,10 +89,10 @@ class Polling:
             return False
         if self.state in {State.WAITING, State.STOPPING}:
             return False
-        return self._clock() - self._poller.due_at > LATE_SECONDS
+        return self._clock() - self.poller.due_at > LATE_SECONDS
 
     async def _poll(self, cursor: Cursor, queue: AnswerQueue) -> None:
-        items = self._poller.items(cursor)
+        items = self.poller.items(cursor)
         async with aclosing(items):  # type: ignore[type-var] # it is a generator
             async for item in items:
                 if not isinstance(item, Received):

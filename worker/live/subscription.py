@@ -1,7 +1,7 @@
 """One subscription: polls PubNub, and applies the answers in order."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import chain
 
 import structlog
 
@@ -14,25 +14,11 @@ from worker.live.gaps import CoveredChannels
 from worker.live.group_commit import GroupCommit
 from worker.live.polling import Polling
 from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor
-from worker.source.live import Poller, Readmitted, Refused
+from worker.source.live import Readmitted, Refused
 from worker.source.names import Names
-from worker.source.wire import CountedTypes
 from worker.store.pending_repairs import GapCause
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionConfig:
-    """What all subscriptions of a worker share.
-
-    ``catchup_seconds`` is how far PubNub's cache reaches back.
-    ``clock`` gives seconds that never go back.
-    """
-
-    counted_types: CountedTypes
-    catchup_seconds: float
-    clock: Callable[[], float]
 
 
 class Subscription:
@@ -41,16 +27,14 @@ class Subscription:
     def __init__(
         self,
         assignment: Assignment[ResumePoint],
-        poller: Poller,
+        polling: Polling,
         group_commit: GroupCommit,
         covered: CoveredChannels,
         cursor: SubscriptionCursor,
-        config: SubscriptionConfig,
     ) -> None:
-        self.names = names = assignment.names
+        self.names = assignment.names
         self.id = cursor.subscription
-        self.poller = poller
-        self.polling = Polling(poller, config.counted_types, config.clock)
+        self.polling = polling
         self.successors: tuple[Assignment[None], ...] | None = None
         """What is followed instead; None while this one runs."""
         self._joined = assignment.joined
@@ -58,8 +42,7 @@ class Subscription:
         self._group_commit = group_commit
         self._covered = covered
         self._cursor = cursor
-        self._config = config
-        self._full_answers = FullAnswers(names)
+        self._full_answers = FullAnswers(self.names)
 
     async def run(self) -> None:
         """Follow the names until ``stop`` or ``hand_over_to``."""
@@ -103,8 +86,7 @@ class Subscription:
         point = self.resume_point
         if point is None:
             return False
-        age = self._config.clock() - point.covered_until
-        return age <= self._config.catchup_seconds
+        return self._cursor.age_of(point) <= self._covered.catchup_seconds
 
     async def _resume(self) -> Cursor:
         """Return the cursor to go on from; the handshake at the first start."""
@@ -171,9 +153,9 @@ class Subscription:
     async def _commit(self, answers: Sequence[DecodedAnswer]) -> None:
         """Mark gaps; apply the answers; save the newest cursor."""
         await self._covered.mark_gaps(answers, self._cursor.covered_until)
-        decoded = [item for answer in answers for item in answer.decoded]
+        decoded = chain.from_iterable(answer.decoded for answer in answers)
         oldest, newest = answers[0], answers[-1]
-        await self._group_commit.apply(decoded, oldest.received_at)
+        await self._group_commit.apply(list(decoded), oldest.received_at)
         await self._cursor.save(newest.cursor, newest.received_at)
 
     async def _mark_missed(self, names: Names) -> None:
@@ -186,7 +168,7 @@ class Subscription:
         if halves and not self.polling.is_stopping:
             count = len(self.names.all)
             log.warning("subscription_halved", subscription=self.id, names=count)
-            self.hand_over_to([Assignment(half) for half in halves])
+            self.hand_over_to(list(map(Assignment, halves)))
 
     async def _drop_answers(self, error: StaleError) -> None:
         """Drop answers, which are read again, but no refusals."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from worker.domain.position import Cursor
 from worker.errors import RolledBackError
@@ -75,10 +76,12 @@ class SubscriptionCursor:
         if known is None or known.saves < point.saves:
             raise self._forgotten(point.subscription)
 
-        def age() -> float:
-            return self._clock() - point.covered_until
+        cursor, age = point.cursor, partial(self.age_of, point)
+        await self._cursors.save(self.subscription, cursor, age=age)
 
-        await self._cursors.save(self.subscription, point.cursor, age=age)
+    def age_of(self, point: ResumePoint) -> float:
+        """Return how many seconds ago PubNub sent a cursor."""
+        return self._clock() - point.covered_until
 
     async def load(self) -> Cursor | None:
         """Return the saved cursor; None if there is none."""

@@ -78,7 +78,6 @@ class Subscriptions:
         return len(after - before), len(before - after)
 
     async def _wait_for_successors(self) -> None:
-        """Return when no subscription is handing over."""
         while True:
             leaving = [
                 task
@@ -90,14 +89,12 @@ class Subscriptions:
             await asyncio.wait(leaving)
 
     def _follow(self, assignment: Assignment[ResumePoint]) -> None:
-        """Run a subscription in a task of its own."""
         subscription = self._create(assignment)
         task = self._group.create_task(self._run(subscription))
         self._tasks[task] = subscription
         task.add_done_callback(self._tasks.pop)
 
     async def _run(self, subscription: Subscription) -> None:
-        """Run a subscription to its end, then its successors."""
         await subscription.run()
         if self._stopped.is_set():
             return

@@ -27,7 +27,7 @@ def measure_subscriptions(subscriptions: Sequence[Subscription], now: float) -> 
 
 def _cursor_age(subscription: Subscription, now: float) -> float:
     point = subscription.resume_point
-    if subscription.poller.is_refused or point is None:
+    if subscription.polling.poller.is_refused or point is None:
         return 0.0
     return now - point.covered_until
 

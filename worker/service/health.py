@@ -116,7 +116,9 @@ class Health:
         if not subscriptions:
             return None
         allowed = [
-            subscription for subscription in subscriptions if not subscription.poller.is_refused
+            subscription
+            for subscription in subscriptions
+            if not subscription.polling.poller.is_refused
         ]
         if not allowed:
             return "PubNub refuses every name"
@@ -127,7 +129,7 @@ class Health:
 
     def _has_polled(self, subscription: Subscription) -> bool:
         """Tell whether PubNub has answered in time."""
-        answered_at = subscription.poller.answered_at
+        answered_at = subscription.polling.poller.answered_at
         if answered_at is None:
             return self._may_wait(subscription)
         return self._clock() - answered_at <= LONGEST_ANSWER_SECONDS
@@ -140,7 +142,7 @@ class Health:
         if subscription.resume_point is None:
             return False
         is_starting = subscription.polling.state is State.STARTING
-        return is_starting and self._clock() <= subscription.poller.due_at
+        return is_starting and self._clock() <= subscription.polling.poller.due_at
 
     async def _is_caught_up(self) -> str | None:
         """Check the first backfill; a later one does not matter."""

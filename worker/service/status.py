@@ -25,7 +25,7 @@ def subscription_status(subscription: Subscription, now: float) -> dict[str, Any
         "names": subscription.names.all,
         "cursor": point.cursor.timetoken if point else None,
         "cursor_age_seconds": _age(point.covered_until if point else None, now),
-        "answered_seconds_ago": _age(subscription.poller.answered_at, now),
+        "answered_seconds_ago": _age(subscription.polling.poller.answered_at, now),
         "queued_answers": len(subscription.polling.queue),
     }
 

@@ -14,7 +14,8 @@ from worker.live.assignment import Assignment, assign
 from worker.live.channel_groups import GroupMembers
 from worker.live.gaps import CoveredChannels, Gaps
 from worker.live.group_commit import GroupCommit
-from worker.live.subscription import Subscription, SubscriptionConfig
+from worker.live.polling import Polling
+from worker.live.subscription import Subscription
 from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor
 from worker.live.subscriptions import SubscriptionFactory, Subscriptions
 from worker.reconciliation.reconcile import Reconciler
@@ -161,18 +162,17 @@ def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
     clock = parts.clock
     group_commit = GroupCommit(parts.applier)
     catchup_seconds = parts.settings.catchup_seconds
-    config = SubscriptionConfig(parts.counted_types, catchup_seconds, clock)
     warning = unreachable(clock)
 
     def create(assignment: Assignment[ResumePoint]) -> Subscription:
         names = assignment.names
+        poller = Poller(parts.client, names, new_backoff(), clock, warning)
         return Subscription(
             assignment,
-            Poller(parts.client, names, new_backoff(), clock, warning),
+            Polling(poller, parts.counted_types, clock),
             group_commit,
             CoveredChannels(names, parts.tables.channels, parts.client, gaps, catchup_seconds),
             subscription_cursor(parts, names),
-            config,
         )
 
     return create
