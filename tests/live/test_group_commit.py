@@ -44,9 +44,9 @@ class Held:
 
 
 async def bring(bench: Bench, commits: GroupCommit, users: str) -> list[asyncio.Task[None]]:
-    """Submit one reaction for each user; return when all are submitted."""
+    """Bring one reaction for each user; return when all are brought."""
     tasks = [asyncio.create_task(commits.apply(reaction(user), bench.clock())) for user in users]
-    await asyncio.sleep(0)  # every task makes its first step, which submits
+    await asyncio.sleep(0)  # every task makes its first step, which brings them
     return tasks
 
 
@@ -68,7 +68,7 @@ async def test_later_events_form_the_next_group(
 
 
 async def test_a_group_has_a_largest_size(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other submissions wait for the next group."""
+    """Other events wait for the next group."""
     monkeypatch.setattr(group_commit, "GROUP_EVENTS", 2)
     applier, commits = Held(bench, monkeypatch), GroupCommit(bench.applier)
     applier.release.set()
@@ -88,7 +88,7 @@ async def test_only_stale_events_are_dropped(bench: Bench) -> None:
 
 
 async def test_events_that_grow_stale_are_dropped_alone(bench: Bench) -> None:
-    """Redis is away meanwhile. A younger submission is applied when Redis is back."""
+    """Redis is away meanwhile. Younger events are applied when Redis is back."""
     commits, waited = GroupCommit(bench.applier), bench.clock() - SETTLE_SECONDS + 10
     await bench.redis.config_set("maxmemory", "1")
     old = asyncio.create_task(commits.apply(reaction("a"), waited))

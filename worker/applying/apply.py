@@ -172,7 +172,7 @@ def _next_batches(waiting: dict[str, list[Event]]) -> Iterator[Batches]:
         batch = events[:MAX_BATCH]
         if len(events) > MAX_BATCH:
             waiting[channel] = events[MAX_BATCH:]
-        if batches and size + len(batch) > MAX_BATCH:
+        if size + len(batch) > MAX_BATCH:
             yield batches
             batches = []
             size = 0

@@ -83,6 +83,13 @@ class AnswerQueue:
             item = self._arrived.get_nowait()
         return False
 
+    def fetch_nowait(self) -> None:
+        """Move what arrived to ``pending``, after the end."""
+        while not self._arrived.empty():
+            item = self._arrived.get_nowait()
+            if item is not None:
+                self.pending.append(item)
+
     def first_answers(self) -> list[DecodedAnswer]:
         """Return the pending answers before the first other item."""
         answers: list[DecodedAnswer] = []

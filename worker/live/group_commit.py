@@ -100,9 +100,9 @@ class GroupCommit:
         groups = (*self._current, *self._waiting)
         callers = sum(group.callers for group in groups)
         if self._applying and not callers:
-            self._applying.cancel()
-            await asyncio.wait([self._applying])
-            self._applying = None
+            task, self._applying = self._applying, None
+            task.cancel()
+            await asyncio.wait([task])
 
     async def _apply_groups(self) -> None:
         """Apply group after group, until nothing waits."""

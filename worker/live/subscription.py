@@ -174,8 +174,7 @@ class Subscription:
         """Drop answers, which are read again, but no refusals."""
         log.warning("answer_dropped", subscription=self.id, reason=str(error))
         queue = self.polling.queue
-        queue.close()
-        await queue.fetch()
+        queue.fetch_nowait()
         for item in queue.pending:
             if isinstance(item, Refused | Readmitted):
                 await self._mark_missed(item.names)
