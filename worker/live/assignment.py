@@ -22,7 +22,7 @@ class Assignment(Generic[Point]):
     joined: Names = field(default_factory=Names)
 
     def joined_by(self, names: Names) -> Self:
-        """Return this assignment; those of its names join, too."""
+        """Return this assignment with more of its names joined."""
         own = names.only(frozenset(self.names.all))
         return replace(self, joined=self.joined | own)
 

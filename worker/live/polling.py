@@ -13,7 +13,7 @@ from worker.source.live import Poller, Received
 from worker.source.wire import CountedTypes, decode_message
 
 APPLY_WAIT_SECONDS: Final = 0.5
-"""The longest wait for a small answer: PubNub keeps only one while Redis hangs."""
+"""The longest wait for a small answer: polling goes on if Redis hangs."""
 LATE_SECONDS: Final = 90.0
 """How late a poll may be, on a busy machine, until it counts as stuck."""
 
