@@ -101,6 +101,14 @@ class RedisReplacedError(RedisUnavailableError):
     """
 
 
+class StaleError(TransientError):
+    """Events waited so long that their tombstones may be gone. Read them again."""
+
+
+class RolledBackError(StaleError):
+    """Redis went back to an older state. Go on from what it knows: read again what it forgot."""
+
+
 class RedisUnfitError(FatalError):
     """Redis answers, but must not be used.
 

@@ -9,9 +9,9 @@ import pytest
 from tests.bench.bench import KEYS, SETTLE_SECONDS, Bench
 from tests.bench.waiting import wait_until_redis_fails
 from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, removed
-from worker.applying.apply import StaleError
 from worker.domain.action import Identity, Origin
 from worker.domain.entry import Outcome
+from worker.errors import StaleError
 from worker.source.wire import Decoded, Malformed
 
 

@@ -11,11 +11,11 @@ from worker.applying.rollback import RollbackRecovery
 from worker.emulator import Emulator
 from worker.errors import PubNubError
 from worker.live.assignment import Assignment
-from worker.live.covered_channels import CoveredChannels
-from worker.live.gaps import Gaps, RequestRepair
+from worker.live.gaps import CoveredChannels, Gaps, RequestRepair
 from worker.live.group_commit import GroupCommit
-from worker.live.resume_point import ResumePoint, SavedPosition
-from worker.live.subscription import Subscription, SubscriptionConfig
+from worker.live.polling import Polling
+from worker.live.subscription import Subscription
+from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor
 from worker.source.backoff import Backoff
 from worker.source.client import Client
 from worker.source.live import Poller
@@ -76,13 +76,13 @@ class Bench:
         """Return a new subscription."""
         names, detector = assignment.names, self.applier.rollback_detector
         gaps = Gaps(self.tables, request_repair)
+        poller = Poller(self.client, names, backoff(), self.clock)
         return Subscription(
             assignment,
-            Poller(self.client, names, backoff(), self.clock),
+            Polling(poller, self.counted_types, self.clock),
             GroupCommit(self.applier),
-            CoveredChannels(self.tables.channels, self.client, gaps),
-            SavedPosition(names, self.tables.cursors, detector, self.clock),
-            SubscriptionConfig(self.counted_types, CATCHUP_SECONDS, self.clock),
+            CoveredChannels(names, self.tables.channels, self.client, gaps, CATCHUP_SECONDS),
+            SubscriptionCursor(names, self.tables.cursors, detector, self.clock),
         )
 
     async def counts(self) -> dict[str, dict[str, dict[str, dict[str, int]]]]:

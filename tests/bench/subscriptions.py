@@ -9,8 +9,8 @@ from tests.bench.waiting import LONGEST_SECONDS, wait_until_exact, wait_until_tr
 from tests.waiting import wait_until
 from worker.domain.position import Cursor
 from worker.live.assignment import Assignment
-from worker.live.resume_point import ResumePoint
 from worker.live.subscription import Subscription
+from worker.live.subscription_cursor import ResumePoint
 from worker.live.subscriptions import Subscriptions
 from worker.source.names import Names
 

@@ -15,7 +15,7 @@ from tests.benchmarks.load import Counts, broken_counts, found, history, truth
 from tests.redis_server import RedisServer
 from worker.applying.apply import Applier
 from worker.domain.action import Added, Observed, Origin
-from worker.live.group_commit import EVENT_BATCH
+from worker.live.group_commit import GROUP_EVENTS
 from worker.source.backoff import elapsed_clock
 from worker.store.connection import connect
 from worker.store.keys import Keys
@@ -45,8 +45,8 @@ def events_of(count: int) -> list[Observed]:
 async def ours_live(redis: Redis, events: Sequence[Observed]) -> None:
     """Apply them as a worker does under load: one group after the other."""
     applier = Applier(Store(redis, KEYS), Tables(redis, KEYS), RedisRetry(elapsed_clock), 60)
-    for start in range(0, len(events), EVENT_BATCH):
-        await applier.apply(events[start : start + EVENT_BATCH], Origin.LIVE, elapsed_clock())
+    for start in range(0, len(events), GROUP_EVENTS):
+        await applier.apply(events[start : start + GROUP_EVENTS], Origin.LIVE, elapsed_clock())
 
 
 async def ours(redis: Redis, events: Sequence[Observed]) -> None:

@@ -31,11 +31,11 @@ from worker.applying.apply import Applier
 from worker.domain.action import Observed
 from worker.domain.position import Cursor
 from worker.live.assignment import Assignment
-from worker.live.covered_channels import CoveredChannels
-from worker.live.gaps import Gaps
+from worker.live.gaps import CoveredChannels, Gaps
 from worker.live.group_commit import GroupCommit
-from worker.live.resume_point import SavedPosition
-from worker.live.subscription import Subscription, SubscriptionConfig
+from worker.live.polling import Polling
+from worker.live.subscription import Subscription
+from worker.live.subscription_cursor import SubscriptionCursor
 from worker.source.backoff import Backoff, elapsed_clock
 from worker.source.live import Poller
 from worker.source.names import Names
@@ -74,21 +74,19 @@ async def ours(origin: str, url: str, channels: Sequence[str], count: int) -> fl
         async def no_repair(*_: object) -> None: ...
 
         detector = applier.rollback_detector
-        position = SavedPosition(names, tables.cursors, detector, elapsed_clock)
-        config = SubscriptionConfig(CountedTypes(), 600, elapsed_clock)
+        cursor = SubscriptionCursor(names, tables.cursors, detector, elapsed_clock)
         subscription = Subscription(
             Assignment(names),
-            poller,
+            Polling(poller, CountedTypes(), elapsed_clock),
             GroupCommit(applier),
-            CoveredChannels(tables.channels, client, Gaps(tables, no_repair)),
-            position,
-            config,
+            CoveredChannels(names, tables.channels, client, Gaps(tables, no_repair), 600),
+            cursor,
         )
         await tables.cursors.save(subscription.id, Cursor(str(FIRST), 1))
         last = str(FIRST + -(-count // ANSWER) * ANSWER)
         began = time.perf_counter()
         running = asyncio.create_task(subscription.run())
-        while not running.done() and (not (at := position.cursor) or at.timetoken != last):  # noqa: ASYNC110
+        while not running.done() and (not (at := cursor.newest) or at.timetoken != last):  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # it tells nobody
         seconds = time.perf_counter() - began
         subscription.stop()

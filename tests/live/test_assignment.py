@@ -10,9 +10,7 @@ from worker.source.names import Names
 ALPHABET = "abcdefghij"
 SIZE = st.integers(1, 4)
 NAMES = st.builds(
-    Names.of,
-    st.sets(st.sampled_from([*ALPHABET, "x.*", "y.*"])),
-    st.sets(st.sampled_from("gh")),
+    Names.of, st.sets(st.sampled_from([*ALPHABET, "x.*", "y.*"])), st.sets(st.sampled_from("gh"))
 )
 FOLLOWED = st.lists(NAMES, max_size=4)
 

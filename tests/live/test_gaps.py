@@ -9,9 +9,7 @@ import pytest
 
 from tests.bench.bench import CATCHUP_SECONDS, KEYS, Bench
 from tests.bench.subscriptions import MESSAGE, react, running_subscription
-from tests.bench.waiting import (
-    wait_until_true,
-)
+from tests.bench.waiting import wait_until_true
 from tests.waiting import wait_until
 from worker.domain.entry import Outcome
 from worker.errors import RedisUnavailableError

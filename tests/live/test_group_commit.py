@@ -9,9 +9,9 @@ import pytest
 from tests.bench.bench import SETTLE_SECONDS, Bench
 from tests.bench.waiting import LONGEST_SECONDS, wait_until_redis_fails
 from tests.waiting import wait_until
-from worker.applying.apply import RolledBackError, StaleError
 from worker.domain.action import Added, Identity, Observed
 from worker.domain.entry import Outcome
+from worker.errors import RolledBackError, StaleError
 from worker.live import group_commit
 from worker.live.group_commit import GroupCommit
 
@@ -44,13 +44,13 @@ class Held:
 
 
 async def bring(bench: Bench, commits: GroupCommit, users: str) -> list[asyncio.Task[None]]:
-    """Submit one reaction for each user; return when all are submitted."""
+    """Bring one reaction for each user; return when all are brought."""
     tasks = [asyncio.create_task(commits.apply(reaction(user), bench.clock())) for user in users]
-    await asyncio.sleep(0)  # every task makes its first step, which submits
+    await asyncio.sleep(0)  # every task makes its first step, which brings them
     return tasks
 
 
-async def test_later_submissions_form_the_next_group(
+async def test_later_events_form_the_next_group(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No caller goes on before its group is applied."""
@@ -68,8 +68,8 @@ async def test_later_submissions_form_the_next_group(
 
 
 async def test_a_group_has_a_largest_size(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other submissions wait for the next group."""
-    monkeypatch.setattr(group_commit, "EVENT_BATCH", 2)
+    """Other events wait for the next group."""
+    monkeypatch.setattr(group_commit, "GROUP_EVENTS", 2)
     applier, commits = Held(bench, monkeypatch), GroupCommit(bench.applier)
     applier.release.set()
     await asyncio.gather(*await bring(bench, commits, "abcde"))
@@ -77,21 +77,18 @@ async def test_a_group_has_a_largest_size(bench: Bench, monkeypatch: pytest.Monk
     assert max(applier.given) <= 2
 
 
-async def test_only_stale_submissions_are_dropped(bench: Bench) -> None:
+async def test_only_stale_events_are_dropped(bench: Bench) -> None:
     """To read the others again would be a load, and may open gaps."""
     commits = GroupCommit(bench.applier)
     long_ago = bench.clock() - SETTLE_SECONDS - 1
-    tasks = (
-        commits.apply(reaction("a"), long_ago),
-        commits.apply(reaction("b"), bench.clock()),
-    )
+    tasks = (commits.apply(reaction("a"), long_ago), commits.apply(reaction("b"), bench.clock()))
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(error) for error in results] == [StaleError, type(None)]
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 1}}
 
 
-async def test_a_submission_that_grows_stale_is_dropped_alone(bench: Bench) -> None:
-    """Redis is away meanwhile. A younger submission is applied when Redis is back."""
+async def test_events_that_grow_stale_are_dropped_alone(bench: Bench) -> None:
+    """Redis is away meanwhile. Younger events are applied when Redis is back."""
     commits, waited = GroupCommit(bench.applier), bench.clock() - SETTLE_SECONDS + 10
     await bench.redis.config_set("maxmemory", "1")
     old = asyncio.create_task(commits.apply(reaction("a"), waited))
@@ -153,7 +150,7 @@ async def test_a_group_without_callers_is_cancelled(
     assert counts["reaction"]["👍"] >= 1
 
 
-async def test_an_empty_submission_returns_at_once(
+async def test_an_empty_answer_returns_at_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer of an idle poll waits for no group."""

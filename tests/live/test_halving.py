@@ -16,16 +16,13 @@ from tests.bench.subscriptions import (
     running_subscription,
     wait_until_asked_again,
 )
-from tests.bench.waiting import (
-    LONGEST_SECONDS,
-    wait_until_true,
-)
+from tests.bench.waiting import LONGEST_SECONDS, wait_until_true
 from tests.source.scripted import SUBSCRIBE_KEY
 from tests.waiting import wait_until
 from worker.domain.position import Cursor
 from worker.errors import ExitCode
 from worker.live.assignment import Assignment
-from worker.live.resume_point import ResumePoint
+from worker.live.subscription_cursor import ResumePoint
 from worker.live.subscriptions import Subscriptions
 from worker.service import parts, worker
 from worker.service.lifecycle import Service

@@ -14,9 +14,7 @@ from tests.bench.subscriptions import (
     running_subscription,
     wait_until_read,
 )
-from tests.bench.waiting import (
-    wait_until_true,
-)
+from tests.bench.waiting import wait_until_true
 from tests.store.random_channel import RandomChannel
 from tests.waiting import wait_until
 from worker.applying.rollback import RollbackRecovery
@@ -32,8 +30,8 @@ async def test_an_idle_subscription_notices_a_rollback(bench: Bench, *, went_bac
         with structlog.testing.capture_logs() as entries:
             if went_back:
                 bench.applier.rollback_detector.accept(None)
-            run.subscription.reread()
-            await wait_until(lambda: run.subscription.polling.queued == 0)
+            run.subscription.restart_if_redis_went_back()
+            await wait_until(lambda: len(run.subscription.polling.queue) == 0)
             await wait_until(
                 lambda: (
                     any(entry["event"] == "subscription_starts" for entry in entries)

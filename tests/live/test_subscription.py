@@ -19,12 +19,7 @@ from tests.bench.subscriptions import (
     wait_until_asked_again,
     wait_until_read,
 )
-from tests.bench.waiting import (
-    LONGEST_SECONDS,
-    Moments,
-    wait_until_redis_fails,
-    wait_until_true,
-)
+from tests.bench.waiting import LONGEST_SECONDS, Moments, wait_until_redis_fails, wait_until_true
 from tests.waiting import wait_until
 from worker.domain.entry import Outcome
 from worker.emulator.stream import Cursor as EmulatorCursor

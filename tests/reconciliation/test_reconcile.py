@@ -5,11 +5,10 @@ import pytest
 from tests.bench.bench import KEYS, SETTLE_SECONDS
 from tests.bench.comparison import MESSAGE, ComparisonBench
 from tests.histories import CHANNEL
-from worker.applying.apply import StaleError
 from worker.domain.action import Added, Identity, Origin, Removed
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.domain.reconciliation import Limit
-from worker.errors import ExitCode
+from worker.errors import ExitCode, StaleError
 from worker.reconciliation.reconcile import ReconcileOptions
 from worker.store.pending_repairs import GapCause
 from worker.store.store import Ttls

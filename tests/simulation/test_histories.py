@@ -16,10 +16,10 @@ from worker.applying.apply import Applier
 from worker.domain.position import Cursor
 from worker.domain.reconciliation import Limit
 from worker.emulator import OUTAGE_KINDS, Page, Window
-from worker.live import answer_handler
+from worker.live import full_answers
 from worker.live.gaps import Gaps
-from worker.live.resume_point import SavedPosition
 from worker.live.subscription import Subscription
+from worker.live.subscription_cursor import SubscriptionCursor
 from worker.reconciliation import corrections, rounds, second_pass
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.store.cursors import Cursors
@@ -99,14 +99,14 @@ def without_rollback_detection() -> Iterator[None]:
         patch.object(RollbackDetector, "check_server", greet),
         patch.object(RollbackDetector, "suspect", lambda *_: None),
         patch.object(RollbackDetector, "observe", lambda *_: True),
-        patch.object(SavedPosition, "save", _save_anyhow),
+        patch.object(SubscriptionCursor, "save", _save_anyhow),
     ):
         yield
 
 
-async def _save_anyhow(self: SavedPosition, cursor: Cursor, covered_until: float) -> None:
+async def _save_anyhow(self: SubscriptionCursor, cursor: Cursor, covered_until: float) -> None:
     await self._cursors.save(self.subscription, cursor, 0)
-    self.cursor, self.covered_until = cursor, covered_until
+    self.newest, self.covered_until = cursor, covered_until
 
 
 def without_repair_queue() -> AbstractContextManager[Any]:
@@ -164,7 +164,7 @@ def test_a_kill_after_a_full_answer() -> None:
         world.start("one")
         await asyncio.sleep(SOON)
 
-    expect(script, lambda: patch.object(answer_handler, "FULL_ANSWER", 10**9))
+    expect(script, lambda: patch.object(full_answers, "FULL_ANSWER", 10**9))
 
 
 @pytest.mark.parametrize("is_running", [True, False])

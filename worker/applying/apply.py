@@ -1,16 +1,20 @@
-"""Events into tallies: applied, or quarantined with a reason."""
+"""Events into tallies: applied, or quarantined with a reason.
+
+A batch is the events of one channel that one script call applies.
+One round trip carries several batches.
+"""
 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 import structlog
 
 from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
-from worker.errors import ScriptRefusedError, TransientError
+from worker.errors import RolledBackError, ScriptRefusedError, StaleError
 from worker.source.wire import Decoded, Malformed
 from worker.store.batch import MAX_BATCH
 from worker.store.pending_repairs import GapCause
@@ -20,29 +24,14 @@ from worker.store.tables import Tables
 from worker.telemetry import metrics
 from worker.telemetry.text import unquoted
 
-EventsByChannel = Mapping[str, Sequence[Event]]
-"""Channel → its events, in order."""
-ChannelBatch = tuple[str, Sequence[Event]]
-"""A channel, and those of its events that one script call applies."""
-Parcel = Sequence[ChannelBatch]
-"""The batches of one round trip."""
+Batches = Sequence[tuple[str, Sequence[Event]]]
+"""The batches of one round trip: each a channel and its events."""
 
 log = structlog.get_logger(__name__)
 
 
-class StaleError(TransientError):
-    """Events waited so long that their tombstones may be gone.
-
-    They must be read again.
-    """
-
-
-class RolledBackError(StaleError):
-    """Redis went back to an older state: go on from what it knows."""
-
-
 class Applier:
-    """Applies events of any channels, and waits while Redis is away."""
+    """Applies events of any channels; waits while Redis is away."""
 
     def __init__(
         self,
@@ -63,165 +52,142 @@ class Applier:
         self,
         decoded: Iterable[Decoded | Event],
         origin: Origin,
-        received: float,
+        received_at: float,
     ) -> Counter[Outcome]:
-        """Apply all events, quarantine all malformed ones.
+        """Apply events; quarantine malformed ones; count the outcomes.
 
-        Return how many events had each outcome.
-        ``received`` is when they were read, in seconds of the clock.
+        ``received_at`` is when they were read, in seconds of the clock.
 
         Raises:
             StaleError: the events waited longer than the settle time.
-                Some of them may be applied, which does no harm.
+                Some may be applied, which does no harm.
             RolledBackError: Redis went back while they were applied.
         """
-        events = await self._quarantine_malformed(decoded)
+        waiting: dict[str, list[Event]] = {}
+        for item in decoded:
+            if isinstance(item, Malformed):
+                await self._quarantine(item)
+            elif item:
+                waiting.setdefault(item.identity.channel, []).append(item)
+
         outcomes: Counter[Outcome] = Counter()
-        while events:
-            calls = [self._apply_parcel(parcel, origin, received) for parcel in _parcels(events)]
-            # Every call ends before the first error is raised:
-            # none may outlive this method.
+        while waiting:
+            calls = [
+                self._apply_batches(batches, origin, received_at)
+                for batches in _next_batches(waiting)
+            ]
+            # Every call ends before the first error is raised: none may outlive this method.
             for result in await asyncio.gather(*calls, return_exceptions=True):
                 if isinstance(result, BaseException):
                     raise result
                 outcomes.update(result)
-            events = _left(events)
         return outcomes
 
-    def is_stale(self, received: float) -> bool:
-        """Whether events read at ``received`` are older than the settle time."""
-        return self.clock() - received > self._settle_seconds
+    def is_stale(self, received_at: float) -> bool:
+        """Tell whether events of that time must be read again."""
+        return self.clock() - received_at > self._settle_seconds
 
-    async def quarantine(self, malformed: Malformed) -> None:
+    async def _quarantine(self, malformed: Malformed) -> None:
         """Keep what cannot be decoded or applied, with the reason."""
         channel, reason = malformed.channel, malformed.reason
-        # The log gets the reason without quotations, which may be text of users.
+        # The log gets no quotations, which may be text of users.
         log.warning("quarantined", channel=channel, reason=unquoted(reason))
         metrics.quarantined.inc()
         await self._tables.dead_letters.add(channel, reason, malformed.payload)
 
-    async def _quarantine_malformed(self, decoded: Iterable[Decoded | Event]) -> EventsByChannel:
-        """Return the events by channel, each channel's in order."""
-        events: dict[str, list[Event]] = {}
-        for item in decoded:
-            if isinstance(item, Malformed):
-                await self.quarantine(item)
-            elif item is not None:
-                events.setdefault(item.identity.channel, []).append(item)
-        return events
-
-    async def _apply_parcel(
+    async def _apply_batches(
         self,
-        parcel: Parcel,
+        batches: Batches,
         origin: Origin,
-        received: float,
+        received_at: float,
     ) -> Counter[Outcome]:
-        """Apply some channels' events; where Redis refuses one, quarantine it."""
+        """Apply batches; quarantine each event that Redis refuses.
+
+        Halves are applied alone until a refused event stands alone.
+        """
         try:
-            return await self._retry.call(lambda: self._send(parcel, origin, received))
+            return await self._retry.call(lambda: self._send(batches, origin, received_at))
         except ScriptRefusedError as error:
-            if _is_single(parcel):
-                await self._refuse(parcel[0], error)
-                return Counter()
-        return await self._apply_halves(parcel, origin, received)
+            halves = _halves(batches)
+            if not halves:
+                await self._quarantine_refused(batches, error)
 
-    async def _apply_halves(
-        self,
-        parcel: Parcel,
-        origin: Origin,
-        received: float,
-    ) -> Counter[Outcome]:
-        """Apply each half by itself, until a refused event stands alone."""
         outcomes: Counter[Outcome] = Counter()
-        for half in _halves(parcel):
-            outcomes += await self._apply_parcel(half, origin, received)
+        for half in halves:
+            outcomes += await self._apply_batches(half, origin, received_at)
         return outcomes
 
     async def _send(
         self,
-        parcel: Parcel,
+        batches: Batches,
         origin: Origin,
-        received: float,
+        received_at: float,
     ) -> Counter[Outcome]:
-        """Send a parcel once.
-
-        Check that Redis still holds what this process knows of.
-        """
-        if self.is_stale(received):
-            raise self._stale(parcel)
+        """Send batches once; check that Redis did not go back."""
+        channels = [channel for channel, _ in batches]
+        if self.is_stale(received_at):
+            names = ", ".join(map(repr, channels[:3]))
+            seconds = f"{self._settle_seconds:g} s"
+            raise StaleError(f"events of {names} waited longer than {seconds}")
         detector = self.rollback_detector
-        heads = [detector.newest_head(channel) for channel, _ in parcel]
-        results = await self._store.apply_all(parcel, origin)
+        heads = list(map(detector.newest_head, channels))
+        results = await self._store.apply_all(batches, origin)
 
         outcomes: Counter[Outcome] = Counter()
         for head, applied in zip(heads, results, strict=True):
-            channel, before, after = applied.channel, applied.head_before, applied.head_after
+            channel = applied.channel
+            before, after = applied.head_before, applied.head_after
             if not detector.observe(channel, head, before, after):
-                raise RolledBackError(f"Redis has forgotten what was written to {channel!r}")
+                reason = f"Redis has forgotten what was written to {channel!r}"
+                raise RolledBackError(reason)
             outcomes.update(applied.counted)
         for outcome, count in outcomes.items():
             metrics.events.labels(origin.value, outcome.value).inc(count)
         return outcomes
 
-    def _stale(self, parcel: Parcel) -> StaleError:
-        names = ", ".join(repr(channel) for channel, _ in parcel[:3])
-        seconds = f"{self._settle_seconds:g} s"
-        return StaleError(f"events of {names} waited longer than {seconds}")
-
-    async def _refuse(
+    async def _quarantine_refused(
         self,
-        refused: ChannelBatch,
+        batches: Batches,
         error: ScriptRefusedError,
     ) -> None:
-        """Quarantine an event that Redis refuses.
+        """Quarantine the only event of the batches.
 
         Its channel needs a repair, because PubNub counts the event.
         """
-        channel, (event,) = refused
+        [(channel, [event])] = batches
         await self._tables.pending.mark([channel], GapCause.QUARANTINED)
         payload = json.dumps(asdict(event))
-        await self.quarantine(Malformed(channel, str(error), payload))
+        await self._quarantine(Malformed(channel, str(error), payload))
 
 
-def _left(events: EventsByChannel) -> EventsByChannel:
-    """Return what exceeds one batch of each channel."""
-    return {
-        channel: batch[MAX_BATCH:] for channel, batch in events.items() if len(batch) > MAX_BATCH
-    }
+def _next_batches(waiting: dict[str, list[Event]]) -> Iterator[Batches]:
+    """Take one batch of each channel; yield the batches of each round trip.
 
-
-def _parcels(events: EventsByChannel) -> Iterator[Parcel]:
-    """Yield one batch of each channel, in parcels for one round trip.
-
-    A parcel has about as many events as one script call may carry.
+    A round trip has about as many events as a script call may carry.
     """
-    parcel: list[ChannelBatch] = []
+    batches: list[tuple[str, Sequence[Event]]] = []
     size = 0
-    for channel, waiting in events.items():
-        batch = waiting[:MAX_BATCH]
-        if parcel and size + len(batch) > MAX_BATCH:
-            yield parcel
-            parcel = []
+    for channel in list(waiting):
+        events = waiting.pop(channel)
+        batch = events[:MAX_BATCH]
+        if len(events) > MAX_BATCH:
+            waiting[channel] = events[MAX_BATCH:]
+        if size + len(batch) > MAX_BATCH:
+            yield batches
+            batches = []
             size = 0
-        parcel.append((channel, batch))
+        batches.append((channel, batch))
         size += len(batch)
-    if parcel:
-        yield parcel
+    yield batches
 
 
-def _is_single(parcel: Parcel) -> bool:
-    """Tell whether a parcel holds one event."""
-    return len(parcel) == 1 and len(parcel[0][1]) == 1
-
-
-def _halves(parcel: Parcel) -> tuple[Parcel, Parcel]:
-    """Return a parcel's two halves.
-
-    If it has one channel only, these are halves of its events.
-    """
-    if len(parcel) > 1:
-        middle = len(parcel) // 2
-        return parcel[:middle], parcel[middle:]
-    [(channel, events)] = parcel
+def _halves(batches: Batches) -> Sequence[Batches]:
+    """Return two halves: of the channels, or of the events of one."""
+    if len(batches) > 1:
+        middle = len(batches) // 2
+        return batches[:middle], batches[middle:]
+    [(channel, events)] = batches
     middle = len(events) // 2
+    if not middle:
+        return ()
     return [(channel, events[:middle])], [(channel, events[middle:])]

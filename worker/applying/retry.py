@@ -1,4 +1,4 @@
-"""How long requests for history are repeated before a failure is reported."""
+"""How long requests for history are repeated."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,11 +20,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How history is read.
+    """How history is read: up to ``tries`` failures in a row, or for ever if None.
 
-    A 403 is reported at once.
-    Another failure is reported if it is number ``tries`` in a row.
-    With ``tries=None`` the request is repeated for ever.
+    A 403 is raised at once.
     """
 
     counted_types: CountedTypes
@@ -46,12 +44,12 @@ class ProgressWatcher(Protocol):
 
 
 def history_warning(clock: Callable[[], float]) -> ThrottledWarning:
-    """Return a warning that PubNub does not answer requests for history."""
+    """Return a warning that PubNub gives no history."""
     return ThrottledWarning(log, "history_waits", "history_goes_on", clock)
 
 
 class Retry:
-    """Waits after failures of PubNub, for one channel, while this is open."""
+    """Waits after failures of PubNub, for one channel."""
 
     def __init__(self, channel: str, policy: RetryPolicy) -> None:
         self._channel = channel
@@ -71,12 +69,14 @@ class Retry:
         self._warning.recovered(self)
 
     async def after(self, error: PubNubError) -> None:
-        """Wait as long as the failure asks for; a 429 makes every process wait.
+        """Wait after a failure; after a 429 every process waits.
 
         Raises:
             PubNubError: the failure itself, if it is final.
         """
-        if self._is_final(error):
+        tries = self._policy.tries
+        is_last = tries is not None and self._backoff.failures + 1 >= tries
+        if is_last or isinstance(error, ForbiddenError):
             raise error
         self._warning.failing(self, channel=self._channel, reason=str(error))
         wait = self._backoff.failed(error)
@@ -85,13 +85,6 @@ class Retry:
         # Requests for PubNub's clock are outside the budget that was held.
         # They wait here; for others the time has passed already.
         await asyncio.sleep(wait)
-
-    def _is_final(self, error: PubNubError) -> bool:
-        """Tell whether to give up: after a 403, or one failure too many."""
-        if isinstance(error, ForbiddenError):
-            return True
-        tries = self._policy.tries
-        return tries is not None and self._backoff.failures + 1 >= tries
 
 
 async def retry(

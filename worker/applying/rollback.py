@@ -10,9 +10,6 @@ from worker.store.pending_repairs import GapCause
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.tables import Tables
 
-Listener = Callable[[Collection[str]], None]
-"""Is called with the channels that were marked for repair."""
-
 log = structlog.get_logger(__name__)
 
 
@@ -24,10 +21,7 @@ class Pool(Protocol):
 
 
 class RollbackRecovery:
-    """Marks every channel for repair.
-
-    Then this process goes on with Redis as it is.
-    """
+    """Marks every channel for repair, then trusts Redis as it is."""
 
     def __init__(
         self,
@@ -36,19 +30,19 @@ class RollbackRecovery:
         followed: Collection[str],
         pools: Sequence[Pool] = (),
     ) -> None:
-        """``tables`` are on a client of their own, which accepts every server.
+        """``tables`` are on a client that accepts every server.
 
         ``followed`` are the configured channels.
-        ``pools`` may still lead to the old server, which may even take writes.
+        ``pools`` may still lead to the old server.
         """
         self._rollback_detector = rollback_detector
         self._tables = tables
         self._followed = frozenset(followed)
         self._pools = pools
         self._turn = asyncio.Lock()
-        self._listeners: list[Listener] = []
+        self._listeners: list[Callable[[Collection[str]], None]] = []
 
-    def add_listener(self, listener: Listener) -> None:
+    def add_listener(self, listener: Callable[[Collection[str]], None]) -> None:
         """Call this with the marked channels, from now on."""
         self._listeners.append(listener)
 
@@ -67,7 +61,7 @@ class RollbackRecovery:
 
     async def _recover(self) -> None:
         await self._disconnect()
-        # Read first: then a server that takes its place meanwhile is noticed.
+        # Read first: so a server that takes its place meanwhile is noticed.
         server = await self._tables.server.run_id()
         written = self._rollback_detector.channels
         known = await self._tables.channels.all()
@@ -78,7 +72,8 @@ class RollbackRecovery:
         self._rollback_detector.accept(server)
         # A connection to the old server may have been made meanwhile.
         await self._disconnect()
-        log.warning("gap", cause=GapCause.REDIS_WENT_BACK.value, channels=len(channels))
+        cause = GapCause.REDIS_WENT_BACK.value
+        log.warning("gap", cause=cause, channels=len(channels))
         for listener in self._listeners:
             listener(channels)
 

@@ -1,7 +1,4 @@
-"""Replays history into tallies: newest first, as additions.
-
-A replay that was interrupted goes on where it was.
-"""
+"""Replays history into tallies, newest first; goes on after an interruption."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,32 +9,27 @@ from typing import Final
 import structlog
 
 from worker.applying.apply import Applier
-from worker.applying.retry import ProgressWatcher, RetryPolicy, retry
-from worker.domain.position import (
-    TICKS_PER_SECOND,
-    Range,
-    Timetoken,
-    is_after,
-    shift,
-)
-from worker.history.replay import Replay
-from worker.source.history import History
+from worker.applying.retry import ProgressWatcher, Retry, RetryPolicy, retry
+from worker.domain.action import Origin
+from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
+from worker.errors import PubNubError, StaleError
+from worker.source.history import History, ListSlice, ahead
+from worker.source.wire import Decoded, decode_action
+from worker.store.batch import batched
 from worker.store.pending_repairs import GapCause
 from worker.store.progress import Progress
 from worker.store.tables import Tables
 
 CHANNEL_CONCURRENCY: Final = 16
-"""Channels that are replayed side by side.
-
-Each has one request under way.
-At a fifth of a second each, that is enough for eighty requests a second.
-"""
+"""Channels that are replayed side by side: some eighty requests a second."""
+DECODE_BATCH: Final = 25
+"""Items that are decoded in one go. Between them other tasks run."""
 
 log = structlog.get_logger(__name__)
 
 
 class Backfiller:
-    """Replays channels, several side by side, all within one request budget."""
+    """Replays channels side by side, within one request budget."""
 
     def __init__(
         self,
@@ -50,7 +42,7 @@ class Backfiller:
     ) -> None:
         self._history = history
         self._now = now
-        self._replay = Replay(history, applier, policy)
+        self._applier = applier
         self._tables = tables
         self._policy = policy
         self._watch = watch
@@ -59,27 +51,23 @@ class Backfiller:
         """Replay the channels; return how many actions were read of each.
 
         Every channel is replayed as far as possible.
-        Then the first failure is raised.
 
         Raises:
-            PubNubError: PubNub refused, or failed too often.
+            PubNubError: the first failure.
                 Another run goes on where this one was.
         """
         room = asyncio.Semaphore(CHANNEL_CONCURRENCY)
-
-        async def replay(channel: str) -> int:
-            async with room:
-                return await self.channel(channel, wanted)
-
         names = sorted(set(channels))
-        replays = [replay(channel) for channel in names]
-        results = await asyncio.gather(*replays, return_exceptions=True)
+        counts = dict.fromkeys(names, 0)
 
-        counts: dict[str, int] = {}
-        for channel, result in zip(names, results, strict=True):
-            if isinstance(result, BaseException):
-                raise result
-            counts[channel] = result
+        async def replay(channel: str) -> None:
+            async with room:
+                counts[channel] = await self.channel(channel, wanted)
+
+        replays = map(replay, names)
+        for failure in await asyncio.gather(*replays, return_exceptions=True):
+            if failure:
+                raise failure
         return counts
 
     async def channel(self, channel: str, wanted: Range) -> int:
@@ -124,68 +112,81 @@ class Backfiller:
         since: Timetoken | None,
         until: Timetoken | None,
     ) -> Progress:
-        until = until or await self._pubnub_time(channel)
-        log.info("backfill_starts", channel=channel, since=since, until=until)
-        progress = Progress(until, until, since)
+        newest = until or await self._pubnub_time(channel)
+        log.info("backfill_starts", channel=channel, since=since, until=newest)
+        progress = Progress(newest, newest, since)
         await self._save(channel, progress)
         return await self._finish(channel, progress)
 
-    async def _resume(
-        self,
-        channel: str,
-        saved: Progress,
-        until: Timetoken | None,
-    ) -> Progress:
+    async def _resume(self, channel: str, saved: Progress, until: Timetoken | None) -> Progress:
+        """Replay what came since the interrupted run began; then the rest.
+
+        The saved progress stands until the first part is done.
+        """
         log.info("backfill_resumes", channel=channel, actions=saved.actions)
-        until = until or await self._pubnub_time(channel)
-        progress = await self._catch_up(channel, saved, until)
-        return await self._finish(channel, progress)
+        newest = until or await self._pubnub_time(channel)
+        if is_after(newest, saved.newest):
+            # Begin a little before, because lists lag behind.
+            overlap = round(self._policy.settle_seconds * TICKS_PER_SECOND)
+            oldest = shift(saved.newest, -overlap)
+            recent = Progress(newest, newest, oldest, saved.actions)
+            recent = await self._replay(channel, recent, self._show)
+            saved = replace(saved, newest=newest, actions=recent.actions)
+            await self._save(channel, saved)
+        return await self._finish(channel, saved)
 
     async def _finish(self, channel: str, progress: Progress) -> Progress:
-        """Replay what is left, and save how far it has come after each page."""
-        async with aclosing(self._replay.pages(channel, progress)) as pages:
-            async for reached in pages:
-                progress = reached
-                await self._save(channel, progress)
+        progress = await self._replay(channel, progress, self._save)
         await self._tables.progress.end(channel)
         log.info("backfill_ends", channel=channel, actions=progress.actions)
         return progress
 
-    async def _catch_up(
-        self,
-        channel: str,
-        saved: Progress,
-        until: Timetoken,
-    ) -> Progress:
-        """Replay what has come since the interrupted run began.
-
-        Begin a little before, because lists lag behind.
-        The progress of the interrupted run stands until that is done.
-        """
-        if not is_after(until, saved.newest):
-            return saved
-        overlap = round(self._policy.settle_seconds * TICKS_PER_SECOND)
-        oldest = shift(saved.newest, -overlap)
-        recent = Progress(until, until, oldest, saved.actions)
-        async with aclosing(self._replay.pages(channel, recent)) as pages:
-            async for reached in pages:
-                recent = reached
-                self._report(channel, recent)
-
-        progress = replace(saved, newest=until, actions=recent.actions)
-        await self._save(channel, progress)
-        return progress
+    async def _pubnub_time(self, channel: str) -> Timetoken:
+        return await retry(self._now, channel, self._policy)
 
     async def _save(self, channel: str, progress: Progress) -> None:
         await self._tables.progress.save(progress, channel)
-        self._report(channel, progress)
+        await self._show(channel, progress)
 
-    def _report(self, channel: str, progress: Progress) -> None:
+    async def _show(self, channel: str, progress: Progress) -> None:
         if self._watch:
             self._watch.reach(channel, progress)
 
-    async def _pubnub_time(self, channel: str) -> Timetoken:
-        return await retry(self._now, channel, self._policy)
+    async def _replay(
+        self,
+        channel: str,
+        progress: Progress,
+        note: Callable[[str, Progress], Awaitable[None]],
+    ) -> Progress:
+        """Apply page by page; ``note`` the progress after each."""
+        with Retry(channel, self._policy) as retry:
+            while True:
+                slices = self._history.slices(channel, progress.next, progress.oldest)
+                try:
+                    async with aclosing(ahead(slices)) as pages:
+                        async for page in pages:
+                            progress = await self._apply(channel, page, progress)
+                            retry.succeeded()
+                            await note(channel, progress)
+                except StaleError as error:
+                    log.warning("page_dropped", channel=channel, reason=str(error))
+                except PubNubError as error:
+                    await retry.after(error)
+                else:
+                    return progress
+
+    async def _apply(self, channel: str, page: ListSlice, progress: Progress) -> Progress:
+        """Apply one page; return the progress after it."""
+        if not page.is_certain:
+            log.warning("page_stepped_over", channel=channel, below=page.next)
+        types = self._policy.counted_types
+        decoded: list[Decoded] = []
+        for batch in batched(page.actions, DECODE_BATCH):
+            decoded += [decode_action(channel, action, types) for action in batch]
+            await asyncio.sleep(0)
+        await self._applier.apply(decoded, Origin.BACKFILL, page.asked_at)
+        actions = progress.actions + len(decoded)
+        return replace(progress, next=page.next, actions=actions)
 
 
 def _covers(saved: Progress, since: Timetoken | None) -> bool:

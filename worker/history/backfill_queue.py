@@ -15,9 +15,9 @@ from worker.store.tables import Tables
 CONCURRENCY: Final = 8
 """Channels that are backfilled side by side."""
 REFUSED_SECONDS: Final = 60.0
-"""Seconds until a channel whose history PubNub refuses is tried again."""
+"""Seconds until a refused channel is tried again."""
 ABANDONED_SECONDS: Final = 1800.0
-"""Seconds without progress after which another worker's backfill is taken over."""
+"""Seconds without progress until a backfill is taken over."""
 
 log = structlog.get_logger(__name__)
 
@@ -39,19 +39,14 @@ class BackfillQueue:
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything that was wanted is done or refused.
-
-        What was wanted before this process began counts, too.
-        """
-        is_busy = bool(self._queued or self._running)
-        return self._has_started and not is_busy
+        """Whether all that Redis and callers wanted is done or refused."""
+        return self._has_started and not (self._queued or self._running)
 
     async def request(self, channels: Collection[str], cursor: Cursor) -> None:
         """Ask for all that PubNub lists of these channels.
 
-        The request is durable when this returns.
-        A backfill that runs does not count:
-        what is missing may lie behind it already.
+        The request is durable when this returns. A backfill that runs
+        does not count: what is missing may lie behind it already.
         """
         table, until = self._tables.progress, cursor.timetoken
         running = self._running & set(channels)
@@ -59,20 +54,20 @@ class BackfillQueue:
         saved = await table.read_all(idle)
         # Saved progress without an end is kept: it began before the gap.
         # A task that resumes it reads what came since, too.
-        new = [name for name in idle if not _has_no_end(saved.get(name))]
-        await table.save(Progress(until, until), *new)
+        kept = {name for name in saved if saved[name].oldest is None}
+        await table.save(Progress(until, until), *(idle - kept))
         await table.ask_again(until, *running)
         # Last: a backfill that ended meanwhile does not know of the request.
         self.note(channels)
 
     def note(self, channels: Collection[str]) -> None:
-        """Look for saved progress of these channels that no task works on."""
+        """Look for saved progress that no task works on."""
         running = self._running & set(channels)
         self._again |= running
         self._enqueue(set(channels) - running)
 
     async def run(self) -> None:
-        """Backfill what was interrupted, then what is asked for, until cancelled."""
+        """Backfill what was interrupted or is asked for, until cancelled."""
         interrupted = await self._interrupted()
         self._enqueue(interrupted)
         self._has_started = True
@@ -82,14 +77,13 @@ class BackfillQueue:
                 group.create_task(self._work())
 
     async def _take_over(self, before: Mapping[str, Progress]) -> None:
-        """Go on, once in a while, with backfills of workers that are gone."""
+        """Go on with backfills of workers that are gone."""
         while True:
             await asyncio.sleep(ABANDONED_SECONDS)
             progress = await self._interrupted()
-            others = progress.keys() - self._running
-            for channel in others:
-                if progress[channel] == before.get(channel):
-                    self._enqueue([channel])
+            unchanged = progress.items() & before.items()
+            abandoned = {channel for channel, _ in unchanged}
+            self._enqueue(abandoned - self._running)
             before = progress
 
     async def _work(self) -> None:
@@ -98,23 +92,17 @@ class BackfillQueue:
             self._queued.discard(channel)
             self._running.add(channel)
             try:
-                await self._backfill(channel)
+                is_wanted_again = await self._backfiller.resume(channel)
+                if is_wanted_again or channel in self._again:
+                    self._again.discard(channel)
+                    self._enqueue([channel])
             except ForbiddenError as error:
                 self._postpone(channel, error)
             finally:
                 self._running.discard(channel)
 
-    async def _backfill(self, channel: str) -> None:
-        is_wanted_again = await self._backfiller.resume(channel)
-        if is_wanted_again or channel in self._again:
-            self._again.discard(channel)
-            self._enqueue([channel])
-
     def _postpone(self, channel: str, error: ForbiddenError) -> None:
-        """Try the channel later; its progress stays.
-
-        Meanwhile other channels are backfilled.
-        """
+        """Try the channel later; its progress stays."""
         log.warning(
             "backfill_refused",
             channel=channel,
@@ -132,8 +120,3 @@ class BackfillQueue:
         for channel in sorted(set(channels) - self._queued):
             self._queued.add(channel)
             self._waiting.put_nowait(channel)
-
-
-def _has_no_end(progress: Progress | None) -> bool:
-    """Tell whether a backfill goes back to the very first action."""
-    return progress is not None and progress.oldest is None

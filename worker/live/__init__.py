@@ -1,1 +1,1 @@
-"""What happens now: subscriptions, their cursors, and the gaps in what they bring."""
+"""What happens now: subscriptions, cursors, gaps."""

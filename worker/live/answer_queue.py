@@ -1,9 +1,7 @@
 """PubNub's answers on their way from the poll to Redis, in order."""
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,10 +11,7 @@ from worker.source.refusals import Readmitted, Refused
 from worker.source.wire import Malformed
 
 QUEUED_ANSWERS: Final = 8
-"""Answers that wait while others are applied.
-
-Answers that waited are applied in one round trip.
-"""
+"""Answers that wait while others are applied; then one round trip applies them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +28,23 @@ class DecodedAnswer:
     decoded: Sequence[Observed | Malformed]
 
 
-class WakeUp:
-    """Wakes the side that applies; it checks whether Redis went back."""
+class CheckRedis:
+    """Redis may have gone back: the side that applies checks that."""
 
 
-Item = DecodedAnswer | Refused | Readmitted | WakeUp
+QueuedItem = DecodedAnswer | Refused | Readmitted | CheckRedis
 
 
 class AnswerQueue:
-    """A short queue.
-
-    An item stays in ``pending`` until it is handled, so that a failure loses none.
-    """
+    """A short queue. A failure loses no item: ``pending`` holds it."""
 
     def __init__(self) -> None:
-        self.pending: deque[Item] = deque()
-        """Items that were fetched and are not handled yet, oldest first."""
-        self._arrived: asyncio.Queue[Item | None] = asyncio.Queue()
+        self.pending: list[QueuedItem] = []
+        """Fetched items that are not handled yet, oldest first."""
+        self.is_empty = asyncio.Event()
+        """Whether everything is handled."""
+        self._arrived: asyncio.Queue[QueuedItem | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(QUEUED_ANSWERS)
-        self._is_empty = asyncio.Event()
 
     def __len__(self) -> int:
         return self._arrived.qsize() + len(self.pending)
@@ -61,25 +54,19 @@ class AnswerQueue:
         """Whether the poll waits for room."""
         return self._room.locked()
 
-    async def put(self, item: Item) -> None:
+    async def put(self, item: DecodedAnswer | Refused | Readmitted) -> None:
         """Add an item; return when there is room for another one."""
-        self._is_empty.clear()
+        self.is_empty.clear()
         self._arrived.put_nowait(item)
         await self._room.acquire()
 
-    def wake(self) -> None:
-        """Wake the side that applies."""
-        self._arrived.put_nowait(WakeUp())
+    def check_redis(self) -> None:
+        """Let the side that applies check whether Redis went back."""
+        self._arrived.put_nowait(CheckRedis())
 
     def close(self) -> None:
         """Say that nothing follows."""
         self._arrived.put_nowait(None)
-
-    async def wait_until_empty(self, seconds: float) -> None:
-        """Return when everything is handled, or after so many seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._is_empty.wait()
 
     async def fetch(self) -> bool:
         """Wait for an item, and move what arrived to ``pending``.
@@ -88,21 +75,23 @@ class AnswerQueue:
         """
         item = await self._arrived.get()
         while item is not None:
-            self._take(item)
+            self.pending.append(item)
+            if not isinstance(item, CheckRedis):
+                self._room.release()
             if self._arrived.empty():
                 return True
             item = self._arrived.get_nowait()
         return False
 
     def fetch_nowait(self) -> None:
-        """Move what arrived to ``pending``."""
+        """Move what arrived to ``pending``, after the end."""
         while not self._arrived.empty():
             item = self._arrived.get_nowait()
             if item is not None:
-                self._take(item)
+                self.pending.append(item)
 
     def first_answers(self) -> list[DecodedAnswer]:
-        """Return the pending answers up to the first item of another kind."""
+        """Return the pending answers before the first other item."""
         answers: list[DecodedAnswer] = []
         for item in self.pending:
             if not isinstance(item, DecodedAnswer):
@@ -112,12 +101,6 @@ class AnswerQueue:
 
     def drop_handled(self, count: int) -> None:
         """Forget the oldest pending items: they are handled."""
-        for _ in range(count):
-            self.pending.popleft()
+        del self.pending[:count]
         if not self:
-            self._is_empty.set()
-
-    def _take(self, item: Item) -> None:
-        self.pending.append(item)
-        if not isinstance(item, WakeUp):
-            self._room.release()
+            self.is_empty.set()

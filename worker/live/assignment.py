@@ -1,10 +1,7 @@
-"""Which names share a long poll, and where each goes on.
-
-A change of the list interrupts no name.
-"""
+"""Which names share a long poll, and where each goes on."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Self, TypeVar
 
 from worker.source.names import MAX_GROUPS, Names
@@ -17,7 +14,7 @@ class Assignment(Generic[Point]):
     """Names that share a subscription, and the point to go on from.
 
     Without a point the names start anew.
-    ``joined`` are those names that were not followed up to that point.
+    ``joined`` are names that were not followed up to the point.
     """
 
     names: Names
@@ -25,73 +22,45 @@ class Assignment(Generic[Point]):
     joined: Names = field(default_factory=Names)
 
     def joined_by(self, names: Names) -> Self:
-        """Return the same assignment, where ``names`` have joined, too.
-
-        Names that do not belong to the assignment are left out.
-        """
+        """Return this assignment with more of its names joined."""
         own = names.only(frozenset(self.names.all))
-        joined = self.joined | own
-        return type(self)(self.names, self.resume_point, joined)
+        return replace(self, joined=self.joined | own)
 
 
 def assign(
-    wanted: Names,
-    followed: Iterable[tuple[Names, Point]],
-    size: int,
+    wanted: Names, followed: Iterable[tuple[Names, Point]], size: int
 ) -> list[Assignment[Point]]:
     """Share the names out, at most ``size`` each.
 
-    Names that are followed stay with their point.
-    If a name was followed from several points, the first one given counts.
-    New names join assignments that have room: a list that changes every day
-    does not end in a subscription for each name.
+    A name that is followed stays with its point, the first one given.
+    A new name joins others where there is room. So a list that changes
+    every day does not end in a subscription for each name.
     """
-    kept, new = _kept(wanted, followed, size)
-    assignments: list[Assignment[Point]] = []
-    for assignment in kept:
-        joined = _fitting(new, assignment.names, size)
-        new = new.without(frozenset(joined.all))
-        names = assignment.names | joined
-        point = assignment.resume_point
-        assignments.append(Assignment(names, point, joined))
-
-    assignments += [Assignment(part) for part in new.split(size)]
-    return assignments
-
-
-def _kept(
-    wanted: Names,
-    followed: Iterable[tuple[Names, Point]],
-    size: int,
-) -> tuple[list[Assignment[Point]], Names]:
-    """Return what stays with its point, and the names that are new."""
     new = wanted
-    kept = list[Assignment[Point]]()
+    kept: list[tuple[Names, Point]] = []
     for names, point in followed:
         staying = new.only(frozenset(names.all))
         new = new.without(frozenset(staying.all))
-        kept += [Assignment(part, point) for part in staying.split(size)]
-    return kept, new
+        kept += [(part, point) for part in staying.split(size)]
+
+    assignments: list[Assignment[Point]] = []
+    for names, point in kept:
+        joined = _fitting(new, names, size)
+        new = new.without(frozenset(joined.all))
+        assignments.append(Assignment(names | joined, point, joined))
+    return assignments + [Assignment(part) for part in new.split(size)]
 
 
 def _fitting(new: Names, names: Names, size: int) -> Names:
-    """Return those new names for which there is room beside ``names``.
-
-    All of them are of one kind.
-    """
+    """Return new names of their kind that fit beside ``names``."""
+    count = len(names.all)
+    room = size - count
+    groups_room = min(size, MAX_GROUPS) - count
     if names.channels:
-        room = size - len(names.channels)
-        joined = Names(channels=_first(new.channels, room))
+        joined = Names(channels=new.channels[:room])
     elif names.wildcards:
-        room = min(size, MAX_GROUPS) - len(names.wildcards)
-        joined = Names(wildcards=_first(new.wildcards, room))
+        joined = Names(wildcards=new.wildcards[:groups_room])
     else:
-        room = min(size, MAX_GROUPS) - len(names.groups)
-        joined = Names(groups=_first(new.groups, room))
-
+        joined = Names(groups=new.groups[:groups_room])
     polls = list((names | joined).split(size))
     return joined if len(polls) == 1 else Names()
-
-
-def _first(names: tuple[str, ...], count: int) -> tuple[str, ...]:
-    return names[: max(0, count)]

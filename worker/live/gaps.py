@@ -1,19 +1,26 @@
 """Marks what may have been missed, before a cursor passes over it."""
 
-from collections.abc import Awaitable, Callable, Collection
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 import structlog
 
 from worker.domain.position import Cursor
+from worker.errors import PubNubError
+from worker.live.answer_queue import DecodedAnswer
+from worker.live.full_answers import is_full
+from worker.source.client import Client
+from worker.source.names import Names, matches
+from worker.source.wire import Malformed
 from worker.store.pending_repairs import GapCause
-from worker.store.tables import Tables
+from worker.store.tables import KnownChannels, Tables
 
 log = structlog.get_logger(__name__)
 
 RequestRepair = Callable[[Collection[str], Cursor | None], Awaitable[None]]
-"""Asks for the repair of channels, up to the cursor if there is one.
+"""Asks for a repair up to the cursor, if there is one, durably.
 
-The request is durable when it returns.
+It is ``Repairs.request`` in ``service/worker.py``.
 """
 
 
@@ -34,23 +41,18 @@ class Gaps:
     ) -> None:
         """Mark the channels, ask for their repair, remember them.
 
-        All of this is durable, in this order. Channels are remembered last:
-        a channel that is known already would never count as a new one.
-
-        A gap that only goes on is not ``is_new``: its mark is renewed,
-        and nothing is logged.
+        A gap that only goes on is not ``is_new``.
+        Its mark is renewed, and nothing is logged.
         """
+        # Each step is durable before the next one. A channel is remembered last:
+        # one that is known already would never count as a new one.
         if is_new:
             log.warning("gap", cause=cause.value, channels=len(channels))
         await self._tables.pending.mark(channels, cause, is_new=is_new)
         await self._request_repair(channels, cursor)
         await self._tables.channels.add(channels)
 
-    async def discover(
-        self,
-        channels: Collection[str],
-        cursor: Cursor | None,
-    ) -> None:
+    async def discover(self, channels: Collection[str], cursor: Cursor | None) -> None:
         """Take in channels of a group or a wildcard.
 
         A channel that was never seen needs a repair of its past.
@@ -58,3 +60,94 @@ class Gaps:
         unknown = await self._tables.channels.unknown(channels)
         if unknown:
             await self.owe(unknown, GapCause.NEW_CHANNEL, cursor)
+
+
+class CoveredChannels:
+    """The channels of one subscription.
+
+    A channel is named, matches a wildcard, or is a member of a group.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        known: KnownChannels,
+        client: Client,
+        gaps: Gaps,
+        catchup_seconds: float,
+    ) -> None:
+        """``catchup_seconds`` is how far PubNub's cache reaches back."""
+        self._names = names
+        self._known = known
+        self._client = client
+        self._gaps = gaps
+        self.catchup_seconds = catchup_seconds
+        self._seen: set[str] = set()
+
+    def begin(self) -> None:
+        """Forget what was seen, except the channels that are named."""
+        self._seen = set(self._names.channels)
+
+    async def remember(self) -> None:
+        """Add the named channels to those ever seen."""
+        await self._known.add(self._names.channels)
+
+    async def mark_gaps(
+        self,
+        answers: Iterable[DecodedAnswer],
+        covered_until: float | None,
+    ) -> None:
+        """Mark what may be missing up to the end of each answer.
+
+        ``covered_until`` is when PubNub sent the cursor before.
+        None: there was none.
+        """
+        for answer in answers:
+            cursor = answer.cursor
+            if covered_until is None:
+                await self.owe(self._names, GapCause.FIRST_START, cursor)
+            elif answer.received_at - covered_until > self.catchup_seconds:
+                await self.owe(self._names, GapCause.STALE_CURSOR, cursor)
+            if is_full(answer):
+                await self.owe(self._names, GapCause.OVERFLOW, cursor)
+
+            decoded = answer.decoded
+            events = [item for item in decoded if not isinstance(item, Malformed)]
+            unseen = {event.identity.channel for event in events} - self._seen
+            if unseen:
+                await self._gaps.discover(unseen, cursor)
+                self._seen |= unseen
+            covered_until = answer.received_at
+
+    async def owe(
+        self,
+        names: Names,
+        cause: GapCause,
+        cursor: Cursor | None,
+        *,
+        is_new: bool = True,
+    ) -> None:
+        """Mark the channels of these names; see ``Gaps.owe``."""
+        channels = set(names.channels)
+        if names.wildcards or names.groups:
+            channels |= await self._channels_behind(names)
+        self._seen |= channels
+        await self._gaps.owe(channels, cause, cursor, is_new=is_new)
+
+    async def _channels_behind(self, names: Names) -> set[str]:
+        """Return the channels of wildcards and groups."""
+        known = await self._known.all() | self._seen
+        lookups = [self._members(group, known) for group in names.groups]
+        channels: set[str] = set()
+        channels.update(*await asyncio.gather(*lookups))
+        for wildcard in names.wildcards:
+            channels |= {name for name in known if matches(wildcard, name)}
+        return channels
+
+    async def _members(self, group: str, known: Collection[str]) -> Collection[str]:
+        """Return the channels of a group; all known ones if PubNub fails."""
+        try:
+            return await self._client.group_channels(group)
+        except PubNubError as error:
+            log.warning("group_unknown", group=group, reason=str(error))
+            return known

@@ -1,58 +1,62 @@
 """Applies what many subscriptions bring in one round trip."""
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
-from worker.applying.apply import Applier, RolledBackError, StaleError
-from worker.domain.action import Origin
+from worker.applying.apply import Applier
+from worker.domain.action import Observed, Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_SECOND
-from worker.source.wire import Decoded, Malformed
+from worker.errors import StaleError
+from worker.source.wire import Malformed
 from worker.telemetry import metrics
 
-EVENT_BATCH: Final = 2_000
-"""Events of one group. What exceeds them waits for the next group."""
+GROUP_EVENTS: Final = 2_000
+"""Events after which a group is full."""
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Submission:
-    """Events of one subscription, and the future that its caller waits for."""
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    """Events of several callers, which are applied together."""
 
-    decoded: Sequence[Decoded]
-    received: float
-    applied: asyncio.Future[None]
+    decoded: list[Observed | Malformed] = field(default_factory=list)
+    oldest: float = math.inf
+    """When the first of them was read, in seconds of the clock."""
+    callers: int = 0
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    error: Exception | None = None
 
 
 class GroupCommit:
-    """Applies one group of submissions at a time; what comes meanwhile is the next group.
+    """Applies one group of events at a time. What comes meanwhile is the next.
 
     Two hundred subscriptions with one event each need one round trip,
     instead of two hundred round trips over as many connections.
     """
 
-    def __init__(
-        self,
-        applier: Applier,
-        unix_time: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, applier: Applier) -> None:
         self._applier = applier
-        self._unix_time = unix_time
-        self._waiting: deque[_Submission] = deque()
-        self._group: Sequence[_Submission] = ()
+        self._waiting: deque[_Group] = deque()
+        self._current: tuple[_Group, ...] = ()
         self._applying: asyncio.Task[None] | None = None
 
-    async def apply(self, decoded: Sequence[Decoded], received: float) -> None:
+    async def apply(
+        self,
+        decoded: Sequence[Observed | Malformed],
+        received_at: float,
+    ) -> None:
         """Return when these events are applied.
 
-        ``received`` is when they were read, in seconds of the clock.
+        ``received_at`` is when they were read, in seconds of the clock.
 
         Raises:
             StaleError: the events waited for too long.
@@ -60,112 +64,67 @@ class GroupCommit:
         """
         if not decoded:
             return
-        applied = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Submission(decoded, received, applied))
-        if self._applying is None:
-            self._applying = asyncio.create_task(self._apply_groups())
-
+        group = self._join(decoded, received_at)
         try:
-            await applied
+            await group.is_over.wait()
         except asyncio.CancelledError:
+            group.callers -= 1
             await self._stop_if_abandoned()
             raise
+        is_stale = self._applier.is_stale(received_at)
+        if type(group.error) is StaleError and not is_stale:
+            # Other events of the group were stale. To read these again may open gaps.
+            await self.apply(decoded, received_at)
+        elif group.error:
+            raise group.error
+
+    def _join(
+        self,
+        decoded: Sequence[Observed | Malformed],
+        received_at: float,
+    ) -> _Group:
+        """Add events to the newest group that waits."""
+        group = self._waiting[-1] if self._waiting else None
+        if group is None or len(group.decoded) >= GROUP_EVENTS:
+            group = _Group()
+            self._waiting.append(group)
+        group.decoded += decoded
+        group.oldest = min(group.oldest, received_at)
+        group.callers += 1
+        if self._applying is None:
+            self._applying = asyncio.create_task(self._apply_groups())
+        return group
 
     async def _stop_if_abandoned(self) -> None:
-        """Stop where no caller waits any more.
-
-        The task must not outlive its connection.
-        """
-        submissions = (*self._group, *self._waiting)
-        is_abandoned = all(submission.applied.done() for submission in submissions)
-        if self._applying and is_abandoned:
-            self._applying.cancel()
-            await asyncio.wait([self._applying])
+        """Stop where no caller waits: the task must not outlive Redis."""
+        groups = (*self._current, *self._waiting)
+        callers = sum(group.callers for group in groups)
+        if self._applying and not callers:
+            task, self._applying = self._applying, None
+            task.cancel()
+            await asyncio.wait([task])
 
     async def _apply_groups(self) -> None:
         """Apply group after group, until nothing waits."""
-        try:
-            while self._waiting:
-                self._group = self._next_group()
-                await self._apply_group(self._group)
-        finally:
-            self._applying = None
-            self._group = ()
+        while self._waiting:
+            group = self._waiting.popleft()
+            self._current = (group,)
+            try:
+                decoded, oldest = group.decoded, group.oldest
+                outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
+                self._report(group, outcomes)
+            except Exception as error:  # each caller raises it
+                group.error = error
+            group.is_over.set()
+        self._current = ()
+        self._applying = None
 
-    def _next_group(self) -> list[_Submission]:
-        """Return the oldest submissions, up to ``EVENT_BATCH`` events."""
-        group: list[_Submission] = []
-        size = 0
-        while self._waiting and size < EVENT_BATCH:
-            submission = self._waiting.popleft()
-            group.append(submission)
-            size += len(submission.decoded)
-        return group
-
-    async def _apply_group(self, group: Sequence[_Submission]) -> None:
-        """Apply one group, and let its callers go on."""
-        decoded: list[Decoded] = []
-        for submission in group:
-            decoded += submission.decoded
-        oldest = min(submission.received for submission in group)
-
-        try:
-            outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
-        except RolledBackError as error:
-            _end(group, error)
-        except StaleError as error:
-            self._drop_stale(group, error)
-        except Exception as error:  # the callers, who brought the events, raise it
-            _end(group, error)
-        else:
-            _end(group)
-            self._report(group, decoded, outcomes)
-
-    def _drop_stale(
-        self,
-        group: Sequence[_Submission],
-        error: StaleError,
-    ) -> None:
-        """Drop only what waited for too long.
-
-        To read the other events again would be a load, and may open gaps.
-        """
-        fresh: list[_Submission] = []
-        stale: list[_Submission] = []
-        for submission in group:
-            is_stale = self._applier.is_stale(submission.received)
-            (stale if is_stale else fresh).append(submission)
-
-        if not stale:
-            _end(group, error)
-            return
-        _end(stale, error)
-        self._waiting.extendleft(reversed(fresh))
-
-    def _report(
-        self,
-        group: Sequence[_Submission],
-        decoded: Sequence[Decoded],
-        outcomes: Counter[Outcome],
-    ) -> None:
-        """Measure how late the events are, and log what became of them."""
-        now = self._unix_time()
-        for item in decoded:
-            if item and not isinstance(item, Malformed):
+    def _report(self, group: _Group, outcomes: Counter[Outcome]) -> None:
+        """Measure how late the events are, and log the outcomes."""
+        now = time.time()
+        for item in group.decoded:
+            if not isinstance(item, Malformed):
                 published = int(item.published) / TICKS_PER_SECOND
                 metrics.lag.observe(max(0.0, now - published))
-
         counts = {outcome.value: count for outcome, count in outcomes.items()}
-        log.debug("applied", subscriptions=len(group), **counts)
-
-
-def _end(group: Sequence[_Submission], error: Exception | None = None) -> None:
-    """Let the callers go on."""
-    for submission in group:
-        applied = submission.applied
-        if applied.done():
-            continue  # its caller was cancelled
-        if error:
-            applied.set_exception(error)
-        else:
-            applied.set_result(None)
+        log.debug("applied", subscriptions=group.callers, **counts)

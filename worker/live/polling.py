@@ -2,33 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from enum import StrEnum
 from typing import Final
 
 from worker.domain.position import Cursor
-from worker.live.answer_handler import FULL_ANSWER, decode
-from worker.live.answer_queue import AnswerQueue
+from worker.live.answer_queue import AnswerQueue, DecodedAnswer
+from worker.live.full_answers import BUSY_ANSWER
 from worker.source.live import Poller, Received
-from worker.source.wire import CountedTypes
+from worker.source.wire import CountedTypes, decode_message
 
-BUSY_ANSWER: Final = FULL_ANSWER // 2
-"""Messages of an answer after which the next poll begins at once.
-
-After a smaller answer the poll waits until that answer is applied.
-What happens meanwhile comes in one answer.
-Otherwise hundreds of subscriptions would poll for each event.
-"""
 APPLY_WAIT_SECONDS: Final = 0.5
-"""The longest such wait.
-
-While Redis hangs, polling goes on: PubNub keeps only one answer's worth.
-"""
+"""The longest wait for a small answer: polling goes on if Redis hangs."""
 LATE_SECONDS: Final = 90.0
-"""Seconds after a poll was due until it counts as stuck.
-
-A busy machine is late, and so is one that was suspended.
-"""
+"""How late a poll may be, on a busy machine, until it counts as stuck."""
 
 
 class State(StrEnum):
@@ -56,7 +43,7 @@ class Polling:
         self.queue = AnswerQueue()
         """The answers of the newest start."""
         self.is_stopping = False
-        self._poller = poller
+        self.poller = poller
         self._counted_types = counted_types
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
@@ -70,8 +57,7 @@ class Polling:
         """
         queue = self.queue = AnswerQueue()
         task = self._task = asyncio.create_task(self._poll(cursor, queue))
-        # However polling ends, even cancelled before its first step,
-        # the other side notices.
+        # However polling ends, even cancelled before its first step, the other side notices.
         task.add_done_callback(lambda _: queue.close())
         try:
             yield queue
@@ -87,11 +73,6 @@ class Polling:
         if self._task:
             self._task.cancel()
 
-    def wake(self) -> None:
-        """Wake the side that applies."""
-        if self._task:
-            self.queue.wake()
-
     @property
     def state(self) -> State:
         """What the subscription does now."""
@@ -99,7 +80,7 @@ class Polling:
             return State.STOPPING
         if self._task and (self._task.done() or self.queue.is_full):
             return State.WAITING
-        return State(self._poller.state)
+        return State(self.poller.state)
 
     @property
     def is_stuck(self) -> bool:
@@ -108,40 +89,30 @@ class Polling:
             return False
         if self.state in {State.WAITING, State.STOPPING}:
             return False
-        return self._clock() - self._poller.due_at > LATE_SECONDS
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether PubNub refuses every name.
-
-        Then all of them are marked, and there is nothing to poll.
-        """
-        return self._poller.is_refused
-
-    @property
-    def answered_at(self) -> float | None:
-        """When PubNub answered last, in seconds of the clock."""
-        return self._poller.answered_at
-
-    @property
-    def due_at(self) -> float:
-        """By when PubNub answers, in seconds of the clock."""
-        return self._poller.due_at
-
-    @property
-    def queued(self) -> int:
-        """How many answers wait to be applied, or are being applied."""
-        return len(self.queue)
+        return self._clock() - self.poller.due_at > LATE_SECONDS
 
     async def _poll(self, cursor: Cursor, queue: AnswerQueue) -> None:
-        items = self._poller.items(cursor)
+        items = self.poller.items(cursor)
         async with aclosing(items):  # type: ignore[type-var] # it is a generator
             async for item in items:
                 if not isinstance(item, Received):
                     await queue.put(item)
                     continue
                 # While this answer is decoded, Redis works on the one before.
-                answer = decode(item, self._counted_types)
+                answer = decode_answer(item, self._counted_types)
                 await queue.put(answer)
                 if answer.messages < BUSY_ANSWER:
-                    await queue.wait_until_empty(APPLY_WAIT_SECONDS)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(APPLY_WAIT_SECONDS):
+                            await queue.is_empty.wait()
+
+
+def decode_answer(received: Received, counted_types: CountedTypes) -> DecodedAnswer:
+    """Return an answer with its messages decoded.
+
+    Other messages than actions of counted types are left out.
+    """
+    answer = received.answer
+    items = [decode_message(message, counted_types) for message in answer.messages]
+    decoded = [item for item in items if item]
+    return DecodedAnswer(answer.cursor, received.at, len(items), decoded)

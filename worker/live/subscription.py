@@ -1,38 +1,24 @@
-"""One subscription: polls PubNub and applies the answers, side by side and in order."""
+"""One subscription: polls PubNub, and applies the answers in order."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import chain
 
 import structlog
 
-from worker.applying.apply import RolledBackError, StaleError
 from worker.domain.position import HANDSHAKE, Cursor
-from worker.live.answer_handler import AnswerHandler, FullAnswers
-from worker.live.answer_queue import AnswerQueue, DecodedAnswer
+from worker.errors import StaleError
+from worker.live.answer_queue import AnswerQueue, CheckRedis, DecodedAnswer
 from worker.live.assignment import Assignment
-from worker.live.covered_channels import CoveredChannels
+from worker.live.full_answers import FullAnswers
+from worker.live.gaps import CoveredChannels
 from worker.live.group_commit import GroupCommit
 from worker.live.polling import Polling
-from worker.live.resume_point import ResumePoint, SavedPosition
-from worker.source.live import Poller
+from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor
 from worker.source.names import Names
-from worker.source.wire import CountedTypes
+from worker.source.refusals import Readmitted, Refused
 from worker.store.pending_repairs import GapCause
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionConfig:
-    """What all subscriptions of a worker share.
-
-    ``catchup_seconds`` is how far PubNub's cache reaches back.
-    ``clock`` gives seconds that never go back.
-    """
-
-    counted_types: CountedTypes
-    catchup_seconds: float
-    clock: Callable[[], float]
 
 
 class Subscription:
@@ -41,33 +27,25 @@ class Subscription:
     def __init__(
         self,
         assignment: Assignment[ResumePoint],
-        poller: Poller,
+        polling: Polling,
         group_commit: GroupCommit,
         covered: CoveredChannels,
-        position: SavedPosition,
-        config: SubscriptionConfig,
+        cursor: SubscriptionCursor,
     ) -> None:
-        names = assignment.names
-        self.names = names
-        self.id = position.subscription
-        self.polling = Polling(poller, config.counted_types, config.clock)
+        self.names = assignment.names
+        self.id = cursor.subscription
+        self.polling = polling
         self.successors: tuple[Assignment[None], ...] | None = None
-        """What is followed instead, from the resume point; None while this one runs."""
+        """What is followed instead; None while this one runs."""
         self._joined = assignment.joined
         self._predecessor = assignment.resume_point
+        self._group_commit = group_commit
         self._covered = covered
-        self._position = position
-        self._config = config
-        self._handler = AnswerHandler(
-            names, group_commit, covered, position, config.catchup_seconds
-        )
-        self._full_answers = FullAnswers()
+        self._cursor = cursor
+        self._full_answers = FullAnswers(self.names)
 
     async def run(self) -> None:
-        """Follow the names until ``stop`` or ``hand_over_to``.
-
-        The names go on where they were left.
-        """
+        """Follow the names until ``stop`` or ``hand_over_to``."""
         while not self.polling.is_stopping:
             try:
                 cursor = await self._resume()
@@ -76,28 +54,28 @@ class Subscription:
                 await self._drop_answers(error)
 
     def stop(self) -> None:
-        """Stop polling.
-
-        ``run`` ends when every answer is applied and the cursor saved.
-        """
+        """Stop polling; ``run`` ends when every answer is applied."""
         self.polling.stop()
 
-    def hand_over_to(self, successors: Iterable[Assignment[None]]) -> None:
-        """Stop; the successors are followed instead.
+    def hand_over_to(self, successors: Sequence[Assignment[None]]) -> None:
+        """Stop, and let successors follow; do nothing if they are the same.
 
         Names that had yet to join this subscription join its successors.
         """
-        self.successors = tuple(successor.joined_by(self._joined) for successor in successors)
+        if [successor.names for successor in successors] == [self.names]:
+            return
+        joined = self._joined
+        self.successors = tuple(successor.joined_by(joined) for successor in successors)
         self.stop()
 
-    def reread(self) -> None:
-        """Go on from the cursor that Redis still knows, if Redis went back."""
-        self.polling.wake()
+    def restart_if_redis_went_back(self) -> None:
+        """Go on from the cursor that Redis still knows."""
+        self.polling.queue.check_redis()
 
     @property
     def resume_point(self) -> ResumePoint | None:
         """Where a successor goes on; None if nothing was read yet."""
-        return self._position.point or self._predecessor
+        return self._cursor.resume_point or self._predecessor
 
     @property
     def has_begun(self) -> bool:
@@ -108,18 +86,17 @@ class Subscription:
         point = self.resume_point
         if point is None:
             return False
-        age = self._config.clock() - point.covered_until
-        return age <= self._config.catchup_seconds
+        return self._cursor.age_of(point) <= self._covered.catchup_seconds
 
     async def _resume(self) -> Cursor:
         """Return the cursor to go on from; the handshake at the first start."""
-        self._position.begin()
-        self._covered.begin(self.names)
-        await self._position.register()
+        self._cursor.trust_redis()
+        self._covered.begin()
+        await self._cursor.register()
         await self._take_over()
-        await self._covered.remember(self.names)
+        await self._covered.remember()
 
-        cursor = await self._position.load()
+        cursor = await self._cursor.load()
         log.info(
             "subscription_starts",
             subscription=self.id,
@@ -133,56 +110,71 @@ class Subscription:
 
         Names that join there may have missed events.
         """
-        point, joined = self._predecessor, self._joined
-        if point and joined:
-            await self._covered.owe(joined, GapCause.NEW_CHANNEL, point.cursor)
+        point = self._predecessor
+        if point and self._joined:
+            await self._covered.owe(self._joined, GapCause.NEW_CHANNEL, point.cursor)
         try:
             if point:
-                await self._position.adopt(point)
-        except RolledBackError:
-            self._forget_predecessor()
-            raise
-        self._forget_predecessor()
-
-    def _forget_predecessor(self) -> None:
-        self._predecessor = None
-        self._joined = Names()
+                await self._cursor.adopt(point)
+        finally:
+            self._predecessor = None
+            self._joined = Names()
 
     async def _follow(self, cursor: Cursor) -> None:
-        """Poll from the cursor on, and handle what comes, until ``stop``."""
+        """Poll from the cursor on, and handle what comes."""
         if self.polling.is_stopping:
             return
         async with self.polling.started(cursor) as queue:
-            while await queue.fetch():
-                await self._handle_pending(queue)
-            await self._handle_pending(queue)
+            is_open = True
+            while is_open:
+                is_open = await queue.fetch()
+                while queue.pending:
+                    await self._handle_first(queue)
 
-    async def _handle_pending(self, queue: AnswerQueue) -> None:
-        """Handle the pending items in order; answers in a row together."""
-        while queue.pending:
-            self._position.expect_the_same_redis()
-            answers = queue.first_answers()
-            if answers:
-                await self._handler.commit(answers)
+    async def _handle_first(self, queue: AnswerQueue) -> None:
+        """Handle the first pending item; answers in a row together."""
+        self._cursor.expect_the_same_redis()
+        match queue.pending[0]:
+            case DecodedAnswer():
+                answers = queue.first_answers()
+                await self._commit(answers)
                 self._halve_if_full(answers)
-            else:
-                await self._handler.mark_refusal(queue.pending[0])
-            queue.drop_handled(len(answers) or 1)
+                queue.drop_handled(len(answers))
+                return
+            case Refused(names, is_new):
+                # For as long as PubNub refuses them. A backfill follows when that ends.
+                await self._covered.owe(names, GapCause.FORBIDDEN, None, is_new=is_new)
+            case Readmitted(names):
+                await self._mark_missed(names)
+            case CheckRedis():
+                pass  # Redis did not go back
+        queue.drop_handled(1)
+
+    async def _commit(self, answers: Sequence[DecodedAnswer]) -> None:
+        """Mark gaps; apply the answers; save the newest cursor."""
+        await self._covered.mark_gaps(answers, self._cursor.covered_until)
+        decoded = chain.from_iterable(answer.decoded for answer in answers)
+        oldest, newest = answers[0], answers[-1]
+        await self._group_commit.apply(list(decoded), oldest.received_at)
+        await self._cursor.save(newest.cursor, newest.received_at)
+
+    async def _mark_missed(self, names: Names) -> None:
+        """Mark names that PubNub refused until now."""
+        await self._covered.owe(names, GapCause.FORBIDDEN, self._cursor.newest)
 
     def _halve_if_full(self, answers: Sequence[DecodedAnswer]) -> None:
         """Hand over to two halves where answers stay full."""
-        are_too_many = self._full_answers.are_too_many(answers)
-        if not are_too_many or self.polling.is_stopping:
-            return
-        halves = self.names.halves()
-        if halves:
-            names = len(self.names.all)
-            log.warning("subscription_halved", subscription=self.id, names=names)
-            self.hand_over_to(Assignment(half) for half in halves)
+        halves = self._full_answers.halves_after(answers)
+        if halves and not self.polling.is_stopping:
+            count = len(self.names.all)
+            log.warning("subscription_halved", subscription=self.id, names=count)
+            self.hand_over_to(list(map(Assignment, halves)))
 
     async def _drop_answers(self, error: StaleError) -> None:
-        """Drop the queued answers, which are read again, but not the refusals."""
+        """Drop answers, which are read again, but no refusals."""
         log.warning("answer_dropped", subscription=self.id, reason=str(error))
         queue = self.polling.queue
         queue.fetch_nowait()
-        await self._handler.mark_dropped(queue.pending)
+        for item in queue.pending:
+            if isinstance(item, Refused | Readmitted):
+                await self._mark_missed(item.names)

@@ -1,24 +1,24 @@
-"""All subscriptions of a worker, and how the list of names changes while they run."""
+"""All subscriptions of a worker, while the list of names changes."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from worker.live.assignment import Assignment, assign
-from worker.live.resume_point import ResumePoint
 from worker.live.subscription import Subscription
+from worker.live.subscription_cursor import ResumePoint
 from worker.source.names import Names
 
-Assignments = Iterable[Assignment[ResumePoint]]
 SubscriptionFactory = Callable[[Assignment[ResumePoint]], Subscription]
 
 
 class Subscriptions:
-    """Follows each assignment by a subscription, and the successors of each."""
+    """Runs a subscription for each assignment, then its successors."""
 
     def __init__(
         self,
         create: SubscriptionFactory,
-        assignments: Assignments,
+        assignments: Iterable[Assignment[ResumePoint]],
         size: int,
     ) -> None:
         """``size`` is how many names share a subscription at most."""
@@ -31,51 +31,53 @@ class Subscriptions:
 
     @property
     def current(self) -> list[Subscription]:
-        """The subscriptions that run now, or still apply what they have read."""
+        """The subscriptions that poll, or apply what they have read."""
         return list(self._tasks.values())
 
     async def run(self) -> None:
-        """Follow until ``stop``, and then until everything that was read is applied."""
-        async with self._group as group:
+        """Follow until ``stop``; then apply what was read."""
+        async with self._group:
             for assignment in self._assignments:
-                self._follow(assignment, group)
+                self._follow(assignment)
             await self._stopped.wait()
             for subscription in self.current:
                 subscription.stop()
 
     def stop(self) -> None:
-        """Stop polling; ``run`` ends when every answer is applied and every cursor saved."""
+        """Stop polling; ``run`` ends when every answer is applied."""
         self._stopped.set()
 
-    def reread(self) -> None:
-        """Let every subscription go on from the cursor in Redis, if Redis went back."""
+    def restart_if_redis_went_back(self) -> None:
+        """Go on from the cursors that Redis still knows."""
         for subscription in self.current:
-            subscription.reread()
+            subscription.restart_if_redis_went_back()
 
     async def change(self, wanted: Names) -> tuple[int, int]:
-        """Follow these names from now on.
+        """Follow these names; return how many are new, and how many are gone.
 
-        Return how many are new, and how many are gone.
         Names that stay keep their cursor.
         New names are marked for the repair of their past.
         """
         await self._wait_for_successors()
-        current = self.current
-        before: set[str] = set()
-        for subscription in current:
-            before.update(subscription.names.all)
+        followed = [(running.names, running) for running in self.current]
+        successors: defaultdict[Subscription | None, list[Assignment[None]]]
+        successors = defaultdict(list)
+        for assignment in assign(wanted, followed, self._size):
+            point, joined = assignment.resume_point, assignment.joined
+            successors[point].append(Assignment(assignment.names, None, joined))
 
-        followed = [(subscription.names, subscription) for subscription in current]
-        assignments = assign(wanted, followed, self._size)
-        for subscription in current:
-            self._hand_over(subscription, assignments)
-        self._follow_new(assignments)
+        before: set[str] = set()
+        for names, subscription in followed:
+            before.update(names.all)
+            subscription.hand_over_to(successors[subscription])
+        if not self._stopped.is_set():
+            for new in successors[None]:
+                self._follow(Assignment(new.names))
 
         after = set(wanted.all)
         return len(after - before), len(before - after)
 
     async def _wait_for_successors(self) -> None:
-        """Return when no subscription is handing over."""
         while True:
             leaving = [
                 task
@@ -86,51 +88,16 @@ class Subscriptions:
                 return
             await asyncio.wait(leaving)
 
-    def _hand_over(
-        self,
-        subscription: Subscription,
-        assignments: Iterable[Assignment[Subscription]],
-    ) -> None:
-        """Replace a subscription by its successors, unless its names are as they were."""
-        successors: list[Assignment[None]] = []
-        for assignment in assignments:
-            if assignment.resume_point is subscription:
-                names, joined = assignment.names, assignment.joined
-                successors.append(Assignment(names, None, joined))
-
-        names_now = [successor.names for successor in successors]
-        if names_now != [subscription.names]:
-            subscription.hand_over_to(successors)
-
-    def _follow_new(self, assignments: Iterable[Assignment[Subscription]]) -> None:
-        """Follow the assignments that start anew, unless the worker stops."""
-        if self._stopped.is_set():
-            return
-        for assignment in assignments:
-            if assignment.resume_point is None:
-                self._follow(Assignment(assignment.names), self._group)
-
-    def _follow(
-        self,
-        assignment: Assignment[ResumePoint],
-        group: asyncio.TaskGroup,
-    ) -> None:
-        """Run a subscription in a task of its own."""
+    def _follow(self, assignment: Assignment[ResumePoint]) -> None:
         subscription = self._create(assignment)
-        task = group.create_task(self._run(subscription, group))
+        task = self._group.create_task(self._run(subscription))
         self._tasks[task] = subscription
         task.add_done_callback(self._tasks.pop)
 
-    async def _run(
-        self,
-        subscription: Subscription,
-        group: asyncio.TaskGroup,
-    ) -> None:
-        """Run a subscription to its end, then its successors."""
+    async def _run(self, subscription: Subscription) -> None:
         await subscription.run()
         if self._stopped.is_set():
             return
         for successor in subscription.successors or ():
             point = subscription.resume_point
-            assignment = Assignment(successor.names, point, successor.joined)
-            self._follow(assignment, group)
+            self._follow(Assignment(successor.names, point, successor.joined))

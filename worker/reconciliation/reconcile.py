@@ -11,9 +11,9 @@ from typing import Final
 
 import structlog
 
-from worker.applying.apply import Applier, RolledBackError
+from worker.applying.apply import Applier
 from worker.domain.position import Range
-from worker.errors import TallyError
+from worker.errors import RolledBackError, TallyError
 from worker.reconciliation.evidence import Comparison
 from worker.reconciliation.marks import ChannelMarks
 from worker.reconciliation.repair import Repair

@@ -9,9 +9,8 @@ from typing import Final
 
 import structlog
 
-from worker.applying.apply import StaleError
 from worker.domain.position import Range
-from worker.errors import PubNubError, RedisUnavailableError
+from worker.errors import PubNubError, RedisUnavailableError, StaleError
 from worker.reconciliation.marks import ripe_at
 from worker.reconciliation.reconcile import Reconciler, ReconcileReport
 from worker.store.pending_repairs import GapCause

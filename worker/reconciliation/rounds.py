@@ -12,7 +12,6 @@ from typing import Final
 
 import structlog
 
-from worker.applying.apply import StaleError
 from worker.domain.position import (
     TICKS_PER_SECOND,
     Range,
@@ -20,7 +19,7 @@ from worker.domain.position import (
     is_after,
     shift,
 )
-from worker.errors import PubNubError, RedisUnavailableError
+from worker.errors import PubNubError, RedisUnavailableError, StaleError
 from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.store.entries import Entries

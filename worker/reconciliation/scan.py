@@ -9,11 +9,10 @@ from contextlib import aclosing
 
 import structlog
 
-from worker.applying.apply import RolledBackError, StaleError
 from worker.applying.retry import ProgressWatcher, Retry, RetryPolicy
 from worker.domain.position import Range, Timetoken, is_after, shift
 from worker.domain.reconciliation import Candidate, Coverage, Proof
-from worker.errors import PubNubError
+from worker.errors import PubNubError, RolledBackError, StaleError
 from worker.reconciliation.list_reader import ListReader
 from worker.reconciliation.second_pass import SecondPass
 from worker.source.history import History, ListSlice, ahead

@@ -126,7 +126,7 @@ class Health:
 
     async def _have_polled(self) -> str | None:
         subscriptions = self._subscriptions.current
-        allowed = [item for item in subscriptions if not item.polling.is_refused]
+        allowed = [item for item in subscriptions if not item.polling.poller.is_refused]
         late = [item for item in allowed if not self._has_polled(item)]
         if subscriptions and not allowed:
             return "PubNub refuses every name"
@@ -136,12 +136,12 @@ class Health:
 
     def _has_polled(self, subscription: Subscription) -> bool:
         polling, now = subscription.polling, self._clock()
-        if polling.answered_at is not None:
-            return now - polling.answered_at <= LONGEST_ANSWER_SECONDS
+        if polling.poller.answered_at is not None:
+            return now - polling.poller.answered_at <= LONGEST_ANSWER_SECONDS
         # Only a subscription that resumed a cursor may wait for its first answer.
         if subscription.resume_point is None or polling.state is not State.STARTING:
             return False
-        return now <= polling.due_at
+        return now <= polling.poller.due_at
 
     async def _is_caught_up(self) -> str | None:
         # Only the first backfill matters.
@@ -162,8 +162,8 @@ def subscription_status(subscription: Subscription, now: float) -> dict[str, Any
         "names": subscription.names.all,
         "cursor": point.cursor.timetoken if point else None,
         "cursor_age_seconds": _age(point.covered_until if point else None, now),
-        "answered_seconds_ago": _age(polling.answered_at, now),
-        "queued_answers": polling.queued,
+        "answered_seconds_ago": _age(polling.poller.answered_at, now),
+        "queued_answers": len(polling.queue),
     }
 
 
@@ -189,9 +189,9 @@ def measure_subscriptions(subscriptions: Sequence[Subscription], now: float) -> 
     for subscription in subscriptions:
         polling = subscription.polling
         states[polling.state] += 1
-        queued += polling.queued
+        queued += len(polling.queue)
         point = subscription.resume_point
-        if point and not polling.is_refused:
+        if point and not polling.poller.is_refused:
             oldest = min(oldest, point.covered_until)
     for state in State:
         metrics.subscriptions.labels(state.value).set(states[state])

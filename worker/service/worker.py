@@ -11,12 +11,12 @@ from worker.applying.expiry import Expiry
 from worker.domain.position import Cursor
 from worker.history.backfill_queue import BackfillQueue
 from worker.live.assignment import Assignment, assign
-from worker.live.covered_channels import CoveredChannels
-from worker.live.gaps import Gaps
+from worker.live.channel_groups import GroupMembers
+from worker.live.gaps import CoveredChannels, Gaps
 from worker.live.group_commit import GroupCommit
-from worker.live.groups import GroupMembers
-from worker.live.resume_point import ResumePoint, SavedPosition
-from worker.live.subscription import Subscription, SubscriptionConfig
+from worker.live.polling import Polling
+from worker.live.subscription import Subscription
+from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor
 from worker.live.subscriptions import SubscriptionFactory, Subscriptions
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.reconciliation.rounds import Rounds, Schedule
@@ -93,7 +93,7 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     if parts.recovery:
         parts.recovery.add_listener(repairs.repair_queue.note)
         parts.recovery.add_listener(repairs.backfill_queue.note)
-        parts.recovery.add_listener(lambda _: subscriptions.reread())
+        parts.recovery.add_listener(lambda _: subscriptions.restart_if_redis_went_back())
 
     jobs: list[Job] = [
         repairs.backfill_queue.run,
@@ -126,20 +126,20 @@ async def compose(parts: Parts, followed: Names) -> Worker:
 def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
     """Return a function that creates the subscription of an assignment."""
     clock = parts.clock
-    cursors, channels = parts.tables.cursors, parts.tables.channels
+    tables, detector = parts.tables, parts.applier.rollback_detector
     group_commit = GroupCommit(parts.applier)
-    config = SubscriptionConfig(parts.counted_types, parts.settings.catchup_seconds, clock)
+    catchup_seconds = parts.settings.catchup_seconds
     warning = unreachable(clock)
 
     def create(assignment: Assignment[ResumePoint]) -> Subscription:
         names = assignment.names
+        poller = Poller(parts.client, names, new_backoff(), clock, warning)
         return Subscription(
             assignment,
-            Poller(parts.client, names, new_backoff(), clock, warning),
+            Polling(poller, parts.counted_types, clock),
             group_commit,
-            CoveredChannels(channels, parts.client, gaps),
-            SavedPosition(names, cursors, parts.applier.rollback_detector, clock),
-            config,
+            CoveredChannels(names, tables.channels, parts.client, gaps, catchup_seconds),
+            SubscriptionCursor(names, tables.cursors, detector, clock),
         )
 
     return create

@@ -1,10 +1,11 @@
-"""Where a subscription goes on after a restart, or after another one left off."""
+"""Where a subscription, or its successor, goes on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from worker.applying.apply import RolledBackError
 from worker.domain.position import Cursor
+from worker.errors import RolledBackError
 from worker.source.names import Names
 from worker.store.cursors import Cursors
 from worker.store.keys import digest
@@ -15,8 +16,8 @@ from worker.store.rollback_detector import RollbackDetector
 class ResumePoint:
     """A subscription's cursor, and how far it covers the past.
 
-    Until ``covered_until`` (seconds of the clock) PubNub has sent everything.
-    ``saves`` is how often the cursor was saved: a Redis with fewer saves went back.
+    Until ``covered_until``, in seconds of the clock, PubNub has sent everything.
+    ``saves`` counts the saves of the cursor: a Redis with fewer went back.
     """
 
     subscription: str
@@ -25,7 +26,7 @@ class ResumePoint:
     saves: int
 
 
-class SavedPosition:
+class SubscriptionCursor:
     """The cursor of one subscription, in Redis and in memory."""
 
     def __init__(
@@ -36,8 +37,8 @@ class SavedPosition:
         clock: Callable[[], float],
     ) -> None:
         self.subscription = digest(names.all)
-        """The subscription's name in Redis: the same for the same names."""
-        self.cursor: Cursor | None = None
+        """Its name in Redis: the same for the same names."""
+        self.newest: Cursor | None = None
         """The newest cursor before which every event is applied."""
         self.covered_until: float | None = None
         """When PubNub sent that cursor, in seconds of the clock."""
@@ -50,14 +51,14 @@ class SavedPosition:
         self._is_saved = False
 
     @property
-    def point(self) -> ResumePoint | None:
-        """Where another subscription would go on; None if nothing was read yet."""
-        cursor, covered_until = self.cursor, self.covered_until
-        if cursor is None or covered_until is None:
+    def resume_point(self) -> ResumePoint | None:
+        """Where a successor goes on; None if nothing was read yet."""
+        newest, covered_until = self.newest, self.covered_until
+        if newest is None or covered_until is None:
             return None
-        return ResumePoint(self.subscription, cursor, covered_until, self._saves)
+        return ResumePoint(self.subscription, newest, covered_until, self._saves)
 
-    def begin(self) -> None:
+    def trust_redis(self) -> None:
         """Trust Redis as it is now."""
         self._generation = self._rollback_detector.generation
 
@@ -75,29 +76,31 @@ class SavedPosition:
         if known is None or known.saves < point.saves:
             raise self._forgotten(point.subscription)
 
-        def age() -> float:
-            return self._clock() - point.covered_until
+        cursor, age = point.cursor, partial(self.age_of, point)
+        await self._cursors.save(self.subscription, cursor, age=age)
 
-        await self._cursors.save(self.subscription, point.cursor, age=age)
+    def age_of(self, point: ResumePoint) -> float:
+        """Return how many seconds ago PubNub sent a cursor."""
+        return self._clock() - point.covered_until
 
     async def load(self) -> Cursor | None:
-        """Return the saved cursor; None if this subscription never saved one."""
+        """Return the saved cursor; None if there is none."""
         saved = await self._cursors.read(self.subscription)
         if saved is None:
             self._saves = 0
-            self.cursor = None
+            self.newest = None
             self.covered_until = None
         else:
             self._saves = saved.saves
-            self.cursor = saved.cursor
+            self.newest = saved.cursor
             self.covered_until = self._clock() - saved.age_seconds
-        return self.cursor
+        return self.newest
 
     async def save(self, cursor: Cursor, covered_until: float) -> None:
         """Save a cursor, after every event before it is applied.
 
         Raises:
-            RolledBackError: Redis has forgotten something that this process knows.
+            RolledBackError: Redis has forgotten what this process knows.
         """
 
         def age() -> float:
@@ -107,22 +110,16 @@ class SavedPosition:
         subscription, saves = self.subscription, self._saves
         self._saves = await self._cursors.save(subscription, cursor, saves, age)
         if not self._is_saved:
-            await self._confirm()
+            # The cursor before may have been so old that its registration is gone.
+            await self.register()
+            self._is_saved = True
         if not self._saves:
-            raise self._forgotten(self.subscription)
-        self.cursor = cursor
+            raise self._forgotten(subscription)
+        self.newest = cursor
         self.covered_until = covered_until
 
-    async def _confirm(self) -> None:
-        """Register again, after the first save.
-
-        The cursor before it may have been so old that its registration is gone.
-        """
-        await self.register()
-        self._is_saved = True
-
     def expect_the_same_redis(self) -> None:
-        """Check that Redis did not go back since ``begin``.
+        """Check that Redis did not go back since ``trust_redis``.
 
         Raises:
             RolledBackError: it did.

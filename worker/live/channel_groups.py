@@ -1,4 +1,4 @@
-"""Members of channel groups: a channel that joins one needs the repair of its past."""
+"""A channel that joins a group needs the repair of its past."""
 
 import asyncio
 from collections.abc import Iterable
@@ -19,14 +19,9 @@ log = structlog.get_logger(__name__)
 
 
 class GroupMembers:
-    """Looks groups up once a minute: PubNub sends no event when a channel joins."""
+    """Looks groups up: PubNub sends no event when a channel joins."""
 
-    def __init__(
-        self,
-        groups: Iterable[str],
-        client: Client,
-        gaps: Gaps,
-    ) -> None:
+    def __init__(self, groups: Iterable[str], client: Client, gaps: Gaps) -> None:
         self._groups = tuple(groups)
         self._client = client
         self._gaps = gaps
@@ -42,7 +37,7 @@ class GroupMembers:
                 await self._compare(group)
 
     async def _compare(self, group: str) -> None:
-        """Mark the channels that joined; take in those that were never seen."""
+        """Mark channels that joined, and those that were never seen."""
         before = self._members.get(group)
         members, cursor = await self._look_up(group)
         if before is None:

@@ -13,15 +13,15 @@ from tests.bench.waiting import wait_until_true
 from tests.waiting import wait_until
 from worker.domain.position import Cursor
 from worker.history.backfill_queue import BackfillQueue
+from worker.live.channel_groups import GroupMembers
 from worker.live.gaps import Gaps
-from worker.live.groups import GroupMembers
 from worker.source.names import Names
 
 
 @pytest.fixture(autouse=True)
 def frequent_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look groups up every moment."""
-    monkeypatch.setattr("worker.live.groups.LOOKUP_SECONDS", 0.02)
+    monkeypatch.setattr("worker.live.channel_groups.LOOKUP_SECONDS", 0.02)
 
 
 class Lookups:
