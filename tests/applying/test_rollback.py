@@ -169,3 +169,21 @@ async def test_an_alternating_address_makes_no_hot_loop(
         door.ports = cycle([other.port])
         await asyncio.wait_for(asking, LONGEST_SECONDS)
         assert not rollback_detector.is_suspect
+
+
+async def test_a_write_under_way_is_marked(valkey: RedisServer, first: Redis) -> None:
+    """It ends while the recovery asks Redis for the channels, so nobody else knows of it."""
+    detector = RollbackDetector()
+    tables = Tables(first, KEYS)
+    known = tables.channels.all
+
+    async def all_and_a_write() -> frozenset[str]:
+        channels = await known()
+        detector.observe("late", "0-0", "0-0", "1-0")
+        return channels
+
+    tables.channels.all = all_and_a_write  # type: ignore[method-assign]
+    detector.suspect("a test")
+    await RollbackRecovery(detector, tables, [CHANNEL]).run()
+
+    assert set(await tables.pending.read_all([CHANNEL, "late"])) == {CHANNEL, "late"}

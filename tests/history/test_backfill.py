@@ -10,6 +10,7 @@ from tests.bench.replaying import FIRST, Interruption, NotedProgress, backfill, 
 from worker.domain.position import Range
 from worker.errors import ForbiddenError, PubNubError
 from worker.source.history import PAGE_SIZE
+from worker.store.pending_repairs import GapCause
 from worker.store.progress import Progress
 
 
@@ -128,6 +129,22 @@ async def test_a_refusal_ends_a_command(bench: Bench) -> None:
         await backfill(bench).run(["room", "hall"], Range())
 
     assert await bench.counts() == bench.emulator.truth()
+
+
+async def test_a_failed_backfill_leaves_a_mark(bench: Bench) -> None:
+    """A channel is known from then on, so nobody would take it for a new one.
+
+    A backfill of everything takes the mark away.
+    """
+    seed(bench, "room", 10)
+    bench.emulator.state.refuse(["room"])
+    with pytest.raises(ForbiddenError):
+        await backfill(bench).run(["room"], Range())
+    assert set(await bench.tables.pending.read("room")) == {GapCause.NEW_CHANNEL}
+
+    bench.emulator.state.refuse([])
+    await backfill(bench).run(["hall"], Range())
+    assert await bench.tables.pending.read("hall") == {}
 
 
 async def test_a_command_gives_up_after_its_tries(bench: Bench) -> None:

@@ -139,6 +139,44 @@ async def test_refused_channels_delay_no_other(
     assert await bench.counts() == bench.emulator.truth()
 
 
+async def test_a_refused_channel_has_one_timer(bench: Bench) -> None:
+    """New gaps of it wait for that timer. Otherwise each would add retries that never end."""
+    seed(bench, "hall", 30)
+    bench.emulator.state.refuse(["room"])
+    with capture_logs() as entries:
+        async with running(bench) as queue:
+            await queue.request(["room"], NOW)
+            await wait_until(lambda: bool(refusals(entries)))
+            for _ in range(16):
+                await queue.request(["room"], NOW)
+            await queue.request(["hall"], NOW)
+            await ended(bench, "hall")
+
+    assert len(refusals(entries)) == 1
+
+
+def refusals(entries: list[Any]) -> list[Any]:
+    """Return the entries about refused backfills."""
+    return [entry for entry in entries if entry["event"] == "backfill_refused"]
+
+
+async def test_a_backfill_begun_meanwhile_keeps_the_request(bench: Bench) -> None:
+    """While Redis is away, a queued channel's backfill may begin: the request comes after it."""
+    table, queue = bench.tables.progress, BackfillQueue(backfill(bench), bench.tables)
+    save, begun = table.save, Progress(str(FIRST + 40), str(FIRST + 20), str(FIRST))
+
+    async def save_late(progress: Progress, *channels: str) -> None:
+        await save(progress, *channels)
+        queue._running.add("room")
+        await save(begun, "room")
+
+    table.save = save_late  # type: ignore[method-assign]
+    await queue.request(["room"], NOW)
+
+    fields = await cast("Any", bench.redis).hgetall(KEYS.progress("room"))
+    assert (fields["next"], fields["again"]) == (begun.next, NOW.timetoken)
+
+
 async def test_the_sweep_visits_all_channels(bench: Bench) -> None:
     """Old messages are deleted, young ones stay."""
     old, young = from_seconds(time.time() - 2 * 86400), from_seconds(time.time())

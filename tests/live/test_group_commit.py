@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from tests.bench.bench import SETTLE_SECONDS, Bench
+from tests.bench.bench import KEYS, SETTLE_SECONDS, Bench
 from tests.bench.waiting import LONGEST_SECONDS, wait_until_redis_fails
 from tests.waiting import wait_until
 from worker.domain.action import Added, Identity, Observed
@@ -14,6 +14,7 @@ from worker.domain.entry import Outcome
 from worker.errors import RolledBackError, StaleError
 from worker.live import group_commit
 from worker.live.group_commit import GroupCommit
+from worker.source.wire import Malformed
 
 
 def reaction(user: str) -> list[Observed]:
@@ -85,6 +86,23 @@ async def test_only_stale_events_are_dropped(bench: Bench) -> None:
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(error) for error in results] == [StaleError, type(None)]
     assert await bench.reader.get("room", "17600000001728660") == {"reaction": {"👍": 1}}
+
+
+async def test_a_malformed_item_is_quarantined_once(bench: Bench) -> None:
+    """Also if other events of its group were stale; stale ones are read again."""
+    commits = GroupCommit(bench.applier)
+    long_ago = bench.clock() - SETTLE_SECONDS - 1
+    stale = [*reaction("a"), Malformed("room", "stale", "{}")]
+    fresh = [*reaction("b"), Malformed("room", "fresh", "{}")]
+
+    await asyncio.gather(
+        commits.apply(stale, long_ago),
+        commits.apply(fresh, bench.clock()),
+        return_exceptions=True,
+    )
+
+    letters = await cast("Any", bench.redis).xrange(KEYS.quarantine)
+    assert [fields["reason"] for _, fields in letters] == ["fresh"]
 
 
 async def test_events_that_grow_stale_are_dropped_alone(bench: Bench) -> None:

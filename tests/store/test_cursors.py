@@ -8,7 +8,12 @@ import pytest
 from redis.asyncio import Redis
 
 from worker.domain.position import Cursor
-from worker.store.cursors import FORGOTTEN_SECONDS, SAVE_CONCURRENCY, SavedCursor
+from worker.store.cursors import (
+    FORGOTTEN_SECONDS,
+    SAVE_CONCURRENCY,
+    UNKNOWN_AGE_SECONDS,
+    SavedCursor,
+)
 from worker.store.keys import Keys
 from worker.store.tables import Tables
 
@@ -32,6 +37,14 @@ async def test_a_cursor_is_read_with_its_age(tables: Tables, redis: Redis) -> No
     assert 0 <= saved.age_seconds < 1_000
     await cast("Any", redis).hincrby(KEYS.cursor("s"), "saved_at", -10_000)
     assert 10_000 <= (await read(tables)).age_seconds < 11_000
+
+
+async def test_a_cursor_of_the_future_has_no_known_age(tables: Tables, redis: Redis) -> None:
+    """The clock of Redis went back. The cursor counts as an old one, so a gap is marked."""
+    await tables.cursors.save("s", Cursor("1", 1))
+    await cast("Any", redis).hincrby(KEYS.cursor("s"), "saved_at", 100)
+
+    assert (await read(tables)).age_seconds == UNKNOWN_AGE_SECONDS
 
 
 @pytest.mark.parametrize("field", ["timetoken", "region", "saved_at"])

@@ -64,12 +64,26 @@ class Applier:
             RolledBackError: Redis went back while they were applied.
         """
         waiting: dict[str, list[Event]] = {}
+        malformed: list[Malformed] = []
         for item in decoded:
             if isinstance(item, Malformed):
-                await self._quarantine(item)
+                malformed.append(item)
             elif item:
                 waiting.setdefault(item.identity.channel, []).append(item)
 
+        outcomes = await self._apply_waiting(waiting, origin, received_at)
+        # Last: what is read again because it was stale is quarantined once.
+        for item in malformed:
+            await self._quarantine(item)
+        return outcomes
+
+    async def _apply_waiting(
+        self,
+        waiting: dict[str, list[Event]],
+        origin: Origin,
+        received_at: float,
+    ) -> Counter[Outcome]:
+        """Apply events by channel, in rounds of at most a batch for each channel."""
         outcomes: Counter[Outcome] = Counter()
         while waiting:
             calls = [

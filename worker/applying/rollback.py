@@ -63,8 +63,9 @@ class RollbackRecovery:
         await self._disconnect()
         # Read first: so a server that takes its place meanwhile is noticed.
         server = await self._tables.server.run_id()
-        written = self._rollback_detector.channels
         known = await self._tables.channels.all()
+        # Read last: a write that was under way ends meanwhile.
+        written = self._rollback_detector.channels
         channels = known | written | self._followed
         await self._tables.pending.mark(channels, GapCause.REDIS_WENT_BACK)
         await self._tables.channels.add(channels)

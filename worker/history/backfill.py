@@ -16,7 +16,7 @@ from worker.errors import PubNubError, StaleError
 from worker.source.history import History, ListSlice, ahead
 from worker.source.wire import Decoded, decode_action
 from worker.store.batch import batched
-from worker.store.pending_repairs import GapCause
+from worker.store.pending_repairs import GapCause, Marks
 from worker.store.progress import Progress
 from worker.store.tables import Tables
 
@@ -76,13 +76,15 @@ class Backfiller:
         If saved progress covers the range, resume it.
         Otherwise start again over the union of both ranges.
         """
-        await self._remember(channel, wanted)
+        marks = await self._remember(channel)
         saved = await self._tables.progress.read(channel)
         if saved and _covers(saved, wanted.since):
             progress = await self._resume(channel, saved, wanted.until)
         else:
             until = None if saved else wanted.until
             progress = await self._start(channel, wanted.since, until)
+        if marks and wanted == Range():
+            await self._tables.pending.clear(channel, marks)
         return progress.actions
 
     async def resume(self, channel: str) -> bool:
@@ -96,15 +98,18 @@ class Backfiller:
         await self._resume(channel, saved, None)
         return await self._tables.progress.read(channel) is not None
 
-    async def _remember(self, channel: str, wanted: Range) -> None:
-        """Add the channel to those ever seen.
+    async def _remember(self, channel: str) -> Marks:
+        """Add the channel to those ever seen; return the marks of a new one.
 
-        A new channel of which only a part is replayed needs a repair.
+        A new channel needs a repair: this backfill may fail, or be of a part only.
         """
+        marks: Marks = {}
         unknown = await self._tables.channels.unknown([channel])
-        if unknown and wanted != Range():
+        if unknown:
             await self._tables.pending.mark([channel], GapCause.NEW_CHANNEL)
+            marks = await self._tables.pending.read(channel)
         await self._tables.channels.add([channel])
+        return marks
 
     async def _start(
         self,

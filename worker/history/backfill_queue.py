@@ -35,6 +35,8 @@ class BackfillQueue:
         self._queued: set[str] = set()
         self._running: set[str] = set()
         self._again: set[str] = set()
+        self._postponed: dict[str, asyncio.TimerHandle] = {}
+        """One timer for each channel that PubNub refuses; new gaps wait for it."""
         self._has_started = False
 
     @property
@@ -49,14 +51,14 @@ class BackfillQueue:
         does not count: what is missing may lie behind it already.
         """
         table, until = self._tables.progress, cursor.timetoken
-        running = self._running & set(channels)
-        idle = set(channels) - running
-        saved = await table.read_all(idle)
+        names = set(channels)
+        saved = await table.read_all(names)
         # Saved progress without an end is kept: it began before the gap.
         # A task that resumes it reads what came since, too.
         kept = {name for name in saved if saved[name].oldest is None}
-        await table.save(Progress(until, until), *(idle - kept))
-        await table.ask_again(until, *running)
+        await table.save(Progress(until, until), *(names - self._running - kept))
+        # Also the backfills that began while Redis was away.
+        await table.ask_again(until, *(names & self._running))
         # Last: a backfill that ended meanwhile does not know of the request.
         self.note(channels)
 
@@ -64,7 +66,7 @@ class BackfillQueue:
         """Look for saved progress that no task works on."""
         running = self._running & set(channels)
         self._again |= running
-        self._enqueue(set(channels) - running)
+        self._enqueue(set(channels) - running - self._postponed.keys())
 
     async def run(self) -> None:
         """Backfill what was interrupted or is asked for, until cancelled."""
@@ -83,7 +85,7 @@ class BackfillQueue:
             progress = await self._interrupted()
             unchanged = progress.items() & before.items()
             abandoned = {channel for channel, _ in unchanged}
-            self._enqueue(abandoned - self._running)
+            self._enqueue(abandoned - self._running - self._postponed.keys())
             before = progress
 
     async def _work(self) -> None:
@@ -110,7 +112,11 @@ class BackfillQueue:
             reason=str(error),
         )
         loop = asyncio.get_running_loop()
-        loop.call_later(REFUSED_SECONDS, self._enqueue, [channel])
+        self._postponed[channel] = loop.call_later(REFUSED_SECONDS, self._retry, channel)
+
+    def _retry(self, channel: str) -> None:
+        del self._postponed[channel]
+        self._enqueue([channel])
 
     async def _interrupted(self) -> dict[str, Progress]:
         channels = await self._tables.channels.all()

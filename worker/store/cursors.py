@@ -15,6 +15,13 @@ from worker.telemetry import metrics
 
 SAVE_CONCURRENCY: Final = 4
 """Saves at once. Each needs a connection."""
+CLOCK_TOLERANCE_SECONDS: Final = 1.0
+"""How far in the future a cursor may have been saved: servers' clocks differ a little."""
+UNKNOWN_AGE_SECONDS: Final = 86_000.0
+"""The age of a cursor that was saved in the future: the clock of Redis went back.
+
+It is more than PubNub's cache, so what may have been missed is marked.
+"""
 FORGOTTEN_SECONDS: Final = 86_400
 """A subscription absent for a day is forgotten."""
 
@@ -123,4 +130,6 @@ def _saved_cursor(fields: Mapping[str, str], now: float) -> SavedCursor | None:
         saves = int(fields.get("saves", 0))
     except (KeyError, ValueError):
         return None
+    if age_seconds < -CLOCK_TOLERANCE_SECONDS:
+        age_seconds = UNKNOWN_AGE_SECONDS
     return SavedCursor(cursor, age_seconds, saves)
