@@ -86,10 +86,7 @@ class Cache:
 
 
 def first_counted(messages: Iterable[Message]) -> int:
-    """Return where the newest hundred begin.
-
-    Messages that are ``extra`` are not counted.
-    """
+    """Return where the newest hundred begin, not counting ``extra`` ones."""
     counted = [index for index, message in enumerate(messages) if not message.extra]
     if len(counted) <= CACHED_MESSAGES:
         return 0

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quote
 from typing import Final
 
+from worker.emulator.actions import Action
 from worker.emulator.calls import Call
 from worker.emulator.replies import (
     RefusedError,
@@ -16,7 +17,7 @@ from worker.emulator.replies import (
     invalid_input,
     json_reply,
 )
-from worker.emulator.state import State
+from worker.emulator.state import Change, State
 from worker.emulator.storage import MAX_ITEMS, Page, Window
 
 Endpoint = Callable[[State, Call], Reply]
@@ -24,10 +25,10 @@ Endpoint = Callable[[State, Call], Reply]
 
 def list_actions(state: State, call: Call) -> Reply:
     """Answer one page of a channel's actions, of 100 at most."""
-    channel = call.text("channel")
     window = _window(call)
+    channel = call.text("channel")
     page = state.page(channel, window)
-    actions = ",".join(action.json() for action in page.actions)
+    actions = ",".join(map(Action.json, page.actions))
     more = _more(call, page, window)
     body = f'{{"status":200,"data":[{actions}]{more}}}'
     return Reply(200, body.encode())
@@ -45,7 +46,6 @@ def _window(call: Call) -> Window:
 
 
 def _more(call: Call, page: Page, window: Window) -> str:
-    """Return the field that says how to ask for the next page."""
     if page.more is None:
         return ""
 
@@ -70,12 +70,7 @@ def add_action(state: State, call: Call) -> Reply:
     message = call.text("message")
     change = state.add(channel, message, type, value, uuid)
     action = change.actions[-1]
-    if change.published:
-        return _changed(action.json())
-    return _unpublished(
-        action.json(),
-        "Stored but failed to publish message action.",
-    )
+    return _changed(change, action.json(), "Stored but failed to publish message action.")
 
 
 def _type_and_value(body: bytes) -> tuple[str, str]:
@@ -105,20 +100,14 @@ def remove_action(state: State, call: Call) -> Reply:
     message = call.text("message")
     uuid = call.uuid()
     change = state.remove(channel, message, timetoken, uuid)
+    return _changed(change, "{}", "Deleted but failed to publish message action.")
+
+
+def _changed(change: Change, data: str, warning: str) -> Reply:
     if change.published:
-        return _changed("{}")
-    return _unpublished(
-        "{}",
-        "Deleted but failed to publish message action.",
-    )
+        body = f'{{"status":200,"data":{data}}}'
+        return Reply(200, body.encode())
 
-
-def _changed(data: str) -> Reply:
-    body = f'{{"status":200,"data":{data}}}'
-    return Reply(200, body.encode())
-
-
-def _unpublished(data: str, warning: str) -> Reply:
     message = quote(warning)
     error = f'{{"source":"actions","message":{message}}}'
     body = f'{{"status":207,"data":{data},"error":{error}}}'

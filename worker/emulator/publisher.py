@@ -17,12 +17,7 @@ SHARD: Final = "5"
 class Publisher:
     """Gives each message its position, publish time and envelope."""
 
-    def __init__(
-        self,
-        stream: Stream,
-        faults: Faults,
-        subscribe_key: str,
-    ) -> None:
+    def __init__(self, stream: Stream, faults: Faults, subscribe_key: str) -> None:
         self.published = 0
         self._stream = stream
         self._faults = faults
@@ -41,20 +36,14 @@ class Publisher:
         action: Action,
         published_at: int,
     ) -> bytes:
-        """Return the JSON of an event.
-
-        The user stands beside its data.
-        """
+        """Return the JSON of an event. The user stands beside its data."""
         uuid = action.identity.uuid
         head = f'"source":"actions","version":"1.0","event":"{event}"'
         data = f'{{{head},"data":{{{action.fields()}}}}}'
         return self._envelope('"e":3,', channel, uuid, published_at, data)
 
     def message(self, channel: str, payload: object, uuid: str) -> str:
-        """Publish an ordinary message.
-
-        Returns its timetoken.
-        """
+        """Publish an ordinary message. Returns its timetoken."""
         position, published_at = self._times()
         data = json.dumps(payload)
         body = self._envelope("", channel, uuid, published_at, data)

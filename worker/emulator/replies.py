@@ -46,11 +46,7 @@ def actions_error(status: int, message: str, **more: object) -> Reply:
     return json_reply({"status": status, "error": error}, status)
 
 
-def invalid_input(
-    problem: str,
-    locations: Iterable[str],
-    location_type: str,
-) -> Reply:
+def invalid_input(problem: str, locations: Iterable[str], location_type: str) -> Reply:
     """Return the 400 for wrong fields of a body, query or path."""
     details = []
     for name in locations:

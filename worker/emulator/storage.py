@@ -76,10 +76,7 @@ class Storage:
                 yield channel, identity
 
     def truth(self) -> Truth:
-        """Return the true counts.
-
-        Two actions of one identity count once.
-        """
+        """Return the true counts. Two actions of one identity count once."""
         truth: Truth = {}
         for channel, identity in self.identities():
             message, type, value, _ = identity
@@ -108,11 +105,7 @@ class Storage:
         twin = self._store(actions, identity, timetoken)
         return [action, twin]
 
-    def _check_room(
-        self,
-        actions: ChannelActions,
-        identity: Identity,
-    ) -> None:
+    def _check_room(self, actions: ChannelActions, identity: Identity) -> None:
         if actions.has(identity) and not self._faults.strikes(Fault.TWIN):
             refusal = actions_error(409, "Action Already Added")
             raise RefusedError(refusal)
@@ -132,11 +125,7 @@ class Storage:
         actions.add(action)
         return action
 
-    def _timetoken(
-        self,
-        actions: ChannelActions,
-        identity: Identity,
-    ) -> int:
+    def _timetoken(self, actions: ChannelActions, identity: Identity) -> int:
         former = actions.former.get(identity)
         if former is not None and self._faults.strikes(Fault.READD):
             steps = self._faults.random.randint(1, 50_000)
@@ -177,10 +166,7 @@ class Storage:
         return own
 
     def page(self, channel: str, window: Window) -> Page:
-        """Return one page of a channel's actions.
-
-        It may have the faults of lists.
-        """
+        """Return one page of a channel's actions, with the faults of lists."""
         random = self._faults.random
         if self._faults.strikes(Fault.EMPTY):
             return Page(())
@@ -203,30 +189,23 @@ class Storage:
         del listed[random.randrange(len(listed))]
         return [action for action in listed if random.random() < 0.7]
 
-    def _listed(
-        self,
-        actions: ChannelActions,
-        window: Window,
-    ) -> list[Action]:
+    def _listed(self, actions: ChannelActions, window: Window) -> list[Action]:
         if self._faults.strikes(Fault.STALE):
             return self._listed_before(actions, window)
         return actions.within(window.ticks, window.limit)
 
-    def _listed_before(
-        self,
-        actions: ChannelActions,
-        window: Window,
-    ) -> list[Action]:
+    def _listed_before(self, actions: ChannelActions, window: Window) -> list[Action]:
         """Return the list of a moment ago."""
         seconds = self._faults.random.uniform(0.3, 3.0)
         ticks_ago = int(seconds * TICKS_PER_SECOND)
         moment = self._time.now() - ticks_ago
-        stored = actions.within(window.ticks)
+        ticks = window.ticks
+        stored = actions.within(ticks)
         removed = actions.removed_since(moment)
         past = [
             action
             for action in (*stored, *removed)
-            if action.stored_at <= moment and action.timetoken in window.ticks
+            if action.stored_at <= moment and action.timetoken in ticks
         ]
         past.sort(key=attrgetter("timetoken"))
         return past[-window.limit :]

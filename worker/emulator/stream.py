@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, repeat
 from operator import itemgetter
 from typing import Final
 
@@ -162,10 +162,7 @@ class Stream:
         return tuple(messages)
 
     def _present(self, matches: list[Match]) -> int:
-        """Return the cursor of a handshake.
-
-        It is now, or the last message's position.
-        """
+        """Return a handshake's cursor: now, or the last message's position."""
         now = max(self._time.now(), self._position)
         channels = (channel for channel, _ in matches)
         positions = map(self._cache.newest, channels)
@@ -176,13 +173,13 @@ class Stream:
     def _matches(self, subscription: Subscription) -> Iterator[Match]:
         for name in subscription.channels:
             if name.endswith(".*"):
-                for channel in self._cache.channels_like(name):
-                    yield channel, name
+                channels = self._cache.channels_like(name)
+                yield from zip(channels, repeat(name), strict=False)
             else:
                 yield name, None
         for group in subscription.groups:
-            for channel in self.groups.channels(group):
-                yield channel, group
+            channels = self.groups.channels(group)
+            yield from zip(channels, repeat(group), strict=False)
 
     def _deliveries(self, matches: list[Match], position: int) -> list[Delivery]:
         """Return the newest messages behind the position, as many as fit."""

@@ -79,10 +79,7 @@ class Listeners:
         self._listeners: dict[str, dict[Listener, None]] = {}
 
     def add(self, subscription: Subscription, listener: Listener) -> None:
-        """Call the listener for each event of these names.
-
-        ``remove`` ends this.
-        """
+        """Call the listener for each event of these names, until ``remove``."""
         for topic in subscription.topics():
             listeners = self._listeners.setdefault(topic, {})
             listeners[listener] = None
