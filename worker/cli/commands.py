@@ -314,7 +314,7 @@ def emulator(
     from worker.telemetry.logs import configure
 
     configure(level="error")  # the HTTP server logs each request that failed
-    rates = fault_rates(fault or [])
+    rates = fault_rates(fault)
     pubnub = Emulator(host=host, port=port, seed=seed, faults=rates)
     finish(serve(pubnub))
 
@@ -336,7 +336,7 @@ def demo(
     from worker.telemetry.logs import configure
 
     configure(level="error")  # the demo ignores the settings in ``.env``
-    rates = fault_rates(fault or [])
+    rates = fault_rates(fault)
     plan = Plan(seconds, rate, seed, rates)
     result = finish(run_demo(plan, quiet=as_json))
     if as_json:

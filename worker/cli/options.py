@@ -42,10 +42,7 @@ Since = Annotated[
     str | None,
     Option(help="From here: a timetoken, a date, or an age such as 7d."),
 ]
-Until = Annotated[
-    str | None,
-    Option(help="To here, exclusive; written likewise."),
-]
+Until = Annotated[str | None, Option(help="To here, exclusive; written likewise.")]
 Full = Annotated[
     bool,
     Option("--full", help="Everything PubNub keeps; so it is without --since."),
@@ -54,10 +51,7 @@ DryRun = Annotated[
     bool,
     Option("--dry-run", help="Write nothing; say what would be done."),
 ]
-Force = Annotated[
-    bool,
-    Option("--force", help="Prune however many it is."),
-]
+Force = Annotated[bool, Option("--force", help="Prune however many it is.")]
 SampleSize = Annotated[
     float,
     Option(
@@ -74,10 +68,7 @@ LivenessOnly = Annotated[
     bool,
     Option("--live", help="Only whether its loops turn (/livez), not whether it is ready."),
 ]
-Port = Annotated[
-    int,
-    Option(min=0, max=65535, help="0 takes a free one."),
-]
+Port = Annotated[int, Option(min=0, max=65535, help="0 takes a free one.")]
 Host = Annotated[str, Option(help="The address to listen on.")]
 FaultSeed = Annotated[int, Option(help="Makes the faults repeatable.")]
 DemoSeed = Annotated[int, Option(help="Makes crowd and faults repeatable.")]

@@ -154,9 +154,9 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     yield from map(_discrepancy_line, discrepancies)
     yield from map(_inconsistency_line, inconsistencies)
 
-    for failure in report.failures.items():
-        channel, reason = map(escape, failure)
-        yield f"{channel}: not compared to the end: {reason}"
+    for channel, failure in report.failures.items():
+        reason = escape(failure)
+        yield f"{escape(channel)}: not compared to the end: {reason}"
     if report.unproven:
         yield (
             f"{report.unproven} could not be told: "
