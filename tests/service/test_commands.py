@@ -20,7 +20,7 @@ from worker.reconciliation.reconcile import ReconcileOptions
 from worker.service import commands
 from worker.service.doctor import examine_pubnub
 from worker.settings import Settings
-from worker.settings.checks import SHOW, load
+from worker.settings.checks import CONFIG, load
 from worker.source.names import Names
 from worker.store.connection import connect
 from worker.store.pending_repairs import GapCause
@@ -55,7 +55,7 @@ def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bench: Bench) ->
     def configure(redis_url: str, **more: str) -> Settings:
         for name, value in {**settings_for(bench, redis_url), **more}.items():
             monkeypatch.setenv(name, value)
-        return load(SHOW)
+        return load(CONFIG)
 
     return configure
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from worker.errors import ConfigurationError
-from worker.settings.checks import SHOW, Needs, load
+from worker.settings.checks import CONFIG, Needs, load
 
 CANARY = "canary"
 
@@ -13,7 +13,7 @@ Give = Callable[..., None]
 """Sets variables of the environment, as in ``give(TALLY_HTTP="off")``."""
 
 
-def refused(needs: Needs = SHOW) -> list[str]:
+def refused(needs: Needs = CONFIG) -> list[str]:
     """Return the lines of the error, none of which shows the canary."""
     with pytest.raises(ConfigurationError) as error:
         load(needs)

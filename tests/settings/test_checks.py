@@ -8,11 +8,11 @@ from structlog.testing import capture_logs
 from tests.settings.given import CANARY, Give, refused
 from worker.errors import ConfigurationError
 from worker.settings.checks import (
+    CONFIG,
     CONNECTS,
     COUNTED,
     FOLLOW,
     REDIS_ONLY,
-    SHOW,
     demand,
     load,
     warn_of_unknown,
@@ -125,6 +125,6 @@ def test_the_doctor_makes_its_checks_later(give: Give) -> None:
 def test_without_unknown_variables_there_is_no_entry() -> None:
     """``tests/commands/test_config.py`` has the entry where there are some."""
     with capture_logs() as entries:
-        warn_of_unknown(load(SHOW))
+        warn_of_unknown(load(CONFIG))
 
     assert entries == []

@@ -7,14 +7,14 @@ import pytest
 from tests.settings.given import CANARY, Give, refused
 from worker.errors import ConfigurationError
 from worker.settings import FIELDS, Settings
-from worker.settings.checks import SHOW, load
+from worker.settings.checks import CONFIG, load
 from worker.settings.files import MAX_BYTES
 from worker.settings.values import Address
 
 
 def value(name: str) -> object:
     """Return the value of a setting."""
-    return getattr(load(SHOW), FIELDS[name])
+    return getattr(load(CONFIG), FIELDS[name])
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_the_channel_list_is_read_again(give: Give, tmp_path: Path) -> None:
     path = tmp_path / "channels"
     path.write_bytes("\ufeff# ours\r\nroom\r\n\n  hall , news.* ,\n  # not: cellar\nc#".encode())
     give(TALLY_CHANNELS="first,room", TALLY_CHANNELS_FILE=str(path))
-    settings = load(SHOW)
+    settings = load(CONFIG)
     assert settings.all_channels() == ("first", "room", "hall", "news.*", "c#")
 
     path.write_text("attic\n")

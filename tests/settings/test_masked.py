@@ -6,7 +6,7 @@ import pytest
 
 from tests.settings.given import Give
 from worker.settings import FIELDS, SECRETS, Settings
-from worker.settings.checks import SHOW, load
+from worker.settings.checks import CONFIG, load
 from worker.settings.masked import as_json, as_lines, mask_address
 
 
@@ -20,7 +20,7 @@ def test_values_are_shown_as_one_writes_them(give: Give) -> None:
         "TALLY_HTTP": "off",
     }
     give(**values)
-    shown = {setting["name"]: setting for setting in as_json(load(SHOW))["settings"]}
+    shown = {setting["name"]: setting for setting in as_json(load(CONFIG))["settings"]}
 
     assert list(shown) == list(FIELDS)
     assert {name: shown[name]["value"] for name in values} == values
@@ -28,7 +28,7 @@ def test_values_are_shown_as_one_writes_them(give: Give) -> None:
     assert [name for name in shown if shown[name]["secret"]] == list(SECRETS)
 
     give(**{name: setting["value"] for name, setting in shown.items() if setting["value"]})
-    assert load(SHOW).model_dump() == Settings.model_validate(values).model_dump()
+    assert load(CONFIG).model_dump() == Settings.model_validate(values).model_dump()
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_terminal_obeys_no_shown_value(give: Give, tmp_path: Path) -> None:
         TALLY_TYPES="a\x1b]0;b\x07",
         **{"TALLY_\x1b[2J": "x"},
     )
-    settings = load(SHOW)
+    settings = load(CONFIG)
     text = "".join(as_lines(settings))
 
     assert text.isprintable()

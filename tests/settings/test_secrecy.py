@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from tests.settings.given import CANARY, Give, refused
 from worker.errors import ConfigurationError
 from worker.settings import FIELDS, SECRETS, Settings
-from worker.settings.checks import FOLLOW, SHOW, load, warn_of_unknown
+from worker.settings.checks import CONFIG, FOLLOW, load, warn_of_unknown
 from worker.settings.masked import as_json, as_lines
 
 GIVEN: Final = {
@@ -101,7 +101,7 @@ def test_a_malformed_secret_is_not_shown(
         give(**{name: secret})
 
     try:
-        shown = everything_shown(load(SHOW)) + everything_shown(load(SHOW, checks_later=True))
+        shown = everything_shown(load(CONFIG)) + everything_shown(load(CONFIG, checks_later=True))
     except ConfigurationError as error:
         shown = str(error) + repr(error)
         assert name in shown
@@ -112,4 +112,4 @@ def test_a_malformed_secret_is_not_shown(
 def test_the_search_finds_a_shown_word(give: Give, name: str) -> None:
     """A value that is no secret is found, so the search covers what is shown."""
     give(**{name: CANARY})
-    assert everything_shown(load(SHOW)).count(CANARY) >= 3
+    assert everything_shown(load(CONFIG)).count(CANARY) >= 3

@@ -9,7 +9,7 @@ from tests.env_example import NEEDED, env_example
 from tests.settings.given import CANARY, Give, refused
 from worker.errors import ConfigurationError
 from worker.settings import FIELDS, SECRETS, Settings, read
-from worker.settings.checks import SHOW, load
+from worker.settings.checks import CONFIG, load
 from worker.settings.files import MAX_SECRET_BYTES
 
 
@@ -42,7 +42,7 @@ def test_each_value_knows_its_source(give: Give, dotenv: Path, tmp_path: Path) -
 def test_a_chosen_default_counts_as_set(give: Give) -> None:
     """The value alone does not tell."""
     give(TALLY_HTTP="127.0.0.1:8080")
-    settings = load(SHOW)
+    settings = load(CONFIG)
 
     assert settings.http == Settings().http
     assert settings.is_set("TALLY_HTTP")
@@ -68,7 +68,7 @@ def test_dotenv_values_are_taken_literally(give: Give, dotenv: Path) -> None:
         "export TALLY_TYPES='a,${b}' # ours\nTALLY_CHANNELS=\nTALLY_HTTP\n",
         encoding="utf-8",
     )
-    settings = load(SHOW)
+    settings = load(CONFIG)
 
     assert settings.auth_token == "q${NOPE}w${HOME}$HOME"
     assert settings.types == ("a", "${b}")
@@ -195,11 +195,11 @@ def test_a_secret_given_as_a_path_is_hidden(give: Give, secret: str) -> None:
 
 def test_a_rotated_token_is_read_again(give: Give, tmp_path: Path) -> None:
     """An error names the file that is gone or empty. A token without a file stays."""
-    assert load(SHOW).read_token() is None
+    assert load(CONFIG).read_token() is None
     path = tmp_path / "token"
     path.write_text("first\n")
     give(PUBNUB_AUTH_TOKEN_FILE=str(path))
-    settings = load(SHOW)
+    settings = load(CONFIG)
     assert settings.read_token() == settings.auth_token == "first"
 
     path.write_text("second")
@@ -212,7 +212,7 @@ def test_a_rotated_token_is_read_again(give: Give, tmp_path: Path) -> None:
 
     del os.environ["PUBNUB_AUTH_TOKEN_FILE"]
     give(PUBNUB_AUTH_TOKEN="token")
-    assert load(SHOW).read_token() == "token"
+    assert load(CONFIG).read_token() == "token"
 
 
 # --- unknown variables --------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_unknown_variables_come_with_the_nearest_name(give: Give, dotenv: Path) 
     """From the environment and .env, without the value. Other prefixes are left alone."""
     dotenv.write_text(f"PUBNUB_SUBSCRIBEKEY={CANARY}\nTALLYHO={CANARY}\n")
     give(tally_chanels=CANARY, TALLY_QQQQ=CANARY, REDIS_HOST=CANARY, MY_TALLY_HTTP=CANARY)
-    unknown = load(SHOW).report.unknown
+    unknown = load(CONFIG).report.unknown
 
     assert list(map(str, unknown)) == [
         "TALLY_CHANELS (environment) is no setting; is TALLY_CHANNELS meant?",
@@ -236,7 +236,7 @@ def test_kubernetes_variables_of_a_service_are_known(give: Give) -> None:
     """A Service called ``tally`` puts these into every container of its namespace."""
     ends = "SERVICE_HOST SERVICE_PORT SERVICE_PORT_HTTP PORT PORT_8080_TCP PORT_8080_TCP_ADDR"
     give(**{f"TALLY_{end}": "10.0.0.1" for end in ends.split()})
-    assert load(SHOW).report.unknown == []
+    assert load(CONFIG).report.unknown == []
 
 
 # --- .env.example -------------------------------------------------------------------------
@@ -245,12 +245,12 @@ def test_kubernetes_variables_of_a_service_are_known(give: Give) -> None:
 def test_the_example_sets_nothing(dotenv: Path) -> None:
     """Neither as it is, nor with every line of it in force."""
     dotenv.write_text(env_example(), encoding="utf-8")
-    assert load(SHOW).model_dump() == Settings().model_dump()
+    assert load(CONFIG).model_dump() == Settings().model_dump()
     assert sources() == {}
 
     in_force = env_example().replace("\n#", "\n").replace("\n ", "\n# ")
     dotenv.write_text(in_force, encoding="utf-8")
-    settings = load(SHOW)
+    settings = load(CONFIG)
     assert settings.model_dump() == Settings().model_dump()
     assert settings.report.unknown == []
     assert settings.is_set("TALLY_HTTP")

@@ -5,6 +5,7 @@ So ``tally --help`` and ``tally run --help`` load neither PubNub nor Redis, and 
 """
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,10 +17,16 @@ from worker.cli.reports import print_json, print_result
 from worker.errors import ConfigurationError, ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from worker.service.doctor import Finding
     from worker.settings import Settings
 
 app = typer.Typer(
-    name="tally", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    name="tally",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 
@@ -41,22 +48,28 @@ def run(allow_eviction: options.AllowEviction = False) -> None:
     settings = load(FOLLOW)
     configure(settings.log_format, settings.log_level)
     warn_of_unknown(settings)
-    raise typer.Exit(finish(run_worker(settings, allow_eviction=allow_eviction)))
+    work = run_worker(settings, allow_eviction=allow_eviction)
+    code = finish(work)
+    raise typer.Exit(code)
 
 
 def _connecting_settings() -> "Settings":
-    """Return what PubNub and Redis need. On a terminal, beside progress, only errors are logged."""
+    """Return the settings for PubNub and Redis.
+
+    On a terminal, beside progress, only errors are logged.
+    """
     from worker.settings.checks import CONNECTS, load
     from worker.telemetry.logs import configure
 
     settings = load(CONNECTS)
-    configure(settings.log_format, settings.log_level, is_quiet=sys.stderr.isatty())
+    is_quiet = sys.stderr.isatty()
+    configure(settings.log_format, settings.log_level, is_quiet=is_quiet)
     return settings
 
 
 @app.command()
 def backfill(
-    channels: options.Channels = None,
+    channels: options.Channels,
     since: options.Since = None,
     until: options.Until = None,
     as_json: options.AsJson = False,
@@ -71,17 +84,22 @@ def backfill(
 
     wanted = range_between(since, until)
     settings = _connecting_settings()
-    counts = finish_with_progress(
-        lambda watcher: run_backfill(
-            settings, channels or [], wanted, watcher, allow_eviction=allow_eviction
-        )
+    work = partial(
+        run_backfill,
+        settings,
+        channels,
+        wanted,
+        allow_eviction=allow_eviction,
     )
-    print_result(as_json, lambda: reports.backfill_json(counts), reports.backfill_lines(counts))
+    counts = finish_with_progress(work)
+    document = partial(reports.backfill_json, counts)
+    lines = reports.backfill_lines(counts)
+    print_result(as_json, document, lines)
 
 
 @app.command()
 def reconcile(
-    channels: options.Channels = None,
+    channels: options.Channels,
     since: options.Since = None,
     until: options.Until = None,
     full: options.Full = False,
@@ -103,22 +121,25 @@ def reconcile(
     wanted = range_between(since, until)
     settings = _connecting_settings()
     choices = ReconcileOptions(force=force, dry_run=dry_run)
-    results = finish_with_progress(
-        lambda watcher: run_reconcile(
-            settings, channels or [], wanted, choices, watcher, allow_eviction=allow_eviction
-        )
+    work = partial(
+        run_reconcile,
+        settings,
+        channels,
+        wanted,
+        choices,
+        allow_eviction=allow_eviction,
     )
-    print_result(
-        as_json,
-        lambda: reports.reconcile_json(results, dry_run=dry_run),
-        reports.reconcile_lines(results, dry_run=dry_run),
-    )
-    raise typer.Exit(reports.reconcile_exit_code(results))
+    results = finish_with_progress(work)
+    document = partial(reports.reconcile_json, results, dry_run=dry_run)
+    lines = reports.reconcile_lines(results, dry_run=dry_run)
+    print_result(as_json, document, lines)
+    code = reports.reconcile_exit_code(results)
+    raise typer.Exit(code)
 
 
 @app.command()
 def verify(
-    channels: options.Channels = None,
+    channels: options.Channels,
     sample: options.SampleSize = 1,
     as_json: options.AsJson = False,
     metrics_file: options.MetricsFile = None,
@@ -132,45 +153,65 @@ def verify(
     from worker.telemetry.metrics import write_verified
 
     settings = _connecting_settings()
-    report = finish_with_progress(
-        lambda watcher: run_verify(settings, channels or [], sample, watcher)
-    )
+    work = partial(run_verify, settings, channels, sample)
+    report = finish_with_progress(work)
     if metrics_file:
-        write_verified(metrics_file, is_everything=report.is_whole and not channels)
-    print_result(as_json, lambda: reports.verify_json(report), reports.verify_lines(report))
+        is_everything = report.is_whole and not channels
+        write_verified(metrics_file, is_everything=is_everything)
+    document = partial(reports.verify_json, report)
+    lines = reports.verify_lines(report)
+    print_result(as_json, document, lines)
     raise typer.Exit(report.exit_code)
 
 
 @app.command()
-def show(channel: str, message_timetoken: str, as_json: options.AsJson = False) -> None:
+def show(
+    channel: str,
+    message_timetoken: str,
+    as_json: options.AsJson = False,
+) -> None:
     """Print the tallies of one message."""
     from worker.reading.show import read_tallies, tally_lines
 
     check_message_timetoken(message_timetoken)
     url, namespace = _redis_to_read()
-    counts = finish(read_tallies(url, namespace, channel, message_timetoken))
-    message = {"channel": channel, "message_timetoken": message_timetoken}
-    print_result(as_json, lambda: {**message, "counts": counts}, tally_lines(counts))
+    reading = read_tallies(url, namespace, channel, message_timetoken)
+    counts = finish(reading)
+    document = {
+        "channel": channel,
+        "message_timetoken": message_timetoken,
+        "counts": counts,
+    }
+    print_result(as_json, lambda: document, tally_lines(counts))
 
 
 @app.command()
-def explain(channel: str, message_timetoken: str, as_json: options.AsJson = False) -> None:
+def explain(
+    channel: str,
+    message_timetoken: str,
+    as_json: options.AsJson = False,
+) -> None:
     """Print each change of one message that the journal remembers, with its time and origin."""
     from worker.reading.explain import explain_message, explanation_json, explanation_lines
 
     check_message_timetoken(message_timetoken)
     url, namespace = _redis_to_read()
-    explanation = finish(explain_message(url, namespace, channel, message_timetoken))
-    message = {"channel": channel, "message_timetoken": message_timetoken}
-    print_result(
-        as_json,
-        lambda: {**message, **explanation_json(explanation)},
-        explanation_lines(explanation),
-    )
+    reading = explain_message(url, namespace, channel, message_timetoken)
+    explanation = finish(reading)
+    document = {
+        "channel": channel,
+        "message_timetoken": message_timetoken,
+        **explanation_json(explanation),
+    }
+    lines = explanation_lines(explanation)
+    print_result(as_json, lambda: document, lines)
 
 
 def _redis_to_read() -> tuple[str | None, str]:
-    """Return the URL of Redis and the namespace. Without a URL a Valkey is started."""
+    """Return the URL of Redis and the namespace.
+
+    Without a URL a Valkey is started.
+    """
     from worker.settings.checks import REDIS_ONLY, load
 
     settings = load(REDIS_ONLY)
@@ -182,7 +223,10 @@ def _redis_to_read() -> tuple[str | None, str]:
 
 
 @app.command()
-def doctor(as_json: options.AsJson = False, allow_eviction: options.AllowEviction = False) -> None:
+def doctor(
+    as_json: options.AsJson = False,
+    allow_eviction: options.AllowEviction = False,
+) -> None:
     """Check configuration, PubNub and Redis; say what to do where something is wrong."""
     from worker.service.commands import run_doctor
     from worker.settings.checks import FOLLOW, load
@@ -190,29 +234,40 @@ def doctor(as_json: options.AsJson = False, allow_eviction: options.AllowEvictio
 
     settings = load(FOLLOW, checks_later=True)
     configure(settings.log_format, settings.log_level, is_quiet=True)
-    findings = []
-
-    async def examine() -> None:
-        async for finding in run_doctor(settings, allow_eviction=allow_eviction):
-            findings.append(finding)
-            if not as_json:
-                typer.echo(reports.finding_line(finding))
-
-    finish(examine())
-    failures = [finding.exit_code for finding in findings if finding.exit_code]
+    checks = run_doctor(settings, allow_eviction=allow_eviction)
     if as_json:
-        print_json({"ok": not failures, "checks": list(map(reports.finding_json, findings))})
-    raise typer.Exit(failures[0] if failures else ExitCode.DONE)
+        findings = finish(_collect(checks))
+        print_json(reports.doctor_json(findings))
+    else:
+        findings = finish(_collect_and_print(checks))
+    code = reports.doctor_exit_code(findings)
+    raise typer.Exit(code)
+
+
+async def _collect(checks: "AsyncIterator[Finding]") -> "list[Finding]":
+    return [finding async for finding in checks]
+
+
+async def _collect_and_print(checks: "AsyncIterator[Finding]") -> "list[Finding]":
+    """Print each finding as soon as it is there."""
+    findings = []
+    async for finding in checks:
+        line = reports.finding_line(finding)
+        typer.echo(line)
+        findings.append(finding)
+    return findings
 
 
 @app.command()
 def config(as_json: options.AsJson = False) -> None:
     """Print which settings are in force, and where each comes from; secrets are masked."""
     from worker.settings import masked
-    from worker.settings.checks import SHOW, load
+    from worker.settings.checks import CONFIG, load
 
-    settings = load(SHOW)
-    print_result(as_json, lambda: masked.as_json(settings), masked.as_lines(settings))
+    settings = load(CONFIG)
+    document = partial(masked.as_json, settings)
+    lines = masked.as_lines(settings)
+    print_result(as_json, document, lines)
 
 
 @app.command()
@@ -228,15 +283,22 @@ def healthcheck(live: options.LivenessOnly = False) -> None:
     settings, problems = read(["TALLY_HTTP"])
     if problems:
         raise settings.report.refusal(problems)
+
     address = settings.http
     if address is None or not address.port:
         raise ConfigurationError(
             "TALLY_HTTP names no port to ask at: set the one the worker listens at."
         )
+
+    host = address.reachable_host
     path = "/livez" if live else "/readyz"
-    failures = request_health(address.reachable_host, address.port, path)
-    typer.echo("\n".join(map(escape, failures or ["ok"])))
-    raise typer.Exit(ExitCode.FAILED if failures else ExitCode.DONE)
+    failures = request_health(host, address.port, path)
+    if failures:
+        lines = map(escape, failures)
+        typer.echo("\n".join(lines))
+        raise typer.Exit(ExitCode.FAILED)
+
+    typer.echo("ok")
 
 
 @app.command()
@@ -252,8 +314,9 @@ def emulator(
     from worker.telemetry.logs import configure
 
     configure(level="error")  # the HTTP server logs each request that failed
-    rates = fault_rates(fault or [])
-    finish(serve(Emulator(host=host, port=port, seed=seed, faults=rates)))
+    rates = fault_rates(fault)
+    pubnub = Emulator(host=host, port=port, seed=seed, faults=rates)
+    finish(serve(pubnub))
 
 
 @app.command()
@@ -272,9 +335,11 @@ def demo(
     from worker.demo import Plan, run_demo
     from worker.telemetry.logs import configure
 
-    configure(level="error")  # whatever the settings in ``.env`` say: the demo has its own
-    plan = Plan(seconds, rate, seed, fault_rates(fault or []))
+    configure(level="error")  # the demo ignores the settings in ``.env``
+    rates = fault_rates(fault)
+    plan = Plan(seconds, rate, seed, rates)
     result = finish(run_demo(plan, quiet=as_json))
     if as_json:
         print_json(result.as_json())
-    raise typer.Exit(ExitCode.DIFFERENCES if result.differences else ExitCode.DONE)
+    if result.differences:
+        raise typer.Exit(ExitCode.DIFFERENCES)

@@ -12,13 +12,13 @@ from worker.emulator import FAULT_NAMES, Emulator
 from worker.errors import ConfigurationError
 
 
-def fault_rates(faults: Sequence[str]) -> dict[str, float]:
+def fault_rates(faults: Sequence[str] | None) -> dict[str, float]:
     """Return name → rate of texts such as ``late=0.2``.
 
     Raises:
         ConfigurationError: a name or a rate is wrong; the sentence lists the names.
     """
-    return dict(map(_fault_rate, faults))
+    return dict(map(_fault_rate, faults or ()))
 
 
 def _fault_rate(text: str) -> tuple[str, float]:

@@ -17,39 +17,74 @@ def _print_version(is_wanted: bool) -> None:
 
 Version = Annotated[
     bool,
-    Option("--version", is_eager=True, callback=_print_version, help="Print the version, and end."),
+    Option(
+        "--version",
+        is_eager=True,
+        callback=_print_version,
+        help="Print the version, and end.",
+    ),
 ]
 AllowEviction = Annotated[
-    bool, Option("--allow-eviction", help="Accept a Redis that may throw counts away.")
+    bool,
+    Option("--allow-eviction", help="Accept a Redis that may throw counts away."),
 ]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
 Channels = Annotated[
-    list[str] | None,
-    Argument(metavar="[CHANNEL]…", help="Default: all configured and all ever seen."),
+    list[str],
+    Argument(
+        metavar="[CHANNEL]…",
+        default_factory=list,
+        show_default=False,
+        help="Default: all configured and all ever seen.",
+    ),
 ]
-Since = Annotated[str | None, Option(help="From here: a timetoken, a date, or an age such as 7d.")]
+Since = Annotated[
+    str | None,
+    Option(help="From here: a timetoken, a date, or an age such as 7d."),
+]
 Until = Annotated[str | None, Option(help="To here, exclusive; written likewise.")]
-Full = Annotated[bool, Option("--full", help="Everything PubNub keeps; so it is without --since.")]
-DryRun = Annotated[bool, Option("--dry-run", help="Write nothing; say what would be done.")]
+Full = Annotated[
+    bool,
+    Option("--full", help="Everything PubNub keeps; so it is without --since."),
+]
+DryRun = Annotated[
+    bool,
+    Option("--dry-run", help="Write nothing; say what would be done."),
+]
 Force = Annotated[bool, Option("--force", help="Prune however many it is.")]
 SampleSize = Annotated[
-    float, Option(min=0, max=1, help="Which part of each channel's past to look at, from 0 to 1.")
+    float,
+    Option(
+        min=0,
+        max=1,
+        help="Which part of each channel's past to look at, from 0 to 1.",
+    ),
 ]
 MetricsFile = Annotated[
-    Path | None, Option(help="Write what was found there, for node_exporter's textfile collector.")
+    Path | None,
+    Option(help="Write what was found there, for node_exporter's textfile collector."),
 ]
 LivenessOnly = Annotated[
-    bool, Option("--live", help="Only whether its loops turn (/livez), not whether it is ready.")
+    bool,
+    Option("--live", help="Only whether its loops turn (/livez), not whether it is ready."),
 ]
 Port = Annotated[int, Option(min=0, max=65535, help="0 takes a free one.")]
 Host = Annotated[str, Option(help="The address to listen on.")]
 FaultSeed = Annotated[int, Option(help="Makes the faults repeatable.")]
 DemoSeed = Annotated[int, Option(help="Makes crowd and faults repeatable.")]
-DemoSeconds = Annotated[float, Option(min=1, max=3600, help="How long the crowd reacts.")]
+DemoSeconds = Annotated[
+    float,
+    Option(min=1, max=3600, help="How long the crowd reacts."),
+]
 DemoRate = Annotated[
-    float, Option(min=0.1, max=10_000, help="Reactions a second, all users together.")
+    float,
+    Option(min=0.1, max=10_000, help="Reactions a second, all users together."),
 ]
 FaultRates = Annotated[
     list[str] | None,
-    Option("--fault", metavar="NAME=RATE", help="A fault and its rate, 0 to 1; repeatable."),
+    Option(
+        "--fault",
+        metavar="NAME=RATE",
+        help="A fault and its rate, 0 to 1; repeatable.",
+    ),
 ]

@@ -8,7 +8,14 @@ from typing import Final, TypeVar
 from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.progress import Progress as ProgressDisplay
-from rich.progress import ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from worker.applying.retry import ProgressWatcher
@@ -23,16 +30,25 @@ PUBNUB_DIGITS: Final = 17
 """Digits of PubNub's own timetokens."""
 
 
-def finish_with_progress(work: Callable[[ProgressWatcher | None], Awaitable[Result]]) -> Result:
-    """Finish the work, and show its progress if standard error is a terminal."""
+Work = Callable[[ProgressWatcher | None], Awaitable[Result]]
+
+
+def finish_with_progress(work: Work[Result]) -> Result:
+    """Finish the work.
+
+    Its progress is shown if standard error is a terminal.
+    """
     if not sys.stderr.isatty():
         return finish(work(None))
 
-    async def work_with_progress() -> Result:
-        with ProgressDisplay(*columns(), console=Console(stderr=True)) as display:
-            return await work(ChannelLines(display))
+    return finish(_with_progress(work))
 
-    return finish(work_with_progress())
+
+async def _with_progress(work: Work[Result]) -> Result:
+    console = Console(stderr=True)
+    with ProgressDisplay(*columns(), console=console) as display:
+        lines = ChannelLines(display)
+        return await work(lines)
 
 
 def columns() -> tuple[ProgressColumn, ...]:
@@ -51,7 +67,8 @@ class ActionsColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Return the column's text."""
-        return Text(f"{task.completed:.0f} actions, {task.speed or 0:.0f}/s")
+        speed = task.speed or 0
+        return Text(f"{task.completed:.0f} actions, {speed:.0f}/s")
 
 
 class ChannelLines:
@@ -65,20 +82,33 @@ class ChannelLines:
         self._tasks: dict[str, TaskID] = {}
 
     def reach(self, channel: str, place: Progress) -> None:
-        """Redraw a channel's line. What an interrupted run has read is no part of the rate."""
+        """Redraw a channel's line.
+
+        What an interrupted run has read is no part of the rate.
+        """
         if channel not in self._tasks:
+            name = escape_markup(escape(channel))
             self._tasks[channel] = self._display.add_task(
-                escape_markup(escape(channel)), total=None, completed=place.actions, reached=""
+                name,
+                total=None,
+                completed=place.actions,
+                reached="",
             )
         self._display.update(
-            self._tasks[channel], completed=place.actions, reached=_date_of(place.next)
+            self._tasks[channel],
+            completed=place.actions,
+            reached=_date_of(place.next),
         )
 
 
 def _date_of(timetoken: Timetoken) -> str:
-    """Return ``2026-01-31 12:00``, in UTC. A timetoken that is not PubNub's own stays as it is."""
+    """Return ``2026-01-31 12:00``, in UTC.
+
+    A timetoken that is not PubNub's own stays as it is.
+    """
     if len(timetoken) != PUBNUB_DIGITS:
         return timetoken
 
-    moment = datetime.fromtimestamp(milliseconds(timetoken) / 1000, UTC)
+    seconds = milliseconds(timetoken) / 1000
+    moment = datetime.fromtimestamp(seconds, UTC)
     return moment.strftime("%Y-%m-%d %H:%M")

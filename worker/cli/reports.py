@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import typer
@@ -44,7 +45,11 @@ def print_json(document: object) -> None:
     typer.echo(json.dumps(document, ensure_ascii=True))
 
 
-def print_result(as_json: bool, document: Callable[[], object], lines: Iterable[str]) -> None:
+def print_result(
+    as_json: bool,
+    document: Callable[[], object],
+    lines: Iterable[str],
+) -> None:
     """Print a result as JSON for programs, or as lines for people."""
     if as_json:
         print_json(document())
@@ -59,7 +64,8 @@ def backfill_json(counts: Mapping[str, int]) -> dict[str, object]:
 
 def backfill_lines(counts: Mapping[str, int]) -> Iterator[str]:
     """Yield the sum of the actions read."""
-    yield f"{sum(counts.values())} actions read in {len(counts)} channels."
+    actions = sum(counts.values())
+    yield f"{actions} actions read in {len(counts)} channels."
 
 
 def reconcile_exit_code(reports: Sequence[ReconcileReport]) -> ExitCode:
@@ -74,17 +80,28 @@ def reconcile_exit_code(reports: Sequence[ReconcileReport]) -> ExitCode:
     sums = _sums(reports)
     if sums["refused"]:
         return ExitCode.DIFFERENCES
-    return ExitCode.FAILED if sums["unproven"] else ExitCode.DONE
+    if sums["unproven"]:
+        return ExitCode.FAILED
+    return ExitCode.DONE
 
 
-def reconcile_json(reports: Sequence[ReconcileReport], *, dry_run: bool) -> dict[str, object]:
+def reconcile_json(
+    reports: Sequence[ReconcileReport],
+    *,
+    dry_run: bool,
+) -> dict[str, object]:
     """Return the sums of a reconcile, and the report of each channel."""
+    sums = _sums(reports)
     channels = {report.channel: asdict(report) for report in reports}
-    return {"dry_run": dry_run, **_sums(reports), "channels": channels}
+    return {"dry_run": dry_run, **sums, "channels": channels}
 
 
-def reconcile_lines(reports: Sequence[ReconcileReport], *, dry_run: bool) -> Iterator[str]:
-    """Yield a line for each channel where something was wrong, then the sums."""
+def reconcile_lines(
+    reports: Sequence[ReconcileReport],
+    *,
+    dry_run: bool,
+) -> Iterator[str]:
+    """Yield a line for each channel with a problem, then the sums."""
     would = "would be " if dry_run else ""
     for report in reports:
         yield from _channel_lines(report, would)
@@ -100,13 +117,18 @@ def reconcile_lines(reports: Sequence[ReconcileReport], *, dry_run: bool) -> Ite
 
 
 def _sums(reports: Sequence[ReconcileReport]) -> dict[str, int]:
-    return {name: sum(getattr(report, name) for report in reports) for name in SUMMED}
+    sums = {}
+    for name in SUMMED:
+        counts = map(attrgetter(name), reports)
+        sums[name] = sum(counts)
+    return sums
 
 
 def _channel_lines(report: ReconcileReport, would: str) -> Iterator[str]:
     channel = escape(report.channel)
     if report.failure:
-        yield f"{channel}: not reconciled to the end: {escape(report.failure)}"
+        failure = escape(report.failure)
+        yield f"{channel}: not reconciled to the end: {failure}"
 
     counts = {
         f"{would}added": report.added,
@@ -127,11 +149,14 @@ def verify_json(report: VerifyReport) -> dict[str, object]:
 
 def verify_lines(report: VerifyReport) -> Iterator[str]:
     """Yield a line for each difference and each failure, then the sums."""
-    yield from map(_discrepancy_line, islice(report.discrepancies, MAX_LINES))
-    yield from map(_inconsistency_line, islice(report.flaws, MAX_LINES))
+    discrepancies = islice(report.discrepancies, MAX_LINES)
+    inconsistencies = islice(report.flaws, MAX_LINES)
+    yield from map(_discrepancy_line, discrepancies)
+    yield from map(_inconsistency_line, inconsistencies)
 
     for channel, failure in report.failures.items():
-        yield f"{escape(channel)}: not compared to the end: {escape(failure)}"
+        reason = escape(failure)
+        yield f"{escape(channel)}: not compared to the end: {reason}"
     if report.unproven:
         yield (
             f"{report.unproven} could not be told: "
@@ -154,22 +179,45 @@ def _discrepancy_line(discrepancy: Discrepancy) -> str:
     if discrepancy.surplus:
         parts.append(f"{discrepancy.surplus} too many")
 
-    names = (discrepancy.channel, discrepancy.type, discrepancy.value)
-    channel, type, value = map(escape, names)
-    return f"{channel} {discrepancy.message_timetoken} {type} {value}: {', '.join(parts)}"
+    channel = escape(discrepancy.channel)
+    message = discrepancy.message_timetoken
+    type = escape(discrepancy.type)
+    value = escape(discrepancy.value)
+    problem = ", ".join(parts)
+    return f"{channel} {message} {type} {value}: {problem}"
 
 
 def _inconsistency_line(inconsistency: Inconsistency) -> str:
-    names = (inconsistency.channel, inconsistency.message_timetoken, inconsistency.field)
-    return f"{' '.join(map(escape, names))}: in Redis, {inconsistency.problem}"
+    channel = escape(inconsistency.channel)
+    message = escape(inconsistency.message_timetoken)
+    field = escape(inconsistency.field)
+    problem = inconsistency.problem
+    return f"{channel} {message} {field}: in Redis, {problem}"
+
+
+def doctor_exit_code(findings: Iterable[Finding]) -> ExitCode:
+    """Return the exit code of the first check that failed."""
+    codes = map(attrgetter("exit_code"), findings)
+    return next(filter(None, codes), ExitCode.DONE)
+
+
+def doctor_json(findings: Sequence[Finding]) -> dict[str, object]:
+    """Return what a doctor found, for programs."""
+    code = doctor_exit_code(findings)
+    checks = list(map(_finding_json, findings))
+    return {"ok": code is ExitCode.DONE, "checks": checks}
+
+
+def _finding_json(finding: Finding) -> dict[str, object]:
+    return {
+        "subject": finding.subject,
+        "ok": not finding.exit_code,
+        "text": finding.text,
+    }
 
 
 def finding_line(finding: Finding) -> str:
     """Return what a doctor found, for people."""
     verdict = "BAD " if finding.exit_code else "ok  "
-    return f"{verdict} {finding.subject}: {escape(finding.text)}"
-
-
-def finding_json(finding: Finding) -> dict[str, object]:
-    """Return what a doctor found, for programs."""
-    return {"subject": finding.subject, "ok": not finding.exit_code, "text": finding.text}
+    text = escape(finding.text)
+    return f"{verdict} {finding.subject}: {text}"

@@ -49,7 +49,7 @@ class Crowd:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*(user.close() for user in self._users))
+        await asyncio.gather(*map(User.close, self._users))
 
     def progress(self, seconds: float) -> str:
         """Return the reactions in these seconds as text."""

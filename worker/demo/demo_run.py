@@ -197,7 +197,6 @@ async def _wait_for_worker(redis: RedisClient) -> None:
 
 
 async def _draw(screen: Screen, redis: RedisClient, crowd: Crowd, planned: float) -> None:
-    """Draw the counts again and again, until this task is cancelled."""
     start = time.monotonic()
     while True:
         counts = await read_counts(redis, CHANNELS)

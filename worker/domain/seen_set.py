@@ -25,12 +25,12 @@ class SeenSet:
     What stays unseen is a candidate for a prune.
 
     Eight bytes are a hash, one byte says whether the entry was seen.
-    Python keys its hashes anew in each process, so no user can make two collide.
-    By chance two collide once in some hundred thousand runs over ten million entries.
-    Then a removed entry stays until the next run.
+    No user can make two hashes collide: Python keys them anew in each process.
+    If two collide by chance, a removed entry stays until the next run.
+    That happens once in some hundred thousand runs over ten million entries.
 
-    Marks wait until there are many, and are then made in the order of the hashes.
-    To search for each at once, all over a large memory, would take longer than all else.
+    Marks are made together, in the order of the hashes.
+    One search at a time, all over a large memory, would be slow.
     """
 
     def __init__(self) -> None:

@@ -37,7 +37,10 @@ class Message:
         """Return the bytes for a matching group or wildcard, or for none."""
         if name is None or self.verbatim:
             return self.body
-        return b'%s,"b":%s}' % (self.body[:-1], quote(name).encode())
+
+        fields = self.body[:-1]
+        match = quote(name).encode()
+        return b'%s,"b":%s}' % (fields, match)
 
 
 class Cache:
@@ -50,13 +53,19 @@ class Cache:
     def append(self, channel: str, message: Message) -> None:
         """Keep one more message, with the largest position so far."""
         if channel not in self._messages:
-            self._messages[channel] = []
-            for wildcard in wildcards(channel):
-                self._matching.setdefault(wildcard, []).append(channel)
+            self._add_channel(channel)
+
         messages = self._messages[channel]
         messages.append(message)
         if len(messages) > CACHED_MESSAGES:
-            del messages[: first_counted(messages)]
+            dropped = first_counted(messages)
+            del messages[:dropped]
+
+    def _add_channel(self, channel: str) -> None:
+        self._messages[channel] = []
+        for wildcard in wildcards(channel):
+            channels = self._matching.setdefault(wildcard, [])
+            channels.append(channel)
 
     def channels_like(self, wildcard: str) -> Iterable[str]:
         """Return the channels with messages that a wildcard matches."""
@@ -79,4 +88,6 @@ class Cache:
 def first_counted(messages: Iterable[Message]) -> int:
     """Return where the newest hundred begin, not counting ``extra`` ones."""
     counted = [index for index, message in enumerate(messages) if not message.extra]
-    return counted[-CACHED_MESSAGES] if len(counted) > CACHED_MESSAGES else 0
+    if len(counted) <= CACHED_MESSAGES:
+        return 0
+    return counted[-CACHED_MESSAGES]

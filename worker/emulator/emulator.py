@@ -117,7 +117,6 @@ class Emulator:
         return self.state.truth()
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request, or close its connection."""
         try:
             reply = await self._reply(request)
         except RefusedError as error:
@@ -157,7 +156,6 @@ class Emulator:
 
 
 def _names(call: Call) -> Subscription:
-    """Return the channels and groups of a call."""
     path = call.path
     channels = path.get("channels") or path.get("channel", "")
     groups = call.query.get("channel-group", "")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quote
 from typing import Final
 
+from worker.emulator.actions import Action
 from worker.emulator.calls import Call
 from worker.emulator.replies import (
     RefusedError,
@@ -24,31 +25,50 @@ Endpoint = Callable[[State, Call], Reply]
 
 def list_actions(state: State, call: Call) -> Reply:
     """Answer one page of a channel's actions, of 100 at most."""
+    window = _window(call)
+    channel = call.text("channel")
+    page = state.page(channel, window)
+    actions = ",".join(map(Action.json, page.actions))
+    more = _more(call, page, window)
+    body = f'{{"status":200,"data":[{actions}]{more}}}'
+    return Reply(200, body.encode())
+
+
+def _window(call: Call) -> Window:
     limit = call.bound("limit")
     if limit == 0:
-        raise RefusedError(invalid_input("Not above zero", ["limit"], "query"))
-    window = Window(call.bound("start"), call.bound("end"), min(limit or MAX_ITEMS, MAX_ITEMS))
-    page = state.page(call.text("channel"), window)
-    actions = ",".join(action.json() for action in page.actions)
-    more = _more(call, page, window)
-    return Reply(200, f'{{"status":200,"data":[{actions}]{more}}}'.encode())
+        refusal = invalid_input("Not above zero", ["limit"], "query")
+        raise RefusedError(refusal)
+
+    start = call.bound("start")
+    end = call.bound("end")
+    return Window(start, end, min(limit or MAX_ITEMS, MAX_ITEMS))
 
 
 def _more(call: Call, page: Page, window: Window) -> str:
     if page.more is None:
         return ""
-    end = {} if window.end is None else {"end": str(window.end)}
-    more = {"start": str(page.more), **end, "limit": window.limit}
-    query = "&".join(f"{name}={value}" for name, value in more.items())
-    url = f"/v1/actions/{call.path['key']}/channel/{call.path['channel']}?{query}"
-    return f',"more":{json.dumps({"url": url, **more})}'
+
+    parameters: dict[str, object] = {"start": str(page.more)}
+    if window.end is not None:
+        parameters["end"] = str(window.end)
+    parameters["limit"] = window.limit
+
+    key = call.path["key"]
+    channel = call.path["channel"]
+    query = "&".join(f"{name}={value}" for name, value in parameters.items())
+    url = f"/v1/actions/{key}/channel/{channel}?{query}"
+    more = json.dumps({"url": url, **parameters})
+    return f',"more":{more}'
 
 
 def add_action(state: State, call: Call) -> Reply:
     """Store an action. The status is 207 if no event is published."""
     uuid = call.uuid()
     type, value = _type_and_value(call.body)
-    change = state.add(call.text("channel"), call.text("message"), type, value, uuid)
+    channel = call.text("channel")
+    message = call.text("message")
+    change = state.add(channel, message, type, value, uuid)
     action = change.actions[-1]
     return _changed(change, action.json(), "Stored but failed to publish message action.")
 
@@ -57,11 +77,16 @@ def _type_and_value(body: bytes) -> tuple[str, str]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        raise RefusedError(invalid_input("Invalid JSON", ["body"], "body")) from None
+        refusal = invalid_input("Invalid JSON", ["body"], "body")
+        raise RefusedError(refusal) from None
+
     fields = document if isinstance(document, dict) else {}
     missing = {"type", "value"}.difference(fields)
     if missing:
-        raise RefusedError(invalid_input("Missing field", sorted(missing), "body"))
+        names = sorted(missing)
+        refusal = invalid_input("Missing field", names, "body")
+        raise RefusedError(refusal)
+
     texts = fields["type"], fields["value"]
     if set(map(type, texts)) != {str}:
         raise RefusedError(html_reply(500, "Internal Server Error"))
@@ -71,15 +96,22 @@ def _type_and_value(body: bytes) -> tuple[str, str]:
 def remove_action(state: State, call: Call) -> Reply:
     """Remove a user's actions. The status is 207 if no event is published."""
     timetoken = call.number("action")
-    change = state.remove(call.text("channel"), call.text("message"), timetoken, call.uuid())
+    channel = call.text("channel")
+    message = call.text("message")
+    uuid = call.uuid()
+    change = state.remove(channel, message, timetoken, uuid)
     return _changed(change, "{}", "Deleted but failed to publish message action.")
 
 
 def _changed(change: Change, data: str, warning: str) -> Reply:
     if change.published:
-        return Reply(200, f'{{"status":200,"data":{data}}}'.encode())
-    error = f'{{"source":"actions","message":{quote(warning)}}}'
-    return Reply(207, f'{{"status":207,"data":{data},"error":{error}}}'.encode())
+        body = f'{{"status":200,"data":{data}}}'
+        return Reply(200, body.encode())
+
+    message = quote(warning)
+    error = f'{{"source":"actions","message":{message}}}'
+    body = f'{{"status":207,"data":{data},"error":{error}}}'
+    return Reply(207, body.encode())
 
 
 def report_time(state: State, _call: Call) -> Reply:
@@ -92,12 +124,16 @@ def publish_message(state: State, call: Call) -> Reply:
     text = call.body.decode(errors="replace")
     if "message" in call.path:
         text = call.text("message")
+
     try:
         payload = json.loads(text)
     except ValueError:
-        return json_reply([0, "Invalid JSON", str(state.time.now())], 400)
+        now = str(state.time.now())
+        return json_reply([0, "Invalid JSON", now], 400)
+
+    channel = call.text("channel")
     uuid = call.query.get("uuid", "")
-    timetoken = state.publish(call.text("channel"), payload, uuid)
+    timetoken = state.publish(channel, payload, uuid)
     return json_reply([1, "Sent", timetoken])
 
 
@@ -107,23 +143,34 @@ def change_group(state: State, call: Call) -> Reply:
     The path is the same. The query has ``add``, ``remove`` or neither.
     """
     group = call.text("group")
-    state.groups.add(group, filter(None, call.query.get("add", "").split(",")))
-    state.groups.remove(group, call.query.get("remove", "").split(","))
+    added = call.query.get("add", "").split(",")
+    removed = call.query.get("remove", "").split(",")
+    state.groups.add(group, filter(None, added))
+    state.groups.remove(group, removed)
     if "add" in call.query or "remove" in call.query:
         return _REGISTERED
-    payload = {"channels": state.groups.channels(group), "group": group}
+
+    channels = state.groups.channels(group)
+    payload = {"channels": channels, "group": group}
     return _registry_reply(payload=payload)
 
 
 def remove_group(state: State, call: Call) -> Reply:
     """Remove a channel group."""
     group = call.text("group")
-    state.groups.remove(group, state.groups.channels(group))
+    channels = state.groups.channels(group)
+    state.groups.remove(group, channels)
     return _REGISTERED
 
 
 def _registry_reply(**more: object) -> Reply:
-    return json_reply({"status": 200, **more, "service": "channel-registry", "error": False})
+    document = {
+        "status": 200,
+        **more,
+        "service": "channel-registry",
+        "error": False,
+    }
+    return json_reply(document)
 
 
 def note_presence(_state: State, _call: Call) -> Reply:
@@ -133,7 +180,11 @@ def note_presence(_state: State, _call: Call) -> Reply:
 
 def report_truth(state: State, _call: Call) -> Reply:
     """Answer the true counts, published events and stored actions."""
-    truth = {"channels": state.truth(), "events": state.published, "actions": state.live()}
+    truth = {
+        "channels": state.truth(),
+        "events": state.published,
+        "actions": state.live(),
+    }
     return json_reply(truth)
 
 
@@ -144,7 +195,10 @@ _PUBLISH: Final = "/publish/{publish_key}/{key}/0/{channel}/0"
 _GROUP: Final = "/v1/channel-registration/sub-key/{key}/channel-group/{group}"
 _PRESENCE: Final = "/v2/presence/sub-key/{key}/channel/{channels}"
 
-ENDPOINTS: Final[dict[tuple[str, str], tuple[str, Endpoint]]] = {
+Route = tuple[str, str]
+"""Method and path."""
+
+ENDPOINTS: Final[dict[Route, tuple[str, Endpoint]]] = {
     ("GET", _ACTIONS): ("actions", list_actions),
     ("POST", _MESSAGE): ("add", add_action),
     ("DELETE", _MESSAGE + "/action/{action}"): ("remove", remove_action),

@@ -35,7 +35,8 @@ def json_reply(document: object, status: int = 200) -> Reply:
 
 def html_reply(status: int, title: str) -> Reply:
     """Return the reply of a proxy in front of PubNub."""
-    page = f"<html><head><title>{title}</title></head><body>{title}</body></html>"
+    head = f"<head><title>{title}</title></head>"
+    page = f"<html>{head}<body>{title}</body></html>"
     return Reply(status, page.encode(), "text/html")
 
 
@@ -47,10 +48,16 @@ def actions_error(status: int, message: str, **more: object) -> Reply:
 
 def invalid_input(problem: str, locations: Iterable[str], location_type: str) -> Reply:
     """Return the 400 for wrong fields of a body, query or path."""
-    details = [
-        {"message": problem, "location": name, "locationType": location_type} for name in locations
-    ]
-    return actions_error(400, "Request payload contained invalid input.", details=details)
+    details = []
+    for name in locations:
+        detail = {
+            "message": problem,
+            "location": name,
+            "locationType": location_type,
+        }
+        details.append(detail)
+    message = "Request payload contained invalid input."
+    return actions_error(400, message, details=details)
 
 
 def service_error(
@@ -60,7 +67,13 @@ def service_error(
     **more: object,
 ) -> Reply:
     """Return an error of another service."""
-    document = {"message": message, **more, "error": True, "service": service, "status": status}
+    document = {
+        "message": message,
+        **more,
+        "error": True,
+        "service": service,
+        "status": status,
+    }
     return json_reply(document, status)
 
 
@@ -72,11 +85,13 @@ def forbidden(topics: Iterable[str]) -> Reply:
     payload: dict[str, list[str]] = {}
     for topic in topics:
         kind = "channel-groups" if topic.startswith(":") else "channels"
-        payload.setdefault(kind, []).append(topic)
+        names = payload.setdefault(kind, [])
+        names.append(topic)
     return service_error(403, "Forbidden", payload=payload)
 
 
 def throttled(seconds: int) -> Reply:
     """Return a 429 that asks for a wait."""
     refusal = service_error(429, "Too Many Requests", "Throttle")
-    return Reply(429, refusal.body, headers={"Retry-After": str(seconds)})
+    headers = {"Retry-After": str(seconds)}
+    return Reply(429, refusal.body, headers=headers)

@@ -24,7 +24,10 @@ Zeros and empty levels are left out.
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The newest ``limit`` actions from ``end`` (inclusive) to ``start`` (exclusive)."""
+    """The newest ``limit`` actions between two timetokens.
+
+    ``end`` is inclusive, ``start`` is exclusive.
+    """
 
     start: int | None = None
     end: int | None = None
@@ -33,7 +36,10 @@ class Window:
     @property
     def ticks(self) -> range:
         """The timetokens between the bounds."""
-        return range(self.end or 0, NEVER if self.start is None else self.start)
+        oldest = self.end or 0
+        if self.start is None:
+            return range(oldest, NEVER)
+        return range(oldest, self.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,8 @@ class Storage:
         truth: Truth = {}
         for channel, identity in self.identities():
             message, type, value, _ = identity
-            types = truth.setdefault(channel, {}).setdefault(message, {})
+            messages = truth.setdefault(channel, {})
+            types = messages.setdefault(message, {})
             values = types.setdefault(type, {})
             values[value] = values.get(value, 0) + 1
         return truth
@@ -88,17 +95,32 @@ class Storage:
             RefusedError: It is stored already, or the message is full.
         """
         actions = self._channels.setdefault(channel, ChannelActions())
-        if actions.has(identity) and not self._faults.strikes(Fault.TWIN):
-            raise RefusedError(actions_error(409, "Action Already Added"))
-        if actions.per_message[identity.message_timetoken] >= MAX_ACTIONS_PER_MESSAGE:
-            raise RefusedError(actions_error(400, "Too many actions on this message."))
+        self._check_room(actions, identity)
         timetoken = at or self._timetoken(actions, identity)
-        stored = [self._store(actions, identity, timetoken)]
-        if self._faults.strikes(Fault.TWIN):
-            stored.append(self._store(actions, identity, self._time.unique()))
-        return stored
+        action = self._store(actions, identity, timetoken)
+        if not self._faults.strikes(Fault.TWIN):
+            return [action]
 
-    def _store(self, actions: ChannelActions, identity: Identity, timetoken: int) -> Action:
+        timetoken = self._time.unique()
+        twin = self._store(actions, identity, timetoken)
+        return [action, twin]
+
+    def _check_room(self, actions: ChannelActions, identity: Identity) -> None:
+        if actions.has(identity) and not self._faults.strikes(Fault.TWIN):
+            refusal = actions_error(409, "Action Already Added")
+            raise RefusedError(refusal)
+
+        count = actions.per_message[identity.message_timetoken]
+        if count >= MAX_ACTIONS_PER_MESSAGE:
+            problem = "Too many actions on this message."
+            raise RefusedError(actions_error(400, problem))
+
+    def _store(
+        self,
+        actions: ChannelActions,
+        identity: Identity,
+        timetoken: int,
+    ) -> Action:
         action = Action(identity, timetoken, self._time.now())
         actions.add(action)
         return action
@@ -106,13 +128,21 @@ class Storage:
     def _timetoken(self, actions: ChannelActions, identity: Identity) -> int:
         former = actions.former.get(identity)
         if former is not None and self._faults.strikes(Fault.READD):
-            return former - 2 * self._faults.random.randint(1, 50_000)
+            steps = self._faults.random.randint(1, 50_000)
+            return former - 2 * steps
+
         if actions.ordered and self._faults.strikes(Fault.TIE):
-            return actions.ordered[-1].timetoken
+            newest = actions.ordered[-1]
+            return newest.timetoken
+
         return self._time.unique()
 
     def remove(
-        self, channel: str, message_timetoken: str, timetoken: int, uuid: str
+        self,
+        channel: str,
+        message_timetoken: str,
+        timetoken: int,
+        uuid: str,
     ) -> list[Action]:
         """Remove a user's actions with this timetoken from a message.
 
@@ -120,15 +150,17 @@ class Storage:
             RefusedError: There is none.
         """
         actions = self.channel(channel)
+        ticks = range(timetoken, timetoken + 1)
         named = [
             action
-            for action in actions.within(range(timetoken, timetoken + 1))
+            for action in actions.within(ticks)
             if action.identity.message_timetoken == message_timetoken
         ]
         own = [action for action in named if action.identity.uuid == uuid]
         if not own:
             problem = _NOT_YOURS if named else _NOT_FOUND
             raise RefusedError(actions_error(400, problem))
+
         for action in own:
             actions.remove(action, self._time.now())
         return own
@@ -138,27 +170,45 @@ class Storage:
         random = self._faults.random
         if self._faults.strikes(Fault.EMPTY):
             return Page(())
-        listed = self._listed(self.channel(channel), window)
+
+        actions = self.channel(channel)
+        listed = self._listed(actions, window)
         if listed and self._faults.strikes(Fault.PARTIAL):
-            del listed[random.randrange(len(listed))]
-            listed = [action for action in listed if random.random() < 0.7]
+            listed = self._drop_some(listed)
+
         if len(listed) > 2 and self._faults.strikes(Fault.MORE):
-            listed = listed[-random.randint(2, len(listed) - 1) :]
-            return Page(tuple(listed), more=listed[0].timetoken)
+            count = random.randint(2, len(listed) - 1)
+            newest = listed[-count:]
+            return Page(tuple(newest), more=newest[0].timetoken)
+
         return Page(tuple(listed))
 
+    def _drop_some(self, listed: list[Action]) -> list[Action]:
+        """Return the list without one action at least."""
+        random = self._faults.random
+        del listed[random.randrange(len(listed))]
+        return [action for action in listed if random.random() < 0.7]
+
     def _listed(self, actions: ChannelActions, window: Window) -> list[Action]:
-        ticks = window.ticks
-        if not self._faults.strikes(Fault.STALE):
-            return actions.within(ticks, window.limit)
+        if self._faults.strikes(Fault.STALE):
+            return self._listed_before(actions, window)
+        return actions.within(window.ticks, window.limit)
+
+    def _listed_before(self, actions: ChannelActions, window: Window) -> list[Action]:
+        """Return the list of a moment ago."""
         seconds = self._faults.random.uniform(0.3, 3.0)
-        moment = self._time.now() - int(seconds * TICKS_PER_SECOND)
+        ticks_ago = int(seconds * TICKS_PER_SECOND)
+        moment = self._time.now() - ticks_ago
+        ticks = window.ticks
+        stored = actions.within(ticks)
+        removed = actions.removed_since(moment)
         past = [
             action
-            for action in (*actions.within(ticks), *actions.removed_since(moment))
+            for action in (*stored, *removed)
             if action.stored_at <= moment and action.timetoken in ticks
         ]
-        return sorted(past, key=attrgetter("timetoken"))[-window.limit :]
+        past.sort(key=attrgetter("timetoken"))
+        return past[-window.limit :]
 
 
 _NOT_YOURS = "Not deleting message action: wrong uuid specified"

@@ -24,17 +24,23 @@ class Subscription:
 
     def topics(self) -> list[str]:
         """Return all names. Groups begin with a colon."""
-        return [*self.channels, *(f":{group}" for group in self.groups)]
+        groups = (f":{group}" for group in self.groups)
+        return [*self.channels, *groups]
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(filter(None, names)))
+    nonempty = filter(None, names)
+    return tuple(dict.fromkeys(nonempty))
 
 
 def wildcards(channel: str) -> list[str]:
     """Return the wildcards of a channel: ``a.*`` and ``a.b.*``."""
+    wildcards = []
     parts = channel.split(".", 2)
-    return [".".join(parts[:count]) + ".*" for count in range(1, len(parts))]
+    for count in range(1, len(parts)):
+        prefix = ".".join(parts[:count])
+        wildcards.append(f"{prefix}.*")
+    return wildcards
 
 
 class Groups:
@@ -49,16 +55,20 @@ class Groups:
 
     def groups_of(self, channel: str) -> Iterator[str]:
         """Iterate over the groups of a channel."""
-        return (group for group, channels in self._channels.items() if channel in channels)
+        for group, channels in self._channels.items():
+            if channel in channels:
+                yield group
 
     def add(self, group: str, channels: Iterable[str]) -> None:
         """Add channels to a group."""
-        self._channels.setdefault(group, {}).update(dict.fromkeys(channels))
+        members = self._channels.setdefault(group, {})
+        members.update(dict.fromkeys(channels))
 
     def remove(self, group: str, channels: Iterable[str]) -> None:
         """Remove these channels from a group."""
+        members = self._channels.get(group, {})
         for channel in channels:
-            self._channels.get(group, {}).pop(channel, None)
+            members.pop(channel, None)
 
 
 class Listeners:
@@ -71,7 +81,8 @@ class Listeners:
     def add(self, subscription: Subscription, listener: Listener) -> None:
         """Call the listener for each event of these names, until ``remove``."""
         for topic in subscription.topics():
-            self._listeners.setdefault(topic, {})[listener] = None
+            listeners = self._listeners.setdefault(topic, {})
+            listeners[listener] = None
 
     def remove(self, subscription: Subscription, listener: Listener) -> None:
         """Call the listener no longer."""
@@ -86,5 +97,6 @@ class Listeners:
 
     def call_all(self) -> None:
         """Call every listener once."""
-        for listener in dict.fromkeys(chain(*self._listeners.values())):
+        listeners = chain(*self._listeners.values())
+        for listener in dict.fromkeys(listeners):
             listener()

@@ -76,7 +76,7 @@ class Backfiller:
         If saved progress covers the range, resume it.
         Otherwise start again over the union of both ranges.
         """
-        marks = await self._remember(channel)
+        marks = await _remember(self._tables, channel)
         saved = await self._tables.progress.read(channel)
         if saved and _covers(saved, wanted.since):
             progress = await self._resume(channel, saved, wanted.until)
@@ -97,19 +97,6 @@ class Backfiller:
             return False
         await self._resume(channel, saved, None)
         return await self._tables.progress.read(channel) is not None
-
-    async def _remember(self, channel: str) -> Marks:
-        """Add the channel to those ever seen; return the marks of a new one.
-
-        A new channel needs a repair: this backfill may fail, or be of a part only.
-        """
-        marks: Marks = {}
-        unknown = await self._tables.channels.unknown([channel])
-        if unknown:
-            await self._tables.pending.mark([channel], GapCause.NEW_CHANNEL)
-            marks = await self._tables.pending.read(channel)
-        await self._tables.channels.add([channel])
-        return marks
 
     async def _start(
         self,
@@ -192,6 +179,20 @@ class Backfiller:
         await self._applier.apply(decoded, Origin.BACKFILL, page.asked_at)
         actions = progress.actions + len(decoded)
         return replace(progress, next=page.next, actions=actions)
+
+
+async def _remember(tables: Tables, channel: str) -> Marks:
+    """Add the channel to those ever seen; return the marks of a new one.
+
+    A new channel needs a repair: this backfill may fail, or be of a part only.
+    """
+    marks: Marks = {}
+    if await tables.channels.unknown([channel]):
+        await tables.pending.mark([channel], GapCause.NEW_CHANNEL)
+        marks = await tables.pending.read(channel)
+    # Last: a channel that is known already would never count as a new one.
+    await tables.channels.add([channel])
+    return marks
 
 
 def _covers(saved: Progress, since: Timetoken | None) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Final
 
 from worker.domain.position import HANDSHAKE, milliseconds
@@ -117,8 +118,8 @@ async def _subscribe(client: Client, followed: Names, size: int) -> str:
         except ForbiddenError as error:
             refusals.append(error)
     if refusals:
-        channels = [refusal.channels for refusal in refusals]
-        groups = [refusal.groups for refusal in refusals]
+        channels = map(attrgetter("channels"), refusals)
+        groups = map(attrgetter("groups"), refusals)
         raise ForbiddenError(
             str(refusals[0]),
             channels=frozenset().union(*channels),
@@ -144,7 +145,7 @@ def _refused(error: ForbiddenError, followed: Names) -> str:
     # Only our own names are named: the answer may hold any text.
     groups = {f":{group}" for group in error.groups}
     named = error.channels | groups
-    refused = [name for name in followed.all if name in named]
+    refused = list(filter(named.__contains__, followed.all))
     if not refused:
         return ""
     listed = ", ".join(map(repr, refused[:LISTED]))

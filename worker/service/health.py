@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import product
+from itertools import filterfalse, product
 from typing import Any, Final
 
 from worker import __version__
@@ -127,9 +127,9 @@ class Health:
     async def _have_polled(self) -> str | None:
         subscriptions = self._subscriptions.current
         allowed = [item for item in subscriptions if not item.polling.poller.is_refused]
-        late = [item for item in allowed if not self._has_polled(item)]
         if subscriptions and not allowed:
             return "PubNub refuses every name"
+        late = list(filterfalse(self._has_polled, allowed))
         if not late:
             return None
         return f"{len(late)} of {len(subscriptions)} have no answer of PubNub's"

@@ -28,7 +28,6 @@ class Check:
 
 
 def _about(*names: str) -> Callable[[Callable[[Settings], object]], Check]:
-    """Make a check of these settings out of a function."""
     return lambda run: Check(names, run)
 
 
@@ -135,10 +134,16 @@ class Needs:
 
 
 REDIS_ONLY: Final = Needs(
-    REDIS, only=("REDIS_URL", "TALLY_NAMESPACE", "TALLY_LOG_FORMAT", "TALLY_LOG_LEVEL")
+    REDIS,
+    only=(
+        "REDIS_URL",
+        "TALLY_NAMESPACE",
+        "TALLY_LOG_FORMAT",
+        "TALLY_LOG_LEVEL",
+    ),
 )
 """For commands that read tallies from Redis."""
-SHOW: Final = Needs(WRITTEN)
+CONFIG: Final = Needs(WRITTEN)
 """For ``tally config``: a setting that is missing may be set later."""
 CONNECTS: Final = Needs((_subscribe_key, *WRITTEN))
 """For commands that speak to PubNub and Redis."""
@@ -166,7 +171,6 @@ def load(needs: Needs, *, checks_later: bool = False) -> Settings:
 def _find_problems(
     settings: Settings, checks: Iterable[Check], known: Iterable[Problem] = ()
 ) -> list[Problem]:
-    """Return the known problems, and what the checks find about other settings."""
     problems = list(known)
     for check in checks:
         if any(problem.is_about(check.names) for problem in problems):
@@ -176,7 +180,8 @@ def _find_problems(
         except ConfigurationError as error:
             names = filter(settings.is_set, check.names)
             sources = {name: settings.source(name) for name in names}
-            problems.append(Problem(str(error), sources))
+            problem = Problem(str(error), sources)
+            problems.append(problem)
     return problems
 
 

@@ -45,6 +45,8 @@ class Report:
     unknown: list[UnknownVariable] = field(default_factory=list)
 
     def refusal(self, problems: Iterable[Problem]) -> ConfigurationError:
-        """Return an error with a line for each of these problems and each unknown variable."""
-        lines = map(str, (*problems, *self.unknown))
-        return ConfigurationError("\n  ".join(("These settings are wrong:", *lines)))
+        """Return an error with a line for each problem and unknown variable."""
+        problem_lines = map(str, problems)
+        unknown_lines = map(str, self.unknown)
+        lines = ("These settings are wrong:", *problem_lines, *unknown_lines)
+        return ConfigurationError("\n  ".join(lines))

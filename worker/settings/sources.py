@@ -80,7 +80,8 @@ class SettingsReader:
             self._add(DOTENV, DotEnvSource(Settings))
         except (ConfigurationError, OSError) as error:
             path = str(Path(DOTENV).absolute())
-            self._report.problems.append(Problem(str(error), {DOTENV: path}))
+            problem = Problem(str(error), {DOTENV: path})
+            self._report.problems.append(problem)
         for name in SECRETS:
             self._read_file_of(name, f"{name}_FILE")
 
@@ -95,7 +96,6 @@ class SettingsReader:
         self._report.unknown += _find_unknown(name, source.env_vars)
 
     def _read_file_of(self, name: str, file_name: str) -> None:
-        """Read the file of a secret, unless an earlier source gives the secret."""
         sources = self._report.sources
         if file_name not in self._texts:
             return
@@ -134,8 +134,9 @@ class SettingsReader:
 def _find_unknown(source: str, variables: Iterable[str]) -> Iterator[UnknownVariable]:
     names = set(map(str.upper, variables)) - FIELDS.keys()
     for name in filter(_LIKE_A_SETTING.match, sorted(names)):
-        nearest = get_close_matches(name, FIELDS, 1, cutoff=0.75)
-        yield UnknownVariable(name, source, nearest[0] if nearest else None)
+        similar = get_close_matches(name, FIELDS, 1, cutoff=0.75)
+        nearest = next(iter(similar), None)
+        yield UnknownVariable(name, source, nearest)
 
 
 def read(only: Collection[str] = FIELDS) -> tuple[Settings, list[Problem]]:
@@ -145,5 +146,5 @@ def read(only: Collection[str] = FIELDS) -> tuple[Settings, list[Problem]]:
     """
     settings = SettingsReader().read()
     names = (*only, DOTENV)
-    problems = filter(lambda problem: problem.is_about(names), settings.report.problems)
-    return settings, list(problems)
+    problems = [problem for problem in settings.report.problems if problem.is_about(names)]
+    return settings, problems

@@ -21,7 +21,11 @@ _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]
 _SECRET_LOOKING: Final = re.compile(r"\w+://\S*|\S*(?:auth|signature)=\S*|[\w.~%+/=-]{32,}")
 
 
-def failure(request: str, response: Response, secrets: Iterable[str | None]) -> PubNubError:
+def failure(
+    request: str,
+    response: Response,
+    secrets: Iterable[str | None],
+) -> PubNubError:
     """Return the error for an answer that is not a success.
 
     ``request`` names what was asked, for example ``time``.
@@ -30,7 +34,8 @@ def failure(request: str, response: Response, secrets: Iterable[str | None]) -> 
     body = None
     try:
         body = decode(response.content)
-        words = shortened(_without_secrets(_words(body), secrets)).rstrip(". ")
+        words = _without_secrets(_words(body), secrets)
+        words = shortened(words).rstrip(". ")
     except ValueError:
         words = "not JSON"
     status = response.status_code

@@ -88,8 +88,9 @@ class Names:
     def read(cls, names: Iterable[str]) -> Self:
         """Return names that are written as in ``all``."""
         names = set(names)
-        groups = {name for name in names if name.startswith(":")}
-        return cls.of(names - groups, [group.removeprefix(":") for group in groups])
+        groups = set(filter(_is_group, names))
+        group_names = [group.removeprefix(":") for group in groups]
+        return cls.of(names - groups, group_names)
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -140,6 +141,10 @@ class Names:
             yield Names(wildcards=wildcards)
         for groups in _parts(self.groups, groups_size):
             yield Names(groups=groups)
+
+
+def _is_group(name: str) -> bool:
+    return name.startswith(":")
 
 
 def _parts(names: tuple[str, ...], size: int) -> Iterator[tuple[str, ...]]:

@@ -123,8 +123,11 @@ async def find_refused(
     polled_names = frozenset(polled.all)
     groups = {f":{group}" for group in error.groups}
     named = polled_names & (error.channels | groups)
-    if named or len(polled_names) == 1:
-        return named or polled_names
+    if named:
+        return named
+    if len(polled_names) == 1:
+        return polled_names
+
     refused: set[str] = set()
     for single in polled.split(1):
         try:

@@ -87,9 +87,10 @@ def _cause(reply: object, status: object) -> str:
 
 
 class Deadlines:
-    """Timeouts that also end while the machine sleeps: the clock of the loop stands still then.
+    """Timeouts that also count the time while the machine sleeps.
 
-    Otherwise a poll whose connection died in the meantime would hang for minutes.
+    The clock of the loop stands still then. A poll whose connection
+    died in the meantime would hang for minutes.
     """
 
     def __init__(self) -> None:
@@ -134,9 +135,14 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
         self._deadlines = Deadlines()
         # The SDK trusts the same certificates.
         trusted = httpx.create_ssl_context() if pubnub.config.ssl else False
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ssl=trusted)
-        no_cookies = aiohttp.DummyCookieJar()
-        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=no_cookies)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0,
+                keepalive_timeout=KEEPALIVE_SECONDS,
+                ssl=trusted,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
 
     async def close_session(self) -> None:
         """Close every connection, and lose the requests that are running."""
@@ -150,7 +156,10 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
         options = options_func()
         options.merge_params_in({})
         url = build_url(
-            config.scheme(), self.pubnub.base_origin, options.path, options.query_string
+            config.scheme(),
+            self.pubnub.base_origin,
+            options.path,
+            options.query_string,
         )
         with _lost_errors():
             async with self._deadlines.within(options.request_timeout):

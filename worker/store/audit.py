@@ -72,7 +72,6 @@ def _problems(
     counts: Mapping[str, str],
     actions: Mapping[str, str],
 ) -> Iterator[tuple[str, str]]:
-    """Yield each field with a problem, and the problem."""
     live: Counter[str] = Counter()
     for field in actions:
         try:

@@ -79,7 +79,6 @@ class Batch:
         self.args += [encoded[number] for number in order]
 
     def _add_histories(self, order: Sequence[int]) -> None:
-        """Add all events of each action, oldest first."""
         for first in order:
             numbers = [first, *self._repeats.get(first, ())]
             history = [self._encoded[number] for number in numbers]
@@ -87,7 +86,6 @@ class Batch:
 
 
 def _encode(event: Event) -> tuple[int, str]:
-    """Return an event's time, and the event as the script reads it."""
     action_timetoken = event.action_timetoken
     match event:
         case Added():

@@ -104,9 +104,9 @@ class Entries(Table):
         """Return the oldest message with a timetoken of PubNub's length."""
         oldest: list[Timetoken] = []
         async for timetokens in self.messages(channel):
-            dated = [at for at in timetokens if len(at) == PUBNUB_DIGITS]
-            oldest = sorted(oldest + dated)[:1]
-        return oldest[0] if oldest else None
+            dated = filter(_has_pubnub_digits, timetokens)
+            oldest = sorted([*oldest, *dated])[:1]
+        return next(iter(oldest), None)
 
     async def messages(
         self,
@@ -120,8 +120,14 @@ class Entries(Table):
             with redis_errors():
                 answer = await self._redis.zscan(index, scan_cursor, count=MESSAGES_AT_ONCE)
             scan_cursor, scored = answer
-            timetokens = [at for at, score in scored if float(score) >= since_milliseconds]
+            timetokens = [
+                timetoken for timetoken, score in scored if float(score) >= since_milliseconds
+            ]
             for part in batched(timetokens, MESSAGES_AT_ONCE):
                 yield part
             if not scan_cursor:
                 return
+
+
+def _has_pubnub_digits(timetoken: Timetoken) -> bool:
+    return len(timetoken) == PUBNUB_DIGITS

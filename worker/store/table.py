@@ -42,7 +42,6 @@ class Table:
         self.retry = retry
 
     async def _call(self, verb: str, key: str, *args: str | float) -> Any:
-        """Return the answer of a script that has one key."""
         call = ([key], args)
         (answer,) = await call_script(self._redis, verb, call)
         return answer

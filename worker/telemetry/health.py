@@ -67,7 +67,6 @@ def request_health(host: str, port: int, path: str) -> list[str]:
 
 
 def _get(host: str, port: int, path: str) -> tuple[int, Any]:
-    """Return the status and the JSON of a page."""
     connection = http.client.HTTPConnection(host, port, timeout=CHECK_SECONDS * 2)
     try:
         connection.request("GET", path)

@@ -126,7 +126,6 @@ def _lines(error: BaseException) -> Iterator[str]:
 
 
 def _origins(error: BaseException) -> Iterator[tuple[str, BaseException]]:
-    """Yield the errors that an error holds or comes from, each with its title."""
     if isinstance(error, BaseExceptionGroup):
         for member in error.exceptions:
             yield "It holds:", member

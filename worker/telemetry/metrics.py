@@ -23,14 +23,19 @@ disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no 
 build: Final = Info("tally_build", "Which version runs.")
 
 events: Final = Counter(
-    "tally_events", "Events told to Redis, by origin and outcome.", ["origin", "outcome"]
+    "tally_events",
+    "Events told to Redis, by origin and outcome.",
+    ["origin", "outcome"],
 )
 lag: Final = Histogram(
     "tally_lag_seconds",
     "From PubNub's publishing a live event to its being counted; by two clocks.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
-quarantined: Final = Counter("tally_quarantined", "Events that could not be understood or applied.")
+quarantined: Final = Counter(
+    "tally_quarantined",
+    "Events that could not be understood or applied.",
+)
 
 gaps: Final = Counter(
     "tally_gaps", "Stretches of events that may have been missed, by cause.", ["cause"]
@@ -42,7 +47,8 @@ owed: Final = Gauge(
     "tally_channels_owed", "Channels that still need a repair, by cause.", ["cause"]
 )
 owed_age: Final = Gauge(
-    "tally_owed_age_seconds", "Age of the oldest mark that is still owed; 0 if nothing is."
+    "tally_owed_age_seconds",
+    "Age of the oldest mark that is still owed; 0 if nothing is.",
 )
 inferred: Final = Counter(
     "tally_inferred", "Events a reconcile inferred from PubNub's list, by kind.", ["event"]
@@ -58,7 +64,8 @@ differences: Final = Counter(
     "tally_differences", "Tallies that verify found to differ from PubNub's list."
 )
 verified: Final = Gauge(
-    "tally_verified_timestamp_seconds", "When verify ended that compared everything; 0 if none did."
+    "tally_verified_timestamp_seconds",
+    "When verify ended that compared everything; 0 if none did.",
 )
 
 channels: Final = Gauge("tally_channels", "Channels ever seen.")
@@ -76,7 +83,8 @@ pubnub_requests: Final = Counter(
     ["operation", "status"],
 )
 budget_rate: Final = Gauge(
-    "tally_budget_rate", "Requests for history a second that all processes together may send."
+    "tally_budget_rate",
+    "Requests for history a second that all processes together may send.",
 )
 budget_requests: Final = Counter(
     "tally_budget_requests", "Requests for history this process was granted."
@@ -95,7 +103,9 @@ redis_failures: Final = Counter(
 
 
 def write_verified(path: Path, *, is_everything: bool) -> None:
-    """Write the results of verify to a file, in one step, for node_exporter's textfile collector.
+    """Write the results of verify to a file, in one step.
+
+    node_exporter's textfile collector reads it.
 
     Raises:
         ConfigurationError: the file cannot be written.
