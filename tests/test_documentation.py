@@ -24,7 +24,7 @@ DOCUMENTS: Final = [
 OPERATING: Final = ("install.md", "runbook.md", "reference.md")
 """The documents of an operator, in ``deploy/``."""
 README_WORDS: Final = 900
-INTERRUPTED: Final = {130, 143}
+INTERRUPTED: Final = {129, 130, 143}
 """Exit codes of a process that SIGINT or SIGTERM ended."""
 
 

@@ -168,11 +168,11 @@ BENCHMARK: Final = Benchmark(
         Figure("comparing", "both: a comparison where all are listed", "µs an action", at_most=5),
         Figure(
             "whole",
-            "a first look: the seen, then pages as JSON, decoded, answering",
+            "a first look: the roll, then pages as JSON, decoded, answering",
             "µs an action",
         ),
         Figure("missing", "finding who has not answered: another scan", "µs an action"),
-        Figure("all", "the seen, the answers, and who is missing", "µs an action"),
+        Figure("all", "the roll, the answers, and who is missing", "µs an action"),
     ),
     one_round,
 )
