@@ -94,7 +94,6 @@ async def test_the_next_poll_has_pubnubs_own_cursor(server: ScriptedPubNub, clie
         Reply(503, b"<html>", {"Content-Type": "text/html"}),
         Reply(200, b"{"),
         json_reply({}),
-        json_reply({"status": 400, "message": "Invalid"}, 400),
         Reply(drops=True),
         json_reply({}, 429, Retry_After="0"),
     ],
@@ -239,6 +238,32 @@ async def test_names_that_are_only_refused_together_all_wait(
     assert asked == 1 + len(NAMES.all)
     assert (refused, readmitted) == (Refused(NAMES), Readmitted(NAMES))
     assert isinstance(received, Received)
+
+
+def bad_request() -> Reply:
+    """Return a 400."""
+    return json_reply({"status": 400, "error": True, "message": "Invalid Channel"}, 400)
+
+
+async def test_a_rejected_name_is_left_out(server: ScriptedPubNub, client: Client) -> None:
+    """PubNub does not say which it was, so each is tried alone."""
+    server.script(bad_request(), answer("1"), bad_request(), *[answer("1")] * 2, answer("9"), HANGS)
+
+    refused, received = await items(client, 2)
+
+    assert refused == Refused(Names(("b",)))
+    assert isinstance(received, Received)
+    assert polled_names(server)[5] == ("a,w.%2A", "g")
+
+
+async def test_a_rejected_request_refuses_no_name(server: ScriptedPubNub, client: Client) -> None:
+    """A wrong key is answered with 400, too: the poller waits and asks again."""
+    server.script(*[bad_request()] * 5, answer("9"), HANGS)
+
+    [received] = await items(client, 1)
+
+    assert isinstance(received, Received)
+    assert polled_names(server)[5] == polled_names(server)[0]
 
 
 async def test_a_new_beginning_reports_a_refusal_again(

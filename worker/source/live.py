@@ -12,7 +12,7 @@ from worker.errors import ForbiddenError, PubNubError
 from worker.source.backoff import Backoff
 from worker.source.client import Answer, Client
 from worker.source.names import Names
-from worker.source.refusals import Readmitted, Refusals, Refused, find_refused
+from worker.source.refusals import Readmitted, Refusals, Refused, find_refused, find_rejected
 from worker.telemetry.throttled_warning import ThrottledWarning
 
 LONGEST_ANSWER_SECONDS: Final = 330.0
@@ -105,6 +105,9 @@ class Poller:
         except ForbiddenError as error:
             return (await self._refuse(error, names),)
         except PubNubError as error:
+            rejected = await find_rejected(error, names, self._handshake)
+            if rejected:
+                return (self._refusals.add(error, rejected, names),)
             await self._wait_after(error)
             return ()
         if not isinstance(reply, Received):
@@ -150,7 +153,7 @@ class Poller:
         return None
 
     async def _refuse(self, error: ForbiddenError, polled: Names) -> Refused:
-        names = await find_refused(error, polled, lambda single: self._ask(single, HANDSHAKE))
+        names = await find_refused(error, polled, self._handshake)
         if names != frozenset(self._refusals.refused.all):
             await self._stop_background()
         return self._refusals.add(error, names, polled)
@@ -170,6 +173,9 @@ class Poller:
 
     def _warn(self, error: PubNubError) -> None:
         self._warning.failing(self, reason=str(error), names=len(self._names.all))
+
+    async def _handshake(self, names: Names) -> None:
+        await self._ask(names, HANDSHAKE)
 
     async def _ask(self, names: Names, cursor: Cursor) -> Received:
         asked_at = self._clock()

@@ -1,4 +1,4 @@
-"""The names PubNub refuses with a 403, and when to try them again."""
+"""The names PubNub refuses (403) or rejects (400), and when to try them again."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,6 +11,9 @@ from worker.errors import ForbiddenError, PubNubError
 from worker.source.names import Names
 
 REFUSED_SECONDS: Final = 60.0  # until a refused name is tried again
+BAD_REQUEST: Final = 400
+MOST_REJECTED: Final = 5
+"""Names that are rejected in a row, after which the whole request is at fault: a wrong key, say."""
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +75,7 @@ class Refusals:
         """The names of the next poll."""
         return self._names if self.is_lifted else self.accepted
 
-    def add(self, error: ForbiddenError, names: frozenset[str], polled: Names) -> Refused:
+    def add(self, error: PubNubError, names: frozenset[str], polled: Names) -> Refused:
         """Leave out these names, which were refused in a poll of ``polled``.
 
         Refused names that were not polled are still refused.
@@ -137,3 +140,28 @@ async def find_refused(
         except PubNubError:
             return polled_names
     return frozenset(refused) or polled_names
+
+
+async def find_rejected(
+    error: PubNubError,
+    polled: Names,
+    try_names: Callable[[Names], Awaitable[object]],
+) -> frozenset[str]:
+    """Return the names for which PubNub answers 400; none if it is no fault of names.
+
+    Each name is tried alone, until it is clear that other names are accepted.
+    """
+    rejected: set[str] = set()
+    is_any_accepted = False
+    singles = list(polled.split(1)) if error.status == BAD_REQUEST else []
+    for single in singles:
+        try:
+            await try_names(single)
+            is_any_accepted = True
+        except PubNubError as answer:
+            if answer.status != BAD_REQUEST:
+                return frozenset()
+            rejected.update(single.all)
+        if len(rejected) > MOST_REJECTED and not is_any_accepted:
+            break
+    return frozenset(rejected) if is_any_accepted else frozenset()
