@@ -177,6 +177,24 @@ async def test_a_backfill_begun_meanwhile_keeps_the_request(bench: Bench) -> Non
     assert (fields["next"], fields["again"]) == (begun.next, NOW.timetoken)
 
 
+async def test_a_backfill_ended_meanwhile_begins_again(bench: Bench) -> None:
+    """It may have passed the events before they were missed."""
+    table, queue = bench.tables.progress, BackfillQueue(backfill(bench), bench.tables)
+    await table.save(Progress(str(FIRST + 40), str(FIRST + 20)), "room")
+    queue._running.add("room")
+    save = table.save
+
+    async def save_late(progress: Progress, *channels: str) -> None:
+        await table.end("room")
+        queue._running.discard("room")
+        await save(progress, *channels)
+
+    table.save = save_late  # type: ignore[method-assign]
+    await queue.request(["room", "hall"], NOW)
+
+    assert await table.read("room") == Progress(NOW.timetoken, NOW.timetoken)
+
+
 async def test_the_sweep_visits_all_channels(bench: Bench) -> None:
     """Old messages are deleted, young ones stay."""
     old, young = from_seconds(time.time() - 2 * 86400), from_seconds(time.time())

@@ -1,5 +1,8 @@
 """A reconcile prunes nothing on the word of an outage, a wrong origin or a mass loss."""
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from tests.bench.bench import SETTLE_SECONDS
@@ -11,6 +14,7 @@ from worker.domain.action import Identity, Origin, Removed
 from worker.domain.position import Range
 from worker.emulator import Emulator, Page, Window
 from worker.errors import ExitCode, ForbiddenError, PubNubError
+from worker.reconciliation.origin_check import OriginCheck
 from worker.reconciliation.reconcile import ReconcileOptions
 from worker.source.client import Client, Keyset
 from worker.store.pending_repairs import GapCause
@@ -118,6 +122,23 @@ async def test_an_unknown_answer_empties_no_tally(
     report = await comparison.reconcile().channel("emptied", Range())
 
     assert (report.pruned, report.refused) == (0, 1)
+
+
+async def test_channels_are_noted_while_others_are_asked(comparison: ComparisonBench) -> None:
+    """Eight reconciles run side by side, with one check. A refused witness says nothing."""
+    check = OriginCheck(cast("Any", None), comparison.entries)
+
+    async def is_listed(channel: str) -> bool:
+        check.note_listed("newer")
+        if channel == "forbidden":
+            raise ForbiddenError("no", channels=frozenset(), groups=frozenset())
+        return channel == "listed"
+
+    check._reader = cast("Any", SimpleNamespace(is_listed=is_listed))
+    for channel in ("listed", "emptied", "forbidden"):
+        check.note_listed(channel)
+
+    assert await check.is_known(CHANNEL, [])
 
 
 async def test_dead_channels_hold_up_no_repair(comparison: ComparisonBench) -> None:

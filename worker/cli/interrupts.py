@@ -90,6 +90,8 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and self._count:
+            return  # a terminal that closes sends it twice
         self.number = number
         self._count += 1
         task = self._task

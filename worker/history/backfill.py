@@ -182,17 +182,21 @@ class Backfiller:
 
 
 async def _remember(tables: Tables, channel: str) -> Marks:
-    """Add the channel to those ever seen; return the marks of a new one.
+    """Add the channel to those ever seen; return the mark that a new one gets.
 
     A new channel needs a repair: this backfill may fail, or be of a part only.
     """
-    marks: Marks = {}
+    own: Marks = {}
     if await tables.channels.unknown([channel]):
+        before = await tables.pending.read(channel)
         await tables.pending.mark([channel], GapCause.NEW_CHANNEL)
         marks = await tables.pending.read(channel)
+        # Marks of a worker are taken away by a reconcile only.
+        if GapCause.NEW_CHANNEL not in before:
+            own = {GapCause.NEW_CHANNEL.value: marks[GapCause.NEW_CHANNEL]}
     # Last: a channel that is known already would never count as a new one.
     await tables.channels.add([channel])
-    return marks
+    return own
 
 
 def _covers(saved: Progress, since: Timetoken | None) -> bool:

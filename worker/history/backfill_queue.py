@@ -52,13 +52,16 @@ class BackfillQueue:
         """
         table, until = self._tables.progress, cursor.timetoken
         names = set(channels)
+        running = names & self._running
         saved = await table.read_all(names)
         # Saved progress without an end is kept: it began before the gap.
         # A task that resumes it reads what came since, too.
         kept = {name for name in saved if saved[name].oldest is None}
-        await table.save(Progress(until, until), *(names - self._running - kept))
-        # Also the backfills that began while Redis was away.
-        await table.ask_again(until, *(names & self._running))
+        running |= names & self._running
+        await table.save(Progress(until, until), *(names - running - kept))
+        # Also the backfills that began meanwhile. One that has ended meanwhile begins again.
+        running |= names & self._running
+        await table.ask_again(until, *running)
         # Last: a backfill that ended meanwhile does not know of the request.
         self.note(channels)
 

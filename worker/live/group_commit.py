@@ -91,7 +91,7 @@ class GroupCommit:
         group.decoded += decoded
         group.oldest = min(group.oldest, received_at)
         group.callers += 1
-        if self._applying is None:
+        if self._applying is None or self._applying.done():
             self._applying = asyncio.create_task(self._apply_groups())
         return group
 
@@ -113,9 +113,14 @@ class GroupCommit:
                 decoded, oldest = group.decoded, group.oldest
                 outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
                 self._report(group, outcomes)
+            except asyncio.CancelledError:
+                # Mostly no caller waits any more. One that does, submits its events again.
+                group.error = StaleError("the group was cut off")
+                raise
             except Exception as error:  # each caller raises it
                 group.error = error
-            group.is_over.set()
+            finally:
+                group.is_over.set()
         self._current = ()
         self._applying = None
 

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Final
 from zlib import crc32
 
+from worker.errors import ForbiddenError
 from worker.reconciliation.list_reader import ListReader
 from worker.store.entries import Entries
 
@@ -41,8 +42,9 @@ class OriginCheck:
         If no other channel holds reactions, the answer is True.
         If none was found among those that were looked up, the answer is False: nobody knows.
         """
-        for witness in reversed(self._witnesses):
-            if witness != channel and await self._reader.is_listed(witness):
+        # A copy: other reconciles note channels meanwhile.
+        for witness in tuple(reversed(self._witnesses)):
+            if witness != channel and await self._is_listed(witness):
                 return True
         return await self._is_any_listed(channel, set(others) - {channel})
 
@@ -54,7 +56,7 @@ class OriginCheck:
         for other in islice(names, CHANNELS_LOOKED_UP):
             if not await self._entries.has_any(other):
                 continue
-            if await self._reader.is_listed(other):
+            if await self._is_listed(other):
                 return True
             asked += 1
             if asked == CHANNELS_ASKED:
@@ -62,3 +64,10 @@ class OriginCheck:
 
         is_everything_looked_up = len(names) <= CHANNELS_LOOKED_UP
         return asked == 0 and is_everything_looked_up
+
+    async def _is_listed(self, channel: str) -> bool:
+        """Tell whether PubNub lists anything of a channel; a refusal says nothing."""
+        try:
+            return await self._reader.is_listed(channel)
+        except ForbiddenError:
+            return False

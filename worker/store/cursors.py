@@ -15,8 +15,8 @@ from worker.telemetry import metrics
 
 SAVE_CONCURRENCY: Final = 4
 """Saves at once. Each needs a connection."""
-CLOCK_TOLERANCE_SECONDS: Final = 1.0
-"""How far in the future a cursor may have been saved: servers' clocks differ a little."""
+CLOCK_TOLERANCE_SECONDS: Final = 30.0
+"""How far in the future a cursor may have been saved: clocks of servers differ a little."""
 UNKNOWN_AGE_SECONDS: Final = 86_000.0
 """The age of a cursor that was saved in the future: the clock of Redis went back.
 

@@ -182,6 +182,7 @@ class ServerUser:
     def _launch(self, lock: int) -> None:
         # The server inherits the lock, but no secrets.
         names = [name for name in os.environ if not name.startswith(OWN_SETTINGS)]
+        (self._folder / PID).unlink(missing_ok=True)  # so that it is this server's, or none
         with (self._folder / LOG).open("ab") as output:
             if output.tell() > LOG_BYTES:
                 output.truncate(0)
