@@ -44,31 +44,37 @@ class RedisRetry:
 
     async def call(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Return what the call returns, once Redis answers it."""
-        caller = object()
+        outage: _Outage | None = None
         try:
-            return await self._repeat(call, caller)
+            while True:
+                try:
+                    if self.rollback_detector.is_suspect and self._recover:
+                        await self._recover()
+                    result = await call()
+                except RedisUnavailableError as error:
+                    outage = outage or _Outage(self._warning)
+                    await outage.wait(error)
+                else:
+                    if outage:
+                        self._warning.recovered(outage)
+                    return result
         finally:
-            self._warning.drop(caller)
+            if outage:
+                self._warning.drop(outage)
 
-    async def _repeat(
-        self,
-        call: Callable[[], Awaitable[Result]],
-        caller: object,
-    ) -> Result:
-        wait = FIRST_WAIT_SECONDS
-        while True:
-            try:
-                if self.rollback_detector.is_suspect and self._recover:
-                    await self._recover()
-                result = await call()
-            except RedisUnavailableError as error:
-                metrics.redis_failures.inc()
-                # A server that was replaced is logged by the recovery.
-                if not isinstance(error, RedisReplacedError):
-                    self._warning.failing(caller, reason=str(error))
-                await asyncio.sleep(wait)
-                wait = min(LONGEST_WAIT_SECONDS, wait * 2)
-            else:
-                if wait > FIRST_WAIT_SECONDS:
-                    self._warning.recovered(caller)
-                return result
+
+class _Outage:
+    """The failures of one call, and longer and longer waits after them."""
+
+    def __init__(self, warning: ThrottledWarning) -> None:
+        self._warning = warning
+        self._seconds = FIRST_WAIT_SECONDS
+
+    async def wait(self, error: RedisUnavailableError) -> None:
+        """Note a failure, and wait."""
+        metrics.redis_failures.inc()
+        # A server that was replaced is logged by the recovery.
+        if not isinstance(error, RedisReplacedError):
+            self._warning.failing(self, reason=str(error))
+        await asyncio.sleep(self._seconds)
+        self._seconds = min(LONGEST_WAIT_SECONDS, self._seconds * 2)
