@@ -99,6 +99,7 @@ def test_every_key_has_a_row() -> None:
         keys.head("channel"),
         keys.owed("channel"),
         keys.progress("channel"),
+        keys.pruned("channel"),
         keys.channels,
         keys.cursor("<subscription>"),
         keys.subscriptions,

@@ -7,11 +7,16 @@ from typing import Any, cast
 
 from tests.bench.bench import KEYS, SETTLE_SECONDS, Bench, backoff
 from worker.applying.retry import RetryPolicy
+from worker.applying.slots import Slots
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.reconciliation import Limit
 from worker.emulator import Page, Window
+from worker.reconciliation.corrections import Corrections
 from worker.reconciliation.evidence import Comparison
+from worker.reconciliation.origin_check import OriginCheck
+from worker.reconciliation.prune_limit import PruneLimit
 from worker.reconciliation.reconcile import ReconcilePolicy, Reconciler
+from worker.reconciliation.repair import Repair
 from worker.reconciliation.scan import Scanner
 from worker.reconciliation.verify import Sample, Verifier
 from worker.source.history import History
@@ -34,6 +39,18 @@ def answer_oddly(bench: Bench, odd: Odd) -> None:
         return ever(channel, window) if instead is None else instead
 
     cast("Any", state).page = page
+
+
+class PassingSlots(Slots):
+    """Slots for tasks that let a settle time pass at once."""
+
+    def __init__(self, pass_time: Callable[[float], Awaitable[None]]) -> None:
+        super().__init__()
+        self._pass_time = pass_time
+
+    async def pause(self, seconds: float) -> None:
+        """Let the time pass."""
+        await self._pass_time(seconds)
 
 
 @dataclass
@@ -73,14 +90,18 @@ class ComparisonBench:
             tries=self.tries,
         )
         scanner = Scanner(History(bench.client, take, bench.clock), bench.client.time, policy)
-        return Comparison(scanner, self.entries, policy, self.retention_seconds)
+        origin = OriginCheck(scanner.reader, self.entries, bench.tables.channels)
+        return Comparison(scanner, self.entries, policy, origin, self.retention_seconds)
 
     def reconcile(self) -> Reconciler:
         """Return a reconciler."""
-        policy = ReconcilePolicy(SETTLE_SECONDS, self.limit, self.bench.clock, self.pass_time)
-        return Reconciler(
-            self.comparison(), self.entries, self.bench.applier, self.bench.tables, policy
-        )
+        bench, entries, comparison = self.bench, self.entries, self.comparison()
+        policy = ReconcilePolicy(SETTLE_SECONDS, bench.clock, PassingSlots(self.pass_time))
+        corrections = Corrections(entries, bench.applier, bench.clock)
+        limit = PruneLimit(self.limit, entries, bench.tables, comparison.origin)
+        repair = Repair(comparison, corrections, limit, bench.applier, policy)
+        detector = bench.applier.rollback_detector
+        return Reconciler(repair, entries, bench.tables, detector, policy)
 
     def verify(self, sample: float = 1) -> Verifier:
         """Return a verifier."""

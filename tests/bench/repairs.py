@@ -1,19 +1,14 @@
 """The repair queue of a worker on virtual time, with a gate for every request for history."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Final
 
 from tests.bench.virtual import owed, until, worker_parts
-from tests.simulation.world import SETTLE_SECONDS, World
-from worker.applying.retry import RetryPolicy
-from worker.domain.reconciliation import Limit
-from worker.reconciliation.evidence import Comparison
-from worker.reconciliation.reconcile import ReconcilePolicy, Reconciler
+from tests.simulation.world import World
 from worker.reconciliation.repair_queue import RepairQueue
-from worker.reconciliation.scan import Scanner
-from worker.service.parts import new_backoff
+from worker.service.parts import build_reconciler, build_repair_steps
 from worker.source.history import History
 from worker.store.pending_repairs import GapCause
 
@@ -24,7 +19,9 @@ MOMENT_SECONDS: Final = 2.0
 class RepairBench:
     """A repair queue, and what it works with."""
 
-    def __init__(self, world: World, tries: int | None = None) -> None:
+    def __init__(
+        self, world: World, tries: int | None = None, configured: Collection[str] = ()
+    ) -> None:
         self.world = world
         self.gate = asyncio.Event()
         self.gate.set()
@@ -33,30 +30,14 @@ class RepairBench:
         parts = worker_parts(world)
         self.tables, self.applier, self.entries = parts.tables, parts.applier, parts.entries
         clock = world.loop.time
-        policy = RetryPolicy(
-            counted_types=parts.counted_types,
-            backoff=new_backoff,
-            hold=self._hold,
-            clock=clock,
-            settle_seconds=SETTLE_SECONDS,
-            tries=tries,
-        )
-        scanner = Scanner(History(parts.client, self._take, clock), parts.client.time, policy)
-        self.reconcile = Reconciler(
-            Comparison(scanner, parts.entries, policy),
-            parts.retried_entries,
-            parts.applier,
-            parts.tables,
-            ReconcilePolicy(SETTLE_SECONDS, Limit(0.2, 20), clock),
-        )
-        self.queue = RepairQueue(self.reconcile, parts.tables, SETTLE_SECONDS, clock)
+        parts.history = History(parts.client, self._take, clock)
+        self.reconcile = build_reconciler(parts, tries)
+        steps = build_repair_steps(parts, self.reconcile, tries)
+        self.queue = RepairQueue(steps, parts.tables, configured.__contains__)
 
     async def _take(self) -> None:
         self.asked += 1
         await self.gate.wait()
-
-    async def _hold(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
     async def mark(self, *channels: str, gap: GapCause = GapCause.OVERFLOW) -> None:
         """Mark channels, as a worker does that is killed before it notes them."""

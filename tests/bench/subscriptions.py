@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from tests.bench.bench import Bench
 from tests.bench.waiting import LONGEST_SECONDS, wait_until_exact, wait_until_true
 from tests.waiting import wait_until
-from worker.domain.position import Cursor
+from worker.domain.position import Cursor, Range
 from worker.live.assignment import Assignment
 from worker.live.subscription import Subscription
 from worker.live.subscription_cursor import ResumePoint
@@ -22,13 +22,13 @@ class SubscriptionRun:
     """A subscription at work, and the repairs it has asked for."""
 
     def __init__(self, bench: Bench, assignment: Assignment[ResumePoint]) -> None:
-        self.repairs: list[tuple[set[str], Cursor]] = []
+        self.repairs: list[tuple[set[str], Range]] = []
         self.subscription = bench.subscription(assignment, self._repair)
         self.bench = bench
 
-    async def _repair(self, channels: Collection[str], cursor: Cursor | None) -> None:
-        if cursor:
-            self.repairs.append((set(channels), cursor))
+    async def _repair(self, channels: Collection[str], stretch: Range | None) -> None:
+        if stretch:
+            self.repairs.append((set(channels), stretch))
 
     async def settled(self) -> None:
         """Wait until the tallies equal the truth."""
@@ -71,7 +71,7 @@ async def running_subscriptions(
     All have ``begun`` when the block begins.
     """
 
-    async def repair(_channels: Collection[str], _cursor: Cursor | None) -> None: ...
+    async def repair(_channels: Collection[str], _stretch: Range | None) -> None: ...
 
     def subscription(assignment: Assignment[ResumePoint]) -> Subscription:
         return bench.subscription(assignment, repair)

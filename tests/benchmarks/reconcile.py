@@ -126,7 +126,8 @@ async def _measured(
         clock=elapsed_clock,
         settle_seconds=60,
     )
-    comparison = Comparison(Scanner(cast("Any", Listed(listed)), now, policy), entries, policy)
+    scanner = Scanner(cast("Any", Listed(listed)), now, policy)
+    comparison = Comparison(scanner, entries, policy, cast("Any", None))
     scan = ScanState(channel=channel, wanted=Range(), horizon=shift(NOW, -1))
     watch = Timed(count)
     async for messages in entries.scan(channel):

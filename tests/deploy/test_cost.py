@@ -19,7 +19,12 @@ from worker.reconciliation.reconcile import ReconcileOptions
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.reconciliation.rounds import Rounds, Schedule
 from worker.service import commands
-from worker.service.parts import build_backfiller, build_reconciler, open_parts
+from worker.service.parts import (
+    build_backfiller,
+    build_reconciler,
+    build_repair_steps,
+    open_parts,
+)
 from worker.settings import Settings
 
 SIZES: Final = (0, 1, 100, 101, 199, 200)
@@ -115,11 +120,12 @@ async def going_round(settings: Settings) -> AsyncIterator[Rounds]:
     async with open_parts(settings) as parts:
         await build_backfiller(parts, tries=1).run([f"of-{OLD}"], Range())
         reconcile = build_reconciler(parts, tries=1)
-        debts = RepairQueue(reconcile, parts.tables, settings.settle_seconds, parts.clock)
+        steps = build_repair_steps(parts, reconcile, tries=1)
+        queue = RepairQueue(steps, parts.tables, lambda _: False)
         schedule = Schedule(every=HOUR, window=1, full=HOUR)
         yield Rounds(
             reconcile,
-            debts,
+            queue,
             parts.entries,
             parts.tables,
             parts.client.time,

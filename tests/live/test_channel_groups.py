@@ -11,8 +11,7 @@ from tests.bench.replaying import backfill, seed
 from tests.bench.subscriptions import running_subscription
 from tests.bench.waiting import wait_until_true
 from tests.waiting import wait_until
-from worker.domain.position import Cursor
-from worker.history.backfill_queue import BackfillQueue
+from worker.domain.position import Range
 from worker.live.channel_groups import GroupMembers
 from worker.live.gaps import Gaps
 from worker.source.names import Names
@@ -29,14 +28,14 @@ class Lookups:
 
     def __init__(self, bench: Bench, *groups: str) -> None:
         self.bench = bench
-        self.asked: list[tuple[set[str], Cursor | None]] = []
-        self.repairs = BackfillQueue(backfill(bench, tries=None), bench.tables)
+        self.asked: list[tuple[set[str], Range | None]] = []
+        self.backfiller = backfill(bench, tries=None)
         self.membership = GroupMembers(groups, bench.client, Gaps(bench.tables, self._repair))
 
-    async def _repair(self, channels: Collection[str], cursor: Cursor | None) -> None:
-        self.asked.append((set(channels), cursor))
-        if cursor:
-            await self.repairs.request(channels, cursor)
+    async def _repair(self, channels: Collection[str], stretch: Range | None) -> None:
+        self.asked.append((set(channels), stretch))
+        for channel in channels:
+            await self.backfiller.replay(channel, stretch)
 
     async def look_up(self, times: int = 3) -> None:
         """Wait until the groups were looked up so often from now on."""
@@ -62,15 +61,14 @@ class Lookups:
 async def running_lookups(bench: Bench, *groups: str) -> AsyncIterator[Lookups]:
     """Look groups up until the block ends, and backfill what is asked for."""
     lookups = Lookups(bench, *groups)
-    tasks = [asyncio.create_task(run()) for run in (lookups.membership.run, lookups.repairs.run)]
+    task = asyncio.create_task(lookups.membership.run())
     try:
         await lookups.look_up(2 * len(groups))
         yield lookups
-        assert not any(task.done() for task in tasks)
+        assert not task.done()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_joining_channel_is_backfilled_once(bench: Bench) -> None:
@@ -87,8 +85,10 @@ async def test_a_joining_channel_is_backfilled_once(bench: Bench) -> None:
         await wait_until_true(bench.counts, bench.emulator.truth())
 
         assert lookups.channels == [{"hall"}]
-        assert lookups.asked[0][1] is not None
-        assert int(lookups.asked[0][1].timetoken) >= joined
+        stretch = lookups.asked[0][1]
+        assert stretch
+        assert stretch.until
+        assert int(stretch.until) >= joined
         assert await bench.tables.pending.read("hall") == marked
         assert await lookups.owed("room") == set()
         assert await bench.tables.channels.all() == {"room", "hall"}

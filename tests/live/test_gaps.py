@@ -12,6 +12,7 @@ from tests.bench.subscriptions import MESSAGE, react, running_subscription
 from tests.bench.waiting import wait_until_true
 from tests.waiting import wait_until
 from worker.domain.entry import Outcome
+from worker.domain.position import Range
 from worker.errors import RedisUnavailableError
 from worker.source import refusals
 from worker.source.names import Names
@@ -22,7 +23,11 @@ async def test_a_first_start_is_owed(bench: Bench) -> None:
     async with running_subscription(bench) as run:
         await wait_until(lambda: bool(run.repairs))
         assert await run.owed("room") == {"first_start"}
-        await wait_until_true(run.cursor, run.repairs[0][1])
+        stretch = run.repairs[0][1]
+        await wait_until(lambda: run.subscription.resume_point is not None)
+        cursor = await run.cursor()
+        assert cursor
+        assert stretch == Range(None, cursor.timetoken)
         assert run.repairs[0][0] == {"room"}
     assert await bench.tables.channels.all() == {"room"}
 

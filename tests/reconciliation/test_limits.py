@@ -126,7 +126,8 @@ async def test_an_unknown_answer_empties_no_tally(
 
 async def test_channels_are_noted_while_others_are_asked(comparison: ComparisonBench) -> None:
     """Eight reconciles run side by side, with one check. A refused witness says nothing."""
-    check = OriginCheck(cast("Any", None), comparison.entries)
+    known = comparison.bench.tables.channels
+    check = OriginCheck(cast("Any", None), comparison.entries, known)
 
     async def is_listed(channel: str) -> bool:
         check.note_listed("newer")
@@ -138,7 +139,7 @@ async def test_channels_are_noted_while_others_are_asked(comparison: ComparisonB
     for channel in ("listed", "emptied", "forbidden"):
         check.note_listed(channel)
 
-    assert await check.is_known(CHANNEL, [])
+    assert await check.is_known(CHANNEL)
 
 
 async def test_dead_channels_hold_up_no_repair(comparison: ComparisonBench) -> None:

@@ -11,9 +11,10 @@ from redis.exceptions import ResponseError
 from tests.bench.repairs import MOMENT_SECONDS, RepairBench, running
 from tests.bench.virtual import Log, Witness, on_virtual_time, owed, unheard, until
 from tests.simulation.world import SETTLE_SECONDS, World
+from worker.applying.slots import SLOTS
 from worker.domain.position import Range
 from worker.reconciliation.marks import ripe_at
-from worker.reconciliation.repair_queue import CONCURRENCY, LONGEST_FAILED_SECONDS
+from worker.reconciliation.repair_steps import LONGEST_FAILED_SECONDS
 from worker.source.refusals import REFUSED_SECONDS
 from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause
@@ -118,8 +119,8 @@ async def test_a_refused_channel_stays_owed(world: World) -> None:
 
 
 @on_virtual_time
-async def test_a_prune_on_a_full_redis_is_repeated(world: World) -> None:
-    """Redis is full for longer than the settle time, so the proof is made again."""
+async def test_a_prune_waits_for_a_full_redis(world: World) -> None:
+    """Redis is full for longer than the settle time. What is absent stays absent."""
     unheard(world, ["room"], 3)
     repairs, log = RepairBench(world), Log()
     await repairs.reconcile.channel("room", Range())
@@ -133,7 +134,8 @@ async def test_a_prune_on_a_full_redis_is_repeated(world: World) -> None:
         await asyncio.sleep(MOMENT_SECONDS)  # it waits for its second pass
         world.server.is_full = True
         await until(lambda: any(entry["event"] == "redis_unavailable" for entry in log))
-        await until(lambda: bool(log.of("reconcile_failed")))
+        await asyncio.sleep(2 * SETTLE_SECONDS)
+        assert owed(world, "room") == {"room": {"overflow"}}
         world.server.is_full = False
         await repairs.are_repaired("room")
 
@@ -143,7 +145,7 @@ async def test_a_prune_on_a_full_redis_is_repeated(world: World) -> None:
 @on_virtual_time
 async def test_a_channel_is_reconciled_once_at_a_time(world: World) -> None:
     """Other channels are reconciled beside it."""
-    channels = [f"channel{number}" for number in range(CONCURRENCY - 1)]
+    channels = [f"channel{number}" for number in range(SLOTS - 1)]
     unheard(world, ["room", *channels], 3)
     repairs, log = RepairBench(world), Log()
     async with running(repairs):
@@ -256,8 +258,8 @@ async def test_an_unrepairable_channel_is_tried_less_often(world: World) -> None
 
 
 @on_virtual_time
-async def test_a_new_gap_forgets_old_failures(world: World) -> None:
-    """Its reconcile begins a settle time later."""
+async def test_a_failing_channel_has_one_timer(world: World) -> None:
+    """Sixteen new gaps add no try. Each would add retries that never end."""
     unheard(world, ["room"], 30)
     world.state.refuse(["room"])
     repairs, log = RepairBench(world), Log()
@@ -265,13 +267,14 @@ async def test_a_new_gap_forgets_old_failures(world: World) -> None:
         await repairs.owe("room")
         await until(lambda: len(log.of("reconcile_starts")) == 6)
         await asyncio.sleep(1)  # it has failed again: the next try is in ten minutes
-        noted = world.loop.time()
-        await repairs.owe("room")
-        await until(lambda: len(log.of("reconcile_starts")) == 9)
+        for _ in range(16):
+            await repairs.owe("room")
+            now = str(world.state.time.now())
+            await repairs.queue.request(["room"], Range("17000000000000000", now))
+        asked = world.pubnub.requests
+        await asyncio.sleep(LONGEST_FAILED_SECONDS / 2)
+        assert world.pubnub.requests == asked
         world.state.refuse([])
         await repairs.are_repaired("room")
 
-    tried = [entry["at"] for entry in log.of("reconcile_starts")[6:9]]
-    assert noted + SETTLE_SECONDS <= tried[0] < noted + SETTLE_SECONDS + MOMENT_SECONDS
-    expect_doubling_waits(tried, LONGEST_FAILED_SECONDS)  # the waits begin anew
     assert world.differences() == []

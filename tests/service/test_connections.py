@@ -25,7 +25,7 @@ WRITES: dict[str, Callable[[Tables], Awaitable[object]]] = {
     "save progress": lambda tables: tables.progress.save(
         Progress("2", "1", None, 0), "room", "hall"
     ),
-    "ask again": lambda tables: tables.progress.ask_again("17600000000000000", "room", "hall"),
+    "end a look": lambda tables: tables.progress.end_look("room"),
 }
 
 

@@ -1,6 +1,5 @@
 """The health pages say whether a worker lives, and what it waits for."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -8,26 +7,23 @@ import pytest
 
 from tests.bench.bench import Bench
 from tests.bench.comparison import ComparisonBench
-from tests.bench.replaying import backfill
 from tests.bench.subscriptions import MESSAGE, running_subscriptions
 from tests.waiting import wait_until
 from worker.domain.position import Cursor
-from worker.history.backfill_queue import BackfillQueue
+from worker.errors import ForbiddenError, PubNubError
 from worker.live.subscriptions import Subscriptions
+from worker.reconciliation.backfills_left import BackfillsLeft
 from worker.service.health import Health
 from worker.telemetry.http import Page
 
 MINUTE = 60.0
 
 
-def health(
-    bench: Bench, subscriptions: Subscriptions, backfill_queue: BackfillQueue | None = None
-) -> Health:
+def health(bench: Bench, subscriptions: Subscriptions, backfills: BackfillsLeft) -> Health:
     """Return the pages of these subscriptions."""
-    backfill_queue = backfill_queue or BackfillQueue(backfill(bench, tries=None), bench.tables)
     return Health(
         subscriptions,
-        backfill_queue,
+        backfills,
         ComparisonBench(bench).reconcile(),
         bench.tables,
         bench.clock,
@@ -44,7 +40,7 @@ def wrong(page: Page) -> set[str]:
 async def test_a_stuck_poll_fails_livez(bench: Bench) -> None:
     """PubNub neither answers nor closes the connection."""
     async with running_subscriptions(bench, "ab") as subscriptions:
-        pages = health(bench, subscriptions)
+        pages = health(bench, subscriptions, BackfillsLeft())
         bench.clock.now += 6 * MINUTE
         assert wrong(await pages.livez()) == set()
         bench.clock.now += 2 * MINUTE
@@ -57,7 +53,7 @@ async def test_timely_answers_keep_readyz(bench: Bench, minutes: int) -> None:
     async with running_subscriptions(bench, "ab"):
         pass
     async with running_subscriptions(bench, "ab") as subscriptions:
-        pages = health(bench, subscriptions)
+        pages = health(bench, subscriptions, BackfillsLeft())
         assert wrong(await pages.readyz()) == {"backfill"}
         bench.clock.now += minutes * MINUTE
         assert wrong(await pages.readyz()) == {"backfill"} | (
@@ -72,16 +68,44 @@ async def test_a_stale_cursor_fails_readyz(bench: Bench) -> None:
     await bench.tables.cursors.save(
         yesterday.id, Cursor("17600000000000000", 1), age=lambda: 86_400
     )
-    backfill_queue = BackfillQueue(backfill(bench, tries=None), bench.tables)
-    repairing = asyncio.create_task(backfill_queue.run())
-    try:
-        async with running_subscriptions(bench, "ab", begun=False) as subscriptions:
-            pages = health(bench, subscriptions, backfill_queue)
-            await wait_until(lambda: backfill_queue.is_idle and bench.emulator.waiting == 1)
-            assert wrong(await pages.readyz()) == {"backfill"}
-            bench.emulator.state.add("a", MESSAGE, "reaction", "👍", "ana")
-            await wait_until(lambda: subscriptions.current[0].has_begun)
-            assert wrong(await pages.readyz()) == set()
-    finally:
-        repairing.cancel()
-        await asyncio.gather(repairing, return_exceptions=True)
+    backfills = BackfillsLeft()
+    backfills.has_started = True
+    async with running_subscriptions(bench, "ab", begun=False) as subscriptions:
+        pages = health(bench, subscriptions, backfills)
+        await wait_until(lambda: bench.emulator.waiting == 1)
+        assert wrong(await pages.readyz()) == {"backfill"}
+        bench.emulator.state.add("a", MESSAGE, "reaction", "👍", "ana")
+        await wait_until(lambda: subscriptions.current[0].has_begun)
+        assert wrong(await pages.readyz()) == set()
+
+
+def test_few_failing_channels_hold_nobody_up() -> None:
+    """One of twenty may fail, and PubNub may refuse any. A tenth that fails is told."""
+    backfills = BackfillsLeft()
+    backfills.has_started = True
+
+    def problem() -> str | None:
+        return backfills.problem
+
+    for number in range(20):
+        backfills.add(f"room{number:02d}")
+    backfills.failed("room00", forbidden())
+    for number in range(4, 20):
+        backfills.done(f"room{number:02d}")
+    assert problem() == ("the first backfill of 'room01', 'room02', 'room03' is not done yet")
+
+    backfills.failed("room01", PubNubError("PubNub answers 500"))
+    backfills.failed("room02", PubNubError("PubNub answers 500"))
+    backfills.done("room03")
+    assert problem() is None
+
+    backfills.add("room03")
+    backfills.failed("room03", PubNubError("PubNub answers 500"))
+    assert problem() == (
+        "the first backfill of 'room01', 'room02', 'room03' fails: PubNub answers 500"
+    )
+
+
+def forbidden() -> ForbiddenError:
+    """Return an answer 403."""
+    return ForbiddenError("no", channels=frozenset(), groups=frozenset())

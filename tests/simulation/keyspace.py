@@ -20,7 +20,6 @@ from worker.store import scripts
 VERBS: Final = (
     "apply",
     "claim",
-    "end_progress",
     "owe",
     "repay",
     "save_cursor",
@@ -38,6 +37,8 @@ REDIS_ONLY: Final = frozenset(
         "info",
         "hscan",
         "zscan",
+        "zrevrangebyscore",
+        "hlen",
         "scan",
         "exists",
         "expire",
@@ -238,6 +239,21 @@ class Keyspace:
     ) -> tuple[int, list[tuple[str, float]]]:
         return 0, list((self.look(key, dict) or {}).items())
 
+    def zrevrangebyscore(
+        self, key: str, newest: str, oldest: str, *, start: int, num: int, withscores: bool
+    ) -> list[tuple[str, float]]:
+        below = float(newest.removeprefix("("))
+        pairs = [(member, score) for member, score in self.zscan(key, 0)[1] if score < below]
+        return sorted(pairs, key=lambda pair: (pair[1], pair[0]), reverse=True)[start : start + num]
+
+    def hlen(self, key: str) -> int:
+        return len(self.hgetall(key))
+
+    def incrby(self, key: str, amount: int) -> int:
+        total = int(self.get(key) or 0) + amount
+        self.values[key] = str(total)
+        return total
+
     def zscore(self, key: str, member: str) -> float | None:
         found: float | None = (self.look(key, dict) or {}).get(member)
         return found
@@ -372,14 +388,6 @@ class Keyspace:
             if self.hget(keys[0], cause) == str(at):
                 self._drop(keys[0], cause)
         return len(self.look(keys[0], dict) or {})
-
-    def end_progress(self, keys: Sequence[str], args: Args) -> int:
-        again = self.hget(keys[0], "again")
-        self.delete(keys[0])
-        if not again:
-            return 0
-        self.hset(keys[0], mapping={"newest": again, "next": again, "oldest": "", "actions": 0})
-        return 1
 
     def take_budget(self, keys: Sequence[str], args: Args) -> int:
         interval, burst, hold = map(int, args)

@@ -19,7 +19,7 @@ from worker.store.budget import Budget
 from worker.store.entries import Entries, entry_keys
 from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause
-from worker.store.progress import Progress
+from worker.store.progress import LookProgress, Progress
 from worker.store.store import Store, Ttls
 from worker.store.tables import Tables
 
@@ -155,14 +155,16 @@ class Calls:
         channel, draw = self._channel(), random.random()
 
         async def ask(side: Side) -> Any:
-            ended = None
+            table = side.tables.progress
             if draw < 0.5:
-                await side.tables.progress.save(place, channel, "other")
+                await table.save(place, channel, "other")
             elif draw < 0.7:
-                await side.tables.progress.ask_again("18", channel)
+                await table.save_look(LookProgress(7, "18"), channel)
+            elif draw < 0.85:
+                await table.end(channel)
             else:
-                ended = await side.tables.progress.end(channel)
-            return ended, await side.tables.progress.read_all([channel, "other"])
+                await table.end_look(channel)
+            return await table.read_all([channel, "other"]), await table.read_look(channel)
 
         return ask
 

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from worker.store.budget import BURST, Budget
 from worker.store.keys import Keys
-from worker.store.progress import Progress
+from worker.store.progress import LookProgress, Progress
 from worker.store.tables import Tables
 
 
@@ -28,20 +28,35 @@ async def test_progress_is_kept_until_the_backfill_ends(tables: Tables) -> None:
     both = {"room": progress, "hall": progress}
     assert await tables.progress.read_all(["room", "hall", "yard"]) == both
 
-    assert await tables.progress.end("room") is False
+    await tables.progress.end("room")
     assert await tables.progress.read("room") is None
     assert await tables.progress.read("hall") == progress
 
 
-async def test_a_second_backfill_follows_the_first(tables: Tables) -> None:
-    """One script ends the first and saves the second: a kill cannot come between them."""
-    await tables.progress.save(Progress(newest="9", next="5", oldest="3", actions=300), "room")
-    await tables.progress.ask_again("12", "room")
-    await tables.progress.save(Progress(newest="9", next="4", oldest="3", actions=400), "room")
+async def test_a_look_and_a_backfill_end_apart(tables: Tables) -> None:
+    """A channel can have both. Neither ends the other."""
+    progress = Progress(newest="9", next="5", oldest="3", actions=300)
+    look = LookProgress(began=1000, next="7", is_in_doubt=True, proven_until="8")
+    await tables.progress.save_look(look, "room")
+    assert await tables.progress.read("room") is None
 
-    assert await tables.progress.end("room") is True
-    assert await tables.progress.read("room") == Progress("12", "12")
-    assert await tables.progress.end("room") is False
+    await tables.progress.save(progress, "room")
+    await tables.progress.end("room")
+    assert await tables.progress.read_look("room") == look
+
+    await tables.progress.save(progress, "room")
+    await tables.progress.end_look("room")
+    assert await tables.progress.read_look("room") is None
+    assert await tables.progress.read("room") == progress
+
+
+async def test_what_was_pruned_lately_is_added_up(tables: Tables) -> None:
+    """Each channel has its own sum, for a day."""
+    assert await tables.pruned.read("room") == 0
+    await tables.pruned.add("room", 3)
+    await tables.pruned.add("room", 4)
+
+    assert (await tables.pruned.read("room"), await tables.pruned.read("hall")) == (7, 0)
 
 
 async def test_the_quarantine_keeps_any_text(tables: Tables, redis: Redis) -> None:

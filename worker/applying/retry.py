@@ -34,6 +34,8 @@ class RetryPolicy:
     tries: int | None = None
     warning: ThrottledWarning | None = None
     """Shared by all channels: the cause is the same PubNub."""
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """Waits so many seconds. Others may send requests meanwhile."""
 
 
 class ProgressWatcher(Protocol):
@@ -84,7 +86,7 @@ class Retry:
             await self._policy.hold(wait)
         # Requests for PubNub's clock are outside the budget that was held.
         # They wait here; for others the time has passed already.
-        await asyncio.sleep(wait)
+        await self._policy.pause(wait)
 
 
 async def retry(

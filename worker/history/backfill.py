@@ -1,7 +1,7 @@
 """Replays history into tallies, newest first; goes on after an interruption."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 class Backfiller:
-    """Replays channels side by side, within one request budget."""
+    """Replays channels, each from its newest action to its oldest."""
 
     def __init__(
         self,
@@ -71,46 +71,51 @@ class Backfiller:
         return counts
 
     async def channel(self, channel: str, wanted: Range) -> int:
-        """Replay one channel; return how many actions were read.
+        """Replay one channel, as a command does; return how many actions were read."""
+        marks = await _remember(self._tables, channel)
+        actions = await self.replay(channel, wanted)
+        if marks and wanted == Range():
+            await self._tables.pending.clear(channel, marks)
+        return actions
+
+    async def request(self, channels: Collection[str], wanted: Range) -> None:
+        """Save that a range with an end is wanted, so that a kill does not forget it.
+
+        Saved progress that covers the range is kept: a task that resumes it
+        reads what came since, too.
+        """
+        assert wanted.until, "a gap ends at a cursor"  # noqa: S101 - for mypy
+        saved = await self._tables.progress.read_all(channels)
+        kept = {name for name in saved if _covers(saved[name], wanted.since)}
+        progress = Progress(wanted.until, wanted.until, wanted.since)
+        await self._tables.progress.save(progress, *(set(channels) - kept))
+
+    async def replay(self, channel: str, wanted: Range | None) -> int:
+        """Replay what is wanted and what was saved; return how many actions were read.
 
         If saved progress covers the range, resume it.
         Otherwise start again over the union of both ranges.
         """
-        marks = await _remember(self._tables, channel)
         saved = await self._tables.progress.read(channel)
-        if saved and _covers(saved, wanted.since):
-            progress = await self._resume(channel, saved, wanted.until)
-        else:
-            until = None if saved else wanted.until
-            progress = await self._start(channel, wanted.since, until)
-        if marks and wanted == Range():
-            await self._tables.pending.clear(channel, marks)
-        return progress.actions
-
-    async def resume(self, channel: str) -> bool:
-        """Go on with the channel's saved progress, if there is any.
-
-        Return whether another backfill was asked for meanwhile.
-        """
-        saved = await self._tables.progress.read(channel)
-        if saved is None:
-            return False
-        await self._resume(channel, saved, None)
-        return await self._tables.progress.read(channel) is not None
+        if saved and (wanted is None or _covers(saved, wanted.since)):
+            return await self._resume(channel, saved, wanted.until if wanted else None)
+        if wanted is None:
+            return 0
+        return await self._start(channel, wanted.since, None if saved else wanted.until)
 
     async def _start(
         self,
         channel: str,
         since: Timetoken | None,
         until: Timetoken | None,
-    ) -> Progress:
+    ) -> int:
         newest = until or await self._pubnub_time(channel)
         log.info("backfill_starts", channel=channel, since=since, until=newest)
         progress = Progress(newest, newest, since)
         await self._save(channel, progress)
         return await self._finish(channel, progress)
 
-    async def _resume(self, channel: str, saved: Progress, until: Timetoken | None) -> Progress:
+    async def _resume(self, channel: str, saved: Progress, until: Timetoken | None) -> int:
         """Replay what came since the interrupted run began; then the rest.
 
         The saved progress stands until the first part is done.
@@ -127,11 +132,11 @@ class Backfiller:
             await self._save(channel, saved)
         return await self._finish(channel, saved)
 
-    async def _finish(self, channel: str, progress: Progress) -> Progress:
+    async def _finish(self, channel: str, progress: Progress) -> int:
         progress = await self._replay(channel, progress, self._save)
         await self._tables.progress.end(channel)
         log.info("backfill_ends", channel=channel, actions=progress.actions)
-        return progress
+        return progress.actions
 
     async def _pubnub_time(self, channel: str) -> Timetoken:
         return await retry(self._now, channel, self._policy)

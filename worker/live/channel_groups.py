@@ -8,7 +8,7 @@ import structlog
 
 from worker.domain.position import Cursor
 from worker.errors import PubNubError
-from worker.live.gaps import Gaps
+from worker.live.gaps import Gaps, everything_before
 from worker.source.client import Client
 from worker.store.pending_repairs import GapCause
 
@@ -47,7 +47,8 @@ class GroupMembers:
         joined = members - before
         if joined:
             # A known channel, too: nothing followed it while it was away.
-            await self._gaps.owe(joined, GapCause.NEW_CHANNEL, cursor)
+            stretch = everything_before(cursor)
+            await self._gaps.owe(joined, GapCause.NEW_CHANNEL, stretch)
         await self._gaps.discover(members & before, cursor)
 
     async def _look_up(self, group: str) -> tuple[frozenset[str], Cursor | None]:

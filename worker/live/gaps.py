@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 
 import structlog
 
-from worker.domain.position import Cursor
+from worker.domain.position import Cursor, Range
 from worker.errors import PubNubError
 from worker.live.answer_queue import DecodedAnswer
 from worker.live.full_answers import is_full
@@ -17,10 +17,10 @@ from worker.store.tables import KnownChannels, Tables
 
 log = structlog.get_logger(__name__)
 
-RequestRepair = Callable[[Collection[str], Cursor | None], Awaitable[None]]
-"""Asks for a repair up to the cursor, if there is one, durably.
+RequestRepair = Callable[[Collection[str], Range | None], Awaitable[None]]
+"""Asks for a repair; additions are missing in the range, if there is one.
 
-It is ``Repairs.request`` in ``service/worker.py``.
+It is ``RepairQueue.request`` in ``reconciliation/repair_queue.py``.
 """
 
 
@@ -35,12 +35,13 @@ class Gaps:
         self,
         channels: Collection[str],
         cause: GapCause,
-        cursor: Cursor | None,
+        stretch: Range | None,
         *,
         is_new: bool = True,
     ) -> None:
         """Mark the channels, ask for their repair, remember them.
 
+        ``stretch`` is where additions may be missing, if that is known.
         A gap that only goes on is not ``is_new``.
         Its mark is renewed, and nothing is logged.
         """
@@ -49,7 +50,7 @@ class Gaps:
         if is_new:
             log.warning("gap", cause=cause.value, channels=len(channels))
         await self._tables.pending.mark(channels, cause, is_new=is_new)
-        await self._request_repair(channels, cursor)
+        await self._request_repair(channels, stretch)
         await self._tables.channels.add(channels)
 
     async def discover(self, channels: Collection[str], cursor: Cursor | None) -> None:
@@ -59,7 +60,12 @@ class Gaps:
         """
         unknown = await self._tables.channels.unknown(channels)
         if unknown:
-            await self.owe(unknown, GapCause.NEW_CHANNEL, cursor)
+            await self.owe(unknown, GapCause.NEW_CHANNEL, everything_before(cursor))
+
+
+def everything_before(cursor: Cursor | None) -> Range | None:
+    """Return a stretch without a begin; None without an end."""
+    return Range(None, cursor.timetoken) if cursor else None
 
 
 class CoveredChannels:
@@ -95,21 +101,24 @@ class CoveredChannels:
     async def mark_gaps(
         self,
         answers: Iterable[DecodedAnswer],
+        before: Cursor | None,
         covered_until: float | None,
     ) -> None:
         """Mark what may be missing up to the end of each answer.
 
-        ``covered_until`` is when PubNub sent the cursor before.
-        None: there was none.
+        ``before`` is the cursor before the first answer, and ``covered_until``
+        is when PubNub sent it. None: there was none.
         """
         for answer in answers:
             cursor = answer.cursor
+            since = before.timetoken if before else None
+            stretch = Range(since, cursor.timetoken)
             if covered_until is None:
-                await self.owe(self._names, GapCause.FIRST_START, cursor)
+                await self.owe(self._names, GapCause.FIRST_START, stretch)
             elif answer.received_at - covered_until > self.catchup_seconds:
-                await self.owe(self._names, GapCause.STALE_CURSOR, cursor)
+                await self.owe(self._names, GapCause.STALE_CURSOR, stretch)
             if is_full(answer):
-                await self.owe(self._names, GapCause.OVERFLOW, cursor)
+                await self.owe(self._names, GapCause.OVERFLOW, stretch)
 
             decoded = answer.decoded
             events = [item for item in decoded if not isinstance(item, Malformed)]
@@ -117,13 +126,13 @@ class CoveredChannels:
             if unseen:
                 await self._gaps.discover(unseen, cursor)
                 self._seen |= unseen
-            covered_until = answer.received_at
+            before, covered_until = cursor, answer.received_at
 
     async def owe(
         self,
         names: Names,
         cause: GapCause,
-        cursor: Cursor | None,
+        stretch: Range | None,
         *,
         is_new: bool = True,
     ) -> None:
@@ -132,7 +141,7 @@ class CoveredChannels:
         if names.wildcards or names.groups:
             channels |= await self._channels_behind(names)
         self._seen |= channels
-        await self._gaps.owe(channels, cause, cursor, is_new=is_new)
+        await self._gaps.owe(channels, cause, stretch, is_new=is_new)
 
     async def _channels_behind(self, names: Names) -> set[str]:
         """Return the channels of wildcards and groups."""

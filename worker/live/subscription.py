@@ -10,7 +10,7 @@ from worker.errors import StaleError
 from worker.live.answer_queue import AnswerQueue, CheckRedis, DecodedAnswer
 from worker.live.assignment import Assignment
 from worker.live.full_answers import FullAnswers
-from worker.live.gaps import CoveredChannels
+from worker.live.gaps import CoveredChannels, everything_before
 from worker.live.group_commit import GroupCommit
 from worker.live.polling import Polling
 from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor
@@ -112,7 +112,8 @@ class Subscription:
         """
         point = self._predecessor
         if point and self._joined:
-            await self._covered.owe(self._joined, GapCause.NEW_CHANNEL, point.cursor)
+            stretch = everything_before(point.cursor)
+            await self._covered.owe(self._joined, GapCause.NEW_CHANNEL, stretch)
         try:
             if point:
                 await self._cursor.adopt(point)
@@ -152,7 +153,8 @@ class Subscription:
 
     async def _commit(self, answers: Sequence[DecodedAnswer]) -> None:
         """Mark gaps; apply the answers; save the newest cursor."""
-        await self._covered.mark_gaps(answers, self._cursor.covered_until)
+        cursor = self._cursor
+        await self._covered.mark_gaps(answers, cursor.newest, cursor.covered_until)
         decoded = chain.from_iterable(answer.decoded for answer in answers)
         oldest, newest = answers[0], answers[-1]
         await self._group_commit.apply(list(decoded), oldest.received_at)
@@ -160,7 +162,8 @@ class Subscription:
 
     async def _mark_missed(self, names: Names) -> None:
         """Mark names that PubNub refused until now."""
-        await self._covered.owe(names, GapCause.FORBIDDEN, self._cursor.newest)
+        stretch = everything_before(self._cursor.newest)
+        await self._covered.owe(names, GapCause.FORBIDDEN, stretch)
 
     def _halve_if_full(self, answers: Sequence[DecodedAnswer]) -> None:
         """Hand over to two halves where answers stay full."""

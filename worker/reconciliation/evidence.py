@@ -51,6 +51,8 @@ class Findings:
     """Actions that both passes listed, and that were not live."""
     unproven: int
     """How many candidates could neither be proven nor refuted."""
+    is_any_listed: bool
+    """Whether the second pass has seen any action of the channel."""
 
 
 class Comparison:
@@ -64,9 +66,10 @@ class Comparison:
         scanner: Scanner,
         entries: Entries,
         policy: RetryPolicy,
+        origin: OriginCheck,
         retention_seconds: float = 0,
     ) -> None:
-        self.origin = OriginCheck(scanner.reader, entries)
+        self.origin = origin
         self._scanner = scanner
         self._entries = entries
         self._policy = policy
@@ -199,17 +202,13 @@ class Comparison:
         Raises:
             PubNubError: PubNub refused, or failed too often.
         """
-        proofs = await self._scanner.second_pass(
-            scan.channel,
-            [*candidates, *scan.listed],
-            scan.coverage,
-            scan.wanted.until,
-        )
+        second = self._scanner.second_pass(scan.channel, scan.coverage, scan.wanted.until)
+        proofs = await second.prove([*candidates, *scan.listed])
         verdicts = [proof.verdict for proof in proofs.values()]
         unproven = verdicts.count(Verdict.UNPROVEN)
         absent = _with_verdict(Verdict.ABSENT, candidates, proofs)
         present = _with_verdict(Verdict.PRESENT, scan.listed, proofs)
-        return Findings(list(absent), present, unproven)
+        return Findings(list(absent), present, unproven, second.is_any_listed)
 
 
 def _with_verdict(

@@ -27,18 +27,18 @@ class ChannelMarks:
         self._tables = tables
         self._settle_seconds = settle_seconds
 
-    async def due(self, channel: str) -> dict[str, int]:
-        """Return the marks that may be taken back by a reconcile that begins now.
+    async def due(self, channel: str, began: int) -> dict[str, int]:
+        """Return the marks that may be taken back by a reconcile that began then.
 
-        These are the marks that are older than the settle time.
+        These are the marks that were older than the settle time.
+        ``began`` is in milliseconds since 1970, by Redis's clock.
         """
         marks = await self._tables.pending.read(channel)
-        now = await self._tables.server.now()
         settle_seconds = self._settle_seconds
         return {
             cause: marked_at
             for cause, marked_at in marks.items()
-            if ripe_at(cause, marked_at, settle_seconds) <= now
+            if ripe_at(cause, marked_at, settle_seconds) <= began
         }
 
     async def settle(

@@ -1,7 +1,6 @@
 """Does PubNub know our channels, or is its origin a wrong one?"""
 
 from collections import deque
-from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 from zlib import crc32
@@ -9,6 +8,7 @@ from zlib import crc32
 from worker.errors import ForbiddenError
 from worker.reconciliation.list_reader import ListReader
 from worker.store.entries import Entries
+from worker.store.tables import KnownChannels
 
 WITNESSES_KEPT: Final = 10
 """Channels that PubNub listed lately; they are asked first."""
@@ -25,9 +25,10 @@ class OriginCheck:
     An origin that lists nothing of any channel is a wrong one.
     """
 
-    def __init__(self, reader: ListReader, entries: Entries) -> None:
+    def __init__(self, reader: ListReader, entries: Entries, known: KnownChannels) -> None:
         self._reader = reader
         self._entries = entries
+        self._known = known
         self._witnesses: deque[str] = deque(maxlen=WITNESSES_KEPT)
 
     def note_listed(self, channel: str) -> None:
@@ -36,21 +37,21 @@ class OriginCheck:
             self._witnesses.remove(channel)
         self._witnesses.append(channel)
 
-    async def is_known(self, channel: str, others: Iterable[str]) -> bool:
+    async def is_known(self, channel: str) -> bool:
         """Tell whether PubNub lists anything of another channel.
 
-        If no other channel holds reactions, the answer is True.
-        If none was found among those that were looked up, the answer is False: nobody knows.
+        If none was found, the answer is False: nobody knows.
         """
         # A copy: other reconciles note channels meanwhile.
         for witness in tuple(reversed(self._witnesses)):
             if witness != channel and await self._is_listed(witness):
                 return True
-        return await self._is_any_listed(channel, set(others) - {channel})
+        return await self._is_any_listed(channel)
 
-    async def _is_any_listed(self, channel: str, others: set[str]) -> bool:
+    async def _is_any_listed(self, channel: str) -> bool:
         # Each channel asks others in an order of its own.
         # In the order of the alphabet, a few dead channels would speak for all, for ever.
+        others = await self._known.all() - {channel}
         names = sorted(others, key=lambda other: crc32(f"{channel} {other}".encode()))
         asked = 0
         for other in islice(names, CHANNELS_LOOKED_UP):
@@ -60,10 +61,8 @@ class OriginCheck:
                 return True
             asked += 1
             if asked == CHANNELS_ASKED:
-                return False
-
-        is_everything_looked_up = len(names) <= CHANNELS_LOOKED_UP
-        return asked == 0 and is_everything_looked_up
+                break
+        return False
 
     async def _is_listed(self, channel: str) -> bool:
         """Tell whether PubNub lists anything of a channel; a refusal says nothing."""

@@ -11,10 +11,8 @@ from typing import Final
 
 import structlog
 
-from worker.applying.apply import Applier
-from worker.domain.position import Range
+from worker.domain.position import Range, Timetoken
 from worker.errors import RolledBackError, TallyError
-from worker.reconciliation.evidence import Comparison
 from worker.reconciliation.marks import ChannelMarks
 from worker.reconciliation.repair import Repair
 from worker.reconciliation.report import (
@@ -23,6 +21,8 @@ from worker.reconciliation.report import (
     ReconcileReport,
 )
 from worker.store.entries import Entries
+from worker.store.progress import LookProgress
+from worker.store.rollback_detector import RollbackDetector
 from worker.store.tables import Tables
 from worker.telemetry import metrics
 
@@ -33,8 +33,8 @@ __all__ = [
     "Reconciler",
 ]
 
-CHANNEL_CONCURRENCY: Final = 8
-"""Channels that are reconciled side by side."""
+CHANNEL_CONCURRENCY: Final = 1_000
+"""Channels that a command reconciles at once. Most of them wait, and hold no slot."""
 log = structlog.get_logger(__name__)
 
 
@@ -43,18 +43,21 @@ class Reconciler:
 
     def __init__(
         self,
-        comparison: Comparison,
+        repair: Repair,
         entries: Entries,
-        applier: Applier,
         tables: Tables,
+        rollback_detector: RollbackDetector,
         policy: ReconcilePolicy,
     ) -> None:
         self.clock = policy.clock
         self.last: tuple[float, ReconcileReport] | None = None
         """The newest report, and when it was made, in seconds of the clock."""
-        self._repair = Repair(comparison, entries, applier, tables.channels, policy)
+        self._repair = repair
+        self._entries = entries
+        self._tables = tables
         self._marks = ChannelMarks(tables, policy.settle_seconds)
-        self._rollback_detector = applier.rollback_detector
+        self._rollback_detector = rollback_detector
+        self._slots = policy.slots
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def run(
@@ -101,8 +104,12 @@ class Reconciler:
             StaleError: Redis was away for too long, or went back; likewise.
         """
         options = options or ReconcileOptions()
-        async with self._turns.setdefault(channel, asyncio.Lock()):
-            marks = await self._due_marks(channel, wanted, options)
+        turn = self._turns.setdefault(channel, asyncio.Lock())
+        # The turn first: a task that holds a slot must not wait for one that needs a slot.
+        async with turn, self._slots.held(options.urgency):
+            generation = self._rollback_detector.generation
+            look = await self._begin(channel, options)
+            marks = await self._due_marks(channel, wanted, options, look)
             log.info(
                 "reconcile_starts",
                 channel=channel,
@@ -111,12 +118,19 @@ class Reconciler:
                 owed=sorted(marks),
             )
             try:
-                report = await self._reconcile(channel, wanted, options, marks)
+                report = await self._look(channel, wanted, options, look)
+                if not options.dry_run:
+                    self._expect_the_same_redis(channel, generation)
+                    await self._marks.settle(report, wanted, marks)
             except TallyError:
                 metrics.reconciles.labels("failed").inc()
                 raise
             self._publish(report)
             return report
+
+    def _expect_the_same_redis(self, channel: str, generation: int) -> None:
+        if self._rollback_detector.generation != generation:
+            raise RolledBackError(f"Redis went back while {channel!r} was reconciled")
 
     def _publish(self, report: ReconcileReport) -> None:
         """Keep, count and log a report."""
@@ -125,31 +139,59 @@ class Reconciler:
         level = INFO if report.is_settled else WARNING
         log.log(level, "reconcile_ends", **asdict(report))
 
+    async def _begin(self, channel: str, options: ReconcileOptions) -> LookProgress:
+        """Return the progress of an interrupted look, or that of a new one."""
+        if options.resumes:
+            saved = await self._tables.progress.read_look(channel)
+            if saved:
+                return saved
+        return LookProgress(await self._tables.server.now())
+
     async def _due_marks(
         self,
         channel: str,
         wanted: Range,
         options: ReconcileOptions,
+        look: LookProgress,
     ) -> dict[str, int]:
         """Return the marks to take back; only a reconcile of everything takes some."""
         if wanted != Range() or options.dry_run:
             return {}
-        return await self._marks.due(channel)
+        return await self._marks.due(channel, look.began)
 
-    async def _reconcile(
+    async def _look(
         self,
         channel: str,
         wanted: Range,
         options: ReconcileOptions,
-        marks: dict[str, int],
+        look: LookProgress,
     ) -> ReconcileReport:
-        """Compare the channel, and correct it; then settle its marks."""
-        detector = self._rollback_detector
-        generation = detector.generation
-        report = await self._repair.run(channel, wanted, options)
-        if options.dry_run:
-            return report
-        if detector.generation != generation:
-            raise RolledBackError(f"Redis went back while {channel!r} was reconciled")
-        await self._marks.settle(report, wanted, marks)
+        """Repair a range; everything is repaired piece by piece, newest first."""
+        if wanted != Range():
+            return await self._repair.run(channel, wanted, options)
+
+        report = ReconcileReport(
+            channel=channel,
+            unproven=int(look.is_in_doubt),
+            proven_until=look.proven_until,
+        )
+        piece = await self._entries.piece(channel, look.next)
+        report.add(await self._repair.run(channel, piece, options))
+        while piece.since:
+            if options.resumes:
+                await self._save(report, piece.since, look.began)
+            piece = await self._entries.piece(channel, piece.since)
+            report.add(await self._repair.run(channel, piece, options))
+        if options.resumes:
+            await self._tables.progress.end_look(channel)
         return report
+
+    async def _save(self, report: ReconcileReport, reached: Timetoken, began: int) -> None:
+        """Save how far a look has come: a kill costs one piece of it."""
+        look = LookProgress(
+            began,
+            next=reached,
+            is_in_doubt=not report.is_settled,
+            proven_until=report.proven_until,
+        )
+        await self._tables.progress.save_look(look, report.channel)

@@ -17,6 +17,7 @@ from worker.reconciliation.evidence import (
     Findings,
     TakeAdditions,
 )
+from worker.reconciliation.prune_limit import PruneLimit
 from worker.reconciliation.report import (
     ReconcileOptions,
     ReconcilePolicy,
@@ -24,8 +25,6 @@ from worker.reconciliation.report import (
 )
 from worker.reconciliation.scan_state import ScanState
 from worker.source.history import ListSlice
-from worker.store.entries import Entries
-from worker.store.tables import KnownChannels
 
 
 class Repair:
@@ -34,15 +33,15 @@ class Repair:
     def __init__(
         self,
         comparison: Comparison,
-        entries: Entries,
+        corrections: Corrections,
+        limit: PruneLimit,
         applier: Applier,
-        channels: KnownChannels,
         policy: ReconcilePolicy,
     ) -> None:
         self._comparison = comparison
-        self._corrections = Corrections(entries, applier, policy.clock)
+        self._corrections = corrections
+        self._limit = limit
         self._applier = applier
-        self._channels = channels
         self._policy = policy
 
     async def run(
@@ -55,13 +54,14 @@ class Repair:
         report = ReconcileReport(channel=channel)
         take = self._adder(report, options)
         scan = await self._comparison.first_pass(channel, wanted, take)
+        total = await self._comparison.count(scan)
+        report.proven_until = scan.horizon
         report.entries = len(scan.seen)
         report.listed = scan.coverage.listed
         report.unproven = len(scan.coverage.unseen) + scan.is_cut
 
-        total = await self._comparison.count(scan)
         if total or scan.listed:
-            await self._policy.sleep(self._policy.settle_seconds)
+            await self._policy.slots.pause(self._policy.settle_seconds)
             await self._look_again(scan, total, report, options)
         report.requests = scan.coverage.requests
         return report
@@ -95,8 +95,12 @@ class Repair:
         The limit is compared with all candidates at once.
         """
         is_one_batch = total <= CANDIDATE_BATCH
-        if not is_one_batch and await self._refuses(scan, total, options):
-            report.refused = total
+        if not is_one_batch and not options.force:
+            report.reason = await self._limit.refusal(scan, total, None)
+            report.refused = total if report.reason else 0
+        if report.refused:
+            findings = await self._comparison.second_pass(scan, ())
+            await self._correct(findings, report, options)
             return
         async for candidates in self._comparison.candidates(scan):
             # Actions that are listed but not live come with every batch,
@@ -104,27 +108,10 @@ class Repair:
             findings = await self._comparison.second_pass(scan, candidates)
             report.unproven += findings.unproven
             losses = len(findings.absent)
-            if is_one_batch and await self._refuses(scan, losses, options):
-                report.refused = losses
-                return
+            if losses and is_one_batch and not options.force:
+                report.reason = await self._limit.refusal(scan, losses, findings)
+                report.refused = losses if report.reason else 0
             await self._correct(findings, report, options)
-
-    async def _refuses(
-        self,
-        scan: ScanState,
-        losses: int,
-        options: ReconcileOptions,
-    ) -> bool:
-        """Tell whether the losses are too many, or rest on a wrong origin."""
-        if options.force or not losses:
-            return False
-        if self._policy.limit.forbids(losses, len(scan.seen)):
-            return True
-        if scan.coverage.listed:
-            return False
-        others = await self._channels.all()
-        origin = self._comparison.origin
-        return not await origin.is_known(scan.channel, others)
 
     async def _correct(
         self,
@@ -132,13 +119,9 @@ class Repair:
         report: ReconcileReport,
         options: ReconcileOptions,
     ) -> None:
-        """Prune what is absent, and make live what is present."""
-        if options.dry_run:
-            report.pruned += len(findings.absent)
-        else:
-            outcomes = await self._corrections.prune(findings.absent)
-            report.pruned += outcomes[Outcome.APPLIED]
-            report.unproven += outcomes[Outcome.UNMATCHED]
+        """Prune what is absent unless it is refused, and make live what is present."""
+        if not report.refused:
+            await self._prune(findings, report, options)
 
         revivals = self._corrections.revivals(report.channel, findings.present)
         async for revival in revivals:
@@ -151,3 +134,19 @@ class Repair:
             report.unproven += outcomes[Outcome.UNMATCHED]
             outcomes = await self._corrections.add(revival)
             report.added += outcomes[Outcome.APPLIED]
+
+    async def _prune(
+        self,
+        findings: Findings,
+        report: ReconcileReport,
+        options: ReconcileOptions,
+    ) -> None:
+        absent = findings.absent
+        if options.dry_run:
+            report.pruned += len(absent)
+            return
+        if absent and not options.force:  # what a person forces does not count
+            await self._limit.note(report.channel, len(absent))
+        outcomes = await self._corrections.prune(absent)
+        report.pruned += outcomes[Outcome.APPLIED]
+        report.unproven += outcomes[Outcome.UNMATCHED]

@@ -1,11 +1,11 @@
 """What is asked of a reconcile, and what reconcile and verify report."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
+from worker.applying.slots import Slots, Urgency
 from worker.domain.position import Timetoken
-from worker.domain.reconciliation import Limit
 from worker.errors import ExitCode
 from worker.store.audit import Inconsistency
 
@@ -28,13 +28,30 @@ class ReconcileReport:
     unproven: int = 0
     """Entries of which neither presence nor absence could be proven."""
     refused: int = 0
-    """Entries that were not pruned: they are more than the limit."""
+    """Entries that were not pruned, although they are absent."""
+    reason: str = ""
+    """Why they were not pruned."""
     owed: int = 0
     """Marks that are left."""
     requests: int = 0
+    proven_until: Timetoken = ""
+    """Older actions were compared; the present, less the settle time."""
     failure: str = ""
     """Why the reconcile did not come to its end; empty if it did."""
     exit_code: ExitCode = ExitCode.DONE
+
+    def add(self, piece: Self) -> None:
+        """Add what was done in another piece of the channel."""
+        self.listed += piece.listed
+        self.entries += piece.entries
+        self.added += piece.added
+        self.pruned += piece.pruned
+        self.restored += piece.restored
+        self.unproven += piece.unproven
+        self.refused += piece.refused
+        self.requests += piece.requests
+        self.reason = self.reason or piece.reason
+        self.proven_until = self.proven_until or piece.proven_until
 
     @property
     def is_in_doubt(self) -> bool:
@@ -59,12 +76,16 @@ class ReconcileReport:
 
 @dataclass(frozen=True, slots=True)
 class ReconcileOptions:
-    """What a person may ask of a reconcile."""
+    """What is asked of a reconcile."""
 
     force: bool = False
     """Prune however much it is."""
     dry_run: bool = False
     """Write nothing."""
+    urgency: Urgency = Urgency.ROUND
+    """How soon it gets a slot."""
+    resumes: bool = False
+    """Go on where an interrupted look at the whole list was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +93,8 @@ class ReconcilePolicy:
     """What every reconcile keeps to."""
 
     settle_seconds: float
-    limit: Limit
     clock: Callable[[], float]
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    slots: Slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,14 @@ The first pass reads everything in a range.
 The second pass reads around the actions that are in doubt.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import structlog
 
 from worker.applying.retry import ProgressWatcher, Retry, RetryPolicy
 from worker.domain.position import Range, Timetoken, is_after, shift
-from worker.domain.reconciliation import Candidate, Coverage, Proof
+from worker.domain.reconciliation import Coverage
 from worker.errors import PubNubError, RolledBackError, StaleError
 from worker.reconciliation.list_reader import ListReader
 from worker.reconciliation.second_pass import SecondPass
@@ -87,22 +87,14 @@ class Scanner:
         if self._watch:
             self._watch.reach(channel, progress)
 
-    async def second_pass(
+    def second_pass(
         self,
         channel: str,
-        wanted: Collection[Candidate],
         coverage: Coverage,
         until: Timetoken | None,
-    ) -> dict[Candidate, Proof]:
-        """Look again at each candidate.
-
-        The pass reads the same pages as the first pass, or more.
-
-        Raises:
-            PubNubError: a request failed too often, or was refused.
-        """
-        second = SecondPass(self.reader, self._policy, channel, coverage, until)
-        return await second.prove(wanted)
+    ) -> SecondPass:
+        """Return a second pass, which reads the same pages as the first pass, or more."""
+        return SecondPass(self.reader, self._policy, channel, coverage, until)
 
 
 def _note(coverage: Coverage, slice: ListSlice, start: Timetoken) -> None:

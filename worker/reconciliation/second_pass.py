@@ -108,6 +108,8 @@ class SecondPass:
 
         None is the present.
         """
+        self.is_any_listed = False
+        """Whether any action was listed."""
         self._reader = reader
         self._policy = policy
         self._channel = channel
@@ -202,6 +204,7 @@ class SecondPass:
                     walk.is_whole = True
                     break
                 walk.take(slice, self._listed(slice))
+                self.is_any_listed |= bool(slice.actions)
                 if walk.is_over(slice):
                     break
         return walk.conclude(self._policy.clock())

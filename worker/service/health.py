@@ -11,10 +11,10 @@ from worker import __version__
 from worker.domain.action import Origin
 from worker.domain.entry import Outcome
 from worker.errors import RedisUnavailableError
-from worker.history.backfill_queue import BackfillQueue
 from worker.live.polling import State
 from worker.live.subscription import Subscription
 from worker.live.subscriptions import Subscriptions
+from worker.reconciliation.backfills_left import BackfillsLeft
 from worker.reconciliation.reconcile import Reconciler
 from worker.service.backlog import read_backlog
 from worker.source.client import OPERATIONS
@@ -35,7 +35,7 @@ class Health:
     def __init__(
         self,
         subscriptions: Subscriptions,
-        backfill_queue: BackfillQueue,
+        backfills: BackfillsLeft,
         reconciler: Reconciler,
         tables: Tables,
         clock: Callable[[], float],
@@ -43,7 +43,7 @@ class Health:
     ) -> None:
         """``tables`` raise when Redis is away; ``settings`` are masked."""
         self._subscriptions = subscriptions
-        self._backfill_queue = backfill_queue
+        self._backfills = backfills
         self._reconciler = reconciler
         self._tables = tables
         self._clock = clock
@@ -145,11 +145,14 @@ class Health:
 
     async def _is_caught_up(self) -> str | None:
         # Only the first backfill matters.
-        if not self._has_caught_up:
-            subscriptions = self._subscriptions.current
-            have_begun = all(subscription.has_begun for subscription in subscriptions)
-            self._has_caught_up = have_begun and self._backfill_queue.is_idle
-        return None if self._has_caught_up else "the first backfill is not done yet"
+        if self._has_caught_up:
+            return None
+        subscriptions = self._subscriptions.current
+        if not all(subscription.has_begun for subscription in subscriptions):
+            return "not every subscription has a cursor yet"
+        problem = self._backfills.problem
+        self._has_caught_up = problem is None
+        return problem
 
 
 def subscription_status(subscription: Subscription, now: float) -> dict[str, Any]:

@@ -10,11 +10,17 @@ import structlog
 from worker.applying.apply import Applier
 from worker.applying.retry import ProgressWatcher, RetryPolicy, history_warning
 from worker.applying.rollback import RollbackRecovery
+from worker.applying.slots import Slots
 from worker.domain.reconciliation import Limit
 from worker.errors import ConfigurationError
 from worker.history.backfill import Backfiller
+from worker.reconciliation.corrections import Corrections
 from worker.reconciliation.evidence import Comparison
+from worker.reconciliation.origin_check import OriginCheck
+from worker.reconciliation.prune_limit import PruneLimit
 from worker.reconciliation.reconcile import ReconcilePolicy, Reconciler
+from worker.reconciliation.repair import Repair
+from worker.reconciliation.repair_steps import RepairSteps
 from worker.reconciliation.scan import Scanner
 from worker.settings import Settings
 from worker.settings.checks import COUNTED, FOLLOW, KEYSET, demand
@@ -122,6 +128,7 @@ class Parts:
         self.retried_entries = Entries(redis, keys, retry)
         self.tables = Tables(redis, keys, retry)
         self.probe_tables = Tables(redis, keys)
+        self.slots = Slots()
         self.applier = Applier(self.store, self.tables, retry, settings.settle_seconds)
         self.budget = Budget(redis, keys, settings.history_rate, retry)
         self.history = History(self.client, self.budget.take, clock)
@@ -185,6 +192,7 @@ def retry_policy(parts: Parts, tries: int | None) -> RetryPolicy:
         settle_seconds=parts.settings.settle_seconds,
         tries=tries,
         warning=history_warning(parts.clock),
+        pause=parts.slots.pause,
     )
 
 
@@ -212,8 +220,9 @@ def build_comparison(
     """Return a comparison of PubNub's list with the entries in Redis."""
     policy = retry_policy(parts, tries)
     scanner = Scanner(parts.history, parts.client.time, policy, watcher)
+    origin = OriginCheck(scanner.reader, parts.entries, parts.tables.channels)
     retention_seconds = parts.settings.retention_days * SECONDS_PER_DAY
-    return Comparison(scanner, parts.entries, policy, retention_seconds)
+    return Comparison(scanner, parts.entries, policy, origin, retention_seconds)
 
 
 def build_reconciler(
@@ -223,11 +232,29 @@ def build_reconciler(
 ) -> Reconciler:
     """Return a reconciler; ``tries`` as in ``retry_policy``."""
     settings = parts.settings
-    limit = Limit(settings.prune_limit / 100, settings.prune_floor)
-    policy = ReconcilePolicy(settings.settle_seconds, limit, parts.clock)
+    entries, tables, applier = parts.retried_entries, parts.tables, parts.applier
+    policy = ReconcilePolicy(settings.settle_seconds, parts.clock, parts.slots)
     comparison = build_comparison(parts, tries, watcher)
-    entries = parts.retried_entries
-    return Reconciler(comparison, entries, parts.applier, parts.tables, policy)
+    limit = Limit(settings.prune_limit / 100, settings.prune_floor)
+    repair = Repair(
+        comparison,
+        Corrections(entries, applier, parts.clock),
+        PruneLimit(limit, entries, tables, comparison.origin),
+        applier,
+        policy,
+    )
+    return Reconciler(repair, entries, tables, applier.rollback_detector, policy)
+
+
+def build_repair_steps(
+    parts: Parts,
+    reconciler: Reconciler,
+    tries: int | None,
+) -> RepairSteps:
+    """Return the steps of repairs; ``tries`` as in ``retry_policy``."""
+    backfiller = build_backfiller(parts, tries)
+    seconds = parts.settings.settle_seconds
+    return RepairSteps(reconciler, backfiller, parts.tables, parts.slots, seconds)
 
 
 def new_backoff() -> Backoff:

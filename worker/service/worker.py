@@ -2,14 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from worker.applying.expiry import Expiry
-from worker.domain.position import Cursor
-from worker.history.backfill_queue import BackfillQueue
 from worker.live.assignment import Assignment, assign
 from worker.live.channel_groups import GroupMembers
 from worker.live.gaps import CoveredChannels, Gaps
@@ -24,12 +21,12 @@ from worker.service.health import Health
 from worker.service.lifecycle import Job, Reload, Service
 from worker.service.parts import (
     Parts,
-    build_backfiller,
     build_reconciler,
+    build_repair_steps,
     followed_names,
     new_backoff,
 )
-from worker.settings import masked
+from worker.settings import Settings, masked
 from worker.source.live import Poller, unreachable
 from worker.source.names import Names
 from worker.store.keys import digest
@@ -49,20 +46,39 @@ class Worker:
     reload: Reload
 
 
+class FollowedNames:
+    """The names that a worker follows, as they were read last."""
+
+    def __init__(self, names: Names, settings: Settings) -> None:
+        self._settings = settings
+        self._channels = frozenset(names.channels)
+
+    def read(self) -> Names:
+        """Return the names to follow, read again.
+
+        Raises:
+            ConfigurationError: the list cannot be read; nothing changes.
+        """
+        names = followed_names(self._settings)
+        self._channels = frozenset(names.channels)
+        return names
+
+    def has_channel(self, channel: str) -> bool:
+        """Tell whether a channel is followed by its own name."""
+        return channel in self._channels
+
+
 class Repairs:
     """What repairs channels while the subscriptions run."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, followed: FollowedNames) -> None:
         settings = parts.settings
-        backfiller = build_backfiller(parts, tries=None)
-        self.backfill_queue = BackfillQueue(backfiller, parts.tables)
         self.reconciler = build_reconciler(parts, SERVICE_TRIES)
-        self.repair_queue = RepairQueue(
-            self.reconciler, parts.tables, settings.settle_seconds, parts.clock
-        )
+        steps = build_repair_steps(parts, self.reconciler, SERVICE_TRIES)
+        self.queue = RepairQueue(steps, parts.tables, followed.has_channel)
         self.rounds = Rounds(
             self.reconciler,
-            self.repair_queue,
+            self.queue,
             parts.retried_entries,
             parts.tables,
             parts.client.time,
@@ -73,31 +89,24 @@ class Repairs:
             ),
         )
 
-    async def request(self, channels: Collection[str], cursor: Cursor | None) -> None:
-        """Ask for a reconcile, and for a backfill up to a cursor."""
-        if cursor:
-            await self.backfill_queue.request(channels, cursor)
-        self.repair_queue.note(channels)
-
 
 async def compose(parts: Parts, followed: Names) -> Worker:
     """Build a worker that follows these names."""
     settings = parts.settings
     size = settings.channels_per_subscription
-    repairs = Repairs(parts)
-    gaps = Gaps(parts.tables, repairs.request)
+    names = FollowedNames(followed, settings)
+    repairs = Repairs(parts, names)
+    gaps = Gaps(parts.tables, repairs.queue.request)
     assignments = await resume(parts, followed, size)
     create = subscription_factory(parts, gaps)
     subscriptions = Subscriptions(create, assignments, size)
-    reload = Reload(partial(followed_names, settings), subscriptions, parts.tables)
+    reload = Reload(names.read, subscriptions, parts.tables)
     if parts.recovery:
-        parts.recovery.add_listener(repairs.repair_queue.note)
-        parts.recovery.add_listener(repairs.backfill_queue.note)
+        parts.recovery.add_listener(repairs.queue.note)
         parts.recovery.add_listener(lambda _: subscriptions.restart_if_redis_went_back())
 
     jobs: list[Job] = [
-        repairs.backfill_queue.run,
-        repairs.repair_queue.run,
+        repairs.queue.run,
         repairs.rounds.run,
         reload.run,
         partial(send_heartbeats, parts),
@@ -114,7 +123,7 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     metrics.budget_rate.set(settings.history_rate)
     health = Health(
         subscriptions,
-        repairs.backfill_queue,
+        repairs.queue.backfills,
         repairs.reconciler,
         parts.probe_tables,
         parts.clock,

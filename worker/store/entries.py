@@ -1,12 +1,12 @@
 """The entries in Redis, for a comparison with PubNub's list."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import accumulate, repeat
 from typing import Final
 
 from worker.domain.action import Identity
 from worker.domain.entry import Entry
-from worker.domain.position import Timetoken, milliseconds
+from worker.domain.position import TICKS_PER_MILLISECOND, Range, Timetoken, milliseconds
 from worker.domain.seen_set import EntryKey
 from worker.store.batch import batched
 from worker.store.keys import action_field, read_action_field
@@ -18,6 +18,9 @@ FIELDS_AT_ONCE: Final = 2000
 """Fields of all these messages together."""
 LEAST_FIELDS: Final = 100
 """Fields of each message, at least."""
+PIECE_ENTRIES: Final = 20_000
+PIECE_MESSAGES: Final = 2_000
+"""A piece of a channel's past has so many entries and messages, or a few more."""
 PUBNUB_DIGITS: Final = 17
 """The length of PubNub's own timetokens."""
 
@@ -90,6 +93,44 @@ class Entries(Table):
         answers = await pipe.execute()
         pairs = zip(answers[::2], answers[1::2], strict=True)
         return [Entry(live, removed) for live, removed in pairs]
+
+    @retried
+    async def count(self, channel: str) -> int:
+        """Return how many live entries the channel has."""
+        count = 0
+        async for timetokens in self.messages(channel):
+            count += sum(await self._sizes(channel, timetokens))
+        return count
+
+    @retried
+    async def piece(self, channel: str, until: Timetoken | None) -> Range:
+        """Return a piece of the channel's past that ends at ``until`` (exclusive).
+
+        It has some twenty thousand entries. The oldest piece has no begin.
+        """
+        index = self._keys.messages(channel)
+        newest = f"({milliseconds(until)}" if until else "+inf"
+        scored = await self._redis.zrevrangebyscore(
+            index, newest, "-inf", start=0, num=PIECE_MESSAGES, withscores=True
+        )
+        sizes = await self._sizes(channel, [timetoken for timetoken, _ in scored])
+        for (_, score), total in zip(scored, accumulate(sizes), strict=True):
+            if total >= PIECE_ENTRIES:
+                return Range(str(int(score) * TICKS_PER_MILLISECOND), until)
+        if len(scored) < PIECE_MESSAGES:
+            return Range(None, until)
+        oldest_score = int(scored[-1][1])
+        return Range(str(oldest_score * TICKS_PER_MILLISECOND), until)
+
+    async def _sizes(self, channel: str, timetokens: Sequence[Timetoken]) -> list[int]:
+        """Return how many live entries each message has."""
+        if not timetokens:
+            return []
+        pipe = self._redis.pipeline(transaction=False)
+        for timetoken in timetokens:
+            pipe.hlen(self._keys.actions(channel, timetoken))
+        with redis_errors():
+            return [int(size) for size in await pipe.execute()]
 
     @retried
     async def has_any(self, channel: str) -> bool:

@@ -135,8 +135,12 @@ class Keys:
         return self._key(channel, "owed")
 
     def progress(self, channel: str) -> str:
-        """The progress of a channel's backfill."""
+        """How far a channel's repair has come."""
         return self._key(channel, "progress")
+
+    def pruned(self, channel: str) -> str:
+        """How many entries of a channel were pruned lately."""
+        return self._key(channel, "pruned")
 
     def _key(self, channel: str, name: str) -> str:
         encoded = channel.translate(_CHANNEL)

@@ -1,7 +1,8 @@
-"""How far each backfill has come: the hash ``progress``."""
+"""How far a channel's repair has come: the hash ``progress``."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from worker.domain.position import Timetoken
 from worker.store.table import Table, retried
@@ -23,8 +24,26 @@ class Progress:
     """How many actions were read."""
 
 
+@dataclass(frozen=True, slots=True)
+class LookProgress:
+    """How far a look at the whole list has come, from newest to oldest."""
+
+    began: int
+    """When it began: milliseconds since 1970, by Redis's clock."""
+    next: Timetoken | None = None
+    """The next piece ends here (exclusive); None: nothing was looked at yet."""
+    is_in_doubt: bool = False
+    """Whether something could not be proven so far."""
+    proven_until: Timetoken = ""
+    """As in the report of a reconcile."""
+
+
+BACKFILL_FIELDS: Final = ("newest", "next", "oldest", "actions")
+LOOK_FIELDS: Final = ("look_began", "look_next", "look_in_doubt", "look_proven_until")
+
+
 class SavedProgress(Table):
-    """Reads and writes the progress of backfills that have not ended."""
+    """Reads and writes how far repairs have come that have not ended."""
 
     async def read(self, channel: str) -> Progress | None:
         """Return the progress of a channel's backfill; None without one."""
@@ -37,9 +56,8 @@ class SavedProgress(Table):
         hashes = await self._read_hashes(channels, self._keys.progress)
         progress = {}
         for channel, fields in hashes.items():
-            saved = _progress(fields)
-            if saved:
-                progress[channel] = saved
+            if "next" in fields and "newest" in fields:
+                progress[channel] = _progress(fields)
         return progress
 
     @retried
@@ -51,36 +69,44 @@ class SavedProgress(Table):
             "oldest": progress.oldest or "",
             "actions": progress.actions,
         }
-        await self._write(channels, fields)
-
-    @retried
-    async def ask_again(self, timetoken: Timetoken, *channels: str) -> None:
-        """Ask for a backfill up to ``timetoken`` after this one."""
-        await self._write(channels, {"again": timetoken})
-
-    async def _write(
-        self,
-        channels: Collection[str],
-        fields: Mapping[str, str | int],
-    ) -> None:
         pipe = self._redis.pipeline(transaction=False)
         for channel in channels:
             pipe.hset(self._keys.progress(channel), mapping=fields)
         await pipe.execute()
 
     @retried
-    async def end(self, channel: str) -> bool:
-        """End a backfill; return whether another one follows."""
-        key = self._keys.progress(channel)
-        return bool(await self._call("end_progress", key))
+    async def end(self, channel: str) -> None:
+        """End a backfill."""
+        await self._redis.hdel(self._keys.progress(channel), *BACKFILL_FIELDS)
+
+    @retried
+    async def read_look(self, channel: str) -> LookProgress | None:
+        """Return how far a look has come; None if none is under way."""
+        hashes = await self._read_hashes([channel], self._keys.progress)
+        fields = hashes.get(channel, {})
+        if "look_next" not in fields:
+            return None
+        return LookProgress(
+            int(fields["look_began"]),
+            fields["look_next"],
+            fields["look_in_doubt"] == "1",
+            fields["look_proven_until"],
+        )
+
+    @retried
+    async def save_look(self, look: LookProgress, channel: str) -> None:
+        """Save how far a look has come, after everything above it is corrected."""
+        values = (look.began, look.next or "", int(look.is_in_doubt), look.proven_until)
+        fields = dict(zip(LOOK_FIELDS, values, strict=True))
+        await self._redis.hset(self._keys.progress(channel), mapping=fields)
+
+    @retried
+    async def end_look(self, channel: str) -> None:
+        """End a look."""
+        await self._redis.hdel(self._keys.progress(channel), *LOOK_FIELDS)
 
 
-def _progress(fields: Mapping[str, str]) -> Progress | None:
-    # A backfill that is asked for when none runs begins there.
-    again = fields.get("again")
-    newest = fields.get("newest", again)
-    next = fields.get("next", again)
-    if newest is None or next is None:
-        return None
+def _progress(fields: Mapping[str, str]) -> Progress:
     oldest = fields.get("oldest") or None
-    return Progress(newest, next, oldest, int(fields.get("actions", 0)))
+    actions = int(fields.get("actions", 0))
+    return Progress(fields["newest"], fields["next"], oldest, actions)

@@ -11,6 +11,7 @@ from worker.store.cursors import Cursors
 from worker.store.keys import Keys
 from worker.store.pending_repairs import PendingRepairs
 from worker.store.progress import SavedProgress
+from worker.store.pruned import PrunedLately
 from worker.store.redis_retry import RedisRetry
 from worker.store.table import Table, retried
 
@@ -113,6 +114,7 @@ class Tables:
         self.cursors = Cursors(redis, keys, retry)
         self.pending = PendingRepairs(redis, keys, retry)
         self.progress = SavedProgress(redis, keys, retry)
+        self.pruned = PrunedLately(redis, keys, retry)
         self.channels = KnownChannels(redis, keys, retry)
         self.rounds = LastRound(redis, keys, retry)
         self.dead_letters = DeadLetters(redis, keys, retry)

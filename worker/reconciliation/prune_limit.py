@@ -1,0 +1,59 @@
+"""How much a reconcile may prune: a list may be wrong during an outage."""
+
+from worker.domain.reconciliation import Limit
+from worker.reconciliation.evidence import Findings
+from worker.reconciliation.origin_check import OriginCheck
+from worker.reconciliation.scan_state import ScanState
+from worker.store.entries import Entries
+from worker.store.tables import Tables
+
+TOO_MANY = "too many at once: look whether PubNub lists them, then use --force"
+NO_WITNESS = (
+    "PubNub lists nothing of this channel, and nothing of any other channel that was asked: "
+    "check PUBNUB_ORIGIN and PUBNUB_SUBSCRIBE_KEY; if they are right, use --force"
+)
+
+
+class PruneLimit:
+    """Compares losses with the whole channel, and with what it lost lately.
+
+    So rounds cannot take away by slices what one look may not take at once.
+    """
+
+    def __init__(
+        self,
+        limit: Limit,
+        entries: Entries,
+        tables: Tables,
+        origin: OriginCheck,
+    ) -> None:
+        self._limit = limit
+        self._entries = entries
+        self._tables = tables
+        self._origin = origin
+
+    async def refusal(self, scan: ScanState, losses: int, findings: Findings | None) -> str:
+        """Return why so many entries may not be pruned; empty if they may.
+
+        ``findings`` are those of the second pass; None before it.
+
+        Raises:
+            PubNubError: another channel had to be asked, and PubNub failed.
+        """
+        channel = scan.channel
+        is_any_listed = findings is not None and findings.is_any_listed
+        lists_nothing = not (scan.coverage.listed or is_any_listed)
+        total = await self._entries.count(channel)
+        if lists_nothing:
+            # An empty list takes away the whole channel, whatever part was compared.
+            losses = max(losses, total)
+        lately = await self._tables.pruned.read(channel)
+        if self._limit.forbids(losses + lately, total + lately):
+            return TOO_MANY
+        if lists_nothing and not await self._origin.is_known(channel):
+            return NO_WITNESS
+        return ""
+
+    async def note(self, channel: str, losses: int) -> None:
+        """Count losses of a channel, before they are pruned."""
+        await self._tables.pruned.add(channel, losses)
