@@ -27,6 +27,8 @@ class RepairBench:
         self.gate.set()
         self.asked = 0
         """Requests for history that have come to the gate."""
+        self.seconds_a_request = 0.0
+        """How long each of them waits."""
         parts = worker_parts(world)
         self.tables, self.applier, self.entries = parts.tables, parts.applier, parts.entries
         clock = world.loop.time
@@ -38,6 +40,8 @@ class RepairBench:
     async def _take(self) -> None:
         self.asked += 1
         await self.gate.wait()
+        if self.seconds_a_request:
+            await asyncio.sleep(self.seconds_a_request)
 
     async def mark(self, *channels: str, gap: GapCause = GapCause.OVERFLOW) -> None:
         """Mark channels, as a worker does that is killed before it notes them."""

@@ -1,5 +1,6 @@
 """A reconcile prunes nothing on the word of an outage, a wrong origin or a mass loss."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -37,6 +38,73 @@ async def test_a_mass_loss_waits_for_a_person(comparison: ComparisonBench) -> No
 
     assert report.pruned == 30
     await comparison.expect_exact()
+
+
+async def test_an_empty_list_takes_nothing_away_by_slices(comparison: ComparisonBench) -> None:
+    """PubNub lists nothing of one room of two hundred. Each slice is below the floor."""
+    actions = await comparison.knows(200)
+    await comparison.knows(3, "hall")
+    before = await comparison.bench.counts()
+    slices = [Range(str(low), str(high)) for low, high in pairwise(actions[::10])]
+    answer_oddly(
+        comparison.bench, lambda channel, _: Page((), None) if channel == CHANNEL else None
+    )
+
+    reports = [await comparison.reconcile().channel(CHANNEL, part) for part in slices]
+
+    assert {report.pruned for report in reports} == {0}
+    assert all(report.reason.startswith("too many at once") for report in reports)
+    assert await comparison.bench.counts() == before
+
+
+async def test_slices_together_keep_to_the_limit(comparison: ComparisonBench) -> None:
+    """A list that lacks half of a room takes away a fifth of it at most, within a day."""
+    actions = await comparison.knows(200)
+    for number in range(0, 200, 2):
+        comparison.remove(f"user{number}", actions[number])
+    slices = [Range(str(low), str(high)) for low, high in pairwise(actions[::20])]
+
+    reports = [await comparison.reconcile().channel(CHANNEL, part) for part in slices]
+
+    assert sum(report.pruned for report in reports) == 40
+    assert [report.pruned for report in reports] == [10, 10, 10, 10, 0, 0, 0, 0, 0]
+    assert await comparison.bench.tables.pruned.read(CHANNEL) == 40
+
+
+async def test_a_forced_prune_counts_for_nothing(comparison: ComparisonBench) -> None:
+    """A person has looked. Small losses of the same day are pruned as ever."""
+    actions = await comparison.knows(100)
+    for number in range(50):
+        comparison.remove(f"user{number}", actions[number])
+    forced = ReconcileOptions(force=True)
+    assert (await comparison.reconcile().channel(CHANNEL, Range(), forced)).pruned == 50
+    comparison.remove("user60", actions[60])
+
+    assert (await comparison.reconcile().channel(CHANNEL, Range())).pruned == 1
+    await comparison.expect_exact()
+
+
+async def test_an_emptied_window_needs_no_other_channel(comparison: ComparisonBench) -> None:
+    """The room's own list shows older actions, so its origin is known."""
+    actions = await comparison.knows(10)
+    comparison.remove("user9", actions[9])
+    window = Range(str(actions[9]))
+
+    report = await comparison.reconcile().channel(CHANNEL, window)
+
+    assert (report.listed, report.pruned, report.refused) == (0, 1, 0)
+    await comparison.expect_exact()
+
+
+async def test_a_lonely_channel_is_not_emptied(comparison: ComparisonBench) -> None:
+    """Nobody shows that PubNub knows us. The report says what to check."""
+    [action] = await comparison.knows(1)
+    comparison.remove("user0", action)
+
+    report = await comparison.reconcile().channel(CHANNEL, Range())
+
+    assert (report.pruned, report.refused) == (0, 1)
+    assert "PUBNUB_ORIGIN" in report.reason
 
 
 async def test_a_huge_loss_is_refused_at_once(

@@ -24,8 +24,6 @@ if TYPE_CHECKING:  # ``--help`` loads this module, but no worker
 MAX_LINES: Final = 1000
 """Of each kind of difference. The JSON has all of them."""
 
-TOO_MANY: Final = "not pruned: too many at once; look whether PubNub lists them, then use --force"
-
 SUMMED: Final = (
     "listed",
     "entries",
@@ -135,7 +133,7 @@ def _channel_lines(report: ReconcileReport, would: str) -> Iterator[str]:
         f"{would}pruned": report.pruned,
         f"{would}restored": report.restored,
         "in doubt: PubNub's answers did not prove enough": report.unproven,
-        TOO_MANY: report.refused,
+        f"not pruned: {report.reason}": report.refused,
     }
     parts = [f"{count} {result}" for result, count in counts.items() if count]
     if parts:
