@@ -30,6 +30,7 @@ class RepairBench:
         self.seconds_a_request = 0.0
         """How long each of them waits."""
         parts = worker_parts(world)
+        self.parts = parts
         self.tables, self.applier, self.entries = parts.tables, parts.applier, parts.entries
         clock = world.loop.time
         parts.history = History(parts.client, self._take, clock)

@@ -8,7 +8,7 @@ import structlog
 
 from worker.applying.slots import Urgency
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
-from worker.errors import TallyError
+from worker.errors import FatalError, TallyError
 from worker.reconciliation.backfills_left import BackfillsLeft
 from worker.reconciliation.repair_steps import (
     LONGEST_FAILED_SECONDS,
@@ -166,6 +166,8 @@ class RepairQueue:
         """Make a step; a failure is this channel's alone."""
         try:
             seconds = await self._steps.run(channel, state)
+        except FatalError:
+            raise
         except TallyError as error:
             state.is_failing = True
             self._warning.failing(channel, channel=channel, reason=str(error))
