@@ -77,6 +77,13 @@ async def fill(redis: Redis, actions: Sequence[Added]) -> None:
         await pipe.execute()
 
 
+class NoOrigins:
+    """No other channel, so nobody to remember."""
+
+    def note_listed(self, channel: str) -> None:
+        """Forget that a channel was listed."""
+
+
 class Timed:
     """Microseconds an action, of what is done between two calls."""
 
@@ -127,7 +134,7 @@ async def _measured(
         settle_seconds=60,
     )
     scanner = Scanner(cast("Any", Listed(listed)), now, policy)
-    comparison = Comparison(scanner, entries, policy, cast("Any", None))
+    comparison = Comparison(scanner, entries, policy, cast("Any", NoOrigins()))
     scan = ScanState(channel=channel, wanted=Range(), horizon=shift(NOW, -1))
     watch = Timed(count)
     async for messages in entries.scan(channel):

@@ -136,11 +136,10 @@ class RepairQueue:
         for channel, pair in unfinished.items():
             is_abandoned = before is None or before.get(channel) == pair
             if is_abandoned and self._is_idle(channel):
-                _, progress = pair
-                if progress:
+                _, backfill = pair
+                if backfill:
                     self.backfills.add(channel)
-                state = self._state(channel)
-                self._waiting.put(channel, state.urgency)
+                self._waiting.put(channel, self._state(channel).urgency)
         return unfinished
 
     async def _unfinished(self) -> Unfinished:
