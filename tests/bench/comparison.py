@@ -11,6 +11,7 @@ from worker.applying.slots import Slots
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.reconciliation import Limit
 from worker.emulator import Page, Window
+from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.corrections import Corrections
 from worker.reconciliation.evidence import Comparison
 from worker.reconciliation.origin_check import OriginCheck
@@ -99,9 +100,10 @@ class ComparisonBench:
         policy = ReconcilePolicy(SETTLE_SECONDS, bench.clock, PassingSlots(self.pass_time))
         corrections = Corrections(entries, bench.applier, bench.clock)
         limit = PruneLimit(self.limit, entries, bench.tables, comparison.origin)
-        repair = Repair(comparison, corrections, limit, bench.applier, policy)
+        consistency = Consistency(entries, Audit(bench.redis, KEYS), bench.store)
+        repair = Repair(comparison, corrections, limit, bench.applier, policy, consistency)
         detector = bench.applier.rollback_detector
-        return Reconciler(repair, entries, bench.tables, detector, policy)
+        return Reconciler(repair, entries, bench.tables, detector, policy, consistency)
 
     def verify(self, sample: float = 1) -> Verifier:
         """Return a verifier."""

@@ -105,12 +105,17 @@ class Witness:
 
         def look_on(name: str, args: Any, options: Any) -> Any:
             if name == "zscan" and args[0] == KEYS.messages(channel):
-                self.rolls_called.append(world.loop.time())
+                self._note_roll(world.loop.time())
             if name == "repay" and args[0] == [KEYS.owed(channel)]:
                 self.marks_taken_back.append(world.loop.time())
             return do(name, args, options)
 
         cast("Any", world.server).do = look_on
+
+    def _note_roll(self, now: float) -> None:
+        """Note a comparison; it reads the index several times in the first second."""
+        if not self.rolls_called or now - self.rolls_called[-1] > 1:
+            self.rolls_called.append(now)
 
 
 def act(world: World, seconds_ago: float, channel: str = "room", uuid: str = "ana") -> Added:

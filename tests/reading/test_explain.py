@@ -12,6 +12,7 @@ from worker.domain.action import Added, Event, Identity, Origin
 from worker.domain.position import from_seconds
 from worker.errors import MalformedError
 from worker.reading.explain import Explanation, explanation_json, explanation_lines, trace
+from worker.store.audit import Suspect
 from worker.store.journal import PAGE, Journal, read_entry
 from worker.store.keys import Keys
 from worker.store.reader import read_snapshot
@@ -152,6 +153,21 @@ async def test_an_expired_message_shows_its_end(redis: Redis) -> None:
         "Now: no reactions.",
         "The journal holds every change since the channel was first counted.",
     ]
+
+
+async def test_a_rebuilt_count_is_shown(redis: Redis) -> None:
+    """It was wrong, and no user changed it."""
+    await apply(redis, Origin.LIVE, added(1))
+    await cast("Any", redis).hset(KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", 9)
+    await Store(redis, KEYS).rebuild(CHANNEL, Suspect(MESSAGE, ["reaction:👍"]))
+
+    explanation = await explain(redis)
+
+    assert summary(explanation)[1:] == [("reconcile", "rebuilt", "applied", "", 1)]
+    assert explanation.is_whole
+    lines = list(explanation_lines(explanation))
+    assert lines[1].endswith("  reconcile  rebuilt applied  reaction  👍  → 1")
+    assert lines[2] == "Now: reaction  👍  1: ana"
 
 
 async def test_a_message_without_reactions_has_no_changes(redis: Redis) -> None:

@@ -21,6 +21,7 @@ VERBS: Final = (
     "apply",
     "claim",
     "owe",
+    "rebuild",
     "repay",
     "save_cursor",
     "sweep",
@@ -31,6 +32,8 @@ REDIS_ONLY: Final = frozenset(
     {
         "hgetall",
         "hget",
+        "hkeys",
+        "hlen",
         "smismember",
         "smembers",
         "time",
@@ -38,7 +41,6 @@ REDIS_ONLY: Final = frozenset(
         "hscan",
         "zscan",
         "zrevrangebyscore",
-        "hlen",
         "scan",
         "exists",
         "expire",
@@ -83,6 +85,9 @@ class Watcher:
 
     def applied(self, done: Applied) -> None:
         """Note what a call of ``apply`` did."""
+
+    def rebuilt(self, keys: Sequence[str], changes: Sequence[str]) -> None:
+        """Note that a call of ``rebuild`` changed something."""
 
     def cursor_saved(self, key: str, timetoken: str) -> None:
         """Note that a cursor was saved."""
@@ -175,6 +180,12 @@ class Keyspace:
         found: str | None = (self.look(key, dict) or {}).get(name)
         return found
 
+    def hkeys(self, key: str) -> list[str]:
+        return list(self.hgetall(key))
+
+    def hlen(self, key: str) -> int:
+        return len(self.look(key, dict) or {})
+
     def hset(
         self,
         key: str,
@@ -245,9 +256,6 @@ class Keyspace:
         below = float(newest.removeprefix("("))
         pairs = [(member, score) for member, score in self.zscan(key, 0)[1] if score < below]
         return sorted(pairs, key=lambda pair: (pair[1], pair[0]), reverse=True)[start : start + num]
-
-    def hlen(self, key: str) -> int:
-        return len(self.hgetall(key))
 
     def incrby(self, key: str, amount: int) -> int:
         total = int(self.get(key) or 0) + amount
@@ -351,7 +359,7 @@ class Keyspace:
         self._keep(removed_key, name, before.removed_through, after.removed_through)
         # The count is stepped, not derived from the entries: a derived one could not be wrong.
         if outcome is Outcome.APPLIED:
-            count += 1 if kind in ("added", "restored") else -1
+            count = max(0, count + (1 if kind in ("added", "restored") else -1))
             self._keep(counts_key, tally, None, str(count) if count else None)
         return Effect(kind, outcome, message, name, tally, timetoken, count)
 
@@ -360,6 +368,31 @@ class Keyspace:
             self._drop(key, name)
         elif after != before:
             self._hold(key, dict)[name] = after
+
+    def rebuild(self, keys: Sequence[str], args: Args) -> int:
+        life, message, size = int(args[0]), str(args[1]), int(args[2])
+        tallies, prefixes, strays = (
+            args[3 : 3 + size],
+            args[3 + size : 3 + 2 * size],
+            args[3 + 2 * size :],
+        )
+        index_key, _, _, counts_key, actions_key = keys
+        is_lost = self.zscore(index_key, message) is None and self.hlen(actions_key) > len(strays)
+        changes = []
+        for tally, prefix in zip(tallies, prefixes, strict=True):
+            live = str(sum(name.startswith(prefix) for name in self.hkeys(actions_key)))
+            if (self.hget(counts_key, tally) or "0") != live:
+                self._keep(counts_key, tally, None, live if live != "0" else None)
+                changes.append(f"rebuilt applied {message} {live} {message} {prefix}")
+        if is_lost:
+            newest = max(self.hgetall(actions_key).values(), key=lambda at: (len(at), at))
+            self._hold(index_key, dict)[message] = float(newest[:-4] or 0)
+        deleted = self.hdel(actions_key, *strays)
+        if changes:
+            self._journal(keys, life, "reconcile", changes)
+        if changes or is_lost:
+            self.watcher.rebuilt(keys, changes)
+        return int(bool(changes or is_lost or deleted))
 
     def save_cursor(self, keys: Sequence[str], args: Args) -> int:
         held = self.look(keys[0], dict) or {}

@@ -1,7 +1,7 @@
 """What must hold at every step, watched at Redis; and users counted wrongly for a while."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -48,6 +48,8 @@ class Memory:
     passed: dict[str, int] = field(default_factory=dict)
     """Channel → up to which position of the stream a cursor has passed."""
     followers: dict[str, Follower] = field(default_factory=dict)
+    tampered: set[str] = field(default_factory=set)
+    """Keys of counts that a hand has made wrong."""
 
 
 class Oracle(Watcher):
@@ -108,12 +110,40 @@ class Oracle(Watcher):
             name: Follower(each.position, dict(each.counts), dict(each.live))
             for name, each in memory.followers.items()
         }
-        return Memory(set(memory.applied), dict(memory.passed), followers)
+        tampered = set(memory.tampered)
+        return Memory(set(memory.applied), dict(memory.passed), followers, tampered)
 
     def put_back(self, memory: Memory) -> None:
         """Go back."""
         self.memory = memory
         self.memory = self.copied()
+
+    def tampered(self, channel: str, message: str) -> None:
+        """Know that a hand has changed a message: until its rebuild the counts may be wrong."""
+        self.memory.tampered.add(KEYS.counts(channel, message))
+
+    def rebuilt(self, keys: Sequence[str], changes: Sequence[str]) -> None:
+        """Follow the journal; from here on counts must be right again."""
+        *_, counts_key, actions_key = keys
+        self.memory.tampered.discard(counts_key)
+        self._check_counts(counts_key, actions_key)
+        if not changes:
+            return
+        assert self.keyspace
+        channel = _channel(keys[0])
+        follower = self.memory.followers.setdefault(channel, Follower())
+        self._follow_head(channel, follower, self.keyspace.get(keys[2]))
+        for change in changes:
+            *_, count, message, prefix = change.split(" ", 5)
+            tally = tally_field(*read_action_field(prefix)[:2])
+            follower.counts[message, tally] = int(count)
+            self._forget_actions(follower, message, self.keyspace.hgetall(actions_key))
+
+    def _forget_actions(self, follower: Follower, message: str, actions: Mapping[str, str]) -> None:
+        """Forget the actions of a message that are lost."""
+        for place in [*follower.live]:
+            if place[0] == message and place[1] not in actions:
+                del follower.live[place]
 
     def applied(self, done: Applied) -> None:
         """Check the touched messages, and follow the journal."""
@@ -151,7 +181,7 @@ class Oracle(Watcher):
         live: Counter[str] = Counter(
             tally_field(*read_action_field(at)[:2]) for at in keyspace.hgetall(actions_key)
         )
-        if counted != live:
+        if counted != live and counts_key not in self.memory.tampered:
             raise BrokenError(f"{counts_key} is {counted}, but live are {dict(live)}")
 
     def _follow(self, channel: str, done: Applied) -> None:
@@ -159,16 +189,22 @@ class Oracle(Watcher):
             return
         assert self.keyspace
         follower = self.memory.followers.setdefault(channel, Follower())
+        fields = self._follow_head(channel, follower, done.head_after)
+        for number in range(len(fields) - 2):
+            self._follow_one(channel, follower, fields[str(number)])
+
+    def _follow_head(self, channel: str, follower: Follower, head: str | None) -> dict[str, str]:
+        """Take the follower to the newest entry of the journal; return its fields."""
+        assert self.keyspace
         stream: Stream = self.keyspace.look(KEYS.journal(channel), Stream)
         at, fields = stream.entries[-1]
-        if at != done.head_after or fields["after"] != follower.position:
+        if at != head or fields["after"] != follower.position:
             raise BrokenError(
                 f"the journal of {channel} goes from {fields['after']},"
                 f" a follower is at {follower.position}"
             )
         follower.position = at
-        for number in range(len(fields) - 2):
-            self._follow_one(channel, follower, fields[str(number)])
+        return fields
 
     def _follow_one(self, channel: str, follower: Follower, change: str) -> None:
         event, outcome, timetoken, count, message, action = change.split(" ", 5)
@@ -185,7 +221,7 @@ class Oracle(Watcher):
             follower.live.pop(place, None)
         else:
             fits = live is None or int(live) > int(timetoken)
-        if not fits:
+        if not fits and KEYS.counts(channel, message) not in self.memory.tampered:
             raise BrokenError(f"the journal of {channel} tells {change!r}, though {live} was live")
         tally = tally_field(*read_action_field(action)[:2])
         follower.counts[message, tally] = int(count)
@@ -199,6 +235,8 @@ class Oracle(Watcher):
         assert self.keyspace
         for channel, follower in self.memory.followers.items():
             for (message, tally), count in follower.counts.items():
+                if KEYS.counts(channel, message) in self.memory.tampered:
+                    continue
                 held = int(self.keyspace.hget(KEYS.counts(channel, message), tally) or 0)
                 if held != count:
                     raise BrokenError(

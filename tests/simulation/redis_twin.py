@@ -226,7 +226,7 @@ class Pipeline:
 
         return command
 
-    async def execute(self) -> list[Any]:
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: ARG002
         """Have them done; nothing is asked where there are none."""
         return (
             await self._twin.run(self.commands, transaction=self._transaction)

@@ -21,6 +21,7 @@ from worker.live.gaps import Gaps
 from worker.live.subscription import Subscription
 from worker.live.subscription_cursor import SubscriptionCursor
 from worker.reconciliation import corrections, rounds, second_pass
+from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.store.cursors import Cursors
 from worker.store.pending_repairs import GapCause
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from worker.emulator.cache import Message
 
 MESSAGE: Final = "17500000000000000"
+OTHER: Final = "17500000000000001"
 ROOM, HALL = "r.a", "r.b"
 WITNESS: Final = "r.w"
 """A channel that PubNub always lists, so that another one may be emptied."""
@@ -389,6 +391,50 @@ def test_a_channel_of_three_heals_without_force() -> None:
         return losses > limit.fraction * entries
 
     expect(script, lambda: patch.object(Limit, "forbids", without_floor))
+
+
+@pytest.mark.parametrize("kinds", [("counts",), ("actions",)])
+def test_deleted_counts_or_actions_of_a_message(kinds: tuple[str, ...]) -> None:
+    """Nothing but a comparison of both shows it. Events arrive before the repair."""
+
+    async def script(world: World) -> None:
+        world.start("one", ONE)
+        await asyncio.sleep(SOON)
+        ana, *_ = (world.add(ROOM, MESSAGE, "+", user) for user in ("ana", "ben", "cy"))
+        world.add(ROOM, MESSAGE, "-", "ana")
+        await asyncio.sleep(SETTLE_SECONDS)
+        world.lose(ROOM, MESSAGE, *kinds)
+        assert ana
+        world.remove(ROOM, ana)
+        world.add(ROOM, MESSAGE, "-", "dan")
+        world.burst(ROOM, 120)
+        await asyncio.sleep(SOON)
+
+    expect(script, lambda: patch.object(Consistency, "restore", _nothing))
+
+
+def test_a_deleted_index_of_messages() -> None:
+    """Entries that are not in the index are not compared, so a lost removal would stay."""
+
+    async def script(world: World) -> None:
+        world.start("one", ONE)
+        await asyncio.sleep(SOON)
+        ana, _ = (world.add(ROOM, MESSAGE, "+", user) for user in ("ana", "ben"))
+        other = world.add(ROOM, OTHER, "+", "ana")
+        await asyncio.sleep(SETTLE_SECONDS)
+        world.lose_index(ROOM)
+        assert ana
+        assert other
+        world.remove(ROOM, ana, published=False)
+        world.remove(ROOM, other, published=False)
+        world.burst(ROOM, 120)
+        await asyncio.sleep(SOON)
+
+    expect(script, lambda: patch.object(Consistency, "restore_messages", _nothing))
+
+
+async def _nothing(*_: object) -> int:
+    return 0
 
 
 def test_a_removed_newer_action_of_two() -> None:

@@ -14,6 +14,7 @@ from tests.simulation.machine import Machine
 from tests.simulation.redis_twin import RedisTwin, Server
 from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
 from worker.domain.position import Cursor
+from worker.reconciliation.consistency import Consistency
 from worker.store.audit import Audit
 from worker.store.budget import Budget
 from worker.store.entries import Entries, entry_keys
@@ -50,7 +51,12 @@ class Side:
         self.entries = Entries(redis, KEYS)
         self.audit = Audit(redis, KEYS)
         self.budget = Budget(redis, KEYS, 1 / INTERVAL_SECONDS, sleep=self._waited)
+        self.consistency = Consistency(self.entries, self.audit, self.store)
         self.waits: list[float] = []
+
+    async def remove(self, key: str) -> None:
+        """Delete a key."""
+        await self.redis.delete(key)
 
     async def _waited(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -75,7 +81,7 @@ class Calls:
         kinds = (
             [self._apply] * 6
             + [self._repaying, self._saving] * 2
-            + [self._placing, self._knowing, self._reading]
+            + [self._placing, self._knowing, self._reading, self._losing]
         )
         return self._random.choice([*kinds, self._sweeping, self._spending])()
 
@@ -207,6 +213,21 @@ class Calls:
                 await side.entries.oldest(channel),
                 await side.audit.channels([channel]),
             )
+
+        return ask
+
+    def _losing(self) -> Ask:
+        """Lose a key, as an eviction does, and let it be mended."""
+        channel, message = self._channel(), self._random.choice(self._messages)
+        kinds = (KEYS.counts, KEYS.actions, lambda name, _: KEYS.messages(name))
+        lost = self._random.choice(kinds)(channel, message)
+
+        async def ask(side: Side) -> Any:
+            await side.remove(lost)
+            unindexed = await side.audit.unindexed([channel])
+            lacks = await side.audit.lacks_any(channel, self._messages)
+            restored = await side.consistency.restore_messages(channel, self._messages)
+            return unindexed, lacks, restored, await side.consistency.restore(channel)
 
         return ask
 

@@ -309,6 +309,20 @@ class World:
         self.tell("Redis: answers")
         self.server.is_down = False
 
+    def lose(self, channel: str, message: str, *kinds: str) -> None:
+        """Let an eviction or a hand delete keys of a message: ``counts``, ``actions``, both."""
+        self.tell(f"Redis: {' and '.join(kinds)} of {channel} {message} are deleted")
+        self.statistics.redis_faults += 1
+        self.oracle.tampered(channel, message)
+        for kind in kinds:
+            self.keyspace.delete(getattr(KEYS, kind)(channel, message))
+
+    def lose_index(self, channel: str) -> None:
+        """Let an eviction or a hand delete the index of a channel's messages."""
+        self.tell(f"Redis: the index of {channel} is deleted")
+        self.statistics.redis_faults += 1
+        self.keyspace.delete(KEYS.messages(channel))
+
     def fill_redis(self, seconds: float) -> None:
         """Let Redis have no room for a while."""
         self.tell(f"Redis: is full for {seconds:.1f} s")

@@ -30,6 +30,7 @@ SUMMED: Final = (
     "added",
     "pruned",
     "restored",
+    "rebuilt",
     "unproven",
     "refused",
     "owed",
@@ -132,6 +133,7 @@ def _channel_lines(report: ReconcileReport, would: str) -> Iterator[str]:
         f"{would}added": report.added,
         f"{would}pruned": report.pruned,
         f"{would}restored": report.restored,
+        "messages rebuilt: Redis had lost or changed their counts": report.rebuilt,
         "in doubt: PubNub's answers did not prove enough": report.unproven,
         f"not pruned: {report.reason}": report.refused,
     }

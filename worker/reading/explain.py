@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from worker.domain.tally import by_count
 from worker.source import names
 from worker.store.connection import opened_redis
-from worker.store.journal import EXPIRED, START, Change, Journal, JournalEntry
+from worker.store.journal import EXPIRED, REBUILT, START, Change, Journal, JournalEntry
 from worker.store.keys import Keys
 from worker.store.preflight import check_ownership
 from worker.store.reader import Snapshot, read_snapshot
@@ -138,7 +138,9 @@ def _change_line(explained: ExplainedChange) -> str:
     entry = explained.entry
     change = explained.change
     columns = [_time(entry.milliseconds), entry.origin, f"{change.event} {change.outcome}"]
-    if change.event != EXPIRED:
+    if change.event == REBUILT:
+        columns += map(escape, (change.type, change.value))
+    elif change.event != EXPIRED:
         columns += map(escape, (change.type, change.value, change.uuid))
     return f"{'  '.join(columns)}  → {change.count}"
 

@@ -4,7 +4,7 @@ A reconcile makes tallies equal to PubNub's list, and settles the marks.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from logging import INFO, WARNING
 from typing import Final
@@ -13,6 +13,7 @@ import structlog
 
 from worker.domain.position import Range, Timetoken
 from worker.errors import RolledBackError, TallyError
+from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.marks import ChannelMarks
 from worker.reconciliation.repair import Repair
 from worker.reconciliation.report import (
@@ -48,6 +49,7 @@ class Reconciler:
         tables: Tables,
         rollback_detector: RollbackDetector,
         policy: ReconcilePolicy,
+        consistency: Consistency,
     ) -> None:
         self.clock = policy.clock
         self.last: tuple[float, ReconcileReport] | None = None
@@ -55,6 +57,7 @@ class Reconciler:
         self._repair = repair
         self._entries = entries
         self._tables = tables
+        self._consistency = consistency
         self._marks = ChannelMarks(tables, policy.settle_seconds)
         self._rollback_detector = rollback_detector
         self._slots = policy.slots
@@ -70,11 +73,16 @@ class Reconciler:
 
         The report of a channel that fails says why.
         """
+        names = sorted(set(channels))
+        lost: Mapping[str, Collection[Timetoken]] = {}
+        if not (options and options.dry_run):
+            lost = await self._consistency.lost(names)
         room = asyncio.Semaphore(CHANNEL_CONCURRENCY)
 
         async def reconcile(channel: str) -> ReconcileReport:
             async with room:
                 try:
+                    await self._consistency.restore_lost(channel, lost.get(channel, ()))
                     return await self.channel(channel, wanted, options)
                 except TallyError as error:
                     return ReconcileReport(
@@ -83,7 +91,6 @@ class Reconciler:
                         exit_code=error.exit_code,
                     )
 
-        names = sorted(set(channels))
         return await asyncio.gather(*map(reconcile, names))
 
     async def channel(
@@ -175,6 +182,9 @@ class Reconciler:
             unproven=int(look.is_in_doubt),
             proven_until=look.proven_until,
         )
+        if not options.dry_run:
+            # Before anything is added: without its actions a message would count twice.
+            report.rebuilt = await self._consistency.restore(channel)
         piece = await self._entries.piece(channel, look.next)
         report.add(await self._repair.run(channel, piece, options))
         while piece.since:

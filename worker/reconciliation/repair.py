@@ -10,6 +10,7 @@ from worker.applying.apply import Applier
 from worker.domain.action import Added, Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import Range
+from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.corrections import Corrections
 from worker.reconciliation.evidence import (
     CANDIDATE_BATCH,
@@ -37,10 +38,12 @@ class Repair:
         limit: PruneLimit,
         applier: Applier,
         policy: ReconcilePolicy,
+        consistency: Consistency,
     ) -> None:
         self._comparison = comparison
         self._corrections = corrections
         self._limit = limit
+        self._consistency = consistency
         self._applier = applier
         self._policy = policy
 
@@ -59,6 +62,9 @@ class Repair:
         report.entries = len(scan.seen)
         report.listed = scan.coverage.listed
         report.unproven = len(scan.coverage.unseen) + scan.is_cut
+        if report.rebuilt:
+            # The index lacked messages, so their entries were not compared.
+            report.unproven += 1
 
         if total or scan.listed:
             await self._policy.slots.pause(self._policy.settle_seconds)
@@ -76,6 +82,8 @@ class Repair:
         async def add(slice: ListSlice, added: Sequence[Added]) -> bool:
             if options.dry_run:
                 return True
+            messages = {item.identity.message_timetoken for item in added}
+            report.rebuilt += await self._consistency.restore_messages(report.channel, messages)
             outcomes = await self._applier.apply(added, Origin.RECONCILE, slice.asked_at)
             report.added += outcomes[Outcome.APPLIED]
             return outcomes[Outcome.LATE] > 0

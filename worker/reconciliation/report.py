@@ -25,6 +25,8 @@ class ReconcileReport:
     added: int = 0
     pruned: int = 0
     restored: int = 0
+    rebuilt: int = 0
+    """Messages whose counts or place in the index were lost or changed."""
     unproven: int = 0
     """Entries of which neither presence nor absence could be proven."""
     refused: int = 0
@@ -47,6 +49,7 @@ class ReconcileReport:
         self.added += piece.added
         self.pruned += piece.pruned
         self.restored += piece.restored
+        self.rebuilt += piece.rebuilt
         self.unproven += piece.unproven
         self.refused += piece.refused
         self.requests += piece.requests

@@ -14,6 +14,7 @@ from worker.applying.slots import Slots
 from worker.domain.reconciliation import Limit
 from worker.errors import ConfigurationError
 from worker.history.backfill import Backfiller
+from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.corrections import Corrections
 from worker.reconciliation.evidence import Comparison
 from worker.reconciliation.origin_check import OriginCheck
@@ -236,14 +237,23 @@ def build_reconciler(
     policy = ReconcilePolicy(settings.settle_seconds, parts.clock, parts.slots)
     comparison = build_comparison(parts, tries, watcher)
     limit = Limit(settings.prune_limit / 100, settings.prune_floor)
+    consistency = Consistency(parts.entries, parts.audit, parts.store)
     repair = Repair(
         comparison,
         Corrections(entries, applier, parts.clock),
         PruneLimit(limit, entries, tables, comparison.origin),
         applier,
         policy,
+        consistency,
     )
-    return Reconciler(repair, entries, tables, applier.rollback_detector, policy)
+    return Reconciler(
+        repair,
+        entries,
+        tables,
+        applier.rollback_detector,
+        policy,
+        consistency,
+    )
 
 
 def build_repair_steps(

@@ -1,12 +1,20 @@
 """Does each count equal the number of live entries under it?"""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Final
 
 from worker.domain.position import Timetoken
-from worker.store.keys import read_action_field, tally_field
+from worker.store.entries import FIELDS_AT_ONCE
+from worker.store.keys import tally_of
 from worker.store.redis_errors import redis_errors
 from worker.store.table import Table
 
@@ -24,6 +32,17 @@ class Inconsistency:
     problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A message that may have to be rebuilt."""
+
+    message_timetoken: Timetoken
+    tallies: Sequence[str] = ()
+    """Fields of ``counts`` that differ from the actions."""
+    strays: Sequence[str] = ()
+    """Fields of ``actions`` that belong to nobody."""
+
+
 class Audit(Table):
     """Compares counts and actions of messages; never writes."""
 
@@ -34,6 +53,90 @@ class Audit(Table):
             for channel, message in messages:
                 inconsistencies.update(await self._check(channel, message))
         return sorted(inconsistencies)
+
+    async def suspects(
+        self,
+        channel: str,
+        messages: Sequence[Timetoken],
+    ) -> AsyncIterator[Suspect]:
+        """Yield the messages whose counts differ from their actions.
+
+        An event may arrive between two reads,
+        so a message may be a suspect although nothing differs.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        for message in messages:
+            pipe.hlen(self._keys.actions(channel, message))
+        with redis_errors():
+            sizes = await pipe.execute()
+
+        for part in _parts(zip(messages, sizes, strict=True)):
+            for suspect in await self._suspects(channel, part):
+                yield suspect
+
+    async def _suspects(
+        self,
+        channel: str,
+        messages: Sequence[Timetoken],
+    ) -> list[Suspect]:
+        pipe = self._redis.pipeline(transaction=False)
+        for message in messages:
+            pipe.hgetall(self._keys.counts(channel, message))
+            pipe.hkeys(self._keys.actions(channel, message))
+        with redis_errors():
+            answers = await pipe.execute()
+
+        suspects: list[Suspect] = []
+        hashes = zip(messages, answers[::2], answers[1::2], strict=True)
+        for message, counts, actions in hashes:
+            live, strays = _live(actions)
+            tallies = sorted(dict(_problems(counts, live)))
+            if tallies or strays:
+                suspects.append(Suspect(message, tallies, strays))
+        return suspects
+
+    async def unindexed(
+        self,
+        channels: Collection[str],
+    ) -> dict[str, set[Timetoken]]:
+        """Return the messages that Redis holds and the index lacks.
+
+        Channel → messages. Every key of Redis is looked at once.
+        """
+        unindexed: dict[str, set[Timetoken]] = {}
+        async for messages in self._messages(frozenset(channels)):
+            for channel, message in await self._without_score(sorted(messages)):
+                unindexed.setdefault(channel, set()).add(message)
+        return unindexed
+
+    async def lacks_any(
+        self,
+        channel: str,
+        messages: Collection[Timetoken],
+    ) -> bool:
+        """Tell whether Redis holds one of the messages, and the index lacks it."""
+        pairs = [(channel, message) for message in sorted(messages)]
+        keys: list[str] = []
+        for _, message in await self._without_score(pairs):
+            keys += self._keys.message(channel, message)[:2]
+        if not keys:
+            return False
+        with redis_errors():
+            return bool(await self._redis.exists(*keys))
+
+    async def _without_score(
+        self,
+        messages: Sequence[tuple[str, Timetoken]],
+    ) -> list[tuple[str, Timetoken]]:
+        """Return those of the messages that are not in their index."""
+        pipe = self._redis.pipeline(transaction=False)
+        for channel, message in messages:
+            pipe.zscore(self._keys.messages(channel), message)
+        with redis_errors():
+            # An index of the wrong type is an error of its channel alone.
+            scores = await pipe.execute(raise_on_error=False)
+        pairs = zip(messages, scores, strict=True)
+        return [message for message, score in pairs if score is None]
 
     async def _messages(
         self,
@@ -58,28 +161,52 @@ class Audit(Table):
         # no other writer comes between its counts and its actions.
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(self._keys.counts(channel, message))
-        pipe.hgetall(self._keys.actions(channel, message))
+        pipe.hkeys(self._keys.actions(channel, message))
         pipe.zscore(self._keys.messages(channel), message)
         with redis_errors():
             counts, actions, score = await pipe.execute()
-        problems = dict(_problems(counts, actions))
+        live, strays = _live(actions)
+        problems = dict(_problems(counts, live))
+        problems |= dict.fromkeys(strays, "a field of actions that cannot be read")
         if (counts or actions) and score is None:
             problems[""] = "not in the index of messages"
         return [Inconsistency(channel, message, *problem) for problem in problems.items()]
 
 
-def _problems(
-    counts: Mapping[str, str],
-    actions: Mapping[str, str],
-) -> Iterator[tuple[str, str]]:
+def _parts(
+    sizes: Iterable[tuple[Timetoken, int]],
+) -> Iterator[list[Timetoken]]:
+    """Yield messages that have some thousand actions together."""
+    part: list[Timetoken] = []
+    fields = 0
+    for message, size in sizes:
+        if part and fields + size > FIELDS_AT_ONCE:
+            yield part
+            part = []
+            fields = 0
+        part.append(message)
+        fields += size
+    if part:
+        yield part
+
+
+def _live(actions: Iterable[str]) -> tuple[Counter[str], list[str]]:
+    """Return the number of live entries of each tally, and stray fields."""
     live: Counter[str] = Counter()
+    strays: list[str] = []
     for field in actions:
         try:
-            type, value, _ = read_action_field(field)
+            live[tally_of(field)] += 1
         except ValueError:
-            yield field, "a field of actions that cannot be read"
-        else:
-            live[tally_field(type, value)] += 1
+            strays.append(field)
+    return live, strays
+
+
+def _problems(
+    counts: Mapping[str, str],
+    live: Counter[str],
+) -> Iterator[tuple[str, str]]:
+    """Yield fields of counts, and what is wrong with them."""
     for field in counts.keys() | live.keys():
         count, entries = counts.get(field), live[field]
         if count is None:

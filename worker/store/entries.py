@@ -77,7 +77,7 @@ class Entries(Table):
         with redis_errors():
             answers = await pipe.execute()
         pairs = list(zip(scan_cursors, answers, strict=True))
-        messages = [(timetoken, fields) for timetoken, (_, fields) in pairs]
+        messages = [(timetoken, _readable(fields)) for timetoken, (_, fields) in pairs]
         unfinished = {timetoken: left for timetoken, (left, _) in pairs if left}
         return messages, unfinished
 
@@ -168,6 +168,17 @@ class Entries(Table):
                 yield part
             if not scan_cursor:
                 return
+
+
+def _readable(fields: Mapping[str, Timetoken]) -> Mapping[str, Timetoken]:
+    """Return the fields that belong to somebody: all but those a hand has made."""
+    if all(map(_has_uuid, fields)):
+        return fields
+    return {field: fields[field] for field in filter(_has_uuid, fields)}
+
+
+def _has_uuid(field: str) -> bool:
+    return field.count(":") > 1
 
 
 def _has_pubnub_digits(timetoken: Timetoken) -> bool:

@@ -17,6 +17,7 @@ PAGE: Final = 100
 """Entries read at once."""
 
 EXPIRED: Final = "expired"
+REBUILT: Final = "rebuilt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class Change:
 
     The event ``expired`` is the end of all counts of its message.
     It has no type, value and uuid.
+    The event ``rebuilt`` is a count that was wrong; it has no uuid.
+    The action timetoken of both is the message timetoken.
     """
 
     event: str

@@ -6,6 +6,7 @@
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -13,6 +14,8 @@ from worker.errors import ConfigurationError
 
 SCHEMA: Final = "1"
 DEFAULT_NAMESPACE: Final = "tally"
+PREFIXES: Final = 256
+"""Types and values whose tally is remembered; there are few."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]+")
 
 _CHANNEL = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
@@ -33,6 +36,30 @@ def action_field(type: str, value: str, uuid: str) -> str:
     Readers split it at the first two ``:``. The uuid is raw.
     """
     return f"{_part(type)}:{_part(value)}:{uuid}"
+
+
+def action_prefix(tally: str) -> str:
+    """Return how fields of ``actions`` begin that a tally counts."""
+    type, _, value = tally.partition(":")
+    return f"{type}:{_part(value)}:"
+
+
+def tally_of(field: str) -> str:
+    """Return the field of ``counts`` that counts a field of ``actions``.
+
+    Raises:
+        ValueError: no worker writes such a field.
+    """
+    type, value, _ = field.split(":", 2)
+    return _decoded_tally(type, value)
+
+
+@lru_cache(PREFIXES)
+def _decoded_tally(type: str, value: str) -> str:
+    tally = tally_field(unquote(type), unquote(value))
+    if action_prefix(tally) != f"{type}:{value}:":
+        raise ValueError(f"{type}:{value} is not encoded as actions are")
+    return tally
 
 
 def _part(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The tallies in Redis: applies events, deletes what expired."""
+"""The tallies in Redis: applies events, rebuilds counts, deletes what expired."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import Timetoken
-from worker.store.batch import Batch, batched
-from worker.store.keys import Keys
+from worker.store.audit import Suspect
+from worker.store.batch import MAX_BATCH, Batch, batched
+from worker.store.keys import Keys, action_prefix
 from worker.store.redis_errors import redis_errors
 from worker.store.redis_retry import RedisRetry
 from worker.store.scripts import Call, call_script
@@ -62,7 +63,7 @@ class Applied:
 
 
 class Store(Table):
-    """Applies events, and deletes messages that have expired."""
+    """Applies events, rebuilds counts, and deletes expired messages."""
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class Store(Table):
         ttls: Ttls | None = None,
         retry: RedisRetry | None = None,
     ) -> None:
-        """``apply_all`` raises even with a ``retry``; ``sweep`` waits."""
+        """``apply_all`` raises even with a ``retry``; the others wait."""
         super().__init__(redis, keys, retry)
         self._ttls = ttls or Ttls()
 
@@ -104,6 +105,39 @@ class Store(Table):
             answers = await call_script(self._redis, "apply", *calls)
         pairs = zip(batches, answers, strict=True)
         return [Applied(channel, *answer) for (channel, _), answer in pairs]
+
+    @retried
+    async def rebuild(self, channel: str, suspect: Suspect) -> bool:
+        """Make a message's counts what its actions say; index it.
+
+        What differs when the script runs is changed, and journaled.
+        Return whether anything differed.
+
+        Raises:
+            ScriptRefusedError: a key has the wrong type.
+        """
+        calls: list[tuple[Sequence[str], Sequence[str]]] = []
+        calls += [(part, ()) for part in batched(suspect.tallies, MAX_BATCH)]
+        calls += [((), part) for part in batched(suspect.strays, MAX_BATCH)]
+        answers = [
+            await self._rebuild(channel, suspect.message_timetoken, *call)
+            for call in calls or [((), ())]
+        ]
+        return any(answers)
+
+    async def _rebuild(
+        self,
+        channel: str,
+        message: Timetoken,
+        tallies: Sequence[str],
+        strays: Sequence[str],
+    ) -> bool:
+        counts, actions, _ = self._keys.message(channel, message)
+        keys = [*self._keys.changed(channel), counts, actions]
+        args: list[str | int] = [self._ttls.journal_seconds, message, len(tallies)]
+        args += [*tallies, *map(action_prefix, tallies), *strays]
+        (answer,) = await call_script(self._redis, "rebuild", (keys, args))
+        return bool(answer)
 
     @retried
     async def sweep(self, channel: str) -> int:

@@ -53,6 +53,10 @@ owed_age: Final = Gauge(
 inferred: Final = Counter(
     "tally_inferred", "Events a reconcile inferred from PubNub's list, by kind.", ["event"]
 )
+counts_rebuilt: Final = Counter(
+    "tally_counts_rebuilt",
+    "Messages whose counts or place in the index were written again, as their actions say.",
+)
 reconciles: Final = Counter(
     "tally_reconciles", "Reconciles of a channel, by how they ended.", ["result"]
 )

@@ -61,7 +61,7 @@ end
 
 -- the rule ----------------------------------------------------------------------------------------
 
--- The current entry, the count of its tally,
+-- The current entry, the count of its tally (never negative, even if Redis lost it),
 -- and whether a removal renews the life of its message's tombstones.
 local live, removed, count, tombstoned
 
@@ -82,7 +82,7 @@ local function remove(through)
   tombstoned = true
   if not known then removed = through end
   if live and not is_after(live, through) then
-    live, count = false, count - 1
+    live, count = false, count > 0 and count - 1 or 0
     return 'a'
   end
   return known and 'd' or 'e'
@@ -90,7 +90,7 @@ end
 
 local function prune(seen)
   if live ~= seen then return 'u' end
-  live, count = false, count - 1
+  live, count = false, count > 0 and count - 1 or 0
   return 'a'
 end
 
