@@ -14,6 +14,7 @@ from worker.emulator import Page, Window
 from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.corrections import Corrections
 from worker.reconciliation.evidence import Comparison
+from worker.reconciliation.full_look import FullLook
 from worker.reconciliation.origin_check import OriginCheck
 from worker.reconciliation.prune_limit import PruneLimit
 from worker.reconciliation.reconcile import ReconcilePolicy, Reconciler
@@ -103,7 +104,8 @@ class ComparisonBench:
         consistency = Consistency(entries, Audit(bench.redis, KEYS), bench.store)
         repair = Repair(comparison, corrections, limit, bench.applier, policy, consistency)
         detector = bench.applier.rollback_detector
-        return Reconciler(repair, entries, bench.tables, detector, policy, consistency)
+        look = FullLook(repair, consistency, entries, bench.tables)
+        return Reconciler(repair, look, bench.tables, detector, policy, consistency)
 
     def verify(self, sample: float = 1) -> Verifier:
         """Return a verifier."""

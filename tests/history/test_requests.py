@@ -1,14 +1,9 @@
-"""Backfills that a worker asks for, and the sweep."""
+"""Backfills that a worker asks for."""
 
-import time
-
-from tests.bench.bench import KEYS, Bench
+from tests.bench.bench import Bench
 from tests.bench.replaying import FIRST, backfill, seed
-from worker.applying.expiry import Expiry
-from worker.domain.action import Added, Identity, Origin
-from worker.domain.position import Range, from_seconds
+from worker.domain.position import Range
 from worker.store.progress import Progress
-from worker.store.store import Store, Ttls
 
 NOW = "17700000000000000"
 
@@ -48,23 +43,4 @@ async def test_a_request_keeps_progress_that_covers_it(bench: Bench) -> None:
     assert await bench.tables.progress.read_all(["room", "hall"]) == {
         "room": whole,
         "hall": Progress(NOW, NOW, "7"),
-    }
-
-
-async def test_the_sweep_visits_all_channels(bench: Bench) -> None:
-    """Old messages are deleted, young ones stay."""
-    old, young = from_seconds(time.time() - 2 * 86400), from_seconds(time.time())
-    for channel in ("room", "hall"):
-        events = [
-            Added(Identity(channel, at, "reaction", "👍", "ana"), young, young)
-            for at in (old, young)
-        ]
-        await bench.applier.apply(events, Origin.LIVE, bench.clock())
-    await bench.tables.channels.add(["room", "hall"])
-    store = Store(bench.redis, KEYS, Ttls(retention_seconds=86400))
-
-    assert await Expiry(store, bench.tables).run_once() == 2
-
-    assert await bench.counts() == {
-        channel: {young: {"reaction": {"👍": 1}}} for channel in ("room", "hall")
     }

@@ -144,7 +144,7 @@ async def test_a_long_look_goes_on_after_a_kill(
 
     following = RepairBench(world)
     async with running(following):
-        await following.are_repaired("room")
+        await until(lambda: bool(log.of("reconcile_ends")))
 
     assert world.differences() == []
     assert await killed.tables.progress.read_look("room") is None

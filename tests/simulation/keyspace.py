@@ -20,6 +20,7 @@ from worker.store import scripts
 VERBS: Final = (
     "apply",
     "claim",
+    "forget_tombstones",
     "owe",
     "rebuild",
     "repay",
@@ -40,7 +41,9 @@ REDIS_ONLY: Final = frozenset(
         "info",
         "hscan",
         "zscan",
+        "zrangebyscore",
         "zrevrangebyscore",
+        "forget_tombstones",
         "scan",
         "exists",
         "expire",
@@ -262,6 +265,10 @@ class Keyspace:
         self.values[key] = str(total)
         return total
 
+    def zrangebyscore(self, key: str, least: float, most: str) -> list[str]:
+        held = (self.look(key, dict) or {}).items()
+        return sorted(member for member, score in held if least <= score <= float(most))
+
     def zscore(self, key: str, member: str) -> float | None:
         found: float | None = (self.look(key, dict) or {}).get(member)
         return found
@@ -421,6 +428,12 @@ class Keyspace:
             if self.hget(keys[0], cause) == str(at):
                 self._drop(keys[0], cause)
         return len(self.look(keys[0], dict) or {})
+
+    def forget_tombstones(self, keys: Sequence[str], args: Args) -> int:
+        pairs = zip(args[::2], args[1::2], strict=True)
+        return self.hdel(
+            keys[0], *[name for name, seen in pairs if self.hget(keys[0], name) == seen]
+        )
 
     def take_budget(self, keys: Sequence[str], args: Args) -> int:
         interval, burst, hold = map(int, args)

@@ -23,6 +23,7 @@ from worker.store.pending_repairs import GapCause
 from worker.store.progress import LookProgress, Progress
 from worker.store.store import Store, Ttls
 from worker.store.tables import Tables
+from worker.store.tombstones import Tombstones
 
 KEYS: Final = Keys()
 CALLS: Final = 60
@@ -50,6 +51,7 @@ class Side:
         self.tables = Tables(redis, KEYS)
         self.entries = Entries(redis, KEYS)
         self.audit = Audit(redis, KEYS)
+        self.tombstones = Tombstones(redis, KEYS)
         self.budget = Budget(redis, KEYS, 1 / INTERVAL_SECONDS, sleep=self._waited)
         self.consistency = Consistency(self.entries, self.audit, self.store)
         self.waits: list[float] = []
@@ -81,7 +83,7 @@ class Calls:
         kinds = (
             [self._apply] * 6
             + [self._repaying, self._saving] * 2
-            + [self._placing, self._knowing, self._reading, self._losing]
+            + [self._placing, self._knowing, self._reading, self._losing, self._forgetting]
         )
         return self._random.choice([*kinds, self._sweeping, self._spending])()
 
@@ -228,6 +230,21 @@ class Calls:
             lacks = await side.audit.lacks_any(channel, self._messages)
             restored = await side.consistency.restore_messages(channel, self._messages)
             return unindexed, lacks, restored, await side.consistency.restore(channel)
+
+        return ask
+
+    def _forgetting(self) -> Ask:
+        channel, message = self._channel(), self._random.choice(self._messages)
+        at = self._random.choice(self._tokens)
+
+        async def ask(side: Side) -> Any:
+            since = (time.time() - RETENTION_SECONDS) * 1000
+            active = await side.tombstones.active_messages([channel], since, 1)
+            _, held = await side.tombstones.scan((channel, message), 0)
+            seen = {field: through for field, through in held.items() if through >= at}
+            seen["reaction:👍:nobody"] = at
+            forgotten = await side.tombstones.forget((channel, message), seen)
+            return sorted(active), held, forgotten
 
         return ask
 

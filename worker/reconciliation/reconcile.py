@@ -14,6 +14,7 @@ import structlog
 from worker.domain.position import Range, Timetoken
 from worker.errors import RolledBackError, TallyError
 from worker.reconciliation.consistency import Consistency
+from worker.reconciliation.full_look import FullLook
 from worker.reconciliation.marks import ChannelMarks
 from worker.reconciliation.repair import Repair
 from worker.reconciliation.report import (
@@ -21,7 +22,6 @@ from worker.reconciliation.report import (
     ReconcilePolicy,
     ReconcileReport,
 )
-from worker.store.entries import Entries
 from worker.store.progress import LookProgress
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.tables import Tables
@@ -45,7 +45,7 @@ class Reconciler:
     def __init__(
         self,
         repair: Repair,
-        entries: Entries,
+        full_look: FullLook,
         tables: Tables,
         rollback_detector: RollbackDetector,
         policy: ReconcilePolicy,
@@ -55,7 +55,7 @@ class Reconciler:
         self.last: tuple[float, ReconcileReport] | None = None
         """The newest report, and when it was made, in seconds of the clock."""
         self._repair = repair
-        self._entries = entries
+        self._full_look = full_look
         self._tables = tables
         self._consistency = consistency
         self._marks = ChannelMarks(tables, policy.settle_seconds)
@@ -115,7 +115,7 @@ class Reconciler:
         # The turn first: a task that holds a slot must not wait for one that needs a slot.
         async with turn, self._slots.held(options.urgency):
             generation = self._rollback_detector.generation
-            look = await self._begin(channel, options)
+            look = await self._full_look.begin(channel, options)
             marks = await self._due_marks(channel, wanted, options, look)
             log.info(
                 "reconcile_starts",
@@ -125,7 +125,10 @@ class Reconciler:
                 owed=sorted(marks),
             )
             try:
-                report = await self._look(channel, wanted, options, look)
+                if wanted == Range():
+                    report = await self._full_look.run(channel, options, look)
+                else:
+                    report = await self._repair.run(channel, wanted, options)
                 if not options.dry_run:
                     self._expect_the_same_redis(channel, generation)
                     await self._marks.settle(report, wanted, marks)
@@ -146,14 +149,6 @@ class Reconciler:
         level = INFO if report.is_settled else WARNING
         log.log(level, "reconcile_ends", **asdict(report))
 
-    async def _begin(self, channel: str, options: ReconcileOptions) -> LookProgress:
-        """Return the progress of an interrupted look, or that of a new one."""
-        if options.resumes:
-            saved = await self._tables.progress.read_look(channel)
-            if saved:
-                return saved
-        return LookProgress(await self._tables.server.now())
-
     async def _due_marks(
         self,
         channel: str,
@@ -165,43 +160,3 @@ class Reconciler:
         if wanted != Range() or options.dry_run:
             return {}
         return await self._marks.due(channel, look.began)
-
-    async def _look(
-        self,
-        channel: str,
-        wanted: Range,
-        options: ReconcileOptions,
-        look: LookProgress,
-    ) -> ReconcileReport:
-        """Repair a range; everything is repaired piece by piece, newest first."""
-        if wanted != Range():
-            return await self._repair.run(channel, wanted, options)
-
-        report = ReconcileReport(
-            channel=channel,
-            unproven=int(look.is_in_doubt),
-            proven_until=look.proven_until,
-        )
-        if not options.dry_run:
-            # Before anything is added: without its actions a message would count twice.
-            report.rebuilt = await self._consistency.restore(channel)
-        piece = await self._entries.piece(channel, look.next)
-        report.add(await self._repair.run(channel, piece, options))
-        while piece.since:
-            if options.resumes:
-                await self._save(report, piece.since, look.began)
-            piece = await self._entries.piece(channel, piece.since)
-            report.add(await self._repair.run(channel, piece, options))
-        if options.resumes:
-            await self._tables.progress.end_look(channel)
-        return report
-
-    async def _save(self, report: ReconcileReport, reached: Timetoken, began: int) -> None:
-        """Save how far a look has come: a kill costs one piece of it."""
-        look = LookProgress(
-            began,
-            next=reached,
-            is_in_doubt=not report.is_settled,
-            proven_until=report.proven_until,
-        )
-        await self._tables.progress.save_look(look, report.channel)

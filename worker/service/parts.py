@@ -8,6 +8,8 @@ from typing import Final
 import structlog
 
 from worker.applying.apply import Applier
+from worker.applying.expiry import Expiry
+from worker.applying.old_tombstones import OldTombstones
 from worker.applying.retry import ProgressWatcher, RetryPolicy, history_warning
 from worker.applying.rollback import RollbackRecovery
 from worker.applying.slots import Slots
@@ -17,6 +19,7 @@ from worker.history.backfill import Backfiller
 from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.corrections import Corrections
 from worker.reconciliation.evidence import Comparison
+from worker.reconciliation.full_look import FullLook
 from worker.reconciliation.origin_check import OriginCheck
 from worker.reconciliation.prune_limit import PruneLimit
 from worker.reconciliation.reconcile import ReconcilePolicy, Reconciler
@@ -40,6 +43,7 @@ from worker.store.redis_retry import RedisRetry
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.store import Store, Ttls
 from worker.store.tables import Tables
+from worker.store.tombstones import Tombstones
 from worker.telemetry.throttled_warning import ThrottledWarning
 
 SECONDS_PER_DAY: Final = 86_400
@@ -134,6 +138,7 @@ class Parts:
         self.budget = Budget(redis, keys, settings.history_rate, retry)
         self.history = History(self.client, self.budget.take, clock)
         self.audit = Audit(redis, keys)
+        self.tombstones = Tombstones(redis, keys, retry)
 
 
 @asynccontextmanager
@@ -248,7 +253,7 @@ def build_reconciler(
     )
     return Reconciler(
         repair,
-        entries,
+        FullLook(repair, consistency, entries, tables),
         tables,
         applier.rollback_detector,
         policy,
@@ -265,6 +270,17 @@ def build_repair_steps(
     backfiller = build_backfiller(parts, tries)
     seconds = parts.settings.settle_seconds
     return RepairSteps(reconciler, backfiller, parts.tables, parts.slots, seconds)
+
+
+def build_expiry(parts: Parts) -> Expiry:
+    """Return what deletes old messages and tombstones."""
+    old_tombstones = OldTombstones(
+        parts.tombstones,
+        parts.tables.server,
+        parts.settings.tombstone_seconds,
+        parts.clock,
+    )
+    return Expiry(parts.store, parts.tables, old_tombstones)
 
 
 def new_backoff() -> Backoff:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from worker.applying.expiry import Expiry
 from worker.live.assignment import Assignment, assign
 from worker.live.channel_groups import GroupMembers
 from worker.live.gaps import CoveredChannels, Gaps
@@ -21,6 +20,7 @@ from worker.service.health import Health
 from worker.service.lifecycle import Job, Reload, Service
 from worker.service.parts import (
     Parts,
+    build_expiry,
     build_reconciler,
     build_repair_steps,
     followed_names,
@@ -109,10 +109,9 @@ async def compose(parts: Parts, followed: Names) -> Worker:
         repairs.queue.run,
         repairs.rounds.run,
         reload.run,
+        build_expiry(parts).run,
         partial(send_heartbeats, parts),
     ]
-    if settings.retention_days:
-        jobs.append(Expiry(parts.store, parts.tables).run)
     if followed.groups:
         jobs.append(GroupMembers(followed.groups, parts.client, gaps).run)
 

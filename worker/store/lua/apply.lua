@@ -41,6 +41,7 @@
 -- For them the script creates few tables and calls few functions.
 
 local call, unpack, concat, byte, sub, find = redis.call, unpack, table.concat, string.byte, string.sub, string.find
+local max = math.max
 local messages, journal, head_key = KEYS[1], KEYS[2], KEYS[3]
 local origin, tombstone_seconds, journal_seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = tonumber(call('TIME')[1])
@@ -82,7 +83,7 @@ local function remove(through)
   tombstoned = true
   if not known then removed = through end
   if live and not is_after(live, through) then
-    live, count = false, count > 0 and count - 1 or 0
+    live, count = false, max(0, count - 1)
     return 'a'
   end
   return known and 'd' or 'e'
@@ -90,7 +91,7 @@ end
 
 local function prune(seen)
   if live ~= seen then return 'u' end
-  live, count = false, count > 0 and count - 1 or 0
+  live, count = false, max(0, count - 1)
   return 'a'
 end
 
