@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
@@ -208,6 +208,10 @@ class Forwarder:
         """Lead new connections to that port; open ones stay."""
         self._port = port
 
+    def view(self) -> Callable[[bytes], bytes]:
+        """Return what a new connection makes of an answer: nothing else."""
+        return bytes
+
     def hold_answers(self) -> None:
         """Keep answers of the server back."""
         self._answers.clear()
@@ -230,7 +234,7 @@ class Forwarder:
             inward, outward = await asyncio.open_connection("127.0.0.1", self._port)
             ways = [
                 asyncio.create_task(_carry(reader, outward)),
-                asyncio.create_task(_carry(inward, writer, self._answers)),
+                asyncio.create_task(_carry(inward, writer, self._answers, self.view())),
             ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -246,11 +250,14 @@ class Forwarder:
 
 
 async def _carry(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event | None = None
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    gate: asyncio.Event | None = None,
+    view: Callable[[bytes], bytes] = bytes,
 ) -> None:
     with suppress(OSError):
         while part := await reader.read(65536):
             if gate:
                 await gate.wait()
-            writer.write(part)
+            writer.write(view(part))
             await writer.drain()

@@ -95,9 +95,9 @@ class RedisUnavailableError(TransientError):
 
 
 class RedisReplacedError(RedisUnavailableError):
-    """Another Redis server answers than before. It may lack the last writes.
+    """Redis was restarted, or another server answers. It may lack the last writes.
 
-    Mark every channel before anything else is written there.
+    What is lost must be marked before anything else is written there.
     """
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
-from tests.bench.bench import KEYS, SETTLE_SECONDS
+from tests.bench.bench import CLAIM, KEYS, SETTLE_SECONDS, claimed_recovery
 from tests.bench.waiting import LONGEST_SECONDS
 from tests.histories import CHANNEL, added
 from tests.redis_server import Forwarder, RedisServer
@@ -21,6 +21,7 @@ from worker.domain.action import Origin
 from worker.domain.position import Cursor
 from worker.source.backoff import elapsed_clock
 from worker.store.connection import connect, recovery_client
+from worker.store.ownership import Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.redis_retry import RedisRetry
 from worker.store.rollback_detector import RollbackDetector
@@ -71,9 +72,9 @@ async def process(url: str) -> AsyncIterator[Process]:
     """Yield the parts of a worker that has spoken to the first server."""
     rollback_detector = RollbackDetector()
     async with connect(url, rollback_detector) as redis, recovery_client(redis) as whatever_answers:
-        recovery = RollbackRecovery(
+        recovery = await claimed_recovery(
             rollback_detector,
-            Tables(whatever_answers, KEYS),
+            whatever_answers,
             [CHANNEL],
             (redis.connection_pool, whatever_answers.connection_pool),
         )
@@ -184,6 +185,6 @@ async def test_a_write_under_way_is_marked(valkey: RedisServer, first: Redis) ->
 
     tables.channels.all = all_and_a_write  # type: ignore[method-assign]
     detector.suspect("a test")
-    await RollbackRecovery(detector, tables, [CHANNEL]).run()
+    await RollbackRecovery(detector, tables, Ownership(first, KEYS, CLAIM), [CHANNEL]).run()
 
     assert set(await tables.pending.read_all([CHANNEL, "late"])) == {CHANNEL, "late"}

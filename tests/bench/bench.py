@@ -1,13 +1,14 @@
 """The parts of a worker, put together on a PubNub emulator and a real Valkey."""
 
 import random
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from redis.asyncio import Redis
 
 from worker.applying.apply import Applier
-from worker.applying.rollback import RollbackRecovery
+from worker.applying.rollback import Pool, RollbackRecovery
 from worker.emulator import Emulator
 from worker.errors import PubNubError
 from worker.live.assignment import Assignment
@@ -21,6 +22,7 @@ from worker.source.client import Client
 from worker.source.live import Poller
 from worker.source.wire import CountedTypes
 from worker.store.keys import Keys
+from worker.store.ownership import Claim, Ownership
 from worker.store.reader import TallyReader
 from worker.store.redis_retry import RedisRetry
 from worker.store.rollback_detector import RollbackDetector
@@ -28,6 +30,13 @@ from worker.store.store import Store, Ttls
 from worker.store.tables import Tables
 
 KEYS = Keys()
+CLAIM = Claim(
+    subscribe_key="demo",
+    types="all",
+    retention_days="0",
+    tombstone_seconds="3600",
+    settle_seconds="60",
+)
 CATCHUP_SECONDS = 600.0
 SETTLE_SECONDS = 60.0
 
@@ -100,6 +109,21 @@ class Bench:
     async def quarantined(self) -> list[dict[str, str]]:
         """Return the quarantine's entries."""
         return [entry for _, entry in await cast("Any", self.redis).xrange(KEYS.quarantine)]
+
+
+async def claimed_recovery(
+    rollback_detector: RollbackDetector,
+    redis: Redis,
+    followed: Collection[str],
+    pools: Sequence[Pool] = (),
+) -> RollbackRecovery:
+    """Return a recovery of a process that has claimed the namespace.
+
+    ``redis`` accepts any server.
+    """
+    ownership = Ownership(redis, KEYS, CLAIM)
+    await ownership.claim()
+    return RollbackRecovery(rollback_detector, Tables(redis, KEYS), ownership, followed, pools)
 
 
 class HurriedBackoff(Backoff):

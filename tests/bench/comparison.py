@@ -61,11 +61,11 @@ class ComparisonBench:
 
     bench: Bench
     between: Callable[[], None] = lambda: None
-    meanwhile: Callable[[], Awaitable[None]] | None = None
+    meanwhile: Callable[[], Awaitable[object]] | None = None
     requests: int = 0
     tries: int | None = None
     retention_seconds: float = 0
-    asking: Callable[[], Awaitable[None]] | None = None
+    asking: Callable[[], Awaitable[object]] | None = None
     """What happens before each request for a list."""
 
     def __post_init__(self) -> None:

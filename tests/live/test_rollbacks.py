@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from tests.bench.bench import KEYS, Bench
+from tests.bench.bench import KEYS, Bench, claimed_recovery
 from tests.bench.subscriptions import (
     MESSAGE,
     SubscriptionRun,
@@ -20,7 +20,6 @@ from tests.waiting import wait_until
 from worker.applying.rollback import RollbackRecovery
 from worker.store.connection import recovery_client
 from worker.store.rollback_detector import RollbackDetector
-from worker.store.tables import Tables
 
 
 @pytest.mark.parametrize("went_back", [True, False])
@@ -50,7 +49,7 @@ async def recovery(bench: Bench) -> AsyncIterator[RollbackRecovery]:
     """Lay the parts out with a recovery, as a worker has it."""
     rollback_detector = RollbackDetector()
     async with recovery_client(bench.redis) as whoever_answers:
-        recovery = RollbackRecovery(rollback_detector, Tables(whoever_answers, KEYS), ["room"])
+        recovery = await claimed_recovery(rollback_detector, whoever_answers, ["room"])
         bench.lay_out(rollback_detector, recovery)
         yield recovery
 

@@ -5,18 +5,16 @@ from itertools import count
 
 import pytest
 
-from tests.bench.bench import KEYS, Bench
+from tests.bench.bench import KEYS, Bench, claimed_recovery
 from tests.bench.subscriptions import MESSAGE, has_begun, running_subscriptions
 from tests.bench.waiting import Moments, wait_until_exact
 from tests.waiting import wait_until
-from worker.applying.rollback import RollbackRecovery
 from worker.domain.position import Cursor
 from worker.live.subscriptions import Subscriptions
 from worker.source.names import Names
 from worker.store.connection import recovery_client
 from worker.store.cursors import FORGOTTEN_SECONDS
 from worker.store.rollback_detector import RollbackDetector
-from worker.store.tables import Tables
 
 
 def followed(subscriptions: Subscriptions) -> list[str]:
@@ -122,9 +120,7 @@ async def test_a_change_after_a_rollback_marks_every_name(bench: Bench) -> None:
     """A successor does not resume at a cursor that Redis has forgotten."""
     rollback_detector = RollbackDetector()
     async with recovery_client(bench.redis) as whoever_answers:
-        recovery = RollbackRecovery(
-            rollback_detector, Tables(whoever_answers, KEYS), ["a", "b", "c"]
-        )
+        recovery = await claimed_recovery(rollback_detector, whoever_answers, ["a", "b", "c"])
         bench.lay_out(rollback_detector, recovery)
         async with running_subscriptions(bench, "abc", size=3) as subscriptions:
             await wait_until(lambda: bench.emulator.waiting == 1)

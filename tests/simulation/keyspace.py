@@ -35,6 +35,8 @@ REDIS_ONLY: Final = frozenset(
         "hget",
         "hkeys",
         "hlen",
+        "mget",
+        "ttl",
         "smismember",
         "smembers",
         "time",
@@ -94,6 +96,9 @@ class Watcher:
 
     def cursor_saved(self, key: str, timetoken: str) -> None:
         """Note that a cursor was saved."""
+
+    def owed(self, key: str, cause: str) -> None:
+        """Note that a channel was marked."""
 
 
 @dataclass(slots=True)
@@ -171,6 +176,15 @@ class Keyspace:
         found: str | None = self.look(key, str)
         return found
 
+    def mget(self, keys: Sequence[str]) -> list[str | None]:
+        return list(map(self.get, keys))
+
+    def ttl(self, key: str) -> int:
+        if self.look(key, object) is None:
+            return -2
+        death = self.deaths.get(key)
+        return -1 if death is None else round(death - self.clock())
+
     def put(self, key: str, value: Any) -> bool:
         self.values[key] = str(value)
         self.deaths.pop(key, None)
@@ -243,7 +257,8 @@ class Keyspace:
         self, key: str, oldest: str = "-", newest: str = "+", count: int | None = None
     ) -> list[Any]:
         held: Stream = self.look(key, Stream) or Stream()
-        return list(held.entries)[:count]
+        first, last = _bound(oldest), _bound(newest)
+        return [entry for entry in held.entries if first <= _bound(entry[0]) <= last][:count]
 
     def hscan(self, key: str, place: int, count: int | None = None) -> tuple[int, dict[str, str]]:
         return 0, self.hgetall(key)
@@ -421,6 +436,7 @@ class Keyspace:
         before = int(self.hget(keys[0], args[0]) or 0)
         at = str(max(int(self.clock() * 1000), before + 1))
         self.hset(keys[0], args[0], at)
+        self.watcher.owed(keys[0], str(args[0]))
         return at
 
     def repay(self, keys: Sequence[str], args: Args) -> int:
@@ -445,9 +461,21 @@ class Keyspace:
         return max(0, whole - interval * burst - now)
 
     def claim(self, keys: Sequence[str], args: Args) -> list[str]:
-        if self.look(keys[0], dict) is None:
-            self.hset(keys[0], mapping=dict(zip(args[::2], args[1::2], strict=True)))
-        return [part for pair in self.hgetall(keys[0]).items() for part in pair]
+        """Claim a namespace, as ``claim.lua`` does."""
+        meta, (life, new_life, has_lost, is_used, owners) = keys[0], args[:5]
+        wanted = {name: str(value) for name, value in zip(args[5::2], args[6::2], strict=True)}
+        held = self.hgetall(meta)
+        refused = [
+            name
+            for number, name in enumerate(wanted)
+            if held.get(name) != wanted[name]
+            and (held if number < owners else name in held and is_used)
+        ]
+        if not refused:
+            if "life" not in held or (held["life"] == life and has_lost):
+                self.hset(meta, "life", new_life)
+            self.hset(meta, mapping=wanted)
+        return [part for pair in self.hgetall(meta).items() for part in pair]
 
     def sweep(self, keys: Sequence[str], args: Args) -> int:
         life, retention, messages = int(args[0]), int(args[1]), [str(arg) for arg in args[2:]]
@@ -466,6 +494,15 @@ class Keyspace:
                 keys, life, "sweep", [f"expired applied {each} 0 {each} " for _, each in doomed]
             )
         return len(doomed)
+
+
+def _bound(stream_id: str) -> tuple[float, float]:
+    """Return an end of a range of a stream, as numbers."""
+    if stream_id in "-+":
+        return (math.inf, 0) if stream_id == "+" else (0, 0)
+    is_exclusive = stream_id.startswith("(")
+    milliseconds, _, sequence = stream_id.lstrip("(").partition("-")
+    return int(milliseconds), int(sequence) + is_exclusive
 
 
 def _laid_out(

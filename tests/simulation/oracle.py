@@ -11,6 +11,7 @@ from worker.emulator import Identity, State
 from worker.emulator.cache import Message
 from worker.source.names import Names
 from worker.store.keys import Keys, digest, read_action_field, tally_field
+from worker.store.pending_repairs import GapCause
 
 KEYS: Final = Keys()
 CHANGED: Final = frozenset({Outcome.APPLIED, Outcome.SUPERSEDED, Outcome.EARLY})
@@ -58,6 +59,7 @@ class Oracle(Watcher):
     - Each count equals the live entries under it, at every instant; none is zero.
     - A reader of the journal has the counts, at each head. No change comes twice.
     - When a cursor is saved, every event before it is applied, or its channel is owed.
+    - Nobody says that Redis went back, if it never did.
     """
 
     def __init__(self, state: State) -> None:
@@ -72,6 +74,7 @@ class Oracle(Watcher):
         self.wrongly: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.broken: list[str] = []
+        self.has_gone_back = False
 
     # --- what PubNub tells -----------------------------------------------------------------------
 
@@ -115,6 +118,7 @@ class Oracle(Watcher):
 
     def put_back(self, memory: Memory) -> None:
         """Go back."""
+        self.has_gone_back = True
         self.memory = memory
         self.memory = self.copied()
 
@@ -242,6 +246,11 @@ class Oracle(Watcher):
                     raise BrokenError(
                         f"{channel} {message} {tally}: {held}, a follower says {count}"
                     )
+
+    def owed(self, key: str, cause: str) -> None:
+        """Expect no alarm where Redis has lost nothing."""
+        if cause == GapCause.REDIS_WENT_BACK and not self.has_gone_back:
+            raise BrokenError(f"{key} is owed {cause}, and Redis has lost nothing")
 
     # --- the cursor rule -------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from tests.simulation.loop import MACHINE, running
 from tests.simulation.machine import Machine
 from tests.simulation.pubnub_twin import ClientTwin, PubNub
 from tests.simulation.redis_twin import RedisTwin, Server
-from worker.errors import ExitCode
+from worker.errors import ExitCode, RedisUnavailableError
 from worker.service.parts import Parts, followed_names
 from worker.service.worker import compose
 from worker.settings import Settings
@@ -28,6 +28,17 @@ def parts(pubnub: PubNub, server: Server, machine: Machine, settings: Settings) 
     whatever_answers = RedisTwin.client(server, machine, None)
     clients = (ClientTwin(pubnub, machine), redis, whatever_answers)
     return Parts(*clients, settings, running().time, rollback_detector)
+
+
+async def claimed(parts: Parts) -> Parts:
+    """Claim the namespace, as ``open_parts`` does; a supervisor starts it again and again."""
+    while True:
+        try:
+            await parts.ownership.claim()
+        except RedisUnavailableError:
+            await asyncio.sleep(1)
+        else:
+            return parts
 
 
 class Process:
@@ -68,13 +79,16 @@ class Process:
         """Run one command on this machine instead."""
 
         async def run() -> Any:
-            return await body(parts(self._pubnub, self._server, self.machine, self.settings))
+            return await body(await self._opened())
 
         self.task = running().create_task(run(), context=self._context)
         return self.task
 
+    async def _opened(self) -> Parts:
+        return await claimed(parts(self._pubnub, self._server, self.machine, self.settings))
+
     async def _serve(self) -> ExitCode:
-        of = parts(self._pubnub, self._server, self.machine, self.settings)
+        of = await self._opened()
         worker = await compose(of, followed_names(self.settings))
         self._service, self._reload, self.health = worker.service, worker.reload, worker.health
         if self._live_only:

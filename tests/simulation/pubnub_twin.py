@@ -34,6 +34,7 @@ class PubNub:
     def __init__(self, state: State, random: Random) -> None:
         self.state = state
         self.requests = 0
+        self.lists = 0
         self.slowness = 0.0
         """How often an answer is held for long."""
         self._polls = LongPolls(state, IDLE_SECONDS)
@@ -55,6 +56,7 @@ class PubNub:
     ) -> Reply | Coroutine[Any, Any, Reply]:
         """Answer one request, or say how it is waited for."""
         self.requests += 1
+        self.lists += operation == "actions"
         trouble = self.state.trouble
         if refusal := trouble.lasting(operation, asked) or trouble.passing(operation, asked):
             return refusal

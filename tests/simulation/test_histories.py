@@ -11,8 +11,10 @@ import pytest
 
 from tests.simulation.history import Outcome, played
 from tests.simulation.oracle import BrokenError
-from tests.simulation.world import DAY_TICKS, HOUR, SETTLE_SECONDS, WorkerConfig, World
+from tests.simulation.pubnub_twin import IDLE_SECONDS
+from tests.simulation.world import DAY_TICKS, HOUR, KEYS, SETTLE_SECONDS, WorkerConfig, World
 from worker.applying.apply import Applier
+from worker.applying.rollback import RollbackRecovery
 from worker.domain.position import Cursor
 from worker.domain.reconciliation import Limit
 from worker.emulator import OUTAGE_KINDS, Page, Window
@@ -23,6 +25,7 @@ from worker.live.subscription_cursor import SubscriptionCursor
 from worker.reconciliation import corrections, rounds, second_pass
 from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.repair_queue import RepairQueue
+from worker.store.acknowledged import Acknowledged
 from worker.store.cursors import Cursors
 from worker.store.pending_repairs import GapCause
 from worker.store.rollback_detector import RollbackDetector
@@ -112,6 +115,39 @@ def without_rollback_detection() -> Iterator[None]:
 async def _save_anyhow(self: SubscriptionCursor, cursor: Cursor, covered_until: float) -> None:
     await self._cursors.save(self.subscription, cursor, 0)
     self.newest, self.covered_until = cursor, covered_until
+
+
+def without_proofs() -> AbstractContextManager[Any]:
+    """Take every restart of Redis for a loss of everything."""
+
+    async def compare(self: RollbackRecovery) -> tuple[str, Any]:
+        return "another server answers", await self._known_channels()
+
+    return patch.object(RollbackRecovery, "_compare", compare)
+
+
+def without_compared_cursors() -> AbstractContextManager[Any]:
+    """Look for lost cursors only when the next one is saved."""
+
+    async def none_lost(*_: Any) -> set[str]:
+        return set()
+
+    return patch.object(Cursors, "lost", none_lost)
+
+
+def with_ended_cursors() -> AbstractContextManager[Any]:
+    """Expect the cursors of ended subscriptions for ever."""
+    return patch.object(SubscriptionCursor, "end", lambda _: None)
+
+
+def without_marks_known() -> AbstractContextManager[Any]:
+    """Let processes forget at once what they marked."""
+    return patch.object(Acknowledged, "note_marks", lambda *_: None)
+
+
+def without_memory_of_channels() -> AbstractContextManager[Any]:
+    """Let processes remember only the channels that they wrote to."""
+    return patch.object(Acknowledged, "note_channels", lambda *_: None)
 
 
 def without_repair_queue() -> AbstractContextManager[Any]:
@@ -549,6 +585,130 @@ def test_a_failover_under_a_running_worker() -> None:
         await asyncio.sleep(10 + SOON)
 
     expect(script, without_rollback_detection)
+
+
+def test_a_restart_without_loss_costs_nothing() -> None:
+    """Redis has all it had: nothing is owed, nothing is read again."""
+    quiet = WorkerConfig((ROOM, WITNESS))
+
+    async def script(world: World) -> None:
+        world.start("one", quiet)
+        await asyncio.sleep(SOON)
+        world.add(ROOM, MESSAGE, "+", "ana")
+        await asyncio.sleep(5)
+        before = world.pubnub.lists
+        for seconds in (0.0, 2.0, 20.0):
+            world.restart_redis(seconds)
+            world.add(ROOM, MESSAGE, "+", f"ben-{seconds}")
+            await asyncio.sleep(SOON)
+        if owed := world.owed():
+            raise BrokenError(f"owes {owed}")
+        if world.pubnub.lists > before:
+            raise BrokenError(f"{world.pubnub.lists - before} lists were read")
+
+    expect(script, without_proofs)
+
+
+def test_a_failover_costs_what_it_lost() -> None:
+    """One room of two has lost its newest entry. The other one is not read again."""
+
+    async def script(world: World) -> None:
+        world.start("one", WorkerConfig((ROOM, HALL, WITNESS)))
+        for room in (ROOM, HALL):
+            world.add(room, MESSAGE, "+", "ana")
+        await asyncio.sleep(SOON)
+        world.fail_over(1)
+        world.add(ROOM, MESSAGE, "+", "ben")
+        await asyncio.sleep(20)
+        owed = {line.partition("}")[0] for line in world.owed()}
+        if owed != {"tally:{r.a"}:
+            raise BrokenError(f"owed are {owed}")
+        await asyncio.sleep(SOON)
+
+    expect(script, without_proofs)
+
+
+def test_a_failover_that_lost_a_cursor_alone_costs_nothing() -> None:
+    """The worker polls again from the one before. Nothing is owed, nothing is read again."""
+
+    async def script(world: World) -> None:
+        world.start("one", ONE)
+        await asyncio.sleep(IDLE_SECONDS - 5)
+        before = world.pubnub.lists
+        world.fail_over(20)
+        await asyncio.sleep(IDLE_SECONDS + SOON)
+        if world.pubnub.lists > before:
+            raise BrokenError(f"{world.pubnub.lists - before} lists were read")
+
+    expect(script, without_compared_cursors)
+
+
+def test_the_cursor_of_an_ended_subscription_is_no_sign() -> None:
+    """It is deleted after a week. A restart of Redis after that has lost nothing."""
+
+    async def script(world: World) -> None:
+        world.start("one", ONE)
+        await asyncio.sleep(SOON)
+        cursors = [key for key in world.keyspace.values if ":cursor:" in key]
+        world.reload("one", WorkerConfig((ROOM, HALL, WITNESS), per_subscription=1))
+        await asyncio.sleep(SOON)
+        for key in cursors:
+            world.keyspace.delete(key)
+        world.restart_redis(0)
+        await asyncio.sleep(SOON)
+        if alarms := [line for line in world.story if "redis_went_back" in line]:
+            raise BrokenError(alarms[0])
+
+    expect(script, with_ended_cursors)
+
+
+def test_a_lost_mark_is_written_again() -> None:
+    """It is the only thing that a failover lost."""
+
+    async def script(world: World) -> None:
+        world.start("one", ONE)
+        await asyncio.sleep(SOON)
+        world.forbid(ROOM, 300)
+        await asyncio.sleep(IDLE_SECONDS)
+        world.keyspace.delete(KEYS.owed(ROOM))
+        world.server.replace()
+        await asyncio.sleep(20)
+        if "forbidden" not in world.keyspace.hgetall(KEYS.owed(ROOM)):
+            raise BrokenError("the mark is gone")
+        await asyncio.sleep(300 + SOON)
+
+    expect(script, without_marks_known)
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_quiet_room_met_before_the_last_start(*, is_busy: bool) -> None:
+    """A wildcard does not list it, and the copy does not know it: the process has read of it.
+
+    A busy worker has also lost what it wrote itself.
+    """
+
+    async def script(world: World) -> None:
+        world.channels = (ROOM, HALL)
+        world.start("one", WorkerConfig(("r.*", WITNESS)))
+        await asyncio.sleep(SOON)
+        world.add(ROOM, MESSAGE, "+", "ana")
+        await asyncio.sleep(SOON)
+        copied = world.copy()
+        world.add(HALL, MESSAGE, "+", "ana")
+        await asyncio.sleep(HOUR / 2)  # more than PubNub's cache holds
+        world.stop("one")
+        await asyncio.sleep(60)
+        world.start("one")
+        await asyncio.sleep(30)
+        if is_busy:
+            world.add(ROOM, MESSAGE, "+", "ben")
+            await asyncio.sleep(5)
+        world.put_back(copied, "is an older copy")
+        await asyncio.sleep(2 * SOON)
+        if HALL not in world.keyspace.smembers(KEYS.channels):
+            raise BrokenError("the hall is forgotten")
+
+    expect(script, without_memory_of_channels)
 
 
 def test_a_failover_brings_back_an_ended_backfill() -> None:

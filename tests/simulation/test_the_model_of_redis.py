@@ -14,11 +14,13 @@ from tests.simulation.machine import Machine
 from tests.simulation.redis_twin import RedisTwin, Server
 from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
 from worker.domain.position import Cursor
+from worker.errors import RedisUnfitError
 from worker.reconciliation.consistency import Consistency
 from worker.store.audit import Audit
 from worker.store.budget import Budget
 from worker.store.entries import Entries, entry_keys
 from worker.store.keys import Keys
+from worker.store.ownership import Claim, Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.progress import LookProgress, Progress
 from worker.store.store import Store, Ttls
@@ -49,6 +51,8 @@ class Side:
         self.redis = redis
         self.store = Store(redis, KEYS, Ttls(3600, 86400, RETENTION_SECONDS))
         self.tables = Tables(redis, KEYS)
+        self.heads: dict[str, str] = {}
+        self.ownerships = {days: Ownership(redis, KEYS, _claim(days)) for days in "123"}
         self.entries = Entries(redis, KEYS)
         self.audit = Audit(redis, KEYS)
         self.tombstones = Tombstones(redis, KEYS)
@@ -84,6 +88,7 @@ class Calls:
             [self._apply] * 6
             + [self._repaying, self._saving] * 2
             + [self._placing, self._knowing, self._reading, self._losing, self._forgetting]
+            + [self._claiming, self._proving]
         )
         return self._random.choice([*kinds, self._sweeping, self._spending])()
 
@@ -109,6 +114,8 @@ class Calls:
 
         async def ask(side: Side) -> Any:
             (applied,) = await side.store.apply_all([(channel, events)], Origin.LIVE)
+            if applied.head_after != "0-0":
+                side.heads.setdefault(channel, applied.head_after)
             return (
                 applied.letters,
                 applied.head_before == applied.head_after,
@@ -248,6 +255,33 @@ class Calls:
 
         return ask
 
+    def _claiming(self) -> Ask:
+        days = self._random.choice("123")
+        has_lost, is_used = self._random.random() < 0.3, self._random.random() < 0.3
+
+        async def ask(side: Side) -> Any:
+            if is_used:
+                await side.tables.cursors.register("a", ["room"])
+            else:
+                await side.tables.cursors.end_heartbeats()
+            claimed = await _tried(side.ownerships[days].claim(has_lost=has_lost))
+            held = [await _tried(own.is_held()) for own in side.ownerships.values()]
+            return claimed, held
+
+        return ask
+
+    def _proving(self) -> Ask:
+        is_cut, is_newer = self._random.random() < 0.3, self._random.random() < 0.3
+
+        async def ask(side: Side) -> Any:
+            heads = {channel: "5-0" if is_cut else head for channel, head in side.heads.items()}
+            if is_newer:
+                heads["nowhere"] = "7-0"
+            cursors = await side.tables.cursors.lost({"a": 1 + 3 * is_cut, "c": 1})
+            return sorted(await side.tables.heads.lost(heads)), sorted(cursors)
+
+        return ask
+
     def _sweeping(self) -> Ask:
         channel = self._channel()
 
@@ -360,6 +394,23 @@ async def _held(redis: Redis) -> dict[str, Any]:
     return held
 
 
+async def _tried(call: Any) -> str:
+    try:
+        return str(await call)
+    except RedisUnfitError as error:
+        return str(error)
+
+
+def _claim(days: str) -> Claim:
+    return Claim(
+        subscribe_key="demo",
+        types="all",
+        retention_days=days,
+        tombstone_seconds="3600",
+        settle_seconds="60",
+    )
+
+
 def comparable(key: str, value: Any, life: float | None) -> Any:
     """Leave out what time and chance make different: journal ids, marks, times of cursors."""
     if key.endswith(":head") or key == KEYS.budget:
@@ -370,6 +421,8 @@ def comparable(key: str, value: Any, life: float | None) -> Any:
         value = [
             {name: told for name, told in fields.items() if name != "after"} for fields in value
         ]
+    elif key == KEYS.meta:
+        value = {name: told for name, told in value.items() if name != "life"}
     elif ":cursor:" in key:
         value = {name: told for name, told in value.items() if name != "saved_at"}
     return value, None if life is None else round(life / UNIT_SECONDS)

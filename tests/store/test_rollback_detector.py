@@ -276,6 +276,6 @@ def test_an_accepted_redis_may_be_older() -> None:
     detector.accept(None)
 
     assert detector.generation == 1
-    assert detector.channels == frozenset({"room"})
+    assert detector.acknowledged.channels == frozenset({"room"})
     assert not detector.is_suspect
     assert detector.observe("room", detector.newest_head("room"), "3-0", "4-0")

@@ -1,14 +1,19 @@
-"""The recovery from a Redis that went back to an older state."""
+"""The recovery from a Redis that was restarted, replaced or put back to an older state."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
+from worker.store.ownership import Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.tables import Tables
+
+RUN_TRIES: Final = 3
+"""Connections that are made in search of the run that was met."""
 
 log = structlog.get_logger(__name__)
 
@@ -21,63 +26,124 @@ class Pool(Protocol):
 
 
 class RollbackRecovery:
-    """Marks every channel for repair, then trusts Redis as it is."""
+    """Compares Redis with what this process knows; marks what is lost."""
 
     def __init__(
         self,
         rollback_detector: RollbackDetector,
         tables: Tables,
+        ownership: Ownership,
         followed: Collection[str],
         pools: Sequence[Pool] = (),
     ) -> None:
-        """``tables`` are on a client that accepts every server.
+        """``tables`` and ``ownership`` are on a client that accepts every server.
 
         ``followed`` are the configured channels.
         ``pools`` may still lead to the old server.
         """
         self._rollback_detector = rollback_detector
+        self._acknowledged = rollback_detector.acknowledged
         self._tables = tables
+        self._ownership = ownership
         self._followed = frozenset(followed)
         self._pools = pools
         self._turn = asyncio.Lock()
         self._listeners: list[Callable[[Collection[str]], None]] = []
 
     def add_listener(self, listener: Callable[[Collection[str]], None]) -> None:
-        """Call this with the marked channels, from now on."""
+        """Call this with the channels that are owed a repair, from now on."""
         self._listeners.append(listener)
 
     async def run(self) -> None:
-        """Mark all channels that may lack events.
-
-        These are the channels that Redis knows,
-        those that this process wrote to, and those that it follows.
+        """Trust Redis again, after what it lost is marked.
 
         Raises:
             RedisUnavailableError: Redis is away, and still under suspicion.
+            RedisUnfitError: the namespace has another owner now.
         """
         async with self._turn:
             if self._rollback_detector.is_suspect:
                 await self._recover()
 
     async def _recover(self) -> None:
-        await self._disconnect()
+        detector = self._rollback_detector
         # Read first: so a server that takes its place meanwhile is noticed.
-        server = await self._tables.server.run_id()
-        known = await self._tables.channels.all()
-        # Read last: a write that was under way ends meanwhile.
-        written = self._rollback_detector.channels
-        channels = known | written | self._followed
-        await self._tables.pending.mark(channels, GapCause.REDIS_WENT_BACK)
-        await self._tables.channels.add(channels)
-        await self._disconnect()
-        self._rollback_detector.accept(server)
-        # A connection to the old server may have been made meanwhile.
-        await self._disconnect()
-        cause = GapCause.REDIS_WENT_BACK.value
-        log.warning("gap", cause=cause, channels=len(channels))
+        run_id = await self._suspected_run()
+        # Claimed before anything else is written.
+        if not await self._ownership.claim(has_lost=bool(detector.loss)):
+            detector.suspect("Redis lacks the claim of this process")
+        await self._mark_again()
+        loss, channels = await self._compare()
+        if loss:
+            log.error("redis_went_back", reason=loss, channels=len(channels))
+            await self._mark(channels)
+        # Some were repaired: the end of the repair is lost.
+        owed = await self._tables.pending.read_all(await self._known_channels())
+        if loss:
+            detector.accept(run_id)
+        else:
+            self._trust(run_id)
         for listener in self._listeners:
-            listener(channels)
+            listener(owed)
 
-    async def _disconnect(self) -> None:
-        for pool in self._pools:
-            await pool.disconnect()
+    async def _suspected_run(self) -> str | None:
+        """Return the run that answers, rather another than before.
+
+        Behind a proxy each new connection may lead to another server.
+        """
+        detector = self._rollback_detector
+        run_id: str | None = None
+        for _ in range(RUN_TRIES):
+            for pool in self._pools:
+                await pool.disconnect()
+            run_id = await self._tables.server.run_id()
+            if detector.loss or not detector.is_current(run_id):
+                break
+        return run_id
+
+    async def _mark_again(self) -> None:
+        """Write the newest marks again: nothing proves them."""
+        marks: defaultdict[str, set[str]] = defaultdict(set)
+        for cause, channel in self._acknowledged.marks:
+            marks[cause].add(channel)
+        for cause, channels in marks.items():
+            await self._tables.pending.mark(channels, GapCause(cause), is_new=False)
+            await self._tables.channels.add(channels)
+
+    async def _compare(self) -> tuple[str, Collection[str]]:
+        """Return what is lost, and the channels that may lack events."""
+        if loss := self._rollback_detector.loss:
+            # No restart, or one that lost all of this process: nothing is proven.
+            return loss, await self._known_channels()
+        known, tables = self._acknowledged, self._tables
+        channels = await tables.heads.lost(known.heads)
+        if channels:
+            loss = "the newest journal entries of channels are gone"
+        elif await tables.cursors.lost(known.saves):
+            loss = "a cursor has fewer saves than before"
+        else:
+            return "", ()
+        return loss, channels | await tables.channels.unknown(known.channels)
+
+    async def _known_channels(self) -> set[str]:
+        held = await self._tables.channels.all()
+        # Read last: a write that was under way ends meanwhile.
+        return {*held, *self._acknowledged.channels, *self._followed}
+
+    def _trust(self, run_id: str | None) -> None:
+        """Go on: nothing that was acknowledged is lost."""
+        detector = self._rollback_detector
+        is_new = detector.trust(run_id)
+        if detector.ignores_runs:
+            log.warning("redis_runs_differ")
+        elif is_new:
+            log.warning("redis_restarted")
+
+    async def _mark(self, channels: Collection[str]) -> None:
+        """Mark what is lost, before anything else is written."""
+        if channels:
+            cause = GapCause.REDIS_WENT_BACK
+            await self._tables.pending.mark(channels, cause)
+            self._acknowledged.note_marks(cause, channels)
+            await self._tables.channels.add(channels)
+            log.warning("gap", cause=cause.value, channels=len(channels))

@@ -52,6 +52,7 @@ class Subscription:
                 await self._follow(cursor)
             except StaleError as error:
                 await self._drop_answers(error)
+        self._cursor.end()
 
     def stop(self) -> None:
         """Stop polling; ``run`` ends when every answer is applied."""
@@ -83,10 +84,8 @@ class Subscription:
 
         Where it does not, a gap is marked before the resume point moves.
         """
-        point = self.resume_point
-        if point is None:
-            return False
-        return self._cursor.age_of(point) <= self._covered.catchup_seconds
+        point, longest = self.resume_point, self._covered.catchup_seconds
+        return point is not None and self._cursor.age_of(point) <= longest
 
     async def _resume(self) -> Cursor:
         """Return the cursor to go on from; the handshake at the first start."""

@@ -58,6 +58,10 @@ class SubscriptionCursor:
             return None
         return ResumePoint(self.subscription, newest, covered_until, self._saves)
 
+    def end(self) -> None:
+        """Expect nothing more of this cursor in Redis."""
+        self._cursors.forget(self.subscription)
+
     def trust_redis(self) -> None:
         """Trust Redis as it is now."""
         self._generation = self._rollback_detector.generation

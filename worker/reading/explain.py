@@ -9,7 +9,7 @@ from worker.source import names
 from worker.store.connection import opened_redis
 from worker.store.journal import EXPIRED, REBUILT, START, Change, Journal, JournalEntry
 from worker.store.keys import Keys
-from worker.store.preflight import check_ownership
+from worker.store.ownership import check_ownership
 from worker.store.reader import Snapshot, read_snapshot
 from worker.telemetry.text import escape
 

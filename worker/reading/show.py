@@ -6,7 +6,7 @@ from worker.domain.tally import Counts, by_count
 from worker.source import names
 from worker.store.connection import opened_redis
 from worker.store.keys import Keys
-from worker.store.preflight import check_ownership
+from worker.store.ownership import check_ownership
 from worker.store.reader import TallyReader
 from worker.telemetry.text import escape
 

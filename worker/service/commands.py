@@ -4,15 +4,15 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from worker import __version__
 from worker.applying.retry import ProgressWatcher
 from worker.domain.position import Range
-from worker.errors import ConfigurationError, ExitCode, TallyError
+from worker.errors import ConfigurationError, ExitCode, RedisUnavailableError, TallyError
 from worker.reconciliation.reconcile import ReconcileOptions, ReconcileReport
 from worker.reconciliation.verify import Sample, Verifier, VerifyReport
 from worker.service.doctor import Finding, examine_pubnub, examine_redis, look
@@ -23,6 +23,7 @@ from worker.service.parts import (
     build_backfiller,
     build_comparison,
     build_reconciler,
+    claim_of,
     configured_names,
     counted_types,
     followed_names,
@@ -37,8 +38,10 @@ from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.source.names import Names
 from worker.store.connection import opened_redis
 from worker.store.keys import Keys
-from worker.store.preflight import Claim
 from worker.telemetry.http import listening
+
+if TYPE_CHECKING:
+    from worker.store.ownership import Claim
 
 COMMAND_TRIES: Final = 6
 """Failures in a row after which a command gives up."""
@@ -62,6 +65,8 @@ async def run_worker(settings: Settings, *, allow_eviction: bool = False) -> Exi
             early.hand_over(worker.service)
             async with _health_pages(settings, worker.health):
                 code = await worker.service.run()
+            with suppress(RedisUnavailableError):
+                await parts.probe_tables.cursors.end_heartbeats()
     except TallyError as error:
         code = error.exit_code
         log.error("worker_fails", reason=str(error), exit_code=int(code))  # noqa: TRY400 - the sentence is enough
@@ -189,10 +194,9 @@ async def run_doctor(settings: Settings, *, allow_eviction: bool = False) -> Asy
 
     async def configure() -> str:
         nonlocal claim, client, followed
-        own_keyset = keyset(settings)
+        client = await stack.enter_async_context(Client(keyset(settings)))
         counted = counted_types(settings)
-        claim = Claim(own_keyset.subscribe_key, str(counted))
-        client = await stack.enter_async_context(Client(own_keyset))
+        claim = claim_of(settings)
         followed = followed_names(settings)
         return f"complete; counts {counted}"
 

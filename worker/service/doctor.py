@@ -12,7 +12,8 @@ from worker.source.client import Client
 from worker.source.names import Names
 from worker.store.connection import RedisClient
 from worker.store.keys import Keys
-from worker.store.preflight import Claim, check_fitness, check_ownership
+from worker.store.ownership import Claim, check_ownership
+from worker.store.preflight import check_fitness
 
 MAX_SKEW_SECONDS: Final = 30
 LISTED: Final = 10

@@ -38,7 +38,8 @@ from worker.store.budget import Budget
 from worker.store.connection import RedisClient, opened_redis, recovery_client
 from worker.store.entries import Entries
 from worker.store.keys import Keys
-from worker.store.preflight import Claim, check_fitness, check_namespace, check_ownership
+from worker.store.ownership import Claim, Ownership, check_ownership
+from worker.store.preflight import check_fitness
 from worker.store.redis_retry import RedisRetry
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.store import Store, Ttls
@@ -88,6 +89,18 @@ def counted_types(settings: Settings) -> CountedTypes:
     return CountedTypes(frozenset(settings.types), ignored)
 
 
+def claim_of(settings: Settings) -> Claim:
+    """Return what all processes of a namespace must share."""
+    demand(settings, KEYSET)
+    return Claim(
+        subscribe_key=str(settings.subscribe_key),
+        types=str(counted_types(settings)),
+        retention_days=f"{settings.retention_days:.10g}",
+        tombstone_seconds=str(settings.tombstone_seconds),
+        settle_seconds=f"{settings.settle_seconds:.10g}",
+    )
+
+
 class Parts:
     """What commands are built of.
 
@@ -113,16 +126,19 @@ class Parts:
         self.client = client
         self.clock = clock
         self.counted_types = counted_types(settings)
+        self.ownership = Ownership(recovery_redis, keys, claim_of(settings))
         self.recovery: RollbackRecovery | None = None
         if rollback_detector:
             self.recovery = RollbackRecovery(
                 rollback_detector,
                 Tables(recovery_redis, keys),
+                self.ownership,
                 configured_names(settings).channels,
                 (redis.connection_pool, recovery_redis.connection_pool),
             )
         recover = self.recovery.run if self.recovery else None
         retry = RedisRetry(clock, rollback_detector, recover)
+        self.retry = retry
         ttls = Ttls(
             settings.tombstone_seconds,
             settings.journal_seconds,
@@ -156,7 +172,7 @@ async def open_parts(
         TallyError: a setting is wrong, or Redis is away or unfit.
     """
     own_keyset = keyset(settings)
-    claim = Claim(own_keyset.subscribe_key, str(counted_types(settings)))
+    claim = claim_of(settings)
     rollback_detector = None if only_reads else RollbackDetector()
     # The client is opened first:
     # a wrong key must be found before a namespace is claimed for it.
@@ -166,10 +182,13 @@ async def open_parts(
         recovery_client(redis) as recovery_redis,
     ):
         await check_fitness(redis, allow_eviction=allow_eviction)
-        check = check_ownership if only_reads else check_namespace
-        await check(redis, Keys(settings.namespace), claim)
         clients = (client, redis, recovery_redis)
-        yield Parts(*clients, settings, elapsed_clock, rollback_detector)
+        parts = Parts(*clients, settings, elapsed_clock, rollback_detector)
+        if only_reads:
+            await check_ownership(redis, Keys(settings.namespace), claim)
+        else:
+            await parts.ownership.claim()
+        yield parts
 
 
 def token_reader(settings: Settings) -> Callable[[], str | None]:

@@ -154,13 +154,15 @@ def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
 
 
 async def send_heartbeats(parts: Parts) -> None:
-    """Keep the names registered.
+    """Keep the names registered, and the namespace claimed.
 
-    So even an idle worker notices that Redis went back.
+    So even an idle worker notices that Redis went back, or was emptied.
     """
     seconds = min(parts.settings.settle_seconds, HEARTBEAT_SECONDS)
     while True:
         await asyncio.sleep(seconds)
+        if not await parts.retry.call(parts.ownership.is_held):
+            parts.retry.rollback_detector.suspect("Redis lacks the claim of this process")
         await parts.tables.cursors.keep_registered()
 
 

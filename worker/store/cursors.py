@@ -8,9 +8,11 @@ from typing import Final
 from redis.asyncio import Redis
 
 from worker.domain.position import Cursor
+from worker.store.batch import batched
 from worker.store.keys import Keys
+from worker.store.redis_errors import redis_errors
 from worker.store.redis_retry import RedisRetry
-from worker.store.table import Table, retried
+from worker.store.table import HASH_BATCH, Table, retried
 from worker.telemetry import metrics
 
 SAVE_CONCURRENCY: Final = 4
@@ -24,6 +26,8 @@ It is more than PubNub's cache, so what may have been missed is marked.
 """
 FORGOTTEN_SECONDS: Final = 86_400
 """A subscription absent for a day is forgotten."""
+IN_USE_SECONDS: Final = 30
+"""A namespace is in use for so long after the last heartbeat of a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,35 @@ class Cursors(Table):
         key = self._keys.cursor(subscription)
         async with self._saving:
             args = (cursor.timetoken, cursor.region, known, max(0.0, age()))
+            sent = self._acknowledged.mark_count
             with metrics.script.labels("save_cursor").time():
-                return int(await self._call("save_cursor", key, *args))
+                saves = int(await self._call("save_cursor", key, *args))
+        if saves:
+            self._acknowledged.note_save(subscription, saves, sent)
+        return saves
+
+    def forget(self, subscription: str) -> None:
+        """Expect no more of a subscription that has ended."""
+        self._acknowledged.saves.pop(subscription, None)
+
+    async def lost(self, saves: Mapping[str, int]) -> set[str]:
+        """Return the subscriptions with fewer saves than these."""
+        subscriptions = list(saves)
+        lost: set[str] = set()
+        for batch in batched(subscriptions, HASH_BATCH):
+            for subscription, saved in zip(batch, await self.read_all(batch), strict=True):
+                if saved is None or saved.saves < saves[subscription]:
+                    lost.add(subscription)
+        return lost
+
+    async def end_heartbeats(self) -> None:
+        """Let other settings be chosen: no worker uses the namespace from now on.
+
+        Another worker's next heartbeat contradicts.
+        """
+        seconds = FORGOTTEN_SECONDS - IN_USE_SECONDS
+        with redis_errors():
+            await self._redis.expire(self._keys.subscriptions, seconds)
 
     @retried
     async def register(self, subscription: str, names: Collection[str]) -> None:

@@ -114,3 +114,9 @@ def _read_change(text: str) -> Change:
         value=value,
         uuid=uuid,
     )
+
+
+def stream_order(stream_id: str) -> tuple[int, int]:
+    """Return a sort key of an entry's id."""
+    milliseconds, _, sequence = stream_id.partition("-")
+    return int(milliseconds), int(sequence or 0)

@@ -52,6 +52,7 @@ class PendingRepairs(Table):
         calls = [([self._keys.owed(name)], [cause.value]) for name in names]
         await call_script(self._redis, "owe", *calls)
         metrics.gaps.labels(cause.value).inc(is_new)
+        self._acknowledged.note_marks(cause, names)
 
     async def read(self, channel: str) -> Marks:
         """Return the marks of one channel; empty if it needs no repair."""
@@ -71,4 +72,7 @@ class PendingRepairs(Table):
     async def clear(self, channel: str, marks: Mapping[str, int]) -> int:
         """Take back the marks that are unchanged; return how many are left."""
         args = [part for mark in marks.items() for part in mark]
-        return int(await self._call("repay", self._keys.owed(channel), *args))
+        left = int(await self._call("repay", self._keys.owed(channel), *args))
+        if not left:
+            self._acknowledged.forget_marks(channel)
+        return left

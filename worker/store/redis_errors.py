@@ -58,7 +58,7 @@ def redis_errors() -> Iterator[None]:
     to a cancellation. The task that was cancelled would go on.
 
     Raises:
-        RedisReplacedError: another server answers than before.
+        RedisReplacedError: Redis was restarted or replaced.
         RedisUnavailableError: Redis is away, or takes no writes now.
             Nothing is known to have been written.
         ScriptRefusedError: Redis will always refuse these arguments.
@@ -79,7 +79,7 @@ def _translated(error: Exception) -> TallyError:
     reason = _reason(error)
     match error:
         case ServerReplacedError():
-            return RedisReplacedError(f"Redis went back: {reason}.")
+            return RedisReplacedError(f"Redis takes no writes yet: {reason}.")
         case exceptions.DataError() | UnicodeError():
             return ScriptRefusedError(f"This cannot be sent to Redis: {reason}")
         case exceptions.AuthenticationError() | exceptions.NoPermissionError():

@@ -1,43 +1,59 @@
-"""Notices that Redis went back: a failover, a restored copy."""
+"""Notices that Redis may have gone back: a restart, a failover, a restored copy."""
+
+from typing import Final
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from worker.store.journal import START
+from worker.store.acknowledged import Acknowledged
+from worker.store.journal import START, stream_order
 from worker.store.redis_errors import ServerReplacedError
+
+MOST_RETURNS: Final = 3
+"""So often in a row an earlier run may return with everything it should have.
+
+Then ``run_id`` differs from connection to connection, and is no sign.
+"""
 
 
 class RollbackDetector:
-    """What this process has seen of Redis."""
+    """The signs that Redis lacks what it has acknowledged to this process."""
 
     def __init__(self) -> None:
+        self.acknowledged = Acknowledged()
         self.generation = 0
-        """How often Redis was accepted."""
+        """How often Redis was accepted as older than it was."""
         self.is_suspect = False
-        """From the first sign until ``accept``."""
-        self._server: str | None = None
-        self._heads: dict[str, str] = {}
-        self.channels: set[str] = set()
-        """The channels this process has written to."""
+        """From the first sign until ``trust`` or ``accept``."""
+        self.loss = ""
+        """What is known to be lost: then nothing is proven."""
+        self.ignores_runs = False
+        """Whether ``run_id`` is no sign."""
+        self._run_id: str | None = None
+        self._earlier_runs: set[str | None] = set()
+        self._returns = 0
 
     async def check_server(self, connection: AbstractConnection) -> None:
         """Begin a connection: redis-py's ``redis_connect_func``.
 
         Raises:
-            ServerReplacedError: another server answers than before.
-                Every channel must be marked before anything is written.
+            ServerReplacedError: another server answers than before,
+                or it was restarted. It must be compared before a write.
         """
         await connection.on_connect()
-        server = await _server_of(connection)
-        if self._server is None:
-            self._server = server
-        elif server and server != self._server:
-            self.suspect("another server answers")
-            raise ServerReplacedError("another Redis server answers than before")
+        if not self.ignores_runs:
+            self._compare_run(await _run_id_of(connection))
+        if self.is_suspect:
+            raise ServerReplacedError("another server may answer than before")
+
+    def _compare_run(self, run_id: str | None) -> None:
+        self._run_id = self._run_id or run_id
+        if run_id and run_id != self._run_id:
+            self.is_suspect = True
 
     def newest_head(self, channel: str) -> str:
         """Return the newest journal head that was seen."""
-        return self._heads.get(channel, START)
+        return self.acknowledged.heads.get(channel, START)
 
     def observe(self, channel: str, known: str, before: str, after: str) -> bool:
         """Note the journal heads that an apply answered.
@@ -45,34 +61,51 @@ class RollbackDetector:
         ``known`` was the newest head when it was sent.
         Returns False if Redis no longer held that head.
         """
-        if _order(before) < _order(known):
+        if stream_order(before) < stream_order(known):
             self.suspect(f"the journal of {channel!r} went back from {known} to {before}")
             return False
-        self.channels.add(channel)
-        if _order(after) > _order(self.newest_head(channel)):
-            self._heads[channel] = after
+        self.acknowledged.note_head(channel, after)
         return True
 
     def suspect(self, reason: str) -> None:
-        """Note a sign that Redis holds an older state."""
-        if not self.is_suspect:
-            # Importing structlog takes a fifth of the time
-            # in which a reader is imported. This is rare.
-            import structlog  # noqa: PLC0415
-
-            log = structlog.get_logger(__name__)
-            log.error("redis_went_back", reason=reason)
+        """Note that Redis lacks something."""
+        self.loss = self.loss or reason
         self.is_suspect = True
 
-    def accept(self, server: str | None) -> None:
-        """Trust this server as it is; forget the heads seen before."""
-        self._server = server
-        self._heads.clear()
+    def trust(self, run_id: str | None) -> bool:
+        """Trust a server that has all that was acknowledged.
+
+        Returns whether its run is a new one.
+        """
+        if self.is_current(run_id):
+            is_new = False
+        elif is_new := run_id not in self._earlier_runs:
+            self._returns = 0
+        else:
+            self._returns += 1
+        self.ignores_runs = self._returns >= MOST_RETURNS
+        self._continue_with(run_id)
+        return is_new
+
+    def is_current(self, run_id: str | None) -> bool:
+        """Tell whether this run was trusted last."""
+        return run_id == self._run_id
+
+    def accept(self, run_id: str | None) -> None:
+        """Accept this server as it is; forget the positions seen before."""
+        self.acknowledged.forget_positions()
         self.generation += 1
+        self._returns = 0
+        self._continue_with(run_id)
+
+    def _continue_with(self, run_id: str | None) -> None:
+        self._earlier_runs.add(self._run_id)
+        self._run_id = run_id
         self.is_suspect = False
+        self.loss = ""
 
 
-async def _server_of(connection: AbstractConnection) -> str | None:
+async def _run_id_of(connection: AbstractConnection) -> str | None:
     await connection.send_command("INFO", "server")
     try:
         info = await connection.read_response()
@@ -90,8 +123,3 @@ def read_run_id(info: str) -> str | None:
         if name == "run_id":
             return value.strip()
     return None
-
-
-def _order(stream_id: str) -> tuple[int, int]:
-    milliseconds, _, sequence = stream_id.partition("-")
-    return int(milliseconds), int(sequence or 0)

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar, cast
 
 from redis.asyncio import Redis
 
+from worker.store.acknowledged import Acknowledged
 from worker.store.batch import batched
 from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors
@@ -40,6 +41,7 @@ class Table:
         self._redis = cast("Any", redis)
         self._keys = keys
         self.retry = retry
+        self._acknowledged = retry.rollback_detector.acknowledged if retry else Acknowledged()
 
     async def _call(self, verb: str, key: str, *args: str | float) -> Any:
         call = ([key], args)

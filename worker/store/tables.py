@@ -8,6 +8,7 @@ from redis.exceptions import NoPermissionError
 
 from worker.domain.position import Timetoken
 from worker.store.cursors import Cursors
+from worker.store.heads import Heads
 from worker.store.keys import Keys
 from worker.store.pending_repairs import PendingRepairs
 from worker.store.progress import SavedProgress
@@ -27,7 +28,9 @@ class KnownChannels(Table):
     @retried
     async def all(self) -> frozenset[str]:
         """Return the channels ever seen."""
-        return frozenset(await self._redis.smembers(self._keys.channels))
+        channels = frozenset(await self._redis.smembers(self._keys.channels))
+        self._acknowledged.note_channels(channels)
+        return channels
 
     @retried
     async def unknown(self, channels: Collection[str]) -> frozenset[str]:
@@ -44,6 +47,7 @@ class KnownChannels(Table):
         """Add channels. Only after the repair of a new one is marked."""
         if channels:
             await self._redis.sadd(self._keys.channels, *sorted(channels))
+            self._acknowledged.note_channels(channels)
 
 
 class DeadLetters(Table):
@@ -116,6 +120,7 @@ class Tables:
         self.progress = SavedProgress(redis, keys, retry)
         self.pruned = PrunedLately(redis, keys, retry)
         self.channels = KnownChannels(redis, keys, retry)
+        self.heads = Heads(redis, keys, retry)
         self.rounds = LastRound(redis, keys, retry)
         self.dead_letters = DeadLetters(redis, keys, retry)
         self.server = RedisServer(redis, keys, retry)

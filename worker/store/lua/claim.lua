@@ -1,9 +1,33 @@
--- Claims a namespace that has no owner: writes all fields, or none.
+-- Claims a namespace: writes all fields, or none.
 --
 -- KEYS[1] meta
--- ARGV    field, value, field, value, …
+-- ARGV[1] the life under which this process claimed it before ('': never)
+-- ARGV[2] a new life, in case one is needed
+-- ARGV[3] 1 if this process knows that Redis has lost something, else 0
+-- ARGV[4] 1 if other processes use the namespace now, else 0
+-- ARGV[5] the number of fields that name the owner (they come first)
+-- ARGV[6…] field, value, field, value, …
 --
--- Answers what meta holds, as HGETALL does: the fields just written, or those of another owner.
+-- Answers what meta holds, as HGETALL does: the fields just written, or those that refuse the claim.
+-- Refused is a claim if meta is there, and
+-- - a field of the owner differs, or is missing, or
+-- - another field differs while processes use it. (One that is missing is filled in.)
+--
+-- `life` is a random name. Who finds another one than before knows that Redis was emptied,
+-- or that another process has noticed a loss.
 
-if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
-return redis.call('HGETALL', KEYS[1])
+local meta, life, new_life = KEYS[1], ARGV[1], ARGV[2]
+local has_lost, is_used, owners = ARGV[3] == '1', ARGV[4] == '1', tonumber(ARGV[5])
+
+local is_there = redis.call('EXISTS', meta) == 1
+for at = 6, #ARGV, 2 do
+  local held = redis.call('HGET', meta, ARGV[at])
+  local matters = is_there
+  if at >= 6 + 2 * owners then matters = held and is_used end
+  if matters and held ~= ARGV[at + 1] then return redis.call('HGETALL', meta) end
+end
+
+local held_life = redis.call('HGET', meta, 'life')
+if not held_life or (has_lost and held_life == life) then redis.call('HSET', meta, 'life', new_life) end
+redis.call('HSET', meta, unpack(ARGV, 6))
+return redis.call('HGETALL', meta)

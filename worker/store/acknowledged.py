@@ -1,0 +1,56 @@
+"""What Redis has acknowledged to this process, so that a loss shows."""
+
+from collections.abc import Collection
+
+from worker.store.journal import START, stream_order
+
+
+class Acknowledged:
+    """What this process has written, or has read of.
+
+    Redis keeps the order of writes. So if it has one, it has all before.
+    """
+
+    def __init__(self) -> None:
+        self.channels: set[str] = set()
+        """Every channel that this process has read of."""
+        self.heads: dict[str, str] = {}
+        """Channel → the newest head of its journal."""
+        self.saves: dict[str, int] = {}
+        """Subscription → the number of its newest save."""
+        self.marks: dict[tuple[str, str], int] = {}
+        """Cause and channel → number of the mark, if no later save proves it."""
+        self.mark_count = 0
+
+    def note_channels(self, channels: Collection[str]) -> None:
+        """Remember channels."""
+        self.channels.update(channels)
+
+    def note_head(self, channel: str, head: str) -> None:
+        """Note a channel's journal head; an older one changes nothing."""
+        self.channels.add(channel)
+        if stream_order(head) > stream_order(self.heads.get(channel, START)):
+            self.heads[channel] = head
+
+    def note_marks(self, cause: str, channels: Collection[str]) -> None:
+        """Note that channels were marked."""
+        self.mark_count += 1
+        self.marks |= dict.fromkeys([(cause, channel) for channel in channels], self.mark_count)
+
+    def forget_marks(self, channel: str) -> None:
+        """Forget the marks of a channel: all were taken back."""
+        for mark in [mark for mark in self.marks if mark[1] == channel]:
+            del self.marks[mark]
+
+    def note_save(self, subscription: str, saves: int, sent: int) -> None:
+        """Note a saved cursor, which was sent when ``mark_count`` was ``sent``.
+
+        It proves the marks before.
+        """
+        self.saves[subscription] = saves
+        self.marks = {mark: number for mark, number in self.marks.items() if number > sent}
+
+    def forget_positions(self) -> None:
+        """Forget heads and cursors: Redis may hold older ones from now on."""
+        self.heads.clear()
+        self.saves.clear()
