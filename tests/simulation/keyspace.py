@@ -454,11 +454,12 @@ class Keyspace:
     def take_budget(self, keys: Sequence[str], args: Args) -> int:
         interval, burst, hold = map(int, args)
         now = int(self.clock() * 1_000_000)
-        whole = max(int(self.get(keys[0]) or 0), now)
-        whole = max(whole, now + hold + interval * (burst - 1)) if hold else whole + interval
-        self.values[keys[0]] = str(whole)
-        self.deaths[keys[0]] = self.clock() + math.ceil((whole - now) / 1000) / 1000 + 1
-        return max(0, whole - interval * burst - now)
+        debt, at = map(int, (self.get(keys[0]) or f"0 {now}").split(" "))
+        debt = max(0, debt - max(0, now - at))
+        debt = max(debt, hold + interval * (burst - 1)) if hold else debt + interval
+        self.values[keys[0]] = f"{debt} {now}"
+        self.deaths[keys[0]] = self.clock() + math.ceil(debt / 1000) / 1000 + 1
+        return max(0, debt - interval * burst)
 
     def claim(self, keys: Sequence[str], args: Args) -> list[str]:
         """Claim a namespace, as ``claim.lua`` does."""

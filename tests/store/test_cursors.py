@@ -47,6 +47,16 @@ async def test_a_cursor_of_the_future_has_no_known_age(tables: Tables, redis: Re
     assert (await read(tables)).age_seconds == UNKNOWN_AGE_SECONDS
 
 
+async def test_a_small_step_of_the_clock_costs_a_cursor_nothing(
+    tables: Tables, redis: Redis
+) -> None:
+    """Clocks of servers differ by seconds. The cursor counts as saved just now."""
+    await tables.cursors.save("s", Cursor("1", 1))
+    await cast("Any", redis).hincrby(KEYS.cursor("s"), "saved_at", 20)
+
+    assert (await read(tables)).age_seconds == 0
+
+
 @pytest.mark.parametrize("field", ["timetoken", "region", "saved_at"])
 async def test_half_a_cursor_is_no_cursor(tables: Tables, redis: Redis, field: str) -> None:
     """Without a cursor a gap is marked. That is better than a guessed cursor."""

@@ -1,9 +1,11 @@
 """The small tables: channels, progress, quarantine, the server, and the budget."""
 
+import re
 from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from worker.store.budget import BURST, Budget
 from worker.store.keys import Keys
@@ -97,3 +99,61 @@ async def test_the_budget_spaces_requests_out(redis: Redis) -> None:
     await there.hold(100_000)
     await here.take()
     assert waits[-1] == pytest.approx(100_000, abs=400)
+
+
+async def _step_clock(redis: Redis, seconds: int) -> None:
+    """Leave the budget as a step of Redis's clock would: each time in it is off by the step."""
+    key = Keys().budget
+
+    def shifted(time: re.Match[str]) -> str:
+        return str(int(time[0]) - seconds * 1_000_000)
+
+    value = await cast("Any", redis).get(key)
+    await cast("Any", redis).set(key, re.sub(r"\d{16}", shifted, value))
+
+
+async def test_a_step_of_the_clock_is_not_waited_for(redis: Redis) -> None:
+    """A budget that was in use, or in debt, waits as before; after a step forward, less."""
+    waits: list[float] = []
+
+    async def note(seconds: float) -> None:
+        waits.append(seconds)
+
+    budget = Budget(redis, Keys(), rate=0.1, sleep=note)
+    for _ in range(BURST):
+        await budget.take()
+    await _step_clock(redis, -86_400)
+    await budget.take()
+    assert waits == [pytest.approx(10, abs=5)]
+
+    await budget.hold(300)
+    await _step_clock(redis, -86_400)
+    await budget.take()
+    assert waits[1:] == [pytest.approx(300, abs=5)]
+
+    await _step_clock(redis, 86_400)
+    await budget.take()
+    assert waits[2:] == []
+
+
+async def test_a_long_wait_for_the_budget_is_logged(redis: Redis) -> None:
+    """It is logged before the wait, and its end once; a short wait is not logged."""
+    seen: list[str] = []
+
+    async def note(_: float) -> None:
+        seen.extend(entry["event"] for entry in entries)
+
+    budget = Budget(redis, Keys(), rate=1, sleep=note)
+    with capture_logs() as entries:
+        for _ in range(BURST + 1):
+            await budget.take()
+        assert entries == []
+
+        await budget.hold(60)
+        await budget.take()
+        await _step_clock(redis, 86_400)
+        await budget.take()
+
+    assert seen == ["budget_waits"]
+    assert [entry["event"] for entry in entries] == ["budget_waits", "budget_has_room"]
+    assert entries[0]["seconds"] == pytest.approx(60, abs=5)

@@ -1,18 +1,25 @@
 """The request budget that all processes of a keyset share."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import structlog
 from redis.asyncio import Redis
 
 from worker.store.keys import Keys
 from worker.store.redis_retry import RedisRetry
 from worker.store.table import Table, retried
 from worker.telemetry import metrics
+from worker.telemetry.throttled_warning import ThrottledWarning
 
 BURST: Final = 5
 """Requests sent at once after an idle time."""
+LONG_WAIT_SECONDS: Final = 10.0
+"""A wait that is logged: PubNub asked for it, or very many requests wait."""
+
+log = structlog.get_logger(__name__)
 
 
 class Budget(Table):
@@ -32,6 +39,8 @@ class Budget(Table):
         super().__init__(redis, keys, retry)
         self._interval = max(1, round(1_000_000 / rate))
         self._sleep = sleep
+        clock = retry.clock if retry else time.monotonic
+        self._warning = ThrottledWarning(log, "budget_waits", "budget_has_room", clock)
 
     async def take(self) -> None:
         """Return when one request may be sent."""
@@ -39,11 +48,18 @@ class Budget(Table):
         metrics.budget_requests.inc()
         metrics.budget_waited.inc(wait)
         if wait:
+            self._say_if_long(wait)
             await self._sleep(wait)
+        else:
+            self._warning.recovered()
 
     async def hold(self, seconds: float) -> None:
         """Let no process send for that long."""
         await self._take(round(seconds * 1_000_000))
+
+    def _say_if_long(self, wait: float) -> None:
+        if wait >= LONG_WAIT_SECONDS:
+            self._warning.failing(seconds=round(wait))
 
     @retried
     async def _take(self, hold_microseconds: int) -> int:

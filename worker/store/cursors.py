@@ -18,7 +18,10 @@ from worker.telemetry import metrics
 SAVE_CONCURRENCY: Final = 4
 """Saves at once. Each needs a connection."""
 CLOCK_TOLERANCE_SECONDS: Final = 30.0
-"""How far in the future a cursor may have been saved: clocks of servers differ a little."""
+"""How far in the future a cursor may have been saved: clocks of servers differ a little.
+
+Such a cursor counts as saved just now.
+"""
 UNKNOWN_AGE_SECONDS: Final = 86_000.0
 """The age of a cursor that was saved in the future: the clock of Redis went back.
 
@@ -163,4 +166,4 @@ def _saved_cursor(fields: Mapping[str, str], now: float) -> SavedCursor | None:
         return None
     if age_seconds < -CLOCK_TOLERANCE_SECONDS:
         age_seconds = UNKNOWN_AGE_SECONDS
-    return SavedCursor(cursor, age_seconds, saves)
+    return SavedCursor(cursor, max(0.0, age_seconds), saves)
