@@ -48,7 +48,8 @@ class Listed:
         """Yield them as ``History`` does."""
         for oldest, text in self._pages:
             items = tuple(cast("list[object]", decode(text)))
-            yield ListSlice(items, span(items), shift(oldest, 1), elapsed_clock())
+            now = elapsed_clock()
+            yield ListSlice(items, span(items), shift(oldest, 1), now, now)
 
 
 def _text(part: Sequence[Added]) -> bytes:

@@ -176,9 +176,9 @@ async def test_a_stale_page_is_read_again(bench: Bench) -> None:
     seed(bench, "room", 10)
     apply, jumps = bench.applier.apply, iter([SETTLE_SECONDS + 1])
 
-    async def slow_apply(decoded, origin, received):  # type: ignore[no-untyped-def]
+    async def slow_apply(*page):  # type: ignore[no-untyped-def]
         bench.clock.now += next(jumps, 0)
-        return await apply(decoded, origin, received)
+        return await apply(*page)
 
     bench.applier.apply = slow_apply  # type: ignore[method-assign]
     await backfill(bench).run(["room"], Range())

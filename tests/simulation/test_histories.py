@@ -13,9 +13,9 @@ from tests.simulation.history import Outcome, played
 from tests.simulation.oracle import BrokenError
 from tests.simulation.pubnub_twin import IDLE_SECONDS
 from tests.simulation.world import DAY_TICKS, HOUR, KEYS, SETTLE_SECONDS, WorkerConfig, World
-from worker.applying.apply import Applier
+from worker.applying.apply import Applier, ReadTime
 from worker.applying.rollback import RollbackRecovery
-from worker.domain.position import Cursor
+from worker.domain.position import Cursor, Range
 from worker.domain.reconciliation import Limit
 from worker.emulator import OUTAGE_KINDS, Page, Window
 from worker.live import full_answers
@@ -25,6 +25,7 @@ from worker.live.subscription_cursor import SubscriptionCursor
 from worker.reconciliation import corrections, rounds, second_pass
 from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.repair_queue import RepairQueue
+from worker.service.parts import build_backfiller, build_reconciler
 from worker.store.acknowledged import Acknowledged
 from worker.store.cursors import Cursors
 from worker.store.pending_repairs import GapCause
@@ -569,6 +570,65 @@ def _without_staleness() -> AbstractContextManager[Any]:
         real(self, store, tables, retry, 1e9)
 
     return patch.object(Applier, "__init__", made)
+
+
+def test_answers_that_take_longer_than_the_settle_time() -> None:
+    """A page may wait for a settle time after it came, however long it was under way."""
+
+    async def script(world: World) -> None:
+        slowly = world.random.uniform
+        with patch.object(world.pubnub, "delay", lambda: slowly(0.25, 2.5)):
+            actions = [world.add(ROOM, MESSAGE, "+", f"user{number}") for number in range(250)]
+            world.start("one", replace(ONE, settle_seconds=1))
+            await asyncio.sleep(180)
+            for action in filter(None, actions[:20]):
+                world.remove(ROOM, action, published=False)
+            world.burst(ROOM, 101)
+            await asyncio.sleep(180)
+            if any("page_dropped" in line for line in world.story):
+                raise BrokenError("pages are read again and again")
+
+    expect(script, _with_age_from_the_request)
+
+
+def _with_age_from_the_request() -> AbstractContextManager[Any]:
+    def is_stale(self: ReadTime, now: float, settle_seconds: float) -> bool:
+        return now - self.asked_at > settle_seconds
+
+    return patch.object(ReadTime, "is_stale", is_stale)
+
+
+def test_a_late_page_of_one_process_after_a_look_of_another() -> None:
+    """The page lists an action that was removed in a gap. The look has taken the mark away."""
+
+    async def script(world: World) -> None:
+        config = replace(ONE, settle_seconds=1)
+        world.start("one", config)
+        await asyncio.sleep(SOON)
+        ana = world.add(ROOM, MESSAGE, "+", "ana", published=False)
+        assert ana
+        way = world.pubnub.delay
+
+        def meanwhile() -> None:
+            world.remove(ROOM, ana, published=False)
+            world.burst(ROOM, 101)
+            world.pubnub.delay = lambda: 15.0  # type: ignore[method-assign]
+            world.later(0, setattr, world.pubnub, "delay", way)
+
+        with _listing(world, meanwhile):
+            await world.command(
+                lambda parts: build_backfiller(parts, 1).run([ROOM], Range()), config
+            )
+        assert world.differences()
+        if set(world.keyspace.hgetall(KEYS.owed(ROOM))) != {GapCause.UNPROVEN}:
+            raise BrokenError("counted for ever")
+        await world.command(lambda parts: build_reconciler(parts, 1).run([ROOM], Range()), config)
+
+    expect(script, _without_marks_of_late_pages)
+
+
+def _without_marks_of_late_pages() -> AbstractContextManager[Any]:
+    return patch.object(ReadTime, "is_late", lambda *_: False)
 
 
 def test_a_failover_under_a_running_worker() -> None:

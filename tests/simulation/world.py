@@ -43,6 +43,7 @@ class WorkerConfig:
     groups: tuple[str, ...] = ()
     per_subscription: int = 50
     prune_floor: int = 20
+    settle_seconds: float = SETTLE_SECONDS
     full_seconds: float = 604_800
 
     def settings(self) -> Settings:
@@ -53,6 +54,7 @@ class WorkerConfig:
             channel_groups=self.groups,
             channels_per_subscription=self.per_subscription,
             prune_floor=self.prune_floor,
+            settle_seconds=self.settle_seconds,
             reconcile_full_seconds=self.full_seconds,
         )
 

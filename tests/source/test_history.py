@@ -190,7 +190,7 @@ async def slow_slices(begun: list[int], ended: list[str]) -> AsyncGenerator[List
         for number in range(3):
             begun.append(number)
             await asyncio.sleep(0.001)
-            yield ListSlice((number,), None, str(FIRST - number), 0)
+            yield ListSlice((number,), None, str(FIRST - number), 0, 0)
         begun.append(3)
         raise PubNubError("enough")
     finally:

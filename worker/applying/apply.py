@@ -8,13 +8,15 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import Final
 
 import structlog
 
 from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
 from worker.errors import RolledBackError, ScriptRefusedError, StaleError
+from worker.source.endpoints import REQUEST_SECONDS
 from worker.source.wire import Decoded, Malformed
 from worker.store.batch import MAX_BATCH
 from worker.store.pending_repairs import GapCause
@@ -27,7 +29,39 @@ from worker.telemetry.text import unquoted
 Batches = Sequence[tuple[str, Sequence[Event]]]
 """The batches of one round trip: each a channel and its events."""
 
+LONGEST_ANSWER_SECONDS: Final = 2.0 * REQUEST_SECONDS
+"""An answer cannot take longer while this machine is awake: a request may be sent twice."""
+
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTime:
+    """When PubNub was asked for events, and when they came, in seconds of the clock."""
+
+    received_at: float
+    asked_at: float
+
+    def is_stale(self, now: float, settle_seconds: float) -> bool:
+        """Tell whether the events must be read again.
+
+        They may wait for a settle time after they came, however long the answer took.
+        An answer that took longer than any request may is of a machine that slept.
+        """
+        has_waited = now - self.received_at > settle_seconds
+        has_slept = now - self.asked_at > settle_seconds + LONGEST_ANSWER_SECONDS
+        return has_waited or has_slept
+
+    def is_late(self, now: float, settle_seconds: float) -> bool:
+        """Tell whether a channel that the events have changed must be looked at again.
+
+        A page shows the list of the moment at which it was asked for, or of a later one.
+        Another process may have looked at the channel meanwhile: it begins a settle time after a
+        gap, so it saw what this page does not, and has taken the mark of the gap away. An action
+        that was removed in the gap, and that this page makes live, would then stay for ever.
+        A page that changes nothing has done no harm. So this ends, however slow PubNub is.
+        """
+        return now - self.asked_at > settle_seconds
 
 
 class Applier:
@@ -53,10 +87,12 @@ class Applier:
         decoded: Iterable[Decoded | Event],
         origin: Origin,
         received_at: float,
+        asked_at: float | None = None,
     ) -> Counter[Outcome]:
         """Apply events; quarantine malformed ones; count the outcomes.
 
         ``received_at`` is when they were read, in seconds of the clock.
+        ``asked_at`` is when PubNub was asked for a page of history.
 
         Raises:
             StaleError: the events waited longer than the settle time.
@@ -71,7 +107,8 @@ class Applier:
             elif item:
                 waiting.setdefault(item.identity.channel, []).append(item)
 
-        outcomes = await self._apply_waiting(waiting, origin, received_at)
+        read = ReadTime(received_at, received_at if asked_at is None else asked_at)
+        outcomes = await self._apply_waiting(waiting, origin, read)
         # Last: what is read again because it was stale is quarantined once.
         for item in malformed:
             await self._quarantine(item)
@@ -81,14 +118,13 @@ class Applier:
         self,
         waiting: dict[str, list[Event]],
         origin: Origin,
-        received_at: float,
+        read: ReadTime,
     ) -> Counter[Outcome]:
         """Apply events by channel, in rounds of at most a batch for each channel."""
         outcomes: Counter[Outcome] = Counter()
         while waiting:
             calls = [
-                self._apply_batches(batches, origin, received_at)
-                for batches in _next_batches(waiting)
+                self._apply_batches(batches, origin, read) for batches in _next_batches(waiting)
             ]
             # Every call ends before the first error is raised: none may outlive this method.
             for result in await asyncio.gather(*calls, return_exceptions=True):
@@ -98,8 +134,9 @@ class Applier:
         return outcomes
 
     def is_stale(self, received_at: float) -> bool:
-        """Tell whether events of that time must be read again."""
-        return self.clock() - received_at > self._settle_seconds
+        """Tell whether live events of that time must be read again."""
+        read = ReadTime(received_at, received_at)
+        return read.is_stale(self.clock(), self._settle_seconds)
 
     async def _quarantine(self, malformed: Malformed) -> None:
         """Keep what cannot be decoded or applied, with the reason."""
@@ -113,14 +150,14 @@ class Applier:
         self,
         batches: Batches,
         origin: Origin,
-        received_at: float,
+        read: ReadTime,
     ) -> Counter[Outcome]:
         """Apply batches; quarantine each event that Redis refuses.
 
         Halves are applied alone until a refused event stands alone.
         """
         try:
-            return await self._retry.call(lambda: self._send(batches, origin, received_at))
+            return await self._retry.call(lambda: self._send(batches, origin, read))
         except ScriptRefusedError as error:
             halves = _halves(batches)
             if not halves:
@@ -128,18 +165,18 @@ class Applier:
 
         outcomes: Counter[Outcome] = Counter()
         for half in halves:
-            outcomes += await self._apply_batches(half, origin, received_at)
+            outcomes += await self._apply_batches(half, origin, read)
         return outcomes
 
     async def _send(
         self,
         batches: Batches,
         origin: Origin,
-        received_at: float,
+        read: ReadTime,
     ) -> Counter[Outcome]:
         """Send batches once; check that Redis did not go back."""
         channels = [channel for channel, _ in batches]
-        if self.is_stale(received_at):
+        if read.is_stale(self.clock(), self._settle_seconds):
             names = ", ".join(map(repr, channels[:3]))
             seconds = f"{self._settle_seconds:g} s"
             raise StaleError(f"events of {names} waited longer than {seconds}")
@@ -157,6 +194,8 @@ class Applier:
             outcomes.update(applied.counted)
         for outcome, count in outcomes.items():
             metrics.events.labels(origin.value, outcome.value).inc(count)
+        if outcomes[Outcome.APPLIED] and read.is_late(self.clock(), self._settle_seconds):
+            await self._tables.pending.mark(channels, GapCause.UNPROVEN, is_new=False)
         return outcomes
 
     async def _quarantine_refused(

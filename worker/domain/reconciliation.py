@@ -109,7 +109,7 @@ def _is_bracketed(timetoken: Timetoken, oldest: Timetoken, newest: Timetoken) ->
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A verdict, and when its answer was asked for.
+    """A verdict, and when its answer was asked for and received.
 
     What was absent stays absent. What was present may have gone since.
     """
@@ -117,6 +117,7 @@ class Proof:
     verdict: Verdict
     asked_at: float
     """In seconds of the clock."""
+    received_at: float
 
 
 @dataclass(frozen=True, slots=True)

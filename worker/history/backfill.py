@@ -181,7 +181,7 @@ class Backfiller:
         for batch in batched(page.actions, DECODE_BATCH):
             decoded += [decode_action(channel, action, types) for action in batch]
             await asyncio.sleep(0)
-        await self._applier.apply(decoded, Origin.BACKFILL, page.asked_at)
+        await self._applier.apply(decoded, Origin.BACKFILL, page.received_at, page.asked_at)
         actions = progress.actions + len(decoded)
         return replace(progress, next=page.next, actions=actions)
 

@@ -22,7 +22,9 @@ class Revival:
     """Events that make listed actions live."""
 
     asked_at: float
-    """When PubNub was asked for them, in seconds of the clock."""
+    """When PubNub was asked for the first of them, in seconds of the clock."""
+    received_at: float
+    """When PubNub's first answer came."""
     restored: list[Restored] = field(default_factory=list)
     """A tombstone bars these actions."""
     added: list[Added] = field(default_factory=list)
@@ -58,7 +60,7 @@ class Corrections:
         for batch in batched(absent, MAX_BATCH):
             events = [Pruned(item.identity, item.action_timetoken) for item in batch]
             # What is proven absent stays absent, however long this takes.
-            applied = await self._apply(events, self._clock())
+            applied = await self._applier.apply(events, Origin.RECONCILE, self._clock())
             metrics.inferred.labels("pruned").inc(applied[Outcome.APPLIED])
             outcomes += applied
         return outcomes
@@ -80,27 +82,30 @@ class Corrections:
             entries = await self._entries.read(channel, identities)
             # What was present may have gone since: the oldest proof counts.
             asked_at = min(present[item].asked_at for item in batch)
-            revival = Revival(asked_at)
+            received_at = min(present[item].received_at for item in batch)
+            revival = Revival(asked_at, received_at)
             for candidate, entry in zip(batch, entries, strict=True):
                 revival.take(_repair(candidate, entry))
             yield revival
 
     async def restore(self, revival: Revival) -> Counter[Outcome]:
         """Restore actions; return how many had each outcome."""
-        outcomes = await self._apply(revival.restored, revival.asked_at)
+        outcomes = await self._apply(revival.restored, revival)
         metrics.inferred.labels("restored").inc(outcomes[Outcome.APPLIED])
         return outcomes
 
     async def add(self, revival: Revival) -> Counter[Outcome]:
         """Add actions; return how many had each outcome."""
-        return await self._apply(revival.added, revival.asked_at)
+        return await self._apply(revival.added, revival)
 
     async def _apply(
         self,
         events: Sequence[Event],
-        asked_at: float,
+        revival: Revival,
     ) -> Counter[Outcome]:
-        return await self._applier.apply(events, Origin.RECONCILE, asked_at)
+        return await self._applier.apply(
+            events, Origin.RECONCILE, revival.received_at, revival.asked_at
+        )
 
 
 def _age(candidate: Candidate) -> tuple[int, str]:

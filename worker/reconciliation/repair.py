@@ -84,7 +84,9 @@ class Repair:
                 return True
             messages = {item.identity.message_timetoken for item in added}
             report.rebuilt += await self._consistency.restore_messages(report.channel, messages)
-            outcomes = await self._applier.apply(added, Origin.RECONCILE, slice.asked_at)
+            outcomes = await self._applier.apply(
+                added, Origin.RECONCILE, slice.received_at, slice.asked_at
+            )
             report.added += outcomes[Outcome.APPLIED]
             return outcomes[Outcome.LATE] > 0
 

@@ -64,7 +64,7 @@ class Walk:
         span = slice.span or ()
         verdicts = judge(listed, span, self.left)
         for candidate, verdict in verdicts.items():
-            self.proofs[candidate] = Proof(verdict, slice.asked_at)
+            self.proofs[candidate] = Proof(verdict, slice.asked_at, slice.received_at)
         self.seen += reversed(span)
 
     def is_over(self, slice: ListSlice) -> bool:
@@ -89,7 +89,7 @@ class Walk:
         """
         for candidate in self.left:
             if _nothing_brackets(candidate, self):
-                self.proofs[candidate] = Proof(Verdict.ABSENT, at)
+                self.proofs[candidate] = Proof(Verdict.ABSENT, at, at)
         return self.proofs
 
 
@@ -127,7 +127,8 @@ class SecondPass:
         Raises:
             PubNubError: a request failed too often, or was refused.
         """
-        unproven = Proof(Verdict.UNPROVEN, self._policy.clock())
+        now = self._policy.clock()
+        unproven = Proof(Verdict.UNPROVEN, now, now)
         proofs = dict.fromkeys(wanted, unproven)
         for neighbours in self._neighbours(wanted):
             proofs |= await self._prove_neighbours(neighbours)

@@ -27,13 +27,15 @@ class ListSlice:
 
     They lie between ``next`` (inclusive), the start of the next request,
     and the end of the slice before. ``span`` is None if no action has a
-    readable timetoken. ``asked_at`` is in seconds of the clock.
+    readable timetoken. ``asked_at`` and ``received_at`` are in seconds of the
+    clock: the list was as the page shows it at some moment between them.
     """
 
     actions: tuple[object, ...]
     span: Span | None
     next: Timetoken
     asked_at: float
+    received_at: float
     _: KW_ONLY
     is_certain: bool = True
     """Whether the page shows everything in its range."""
@@ -45,10 +47,18 @@ class ListSlice:
 class _Reply:
     """One page below ``start``, and what it says about the next one."""
 
-    def __init__(self, page: Page, start: Timetoken, asked_at: float, requests: int) -> None:
+    def __init__(
+        self,
+        page: Page,
+        start: Timetoken,
+        requests: int,
+        asked_at: float,
+        received_at: float,
+    ) -> None:
         self._page = page
         self._start = start
         self._asked_at = asked_at
+        self._received_at = received_at
         self._requests = requests
         self._span = span(page.actions)
         oldest = self._span[0] if self._span else None
@@ -81,6 +91,7 @@ class _Reply:
             self._span,
             self._below if self._advances else shift(self._start, -1),
             self._asked_at,
+            self._received_at,
             is_certain=self._advances or self._is_overlap(),
             leads_on=self._advances,
             requests=self._requests,
@@ -153,7 +164,7 @@ class History:
             asked_at = self._clock()
             page = await self._client.message_actions(channel, start=start, end=end)
             requests += 1
-            reply = _Reply(page, start, asked_at, requests)
+            reply = _Reply(page, start, requests, asked_at, self._clock())
             # Empty pages count in a row: another page shows that there is something.
             empty = empty + 1 if reply.is_end else 0
             standing_still += not reply.is_end
