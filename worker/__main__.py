@@ -36,8 +36,6 @@ def _handle_signals(*, is_worker: bool) -> list[signal.Signals]:
     """Handle the signals that have Python's own handler: others are ignored on purpose.
 
     A worker that is stopped before it reads anything has done all that it could.
-    A SIGHUP asks it for a new list of channels, which it has not read yet, so it is ignored.
-    On a terminal a SIGHUP means that the terminal has gone.
     """
     handled = [
         number
@@ -46,8 +44,9 @@ def _handle_signals(*, is_worker: bool) -> list[signal.Signals]:
     ]
     for number in handled:
         signal.signal(number, _succeed if is_worker else _end)
-    if is_worker and not sys.stderr.isatty():
-        signal.signal(signal.SIGHUP, _ignore)
+    if is_worker:
+        # It waits until the worker handles it: ``EarlySignals`` in ``service/lifecycle.py``.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     return handled
 
 
@@ -58,9 +57,6 @@ def _end(number: int, _frame: FrameType | None) -> None:
 
 def _succeed(_number: int, _frame: FrameType | None) -> None:
     os._exit(0)
-
-
-def _ignore(_number: int, _frame: FrameType | None) -> None: ...
 
 
 if __name__ == "__main__":

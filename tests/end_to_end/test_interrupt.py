@@ -4,13 +4,14 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import pytest
 import typer
 
-from tests.processes import SETTING_PREFIXES
+from tests.processes import SETTING_PREFIXES, Child, environment
 from tests.waiting import wait_until
 from tests.worlds import KEYS, ROOM, World
 from worker.cli.interrupts import finish
@@ -231,6 +232,62 @@ async def test_a_stop_while_a_worker_loads_is_a_success(tmp_path: Path) -> None:
     assert stopped == (0, "", "")
     assert hung_up[0] == 2
     assert "PUBNUB_SUBSCRIBE_KEY is not set" in hung_up[2]
+
+
+async def _heard(child: Child) -> None:
+    """Wait until the process no longer ends at a SIGHUP: its first line has run."""
+    status = Path(f"/proc/{child.process.pid}/status")
+
+    def is_heard() -> bool:
+        masks = dict(line.split(":") for line in status.read_text().splitlines())
+        handled = int(masks["SigBlk"], 16) | int(masks["SigCgt"], 16)
+        return bool(handled >> (signal.SIGHUP - 1) & 1)
+
+    await wait_until(is_heard)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+async def test_a_reload_is_heard_at_every_moment(world: World) -> None:
+    """A SIGHUP from the first line on is never lost: the worker follows the new list."""
+
+    async def reloads(number: int, seconds: float) -> None:
+        listed = world.folder / f"{number}.channels"
+        listed.write_text(ROOM)
+        worker = world.start("run", TALLY_CHANNELS=None, TALLY_CHANNELS_FILE=str(listed))
+        await _heard(worker)
+        await asyncio.sleep(seconds)
+        listed.write_text(f"{ROOM}\nhall")
+        worker.ask(signal.SIGHUP)
+        await worker.logs("channels_reloaded")
+        assert worker.entries("channels_reloaded")[0]["names"] == 2
+        assert await worker.stopped() == 0
+
+    moments = (0, 0.1, 0.2, 0.3, 0.5, 0.8, 1.1, 1.5)
+    await asyncio.gather(*map(reloads, range(len(moments)), moments))
+
+
+async def test_a_reload_on_a_terminal_is_heard_while_loading(world: World) -> None:
+    """With a list in a file a SIGHUP is no end, on a terminal neither."""
+    listed = world.folder / "channels"
+    listed.write_text(ROOM)
+    settings = {**world.settings, "TALLY_CHANNELS": "", "TALLY_CHANNELS_FILE": str(listed)}
+    own, terminal = os.openpty()
+    os.set_blocking(own, False)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SIGNALLED, str(signal.SIGHUP.value), "typer", "run"),
+        env={**environment(settings), "PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=terminal,
+    )
+    log = bytearray()
+
+    def has_reloaded() -> bool:
+        with suppress(BlockingIOError):
+            log.extend(os.read(own, 10_000))
+        return b"channels_reloaded" in log
+
+    await wait_until(has_reloaded, what=log.decode)
+    child.terminate()
+    assert await child.wait() == 0
 
 
 async def test_signals_while_redis_hangs(world: World) -> None:
