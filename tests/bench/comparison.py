@@ -64,7 +64,7 @@ class ComparisonBench:
     meanwhile: Callable[[], Awaitable[object]] | None = None
     requests: int = 0
     tries: int | None = None
-    retention_seconds: float = 0
+    retention_seconds: int = 0
     asking: Callable[[], Awaitable[object]] | None = None
     """What happens before each request for a list."""
 

@@ -2,11 +2,14 @@
 
 from typing import Any, cast
 
+import pytest
+
 from tests.bench.bench import KEYS, SETTLE_SECONDS
 from tests.bench.comparison import MESSAGE, ComparisonBench, answer_oddly
 from tests.histories import CHANNEL
-from worker.domain.action import Identity, Origin, Pruned
-from worker.domain.position import TICKS_PER_SECOND, shift
+from tests.waiting import wait_until
+from worker.domain.action import Added, Identity, Origin, Pruned
+from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.emulator import Page
 from worker.errors import ExitCode
 from worker.reconciliation.verify import Discrepancy
@@ -111,6 +114,62 @@ async def test_an_expired_message_is_no_difference(comparison: ComparisonBench) 
 
     assert set(await comparison.bench.counts()) == {CHANNEL}
     assert (report.is_exact, report.entries) == (True, 1)
+
+
+@pytest.mark.parametrize("retention_seconds", [1800, 86400])
+async def test_a_message_is_compared_until_it_expires(
+    comparison: ComparisonBench, retention_seconds: int
+) -> None:
+    """A reaction too many and one too few, on a message that expires in ten minutes."""
+    comparison.retention_seconds = retention_seconds
+    comparison.bench.lay_out(ttls=Ttls(retention_seconds=retention_seconds))
+    now = await comparison.bench.client.time()
+    message = shift(now, (600 - retention_seconds) * TICKS_PER_SECOND)
+    await _knows_only(comparison, message)
+
+    report = await comparison.verify().run([CHANNEL])
+
+    assert [(found.missing, found.surplus) for found in report.discrepancies] == [(1, 1)]
+    assert report.unproven == 0
+
+    repaired = await comparison.reconcile().channel(CHANNEL, Range())
+
+    assert (repaired.added, repaired.pruned, repaired.unproven) == (1, 1, 0)
+    assert (await comparison.verify().run([CHANNEL])).is_exact
+
+
+async def test_a_message_that_expires_meanwhile_is_no_difference(
+    comparison: ComparisonBench,
+) -> None:
+    """It is deleted between the two passes."""
+    comparison.retention_seconds = 86400
+    comparison.bench.lay_out(ttls=Ttls(retention_seconds=86400))
+    redis = cast("Any", comparison.bench.redis)
+    seconds, _ = await redis.time()
+    message = f"{seconds - 86400 + 2}0000000"
+    await _knows_only(comparison, message)
+
+    async def is_expired() -> bool:
+        await comparison.bench.store.sweep(CHANNEL)
+        return not await redis.exists(KEYS.counts(CHANNEL, message))
+
+    comparison.meanwhile = lambda: wait_until(is_expired)
+
+    report = await comparison.verify().run([CHANNEL])
+
+    assert (report.entries, report.discrepancies, report.unproven) == (1, [], 0)
+
+
+async def _knows_only(comparison: ComparisonBench, message: str) -> None:
+    """Let PubNub list a reaction of ana to the message, and Redis count one of ben."""
+    state = comparison.bench.emulator.state
+    state.add(CHANNEL, message, "reaction", "👍", "ana", published=False)
+    gone = state.add(CHANNEL, message, "reaction", "👍", "ben", published=False).actions[-1]
+    state.remove(CHANNEL, message, gone.timetoken, "ben", published=False)
+    ben = Identity(CHANNEL, message, "reaction", "👍", "ben")
+    counted = Added(ben, str(gone.timetoken), str(gone.timetoken))
+    await comparison.bench.store.apply_all([(CHANNEL, [counted])], Origin.LIVE)
+    state.advance(2 * SETTLE_SECONDS)
 
 
 async def test_two_actions_of_one_user_count_once(comparison: ComparisonBench) -> None:

@@ -34,6 +34,10 @@ PROBLEMS = {
         "30",
         "TALLY_TOMBSTONE_SECONDS (30) must be more than TALLY_SETTLE_SECONDS (60):",
     ),
+    "TALLY_RETENTION_DAYS": (
+        "0.002",
+        "TALLY_RETENTION_DAYS (0.002) is too short: a message would expire before it can be",
+    ),
 }
 """Setting → a wrong text, and the beginning of the sentence about it."""
 WRONG = {name: text for name, (text, _) in PROBLEMS.items()}
@@ -70,6 +74,26 @@ def test_a_problem_is_reported_only_once(give: Give) -> None:
         "TALLY_SETTLE_SECONDS:",
         "TALLY_CHANNELS_FILE:",
     ]
+
+
+@pytest.mark.parametrize(("days", "settle"), [("0", "60"), ("0.002084", "60"), ("0.0003", "8")])
+def test_a_retention_that_can_be_compared_is_accepted(give: Give, days: str, settle: str) -> None:
+    """The least that the refusal names is enough; a shorter settle time allows a shorter one."""
+    give(TALLY_RETENTION_DAYS=days, TALLY_SETTLE_SECONDS=settle)
+
+    settings = load(CONFIG)
+
+    assert settings.retention_seconds == round(float(days) * 86_400)
+
+
+def test_a_retention_too_short_is_refused_with_the_least(give: Give) -> None:
+    """With its value, the least, and where the least comes from."""
+    give(TALLY_RETENTION_DAYS="0.01", TALLY_SETTLE_SECONDS="300")
+
+    (sentence,) = refused(CONFIG)
+
+    assert "TALLY_RETENTION_DAYS (0.01)" in sentence
+    assert "Set it to 0.010417 at least, which is 3 times TALLY_SETTLE_SECONDS (300)" in sentence
 
 
 def test_a_worker_needs_something_to_follow(give: Give, tmp_path: Path) -> None:

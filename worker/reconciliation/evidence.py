@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.applying.retry import RetryPolicy
-from worker.domain.action import Added
+from worker.domain.action import Added, Identity
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, shift
 from worker.domain.reconciliation import Candidate, Proof, Verdict
 from worker.domain.seen_set import EntryKey
@@ -28,11 +28,6 @@ from worker.store.entries import Entries, identity
 
 CANDIDATE_BATCH: Final = 20_000
 """Candidates in memory at a time; more are looked at in turn."""
-SWEPT_SECONDS: Final = 2 * 3600.0
-"""How soon before the retention's end a message is left alone.
-
-It may be deleted while it is looked at.
-"""
 
 TakeAdditions = Callable[[ListSlice, Sequence[Added]], Awaitable[bool]]
 """Gets a slice and its additions.
@@ -67,7 +62,7 @@ class Comparison:
         entries: Entries,
         policy: RetryPolicy,
         origin: OriginCheck,
-        retention_seconds: float = 0,
+        retention_seconds: int = 0,
     ) -> None:
         self.origin = origin
         self._scanner = scanner
@@ -124,16 +119,17 @@ class Comparison:
         """Return an empty scan that begins now, on PubNub's clock."""
         now = await self.now(channel)
         horizon = _before(now, self._policy.settle_seconds)
-        forgotten = None
-        if self._retention_seconds:
-            age = max(0.0, self._retention_seconds - SWEPT_SECONDS)
-            forgotten = _before(now, age)
         return ScanState(
             channel=channel,
             wanted=wanted,
             horizon=horizon,
-            forgotten=forgotten,
+            forgotten=await self._entries.oldest_kept(self._retention_seconds),
         )
+
+    async def kept(self, scan: ScanState, identities: Iterable[Identity]) -> set[Identity]:
+        """Return the identities whose message has not expired meanwhile."""
+        scan.forgotten = await self._entries.oldest_kept(self._retention_seconds)
+        return {item for item in identities if scan.is_kept(item.message_timetoken)}
 
     async def _look_closer(
         self,
@@ -204,6 +200,8 @@ class Comparison:
         """
         second = self._scanner.second_pass(scan.channel, scan.coverage, scan.wanted.until)
         proofs = await second.prove([*candidates, *scan.listed])
+        kept = await self.kept(scan, {item.identity for item in proofs})
+        proofs = {item: proof for item, proof in proofs.items() if item.identity in kept}
         verdicts = [proof.verdict for proof in proofs.values()]
         unproven = verdicts.count(Verdict.UNPROVEN)
         absent = _with_verdict(Verdict.ABSENT, candidates, proofs)
@@ -219,8 +217,8 @@ def _with_verdict(
     """Return those candidates whose proof has that verdict."""
     chosen: dict[Candidate, Proof] = {}
     for candidate in candidates:
-        proof = proofs[candidate]
-        if proof.verdict is verdict:
+        proof = proofs.get(candidate)
+        if proof and proof.verdict is verdict:
             chosen[candidate] = proof
     return chosen
 

@@ -173,7 +173,8 @@ class Verifier:
             # Two actions of one identity count once.
             # An identity that is listed with another timetoken is no surplus.
             surplus -= {item.identity for item in present}
-        return _by_tally(missing, surplus)
+        kept = await self._comparison.kept(scan, missing | surplus)
+        return _by_tally(missing & kept, surplus & kept)
 
     async def _still_live(
         self,

@@ -3,7 +3,6 @@
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
 
 import structlog
 
@@ -46,8 +45,6 @@ from worker.store.store import Store, Ttls
 from worker.store.tables import Tables
 from worker.store.tombstones import Tombstones
 from worker.telemetry.throttled_warning import ThrottledWarning
-
-SECONDS_PER_DAY: Final = 86_400
 
 log = structlog.get_logger(__name__)
 
@@ -142,7 +139,7 @@ class Parts:
         ttls = Ttls(
             settings.tombstone_seconds,
             settings.journal_seconds,
-            round(settings.retention_days * SECONDS_PER_DAY),
+            settings.retention_seconds,
         )
         self.store = Store(redis, keys, ttls, retry)
         self.entries = Entries(redis, keys)
@@ -246,8 +243,7 @@ def build_comparison(
     policy = retry_policy(parts, tries)
     scanner = Scanner(parts.history, parts.client.time, policy, watcher)
     origin = OriginCheck(scanner.reader, parts.entries, parts.tables.channels)
-    retention_seconds = parts.settings.retention_days * SECONDS_PER_DAY
-    return Comparison(scanner, parts.entries, policy, origin, retention_seconds)
+    return Comparison(scanner, parts.entries, policy, origin, parts.settings.retention_seconds)
 
 
 def build_reconciler(

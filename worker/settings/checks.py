@@ -3,17 +3,21 @@
 ``Needs`` says which checks must hold for a command.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from worker.errors import ConfigurationError
-from worker.settings.fields import FIELDS, Settings
+from worker.settings.fields import FIELDS, SECONDS_PER_DAY, Settings
 from worker.settings.problems import Problem
 from worker.settings.sources import read
 from worker.source.names import Names
 from worker.store.connection import connect
 from worker.store.keys import Keys
+
+COMPARED_SETTLES: Final = 3
+"""Settle times that a message must be kept, to be compared with PubNub's list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,23 @@ def _long_tombstones(settings: Settings) -> None:
         )
 
 
+@_about("TALLY_RETENTION_DAYS", "TALLY_SETTLE_SECONDS")
+def _comparable(settings: Settings) -> None:
+    if not settings.retention_days:
+        return
+    # A reaction is compared when it is a settle time old, and again a settle time later.
+    # A repair begins up to a settle time later than that.
+    least_seconds = max(1.0, COMPARED_SETTLES * settings.settle_seconds)
+    if settings.retention_days * SECONDS_PER_DAY < least_seconds:
+        least = math.ceil(least_seconds / SECONDS_PER_DAY * 1e6) / 1e6
+        raise ConfigurationError(
+            f"TALLY_RETENTION_DAYS ({settings.retention_days:g}) is too short: a message would "
+            f"expire before it can be compared with PubNub's list. Set it to {least:g} at least, "
+            f"which is {COMPARED_SETTLES} times TALLY_SETTLE_SECONDS "
+            f"({settings.settle_seconds:g}), or to 0: for ever."
+        )
+
+
 @_about("TALLY_CHANNELS", "TALLY_CHANNELS_FILE", "TALLY_CHANNEL_GROUPS")
 def _channels(settings: Settings) -> None:
     if not (settings.channel_groups or settings.all_channels()):
@@ -122,7 +143,7 @@ KEYSET: Final = (_subscribe_key, *CREDENTIALS)
 REDIS: Final = (_redis_url, _namespace)
 COUNTED: Final = (_counted_type,)
 NAMES: Final = (_channel_names, _channels_file, _group_names)
-WRITTEN: Final = (*CREDENTIALS, *REDIS, *NAMES, *COUNTED, _long_tombstones)
+WRITTEN: Final = (*CREDENTIALS, *REDIS, *NAMES, *COUNTED, _long_tombstones, _comparable)
 
 
 @dataclass(frozen=True, slots=True)

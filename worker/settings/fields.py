@@ -25,6 +25,8 @@ from worker.settings.values import (
     TextList,
 )
 
+SECONDS_PER_DAY: Final = 86_400
+
 Secret = Annotated[str | None, Field(repr=False)]
 SecretKey = Annotated[Key | None, Field(repr=False)]
 
@@ -173,6 +175,11 @@ class Settings(BaseSettings):
     def is_set(self, name: str) -> bool:
         """Tell whether a source gives the setting, such as TALLY_HTTP."""
         return FIELDS[name] in self.model_fields_set
+
+    @property
+    def retention_seconds(self) -> int:
+        """How long a message is counted, as the scripts take it; 0: for ever."""
+        return round(self.retention_days * SECONDS_PER_DAY)
 
     def all_channels(self) -> tuple[str, ...]:
         """Return TALLY_CHANNELS and the channels of the file, read again.

@@ -149,6 +149,17 @@ class Entries(Table):
             oldest = sorted([*oldest, *dated])[:1]
         return next(iter(oldest), None)
 
+    @retried
+    async def oldest_kept(self, retention_seconds: int) -> Timetoken | None:
+        """Return the oldest timetoken of a message that has not expired, as in the scripts.
+
+        None if messages are kept for ever: 0 seconds.
+        """
+        if not retention_seconds:
+            return None
+        seconds, _ = await self._redis.time()
+        return f"{int(seconds) - retention_seconds}0000000"
+
     async def messages(
         self,
         channel: str,
