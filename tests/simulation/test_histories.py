@@ -607,13 +607,12 @@ def test_a_late_page_of_one_process_after_a_look_of_another() -> None:
         await asyncio.sleep(SOON)
         ana = world.add(ROOM, MESSAGE, "+", "ana", published=False)
         assert ana
-        way = world.pubnub.delay
+        way, once = world.pubnub.delay, iter([15.0])
 
         def meanwhile() -> None:
             world.remove(ROOM, ana, published=False)
             world.burst(ROOM, 101)
-            world.pubnub.delay = lambda: 15.0  # type: ignore[method-assign]
-            world.later(0, setattr, world.pubnub, "delay", way)
+            world.pubnub.delay = lambda: next(once, 0.0) or way()  # type: ignore[method-assign]
 
         with _listing(world, meanwhile):
             await world.command(
