@@ -100,6 +100,7 @@ async def test_the_old_server_gets_no_writes(
 ) -> None:
     """It lives, takes writes, and has open connections. New connections lead elsewhere."""
     async with Forwarder(valkey.port) as door, process(door.url) as it:
+        await it.tables.channels.add([CHANNEL])
         await asyncio.gather(*(it.writes(number) for number in range(4)))
         door.lead_to(other.port)  # existing connections stay
 

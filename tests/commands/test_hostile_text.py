@@ -41,6 +41,7 @@ SLIPS: Final = [
     ("show", "\x1b[5;35m\u202e", MESSAGE),
     ("show", ROOM, "\x1b[5;35m"),
     ("backfill", "a\nb"),
+    ("forget", "a\nb", "--yes"),
     ("verify", "\u202e", "\x1b[5;35m"),
     ("backfill", "--since", "\x1b[5;35m\n"),
     ("emulator", "--fault", "\x1b[5;35m=1"),

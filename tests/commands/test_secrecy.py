@@ -120,7 +120,8 @@ async def try_in_trouble(guarded: Guarded, *line: str) -> None:
     """Run a command normally, then in trouble of every kind."""
     do, state = guarded.commands.do, guarded.emulator.state
     only_reads = line[0] in {"show", "explain"}
-    struck = 0 if only_reads else 1 if line[0] == "verify" else 3
+    asks_nobody = line[0] == "forget"
+    struck = 0 if only_reads or asks_nobody else 1 if line[0] == "verify" else 3
     write_payloads(state)
     assert (await do("backfill")).code == 0
     if line[0] == "verify":
@@ -159,7 +160,7 @@ async def try_in_trouble(guarded: Guarded, *line: str) -> None:
     await write_nonsense(guarded.redis)
     ended = await do(*line)
     assert (ended.code, "command_dies" in ended.err) == (
-        (0, False) if line[0] == "doctor" else (1, True)
+        (0, False) if line[0] in {"doctor", "forget"} else (1, True)
     )
 
 
@@ -197,6 +198,7 @@ SCENARIOS: Final[dict[str, Callable[[Guarded], Awaitable[None]]]] = {
     "backfill": lambda guarded: try_in_trouble(guarded, "backfill"),
     "reconcile": lambda guarded: try_in_trouble(guarded, "reconcile", "--json"),
     "verify": lambda guarded: try_in_trouble(guarded, "verify"),
+    "forget": lambda guarded: try_in_trouble(guarded, "forget", f"other-{ROOM}", "--yes"),
     "doctor": lambda guarded: try_in_trouble(guarded, "doctor"),
     "show": lambda guarded: try_in_trouble(guarded, "show", ROOM, MESSAGE),
     "explain": lambda guarded: try_in_trouble(guarded, "explain", ROOM, MESSAGE),

@@ -11,6 +11,7 @@ from tests.bench.bench import CATCHUP_SECONDS, KEYS, Bench
 from tests.bench.subscriptions import MESSAGE, react, running_subscription
 from tests.bench.waiting import wait_until_true
 from tests.waiting import wait_until
+from worker.applying.forgetting import forget
 from worker.domain.entry import Outcome
 from worker.domain.position import Range
 from worker.errors import RedisUnavailableError
@@ -112,6 +113,53 @@ async def test_a_channel_of_a_wildcard_is_owed(bench: Bench) -> None:
 
         assert await run.owed("news.sport") == {"new_channel"}
         assert [channels for channels, _ in run.repairs if channels] == [{"news.sport"}]
+
+
+async def test_a_forgotten_channel_is_a_new_one(bench: Bench) -> None:
+    """Its subscription has seen it before. Its first event is counted, and its past is owed."""
+    new: list[str] = []
+    bench.applier.forgotten.add_listener(new.extend)
+    async with running_subscription(bench, Names(wildcards=("news.*",))) as run:
+        react(bench, 2, "news.sport")
+        await run.settled()
+        await forget("news.sport", bench.tables, bench.store)
+        assert await bench.counts() == {}
+
+        react(bench, 1, "news.sport", start=2)
+        await wait_until_true(lambda: run.owed("news.sport"), {"new_channel"})
+
+        assert await bench.tables.channels.all() == {"news.sport"}
+        assert await bench.reader.get("news.sport", MESSAGE) == {"reaction": {"👍": 1}}
+        await wait_until(lambda: new == ["news.sport"])
+
+
+async def test_a_gap_owes_no_forgotten_channel(bench: Bench) -> None:
+    """Its subscription has seen it before, and PubNub was away for too long."""
+    async with running_subscription(bench, Names(wildcards=("news.*",))) as run:
+        react(bench, 1, "news.sport")
+        await run.settled()
+        await forget("news.sport", bench.tables, bench.store)
+
+        bench.clock.now += CATCHUP_SECONDS + 1
+        react(bench, 1, "news.world")
+        await wait_until_true(lambda: run.owed("news.world"), {"new_channel"})
+
+        assert await run.owed("news.sport") == set()
+        assert await bench.tables.channels.all() == {"news.world"}
+
+
+async def test_a_cursor_covers_no_forgotten_channel(bench: Bench) -> None:
+    """It was forgotten between two workers, the second of which has it in its settings."""
+    async with running_subscription(bench) as run:
+        react(bench, 2)
+        await run.settled()
+    await forget("room", bench.tables, bench.store)
+
+    async with running_subscription(bench) as again:
+        assert await again.owed("room") == {"new_channel"}
+        cursor = await again.cursor()
+        assert cursor
+        assert ({"room"}, Range(None, cursor.timetoken)) in again.repairs
 
 
 async def test_channels_of_a_group_are_owed(bench: Bench) -> None:

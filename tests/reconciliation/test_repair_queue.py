@@ -9,12 +9,24 @@ import pytest
 from redis.exceptions import ResponseError
 
 from tests.bench.repairs import MOMENT_SECONDS, RepairBench, running
-from tests.bench.virtual import Log, Witness, on_virtual_time, owed, unheard, until
+from tests.bench.virtual import (
+    Log,
+    Witness,
+    on_virtual_time,
+    owed,
+    unheard,
+    until,
+    worker_parts,
+)
 from tests.simulation.world import SETTLE_SECONDS, World
+from worker.applying.forgetting import forget
 from worker.applying.slots import SLOTS
 from worker.domain.position import Range
-from worker.reconciliation.marks import ripe_at
+from worker.reconciliation.marks import ChannelMarks, ripe_at
 from worker.reconciliation.repair_steps import LONGEST_FAILED_SECONDS
+from worker.reconciliation.report import ReconcilePolicy, ReconcileReport
+from worker.service.worker import FollowedNames, Repairs
+from worker.source.names import Names
 from worker.source.refusals import REFUSED_SECONDS
 from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause
@@ -278,3 +290,66 @@ async def test_a_failing_channel_has_one_timer(world: World) -> None:
         await repairs.are_repaired("room")
 
     assert world.differences() == []
+
+
+@on_virtual_time
+async def test_a_forgotten_channel_costs_nothing(world: World) -> None:
+    """Its repair has failed, and waits for its next try. That try asks PubNub nothing."""
+    unheard(world, ["room"], 3)
+    world.state.refuse(["room"])
+    repairs, log = RepairBench(world), Log()
+    async with running(repairs):
+        await repairs.mark("room")
+        await repairs.queue.request(["room"], Range(None, await repairs.parts.client.time()))
+        await until(lambda: bool(log.of("reconcile_failed")))
+        await forget("room", repairs.tables, repairs.parts.store)
+        before = repairs.asked
+        await asyncio.sleep(3 * LONGEST_FAILED_SECONDS)
+        assert repairs.asked == before
+
+        world.state.refuse([])
+        await repairs.owe("room", gap=GapCause.NEW_CHANNEL)
+        await repairs.are_repaired("room")
+
+    assert world.differences() == []
+
+
+@pytest.mark.parametrize("seconds", [0, MOMENT_SECONDS], ids=["before a look", "in a look"])
+@on_virtual_time
+async def test_a_look_does_not_bring_a_channel_back(world: World, seconds: float) -> None:
+    """A round had it in its list, or was looking at it, when it was forgotten."""
+    unheard(world, ["room"], 3)
+    repairs = RepairBench(world)
+    names = FollowedNames(Names(), repairs.parts.settings)
+    reconciler = Repairs(repairs.parts, names).reconciler
+    await repairs.mark("room")
+    await asyncio.sleep(SETTLE_SECONDS)
+    await reconciler.channel("room", Range())
+    [gone, *_] = world.state.actions("room")
+    world.remove("room", gone, published=False)
+    await asyncio.sleep(SETTLE_SECONDS)
+
+    async with asyncio.TaskGroup() as group:
+        if seconds:
+            group.create_task(reconciler.channel("room", Range()))
+            await asyncio.sleep(seconds)  # it waits for its second pass
+        await forget("room", repairs.tables, repairs.parts.store)
+        before = repairs.asked
+        if not seconds:
+            await reconciler.channel("room", Range())
+            assert repairs.asked == before
+
+    assert await repairs.tables.channels.all() == frozenset()
+    assert await repairs.tables.pending.read("room") == {}
+
+
+@on_virtual_time
+async def test_a_forgotten_channel_gets_no_mark(world: World) -> None:
+    """Its look was under way, and left a doubt."""
+    parts = worker_parts(world)
+    report = ReconcileReport(channel="room", unproven=1)
+    worker = ReconcilePolicy(SETTLE_SECONDS, parts.clock, parts.slots, known_only=True)
+
+    await ChannelMarks(parts.tables, worker).settle(report, {})
+
+    assert owed(world, "room") == {}

@@ -50,6 +50,9 @@ REDIS_ONLY: Final = frozenset(
         "exists",
         "expire",
         "hdel",
+        "srem",
+        "unlink",
+        "zrange",
     }
 )
 READS_TOO: Final = frozenset({"zscore", "xrange", "get", "repay"})
@@ -76,7 +79,7 @@ class Effect:
 
 @dataclass(slots=True)
 class Applied:
-    """One call of ``apply``, for a watcher."""
+    """One call of ``apply`` or of ``sweep``, for a watcher."""
 
     keys: Sequence[str]
     origin: str
@@ -148,6 +151,17 @@ class Keyspace:
         """Delete a key."""
         self.values.pop(key, None)
         self.deaths.pop(key, None)
+
+    def unlink(self, *keys: str) -> int:
+        """Delete keys; count those that were there."""
+        there = [key for key in keys if self.exists(key)]
+        for key in there:
+            self.delete(key)
+        return len(there)
+
+    def zrange(self, key: str, start: int, stop: int) -> list[str]:
+        held = self.look(key, dict) or {}
+        return sorted(held, key=lambda member: (held[member], member))[start : stop + 1]
 
     def _hold(self, key: str, kind: type) -> Any:
         held = self.look(key, kind)
@@ -236,6 +250,14 @@ class Keyspace:
         held.update(names)
         return new
 
+    def srem(self, key: str, name: str) -> int:
+        held = self.look(key, set) or set()
+        removed = int(name in held)
+        held.discard(name)
+        if not held:
+            self.delete(key)
+        return removed
+
     def smembers(self, key: str) -> set[str]:
         return set(self.look(key, set) or ())
 
@@ -323,12 +345,12 @@ class Keyspace:
         return at
 
     def _is_expired(self, message: str, retention: int) -> bool:
-        if not retention:
-            return False
+        if retention < 1:
+            return bool(retention)  # -1: whatever its age
         oldest = f"{int(self.clock()) - retention}0000000"
         return len(message) == len(oldest) and message < oldest
 
-    def apply(self, keys: Sequence[str], args: Args) -> list[str]:
+    def apply(self, keys: Sequence[str], args: Args) -> list[str | int]:
         """Apply a batch, as ``apply.lua`` does."""
         texts = [str(arg) for arg in args]
         origin, tombstone, life, retention = texts[0], *map(int, texts[1:4])
@@ -336,6 +358,7 @@ class Keyspace:
         tombstoned: set[str] = set()
         told: dict[str, int] = {}
         head = self.get(keys[2]) or "0-0"
+        indexed = len(self.look(keys[0], dict) or {})
         for own, message, newest, events in _laid_out(keys[3:], texts[4:]):
             done = [self._apply_one(own, message, event, retention) for event in events]
             effects += done
@@ -362,7 +385,7 @@ class Keyspace:
         letters = "".join(
             "x" if each.outcome is Outcome.EXPIRED else each.outcome.value[0] for each in effects
         )
-        return [head, after, letters]
+        return [head, after, letters, indexed]
 
     def _apply_one(
         self, keys: Sequence[str], message: str, args: Sequence[str], retention: int
@@ -491,9 +514,10 @@ class Keyspace:
                 self.delete(key)
             self._drop(keys[0], message)
         if doomed:
-            self._journal(
-                keys, life, "sweep", [f"expired applied {each} 0 {each} " for _, each in doomed]
-            )
+            head = self.get(keys[2]) or "0-0"
+            lines = [f"expired applied {each} 0 {each} " for _, each in doomed]
+            after = self._journal(keys, life, "sweep", lines)
+            self.watcher.applied(Applied(keys, "sweep", [], head, after))
         return len(doomed)
 
 

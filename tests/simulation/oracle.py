@@ -40,6 +40,11 @@ class Follower:
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     live: dict[tuple[str, str], str] = field(default_factory=dict)
 
+    def drop(self, message: str) -> None:
+        """Drop all that is held of a message."""
+        self.counts = {key: held for key, held in self.counts.items() if key[0] != message}
+        self.live = {key: held for key, held in self.live.items() if key[0] != message}
+
 
 @dataclass(slots=True)
 class Memory:
@@ -212,6 +217,9 @@ class Oracle(Watcher):
 
     def _follow_one(self, channel: str, follower: Follower, change: str) -> None:
         event, outcome, timetoken, count, message, action = change.split(" ", 5)
+        if event == "expired":
+            follower.drop(message)
+            return
         place = (message, action)
         live = follower.live.get(place)
         if event in ("added", "restored") and outcome == "applied":

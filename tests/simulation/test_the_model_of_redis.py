@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from tests.simulation.keyspace import Commands, Keyspace, Stream
 from tests.simulation.machine import Machine
 from tests.simulation.redis_twin import RedisTwin, Server
+from worker.applying.forgetting import forget
 from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
 from worker.domain.position import Cursor
 from worker.errors import RedisUnfitError
@@ -90,7 +91,9 @@ class Calls:
             + [self._placing, self._knowing, self._reading, self._losing, self._forgetting]
             + [self._claiming, self._proving]
         )
-        return self._random.choice([*kinds, self._sweeping, self._spending])()
+        return self._random.choice(
+            [*kinds, self._sweeping, self._forgetting_a_channel, self._spending]
+        )()
 
     def _channel(self) -> str:
         return self._random.choice(("room", "a{b}%c"))
@@ -287,6 +290,14 @@ class Calls:
 
         async def ask(side: Side) -> Any:
             return await side.store.sweep(channel)
+
+        return ask
+
+    def _forgetting_a_channel(self) -> Ask:
+        channel = self._channel()
+
+        async def ask(side: Side) -> Any:
+            return await forget(channel, side.tables, side.store)
 
         return ask
 

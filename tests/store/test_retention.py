@@ -6,6 +6,7 @@ from typing import Any, cast
 from redis.asyncio import Redis
 
 from tests.store.examples import apply
+from tests.store.journal_follower import JournalFollower
 from worker.domain.action import Added, Identity
 from worker.domain.position import from_seconds
 from worker.store.keys import Keys
@@ -46,6 +47,25 @@ async def test_an_old_message_is_swept_and_journaled(redis: Redis) -> None:
     entry_id, entry = (await cast("Any", redis).xrange(KEYS.journal("room")))[-1]
     assert entry == {"after": head, "origin": "sweep", "0": f"expired applied {OLD} 0 {OLD} "}
     assert await redis.get(KEYS.head("room")) == entry_id
+
+
+async def test_a_cleared_channel_has_no_message(real_redis: Redis) -> None:
+    """Each is deleted, whatever its age, and journaled: a reader that follows sees it."""
+    store = Store(real_redis, KEYS)
+    messages = [OLD, YOUNG, ODD, *(str(int(YOUNG) + number) for number in range(1, 250))]
+    await apply(store, [added(message) for message in messages])
+    follower = JournalFollower(real_redis, "room")
+    await follower.catch_up()
+    assert len(follower.tallies) == len(messages)
+
+    assert await store.clear("room") == len(messages)
+    assert await store.clear("room") == 0
+
+    await follower.catch_up()
+    assert (follower.tallies, follower.snapshots) == ({}, 1)
+    left = set(await cast("Any", real_redis).keys())
+    assert left == {KEYS.journal("room"), KEYS.head("room")}
+    assert await cast("Any", real_redis).ttl(KEYS.journal("room")) > 0
 
 
 async def test_events_for_an_old_message_are_ignored(redis: Redis) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from worker.applying.forgetting import ForgottenChannels
 from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
 from worker.errors import RolledBackError, ScriptRefusedError, StaleError
@@ -30,14 +31,20 @@ Batches = Sequence[tuple[str, Sequence[Event]]]
 """The batches of one round trip: each a channel and its events."""
 
 LONGEST_ANSWER_SECONDS: Final = 2.0 * REQUEST_SECONDS
-"""An answer cannot take longer while this machine is awake: a request may be sent twice."""
+"""An answer cannot take longer while this machine is awake.
+
+A request may be sent twice.
+"""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadTime:
-    """When PubNub was asked for events, and when they came, in seconds of the clock."""
+    """When PubNub was asked for events, and when they came.
+
+    Both are in seconds of the clock.
+    """
 
     received_at: float
     asked_at: float
@@ -45,21 +52,26 @@ class ReadTime:
     def is_stale(self, now: float, settle_seconds: float) -> bool:
         """Tell whether the events must be read again.
 
-        They may wait for a settle time after they came, however long the answer took.
-        An answer that took longer than any request may is of a machine that slept.
+        They may wait for a settle time after they came,
+        however long the answer took.
+        If it took longer than any request may, the machine slept.
         """
         has_waited = now - self.received_at > settle_seconds
-        has_slept = now - self.asked_at > settle_seconds + LONGEST_ANSWER_SECONDS
+        longest = settle_seconds + LONGEST_ANSWER_SECONDS
+        has_slept = now - self.asked_at > longest
         return has_waited or has_slept
 
     def is_late(self, now: float, settle_seconds: float) -> bool:
-        """Tell whether a channel that the events have changed must be looked at again.
+        """Tell whether what the events have changed must be looked at again.
 
-        A page shows the list of the moment at which it was asked for, or of a later one.
-        Another process may have looked at the channel meanwhile: it begins a settle time after a
-        gap, so it saw what this page does not, and has taken the mark of the gap away. An action
-        that was removed in the gap, and that this page makes live, would then stay for ever.
-        A page that changes nothing has done no harm. So this ends, however slow PubNub is.
+        A page shows the list as it was when it was asked for, or later.
+        Another process may have looked at the channel meanwhile,
+        and have taken back the mark of a gap.
+        It began a settle time after the gap, so it saw what this page lacks.
+        An action that was removed in the gap, and that this page makes live,
+        would then stay for ever.
+        A page that changes nothing has done no harm.
+        So this ends, however slow PubNub is.
         """
         return now - self.asked_at > settle_seconds
 
@@ -81,6 +93,7 @@ class Applier:
         self._tables = tables
         self._retry = retry
         self._settle_seconds = settle_seconds
+        self.forgotten = ForgottenChannels(tables)
 
     async def apply(
         self,
@@ -107,7 +120,9 @@ class Applier:
             elif item:
                 waiting.setdefault(item.identity.channel, []).append(item)
 
-        read = ReadTime(received_at, received_at if asked_at is None else asked_at)
+        if asked_at is None:
+            asked_at = received_at
+        read = ReadTime(received_at, asked_at)
         outcomes = await self._apply_waiting(waiting, origin, read)
         # Last: what is read again because it was stale is quarantined once.
         for item in malformed:
@@ -194,8 +209,11 @@ class Applier:
             outcomes.update(applied.counted)
         for outcome, count in outcomes.items():
             metrics.events.labels(origin.value, outcome.value).inc(count)
-        if outcomes[Outcome.APPLIED] and read.is_late(self.clock(), self._settle_seconds):
-            await self._tables.pending.mark(channels, GapCause.UNPROVEN, is_new=False)
+        await self.forgotten.mark(results)
+        is_late = read.is_late(self.clock(), self._settle_seconds)
+        if outcomes[Outcome.APPLIED] and is_late:
+            cause = GapCause.UNPROVEN
+            await self._tables.pending.mark(channels, cause, is_new=False)
         return outcomes
 
     async def _quarantine_refused(

@@ -15,6 +15,7 @@ from worker.cli.arguments import check_message_timetoken, range_between
 from worker.cli.interrupts import finish
 from worker.cli.reports import print_json, print_result
 from worker.errors import ConfigurationError, ExitCode
+from worker.telemetry.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -165,6 +166,37 @@ def verify(
 
 
 @app.command()
+def forget(
+    channels: options.NamedChannels,
+    yes: options.Yes = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Delete all that is kept of channels that nobody follows any more.
+
+    Its next event makes it a new channel, which is counted from the beginning.
+    """
+    from worker.service.commands import refuse_configured, run_forget
+
+    settings = _connecting_settings()
+    refuse_configured(settings, channels)
+    if not yes:
+        _confirm(channels)
+    work = run_forget(settings, channels)
+    results = finish(work)
+    document = partial(reports.forget_json, results)
+    lines = reports.forget_lines(results)
+    print_result(as_json, document, lines)
+
+
+def _confirm(channels: "list[str]") -> None:
+    """Ask the person at the terminal; end the command if the answer is no."""
+    if not sys.stdin.isatty():
+        raise ConfigurationError("tally forget deletes tallies. Nobody can be asked: add --yes.")
+    names = escape(", ".join(channels))
+    typer.confirm(f"Delete all tallies of {names}?", abort=True, err=True)
+
+
+@app.command()
 def show(
     channel: str,
     message_timetoken: str,
@@ -278,7 +310,6 @@ def healthcheck(live: options.LivenessOnly = False) -> None:
     """
     from worker.settings import read
     from worker.telemetry.health import request_health
-    from worker.telemetry.text import escape
 
     settings, problems = read(["TALLY_HTTP"])
     if problems:

@@ -38,6 +38,11 @@ Channels = Annotated[
         help="Default: all configured and all ever seen.",
     ),
 ]
+NamedChannels = Annotated[
+    list[str],
+    Argument(metavar="CHANNEL…", show_default=False, help="Which channels."),
+]
+Yes = Annotated[bool, Option("--yes", help="Do not ask.")]
 Since = Annotated[
     str | None,
     Option(help="From here: a timetoken, a date, or an age such as 7d."),

@@ -16,6 +16,7 @@ from worker.telemetry.text import escape
 if TYPE_CHECKING:  # ``--help`` loads this module, but no worker
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from worker.applying.forgetting import Forgotten
     from worker.reconciliation.reconcile import ReconcileReport
     from worker.reconciliation.verify import Discrepancy, VerifyReport
     from worker.service.doctor import Finding
@@ -65,6 +66,25 @@ def backfill_lines(counts: Mapping[str, int]) -> Iterator[str]:
     """Yield the sum of the actions read."""
     actions = sum(counts.values())
     yield f"{actions} actions read in {len(counts)} channels."
+
+
+def forget_json(results: Sequence[Forgotten]) -> dict[str, object]:
+    """Return what was deleted of each channel, and the sum."""
+    channels = {result.channel: asdict(result) for result in results}
+    messages = sum(result.messages for result in results)
+    return {"channels": channels, "messages": messages}
+
+
+def forget_lines(results: Sequence[Forgotten]) -> Iterator[str]:
+    """Yield a line for each channel: what was deleted of it."""
+    for result in results:
+        channel = escape(result.channel)
+        if result.was_known or result.messages:
+            yield f"{channel}: forgotten, {result.messages} messages deleted."
+        else:
+            yield f"{channel}: was not known. Is the name right?"
+        if result.is_back:
+            yield f"{channel}: a new event came meanwhile. It is a new channel now."
 
 
 def reconcile_exit_code(reports: Sequence[ReconcileReport]) -> ExitCode:

@@ -16,7 +16,6 @@ from worker.errors import PubNubError, StaleError
 from worker.source.history import History, ListSlice, ahead
 from worker.source.wire import Decoded, decode_action
 from worker.store.batch import batched
-from worker.store.pending_repairs import GapCause, Marks
 from worker.store.progress import Progress
 from worker.store.tables import Tables
 
@@ -72,7 +71,7 @@ class Backfiller:
 
     async def channel(self, channel: str, wanted: Range) -> int:
         """Replay one channel, as a command does; return how many actions were read."""
-        marks = await _remember(self._tables, channel)
+        marks = await self._tables.remember(channel)
         actions = await self.replay(channel, wanted)
         if marks and wanted == Range():
             await self._tables.pending.clear(channel, marks)
@@ -184,24 +183,6 @@ class Backfiller:
         await self._applier.apply(decoded, Origin.BACKFILL, page.received_at, page.asked_at)
         actions = progress.actions + len(decoded)
         return replace(progress, next=page.next, actions=actions)
-
-
-async def _remember(tables: Tables, channel: str) -> Marks:
-    """Add the channel to those ever seen; return the mark that a new one gets.
-
-    A new channel needs a repair: this backfill may fail, or be of a part only.
-    """
-    own: Marks = {}
-    if await tables.channels.unknown([channel]):
-        before = await tables.pending.read(channel)
-        await tables.pending.mark([channel], GapCause.NEW_CHANNEL)
-        marks = await tables.pending.read(channel)
-        # Marks of a worker are taken away by a reconcile only.
-        if GapCause.NEW_CHANNEL not in before:
-            own = {GapCause.NEW_CHANNEL.value: marks[GapCause.NEW_CHANNEL]}
-    # Last: a channel that is known already would never count as a new one.
-    await tables.channels.add([channel])
-    return own
 
 
 def _covers(saved: Progress, since: Timetoken | None) -> bool:

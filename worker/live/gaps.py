@@ -94,8 +94,13 @@ class CoveredChannels:
         """Forget what was seen, except the channels that are named."""
         self._seen = set(self._names.channels)
 
-    async def remember(self) -> None:
-        """Add the named channels to those ever seen."""
+    async def remember(self, cursor: Cursor | None) -> None:
+        """Add the named channels to those ever seen.
+
+        A ``cursor`` covers them, but it does not cover what was forgotten.
+        """
+        if cursor:
+            await self._gaps.discover(self._names.channels, cursor)
         await self._known.add(self._names.channels)
 
     async def mark_gaps(
@@ -145,7 +150,7 @@ class CoveredChannels:
 
     async def _channels_behind(self, names: Names) -> set[str]:
         """Return the channels of wildcards and groups."""
-        known = await self._known.all() | self._seen
+        known = await self._known.all()
         lookups = [self._members(group, known) for group in names.groups]
         channels: set[str] = set()
         channels.update(*await asyncio.gather(*lookups))

@@ -93,9 +93,8 @@ class Subscription:
         self._covered.begin()
         await self._cursor.register()
         await self._take_over()
-        await self._covered.remember()
-
         cursor = await self._cursor.load()
+        await self._covered.remember(cursor)
         log.info(
             "subscription_starts",
             subscription=self.id,

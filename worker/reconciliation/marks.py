@@ -6,8 +6,8 @@ from typing import Final
 import structlog
 
 from worker.domain.position import Range
-from worker.reconciliation.report import ReconcileReport
-from worker.store.pending_repairs import GapCause
+from worker.reconciliation.report import ReconcilePolicy, ReconcileReport
+from worker.store.pending_repairs import GapCause, Marks
 from worker.store.tables import Tables
 from worker.telemetry import metrics
 
@@ -23,19 +23,30 @@ log = structlog.get_logger(__name__)
 class ChannelMarks:
     """The marks of channels, before and after a reconcile."""
 
-    def __init__(self, tables: Tables, settle_seconds: float) -> None:
+    def __init__(self, tables: Tables, policy: ReconcilePolicy) -> None:
         self._tables = tables
-        self._settle_seconds = settle_seconds
+        self._settle_seconds = policy.settle_seconds
+        self._known_only = policy.known_only
 
-    async def due(self, channel: str, began: int) -> dict[str, int]:
+    async def is_forgotten(self, channel: str) -> bool:
+        """Tell whether a channel must be left alone."""
+        return self._known_only and await self._tables.is_forgotten(channel)
+
+    async def due(self, channel: str, wanted: Range, began: int) -> Marks:
         """Return the marks that may be taken back by a reconcile that began then.
 
         These are the marks that were older than the settle time.
+        Only a reconcile of everything takes some back.
         ``began`` is in milliseconds since 1970, by Redis's clock.
         """
+        own: Marks = {}
+        if not self._known_only:
+            own = await self._tables.remember(channel)
+        if wanted != Range():
+            return {}
         marks = await self._tables.pending.read(channel)
         settle_seconds = self._settle_seconds
-        return {
+        return own | {
             cause: marked_at
             for cause, marked_at in marks.items()
             if ripe_at(cause, marked_at, settle_seconds) <= began
@@ -44,35 +55,14 @@ class ChannelMarks:
     async def settle(
         self,
         report: ReconcileReport,
-        wanted: Range,
         due: Mapping[str, int],
     ) -> None:
-        """Mark what is left in doubt; take back the marks that are due."""
-        await self._mark_doubts(report, wanted)
-        await self._take_back(report, due)
-
-    async def _mark_doubts(
-        self,
-        report: ReconcileReport,
-        wanted: Range,
-    ) -> None:
-        """Mark a channel that is in doubt, or new and seen in part only."""
-        channel, tables = report.channel, self._tables
-        unknown = await tables.channels.unknown([channel])
-        if not report.is_settled:
-            await tables.pending.mark([channel], GapCause.UNPROVEN)
-        elif unknown and wanted != Range():
-            await tables.pending.mark([channel], GapCause.NEW_CHANNEL)
-        # Last: a channel that is known already would never count as a new one.
-        await tables.channels.add([channel])
-
-    async def _take_back(
-        self,
-        report: ReconcileReport,
-        due: Mapping[str, int],
-    ) -> None:
-        """Take these marks back, unless something is in doubt."""
+        """Mark what is left in doubt; take back the marks that are due unless something is."""
         channel, pending = report.channel, self._tables.pending
+        if await self.is_forgotten(channel):
+            return
+        if not report.is_settled:
+            await pending.mark([channel], GapCause.UNPROVEN)
         if due and not report.is_in_doubt:
             await pending.clear(channel, due)
         left = await pending.read(channel)

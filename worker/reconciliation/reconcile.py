@@ -22,7 +22,6 @@ from worker.reconciliation.report import (
     ReconcilePolicy,
     ReconcileReport,
 )
-from worker.store.progress import LookProgress
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.tables import Tables
 from worker.telemetry import metrics
@@ -58,7 +57,7 @@ class Reconciler:
         self._full_look = full_look
         self._tables = tables
         self._consistency = consistency
-        self._marks = ChannelMarks(tables, policy.settle_seconds)
+        self._marks = ChannelMarks(tables, policy)
         self._rollback_detector = rollback_detector
         self._slots = policy.slots
         self._turns: dict[str, asyncio.Lock] = {}
@@ -114,9 +113,13 @@ class Reconciler:
         turn = self._turns.setdefault(channel, asyncio.Lock())
         # The turn first: a task that holds a slot must not wait for one that needs a slot.
         async with turn, self._slots.held(options.urgency):
+            if await self._marks.is_forgotten(channel):
+                return ReconcileReport(channel=channel)
             generation = self._rollback_detector.generation
             look = await self._full_look.begin(channel, options)
-            marks = await self._due_marks(channel, wanted, options, look)
+            marks: dict[str, int] = {}
+            if not options.dry_run:
+                marks = await self._marks.due(channel, wanted, look.began)
             log.info(
                 "reconcile_starts",
                 channel=channel,
@@ -131,7 +134,7 @@ class Reconciler:
                     report = await self._repair.run(channel, wanted, options)
                 if not options.dry_run:
                     self._expect_the_same_redis(channel, generation)
-                    await self._marks.settle(report, wanted, marks)
+                    await self._marks.settle(report, marks)
             except TallyError:
                 metrics.reconciles.labels("failed").inc()
                 raise
@@ -148,15 +151,3 @@ class Reconciler:
         metrics.reconciles.labels(report.result).inc()
         level = INFO if report.is_settled else WARNING
         log.log(level, "reconcile_ends", **asdict(report))
-
-    async def _due_marks(
-        self,
-        channel: str,
-        wanted: Range,
-        options: ReconcileOptions,
-        look: LookProgress,
-    ) -> dict[str, int]:
-        """Return the marks to take back; only a reconcile of everything takes some."""
-        if wanted != Range() or options.dry_run:
-            return {}
-        return await self._marks.due(channel, look.began)

@@ -116,6 +116,9 @@ class RepairSteps:
         Raises:
             TallyError: the repair failed, or this channel's keys are damaged.
         """
+        if await self._tables.is_forgotten(channel):
+            state.stretch = None
+            return None
         async with self._slots.held(state.urgency):
             await self._backfill(channel, state)
             seconds = await self._seconds_until_ripe(channel, state)

@@ -98,6 +98,8 @@ class ReconcilePolicy:
     settle_seconds: float
     clock: Callable[[], float]
     slots: Slots
+    known_only: bool = False
+    """Leave forgotten channels alone, as a worker does. A command takes any channel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

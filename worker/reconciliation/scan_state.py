@@ -29,7 +29,9 @@ class ScanState:
     horizon: Timetoken
     """Actions from here on are too young to judge: lists lag behind."""
     forgotten: Timetoken | None = None
-    """Messages before this have expired, by Redis's clock; PubNub still lists them.
+    """Messages before this have expired, by Redis's clock.
+
+    PubNub still lists them.
 
     That clock decides in the scripts, too. So what is not expired now was not deleted before, and
     no event about it was ignored: no margin is needed.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from worker import __version__
+from worker.applying.forgetting import Forgotten, forget
 from worker.applying.retry import ProgressWatcher
 from worker.domain.position import Range
 from worker.errors import ConfigurationError, ExitCode, RedisUnavailableError, TallyError
@@ -166,6 +167,33 @@ async def run_verify(
             Sample(part, random.Random()),  # noqa: S311 - a sample, not a secret
         )
         return await verifier.run(chosen)
+
+
+async def run_forget(settings: Settings, channels: Sequence[str]) -> list[Forgotten]:
+    """Delete what is kept of these channels, one after the other."""
+    # To delete is right on every Redis, also on one that evicts.
+    async with open_parts(settings, allow_eviction=True) as parts:
+        return [
+            await forget(channel, parts.tables, parts.store) for channel in dict.fromkeys(channels)
+        ]
+
+
+def refuse_configured(settings: Settings, channels: Sequence[str]) -> None:
+    """Make sure that no channel is followed by its own name.
+
+    Raises:
+        ConfigurationError: some are, or a name is none.
+    """
+    _check_channels(channels)
+    followed = configured_names(settings).channels
+    configured = sorted(set(channels) & set(followed))
+    if configured:
+        names = ", ".join(map(repr, configured))
+        raise ConfigurationError(
+            f"{names} is configured, and would be counted again at once. "
+            "Take it out of TALLY_CHANNELS or TALLY_CHANNELS_FILE, "
+            "and restart the worker; then forget it."
+        )
 
 
 def _check_channels(channels: Sequence[str]) -> None:

@@ -250,11 +250,13 @@ def build_reconciler(
     parts: Parts,
     tries: int | None,
     watcher: ProgressWatcher | None = None,
+    *,
+    known_only: bool = False,
 ) -> Reconciler:
     """Return a reconciler; ``tries`` as in ``retry_policy``."""
     settings = parts.settings
     entries, tables, applier = parts.retried_entries, parts.tables, parts.applier
-    policy = ReconcilePolicy(settings.settle_seconds, parts.clock, parts.slots)
+    policy = ReconcilePolicy(settings.settle_seconds, parts.clock, parts.slots, known_only)
     comparison = build_comparison(parts, tries, watcher)
     limit = Limit(settings.prune_limit / 100, settings.prune_floor)
     consistency = Consistency(parts.entries, parts.audit, parts.store)

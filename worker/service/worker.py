@@ -73,7 +73,7 @@ class Repairs:
 
     def __init__(self, parts: Parts, followed: FollowedNames) -> None:
         settings = parts.settings
-        self.reconciler = build_reconciler(parts, SERVICE_TRIES)
+        self.reconciler = build_reconciler(parts, SERVICE_TRIES, known_only=True)
         steps = build_repair_steps(parts, self.reconciler, SERVICE_TRIES)
         self.queue = RepairQueue(steps, parts.tables, followed.has_channel)
         self.rounds = Rounds(
@@ -96,6 +96,7 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     size = settings.channels_per_subscription
     names = FollowedNames(followed, settings)
     repairs = Repairs(parts, names)
+    parts.applier.forgotten.add_listener(repairs.queue.note)
     gaps = Gaps(parts.tables, repairs.queue.request)
     assignments = await resume(parts, followed, size)
     create = subscription_factory(parts, gaps)

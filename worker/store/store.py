@@ -31,6 +31,8 @@ OUTCOMES: Final = {
 """The letters of ``lua/apply.lua``."""
 SWEEP_BATCH: Final = 100
 """Messages a sweep deletes at once."""
+EVERY_AGE: Final = -1
+"""The retention of a sweep that deletes every message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Applied:
     head_after: str
     letters: str
     """The outcomes of the events, grouped as in ``Batch``."""
+    messages_before: int
+    """How many messages the channel had."""
 
     @property
     def counted(self) -> Counter[Outcome]:
@@ -142,7 +146,8 @@ class Store(Table):
     @retried
     async def sweep(self, channel: str) -> int:
         """Delete the channel's expired messages; return how many."""
-        if not self._ttls.retention_seconds:
+        retention = self._ttls.retention_seconds
+        if not retention:
             return 0
         deleted = 0
         index = self._keys.messages(channel)
@@ -153,15 +158,32 @@ class Store(Table):
             messages = [message for message, _ in scored]
             # Redis may answer more than was asked for.
             for batch in batched(messages, SWEEP_BATCH):
-                deleted += await self._sweep_batch(channel, batch)
+                deleted += await self._sweep_batch(channel, batch, retention)
             if not scan_cursor:
                 return deleted
 
-    async def _sweep_batch(self, channel: str, messages: Sequence[Timetoken]) -> int:
+    @retried
+    async def clear(self, channel: str) -> int:
+        """Delete every message of a channel; return how many."""
+        deleted = 0
+        index = self._keys.messages(channel)
+        while messages := await self._redis.zrange(index, 0, SWEEP_BATCH - 1):
+            deleted += await self._sweep_batch(channel, messages, EVERY_AGE)
+        return deleted
+
+    async def _sweep_batch(
+        self,
+        channel: str,
+        messages: Sequence[Timetoken],
+        retention_seconds: int,
+    ) -> int:
         keys = [*self._keys.changed(channel)]
         for message in messages:
             keys += self._keys.message(channel, message)
-        args: list[str | int] = [self._ttls.journal_seconds, self._ttls.retention_seconds]
-        args += messages
+        args: list[str | int] = [
+            self._ttls.journal_seconds,
+            retention_seconds,
+            *messages,
+        ]
         (deleted,) = await call_script(self._redis, "sweep", (keys, args))
         return int(deleted)

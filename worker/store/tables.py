@@ -10,7 +10,7 @@ from worker.domain.position import Timetoken
 from worker.store.cursors import Cursors
 from worker.store.heads import Heads
 from worker.store.keys import Keys
-from worker.store.pending_repairs import PendingRepairs
+from worker.store.pending_repairs import GapCause, Marks, PendingRepairs
 from worker.store.progress import SavedProgress
 from worker.store.pruned import PrunedLately
 from worker.store.redis_retry import RedisRetry
@@ -48,6 +48,20 @@ class KnownChannels(Table):
         if channels:
             await self._redis.sadd(self._keys.channels, *sorted(channels))
             self._acknowledged.note_channels(channels)
+
+    @retried
+    async def forget(self, channel: str) -> None:
+        """Remove a channel, with its marks and the progress of its repair."""
+        keys = self._keys
+        # At once: a channel that comes back is marked first, and then added.
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.srem(keys.channels, channel)
+        pipe.unlink(
+            keys.owed(channel),
+            keys.progress(channel),
+            keys.pruned(channel),
+        )
+        await pipe.execute()
 
 
 class DeadLetters(Table):
@@ -124,3 +138,30 @@ class Tables:
         self.rounds = LastRound(redis, keys, retry)
         self.dead_letters = DeadLetters(redis, keys, retry)
         self.server = RedisServer(redis, keys, retry)
+
+    async def remember(self, channel: str) -> Marks:
+        """Add a channel to those ever seen; return the mark that a new one gets.
+
+        A new channel needs a repair: a command may fail, or concern a part only.
+        """
+        own: Marks = {}
+        if await self.channels.unknown([channel]):
+            before = await self.pending.read(channel)
+            await self.pending.mark([channel], GapCause.NEW_CHANNEL)
+            marks = await self.pending.read(channel)
+            # Marks of a worker are taken away by a reconcile only.
+            if GapCause.NEW_CHANNEL not in before:
+                cause = GapCause.NEW_CHANNEL.value
+                own = {cause: marks[cause]}
+        # Last: a known channel would never count as a new one.
+        await self.channels.add([channel])
+        return own
+
+    async def is_forgotten(self, channel: str) -> bool:
+        """Tell whether a channel is not known, and not about to be.
+
+        A new channel is marked before it is added.
+        """
+        if await self.pending.read(channel):
+            return False
+        return bool(await self.channels.unknown([channel]))

@@ -24,7 +24,7 @@
 --   p<action timetoken>      pruned
 --   b<action timetoken>,<t>  restored; t is the removed_through that was seen
 --
--- Answers { head before, head after, outcomes }.
+-- Answers { head before, head after, outcomes, messages in the index before }.
 -- The head is '0-0' if the journal never had an entry.
 -- The outcomes are one letter for each event, in the order of ARGV:
 --   a(pplied) s(uperseded) d(uplicate) l(ate) e(arly) u(nmatched) x (expired)
@@ -121,7 +121,7 @@ end
 -- read, check, and decide -------------------------------------------------------------------------
 
 local head = call('GET', head_key) or '0-0'
-call('ZCARD', messages)
+local indexed = call('ZCARD', messages)
 call('XLEN', journal)
 
 local words = { a = ' applied ', s = ' superseded ', e = ' early ' }
@@ -229,4 +229,4 @@ if change_count > 0 then
   call('EXPIRE', journal, journal_seconds)
 end
 
-return { head, new_head, concat(outcomes) }
+return { head, new_head, concat(outcomes), indexed }

@@ -1,4 +1,4 @@
--- Deletes a channel's messages that are older than the retention.
+-- Deletes a channel's messages that are older than the retention, or all of them.
 --
 -- KEYS[1] index of the channel's messages
 -- KEYS[2] journal of the channel
@@ -6,7 +6,7 @@
 -- KEYS[4…] three keys for each message: counts, actions, removed
 --
 -- ARGV[1] life of the journal, in seconds
--- ARGV[2] retention, in seconds
+-- ARGV[2] retention, in seconds (-1: every message is too old)
 -- ARGV[3…] the message timetoken of each message
 --
 -- Answers how many messages were deleted.
@@ -17,15 +17,20 @@
 -- This means: every count of the message is gone.
 
 local messages, journal, head_key = KEYS[1], KEYS[2], KEYS[3]
-local journal_seconds, now = tonumber(ARGV[1]), redis.call('TIME')
-local oldest = string.format('%d0000000', tonumber(now[1]) - tonumber(ARGV[2]))
+local journal_seconds, retention = tonumber(ARGV[1]), tonumber(ARGV[2])
+local now = tonumber(redis.call('TIME')[1])
+local oldest = string.format('%d0000000', now - retention)
+local function is_expired(timetoken)
+  return retention < 0 or (#timetoken == #oldest and timetoken < oldest)
+end
+
 local head = redis.call('GET', head_key) or '0-0'
 redis.call('XLEN', journal)
 
 local doomed, changes = {}, {}
 for number = 1, #ARGV - 2 do
   local timetoken = ARGV[2 + number]
-  if #timetoken == #oldest and timetoken < oldest and redis.call('ZSCORE', messages, timetoken) then
+  if is_expired(timetoken) and redis.call('ZSCORE', messages, timetoken) then
     doomed[#doomed + 1] = number
     changes[#changes + 1] = #changes / 2
     changes[#changes + 1] = 'expired applied ' .. timetoken .. ' 0 ' .. timetoken .. ' '
@@ -39,7 +44,7 @@ for _, number in ipairs(doomed) do
 end
 
 if #doomed > 0 then
-  local minimum = string.format('%d', (tonumber(now[1]) - journal_seconds) * 1000)
+  local minimum = string.format('%d', (now - journal_seconds) * 1000)
   local id = redis.call('XADD', journal, 'MINID', '~', minimum, '*', 'after', head, 'origin', 'sweep', unpack(changes))
   redis.call('SET', head_key, id)
   redis.call('EXPIRE', journal, journal_seconds)

@@ -1,0 +1,79 @@
+"""Forgets channels that nobody follows any more."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from worker.store.pending_repairs import GapCause
+from worker.store.store import Applied, Store
+from worker.store.tables import Tables
+
+Listener = Callable[[Collection[str]], None]
+"""Gets the channels that are owed a repair."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was kept of a channel."""
+
+    channel: str
+    was_known: bool
+    """Whether it was among the channels ever seen."""
+    messages: int
+    """How many messages were deleted, each with its tallies."""
+    is_back: bool
+    """Whether an event came meanwhile: then it is a new channel."""
+
+
+async def forget(channel: str, tables: Tables, store: Store) -> Forgotten:
+    """Delete what is kept of a channel. Workers may run meanwhile."""
+    was_known = not await tables.channels.unknown([channel])
+    # First: from here on every repair leaves it alone,
+    # and its next first event is of a new channel.
+    await tables.channels.forget(channel)
+    messages = await store.clear(channel)
+    is_back = not await tables.channels.unknown([channel])
+    if is_back:
+        # Some of what its repair has written may be among what was deleted.
+        await tables.pending.mark([channel], GapCause.NEW_CHANNEL, is_new=False)
+    return Forgotten(channel, was_known, messages, is_back)
+
+
+class ForgottenChannels:
+    """Channels that get an event after they were forgotten.
+
+    A worker that follows or repairs them takes them for known.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._listeners: list[Listener] = []
+
+    def add_listener(self, listener: Listener) -> None:
+        """Call this with each of them, from now on."""
+        self._listeners.append(listener)
+
+    async def mark(self, results: Sequence[Applied]) -> None:
+        """Mark them as new: their past is owed.
+
+        No cursor has passed yet what was applied.
+        A channel that has messages was not forgotten.
+        """
+        empty = [applied.channel for applied in results if not applied.messages_before]
+        tables = self._tables
+        unknown = await tables.channels.unknown(empty)
+        if not unknown:
+            return
+        # A channel with marks is about to be added.
+        forgotten = unknown - (await tables.pending.read_all(unknown)).keys()
+        if forgotten:
+            cause = GapCause.NEW_CHANNEL
+            log.warning("gap", cause=cause.value, channels=len(forgotten))
+            await tables.pending.mark(forgotten, cause)
+        # Last: a known channel would never count as a new one.
+        await tables.channels.add(unknown)
+        for listener in self._listeners:
+            listener(unknown)
