@@ -106,6 +106,8 @@ def test_every_key_has_a_row() -> None:
         keys.budget,
         keys.quarantine,
         keys.round,
+        keys.proven,
+        keys.proven_full,
         keys.meta,
     }
     rows = re.findall(r"^\| `(tally:[^`]+)` \|", text_of("worker/store/README.md"), re.MULTILINE)

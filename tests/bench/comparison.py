@@ -92,7 +92,7 @@ class ComparisonBench:
             tries=self.tries,
         )
         scanner = Scanner(History(bench.client, take, bench.clock), bench.client.time, policy)
-        origin = OriginCheck(scanner.reader, self.entries, bench.tables.channels)
+        origin = OriginCheck(scanner.reader, self.entries, bench.tables)
         return Comparison(scanner, self.entries, policy, origin, self.retention_seconds)
 
     def reconcile(self) -> Reconciler:
@@ -111,9 +111,8 @@ class ComparisonBench:
         """Return a verifier."""
         audit = Audit(self.bench.redis, KEYS)
         choice = Sample(sample, random.Random(3))
-        return Verifier(
-            self.comparison(), self.entries, audit, SETTLE_SECONDS, choice, self.pass_time
-        )
+        slots = PassingSlots(self.pass_time)
+        return Verifier(self.comparison(), self.entries, audit, SETTLE_SECONDS, choice, slots)
 
     async def pass_time(self, seconds: float) -> None:
         """Let the settle time pass, and what is planned happen."""

@@ -1,25 +1,25 @@
 """What the runbook says a channel costs in requests is what the worker sends."""
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from random import Random
+from typing import Any, Final, cast
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.deploy.dockerfile import ROOT
 from tests.redis_server import RedisServer
-from tests.waiting import wait_until
-from tests.worlds import KEY, MESSAGE
+from tests.worlds import KEY, KEYS, MESSAGE
 from worker.domain.position import TICKS_PER_SECOND, Range
 from worker.emulator import Emulator
 from worker.reconciliation.reconcile import ReconcileOptions
 from worker.reconciliation.repair_queue import RepairQueue
-from worker.reconciliation.rounds import Rounds, Schedule
+from worker.reconciliation.rounds import Rounds
+from worker.reconciliation.schedule import Schedule
 from worker.service import commands
 from worker.service.parts import (
+    Parts,
     build_backfiller,
     build_reconciler,
     build_repair_steps,
@@ -31,17 +31,13 @@ SIZES: Final = (0, 1, 100, 101, 199, 200)
 CHANNELS: Final = [f"of-{size}" for size in SIZES]
 OLD: Final = 250
 HOUR: Final = 3600
-COMMANDS: Final[dict[str, tuple[int, Callable[[Settings], Coroutine[Any, Any, object]]]]] = {
-    "backfill": (1, lambda settings: commands.run_backfill(settings, CHANNELS, Range(), None)),
-    "reconcile": (
-        2,
-        lambda settings: commands.run_reconcile(
-            settings, CHANNELS, Range(), ReconcileOptions(), None
-        ),
+COMMANDS: Final[dict[str, Callable[[Settings], Coroutine[Any, Any, object]]]] = {
+    "backfill": lambda settings: commands.run_backfill(settings, CHANNELS, Range(), None),
+    "reconcile": lambda settings: commands.run_reconcile(
+        settings, CHANNELS, Range(), ReconcileOptions(), None
     ),
-    "verify": (3, lambda settings: commands.run_verify(settings, CHANNELS, 1, None)),
+    "verify": lambda settings: commands.run_verify(settings, CHANNELS, 1, None),
 }
-"""What each asks the clock for a channel, and the command itself."""
 
 
 def requests(actions: int) -> int:
@@ -85,49 +81,52 @@ def test_the_runbook_has_the_formula() -> None:
 
 
 async def test_commands_cost_what_the_runbook_says(emulator: Emulator, settings: Settings) -> None:
-    """Pages by the formula; the clock once, twice or three times for each channel."""
-    for name, (clock, command) in COMMANDS.items():
+    """Pages by the formula, and the clock once for all channels."""
+    for name, command in COMMANDS.items():
         emulator.requests.clear()
         await command(settings)
-        assert emulator.requests == {
-            "actions": sum(map(requests, SIZES)),
-            "time": clock * len(SIZES),
-        }, name
+        assert emulator.requests == {"actions": sum(map(requests, SIZES)), "time": 1}, name
 
 
-async def test_a_round_costs_what_the_runbook_says(emulator: Emulator, settings: Settings) -> None:
-    """The recent past, in which nothing happened here, and a piece of the rest, which is all of it.
-
-    The clock is read three times for the channel and twice for the round.
-    """
-    async with going_round(settings) as rounds:
-        time = emulator.state.time
-        time.advance(HOUR * 1.5 - time.now() / TICKS_PER_SECOND % HOUR)  # to the middle of an hour
-        for _ in range(3):
-            time.advance(HOUR)
-            emulator.requests.clear()
-            waiting = asyncio.create_task(rounds.run())
-            await wait_until(lambda: emulator.requests["time"])
-            waiting.cancel()
-            await asyncio.wait([waiting])
-            await rounds.once()
-            assert emulator.requests == {"actions": requests(0) + requests(OLD), "time": 3 + 2}
+async def test_silent_channels_cost_one_request_each(
+    emulator: Emulator, settings: Settings
+) -> None:
+    """A verify or a reconcile of many channels in which nobody ever reacted."""
+    silent = [f"silent-{number}" for number in range(300)]
+    for command in (
+        commands.run_verify(settings, silent, 1, None),
+        commands.run_reconcile(settings, silent, Range(), ReconcileOptions(), None),
+    ):
+        emulator.requests.clear()
+        await command
+        assert emulator.requests == {"actions": 300, "time": 1}
 
 
-@asynccontextmanager
-async def going_round(settings: Settings) -> AsyncIterator[Rounds]:
-    """Yield a worker's hourly rounds over one channel with a past; a turn has one piece."""
+async def test_a_round_costs_what_the_runbook_says(
+    emulator: Emulator, settings: Settings, real_redis: Redis
+) -> None:
+    """A look at everything, a look at the recent past, and nothing where none is due."""
     async with open_parts(settings) as parts:
-        await build_backfiller(parts, tries=1).run([f"of-{OLD}"], Range())
-        reconcile = build_reconciler(parts, tries=1)
-        steps = build_repair_steps(parts, reconcile, tries=1)
-        queue = RepairQueue(steps, parts.tables, lambda _: False)
-        schedule = Schedule(every=HOUR, window=1, full=HOUR)
-        yield Rounds(
-            reconcile,
-            queue,
-            parts.entries,
-            parts.tables,
-            parts.client.time,
-            schedule,
-        )
+        channel = f"of-{OLD}"
+        await build_backfiller(parts, tries=1).run([channel], Range())
+        rounds = one_channel_rounds(parts)
+        for wanted in (requests(OLD), 0):
+            emulator.requests.clear()
+            await rounds.once()
+            assert emulator.requests["actions"] == wanted
+        began = await parts.tables.server.now() - HOUR * 1000 // 2
+        for key in (KEYS.proven, KEYS.proven_full):
+            await cast("Any", real_redis).zadd(key, {channel: began})
+        emulator.requests.clear()
+        await rounds.once()
+        assert emulator.requests == {"actions": requests(0)}
+
+
+def one_channel_rounds(parts: Parts) -> Rounds:
+    """Return a worker's rounds whose window is short: nothing is new in it."""
+    reconciler = build_reconciler(parts, tries=1)
+    steps = build_repair_steps(parts, reconciler, tries=1)
+    queue = RepairQueue(steps, parts.tables, lambda _: False)
+    schedule = Schedule(every=HOUR / 10, window=1, full=HOUR * 168, rate=20)
+    now = parts.pubnub_clock.now
+    return Rounds(reconciler, queue, parts.tables, now, schedule, Random(1))

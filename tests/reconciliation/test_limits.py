@@ -194,8 +194,7 @@ async def test_an_unknown_answer_empties_no_tally(
 
 async def test_channels_are_noted_while_others_are_asked(comparison: ComparisonBench) -> None:
     """Eight reconciles run side by side, with one check. A refused witness says nothing."""
-    known = comparison.bench.tables.channels
-    check = OriginCheck(cast("Any", None), comparison.entries, known)
+    check = OriginCheck(cast("Any", None), comparison.entries, comparison.bench.tables)
 
     async def is_listed(channel: str) -> bool:
         check.note_listed("newer")
@@ -227,6 +226,20 @@ async def test_dead_channels_hold_up_no_repair(comparison: ComparisonBench) -> N
     report = await reconcile.channel(dead[0], Range())
 
     assert (report.pruned, report.refused) == (1, 0)
+
+
+async def test_channels_that_changed_last_are_asked_first(comparison: ComparisonBench) -> None:
+    """A new process has seen none of them. Thirty dead ones hold older reactions."""
+    dead = [f"a-dead{number:02d}" for number in range(30)]
+    actions = {channel: await comparison.knows(1, channel) for channel in dead}
+    for channel, (action,) in actions.items():
+        comparison.remove("user0", action, channel)
+    await comparison.knows(3)
+    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+
+    for channel in dead:  # a prune is a change, too, but leaves nothing to be listed
+        report = await comparison.reconcile().channel(channel, Range())
+        assert (report.pruned, report.refused) == (1, 0)
 
 
 @pytest.mark.parametrize("kind", ["html", "server_error", "drop", "empty_object", "list"])

@@ -340,6 +340,8 @@ async def test_a_look_does_not_bring_a_channel_back(world: World, seconds: float
             assert repairs.asked == before
 
     assert await repairs.tables.channels.all() == frozenset()
+    proof = await repairs.tables.proofs.read("room")
+    assert (proof.recent, proof.whole) == (0, 0)
     assert await repairs.tables.pending.read("room") == {}
 
 

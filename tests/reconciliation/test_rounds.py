@@ -1,183 +1,72 @@
-"""Rounds read the recent past each time, and the whole past within a turn."""
+"""Rounds look at each channel as often as it is busy, and at everything in time."""
 
 import asyncio
 from collections.abc import Coroutine
 from contextlib import AbstractContextManager
+from random import Random
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from tests.bench.repairs import MOMENT_SECONDS, RepairBench, running
 from tests.bench.virtual import Log, Witness, act, on_virtual_time, owed, until
-from tests.histories import steady
-from tests.simulation.loop import START
 from tests.simulation.world import SETTLE_SECONDS, World
 from worker.domain.action import Added, Origin
-from worker.domain.position import TICKS_PER_SECOND, Range, from_seconds, is_after, shift
 from worker.emulator.calls import Call
 from worker.emulator.replies import Reply, html_reply
 from worker.emulator.subscription import Subscription
-from worker.reconciliation.rounds import Rounds, Schedule
+from worker.errors import RedisUnfitError
+from worker.reconciliation.rounds import CONCURRENCY, Rounds
+from worker.reconciliation.schedule import DAY, Schedule
 from worker.store.pending_repairs import GapCause
 
-HOUR, DAY = 3600.0, 86400.0
-SCHEDULE = Schedule(every=HOUR, window=DAY, full=6 * HOUR)
-
-
-def scheduled(every: float, window: float, pieces: int, rest: float) -> Schedule:
-    """Return a schedule of so many pieces; the last one may be cut short."""
-    return Schedule(every, window, max(1.0, (pieces - rest) * every))
-
-
-schedules = st.builds(
-    scheduled,
-    every=st.one_of(st.floats(1, 1e5), st.integers(1, 90_000).map(float)),
-    window=st.floats(1, 1e6),
-    pieces=st.integers(1, 60),
-    rest=st.floats(0, 0.9),
-)
-timetokens = st.integers(1, 2 * 10**17).map(str)
-
-
-def turn_of(schedule: Schedule, number: int) -> list[int]:
-    """Return the numbers of all rounds of the turn that a round belongs to."""
-    first = number - number % schedule.pieces
-    return list(range(first, first + schedule.pieces))
-
-
-@steady
-@example(SCHEDULE, 0, "5", 0.5)
-@example(Schedule(10.0, 20.0, 5.0), 7, None, 0.5)
-@given(schedules, st.integers(0, 10**6), st.one_of(st.none(), timetokens), st.floats(0, 1))
-def test_the_pieces_of_a_turn_cover_the_past_once(
-    schedule: Schedule, number: int, oldest: str | None, place: float
-) -> None:
-    """They reach from the first action to the turn's window, without a gap."""
-    turn = turn_of(schedule, number)
-    begin = turn[0] * schedule.every - schedule.window
-    newest = str(max(1, round(begin * TICKS_PER_SECOND)))
-
-    pieces = [piece for number in turn if (piece := schedule.piece(number, oldest))]
-
-    assert pieces[0].until == newest
-    assert pieces[-1].since is None
-    assert [piece.since for piece in pieces[:-1]] == [piece.until for piece in pieces[1:]]
-    assert not any(
-        is_after(piece.since, piece.until) for piece in pieces if piece.since and piece.until
-    )
-    action = str(max(1, int(place * int(newest))))
-    assert sum(piece.covers(action) for piece in pieces) == (action != newest)
-    assert not any(
-        piece.covers(shift(newest, ticks)) for piece in pieces for ticks in (0, 1, 10**15)
-    )
-
-
-@steady
-@given(schedules, st.integers(2 * 10**6, 3 * 10**6))
-def test_the_pieces_of_a_turn_are_equal(schedule: Schedule, number: int) -> None:
-    """The oldest message lies in the last piece."""
-    turn = turn_of(schedule, number)
-    newest = round((turn[0] * schedule.every - schedule.window) * TICKS_PER_SECOND)
-    oldest = newest // 3
-
-    pieces = [piece for number in turn if (piece := schedule.piece(number, str(oldest)))]
-
-    assert len(pieces) == schedule.pieces
-    longest = (newest - oldest) // schedule.pieces + 1
-    for piece in pieces:
-        assert piece.until
-        assert int(piece.until) - (int(piece.since) if piece.since else oldest) <= longest
-    # Each piece is some ticks too long, so a turn may pass the oldest message a little early.
-    assert any(piece.covers(str(oldest)) for piece in pieces[-2:])
-
-
-@steady
-@example(SCHEDULE, 6 * 80_000, 6, "5", 0.5)
-@example(SCHEDULE, 6 * 80_000 + 3, 6, "5", 0.5)
-@example(SCHEDULE, 6 * 80_000 + 1, 6, None, 0.5)
-@given(
-    schedules,
-    st.integers(0, 10**6),
-    st.integers(1, 50),
-    st.one_of(st.none(), timetokens),
-    st.floats(0, 1),
-)
-def test_left_out_pieces_are_read_as_one(
-    schedule: Schedule, number: int, count: int, oldest: str | None, place: float
-) -> None:
-    """The pieces of each turn lie side by side. Nothing else is read, and nothing twice."""
-    missed = range(number, number + count)
-    pieces = [piece for number in missed if (piece := schedule.piece(number, oldest))]
-
-    stretches = schedule.stretches(missed, oldest)
-
-    assert len(stretches) <= len({number // schedule.pieces for number in missed})
-    newest = max((int(piece.until) for piece in pieces if piece.until), default=2)
-    edges = [
-        shift(edge, ticks)
-        for piece in pieces
-        for edge in (piece.since, piece.until)
-        if edge
-        for ticks in (-1, 0, 1)
-    ]
-    for action in [*edges, str(max(1, int(place * newest))), str(newest + 10**9)]:
-        assert any(number.covers(action) for number in stretches) == any(
-            piece.covers(action) for piece in pieces
-        )
-
-
-def test_a_channel_without_a_past_has_one_piece() -> None:
-    """A channel without a dated message is read as a whole."""
-    turn = turn_of(SCHEDULE, 500_000)
-    end = shift("0", round((turn[0] * HOUR - DAY) * TICKS_PER_SECOND))
-
-    for oldest in (None, end, shift(end, 1)):
-        assert [SCHEDULE.piece(number, oldest) for number in turn] == [
-            Range(None, end),
-            *[None] * 5,
-        ]
-
-
-def test_a_round_begins_with_its_hour() -> None:
-    """PubNub's clock counts."""
-    assert SCHEDULE.round_at(from_seconds(1_760_000_400)) == 1_760_000_400 // 3600
-    assert SCHEDULE.round_at(from_seconds(3600 * 7)) == 7
-    assert SCHEDULE.round_at(from_seconds(3600 * 7 - 1)) == 6
+HOUR = 3600.0
+SCHEDULE = Schedule(every=HOUR, window=DAY, full=7 * DAY, rate=20)
 
 
 class RoundsBench:
-    """Rounds whose hours pass when a test says so; their turn is over."""
+    """Rounds of a worker on virtual time."""
 
     def __init__(
-        self, world: World, schedule: Schedule = SCHEDULE, tries: int | None = None
+        self,
+        world: World,
+        schedule: Schedule = SCHEDULE,
+        tries: int | None = None,
+        seed: int = 1,
     ) -> None:
+        self.world = world
         self.repairs = RepairBench(world, tries)
-        self.schedule = schedule
-        self.turn = turn_of(schedule, schedule.round_at(from_seconds(START)) - schedule.pieces)
-        self.number = self.turn[0]
         parts = self.repairs
+        self.proofs = parts.tables.proofs
         self.rounds = Rounds(
-            parts.reconcile,
-            parts.queue,
-            parts.entries,
-            parts.tables,
-            self.now,
-            schedule,
+            parts.reconcile, parts.queue, parts.tables, self.now, schedule, Random(seed)
         )
 
     async def now(self) -> str:
-        """Return a time in the middle of the round."""
-        return from_seconds((self.number + 0.5) * self.schedule.every)
+        """Return PubNub's time."""
+        return str(self.world.state.time.now())
+
+    async def knows(self, *channels: str, recent: float = HOUR, whole: float = HOUR) -> None:
+        """Let channels be known, and proven so many seconds ago."""
+        await self.repairs.tables.channels.add(channels)
+        now = self.world.loop.time()
+        for channel in channels:
+            await self.proofs.note(channel, round(1000 * (now - whole)))
+            await self.proofs.note(channel, round(1000 * (now - recent)), since=0)
+
+    async def once(self) -> int:
+        """Make a round; return how many requests it took."""
+        before = self.repairs.asked
+        await self.rounds.once()
+        return self.repairs.asked - before
 
 
 async def apply(world: World, *added: Added) -> None:
-    """Apply additions, as a backfill does."""
+    """Apply additions now, as a live worker does."""
     parts = RepairBench(world)
-    await parts.applier.apply(added, Origin.BACKFILL, world.loop.time())
-    await parts.tables.channels.add(["room"])
+    await parts.tables.channels.add({item.identity.channel for item in added})
+    await parts.applier.apply(added, Origin.LIVE, world.loop.time())
 
 
 def lose_removal(world: World, added: Added) -> None:
@@ -187,15 +76,15 @@ def lose_removal(world: World, added: Added) -> None:
 
 
 @on_virtual_time
-async def test_the_window_finds_an_unpublished_addition(world: World) -> None:
-    """Each round finds it in every channel. Older ones are left to their piece."""
+async def test_a_round_finds_an_unpublished_addition(world: World) -> None:
+    """In every channel that changed lately. Older ones are left to a look at everything."""
     channels = [f"channel{number}" for number in range(12)]
-    for channel in channels:
-        act(world, 2 * HOUR, channel)
-    old = act(world, 40 * DAY, "channel0")
     bench = RoundsBench(world)
-    await bench.repairs.tables.channels.add([*channels, "empty"])
-    bench.number += 1  # the first piece of a channel without messages is its whole past
+    await bench.knows(*channels)
+    for channel in channels:
+        await apply(world, act(world, 60, channel))
+        act(world, 2 * HOUR, channel, "ben")
+    old = act(world, 40 * DAY, "channel0")
 
     await bench.rounds.once()
 
@@ -205,107 +94,157 @@ async def test_the_window_finds_an_unpublished_addition(world: World) -> None:
 
 
 @on_virtual_time
-async def test_a_piece_finds_a_lost_removal(world: World) -> None:
-    """It is a month old. Only one round of the turn finds it."""
-    added = [act(world, days * DAY, uuid=f"user{days}") for days in range(2, 31)]
-    await apply(world, *added)
-    lost = added[17]
-    lose_removal(world, lost)
-    bench = RoundsBench(world)
-    healed, covering = [], []
-
-    for number in bench.turn:
-        bench.number = number
-        piece = bench.schedule.piece(number, added[-1].identity.message_timetoken)
-        if piece and piece.covers(lost.action_timetoken):
-            covering.append(number)
-        await bench.rounds.once()
-        if not world.differences():
-            healed.append(number)
-
-    assert len(covering) == 1
-    assert healed == [number for number in bench.turn if number >= covering[0]]
-
-
-@on_virtual_time
-async def test_a_turn_finds_lost_removals_of_any_age(world: World) -> None:
-    """Their ages are from hours to years."""
+async def test_a_look_at_everything_finds_lost_removals_of_any_age(world: World) -> None:
+    """Their ages are from hours to years. Every channel has such a look within a week."""
     ages = [3 * HOUR, 20 * HOUR, 26 * HOUR, 2 * DAY, 9 * DAY, 100 * DAY, 1000 * DAY]
     kept = [act(world, age * factor, uuid="ben") for age in ages for factor in (0.97, 1.03)]
     lost = [act(world, age) for age in ages]
     await apply(world, *kept, *lost)
+    bench = RoundsBench(world)
+    await bench.knows("room", recent=60, whole=60)
     for added in lost:
         lose_removal(world, added)
-    bench = RoundsBench(world)
+    making = asyncio.create_task(bench.rounds.run())
 
-    for number in bench.turn:
-        bench.number = number
-        await bench.rounds.once()
+    await asyncio.sleep(7 * DAY)
 
+    making.cancel()
     assert world.differences() == []
 
 
+@pytest.mark.parametrize(("changed", "limit"), [(0.5 * HOUR, HOUR), (3 * DAY, DAY)])
 @on_virtual_time
-async def test_left_out_pieces_are_made_up_for(world: World) -> None:
-    """A round took too long, or no worker ran. The next round reads their pieces, too."""
-    added = [act(world, days * DAY, uuid=f"user{days}") for days in range(2, 31)]
-    await apply(world, *added)
+async def test_a_lost_addition_is_found_in_time(world: World, changed: float, limit: float) -> None:
+    """Of an active room within the hour, of a quiet one within a day."""
     bench = RoundsBench(world)
-    await bench.rounds.once()
-    lose_removal(world, added[17])
+    await apply(world, act(world, changed))
+    await asyncio.sleep(changed)
+    await bench.knows("room", recent=60, whole=60)
+    making = asyncio.create_task(bench.rounds.run())
+    for _ in range(5):
+        await asyncio.sleep(100)
+        message = str(world.state.time.now())
+        world.add("room", message, "👍", "ben", published=False)
+        await asyncio.sleep(limit)
 
-    bench.number = bench.turn[-1]
-    await bench.rounds.once()
-
-    assert world.differences() == []
+        assert world.differences() == []
+        await apply(world, act(world, 1, uuid="cy"))  # as busy as before
+        await asyncio.sleep(changed if changed < HOUR else 0)
+    making.cancel()
 
 
 @on_virtual_time
-async def test_a_round_is_made_once(world: World) -> None:
-    """The quicker worker makes it. A round that was cut off does not count."""
-    act(world, HOUR)
+async def test_an_interrupted_look_at_everything_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A room is so big that a worker is stopped in the middle of each look."""
+    monkeypatch.setattr("worker.store.entries.PIECE_ENTRIES", 20)
+    actions = [act(world, HOUR + number, uuid=f"user{number}") for number in range(300)]
+    await apply(world, *actions)
     one, other = RoundsBench(world), RoundsBench(world)
-    await one.repairs.tables.channels.add(["room"])
-    one.repairs.gate.clear()
+    await one.knows("room", whole=7 * DAY)
+    for lost in actions[10::50]:
+        lose_removal(world, lost)
     cut_off = asyncio.create_task(one.rounds.once())
-    await until(lambda: one.repairs.asked > 0)
+    await until(lambda: len(world.differences()) == 3)
     cut_off.cancel()
     await asyncio.gather(cut_off, return_exceptions=True)
 
+    log = Log()
     await other.rounds.once()
-    assert world.differences() == []
-    one.repairs.gate.set()
-    one.repairs.asked = other.repairs.asked = 0
-    await one.rounds.once()
-    assert one.repairs.asked == 0
 
-    other.number += 1
-    await other.rounds.once()
-    assert other.repairs.asked > 0
+    assert world.differences() == []
+    (report,) = log.of("reconcile_ends")
+    assert report["pruned"] == 3
+    assert report["listed"] < 200
+    assert await other.once() == 0
 
 
 @on_virtual_time
-async def test_a_longer_period_keeps_rounds(world: World) -> None:
-    """The number of a round becomes smaller with the new period."""
-    before = RoundsBench(world, Schedule(every=60, window=DAY, full=6 * HOUR))
-    await before.repairs.tables.channels.add(["room"])
-    await before.rounds.once()
-    act(world, HOUR)
-
+async def test_a_fatal_error_ends_the_rounds(world: World) -> None:
+    """So the worker ends, as everywhere."""
     bench = RoundsBench(world)
-    bench.number += 1  # a round was made in that hour
-    await bench.rounds.once()
+    await bench.knows("room", whole=7 * DAY)
+    fatal = patch.object(bench.repairs.reconcile, "channel", side_effect=RedisUnfitError("no"))
 
-    assert world.differences() == []
+    with fatal, pytest.raises(ExceptionGroup) as failure:
+        await bench.rounds.once()
+
+    assert failure.group_contains(RedisUnfitError)
 
 
 @on_virtual_time
-async def test_a_marked_channel_is_nudged(world: World) -> None:
-    """Its worker is gone. Only this channel is reconciled as a whole."""
+async def test_what_is_not_due_costs_nothing(world: World) -> None:
+    """Active, quiet and silent channels have been looked at."""
+    bench = RoundsBench(world)
+    await bench.knows("active", "quiet", "silent", recent=0.3 * HOUR)
+    for channel in ("active", "quiet"):
+        await apply(world, act(world, 60, channel))
+
+    assert await bench.once() == 0
+    await asyncio.sleep(0.4 * HOUR)
+    assert await bench.once() > 0
+
+    await apply(world, act(world, 60, "active", "ben"))
+    for _ in range(5):
+        await bench.once()
+        await asyncio.sleep(HOUR)
+    log = Log()
+    await apply(world, act(world, 60, "active", "cy"))
+    await bench.once()
+    looked_at = {entry["channel"] for entry in log if entry["event"] == "reconcile_starts"}
+    assert looked_at == {"active"}
+
+
+@on_virtual_time
+async def test_an_interrupted_round_goes_on(world: World) -> None:
+    """Another worker makes only what is left; this one has nothing left then."""
+    channels = [f"channel{number}" for number in range(4)]
+    with patch("worker.reconciliation.rounds.CONCURRENCY", 1):
+        one, other = RoundsBench(world), RoundsBench(world)
+    await one.knows(*channels)
+    for channel in channels:
+        await apply(world, act(world, 60, channel))
+        act(world, 60, channel, "ben")
+    one.repairs.seconds_a_request = 5
+    cut_off = asyncio.create_task(one.rounds.once())
+    await until(lambda: len(world.differences()) == 2)
+    cut_off.cancel()
+    await asyncio.gather(cut_off, return_exceptions=True)
+
+    log = Log()
+    await other.rounds.once()
+
+    assert world.differences() == []
+    began = [entry for entry in log if entry["event"] == "reconcile_starts"]
+    assert 0 < len(began) < 4
+    assert await one.once() == 0
+
+
+@on_virtual_time
+async def test_two_workers_share_a_round(world: World) -> None:
+    """Each skips what the other one has proven meanwhile."""
+    channels = [f"channel{number}" for number in range(100)]
+    with patch("worker.reconciliation.rounds.CONCURRENCY", 4):
+        one, other = RoundsBench(world, seed=1), RoundsBench(world, seed=2)
+    await one.knows(*channels)
+    for channel in channels:
+        await apply(world, act(world, 60, channel))
+
+    await asyncio.gather(one.rounds.once(), other.rounds.once())
+
+    asked = one.repairs.asked + other.repairs.asked
+    assert 3 * len(channels) <= asked < 1.3 * 3 * len(channels)
+
+
+@on_virtual_time
+async def test_an_owed_channel_is_left_to_the_repair_queue(world: World) -> None:
+    """Its worker is gone, so the queue is told. It is reconciled once, as a whole."""
     act(world, HOUR)
-    act(world, HOUR, "hall")
     bench, log = RoundsBench(world), Log()
-    await bench.repairs.tables.channels.add(["room", "hall"])
+    await bench.knows("room", "hall")
+    for channel in ("room", "hall"):
+        await apply(world, act(world, 60, channel))
     async with running(bench.repairs):
         await bench.repairs.mark("room")
 
@@ -314,10 +253,11 @@ async def test_a_marked_channel_is_nudged(world: World) -> None:
         await asyncio.sleep(5 * SETTLE_SECONDS)
 
     began = [entry for entry in log if entry["event"] == "reconcile_starts"]
-    assert {entry["channel"] for entry in began} == {"room", "hall"}
-    assert [entry["channel"] for entry in began if not entry["since"] and not entry["until"]] == [
-        "room"
+    assert sorted((entry["channel"], bool(entry["since"])) for entry in began) == [
+        ("hall", True),
+        ("room", False),
     ]
+    assert await bench.once() == 0, "the repair is a proof, too"
 
 
 @on_virtual_time
@@ -337,18 +277,49 @@ async def test_a_nudge_delays_no_waiting_channel(world: World) -> None:
 
 
 @on_virtual_time
-async def test_refused_channels_delay_no_other(world: World) -> None:
-    """There are more of them than tasks."""
-    refused = [f"a{number}" for number in range(9)]
-    for channel in [*refused, "room"]:
-        act(world, HOUR, channel)
+async def test_a_prune_is_looked_at_again_within_hours(world: World) -> None:
+    """PubNub listed nothing for a while. The next look brings everything back."""
     bench = RoundsBench(world)
-    await bench.repairs.tables.channels.add([*refused, "room"])
+    actions = [act(world, 2 * DAY + number, uuid=f"user{number}") for number in range(9)]
+    await apply(world, *actions)
+    await bench.knows("room", whole=7 * DAY)
+    making = asyncio.create_task(bench.rounds.run())
+    lost = actions[3]
+    lose_removal(world, lost)
+    await until(lambda: not world.differences())
+    world.state.add(
+        *("room", lost.identity.message_timetoken, "reaction", "👍", "user3"),
+        published=False,
+        at=int(lost.action_timetoken),
+    )
+    assert world.differences()
+
+    await asyncio.sleep(2.5 * HOUR)
+
+    making.cancel()
+    assert world.differences() == []
+
+
+@on_virtual_time
+async def test_refused_channels_delay_no_other(world: World) -> None:
+    """There are more of them than looks at once. They are tried again in the next round, last."""
+    refused = [f"a{number}" for number in range(CONCURRENCY + 5)]
+    bench = RoundsBench(world)
+    await bench.knows(*refused, "room")
+    for channel in [*refused, "room"]:
+        await apply(world, act(world, 60, channel))
+        act(world, 60, channel, "ben")
     world.state.refuse(refused)
 
-    await bench.rounds.once()
+    assert await bench.once() == len(refused) + 3
 
-    assert set(world.counts()) == {"room"}
+    assert [line for line in world.differences() if line.startswith("room")] == []
+    assert owed(world, *refused) == {}
+    log = Log()
+    await asyncio.sleep(HOUR)
+    assert await bench.once() == len(refused) + 3
+    began = [entry["channel"] for entry in log if entry["event"] == "reconcile_starts"]
+    assert "room" in began[:CONCURRENCY]
 
 
 def broken(world: World, channels: list[str]) -> AbstractContextManager[object]:
@@ -367,20 +338,21 @@ def broken(world: World, channels: list[str]) -> AbstractContextManager[object]:
 
 @on_virtual_time
 async def test_broken_lists_delay_no_round(world: World) -> None:
-    """There are more of them than tasks. The repair queue tries them again."""
-    bad = [f"a{number}" for number in range(9)]
-    for channel in [*bad, "room"]:
-        act(world, HOUR, channel)
+    """There are more of them than looks at once. They stay unproven, and due."""
+    bad = [f"a{number}" for number in range(CONCURRENCY + 5)]
     bench = RoundsBench(world, tries=3)
-    await bench.repairs.tables.channels.add([*bad, "room"])
-    async with running(bench.repairs):
-        with broken(world, bad):
-            await bench.rounds.once()
+    await bench.knows(*bad, "room")
+    for channel in [*bad, "room"]:
+        await apply(world, act(world, 60, channel))
+        act(world, 60, channel, "ben")
+    with broken(world, bad):
+        await bench.rounds.once()
 
-            assert set(world.counts()) == {"room"}
-            assert await bench.repairs.tables.rounds.read() == await bench.now()
-            assert owed(world, *bad, "room") == {channel: {GapCause.UNPROVEN} for channel in bad}
-        await bench.repairs.are_repaired(*bad)
+        assert [line for line in world.differences() if line.startswith("room")] == []
+        assert await bench.repairs.tables.rounds.read()
+        assert owed(world, *bad, "room") == {}
+    await asyncio.sleep(1.1 * HOUR)
+    await bench.rounds.once()
 
     assert world.differences() == []
 
@@ -389,9 +361,10 @@ async def test_broken_lists_delay_no_round(world: World) -> None:
 @on_virtual_time
 async def test_an_outage_is_waited_out(world: World, operations: list[str]) -> None:
     """The round is made when PubNub answers again."""
-    act(world, HOUR)
     bench = RoundsBench(world)
-    await bench.repairs.tables.channels.add(["room"])
+    await bench.knows("room")
+    await apply(world, act(world, 60))
+    act(world, HOUR, uuid="ben")
     world.state.set_outage("server_error", operations)
     making = asyncio.create_task(bench.rounds.once())
 
@@ -401,3 +374,43 @@ async def test_an_outage_is_waited_out(world: World, operations: list[str]) -> N
     await making
 
     assert world.differences() == []
+
+
+@on_virtual_time
+async def test_a_long_look_holds_up_no_other_round(world: World) -> None:
+    """One channel answers after hours only. The others are looked at on time."""
+    bench = RoundsBench(world, tries=None)
+    await bench.knows("slow", "room")
+    for channel in ("slow", "room"):
+        await apply(world, act(world, 60, channel))
+    making, log = asyncio.create_task(bench.rounds.run()), Log()
+    with broken(world, ["slow"]):
+        await asyncio.sleep(HOUR)
+        act(world, 60, "room", "ben")
+        await asyncio.sleep(1.1 * HOUR)
+
+        assert [line for line in world.differences() if line.startswith("room")] == []
+    assert len(log.of("reconcile_starts", "slow")) == 1
+    making.cancel()
+
+
+@on_virtual_time
+async def test_what_a_look_leaves_in_doubt_is_owed(world: World) -> None:
+    """More than the limit is gone from the list. The repair queue goes on with it."""
+    bench = RoundsBench(world)
+    actions = [act(world, 2 * HOUR + number, uuid=f"user{number}") for number in range(90)]
+    await apply(world, *actions)
+    await bench.knows("room")
+    proof = await bench.proofs.read("room")
+    for added in actions[:30]:
+        lose_removal(world, added)
+
+    async with running(bench.repairs):
+        await bench.rounds.once()
+        assert owed(world, "room") == {"room": {GapCause.UNPROVEN}}
+        after = await bench.proofs.read("room")
+        assert (after.recent, after.whole) == (proof.recent, proof.whole)
+        log = Log()
+        await asyncio.sleep(SETTLE_SECONDS + MOMENT_SECONDS)
+
+    assert [entry["since"] for entry in log.of("reconcile_starts")] == [None]

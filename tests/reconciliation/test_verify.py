@@ -1,18 +1,23 @@
 """A verify reports differences, in two passes, and writes nothing."""
 
+import random
 from typing import Any, cast
 
 import pytest
 
 from tests.bench.bench import KEYS, SETTLE_SECONDS
 from tests.bench.comparison import MESSAGE, ComparisonBench, answer_oddly
+from tests.bench.repairs import RepairBench
+from tests.bench.virtual import on_virtual_time, unheard
 from tests.histories import CHANNEL
+from tests.simulation.world import World
 from tests.waiting import wait_until
 from worker.domain.action import Added, Identity, Origin, Pruned
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.emulator import Page
 from worker.errors import ExitCode
-from worker.reconciliation.verify import Discrepancy
+from worker.reconciliation.verify import Discrepancy, Sample, Verifier
+from worker.service.parts import build_comparison
 from worker.store.store import Ttls
 
 
@@ -32,6 +37,29 @@ async def everything(comparison: ComparisonBench) -> dict[str, Any]:
     """Return all that Redis holds."""
     redis = cast("Any", comparison.bench.redis)
     return {key: await redis.dump(key) async for key in redis.scan_iter()}
+
+
+@on_virtual_time
+async def test_a_channel_that_waits_holds_no_slot(world: World) -> None:
+    """A hundred channels differ, and wait for their second pass at the same time."""
+    channels = [f"room{number}" for number in range(100)]
+    unheard(world, channels, 1)
+    repairs = RepairBench(world)
+    comparison = build_comparison(repairs.parts, 3)
+    verifier = Verifier(
+        comparison,
+        repairs.entries,
+        repairs.parts.audit,
+        SETTLE_SECONDS,
+        Sample(1, random.Random(3)),
+        repairs.parts.slots,
+    )
+    began = world.loop.time()
+
+    report = await verifier.run(channels)
+
+    assert len(report.discrepancies) == 100
+    assert world.loop.time() - began < 3 * SETTLE_SECONDS
 
 
 async def test_exact_tallies_have_no_difference(comparison: ComparisonBench) -> None:

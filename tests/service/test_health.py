@@ -1,7 +1,8 @@
 """The health pages say whether a worker lives, and what it waits for."""
 
 import json
-from typing import Any
+from random import Random
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +14,9 @@ from worker.domain.position import Cursor
 from worker.errors import ForbiddenError, PubNubError
 from worker.live.subscriptions import Subscriptions
 from worker.reconciliation.backfills_left import BackfillsLeft
+from worker.reconciliation.rounds import Rounds
+from worker.reconciliation.schedule import Schedule
+from worker.service.backlog import BacklogReader
 from worker.service.health import Health
 from worker.telemetry.http import Page
 
@@ -24,10 +28,19 @@ def health(bench: Bench, subscriptions: Subscriptions, backfills: BackfillsLeft)
     return Health(
         subscriptions,
         backfills,
-        ComparisonBench(bench).reconcile(),
-        bench.tables,
+        rounds(bench),
+        BacklogReader(bench.tables, bench.clock),
         bench.clock,
         [],
+    )
+
+
+def rounds(bench: Bench) -> Rounds:
+    """Return rounds that none has begun of."""
+    reconciler = ComparisonBench(bench).reconcile()
+    schedule = Schedule(3600, 86_400, 604_800, 20)
+    return Rounds(
+        reconciler, cast("Any", None), bench.tables, bench.client.time, schedule, Random(1)
     )
 
 

@@ -421,6 +421,7 @@ def surroundings(world: World, seed: int | str, *, tells: bool) -> Iterator[None
         with (
             patch.object(parts, "new_backoff", lambda: Backoff(jitter)),
             patch.object(worker, "new_backoff", lambda: Backoff(jitter)),
+            patch.object(worker, "new_random", lambda: jitter),
         ):
             yield
     finally:

@@ -55,8 +55,11 @@ REDIS_ONLY: Final = frozenset(
         "zrange",
     }
 )
-READS_TOO: Final = frozenset({"zscore", "xrange", "get", "repay"})
-"""What a full Redis still does; ``repay`` only deletes."""
+READS_TOO: Final = frozenset(
+    {"zscore", "zmscore", "zcard", "zrange", "zrangebyscore", "zrem"}
+    | {"scard", "xrange", "get", "repay"}
+)
+"""What a full Redis still does; ``repay`` and ``zrem`` only delete."""
 CHANGES: Final = (Outcome.APPLIED, Outcome.SUPERSEDED, Outcome.EARLY)
 SOMEBODY: Final = Identity("", "", "", "", "")
 
@@ -159,10 +162,6 @@ class Keyspace:
             self.delete(key)
         return len(there)
 
-    def zrange(self, key: str, start: int, stop: int) -> list[str]:
-        held = self.look(key, dict) or {}
-        return sorted(held, key=lambda member: (held[member], member))[start : stop + 1]
-
     def _hold(self, key: str, kind: type) -> Any:
         held = self.look(key, kind)
         if held is None:
@@ -261,6 +260,9 @@ class Keyspace:
     def smembers(self, key: str) -> set[str]:
         return set(self.look(key, set) or ())
 
+    def scard(self, key: str) -> int:
+        return len(self.look(key, set) or ())
+
     def smismember(self, key: str, names: Sequence[str]) -> list[int]:
         held = self.look(key, set) or ()
         return [int(name in held) for name in names]
@@ -302,13 +304,61 @@ class Keyspace:
         self.values[key] = str(total)
         return total
 
-    def zrangebyscore(self, key: str, least: float, most: str) -> list[str]:
-        held = (self.look(key, dict) or {}).items()
-        return sorted(member for member, score in held if least <= score <= float(most))
-
     def zscore(self, key: str, member: str) -> float | None:
         found: float | None = (self.look(key, dict) or {}).get(member)
         return found
+
+    def zmscore(self, key: str, members: Sequence[str]) -> list[float | None]:
+        return [self.zscore(key, member) for member in members]
+
+    def zadd(
+        self,
+        key: str,
+        mapping: Mapping[str, float],
+        gt: bool = False,
+        lt: bool = False,
+        xx: bool = False,
+    ) -> int:
+        held = self._hold(key, dict)
+        new = len(mapping.keys() - held.keys())
+        for member, score in mapping.items():
+            before = held.get(member, float(score))
+            if xx and member not in held:
+                continue
+            if (gt and score < before) or (lt and score > before):
+                continue
+            held[member] = float(score)
+        return new
+
+    def zrem(self, key: str, *members: str) -> int:
+        held = self.look(key, dict) or {}
+        gone = [member for member in members if member in held]
+        self._drop(key, *gone)
+        return len(gone)
+
+    def zcard(self, key: str) -> int:
+        return len(self.look(key, dict) or ())
+
+    def zrange(self, key: str, first: int, last: int, withscores: bool = False) -> Sequence[object]:
+        pairs = self._ranked(key)[first : last + 1]
+        return pairs if withscores else [member for member, _ in pairs]
+
+    def zrangebyscore(
+        self,
+        key: str,
+        least: float,
+        most: str,
+        start: int = 0,
+        num: int | None = None,
+        withscores: bool = False,
+    ) -> Sequence[object]:
+        pairs = [pair for pair in self._ranked(key) if least <= pair[1] <= float(most)]
+        chosen = pairs[start:] if num is None else pairs[start : start + num]
+        return chosen if withscores else [member for member, _ in chosen]
+
+    def _ranked(self, key: str) -> list[tuple[str, float]]:
+        held = (self.look(key, dict) or {}).items()
+        return sorted(held, key=lambda pair: (pair[1], pair[0].encode()))
 
     def scan(
         self, place: int, match: str = "*", count: int | None = None, _type: str | None = None

@@ -1,6 +1,7 @@
 """Entries are read from Redis: all of them, however many there are."""
 
 from collections.abc import AsyncIterator
+from random import Random
 from typing import Any, cast
 
 import pytest
@@ -117,6 +118,49 @@ async def test_since_leaves_older_messages_out(redis: Redis) -> None:
 
     assert {message for message, _, _ in await scanned(redis, since)} == {"2", "3"}
     assert {message for message, _, _ in await scanned(redis)} == {"1", "2", "3"}
+
+
+@pytest.mark.parametrize("in_a_millisecond", [1, 700, 5000])
+async def test_changed_messages_come_once(redis: Redis, in_a_millisecond: int) -> None:
+    """In the order of their newest event; many may have one of the same millisecond."""
+    entries = Entries(redis, KEYS)
+    scores = {str(FIRST + n): 1000 + n // in_a_millisecond for n in range(5000)}
+    await cast("Any", redis).zadd(KEYS.messages(CHANNEL), {"old": 999, **scores})
+
+    found = [message async for page in entries.messages(CHANNEL, 1000) for message in page]
+
+    assert sorted(found) == sorted(scores)
+
+
+async def test_a_message_that_changes_meanwhile_is_not_missed(real_redis: Redis) -> None:
+    """Its place in the index moves while the index is read; it is new at the end."""
+    index = KEYS.messages(CHANNEL)
+    entries, random = Entries(real_redis, KEYS), Random(1)
+    scores = {str(FIRST + n): 1000 + n // 3 for n in range(4000)}
+    commands = cast("Any", real_redis)
+    await commands.zadd(index, scores)
+    seen: set[str] = set()
+    busy = random.sample(list(scores), 2000)
+    newest = 10_000
+
+    async for page in entries.messages(CHANNEL, 1000):
+        seen.update(page)
+        newest += 1
+        some = [busy.pop() for _ in range(min(100, len(busy)))]
+        if some:
+            await commands.zadd(index, dict.fromkeys(some, newest), gt=True)
+
+    assert seen == scores.keys()
+
+
+async def test_what_is_older_costs_nothing(redis: Redis) -> None:
+    """A look at the last day does not walk over years."""
+    await cast("Any", redis).zadd(
+        KEYS.messages(CHANNEL), {str(FIRST + n): 1000 + n for n in range(9000)}
+    )
+    pages = [page async for page in Entries(redis, KEYS).messages(CHANNEL, 9990)]
+
+    assert list(map(len, pages)) == [10]
 
 
 async def test_entries_are_read_in_the_order_asked_for(redis: Redis) -> None:

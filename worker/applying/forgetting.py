@@ -34,6 +34,7 @@ async def forget(channel: str, tables: Tables, store: Store) -> Forgotten:
     # First: from here on every repair leaves it alone,
     # and its next first event is of a new channel.
     await tables.channels.forget(channel)
+    await tables.proofs.forget(channel)
     messages = await store.clear(channel)
     is_back = not await tables.channels.unknown([channel])
     if is_back:

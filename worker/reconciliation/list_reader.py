@@ -2,14 +2,18 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import Final
 
 from worker.applying.retry import Retry, RetryPolicy, retry
 from worker.domain.action import Added
-from worker.domain.position import Timetoken
+from worker.domain.position import TICKS_PER_SECOND, Timetoken, shift
 from worker.domain.reconciliation import Coverage
 from worker.errors import PubNubError
 from worker.source.history import History, ListSlice
 from worker.source.wire import CountedTypes, decode_action
+
+BEYOND_TICKS: Final = 86_400 * TICKS_PER_SECOND
+"""A list begins a day ahead: our idea of PubNub's clock may be behind."""
 
 
 class ListReader:
@@ -26,12 +30,20 @@ class ListReader:
         self._policy = policy
 
     async def now(self, channel: str) -> Timetoken:
-        """Return PubNub's clock.
+        """Return PubNub's clock, or a little less: see ``SteadyClock``.
 
         Raises:
             PubNubError: the request failed too often.
         """
         return await retry(self._now, channel, self._policy)
+
+    async def start(self, channel: str) -> Timetoken:
+        """Return a timetoken above everything that is listed: where to begin a list.
+
+        Raises:
+            PubNubError: the request failed too often.
+        """
+        return shift(await self.now(channel), BEYOND_TICKS)
 
     async def is_listed(self, channel: str) -> bool:
         """Tell whether PubNub lists anything of a channel; one request.
@@ -39,7 +51,7 @@ class ListReader:
         Raises:
             PubNubError: the request failed too often, or was refused.
         """
-        start = await self.now(channel)
+        start = await self.start(channel)
         slices = self.slices(channel, start, Coverage(), is_expected=False)
         async with aclosing(slices):
             async for slice in slices:

@@ -1,14 +1,13 @@
 """Does PubNub know our channels, or is its origin a wrong one?"""
 
 from collections import deque
-from itertools import islice
+from heapq import nlargest
 from typing import Final
-from zlib import crc32
 
 from worker.errors import ForbiddenError
 from worker.reconciliation.list_reader import ListReader
 from worker.store.entries import Entries
-from worker.store.tables import KnownChannels
+from worker.store.tables import Tables
 
 WITNESSES_KEPT: Final = 10
 """Channels that PubNub listed lately; they are asked first."""
@@ -25,10 +24,15 @@ class OriginCheck:
     An origin that lists nothing of any channel is a wrong one.
     """
 
-    def __init__(self, reader: ListReader, entries: Entries, known: KnownChannels) -> None:
+    def __init__(
+        self,
+        reader: ListReader,
+        entries: Entries,
+        tables: Tables,
+    ) -> None:
         self._reader = reader
         self._entries = entries
-        self._known = known
+        self._tables = tables
         self._witnesses: deque[str] = deque(maxlen=WITNESSES_KEPT)
 
     def note_listed(self, channel: str) -> None:
@@ -49,12 +53,14 @@ class OriginCheck:
         return await self._is_any_listed(channel)
 
     async def _is_any_listed(self, channel: str) -> bool:
-        # Each channel asks others in an order of its own.
-        # In the order of the alphabet, a few dead channels would speak for all, for ever.
-        others = await self._known.all() - {channel}
-        names = sorted(others, key=lambda other: crc32(f"{channel} {other}".encode()))
+        """Ask the channels that changed last: their users are still there."""
+        others = await self._tables.channels.all() - {channel}
+        changed: dict[str, int] = {}
+        async for other, proof in self._tables.proofs.scan(others):
+            changed[other] = proof.changed
+        newest = nlargest(CHANNELS_LOOKED_UP, others, changed.__getitem__)
         asked = 0
-        for other in islice(names, CHANNELS_LOOKED_UP):
+        for other in newest:
             if not await self._entries.has_any(other):
                 continue
             if await self._is_listed(other):

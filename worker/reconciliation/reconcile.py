@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from worker.domain.position import Range, Timetoken
+from worker.domain.position import Range, Timetoken, milliseconds
 from worker.errors import RolledBackError, TallyError
 from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.full_look import FullLook
@@ -135,6 +135,7 @@ class Reconciler:
                 if not options.dry_run:
                     self._expect_the_same_redis(channel, generation)
                     await self._marks.settle(report, marks)
+                    await _note_proof(self._tables, report, wanted)
             except TallyError:
                 metrics.reconciles.labels("failed").inc()
                 raise
@@ -151,3 +152,14 @@ class Reconciler:
         metrics.reconciles.labels(report.result).inc()
         level = INFO if report.is_settled else WARNING
         log.log(level, "reconcile_ends", **asdict(report))
+
+
+async def _note_proof(tables: Tables, report: ReconcileReport, wanted: Range) -> None:
+    """Note a look that left nothing in doubt, and that began at the present."""
+    if not report.is_settled or wanted.until:
+        return
+    since = milliseconds(wanted.since) if wanted.since else None
+    until = milliseconds(report.proven_until)
+    await tables.proofs.note(report.channel, until, since)
+    if await tables.channels.unknown([report.channel]):  # forgotten meanwhile
+        await tables.proofs.forget(report.channel)

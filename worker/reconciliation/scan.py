@@ -58,7 +58,7 @@ class Scanner:
             RolledBackError: from ``take``.
         """
         with Retry(channel, self._policy) as retry:
-            start = newest = wanted.until or await self.reader.now(channel)
+            start = newest = wanted.until or await self.reader.start(channel)
             while True:
                 slices = ahead(
                     self._history.slices(channel, start, wanted.since, is_expected=is_expected)

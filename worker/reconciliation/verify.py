@@ -5,12 +5,13 @@ It also checks whether Redis is consistent in itself.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 from typing import Final
 
+from worker.applying.slots import Slots, Urgency
 from worker.domain.action import Added, Identity
 from worker.domain.position import Range, Timetoken, is_after, shift
 from worker.domain.reconciliation import Candidate
@@ -32,8 +33,8 @@ __all__ = [
     "VerifyReport",
 ]
 
-CHANNEL_CONCURRENCY: Final = 8
-"""Channels that are compared side by side."""
+CHANNEL_CONCURRENCY: Final = 1_000
+"""Channels that are compared at once. Most of them wait, and hold no slot."""
 STRETCHES: Final = 100
 """Stretches of a channel's past, of which a sample takes some."""
 
@@ -57,9 +58,7 @@ class Sample:
 
         Without an ``oldest`` timetoken there is one stretch: everything.
         """
-        if self.rate >= 1 or oldest is None:
-            return [Range()]
-        if not is_after(now, oldest):
+        if oldest is None or not is_after(now, oldest):
             return [Range()]
 
         stretches = _stretches(oldest, now)
@@ -89,14 +88,14 @@ class Verifier:
         audit: Audit,
         settle_seconds: float,
         sample: Sample,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        slots: Slots,
     ) -> None:
         self._comparison = comparison
         self._entries = entries
         self._audit = audit
         self._settle_seconds = settle_seconds
         self._sample = sample
-        self._sleep = sleep
+        self._slots = slots
 
     async def run(self, channels: Iterable[str]) -> VerifyReport:
         """Compare the channels, some side by side.
@@ -110,7 +109,7 @@ class Verifier:
         room = asyncio.Semaphore(CHANNEL_CONCURRENCY)
 
         async def compare(channel: str) -> None:
-            async with room:
+            async with room, self._slots.held(Urgency.ROUND):
                 try:
                     await self._compare(channel, report)
                 except PubNubError as error:
@@ -135,10 +134,15 @@ class Verifier:
         return [flaw for flaw in flaws if flaw in again]
 
     async def _compare(self, channel: str, report: VerifyReport) -> None:
+        for stretch in await self._stretches(channel):
+            await self._compare_stretch(channel, stretch, report)
+
+    async def _stretches(self, channel: str) -> list[Range]:
+        if self._sample.rate >= 1:
+            return [Range()]
         now = await self._comparison.now(channel)
         oldest = await self._entries.oldest(channel)
-        for stretch in self._sample.stretches(oldest, now):
-            await self._compare_stretch(channel, stretch, report)
+        return self._sample.stretches(oldest, now)
 
     async def _compare_stretch(
         self,
@@ -151,7 +155,7 @@ class Verifier:
         report.entries += len(scan.seen)
         report.unproven += len(scan.coverage.unseen) + scan.is_cut
         if scan.seen.unseen or scan.listed:
-            await self._sleep(self._settle_seconds)
+            await self._slots.pause(self._settle_seconds)
             report.discrepancies += await self._differences(scan, report)
         report.requests += scan.coverage.requests
 

@@ -1,7 +1,9 @@
 """The work that is left, as Redis knows it: read, measured, shown."""
 
 import asyncio
+import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -9,13 +11,21 @@ from typing import Any, Final
 
 from worker.domain.position import TICKS_PER_SECOND, Timetoken
 from worker.errors import TallyError
+from worker.reconciliation.schedule import Load
 from worker.store.pending_repairs import GapCause, Marks
 from worker.store.progress import Progress
+from worker.store.proofs import Ages
 from worker.store.tables import Tables
 from worker.telemetry import metrics
 
-READING_SECONDS: Final = 5.0
+READING_SECONDS: Final = 30.0
 """Ten thousand channels take a tenth of a second."""
+FIRST_SECONDS: Final = 5.0
+"""How long a page waits for the backlog, if there is none yet."""
+WAIT_SECONDS: Final = 0.1
+"""How long a page waits for a newer backlog."""
+PACE: Final = 20
+"""After reading for a second, the next reading is twenty seconds later or more."""
 LISTED: Final = 1_000
 """``/status`` lists so many channels, by name."""
 
@@ -33,9 +43,18 @@ class Backlog:
     """Channel that has a backfill → how far it has come."""
     round_began: float | None
     """When the newest complete round began: Unix time."""
+    recent: Ages
+    """How long ago the recent past of channels was compared."""
+    whole: Ages
+    """How long ago channels were compared as a whole."""
 
-    def measure(self) -> None:
-        """Set the metrics of the work that is left."""
+    @property
+    def never_proven(self) -> int:
+        """Channels that were never compared as a whole."""
+        return max(0, self.channels - self.whole.channels)
+
+    def measure(self, age: float) -> None:
+        """Set the metrics of the work that is left; it was read ``age`` seconds ago."""
         causes: Counter[str] = Counter()
         oldest = self.now_milliseconds
         for marks in self.repairs.values():
@@ -43,11 +62,17 @@ class Backlog:
             oldest = min([oldest, *marks.values()])
         for cause in GapCause:
             metrics.owed.labels(cause.value).set(causes[cause.value])
-        metrics.owed_age.set((self.now_milliseconds - oldest) / 1000)
+        owed_age = (self.now_milliseconds - oldest) / 1000
+        metrics.owed_age.set(owed_age + age if self.repairs else 0)
         metrics.channels.set(self.channels)
         metrics.backfills.set(len(self.backfills))
         if self.round_began is not None:
             metrics.round_began.set(self.round_began)
+        metrics.never_proven.set(self.never_proven)
+        looks = {"recent": self.recent, "whole": self.whole}
+        for look, ages in looks.items():
+            metrics.unproven.labels(look, "max").set(ages.longest)
+            metrics.unproven.labels(look, "0.99").set(ages.ninety_nine)
 
     def as_json(self) -> dict[str, Any]:
         """Return the work that is left, for ``/status``."""
@@ -59,7 +84,16 @@ class Backlog:
             "owed": {channel: _times(marks) for channel, marks in repairs},
             "backfills": {channel: _reach(progress) for channel, progress in backfills},
             "last_round": _utc(self.round_began),
+            "never_proven": self.never_proven,
+            "unproven_seconds": {
+                "recent": _ages(self.recent),
+                "whole": _ages(self.whole),
+            },
         }
+
+
+def _ages(ages: Ages) -> dict[str, float]:
+    return {"max": ages.longest, "0.99": ages.ninety_nine}
 
 
 def _times(marks: Marks) -> dict[str, str | None]:
@@ -99,13 +133,79 @@ async def read_backlog(tables: Tables) -> Backlog | None:
         async with asyncio.timeout(READING_SECONDS):
             channels = await tables.channels.all()
             began = await tables.rounds.read()
+            now = await tables.server.now()
             return Backlog(
                 channels=len(channels),
-                now_milliseconds=await tables.server.now(),
+                now_milliseconds=now,
                 repairs=await tables.pending.read_all(channels),
                 backfills=await tables.progress.read_all(channels),
                 round_began=int(began) / TICKS_PER_SECOND if began else None,
+                recent=await tables.proofs.unproven(now, is_whole=False),
+                whole=await tables.proofs.unproven(now, is_whole=True),
             )
     except (TimeoutError, TallyError, ValueError):
         # ValueError: another program has written under our keys.
         return None
+
+
+class BacklogReader:
+    """Keeps the newest backlog, so that a page costs the same for any number of channels.
+
+    A page that is asked for lets the backlog be read again, not too often,
+    and waits for it for a moment only.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        clock: Callable[[], float],
+    ) -> None:
+        """``tables`` raise when Redis is away."""
+        self._tables = tables
+        self._clock = clock
+        self._backlog: Backlog | None = None
+        self._read_at = 0.0
+        self._due_at = -math.inf
+        self._reading: asyncio.Task[None] | None = None
+
+    async def problem(self) -> str | None:
+        """Return why Redis does not answer; None if it does."""
+        try:
+            await self._tables.server.now()
+        except TallyError as error:
+            return str(error)
+        return None
+
+    async def newest(self) -> tuple[Backlog, float] | None:
+        """Return the newest backlog, and its age in seconds; None if there is none."""
+        is_reading = self._reading and not self._reading.done()
+        if not is_reading and self._clock() >= self._due_at:
+            self._reading = asyncio.create_task(self._read())
+        if self._reading:
+            seconds = WAIT_SECONDS if self._backlog else FIRST_SECONDS
+            await asyncio.wait([self._reading], timeout=seconds)
+        if self._backlog is None:
+            return None
+        age = self._clock() - self._read_at
+        return self._backlog, age
+
+    async def _read(self) -> None:
+        began = self._clock()
+        backlog = await read_backlog(self._tables)
+        now = self._clock()
+        self._due_at = now + PACE * (now - began)
+        if backlog:
+            self._backlog, self._read_at = backlog, began
+
+
+def rounds_status(load: Load | None) -> dict[str, Any] | None:
+    """Return what rounds cost; None before the first one."""
+    if load is None:
+        return None
+    return {
+        "channels": load.channels,
+        "active": load.active,
+        "requests_an_hour": round(load.requests_an_hour),
+        "minutes_an_hour": round(load.minutes_an_hour, 1),
+        "problem": load.problem,
+    }

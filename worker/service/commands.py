@@ -16,7 +16,7 @@ from worker.domain.position import Range
 from worker.errors import ConfigurationError, ExitCode, RedisUnavailableError, TallyError
 from worker.reconciliation.reconcile import ReconcileOptions, ReconcileReport
 from worker.reconciliation.verify import Sample, Verifier, VerifyReport
-from worker.service.doctor import Finding, examine_pubnub, examine_redis, look
+from worker.service.doctor import Finding, examine_pubnub, examine_redis, examine_rounds, look
 from worker.service.health import Health
 from worker.service.lifecycle import EarlySignals
 from worker.service.parts import (
@@ -30,6 +30,7 @@ from worker.service.parts import (
     followed_names,
     keyset,
     open_parts,
+    schedule,
 )
 from worker.service.worker import compose
 from worker.settings import Settings
@@ -39,6 +40,7 @@ from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.source.names import Names
 from worker.store.connection import opened_redis
 from worker.store.keys import Keys
+from worker.store.tables import Tables
 from worker.telemetry.http import listening
 
 if TYPE_CHECKING:
@@ -165,6 +167,7 @@ async def run_verify(
             parts.audit,
             settings.settle_seconds,
             Sample(part, random.Random()),  # noqa: S311 - a sample, not a secret
+            parts.slots,
         )
         return await verifier.run(chosen)
 
@@ -238,6 +241,9 @@ async def run_doctor(settings: Settings, *, allow_eviction: bool = False) -> Asy
         async with opened_redis(settings.redis_url) as redis:
             keys = Keys(settings.namespace)
             findings = await examine_redis(redis, keys, claim, allow_eviction=allow_eviction)
+            if all(finding.exit_code is ExitCode.DONE for finding in findings):
+                tables = Tables(redis, keys)
+                findings.append(await examine_rounds(tables, schedule(settings)))
     except TallyError as error:
         findings = [Finding("Redis", str(error), error.exit_code)]
     for finding in findings:

@@ -8,12 +8,14 @@ from typing import Final
 
 from worker.domain.position import HANDSHAKE, milliseconds
 from worker.errors import ExitCode, ForbiddenError, PubNubError, TallyError
+from worker.reconciliation.schedule import Load, Schedule
 from worker.source.client import Client
 from worker.source.names import Names
 from worker.store.connection import RedisClient
 from worker.store.keys import Keys
 from worker.store.ownership import Claim, check_ownership
 from worker.store.preflight import check_fitness
+from worker.store.tables import Tables
 
 MAX_SKEW_SECONDS: Final = 30
 LISTED: Final = 10
@@ -77,6 +79,32 @@ async def examine_redis(
     if server.exit_code is not ExitCode.DONE:
         return [server]
     return [server, await look("Redis", check_owner)]
+
+
+async def examine_rounds(tables: Tables, schedule: Schedule) -> Finding:
+    """Say how long rounds over all channels take."""
+
+    async def check() -> str:
+        load = await _read_load(tables, schedule)
+        return " ".join(
+            [
+                f"{load.channels} channels, {load.active} of them active lately,",
+                f"take some {load.minutes_an_hour:.0f} minutes of each hour",
+                f"at {schedule.rate:g} requests a second.",
+                load.problem or "",
+            ]
+        ).rstrip()
+
+    return await look("Rounds", check)
+
+
+async def _read_load(tables: Tables, schedule: Schedule) -> Load:
+    channels = await tables.channels.all()
+    now = await tables.server.now()
+    load = Load(schedule)
+    async for _, proof in tables.proofs.scan(channels):
+        load.add(proof, now)
+    return load
 
 
 async def _check_clock(client: Client, now: Callable[[], float]) -> str:

@@ -1,6 +1,5 @@
 """The pages about a running worker."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -10,17 +9,16 @@ from typing import Any, Final
 from worker import __version__
 from worker.domain.action import Origin
 from worker.domain.entry import Outcome
-from worker.errors import RedisUnavailableError
 from worker.live.polling import State
 from worker.live.subscription import Subscription
 from worker.live.subscriptions import Subscriptions
 from worker.reconciliation.backfills_left import BackfillsLeft
 from worker.reconciliation.reconcile import Reconciler
-from worker.service.backlog import read_backlog
+from worker.reconciliation.rounds import Rounds
+from worker.service.backlog import Backlog, BacklogReader, rounds_status
 from worker.source.client import OPERATIONS
 from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.store.pending_repairs import GapCause
-from worker.store.tables import Tables
 from worker.telemetry import metrics
 from worker.telemetry.health import as_json, examine
 from worker.telemetry.http import Answer, Page, health_page, json_page, metrics_page
@@ -36,22 +34,20 @@ class Health:
         self,
         subscriptions: Subscriptions,
         backfills: BackfillsLeft,
-        reconciler: Reconciler,
-        tables: Tables,
+        rounds: Rounds,
+        backlog: BacklogReader,
         clock: Callable[[], float],
         settings: Sequence[Mapping[str, object]],
     ) -> None:
-        """``tables`` raise when Redis is away; ``settings`` are masked."""
+        """``settings`` are masked."""
         self._subscriptions = subscriptions
         self._backfills = backfills
-        self._reconciler = reconciler
-        self._tables = tables
+        self._rounds = rounds
+        self._backlog = backlog
         self._clock = clock
         self._settings = settings
         self._started_at = clock()
         self._has_caught_up = False
-        # Reading every channel is work: one page at a time does it.
-        self._turn = asyncio.Lock()
         self.pages: Mapping[str, Answer] = {
             "/livez": self.livez,
             "/readyz": self.readyz,
@@ -71,22 +67,23 @@ class Health:
 
     async def metrics(self) -> Page:
         """Return every metric; if Redis is away, its part is old."""
-        async with self._turn:
-            measure_subscriptions(self._subscriptions.current, self._clock())
-            readiness = await self._readiness()
-            for check, problem in readiness.items():
-                metrics.ready.labels(check).set(problem is None)
-            if readiness["redis"] is None:
-                backlog = await read_backlog(self._tables)
-                if backlog:
-                    backlog.measure()
-            return metrics_page()
+        measure_subscriptions(self._subscriptions.current, self._clock())
+        readiness = await self._readiness()
+        for check, problem in readiness.items():
+            metrics.ready.labels(check).set(problem is None)
+        if readiness["redis"] is None:
+            newest = await self._backlog.newest()
+            if newest:
+                backlog, age = newest
+                backlog.measure(age)
+        return metrics_page()
 
     async def status(self) -> Page:
         """Return what the worker does, for a person."""
-        async with self._turn:
-            readiness = await self._readiness()
-            backlog = await read_backlog(self._tables)
+        readiness = await self._readiness()
+        redis = None
+        if readiness["redis"] is None:
+            redis = await self._backlog.newest()
         now = self._clock()
         listed = self._subscriptions.current[:LISTED]
         return json_page(
@@ -95,8 +92,9 @@ class Health:
                 "up_seconds": round(now - self._started_at, 1),
                 "ready": as_json(readiness),
                 "subscriptions": [subscription_status(item, now) for item in listed],
-                "last_reconcile": reconcile_status(self._reconciler, now),
-                "redis": backlog.as_json() if backlog else "does not answer",
+                "last_reconcile": reconcile_status(self._rounds.reconciler, now),
+                "rounds": rounds_status(self._rounds.load),
+                "redis": backlog_status(redis),
                 "settings": self._settings,
             }
         )
@@ -104,7 +102,7 @@ class Health:
     async def _readiness(self) -> dict[str, str | None]:
         return await examine(
             {
-                "redis": self._redis_answers,
+                "redis": self._backlog.problem,
                 "subscriptions": self._have_polled,
                 "backfill": self._is_caught_up,
             }
@@ -116,13 +114,6 @@ class Health:
         if not stuck:
             return None
         return f"{len(stuck)} subscriptions have stopped turning: {', '.join(stuck[:3])}"
-
-    async def _redis_answers(self) -> str | None:
-        try:
-            await self._tables.server.now()
-        except RedisUnavailableError as error:
-            return str(error)
-        return None
 
     async def _have_polled(self) -> str | None:
         subscriptions = self._subscriptions.current
@@ -168,6 +159,14 @@ def subscription_status(subscription: Subscription, now: float) -> dict[str, Any
         "answered_seconds_ago": _age(polling.poller.answered_at, now),
         "queued_answers": len(polling.queue),
     }
+
+
+def backlog_status(newest: tuple[Backlog, float] | None) -> dict[str, Any] | str:
+    """Return the work that is left, and how long ago it was read."""
+    if newest is None:
+        return "does not answer"
+    backlog, age = newest
+    return backlog.as_json() | {"read_seconds_ago": round(age, 1)}
 
 
 def reconcile_status(reconciler: Reconciler, now: float) -> dict[str, Any] | None:

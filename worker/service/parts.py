@@ -25,12 +25,14 @@ from worker.reconciliation.reconcile import ReconcilePolicy, Reconciler
 from worker.reconciliation.repair import Repair
 from worker.reconciliation.repair_steps import RepairSteps
 from worker.reconciliation.scan import Scanner
+from worker.reconciliation.schedule import Schedule
 from worker.settings import Settings
 from worker.settings.checks import COUNTED, FOLLOW, KEYSET, demand
 from worker.source.backoff import Backoff, elapsed_clock
 from worker.source.client import Client, Keyset
 from worker.source.history import History
 from worker.source.names import Names
+from worker.source.steady_clock import SteadyClock
 from worker.source.wire import CountedTypes
 from worker.store.audit import Audit
 from worker.store.budget import Budget
@@ -149,6 +151,7 @@ class Parts:
         self.slots = Slots()
         self.applier = Applier(self.store, self.tables, retry, settings.settle_seconds)
         self.budget = Budget(redis, keys, settings.history_rate, retry)
+        self.pubnub_clock = SteadyClock(client.time, clock)
         self.history = History(self.client, self.budget.take, clock)
         self.audit = Audit(redis, keys)
         self.tombstones = Tombstones(redis, keys, retry)
@@ -226,7 +229,7 @@ def build_backfiller(
     """Return a backfiller; ``tries`` as in ``retry_policy``."""
     return Backfiller(
         parts.history,
-        parts.client.time,
+        parts.pubnub_clock.now,
         parts.applier,
         parts.tables,
         retry_policy(parts, tries),
@@ -241,8 +244,8 @@ def build_comparison(
 ) -> Comparison:
     """Return a comparison of PubNub's list with the entries in Redis."""
     policy = retry_policy(parts, tries)
-    scanner = Scanner(parts.history, parts.client.time, policy, watcher)
-    origin = OriginCheck(scanner.reader, parts.entries, parts.tables.channels)
+    scanner = Scanner(parts.history, parts.pubnub_clock.now, policy, watcher)
+    origin = OriginCheck(scanner.reader, parts.entries, parts.tables)
     return Comparison(scanner, parts.entries, policy, origin, parts.settings.retention_seconds)
 
 
@@ -300,6 +303,21 @@ def build_expiry(parts: Parts) -> Expiry:
     return Expiry(parts.store, parts.tables, old_tombstones)
 
 
+def schedule(settings: Settings) -> Schedule:
+    """Return how often rounds look at a channel."""
+    return Schedule(
+        settings.reconcile_seconds,
+        settings.reconcile_window,
+        settings.reconcile_full_seconds,
+        settings.history_rate,
+    )
+
+
 def new_backoff() -> Backoff:
     """Return a backoff with a jitter of its own."""
-    return Backoff(random.Random())  # noqa: S311 - jitter, not a secret
+    return Backoff(new_random())
+
+
+def new_random() -> random.Random:
+    """Return randomness for jitter and order; not for secrets."""
+    return random.Random()  # noqa: S311

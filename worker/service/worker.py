@@ -15,7 +15,8 @@ from worker.live.subscription import Subscription
 from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor
 from worker.live.subscriptions import SubscriptionFactory, Subscriptions
 from worker.reconciliation.repair_queue import RepairQueue
-from worker.reconciliation.rounds import Rounds, Schedule
+from worker.reconciliation.rounds import Rounds
+from worker.service.backlog import BacklogReader
 from worker.service.health import Health
 from worker.service.lifecycle import Job, Reload, Service
 from worker.service.parts import (
@@ -25,6 +26,8 @@ from worker.service.parts import (
     build_repair_steps,
     followed_names,
     new_backoff,
+    new_random,
+    schedule,
 )
 from worker.settings import Settings, masked
 from worker.source.live import Poller, unreachable
@@ -79,14 +82,10 @@ class Repairs:
         self.rounds = Rounds(
             self.reconciler,
             self.queue,
-            parts.retried_entries,
             parts.tables,
-            parts.client.time,
-            Schedule(
-                settings.reconcile_seconds,
-                settings.reconcile_window,
-                settings.reconcile_full_seconds,
-            ),
+            parts.pubnub_clock.now,
+            schedule(settings),
+            new_random(),
         )
 
 
@@ -124,8 +123,8 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     health = Health(
         subscriptions,
         repairs.queue.backfills,
-        repairs.reconciler,
-        parts.probe_tables,
+        repairs.rounds,
+        BacklogReader(parts.probe_tables, parts.clock),
         parts.clock,
         masked.as_json(settings)["settings"],
     )

@@ -130,9 +130,9 @@ class Settings(BaseSettings):
     """Requests a second for history, all processes together."""
 
     reconcile_seconds: Duration = Field(3600, ge=1)
-    """Time between two rounds of all channels; 3600, 60m or 1h."""
+    """Time within which an active channel is looked at; 3600, 60m or 1h."""
     reconcile_window: Duration = Field(86400, ge=1)
-    """Past time that each round looks at; 24h, or seconds."""
+    """Past time that such a look covers, at least; 24h, or seconds."""
     reconcile_full_seconds: Duration = Field(604800, ge=1)
     """Time in which everything is looked at once; 7d, or seconds."""
 

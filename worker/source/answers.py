@@ -18,6 +18,8 @@ MAX_DIGITS: Final = 1_000
 MAX_DEPTH: Final = 100
 """The levels that are kept of JSON too deep for Python's parser."""
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+CLOCK_DIGITS: Final = 17
+"""The digits of PubNub's time, until the year 2286."""
 _TIMETOKEN: Final = re.compile(r"(?=0*[1-9])[0-9]{1,20}", re.ASCII)
 
 
@@ -112,9 +114,15 @@ def read_channels(request: str, body: object) -> tuple[str, ...]:
 
 
 def read_time(request: str, body: object) -> Timetoken:
-    """Return the time of PubNub's clock."""
+    """Return the time of PubNub's clock.
+
+    A list of small numbers is another answer: everything would be older than its "time".
+    """
     values = _list(request, body, "no timetoken")
-    return _timetoken(request, next(iter(values), None), "no timetoken")
+    time = _timetoken(request, next(iter(values), None), "no timetoken")
+    if len(time) != CLOCK_DIGITS or time[0] == "0":
+        raise _odd(request, "no timetoken")
+    return time
 
 
 def as_object(value: object) -> Mapping[str, object]:

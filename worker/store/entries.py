@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import accumulate, repeat
-from typing import Final
+from typing import Any, Final
 
 from worker.domain.action import Identity
 from worker.domain.entry import Entry
@@ -14,6 +14,8 @@ from worker.store.redis_errors import redis_errors
 from worker.store.table import Table, retried
 
 MESSAGES_AT_ONCE: Final = 100
+INDEX_PAGE: Final = 1000
+"""Messages of the index that are read at once, in the order of their newest event."""
 FIELDS_AT_ONCE: Final = 2000
 """Fields of all these messages together."""
 LEAST_FIELDS: Final = 100
@@ -54,7 +56,7 @@ class Entries(Table):
         With ``since``, messages whose newest event is older are left out.
         If Redis goes away, begin again.
         """
-        oldest = milliseconds(since) if since else 0
+        oldest = milliseconds(since) if since else None
         async for timetokens in self.messages(channel, oldest):
             scan_cursors = dict.fromkeys(timetokens, 0)
             while scan_cursors:
@@ -163,20 +165,29 @@ class Entries(Table):
     async def messages(
         self,
         channel: str,
-        since_milliseconds: int = 0,
+        since_milliseconds: int | None = None,
     ) -> AsyncIterator[Sequence[Timetoken]]:
         """Yield messages with an event since then, a hundred at once."""
+        if since_milliseconds is None:
+            pages = self._all_messages(channel)
+        else:
+            index = self._keys.messages(channel)
+            pages = _changed_messages(self._redis, index, since_milliseconds)
+        async for page in pages:
+            for part in batched(page, MESSAGES_AT_ONCE):
+                yield part
+
+    async def _all_messages(
+        self,
+        channel: str,
+    ) -> AsyncIterator[list[Timetoken]]:
         index = self._keys.messages(channel)
         scan_cursor = 0
         while True:
             with redis_errors():
                 answer = await self._redis.zscan(index, scan_cursor, count=MESSAGES_AT_ONCE)
             scan_cursor, scored = answer
-            timetokens = [
-                timetoken for timetoken, score in scored if float(score) >= since_milliseconds
-            ]
-            for part in batched(timetokens, MESSAGES_AT_ONCE):
-                yield part
+            yield [timetoken for timetoken, _ in scored]
             if not scan_cursor:
                 return
 
@@ -194,3 +205,36 @@ def _has_uuid(field: str) -> bool:
 
 def _has_pubnub_digits(timetoken: Timetoken) -> bool:
     return len(timetoken) == PUBNUB_DIGITS
+
+
+async def _changed_messages(
+    redis: Any,
+    index: str,
+    since: int,
+) -> AsyncIterator[list[Timetoken]]:
+    """Yield messages in the order of their newest event, the oldest first.
+
+    A message that gets an event meanwhile moves up, and comes again.
+    So none is passed over.
+    """
+    count = INDEX_PAGE
+    seen: set[Timetoken] = set()
+    while True:
+        with redis_errors():
+            scored = await redis.zrangebyscore(
+                index,
+                since,
+                "+inf",
+                start=0,
+                num=count,
+                withscores=True,
+            )
+        yield [timetoken for timetoken, _ in scored if timetoken not in seen]
+        if len(scored) < count:
+            return
+        newest = int(scored[-1][1])
+        seen = {timetoken for timetoken, score in scored if int(score) == newest}
+        # The next page begins with the newest millisecond of this one,
+        # and must be longer if all of its messages are of that one.
+        count = count * 2 if newest == since else INDEX_PAGE
+        since = newest

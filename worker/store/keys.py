@@ -97,6 +97,8 @@ class Keys:
         self.budget = f"{namespace}:budget"
         self.quarantine = f"{namespace}:quarantine"
         self.round = f"{namespace}:round"
+        self.proven = f"{namespace}:proven"
+        self.proven_full = f"{namespace}:proven:full"
         self.subscriptions = f"{namespace}:subscriptions"
         self.meta = f"{namespace}:meta"
         self.pattern = f"{namespace}:{{*}}:*"

@@ -12,6 +12,7 @@ from worker.store.heads import Heads
 from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause, Marks, PendingRepairs
 from worker.store.progress import SavedProgress
+from worker.store.proofs import Proofs
 from worker.store.pruned import PrunedLately
 from worker.store.redis_retry import RedisRetry
 from worker.store.table import Table, retried
@@ -31,6 +32,11 @@ class KnownChannels(Table):
         channels = frozenset(await self._redis.smembers(self._keys.channels))
         self._acknowledged.note_channels(channels)
         return channels
+
+    @retried
+    async def count(self) -> int:
+        """Return how many channels were ever seen."""
+        return int(await self._redis.scard(self._keys.channels))
 
     @retried
     async def unknown(self, channels: Collection[str]) -> frozenset[str]:
@@ -136,6 +142,7 @@ class Tables:
         self.channels = KnownChannels(redis, keys, retry)
         self.heads = Heads(redis, keys, retry)
         self.rounds = LastRound(redis, keys, retry)
+        self.proofs = Proofs(redis, keys, retry)
         self.dead_letters = DeadLetters(redis, keys, retry)
         self.server = RedisServer(redis, keys, retry)
 

@@ -63,6 +63,15 @@ reconciles: Final = Counter(
 round_began: Final = Gauge(
     "tally_round_timestamp_seconds", "When the newest round over all channels began."
 )
+unproven: Final = Gauge(
+    "tally_unproven_seconds",
+    "How long ago channels were last compared with PubNub's list, and nothing was in doubt:"
+    " the recent past or everything; the longest, or of 99 in a hundred.",
+    ["look", "quantile"],
+)
+never_proven: Final = Gauge(
+    "tally_channels_never_proven", "Channels that were never compared as a whole."
+)
 backfills: Final = Gauge("tally_backfills", "Backfills that are wanted or under way.")
 differences: Final = Counter(
     "tally_differences", "Tallies that verify found to differ from PubNub's list."
