@@ -108,6 +108,7 @@ def test_every_key_has_a_row() -> None:
         keys.round,
         keys.proven,
         keys.proven_full,
+        keys.probe,
         keys.meta,
     }
     rows = re.findall(r"^\| `(tally:[^`]+)` \|", text_of("worker/store/README.md"), re.MULTILINE)

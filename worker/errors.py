@@ -94,6 +94,13 @@ class RedisUnavailableError(TransientError):
     exit_code = ExitCode.REDIS_UNFIT
 
 
+class MissingPermissionError(RedisUnavailableError):
+    """An ACL refuses a command or a key to the user of Redis.
+
+    A script may have written something before it was refused.
+    """
+
+
 class RedisReplacedError(RedisUnavailableError):
     """Redis was restarted, or another server answers. It may lack the last writes.
 
@@ -120,6 +127,20 @@ class RedisUnfitError(FatalError):
 
 class ScriptRefusedError(TallyError):
     """Redis refused these arguments, and will refuse them again. Split the batch."""
+
+
+class DamagedKeyError(ScriptRefusedError):
+    """A key of a channel is not what the worker keeps there.
+
+    It concerns this channel alone. Try again later: a person must delete the key.
+    """
+
+    exit_code = ExitCode.REDIS_UNFIT
+
+    def __init__(self, message: str, *, channel: str, key: str) -> None:
+        super().__init__(message)
+        self.channel = channel
+        self.key = key
 
 
 def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:

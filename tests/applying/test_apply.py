@@ -6,12 +6,12 @@ from typing import Any, cast
 
 import pytest
 
-from tests.bench.bench import KEYS, SETTLE_SECONDS, Bench
+from tests.bench.bench import SETTLE_SECONDS, Bench
 from tests.bench.waiting import wait_until_redis_fails
 from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, removed
 from worker.domain.action import Identity, Origin
 from worker.domain.entry import Outcome
-from worker.errors import StaleError
+from worker.errors import DamagedKeyError, StaleError
 from worker.source.wire import Decoded, Malformed
 
 
@@ -60,28 +60,37 @@ async def test_a_refused_event_stops_no_other(bench: Bench, place: int) -> None:
     assert set(await bench.tables.pending.read(CHANNEL)) == {"quarantined"}
 
 
-async def test_a_refused_channel_stops_no_other(bench: Bench) -> None:
+@pytest.mark.parametrize("origin", [Origin.LIVE, Origin.RECONCILE])
+@pytest.mark.parametrize("kind", ["counts", "actions", "removed"])
+async def test_a_damaged_message_stops_no_other(bench: Bench, kind: str, origin: Origin) -> None:
     """A list of another program stands in place of a hash.
 
-    The events of that message are quarantined, and the channel is owed a repair.
+    The channel is owed a repair. A repair itself fails with the name of the key.
     """
-    broken = KEYS.counts(CHANNEL, MESSAGE)
+    broken = f"tally:{{{CHANNEL}}}:{kind}:{MESSAGE}"
     await cast("Any", bench.redis).rpush(broken, "not ours")
+    await bench.redis.expire(broken, 1_000)
+    noted: list[str] = []
+    bench.applier.refusals.add_listener(noted.extend)
+    events = [
+        added(1),
+        added(1, replace(ANA, message_timetoken="5")),
+        added(1, replace(ANA, channel="hall")),
+    ]
 
-    await bench.applier.apply(
-        [
-            added(1),
-            added(1, replace(ANA, message_timetoken="5")),
-            added(1, replace(ANA, channel="hall")),
-        ],
-        Origin.LIVE,
-        bench.clock(),
-    )
+    applying = bench.applier.apply(events, origin, bench.clock())
+    if origin is Origin.LIVE:
+        await applying
+    else:
+        with pytest.raises(DamagedKeyError) as raised:
+            await applying
+        assert raised.value.key == broken
 
     assert await bench.reader.get(CHANNEL, "5") == {"reaction": {"👍": 1}}
     assert await bench.reader.get("hall", MESSAGE) == {"reaction": {"👍": 1}}
-    [entry] = await bench.quarantined()
-    assert entry["reason"].startswith("Redis refused a command: WRONGTYPE")
+    assert await bench.quarantined() == []
+    assert set(await bench.tables.pending.read(CHANNEL)) == {"damaged_key"}
+    assert noted == [CHANNEL]
 
 
 async def test_one_answer_is_one_round_trip(bench: Bench) -> None:

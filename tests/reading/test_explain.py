@@ -115,7 +115,7 @@ async def test_a_trimmed_journal_says_so(redis: Redis) -> None:
     assert (summary(empty), empty.is_whole, empty.reaches_back_to) == ([], False, None)
     assert list(explanation_lines(empty)) == [
         "Now: reaction  👍  1: ana",
-        "The journal of this channel is empty: what was in it was trimmed.",
+        "The journal of this channel is empty: what was in it was trimmed or never written.",
     ]
 
 
@@ -187,6 +187,7 @@ async def test_a_long_journal_is_read_in_parts(redis: Redis) -> None:
             journal, {"after": position, "origin": "live", "0": field}, id=f"{number}-0"
         )
     await redis.set(KEYS.head(CHANNEL), position)
+    await commands.hset(KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", 2 * PAGE)
     await redis.expire(journal, 60)
 
     explanation = await explain(redis)

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.bench.bench import SETTLE_SECONDS
+from tests.bench.bench import KEYS, SETTLE_SECONDS
 from tests.bench.comparison import MESSAGE, ComparisonBench, answer_oddly
 from tests.histories import CHANNEL
 from tests.source.scripted import SUBSCRIBE_KEY
@@ -240,6 +240,20 @@ async def test_channels_that_changed_last_are_asked_first(comparison: Comparison
     for channel in dead:  # a prune is a change, too, but leaves nothing to be listed
         report = await comparison.reconcile().channel(channel, Range())
         assert (report.pruned, report.refused) == (1, 0)
+
+
+async def test_a_damaged_channel_is_no_witness(comparison: ComparisonBench) -> None:
+    """Nor does it fail the others: a channel that lists something is found beside it."""
+    for channel in ("damaged", "listed"):
+        await comparison.knows(1, channel)
+    [emptied] = await comparison.knows(1)
+    comparison.remove("user0", emptied)
+    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    await comparison.bench.redis.set(KEYS.messages("damaged"), "not ours")
+
+    report = await comparison.reconcile().channel(CHANNEL, Range())
+
+    assert (report.pruned, report.refused) == (1, 0)
 
 
 @pytest.mark.parametrize("kind", ["html", "server_error", "drop", "empty_object", "list"])

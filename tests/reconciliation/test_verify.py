@@ -223,6 +223,29 @@ async def test_an_inconsistent_redis_is_reported(comparison: ComparisonBench) ->
     assert not report.is_exact
 
 
+@pytest.mark.parametrize("kind", ["messages", "actions", "counts"])
+async def test_a_damaged_key_hides_no_other_channel(comparison: ComparisonBench, kind: str) -> None:
+    """Its channel is named with the key. The others are compared."""
+    await comparison.knows(3)
+    await comparison.knows(2, "hall")
+    comparison.add("carol", channel="hall")
+    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    messages, _, _ = KEYS.changed(CHANNEL)
+    counts, actions, _ = KEYS.message(CHANNEL, MESSAGE)
+    key = {"messages": messages, "actions": actions, "counts": counts}[kind]
+    await comparison.bench.redis.set(key, "not ours")
+
+    report = await comparison.verify().run([CHANNEL, "hall"])
+
+    if kind == "counts":
+        [flaw] = report.flaws
+        assert (flaw.channel, flaw.message_timetoken) == (CHANNEL, MESSAGE)
+        assert "WRONGTYPE" in flaw.problem
+    else:
+        assert key in report.failures[CHANNEL]
+    assert [found.channel for found in report.discrepancies] == ["hall"]
+
+
 async def test_a_sample_compares_a_part(comparison: ComparisonBench) -> None:
     """Fewer entries are read. Differences among them are found."""
     first = int(MESSAGE)

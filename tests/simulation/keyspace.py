@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from redis.exceptions import ResponseError
+
 from worker.domain.action import Added, Event, Identity, Pruned, Removed, Restored
 from worker.domain.entry import Entry, Outcome, apply
 from worker.store import scripts
@@ -48,6 +50,7 @@ REDIS_ONLY: Final = frozenset(
         "forget_tombstones",
         "scan",
         "exists",
+        "type",
         "expire",
         "hdel",
         "srem",
@@ -147,7 +150,8 @@ class Keyspace:
         if (death := self.deaths.get(key)) is not None and death <= self.clock():
             self.delete(key)
         held = self.values.get(key)
-        assert held is None or isinstance(held, kind), f"WRONGTYPE {key}"
+        if held is not None and not isinstance(held, kind):
+            raise ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
         return held
 
     def delete(self, key: str) -> None:
@@ -236,6 +240,13 @@ class Keyspace:
 
     def exists(self, *keys: str) -> int:
         return sum(self.look(key, object) is not None for key in keys)
+
+    def type(self, key: str) -> str:
+        held = self.look(key, object)
+        if isinstance(held, dict) and key.endswith(":messages"):
+            return "zset"
+        names = {dict: "hash", set: "set", str: "string", Stream: "stream"}
+        return names.get(type(held), "none")
 
     def expire(self, key: str, seconds: int) -> int:
         if self.look(key, object) is None:
@@ -505,18 +516,32 @@ class Keyspace:
         self.watcher.cursor_saved(keys[0], str(args[0]))
         return saves + 1
 
-    def owe(self, keys: Sequence[str], args: Args) -> str:
-        before = int(self.hget(keys[0], args[0]) or 0)
-        at = str(max(int(self.clock() * 1000), before + 1))
-        self.hset(keys[0], args[0], at)
+    def owe(self, keys: Sequence[str], args: Args) -> int:
+        is_damaged = self._delete_damaged(keys[0])
+        held = self.hget(keys[0], args[0]) or "0"
+        before = int(held) if held.isdecimal() else 0
+        self.hset(keys[0], args[0], max(int(self.clock() * 1000), before + 1))
         self.watcher.owed(keys[0], str(args[0]))
-        return at
+        return int(is_damaged)
 
-    def repay(self, keys: Sequence[str], args: Args) -> int:
+    def _delete_damaged(self, key: str) -> bool:
+        is_damaged = self.type(key) not in ("hash", "none")
+        if is_damaged:
+            self.delete(key)
+        return is_damaged
+
+    def repay(self, keys: Sequence[str], args: Args) -> list[int]:
+        if self._delete_damaged(keys[0]):
+            if list(map(str, args[:2])) == ["damaged_key", "0"]:
+                return [0, 1]
+            self.hset(keys[0], "damaged_key", "0")
+            return [1, 1]
         for cause, at in zip(args[::2], args[1::2], strict=True):
-            if self.hget(keys[0], cause) == str(at):
+            held = self.hget(keys[0], cause)
+            mark = held if held is None or held.isdecimal() else "0"
+            if mark == str(at):
                 self._drop(keys[0], cause)
-        return len(self.look(keys[0], dict) or {})
+        return [len(self.look(keys[0], dict) or {}), 0]
 
     def forget_tombstones(self, keys: Sequence[str], args: Args) -> int:
         pairs = zip(args[::2], args[1::2], strict=True)

@@ -127,8 +127,6 @@ class Call:
     def _answer(self) -> None:
         if self._epoch != self._server.epoch:
             self._fail(RedisConnectionError("the connection broke before the answer"))
-        elif error := next((each for each in self._results if isinstance(each, RedisError)), None):
-            self._fail(error)
         elif not self.future.done():
             self.future.set_result(self._results)
 
@@ -177,6 +175,7 @@ class RedisTwin:
         self.machine.check()
         results = await Call(self, commands, transaction=transaction).future
         self.machine.check()
+        self.server.faults += any(isinstance(each, RedisError) for each in results)
         return results
 
     def pipeline(self, transaction: bool = True) -> "Pipeline":
@@ -185,17 +184,31 @@ class RedisTwin:
 
     async def evalsha(self, sha: str, count: int, *keys_and_args: Any) -> Any:
         """Call a script by its digest."""
-        (result,) = await self.run(
-            [(SCRIPTS[sha], (list(keys_and_args[:count]), keys_and_args[count:]), {})]
+        (result,) = first_error_raised(
+            await self.run(
+                [(SCRIPTS[sha], (list(keys_and_args[:count]), keys_and_args[count:]), {})]
+            )
         )
         return result
 
     def __getattr__(self, name: str) -> Any:
         async def command(*args: Any, **options: Any) -> Any:
-            (result,) = await self.run([(name, args, options)])
+            (result,) = first_error_raised(await self.run([(name, args, options)]))
             return result
 
         return command
+
+
+def first_error_raised(results: list[Any]) -> list[Any]:
+    """Return the results, if none is an error.
+
+    Raises:
+        RedisError: the first error.
+    """
+    for result in results:
+        if isinstance(result, RedisError):
+            raise result
+    return results
 
 
 class Pool:
@@ -226,13 +239,14 @@ class Pipeline:
 
         return command
 
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: ARG002
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Have them done; nothing is asked where there are none."""
-        return (
+        results = (
             await self._twin.run(self.commands, transaction=self._transaction)
             if self.commands
             else []
         )
+        return first_error_raised(results) if raise_on_error else results
 
 
 class _Connection:

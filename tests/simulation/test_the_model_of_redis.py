@@ -42,7 +42,13 @@ class AtOnce(RedisTwin):
 
     async def run(self, commands: Commands, *, transaction: bool = False) -> list[Any]:  # noqa: ARG002
         """Do the commands now."""
-        return [self.server.do(*command) for command in commands]
+        results: list[Any] = []
+        for command in commands:
+            try:
+                results.append(self.server.do(*command))
+            except RedisError as error:
+                results.append(error)
+        return results
 
 
 class Side:
@@ -88,7 +94,14 @@ class Calls:
         kinds = (
             [self._apply] * 6
             + [self._repaying, self._saving] * 2
-            + [self._placing, self._knowing, self._reading, self._losing, self._forgetting]
+            + [
+                self._placing,
+                self._knowing,
+                self._reading,
+                self._damaging,
+                self._losing,
+                self._forgetting,
+            ]
             + [self._claiming, self._proving]
         )
         return self._random.choice(
@@ -139,6 +152,14 @@ class Calls:
                 saved.saves,
                 0 <= saved.age_seconds < NEAR_SECONDS,
             )
+
+        return ask
+
+    def _damaging(self) -> Ask:
+        channel, key = self._channel(), self._random.choice((KEYS.owed, KEYS.progress))
+
+        async def ask(side: Side) -> Any:
+            return bool(await side.redis.set(key(channel), "not ours"))
 
         return ask
 

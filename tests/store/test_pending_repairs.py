@@ -98,3 +98,42 @@ async def test_a_repair_that_saw_no_mark_clears_none(tables: Tables) -> None:
 
     assert await tables.pending.clear("room", {}) == 1
     assert await tables.pending.clear("yard", {"overflow": 5}) == 0
+
+
+async def test_a_mark_replaces_what_another_program_wrote(redis: Redis, tables: Tables) -> None:
+    """It has no other place. The marks of other channels are written at once."""
+    await redis.set(KEYS.owed("room"), "not ours")
+
+    await tables.pending.mark(["hall", "room", "yard"], GapCause.OVERFLOW)
+
+    pending = await tables.pending.read_all(["hall", "room", "yard"])
+    assert {channel: set(marks) for channel, marks in pending.items()} == {
+        "hall": {"overflow"},
+        "room": {"overflow"},
+        "yard": {"overflow"},
+    }
+
+
+async def test_marks_that_cannot_be_read_are_owed(redis: Redis, tables: Tables) -> None:
+    """A channel needs a repair, and its marks go after it. The others have their own."""
+    await tables.pending.mark(["hall"], GapCause.OVERFLOW)
+    await redis.set(KEYS.owed("room"), "not ours")
+    await cast("Any", redis).hset(KEYS.owed("yard"), "forbidden", "yesterday")
+
+    pending = await tables.pending.read_all(["attic", "hall", "room", "yard"])
+
+    assert set(pending.pop("hall")) == {"overflow"}
+    assert pending == {"room": {"damaged_key": 0}, "yard": {"forbidden": 0}}
+    for channel, marks in pending.items():
+        assert await tables.pending.clear(channel, marks) == 0
+        assert not await redis.exists(KEYS.owed(channel))
+
+
+async def test_a_repair_that_began_before_the_damage_leaves_a_mark(
+    redis: Redis, tables: Tables
+) -> None:
+    """Nobody knows which gaps were marked meanwhile."""
+    await redis.set(KEYS.owed("room"), "not ours")
+
+    assert await tables.pending.clear("room", {"overflow": 5}) == 1
+    assert await tables.pending.read("room") == {"damaged_key": 0}

@@ -12,6 +12,8 @@ from worker.store.keys import Keys
 from worker.store.progress import LookProgress, Progress
 from worker.store.tables import Tables
 
+KEYS = Keys()
+
 
 async def test_a_channel_is_unknown_until_it_is_added(tables: Tables) -> None:
     """To ask adds nothing: the repair of a new channel is marked before it is added."""
@@ -50,6 +52,31 @@ async def test_a_look_and_a_backfill_end_apart(tables: Tables) -> None:
     await tables.progress.end_look("room")
     assert await tables.progress.read_look("room") is None
     assert await tables.progress.read("room") == progress
+
+
+async def test_damaged_progress_is_deleted(tables: Tables, redis: Redis) -> None:
+    """It costs time only. What other channels have is read and written."""
+    progress = Progress("17", "16")
+    await redis.set(KEYS.progress("room"), "not ours")
+
+    await tables.progress.save(progress, "hall", "room")
+    await tables.progress.save_look(LookProgress(1), "room")
+    await tables.progress.end("room")
+
+    assert await tables.progress.read_all(["hall", "room"]) == {"hall": progress}
+    assert await tables.progress.read_look("room") is None
+    assert await redis.get(KEYS.progress("room")) == "not ours"
+    assert await tables.progress.read("room") is None
+    assert not await redis.exists(KEYS.progress("room"))
+
+
+async def test_progress_of_no_sense_counts_for_nothing(tables: Tables, redis: Redis) -> None:
+    """Another program wrote the fields."""
+    fields = {"newest": "17", "next": "16", "actions": "many", "look_next": "5"}
+    await cast("Any", redis).hset(KEYS.progress("room"), mapping=fields)
+
+    assert await tables.progress.read("room") is None
+    assert await tables.progress.read_look("room") is None
 
 
 async def test_what_was_pruned_lately_is_added_up(tables: Tables) -> None:

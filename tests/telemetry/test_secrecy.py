@@ -226,7 +226,7 @@ FIELDS_OF_SECRETS: Final = {FIELDS[name] for name in SECRETS}
 ON_PURPOSE: Final = {
     "demo/processes.py": {"redis_url"},  # the demo's own Redis, which has no password
     "source/endpoints.py": {"subscribe_key"},  # the address of a request
-    "store/preflight.py": {"subscribe_key"},  # enough of a key to know it by
+    "store/ownership.py": {"subscribe_key"},  # enough of a key to know it by
 }
 WRITERS = {"echo", "print", "say", "log", "repr", "str"}
 WRITERS |= {"debug", "info", "warning", "error", "exception"}

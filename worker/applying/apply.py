@@ -5,18 +5,22 @@ One round trip carries several batches.
 """
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from worker.applying.forgetting import ForgottenChannels
+from worker.applying.refusals import Refusals
 from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
-from worker.errors import RolledBackError, ScriptRefusedError, StaleError
+from worker.errors import (
+    DamagedKeyError,
+    MissingPermissionError,
+    RolledBackError,
+    ScriptRefusedError,
+    StaleError,
+)
 from worker.source.endpoints import REQUEST_SECONDS
 from worker.source.wire import Decoded, Malformed
 from worker.store.batch import MAX_BATCH
@@ -25,7 +29,6 @@ from worker.store.redis_retry import RedisRetry
 from worker.store.store import Store
 from worker.store.tables import Tables
 from worker.telemetry import metrics
-from worker.telemetry.text import unquoted
 
 Batches = Sequence[tuple[str, Sequence[Event]]]
 """The batches of one round trip: each a channel and its events."""
@@ -35,8 +38,6 @@ LONGEST_ANSWER_SECONDS: Final = 2.0 * REQUEST_SECONDS
 
 A request may be sent twice.
 """
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,11 @@ class Applier:
         self.clock = retry.clock
         self.rollback_detector = retry.rollback_detector
         self._store = store
-        self._tables = tables
         self._retry = retry
         self._settle_seconds = settle_seconds
+        self._tables = tables
         self.forgotten = ForgottenChannels(tables)
+        self.refusals = Refusals(tables, retry.rollback_detector, retry.clock)
 
     async def apply(
         self,
@@ -111,6 +113,8 @@ class Applier:
             StaleError: the events waited longer than the settle time.
                 Some may be applied, which does no harm.
             RolledBackError: Redis went back while they were applied.
+            DamagedKeyError: a key of a channel is damaged, and the events are not live.
+                What does not need that key is applied. Either way the channel is owed.
         """
         waiting: dict[str, list[Event]] = {}
         malformed: list[Malformed] = []
@@ -126,7 +130,7 @@ class Applier:
         outcomes = await self._apply_waiting(waiting, origin, read)
         # Last: what is read again because it was stale is quarantined once.
         for item in malformed:
-            await self._quarantine(item)
+            await self.refusals.quarantine(item)
         return outcomes
 
     async def _apply_waiting(
@@ -153,14 +157,6 @@ class Applier:
         read = ReadTime(received_at, received_at)
         return read.is_stale(self.clock(), self._settle_seconds)
 
-    async def _quarantine(self, malformed: Malformed) -> None:
-        """Keep what cannot be decoded or applied, with the reason."""
-        channel, reason = malformed.channel, malformed.reason
-        # The log gets no quotations, which may be text of users.
-        log.warning("quarantined", channel=channel, reason=unquoted(reason))
-        metrics.quarantined.inc()
-        await self._tables.dead_letters.add(channel, reason, malformed.payload)
-
     async def _apply_batches(
         self,
         batches: Batches,
@@ -174,14 +170,29 @@ class Applier:
         try:
             return await self._retry.call(lambda: self._send(batches, origin, read))
         except ScriptRefusedError as error:
-            halves = _halves(batches)
-            if not halves:
-                await self._quarantine_refused(batches, error)
+            refusal = error
 
         outcomes: Counter[Outcome] = Counter()
-        for half in halves:
-            outcomes += await self._apply_batches(half, origin, read)
+        for part in await self._parts(batches, refusal):
+            outcomes += await self._apply_batches(part, origin, read)
+        if isinstance(refusal, DamagedKeyError) and origin is not Origin.LIVE:
+            raise refusal
         return outcomes
+
+    async def _parts(
+        self,
+        batches: Batches,
+        refusal: ScriptRefusedError,
+    ) -> Sequence[Batches]:
+        """Return the parts of refused batches that may be applied alone."""
+        if isinstance(refusal, DamagedKeyError):
+            await self.refusals.owe(refusal)
+            return _without_message(batches, refusal.key)
+        halves = _halves(batches)
+        if not halves:
+            [(channel, [event])] = batches
+            await self.refusals.quarantine_event(channel, event, refusal)
+        return halves
 
     async def _send(
         self,
@@ -197,7 +208,11 @@ class Applier:
             raise StaleError(f"events of {names} waited longer than {seconds}")
         detector = self.rollback_detector
         heads = list(map(detector.newest_head, channels))
-        results = await self._store.apply_all(batches, origin)
+        try:
+            results = await self._store.apply_all(batches, origin)
+        except MissingPermissionError as error:
+            await self.refusals.owe_half_applied(channels, error)
+            raise
 
         outcomes: Counter[Outcome] = Counter()
         for head, applied in zip(heads, results, strict=True):
@@ -215,20 +230,6 @@ class Applier:
             cause = GapCause.UNPROVEN
             await self._tables.pending.mark(channels, cause, is_new=False)
         return outcomes
-
-    async def _quarantine_refused(
-        self,
-        batches: Batches,
-        error: ScriptRefusedError,
-    ) -> None:
-        """Quarantine the only event of the batches.
-
-        Its channel needs a repair, because PubNub counts the event.
-        """
-        [(channel, [event])] = batches
-        await self._tables.pending.mark([channel], GapCause.QUARANTINED)
-        payload = json.dumps(asdict(event))
-        await self._quarantine(Malformed(channel, str(error), payload))
 
 
 def _next_batches(waiting: dict[str, list[Event]]) -> Iterator[Batches]:
@@ -250,6 +251,14 @@ def _next_batches(waiting: dict[str, list[Event]]) -> Iterator[Batches]:
         batches.append((channel, batch))
         size += len(batch)
     yield batches
+
+
+def _without_message(batches: Batches, key: str) -> Sequence[Batches]:
+    """Return the events of other messages, if the key is that of a message."""
+    [(channel, events)] = batches
+    message = key.rpartition(":")[2]
+    rest = [event for event in events if event.identity.message_timetoken != message]
+    return [[(channel, rest)]] if 0 < len(rest) < len(events) else []
 
 
 def _halves(batches: Batches) -> Sequence[Batches]:

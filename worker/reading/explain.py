@@ -1,6 +1,7 @@
 """How the counts of one message came to be, as far as the journal remembers."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -30,8 +31,11 @@ class Explanation:
     is_whole: bool
     """Whether no change is missing.
 
-    Each entry names the one before it, back to the first.
+    Each entry names the one before it, back to the first,
+    and the last count of each tally is the present one.
     """
+    ends_well: bool
+    """Whether the last counts in the journal are the present ones."""
     reaches_back_to: int | None
     """When the oldest entry left was written, in milliseconds of Redis's clock.
 
@@ -81,9 +85,12 @@ async def trace(
             reaches_back_to = entry.milliseconds
         changes += _changes_of(entry, message_timetoken)
 
+    is_chained = is_chained and position == present.head
+    ends_well = _last_counts(changes) == _present_counts(present)
     return Explanation(
         changes=tuple(changes),
-        is_whole=is_chained and position == present.head,
+        is_whole=is_chained and ends_well,
+        ends_well=ends_well,
         reaches_back_to=reaches_back_to,
         present=present,
     )
@@ -93,6 +100,21 @@ def _changes_of(entry: JournalEntry, message_timetoken: str) -> Iterator[Explain
     for change in entry.changes:
         if change.message_timetoken == message_timetoken:
             yield ExplainedChange(entry, change)
+
+
+def _last_counts(changes: Iterable[ExplainedChange]) -> Counter[tuple[str, str]]:
+    """Return (type, value) → count, as the journal says; without zeros."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for explained in changes:
+        change = explained.change
+        counts[change.type, change.value] = change.count
+        if change.event == EXPIRED:
+            counts.clear()
+    return +counts
+
+
+def _present_counts(present: Snapshot) -> dict[tuple[str, str], int]:
+    return {(type, value): count for type, value, count in by_count(present.counts)}
 
 
 def explanation_json(explanation: Explanation) -> dict[str, object]:
@@ -158,8 +180,15 @@ def _reach_line(explanation: Explanation) -> str:
     if explanation.is_whole:
         return "The journal holds every change since the channel was first counted."
     if explanation.reaches_back_to is None:
-        return "The journal of this channel is empty: what was in it was trimmed."
+        return "The journal of this channel is empty: what was in it was trimmed or never written."
     since = _time(explanation.reaches_back_to)
+    if not explanation.ends_well:
+        return (
+            f"The journal reaches back to {since}, "
+            "and its last counts are not the present ones: "
+            "there were more changes, "
+            "before that time or without an entry."
+        )
     return (
         f"The journal reaches back to {since}, with older or other entries missing: "
         "there may have been more changes."

@@ -4,6 +4,7 @@ The counts and the index of a channel's messages are derived from their actions.
 """
 
 from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
 
 import structlog
 
@@ -27,6 +28,10 @@ class Consistency:
         self._entries = entries
         self._audit = audit
         self._store = store
+
+    def damage_named(self, channel: str) -> AbstractAsyncContextManager[None]:
+        """As in ``Entries``: let a refusal name the key that nobody but a person can mend."""
+        return self._entries.damage_named(channel)
 
     async def restore(self, channel: str) -> int:
         """Rebuild the channel's messages whose counts differ from their actions.

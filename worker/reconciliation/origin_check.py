@@ -4,7 +4,7 @@ from collections import deque
 from heapq import nlargest
 from typing import Final
 
-from worker.errors import ForbiddenError
+from worker.errors import ForbiddenError, ScriptRefusedError
 from worker.reconciliation.list_reader import ListReader
 from worker.store.entries import Entries
 from worker.store.tables import Tables
@@ -61,7 +61,7 @@ class OriginCheck:
         newest = nlargest(CHANNELS_LOOKED_UP, others, changed.__getitem__)
         asked = 0
         for other in newest:
-            if not await self._entries.has_any(other):
+            if not await self._has_reactions(other):
                 continue
             if await self._is_listed(other):
                 return True
@@ -69,6 +69,13 @@ class OriginCheck:
             if asked == CHANNELS_ASKED:
                 break
         return False
+
+    async def _has_reactions(self, channel: str) -> bool:
+        """Tell whether a channel has a live entry; a damaged key says nothing."""
+        try:
+            return await self._entries.has_any(channel)
+        except ScriptRefusedError:
+            return False
 
     async def _is_listed(self, channel: str) -> bool:
         """Tell whether PubNub lists anything of a channel; a refusal says nothing."""

@@ -108,11 +108,13 @@ class Reconciler:
                 What was not seen is as it was, and its marks stay.
             RedisUnavailableError: Redis is away; likewise.
             StaleError: Redis was away for too long, or went back; likewise.
+            DamagedKeyError: another program wrote a key of the channel; likewise.
         """
         options = options or ReconcileOptions()
         turn = self._turns.setdefault(channel, asyncio.Lock())
         # The turn first: a task that holds a slot must not wait for one that needs a slot.
-        async with turn, self._slots.held(options.urgency):
+        slot = self._slots.held(options.urgency)
+        async with turn, slot, self._consistency.damage_named(channel):
             if await self._marks.is_forgotten(channel):
                 return ReconcileReport(channel=channel)
             generation = self._rollback_detector.generation

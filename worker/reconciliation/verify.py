@@ -16,7 +16,7 @@ from worker.domain.action import Added, Identity
 from worker.domain.position import Range, Timetoken, is_after, shift
 from worker.domain.reconciliation import Candidate
 from worker.domain.tally import TallyKey
-from worker.errors import PubNubError
+from worker.errors import PubNubError, ScriptRefusedError
 from worker.reconciliation.evidence import Comparison
 from worker.reconciliation.report import Discrepancy, VerifyReport
 from worker.reconciliation.scan_state import ScanState
@@ -111,8 +111,9 @@ class Verifier:
         async def compare(channel: str) -> None:
             async with room, self._slots.held(Urgency.ROUND):
                 try:
-                    await self._compare(channel, report)
-                except PubNubError as error:
+                    async with self._entries.damage_named(channel):
+                        await self._compare(channel, report)
+                except (PubNubError, ScriptRefusedError) as error:
                     report.failures[channel] = str(error)
 
         await asyncio.gather(*map(compare, names))

@@ -59,7 +59,7 @@ class Backlog:
         oldest = self.now_milliseconds
         for marks in self.repairs.values():
             causes.update(marks.keys())
-            oldest = min([oldest, *marks.values()])
+            oldest = min([oldest, *filter(None, marks.values())])
         for cause in GapCause:
             metrics.owed.labels(cause.value).set(causes[cause.value])
         owed_age = (self.now_milliseconds - oldest) / 1000
@@ -97,7 +97,7 @@ def _ages(ages: Ages) -> dict[str, float]:
 
 
 def _times(marks: Marks) -> dict[str, str | None]:
-    return {cause: _utc(at / 1000) for cause, at in marks.items()}
+    return {cause: _utc(at / 1000 or None) for cause, at in marks.items()}
 
 
 def _reach(progress: Progress) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from worker.source.names import Names
 from worker.store.connection import RedisClient
 from worker.store.keys import Keys
 from worker.store.ownership import Claim, check_ownership
-from worker.store.preflight import check_fitness
+from worker.store.preflight import check_fitness, check_keys, check_permissions
 from worker.store.tables import Tables
 
 MAX_SKEW_SECONDS: Final = 30
@@ -72,13 +72,18 @@ async def examine_redis(
         return f"answers, version {fitness.version}, maxmemory-policy {fitness.policy}"
 
     async def check_owner() -> str:
+        await check_keys(redis, keys)
         is_claimed = await check_ownership(redis, keys, claim)
         return f"namespace {keys.namespace!r} is {'ours' if is_claimed else 'free'}"
+
+    async def check_user() -> str:
+        await check_permissions(redis, keys)
+        return "permits every command of the scripts"
 
     server = await look("Redis", check_server)
     if server.exit_code is not ExitCode.DONE:
         return [server]
-    return [server, await look("Redis", check_owner)]
+    return [server, await look("Redis", check_user), await look("Redis", check_owner)]
 
 
 async def examine_rounds(tables: Tables, schedule: Schedule) -> Finding:

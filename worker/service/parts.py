@@ -40,7 +40,7 @@ from worker.store.connection import RedisClient, opened_redis, recovery_client
 from worker.store.entries import Entries
 from worker.store.keys import Keys
 from worker.store.ownership import Claim, Ownership, check_ownership
-from worker.store.preflight import check_fitness
+from worker.store.preflight import check_fitness, check_keys, check_permissions
 from worker.store.redis_retry import RedisRetry
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.store import Store, Ttls
@@ -92,7 +92,7 @@ def claim_of(settings: Settings) -> Claim:
     """Return what all processes of a namespace must share."""
     demand(settings, KEYSET)
     return Claim(
-        subscribe_key=str(settings.subscribe_key),
+        subscribe_key=settings.subscribe_key or "",
         types=str(counted_types(settings)),
         retention_days=f"{settings.retention_days:.10g}",
         tombstone_seconds=str(settings.tombstone_seconds),
@@ -182,10 +182,14 @@ async def open_parts(
         recovery_client(redis) as recovery_redis,
     ):
         await check_fitness(redis, allow_eviction=allow_eviction)
+        keys = Keys(settings.namespace)
+        if not only_reads:
+            await check_permissions(redis, keys)
+        await check_keys(redis, keys)
         clients = (client, redis, recovery_redis)
         parts = Parts(*clients, settings, elapsed_clock, rollback_detector)
         if only_reads:
-            await check_ownership(redis, Keys(settings.namespace), claim)
+            await check_ownership(redis, keys, claim)
         else:
             await parts.ownership.claim()
         yield parts

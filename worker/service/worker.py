@@ -101,6 +101,7 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     create = subscription_factory(parts, gaps)
     subscriptions = Subscriptions(create, assignments, size)
     reload = Reload(names.read, subscriptions, parts.tables)
+    parts.applier.refusals.add_listener(repairs.queue.nudge)
     if parts.recovery:
         parts.recovery.add_listener(repairs.queue.note)
         parts.recovery.add_listener(lambda _: subscriptions.restart_if_redis_went_back())

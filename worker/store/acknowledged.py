@@ -32,6 +32,10 @@ class Acknowledged:
         if stream_order(head) > stream_order(self.heads.get(channel, START)):
             self.heads[channel] = head
 
+    def forget_head(self, channel: str) -> None:
+        """Forget the head of a channel whose keys another program has written."""
+        self.heads.pop(channel, None)
+
     def note_marks(self, cause: str, channels: Collection[str]) -> None:
         """Note that channels were marked."""
         self.mark_count += 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.domain.position import Timetoken
+from worker.errors import ScriptRefusedError
 from worker.store.entries import FIELDS_AT_ONCE
 from worker.store.keys import tally_of
 from worker.store.redis_errors import redis_errors
@@ -163,8 +164,11 @@ class Audit(Table):
         pipe.hgetall(self._keys.counts(channel, message))
         pipe.hkeys(self._keys.actions(channel, message))
         pipe.zscore(self._keys.messages(channel), message)
-        with redis_errors():
-            counts, actions, score = await pipe.execute()
+        try:
+            with redis_errors():
+                counts, actions, score = await pipe.execute()
+        except ScriptRefusedError as error:
+            return [Inconsistency(channel, message, "", str(error))]
         live, strays = _live(actions)
         problems = dict(_problems(counts, live))
         problems |= dict.fromkeys(strays, "a field of actions that cannot be read")

@@ -1,6 +1,7 @@
 """The entries in Redis, for a comparison with PubNub's list."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from itertools import accumulate, repeat
 from typing import Any, Final
 
@@ -8,7 +9,14 @@ from worker.domain.action import Identity
 from worker.domain.entry import Entry
 from worker.domain.position import TICKS_PER_MILLISECOND, Range, Timetoken, milliseconds
 from worker.domain.seen_set import EntryKey
+from worker.errors import DamagedKeyError, ScriptRefusedError
 from worker.store.batch import batched
+from worker.store.damage import (
+    damaged_key,
+    types_of_channel,
+    types_of_messages,
+    wrong_type,
+)
 from worker.store.keys import action_field, read_action_field
 from worker.store.redis_errors import redis_errors
 from worker.store.table import Table, retried
@@ -42,7 +50,80 @@ def identity(channel: str, entry_key: EntryKey) -> Identity:
     return Identity(channel, timetoken, *read_action_field(field))
 
 
-class Entries(Table):
+class Messages(Table):
+    """Reads the index of a channel's messages."""
+
+    async def messages(
+        self,
+        channel: str,
+        since_milliseconds: int | None = None,
+    ) -> AsyncIterator[Sequence[Timetoken]]:
+        """Yield messages with an event since then, a hundred at once."""
+        if since_milliseconds is None:
+            pages = self._all_messages(channel)
+        else:
+            index = self._keys.messages(channel)
+            pages = _changed_messages(self._redis, index, since_milliseconds)
+        async for page in pages:
+            for part in batched(page, MESSAGES_AT_ONCE):
+                yield part
+
+    async def _all_messages(
+        self,
+        channel: str,
+    ) -> AsyncIterator[list[Timetoken]]:
+        index = self._keys.messages(channel)
+        scan_cursor = 0
+        while True:
+            with redis_errors():
+                answer = await self._redis.zscan(index, scan_cursor, count=MESSAGES_AT_ONCE)
+            scan_cursor, scored = answer
+            yield [timetoken for timetoken, _ in scored]
+            if not scan_cursor:
+                return
+
+    @retried
+    async def oldest(self, channel: str) -> Timetoken | None:
+        """Return the oldest message with a timetoken of PubNub's length."""
+        oldest: list[Timetoken] = []
+        async for timetokens in self.messages(channel):
+            dated = filter(_has_pubnub_digits, timetokens)
+            oldest = sorted([*oldest, *dated])[:1]
+        return next(iter(oldest), None)
+
+    @asynccontextmanager
+    async def damage_named(self, channel: str) -> AsyncIterator[None]:
+        """Let a refusal name the channel's damaged key.
+
+        Raises:
+            DamagedKeyError: another program wrote this key.
+        """
+        try:
+            yield
+        except DamagedKeyError:
+            raise
+        except ScriptRefusedError as error:
+            damage = await self._damage(channel)
+            if not damage:
+                raise
+            raise damaged_key(channel, *damage) from error
+
+    @retried
+    async def _damage(self, channel: str) -> tuple[str, str] | None:
+        """Return the channel's first key of a wrong type; every key is looked at."""
+        types = types_of_channel(self._keys, channel)
+        damage = await wrong_type(self._redis, types)
+        if damage:
+            return damage
+        async for timetokens in self.messages(channel):
+            types = types_of_messages(self._keys, channel, timetokens)
+            damage = await wrong_type(self._redis, types)
+            if damage:
+                return damage
+        return None
+
+
+class Entries(Messages):
     """Reads entries; never writes."""
 
     async def scan(
@@ -143,15 +224,6 @@ class Entries(Table):
         return False
 
     @retried
-    async def oldest(self, channel: str) -> Timetoken | None:
-        """Return the oldest message with a timetoken of PubNub's length."""
-        oldest: list[Timetoken] = []
-        async for timetokens in self.messages(channel):
-            dated = filter(_has_pubnub_digits, timetokens)
-            oldest = sorted([*oldest, *dated])[:1]
-        return next(iter(oldest), None)
-
-    @retried
     async def oldest_kept(self, retention_seconds: int) -> Timetoken | None:
         """Return the oldest timetoken of a message that has not expired, as in the scripts.
 
@@ -161,35 +233,6 @@ class Entries(Table):
             return None
         seconds, _ = await self._redis.time()
         return f"{int(seconds) - retention_seconds}0000000"
-
-    async def messages(
-        self,
-        channel: str,
-        since_milliseconds: int | None = None,
-    ) -> AsyncIterator[Sequence[Timetoken]]:
-        """Yield messages with an event since then, a hundred at once."""
-        if since_milliseconds is None:
-            pages = self._all_messages(channel)
-        else:
-            index = self._keys.messages(channel)
-            pages = _changed_messages(self._redis, index, since_milliseconds)
-        async for page in pages:
-            for part in batched(page, MESSAGES_AT_ONCE):
-                yield part
-
-    async def _all_messages(
-        self,
-        channel: str,
-    ) -> AsyncIterator[list[Timetoken]]:
-        index = self._keys.messages(channel)
-        scan_cursor = 0
-        while True:
-            with redis_errors():
-                answer = await self._redis.zscan(index, scan_cursor, count=MESSAGES_AT_ONCE)
-            scan_cursor, scored = answer
-            yield [timetoken for timetoken, _ in scored]
-            if not scan_cursor:
-                return
 
 
 def _readable(fields: Mapping[str, Timetoken]) -> Mapping[str, Timetoken]:

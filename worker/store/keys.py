@@ -101,6 +101,7 @@ class Keys:
         self.proven_full = f"{namespace}:proven:full"
         self.subscriptions = f"{namespace}:subscriptions"
         self.meta = f"{namespace}:meta"
+        self.probe = f"{namespace}:probe"
         self.pattern = f"{namespace}:{{*}}:*"
         """Matches the keys of all channels in a SCAN."""
 

@@ -2,6 +2,10 @@
 
 from collections.abc import Collection, Mapping
 from enum import StrEnum
+from itertools import compress
+from typing import Final
+
+import structlog
 
 from worker.store.scripts import call_script
 from worker.store.table import Table, retried
@@ -27,10 +31,18 @@ class GapCause(StrEnum):
     """Redis holds an older state than before."""
     UNPROVEN = "unproven"
     """A reconcile could not prove something."""
+    HALF_APPLIED = "half_applied"
+    """An ACL refused a script, which may have written something before."""
+    DAMAGED_KEY = "damaged_key"
+    """Another program wrote a key of the channel."""
 
 
 Marks = dict[str, int]
-"""Cause → Redis's time of the newest gap, in milliseconds."""
+"""Cause → Redis's time of the newest gap, in milliseconds; 0: unknown."""
+UNREADABLE: Final = {GapCause.DAMAGED_KEY.value: "0"}
+"""The marks of a channel whose ``owed`` another program wrote."""
+
+log = structlog.get_logger(__name__)
 
 
 class PendingRepairs(Table):
@@ -50,9 +62,11 @@ class PendingRepairs(Table):
         """
         names = sorted(channels)
         calls = [([self._keys.owed(name)], [cause.value]) for name in names]
-        await call_script(self._redis, "owe", *calls)
+        answers = await call_script(self._redis, "owe", *calls)
         metrics.gaps.labels(cause.value).inc(is_new)
         self._acknowledged.note_marks(cause, names)
+        for name in compress(names, answers):
+            self._log_replaced(name)
 
     async def read(self, channel: str) -> Marks:
         """Return the marks of one channel; empty if it needs no repair."""
@@ -62,17 +76,27 @@ class PendingRepairs(Table):
     @retried
     async def read_all(self, channels: Collection[str]) -> dict[str, Marks]:
         """Return the marks of those channels that need a repair."""
-        hashes = await self._read_hashes(channels, self._keys.owed)
+        hashes = await self._read_hashes(channels, self._keys.owed, UNREADABLE)
         pending: dict[str, Marks] = {}
         for channel, fields in hashes.items():
-            pending[channel] = {cause: int(at) for cause, at in fields.items()}
+            pending[channel] = {cause: _milliseconds(at) for cause, at in fields.items()}
         return pending
 
     @retried
     async def clear(self, channel: str, marks: Mapping[str, int]) -> int:
         """Take back the marks that are unchanged; return how many are left."""
         args = [part for mark in marks.items() for part in mark]
-        left = int(await self._call("repay", self._keys.owed(channel), *args))
+        left, was_damaged = await self._call("repay", self._keys.owed(channel), *args)
+        if was_damaged:
+            self._log_replaced(channel)
         if not left:
             self._acknowledged.forget_marks(channel)
-        return left
+        return int(left)
+
+    def _log_replaced(self, channel: str) -> None:
+        key = self._keys.owed(channel)
+        log.error("key_replaced", channel=channel, key=key)
+
+
+def _milliseconds(text: str) -> int:
+    return int(text) if text.isdecimal() else 0

@@ -1,16 +1,25 @@
 """Is this Redis fit for tallies?"""
 
 import re
+import shlex
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
-from worker.errors import RedisUnfitError
+from worker.errors import MissingPermissionError, RedisUnfitError
+from worker.store.damage import types_of_all_channels, wrong_type, wrong_type_ignored
+from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors
+from worker.store.scripts import call_script
 
 FLOOR: Final = (6, 2)
 """The oldest version of Redis that has what the scripts need."""
+COMMANDS: Final = (
+    *("+@read", "+@write", "+@scripting", "+@transaction", "+@connection"),
+    *("-@dangerous", "+info", "+time"),
+)
+"""What the worker's user of Redis may run, as ACL SETUSER reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +61,47 @@ async def check_fitness(redis: Redis, *, allow_eviction: bool = False) -> Fitnes
             "Set it to noeviction, or accept lost counts with --allow-eviction."
         )
     return fitness
+
+
+async def check_keys(redis: Redis, keys: Keys) -> None:
+    """Refuse a namespace in which another program wrote a key of all channels.
+
+    Raises:
+        RedisUnfitError: which key, and what to do.
+    """
+    commands = cast("Any", redis)
+    subscriptions: list[str] = []
+    with redis_errors():
+        with wrong_type_ignored():
+            subscriptions = await commands.hkeys(keys.subscriptions)
+        types = types_of_all_channels(keys, subscriptions)
+        damage = await wrong_type(redis, types)
+    if damage:
+        _, reason = damage
+        raise RedisUnfitError(reason)
+
+
+async def check_permissions(redis: Redis, keys: Keys) -> None:
+    """Refuse a user of Redis who may not run what the scripts run.
+
+    Nothing is left behind: a probe key is written and deleted at once.
+
+    Raises:
+        RedisUnfitError: who may not do what, and what to grant.
+    """
+    options = cast("Any", redis).get_connection_kwargs()
+    user = options.get("username", "default")
+    try:
+        with redis_errors():
+            (refused,) = await call_script(redis, "probe", ([keys.probe], ()))
+    except MissingPermissionError as error:
+        # It is a key, or what calls a script.
+        grants = [f"~{keys.namespace}:*", *COMMANDS]
+        problem = str(error)
+    else:
+        grants = list(map("+{}".format, map(str.lower, refused)))
+        commands = ", ".join(refused)
+        problem = f"The scripts use {commands}, which Redis refuses."
+    if grants:
+        command = shlex.join(["redis-cli", "ACL", "SETUSER", user, *grants])
+        raise RedisUnfitError(f"User {user!r} of Redis: {problem} Type: {command}")

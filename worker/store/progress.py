@@ -1,10 +1,13 @@
 """How far a channel's repair has come: the hash ``progress``."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from worker.domain.position import Timetoken
+from worker.store.damage import wrong_type, wrong_type_ignored
 from worker.store.table import Table, retried
 
 
@@ -41,24 +44,30 @@ class LookProgress:
 BACKFILL_FIELDS: Final = ("newest", "next", "oldest", "actions")
 LOOK_FIELDS: Final = ("look_began", "look_next", "look_in_doubt", "look_proven_until")
 
+log = structlog.get_logger(__name__)
+
 
 class SavedProgress(Table):
-    """Reads and writes how far repairs have come that have not ended."""
+    """Reads and writes how far repairs have come that have not ended.
 
+    A loss costs time only. So what another program wrote there is deleted.
+    """
+
+    @retried
     async def read(self, channel: str) -> Progress | None:
         """Return the progress of a channel's backfill; None without one."""
-        progress = await self.read_all([channel])
-        return progress.get(channel)
+        key = self._keys.progress(channel)
+        if await wrong_type(self._redis, {key: "hash"}):
+            log.error("key_replaced", channel=channel, key=key)
+            await self._redis.delete(key)
+        return _progress(await self._redis.hgetall(key))
 
     @retried
     async def read_all(self, channels: Collection[str]) -> dict[str, Progress]:
         """Return the progress of channels with a backfill."""
-        hashes = await self._read_hashes(channels, self._keys.progress)
-        progress = {}
-        for channel, fields in hashes.items():
-            if "next" in fields and "newest" in fields:
-                progress[channel] = _progress(fields)
-        return progress
+        hashes = await self._read_hashes(channels, self._keys.progress, {})
+        found = {channel: _progress(fields) for channel, fields in hashes.items()}
+        return {channel: progress for channel, progress in found.items() if progress}
 
     @retried
     async def save(self, progress: Progress, *channels: str) -> None:
@@ -72,41 +81,51 @@ class SavedProgress(Table):
         pipe = self._redis.pipeline(transaction=False)
         for channel in channels:
             pipe.hset(self._keys.progress(channel), mapping=fields)
-        await pipe.execute()
+        with wrong_type_ignored():
+            await pipe.execute()
 
     @retried
     async def end(self, channel: str) -> None:
         """End a backfill."""
-        await self._redis.hdel(self._keys.progress(channel), *BACKFILL_FIELDS)
+        await self._delete(channel, BACKFILL_FIELDS)
 
     @retried
     async def read_look(self, channel: str) -> LookProgress | None:
         """Return how far a look has come; None if none is under way."""
-        hashes = await self._read_hashes([channel], self._keys.progress)
+        hashes = await self._read_hashes([channel], self._keys.progress, {})
         fields = hashes.get(channel, {})
-        if "look_next" not in fields:
+        try:
+            return LookProgress(
+                int(fields["look_began"]),
+                fields["look_next"],
+                fields["look_in_doubt"] == "1",
+                fields["look_proven_until"],
+            )
+        except (KeyError, ValueError):
             return None
-        return LookProgress(
-            int(fields["look_began"]),
-            fields["look_next"],
-            fields["look_in_doubt"] == "1",
-            fields["look_proven_until"],
-        )
 
     @retried
     async def save_look(self, look: LookProgress, channel: str) -> None:
         """Save how far a look has come, after everything above it is corrected."""
         values = (look.began, look.next or "", int(look.is_in_doubt), look.proven_until)
         fields = dict(zip(LOOK_FIELDS, values, strict=True))
-        await self._redis.hset(self._keys.progress(channel), mapping=fields)
+        with wrong_type_ignored():
+            await self._redis.hset(self._keys.progress(channel), mapping=fields)
 
     @retried
     async def end_look(self, channel: str) -> None:
         """End a look."""
-        await self._redis.hdel(self._keys.progress(channel), *LOOK_FIELDS)
+        await self._delete(channel, LOOK_FIELDS)
+
+    async def _delete(self, channel: str, fields: Sequence[str]) -> None:
+        with wrong_type_ignored():
+            await self._redis.hdel(self._keys.progress(channel), *fields)
 
 
-def _progress(fields: Mapping[str, str]) -> Progress:
+def _progress(fields: Mapping[str, str]) -> Progress | None:
     oldest = fields.get("oldest") or None
-    actions = int(fields.get("actions", 0))
-    return Progress(fields["newest"], fields["next"], oldest, actions)
+    try:
+        actions = int(fields.get("actions", 0))
+        return Progress(fields["newest"], fields["next"], oldest, actions)
+    except (KeyError, ValueError):
+        return None

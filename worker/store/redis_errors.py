@@ -9,6 +9,7 @@ from typing import Final
 from redis import exceptions
 
 from worker.errors import (
+    MissingPermissionError,
     RedisReplacedError,
     RedisUnavailableError,
     ScriptRefusedError,
@@ -19,7 +20,6 @@ REASON_CHARACTERS: Final = 200
 """An error quotes that much of what Redis said."""
 
 _TEMPORARY_ERRORS: Final = (
-    exceptions.NoPermissionError,
     exceptions.OutOfMemoryError,
     exceptions.ReadOnlyError,
     exceptions.MasterDownError,
@@ -31,12 +31,20 @@ _TEMPORARY_ERRORS: Final = (
 _TEMPORARY_CODES: Final = re.compile(
     "(?:OOM|LOADING|BUSY|UNKILLABLE|MISCONF"
     "|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS"
-    "|NOAUTH|NOPERM|WRONGPASS) |max number of clients"
+    "|NOAUTH|WRONGPASS) |max number of clients"
 )
 """For some codes redis-py has no class.
 
 Redis 6.2 hides the code of an error inside a script in the text.
 So a code may stand anywhere in the text.
+"""
+
+_FORBIDDEN: Final = re.compile(
+    "NOPERM |The user executing the script can't |ACL failure in script: "
+)
+"""What servers say if an ACL refuses something.
+
+The last two are of a command inside a script.
 """
 
 _IN_A_PIPELINE: Final = re.compile(
@@ -59,6 +67,8 @@ def redis_errors() -> Iterator[None]:
 
     Raises:
         RedisReplacedError: Redis was restarted or replaced.
+        MissingPermissionError: an ACL refuses a command or a key.
+            A script may have written something.
         RedisUnavailableError: Redis is away, or takes no writes now.
             Nothing is known to have been written.
         ScriptRefusedError: Redis will always refuse these arguments.
@@ -82,7 +92,11 @@ def _translated(error: Exception) -> TallyError:
             return RedisReplacedError(f"Redis takes no writes yet: {reason}.")
         case exceptions.DataError() | UnicodeError():
             return ScriptRefusedError(f"This cannot be sent to Redis: {reason}")
-        case exceptions.AuthenticationError() | exceptions.NoPermissionError():
+        case exceptions.ResponseError() if _is_forbidden(error):
+            return MissingPermissionError(
+                f"Redis does not permit this to the user in REDIS_URL: {reason}"
+            )
+        case exceptions.AuthenticationError():
             sentence = f"Redis refuses the credentials in REDIS_URL: {reason}"
         case exceptions.ConnectionError() | exceptions.TimeoutError() | OSError():
             question = "Is it running, and is REDIS_URL right?"
@@ -94,6 +108,12 @@ def _translated(error: Exception) -> TallyError:
         case _:
             sentence = f"Redis failed: {reason}"
     return RedisUnavailableError(sentence)
+
+
+def _is_forbidden(error: exceptions.ResponseError) -> bool:
+    if isinstance(error, exceptions.NoPermissionError):
+        return True
+    return bool(_FORBIDDEN.search(_without_command(error)))
 
 
 def _is_temporary(error: exceptions.ResponseError) -> bool:

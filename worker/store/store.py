@@ -10,8 +10,15 @@ from redis.asyncio import Redis
 from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import Timetoken
+from worker.errors import ScriptRefusedError
 from worker.store.audit import Suspect
 from worker.store.batch import MAX_BATCH, Batch, batched
+from worker.store.damage import (
+    damaged_key,
+    sentence,
+    types_of_messages,
+    wrong_type,
+)
 from worker.store.keys import Keys, action_prefix
 from worker.store.redis_errors import redis_errors
 from worker.store.redis_retry import RedisRetry
@@ -93,6 +100,7 @@ class Store(Table):
             ScriptRefusedError: one of the channels can never be applied.
                 Nothing of it was written. The others may be applied.
                 Apply each one alone to learn which.
+            DamagedKeyError: likewise, if there is only one channel.
         """
         ttls = self._ttls
         options: tuple[str | int, ...] = (
@@ -105,10 +113,34 @@ class Store(Table):
         for channel, events in batches:
             batch = Batch(self._keys, channel, events)
             calls.append((batch.keys, (*options, *batch.args)))
-        with redis_errors(), metrics.script.labels("apply").time():
-            answers = await call_script(self._redis, "apply", *calls)
+        try:
+            with redis_errors(), metrics.script.labels("apply").time():
+                answers = await call_script(self._redis, "apply", *calls)
+        except ScriptRefusedError as error:
+            if len(batches) == 1:
+                await self._raise_damage(*batches[0], str(error))
+            raise
         pairs = zip(batches, answers, strict=True)
         return [Applied(channel, *answer) for (channel, _), answer in pairs]
+
+    async def _raise_damage(
+        self,
+        channel: str,
+        events: Sequence[Event],
+        refusal: str,
+    ) -> None:
+        """Raise a ``DamagedKeyError`` if a key of these events is damaged."""
+        messages = {event.identity.message_timetoken for event in events}
+        types = types_of_messages(self._keys, channel, messages)
+        # The script names a key with a wrong value.
+        named = refusal.rpartition(" in ")[2]
+        if named in types:
+            reason = sentence(named, "holds what the worker never writes")
+            raise damaged_key(channel, named, reason)
+        with redis_errors():
+            damage = await wrong_type(self._redis, types)
+        if damage:
+            raise damaged_key(channel, *damage)
 
     @retried
     async def rebuild(self, channel: str, suspect: Suspect) -> bool:

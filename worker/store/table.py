@@ -1,6 +1,6 @@
 """A table: one part of the data in Redis."""
 
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import wraps
 from typing import Any, Final, TypeVar, cast
 
@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from worker.store.acknowledged import Acknowledged
 from worker.store.batch import batched
+from worker.store.damage import is_wrong_type
 from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors
 from worker.store.redis_retry import RedisRetry
@@ -16,7 +17,7 @@ from worker.store.scripts import call_script
 HASH_BATCH: Final = 500
 """Hashes of one round trip: an apply may run between two."""
 
-Hashes = dict[str, dict[str, str]]
+Hashes = dict[str, Mapping[str, str]]
 """Channel → the fields of its hash."""
 KeyOf = Callable[[str], str]
 """Returns a channel's key."""
@@ -48,8 +49,16 @@ class Table:
         (answer,) = await call_script(self._redis, verb, call)
         return answer
 
-    async def _read_hashes(self, channels: Collection[str], key: KeyOf) -> Hashes:
-        """Return the hash of each channel that has one; few have."""
+    async def _read_hashes(
+        self,
+        channels: Collection[str],
+        key: KeyOf,
+        damaged: Mapping[str, str],
+    ) -> Hashes:
+        """Return the hash of each channel that has one; few have.
+
+        ``damaged`` stands for what another program wrote in place of a hash.
+        """
         hashes: Hashes = {}
         for batch in batched(sorted(channels), HASH_BATCH):
             keys = list(map(key, batch))
@@ -58,8 +67,19 @@ class Table:
             pipe = self._redis.pipeline(transaction=False)
             for name in keys:
                 pipe.hgetall(name)
-            hashes |= zip(batch, await pipe.execute(), strict=True)
+            answers = await pipe.execute(raise_on_error=False)
+            fields = [_fields(answer, damaged) for answer in answers]
+            hashes |= zip(batch, fields, strict=True)
         return {channel: fields for channel, fields in hashes.items() if fields}
+
+
+def _fields(answer: Any, damaged: Mapping[str, str]) -> Mapping[str, str]:
+    if is_wrong_type(answer):
+        return damaged
+    if isinstance(answer, Exception):
+        raise answer
+    fields: Mapping[str, str] = answer
+    return fields
 
 
 def retried(method: Method) -> Method:

@@ -28,7 +28,7 @@
 -- The head is '0-0' if the journal never had an entry.
 -- The outcomes are one letter for each event, in the order of ARGV:
 --   a(pplied) s(uperseded) d(uplicate) l(ate) e(arly) u(nmatched) x (expired)
--- Answers an error, and writes nothing, if a count is not a number.
+-- Answers an error, and writes nothing, if a count is not a number, or the head is not an id.
 --
 -- If anything changed, writes one journal entry with the fields
 --   after    the head before
@@ -121,6 +121,7 @@ end
 -- read, check, and decide -------------------------------------------------------------------------
 
 local head = call('GET', head_key) or '0-0'
+if not find(head, '^%d+%-%d+$') then return redis.error_reply('ERR no id of an entry is in ' .. head_key) end
 local indexed = call('ZCARD', messages)
 call('XLEN', journal)
 
@@ -217,16 +218,18 @@ end
 
 -- write -------------------------------------------------------------------------------------------
 
-for number = 1, #writes do call(unpack(writes[number])) end
-for number = 1, #lives do call('EXPIRE', lives[number], tombstone_seconds) end
-
+-- Journal and index come first. If a later command is refused (an ACL changed), the call is repeated:
+-- the journal may then say the same change twice, but it lacks none.
 local new_head = head
 if change_count > 0 then
-  call('ZADD', messages, 'GT', unpack(index))
   local oldest = string.format('%d', (now - journal_seconds) * 1000)
   new_head = call('XADD', journal, 'MINID', '~', oldest, '*', 'after', head, 'origin', origin, unpack(changes))
   call('SET', head_key, new_head)
   call('EXPIRE', journal, journal_seconds)
+  call('ZADD', messages, 'GT', unpack(index))
 end
+
+for number = 1, #writes do call(unpack(writes[number])) end
+for number = 1, #lives do call('EXPIRE', lives[number], tombstone_seconds) end
 
 return { head, new_head, concat(outcomes), indexed }

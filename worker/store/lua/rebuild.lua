@@ -67,16 +67,17 @@ end
 
 -- write -------------------------------------------------------------------------------------------
 
-if #set > 2 then call(unpack(set)) end
-if is_lost then call('ZADD', messages, string.format('%d', tonumber(sub(newest, 1, -5)) or 0), message) end
-if #cleared > 2 then call(unpack(cleared)) end
-local deleted = #ARGV > strays and call('HDEL', actions_key, unpack(ARGV, strays + 1)) or 0
-
+-- The journal comes first, as in apply.lua.
 if #changes > 0 then
   local minimum = string.format('%d', (tonumber(call('TIME')[1]) - journal_seconds) * 1000)
   local id = call('XADD', journal, 'MINID', '~', minimum, '*', 'after', head, 'origin', 'reconcile', unpack(changes))
   call('SET', head_key, id)
   call('EXPIRE', journal, journal_seconds)
 end
+
+if #set > 2 then call(unpack(set)) end
+if is_lost then call('ZADD', messages, string.format('%d', tonumber(sub(newest, 1, -5)) or 0), message) end
+if #cleared > 2 then call(unpack(cleared)) end
+local deleted = #ARGV > strays and call('HDEL', actions_key, unpack(ARGV, strays + 1)) or 0
 
 return (#changes > 0 or is_lost or deleted > 0) and 1 or 0

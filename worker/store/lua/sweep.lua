@@ -37,17 +37,20 @@ for number = 1, #ARGV - 2 do
   end
 end
 
-for _, number in ipairs(doomed) do
-  local key = 1 + 3 * number
-  redis.call('UNLINK', KEYS[key], KEYS[key + 1], KEYS[key + 2])
-  redis.call('ZREM', messages, ARGV[2 + number])
-end
-
+-- The journal comes first, as in apply.lua. A full Redis refuses a first command that needs memory,
+-- and this script frees some. So the very first command needs none.
 if #doomed > 0 then
+  redis.call('EXPIRE', journal, journal_seconds)
   local minimum = string.format('%d', (now - journal_seconds) * 1000)
   local id = redis.call('XADD', journal, 'MINID', '~', minimum, '*', 'after', head, 'origin', 'sweep', unpack(changes))
   redis.call('SET', head_key, id)
   redis.call('EXPIRE', journal, journal_seconds)
+end
+
+for _, number in ipairs(doomed) do
+  local key = 1 + 3 * number
+  redis.call('UNLINK', KEYS[key], KEYS[key + 1], KEYS[key + 2])
+  redis.call('ZREM', messages, ARGV[2 + number])
 end
 
 return #doomed

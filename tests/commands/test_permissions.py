@@ -1,0 +1,99 @@
+"""A worker whose user of Redis may do what the runbook says, and one that loses a permission."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final, cast
+
+import pytest
+
+from tests.redis_server import RedisServer
+from tests.waiting import wait_until
+from tests.worlds import MESSAGE, ROOM, World, open_world
+from worker.errors import ExitCode
+
+RUNBOOK: Final = Path(__file__).parents[2] / "deploy" / "runbook.md"
+SETTINGS: Final = {"TALLY_SETTLE_SECONDS": "0.3", "TALLY_LOG_FORMAT": "json"}
+USER: Final = "tally"
+
+
+def recipe() -> list[str]:
+    """Return what the runbook says the user may do."""
+    (rules,) = re.findall(r"redis-cli ACL SETUSER tally (.*)", RUNBOOK.read_text("utf-8"))
+    return [rule.strip("'") for rule in rules.split()]
+
+
+@pytest.fixture
+async def world(valkey: RedisServer, real_redis: object, tmp_path: Path) -> AsyncIterator[World]:
+    """A world on an empty Redis, whose commands have a user of their own."""
+    async with open_world(valkey.url, tmp_path) as world:
+        await permit(world, "reset", *recipe())
+        world.settings["REDIS_URL"] = valkey.url.replace("redis://", f"redis://{USER}:PASSWORD@")
+        yield world
+        await cast("Any", world.redis).execute_command("ACL", "DELUSER", USER)
+
+
+async def permit(world: World, *rules: str) -> None:
+    """Change what the user may do."""
+    await cast("Any", world.redis).execute_command("ACL", "SETUSER", USER, *rules)
+
+
+async def test_the_recipe_of_the_runbook_is_enough(world: World) -> None:
+    """For a worker with groups of commands around it, and a retention; it reaches no other key."""
+    settings = {**SETTINGS, "TALLY_RETENTION_DAYS": "3000"}
+    world.react("🎉", "ben", published=False)
+    async with world.run_worker(**settings) as worker:
+        world.take_back(world.react("👍", "ana"))
+        world.react("👍", "ben")
+        await world.settles()
+        await wait_until(world.owes_nothing, what=lambda: worker.err)
+    for command in (
+        ("doctor",),
+        ("backfill",),
+        ("reconcile",),
+        ("verify",),
+        ("show", ROOM, MESSAGE),
+        ("explain", ROOM, MESSAGE),
+    ):
+        ended = await world.run_command(*command, **settings)
+        assert ended.code == ExitCode.DONE, ended
+    assert "no permission" not in worker.err
+    assert "not permit" not in worker.err
+
+
+@pytest.mark.parametrize("command", ["run", "backfill", "reconcile", "doctor"])
+async def test_a_worker_without_a_permission_does_not_start(world: World, command: str) -> None:
+    """It says which, of whom, and what to type. Nothing was written."""
+    await permit(world, "-xadd")
+
+    ended = await world.do(command, **SETTINGS)
+
+    assert ended.process.returncode == ExitCode.REDIS_UNFIT
+    assert "The scripts use XADD, which Redis refuses." in ended.out + ended.err
+    assert "redis-cli ACL SETUSER tally +xadd" in ended.out + ended.err
+    assert not await world.redis.keys("tally:*")
+
+
+async def test_a_permission_that_is_taken_away_costs_no_count(world: World) -> None:
+    """A script stops half-way, again and again. The log names it, and the room is owed a repair."""
+    async with world.run_worker(**SETTINGS) as worker:
+        action = world.react("👍", "ana")
+        world.react("👍", "ben")
+        world.react("👍", "cleo")
+        await world.wait_for_counts({"👍": 3})
+        await wait_until(world.owes_nothing)
+        await permit(world, "-hdel")
+        world.take_back(action)
+
+        async def is_said() -> bool:
+            return bool(worker.entries("half_applied")) and await world.owed() == {"half_applied"}
+
+        await wait_until(is_said, what=lambda: worker.err)
+        await permit(world, "+hdel")
+
+        async def is_exact() -> bool:
+            return await world.is_exact() and await world.owes_nothing()
+
+        await wait_until(is_exact, what=lambda: worker.err)
+    explained = await world.run_command("explain", ROOM, MESSAGE, **SETTINGS)
+    assert "removed applied" in explained.out

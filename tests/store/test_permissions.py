@@ -1,0 +1,193 @@
+"""A user of Redis who may not run every command: refused at the start, never silent afterwards."""
+
+import re
+import shlex
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.configured_server import ConfiguredServer, programs
+from tests.histories import ANA, CHANNEL, MESSAGE, added
+from worker.domain.action import Added, Identity, Origin
+from worker.domain.position import from_seconds
+from worker.errors import MissingPermissionError, RedisUnfitError
+from worker.reading.explain import trace
+from worker.store.connection import connect
+from worker.store.journal import Journal
+from worker.store.keys import Keys
+from worker.store.preflight import check_permissions
+from worker.store.reader import read_snapshot
+from worker.store.store import Store, Ttls
+
+KEYS: Final = Keys()
+SCRIPTS: Final = Path(__file__).parents[2] / "worker" / "store" / "lua"
+USER: Final = "tally"
+
+
+def commands_of(*paths: Path) -> set[str]:
+    """Return the commands that scripts call, and those that they put together."""
+    found: set[str] = set()
+    for path in paths:
+        code = re.sub(r"--.*", "", path.read_text("utf-8"))
+        found.update(re.findall(r"(?:call\(|try\(|\{ )'([A-Z]+)'", code))
+    return found
+
+
+PROBED: Final = sorted(commands_of(SCRIPTS / "probe.lua"))
+
+
+@pytest.fixture(scope="module", params=sorted(programs()))
+def server(request: pytest.FixtureRequest) -> Iterator[ConfiguredServer]:
+    """Yield a real server of each make."""
+    with ConfiguredServer(programs()[request.param], save="", appendonly="no") as server:
+        yield server
+
+
+@pytest.fixture
+async def admin(server: ConfiguredServer) -> AsyncIterator[Any]:
+    """Yield a client who may do everything, on an empty server."""
+    async with connect(server.url) as admin:
+        await admin.flushall()
+        yield admin
+
+
+async def permit(admin: Any, *rules: str) -> None:
+    """Change what the user may do."""
+    await admin.execute_command("ACL", "SETUSER", USER, *rules)
+
+
+@asynccontextmanager
+async def user_with(admin: Any, server: ConfiguredServer, *rules: str) -> AsyncIterator[Redis]:
+    """Yield a client of a user with these permissions and no other."""
+    await permit(admin, "reset", "on", ">secret", *rules)
+    url = server.url.replace("redis://", f"redis://{USER}:secret@")
+    async with connect(url) as redis:
+        yield redis
+
+
+def test_every_command_of_the_scripts_is_tried() -> None:
+    """A new command belongs into the probe."""
+    others = [path for path in SCRIPTS.glob("*.lua") if path.name != "probe.lua"]
+
+    assert set(PROBED) == commands_of(*others) | {"DEL"}
+
+
+@pytest.mark.parametrize("command", PROBED)
+async def test_a_command_that_is_refused_is_named(
+    server: ConfiguredServer, admin: Any, command: str
+) -> None:
+    """With the user, and with what to type. Nothing is written."""
+    rules = ("~tally:*", "+@all", f"-{command.lower()}")
+    async with user_with(admin, server, *rules) as redis:
+        with pytest.raises(RedisUnfitError) as raised:
+            await check_permissions(redis, KEYS)
+        sentence = str(raised.value)
+        assert sentence.startswith(f"User {USER!r} of Redis: The scripts use {command}, ")
+        await grant(admin, sentence)
+        await check_permissions(redis, KEYS)
+
+    assert await admin.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        ("~other:*", "+@all"),
+        ("+@all",),
+        ("~tally:*", "+@all", "-evalsha"),
+        ("~tally:*", "+@all", "-@scripting"),
+        ("~tally:*", "+ping", "+info"),
+    ],
+    ids=str,
+)
+async def test_a_user_without_the_keys_or_the_scripts_is_refused(
+    server: ConfiguredServer, admin: Any, rules: tuple[str, ...]
+) -> None:
+    """The sentence says all that a worker needs."""
+    async with user_with(admin, server, *rules) as redis:
+        with pytest.raises(RedisUnfitError) as raised:
+            await check_permissions(redis, KEYS)
+        await grant(admin, str(raised.value))
+        await check_permissions(redis, KEYS)
+
+
+async def grant(admin: Any, sentence: str) -> None:
+    """Do what a refusal says to type."""
+    program, *command = shlex.split(sentence.partition("Type: ")[2])
+    assert program == "redis-cli"
+    await admin.execute_command(*command)
+
+
+@pytest.mark.parametrize("command", ["xadd", "hset", "zadd", "set", "expire"])
+async def test_a_refused_script_loses_no_change(
+    server: ConfiguredServer, admin: Any, command: str
+) -> None:
+    """An ACL changed while a worker runs. The same call is repeated until it is permitted."""
+    async with user_with(admin, server, "~tally:*", "+@all", f"-{command}") as redis:
+        store = Store(redis, KEYS)
+        for _ in range(2):
+            with pytest.raises(MissingPermissionError):
+                await store.apply_all([(CHANNEL, [added(1)])], Origin.LIVE)
+        assert await admin.dbsize() == 0 or command != "xadd"
+        await permit(admin, f"+{command}")
+
+        await store.apply_all([(CHANNEL, [added(1)])], Origin.LIVE)
+
+    assert await admin.hgetall(KEYS.counts(CHANNEL, MESSAGE)) == {"reaction:👍": "1"}
+    entries = await admin.xrange(KEYS.journal(CHANNEL))
+    assert {fields["0"].partition(" ")[0] for _, fields in entries} == {"added"}
+
+
+async def test_a_refused_sweep_loses_no_change(server: ConfiguredServer, admin: Any) -> None:
+    """The end of a message is journaled, too."""
+    old = from_seconds(time.time() - 200)
+    event = Added(Identity(CHANNEL, old, "reaction", "👍", "ana"), old, old)
+    async with user_with(admin, server, "~tally:*", "+@all", "-xadd") as redis:
+        await Store(admin, KEYS).apply_all([(CHANNEL, [event])], Origin.LIVE)
+        store = Store(redis, KEYS, Ttls(retention_seconds=100))
+        with pytest.raises(MissingPermissionError):
+            await store.sweep(CHANNEL)
+        await permit(admin, "+xadd")
+
+        assert await store.sweep(CHANNEL) == 1
+
+    _, (_, fields) = await admin.xrange(KEYS.journal(CHANNEL))
+    assert fields["0"].startswith("expired applied ")
+
+
+async def test_a_sweep_frees_memory_of_a_full_redis(admin: Any) -> None:
+    """Though it journals first what it deletes."""
+    old = from_seconds(time.time() - 200)
+    event = Added(Identity(CHANNEL, old, "reaction", "👍", "ana"), old, old)
+    await Store(admin, KEYS).apply_all([(CHANNEL, [event])], Origin.LIVE)
+    await admin.config_set("maxmemory", 1)
+    try:
+        assert await Store(admin, KEYS, Ttls(retention_seconds=100)).sweep(CHANNEL) == 1
+    finally:
+        await admin.config_set("maxmemory", 0)
+
+
+async def test_a_lost_entry_is_not_explained_away(admin: Any) -> None:
+    """Counts without an entry, and counts that differ from the last entry: more has happened."""
+    store = Store(admin, KEYS)
+    await store.apply_all([(CHANNEL, [added(1), added(1, ANA)])], Origin.LIVE)
+    assert (await explain(admin)).is_whole
+
+    await admin.hincrby(KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", 1)
+    differing = await explain(admin)
+    await admin.delete(KEYS.journal(CHANNEL), KEYS.head(CHANNEL))
+    without = await explain(admin)
+
+    assert (differing.is_whole, differing.ends_well) == (False, False)
+    assert (without.is_whole, without.changes) == (False, ())
+
+
+async def explain(redis: Redis) -> Any:
+    """Return the explanation of the message."""
+    present = await read_snapshot(redis, KEYS, CHANNEL, MESSAGE)
+    return await trace(Journal(redis, KEYS), CHANNEL, MESSAGE, present)
