@@ -3,7 +3,7 @@
 import json
 
 from tests.emulator.clients import MESSAGE, ROOM, keyset, present
-from worker.emulator import Action, Page, State, Window
+from worker.emulator import FAULT_NAMES, Action, Page, State, Window
 
 EVERYTHING = Window()
 
@@ -25,7 +25,8 @@ def uuids(page: Page) -> list[str]:
 
 def test_rates_of_zero_leave_a_list_exact() -> None:
     """It shows additions and removals at once."""
-    state, _ = keyset(stale=0, empty=0, partial=0, more=0, tie=0, twin=0, readd=0, unpublished=0)
+    state, _ = keyset()
+    state.faults.replace(dict.fromkeys(FAULT_NAMES, 0))
     actions = fill(state, 10)
     state.remove("room", MESSAGE, actions[3].timetoken, "u3")
     page = state.page("room", EVERYTHING)
@@ -122,6 +123,33 @@ def test_an_empty_list_hides_everything() -> None:
     state, _ = keyset(empty=1.0)
     fill(state, 3)
     assert state.page("room", EVERYTHING) == Page(())
+
+
+def test_an_empty_channel_is_alone() -> None:
+    """It lists nothing for a while. Its events and the other channels go on."""
+    state, clock = keyset(empty_channel=1.0)
+    cursor = present(state)
+    fill(state, 3)
+    state.add("hall", MESSAGE, "t", "v", "ana")
+    assert state.page("room", EVERYTHING) == Page(())
+    assert uuids(state.page("hall", EVERYTHING)) == ["ana"]
+    assert len(state.poll(ROOM, cursor).messages) == 3
+
+    state.faults.replace({})
+    assert state.page("room", EVERYTHING) == Page(())
+    clock.tick(3600)
+    assert uuids(state.page("room", EVERYTHING)) == ["u0", "u1", "u2"]
+
+
+def test_a_channel_lists_nothing_for_as_long_as_wanted() -> None:
+    """The time begins with the call, and can be ended by another one."""
+    state, clock = keyset()
+    fill(state, 2)
+    state.list_nothing("room", 7 * 86400)
+    clock.tick(6 * 86400)
+    assert state.page("room", EVERYTHING) == Page(())
+    state.list_nothing("room", 0)
+    assert uuids(state.page("room", EVERYTHING)) == ["u0", "u1"]
 
 
 def test_a_partial_list_hides_some_actions() -> None:

@@ -29,7 +29,10 @@ WORLDLY: Final = (
 """What else may go wrong, beside the emulator's faults."""
 ALL: Final = frozenset((*FAULT_NAMES, *WORLDLY))
 HIDDEN: Final = frozenset(
-    {"lost", "unpublished", "silent", "partial", "empty", "twin", "readd", "tie", "configuration"}
+    {
+        *("lost", "unpublished", "silent", "partial", "empty", "empty_channel"),
+        *("twin", "readd", "tie", "configuration"),
+    }
 )
 """Faults without a sign: only a later pass over the list can find what they did.
 

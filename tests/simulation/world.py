@@ -409,6 +409,7 @@ class World:
         for timer in self._timers:
             timer.cancel()
         self.state.faults.replace({})
+        self.state.list_nothing("", 0)
         self._refused.clear()
         self.state.refuse()
         self.state.set_outage(None)

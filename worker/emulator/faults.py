@@ -32,6 +32,8 @@ class Fault(StrEnum):
     """List: shows the channel as it was up to three seconds ago."""
     EMPTY = "empty"
     """List: a 200 without actions."""
+    EMPTY_CHANNEL = "empty_channel"
+    """List: one channel lists nothing for up to an hour. The others list as usual."""
     PARTIAL = "partial"
     """List: a 200 that lacks some actions, without a sign."""
     TIE = "tie"

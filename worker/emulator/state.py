@@ -47,6 +47,7 @@ class State:
         self.groups = self.stream.groups
         self.publish = self.publisher.message
         self.page = self.storage.page
+        self.list_nothing = self.storage.list_nothing
         self.truth = self.storage.truth
         self.refuse = self.trouble.refuse
         self.demand_token = self.trouble.demand_token

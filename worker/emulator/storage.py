@@ -12,6 +12,8 @@ from worker.emulator.timetokens import TICKS_PER_SECOND, Timetokens
 
 MAX_ACTIONS_PER_MESSAGE: Final = 25_000
 MAX_ITEMS: Final = 100
+LONGEST_EMPTY_SECONDS: Final = 3600.0
+"""How long one channel lists nothing, at most, if ``empty_channel`` strikes."""
 NEVER: Final = 10**20
 """Newer than every timetoken."""
 
@@ -54,6 +56,30 @@ class Page:
     more: int | None = None
 
 
+class EmptyChannel:
+    """The channel that lists nothing for a while. Its events are delivered."""
+
+    def __init__(self, time: Timetokens, faults: Faults) -> None:
+        self._time = time
+        self._faults = faults
+        self._channel = ""
+        self._until = 0
+
+    def begin(self, channel: str, seconds: float) -> None:
+        """Let this channel, and no other, list nothing for so many seconds."""
+        self._channel = channel
+        self._until = self._time.now() + int(seconds * TICKS_PER_SECOND)
+
+    def hides(self, channel: str) -> bool:
+        """Tell whether a list of this channel is empty now."""
+        is_over = self._time.now() >= self._until
+        if is_over and self._faults.strikes(Fault.EMPTY_CHANNEL):
+            seconds = self._faults.random.uniform(1.0, LONGEST_EMPTY_SECONDS)
+            self.begin(channel, seconds)
+            is_over = False
+        return not is_over and channel == self._channel
+
+
 class Storage:
     """The actions of one keyset."""
 
@@ -61,6 +87,8 @@ class Storage:
         self._time = time
         self._faults = faults
         self._channels: dict[str, ChannelActions] = {}
+        self._empty_channel = EmptyChannel(time, faults)
+        self.list_nothing = self._empty_channel.begin
 
     def __len__(self) -> int:
         return sum(len(actions.ordered) for actions in self._channels.values())
@@ -168,7 +196,7 @@ class Storage:
     def page(self, channel: str, window: Window) -> Page:
         """Return one page of a channel's actions, with the faults of lists."""
         random = self._faults.random
-        if self._faults.strikes(Fault.EMPTY):
+        if self._faults.strikes(Fault.EMPTY) or self._empty_channel.hides(channel):
             return Page(())
 
         actions = self.channel(channel)
