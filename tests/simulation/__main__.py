@@ -13,7 +13,9 @@ from time import monotonic
 from typing import Final
 
 from tests.simulation.arithmetic import Arithmetic
-from tests.simulation.history import ALL, VISIBLE, Outcome, simulate
+from tests.simulation.faults import chosen
+from tests.simulation.history import Outcome, simulate
+from tests.simulation.sometimes import Table
 from tests.simulation.table import table
 
 CONCURRENCY: Final = 10
@@ -25,12 +27,10 @@ LINES: Final = 150
 def main() -> int:
     """Play the seeds; the exit code says whether all of them ended as they should."""
     asked = _asked()
-    groups = {"all": ALL, "visible": VISIBLE}
-    faults = groups.get(asked.faults) or frozenset(asked.faults.split(","))
-    if unknown := sorted(faults - ALL):
-        sys.exit(
-            f"unknown faults {', '.join(unknown)}; the known ones are {', '.join(sorted(ALL))}"
-        )
+    try:
+        faults = chosen(asked.faults)
+    except ValueError as error:
+        sys.exit(str(error))
     if asked.table:
         for line in table(asked.seeds, asked.processes):
             print(line, flush=True)  # noqa: T201
@@ -47,7 +47,11 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="play this one only, and tell its story")
-    parser.add_argument("--faults", default="all", help="names, comma-separated; all; or visible")
+    parser.add_argument(
+        "--faults",
+        default="all",
+        help="names, comma-separated; all, visible and pending are groups of names",
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--table", action="store_true", help="each fault alone: what it costs, and what repairs it"
@@ -56,20 +60,24 @@ def _asked() -> argparse.Namespace:
 
 
 def play(seeds: range, faults: frozenset[str], processes: int) -> bool:
-    """Play the seeds, print the failures and the sums.
+    """Play the seeds, print the failures, the sums and what was reached.
 
-    Return whether all of them ended as they should.
+    Return whether all of them ended as they should, and reached what so many should.
     """
-    sums, begun = Arithmetic(), monotonic()
+    sums, sometimes, begun = Arithmetic(), Table(faults), monotonic()
     for outcome in outcomes(seeds, faults, processes):
         sums.add(outcome)
+        sometimes.add(outcome.reached)
         if not outcome.is_right:
             print(outcome, flush=True)  # noqa: T201
             if sums.failed <= STORIES:
                 story = simulate(outcome.seed, faults, tells=True).story[-LINES:]
                 print(*story, sep="\n", flush=True)  # noqa: T201
     print(sums.as_text(monotonic() - begun))  # noqa: T201
-    return sums.failed == 0
+    print(*sometimes.lines(), sep="\n")  # noqa: T201
+    if missing := sometimes.missing:
+        print(f"never reached: {'; '.join(missing)}")  # noqa: T201
+    return sums.failed == 0 and not missing
 
 
 def outcomes(seeds: range, faults: frozenset[str], processes: int) -> Iterator[Outcome]:

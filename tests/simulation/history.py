@@ -6,40 +6,51 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from logging import DEBUG, INFO
 from random import Random
 from typing import Any, Final
 from unittest.mock import patch
 
 import structlog
 
-from tests.simulation.loop import START, VirtualLoop
+from tests.simulation.acts import Act, PubNubActs, RedisActs
+from tests.simulation.faults import HIDDEN, WORLDLY, rates
+from tests.simulation.loop import MACHINE, START, VirtualLoop
+from tests.simulation.machine import Machine
 from tests.simulation.world import DAY_TICKS, HOUR, KEYS, WorkerConfig, World
-from worker.emulator import FAULT_NAMES, OUTAGE_KINDS
+from worker.reconciliation import repair_queue
 from worker.service import parts, worker
 from worker.source.backoff import Backoff
+from worker.store import entries
 
-CHANNELS: Final = ("r.a", "r.b", "r.c")
+ROOMS: Final = ("r.a", "r.b", "r.c")
+WITNESS: Final = "r.w"
+"""A channel that PubNub lists as long as it lists anything, so that rooms may be emptied."""
 USERS: Final = ("ana", "ben", "cy", "dee")
 GROUP: Final = "g"
-RARE: Final = frozenset({"forbidden", "throttle", "server_error", "bad_json", "drop", "latency"})
-WORLDLY: Final = (
-    *("history", "kill", "stop", "suspend", "redis", "pubnub"),
-    *("overflow", "silent", "configuration", "reload"),
-)
-"""What else may go wrong, beside the emulator's faults."""
-ALL: Final = frozenset((*FAULT_NAMES, *WORLDLY))
-HIDDEN: Final = frozenset(
-    {
-        *("lost", "unpublished", "silent", "partial", "empty", "empty_channel"),
-        *("twin", "readd", "tie", "configuration"),
-    }
-)
-"""Faults without a sign: only a later pass over the list can find what they did.
+REPAIR_SECONDS: Final = HOUR / 2
+"""How long the workers' own repairs may take in calm."""
+LONGEST_REPAIR_SECONDS: Final = 26 * HOUR
+"""How long if faults had no sign: what was refused is tried again within a day."""
 
-A tie is one of them if a user adds again what was removed a moment ago, with the same timetoken.
-"""
-VISIBLE: Final = ALL - HIDDEN
-"""Faults that show when they strike: the worker repairs what they did."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Constants of the worker that a history may change."""
+
+    repairs: int = 4
+    """Repairs at once. Each is a task, and histories have few channels and many starts."""
+    heartbeat_seconds: float = worker.HEARTBEAT_SECONDS
+    piece_entries: int = entries.PIECE_ENTRIES
+    piece_messages: int = entries.PIECE_MESSAGES
+
+    @classmethod
+    def drawn(cls, random: Random) -> "Sizes":
+        """Draw them. Long idle times are mostly heartbeats; short pieces make looks resumable."""
+        sizes = cls(heartbeat_seconds=random.choice((worker.HEARTBEAT_SECONDS, 60.0, 60.0)))
+        if random.random() < 0.3:
+            return replace(sizes, piece_entries=3, piece_messages=2)
+        return sizes
 
 
 @dataclass(slots=True)
@@ -56,6 +67,8 @@ class Outcome:
     """Where the final reconcile had to be forced: how much it would have pruned."""
     is_repaired: bool = True
     """Whether the workers repaid everything by themselves."""
+    late: list[str] = field(default_factory=list)
+    """What the workers should have repaired sooner; without what waits for a person."""
     still_owed: list[str] = field(default_factory=list)
     """What is owed though it was reconciled in calm."""
     acts: int = 0
@@ -69,37 +82,26 @@ class Outcome:
     calls: int = 0
     virtual_seconds: float = 0.0
     wrongly: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
+    """Interesting states, and how often."""
     story: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         parts = [self.broken, *self.after, *(f"still owes: {line}" for line in self.still_owed)]
+        parts += [f"late: {line}" for line in self.late]
         parts += [f"unrepaired: {line}" for line in self.unrepaired]
         return f"seed {self.seed}: " + ("; ".join(filter(None, parts)) or "right")
 
     @property
     def is_right(self) -> bool:
-        """Whether every invariant held, and nothing differs at the end."""
-        return not (self.broken or self.after or self.still_owed or self.unrepaired)
+        """Whether every invariant held, nothing differs at the end, and repairs were in time."""
+        wrong = self.broken, self.after, self.still_owed, self.late, self.unrepaired
+        return not any(wrong)
 
     @property
     def unrepaired(self) -> list[str]:
         """What differs after the workers' own repairs, if they should have repaired everything."""
         return self.before if self.is_visible and self.is_repaired and not self.forced else []
-
-
-def rates(random: Random, names: frozenset[str]) -> dict[str, float]:
-    """Return a rate for each fault: some of them strike often."""
-    chosen = {}
-    for name in FAULT_NAMES:
-        little, much = (0.002, 0.03) if name in RARE else (0.02, 0.35)
-        rate = (
-            random.uniform(little, much)
-            if random.random() < 0.2
-            else little * random.uniform(0.5, 2)
-        )
-        if name in names:
-            chosen[name] = rate
-    return chosen
 
 
 class History:
@@ -110,20 +112,27 @@ class History:
         self._random = random
         self._faults = faults
         self._messages = [str(17_500_000_000_000_000 + 2 * n) for n in range(random.randint(1, 3))]
-        world.channels = CHANNELS[: random.randint(1, 3)]
-        self._acts: dict[str, tuple[float, Callable[[], None]]] = {
+        self._rooms = ROOMS[: random.randint(1, 3)]
+        self._has_witness = random.random() < 0.8
+        world.channels = (*self._rooms, WITNESS) if self._has_witness else self._rooms
+        self._floor = random.choice((20, 2))
+        self._full_seconds = random.choice((604_800, 86_400))
+        world.oracle.prune_floor = self._floor
+        self._acts: dict[str, tuple[float, Act]] = {
             "add": (40, self._add),
             "remove": (22, self._remove),
             "publish": (3, self._publish),
             "kill": (5, self._kill),
             "stop": (2, self._stop),
             "suspend": (2, self._suspend),
-            "redis": (5, self._redis),
-            "pubnub": (3, self._pubnub),
+            "crash_loop": (1, self._crash),
+            "hangup": (2, self._hang_up),
             "overflow": (2, self._overflow),
             "silent": (4, self._silent),
             "configuration": (2, self._configure),
             "reload": (3, self._reload),
+            **RedisActs(world, random).all,
+            **PubNubActs(world, random).all,
         }
         kinds = [name for name in self._acts if name not in WORLDLY or name in faults]
         self._kinds = kinds
@@ -137,12 +146,15 @@ class History:
         world, random = self._world, self._random
         self._begin()
         await asyncio.sleep(0 if "history" in self._faults else 10)
+        if self._has_witness:
+            world.add(WITNESS, self._messages[0], "+", "wim")
         for _ in range(random.randint(30, 80)):
             await asyncio.sleep(self._pause())
             (kind,) = random.choices(self._kinds, self._weights)
             world.statistics.acts += 1
             world.statistics.kinds[kind] += 1
-            self._acts[kind][1]()
+            if watched := self._acts[kind][1]():
+                await asyncio.sleep(watched)
 
     def _begin(self) -> None:
         world, random = self._world, self._random
@@ -154,6 +166,8 @@ class History:
         has_history = "history" in self._faults
         for _ in range(random.choice((0, 3, 8)) if has_history else 0):
             self._old()
+        if "unlisted" in self._faults and random.random() < 0.3:
+            self._crowd()
         self._workers = ("one", "two") if random.random() < 0.3 else ("one",)
         config = self._draw_config()
         for name in self._workers:
@@ -163,14 +177,14 @@ class History:
     def _draw_config(self) -> WorkerConfig:
         world, random = self._world, self._random
         draw = random.random()
-        floor = random.choice((20, 20, 20, 2))
-        if draw < 0.15:
-            return WorkerConfig(("r.*",), prune_floor=floor)
-        if draw < 0.3:
-            return WorkerConfig((), (GROUP,), prune_floor=floor)
-        return WorkerConfig(
-            world.channels, per_subscription=random.choice((50, 50, 1, 2)), prune_floor=floor
+        config = WorkerConfig(
+            world.channels, prune_floor=self._floor, full_seconds=self._full_seconds
         )
+        if draw < 0.15:
+            return replace(config, names=("r.*",))
+        if draw < 0.3:
+            return replace(config, names=(), groups=(GROUP,))
+        return replace(config, per_subscription=random.choice((50, 50, 1, 2)))
 
     def _pause(self) -> float:
         draw = self._random.random()
@@ -186,7 +200,7 @@ class History:
 
     def _place(self) -> tuple[str, str, str, str]:
         random = self._random
-        place = random.choice(self._world.channels), random.choice(self._messages)
+        place = random.choice(self._rooms), random.choice(self._messages)
         return *place, random.choice("+-"), random.choice(USERS)
 
     def _add(self, *, published: bool = True) -> None:
@@ -202,8 +216,16 @@ class History:
         at = self._world.state.time.now() - self._random.randint(0, 40 * DAY_TICKS)
         self._world.add(*place, published=False, at=at & ~1)
 
+    def _crowd(self) -> None:
+        """Let many have reacted in one channel, over days: a round reads only some of them."""
+        world, random = self._world, self._random
+        channel, message = random.choice(self._rooms), random.choice(self._messages)
+        for number in range(40):
+            at = world.state.time.now() - random.randint(0, 7 * DAY_TICKS)
+            world.add(channel, message, "+", f"user{number}", published=False, at=at & ~1)
+
     def _remove(self, *, published: bool = True) -> None:
-        channel = self._random.choice(self._world.channels)
+        channel = self._random.choice(self._rooms)
         if actions := self._world.state.actions(channel):
             self._world.remove(channel, self._random.choice(actions), published=published)
 
@@ -211,13 +233,23 @@ class History:
         self._random.choice((self._add, self._remove))(published=False)
 
     def _publish(self) -> None:
-        self._world.burst(self._random.choice(self._world.channels), self._random.randint(1, 3))
+        self._world.burst(self._random.choice(self._rooms), self._random.randint(1, 3))
 
     def _overflow(self) -> None:
-        channel = self._random.choice(self._world.channels)
+        """Publish about as much as an answer holds; or more than that, many times in a row."""
+        channel = self._random.choice(self._rooms)
+        if self._random.random() < 0.2:
+            self._flood(channel, 8)
+            return
         for _ in range(self._random.randint(0, 3)):
             self._random.choice((self._add, self._remove))()
         self._world.burst(channel, self._random.randint(95, 110))
+
+    def _flood(self, channel: str, times: int) -> None:
+        self._add()
+        self._world.burst(channel, 110)
+        if times:
+            self._world.later(self._random.uniform(0.05, 0.5), self._flood, channel, times - 1)
 
     def _start(self, name: str) -> None:
         self._world.start(name)
@@ -255,32 +287,26 @@ class History:
         if name := self._one():
             self._world.suspend(name, self._random.choice((5.0, 70.0, 400.0, 2 * HOUR)))
 
-    def _redis(self) -> None:
-        world, random = self._world, self._random
-        draw = random.random()
-        seconds = random.choice((0.05, 0.5, 5.0, 100.0))
-        if draw < 0.25:
-            world.cut_redis(seconds)
-        elif draw < 0.4:
-            world.restart_redis(seconds)
-        elif draw < 0.7:
-            skew = random.uniform(-5, 5) if random.random() < 0.3 else None
-            world.fail_over(
-                random.choice((0.01, 0.1, 1.0, 10.0)), random.choice((0.0, 0.0, 2.0)), skew
-            )
-        elif draw < 0.85:
-            copied = world.copy()
-            world.later(random.uniform(60, 2 * HOUR), world.put_back, copied, "is an older copy")
-        else:
-            world.fill_redis(seconds)
+    def _crash(self) -> None:
+        """Let a worker end every few seconds for a while, and start again at once."""
+        if name := self._one():
+            self._world.tell(f"{name} begins to crash")
+            self._crash_again(name, self._random.randint(10, 30))
 
-    def _pubnub(self) -> None:
+    def _crash_again(self, name: str, times: int) -> None:
         world, random = self._world, self._random
-        seconds = random.choice((1.0, 30.0, 200.0, 1000.0))
-        if random.random() < 0.5:
-            world.break_pubnub(random.choice(OUTAGE_KINDS), seconds)
-        else:
-            world.forbid(random.choice(world.channels), seconds)
+        world.kill(name)
+        world.later(random.uniform(0.01, 1), self._start, name)
+        if times:
+            world.later(random.uniform(1, 8), self._crash_again, name, times - 1)
+
+    def _hang_up(self) -> None:
+        """Restart a worker, and send it SIGHUP at its start."""
+        if name := self._one():
+            world, random = self._world, self._random
+            world.kill(name)
+            world.start(name)
+            world.later(random.choice((0, 0.001, 0.02, 2)), self._reload)
 
     def _configure(self) -> None:
         """Restart the workers with other names; or let a channel join or leave its group."""
@@ -306,7 +332,7 @@ class History:
         random, config = self._random, self._draw_config()
         if config.names and config.names != ("r.*",) and random.random() < 0.4:
             names = tuple(random.sample(config.names, random.randint(1, len(config.names))))
-            config = WorkerConfig(names, (), config.per_subscription, config.prune_floor)
+            config = replace(config, names=names)
         return config
 
     def _reload(self) -> None:
@@ -321,7 +347,10 @@ class History:
 async def finish(world: World, outcome: Outcome) -> None:
     """Let calm come, wait until nothing is owed, reconcile once more, compare."""
     await world.calm()
-    outcome.is_repaired = await world.is_repaired()
+    longest = REPAIR_SECONDS if outcome.is_visible else LONGEST_REPAIR_SECONDS
+    outcome.is_repaired = await world.is_repaired(longest)
+    outcome.is_visible &= not world.oracle.has_hidden_outage
+    outcome.late = [line for name, line in world.owed().items() if name not in world.notes.refused]
     # A channel under a wildcard is unknown before its first event.
     # A channel that is not followed is left alone.
     known = world.keyspace.smembers(KEYS.channels) & world.followed()
@@ -336,8 +365,9 @@ async def finish(world: World, outcome: Outcome) -> None:
         )
         await world.reconcile(world.channels, config, force=True)
     outcome.after = world.differences()
-    if world.owed() and not await world.is_repaired(3 * HOUR):
-        outcome.still_owed = world.owed()
+    world.oracle.check_everything()
+    if world.owed() and not await world.is_repaired(LONGEST_REPAIR_SECONDS):
+        outcome.still_owed = [*world.owed().values()]
 
 
 def simulate(
@@ -352,6 +382,7 @@ def simulate(
 
     async def play(world: World) -> None:
         world.live_only = live_only
+        world.oracle.expects = faults
         await History(world, random, faults).act()
         if live_only:
             await world.calm()
@@ -360,12 +391,14 @@ def simulate(
         else:
             await finish(world, outcome)
 
-    world = played(seed, play, rates(random, faults), outcome, tells=tells)
+    sizes = Sizes.drawn(Random(f"{seed} sizes"))
+    world = played(seed, play, rates(random, faults), outcome, sizes=sizes, tells=tells)
     tally = world.statistics
     outcome.acts, outcome.kills, outcome.stops = tally.acts, tally.kills, tally.stops
     outcome.redis_faults, outcome.suspensions = tally.redis_faults, tally.suspensions
     outcome.events, outcome.wrongly = world.state.published, world.oracle.wrongly
     outcome.steps, outcome.story = world.loop.steps, world.story
+    outcome.reached = world.notes.reached
     outcome.requests, outcome.calls = world.pubnub.requests, world.server.calls
     return outcome
 
@@ -377,6 +410,7 @@ def played(
     outcome: Outcome,
     *,
     after_the_hour: float | None = None,
+    sizes: Sizes = Sizes(),
     tells: bool = False,
 ) -> World:
     """Play a history in a world of its own; write an error into the outcome."""
@@ -391,7 +425,7 @@ def played(
         finally:
             await world.close()
 
-    with surroundings(world, seed, tells=tells):
+    with surroundings(world, seed, tells=tells), resized(sizes):
         begun = loop.time()
         try:
             loop.run(whole())
@@ -402,6 +436,18 @@ def played(
 
 
 @contextmanager
+def resized(sizes: Sizes) -> Iterator[None]:
+    """Let the worker have other sizes."""
+    with (
+        patch.object(repair_queue, "REPAIRS", sizes.repairs),
+        patch.object(worker, "HEARTBEAT_SECONDS", sizes.heartbeat_seconds),
+        patch.object(entries, "PIECE_ENTRIES", sizes.piece_entries),
+        patch.object(entries, "PIECE_MESSAGES", sizes.piece_messages),
+    ):
+        yield
+
+
+@contextmanager
 def surroundings(world: World, seed: int | str, *, tells: bool) -> Iterator[None]:
     """Let the seed decide what the worker draws; write its log into the story."""
     jitter = Random(f"{seed} jitter")
@@ -409,12 +455,14 @@ def surroundings(world: World, seed: int | str, *, tells: bool) -> Iterator[None
 
     def told(_logger: object, level: str, entry: Any) -> Any:
         event = entry.pop("event")
-        world.tell(
-            f"    {level} {event} " + " ".join(f"{name}={value}" for name, value in entry.items())
-        )
+        if isinstance(machine := MACHINE.get(), Machine):
+            world.notes.log(machine, event, entry)
+        if tells:
+            facts = " ".join(f"{name}={value}" for name, value in entry.items())
+            world.tell(f"    {level} {event} {facts}")
         raise structlog.DropEvent
 
-    level = 10 if tells else 50
+    level = DEBUG if tells else INFO
     structlog.configure(
         processors=[told], wrapper_class=structlog.make_filtering_bound_logger(level)
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from worker.domain.action import Added, Event, Identity, Pruned, Removed, Restored
 from worker.domain.entry import Entry, Outcome, apply
@@ -103,6 +103,9 @@ class Watcher:
     def rebuilt(self, keys: Sequence[str], changes: Sequence[str]) -> None:
         """Note that a call of ``rebuild`` changed something."""
 
+    def repaid(self, key: str) -> None:
+        """Note that marks of a channel were taken back."""
+
     def cursor_saved(self, key: str, timetoken: str) -> None:
         """Note that a cursor was saved."""
 
@@ -128,6 +131,8 @@ class Keyspace:
         self.clock = clock
         self.watcher = watcher or Watcher()
         self.run_id = "run-0"
+        self.denied: frozenset[str] = frozenset()
+        """Commands and scripts that an ACL refuses; ``journal`` is XADD inside a script."""
         self.values: dict[str, Any] = {}
         self.deaths: dict[str, float] = {}
 
@@ -142,7 +147,12 @@ class Keyspace:
         self.deaths = dict(deaths)
 
     def do(self, name: str, args: Args, options: Mapping[str, Any]) -> Any:
-        """Do one command of redis-py, or the script of that name; answer as redis-py does."""
+        """Do one command of redis-py, or the script of that name; answer as redis-py does.
+
+        Raises:
+            RedisError: it is refused.
+        """
+        self._permit(name, name)
         return getattr(self, "put" if name == "set" else name)(*args, **options)
 
     def look(self, key: str, kind: type) -> Any:
@@ -153,6 +163,10 @@ class Keyspace:
         if held is not None and not isinstance(held, kind):
             raise ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
         return held
+
+    def _permit(self, name: str, command: str) -> None:
+        if name in self.denied:
+            raise NoPermissionError(f"NOPERM User tally has no permissions to run '{command}'")
 
     def delete(self, key: str) -> None:
         """Delete a key."""
@@ -393,6 +407,7 @@ class Keyspace:
 
     def _journal(self, keys: Sequence[str], life: int, origin: str, changes: list[str]) -> str:
         journal_key, head_key = keys[1], keys[2]
+        self._permit("journal", "xadd")
         stream: Stream = self._hold(journal_key, Stream)
         fields = {"after": self.get(head_key) or "0-0", "origin": origin}
         fields |= {str(number): change for number, change in enumerate(changes)}
@@ -420,6 +435,8 @@ class Keyspace:
         told: dict[str, int] = {}
         head = self.get(keys[2]) or "0-0"
         indexed = len(self.look(keys[0], dict) or {})
+        for key, kind in zip(keys, (dict, Stream, str, *[dict] * len(keys)), strict=False):
+            self.look(key, kind)
         for own, message, newest, events in _laid_out(keys[3:], texts[4:]):
             done = [self._apply_one(own, message, event, retention) for event in events]
             effects += done
@@ -541,6 +558,7 @@ class Keyspace:
             mark = held if held is None or held.isdecimal() else "0"
             if mark == str(at):
                 self._drop(keys[0], cause)
+                self.watcher.repaid(keys[0])
         return [len(self.look(keys[0], dict) or {}), 0]
 
     def forget_tombstones(self, keys: Sequence[str], args: Args) -> int:

@@ -61,6 +61,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = START
         self._most_steps = most_steps
         self.steps = 0
+        self.suspended = 0
+        """How many machines are suspended."""
         self.broken: BaseException | None = None
         """What went wrong where nobody waited for it."""
         self._is_over = False
@@ -136,8 +138,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         for handle in batch:
             if self.broken and not self._is_over:
                 raise self.broken
-            if not handle._cancelled:
-                self._step(handle)
+            if not handle._cancelled and not (self.suspended and self._park(handle)):
+                handle._run()
 
     def _due(self) -> list[asyncio.Handle]:
         """Return what is ready; if nothing is, let time pass."""
@@ -155,17 +157,24 @@ class VirtualLoop(asyncio.BaseEventLoop):
         ready.clear()
         return batch
 
-    def _step(self, handle: asyncio.Handle) -> None:
+    def _park(self, handle: asyncio.Handle) -> bool:
+        """Keep a step for later, if its machine is suspended."""
         context: Context = handle._context  # type: ignore[attr-defined]
         machine = context.get(MACHINE)
-        if machine is not None and machine.is_suspended:
-            machine.parked.append(handle)
-        else:
-            handle._run()
+        if machine is None or not machine.is_suspended:
+            return False
+        machine.parked.append(handle)
+        return True
+
+    def suspend(self, machine: Machine) -> None:
+        """Let a machine make no step."""
+        machine.is_suspended = True
+        self.suspended += 1
 
     def resume(self, machine: Machine) -> None:
         """Let a machine go on: what should have happened meanwhile happens now."""
         machine.is_suspended = False
+        self.suspended -= 1
         self._ready.extend(machine.parked)  # type: ignore[attr-defined]
         machine.parked.clear()
 

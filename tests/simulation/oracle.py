@@ -6,14 +6,22 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.simulation.keyspace import Applied, Effect, Keyspace, Stream, Watcher
+from tests.simulation.notes import Notes
 from worker.domain.entry import Outcome
-from worker.emulator import Identity, State
+from worker.emulator import Identity, Page, State, Window
 from worker.emulator.cache import Message
 from worker.source.names import Names
 from worker.store.keys import Keys, digest, read_action_field, tally_field
 from worker.store.pending_repairs import GapCause
 
 KEYS: Final = Keys()
+DAY_SECONDS: Final = 86_400.0
+CACHE_SECONDS: Final = 600.0
+"""An outage of more is a gap."""
+PRUNE_LIMIT: Final = 0.2
+LAG_TICKS: Final = 10 * 10_000_000
+"""What is newer may be missing in an honest list."""
+ALL: Final = ""
 CHANGED: Final = frozenset({Outcome.APPLIED, Outcome.SUPERSEDED, Outcome.EARLY})
 
 Fact = tuple[str, str, str, str, str]
@@ -53,9 +61,13 @@ class Memory:
     applied: set[Fact] = field(default_factory=set)
     passed: dict[str, int] = field(default_factory=dict)
     """Channel → up to which position of the stream a cursor has passed."""
+    covered_at: dict[str, float] = field(default_factory=dict)
+    """Channel → when a cursor that covers it was saved last."""
     followers: dict[str, Follower] = field(default_factory=dict)
     tampered: set[str] = field(default_factory=set)
     """Keys of counts that a hand has made wrong."""
+    pruned: list[tuple[float, str, Identity]] = field(default_factory=list)
+    """What was pruned though it is there: when, of which channel."""
 
 
 class Oracle(Watcher):
@@ -67,8 +79,9 @@ class Oracle(Watcher):
     - Nobody says that Redis went back, if it never did.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, notes: Notes) -> None:
         self._state = state
+        self._notes = notes
         self.keyspace: Keyspace | None = None
         self.memory = Memory()
         self.channels_of: Callable[[Names], Iterable[str]] = lambda names: names.channels
@@ -77,9 +90,22 @@ class Oracle(Watcher):
         """Channels that joined and left groups: a cursor does not say when they are followed."""
         self.delivered: dict[str, list[ExplainedChange]] = {}
         self.wrongly: Counter[str] = Counter()
+        self._wrongly_pruned: set[tuple[str, Identity]] = set()
+        self.expects: frozenset[str] = frozenset()
+        """The faults of this history: some of them have an expectation of their own."""
+        self.prune_floor = 20
+        self.wrong_since: float | None = None
+        """Since when PubNub's origin is a wrong one."""
+        self._lied_at: dict[str, float] = {}
+        """Channel → when PubNub last listed too little of it; of ``ALL`` with a wrong origin."""
+        self._unregistered: dict[str, float] = {}
+        """Subscription with a cursor and without names → since when."""
         self.outcomes: Counter[str] = Counter()
         self.broken: list[str] = []
         self.has_gone_back = False
+        self.has_clock_gone_back = False
+        self.has_hidden_outage = False
+        """Whether a cursor looked younger than it was, because Redis's clock went back."""
 
     # --- what PubNub tells -----------------------------------------------------------------------
 
@@ -109,6 +135,26 @@ class Oracle(Watcher):
 
         state.publisher.event_body = wrapped  # type: ignore[method-assign]
 
+    def watch_lists(self, state: State) -> None:
+        """Note when a list lacks what it should have."""
+        storage, listed_page = state.storage, state.page
+
+        def page(channel: str, window: Window) -> Page:
+            page = listed_page(channel, window)
+            listed = set(page.actions)
+            oldest = page.more or 0
+            settled = state.time.now() - LAG_TICKS
+            for action in storage.channel(channel).within(window.ticks, window.limit):
+                if oldest <= action.timetoken < settled and action not in listed:
+                    self.lies(channel)
+            return page
+
+        state.page = page
+
+    def lies(self, channel: str = ALL) -> None:
+        """Note that a list lies now."""
+        self._lied_at[channel] = self._notes.now()
+
     # --- what Redis holds ------------------------------------------------------------------------
 
     def copied(self) -> Memory:
@@ -118,8 +164,14 @@ class Oracle(Watcher):
             name: Follower(each.position, dict(each.counts), dict(each.live))
             for name, each in memory.followers.items()
         }
-        tampered = set(memory.tampered)
-        return Memory(set(memory.applied), dict(memory.passed), followers, tampered)
+        return Memory(
+            set(memory.applied),
+            dict(memory.passed),
+            dict(memory.covered_at),
+            followers,
+            set(memory.tampered),
+            list(memory.pruned),
+        )
 
     def put_back(self, memory: Memory) -> None:
         """Go back."""
@@ -130,6 +182,11 @@ class Oracle(Watcher):
     def tampered(self, channel: str, message: str) -> None:
         """Know that a hand has changed a message: until its rebuild the counts may be wrong."""
         self.memory.tampered.add(KEYS.counts(channel, message))
+
+    def is_tampered(self, key: str) -> bool:
+        """Tell whether a key belongs to a message that a hand has changed."""
+        where = KEYS.read_message(key)
+        return where is not None and KEYS.counts(*where) in self.memory.tampered
 
     def rebuilt(self, keys: Sequence[str], changes: Sequence[str]) -> None:
         """Follow the journal; from here on counts must be right again."""
@@ -155,7 +212,7 @@ class Oracle(Watcher):
                 del follower.live[place]
 
     def applied(self, done: Applied) -> None:
-        """Check the touched messages, and follow the journal."""
+        """Check the counts, and follow the journal."""
         channel = _channel(done.keys[0])
         for effect in done.effects:
             self._note(channel, effect)
@@ -165,6 +222,7 @@ class Oracle(Watcher):
 
     def _note(self, channel: str, effect: Effect) -> None:
         self.outcomes[f"{effect.event} {effect.outcome.value}"] += 1
+        self._reach(channel, effect)
         if effect.event in ("added", "removed"):
             self.memory.applied.add(
                 (effect.event, channel, effect.message, effect.field, effect.timetoken)
@@ -182,6 +240,56 @@ class Oracle(Watcher):
                     a.identity == identity and str(a.timetoken) == effect.timetoken for a in stored
                 )
                 self.wrongly[effect.event] += is_there == (effect.event == "pruned")
+                if is_there and effect.event == "pruned":
+                    self._wrongly_pruned.add((channel, identity))
+                    self._check_prune(channel, identity)
+
+    def _check_prune(self, channel: str, identity: Identity) -> None:
+        """Expect no more wrong prunes than the limit, and none on the word of a wrong origin."""
+        now, since = self._notes.now(), self.wrong_since
+        pruned = self.memory.pruned
+        pruned.append((now, channel, identity))
+        lately = {each for at, of, each in pruned if of == channel and at > now - DAY_SECONDS}
+        ever = {(message, name) for _, of, message, name, _ in self.memory.applied if of == channel}
+        is_too_many = len(lately) > max(self.prune_floor, PRUNE_LIMIT * len(ever))
+        if "unlisted" in self.expects and is_too_many:
+            raise BrokenError(
+                f"{len(lately)} of {len(ever)} entries of {channel} were pruned wrongly in a day"
+            )
+        looks = list(self._notes.looks(channel))
+        if "origin" not in self.expects or since is None or not looks:
+            return
+        if all(look.begun >= since for look in looks):
+            raise BrokenError(f"{channel} was pruned on the word of a wrong origin")
+
+    def repaid(self, key: str) -> None:
+        """Expect nothing of the past of a channel that was compared with a list that lied."""
+        channel = _channel(key)
+        lied_at = max(self._lied_at.get(channel, 0.0), self._lied_at.get(ALL, 0.0))
+        if lied_at >= self._notes.look_began(channel):
+            delivered = self.delivered.get(channel, ())
+            self.memory.passed[channel] = max((each.position for each in delivered), default=0)
+
+    def _reach(self, channel: str, effect: Effect) -> None:
+        """Note an interesting outcome."""
+        note, outcome = self._notes.note, effect.outcome
+        match effect.event, outcome:
+            case "added", Outcome.SUPERSEDED:
+                note("an addition superseded")
+            case "removed", Outcome.EARLY:
+                note("a removal before its addition")
+            case "restored", Outcome.APPLIED:
+                note("an action restored")
+            case "added", Outcome.LATE:
+                assert self.keyspace
+                key = KEYS.actions(channel, effect.message)
+                if self.keyspace.hget(key, effect.field) is None:
+                    note("an addition barred by a tombstone")
+        if outcome is Outcome.APPLIED and effect.event in ("added", "restored"):
+            entry = channel, Identity(effect.message, *read_action_field(effect.field))
+            if entry in self._wrongly_pruned:
+                self._wrongly_pruned.discard(entry)
+                note("a prune undone by a later look")
 
     def _check_counts(self, counts_key: str, actions_key: str) -> None:
         keyspace = self.keyspace
@@ -237,10 +345,6 @@ class Oracle(Watcher):
             raise BrokenError(f"the journal of {channel} tells {change!r}, though {live} was live")
         tally = tally_field(*read_action_field(action)[:2])
         follower.counts[message, tally] = int(count)
-        assert self.keyspace
-        if event != "removed" or outcome != "early":
-            return
-        # An early removal changes no count, and says which it is all the same.
 
     def check_followers(self) -> None:
         """Expect readers of the journals to have what Redis shows."""
@@ -257,8 +361,21 @@ class Oracle(Watcher):
 
     def owed(self, key: str, cause: str) -> None:
         """Expect no alarm where Redis has lost nothing."""
-        if cause == GapCause.REDIS_WENT_BACK and not self.has_gone_back:
+        is_alarm = cause == GapCause.REDIS_WENT_BACK
+        if is_alarm and not (self.has_gone_back or self.exempt):
             raise BrokenError(f"{key} is owed {cause}, and Redis has lost nothing")
+
+    def check_everything(self) -> None:
+        """Expect all counts to equal their entries, also where a hand changed them."""
+        self.memory.tampered.clear()
+        assert self.keyspace
+        if not self.keyspace.hgetall(KEYS.meta):
+            raise BrokenError("nobody has claimed the namespace again")
+        for key in list(self.keyspace.values):
+            if where := KEYS.read_message(key):
+                counts_key, actions_key, _ = KEYS.message(*where)
+                self._check_counts(counts_key, actions_key)
+        self.check_followers()
 
     # --- the cursor rule -------------------------------------------------------------------------
 
@@ -268,18 +385,29 @@ class Oracle(Watcher):
         subscription = key.removeprefix(KEYS.cursor(""))
         registered = (self.keyspace.hget(KEYS.subscriptions, subscription) or "").split("\n")
         if digest(registered) != subscription:
-            raise BrokenError(f"nobody knows whom the cursor of {subscription} speaks for")
+            self._expect_names_soon(subscription)
+            return
+        self._unregistered.pop(subscription, None)
         for channel in sorted(self.channels_of(Names.read(registered))):
             self._pass(channel, int(timetoken))
 
+    def _expect_names_soon(self, subscription: str) -> None:
+        """Expect a cursor whose names were forgotten, a day old, to get them again."""
+        now = self._notes.now()
+        if self._unregistered.setdefault(subscription, now) < now - DAY_SECONDS / 24:
+            raise BrokenError(f"nobody knows whom the cursor of {subscription} speaks for")
+
     def _pass(self, channel: str, position: int) -> None:
+        is_hidden = self._is_hidden(channel)
         delivered = self.delivered.get(channel, ())
         passed = self.memory.passed.get(channel, 0)
         if position <= passed or not delivered:
             return
         self.memory.passed[channel] = position
         assert self.keyspace
-        if self.keyspace.look(KEYS.owed(channel), dict) or channel in self.exempt:
+        if is_hidden or channel in self.exempt:
+            return
+        if self.keyspace.look(KEYS.owed(channel), dict):
             return
         if channel not in self.keyspace.smembers(KEYS.channels):
             return  # under a wildcard; it is met, and owed its past, with its next event
@@ -295,6 +423,15 @@ class Oracle(Watcher):
                     f"the cursor passed {each.fact}, which was not applied,"
                     f" and {channel} owes nothing"
                 )
+
+    def _is_hidden(self, channel: str) -> bool:
+        """Tell whether a clock that went back may have hidden an outage, and note the time."""
+        now, covered_at = self._notes.now(), self.memory.covered_at
+        is_long = now - covered_at.get(channel, now) > CACHE_SECONDS
+        covered_at[channel] = now
+        is_hidden = is_long and self.has_clock_gone_back
+        self.has_hidden_outage = self.has_hidden_outage or is_hidden
+        return is_hidden
 
     def _matters(self, fact: Fact) -> bool:
         """Tell whether Redis is wrong about this event now."""

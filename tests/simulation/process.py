@@ -62,9 +62,16 @@ class Process:
         self.health: Health | None = None
         """What can be asked about it, once it is put together."""
         self._live_only = live_only
+        self._wanted: Names | None = None
+        """What a SIGHUP asked for before the worker could follow it."""
         self._context = copy_context()
         self._context.run(MACHINE.set, self.machine)
         self.task: asyncio.Task[Any] | None = None
+
+    @property
+    def is_early(self) -> bool:
+        """Whether it does not follow anything yet."""
+        return self._reload is None
 
     @property
     def is_running(self) -> bool:
@@ -93,6 +100,8 @@ class Process:
         self._service, self._reload, self.health = worker.service, worker.reload, worker.health
         if self._live_only:
             self._service._jobs = []
+        if self._wanted:
+            self.reload(self._wanted)
         return await self._service.serve()
 
     def kill(self) -> None:
@@ -111,14 +120,16 @@ class Process:
             self.kill()
 
     def reload(self, wanted: Names) -> None:
-        """Let it follow these names from now on, if it follows any."""
+        """Let it follow these names from now on, or as soon as it follows any."""
+        self._wanted = wanted
         if self._reload:
             self._reload._read = lambda: wanted
             self._reload.ask()
 
     def suspend(self) -> None:
         """Let the machine sleep while the world goes on."""
-        self.machine.is_suspended = True
+        if not self.machine.is_suspended:
+            running().suspend(self.machine)
 
     def wake(self) -> None:
         """Let the machine go on."""

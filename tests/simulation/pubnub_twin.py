@@ -1,7 +1,7 @@
 """The worker's client of PubNub, on the emulator's state in memory, without HTTP."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Any, Final
@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 
 from tests.simulation.loop import running
 from tests.simulation.machine import Machine
+from tests.simulation.notes import Notes
 from tests.simulation.redis_twin import NETWORK
 from worker.domain.position import Cursor, Timetoken
 from worker.emulator import State
@@ -25,20 +26,28 @@ from worker.source.failures import failure
 from worker.source.transport import Response
 
 IDLE_SECONDS: Final = 280.0
+NOTHING: Final = Reply(200, b'{"status":200,"data":[]}')
 ENDPOINTS: Final = {"actions": list_actions, "time": report_time, "groups": change_group}
 
 
 class PubNub:
     """The service: a state, and how long requests take."""
 
-    def __init__(self, state: State, random: Random) -> None:
+    def __init__(
+        self, state: State, random: Random, notes: Notes, lies: Callable[[], None]
+    ) -> None:
+        """``lies`` is called when a wrong origin answers."""
         self.state = state
         self.requests = 0
         self.lists = 0
         self.slowness = 0.0
         """How often an answer is held for long."""
+        self.notes = notes
+        self.is_another = False
+        """Whether the origin is a wrong one: it lists nothing of anything."""
         self._polls = LongPolls(state, IDLE_SECONDS)
         self._random = random
+        self._lies = lies
 
     def open(self) -> None:
         """Begin."""
@@ -60,6 +69,9 @@ class PubNub:
         trouble = self.state.trouble
         if refusal := trouble.lasting(operation, asked) or trouble.passing(operation, asked):
             return refusal
+        if operation == "actions" and self.is_another:
+            self._lies()
+            return NOTHING
         if operation == "subscribe":
             return self._polls.answer(asked, call)
         return ENDPOINTS[operation](self.state, call)
@@ -133,9 +145,14 @@ class ClientTwin(Client):
             | ({"end": end} if end else {})
         )
         path = {"key": "demo", "channel": channel}
-        return read_page(
-            "message actions", await self._request("actions", Subscription((channel,)), path, query)
-        )
+        asked, notes = Subscription((channel,)), self._service.notes
+        notes.asks(self._machine, channel)
+        reply = None
+        try:
+            reply = await self._reply("actions", asked, path, query)
+        finally:
+            notes.answered(self._machine, channel, reply)
+        return read_page("message actions", self._body("actions", reply))
 
     async def group_channels(self, group: str) -> tuple[str, ...]:
         """Return who is in a group."""
@@ -150,6 +167,12 @@ class ClientTwin(Client):
     async def _request(
         self, operation: str, asked: Subscription, path: Mapping[str, str], query: Mapping[str, str]
     ) -> object:
+        """Send one request; return the JSON of its answer."""
+        return self._body(operation, await self._reply(operation, asked, path, query))
+
+    async def _reply(
+        self, operation: str, asked: Subscription, path: Mapping[str, str], query: Mapping[str, str]
+    ) -> Reply:
         """Send one request, and wait for its answer."""
         self._machine.check()
         request = Request(self._service, operation, asked, Call(path, query))
@@ -158,7 +181,7 @@ class ClientTwin(Client):
         finally:
             request.hang_up()
         self._machine.check()
-        return self._body(operation, reply)
+        return reply
 
     def _body(self, asked: str, reply: Reply) -> object:
         if reply.dropped:

@@ -13,6 +13,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from tests.simulation.keyspace import READS_TOO, REDIS_ONLY, SCRIPTS, Commands, Keyspace
 from tests.simulation.loop import running
 from tests.simulation.machine import Machine
+from tests.simulation.notes import Notes
 from worker.store.rollback_detector import RollbackDetector
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ NETWORK: Final = Context()
 class Server:
     """One address behind which a Redis answers: now this one, now that one, now none."""
 
-    def __init__(self, keyspace: Keyspace, random: Random) -> None:
+    def __init__(self, keyspace: Keyspace, random: Random, notes: Notes | None = None) -> None:
         self.keyspace = keyspace
         self.is_down = False
         self.is_full = False
@@ -35,6 +36,7 @@ class Server:
         self.faults = 0
         self.slowness = 0.0
         """How often a call takes long."""
+        self.notes = notes or Notes(keyspace.clock)
         self._random = random
         self._runs = 0
 
@@ -98,6 +100,7 @@ class Call:
         if machine.is_dead and not server.arrives():
             return
         if server.is_down:
+            server.notes.unreachable(machine)
             self._fail(RedisConnectionError("nobody listens"))
             return
         try:
@@ -121,6 +124,7 @@ class Call:
                 self._results.append(server.do(name, args, options))
             except RedisError as error:
                 self._results.append(error)
+            server.notes.command(self._twin.machine, name, args, options, self._results[-1])
             self._twin.machine.count_effect(name)
         self._later(self._work if len(self._results) < len(self._commands) else self._answer)
 

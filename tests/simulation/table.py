@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from multiprocessing import get_context
 from typing import Final
 
-from tests.simulation.history import ALL, WORLDLY, Outcome, simulate
+from tests.simulation.faults import ALL, WORLDLY
+from tests.simulation.history import Outcome, simulate
 from worker.emulator import FAULT_NAMES
 
 HEAD: Final = "fault           wrong  live only  pruned  restored  before  after  forced"

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.simulation.history import ALL, Outcome, simulate
+from tests.simulation.faults import ALL
+from tests.simulation.history import Outcome, simulate
 
 UNHURRIED = pytest.mark.timeout(900)
 """Some seconds of work, or minutes on a busy machine."""

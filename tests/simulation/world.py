@@ -11,6 +11,7 @@ from typing import Any, Final
 from tests.chaos.comparison import differences
 from tests.simulation.keyspace import Keyspace
 from tests.simulation.loop import VirtualLoop
+from tests.simulation.notes import Notes
 from tests.simulation.oracle import BrokenError, Memory, Oracle
 from tests.simulation.process import Process
 from tests.simulation.pubnub_twin import IDLE_SECONDS, PubNub
@@ -86,15 +87,19 @@ class World:
             return Random(f"{seed} {use}")
 
         self.loop = loop
+        self.pubnub_skew = 0.0
+        """How far PubNub's clock is ahead, in seconds."""
         self.random = random("world")
-        self.state = State(loop.time, random("faults"), faults or {})
-        self.oracle = Oracle(self.state)
+        self.state = State(lambda: loop.time() + self.pubnub_skew, random("faults"), faults or {})
+        self.notes = Notes(loop.time)
+        self.oracle = Oracle(self.state, self.notes)
         self.keyspace = Keyspace(lambda: loop.time() + self.skew, self.oracle)
         self.oracle.keyspace = self.keyspace
         self.oracle.channels_of = self._channels_of
         self.oracle.watch(self.state)
-        self.server = Server(self.keyspace, random("redis"))
-        self.pubnub = PubNub(self.state, random("ways"))
+        self.oracle.watch_lists(self.state)
+        self.server = Server(self.keyspace, random("redis"), self.notes)
+        self.pubnub = PubNub(self.state, random("ways"), self.notes, self.oracle.lies)
         self.processes: dict[str, Process] = {}
         self.configs: dict[str, WorkerConfig] = {}
         self.statistics = Statistics()
@@ -102,6 +107,8 @@ class World:
         self.ended: list[str] = []
         self.live_only = False
         self.skew = 0.0
+        """How far Redis's clock is ahead, in seconds."""
+        self._ends: list[Callable[[], None]] = []
         self._tells = tells
         self._refused: set[str] = set()
         self._timers: list[asyncio.TimerHandle] = []
@@ -115,6 +122,11 @@ class World:
     def later(self, seconds: float, act: Callable[..., None], *args: Any) -> None:
         """Call a function in a while."""
         self._timers.append(self.loop.call_later(seconds, act, *args))
+
+    def until(self, seconds: float, end: Callable[[], None]) -> None:
+        """Call a function in a while, and once more when calm comes."""
+        self.later(seconds, end)
+        self._ends.append(end)
 
     # --- workers ---------------------------------------------------------------------------------
 
@@ -130,10 +142,21 @@ class World:
             name, self.pubnub, self.server, config.settings(), live_only=self.live_only
         )
         self.processes[name] = process
+        self._note_start(process)
         process.start()
         assert process.task
         process.task.add_done_callback(lambda task: self._has_ended(name, task))
         return process
+
+    def _note_start(self, process: Process) -> None:
+        self.notes.starts(process.machine)
+        saved = [
+            float(held["saved_at"])
+            for key, held in self.keyspace.values.items()
+            if key.startswith(KEYS.cursor("")) and "saved_at" in held
+        ]
+        if saved and max(saved) > self.keyspace.clock() + 1:
+            self.notes.note("a cursor of the future")
 
     def _has_ended(self, name: str, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()):
@@ -166,6 +189,7 @@ class World:
         if process.is_running:
             self.tell(f"{name} is killed")
             self.statistics.kills += 1
+            self.notes.killed(process.machine)
             process.kill()
 
     def kill_at(self, name: str, command: str, nth: int = 1) -> None:
@@ -194,6 +218,7 @@ class World:
         if self.processes[name].is_running:
             self.tell(f"{name} is stopped")
             self.statistics.stops += 1
+            self.notes.stopped(self.processes[name].machine)
             self.processes[name].stop()
 
     def reload(self, name: str, config: WorkerConfig) -> None:
@@ -201,6 +226,7 @@ class World:
         self.configs[name] = config
         if (process := self.processes.get(name)) and process.is_running:
             self.tell(f"{name} is to follow {','.join((*config.names, *config.groups))}")
+            self.notes.reloaded(process.machine, is_early=process.is_early)
             process.reload(Names.of(config.names, config.groups))
 
     def suspend(self, name: str, seconds: float) -> None:
@@ -209,6 +235,7 @@ class World:
         if process.is_running:
             self.tell(f"{name} is suspended for {seconds:.0f} s")
             self.statistics.suspensions += 1
+            self.notes.suspended(process.machine)
             process.suspend()
             self.later(seconds, self._wake, process)
 
@@ -269,10 +296,19 @@ class World:
         """Let another server answer, which holds an older copy."""
         self.tell(f"Redis: {why}")
         self.statistics.redis_faults += 1
+        self.notes.went_back()
         data, memory = copied
         self.keyspace.put_back(data)
         self.oracle.put_back(memory)
         self.server.replace()
+
+    def flush(self) -> None:
+        """Let somebody delete every key."""
+        self.tell("Redis: FLUSHALL")
+        self.statistics.redis_faults += 1
+        self.notes.went_back()
+        self.keyspace.put_back(({}, {}))
+        self.oracle.put_back(Memory())
 
     def fail_over(self, behind: float, wait: float = 0.0, skew: float | None = None) -> None:
         """Let a replica take over in so many seconds, with the state of now.
@@ -283,7 +319,7 @@ class World:
 
         def over() -> None:
             self.put_back(copied, f"fails over to a replica that lacks {behind:.1f} s")
-            self.skew = self.skew if skew is None else skew
+            self._move_clock(self.skew if skew is None else skew)
             if wait:
                 self.cut_redis(wait)
 
@@ -311,20 +347,6 @@ class World:
         self.tell("Redis: answers")
         self.server.is_down = False
 
-    def lose(self, channel: str, message: str, *kinds: str) -> None:
-        """Let an eviction or a hand delete keys of a message: ``counts``, ``actions``, both."""
-        self.tell(f"Redis: {' and '.join(kinds)} of {channel} {message} are deleted")
-        self.statistics.redis_faults += 1
-        self.oracle.tampered(channel, message)
-        for kind in kinds:
-            self.keyspace.delete(getattr(KEYS, kind)(channel, message))
-
-    def lose_index(self, channel: str) -> None:
-        """Let an eviction or a hand delete the index of a channel's messages."""
-        self.tell(f"Redis: the index of {channel} is deleted")
-        self.statistics.redis_faults += 1
-        self.keyspace.delete(KEYS.messages(channel))
-
     def fill_redis(self, seconds: float) -> None:
         """Let Redis have no room for a while."""
         self.tell(f"Redis: is full for {seconds:.1f} s")
@@ -332,7 +354,67 @@ class World:
         self.server.is_full = True
         self.later(seconds, setattr, self.server, "is_full", False)
 
+    def step_clock(self, seconds: float) -> None:
+        """Let Redis's clock step forward, or back."""
+        self.tell(f"Redis: the clock steps by {seconds:.1f} s")
+        self.statistics.redis_faults += 1
+        self.notes.stepped()
+        self._move_clock(self.skew + seconds)
+
+    def _move_clock(self, skew: float) -> None:
+        self.oracle.has_clock_gone_back |= skew < self.skew
+        self.skew = skew
+
+    def deny(self, commands: Sequence[str], seconds: float) -> None:
+        """Let an ACL refuse commands for a while."""
+        self.tell(f"Redis: refuses {', '.join(commands)} for {seconds:.1f} s")
+        self.statistics.redis_faults += 1
+        self.keyspace.denied = frozenset(commands)
+
+        def end() -> None:
+            self.keyspace.denied = frozenset()
+
+        self.until(seconds, end)
+
+    def lose(self, channel: str, message: str, *kinds: str) -> None:
+        """Let an eviction or a hand delete keys of a message: ``counts``, ``actions``, both."""
+        for kind in kinds:
+            self.evict(getattr(KEYS, kind)(channel, message))
+
+    def evict(self, key: str) -> None:
+        """Let an eviction or a hand delete a key."""
+        self.touch(key, "is deleted")
+        self.keyspace.delete(key)
+
+    def touch(self, key: str, what: str) -> None:
+        """Note that a hand changes a key: counts may be wrong until they are rebuilt."""
+        self.tell(f"Redis: {key} {what}")
+        self.statistics.redis_faults += 1
+        if where := KEYS.read_message(key):
+            self.oracle.tampered(*where)
+
     # --- PubNub ----------------------------------------------------------------------------------
+
+    def unlist(self, channel: str, seconds: float) -> None:
+        """List nothing of one channel for a while."""
+        self.tell(f"PubNub: lists nothing of {channel} for {seconds:.0f} s")
+        self.state.list_nothing(channel, seconds)
+
+    def mistake_origin(self, seconds: float) -> None:
+        """List nothing of anything for a while, as a wrong origin does."""
+        self.tell(f"PubNub: lists nothing at all for {seconds:.0f} s")
+        self.pubnub.is_another = True
+        self.oracle.wrong_since = self.loop.time()
+        self.until(seconds, self._know_origin)
+
+    def _know_origin(self) -> None:
+        self.pubnub.is_another = False
+        self.oracle.wrong_since = None
+
+    def step_pubnub_clock(self, seconds: float) -> None:
+        """Let PubNub's clock step forward, or stand still for a while."""
+        self.tell(f"PubNub: the clock steps by {seconds:.2f} s")
+        self.pubnub_skew += seconds
 
     def forbid(self, channel: str, seconds: float) -> None:
         """Answer 403 for a channel for a while."""
@@ -395,19 +477,26 @@ class World:
         """Yield channel and identity of everything stored."""
         return self.state.storage.identities()
 
-    def owed(self) -> list[str]:
-        """Return the channels that need a repair, with the causes."""
-        return [
-            f"{key} {','.join(sorted(held))}"
-            for key, held in sorted(self.keyspace.values.items())
-            if key.endswith((":owed", ":progress"))
-        ]
+    def owed(self) -> dict[str, str]:
+        """Return the channels that need a repair, with the causes.
+
+        A channel that is neither known nor followed any more is left alone.
+        """
+        channels = self.keyspace.smembers(KEYS.channels) | self.followed()
+        found = {}
+        for key, held in sorted(self.keyspace.values.items()):
+            channel = key.partition("{")[2].partition("}")[0]
+            if key.endswith((":owed", ":progress")) and channel in channels:
+                found[channel] = f"{key} {','.join(sorted(held))}"
+        return found
 
     async def calm(self) -> None:
         """End every fault, and let every worker run."""
         self.tell("calm")
         for timer in self._timers:
             timer.cancel()
+        for end in self._ends:
+            end()
         self.state.faults.replace({})
         self.state.list_nothing("", 0)
         self._refused.clear()
@@ -422,17 +511,23 @@ class World:
         for name in self.configs:
             self.start(name)
 
-    async def is_repaired(self, longest: float = HOUR / 2) -> bool:
-        """Wait until nothing is owed; return whether that came in time."""
-        # The first answer of an idle poll shows that its cursor was stale.
-        await asyncio.sleep(IDLE_SECONDS)
+    async def is_repaired(self, longest: float) -> bool:
+        """Wait until nothing is owed, or a person has to decide.
+
+        Return whether nothing is owed.
+        """
         begun = self.loop.time()
-        await asyncio.sleep(SETTLE_SECONDS + 5)
-        while self.owed():
+        # The first answer of an idle poll shows that its cursor was stale.
+        await asyncio.sleep(IDLE_SECONDS + SETTLE_SECONDS + 5)
+        while not self._is_refused_since(begun):
             if self.loop.time() - begun > longest:
-                return False
+                break
             await asyncio.sleep(20)
-        return True
+        return not self.owed()
+
+    def _is_refused_since(self, begun: float) -> bool:
+        """Tell whether whatever is owed has been refused since then."""
+        return all(self.notes.refused.get(name, 0.0) > begun for name in self.owed())
 
     async def reconcile(
         self, channels: Iterable[str], config: WorkerConfig, *, force: bool = False
