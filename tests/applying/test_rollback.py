@@ -1,7 +1,7 @@
 """Another Redis server takes over: everything is owed there, and the old server gets no writes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -21,6 +21,7 @@ from worker.domain.action import Origin
 from worker.domain.position import Cursor
 from worker.source.backoff import elapsed_clock
 from worker.store.connection import connect, recovery_client
+from worker.store.cursors import SavedCursor
 from worker.store.ownership import Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.redis_retry import RedisRetry
@@ -189,3 +190,24 @@ async def test_a_write_under_way_is_marked(valkey: RedisServer, first: Redis) ->
     await RollbackRecovery(detector, tables, Ownership(first, KEYS, CLAIM), [CHANNEL]).run()
 
     assert set(await tables.pending.read_all([CHANNEL, "late"])) == {CHANNEL, "late"}
+
+
+async def test_a_subscription_may_end_during_the_comparison(first: Redis) -> None:
+    """It says nothing about Redis, and nothing is owed."""
+    detector = RollbackDetector()
+    tables, saves = Tables(first, KEYS), detector.acknowledged.saves
+    ownership = Ownership(first, KEYS, CLAIM)
+    await ownership.claim()
+    saves["subscription"] = await tables.cursors.save("subscription", Cursor("1", 1))
+    read = tables.cursors.read_all
+
+    async def read_and_end(subscriptions: Sequence[str]) -> list[SavedCursor | None]:
+        saves.clear()
+        return await read(subscriptions)
+
+    tables.cursors.read_all = read_and_end  # type: ignore[method-assign]
+    detector.is_suspect = True
+    await RollbackRecovery(detector, tables, ownership, [CHANNEL]).run()
+
+    assert not detector.is_suspect
+    assert not await tables.pending.read_all([CHANNEL])

@@ -116,10 +116,12 @@ class RollbackRecovery:
             # No restart, or one that lost all of this process: nothing is proven.
             return loss, await self._known_channels()
         known, tables = self._acknowledged, self._tables
-        channels = await tables.heads.lost(known.heads)
+        # Copies: subscriptions end, and others write, while Redis is read.
+        heads, saves = dict(known.heads), dict(known.saves)
+        channels = await tables.heads.lost(heads)
         if channels:
             loss = "the newest journal entries of channels are gone"
-        elif await tables.cursors.lost(known.saves):
+        elif await tables.cursors.lost(saves):
             loss = "a cursor has fewer saves than before"
         else:
             return "", ()
