@@ -94,7 +94,11 @@ async def test_doctor_finds_no_fault(world: World) -> None:
         "ok   PubNub: lets us read the actions of 'room'",
     ]
     assert said[5].startswith("ok   Redis: answers, version ")
-    assert said[6] == "ok   Redis: namespace 'tally' is free"
+    assert said[6:8] == [
+        "ok   Redis: permits every command of the scripts",
+        "ok   Redis: namespace 'tally' is free",
+    ]
+    assert said[8].startswith("ok   Rounds: 0 channels")
     explained = json.loads(as_json.out)
     assert explained["ok"]
     assert [f"ok   {check['subject']}: {check['text']}" for check in explained["checks"]] == said

@@ -146,20 +146,3 @@ def test_a_bare_copy_is_ignored(machine: Machine) -> None:
     machine.start()
 
     assert machine.ask("DBSIZE") == "0"
-
-
-def test_a_channel_can_be_forgotten(machine: Machine) -> None:
-    """With all its keys, also if its name has a quote; other channels stay."""
-    (pattern,) = re.findall(
-        r"`redis-cli --scan --pattern '(\S+)' \| xargs -r -d '\\n' redis-cli UNLINK`", RUNBOOK
-    )
-    machine.start()
-    for key in ("tally:{it's}:counts:1", "tally:{it's}:messages", "tally:{its}:counts:1"):
-        machine.ask("SET", key, "1")
-    keys = machine.ask("--scan", "--pattern", pattern.replace("CHANNEL", "it's"))
-    command = [shutil.which("xargs") or "", "-r", "-d", "\\n", *CLIENT, "UNLINK"]
-    subprocess.run(
-        command, cwd=machine.folder, input=keys, text=True, check=True, capture_output=True
-    )
-
-    assert machine.ask("KEYS", "*") == "tally:{its}:counts:1"

@@ -9,12 +9,11 @@ from redis.asyncio import Redis
 
 from worker.domain.position import Cursor
 from worker.store.cursors import (
-    FORGOTTEN_SECONDS,
     SAVE_CONCURRENCY,
     UNKNOWN_AGE_SECONDS,
     SavedCursor,
 )
-from worker.store.keys import Keys
+from worker.store.keys import FORGOTTEN_SECONDS, Keys
 from worker.store.tables import Tables
 
 KEYS = Keys()

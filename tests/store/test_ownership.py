@@ -9,8 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from worker.errors import RedisUnfitError
-from worker.store.cursors import IN_USE_SECONDS
-from worker.store.keys import Keys
+from worker.store.keys import IN_USE_SECONDS, Keys
 from worker.store.ownership import Claim, Ownership, check_ownership
 from worker.store.tables import Tables
 

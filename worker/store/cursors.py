@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from worker.domain.position import Cursor
 from worker.store.batch import batched
-from worker.store.keys import Keys
+from worker.store.keys import FORGOTTEN_SECONDS, IN_USE_SECONDS, Keys
 from worker.store.redis_errors import redis_errors
 from worker.store.redis_retry import RedisRetry
 from worker.store.table import HASH_BATCH, Table, retried
@@ -27,10 +27,6 @@ UNKNOWN_AGE_SECONDS: Final = 86_000.0
 
 It is more than PubNub's cache, so what may have been missed is marked.
 """
-FORGOTTEN_SECONDS: Final = 86_400
-"""A subscription absent for a day is forgotten."""
-IN_USE_SECONDS: Final = 30
-"""A namespace is in use for so long after the last heartbeat of a worker."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,10 @@ from worker.errors import ConfigurationError
 
 SCHEMA: Final = "1"
 DEFAULT_NAMESPACE: Final = "tally"
+FORGOTTEN_SECONDS: Final = 86_400
+"""A subscription absent for a day is forgotten."""
+IN_USE_SECONDS: Final = 30
+"""A namespace is in use for so long after the last heartbeat of a worker."""
 PREFIXES: Final = 256
 """Types and values whose tally is remembered; there are few."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]+")

@@ -9,8 +9,7 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 
 from worker.errors import RedisUnfitError
-from worker.store.cursors import FORGOTTEN_SECONDS, IN_USE_SECONDS
-from worker.store.keys import SCHEMA, Keys
+from worker.store.keys import FORGOTTEN_SECONDS, IN_USE_SECONDS, SCHEMA, Keys
 from worker.store.redis_errors import redis_errors
 from worker.store.scripts import call_script
 
