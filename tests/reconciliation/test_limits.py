@@ -228,6 +228,26 @@ async def test_dead_channels_hold_up_no_repair(comparison: ComparisonBench) -> N
     assert (report.pruned, report.refused) == (1, 0)
 
 
+async def test_a_witness_that_fails_holds_up_no_repair(comparison: ComparisonBench) -> None:
+    """It was listed last, so it is asked first. Another one is listed."""
+    check = OriginCheck(cast("Any", None), comparison.entries, comparison.bench.tables)
+    fails = {"failing"}
+
+    async def is_listed(channel: str) -> bool:
+        if channel in fails:
+            raise PubNubError("PubNub answers 500", status=500)
+        return True
+
+    check._reader = cast("Any", SimpleNamespace(is_listed=is_listed))
+    for channel in ("listed", "failing"):
+        check.note_listed(channel)
+
+    assert await check.is_known(CHANNEL)
+    fails.add("listed")
+    with pytest.raises(PubNubError):  # nobody knows yet: the repair is tried again soon
+        await check.is_known(CHANNEL)
+
+
 async def test_channels_that_changed_last_are_asked_first(comparison: ComparisonBench) -> None:
     """A new process has seen none of them. Thirty dead ones hold older reactions."""
     dead = [f"a-dead{number:02d}" for number in range(30)]

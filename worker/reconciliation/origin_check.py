@@ -1,10 +1,12 @@
 """Does PubNub know our channels, or is its origin a wrong one?"""
 
 from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from heapq import nlargest
 from typing import Final
 
-from worker.errors import ForbiddenError, ScriptRefusedError
+from worker.errors import ForbiddenError, PubNubError, ScriptRefusedError
 from worker.reconciliation.list_reader import ListReader
 from worker.store.entries import Entries
 from worker.store.tables import Tables
@@ -45,30 +47,44 @@ class OriginCheck:
         """Tell whether PubNub lists anything of another channel.
 
         If none was found, the answer is False: nobody knows.
-        """
-        # A copy: other reconciles note channels meanwhile.
-        for witness in tuple(reversed(self._witnesses)):
-            if witness != channel and await self._is_listed(witness):
-                return True
-        return await self._is_any_listed(channel)
+        A channel that fails is no reason to ask no other.
 
-    async def _is_any_listed(self, channel: str) -> bool:
-        """Ask the channels that changed last: their users are still there."""
+        Raises:
+            PubNubError: none was found, and not all could be asked.
+        """
+        failure: PubNubError | None = None
+        async with aclosing(self._others(channel)) as others:
+            async for other in others:
+                try:
+                    if await self._is_listed(other):
+                        return True
+                except PubNubError as error:
+                    failure = error
+        if failure:
+            raise failure
+        return False
+
+    async def _others(self, channel: str) -> AsyncGenerator[str, None]:
+        """Yield channels to ask: those that were listed lately, then those that changed last."""
+        # A copy: other reconciles note channels meanwhile.
+        witnesses = [name for name in reversed(self._witnesses) if name != channel]
+        for witness in witnesses:
+            yield witness
+        asked = 0
+        for other in await self._newest(channel):
+            if await self._has_reactions(other):
+                yield other
+                asked += 1
+            if asked == CHANNELS_ASKED:
+                return
+
+    async def _newest(self, channel: str) -> list[str]:
+        """Return the channels that changed last: their users are still there."""
         others = await self._tables.channels.all() - {channel}
         changed: dict[str, int] = {}
         async for other, proof in self._tables.proofs.scan(others):
             changed[other] = proof.changed
-        newest = nlargest(CHANNELS_LOOKED_UP, others, changed.__getitem__)
-        asked = 0
-        for other in newest:
-            if not await self._has_reactions(other):
-                continue
-            if await self._is_listed(other):
-                return True
-            asked += 1
-            if asked == CHANNELS_ASKED:
-                break
-        return False
+        return nlargest(CHANNELS_LOOKED_UP, others, changed.__getitem__)
 
     async def _has_reactions(self, channel: str) -> bool:
         """Tell whether a channel has a live entry; a damaged key says nothing."""
