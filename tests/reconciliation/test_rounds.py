@@ -19,6 +19,7 @@ from worker.emulator.subscription import Subscription
 from worker.errors import RedisUnfitError
 from worker.reconciliation.rounds import CONCURRENCY, Rounds
 from worker.reconciliation.schedule import DAY, Schedule
+from worker.source.steady_clock import SteadyClock
 from worker.store.pending_repairs import GapCause
 
 HOUR = 3600.0
@@ -194,6 +195,25 @@ async def test_what_is_not_due_costs_nothing(world: World) -> None:
     await bench.once()
     looked_at = {entry["channel"] for entry in log if entry["event"] == "reconcile_starts"}
     assert looked_at == {"active"}
+
+
+@on_virtual_time
+async def test_a_clock_that_is_behind_begins_no_round_twice(world: World) -> None:
+    """A worker asks PubNub for the time once in ten minutes, and adds a little less than passes."""
+    bench, log = RoundsBench(world), Log()
+    clock = SteadyClock(bench.now, world.loop.time)
+    await clock.now()
+
+    with patch.object(bench.rounds, "_now", clock.now):
+        rounds = asyncio.create_task(bench.rounds.run())
+        for _ in range(4 * 60):
+            await asyncio.sleep(60)
+            await clock.now()  # repairs and looks use the same clock
+        rounds.cancel()
+        await asyncio.gather(rounds, return_exceptions=True)
+
+    began = [entry for entry in log if entry["event"] == "round_starts"]
+    assert len(began) == 4 * HOUR / SCHEDULE.period
 
 
 @on_virtual_time

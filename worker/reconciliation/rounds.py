@@ -21,6 +21,8 @@ CONCURRENCY: Final = 40
 """Looks under way at once. Some of them wait for their second pass."""
 RETRY_SECONDS: Final = 10.0
 """Seconds until a request that failed is repeated."""
+BEHIND: Final = 0.01
+"""A part of a period, by which ``SteadyClock`` may be behind: that round has begun already."""
 
 log = structlog.get_logger(__name__)
 
@@ -147,7 +149,10 @@ class Rounds:
         """Return the seconds until the next round begins, by PubNub's clock."""
         now = await self._pubnub_time()
         period = self._schedule.period
-        return period - (int(now) / TICKS_PER_SECOND) % period
+        seconds = period - (int(now) / TICKS_PER_SECOND) % period
+        if seconds < BEHIND * period:
+            return seconds + period
+        return seconds
 
     async def _pubnub_time(self) -> Timetoken:
         while True:
