@@ -21,6 +21,7 @@ from tests.bench.virtual import (
 from tests.simulation.world import SETTLE_SECONDS, World
 from worker.applying.forgetting import forget
 from worker.applying.slots import SLOTS
+from worker.domain.action import Identity, Origin, Removed
 from worker.domain.position import Range
 from worker.reconciliation.marks import ChannelMarks, ripe_at
 from worker.reconciliation.repair_steps import LONGEST_FAILED_SECONDS
@@ -51,6 +52,29 @@ async def test_a_marked_channel_is_repaired(world: World) -> None:
         await repairs.are_repaired("room")
 
     assert world.differences() == []
+
+
+@on_virtual_time
+async def test_a_second_look_may_take_longer_than_its_answers_may_wait(world: World) -> None:
+    """Tombstones bar listed actions on five pages. A page takes a third of a settle time.
+
+    What is present is looked at once more, page by page, and applied at once.
+    """
+    unheard(world, ["room"], 500)
+    repairs, log = RepairBench(world), Log()
+    async with running(repairs):
+        await repairs.owe("room")
+        await repairs.are_repaired("room")
+        for action in world.state.actions("room")[50::100]:
+            identity, at = Identity("room", *action.identity), str(action.timetoken)
+            barred = Removed(identity, at, at)
+            await repairs.applier.apply([barred], Origin.LIVE, world.loop.time())
+
+        repairs.seconds_a_request = SETTLE_SECONDS / 3
+        await repairs.owe("room")
+        await until(lambda: not world.differences())
+
+    assert not log.of("reconcile_failed")
 
 
 @pytest.mark.parametrize("trigger", ["noted", "nudged", "found at the start"])

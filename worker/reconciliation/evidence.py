@@ -23,6 +23,7 @@ from worker.reconciliation.list_reader import additions
 from worker.reconciliation.origin_check import OriginCheck
 from worker.reconciliation.scan import Scanner
 from worker.reconciliation.scan_state import ScanState
+from worker.reconciliation.second_pass import SecondPass
 from worker.source.history import ListSlice
 from worker.store.entries import Entries, identity
 
@@ -46,8 +47,16 @@ class Findings:
     """Actions that both passes listed, and that were not live."""
     unproven: int
     """How many candidates could neither be proven nor refuted."""
-    is_any_listed: bool
-    """Whether the second pass has seen any action of the channel."""
+    second: SecondPass
+
+    async def present_again(self) -> AsyncIterator[Mapping[Candidate, Proof]]:
+        """Look once more at what is present; yield each as soon as it is proven.
+
+        Raises:
+            PubNubError: PubNub refused, or failed too often.
+        """
+        async for proofs in self.second.prove_each(self.present):
+            yield _with_verdict(Verdict.PRESENT, proofs, proofs)
 
 
 class Comparison:
@@ -206,7 +215,7 @@ class Comparison:
         unproven = verdicts.count(Verdict.UNPROVEN)
         absent = _with_verdict(Verdict.ABSENT, candidates, proofs)
         present = _with_verdict(Verdict.PRESENT, scan.listed, proofs)
-        return Findings(list(absent), present, unproven, second.is_any_listed)
+        return Findings(list(absent), present, unproven, second)
 
 
 def _with_verdict(

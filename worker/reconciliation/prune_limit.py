@@ -41,7 +41,7 @@ class PruneLimit:
             PubNubError: another channel had to be asked, and PubNub failed.
         """
         channel = scan.channel
-        is_any_listed = findings is not None and findings.is_any_listed
+        is_any_listed = findings is not None and findings.second.is_any_listed
         lists_nothing = not (scan.coverage.listed or is_any_listed)
         total = await self._entries.count(channel)
         if lists_nothing:

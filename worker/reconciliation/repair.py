@@ -4,12 +4,14 @@ Additions are applied as in a backfill.
 Removals and restorations are applied only where they are proven.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from worker.applying.apply import Applier
 from worker.domain.action import Added, Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import Range
+from worker.domain.reconciliation import Candidate, Proof
+from worker.errors import RolledBackError, StaleError
 from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.corrections import Corrections
 from worker.reconciliation.evidence import (
@@ -132,8 +134,23 @@ class Repair:
         """Prune what is absent unless it is refused, and make live what is present."""
         if not report.refused:
             await self._prune(findings, report, options)
+        try:
+            await self._revive(findings.present, report, options)
+        except RolledBackError:
+            raise
+        except StaleError:
+            # The second pass took longer than its answers may wait.
+            async for present in findings.present_again():
+                await self._revive(present, report, options)
 
-        revivals = self._corrections.revivals(report.channel, findings.present)
+    async def _revive(
+        self,
+        present: Mapping[Candidate, Proof],
+        report: ReconcileReport,
+        options: ReconcileOptions,
+    ) -> None:
+        """Make live what is present."""
+        revivals = self._corrections.revivals(report.channel, present)
         async for revival in revivals:
             if options.dry_run:
                 report.restored += len(revival.restored)

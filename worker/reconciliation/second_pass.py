@@ -1,6 +1,12 @@
 """The second pass: is an action in doubt listed, or proven absent?"""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -130,9 +136,21 @@ class SecondPass:
         now = self._policy.clock()
         unproven = Proof(Verdict.UNPROVEN, now, now)
         proofs = dict.fromkeys(wanted, unproven)
-        for neighbours in self._neighbours(wanted):
-            proofs |= await self._prove_neighbours(neighbours)
+        async for proven in self.prove_each(wanted):
+            proofs |= proven
         return proofs
+
+    async def prove_each(
+        self,
+        wanted: Collection[Candidate],
+    ) -> AsyncIterator[dict[Candidate, Proof]]:
+        """Yield the proofs of neighbours as soon as there are any.
+
+        Raises:
+            PubNubError: as ``prove`` does.
+        """
+        for neighbours in self._neighbours(wanted):
+            yield await self._prove_neighbours(neighbours)
 
     def _neighbours(
         self,
