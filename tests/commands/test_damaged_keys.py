@@ -217,7 +217,10 @@ async def test_the_status_shows_a_damaged_channel(world: World) -> None:
     assert 'tally_channels_owed{cause="damaged_key"} 1.0' in measured
 
 
-GLOBAL: Final = ("channels", "meta", "subscriptions", "budget", "quarantine", "round", "cursor")
+GLOBAL: Final = (
+    *("channels", "meta", "subscriptions", "budget", "quarantine", "round", "cursor"),
+    *("proven", "proven:full"),
+)
 
 
 @pytest.mark.parametrize("kind", GLOBAL)

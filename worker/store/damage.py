@@ -52,6 +52,8 @@ def types_of_all_channels(keys: Keys, subscriptions: Iterable[str]) -> Types:
         keys.budget: "string",
         keys.quarantine: "stream",
         keys.round: "string",
+        keys.proven: "zset",
+        keys.proven_full: "zset",
         **dict.fromkeys(map(keys.cursor, subscriptions), "hash"),
     }
 
