@@ -140,6 +140,31 @@ async def test_a_second_move_is_marked_there(
         assert await owed(first) == {GapCause.REDIS_WENT_BACK}
 
 
+async def test_a_lost_cursor_takes_no_mark_along(
+    valkey: RedisServer, other: RedisServer, first: Redis, second: Redis
+) -> None:
+    """The mark came before the cursor, so that cursor proved it. A replica has neither."""
+    async with Forwarder(valkey.port) as door, process(door.url) as it:
+        await it.tables.channels.add([CHANNEL])
+        await it.writes(1)
+        await copied(valkey, other)
+        await it.tables.pending.mark([CHANNEL], GapCause.UNPROVEN)
+        await it.tables.cursors.save("subscription1", Cursor("2", 1), known=1)
+
+        await door.switch(other.port)
+        await it.tables.server.now()
+
+        assert it.applier.rollback_detector.generation == 1
+        assert await owed(first) == await owed(second) == {GapCause.UNPROVEN}
+
+
+async def copied(server: RedisServer, other: RedisServer) -> None:
+    """Give the other server what this one holds now."""
+    async with Redis.from_url(server.url) as redis, Redis.from_url(other.url) as replica:
+        async for key in redis.scan_iter():
+            await replica.restore(key, 0, await cast("Any", redis).dump(key))
+
+
 class Revolving(Forwarder):
     """A door that leads to each server in turn."""
 

@@ -76,6 +76,9 @@ class RollbackRecovery:
         loss, channels = await self._compare()
         if loss:
             log.error("redis_went_back", reason=loss, channels=len(channels))
+            # A cursor that proved marks may be lost, and they with it.
+            self._acknowledged.doubt_saves()
+            await self._mark_again()
             await self._mark(channels)
         # Some were repaired: the end of the repair is lost.
         owed = await self._tables.pending.read_all(await self._known_channels())

@@ -20,6 +20,8 @@ class Acknowledged:
         """Subscription → the number of its newest save."""
         self.marks: dict[tuple[str, str], int] = {}
         """Cause and channel → number of the mark, if no later save proves it."""
+        self.proven: dict[str, set[str]] = {}
+        """Channel → causes of marks that a later save proves, unless it is lost with them."""
         self.mark_count = 0
 
     def note_channels(self, channels: Collection[str]) -> None:
@@ -43,6 +45,7 @@ class Acknowledged:
 
     def forget_marks(self, channel: str) -> None:
         """Forget the marks of a channel: all were taken back."""
+        self.proven.pop(channel, None)
         for mark in [mark for mark in self.marks if mark[1] == channel]:
             del self.marks[mark]
 
@@ -52,7 +55,20 @@ class Acknowledged:
         It proves the marks before.
         """
         self.saves[subscription] = saves
-        self.marks = {mark: number for mark, number in self.marks.items() if number > sent}
+        marks, self.marks = self.marks, {}
+        for mark, number in marks.items():
+            if number > sent:
+                self.marks[mark] = number
+            else:
+                cause, channel = mark
+                self.proven.setdefault(channel, set()).add(cause)
+
+    def doubt_saves(self) -> None:
+        """Take no mark for proven any more: saves are lost."""
+        proven, self.proven = self.proven, {}
+        for channel, causes in proven.items():
+            for cause in causes:
+                self.note_marks(cause, [channel])
 
     def forget_positions(self) -> None:
         """Forget heads and cursors: Redis may hold older ones from now on."""
