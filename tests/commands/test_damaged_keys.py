@@ -202,6 +202,64 @@ async def test_a_head_that_is_no_id_is_named(world: World) -> None:
         await is_mended(world, worker, key)
 
 
+@pytest.mark.parametrize("own", ["newest", "look_next"])
+async def test_a_place_that_is_no_time_is_ignored(world: World, own: str) -> None:
+    """A repair begins anew. The worker goes on, also after a restart."""
+    place = {
+        **dict.fromkeys(["newest", "next", "look_next", "look_proven_until"], "17600000000000000"),
+        "actions": "1",
+        "look_began": "1",
+        "look_in_doubt": "0",
+        own: "not ours",
+    }
+    async with world.run_worker(**SETTINGS) as worker:
+        await count_both(world, worker)
+    await cast("Any", world.redis).hset(name_of("progress"), mapping=place)
+    await cast("Any", world.redis).hset(name_of("owed"), "overflow", "1")
+    world.react("❤", "ben", published=False)
+    async with world.run_worker(**SETTINGS) as worker:
+
+        async def is_exact() -> bool:
+            assert not worker.work.done(), worker.err
+            return await world.is_exact() and not await world.owed()
+
+        await wait_until(is_exact, what=lambda: worker.err)
+
+
+async def test_an_action_that_has_no_time_is_deleted(world: World) -> None:
+    """Nobody's action counts, and an action of somebody is counted as PubNub lists it."""
+    actions = name_of(f"actions:{MESSAGE}")
+    async with world.run_worker(**SETTINGS) as worker:
+        await count_both(world, worker)
+        redis = cast("Any", world.redis)
+        for user in ("ana", "nobody"):
+            await redis.hset(actions, f"reaction:👍:{user}", "not ours")
+        for user in ("ana", "nobody", "who"):
+            await redis.hset(actions, f"reaction:🎉:{user}", "not ours")
+        await redis.hset(name_of("owed"), "overflow", "1")
+    async with world.run_worker(**SETTINGS) as worker:
+
+        async def is_mended_alone() -> bool:
+            assert not worker.work.done(), worker.err
+            return len(await redis.hgetall(actions)) == 1 and await world.owes_nothing()
+
+        await wait_until(is_mended_alone, what=lambda: worker.err)
+        assert await world.is_exact()
+        assert (await world.run_command("verify", **SETTINGS)).code == ExitCode.DONE
+
+
+async def test_a_count_of_losses_that_is_no_number_is_named(world: World) -> None:
+    """It must be known before anything is pruned."""
+    async with world.run_worker(**SETTINGS) as worker:
+        await count_both(world, worker)
+        key = name_of("pruned")
+        await cast("Any", world.redis).set(key, "not ours")
+        [action] = world.state.actions(ROOM)
+        world.take_back(action.timetoken, published=False)
+        await others_go_on(world, worker)
+        await is_mended(world, worker, key)
+
+
 async def test_the_status_shows_a_damaged_channel(world: World) -> None:
     """The pages are about all channels. One damaged key does not silence them."""
     async with world.run_worker(**SETTINGS) as worker:

@@ -14,7 +14,7 @@ from typing import Final
 
 from worker.domain.position import Timetoken
 from worker.errors import ScriptRefusedError
-from worker.store.entries import FIELDS_AT_ONCE
+from worker.store.entries import FIELDS_AT_ONCE, is_readable
 from worker.store.keys import tally_of
 from worker.store.redis_errors import redis_errors
 from worker.store.table import Table
@@ -41,7 +41,7 @@ class Suspect:
     tallies: Sequence[str] = ()
     """Fields of ``counts`` that differ from the actions."""
     strays: Sequence[str] = ()
-    """Fields of ``actions`` that belong to nobody."""
+    """Fields of ``actions`` that belong to nobody, or have no time."""
 
 
 class Audit(Table):
@@ -83,7 +83,7 @@ class Audit(Table):
         pipe = self._redis.pipeline(transaction=False)
         for message in messages:
             pipe.hgetall(self._keys.counts(channel, message))
-            pipe.hkeys(self._keys.actions(channel, message))
+            pipe.hgetall(self._keys.actions(channel, message))
         with redis_errors():
             answers = await pipe.execute()
 
@@ -162,7 +162,7 @@ class Audit(Table):
         # no other writer comes between its counts and its actions.
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(self._keys.counts(channel, message))
-        pipe.hkeys(self._keys.actions(channel, message))
+        pipe.hgetall(self._keys.actions(channel, message))
         pipe.zscore(self._keys.messages(channel), message)
         try:
             with redis_errors():
@@ -194,11 +194,14 @@ def _parts(
         yield part
 
 
-def _live(actions: Iterable[str]) -> tuple[Counter[str], list[str]]:
+def _live(actions: Mapping[str, Timetoken]) -> tuple[Counter[str], list[str]]:
     """Return the number of live entries of each tally, and stray fields."""
     live: Counter[str] = Counter()
     strays: list[str] = []
-    for field in actions:
+    for field, timetoken in actions.items():
+        if not is_readable(field, timetoken):
+            strays.append(field)
+            continue
         try:
             live[tally_of(field)] += 1
         except ValueError:

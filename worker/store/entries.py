@@ -236,14 +236,15 @@ class Entries(Messages):
 
 
 def _readable(fields: Mapping[str, Timetoken]) -> Mapping[str, Timetoken]:
-    """Return the fields that belong to somebody: all but those a hand has made."""
-    if all(map(_has_uuid, fields)):
+    """Return the fields that the worker may have written: all but those a hand has made."""
+    if all(map(is_readable, fields, fields.values())):
         return fields
-    return {field: fields[field] for field in filter(_has_uuid, fields)}
+    return {field: at for field, at in fields.items() if is_readable(field, at)}
 
 
-def _has_uuid(field: str) -> bool:
-    return field.count(":") > 1
+def is_readable(field: str, timetoken: Timetoken) -> bool:
+    """Tell whether an action belongs to somebody, and has a time."""
+    return field.count(":") > 1 and timetoken.isdecimal()
 
 
 def _has_pubnub_digits(timetoken: Timetoken) -> bool:

@@ -97,9 +97,9 @@ class SavedProgress(Table):
         try:
             return LookProgress(
                 int(fields["look_began"]),
-                fields["look_next"],
+                _time(fields["look_next"]),
                 fields["look_in_doubt"] == "1",
-                fields["look_proven_until"],
+                _time(fields["look_proven_until"]),
             )
         except (KeyError, ValueError):
             return None
@@ -126,6 +126,16 @@ def _progress(fields: Mapping[str, str]) -> Progress | None:
     oldest = fields.get("oldest") or None
     try:
         actions = int(fields.get("actions", 0))
-        return Progress(fields["newest"], fields["next"], oldest, actions)
+        newest, next = _time(fields["newest"]), _time(fields["next"])
+        return Progress(newest, next, oldest and _time(oldest), actions)
     except (KeyError, ValueError):
         return None
+
+
+def _time(text: str) -> Timetoken:
+    """Return a timetoken.
+
+    Raises:
+        ValueError: another program wrote it.
+    """
+    return str(int(text))

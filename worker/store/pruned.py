@@ -2,9 +2,11 @@
 
 from typing import Final
 
+from worker.store.damage import damaged_key, sentence
 from worker.store.table import Table, retried
 
 LATELY_SECONDS: Final = 86_400
+NO_NUMBER: Final = "holds no number"
 
 
 class PrunedLately(Table):
@@ -12,8 +14,16 @@ class PrunedLately(Table):
 
     @retried
     async def read(self, channel: str) -> int:
-        """Return how many entries were pruned."""
-        return int(await self._redis.get(self._keys.pruned(channel)) or 0)
+        """Return how many entries were pruned.
+
+        Raises:
+            DamagedKeyError: another program wrote the key.
+        """
+        key = self._keys.pruned(channel)
+        count = await self._redis.get(key) or "0"
+        if not count.isdecimal():
+            raise damaged_key(channel, key, sentence(key, NO_NUMBER))
+        return int(count)
 
     @retried
     async def add(self, channel: str, count: int) -> None:

@@ -153,8 +153,9 @@ class Store(Table):
             ScriptRefusedError: a key has the wrong type.
         """
         calls: list[tuple[Sequence[str], Sequence[str]]] = []
-        calls += [(part, ()) for part in batched(suspect.tallies, MAX_BATCH)]
+        # Strays first: from then on they are not counted.
         calls += [((), part) for part in batched(suspect.strays, MAX_BATCH)]
+        calls += [(part, ()) for part in batched(suspect.tallies, MAX_BATCH)]
         answers = [
             await self._rebuild(channel, suspect.message_timetoken, *call)
             for call in calls or [((), ())]
