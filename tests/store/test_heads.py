@@ -38,3 +38,22 @@ async def test_a_newer_head_is_no_proof(redis: Redis) -> None:
     assert await heads.lost({"room": "7-0"}) == {"room"}
     assert await heads.lost({"room": "9-1"}) == {"room"}
     assert await heads.lost({"room": "9-0", "nowhere": "1-0"}) == {"nowhere"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("SET", KEYS.journal("room"), "not ours"),
+        ("SET", KEYS.head("room"), "not ours"),
+        ("XADD", KEYS.journal("room"), "9-0", "not", "ours"),
+    ],
+)
+async def test_what_another_program_wrote_is_no_proof(
+    redis: Redis, damage: tuple[str, ...]
+) -> None:
+    """It is a loss of its channel, and no error of all."""
+    raw = cast("Any", redis)
+    await raw.execute_command(*damage)
+
+    assert await Tables(redis, KEYS).heads.lost({"room": "7-0"}) == {"room"}
+    await raw.delete(damage[1])

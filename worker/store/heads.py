@@ -1,6 +1,6 @@
 """The newest journal entry of each channel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from worker.store.batch import batched
@@ -32,7 +32,9 @@ class Heads(Table):
         pipe = self._redis.pipeline(transaction=False)
         for channel in held:
             pipe.xrange(self._keys.journal(channel), heads[channel], "+", count=1)
-        pairs = zip(held.items(), await pipe.execute(), strict=True)
+        # A journal of the wrong type proves nothing, and concerns its channel alone.
+        answers = await pipe.execute(raise_on_error=False)
+        pairs = zip(held.items(), answers, strict=True)
         return {
             channel
             for (channel, head), entries in pairs
@@ -40,14 +42,18 @@ class Heads(Table):
         }
 
 
-def _is_proven(known: str, head: str | None, entries: Sequence[Any]) -> bool:
+def _is_proven(known: str, head: str | None, entries: Any) -> bool:
     """Tell whether the journal had this entry.
 
     ``entries`` is the first one from there on.
     A newer head alone is no proof: it may have been written after a loss.
     An entry that was trimmed is proven by the ``after`` of a later one.
+    What another program wrote is no proof.
     """
-    if not entries:
-        return stream_order(head or START) >= stream_order(known)
-    ((first, fields),) = entries
-    return first == known or stream_order(fields["after"]) >= stream_order(known)
+    newest = head or START
+    try:
+        for first, fields in entries:
+            newest = known if first == known else fields["after"]
+        return stream_order(newest) >= stream_order(known)
+    except (KeyError, TypeError, ValueError):
+        return False
