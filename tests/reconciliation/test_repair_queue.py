@@ -128,6 +128,27 @@ async def test_a_gap_during_a_reconcile_gets_its_own(world: World, gap: GapCause
     assert due <= log.of("reconcile_starts")[1]["at"] < due + MOMENT_SECONDS
 
 
+@pytest.mark.parametrize("step", [-1200.0, -7200.0])
+@pytest.mark.parametrize("is_asleep", [False, True])
+@on_virtual_time
+async def test_a_repair_does_not_wait_as_long_as_the_clock_stepped_back(
+    world: World, step: float, is_asleep: bool
+) -> None:
+    """Its mark lies in the future. It is repaired all the same, a settle time later."""
+    unheard(world, ["room"], 3)
+    repairs, seen = RepairBench(world), Witness(world)
+    async with running(repairs):
+        await (repairs.owe("room") if is_asleep else repairs.mark("room"))
+        await asyncio.sleep(MOMENT_SECONDS)
+        world.step_clock(step)
+        stepped = world.loop.time()
+        repairs.queue.nudge(["room"])
+        await until(lambda: bool(seen.marks_taken_back))
+
+    assert world.loop.time() < stepped + 4 * SETTLE_SECONDS
+    assert world.differences() == []
+
+
 def test_a_forbidden_mark_ripens_later() -> None:
     """It is renewed once a minute while PubNub refuses. Other marks are not renewed."""
     assert ripe_at(GapCause.OVERFLOW, 5000, 60.0) == 5000 + 60_000

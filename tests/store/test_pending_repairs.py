@@ -47,7 +47,7 @@ async def test_a_mark_is_the_time_of_its_gap(real_redis: Redis) -> None:
 
 async def test_a_mark_grows_even_if_the_clock_goes_back(tables: Tables, redis: Redis) -> None:
     """The mark grows by 1. Marks of other causes are not affected."""
-    future = await tables.server.now() + 1_000_000
+    future = await tables.server.now() + 20_000
     await cast("Any", redis).hset(KEYS.owed("room"), "overflow", future)
 
     await overflow_mark(tables)
@@ -57,6 +57,21 @@ async def test_a_mark_grows_even_if_the_clock_goes_back(tables: Tables, redis: R
     marks = await tables.pending.read("room")
     assert marks["overflow"] == future + 2
     assert marks["forbidden"] < future
+
+
+async def test_a_mark_of_the_far_future_is_moved_to_now(tables: Tables, redis: Redis) -> None:
+    """The clock went back by more than clocks differ: nobody waits until that time."""
+    now = await tables.server.now()
+    future = {"overflow": now + 7_200_000, "forbidden": now + 40_000, "stale_cursor": now + 10_000}
+    await cast("Any", redis).hset(KEYS.owed("room"), mapping=future)
+
+    await tables.pending.renew("room", future)
+
+    marks = await tables.pending.read("room")
+    later = await tables.server.now()
+    assert now <= marks["overflow"] <= later
+    assert now <= marks["forbidden"] <= later
+    assert marks["stale_cursor"] == now + 10_001
 
 
 async def test_marks_are_found_among_thousands_of_channels(tables: Tables) -> None:

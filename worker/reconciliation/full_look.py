@@ -30,12 +30,17 @@ class FullLook:
         channel: str,
         options: ReconcileOptions,
     ) -> LookProgress:
-        """Return the progress of an interrupted look, or that of a new one."""
+        """Return the progress of an interrupted look, or that of a new one.
+
+        A look that began in the future is begun anew: Redis's clock went back,
+        and by its new time this look would take back marks of gaps that came later.
+        """
+        now = await self._server.now()
         if options.resumes:
             saved = await self._progress.read_look(channel)
-            if saved:
+            if saved and saved.began <= now:
                 return saved
-        return LookProgress(await self._server.now())
+        return LookProgress(now)
 
     async def run(
         self,

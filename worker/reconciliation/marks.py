@@ -7,6 +7,7 @@ import structlog
 
 from worker.domain.position import Range
 from worker.reconciliation.report import ReconcilePolicy, ReconcileReport
+from worker.store.cursors import CLOCK_TOLERANCE_SECONDS
 from worker.store.pending_repairs import GapCause, Marks
 from worker.store.tables import Tables
 from worker.telemetry import metrics
@@ -44,7 +45,7 @@ class ChannelMarks:
             own = await self._tables.remember(channel)
         if wanted != Range():
             return {}
-        marks = await self._tables.pending.read(channel)
+        marks = await present_marks(self._tables, channel)
         settle_seconds = self._settle_seconds
         return own | {
             cause: marked_at
@@ -73,6 +74,24 @@ class ChannelMarks:
             metrics.repaid.labels(cause).inc()
         if causes:
             log.info("gap_repaid", channel=channel, causes=causes)
+
+
+async def present_marks(tables: Tables, channel: str) -> Marks:
+    """Return a channel's marks, none of them of the future.
+
+    If Redis's clock went back after a gap, its mark becomes one of now.
+    So a repair waits for the settle time, and not for as long as the clock's step.
+    """
+    pending = tables.pending
+    marks = await pending.read(channel)
+    if not marks:
+        return marks
+    latest = await tables.server.now() + 1000 * CLOCK_TOLERANCE_SECONDS
+    future = [cause for cause, marked_at in marks.items() if marked_at > latest]
+    if not future:
+        return marks
+    await pending.renew(channel, future)
+    return await pending.read(channel)
 
 
 def ripe_at(cause: str, marked_at: int, settle_seconds: float) -> float:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from worker.applying.slots import Slots, Urgency
 from worker.domain.position import Range, order
-from worker.reconciliation.marks import ripe_at
+from worker.reconciliation.marks import present_marks, ripe_at
 from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.report import ReconcileOptions, ReconcileReport
 from worker.store.pending_repairs import GapCause
@@ -160,7 +160,7 @@ class RepairSteps:
         0 if gaps have kept coming for too long:
         then a look repairs the older ones, and leaves the newest marks.
         """
-        marks = await self._tables.pending.read(channel)
+        marks = await present_marks(self._tables, channel)
         if not marks:
             state.noted_at = None
             return None

@@ -1,6 +1,6 @@
 """Which channels need a repair, and why: the hash ``owed``."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from itertools import compress
 from typing import Final
@@ -81,6 +81,13 @@ class PendingRepairs(Table):
         for channel, fields in hashes.items():
             pending[channel] = {cause: _milliseconds(at) for cause, at in fields.items()}
         return pending
+
+    @retried
+    async def renew(self, channel: str, causes: Iterable[str]) -> None:
+        """Let marks of a channel be marks of now."""
+        key = self._keys.owed(channel)
+        for cause in causes:
+            await self._call("owe", key, cause)
 
     @retried
     async def clear(self, channel: str, marks: Mapping[str, int]) -> int:
