@@ -172,7 +172,7 @@ class Notes:
         if reason.startswith("WRONGTYPE"):
             self.note("a key of the wrong type met")
         elif reason.startswith("NOPERM") and "xadd" in reason and name == "apply":
-            self.note("a journal entry refused after its counts")
+            self.note("a journal entry refused")
         elif reason.startswith("NOPERM") and is_looking:
             self.note("Redis refuses a command during a look")
         elif "maxmemory" in reason and is_looking:

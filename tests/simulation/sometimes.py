@@ -70,7 +70,7 @@ STATES: Final = (
     _rare("Redis refuses a command during a look"),
     _common("Redis went back"),
     _common("Redis restarted, and nothing is lost"),
-    _rare("a journal entry refused after its counts", needs="journal_acl"),
+    _rare("a journal entry refused", needs="journal_acl"),
     _rare("a cursor of the future", needs="clock"),
     _rare("a clock step during a budget wait", needs="clock"),
     _rare("a key of the wrong type met", needs="wrong_type"),

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final
 
@@ -480,9 +480,11 @@ class World:
     def owed(self) -> dict[str, str]:
         """Return the channels that need a repair, with the causes.
 
-        A channel that is neither known nor followed any more is left alone.
+        A channel that is not known is left alone, unless it is followed by its name or a group.
         """
-        channels = self.keyspace.smembers(KEYS.channels) | self.followed()
+        lists = [Names.of(each.names, each.groups) for each in self.configs.values()]
+        named = {name for each in lists for name in self._channels_of(replace(each, wildcards=()))}
+        channels = self.keyspace.smembers(KEYS.channels) | named
         found = {}
         for key, held in sorted(self.keyspace.values.items()):
             channel = key.partition("{")[2].partition("}")[0]
