@@ -25,12 +25,13 @@ from worker.domain.action import Identity, Origin, Removed
 from worker.domain.position import Range
 from worker.reconciliation.marks import ChannelMarks, ripe_at
 from worker.reconciliation.repair_steps import LONGEST_FAILED_SECONDS
-from worker.reconciliation.report import ReconcilePolicy, ReconcileReport
+from worker.reconciliation.report import ReconcileOptions, ReconcilePolicy, ReconcileReport
 from worker.service.worker import FollowedNames, Repairs
 from worker.source.names import Names
 from worker.source.refusals import REFUSED_SECONDS
 from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause
+from worker.store.progress import LookProgress
 
 KEYS = Keys()
 
@@ -146,6 +147,22 @@ async def test_a_repair_does_not_wait_as_long_as_the_clock_stepped_back(
         await until(lambda: bool(seen.marks_taken_back))
 
     assert world.loop.time() < stepped + 4 * SETTLE_SECONDS
+    assert world.differences() == []
+
+
+@on_virtual_time
+async def test_a_look_of_the_future_is_begun_anew(world: World) -> None:
+    """The clock stepped back after a look was interrupted. A gap came later than the look."""
+    unheard(world, ["room"], 3)
+    repairs = RepairBench(world)
+    began = await repairs.tables.server.now()
+    await repairs.tables.progress.save_look(LookProgress(began, next="5"), "room")
+    world.step_clock(-7200)
+    await repairs.mark("room")
+
+    await repairs.reconcile.channel("room", Range(), ReconcileOptions(resumes=True))
+
+    assert owed(world, "room")
     assert world.differences() == []
 
 
