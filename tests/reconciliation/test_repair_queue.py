@@ -151,6 +151,19 @@ async def test_a_repair_does_not_wait_as_long_as_the_clock_stepped_back(
 
 
 @on_virtual_time
+async def test_what_a_person_forces_leaves_no_doubt(world: World) -> None:
+    """The refusal was a moment ago. The worker would look again a day later."""
+    unheard(world, ["room"], 3)
+    repairs = RepairBench(world)
+    await repairs.mark("room", gap=GapCause.UNPROVEN)
+
+    await repairs.reconcile.channel("room", Range(), ReconcileOptions(force=True))
+
+    assert not owed(world, "room")
+    assert world.differences() == []
+
+
+@on_virtual_time
 async def test_a_look_of_the_future_is_begun_anew(world: World) -> None:
     """The clock stepped back after a look was interrupted. A gap came later than the look."""
     unheard(world, ["room"], 3)

@@ -27,11 +27,24 @@ class ChannelMarks:
     def __init__(self, tables: Tables, policy: ReconcilePolicy) -> None:
         self._tables = tables
         self._settle_seconds = policy.settle_seconds
+        self._slots = policy.slots
         self._known_only = policy.known_only
 
     async def is_forgotten(self, channel: str) -> bool:
         """Tell whether a channel must be left alone."""
         return self._known_only and await self._tables.is_forgotten(channel)
+
+    async def ripen_doubts(self, channel: str) -> None:
+        """Wait until a look that begins now may take back the mark of a doubt.
+
+        Else the mark would stay until the worker looks again, a day later perhaps.
+        """
+        cause = GapCause.UNPROVEN
+        marks = await present_marks(self._tables, channel)
+        if cause in marks:
+            ripe = ripe_at(cause, marks[cause], self._settle_seconds)
+            seconds = (ripe - await self._tables.server.now()) / 1000
+            await self._slots.pause(max(0.0, seconds))
 
     async def due(self, channel: str, wanted: Range, began: int) -> Marks:
         """Return the marks that may be taken back by a reconcile that began then.

@@ -117,6 +117,8 @@ class Reconciler:
         async with turn, slot, self._consistency.damage_named(channel):
             if await self._marks.is_forgotten(channel):
                 return ReconcileReport(channel=channel)
+            if options.force and not options.dry_run and wanted == Range():
+                await self._marks.ripen_doubts(channel)
             generation = self._rollback_detector.generation
             look = await self._full_look.begin(channel, options)
             marks: dict[str, int] = {}
