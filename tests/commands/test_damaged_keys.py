@@ -275,6 +275,19 @@ async def test_the_status_shows_a_damaged_channel(world: World) -> None:
     assert 'tally_channels_owed{cause="damaged_key"} 1.0' in measured
 
 
+@pytest.mark.parametrize("command", ["show", "explain"])
+async def test_a_message_that_cannot_be_read_names_its_key(world: World, command: str) -> None:
+    """And says what to type."""
+    async with world.run_worker(**SETTINGS) as worker:
+        await count_both(world, worker)
+    key = await damage(world, "counts")
+
+    ended = await world.do(command, ROOM, MESSAGE, **SETTINGS)
+
+    assert ended.process.returncode == ExitCode.REDIS_UNFIT
+    assert f"Redis's key {key} holds a string" in ended.err
+
+
 GLOBAL: Final = (
     *("channels", "meta", "subscriptions", "budget", "quarantine", "round", "cursor"),
     *("proven", "proven:full"),

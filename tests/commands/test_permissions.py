@@ -69,9 +69,24 @@ async def test_a_worker_without_a_permission_does_not_start(world: World, comman
     ended = await world.do(command, **SETTINGS)
 
     assert ended.process.returncode == ExitCode.REDIS_UNFIT
-    assert "The scripts use XADD, which Redis refuses." in ended.out + ended.err
-    assert "redis-cli ACL SETUSER tally +xadd" in ended.out + ended.err
+    text = ended.out + ended.err
+    assert "The scripts use XADD, which Redis does not permit to user 'tally'." in text
+    assert "type: redis-cli ACL SETUSER tally +xadd" in text
     assert not await world.redis.keys("tally:*")
+
+
+@pytest.mark.parametrize("command", ["run", "doctor"])
+async def test_a_user_who_may_not_ask_for_the_version_is_told_what_to_type(
+    world: World, command: str
+) -> None:
+    """INFO is the first command of all."""
+    await permit(world, "-info")
+
+    ended = await world.do(command, **SETTINGS)
+
+    assert ended.process.returncode == ExitCode.REDIS_UNFIT
+    assert "As an administrator of Redis, type: " in ended.out + ended.err
+    assert "redis-cli ACL SETUSER tally +info" in ended.out + ended.err
 
 
 async def test_a_permission_that_is_taken_away_costs_no_count(world: World) -> None:

@@ -67,6 +67,8 @@ async def test_reconcile_mends_what_was_lost(counted: World, losses: list[tuple[
     reconciled = await counted.run_command("reconcile")
 
     assert reconciled.code == 0
+    if losses != [("DEL", COUNTS, ACTIONS)]:
+        assert "messages rebuilt" in reconciled.out
     await is_right(counted, follower)
 
 

@@ -240,7 +240,7 @@ async def test_a_damaged_key_hides_no_other_channel(comparison: ComparisonBench,
     if kind == "counts":
         [flaw] = report.flaws
         assert (flaw.channel, flaw.message_timetoken) == (CHANNEL, MESSAGE)
-        assert "WRONGTYPE" in flaw.problem
+        assert f"redis-cli DEL '{key}'" in flaw.problem
     else:
         assert key in report.failures[CHANNEL]
     assert [found.channel for found in report.discrepancies] == ["hall"]

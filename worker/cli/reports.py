@@ -211,8 +211,9 @@ def _inconsistency_line(inconsistency: Inconsistency) -> str:
     channel = escape(inconsistency.channel)
     message = escape(inconsistency.message_timetoken)
     field = escape(inconsistency.field)
-    problem = inconsistency.problem
-    return f"{channel} {message} {field}: in Redis, {problem}"
+    subject = " ".join(filter(None, [channel, message, field]))
+    problem = escape(inconsistency.problem)
+    return f"{subject}: in Redis, {problem}"
 
 
 def doctor_exit_code(findings: Iterable[Finding]) -> ExitCode:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from worker.domain.tally import by_count
 from worker.source import names
 from worker.store.connection import opened_redis
+from worker.store.damage import damage_of_message_named
 from worker.store.journal import EXPIRED, REBUILT, START, Change, Journal, JournalEntry
 from worker.store.keys import Keys
 from worker.store.ownership import check_ownership
@@ -56,14 +57,16 @@ async def explain_message(
         ConfigurationError: PubNub would refuse the channel's name.
         RedisUnavailableError: Redis does not answer.
         RedisUnfitError: the namespace is somebody else's.
+        DamagedKeyError: another program wrote a key that is read.
     """
     keys = Keys(namespace)
     async with opened_redis(redis_url) as redis:
         await check_ownership(redis, keys)
         name = names.channel(channel)
         # A change after the snapshot is in neither: the journal is read up to the snapshot.
-        snapshot = await read_snapshot(redis, keys, name, message_timetoken)
-        return await trace(Journal(redis, keys), name, message_timetoken, snapshot)
+        async with damage_of_message_named(redis, keys, name, message_timetoken):
+            snapshot = await read_snapshot(redis, keys, name, message_timetoken)
+            return await trace(Journal(redis, keys), name, message_timetoken, snapshot)
 
 
 async def trace(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from worker.domain.tally import Counts, by_count
 from worker.source import names
 from worker.store.connection import opened_redis
+from worker.store.damage import damage_of_message_named
 from worker.store.keys import Keys
 from worker.store.ownership import check_ownership
 from worker.store.reader import TallyReader
@@ -23,12 +24,15 @@ async def read_tallies(
         ConfigurationError: PubNub would refuse the channel's name.
         RedisUnavailableError: Redis does not answer.
         RedisUnfitError: the namespace is somebody else's.
+        DamagedKeyError: another program wrote a key that is read.
     """
     keys = Keys(namespace)
     async with opened_redis(redis_url) as redis:
         await check_ownership(redis, keys)
         reader = TallyReader(redis, namespace)
-        return await reader.get(names.channel(channel), message_timetoken)
+        name = names.channel(channel)
+        async with damage_of_message_named(redis, keys, name, message_timetoken):
+            return await reader.get(name, message_timetoken)
 
 
 def tally_lines(counts: Counts) -> Iterator[str]:

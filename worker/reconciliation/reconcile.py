@@ -81,14 +81,17 @@ class Reconciler:
         async def reconcile(channel: str) -> ReconcileReport:
             async with room:
                 try:
-                    await self._consistency.restore_lost(channel, lost.get(channel, ()))
-                    return await self.channel(channel, wanted, options)
+                    messages = lost.get(channel, ())
+                    rebuilt = await self._consistency.restore_lost(channel, messages)
+                    report = await self.channel(channel, wanted, options)
                 except TallyError as error:
                     return ReconcileReport(
                         channel=channel,
                         failure=str(error),
                         exit_code=error.exit_code,
                     )
+                report.rebuilt += rebuilt
+                return report
 
         return await asyncio.gather(*map(reconcile, names))
 

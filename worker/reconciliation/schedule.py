@@ -221,7 +221,7 @@ class Load:
         if needed <= rate:
             return None
         return (
-            f"They need {needed:.1f} requests a second, and TALLY_HISTORY_RATE is {rate:g}. "
+            f"Rounds need {needed:.1f} requests a second, and TALLY_HISTORY_RATE is {rate:g}. "
             "What nobody noticed missing is found later than promised. "
             "Raise TALLY_HISTORY_RATE, or TALLY_RECONCILE_SECONDS."
         )

@@ -94,7 +94,7 @@ async def examine_rounds(tables: Tables, schedule: Schedule) -> Finding:
         return " ".join(
             [
                 f"{load.channels} channels, {load.active} of them active lately,",
-                f"take some {load.minutes_an_hour:.0f} minutes of each hour",
+                f"take {load.minutes_an_hour:.0f} minutes of each hour at least,",
                 f"at {schedule.rate:g} requests a second.",
                 load.problem or "",
             ]

@@ -14,6 +14,7 @@ from typing import Final
 
 from worker.domain.position import Timetoken
 from worker.errors import ScriptRefusedError
+from worker.store.damage import types_of_channel, types_of_messages, wrong_type
 from worker.store.entries import FIELDS_AT_ONCE, is_readable
 from worker.store.keys import tally_of
 from worker.store.redis_errors import redis_errors
@@ -28,6 +29,7 @@ class Inconsistency:
 
     channel: str
     message_timetoken: Timetoken
+    """Empty for the whole channel."""
     field: str
     """The hash's field; empty for the whole message."""
     problem: str
@@ -168,13 +170,29 @@ class Audit(Table):
             with redis_errors():
                 counts, actions, score = await pipe.execute()
         except ScriptRefusedError as error:
-            return [Inconsistency(channel, message, "", str(error))]
+            damage = await self._damage(channel, message)
+            return [damage or Inconsistency(channel, message, "", str(error))]
         live, strays = _live(actions)
         problems = dict(_problems(counts, live))
         problems |= dict.fromkeys(strays, "a field of actions that cannot be read")
         if (counts or actions) and score is None:
             problems[""] = "not in the index of messages"
         return [Inconsistency(channel, message, *problem) for problem in problems.items()]
+
+    async def _damage(self, channel: str, message: Timetoken) -> Inconsistency | None:
+        """Return which key of the channel or the message another program wrote."""
+        types = types_of_channel(self._keys, channel)
+        subject = ""
+        with redis_errors():
+            damage = await wrong_type(self._redis, types)
+            if not damage:
+                subject = message
+                types = types_of_messages(self._keys, channel, [message])
+                damage = await wrong_type(self._redis, types)
+        if not damage:
+            return None
+        problem = damage[1].removeprefix("Redis's ")
+        return Inconsistency(channel, subject, "", problem)
 
 
 def _parts(

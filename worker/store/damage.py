@@ -4,16 +4,17 @@ Redis says that a type is wrong, but not of which key.
 """
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from itertools import chain
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from worker.errors import DamagedKeyError
+from worker.errors import DamagedKeyError, ScriptRefusedError
 from worker.store.batch import batched
 from worker.store.keys import Keys
+from worker.store.redis_errors import redis_errors
 
 KEYS_AT_ONCE: Final = 500
 NAMES: Final = {"zset": "sorted set"}
@@ -87,6 +88,28 @@ def damaged_key(channel: str, key: str, reason: str) -> DamagedKeyError:
     """Return an error that names a channel's key; ``reason`` is a ``sentence``."""
     text = f"Channel {channel!r} is not counted in full. {reason}"
     return DamagedKeyError(text, channel=channel, key=key)
+
+
+@asynccontextmanager
+async def damage_of_message_named(
+    redis: Any,
+    keys: Keys,
+    channel: str,
+    message: str,
+) -> AsyncIterator[None]:
+    """Let a refusal name the key that another program wrote.
+
+    Raises:
+        DamagedKeyError: another program wrote this key.
+    """
+    try:
+        yield
+    except ScriptRefusedError as error:
+        with redis_errors():
+            damage = await wrong_type(redis, types_of_messages(keys, channel, [message]))
+        if not damage:
+            raise
+        raise damaged_key(channel, *damage) from error
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -40,12 +41,15 @@ async def check_fitness(redis: Redis, *, allow_eviction: bool = False) -> Fitnes
     """Refuse a Redis on which counts could not stay exact.
 
     Raises:
-        RedisUnfitError: Redis is too old, or may evict tallies.
+        RedisUnfitError: Redis is too old, may evict tallies, or does not permit INFO.
     """
     # Managed services block CONFIG, so INFO is asked.
     # INFO is asked for all sections: that works in every version and proxy.
-    with redis_errors():
-        info = await redis.info()
+    try:
+        with redis_errors():
+            info = await redis.info()
+    except MissingPermissionError as error:
+        raise RedisUnfitError(_ungranted(redis, str(error), ["+info"])) from error
     fitness = Fitness(
         str(info.get("redis_version", "0")),
         str(info.get("maxmemory_policy", "noeviction")),
@@ -89,8 +93,6 @@ async def check_permissions(redis: Redis, keys: Keys) -> None:
     Raises:
         RedisUnfitError: who may not do what, and what to grant.
     """
-    options = cast("Any", redis).get_connection_kwargs()
-    user = options.get("username", "default")
     try:
         with redis_errors():
             (refused,) = await call_script(redis, "probe", ([keys.probe], ()))
@@ -100,8 +102,18 @@ async def check_permissions(redis: Redis, keys: Keys) -> None:
         problem = str(error)
     else:
         grants = list(map("+{}".format, map(str.lower, refused)))
-        commands = ", ".join(refused)
-        problem = f"The scripts use {commands}, which Redis refuses."
+        commands, user = ", ".join(refused), _user(redis)
+        problem = f"The scripts use {commands}, which Redis does not permit to user {user!r}"
     if grants:
-        command = shlex.join(["redis-cli", "ACL", "SETUSER", user, *grants])
-        raise RedisUnfitError(f"User {user!r} of Redis: {problem} Type: {command}")
+        raise RedisUnfitError(_ungranted(redis, problem, grants))
+
+
+def _ungranted(redis: Redis, problem: str, grants: Sequence[str]) -> str:
+    """Return what the user of Redis may not do, and what to type."""
+    command = shlex.join(["redis-cli", "ACL", "SETUSER", _user(redis), *grants])
+    return f"{problem.rstrip('.')}. As an administrator of Redis, type: {command}"
+
+
+def _user(redis: Redis) -> str:
+    options = cast("Any", redis).get_connection_kwargs()
+    return options.get("username") or "default"
