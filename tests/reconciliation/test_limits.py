@@ -84,6 +84,30 @@ async def test_a_forced_prune_counts_for_nothing(comparison: ComparisonBench) ->
     await comparison.expect_exact()
 
 
+async def test_what_a_person_forced_meanwhile_is_no_loss(comparison: ComparisonBench) -> None:
+    """Another look was under way. It leaves no refusal behind that would wait for a day."""
+    actions = await comparison.knows(60)
+    for number, action in enumerate(actions):
+        comparison.remove(f"user{number}", action)
+
+    async def is_forced() -> None:
+        comparison.asking = None
+        options = ReconcileOptions(force=True)
+        report = await comparison.reconcile().channel(CHANNEL, Range(), options)
+        assert report.pruned == 60
+
+    def second_pass_begins() -> None:
+        comparison.between = lambda: None
+        comparison.asking = is_forced
+
+    comparison.between = second_pass_begins
+
+    report = await comparison.reconcile().channel(CHANNEL, Range())
+
+    assert (report.refused, report.pruned) == (0, 0)
+    await comparison.expect_exact()
+
+
 async def test_an_emptied_window_needs_no_other_channel(comparison: ComparisonBench) -> None:
     """The room's own list shows older actions, so its origin is known."""
     actions = await comparison.knows(10)

@@ -47,6 +47,10 @@ class PruneLimit:
         if lists_nothing:
             # An empty list takes away the whole channel, whatever part was compared.
             losses = max(losses, total)
+        # Another process may have pruned meanwhile: a person who forced it.
+        losses = min(losses, total)
+        if not losses:
+            return ""
         lately = await self._tables.pruned.read(channel)
         if self._limit.forbids(losses + lately, total + lately):
             return TOO_MANY
