@@ -68,7 +68,8 @@ async def test_a_rollback_marks_every_channel(
         await run.settled()
         await wait_until_true(lambda: bench.tables.channels.unknown(["room"]), frozenset())
         key = KEYS.cursor(run.subscription.id)
-        await bench.redis.delete(KEYS.owed("room"))
+        pending = bench.tables.pending
+        await pending.clear("room", await pending.read("room"))
         before, copy = await cast("Any", bench.redis).hgetall(key), await scene.copy()
         bench.emulator.state.remove(
             "room", MESSAGE, bench.emulator.state.actions("room")[0].timetoken, "user0"
