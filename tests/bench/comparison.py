@@ -14,12 +14,12 @@ from worker.emulator import Page, Window
 from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.corrections import Corrections
 from worker.reconciliation.evidence import Comparison
-from worker.reconciliation.full_look import FullLook
+from worker.reconciliation.list_reader import ListReader
 from worker.reconciliation.origin_check import OriginCheck
 from worker.reconciliation.prune_limit import PruneLimit
-from worker.reconciliation.reconcile import ReconcilePolicy, Reconciler
+from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.repair import Repair
-from worker.reconciliation.scan import Scanner
+from worker.reconciliation.report import ReconcilePolicy
 from worker.reconciliation.verify import Sample, Verifier
 from worker.source.history import History
 from worker.store.audit import Audit
@@ -91,21 +91,20 @@ class ComparisonBench:
             settle_seconds=SETTLE_SECONDS,
             tries=self.tries,
         )
-        scanner = Scanner(History(bench.client, take, bench.clock), bench.client.time, policy)
-        origin = OriginCheck(scanner.reader, self.entries, bench.tables)
-        return Comparison(scanner, self.entries, policy, origin, self.retention_seconds)
+        reader = ListReader(History(bench.client, take, bench.clock), bench.client.time, policy)
+        return Comparison(reader, self.entries, self.retention_seconds)
 
     def reconcile(self) -> Reconciler:
         """Return a reconciler."""
         bench, entries, comparison = self.bench, self.entries, self.comparison()
         policy = ReconcilePolicy(SETTLE_SECONDS, bench.clock, PassingSlots(self.pass_time))
         corrections = Corrections(entries, bench.applier, bench.clock)
-        limit = PruneLimit(self.limit, entries, bench.tables, comparison.origin)
+        origin = OriginCheck(comparison.reader, entries, bench.tables)
+        limit = PruneLimit(self.limit, entries, bench.tables, origin)
         consistency = Consistency(entries, Audit(bench.redis, KEYS), bench.store)
         repair = Repair(comparison, corrections, limit, bench.applier, policy, consistency)
         detector = bench.applier.rollback_detector
-        look = FullLook(repair, consistency, entries, bench.tables)
-        return Reconciler(repair, look, bench.tables, detector, policy, consistency)
+        return Reconciler(repair, bench.tables, detector, policy, consistency)
 
     def verify(self, sample: float = 1) -> Verifier:
         """Return a verifier."""

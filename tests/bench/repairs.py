@@ -34,7 +34,7 @@ class RepairBench:
         self.tables, self.applier, self.entries = parts.tables, parts.applier, parts.entries
         clock = world.loop.time
         parts.history = History(parts.client, self._take, clock)
-        self.reconcile = build_reconciler(parts, tries)
+        self.reconcile = build_reconciler(parts, tries, is_worker=True)
         steps = build_repair_steps(parts, self.reconcile, tries)
         self.queue = RepairQueue(steps, parts.tables, configured.__contains__)
 

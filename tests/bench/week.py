@@ -20,7 +20,7 @@ import structlog
 from tests.simulation.loop import START, VirtualLoop, running
 from worker.domain.position import TICKS_PER_SECOND, Range, from_seconds, milliseconds
 from worker.reconciliation import rounds
-from worker.reconciliation.report import ReconcileOptions, ReconcileReport
+from worker.reconciliation.report import ReconcileReport
 from worker.reconciliation.schedule import DAY, HOUR, Activity, Schedule
 from worker.store.proofs import Proof
 
@@ -193,7 +193,6 @@ class Figures:
         self,
         channel: str,
         wanted: Range,
-        _: ReconcileOptions,
     ) -> ReconcileReport:
         """Look at a channel: requests by what is listed, and what was lost is found."""
         began = self.clock()

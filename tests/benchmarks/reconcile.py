@@ -17,7 +17,7 @@ from worker.applying.retry import RetryPolicy
 from worker.domain.action import Added
 from worker.domain.position import Range, Timetoken, shift
 from worker.reconciliation.evidence import Comparison
-from worker.reconciliation.scan import Scanner
+from worker.reconciliation.list_reader import ListReader
 from worker.reconciliation.scan_state import ScanState
 from worker.source.answers import decode
 from worker.source.backoff import Backoff, elapsed_clock
@@ -78,13 +78,6 @@ async def fill(redis: Redis, actions: Sequence[Added]) -> None:
         await pipe.execute()
 
 
-class NoOrigins:
-    """No other channel, so nobody to remember."""
-
-    def note_listed(self, channel: str) -> None:
-        """Forget that a channel was listed."""
-
-
 class Timed:
     """Microseconds an action, of what is done between two calls."""
 
@@ -134,8 +127,8 @@ async def _measured(
         clock=elapsed_clock,
         settle_seconds=60,
     )
-    scanner = Scanner(cast("Any", Listed(listed)), now, policy)
-    comparison = Comparison(scanner, entries, policy, cast("Any", NoOrigins()))
+    reader = ListReader(cast("Any", Listed(listed)), now, policy)
+    comparison = Comparison(reader, entries)
     scan = ScanState(channel=channel, wanted=Range(), horizon=shift(NOW, -1))
     watch = Timed(count)
     async for messages in entries.scan(channel):
@@ -160,7 +153,7 @@ async def _measured(
         "first look",
     )
     watch.lap()
-    found = await comparison.count(whole)
+    found = sum([len(batch) async for batch in comparison.candidates(whole)])
     values["missing"] = watch.lap()
     expect(truth, found, "who is missing")
     comparing = values["roll"] + values["answer"]

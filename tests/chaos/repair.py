@@ -10,7 +10,7 @@ from tests.worlds import KEYS, World
 from worker.cli.reports import reconcile_exit_code, reconcile_json
 from worker.domain.position import Range
 from worker.errors import ExitCode
-from worker.reconciliation.reconcile import ReconcileOptions
+from worker.reconciliation.report import ReconcileOptions
 from worker.service import commands
 from worker.settings import Settings
 

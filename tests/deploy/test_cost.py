@@ -13,8 +13,8 @@ from tests.redis_server import RedisServer
 from tests.worlds import KEY, KEYS, MESSAGE
 from worker.domain.position import TICKS_PER_SECOND, Range
 from worker.emulator import Emulator
-from worker.reconciliation.reconcile import ReconcileOptions
 from worker.reconciliation.repair_queue import RepairQueue
+from worker.reconciliation.report import ReconcileOptions
 from worker.reconciliation.rounds import Rounds
 from worker.reconciliation.schedule import Schedule
 from worker.service import commands

@@ -4,35 +4,7 @@ import pytest
 
 from tests.histories import ANA, BEN, at
 from worker.domain.position import Range, order
-from worker.domain.reconciliation import Candidate, Coverage, Limit, Verdict, all_lie_in, judge
-
-
-@pytest.mark.parametrize(
-    ("since", "until", "lie_in"),
-    [
-        (None, None, True),
-        (2, 5, True),
-        (None, 5, True),
-        (2, None, True),
-        (3, 5, False),
-        (2, 4, False),
-    ],
-)
-def test_many_are_held_against_a_range_at_once(
-    since: int | None, until: int | None, *, lie_in: bool
-) -> None:
-    """From the older bound, inclusive, to the newer one, exclusive; nobody lies in every range."""
-    range = Range(at(since) if since else None, at(until) if until else None)
-
-    assert all_lie_in(range, [at(3), at(2), at(4)]) is lie_in
-    assert all_lie_in(range, [])
-
-
-def test_those_of_several_lengths_are_not_held_against_a_range_as_texts() -> None:
-    """``"9"`` is no newer than ``"10"``: then each is to be asked about."""
-    assert all_lie_in(Range("9", "11"), ["9", "10"]) is False
-    assert all_lie_in(Range(), ["9", "10"])
-
+from worker.domain.reconciliation import Candidate, Coverage, Limit, Verdict, judge
 
 CANDIDATE = Candidate(ANA, at(3))
 

@@ -9,7 +9,7 @@ from worker.domain.action import Added, Identity, Origin, Removed
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.domain.reconciliation import Limit
 from worker.errors import ExitCode
-from worker.reconciliation.reconcile import ReconcileOptions
+from worker.reconciliation.report import ReconcileOptions
 from worker.store.pending_repairs import GapCause
 from worker.store.store import Ttls
 

@@ -173,7 +173,7 @@ async def test_a_look_of_the_future_is_begun_anew(world: World) -> None:
     world.step_clock(-7200)
     await repairs.mark("room")
 
-    await repairs.reconcile.channel("room", Range(), ReconcileOptions(resumes=True))
+    await repairs.reconcile.channel("room", Range())
 
     assert owed(world, "room")
     assert world.differences() == []
@@ -210,6 +210,7 @@ async def test_a_prune_waits_for_a_full_redis(world: World) -> None:
     """Redis is full for longer than the settle time. What is absent stays absent."""
     unheard(world, ["room"], 3)
     repairs, log = RepairBench(world), Log()
+    await repairs.tables.channels.add(["room"])
     await repairs.reconcile.channel("room", Range())
     [_, gone, _] = world.state.actions("room")
     world.remove("room", gone, published=False)
@@ -425,7 +426,7 @@ async def test_a_forgotten_channel_gets_no_mark(world: World) -> None:
     """Its look was under way, and left a doubt."""
     parts = worker_parts(world)
     report = ReconcileReport(channel="room", unproven=1)
-    worker = ReconcilePolicy(SETTLE_SECONDS, parts.clock, parts.slots, known_only=True)
+    worker = ReconcilePolicy(SETTLE_SECONDS, parts.clock, parts.slots, is_worker=True)
 
     await ChannelMarks(parts.tables, worker).settle(report, {})
 

@@ -16,7 +16,8 @@ from worker.domain.action import Added, Identity, Origin, Pruned
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.emulator import Page
 from worker.errors import ExitCode
-from worker.reconciliation.verify import Discrepancy, Sample, Verifier
+from worker.reconciliation.report import Discrepancy
+from worker.reconciliation.verify import Sample, Verifier
 from worker.service.parts import build_comparison
 from worker.store.store import Ttls
 

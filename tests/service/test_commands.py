@@ -16,7 +16,7 @@ from tests.redis_server import Forwarder, RedisServer
 from tests.source.scripted import SUBSCRIBE_KEY
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.emulator import Page, Window
-from worker.reconciliation.reconcile import ReconcileOptions
+from worker.reconciliation.report import ReconcileOptions
 from worker.service import commands
 from worker.service.doctor import examine_pubnub
 from worker.settings import Settings

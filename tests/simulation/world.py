@@ -20,7 +20,7 @@ from worker.domain.position import Range
 from worker.emulator import Identity, State, Truth
 from worker.emulator.actions import Action
 from worker.emulator.replies import RefusedError
-from worker.reconciliation.reconcile import ReconcileOptions, ReconcileReport
+from worker.reconciliation.report import ReconcileOptions, ReconcileReport
 from worker.service.commands import COMMAND_TRIES
 from worker.service.parts import Parts, build_reconciler
 from worker.settings import Settings

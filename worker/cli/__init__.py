@@ -1,1 +1,1 @@
-"""The command line: the only place that prints. ``commands.py`` declares every command."""
+"""The command line: the only place that prints."""

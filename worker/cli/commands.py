@@ -1,7 +1,7 @@
 """Every command: its options, its work, and what it prints.
 
 A command loads what it needs when it runs.
-So ``tally --help`` and ``tally run --help`` load neither PubNub nor Redis, and are quick.
+So ``tally --help`` loads neither PubNub nor Redis, and is quick.
 """
 
 import sys
@@ -114,7 +114,7 @@ def reconcile(
     Add what is missing, prune and restore what two passes over the list prove.
     """
     from worker.cli.progress import finish_with_progress
-    from worker.reconciliation.reconcile import ReconcileOptions
+    from worker.reconciliation.report import ReconcileOptions
     from worker.service.commands import run_reconcile
 
     if full and (since or until):
@@ -267,25 +267,19 @@ def doctor(
     settings = load(FOLLOW, checks_later=True)
     configure(settings.log_format, settings.log_level, is_quiet=True)
     checks = run_doctor(settings, allow_eviction=allow_eviction)
+    findings = finish(_collect(checks, is_shown=not as_json))
     if as_json:
-        findings = finish(_collect(checks))
         print_json(reports.doctor_json(findings))
-    else:
-        findings = finish(_collect_and_print(checks))
     code = reports.doctor_exit_code(findings)
     raise typer.Exit(code)
 
 
-async def _collect(checks: "AsyncIterator[Finding]") -> "list[Finding]":
-    return [finding async for finding in checks]
-
-
-async def _collect_and_print(checks: "AsyncIterator[Finding]") -> "list[Finding]":
-    """Print each finding as soon as it is there."""
+async def _collect(checks: "AsyncIterator[Finding]", *, is_shown: bool) -> "list[Finding]":
+    """Return the findings; show each as soon as it is there."""
     findings = []
     async for finding in checks:
-        line = reports.finding_line(finding)
-        typer.echo(line)
+        if is_shown:
+            typer.echo(reports.finding_line(finding))
         findings.append(finding)
     return findings
 

@@ -1,4 +1,4 @@
-"""The emulator of ``tally emulator`` and ``tally demo``: its faults, and its process."""
+"""The emulator of ``tally emulator``: its faults, and its process."""
 
 import asyncio
 import re

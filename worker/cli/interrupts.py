@@ -56,13 +56,13 @@ def finish(work: Awaitable[Result]) -> Result:
 
 
 class Interrupts:
-    """The interrupts and stops of a task: Ctrl-C, SIGTERM, a terminal that is closed.
+    """The interrupts of a task: Ctrl-C, SIGTERM, a terminal that is closed.
 
-    The first cancels the work, so that it closes what it has opened (its own Valkey, too).
+    The first cancels the work, which closes what it has opened.
     The second cancels the cleanup, the third ends the process.
 
     A signal counts even if the task swallows its cancellation.
-    ``asyncio.run`` alone would take what such a task returns for a result.
+    ``asyncio.run`` alone would take what it returns for a result.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """From a command line to an exit code.
 
-An error that the worker foresaw is one sentence. Any other is one entry in the log.
+A foreseen error is one sentence. Any other is one entry in the log.
 """
 
 import io
@@ -36,7 +36,7 @@ def main() -> NoReturn:
 
 
 def _write_escapes_for_missing_characters() -> None:
-    """Let a stream write an escape for what its encoding lacks, an emoji for example."""
+    """Let a stream write an escape for what its encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -72,7 +72,7 @@ class ActionsColumn(ProgressColumn):
 
 
 class ChannelLines:
-    """For each channel: the actions read, how many a second, and the date reached.
+    """For each channel: the actions read, their rate, and the date reached.
 
     History is read from the newest action back, so the date goes back.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from itertools import islice
 from operator import attrgetter
@@ -17,27 +18,12 @@ if TYPE_CHECKING:  # ``--help`` loads this module, but no worker
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from worker.applying.forgetting import Forgotten
-    from worker.reconciliation.reconcile import ReconcileReport
-    from worker.reconciliation.verify import Discrepancy, VerifyReport
+    from worker.reconciliation.report import Discrepancy, ReconcileReport, VerifyReport
     from worker.service.doctor import Finding
     from worker.store.audit import Inconsistency
 
 MAX_LINES: Final = 1000
 """Of each kind of difference. The JSON has all of them."""
-
-SUMMED: Final = (
-    "listed",
-    "entries",
-    "added",
-    "pruned",
-    "restored",
-    "rebuilt",
-    "unproven",
-    "refused",
-    "owed",
-    "requests",
-)
-"""What a reconcile counts in each channel."""
 
 
 def print_json(document: object) -> None:
@@ -50,7 +36,7 @@ def print_result(
     document: Callable[[], object],
     lines: Iterable[str],
 ) -> None:
-    """Print a result as JSON for programs, or as lines for people."""
+    """Print a result as JSON, or as lines for people."""
     if as_json:
         print_json(document())
     else:
@@ -90,11 +76,12 @@ def forget_lines(results: Sequence[Forgotten]) -> Iterator[str]:
 def reconcile_exit_code(reports: Sequence[ReconcileReport]) -> ExitCode:
     """Return the exit code of a reconcile.
 
-    The worst failure counts most, then a refused prune, then a doubt.
+    The worst failure counts most, then a refusal, then a doubt.
     """
-    failures = [report.exit_code for report in reports if report.failure]
-    if failures:
-        return max(failures)
+    codes = (report.exit_code for report in reports)
+    worst = max(codes, default=ExitCode.DONE)
+    if worst:
+        return worst
 
     sums = _sums(reports)
     if sums["refused"]:
@@ -135,11 +122,10 @@ def reconcile_lines(
     )
 
 
-def _sums(reports: Sequence[ReconcileReport]) -> dict[str, int]:
-    sums = {}
-    for name in SUMMED:
-        counts = map(attrgetter(name), reports)
-        sums[name] = sum(counts)
+def _sums(reports: Sequence[ReconcileReport]) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for report in reports:
+        sums.update(report.counts)
     return sums
 
 
@@ -199,21 +185,22 @@ def _discrepancy_line(discrepancy: Discrepancy) -> str:
     if discrepancy.surplus:
         parts.append(f"{discrepancy.surplus} too many")
 
-    channel = escape(discrepancy.channel)
-    message = discrepancy.message_timetoken
-    type = escape(discrepancy.type)
-    value = escape(discrepancy.value)
-    problem = ", ".join(parts)
-    return f"{channel} {message} {type} {value}: {problem}"
+    where = _place(
+        discrepancy.channel,
+        discrepancy.message_timetoken,
+        discrepancy.type,
+        discrepancy.value,
+    )
+    return f"{where}: {', '.join(parts)}"
 
 
-def _inconsistency_line(inconsistency: Inconsistency) -> str:
-    channel = escape(inconsistency.channel)
-    message = escape(inconsistency.message_timetoken)
-    field = escape(inconsistency.field)
-    subject = " ".join(filter(None, [channel, message, field]))
-    problem = escape(inconsistency.problem)
-    return f"{subject}: in Redis, {problem}"
+def _inconsistency_line(flaw: Inconsistency) -> str:
+    where = _place(flaw.channel, flaw.message_timetoken, flaw.field)
+    return f"{where}: in Redis, {escape(flaw.problem)}"
+
+
+def _place(*names: str) -> str:
+    return " ".join(map(escape, filter(None, names)))
 
 
 def doctor_exit_code(findings: Iterable[Finding]) -> ExitCode:
@@ -225,16 +212,15 @@ def doctor_exit_code(findings: Iterable[Finding]) -> ExitCode:
 def doctor_json(findings: Sequence[Finding]) -> dict[str, object]:
     """Return what a doctor found, for programs."""
     code = doctor_exit_code(findings)
-    checks = list(map(_finding_json, findings))
+    checks = [
+        {
+            "subject": finding.subject,
+            "ok": not finding.exit_code,
+            "text": finding.text,
+        }
+        for finding in findings
+    ]
     return {"ok": code is ExitCode.DONE, "checks": checks}
-
-
-def _finding_json(finding: Finding) -> dict[str, object]:
-    return {
-        "subject": finding.subject,
-        "ok": not finding.exit_code,
-        "text": finding.text,
-    }
 
 
 def finding_line(finding: Finding) -> str:

@@ -22,6 +22,11 @@ class Candidate:
     action_timetoken: Timetoken
 
 
+def age(candidate: Candidate) -> tuple[int, str]:
+    """Return the sort key of a candidate: the oldest first."""
+    return order(candidate.action_timetoken)
+
+
 @dataclass(slots=True)
 class Coverage:
     """What a first pass over the list has seen."""
@@ -45,21 +50,6 @@ class Coverage:
         """Return the edge that many edges above a timetoken; None if there is none."""
         newer = bisect_left(self.edges, -int(timetoken), key=lambda edge: -int(edge))
         return self.edges[newer - steps] if newer >= steps else None
-
-
-def all_lie_in(range: Range, timetokens: Collection[Timetoken]) -> bool:
-    """Tell whether a range covers all timetokens, at little cost for each.
-
-    It compares them as texts, so it says False if they differ in length.
-    """
-    if range == Range() or not timetokens:
-        return True
-
-    lengths = set(map(len, timetokens))
-    if len(lengths) > 1:
-        return False
-
-    return range.covers(min(timetokens)) and range.covers(max(timetokens))
 
 
 class Verdict(Enum):

@@ -1,4 +1,4 @@
-"""Replays history into tallies, newest first; goes on after an interruption."""
+"""Replays history into tallies, newest first; resumes what was interrupted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -47,7 +47,7 @@ class Backfiller:
         self._watch = watch
 
     async def run(self, channels: Iterable[str], wanted: Range) -> dict[str, int]:
-        """Replay the channels; return how many actions were read of each.
+        """Replay the channels; return the actions read of each.
 
         Every channel is replayed as far as possible.
 
@@ -70,7 +70,7 @@ class Backfiller:
         return counts
 
     async def channel(self, channel: str, wanted: Range) -> int:
-        """Replay one channel, as a command does; return how many actions were read."""
+        """Replay one channel, as a command does; return the actions read."""
         marks = await self._tables.remember(channel)
         actions = await self.replay(channel, wanted)
         if marks and wanted == Range():
@@ -90,17 +90,19 @@ class Backfiller:
         await self._tables.progress.save(progress, *(set(channels) - kept))
 
     async def replay(self, channel: str, wanted: Range | None) -> int:
-        """Replay what is wanted and what was saved; return how many actions were read.
+        """Replay what is wanted and what was saved; return the actions read.
 
         If saved progress covers the range, resume it.
         Otherwise start again over the union of both ranges.
         """
         saved = await self._tables.progress.read(channel)
-        if saved and (wanted is None or _covers(saved, wanted.since)):
-            return await self._resume(channel, saved, wanted.until if wanted else None)
+        if saved is None:
+            return await self._start(channel, wanted.since, wanted.until) if wanted else 0
         if wanted is None:
-            return 0
-        return await self._start(channel, wanted.since, None if saved else wanted.until)
+            return await self._resume(channel, saved, None)
+        if _covers(saved, wanted.since):
+            return await self._resume(channel, saved, wanted.until)
+        return await self._start(channel, wanted.since, None)
 
     async def _start(
         self,

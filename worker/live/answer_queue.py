@@ -11,7 +11,7 @@ from worker.source.refusals import Readmitted, Refused
 from worker.source.wire import Malformed
 
 QUEUED_ANSWERS: Final = 8
-"""Answers that wait while others are applied; then one round trip applies them."""
+"""Answers that wait for one round trip, while others are applied."""
 
 
 @dataclass(frozen=True, slots=True)

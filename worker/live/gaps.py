@@ -125,9 +125,10 @@ class CoveredChannels:
             if is_full(answer):
                 await self.owe(self._names, GapCause.OVERFLOW, stretch)
 
-            decoded = answer.decoded
-            events = [item for item in decoded if not isinstance(item, Malformed)]
-            unseen = {event.identity.channel for event in events} - self._seen
+            channels = {
+                item.identity.channel for item in answer.decoded if not isinstance(item, Malformed)
+            }
+            unseen = channels - self._seen
             if unseen:
                 await self._gaps.discover(unseen, cursor)
                 self._seen |= unseen

@@ -37,7 +37,7 @@ class _Group:
 
 
 class GroupCommit:
-    """Applies one group of events at a time. What comes meanwhile is the next.
+    """Applies one group at a time. What comes meanwhile is the next.
 
     Two hundred subscriptions with one event each need one round trip,
     instead of two hundred round trips over as many connections.
@@ -84,10 +84,9 @@ class GroupCommit:
         received_at: float,
     ) -> _Group:
         """Add events to the newest group that waits."""
-        group = self._waiting[-1] if self._waiting else None
-        if group is None or len(group.decoded) >= GROUP_EVENTS:
-            group = _Group()
-            self._waiting.append(group)
+        if not self._waiting or len(self._waiting[-1].decoded) >= GROUP_EVENTS:
+            self._waiting.append(_Group())
+        group = self._waiting[-1]
         group.decoded += decoded
         group.oldest = min(group.oldest, received_at)
         group.callers += 1

@@ -1,4 +1,4 @@
-"""The side of a subscription that polls PubNub and queues the answers."""
+"""The side of a subscription that polls PubNub."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,9 +13,9 @@ from worker.source.live import Poller, Received
 from worker.source.wire import CountedTypes, decode_message
 
 APPLY_WAIT_SECONDS: Final = 0.5
-"""The longest wait for a small answer: polling goes on if Redis hangs."""
+"""The longest wait for a small answer, if Redis hangs."""
 LATE_SECONDS: Final = 90.0
-"""How late a poll may be, on a busy machine, until it counts as stuck."""
+"""How late a poll may be until it counts as stuck."""
 
 
 class State(StrEnum):
@@ -24,7 +24,7 @@ class State(StrEnum):
     STARTING = "starting"
     FOLLOWING = "following"
     WAITING = "waiting"
-    """It waits for Redis: to take PubNub's answers, or to give the cursor."""
+    """It waits for Redis."""
     UNREACHABLE = "unreachable"
     REFUSED = "refused"
     """PubNub answers 403 for some of its names."""

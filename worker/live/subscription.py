@@ -61,7 +61,7 @@ class Subscription:
     def hand_over_to(self, successors: Sequence[Assignment[None]]) -> None:
         """Stop, and let successors follow; do nothing if they are the same.
 
-        Names that had yet to join this subscription join its successors.
+        Names that had yet to join it join its successors.
         """
         if [successor.names for successor in successors] == [self.names]:
             return
@@ -82,7 +82,7 @@ class Subscription:
     def has_begun(self) -> bool:
         """Whether PubNub's cache reaches back to the resume point.
 
-        Where it does not, a gap is marked before the resume point moves.
+        Where it does not, a gap is marked first.
         """
         point, longest = self.resume_point, self._covered.catchup_seconds
         return point is not None and self._cursor.age_of(point) <= longest

@@ -16,7 +16,7 @@ from worker.store.rollback_detector import RollbackDetector
 class ResumePoint:
     """A subscription's cursor, and how far it covers the past.
 
-    Until ``covered_until``, in seconds of the clock, PubNub has sent everything.
+    Until ``covered_until``, in seconds of the clock, nothing is missing.
     ``saves`` counts the saves of the cursor: a Redis with fewer went back.
     """
 

@@ -78,15 +78,12 @@ class Subscriptions:
         return len(after - before), len(before - after)
 
     async def _wait_for_successors(self) -> None:
-        while True:
-            leaving = [
-                task
-                for task, subscription in self._tasks.items()
-                if subscription.successors is not None
-            ]
-            if not leaving:
-                return
-            await asyncio.wait(leaving)
+        def leaving() -> list[asyncio.Task[None]]:
+            tasks = self._tasks.items()
+            return [task for task, running in tasks if running.successors is not None]
+
+        while tasks := leaving():
+            await asyncio.wait(tasks)
 
     def _follow(self, assignment: Assignment[ResumePoint]) -> None:
         subscription = self._create(assignment)

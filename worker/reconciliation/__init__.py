@@ -1,1 +1,1 @@
-"""What must be true: comparing the tallies with PubNub's list, and repairing them."""
+"""What must be true: comparisons with PubNub's list, and repairs."""

@@ -1,4 +1,4 @@
-"""The backfills that a worker still wants, for its readiness."""
+"""The backfills that a worker waits for."""
 
 from collections.abc import Collection
 from itertools import islice
@@ -7,7 +7,7 @@ from typing import Final
 from worker.errors import ForbiddenError, TallyError
 
 FEW: Final = 10
-"""One channel of so many may fail without holding up the readiness of all others."""
+"""One channel of so many may fail without holding up the others."""
 NAMED: Final = 3
 
 
@@ -19,8 +19,8 @@ class BackfillsLeft:
         """Whether the backfills of an earlier worker are known."""
         self._all: set[str] = set()
         self._left: set[str] = set()
-        self._refused: set[str] = set()
-        self._failing: dict[str, str] = {}
+        self._failed: dict[str, str] = {}
+        """Channel → why it failed; empty if PubNub refuses it."""
 
     def add(self, channel: str) -> None:
         """Note that a backfill is wanted."""
@@ -30,34 +30,31 @@ class BackfillsLeft:
     def done(self, channel: str) -> None:
         """Note that a backfill is done."""
         self._left.discard(channel)
-        self._refused.discard(channel)
-        self._failing.pop(channel, None)
+        self._failed.pop(channel, None)
 
     def failed(self, channel: str, error: TallyError) -> None:
         """Note that a backfill failed. It is tried again later."""
-        if channel not in self._left:
-            return
-        if isinstance(error, ForbiddenError):
-            self._refused.add(channel)
-        else:
-            self._failing[channel] = str(error)
+        if channel in self._left:
+            is_refused = isinstance(error, ForbiddenError)
+            self._failed[channel] = "" if is_refused else str(error)
 
     @property
     def problem(self) -> str | None:
         """What a worker waits for; None if it waits for nothing.
 
-        A channel that PubNub refuses holds nothing up, nor do a few that fail.
+        Refused channels hold nothing up, nor do a few that fail.
         """
         if not self.has_started:
             return "the backfills of an earlier worker are not known yet"
 
-        waiting = self._left - self._refused - self._failing.keys()
+        waiting = self._left - self._failed.keys()
         if waiting:
             return f"the first backfill of {_names(waiting)} is not done yet"
 
-        if len(self._failing) * FEW > len(self._all):
-            reason = next(iter(self._failing.values()))
-            return f"the first backfill of {_names(self._failing.keys())} fails: {reason}"
+        failing = {name: reason for name, reason in self._failed.items() if reason}
+        if len(failing) * FEW > len(self._all):
+            reason = next(iter(failing.values()))
+            return f"the first backfill of {_names(failing)} fails: {reason}"
 
         return None
 

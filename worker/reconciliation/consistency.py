@@ -1,10 +1,9 @@
 """Mends what eviction or a hand has changed in Redis.
 
-The counts and the index of a channel's messages are derived from their actions.
+Counts and index of messages are derived from their actions.
 """
 
 from collections.abc import Collection
-from contextlib import AbstractAsyncContextManager
 
 import structlog
 
@@ -25,29 +24,19 @@ class Consistency:
     """
 
     def __init__(self, entries: Entries, audit: Audit, store: Store) -> None:
-        self._entries = entries
-        self._audit = audit
+        self.entries = entries
+        self.audit = audit
         self._store = store
 
-    def damage_named(self, channel: str) -> AbstractAsyncContextManager[None]:
-        """As in ``Entries``: let a refusal name the key that nobody but a person can mend."""
-        return self._entries.damage_named(channel)
-
     async def restore(self, channel: str) -> int:
-        """Rebuild the channel's messages whose counts differ from their actions.
+        """Rebuild messages whose counts differ from their actions; return how many.
 
         Call this before a full look: where actions are lost, too,
         their counts go, and come again with the actions from PubNub's list.
-
-        Return how many messages were rebuilt.
-
-        Raises:
-            RedisUnavailableError: Redis is away.
-            ScriptRefusedError: a key has the wrong type.
         """
         rebuilt = 0
-        async for messages in self._entries.messages(channel):
-            async for suspect in self._audit.suspects(channel, messages):
+        async for messages in self.entries.messages(channel):
+            async for suspect in self.audit.suspects(channel, messages):
                 rebuilt += await self._store.rebuild(channel, suspect)
         return _noted(channel, rebuilt)
 
@@ -58,39 +47,19 @@ class Consistency:
     ) -> int:
         """Index listed messages that Redis holds, and that the index lacks.
 
-        If there is one, all such messages of the channel are indexed,
-        because the whole index may be lost.
+        If there is one, all such messages of the channel are rebuilt,
+        because the whole index may be lost; return how many.
         A comparison that began before did not see their entries.
-
-        Return how many messages were rebuilt.
-
-        Raises:
-            RedisUnavailableError: Redis is away.
-            ScriptRefusedError: a key has the wrong type.
         """
-        if not await self._audit.lacks_any(channel, message_timetokens):
+        if not await self.audit.lacks_any(channel, message_timetokens):
             return 0
-        lost = await self.lost([channel])
+        lost = await self.audit.unindexed([channel])
         return await self.restore_lost(channel, lost.get(channel, ()))
 
-    async def lost(self, channels: Collection[str]) -> dict[str, set[Timetoken]]:
-        """Return the messages that Redis holds and the index lacks.
-
-        Channel → messages. Every key of Redis is looked at once.
-        """
-        return await self._audit.unindexed(channels)
-
     async def restore_lost(self, channel: str, messages: Collection[Timetoken]) -> int:
-        """Index messages of ``lost`` again, with the right counts.
-
-        Return how many messages were rebuilt.
-
-        Raises:
-            RedisUnavailableError: Redis is away.
-            ScriptRefusedError: a key has the wrong type.
-        """
+        """Index messages of ``audit.unindexed``, with the right counts; return how many."""
         suspects = {message: Suspect(message) for message in sorted(messages)}
-        async for suspect in self._audit.suspects(channel, list(suspects)):
+        async for suspect in self.audit.suspects(channel, list(suspects)):
             suspects[suspect.message_timetoken] = suspect
         rebuilt = 0
         for suspect in suspects.values():

@@ -14,27 +14,20 @@ from collections.abc import (
 from dataclasses import dataclass
 from typing import Final
 
-from worker.applying.retry import RetryPolicy
 from worker.domain.action import Added, Identity
-from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, shift
+from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.domain.reconciliation import Candidate, Proof, Verdict
-from worker.domain.seen_set import EntryKey
-from worker.reconciliation.list_reader import additions
-from worker.reconciliation.origin_check import OriginCheck
-from worker.reconciliation.scan import Scanner
+from worker.reconciliation.list_reader import ListReader, additions
 from worker.reconciliation.scan_state import ScanState
 from worker.reconciliation.second_pass import SecondPass
 from worker.source.history import ListSlice
 from worker.store.entries import Entries, identity
 
 CANDIDATE_BATCH: Final = 20_000
-"""Candidates in memory at a time; more are looked at in turn."""
+"""Candidates in memory at a time."""
 
 TakeAdditions = Callable[[ListSlice, Sequence[Added]], Awaitable[bool]]
-"""Gets a slice and its additions.
-
-Returns whether the additions that were not live before need a closer look.
-"""
+"""Gets a slice; tells whether new additions need a closer look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,40 +60,38 @@ class Comparison:
 
     def __init__(
         self,
-        scanner: Scanner,
+        reader: ListReader,
         entries: Entries,
-        policy: RetryPolicy,
-        origin: OriginCheck,
         retention_seconds: int = 0,
     ) -> None:
-        self.origin = origin
-        self._scanner = scanner
+        self.reader = reader
         self._entries = entries
-        self._policy = policy
+        self._policy = reader.policy
         self._retention_seconds = retention_seconds
-
-    async def now(self, channel: str) -> Timetoken:
-        """Return PubNub's clock.
-
-        Raises:
-            PubNubError: the request failed too often.
-        """
-        return await self._scanner.reader.now(channel)
 
     async def first_pass(
         self,
         channel: str,
         wanted: Range,
-        take: TakeAdditions,
+        take: TakeAdditions | None = None,
     ) -> ScanState:
         """Read the live entries from Redis, then PubNub's list.
+
+        Without ``take`` all additions get a closer look.
 
         Raises:
             PubNubError: PubNub refused, or failed too often.
             RedisUnavailableError: Redis is away; begin again.
             RolledBackError: Redis went back; begin again.
         """
-        scan = await self._begin(channel, wanted)
+        now = await self.reader.now(channel)
+        settle_ticks = round(self._policy.settle_seconds * TICKS_PER_SECOND)
+        scan = ScanState(
+            channel=channel,
+            wanted=wanted,
+            horizon=shift(now, -settle_ticks),
+            forgotten=await self._entries.oldest_kept(self._retention_seconds),
+        )
         async for messages in self._entries.scan(channel, wanted.since):
             scan.add(messages)
         scan.seen.close()
@@ -108,32 +99,19 @@ class Comparison:
         async def take_slice(slice: ListSlice) -> None:
             listed = additions(channel, slice, self._policy.counted_types)
             added = scan.wanted_of(listed)
-            needs_closer_look = await take(slice, added)
+            needs_closer_look = await take(slice, added) if take else True
             scan.mark_seen(added)
             if needs_closer_look:
                 await self._look_closer(scan, scan.unknown(added))
 
-        await self._scanner.first_pass(
+        await self.reader.read(
             channel,
             wanted,
             scan.coverage,
             take_slice,
             is_expected=len(scan.seen) > 0,
         )
-        if scan.coverage.listed:
-            self.origin.note_listed(channel)
         return scan
-
-    async def _begin(self, channel: str, wanted: Range) -> ScanState:
-        """Return an empty scan that begins now, on PubNub's clock."""
-        now = await self.now(channel)
-        horizon = _before(now, self._policy.settle_seconds)
-        return ScanState(
-            channel=channel,
-            wanted=wanted,
-            horizon=horizon,
-            forgotten=await self._entries.oldest_kept(self._retention_seconds),
-        )
 
     async def kept(self, scan: ScanState, identities: Iterable[Identity]) -> set[Identity]:
         """Return the identities whose message has not expired meanwhile."""
@@ -163,11 +141,14 @@ class Comparison:
     ) -> AsyncIterator[list[Candidate]]:
         """Yield the entries that are still live and not listed.
 
-        Stretches of the list that were not read completely are left out.
+        Stretches that were not read completely are left out.
         """
         candidates: set[Candidate] = set()
-        async for batch in self._unseen(scan):
-            for entry_key in batch:
+        if not scan.seen.unseen:
+            yield []
+            return
+        async for messages in self._entries.scan(scan.channel, scan.wanted.since):
+            for entry_key in scan.unseen_of(messages):
                 owner = identity(scan.channel, entry_key)
                 candidates.add(Candidate(owner, entry_key[2]))
             if len(candidates) >= CANDIDATE_BATCH:
@@ -175,39 +156,19 @@ class Comparison:
                 candidates = set()
         yield list(candidates)
 
-    async def count(self, scan: ScanState) -> int:
-        """Return how many candidates there are.
-
-        Entries that users removed meanwhile are no candidates any more.
-        """
-        count = 0
-        async for batch in self._unseen(scan):
-            count += len(batch)
-        return count
-
-    async def _unseen(
-        self,
-        scan: ScanState,
-    ) -> AsyncIterator[list[EntryKey]]:
-        if not scan.seen.unseen:
-            return
-        since = scan.wanted.since
-        async for messages in self._entries.scan(scan.channel, since):
-            yield scan.unseen_of(messages)
-
     async def second_pass(
         self,
         scan: ScanState,
         candidates: Sequence[Candidate],
     ) -> Findings:
-        """Look again at candidates, and at actions that are listed but not live.
+        """Look again at candidates, and at what is listed but not live.
 
         Call this a settle time after the first pass at the earliest.
 
         Raises:
             PubNubError: PubNub refused, or failed too often.
         """
-        second = self._scanner.second_pass(scan.channel, scan.coverage, scan.wanted.until)
+        second = SecondPass(self.reader, scan)
         proofs = await second.prove([*candidates, *scan.listed])
         kept = await self.kept(scan, {item.identity for item in proofs})
         proofs = {item: proof for item, proof in proofs.items() if item.identity in kept}
@@ -230,8 +191,3 @@ def _with_verdict(
         if proof and proof.verdict is verdict:
             chosen[candidate] = proof
     return chosen
-
-
-def _before(now: Timetoken, seconds: float) -> Timetoken:
-    """Return the timetoken that many seconds earlier."""
-    return shift(now, -round(seconds * TICKS_PER_SECOND))

@@ -4,59 +4,100 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Final
 
-from worker.applying.retry import Retry, RetryPolicy, retry
-from worker.domain.action import Added
-from worker.domain.position import TICKS_PER_SECOND, Timetoken, shift
-from worker.domain.reconciliation import Coverage
-from worker.errors import PubNubError
-from worker.source.history import History, ListSlice
-from worker.source.wire import CountedTypes, decode_action
+import structlog
 
+from worker.applying.retry import ProgressWatcher, Retry, RetryPolicy, retry
+from worker.domain.action import Added
+from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
+from worker.domain.reconciliation import Coverage
+from worker.errors import PubNubError, RolledBackError, StaleError
+from worker.source.history import History, ListSlice, ahead
+from worker.source.wire import CountedTypes, decode_action
+from worker.store.progress import Progress
+
+TakeSlice = Callable[[ListSlice], Awaitable[None]]
 BEYOND_TICKS: Final = 86_400 * TICKS_PER_SECOND
-"""A list begins a day ahead: our idea of PubNub's clock may be behind."""
+"""A list begins a day ahead: our clock may be behind."""
+
+log = structlog.get_logger(__name__)
 
 
 class ListReader:
-    """Reads lists, and PubNub's clock; repeats requests as its policy says."""
+    """Reads lists, and PubNub's clock; tries again as its policy says."""
 
     def __init__(
         self,
         history: History,
         now: Callable[[], Awaitable[Timetoken]],
         policy: RetryPolicy,
+        watch: ProgressWatcher | None = None,
     ) -> None:
         self._history = history
         self._now = now
-        self._policy = policy
+        self.policy = policy
+        self._watch = watch
 
     async def now(self, channel: str) -> Timetoken:
-        """Return PubNub's clock, or a little less: see ``SteadyClock``.
-
-        Raises:
-            PubNubError: the request failed too often.
-        """
-        return await retry(self._now, channel, self._policy)
+        """Return PubNub's clock, or a little less: see ``SteadyClock``."""
+        return await retry(self._now, channel, self.policy)
 
     async def start(self, channel: str) -> Timetoken:
-        """Return a timetoken above everything that is listed: where to begin a list.
-
-        Raises:
-            PubNubError: the request failed too often.
-        """
+        """Return a timetoken above everything that is listed."""
         return shift(await self.now(channel), BEYOND_TICKS)
 
     async def is_listed(self, channel: str) -> bool:
-        """Tell whether PubNub lists anything of a channel; one request.
-
-        Raises:
-            PubNubError: the request failed too often, or was refused.
-        """
+        """Tell whether PubNub lists anything of a channel."""
         start = await self.start(channel)
         slices = self.slices(channel, start, Coverage(), is_expected=False)
         async with aclosing(slices):
             async for slice in slices:
                 return bool(slice and slice.actions)
         return False
+
+    async def read(
+        self,
+        channel: str,
+        wanted: Range,
+        coverage: Coverage,
+        take: TakeSlice,
+        *,
+        is_expected: bool,
+    ) -> None:
+        """Read a range, newest first; note in ``coverage`` what was seen.
+
+        If ``take`` raises ``StaleError``, the slice is read again.
+
+        Raises:
+            PubNubError: a request failed too often, or was refused.
+                Below the last slice nothing was seen.
+            RolledBackError: from ``take``.
+        """
+        with Retry(channel, self.policy) as retry:
+            start = newest = wanted.until or await self.start(channel)
+            while True:
+                slices = ahead(
+                    self._history.slices(channel, start, wanted.since, is_expected=is_expected)
+                )
+                try:
+                    async with aclosing(slices):
+                        async for slice in slices:
+                            await take(slice)
+                            retry.succeeded()
+                            _note(coverage, slice, start)
+                            start = slice.next
+                            is_expected = slice.leads_on
+                            if self._watch:
+                                reached = Progress(newest, start, actions=coverage.listed)
+                                self._watch.reach(channel, reached)
+                except RolledBackError:
+                    raise
+                except StaleError as error:
+                    log.warning("page_dropped", channel=channel, reason=str(error))
+                except PubNubError as error:
+                    await retry.after(error)
+                else:
+                    coverage.requests += 1  # the empty page at the end
+                    return
 
     async def slices(
         self,
@@ -73,7 +114,7 @@ class ListReader:
         Raises:
             PubNubError: a request failed too often, or was refused.
         """
-        with Retry(channel, self._policy) as retry:
+        with Retry(channel, self.policy) as retry:
             is_first = True
             while True:
                 slices = self._history.slices(channel, start, None, is_expected=is_expected)
@@ -96,8 +137,31 @@ class ListReader:
                     return
 
 
+def _note(coverage: Coverage, slice: ListSlice, start: Timetoken) -> None:
+    """Note how far a slice came.
+
+    A list that stays empty is seen as empty.
+    """
+    if slice.span:
+        oldest, newest = slice.span
+        coverage.edges += [oldest] if coverage.edges else [newest, oldest]
+    has_items = bool(coverage.listed or slice.actions)
+    if has_items and not slice.is_certain:
+        coverage.unseen.append(_unseen_stretch(slice, start))
+    coverage.listed += len(slice.actions)
+    coverage.requests += slice.requests
+
+
+def _unseen_stretch(slice: ListSlice, start: Timetoken) -> Range:
+    """Return the stretch that an uncertain slice may not have shown."""
+    until = shift(start, 1)
+    if is_after(start, slice.next):
+        return Range(shift(slice.next, -1), until)
+    return Range(None, until)
+
+
 def _is_empty(slice: ListSlice) -> bool:
-    """Tell whether PubNub was asked again and again, and listed nothing."""
+    """Tell whether PubNub listed nothing, again and again."""
     return not slice.actions and not slice.is_certain
 
 

@@ -13,9 +13,9 @@ from worker.store.tables import Tables
 from worker.telemetry import metrics
 
 STILL_REFUSED_SECONDS: Final = 90.0
-"""The age of a ``forbidden`` mark at which its channel is readable again.
+"""The age of a ``forbidden`` mark whose channel is readable again.
 
-While PubNub refuses a channel, its mark is renewed once a minute.
+Until then its mark is renewed once a minute.
 """
 
 log = structlog.get_logger(__name__)
@@ -28,11 +28,11 @@ class ChannelMarks:
         self._tables = tables
         self._settle_seconds = policy.settle_seconds
         self._slots = policy.slots
-        self._known_only = policy.known_only
+        self._is_worker = policy.is_worker
 
     async def is_forgotten(self, channel: str) -> bool:
         """Tell whether a channel must be left alone."""
-        return self._known_only and await self._tables.is_forgotten(channel)
+        return self._is_worker and await self._tables.is_forgotten(channel)
 
     async def ripen_doubts(self, channel: str) -> None:
         """Wait until a look that begins now may take back the mark of a doubt.
@@ -47,14 +47,14 @@ class ChannelMarks:
             await self._slots.pause(max(0.0, seconds))
 
     async def due(self, channel: str, wanted: Range, began: int) -> Marks:
-        """Return the marks that may be taken back by a reconcile that began then.
+        """Return the marks that a reconcile may take back.
 
         These are the marks that were older than the settle time.
         Only a reconcile of everything takes some back.
         ``began`` is in milliseconds since 1970, by Redis's clock.
         """
         own: Marks = {}
-        if not self._known_only:
+        if not self._is_worker:
             own = await self._tables.remember(channel)
         if wanted != Range():
             return {}
@@ -71,7 +71,7 @@ class ChannelMarks:
         report: ReconcileReport,
         due: Mapping[str, int],
     ) -> None:
-        """Mark what is left in doubt; take back the marks that are due unless something is."""
+        """Mark what is in doubt; if nothing is, take back the marks that are due."""
         channel, pending = report.channel, self._tables.pending
         if await self.is_forgotten(channel):
             return

@@ -14,15 +14,15 @@ from worker.store.tables import Tables
 WITNESSES_KEPT: Final = 10
 """Channels that PubNub listed lately; they are asked first."""
 CHANNELS_LOOKED_UP: Final = 1000
-"""Channels that are looked up in Redis, to find some that hold reactions."""
+"""Channels that are looked up in Redis: do they hold reactions?"""
 CHANNELS_ASKED: Final = 10
-"""Channels with reactions of which PubNub is asked whether it lists anything."""
+"""Channels with reactions of which PubNub is asked."""
 
 
 class OriginCheck:
     """Looks for a channel that PubNub lists.
 
-    A channel that lists nothing at all may have been emptied.
+    A channel that lists nothing may have been emptied.
     An origin that lists nothing of any channel is a wrong one.
     """
 
@@ -87,14 +87,14 @@ class OriginCheck:
         return nlargest(CHANNELS_LOOKED_UP, others, changed.__getitem__)
 
     async def _has_reactions(self, channel: str) -> bool:
-        """Tell whether a channel has a live entry; a damaged key says nothing."""
+        """Tell whether a channel has entries; a damaged key says nothing."""
         try:
             return await self._entries.has_any(channel)
         except ScriptRefusedError:
             return False
 
     async def _is_listed(self, channel: str) -> bool:
-        """Tell whether PubNub lists anything of a channel; a refusal says nothing."""
+        """Tell whether PubNub lists anything; a refusal says nothing."""
         try:
             return await self._reader.is_listed(channel)
         except ForbiddenError:

@@ -17,7 +17,7 @@ NO_WITNESS = (
 class PruneLimit:
     """Compares losses with the whole channel, and with what it lost lately.
 
-    So rounds cannot take away by slices what one look may not take at once.
+    So rounds cannot take away by slices what one look may not.
     """
 
     def __init__(
@@ -27,22 +27,19 @@ class PruneLimit:
         tables: Tables,
         origin: OriginCheck,
     ) -> None:
+        self.origin = origin
         self._limit = limit
         self._entries = entries
         self._tables = tables
-        self._origin = origin
 
-    async def refusal(self, scan: ScanState, losses: int, findings: Findings | None) -> str:
+    async def refusal(self, scan: ScanState, losses: int, findings: Findings) -> str:
         """Return why so many entries may not be pruned; empty if they may.
 
-        ``findings`` are those of the second pass; None before it.
-
         Raises:
-            PubNubError: another channel had to be asked, and PubNub failed.
+            PubNubError: another channel was asked, and PubNub failed.
         """
         channel = scan.channel
-        is_any_listed = findings is not None and findings.second.is_any_listed
-        lists_nothing = not (scan.coverage.listed or is_any_listed)
+        lists_nothing = not (scan.coverage.listed or findings.second.is_any_listed)
         total = await self._entries.count(channel)
         if lists_nothing:
             # An empty list takes away the whole channel, whatever part was compared.
@@ -54,7 +51,7 @@ class PruneLimit:
         lately = await self._tables.pruned.read(channel)
         if self._limit.forbids(losses + lately, total + lately):
             return TOO_MANY
-        if lists_nothing and not await self._origin.is_known(channel):
+        if lists_nothing and not await self.origin.is_known(channel):
             return NO_WITNESS
         return ""
 

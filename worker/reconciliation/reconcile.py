@@ -1,6 +1,6 @@
 """Reconciles channels.
 
-A reconcile makes tallies equal to PubNub's list, and settles the marks.
+It makes tallies equal to PubNub's list, and settles the marks.
 """
 
 import asyncio
@@ -14,27 +14,21 @@ import structlog
 from worker.domain.position import Range, Timetoken, milliseconds
 from worker.errors import RolledBackError, TallyError
 from worker.reconciliation.consistency import Consistency
-from worker.reconciliation.full_look import FullLook
 from worker.reconciliation.marks import ChannelMarks
 from worker.reconciliation.repair import Repair
 from worker.reconciliation.report import (
+    CHANNEL_CONCURRENCY,
     ReconcileOptions,
     ReconcilePolicy,
     ReconcileReport,
 )
+from worker.store.progress import LookProgress
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.tables import Tables
 from worker.telemetry import metrics
 
-__all__ = [
-    "ReconcileOptions",
-    "ReconcilePolicy",
-    "ReconcileReport",
-    "Reconciler",
-]
+USUAL: Final = ReconcileOptions()
 
-CHANNEL_CONCURRENCY: Final = 1_000
-"""Channels that a command reconciles at once. Most of them wait, and hold no slot."""
 log = structlog.get_logger(__name__)
 
 
@@ -44,7 +38,6 @@ class Reconciler:
     def __init__(
         self,
         repair: Repair,
-        full_look: FullLook,
         tables: Tables,
         rollback_detector: RollbackDetector,
         policy: ReconcilePolicy,
@@ -52,9 +45,9 @@ class Reconciler:
     ) -> None:
         self.clock = policy.clock
         self.last: tuple[float, ReconcileReport] | None = None
-        """The newest report, and when it was made, in seconds of the clock."""
+        """The newest report, and when it was made."""
         self._repair = repair
-        self._full_look = full_look
+        self._resumes = policy.is_worker
         self._tables = tables
         self._consistency = consistency
         self._marks = ChannelMarks(tables, policy)
@@ -66,7 +59,7 @@ class Reconciler:
         self,
         channels: Iterable[str],
         wanted: Range,
-        options: ReconcileOptions | None = None,
+        options: ReconcileOptions = USUAL,
     ) -> list[ReconcileReport]:
         """Reconcile the channels, some side by side.
 
@@ -74,8 +67,8 @@ class Reconciler:
         """
         names = sorted(set(channels))
         lost: Mapping[str, Collection[Timetoken]] = {}
-        if not (options and options.dry_run):
-            lost = await self._consistency.lost(names)
+        if not options.dry_run:
+            lost = await self._consistency.audit.unindexed(names)
         room = asyncio.Semaphore(CHANNEL_CONCURRENCY)
 
         async def reconcile(channel: str) -> ReconcileReport:
@@ -99,31 +92,30 @@ class Reconciler:
         self,
         channel: str,
         wanted: Range,
-        options: ReconcileOptions | None = None,
+        options: ReconcileOptions = USUAL,
     ) -> ReconcileReport:
         """Reconcile one channel.
 
-        Its marks are taken back if they were old enough at the beginning,
+        Its marks are taken back if they were old enough then,
         everything was seen, and nothing is in doubt.
 
         Raises:
             PubNubError: PubNub refused, or failed too often.
                 What was not seen is as it was, and its marks stay.
             RedisUnavailableError: Redis is away; likewise.
-            StaleError: Redis was away for too long, or went back; likewise.
-            DamagedKeyError: another program wrote a key of the channel; likewise.
+            StaleError: Redis was away too long, or went back; likewise.
+            DamagedKeyError: another program wrote a key; likewise.
         """
-        options = options or ReconcileOptions()
         turn = self._turns.setdefault(channel, asyncio.Lock())
         # The turn first: a task that holds a slot must not wait for one that needs a slot.
         slot = self._slots.held(options.urgency)
-        async with turn, slot, self._consistency.damage_named(channel):
+        async with turn, slot, self._consistency.entries.damage_named(channel):
             if await self._marks.is_forgotten(channel):
                 return ReconcileReport(channel=channel)
             if options.force and not options.dry_run and wanted == Range():
                 await self._marks.ripen_doubts(channel)
             generation = self._rollback_detector.generation
-            look = await self._full_look.begin(channel, options)
+            look = await _begin_look(self._tables, channel, resumes=self._resumes)
             marks: dict[str, int] = {}
             if not options.dry_run:
                 marks = await self._marks.due(channel, wanted, look.began)
@@ -136,7 +128,7 @@ class Reconciler:
             )
             try:
                 if wanted == Range():
-                    report = await self._full_look.run(channel, options, look)
+                    report = await self._look_at_all(channel, options, look)
                 else:
                     report = await self._repair.run(channel, wanted, options)
                 if not options.dry_run:
@@ -148,6 +140,40 @@ class Reconciler:
                 raise
             self._publish(report)
             return report
+
+    async def _look_at_all(
+        self,
+        channel: str,
+        options: ReconcileOptions,
+        look: LookProgress,
+    ) -> ReconcileReport:
+        """Repair what is left of a look, piece by piece, newest first."""
+        report = ReconcileReport(
+            channel=channel,
+            unproven=int(look.is_in_doubt),
+            proven_until=look.proven_until,
+        )
+        entries, progress = self._consistency.entries, self._tables.progress
+        if not options.dry_run:
+            # Before anything is added: without its actions a message would count twice.
+            report.rebuilt = await self._consistency.restore(channel)
+        piece = await entries.piece(channel, look.next)
+        report.add(await self._repair.run(channel, piece, options))
+        while piece.since:
+            if self._resumes:
+                # A kill costs one piece.
+                reached = LookProgress(
+                    look.began,
+                    next=piece.since,
+                    is_in_doubt=not report.is_settled,
+                    proven_until=report.proven_until,
+                )
+                await progress.save_look(reached, channel)
+            piece = await entries.piece(channel, piece.since)
+            report.add(await self._repair.run(channel, piece, options))
+        if self._resumes:
+            await progress.end_look(channel)
+        return report
 
     def _expect_the_same_redis(self, channel: str, generation: int) -> None:
         if self._rollback_detector.generation != generation:
@@ -161,8 +187,22 @@ class Reconciler:
         log.log(level, "reconcile_ends", **asdict(report))
 
 
+async def _begin_look(tables: Tables, channel: str, *, resumes: bool) -> LookProgress:
+    """Return the progress of an interrupted look, or that of a new one.
+
+    A look that began in the future is begun anew: Redis's clock went back,
+    and by its new time this look would take back marks of gaps that came later.
+    """
+    now = await tables.server.now()
+    if resumes:
+        saved = await tables.progress.read_look(channel)
+        if saved and saved.began <= now:
+            return saved
+    return LookProgress(now)
+
+
 async def _note_proof(tables: Tables, report: ReconcileReport, wanted: Range) -> None:
-    """Note a look that left nothing in doubt, and that began at the present."""
+    """Note a look at the present that left nothing in doubt."""
     if not report.is_settled or wanted.until:
         return
     since = milliseconds(wanted.since) if wanted.since else None

@@ -1,16 +1,16 @@
 """Makes the tallies of one channel equal to PubNub's list.
 
 Additions are applied as in a backfill.
-Removals and restorations are applied only where they are proven.
+Removals and restorations only where they are proven.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from worker.applying.apply import Applier
 from worker.domain.action import Added, Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import Range
-from worker.domain.reconciliation import Candidate, Proof
+from worker.domain.reconciliation import Candidate
 from worker.errors import RolledBackError, StaleError
 from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.corrections import Corrections
@@ -55,11 +55,12 @@ class Repair:
         wanted: Range,
         options: ReconcileOptions,
     ) -> ReconcileReport:
-        """Make the first pass, and a second one if something is in doubt."""
+        """Make the first pass, and a second one where in doubt."""
         report = ReconcileReport(channel=channel)
-        take = self._adder(report, options)
+        take = None if options.dry_run else self._adder(report)
         scan = await self._comparison.first_pass(channel, wanted, take)
-        total = await self._comparison.count(scan)
+        if scan.coverage.listed:
+            self._limit.origin.note_listed(channel)
         report.proven_until = scan.horizon
         report.entries = len(scan.seen)
         report.listed = scan.coverage.listed
@@ -68,22 +69,16 @@ class Repair:
             # The index lacked messages, so their entries were not compared.
             report.unproven += 1
 
-        if total or scan.listed:
+        if scan.seen.unseen or scan.listed:
             await self._policy.slots.pause(self._policy.settle_seconds)
-            await self._look_again(scan, total, report, options)
+            await self._look_again(scan, report, options)
         report.requests = scan.coverage.requests
         return report
 
-    def _adder(
-        self,
-        report: ReconcileReport,
-        options: ReconcileOptions,
-    ) -> TakeAdditions:
+    def _adder(self, report: ReconcileReport) -> TakeAdditions:
         """Return a function that applies the additions of a slice."""
 
         async def add(slice: ListSlice, added: Sequence[Added]) -> bool:
-            if options.dry_run:
-                return True
             messages = {item.identity.message_timetoken for item in added}
             report.rebuilt += await self._consistency.restore_messages(report.channel, messages)
             outcomes = await self._applier.apply(
@@ -97,7 +92,6 @@ class Repair:
     async def _look_again(
         self,
         scan: ScanState,
-        total: int,
         report: ReconcileReport,
         options: ReconcileOptions,
     ) -> None:
@@ -106,74 +100,52 @@ class Repair:
         Correct what is proven.
         The limit is compared with all candidates at once.
         """
-        is_one_batch = total <= CANDIDATE_BATCH
-        if not is_one_batch and not options.force:
-            report.reason = await self._limit.refusal(scan, total, None)
-            report.refused = total if report.reason else 0
-        if report.refused:
-            findings = await self._comparison.second_pass(scan, ())
-            await self._correct(findings, report, options)
-            return
+        total = scan.seen.unseen
+        is_limited = not options.force
         async for candidates in self._comparison.candidates(scan):
             # Actions that are listed but not live come with every batch,
             # because a prune may uncover one of them.
             findings = await self._comparison.second_pass(scan, candidates)
             report.unproven += findings.unproven
             losses = len(findings.absent)
-            if losses and is_one_batch and not options.force:
+            if losses and is_limited:
+                losses = total if total > CANDIDATE_BATCH else losses
                 report.reason = await self._limit.refusal(scan, losses, findings)
                 report.refused = losses if report.reason else 0
-            await self._correct(findings, report, options)
+                is_limited = False
+            if not report.refused:
+                await self._prune(findings.absent, report, options)
+            await self._revive(findings, report, dry_run=options.dry_run)
+            if report.refused:
+                break
 
-    async def _correct(
+    async def _revive(
         self,
         findings: Findings,
         report: ReconcileReport,
-        options: ReconcileOptions,
+        *,
+        dry_run: bool,
     ) -> None:
-        """Prune what is absent unless it is refused, and make live what is present."""
-        if not report.refused:
-            await self._prune(findings, report, options)
+        """Make live what is present."""
+        revive = self._corrections.revive
         try:
-            await self._revive(findings.present, report, options)
+            await revive(findings.present, report, dry_run=dry_run)
         except RolledBackError:
             raise
         except StaleError:
             # The second pass took longer than its answers may wait.
             async for present in findings.present_again():
-                await self._revive(present, report, options)
-
-    async def _revive(
-        self,
-        present: Mapping[Candidate, Proof],
-        report: ReconcileReport,
-        options: ReconcileOptions,
-    ) -> None:
-        """Make live what is present."""
-        revivals = self._corrections.revivals(report.channel, present)
-        async for revival in revivals:
-            if options.dry_run:
-                report.restored += len(revival.restored)
-                report.added += len(revival.added)
-                continue
-            outcomes = await self._corrections.restore(revival)
-            report.restored += outcomes[Outcome.APPLIED]
-            report.unproven += outcomes[Outcome.UNMATCHED]
-            outcomes = await self._corrections.add(revival)
-            report.added += outcomes[Outcome.APPLIED]
+                await revive(present, report, dry_run=dry_run)
 
     async def _prune(
         self,
-        findings: Findings,
+        absent: Sequence[Candidate],
         report: ReconcileReport,
         options: ReconcileOptions,
     ) -> None:
-        absent = findings.absent
         if options.dry_run:
             report.pruned += len(absent)
             return
         if absent and not options.force:  # what a person forces does not count
             await self._limit.note(report.channel, len(absent))
-        outcomes = await self._corrections.prune(absent)
-        report.pruned += outcomes[Outcome.APPLIED]
-        report.unproven += outcomes[Outcome.UNMATCHED]
+        await self._corrections.prune(absent, report)

@@ -1,6 +1,7 @@
-"""Repairs the channels that are owed a repair: one queue, one timer a channel."""
+"""The channels that are owed a repair."""
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
@@ -16,18 +17,11 @@ from worker.reconciliation.repair_steps import (
     RepairSteps,
 )
 from worker.reconciliation.waiting_channels import WaitingChannels
-from worker.store.pending_repairs import Marks
-from worker.store.progress import Progress
 from worker.store.tables import Tables
 from worker.telemetry.throttled_warning import ThrottledWarning
 
 REPAIRS: Final = 500
-"""Channels in repair at once. Most of them wait, and hold no slot."""
-ABANDONED_SECONDS: Final = 1800.0
-"""Seconds without a change until another worker's repair is taken over."""
-
-Unfinished = dict[str, tuple[Marks | None, Progress | None]]
-"""Channel → its marks, and its backfill."""
+"""Channels in repair at once. Most of them hold no slot."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +38,7 @@ class RepairQueue:
         tables: Tables,
         is_configured: Callable[[str], bool],
     ) -> None:
-        """``is_configured`` tells whether a channel is named in the settings."""
+        """``is_configured``: a channel is named in the settings."""
         self.backfills = BackfillsLeft()
         self._steps = steps
         self._tables = tables
@@ -83,8 +77,7 @@ class RepairQueue:
         now = asyncio.get_running_loop().time()
         for channel in channels:
             state = self._state(channel)
-            if state.noted_at is None:
-                state.noted_at = now
+            state.noted_at = min(state.noted_at, now)
             if channel in self._running:
                 state.has_news = True
             elif not state.is_failing:
@@ -111,43 +104,30 @@ class RepairQueue:
             self._waiting.put_within(channel, state.urgency, seconds)
 
     def _is_idle(self, channel: str) -> bool:
-        if channel in self._running:
-            return False
-        return self._waiting.due_in(channel) is None
+        is_waiting = self._waiting.due_in(channel) < math.inf
+        return not is_waiting and channel not in self._running
 
     async def run(self) -> None:
         """Repair channels that have marks or are noted, until cancelled."""
-        before = await self._take_over(None)
+        await self._take_over()
         self.backfills.has_started = True
         async with asyncio.TaskGroup() as group:
             for _ in range(REPAIRS):
                 group.create_task(self._work())
-            while True:
-                await asyncio.sleep(ABANDONED_SECONDS)
-                before = await self._take_over(before)
 
-    async def _take_over(self, before: Unfinished | None) -> Unfinished:
-        """Take over repairs of workers that are gone.
+    async def _take_over(self) -> None:
+        """Take over the repairs of earlier workers.
 
-        Where nothing has changed since ``before``, no worker is at work.
-        None: take over all. Returns what is unfinished.
+        Those of workers that end later are found by the rounds.
         """
-        unfinished = await self._unfinished()
-        for channel, pair in unfinished.items():
-            is_abandoned = before is None or before.get(channel) == pair
-            if is_abandoned and self._is_idle(channel):
-                _, backfill = pair
-                if backfill:
-                    self.backfills.add(channel)
-                self._waiting.put(channel, self._state(channel).urgency)
-        return unfinished
-
-    async def _unfinished(self) -> Unfinished:
         channels = await self._tables.channels.all()
         marks = await self._tables.pending.read_all(channels)
         progress = await self._tables.progress.read_all(channels)
-        names = marks.keys() | progress.keys()
-        return {name: (marks.get(name), progress.get(name)) for name in names}
+        for channel in progress:
+            self.backfills.add(channel)
+        for channel in marks.keys() | progress.keys():
+            if self._is_idle(channel):
+                self._waiting.put(channel, self._state(channel).urgency)
 
     async def _work(self) -> None:
         while True:
@@ -195,7 +175,7 @@ class RepairQueue:
 
 
 def _earlier(stretch: Range, seconds: float) -> Range:
-    """Return a stretch that begins earlier, because lists lag behind."""
+    """Return a stretch that begins earlier: lists lag behind."""
     if stretch.since is None:
         return stretch
     ticks = round(seconds * TICKS_PER_SECOND)

@@ -1,4 +1,4 @@
-"""The steps of a channel's repair. Between them a channel waits, and holds nothing.
+"""The steps of a channel's repair. Between them it holds nothing.
 
 1. At once: the additions of the gap's own stretch, if it is known.
 2. A settle time after the newest gap: a look at the whole list.
@@ -6,6 +6,7 @@
 """
 
 import asyncio
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -26,13 +27,13 @@ They double from one time to the next, up to one of these:
 LONGEST_FAILED_SECONDS: Final = 600.0
 LONGEST_IN_DOUBT_SECONDS: Final = 3600.0
 LONGEST_REFUSED_SECONDS: Final = 86400.0
-"""A refusal waits for a person, and each repetition reads the whole list."""
+"""A refusal waits for a person."""
 LONGEST_DOUBLING: Final = 16
 """How often the seconds double; more would overflow."""
 LONGEST_SETTLES: Final = 10
 """Settle times that a channel may wait for an end of its gaps."""
 PACE: Final = 4
-"""After a look of a minute, the next one begins four minutes later at the earliest."""
+"""After a look of a minute, the next one is four minutes later at least."""
 LASTING: Final = frozenset(
     {
         GapCause.UNPROVEN.value,
@@ -59,8 +60,8 @@ class RepairState:
     urgency: Urgency
     stretch: Range | None = None
     """Additions of this range may be missing."""
-    noted_at: float | None = None
-    """When the oldest gap was noted that no look has begun to repair."""
+    noted_at: float = math.inf
+    """When the oldest gap was noted that no look repairs."""
     not_before: float = 0.0
     """When the next look may begin."""
     tries: int = 0
@@ -70,16 +71,12 @@ class RepairState:
     """Whether a gap was noted while a step was under way."""
 
     def add(self, stretch: Range) -> None:
-        """Add a range, and what lies between the two."""
-        old = self.stretch
-        if old is None or old.until is None or stretch.until is None:
-            self.stretch = stretch
-            return
+        """Add a newer range, and what lies between the two."""
+        old = self.stretch or stretch
         since = None
         if old.since and stretch.since:
             since = min(old.since, stretch.since, key=order)
-        until = max(old.until, stretch.until, key=order)
-        self.stretch = Range(since, until)
+        self.stretch = Range(since, stretch.until)
 
     def later_each_time(self, first: float, longest: float) -> float:
         """Return the seconds until the next try."""
@@ -114,7 +111,7 @@ class RepairSteps:
         Returns the seconds until its next step; None at its end.
 
         Raises:
-            TallyError: the repair failed, or this channel's keys are damaged.
+            TallyError: the repair failed.
         """
         if await self._tables.is_forgotten(channel):
             state.stretch = None
@@ -140,9 +137,9 @@ class RepairSteps:
         state: RepairState,
     ) -> ReconcileReport:
         """Look at the whole list."""
-        state.noted_at = None
+        state.noted_at = math.inf
         began = _now()
-        options = ReconcileOptions(urgency=state.urgency, resumes=True)
+        options = ReconcileOptions(urgency=state.urgency)
         report = await self._reconciler.channel(channel, Range(), options)
         # A busy room with a long past must not take every request.
         seconds = _now() - began - 2 * self.settle_seconds
@@ -162,11 +159,10 @@ class RepairSteps:
         """
         marks = await present_marks(self._tables, channel)
         if not marks:
-            state.noted_at = None
+            state.noted_at = math.inf
             return None
         now = _now()
-        if state.noted_at is None:
-            state.noted_at = now
+        state.noted_at = min(state.noted_at, now)
         pause = max(0.0, state.not_before - now)
         if now - state.noted_at >= LONGEST_SETTLES * self.settle_seconds:
             return pause
@@ -186,7 +182,7 @@ class RepairSteps:
         and later for what this one could not repair.
         """
         marks = await self._tables.pending.read(channel)
-        first = max(self.settle_seconds, self.first_retry)
+        first = self.settle_seconds
         if not marks:
             state.tries = 0
             return None

@@ -1,13 +1,21 @@
 """What is asked of a reconcile, and what reconcile and verify report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self
 
 from worker.applying.slots import Slots, Urgency
 from worker.domain.position import Timetoken
 from worker.errors import ExitCode
 from worker.store.audit import Inconsistency
+
+CHANNEL_CONCURRENCY: Final = 1_000
+"""Channels that a command compares at once. Most of them hold no slot."""
+COUNTED: Final = (
+    *("listed", "entries", "added", "pruned", "restored", "rebuilt"),
+    *("unproven", "refused", "owed", "requests"),
+)
+"""What a reconcile counts in a channel."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,14 +29,14 @@ class ReconcileReport:
     listed: int = 0
     """Actions PubNub listed in the range."""
     entries: int = 0
-    """Entries in the range that were live, and old enough to be judged."""
+    """Entries that were live, and old enough to be judged."""
     added: int = 0
     pruned: int = 0
     restored: int = 0
     rebuilt: int = 0
-    """Messages whose counts or place in the index were lost or changed."""
+    """Messages whose counts or index were lost or changed."""
     unproven: int = 0
-    """Entries of which neither presence nor absence could be proven."""
+    """Entries neither present nor absent for sure."""
     refused: int = 0
     """Entries that were not pruned, although they are absent."""
     reason: str = ""
@@ -39,22 +47,20 @@ class ReconcileReport:
     proven_until: Timetoken = ""
     """Older actions were compared; the present, less the settle time."""
     failure: str = ""
-    """Why the reconcile did not come to its end; empty if it did."""
+    """Why the reconcile came to no end; empty if it did."""
     exit_code: ExitCode = ExitCode.DONE
 
     def add(self, piece: Self) -> None:
         """Add what was done in another piece of the channel."""
-        self.listed += piece.listed
-        self.entries += piece.entries
-        self.added += piece.added
-        self.pruned += piece.pruned
-        self.restored += piece.restored
-        self.rebuilt += piece.rebuilt
-        self.unproven += piece.unproven
-        self.refused += piece.refused
-        self.requests += piece.requests
+        for name, count in piece.counts.items():
+            setattr(self, name, count + getattr(self, name))
         self.reason = self.reason or piece.reason
         self.proven_until = self.proven_until or piece.proven_until
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """All that is counted in a channel, by name."""
+        return {name: getattr(self, name) for name in COUNTED}
 
     @property
     def is_in_doubt(self) -> bool:
@@ -87,8 +93,6 @@ class ReconcileOptions:
     """Write nothing."""
     urgency: Urgency = Urgency.ROUND
     """How soon it gets a slot."""
-    resumes: bool = False
-    """Go on where an interrupted look at the whole list was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,14 @@ class ReconcilePolicy:
     settle_seconds: float
     clock: Callable[[], float]
     slots: Slots
-    known_only: bool = False
-    """Leave forgotten channels alone, as a worker does. A command takes any channel."""
+    is_worker: bool = False
+    """Leave forgotten channels alone, and resume interrupted looks.
+
+    A command takes any channel, and looks at all of it.
+    """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Discrepancy:
     """One tally that differs from PubNub's list."""
 
@@ -131,12 +138,12 @@ class VerifyReport:
     """Channel → why its comparison did not come to its end."""
     requests: int = 0
     is_sample: bool = False
-    """Whether some stretches of these channels were left out, as was asked."""
+    """Whether some stretches were left out, as was asked."""
 
     @property
     def is_whole(self) -> bool:
         """Whether everything was compared, and nothing is in doubt."""
-        return not (self.is_sample or self.unproven or self.failures)
+        return not any((self.is_sample, self.unproven, self.failures))
 
     @property
     def is_exact(self) -> bool:

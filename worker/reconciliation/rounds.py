@@ -1,4 +1,4 @@
-"""Looks at all channels, again and again: each as often as it is busy."""
+"""Looks at all channels, each as often as it is busy."""
 
 import asyncio
 from collections import deque
@@ -9,8 +9,7 @@ from typing import Final
 import structlog
 
 from worker.domain.position import TICKS_PER_SECOND, Timetoken, milliseconds
-from worker.errors import PubNubError
-from worker.reconciliation.looks import Looks
+from worker.errors import FatalError, PubNubError, TallyError
 from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.reconciliation.schedule import Load, Look, Schedule
@@ -18,9 +17,10 @@ from worker.store.tables import Tables
 from worker.telemetry.throttled_warning import ThrottledWarning
 
 CONCURRENCY: Final = 40
-"""Looks under way at once. Some of them wait for their second pass."""
+"""Looks under way at once. Some of them wait."""
+
 RETRY_SECONDS: Final = 10.0
-"""Seconds until a request that failed is repeated."""
+"""Seconds until PubNub's clock is asked again."""
 BEHIND: Final = 0.01
 """A part of a period, by which ``SteadyClock`` may be behind: that round has begun already."""
 
@@ -43,7 +43,7 @@ class Rounds:
         schedule: Schedule,
         random: Random,
     ) -> None:
-        """``random`` orders what has waited equally long: another way in each worker."""
+        """``random`` orders what has waited equally long."""
         self.load: Load | None = None
         """What rounds have to do, as the newest one found it."""
         self.reconciler = reconciler
@@ -52,12 +52,6 @@ class Rounds:
         self._now = now
         self._schedule = schedule
         self._random = random
-        self._looks = Looks(
-            reconciler,
-            repair_queue,
-            tables.proofs,
-            schedule,
-        )
         self._room = asyncio.Semaphore(CONCURRENCY)
         self._due: deque[Look] = deque()
         """The looks of the newest round that have not begun, in order."""
@@ -82,7 +76,7 @@ class Rounds:
     async def once(self) -> None:
         """Make every look that is due.
 
-        A look that has not begun when the next round begins is left to that one.
+        A look that has not begun is left to the next round.
         """
         now = await self._pubnub_time()
         due = await self._plan(milliseconds(now))
@@ -140,10 +134,25 @@ class Rounds:
             self._under_way.discard(channel)
 
     async def _look(self, look: Look) -> None:
-        if await self._looks.make(look):
-            self._failing.discard(look.channel)
-        else:
-            self._failing.add(look.channel)
+        """Compare a channel; the repair queue gets what is in doubt."""
+        channel = look.channel
+        try:
+            report = await self.reconciler.channel(channel, look.wanted)
+        except FatalError:
+            raise
+        except TallyError as error:
+            # It is not proven, so the next round tries it again, after all others.
+            self._failing.add(channel)
+            self._warning.failing(channel, channel=channel, reason=str(error))
+            return
+        self._failing.discard(channel)
+        self._warning.recovered(channel)
+        if not report.is_settled:
+            self._repair_queue.nudge([channel])
+        if report.pruned:
+            now = milliseconds(report.proven_until)
+            until = self._schedule.recheck(channel, now)
+            await self._tables.proofs.set_back(channel, until)
 
     async def _seconds_until_next(self) -> float:
         """Return the seconds until the next round begins, by PubNub's clock."""

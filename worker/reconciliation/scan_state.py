@@ -1,6 +1,6 @@
 """What the first pass has found in one channel."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import compress
@@ -8,7 +8,7 @@ from typing import Final
 
 from worker.domain.action import Added
 from worker.domain.position import Range, Timetoken, is_after
-from worker.domain.reconciliation import Candidate, Coverage, all_lie_in
+from worker.domain.reconciliation import Candidate, Coverage
 from worker.domain.seen_set import EntryKey, SeenSet
 from worker.store.entries import Message, entry_keys
 from worker.store.keys import action_field
@@ -16,7 +16,7 @@ from worker.store.keys import action_field
 PREFIXES: Final = 256
 """Types and values whose part of a field is remembered.
 
-There are few, and escaping them would take longer than all else.
+There are few, and escaping them takes long.
 """
 
 
@@ -27,14 +27,11 @@ class ScanState:
     channel: str
     wanted: Range
     horizon: Timetoken
-    """Actions from here on are too young to judge: lists lag behind."""
+    """Actions from here on are too young: lists lag behind."""
     forgotten: Timetoken | None = None
-    """Messages before this have expired, by Redis's clock.
+    """Messages before this have expired, by Redis's clock. PubNub still lists them.
 
-    PubNub still lists them.
-
-    That clock decides in the scripts, too. So what is not expired now was not deleted before, and
-    no event about it was ignored: no margin is needed.
+    That clock decides in the scripts, too: no margin is needed.
     """
     seen: SeenSet = field(default_factory=SeenSet)
     coverage: Coverage = field(default_factory=Coverage)
@@ -64,16 +61,13 @@ class ScanState:
         Entries that may not be judged are left out.
         """
         due = self.due
-        for timetoken, fields in messages:
-            if self.is_kept(timetoken):
-                entries = _within(due, fields)
-                self.seen.add(entry_keys((timetoken, entries)))
+        for message, fields in messages:
+            if self.is_kept(message):
+                entries = {name: at for name, at in fields.items() if due.covers(at)}
+                self.seen.add(entry_keys((message, entries)))
 
     def wanted_of(self, added: Sequence[Added]) -> Sequence[Added]:
         """Return those additions that are in the range, and counted."""
-        timetokens = [item.action_timetoken for item in added]
-        if self.forgotten is None and all_lie_in(self.wanted, timetokens):
-            return added
         return [item for item in added if self._is_wanted(item)]
 
     def _is_wanted(self, item: Added) -> bool:
@@ -112,22 +106,12 @@ class ScanState:
     def is_kept(self, message_timetoken: Timetoken) -> bool:
         """Tell whether a message is younger than the retention.
 
-        A message timetoken that does not have PubNub's length has no age.
+        One that does not have PubNub's length has no age.
         """
         before = self.forgotten
         if before is None or len(message_timetoken) != len(before):
             return True
         return not is_after(before, message_timetoken)
-
-
-def _within(
-    due: Range,
-    fields: Mapping[str, Timetoken],
-) -> Mapping[str, Timetoken]:
-    """Return the entries of one message that lie in the range."""
-    if all_lie_in(due, fields.values()):
-        return fields
-    return {field: timetoken for field, timetoken in fields.items() if due.covers(timetoken)}
 
 
 def _entry_key(item: Added) -> EntryKey:

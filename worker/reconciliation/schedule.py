@@ -14,23 +14,23 @@ from worker.domain.position import TICKS_PER_MILLISECOND, Range
 from worker.store.proofs import Proof
 
 ROUNDS_AN_INTERVAL: Final = 4
-"""Rounds in the shortest interval, so that a look waits a part of it only."""
+"""Rounds in the shortest interval."""
 SLACK_ROUNDS: Final = 2
-"""A look comes earlier by so many rounds: one to be planned, one to be made."""
+"""A look comes earlier by so many rounds."""
 HOUR: Final = 3_600.0
 DAY: Final = 24 * HOUR
 EARLY: Final = 1 / 4
 """The part of ``full`` over which looks at everything are spread."""
 RECHECK_SECONDS: Final = 2 * HOUR
-"""After a prune everything is looked at again: a wrong prune is short-lived."""
+"""After a prune everything is looked at again."""
 CLASSES: Final = 4
-"""Waits that differ by less than a quarter of an interval are equal."""
+"""Waits within a quarter of an interval are equal."""
 FEW_REQUESTS: Final = 3
 """What a look at up to a hundred actions costs."""
 QUIET_REQUESTS: Final = 2
 """Between 1, where nothing is listed, and 3."""
 ROUNDS_AN_ACTIVE_LOOK: Final = 2.5
-"""Between two looks at an active channel are two rounds or three."""
+"""Rounds between two looks at an active channel."""
 
 
 class Activity(Enum):
@@ -73,7 +73,7 @@ class Schedule:
     """How often a channel is looked at. Times are seconds."""
 
     every: float
-    """From one look at the recent past of an active channel to the next."""
+    """Between two looks at the recent past of an active channel."""
     window: float
     """The recent past."""
     full: float
@@ -96,7 +96,7 @@ class Schedule:
         return Activity.SILENT
 
     def recent_interval(self, activity: Activity) -> float:
-        """Return the seconds from a look at the recent past until the next is due.
+        """Return the seconds between two looks at the recent past.
 
         For a silent channel, looks at everything are enough.
         """
@@ -109,17 +109,16 @@ class Schedule:
         return intervals[activity]
 
     def full_interval(self, fraction: float) -> float:
-        """Return the seconds from a look at everything until the next is due.
+        """Return the seconds between two looks at everything.
 
-        Each channel has a ``fraction`` of its own, from 0 to 1.
-        So channels that were repaired together, after an outage,
-        are not looked at together for ever.
+        Each channel has a ``fraction`` of its own, from 0 to 1:
+        what was repaired together is not looked at together for ever.
         """
         slack = min(2 * self.every, self.full / 2)
         return self.full - slack - EARLY * self.full * fraction
 
     def recheck(self, channel: str, now: int) -> int:
-        """Return a time. If everything is proven up to then, a look is due in two hours."""
+        """Return a proof of which a look is due in two hours."""
         interval = self.full_interval(_fraction(channel))
         seconds = RECHECK_SECONDS - interval
         return now + round(1000 * seconds)
@@ -168,7 +167,7 @@ def _before(moment: int, seconds: float) -> int:
 
 
 def _fraction(channel: str) -> float:
-    """Return a number from 0 to 1 that is always the same for a channel."""
+    """Return a channel's own number, from 0 to 1."""
     return crc32(channel.encode()) / 2**32
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
-from worker.applying.retry import RetryPolicy
 from worker.domain.position import (
     TICKS_PER_SECOND,
     Timetoken,
@@ -25,13 +24,15 @@ from worker.domain.reconciliation import (
     Coverage,
     Proof,
     Verdict,
+    age,
     judge,
 )
 from worker.reconciliation.list_reader import ListReader, additions
+from worker.reconciliation.scan_state import ScanState
 from worker.source.history import ListSlice
 
 EDGES_UP: Final = (1, 4, 16)
-"""Where a walk begins: so many edges of the first pass above a candidate.
+"""Where a walk begins: so many edges above a candidate.
 
 One walk is tried after the other.
 """
@@ -44,7 +45,7 @@ The last start is now.
 
 @dataclass(slots=True, kw_only=True)
 class Walk:
-    """What one walk down the list shows of some candidates, newest first."""
+    """What one walk down the list shows of some candidates."""
 
     wanted: Sequence[Candidate]
     coverage: Coverage
@@ -105,22 +106,16 @@ class SecondPass:
     def __init__(
         self,
         reader: ListReader,
-        policy: RetryPolicy,
-        channel: str,
-        coverage: Coverage,
-        until: Timetoken | None,
+        scan: ScanState,
     ) -> None:
-        """``until`` is where the range of the first pass ended.
-
-        None is the present.
-        """
+        """``scan`` is what the first pass has found."""
         self.is_any_listed = False
         """Whether any action was listed."""
         self._reader = reader
-        self._policy = policy
-        self._channel = channel
-        self._coverage = coverage
-        self._until = until
+        self._policy = reader.policy
+        self._channel = scan.channel
+        self._coverage = scan.coverage
+        self._until = scan.wanted.until
 
     async def prove(
         self,
@@ -144,22 +139,14 @@ class SecondPass:
         self,
         wanted: Collection[Candidate],
     ) -> AsyncIterator[dict[Candidate, Proof]]:
-        """Yield the proofs of neighbours as soon as there are any.
+        """Yield the proofs of neighbours, which lie below the same edge.
 
         Raises:
             PubNubError: as ``prove`` does.
         """
-        for neighbours in self._neighbours(wanted):
-            yield await self._prove_neighbours(neighbours)
-
-    def _neighbours(
-        self,
-        wanted: Collection[Candidate],
-    ) -> Iterator[list[Candidate]]:
-        """Yield candidates that lie below the same edge, newest first."""
-        newest_first = sorted(wanted, key=_age, reverse=True)
-        for _, group in groupby(newest_first, key=self._edge_above):
-            yield list(group)
+        newest_first = sorted(wanted, key=age, reverse=True)
+        for _, neighbours in groupby(newest_first, key=self._edge_above):
+            yield await self._prove_neighbours(list(neighbours))
 
     def _edge_above(self, candidate: Candidate) -> Timetoken | None:
         return self._coverage.above(candidate.action_timetoken, 1)
@@ -185,7 +172,7 @@ class SecondPass:
     async def _starts(self, at: Timetoken) -> list[tuple[Timetoken, bool]]:
         """Return where to begin, one after the other.
 
-        The last start is the present, and has True: above it is nothing.
+        The last one is the present, and has True.
         """
         settle_seconds = self._policy.settle_seconds
         settle_ticks = round(settle_seconds * TICKS_PER_SECOND)
@@ -242,16 +229,12 @@ def _without(
     return [candidate for candidate in candidates if candidate not in proofs]
 
 
-def _age(candidate: Candidate) -> tuple[int, str]:
-    return order(candidate.action_timetoken)
-
-
 def _further(
     until: Timetoken,
     now: Timetoken,
     settle_seconds: float,
 ) -> Iterator[Timetoken]:
-    """Yield starts above ``until``, further and further up, short of now."""
+    """Yield starts above ``until``, further and further up."""
     step = round(max(1.0, settle_seconds) * TICKS_PER_SECOND)
     for power in range(LONGEST_STEPS):
         start = shift(until, step * 8**power)
@@ -261,7 +244,7 @@ def _further(
 
 
 def _nothing_brackets(candidate: Candidate, walk: Walk) -> bool:
-    """Tell whether nothing is listed above a candidate, or nothing below it.
+    """Tell whether nothing is listed above, or below a candidate.
 
     An empty list proves nothing, unless the first pass saw nothing either.
     """

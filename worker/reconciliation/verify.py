@@ -12,29 +12,19 @@ from random import Random
 from typing import Final
 
 from worker.applying.slots import Slots, Urgency
-from worker.domain.action import Added, Identity
+from worker.domain.action import Identity
 from worker.domain.position import Range, Timetoken, is_after, shift
 from worker.domain.reconciliation import Candidate
 from worker.domain.tally import TallyKey
 from worker.errors import PubNubError, ScriptRefusedError
 from worker.reconciliation.evidence import Comparison
-from worker.reconciliation.report import Discrepancy, VerifyReport
+from worker.reconciliation.report import CHANNEL_CONCURRENCY, Discrepancy, VerifyReport
 from worker.reconciliation.scan_state import ScanState
-from worker.source.history import ListSlice
 from worker.store.audit import Audit, Inconsistency
 from worker.store.batch import MAX_BATCH, batched
 from worker.store.entries import Entries
 from worker.telemetry import metrics
 
-__all__ = [
-    "Discrepancy",
-    "Sample",
-    "Verifier",
-    "VerifyReport",
-]
-
-CHANNEL_CONCURRENCY: Final = 1_000
-"""Channels that are compared at once. Most of them wait, and hold no slot."""
 STRETCHES: Final = 100
 """Stretches of a channel's past, of which a sample takes some."""
 
@@ -56,7 +46,7 @@ class Sample:
     ) -> list[Range]:
         """Return the stretches chosen, at least one of them.
 
-        Without an ``oldest`` timetoken there is one stretch: everything.
+        Without an ``oldest`` there is one: everything.
         """
         if oldest is None or not is_after(now, oldest):
             return [Range()]
@@ -118,7 +108,7 @@ class Verifier:
 
         await asyncio.gather(*map(compare, names))
         report.flaws = await self._audit_twice(names)
-        report.discrepancies.sort(key=_order)
+        report.discrepancies.sort()
         differences = len(report.discrepancies) + len(report.flaws)
         metrics.differences.inc(differences)
         return report
@@ -141,7 +131,7 @@ class Verifier:
     async def _stretches(self, channel: str) -> list[Range]:
         if self._sample.rate >= 1:
             return [Range()]
-        now = await self._comparison.now(channel)
+        now = await self._comparison.reader.now(channel)
         oldest = await self._entries.oldest(channel)
         return self._sample.stretches(oldest, now)
 
@@ -151,7 +141,7 @@ class Verifier:
         wanted: Range,
         report: VerifyReport,
     ) -> None:
-        scan = await self._comparison.first_pass(channel, wanted, _look_at_all)
+        scan = await self._comparison.first_pass(channel, wanted)
         report.listed += scan.coverage.listed
         report.entries += len(scan.seen)
         report.unproven += len(scan.coverage.unseen) + scan.is_cut
@@ -172,39 +162,23 @@ class Verifier:
         async for candidates in self._comparison.candidates(scan):
             findings = await self._comparison.second_pass(scan, candidates)
             report.unproven += findings.unproven
-            present = list(findings.present)
-            surplus |= await self._still_live(channel, findings.absent)
-            missing |= await self._still_missing(channel, present)
+            live = await self._live(channel, [*findings.absent, *findings.present])
+            surplus |= {
+                item.identity for item in findings.absent if live[item] == item.action_timetoken
+            }
+            missing |= {item.identity for item in findings.present if live[item] is None}
             # Two actions of one identity count once.
             # An identity that is listed with another timetoken is no surplus.
-            surplus -= {item.identity for item in present}
+            surplus -= {item.identity for item in findings.present}
         kept = await self._comparison.kept(scan, missing | surplus)
         return _by_tally(missing & kept, surplus & kept)
-
-    async def _still_live(
-        self,
-        channel: str,
-        candidates: Sequence[Candidate],
-    ) -> set[Identity]:
-        """Return the identities that are live with that very action."""
-        live = await self._live(channel, candidates)
-        return {item.identity for item in candidates if live[item] == item.action_timetoken}
-
-    async def _still_missing(
-        self,
-        channel: str,
-        candidates: Sequence[Candidate],
-    ) -> set[Identity]:
-        """Return the identities that are not live."""
-        live = await self._live(channel, candidates)
-        return {item.identity for item in candidates if live[item] is None}
 
     async def _live(
         self,
         channel: str,
         candidates: Sequence[Candidate],
     ) -> dict[Candidate, Timetoken | None]:
-        """Return which action is live for the identity of each candidate."""
+        """Return which action is live for each candidate."""
         live: dict[Candidate, Timetoken | None] = {}
         for batch in batched(candidates, MAX_BATCH):
             identities = [item.identity for item in batch]
@@ -214,13 +188,6 @@ class Verifier:
         return live
 
 
-async def _look_at_all(
-    slice: ListSlice,  # noqa: ARG001 - TakeAdditions gives it
-    added: Sequence[Added],  # noqa: ARG001 - TakeAdditions gives it
-) -> bool:
-    return True
-
-
 def _by_tally(
     missing: Iterable[Identity],
     surplus: Iterable[Identity],
@@ -228,31 +195,18 @@ def _by_tally(
     """Return how many identities of each tally differ."""
     missing_counts = Counter(map(_tally, missing))
     surplus_counts = Counter(map(_tally, surplus))
-    discrepancies: list[Discrepancy] = []
-    for tally in sorted(missing_counts.keys() | surplus_counts.keys()):
-        discrepancy = _discrepancy(
-            tally,
-            missing_counts[tally],
-            surplus_counts[tally],
+    tallies = missing_counts.keys() | surplus_counts.keys()
+    return [
+        Discrepancy(
+            channel=tally[0],
+            message_timetoken=tally[1],
+            type=tally[2],
+            value=tally[3],
+            missing=missing_counts[tally],
+            surplus=surplus_counts[tally],
         )
-        discrepancies.append(discrepancy)
-    return discrepancies
-
-
-def _discrepancy(
-    tally: TallyKey,
-    missing: int,
-    surplus: int,
-) -> Discrepancy:
-    channel, message_timetoken, type, value = tally
-    return Discrepancy(
-        channel=channel,
-        message_timetoken=message_timetoken,
-        type=type,
-        value=value,
-        missing=missing,
-        surplus=surplus,
-    )
+        for tally in tallies
+    ]
 
 
 def _tally(identity: Identity) -> TallyKey:
@@ -261,13 +215,4 @@ def _tally(identity: Identity) -> TallyKey:
         identity.message_timetoken,
         identity.type,
         identity.value,
-    )
-
-
-def _order(discrepancy: Discrepancy) -> TallyKey:
-    return (
-        discrepancy.channel,
-        discrepancy.message_timetoken,
-        discrepancy.type,
-        discrepancy.value,
     )

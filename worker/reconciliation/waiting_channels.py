@@ -1,6 +1,7 @@
 """Channels that wait for their time, then for their turn."""
 
 import asyncio
+import math
 from itertools import count
 
 from worker.applying.slots import Urgency
@@ -16,7 +17,7 @@ class WaitingChannels:
         self._numbers = count()
 
     async def get(self) -> str:
-        """Return the most urgent channel whose time has come; the first one of equals."""
+        """Return the most urgent channel whose time has come."""
         _, _, channel = await self._ready.get()
         self._queued.discard(channel)
         return channel
@@ -44,17 +45,16 @@ class WaitingChannels:
         seconds: float,
     ) -> None:
         """Let a channel wait so many seconds at most."""
-        due_in = self.due_in(channel)
-        if due_in is None or due_in > seconds:
+        if self.due_in(channel) > seconds:
             self.put_later(channel, urgency, seconds)
 
-    def due_in(self, channel: str) -> float | None:
-        """Return the seconds until a channel's turn may come; None if it does not wait."""
+    def due_in(self, channel: str) -> float:
+        """Return the seconds until a channel's turn; infinite if it does not wait."""
         if channel in self._queued:
             return 0.0
         timer = self._timers.get(channel)
         if timer is None:
-            return None
+            return math.inf
         return timer.when() - asyncio.get_running_loop().time()
 
     def _cancel_timer(self, channel: str) -> None:

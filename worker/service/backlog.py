@@ -25,7 +25,7 @@ FIRST_SECONDS: Final = 5.0
 WAIT_SECONDS: Final = 0.1
 """How long a page waits for a newer backlog."""
 PACE: Final = 20
-"""After reading for a second, the next reading is twenty seconds later or more."""
+"""After a reading of a second, the next one is twenty seconds later."""
 LISTED: Final = 1_000
 """``/status`` lists so many channels, by name."""
 
@@ -54,7 +54,7 @@ class Backlog:
         return max(0, self.channels - self.whole.channels)
 
     def measure(self, age: float) -> None:
-        """Set the metrics of the work that is left; it was read ``age`` seconds ago."""
+        """Set the metrics; the backlog was read ``age`` seconds ago."""
         causes: Counter[str] = Counter()
         oldest = self.now_milliseconds
         for marks in self.repairs.values():
@@ -149,9 +149,9 @@ async def read_backlog(tables: Tables) -> Backlog | None:
 
 
 class BacklogReader:
-    """Keeps the newest backlog, so that a page costs the same for any number of channels.
+    """Keeps the newest backlog: a page costs the same for any number.
 
-    A page that is asked for lets the backlog be read again, not too often,
+    A page lets it be read again, not too often,
     and waits for it for a moment only.
     """
 
@@ -163,9 +163,10 @@ class BacklogReader:
         """``tables`` raise when Redis is away."""
         self._tables = tables
         self._clock = clock
-        self._backlog: Backlog | None = None
-        self._read_at = 0.0
+        self._newest: tuple[Backlog, float] | None = None
+        """The newest backlog, and when it was read."""
         self._due_at = -math.inf
+        """When it is read again; never while it is being read."""
         self._reading: asyncio.Task[None] | None = None
 
     async def problem(self) -> str | None:
@@ -177,17 +178,17 @@ class BacklogReader:
         return None
 
     async def newest(self) -> tuple[Backlog, float] | None:
-        """Return the newest backlog, and its age in seconds; None if there is none."""
-        is_reading = self._reading and not self._reading.done()
-        if not is_reading and self._clock() >= self._due_at:
+        """Return the newest backlog, if any, and its age in seconds."""
+        if self._clock() >= self._due_at:
+            self._due_at = math.inf
             self._reading = asyncio.create_task(self._read())
         if self._reading:
-            seconds = WAIT_SECONDS if self._backlog else FIRST_SECONDS
+            seconds = WAIT_SECONDS if self._newest else FIRST_SECONDS
             await asyncio.wait([self._reading], timeout=seconds)
-        if self._backlog is None:
+        if self._newest is None:
             return None
-        age = self._clock() - self._read_at
-        return self._backlog, age
+        backlog, read_at = self._newest
+        return backlog, self._clock() - read_at
 
     async def _read(self) -> None:
         began = self._clock()
@@ -195,7 +196,7 @@ class BacklogReader:
         now = self._clock()
         self._due_at = now + PACE * (now - began)
         if backlog:
-            self._backlog, self._read_at = backlog, began
+            self._newest = backlog, began
 
 
 def rounds_status(load: Load | None) -> dict[str, Any] | None:

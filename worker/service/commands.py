@@ -14,8 +14,8 @@ from worker.applying.forgetting import Forgotten, forget
 from worker.applying.retry import ProgressWatcher
 from worker.domain.position import Range
 from worker.errors import ConfigurationError, ExitCode, RedisUnavailableError, TallyError
-from worker.reconciliation.reconcile import ReconcileOptions, ReconcileReport
-from worker.reconciliation.verify import Sample, Verifier, VerifyReport
+from worker.reconciliation.report import ReconcileOptions, ReconcileReport, VerifyReport
+from worker.reconciliation.verify import Sample, Verifier
 from worker.service.doctor import Finding, examine_pubnub, examine_redis, examine_rounds, look
 from worker.service.health import Health
 from worker.service.lifecycle import EarlySignals
@@ -42,6 +42,7 @@ from worker.store.connection import opened_redis
 from worker.store.keys import Keys
 from worker.store.tables import Tables
 from worker.telemetry.http import listening
+from worker.telemetry.logging_bridge import raising_unhandled_errors
 
 if TYPE_CHECKING:
     from worker.store.ownership import Claim
@@ -67,7 +68,7 @@ async def run_worker(settings: Settings, *, allow_eviction: bool = False) -> Exi
             worker = await compose(parts, followed)
             early.hand_over(worker.service)
             async with _health_pages(settings, worker.health):
-                code = await worker.service.run()
+                code = await raising_unhandled_errors(worker.service.serve())
             with suppress(RedisUnavailableError):
                 await parts.probe_tables.cursors.end_heartbeats()
     except TallyError as error:

@@ -71,19 +71,16 @@ class Health:
         readiness = await self._readiness()
         for check, problem in readiness.items():
             metrics.ready.labels(check).set(problem is None)
-        if readiness["redis"] is None:
-            newest = await self._backlog.newest()
-            if newest:
-                backlog, age = newest
-                backlog.measure(age)
+        newest = await self._newest_backlog(readiness)
+        if newest:
+            backlog, age = newest
+            backlog.measure(age)
         return metrics_page()
 
     async def status(self) -> Page:
         """Return what the worker does, for a person."""
         readiness = await self._readiness()
-        redis = None
-        if readiness["redis"] is None:
-            redis = await self._backlog.newest()
+        newest = await self._newest_backlog(readiness)
         now = self._clock()
         listed = self._subscriptions.current[:LISTED]
         return json_page(
@@ -94,10 +91,16 @@ class Health:
                 "subscriptions": [subscription_status(item, now) for item in listed],
                 "last_reconcile": reconcile_status(self._rounds.reconciler, now),
                 "rounds": rounds_status(self._rounds.load),
-                "redis": backlog_status(redis),
+                "redis": backlog_status(newest),
                 "settings": self._settings,
             }
         )
+
+    async def _newest_backlog(
+        self,
+        readiness: Mapping[str, str | None],
+    ) -> tuple[Backlog, float] | None:
+        return None if readiness["redis"] else await self._backlog.newest()
 
     async def _readiness(self) -> dict[str, str | None]:
         return await examine(
@@ -203,17 +206,16 @@ def measure_subscriptions(subscriptions: Sequence[Subscription], now: float) -> 
 
 def begin_at_zero() -> None:
     """Let counters begin at 0, so that Prometheus sees the first event."""
-    for origin, outcome in product(Origin, Outcome):
-        metrics.events.labels(origin.value, outcome.value)
-    for cause in GapCause:
-        metrics.gaps.labels(cause.value)
-        metrics.repaid.labels(cause.value)
-    for event in ("pruned", "restored"):
-        metrics.inferred.labels(event)
-    for result in ("settled", "unproven", "refused", "failed"):
-        metrics.reconciles.labels(result)
-    for result in ("done", "failed"):
-        metrics.reloads.labels(result)
     statuses = ("200", "403", "429", "none")
-    for operation, status in product(OPERATIONS.values(), statuses):
-        metrics.pubnub_requests.labels(operation, status)
+    series = {
+        metrics.events: product(Origin, Outcome),
+        metrics.gaps: product(GapCause),
+        metrics.repaid: product(GapCause),
+        metrics.inferred: product(("pruned", "restored")),
+        metrics.reconciles: product(("settled", "unproven", "refused", "failed")),
+        metrics.reloads: product(("done", "failed")),
+        metrics.pubnub_requests: product(OPERATIONS.values(), statuses),
+    }
+    for metric, labels in series.items():
+        for values in labels:
+            metric.labels(*values)

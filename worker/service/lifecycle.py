@@ -13,7 +13,6 @@ from worker.live.subscriptions import Subscriptions
 from worker.source.names import Names
 from worker.store.tables import Tables
 from worker.telemetry import metrics
-from worker.telemetry.logging_bridge import raising_unhandled_errors
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -46,7 +45,7 @@ class EarlySignals:
         """Let the service handle signals, also those that came already."""
         loop = asyncio.get_running_loop()
         for number in STOPS:
-            loop.add_signal_handler(number, service.stop)
+            loop.add_signal_handler(number, service.on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, service.hang_up)
         if self._has_hung_up:
             service.hang_up()
@@ -80,20 +79,12 @@ class Service:
         self.hang_up = hang_up or self.stop
         self._stop_request = asyncio.Event()
 
-    async def run(self) -> ExitCode:
-        """Run until a signal asks to stop.
+    async def serve(self) -> ExitCode:
+        """Run until ``stop``.
 
         Raises:
             Exception: the first error of a task; it stops the service.
         """
-        loop = asyncio.get_running_loop()
-        for number in STOPS:
-            loop.add_signal_handler(number, self._on_signal, number)
-        loop.add_signal_handler(signal.SIGHUP, self.hang_up)
-        return await raising_unhandled_errors(self.serve())
-
-    async def serve(self) -> ExitCode:
-        """Run until ``stop``."""
         try:
             async with asyncio.TaskGroup() as group:
                 subscriptions = group.create_task(self._subscriptions.run())
@@ -120,7 +111,7 @@ class Service:
         subscriptions.cancel()
         return ExitCode.FAILED
 
-    def _on_signal(self, number: signal.Signals) -> None:
+    def on_signal(self, number: signal.Signals) -> None:
         """Ask to stop at the first signal; end at once at the second."""
         # Nothing is lost: a cursor is saved after its events are applied.
         if self._stop_request.is_set():

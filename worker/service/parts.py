@@ -18,13 +18,13 @@ from worker.history.backfill import Backfiller
 from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.corrections import Corrections
 from worker.reconciliation.evidence import Comparison
-from worker.reconciliation.full_look import FullLook
+from worker.reconciliation.list_reader import ListReader
 from worker.reconciliation.origin_check import OriginCheck
 from worker.reconciliation.prune_limit import PruneLimit
-from worker.reconciliation.reconcile import ReconcilePolicy, Reconciler
+from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.repair import Repair
 from worker.reconciliation.repair_steps import RepairSteps
-from worker.reconciliation.scan import Scanner
+from worker.reconciliation.report import ReconcilePolicy
 from worker.reconciliation.schedule import Schedule
 from worker.settings import Settings
 from worker.settings.checks import COUNTED, FOLLOW, KEYSET, demand
@@ -248,9 +248,8 @@ def build_comparison(
 ) -> Comparison:
     """Return a comparison of PubNub's list with the entries in Redis."""
     policy = retry_policy(parts, tries)
-    scanner = Scanner(parts.history, parts.pubnub_clock.now, policy, watcher)
-    origin = OriginCheck(scanner.reader, parts.entries, parts.tables)
-    return Comparison(scanner, parts.entries, policy, origin, parts.settings.retention_seconds)
+    reader = ListReader(parts.history, parts.pubnub_clock.now, policy, watcher)
+    return Comparison(reader, parts.entries, parts.settings.retention_seconds)
 
 
 def build_reconciler(
@@ -258,26 +257,26 @@ def build_reconciler(
     tries: int | None,
     watcher: ProgressWatcher | None = None,
     *,
-    known_only: bool = False,
+    is_worker: bool = False,
 ) -> Reconciler:
     """Return a reconciler; ``tries`` as in ``retry_policy``."""
     settings = parts.settings
     entries, tables, applier = parts.retried_entries, parts.tables, parts.applier
-    policy = ReconcilePolicy(settings.settle_seconds, parts.clock, parts.slots, known_only)
+    policy = ReconcilePolicy(settings.settle_seconds, parts.clock, parts.slots, is_worker)
     comparison = build_comparison(parts, tries, watcher)
     limit = Limit(settings.prune_limit / 100, settings.prune_floor)
+    origin = OriginCheck(comparison.reader, parts.entries, tables)
     consistency = Consistency(parts.entries, parts.audit, parts.store)
     repair = Repair(
         comparison,
         Corrections(entries, applier, parts.clock),
-        PruneLimit(limit, entries, tables, comparison.origin),
+        PruneLimit(limit, entries, tables, origin),
         applier,
         policy,
         consistency,
     )
     return Reconciler(
         repair,
-        FullLook(repair, consistency, entries, tables),
         tables,
         applier.rollback_detector,
         policy,

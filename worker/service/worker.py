@@ -76,7 +76,7 @@ class Repairs:
 
     def __init__(self, parts: Parts, followed: FollowedNames) -> None:
         settings = parts.settings
-        self.reconciler = build_reconciler(parts, SERVICE_TRIES, known_only=True)
+        self.reconciler = build_reconciler(parts, SERVICE_TRIES, is_worker=True)
         steps = build_repair_steps(parts, self.reconciler, SERVICE_TRIES)
         self.queue = RepairQueue(steps, parts.tables, followed.has_channel)
         self.rounds = Rounds(

@@ -26,7 +26,7 @@ _TIMETOKEN: Final = re.compile(r"(?=0*[1-9])[0-9]{1,20}", re.ASCII)
 def decode(content: bytes) -> object:
     """Return the decoded JSON.
 
-    PubNub's users write most of it. One hostile message must not make the
+    Users write most of it. One hostile message must not make the
     whole answer unreadable: bytes that are not UTF-8 become lone
     surrogates, a very long number stays text, very deep values are lost.
 
@@ -116,7 +116,7 @@ def read_channels(request: str, body: object) -> tuple[str, ...]:
 def read_time(request: str, body: object) -> Timetoken:
     """Return the time of PubNub's clock.
 
-    A list of small numbers is another answer: everything would be older than its "time".
+    A list of small numbers is another answer.
     """
     values = _list(request, body, "no timetoken")
     time = _timetoken(request, next(iter(values), None), "no timetoken")

@@ -1,4 +1,4 @@
-"""The one client of PubNub: typed answers, typed errors, working cancellation.
+"""The one client of PubNub: typed answers and errors, working cancellation.
 
 Requests use the SDK's endpoints and ``.future()``, never a listener.
 """
@@ -88,7 +88,7 @@ class Client:
         self._pubnub.set_token(token)
 
     async def close(self) -> None:
-        """Close every connection. Running requests end with a ``PubNubError``."""
+        """Close every connection. Running requests fail."""
         await self._pubnub.close_session()
 
     async def subscribe(

@@ -13,7 +13,7 @@ from worker.source.wire import action_timetoken
 
 PAGE_SIZE: Final = 100
 TRIES: Final = 3
-"""How often a page that does not advance is read. Then its edge is stepped over."""
+"""How often a page that does not advance is read."""
 EMPTY_RETRIES: Final = 5
 """How often an empty page is read where something must be."""
 
@@ -69,9 +69,12 @@ class _Reply:
         self._advances = is_after(start, self._below)
         self.is_end = not page.actions and self.edge is None
 
-    def _is_overlap(self) -> bool:
+    @property
+    def _is_certain(self) -> bool:
         # A page that only repeats the oldest timetoken of the page before is the
         # end of the list, unless more actions have it than fit into a page.
+        if self._advances:
+            return True
         if self._page.more_start is not None or len(self._page.actions) >= PAGE_SIZE:
             return False
         newest = shift(self._start, -1)
@@ -81,7 +84,7 @@ class _Reply:
         """Return how often such a page comes before it is believed."""
         if self.is_end:
             return EMPTY_RETRIES if is_expected else 1
-        if self.edge is None or self._advances or self._is_overlap():
+        if self.edge is None or self._is_certain:
             return 1
         return TRIES
 
@@ -92,7 +95,7 @@ class _Reply:
             self._below if self._advances else shift(self._start, -1),
             self._asked_at,
             self._received_at,
-            is_certain=self._advances or self._is_overlap(),
+            is_certain=self._is_certain,
             leads_on=self._advances,
             requests=self._requests,
         )
@@ -196,7 +199,4 @@ def span(actions: Iterable[object]) -> Span | None:
     timetokens = list(filter(None, map(action_timetoken, actions)))
     if not timetokens:
         return None
-    # Texts of one length, as all of PubNub's are, need no slower key.
-    has_one_length = len(set(map(len, timetokens))) == 1
-    key = None if has_one_length else order
-    return min(timetokens, key=key), max(timetokens, key=key)
+    return min(timetokens, key=order), max(timetokens, key=order)

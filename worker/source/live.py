@@ -8,11 +8,11 @@ from typing import Final
 import structlog
 
 from worker.domain.position import HANDSHAKE, Cursor
-from worker.errors import ForbiddenError, PubNubError
+from worker.errors import PubNubError
 from worker.source.backoff import Backoff
 from worker.source.client import Answer, Client
 from worker.source.names import Names
-from worker.source.refusals import Readmitted, Refusals, Refused, find_refused, find_rejected
+from worker.source.refusals import Readmitted, Refusals, Refused, find_refused
 from worker.telemetry.throttled_warning import ThrottledWarning
 
 LONGEST_ANSWER_SECONDS: Final = 330.0
@@ -66,7 +66,7 @@ class Poller:
         self.answered_at: float | None = None
         """When PubNub answered last, in seconds of the clock."""
         self.due_at = clock() + LONGEST_ANSWER_SECONDS
-        """When PubNub has answered, or is asked again, at the latest."""
+        """When PubNub has answered or is asked again, at the latest."""
 
     @property
     def state(self) -> str:
@@ -102,12 +102,10 @@ class Poller:
         names = self._refusals.to_poll
         try:
             reply = await self._poll(names, cursor)
-        except ForbiddenError as error:
-            return (await self._refuse(error, names),)
         except PubNubError as error:
-            rejected = await find_rejected(error, names, self._handshake)
-            if rejected:
-                return (self._refusals.add(error, rejected, names),)
+            refused = await self._refuse(error, names)
+            if refused:
+                return (refused,)
             await self._wait_after(error)
             return ()
         if not isinstance(reply, Received):
@@ -142,9 +140,10 @@ class Poller:
         names = self._refusals.refused
         try:
             await self._ask(names, HANDSHAKE)
-        except ForbiddenError as error:
-            return await self._refuse(error, names)
         except PubNubError as error:
+            refused = await self._refuse(error, names)
+            if refused:
+                return refused
             self._warn(error)
             self._refusals.retry_later()
             return Refused(names, is_new=False)  # nothing says that they are accepted
@@ -152,8 +151,10 @@ class Poller:
         await self._stop_background()
         return None
 
-    async def _refuse(self, error: ForbiddenError, polled: Names) -> Refused:
+    async def _refuse(self, error: PubNubError, polled: Names) -> Refused | None:
         names = await find_refused(error, polled, self._handshake)
+        if not names:
+            return None
         if names != frozenset(self._refusals.refused.all):
             await self._stop_background()
         return self._refusals.add(error, names, polled)

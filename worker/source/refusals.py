@@ -1,5 +1,6 @@
-"""The names PubNub refuses (403) or rejects (400), and when to try them again."""
+"""The names PubNub refuses (403 or 400), and when to try them again."""
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from logging import DEBUG, WARNING
@@ -13,7 +14,7 @@ from worker.source.names import Names
 REFUSED_SECONDS: Final = 60.0  # until a refused name is tried again
 BAD_REQUEST: Final = 400
 MOST_REJECTED: Final = 5
-"""Names that are rejected in a row, after which the whole request is at fault: a wrong key, say."""
+"""After more names with a 400 and none without, the request is at fault."""
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +23,7 @@ log = structlog.get_logger(__name__)
 class Refused:
     """These names missed events until now, because PubNub refuses them.
 
-    Most or all of them are still refused. The same item comes again at
+    Most of them are still refused. The same item comes again at
     every try; it ``is_new`` if the refused names have changed.
     """
 
@@ -114,54 +115,44 @@ class Refusals:
 
 
 async def find_refused(
-    error: ForbiddenError,
-    polled: Names,
-    try_names: Callable[[Names], Awaitable[object]],
-) -> frozenset[str]:
-    """Return the refused names of a poll, as they stand in ``Names.all``.
-
-    If PubNub does not name them, each name is tried alone.
-    If that does not find them either, all names count as refused.
-    """
-    polled_names = frozenset(polled.all)
-    groups = {f":{group}" for group in error.groups}
-    named = polled_names & (error.channels | groups)
-    if named:
-        return named
-    if len(polled_names) == 1:
-        return polled_names
-
-    refused: set[str] = set()
-    for single in polled.split(1):
-        try:
-            await try_names(single)
-        except ForbiddenError:
-            refused.update(single.all)
-        except PubNubError:
-            return polled_names
-    return frozenset(refused) or polled_names
-
-
-async def find_rejected(
     error: PubNubError,
     polled: Names,
     try_names: Callable[[Names], Awaitable[object]],
 ) -> frozenset[str]:
-    """Return the names for which PubNub answers 400; none if it is no fault of names.
+    """Return the names at fault for a 403 or a 400, as in ``Names.all``.
 
-    Each name is tried alone, until it is clear that other names are accepted.
+    If PubNub does not name them, each name is tried alone.
+    If that finds none, all names count after a 403, none after a 400.
     """
-    rejected: set[str] = set()
+    names = frozenset(polled.all)
+    if error.status == BAD_REQUEST:
+        return await _try_alone(error, polled, try_names)
+    if not isinstance(error, ForbiddenError):
+        return frozenset()
+    groups = {f":{group}" for group in error.groups}
+    named = names & (error.channels | groups)
+    if named or len(names) == 1:
+        return named or names
+    return await _try_alone(error, polled, try_names) or names
+
+
+async def _try_alone(
+    error: PubNubError,
+    polled: Names,
+    try_names: Callable[[Names], Awaitable[object]],
+) -> frozenset[str]:
+    """Return the names that fail alone; none unless others are accepted."""
+    most = MOST_REJECTED if error.status == BAD_REQUEST else math.inf
+    refused: set[str] = set()
     is_any_accepted = False
-    singles = list(polled.split(1)) if error.status == BAD_REQUEST else []
-    for single in singles:
+    for single in polled.split(1):
         try:
             await try_names(single)
             is_any_accepted = True
         except PubNubError as answer:
-            if answer.status != BAD_REQUEST:
+            if answer.status != error.status:
                 return frozenset()
-            rejected.update(single.all)
-        if len(rejected) > MOST_REJECTED and not is_any_accepted:
+            refused.update(single.all)
+        if len(refused) > most and not is_any_accepted:
             break
-    return frozenset(rejected) if is_any_accepted else frozenset()
+    return frozenset(refused) if is_any_accepted else frozenset()

@@ -1,8 +1,8 @@
 """PubNub's clock, asked seldom."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from worker.domain.position import TICKS_PER_SECOND, Timetoken, shift
@@ -10,28 +10,16 @@ from worker.domain.position import TICKS_PER_SECOND, Timetoken, shift
 ANCHOR_SECONDS: Final = 600.0
 """How long an answer of PubNub's is used."""
 PACE: Final = 0.999
-"""Our clock may run faster than PubNub's, by less than a thousandth."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Anchor:
-    """PubNub's time, and when its answer was here, in seconds of our clock."""
-
-    time: Timetoken
-    received_at: float
+"""Our clock may run faster, by less than a thousandth."""
 
 
 class SteadyClock:
     """PubNub's clock: one request in ten minutes, and our own clock in between.
 
-    It is never ahead of PubNub's. PubNub read its clock before its answer was here,
-    so the time since then is at least the time since the answer.
+    It is never ahead of PubNub's, so nothing is judged too early.
     It may be behind: by the way of the answer, by a thousandth of ten minutes,
-    and for as long as a virtual machine was stopped meanwhile.
-
-    To be behind is safe where it says what is old enough to be judged:
-    less is judged. It is not safe as the newest end of a list:
-    what came last would not be read.
+    and for as long as a virtual machine was stopped.
+    So it is no newest end of a list.
     """
 
     def __init__(
@@ -39,10 +27,12 @@ class SteadyClock:
         ask: Callable[[], Awaitable[Timetoken]],
         clock: Callable[[], float],
     ) -> None:
-        """``ask`` asks PubNub. ``clock`` passes while the machine sleeps, too."""
+        """``clock`` passes while the machine sleeps, too."""
         self._ask = ask
         self._clock = clock
-        self._anchor: _Anchor | None = None
+        self._anchor: Timetoken = ""
+        """PubNub's newest answer."""
+        self._received_at = -math.inf
         self._turn = asyncio.Lock()
 
     async def now(self) -> Timetoken:
@@ -51,19 +41,13 @@ class SteadyClock:
         Raises:
             PubNubError: PubNub had to be asked, and failed.
         """
-        anchor = self._anchor
-        if anchor is None or self._age(anchor) > ANCHOR_SECONDS:
-            anchor = await self._next_anchor(anchor)
-        seconds = PACE * self._age(anchor)
-        return shift(anchor.time, int(seconds * TICKS_PER_SECOND))
-
-    async def _next_anchor(self, before: _Anchor | None) -> _Anchor:
-        """Ask PubNub, unless another task has asked meanwhile."""
         async with self._turn:
-            if self._anchor is None or self._anchor is before:
-                time = await self._ask()
-                self._anchor = _Anchor(time, self._clock())
-            return self._anchor
+            if self._age > ANCHOR_SECONDS:
+                self._anchor = await self._ask()
+                self._received_at = self._clock()
+        seconds = PACE * self._age
+        return shift(self._anchor, int(seconds * TICKS_PER_SECOND))
 
-    def _age(self, anchor: _Anchor) -> float:
-        return self._clock() - anchor.received_at
+    @property
+    def _age(self) -> float:
+        return self._clock() - self._received_at

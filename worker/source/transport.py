@@ -78,7 +78,7 @@ def _cancellations() -> int:
 
 
 def _cause(reply: object, status: object) -> str:
-    """Say why there is no answer. The SDK's own words may contain the URL."""
+    """Say why there is no answer, without the SDK's own words."""
     data = getattr(status, "error_data", None)
     cause = getattr(data, "exception", reply)
     if isinstance(cause, LostError):
@@ -145,7 +145,7 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
         )
 
     async def close_session(self) -> None:
-        """Close every connection, and lose the requests that are running."""
+        """Close every connection, with the requests that are running."""
         await self._session.close()
 
     async def async_request(self, options_func: Callable[[], Any], _event: object) -> Any:
