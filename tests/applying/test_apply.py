@@ -71,7 +71,7 @@ async def test_a_damaged_message_stops_no_other(bench: Bench, kind: str, origin:
     await cast("Any", bench.redis).rpush(broken, "not ours")
     await bench.redis.expire(broken, 1_000)
     noted: list[str] = []
-    bench.applier.refusals.add_listener(noted.extend)
+    bench.tables.pending.add_listener(noted.extend)
     events = [
         added(1),
         added(1, replace(ANA, message_timetoken="5")),

@@ -118,12 +118,12 @@ async def test_a_channel_of_a_wildcard_is_owed(bench: Bench) -> None:
 async def test_a_forgotten_channel_is_a_new_one(bench: Bench) -> None:
     """Its subscription has seen it before. Its first event is counted, and its past is owed."""
     new: list[str] = []
-    bench.applier.forgotten.add_listener(new.extend)
     async with running_subscription(bench, Names(wildcards=("news.*",))) as run:
         react(bench, 2, "news.sport")
         await run.settled()
         await forget("news.sport", bench.tables, bench.store)
         assert await bench.counts() == {}
+        bench.tables.pending.add_listener(new.extend)
 
         react(bench, 1, "news.sport", start=2)
         await wait_until_true(lambda: run.owed("news.sport"), {"new_channel"})
@@ -192,7 +192,7 @@ async def test_a_lost_answer_keeps_a_channel_new(bench: Bench) -> None:
     async with running_subscription(bench, Names(wildcards=("news.*",))) as run:
         react(bench, 1, "news.sport")
         await wait_until_true(lambda: run.owed("news.sport"), {"new_channel"})
-        assert {"news.sport"} in [channels for channels, _ in run.repairs]
+        await wait_until(lambda: {"news.sport"} in [channels for channels, _ in run.repairs])
 
 
 async def test_a_cursor_keeps_its_age(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

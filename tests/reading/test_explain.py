@@ -12,7 +12,6 @@ from worker.domain.action import Added, Event, Identity, Origin
 from worker.domain.position import from_seconds
 from worker.errors import MalformedError
 from worker.reading.explain import Explanation, explanation_json, explanation_lines, trace
-from worker.store.audit import Suspect
 from worker.store.journal import PAGE, Journal, read_entry
 from worker.store.keys import Keys
 from worker.store.reader import read_snapshot
@@ -159,7 +158,7 @@ async def test_a_rebuilt_count_is_shown(redis: Redis) -> None:
     """It was wrong, and no user changed it."""
     await apply(redis, Origin.LIVE, added(1))
     await cast("Any", redis).hset(KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", 9)
-    await Store(redis, KEYS).rebuild(CHANNEL, Suspect(MESSAGE, ["reaction:👍"]))
+    await Store(redis, KEYS).rebuild(CHANNEL, [MESSAGE])
 
     explanation = await explain(redis)
 

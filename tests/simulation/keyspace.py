@@ -18,6 +18,8 @@ from redis.exceptions import NoPermissionError, ResponseError
 from worker.domain.action import Added, Event, Identity, Pruned, Removed, Restored
 from worker.domain.entry import Entry, Outcome, apply
 from worker.store import scripts
+from worker.store.audit import live_entries
+from worker.store.keys import action_prefix
 
 VERBS: Final = (
     "apply",
@@ -509,25 +511,27 @@ class Keyspace:
             self._hold(key, dict)[name] = after
 
     def rebuild(self, keys: Sequence[str], args: Args) -> int:
-        life, message, size = int(args[0]), str(args[1]), int(args[2])
-        tallies, prefixes, strays = (
-            args[3 : 3 + size],
-            args[3 + size : 3 + 2 * size],
-            args[3 + 2 * size :],
-        )
+        life, message, most = int(args[0]), str(args[1]), int(args[2])
         index_key, _, _, counts_key, actions_key = keys
         self._read_all(keys)
-        is_lost = self.zscore(index_key, message) is None and self.hlen(actions_key) > len(strays)
+        live, strays = live_entries(self.hgetall(actions_key))
+        is_lost = bool(live) and self.zscore(index_key, message) is None
+        held = self.hgetall(counts_key)
+        right = {tally: str(count) for tally, count in live.items()}
+        tallies = held.keys() | right.keys()
+        differing = sorted(
+            (tally for tally in tallies if held.get(tally) != right.get(tally)), key=str.encode
+        )
         changes = []
-        for tally, prefix in zip(tallies, prefixes, strict=True):
-            live = str(sum(name.startswith(prefix) for name in self.hkeys(actions_key)))
-            if (self.hget(counts_key, tally) or "0") != live:
-                self._keep(counts_key, tally, None, live if live != "0" else None)
-                changes.append(f"rebuilt applied {message} {live} {message} {prefix}")
+        for tally in differing[:most]:
+            self._keep(counts_key, tally, None, right.get(tally))
+            prefix = action_prefix(tally)
+            changes.append(f"rebuilt applied {message} {live[tally]} {message} {prefix}")
         if is_lost:
-            newest = max(self.hgetall(actions_key).values(), key=lambda at: (len(at), at))
+            times = [at for name, at in self.hgetall(actions_key).items() if name not in strays]
+            newest = max(times, key=lambda at: (len(at), at))
             self._hold(index_key, dict)[message] = float(newest[:-4] or 0)
-        deleted = self.hdel(actions_key, *strays)
+        deleted = self.hdel(actions_key, *strays[:most])
         if changes:
             self._journal(keys, life, "reconcile", changes)
         if changes or is_lost:

@@ -258,9 +258,8 @@ class Calls:
         async def ask(side: Side) -> Any:
             await side.remove(lost)
             unindexed = await side.audit.unindexed([channel])
-            lacks = await side.audit.lacks_any(channel, self._messages)
             restored = await side.consistency.restore_messages(channel, self._messages)
-            return unindexed, lacks, restored, await side.consistency.restore(channel)
+            return unindexed, restored, await side.consistency.restore(channel)
 
         return ask
 
@@ -269,13 +268,14 @@ class Calls:
         at = self._random.choice(self._tokens)
 
         async def ask(side: Side) -> Any:
-            since = (time.time() - RETENTION_SECONDS) * 1000
-            active = await side.tombstones.active_messages([channel], since, 1)
-            _, held = await side.tombstones.scan((channel, message), 0)
-            seen = {field: through for field, through in held.items() if through >= at}
-            seen["reaction:👍:nobody"] = at
-            forgotten = await side.tombstones.forget((channel, message), seen)
-            return sorted(active), held, forgotten
+            since = round((time.time() - RETENTION_SECONDS) * 1000)
+            busy = await side.tombstones.busy_messages(channel, since, 1)
+            held = await cast("Any", side.redis).hgetall(KEYS.removed(channel, message))
+            seen = {item for item in held.items() if item[1] >= at}
+            others = await side.tombstones.forget_seen(channel, message, set(map(hash, seen)))
+            changed = {"reaction:👍:nobody": at, **dict.fromkeys(held, "1")}
+            await side.tombstones.forget(channel, message, changed)
+            return sorted(busy), held, others
 
         return ask
 

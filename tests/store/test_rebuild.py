@@ -13,7 +13,7 @@ from tests.store.journal_follower import JournalFollower
 from worker.domain.action import Event, Identity
 from worker.errors import ScriptRefusedError
 from worker.store import store as store_module
-from worker.store.audit import Audit, Suspect
+from worker.store.audit import Audit
 from worker.store.keys import Keys
 from worker.store.store import Store
 
@@ -34,9 +34,7 @@ async def do(redis: Redis, *command: str) -> Any:
 
 async def rebuild(redis: Redis, message: str = MESSAGE) -> bool:
     """Rebuild a message if it needs that; return whether anything differed."""
-    suspects = [item async for item in Audit(redis, KEYS).suspects(CHANNEL, [message])]
-    (suspect,) = suspects or [Suspect(message)]
-    return await Store(redis, KEYS).rebuild(CHANNEL, suspect)
+    return await Store(redis, KEYS).rebuild(CHANNEL, [message]) > 0
 
 
 async def follower_of(redis: Redis) -> JournalFollower:

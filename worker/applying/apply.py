@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from worker.applying.forgetting import ForgottenChannels
+from worker.applying.forgetting import mark_forgotten
 from worker.applying.refusals import Refusals
 from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
@@ -94,8 +94,7 @@ class Applier:
         self._retry = retry
         self._settle_seconds = settle_seconds
         self._tables = tables
-        self.forgotten = ForgottenChannels(tables)
-        self.refusals = Refusals(tables, retry.rollback_detector, retry.clock)
+        self._refusals = Refusals(tables, retry.rollback_detector.acknowledged)
 
     async def apply(
         self,
@@ -130,7 +129,7 @@ class Applier:
         outcomes = await self._apply_waiting(waiting, origin, read)
         # Last: what is read again because it was stale is quarantined once.
         for item in malformed:
-            await self.refusals.quarantine(item)
+            await self._refusals.quarantine(item)
         return outcomes
 
     async def _apply_waiting(
@@ -186,12 +185,12 @@ class Applier:
     ) -> Sequence[Batches]:
         """Return the parts of refused batches that may be applied alone."""
         if isinstance(refusal, DamagedKeyError):
-            await self.refusals.owe(refusal)
+            await self._refusals.owe_damaged(refusal)
             return _without_message(batches, refusal.key)
         halves = _halves(batches)
         if not halves:
             [(channel, [event])] = batches
-            await self.refusals.quarantine_event(channel, event, refusal)
+            await self._refusals.quarantine_event(channel, event, refusal)
         return halves
 
     async def _send(
@@ -211,7 +210,7 @@ class Applier:
         try:
             results = await self._store.apply_all(batches, origin)
         except MissingPermissionError as error:
-            await self.refusals.owe_half_applied(channels, error)
+            await self._refusals.owe_half_applied(channels, error)
             raise
 
         outcomes: Counter[Outcome] = Counter()
@@ -224,7 +223,7 @@ class Applier:
             outcomes.update(applied.counted)
         for outcome, count in outcomes.items():
             metrics.events.labels(origin.value, outcome.value).inc(count)
-        await self.forgotten.mark(results)
+        await mark_forgotten(self._tables, results)
         is_late = read.is_late(self.clock(), self._settle_seconds)
         if outcomes[Outcome.APPLIED] and is_late:
             cause = GapCause.UNPROVEN

@@ -1,33 +1,58 @@
 """Deletes what has expired, and what Redis does not delete by itself."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
-from worker.applying.old_tombstones import OldTombstones
+from worker.domain.position import Timetoken
 from worker.errors import ScriptRefusedError
 from worker.store.store import Store
 from worker.store.tables import Tables
+from worker.store.tombstones import Tombstones
 
 EXPIRY_SECONDS: Final = 3600.0
 """Seconds between two passes over all channels."""
+LEAST_TOMBSTONES: Final = 1000
+"""A message with fewer tombstones is left alone."""
+MARGIN_SECONDS: Final = 3600
+"""How much PubNub's clock and the clock of Redis may differ."""
+
+MessageKey = tuple[str, Timetoken]
+"""Channel and message timetoken."""
+Snapshot = tuple[float, set[int]]
+"""When it was taken, in seconds of the clock, and the hashes of a message's tombstones."""
 
 log = structlog.get_logger(__name__)
 
 
 class Expiry:
-    """Goes over all channels ever seen, once an hour."""
+    """Goes over all channels ever seen, once an hour.
+
+    Redis deletes a message's tombstones together,
+    a life after the newest of them.
+    If removals never end, Redis never does.
+    So each pass remembers the tombstones of such messages.
+    A life later those that are unchanged are deleted.
+    A restart forgets what was remembered, and costs nothing else.
+    """
 
     def __init__(
         self,
         store: Store,
         tables: Tables,
-        old_tombstones: OldTombstones,
+        tombstones: Tombstones,
+        life_seconds: int,
+        clock: Callable[[], float],
     ) -> None:
+        """Tombstones live for ``life_seconds``."""
         self._store = store
         self._tables = tables
-        self._old_tombstones = old_tombstones
+        self._tombstones = tombstones
+        self._life_seconds = life_seconds
+        self._clock = clock
+        self._remembered: dict[MessageKey, Snapshot] = {}
 
     async def run(self) -> None:
         """Delete until cancelled."""
@@ -41,21 +66,34 @@ class Expiry:
         Return how many messages were deleted.
         """
         channels = sorted(await self._tables.channels.all())
+        now = await self._tables.server.now()
+        since = now - 1000 * (self._life_seconds + MARGIN_SECONDS)
+        remembered = self._remembered
+        self._remembered = {}
         messages = 0
         for channel in channels:
-            messages += await self._sweep(channel)
+            try:
+                messages += await self._store.sweep(channel)
+                await self._forget_tombstones(channel, since, remembered)
+            except ScriptRefusedError as error:
+                # One channel must not keep the others from being visited.
+                log.warning("expiry_failed", channel=channel, reason=str(error))
         if messages:
             log.info("swept", messages=messages)
-
-        tombstones = await self._old_tombstones.delete(channels)
-        if tombstones:
-            log.info("tombstones_deleted", tombstones=tombstones)
         return messages
 
-    async def _sweep(self, channel: str) -> int:
-        try:
-            return await self._store.sweep(channel)
-        except ScriptRefusedError as error:
-            # One channel must not keep the others from being swept.
-            log.warning("expiry_failed", channel=channel, reason=str(error))
-            return 0
+    async def _forget_tombstones(
+        self,
+        channel: str,
+        since: int,
+        remembered: dict[MessageKey, Snapshot],
+    ) -> None:
+        """Delete the tombstones that were there a life ago; remember the others."""
+        tombstones = self._tombstones
+        for message in await tombstones.busy_messages(channel, since, LEAST_TOMBSTONES):
+            key = (channel, message)
+            taken_at, seen = remembered.get(key, (self._clock(), set()))
+            if not seen or self._clock() - taken_at >= self._life_seconds:
+                seen = await tombstones.forget_seen(channel, message, seen)
+                taken_at = self._clock()
+            self._remembered[key] = taken_at, seen

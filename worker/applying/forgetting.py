@@ -1,18 +1,11 @@
 """Forgets channels that nobody follows any more."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import structlog
 
 from worker.store.pending_repairs import GapCause
 from worker.store.store import Applied, Store
 from worker.store.tables import Tables
-
-Listener = Callable[[Collection[str]], None]
-"""Gets the channels that are owed a repair."""
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,38 +36,19 @@ async def forget(channel: str, tables: Tables, store: Store) -> Forgotten:
     return Forgotten(channel, was_known, messages, is_back)
 
 
-class ForgottenChannels:
-    """Channels that get an event after they were forgotten.
+async def mark_forgotten(tables: Tables, results: Sequence[Applied]) -> None:
+    """Mark channels as new that got an event after they were forgotten.
 
     A worker that follows or repairs them takes them for known.
+    Their past is owed: no cursor has passed yet what was applied.
+    A channel that has messages was not forgotten.
     """
-
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-        self._listeners: list[Listener] = []
-
-    def add_listener(self, listener: Listener) -> None:
-        """Call this with each of them, from now on."""
-        self._listeners.append(listener)
-
-    async def mark(self, results: Sequence[Applied]) -> None:
-        """Mark them as new: their past is owed.
-
-        No cursor has passed yet what was applied.
-        A channel that has messages was not forgotten.
-        """
-        empty = [applied.channel for applied in results if not applied.messages_before]
-        tables = self._tables
-        unknown = await tables.channels.unknown(empty)
-        if not unknown:
-            return
-        # A channel with marks is about to be added.
-        forgotten = unknown - (await tables.pending.read_all(unknown)).keys()
-        if forgotten:
-            cause = GapCause.NEW_CHANNEL
-            log.warning("gap", cause=cause.value, channels=len(forgotten))
-            await tables.pending.mark(forgotten, cause)
-        # Last: a known channel would never count as a new one.
-        await tables.channels.add(unknown)
-        for listener in self._listeners:
-            listener(unknown)
+    empty = [applied.channel for applied in results if not applied.messages_before]
+    unknown = await tables.channels.unknown(empty)
+    if not unknown:
+        return
+    # A channel with marks is about to be added.
+    forgotten = unknown - (await tables.pending.read_all(unknown)).keys()
+    if forgotten:
+        await tables.owe(forgotten, GapCause.NEW_CHANNEL)
+    await tables.channels.add(unknown)

@@ -1,9 +1,8 @@
 """What is not applied: events are quarantined, channels are marked for a repair."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Final
 
 import structlog
 
@@ -14,14 +13,11 @@ from worker.errors import (
     ScriptRefusedError,
 )
 from worker.source.wire import Malformed
+from worker.store.acknowledged import Acknowledged
 from worker.store.pending_repairs import GapCause
-from worker.store.rollback_detector import RollbackDetector
 from worker.store.tables import Tables
 from worker.telemetry import metrics
 from worker.telemetry.text import unquoted
-
-REPEAT_SECONDS: Final = 60.0
-"""The trouble of a channel is logged so often, while events meet it."""
 
 log = structlog.get_logger(__name__)
 
@@ -29,22 +25,9 @@ log = structlog.get_logger(__name__)
 class Refusals:
     """Keeps what is not applied, and marks what PubNub counts nevertheless."""
 
-    def __init__(
-        self,
-        tables: Tables,
-        rollback_detector: RollbackDetector,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, tables: Tables, acknowledged: Acknowledged) -> None:
         self._tables = tables
-        self._rollback_detector = rollback_detector
-        self._clock = clock
-        self._logged_at: dict[str, float] = {}
-        """Channel → when its trouble was logged, in seconds of the clock."""
-        self._listeners: list[Callable[[Collection[str]], None]] = []
-
-    def add_listener(self, listener: Callable[[Collection[str]], None]) -> None:
-        """Call this with channels that were marked, from now on."""
-        self._listeners.append(listener)
+        self._acknowledged = acknowledged
 
     async def quarantine(self, malformed: Malformed) -> None:
         """Keep what cannot be decoded or applied, with the reason."""
@@ -65,16 +48,13 @@ class Refusals:
         payload = json.dumps(asdict(event))
         await self.quarantine(Malformed(channel, str(refusal), payload))
 
-    async def owe(self, damage: DamagedKeyError) -> None:
+    async def owe_damaged(self, damage: DamagedKeyError) -> None:
         """Mark a channel. Its events are not kept, because PubNub lists them."""
         channel = damage.channel
         # A head that a person deletes is no sign that Redis went back.
-        self._rollback_detector.acknowledged.forget_head(channel)
-        is_due = await self._mark([channel], GapCause.DAMAGED_KEY)
-        if is_due:
-            reason = str(damage)
-            key = damage.key
-            log.error("key_damaged", channel=channel, key=key, reason=reason)
+        self._acknowledged.forget_head(channel)
+        if await self._mark([channel], GapCause.DAMAGED_KEY):
+            log.error("key_damaged", channel=channel, key=damage.key, reason=str(damage))
 
     async def owe_half_applied(
         self,
@@ -82,22 +62,13 @@ class Refusals:
         error: MissingPermissionError,
     ) -> None:
         """Mark channels of which Redis may hold half a batch: a count may be wrong."""
-        is_due = await self._mark(channels, GapCause.HALF_APPLIED)
-        if is_due:
-            count = len(channels)
-            log.error("half_applied", channels=count, reason=str(error))
+        if await self._mark(channels, GapCause.HALF_APPLIED):
+            log.error("half_applied", channels=len(channels), reason=str(error))
 
     async def _mark(self, channels: Sequence[str], cause: GapCause) -> bool:
-        """Mark channels; return whether one of them is to be logged."""
-        due = list(filter(self._is_due, channels))
-        is_due = bool(due)
-        await self._tables.pending.mark(channels, cause, is_new=is_due)
-        self._logged_at |= dict.fromkeys(due, self._clock())
-        for listener in self._listeners:
-            listener(channels)
-        return is_due
-
-    def _is_due(self, channel: str) -> bool:
-        """Tell whether a channel was not logged lately."""
-        logged_at = self._logged_at.get(channel, -REPEAT_SECONDS)
-        return self._clock() - logged_at >= REPEAT_SECONDS
+        """Mark channels; return whether one of them had no such mark."""
+        pending = self._tables.pending
+        marks = await pending.read_all(channels)
+        is_new = any(cause not in marks.get(channel, ()) for channel in channels)
+        await pending.mark(channels, cause, is_new=is_new)
+        return is_new

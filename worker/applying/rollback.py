@@ -110,8 +110,7 @@ class RollbackRecovery:
         for cause, channel in self._acknowledged.marks:
             marks[cause].add(channel)
         for cause, channels in marks.items():
-            await self._tables.pending.mark(channels, GapCause(cause), is_new=False)
-            await self._tables.channels.add(channels)
+            await self._tables.owe(channels, GapCause(cause), is_new=False)
 
     async def _compare(self) -> tuple[str, Collection[str]]:
         """Return what is lost, and the channels that may lack events."""
@@ -148,7 +147,5 @@ class RollbackRecovery:
         """Mark what is lost, before anything else is written."""
         if channels:
             cause = GapCause.REDIS_WENT_BACK
-            await self._tables.pending.mark(channels, cause)
+            await self._tables.owe(channels, cause)
             self._acknowledged.note_marks(cause, channels)
-            await self._tables.channels.add(channels)
-            log.warning("gap", cause=cause.value, channels=len(channels))

@@ -45,13 +45,8 @@ class Gaps:
         A gap that only goes on is not ``is_new``.
         Its mark is renewed, and nothing is logged.
         """
-        # Each step is durable before the next one. A channel is remembered last:
-        # one that is known already would never count as a new one.
-        if is_new:
-            log.warning("gap", cause=cause.value, channels=len(channels))
-        await self._tables.pending.mark(channels, cause, is_new=is_new)
+        await self._tables.owe(channels, cause, is_new=is_new)
         await self._request_repair(channels, stretch)
-        await self._tables.channels.add(channels)
 
     async def discover(self, channels: Collection[str], cursor: Cursor | None) -> None:
         """Take in channels of a group or a wildcard.

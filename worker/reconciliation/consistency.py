@@ -8,7 +8,7 @@ from collections.abc import Collection
 import structlog
 
 from worker.domain.position import Timetoken
-from worker.store.audit import Audit, Suspect
+from worker.store.audit import Audit
 from worker.store.entries import Entries
 from worker.store.store import Store
 from worker.telemetry import metrics
@@ -29,15 +29,14 @@ class Consistency:
         self._store = store
 
     async def restore(self, channel: str) -> int:
-        """Rebuild messages whose counts differ from their actions; return how many.
+        """Rebuild messages with wrong counts; return how many.
 
         Call this before a full look: where actions are lost, too,
         their counts go, and come again with the actions from PubNub's list.
         """
         rebuilt = 0
         async for messages in self.entries.messages(channel):
-            async for suspect in self.audit.suspects(channel, messages):
-                rebuilt += await self._store.rebuild(channel, suspect)
+            rebuilt += await self._store.rebuild(channel, messages)
         return _noted(channel, rebuilt)
 
     async def restore_messages(
@@ -51,19 +50,15 @@ class Consistency:
         because the whole index may be lost; return how many.
         A comparison that began before did not see their entries.
         """
-        if not await self.audit.lacks_any(channel, message_timetokens):
-            return 0
-        lost = await self.audit.unindexed([channel])
-        return await self.restore_lost(channel, lost.get(channel, ()))
+        rebuilt = await self.restore_lost(channel, message_timetokens)
+        if rebuilt:
+            lost = await self.audit.unindexed([channel])
+            rebuilt += await self.restore_lost(channel, lost.get(channel, ()))
+        return rebuilt
 
     async def restore_lost(self, channel: str, messages: Collection[Timetoken]) -> int:
-        """Index messages of ``audit.unindexed``, with the right counts; return how many."""
-        suspects = {message: Suspect(message) for message in sorted(messages)}
-        async for suspect in self.audit.suspects(channel, list(suspects)):
-            suspects[suspect.message_timetoken] = suspect
-        rebuilt = 0
-        for suspect in suspects.values():
-            rebuilt += await self._store.rebuild(channel, suspect)
+        """Rebuild messages that the index lacks; return how many."""
+        rebuilt = await self._store.rebuild(channel, messages)
         return _noted(channel, rebuilt)
 
 

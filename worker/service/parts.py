@@ -8,7 +8,6 @@ import structlog
 
 from worker.applying.apply import Applier
 from worker.applying.expiry import Expiry
-from worker.applying.old_tombstones import OldTombstones
 from worker.applying.retry import ProgressWatcher, RetryPolicy, history_warning
 from worker.applying.rollback import RollbackRecovery
 from worker.applying.slots import Slots
@@ -297,13 +296,8 @@ def build_repair_steps(
 
 def build_expiry(parts: Parts) -> Expiry:
     """Return what deletes old messages and tombstones."""
-    old_tombstones = OldTombstones(
-        parts.tombstones,
-        parts.tables.server,
-        parts.settings.tombstone_seconds,
-        parts.clock,
-    )
-    return Expiry(parts.store, parts.tables, old_tombstones)
+    life_seconds = parts.settings.tombstone_seconds
+    return Expiry(parts.store, parts.tables, parts.tombstones, life_seconds, parts.clock)
 
 
 def schedule(settings: Settings) -> Schedule:

@@ -95,13 +95,12 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     size = settings.channels_per_subscription
     names = FollowedNames(followed, settings)
     repairs = Repairs(parts, names)
-    parts.applier.forgotten.add_listener(repairs.queue.note)
+    parts.tables.pending.add_listener(repairs.queue.nudge)
     gaps = Gaps(parts.tables, repairs.queue.request)
     assignments = await resume(parts, followed, size)
     create = subscription_factory(parts, gaps)
     subscriptions = Subscriptions(create, assignments, size)
     reload = Reload(names.read, subscriptions, parts.tables)
-    parts.applier.refusals.add_listener(repairs.queue.nudge)
     if parts.recovery:
         parts.recovery.add_listener(repairs.queue.note)
         parts.recovery.add_listener(lambda _: subscriptions.restart_if_redis_went_back())

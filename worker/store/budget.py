@@ -47,8 +47,9 @@ class Budget(Table):
         wait = await self._take(0) / 1_000_000
         metrics.budget_requests.inc()
         metrics.budget_waited.inc(wait)
+        if wait >= LONG_WAIT_SECONDS:
+            self._warning.failing(seconds=round(wait))
         if wait:
-            self._say_if_long(wait)
             await self._sleep(wait)
         else:
             self._warning.recovered()
@@ -56,10 +57,6 @@ class Budget(Table):
     async def hold(self, seconds: float) -> None:
         """Let no process send for that long."""
         await self._take(round(seconds * 1_000_000))
-
-    def _say_if_long(self, wait: float) -> None:
-        if wait >= LONG_WAIT_SECONDS:
-            self._warning.failing(seconds=round(wait))
 
     @retried
     async def _take(self, hold_microseconds: int) -> int:

@@ -17,31 +17,24 @@ from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors
 
 KEYS_AT_ONCE: Final = 500
-NAMES: Final = {"zset": "sorted set"}
-"""What people call a type, where it is not Redis's own word."""
 
 Types = Mapping[str, str]
 """Key → the type that the worker keeps there."""
 
 
-def types_of_channel(keys: Keys, channel: str) -> Types:
-    """Return the types of a channel's keys, without those of its messages."""
-    messages, journal, head = keys.changed(channel)
+def types_of_channel(keys: Keys, channel: str, messages: Iterable[str] = ()) -> Types:
+    """Return the types of a channel's keys, and of those of these messages."""
+    index, journal, head = keys.changed(channel)
+    triples = [keys.message(channel, message) for message in messages]
     return {
-        messages: "zset",
+        index: "zset",
         journal: "stream",
         head: "string",
         keys.owed(channel): "hash",
         keys.progress(channel): "hash",
         keys.pruned(channel): "string",
+        **dict.fromkeys(chain.from_iterable(triples), "hash"),
     }
-
-
-def types_of_messages(keys: Keys, channel: str, messages: Iterable[str]) -> Types:
-    """Return the types of a channel's keys, and of those of these messages."""
-    triples = [keys.message(channel, message) for message in messages]
-    hashes = dict.fromkeys(chain.from_iterable(triples), "hash")
-    return {**types_of_channel(keys, channel), **hashes}
 
 
 def types_of_all_channels(keys: Keys, subscriptions: Iterable[str]) -> Types:
@@ -59,19 +52,41 @@ def types_of_all_channels(keys: Keys, subscriptions: Iterable[str]) -> Types:
     }
 
 
-async def wrong_type(redis: Any, types: Types) -> tuple[str, str] | None:
-    """Return the first key of a wrong type, and a sentence about it."""
+async def find_damage(redis: Any, types: Types, refusal: str = "") -> tuple[str, str] | None:
+    """Return a key that another program wrote, and what to do; None if there is none.
+
+    It is a key of a wrong type, or the one that a script's ``refusal`` names.
+    """
+    named = refusal.rpartition(" in ")[2]
+    if named in types:
+        return named, sentence(named, "holds what the worker never writes")
     for batch in batched(list(types), KEYS_AT_ONCE):
         pipe = redis.pipeline(transaction=False)
         for key in batch:
             pipe.type(key)
         for key, held in zip(batch, await pipe.execute(), strict=True):
             if held not in (types[key], "none"):
-                found = _name(held)
-                wanted = _name(types[key])
-                problem = f"holds a {found}, but the worker keeps a {wanted} there"
-                return key, sentence(key, problem)
+                problem = f"holds a {held}, but the worker keeps a {types[key]} there"
+                return key, sentence(key, problem.replace("zset", "sorted set"))
     return None
+
+
+async def raise_if_damaged(
+    redis: Any,
+    keys: Keys,
+    channel: str,
+    messages: Iterable[str] = (),
+    refusal: str = "",
+) -> None:
+    """Look for the reason of a refusal among keys of a channel and of messages.
+
+    Raises:
+        DamagedKeyError: another program wrote one of them.
+    """
+    types = types_of_channel(keys, channel, messages)
+    damage = await find_damage(redis, types, refusal)
+    if damage:
+        raise damaged_key(channel, *damage)
 
 
 def sentence(key: str, problem: str) -> str:
@@ -104,12 +119,10 @@ async def damage_of_message_named(
     """
     try:
         yield
-    except ScriptRefusedError as error:
+    except ScriptRefusedError:
         with redis_errors():
-            damage = await wrong_type(redis, types_of_messages(keys, channel, [message]))
-        if not damage:
-            raise
-        raise damaged_key(channel, *damage) from error
+            await raise_if_damaged(redis, keys, channel, [message])
+        raise
 
 
 @contextmanager
@@ -125,7 +138,3 @@ def wrong_type_ignored() -> Iterator[None]:
 def is_wrong_type(answer: object) -> bool:
     """Tell whether Redis's answer is that a key has a wrong type."""
     return isinstance(answer, ResponseError) and "WRONGTYPE" in str(answer)
-
-
-def _name(type: str) -> str:
-    return NAMES.get(type, type)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import accumulate, repeat
-from typing import Any, Final
+from typing import Final
 
 from worker.domain.action import Identity
 from worker.domain.entry import Entry
@@ -11,12 +11,7 @@ from worker.domain.position import TICKS_PER_MILLISECOND, Range, Timetoken, mill
 from worker.domain.seen_set import EntryKey
 from worker.errors import DamagedKeyError, ScriptRefusedError
 from worker.store.batch import batched
-from worker.store.damage import (
-    damaged_key,
-    types_of_channel,
-    types_of_messages,
-    wrong_type,
-)
+from worker.store.damage import raise_if_damaged
 from worker.store.keys import action_field, read_action_field
 from worker.store.redis_errors import redis_errors
 from worker.store.table import Table, retried
@@ -59,11 +54,9 @@ class Messages(Table):
         since_milliseconds: int | None = None,
     ) -> AsyncIterator[Sequence[Timetoken]]:
         """Yield messages with an event since then, a hundred at once."""
-        if since_milliseconds is None:
-            pages = self._all_messages(channel)
-        else:
-            index = self._keys.messages(channel)
-            pages = _changed_messages(self._redis, index, since_milliseconds)
+        pages = self._all_messages(channel)
+        if since_milliseconds is not None:
+            pages = self._changed_messages(channel, since_milliseconds)
         async for page in pages:
             for part in batched(page, MESSAGES_AT_ONCE):
                 yield part
@@ -81,6 +74,39 @@ class Messages(Table):
             yield [timetoken for timetoken, _ in scored]
             if not scan_cursor:
                 return
+
+    async def _changed_messages(
+        self,
+        channel: str,
+        since: int,
+    ) -> AsyncIterator[list[Timetoken]]:
+        """Yield messages in the order of their newest event, the oldest first.
+
+        A message that gets an event meanwhile moves up, and comes again.
+        So none is passed over.
+        """
+        index = self._keys.messages(channel)
+        count = INDEX_PAGE
+        seen: set[Timetoken] = set()
+        while True:
+            with redis_errors():
+                scored = await self._redis.zrangebyscore(
+                    index,
+                    since,
+                    "+inf",
+                    start=0,
+                    num=count,
+                    withscores=True,
+                )
+            yield [timetoken for timetoken, _ in scored if timetoken not in seen]
+            if len(scored) < count:
+                return
+            newest = int(scored[-1][1])
+            seen = {timetoken for timetoken, score in scored if int(score) == newest}
+            # The next page begins with the newest millisecond of this one,
+            # and must be longer if all of its messages are of that one.
+            count = count * 2 if newest == since else INDEX_PAGE
+            since = newest
 
     @retried
     async def oldest(self, channel: str) -> Timetoken | None:
@@ -102,25 +128,16 @@ class Messages(Table):
             yield
         except DamagedKeyError:
             raise
-        except ScriptRefusedError as error:
-            damage = await self._damage(channel)
-            if not damage:
-                raise
-            raise damaged_key(channel, *damage) from error
+        except ScriptRefusedError:
+            await self._raise_damage(channel)
+            raise
 
     @retried
-    async def _damage(self, channel: str) -> tuple[str, str] | None:
-        """Return the channel's first key of a wrong type; every key is looked at."""
-        types = types_of_channel(self._keys, channel)
-        damage = await wrong_type(self._redis, types)
-        if damage:
-            return damage
+    async def _raise_damage(self, channel: str) -> None:
+        """Look at every key of a channel; first at the index of its messages."""
+        await raise_if_damaged(self._redis, self._keys, channel)
         async for timetokens in self.messages(channel):
-            types = types_of_messages(self._keys, channel, timetokens)
-            damage = await wrong_type(self._redis, types)
-            if damage:
-                return damage
-        return None
+            await raise_if_damaged(self._redis, self._keys, channel, timetokens)
 
 
 class Entries(Messages):
@@ -207,13 +224,8 @@ class Entries(Messages):
 
     async def _sizes(self, channel: str, timetokens: Sequence[Timetoken]) -> list[int]:
         """Return how many live entries each message has."""
-        if not timetokens:
-            return []
-        pipe = self._redis.pipeline(transaction=False)
-        for timetoken in timetokens:
-            pipe.hlen(self._keys.actions(channel, timetoken))
-        with redis_errors():
-            return [int(size) for size in await pipe.execute()]
+        keys = [self._keys.actions(channel, timetoken) for timetoken in timetokens]
+        return await self._each("hlen", keys)
 
     @retried
     async def has_any(self, channel: str) -> bool:
@@ -249,36 +261,3 @@ def is_readable(field: str, timetoken: Timetoken) -> bool:
 
 def _has_pubnub_digits(timetoken: Timetoken) -> bool:
     return len(timetoken) == PUBNUB_DIGITS
-
-
-async def _changed_messages(
-    redis: Any,
-    index: str,
-    since: int,
-) -> AsyncIterator[list[Timetoken]]:
-    """Yield messages in the order of their newest event, the oldest first.
-
-    A message that gets an event meanwhile moves up, and comes again.
-    So none is passed over.
-    """
-    count = INDEX_PAGE
-    seen: set[Timetoken] = set()
-    while True:
-        with redis_errors():
-            scored = await redis.zrangebyscore(
-                index,
-                since,
-                "+inf",
-                start=0,
-                num=count,
-                withscores=True,
-            )
-        yield [timetoken for timetoken, _ in scored if timetoken not in seen]
-        if len(scored) < count:
-            return
-        newest = int(scored[-1][1])
-        seen = {timetoken for timetoken, score in scored if int(score) == newest}
-        # The next page begins with the newest millisecond of this one,
-        # and must be longer if all of its messages are of that one.
-        count = count * 2 if newest == since else INDEX_PAGE
-        since = newest

@@ -1,12 +1,15 @@
 """Which channels need a repair, and why: the hash ``owed``."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
 from itertools import compress
 from typing import Final
 
 import structlog
+from redis.asyncio import Redis
 
+from worker.store.keys import Keys
+from worker.store.redis_retry import RedisRetry
 from worker.store.scripts import call_script
 from worker.store.table import Table, retried
 from worker.telemetry import metrics
@@ -37,6 +40,7 @@ class GapCause(StrEnum):
     """Another program wrote a key of the channel."""
 
 
+Listener = Callable[[Collection[str]], None]
 Marks = dict[str, int]
 """Cause → Redis's time of the newest gap, in milliseconds; 0: unknown."""
 UNREADABLE: Final = {GapCause.DAMAGED_KEY.value: "0"}
@@ -47,6 +51,19 @@ log = structlog.get_logger(__name__)
 
 class PendingRepairs(Table):
     """Marks channels that need a repair, and takes marks back."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        retry: RedisRetry | None = None,
+    ) -> None:
+        super().__init__(redis, keys, retry)
+        self._listeners: list[Listener] = []
+
+    def add_listener(self, listener: Listener) -> None:
+        """Call this with channels that were marked, from now on."""
+        self._listeners.append(listener)
 
     @retried
     async def mark(
@@ -67,6 +84,8 @@ class PendingRepairs(Table):
         self._acknowledged.note_marks(cause, names)
         for name in compress(names, answers):
             self._log_replaced(name)
+        for listener in self._listeners:
+            listener(names)
 
     async def read(self, channel: str) -> Marks:
         """Return the marks of one channel; empty if it needs no repair."""

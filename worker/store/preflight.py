@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 
 from worker.errors import MissingPermissionError, RedisUnfitError
-from worker.store.damage import types_of_all_channels, wrong_type, wrong_type_ignored
+from worker.store.damage import find_damage, types_of_all_channels, wrong_type_ignored
 from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors
 from worker.store.scripts import call_script
@@ -79,7 +79,7 @@ async def check_keys(redis: Redis, keys: Keys) -> None:
         with wrong_type_ignored():
             subscriptions = await commands.hkeys(keys.subscriptions)
         types = types_of_all_channels(keys, subscriptions)
-        damage = await wrong_type(redis, types)
+        damage = await find_damage(redis, types)
     if damage:
         _, reason = damage
         raise RedisUnfitError(reason)

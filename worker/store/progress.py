@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from worker.domain.position import Timetoken
-from worker.store.damage import wrong_type, wrong_type_ignored
+from worker.store.damage import find_damage, wrong_type_ignored
 from worker.store.table import Table, retried
 
 
@@ -57,7 +57,7 @@ class SavedProgress(Table):
     async def read(self, channel: str) -> Progress | None:
         """Return the progress of a channel's backfill; None without one."""
         key = self._keys.progress(channel)
-        if await wrong_type(self._redis, {key: "hash"}):
+        if await find_damage(self._redis, {key: "hash"}):
             log.error("key_replaced", channel=channel, key=key)
             await self._redis.delete(key)
         return _progress(await self._redis.hgetall(key))

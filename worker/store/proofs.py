@@ -104,11 +104,8 @@ class Proofs(Table):
         keys = self._keys
         recent = await self._redis.zmscore(keys.proven, channels)
         whole = await self._redis.zmscore(keys.proven_full, channels)
-        pipe = self._redis.pipeline(transaction=False)
-        for channel in channels:
-            # Not MGET: in a cluster, the channels lie in many slots.
-            pipe.get(keys.head(channel))
-        heads = await pipe.execute(raise_on_error=False)
+        # Not MGET: in a cluster, the channels lie in many slots.
+        heads = await self._each("get", map(keys.head, channels), raises=False)
         proofs: dict[str, Proof] = {}
         rows = zip(channels, recent, whole, heads, strict=True)
         for channel, at, full, head in rows:

@@ -1,8 +1,9 @@
 """The tallies in Redis: applies events, rebuilds counts, deletes what expired."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final
 
 from redis.asyncio import Redis
@@ -11,19 +12,14 @@ from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import Timetoken
 from worker.errors import ScriptRefusedError
-from worker.store.audit import Suspect
 from worker.store.batch import MAX_BATCH, Batch, batched
-from worker.store.damage import (
-    damaged_key,
-    sentence,
-    types_of_messages,
-    wrong_type,
-)
-from worker.store.keys import Keys, action_prefix
+from worker.store.damage import raise_if_damaged
+from worker.store.entries import Messages
+from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors
 from worker.store.redis_retry import RedisRetry
 from worker.store.scripts import Call, call_script
-from worker.store.table import Table, retried
+from worker.store.table import retried
 from worker.telemetry import metrics
 
 OUTCOMES: Final = {
@@ -36,8 +32,8 @@ OUTCOMES: Final = {
     "x": Outcome.EXPIRED,
 }
 """The letters of ``lua/apply.lua``."""
-SWEEP_BATCH: Final = 100
-"""Messages a sweep deletes at once."""
+REBUILD_BATCH: Final = 20
+"""Messages that are rebuilt in one round trip. One of 25,000 actions takes Redis some 20 ms."""
 EVERY_AGE: Final = -1
 """The retention of a sweep that deletes every message."""
 
@@ -73,7 +69,7 @@ class Applied:
         return Counter({OUTCOMES[letter]: counts[letter] for letter in counts})
 
 
-class Store(Table):
+class Store(Messages):
     """Applies events, rebuilds counts, and deletes expired messages."""
 
     def __init__(
@@ -118,105 +114,70 @@ class Store(Table):
                 answers = await call_script(self._redis, "apply", *calls)
         except ScriptRefusedError as error:
             if len(batches) == 1:
-                await self._raise_damage(*batches[0], str(error))
+                [(channel, events)] = batches
+                messages = {event.identity.message_timetoken for event in events}
+                refused = self._redis, self._keys, channel, messages, str(error)
+                with redis_errors():
+                    await raise_if_damaged(*refused)
             raise
         pairs = zip(batches, answers, strict=True)
         return [Applied(channel, *answer) for (channel, _), answer in pairs]
 
-    async def _raise_damage(
+    @retried
+    async def rebuild(
         self,
         channel: str,
-        events: Sequence[Event],
-        refusal: str,
-    ) -> None:
-        """Raise a ``DamagedKeyError`` if a key of these events is damaged."""
-        messages = {event.identity.message_timetoken for event in events}
-        types = types_of_messages(self._keys, channel, messages)
-        # The script names a key with a wrong value.
-        named = refusal.rpartition(" in ")[2]
-        if named in types:
-            reason = sentence(named, "holds what the worker never writes")
-            raise damaged_key(channel, named, reason)
-        with redis_errors():
-            damage = await wrong_type(self._redis, types)
-        if damage:
-            raise damaged_key(channel, *damage)
+        messages: Collection[Timetoken],
+    ) -> int:
+        """Make the counts of messages what their actions say; index them.
 
-    @retried
-    async def rebuild(self, channel: str, suspect: Suspect) -> bool:
-        """Make a message's counts what its actions say; index it.
-
-        What differs when the script runs is changed, and journaled.
-        Return whether anything differed.
+        Return how many messages differed. What differed is journaled.
 
         Raises:
             ScriptRefusedError: a key has the wrong type.
         """
-        calls: list[tuple[Sequence[str], Sequence[str]]] = []
-        # Strays first: from then on they are not counted.
-        calls += [((), part) for part in batched(suspect.strays, MAX_BATCH)]
-        calls += [(part, ()) for part in batched(suspect.tallies, MAX_BATCH)]
-        answers = [
-            await self._rebuild(channel, suspect.message_timetoken, *call)
-            for call in calls or [((), ())]
-        ]
-        return any(answers)
+        rebuilt = 0
+        for batch in batched(sorted(messages), REBUILD_BATCH):
+            differing = await self._rebuild(channel, batch)
+            rebuilt += len(differing)
+            while differing:
+                differing = await self._rebuild(channel, differing)
+        return rebuilt
 
     async def _rebuild(
         self,
         channel: str,
-        message: Timetoken,
-        tallies: Sequence[str],
-        strays: Sequence[str],
-    ) -> bool:
-        counts, actions, _ = self._keys.message(channel, message)
-        keys = [*self._keys.changed(channel), counts, actions]
-        args: list[str | int] = [self._ttls.journal_seconds, message, len(tallies)]
-        args += [*tallies, *map(action_prefix, tallies), *strays]
-        (answer,) = await call_script(self._redis, "rebuild", (keys, args))
-        return bool(answer)
+        messages: Sequence[Timetoken],
+    ) -> list[Timetoken]:
+        """Return the messages that differed; more of them may be left to write."""
+        calls: list[Call] = []
+        for message in messages:
+            counts, actions, _ = self._keys.message(channel, message)
+            keys = [*self._keys.changed(channel), counts, actions]
+            args = (self._ttls.journal_seconds, message, MAX_BATCH)
+            calls.append((keys, args))
+        answers = await call_script(self._redis, "rebuild", *calls)
+        return list(compress(messages, answers))
 
     @retried
     async def sweep(self, channel: str) -> int:
         """Delete the channel's expired messages; return how many."""
         retention = self._ttls.retention_seconds
-        if not retention:
-            return 0
-        deleted = 0
-        index = self._keys.messages(channel)
-        scan_cursor = 0
-        while True:
-            answer = await self._redis.zscan(index, scan_cursor, count=SWEEP_BATCH)
-            scan_cursor, scored = answer
-            messages = [message for message, _ in scored]
-            # Redis may answer more than was asked for.
-            for batch in batched(messages, SWEEP_BATCH):
-                deleted += await self._sweep_batch(channel, batch, retention)
-            if not scan_cursor:
-                return deleted
+        return await self._sweep(channel, retention) if retention else 0
 
     @retried
     async def clear(self, channel: str) -> int:
         """Delete every message of a channel; return how many."""
-        deleted = 0
-        index = self._keys.messages(channel)
-        while messages := await self._redis.zrange(index, 0, SWEEP_BATCH - 1):
-            deleted += await self._sweep_batch(channel, messages, EVERY_AGE)
-        return deleted
+        return await self._sweep(channel, EVERY_AGE)
 
-    async def _sweep_batch(
-        self,
-        channel: str,
-        messages: Sequence[Timetoken],
-        retention_seconds: int,
-    ) -> int:
-        keys = [*self._keys.changed(channel)]
-        for message in messages:
-            keys += self._keys.message(channel, message)
-        args: list[str | int] = [
-            self._ttls.journal_seconds,
-            retention_seconds,
-            *messages,
-        ]
-        (deleted,) = await call_script(self._redis, "sweep", (keys, args))
-        return int(deleted)
+    async def _sweep(self, channel: str, retention_seconds: int) -> int:
+        deleted = 0
+        async for batch in self.messages(channel):
+            messages = sorted(batch)
+            keys = [*self._keys.changed(channel)]
+            for message in messages:
+                keys += self._keys.message(channel, message)
+            args: list[str | int] = [self._ttls.journal_seconds, retention_seconds, *messages]
+            (count,) = await call_script(self._redis, "sweep", (keys, args))
+            deleted += count
+        return deleted

@@ -1,6 +1,6 @@
 """A table: one part of the data in Redis."""
 
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from functools import wraps
 from typing import Any, Final, TypeVar, cast
 
@@ -49,6 +49,23 @@ class Table:
         (answer,) = await call_script(self._redis, verb, call)
         return answer
 
+    async def _each(
+        self,
+        command: str,
+        keys: Iterable[str],
+        *,
+        raises: bool = True,
+    ) -> list[Any]:
+        """Return a command's answer about each key, in one round trip.
+
+        Unless it ``raises``, a refusal is an answer.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        for key in keys:
+            getattr(pipe, command)(key)
+        with redis_errors():
+            return list(await pipe.execute(raise_on_error=raises))
+
     async def _read_hashes(
         self,
         channels: Collection[str],
@@ -64,22 +81,14 @@ class Table:
             keys = list(map(key, batch))
             if not await self._redis.exists(*keys):
                 continue
-            pipe = self._redis.pipeline(transaction=False)
-            for name in keys:
-                pipe.hgetall(name)
-            answers = await pipe.execute(raise_on_error=False)
-            fields = [_fields(answer, damaged) for answer in answers]
-            hashes |= zip(batch, fields, strict=True)
-        return {channel: fields for channel, fields in hashes.items() if fields}
-
-
-def _fields(answer: Any, damaged: Mapping[str, str]) -> Mapping[str, str]:
-    if is_wrong_type(answer):
-        return damaged
-    if isinstance(answer, Exception):
-        raise answer
-    fields: Mapping[str, str] = answer
-    return fields
+            answers = await self._each("hgetall", keys, raises=False)
+            for channel, answer in zip(batch, answers, strict=True):
+                fields = damaged if is_wrong_type(answer) else answer
+                if isinstance(fields, Exception):
+                    raise fields
+                if fields:
+                    hashes[channel] = fields
+        return hashes
 
 
 def retried(method: Method) -> Method:

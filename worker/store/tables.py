@@ -3,17 +3,18 @@
 from collections.abc import Collection
 from typing import Final
 
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from worker.domain.position import Timetoken
 from worker.store.cursors import Cursors
+from worker.store.damage import damaged_key, sentence
 from worker.store.heads import Heads
 from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause, Marks, PendingRepairs
 from worker.store.progress import SavedProgress
 from worker.store.proofs import Proofs
-from worker.store.pruned import PrunedLately
 from worker.store.redis_retry import RedisRetry
 from worker.store.table import Table, retried
 
@@ -21,6 +22,10 @@ DEAD_LETTERS: Final = 10_000
 """The quarantine keeps so many entries."""
 PAYLOAD_CHARACTERS: Final = 4_096
 """The quarantine keeps so much of a payload."""
+LATELY_SECONDS: Final = 86_400
+"""What was pruned counts against the limit for a day."""
+
+log = structlog.get_logger(__name__)
 
 
 class KnownChannels(Table):
@@ -105,6 +110,32 @@ class LastRound(Table):
         await self._redis.set(self._keys.round, began)
 
 
+class PrunedLately(Table):
+    """What reconciles have pruned within a day: the keys ``pruned``."""
+
+    @retried
+    async def read(self, channel: str) -> int:
+        """Return how many entries of a channel were pruned.
+
+        Raises:
+            DamagedKeyError: another program wrote the key.
+        """
+        key = self._keys.pruned(channel)
+        count = await self._redis.get(key) or "0"
+        if not count.isdecimal():
+            raise damaged_key(channel, key, sentence(key, "holds no number"))
+        return int(count)
+
+    @retried
+    async def add(self, channel: str, count: int) -> None:
+        """Count entries, before they are pruned."""
+        key = self._keys.pruned(channel)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.incrby(key, count)
+        pipe.expire(key, LATELY_SECONDS)
+        await pipe.execute()
+
+
 class RedisServer(Table):
     """The server itself."""
 
@@ -145,6 +176,23 @@ class Tables:
         self.proofs = Proofs(redis, keys, retry)
         self.dead_letters = DeadLetters(redis, keys, retry)
         self.server = RedisServer(redis, keys, retry)
+
+    async def owe(
+        self,
+        channels: Collection[str],
+        cause: GapCause,
+        *,
+        is_new: bool = True,
+    ) -> None:
+        """Mark channels, and add them to those ever seen.
+
+        A gap that continues is not ``is_new``, and not logged.
+        """
+        if is_new:
+            log.warning("gap", cause=cause.value, channels=len(channels))
+        await self.pending.mark(channels, cause, is_new=is_new)
+        # Last: a known channel would never count as a new one.
+        await self.channels.add(channels)
 
     async def remember(self, channel: str) -> Marks:
         """Add a channel to those ever seen; return the mark that a new one gets.
