@@ -116,7 +116,7 @@ async def test_a_configured_room_is_not_forgotten(world: World) -> None:
     ended = await world.run_command("forget", INVENTED, ROOM, "--yes", **FOLLOWED)
 
     assert ended.code == 2
-    assert f"'{ROOM}' is configured" in ended.err
+    assert f"The settings name '{ROOM}'" in ended.err
     assert await world.redis.smembers(KEYS.channels) == {ROOM, INVENTED}
 
 

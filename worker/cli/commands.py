@@ -173,7 +173,7 @@ def forget(
 ) -> None:
     """Delete all that is kept of channels that nobody follows any more.
 
-    Its next event makes it a new channel, which is counted from the beginning.
+    The next event of such a channel makes it a new channel: its whole past is counted again.
     """
     from worker.service.commands import refuse_configured, run_forget
 

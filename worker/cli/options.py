@@ -26,7 +26,7 @@ Version = Annotated[
 ]
 AllowEviction = Annotated[
     bool,
-    Option("--allow-eviction", help="Accept a Redis that may throw counts away."),
+    Option("--allow-eviction", help="Accept a Redis that may delete counts when it is full."),
 ]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
 Channels = Annotated[
@@ -47,16 +47,16 @@ Since = Annotated[
     str | None,
     Option(help="From here: a timetoken, a date, or an age such as 7d."),
 ]
-Until = Annotated[str | None, Option(help="To here, exclusive; written likewise.")]
+Until = Annotated[str | None, Option(help="Up to here, exclusive: written like --since.")]
 Full = Annotated[
     bool,
-    Option("--full", help="Everything PubNub keeps; so it is without --since."),
+    Option("--full", help="Everything PubNub keeps: the default without --since."),
 ]
 DryRun = Annotated[
     bool,
     Option("--dry-run", help="Write nothing; say what would be done."),
 ]
-Force = Annotated[bool, Option("--force", help="Prune however many it is.")]
+Force = Annotated[bool, Option("--force", help="Ignore the prune limit.")]
 SampleSize = Annotated[
     float,
     Option(

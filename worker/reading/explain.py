@@ -187,13 +187,12 @@ def _reach_line(explanation: Explanation) -> str:
     since = _time(explanation.reaches_back_to)
     if not explanation.ends_well:
         return (
-            f"The journal reaches back to {since}, "
-            "and its last counts are not the present ones: "
-            "there were more changes, "
-            "before that time or without an entry."
+            f"The journal reaches back to {since}. Its last counts are not the present ones: "
+            "it lacks changes, or something else than the worker changed a key. "
+            "tally verify says whether the counts are right."
         )
     return (
-        f"The journal reaches back to {since}, with older or other entries missing: "
+        f"The journal reaches back to {since}. Older entries are gone, or others are missing: "
         "there may have been more changes."
     )
 

@@ -7,7 +7,7 @@ from worker.reconciliation.scan_state import ScanState
 from worker.store.entries import Entries
 from worker.store.tables import Tables
 
-TOO_MANY = "too many at once: look whether PubNub lists them, then use --force"
+TOO_MANY = "too many at once: check if PubNub really lists these no more; if so, use --force"
 NO_WITNESS = (
     "PubNub lists nothing of this channel, and nothing of any other channel that was asked: "
     "check PUBNUB_ORIGIN and PUBNUB_SUBSCRIBE_KEY; if they are right, use --force"

@@ -194,9 +194,10 @@ def refuse_configured(settings: Settings, channels: Sequence[str]) -> None:
     if configured:
         names = ", ".join(map(repr, configured))
         raise ConfigurationError(
-            f"{names} is configured, and would be counted again at once. "
-            "Take it out of TALLY_CHANNELS or TALLY_CHANNELS_FILE, "
-            "and restart the worker; then forget it."
+            f"The settings name {names}: the worker would count this again at once. "
+            "Take it out of TALLY_CHANNELS or TALLY_CHANNELS_FILE. "
+            "Restart every worker, or send SIGHUP after a change of the file. "
+            "Then type tally forget again."
         )
 
 
