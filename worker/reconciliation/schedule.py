@@ -221,6 +221,6 @@ class Load:
             return None
         return (
             f"Rounds need {needed:.1f} requests a second, and TALLY_HISTORY_RATE is {rate:g}. "
-            "What nobody noticed missing is found later than promised. "
+            "Losses that nobody noticed are found later than promised. "
             "Raise TALLY_HISTORY_RATE, or TALLY_RECONCILE_SECONDS."
         )
