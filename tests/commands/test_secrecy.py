@@ -160,8 +160,14 @@ async def try_in_trouble(guarded: Guarded, *line: str) -> None:
 
     await write_nonsense(guarded.redis)
     ended = await do(*line)
-    # A backfill names the damaged key.
-    clean = {"doctor": (0, False), "forget": (0, False), "backfill": (4, False)}
+    # A backfill names the damaged key, a reconcile mends it, a verify says what differs.
+    clean = {
+        "doctor": (0, False),
+        "forget": (0, False),
+        "backfill": (4, False),
+        "reconcile": (0, False),
+        "verify": (5, False),
+    }
     assert (ended.code, "command_dies" in ended.err) == clean.get(line[0], (1, True))
 
 
