@@ -40,8 +40,8 @@ class RedisActs:
     def __init__(self, world: World, random: Random) -> None:
         self._world = world
         self._random = random
-        self._mistyped: set[str] = set()
-        """The keys that are of another type now."""
+        self._mistyped: dict[str, object] = {}
+        """The keys that are of another type now; who made each of them so."""
         self.all: Mapping[str, tuple[float, Act]] = {
             "redis": (5, self._lose),
             "flush": (0.5, self._flush),
@@ -133,7 +133,7 @@ class RedisActs:
         key = self._key(*WRONG)
         if key is None or key in self._mistyped:
             return
-        self._mistyped.add(key)
+        own = self._mistyped[key] = object()
         before = world.keyspace.values[key]
         wrong: Any = Stream() if isinstance(before, str) else "a text"
         world.touch(key, "is of another type")
@@ -142,7 +142,9 @@ class RedisActs:
         is_kept = key.endswith(KEPT) or random.random() < 0.7
 
         def end() -> None:
-            self._mistyped.discard(key)
+            if self._mistyped.get(key) is not own:
+                return
+            del self._mistyped[key]
             if not isinstance(world.keyspace.values.get(key), type(wrong)):
                 return
             world.touch(key, "is as before" if is_kept else "is deleted")
