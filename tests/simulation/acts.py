@@ -1,6 +1,7 @@
 """What a seed may do to Redis and to PubNub. Each act draws its place, its time and its length."""
 
 from collections.abc import Callable, Mapping
+from itertools import count
 from random import Random
 from typing import Any, Final
 
@@ -40,8 +41,9 @@ class RedisActs:
     def __init__(self, world: World, random: Random) -> None:
         self._world = world
         self._random = random
-        self._mistyped: dict[str, object] = {}
-        """The keys that are of another type now; who made each of them so."""
+        self._mistyped: set[str] = set()
+        """The keys that are of another type now."""
+        self._numbers = count(1)
         self.all: Mapping[str, tuple[float, Act]] = {
             "redis": (5, self._lose),
             "flush": (0.5, self._flush),
@@ -133,20 +135,19 @@ class RedisActs:
         key = self._key(*WRONG)
         if key is None or key in self._mistyped:
             return
-        own = self._mistyped[key] = object()
+        self._mistyped.add(key)
         before = world.keyspace.values[key]
-        wrong: Any = Stream() if isinstance(before, str) else "a text"
+        number = next(self._numbers)
+        wrong: Any = Stream(last=(number, 0)) if isinstance(before, str) else f"text {number}"
         world.touch(key, "is of another type")
         world.oracle.exempt.add(_channel(key))
         world.keyspace.values[key] = wrong
         is_kept = key.endswith(KEPT) or random.random() < 0.7
 
         def end() -> None:
-            if self._mistyped.get(key) is not own:
-                return
-            del self._mistyped[key]
-            if not isinstance(world.keyspace.values.get(key), type(wrong)):
-                return
+            self._mistyped.discard(key)
+            if world.keyspace.values.get(key) != wrong:
+                return  # mended, or another hand's
             world.touch(key, "is as before" if is_kept else "is deleted")
             world.keyspace.delete(key)
             if is_kept:
