@@ -20,7 +20,11 @@ class RepairBench:
     """A repair queue, and what it works with."""
 
     def __init__(
-        self, world: World, tries: int | None = None, configured: Collection[str] = ()
+        self,
+        world: World,
+        tries: int | None = None,
+        configured: Collection[str] = (),
+        rate: float = 20,
     ) -> None:
         self.world = world
         self.gate = asyncio.Event()
@@ -30,6 +34,7 @@ class RepairBench:
         self.seconds_a_request = 0.0
         """How long each of them waits."""
         parts = worker_parts(world)
+        parts.settings = parts.settings.model_copy(update={"history_rate": rate})
         self.parts = parts
         self.tables, self.applier, self.entries = parts.tables, parts.applier, parts.entries
         clock = world.loop.time

@@ -119,6 +119,23 @@ async def test_a_busy_room_reads_the_stretches_of_its_gaps(world: World) -> None
 
 
 @on_virtual_time
+async def test_a_look_that_takes_much_of_the_budget_is_paced(world: World) -> None:
+    """Gap after gap settles. At this rate a look takes more than a minute of the budget."""
+    unheard(world, ["room"], 1000)
+    repairs, log = RepairBench(world, rate=0.1), Log()
+    repairs.seconds_a_request = 10
+    async with running(repairs):
+        for _ in range(60):
+            await repairs.owe("room")
+            await asyncio.sleep(2 * SETTLE_SECONDS)
+
+    ends, begins = log.of("reconcile_ends"), log.of("reconcile_starts")
+    pauses = [begin["at"] - end["at"] for end, begin in zip(ends, begins[1:], strict=False)]
+    assert len(pauses) > 5
+    assert min(pauses) >= 4 * 100
+
+
+@on_virtual_time
 async def test_a_long_look_goes_on_after_a_kill(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,8 @@ LONGEST_DOUBLING: Final = 16
 LONGEST_SETTLES: Final = 10
 """Settle times that a channel may wait for an end of its gaps."""
 PACE: Final = 4
-"""After a look of a minute, the next one is four minutes later at least."""
+"""After a look that took a minute of the budget, the next one
+is four minutes later at least."""
 LASTING: Final = frozenset(
     {
         GapCause.UNPROVEN.value,
@@ -96,7 +97,9 @@ class RepairSteps:
         tables: Tables,
         slots: Slots,
         settle_seconds: float,
+        rate: float,
     ) -> None:
+        """``rate`` is how many requests a second the budget has."""
         self.backfiller = backfiller
         self.clock = reconciler.clock
         self.settle_seconds = settle_seconds
@@ -104,6 +107,7 @@ class RepairSteps:
         self._reconciler = reconciler
         self._tables = tables
         self._slots = slots
+        self._rate = rate
 
     async def run(self, channel: str, state: RepairState) -> float | None:
         """Go on with a repair.
@@ -143,7 +147,8 @@ class RepairSteps:
         report = await self._reconciler.channel(channel, Range(), options)
         # A busy room with a long past must not take every request.
         seconds = _now() - began - 2 * self.settle_seconds
-        state.not_before = _now() + max(0.0, PACE * seconds)
+        taken = max(seconds, report.requests / self._rate)
+        state.not_before = _now() + PACE * taken
         return report
 
     async def _seconds_until_ripe(

@@ -290,8 +290,15 @@ def build_repair_steps(
 ) -> RepairSteps:
     """Return the steps of repairs; ``tries`` as in ``retry_policy``."""
     backfiller = build_backfiller(parts, tries)
-    seconds = parts.settings.settle_seconds
-    return RepairSteps(reconciler, backfiller, parts.tables, parts.slots, seconds)
+    settings = parts.settings
+    return RepairSteps(
+        reconciler,
+        backfiller,
+        parts.tables,
+        parts.slots,
+        settings.settle_seconds,
+        settings.history_rate,
+    )
 
 
 def build_expiry(parts: Parts) -> Expiry:
