@@ -92,6 +92,32 @@ async def test_a_configured_channel_comes_first(world: World) -> None:
     assert len(ended) < 100
 
 
+@pytest.mark.parametrize("is_counted", [False, True])
+@on_virtual_time
+async def test_long_lists_give_way_to_a_configured_channel(world: World, is_counted: bool) -> None:
+    """A stranger's rooms have long lists, and all the slots, in a backfill or in a look."""
+    invented = [f"invented{number}" for number in range(SLOTS)]
+    unheard(world, invented, 800)
+    unheard(world, ["room"], 3)
+    repairs, log = RepairBench(world, configured=["room"]), Log()
+    now = str(world.state.time.now())
+    async with running(repairs):
+        if is_counted:
+            await repairs.owe(*invented)
+            await asyncio.sleep(SETTLE_SECONDS - MOMENT_SECONDS)
+        else:
+            await repairs.mark(*invented, gap=GapCause.NEW_CHANNEL)
+            await repairs.queue.request(invented, Range(None, now))
+        await repairs.mark("room", gap=GapCause.NEW_CHANNEL)
+        repairs.seconds_a_request = 1.0
+        await asyncio.sleep(2 * MOMENT_SECONDS)
+        began = world.loop.time()
+        await repairs.queue.request(["room"], Range(None, now))
+        await until(lambda: bool(log.of("backfill_ends")))
+
+    assert world.loop.time() - began < 5
+
+
 @on_virtual_time
 async def test_a_busy_room_reads_the_stretches_of_its_gaps(world: World) -> None:
     """Gaps come for hours. Its long past is not read for each of them."""

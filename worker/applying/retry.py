@@ -18,6 +18,10 @@ Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
 
 
+async def passing() -> None:
+    """Let nobody go first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """How history is read: up to ``tries`` failures in a row, or for ever if None.
@@ -36,6 +40,8 @@ class RetryPolicy:
     """Shared by all channels: the cause is the same PubNub."""
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     """Waits so many seconds. Others may send requests meanwhile."""
+    give_way: Callable[[], Awaitable[None]] = passing
+    """Lets more urgent passes over history go first; called between two pages."""
 
 
 class ProgressWatcher(Protocol):

@@ -68,6 +68,12 @@ class Slots:
         await self._take(holder.urgency)
         holder.has_slot = True
 
+    async def give_way(self) -> None:
+        """Let a task that is more urgent have the slot of the current task first."""
+        holder = self._holder.get()
+        if holder and self._waiting and self._waiting[0][0] < holder.urgency:
+            await self.pause(0)
+
     async def _take(self, urgency: Urgency) -> None:
         if self._free:
             self._free -= 1

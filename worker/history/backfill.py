@@ -166,6 +166,7 @@ class Backfiller:
                             progress = await self._apply(channel, page, progress)
                             retry.succeeded()
                             await note(channel, progress)
+                            await self._policy.give_way()
                 except StaleError as error:
                     log.warning("page_dropped", channel=channel, reason=str(error))
                 except PubNubError as error:

@@ -89,6 +89,7 @@ class ListReader:
                             if self._watch:
                                 reached = Progress(newest, start, actions=coverage.listed)
                                 self._watch.reach(channel, reached)
+                            await self.policy.give_way()
                 except RolledBackError:
                     raise
                 except StaleError as error:

@@ -221,6 +221,7 @@ def retry_policy(parts: Parts, tries: int | None) -> RetryPolicy:
         tries=tries,
         warning=history_warning(parts.clock),
         pause=parts.slots.pause,
+        give_way=parts.slots.give_way,
     )
 
 
