@@ -3,11 +3,12 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from heapq import nsmallest
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from worker.domain.position import TICKS_PER_SECOND, Timetoken
 from worker.errors import TallyError
@@ -30,6 +31,31 @@ LISTED: Final = 1_000
 """``/status`` lists so many channels, by name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """The marks of all channels, counted once: the pages are asked for more often."""
+
+    channels: int
+    causes: Counter[str]
+    oldest: int | None
+    """The time of the oldest mark; None if there is none, or none is known."""
+    listed: dict[str, Marks]
+    """Some of the channels, by name."""
+
+    @classmethod
+    def of(cls, repairs: Mapping[str, Marks]) -> Self:
+        """Count these marks."""
+        causes: Counter[str] = Counter()
+        times: list[int] = []
+        for marks in repairs.values():
+            causes.update(marks.keys())
+            times += filter(None, marks.values())
+        oldest = min(times, default=None)
+        listed = nsmallest(LISTED, repairs)
+        named = {channel: repairs[channel] for channel in listed}
+        return cls(len(repairs), causes, oldest, named)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
     """The repairs, the backfills and the rounds of all channels."""
@@ -37,8 +63,7 @@ class Backlog:
     channels: int
     now_milliseconds: int
     """Redis's clock."""
-    repairs: dict[str, Marks]
-    """Channel that needs a repair → causes."""
+    owed: Owed
     backfills: dict[str, Progress]
     """Channel that has a backfill → how far it has come."""
     round_began: float | None
@@ -55,15 +80,12 @@ class Backlog:
 
     def measure(self, age: float) -> None:
         """Set the metrics; the backlog was read ``age`` seconds ago."""
-        causes: Counter[str] = Counter()
-        oldest = self.now_milliseconds
-        for marks in self.repairs.values():
-            causes.update(marks.keys())
-            oldest = min([oldest, *filter(None, marks.values())])
+        owed = self.owed
         for cause in GapCause:
-            metrics.owed.labels(cause.value).set(causes[cause.value])
+            metrics.owed.labels(cause.value).set(owed.causes[cause.value])
+        oldest = owed.oldest or self.now_milliseconds
         owed_age = (self.now_milliseconds - oldest) / 1000
-        metrics.owed_age.set(owed_age + age if self.repairs else 0)
+        metrics.owed_age.set(max(0.0, owed_age) + age if owed.channels else 0)
         metrics.channels.set(self.channels)
         metrics.backfills.set(len(self.backfills))
         if self.round_began is not None:
@@ -76,11 +98,11 @@ class Backlog:
 
     def as_json(self) -> dict[str, Any]:
         """Return the work that is left, for ``/status``."""
-        repairs = islice(sorted(self.repairs.items()), LISTED)
+        repairs = self.owed.listed.items()
         backfills = islice(sorted(self.backfills.items()), LISTED)
         return {
             "channels": self.channels,
-            "owed_channels": len(self.repairs),
+            "owed_channels": self.owed.channels,
             "owed": {channel: _times(marks) for channel, marks in repairs},
             "backfills": {channel: _reach(progress) for channel, progress in backfills},
             "last_round": _utc(self.round_began),
@@ -137,7 +159,7 @@ async def read_backlog(tables: Tables) -> Backlog | None:
             return Backlog(
                 channels=len(channels),
                 now_milliseconds=now,
-                repairs=await tables.pending.read_all(channels),
+                owed=Owed.of(await tables.pending.read_all(channels)),
                 backfills=await tables.progress.read_all(channels),
                 round_began=int(began) / TICKS_PER_SECOND if began else None,
                 recent=await tables.proofs.unproven(now, is_whole=False),
