@@ -56,6 +56,20 @@ async def test_a_marked_channel_is_repaired(world: World) -> None:
 
 
 @on_virtual_time
+async def test_a_repaired_channel_is_forgotten(world: World) -> None:
+    """Its next look need not be delayed any more."""
+    unheard(world, ["room"], 300)
+    repairs = RepairBench(world, rate=0.1)
+    async with running(repairs):
+        await repairs.owe("room")
+        await repairs.are_repaired("room")
+        await asyncio.sleep(SETTLE_SECONDS)
+        await repairs.owe("room")
+        await repairs.are_repaired("room")
+        await until(lambda: not repairs.queue._states)
+
+
+@on_virtual_time
 async def test_a_second_look_may_take_longer_than_its_answers_may_wait(world: World) -> None:
     """Tombstones bar listed actions on five pages. A page takes a third of a settle time.
 

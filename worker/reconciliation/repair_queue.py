@@ -53,11 +53,7 @@ class RepairQueue:
             steps.clock,
         )
 
-    async def request(
-        self,
-        channels: Collection[str],
-        stretch: Range | None,
-    ) -> None:
+    async def request(self, channels: Collection[str], stretch: Range | None) -> None:
         """Repair channels that have new marks, which are durable already.
 
         ``stretch`` is where additions may be missing; None: unknown.
@@ -159,19 +155,21 @@ class RepairQueue:
             self.backfills.done(channel)
         return seconds
 
-    def _plan(
-        self,
-        channel: str,
-        state: RepairState,
-        seconds: float | None,
-    ) -> None:
+    def _plan(self, channel: str, state: RepairState, seconds: float | None) -> None:
         """Let a channel wait for its next step, or forget it."""
         if state.has_news and not state.is_failing:
             self._waiting.put(channel, state.urgency)
         elif seconds is not None:
             self._waiting.put_later(channel, state.urgency, seconds)
-        elif state.not_before <= asyncio.get_running_loop().time():
-            del self._states[channel]
+        else:
+            # Until then its next look would be too early.
+            loop = asyncio.get_running_loop()
+            loop.call_at(state.not_before, self._forget, channel)
+
+    def _forget(self, channel: str) -> None:
+        """Forget a channel, unless a gap came meanwhile."""
+        if self._is_idle(channel):
+            self._states.pop(channel, None)
 
 
 def _earlier(stretch: Range, seconds: float) -> Range:
