@@ -36,6 +36,15 @@ async def test_a_look_that_leaves_a_stretch_out_proves_nothing(tables: Tables) -
     assert await read(tables, "room", "hall") == {"room": Proof(1000, 1000), "hall": Proof()}
 
 
+async def test_a_lost_proof_of_the_recent_past_is_made_again(tables: Tables, redis: Redis) -> None:
+    """By the next look, because everything before was proven, too."""
+    await tables.proofs.note("room", 1000)
+    await cast("Any", redis).delete(KEYS.proven)
+    await tables.proofs.note("room", 2000, since=900)
+
+    assert await read(tables, "room") == {"room": Proof(2000, 1000)}
+
+
 async def test_an_older_look_replaces_no_newer_one(tables: Tables) -> None:
     """Two workers look at a channel, and one of them is slow. After a prune it is set back."""
     await tables.proofs.note("room", 2000)

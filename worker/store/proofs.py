@@ -53,7 +53,8 @@ class Proofs(Table):
         keys = self._all
         if since is not None:
             proof = await self.read(channel)
-            keys = keys[:1] if since <= proof.recent else ()
+            proven = max(proof.recent, proof.whole)
+            keys = keys[:1] if since <= proven else ()
         for key in keys:
             # Another worker may have been later.
             await self._redis.zadd(key, {channel: until}, gt=True)
