@@ -248,6 +248,21 @@ async def test_an_action_that_has_no_time_is_deleted(world: World) -> None:
         assert (await world.run_command("verify", **SETTINGS)).code == ExitCode.DONE
 
 
+async def test_lost_channels_are_known_again(world: World) -> None:
+    """An eviction or a hand deleted the set. Without it no round would look at anything."""
+    async with world.run_worker(**SETTINGS) as worker:
+        await count_both(world, worker)
+        await cast("Any", world.redis).delete("tally:channels")
+        world.react("❤", "ben", published=False)
+
+        async def is_exact() -> bool:
+            assert not worker.work.done(), worker.err
+            return await world.is_exact() and await world.owes_nothing()
+
+        await wait_until(is_exact, what=lambda: worker.err)
+        assert await cast("Any", world.redis).smembers("tally:channels") == {ROOM, HALL}
+
+
 async def test_a_count_of_losses_that_is_no_number_is_named(world: World) -> None:
     """It must be known before anything is pruned."""
     async with world.run_worker(**SETTINGS) as worker:

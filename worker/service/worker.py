@@ -24,6 +24,7 @@ from worker.service.parts import (
     build_expiry,
     build_reconciler,
     build_repair_steps,
+    configured_names,
     followed_names,
     new_backoff,
     new_random,
@@ -159,10 +160,16 @@ async def send_heartbeats(parts: Parts) -> None:
     So even an idle worker notices that Redis went back, or was emptied.
     """
     seconds = min(parts.settings.settle_seconds, HEARTBEAT_SECONDS)
+    detector = parts.retry.rollback_detector
+    named = configured_names(parts.settings).channels
     while True:
         await asyncio.sleep(seconds)
         if not await parts.retry.call(parts.ownership.is_held):
-            parts.retry.rollback_detector.suspect("Redis lacks the claim of this process")
+            detector.suspect("Redis lacks the claim of this process")
+        # Nobody forgets a channel that is named in the settings.
+        is_known = named and detector.acknowledged.channels
+        if is_known and not await parts.tables.channels.count():
+            detector.suspect("Redis lacks all channels ever seen")
         await parts.tables.cursors.keep_registered()
 
 
