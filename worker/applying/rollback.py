@@ -77,7 +77,8 @@ class RollbackRecovery:
         if loss:
             log.error("redis_went_back", reason=loss, channels=len(channels))
             # A cursor that proved marks may be lost, and they with it.
-            self._acknowledged.doubt_saves()
+            held = await self._tables.cursors.held(self._acknowledged.subscriptions)
+            self._acknowledged.doubt_saves(held)
             await self._mark_again()
             await self._mark(channels)
         # Some were repaired: the end of the repair is lost.

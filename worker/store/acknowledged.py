@@ -1,6 +1,6 @@
 """What Redis has acknowledged to this process, so that a loss shows."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from worker.store.journal import START, stream_order
 
@@ -20,8 +20,8 @@ class Acknowledged:
         """Subscription → the number of its newest save."""
         self.marks: dict[tuple[str, str], int] = {}
         """Cause and channel → number of the mark, if no later save proves it."""
-        self.proven: dict[str, set[str]] = {}
-        """Channel → causes of marks that a later save proves, unless it is lost with them."""
+        self.proven: dict[str, dict[str, tuple[str, int]]] = {}
+        """Channel → cause of a mark → the save that proves it, unless it is lost, too."""
         self.mark_count = 0
 
     def note_channels(self, channels: Collection[str]) -> None:
@@ -61,14 +61,22 @@ class Acknowledged:
                 self.marks[mark] = number
             else:
                 cause, channel = mark
-                self.proven.setdefault(channel, set()).add(cause)
+                self.proven.setdefault(channel, {})[cause] = subscription, saves
 
-    def doubt_saves(self) -> None:
-        """Take no mark for proven any more: saves are lost."""
-        proven, self.proven = self.proven, {}
-        for channel, causes in proven.items():
-            for cause in causes:
-                self.note_marks(cause, [channel])
+    @property
+    def subscriptions(self) -> set[str]:
+        """Subscriptions whose saves prove marks."""
+        return {name for proofs in self.proven.values() for name, _ in proofs.values()}
+
+    def doubt_saves(self, held: Mapping[str, int]) -> None:
+        """Take marks for proven no more if Redis lacks the save that proves them.
+
+        ``held`` is the number of saves of each subscription.
+        """
+        for channel, proofs in self.proven.items():
+            for cause, (subscription, saves) in proofs.items():
+                if held.get(subscription, 0) < saves:
+                    self.note_marks(cause, [channel])
 
     def forget_positions(self) -> None:
         """Forget heads and cursors: Redis may hold older ones from now on."""

@@ -105,13 +105,17 @@ class Cursors(Table):
 
     async def lost(self, saves: Mapping[str, int]) -> set[str]:
         """Return the subscriptions with fewer saves than these."""
-        subscriptions = list(saves)
-        lost: set[str] = set()
-        for batch in batched(subscriptions, HASH_BATCH):
-            for subscription, saved in zip(batch, await self.read_all(batch), strict=True):
-                if saved is None or saved.saves < saves[subscription]:
-                    lost.add(subscription)
-        return lost
+        held = await self.held(saves)
+        return {name for name, number in saves.items() if held[name] < number}
+
+    async def held(self, subscriptions: Collection[str]) -> dict[str, int]:
+        """Return how many saves each subscription has."""
+        held: dict[str, int] = {}
+        for batch in batched(list(subscriptions), HASH_BATCH):
+            cursors = await self.read_all(batch)
+            counts = [saved.saves if saved else 0 for saved in cursors]
+            held |= zip(batch, counts, strict=True)
+        return held
 
     async def end_heartbeats(self) -> None:
         """Let other settings be chosen: no worker uses the namespace from now on.
