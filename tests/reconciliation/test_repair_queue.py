@@ -56,6 +56,22 @@ async def test_a_marked_channel_is_repaired(world: World) -> None:
 
 
 @on_virtual_time
+async def test_a_clock_that_is_set_forward_hurries_no_look(world: World) -> None:
+    """The mark seems an hour old then, but lists may not show the gap yet."""
+    unheard(world, ["room"], 3)
+    repairs, seen = RepairBench(world), Witness(world)
+    async with running(repairs):
+        began = world.loop.time()
+        await repairs.mark("room")
+        world.skew = 3600.0
+        now = str(world.state.time.now())
+        await repairs.queue.request(["room"], Range("17500000000000000", now))
+        await repairs.are_repaired("room")
+
+    assert seen.rolls_called[0] - began >= SETTLE_SECONDS
+
+
+@on_virtual_time
 async def test_a_repaired_channel_is_forgotten(world: World) -> None:
     """Its next look need not be delayed any more."""
     unheard(world, ["room"], 300)

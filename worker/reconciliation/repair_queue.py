@@ -73,6 +73,7 @@ class RepairQueue:
         now = asyncio.get_running_loop().time()
         for channel in channels:
             state = self._state(channel)
+            state.heard_at = now
             state.noted_at = min(state.noted_at, now)
             if channel in self._running:
                 state.has_news = True

@@ -63,6 +63,8 @@ class RepairState:
     """Additions of this range may be missing."""
     noted_at: float = math.inf
     """When the oldest gap was noted that no look repairs."""
+    heard_at: float = -math.inf
+    """When the newest gap was noted."""
     not_before: float = 0.0
     """When the next look may begin."""
     tries: int = 0
@@ -173,7 +175,9 @@ class RepairSteps:
             return pause
         ripe = _all_ripe_at(marks, self.settle_seconds)
         milliseconds = ripe - await self._tables.server.now()
-        return max(pause, milliseconds / 1000)
+        # Redis's clock may have been set forward since.
+        settled = state.heard_at + self.settle_seconds - now
+        return max(pause, settled, milliseconds / 1000)
 
     async def _seconds_until_next(
         self,
