@@ -20,7 +20,8 @@ def main() -> NoReturn:
     And the first process of a container ignores a SIGTERM that has no handler.
     """
     signals = _handle_signals(is_worker=sys.argv[1:2] == ["run"])
-    # Modules stay in memory: to search them for garbage takes a fifth of the start.
+    # Modules stay in memory: to search them for
+    # garbage takes a fifth of the start.
     gc.disable()
     from worker.cli.main import main as run_command  # noqa: PLC0415 - signals are handled by now
 
@@ -45,7 +46,8 @@ def _handle_signals(*, is_worker: bool) -> list[signal.Signals]:
     for number in handled:
         signal.signal(number, _succeed if is_worker else _end)
     if is_worker:
-        # It waits until the worker handles it: ``EarlySignals`` in ``service/lifecycle.py``.
+        # It waits until the worker handles it:
+        # ``EarlySignals`` in ``service/lifecycle.py``.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     return handled
 

@@ -97,7 +97,9 @@ class ComparisonBench:
     def reconcile(self) -> Reconciler:
         """Return a reconciler."""
         bench, entries, comparison = self.bench, self.entries, self.comparison()
-        policy = ReconcilePolicy(SETTLE_SECONDS, bench.clock, PassingSlots(self.pass_time))
+        policy = ReconcilePolicy(
+            SETTLE_SECONDS, bench.clock, PassingSlots(self.pass_time), lambda _, until: until
+        )
         corrections = Corrections(entries, bench.applier, bench.clock)
         origin = OriginCheck(comparison.reader, entries, bench.tables)
         limit = PruneLimit(self.limit, entries, bench.tables, origin)

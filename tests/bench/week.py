@@ -125,15 +125,15 @@ class Proofs:
         self.whole: dict[str, int] = {}
         self._rooms = rooms
 
-    async def note(self, channel: str, until: int, since: int | None = None) -> None:
-        """Note a look."""
+    def note(self, report: ReconcileReport, wanted: Range) -> None:
+        """Note a look; after a prune the next look at everything is due soon."""
+        channel, until = report.channel, milliseconds(report.proven_until)
         self.recent[channel] = until
-        if since is None:
-            self.whole[channel] = until
-
-    async def set_back(self, channel: str, until: int) -> None:
-        """Let a look at everything be due sooner."""
-        self.whole[channel] = min(self.whole[channel], until)
+        whole = SCHEDULE.recheck(channel, until) if report.pruned else until
+        if wanted == Range():
+            self.whole[channel] = whole
+        elif report.pruned:
+            self.whole[channel] = min(self.whole[channel], whole)
 
     async def read(self, channel: str) -> Proof:
         """Return what is known of a channel."""
@@ -213,8 +213,7 @@ class Figures:
             self._rooms.lost[channel].remove(loss)
             self._week.delays[loss.kind].append(self.clock() - loss.at)
             self._rooms.changed[channel] = self.clock()
-        since_ms = milliseconds(wanted.since) if wanted.since else None
-        await self.proofs.note(channel, milliseconds(horizon), since_ms)
+        self.proofs.note(report, wanted)
         return report
 
     async def measure(self) -> None:
@@ -245,9 +244,8 @@ async def live(rooms: Rooms, rate: float, days: float, random: Random, *, fresh:
         whole = now - round(1000 * random.uniform(0, SCHEDULE.full_interval(random.random())))
         is_visited = now - 1000 * rooms.changed[name] < 1000 * DAY
         recent = now - round(1000 * random.uniform(0, HOUR / 2 if is_visited else DAY))
-        recent = max(whole, recent)
-        await figures.proofs.note(name, whole)
-        await figures.proofs.note(name, recent, since=0)
+        figures.proofs.whole[name] = whole
+        figures.proofs.recent[name] = max(whole, recent)
     parts = cast("Any", figures)
     making = rounds.Rounds(parts, parts, parts, figures.pubnub_time, SCHEDULE, random)
     async with asyncio.TaskGroup() as group:

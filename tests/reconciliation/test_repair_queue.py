@@ -456,7 +456,9 @@ async def test_a_forgotten_channel_gets_no_mark(world: World) -> None:
     """Its look was under way, and left a doubt."""
     parts = worker_parts(world)
     report = ReconcileReport(channel="room", unproven=1)
-    worker = ReconcilePolicy(SETTLE_SECONDS, parts.clock, parts.slots, is_worker=True)
+    worker = ReconcilePolicy(
+        SETTLE_SECONDS, parts.clock, parts.slots, lambda _, until: until, is_worker=True
+    )
 
     await ChannelMarks(parts.tables, worker).settle(report, {})
 

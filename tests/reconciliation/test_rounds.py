@@ -13,6 +13,7 @@ from tests.bench.repairs import MOMENT_SECONDS, RepairBench, running
 from tests.bench.virtual import Log, Witness, act, on_virtual_time, owed, until
 from tests.simulation.world import SETTLE_SECONDS, World
 from worker.domain.action import Added, Origin
+from worker.domain.position import Range, milliseconds
 from worker.emulator.calls import Call
 from worker.emulator.replies import Reply, html_reply
 from worker.emulator.subscription import Subscription
@@ -318,6 +319,26 @@ async def test_a_prune_is_looked_at_again_within_hours(world: World) -> None:
 
     making.cancel()
     assert world.differences() == []
+
+
+@on_virtual_time
+async def test_a_prune_of_a_repair_is_looked_at_again_too(world: World) -> None:
+    """Everything was proven an hour ago: without the prune the next look were days away."""
+    bench = RoundsBench(world)
+    actions = [act(world, 2 * DAY + number, uuid=f"user{number}") for number in range(9)]
+    await apply(world, *actions)
+    await bench.knows("room")
+    lose_removal(world, actions[3])
+    async with running(bench.repairs):
+        await bench.repairs.owe("room")
+        await bench.repairs.are_repaired("room")
+        await asyncio.sleep(1)
+
+    proof = await bench.proofs.read("room")
+    now = milliseconds(await bench.now())
+    look = SCHEDULE.due("room", proof, now + round(2.1 * HOUR * 1000))
+    assert look is not None
+    assert look.wanted == Range()
 
 
 @on_virtual_time

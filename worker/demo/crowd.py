@@ -33,7 +33,13 @@ def places(now: float, random: Random) -> list[Place]:
 class Crowd:
     """Users who react to messages. Open it inside the running loop."""
 
-    def __init__(self, origin: str, rate: float, seed: int, places: Sequence[Place]) -> None:
+    def __init__(
+        self,
+        origin: str,
+        rate: float,
+        seed: int,
+        places: Sequence[Place],
+    ) -> None:
         """Make a crowd for the PubNub at ``origin``; ``rate`` is a second."""
         self.outcomes: Counter[Outcome] = Counter()
         self._origin = origin

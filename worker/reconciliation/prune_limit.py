@@ -42,7 +42,8 @@ class PruneLimit:
         lists_nothing = not (scan.coverage.listed or findings.second.is_any_listed)
         total = await self._entries.count(channel)
         if lists_nothing:
-            # An empty list takes away the whole channel, whatever part was compared.
+            # An empty list takes away the whole
+            # channel, whatever part was compared.
             losses = max(losses, total)
         # Another process may have pruned meanwhile: a person who forced it.
         losses = min(losses, total)

@@ -4,7 +4,7 @@ It makes tallies equal to PubNub's list, and settles the marks.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from logging import INFO, WARNING
 from typing import Final
@@ -48,6 +48,7 @@ class Reconciler:
         """The newest report, and when it was made."""
         self._repair = repair
         self._resumes = policy.is_worker
+        self._recheck = policy.recheck
         self._tables = tables
         self._consistency = consistency
         self._marks = ChannelMarks(tables, policy)
@@ -107,7 +108,8 @@ class Reconciler:
             DamagedKeyError: another program wrote a key; likewise.
         """
         turn = self._turns.setdefault(channel, asyncio.Lock())
-        # The turn first: a task that holds a slot must not wait for one that needs a slot.
+        # The turn first: a task that holds a slot must
+        # not wait for one that needs a slot.
         slot = self._slots.held(options.urgency)
         async with turn, slot, self._consistency.entries.damage_named(channel):
             if await self._marks.is_forgotten(channel):
@@ -134,7 +136,7 @@ class Reconciler:
                 if not options.dry_run:
                     self._expect_the_same_redis(channel, generation)
                     await self._marks.settle(report, marks)
-                    await _note_proof(self._tables, report, wanted)
+                    await _note_proof(self._tables, self._recheck, report, wanted, options)
             except TallyError:
                 metrics.reconciles.labels("failed").inc()
                 raise
@@ -155,7 +157,8 @@ class Reconciler:
         )
         entries, progress = self._consistency.entries, self._tables.progress
         if not options.dry_run:
-            # Before anything is added: without its actions a message would count twice.
+            # Before anything is added: without its
+            # actions a message would count twice.
             report.rebuilt = await self._consistency.restore(channel)
         piece = await entries.piece(channel, look.next)
         report.add(await self._repair.run(channel, piece, options))
@@ -201,12 +204,25 @@ async def _begin_look(tables: Tables, channel: str, *, resumes: bool) -> LookPro
     return LookProgress(now)
 
 
-async def _note_proof(tables: Tables, report: ReconcileReport, wanted: Range) -> None:
+async def _note_proof(
+    tables: Tables,
+    recheck: Callable[[str, int], int],
+    report: ReconcileReport,
+    wanted: Range,
+    options: ReconcileOptions,
+) -> None:
     """Note a look at the present that left nothing in doubt."""
+    channel = report.channel
+    until = milliseconds(report.proven_until)
+    since = milliseconds(wanted.since) if wanted.since else None
+    whole = until
+    if report.pruned and not options.force:
+        # A wrong prune must be short-lived:
+        # everything is looked at again soon.
+        whole = recheck(channel, until)
+        await tables.proofs.set_back(channel, whole)
     if not report.is_settled or wanted.until:
         return
-    since = milliseconds(wanted.since) if wanted.since else None
-    until = milliseconds(report.proven_until)
-    await tables.proofs.note(report.channel, until, since)
-    if await tables.channels.unknown([report.channel]):  # forgotten meanwhile
-        await tables.proofs.forget(report.channel)
+    await tables.proofs.note(channel, until, since, whole)
+    if await tables.channels.unknown([channel]):  # forgotten meanwhile
+        await tables.proofs.forget(channel)

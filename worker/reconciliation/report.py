@@ -102,6 +102,8 @@ class ReconcilePolicy:
     settle_seconds: float
     clock: Callable[[], float]
     slots: Slots
+    recheck: Callable[[str, int], int]
+    """Returns a proof of a channel of which a look is due soon."""
     is_worker: bool = False
     """Leave forgotten channels alone, and resume interrupted looks.
 

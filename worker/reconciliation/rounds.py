@@ -149,10 +149,6 @@ class Rounds:
         self._warning.recovered(channel)
         if not report.is_settled:
             self._repair_queue.nudge([channel])
-        if report.pruned:
-            now = milliseconds(report.proven_until)
-            until = self._schedule.recheck(channel, now)
-            await self._tables.proofs.set_back(channel, until)
 
     async def _seconds_until_next(self) -> float:
         """Return the seconds until the next round begins, by PubNub's clock."""

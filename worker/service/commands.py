@@ -219,7 +219,11 @@ async def _chosen_channels(parts: Parts, channels: Sequence[str], verb: str) -> 
     return sorted(known)
 
 
-async def run_doctor(settings: Settings, *, allow_eviction: bool = False) -> AsyncIterator[Finding]:
+async def run_doctor(
+    settings: Settings,
+    *,
+    allow_eviction: bool = False,
+) -> AsyncIterator[Finding]:
     """Yield findings about the configuration, PubNub and Redis."""
     claim: Claim | None = None
     client: Client | None = None

@@ -262,7 +262,13 @@ def build_reconciler(
     """Return a reconciler; ``tries`` as in ``retry_policy``."""
     settings = parts.settings
     entries, tables, applier = parts.retried_entries, parts.tables, parts.applier
-    policy = ReconcilePolicy(settings.settle_seconds, parts.clock, parts.slots, is_worker)
+    policy = ReconcilePolicy(
+        settings.settle_seconds,
+        parts.clock,
+        parts.slots,
+        schedule(settings).recheck,
+        is_worker,
+    )
     comparison = build_comparison(parts, tries, watcher)
     limit = Limit(settings.prune_limit / 100, settings.prune_floor)
     origin = OriginCheck(comparison.reader, parts.entries, tables)

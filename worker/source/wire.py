@@ -163,7 +163,10 @@ def _readable_timetoken(holder: object, key: str) -> Timetoken | None:
     return None
 
 
-def _message_event(message: Mapping[str, object], counted_types: CountedTypes) -> Observed | None:
+def _message_event(
+    message: Mapping[str, object],
+    counted_types: CountedTypes,
+) -> Observed | None:
     channel = _channel(message)
     payload = _object(message, "d")
     event = str(payload.get("event"))

@@ -52,7 +52,11 @@ def types_of_all_channels(keys: Keys, subscriptions: Iterable[str]) -> Types:
     }
 
 
-async def find_damage(redis: Any, types: Types, refusal: str = "") -> tuple[str, str] | None:
+async def find_damage(
+    redis: Any,
+    types: Types,
+    refusal: str = "",
+) -> tuple[str, str] | None:
     """Return a key that another program wrote, and what to do; None if there is none.
 
     It is a key of a wrong type, or the one that a script's ``refusal`` names.

@@ -32,7 +32,8 @@ class Heads(Table):
         pipe = self._redis.pipeline(transaction=False)
         for channel in held:
             pipe.xrange(self._keys.journal(channel), heads[channel], "+", count=1)
-        # A journal of the wrong type proves nothing, and concerns its channel alone.
+        # A journal of the wrong type proves nothing,
+        # and concerns its channel alone.
         answers = await pipe.execute(raise_on_error=False)
         pairs = zip(held.items(), answers, strict=True)
         return {

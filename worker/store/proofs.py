@@ -44,20 +44,24 @@ class Proofs(Table):
         channel: str,
         until: int,
         since: int | None = None,
+        whole: int | None = None,
     ) -> None:
         """Note that a look from ``since`` to ``until`` left nothing in doubt.
 
         Times are milliseconds since 1970, by PubNub's clock; None: everything before.
         A look at a part counts only if it reaches back to the last proof.
+        A look at everything proves it up to ``whole`` (default: ``until``).
         """
-        keys = self._all
-        if since is not None:
+        proofs = {self._keys.proven: until}
+        if since is None:
+            proofs[self._keys.proven_full] = until if whole is None else whole
+        else:
             proof = await self.read(channel)
-            proven = max(proof.recent, proof.whole)
-            keys = keys[:1] if since <= proven else ()
-        for key in keys:
+            if since > max(proof.recent, proof.whole):
+                return
+        for key, proven in proofs.items():
             # Another worker may have been later.
-            await self._redis.zadd(key, {channel: until}, gt=True)
+            await self._redis.zadd(key, {channel: proven}, gt=True)
 
     @retried
     async def set_back(self, channel: str, until: int) -> None:
@@ -73,7 +77,7 @@ class Proofs(Table):
     async def forget(self, channel: str) -> None:
         """Forget a channel."""
         pipe = self._redis.pipeline(transaction=False)
-        for key in self._all:
+        for key in (self._keys.proven, self._keys.proven_full):
             pipe.zrem(key, channel)
         await pipe.execute()
 
@@ -135,10 +139,6 @@ class Proofs(Table):
         scored = await self._redis.zrange(key, rank, rank, withscores=True)
         proven = max(dict(scored).values(), default=now)
         return max(0.0, (now - float(proven)) / 1000)
-
-    @property
-    def _all(self) -> tuple[str, ...]:
-        return self._keys.proven, self._keys.proven_full
 
 
 def _milliseconds(head: Any) -> int:

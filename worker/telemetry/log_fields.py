@@ -156,6 +156,7 @@ def _is_message_safe(kind: type[BaseException]) -> bool:
     if issubclass(kind, TallyError):
         return True
 
-    # A library's own kind of OSError may quote anything: aiohttp's of a timeout quotes the URL.
+    # A library's own kind of OSError may quote anything:
+    # aiohttp's of a timeout quotes the URL.
     package = kind.__module__.partition(".")[0]
     return package in sys.stdlib_module_names and issubclass(kind, ERRORS_OF_THE_PROGRAM)
