@@ -525,7 +525,7 @@ def test_a_removed_newer_action_of_two() -> None:
         await asyncio.sleep(SETTLE_SECONDS + 5)
         await world.reconcile([ROOM], ONE)
 
-    expect(script, lambda: patch.object(corrections, "_repair", lambda *_: None))
+    expect(script, lambda: patch.object(corrections, "_revival", lambda *_: None))
 
 
 def test_the_second_pass_loses_its_witnesses() -> None:
