@@ -303,6 +303,20 @@ async def test_a_message_that_cannot_be_read_names_its_key(world: World, command
     assert f"Redis's key {key} holds a string" in ended.err
 
 
+async def test_a_damaged_key_of_all_channels_ends_the_worker_by_name(world: World) -> None:
+    """It was running. A supervisor starts it again, and the next start says the same."""
+    worker = world.start("run", **SETTINGS)
+    await worker.logs("subscription_starts")
+    await world.settles()
+    redis, key = cast("Any", world.redis), "tally:meta"
+    await redis.delete(key)
+    await redis.set(key, "not ours")
+
+    assert await worker.ended() == ExitCode.REDIS_UNFIT
+    assert f"Redis's key {key} holds a string" in worker.err
+    assert "Traceback" not in worker.err
+
+
 GLOBAL: Final = (
     *("channels", "meta", "subscriptions", "budget", "quarantine", "round", "cursor"),
     *("proven", "proven:full"),

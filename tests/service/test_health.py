@@ -11,12 +11,13 @@ from tests.bench.comparison import ComparisonBench
 from tests.bench.subscriptions import MESSAGE, running_subscriptions
 from tests.waiting import wait_until
 from worker.domain.position import Cursor
-from worker.errors import ForbiddenError, PubNubError
+from worker.errors import ExitCode, ForbiddenError, PubNubError
 from worker.live.subscriptions import Subscriptions
 from worker.reconciliation.backfills_left import BackfillsLeft
 from worker.reconciliation.rounds import Rounds
 from worker.reconciliation.schedule import Schedule
 from worker.service.backlog import BacklogReader
+from worker.service.doctor import examine_rounds
 from worker.service.health import Health
 from worker.telemetry.http import Page
 
@@ -122,3 +123,15 @@ def test_few_failing_channels_hold_nobody_up() -> None:
 def forbidden() -> ForbiddenError:
     """Return an answer 403."""
     return ForbiddenError("no", channels=frozenset(), groups=frozenset())
+
+
+async def test_doctor_says_that_rounds_cannot_be_kept(bench: Bench) -> None:
+    """Two thousand channels need more than a request in ten seconds."""
+    await bench.tables.channels.add([f"room{number}" for number in range(2000)])
+
+    kept = await examine_rounds(bench.tables, Schedule(3600, 86_400, 604_800, 20))
+    late = await examine_rounds(bench.tables, Schedule(3600, 86_400, 604_800, 0.001))
+
+    assert kept.exit_code is ExitCode.DONE
+    assert late.exit_code is ExitCode.USAGE
+    assert "Raise TALLY_HISTORY_RATE" in late.text

@@ -174,7 +174,7 @@ class Reconciler:
                 await progress.save_look(reached, channel)
             piece = await entries.piece(channel, piece.since)
             report.add(await self._repair.run(channel, piece, options))
-        if self._resumes:
+        if not options.dry_run:
             await progress.end_look(channel)
         return report
 

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Final
 
 from worker.domain.position import HANDSHAKE, milliseconds
-from worker.errors import ExitCode, ForbiddenError, PubNubError, TallyError
+from worker.errors import ConfigurationError, ExitCode, ForbiddenError, PubNubError, TallyError
 from worker.reconciliation.schedule import Load, Schedule
 from worker.source.client import Client
 from worker.source.names import Names
@@ -91,14 +91,14 @@ async def examine_rounds(tables: Tables, schedule: Schedule) -> Finding:
 
     async def check() -> str:
         load = await _read_load(tables, schedule)
-        return " ".join(
-            [
-                f"{load.channels} channels, {load.active} of them active lately,",
-                f"take {load.minutes_an_hour:.0f} minutes of each hour at least,",
-                f"at {schedule.rate:g} requests a second.",
-                load.problem or "",
-            ]
-        ).rstrip()
+        cost = (
+            f"{load.channels} channels, {load.active} of them active lately, "
+            f"take {load.minutes_an_hour:.0f} minutes of each hour at least, "
+            f"at {schedule.rate:g} requests a second."
+        )
+        if load.problem:
+            raise ConfigurationError(f"{cost} {load.problem}")
+        return cost
 
     return await look("Rounds", check)
 

@@ -12,7 +12,7 @@ from worker.applying.retry import ProgressWatcher, RetryPolicy, history_warning
 from worker.applying.rollback import RollbackRecovery
 from worker.applying.slots import Slots
 from worker.domain.reconciliation import Limit
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, ScriptRefusedError
 from worker.history.backfill import Backfiller
 from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.corrections import Corrections
@@ -191,7 +191,12 @@ async def open_parts(
             await check_ownership(redis, keys, claim)
         else:
             await parts.ownership.claim()
-        yield parts
+        try:
+            yield parts
+        except ScriptRefusedError:
+            # Another program may have written such a key meanwhile.
+            await check_keys(redis, keys)
+            raise
 
 
 def token_reader(settings: Settings) -> Callable[[], str | None]:
