@@ -84,6 +84,27 @@ async def test_a_forced_prune_counts_for_nothing(comparison: ComparisonBench) ->
     await comparison.expect_exact()
 
 
+async def test_an_index_lost_meanwhile_does_not_lift_the_limit(comparison: ComparisonBench) -> None:
+    """Its entries are there, though the channel seems to have none."""
+    await comparison.knows(60)
+    await comparison.knows(3, "hall")
+    answer_oddly(
+        comparison.bench, lambda channel, _: Page((), None) if channel == CHANNEL else None
+    )
+
+    async def lose_the_index() -> None:
+        await comparison.bench.redis.delete(KEYS.messages(CHANNEL))
+
+    def second_pass_begins() -> None:
+        comparison.asking = lose_the_index
+
+    comparison.between = second_pass_begins
+
+    report = await comparison.reconcile().channel(CHANNEL, Range())
+
+    assert (report.refused, report.pruned) == (60, 0)
+
+
 async def test_what_a_person_forced_meanwhile_is_no_loss(comparison: ComparisonBench) -> None:
     """Another look was under way. It leaves no refusal behind that would wait for a day."""
     actions = await comparison.knows(60)
