@@ -44,6 +44,8 @@ async def mark_forgotten(tables: Tables, results: Sequence[Applied]) -> None:
     A channel that has messages was not forgotten.
     """
     empty = [applied.channel for applied in results if not applied.messages_before]
+    if not empty:
+        return
     unknown = await tables.channels.unknown(empty)
     if not unknown:
         return
