@@ -20,8 +20,8 @@ def main() -> NoReturn:
     And the first process of a container ignores a SIGTERM that has no handler.
     """
     signals = _handle_signals(is_worker=sys.argv[1:2] == ["run"])
-    # Modules stay in memory: to search them for
-    # garbage takes a fifth of the start.
+    # Modules stay in memory:
+    # to search them for garbage takes a fifth of the start.
     gc.disable()
     from worker.cli.main import main as run_command  # noqa: PLC0415 - signals are handled by now
 

@@ -144,8 +144,8 @@ class Applier:
             calls = [
                 self._apply_batches(batches, origin, read) for batches in _next_batches(waiting)
             ]
-            # Every call ends before the first error is
-            # raised: none may outlive this method.
+            # Every call ends before the first error is raised:
+            # none may outlive this method.
             for result in await asyncio.gather(*calls, return_exceptions=True):
                 if isinstance(result, BaseException):
                     raise result

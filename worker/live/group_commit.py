@@ -73,8 +73,8 @@ class GroupCommit:
             raise
         is_stale = self._applier.is_stale(received_at)
         if type(group.error) is StaleError and not is_stale:
-            # Other events of the group were stale. To
-            # read these again may open gaps.
+            # Other events of the group were stale.
+            # To read these again may open gaps.
             await self.apply(decoded, received_at)
         elif group.error:
             raise group.error
@@ -114,8 +114,8 @@ class GroupCommit:
                 outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
                 self._report(group, outcomes)
             except asyncio.CancelledError:
-                # Mostly no caller waits any more. One that
-                # does, submits its events again.
+                # Mostly no caller waits any more.
+                # One that does, submits its events again.
                 group.error = StaleError("the group was cut off")
                 raise
             except Exception as error:  # each caller raises it

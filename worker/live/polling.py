@@ -57,8 +57,8 @@ class Polling:
         """
         queue = self.queue = AnswerQueue()
         task = self._task = asyncio.create_task(self._poll(cursor, queue))
-        # However polling ends, even cancelled before its
-        # first step, the other side notices.
+        # However polling ends, even cancelled before its first step,
+        # the other side notices.
         task.add_done_callback(lambda _: queue.close())
         try:
             yield queue

@@ -141,8 +141,8 @@ class Subscription:
                 queue.drop_handled(len(answers))
                 return
             case Refused(names, is_new):
-                # For as long as PubNub refuses them. A
-                # backfill follows when that ends.
+                # For as long as PubNub refuses them.
+                # A backfill follows when that ends.
                 await self._covered.owe(names, GapCause.FORBIDDEN, None, is_new=is_new)
             case Readmitted(names):
                 await self._mark_missed(names)

@@ -63,8 +63,8 @@ async def explain_message(
     async with opened_redis(redis_url) as redis:
         await check_ownership(redis, keys)
         name = names.channel(channel)
-        # A change after the snapshot is in neither: the
-        # journal is read up to the snapshot.
+        # A change after the snapshot is in neither:
+        # the journal is read up to the snapshot.
         async with damage_of_message_named(redis, keys, name, message_timetoken):
             snapshot = await read_snapshot(redis, keys, name, message_timetoken)
             return await trace(Journal(redis, keys), name, message_timetoken, snapshot)

@@ -40,15 +40,14 @@ class PruneLimit:
         """
         channel = scan.channel
         lists_nothing = not (scan.coverage.listed or findings.second.is_any_listed)
-        total = await self._entries.count(channel)
-        # Another process may have pruned meanwhile: a person who forced it.
-        # The index may be lost, so the entries themselves are asked.
         is_whole = losses == len(findings.absent)
-        if is_whole and not await self._live(channel, findings):
+        if is_whole and await self._are_gone(channel, findings):
+            # Another process has pruned meanwhile: a person forced it.
             return ""
+        total = await self._entries.count(channel)
         if lists_nothing:
-            # An empty list takes away the whole
-            # channel, whatever part was compared.
+            # An empty list takes away the whole channel,
+            # whatever part was compared.
             losses = max(losses, total)
         lately = await self._tables.pruned.read(channel)
         if self._limit.forbids(losses + lately, total + lately):
@@ -57,11 +56,14 @@ class PruneLimit:
             return NO_WITNESS
         return ""
 
-    async def _live(self, channel: str, findings: Findings) -> int:
-        """Return how many of the absent entries are still live."""
+    async def _are_gone(self, channel: str, findings: Findings) -> bool:
+        """Tell whether no absent entry is live any more.
+
+        The index may be lost, so the entries themselves are asked.
+        """
         absent = [candidate.identity for candidate in findings.absent]
         entries = await self._entries.read(channel, absent)
-        return sum(entry.live is not None for entry in entries)
+        return all(entry.live is None for entry in entries)
 
     async def note(self, channel: str, losses: int) -> None:
         """Count losses of a channel, before they are pruned."""

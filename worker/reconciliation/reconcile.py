@@ -108,40 +108,49 @@ class Reconciler:
             DamagedKeyError: another program wrote a key; likewise.
         """
         turn = self._turns.setdefault(channel, asyncio.Lock())
-        # The turn first: a task that holds a slot must
-        # not wait for one that needs a slot.
+        # The turn first:
+        # a task that holds a slot must not wait for one that needs a slot.
         slot = self._slots.held(options.urgency)
         async with turn, slot, self._consistency.entries.damage_named(channel):
             if await self._marks.is_forgotten(channel):
                 return ReconcileReport(channel=channel)
             if options.force and not options.dry_run and wanted == Range():
                 await self._marks.ripen_doubts(channel)
-            generation = self._rollback_detector.generation
-            look = await _begin_look(self._tables, channel, resumes=self._resumes)
-            marks: dict[str, int] = {}
-            if not options.dry_run:
-                marks = await self._marks.due(channel, wanted, look.began)
-            log.info(
-                "reconcile_starts",
-                channel=channel,
-                since=wanted.since,
-                until=wanted.until,
-                owed=sorted(marks),
-            )
-            try:
-                if wanted == Range():
-                    report = await self._look_at_all(channel, options, look)
-                else:
-                    report = await self._repair.run(channel, wanted, options)
-                if not options.dry_run:
-                    self._expect_the_same_redis(channel, generation)
-                    await self._marks.settle(report, marks)
-                    await _note_proof(self._tables, self._recheck, report, wanted, options)
-            except TallyError:
-                metrics.reconciles.labels("failed").inc()
-                raise
+            report = await self._reconcile(channel, wanted, options)
             self._publish(report)
             return report
+
+    async def _reconcile(
+        self,
+        channel: str,
+        wanted: Range,
+        options: ReconcileOptions,
+    ) -> ReconcileReport:
+        generation = self._rollback_detector.generation
+        look = await _begin_look(self._tables, channel, resumes=self._resumes)
+        marks: dict[str, int] = {}
+        if not options.dry_run:
+            marks = await self._marks.due(channel, wanted, look.began)
+        log.info(
+            "reconcile_starts",
+            channel=channel,
+            since=wanted.since,
+            until=wanted.until,
+            owed=sorted(marks),
+        )
+        try:
+            if wanted == Range():
+                report = await self._look_at_all(channel, options, look)
+            else:
+                report = await self._repair.run(channel, wanted, options)
+            if not options.dry_run:
+                self._expect_the_same_redis(channel, generation)
+                await self._marks.settle(report, marks)
+                await _note_proof(self._tables, self._recheck, report, wanted, options)
+        except TallyError:
+            metrics.reconciles.labels("failed").inc()
+            raise
+        return report
 
     async def _look_at_all(
         self,
@@ -155,27 +164,21 @@ class Reconciler:
             unproven=int(look.is_in_doubt),
             proven_until=look.proven_until,
         )
-        entries, progress = self._consistency.entries, self._tables.progress
+        entries = self._consistency.entries
         if not options.dry_run:
-            # Before anything is added: without its
-            # actions a message would count twice.
+            # Before anything is added:
+            # without its actions a message would count twice.
             report.rebuilt = await self._consistency.restore(channel)
         piece = await entries.piece(channel, look.next)
         report.add(await self._repair.run(channel, piece, options))
         while piece.since:
             if self._resumes:
                 # A kill costs one piece.
-                reached = LookProgress(
-                    look.began,
-                    next=piece.since,
-                    is_in_doubt=not report.is_settled,
-                    proven_until=report.proven_until,
-                )
-                await progress.save_look(reached, channel)
+                await _save_look(self._tables, look, piece.since, report)
             piece = await entries.piece(channel, piece.since)
             report.add(await self._repair.run(channel, piece, options))
         if not options.dry_run:
-            await progress.end_look(channel)
+            await self._tables.progress.end_look(channel)
         return report
 
     def _expect_the_same_redis(self, channel: str, generation: int) -> None:
@@ -202,6 +205,22 @@ async def _begin_look(tables: Tables, channel: str, *, resumes: bool) -> LookPro
         if saved and saved.began <= now:
             return saved
     return LookProgress(now)
+
+
+async def _save_look(
+    tables: Tables,
+    look: LookProgress,
+    reached: Timetoken,
+    report: ReconcileReport,
+) -> None:
+    """Save how far a look has come."""
+    progress = LookProgress(
+        look.began,
+        next=reached,
+        is_in_doubt=not report.is_settled,
+        proven_until=report.proven_until,
+    )
+    await tables.progress.save_look(progress, report.channel)
 
 
 async def _note_proof(

@@ -38,8 +38,8 @@ class EarlySignals:
         for number in STOPS:
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-        # ``worker/__main__.py`` blocks it: one that came
-        # while modules were loaded comes now.
+        # ``worker/__main__.py`` blocks it:
+        # one that came while modules were loaded comes now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def hand_over(self, service: "Service") -> None:

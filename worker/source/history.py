@@ -168,8 +168,8 @@ class History:
             page = await self._client.message_actions(channel, start=start, end=end)
             requests += 1
             reply = _Reply(page, start, requests, asked_at, self._clock())
-            # Empty pages count in a row: another page
-            # shows that there is something.
+            # Empty pages count in a row:
+            # another page shows that there is something.
             empty = empty + 1 if reply.is_end else 0
             standing_still += not reply.is_end
             tries = reply.tries(is_expected=is_expected)
