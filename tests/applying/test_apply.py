@@ -1,10 +1,10 @@
 """Each decoded event is applied, or quarantined with its reason."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from tests.bench.bench import SETTLE_SECONDS, Bench
 from tests.bench.waiting import wait_until_redis_fails

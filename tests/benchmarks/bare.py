@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pubnub.endpoints.pubsub.subscribe import Subscribe
 from pubnub.pnconfiguration import PNConfiguration
@@ -71,7 +71,7 @@ async def own_polls(
     while True:
         answer = await client.subscribe(channels, [], cursor)
         cursor = answer.cursor
-        yield cast("Any", answer.messages)
+        yield answer.messages()
 
 
 async def main(options: dict[str, Any]) -> None:

@@ -20,8 +20,8 @@ from worker.emulator.longpoll import LongPolls
 from worker.emulator.replies import Reply
 from worker.emulator.subscription import Subscription
 from worker.errors import PubNubError
-from worker.source.answers import decode, read_answer, read_channels, read_page, read_time
-from worker.source.client import Answer, Client, Page
+from worker.source.answers import read_answer, read_channels, read_page, read_time
+from worker.source.client import Answer, Client, Page, Reader, Result
 from worker.source.failures import failure
 from worker.source.transport import Response
 
@@ -128,7 +128,7 @@ class ClientTwin(Client):
         assert channels or groups
         asked = Subscription(tuple(channels), tuple(groups))
         query = {"tt": cursor.timetoken} | ({"tr": str(cursor.region)} if cursor.region else {})
-        return read_answer("subscribe", await self._request("subscribe", asked, {}, query))
+        return await self._request("subscribe", asked, {}, query, read_answer)
 
     async def message_actions(
         self,
@@ -152,23 +152,27 @@ class ClientTwin(Client):
             reply = await self._reply("actions", asked, path, query)
         finally:
             notes.answered(self._machine, channel, reply)
-        return read_page("message actions", self._body("actions", reply))
+        return self._read("message actions", reply, read_page)
 
     async def group_channels(self, group: str) -> tuple[str, ...]:
         """Return who is in a group."""
-        return read_channels(
-            "group", await self._request("groups", Subscription((), (group,)), {"group": group}, {})
-        )
+        asked = Subscription((), (group,))
+        return await self._request("groups", asked, {"group": group}, {}, read_channels)
 
     async def time(self) -> Timetoken:
         """Return PubNub's clock."""
-        return read_time("time", await self._request("time", Subscription(), {}, {}))
+        return await self._request("time", Subscription(), {}, {}, read_time)
 
     async def _request(
-        self, operation: str, asked: Subscription, path: Mapping[str, str], query: Mapping[str, str]
-    ) -> object:
-        """Send one request; return the JSON of its answer."""
-        return self._body(operation, await self._reply(operation, asked, path, query))
+        self,
+        operation: str,
+        asked: Subscription,
+        path: Mapping[str, str],
+        query: Mapping[str, str],
+        read: Reader[Result],
+    ) -> Result:
+        """Send one request; return what its answer says."""
+        return self._read(operation, await self._reply(operation, asked, path, query), read)
 
     async def _reply(
         self, operation: str, asked: Subscription, path: Mapping[str, str], query: Mapping[str, str]
@@ -183,11 +187,11 @@ class ClientTwin(Client):
         self._machine.check()
         return reply
 
-    def _body(self, asked: str, reply: Reply) -> object:
+    def _read(self, asked: str, reply: Reply, read: Reader[Result]) -> Result:
         if reply.dropped:
             raise PubNubError(f"PubNub, {asked}: the connection broke before the answer was whole.")
         if reply.status == 200:
             with suppress(ValueError):
-                return decode(reply.body)
+                return read(asked, reply.body)
         response = Response(reply.status, CIMultiDict(reply.headers), reply.body)
         raise failure(asked, response, ())

@@ -1,5 +1,6 @@
 """Bodies of answers with status 200: read, or refused for their shape."""
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -10,16 +11,33 @@ from worker.errors import PubNubError
 from worker.source.answers import Answer, Page, read_answer, read_channels, read_page, read_time
 
 POSITION: Final = {"t": "17600000000000001", "r": 1}
-Read = Callable[[str, object], object]
+Read = Callable[[str, bytes], object]
+
+
+def body_of(document: object) -> bytes:
+    """Return it as PubNub sends it."""
+    return json.dumps(document).encode()
 
 
 def test_messages_come_as_they_are() -> None:
     """They keep their order. Malformed and repeated ones stay."""
     messages = [{"e": 3}, "nonsense", None, {"c": "room-pnpres"}, {"e": 3}]
 
-    answer = read_answer("subscribe", {"t": POSITION, "m": messages})
+    answer = read_answer("subscribe", body_of({"t": POSITION, "m": messages}))
 
-    assert answer == Answer(Cursor("17600000000000001", 1), tuple(messages))
+    assert answer == Answer(Cursor("17600000000000001", 1), len(messages))
+    assert answer.messages() == tuple(messages)
+
+
+def test_messages_of_the_usual_form_are_decoded_once() -> None:
+    """Their payloads wait for whoever needs them."""
+    answer = read_answer("subscribe", body_of({"t": POSITION, "m": [{"e": 3, "d": [1]}, {}]}))
+
+    assert answer.usual is not None
+    assert [(message.e, bytes(message.d)) for message in answer.usual] == [
+        (3, b"[1]"),
+        (0, b"null"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -33,17 +51,17 @@ def test_messages_come_as_they_are() -> None:
 )
 def test_a_page_has_actions_and_perhaps_a_start(body: object, page: Page) -> None:
     """``more`` can have text or a number. The keys have any order."""
-    assert read_page("message actions", body) == page
+    assert read_page("message actions", body_of(body)) == page
 
 
 def test_a_groups_channels_keep_their_order() -> None:
     """PubNub's order is the order of joining."""
-    assert read_channels("group", {"payload": {"channels": ["b", "a"]}}) == ("b", "a")
+    assert read_channels("group", body_of({"payload": {"channels": ["b", "a"]}})) == ("b", "a")
 
 
 def test_the_clock_is_a_timetoken() -> None:
     """PubNub sends it as a number in a list."""
-    assert read_time("time", [15800727359579289]) == "15800727359579289"
+    assert read_time("time", body_of([15800727359579289])) == "15800727359579289"
 
 
 WRONG: Final[dict[Read, tuple[Any, ...]]] = {
@@ -101,6 +119,6 @@ WRONG: Final[dict[Read, tuple[Any, ...]]] = {
 def test_a_body_of_another_shape_is_an_error(read: Read, body: object) -> None:
     """The error can be retried, and has the status."""
     with pytest.raises(PubNubError, match="PubNub, it: answered 200 with") as caught:
-        read("it", body)
+        read("it", body_of(body))
 
     assert caught.value.status == 200

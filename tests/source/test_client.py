@@ -35,7 +35,7 @@ async def test_a_handshake_asks_for_now(server: ScriptedPubNub, client: Client) 
 
     received = await client.subscribe(["b", "a"], ["g"], HANDSHAKE)
 
-    assert received == Answer(Cursor("17600000000000001", 7), ())
+    assert received == Answer(Cursor("17600000000000001", 7), 0)
     (request,) = server.requests
     assert request.path == f"/v2/subscribe/{SUBSCRIBE_KEY}/a,b/0"
     assert set(request.parameters) == {"tt", "channel-group", "uuid", "pnsdk"}

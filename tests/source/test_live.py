@@ -82,7 +82,7 @@ async def test_the_next_poll_has_pubnubs_own_cursor(server: ScriptedPubNub, clie
     assert isinstance(first, Received)
     assert isinstance(second, Received)
     assert first.answer.cursor == Cursor("17600000000000009", 4)
-    assert second.answer.messages == ({"e": 0},)
+    assert second.answer.messages() == ({"e": 0},)
     handshake, poll = (request.parameters for request in server.requests[:2])
     assert (handshake["tt"], poll["tt"], poll["tr"]) == ("0", "17600000000000009", "4")
     assert polled_names(server)[0] == ("a,b,w.%2A", "g")

@@ -1,6 +1,7 @@
 """One payload becomes an event, a malformed event, or nothing."""
 
 import copy
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -10,15 +11,16 @@ from hypothesis import strategies as st
 
 from tests.histories import steady
 from worker.domain.action import Added, Identity, Removed
+from worker.source.answers import Answer, read_answer
 from worker.source.wire import (
     CountedTypes,
     Malformed,
     UnusualError,
     action_timetoken,
     decode_action,
-    decode_checked,
-    decode_fast,
+    decode_answer,
     decode_message,
+    decode_usual,
 )
 
 ALL = CountedTypes()
@@ -220,26 +222,65 @@ SHORT = ["", "0", "01", "1" * 20, "1" * 21, "１２", "1 ", "ana", "👍", "\ud8
 oddities = st.sampled_from([*SHORT, "é" * 40_000, "x" * 400])
 
 
+def answer_with(*messages: object) -> Answer:
+    """Return the answer that has these messages."""
+    body = {"t": {"t": "17600000002110345", "r": 1}, "m": messages}
+    return read_answer("subscribe", json.dumps(body).encode())
+
+
 @steady
 @given(st.lists(st.tuples(places, json_values | oddities), max_size=2))
 @example([])
 @example([("d.event", "removed")])
-def test_fast_and_checked_decoding_agree(changes: list[tuple[str, Any]]) -> None:
-    """No JSON raises. The fast one leaves unusual messages to the checked one."""
+def test_the_usual_and_any_decoding_agree(changes: list[tuple[str, Any]]) -> None:
+    """No JSON raises. An answer with an unusual message is decoded message by message."""
     message = copy.deepcopy(ANNOUNCED)
     for path, value in changes:
         with suppress(TypeError, KeyError):  # the first change can remove the second's place
             message = changed(message, path, value)
+    answer = answer_with(message)
     for counted_types in (ALL, CountedTypes(ignored=frozenset({"reaction"}))):
-        checked = decode_checked(message, counted_types)
-        decode_message(message, counted_types)
-        if isinstance(checked, Added | Removed):
-            identity = checked.identity
+        event = decode_message(message, counted_types)
+        expected = [event] if event else []
+        if isinstance(event, Added | Removed):
+            identity = event.identity
             "".join([identity.channel, identity.value, identity.uuid]).encode()
+        assert decode_answer(answer, counted_types) == expected
         try:
-            assert decode_fast(message, counted_types) == checked
+            assert decode_usual(answer, counted_types) == expected
         except UnusualError:
             assert changes
+
+
+def test_the_usual_form_needs_no_second_look() -> None:
+    """Also beside messages of other kinds, with any payload."""
+    others = [{}, {"e": 0, "d": "a text"}, {"e": 4, "d": {"file": [1.5, None]}}]
+    answer = answer_with(*others, ANNOUNCED)
+
+    assert decode_usual(answer, ALL) == [decode_message(ANNOUNCED, ALL)]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'{"e":3,"c":"room","i":"ana","d":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"e":3,"c":"room","i":"\\ud83d"}',
+        b'{"e":3,"c":"room","i":"\xff"}',
+        b'{"e":3,"c":"room","d":{"event":"added","data":{"type":"\xff"}}}',
+        b'{"e":3,"c":"room","d":' + b"9" * 5000 + b"}",
+        b'{"e":3,"c":"room","d":NaN}',
+        b"17",
+    ],
+)
+def test_a_hostile_message_loses_no_other(odd: bytes) -> None:
+    """The others of its answer are decoded as ever, and the order stays."""
+    usual = json.dumps(ANNOUNCED).encode()
+    content = b'{"t":{"t":"17600000002110345","r":1},"m":[%s,%s,%s]}' % (usual, odd, usual)
+
+    first, malformed, last = decode_answer(read_answer("subscribe", content), ALL)
+
+    assert first == last == decode_message(ANNOUNCED, ALL)
+    assert isinstance(malformed, Malformed)
 
 
 @steady

@@ -1,12 +1,12 @@
 """The script and the rule agree on the same histories."""
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from tests.histories import (

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import structlog
+from msgspec import to_builtins
 
 from worker.domain.action import Event
 from worker.errors import (
@@ -45,7 +45,7 @@ class Refusals:
     ) -> None:
         """Quarantine an event. Its channel needs a repair, because PubNub counts it."""
         await self._tables.pending.mark([channel], GapCause.QUARANTINED)
-        payload = json.dumps(asdict(event))
+        payload = json.dumps(to_builtins(event))
         await self.quarantine(Malformed(channel, str(refusal), payload))
 
     async def owe_damaged(self, damage: DamagedKeyError) -> None:

@@ -1,10 +1,13 @@
 """A user's reaction, and what happened to it.
 
 Observed: PubNub said so. Inferred: a reconcile proved it from PubNub's list.
+
+These values are made for every event. A struct is made ten times faster than a dataclass.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from worker.domain.position import Timetoken
 
@@ -17,8 +20,7 @@ class Origin(StrEnum):
     RECONCILE = "reconcile"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True, gc=False):
     """One user's one reaction to one message.
 
     At most one action of an identity is live at a time.
@@ -31,8 +33,7 @@ class Identity:
     uuid: str
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(Struct, frozen=True, gc=False):
     """Observed: an action was added at ``action_timetoken``.
 
     PubNub published the event at ``published``.
@@ -43,8 +44,7 @@ class Added:
     published: Timetoken
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(Struct, frozen=True, gc=False):
     """Observed: an action was removed.
 
     ``action_timetoken`` is when the action had been added, not when it was removed.
@@ -55,8 +55,7 @@ class Removed:
     published: Timetoken
 
 
-@dataclass(frozen=True, slots=True)
-class Pruned:
+class Pruned(Struct, frozen=True, gc=False):
     """Inferred: the action exists no longer.
 
     It is proven absent from PubNub's list.
@@ -66,8 +65,7 @@ class Pruned:
     action_timetoken: Timetoken
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(Struct, frozen=True, gc=False):
     """Inferred: the action exists, although ``removed_through`` says that it was removed.
 
     It is proven present in PubNub's list.

@@ -9,8 +9,9 @@ from typing import Final
 from worker.domain.position import Cursor
 from worker.live.answer_queue import AnswerQueue, DecodedAnswer
 from worker.live.full_answers import BUSY_ANSWER
+from worker.source import wire
 from worker.source.live import Poller, Received
-from worker.source.wire import CountedTypes, decode_message
+from worker.source.wire import CountedTypes
 
 APPLY_WAIT_SECONDS: Final = 0.5
 """The longest wait for a small answer, if Redis hangs."""
@@ -114,6 +115,5 @@ def decode_answer(received: Received, counted_types: CountedTypes) -> DecodedAns
     Other messages than actions of counted types are left out.
     """
     answer = received.answer
-    items = [decode_message(message, counted_types) for message in answer.messages]
-    decoded = [item for item in items if item]
-    return DecodedAnswer(answer.cursor, received.at, len(items), decoded)
+    decoded = wire.decode_answer(answer, counted_types)
+    return DecodedAnswer(answer.cursor, received.at, answer.count, decoded)

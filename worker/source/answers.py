@@ -1,14 +1,17 @@
 """The bodies of PubNub's answers with status 200, checked for their shape.
 
-Each reader takes the name of the request, for error texts, and the body
-as decoded JSON. A body of another shape raises ``PubNubError``.
+Each reader takes the name of the request, for error texts, and the body.
+A body of another shape raises ``PubNubError``. One that is not JSON raises ``ValueError``.
 """
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
 
 from worker.domain.position import Cursor, Timetoken
 from worker.errors import PubNubError
@@ -60,12 +63,49 @@ def _shallow(text: str) -> str:
     return "".join(kept) + text[resumed:]
 
 
+class Published(Struct, gc=False):
+    """When a message was published."""
+
+    t: str
+
+
+class Message(Struct, gc=False):
+    """A message of PubNub's usual form: its kind, channel, user, and payload as JSON."""
+
+    e: int = 0
+    c: str = ""
+    i: str | None = None
+    p: Published | None = None
+    d: Raw = Raw(b"null")
+
+
+class _Position(Struct):
+    t: str
+    r: int = 0
+
+
+class _Usual(Struct):
+    t: _Position
+    m: list[Message]
+
+
+_USUAL: Final = msgspec.json.Decoder(_Usual)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The answer to a poll: PubNub's own cursor, and messages, unchecked."""
 
     cursor: Cursor
-    messages: tuple[object, ...]
+    count: int
+    """How many messages there are, of all kinds."""
+    usual: Sequence[Message] | None = field(default=None, compare=False)
+    """The messages; None if one of them has another form."""
+    content: bytes = field(default=b"", repr=False, compare=False)
+
+    def messages(self) -> tuple[object, ...]:
+        """Return the messages as decoded JSON, whatever their form is."""
+        return _messages("subscribe", as_object(decode(self.content)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +119,34 @@ class Page:
     more_start: str | None
 
 
-def read_answer(request: str, body: object) -> Answer:
+def read_answer(request: str, content: bytes) -> Answer:
     """Return the answer to a poll."""
-    fields = as_object(body)
+    try:
+        body = _USUAL.decode(content)
+    except (msgspec.DecodeError, RecursionError):
+        return _read_unusual(request, content)
+    timetoken = _timetoken(request, body.t.t, "no cursor")
+    return Answer(Cursor(timetoken, body.t.r), len(body.m), body.m, content)
+
+
+def _read_unusual(request: str, content: bytes) -> Answer:
+    fields = as_object(decode(content))
     position = as_object(fields.get("t"))
     timetoken = _timetoken(request, position.get("t"), "no cursor")
     region = position.get("r", 0)
     if type(region) is not int:
         raise _odd(request, "no cursor")
-    messages = _list(request, fields.get("m"), "no list of messages")
-    return Answer(Cursor(timetoken, region), messages)
+    messages = _messages(request, fields)
+    return Answer(Cursor(timetoken, region), len(messages), None, content)
 
 
-def read_page(request: str, body: object) -> Page:
+def _messages(request: str, fields: Mapping[str, object]) -> tuple[object, ...]:
+    return _list(request, fields.get("m"), "no list of messages")
+
+
+def read_page(request: str, content: bytes) -> Page:
     """Return one page of a channel's actions."""
-    fields = as_object(body)
+    fields = as_object(decode(content))
     if fields.get("error") or fields.get("status", 200) != 200:
         raise _odd(request, "no list of actions")
     actions = _list(request, fields.get("data"), "no list of actions")
@@ -104,21 +157,21 @@ def read_page(request: str, body: object) -> Page:
     return Page(actions, _timetoken(request, start, "a `more` without its start"))
 
 
-def read_channels(request: str, body: object) -> tuple[str, ...]:
+def read_channels(request: str, content: bytes) -> tuple[str, ...]:
     """Return the channels of a channel group."""
-    payload = as_object(as_object(body).get("payload"))
+    payload = as_object(as_object(decode(content)).get("payload"))
     names = _list(request, payload.get("channels"), "no list of channels")
     if set(map(type, names)) - {str}:
         raise _odd(request, "a channel that is not text")
     return names
 
 
-def read_time(request: str, body: object) -> Timetoken:
+def read_time(request: str, content: bytes) -> Timetoken:
     """Return the time of PubNub's clock.
 
     A list of small numbers is another answer.
     """
-    values = _list(request, body, "no timetoken")
+    values = _list(request, decode(content), "no timetoken")
     time = _timetoken(request, next(iter(values), None), "no timetoken")
     if len(time) != CLOCK_DIGITS or time[0] == "0":
         raise _odd(request, "no timetoken")

@@ -6,7 +6,7 @@ Requests use the SDK's endpoints and ``.future()``, never a listener.
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import structlog
 from pubnub.pubnub_asyncio import PubNubAsyncio
@@ -17,7 +17,6 @@ from worker.source import endpoints
 from worker.source.answers import (
     Answer,
     Page,
-    decode,
     read_answer,
     read_channels,
     read_page,
@@ -28,7 +27,7 @@ from worker.source.failures import failure, shortened
 from worker.source.transport import LostError, Transport, send
 from worker.telemetry import metrics
 
-__all__ = ["OPERATIONS", "Answer", "Client", "Keyset", "Page"]
+__all__ = ["OPERATIONS", "Answer", "Client", "Keyset", "Page", "Reader", "Result"]
 
 OPERATIONS: Final = {
     endpoints.Poll: "subscribe",
@@ -40,6 +39,10 @@ OPERATIONS: Final = {
 RENEW_SECONDS: Final = 1.0
 """The shortest time between two looks for a new token."""
 _UNSENDABLE: Final = re.compile(r"\.{0,2}|.*[\ud800-\udfff].*", re.DOTALL)
+
+Result = TypeVar("Result")
+Reader = Callable[[str, bytes], Result]
+"""Reads the body of an answer to the request of this name."""
 
 log = structlog.get_logger(__name__)
 
@@ -110,8 +113,7 @@ class Client:
         poll.timetoken(cursor.timetoken)
         if cursor.region:
             poll.region(cursor.region)
-        body = await self._ask(request, poll)
-        return read_answer(request, body)
+        return await self._ask(request, poll, read_answer)
 
     async def message_actions(
         self,
@@ -129,30 +131,27 @@ class Client:
         request = f"message actions of {shortened(channel)!r}"
         (name,) = _sendable([channel])
         endpoint = endpoints.Actions(self._pubnub, name, start, end, str(limit))
-        body = await self._ask(request, endpoint)
-        return read_page(request, body)
+        return await self._ask(request, endpoint, read_page)
 
     async def group_channels(self, group: str) -> tuple[str, ...]:
         """Return the channels of a channel group, in PubNub's order."""
         request = f"channels of group {shortened(group)!r}"
         (name,) = _sendable([group])
-        body = await self._ask(request, endpoints.Group(self._pubnub, name))
-        return read_channels(request, body)
+        return await self._ask(request, endpoints.Group(self._pubnub, name), read_channels)
 
     async def time(self) -> Timetoken:
         """Return the time of PubNub's clock."""
-        body = await self._ask("time", endpoints.Clock(self._pubnub))
-        return read_time("time", body)
+        return await self._ask("time", endpoints.Clock(self._pubnub), read_time)
 
-    async def _ask(self, request: str, endpoint: Any) -> object:
+    async def _ask(self, request: str, endpoint: Any, read: Reader[Result]) -> Result:
         """Send a request, once more if a refused token is replaced."""
         token = self._token
         try:
-            return await self._send(request, endpoint)
+            return await self._send(request, endpoint, read)
         except ForbiddenError:
             if not await self._has_replaced(token):
                 raise
-            return await self._send(request, endpoint)
+            return await self._send(request, endpoint, read)
 
     async def _has_replaced(self, refused: str | None) -> bool:
         async with self._renewing:
@@ -165,7 +164,7 @@ class Client:
                     self.use_token(token)
         return self._token != refused
 
-    async def _send(self, request: str, endpoint: Any) -> object:
+    async def _send(self, request: str, endpoint: Any, read: Reader[Result]) -> Result:
         count = metrics.pubnub_requests.labels
         operation = OPERATIONS[type(endpoint)]
         try:
@@ -176,7 +175,7 @@ class Client:
         count(operation, str(response.status_code)).inc()
         if response.status_code == 200:
             try:
-                return decode(response.content)
+                return read(request, response.content)
             except ValueError:
                 pass  # the failure below says so
         keyset = self._keyset
