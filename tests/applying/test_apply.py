@@ -6,13 +6,22 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from tests.bench.bench import SETTLE_SECONDS, Bench
+from tests.bench.bench import KEYS, SETTLE_SECONDS, Bench
 from tests.bench.waiting import wait_until_redis_fails
 from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, removed
+from tests.store.examples import counted_calls
 from worker.domain.action import Identity, Origin
 from worker.domain.entry import Outcome
-from worker.errors import DamagedKeyError, StaleError
+from worker.domain.position import Cursor
+from worker.errors import DamagedKeyError, ScriptRefusedError, StaleError
 from worker.source.wire import Decoded, Malformed
+from worker.store.batch import MAX_BATCH
+from worker.store.cursors import CursorSave
+
+
+def save(subscription: str) -> CursorSave:
+    """Return what saves a subscription's cursor."""
+    return CursorSave(subscription, Cursor("17600000001728660", 1))
 
 
 async def test_events_of_many_channels_are_applied(bench: Bench) -> None:
@@ -70,6 +79,7 @@ async def test_a_damaged_message_stops_no_other(bench: Bench, kind: str, origin:
     broken = f"tally:{{{CHANNEL}}}:{kind}:{MESSAGE}"
     await cast("Any", bench.redis).rpush(broken, "not ours")
     await bench.redis.expire(broken, 1_000)
+    await bench.tables.channels.add([CHANNEL, "hall"])
     noted: list[str] = []
     bench.tables.pending.add_listener(noted.extend)
     events = [
@@ -93,24 +103,95 @@ async def test_a_damaged_message_stops_no_other(bench: Bench, kind: str, origin:
     assert noted == [CHANNEL]
 
 
-async def test_one_answer_is_one_round_trip(bench: Bench) -> None:
-    """The scripts of all its channels are sent together, once each of them has a message."""
+async def test_one_answer_is_one_call(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One script applies all its channels."""
     rooms = [replace(ANA, channel=f"room{number}") for number in range(30)]
     await bench.applier.apply([added(1, room) for room in rooms], Origin.LIVE, bench.clock())
-    redis, calls = cast("Any", bench.redis), 0
-    execute = redis.pipeline
+    calls = counted_calls(bench.redis, monkeypatch)
 
-    def counted(*args: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        return execute(*args, **options)
+    await bench.applier.apply([added(2, room) for room in rooms], Origin.LIVE, bench.clock())
 
-    redis.pipeline = counted
-    events = [added(2, room) for room in rooms]
+    assert len(calls) == 1
 
-    await bench.applier.apply(events, Origin.LIVE, bench.clock())
 
-    assert calls == 1
+async def test_a_cursor_is_saved_by_the_call_of_its_events(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So are those of several subscriptions."""
+    await bench.applier.apply([added(1)], Origin.LIVE, bench.clock())
+    calls = counted_calls(bench.redis, monkeypatch)
+    saves = [save("a"), save("b")]
+
+    await bench.applier.apply([added(1, BEN)], Origin.LIVE, bench.clock(), cursors=saves)
+
+    assert len(calls) == 1
+    assert [each.number for each in saves] == [1, 1]
+    assert await bench.tables.cursors.held("ab") == {"a": 1, "b": 1}
+    assert bench.retry.rollback_detector.acknowledged.saves == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("reason", ["refused", "unsendable", "empty", "malformed", "several"])
+async def test_a_cursor_is_saved_last(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    """After the marks that what came before it asks for, and after every other call."""
+    hall = replace(ANA, channel="hall")
+    await bench.tables.channels.add([CHANNEL, "hall"])
+    await bench.applier.apply([added(1), added(1, hall)], Origin.LIVE, bench.clock())
+    others: dict[str, list[Decoded]] = {
+        "refused": [added(1, replace(hall, message_timetoken="5"))],
+        "unsendable": [added(1, replace(hall, value="\ud83d"))],
+        "empty": [added(1, replace(ANA, channel="new"))],
+        "malformed": [Malformed(CHANNEL, "value is missing", "{}")],
+        "several": [added(1, replace(hall, uuid=f"user{n}")) for n in range(MAX_BATCH)],
+    }
+    if reason == "refused":
+        await bench.redis.set(KEYS.counts("hall", "5"), "not ours", ex=1_000)
+    saved_after = await watched_saves(bench, monkeypatch)
+    mine = save("s")
+
+    decoded = [added(1, BEN), *others[reason]]
+    await bench.applier.apply(decoded, Origin.LIVE, bench.clock(), cursors=[mine])
+
+    *before, last = saved_after
+    assert (set(before), last) == ({0}, 1)
+    assert mine.number == 1
+    assert await bench.reader.get(CHANNEL, MESSAGE) == {"reaction": {"👍": 2}}
+
+
+async def watched_saves(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return how often the cursor was saved, after each call of a script, and each quarantine."""
+    noted: list[int] = []
+
+    def watched(command: Any) -> Any:
+        async def do(*args: Any, **options: Any) -> Any:
+            answer = await command(*args, **options)
+            noted.append((await bench.tables.cursors.held("s"))["s"])
+            return answer
+
+        return do
+
+    for command in ("evalsha", "xadd"):
+        monkeypatch.setattr(bench.redis, command, watched(getattr(bench.redis, command)))
+    return noted
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_cursor_that_cannot_be_saved_quarantines_nothing(
+    bench: Bench, is_known: bool
+) -> None:
+    """Another program wrote its key. The events are applied, and the error says why."""
+    if is_known:
+        await bench.applier.apply([added(1, BEN)], Origin.LIVE, bench.clock())
+    await bench.redis.set(KEYS.cursor("s"), "not ours", ex=1_000)
+    saves = [save("s"), save("t")]
+
+    with pytest.raises(ScriptRefusedError, match="WRONGTYPE"):
+        await bench.applier.apply([added(1)], Origin.LIVE, bench.clock(), cursors=saves)
+
+    assert await bench.quarantined() == []
+    assert await bench.reader.get(CHANNEL, MESSAGE) == {"reaction": {"👍": 1 + is_known}}
+    assert [each.number for each in saves] == [None, 1]
 
 
 async def test_a_batch_waits_for_redis(bench: Bench) -> None:

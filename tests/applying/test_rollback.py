@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from tests.bench.bench import CLAIM, KEYS, SETTLE_SECONDS, claimed_recovery
 from tests.bench.waiting import LONGEST_SECONDS
+from tests.cursors import save_cursor
 from tests.histories import CHANNEL, added
 from tests.redis_server import Forwarder, RedisServer
 from tests.waiting import wait_until
@@ -65,7 +66,7 @@ class Process:
     async def writes(self, number: int) -> None:
         """Apply an event and save a cursor."""
         await self.applier.apply([added(number)], Origin.LIVE, elapsed_clock())
-        await self.tables.cursors.save(f"subscription{number}", Cursor("1", 1))
+        await save_cursor(self.tables.cursors, f"subscription{number}", Cursor("1", 1))
 
 
 @asynccontextmanager
@@ -149,7 +150,7 @@ async def test_a_lost_cursor_takes_no_mark_along(
         await it.writes(1)
         await copied(valkey, other)
         await it.tables.pending.mark([CHANNEL], GapCause.UNPROVEN)
-        await it.tables.cursors.save("subscription1", Cursor("2", 1), known=1)
+        await save_cursor(it.tables.cursors, "subscription1", Cursor("2", 1), known=1)
 
         await door.switch(other.port)
         await it.tables.server.now()
@@ -223,7 +224,7 @@ async def test_a_subscription_may_end_during_the_comparison(first: Redis) -> Non
     tables, saves = Tables(first, KEYS), detector.acknowledged.saves
     ownership = Ownership(first, KEYS, CLAIM)
     await ownership.claim()
-    saves["subscription"] = await tables.cursors.save("subscription", Cursor("1", 1))
+    saves["subscription"] = await save_cursor(tables.cursors, "subscription", Cursor("1", 1))
     read = tables.cursors.read_all
 
     async def read_and_end(subscriptions: Sequence[str]) -> list[SavedCursor | None]:

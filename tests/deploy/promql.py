@@ -12,8 +12,9 @@ from worker.domain.entry import Outcome
 from worker.live.polling import State
 from worker.store.pending_repairs import GapCause
 from worker.telemetry import metrics
+from worker.telemetry.histogram import BatchHistogram
 
-Metric = Counter | Gauge | Histogram | Info
+Metric = BatchHistogram | Counter | Gauge | Histogram | Info
 
 _SUFFIXES: Final[dict[str, tuple[str, ...]]] = {
     "counter": ("_total",),
@@ -67,18 +68,20 @@ def ours() -> list[Metric]:
 
 def kind(metric: Metric) -> str:
     """Return the type of a metric, in Prometheus's word."""
-    return type(metric).__name__.lower()
+    return type(metric).__name__.removeprefix("Batch").lower()
 
 
 def labels(metric: Metric) -> tuple[str, ...]:
     """Return the labels of a metric."""
+    if isinstance(metric, BatchHistogram):
+        return ()
     return ("version",) if isinstance(metric, Info) else tuple(metric._labelnames)
 
 
 def documented_name(metric: Metric) -> str:
     """Return the name of a metric in documents: of a histogram, without a suffix."""
     name: str = metric._name
-    return name + ("" if isinstance(metric, Histogram) else _SUFFIXES[kind(metric)][0])
+    return name + ("" if kind(metric) == "histogram" else _SUFFIXES[kind(metric)][0])
 
 
 def samples() -> dict[str, frozenset[str]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from tests.cursors import save_cursor
 from tests.worlds import KEYS
 from worker.domain.position import Cursor
 from worker.source.names import Names
@@ -47,4 +48,4 @@ async def leave_off(redis: Redis, channels: Sequence[str], each: int, at: Cursor
     await tables.channels.add(channels)
     await tables.rounds.save(at.timetoken)
     for names in Names.of(channels).split(each):
-        await tables.cursors.save(digest(names.all), at)
+        await save_cursor(tables.cursors, digest(names.all), at)

@@ -1,7 +1,6 @@
 """What may have been missed is marked, before the cursor passes it."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -12,7 +11,6 @@ from tests.bench.subscriptions import MESSAGE, react, running_subscription
 from tests.bench.waiting import wait_until_true
 from tests.waiting import wait_until
 from worker.applying.forgetting import forget
-from worker.domain.entry import Outcome
 from worker.domain.position import Range
 from worker.errors import RedisUnavailableError
 from worker.source import refusals
@@ -196,19 +194,22 @@ async def test_a_lost_answer_keeps_a_channel_new(bench: Bench) -> None:
 
 
 async def test_a_cursor_keeps_its_age(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine sleeps between the events and their cursor. So the gap shows."""
+    """The machine sleeps between the events and their cursor. So the gap shows.
+
+    One call brings both, unless the channel was empty: then the cursor comes after it.
+    """
     async with running_subscription(bench) as run:
         before = await run.cursor()
-        apply = bench.applier.apply
+        apply_all = bench.store.apply_all
 
-        async def apply_and_fall_asleep(*args: Any) -> Counter[Outcome]:
-            applied = await apply(*args)
+        async def apply_and_fall_asleep(*args: Any) -> Any:
+            applied = await apply_all(*args)
             monkeypatch.undo()
             bench.clock.now += 2 * CATCHUP_SECONDS
             assert await run.cursor() == before
             return applied
 
-        monkeypatch.setattr(bench.applier, "apply", apply_and_fall_asleep)
+        monkeypatch.setattr(bench.store, "apply_all", apply_and_fall_asleep)
         react(bench, 3)
 
         async def has_moved() -> bool:

@@ -17,6 +17,7 @@ from tests.bench.subscriptions import (
     wait_until_asked_again,
 )
 from tests.bench.waiting import LONGEST_SECONDS, wait_until_true
+from tests.cursors import save_cursor
 from tests.source.scripted import SUBSCRIBE_KEY
 from tests.waiting import wait_until
 from worker.domain.position import Cursor
@@ -159,7 +160,7 @@ async def test_names_resume_at_their_newest_cursor(bench: Bench) -> None:
 
     async def save(names: Names, age_seconds: int = 0) -> None:
         await bench.tables.cursors.register(digest(names.all), names.all)
-        await bench.tables.cursors.save(digest(names.all), cursor, age=lambda: age_seconds)
+        await save_cursor(bench.tables.cursors, digest(names.all), cursor, age=lambda: age_seconds)
 
     async def left_now() -> list[Names]:
         return [assignment.names for assignment in await resumed(bench, FOUR)]
@@ -184,7 +185,7 @@ async def test_names_resume_at_their_newest_cursor(bench: Bench) -> None:
 
 async def test_an_unregistered_cursor_is_found(bench: Bench) -> None:
     """It is the cursor of the very same names."""
-    await bench.tables.cursors.save(digest(FOUR.all), Cursor("17600000000000000", 1))
+    await save_cursor(bench.tables.cursors, digest(FOUR.all), Cursor("17600000000000000", 1))
 
     async with serving(bench, *await resumed(bench, FOUR)) as run:
         assert run.current[0].resume_point

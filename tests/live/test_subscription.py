@@ -132,12 +132,13 @@ async def test_a_stop_ends_a_start_at_any_step(
 
 @pytest.fixture
 def held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Let every group wait until this is set."""
+    """Let every group with an event wait until this is set."""
     apply, release = bench.applier.apply, asyncio.Event()
 
-    async def hold(*args: Any) -> Counter[Outcome]:
-        await release.wait()
-        return await apply(*args)
+    async def hold(decoded: Any, *args: Any, **options: Any) -> Counter[Outcome]:
+        if decoded:
+            await release.wait()
+        return await apply(decoded, *args, **options)
 
     monkeypatch.setattr(bench.applier, "apply", hold)
     return release

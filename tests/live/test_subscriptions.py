@@ -8,6 +8,7 @@ import pytest
 from tests.bench.bench import KEYS, Bench, claimed_recovery
 from tests.bench.subscriptions import MESSAGE, has_begun, running_subscriptions
 from tests.bench.waiting import Moments, wait_until_exact
+from tests.cursors import save_cursor
 from tests.waiting import wait_until
 from worker.domain.position import Cursor
 from worker.live.subscriptions import Subscriptions
@@ -150,8 +151,11 @@ async def test_a_returning_name_is_registered_again(bench: Bench) -> None:
     """Its cursor of long ago was not registered any more. The first new cursor is."""
     async with running_subscriptions(bench, "ab") as subscriptions:
         (before,) = subscriptions.current
-    await bench.tables.cursors.save(
-        before.id, Cursor("17600000000000000", 1), age=lambda: 2 * FORGOTTEN_SECONDS
+    await save_cursor(
+        bench.tables.cursors,
+        before.id,
+        Cursor("17600000000000000", 1),
+        age=lambda: 2 * FORGOTTEN_SECONDS,
     )
     async with running_subscriptions(bench, "ab", begun=False) as subscriptions:
         await wait_until(lambda: bench.emulator.waiting == 1)

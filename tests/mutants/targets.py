@@ -12,7 +12,7 @@ from tests.mutants.mutator import Mutant, mutants
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = Path(__file__).with_name("equivalents.toml")
 
-_SCRIPT = "tests/store/test_contract.py tests/store/test_retention.py"
+_SCRIPT = "tests/store/test_contract.py tests/store/test_retention.py tests/store/test_cursors.py"
 
 TARGETS: Final[dict[str, Sequence[str]]] = {
     "worker/domain/entry.py": ["tests/domain/test_the_rule.py tests/domain/test_properties.py"],
@@ -20,7 +20,6 @@ TARGETS: Final[dict[str, Sequence[str]]] = {
     "worker/domain/seen_set.py": ["tests/domain/test_seen_set.py"],
     "worker/store/lua/owe.lua": ["tests/store/test_pending_repairs.py"],
     "worker/store/lua/repay.lua": ["tests/store/test_pending_repairs.py"],
-    "worker/store/lua/save_cursor.lua": ["tests/store/test_cursors.py"],
     "worker/store/lua/apply.lua": [f"{_SCRIPT} -k fakeredis", f"{_SCRIPT} -k 'not fakeredis'"],
 }
 """File → arguments of pytest, one run after the other, the quickest first, until one fails."""

@@ -9,6 +9,7 @@ import pytest
 from tests.bench.bench import Bench
 from tests.bench.comparison import ComparisonBench
 from tests.bench.subscriptions import MESSAGE, running_subscriptions
+from tests.cursors import save_cursor
 from tests.waiting import wait_until
 from worker.domain.position import Cursor
 from worker.errors import ExitCode, ForbiddenError, PubNubError
@@ -79,8 +80,8 @@ async def test_a_stale_cursor_fails_readyz(bench: Bench) -> None:
     """The cursor is of yesterday. The first answer will ask for a backfill."""
     async with running_subscriptions(bench, "ab") as subscriptions:
         (yesterday,) = subscriptions.current
-    await bench.tables.cursors.save(
-        yesterday.id, Cursor("17600000000000000", 1), age=lambda: 86_400
+    await save_cursor(
+        bench.tables.cursors, yesterday.id, Cursor("17600000000000000", 1), age=lambda: 86_400
     )
     backfills = BackfillsLeft()
     backfills.has_started = True

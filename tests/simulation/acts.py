@@ -15,7 +15,7 @@ Act = Callable[[], float | None]
 DENIED: Final = (
     *("hgetall", "hget", "hset", "smembers", "smismember", "sadd", "time", "info"),
     *("hscan", "zscan", "zscore", "xadd", "get", "expire", "exists", "hdel"),
-    *("apply", "owe", "repay", "save_cursor", "take_budget"),
+    *("apply", "owe", "repay", "take_budget"),
 )
 """Commands and scripts that an ACL may refuse."""
 WRONG: Final = ("counts", "actions", "removed", "messages", "owed", "progress", "journal", "head")

@@ -28,7 +28,6 @@ VERBS: Final = (
     "owe",
     "rebuild",
     "repay",
-    "save_cursor",
     "sweep",
     "take_budget",
 )
@@ -87,7 +86,7 @@ class Effect:
 
 @dataclass(slots=True)
 class Applied:
-    """One call of ``apply`` or of ``sweep``, for a watcher."""
+    """What ``apply`` did to a channel, or one call of ``sweep``, for a watcher."""
 
     keys: Sequence[str]
     origin: str
@@ -100,7 +99,7 @@ class Watcher:
     """Is called after each effect; it must not change anything."""
 
     def applied(self, done: Applied) -> None:
-        """Note what a call of ``apply`` did."""
+        """Note what a call of ``apply`` did to a channel."""
 
     def rebuilt(self, keys: Sequence[str], changes: Sequence[str]) -> None:
         """Note that a call of ``rebuild`` changed something."""
@@ -440,17 +439,40 @@ class Keyspace:
         oldest = f"{int(self.clock()) - retention}0000000"
         return len(message) == len(oldest) and message < oldest
 
-    def apply(self, keys: Sequence[str], args: Args) -> list[str | int]:
-        """Apply a batch, as ``apply.lua`` does."""
-        texts = [str(arg) for arg in args]
-        origin, tombstone, life, retention = texts[0], *map(int, texts[1:4])
+    def apply(self, keys: Sequence[str], args: Args) -> list[Any]:
+        """Apply events of some channels, then save cursors, as ``apply.lua`` does."""
+        options, count, texts = args[:4], int(args[4]), [str(arg) for arg in args[5:]]
+        answers: list[Any] = []
+        for _ in range(count):
+            key_count, text_count = 3 + 3 * int(texts[0]), 2 + int(texts[1])
+            own, told = keys[:key_count], texts[2:text_count]
+            answers.append(self._tried(self._apply_channel, own, told, options))
+            keys, texts = keys[key_count:], texts[text_count:]
+        if any(len(answer) == 1 or answer[3] for answer in answers):
+            return answers
+        saves = [texts[start : start + 4] for start in range(0, len(texts), 4)]
+        done = [self._tried(self._save_cursor, *each) for each in zip(keys, saves, strict=True)]
+        return answers + [number for (number,) in done]
+
+    def _tried(self, what: Callable[..., list[Any]], *args: Any) -> list[Any]:
+        """Return an answer, or why it is refused: then nothing of it is written."""
+        before = self.copied() if "journal" in self.denied else None
+        try:
+            return what(*args)
+        except ResponseError as error:
+            if before:
+                self.put_back(before)
+            return [str(error)]
+
+    def _apply_channel(self, keys: Sequence[str], texts: Sequence[str], options: Args) -> list[Any]:
+        origin, tombstone, life, retention = str(options[0]), *map(int, options[1:])
         effects: list[Effect] = []
         tombstoned: set[str] = set()
         told: dict[str, int] = {}
         head = self.get(keys[2]) or "0-0"
-        indexed = len(self.look(keys[0], dict) or {})
+        was_empty = not self.look(keys[0], dict)
         self._read_all(keys)
-        for own, message, newest, events in _laid_out(keys[3:], texts[4:]):
+        for own, message, newest, events in _laid_out(keys[3:], texts):
             done = [self._apply_one(own, message, event, retention) for event in events]
             effects += done
             if any(
@@ -476,7 +498,7 @@ class Keyspace:
         letters = "".join(
             "x" if each.outcome is Outcome.EXPIRED else each.outcome.value[0] for each in effects
         )
-        return [head, after, letters, indexed]
+        return [head, after, letters, int(was_empty and bool(changed))]
 
     def _read_all(self, keys: Sequence[str]) -> None:
         """Read every key of a script before it writes: index, journal, head, and hashes."""
@@ -538,21 +560,21 @@ class Keyspace:
             self.watcher.rebuilt(keys, changes)
         return int(bool(changes or is_lost or deleted))
 
-    def save_cursor(self, keys: Sequence[str], args: Args) -> int:
-        held = self.look(keys[0], dict) or {}
+    def _save_cursor(self, key: str, args: Args) -> list[Any]:
+        held = self.look(key, dict) or {}
         saves = int(held.get("saves", 0))
         if saves < int(args[2]):
-            return 0
+            return [0]
         told = {
             "timetoken": args[0],
             "region": args[1],
             "saved_at": int(self.clock() - float(args[3])),
             "saves": saves + 1,
         }
-        self.hset(keys[0], mapping=told)
-        self.expire(keys[0], 604_800)
-        self.watcher.cursor_saved(keys[0], str(args[0]))
-        return saves + 1
+        self.hset(key, mapping=told)
+        self.expire(key, 604_800)
+        self.watcher.cursor_saved(key, args[0])
+        return [saves + 1]
 
     def owe(self, keys: Sequence[str], args: Args) -> int:
         is_damaged = self._delete_damaged(keys[0])
@@ -635,6 +657,12 @@ class Keyspace:
             after = self._journal(keys, life, "sweep", lines)
             self.watcher.applied(Applied(keys, "sweep", [], head, after))
         return len(doomed)
+
+
+def effect_of(name: str, args: Args) -> str:
+    """Return the name of what a command does: an apply without a channel saves cursors alone."""
+    saves_alone = name == "apply" and int(args[1][4]) == 0
+    return "save_cursor" if saves_alone else name
 
 
 def _bound(stream_id: str) -> tuple[float, float]:

@@ -157,8 +157,8 @@ class Notes:
             self._refused(machine, name, str(result))
         elif name == "owe":
             self._marks(machine, args[0][0], args[1][0])
-        elif name == "save_cursor":
-            self._marked.pop(machine, None)
+        elif name in {"apply", "save_cursor"}:
+            self._has_applied(machine, int(args[1][4]), result)
         elif name == "hset" and "look_next" in options.get("mapping", ()):
             channel = _channel(args[0])
             self._saved_looks.setdefault(channel, self.look_began(channel))
@@ -166,6 +166,14 @@ class Notes:
             self._saved_looks.pop(_channel(args[0]), None)
         elif name == "take_budget":
             self._waiting_until[machine] = self.now() + result / 1_000_000
+
+    def _has_applied(self, machine: Machine, channels: int, answers: Sequence[Any]) -> None:
+        """Note channels that were refused, and cursors that were saved."""
+        for answer in answers[:channels]:
+            if len(answer) == 1:
+                self._refused(machine, "apply", answer[0])
+        if len(answers) > channels:
+            self._marked.pop(machine, None)
 
     def _refused(self, machine: Machine, name: str, reason: str) -> None:
         is_looking = any(self.looks(machine=machine))

@@ -10,7 +10,14 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from tests.simulation.keyspace import READS_TOO, REDIS_ONLY, SCRIPTS, Commands, Keyspace
+from tests.simulation.keyspace import (
+    READS_TOO,
+    REDIS_ONLY,
+    SCRIPTS,
+    Commands,
+    Keyspace,
+    effect_of,
+)
 from tests.simulation.loop import running
 from tests.simulation.machine import Machine
 from tests.simulation.notes import Notes
@@ -124,8 +131,9 @@ class Call:
                 self._results.append(server.do(name, args, options))
             except RedisError as error:
                 self._results.append(error)
-            server.notes.command(self._twin.machine, name, args, options, self._results[-1])
-            self._twin.machine.count_effect(name)
+            effect = effect_of(name, args)
+            server.notes.command(self._twin.machine, effect, args, options, self._results[-1])
+            self._twin.machine.count_effect(effect)
         self._later(self._work if len(self._results) < len(self._commands) else self._answer)
 
     def _answer(self) -> None:

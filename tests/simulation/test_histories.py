@@ -13,8 +13,9 @@ from tests.simulation.history import Outcome, played
 from tests.simulation.oracle import BrokenError
 from tests.simulation.pubnub_twin import IDLE_SECONDS
 from tests.simulation.world import DAY_TICKS, HOUR, KEYS, SETTLE_SECONDS, WorkerConfig, World
-from worker.applying.apply import Applier, ReadTime
+from worker.applying.apply import Applier
 from worker.applying.rollback import RollbackRecovery
+from worker.applying.sending import ReadTime
 from worker.domain.position import Cursor, Range
 from worker.domain.reconciliation import Limit
 from worker.emulator import OUTAGE_KINDS, Page, Window
@@ -29,7 +30,7 @@ from worker.reconciliation.repair_queue import RepairQueue
 from worker.reconciliation.schedule import Schedule
 from worker.service.parts import build_backfiller, build_reconciler
 from worker.store.acknowledged import Acknowledged
-from worker.store.cursors import Cursors
+from worker.store.cursors import Cursors, CursorSave
 from worker.store.pending_repairs import GapCause
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.store import Store
@@ -111,14 +112,13 @@ def without_rollback_detection() -> Iterator[None]:
         patch.object(RollbackDetector, "check_server", greet),
         patch.object(RollbackDetector, "suspect", lambda *_: None),
         patch.object(RollbackDetector, "observe", lambda *_: True),
-        patch.object(SubscriptionCursor, "save", _save_anyhow),
+        patch.object(SubscriptionCursor, "next_save", _save_anyhow),
     ):
         yield
 
 
-async def _save_anyhow(self: SubscriptionCursor, cursor: Cursor, covered_until: float) -> None:
-    await self._cursors.save(self.subscription, cursor, 0)
-    self.newest, self.covered_until = cursor, covered_until
+def _save_anyhow(self: SubscriptionCursor, cursor: Cursor, _covered_until: float) -> CursorSave:
+    return CursorSave(self.subscription, cursor)
 
 
 def without_proofs() -> AbstractContextManager[Any]:
@@ -193,7 +193,7 @@ def test_a_kill_during_the_first_backfill() -> None:
 
 
 def test_a_kill_after_a_full_answer() -> None:
-    """The overflow was marked before its cursor was saved."""
+    """The overflow was marked before its events and its cursor were written, by one call."""
 
     async def script(world: World) -> None:
         world.start("one", ONE)
@@ -203,7 +203,7 @@ def test_a_kill_after_a_full_answer() -> None:
         world.burst(ROOM, 120)
         await asyncio.sleep(10)
         world.start("one")
-        world.kill_at("one", "save_cursor")
+        world.kill_at("one", "apply")
         await asyncio.sleep(10)
         assert world.statistics.kills == 2
         world.start("one")

@@ -9,22 +9,24 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from tests.cursors import save_cursor
 from tests.simulation.keyspace import Commands, Keyspace, Stream
 from tests.simulation.machine import Machine
 from tests.simulation.redis_twin import RedisTwin, Server
 from worker.applying.forgetting import forget
 from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
 from worker.domain.position import Cursor
-from worker.errors import RedisUnfitError
+from worker.errors import RedisUnfitError, ScriptRefusedError
 from worker.reconciliation.consistency import Consistency
 from worker.store.audit import Audit
 from worker.store.budget import Budget
+from worker.store.cursors import CursorSave
 from worker.store.entries import Entries, entry_keys
 from worker.store.keys import Keys
 from worker.store.ownership import Claim, Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.progress import LookProgress, Progress
-from worker.store.store import Store, Ttls
+from worker.store.store import Applied, Store, Ttls
 from worker.store.tables import Tables
 from worker.store.tombstones import Tombstones
 
@@ -70,6 +72,19 @@ class Side:
     async def remove(self, key: str) -> None:
         """Delete a key."""
         await self.redis.delete(key)
+
+    def outcome(self, result: Applied | ScriptRefusedError) -> tuple[Any, ...]:
+        """Note a channel's head; return what was done to it, or why it was refused."""
+        if isinstance(result, ScriptRefusedError):
+            return type(result), str(result)
+        if result.head_after != "0-0":
+            self.heads.setdefault(result.channel, result.head_after)
+        return (
+            result.letters,
+            result.head_before == result.head_after,
+            result.head_before == "0-0",
+            bool(result.was_empty),
+        )
 
     async def _waited(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -125,18 +140,25 @@ class Calls:
         return Pruned(identity, at) if kind is Pruned else kind(identity, at, other)  # type: ignore[call-arg]
 
     def _apply(self) -> Ask:
-        channel = self._channel()
-        events = [self._event(channel) for _ in range(self._random.randint(1, 12))]
+        random = self._random
+        channels = random.sample(("room", "a{b}%c"), random.choice((1, 1, 2)))
+        batches = [
+            (channel, [self._event(channel) for _ in range(random.randint(1, 12))])
+            for channel in channels
+        ]
+        saved = [(name, Cursor("17", 1), random.choice((0, 0, 3))) for name in "ab"[: len(batches)]]
+        kinds = (KEYS.counts, KEYS.actions, KEYS.removed, lambda name, _: KEYS.messages(name))
+        wrong = random.choice(kinds)(channels[0], random.choice(self._messages))
+        is_damaged = random.random() < 0.1
 
         async def ask(side: Side) -> Any:
-            (applied,) = await side.store.apply_all([(channel, events)], Origin.LIVE)
-            if applied.head_after != "0-0":
-                side.heads.setdefault(channel, applied.head_after)
-            return (
-                applied.letters,
-                applied.head_before == applied.head_after,
-                applied.head_before == "0-0",
-            )
+            if is_damaged:
+                await side.redis.set(wrong, "not ours")
+            saves = [CursorSave(*each) for each in saved]
+            results, numbers = await side.store.apply_all(batches, Origin.LIVE, saves)
+            if is_damaged:
+                await side.remove(wrong)
+            return [side.outcome(result) for result in results], numbers
 
         return ask
 
@@ -145,7 +167,7 @@ class Calls:
         cursor = Cursor(self._random.choice(self._tokens), self._random.randint(0, 9))
 
         async def ask(side: Side) -> Any:
-            number = await side.tables.cursors.save(name, cursor, known)
+            number = await save_cursor(side.tables.cursors, name, cursor, known)
             saved = await side.tables.cursors.read(name)
             return number, saved and (
                 saved.cursor,
@@ -378,7 +400,7 @@ async def test_a_full_redis_refuses_the_same(real_redis: Redis) -> None:
                     side.store.apply_all([("room", [Added(identity, "18", "18")])], Origin.LIVE)
                 ),
                 await tried(side.tables.pending.mark(["room"], GapCause.OVERFLOW)),
-                await tried(side.tables.cursors.save("a", Cursor("17", 0))),
+                await tried(save_cursor(side.tables.cursors, "a", Cursor("17", 0))),
                 await tried(side.tables.progress.save(Progress("17", "17"), "room")),
                 await tried(side.tables.channels.add(["more"])),
                 await tried(side.tables.dead_letters.add("room", "why", "payload")),

@@ -1,8 +1,11 @@
 """What tests of the script share."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
+import pytest
 from hypothesis import HealthCheck, settings
+from redis.asyncio import Redis
 
 from tests.histories import CHANNEL, steady
 from worker.domain.action import Event, Origin
@@ -37,6 +40,25 @@ def outcomes_of(applied: Applied, events: Sequence[Event]) -> list[Outcome]:
 async def apply(
     store: Store, events: Sequence[Event], *, channel: str = CHANNEL, origin: Origin = Origin.LIVE
 ) -> Applied:
-    """Apply events of one channel in one script call."""
-    (applied,) = await store.apply_all([(channel, events)], origin)
-    return applied
+    """Apply events of one channel in one script call.
+
+    Raises:
+        ScriptRefusedError: the channel is refused.
+    """
+    (result,), _ = await store.apply_all([(channel, events)], origin)
+    if isinstance(result, Applied):
+        return result
+    raise result
+
+
+def counted_calls(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Return the calls of scripts, which grow with each one."""
+    calls: list[tuple[Any, ...]] = []
+    call = cast("Any", redis).evalsha
+
+    async def counted(*args: Any) -> Any:
+        calls.append(args)
+        return await call(*args)
+
+    monkeypatch.setattr(redis, "evalsha", counted)
+    return calls

@@ -5,6 +5,7 @@ from typing import Final
 import pytest
 from redis.asyncio import Redis
 
+from tests.cursors import save_cursor
 from worker.domain.position import Cursor
 from worker.source.backoff import elapsed_clock
 from worker.store.acknowledged import Acknowledged
@@ -35,7 +36,7 @@ async def test_a_saved_cursor_proves_the_marks_before(
 ) -> None:
     """Those after it are remembered."""
     await tables.pending.mark(["hall", "room"], OVERFLOW)
-    await tables.cursors.save("subscription", CURSOR)
+    await save_cursor(tables.cursors, "subscription", CURSOR)
     await tables.pending.mark(["room"], UNPROVEN)
 
     assert set(acknowledged.marks) == {(UNPROVEN, "room")}

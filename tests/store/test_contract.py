@@ -26,12 +26,14 @@ from tests.rule_table import ROWS
 from tests.store.examples import ON_A_REAL_SERVER, apply, outcomes_of
 from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
 from worker.domain.entry import ABSENT, Entry, Outcome
+from worker.domain.position import Cursor
 from worker.errors import DamagedKeyError, RedisUnavailableError, ScriptRefusedError
 from worker.store.batch import MAX_BATCH
+from worker.store.cursors import CursorSave
 from worker.store.entries import Entries
 from worker.store.keys import Keys, action_field, read_action_field
 from worker.store.reader import TallyReader
-from worker.store.store import Store, Ttls
+from worker.store.store import Applied, Store, Ttls
 
 KEYS = Keys()
 CEM = Identity(CHANNEL, MESSAGE, "reaction", "👍", "cem")
@@ -42,6 +44,24 @@ async def entries_of(redis: Redis, identities: set[Identity]) -> dict[Identity, 
     asked = list(identities)
     entries = await Entries(redis, KEYS).read(CHANNEL, asked)
     return present(dict(zip(asked, entries, strict=True)))
+
+
+def key_of(kind: str) -> str:
+    """Return a key of the channel, or of its message."""
+    names = {
+        "counts": KEYS.counts(CHANNEL, MESSAGE),
+        "actions": KEYS.actions(CHANNEL, MESSAGE),
+        "removed": KEYS.removed(CHANNEL, MESSAGE),
+        "messages": KEYS.messages(CHANNEL),
+        "journal": KEYS.journal(CHANNEL),
+        "head": KEYS.head(CHANNEL),
+    }
+    return names[kind]
+
+
+async def count_in(redis: Redis, channel: str) -> int:
+    """Return the count of the reaction to the channel's message."""
+    return (await TallyReader(redis).get(channel, MESSAGE))["reaction"]["👍"]
 
 
 def present(entries: dict[Identity, Entry]) -> dict[Identity, Entry]:
@@ -266,29 +286,79 @@ async def test_a_full_batch_is_applied(real_redis: Redis) -> None:
 
     assert len((await reader.get(CHANNEL, MESSAGE))["reaction"]) == MAX_BATCH
     assert await real_redis.zcard(KEYS.messages(CHANNEL)) == MAX_BATCH + 1
-    with pytest.raises(ValueError, match="500 is the limit"):
+    with pytest.raises(ValueError, match=f"no more than {MAX_BATCH} events"):
         await apply(store, [*one, added(1)])
 
 
 @pytest.mark.parametrize("broken", ["counts", "actions", "removed", "messages", "journal", "head"])
 async def test_a_refused_batch_writes_nothing(redis: Redis, broken: str) -> None:
     """A key of another type is found before the first write: Redis does not roll back."""
-    keys = {
-        "counts": KEYS.counts(CHANNEL, MESSAGE),
-        "actions": KEYS.actions(CHANNEL, MESSAGE),
-        "removed": KEYS.removed(CHANNEL, MESSAGE),
-        "messages": KEYS.messages(CHANNEL),
-        "journal": KEYS.journal(CHANNEL),
-        "head": KEYS.head(CHANNEL),
-    }
-    await cast("Any", redis).rpush(keys[broken], "not ours")
-    await redis.expire(keys[broken], 1_000)
+    key = key_of(broken)
+    await cast("Any", redis).rpush(key, "not ours")
+    await redis.expire(key, 1_000)
 
     with pytest.raises(DamagedKeyError) as raised:
         await apply(Store(redis, KEYS), [added(1), removed(1), added(2)])
-    assert (raised.value.channel, raised.value.key) == (CHANNEL, keys[broken])
+    assert (raised.value.channel, raised.value.key) == (CHANNEL, key)
 
-    assert await redis.keys() == [keys[broken]]
+    assert await redis.keys() == [key]
+
+
+@pytest.mark.parametrize("broken", ["counts", "actions", "removed", "messages", "journal", "head"])
+async def test_a_refused_channel_stops_no_other(redis: Redis, broken: str) -> None:
+    """One call carries all three. Nothing is written of the one that is refused."""
+    channels = ("hall", CHANNEL, "attic")
+    key = key_of(broken)
+    await cast("Any", redis).rpush(key, "not ours")
+    await redis.expire(key, 1_000)
+    batches = [(channel, [added(1, replace(ANA, channel=channel))]) for channel in channels]
+
+    results, _ = await Store(redis, KEYS).apply_all(batches, Origin.LIVE)
+
+    first, refusal, last = results
+    assert isinstance(refusal, DamagedKeyError)
+    assert (refusal.channel, refusal.key) == (CHANNEL, key)
+    for channel, result in (("hall", first), ("attic", last)):
+        assert isinstance(result, Applied)
+        assert (result.channel, result.letters) == (channel, "a")
+        assert await count_in(redis, channel) == 1
+    held = await cast("Any", redis).keys()
+    assert [name for name in held if f"{{{CHANNEL}}}" in name] == [key]
+
+
+async def test_a_channel_tells_whether_it_was_empty(redis: Redis) -> None:
+    """Its index had no message. A call that changes nothing does not tell."""
+    store, batches = Store(redis, KEYS), [(CHANNEL, [added(1)])]
+
+    (first,), _ = await store.apply_all(batches, Origin.LIVE)
+    (again,), _ = await store.apply_all(batches, Origin.LIVE)
+    (more,), _ = await store.apply_all([(CHANNEL, [added(2, BEN)])], Origin.LIVE)
+
+    assert [bool(cast("Applied", each).was_empty) for each in (first, again, more)] == [
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("reason", ["a new channel", "a refusal"])
+async def test_a_cursor_waits_for_what_must_be_written_first(redis: Redis, reason: str) -> None:
+    """A mark of a gap. Otherwise the call that applies the events saves the cursor."""
+    store, save = Store(redis, KEYS), CursorSave("s", Cursor("1", 1))
+    await apply(store, [added(1)])
+    hall = replace(ANA, channel="hall")
+    batches = [(CHANNEL, [added(2, BEN)]), ("hall", [added(1, hall)])]
+    if reason == "a refusal":
+        await apply(store, [added(1, replace(hall, uuid="ben"))], channel="hall")
+        await cast("Any", redis).delete(KEYS.actions("hall", MESSAGE))
+        await cast("Any", redis).set(KEYS.actions("hall", MESSAGE), "not ours", ex=1_000)
+
+    _, numbers = await store.apply_all(batches, Origin.LIVE, [save])
+    assert numbers == []
+    assert not await redis.exists(KEYS.cursor("s"))
+    _, numbers = await store.apply_all(batches[:1], Origin.LIVE, [save])
+    assert numbers == [1]
+    assert await redis.exists(KEYS.cursor("s"))
 
 
 async def test_a_count_that_is_no_number_is_refused(redis: Redis) -> None:

@@ -1,18 +1,16 @@
 """The table of cursors: where each subscription's next read begins, and for which names."""
 
-import asyncio
 from functools import partial
 from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
 
+from tests.cursors import save_cursor
+from tests.store.examples import counted_calls
 from worker.domain.position import Cursor
-from worker.store.cursors import (
-    SAVE_CONCURRENCY,
-    UNKNOWN_AGE_SECONDS,
-    SavedCursor,
-)
+from worker.errors import ScriptRefusedError
+from worker.store.cursors import UNKNOWN_AGE_SECONDS, CursorSave, SavedCursor
 from worker.store.keys import FORGOTTEN_SECONDS, Keys
 from worker.store.tables import Tables
 
@@ -28,7 +26,7 @@ async def read(tables: Tables, subscription: str = "s") -> SavedCursor:
 
 async def test_a_cursor_is_read_with_its_age(tables: Tables, redis: Redis) -> None:
     """The cursor is saved verbatim. Its age is by Redis's clock."""
-    await tables.cursors.save("s", Cursor("17600000001728660", 43))
+    await save_cursor(tables.cursors, "s", Cursor("17600000001728660", 43))
 
     saved = await read(tables)
 
@@ -40,7 +38,7 @@ async def test_a_cursor_is_read_with_its_age(tables: Tables, redis: Redis) -> No
 
 async def test_a_cursor_of_the_future_has_no_known_age(tables: Tables, redis: Redis) -> None:
     """The clock of Redis went back. The cursor counts as an old one, so a gap is marked."""
-    await tables.cursors.save("s", Cursor("1", 1))
+    await save_cursor(tables.cursors, "s", Cursor("1", 1))
     await cast("Any", redis).hincrby(KEYS.cursor("s"), "saved_at", 100)
 
     assert (await read(tables)).age_seconds == UNKNOWN_AGE_SECONDS
@@ -50,7 +48,7 @@ async def test_a_small_step_of_the_clock_costs_a_cursor_nothing(
     tables: Tables, redis: Redis
 ) -> None:
     """Clocks of servers differ by seconds. The cursor counts as saved just now."""
-    await tables.cursors.save("s", Cursor("1", 1))
+    await save_cursor(tables.cursors, "s", Cursor("1", 1))
     await cast("Any", redis).hincrby(KEYS.cursor("s"), "saved_at", 20)
 
     assert (await read(tables)).age_seconds == 0
@@ -59,7 +57,7 @@ async def test_a_small_step_of_the_clock_costs_a_cursor_nothing(
 @pytest.mark.parametrize("field", ["timetoken", "region", "saved_at"])
 async def test_half_a_cursor_is_no_cursor(tables: Tables, redis: Redis, field: str) -> None:
     """Without a cursor a gap is marked. That is better than a guessed cursor."""
-    await tables.cursors.save("s", Cursor("1", 1))
+    await save_cursor(tables.cursors, "s", Cursor("1", 1))
     await cast("Any", redis).hdel(KEYS.cursor("s"), field)
 
     assert await tables.cursors.read("s") is None
@@ -67,10 +65,10 @@ async def test_half_a_cursor_is_no_cursor(tables: Tables, redis: Redis, field: s
 
 async def test_saves_of_a_cursor_are_numbered(tables: Tables) -> None:
     """Each subscription has numbers of its own; all workers share them."""
-    assert await tables.cursors.save("s", Cursor("1", 1)) == 1
-    assert await tables.cursors.save("s", Cursor("2", 1), 1) == 2
-    assert await tables.cursors.save("s", Cursor("3", 1), 1) == 3
-    assert await tables.cursors.save("t", Cursor("9", 1)) == 1
+    assert await save_cursor(tables.cursors, "s", Cursor("1", 1)) == 1
+    assert await save_cursor(tables.cursors, "s", Cursor("2", 1), 1) == 2
+    assert await save_cursor(tables.cursors, "s", Cursor("3", 1), 1) == 3
+    assert await save_cursor(tables.cursors, "t", Cursor("9", 1)) == 1
 
     saved = await read(tables)
     assert (saved.cursor, saved.saves) == (Cursor("3", 1), 3)
@@ -82,34 +80,36 @@ async def test_no_cursor_is_saved_in_a_redis_that_forgot_one(
 ) -> None:
     """Redis has forgotten the events before that cursor, too: they must be read again."""
     for number in range(3):
-        await tables.cursors.save("s", Cursor(str(number + 1), 1), number)
+        await save_cursor(tables.cursors, "s", Cursor(str(number + 1), 1), number)
     if forgotten == "all":
         await redis.delete(KEYS.cursor("s"))
     else:
         await cast("Any", redis).hset(KEYS.cursor("s"), mapping={"timetoken": "2", "saves": 2})
 
-    assert await tables.cursors.save("s", Cursor("4", 1), 3) == 0
+    assert await save_cursor(tables.cursors, "s", Cursor("4", 1), 3) == 0
 
     saved = await tables.cursors.read("s")
     assert (saved and saved.cursor) == (None if forgotten == "all" else Cursor("2", 1))
-    assert await tables.cursors.save("s", Cursor("5", 1)) == (1 if forgotten == "all" else 3)
+    assert await save_cursor(tables.cursors, "s", Cursor("5", 1)) == (
+        1 if forgotten == "all" else 3
+    )
 
 
 async def test_a_cursor_without_a_number_counts_as_unsaved(tables: Tables, redis: Redis) -> None:
     """An older version of the worker left such cursors."""
-    await tables.cursors.save("s", Cursor("1", 1))
+    await save_cursor(tables.cursors, "s", Cursor("1", 1))
     await cast("Any", redis).hdel(KEYS.cursor("s"), "saves")
 
     saved = await read(tables)
 
     assert saved.saves == 0
-    assert await tables.cursors.save("s", Cursor("2", 1), saved.saves) == 1
+    assert await save_cursor(tables.cursors, "s", Cursor("2", 1), saved.saves) == 1
 
 
 async def test_a_cursor_may_be_saved_with_an_age(tables: Tables) -> None:
     """A negative age counts as 0: no cursor is from the future."""
-    await tables.cursors.save("s", Cursor("1", 1), age=lambda: 10_000)
-    await tables.cursors.save("t", Cursor("1", 1), age=lambda: -10_000)
+    await save_cursor(tables.cursors, "s", Cursor("1", 1), age=lambda: 10_000)
+    await save_cursor(tables.cursors, "t", Cursor("1", 1), age=lambda: -10_000)
 
     assert 10_000 <= (await read(tables, "s")).age_seconds < 11_000
     assert 0 <= (await read(tables, "t")).age_seconds < 1_000
@@ -118,26 +118,44 @@ async def test_a_cursor_may_be_saved_with_an_age(tables: Tables) -> None:
 async def test_a_cursor_lives_a_week_from_its_last_save(tables: Tables, redis: Redis) -> None:
     """After that PubNub's cache no longer reaches back to it."""
     week = 7 * 86_400_000
-    await tables.cursors.save("s", Cursor("1", 1))
+    await save_cursor(tables.cursors, "s", Cursor("1", 1))
     await redis.expire(KEYS.cursor("s"), 100)
     before = await tables.server.now()
 
-    await tables.cursors.save("s", Cursor("2", 1))
+    await save_cursor(tables.cursors, "s", Cursor("2", 1))
 
     life = await redis.pttl(KEYS.cursor("s"))
     elapsed = await tables.server.now() - before
     assert week - elapsed - 1 <= life <= week
 
 
-async def test_few_cursors_are_saved_at_once(real_redis: Redis) -> None:
-    """Each save under way needs a connection of its own."""
-    before = {client["id"] for client in await real_redis.client_list()}
-    cursors = Tables(real_redis, KEYS).cursors
+async def test_many_cursors_are_saved_by_one_call(
+    tables: Tables, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is saved by itself. Without cursors nothing is sent."""
+    calls = counted_calls(redis, monkeypatch)
+    await save_cursor(tables.cursors, "b", Cursor("1", 1))
+    saves = [CursorSave(name, Cursor("2", 2), known) for name, known in [("a", 0), ("b", 2)]]
+    calls.clear()
 
-    await asyncio.gather(*(cursors.save(str(number), Cursor("1", 1)) for number in range(40)))
+    await tables.cursors.save(*saves)
+    await tables.cursors.save()
 
-    after = {client["id"] for client in await real_redis.client_list()}
-    assert len(after - before) < SAVE_CONCURRENCY  # one connection was there before
+    assert len(calls) == 1
+    assert [save.number for save in saves] == [1, 0]
+    assert [(await read(tables, name)).cursor for name in "ab"] == [Cursor("2", 2), Cursor("1", 1)]
+
+
+async def test_a_cursor_of_a_wrong_type_stops_no_other(tables: Tables, redis: Redis) -> None:
+    """The error says why. The other cursors are saved, and their numbers are known."""
+    await redis.set(KEYS.cursor("b"), "not ours", ex=1_000)
+    saves = [CursorSave(name, Cursor("1", 1)) for name in "abc"]
+
+    with pytest.raises(ScriptRefusedError, match="WRONGTYPE"):
+        await tables.cursors.save(*saves)
+
+    assert [save.number for save in saves] == [1, None, 1]
+    assert (await read(tables, "c")).saves == 1
 
 
 async def test_the_freshest_cursor_comes_first(tables: Tables, redis: Redis) -> None:
@@ -145,10 +163,10 @@ async def test_the_freshest_cursor_comes_first(tables: Tables, redis: Redis) -> 
     now = await tables.server.now() // 1000
     for name, names, age in [("whole", "abcd", 30), ("half", "ab", 30), ("new", "cd", 10)]:
         await tables.cursors.register(name, names)
-        await tables.cursors.save(name, Cursor("1", 1))
+        await save_cursor(tables.cursors, name, Cursor("1", 1))
         await cast("Any", redis).hset(KEYS.cursor(name), "saved_at", now - age)
     await tables.cursors.register("unsaved", "e")
-    await tables.cursors.save("unregistered", Cursor("1", 1))
+    await save_cursor(tables.cursors, "unregistered", Cursor("1", 1))
 
     followed = await tables.cursors.followed()
 
@@ -159,7 +177,7 @@ async def test_names_absent_for_a_day_are_forgotten(tables: Tables, redis: Redis
     """Their cursor stays. Each heartbeat of a worker keeps the other names for a day."""
     for name, age in [("old", FORGOTTEN_SECONDS + 10), ("new", 5)]:
         await tables.cursors.register(name, [name])
-        await tables.cursors.save(name, Cursor("1", 1), age=partial(float, age))
+        await save_cursor(tables.cursors, name, Cursor("1", 1), age=partial(float, age))
 
     assert [names for names, _ in await tables.cursors.followed()] == [("new",)]
     assert await cast("Any", redis).hkeys(KEYS.subscriptions) == ["new"]

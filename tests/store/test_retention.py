@@ -9,6 +9,7 @@ from tests.store.examples import apply
 from tests.store.journal_follower import JournalFollower
 from worker.domain.action import Added, Identity
 from worker.domain.position import from_seconds
+from worker.store.batch import MAX_BATCH, batched
 from worker.store.keys import Keys
 from worker.store.reader import TallyReader
 from worker.store.store import Store, Ttls
@@ -52,8 +53,9 @@ async def test_an_old_message_is_swept_and_journaled(redis: Redis) -> None:
 async def test_a_cleared_channel_has_no_message(real_redis: Redis) -> None:
     """Each is deleted, whatever its age, and journaled: a reader that follows sees it."""
     store = Store(real_redis, KEYS)
-    messages = [OLD, YOUNG, ODD, *(str(int(YOUNG) + number) for number in range(1, 250))]
-    await apply(store, [added(message) for message in messages])
+    messages = [OLD, YOUNG, ODD, *(str(int(YOUNG) + number) for number in range(1, MAX_BATCH))]
+    for batch in batched(messages, MAX_BATCH):
+        await apply(store, list(map(added, batch)))
     follower = JournalFollower(real_redis, "room")
     await follower.catch_up()
     assert len(follower.tallies) == len(messages)

@@ -7,9 +7,12 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from tests.bench.round_trips import round_trips
 from worker.store.budget import BURST, Budget
 from worker.store.keys import Keys
+from worker.store.pending_repairs import GapCause
 from worker.store.progress import LookProgress, Progress
+from worker.store.proofs import Proof
 from worker.store.tables import Tables
 
 KEYS = Keys()
@@ -184,3 +187,18 @@ async def test_a_long_wait_for_the_budget_is_logged(redis: Redis) -> None:
     assert seen == ["budget_waits"]
     assert [entry["event"] for entry in entries] == ["budget_waits", "budget_has_room"]
     assert entries[0]["seconds"] == pytest.approx(60, abs=5)
+
+
+async def test_a_look_asks_once_for_each_thing(real_redis: Redis) -> None:
+    """Whether its channel is forgotten, what is known of it, and what is proven then."""
+    tables = Tables(real_redis, KEYS)
+    with round_trips(real_redis) as sent:
+        assert await tables.channels.is_forgotten("room")
+        assert await tables.proofs.read("room") == Proof()
+        await tables.proofs.note("room", 1000)
+    assert len(sent) == 3
+
+    await tables.pending.mark(["room"], GapCause.NEW_CHANNEL)
+    assert not await tables.channels.is_forgotten("room")
+    await tables.channels.add(["hall"])
+    assert not await tables.channels.is_forgotten("hall")

@@ -1,80 +1,27 @@
 """Events into tallies: applied, or quarantined with a reason.
 
-A batch is the events of one channel that one script call applies.
-One round trip carries several batches.
+A batch is events of one channel.
+One script call carries batches of several channels.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import TypeVar, cast
 
-from worker.applying.forgetting import mark_forgotten
 from worker.applying.refusals import Refusals
+from worker.applying.sending import ReadTime, Sender, Sent
 from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
-from worker.errors import (
-    DamagedKeyError,
-    MissingPermissionError,
-    RolledBackError,
-    ScriptRefusedError,
-    StaleError,
-)
-from worker.source.endpoints import REQUEST_SECONDS
+from worker.errors import DamagedKeyError, ScriptRefusedError
 from worker.source.wire import Decoded, Malformed
-from worker.store.batch import MAX_BATCH
-from worker.store.pending_repairs import GapCause
+from worker.store.cursors import CursorSave
 from worker.store.redis_retry import RedisRetry
+from worker.store.script_call import Batch, batches_of_calls
 from worker.store.store import Store
 from worker.store.tables import Tables
-from worker.telemetry import metrics
 
-Batches = Sequence[tuple[str, Sequence[Event]]]
-"""The batches of one round trip: each a channel and its events."""
-
-LONGEST_ANSWER_SECONDS: Final = 2.0 * REQUEST_SECONDS
-"""An answer cannot take longer while this machine is awake.
-
-A request may be sent twice.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadTime:
-    """When PubNub was asked for events, and when they came.
-
-    Both are in seconds of the clock.
-    """
-
-    received_at: float
-    asked_at: float
-
-    def is_stale(self, now: float, settle_seconds: float) -> bool:
-        """Tell whether the events must be read again.
-
-        They may wait for a settle time after they came,
-        however long the answer took.
-        If it took longer than any request may, the machine slept.
-        """
-        has_waited = now - self.received_at > settle_seconds
-        longest = settle_seconds + LONGEST_ANSWER_SECONDS
-        has_slept = now - self.asked_at > longest
-        return has_waited or has_slept
-
-    def is_late(self, now: float, settle_seconds: float) -> bool:
-        """Tell whether what the events have changed must be looked at again.
-
-        A page shows the list as it was when it was asked for, or later.
-        Another process may have looked at the channel meanwhile,
-        and have taken back the mark of a gap.
-        It began a settle time after the gap, so it saw what this page lacks.
-        An action that was removed in the gap, and that this page makes live,
-        would then stay for ever.
-        A page that changes nothing has done no harm.
-        So this ends, however slow PubNub is.
-        """
-        return now - self.asked_at > settle_seconds
+Result = TypeVar("Result")
 
 
 class Applier:
@@ -90,11 +37,11 @@ class Applier:
         """Events older than ``settle_seconds`` are read again."""
         self.clock = retry.clock
         self.rollback_detector = retry.rollback_detector
-        self._store = store
+        self._cursors = tables.cursors
         self._retry = retry
         self._settle_seconds = settle_seconds
-        self._tables = tables
         self._refusals = Refusals(tables, retry.rollback_detector.acknowledged)
+        self._sender = Sender(store, tables, retry, self._refusals, settle_seconds)
 
     async def apply(
         self,
@@ -102,9 +49,11 @@ class Applier:
         origin: Origin,
         received_at: float,
         asked_at: float | None = None,
+        cursors: Sequence[CursorSave] = (),
     ) -> Counter[Outcome]:
-        """Apply events; quarantine malformed ones; count the outcomes.
+        """Apply events, and count the outcomes.
 
+        Malformed ones are quarantined. Cursors are saved at last.
         ``received_at`` is when they were read, in seconds of the clock.
         ``asked_at`` is when PubNub was asked for a page of history.
 
@@ -112,44 +61,33 @@ class Applier:
             StaleError: the events waited longer than the settle time.
                 Some may be applied, which does no harm.
             RolledBackError: Redis went back while they were applied.
-            DamagedKeyError: a key of a channel is damaged, and the events are not live.
-                What does not need that key is applied. Either way the channel is owed.
+            DamagedKeyError: a key of a channel is damaged,
+                and the events are not live.
+                What does not need that key is applied.
+                Either way the channel is owed.
         """
-        waiting: dict[str, list[Event]] = {}
+        channels: dict[str, list[Event]] = {}
         malformed: list[Malformed] = []
         for item in decoded:
             if isinstance(item, Malformed):
                 malformed.append(item)
             elif item:
-                waiting.setdefault(item.identity.channel, []).append(item)
+                channels.setdefault(item.identity.channel, []).append(item)
 
-        if asked_at is None:
-            asked_at = received_at
-        read = ReadTime(received_at, asked_at)
-        outcomes = await self._apply_waiting(waiting, origin, read)
-        # Last: what is read again because it was stale is quarantined once.
+        read = ReadTime(received_at, received_at if asked_at is None else asked_at)
+        parts = list(batches_of_calls(channels)) or [[]]
+        together = () if malformed or len(parts) > 1 else cursors
+        # Redis works on one call while the next one is prepared.
+        calls = [self._apply_batches(batches, origin, read, together) for batches in parts]
+        outcomes: Counter[Outcome] = Counter()
+        for counted in await all_of(calls):
+            outcomes.update(counted)
+        # Not before: what is read again because it was stale is quarantined once.
         for item in malformed:
             await self._refusals.quarantine(item)
-        return outcomes
-
-    async def _apply_waiting(
-        self,
-        waiting: dict[str, list[Event]],
-        origin: Origin,
-        read: ReadTime,
-    ) -> Counter[Outcome]:
-        """Apply events by channel, in rounds of at most a batch for each channel."""
-        outcomes: Counter[Outcome] = Counter()
-        while waiting:
-            calls = [
-                self._apply_batches(batches, origin, read) for batches in _next_batches(waiting)
-            ]
-            # Every call ends before the first error is raised:
-            # none may outlive this method.
-            for result in await asyncio.gather(*calls, return_exceptions=True):
-                if isinstance(result, BaseException):
-                    raise result
-                outcomes.update(result)
+        unsaved = [save for save in cursors if save.number is None]
+        if unsaved:
+            await self._cursors.save(*unsaved)
         return outcomes
 
     def is_stale(self, received_at: float) -> bool:
@@ -159,115 +97,69 @@ class Applier:
 
     async def _apply_batches(
         self,
-        batches: Batches,
+        batches: Sequence[Batch],
         origin: Origin,
         read: ReadTime,
+        cursors: Sequence[CursorSave] = (),
     ) -> Counter[Outcome]:
-        """Apply batches; quarantine each event that Redis refuses.
-
-        Halves are applied alone until a refused event stands alone.
-        """
+        """Apply batches by one script call; then parts of what Redis refuses."""
+        if not batches:
+            return Counter()
         try:
-            return await self._retry.call(lambda: self._send(batches, origin, read))
+            sent = await self._retry.call(lambda: self._sender.send(batches, origin, read, cursors))
         except ScriptRefusedError as error:
-            refusal = error
+            sent = Sent([error] * len(batches), Counter())
 
-        outcomes: Counter[Outcome] = Counter()
-        for part in await self._parts(batches, refusal):
-            outcomes += await self._apply_batches(part, origin, read)
-        if isinstance(refusal, DamagedKeyError) and origin is not Origin.LIVE:
-            raise refusal
+        outcomes = sent.outcomes
+        for batch, result in zip(batches, sent.results, strict=True):
+            if isinstance(result, ScriptRefusedError):
+                # If nothing could be sent, this batch may not be why.
+                is_alone = len(batches) == 1 or isinstance(result, DamagedKeyError)
+                parts = await self._parts(batch, result) if is_alone else [batch]
+                for part in parts:
+                    outcomes.update(await self._apply_batches([part], origin, read))
+                if isinstance(result, DamagedKeyError) and origin is not Origin.LIVE:
+                    raise result
         return outcomes
 
     async def _parts(
         self,
-        batches: Batches,
+        batch: Batch,
         refusal: ScriptRefusedError,
-    ) -> Sequence[Batches]:
-        """Return the parts of refused batches that may be applied alone."""
+    ) -> list[Batch]:
+        """Return the parts of a refused batch that may be applied alone.
+
+        Halves are applied alone until a refused event stands alone.
+        It is quarantined.
+        """
+        channel, events = batch
         if isinstance(refusal, DamagedKeyError):
             await self._refusals.owe_damaged(refusal)
-            return _without_message(batches, refusal.key)
-        halves = _halves(batches)
-        if not halves:
-            [(channel, [event])] = batches
-            await self._refusals.quarantine_event(channel, event, refusal)
-        return halves
-
-    async def _send(
-        self,
-        batches: Batches,
-        origin: Origin,
-        read: ReadTime,
-    ) -> Counter[Outcome]:
-        """Send batches once; check that Redis did not go back."""
-        channels = [channel for channel, _ in batches]
-        if read.is_stale(self.clock(), self._settle_seconds):
-            names = ", ".join(map(repr, channels[:3]))
-            seconds = f"{self._settle_seconds:g} s"
-            raise StaleError(f"events of {names} waited longer than {seconds}")
-        detector = self.rollback_detector
-        heads = list(map(detector.newest_head, channels))
-        try:
-            results = await self._store.apply_all(batches, origin)
-        except MissingPermissionError as error:
-            await self._refusals.owe_half_applied(channels, error)
-            raise
-
-        outcomes: Counter[Outcome] = Counter()
-        for head, applied in zip(heads, results, strict=True):
-            channel = applied.channel
-            before, after = applied.head_before, applied.head_after
-            if not detector.observe(channel, head, before, after):
-                reason = f"Redis has forgotten what was written to {channel!r}"
-                raise RolledBackError(reason)
-            outcomes.update(applied.counted)
-        for outcome, count in outcomes.items():
-            metrics.events.labels(origin.value, outcome.value).inc(count)
-        await mark_forgotten(self._tables, results)
-        is_late = read.is_late(self.clock(), self._settle_seconds)
-        if outcomes[Outcome.APPLIED] and is_late:
-            cause = GapCause.UNPROVEN
-            await self._tables.pending.mark(channels, cause, is_new=False)
-        return outcomes
+            return _without_message(batch, refusal.key)
+        middle = len(events) // 2
+        if middle:
+            return [(channel, events[:middle]), (channel, events[middle:])]
+        await self._refusals.quarantine_event(channel, events[0], refusal)
+        return []
 
 
-def _next_batches(waiting: dict[str, list[Event]]) -> Iterator[Batches]:
-    """Take one batch of each channel; yield the batches of each round trip.
+async def all_of(calls: Sequence[Coroutine[None, None, Result]]) -> list[Result]:
+    """Return the results of calls at once.
 
-    A round trip has about as many events as a script call may carry.
+    All of them have ended, also before an error.
     """
-    batches: list[tuple[str, Sequence[Event]]] = []
-    size = 0
-    for channel in list(waiting):
-        events = waiting.pop(channel)
-        batch = events[:MAX_BATCH]
-        if len(events) > MAX_BATCH:
-            waiting[channel] = events[MAX_BATCH:]
-        if size + len(batch) > MAX_BATCH:
-            yield batches
-            batches = []
-            size = 0
-        batches.append((channel, batch))
-        size += len(batch)
-    yield batches
+    if len(calls) == 1:
+        return [await calls[0]]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return cast("list[Result]", results)
 
 
-def _without_message(batches: Batches, key: str) -> Sequence[Batches]:
+def _without_message(batch: Batch, key: str) -> list[Batch]:
     """Return the events of other messages, if the key is that of a message."""
-    [(channel, events)] = batches
+    channel, events = batch
     message = key.rpartition(":")[2]
     rest = [event for event in events if event.identity.message_timetoken != message]
-    return [[(channel, rest)]] if 0 < len(rest) < len(events) else []
-
-
-def _halves(batches: Batches) -> Sequence[Batches]:
-    """Return two halves: of the channels, or of the events of one."""
-    if len(batches) > 1:
-        middle = len(batches) // 2
-        return batches[:middle], batches[middle:]
-    [(channel, events)] = batches
-    middle = len(events) // 2
-    if not middle:
-        return ()
-    return [(channel, events[:middle])], [(channel, events[middle:])]
+    return [(channel, rest)] if 0 < len(rest) < len(events) else []

@@ -43,7 +43,7 @@ async def mark_forgotten(tables: Tables, results: Sequence[Applied]) -> None:
     Their past is owed: no cursor has passed yet what was applied.
     A channel that has messages was not forgotten.
     """
-    empty = [applied.channel for applied in results if not applied.messages_before]
+    empty = [applied.channel for applied in results if applied.was_empty]
     if not empty:
         return
     unknown = await tables.channels.unknown(empty)

@@ -48,7 +48,11 @@ class Gaps:
         await self._tables.owe(channels, cause, is_new=is_new)
         await self._request_repair(channels, stretch)
 
-    async def discover(self, channels: Collection[str], cursor: Cursor | None) -> None:
+    async def discover(
+        self,
+        channels: Collection[str],
+        cursor: Cursor | None,
+    ) -> None:
         """Take in channels of a group or a wildcard.
 
         A channel that was never seen needs a repair of its past.
@@ -109,6 +113,7 @@ class CoveredChannels:
         ``before`` is the cursor before the first answer, and ``covered_until``
         is when PubNub sent it. None: there was none.
         """
+        channels: set[str] = set()
         for answer in answers:
             cursor = answer.cursor
             since = before.timetoken if before else None
@@ -120,14 +125,15 @@ class CoveredChannels:
             if is_full(answer):
                 await self.owe(self._names, GapCause.OVERFLOW, stretch)
 
-            channels = {
+            channels.update(
                 item.identity.channel for item in answer.decoded if not isinstance(item, Malformed)
-            }
-            unseen = channels - self._seen
-            if unseen:
-                await self._gaps.discover(unseen, cursor)
-                self._seen |= unseen
+            )
             before, covered_until = cursor, answer.received_at
+
+        unseen = channels - self._seen
+        if unseen:
+            await self._gaps.discover(unseen, before)
+            self._seen |= unseen
 
     async def owe(
         self,

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +16,7 @@ from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_SECOND
 from worker.errors import StaleError
 from worker.source.wire import Malformed
+from worker.store.cursors import CursorSave
 from worker.telemetry import metrics
 
 GROUP_EVENTS: Final = 2_000
@@ -31,7 +32,8 @@ class _Group:
     decoded: list[Observed | Malformed] = field(default_factory=list)
     oldest: float = math.inf
     """When the first of them was read, in seconds of the clock."""
-    callers: int = 0
+    cursors: list[CursorSave] = field(default_factory=list)
+    """What each caller saves in the end."""
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
     error: Exception | None = None
 
@@ -41,20 +43,21 @@ class GroupCommit:
 
     Two hundred subscriptions with one event each need one round trip,
     instead of two hundred round trips over as many connections.
+    The first caller of a group applies it for the others.
     """
 
     def __init__(self, applier: Applier) -> None:
         self._applier = applier
-        self._waiting: deque[_Group] = deque()
-        self._current: tuple[_Group, ...] = ()
-        self._applying: asyncio.Task[None] | None = None
+        self._open: _Group | None = None
+        self._turn = asyncio.Lock()
 
     async def apply(
         self,
         decoded: Sequence[Observed | Malformed],
         received_at: float,
+        save: CursorSave,
     ) -> None:
-        """Return when these events are applied.
+        """Return when these events are applied, and the cursor is saved.
 
         ``received_at`` is when they were read, in seconds of the clock.
 
@@ -62,75 +65,67 @@ class GroupCommit:
             StaleError: the events waited for too long.
             RolledBackError: Redis went back while they were applied.
         """
-        if not decoded:
-            return
-        group = self._join(decoded, received_at)
-        try:
+        group = self._join(decoded, received_at, save)
+        if group.cursors == [save]:
+            await self._apply(group)
+        else:
             await group.is_over.wait()
-        except asyncio.CancelledError:
-            group.callers -= 1
-            await self._stop_if_abandoned()
-            raise
+        if group.error is None:
+            return
         is_stale = self._applier.is_stale(received_at)
         if type(group.error) is StaleError and not is_stale:
-            # Other events of the group were stale.
+            # Other events of the group were stale,
+            # or its first caller was cancelled.
             # To read these again may open gaps.
-            await self.apply(decoded, received_at)
-        elif group.error:
+            await self.apply(decoded, received_at, save)
+        else:
             raise group.error
 
     def _join(
         self,
         decoded: Sequence[Observed | Malformed],
         received_at: float,
+        save: CursorSave,
     ) -> _Group:
-        """Add events to the newest group that waits."""
-        if not self._waiting or len(self._waiting[-1].decoded) >= GROUP_EVENTS:
-            self._waiting.append(_Group())
-        group = self._waiting[-1]
+        """Add events to the group that waits."""
+        group = self._open
+        if group is None or len(group.decoded) >= GROUP_EVENTS:
+            group = self._open = _Group()
         group.decoded += decoded
         group.oldest = min(group.oldest, received_at)
-        group.callers += 1
-        if self._applying is None or self._applying.done():
-            self._applying = asyncio.create_task(self._apply_groups())
+        group.cursors.append(save)
         return group
 
-    async def _stop_if_abandoned(self) -> None:
-        """Stop where no caller waits: the task must not outlive Redis."""
-        groups = (*self._current, *self._waiting)
-        callers = sum(group.callers for group in groups)
-        if self._applying and not callers:
-            task, self._applying = self._applying, None
-            task.cancel()
-            await asyncio.wait([task])
-
-    async def _apply_groups(self) -> None:
-        """Apply group after group, until nothing waits."""
-        while self._waiting:
-            group = self._waiting.popleft()
-            self._current = (group,)
-            try:
-                decoded, oldest = group.decoded, group.oldest
-                outcomes = await self._applier.apply(decoded, Origin.LIVE, oldest)
-                self._report(group, outcomes)
-            except asyncio.CancelledError:
-                # Mostly no caller waits any more.
-                # One that does, submits its events again.
-                group.error = StaleError("the group was cut off")
-                raise
-            except Exception as error:  # each caller raises it
-                group.error = error
-            finally:
-                group.is_over.set()
-        self._current = ()
-        self._applying = None
+    async def _apply(self, group: _Group) -> None:
+        """Wait for the groups before, and apply this one."""
+        group.error = StaleError("the group was cut off")
+        try:
+            async with self._turn:
+                if self._open is group:
+                    self._open = None
+                outcomes = await self._applier.apply(
+                    group.decoded,
+                    Origin.LIVE,
+                    group.oldest,
+                    cursors=group.cursors,
+                )
+            group.error = None
+            self._report(group, outcomes)
+        except Exception as error:  # each caller raises it
+            group.error = error
+        finally:
+            # Cancelled while it waited: nobody may join it any more.
+            if self._open is group:
+                self._open = None
+            group.is_over.set()
 
     def _report(self, group: _Group, outcomes: Counter[Outcome]) -> None:
         """Measure how late the events are, and log the outcomes."""
         now = time.time()
-        for item in group.decoded:
-            if not isinstance(item, Malformed):
-                published = int(item.published) / TICKS_PER_SECOND
-                metrics.lag.observe(max(0.0, now - published))
+        metrics.lag.observe_all(
+            max(0.0, now - int(item.published) / TICKS_PER_SECOND)
+            for item in group.decoded
+            if not isinstance(item, Malformed)
+        )
         counts = {outcome.value: count for outcome, count in outcomes.items()}
-        log.debug("applied", subscriptions=group.callers, **counts)
+        log.debug("applied", subscriptions=len(group.cursors), **counts)

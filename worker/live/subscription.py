@@ -156,8 +156,9 @@ class Subscription:
         await self._covered.mark_gaps(answers, cursor.newest, cursor.covered_until)
         decoded = chain.from_iterable(answer.decoded for answer in answers)
         oldest, newest = answers[0], answers[-1]
-        await self._group_commit.apply(list(decoded), oldest.received_at)
-        await self._cursor.save(newest.cursor, newest.received_at)
+        save = cursor.next_save(newest.cursor, newest.received_at)
+        await self._group_commit.apply(list(decoded), oldest.received_at, save)
+        await cursor.saved(save, newest.received_at)
 
     async def _mark_missed(self, names: Names) -> None:
         """Mark names that PubNub refused until now."""

@@ -7,7 +7,7 @@ from functools import partial
 from worker.domain.position import Cursor
 from worker.errors import RolledBackError
 from worker.source.names import Names
-from worker.store.cursors import Cursors
+from worker.store.cursors import Cursors, CursorSave
 from worker.store.keys import digest
 from worker.store.rollback_detector import RollbackDetector
 
@@ -80,8 +80,9 @@ class SubscriptionCursor:
         if known is None or known.saves < point.saves:
             raise self._forgotten(point.subscription)
 
-        cursor, age = point.cursor, partial(self.age_of, point)
-        await self._cursors.save(self.subscription, cursor, age=age)
+        age = partial(self.age_of, point)
+        save = CursorSave(self.subscription, point.cursor, age=age)
+        await self._cursors.save(save)
 
     def age_of(self, point: ResumePoint) -> float:
         """Return how many seconds ago PubNub sent a cursor."""
@@ -100,26 +101,32 @@ class SubscriptionCursor:
             self.covered_until = self._clock() - saved.age_seconds
         return self.newest
 
-    async def save(self, cursor: Cursor, covered_until: float) -> None:
-        """Save a cursor, after every event before it is applied.
+    def next_save(self, cursor: Cursor, covered_until: float) -> CursorSave:
+        """Return what saves a cursor.
 
-        Raises:
-            RolledBackError: Redis has forgotten what this process knows.
+        It raises as ``expect_the_same_redis`` does.
         """
 
         def age() -> float:
             self.expect_the_same_redis()
             return self._clock() - covered_until
 
-        subscription, saves = self.subscription, self._saves
-        self._saves = await self._cursors.save(subscription, cursor, saves, age)
+        return CursorSave(self.subscription, cursor, self._saves, age)
+
+    async def saved(self, save: CursorSave, covered_until: float) -> None:
+        """Go on from a cursor that was saved.
+
+        Raises:
+            RolledBackError: Redis has forgotten what this process knows.
+        """
         if not self._is_saved:
             # The cursor before may have been so old that its registration is gone.
             await self.register()
             self._is_saved = True
-        if not self._saves:
-            raise self._forgotten(subscription)
-        self.newest = cursor
+        if not save.number:
+            raise self._forgotten(self.subscription)
+        self._saves = save.number
+        self.newest = save.cursor
         self.covered_until = covered_until
 
     def expect_the_same_redis(self) -> None:

@@ -1,7 +1,8 @@
 """The bodies of PubNub's answers with status 200, checked for their shape.
 
 Each reader takes the name of the request, for error texts, and the body.
-A body of another shape raises ``PubNubError``. One that is not JSON raises ``ValueError``.
+A body of another shape raises ``PubNubError``.
+One that is not JSON raises ``ValueError``.
 """
 
 import json
@@ -70,7 +71,10 @@ class Published(Struct, gc=False):
 
 
 class Message(Struct, gc=False):
-    """A message of PubNub's usual form: its kind, channel, user, and payload as JSON."""
+    """A message of PubNub's usual form.
+
+    It has a kind, a channel, a user, and a payload that is not decoded yet.
+    """
 
     e: int = 0
     c: str = ""

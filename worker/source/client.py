@@ -57,7 +57,11 @@ class Client:
     - ``ConfigurationError`` for a name that cannot be sent.
     """
 
-    def __init__(self, keyset: Keyset, renew: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        keyset: Keyset,
+        renew: Callable[[], str | None] = lambda: None,
+    ) -> None:
         """Prepare, without a connection.
 
         ``renew`` returns the current access token. It is called in a
@@ -137,13 +141,19 @@ class Client:
         """Return the channels of a channel group, in PubNub's order."""
         request = f"channels of group {shortened(group)!r}"
         (name,) = _sendable([group])
-        return await self._ask(request, endpoints.Group(self._pubnub, name), read_channels)
+        endpoint = endpoints.Group(self._pubnub, name)
+        return await self._ask(request, endpoint, read_channels)
 
     async def time(self) -> Timetoken:
         """Return the time of PubNub's clock."""
         return await self._ask("time", endpoints.Clock(self._pubnub), read_time)
 
-    async def _ask(self, request: str, endpoint: Any, read: Reader[Result]) -> Result:
+    async def _ask(
+        self,
+        request: str,
+        endpoint: Any,
+        read: Reader[Result],
+    ) -> Result:
         """Send a request, once more if a refused token is replaced."""
         token = self._token
         try:
@@ -164,8 +174,13 @@ class Client:
                     self.use_token(token)
         return self._token != refused
 
-    async def _send(self, request: str, endpoint: Any, read: Reader[Result]) -> Result:
-        count = metrics.pubnub_requests.labels
+    async def _send(
+        self,
+        request: str,
+        endpoint: Any,
+        read: Reader[Result],
+    ) -> Result:
+        count = metrics.request_count
         operation = OPERATIONS[type(endpoint)]
         try:
             response = await send(endpoint)

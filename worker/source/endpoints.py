@@ -53,7 +53,7 @@ class Encoded:
     pubnub: Any
 
     def encoded_params(self) -> dict[str, str]:
-        encoded = {"uuid": url_encode(self.pubnub.uuid)}
+        encoded = {"uuid": _encoded_user(self.pubnub.uuid)}
         token = self.pubnub._get_token()  # noqa: SLF001 - the SDK sends this value, unencoded
         if token:
             encoded["auth"] = url_encode(token)
@@ -80,6 +80,9 @@ class Poll(Encoded, Subscribe):  # type: ignore[misc] # the SDK has no types
         return encoded
 
 
+_encoded_user: Final = lru_cache(1)(url_encode)
+
+
 @lru_cache(SUBSCRIPTIONS)
 def _encoded(channels: frozenset[str]) -> str:
     """Return the encoded channels: by far the longest step of a poll."""
@@ -94,7 +97,7 @@ class Clock(Encoded, Time):  # type: ignore[misc] # the SDK has no types
     """PubNub's time, which needs no token."""
 
     def encoded_params(self) -> dict[str, str]:
-        return {"uuid": url_encode(self.pubnub.uuid)}
+        return {"uuid": _encoded_user(self.pubnub.uuid)}
 
 
 class Actions(Encoded, GetMessageActions):  # type: ignore[misc] # the SDK has no types

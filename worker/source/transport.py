@@ -185,9 +185,11 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
             self._free.release()
 
     async def _reserve(self, seconds: float) -> None:
-        limit = seconds if self._free.locked() else None
+        if not self._free.locked():
+            await self._free.acquire()
+            return
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(seconds):
                 await self._free.acquire()
         except TimeoutError:
             raise LostError("every connection of this client is in use") from None

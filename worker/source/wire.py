@@ -102,7 +102,10 @@ _UNUSUAL: Final = (LookupError, ConfigurationError, msgspec.DecodeError)
 """What a field that is missing, or has another form, leads to."""
 
 
-def decode_usual(answer: Answer, counted_types: CountedTypes) -> list[Observed | Malformed]:
+def decode_usual(
+    answer: Answer,
+    counted_types: CountedTypes,
+) -> list[Observed | Malformed]:
     """Return the events of an answer whose messages all have PubNub's usual form.
 
     Takes a third of the time of ``decode_message``, with the same result.
@@ -167,7 +170,11 @@ def decode_message(message: object, counted_types: CountedTypes) -> Decoded:
         return Malformed(known, str(error), _as_json(message))
 
 
-def decode_action(channel: str, action: object, counted_types: CountedTypes) -> Decoded:
+def decode_action(
+    channel: str,
+    action: object,
+    counted_types: CountedTypes,
+) -> Decoded:
     """Return the addition in an item of history, if its type is counted."""
     if not isinstance(action, dict):
         return Malformed(channel, "the action is not an object", _as_json(action))

@@ -28,10 +28,11 @@ class Acknowledged:
         """Remember channels."""
         self.channels.update(channels)
 
-    def note_head(self, channel: str, head: str) -> None:
-        """Note a channel's journal head; an older one changes nothing."""
+    def note_head(self, channel: str, head: str, before: str) -> None:
+        """Note a channel's journal head, and the one before; an older one changes nothing."""
         self.channels.add(channel)
-        if stream_order(head) > stream_order(self.heads.get(channel, START)):
+        known = self.heads.get(channel, START)
+        if known == before or stream_order(head) > stream_order(known):
             self.heads[channel] = head
 
     def forget_head(self, channel: str) -> None:

@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 import hiredis
 from redis.asyncio import ConnectionPool, Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.errors import ConfigurationError
 from worker.store.rollback_detector import RollbackDetector
@@ -62,7 +64,7 @@ def _client(url: str, rollback_detector: RollbackDetector | None) -> Redis:
         redis_connect_func=check_server,
     )
     pool = redis.connection_pool
-    bases = (CancellableConnection, pool.connection_class)
+    bases = (LeanConnection, pool.connection_class)
     pool.connection_class = type("Connection", bases, {})
     # An unknown option in the address fails here, and not at the first use.
     pool.connection_class(**pool.connection_kwargs)
@@ -98,35 +100,36 @@ def recovery_client(redis: Redis) -> Redis:
     return Redis.from_pool(ConnectionPool(pool.connection_class, **options))
 
 
-class CancellableConnection:
+class LeanConnection:
     """Mixin for redis-py's connections.
 
-    A task that is cancelled while it sends is cancelled.
-    Commands are packed by hiredis; redis-py would pack them in Python.
+    redis-py sends with ``wait_for``. On Python 3.11 that starts a task for each command,
+    and swallows a cancellation. Commands are packed by hiredis; redis-py would pack them in Python.
     """
 
     async def send_packed_command(
-        self,
-        command: Any,
+        self: Any,
+        command: Iterable[bytes],
         check_health: bool = True,
     ) -> None:
-        """Send, then raise a cancellation that redis-py swallowed.
-
-        On Python 3.11 ``wait_for`` prefers a result to it.
-        """
-        task = asyncio.current_task()
-        cancellations = task.cancelling() if task else 0
+        """Send a command; after an error the connection is closed."""
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()
         try:
-            await super().send_packed_command(  # type: ignore[misc] # the connection's
-                command, check_health
-            )
-        finally:
-            # Also after an error: it would hide the cancellation
-            # until all retries are over.
-            if task and task.cancelling() > cancellations:
-                # The next call must not read this answer.
-                await self.disconnect(nowait=True)  # type: ignore[attr-defined] # the connection's
-                raise asyncio.CancelledError
+            self._writer.writelines(command)
+            if self._writer.transport.get_write_buffer_size():
+                async with asyncio.timeout(self.socket_timeout):
+                    await self._writer.drain()
+        except BaseException as error:
+            # The next call must not read this answer.
+            await self.disconnect(nowait=True)
+            if isinstance(error, TimeoutError):
+                raise RedisTimeoutError("Timeout writing to socket") from None
+            if isinstance(error, OSError):
+                raise RedisConnectionError(f"{error} while writing to socket") from error
+            raise
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """Return one command as bytes; its name may have two words."""

@@ -1,22 +1,20 @@
 """Where each subscription's next read begins."""
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
-from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
+from worker.domain.action import Origin
 from worker.domain.position import Cursor
 from worker.store.batch import batched
-from worker.store.keys import FORGOTTEN_SECONDS, IN_USE_SECONDS, Keys
-from worker.store.redis_errors import redis_errors
-from worker.store.redis_retry import RedisRetry
+from worker.store.keys import FORGOTTEN_SECONDS, IN_USE_SECONDS
+from worker.store.redis_errors import redis_errors, translated
+from worker.store.scripts import call_script
 from worker.store.table import HASH_BATCH, Table, retried
-from worker.telemetry import metrics
 
-SAVE_CONCURRENCY: Final = 4
-"""Saves at once. Each needs a connection."""
 CLOCK_TOLERANCE_SECONDS: Final = 30.0
 """How far in the future a cursor may have been saved: clocks of servers differ a little.
 
@@ -40,21 +38,37 @@ class SavedCursor:
     """The number of this save, counted from 1."""
 
 
+@dataclass(slots=True)
+class CursorSave:
+    """A cursor that is saved after every event before it is applied."""
+
+    subscription: str
+    cursor: Cursor
+    known: int = 0
+    """The number of this process's newest save."""
+    age: Callable[[], float] = lambda: 0.0
+    """Returns how many seconds ago the cursor was true.
+
+    It is called before each try; its error ends them.
+    """
+    number: int | None = None
+    """The number of this save; None until then.
+
+    It is 0, and nothing is saved, if Redis lacks the save ``known``.
+    """
+
+    def arguments(self) -> tuple[str | float, ...]:
+        """Return the arguments of ``lua/apply.lua``."""
+        age = max(0.0, self.age())
+        return self.cursor.timetoken, self.cursor.region, self.known, age
+
+
 Followed = tuple[tuple[str, ...], SavedCursor]
 """The names of a subscription, and its cursor."""
 
 
 class Cursors(Table):
     """The keys ``cursor:<subscription>`` and ``subscriptions``."""
-
-    def __init__(
-        self,
-        redis: Redis,
-        keys: Keys,
-        retry: RedisRetry | None = None,
-    ) -> None:
-        super().__init__(redis, keys, retry)
-        self._saving = asyncio.Semaphore(SAVE_CONCURRENCY)
 
     async def read(self, subscription: str) -> SavedCursor | None:
         """Return a cursor; None if there is no whole one."""
@@ -73,31 +87,41 @@ class Cursors(Table):
         return [_saved_cursor(fields, now) for fields in hashes]
 
     @retried
-    async def save(
-        self,
-        subscription: str,
-        cursor: Cursor,
-        known: int = 0,
-        age: Callable[[], float] = lambda: 0.0,
-    ) -> int:
-        """Save a cursor, after every event before it is applied.
+    async def save(self, *saves: CursorSave) -> None:
+        """Save cursors.
 
-        ``known`` is the number of this process's newest save.
-        ``age`` returns how many seconds ago the cursor was true.
-        It is called before each try; its error ends them.
-
-        Returns the number of this save.
-        Returns 0, and saves nothing, if Redis lacks the save ``known``.
+        Raises:
+            ScriptRefusedError: another program wrote the key of a cursor.
         """
-        key = self._keys.cursor(subscription)
-        async with self._saving:
-            args = (cursor.timetoken, cursor.region, known, max(0.0, age()))
-            sent = self._acknowledged.mark_count
-            with metrics.script.labels("save_cursor").time():
-                saves = int(await self._call("save_cursor", key, *args))
-        if saves:
-            self._acknowledged.note_save(subscription, saves, sent)
-        return saves
+        if not saves:
+            return
+        sent = self._acknowledged.mark_count
+        keys = [self._keys.cursor(save.subscription) for save in saves]
+        args = chain.from_iterable(save.arguments() for save in saves)
+        # No event, no channel.
+        call = keys, (Origin.LIVE.value, 0, 0, 0, 0, *args)
+        (answers,) = await call_script(self._redis, "apply", call)
+        self.note_saved(saves, answers, sent)
+        for answer in answers:
+            if isinstance(answer, str):
+                raise translated(ResponseError(answer))
+
+    def note_saved(
+        self,
+        saves: Sequence[CursorSave],
+        answers: Sequence[int | str],
+        sent: int,
+    ) -> None:
+        """Note what the script answered to saves, which were sent after ``sent`` marks.
+
+        A save that Redis refuses gets no number: ``save`` raises why.
+        """
+        for save, number in zip(saves, answers, strict=True):
+            if isinstance(number, str):
+                continue
+            save.number = number
+            if number:
+                self._acknowledged.note_save(save.subscription, number, sent)
 
     def forget(self, subscription: str) -> None:
         """Expect no more of a subscription that has ended."""

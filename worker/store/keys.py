@@ -20,10 +20,17 @@ IN_USE_SECONDS: Final = 30
 """A namespace is in use for so long after the last heartbeat of a worker."""
 PREFIXES: Final = 256
 """Types and values whose tally is remembered; there are few."""
+KNOWN_CHANNELS: Final = 16_384
+"""Channels whose encoded name is remembered."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]+")
 
 _CHANNEL = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 _PART = str.maketrans({"%": "%25", ":": "%3A"})
+
+
+@lru_cache(KNOWN_CHANNELS)
+def _encoded(channel: str) -> str:
+    return channel.translate(_CHANNEL)
 
 
 def tally_field(type: str, value: str) -> str:
@@ -127,7 +134,7 @@ class Keys:
 
     def message(self, channel: str, message_timetoken: str) -> tuple[str, str, str]:
         """All keys of a message: counts, actions, removed."""
-        prefix = self._key(channel, "")
+        prefix = f"{self.namespace}:{{{_encoded(channel)}}}:"
         return (
             f"{prefix}counts:{message_timetoken}",
             f"{prefix}actions:{message_timetoken}",
@@ -149,7 +156,7 @@ class Keys:
 
     def changed(self, channel: str) -> tuple[str, str, str]:
         """What each change of a channel writes: messages, journal, head."""
-        prefix = self._key(channel, "")
+        prefix = f"{self.namespace}:{{{_encoded(channel)}}}:"
         return f"{prefix}messages", f"{prefix}journal", f"{prefix}head"
 
     def messages(self, channel: str) -> str:
@@ -177,8 +184,7 @@ class Keys:
         return self._key(channel, "pruned")
 
     def _key(self, channel: str, name: str) -> str:
-        encoded = channel.translate(_CHANNEL)
-        return f"{self.namespace}:{{{encoded}}}:{name}"
+        return f"{self.namespace}:{{{_encoded(channel)}}}:{name}"
 
 
 def digest(names: Iterable[str]) -> str:

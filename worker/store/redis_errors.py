@@ -78,14 +78,15 @@ def redis_errors() -> Iterator[None]:
     try:
         yield
     except (exceptions.RedisError, OSError, UnicodeError) as error:
-        raise _translated(error) from error
+        raise translated(error) from error
     finally:
         # Also after an error: a task that is cancelled must not try again.
         if task and task.cancelling() > cancellations:
             raise asyncio.CancelledError
 
 
-def _translated(error: Exception) -> TallyError:
+def translated(error: Exception) -> TallyError:
+    """Return the error of this program for one of redis-py."""
     reason = _reason(error)
     match error:
         case ServerReplacedError():

@@ -61,10 +61,10 @@ class RollbackDetector:
         ``known`` was the newest head when it was sent.
         Returns False if Redis no longer held that head.
         """
-        if stream_order(before) < stream_order(known):
+        if before != known and stream_order(before) < stream_order(known):
             self.suspect(f"the journal of {channel!r} went back from {known} to {before}")
             return False
-        self.acknowledged.note_head(channel, after)
+        self.acknowledged.note_head(channel, after, before)
         return True
 
     def suspect(self, reason: str) -> None:

@@ -1,23 +1,27 @@
 """The tallies in Redis: applies events, rebuilds counts, deletes what expired."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Final
 
+from msgspec import Struct
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
-from worker.domain.action import Event, Origin
+from worker.domain.action import Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import Timetoken
-from worker.errors import ScriptRefusedError
-from worker.store.batch import MAX_BATCH, Batch, batched
+from worker.errors import DamagedKeyError, ScriptRefusedError
+from worker.store.batch import MAX_BATCH, batched
+from worker.store.cursors import CursorSave
 from worker.store.damage import raise_if_damaged
 from worker.store.entries import Messages
 from worker.store.keys import Keys
-from worker.store.redis_errors import redis_errors
+from worker.store.redis_errors import redis_errors, translated
 from worker.store.redis_retry import RedisRetry
+from worker.store.script_call import Batch, ScriptCall
 from worker.store.scripts import Call, call_script
 from worker.store.table import retried
 from worker.telemetry import metrics
@@ -36,6 +40,7 @@ REBUILD_BATCH: Final = 20
 """Messages that are rebuilt in one round trip. One of 25,000 actions takes Redis some 20 ms."""
 EVERY_AGE: Final = -1
 """The retention of a sweep that deletes every message."""
+_APPLY_SECONDS: Final = metrics.script.labels("apply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +55,26 @@ class Ttls:
     retention_seconds: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What one script call did, between two journal heads."""
+class Applied(Struct, frozen=True, gc=False):
+    """What one script call did to a channel, between two journal heads."""
 
     channel: str
     head_before: str
     head_after: str
     letters: str
-    """The outcomes of the events, grouped as in ``Batch``."""
-    messages_before: int
-    """How many messages the channel had."""
+    """The outcomes of the events, grouped as in ``ScriptCall``."""
+    was_empty: bool
+    """Whether its index had no message."""
 
-    @property
-    def counted(self) -> Counter[Outcome]:
-        """How many events had each outcome."""
-        counts = Counter(self.letters)
-        return Counter({OUTCOMES[letter]: counts[letter] for letter in counts})
+
+Results = tuple[list[Applied | ScriptRefusedError], list[int | str]]
+"""What one script call did to channels; what it answered to the saves of cursors, if anything."""
+
+
+def count_outcomes(results: Iterable[Applied]) -> Counter[Outcome]:
+    """Return how many events had each outcome."""
+    letters = Counter("".join([applied.letters for applied in results]))
+    return Counter({OUTCOMES[letter]: count for letter, count in letters.items()})
 
 
 class Store(Messages):
@@ -84,19 +92,19 @@ class Store(Messages):
         self._ttls = ttls or Ttls()
 
     async def apply_all(
-        self, batches: Sequence[tuple[str, Sequence[Event]]], origin: Origin
-    ) -> list[Applied]:
-        """Apply events of several channels in one round trip.
+        self,
+        batches: Sequence[Batch],
+        origin: Origin,
+        cursors: Sequence[CursorSave] = (),
+    ) -> Results:
+        """Apply events of several channels in one script call, and save cursors.
 
-        Each channel is applied by itself, atomically and in order.
-        It may have ``batch.MAX_BATCH`` events.
+        They may be ``batch.MAX_BATCH`` events. Each channel is applied by itself.
+        A channel that can never be applied is refused, and nothing of it is written.
 
         Raises:
             RedisUnavailableError: try again. To apply twice is to apply once.
-            ScriptRefusedError: one of the channels can never be applied.
-                Nothing of it was written. The others may be applied.
-                Apply each one alone to learn which.
-            DamagedKeyError: likewise, if there is only one channel.
+            ScriptRefusedError: the call can never be sent. Nothing is written.
         """
         ttls = self._ttls
         options: tuple[str | int, ...] = (
@@ -105,23 +113,30 @@ class Store(Messages):
             ttls.journal_seconds,
             ttls.retention_seconds,
         )
-        calls: list[Call] = []
-        for channel, events in batches:
-            batch = Batch(self._keys, channel, events)
-            calls.append((batch.keys, (*options, *batch.args)))
+        call = ScriptCall(self._keys, batches, options)
+        for save in cursors:
+            call.add_cursor(save)
+        with redis_errors(), _APPLY_SECONDS.time():
+            (answers,) = await call_script(self._redis, "apply", (call.keys, call.args))
+        channels = [
+            Applied(batch[0], *answer) if len(answer) > 1 else await self._refusal(batch, *answer)
+            for batch, answer in zip(batches, answers, strict=False)
+        ]
+        return channels, answers[len(batches) :]
+
+    async def _refusal(self, batch: Batch, reason: str) -> ScriptRefusedError:
+        """Return why a channel is refused; raise what is no refusal."""
+        error = translated(ResponseError(reason))
+        if not isinstance(error, ScriptRefusedError):
+            raise error
+        channel, events = batch
+        messages = {event.identity.message_timetoken for event in events}
         try:
-            with redis_errors(), metrics.script.labels("apply").time():
-                answers = await call_script(self._redis, "apply", *calls)
-        except ScriptRefusedError as error:
-            if len(batches) == 1:
-                [(channel, events)] = batches
-                messages = {event.identity.message_timetoken for event in events}
-                refused = self._redis, self._keys, channel, messages, str(error)
-                with redis_errors():
-                    await raise_if_damaged(*refused)
-            raise
-        pairs = zip(batches, answers, strict=True)
-        return [Applied(channel, *answer) for (channel, _), answer in pairs]
+            with redis_errors():
+                await raise_if_damaged(self._redis, self._keys, channel, messages, str(error))
+        except DamagedKeyError as damage:
+            return damage
+        return error
 
     @retried
     async def rebuild(

@@ -54,6 +54,18 @@ class KnownChannels(Table):
         return frozenset(name for name, is_known in pairs if not is_known)
 
     @retried
+    async def is_forgotten(self, channel: str) -> bool:
+        """Tell whether a channel is not known, and not about to be.
+
+        A new channel is marked before it is added.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.exists(self._keys.owed(channel))
+        pipe.smismember(self._keys.channels, [channel])
+        is_marked, (is_known,) = await pipe.execute()
+        return not (is_marked or is_known)
+
+    @retried
     async def add(self, channels: Collection[str]) -> None:
         """Add channels. Only after the repair of a new one is marked."""
         if channels:
@@ -211,12 +223,3 @@ class Tables:
         # Last: a known channel would never count as a new one.
         await self.channels.add([channel])
         return own
-
-    async def is_forgotten(self, channel: str) -> bool:
-        """Tell whether a channel is not known, and not about to be.
-
-        A new channel is marked before it is added.
-        """
-        if await self.pending.read(channel):
-            return False
-        return bool(await self.channels.unknown([channel]))

@@ -3,6 +3,7 @@
 No label holds a text that others chose.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from prometheus_client import (
 )
 
 from worker.errors import ConfigurationError
+from worker.telemetry.histogram import BatchHistogram
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no type for it
 
@@ -27,7 +29,9 @@ events: Final = Counter(
     "Events told to Redis, by origin and outcome.",
     ["origin", "outcome"],
 )
-lag: Final = Histogram(
+event_count: Final = cache(events.labels)
+"""Returns the counter of an origin and an outcome."""
+lag: Final = BatchHistogram(
     "tally_lag_seconds",
     "From PubNub's publishing a live event to its being counted; by two clocks.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
@@ -95,6 +99,8 @@ pubnub_requests: Final = Counter(
     "Requests to PubNub, by operation and HTTP status (none: no answer).",
     ["operation", "status"],
 )
+request_count: Final = cache(pubnub_requests.labels)
+"""Returns the counter of an operation and a status."""
 budget_rate: Final = Gauge(
     "tally_budget_rate",
     "Requests for history a second that all processes together may send.",

@@ -1,34 +1,50 @@
--- Applies a batch of events of one channel, by the rule in worker/domain/entry.py.
+-- Applies events of some channels, by the rule in worker/domain/entry.py; then saves cursors.
+-- Each channel is applied by itself: what is refused of one stops no other.
+-- Cursors are saved if no channel is refused, and none had an empty index:
+-- then something must be written before a cursor passes.
 --
--- KEYS[1] index of the channel's messages
--- KEYS[2] journal of the channel
--- KEYS[3] head: the id of the journal's last entry
--- KEYS[4…] three keys for each message of the batch: counts, actions, removed
+-- KEYS, for each channel:
+--   index of its messages
+--   journal
+--   head: the id of the journal's last entry
+--   three keys for each of its messages: counts, actions, removed
+-- KEYS, at last: cursors
 --
 -- ARGV[1] origin: live, backfill or reconcile
 -- ARGV[2] life of a tombstone, in seconds
 -- ARGV[3] life of the journal, in seconds
 -- ARGV[4] retention, in seconds (0: for ever)
--- ARGV[5…] for each message, in the order of the keys:
---   its message timetoken
---   the time of its newest event, in milliseconds
---   T: the number of its tallies
---   F: the number of its actions
---   T fields of tallies, each once
---   T numbers: how many of the following actions count for each tally
---   F fields of actions, each once
---   F histories: the events of each action, oldest first, with a space between them
+-- ARGV[5] the number of channels
+-- ARGV[6…] for each channel, in the order of the keys:
+--   the number of its messages
+--   the number of its arguments that follow
+--   for each message, in the order of the keys:
+--     its message timetoken
+--     the time of its newest event, in milliseconds
+--     T: the number of its tallies
+--     F: the number of its actions
+--     T fields of tallies, each once
+--     T numbers: how many of the following actions count for each tally
+--     F fields of actions, each once
+--     F histories: the events of each action, oldest first, with a space between them
+-- ARGV, at last, for each cursor:
+--   timetoken
+--   region
+--   number of the newest save that this worker knows (0: none)
+--   its age, in seconds; rather a fraction too much than too little
 -- An event is one of:
 --   <action timetoken>       added
 --   r<action timetoken>      removed
 --   p<action timetoken>      pruned
 --   b<action timetoken>,<t>  restored; t is the removed_through that was seen
 --
--- Answers { head before, head after, outcomes, messages in the index before }.
+-- Answers, for each channel, { head before, head after, outcomes, whether its index was empty },
+-- or { why it is refused }. Nothing is written of a channel that is refused.
+-- Then, if cursors were saved, the number of each save, or why it is refused.
+-- The number is 0 if Redis has forgotten an earlier save: then it has forgotten events, too.
 -- The head is '0-0' if the journal never had an entry.
 -- The outcomes are one letter for each event, in the order of ARGV:
 --   a(pplied) s(uperseded) d(uplicate) l(ate) e(arly) u(nmatched) x (expired)
--- Answers an error, and writes nothing, if a count is not a number, or the head is not an id.
 --
 -- If anything changed, writes one journal entry with the fields
 --   after    the head before
@@ -37,14 +53,14 @@
 --            <event> <outcome> <action timetoken> <new count> <message timetoken> <field>
 --
 -- Redis does not roll a script back. So whatever can be refused is read before the first write.
--- Most batches have one new action of each of a few messages.
+-- Most channels have one new action of one message.
 -- For them the script creates few tables and calls few functions.
 
 local call, unpack, concat, byte, sub, find = redis.call, unpack, table.concat, string.byte, string.sub, string.find
 local max = math.max
-local messages, journal, head_key = KEYS[1], KEYS[2], KEYS[3]
 local origin, tombstone_seconds, journal_seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = tonumber(call('TIME')[1])
+local oldest_entry = string.format('%d', (now - journal_seconds) * 1000)
 
 -- Timetokens are compared as text: a Lua number has no room for 17 digits.
 local function is_after(left, right)
@@ -120,14 +136,11 @@ end
 
 -- read, check, and decide -------------------------------------------------------------------------
 
-local head = call('GET', head_key) or '0-0'
-if not find(head, '^%d+%-%d+$') then return redis.error_reply('ERR no id of an entry is in ' .. head_key) end
-local indexed = call('ZCARD', messages)
-call('XLEN', journal)
-
 local words = { a = ' applied ', s = ' superseded ', e = ' early ' }
-local outcomes, changes, writes, lives, index = {}, {}, {}, {}, {}
-local outcome_count, change_count = 0, 0
+
+-- What the current channel's events did, and what will be written.
+local outcomes, changes, writes, lives, index
+local outcome_count, change_count
 
 -- Adds a field to the command that will set it, or to the one that will delete it.
 local function keep(set, cleared, key, field, value)
@@ -142,15 +155,15 @@ local function keep(set, cleared, key, field, value)
   return set, cleared
 end
 
-local at = 5
-for key = 4, #KEYS, 3 do
+-- Decides what the events of one message do. Its keys and arguments begin at these places.
+-- Answers where the arguments of the next message begin.
+local function decide(key, at)
   local counts_key, actions_key, removed_key = KEYS[key], KEYS[key + 1], KEYS[key + 2]
   local message, newest, tally_count, field_count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local tallies = at + 3                 -- before the first of each
   local numbers = tallies + tally_count
   local fields = numbers + tally_count
   local histories = fields + field_count
-  at = histories + field_count + 1
 
   local all_live = call('HMGET', actions_key, unpack(ARGV, fields + 1, histories))
   local all_removed = call('HMGET', removed_key, unpack(ARGV, fields + 1, histories))
@@ -162,7 +175,7 @@ for key = 4, #KEYS, 3 do
   local place = 0
   for tally = 1, tally_count do
     count = tonumber(all_counts[tally] or '0')
-    if not count then return redis.error_reply('ERR the count of a tally is not a number in ' .. counts_key) end
+    if not count then error({ err = 'ERR the count of a tally is not a number in ' .. counts_key }) end
     local count_before = count
     for _ = 1, tonumber(ARGV[numbers + tally]) do
       place = place + 1
@@ -171,7 +184,7 @@ for key = 4, #KEYS, 3 do
       live, removed = live_before, removed_before
       local rest = history
       while rest do
-        local event, space = rest, find(rest, ' ')
+        local event, space = rest, find(rest, ' ', 1, true)
         if space then event, rest = sub(rest, 1, space - 1), sub(rest, space + 1) else rest = nil end
         outcome_count = outcome_count + 1
         if expired then
@@ -214,22 +227,74 @@ for key = 4, #KEYS, 3 do
     index[#index + 1] = newest
     index[#index + 1] = message
   end
+  return histories + field_count + 1
 end
 
 -- write -------------------------------------------------------------------------------------------
 
--- Journal and index come first. If a later command is refused (an ACL changed), the call is repeated:
--- the journal may then say the same change twice, but it lacks none.
-local new_head = head
-if change_count > 0 then
-  local oldest = string.format('%d', (now - journal_seconds) * 1000)
-  new_head = call('XADD', journal, 'MINID', '~', oldest, '*', 'after', head, 'origin', origin, unpack(changes))
-  call('SET', head_key, new_head)
+-- Writes the journal and the index. They come first: if a later command is refused (an ACL changed),
+-- the call is repeated. The journal may then say the same change twice, but it lacks none.
+-- To count the index first refuses one of another type before anything is written.
+-- Answers the new head, and whether the index was empty.
+local function note_changes(messages, journal, head_key, head)
+  local was_empty = call('ZCARD', messages) == 0
+  head = call('XADD', journal, 'MINID', '~', oldest_entry, '*', 'after', head, 'origin', origin, unpack(changes))
+  call('SET', head_key, head)
   call('EXPIRE', journal, journal_seconds)
   call('ZADD', messages, 'GT', unpack(index))
+  return head, was_empty
 end
 
-for number = 1, #writes do call(unpack(writes[number])) end
-for number = 1, #lives do call('EXPIRE', lives[number], tombstone_seconds) end
+-- Applies a channel's events. Its keys and arguments begin at these places.
+local function apply_channel(key, at, message_count)
+  local messages, journal, head_key = KEYS[key], KEYS[key + 1], KEYS[key + 2]
+  local head = call('GET', head_key) or '0-0'
+  if not find(head, '^%d+%-%d+$') then error({ err = 'ERR no id of an entry is in ' .. head_key }) end
+  for message = 1, message_count do at = decide(key + message * 3, at) end
 
-return { head, new_head, concat(outcomes), indexed }
+  local new_head, was_empty = head, false
+  if change_count > 0 then new_head, was_empty = note_changes(messages, journal, head_key, head) end
+  for number = 1, #writes do call(unpack(writes[number])) end
+  for number = 1, #lives do call('EXPIRE', lives[number], tombstone_seconds) end
+  return { head, new_head, concat(outcomes), was_empty and 1 or 0 }
+end
+
+-- A cursor that is not saved for a week is deleted: PubNub's cache no longer reaches back to it.
+-- (A change of the list of names leaves such cursors behind.)
+local function save_cursor(key, at)
+  local saves = tonumber(call('HGET', key, 'saves') or '0')
+  if saves < tonumber(ARGV[at + 2]) then return 0 end
+  local saved_at = math.floor(now - ARGV[at + 3])
+  call('HSET', key, 'timetoken', ARGV[at], 'region', ARGV[at + 1], 'saved_at', saved_at, 'saves', saves + 1)
+  call('EXPIRE', key, 604800)
+  return saves + 1
+end
+
+-- Why a replica refuses the whole call: the client then connects anew.
+local readonly
+
+-- Calls a function. Answers an error as text.
+local function try(what, ...)
+  local is_done, answer = pcall(what, ...)
+  if is_done then return answer end
+  local reason = type(answer) == 'table' and answer.err or tostring(answer)
+  readonly = readonly or string.match(reason, '^[^{]-(READONLY .*)') -- a brace begins a channel
+  return reason, true
+end
+
+local answers, may_save = {}, true
+local key, at = 1, 6
+for channel = 1, tonumber(ARGV[5]) do
+  local message_count, argument_count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  outcomes, changes, writes, lives, index = {}, {}, {}, {}, {}
+  outcome_count, change_count = 0, 0
+  local answer, is_refused = try(apply_channel, key, at + 2, message_count)
+  answers[channel] = is_refused and { answer } or answer
+  may_save = may_save and not is_refused and answer[4] == 0
+  key = key + 3 + message_count * 3
+  at = at + 2 + argument_count
+end
+for cursor = key, may_save and #KEYS or 0 do
+  answers[#answers + 1] = try(save_cursor, KEYS[cursor], at + (cursor - key) * 4)
+end
+return readonly and redis.error_reply(readonly) or answers
