@@ -10,8 +10,10 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from tests.bench.bench import KEYS, Bench, Clock
+from tests.bench.round_trips import round_trips
 from tests.bench.virtual import on_virtual_time, worker_parts
 from tests.simulation.world import HOUR, World
+from tests.store.examples import apply as apply_batch
 from worker.applying.expiry import LEAST_TOMBSTONES as LEAST
 from worker.applying.expiry import Expiry
 from worker.domain.action import Added, Event, Identity, Origin, Removed
@@ -36,14 +38,20 @@ BURST_SECONDS: Final = 600
 
 def expiry_of(redis: Redis, clock: Clock, ttls: Ttls | None = None) -> Expiry:
     """Return the job."""
+    ttls = ttls or Ttls(tombstone_seconds=LIFE_SECONDS)
     tables = Tables(redis, KEYS, RedisRetry(clock))
     store, tombstones = Store(redis, KEYS, ttls), Tombstones(redis, KEYS)
-    return Expiry(store, tables, tombstones, LIFE_SECONDS, clock)
+    return Expiry(store, tables, tombstones, ttls, clock)
 
 
 def identity(number: int) -> Identity:
     """Return the identity of a user's reaction."""
     return Identity("room", MESSAGE, "reaction", "👍", f"user{number}")
+
+
+def of_message(message: str) -> Identity:
+    """Return the identity of a user's reaction to another message."""
+    return Identity("room", message, "reaction", "👍", "ana")
 
 
 def removals(numbers: range, at: str) -> list[Event]:
@@ -55,8 +63,7 @@ async def apply(store: Store, events: list[Event]) -> str:
     """Apply events; return their outcomes."""
     letters = ""
     for batch in batched(events, MAX_BATCH):
-        (applied,) = await store.apply_all([("room", batch)], Origin.LIVE)
-        letters += applied.letters
+        letters += (await apply_batch(store, batch, channel="room")).letters
     return letters
 
 
@@ -100,6 +107,38 @@ async def test_tombstones_older_than_a_life_are_deleted(redis: Redis) -> None:
     assert {field.rpartition(":")[2] for field in fields} == left
     late: list[Event] = [Added(identity(number), str(now), str(now)) for number in young]
     assert await apply(store, late) == "l" * 20
+
+
+async def test_channels_without_old_data_share_round_trips(bench: Bench) -> None:
+    """There are a thousand of them. Each has a young message with one tombstone."""
+    now = from_seconds(time.time())
+    rooms = [Identity(f"room{number}", now, "reaction", "👍", "ana") for number in range(1000)]
+    for batch in batched(rooms, MAX_BATCH):
+        events = [Removed(room, now, now) for room in batch]
+        await bench.applier.apply(events, Origin.LIVE, bench.clock())
+    await bench.tables.channels.add([room.channel for room in rooms])
+    expiry = expiry_of(bench.redis, bench.clock, Ttls(retention_seconds=DAY))
+
+    with round_trips(bench.redis) as sent:
+        await expiry.run_once()
+
+    assert len(sent) < 40
+
+
+async def test_a_busy_message_is_found_among_many(redis: Redis) -> None:
+    """The others have changed before it, and have one tombstone each."""
+    clock, now = Clock(), int(from_seconds(time.time()))
+    expiry, store = expiry_of(redis, clock), Store(redis, KEYS)
+    await Tables(redis, KEYS).channels.add(["room"])
+    others = [of_message(str(number)) for number in range(1, 61)]
+    await apply(store, [Removed(other, str(now), str(now)) for other in others])
+    await apply(store, removals(range(LEAST), str(now + 10**7)))
+
+    await expiry.run_once()
+    clock.now += LIFE_SECONDS
+    await expiry.run_once()
+
+    assert await redis.hlen(REMOVED) == 0
 
 
 async def test_a_removal_of_now_is_not_deleted(redis: Redis) -> None:

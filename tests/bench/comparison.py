@@ -101,7 +101,7 @@ class ComparisonBench:
             SETTLE_SECONDS, bench.clock, PassingSlots(self.pass_time), lambda _, until: until
         )
         corrections = Corrections(entries, bench.applier, bench.clock)
-        origin = OriginCheck(comparison.reader, entries, bench.tables)
+        origin = OriginCheck(comparison.reader, entries, bench.tables, bench.clock)
         limit = PruneLimit(self.limit, entries, bench.tables, origin)
         consistency = Consistency(entries, Audit(bench.redis, KEYS), bench.store)
         repair = Repair(comparison, corrections, limit, bench.applier, policy, consistency)

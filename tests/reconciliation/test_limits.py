@@ -8,6 +8,7 @@ import pytest
 
 from tests.bench.bench import KEYS, SETTLE_SECONDS
 from tests.bench.comparison import MESSAGE, ComparisonBench, answer_oddly
+from tests.bench.round_trips import round_trips
 from tests.histories import CHANNEL
 from tests.source.scripted import SUBSCRIBE_KEY
 from worker.cli.reports import reconcile_exit_code
@@ -15,10 +16,16 @@ from worker.domain.action import Identity, Origin, Removed
 from worker.domain.position import Range
 from worker.emulator import Emulator, Page, Window
 from worker.errors import ExitCode, ForbiddenError, PubNubError
-from worker.reconciliation.origin_check import OriginCheck
+from worker.reconciliation.origin_check import NEWEST_SECONDS, OriginCheck
 from worker.reconciliation.report import ReconcileOptions
 from worker.source.client import Client, Keyset
 from worker.store.pending_repairs import GapCause
+
+
+def origin_check(comparison: ComparisonBench) -> OriginCheck:
+    """Return a check whose questions to PubNub a test answers."""
+    bench = comparison.bench
+    return OriginCheck(cast("Any", None), comparison.entries, bench.tables, bench.clock)
 
 
 async def test_a_mass_loss_waits_for_a_person(comparison: ComparisonBench) -> None:
@@ -237,9 +244,32 @@ async def test_an_unknown_answer_empties_no_tally(
     assert (report.pruned, report.refused) == (0, 1)
 
 
+async def test_all_channels_are_read_once_a_minute(comparison: ComparisonBench) -> None:
+    """PubNub lists nothing, as in an outage. Then each look asks for another channel."""
+    bench = comparison.bench
+    check, asked = origin_check(comparison), list[str]()
+
+    async def is_listed(channel: str) -> bool:
+        asked.append(channel)
+        return False
+
+    check._reader = cast("Any", SimpleNamespace(is_listed=is_listed))
+    await comparison.knows(1, "old")
+    with round_trips(bench.redis) as sent:
+        for number in range(10):
+            assert not await check.is_known(f"room{number}")
+        assert not await check.is_known("old")
+    await comparison.knows(1, "new")
+    bench.clock.now += NEWEST_SECONDS
+    assert not await check.is_known(CHANNEL)
+
+    assert sum("SMEMBERS" in command for command in sent) == 1
+    assert asked == ["old"] * 10 + ["new", "old"]
+
+
 async def test_channels_are_noted_while_others_are_asked(comparison: ComparisonBench) -> None:
     """Eight reconciles run side by side, with one check. A refused witness says nothing."""
-    check = OriginCheck(cast("Any", None), comparison.entries, comparison.bench.tables)
+    check = origin_check(comparison)
 
     async def is_listed(channel: str) -> bool:
         check.note_listed("newer")
@@ -275,7 +305,7 @@ async def test_dead_channels_hold_up_no_repair(comparison: ComparisonBench) -> N
 
 async def test_a_witness_that_fails_holds_up_no_repair(comparison: ComparisonBench) -> None:
     """It was listed last, so it is asked first. Another one is listed."""
-    check = OriginCheck(cast("Any", None), comparison.entries, comparison.bench.tables)
+    check = origin_check(comparison)
     fails = {"failing"}
 
     async def is_listed(channel: str) -> bool:

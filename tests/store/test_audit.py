@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from tests.bench.round_trips import round_trips
 from tests.histories import BEN, CHANNEL, MESSAGE, added, events, removed
 from tests.store.examples import ON_A_REAL_SERVER, apply
 from worker.domain.action import Event, Identity
@@ -115,3 +116,19 @@ async def test_a_batch_under_way_is_no_inconsistency(real_redis: Redis) -> None:
                 seen.add(now)
                 assert await inconsistencies(real_redis) == []
         is_over.set()
+
+
+async def test_messages_of_many_channels_share_transactions(real_redis: Redis) -> None:
+    """Most channels have few messages. Each flaw is found under its own channel."""
+    store = Store(real_redis, KEYS)
+    rooms = [f"room{number}" for number in range(100)]
+    for room in rooms:
+        identity = Identity(room, MESSAGE, "reaction", "👍", "ana")
+        await apply(store, [added(1, identity)], channel=room)
+    await cast("Any", real_redis).hset(KEYS.counts("room7", MESSAGE), FIELD, 5)
+
+    with round_trips(real_redis) as sent:
+        found = await inconsistencies(real_redis, *rooms)
+
+    assert [item.channel for item in found] == ["room7"]
+    assert len(sent) < 30

@@ -4,6 +4,7 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
+from tests.bench.round_trips import round_trips
 from tests.histories import CHANNEL, added
 from tests.store.examples import apply
 from worker.store.keys import Keys
@@ -99,6 +100,19 @@ async def test_ages_are_of_all_channels(tables: Tables) -> None:
 
     assert recent == Ages(longest=999, ninety_nine=997, channels=200)
     assert whole == Ages(longest=1000, ninety_nine=998, channels=200)
+
+
+async def test_proofs_of_a_thousand_channels_are_one_round_trip(real_redis: Redis) -> None:
+    """A round, and a look for channels that changed last, read those of all channels."""
+    proofs = Tables(real_redis, KEYS).proofs
+    channels = [f"room-{number}" for number in range(2500)]
+    await proofs.note("room-1", 1000)
+
+    with round_trips(real_redis) as sent:
+        known = [proof async for _, proof in proofs.scan(channels)]
+
+    assert (len(known), known.count(Proof())) == (2500, 2499)
+    assert len(sent) == 3
 
 
 async def test_many_channels_are_read(tables: Tables) -> None:

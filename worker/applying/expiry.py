@@ -1,19 +1,22 @@
 """Deletes what has expired, and what Redis does not delete by itself."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
 
 from worker.domain.position import Timetoken
 from worker.errors import ScriptRefusedError
-from worker.store.store import Store
+from worker.store.batch import batched
+from worker.store.store import Store, Ttls
 from worker.store.tables import Tables
 from worker.store.tombstones import Tombstones
 
 EXPIRY_SECONDS: Final = 3600.0
 """Seconds between two passes over all channels."""
+CHANNELS_AT_ONCE: Final = 100
+"""Channels that are looked at together. Most of them have nothing to delete."""
 LEAST_TOMBSTONES: Final = 1000
 """A message with fewer tombstones is left alone."""
 MARGIN_SECONDS: Final = 3600
@@ -43,14 +46,15 @@ class Expiry:
         store: Store,
         tables: Tables,
         tombstones: Tombstones,
-        life_seconds: int,
+        ttls: Ttls,
         clock: Callable[[], float],
     ) -> None:
-        """Tombstones live for ``life_seconds``."""
+        """``ttls`` are those of the store."""
         self._store = store
         self._tables = tables
         self._tombstones = tombstones
-        self._life_seconds = life_seconds
+        self._life_seconds = ttls.tombstone_seconds
+        self._retention_seconds = ttls.retention_seconds
         self._clock = clock
         self._remembered: dict[MessageKey, Snapshot] = {}
 
@@ -71,16 +75,35 @@ class Expiry:
         remembered = self._remembered
         self._remembered = {}
         messages = 0
-        for channel in channels:
-            try:
-                messages += await self._store.sweep(channel)
-                await self._forget_tombstones(channel, since, remembered)
-            except ScriptRefusedError as error:
-                # One channel must not keep the others from being visited.
-                log.warning("expiry_failed", channel=channel, reason=str(error))
+        for batch in batched(channels, CHANNELS_AT_ONCE):
+            for channel in await self._to_visit(batch, now, since):
+                try:
+                    messages += await self._store.sweep(channel)
+                    await self._forget_tombstones(channel, since, remembered)
+                except ScriptRefusedError as error:
+                    # One channel must not keep the others from being visited.
+                    log.warning("expiry_failed", channel=channel, reason=str(error))
         if messages:
             log.info("swept", messages=messages)
         return messages
+
+    async def _to_visit(
+        self,
+        channels: Sequence[str],
+        now: int,
+        since: int,
+    ) -> Iterable[str]:
+        """Return the channels that may have something to delete."""
+        tombstones, retention = self._tombstones, self._retention_seconds
+        try:
+            found = await tombstones.may_be_busy(channels, since, LEAST_TOMBSTONES)
+            if retention:
+                oldest = f"{now // 1000 - retention}0000000"
+                found |= await tombstones.may_have_older(channels, oldest)
+        except ScriptRefusedError:
+            # One of them is damaged. Its visit says so.
+            return channels
+        return sorted(found)
 
     async def _forget_tombstones(
         self,

@@ -32,7 +32,7 @@ class ChannelMarks:
 
     async def is_forgotten(self, channel: str) -> bool:
         """Tell whether a channel must be left alone."""
-        return self._is_worker and await self._tables.is_forgotten(channel)
+        return self._is_worker and await self._tables.channels.is_forgotten(channel)
 
     async def ripen_doubts(self, channel: str) -> None:
         """Wait until a look that begins now may take back the mark of a doubt.

@@ -1,7 +1,9 @@
 """Does PubNub know our channels, or is its origin a wrong one?"""
 
+import asyncio
+import math
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from heapq import nlargest
 from typing import Final
@@ -17,6 +19,8 @@ CHANNELS_LOOKED_UP: Final = 1000
 """Channels that are looked up in Redis: do they hold reactions?"""
 CHANNELS_ASKED: Final = 10
 """Channels with reactions of which PubNub is asked."""
+NEWEST_SECONDS: Final = 60.0
+"""How long it is believed which channels changed last: to find them, all are read."""
 
 
 class OriginCheck:
@@ -31,11 +35,16 @@ class OriginCheck:
         reader: ListReader,
         entries: Entries,
         tables: Tables,
+        clock: Callable[[], float],
     ) -> None:
         self._reader = reader
         self._entries = entries
         self._tables = tables
+        self._clock = clock
         self._witnesses: deque[str] = deque(maxlen=WITNESSES_KEPT)
+        self._newest: Sequence[str] = ()
+        self._newest_until = -math.inf
+        self._turn = asyncio.Lock()
 
     def note_listed(self, channel: str) -> None:
         """Remember that PubNub listed something of this channel."""
@@ -71,20 +80,29 @@ class OriginCheck:
         for witness in witnesses:
             yield witness
         asked = 0
-        for other in await self._newest(channel):
+        newest = await self._changed_last()
+        for other in filter(channel.__ne__, newest):
             if await self._has_reactions(other):
                 yield other
                 asked += 1
             if asked == CHANNELS_ASKED:
                 return
 
-    async def _newest(self, channel: str) -> list[str]:
+    async def _changed_last(self) -> Sequence[str]:
         """Return the channels that changed last: their users are still there."""
-        others = await self._tables.channels.all() - {channel}
+        async with self._turn:
+            now = self._clock()
+            if now >= self._newest_until:
+                self._newest = await self._read_newest()
+                self._newest_until = now + NEWEST_SECONDS
+        return self._newest
+
+    async def _read_newest(self) -> Sequence[str]:
+        channels = await self._tables.channels.all()
         changed: dict[str, int] = {}
-        async for other, proof in self._tables.proofs.scan(others):
-            changed[other] = proof.changed
-        return nlargest(CHANNELS_LOOKED_UP, others, changed.__getitem__)
+        async for channel, proof in self._tables.proofs.scan(channels):
+            changed[channel] = proof.changed
+        return nlargest(CHANNELS_LOOKED_UP, channels, changed.__getitem__)
 
     async def _has_reactions(self, channel: str) -> bool:
         """Tell whether a channel has entries; a damaged key says nothing."""

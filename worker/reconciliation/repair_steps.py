@@ -119,7 +119,7 @@ class RepairSteps:
         Raises:
             TallyError: the repair failed.
         """
-        if await self._tables.is_forgotten(channel):
+        if await self._tables.channels.is_forgotten(channel):
             state.stretch = None
             return None
         async with self._slots.held(state.urgency):

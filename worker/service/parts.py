@@ -137,12 +137,12 @@ class Parts:
         recover = self.recovery.run if self.recovery else None
         retry = RedisRetry(clock, rollback_detector, recover)
         self.retry = retry
-        ttls = Ttls(
+        self.ttls = Ttls(
             settings.tombstone_seconds,
             settings.journal_seconds,
             settings.retention_seconds,
         )
-        self.store = Store(redis, keys, ttls, retry)
+        self.store = Store(redis, keys, self.ttls, retry)
         self.entries = Entries(redis, keys)
         self.retried_entries = Entries(redis, keys, retry)
         self.tables = Tables(redis, keys, retry)
@@ -276,7 +276,7 @@ def build_reconciler(
     )
     comparison = build_comparison(parts, tries, watcher)
     limit = Limit(settings.prune_limit / 100, settings.prune_floor)
-    origin = OriginCheck(comparison.reader, parts.entries, tables)
+    origin = OriginCheck(comparison.reader, parts.entries, tables, parts.clock)
     consistency = Consistency(parts.entries, parts.audit, parts.store)
     repair = Repair(
         comparison,
@@ -315,8 +315,7 @@ def build_repair_steps(
 
 def build_expiry(parts: Parts) -> Expiry:
     """Return what deletes old messages and tombstones."""
-    life_seconds = parts.settings.tombstone_seconds
-    return Expiry(parts.store, parts.tables, parts.tombstones, life_seconds, parts.clock)
+    return Expiry(parts.store, parts.tables, parts.tombstones, parts.ttls, parts.clock)
 
 
 def schedule(settings: Settings) -> Schedule:

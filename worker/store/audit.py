@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from typing import Final
 
 from worker.domain.position import Timetoken
@@ -54,9 +52,8 @@ class Audit(Table):
                 )
             read = set(map(self._keys.read_message, keys))
             messages = sorted(message for message in read if message and message[0] in wanted)
-            for channel, group in groupby(messages, itemgetter(0)):
-                for batch in batched([message for _, message in group], MESSAGES_AT_ONCE):
-                    inconsistencies.update(await self._check(channel, batch))
+            for batch in batched(messages, MESSAGES_AT_ONCE):
+                inconsistencies.update(await self._check(batch))
             if not scan_cursor:
                 return sorted(inconsistencies)
 
@@ -73,20 +70,19 @@ class Audit(Table):
 
     async def _check(
         self,
-        channel: str,
-        messages: Sequence[Timetoken],
+        messages: Sequence[tuple[str, Timetoken]],
     ) -> list[Inconsistency]:
-        """Return every inconsistency of some messages of a channel."""
+        """Return every inconsistency of some messages, each with its channel."""
         # One transaction: no other writer comes between counts and actions.
         pipe = self._redis.pipeline(transaction=True)
-        for message in messages:
+        for channel, message in messages:
             pipe.hgetall(self._keys.counts(channel, message))
             pipe.hgetall(self._keys.actions(channel, message))
             pipe.zscore(self._keys.messages(channel), message)
         with redis_errors():
             answers = await pipe.execute(raise_on_error=False)
         found: list[Inconsistency] = []
-        for message, triple in zip(messages, batched(answers, 3), strict=True):
+        for (channel, message), triple in zip(messages, batched(answers, 3), strict=True):
             refusals = [answer for answer in triple if isinstance(answer, Exception)]
             if refusals:
                 found.append(await self._damage(channel, message, str(refusals[0])))

@@ -31,6 +31,8 @@ PUBNUB_DIGITS: Final = 17
 
 Message = tuple[Timetoken, Mapping[str, Timetoken]]
 """Message timetoken; field of ``actions`` → timetoken."""
+Scan = tuple[int, Sequence[tuple[Timetoken, float]]]
+"""An answer to ZSCAN."""
 
 
 def entry_keys(message: Message) -> Iterator[EntryKey]:
@@ -107,6 +109,20 @@ class Messages(Table):
             # and must be longer if all of its messages are of that one.
             count = count * 2 if newest == since else INDEX_PAGE
             since = newest
+
+    @retried
+    async def may_have_older(self, channels: Sequence[str], than: Timetoken) -> set[str]:
+        """Return the channels that may have a message older than that.
+
+        A channel with very many messages may have one.
+
+        Raises:
+            ScriptRefusedError: an index has the wrong type.
+        """
+        indexes = map(self._keys.messages, channels)
+        answers = await self._each("zscan", indexes)
+        pairs = zip(channels, answers, strict=True)
+        return {channel for channel, answer in pairs if _may_have_older(answer, than)}
 
     @retried
     async def oldest(self, channel: str) -> Timetoken | None:
@@ -257,6 +273,15 @@ def _readable(fields: Mapping[str, Timetoken]) -> Mapping[str, Timetoken]:
 def is_readable(field: str, timetoken: Timetoken) -> bool:
     """Tell whether an action belongs to somebody, and has a time."""
     return field.count(":") > 1 and timetoken.isdecimal()
+
+
+def _may_have_older(scan: Scan, than: Timetoken) -> bool:
+    scan_cursor, scored = scan
+    if scan_cursor:
+        return True
+    # As in the scripts: a timetoken of another length has no age.
+    dated = [timetoken for timetoken, _ in scored if len(timetoken) == len(than)]
+    return min(dated, default=than) < than
 
 
 def _has_pubnub_digits(timetoken: Timetoken) -> bool:

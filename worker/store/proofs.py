@@ -1,7 +1,7 @@
 """When each channel was last compared with PubNub's list, and nothing was in doubt."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from worker.store.batch import batched
@@ -59,9 +59,11 @@ class Proofs(Table):
             proof = await self.read(channel)
             if since > max(proof.recent, proof.whole):
                 return
+        pipe = self._redis.pipeline(transaction=False)
         for key, proven in proofs.items():
             # Another worker may have been later.
-            await self._redis.zadd(key, {channel: proven}, gt=True)
+            pipe.zadd(key, {channel: proven}, gt=True)
+        await pipe.execute()
 
     @retried
     async def set_back(self, channel: str, until: int) -> None:
@@ -96,28 +98,29 @@ class Proofs(Table):
         ``ahead`` is how many milliseconds PubNub's clock is ahead of that of Redis.
         """
         for batch in batched(sorted(channels), CHANNELS_AT_ONCE):
-            proofs = await self._read_batch(batch)
-            for channel, proof in proofs.items():
-                changed = proof.changed + ahead
-                yield channel, replace(proof, changed=changed)
+            proofs = await self._read_batch(batch, ahead)
+            for item in proofs.items():
+                yield item
 
     @retried
     async def _read_batch(
         self,
         channels: Sequence[str],
+        ahead: int = 0,
     ) -> dict[str, Proof]:
         keys = self._keys
-        recent = await self._redis.zmscore(keys.proven, channels)
-        whole = await self._redis.zmscore(keys.proven_full, channels)
-        # Not MGET: in a cluster, the channels lie in many slots.
-        heads = await self._each("get", map(keys.head, channels), raises=False)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.zmscore(keys.proven, channels)
+        pipe.zmscore(keys.proven_full, channels)
+        pipe.mget(list(map(keys.head, channels)))
+        recent, whole, heads = await pipe.execute()
         proofs: dict[str, Proof] = {}
         rows = zip(channels, recent, whole, heads, strict=True)
         for channel, at, full, head in rows:
             proofs[channel] = Proof(
                 int(at or 0),
                 int(full or 0),
-                _milliseconds(head),
+                _milliseconds(head) + ahead,
             )
         return proofs
 

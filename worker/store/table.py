@@ -53,16 +53,16 @@ class Table:
         self,
         command: str,
         keys: Iterable[str],
-        *,
+        *args: str | float,
         raises: bool = True,
     ) -> list[Any]:
         """Return a command's answer about each key, in one round trip.
 
-        Unless it ``raises``, a refusal is an answer.
+        The key comes before ``args``. Unless it ``raises``, a refusal is an answer.
         """
         pipe = self._redis.pipeline(transaction=False)
         for key in keys:
-            getattr(pipe, command)(key)
+            getattr(pipe, command)(key, *args)
         with redis_errors():
             return list(await pipe.execute(raise_on_error=raises))
 

@@ -1,11 +1,16 @@
 """The tombstones of messages: the hashes ``removed``."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain, starmap
+from typing import Final
 
 from worker.domain.position import Timetoken
 from worker.store.batch import MAX_BATCH, batched
 from worker.store.entries import Messages
 from worker.store.table import retried
+
+MANY_MESSAGES: Final = 20
+"""A channel in which so many have changed is looked at by itself."""
 
 
 class Tombstones(Messages):
@@ -30,6 +35,36 @@ class Tombstones(Messages):
             pairs = zip(messages, sizes, strict=True)
             busy += [message for message, size in pairs if size >= least]
         return busy
+
+    @retried
+    async def may_be_busy(
+        self,
+        channels: Sequence[str],
+        since_milliseconds: int,
+        least: int,
+    ) -> set[str]:
+        """Return the channels that may have busy messages; few have.
+
+        A channel with many changes may have some.
+
+        Raises:
+            ScriptRefusedError: a key of one of them has the wrong type.
+        """
+        changed = await self._each(
+            "zrangebyscore",
+            map(self._keys.messages, channels),
+            since_milliseconds,
+            "+inf",
+            0,
+            MANY_MESSAGES,
+        )
+        pairs = list(zip(channels, changed, strict=True))
+        owners = [channel for channel, messages in pairs for _ in messages]
+        keys = starmap(self._keys.removed, zip(owners, chain(*changed), strict=True))
+        sizes = await self._each("hlen", keys)
+        busy = {owner for owner, size in zip(owners, sizes, strict=True) if size >= least}
+        many = {channel for channel, messages in pairs if len(messages) == MANY_MESSAGES}
+        return busy | many
 
     @retried
     async def forget_seen(
