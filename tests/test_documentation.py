@@ -19,7 +19,12 @@ from worker.store.pending_repairs import GapCause
 ROOT: Final = Path(__file__).parents[1]
 DOCUMENTS: Final = [
     *sorted(ROOT.glob("*.md")),
-    *(path for folder in ("deploy", "tests", "worker") for path in (ROOT / folder).rglob("*.md")),
+    *(
+        path
+        for folder in ("deploy", "tests", "worker")
+        for path in (ROOT / folder).rglob("*.md")
+        if "node_modules" not in path.parts
+    ),
 ]
 OPERATING: Final = ("install.md", "runbook.md", "reference.md")
 """The documents of an operator, in ``deploy/``."""

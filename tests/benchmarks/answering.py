@@ -22,6 +22,7 @@ ANSWER: Final = 99
 """Events in one answer: a hundred would be a gap."""
 STAMP: Final = b"*"
 """The placeholder of a timetoken in an event to be published."""
+_CURSOR: Final = slice(len(b'{"t":{"t":"'), len(b'{"t":{"t":"') + 17)
 _ASKED: Final = re.compile(rb"GET (/[^? ]*)(?:\?(?:[^ ]*&)?tt=([0-9]+)|\?)?")
 _NAMES: Final = 4  # /v2/subscribe/<key>/<names>/0
 
@@ -66,17 +67,34 @@ class Connection(asyncio.Protocol):
 
 
 class Replay:
-    """Gives each cursor the answer that follows it; after the last one, none."""
+    """Gives each cursor the answer that follows it; after the last one, none.
 
-    def __init__(self, answers: Sequence[bytes]) -> None:
-        self._by_cursor = {FIRST + number * ANSWER: body for number, body in enumerate(answers)}
+    With a rate, so many answers a second.
+    """
+
+    def __init__(self, rate: float | None, answers: Sequence[bytes]) -> None:
+        self._rate = rate
+        self._began: float | None = None
+        self._answers: dict[int, tuple[int, bytes]] = {}
+        cursor = FIRST
+        for number, body in enumerate(answers):
+            self._answers[cursor] = number, body
+            cursor = int(body[_CURSOR])
 
     def poll(self, connection: Connection, _names: str, cursor: int) -> None:
-        """Answer at once, or never."""
+        """Answer at once, or when it is time, or never."""
         if cursor == 0:
             connection.answer(b'{"t":{"t":"%d","r":1},"m":[]}' % FIRST)
-        elif body := self._by_cursor.get(cursor):
+            return
+        if cursor not in self._answers:
+            return
+        number, body = self._answers[cursor]
+        if self._rate is None:
             connection.answer(body)
+            return
+        loop = asyncio.get_running_loop()
+        self._began = self._began or loop.time()
+        loop.call_at(self._began + number / self._rate, connection.answer, body)
 
     def forget(self, connection: Connection) -> None:
         """No poll is kept."""
@@ -143,7 +161,7 @@ class Publisher:
 async def main(kind: str) -> None:
     """Read what to serve, print the port, and follow orders until the input ends."""
     lines = [line.rstrip(b"\n") for line in iter(sys.stdin.buffer.readline, b"\n")]
-    service = Replay(lines) if kind == "replay" else Publisher(lines)
+    service = Replay(float(lines[0]) or None, lines[1:]) if kind == "replay" else Publisher(lines)
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(service), "127.0.0.1", 0, backlog=512
     )

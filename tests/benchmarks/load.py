@@ -29,12 +29,13 @@ def history(
     messages: int = 5_000,
     removals: float = 0.15,
     twice: float = 0.02,
+    name: str = "channel-{:04d}",
 ) -> list[Observed]:
     """Return so many events on messages by Zipf's law; some are removals, some repetitions."""
     chance = random.Random(seed)
     weights = list(accumulate(1 / rank for rank in range(1, messages + 1)))
     places = [
-        (f"channel-{number % channels:04d}", str(FIRST - 1 - number)) for number in range(messages)
+        (name.format(number % channels), str(FIRST - 1 - number)) for number in range(messages)
     ]
     events, live = list[Observed](), list[Added]()
     for number in range(count):
