@@ -153,7 +153,10 @@ async def read_backlog(tables: Tables) -> Backlog | None:
     """Return the backlog; None if Redis does not answer soon."""
     try:
         async with asyncio.timeout(READING_SECONDS):
-            channels = await tables.channels.all()
+            known = await tables.channels.all()
+            # To read and to sort very many names stops the loop for a while each.
+            await asyncio.sleep(0)
+            channels = sorted(known)
             began = await tables.rounds.read()
             now = await tables.server.now()
             return Backlog(

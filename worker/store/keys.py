@@ -30,7 +30,10 @@ _PART = str.maketrans({"%": "%25", ":": "%3A"})
 
 @lru_cache(KNOWN_CHANNELS)
 def _encoded(channel: str) -> str:
-    return channel.translate(_CHANNEL)
+    # To look first is several times faster than to translate.
+    if "%" in channel or "{" in channel or "}" in channel:
+        return channel.translate(_CHANNEL)
+    return channel
 
 
 def tally_field(type: str, value: str) -> str:
