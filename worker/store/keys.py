@@ -20,15 +20,12 @@ IN_USE_SECONDS: Final = 30
 """A namespace is in use for so long after the last heartbeat of a worker."""
 PREFIXES: Final = 256
 """Types and values whose tally is remembered; there are few."""
-KNOWN_CHANNELS: Final = 16_384
-"""Channels whose encoded name is remembered."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]+")
 
 _CHANNEL = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 _PART = str.maketrans({"%": "%25", ":": "%3A"})
 
 
-@lru_cache(KNOWN_CHANNELS)
 def _encoded(channel: str) -> str:
     # To look first is several times faster than to translate.
     if "%" in channel or "{" in channel or "}" in channel:
