@@ -24,6 +24,7 @@ from tests.redis_server import RedisServer
 from tests.waiting import wait_until
 from worker.domain.action import Added, Identity, Origin
 from worker.domain.position import TICKS_PER_SECOND, Cursor
+from worker.store.batch import MAX_BATCH
 from worker.store.connection import connect
 from worker.store.cursors import CursorSave
 from worker.store.keys import Keys, digest
@@ -33,7 +34,7 @@ from worker.store.tables import Tables
 CHANNELS: Final = (1_000, 10_000, 100_000)
 WILDCARD: Final = "room.*"
 """The only name that is followed: each channel is known, and under it."""
-FILLED_AT_ONCE: Final = 500
+FILLED_AT_ONCE: Final = MAX_BATCH
 EVENTS: Final = 500
 """Events published at the end, at so many a second."""
 IDLE_SECONDS: Final = 10.0

@@ -41,7 +41,7 @@ RATE: Final = 20
 LIFTED: Final = 1e6
 SIDE_BY_SIDE: Final = 40
 """Channels that the peer reads at once."""
-FILLED_AT_ONCE: Final = 100
+FILLED_AT_ONCE: Final = 10
 KEYS: Final = Keys()
 
 Tallies = Counter[tuple[str, str]]
