@@ -112,6 +112,10 @@ class StaleError(TransientError):
     """Events waited so long that their tombstones may be gone. Read them again."""
 
 
+class CutOffError(StaleError):
+    """Nobody knows whether the events were applied. Read them again."""
+
+
 class RolledBackError(StaleError):
     """Redis went back to an older state. Go on from what it knows: read again what it forgot."""
 

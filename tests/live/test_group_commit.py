@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 from worker.domain.action import Added, Identity, Observed
 from worker.domain.entry import Outcome
 from worker.domain.position import Cursor
-from worker.errors import RolledBackError, StaleError
+from worker.errors import CutOffError, RolledBackError, StaleError
 from worker.live import group_commit
 from worker.live.group_commit import GroupCommit
 from worker.source.wire import Malformed
@@ -223,10 +223,10 @@ async def test_a_rollback_reaches_every_caller(
 
 
 @pytest.mark.parametrize("is_applying", [False, True])
-async def test_a_first_caller_that_is_cancelled_loses_nothing(
+async def test_a_first_caller_that_is_cancelled_cuts_its_group_off(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, is_applying: bool
 ) -> None:
-    """It applies for the others. They apply theirs again, whether it waited or had begun."""
+    """The others read theirs again: nobody knows what of it is applied. The next group goes on."""
     applier, commits = Held(bench, monkeypatch), GroupCommit(bench.applier)
     async with one_group(bench, commits, applier):
         [gone, *others] = await bring(bench, commits, "abc")
@@ -239,11 +239,30 @@ async def test_a_first_caller_that_is_cancelled_loses_nothing(
         await asyncio.wait([gone])
         others += await bring(bench, commits, "d")
     applier.release()
-    await asyncio.wait_for(asyncio.gather(*others), LONGEST_SECONDS)
+    results = await asyncio.gather(*others, return_exceptions=True)
 
     assert gone.cancelled()
-    assert await count_of(bench) == 3
-    assert await bench.tables.cursors.held("abcd") == {"a": 0, "b": 1, "c": 1, "d": 1}
+    assert [type(result) for result in results] == [CutOffError, CutOffError, type(None)]
+    assert await count_of(bench) == 1
+    assert await bench.tables.cursors.held("abcd") == {"a": 0, "b": 0, "c": 0, "d": 1}
+
+
+async def test_an_answer_without_events_is_never_stale(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ordinary messages are nothing that could be applied too late."""
+    applier, commits = Held(bench, monkeypatch), GroupCommit(bench.applier)
+    long_ago = bench.clock() - SETTLE_SECONDS - 1
+    idle, fresh = save("idle"), save("fresh")
+    async with one_group(bench, commits, applier):
+        tasks = await brought(
+            commits.apply([], long_ago, idle),
+            commits.apply(reaction("b"), bench.clock(), fresh),
+        )
+    applier.release()
+    await asyncio.gather(*tasks)
+
+    assert (idle.number, fresh.number) == (1, 1)
 
 
 async def test_another_caller_that_is_cancelled_delays_none(

@@ -498,7 +498,7 @@ class Keyspace:
         letters = "".join(
             "x" if each.outcome is Outcome.EXPIRED else each.outcome.value[0] for each in effects
         )
-        return [head, after, letters, int(was_empty and bool(changed))]
+        return [head, after, letters, int(was_empty if changed else origin == "live")]
 
     def _read_all(self, keys: Sequence[str]) -> None:
         """Read every key of a script before it writes: index, journal, head, and hashes."""

@@ -83,7 +83,7 @@ class Side:
             result.letters,
             result.head_before == result.head_after,
             result.head_before == "0-0",
-            bool(result.was_empty),
+            bool(result.may_be_unknown),
         )
 
     async def _waited(self, seconds: float) -> None:

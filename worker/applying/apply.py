@@ -75,7 +75,8 @@ class Applier:
                 channels.setdefault(item.identity.channel, []).append(item)
 
         read = ReadTime(received_at, received_at if asked_at is None else asked_at)
-        parts = list(batches_of_calls(channels)) or [[]]
+        parts = list(batches_of_calls(channels))
+        # A cursor must not be saved before the other calls, or before the quarantine.
         together = () if malformed or len(parts) > 1 else cursors
         # Redis works on one call while the next one is prepared.
         calls = [self._apply_batches(batches, origin, read, together) for batches in parts]
@@ -103,23 +104,24 @@ class Applier:
         cursors: Sequence[CursorSave] = (),
     ) -> Counter[Outcome]:
         """Apply batches by one script call; then parts of what Redis refuses."""
-        if not batches:
-            return Counter()
         try:
             sent = await self._retry.call(lambda: self._sender.send(batches, origin, read, cursors))
         except ScriptRefusedError as error:
             sent = Sent([error] * len(batches), Counter())
 
         outcomes = sent.outcomes
+        damage: DamagedKeyError | None = None
         for batch, result in zip(batches, sent.results, strict=True):
             if isinstance(result, ScriptRefusedError):
                 # If nothing could be sent, this batch may not be why.
-                is_alone = len(batches) == 1 or isinstance(result, DamagedKeyError)
-                parts = await self._parts(batch, result) if is_alone else [batch]
+                is_cause = len(batches) == 1 or isinstance(result, DamagedKeyError)
+                parts = await self._parts(batch, result) if is_cause else [batch]
                 for part in parts:
                     outcomes.update(await self._apply_batches([part], origin, read))
-                if isinstance(result, DamagedKeyError) and origin is not Origin.LIVE:
-                    raise result
+            if isinstance(result, DamagedKeyError):
+                damage = result
+        if damage and origin is not Origin.LIVE:
+            raise damage
         return outcomes
 
     async def _parts(

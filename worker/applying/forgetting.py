@@ -41,12 +41,12 @@ async def mark_forgotten(tables: Tables, results: Sequence[Applied]) -> None:
 
     A worker that follows or repairs them takes them for known.
     Their past is owed: no cursor has passed yet what was applied.
-    A channel that has messages was not forgotten.
+    A channel that had messages before was not forgotten.
     """
-    empty = [applied.channel for applied in results if applied.was_empty]
-    if not empty:
+    candidates = [applied.channel for applied in results if applied.may_be_unknown]
+    if not candidates:
         return
-    unknown = await tables.channels.unknown(empty)
+    unknown = await tables.channels.unknown(candidates)
     if not unknown:
         return
     # A channel with marks is about to be added.

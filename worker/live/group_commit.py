@@ -14,7 +14,7 @@ from worker.applying.apply import Applier
 from worker.domain.action import Observed, Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_SECOND
-from worker.errors import StaleError
+from worker.errors import CutOffError, StaleError
 from worker.source.wire import Malformed
 from worker.store.cursors import CursorSave
 from worker.telemetry import metrics
@@ -63,19 +63,19 @@ class GroupCommit:
 
         Raises:
             StaleError: the events waited for too long.
+            CutOffError: the first caller of the group was cancelled.
             RolledBackError: Redis went back while they were applied.
         """
-        group = self._join(decoded, received_at, save)
-        if group.cursors == [save]:
+        group, is_first = self._join(decoded, received_at, save)
+        if is_first:
             await self._apply(group)
         else:
             await group.is_over.wait()
         if group.error is None:
             return
-        is_stale = self._applier.is_stale(received_at)
+        is_stale = bool(decoded) and self._applier.is_stale(received_at)
         if type(group.error) is StaleError and not is_stale:
-            # Other events of the group were stale,
-            # or its first caller was cancelled.
+            # Other events of the group were stale.
             # To read these again may open gaps.
             await self.apply(decoded, received_at, save)
         else:
@@ -86,19 +86,21 @@ class GroupCommit:
         decoded: Sequence[Observed | Malformed],
         received_at: float,
         save: CursorSave,
-    ) -> _Group:
-        """Add events to the group that waits."""
+    ) -> tuple[_Group, bool]:
+        """Add events to the group that waits; return it, and whether they are its first."""
         group = self._open
         if group is None or len(group.decoded) >= GROUP_EVENTS:
             group = self._open = _Group()
-        group.decoded += decoded
-        group.oldest = min(group.oldest, received_at)
+        is_first = not group.cursors
         group.cursors.append(save)
-        return group
+        if decoded:
+            group.decoded += decoded
+            group.oldest = min(group.oldest, received_at)
+        return group, is_first
 
     async def _apply(self, group: _Group) -> None:
         """Wait for the groups before, and apply this one."""
-        group.error = StaleError("the group was cut off")
+        group.error = CutOffError("the group was cut off")
         try:
             async with self._turn:
                 if self._open is group:

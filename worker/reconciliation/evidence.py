@@ -27,10 +27,7 @@ CANDIDATE_BATCH: Final = 20_000
 """Candidates in memory at a time."""
 
 TakeAdditions = Callable[[ListSlice, Sequence[Added]], Awaitable[bool]]
-"""Gets a slice, and its additions that were not live.
-
-It tells whether they need a closer look.
-"""
+"""Gets a slice; tells whether new additions need a closer look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +99,10 @@ class Comparison:
         async def take_slice(slice: ListSlice) -> None:
             listed = additions(channel, slice, self._policy.counted_types)
             added = scan.wanted_of(listed)
-            unknown = scan.unknown(added)
-            # Mostly there are none: nothing is written then.
-            needs_closer_look = bool(unknown)
-            if unknown and take:
-                needs_closer_look = await take(slice, unknown)
+            needs_closer_look = await take(slice, added) if take else True
             scan.mark_seen(added)
             if needs_closer_look:
-                await self._look_closer(scan, scan.due_of(unknown))
+                await self._look_closer(scan, scan.unknown(added))
 
         await self.reader.read(
             channel,

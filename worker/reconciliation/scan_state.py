@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import compress
-from operator import not_
 from typing import Final
 
 from worker.domain.action import Added
@@ -81,14 +80,17 @@ class ScanState:
         self.seen.mark_seen(map(_entry_key, added))
 
     def unknown(self, added: Sequence[Added]) -> list[Added]:
-        """Return those additions that were not live before."""
-        are_known = self.seen.has(map(_entry_key, added))
-        return list(compress(added, map(not_, are_known)))
+        """Return those additions that were not live before.
 
-    def due_of(self, added: Iterable[Added]) -> list[Added]:
-        """Return those additions that may be judged."""
+        Additions that may not be judged are left out.
+        """
         due = self.due
-        return [item for item in added if due.covers(item.action_timetoken)]
+        are_known = self.seen.has(map(_entry_key, added))
+        unknown: list[Added] = []
+        for item, is_known in zip(added, are_known, strict=True):
+            if not is_known and due.covers(item.action_timetoken):
+                unknown.append(item)
+        return unknown
 
     def unseen_of(self, messages: Iterable[Message]) -> list[EntryKey]:
         """Return the entries of these messages that are not listed.

@@ -40,6 +40,8 @@ REBUILD_BATCH: Final = 20
 """Messages that are rebuilt in one round trip. One of 25,000 actions takes Redis some 20 ms."""
 EVERY_AGE: Final = -1
 """The retention of a sweep that deletes every message."""
+REFUSED: Final = 1
+"""The parts of a refused channel's answer: the reason."""
 _APPLY_SECONDS: Final = metrics.script.labels("apply")
 
 
@@ -63,8 +65,8 @@ class Applied(Struct, frozen=True, gc=False):
     head_after: str
     letters: str
     """The outcomes of the events, grouped as in ``ScriptCall``."""
-    was_empty: bool
-    """Whether its index had no message."""
+    may_be_unknown: bool
+    """Whether its index had no message, or live events changed nothing."""
 
 
 Results = tuple[list[Applied | ScriptRefusedError], list[int | str]]
@@ -118,11 +120,15 @@ class Store(Messages):
             call.add_cursor(save)
         with redis_errors(), _APPLY_SECONDS.time():
             (answers,) = await call_script(self._redis, "apply", (call.keys, call.args))
-        channels = [
-            Applied(batch[0], *answer) if len(answer) > 1 else await self._refusal(batch, *answer)
-            for batch, answer in zip(batches, answers, strict=False)
-        ]
-        return channels, answers[len(batches) :]
+        count = len(batches)
+        channels, saved = answers[:count], answers[count:]
+        results: list[Applied | ScriptRefusedError] = []
+        for batch, answer in zip(batches, channels, strict=True):
+            if len(answer) == REFUSED:
+                results.append(await self._refusal(batch, *answer))
+            else:
+                results.append(Applied(batch[0], *answer))
+        return results, saved
 
     async def _refusal(self, batch: Batch, reason: str) -> ScriptRefusedError:
         """Return why a channel is refused; raise what is no refusal."""

@@ -1,7 +1,9 @@
 -- Applies events of some channels, by the rule in worker/domain/entry.py; then saves cursors.
 -- Each channel is applied by itself: what is refused of one stops no other.
--- Cursors are saved if no channel is refused, and none had an empty index:
+-- Cursors are saved if no channel is refused, and none may be unknown:
 -- then something must be written before a cursor passes.
+-- A channel may be unknown if its index was empty. If live events change nothing,
+-- an earlier try may have filled the index whose answer was lost.
 --
 -- KEYS, for each channel:
 --   index of its messages
@@ -38,7 +40,7 @@
 --   p<action timetoken>      pruned
 --   b<action timetoken>,<t>  restored; t is the removed_through that was seen
 --
--- Answers, for each channel, { head before, head after, outcomes, whether its index was empty },
+-- Answers, for each channel, { head before, head after, outcomes, whether it may be unknown },
 -- or { why it is refused }. Nothing is written of a channel that is refused.
 -- Then, if cursors were saved, the number of each save, or why it is refused.
 -- The number is 0 if Redis has forgotten an earlier save: then it has forgotten events, too.
@@ -237,12 +239,12 @@ end
 -- To count the index first refuses one of another type before anything is written.
 -- Answers the new head, and whether the index was empty.
 local function note_changes(messages, journal, head_key, head)
-  local was_empty = call('ZCARD', messages) == 0
+  local may_be_unknown = call('ZCARD', messages) == 0
   head = call('XADD', journal, 'MINID', '~', oldest_entry, '*', 'after', head, 'origin', origin, unpack(changes))
   call('SET', head_key, head)
   call('EXPIRE', journal, journal_seconds)
   call('ZADD', messages, 'GT', unpack(index))
-  return head, was_empty
+  return head, may_be_unknown
 end
 
 -- Applies a channel's events. Its keys and arguments begin at these places.
@@ -252,11 +254,11 @@ local function apply_channel(key, at, message_count)
   if not find(head, '^%d+%-%d+$') then error({ err = 'ERR no id of an entry is in ' .. head_key }) end
   for message = 1, message_count do at = decide(key + message * 3, at) end
 
-  local new_head, was_empty = head, false
-  if change_count > 0 then new_head, was_empty = note_changes(messages, journal, head_key, head) end
+  local new_head, may_be_unknown = head, origin == 'live'
+  if change_count > 0 then new_head, may_be_unknown = note_changes(messages, journal, head_key, head) end
   for number = 1, #writes do call(unpack(writes[number])) end
   for number = 1, #lives do call('EXPIRE', lives[number], tombstone_seconds) end
-  return { head, new_head, concat(outcomes), was_empty and 1 or 0 }
+  return { head, new_head, concat(outcomes), may_be_unknown and 1 or 0 }
 end
 
 -- A cursor that is not saved for a week is deleted: PubNub's cache no longer reaches back to it.
