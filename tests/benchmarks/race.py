@@ -70,17 +70,19 @@ WORKER: Final = Contender(key="worker", name="ours")
 DAYS_WORK: Final = Contender(
     key="days_work",
     name="day's work",
-    lacks="no tombstones, journal, index, quarantine, gaps, repair",
+    lacks="exact only while events come in order; "
+    "no tombstones, journal, index, quarantine, gaps, repair",
 )
 """That ours is held against."""
 DAYS_WORKS: Final = (
     DAYS_WORK,
+    Contender(key="days_work_tuned", name="day's work, tuned", lacks="lacks the same"),
     Contender(
         key="days_work_blocking",
-        name="the same that blocks",
-        lacks="lacks the same, and follows one subscription",
+        name="day's work that blocks",
+        lacks="lacks the same; follows one subscription only",
     ),
-    Contender(key="node", name="the same in Node", lacks="lacks the same"),
+    Contender(key="node", name="day's work in Node", lacks="lacks the same"),
 )
 CONTENDERS: Final = (
     WORKER,
