@@ -13,6 +13,8 @@ from tests.benchmarks.harness import (
     expect,
     measure,
 )
+from tests.benchmarks.race import CONTENDERS
+from tests.benchmarks.shapes import Shape, busy
 
 
 @pytest.mark.parametrize("benchmark", benchmarks().values(), ids=lambda benchmark: benchmark.name)
@@ -33,6 +35,14 @@ async def test_ratios_are_taken_within_a_round() -> None:
     lines = (Figure("ours", "ours", "/s"), Ratio("ours", "theirs", "ours / theirs", at_least=11))
     figure, ratio = await measure(Benchmark("b", "", lines, one_round), 3)
     assert (figure.median, ratio.values, ratio.is_reached) == (20.0, (10.0, 10.0, 10.0), False)
+
+
+def test_each_round_begins_with_the_next_contender() -> None:
+    """What the machine does after a while hits each contender in turn."""
+    shape = Shape(name="s", work="", course=busy, contenders=CONTENDERS[:3])
+    first, second, third = CONTENDERS[:3]
+    assert list(shape.turns(1)) == [second, third, first]
+    assert list(shape.turns(3)) == [first, second, third]
 
 
 def test_a_target_is_held_against_the_median() -> None:
