@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.benchmarks.__main__ import benchmarks
+from tests.benchmarks.__main__ import benchmarks, run
 from tests.benchmarks.harness import (
     SMALL,
     Benchmark,
@@ -48,6 +48,23 @@ def test_each_round_begins_with_the_next_contender() -> None:
 def test_a_target_is_held_against_the_median() -> None:
     """One slow round of three does not miss it."""
     assert Measured(Ratio("a", "b", "", at_most=2), (1.0, 9.0, 1.5)).is_reached
+
+
+async def test_a_failed_benchmark_leaves_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is printed with its name, and the exit code is 1."""
+
+    async def fails(size: float) -> dict[str, float]:
+        raise TimeoutError("no answer")
+
+    async def works(size: float) -> dict[str, float]:
+        return {"ours": 1}
+
+    lines = (Figure("ours", "what works", "s"),)
+    chosen = [Benchmark("first", "", lines, fails), Benchmark("second", "", lines, works)]
+    assert await run(chosen, 1, SMALL, as_json=False, save=False) == 1
+    output = capsys.readouterr().out
+    assert "first: TimeoutError: no answer" in output
+    assert "what works" in output
 
 
 def test_a_wrong_result_is_no_figure() -> None:
