@@ -148,8 +148,8 @@ SPARSE: Final = Shape(
 ).benchmark
 WIDE_AOF: Final = Shape(
     name="wide-aof",
-    work="As wide, into a Valkey with an append-only file, flushed every second: what "
-    "deploy/redis.conf recommends.",
+    work="As wide, into a Valkey with the lines of deploy/redis.conf about persistence: appendonly "
+    'yes, appendfsync everysec, save "". Its other lines are left out.',
     course=wide,
     contenders=(WORKER, DAYS_WORK),
     configuration=tuple(EVERYSEC.items()),
