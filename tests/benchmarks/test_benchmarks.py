@@ -1,7 +1,12 @@
 """Every benchmark runs and ends with the right result, with a thousandth of the work."""
 
+import json
+from pathlib import Path
+from typing import Final
+
 import pytest
 
+from tests.benchmarks import report
 from tests.benchmarks.__main__ import benchmarks, run
 from tests.benchmarks.harness import (
     SMALL,
@@ -15,6 +20,9 @@ from tests.benchmarks.harness import (
 )
 from tests.benchmarks.race import CONTENDERS
 from tests.benchmarks.shapes import Shape, busy
+
+ABSENT: Final = ("Redis_", "node_")
+"""What the baseline has of programs that a machine may lack."""
 
 
 @pytest.mark.parametrize("benchmark", benchmarks().values(), ids=lambda benchmark: benchmark.name)
@@ -65,6 +73,22 @@ async def test_a_failed_benchmark_leaves_the_others(capsys: pytest.CaptureFixtur
     output = capsys.readouterr().out
     assert "first: TimeoutError: no answer" in output
     assert "what works" in output
+
+
+def test_a_saved_benchmark_has_no_old_lines(tmp_path: Path) -> None:
+    """A line that is gone leaves the baseline; benchmarks that were not run stay."""
+    baseline = tmp_path / "baseline.json"
+    baseline.write_text(json.dumps({"run": {"old": 1, "ours": 2}, "not run": {"ours": 3}}))
+    report.save({"run": [Measured(Figure("ours", "ours", "s"), (4.0,))]}, baseline)
+    assert report.load(baseline) == {"run": {"ours": 4}, "not run": {"ours": 3}}
+
+
+@pytest.mark.parametrize("name", report.load())
+def test_the_baseline_has_lines_that_are_measured(name: str) -> None:
+    """A change of a benchmark takes its old figures along."""
+    keys = {line.key for line in benchmarks()[name].lines}
+    unknown = report.load()[name].keys() - keys
+    assert not [key for key in unknown if not any(map(key.count, ABSENT))]
 
 
 def test_a_wrong_result_is_no_figure() -> None:
