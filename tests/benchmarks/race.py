@@ -87,7 +87,11 @@ DAYS_WORKS: Final = (
 CONTENDERS: Final = (
     WORKER,
     *DAYS_WORKS,
-    Contender(key="a_call_an_event", name="a call an event", lacks="lacks the same"),
+    Contender(
+        key="a_call_an_event",
+        name="a call an event",
+        lacks="lacks the same; saves the cursor in a step of its own",
+    ),
     Contender(
         key="batching_listener",
         name="batching listener",
