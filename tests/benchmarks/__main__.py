@@ -13,7 +13,7 @@ from rich.console import Console
 
 import tests.benchmarks
 from tests.benchmarks import report
-from tests.benchmarks.harness import Benchmark, WrongResultError, measure
+from tests.benchmarks.harness import Benchmark, measure
 from worker.telemetry.logs import configure
 
 RUNS: Final = 5
@@ -35,24 +35,28 @@ def _say(text: str, number: int) -> None:
 
 
 async def run(chosen: list[Benchmark], runs: int, size: float, *, as_json: bool, save: bool) -> int:
-    """Measure and print; return an exit code: 1 if a result was wrong."""
+    """Measure and print; return an exit code: 1 if a result was wrong, or a benchmark failed.
+
+    The other benchmarks go on.
+    """
     terminal = Console(stderr=as_json, width=None if sys.stdout.isatty() else 140)
     baseline = report.load()
-    results, wrong = {}, 0
+    results, failed = {}, 0
     for benchmark in chosen:
         say = partial(_say, f"{benchmark.name}: round {{}} of {runs}\n")
         try:
             results[benchmark.name] = await measure(benchmark, runs, size, say)
-        except WrongResultError as error:
-            terminal.print(f"{benchmark.name}: {error}")
-            wrong += 1
+        except Exception as error:
+            kind = type(error).__name__
+            terminal.print(f"{benchmark.name}: {kind}: {error}", markup=False)
+            failed += 1
         else:
             terminal.print(report.table(benchmark, results[benchmark.name], baseline))
     if as_json:
         sys.stdout.write(json.dumps(report.document(results), ensure_ascii=False) + "\n")
     if save:
         report.save(results)
-    return 1 if wrong else 0
+    return 1 if failed else 0
 
 
 def main() -> int:

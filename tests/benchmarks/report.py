@@ -73,7 +73,10 @@ def load(path: Path = BASELINE) -> Baseline:
 
 
 def save(results: Results, path: Path = BASELINE) -> None:
-    """Record the medians; benchmarks that were not run keep theirs."""
+    """Record the medians; benchmarks that were not run keep theirs.
+
+    A benchmark that was run keeps no line that it has no more.
+    """
     medians = {
         name: {m.line.key: float(f"{m.median:.4g}") for m in lines}
         for name, lines in results.items()

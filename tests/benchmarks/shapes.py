@@ -1,7 +1,8 @@
 """From PubNub's answer to Redis: the worker beside what a team would write, in three shapes."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -75,6 +76,8 @@ class Shape:
     contenders: Sequence[Contender] = HERE
     configuration: tuple[tuple[str, str], ...] = ()
     is_rate_given: bool = False
+    _rounds: Iterator[int] = field(default_factory=itertools.count, init=False, compare=False)
+    """The numbers of the rounds to come."""
 
     @property
     def benchmark(self) -> Benchmark:
@@ -82,13 +85,18 @@ class Shape:
         return Benchmark(self.name, self.work, tuple(self.lines()), self.round)
 
     async def round(self, size: float) -> Mapping[str, float]:
-        """Let every contender count once."""
+        """Let every contender count once; each round begins with another one."""
         course = self.course(size)
         values: dict[str, float] = {}
-        for contender in self.contenders:
+        for contender in self.turns(next(self._rounds)):
             result = await race(contender, course, **dict(self.configuration))
             values |= result.values(contender.key)
         return values
+
+    def turns(self, number: int) -> Sequence[Contender]:
+        """Return the order of a round: no contender always comes first."""
+        first = number % len(self.contenders)
+        return [*self.contenders[first:], *self.contenders[:first]]
 
     def lines(self) -> Iterator[Line]:
         """Yield the figures of each contender, then ours beside each day's work."""
@@ -122,7 +130,7 @@ BUSY: Final = Shape(
     work=f"{EVENTS:,} events (15 % removals, 2 % repeated) on 5,000 messages of 20 named channels, "
     "99 an answer, over loopback into a Valkey. Each contender is a process of its own; the "
     "documented listener gets a fifth of the events. Every result is compared with the truth, or "
-    "with what a contender makes of it." + MISSING,
+    "with the wrong counts that are expected of it." + MISSING,
     course=busy,
 ).benchmark
 WIDE: Final = Shape(
@@ -140,8 +148,8 @@ SPARSE: Final = Shape(
 ).benchmark
 WIDE_AOF: Final = Shape(
     name="wide-aof",
-    work="As wide, into a Valkey with an append-only file, flushed every second: what "
-    "deploy/redis.conf recommends.",
+    work="As wide, into a Valkey with the lines of deploy/redis.conf about persistence: appendonly "
+    'yes, appendfsync everysec, save "". Its other lines are left out.',
     course=wide,
     contenders=(WORKER, DAYS_WORK),
     configuration=tuple(EVERYSEC.items()),

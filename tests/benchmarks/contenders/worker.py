@@ -1,4 +1,7 @@
-"""The worker's own path: from PubNub's answer through the SDK to Redis."""
+"""Ours: one subscription of the worker, from PubNub's answer to Redis.
+
+The background work is left out: HTTP, rounds, repairs. ``race.py`` makes all channels known.
+"""
 
 import asyncio
 import random
