@@ -336,7 +336,7 @@ async def test_a_channel_tells_whether_it_may_be_unknown(redis: Redis) -> None:
     (more,), _ = await store.apply_all([(CHANNEL, [added(2, BEN)])], Origin.LIVE)
 
     results = cast("list[Applied]", [first, again, listed, more])
-    assert [bool(result.may_be_unknown) for result in results] == [True, True, False, False]
+    assert [result.may_be_unknown for result in results] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("reason", ["a new channel", "a refusal"])
