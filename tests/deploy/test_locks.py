@@ -166,6 +166,13 @@ def test_a_requirement_that_a_lock_lacks_is_noticed() -> None:
     ]
 
 
+def test_the_lock_of_a_benchmark_names_no_address() -> None:
+    """As every other lock: the machine says where packages come from."""
+    lock = ROOT / "tests/benchmarks/contenders/node/package-lock.json"
+
+    assert "://" not in lock.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_line_of_a_lock_is_exact_and_hashed(lock: str) -> None:
     """And names no address: the machine says where packages come from."""
@@ -241,7 +248,7 @@ def make(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {
         name: text
         for name, text in os.environ.items()
-        if not name.startswith(("PIP_", "MAKE", "MFLAGS"))
+        if not name.startswith(("PIP_", "MAKE", "MFLAGS", "VENV"))
     }
     environment |= {
         "PIP_NO_INDEX": "1",
