@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from worker.domain.position import Cursor
-from worker.store.cursors import Cursors, CursorSave
+from worker.store.cursors import Cursors
+from worker.store.script_call import CursorSave
 
 
 async def save_cursor(

@@ -16,7 +16,7 @@ from worker.domain.position import Cursor
 from worker.errors import DamagedKeyError, ScriptRefusedError, StaleError
 from worker.source.wire import Decoded, Malformed
 from worker.store.batch import MAX_BATCH
-from worker.store.cursors import CursorSave
+from worker.store.script_call import CursorSave
 
 
 def save(subscription: str) -> CursorSave:

@@ -9,8 +9,8 @@ from tests.histories import CHANNEL, added
 from worker.applying.forgetting import Forgotten, forget
 from worker.domain.action import Origin
 from worker.domain.position import Cursor
-from worker.store.cursors import CursorSave
 from worker.store.pending_repairs import GapCause
+from worker.store.script_call import CursorSave
 from worker.store.scripts import call_script
 
 

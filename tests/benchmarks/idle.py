@@ -26,8 +26,8 @@ from worker.domain.action import Added, Identity, Origin
 from worker.domain.position import TICKS_PER_SECOND, Cursor
 from worker.store.batch import MAX_BATCH
 from worker.store.connection import connect
-from worker.store.cursors import CursorSave
 from worker.store.keys import Keys, digest
+from worker.store.script_call import CursorSave
 from worker.store.store import Store
 from worker.store.tables import Tables
 

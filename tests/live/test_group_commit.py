@@ -18,7 +18,7 @@ from worker.errors import CutOffError, RolledBackError, StaleError
 from worker.live import group_commit
 from worker.live.group_commit import GroupCommit
 from worker.source.wire import Malformed
-from worker.store.cursors import CursorSave
+from worker.store.script_call import CursorSave
 
 MESSAGE = "17600000001728660"
 

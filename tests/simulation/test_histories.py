@@ -30,9 +30,10 @@ from worker.reconciliation.repair_queue import RepairQueue
 from worker.reconciliation.schedule import Schedule
 from worker.service.parts import build_backfiller, build_reconciler
 from worker.store.acknowledged import Acknowledged
-from worker.store.cursors import Cursors, CursorSave
+from worker.store.cursors import Cursors
 from worker.store.pending_repairs import GapCause
 from worker.store.rollback_detector import RollbackDetector
+from worker.store.script_call import CursorSave
 from worker.store.store import Store
 
 if TYPE_CHECKING:

@@ -20,12 +20,12 @@ from worker.errors import RedisUnfitError, ScriptRefusedError
 from worker.reconciliation.consistency import Consistency
 from worker.store.audit import Audit
 from worker.store.budget import Budget
-from worker.store.cursors import CursorSave
 from worker.store.entries import Entries, entry_keys
 from worker.store.keys import Keys
 from worker.store.ownership import Claim, Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.progress import LookProgress, Progress
+from worker.store.script_call import CursorSave
 from worker.store.store import Applied, Store, Ttls
 from worker.store.tables import Tables
 from worker.store.tombstones import Tombstones

@@ -29,10 +29,10 @@ from worker.domain.entry import ABSENT, Entry, Outcome
 from worker.domain.position import Cursor
 from worker.errors import DamagedKeyError, RedisUnavailableError, ScriptRefusedError
 from worker.store.batch import MAX_BATCH
-from worker.store.cursors import CursorSave
 from worker.store.entries import Entries
 from worker.store.keys import Keys, action_field, read_action_field
 from worker.store.reader import TallyReader
+from worker.store.script_call import CursorSave
 from worker.store.store import Applied, Store, Ttls
 
 KEYS = Keys()

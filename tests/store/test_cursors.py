@@ -10,8 +10,9 @@ from tests.cursors import save_cursor
 from tests.store.examples import counted_calls
 from worker.domain.position import Cursor
 from worker.errors import ScriptRefusedError
-from worker.store.cursors import UNKNOWN_AGE_SECONDS, CursorSave, SavedCursor
+from worker.store.cursors import UNKNOWN_AGE_SECONDS, SavedCursor
 from worker.store.keys import FORGOTTEN_SECONDS, Keys
+from worker.store.script_call import CursorSave
 from worker.store.tables import Tables
 
 KEYS = Keys()

@@ -15,9 +15,8 @@ from worker.domain.action import Event, Origin
 from worker.domain.entry import Outcome
 from worker.errors import DamagedKeyError, ScriptRefusedError
 from worker.source.wire import Decoded, Malformed
-from worker.store.cursors import CursorSave
 from worker.store.redis_retry import RedisRetry
-from worker.store.script_call import Batch, batches_of_calls
+from worker.store.script_call import Batch, CursorSave, batches_of_calls
 from worker.store.store import Store
 from worker.store.tables import Tables
 
@@ -146,9 +145,9 @@ class Applier:
 
 
 async def all_of(calls: Sequence[Coroutine[None, None, Result]]) -> list[Result]:
-    """Return the results of calls at once.
+    """Run calls side by side, and return their results.
 
-    All of them have ended, also before an error.
+    All of them have ended before an error is raised.
     """
     if len(calls) == 1:
         return [await calls[0]]

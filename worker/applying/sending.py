@@ -20,10 +20,9 @@ from worker.errors import (
     StaleError,
 )
 from worker.source.endpoints import REQUEST_SECONDS
-from worker.store.cursors import CursorSave
 from worker.store.pending_repairs import GapCause
 from worker.store.redis_retry import RedisRetry
-from worker.store.script_call import Batch
+from worker.store.script_call import Batch, CursorSave
 from worker.store.store import Applied, Store, count_outcomes
 from worker.store.tables import Tables
 from worker.telemetry import metrics
@@ -83,7 +82,7 @@ class Sent:
 
 
 class Sender:
-    """Sends events of an origin once."""
+    """Sends batches by one script call, and checks the answer."""
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from worker.domain.entry import Outcome
 from worker.domain.position import TICKS_PER_SECOND
 from worker.errors import CutOffError, StaleError
 from worker.source.wire import Malformed
-from worker.store.cursors import CursorSave
+from worker.store.script_call import CursorSave
 from worker.telemetry import metrics
 
 GROUP_EVENTS: Final = 2_000

@@ -185,11 +185,9 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
             self._free.release()
 
     async def _reserve(self, seconds: float) -> None:
-        if not self._free.locked():
-            await self._free.acquire()
-            return
+        limit = seconds if self._free.locked() else None
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(limit):
                 await self._free.acquire()
         except TimeoutError:
             raise LostError("every connection of this client is in use") from None

@@ -140,8 +140,10 @@ def _usual_event(message: Message, payload: _Payload) -> Observed:
     is_usual = (
         digits.isascii()
         and digits.isdigit()
-        and action[0] != "0" != published[0]
-        and 0 < len(parent) <= MAX_DIGITS >= len(action)
+        and action[0] != "0"
+        and published[0] != "0"
+        and 0 < len(parent) <= MAX_DIGITS
+        and len(action) <= MAX_DIGITS
         and len(published) <= MAX_DIGITS
         and len(data.type) + len(data.value) + len(user) <= MAX_USUAL
     )

@@ -1,8 +1,7 @@
 """Where each subscription's next read begins."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final
 
 from redis.exceptions import ResponseError
@@ -12,6 +11,7 @@ from worker.domain.position import Cursor
 from worker.store.batch import batched
 from worker.store.keys import FORGOTTEN_SECONDS, IN_USE_SECONDS
 from worker.store.redis_errors import redis_errors, translated
+from worker.store.script_call import CursorSave, ScriptCall
 from worker.store.scripts import call_script
 from worker.store.table import HASH_BATCH, Table, retried
 
@@ -26,6 +26,9 @@ UNKNOWN_AGE_SECONDS: Final = 86_000.0
 It is more than PubNub's cache, so what may have been missed is marked.
 """
 
+NO_EVENTS: Final = (Origin.LIVE.value, 0, 0, 0)
+"""The options of a call that applies nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class SavedCursor:
@@ -36,31 +39,6 @@ class SavedCursor:
     """The time since then, by Redis's clock."""
     saves: int = 0
     """The number of this save, counted from 1."""
-
-
-@dataclass(slots=True)
-class CursorSave:
-    """A cursor that is saved after every event before it is applied."""
-
-    subscription: str
-    cursor: Cursor
-    known: int = 0
-    """The number of this process's newest save."""
-    age: Callable[[], float] = lambda: 0.0
-    """Returns how many seconds ago the cursor was true.
-
-    It is called before each try; its error ends them.
-    """
-    number: int | None = None
-    """The number of this save; None until then.
-
-    It is 0, and nothing is saved, if Redis lacks the save ``known``.
-    """
-
-    def arguments(self) -> tuple[str | float, ...]:
-        """Return the arguments of ``lua/apply.lua``."""
-        age = max(0.0, self.age())
-        return self.cursor.timetoken, self.cursor.region, self.known, age
 
 
 Followed = tuple[tuple[str, ...], SavedCursor]
@@ -96,11 +74,8 @@ class Cursors(Table):
         if not saves:
             return
         sent = self._acknowledged.mark_count
-        keys = [self._keys.cursor(save.subscription) for save in saves]
-        args = chain.from_iterable(save.arguments() for save in saves)
-        # No event, no channel.
-        call = keys, (Origin.LIVE.value, 0, 0, 0, 0, *args)
-        (answers,) = await call_script(self._redis, "apply", call)
+        call = ScriptCall(self._keys, NO_EVENTS, [], saves)
+        (answers,) = await call_script(self._redis, "apply", (call.keys, call.args))
         self.note_saved(saves, answers, sent)
         for answer in answers:
             if isinstance(answer, str):

@@ -134,7 +134,7 @@ class Keys:
 
     def message(self, channel: str, message_timetoken: str) -> tuple[str, str, str]:
         """All keys of a message: counts, actions, removed."""
-        prefix = f"{self.namespace}:{{{_encoded(channel)}}}:"
+        prefix = self._key(channel, "")
         return (
             f"{prefix}counts:{message_timetoken}",
             f"{prefix}actions:{message_timetoken}",
@@ -156,7 +156,7 @@ class Keys:
 
     def changed(self, channel: str) -> tuple[str, str, str]:
         """What each change of a channel writes: messages, journal, head."""
-        prefix = f"{self.namespace}:{{{_encoded(channel)}}}:"
+        prefix = self._key(channel, "")
         return f"{prefix}messages", f"{prefix}journal", f"{prefix}head"
 
     def messages(self, channel: str) -> str:

@@ -1,12 +1,12 @@
 """Events of some channels, laid out as ``lua/apply.lua`` reads them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from worker.domain.action import Added, Event, Pruned, Removed, Restored
-from worker.domain.position import TICKS_PER_MILLISECOND, Timetoken
+from worker.domain.position import TICKS_PER_MILLISECOND, Cursor, Timetoken
 from worker.store.batch import MAX_BATCH, batched
-from worker.store.cursors import CursorSave
 from worker.store.keys import PREFIXES, Keys, action_field, tally_field
 
 Batch = tuple[str, Sequence[Event]]
@@ -31,14 +31,40 @@ def batches_of_calls(channels: Mapping[str, Sequence[Event]]) -> Iterator[list[B
         yield batches
 
 
+@dataclass(slots=True)
+class CursorSave:
+    """A cursor that is saved after every event before it is applied."""
+
+    subscription: str
+    cursor: Cursor
+    known: int = 0
+    """The number of this process's newest save."""
+    age: Callable[[], float] = lambda: 0.0
+    """Returns how many seconds ago the cursor was true.
+
+    It is called before each try; its error ends them.
+    """
+    number: int | None = None
+    """The number of this save; None until then.
+
+    It is 0, and nothing is saved, if Redis lacks the save ``known``.
+    """
+
+    def arguments(self) -> tuple[str | float, ...]:
+        """Return the arguments of ``lua/apply.lua``."""
+        age = max(0.0, self.age())
+        return self.cursor.timetoken, self.cursor.region, self.known, age
+
+
 class ScriptCall:
-    """KEYS and ARGV of one call: events by channel, message, tally and action."""
+    """KEYS and ARGV of one call: events by channel, message, tally and action; then cursors."""
 
     def __init__(
         self,
         keys: Keys,
+        options: Sequence[str | int],
         batches: Sequence[Batch],
-        options: Sequence[str | int] = (),
+        cursors: Sequence[CursorSave],
     ) -> None:
         """``options`` are the first arguments of ``lua/apply.lua``."""
         if sum(len(events) for _, events in batches) > MAX_BATCH:
@@ -48,72 +74,58 @@ class ScriptCall:
         self._names = keys
         for channel, events in batches:
             self._add_channel(channel, events)
-
-    def add_cursor(self, save: CursorSave) -> None:
-        """Add a cursor that is saved after the events."""
-        self.keys.append(self._names.cursor(save.subscription))
-        self.args += save.arguments()
+        for save in cursors:
+            self.keys.append(keys.cursor(save.subscription))
+            self.args += save.arguments()
 
     def _add_channel(self, channel: str, events: Sequence[Event]) -> None:
-        self.keys += self._names.changed(channel)
-        args = self.args
-        args += (1, 0)
-        start = len(args)
-        if len(events) == 1:
-            self._add_event(channel, events[0])
-        else:
-            messages: dict[Timetoken, list[Event]] = {}
-            for event in events:
-                messages.setdefault(event.identity.message_timetoken, []).append(event)
-            for message, own in messages.items():
-                self._add_message(channel, message, own)
-            args[start - 2] = len(messages)
-        args[start - 1] = len(args) - start
-
-    def _add_message(self, channel: str, message: Timetoken, events: Sequence[Event]) -> None:
-        if len(events) == 1:
-            self._add_event(channel, events[0])
-            return
-        newest = 0
-        tallies: dict[tuple[str, str], _Histories] = {}
+        messages: dict[Timetoken, list[Event]] = {}
         for event in events:
-            milliseconds, encoded = _encode(event)
-            newest = max(newest, milliseconds)
-            identity = event.identity
-            histories = tallies.setdefault((identity.type, identity.value), {})
-            earlier = histories.get(identity.uuid)
-            histories[identity.uuid] = f"{earlier} {encoded}" if earlier else encoded
-        self.keys += self._names.message(channel, message)
-        self._add_tallies(message, newest, tallies)
+            messages.setdefault(event.identity.message_timetoken, []).append(event)
 
-    def _add_event(self, channel: str, event: Event) -> None:
-        """Add the only event of its message, as most of them are."""
-        identity = event.identity
-        message = identity.message_timetoken
+        self.keys += self._names.changed(channel)
+        args: list[str | float] = []
+        for message, own in messages.items():
+            self.keys += self._names.message(channel, message)
+            args += _one_event(own[0]) if len(own) == 1 else _many_events(message, own)
+        self.args += (len(messages), len(args))
+        self.args += args
+
+
+def _one_event(event: Event) -> tuple[str | int, ...]:
+    """Return the arguments of a message with one event, as most of them are.
+
+    ``_many_events`` returns the same, but takes more than twice the time.
+    """
+    identity = event.identity
+    milliseconds, encoded = _encode(event)
+    tally, prefix = _fields(identity.type, identity.value)
+    field = prefix + identity.uuid
+    return identity.message_timetoken, milliseconds, 1, 1, tally, 1, field, encoded
+
+
+def _many_events(message: Timetoken, events: Sequence[Event]) -> list[str | float]:
+    """Return the arguments of a message."""
+    newest = 0
+    tallies: dict[tuple[str, str], _Histories] = {}
+    for event in events:
         milliseconds, encoded = _encode(event)
-        tally, prefix = _fields(identity.type, identity.value)
-        self.keys += self._names.message(channel, message)
-        self.args += (message, milliseconds, 1, 1, tally, 1, prefix + identity.uuid, encoded)
+        newest = max(newest, milliseconds)
+        identity = event.identity
+        histories = tallies.setdefault((identity.type, identity.value), {})
+        earlier = histories.get(identity.uuid)
+        histories[identity.uuid] = f"{earlier} {encoded}" if earlier else encoded
 
-    def _add_tallies(
-        self,
-        message: Timetoken,
-        milliseconds: int,
-        tallies: Mapping[tuple[str, str], _Histories],
-    ) -> None:
-        names: list[str] = []
-        fields: list[str] = []
-        encoded: list[str] = []
-        for tally, histories in tallies.items():
-            name, prefix = _fields(*tally)
-            names.append(name)
-            fields += [prefix + uuid for uuid in histories]
-            encoded += histories.values()
-        self.args += (message, milliseconds, len(names), len(fields))
-        self.args += names
-        self.args += map(len, tallies.values())
-        self.args += fields
-        self.args += encoded
+    names: list[str] = []
+    fields: list[str] = []
+    encodings: list[str] = []
+    for tally, histories in tallies.items():
+        name, prefix = _fields(*tally)
+        names.append(name)
+        fields += [prefix + uuid for uuid in histories]
+        encodings += histories.values()
+    counts = map(len, tallies.values())
+    return [message, newest, len(names), len(fields), *names, *counts, *fields, *encodings]
 
 
 @lru_cache(PREFIXES)

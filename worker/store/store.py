@@ -15,13 +15,12 @@ from worker.domain.entry import Outcome
 from worker.domain.position import Timetoken
 from worker.errors import DamagedKeyError, ScriptRefusedError
 from worker.store.batch import MAX_BATCH, batched
-from worker.store.cursors import CursorSave
 from worker.store.damage import raise_if_damaged
 from worker.store.entries import Messages
 from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors, translated
 from worker.store.redis_retry import RedisRetry
-from worker.store.script_call import Batch, ScriptCall
+from worker.store.script_call import Batch, CursorSave, ScriptCall
 from worker.store.scripts import Call, call_script
 from worker.store.table import retried
 from worker.telemetry import metrics
@@ -115,9 +114,7 @@ class Store(Messages):
             ttls.journal_seconds,
             ttls.retention_seconds,
         )
-        call = ScriptCall(self._keys, batches, options)
-        for save in cursors:
-            call.add_cursor(save)
+        call = ScriptCall(self._keys, options, batches, cursors)
         with redis_errors(), _APPLY_SECONDS.time():
             (answers,) = await call_script(self._redis, "apply", (call.keys, call.args))
         count = len(batches)

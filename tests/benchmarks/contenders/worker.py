@@ -22,9 +22,9 @@ from worker.source.live import Poller
 from worker.source.names import Names
 from worker.source.wire import CountedTypes
 from worker.store.connection import connect
-from worker.store.cursors import CursorSave
 from worker.store.keys import Keys
 from worker.store.redis_retry import RedisRetry
+from worker.store.script_call import CursorSave
 from worker.store.store import Store
 from worker.store.tables import Tables
 from worker.telemetry.logs import configure

@@ -239,12 +239,12 @@ end
 -- To count the index first refuses one of another type before anything is written.
 -- Answers the new head, and whether the index was empty.
 local function note_changes(messages, journal, head_key, head)
-  local may_be_unknown = call('ZCARD', messages) == 0
+  local was_empty = call('ZCARD', messages) == 0
   head = call('XADD', journal, 'MINID', '~', oldest_entry, '*', 'after', head, 'origin', origin, unpack(changes))
   call('SET', head_key, head)
   call('EXPIRE', journal, journal_seconds)
   call('ZADD', messages, 'GT', unpack(index))
-  return head, may_be_unknown
+  return head, was_empty
 end
 
 -- Applies a channel's events. Its keys and arguments begin at these places.
