@@ -124,10 +124,12 @@ class GroupCommit:
     def _report(self, group: _Group, outcomes: Counter[Outcome]) -> None:
         """Measure how late the events are, and log the outcomes."""
         now = time.time()
-        metrics.lag.observe_all(
-            max(0.0, now - int(item.published) / TICKS_PER_SECOND)
+        ages = [
+            now - int(item.published) / TICKS_PER_SECOND
             for item in group.decoded
             if not isinstance(item, Malformed)
-        )
+        ]
+        # PubNub's clock may be ahead.
+        metrics.lag.observe_all([age if age > 0 else 0.0 for age in ages])
         counts = {outcome.value: count for outcome, count in outcomes.items()}
         log.debug("applied", subscriptions=len(group.cursors), **counts)

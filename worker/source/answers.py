@@ -9,14 +9,16 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from worker.domain.position import Cursor, Timetoken
 from worker.errors import PubNubError
 
+MAX_BYTES: Final = 32_768
+"""PubNub's limit for a request, so for each text in it."""
 MAX_DIGITS: Final = 1_000
 """The longest whole number that Python is asked to convert."""
 MAX_DEPTH: Final = 100
@@ -64,10 +66,14 @@ def _shallow(text: str) -> str:
     return "".join(kept) + text[resumed:]
 
 
+UsualText = Annotated[str, Meta(max_length=MAX_BYTES // 4)]
+"""A text whose bytes need not be counted: a character has four at most."""
+
+
 class Published(Struct, gc=False):
     """When a message was published."""
 
-    t: str
+    t: Annotated[str, Meta(min_length=1, max_length=20)]
 
 
 class Message(Struct, gc=False):
@@ -78,7 +84,7 @@ class Message(Struct, gc=False):
 
     e: int = 0
     c: str = ""
-    i: str | None = None
+    i: UsualText | None = None
     p: Published | None = None
     d: Raw = Raw(b"null")
 

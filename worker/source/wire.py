@@ -5,28 +5,24 @@ Other kinds of messages become None.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from worker.domain.action import Added, Identity, Observed, Removed
 from worker.domain.position import Timetoken
 from worker.errors import ConfigurationError, MalformedError
 from worker.source import names
-from worker.source.answers import Answer, Message
+from worker.source.answers import MAX_BYTES, Answer, Message, UsualText
 
 ACTION_KIND: Final = 3
 KNOWN_CHANNELS: Final = 16_384
 """The channels whose check is cached."""
-MAX_BYTES: Final = 32_768
-"""PubNub's limit for a request, so for each text in it."""
-MAX_USUAL: Final = MAX_BYTES // 4
-"""The characters of an event whose bytes need not be counted."""
 MAX_DIGITS: Final = 20
 ACTION_TIMETOKEN: Final = re.compile(rf"[1-9][0-9]{{0,{MAX_DIGITS - 1}}}", re.ASCII)
 MESSAGE_TIMETOKEN: Final = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}", re.ASCII)
@@ -68,7 +64,10 @@ class Malformed:
 Decoded = Observed | Malformed | None
 
 
-def decode_answer(answer: Answer, counted_types: CountedTypes) -> list[Observed | Malformed]:
+def decode_answer(
+    answer: Answer,
+    counted_types: CountedTypes,
+) -> Sequence[Observed | Malformed]:
     """Return the events in a subscribe answer, in order.
 
     Other kinds of messages, and other types of actions, are left out.
@@ -84,12 +83,15 @@ class UnusualError(Exception):
     """An answer needs ``decode_message`` for each of its messages."""
 
 
+_Digits = Annotated[str, Meta(min_length=1, max_length=MAX_DIGITS)]
+
+
 class _Action(Struct, gc=False, rename="camel"):
-    type: str
-    value: str
-    action_timetoken: str
-    message_timetoken: str
-    uuid: str | None = None
+    type: UsualText
+    value: UsualText
+    action_timetoken: _Digits
+    message_timetoken: _Digits
+    uuid: UsualText | None = None
 
 
 class _Payload(Struct, gc=False):
@@ -105,7 +107,7 @@ _UNUSUAL: Final = (LookupError, ConfigurationError, msgspec.DecodeError)
 def decode_usual(
     answer: Answer,
     counted_types: CountedTypes,
-) -> list[Observed | Malformed]:
+) -> list[Observed]:
     """Return the events of an answer whose messages all have PubNub's usual form.
 
     Takes a third of the time of ``decode_message``, with the same result.
@@ -115,17 +117,17 @@ def decode_usual(
     """
     if answer.usual is None:
         raise UnusualError
-    events: list[Observed | Malformed] = []
+    actions = [message for message in answer.usual if message.e == ACTION_KIND]
     try:
-        for message in answer.usual:
-            if message.e == ACTION_KIND:
-                payload = _decode_payload(message.d)
-                event = _usual_event(message, payload)
-                if payload.data.type in counted_types:
-                    events.append(event)
+        payloads = [_decode_payload(message.d) for message in actions]
+        events = list(map(_usual_event, actions, payloads))
     except _UNUSUAL:
         raise UnusualError from None
-    return events
+    _check_timetokens(events)
+    types = {payload.data.type for payload in payloads}
+    if all(map(counted_types.__contains__, types)):
+        return events
+    return [event for event in events if event.identity.type in counted_types]
 
 
 def _usual_event(message: Message, payload: _Payload) -> Observed:
@@ -133,25 +135,24 @@ def _usual_event(message: Message, payload: _Payload) -> Observed:
     user = message.i if data.uuid is None else data.uuid
     if user is None or message.p is None:
         raise UnusualError
-    action = data.action_timetoken
-    parent = data.message_timetoken
-    published = message.p.t
-    digits = action + published + parent
-    is_usual = (
-        digits.isascii()
-        and digits.isdigit()
-        and action[0] != "0"
-        and published[0] != "0"
-        and 0 < len(parent) <= MAX_DIGITS
-        and len(action) <= MAX_DIGITS
-        and len(published) <= MAX_DIGITS
-        and len(data.type) + len(data.value) + len(user) <= MAX_USUAL
-    )
-    if not is_usual:
-        raise UnusualError
     channel = _known_channel(message.c)
-    identity = Identity(channel, parent, data.type, data.value, user)
-    return _KINDS[payload.event](identity, action, published)
+    identity = Identity(channel, data.message_timetoken, data.type, data.value, user)
+    return _KINDS[payload.event](identity, data.action_timetoken, message.p.t)
+
+
+def _check_timetokens(events: Sequence[Observed]) -> None:
+    """Check the timetokens of a whole answer at once: that is quicker than one by one.
+
+    Raises:
+        UnusualError: One of them is not a number, or begins with 0.
+    """
+    parents = [event.identity.message_timetoken for event in events]
+    others = [event.action_timetoken for event in events]
+    others += [event.published for event in events]
+    digits = "".join(parents + others)
+    is_usual = digits.isascii() and digits.isdigit() and min(others) >= "1"
+    if events and not is_usual:
+        raise UnusualError
 
 
 def decode_message(message: object, counted_types: CountedTypes) -> Decoded:

@@ -1,7 +1,7 @@
 """A histogram of many observations at once."""
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import REGISTRY, Metric
@@ -26,11 +26,18 @@ class BatchHistogram(Collector):
         self._sum = 0.0
         REGISTRY.register(self)
 
-    def observe_all(self, values: Iterable[float]) -> None:
+    def observe_all(self, values: Sequence[float]) -> None:
         """Count these values."""
         for value in values:
-            self._counts[bisect_left(self._bounds, value)] += 1
             self._sum += value
+        ascending = sorted(values)
+        counted = 0
+        for bucket, bound in enumerate(self._bounds):
+            end = bisect_right(ascending, bound)
+            self._counts[bucket] += end - counted
+            counted = end
+            if end == len(ascending):
+                return
 
     def collect(self) -> Iterator[Metric]:
         """Yield the histogram for Prometheus."""
