@@ -7,9 +7,12 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram, Metric
 
 from worker.telemetry.histogram import BatchHistogram
+from worker.telemetry.metrics import event_count
 
 BOUNDS = (0.005, 0.1, 1, 2.5, 10)
 NAME, TEXT = "tally_test_seconds", "A test."
+
+event_count("live", "applied")  # as in a worker, no metric shows when it was created
 
 
 def shown(metrics: Iterable[Metric]) -> list[object]:

@@ -27,6 +27,7 @@ from worker.telemetry.http import (
     listening,
     metrics_page,
 )
+from worker.telemetry.metrics import event_count
 
 HUGE = 20_000_000
 ENDLESS = b"x" * HUGE
@@ -157,6 +158,7 @@ async def test_a_page_is_one_line_of_ascii(port: Port) -> None:
 
 async def test_metrics_are_prometheus_text(port: Port) -> None:
     """With the content type that Prometheus asks for."""
+    event_count("live", "applied")
     response = await port.ask("/metrics")
 
     assert response.headers["content-type"].startswith("text/plain; version=")
