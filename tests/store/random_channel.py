@@ -66,6 +66,7 @@ class RandomChannel:
             await self.redis.xtrim(journal, maxlen=self.random.randrange(4), approximate=False)
         else:
             await self.redis.delete(journal)
+            await self._pass(await self.head())
 
     async def head(self) -> str:
         """Return the journal's head."""
@@ -90,6 +91,10 @@ class RandomChannel:
         for key, (dump, life) in copy.items():
             pipe.restore(key, life, dump)
         await pipe.execute()
+        await self._pass(head)
+
+    async def _pass(self, head: str) -> None:
+        """Wait until the clock is past the head, so that no id is given twice."""
 
         async def is_later() -> bool:
             seconds, microseconds = await self.redis.time()
