@@ -680,8 +680,9 @@ def _laid_out(
     """Yield each message of an apply: its keys, its timetoken, its newest time, its events."""
     at = 0
     for own in (keys[start : start + 3] for start in range(0, len(keys), 3)):
-        message, (newest, tally_count, field_count) = texts[at], map(int, texts[at + 1 : at + 4])
-        at += 4
+        message, (newest, tally_count) = texts[at], map(int, texts[at + 1 : at + 3])
+        at += 3
+        field_count = sum(map(int, texts[at + tally_count : at + 2 * tally_count]))
         parts = []
         for size in (tally_count, tally_count, field_count, field_count):
             parts.append(texts[at : at + size])

@@ -134,12 +134,7 @@ class Keys:
 
     def message(self, channel: str, message_timetoken: str) -> tuple[str, str, str]:
         """All keys of a message: counts, actions, removed."""
-        prefix = self._key(channel, "")
-        return (
-            f"{prefix}counts:{message_timetoken}",
-            f"{prefix}actions:{message_timetoken}",
-            f"{prefix}removed:{message_timetoken}",
-        )
+        return message_keys(self.prefix(channel), message_timetoken)
 
     def read_message(self, key: str) -> tuple[str, str] | None:
         """Channel and message timetoken of a key of counts or of actions.
@@ -156,8 +151,7 @@ class Keys:
 
     def changed(self, channel: str) -> tuple[str, str, str]:
         """What each change of a channel writes: messages, journal, head."""
-        prefix = self._key(channel, "")
-        return f"{prefix}messages", f"{prefix}journal", f"{prefix}head"
+        return changed_keys(self.prefix(channel))
 
     def messages(self, channel: str) -> str:
         """The index of a channel's messages."""
@@ -183,8 +177,26 @@ class Keys:
         """How many entries of a channel were pruned lately."""
         return self._key(channel, "pruned")
 
+    def prefix(self, channel: str) -> str:
+        """How every key of a channel begins."""
+        return f"{self.namespace}:{{{_encoded(channel)}}}:"
+
     def _key(self, channel: str, name: str) -> str:
-        return f"{self.namespace}:{{{_encoded(channel)}}}:{name}"
+        return self.prefix(channel) + name
+
+
+def message_keys(prefix: str, message_timetoken: str) -> tuple[str, str, str]:
+    """Return the keys of a message, for a ``Keys.prefix``: counts, actions, removed."""
+    return (
+        f"{prefix}counts:{message_timetoken}",
+        f"{prefix}actions:{message_timetoken}",
+        f"{prefix}removed:{message_timetoken}",
+    )
+
+
+def changed_keys(prefix: str) -> tuple[str, str, str]:
+    """Return what each change of a channel writes: messages, journal, head."""
+    return f"{prefix}messages", f"{prefix}journal", f"{prefix}head"
 
 
 def digest(names: Iterable[str]) -> str:

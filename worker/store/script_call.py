@@ -7,7 +7,14 @@ from functools import lru_cache
 from worker.domain.action import Added, Event, Pruned, Removed, Restored
 from worker.domain.position import TICKS_PER_MILLISECOND, Cursor, Timetoken
 from worker.store.batch import MAX_BATCH, batched
-from worker.store.keys import PREFIXES, Keys, action_field, tally_field
+from worker.store.keys import (
+    PREFIXES,
+    Keys,
+    action_field,
+    changed_keys,
+    message_keys,
+    tally_field,
+)
 
 Batch = tuple[str, Sequence[Event]]
 """A channel, and events of it."""
@@ -20,7 +27,8 @@ def batches_of_calls(channels: Mapping[str, Sequence[Event]]) -> Iterator[list[B
     batches: list[Batch] = []
     room = MAX_BATCH
     for channel, events in channels.items():
-        for part in batched(events, MAX_BATCH):
+        parts = [events] if len(events) <= MAX_BATCH else batched(events, MAX_BATCH)
+        for part in parts:
             if len(part) > room:
                 yield batches
                 batches = []
@@ -79,14 +87,15 @@ class ScriptCall:
             self.args += save.arguments()
 
     def _add_channel(self, channel: str, events: Sequence[Event]) -> None:
+        prefix = self._names.prefix(channel)
+        self.keys += changed_keys(prefix)
         messages: dict[Timetoken, list[Event]] = {}
         for event in events:
             messages.setdefault(event.identity.message_timetoken, []).append(event)
 
-        self.keys += self._names.changed(channel)
         args: list[str | float] = []
         for message, own in messages.items():
-            self.keys += self._names.message(channel, message)
+            self.keys += message_keys(prefix, message)
             args += _one_event(own[0]) if len(own) == 1 else _many_events(message, own)
         self.args += (len(messages), len(args))
         self.args += args
@@ -100,8 +109,7 @@ def _one_event(event: Event) -> tuple[str | int, ...]:
     identity = event.identity
     milliseconds, encoded = _encode(event)
     tally, prefix = _fields(identity.type, identity.value)
-    field = prefix + identity.uuid
-    return identity.message_timetoken, milliseconds, 1, 1, tally, 1, field, encoded
+    return identity.message_timetoken, milliseconds, 1, tally, 1, prefix + identity.uuid, encoded
 
 
 def _many_events(message: Timetoken, events: Sequence[Event]) -> list[str | float]:
@@ -110,22 +118,25 @@ def _many_events(message: Timetoken, events: Sequence[Event]) -> list[str | floa
     tallies: dict[tuple[str, str], _Histories] = {}
     for event in events:
         milliseconds, encoded = _encode(event)
-        newest = max(newest, milliseconds)
+        if milliseconds > newest:
+            newest = milliseconds
         identity = event.identity
-        histories = tallies.setdefault((identity.type, identity.value), {})
+        tally = _fields(identity.type, identity.value)
+        histories = tallies.get(tally)
+        if histories is None:
+            histories = tallies[tally] = {}
         earlier = histories.get(identity.uuid)
         histories[identity.uuid] = f"{earlier} {encoded}" if earlier else encoded
 
     names: list[str] = []
     fields: list[str] = []
     encodings: list[str] = []
-    for tally, histories in tallies.items():
-        name, prefix = _fields(*tally)
+    for (name, prefix), histories in tallies.items():
         names.append(name)
         fields += [prefix + uuid for uuid in histories]
         encodings += histories.values()
     counts = map(len, tallies.values())
-    return [message, newest, len(names), len(fields), *names, *counts, *fields, *encodings]
+    return [message, newest, len(names), *names, *counts, *fields, *encodings]
 
 
 @lru_cache(PREFIXES)

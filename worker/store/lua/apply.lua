@@ -24,11 +24,10 @@
 --     its message timetoken
 --     the time of its newest event, in milliseconds
 --     T: the number of its tallies
---     F: the number of its actions
 --     T fields of tallies, each once
 --     T numbers: how many of the following actions count for each tally
---     F fields of actions, each once
---     F histories: the events of each action, oldest first, with a space between them
+--     fields of actions, each once
+--     a history for each action: its events, oldest first, with a space between them
 -- ARGV, at last, for each cursor:
 --   timetoken
 --   region
@@ -161,10 +160,12 @@ end
 -- Answers where the arguments of the next message begin.
 local function decide(key, at)
   local counts_key, actions_key, removed_key = KEYS[key], KEYS[key + 1], KEYS[key + 2]
-  local message, newest, tally_count, field_count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local tallies = at + 3                 -- before the first of each
+  local message, newest, tally_count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  local tallies = at + 2                 -- before the first of each
   local numbers = tallies + tally_count
   local fields = numbers + tally_count
+  local field_count = 0
+  for number = numbers + 1, fields do field_count = field_count + tonumber(ARGV[number]) end
   local histories = fields + field_count
 
   local all_live = call('HMGET', actions_key, unpack(ARGV, fields + 1, histories))
