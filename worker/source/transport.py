@@ -7,10 +7,9 @@ HTTP/2 would keep the stream of a cancelled poll, so it is not used.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import httpx
@@ -35,6 +34,8 @@ _CAUSES: Final[Mapping[type[Exception], str]] = {
     OSError: "the connection broke before the answer was whole",
 }
 """What an error means. The first class that fits counts."""
+
+Result = TypeVar("Result")
 
 
 class LostError(Exception):
@@ -97,9 +98,8 @@ class Deadlines:
         self._ends: dict[asyncio.Timeout, float] = {}
         self._check: asyncio.TimerHandle | None = None
 
-    @asynccontextmanager
-    async def within(self, seconds: float) -> AsyncIterator[None]:
-        """Cancel the block after so many seconds.
+    async def within(self, seconds: float, work: Coroutine[None, None, Result]) -> Result:
+        """Return the result of work; cancel it after so many seconds.
 
         Raises:
             TimeoutError: It took longer.
@@ -108,7 +108,7 @@ class Deadlines:
             self._ends[timeout] = elapsed_clock() + seconds
             self._check_later()
             try:
-                yield
+                return await work
             finally:
                 del self._ends[timeout]
 
@@ -161,9 +161,11 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
             options.path,
             options.query_string,
         )
-        with _lost_errors():
-            async with self._deadlines.within(options.request_timeout):
-                response = await self._get(url, options.connect_timeout)
+        request = self._get(url, options.connect_timeout)
+        try:
+            response = await self._deadlines.within(options.request_timeout, request)
+        except tuple(_CAUSES) as error:
+            raise _lost(error) from None
         info = ResponseInfo(response.status_code, config.ssl, None, None, None, None, response)
         category = PNStatusCategory.PNAcknowledgmentCategory
         status = options.create_status(category, response, info, None)
@@ -185,18 +187,16 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
             self._free.release()
 
     async def _reserve(self, seconds: float) -> None:
-        limit = seconds if self._free.locked() else None
+        if not self._free.locked():
+            await self._free.acquire()
+            return
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(seconds):
                 await self._free.acquire()
         except TimeoutError:
             raise LostError("every connection of this client is in use") from None
 
 
-@contextmanager
-def _lost_errors() -> Iterator[None]:
-    try:
-        yield
-    except tuple(_CAUSES) as error:
-        causes = (cause for kind, cause in _CAUSES.items() if isinstance(error, kind))
-        raise LostError(next(causes)) from None
+def _lost(error: Exception) -> LostError:
+    causes = (cause for kind, cause in _CAUSES.items() if isinstance(error, kind))
+    return LostError(next(causes))

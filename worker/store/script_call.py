@@ -118,8 +118,7 @@ def _many_events(message: Timetoken, events: Sequence[Event]) -> list[str | floa
     tallies: dict[tuple[str, str], _Histories] = {}
     for event in events:
         milliseconds, encoded = _encode(event)
-        if milliseconds > newest:
-            newest = milliseconds
+        newest = max(newest, milliseconds)
         identity = event.identity
         tally = _fields(identity.type, identity.value)
         histories = tallies.get(tally)
