@@ -64,6 +64,11 @@ class Pruned(Struct, frozen=True, gc=False):
     identity: Identity
     action_timetoken: Timetoken
 
+    @property
+    def published(self) -> Timetoken:
+        """The time of its action: nothing was published."""
+        return self.action_timetoken
+
 
 class Restored(Struct, frozen=True, gc=False):
     """Inferred: the action exists, although ``removed_through`` says that it was removed.
@@ -74,6 +79,11 @@ class Restored(Struct, frozen=True, gc=False):
     identity: Identity
     action_timetoken: Timetoken
     removed_through: Timetoken
+
+    @property
+    def published(self) -> Timetoken:
+        """The time of its action: nothing was published."""
+        return self.action_timetoken
 
 
 Observed = Added | Removed

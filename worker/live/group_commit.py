@@ -125,11 +125,10 @@ class GroupCommit:
         """Measure how late the events are, and log the outcomes."""
         now = time.time()
         ages = [
-            now - int(item.published) / TICKS_PER_SECOND
+            max(0.0, now - int(item.published) / TICKS_PER_SECOND)
             for item in group.decoded
             if not isinstance(item, Malformed)
         ]
-        # PubNub's clock may be ahead.
-        metrics.lag.observe_all([age if age > 0 else 0.0 for age in ages])
+        metrics.lag.observe_all(ages)
         counts = {outcome.value: count for outcome, count in outcomes.items()}
         log.debug("applied", subscriptions=len(group.cursors), **counts)

@@ -125,9 +125,8 @@ def decode_usual(
         raise UnusualError from None
     _check_timetokens(events)
     types = {payload.data.type for payload in payloads}
-    if all(map(counted_types.__contains__, types)):
-        return events
-    return [event for event in events if event.identity.type in counted_types]
+    counted = set(filter(counted_types.__contains__, types))
+    return [event for event in events if event.identity.type in counted]
 
 
 def _usual_event(message: Message, payload: _Payload) -> Observed:

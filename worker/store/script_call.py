@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from worker.domain.action import Added, Event, Pruned, Removed, Restored
-from worker.domain.position import TICKS_PER_MILLISECOND, Cursor, Timetoken
+from worker.domain.position import Cursor, Timetoken
 from worker.store.batch import MAX_BATCH, batched
 from worker.store.keys import (
     PREFIXES,
@@ -27,8 +27,7 @@ def batches_of_calls(channels: Mapping[str, Sequence[Event]]) -> Iterator[list[B
     batches: list[Batch] = []
     room = MAX_BATCH
     for channel, events in channels.items():
-        parts = [events] if len(events) <= MAX_BATCH else batched(events, MAX_BATCH)
-        for part in parts:
+        for part in batched(events, MAX_BATCH):
             if len(part) > room:
                 yield batches
                 batches = []
@@ -107,23 +106,20 @@ def _one_event(event: Event) -> tuple[str | int, ...]:
     ``_many_events`` returns the same, but takes more than twice the time.
     """
     identity = event.identity
-    milliseconds, encoded = _encode(event)
     tally, prefix = _fields(identity.type, identity.value)
-    return identity.message_timetoken, milliseconds, 1, tally, 1, prefix + identity.uuid, encoded
+    field = prefix + identity.uuid
+    milliseconds = _milliseconds(event)
+    return identity.message_timetoken, milliseconds, 1, tally, 1, field, _encode(event)
 
 
-def _many_events(message: Timetoken, events: Sequence[Event]) -> list[str | float]:
+def _many_events(message: Timetoken, events: Sequence[Event]) -> list[str | int]:
     """Return the arguments of a message."""
-    newest = 0
     tallies: dict[tuple[str, str], _Histories] = {}
     for event in events:
-        milliseconds, encoded = _encode(event)
-        newest = max(newest, milliseconds)
         identity = event.identity
         tally = _fields(identity.type, identity.value)
-        histories = tallies.get(tally)
-        if histories is None:
-            histories = tallies[tally] = {}
+        histories = tallies.setdefault(tally, {})
+        encoded = _encode(event)
         earlier = histories.get(identity.uuid)
         histories[identity.uuid] = f"{earlier} {encoded}" if earlier else encoded
 
@@ -134,6 +130,7 @@ def _many_events(message: Timetoken, events: Sequence[Event]) -> list[str | floa
         names.append(name)
         fields += [prefix + uuid for uuid in histories]
         encodings += histories.values()
+    newest = max(map(_milliseconds, events), key=int)
     counts = map(len, tallies.values())
     return [message, newest, len(names), *names, *counts, *fields, *encodings]
 
@@ -144,16 +141,20 @@ def _fields(type: str, value: str) -> tuple[str, str]:
     return tally_field(type, value), action_field(type, value, "")
 
 
-def _encode(event: Event) -> tuple[int, str]:
-    """Return when it happened, in milliseconds, and the event as the script reads it."""
-    action_timetoken = event.action_timetoken
+def _encode(event: Event) -> str:
+    """Return the event as the script reads it."""
+    # Most events are additions.
     match event:
         case Added():
-            return int(event.published) // TICKS_PER_MILLISECOND, action_timetoken
+            return event.action_timetoken
         case Removed():
-            return int(event.published) // TICKS_PER_MILLISECOND, "r" + action_timetoken
+            return "r" + event.action_timetoken
         case Pruned():
-            return int(action_timetoken) // TICKS_PER_MILLISECOND, "p" + action_timetoken
+            return "p" + event.action_timetoken
         case Restored():
-            pair = f"{action_timetoken},{event.removed_through}"
-            return int(action_timetoken) // TICKS_PER_MILLISECOND, "b" + pair
+            return f"b{event.action_timetoken},{event.removed_through}"
+
+
+def _milliseconds(event: Event) -> str:
+    """Return when it happened: a timetoken counts ten-millionths of a second."""
+    return event.published[:-4] or "0"

@@ -36,8 +36,6 @@ class BatchHistogram(Collector):
             end = bisect_right(ascending, bound)
             self._counts[bucket] += end - counted
             counted = end
-            if end == len(ascending):
-                return
 
     def collect(self) -> Iterator[Metric]:
         """Yield the histogram for Prometheus."""
