@@ -123,12 +123,13 @@ class GroupCommit:
 
     def _report(self, group: _Group, outcomes: Counter[Outcome]) -> None:
         """Measure how late the events are, and log the outcomes."""
-        now = time.time()
-        ages = [
-            max(0.0, now - int(item.published) / TICKS_PER_SECOND)
+        published = [
+            int(item.published) / TICKS_PER_SECOND
             for item in group.decoded
             if not isinstance(item, Malformed)
         ]
-        metrics.lag.observe_all(ages)
+        # PubNub's clock may be ahead of ours. An event is never early.
+        now = max([time.time(), *published])
+        metrics.lag.observe_all([now - at for at in published])
         counts = {outcome.value: count for outcome, count in outcomes.items()}
         log.debug("applied", subscriptions=len(group.cursors), **counts)

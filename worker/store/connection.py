@@ -133,8 +133,9 @@ class LeanConnection:
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """Return one command as bytes; its name may have two words."""
-        name = args[0].encode().split()
-        return [hiredis.pack_command((*name, *args[1:]))]
+        if " " in args[0]:
+            args = (*args[0].split(), *args[1:])
+        return [hiredis.pack_command(args)]
 
     def pack_commands(self, commands: Iterable[Any]) -> list[bytes]:
         """Return several commands as bytes."""
