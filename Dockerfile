@@ -13,9 +13,10 @@ COPY requirements-build.lock requirements.lock ./
 RUN pip install --no-deps --require-hashes -r requirements-build.lock \
  && pip wheel --no-deps --require-hashes --no-build-isolation --wheel-dir /wheels -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
+COPY client client
 COPY worker worker
 # Compiled here, since nothing can be written where it runs; without the index, since all it may hold is in /wheels.
-RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels ./client . \
  && pip --python /opt/tally/bin/python install --no-index --no-deps --no-compile /wheels/*.whl \
  && /opt/tally/bin/python -m compileall -q /opt/tally
 

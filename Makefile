@@ -18,7 +18,7 @@ demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compar
 
 install: $(VENV)/.built ## the worker as its locks have it, into VENV: a copy, for a server (make install VENV=/opt/tally)
 	$(LOCKED) -r requirements.lock
-	$(PIP) .
+	$(PIP) ./client .
 	@rm -f $(VENV)/.dev $(VENV)/.run # in a checkout's own .venv, make demo and make test put the sources back
 
 test: $(VENV)/.dev check ## formatting, lint, types, import contracts, then every test
@@ -74,7 +74,7 @@ env-example: $(VENV)/.dev ## write deploy/.env.example anew, from the settings
 contract: $(VENV)/.dev ## write tests/contract.json anew: schema, settings, exit codes and metrics of this version
 	$(BIN)/python -m tests.contract
 
-COMPILE := uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+COMPILE := uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package reaction-tally
 lock: ## rewrite the lock files from pyproject.toml (needs uv); they carry hashes and no addresses
 	$(COMPILE) --group build -o requirements-build.lock
 	$(COMPILE) --extra embedded pyproject.toml -o requirements.lock
@@ -91,12 +91,12 @@ $(VENV)/.built: requirements-build.lock | $(BIN)/python
 	$(LOCKED) -r $<
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.lock pyproject.toml $(VENV)/.built
+$(VENV)/.dev: requirements-dev.lock pyproject.toml client/pyproject.toml $(VENV)/.built
 	$(LOCKED) -r $<
-	$(PIP) --editable .
+	$(PIP) --editable ./client --editable .
 	@touch $@
 
-$(VENV)/.run: requirements.lock pyproject.toml $(VENV)/.built
+$(VENV)/.run: requirements.lock pyproject.toml client/pyproject.toml $(VENV)/.built
 	$(LOCKED) -r $<
-	$(PIP) --editable .
+	$(PIP) --editable ./client --editable .
 	@touch $@

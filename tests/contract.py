@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from reaction_tally.keys import SCHEMA
 from tests.deploy import promql
 from worker import __version__
 from worker.errors import ExitCode
 from worker.settings import FIELDS, Settings
 from worker.settings.masked import as_text
-from worker.store.keys import SCHEMA
 
 GOLDEN: Final = Path(__file__).with_name("contract.json")
 

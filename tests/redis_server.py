@@ -115,6 +115,12 @@ class RedisServer:
         self._server = ServerProcess([find_binary(), *words], self._folder)
         self._server.start()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     @property
     def port(self) -> int:
         """The port of the server."""

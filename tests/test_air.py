@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-WORKER: Final = Path(__file__).parents[1] / "worker"
+ROOT: Final = Path(__file__).parents[1]
+PACKAGES: Final = (ROOT / "worker", ROOT / "client" / "reaction_tally")
 BRANCHES: Final = (
     *(ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While),
     *(ast.ExceptHandler, ast.Assert, ast.match_case),
@@ -15,7 +16,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 def texts() -> list[str]:
     """Return the text of each module."""
-    return [path.read_text("utf-8") for path in sorted(WORKER.rglob("*.py"))]
+    paths = [path for package in PACKAGES for path in sorted(package.rglob("*.py"))]
+    return [path.read_text("utf-8") for path in paths]
 
 
 def nodes() -> Iterator[ast.AST]:

@@ -44,24 +44,33 @@ def test_the_version_is_written_in_one_place() -> None:
 
 def test_two_builds_of_one_version_are_the_same_wheel(tmp_path: Path) -> None:
     """To the last byte, though one checkout is younger and lies elsewhere."""
-    needed = ("pyproject.toml", "README.md", "LICENSE")
-    for name in needed:
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copyfile(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "worker", tmp_path / "worker", copy_function=shutil.copyfile)
+    for package in ("worker", "client"):
+        shutil.copytree(ROOT / package, tmp_path / package, copy_function=shutil.copyfile)
 
-    wheels = [
-        build_wheel(checkout, tmp_path / f"built{number}")
-        for number, checkout in enumerate((ROOT, tmp_path))
-    ]
+    for project, name in ((".", "reaction_tally_worker"), ("client", "reaction_tally")):
+        wheels = [
+            build_wheel(checkout / project, tmp_path / f"built-{name}-{number}")
+            for number, checkout in enumerate((ROOT, tmp_path))
+        ]
 
-    assert [wheel.name for wheel in wheels] == [
-        f"reaction_tally-{__version__}-py3-none-any.whl"
-    ] * 2
-    assert wheels[0].read_bytes() == wheels[1].read_bytes()
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        assert f"reaction_tally-{__version__}.dist-info/licenses/LICENSE" in wheel.namelist()
-        scripts = wheel.read(f"reaction_tally-{__version__}.dist-info/entry_points.txt").decode()
-    assert "tally = worker.__main__:main" in scripts
+        assert [wheel.name for wheel in wheels] == [f"{name}-{__version__}-py3-none-any.whl"] * 2
+        assert wheels[0].read_bytes() == wheels[1].read_bytes()
+
+
+def test_a_wheel_has_all_that_is_needed(tmp_path: Path) -> None:
+    """The command, the scripts of Redis, the licence; and nothing of the other one."""
+    with zipfile.ZipFile(build_wheel(ROOT, tmp_path / "worker")) as wheel:
+        info = f"reaction_tally_worker-{__version__}.dist-info"
+        assert {f"{info}/licenses/LICENSE", "worker/store/lua/apply.lua"} <= {*wheel.namelist()}
+        assert "tally = worker.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
+        assert {name.partition("/")[0] for name in wheel.namelist()} == {"worker", info}
+    with zipfile.ZipFile(build_wheel(ROOT / "client", tmp_path / "client")) as wheel:
+        info = f"reaction_tally-{__version__}.dist-info"
+        files = {"reaction_tally/lua/page.lua", "reaction_tally/py.typed"}
+        assert {f"{info}/licenses/LICENSE", *files} <= {*wheel.namelist()}
+        assert {name.partition("/")[0] for name in wheel.namelist()} == {"reaction_tally", info}
 
 
 def build_wheel(checkout: Path, folder: Path) -> Path:

@@ -8,12 +8,12 @@ from typing import Any, Final
 import pytest
 from typer.main import get_command
 
+from reaction_tally.keys import Keys
 from tests.env_example import env_example
 from worker.cli.commands import app
 from worker.errors import ExitCode
 from worker.settings import FIELDS, SECRETS, Settings
 from worker.settings.masked import as_text
-from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause
 
 ROOT: Final = Path(__file__).parents[1]
@@ -21,7 +21,7 @@ DOCUMENTS: Final = [
     *sorted(ROOT.glob("*.md")),
     *(
         path
-        for folder in ("deploy", "tests", "worker")
+        for folder in ("client", "deploy", "tests", "worker")
         for path in (ROOT / folder).rglob("*.md")
         if "node_modules" not in path.parts
     ),
@@ -116,7 +116,7 @@ def test_every_key_has_a_row() -> None:
         keys.probe,
         keys.meta,
     }
-    rows = re.findall(r"^\| `(tally:[^`]+)` \|", text_of("worker/store/README.md"), re.MULTILINE)
+    rows = re.findall(r"^\| `(tally:[^`]+)` \|", text_of("client/CONTRACT.md"), re.MULTILINE)
     assert set(rows) == spelled
 
 
@@ -139,8 +139,10 @@ def test_a_list_of_modules_is_whole() -> None:
     assert parts
     for part in parts:
         folder = part.split("\n")[0]
-        listed = re.findall(r"^\| `(\w+\.py)` \|", part, re.MULTILINE)
-        modules = {path.name for path in (ROOT / "worker" / folder).glob("*.py")}
+        rows = re.findall(r"^\| (`[^|]+\.py`) \|", part, re.MULTILINE)
+        listed = [module for row in rows for module in re.findall(r"`(\w+\.py)`", row)]
+        package = "client/reaction_tally" if folder == "client" else f"worker/{folder}"
+        modules = {path.name for path in (ROOT / package).glob("*.py")}
         if listed:
             assert sorted(listed) == sorted(modules - {"__init__.py"}), folder
 
@@ -208,7 +210,8 @@ def test_every_setting_in_a_document_exists(document: Path) -> None:
 
 def test_every_constant_in_the_map_exists() -> None:
     """So that a search of the code finds it."""
-    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "worker").rglob("*.py"))
+    paths = [*(ROOT / "worker").rglob("*.py"), *(ROOT / "client").rglob("*.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     for name in set(re.findall(r"`([A-Z][A-Z_]+)`", MAP)) - set(FIELDS):
         assert re.search(rf"^{name}\b.*=", code, re.MULTILINE), name
 

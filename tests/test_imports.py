@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of what import-linter reads."""
-    shutil.copytree(
-        ROOT / "worker", tmp_path / "worker", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    for source in ("worker", "client/reaction_tally"):
+        folder = tmp_path / Path(source).name
+        shutil.copytree(ROOT / source, folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
     return tmp_path
 
@@ -53,9 +53,18 @@ def test_a_wrong_import_of_a_module_that_has_its_place_is_refused(copy: Path) ->
     assert "worker.store.answers -> worker.emulator" in said
 
 
-def add(folder: Path, name: str, text: str) -> None:
+def test_the_client_stands_alone(copy: Path) -> None:
+    """Other programs install it without the worker."""
+    add(copy, "shortcut.py", "from worker.domain import entry\n", "reaction_tally")
+    said = lint(copy)
+
+    assert "reaction_tally.shortcut -> worker.domain.entry" in said
+    assert "- reaction_tally.shortcut\n" in said
+
+
+def add(folder: Path, name: str, text: str, package: str = "worker") -> None:
     """Write a module into the copy."""
-    (folder / "worker" / name).write_text(text, encoding="utf-8")
+    (folder / package / name).write_text(text, encoding="utf-8")
 
 
 def lint(folder: Path) -> str:

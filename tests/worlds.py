@@ -13,13 +13,13 @@ from urllib.parse import unquote
 
 from redis.asyncio import Redis
 
+from reaction_tally import AsyncTallyReader
+from reaction_tally.keys import Keys
 from tests.bench.in_process import Commands, Ended, Running
 from tests.processes import Child
 from tests.waiting import WAIT_SECONDS, wait_until
-from worker import TallyReader
 from worker.emulator import Emulator, State, Truth
 from worker.store.connection import connect
-from worker.store.keys import Keys
 
 KEY: Final = "sub-c-test"
 KEYS: Final = Keys()
@@ -38,7 +38,7 @@ class View:
     def __init__(self, redis: Redis) -> None:
         # redis-py types its commands for both its clients at once; here they are always awaited.
         self.redis = cast("Any", redis)
-        self.reader = TallyReader(redis)
+        self.reader = AsyncTallyReader(redis)
 
     async def tallies(self) -> Truth:
         """Return channel → message → type → value → count, of every counts hash."""
@@ -53,7 +53,7 @@ class View:
 
     async def counts(self) -> Mapping[str, int]:
         """Return value → count of the reactions to the message in the room."""
-        counts = await self.reader.get(ROOM, MESSAGE)
+        counts = (await self.tallies()).get(ROOM, {}).get(MESSAGE, {})
         return counts.get("reaction", {})
 
     async def wait_for_counts(self, expected: Mapping[str, int]) -> None:

@@ -7,6 +7,8 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
+from tests.unclaimed import UnclaimedReader
 from worker.applying.apply import Applier
 from worker.applying.rollback import Pool, RollbackRecovery
 from worker.emulator import Emulator
@@ -21,9 +23,7 @@ from worker.source.backoff import Backoff
 from worker.source.client import Client
 from worker.source.live import Poller
 from worker.source.wire import CountedTypes
-from worker.store.keys import Keys
 from worker.store.ownership import Claim, Ownership
-from worker.store.reader import TallyReader
 from worker.store.redis_retry import RedisRetry
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.store import Store, Ttls
@@ -64,7 +64,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.lay_out()
-        self.reader = TallyReader(self.redis)
+        self.reader = UnclaimedReader(self.redis)
 
     def lay_out(
         self,

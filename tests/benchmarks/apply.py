@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 import redis as synchronous
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
 from tests.benchmarks.load import Counts, broken_counts, found, history, truth
 from tests.redis_server import RedisServer
@@ -20,7 +21,6 @@ from worker.live.group_commit import GROUP_EVENTS
 from worker.source.backoff import elapsed_clock
 from worker.store.batch import MAX_BATCH, batched
 from worker.store.connection import connect
-from worker.store.keys import Keys
 from worker.store.redis_retry import RedisRetry
 from worker.store.store import Store
 from worker.store.tables import Tables

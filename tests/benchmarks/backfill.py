@@ -16,6 +16,7 @@ from pubnub.endpoints.message_actions.get_message_actions import GetMessageActio
 from pubnub.pubnub_asyncio import PubNubAsyncio
 from redis.commands.core import AsyncScript
 
+from reaction_tally.keys import Keys
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
 from tests.benchmarks.listing import NOW, PAGE_SIZE, listed, pubnub
 from tests.benchmarks.load import broken_counts, found, history, truth
@@ -32,7 +33,6 @@ from worker.source.history import History
 from worker.source.wire import CountedTypes
 from worker.store.budget import BURST, Budget
 from worker.store.connection import connect
-from worker.store.keys import Keys
 from worker.store.redis_retry import RedisRetry
 from worker.store.store import Store
 from worker.store.tables import Tables

@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 
 import hiredis
 
+from reaction_tally.journal import read_entry
+from reaction_tally.keys import Keys
 from tests.benchmarks.loopback import Loopback
 from tests.benchmarks.probes import stamp
 from tests.drill.rooms import leave_off
 from worker.domain.position import Cursor
 from worker.store.connection import connect
-from worker.store.journal import read_entry
-from worker.store.keys import Keys
 
 KEYS: Final = Keys()
 WORKER: Final = """

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
 
+from reaction_tally.keys import Keys
 from tests.benchmarks.answering import FIRST
 from tests.benchmarks.harness import Benchmark, Figure, Line, Ratio, expect
 from tests.benchmarks.load import VALUES, broken_counts, found, truth
 from tests.redis_server import RedisServer
+from tests.unclaimed import UnclaimedReader
 from worker.applying.apply import Applier
 from worker.domain.action import Added, Identity, Observed, Origin, Removed
 from worker.source.backoff import elapsed_clock
 from worker.store.connection import connect
-from worker.store.keys import Keys
-from worker.store.reader import TallyReader
 from worker.store.redis_retry import RedisRetry
 from worker.store.store import Store
 from worker.store.tables import Tables
@@ -141,7 +141,7 @@ async def reading(url: str, events: Sequence[Observed]) -> float:
     channel = events[0].identity.channel
     identities = [event.identity for event in events if event.identity.channel == channel]
     messages = sorted({identity.message_timetoken for identity in identities})[:READ]
-    async with TallyReader.from_url(url) as reader:
+    async with UnclaimedReader.from_url(url) as reader:
         await reader.get_many(channel, messages)
         began = time.perf_counter()
         for _ in range(READS):

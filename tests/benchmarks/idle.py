@@ -14,6 +14,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.benchmarks.answering import FIRST
 from tests.benchmarks.harness import Benchmark, Figure, Line, Ratio, expect
 from tests.benchmarks.load import found, truth
@@ -26,7 +27,7 @@ from worker.domain.action import Added, Identity, Origin
 from worker.domain.position import TICKS_PER_SECOND, Cursor
 from worker.store.batch import MAX_BATCH
 from worker.store.connection import connect
-from worker.store.keys import Keys, digest
+from worker.store.cursors import digest
 from worker.store.script_call import CursorSave
 from worker.store.store import Store
 from worker.store.tables import Tables

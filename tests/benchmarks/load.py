@@ -10,10 +10,10 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.benchmarks.answering import ANSWER, FIRST
+from tests.unclaimed import UnclaimedReader
 from worker.domain.action import Added, Identity, Observed, Removed
-from worker.store.keys import Keys
-from worker.store.reader import TallyReader
 
 VALUES: Final = ("👍", "🎉", "😀", "❤️", "🚀")
 
@@ -76,7 +76,7 @@ async def found(url: str, events: Sequence[Observed]) -> Counts:
     by_channel: dict[str, set[str]] = {}
     for event in events:
         by_channel.setdefault(event.identity.channel, set()).add(event.identity.message_timetoken)
-    async with TallyReader.from_url(url) as reader:
+    async with UnclaimedReader.from_url(url) as reader:
         for channel, messages in by_channel.items():
             for message, types in (await reader.get_many(channel, sorted(messages))).items():
                 for type, values in types.items():

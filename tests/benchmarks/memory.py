@@ -11,12 +11,12 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.benchmarks.harness import Benchmark, Figure, Line, Ratio, expect
 from tests.configured_server import ConfiguredServer, programs, version
 from worker.domain.action import Added, Identity, Observed, Origin, Removed
 from worker.store.batch import MAX_BATCH, batched
 from worker.store.connection import connect
-from worker.store.keys import Keys
 from worker.store.store import Store
 
 ACTIONS: Final = 1_000_000

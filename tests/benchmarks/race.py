@@ -12,6 +12,7 @@ from pathlib import Path
 from shutil import which
 from typing import Final
 
+from reaction_tally.keys import Keys
 from tests.benchmarks.answering import ANSWER, FIRST
 from tests.benchmarks.contenders.order import Order, Report
 from tests.benchmarks.harness import expect
@@ -20,7 +21,6 @@ from tests.benchmarks.loopback import Loopback
 from tests.redis_server import RedisServer
 from worker.domain.action import Observed
 from worker.store.connection import RedisClient, connect
-from worker.store.keys import Keys
 from worker.store.tables import Tables
 
 LONGEST_SECONDS: Final = 100

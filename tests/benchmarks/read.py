@@ -8,13 +8,14 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
+from reaction_tally import AsyncTallyReader
+from reaction_tally.keys import Keys
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
 from tests.benchmarks.latency import Line, line, pings
+from tests.claimed import claim
 from tests.redis_server import RedisServer
 from worker.domain.action import Added, Identity, Origin
 from worker.store.connection import connect
-from worker.store.keys import Keys
-from worker.store.reader import TallyReader
 from worker.store.store import Store
 
 FIRST: Final = 17_600_000_000_000_000
@@ -116,7 +117,7 @@ async def from_afar(port: int, times: int) -> dict[str, float]:
     with line(port, distance) as far:
         address = f"redis://127.0.0.1:{far.port}"
         async with (
-            TallyReader.from_url(address) as reader,
+            AsyncTallyReader.from_url(address) as reader,
             Redis.from_url(address, decode_responses=True) as redis,
         ):
             contenders: dict[str, tuple[Read, int]] = {
@@ -134,7 +135,7 @@ async def from_afar(port: int, times: int) -> dict[str, float]:
 async def from_near(url: str, times: int) -> dict[str, float]:
     """Return the milliseconds that reading costs this process, without any distance."""
     async with (
-        TallyReader.from_url(url) as reader,
+        AsyncTallyReader.from_url(url) as reader,
         Redis.from_url(url, decode_responses=True) as redis,
     ):
         reads: dict[str, Read] = {
@@ -149,6 +150,7 @@ async def one_round(size: float) -> dict[str, float]:
     server, times = RedisServer(), max(1, round(REDIS_ONLY * size))
     try:
         async with connect(server.url) as redis:
+            await claim(redis)
             store, added = Store(redis, Keys()), actions()
             for start in range(0, len(added), BATCH):
                 await store.apply_all([("room", added[start : start + BATCH])], Origin.LIVE)
@@ -166,7 +168,7 @@ BENCHMARK: Final = Benchmark(
         "pipeline and the shortest parsing."
     ),
     lines=(
-        Figure("ours", "TallyReader.get_many", "ms"),
+        Figure("ours", "AsyncTallyReader.get_many", "ms"),
         Figure("each", "HGETALL message by message", "ms"),
         Figure("ping", "one PING on the same line, without any client", "ms"),
         Figure("ours_trips", "round trips of get_many, counted on the line", "", at_most=1),

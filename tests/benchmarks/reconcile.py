@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys, action_field
 from tests.benchmarks.answering import FIRST
 from tests.benchmarks.harness import Benchmark, Figure, expect
 from tests.benchmarks.load import data, history
@@ -25,7 +26,6 @@ from worker.source.history import PAGE_SIZE, ListSlice, span
 from worker.source.wire import CountedTypes
 from worker.store.connection import connect
 from worker.store.entries import Entries
-from worker.store.keys import Keys, action_field
 
 ACTIONS: Final = 1_000_000
 MESSAGES: Final = 10_000

@@ -16,12 +16,12 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.redis_server import RedisServer
 from worker.domain.action import Added, Identity, Origin
 from worker.emulator import Emulator
 from worker.store.batch import MAX_BATCH
 from worker.store.connection import connect
-from worker.store.keys import Keys
 from worker.store.store import Store
 
 FIRST: Final = 17_000_000_000_000_000

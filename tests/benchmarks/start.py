@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from reaction_tally.keys import Keys
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
 from tests.redis_server import RedisServer
 from worker.domain.action import Added, Identity, Origin
 from worker.store.connection import connect
-from worker.store.keys import Keys
 from worker.store.store import Store
 
 STARTS: Final = 15

@@ -15,6 +15,7 @@ from pubnub.endpoints.message_actions.get_message_actions import GetMessageActio
 from pubnub.pubnub_asyncio import PubNubAsyncio
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.benchmarks.answering import FIRST
 from tests.benchmarks.harness import Benchmark, Figure, Line, Ratio, expect
 from tests.benchmarks.listing import PAGE_SIZE, listed, pubnub
@@ -28,7 +29,6 @@ from worker.service.worker import FollowedNames, Repairs
 from worker.settings import Settings
 from worker.source.names import Names
 from worker.store.connection import connect
-from worker.store.keys import Keys
 from worker.store.store import Store
 from worker.store.tables import Tables
 

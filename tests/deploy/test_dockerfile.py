@@ -29,7 +29,11 @@ def test_copied_files_are_in_the_context() -> None:
     ] == []
     assert [
         name
-        for name in ("worker/__main__.py", "worker/store/lua/apply.lua")
+        for name in (
+            "worker/__main__.py",
+            "worker/store/lua/apply.lua",
+            "client/reaction_tally/lua/page.lua",
+        )
         if ignored(name, ignore_patterns())
     ] == []
 
@@ -48,7 +52,7 @@ def test_the_context_is_enough_for_a_wheel() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
     named = re.findall(r'^(?:readme|license-files) = \[?"(.+)"', project, re.MULTILINE)
-    assert {"pyproject.toml", "worker", *named} <= copied
+    assert {"pyproject.toml", "client", "worker", *named} <= copied
     assert len(named) == 2
 
 

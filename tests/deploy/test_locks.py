@@ -19,9 +19,12 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import reaction_tally
+import worker
 from tests.deploy.dockerfile import ROOT
 
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+CLIENT: Final = tomllib.loads((ROOT / "client/pyproject.toml").read_text(encoding="utf-8"))
 PYTHONS: Final = ("3.11.0", "3.11.13", "3.12.0", "3.13.0")
 """The floor to its first patch release, where a few more packages are needed, and the others."""
 PLATFORMS: Final = ("linux", "darwin")
@@ -55,8 +58,11 @@ def group(name: str) -> Iterator[str]:
             yield from group(entry["include-group"])
 
 
+OURS: Final = f"{CLIENT['project']['name']}=={worker.__version__}"
+"""The client comes from this checkout, so no lock has it."""
 RUNTIME: Final = [
-    *PROJECT["project"]["dependencies"],
+    *[text for text in PROJECT["project"]["dependencies"] if text != OURS],
+    *CLIENT["project"]["dependencies"],
     *PROJECT["project"]["optional-dependencies"]["embedded"],
 ]
 LOCKS: Final = {
@@ -133,6 +139,12 @@ ELSEWHERE: Final = {"async-timeout", "colorama"}
 """Locked for older patch releases of Python 3.11, and for Windows."""
 
 
+def test_worker_and_client_have_one_version() -> None:
+    """The worker asks for exactly that client."""
+    assert reaction_tally.__version__ == worker.__version__
+    assert OURS in PROJECT["project"]["dependencies"]
+
+
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("lock", LOCKS)
@@ -187,12 +199,15 @@ ASKING: Final = ("asking", "1.0", "Requires-Dist: asked[more]>=1.0\n")
 ASKED: Final = ("asked", "1.0", "Provides-Extra: more\n")
 NEWER: Final = ("asked", "2.0", "Provides-Extra: more\n")
 PROJECT_WHEEL: Final = ("project", "1.0", "Requires-Dist: asking\n")
+CLIENT_WHEEL: Final = ("client", "1.0", "")
 BACKEND: Final = """
 import shutil
+from pathlib import Path
 
 def build_wheel(folder, *_, **__):
-    shutil.copy("project-1.0-py3-none-any.whl", folder)
-    return "project-1.0-py3-none-any.whl"
+    (wheel,) = Path(".").glob("*.whl")
+    shutil.copy(wheel, folder)
+    return wheel.name
 
 build_editable = build_wheel
 """
@@ -235,11 +250,13 @@ def newcomer(tmp_path: Path) -> Path:
     (project / "requirements-build.lock").write_text("")
     for name in ("requirements.lock", "requirements-dev.lock"):
         (project / name).write_text("".join(map(lock_line, wheels)))
-    write_wheel(project, *PROJECT_WHEEL)
-    (project / "backend.py").write_text(BACKEND)
-    (project / "pyproject.toml").write_text(
-        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    )
+    (project / "client").mkdir()
+    for folder, package in ((project, PROJECT_WHEEL), (project / "client", CLIENT_WHEEL)):
+        write_wheel(folder, *package)
+        (folder / "backend.py").write_text(BACKEND)
+        (folder / "pyproject.toml").write_text(
+            '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        )
     return project
 
 
@@ -266,7 +283,7 @@ def test_what_is_locked_is_installed_although_a_newer_release_exists(newcomer: P
     for target in ("install", ".venv/.run", ".venv/.dev"):
         made = make(newcomer, target)
         assert made.returncode == 0, made.stderr
-        code = "import asked, asking, project; print(asked.version, asking.version)"
+        code = "import asked, asking, client, project; print(asked.version, asking.version)"
         said = subprocess.run(
             [newcomer / ".venv/bin/python", "-c", code], capture_output=True, check=True
         ).stdout

@@ -9,7 +9,7 @@ from tests.cursors import save_cursor
 from tests.worlds import KEYS
 from worker.domain.position import Cursor
 from worker.source.names import Names
-from worker.store.keys import digest
+from worker.store.cursors import digest
 from worker.store.tables import Tables
 
 NEVER = str(10**9)

@@ -34,7 +34,7 @@ print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
 REDIS_ONLY: Final = """
 import json, sys
-from worker import TallyReader
+from tests.unclaimed import UnclaimedReader
 print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
 

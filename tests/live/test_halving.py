@@ -29,7 +29,7 @@ from worker.service import parts, worker
 from worker.service.lifecycle import Service
 from worker.settings import Settings
 from worker.source.names import Names
-from worker.store.keys import digest
+from worker.store.cursors import digest
 
 FOUR = Names(("attic", "hall", "room", "yard"))
 

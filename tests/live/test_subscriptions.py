@@ -14,7 +14,7 @@ from worker.domain.position import Cursor
 from worker.live.subscriptions import Subscriptions
 from worker.source.names import Names
 from worker.store.connection import recovery_client
-from worker.store.keys import FORGOTTEN_SECONDS
+from worker.store.ownership import FORGOTTEN_SECONDS
 from worker.store.rollback_detector import RollbackDetector
 
 

@@ -7,14 +7,15 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
+from reaction_tally.errors import MalformedEntryError
+from reaction_tally.journal import read_entry
+from reaction_tally.keys import Keys
 from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, pruned, removed, restored
 from worker.domain.action import Added, Event, Identity, Origin
 from worker.domain.position import from_seconds
-from worker.errors import MalformedError
 from worker.reading.explain import Explanation, explanation_json, explanation_lines, trace
-from worker.store.journal import PAGE, Journal, read_entry
-from worker.store.keys import Keys
-from worker.store.reader import read_snapshot
+from worker.store.journal import PAGE, Journal
+from worker.store.snapshot import read_snapshot
 from worker.store.store import Store, Ttls
 
 KEYS = Keys()
@@ -232,5 +233,5 @@ async def test_a_change_after_the_snapshot_is_left_out(redis: Redis) -> None:
 )
 def test_a_foreign_entry_is_refused(fields: dict[str, str]) -> None:
     """With a sentence that names it."""
-    with pytest.raises(MalformedError, match="entry 5-0 is not of a kind"):
+    with pytest.raises(MalformedEntryError, match="entry 5-0 is not of a kind"):
         read_entry("5-0", fields)

@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
+from reaction_tally.keys import Keys
 from tests.bench.repairs import MOMENT_SECONDS, RepairBench, running
 from tests.bench.virtual import (
     Log,
@@ -28,7 +29,6 @@ from worker.reconciliation.report import ReconcileOptions, ReconcilePolicy, Reco
 from worker.service.worker import FollowedNames, Repairs
 from worker.source.names import Names
 from worker.source.refusals import REFUSED_SECONDS
-from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause
 from worker.store.progress import LookProgress
 

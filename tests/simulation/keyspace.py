@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from redis.exceptions import NoPermissionError, ResponseError
 
+from reaction_tally.keys import action_prefix
 from worker.domain.action import Added, Event, Identity, Pruned, Removed, Restored
 from worker.domain.entry import Entry, Outcome, apply
 from worker.store import scripts
 from worker.store.audit import live_entries
-from worker.store.keys import action_prefix
 
 VERBS: Final = (
     "apply",

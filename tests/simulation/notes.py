@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from reaction_tally.keys import Keys
 from tests.simulation.machine import Machine
 from worker.emulator.replies import Reply
-from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause
 
 KEYS: Final = Keys()

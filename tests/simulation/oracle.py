@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from reaction_tally.keys import Keys, read_action_field, tally_field
 from tests.simulation.keyspace import Applied, Effect, Keyspace, Stream, Watcher
 from tests.simulation.notes import Notes
 from worker.domain.entry import Outcome
 from worker.emulator import Identity, Page, State, Window
 from worker.emulator.cache import Message
 from worker.source.names import Names
-from worker.store.keys import Keys, digest, read_action_field, tally_field
+from worker.store.cursors import digest
 from worker.store.pending_repairs import GapCause
 
 KEYS: Final = Keys()

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from reaction_tally.keys import Keys
 from tests.cursors import save_cursor
 from tests.simulation.keyspace import Commands, Keyspace, Stream
 from tests.simulation.machine import Machine
@@ -21,7 +22,6 @@ from worker.reconciliation.consistency import Consistency
 from worker.store.audit import Audit
 from worker.store.budget import Budget
 from worker.store.entries import Entries, entry_keys
-from worker.store.keys import Keys
 from worker.store.ownership import Claim, Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.progress import LookProgress, Progress

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final
 
+from reaction_tally.keys import Keys, read_action_field
+from reaction_tally.operations import read_counts
 from tests.chaos.comparison import differences
 from tests.simulation.keyspace import Keyspace
 from tests.simulation.loop import VirtualLoop
@@ -25,8 +27,6 @@ from worker.service.commands import COMMAND_TRIES
 from worker.service.parts import Parts, build_reconciler
 from worker.settings import Settings
 from worker.source.names import Names, matches
-from worker.store.keys import Keys, read_action_field
-from worker.store.reader import read_counts
 
 KEYS: Final = Keys()
 SETTLE_SECONDS: Final = 60.0

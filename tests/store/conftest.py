@@ -3,7 +3,7 @@
 import pytest
 from redis.asyncio import Redis
 
-from worker.store.keys import Keys
+from reaction_tally.keys import Keys
 from worker.store.tables import Tables
 
 

@@ -1,4 +1,4 @@
-"""A follower of one channel's journal that knows only ``worker/store/README.md``."""
+"""A follower of one channel's journal that knows only ``client/CONTRACT.md``."""
 
 from typing import Any, Final, cast
 from urllib.parse import unquote

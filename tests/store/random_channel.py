@@ -6,13 +6,13 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.histories import CHANNEL, MESSAGE, added, pruned, removed, restored
 from tests.store.examples import apply
 from tests.store.journal_follower import JournalFollower, snapshot
 from tests.waiting import wait_until
 from worker.domain.action import Event, Identity, Origin
 from worker.domain.position import from_seconds
-from worker.store.keys import Keys
 from worker.store.store import Store, Ttls
 
 KEYS: Final = Keys()

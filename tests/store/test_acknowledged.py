@@ -5,11 +5,11 @@ from typing import Final
 import pytest
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.cursors import save_cursor
 from worker.domain.position import Cursor
 from worker.source.backoff import elapsed_clock
 from worker.store.acknowledged import Acknowledged
-from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause
 from worker.store.redis_retry import RedisRetry
 from worker.store.tables import Tables

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.bench.round_trips import round_trips
 from tests.histories import BEN, CHANNEL, MESSAGE, added, events, removed
 from tests.store.examples import ON_A_REAL_SERVER, apply
 from worker.domain.action import Event, Identity
 from worker.store.audit import Audit, Inconsistency
-from worker.store.keys import Keys
 from worker.store.store import Store
 
 KEYS = Keys()

@@ -10,12 +10,12 @@ import pytest
 import trustme
 from redis import exceptions
 
+from reaction_tally.keys import Keys
 from tests.redis_server import RedisServer
+from tests.unclaimed import UnclaimedReader
 from worker.errors import RedisUnavailableError, ScriptRefusedError
 from worker.store import connection
 from worker.store.connection import connect, opened_redis
-from worker.store.keys import Keys
-from worker.store.reader import TallyReader
 from worker.store.redis_errors import redis_errors
 from worker.store.tables import Tables
 
@@ -61,7 +61,7 @@ async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) ->
 async def test_no_cancellation_is_lost(valkey: RedisServer) -> None:
     """redis-py swallows some on Python 3.11. A task must be cancelled at any step."""
     async with connect(valkey.url) as redis:
-        tables, reader = Tables(redis, Keys()), TallyReader(redis)
+        tables, reader = Tables(redis, Keys()), UnclaimedReader(redis)
 
         async def loop() -> None:
             while True:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys, action_field, read_action_field
 from tests.histories import (
     ANA,
     BEN,
@@ -24,14 +25,13 @@ from tests.histories import (
 from tests.ledger import Ledger, count_of
 from tests.rule_table import ROWS
 from tests.store.examples import ON_A_REAL_SERVER, apply, outcomes_of
+from tests.unclaimed import UnclaimedReader
 from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed, Restored
 from worker.domain.entry import ABSENT, Entry, Outcome
 from worker.domain.position import Cursor
 from worker.errors import DamagedKeyError, RedisUnavailableError, ScriptRefusedError
 from worker.store.batch import MAX_BATCH
 from worker.store.entries import Entries
-from worker.store.keys import Keys, action_field, read_action_field
-from worker.store.reader import TallyReader
 from worker.store.script_call import CursorSave
 from worker.store.store import Applied, Store, Ttls
 
@@ -61,7 +61,7 @@ def key_of(kind: str) -> str:
 
 async def count_in(redis: Redis, channel: str) -> int:
     """Return the count of the reaction to the channel's message."""
-    return (await TallyReader(redis).get(channel, MESSAGE))["reaction"]["👍"]
+    return (await UnclaimedReader(redis).get(channel, MESSAGE))["reaction"]["👍"]
 
 
 def present(entries: dict[Identity, Entry]) -> dict[Identity, Entry]:
@@ -84,7 +84,7 @@ async def test_each_row_of_the_rule_holds_in_redis(redis: Redis, row: str) -> No
 
         assert seen == outcomes
         assert await entries_of(redis, {ANA}) == ({} if end == ABSENT else {ANA: end})
-        assert await TallyReader(redis).get(CHANNEL, MESSAGE) == {
+        assert await UnclaimedReader(redis).get(CHANNEL, MESSAGE) == {
             "reaction": {"👍": 1 + count_of(end)}
         }
 
@@ -99,7 +99,7 @@ async def test_the_script_agrees_with_the_rule(
 ) -> None:
     """Outcomes, entries and counts are equal after each batch."""
     await real_redis.flushall()
-    store, reader, ledger = Store(real_redis, KEYS), TallyReader(real_redis), Ledger()
+    store, reader, ledger = Store(real_redis, KEYS), UnclaimedReader(real_redis), Ledger()
 
     for batch in batches:
         applied = await apply(store, batch)
@@ -146,7 +146,7 @@ async def test_the_journal_leads_to_the_counts(
 ) -> None:
     """Each entry names the entry before it, and every change with its count."""
     await real_redis.flushall()
-    store, reader, ledger = Store(real_redis, KEYS), TallyReader(real_redis), Ledger()
+    store, reader, ledger = Store(real_redis, KEYS), UnclaimedReader(real_redis), Ledger()
     heads, expected_changes = ["0-0"], []
     for batch in batches:
         applied = await apply(store, batch, origin=Origin.BACKFILL)
@@ -272,7 +272,7 @@ async def test_the_journal_keeps_what_is_young(redis: Redis) -> None:
 
 async def test_a_full_batch_is_applied(real_redis: Redis) -> None:
     """So is one with as many messages. One event more is refused before it is sent."""
-    store, reader = Store(real_redis, KEYS), TallyReader(real_redis)
+    store, reader = Store(real_redis, KEYS), UnclaimedReader(real_redis)
     one = [
         added(1, Identity(CHANNEL, MESSAGE, "reaction", str(n), "ana")) for n in range(MAX_BATCH)
     ]

@@ -6,12 +6,13 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.cursors import save_cursor
 from tests.store.examples import counted_calls
 from worker.domain.position import Cursor
 from worker.errors import ScriptRefusedError
 from worker.store.cursors import UNKNOWN_AGE_SECONDS, SavedCursor
-from worker.store.keys import FORGOTTEN_SECONDS, Keys
+from worker.store.ownership import FORGOTTEN_SECONDS
 from worker.store.script_call import CursorSave
 from worker.store.tables import Tables
 

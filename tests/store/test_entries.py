@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys, action_field
 from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, removed
 from tests.store.examples import apply
 from worker.domain.action import Event, Identity
@@ -14,7 +15,6 @@ from worker.domain.entry import ABSENT, Entry
 from worker.domain.position import from_seconds, milliseconds
 from worker.domain.seen_set import EntryKey
 from worker.store.entries import Entries, entry_keys, identity
-from worker.store.keys import Keys, action_field
 from worker.store.store import Store
 
 KEYS = Keys()

@@ -5,7 +5,7 @@ from typing import Any, Final, cast
 import pytest
 from redis.asyncio import Redis
 
-from worker.store.keys import Keys
+from reaction_tally.keys import Keys
 from worker.store.tables import Tables
 
 KEYS: Final = Keys()

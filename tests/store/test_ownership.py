@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from worker.errors import RedisUnfitError
-from worker.store.keys import IN_USE_SECONDS, Keys
-from worker.store.ownership import Claim, Ownership, check_ownership
+from worker.store.ownership import IN_USE_SECONDS, Claim, Ownership, check_ownership
 from worker.store.tables import Tables
 
 KEYS = Keys()

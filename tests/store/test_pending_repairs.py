@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from worker.store.keys import Keys
+from reaction_tally.keys import Keys
 from worker.store.pending_repairs import GapCause
 from worker.store.tables import Tables
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.configured_server import ConfiguredServer, programs
 from tests.histories import ANA, CHANNEL, MESSAGE, added
 from worker.domain.action import Added, Identity, Origin
@@ -19,9 +20,8 @@ from worker.errors import MissingPermissionError, RedisUnfitError
 from worker.reading.explain import trace
 from worker.store.connection import connect
 from worker.store.journal import Journal
-from worker.store.keys import Keys
 from worker.store.preflight import check_permissions
-from worker.store.reader import read_snapshot
+from worker.store.snapshot import read_snapshot
 from worker.store.store import Store, Ttls
 
 KEYS: Final = Keys()

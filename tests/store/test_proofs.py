@@ -4,10 +4,10 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.bench.round_trips import round_trips
 from tests.histories import CHANNEL, added
 from tests.store.examples import apply
-from worker.store.keys import Keys
 from worker.store.proofs import Ages, Proof
 from worker.store.store import Store
 from worker.store.tables import Tables

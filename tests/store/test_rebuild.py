@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.histories import BEN, CHANNEL, MESSAGE, added, at, events, removed
 from tests.store.examples import ON_A_REAL_SERVER, apply
 from tests.store.journal_follower import JournalFollower
@@ -14,7 +15,6 @@ from worker.domain.action import Event, Identity
 from worker.errors import ScriptRefusedError
 from worker.store import store as store_module
 from worker.store.audit import Audit
-from worker.store.keys import Keys
 from worker.store.store import Store
 
 KEYS: Final = Keys()

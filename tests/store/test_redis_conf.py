@@ -6,11 +6,11 @@ from typing import Any, Final, cast
 
 import pytest
 
+from reaction_tally.keys import Keys
 from tests.configured_server import DEPLOYED, ConfiguredServer, programs
 from tests.store.examples import apply
 from worker.domain.action import Added, Identity
 from worker.store.connection import connect
-from worker.store.keys import Keys
 from worker.store.preflight import check_fitness
 from worker.store.store import Store
 

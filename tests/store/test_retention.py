@@ -5,13 +5,13 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from tests.store.examples import apply
 from tests.store.journal_follower import JournalFollower
+from tests.unclaimed import UnclaimedReader
 from worker.domain.action import Added, Identity
 from worker.domain.position import from_seconds
 from worker.store.batch import MAX_BATCH, batched
-from worker.store.keys import Keys
-from worker.store.reader import TallyReader
 from worker.store.store import Store, Ttls
 
 KEYS = Keys()
@@ -37,7 +37,7 @@ async def test_an_old_message_is_swept_and_journaled(redis: Redis) -> None:
     assert await forgetting.sweep("room") == 1
     assert await forgetting.sweep("room") == 0
 
-    reader = TallyReader(redis)
+    reader = UnclaimedReader(redis)
     assert await reader.get_many("room", [OLD, YOUNG, ODD]) == {
         OLD: {},
         YOUNG: {"reaction": {"👍": 1}},
@@ -95,7 +95,7 @@ async def test_a_message_expires_when_it_is_older_than_the_retention(redis: Redi
 
     assert applied.letters == "ax"
     assert swept == 1
-    assert await TallyReader(redis).get_many("room", [just, older]) == {
+    assert await UnclaimedReader(redis).get_many("room", [just, older]) == {
         just: {"reaction": {"👍": 2}},
         older: {},
     }

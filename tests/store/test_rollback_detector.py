@@ -9,14 +9,14 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
+from reaction_tally.journal import START
+from reaction_tally.keys import Keys
 from tests.histories import CHANNEL, added
 from tests.redis_server import Forwarder, MortalServer, RedisServer, free_port
 from tests.store.examples import apply
 from tests.waiting import wait_until
 from worker.errors import RedisReplacedError, RedisUnavailableError
 from worker.store.connection import connect, recovery_client
-from worker.store.journal import START
-from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause
 from worker.store.redis_errors import redis_errors
 from worker.store.rollback_detector import RollbackDetector, read_run_id

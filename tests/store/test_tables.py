@@ -7,9 +7,9 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from reaction_tally.keys import Keys
 from tests.bench.round_trips import round_trips
 from worker.store.budget import BURST, Budget
-from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause
 from worker.store.progress import LookProgress, Progress
 from worker.store.proofs import Proof

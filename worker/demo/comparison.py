@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from reaction_tally import AsyncTallyReader
+from reaction_tally.keys import Keys
 from worker.domain.tally import Counts, TallyKey, by_count
 from worker.emulator import Emulator
 from worker.store.connection import RedisClient
-from worker.store.keys import Keys
-from worker.store.reader import TallyReader
 from worker.store.redis_errors import redis_errors
 
 PAUSE_SECONDS: Final = 0.1
@@ -66,7 +66,7 @@ async def compare(
 
 async def read_counts(redis: RedisClient, channels: Collection[str]) -> dict[Message, Counts]:
     """Return the counts of all messages, as applications read them."""
-    reader = TallyReader(redis)
+    reader = AsyncTallyReader(redis)
     counts: dict[Message, Counts] = {}
     for channel in channels:
         key = Keys().messages(channel)

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from reaction_tally.keys import Keys
 from worker.demo.comparison import Comparison, compare, read_counts, settled
 from worker.demo.crowd import CHANNELS, Crowd, places
 from worker.demo.processes import Processes, started_processes
@@ -19,7 +20,7 @@ from worker.demo.user import Outcome
 from worker.emulator import Emulator
 from worker.errors import FatalError, first_of
 from worker.store.connection import RedisClient, connect
-from worker.store.keys import Keys, digest
+from worker.store.cursors import digest
 from worker.store.redis_errors import redis_errors
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -7,8 +7,7 @@ from functools import partial
 from worker.domain.position import Cursor
 from worker.errors import RolledBackError
 from worker.source.names import Names
-from worker.store.cursors import Cursors
-from worker.store.keys import digest
+from worker.store.cursors import Cursors, digest
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.script_call import CursorSave
 

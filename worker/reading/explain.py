@@ -5,14 +5,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from reaction_tally.journal import EXPIRED, REBUILT, START, Change, JournalEntry
+from reaction_tally.keys import Keys
 from worker.domain.tally import by_count
 from worker.source import names
 from worker.store.connection import opened_redis
 from worker.store.damage import damage_of_message_named
-from worker.store.journal import EXPIRED, REBUILT, START, Change, Journal, JournalEntry
-from worker.store.keys import Keys
+from worker.store.journal import Journal
 from worker.store.ownership import check_ownership
-from worker.store.reader import Snapshot, read_snapshot
+from worker.store.snapshot import Snapshot, read_snapshot
 from worker.telemetry.text import escape
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
+from reaction_tally.keys import Keys
 from worker.domain.tally import Counts, by_count
 from worker.source import names
 from worker.store.connection import opened_redis
 from worker.store.damage import damage_of_message_named
-from worker.store.keys import Keys
 from worker.store.ownership import check_ownership
-from worker.store.reader import TallyReader
+from worker.store.snapshot import read_snapshot
 from worker.telemetry.text import escape
 
 
@@ -29,10 +29,10 @@ async def read_tallies(
     keys = Keys(namespace)
     async with opened_redis(redis_url) as redis:
         await check_ownership(redis, keys)
-        reader = TallyReader(redis, namespace)
         name = names.channel(channel)
         async with damage_of_message_named(redis, keys, name, message_timetoken):
-            return await reader.get(name, message_timetoken)
+            snapshot = await read_snapshot(redis, keys, name, message_timetoken)
+            return snapshot.counts
 
 
 def tally_lines(counts: Counts) -> Iterator[str]:

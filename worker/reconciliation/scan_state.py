@@ -6,12 +6,12 @@ from functools import lru_cache
 from itertools import compress
 from typing import Final
 
+from reaction_tally.keys import action_field
 from worker.domain.action import Added
 from worker.domain.position import Range, Timetoken, is_after
 from worker.domain.reconciliation import Candidate, Coverage
 from worker.domain.seen_set import EntryKey, SeenSet
 from worker.store.entries import Message, entry_keys
-from worker.store.keys import action_field
 
 PREFIXES: Final = 256
 """Types and values whose part of a field is remembered.

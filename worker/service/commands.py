@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from reaction_tally.keys import Keys
 from worker import __version__
 from worker.applying.forgetting import Forgotten, forget
 from worker.applying.retry import ProgressWatcher
@@ -39,7 +40,6 @@ from worker.source.client import Client
 from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.source.names import Names
 from worker.store.connection import opened_redis
-from worker.store.keys import Keys
 from worker.store.tables import Tables
 from worker.telemetry.http import listening
 from worker.telemetry.logging_bridge import raising_unhandled_errors

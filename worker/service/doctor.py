@@ -6,13 +6,13 @@ from functools import partial
 from operator import attrgetter
 from typing import Final
 
+from reaction_tally.keys import Keys
 from worker.domain.position import HANDSHAKE, milliseconds
 from worker.errors import ConfigurationError, ExitCode, ForbiddenError, PubNubError, TallyError
 from worker.reconciliation.schedule import Load, Schedule
 from worker.source.client import Client
 from worker.source.names import Names
 from worker.store.connection import RedisClient
-from worker.store.keys import Keys
 from worker.store.ownership import Claim, check_ownership
 from worker.store.preflight import check_fitness, check_keys, check_permissions
 from worker.store.tables import Tables

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from reaction_tally.keys import Keys
 from worker.applying.apply import Applier
 from worker.applying.expiry import Expiry
 from worker.applying.retry import ProgressWatcher, RetryPolicy, history_warning
@@ -37,7 +38,6 @@ from worker.store.audit import Audit
 from worker.store.budget import Budget
 from worker.store.connection import RedisClient, opened_redis, recovery_client
 from worker.store.entries import Entries
-from worker.store.keys import Keys
 from worker.store.ownership import Claim, Ownership, check_ownership
 from worker.store.preflight import check_fitness, check_keys, check_permissions
 from worker.store.redis_retry import RedisRetry

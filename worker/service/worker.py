@@ -33,7 +33,7 @@ from worker.service.parts import (
 from worker.settings import Settings, masked
 from worker.source.live import Poller, unreachable
 from worker.source.names import Names
-from worker.store.keys import digest
+from worker.store.cursors import digest
 from worker.telemetry import metrics
 
 HEARTBEAT_SECONDS: Final = 10.0

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from reaction_tally.errors import InvalidNameError
+from reaction_tally.keys import Keys
 from worker.errors import ConfigurationError
 from worker.settings.fields import FIELDS, SECONDS_PER_DAY, Settings
 from worker.settings.problems import Problem
 from worker.settings.sources import read
 from worker.source.names import Names
 from worker.store.connection import connect
-from worker.store.keys import Keys
 
 COMPARED_SETTLES: Final = 3
 """Settle times that a message must be kept, to be compared with PubNub's list."""
@@ -64,7 +65,15 @@ def _redis_url(settings: Settings) -> None:
         connect(settings.redis_url)
 
 
-_namespace = Check(("TALLY_NAMESPACE",), lambda settings: Keys(settings.namespace))
+@_about("TALLY_NAMESPACE")
+def _namespace(settings: Settings) -> None:
+    try:
+        Keys(settings.namespace)
+    except InvalidNameError:
+        raise ConfigurationError(
+            f"TALLY_NAMESPACE is {settings.namespace!r}: "
+            "use letters, digits, '_', '.' and '-' only, at least one."
+        ) from None
 
 
 @_about("TALLY_CHANNELS")

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from worker.store.journal import START, stream_order
+from reaction_tally.journal import START, stream_order
 
 
 class Acknowledged:

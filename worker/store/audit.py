@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from reaction_tally.keys import tally_of
 from worker.domain.position import Timetoken
 from worker.store.batch import batched
 from worker.store.damage import find_damage, types_of_channel
 from worker.store.entries import is_readable
-from worker.store.keys import tally_of
 from worker.store.redis_errors import redis_errors
 from worker.store.table import Table
 

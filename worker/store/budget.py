@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 from redis.asyncio import Redis
 
-from worker.store.keys import Keys
+from reaction_tally.keys import Keys
 from worker.store.redis_retry import RedisRetry
 from worker.store.table import Table, retried
 from worker.telemetry import metrics

@@ -1,6 +1,7 @@
 """Where each subscription's next read begins."""
 
-from collections.abc import Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,7 +10,7 @@ from redis.exceptions import ResponseError
 from worker.domain.action import Origin
 from worker.domain.position import Cursor
 from worker.store.batch import batched
-from worker.store.keys import FORGOTTEN_SECONDS, IN_USE_SECONDS
+from worker.store.ownership import FORGOTTEN_SECONDS, IN_USE_SECONDS
 from worker.store.redis_errors import redis_errors, translated
 from worker.store.script_call import CursorSave, ScriptCall
 from worker.store.scripts import call_script
@@ -166,3 +167,12 @@ def _saved_cursor(fields: Mapping[str, str], now: float) -> SavedCursor | None:
     if age_seconds < -CLOCK_TOLERANCE_SECONDS:
         age_seconds = UNKNOWN_AGE_SECONDS
     return SavedCursor(cursor, max(0.0, age_seconds), saves)
+
+
+def digest(names: Iterable[str]) -> str:
+    """Return the id of a subscription: a digest of its sorted names.
+
+    Names are channels, wildcards and groups. No name holds a newline.
+    """
+    text = "\n".join(sorted(names))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

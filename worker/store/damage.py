@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
+from reaction_tally.keys import Keys
 from worker.errors import DamagedKeyError, ScriptRefusedError
 from worker.store.batch import batched
-from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors
 
 KEYS_AT_ONCE: Final = 500

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from itertools import accumulate, repeat
 from typing import Final
 
+from reaction_tally.keys import action_field, read_action_field
 from worker.domain.action import Identity
 from worker.domain.entry import Entry
 from worker.domain.position import TICKS_PER_MILLISECOND, Range, Timetoken, milliseconds
@@ -12,7 +13,6 @@ from worker.domain.seen_set import EntryKey
 from worker.errors import DamagedKeyError, ScriptRefusedError
 from worker.store.batch import batched
 from worker.store.damage import raise_if_damaged
-from worker.store.keys import action_field, read_action_field
 from worker.store.redis_errors import redis_errors
 from worker.store.table import Table, retried
 

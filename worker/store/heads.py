@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reaction_tally.journal import START, stream_order
 from worker.store.batch import batched
-from worker.store.journal import START, stream_order
 from worker.store.table import HASH_BATCH, Table, retried
 
 

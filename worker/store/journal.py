@@ -1,60 +1,18 @@
-"""A channel's journal: what changed, in order."""
+"""Reads the journals of channels."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
-from worker.domain.position import Timetoken
+from reaction_tally.errors import MalformedEntryError
+from reaction_tally.journal import START, JournalEntry, read_entry
+from reaction_tally.keys import Keys
 from worker.errors import MalformedError
-from worker.store.keys import Keys, read_action_field
 from worker.store.redis_errors import redis_errors
 
-START: Final = "0-0"
-"""The position before the first entry."""
 PAGE: Final = 100
 """Entries read at once."""
-
-EXPIRED: Final = "expired"
-REBUILT: Final = "rebuilt"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One change of one count.
-
-    The event ``expired`` is the end of all counts of its message.
-    It has no type, value and uuid.
-    The event ``rebuilt`` is a count that was wrong; it has no uuid.
-    The action timetoken of both is the message timetoken.
-    """
-
-    event: str
-    outcome: str
-    action_timetoken: Timetoken
-    count: int
-    """The count after the change."""
-    message_timetoken: Timetoken
-    type: str
-    value: str
-    uuid: str
-
-
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """What one script call changed."""
-
-    id: str
-    after: str
-    """The id of the entry before it."""
-    origin: str
-    changes: tuple[Change, ...]
-
-    @property
-    def milliseconds(self) -> int:
-        """When it was written, by Redis's clock."""
-        return int(self.id.partition("-")[0])
 
 
 class Journal:
@@ -77,46 +35,13 @@ class Journal:
             with redis_errors():
                 page = await self._redis.xrange(key, f"({after}", through, count=PAGE)
             for after, fields in page:
-                yield read_entry(after, fields)
+                yield _entry(after, fields)
             if len(page) < PAGE:
                 return
 
 
-def read_entry(entry_id: str, fields: Mapping[str, str]) -> JournalEntry:
-    """Return an entry, read from the fields of the stream.
-
-    Raises:
-        MalformedError: this version does not write such entries.
-    """
+def _entry(entry_id: str, fields: Mapping[str, str]) -> JournalEntry:
     try:
-        numbers = sorted(map(int, fields.keys() - {"after", "origin"}))
-        changes = [_read_change(fields[str(number)]) for number in numbers]
-        return JournalEntry(entry_id, fields["after"], fields["origin"], tuple(changes))
-    except (ValueError, KeyError):
-        raise MalformedError(
-            f"The journal's entry {entry_id} is not of a kind this version writes."
-        ) from None
-
-
-def _read_change(text: str) -> Change:
-    event, outcome, action, count, message, field = text.split(" ", 5)
-    if event == EXPIRED:
-        type, value, uuid = "", "", ""
-    else:
-        type, value, uuid = read_action_field(field)
-    return Change(
-        event=event,
-        outcome=outcome,
-        action_timetoken=action,
-        count=int(count),
-        message_timetoken=message,
-        type=type,
-        value=value,
-        uuid=uuid,
-    )
-
-
-def stream_order(stream_id: str) -> tuple[int, int]:
-    """Return a sort key of an entry's id."""
-    milliseconds, _, sequence = stream_id.partition("-")
-    return int(milliseconds), int(sequence or 0)
+        return read_entry(entry_id, fields)
+    except MalformedEntryError as error:
+        raise MalformedError(str(error)) from None

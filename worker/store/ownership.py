@@ -8,11 +8,15 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
+from reaction_tally.keys import SCHEMA, Keys
 from worker.errors import RedisUnfitError
-from worker.store.keys import FORGOTTEN_SECONDS, IN_USE_SECONDS, SCHEMA, Keys
 from worker.store.redis_errors import redis_errors
 from worker.store.scripts import call_script
 
+FORGOTTEN_SECONDS: Final = 86_400
+"""A subscription absent for a day is forgotten."""
+IN_USE_SECONDS: Final = 30
+"""A namespace is in use for so long after the last heartbeat of a worker."""
 LEAST_SHOWN_KEY: Final = 24
 """The ends of a longer subscribe key are shown."""
 

@@ -8,9 +8,9 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from worker.errors import MissingPermissionError, RedisUnfitError
 from worker.store.damage import find_damage, types_of_all_channels, wrong_type_ignored
-from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors
 from worker.store.scripts import call_script
 

@@ -5,8 +5,8 @@ from typing import Final
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
+from reaction_tally.journal import START, stream_order
 from worker.store.acknowledged import Acknowledged
-from worker.store.journal import START, stream_order
 from worker.store.redis_errors import ServerReplacedError
 
 MOST_RETURNS: Final = 3

@@ -4,10 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from worker.domain.action import Added, Event, Pruned, Removed, Restored
-from worker.domain.position import Cursor, Timetoken
-from worker.store.batch import MAX_BATCH, batched
-from worker.store.keys import (
+from reaction_tally.keys import (
     PREFIXES,
     Keys,
     action_field,
@@ -15,6 +12,9 @@ from worker.store.keys import (
     message_keys,
     tally_field,
 )
+from worker.domain.action import Added, Event, Pruned, Removed, Restored
+from worker.domain.position import Cursor, Timetoken
+from worker.store.batch import MAX_BATCH, batched
 
 Batch = tuple[str, Sequence[Event]]
 """A channel, and events of it."""

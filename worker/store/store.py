@@ -10,6 +10,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from reaction_tally.keys import Keys
 from worker.domain.action import Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import Timetoken
@@ -17,7 +18,6 @@ from worker.errors import DamagedKeyError, ScriptRefusedError
 from worker.store.batch import MAX_BATCH, batched
 from worker.store.damage import raise_if_damaged
 from worker.store.entries import Messages
-from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors, translated
 from worker.store.redis_retry import RedisRetry
 from worker.store.script_call import Batch, CursorSave, ScriptCall

@@ -6,10 +6,10 @@ from typing import Any, Final, TypeVar, cast
 
 from redis.asyncio import Redis
 
+from reaction_tally.keys import Keys
 from worker.store.acknowledged import Acknowledged
 from worker.store.batch import batched
 from worker.store.damage import is_wrong_type
-from worker.store.keys import Keys
 from worker.store.redis_errors import redis_errors
 from worker.store.redis_retry import RedisRetry
 from worker.store.scripts import call_script

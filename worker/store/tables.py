@@ -7,11 +7,11 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
+from reaction_tally.keys import Keys
 from worker.domain.position import Timetoken
 from worker.store.cursors import Cursors
 from worker.store.damage import damaged_key, sentence
 from worker.store.heads import Heads
-from worker.store.keys import Keys
 from worker.store.pending_repairs import GapCause, Marks, PendingRepairs
 from worker.store.progress import SavedProgress
 from worker.store.proofs import Proofs

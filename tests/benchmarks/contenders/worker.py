@@ -7,6 +7,7 @@ import asyncio
 import random
 from typing import Any
 
+from reaction_tally.keys import Keys
 from tests.benchmarks.contenders.order import Order, Report, Stopwatch, take_part_in_a_loop
 from worker.applying.apply import Applier
 from worker.domain.position import Cursor
@@ -22,7 +23,6 @@ from worker.source.live import Poller
 from worker.source.names import Names
 from worker.source.wire import CountedTypes
 from worker.store.connection import connect
-from worker.store.keys import Keys
 from worker.store.redis_retry import RedisRetry
 from worker.store.script_call import CursorSave
 from worker.store.store import Store

@@ -1,23 +1,17 @@
-"""Names of keys and fields: the public contract, schema 1.
+"""Names of keys and fields: the contract of schema 1.
 
-``worker/store/README.md`` explains it to readers.
+The worker writes them, and programs in any language read them.
 """
 
-import hashlib
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
-from worker.errors import ConfigurationError
+from reaction_tally.errors import InvalidNameError
 
 SCHEMA: Final = "1"
 DEFAULT_NAMESPACE: Final = "tally"
-FORGOTTEN_SECONDS: Final = 86_400
-"""A subscription absent for a day is forgotten."""
-IN_USE_SECONDS: Final = 30
-"""A namespace is in use for so long after the last heartbeat of a worker."""
 PREFIXES: Final = 256
 """Types and values whose tally is remembered; there are few."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]+")
@@ -26,7 +20,8 @@ _CHANNEL = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 _PART = str.maketrans({"%": "%25", ":": "%3A"})
 
 
-def _encoded(channel: str) -> str:
+def encoded_channel(channel: str) -> str:
+    """Return a channel as it stands in the braces of a key."""
     # To look first is several times faster than to translate.
     if "%" in channel or "{" in channel or "}" in channel:
         return channel.translate(_CHANNEL)
@@ -38,7 +33,7 @@ def tally_field(type: str, value: str) -> str:
 
     Readers split it at the first ``:``. The value is raw.
     """
-    return f"{_part(type)}:{value}"
+    return f"{encoded_part(type)}:{value}"
 
 
 def action_field(type: str, value: str, uuid: str) -> str:
@@ -46,13 +41,19 @@ def action_field(type: str, value: str, uuid: str) -> str:
 
     Readers split it at the first two ``:``. The uuid is raw.
     """
-    return f"{_part(type)}:{_part(value)}:{uuid}"
+    return f"{encoded_part(type)}:{encoded_part(value)}:{uuid}"
 
 
 def action_prefix(tally: str) -> str:
     """Return how fields of ``actions`` begin that a tally counts."""
     type, _, value = tally.partition(":")
-    return f"{type}:{_part(value)}:"
+    return f"{type}:{encoded_part(value)}:"
+
+
+def tally_parts(field: str) -> tuple[str, str]:
+    """Return the type and the value of a field of a ``counts`` hash."""
+    type, _, value = field.partition(":")
+    return unquote(type), value
 
 
 def tally_of(field: str) -> str:
@@ -73,7 +74,8 @@ def _decoded_tally(type: str, value: str) -> str:
     return tally
 
 
-def _part(text: str) -> str:
+def encoded_part(text: str) -> str:
+    """Return a type, or a value of ``actions``, as it stands in a field."""
     # To look first is several times faster than to translate.
     # Hardly any text has these characters.
     if "%" in text or ":" in text:
@@ -99,8 +101,8 @@ class Keys:
 
     def __init__(self, namespace: str = DEFAULT_NAMESPACE) -> None:
         if not _NAMESPACE.fullmatch(namespace):
-            raise ConfigurationError(
-                f"TALLY_NAMESPACE is {namespace!r}: "
+            raise InvalidNameError(
+                f"The namespace is {namespace!r}: "
                 "use letters, digits, '_', '.' and '-' only, at least one."
             )
         self.namespace = namespace
@@ -179,7 +181,7 @@ class Keys:
 
     def prefix(self, channel: str) -> str:
         """How every key of a channel begins."""
-        return f"{self.namespace}:{{{_encoded(channel)}}}:"
+        return f"{self.namespace}:{{{encoded_channel(channel)}}}:"
 
     def _key(self, channel: str, name: str) -> str:
         return self.prefix(channel) + name
@@ -197,12 +199,3 @@ def message_keys(prefix: str, message_timetoken: str) -> tuple[str, str, str]:
 def changed_keys(prefix: str) -> tuple[str, str, str]:
     """Return what each change of a channel writes: messages, journal, head."""
     return f"{prefix}messages", f"{prefix}journal", f"{prefix}head"
-
-
-def digest(names: Iterable[str]) -> str:
-    """Return the id of a subscription: a digest of its sorted names.
-
-    Names are channels, wildcards and groups. No name holds a newline.
-    """
-    text = "\n".join(sorted(names))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

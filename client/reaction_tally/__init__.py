@@ -1,0 +1,28 @@
+"""Reads exact counts of PubNub reactions, which the worker of reaction-tally keeps in Redis."""
+
+from reaction_tally.async_reader import AsyncTallyReader
+from reaction_tally.errors import (
+    InvalidNameError,
+    NotPermittedError,
+    NotTheseTalliesError,
+    RedisUnavailableError,
+    TallyReadError,
+)
+from reaction_tally.reader import TallyReader
+from reaction_tally.values import Counts, Message, Page, Reaction, RecentMessage
+
+__all__ = [
+    "AsyncTallyReader",
+    "Counts",
+    "InvalidNameError",
+    "Message",
+    "NotPermittedError",
+    "NotTheseTalliesError",
+    "Page",
+    "Reaction",
+    "RecentMessage",
+    "RedisUnavailableError",
+    "TallyReadError",
+    "TallyReader",
+]
+__version__ = "0.2.0"

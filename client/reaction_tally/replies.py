@@ -1,0 +1,81 @@
+"""Replies of Redis, with or without ``decode_responses``."""
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from redis import exceptions
+
+from reaction_tally.errors import NotPermittedError, RedisUnavailableError, TallyReadError
+
+_FORBIDDEN: Final = re.compile(
+    "NOPERM |The user executing the script can't |ACL failure in script: "
+)
+"""What servers say if an ACL refuses something. The last two are of a script."""
+_TEMPORARY: Final = re.compile("(?:LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN) ")
+
+
+def text(value: Any) -> str:
+    """Return a reply as text."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return str(value)
+
+
+def texts(values: Iterable[Any]) -> list[str]:
+    """Return replies as texts."""
+    return list(map(text, values))
+
+
+def check_reply(reply: Any) -> Any:
+    """Return a reply.
+
+    Raises:
+        TallyReadError: it is an error.
+    """
+    if isinstance(reply, Exception):
+        raise translated(reply) from reply
+    return reply
+
+
+def is_forbidden(reply: Any) -> bool:
+    """Tell whether a reply says that the user of Redis may not do this."""
+    if isinstance(reply, exceptions.NoPermissionError):
+        return True
+    if not isinstance(reply, exceptions.ResponseError):
+        return False
+    found = _FORBIDDEN.search(str(reply))
+    return found is not None
+
+
+def translated(error: Exception) -> TallyReadError:
+    """Return the error of a reader for one of redis-py."""
+    lines = str(error).splitlines()
+    reason = lines[0][:200] if lines else type(error).__name__
+    if is_forbidden(error):
+        return NotPermittedError(f"Redis does not permit this to the user in the address: {reason}")
+    if isinstance(error, exceptions.AuthenticationError):
+        return NotPermittedError(f"Redis refuses the user or the password: {reason}")
+    is_refusal = isinstance(error, exceptions.ResponseError)
+    if is_refusal and not _TEMPORARY.match(reason):
+        return TallyReadError(f"Redis refused a command: {reason}")
+    return RedisUnavailableError(f"Redis does not answer: {reason}")
+
+
+def pairs(reply: Any) -> list[tuple[str, str]]:
+    """Return the fields and values of a reply.
+
+    A client may make a dict of it, or pairs, or leave it flat.
+    """
+    reply = check_reply(reply)
+    if isinstance(reply, dict):
+        return _as_text(reply.items())
+    if reply and isinstance(reply[0], list | tuple):
+        return _as_text(reply)
+    fields = reply[::2]
+    values = reply[1::2]
+    return _as_text(zip(fields, values, strict=True))
+
+
+def _as_text(fields: Iterable[Any]) -> list[tuple[str, str]]:
+    return [(text(field), text(value)) for field, value in fields]

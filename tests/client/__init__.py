@@ -1,0 +1,1 @@
+"""The client that other programs install: ``reaction_tally``."""

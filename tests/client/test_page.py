@@ -1,0 +1,309 @@
+"""``page``: the reactions to many messages, at one instant, in one round trip."""
+
+import asyncio
+from dataclasses import dataclass
+from itertools import islice
+from random import Random
+from typing import Any, Final, cast
+
+import pytest
+from msgspec.structs import replace
+from redis.asyncio import Redis
+
+from reaction_tally import AsyncTallyReader, Page, Reaction, TallyReadError
+from reaction_tally.keys import Keys
+from reaction_tally.pages import MANY
+from tests.histories import ANA, CHANNEL, MESSAGE, added, at, removed
+from tests.redis_server import RedisServer
+from tests.store.examples import apply
+from tests.store.random_channel import RandomChannel
+from worker.domain.action import Added, Identity
+from worker.store.batch import batched
+from worker.store.store import Store
+
+KEYS: Final = Keys()
+HOSTILE: Final = Identity(CHANNEL, "1234567890", "re:act%3A{}", "a:b\n{c}%\0", "ü:1")
+READS: Final = ("+get", "+exists", "+hgetall", "+hlen", "+hmget", "+hget")
+STEPS: Final = "steps"
+
+
+def reacted(place: int, value: str, user: str, type: str = "reaction") -> Added:
+    """Return an addition to the message."""
+    return added(place, Identity(CHANNEL, MESSAGE, type, value, user))
+
+
+async def test_a_page_has_all_that_a_chat_screen_needs(claimed: Redis, reader: Any) -> None:
+    """Most first, then first seen; mine, and since when; the first names, and whether more are."""
+    await apply(
+        Store(claimed, KEYS),
+        [
+            *(reacted(3, "🎉", "cem"), reacted(1, "👍", "ana"), reacted(2, "👍", "ben")),
+            *(reacted(4, "🎉", "ben"), reacted(1, "🚀", "dan"), reacted(9, "👍", "eve")),
+        ],
+    )
+
+    page = await reader.page(CHANNEL, [MESSAGE, 5], me="ben", names=2)
+
+    thumbs, party, rocket = page.messages[MESSAGE].reactions
+    assert thumbs == Reaction(
+        type="reaction",
+        value="👍",
+        count=3,
+        mine=True,
+        mine_at=at(2),
+        first_at=at(1),
+        last_at=at(9),
+        names=("ana", "ben"),
+    )
+    assert (party.value, party.count, party.mine_at, party.names) == (
+        *("🎉", 2, at(4)),
+        ("cem", "ben"),
+    )
+    assert (rocket.value, rocket.mine, rocket.mine_at) == ("🚀", False, None)
+    assert [reaction.more for reaction in (thumbs, party, rocket)] == [True, False, False]
+    assert page.messages[MESSAGE].total == 6
+    assert list(page.messages) == [MESSAGE, "5"]
+    assert page.messages["5"].reactions == ()
+
+
+async def test_reactions_as_frequent_as_others_come_in_the_order_they_were_seen(
+    claimed: Redis, reader: Any
+) -> None:
+    """Whatever their values are. A timetoken with fewer digits is older."""
+    values = [(1, "b"), (0, "c"), (3, "a")]
+    await apply(Store(claimed, KEYS), [reacted(place, value, "ana") for place, value in values])
+
+    page = await reader.page(CHANNEL, [MESSAGE])
+
+    assert [reaction.value for reaction in page.messages[MESSAGE].reactions] == ["c", "b", "a"]
+
+
+async def test_a_page_costs_one_round_trip(
+    claimed: Redis, valkey: RedisServer, reader: Any
+) -> None:
+    """It is one script, which reads only; the schema is asked for beside it."""
+    await apply(Store(claimed, KEYS), [added(1), added(1, HOSTILE)])
+    messages = [MESSAGE, *map(str, range(99))]
+    await reader.page(CHANNEL, messages)  # Redis learns the script
+    before = await claimed.dbsize()
+    await claimed.config_resetstat()
+
+    await reader.page(CHANNEL, messages, me="ana", names=3)
+
+    stats = await claimed.info("commandstats")
+    assert (stats["cmdstat_evalsha"]["calls"], stats["cmdstat_hgetall"]["calls"]) == (1, 101)
+    assert "cmdstat_eval" not in stats
+    assert await claimed.dbsize() == before
+
+
+async def test_types_are_kept_apart(claimed: Redis, reader: Any) -> None:
+    """A read receipt is no reaction."""
+    await apply(
+        Store(claimed, KEYS),
+        [added(1), reacted(1, "read", "ben", "receipt"), added(1, HOSTILE)],
+    )
+
+    page = await reader.page(CHANNEL, [MESSAGE], types=["reaction"])
+    both = await reader.page(CHANNEL, [MESSAGE, HOSTILE.message_timetoken])
+    odd = await reader.page(CHANNEL, [HOSTILE.message_timetoken], types=[HOSTILE.type], names=1)
+
+    assert page.messages[MESSAGE].counts == {"reaction": {"👍": 1}}
+    assert both.messages[MESSAGE].counts == {"reaction": {"👍": 1}, "receipt": {"read": 1}}
+    (reaction,) = odd.messages[HOSTILE.message_timetoken].reactions
+    assert (reaction.type, reaction.value) == (HOSTILE.type, HOSTILE.value)
+    assert reaction.names == (HOSTILE.uuid,)
+
+
+async def test_a_page_says_whether_its_channel_is_in_doubt(claimed: Redis, reader: Any) -> None:
+    """While a repair is owed. ``in_doubt`` tells it of many channels."""
+    await apply(Store(claimed, KEYS), [added(1)])
+    before = await reader.page(CHANNEL, [MESSAGE])
+    await cast("Any", claimed).hset(KEYS.owed(CHANNEL), "overflow", "1")
+    page = await reader.page(CHANNEL, [MESSAGE])
+
+    assert (before.in_doubt, page.in_doubt) == (False, True)
+    assert await reader.in_doubt([CHANNEL, "hall"]) == {CHANNEL}
+    assert page.position == await cast("Any", claimed).get(KEYS.head(CHANNEL))
+
+
+@pytest.mark.parametrize("count", [MANY, MANY + 1, 8_500])
+async def test_a_message_with_many_values_is_read_in_parts(
+    claimed: Redis, reader: Any, count: int
+) -> None:
+    """Lua cannot pass so many arguments at once."""
+    events = [reacted(place, f"v{place}", "ana") for place in range(count)]
+    for part in batched(events, 250):
+        await apply(Store(claimed, KEYS), part)
+
+    page = await reader.page(CHANNEL, [MESSAGE], me="ana")
+
+    reactions = page.messages[MESSAGE].reactions
+    assert len(reactions) == page.messages[MESSAGE].total == count
+    assert all(reaction.mine for reaction in reactions)
+    assert {reaction.mine_at for reaction in reactions} == {at(place) for place in range(count)}
+
+
+async def test_scores_are_of_all_actions(claimed: Redis, reader: Any) -> None:
+    """A value without a weight counts nothing. A number is its own weight in an average."""
+    places = enumerate(["up", "up", "down", "4", "5", "5"])
+    await apply(Store(claimed, KEYS), [reacted(1, value, f"u{place}") for place, value in places])
+
+    message = (await reader.page(CHANNEL, [MESSAGE])).messages[MESSAGE]
+
+    assert message.score({"up": 1, "down": -1}) == 1
+    assert message.average() == pytest.approx(14 / 3)
+    assert message.average({"up": 1, "down": -1}) == pytest.approx(1 / 3)
+    assert message.average({"left": 1}) is None
+
+
+async def test_a_damaged_key_is_named(claimed: Redis, reader: Any) -> None:
+    """The error says what Redis says; no traceback of a script."""
+    await cast("Any", claimed).set(KEYS.counts(CHANNEL, MESSAGE), "not ours")
+    await claimed.expire(KEYS.counts(CHANNEL, MESSAGE), 60)
+
+    with pytest.raises(TallyReadError, match="WRONGTYPE"):
+        await reader.page(CHANNEL, [MESSAGE])
+
+
+@dataclass
+class Readers:
+    """A reader that may run scripts, and one that may not."""
+
+    script: AsyncTallyReader
+    steps: AsyncTallyReader
+
+    async def page(self, random: Random) -> tuple[Page, Page]:
+        """Ask both the same, at random."""
+        messages = random.sample(["1234567890", MESSAGE, "5"], 3)[: random.randint(1, 3)]
+        options: dict[str, Any] = {
+            "types": random.choice([None, ["re:act"], ["other"]]),
+            "me": random.choice([None, "ana", "u: 1"]),
+            "names": random.randrange(3),
+        }
+        script = await self.script.page(CHANNEL, messages, **options)
+        return script, await self.steps.page(CHANNEL, messages, **options)
+
+
+@pytest.fixture
+async def readers(valkey: RedisServer, claimed: Redis) -> Any:
+    """Both, on one server."""
+    await cast("Any", claimed).execute_command(
+        "ACL", "SETUSER", STEPS, "reset", "on", ">secret", "~tally:*", "+multi", "+exec", *READS
+    )
+    url = valkey.url.replace("redis://", f"redis://{STEPS}:secret@")
+    async with (
+        AsyncTallyReader.from_url(valkey.url) as script,
+        AsyncTallyReader.from_url(url) as steps,
+    ):
+        yield Readers(script, steps)
+    await cast("Any", claimed).execute_command("ACL", "DELUSER", STEPS)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_who_may_run_no_script_reads_the_same_in_steps(readers: Readers, seed: int) -> None:
+    """Whatever has happened to the channel."""
+    channel, random = (
+        RandomChannel(cast("Any", await readers.script._clients.get()), seed),
+        Random(seed),
+    )
+    for _ in range(40):
+        await channel.write()
+        script, steps = await readers.page(random)
+        assert script == steps
+
+
+async def test_steps_read_large_messages_the_same(claimed: Redis, readers: Readers) -> None:
+    """With names. Without, only the steps know the first and the last action."""
+    events = [reacted(place, f"v{place % 3}", f"u{place}") for place in range(2 * MANY)]
+    for part in batched(events, 250):
+        await apply(Store(claimed, KEYS), part)
+
+    for options in ({"names": 2}, {"names": 1, "me": "u7"}):
+        script = await readers.script.page(CHANNEL, [MESSAGE], **cast("Any", options))
+        steps = await readers.steps.page(CHANNEL, [MESSAGE], **cast("Any", options))
+        assert script == steps
+        assert script.messages[MESSAGE].total == 2 * MANY
+    for reader in (readers.script, readers.steps):
+        message = (await reader.page(CHANNEL, [MESSAGE], me="u7")).messages[MESSAGE]
+        assert [reaction.value for reaction in message.reactions if reaction.mine] == ["v1"]
+
+
+@pytest.mark.parametrize("kind", ["script", STEPS])
+async def test_a_page_is_of_one_instant(claimed: Redis, readers: Readers, kind: str) -> None:
+    """One user moves a reaction between two messages, so their total is always one."""
+    reader = readers.script if kind == "script" else readers.steps
+    here, there = (replace(ANA, message_timetoken=each) for each in ("1", "2"))
+    store = Store(claimed, KEYS)
+    await apply(store, [added(1, here)])
+    is_over = asyncio.Event()
+
+    async def move() -> None:
+        place = 1
+        while not is_over.is_set():
+            source, target = (here, there) if place % 2 else (there, here)
+            await apply(store, [removed(place, source), added(place + 1, target)])
+            place += 1
+
+    async def look() -> set[tuple[int, int]]:
+        totals = set()
+        for _ in range(200):
+            page = await reader.page(CHANNEL, ["1", "2"], names=1, me="ana")
+            found = [reaction for each in page.messages.values() for reaction in each.reactions]
+            assert [(it.count, it.names, it.mine) for it in found] == [(1, ("ana",), True)]
+            totals.add(tuple(each.total for each in page.messages.values()))
+        is_over.set()
+        return cast("set[tuple[int, int]]", totals)
+
+    _, totals = await asyncio.gather(move(), look())
+    assert totals == {(0, 1), (1, 0)}
+
+
+async def test_the_script_is_sent_again_if_redis_forgets_it(claimed: Redis, reader: Any) -> None:
+    """After a restart, a failover or SCRIPT FLUSH."""
+    await apply(Store(claimed, KEYS), [added(1)])
+    await claimed.script_flush()
+
+    assert (await reader.page(CHANNEL, [MESSAGE])).messages[MESSAGE].total == 1
+    assert (await reader.page(CHANNEL, [MESSAGE])).messages[MESSAGE].total == 1
+
+
+async def test_recent_messages_come_first(claimed: Redis, reader: Any) -> None:
+    """By the time of their newest event. A message whose counts reached zero is among them."""
+    channels = ["hall", CHANNEL]
+    await cast("Any", claimed).sadd(KEYS.channels, *channels)
+    for place, message in enumerate(["11", "33", "22"]):
+        event = added(1 + 10_000 * place, replace(ANA, message_timetoken=message))
+        await apply(Store(claimed, KEYS), [event])
+
+    recent = await reader.recent(CHANNEL)
+
+    assert [message.timetoken for message in recent] == ["22", "33", "11"]
+    assert recent[0].changed_at == int(at(20_001)) // 10_000
+    assert await reader.recent(CHANNEL, limit=2) == recent[:2]
+    with pytest.raises(ValueError, match="1 or more"):
+        await reader.recent(CHANNEL, limit=0)
+    assert await reader.channels() == set(channels)
+
+
+async def test_channels_are_read_in_parts(claimed: Redis, reader: Any) -> None:
+    """However many there are."""
+    names = [f"room-{number}" for number in range(3_000)]
+    for part in batched(names, 500):
+        await cast("Any", claimed).sadd(KEYS.channels, *part)
+
+    assert await reader.channels() == set(names)
+    assert set(islice(names, 3)) < await reader.channels()
+
+
+@pytest.mark.parametrize("timetoken", [True, 1.5, None])
+async def test_a_malformed_timetoken_is_refused(reader: Any, timetoken: object) -> None:
+    """A float, for example, has lost its last digits."""
+    with pytest.raises(TypeError, match="message timetoken"):
+        await reader.get(CHANNEL, timetoken)
+    with pytest.raises(TypeError, match="message timetoken"):
+        await reader.page(CHANNEL, [timetoken])
+    for read in (reader.page, reader.get_many):
+        with pytest.raises(TypeError, match="a list, not one text"):
+            await read(CHANNEL, MESSAGE)
+    with pytest.raises(TypeError, match="types are a list"):
+        await reader.page(CHANNEL, [MESSAGE], types="reaction")
