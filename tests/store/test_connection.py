@@ -41,6 +41,14 @@ async def tls_in_front_of(url: str, context: ssl.SSLContext) -> AsyncIterator[in
         yield server.sockets[0].getsockname()[1]
 
 
+async def test_as_many_commands_run_at_once_as_subscriptions_start(valkey: RedisServer) -> None:
+    """Each needs a connection of its own, and none is refused."""
+    async with connect(valkey.url) as redis:
+        answers = await asyncio.gather(*[redis.ping() for _ in range(400)])
+
+    assert answers == [True] * 400
+
+
 async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) -> None:
     """The address is ``rediss://``. If the authority is unknown, nothing is sent."""
     authority = trustme.CA()

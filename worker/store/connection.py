@@ -23,6 +23,8 @@ EMBEDDED_FOLDER: Final = Path(".tally")
 SCHEMES: Final = ("redis", "rediss", "unix")
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
 HEALTH_CHECK_SECONDS: Final = 30
+MAX_CONNECTIONS: Final = 1_000
+"""More than a worker has subscriptions: each may need one when all of them start."""
 
 
 def connect(url: str, rollback_detector: RollbackDetector | None = None) -> Redis:
@@ -55,6 +57,8 @@ def _client(url: str, rollback_detector: RollbackDetector | None) -> Redis:
     redis: Redis = Redis.from_url(
         url,
         decode_responses=True,
+        # Where all are in use, redis-py refuses a command. A pool that waits costs more.
+        max_connections=MAX_CONNECTIONS,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
         health_check_interval=HEALTH_CHECK_SECONDS,
