@@ -57,10 +57,12 @@ def pool(kind: Any, url: str) -> Any:
 
 def place(client: Any) -> str:
     """Return the server and the database of a client, without a password, for people."""
-    options = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
+    pool = getattr(client, "connection_pool", None)
+    options = getattr(pool, "connection_kwargs", {})
     database = options.get("db") or 0
     if "path" in options:
         return f"Redis at {options['path']}, database {database},"
     if "host" in options:
-        return f"Redis at {options['host']}:{options.get('port', 6379)}, database {database},"
+        port = options.get("port", 6379)
+        return f"Redis at {options['host']}:{port}, database {database},"
     return "Redis"

@@ -1,21 +1,19 @@
 """Many messages of a channel at one instant, by one read-only script."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Any
 
 from redis.exceptions import NoScriptError
 
 from reaction_tally.keys import Keys, encoded_part
 from reaction_tally.operations import Command, Operation, Operations, Request
 from reaction_tally.replies import check_reply, is_forbidden, text, texts
-from reaction_tally.rows import Query, page_of
+from reaction_tally.rows import MOST_NAMED, Query, Row, page_of
 from reaction_tally.steps import read_in_steps
 from reaction_tally.values import Page
-
-MANY: Final = 128
-"""Actions of a message with many, as in ``lua/page.lua``."""
 
 
 def read_page(operations: Operations, query: Query) -> Operation[Page]:
@@ -30,8 +28,21 @@ def read_page(operations: Operations, query: Query) -> Operation[Page]:
     if is_forbidden(reply):
         return (yield from read_in_steps(keys, query))
     head, is_owed, *messages = check_reply(reply)
-    rows = [list(map(texts, message)) for message in messages]
+    rows = [_rows(message, query.names) for message in messages]
     return page_of(query, text(head), is_owed, rows)
+
+
+def _rows(reply: Sequence[Any], names: int) -> list[Row]:
+    """Return the tallies of a message."""
+    if names == 0:
+        flat = iter(texts(reply))
+        return list(map(Row, flat, flat, flat))
+    rows: list[Row] = []
+    for at in range(0, len(reply), 6):
+        field, count, mine_at, first_at, last_at = texts(reply[at : at + 5])
+        users = texts(reply[at + 5])
+        rows.append(Row(field, count, mine_at, first_at, last_at, users))
+    return rows
 
 
 def _script_call(command: str, script: str, keys: Keys, query: Query) -> Command:
@@ -50,6 +61,7 @@ def _script_call(command: str, script: str, keys: Keys, query: Query) -> Command
         query.names,
         has_user,
         user or "",
+        MOST_NAMED,
         *types,
     )
 

@@ -1,14 +1,26 @@
-"""The tallies of messages as ``lua/page.lua`` answers them, and the page they become."""
+"""The tallies of messages as they are read, and the page that they become."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from reaction_tally.keys import tally_parts
 from reaction_tally.values import Message, Page, Reaction
 
-Row = Sequence[str]
-"""A tally: its field, count, mine at, first at, last at, names."""
+MOST_NAMED: Final = 1_000
+"""The names of a message with more actions are not read: that would stall Redis."""
+
+
+@dataclass(slots=True)
+class Row:
+    """A tally. Empty text is what is not there, or was not read."""
+
+    field: str
+    count: str
+    mine_at: str = ""
+    first_at: str = ""
+    last_at: str = ""
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,40 +38,31 @@ def page_of(
     query: Query,
     position: str,
     is_owed: Any,
-    messages: Iterable[Sequence[Row]],
+    messages: Iterable[Iterable[Row]],
 ) -> Page:
-    """Return the page of a query, from the rows of each message."""
+    """Return the page of a query, from the rows of each message in the order of the counts."""
     found: dict[str, Message] = {}
     for timetoken, rows in zip(query.timetokens, messages, strict=True):
-        reactions = sorted(map(_reaction, rows), key=_most_first)
+        reactions = list(map(_reaction, rows))
+        # The sort is stable: what is as frequent stays in the order in which it was counted first.
+        reactions.sort(key=_most_first)
         found[timetoken] = Message(timetoken, tuple(reactions))
     return Page(messages=found, position=position, in_doubt=bool(is_owed))
 
 
+def _most_first(reaction: Reaction) -> int:
+    return -reaction.count
+
+
 def _reaction(row: Row) -> Reaction:
-    field, count, mine_at, first_at, last_at, *names = row
-    type, value = tally_parts(field)
+    type, value = tally_parts(row.field)
     return Reaction(
         type=type,
         value=value,
-        count=int(count),
-        mine=bool(mine_at),
-        mine_at=mine_at or None,
-        first_at=first_at or None,
-        last_at=last_at or None,
-        names=tuple(names),
-    )
-
-
-def _most_first(reaction: Reaction) -> tuple[int, bool, int, str, str, str]:
-    """Return the sort key: most first, then first seen. What is unknown comes last."""
-    first = reaction.first_at or ""
-    is_unknown = not first
-    return (
-        -reaction.count,
-        is_unknown,
-        len(first),
-        first,
-        reaction.type,
-        reaction.value,
+        count=int(row.count),
+        mine=bool(row.mine_at),
+        mine_at=row.mine_at or None,
+        first_at=row.first_at or None,
+        last_at=row.last_at or None,
+        names=tuple(row.names),
     )

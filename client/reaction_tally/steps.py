@@ -1,9 +1,9 @@
 """Many messages of a channel at one instant, where the user of Redis may run no script.
 
-The actions of messages without counts are not read, so it takes two steps, each of them atomic.
+Each step is atomic. What a step reads of actions is known from the counts of the step before.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from reaction_tally.errors import RedisUnavailableError
@@ -11,7 +11,7 @@ from reaction_tally.journal import START
 from reaction_tally.keys import Keys, action_prefix, tally_parts
 from reaction_tally.operations import Command, Operation, Request
 from reaction_tally.replies import check_reply, pairs, text
-from reaction_tally.rows import Query, Row, page_of
+from reaction_tally.rows import MOST_NAMED, Query, Row, page_of
 from reaction_tally.values import Page
 
 TRIES: Final = 20
@@ -19,14 +19,10 @@ TRIES: Final = 20
 
 
 def read_in_steps(keys: Keys, query: Query) -> Operation[Page]:
-    """Return a page.
-
-    It also knows the first and last actions of messages with many.
-    """
+    """Return a page."""
     step = Step(keys, query)
     for _ in range(TRIES):
-        commands = step.commands()
-        replies = yield Request(commands, is_atomic=True)
+        replies = yield Request(step.commands(), is_atomic=True)
         page = step.page(replies)
         if page:
             return page
@@ -37,84 +33,101 @@ def read_in_steps(keys: Keys, query: Query) -> Operation[Page]:
 
 
 class Step:
-    """Reads the counts of all messages, and the actions of those that had counts before."""
+    """Reads the counts of all messages, and of the actions what the step before showed."""
 
     def __init__(self, keys: Keys, query: Query) -> None:
         self._keys = keys
         self._query = query
-        self._had_counts: set[str] = set()
+        self._own: dict[str, list[str]] = {}
+        """Message → the fields of ``me`` that are read."""
+        self._named: set[str] = set()
+        """The messages whose actions are read for names."""
 
     def commands(self) -> list[Command]:
         """Return what the next step reads."""
         keys = self._keys
         channel = self._query.channel
-        head: Command = ("GET", keys.head(channel))
-        owed: Command = ("EXISTS", keys.owed(channel))
-        commands = [head, owed]
+        commands: list[Command] = [
+            ("GET", keys.head(channel)),
+            ("EXISTS", keys.owed(channel)),
+        ]
         for timetoken in self._query.timetokens:
             counts, actions, _ = keys.message(channel, timetoken)
-            commands.append(("HGETALL", counts))
-            is_wanted = timetoken in self._had_counts
-            # Every message has two commands, so that replies are found by their place.
-            commands.append(("HGETALL", actions) if is_wanted else ("EXISTS", counts))
+            own = self._own.get(timetoken) or [""]
+            # Every message has four commands, so that replies are found by their place.
+            commands += [
+                ("HGETALL", counts),
+                ("HLEN", actions),
+                ("HMGET", actions, *own),
+                ("HGETALL", actions if timetoken in self._named else counts),
+            ]
         return commands
 
     def page(self, replies: Sequence[Any]) -> Page | None:
-        """Return the page; None if a message has counts only now."""
-        query = self._query
+        """Return the page; None if something is needed that was not read."""
         head, is_owed, *rest = map(check_reply, replies)
-        before = set(self._had_counts)
+        is_whole = True
         messages: list[list[Row]] = []
-        for timetoken, counts, actions in zip(
-            query.timetokens,
-            rest[::2],
-            rest[1::2],
-            strict=True,
-        ):
-            fields = dict(pairs(counts))
-            if fields:
-                self._had_counts.add(timetoken)
-            live = pairs(actions) if timetoken in before else []
-            messages.append(_rows(query, fields, live))
-        if self._had_counts != before:
-            return None
-        return page_of(query, text(head or START), is_owed, messages)
+        for number, timetoken in enumerate(self._query.timetokens):
+            counts, size, own, actions = rest[4 * number : 4 * number + 4]
+            rows = self._rows(counts)
+            if self._needs_more(timetoken, rows, size):
+                is_whole = False
+            else:
+                self._add_own(rows, timetoken, own)
+                if timetoken in self._named and size <= MOST_NAMED:
+                    self._add_names(rows, actions)
+            messages.append(rows)
+        if is_whole:
+            return page_of(self._query, text(head or START), is_owed, messages)
+        return None
+
+    def _rows(self, counts: Any) -> list[Row]:
+        types = self._query.types
+        return [
+            Row(field, count)
+            for field, count in pairs(counts)
+            if types is None or tally_parts(field)[0] in types
+        ]
+
+    def _needs_more(self, timetoken: str, rows: Sequence[Row], size: int) -> bool:
+        """Tell whether a message needs more than was read, and note what it needs."""
+        fields = self._own_fields(rows)
+        known = self._own.get(timetoken, [])
+        missing = set(fields).difference(known)
+        if missing:
+            self._own[timetoken] = fields
+        wants_names = self._query.names > 0 and 0 < size <= MOST_NAMED
+        is_new = wants_names and bool(rows) and timetoken not in self._named
+        if is_new:
+            self._named.add(timetoken)
+        return bool(missing) or is_new
+
+    def _own_fields(self, rows: Iterable[Row]) -> list[str]:
+        user = self._query.me
+        if user is None:
+            return []
+        return [action_prefix(row.field) + user for row in rows]
+
+    def _add_own(self, rows: Sequence[Row], timetoken: str, reply: Sequence[Any]) -> None:
+        known = self._own.get(timetoken, [])
+        times = dict(zip(known, reply, strict=False))
+        for row, field in zip(rows, self._own_fields(rows), strict=False):
+            row.mine_at = text(times.get(field) or "")
+
+    def _add_names(self, rows: Iterable[Row], reply: Any) -> None:
+        actions = sorted(pairs(reply), key=_by_time)
+        for row in rows:
+            prefix = action_prefix(row.field)
+            own = [action for action in actions if action[0].startswith(prefix)]
+            if own:
+                _, row.first_at = own[0]
+                _, row.last_at = own[-1]
+            first = own[: self._query.names]
+            row.names = [name.removeprefix(prefix) for name, _ in first]
 
 
-def _rows(
-    query: Query,
-    counts: Mapping[str, str],
-    actions: Iterable[tuple[str, str]],
-) -> list[Row]:
-    """Return the tallies of a message as the script answers them."""
-    rows: list[Row] = []
-    for field, count in counts.items():
-        type, _ = tally_parts(field)
-        if query.types is None or type in query.types:
-            row = _row(query, field, count, actions)
-            rows.append(row)
-    return rows
-
-
-def _row(
-    query: Query,
-    field: str,
-    count: str,
-    actions: Iterable[tuple[str, str]],
-) -> Row:
-    prefix = action_prefix(field)
-    times: list[tuple[int, str, str]] = []
-    mine_at = ""
-    for name, timetoken in actions:
-        if name.startswith(prefix):
-            user = name.removeprefix(prefix)
-            times.append((len(timetoken), timetoken, user))
-            if user == query.me:
-                mine_at = timetoken
-    times.sort()
-    if not times:
-        return field, count, "", "", ""
-    _, first_at, _ = times[0]
-    _, last_at, _ = times[-1]
-    users = [user for _, _, user in times[: query.names]]
-    return field, count, mine_at, first_at, last_at, *users
+def _by_time(action: tuple[str, str]) -> tuple[int, str]:
+    """Return the sort key of an action. Those of one time stay in the order of the hash."""
+    _, timetoken = action
+    return len(timetoken), timetoken

@@ -22,14 +22,14 @@ class Reaction:
     mine_at: str | None = None
     """The action timetoken of ``me``."""
     first_at: str | None = None
-    """The oldest action timetoken.
-
-    None if the message has many actions, and no names were asked for.
-    """
+    """The oldest action timetoken; None as for ``names``."""
     last_at: str | None = None
-    """The newest action timetoken; None as above."""
+    """The newest action timetoken; None as for ``names``."""
     names: tuple[str, ...] = ()
-    """The first users, oldest first."""
+    """The first users, oldest first.
+
+    Empty if none were asked for, or if the message has more than 1,000 actions.
+    """
 
     @property
     def more(self) -> bool:
@@ -41,7 +41,7 @@ class Reaction:
 class Message:
     """The reactions to one message.
 
-    Most first, then in the order in which they were first seen.
+    Most first, then in the order in which they were counted first.
     """
 
     timetoken: str

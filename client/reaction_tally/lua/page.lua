@@ -7,101 +7,108 @@
 -- ARGV[1] how many names of a reaction are wanted
 -- ARGV[2] 1 if ARGV[3] is a user, else 0
 -- ARGV[3] the user whose reactions are wanted
--- ARGV[4…] the types that are wanted, as fields begin with them; every type if there is none
+-- ARGV[4] so many actions of a message are read at most, for names
+-- ARGV[5…] the types that are wanted, as fields begin with them; every type if there is none
 --
 -- Answers { head, whether repairs are owed, then for each message its tallies }.
 -- The head is '0-0' if the journal never had an entry.
--- A tally is { its field, count, the user's action timetoken, first, last, names… }.
--- '' stands for what is unknown: first, last and names of a message with many actions are
--- read only if names are wanted.
+-- The tallies of a message are one list. Each has three elements, if no names are wanted:
+--   field, count, the user's action timetoken
+-- Otherwise it has six:
+--   field, count, the user's action timetoken, first and last action timetoken, list of names
+-- '' stands for what is not there, and for what is not read.
+-- Tallies come in the order of the counts.
 --
 -- Timetokens are compared as text: a Lua number has no room for 17 digits.
 
 local call, find, sub, gsub = redis.call, string.find, string.sub, string.gsub
-local wanted_names, has_user, user = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3]
-local MANY = 128           -- actions of a message with many
+local names, has_user, user, most = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], tonumber(ARGV[4])
+local SIZE = names > 0 and 6 or 3
 local MOST_ARGUMENTS = 5000 -- of one command
 
 local types
-for number = 4, #ARGV do
+for number = 5, #ARGV do
   types = types or {}
   types[ARGV[number]] = true
 end
 
 local function is_before(left, right)
-  if #left[1] ~= #right[1] then return #left[1] < #right[1] end
-  if left[1] ~= right[1] then return left[1] < right[1] end
-  return left[2] < right[2]
+  if #left ~= #right then return #left < #right end
+  return left < right
 end
 
 -- How the fields of a tally's actions begin: there, the value is encoded, too.
 local function prefix_of(field)
+  if not find(field, '[%%:]', find(field, ':', 1, true) + 1) then return field .. ':' end
   local colon = find(field, ':', 1, true)
   local value = gsub(sub(field, colon + 1), '[%%:]', { ['%'] = '%25', [':'] = '%3A' })
   return sub(field, 1, colon) .. value .. ':'
 end
 
--- Answers the wanted tallies of a message, and each of them by its prefix.
+-- Answers the wanted tallies of a message.
 local function read_counts(key)
-  local fields, tallies, by_prefix = call('HGETALL', key), {}, {}
+  local fields, tallies = call('HGETALL', key), {}
   for at = 1, #fields, 2 do
     local field = fields[at]
     if not types or types[sub(field, 1, find(field, ':', 1, true) - 1)] then
-      local tally = { field, fields[at + 1], '', '', '' }
-      tallies[#tallies + 1] = tally
-      by_prefix[prefix_of(field)] = tally
+      local last = #tallies
+      tallies[last + 1], tallies[last + 2], tallies[last + 3] = field, fields[at + 1], ''
+      if SIZE == 6 then tallies[last + 4], tallies[last + 5], tallies[last + 6] = '', '', {} end
     end
   end
-  return tallies, by_prefix
-end
-
--- Adds when a user reacted, who reacted first, and when the first and the last one did.
-local function add_actions(key, by_prefix)
-  local fields, actions = call('HGETALL', key), {}
-  for at = 1, #fields, 2 do
-    local _, stop = find(fields[at], '^[^:]*:[^:]*:')
-    local tally = by_prefix[sub(fields[at], 1, stop)]
-    if tally then
-      actions[tally] = actions[tally] or {}
-      local of_tally = actions[tally]
-      of_tally[#of_tally + 1] = { fields[at + 1], sub(fields[at], stop + 1) }
-    end
-  end
-  for tally, of_tally in pairs(actions) do
-    table.sort(of_tally, is_before)
-    tally[4], tally[5] = of_tally[1][1], of_tally[#of_tally][1]
-    for number = 1, #of_tally do
-      local action = of_tally[number]
-      if number <= wanted_names then tally[5 + number] = action[2] end
-      if has_user and action[2] == user then tally[3] = action[1] end
-    end
-  end
+  return tallies
 end
 
 -- Adds when a user reacted, without reading what others did.
-local function add_own(key, by_prefix)
-  local prefixes, fields = {}, {}
-  for prefix in pairs(by_prefix) do
-    prefixes[#prefixes + 1] = prefix
-    fields[#fields + 1] = prefix .. user
-  end
+local function add_own(key, tallies)
+  local fields = {}
+  for at = 1, #tallies, SIZE do fields[#fields + 1] = prefix_of(tallies[at]) .. user end
   for first = 1, #fields, MOST_ARGUMENTS do
-    local last = math.min(#fields, first + MOST_ARGUMENTS - 1)
-    local times = call('HMGET', key, unpack(fields, first, last))
-    for number = first, last do by_prefix[prefixes[number]][3] = times[number - first + 1] or '' end
+    local times = call('HMGET', key, unpack(fields, first, math.min(#fields, first + MOST_ARGUMENTS - 1)))
+    for number = 1, #times do
+      tallies[(first + number - 2) * SIZE + 3] = times[number] or ''
+    end
   end
+end
+
+-- Puts an action among the first ones. Most actions come in order, so they are compared once.
+local function keep_first(times, users, time, name)
+  local at = #times + 1
+  if at > names then
+    if not is_before(time, times[names]) then return end
+    at = names
+  end
+  while at > 1 and is_before(time, times[at - 1]) do
+    times[at], users[at] = times[at - 1], users[at - 1]
+    at = at - 1
+  end
+  times[at], users[at] = time, name
+end
+
+-- Adds who reacted first, and when the first and the last one did.
+local function add_names(key, tallies)
+  local at_of, times_of = {}, {}
+  for at = 1, #tallies, SIZE do at_of[prefix_of(tallies[at])] = at end
+  local fields = call('HGETALL', key)
+  for number = 1, #fields, 2 do
+    local field, time = fields[number], fields[number + 1]
+    local stop = find(field, ':', find(field, ':', 1, true) + 1, true)
+    local at = at_of[sub(field, 1, stop)]
+    if at then
+      times_of[at] = times_of[at] or {}
+      keep_first(times_of[at], tallies[at + 5], time, sub(field, stop + 1))
+      if tallies[at + 4] == '' or is_before(tallies[at + 4], time) then tallies[at + 4] = time end
+    end
+  end
+  for at, times in pairs(times_of) do tallies[at + 3] = times[1] end
 end
 
 local answer = { call('GET', KEYS[1]) or '0-0', call('EXISTS', KEYS[2]) }
 for key = 3, #KEYS, 2 do
-  local tallies, by_prefix = read_counts(KEYS[key])
+  local tallies = read_counts(KEYS[key])
   if #tallies > 0 then
-    local is_small = call('HLEN', KEYS[key + 1]) <= MANY
-    if is_small or wanted_names > 0 then
-      add_actions(KEYS[key + 1], by_prefix)
-    elseif has_user then
-      add_own(KEYS[key + 1], by_prefix)
-    end
+    if has_user then add_own(KEYS[key + 1], tallies) end
+    if names > 0 and call('HLEN', KEYS[key + 1]) <= most then add_names(KEYS[key + 1], tallies) end
   end
   answer[#answer + 1] = tallies
 end
