@@ -1,12 +1,15 @@
 """Events of many subscriptions are applied together; each caller gets the result."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
+from prometheus_client import REGISTRY
 
 from tests.bench.bench import KEYS, SETTLE_SECONDS, Bench
 from tests.bench.waiting import LONGEST_SECONDS, wait_until_redis_fails
@@ -108,6 +111,25 @@ async def test_later_events_form_the_next_group(
 
     assert applier.given == [1, 3]
     assert await count_of(bench) == 4
+
+
+async def test_an_event_of_the_future_makes_no_other_late(bench: Bench) -> None:
+    """Anyone's clock may be ahead; the ages of the other events stay what they are."""
+    (event,) = reaction("ana")
+    now = str(int(time.time() * 10_000_000))
+    events = [replace(event, published=at) for at in (now, "99999999999999999999")]
+    before = lag_sum()
+
+    await GroupCommit(bench.applier).apply(events, bench.clock(), save())
+
+    assert lag_sum() - before < LONGEST_SECONDS
+
+
+def lag_sum() -> float:
+    """Return the sum of all ages that were observed."""
+    value = REGISTRY.get_sample_value("tally_lag_seconds_sum")
+    assert value is not None
+    return value
 
 
 async def test_a_group_has_a_largest_size(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

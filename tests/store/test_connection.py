@@ -15,7 +15,7 @@ from tests.redis_server import RedisServer
 from tests.unclaimed import UnclaimedReader
 from worker.errors import RedisUnavailableError, ScriptRefusedError
 from worker.store import connection
-from worker.store.connection import connect, opened_redis
+from worker.store.connection import connect, opened_redis, recovery_client
 from worker.store.redis_errors import redis_errors
 from worker.store.tables import Tables
 
@@ -43,10 +43,10 @@ async def tls_in_front_of(url: str, context: ssl.SSLContext) -> AsyncIterator[in
 
 async def test_as_many_commands_run_at_once_as_subscriptions_start(valkey: RedisServer) -> None:
     """Each needs a connection of its own, and none is refused."""
-    async with connect(valkey.url) as redis:
-        answers = await asyncio.gather(*[redis.ping() for _ in range(400)])
-
-    assert answers == [True] * 400
+    async with connect(valkey.url) as redis, recovery_client(redis) as recovery:
+        for client in (redis, recovery):
+            answers = await asyncio.gather(*[client.ping() for _ in range(400)])
+            assert answers == [True] * 400
 
 
 async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) -> None:

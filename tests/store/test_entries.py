@@ -70,6 +70,15 @@ async def test_an_empty_channel_has_no_entries(redis: Redis) -> None:
     assert [batch async for batch in Entries(redis, KEYS).scan("yard")] == []
 
 
+@pytest.mark.parametrize("timetoken", ["", "never", "-1", "١٧٦٠٠٠٠٠٠٠"])
+async def test_a_time_that_is_no_number_belongs_to_no_entry(redis: Redis, timetoken: str) -> None:
+    """A hand wrote it. Redis would refuse it as a score, after the journal is written."""
+    written = (MESSAGE, action_field("reaction", "👍", "ana"), at(1))
+    await write(redis, written, (MESSAGE, action_field("reaction", "👍", "ben"), timetoken))
+
+    assert await scanned(redis) == [written]
+
+
 async def test_an_entry_has_its_identity(redis: Redis) -> None:
     """Type, value and uuid may hold any character."""
     odd = Identity(CHANNEL, MESSAGE, "re:act%ion", "a:b%3A{c}\n", "u:1%")

@@ -123,13 +123,13 @@ class GroupCommit:
 
     def _report(self, group: _Group, outcomes: Counter[Outcome]) -> None:
         """Measure how late the events are, and log the outcomes."""
-        published = [
-            int(item.published) / TICKS_PER_SECOND
+        now = time.time()
+        ages = [
+            now - int(item.published) / TICKS_PER_SECOND
             for item in group.decoded
             if not isinstance(item, Malformed)
         ]
-        # PubNub's clock may be ahead of ours. An event is never early.
-        now = max([time.time(), *published])
-        metrics.lag.observe_all([now - at for at in published])
+        # PubNub's clock may be ahead of ours, for each event by itself.
+        metrics.lag.observe_all([max(0.0, age) for age in ages])
         counts = {outcome.value: count for outcome, count in outcomes.items()}
         log.debug("applied", subscriptions=len(group.cursors), **counts)

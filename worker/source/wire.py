@@ -100,7 +100,7 @@ class _Payload(Struct, gc=False):
 
 
 _decode_payload: Final = msgspec.json.Decoder(_Payload).decode
-_UNUSUAL: Final = (LookupError, ConfigurationError, msgspec.DecodeError)
+_UNUSUAL: Final = (LookupError, ConfigurationError, msgspec.DecodeError, RecursionError)
 """What a field that is missing, or has another form, leads to."""
 
 
@@ -110,7 +110,7 @@ def decode_usual(
 ) -> list[Observed]:
     """Return the events of an answer whose messages all have PubNub's usual form.
 
-    Takes a third of the time of ``decode_message``, with the same result.
+    It is several times faster than ``decode_message``, with the same result.
 
     Raises:
         UnusualError: One of the messages has another form.

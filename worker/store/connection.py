@@ -24,7 +24,10 @@ SCHEMES: Final = ("redis", "rediss", "unix")
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
 HEALTH_CHECK_SECONDS: Final = 30
 MAX_CONNECTIONS: Final = 1_000
-"""More than a worker has subscriptions: each may need one when all of them start."""
+"""Twice as many as polls run at once.
+
+Each answer may need one.
+"""
 
 
 def connect(url: str, rollback_detector: RollbackDetector | None = None) -> Redis:
@@ -101,7 +104,8 @@ def recovery_client(redis: Redis) -> Redis:
     """Return a client of the same address that accepts any server."""
     pool = redis.connection_pool
     options = {**pool.connection_kwargs, "redis_connect_func": None}
-    return Redis.from_pool(ConnectionPool(pool.connection_class, **options))
+    recovery = ConnectionPool(pool.connection_class, pool.max_connections, **options)
+    return Redis.from_pool(recovery)
 
 
 class LeanConnection:

@@ -272,7 +272,7 @@ def _readable(fields: Mapping[str, Timetoken]) -> Mapping[str, Timetoken]:
 
 def is_readable(field: str, timetoken: Timetoken) -> bool:
     """Tell whether an action belongs to somebody, and has a time."""
-    return field.count(":") > 1 and timetoken.isdecimal()
+    return field.count(":") > 1 and timetoken.encode().isdigit()
 
 
 def _may_have_older(scan: Scan, than: Timetoken) -> bool:
