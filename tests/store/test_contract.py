@@ -8,7 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from redis.asyncio import Redis
+from redis.exceptions import ReadOnlyError
 
+from reaction_tally.journal import read_entry
 from reaction_tally.keys import Keys, action_field, read_action_field
 from tests.histories import (
     ANA,
@@ -23,6 +25,7 @@ from tests.histories import (
     restored,
 )
 from tests.ledger import Ledger, count_of
+from tests.redis_server import RedisServer, free_port
 from tests.rule_table import ROWS
 from tests.store.examples import ON_A_REAL_SERVER, apply, outcomes_of
 from tests.unclaimed import UnclaimedReader
@@ -31,6 +34,7 @@ from worker.domain.entry import ABSENT, Entry, Outcome
 from worker.domain.position import Cursor
 from worker.errors import DamagedKeyError, RedisUnavailableError, ScriptRefusedError
 from worker.store.batch import MAX_BATCH
+from worker.store.connection import connect
 from worker.store.entries import Entries
 from worker.store.script_call import CursorSave
 from worker.store.store import Applied, Store, Ttls
@@ -324,6 +328,44 @@ async def test_a_refused_channel_stops_no_other(redis: Redis, broken: str) -> No
         assert await count_in(redis, channel) == 1
     held = await cast("Any", redis).keys()
     assert [name for name in held if f"{{{CHANNEL}}}" in name] == [key]
+
+
+async def test_a_head_that_is_no_id_is_damaged(redis: Redis) -> None:
+    """The next entry of the journal would name it as the one before."""
+    await cast("Any", redis).set(KEYS.head(CHANNEL), "not ours", ex=1_000)
+
+    with pytest.raises(DamagedKeyError, match="what the worker never writes") as raised:
+        await apply(Store(redis, KEYS), [added(1)])
+
+    assert raised.value.key == KEYS.head(CHANNEL)
+    assert await redis.keys() == [KEYS.head(CHANNEL)]
+
+
+@pytest.mark.parametrize("event", [removed(1), pruned(1)])
+async def test_a_count_that_is_lost_never_becomes_negative(redis: Redis, event: Event) -> None:
+    """Neither in the hash nor in the journal: an eviction or a hand deleted it."""
+    store = Store(redis, KEYS)
+    await apply(store, [added(1)])
+    await redis.delete(KEYS.counts(CHANNEL, MESSAGE))
+
+    await apply(store, [event])
+
+    entries = await cast("Any", redis).xrange(KEYS.journal(CHANNEL))
+    _, fields = entries[-1]
+    assert read_entry("1-1", fields).changes[0].count == 0
+    assert await redis.exists(KEYS.counts(CHANNEL, MESSAGE)) == 0
+
+
+async def test_a_replica_refuses_the_whole_call() -> None:
+    """A client that hears so connects anew: the address may lead to the new primary."""
+    with RedisServer() as server:
+        async with connect(server.url) as redis:
+            await cast("Any", redis).replicaof("127.0.0.1", str(free_port()))
+
+            with pytest.raises(RedisUnavailableError) as raised:
+                await apply(Store(redis, KEYS), [added(1)])
+
+    assert isinstance(raised.value.__cause__, ReadOnlyError)
 
 
 async def test_a_channel_tells_whether_it_may_be_unknown(redis: Redis) -> None:
