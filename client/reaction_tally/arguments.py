@@ -1,8 +1,35 @@
-"""Arguments of readers, checked."""
+"""Arguments of readers, checked: a wrong one is a mistake of the program, and no empty answer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Final, TypeVar
 
 from reaction_tally.rows import Query
+
+MOST_MESSAGES: Final = 1_000
+"""Messages of one page. Redis does nothing else meanwhile."""
+MOST_NAMES: Final = 50
+"""Names of one reaction."""
+
+Value = TypeVar("Value")
+
+
+def channel_of(channel: str) -> str:
+    """Return a channel.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it holds a lone surrogate, which UTF-8 cannot carry.
+    """
+    return _text("a channel", channel)
+
+
+def channels_of(channels: Iterable[str]) -> list[str]:
+    """Return channels.
+
+    Raises:
+        TypeError: they are one text, or one of them is no text.
+    """
+    return list(map(channel_of, _listed("channels", channels)))
 
 
 def timetoken_of(message_timetoken: str | int) -> str:
@@ -10,39 +37,52 @@ def timetoken_of(message_timetoken: str | int) -> str:
 
     Raises:
         TypeError: it is something else than text or a whole number. A float has lost digits.
+        ValueError: it has other characters than the digits 0 to 9.
     """
     is_bool = isinstance(message_timetoken, bool)
     if is_bool or not isinstance(message_timetoken, str | int):
         raise TypeError(f"a message timetoken is text or a whole number, not {message_timetoken!r}")
-    return str(message_timetoken)
+    digits = str(message_timetoken)
+    if not (digits.isascii() and digits.isdigit()):
+        raise ValueError(f"a message timetoken has the digits 0 to 9 only, not {digits!r}")
+    return digits
 
 
-def timetokens_of(message_timetokens: Sequence[str | int]) -> list[str]:
+def timetokens_of(message_timetokens: Iterable[str | int]) -> list[str]:
     """Return message timetokens as text, each once.
 
     Raises:
         TypeError: they are one text, or one of them is no timetoken.
+        ValueError: one of them is malformed.
     """
-    if isinstance(message_timetokens, str | bytes):
-        raise TypeError("message timetokens are a list, not one text")
-    return list(dict.fromkeys(map(timetoken_of, message_timetokens)))
+    listed = _listed("message timetokens", message_timetokens)
+    return list(dict.fromkeys(map(timetoken_of, listed)))
+
+
+def type_of(type: str) -> str:
+    """Return a type.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it holds a lone surrogate.
+    """
+    return _text("a type", type)
 
 
 def limit_of(limit: int) -> int:
     """Return how many are wanted.
 
     Raises:
+        TypeError: it is no whole number.
         ValueError: it is below 1.
     """
-    if limit < 1:
-        raise ValueError(f"a limit is 1 or more, not {limit!r}")
-    return limit
+    return _number("a limit", limit, least=1)
 
 
 def query_of(
     channel: str,
-    message_timetokens: Sequence[str | int],
-    types: Sequence[str] | None,
+    message_timetokens: Iterable[str | int],
+    types: Iterable[str] | None,
     me: str | None,
     names: int,
 ) -> Query:
@@ -50,13 +90,51 @@ def query_of(
 
     Raises:
         TypeError: an argument is of another type.
+        ValueError: an argument is out of its bounds.
     """
-    if isinstance(types, str):
-        raise TypeError("types are a list, not one text")
+    timetokens = timetokens_of(message_timetokens)
+    if len(timetokens) > MOST_MESSAGES:
+        raise ValueError(f"a page has {MOST_MESSAGES} messages at most, not {len(timetokens)}")
+    wanted = None
+    if types is not None:
+        wanted = tuple(map(type_of, _listed("types", types)))
     return Query(
-        channel=channel,
-        timetokens=timetokens_of(message_timetokens),
-        types=types,
-        me=me,
-        names=names,
+        channel=channel_of(channel),
+        timetokens=timetokens,
+        types=wanted,
+        me=None if me is None else _text("a user", me),
+        names=_number("names", names, least=0, most=MOST_NAMES),
     )
+
+
+def _listed(what: str, values: Iterable[Value]) -> list[Value]:
+    is_list = isinstance(values, Iterable) and not isinstance(values, str | bytes)
+    if not is_list:
+        raise TypeError(f"{what} are a list, not {values!r}")
+    return list(values)
+
+
+def _text(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is text, not {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} holds a lone surrogate: {value!r}") from None
+    return value
+
+
+def _number(
+    what: str,
+    value: object,
+    *,
+    least: int,
+    most: int | None = None,
+) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{what} is a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{what} is {least} or more, not {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"{what} is {most} at most, not {value!r}")
+    return value

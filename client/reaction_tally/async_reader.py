@@ -4,17 +4,24 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Self, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
-from reaction_tally.arguments import limit_of, query_of, timetoken_of, timetokens_of
+from reaction_tally.arguments import (
+    channel_of,
+    channels_of,
+    limit_of,
+    query_of,
+    timetoken_of,
+    timetokens_of,
+)
 from reaction_tally.connections import place, pool
 from reaction_tally.errors import RedisUnavailableError
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.loops import LoopClients, OneClient
 from reaction_tally.operations import Operation, Operations, Request
 from reaction_tally.pages import read_page
-from reaction_tally.replies import translated
+from reaction_tally.replies import UNREADABLE, translated, unreadable
 from reaction_tally.values import Counts, Page, RecentMessage
 
 Result = TypeVar("Result")
@@ -50,11 +57,11 @@ class AsyncTallyReader:
         Raises:
             InvalidNameError: the address or the namespace is malformed.
         """
-        options = pool(BlockingConnectionPool, url).connection_kwargs
+        options = pool(ConnectionPool, url).connection_kwargs
 
         def make() -> Redis:
-            connections = pool(BlockingConnectionPool, url)
-            # redis-py starts a timer for each answer. One for the whole read is cheaper.
+            connections = pool(ConnectionPool, url)
+            # redis-py starts a timer for each answer. One for the whole step is cheaper.
             connections.connection_kwargs["socket_timeout"] = None
             return Redis.from_pool(connections)
 
@@ -83,7 +90,7 @@ class AsyncTallyReader:
     ) -> Counts:
         """Return type → value → count of one message; empty without a reaction."""
         timetoken = timetoken_of(message_timetoken)
-        return await self._run(self.operations.get(channel, timetoken))
+        return await self._run(self.operations.get(channel_of(channel), timetoken))
 
     async def get_many(
         self,
@@ -92,7 +99,7 @@ class AsyncTallyReader:
     ) -> dict[str, Counts]:
         """Return type → value → count of each message, by its timetoken as text."""
         timetokens = timetokens_of(message_timetokens)
-        return await self._run(self.operations.get_many(channel, timetokens))
+        return await self._run(self.operations.get_many(channel_of(channel), timetokens))
 
     async def recent(
         self,
@@ -101,7 +108,7 @@ class AsyncTallyReader:
         limit: int = 50,
     ) -> tuple[RecentMessage, ...]:
         """Return the messages whose reactions changed last, newest first."""
-        return await self._run(self.operations.recent(channel, limit_of(limit)))
+        return await self._run(self.operations.recent(channel_of(channel), limit_of(limit)))
 
     async def channels(self) -> frozenset[str]:
         """Return every channel that the worker has ever seen."""
@@ -115,7 +122,7 @@ class AsyncTallyReader:
 
         The worker repairs them.
         """
-        return await self._run(self.operations.in_doubt(channels))
+        return await self._run(self.operations.in_doubt(channels_of(channels)))
 
     async def check(self) -> None:
         """Make sure that tallies are there.
@@ -135,29 +142,30 @@ class AsyncTallyReader:
         await self.close()
 
     async def _run(self, operation: Operation[Result]) -> Result:
-        """Run an operation to its result, within the time of the address."""
+        """Run an operation to its result."""
         try:
-            async with asyncio.timeout(self._seconds):
-                request = next(operation)
-                while True:
-                    request = operation.send(await self._send(request))
+            request = next(operation)
+            while True:
+                replies = await self._send(request)
+                request = operation.send(replies)
         except StopIteration as end:
             result: Result = end.value
             return result
-        except TimeoutError:
-            raise RedisUnavailableError(
-                f"Redis does not answer within {self._seconds:g} s."
-            ) from None
+        except UNREADABLE as error:
+            raise unreadable(error) from error
 
     async def _send(self, request: Request) -> Sequence[Any]:
-        redis = await self._clients.get()
-        pipe = redis.pipeline(transaction=request.is_atomic)
-        try:
-            for command in request.commands:
-                pipe.execute_command(*command)
-            replies: Sequence[Any] = await pipe.execute(raise_on_error=False)
-        except TimeoutError:
-            raise
-        except (RedisError, OSError) as error:
-            raise translated(error) from error
+        """Send commands; the time of the address begins when a connection is free."""
+        async with self._clients.borrow() as redis:
+            pipe = redis.pipeline(transaction=request.is_atomic)
+            try:
+                async with asyncio.timeout(self._seconds):
+                    for command in request.commands:
+                        pipe.execute_command(*command)
+                    replies: Sequence[Any] = await pipe.execute(raise_on_error=False)
+            except TimeoutError as error:
+                reason = f"Redis does not answer within {self._seconds} s."
+                raise RedisUnavailableError(reason) from error
+            except (RedisError, OSError) as error:
+                raise translated(error) from error
         return replies

@@ -1,10 +1,12 @@
 """Clients of Redis for readers."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from redis.asyncio import BlockingConnectionPool as AsyncPool
+from redis import BlockingConnectionPool
+from redis.asyncio import ConnectionPool as AsyncPool
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -18,17 +20,24 @@ MAX_CONNECTIONS: Final = 50
 """A read waits for one of them. So many reads as you like may run at once."""
 WAIT_SECONDS: Final = 10.0
 """The longest wait for a connection, and for an answer."""
+LONGEST_SECONDS: Final = 1e6
+_DATABASE: Final = re.compile("/?[0-9]*/?")
+_NO_CONNECTIONS: Final = re.compile("(?:^|&)max_connections=(?:-|0*(?:&|$))")
+_MALFORMED: Final = (
+    "It cannot be read. Example: redis://:password@host:6379/0?socket_timeout=2. "
+    "Special characters in a password (/ @ : # ? [ ] %) must be percent-encoded. "
+    "Options have the names that redis-py gives them."
+)
 _OPTIONS: Final[Mapping[str, Any]] = {
     "decode_responses": False,
     "max_connections": MAX_CONNECTIONS,
-    "timeout": WAIT_SECONDS,
     "socket_timeout": WAIT_SECONDS,
     "socket_connect_timeout": WAIT_SECONDS,
 }
 
 
 def pool(kind: Any, url: str) -> Any:
-    """Return a pool of this kind, which waits while all its connections are in use.
+    """Return a pool of this kind.
 
     Options in the address count more: ``?max_connections=200&socket_timeout=2``.
 
@@ -36,23 +45,58 @@ def pool(kind: Any, url: str) -> Any:
         InvalidNameError: the address is malformed, or of another kind.
     """
     try:
-        if urlsplit(url).scheme in SCHEMES:
-            # A connection that the server has closed meanwhile is opened again, once.
-            retry = (AsyncRetry if kind is AsyncPool else Retry)(
-                NoBackoff(), 1, supported_errors=(RedisConnectionError,)
-            )
-            made = kind.from_url(url, retry=retry, **_OPTIONS)
-            # An option that does not exist fails here, and not at the first read.
-            made.connection_class(**made.connection_kwargs)
-            return made
-    except (ValueError, TypeError, RedisError):
-        # The text of this error may quote a password, so it is left out.
-        raise InvalidNameError(
-            "The address of Redis cannot be read. Example: redis://:password@host:6379/0. "
-            "Special characters in a password (/ @ : # ? [ ] %) must be percent-encoded."
-        ) from None
-    kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-    raise InvalidNameError(f"The address of Redis must begin with one of {kinds}.")
+        scheme = urlsplit(url).scheme
+    except ValueError:
+        raise InvalidNameError(f"The address of Redis: {_MALFORMED}") from None
+    if scheme not in SCHEMES:
+        kinds = ", ".join(f"{each}://" for each in SCHEMES)
+        raise InvalidNameError(f"The address of Redis must begin with one of {kinds}.")
+    _refuse(_flaws_of_text(url))
+    # The text of redis-py's errors may quote a password, so it is left out.
+    try:
+        made = kind.from_url(url, **_options_of(kind))
+        # An option that does not exist fails here, and not at the first read.
+        made.connection_class(**made.connection_kwargs)
+    except (ValueError, TypeError, AttributeError, RedisError):
+        raise InvalidNameError(f"The address of Redis: {_MALFORMED}") from None
+    _refuse(_flaws_of_options(made.connection_kwargs))
+    return made
+
+
+def _options_of(kind: Any) -> dict[str, Any]:
+    retry = AsyncRetry if kind is AsyncPool else Retry
+    # A connection that the server has closed meanwhile is opened again, once.
+    once = retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+    options: dict[str, Any] = {**_OPTIONS, "retry": once}
+    if kind is BlockingConnectionPool:
+        options["timeout"] = WAIT_SECONDS
+    return options
+
+
+def _flaws_of_text(url: str) -> Iterator[tuple[object, str]]:
+    """Yield what redis-py would take for something else: whether it is there, and a sentence."""
+    parts = urlsplit(url)
+    path = "" if parts.scheme == "unix" else parts.path
+    # An @ or / of a password that is not encoded makes another host of the rest.
+    yield "@" in path + parts.query + parts.fragment, _MALFORMED
+    yield parts.fragment, _MALFORMED
+    yield not _DATABASE.fullmatch(path), f"The database {path!r} is no number."
+    yield _NO_CONNECTIONS.search(parts.query), "`max_connections` is 1 or more."
+
+
+def _flaws_of_options(options: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
+    """Yield what would fail at the first read."""
+    seconds = (options["socket_timeout"], options["socket_connect_timeout"])
+    is_retry = isinstance(options["retry"], Retry | AsyncRetry)
+    yield not is_retry, "`retry` is no option."
+    yield not min(seconds) > 0, "`socket_timeout` and the like are above 0."
+    yield not max(seconds) < LONGEST_SECONDS, "`socket_timeout` and the like are seconds."
+
+
+def _refuse(flaws: Iterable[tuple[object, str]]) -> None:
+    for is_there, sentence in flaws:
+        if is_there:
+            raise InvalidNameError(f"The address of Redis: {sentence}")
 
 
 def place(client: Any) -> str:

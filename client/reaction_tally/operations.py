@@ -42,6 +42,8 @@ class Operations:
         """``where`` names the server and the database in errors."""
         self.keys = Keys(namespace)
         self.where = where
+        self.may_run_no_script = False
+        """Whether an ACL has refused one: it is not asked again."""
 
     def check(self) -> Operation[None]:
         """Make sure that these are tallies of the schema that this version reads."""

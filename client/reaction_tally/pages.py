@@ -19,6 +19,8 @@ from reaction_tally.values import Page
 def read_page(operations: Operations, query: Query) -> Operation[Page]:
     """Return the messages of a query, in one round trip."""
     keys = operations.keys
+    if operations.may_run_no_script:
+        return (yield from read_in_steps(operations, query))
     call = _script_call("EVALSHA", sha1(), keys, query)
     schema, reply = yield Request([operations.schema, call])
     operations.expect_schema(schema)
@@ -26,7 +28,8 @@ def read_page(operations: Operations, query: Query) -> Operation[Page]:
         call = _script_call("EVAL", source(), keys, query)
         (reply,) = yield Request([call])
     if is_forbidden(reply):
-        return (yield from read_in_steps(keys, query))
+        operations.may_run_no_script = True
+        return (yield from read_in_steps(operations, query))
     head, is_owed, *messages = check_reply(reply)
     rows = [_rows(message, query.names) for message in messages]
     return page_of(query, text(head), is_owed, rows)
@@ -52,6 +55,7 @@ def _script_call(command: str, script: str, keys: Keys, query: Query) -> Command
         counts, actions, _ = keys.message(channel, timetoken)
         names += (counts, actions)
     has_user = int(user is not None)
+    has_types = int(query.types is not None)
     types = map(encoded_part, query.types or ())
     return (
         command,
@@ -62,6 +66,7 @@ def _script_call(command: str, script: str, keys: Keys, query: Query) -> Command
         has_user,
         user or "",
         MOST_NAMED,
+        has_types,
         *types,
     )
 

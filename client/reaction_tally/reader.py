@@ -6,12 +6,19 @@ from typing import Any, Self, TypeVar
 from redis import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
-from reaction_tally.arguments import limit_of, query_of, timetoken_of, timetokens_of
+from reaction_tally.arguments import (
+    channel_of,
+    channels_of,
+    limit_of,
+    query_of,
+    timetoken_of,
+    timetokens_of,
+)
 from reaction_tally.connections import place, pool
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.operations import Operation, Operations, Request
 from reaction_tally.pages import read_page
-from reaction_tally.replies import translated
+from reaction_tally.replies import UNREADABLE, translated, unreadable
 from reaction_tally.values import Counts, Page, RecentMessage
 
 Result = TypeVar("Result")
@@ -80,7 +87,7 @@ class TallyReader:
     ) -> Counts:
         """Return type → value → count of one message; empty without a reaction."""
         timetoken = timetoken_of(message_timetoken)
-        return self._run(self.operations.get(channel, timetoken))
+        return self._run(self.operations.get(channel_of(channel), timetoken))
 
     def get_many(
         self,
@@ -89,7 +96,7 @@ class TallyReader:
     ) -> dict[str, Counts]:
         """Return type → value → count of each message, by its timetoken as text."""
         timetokens = timetokens_of(message_timetokens)
-        return self._run(self.operations.get_many(channel, timetokens))
+        return self._run(self.operations.get_many(channel_of(channel), timetokens))
 
     def recent(
         self,
@@ -98,7 +105,7 @@ class TallyReader:
         limit: int = 50,
     ) -> tuple[RecentMessage, ...]:
         """Return the messages whose reactions changed last, newest first."""
-        return self._run(self.operations.recent(channel, limit_of(limit)))
+        return self._run(self.operations.recent(channel_of(channel), limit_of(limit)))
 
     def channels(self) -> frozenset[str]:
         """Return every channel that the worker has ever seen."""
@@ -112,7 +119,7 @@ class TallyReader:
 
         The worker repairs them.
         """
-        return self._run(self.operations.in_doubt(channels))
+        return self._run(self.operations.in_doubt(channels_of(channels)))
 
     def check(self) -> None:
         """Make sure that tallies are there.
@@ -141,6 +148,8 @@ class TallyReader:
         except StopIteration as end:
             result: Result = end.value
             return result
+        except UNREADABLE as error:
+            raise unreadable(error) from error
 
     def _send(self, request: Request) -> Sequence[Any]:
         pipe = self._redis.pipeline(transaction=request.is_atomic)

@@ -12,7 +12,16 @@ _FORBIDDEN: Final = re.compile(
     "NOPERM |The user executing the script can't |ACL failure in script: "
 )
 """What servers say if an ACL refuses something. The last two are of a script."""
-_TEMPORARY: Final = re.compile("(?:LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN) ")
+_TEMPORARY: Final = (
+    exceptions.BusyLoadingError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+    exceptions.TryAgainError,
+)
+_BUSY: Final = re.compile("(?:LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN) ")
+"""For some codes redis-py has no class."""
+UNREADABLE: Final = (ValueError, OverflowError, IndexError)
+"""What a reply leads to that the worker never writes."""
 
 
 def text(value: Any) -> str:
@@ -57,9 +66,15 @@ def translated(error: Exception) -> TallyReadError:
     if isinstance(error, exceptions.AuthenticationError):
         return NotPermittedError(f"Redis refuses the user or the password: {reason}")
     is_refusal = isinstance(error, exceptions.ResponseError)
-    if is_refusal and not _TEMPORARY.match(reason):
+    is_temporary = isinstance(error, _TEMPORARY) or _BUSY.match(reason)
+    if is_refusal and not is_temporary:
         return TallyReadError(f"Redis refused a command: {reason}")
     return RedisUnavailableError(f"Redis does not answer: {reason}")
+
+
+def unreadable(error: Exception) -> TallyReadError:
+    """Return the error about data that another program wrote."""
+    return TallyReadError(f"Redis holds what the worker never writes: {error}")
 
 
 def pairs(reply: Any) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from reaction_tally.keys import tally_parts
 from reaction_tally.values import Message, Page, Reaction
 
-MOST_NAMED: Final = 1_000
+MOST_NAMED: Final = 128
 """The names of a message with more actions are not read: that would stall Redis."""
 
 

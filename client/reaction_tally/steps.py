@@ -9,7 +9,7 @@ from typing import Any, Final
 from reaction_tally.errors import RedisUnavailableError
 from reaction_tally.journal import START
 from reaction_tally.keys import Keys, action_prefix, tally_parts
-from reaction_tally.operations import Command, Operation, Request
+from reaction_tally.operations import Command, Operation, Operations, Request
 from reaction_tally.replies import check_reply, pairs, text
 from reaction_tally.rows import MOST_NAMED, Query, Row, page_of
 from reaction_tally.values import Page
@@ -18,9 +18,11 @@ TRIES: Final = 20
 """Steps after which a channel changes too fast. Usually two are enough."""
 
 
-def read_in_steps(keys: Keys, query: Query) -> Operation[Page]:
+def read_in_steps(operations: Operations, query: Query) -> Operation[Page]:
     """Return a page."""
-    step = Step(keys, query)
+    (schema,) = yield Request([operations.schema])
+    operations.expect_schema(schema)
+    step = Step(operations.keys, query)
     for _ in range(TRIES):
         replies = yield Request(step.commands(), is_atomic=True)
         page = step.page(replies)
@@ -54,12 +56,13 @@ class Step:
         for timetoken in self._query.timetokens:
             counts, actions, _ = keys.message(channel, timetoken)
             own = self._own.get(timetoken) or [""]
+            is_named = timetoken in self._named
             # Every message has four commands, so that replies are found by their place.
             commands += [
                 ("HGETALL", counts),
                 ("HLEN", actions),
                 ("HMGET", actions, *own),
-                ("HGETALL", actions if timetoken in self._named else counts),
+                ("HGETALL", actions) if is_named else ("EXISTS", actions),
             ]
         return commands
 
@@ -116,15 +119,15 @@ class Step:
             row.mine_at = text(times.get(field) or "")
 
     def _add_names(self, rows: Iterable[Row], reply: Any) -> None:
-        actions = sorted(pairs(reply), key=_by_time)
-        for row in rows:
-            prefix = action_prefix(row.field)
-            own = [action for action in actions if action[0].startswith(prefix)]
-            if own:
-                _, row.first_at = own[0]
-                _, row.last_at = own[-1]
-            first = own[: self._query.names]
-            row.names = [name.removeprefix(prefix) for name, _ in first]
+        of_prefix = {action_prefix(row.field): row for row in rows}
+        for field, timetoken in sorted(pairs(reply), key=_by_time):
+            type, value, user = field.split(":", 2)
+            row = of_prefix.get(f"{type}:{value}:")
+            if row:
+                row.first_at = row.first_at or timetoken
+                row.last_at = timetoken
+                if len(row.names) < self._query.names:
+                    row.names = (*row.names, user)
 
 
 def _by_time(action: tuple[str, str]) -> tuple[int, str]:

@@ -28,7 +28,7 @@ class Reaction:
     names: tuple[str, ...] = ()
     """The first users, oldest first.
 
-    Empty if none were asked for, or if the message has more than 1,000 actions.
+    Empty if none were asked for, or if the message has more than 128 actions.
     """
 
     @property

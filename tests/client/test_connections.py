@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -82,6 +84,60 @@ async def test_a_reader_serves_one_event_loop_after_another(
     await wait_until(is_closed)
     assert await reader.get(CHANNEL, MESSAGE) == TALLIES
     await reader.close()
+
+
+async def test_a_loop_that_is_closed_at_once_leaves_nothing(
+    counted: Redis, valkey: RedisServer
+) -> None:
+    """It ended no generator, so the next loop ends its connections."""
+    reader = AsyncTallyReader.from_url(valkey.url)
+    before = len(await cast("Any", counted).client_list())
+
+    def read_in_loops() -> None:
+        for _ in range(20):
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(reader.get(CHANNEL, MESSAGE))
+            loop.close()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        await asyncio.to_thread(read_in_loops)
+        assert await reader.get(CHANNEL, MESSAGE) == TALLIES
+        await reader.close()
+        gc.collect()
+
+    async def are_closed() -> bool:
+        return len(await cast("Any", counted).client_list()) <= before
+
+    await wait_until(are_closed)
+
+
+async def test_who_waits_for_a_connection_is_not_late(silent: "SilentServer") -> None:
+    """The time of the address is for the answer. Each of four waits for the one before."""
+    url = f"{silent.url}?socket_timeout=0.1&max_connections=1"
+    async with AsyncTallyReader.from_url(url) as reader:
+        began = asyncio.get_running_loop().time()
+        reads = [reader.get(CHANNEL, MESSAGE) for _ in range(4)]
+        results = await asyncio.gather(*reads, return_exceptions=True)
+        seconds = asyncio.get_running_loop().time() - began
+
+    assert [type(result) for result in results] == [RedisUnavailableError] * 4
+    assert seconds >= 0.4
+
+
+async def test_a_cancelled_read_wakes_the_next_one(counted: Redis, valkey: RedisServer) -> None:
+    """Wherever it waits."""
+    url = f"{valkey.url}?max_connections=1"
+    async with AsyncTallyReader.from_url(url) as reader:
+        for steps in range(30):
+            first, second, third = (
+                asyncio.create_task(reader.get(CHANNEL, MESSAGE)) for _ in range(3)
+            )
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            second.cancel()
+            results = await asyncio.gather(first, third)
+            assert list(results) == [TALLIES] * 2
 
 
 async def test_event_loops_of_several_threads_share_a_reader(

@@ -314,7 +314,7 @@ async def test_a_malformed_timetoken_is_refused(reader: Any, timetoken: object) 
     with pytest.raises(TypeError, match="message timetoken"):
         await reader.page(CHANNEL, [timetoken])
     for read in (reader.page, reader.get_many):
-        with pytest.raises(TypeError, match="a list, not one text"):
+        with pytest.raises(TypeError, match="are a list"):
             await read(CHANNEL, MESSAGE)
     with pytest.raises(TypeError, match="types are a list"):
         await reader.page(CHANNEL, [MESSAGE], types="reaction")

@@ -8,7 +8,8 @@
 -- ARGV[2] 1 if ARGV[3] is a user, else 0
 -- ARGV[3] the user whose reactions are wanted
 -- ARGV[4] so many actions of a message are read at most, for names
--- ARGV[5…] the types that are wanted, as fields begin with them; every type if there is none
+-- ARGV[5] 1 if only some types are wanted, else 0
+-- ARGV[6…] these types, as fields begin with them
 --
 -- Answers { head, whether repairs are owed, then for each message its tallies }.
 -- The head is '0-0' if the journal never had an entry.
@@ -26,11 +27,8 @@ local names, has_user, user, most = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], 
 local SIZE = names > 0 and 6 or 3
 local MOST_ARGUMENTS = 5000 -- of one command
 
-local types
-for number = 5, #ARGV do
-  types = types or {}
-  types[ARGV[number]] = true
-end
+local types = ARGV[5] == '1' and {}
+for number = 6, #ARGV do types[ARGV[number]] = true end
 
 local function is_before(left, right)
   if #left ~= #right then return #left < #right end
@@ -71,7 +69,7 @@ local function add_own(key, tallies)
   end
 end
 
--- Puts an action among the first ones. Most actions come in order, so they are compared once.
+-- Puts an action among the first ones. Actions usually come in order, so they are compared once.
 local function keep_first(times, users, time, name)
   local at = #times + 1
   if at > names then
