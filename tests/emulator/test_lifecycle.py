@@ -70,7 +70,7 @@ async def test_a_request_line_over_32_kib_gets_a_414(http: Http) -> None:
 
 
 async def test_the_truth_is_served_over_http(emulator: Emulator, http: Http) -> None:
-    """It has the counts without zeros, the events and the stored actions."""
+    """It has the counts without zeros, the events, the stored actions and the positions."""
     emulator.state.add("room", MESSAGE, "t", "v", "ana")
     gone = emulator.state.add("hall", MESSAGE, "t", "v", "ana").actions[0]
     emulator.state.add("room", MESSAGE, "t", "v", "ben", published=False)
@@ -82,6 +82,9 @@ async def test_the_truth_is_served_over_http(emulator: Emulator, http: Http) -> 
         "channels": truth,
         "events": 3,
         "actions": 2,
+        "positions": {
+            channel: (await http.poll(channel)).document["t"]["t"] for channel in ("room", "hall")
+        },
     }
 
 

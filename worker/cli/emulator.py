@@ -5,11 +5,15 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import typer
 
 from worker.emulator import FAULT_NAMES, Emulator
 from worker.errors import ConfigurationError
+
+REACTION_PATH: Final = "/v1/message-actions/demo/channel/room/message/17600000001728660"
+REACTION: Final = '{"type":"reaction","value":"👍"}'
 
 
 def fault_rates(faults: Sequence[str] | None) -> dict[str, float]:
@@ -34,8 +38,16 @@ def _fault_rate(text: str) -> tuple[str, float]:
     return name, float(rate)
 
 
+def reacting_command(origin: str) -> str:
+    """Return a command line that adds a reaction, for people to try."""
+    url = f"http://{origin}{REACTION_PATH}?uuid=ana"
+    return f"curl -d '{REACTION}' '{url}'"
+
+
 async def serve(emulator: Emulator) -> None:
     """Print the address, and serve the endpoints of PubNub until a signal comes.
+
+    A second line reacts, if somebody pastes it into a shell.
 
     Raises:
         ConfigurationError: the port is taken.
@@ -47,6 +59,7 @@ async def serve(emulator: Emulator) -> None:
     try:
         async with emulator:
             typer.echo(f"PUBNUB_ORIGIN={emulator.origin} PUBNUB_TLS=false")
+            typer.echo(reacting_command(emulator.origin))
             sys.stdout.flush()
             await stop.wait()
     except OSError as error:

@@ -79,6 +79,10 @@ class Cache:
         begin = bisect_right(messages, position, key=_by_position)
         return messages[begin:]
 
+    def positions(self) -> dict[str, int]:
+        """Return the position of each channel's last message."""
+        return {channel: self.newest(channel) for channel in self._messages}
+
     def newest(self, channel: str) -> int:
         """Return the position of a channel's last message, or 0."""
         messages = self._messages.get(channel)

@@ -179,11 +179,16 @@ def note_presence(_state: State, _call: Call) -> Reply:
 
 
 def report_truth(state: State, _call: Call) -> Reply:
-    """Answer the true counts, published events and stored actions."""
+    """Answer the true counts, published events and stored actions.
+
+    A subscriber whose cursor is at a channel's position has its last message.
+    """
+    positions = state.stream.positions()
     truth = {
         "channels": state.truth(),
         "events": state.published,
         "actions": state.live(),
+        "positions": {channel: str(position) for channel, position in positions.items()},
     }
     return json_reply(truth)
 

@@ -66,6 +66,7 @@ class Stream:
         self._time = time
         self._faults = faults
         self._cache = Cache()
+        self.positions = self._cache.positions
         self._position = 0
         self._held: list[tuple[int, int, str, Message]] = []
         self._serial = count()
