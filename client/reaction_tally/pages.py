@@ -10,7 +10,7 @@ from redis.exceptions import NoScriptError
 
 from reaction_tally.keys import Keys, encoded_part
 from reaction_tally.operations import Command, Operation, Operations, Request
-from reaction_tally.replies import check_reply, is_forbidden, text, texts
+from reaction_tally.replies import check_reply, is_forbidden, is_unknown_command, text, texts
 from reaction_tally.rows import MOST_NAMED, Query, Row, page_of
 from reaction_tally.steps import read_in_steps
 from reaction_tally.values import Page
@@ -27,7 +27,7 @@ def read_page(operations: Operations, query: Query) -> Operation[Page]:
     if isinstance(reply, NoScriptError):
         call = _script_call("EVAL", source(), keys, query)
         (reply,) = yield Request([call])
-    if is_forbidden(reply):
+    if is_forbidden(reply) or is_unknown_command(reply):
         operations.may_run_no_script = True
         return (yield from read_in_steps(operations, query))
     head, is_owed, *messages = check_reply(reply)

@@ -57,6 +57,12 @@ def is_forbidden(reply: Any) -> bool:
     return found is not None
 
 
+def is_unknown_command(reply: Any) -> bool:
+    """Tell whether a server has no such command. Some rename EVAL, so that nobody runs it."""
+    is_refusal = isinstance(reply, exceptions.ResponseError)
+    return is_refusal and str(reply).startswith("unknown command")
+
+
 def translated(error: Exception) -> TallyReadError:
     """Return the error of a reader for one of redis-py."""
     lines = str(error).splitlines()

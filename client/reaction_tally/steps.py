@@ -1,4 +1,4 @@
-"""Many messages of a channel at one instant, where the user of Redis may run no script.
+"""Many messages of a channel at one instant, where Redis runs no script for its user.
 
 Each step is atomic. What a step reads of actions is known from the counts of the step before.
 """

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from random import Random
 from typing import Any, Final, cast
 
@@ -13,12 +14,15 @@ from redis.asyncio import Redis
 from reaction_tally import AsyncTallyReader, Page, Reaction, TallyReadError
 from reaction_tally.keys import Keys
 from reaction_tally.rows import MOST_NAMED
+from tests.claimed import claim
+from tests.configured_server import ConfiguredServer
 from tests.histories import ANA, CHANNEL, MESSAGE, added, at, removed
 from tests.redis_server import RedisServer
 from tests.store.examples import apply
 from tests.store.random_channel import RandomChannel
 from worker.domain.action import Added, Identity
 from worker.store.batch import batched
+from worker.store.embedded import find_binary
 from worker.store.store import Store
 
 KEYS: Final = Keys()
@@ -237,6 +241,26 @@ async def test_names_of_a_very_large_message_are_not_read(
     first = {"v0": ("u0", "u3"), "v1": ("u1", "u4"), "v2": ("u2", "u5")}
     assert names == (first if size == MOST_NAMED else dict.fromkeys(first, ()))
     assert all(reaction.more for reaction in message.reactions)
+
+
+@pytest.mark.parametrize("hidden", ["EVALSHA", "EVAL"])
+async def test_a_server_that_hides_scripts_is_read_in_steps(tmp_path: Path, hidden: str) -> None:
+    """Some rename such commands, so that nobody runs them."""
+    configuration = tmp_path / "redis.conf"
+    configuration.write_text(f'rename-command {hidden} ""\n')
+    with ConfiguredServer(find_binary(), configuration) as server:
+        async with (
+            Redis.from_url(server.url) as redis,
+            AsyncTallyReader.from_url(server.url) as reader,
+        ):
+            await claim(redis)
+            await cast("Any", redis).hset(KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", 1)
+            await cast("Any", redis).hset(KEYS.actions(CHANNEL, MESSAGE), "reaction:👍:ana", at(1))
+
+            page = await reader.page(CHANNEL, [MESSAGE], names=1)
+
+    (reaction,) = page.messages[MESSAGE].reactions
+    assert (reaction.count, reaction.names) == (1, ("ana",))
 
 
 @pytest.mark.parametrize("kind", ["script", STEPS])
