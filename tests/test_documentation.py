@@ -28,6 +28,11 @@ DOCUMENTS: Final = [
 ]
 OPERATING: Final = ("install.md", "runbook.md", "reference.md")
 """The documents of an operator, in ``deploy/``."""
+PACKAGES: Final = {
+    "client": "client/reaction_tally",
+    "testing": "client/reaction_tally/testing",
+}
+"""The parts of the map that are not in ``worker/``."""
 README_WORDS: Final = 900
 INTERRUPTED: Final = {129, 130, 143}
 """Exit codes of a process that SIGINT or SIGTERM ended."""
@@ -141,7 +146,7 @@ def test_a_list_of_modules_is_whole() -> None:
         folder = part.split("\n")[0]
         rows = re.findall(r"^\| (`[^|]+\.py`) \|", part, re.MULTILINE)
         listed = [module for row in rows for module in re.findall(r"`(\w+\.py)`", row)]
-        package = "client/reaction_tally" if folder == "client" else f"worker/{folder}"
+        package = PACKAGES.get(folder, f"worker/{folder}")
         modules = {path.name for path in (ROOT / package).glob("*.py")}
         if listed:
             assert sorted(listed) == sorted(modules - {"__init__.py"}), folder

@@ -65,9 +65,11 @@ RUNTIME: Final = [
     *CLIENT["project"]["dependencies"],
     *PROJECT["project"]["optional-dependencies"]["embedded"],
 ]
+TESTING: Final = CLIENT["project"]["optional-dependencies"]["testing"]
+"""What the tests of applications need. Our tests of that need it, too."""
 LOCKS: Final = {
     "requirements.lock": RUNTIME,
-    "requirements-dev.lock": [*RUNTIME, *group("dev")],
+    "requirements-dev.lock": [*RUNTIME, *TESTING, *group("dev")],
     "requirements-build.lock": list(group("build")),
 }
 

@@ -1,0 +1,48 @@
+"""The Redis of a service: a Valkey of the worker's own, or one that runs already."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from redis import Redis
+
+from reaction_tally.keys import Keys
+from reaction_tally.testing.errors import ServiceFailedError
+
+SOCKET: Final = Path(".tally", "valkey.sock")
+STOP_SECONDS: Final = 10.0
+
+
+@contextmanager
+def embedded(folder: Path) -> Iterator[None]:
+    """Stop the Valkey of a worker in this folder, if the worker could not."""
+    try:
+        yield
+    finally:
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as server:
+            server.settimeout(STOP_SECONDS)
+            server.connect(str(folder / SOCKET))
+            server.sendall(b"SHUTDOWN NOSAVE\r\n")
+            server.recv(1)  # nothing comes: it ends
+
+
+@contextmanager
+def borrowed(url: str, namespace: str) -> Iterator[None]:
+    """Use a namespace that is empty before, and afterwards.
+
+    Raises:
+        ServiceFailedError: it holds tallies.
+    """
+    with Redis.from_url(url) as redis:
+        if redis.exists(Keys(namespace).meta):
+            raise ServiceFailedError(
+                f"This Redis holds tallies in the namespace {namespace!r} already. "
+                "Give tally_service another database or namespace: it deletes its tallies."
+            )
+        try:
+            yield
+        finally:
+            for key in redis.scan_iter(f"{namespace}:*", count=1_000):
+                redis.unlink(key)
