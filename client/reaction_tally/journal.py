@@ -14,7 +14,7 @@ REBUILT: Final = "rebuilt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class JournalChange:
     """One change of one count.
 
     The event ``expired`` is the end of all counts of its message.
@@ -42,7 +42,7 @@ class JournalEntry:
     after: str
     """The id of the entry before it."""
     origin: str
-    changes: tuple[Change, ...]
+    changes: tuple[JournalChange, ...]
 
     @property
     def milliseconds(self) -> int:
@@ -66,13 +66,13 @@ def read_entry(entry_id: str, fields: Mapping[str, str]) -> JournalEntry:
         ) from None
 
 
-def _read_change(text: str) -> Change:
+def _read_change(text: str) -> JournalChange:
     event, outcome, action, count, message, field = text.split(" ", 5)
     if event == EXPIRED:
         type, value, uuid = "", "", ""
     else:
         type, value, uuid = read_action_field(field)
-    return Change(
+    return JournalChange(
         event=event,
         outcome=outcome,
         action_timetoken=action,

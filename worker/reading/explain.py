@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from reaction_tally.journal import EXPIRED, REBUILT, START, Change, JournalEntry
+from reaction_tally.journal import EXPIRED, REBUILT, START, JournalChange, JournalEntry
 from reaction_tally.keys import Keys
 from worker.domain.tally import by_count
 from worker.source import names
@@ -22,7 +22,7 @@ class ExplainedChange:
     """A change of the message, and the entry of the journal that holds it."""
 
     entry: JournalEntry
-    change: Change
+    change: JournalChange
 
 
 @dataclass(frozen=True, slots=True)
