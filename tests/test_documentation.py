@@ -118,6 +118,7 @@ def test_every_key_has_a_row() -> None:
         keys.round,
         keys.proven,
         keys.proven_full,
+        keys.hints,
         keys.probe,
         keys.meta,
     }

@@ -15,6 +15,8 @@ DEFAULT_NAMESPACE: Final = "tally"
 PREFIXES: Final = 256
 """Types and values whose tally is remembered; there are few."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_POSITION = re.compile(r"[0-9]{1,20}-[0-9]{1,20}", re.ASCII)
 
 _CHANNEL = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 _PART = str.maketrans({"%": "%25", ":": "%3A"})
@@ -115,6 +117,8 @@ class Keys:
         self.subscriptions = f"{namespace}:subscriptions"
         self.meta = f"{namespace}:meta"
         self.probe = f"{namespace}:probe"
+        self.hints = f"{namespace}:changed"
+        """No key: the Pub/Sub channel on which scripts say which channel has a new head."""
         self.pattern = f"{namespace}:{{*}}:*"
         """Matches the keys of all channels in a SCAN."""
 
@@ -185,6 +189,23 @@ class Keys:
 
     def _key(self, channel: str, name: str) -> str:
         return self.prefix(channel) + name
+
+
+def read_hint(hint: str) -> tuple[str, str] | None:
+    """Return the channel and its new head, from a message of ``Keys.hints``.
+
+    The channel stands there as it stands in the braces of its keys.
+    None for a message that no script sends.
+    """
+    channel, _, head = hint.rpartition(" ")
+    # Bytes that are no UTF-8 have become surrogates, which no channel has.
+    is_hint = is_position(head) and not _SURROGATE.search(channel)
+    return (unquote(channel), head) if is_hint else None
+
+
+def is_position(text: str) -> bool:
+    """Tell whether a text is the id of an entry in a journal."""
+    return _POSITION.fullmatch(text) is not None
 
 
 def message_keys(prefix: str, message_timetoken: str) -> tuple[str, str, str]:

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 import pytest
 
+from reaction_tally.keys import Keys, read_hint
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until
 from tests.worlds import MESSAGE, ROOM, World, open_world
@@ -59,6 +60,20 @@ async def test_the_recipe_of_the_runbook_is_enough(world: World) -> None:
         assert ended.code == ExitCode.DONE, ended
     assert "no permission" not in worker.err
     assert "not permit" not in worker.err
+
+
+async def test_the_recipe_of_the_runbook_lets_programs_follow_at_once(world: World) -> None:
+    """The worker may publish hints."""
+    async with world.redis.pubsub() as subscription:
+        await subscription.subscribe(Keys().hints)
+
+        async def is_hinted() -> bool:
+            message = await subscription.get_message(ignore_subscribe_messages=True)
+            return bool(message and read_hint(message["data"]))
+
+        async with world.run_worker(**SETTINGS) as worker:
+            world.react("👍", "ana")
+            await wait_until(is_hinted, what=lambda: worker.err)
 
 
 @pytest.mark.parametrize("command", ["run", "backfill", "reconcile", "doctor"])

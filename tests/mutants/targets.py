@@ -12,7 +12,10 @@ from tests.mutants.mutator import Mutant, mutants
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = Path(__file__).with_name("equivalents.toml")
 
-_SCRIPT = "tests/store/test_contract.py tests/store/test_retention.py tests/store/test_cursors.py"
+_SCRIPT = (
+    "tests/store/test_contract.py tests/store/test_retention.py tests/store/test_cursors.py "
+    "tests/store/test_hints.py"
+)
 
 TARGETS: Final[dict[str, Sequence[str]]] = {
     "worker/domain/entry.py": ["tests/domain/test_the_rule.py tests/domain/test_properties.py"],

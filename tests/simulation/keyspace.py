@@ -107,6 +107,9 @@ class Watcher:
     def repaid(self, key: str) -> None:
         """Note that marks of a channel were taken back."""
 
+    def hinted(self, topic: str, hint: str) -> None:
+        """Note that a hint was published."""
+
     def cursor_saved(self, key: str, timetoken: str) -> None:
         """Note that a cursor was saved."""
 
@@ -433,6 +436,12 @@ class Keyspace:
         self.deaths[journal_key] = self.clock() + life
         return at
 
+    def _hint(self, keys: Sequence[str], head: str) -> None:
+        """Publish the hint that a channel has a new head. An ACL that refuses it is no error."""
+        namespace, _, rest = keys[2].partition(":{")
+        if "publish" not in self.denied:
+            self.watcher.hinted(f"{namespace}:changed", f"{rest.removesuffix('}:head')} {head}")
+
     def _is_expired(self, message: str, retention: int) -> bool:
         if retention < 1:
             return bool(retention)  # -1: whatever its age
@@ -495,6 +504,8 @@ class Keyspace:
             ]
             after = self._journal(keys, life, origin, lines)
         self.watcher.applied(Applied(keys, origin, effects, head, after))
+        if changed:
+            self._hint(keys, after)
         letters = "".join(
             "x" if each.outcome is Outcome.EXPIRED else each.outcome.value[0] for each in effects
         )
@@ -554,10 +565,11 @@ class Keyspace:
             newest = max(times, key=lambda at: (len(at), at))
             self._hold(index_key, dict)[message] = float(newest[:-4] or 0)
         deleted = self.hdel(actions_key, *strays[:most])
-        if changes:
-            self._journal(keys, life, "reconcile", changes)
+        head = self._journal(keys, life, "reconcile", changes) if changes else ""
         if changes or is_lost:
             self.watcher.rebuilt(keys, changes)
+        if changes:
+            self._hint(keys, head)
         return int(bool(changes or is_lost or deleted))
 
     def _save_cursor(self, key: str, args: Args) -> list[Any]:
@@ -656,6 +668,7 @@ class Keyspace:
             lines = [f"expired applied {each} 0 {each} " for _, each in doomed]
             after = self._journal(keys, life, "sweep", lines)
             self.watcher.applied(Applied(keys, "sweep", [], head, after))
+            self._hint(keys, after)
         return len(doomed)
 
 

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from reaction_tally.keys import Keys
 from tests.cursors import save_cursor
-from tests.simulation.keyspace import Commands, Keyspace, Stream
+from tests.simulation.keyspace import Commands, Keyspace, Stream, Watcher
 from tests.simulation.machine import Machine
 from tests.simulation.redis_twin import RedisTwin, Server
 from worker.applying.forgetting import forget
@@ -355,21 +355,47 @@ class Calls:
         return ask
 
 
+class HintWatcher(Watcher):
+    """Collects the hints of the model, without the heads: they have the time of each side."""
+
+    def __init__(self) -> None:
+        self.hints: list[str] = []
+
+    def hinted(self, topic: str, hint: str) -> None:
+        """Note it."""
+        assert topic == KEYS.hints
+        self.hints.append(hint.rpartition(" ")[0])
+
+
+async def hints_of(redis: Redis, subscription: Any) -> list[str]:
+    """Return the hints of a real Redis, as ``HintWatcher`` has them."""
+    await redis.publish(KEYS.hints, "")
+    found = []
+    while (message := await subscription.get_message(timeout=None))["data"]:
+        if message["type"] == "message":
+            found.append(message["data"].rpartition(" ")[0])
+    return found
+
+
 @pytest.mark.parametrize("seed", range(12))
 async def test_the_model_agrees_with_a_real_redis(real_redis: Redis, seed: int) -> None:
-    """Every answer is the same, and so are every key, its value and its life."""
-    keyspace = Keyspace(time.time)
+    """Every answer is the same, and so are every key, its value, its life, and every hint."""
+    watcher = HintWatcher()
+    keyspace = Keyspace(time.time, watcher)
     real, model = (
         Side(real_redis),
         Side(cast("Redis", AtOnce(Server(keyspace, Random(seed)), Machine("test"), None))),
     )
     calls = Calls(Random(seed))
 
-    for number in range(CALLS):
-        ask = calls.draw()
-        assert await ask(model) == await ask(real), (
-            f"call {number} of seed {seed}: {ask.__qualname__}"
-        )
+    async with real_redis.pubsub() as subscription:
+        await subscription.subscribe(KEYS.hints)
+        for number in range(CALLS):
+            ask = calls.draw()
+            assert await ask(model) == await ask(real), (
+                f"call {number} of seed {seed}: {ask.__qualname__}"
+            )
+        assert watcher.hints == await hints_of(real_redis, subscription)
 
     assert _shown(keyspace) == await _held(real_redis)
 

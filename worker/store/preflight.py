@@ -18,7 +18,7 @@ FLOOR: Final = (6, 2)
 """The oldest version of Redis that has what the scripts need."""
 COMMANDS: Final = (
     *("+@read", "+@write", "+@scripting", "+@transaction", "+@connection"),
-    *("-@dangerous", "+info", "+time"),
+    *("-@dangerous", "+info", "+time", "+publish"),
 )
 """What the worker's user of Redis may run, as ACL SETUSER reads it."""
 

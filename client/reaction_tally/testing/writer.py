@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from reaction_tally.journal import START, stream_order
-from reaction_tally.keys import SCHEMA, Keys
+from reaction_tally.keys import SCHEMA, Keys, encoded_channel
 from reaction_tally.testing.action import Action
 
 TOMBSTONE_SECONDS: Final = 3_600
@@ -87,6 +87,7 @@ class TallyWriter:
             milliseconds = int(happened) // TICKS_PER_MILLISECOND
             pipe.zadd(messages, {message: milliseconds}, gt=True)
             pipe.sadd(keys.channels, channel)
+            pipe.publish(keys.hints, f"{encoded_channel(channel)} {entry_id}")
             pipe.execute()
 
     def _count(self, action: Action) -> int:

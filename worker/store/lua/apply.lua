@@ -52,6 +52,8 @@
 --   origin   ARGV[1]
 --   0, 1, …  one change each:
 --            <event> <outcome> <action timetoken> <new count> <message timetoken> <field>
+-- Then publishes '<channel> <head after>' on the Pub/Sub channel <namespace>:changed, a hint for
+-- those who follow the journal. The channel stands there as it stands in the braces of its keys.
 --
 -- Redis does not roll a script back. So whatever can be refused is read before the first write.
 -- Most channels have one new action of one message.
@@ -248,6 +250,15 @@ local function note_changes(messages, journal, head_key, head)
   return head, was_empty
 end
 
+-- Publishes the hint that a channel has a new head. The names of both are in its keys.
+-- A user who may not publish is no error: followers look at all heads every few seconds, too.
+local namespace = string.match(KEYS[1], '^[^:]*')
+local hints, may_publish = namespace .. ':changed', true
+local function publish(head_key, head)
+  local channel = sub(head_key, #namespace + 3, -7)
+  may_publish = may_publish and type(redis.pcall('PUBLISH', hints, channel .. ' ' .. head)) == 'number'
+end
+
 -- Applies a channel's events. Its keys and arguments begin at these places.
 local function apply_channel(key, at, message_count)
   local messages, journal, head_key = KEYS[key], KEYS[key + 1], KEYS[key + 2]
@@ -259,6 +270,7 @@ local function apply_channel(key, at, message_count)
   if change_count > 0 then new_head, may_be_unknown = note_changes(messages, journal, head_key, head) end
   for number = 1, #writes do call(unpack(writes[number])) end
   for number = 1, #lives do call('EXPIRE', lives[number], tombstone_seconds) end
+  if change_count > 0 then publish(head_key, new_head) end
   return { head, new_head, concat(outcomes), may_be_unknown and 1 or 0 }
 end
 

@@ -17,6 +17,7 @@
 --
 -- If a count changed, writes one journal entry. Its changes are
 --   rebuilt applied <message timetoken> <new count> <message timetoken> <type>:<value>:
+-- Then publishes a hint, as apply.lua does.
 --
 -- Redis does not roll a script back. So whatever can be refused is read before the first write.
 
@@ -97,9 +98,10 @@ end
 -- write -------------------------------------------------------------------------------------------
 
 -- The journal comes first, as in apply.lua.
+local id
 if #changes > 0 then
   local minimum = string.format('%d', (tonumber(call('TIME')[1]) - journal_seconds) * 1000)
-  local id = call('XADD', journal, 'MINID', '~', minimum, '*', 'after', head, 'origin', 'reconcile', unpack(changes))
+  id = call('XADD', journal, 'MINID', '~', minimum, '*', 'after', head, 'origin', 'reconcile', unpack(changes))
   call('SET', head_key, id)
   call('EXPIRE', journal, journal_seconds)
 end
@@ -108,5 +110,11 @@ if #set > 2 then call(unpack(set)) end
 if is_lost then call('ZADD', messages, string.format('%d', tonumber(sub(newest, 1, -5)) or 0), message) end
 if #cleared > 2 then call(unpack(cleared)) end
 if #strays > 2 then call(unpack(strays)) end
+
+-- A user who may not publish is no error, as in apply.lua.
+if id then
+  local namespace, channel = string.match(head_key, '^([^:]*):{(.*)}:head$')
+  redis.pcall('PUBLISH', namespace .. ':changed', channel .. ' ' .. id)
+end
 
 return (#changes > 0 or is_lost or #strays > 2) and 1 or 0

@@ -15,6 +15,7 @@
 -- Writes one journal entry. Its changes are
 --   expired applied <message timetoken> 0 <message timetoken> <empty field>
 -- This means: every count of the message is gone.
+-- Then publishes a hint, as apply.lua does.
 
 local messages, journal, head_key = KEYS[1], KEYS[2], KEYS[3]
 local journal_seconds, retention = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -39,10 +40,11 @@ end
 
 -- The journal comes first, as in apply.lua. A full Redis refuses a first command that needs memory,
 -- and this script frees some. So the very first command needs none.
+local id
 if #doomed > 0 then
   redis.call('EXPIRE', journal, journal_seconds)
   local minimum = string.format('%d', (now - journal_seconds) * 1000)
-  local id = redis.call('XADD', journal, 'MINID', '~', minimum, '*', 'after', head, 'origin', 'sweep', unpack(changes))
+  id = redis.call('XADD', journal, 'MINID', '~', minimum, '*', 'after', head, 'origin', 'sweep', unpack(changes))
   redis.call('SET', head_key, id)
   redis.call('EXPIRE', journal, journal_seconds)
 end
@@ -51,6 +53,12 @@ for _, number in ipairs(doomed) do
   local key = 1 + 3 * number
   redis.call('UNLINK', KEYS[key], KEYS[key + 1], KEYS[key + 2])
   redis.call('ZREM', messages, ARGV[2 + number])
+end
+
+-- A user who may not publish is no error, as in apply.lua.
+if id then
+  local namespace, channel = string.match(head_key, '^([^:]*):{(.*)}:head$')
+  redis.pcall('PUBLISH', namespace .. ':changed', channel .. ' ' .. id)
 end
 
 return #doomed
