@@ -9,10 +9,11 @@ from reaction_tally.errors import (
     TallyReadError,
 )
 from reaction_tally.reader import TallyReader
-from reaction_tally.values import Counts, Message, Page, Reaction, RecentMessage
+from reaction_tally.values import Change, Counts, Message, Page, Reaction, RecentMessage, Reset
 
 __all__ = [
     "AsyncTallyReader",
+    "Change",
     "Counts",
     "InvalidNameError",
     "Message",
@@ -22,6 +23,7 @@ __all__ = [
     "Reaction",
     "RecentMessage",
     "RedisUnavailableError",
+    "Reset",
     "TallyReadError",
     "TallyReader",
 ]

@@ -1,8 +1,9 @@
 """Arguments of readers, checked: a wrong one is a mistake of the program, and no empty answer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
+from reaction_tally.keys import is_position
 from reaction_tally.rows import Query
 
 MOST_MESSAGES: Final = 1_000
@@ -105,6 +106,47 @@ def query_of(
         me=None if me is None else _text("a user", me),
         names=_number("names", names, least=0, most=MOST_NAMES),
     )
+
+
+def followed_of(channels: Iterable[str] | None) -> list[str] | None:
+    """Return the channels to follow, each once; None for every channel.
+
+    Raises:
+        TypeError: they are one text, or one of them is no text.
+        ValueError: there is none.
+    """
+    if channels is None:
+        return None
+    followed = list(dict.fromkeys(channels_of(channels)))
+    if not followed:
+        raise ValueError("at least one channel is needed; None means every channel")
+    return followed
+
+
+def positions_of(since: Mapping[str, str] | None) -> dict[str, str] | None:
+    """Return channel → position; None for now.
+
+    Raises:
+        TypeError: it is no mapping of texts.
+        ValueError: a position is none of ``Page``, ``Change`` or ``Reset``.
+    """
+    if since is None:
+        return None
+    if not isinstance(since, Mapping):
+        raise TypeError(f"since is channel → position, not {since!r}")
+    return {channel_of(channel): position_of(since[channel]) for channel in since}
+
+
+def position_of(position: str) -> str:
+    """Return a position.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is none of ``Page``, ``Change`` or ``Reset``.
+    """
+    if not is_position(_text("a position", position)):
+        raise ValueError(f"a position is like '1760000000123-0', not {position!r}")
+    return position
 
 
 def _listed(what: str, values: Iterable[Value]) -> list[Value]:

@@ -1,7 +1,8 @@
 """Reads tallies in an event loop."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from redis.asyncio import ConnectionPool, Redis
@@ -10,19 +11,23 @@ from redis.exceptions import RedisError
 from reaction_tally.arguments import (
     channel_of,
     channels_of,
+    followed_of,
     limit_of,
+    positions_of,
     query_of,
     timetoken_of,
     timetokens_of,
 )
+from reaction_tally.changes import AWAY_SECONDS, begin
 from reaction_tally.connections import place, pool
 from reaction_tally.errors import RedisUnavailableError
+from reaction_tally.hints import AsyncHints, followed_in_loop
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.loops import LoopClients, OneClient
 from reaction_tally.operations import Operation, Operations, Request
 from reaction_tally.pages import read_page
 from reaction_tally.replies import UNREADABLE, translated, unreadable
-from reaction_tally.values import Counts, Page, RecentMessage
+from reaction_tally.values import Change, Counts, Page, RecentMessage, Reset
 
 Result = TypeVar("Result")
 
@@ -123,6 +128,21 @@ class AsyncTallyReader:
         The worker repairs them.
         """
         return await self._run(self.operations.in_doubt(channels_of(channels)))
+
+    def changes(
+        self,
+        channels: Iterable[str] | None = None,
+        *,
+        since: Mapping[str, str] | None = None,
+        away_seconds: float = AWAY_SECONDS,
+    ) -> AsyncGenerator[Change | Reset]:
+        """Yield what changes in some channels, or in all of them: see ``TallyReader.changes``.
+
+        Now is when the first change is asked for.
+        """
+        start = begin(self.operations, followed_of(channels), positions_of(since), away_seconds)
+        hints = AsyncHints(self._clients.get, self.operations.keys.hints, self._seconds)
+        return followed_in_loop(partial(self._run, start), self._send, hints)
 
     async def check(self) -> None:
         """Make sure that tallies are there.

@@ -1,6 +1,6 @@
 """Reads tallies in threads, as most web applications do."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from redis import BlockingConnectionPool, Redis
@@ -9,17 +9,21 @@ from redis.exceptions import RedisError
 from reaction_tally.arguments import (
     channel_of,
     channels_of,
+    followed_of,
     limit_of,
+    positions_of,
     query_of,
     timetoken_of,
     timetokens_of,
 )
+from reaction_tally.changes import AWAY_SECONDS, begin
 from reaction_tally.connections import place, pool
+from reaction_tally.hints import Hints, followed
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.operations import Operation, Operations, Request
 from reaction_tally.pages import read_page
 from reaction_tally.replies import UNREADABLE, translated, unreadable
-from reaction_tally.values import Counts, Page, RecentMessage
+from reaction_tally.values import Change, Counts, Page, RecentMessage, Reset
 
 Result = TypeVar("Result")
 
@@ -120,6 +124,27 @@ class TallyReader:
         The worker repairs them.
         """
         return self._run(self.operations.in_doubt(channels_of(channels)))
+
+    def changes(
+        self,
+        channels: Iterable[str] | None = None,
+        *,
+        since: Mapping[str, str] | None = None,
+        away_seconds: float = AWAY_SECONDS,
+    ) -> Generator[Change | Reset]:
+        """Yield what changes in some channels, or in all of them; wait for it.
+
+        ``since`` is channel → position, of a ``Page``, a ``Change`` or a ``Reset``. Others begin
+        now; if all channels are wanted since some positions, others begin at their first change.
+
+        After a failure it connects again, and loses nothing. ``close`` closes its connection.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer at first, or for ``away_seconds``.
+        """
+        start = begin(self.operations, followed_of(channels), positions_of(since), away_seconds)
+        hints = Hints(self._redis, self.operations.keys.hints)
+        return followed(self._run(start), self._send, hints)
 
     def check(self) -> None:
         """Make sure that tallies are there.

@@ -108,3 +108,52 @@ class RecentMessage:
 
     timetoken: str
     changed_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The count of one value on one message is another one.
+
+    The count is absolute. Several changes of a tally may have become the newest one.
+    """
+
+    channel: str
+    message_timetoken: str
+    type: str
+    value: str
+    count: int
+    """The new count; 0 if the value is gone."""
+    position: str
+    """Go on from here with ``since``, and no change is lost.
+
+    When it moves, the counts that you hold are exactly those of the channel at this position.
+    Changes that belong together have the position before them; the last one moves it.
+    """
+
+    @property
+    def ends_message(self) -> bool:
+        """Whether every count of the message is gone.
+
+        It expired, or its channel was forgotten. Type and value are then empty, the count is 0.
+        """
+        return not (self.type or self.value)
+
+
+@dataclass(slots=True)
+class Reset:
+    """What you hold of a channel is too old to be continued. Read it anew, with ``page``.
+
+    The journal was trimmed, or Redis was emptied, restored or failed over.
+    """
+
+    channel: str
+    position: str
+    """Later changes follow it."""
+
+    def continue_from(self, position: str) -> None:
+        """Let the changes that follow be those after the page that you have read.
+
+        Call it before you ask for the next change. Without it they begin at ``position``:
+        some are in the page already. And if Redis goes back once more just then, nothing tells you.
+        """
+        self.position = position

@@ -1,35 +1,26 @@
 """Readers of both kinds, of a namespace with tallies."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
 
 from reaction_tally import AsyncTallyReader, TallyReader
+from reaction_tally.keys import Keys
 from tests.claimed import claim
+from tests.client.in_thread import InThread
 from tests.redis_server import RedisServer
-
-
-class InThread:
-    """A synchronous reader whose reads are awaited: each runs in a thread."""
-
-    def __init__(self, reader: TallyReader) -> None:
-        self._reader = reader
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        """Return a read of this name."""
-        return lambda *args, **options: asyncio.to_thread(
-            getattr(self._reader, name), *args, **options
-        )
+from worker.store.store import Store
 
 
 @pytest.fixture
-async def claimed(real_redis: Redis) -> Redis:
+async def claimed(real_redis: Redis) -> AsyncIterator[Redis]:
     """An empty namespace that a worker has claimed."""
     await claim(real_redis)
-    return real_redis
+    yield real_redis
+    # A thread of a test that failed may still follow it. That ends, too.
+    await cast("Any", real_redis).delete(Keys().meta)
 
 
 @pytest.fixture(params=[TallyReader, AsyncTallyReader])
@@ -43,3 +34,17 @@ async def reader(
     else:
         async with AsyncTallyReader.from_url(valkey.url) as reader:
             yield reader
+
+
+@pytest.fixture
+def store(claimed: Redis) -> Store:
+    """Return what writes."""
+    return Store(claimed, Keys())
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let followers read the heads often, and few entries at once."""
+    monkeypatch.setattr("reaction_tally.changes.COMPARE_SECONDS", 0.05)
+    monkeypatch.setattr("reaction_tally.changes.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("reaction_tally.following.ENTRIES", 5)

@@ -6,6 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from random import Random
 from typing import Any, Final, cast
 
@@ -14,7 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 from reaction_tally import RedisUnavailableError
-from reaction_tally.keys import Keys
+from reaction_tally.keys import Keys, read_hint
 from reaction_tally.testing import FakeTallies, ReactionRefusedError, fake_tallies
 from tests.histories import CHANNEL, MESSAGE
 from tests.store.examples import apply
@@ -69,6 +70,35 @@ def test_users_react_and_change_their_minds(tallies: FakeTallies) -> None:
         tallies.react(CHANNEL, MESSAGE, "🎉", "ben")
     with pytest.raises(ReactionRefusedError, match="no reaction '👍' of 'ana'"):
         tallies.remove(CHANNEL, MESSAGE, "👍", "ana")
+
+
+async def test_changes_are_followed(tallies: FakeTallies) -> None:
+    """By both readers, in this event loop and in another one."""
+    changes = tallies.reader.changes()
+    since = {CHANNEL: tallies.reader.page(CHANNEL, []).position}
+    tallies.react(CHANNEL, MESSAGE, "🎉", "ben")
+
+    async def follow() -> Any:
+        async with aclosing(tallies.async_reader.changes([CHANNEL], since=since)) as follower:
+            return await anext(follower)
+
+    change: Any = await asyncio.to_thread(next, changes)
+    changes.close()
+    assert (change.value, change.count) == ("🎉", 1)
+    assert await follow() == change
+    assert await asyncio.to_thread(asyncio.run, follow()) == change
+
+
+async def test_a_change_gives_a_hint(tallies: FakeTallies) -> None:
+    """As the worker's scripts do."""
+    odd = "a {room} %"
+    with tallies._redis.pubsub() as subscription:
+        subscription.subscribe(KEYS.hints)
+        assert subscription.get_message(timeout=None)["type"] == "subscribe"
+        tallies.react(odd, 5, "🎉", "ben")
+        hint = subscription.get_message(timeout=None)["data"]
+
+    assert read_hint(hint) == (odd, tallies.reader.page(odd, []).position)
 
 
 async def test_an_application_meets_doubt_and_an_outage(tallies: FakeTallies) -> None:

@@ -1,20 +1,25 @@
-"""A follower of one channel's journal that knows only ``client/CONTRACT.md``."""
+"""A follower of one channel's journal: the client's own, and snapshots as the contract has them."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final, cast
-from urllib.parse import unquote
 
 from redis.asyncio import Redis
 
+from reaction_tally import Change
+from reaction_tally.following import Reading
+from reaction_tally.journal import START
+from reaction_tally.keys import Keys, tally_field
+
 Tallies = dict[str, dict[str, int]]
 """Message timetoken → field of its ``counts`` hash → count."""
-
-PAGE: Final = 5
+KEYS: Final = Keys()
 
 
 class JournalFollower:
     """Holds a channel's counts as they were at ``position``.
 
-    Without ``checks_after`` or ``checks_head`` it skips a step of the contract.
+    Without ``checks_after`` or ``checks_head`` it hears that the step of the contract went well.
     Tests show what that step is for.
     """
 
@@ -22,7 +27,7 @@ class JournalFollower:
         self, redis: Redis, channel: str, *, checks_after: bool = True, checks_head: bool = True
     ) -> None:
         self._redis = cast("Any", redis)
-        self._prefix = f"tally:{{{channel}}}:"
+        self._channel = channel
         self._checks_after = checks_after
         self._checks_head = checks_head
         self.position = ""
@@ -32,46 +37,46 @@ class JournalFollower:
         """What it held at each position it ever had."""
 
     async def catch_up(self) -> None:
-        """Follow the journal to its end; take a new snapshot if an entry is missing."""
+        """Follow the journal to its end; take a new snapshot if the position is gone."""
         if not self.position or not await self._follow():
-            self.position, self.tallies = await snapshot(self._redis, self._prefix)
+            prefix = KEYS.prefix(self._channel)
+            self.position, self.tallies = await snapshot(self._redis, prefix)
             self.snapshots += 1
-            self._remember()
-
-    async def _follow(self) -> bool:
-        while True:
-            head, page = await self._page()
-            for entry_id, entry in page:
-                if self._checks_after and entry["after"] != self.position:
-                    return False
-                self._apply(entry)
-                self.position = entry_id
-                self._remember()
-            if len(page) < PAGE:
-                return head == self.position or not self._checks_head
-
-    async def _page(self) -> tuple[str, list[tuple[str, dict[str, str]]]]:
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.get(self._prefix + "head")
-        pipe.xrange(self._prefix + "journal", f"({self.position}", "+", count=PAGE)
-        head, page = await pipe.execute()
-        return head or "0-0", page
-
-    def _apply(self, entry: dict[str, str]) -> None:
-        for number in range(len(entry) - 2):
-            event, _, _, count, message, field = entry[str(number)].split(" ", 5)
-            if event == "expired":
-                self.tallies.pop(message, None)
-                continue
-            type, value, _ = field.split(":", 2)
-            counts = self.tallies.setdefault(message, {})
-            counts[f"{type}:{unquote(value)}"] = int(count)
-            self.tallies[message] = {tally: count for tally, count in counts.items() if count}
-
-    def _remember(self) -> None:
         self.held[self.position] = {
             message: dict(counts) for message, counts in self.tallies.items() if counts
         }
+
+    async def _follow(self) -> bool:
+        reading = Reading(KEYS, self._channel, self.position)
+        while not reading.is_done:
+            pipe = self._redis.pipeline(transaction=False)
+            for command in reading.commands():
+                pipe.execute_command(*command)
+            head, entries, later_head = await pipe.execute(raise_on_error=False)
+            if not self._checks_after:
+                _chain(self.position, entries)
+            if not self._checks_head:
+                head = later_head = entries[-1][0] if entries else self.position
+            reading.take((head, entries, later_head))
+        changes = list(reading.items(self.position))
+        self.position = reading.position
+        return all(isinstance(change, Change) and self._apply(change) for change in changes)
+
+    def _apply(self, change: Change) -> bool:
+        message = change.message_timetoken
+        if change.ends_message:
+            self.tallies.pop(message, None)
+            return True
+        counts = self.tallies.setdefault(message, {})
+        counts[tally_field(change.type, change.value)] = change.count
+        self.tallies[message] = {tally: count for tally, count in counts.items() if count}
+        return True
+
+
+def _chain(position: str, entries: Sequence[tuple[str, dict[str, str]]]) -> None:
+    """Let each entry say that it follows the one before it."""
+    for (before, _), (_, fields) in pairwise([(position, {}), *entries]):
+        fields["after"] = before
 
 
 async def snapshot(redis: Any, prefix: str) -> tuple[str, Tallies]:
@@ -93,5 +98,5 @@ async def snapshot(redis: Any, prefix: str) -> tuple[str, Tallies]:
                 for message, fields in zip(messages, hashes, strict=True)
                 if fields
             }
-            return head or "0-0", counts
+            return head or START, counts
         messages = indexed

@@ -2,14 +2,14 @@
 
 import time
 from random import Random
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from redis.asyncio import Redis
 
 from reaction_tally.keys import Keys
 from tests.histories import CHANNEL, MESSAGE, added, pruned, removed, restored
 from tests.store.examples import apply
-from tests.store.journal_follower import JournalFollower, snapshot
+from tests.store.journal_follower import Tallies, snapshot
 from tests.waiting import wait_until
 from worker.domain.action import Event, Identity, Origin
 from worker.domain.position import from_seconds
@@ -21,6 +21,13 @@ Copy = dict[str, tuple[bytes, int]]
 """Key → its dump, and its life in milliseconds."""
 
 
+class Holder(Protocol):
+    """Who holds the counts of the channel."""
+
+    position: str
+    held: dict[str, Tallies]
+
+
 class RandomChannel:
     """A channel; the seed decides what happens to it."""
 
@@ -30,7 +37,7 @@ class RandomChannel:
         self._store = Store(redis, KEYS)
         self._sweeping = Store(redis, KEYS, Ttls(retention_seconds=DAY))
         ages = [from_seconds(time.time() - days * DAY) for days in (0.1, 2, 3)]
-        self._messages = [MESSAGE, "1234567890", *ages]
+        self.messages = [MESSAGE, "1234567890", *ages]
 
     def events(self) -> list[Event]:
         """Return a batch of observed and inferred events of a few identities."""
@@ -39,7 +46,7 @@ class RandomChannel:
     def _event(self) -> Event:
         value = self.random.choice(("👍", "a:b%3A {c}\n"))
         uuid = self.random.choice(("ana", "u: 1", "ben"))
-        identity = Identity(CHANNEL, self.random.choice(self._messages), "re:act", value, uuid)
+        identity = Identity(CHANNEL, self.random.choice(self.messages), "re:act", value, uuid)
         place = self.random.randrange(4)
         match self.random.randrange(9):
             case 0:
@@ -72,7 +79,7 @@ class RandomChannel:
         """Return the journal's head."""
         return str(await self.redis.get(KEYS.head(CHANNEL)) or "0-0")
 
-    async def is_exact(self, follower: JournalFollower) -> bool:
+    async def is_exact(self, follower: Holder) -> bool:
         """Tell whether the follower holds the counts and the position of now."""
         position = follower.position
         prefix = KEYS.head(CHANNEL).removesuffix("head")
