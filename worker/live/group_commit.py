@@ -124,12 +124,12 @@ class GroupCommit:
     def _report(self, group: _Group, outcomes: Counter[Outcome]) -> None:
         """Measure how late the events are, and log the outcomes."""
         now = time.time()
+        # PubNub's clock may be ahead of ours, for each event by itself.
         ages = [
-            now - int(item.published) / TICKS_PER_SECOND
+            max(0.0, now - int(item.published) / TICKS_PER_SECOND)
             for item in group.decoded
             if not isinstance(item, Malformed)
         ]
-        # PubNub's clock may be ahead of ours, for each event by itself.
-        metrics.lag.observe_all([max(0.0, age) for age in ages])
+        metrics.lag.observe_all(ages)
         counts = {outcome.value: count for outcome, count in outcomes.items()}
         log.debug("applied", subscriptions=len(group.cursors), **counts)

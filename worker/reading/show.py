@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from reaction_tally.keys import Keys
 from worker.domain.tally import Counts, by_count
 from worker.source import names
+from worker.store import snapshot
 from worker.store.connection import opened_redis
 from worker.store.damage import damage_of_message_named
 from worker.store.ownership import check_ownership
-from worker.store.snapshot import read_snapshot
 from worker.telemetry.text import escape
 
 
@@ -31,8 +31,7 @@ async def read_tallies(
         await check_ownership(redis, keys)
         name = names.channel(channel)
         async with damage_of_message_named(redis, keys, name, message_timetoken):
-            snapshot = await read_snapshot(redis, keys, name, message_timetoken)
-            return snapshot.counts
+            return await snapshot.read_tallies(redis, keys, name, message_timetoken)
 
 
 def tally_lines(counts: Counts) -> Iterator[str]:

@@ -37,8 +37,8 @@ end
 
 -- How the fields of a tally's actions begin: there, the value is encoded, too.
 local function prefix_of(field)
-  if not find(field, '[%%:]', find(field, ':', 1, true) + 1) then return field .. ':' end
   local colon = find(field, ':', 1, true)
+  if not find(field, '[%%:]', colon + 1) then return field .. ':' end
   local value = gsub(sub(field, colon + 1), '[%%:]', { ['%'] = '%25', [':'] = '%3A' })
   return sub(field, 1, colon) .. value .. ':'
 end
