@@ -12,6 +12,10 @@ from reaction_tally.errors import InvalidNameError
 
 SCHEMA: Final = "1"
 DEFAULT_NAMESPACE: Final = "tally"
+RANKED_ABOVE: Final = 128
+"""A message with more actions is *ranked*: each of its tallies has a ``who`` key."""
+WHO_EPOCH: Final = 17 * 10**15
+"""A score of ``who`` is an action timetoken less this. So it is exact in a double until 2052."""
 PREFIXES: Final = 256
 """Types and values whose tally is remembered; there are few."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]+")
@@ -137,6 +141,14 @@ class Keys:
     def removed(self, channel: str, message_timetoken: str) -> str:
         """The tombstones of a message."""
         return self._key(channel, f"removed:{message_timetoken}")
+
+    def who(self, channel: str, message_timetoken: str, tally: str) -> str:
+        """The users of one tally of a ranked message, by their action timetoken.
+
+        ``tally`` is a field of ``counts``.
+        """
+        prefix = action_prefix(tally)
+        return self._key(channel, f"who:{message_timetoken}:{prefix[:-1]}")
 
     def message(self, channel: str, message_timetoken: str) -> tuple[str, str, str]:
         """All keys of a message: counts, actions, removed."""

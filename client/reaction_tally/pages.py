@@ -8,10 +8,10 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from reaction_tally.keys import Keys, encoded_part
+from reaction_tally.keys import RANKED_ABOVE, Keys, encoded_part
 from reaction_tally.operations import Command, Operation, Operations, Request
 from reaction_tally.replies import check_reply, is_forbidden, is_unknown_command, text, texts
-from reaction_tally.rows import MOST_NAMED, Query, Row, page_of
+from reaction_tally.rows import Query, Row, page_of
 from reaction_tally.steps import read_in_steps
 from reaction_tally.values import Page
 
@@ -65,7 +65,7 @@ def _script_call(command: str, script: str, keys: Keys, query: Query) -> Command
         query.names,
         has_user,
         user or "",
-        MOST_NAMED,
+        RANKED_ABOVE,
         has_types,
         *types,
     )

@@ -2,13 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from reaction_tally.keys import tally_parts
 from reaction_tally.values import Message, Page, Reaction
-
-MOST_NAMED: Final = 128
-"""The names of a message with more actions are not read: that would stall Redis."""
 
 
 @dataclass(slots=True)

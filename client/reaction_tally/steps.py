@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from reaction_tally.errors import RedisUnavailableError
 from reaction_tally.journal import START
-from reaction_tally.keys import Keys, action_prefix, tally_parts
+from reaction_tally.keys import RANKED_ABOVE, Keys, action_prefix, tally_parts
 from reaction_tally.operations import Command, Operation, Operations, Request
 from reaction_tally.replies import check_reply, pairs, text
-from reaction_tally.rows import MOST_NAMED, Query, Row, page_of
+from reaction_tally.rows import Query, Row, page_of
 from reaction_tally.values import Page
 
 TRIES: Final = 20
@@ -78,7 +78,7 @@ class Step:
                 is_whole = False
             else:
                 self._add_own(rows, timetoken, own)
-                if timetoken in self._named and size <= MOST_NAMED:
+                if timetoken in self._named and size <= RANKED_ABOVE:
                     self._add_names(rows, actions)
             messages.append(rows)
         if is_whole:
@@ -100,7 +100,7 @@ class Step:
         missing = set(fields).difference(known)
         if missing:
             self._own[timetoken] = fields
-        wants_names = self._query.names > 0 and 0 < size <= MOST_NAMED
+        wants_names = self._query.names > 0 and 0 < size <= RANKED_ABOVE
         is_new = wants_names and bool(rows) and timetoken not in self._named
         if is_new:
             self._named.add(timetoken)

@@ -12,8 +12,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from reaction_tally import AsyncTallyReader, Page, Reaction, TallyReadError
-from reaction_tally.keys import Keys
-from reaction_tally.rows import MOST_NAMED
+from reaction_tally.keys import RANKED_ABOVE, Keys
 from tests.claimed import claim
 from tests.configured_server import ConfiguredServer
 from tests.histories import ANA, CHANNEL, MESSAGE, added, at, removed
@@ -219,7 +218,7 @@ async def test_who_may_run_no_script_reads_the_same_in_steps(readers: Readers, s
         assert script == steps
 
 
-@pytest.mark.parametrize("size", [MOST_NAMED, MOST_NAMED + 1])
+@pytest.mark.parametrize("size", [RANKED_ABOVE, RANKED_ABOVE + 1])
 async def test_names_of_a_very_large_message_are_not_read(
     claimed: Redis, readers: Readers, size: int
 ) -> None:
@@ -239,7 +238,7 @@ async def test_names_of_a_very_large_message_are_not_read(
     assert [reaction.value for reaction in message.reactions if reaction.mine] == ["v1"]
     names = {reaction.value: reaction.names for reaction in message.reactions}
     first = {"v0": ("u0", "u3"), "v1": ("u1", "u4"), "v2": ("u2", "u5")}
-    assert names == (first if size == MOST_NAMED else dict.fromkeys(first, ()))
+    assert names == (first if size == RANKED_ABOVE else dict.fromkeys(first, ()))
     assert all(reaction.more for reaction in message.reactions)
 
 
