@@ -104,6 +104,7 @@ def test_every_key_has_a_row() -> None:
         keys.counts("channel", "<message timetoken>"),
         keys.actions("channel", "<message timetoken>"),
         keys.removed("channel", "<message timetoken>"),
+        keys.who("channel", "<message timetoken>", "<type>:<value>"),
         keys.messages("channel"),
         keys.journal("channel"),
         keys.head("channel"),

@@ -155,7 +155,7 @@ class Keys:
         return message_keys(self.prefix(channel), message_timetoken)
 
     def read_message(self, key: str) -> tuple[str, str] | None:
-        """Channel and message timetoken of a key of counts or of actions.
+        """Channel and message timetoken of a key of counts, of actions or of who.
 
         None for any other key.
         """
@@ -163,7 +163,9 @@ class Keys:
         # An encoded channel has no brace, so the first one ends it.
         channel, brace, name = key.partition("}:")
         kind, _, message = name.partition(":")
-        if brace and kind in {"counts", "actions"}:
+        if kind == "who":
+            message, _, _ = message.partition(":")
+        if brace and kind in {"counts", "actions", "who"}:
             return unquote(channel), message
         return None
 

@@ -19,9 +19,10 @@ from worker.applying.expiry import Expiry
 from worker.domain.action import Added, Event, Identity, Origin, Removed
 from worker.domain.position import from_seconds
 from worker.service.parts import Parts, build_expiry
+from worker.store.apply_script import Ttls
 from worker.store.batch import MAX_BATCH, batched
 from worker.store.redis_retry import RedisRetry
-from worker.store.store import Store, Ttls
+from worker.store.store import Store
 from worker.store.tables import Tables
 from worker.store.tombstones import Tombstones
 

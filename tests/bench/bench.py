@@ -23,10 +23,11 @@ from worker.source.backoff import Backoff
 from worker.source.client import Client
 from worker.source.live import Poller
 from worker.source.wire import CountedTypes
+from worker.store.apply_script import Ttls
 from worker.store.ownership import Claim, Ownership
 from worker.store.redis_retry import RedisRetry
 from worker.store.rollback_detector import RollbackDetector
-from worker.store.store import Store, Ttls
+from worker.store.store import Store
 from worker.store.tables import Tables
 
 KEYS = Keys()

@@ -14,9 +14,10 @@ from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, pruned, remov
 from worker.domain.action import Added, Event, Identity, Origin
 from worker.domain.position import from_seconds
 from worker.reading.explain import Explanation, explanation_json, explanation_lines, trace
+from worker.store.apply_script import Ttls
 from worker.store.journal import PAGE, Journal
 from worker.store.snapshot import read_snapshot
-from worker.store.store import Store, Ttls
+from worker.store.store import Store
 
 KEYS = Keys()
 HOSTILE = Identity(CHANNEL, MESSAGE, "re:act%3A 1", "a: b%20\n{c} \x1b[31m", "u: 1\n%3A ")

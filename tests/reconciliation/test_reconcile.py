@@ -10,8 +10,8 @@ from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.domain.reconciliation import Limit
 from worker.errors import ExitCode
 from worker.reconciliation.report import ReconcileOptions
+from worker.store.apply_script import Ttls
 from worker.store.pending_repairs import GapCause
-from worker.store.store import Ttls
 
 
 async def test_missed_events_are_made_good(comparison: ComparisonBench) -> None:

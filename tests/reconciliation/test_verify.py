@@ -19,7 +19,7 @@ from worker.errors import ExitCode
 from worker.reconciliation.report import Discrepancy
 from worker.reconciliation.verify import Sample, Verifier
 from worker.service.parts import build_comparison
-from worker.store.store import Ttls
+from worker.store.apply_script import Ttls
 
 
 def discrepancy(value: str, *, missing: int, surplus: int) -> Discrepancy:

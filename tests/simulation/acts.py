@@ -18,7 +18,9 @@ DENIED: Final = (
     *("apply", "owe", "repay", "take_budget"),
 )
 """Commands and scripts that an ACL may refuse."""
-WRONG: Final = ("counts", "actions", "removed", "messages", "owed", "progress", "journal", "head")
+WRONG: Final = (
+    *("counts", "actions", "removed", "who", "messages", "owed", "progress", "journal", "head"),
+)
 """Keys of a channel that a hand may overwrite with another type."""
 KEPT: Final = ("owed", "progress", "journal", "head")
 """Those of which nothing may be lost: what they say is nowhere else."""
@@ -117,7 +119,7 @@ class RedisActs:
         return self._random.choice(untouched) if untouched else None
 
     def _evict(self) -> None:
-        (kind,) = self._random.choices(("counts", "actions", "messages"), (3, 2, 1))
+        (kind,) = self._random.choices(("counts", "actions", "who", "messages"), (3, 2, 2, 1))
         if key := self._key(kind):
             self._world.evict(key)
 

@@ -13,6 +13,8 @@ from unittest.mock import patch
 
 import structlog
 
+from reaction_tally.keys import RANKED_ABOVE
+from tests.ranked import ranked_above
 from tests.simulation.acts import Act, PubNubActs, RedisActs
 from tests.simulation.faults import HIDDEN, WORLDLY, rates
 from tests.simulation.loop import MACHINE, START, VirtualLoop
@@ -43,11 +45,15 @@ class Sizes:
     heartbeat_seconds: float = worker.HEARTBEAT_SECONDS
     piece_entries: int = entries.PIECE_ENTRIES
     piece_messages: int = entries.PIECE_MESSAGES
+    ranked_above: int = RANKED_ABOVE
 
     @classmethod
     def drawn(cls, random: Random) -> "Sizes":
         """Draw them. Long idle times are mostly heartbeats; short pieces make looks resumable."""
-        sizes = cls(heartbeat_seconds=random.choice((worker.HEARTBEAT_SECONDS, 60.0, 60.0)))
+        sizes = cls(
+            heartbeat_seconds=random.choice((worker.HEARTBEAT_SECONDS, 60.0, 60.0)),
+            ranked_above=random.choice((1, 3, 8)),
+        )
         if random.random() < 0.3:
             return replace(sizes, piece_entries=3, piece_messages=2)
         return sizes
@@ -418,6 +424,7 @@ def played(
     begins = Random(f"{seed} start").uniform(0, HOUR) if after_the_hour is None else after_the_hour
     loop.move(HOUR - START % HOUR + begins)
     world = World(seed, loop, faults, tells=tells)
+    world.oracle.ranked_above = sizes.ranked_above
 
     async def whole() -> None:
         try:
@@ -443,6 +450,7 @@ def resized(sizes: Sizes) -> Iterator[None]:
         patch.object(worker, "HEARTBEAT_SECONDS", sizes.heartbeat_seconds),
         patch.object(entries, "PIECE_ENTRIES", sizes.piece_entries),
         patch.object(entries, "PIECE_MESSAGES", sizes.piece_messages),
+        ranked_above(sizes.ranked_above),
     ):
         yield
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from reaction_tally.keys import action_prefix
+from reaction_tally.keys import WHO_EPOCH, action_prefix
 from worker.domain.action import Added, Event, Identity, Pruned, Removed, Restored
 from worker.domain.entry import Entry, Outcome, apply
 from worker.store import scripts
@@ -26,6 +26,7 @@ VERBS: Final = (
     "claim",
     "forget_tombstones",
     "owe",
+    "rank",
     "rebuild",
     "repay",
     "sweep",
@@ -273,7 +274,7 @@ class Keyspace:
 
     def type(self, key: str) -> str:
         held = self.look(key, object)
-        if isinstance(held, dict) and key.endswith(":messages"):
+        if isinstance(held, dict) and (key.endswith(":messages") or ":who:" in key):
             return "zset"
         names = {dict: "hash", set: "set", str: "string", Stream: "stream"}
         return names.get(type(held), "none")
@@ -450,17 +451,18 @@ class Keyspace:
 
     def apply(self, keys: Sequence[str], args: Args) -> list[Any]:
         """Apply events of some channels, then save cursors, as ``apply.lua`` does."""
-        options, count, texts = args[:4], int(args[4]), [str(arg) for arg in args[5:]]
+        options, count, texts = args[:5], int(args[5]), [str(arg) for arg in args[6:]]
         answers: list[Any] = []
+        passed = frozenset(keys)
         for _ in range(count):
             key_count, text_count = 3 + 3 * int(texts[0]), 2 + int(texts[1])
             own, told = keys[:key_count], texts[2:text_count]
-            answers.append(self._tried(self._apply_channel, own, told, options))
+            answers.append(self._tried(self._apply_channel, own, told, options, passed))
             keys, texts = keys[key_count:], texts[text_count:]
-        if any(len(answer) == 1 or answer[3] for answer in answers):
+        if any(len(answer) < 4 or answer[3] for answer in answers):
             return answers
         saves = [texts[start : start + 4] for start in range(0, len(texts), 4)]
-        done = [self._tried(self._save_cursor, *each) for each in zip(keys, saves, strict=True)]
+        done = [self._tried(self._save_cursor, *each) for each in zip(keys, saves, strict=False)]
         return answers + [number for (number,) in done]
 
     def _tried(self, what: Callable[..., list[Any]], *args: Any) -> list[Any]:
@@ -473,14 +475,18 @@ class Keyspace:
                 self.put_back(before)
             return [str(error)]
 
-    def _apply_channel(self, keys: Sequence[str], texts: Sequence[str], options: Args) -> list[Any]:
-        origin, tombstone, life, retention = str(options[0]), *map(int, options[1:])
+    def _apply_channel(
+        self, keys: Sequence[str], texts: Sequence[str], options: Args, passed: frozenset[str]
+    ) -> list[Any]:
+        origin, tombstone, life, retention, most = str(options[0]), *map(int, options[1:])
         effects: list[Effect] = []
         tombstoned: set[str] = set()
         told: dict[str, int] = {}
         head = self.get(keys[2]) or "0-0"
         was_empty = not self.look(keys[0], dict)
         self._read_all(keys)
+        held = {key: copy.copy(self.values[key]) for key in keys if key in self.values}
+        lives = {key: self.deaths[key] for key in keys if key in self.deaths}
         for own, message, newest, events in _laid_out(keys[3:], texts):
             done = [self._apply_one(own, message, event, retention) for event in events]
             effects += done
@@ -490,8 +496,15 @@ class Keyspace:
                 tombstoned.add(own[2])
             if any(each.outcome in CHANGES for each in done):
                 told[message] = newest
+        ranking = Ranking(most, passed)
+        for key in keys[4::3]:
+            ranking.note(key, held.get(key, {}), self.hgetall(key))
+        if ranking.missing:
+            self._put_keys_back(keys, held, lives)
+            return ["", sorted(ranking.missing)]
         for key in tombstoned & self.values.keys():
             self.deaths[key] = self.clock() + tombstone
+        self._write_ranking(ranking)
         index = self._hold(keys[0], dict) if told else {}
         for message, newest in told.items():
             index[message] = max(index.get(message, 0.0), float(newest))
@@ -543,7 +556,34 @@ class Keyspace:
         elif after != before:
             self._hold(key, dict)[name] = after
 
-    def rebuild(self, keys: Sequence[str], args: Args) -> int:
+    def _put_keys_back(
+        self, keys: Sequence[str], values: Mapping[str, Any], deaths: Mapping[str, float]
+    ) -> None:
+        for key in keys:
+            self.delete(key)
+        self.values |= values
+        self.deaths |= deaths
+
+    def _write_ranking(self, ranking: "Ranking") -> None:
+        for key in ranking.deleted:
+            self.delete(key)
+        for key, users in ranking.changed.items():
+            if self.type(key) not in ("zset", "none"):
+                self.delete(key)
+            self.zadd(key, {user: at for user, at in users.items() if at is not None})
+            self.zrem(key, *[user for user, at in users.items() if at is None])
+            if not self.look(key, dict):
+                self.delete(key)
+
+    def rank(self, keys: Sequence[str], args: Args) -> list[str]:
+        actions_key, most = keys[0], int(args[1])
+        ranking = Ranking(most, frozenset(keys))
+        ranking.note(actions_key, {}, self.hgetall(actions_key))
+        if not ranking.missing:
+            self._write_ranking(ranking)
+        return sorted(ranking.missing)
+
+    def rebuild(self, keys: Sequence[str], args: Args) -> list[int]:
         life, message, most = int(args[0]), str(args[1]), int(args[2])
         index_key, _, _, counts_key, actions_key = keys
         self._read_all(keys)
@@ -570,7 +610,7 @@ class Keyspace:
             self.watcher.rebuilt(keys, changes)
         if changes:
             self._hint(keys, head)
-        return int(bool(changes or is_lost or deleted))
+        return [int(bool(changes or is_lost or deleted)), self.hlen(actions_key)]
 
     def _save_cursor(self, key: str, args: Args) -> list[Any]:
         held = self.look(key, dict) or {}
@@ -650,31 +690,84 @@ class Keyspace:
             self.hset(meta, mapping=wanted)
         return [part for pair in self.hgetall(meta).items() for part in pair]
 
-    def sweep(self, keys: Sequence[str], args: Args) -> int:
-        life, retention, messages = int(args[0]), int(args[1]), [str(arg) for arg in args[2:]]
+    def sweep(self, keys: Sequence[str], args: Args) -> list[Any]:
+        life, retention, most = map(int, args[:3])
+        messages = [str(arg) for arg in args[3:]]
         self._read_all(keys[:3])
+        missing: set[str] = set()
         index = self.look(keys[0], dict) or {}
-        doomed = [
-            (number, message)
-            for number, message in enumerate(messages)
-            if message in index and self._is_expired(message, retention)
-        ]
-        for number, message in doomed:
-            for key in keys[3 + 3 * number : 6 + 3 * number]:
-                self.delete(key)
+        doomed = []
+        for number, message in enumerate(messages):
+            if message in index and self._is_expired(message, retention):
+                counts_key, actions_key, removed_key = keys[3 + 3 * number : 6 + 3 * number]
+                ranked = self._who_keys(counts_key, actions_key, most)
+                if ranked <= set(keys):
+                    doomed.append((number, message))
+                    self.unlink(counts_key, actions_key, removed_key, *ranked)
+                missing |= ranked - set(keys)
+        for _, message in doomed:
             self._drop(keys[0], message)
         if doomed:
             head = self.get(keys[2]) or "0-0"
             lines = [f"expired applied {each} 0 {each} " for _, each in doomed]
             after = self._journal(keys, life, "sweep", lines)
-            self.watcher.applied(Applied(keys, "sweep", [], head, after))
+            own = keys[: 3 + 3 * len(messages)]
+            self.watcher.applied(Applied(own, "sweep", [], head, after))
             self._hint(keys, after)
-        return len(doomed)
+        return [len(doomed), sorted(missing)]
+
+    def _who_keys(self, counts_key: str, actions_key: str, most: int) -> set[str]:
+        """Return the who keys of a message, as far as its hashes are what the worker keeps."""
+        counts, actions = self.values.get(counts_key), self.values.get(actions_key)
+        is_ranked = isinstance(actions, dict) and len(actions) > most
+        tallies = counts if is_ranked and isinstance(counts, dict) else {}
+        return {_who_key(actions_key, action_prefix(tally)[:-1]) for tally in tallies}
+
+
+class Ranking:
+    """What happens to the who keys of messages whose live actions change."""
+
+    def __init__(self, most: int, passed: frozenset[str]) -> None:
+        self._most = most
+        self._passed = passed
+        self.missing: set[str] = set()
+        self.deleted: set[str] = set()
+        self.changed: dict[str, dict[str, float | None]] = {}
+        """Key → user → score; None for a user who goes."""
+
+    def note(self, actions_key: str, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """Note the live actions of a message, before and after."""
+        was_ranked, is_ranked = len(before) > self._most, len(after) > self._most
+        if before == after or not (was_ranked or is_ranked):
+            return
+        if not is_ranked:
+            self.deleted |= {self._key(actions_key, name) for name in before}
+            return
+        if not was_ranked:
+            before = {}
+            self.deleted |= {self._key(actions_key, name) for name in after}
+        for name in before.keys() | after.keys():
+            if before.get(name) != after.get(name):
+                *_, user = name.split(":", 2)
+                at = float(int(after[name]) - WHO_EPOCH) if name in after else None
+                self.changed.setdefault(self._key(actions_key, name), {})[user] = at
+
+    def _key(self, actions_key: str, name: str) -> str:
+        type, value, _ = name.split(":", 2)
+        key = _who_key(actions_key, f"{type}:{value}")
+        if key not in self._passed:
+            self.missing.add(key)
+        return key
+
+
+def _who_key(actions_key: str, tally: str) -> str:
+    prefix, _, message = actions_key.rpartition(":")
+    return f"{prefix.removesuffix('actions')}who:{message}:{tally}"
 
 
 def effect_of(name: str, args: Args) -> str:
     """Return the name of what a command does: an apply without a channel saves cursors alone."""
-    saves_alone = name == "apply" and int(args[1][4]) == 0
+    saves_alone = name == "apply" and int(args[1][5]) == 0
     return "save_cursor" if saves_alone else name
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from reaction_tally.keys import Keys, read_action_field, tally_field
+from reaction_tally.keys import RANKED_ABOVE, WHO_EPOCH, Keys, read_action_field, tally_field
 from tests.simulation.keyspace import Applied, Effect, Keyspace, Stream, Watcher
 from tests.simulation.notes import Notes
 from worker.domain.entry import Outcome
@@ -95,6 +95,9 @@ class Oracle(Watcher):
         self.expects: frozenset[str] = frozenset()
         """The faults of this history: some of them have an expectation of their own."""
         self.prune_floor = 20
+        self.ranked_above = RANKED_ABOVE
+        self._damaged: set[str] = set()
+        """Keys of actions of messages that a hand has ever changed."""
         self.wrong_since: float | None = None
         """Since when PubNub's origin is a wrong one."""
         self._lied_at: dict[str, float] = {}
@@ -183,6 +186,7 @@ class Oracle(Watcher):
     def tampered(self, channel: str, message: str) -> None:
         """Know that a hand has changed a message: until its rebuild the counts may be wrong."""
         self.memory.tampered.add(KEYS.counts(channel, message))
+        self._damaged.add(KEYS.actions(channel, message))
 
     def is_tampered(self, key: str) -> bool:
         """Tell whether a key belongs to a message that a hand has changed."""
@@ -219,6 +223,7 @@ class Oracle(Watcher):
             self._note(channel, effect)
         for place in range(3, len(done.keys), 3):
             self._check_counts(done.keys[place], done.keys[place + 1])
+            self._check_who(done.keys[place + 1])
         self._follow(channel, done)
 
     def _note(self, channel: str, effect: Effect) -> None:
@@ -302,6 +307,32 @@ class Oracle(Watcher):
         if counted != live and counts_key not in self.memory.tampered:
             raise BrokenError(f"{counts_key} is {counted}, but live are {dict(live)}")
 
+    def _check_who(self, actions_key: str, *, is_whole: bool = False) -> None:
+        """Expect the users of each tally that readers would believe to be those who are live.
+
+        The sets may be partial after a hand's change, until a look rebuilds them.
+        """
+        keyspace = self.keyspace
+        where = KEYS.read_message(actions_key)
+        assert keyspace
+        assert where
+        actions = keyspace.hgetall(actions_key)
+        users: dict[str, dict[str, float]] = {}
+        for name, at in actions.items():
+            type, value, user = read_action_field(name)
+            own = users.setdefault(tally_field(type, value), {})
+            own[user] = float(int(at) - WHO_EPOCH)
+        is_ranked = len(actions) > self.ranked_above
+        is_damaged = actions_key in self._damaged
+        for tally, live in users.items():
+            held = keyspace.values.get(KEYS.who(*where, tally))
+            is_right = held == (live if is_ranked else None)
+            is_doubted = is_damaged and not (
+                is_ranked and (is_whole or (isinstance(held, dict) and len(held) == len(live)))
+            )
+            if not is_right and not is_doubted:
+                raise BrokenError(f"{KEYS.who(*where, tally)} is {held}, but live are {live}")
+
     def _follow(self, channel: str, done: Applied) -> None:
         if done.head_after == done.head_before:
             return
@@ -376,6 +407,7 @@ class Oracle(Watcher):
             if where := KEYS.read_message(key):
                 counts_key, actions_key, _ = KEYS.message(*where)
                 self._check_counts(counts_key, actions_key)
+                self._check_who(actions_key, is_whole=True)
         self.check_followers()
 
     # --- the cursor rule -------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The model of Redis gives the same answers and holds the same keys as a real one."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, Final, cast
 
@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from reaction_tally.keys import Keys
 from tests.cursors import save_cursor
+from tests.ranked import ranked_above
 from tests.simulation.keyspace import Commands, Keyspace, Stream, Watcher
 from tests.simulation.machine import Machine
 from tests.simulation.redis_twin import RedisTwin, Server
@@ -19,6 +20,7 @@ from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed
 from worker.domain.position import Cursor
 from worker.errors import RedisUnfitError, ScriptRefusedError
 from worker.reconciliation.consistency import Consistency
+from worker.store.apply_script import Ttls
 from worker.store.audit import Audit
 from worker.store.budget import Budget
 from worker.store.entries import Entries, entry_keys
@@ -26,7 +28,7 @@ from worker.store.ownership import Claim, Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.progress import LookProgress, Progress
 from worker.store.script_call import CursorSave
-from worker.store.store import Applied, Store, Ttls
+from worker.store.store import Applied, Store
 from worker.store.tables import Tables
 from worker.store.tombstones import Tombstones
 
@@ -147,7 +149,7 @@ class Calls:
             for channel in channels
         ]
         saved = [(name, Cursor("17", 1), random.choice((0, 0, 3))) for name in "ab"[: len(batches)]]
-        kinds = (KEYS.counts, KEYS.actions, KEYS.removed, lambda name, _: KEYS.messages(name))
+        kinds = (KEYS.counts, KEYS.actions, KEYS.removed, who, lambda name, _: KEYS.messages(name))
         wrong = random.choice(kinds)(channels[0], random.choice(self._messages))
         is_damaged = random.random() < 0.1
 
@@ -274,7 +276,7 @@ class Calls:
     def _losing(self) -> Ask:
         """Lose a key, as an eviction does, and let it be mended."""
         channel, message = self._channel(), self._random.choice(self._messages)
-        kinds = (KEYS.counts, KEYS.actions, lambda name, _: KEYS.messages(name))
+        kinds = (KEYS.counts, KEYS.actions, who, lambda name, _: KEYS.messages(name))
         lost = self._random.choice(kinds)(channel, message)
 
         async def ask(side: Side) -> Any:
@@ -355,6 +357,11 @@ class Calls:
         return ask
 
 
+def who(channel: str, message: str) -> str:
+    """Return the key of who chose a tally."""
+    return KEYS.who(channel, message, "reaction:👍")
+
+
 class HintWatcher(Watcher):
     """Collects the hints of the model, without the heads: they have the time of each side."""
 
@@ -367,6 +374,13 @@ class HintWatcher(Watcher):
         self.hints.append(hint.rpartition(" ")[0])
 
 
+@pytest.fixture
+def few_are_ranked() -> Iterator[None]:
+    """Rank messages with more than three actions."""
+    with ranked_above(3):
+        yield
+
+
 async def hints_of(redis: Redis, subscription: Any) -> list[str]:
     """Return the hints of a real Redis, as ``HintWatcher`` has them."""
     await redis.publish(KEYS.hints, "")
@@ -377,7 +391,8 @@ async def hints_of(redis: Redis, subscription: Any) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.usefixtures("few_are_ranked")
+@pytest.mark.parametrize("seed", range(16))
 async def test_the_model_agrees_with_a_real_redis(real_redis: Redis, seed: int) -> None:
     """Every answer is the same, and so are every key, its value, its life, and every hint."""
     watcher = HintWatcher()

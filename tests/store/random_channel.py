@@ -13,7 +13,8 @@ from tests.store.journal_follower import Tallies, snapshot
 from tests.waiting import wait_until
 from worker.domain.action import Event, Identity, Origin
 from worker.domain.position import from_seconds
-from worker.store.store import Store, Ttls
+from worker.store.apply_script import Ttls
+from worker.store.store import Store
 
 KEYS: Final = Keys()
 DAY: Final = 86400

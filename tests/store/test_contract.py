@@ -33,11 +33,12 @@ from worker.domain.action import Added, Event, Identity, Origin, Pruned, Removed
 from worker.domain.entry import ABSENT, Entry, Outcome
 from worker.domain.position import Cursor
 from worker.errors import DamagedKeyError, RedisUnavailableError, ScriptRefusedError
+from worker.store.apply_script import Ttls
 from worker.store.batch import MAX_BATCH
 from worker.store.connection import connect
 from worker.store.entries import Entries
 from worker.store.script_call import CursorSave
-from worker.store.store import Applied, Store, Ttls
+from worker.store.store import Applied, Store
 
 KEYS = Keys()
 CEM = Identity(CHANNEL, MESSAGE, "reaction", "👍", "cem")

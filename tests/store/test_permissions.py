@@ -18,11 +18,12 @@ from worker.domain.action import Added, Identity, Origin
 from worker.domain.position import from_seconds
 from worker.errors import MissingPermissionError, RedisUnfitError
 from worker.reading.explain import trace
+from worker.store.apply_script import Ttls
 from worker.store.connection import connect
 from worker.store.journal import Journal
 from worker.store.preflight import check_permissions
 from worker.store.snapshot import read_snapshot
-from worker.store.store import Store, Ttls
+from worker.store.store import Store
 
 KEYS: Final = Keys()
 SCRIPTS: Final = Path(__file__).parents[2] / "worker" / "store" / "lua"

@@ -11,8 +11,9 @@ from tests.store.journal_follower import JournalFollower
 from tests.unclaimed import UnclaimedReader
 from worker.domain.action import Added, Identity
 from worker.domain.position import from_seconds
+from worker.store.apply_script import Ttls
 from worker.store.batch import MAX_BATCH, batched
-from worker.store.store import Store, Ttls
+from worker.store.store import Store
 
 KEYS = Keys()
 DAY = 86400

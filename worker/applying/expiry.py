@@ -8,8 +8,9 @@ import structlog
 
 from worker.domain.position import Timetoken
 from worker.errors import ScriptRefusedError
+from worker.store.apply_script import Ttls
 from worker.store.batch import batched
-from worker.store.store import Store, Ttls
+from worker.store.store import Store
 from worker.store.tables import Tables
 from worker.store.tombstones import Tombstones
 

@@ -34,6 +34,7 @@ from worker.source.history import History
 from worker.source.names import Names
 from worker.source.steady_clock import SteadyClock
 from worker.source.wire import CountedTypes
+from worker.store.apply_script import Ttls
 from worker.store.audit import Audit
 from worker.store.budget import Budget
 from worker.store.connection import RedisClient, opened_redis, recovery_client
@@ -42,7 +43,7 @@ from worker.store.ownership import Claim, Ownership, check_ownership
 from worker.store.preflight import check_fitness, check_keys, check_permissions
 from worker.store.redis_retry import RedisRetry
 from worker.store.rollback_detector import RollbackDetector
-from worker.store.store import Store, Ttls
+from worker.store.store import Store
 from worker.store.tables import Tables
 from worker.store.tombstones import Tombstones
 from worker.telemetry.throttled_warning import ThrottledWarning

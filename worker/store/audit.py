@@ -1,11 +1,11 @@
 """Does each count equal the number of live entries under it?"""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from reaction_tally.keys import tally_of
+from reaction_tally.keys import RANKED_ABOVE, WHO_EPOCH, read_action_field, tally_of
 from worker.domain.position import Timetoken
 from worker.store.batch import batched
 from worker.store.damage import find_damage, types_of_channel
@@ -89,7 +89,34 @@ class Audit(Table):
                 continue
             problems = _problems(*triple)
             found += [Inconsistency(channel, message, *problem) for problem in problems]
+            counts, actions, _ = triple
+            if len(actions) > RANKED_ABOVE:
+                found += await self._check_users(channel, message, counts)
         return found
+
+    async def _check_users(
+        self,
+        channel: str,
+        message: Timetoken,
+        tallies: Collection[str],
+    ) -> list[Inconsistency]:
+        """Return tallies whose who key has other users than the actions.
+
+        A key of another size is no inconsistency: readers see it, and read the actions.
+        An update of the worker or an eviction leaves such keys until the next look.
+        """
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hgetall(self._keys.actions(channel, message))
+        for tally in tallies:
+            pipe.zrange(self._keys.who(channel, message, tally), 0, -1, withscores=True)
+        with redis_errors():
+            actions, *rankings = await pipe.execute(raise_on_error=False)
+        users = {} if isinstance(actions, Exception) else _scores(actions)
+        return [
+            Inconsistency(channel, message, tally, "who reacted is not what the actions say")
+            for tally, ranking in zip(tallies, rankings, strict=True)
+            if _misleads(ranking, users.get(tally, {}))
+        ]
 
     async def _damage(
         self,
@@ -142,3 +169,20 @@ def _problems(
         yield stray, "a field of actions that cannot be read"
     if (counts or actions) and score is None:
         yield "", NOT_INDEXED
+
+
+def _scores(actions: Mapping[str, Timetoken]) -> dict[str, dict[str, float]]:
+    """Return tally → user → score in a who key."""
+    scores: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    _, strays = live_entries(actions)
+    for field in actions.keys() - strays:
+        _, _, user = read_action_field(field)
+        scores[tally_of(field)][user] = float(int(actions[field]) - WHO_EPOCH)
+    return scores
+
+
+def _misleads(ranking: Sequence[tuple[str, float]] | Exception, users: Mapping[str, float]) -> bool:
+    """Tell whether readers would believe a who key that is wrong."""
+    if isinstance(ranking, Exception):
+        return False
+    return len(ranking) == len(users) and dict(ranking) != users

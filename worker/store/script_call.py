@@ -1,6 +1,6 @@
 """Events of some channels, laid out as ``lua/apply.lua`` reads them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -72,8 +72,12 @@ class ScriptCall:
         options: Sequence[str | int],
         batches: Sequence[Batch],
         cursors: Sequence[CursorSave],
+        who: Iterable[str] = (),
     ) -> None:
-        """``options`` are the first arguments of ``lua/apply.lua``."""
+        """``options`` are the first arguments of ``lua/apply.lua``.
+
+        ``who`` are the who keys of ranked messages.
+        """
         if sum(len(events) for _, events in batches) > MAX_BATCH:
             raise ValueError(f"a script call takes no more than {MAX_BATCH} events")
         self.keys: list[str] = []
@@ -84,6 +88,7 @@ class ScriptCall:
         for save in cursors:
             self.keys.append(keys.cursor(save.subscription))
             self.args += save.arguments()
+        self.keys += who
 
     def _add_channel(self, channel: str, events: Sequence[Event]) -> None:
         prefix = self._names.prefix(channel)

@@ -2,28 +2,26 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import compress
 from typing import Final
 
 from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from reaction_tally.keys import Keys
+from reaction_tally.keys import RANKED_ABOVE, Keys
 from worker.domain.action import Origin
 from worker.domain.entry import Outcome
 from worker.domain.position import Timetoken
 from worker.errors import DamagedKeyError, ScriptRefusedError
+from worker.store.apply_script import ApplyScript, Ttls
 from worker.store.batch import MAX_BATCH, batched
 from worker.store.damage import raise_if_damaged
 from worker.store.entries import Messages
 from worker.store.redis_errors import redis_errors, translated
 from worker.store.redis_retry import RedisRetry
-from worker.store.script_call import Batch, CursorSave, ScriptCall
+from worker.store.script_call import Batch, CursorSave
 from worker.store.scripts import Call, call_script
 from worker.store.table import retried
-from worker.telemetry import metrics
 
 OUTCOMES: Final = {
     "a": Outcome.APPLIED,
@@ -41,19 +39,6 @@ EVERY_AGE: Final = -1
 """The retention of a sweep that deletes every message."""
 REFUSED: Final = 1
 """The parts of a refused channel's answer: the reason."""
-_APPLY_SECONDS: Final = metrics.script.labels("apply")
-
-
-@dataclass(frozen=True, slots=True)
-class Ttls:
-    """How long keys live, in seconds.
-
-    A message expires at the age of ``retention_seconds`` (0: never).
-    """
-
-    tombstone_seconds: int = 3600
-    journal_seconds: int = 86400
-    retention_seconds: int = 0
 
 
 class Applied(Struct, frozen=True, gc=False):
@@ -91,6 +76,7 @@ class Store(Messages):
         """``apply_all`` raises even with a ``retry``; the others wait."""
         super().__init__(redis, keys, retry)
         self._ttls = ttls or Ttls()
+        self._apply_script = ApplyScript(self._redis, keys, self._ttls)
 
     async def apply_all(
         self,
@@ -107,16 +93,7 @@ class Store(Messages):
             RedisUnavailableError: try again. To apply twice is to apply once.
             ScriptRefusedError: the call can never be sent. Nothing is written.
         """
-        ttls = self._ttls
-        options: tuple[str | int, ...] = (
-            origin.value,
-            ttls.tombstone_seconds,
-            ttls.journal_seconds,
-            ttls.retention_seconds,
-        )
-        call = ScriptCall(self._keys, options, batches, cursors)
-        with redis_errors(), _APPLY_SECONDS.time():
-            (answers,) = await call_script(self._redis, "apply", (call.keys, call.args))
+        answers = await self._apply_script.run(batches, origin, cursors)
         count = len(batches)
         channels, saved = answers[:count], answers[count:]
         results: list[Applied | ScriptRefusedError] = []
@@ -175,7 +152,26 @@ class Store(Messages):
             args = (self._ttls.journal_seconds, message, MAX_BATCH)
             calls.append((keys, args))
         answers = await call_script(self._redis, "rebuild", *calls)
-        return list(compress(messages, answers))
+        differing: list[Timetoken] = []
+        for message, (is_written, size) in zip(messages, answers, strict=True):
+            if is_written:
+                differing.append(message)
+            if size > RANKED_ABOVE:
+                await self._rank(channel, message)
+        return differing
+
+    async def _rank(
+        self,
+        channel: str,
+        message: Timetoken,
+        who: Sequence[str] = (),
+    ) -> None:
+        """Make the who keys of a ranked message what its actions say."""
+        keys = (self._keys.actions(channel, message), *who)
+        args = (message, RANKED_ABOVE)
+        (lacking,) = await call_script(self._redis, "rank", (keys, args))
+        if lacking:
+            await self._rank(channel, message, [*who, *lacking])
 
     @retried
     async def sweep(self, channel: str) -> int:
@@ -191,11 +187,27 @@ class Store(Messages):
     async def _sweep(self, channel: str, retention_seconds: int) -> int:
         deleted = 0
         async for batch in self.messages(channel):
-            messages = sorted(batch)
-            keys = [*self._keys.changed(channel)]
-            for message in messages:
-                keys += self._keys.message(channel, message)
-            args: list[str | int] = [self._ttls.journal_seconds, retention_seconds, *messages]
-            (count,) = await call_script(self._redis, "sweep", (keys, args))
-            deleted += count
+            deleted += await self._sweep_batch(channel, retention_seconds, sorted(batch))
+        return deleted
+
+    async def _sweep_batch(
+        self,
+        channel: str,
+        retention_seconds: int,
+        messages: Sequence[Timetoken],
+        who: Sequence[str] = (),
+    ) -> int:
+        keys = [*self._keys.changed(channel)]
+        for message in messages:
+            keys += self._keys.message(channel, message)
+        keys += who
+        options = (self._ttls.journal_seconds, retention_seconds, RANKED_ABOVE)
+        args: list[str | int] = [*options, *messages]
+        (answer,) = await call_script(self._redis, "sweep", (keys, args))
+        deleted: int
+        deleted, lacking = answer
+        if lacking:
+            deleted += await self._sweep_batch(
+                channel, retention_seconds, messages, [*who, *lacking]
+            )
         return deleted

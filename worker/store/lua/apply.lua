@@ -10,14 +10,16 @@
 --   journal
 --   head: the id of the journal's last entry
 --   three keys for each of its messages: counts, actions, removed
--- KEYS, at last: cursors
+-- KEYS, then: cursors
+-- KEYS, at last, in any order: who keys of tallies; what is missing is answered
 --
 -- ARGV[1] origin: live, backfill or reconcile
 -- ARGV[2] life of a tombstone, in seconds
 -- ARGV[3] life of the journal, in seconds
 -- ARGV[4] retention, in seconds (0: for ever)
--- ARGV[5] the number of channels
--- ARGV[6…] for each channel, in the order of the keys:
+-- ARGV[5] a message with more actions is ranked
+-- ARGV[6] the number of channels
+-- ARGV[7…] for each channel, in the order of the keys:
 --   the number of its messages
 --   the number of its arguments that follow
 --   for each message, in the order of the keys:
@@ -40,7 +42,8 @@
 --   b<action timetoken>,<t>  restored; t is the removed_through that was seen
 --
 -- Answers, for each channel, { head before, head after, outcomes, whether it may be unknown },
--- or { why it is refused }. Nothing is written of a channel that is refused.
+-- or { why it is refused }, or { '', the who keys that are needed }.
+-- Nothing is written of a channel that is refused, or needs keys.
 -- Then, if cursors were saved, the number of each save, or why it is refused.
 -- The number is 0 if Redis has forgotten an earlier save: then it has forgotten events, too.
 -- The head is '0-0' if the journal never had an entry.
@@ -55,6 +58,10 @@
 -- Then publishes '<channel> <head after>' on the Pub/Sub channel <namespace>:changed, a hint for
 -- those who follow the journal. The channel stands there as it stands in the braces of its keys.
 --
+-- Each tally of a ranked message has a sorted set of its users, the who key:
+--   user → action timetoken − 17·10^15
+-- A message that becomes ranked gets all of them, and one that no longer is loses them.
+--
 -- Redis does not roll a script back. So whatever can be refused is read before the first write.
 -- Most channels have one new action of one message.
 -- For them the script creates few tables and calls few functions.
@@ -62,6 +69,7 @@
 local call, unpack, concat, byte, sub, find = redis.call, unpack, table.concat, string.byte, string.sub, string.find
 local max = math.max
 local origin, tombstone_seconds, journal_seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local ranked_above = tonumber(ARGV[5])
 local now = tonumber(call('TIME')[1])
 local oldest_entry = string.format('%d', (now - journal_seconds) * 1000)
 
@@ -142,8 +150,19 @@ end
 local words = { a = ' applied ', s = ' superseded ', e = ' early ' }
 
 -- What the current channel's events did, and what will be written.
-local outcomes, changes, writes, lives, index
+local outcomes, changes, writes, lives, index, missing
 local outcome_count, change_count
+
+-- Answers a who key. If it is none of KEYS, notes that it is missing.
+local passed
+local function given(key)
+  if not passed then
+    passed = {}
+    for number = 1, #KEYS do passed[KEYS[number]] = true end
+  end
+  if not passed[key] then missing[#missing + 1] = key end
+  return key
+end
 
 -- Adds a field to the command that will set it, or to the one that will delete it.
 local function keep(set, cleared, key, field, value)
@@ -156,6 +175,88 @@ local function keep(set, cleared, key, field, value)
     cleared[#cleared + 1] = field
   end
   return set, cleared
+end
+
+-- Answers the score of an action timetoken in a who key.
+local function score_of(timetoken)
+  local thousands = tonumber(sub(timetoken, 1, -10)) or 0
+  local rest = tonumber(sub(timetoken, -9)) or 0
+  return string.format('%.0f', (thousands - 17000000) * 1e9 + rest)
+end
+
+-- Answers the tally of a field of actions, as who keys end, and the user.
+local function split(field)
+  local first = find(field, ':', 1, true)
+  local second = first and find(field, ':', first + 1, true)
+  if second then return sub(field, 1, second - 1), sub(field, second + 1) end
+end
+
+-- Answers the live actions of a message as they will be: field → action timetoken.
+local function live_after(actions_key, set, cleared)
+  local held, actions = call('HGETALL', actions_key), {}
+  for at = 1, #held, 2 do actions[held[at]] = held[at + 1] end
+  for at = 3, set and #set or 0, 2 do actions[set[at]] = set[at + 1] end
+  for at = 3, cleared and #cleared or 0 do actions[cleared[at]] = nil end
+  return actions
+end
+
+-- Makes a sorted set of each tally of a message that becomes ranked.
+local function begin_ranking(key_of, actions)
+  local added = {}
+  for field, timetoken in pairs(actions) do
+    local tally, user = split(field)
+    if tally then
+      local command = added[tally] or { 'ZADD', key_of(tally) }
+      command[#command + 1] = score_of(timetoken)
+      command[#command + 1] = user
+      added[tally] = command
+    end
+  end
+  for _, command in pairs(added) do
+    writes[#writes + 1] = { 'UNLINK', command[2] } -- it may be left from an eviction
+    writes[#writes + 1] = command
+  end
+end
+
+-- Deletes the sorted sets of a message that is no longer ranked.
+local function end_ranking(key_of, actions_key)
+  local seen = {}
+  for _, field in ipairs(call('HKEYS', actions_key)) do
+    local tally = split(field)
+    if tally and not seen[tally] then
+      seen[tally] = true
+      writes[#writes + 1] = { 'UNLINK', key_of(tally) }
+    end
+  end
+end
+
+-- Writes what changes in the sorted sets of a message that stays ranked.
+-- Another program may have written a who key: it is deleted first.
+local function keep_ranking(key_of, set, cleared)
+  local seen = {}
+  local function write(command, field, score)
+    local tally, user = split(field)
+    local key = key_of(tally)
+    local kind = seen[key] or call('TYPE', key).ok
+    if not seen[key] and kind ~= 'zset' and kind ~= 'none' then writes[#writes + 1] = { 'UNLINK', key } end
+    seen[key] = kind
+    writes[#writes + 1] = score and { command, key, score, user } or { command, key, user }
+  end
+  for at = 3, set and #set or 0, 2 do write('ZADD', set[at], score_of(set[at + 1])) end
+  for at = 3, cleared and #cleared or 0 do write('ZREM', cleared[at]) end
+end
+
+-- Decides what happens to the sorted sets of a message whose live actions change.
+local function rank(message, actions_key, size, growth, set, cleared)
+  local prefix = sub(actions_key, 1, -#message - 9) .. 'who:' .. message .. ':'
+  local function key_of(tally) return given(prefix .. tally) end
+  if size <= ranked_above then
+    begin_ranking(key_of, live_after(actions_key, set, cleared))
+  elseif size + growth <= ranked_above then
+    end_ranking(key_of, actions_key)
+  else
+    keep_ranking(key_of, set, cleared)
+  end
 end
 
 -- Decides what the events of one message do. Its keys and arguments begin at these places.
@@ -173,7 +274,7 @@ local function decide(key, at)
   local all_live = call('HMGET', actions_key, unpack(ARGV, fields + 1, histories))
   local all_removed = call('HMGET', removed_key, unpack(ARGV, fields + 1, histories))
   local all_counts = call('HMGET', counts_key, unpack(ARGV, tallies + 1, numbers))
-  local expired, changed = is_expired(message), false
+  local expired, changed, growth = is_expired(message), false, 0
   local set_live, cleared_live, set_removed, cleared_removed, set_counts, cleared_counts
   tombstoned = false
 
@@ -207,6 +308,7 @@ local function decide(key, at)
         end
       end
       if live ~= live_before then
+        growth = growth + (live and 1 or 0) - (live_before and 1 or 0)
         set_live, cleared_live = keep(set_live, cleared_live, actions_key, field, live)
       end
       if removed ~= removed_before then
@@ -227,6 +329,12 @@ local function decide(key, at)
   writes[#writes + 1] = cleared_counts
   writes[#writes + 1] = cleared_live
   writes[#writes + 1] = cleared_removed
+  if set_live or cleared_live then
+    local size = call('HLEN', actions_key)
+    if max(size, size + growth) > ranked_above then
+      rank(message, actions_key, size, growth, set_live, cleared_live)
+    end
+  end
   if tombstoned then lives[#lives + 1] = removed_key end
   if changed then
     index[#index + 1] = newest
@@ -265,6 +373,7 @@ local function apply_channel(key, at, message_count)
   local head = call('GET', head_key) or '0-0'
   if not find(head, '^%d+%-%d+$') then error({ err = 'ERR no id of an entry is in ' .. head_key }) end
   for message = 1, message_count do at = decide(key + message * 3, at) end
+  if #missing > 0 then return { '', missing } end
 
   local new_head, may_be_unknown = head, origin == 'live'
   if change_count > 0 then new_head, may_be_unknown = note_changes(messages, journal, head_key, head) end
@@ -298,10 +407,10 @@ local function try(what, ...)
 end
 
 local answers, may_save = {}, true
-local key, at = 1, 6
-for channel = 1, tonumber(ARGV[5]) do
+local key, at = 1, 7
+for channel = 1, tonumber(ARGV[6]) do
   local message_count, argument_count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  outcomes, changes, writes, lives, index = {}, {}, {}, {}, {}
+  outcomes, changes, writes, lives, index, missing = {}, {}, {}, {}, {}, {}
   outcome_count, change_count = 0, 0
   local answer, is_refused = try(apply_channel, key, at + 2, message_count)
   answers[channel] = is_refused and { answer } or answer
@@ -309,7 +418,8 @@ for channel = 1, tonumber(ARGV[5]) do
   key = key + 3 + message_count * 3
   at = at + 2 + argument_count
 end
-for cursor = key, may_save and #KEYS or 0 do
-  answers[#answers + 1] = try(save_cursor, KEYS[cursor], at + (cursor - key) * 4)
+while may_save and at < #ARGV do
+  answers[#answers + 1] = try(save_cursor, KEYS[key], at)
+  key, at = key + 1, at + 4
 end
 return readonly and redis.error_reply(readonly) or answers

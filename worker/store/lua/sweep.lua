@@ -4,13 +4,16 @@
 -- KEYS[2] journal of the channel
 -- KEYS[3] head: the id of the journal's last entry
 -- KEYS[4…] three keys for each message: counts, actions, removed
+-- KEYS, at last, in any order: who keys of ranked messages; what is missing is answered
 --
 -- ARGV[1] life of the journal, in seconds
 -- ARGV[2] retention, in seconds (-1: every message is too old)
--- ARGV[3…] the message timetoken of each message
+-- ARGV[3] a message with more actions is ranked: it has a who key for each tally
+-- ARGV[4…] the message timetoken of each message
 --
--- Answers how many messages were deleted.
--- A message is deleted if it is in the index, and old enough (as in apply.lua).
+-- Answers { how many messages were deleted, who keys that are needed }.
+-- A message is deleted if it is in the index, and old enough (as in apply.lua),
+-- and if all of its who keys are there.
 --
 -- Writes one journal entry. Its changes are
 --   expired applied <message timetoken> 0 <message timetoken> <empty field>
@@ -21,6 +24,7 @@ local messages, journal, head_key = KEYS[1], KEYS[2], KEYS[3]
 local journal_seconds, retention = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = tonumber(redis.call('TIME')[1])
 local oldest = string.format('%d0000000', now - retention)
+local ranked_above = tonumber(ARGV[3])
 local function is_expired(timetoken)
   return retention < 0 or (#timetoken == #oldest and timetoken < oldest)
 end
@@ -28,11 +32,36 @@ end
 local head = redis.call('GET', head_key) or '0-0'
 redis.call('XLEN', journal)
 
+local passed, missing = {}, {}
+for number = 1, #KEYS do passed[KEYS[number]] = true end
+
+-- Answers the who keys of a message; nil if one of them is missing.
+-- Another program may have written a hash of the message: it is deleted, too.
+local function who_keys(counts_key, actions_key, timetoken)
+  local size = redis.pcall('HLEN', actions_key)
+  local fields = type(size) == 'number' and size > ranked_above and redis.pcall('HKEYS', counts_key) or {}
+  local prefix = string.sub(actions_key, 1, -#timetoken - 9) .. 'who:' .. timetoken .. ':'
+  local keys, is_whole = {}, true
+  for number = 1, #fields do
+    local colon = string.find(fields[number], ':', 1, true) or 0
+    local value = string.gsub(string.sub(fields[number], colon + 1), '[%%:]', { ['%'] = '%25', [':'] = '%3A' })
+    local key = prefix .. string.sub(fields[number], 1, colon) .. value
+    keys[number] = key
+    if not passed[key] then
+      is_whole = false
+      missing[#missing + 1] = key
+    end
+  end
+  return is_whole and keys or nil
+end
+
 local doomed, changes = {}, {}
-for number = 1, #ARGV - 2 do
-  local timetoken = ARGV[2 + number]
-  if is_expired(timetoken) and redis.call('ZSCORE', messages, timetoken) then
-    doomed[#doomed + 1] = number
+for number = 1, #ARGV - 3 do
+  local timetoken, key = ARGV[3 + number], 1 + 3 * number
+  local is_doomed = is_expired(timetoken) and redis.call('ZSCORE', messages, timetoken)
+  local ranking = is_doomed and who_keys(KEYS[key], KEYS[key + 1], timetoken)
+  if ranking then
+    doomed[#doomed + 1] = { key = key, timetoken = timetoken, ranking = ranking }
     changes[#changes + 1] = #changes / 2
     changes[#changes + 1] = 'expired applied ' .. timetoken .. ' 0 ' .. timetoken .. ' '
   end
@@ -49,10 +78,11 @@ if #doomed > 0 then
   redis.call('EXPIRE', journal, journal_seconds)
 end
 
-for _, number in ipairs(doomed) do
-  local key = 1 + 3 * number
+for _, message in ipairs(doomed) do
+  local key = message.key
   redis.call('UNLINK', KEYS[key], KEYS[key + 1], KEYS[key + 2])
-  redis.call('ZREM', messages, ARGV[2 + number])
+  for _, who in ipairs(message.ranking) do redis.call('UNLINK', who) end
+  redis.call('ZREM', messages, message.timetoken)
 end
 
 -- A user who may not publish is no error, as in apply.lua.
@@ -61,4 +91,4 @@ if id then
   redis.pcall('PUBLISH', namespace .. ':changed', channel .. ' ' .. id)
 end
 
-return #doomed
+return { #doomed, missing }

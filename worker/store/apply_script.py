@@ -1,0 +1,89 @@
+"""The script that applies events."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from reaction_tally.keys import RANKED_ABOVE, Keys
+from worker.domain.action import Origin
+from worker.store.ranking import RankedMessages
+from worker.store.redis_errors import redis_errors
+from worker.store.script_call import Batch, CursorSave, ScriptCall
+from worker.store.scripts import call_script
+from worker.telemetry import metrics
+
+LACKING: Final = 2
+"""The parts of the answer of a channel that lacks who keys: an empty text, and these keys."""
+_SECONDS: Final = metrics.script.labels("apply")
+
+
+@dataclass(frozen=True, slots=True)
+class Ttls:
+    """How long keys live, in seconds.
+
+    A message expires at the age of ``retention_seconds`` (0: never).
+    """
+
+    tombstone_seconds: int = 3600
+    journal_seconds: int = 86400
+    retention_seconds: int = 0
+
+
+class ApplyScript:
+    """Calls ``lua/apply.lua``, and gives it the who keys that it asks for."""
+
+    def __init__(
+        self,
+        redis: Any,
+        keys: Keys,
+        ttls: Ttls,
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._ttls = ttls
+        self._ranked = RankedMessages(keys)
+
+    async def run(
+        self,
+        batches: Sequence[Batch],
+        origin: Origin,
+        cursors: Sequence[CursorSave],
+        who: frozenset[str] = frozenset(),
+    ) -> list[Any]:
+        """Return what the script answers.
+
+        Channels that lack who keys are sent once more, with them and without the cursors.
+        They lack others only if another process changed the same message meanwhile.
+        """
+        passed = who.union(self._ranked.keys_of(batches))
+        answers = await self._send(batches, origin, cursors, passed)
+        channels = range(len(batches))
+        waiting = [number for number in channels if len(answers[number]) == LACKING]
+        if waiting:
+            lacking = [key for number in waiting for key in answers[number][1]]
+            self._ranked.learn(lacking)
+            again = [batches[number] for number in waiting]
+            replies = await self.run(again, origin, (), passed.union(lacking))
+            for number, reply in zip(waiting, replies, strict=True):
+                answers[number] = reply
+        return answers
+
+    async def _send(
+        self,
+        batches: Sequence[Batch],
+        origin: Origin,
+        cursors: Sequence[CursorSave],
+        who: Iterable[str],
+    ) -> list[Any]:
+        ttls = self._ttls
+        options: tuple[str | int, ...] = (
+            origin.value,
+            ttls.tombstone_seconds,
+            ttls.journal_seconds,
+            ttls.retention_seconds,
+            RANKED_ABOVE,
+        )
+        call = ScriptCall(self._keys, options, batches, cursors, who)
+        with redis_errors(), _SECONDS.time():
+            (answers,) = await call_script(self._redis, "apply", (call.keys, call.args))
+        return list(answers)
