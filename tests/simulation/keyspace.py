@@ -576,12 +576,22 @@ class Keyspace:
                 self.delete(key)
 
     def rank(self, keys: Sequence[str], args: Args) -> list[str]:
-        actions_key, most = keys[0], int(args[1])
-        ranking = Ranking(most, frozenset(keys))
-        ranking.note(actions_key, {}, self.hgetall(actions_key))
-        if not ranking.missing:
-            self._write_ranking(ranking)
-        return sorted(ranking.missing)
+        counts_key, actions_key = keys[:2]
+        actions, counts = self.hgetall(actions_key), self.hgetall(counts_key)
+        if len(actions) <= int(args[1]):
+            return []
+        tallies = {action_prefix(tally)[:-1]: int(count) for tally, count in counts.items()}
+        own = {_who_key(actions_key, tally): size for tally, size in tallies.items()}
+        if missing := own.keys() - set(keys):
+            return sorted(missing)
+        ranking = Ranking(int(args[1]), frozenset(keys))
+        ranking.note(actions_key, {}, actions)
+        for key, size in own.items():
+            if self.type(key) != "zset" or self.zcard(key) != size:
+                self.delete(key)
+                users = ranking.changed.get(key, {})
+                self.zadd(key, {user: at for user, at in users.items() if at is not None})
+        return []
 
     def rebuild(self, keys: Sequence[str], args: Args) -> list[int]:
         life, message, most = int(args[0]), str(args[1]), int(args[2])

@@ -17,6 +17,7 @@ KEYS_AT_ONCE: Final = 1000
 MESSAGES_AT_ONCE: Final = 20
 """Messages of one transaction."""
 NOT_INDEXED: Final = "not in the index of messages"
+WRONG_USERS: Final = "its who key has other users: delete that key, and a reconcile writes it anew"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -113,7 +114,7 @@ class Audit(Table):
             actions, *rankings = await pipe.execute(raise_on_error=False)
         users = {} if isinstance(actions, Exception) else _scores(actions)
         return [
-            Inconsistency(channel, message, tally, "who reacted is not what the actions say")
+            Inconsistency(channel, message, tally, WRONG_USERS)
             for tally, ranking in zip(tallies, rankings, strict=True)
             if _misleads(ranking, users.get(tally, {}))
         ]

@@ -166,8 +166,9 @@ class Store(Messages):
         message: Timetoken,
         who: Sequence[str] = (),
     ) -> None:
-        """Make the who keys of a ranked message what its actions say."""
-        keys = (self._keys.actions(channel, message), *who)
+        """Write who keys of a ranked message anew that have another size than its counts say."""
+        counts, actions, _ = self._keys.message(channel, message)
+        keys = (counts, actions, *who)
         args = (message, RANKED_ABOVE)
         (lacking,) = await call_script(self._redis, "rank", (keys, args))
         if lacking:

@@ -200,20 +200,26 @@ local function live_after(actions_key, set, cleared)
   return actions
 end
 
+-- Adds a user to the command for a who key: each key has one command of a kind.
+local function to_command(commands, name, key, user, score)
+  local command = commands[key]
+  if not command then
+    command = { name, key }
+    commands[key] = command
+  end
+  if score then command[#command + 1] = score end
+  command[#command + 1] = user
+end
+
 -- Makes a sorted set of each tally of a message that becomes ranked.
 local function begin_ranking(key_of, actions)
   local added = {}
   for field, timetoken in pairs(actions) do
     local tally, user = split(field)
-    if tally then
-      local command = added[tally] or { 'ZADD', key_of(tally) }
-      command[#command + 1] = score_of(timetoken)
-      command[#command + 1] = user
-      added[tally] = command
-    end
+    if tally then to_command(added, 'ZADD', key_of(tally), user, score_of(timetoken)) end
   end
-  for _, command in pairs(added) do
-    writes[#writes + 1] = { 'UNLINK', command[2] } -- it may be left from an eviction
+  for key, command in pairs(added) do
+    writes[#writes + 1] = { 'UNLINK', key } -- it may be left from an eviction
     writes[#writes + 1] = command
   end
 end
@@ -230,20 +236,28 @@ local function end_ranking(key_of, actions_key)
   end
 end
 
--- Writes what changes in the sorted sets of a message that stays ranked.
--- Another program may have written a who key: it is deleted first.
-local function keep_ranking(key_of, set, cleared)
-  local seen = {}
-  local function write(command, field, score)
-    local tally, user = split(field)
-    local key = key_of(tally)
-    local kind = seen[key] or call('TYPE', key).ok
-    if not seen[key] and kind ~= 'zset' and kind ~= 'none' then writes[#writes + 1] = { 'UNLINK', key } end
-    seen[key] = kind
-    writes[#writes + 1] = score and { command, key, score, user } or { command, key, user }
+-- Writes commands for who keys. A key that another program wrote is deleted first.
+local function write_ranking(commands)
+  for key, command in pairs(commands) do
+    local kind = call('TYPE', key).ok
+    if kind ~= 'zset' and kind ~= 'none' then writes[#writes + 1] = { 'UNLINK', key } end
+    writes[#writes + 1] = command
   end
-  for at = 3, set and #set or 0, 2 do write('ZADD', set[at], score_of(set[at + 1])) end
-  for at = 3, cleared and #cleared or 0 do write('ZREM', cleared[at]) end
+end
+
+-- Writes what changes in the sorted sets of a message that stays ranked.
+local function keep_ranking(key_of, set, cleared)
+  local added, dropped = {}, {}
+  for at = 3, set and #set or 0, 2 do
+    local tally, user = split(set[at])
+    to_command(added, 'ZADD', key_of(tally), user, score_of(set[at + 1]))
+  end
+  for at = 3, cleared and #cleared or 0 do
+    local tally, user = split(cleared[at])
+    to_command(dropped, 'ZREM', key_of(tally), user)
+  end
+  write_ranking(dropped)
+  write_ranking(added)
 end
 
 -- Decides what happens to the sorted sets of a message whose live actions change.
