@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from reaction_tally.keys import Keys
 from reaction_tally.testing.writer import next_id
+from tests.client.node import MODULES, NODE, needs_node
 from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at, removed
 from tests.redis_server import RedisServer
 from tests.store.examples import apply
@@ -26,7 +27,6 @@ from worker.store.store import Store
 
 ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = ROOT / "client/examples"
-MODULES: Final = ROOT / "tests/benchmarks/contenders/node/node_modules"
 KEYS: Final = Keys()
 ROOM: Final = "a{b}%"
 HOSTILE: Final = Identity(ROOM, MESSAGE, "re:act%ion", "a:b%3A{c} d", "ben")
@@ -35,16 +35,8 @@ CLEO: Final = replace(HOSTILE, type="reaction", value="👍", uuid="u: 1")
 
 COMMANDS: Final = {
     "python": [sys.executable, str(EXAMPLES / "read.py")],
-    "node": [str(shutil.which("node")), str(EXAMPLES / "read.cjs")],
+    "node": [str(NODE), str(EXAMPLES / "read.cjs")],
 }
-
-
-def commands() -> list[Any]:
-    """Return a case for each language that can be run here."""
-    has_node = shutil.which("node") and (MODULES / "ioredis").is_dir()
-    reason = f"needs Node, and npm ci --prefix {MODULES.parent.relative_to(ROOT)}"
-    node = pytest.mark.skipif(not has_node, reason=reason)
-    return ["python", pytest.param("node", marks=node)]
 
 
 class Example:
@@ -61,7 +53,7 @@ class Example:
         return json.loads(line)
 
 
-@pytest.fixture(params=commands())
+@pytest.fixture(params=["python", pytest.param("node", marks=needs_node)])
 async def example(
     request: pytest.FixtureRequest, claimed: Redis, valkey: RedisServer
 ) -> AsyncIterator[Example]:

@@ -1,1 +1,1 @@
-"""Small real applications, which read tallies with a reader at the top of their module."""
+"""Small real applications, as teams write them: each has a reader at the top of a module."""

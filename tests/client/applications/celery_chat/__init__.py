@@ -1,0 +1,1 @@
+"""Started in this folder: ``celery -A worker worker``, then ``python report.py``."""

@@ -1,0 +1,1 @@
+"""Started in this folder: ``gunicorn wsgi``, or ``uvicorn asgi:application``."""

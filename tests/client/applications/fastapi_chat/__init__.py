@@ -1,0 +1,1 @@
+"""Started in this folder: ``uvicorn main:app``."""
