@@ -1,4 +1,4 @@
-"""A line of known latency on loopback, which counts its round trips.
+"""A line of known latency on loopback, which counts its round trips and bytes.
 
 The forwarder is this very file in a process of its own, with the standard library alone.
 """
@@ -18,6 +18,25 @@ CHUNK: Final = 1 << 20
 """More than is ever under way: bandwidth is not throttled."""
 SLACK_SECONDS: Final = 0.00005
 """How late Linux ends a wait, so that it can end others with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a line has carried until now."""
+
+    round_trips: int
+    up: int
+    """Bytes to the server."""
+    down: int
+    """Bytes to the client."""
+
+    def since(self, earlier: "Traffic") -> "Traffic":
+        """Return what was carried since then."""
+        return Traffic(
+            self.round_trips - earlier.round_trips,
+            self.up - earlier.up,
+            self.down - earlier.down,
+        )
 
 
 @dataclass(slots=True)
@@ -41,9 +60,11 @@ class Forwarder:
         self._ways: dict[socket.socket, Way] = {}
         self._waiting: set[socket.socket] = set()
         self._round_trips = 0
+        self._up = 0
+        self._down = 0
 
     def run(self) -> None:
-        """Print the port, then forward; print the round trips for each line of input."""
+        """Print the port, then forward; print the traffic for each line of input."""
         _tell(self._door.getsockname()[1])
         while True:
             # select, and not asyncio, whose timers are whole milliseconds.
@@ -54,7 +75,7 @@ class Forwarder:
                 if not isinstance(source, socket.socket):
                     if not source.readline():
                         return
-                    _tell(self._round_trips)
+                    _tell(self._round_trips, self._up, self._down)
                 elif source is self._door:
                     self._open()
                 elif source in self._ways:
@@ -82,6 +103,10 @@ class Forwarder:
         if way.is_upward and source not in self._waiting:
             self._waiting.add(source)
             self._round_trips += 1
+        if way.is_upward:
+            self._up += len(heard)
+        else:
+            self._down += len(heard)
         way.pieces.append((time.monotonic() + self._seconds, heard))
 
     def _deliver(self) -> None:
@@ -112,9 +137,14 @@ class Line:
 
     def round_trips(self) -> int:
         """Return how many were made until now."""
+        return self.traffic().round_trips
+
+    def traffic(self) -> Traffic:
+        """Return what was carried until now."""
         self._asking.write("\n")
         self._asking.flush()
-        return int(self._told.readline())
+        round_trips, up, down = map(int, self._told.readline().split())
+        return Traffic(round_trips, up, down)
 
 
 @contextmanager
@@ -132,6 +162,16 @@ def line(port: int, seconds: float) -> Iterator[Line]:
             process.kill()
 
 
+@contextmanager
+def away(port: int, seconds: float, times: int = 100) -> Iterator[Line]:
+    """Yield a line on which the quickest of so many PINGs takes so many seconds."""
+    with line(port, 0) as no_way:
+        # Forwarding takes some time by itself.
+        distance = max(0.0, seconds - pings(no_way.port, times)[0])
+    with line(port, distance) as far:
+        yield far
+
+
 def pings(port: int, times: int) -> list[float]:
     """Return the seconds of so many PINGs over a bare socket, the quickest first."""
     seconds = []
@@ -145,8 +185,8 @@ def pings(port: int, times: int) -> list[float]:
     return sorted(seconds)
 
 
-def _tell(number: int) -> None:
-    sys.stdout.write(f"{number}\n")
+def _tell(*numbers: int) -> None:
+    sys.stdout.write(" ".join(map(str, numbers)) + "\n")
     sys.stdout.flush()
 
 

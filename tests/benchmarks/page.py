@@ -69,18 +69,18 @@ def simplified(page: Page) -> Mine:
     }
 
 
-async def by_hand(redis: Any) -> Mine:
+async def by_hand(redis: Any, messages: Sequence[str] = MESSAGES, me: str = ME) -> Mine:
     """Read with redis-py alone: counts, then whether each is mine."""
     keys = Keys()
     pipe = redis.pipeline(transaction=False)
     pipe.get(keys.head(ROOM))
     pipe.exists(keys.owed(ROOM))
-    for message in MESSAGES:
+    for message in messages:
         pipe.hgetall(keys.counts(ROOM, message))
     _, _, *hashes = await pipe.execute()
     pipe = redis.pipeline(transaction=False)
-    for message, counts in zip(MESSAGES, hashes, strict=True):
-        fields = [action_prefix(field) + ME for field in counts]
+    for message, counts in zip(messages, hashes, strict=True):
+        fields = [action_prefix(field) + me for field in counts]
         pipe.hmget(keys.actions(ROOM, message), fields)
     own = await pipe.execute()
     return {
@@ -88,7 +88,7 @@ async def by_hand(redis: Any) -> Mine:
             field.partition(":")[2]: (int(count), at is not None)
             for (field, count), at in zip(counts.items(), times, strict=True)
         }
-        for message, counts, times in zip(MESSAGES, hashes, own, strict=True)
+        for message, counts, times in zip(messages, hashes, own, strict=True)
     }
 
 

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from reaction_tally import AsyncTallyReader
 from reaction_tally.keys import Keys
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
-from tests.benchmarks.latency import Line, line, pings
+from tests.benchmarks.latency import Line, away, pings
 from tests.claimed import claim
 from tests.redis_server import RedisServer
 from worker.domain.action import Added, Identity, Origin
@@ -111,10 +111,7 @@ async def round_trips(read: Read, through: Line) -> int:
 
 async def from_afar(port: int, times: int) -> dict[str, float]:
     """Return milliseconds and round trips of reading at a millisecond's distance."""
-    with line(port, 0) as no_way:
-        # Forwarding takes some time by itself.
-        distance = max(0.0, LATENCY_SECONDS - pings(no_way.port, 2 * times)[0])
-    with line(port, distance) as far:
+    with away(port, LATENCY_SECONDS, 2 * times) as far:
         address = f"redis://127.0.0.1:{far.port}"
         async with (
             AsyncTallyReader.from_url(address) as reader,

@@ -31,3 +31,14 @@ async def test_round_trips_are_counted(valkey: RedisServer) -> None:
             together = far.round_trips() - begun - one_by_one
 
     assert (one_by_one, together) == (3, 1)
+
+
+def test_bytes_are_counted(valkey: RedisServer) -> None:
+    """Those of a PING and of its answer."""
+    with line(valkey.port, 0) as far:
+        pings(far.port, 1)
+        before = far.traffic()
+        pings(far.port, 3)
+        carried = far.traffic().since(before)
+
+    assert (carried.up, carried.down) == (3 * len("PING\r\n"), 3 * len("+PONG\r\n"))
