@@ -14,8 +14,9 @@ FILE: Final = Path(__file__).with_name("equivalents.toml")
 
 _SCRIPT = (
     "tests/store/test_contract.py tests/store/test_retention.py tests/store/test_cursors.py "
-    "tests/store/test_hints.py"
+    "tests/store/test_hints.py tests/store/test_who.py"
 )
+_WHO = "tests/store/test_who.py"
 
 TARGETS: Final[dict[str, Sequence[str]]] = {
     "worker/domain/entry.py": ["tests/domain/test_the_rule.py tests/domain/test_properties.py"],
@@ -24,6 +25,7 @@ TARGETS: Final[dict[str, Sequence[str]]] = {
     "worker/store/lua/owe.lua": ["tests/store/test_pending_repairs.py"],
     "worker/store/lua/repay.lua": ["tests/store/test_pending_repairs.py"],
     "worker/store/lua/apply.lua": [f"{_SCRIPT} -k fakeredis", f"{_SCRIPT} -k 'not fakeredis'"],
+    "worker/store/lua/rank.lua": [f"{_WHO} -k fakeredis", f"{_WHO} -k 'not fakeredis'"],
 }
 """File → arguments of pytest, one run after the other, the quickest first, until one fails."""
 
