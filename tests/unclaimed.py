@@ -7,6 +7,8 @@ from redis.asyncio import Redis
 from reaction_tally import AsyncTallyReader
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.operations import Operations
+from reaction_tally.reads import Reads
+from reaction_tally.senders import AsyncSender
 
 
 class UnclaimedOperations(Operations):
@@ -19,6 +21,6 @@ class UnclaimedOperations(Operations):
 class UnclaimedReader(AsyncTallyReader):
     """A reader that does without the key ``tally:meta``."""
 
-    def __init__(self, redis: Redis, namespace: str = DEFAULT_NAMESPACE) -> None:
+    def __init__(self, redis: Redis | AsyncSender, namespace: str = DEFAULT_NAMESPACE) -> None:
         super().__init__(redis, namespace)
-        self.operations = UnclaimedOperations(namespace, "a test")
+        self.reads = Reads(UnclaimedOperations(namespace, "a test"))

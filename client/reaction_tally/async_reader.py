@@ -1,35 +1,18 @@
 """Reads tallies in an event loop."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Self
 
 from redis.asyncio import ConnectionPool, Redis
-from redis.exceptions import RedisError
 
-from reaction_tally.arguments import (
-    channel_of,
-    channels_of,
-    followed_of,
-    limit_of,
-    positions_of,
-    query_of,
-    timetoken_of,
-    timetokens_of,
-)
-from reaction_tally.changes import AWAY_SECONDS, begin
+from reaction_tally.changes import AWAY_SECONDS
 from reaction_tally.connections import place, pool
-from reaction_tally.errors import RedisUnavailableError
-from reaction_tally.hints import AsyncHints, followed_in_loop
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.loops import LoopClients, OneClient
-from reaction_tally.operations import Operation, Operations, Request
-from reaction_tally.pages import read_page
-from reaction_tally.replies import UNREADABLE, translated, unreadable
+from reaction_tally.operations import Operations
+from reaction_tally.reads import Reads
+from reaction_tally.senders import AsyncSender
 from reaction_tally.values import Change, Counts, Page, RecentMessage, Reset
-
-Result = TypeVar("Result")
 
 
 class AsyncTallyReader:
@@ -44,11 +27,12 @@ class AsyncTallyReader:
     3
     """
 
-    def __init__(self, redis: Redis, namespace: str = DEFAULT_NAMESPACE) -> None:
+    def __init__(self, redis: Redis | AsyncSender, namespace: str = DEFAULT_NAMESPACE) -> None:
         """``redis`` may decode responses, or not. Who made it closes it."""
-        self._clients: LoopClients | OneClient = OneClient(redis)
-        self._seconds: float | None = None
-        self.operations = Operations(namespace, place(redis))
+        if not isinstance(redis, AsyncSender):
+            redis = AsyncSender(OneClient(redis), place(redis))
+        self._sender = redis
+        self.reads = Reads(Operations(namespace, self._sender.where))
 
     @classmethod
     def from_url(
@@ -62,18 +46,7 @@ class AsyncTallyReader:
         Raises:
             InvalidNameError: the address or the namespace is malformed.
         """
-        options = pool(ConnectionPool, url).connection_kwargs
-
-        def make() -> Redis:
-            connections = pool(ConnectionPool, url)
-            # redis-py starts a timer for each answer. One for the whole step is cheaper.
-            connections.connection_kwargs["socket_timeout"] = None
-            return Redis.from_pool(connections)
-
-        reader = cls(make(), namespace)
-        reader._clients = LoopClients(make)
-        reader._seconds = options["socket_timeout"]
-        return reader
+        return cls(_sender_to(url), namespace)
 
     async def page(
         self,
@@ -85,8 +58,8 @@ class AsyncTallyReader:
         names: int = 0,
     ) -> Page:
         """Return the reactions to messages of a channel: see ``TallyReader.page``."""
-        query = query_of(channel, message_timetokens, types, me, names)
-        return await self._run(read_page(self.operations, query))
+        page = self.reads.page(channel, message_timetokens, types, me, names)
+        return await self._sender.run(page)
 
     async def get(
         self,
@@ -94,8 +67,7 @@ class AsyncTallyReader:
         message_timetoken: str | int,
     ) -> Counts:
         """Return type → value → count of one message; empty without a reaction."""
-        timetoken = timetoken_of(message_timetoken)
-        return await self._run(self.operations.get(channel_of(channel), timetoken))
+        return await self._sender.run(self.reads.get(channel, message_timetoken))
 
     async def get_many(
         self,
@@ -103,8 +75,7 @@ class AsyncTallyReader:
         message_timetokens: Sequence[str | int],
     ) -> dict[str, Counts]:
         """Return type → value → count of each message, by its timetoken as text."""
-        timetokens = timetokens_of(message_timetokens)
-        return await self._run(self.operations.get_many(channel_of(channel), timetokens))
+        return await self._sender.run(self.reads.get_many(channel, message_timetokens))
 
     async def recent(
         self,
@@ -113,11 +84,11 @@ class AsyncTallyReader:
         limit: int = 50,
     ) -> tuple[RecentMessage, ...]:
         """Return the messages whose reactions changed last, newest first."""
-        return await self._run(self.operations.recent(channel_of(channel), limit_of(limit)))
+        return await self._sender.run(self.reads.recent(channel, limit))
 
     async def channels(self) -> frozenset[str]:
         """Return every channel that the worker has ever seen."""
-        return await self._run(self.operations.channels())
+        return await self._sender.run(self.reads.channels())
 
     async def in_doubt(
         self,
@@ -127,7 +98,7 @@ class AsyncTallyReader:
 
         The worker repairs them.
         """
-        return await self._run(self.operations.in_doubt(channels_of(channels)))
+        return await self._sender.run(self.reads.in_doubt(channels))
 
     def changes(
         self,
@@ -140,20 +111,19 @@ class AsyncTallyReader:
 
         Now is when the first change is asked for.
         """
-        start = begin(self.operations, followed_of(channels), positions_of(since), away_seconds)
-        hints = AsyncHints(self._clients.get, self.operations.keys.hints, self._seconds)
-        return followed_in_loop(partial(self._run, start), self._send, hints)
+        begin = self.reads.changes(channels, since, away_seconds)
+        return self._sender.follow(begin, self.reads.keys.hints)
 
     async def check(self) -> None:
         """Make sure that tallies are there.
 
         For a readiness probe, or the start of a process.
         """
-        await self._run(self.operations.check())
+        await self._sender.run(self.reads.check())
 
     async def close(self) -> None:
         """Close the connections of the running loop, if ``from_url`` made the reader."""
-        await self._clients.close()
+        await self._sender.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -161,31 +131,15 @@ class AsyncTallyReader:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _run(self, operation: Operation[Result]) -> Result:
-        """Run an operation to its result."""
-        try:
-            request = next(operation)
-            while True:
-                replies = await self._send(request)
-                request = operation.send(replies)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-        except UNREADABLE as error:
-            raise unreadable(error) from error
 
-    async def _send(self, request: Request) -> Sequence[Any]:
-        """Send commands; the time of the address begins when a connection is free."""
-        async with self._clients.borrow() as redis:
-            pipe = redis.pipeline(transaction=request.is_atomic)
-            try:
-                async with asyncio.timeout(self._seconds):
-                    for command in request.commands:
-                        pipe.execute_command(*command)
-                    replies: Sequence[Any] = await pipe.execute(raise_on_error=False)
-            except TimeoutError as error:
-                reason = f"Redis does not answer within {self._seconds} s."
-                raise RedisUnavailableError(reason) from error
-            except (RedisError, OSError) as error:
-                raise translated(error) from error
-        return replies
+def _sender_to(url: str) -> AsyncSender:
+    """Return a sender with a client for each event loop."""
+    options = pool(ConnectionPool, url).connection_kwargs
+
+    def make() -> Redis:
+        connections = pool(ConnectionPool, url)
+        # redis-py starts a timer for each answer. One for the whole step is cheaper.
+        connections.connection_kwargs["socket_timeout"] = None
+        return Redis.from_pool(connections)
+
+    return AsyncSender(LoopClients(make), place(make()), options["socket_timeout"])

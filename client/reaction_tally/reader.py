@@ -1,31 +1,17 @@
 """Reads tallies in threads, as most web applications do."""
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Self
 
 from redis import BlockingConnectionPool, Redis
-from redis.exceptions import RedisError
 
-from reaction_tally.arguments import (
-    channel_of,
-    channels_of,
-    followed_of,
-    limit_of,
-    positions_of,
-    query_of,
-    timetoken_of,
-    timetokens_of,
-)
-from reaction_tally.changes import AWAY_SECONDS, begin
-from reaction_tally.connections import place, pool
-from reaction_tally.hints import Hints, followed
+from reaction_tally.changes import AWAY_SECONDS
+from reaction_tally.connections import pool
 from reaction_tally.keys import DEFAULT_NAMESPACE
-from reaction_tally.operations import Operation, Operations, Request
-from reaction_tally.pages import read_page
-from reaction_tally.replies import UNREADABLE, translated, unreadable
+from reaction_tally.operations import Operations
+from reaction_tally.reads import Reads
+from reaction_tally.senders import Sender
 from reaction_tally.values import Change, Counts, Page, RecentMessage, Reset
-
-Result = TypeVar("Result")
 
 
 class TallyReader:
@@ -45,11 +31,10 @@ class TallyReader:
       never a mistake in the address.
     """
 
-    def __init__(self, redis: Redis, namespace: str = DEFAULT_NAMESPACE) -> None:
+    def __init__(self, redis: Redis | Sender, namespace: str = DEFAULT_NAMESPACE) -> None:
         """``redis`` may decode responses, or not. Who made it closes it."""
-        self._redis: Any = redis
-        self._is_own = False
-        self.operations = Operations(namespace, place(redis))
+        self._sender = redis if isinstance(redis, Sender) else Sender(redis)
+        self.reads = Reads(Operations(namespace, self._sender.where))
 
     @classmethod
     def from_url(
@@ -63,9 +48,8 @@ class TallyReader:
         Raises:
             InvalidNameError: the address or the namespace is malformed.
         """
-        reader = cls(Redis.from_pool(pool(BlockingConnectionPool, url)), namespace)
-        reader._is_own = True
-        return reader
+        redis = Redis.from_pool(pool(BlockingConnectionPool, url))
+        return cls(Sender(redis, is_own=True), namespace)
 
     def page(
         self,
@@ -81,8 +65,8 @@ class TallyReader:
         ``types`` are the types that are wanted. ``me`` is a user: which reactions are theirs?
         ``names`` is how many users of each reaction are named, oldest first.
         """
-        query = query_of(channel, message_timetokens, types, me, names)
-        return self._run(read_page(self.operations, query))
+        page = self.reads.page(channel, message_timetokens, types, me, names)
+        return self._sender.run(page)
 
     def get(
         self,
@@ -90,8 +74,7 @@ class TallyReader:
         message_timetoken: str | int,
     ) -> Counts:
         """Return type → value → count of one message; empty without a reaction."""
-        timetoken = timetoken_of(message_timetoken)
-        return self._run(self.operations.get(channel_of(channel), timetoken))
+        return self._sender.run(self.reads.get(channel, message_timetoken))
 
     def get_many(
         self,
@@ -99,8 +82,7 @@ class TallyReader:
         message_timetokens: Sequence[str | int],
     ) -> dict[str, Counts]:
         """Return type → value → count of each message, by its timetoken as text."""
-        timetokens = timetokens_of(message_timetokens)
-        return self._run(self.operations.get_many(channel_of(channel), timetokens))
+        return self._sender.run(self.reads.get_many(channel, message_timetokens))
 
     def recent(
         self,
@@ -109,11 +91,11 @@ class TallyReader:
         limit: int = 50,
     ) -> tuple[RecentMessage, ...]:
         """Return the messages whose reactions changed last, newest first."""
-        return self._run(self.operations.recent(channel_of(channel), limit_of(limit)))
+        return self._sender.run(self.reads.recent(channel, limit))
 
     def channels(self) -> frozenset[str]:
         """Return every channel that the worker has ever seen."""
-        return self._run(self.operations.channels())
+        return self._sender.run(self.reads.channels())
 
     def in_doubt(
         self,
@@ -123,7 +105,7 @@ class TallyReader:
 
         The worker repairs them.
         """
-        return self._run(self.operations.in_doubt(channels_of(channels)))
+        return self._sender.run(self.reads.in_doubt(channels))
 
     def changes(
         self,
@@ -142,46 +124,22 @@ class TallyReader:
         Raises:
             RedisUnavailableError: Redis does not answer at first, or for ``away_seconds``.
         """
-        start = begin(self.operations, followed_of(channels), positions_of(since), away_seconds)
-        hints = Hints(self._redis, self.operations.keys.hints)
-        return followed(self._run(start), self._send, hints)
+        begin = self.reads.changes(channels, since, away_seconds)
+        return self._sender.follow(begin, self.reads.keys.hints)
 
     def check(self) -> None:
         """Make sure that tallies are there.
 
         For a readiness probe, or the start of a process.
         """
-        self._run(self.operations.check())
+        self._sender.run(self.reads.check())
 
     def close(self) -> None:
         """Close the connections of a reader that ``from_url`` made."""
-        if self._is_own:
-            self._redis.close()
+        self._sender.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _run(self, operation: Operation[Result]) -> Result:
-        """Run an operation to its result."""
-        try:
-            request = next(operation)
-            while True:
-                request = operation.send(self._send(request))
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-        except UNREADABLE as error:
-            raise unreadable(error) from error
-
-    def _send(self, request: Request) -> Sequence[Any]:
-        pipe = self._redis.pipeline(transaction=request.is_atomic)
-        try:
-            for command in request.commands:
-                pipe.execute_command(*command)
-            replies: Sequence[Any] = pipe.execute(raise_on_error=False)
-        except (RedisError, OSError) as error:
-            raise translated(error) from error
-        return replies

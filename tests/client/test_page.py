@@ -206,12 +206,11 @@ async def readers(valkey: RedisServer, claimed: Redis) -> Any:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_who_may_run_no_script_reads_the_same_in_steps(readers: Readers, seed: int) -> None:
+async def test_who_may_run_no_script_reads_the_same_in_steps(
+    claimed: Redis, readers: Readers, seed: int
+) -> None:
     """Whatever has happened to the channel."""
-    channel, random = (
-        RandomChannel(cast("Any", await readers.script._clients.get()), seed),
-        Random(seed),
-    )
+    channel, random = RandomChannel(claimed, seed), Random(seed)
     for _ in range(40):
         await channel.write()
         script, steps = await readers.page(random)

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import redis
 from redis.asyncio import Redis
 
 from reaction_tally import TallyReader
@@ -83,8 +84,8 @@ def test_what_cancels_itself_out_is_counted_too(service: TallyService) -> None:
 
 
 def _journal(service: TallyService, channel: str) -> list[Any]:
-    redis: Any = service.reader._redis
-    return list(redis.xrange(f"tally:{{{channel}}}:journal"))
+    with redis.Redis.from_url(service.redis_url) as client:
+        return list(cast("Any", client).xrange(f"tally:{{{channel}}}:journal"))
 
 
 def test_a_burst_settles(service: TallyService) -> None:

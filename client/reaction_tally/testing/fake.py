@@ -1,7 +1,7 @@
 """Tallies in memory, on fakeredis: no server, no process."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from types import ModuleType
@@ -12,9 +12,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from reaction_tally.async_reader import AsyncTallyReader
+from reaction_tally.connections import place
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.loops import LoopClients
 from reaction_tally.reader import TallyReader
+from reaction_tally.senders import AsyncSender
 from reaction_tally.testing.action import Action
 from reaction_tally.testing.errors import NotInstalledError, ReactionRefusedError
 from reaction_tally.testing.writer import TallyWriter
@@ -72,7 +74,8 @@ class FakeTallies:
         self._lock = Lock()
         self._newest = 0
         self.reader = TallyReader(self._redis, namespace)
-        self.async_reader: AsyncTallyReader = _AsyncReader(self._async_client, namespace)
+        clients = LoopClients(self._async_client)
+        self.async_reader = AsyncTallyReader(AsyncSender(clients, place(self._redis)), namespace)
 
     def react(
         self,
@@ -159,14 +162,6 @@ class FakeTallies:
         now = time.time_ns() // NANOSECONDS_PER_TICK
         self._newest = max(self._newest + 1, now)
         return str(self._newest)
-
-
-class _AsyncReader(AsyncTallyReader):
-    """A reader with a client for each event loop."""
-
-    def __init__(self, make: Callable[[], Any], namespace: str) -> None:
-        super().__init__(make(), namespace)
-        self._clients = LoopClients(make)
 
 
 def _fakeredis() -> ModuleType:

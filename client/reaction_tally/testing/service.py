@@ -115,7 +115,7 @@ class TallyService(PubNubEmulator):
         following: "Following",
     ) -> None:
         super().__init__(origin)
-        namespace = reader.operations.keys.namespace
+        namespace = reader.reads.keys.namespace
         self.redis_url = redis_url
         self.reader = reader
         self.async_reader = AsyncTallyReader.from_url(redis_url, namespace=namespace)

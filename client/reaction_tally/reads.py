@@ -1,0 +1,81 @@
+"""What readers can read: each read becomes an operation, after its arguments are checked.
+
+Nothing here does I/O. No method is a generator, so a wrong argument raises at once.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from reaction_tally.arguments import (
+    channel_of,
+    channels_of,
+    followed_of,
+    limit_of,
+    positions_of,
+    query_of,
+    timetoken_of,
+    timetokens_of,
+)
+from reaction_tally.changes import Steps, begin
+from reaction_tally.operations import Operation, Operations
+from reaction_tally.pages import read_page
+from reaction_tally.values import Counts, Page, RecentMessage
+
+
+class Reads:
+    """The reads of both readers. ``TallyReader`` says what each of them is."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self.keys = operations.keys
+
+    def page(
+        self,
+        channel: str,
+        message_timetokens: Iterable[str | int],
+        types: Iterable[str] | None,
+        me: str | None,
+        names: int,
+    ) -> Operation[Page]:
+        """Return the messages of a page."""
+        query = query_of(channel, message_timetokens, types, me, names)
+        return read_page(self._operations, query)
+
+    def get(self, channel: str, message_timetoken: str | int) -> Operation[Counts]:
+        """Return the counts of a message."""
+        timetoken = timetoken_of(message_timetoken)
+        return self._operations.get(channel_of(channel), timetoken)
+
+    def get_many(
+        self,
+        channel: str,
+        message_timetokens: Iterable[str | int],
+    ) -> Operation[dict[str, Counts]]:
+        """Return the counts of messages."""
+        timetokens = timetokens_of(message_timetokens)
+        return self._operations.get_many(channel_of(channel), timetokens)
+
+    def recent(self, channel: str, limit: int) -> Operation[tuple[RecentMessage, ...]]:
+        """Return the messages that changed last."""
+        return self._operations.recent(channel_of(channel), limit_of(limit))
+
+    def channels(self) -> Operation[frozenset[str]]:
+        """Return every channel."""
+        return self._operations.channels()
+
+    def in_doubt(self, channels: Iterable[str]) -> Operation[frozenset[str]]:
+        """Return the channels in doubt."""
+        return self._operations.in_doubt(channels_of(channels))
+
+    def changes(
+        self,
+        channels: Iterable[str] | None,
+        since: Mapping[str, str] | None,
+        away_seconds: float,
+    ) -> Operation[Steps]:
+        """Return the steps of a follower."""
+        followed, positions = followed_of(channels), positions_of(since)
+        return begin(self._operations, followed, positions, away_seconds)
+
+    def check(self) -> Operation[None]:
+        """Make sure that tallies are there."""
+        return self._operations.check()

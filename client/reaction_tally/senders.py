@@ -1,0 +1,115 @@
+"""Carries out operations with a client of redis-py: in a thread, and in an event loop."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from redis.exceptions import RedisError
+
+from reaction_tally.changes import Steps
+from reaction_tally.connections import place
+from reaction_tally.errors import RedisUnavailableError
+from reaction_tally.hints import AsyncHints, Hints, followed, followed_in_loop
+from reaction_tally.loops import LoopClients, OneClient
+from reaction_tally.operations import Operation, Request
+from reaction_tally.replies import UNREADABLE, translated, unreadable
+from reaction_tally.values import Change, Reset
+
+Result = TypeVar("Result")
+
+
+class Sender:
+    """Sends the commands of operations, in threads."""
+
+    def __init__(self, redis: Any, *, is_own: bool = False) -> None:
+        """``close`` closes a client that is its own."""
+        self._redis = redis
+        self._is_own = is_own
+        self.where = place(redis)
+
+    def run(self, operation: Operation[Result]) -> Result:
+        """Run an operation to its result."""
+        try:
+            request = next(operation)
+            while True:
+                request = operation.send(self.send(request))
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        except UNREADABLE as error:
+            raise unreadable(error) from error
+
+    def follow(self, begin: Operation[Steps], topic: str) -> Generator[Change | Reset]:
+        """Begin at once; yield what a follower yields."""
+        hints = Hints(self._redis, topic)
+        return followed(self.run(begin), self.send, hints)
+
+    def send(self, request: Request) -> Sequence[Any]:
+        """Send commands; return the replies."""
+        pipe = self._redis.pipeline(transaction=request.is_atomic)
+        try:
+            for command in request.commands:
+                pipe.execute_command(*command)
+            replies: Sequence[Any] = pipe.execute(raise_on_error=False)
+        except (RedisError, OSError) as error:
+            raise translated(error) from error
+        return replies
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._is_own:
+            self._redis.close()
+
+
+class AsyncSender:
+    """Sends the commands of operations, in event loops."""
+
+    def __init__(
+        self,
+        clients: LoopClients | OneClient,
+        where: str,
+        seconds: float | None = None,
+    ) -> None:
+        """An answer may take so many seconds, if the clients have no time of their own."""
+        self._clients = clients
+        self._seconds = seconds
+        self.where = where
+
+    async def run(self, operation: Operation[Result]) -> Result:
+        """Run an operation to its result."""
+        try:
+            request = next(operation)
+            while True:
+                replies = await self.send(request)
+                request = operation.send(replies)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        except UNREADABLE as error:
+            raise unreadable(error) from error
+
+    def follow(self, begin: Operation[Steps], topic: str) -> AsyncGenerator[Change | Reset]:
+        """Begin when the first change is asked for; yield what a follower yields."""
+        hints = AsyncHints(self._clients.get, topic, self._seconds)
+        return followed_in_loop(partial(self.run, begin), self.send, hints)
+
+    async def send(self, request: Request) -> Sequence[Any]:
+        """Send commands; their time begins when a connection is free."""
+        async with self._clients.borrow() as redis:
+            pipe = redis.pipeline(transaction=request.is_atomic)
+            try:
+                async with asyncio.timeout(self._seconds):
+                    for command in request.commands:
+                        pipe.execute_command(*command)
+                    replies: Sequence[Any] = await pipe.execute(raise_on_error=False)
+            except TimeoutError as error:
+                reason = f"Redis does not answer within {self._seconds} s."
+                raise RedisUnavailableError(reason) from error
+            except (RedisError, OSError) as error:
+                raise translated(error) from error
+        return replies
+
+    async def close(self) -> None:
+        """Close the connections of the running loop, if they are its own."""
+        await self._clients.close()
