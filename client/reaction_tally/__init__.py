@@ -9,7 +9,17 @@ from reaction_tally.errors import (
     TallyReadError,
 )
 from reaction_tally.reader import TallyReader
-from reaction_tally.values import Change, Counts, Message, Page, Reaction, RecentMessage, Reset
+from reaction_tally.values import (
+    Change,
+    Counts,
+    Message,
+    Page,
+    Reaction,
+    Reactor,
+    RecentMessage,
+    Reset,
+    Who,
+)
 
 __all__ = [
     "AsyncTallyReader",
@@ -21,10 +31,12 @@ __all__ = [
     "NotTheseTalliesError",
     "Page",
     "Reaction",
+    "Reactor",
     "RecentMessage",
     "RedisUnavailableError",
     "Reset",
     "TallyReadError",
     "TallyReader",
+    "Who",
 ]
 __version__ = "0.2.0"

@@ -5,11 +5,15 @@ from typing import Final, TypeVar
 
 from reaction_tally.keys import is_position
 from reaction_tally.rows import Query
+from reaction_tally.values import Reactor
+from reaction_tally.who import WhoQuery, read_after
 
 MOST_MESSAGES: Final = 1_000
 """Messages of one page. Redis does nothing else meanwhile."""
 MOST_NAMES: Final = 50
 """Names of one reaction."""
+MOST_REACTORS: Final = 1_000
+"""Users of one page of ``who``."""
 
 Value = TypeVar("Value")
 
@@ -106,6 +110,43 @@ def query_of(
         me=None if me is None else _text("a user", me),
         names=_number("names", names, least=0, most=MOST_NAMES),
     )
+
+
+def who_of(
+    channel: str,
+    message_timetoken: str | int,
+    type: str,
+    value: str,
+    limit: int,
+    after: str | None,
+) -> WhoQuery:
+    """Return what ``who`` asks.
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: an argument is malformed, or out of its bounds.
+    """
+    return WhoQuery(
+        channel=channel_of(channel),
+        timetoken=timetoken_of(message_timetoken),
+        type=type_of(type),
+        value=_text("a value", value),
+        limit=_number("a limit", limit, least=1, most=MOST_REACTORS),
+        after=None if after is None else after_of(after),
+    )
+
+
+def after_of(after: str) -> Reactor:
+    """Return after whom a page begins.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is no ``after`` of a page.
+    """
+    reactor = read_after(_text("after", after))
+    if reactor is None:
+        raise ValueError(f"after is the `after` of another page, not {after!r}")
+    return reactor
 
 
 def followed_of(channels: Iterable[str] | None) -> list[str] | None:

@@ -12,7 +12,7 @@ from reaction_tally.loops import LoopClients, OneClient
 from reaction_tally.operations import Operations
 from reaction_tally.reads import Reads
 from reaction_tally.senders import AsyncSender
-from reaction_tally.values import Change, Counts, Page, RecentMessage, Reset
+from reaction_tally.values import Change, Counts, Page, RecentMessage, Reset, Who
 
 
 class AsyncTallyReader:
@@ -35,12 +35,7 @@ class AsyncTallyReader:
         self.reads = Reads(Operations(namespace, self._sender.where))
 
     @classmethod
-    def from_url(
-        cls,
-        url: str,
-        *,
-        namespace: str = DEFAULT_NAMESPACE,
-    ) -> Self:
+    def from_url(cls, url: str, *, namespace: str = DEFAULT_NAMESPACE) -> Self:
         """Return a reader of ``redis://``, ``rediss://`` or ``unix://``.
 
         Raises:
@@ -61,11 +56,21 @@ class AsyncTallyReader:
         page = self.reads.page(channel, message_timetokens, types, me, names)
         return await self._sender.run(page)
 
-    async def get(
+    async def who(
         self,
         channel: str,
         message_timetoken: str | int,
-    ) -> Counts:
+        type: str,
+        value: str,
+        *,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Who:
+        """Return who chose a value on a message, oldest first: see ``TallyReader.who``."""
+        who = self.reads.who(channel, message_timetoken, type, value, limit, after)
+        return await self._sender.run(who)
+
+    async def get(self, channel: str, message_timetoken: str | int) -> Counts:
         """Return type → value → count of one message; empty without a reaction."""
         return await self._sender.run(self.reads.get(channel, message_timetoken))
 
@@ -77,12 +82,7 @@ class AsyncTallyReader:
         """Return type → value → count of each message, by its timetoken as text."""
         return await self._sender.run(self.reads.get_many(channel, message_timetokens))
 
-    async def recent(
-        self,
-        channel: str,
-        *,
-        limit: int = 50,
-    ) -> tuple[RecentMessage, ...]:
+    async def recent(self, channel: str, *, limit: int = 50) -> tuple[RecentMessage, ...]:
         """Return the messages whose reactions changed last, newest first."""
         return await self._sender.run(self.reads.recent(channel, limit))
 
@@ -90,10 +90,7 @@ class AsyncTallyReader:
         """Return every channel that the worker has ever seen."""
         return await self._sender.run(self.reads.channels())
 
-    async def in_doubt(
-        self,
-        channels: Sequence[str],
-    ) -> frozenset[str]:
+    async def in_doubt(self, channels: Sequence[str]) -> frozenset[str]:
         """Return those of the channels that may have missed events.
 
         The worker repairs them.

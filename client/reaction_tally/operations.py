@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Commands of one round trip. If they are atomic, they are of one channel."""
+    """Commands of one round trip; of one instant, if they are atomic."""
 
     commands: Sequence[Command]
     is_atomic: bool = False

@@ -11,7 +11,7 @@ from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.operations import Operations
 from reaction_tally.reads import Reads
 from reaction_tally.senders import Sender
-from reaction_tally.values import Change, Counts, Page, RecentMessage, Reset
+from reaction_tally.values import Change, Counts, Page, RecentMessage, Reset, Who
 
 
 class TallyReader:
@@ -37,12 +37,7 @@ class TallyReader:
         self.reads = Reads(Operations(namespace, self._sender.where))
 
     @classmethod
-    def from_url(
-        cls,
-        url: str,
-        *,
-        namespace: str = DEFAULT_NAMESPACE,
-    ) -> Self:
+    def from_url(cls, url: str, *, namespace: str = DEFAULT_NAMESPACE) -> Self:
         """Return a reader of ``redis://``, ``rediss://`` or ``unix://``.
 
         Raises:
@@ -68,11 +63,25 @@ class TallyReader:
         page = self.reads.page(channel, message_timetokens, types, me, names)
         return self._sender.run(page)
 
-    def get(
+    def who(
         self,
         channel: str,
         message_timetoken: str | int,
-    ) -> Counts:
+        type: str,
+        value: str,
+        *,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Who:
+        """Return who chose a value on a message, oldest first: ``limit`` of them, 1,000 at most.
+
+        For the next page, pass ``after`` of this one. It begins after the last user that you have,
+        whoever reacted or went meanwhile.
+        """
+        who = self.reads.who(channel, message_timetoken, type, value, limit, after)
+        return self._sender.run(who)
+
+    def get(self, channel: str, message_timetoken: str | int) -> Counts:
         """Return type → value → count of one message; empty without a reaction."""
         return self._sender.run(self.reads.get(channel, message_timetoken))
 
@@ -84,12 +93,7 @@ class TallyReader:
         """Return type → value → count of each message, by its timetoken as text."""
         return self._sender.run(self.reads.get_many(channel, message_timetokens))
 
-    def recent(
-        self,
-        channel: str,
-        *,
-        limit: int = 50,
-    ) -> tuple[RecentMessage, ...]:
+    def recent(self, channel: str, *, limit: int = 50) -> tuple[RecentMessage, ...]:
         """Return the messages whose reactions changed last, newest first."""
         return self._sender.run(self.reads.recent(channel, limit))
 
@@ -97,10 +101,7 @@ class TallyReader:
         """Return every channel that the worker has ever seen."""
         return self._sender.run(self.reads.channels())
 
-    def in_doubt(
-        self,
-        channels: Sequence[str],
-    ) -> frozenset[str]:
+    def in_doubt(self, channels: Sequence[str]) -> frozenset[str]:
         """Return those of the channels that may have missed events.
 
         The worker repairs them.

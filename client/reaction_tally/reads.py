@@ -14,11 +14,13 @@ from reaction_tally.arguments import (
     query_of,
     timetoken_of,
     timetokens_of,
+    who_of,
 )
 from reaction_tally.changes import Steps, begin
 from reaction_tally.operations import Operation, Operations
 from reaction_tally.pages import read_page
-from reaction_tally.values import Counts, Page, RecentMessage
+from reaction_tally.values import Counts, Page, RecentMessage, Who
+from reaction_tally.who import read_who
 
 
 class Reads:
@@ -39,6 +41,19 @@ class Reads:
         """Return the messages of a page."""
         query = query_of(channel, message_timetokens, types, me, names)
         return read_page(self._operations, query)
+
+    def who(
+        self,
+        channel: str,
+        message_timetoken: str | int,
+        type: str,
+        value: str,
+        limit: int,
+        after: str | None,
+    ) -> Operation[Who]:
+        """Return some of the users of a tally."""
+        query = who_of(channel, message_timetoken, type, value, limit, after)
+        return read_who(self._operations, query)
 
     def get(self, channel: str, message_timetoken: str | int) -> Operation[Counts]:
         """Return the counts of a message."""

@@ -103,6 +103,27 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Reactor:
+    """A user who chose a value, and when."""
+
+    user: str
+    at: str
+    """The action timetoken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Who:
+    """Some of the users who chose one value on one message."""
+
+    reactors: tuple[Reactor, ...]
+    """Oldest first. Those of one action timetoken are in the order of their UTF-8 bytes."""
+    total: int
+    """How many there were at that instant, in all pages."""
+    after: str | None = None
+    """Pass it for the next page; None if this is the last one."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecentMessage:
     """A message, and when its reactions changed last, in milliseconds since 1970."""
 
