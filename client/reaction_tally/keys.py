@@ -89,6 +89,11 @@ def encoded_part(text: str) -> str:
     return text
 
 
+def action_timetoken(score: str) -> str:
+    """Return the action timetoken of a score of ``who``."""
+    return str(int(float(score)) + WHO_EPOCH)
+
+
 def read_action_field(field: str) -> tuple[str, str, str]:
     """Return type, value and uuid of an ``actions`` or ``removed`` field.
 

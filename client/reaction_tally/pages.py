@@ -12,25 +12,49 @@ from reaction_tally.keys import RANKED_ABOVE, Keys, encoded_part
 from reaction_tally.operations import Command, Operation, Operations, Request
 from reaction_tally.replies import check_reply, is_forbidden, is_unknown_command, text, texts
 from reaction_tally.rows import Query, Row, page_of
-from reaction_tally.steps import read_in_steps
+from reaction_tally.steps import TRIES, read_in_steps, too_fast
 from reaction_tally.values import Page
 
 
 def read_page(operations: Operations, query: Query) -> Operation[Page]:
-    """Return the messages of a query, in one round trip."""
+    """Return the messages of a query, in one round trip.
+
+    A script needs the name of every key that it touches. Names of a ranked message are in keys that
+    only its counts tell. So a page with such names takes a second round trip.
+    """
+    who: list[Any] = []
+    for _ in range(TRIES):
+        if operations.may_run_no_script:
+            return (yield from read_in_steps(operations, query))
+        reply = yield from _run_script(operations, query, who)
+        if not operations.may_run_no_script:
+            lacking, *found = check_reply(reply)
+            if not lacking:
+                return _page(query, found)
+            who += lacking
+    raise too_fast(query)
+
+
+def _run_script(
+    operations: Operations,
+    query: Query,
+    who: Sequence[Any],
+) -> Operation[Any]:
+    """Return the reply of the script, and note if it must not be run."""
     keys = operations.keys
-    if operations.may_run_no_script:
-        return (yield from read_in_steps(operations, query))
-    call = _script_call("EVALSHA", sha1(), keys, query)
+    call = _script_call("EVALSHA", sha1(), keys, query, who)
     schema, reply = yield Request([operations.schema, call])
     operations.expect_schema(schema)
     if isinstance(reply, NoScriptError):
-        call = _script_call("EVAL", source(), keys, query)
+        call = _script_call("EVAL", source(), keys, query, who)
         (reply,) = yield Request([call])
     if is_forbidden(reply) or is_unknown_command(reply):
         operations.may_run_no_script = True
-        return (yield from read_in_steps(operations, query))
-    head, is_owed, *messages = check_reply(reply)
+    return reply
+
+
+def _page(query: Query, found: Sequence[Any]) -> Page:
+    head, is_owed, *messages = found
     rows = [_rows(message, query.names) for message in messages]
     return page_of(query, text(head), is_owed, rows)
 
@@ -48,12 +72,19 @@ def _rows(reply: Sequence[Any], names: int) -> list[Row]:
     return rows
 
 
-def _script_call(command: str, script: str, keys: Keys, query: Query) -> Command:
+def _script_call(
+    command: str,
+    script: str,
+    keys: Keys,
+    query: Query,
+    who: Sequence[Any],
+) -> Command:
     channel, user = query.channel, query.me
     names = [keys.head(channel), keys.owed(channel)]
     for timetoken in query.timetokens:
         counts, actions, _ = keys.message(channel, timetoken)
         names += (counts, actions)
+    names += who
     has_user = int(user is not None)
     has_types = int(query.types is not None)
     types = map(encoded_part, query.types or ())
@@ -66,6 +97,7 @@ def _script_call(command: str, script: str, keys: Keys, query: Query) -> Command
         has_user,
         user or "",
         RANKED_ABOVE,
+        len(query.timetokens),
         has_types,
         *types,
     )

@@ -58,7 +58,8 @@ class TallyReader:
         """Return the reactions to messages of a channel, at one instant, in one round trip.
 
         ``types`` are the types that are wanted. ``me`` is a user: which reactions are theirs?
-        ``names`` is how many users of each reaction are named, oldest first.
+        ``names`` is how many users of each reaction are named, oldest first. If one of the messages
+        has more than 128 actions, they take a second round trip.
         """
         page = self.reads.page(channel, message_timetokens, types, me, names)
         return self._sender.run(page)

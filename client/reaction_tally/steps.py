@@ -10,6 +10,7 @@ from reaction_tally.errors import RedisUnavailableError
 from reaction_tally.journal import START
 from reaction_tally.keys import RANKED_ABOVE, Keys, action_prefix, tally_parts
 from reaction_tally.operations import Command, Operation, Operations, Request
+from reaction_tally.ranked import RankedNames, add_ranked
 from reaction_tally.replies import check_reply, pairs, text
 from reaction_tally.rows import Query, Row, page_of
 from reaction_tally.values import Page
@@ -28,10 +29,12 @@ def read_in_steps(operations: Operations, query: Query) -> Operation[Page]:
         page = step.page(replies)
         if page:
             return page
-    raise RedisUnavailableError(
-        f"The channel {query.channel!r} changes too fast to be read in steps. "
-        "Permit EVALSHA and EVAL to the user of Redis."
-    )
+    raise too_fast(query)
+
+
+def too_fast(query: Query) -> RedisUnavailableError:
+    """Return the error about a channel that changes between all tries to read it."""
+    return RedisUnavailableError(f"The channel {query.channel!r} changes too fast to be read.")
 
 
 class Step:
@@ -44,6 +47,7 @@ class Step:
         """Message → the fields of ``me`` that are read."""
         self._named: set[str] = set()
         """The messages whose actions are read for names."""
+        self._ranked = RankedNames(keys, query.channel, query.names)
 
     def commands(self) -> list[Command]:
         """Return what the next step reads."""
@@ -64,11 +68,12 @@ class Step:
                 ("HMGET", actions, *own),
                 ("HGETALL", actions) if is_named else ("EXISTS", actions),
             ]
-        return commands
+        return commands + self._ranked.commands()
 
     def page(self, replies: Sequence[Any]) -> Page | None:
         """Return the page; None if something is needed that was not read."""
         head, is_owed, *rest = map(check_reply, replies)
+        ranked = self._ranked.found(rest[4 * len(self._query.timetokens) :])
         is_whole = True
         messages: list[list[Row]] = []
         for number, timetoken in enumerate(self._query.timetokens):
@@ -78,7 +83,9 @@ class Step:
                 is_whole = False
             else:
                 self._add_own(rows, timetoken, own)
-                if timetoken in self._named and size <= RANKED_ABOVE:
+                if size > RANKED_ABOVE:
+                    add_ranked(rows, timetoken, ranked)
+                elif timetoken in self._named:
                     self._add_names(rows, actions)
             messages.append(rows)
         if is_whole:
@@ -95,16 +102,26 @@ class Step:
 
     def _needs_more(self, timetoken: str, rows: Sequence[Row], size: int) -> bool:
         """Tell whether a message needs more than was read, and note what it needs."""
+        needs_own = self._needs_own(timetoken, rows)
+        needs_names = self._needs_names(timetoken, rows, size)
+        return needs_own or needs_names
+
+    def _needs_own(self, timetoken: str, rows: Sequence[Row]) -> bool:
         fields = self._own_fields(rows)
         known = self._own.get(timetoken, [])
         missing = set(fields).difference(known)
         if missing:
             self._own[timetoken] = fields
-        wants_names = self._query.names > 0 and 0 < size <= RANKED_ABOVE
-        is_new = wants_names and bool(rows) and timetoken not in self._named
-        if is_new:
-            self._named.add(timetoken)
-        return bool(missing) or is_new
+        return bool(missing)
+
+    def _needs_names(self, timetoken: str, rows: Sequence[Row], size: int) -> bool:
+        if self._query.names == 0 or not rows or size == 0:
+            return False
+        if size > RANKED_ABOVE:
+            return self._ranked.needs(timetoken, rows)
+        is_new = timetoken not in self._named
+        self._named.add(timetoken)
+        return is_new
 
     def _own_fields(self, rows: Iterable[Row]) -> list[str]:
         user = self._query.me

@@ -28,7 +28,8 @@ class Reaction:
     names: tuple[str, ...] = ()
     """The first users, oldest first.
 
-    Empty if none were asked for, or if the message has more than 128 actions.
+    Empty if none were asked for. Of a message with more than 128 actions they are empty, too, if it
+    has more than 128 values, or while the worker has not yet written who reacted.
     """
 
     @property

@@ -13,7 +13,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from reaction_tally.keys import RANKED_ABOVE, WHO_EPOCH, Keys, action_prefix, tally_field
+from reaction_tally.keys import (
+    RANKED_ABOVE,
+    WHO_EPOCH,
+    Keys,
+    action_prefix,
+    action_timetoken,
+    tally_field,
+)
 from reaction_tally.operations import Command, Operation, Operations, Request
 from reaction_tally.replies import check_reply, pairs
 from reaction_tally.values import Reactor, Who
@@ -102,12 +109,7 @@ def _of_actions(query: WhoQuery, reply: Any) -> list[Reactor]:
 
 def _of_scores(reply: Any) -> list[Reactor]:
     """Return the users of a ``who`` key."""
-    return [Reactor(user, timetoken_of(score)) for user, score in pairs(reply)]
-
-
-def timetoken_of(score: str) -> str:
-    """Return the action timetoken of a score."""
-    return str(int(float(score)) + WHO_EPOCH)
+    return [Reactor(user, action_timetoken(score)) for user, score in pairs(reply)]
 
 
 def _page(query: WhoQuery, count: Any, reactors: Iterable[Reactor]) -> Who:

@@ -177,10 +177,14 @@ async def median(read: Read, times: int) -> float:
     return statistics.median(spent)
 
 
-def lines() -> Iterator[Line]:
-    """Yield the figures of each way, then ours beside redis-py."""
+def lines(more_trips: int = 0) -> Iterator[Line]:
+    """Yield the figures of each way, then ours beside redis-py.
+
+    Names of a large message take so many trips more.
+    """
     for way in WAYS:
-        yield Figure(f"{way.key}_trips", f"{way.what}: round trips", "", at_most=way.most_trips)
+        most = way.most_trips + (more_trips if way.key == "names" else 0)
+        yield Figure(f"{way.key}_trips", f"{way.what}: round trips", "", at_most=most)
         yield Figure(f"{way.key}_ms", f"{way.what}: on loopback", "ms")
         yield Figure(f"{way.key}_away", f"{way.what}: a millisecond away", "ms")
         yield Figure(f"{way.key}_cpu", f"{way.what}: processor of the client", "ms")
@@ -211,6 +215,6 @@ PAGE: Final = Benchmark(
 PAGE_LARGE: Final = Benchmark(
     name="page-large",
     work=f"The same, where one of the messages has {LARGE_ACTIONS:,} actions more.",
-    lines=tuple(lines()),
+    lines=tuple(lines(more_trips=1)),
     round=large_round,
 )

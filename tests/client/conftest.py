@@ -10,6 +10,7 @@ from reaction_tally import AsyncTallyReader, TallyReader
 from reaction_tally.keys import Keys
 from tests.claimed import claim
 from tests.client.in_thread import InThread
+from tests.client.readers import Readers, both_readers
 from tests.redis_server import RedisServer
 from worker.store.store import Store
 
@@ -34,6 +35,13 @@ async def reader(
     else:
         async with AsyncTallyReader.from_url(valkey.url) as reader:
             yield reader
+
+
+@pytest.fixture
+async def readers(valkey: RedisServer, claimed: Redis) -> AsyncIterator[Readers]:
+    """Readers with and without scripts."""
+    async with both_readers(valkey.url, claimed) as readers:
+        yield readers
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """``page``: the reactions to many messages, at one instant, in one round trip."""
 
 import asyncio
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -11,9 +10,10 @@ import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from reaction_tally import AsyncTallyReader, Page, Reaction, TallyReadError
-from reaction_tally.keys import RANKED_ABOVE, Keys
+from reaction_tally import AsyncTallyReader, Reaction, TallyReadError
+from reaction_tally.keys import Keys
 from tests.claimed import claim
+from tests.client.readers import Readers
 from tests.configured_server import ConfiguredServer
 from tests.histories import ANA, CHANNEL, MESSAGE, added, at, removed
 from tests.redis_server import RedisServer
@@ -26,8 +26,6 @@ from worker.store.store import Store
 
 KEYS: Final = Keys()
 HOSTILE: Final = Identity(CHANNEL, "1234567890", "re:act%3A{}", "a:b\n{c}%\0", "ü:1")
-READS: Final = ("+get", "+exists", "+hgetall", "+hlen", "+hmget", "+hget")
-STEPS: Final = "steps"
 
 
 def reacted(place: int, value: str, user: str, type: str = "reaction") -> Added:
@@ -171,40 +169,6 @@ async def test_a_damaged_key_is_named(claimed: Redis, reader: Any) -> None:
         await reader.page(CHANNEL, [MESSAGE])
 
 
-@dataclass
-class Readers:
-    """A reader that may run scripts, and one that may not."""
-
-    script: AsyncTallyReader
-    steps: AsyncTallyReader
-
-    async def page(self, random: Random) -> tuple[Page, Page]:
-        """Ask both the same, at random."""
-        messages = random.sample(["1234567890", MESSAGE, "5"], 3)[: random.randint(1, 3)]
-        options: dict[str, Any] = {
-            "types": random.choice([None, ["re:act"], ["other"]]),
-            "me": random.choice([None, "ana", "u: 1"]),
-            "names": random.randrange(3),
-        }
-        script = await self.script.page(CHANNEL, messages, **options)
-        return script, await self.steps.page(CHANNEL, messages, **options)
-
-
-@pytest.fixture
-async def readers(valkey: RedisServer, claimed: Redis) -> Any:
-    """Both, on one server."""
-    await cast("Any", claimed).execute_command(
-        "ACL", "SETUSER", STEPS, "reset", "on", ">secret", "~tally:*", "+multi", "+exec", *READS
-    )
-    url = valkey.url.replace("redis://", f"redis://{STEPS}:secret@")
-    async with (
-        AsyncTallyReader.from_url(valkey.url) as script,
-        AsyncTallyReader.from_url(url) as steps,
-    ):
-        yield Readers(script, steps)
-    await cast("Any", claimed).execute_command("ACL", "DELUSER", STEPS)
-
-
 @pytest.mark.parametrize("seed", range(5))
 async def test_who_may_run_no_script_reads_the_same_in_steps(
     claimed: Redis, readers: Readers, seed: int
@@ -213,32 +177,7 @@ async def test_who_may_run_no_script_reads_the_same_in_steps(
     channel, random = RandomChannel(claimed, seed), Random(seed)
     for _ in range(40):
         await channel.write()
-        script, steps = await readers.page(random)
-        assert script == steps
-
-
-@pytest.mark.parametrize("size", [RANKED_ABOVE, RANKED_ABOVE + 1])
-async def test_names_of_a_very_large_message_are_not_read(
-    claimed: Redis, readers: Readers, size: int
-) -> None:
-    """That would stall Redis. Counts and what is mine are there, in steps as well."""
-    events = [reacted(place, f"v{place % 3}", f"u{place}") for place in range(size)]
-    for part in batched(events, 250):
-        await apply(Store(claimed, KEYS), part)
-
-    pages = [
-        await reader.page(CHANNEL, [MESSAGE], names=2, me="u7")
-        for reader in (readers.script, readers.steps)
-    ]
-
-    assert pages[0] == pages[1]
-    message = pages[0].messages[MESSAGE]
-    assert message.total == size
-    assert [reaction.value for reaction in message.reactions if reaction.mine] == ["v1"]
-    names = {reaction.value: reaction.names for reaction in message.reactions}
-    first = {"v0": ("u0", "u3"), "v1": ("u1", "u4"), "v2": ("u2", "u5")}
-    assert names == (first if size == RANKED_ABOVE else dict.fromkeys(first, ()))
-    assert all(reaction.more for reaction in message.reactions)
+        await readers.random_page(random)
 
 
 @pytest.mark.parametrize("hidden", ["EVALSHA", "EVAL"])
@@ -261,7 +200,7 @@ async def test_a_server_that_hides_scripts_is_read_in_steps(tmp_path: Path, hidd
     assert (reaction.count, reaction.names) == (1, ("ana",))
 
 
-@pytest.mark.parametrize("kind", ["script", STEPS])
+@pytest.mark.parametrize("kind", ["script", "steps"])
 async def test_a_page_is_of_one_instant(claimed: Redis, readers: Readers, kind: str) -> None:
     """One user moves a reaction between two messages, so their total is always one."""
     reader = readers.script if kind == "script" else readers.steps

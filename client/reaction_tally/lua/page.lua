@@ -3,15 +3,18 @@
 -- KEYS[1] head: the id of the journal's last entry
 -- KEYS[2] owed: the repairs that the channel needs
 -- KEYS, for each message: counts, actions
+-- KEYS, then: keys of who, in any order
 --
 -- ARGV[1] how many names of a reaction are wanted
 -- ARGV[2] 1 if ARGV[3] is a user, else 0
 -- ARGV[3] the user whose reactions are wanted
--- ARGV[4] so many actions of a message are read at most, for names
--- ARGV[5] 1 if only some types are wanted, else 0
--- ARGV[6…] these types, as fields begin with them
+-- ARGV[4] a message with more actions is ranked: its names are in keys of who
+-- ARGV[5] how many messages there are
+-- ARGV[6] 1 if only some types are wanted, else 0
+-- ARGV[7…] these types, as fields begin with them
 --
--- Answers { head, whether repairs are owed, then for each message its tallies }.
+-- Answers { { keys of who that are lacking in KEYS } } alone, if some are. Call it again with them.
+-- Otherwise answers { {}, head, whether repairs are owed, then for each message its tallies }.
 -- The head is '0-0' if the journal never had an entry.
 -- The tallies of a message are one list. Each has three elements, if no names are wanted:
 --   field, count, the user's action timetoken
@@ -22,13 +25,18 @@
 --
 -- Timetokens are compared as text: a Lua number has no room for 17 digits.
 
-local call, find, sub, gsub = redis.call, string.find, string.sub, string.gsub
+local call, format = redis.call, string.format
+local find, sub, gsub = string.find, string.sub, string.gsub
 local names, has_user, user, most = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], tonumber(ARGV[4])
 local SIZE = names > 0 and 6 or 3
 local MOST_ARGUMENTS = 5000 -- of one command
 
-local types = ARGV[5] == '1' and {}
-for number = 6, #ARGV do types[ARGV[number]] = true end
+local LAST = 2 + 2 * tonumber(ARGV[5]) -- of the keys of messages
+
+local types = ARGV[6] == '1' and {}
+for number = 7, #ARGV do types[ARGV[number]] = true end
+local given = {} -- keys of who
+for key = LAST + 1, #KEYS do given[KEYS[key]] = true end
 
 local function is_before(left, right)
   if #left ~= #right then return #left < #right end
@@ -101,12 +109,73 @@ local function add_names(key, tallies)
   for at, times in pairs(times_of) do tallies[at + 3] = times[1] end
 end
 
-local answer = { call('GET', KEYS[1]) or '0-0', call('EXISTS', KEYS[2]) }
-for key = 3, #KEYS, 2 do
-  local tallies = read_counts(KEYS[key])
+-- Answers the keys of who of a message, for each of its tallies; none if there are very many.
+local function who_keys(actions, tallies)
+  local keys = {}
+  if #tallies > most * SIZE then return keys end
+  -- A channel has no brace, so this is where it ends.
+  local start = gsub(actions, '}:actions:', '}:who:', 1) .. ':'
+  for at = 1, #tallies, SIZE do
+    keys[#keys + 1] = start .. sub(prefix_of(tallies[at]), 1, -2)
+  end
+  return keys
+end
+
+-- Answers the ranked messages, by the place of their keys, and which keys of who are lacking.
+local function find_ranked()
+  local ranked, lacking = {}, {}
+  for key = 3, LAST, 2 do
+    if call('HLEN', KEYS[key + 1]) > most then
+      local tallies = read_counts(KEYS[key])
+      local keys = who_keys(KEYS[key + 1], tallies)
+      ranked[key] = { tallies = tallies, keys = keys }
+      for number = 1, #keys do
+        if not given[keys[number]] then lacking[#lacking + 1] = keys[number] end
+      end
+    end
+  end
+  return ranked, lacking
+end
+
+-- A score is a timetoken less 17·10^15. The two halves of a timetoken fit a Lua number.
+local function timetoken_of(score)
+  local low = math.fmod(score, 1e15) + 0 -- without it, a zero may have a sign
+  if low < 0 then low = low + 1e15 end
+  local high = 17 + (score - low) / 1e15
+  return (gsub(format('%.0f%015.0f', high, low), '^0+', ''))
+end
+
+-- Adds the same from keys of who. One that lacks a user is not believed.
+local function add_ranked(ranked)
+  local tallies = ranked.tallies
+  for number, key in ipairs(ranked.keys) do
+    local at = (number - 1) * SIZE + 1
+    if call('ZCARD', key) == tonumber(tallies[at + 1]) then
+      local first = call('ZRANGE', key, 0, names - 1, 'WITHSCORES')
+      local last = call('ZRANGE', key, -1, -1, 'WITHSCORES')
+      tallies[at + 3], tallies[at + 4] = timetoken_of(first[2]), timetoken_of(last[2])
+      for user = 1, #first, 2 do
+        local users = tallies[at + 5]
+        users[#users + 1] = first[user]
+      end
+    end
+  end
+end
+
+local ranked, lacking = {}, {}
+if names > 0 then ranked, lacking = find_ranked() end
+if #lacking > 0 then return { lacking } end
+
+local answer = { lacking, call('GET', KEYS[1]) or '0-0', call('EXISTS', KEYS[2]) }
+for key = 3, LAST, 2 do
+  local tallies = ranked[key] and ranked[key].tallies or read_counts(KEYS[key])
   if #tallies > 0 then
     if has_user then add_own(KEYS[key + 1], tallies) end
-    if names > 0 and call('HLEN', KEYS[key + 1]) <= most then add_names(KEYS[key + 1], tallies) end
+    if ranked[key] then
+      add_ranked(ranked[key])
+    elseif names > 0 then
+      add_names(KEYS[key + 1], tallies)
+    end
   end
   answer[#answer + 1] = tallies
 end
