@@ -15,7 +15,14 @@ import pytest
 from redis.asyncio import Redis
 
 from reaction_tally import RedisUnavailableError
-from reaction_tally.keys import Keys, read_hint
+from reaction_tally.keys import (
+    RANKED_ABOVE,
+    WHO_EPOCH,
+    Keys,
+    action_field,
+    read_hint,
+    tally_field,
+)
 from reaction_tally.testing import FakeTallies, ReactionRefusedError, fake_tallies
 from tests.histories import CHANNEL, MESSAGE
 from tests.store.examples import apply
@@ -70,6 +77,40 @@ def test_users_react_and_change_their_minds(tallies: FakeTallies) -> None:
         tallies.react(CHANNEL, MESSAGE, "🎉", "ben")
     with pytest.raises(ReactionRefusedError, match="no reaction '👍' of 'ana'"):
         tallies.remove(CHANNEL, MESSAGE, "👍", "ana")
+
+
+def test_a_large_message_is_ranked(tallies: FakeTallies) -> None:
+    """While it has more than 128 actions, each of its tallies has who reacted, as at a worker."""
+    redis = cast("Any", tallies)._redis
+    for number in range(RANKED_ABOVE - 3):
+        tallies.react(CHANNEL, MESSAGE, "a:b", f"u{number}")
+    assert not redis.keys("tally:{*}:who:*")
+
+    tallies.react(CHANNEL, MESSAGE, "🎉", "ben")
+    tallies.react(CHANNEL, MESSAGE, "a:b", "ana")
+    assert_ranked(tallies, {"reaction": ["a:b", "👍", "🎉"], "receipt": ["read"]})
+    tallies.remove(CHANNEL, MESSAGE, "🎉", "ben")
+    assert_ranked(tallies, {"reaction": ["a:b", "👍"], "receipt": ["read"]})
+
+    tallies.remove(CHANNEL, MESSAGE, "👍", "ben")
+    assert not redis.keys("tally:{*}:who:*")
+    assert tallies.reader.who(CHANNEL, MESSAGE, "reaction", "a:b").total == RANKED_ABOVE - 2
+
+
+def assert_ranked(tallies: FakeTallies, values: dict[str, list[str]]) -> None:
+    """Expect a key of each value, and every user in it."""
+    redis = cast("Any", tallies)._redis
+    keys = set(redis.keys("tally:{*}:who:*"))
+    expected = [(type, value) for type, each in values.items() for value in each]
+    fields = {pair: tally_field(*pair) for pair in expected}
+    assert keys == {KEYS.who(CHANNEL, MESSAGE, field) for field in fields.values()}
+    actions = redis.hgetall(KEYS.actions(CHANNEL, MESSAGE))
+    for (type, value), field in fields.items():
+        scores = redis.zrange(KEYS.who(CHANNEL, MESSAGE, field), 0, -1, withscores=True)
+        live = {user: int(score) + WHO_EPOCH for user, score in scores}
+        prefix = action_field(type, value, "")
+        times = {name: int(at) for name, at in actions.items() if name.startswith(prefix)}
+        assert {prefix + user: at for user, at in live.items()} == times
 
 
 async def test_changes_are_followed(tallies: FakeTallies) -> None:

@@ -6,7 +6,15 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from reaction_tally.journal import START, stream_order
-from reaction_tally.keys import SCHEMA, Keys, encoded_channel
+from reaction_tally.keys import (
+    RANKED_ABOVE,
+    SCHEMA,
+    WHO_EPOCH,
+    Keys,
+    encoded_channel,
+    read_action_field,
+    tally_of,
+)
 from reaction_tally.testing.action import Action
 
 TOMBSTONE_SECONDS: Final = 3_600
@@ -39,6 +47,7 @@ class TallyWriter:
         with self._change("added", action, timetoken, count, timetoken) as pipe:
             pipe.hset(counts, action.tally, count)
             pipe.hset(actions, action.field, timetoken)
+            self._rank_added(pipe, action, timetoken)
 
     def remove(self, action: Action, timetoken: str, now: str) -> None:
         """Write that an action, added at ``timetoken``, is removed."""
@@ -52,6 +61,7 @@ class TallyWriter:
             pipe.hdel(actions, action.field)
             pipe.hset(removed, action.field, timetoken)
             pipe.expire(removed, TOMBSTONE_SECONDS)
+            self._rank_removed(pipe, action)
 
     def set_in_doubt(self, channel: str, is_in_doubt: bool) -> None:
         """Write that a channel is owed a repair, or is not."""
@@ -89,6 +99,32 @@ class TallyWriter:
             pipe.sadd(keys.channels, channel)
             pipe.publish(keys.hints, f"{encoded_channel(channel)} {entry_id}")
             pipe.execute()
+
+    def _rank_added(self, pipe: Any, action: Action, timetoken: str) -> None:
+        """Write who keys: of one more action, or of all if the message becomes ranked."""
+        _, actions, _ = self._message(action)
+        size = self._redis.hlen(actions)
+        added = {}
+        if size == RANKED_ABOVE:
+            added = self._redis.hgetall(actions)
+        if size >= RANKED_ABOVE:
+            added[action.field] = timetoken
+        for field, at in added.items():
+            _, _, user = read_action_field(field)
+            pipe.zadd(self._who(action, tally_of(field)), {user: int(at) - WHO_EPOCH})
+
+    def _rank_removed(self, pipe: Any, action: Action) -> None:
+        """Remove a user from a who key, or all of these keys if the message is ranked no more."""
+        counts, actions, _ = self._message(action)
+        size = self._redis.hlen(actions)
+        if size == RANKED_ABOVE + 1:
+            tallies = self._redis.hkeys(counts)
+            pipe.delete(*(self._who(action, tally) for tally in tallies))
+        elif size > RANKED_ABOVE:
+            pipe.zrem(self._who(action, action.tally), action.user)
+
+    def _who(self, action: Action, tally: str) -> str:
+        return self._keys.who(action.channel, action.message_timetoken, tally)
 
     def _count(self, action: Action) -> int:
         counts, _, _ = self._message(action)
