@@ -3,8 +3,8 @@
 //     npm install ioredis
 //     node read.cjs redis://localhost:6379 room ben 17600000001728660 17600000002110345
 //
-// It prints the counts of the messages, which of them are ben's, and who reacted to the first
-// message. Then it prints each change. Every line is JSON.
+// It prints the counts of the messages, which of them are ben's, and who chose each value of the
+// first message. Then it prints each change. Every line is JSON.
 
 'use strict';
 
@@ -13,6 +13,7 @@ const Redis = require('ioredis');
 const NAMESPACE = 'tally';
 const PAGE = 100;
 const WAIT_MILLISECONDS = 1000;
+const WHO_EPOCH = 17n * 10n ** 15n;
 
 function keyOf(channel, name) {
   const encoded = channel.replace(/[%{}]/g, encodeURIComponent);
@@ -74,15 +75,31 @@ async function readMine(redis, channel, message, counts, user) {
     .filter(({ at }) => at !== null);
 }
 
-// Returns who reacted to a message, oldest first.
-async function readWho(redis, channel, message) {
+// Returns who chose a value, oldest first, a hundred at most.
+async function readWho(redis, channel, message, type, value) {
+  const prefix = `${encodedPart(type)}:${encodedPart(value)}:`;
+  const who = keyOf(channel, `who:${message}:${prefix.slice(0, -1)}`);
+  const [count, size, users] = await atomically(redis, [
+    ['hget', keyOf(channel, `counts:${message}`), `${encodedPart(type)}:${value}`],
+    ['zcard', who],
+    ['zrange', who, 0, PAGE - 1, 'WITHSCORES'],
+  ]);
+  const found = [];
+  if (size === Number(count)) {
+    for (let at = 0; at < users.length; at += 2) {
+      // The sum does not fit a number. The score does.
+      const timetoken = BigInt(Number(users[at + 1])) + WHO_EPOCH;
+      found.push({ user: users[at], at: String(timetoken) });
+    }
+    return found;
+  }
+  // Few have reacted, or the worker has not yet written all users.
   const actions = await redis.hgetall(keyOf(channel, `actions:${message}`));
-  return Object.entries(actions)
-    .map(([field, at]) => {
-      const [type, value, user] = readAction(field);
-      return { type, value, user, at };
-    })
-    .sort((left, right) => left.at.length - right.at.length || (left.at < right.at ? -1 : 1));
+  for (const [field, at] of Object.entries(actions)) {
+    if (field.startsWith(prefix)) found.push({ user: field.slice(prefix.length), at });
+  }
+  found.sort((left, right) => left.at.length - right.at.length || (left.at < right.at ? -1 : 1));
+  return found.slice(0, PAGE);
 }
 
 // Yields each change after a position; ends when the position is gone: read a new page then.
@@ -124,7 +141,11 @@ async function main(url, channel, user, ...messages) {
     print(page);
     const [first] = messages;
     print({ mine: await readMine(redis, channel, first, page.counts[first], user) });
-    print({ who: await readWho(redis, channel, first) });
+    for (const [type, values] of Object.entries(page.counts[first])) {
+      for (const value of Object.keys(values)) {
+        print({ type, value, who: await readWho(redis, channel, first, type, value) });
+      }
+    }
     for await (const change of changesAfter(redis, waiting, channel, page.position)) {
       print(change);
     }

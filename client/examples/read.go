@@ -3,8 +3,8 @@
 //	go mod init example && go get github.com/redis/go-redis/v9
 //	go run read.go redis://localhost:6379 room ben 17600000001728660 17600000002110345
 //
-// It prints the counts of the messages, which of them are ben's, and who reacted to the first
-// message. Then it prints each change. Every line is JSON.
+// It prints the counts of the messages, which of them are ben's, and who chose each value of the
+// first message. Then it prints each change. Every line is JSON.
 package main
 
 import (
@@ -25,6 +25,7 @@ const (
 	namespace = "tally"
 	pageSize  = 100
 	wait      = time.Second
+	whoEpoch  = 17_000_000_000_000_000
 )
 
 var (
@@ -124,16 +125,33 @@ func readMine(ctx context.Context, rdb *redis.Client, channel, message string, c
 	return mine, nil
 }
 
-// readWho returns who reacted to a message, oldest first.
-func readWho(ctx context.Context, rdb *redis.Client, channel, message string) ([]Action, error) {
+// readWho returns who chose a value, oldest first, a hundred at most.
+func readWho(ctx context.Context, rdb *redis.Client, channel, message, kind, value string) ([]Action, error) {
+	tally := partCodes.Replace(kind) + ":" + partCodes.Replace(value)
+	pipe := rdb.TxPipeline()
+	count := pipe.HGet(ctx, keyOf(channel, "counts:"+message), partCodes.Replace(kind)+":"+value)
+	size := pipe.ZCard(ctx, keyOf(channel, "who:"+message+":"+tally))
+	users := pipe.ZRangeWithScores(ctx, keyOf(channel, "who:"+message+":"+tally), 0, pageSize-1)
+	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
+		return nil, err
+	}
+	who := []Action{}
+	if strconv.FormatInt(size.Val(), 10) == count.Val() {
+		for _, user := range users.Val() {
+			at := strconv.FormatInt(int64(user.Score)+whoEpoch, 10)
+			who = append(who, Action{kind, value, user.Member.(string), at})
+		}
+		return who, nil
+	}
+	// Few have reacted, or the worker has not yet written all users.
 	fields, err := rdb.HGetAll(ctx, keyOf(channel, "actions:"+message)).Result()
 	if err != nil {
 		return nil, err
 	}
-	who := []Action{}
 	for field, at := range fields {
-		parts := strings.SplitN(field, ":", 3)
-		who = append(who, Action{unquote(parts[0]), unquote(parts[1]), parts[2], at})
+		if user, ok := strings.CutPrefix(field, tally+":"); ok {
+			who = append(who, Action{kind, value, user, at})
+		}
 	}
 	sort.Slice(who, func(i, j int) bool {
 		left, right := who[i].At, who[j].At
@@ -142,7 +160,7 @@ func readWho(ctx context.Context, rdb *redis.Client, channel, message string) ([
 		}
 		return left < right
 	})
-	return who, nil
+	return who[:min(len(who), pageSize)], nil
 }
 
 // follow shows each change after a position. It returns when the position is gone: read a new
@@ -215,11 +233,15 @@ func run(ctx context.Context, address, channel, user string, messages []string) 
 			return err
 		}
 		show(map[string]any{"mine": mine})
-		who, err := readWho(ctx, rdb, channel, first)
-		if err != nil {
-			return err
+		for kind, values := range page.Counts[first] {
+			for value := range values {
+				who, err := readWho(ctx, rdb, channel, first, kind, value)
+				if err != nil {
+					return err
+				}
+				show(map[string]any{"who": who})
+			}
 		}
-		show(map[string]any{"who": who})
 		if err := follow(ctx, rdb, channel, page.Position, show); err != nil {
 			return err
 		}

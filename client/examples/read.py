@@ -3,7 +3,7 @@
     pip install redis
     python read.py redis://localhost:6379 room ben 17600000001728660 17600000002110345
 
-It prints the counts of the messages, which of them are ben's, and who reacted to the first
+It prints the counts of the messages, which of them are ben's, and who chose each value of the first
 message. Then it prints each change. Every line is JSON. (The client does this and more.)
 """
 
@@ -18,6 +18,7 @@ from redis import Redis
 NAMESPACE = "tally"
 PAGE = 100
 WAIT_MILLISECONDS = 1000
+WHO_EPOCH = 17 * 10**15
 
 CHANNEL_CODES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 PART_CODES = str.maketrans({"%": "%25", ":": "%3A"})
@@ -72,13 +73,25 @@ def read_mine(
     ]
 
 
-def read_who(redis: Any, channel: str, message: str) -> list[dict[str, str]]:
-    """Return who reacted to a message, oldest first. Timetokens stay text."""
-    who = []
-    for field, at in redis.hgetall(key_of(channel, f"actions:{message}")).items():
-        type, value, user = field.split(":", 2)
-        who.append({"type": unquote(type), "value": unquote(value), "user": user, "at": at})
-    return sorted(who, key=lambda action: (len(action["at"]), action["at"]))
+def read_who(redis: Any, channel: str, message: str, type: str, value: str) -> list[dict[str, str]]:
+    """Return who chose a value, oldest first, a hundred at most. Timetokens stay text."""
+    prefix = action_field(type, value, "")
+    who = key_of(channel, f"who:{message}:{prefix[:-1]}")
+    pipe = redis.pipeline(transaction=True)
+    pipe.hget(key_of(channel, f"counts:{message}"), f"{type.translate(PART_CODES)}:{value}")
+    pipe.zcard(who)
+    pipe.zrange(who, 0, PAGE - 1, withscores=True)
+    count, size, users = pipe.execute()
+    if size == int(count or 0):
+        return [{"user": user, "at": str(int(score) + WHO_EPOCH)} for user, score in users]
+    # Few have reacted, or the worker has not yet written all users.
+    actions = redis.hgetall(key_of(channel, f"actions:{message}"))
+    found = [
+        {"user": field.removeprefix(prefix), "at": at}
+        for field, at in actions.items()
+        if field.startswith(prefix)
+    ]
+    return sorted(found, key=lambda action: (len(action["at"]), action["at"]))[:PAGE]
 
 
 def changes_after(redis: Any, channel: str, position: str) -> Iterator[dict[str, Any]]:
@@ -130,7 +143,10 @@ def main(url: str, channel: str, user: str, *messages: str) -> None:
         show(page)
         first = messages[0]
         show({"mine": read_mine(redis, channel, first, page["counts"][first], user)})
-        show({"who": read_who(redis, channel, first)})
+        for type, values in page["counts"][first].items():
+            for value in values:
+                who = read_who(redis, channel, first, type, value)
+                show({"type": type, "value": value, "who": who})
         for change in changes_after(redis, channel, page["position"]):
             show(change)
 

@@ -13,6 +13,11 @@ redis-cli --raw HGETALL 'tally:{room}:actions:17600000001728660'
 # Who reacted with 👍. MATCH reads * ? [ ] and \ as a pattern: put a \ before each of them.
 redis-cli --raw HSCAN 'tally:{room}:actions:17600000001728660' 0 MATCH 'reaction:👍:*' COUNT 1000
 
+# The first 50 who reacted with 👍 to a message with more than 128 actions: a user, then a score.
+# The score plus 17000000000000000 is the action timetoken. All users are there if ZCARD is the count.
+redis-cli --raw ZCARD 'tally:{room}:who:17600000001728660:reaction:👍'
+redis-cli --raw ZRANGE 'tally:{room}:who:17600000001728660:reaction:👍' 0 49 WITHSCORES
+
 # Which messages changed last, and when: milliseconds since 1970.
 redis-cli --raw ZREVRANGE 'tally:{room}:messages' 0 49 WITHSCORES
 

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 import reaction_tally
-from reaction_tally import RecentMessage, TallyReader
+from reaction_tally import Reactor, RecentMessage, TallyReader, Who
 from reaction_tally.keys import Keys
-from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added
+from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at
 from tests.redis_server import RedisServer
 from tests.store.examples import apply
 from worker.store.store import Store
@@ -49,7 +49,9 @@ def evaluated(code: str, url: str) -> Any:
     with TallyReader.from_url(url) as reader:
         page = reader.page(CHANNEL, MESSAGES, me="ben", names=2)
         message = page.messages[MESSAGE]
-        names = {"reader": reader, "page": page, "message": message, "messages": MESSAGES}
+        who = reader.who(CHANNEL, MESSAGE, "reaction", "👍", limit=1)
+        names: dict[str, Any] = {"reader": reader, "page": page, "message": message}
+        names |= {"messages": MESSAGES, "who": who}
         return eval(code, names)  # noqa: S307 - the code of the README
 
 
@@ -58,6 +60,10 @@ EXPECTED: Final[dict[str, Any]] = {
     "the counts of many": {MESSAGE: {"reaction": {"👍": 2}, "vote": {"up": 1, "5": 1}}, "5": {}},
     "one type, no read receipts": [("👍", 2, False)],
     "what is mine, and since when": [("👍", 2, True), ("up", 1, False), ("5", 1, False)],
+    "who chose a value, oldest first": Who(
+        reactors=(Reactor("ben", at(1)), Reactor("ana", at(2))), total=2
+    ),
+    "the next page of them": Who(reactors=(Reactor("ana", at(2)),), total=2),
     "up minus down": 1,
     "the average of stars": 5,
     "which messages changed last": (RecentMessage(MESSAGE, 1_000_000_000_000),),
