@@ -91,6 +91,9 @@ def test_a_large_message_is_ranked(tallies: FakeTallies) -> None:
     assert_ranked(tallies, {"reaction": ["a:b", "👍", "🎉"], "receipt": ["read"]})
     tallies.remove(CHANNEL, MESSAGE, "🎉", "ben")
     assert_ranked(tallies, {"reaction": ["a:b", "👍"], "receipt": ["read"]})
+    page = tallies.reader.page(CHANNEL, [MESSAGE], names=1)
+    names = {it.value: it.names for it in page.messages[MESSAGE].reactions}
+    assert names == {"a:b": ("u0",), "👍": ("ana",), "read": ("cleo",)}
 
     tallies.remove(CHANNEL, MESSAGE, "👍", "ben")
     assert not redis.keys("tally:{*}:who:*")

@@ -135,6 +135,27 @@ async def test_timetokens_of_names_are_exact(claimed: Redis, readers: Readers, f
     assert who.reactors == tuple(reactions.who())
 
 
+@pytest.mark.parametrize("is_decoded", [True, False])
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("may_run_no_script", [True, False])
+async def test_any_client_of_redis_py_will_do(
+    claimed: Redis, valkey: RedisServer, is_decoded: bool, protocol: int, may_run_no_script: bool
+) -> None:
+    """It decodes responses, or not."""
+    reactions = crowd(RANKED, THUMB, ODD)
+    await write(claimed, reactions)
+    operations = Operations(KEYS.namespace, "a test")
+    operations.may_run_no_script = may_run_no_script
+    options: Any = {"decode_responses": is_decoded, "protocol": protocol}
+
+    with BlockingRedis.from_url(valkey.url, **options) as client:
+        query = Query(channel=CHANNEL, timetokens=[MESSAGE], names=2)
+        page, _ = run(client, read_page(operations, query), lambda _: None)
+
+    expected_page = {expected(reactions, tally, 2) for tally in (THUMB, ODD)}
+    assert set(page.messages[MESSAGE].reactions) == expected_page
+
+
 async def test_a_key_of_another_type_is_an_error(claimed: Redis, readers: Readers) -> None:
     """The worker never writes it."""
     await write(claimed, crowd(RANKED))
