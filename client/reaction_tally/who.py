@@ -60,7 +60,9 @@ def read_who(operations: Operations, query: WhoQuery) -> Operation[Who]:
         operations.expect_schema(schema)
         count, size, ranked, scan = map(check_reply, replies)
         cursor, actions = scan
-        if not count or int(cursor) == 0:  # the step was the last one
+        if not count:
+            return Who(reactors=(), total=0)
+        if int(cursor) == 0:  # one step has read all of them
             return _page(query, count, _of_actions(query, actions))
         if size != int(count):
             return (yield from _read_all(operations, query))
