@@ -18,6 +18,7 @@ from reaction_tally.values import (
     Reactor,
     RecentMessage,
     Reset,
+    TopMessage,
     Who,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "Reset",
     "TallyReadError",
     "TallyReader",
+    "TopMessage",
     "Who",
 ]
 __version__ = "0.2.0"

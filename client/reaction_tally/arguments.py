@@ -1,10 +1,12 @@
 """Arguments of readers, checked: a wrong one is a mistake of the program, and no empty answer."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 from reaction_tally.keys import is_position
 from reaction_tally.rows import Query
+from reaction_tally.top import TopQuery
 from reaction_tally.values import Reactor
 from reaction_tally.who import WhoQuery, read_after
 
@@ -14,6 +16,11 @@ MOST_NAMES: Final = 50
 """Names of one reaction."""
 MOST_REACTORS: Final = 1_000
 """Users of one page of ``who``."""
+MOST_TOP: Final = 1_000
+"""Messages of ``top``."""
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+TICKS_PER_MICROSECOND: Final = 10
+"""A timetoken counts ten-millionths of a second."""
 
 Value = TypeVar("Value")
 
@@ -134,6 +141,43 @@ def who_of(
         limit=_number("a limit", limit, least=1, most=MOST_REACTORS),
         after=None if after is None else after_of(after),
     )
+
+
+def top_of(
+    channel: str,
+    type: str | None,
+    value: str | None,
+    since: str | int | datetime | None,
+    limit: int,
+) -> TopQuery:
+    """Return what ``top`` asks.
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: an argument is malformed, or out of its bounds.
+    """
+    return TopQuery(
+        channel=channel_of(channel),
+        type=None if type is None else type_of(type),
+        value=None if value is None else _text("a value", value),
+        since=None if since is None else since_of(since),
+        limit=_number("a limit", limit, least=1, most=MOST_TOP),
+    )
+
+
+def since_of(since: str | int | datetime) -> str:
+    """Return a time as a timetoken.
+
+    Raises:
+        TypeError: it is no time.
+        ValueError: it is malformed, or has no time zone, or is before 1970.
+    """
+    if not isinstance(since, datetime):
+        return timetoken_of(since)
+    if since.tzinfo is None:
+        raise ValueError(f"since needs a time zone: datetime.now(timezone.utc), not {since!r}")
+    microseconds = (since - EPOCH) // timedelta(microseconds=1)
+    return timetoken_of(microseconds * TICKS_PER_MICROSECOND)
 
 
 def after_of(after: str) -> Reactor:

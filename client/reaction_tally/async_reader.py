@@ -1,6 +1,7 @@
 """Reads tallies in an event loop."""
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Self
 
 from redis.asyncio import ConnectionPool, Redis
@@ -12,7 +13,7 @@ from reaction_tally.loops import LoopClients, OneClient
 from reaction_tally.operations import Operations
 from reaction_tally.reads import Reads
 from reaction_tally.senders import AsyncSender
-from reaction_tally.values import Change, Counts, Page, RecentMessage, Reset, Who
+from reaction_tally.values import Change, Counts, Page, RecentMessage, Reset, TopMessage, Who
 
 
 class AsyncTallyReader:
@@ -81,6 +82,19 @@ class AsyncTallyReader:
     ) -> dict[str, Counts]:
         """Return type → value → count of each message, by its timetoken as text."""
         return await self._sender.run(self.reads.get_many(channel, message_timetokens))
+
+    async def top(
+        self,
+        channel: str,
+        *,
+        type: str | None = None,
+        value: str | None = None,
+        since: str | int | datetime | None = None,
+        limit: int = 10,
+    ) -> tuple[TopMessage, ...]:
+        """Return the messages with the most reactions: see ``TallyReader.top``."""
+        top = self.reads.top(channel, type, value, since, limit)
+        return await self._sender.run(top)
 
     async def recent(self, channel: str, *, limit: int = 50) -> tuple[RecentMessage, ...]:
         """Return the messages whose reactions changed last, newest first."""

@@ -1,6 +1,7 @@
 """Reads tallies in threads, as most web applications do."""
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Self
 
 from redis import BlockingConnectionPool, Redis
@@ -11,7 +12,7 @@ from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.operations import Operations
 from reaction_tally.reads import Reads
 from reaction_tally.senders import Sender
-from reaction_tally.values import Change, Counts, Page, RecentMessage, Reset, Who
+from reaction_tally.values import Change, Counts, Page, RecentMessage, Reset, TopMessage, Who
 
 
 class TallyReader:
@@ -93,6 +94,25 @@ class TallyReader:
     ) -> dict[str, Counts]:
         """Return type → value → count of each message, by its timetoken as text."""
         return self._sender.run(self.reads.get_many(channel, message_timetokens))
+
+    def top(
+        self,
+        channel: str,
+        *,
+        type: str | None = None,
+        value: str | None = None,
+        since: str | int | datetime | None = None,
+        limit: int = 10,
+    ) -> tuple[TopMessage, ...]:
+        """Return the messages with the most reactions, most first, then newest first.
+
+        Counted is a ``type``, a ``value``, both, or everything. ``since`` is a timetoken or a
+        ``datetime``: messages that were published before it are left out.
+
+        A thousand messages take one round trip or two. Changes may come between them.
+        """
+        top = self.reads.top(channel, type, value, since, limit)
+        return self._sender.run(top)
 
     def recent(self, channel: str, *, limit: int = 50) -> tuple[RecentMessage, ...]:
         """Return the messages whose reactions changed last, newest first."""

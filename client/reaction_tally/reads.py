@@ -4,6 +4,7 @@ Nothing here does I/O. No method is a generator, so a wrong argument raises at o
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from reaction_tally.arguments import (
     channel_of,
@@ -14,12 +15,14 @@ from reaction_tally.arguments import (
     query_of,
     timetoken_of,
     timetokens_of,
+    top_of,
     who_of,
 )
 from reaction_tally.changes import Steps, begin
 from reaction_tally.operations import Operation, Operations
 from reaction_tally.pages import read_page
-from reaction_tally.values import Counts, Page, RecentMessage, Who
+from reaction_tally.top import read_top
+from reaction_tally.values import Counts, Page, RecentMessage, TopMessage, Who
 from reaction_tally.who import read_who
 
 
@@ -68,6 +71,18 @@ class Reads:
         """Return the counts of messages."""
         timetokens = timetokens_of(message_timetokens)
         return self._operations.get_many(channel_of(channel), timetokens)
+
+    def top(
+        self,
+        channel: str,
+        type: str | None,
+        value: str | None,
+        since: str | int | datetime | None,
+        limit: int,
+    ) -> Operation[tuple[TopMessage, ...]]:
+        """Return the messages with the most reactions."""
+        query = top_of(channel, type, value, since, limit)
+        return read_top(self._operations, query)
 
     def recent(self, channel: str, limit: int) -> Operation[tuple[RecentMessage, ...]]:
         """Return the messages that changed last."""

@@ -125,6 +125,14 @@ class Who:
 
 
 @dataclass(frozen=True, slots=True)
+class TopMessage:
+    """A message, and how many reactions were counted."""
+
+    timetoken: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class RecentMessage:
     """A message, and when its reactions changed last, in milliseconds since 1970."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from contextlib import redirect_stdout
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final, cast
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 import reaction_tally
-from reaction_tally import Reactor, RecentMessage, TallyReader, Who
+from reaction_tally import Reactor, RecentMessage, TallyReader, TopMessage, Who
 from reaction_tally.keys import Keys
 from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, at
 from tests.redis_server import RedisServer
@@ -23,6 +24,8 @@ README: Final = Path(__file__).parents[2].joinpath("client", "README.md").read_t
 ADDRESS: Final = "redis://localhost:6379/0"
 MESSAGES: Final = [MESSAGE, "17600000002110345"]
 """The messages of the README; the second one has no reactions."""
+YESTERDAY: Final = datetime(2001, 9, 8, tzinfo=UTC)
+"""A day before the reactions."""
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def evaluated(code: str, url: str) -> Any:
         message = page.messages[MESSAGE]
         who = reader.who(CHANNEL, MESSAGE, "reaction", "👍", limit=1)
         names: dict[str, Any] = {"reader": reader, "page": page, "message": message}
-        names |= {"messages": MESSAGES, "who": who}
+        names |= {"messages": MESSAGES, "who": who, "yesterday": YESTERDAY}
         return eval(code, names)  # noqa: S307 - the code of the README
 
 
@@ -66,6 +69,8 @@ EXPECTED: Final[dict[str, Any]] = {
     "the next page of them": Who(reactors=(Reactor("ana", at(2)),), total=2),
     "up minus down": 1,
     "the average of stars": 5,
+    "the messages with the most reactions": (TopMessage(MESSAGE, 4),),
+    "of one value, since yesterday": (TopMessage(MESSAGE, 2),),
     "which messages changed last": (RecentMessage(MESSAGE, 1_000_000_000_000),),
     "every channel": {CHANNEL},
     "may some counts be wrong now?": False,

@@ -21,6 +21,7 @@ from tests.client.reactions import BEGAN, Reactions, Tally, crowd, who_key, writ
 from tests.histories import CHANNEL, MESSAGE, added
 from tests.redis_server import RedisServer
 from tests.store.examples import apply
+from worker.domain.action import Added, Identity, Removed
 from worker.store.store import Store
 
 KEYS: Final = Keys()
@@ -75,6 +76,23 @@ async def test_what_the_worker_counted_is_read(claimed: Redis, reader: Any) -> N
     page = await reader.who(CHANNEL, int(MESSAGE), "reaction", "👍")
 
     assert page == Who(reactors=(Reactor("ana", "10000000000000002"),), total=1)
+
+
+@pytest.mark.parametrize("gone", [0, 1, 150, 400])
+async def test_what_the_worker_ranked_is_read(store: Store, reader: Any, gone: int) -> None:
+    """Of a large message, which grows, and shrinks again."""
+    users = [Identity(CHANNEL, MESSAGE, *THUMB, f"u{number % 7}:{number}") for number in range(400)]
+    times = [str(BEGAN + number) for number in range(400)]
+    additions = list(map(Added, users, times, times))
+    for start in range(0, 400, 50):
+        await apply(store, additions[start : start + 50])
+    removals = [Removed(user, at, at) for user, at in zip(users, times, strict=True)][:gone]
+    for start in range(0, gone, 50):
+        await apply(store, removals[start : start + 50])
+
+    expected = [Reactor(user.uuid, at) for user, at in zip(users, times, strict=True)][gone:]
+
+    assert await everybody(reader, limit=77) == expected
 
 
 async def test_a_message_without_reactions_has_nobody(claimed: Redis, reader: Any) -> None:
