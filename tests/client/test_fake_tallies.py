@@ -100,6 +100,17 @@ def test_a_large_message_is_ranked(tallies: FakeTallies) -> None:
     assert tallies.reader.who(CHANNEL, MESSAGE, "reaction", "a:b").total == RANKED_ABOVE - 2
 
 
+def test_a_large_message_may_be_in_any_channel() -> None:
+    """One of its keys is made from another one, by a script that reads it."""
+    users = [f"u{number}" for number in range(RANKED_ABOVE + 1)]
+    odd = "a:actions:1}:actions:"
+    with fake_tallies({(odd, MESSAGE): {"reaction": {"👍": users}}}) as tallies:
+        page = tallies.reader.page(odd, [MESSAGE], names=2)
+        (reaction,) = page.messages[MESSAGE].reactions
+
+    assert reaction.names == ("u0", "u1")
+
+
 def assert_ranked(tallies: FakeTallies, values: dict[str, list[str]]) -> None:
     """Expect a key of each value, and every user in it."""
     redis = cast("Any", tallies)._redis
