@@ -137,6 +137,59 @@ async def test_a_whole_batch_about_one_message_is_ranked_by_two_calls(
 
 
 @pytest.mark.usefixtures("few_are_ranked")
+async def test_one_batch_adds_and_removes_while_a_message_becomes_ranked(redis: Redis) -> None:
+    """What was there, what comes, and what goes."""
+    store = Store(redis, KEYS)
+    await apply(store, crowd(FEW))
+
+    await apply(store, [taken_back(reaction(0)), taken_back(reaction(1)), *crowd(3, FEW)])
+
+    assert await users(redis) == await expected(redis, FEW)
+    assert sum(map(len, (await users(redis)).values())) == FEW + 1
+
+
+@pytest.mark.usefixtures("few_are_ranked")
+async def test_short_timetokens_and_empty_names_are_ranked(redis: Redis) -> None:
+    """PubNub's have 17 digits, and a type has a name. Nothing relies on either."""
+    identities = [Identity(CHANNEL, MESSAGE, "", "", f"{n}") for n in range(FEW + 1)]
+    times = ["7", "123456789", "1234567890", str(FIRST)]
+
+    await apply(Store(redis, KEYS), list(map(Added, identities, times, times)))
+
+    assert await users(redis) == await expected(redis, FEW)
+
+
+@pytest.mark.usefixtures("few_are_ranked")
+@pytest.mark.parametrize("field", ["stray", "re:stray", ":", "re:act:nobody"])
+async def test_a_field_of_nobody_is_not_ranked(redis: Redis, field: str) -> None:
+    """A hand wrote it. It refuses no event, and stands in no set."""
+    store, commands = Store(redis, KEYS), cast("Any", redis)
+    await apply(store, crowd(FEW - 1))
+    await commands.hset(KEYS.actions(CHANNEL, MESSAGE), field, "no time")
+
+    await apply(store, crowd(3, FEW - 1))
+    await commands.hdel(KEYS.actions(CHANNEL, MESSAGE), field)
+
+    assert await users(redis) == await expected(redis, FEW)
+
+
+@pytest.mark.usefixtures("few_are_ranked")
+@pytest.mark.parametrize("is_set", [True, False])
+async def test_what_an_eviction_left_is_deleted(redis: Redis, is_set: bool) -> None:
+    """When the message becomes ranked again: of tallies that it has, and of new ones."""
+    store, commands = Store(redis, KEYS), cast("Any", redis)
+    await apply(store, crowd(FEW))
+    for value in (VALUES[0], "new"):
+        key = KEYS.who(CHANNEL, MESSAGE, tally_field("re:act", value))
+        await (commands.zadd(key, {"stale": 5}) if is_set else commands.set(key, "not ours"))
+    new = Identity(CHANNEL, MESSAGE, "re:act", "new", "ana")
+
+    await apply(store, [*crowd(1, FEW), Added(new, str(FIRST), str(FIRST))])
+
+    assert await users(redis) == await expected(redis, FEW)
+
+
+@pytest.mark.usefixtures("few_are_ranked")
 async def test_a_message_that_needs_keys_delays_no_other_channel(redis: Redis) -> None:
     """What the first call did is not done again. Only the cursor is left to its own call."""
     store, save = Store(redis, KEYS), CursorSave("s", Cursor("1", 1))

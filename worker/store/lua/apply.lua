@@ -66,7 +66,8 @@
 -- Most channels have one new action of one message.
 -- For them the script creates few tables and calls few functions.
 
-local call, unpack, concat, byte, sub, find = redis.call, unpack, table.concat, string.byte, string.sub, string.find
+local call, unpack, concat = redis.call, unpack, table.concat
+local byte, sub, find, match = string.byte, string.sub, string.find, string.match
 local max = math.max
 local origin, tombstone_seconds, journal_seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local ranked_above = tonumber(ARGV[5])
@@ -179,98 +180,58 @@ end
 
 -- Answers the score of an action timetoken in a who key.
 local function score_of(timetoken)
-  local thousands = tonumber(sub(timetoken, 1, -10)) or 0
-  local rest = tonumber(sub(timetoken, -9)) or 0
+  local thousands, rest = tonumber('0' .. sub(timetoken, 1, -10)), tonumber('0' .. sub(timetoken, -9))
   return string.format('%.0f', (thousands - 17000000) * 1e9 + rest)
 end
 
--- Answers the tally of a field of actions, as who keys end, and the user.
-local function split(field)
-  local first = find(field, ':', 1, true)
-  local second = first and find(field, ':', first + 1, true)
-  if second then return sub(field, 1, second - 1), sub(field, second + 1) end
+-- Adds arguments to the command for a who key. A key has one command of each name.
+local function add_arguments(commands, name, key, ...)
+  local command = commands[key] or { name, key }
+  for _, argument in ipairs({ ... }) do command[#command + 1] = argument end
+  commands[key] = command
 end
 
--- Answers the live actions of a message as they will be: field → action timetoken.
-local function live_after(actions_key, set, cleared)
-  local held, actions = call('HGETALL', actions_key), {}
-  for at = 1, #held, 2 do actions[held[at]] = held[at + 1] end
-  for at = 3, set and #set or 0, 2 do actions[set[at]] = set[at + 1] end
-  for at = 3, cleared and #cleared or 0 do actions[cleared[at]] = nil end
-  return actions
-end
+-- Decides what happens to the who keys of a message whose live actions change.
+-- If it becomes ranked, or no longer is, that is all of them.
+local function rank(message, actions_key, size, growth, set, cleared)
+  local was_ranked, is_ranked = size > ranked_above, size + growth > ranked_above
+  local prefix = sub(actions_key, 1, -#message - 9) .. 'who:' .. message .. ':'
+  local seen, added, dropped = {}, {}, {}
 
--- Adds a user to the command for a who key: each key has one command of a kind.
-local function to_command(commands, name, key, user, score)
-  local command = commands[key]
-  if not command then
-    command = { name, key }
-    commands[key] = command
+  -- Answers the who key of an action, and its user.
+  -- What is there goes, unless it is the set of a message that stays ranked.
+  local function place_of(field)
+    local tally, user = match(field, '^([^:]*:[^:]*):(.*)$')
+    if not tally then return nil end -- another program wrote it
+    local key = given(prefix .. tally)
+    if not seen[key] then
+      seen[key] = true
+      local stays = was_ranked and is_ranked and call('TYPE', key).ok == 'zset'
+      if not stays then writes[#writes + 1] = { 'UNLINK', key } end
+    end
+    return key, user
   end
-  if score then command[#command + 1] = score end
-  command[#command + 1] = user
-end
 
--- Makes a sorted set of each tally of a message that becomes ranked.
-local function begin_ranking(key_of, actions)
-  local added = {}
-  for field, timetoken in pairs(actions) do
-    local tally, user = split(field)
-    if tally then to_command(added, 'ZADD', key_of(tally), user, score_of(timetoken)) end
-  end
-  for key, command in pairs(added) do
-    writes[#writes + 1] = { 'UNLINK', key } -- it may be left from an eviction
-    writes[#writes + 1] = command
-  end
-end
-
--- Deletes the sorted sets of a message that is no longer ranked.
-local function end_ranking(key_of, actions_key)
-  local seen = {}
-  for _, field in ipairs(call('HKEYS', actions_key)) do
-    local tally = split(field)
-    if tally and not seen[tally] then
-      seen[tally] = true
-      writes[#writes + 1] = { 'UNLINK', key_of(tally) }
+  local function note(field, timetoken)
+    local key, user = place_of(field)
+    if key and is_ranked and find(timetoken, '^%d+$') then
+      add_arguments(added, 'ZADD', key, score_of(timetoken), user)
     end
   end
-end
 
--- Writes commands for who keys. A key that another program wrote is deleted first.
-local function write_ranking(commands)
-  for key, command in pairs(commands) do
-    local kind = call('TYPE', key).ok
-    if kind ~= 'zset' and kind ~= 'none' then writes[#writes + 1] = { 'UNLINK', key } end
-    writes[#writes + 1] = command
+  if was_ranked ~= is_ranked then
+    local held = call('HGETALL', actions_key)
+    for at = 1, #held, 2 do note(held[at], held[at + 1]) end
   end
-end
-
--- Writes what changes in the sorted sets of a message that stays ranked.
-local function keep_ranking(key_of, set, cleared)
-  local added, dropped = {}, {}
-  for at = 3, set and #set or 0, 2 do
-    local tally, user = split(set[at])
-    to_command(added, 'ZADD', key_of(tally), user, score_of(set[at + 1]))
+  if is_ranked then
+    for at = 3, #set, 2 do note(set[at], set[at + 1]) end
+    for at = 3, #cleared do
+      local key, user = place_of(cleared[at])
+      add_arguments(dropped, 'ZREM', key, user)
+    end
   end
-  for at = 3, cleared and #cleared or 0 do
-    local tally, user = split(cleared[at])
-    to_command(dropped, 'ZREM', key_of(tally), user)
-  end
-  write_ranking(dropped)
-  write_ranking(added)
-end
-
--- Decides what happens to the sorted sets of a message whose live actions change.
-local function rank(message, actions_key, size, growth, set, cleared)
-  local prefix = sub(actions_key, 1, -#message - 9) .. 'who:' .. message .. ':'
-  local function key_of(tally) return given(prefix .. tally) end
-  if size <= ranked_above then
-    begin_ranking(key_of, live_after(actions_key, set, cleared))
-  elseif size + growth <= ranked_above then
-    end_ranking(key_of, actions_key)
-  else
-    keep_ranking(key_of, set, cleared)
-  end
+  for _, command in pairs(added) do writes[#writes + 1] = command end
+  for _, command in pairs(dropped) do writes[#writes + 1] = command end
 end
 
 -- Decides what the events of one message do. Its keys and arguments begin at these places.
@@ -346,7 +307,7 @@ local function decide(key, at)
   if set_live or cleared_live then
     local size = call('HLEN', actions_key)
     if max(size, size + growth) > ranked_above then
-      rank(message, actions_key, size, growth, set_live, cleared_live)
+      rank(message, actions_key, size, growth, set_live or {}, cleared_live or {})
     end
   end
   if tombstoned then lives[#lives + 1] = removed_key end
@@ -374,7 +335,7 @@ end
 
 -- Publishes the hint that a channel has a new head. The names of both are in its keys.
 -- A user who may not publish is no error: followers look at all heads every few seconds, too.
-local namespace = string.match(KEYS[1], '^[^:]*')
+local namespace = match(KEYS[1], '^[^:]*')
 local hints, may_publish = namespace .. ':changed', true
 local function publish(head_key, head)
   local channel = sub(head_key, #namespace + 3, -7)
@@ -416,7 +377,7 @@ local function try(what, ...)
   local is_done, answer = pcall(what, ...)
   if is_done then return answer end
   local reason = type(answer) == 'table' and answer.err or tostring(answer)
-  readonly = readonly or string.match(reason, '^[^{]-(READONLY .*)') -- a brace begins a channel
+  readonly = readonly or match(reason, '^[^{]-(READONLY .*)') -- a brace begins a channel
   return reason, true
 end
 

@@ -49,8 +49,7 @@ if not next(wrong) then return {} end
 
 -- As in apply.lua.
 local function score_of(timetoken)
-  local thousands = tonumber(sub(timetoken, 1, -10)) or 0
-  local rest = tonumber(sub(timetoken, -9)) or 0
+  local thousands, rest = tonumber('0' .. sub(timetoken, 1, -10)), tonumber('0' .. sub(timetoken, -9))
   return string.format('%.0f', (thousands - 17000000) * 1e9 + rest)
 end
 
@@ -61,14 +60,11 @@ for tally, key in pairs(wrong) do
 end
 local actions = call('HGETALL', actions_key)
 for at = 1, #actions, 2 do
-  local field = actions[at]
-  local first = find(field, ':', 1, true)
-  local second = first and find(field, ':', first + 1, true)
-  local tally = second and sub(field, 1, second - 1)
+  local tally, user = string.match(actions[at], '^([^:]*:[^:]*):(.*)$')
   local command = tally and commands[tally]
   if command then
     command[#command + 1] = score_of(actions[at + 1])
-    command[#command + 1] = sub(field, second + 1)
+    command[#command + 1] = user
     if #command > MOST_ARGUMENTS then
       call(unpack(command))
       commands[tally] = { 'ZADD', wrong[tally] }
