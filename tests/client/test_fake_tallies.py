@@ -25,6 +25,7 @@ from reaction_tally.keys import (
 )
 from reaction_tally.testing import FakeTallies, ReactionRefusedError, fake_tallies
 from tests.histories import CHANNEL, MESSAGE
+from tests.ranked import ranked_above
 from tests.store.examples import apply
 from worker.domain.action import Added, Event, Identity, Removed
 from worker.store.store import Store
@@ -250,14 +251,18 @@ def _entries(journal: list[tuple[str, dict[str, str]]]) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_fake_tallies_are_what_a_worker_writes(claimed: Redis, seed: int) -> None:
-    """Key by key, after the same events: counts, actions, tombstones, index and journal."""
+async def test_fake_tallies_are_what_a_worker_writes(
+    claimed: Redis, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Key by key, after the same events. Messages with more than two actions are ranked."""
+    monkeypatch.setattr("reaction_tally.testing.writer.RANKED_ABOVE", 2)
     journaled = Journaled(seed)
     for _ in range(60):
         journaled.act()
     store = Store(claimed, KEYS)
-    for event in journaled.events:
-        await apply(store, [event])
+    with ranked_above(2):
+        for event in journaled.events:
+            await apply(store, [event])
 
     server = cast("Any", journaled.tallies)._server
     async with fakeredis.FakeAsyncRedis(server=server, decode_responses=True) as fake:
@@ -266,7 +271,7 @@ async def test_fake_tallies_are_what_a_worker_writes(claimed: Redis, seed: int) 
     kinds: defaultdict[str, int] = defaultdict(int)
     for key in written:
         kinds[key.rpartition("}:")[2].partition(":")[0]] += 1
-    assert kinds.keys() == {"counts", "actions", "removed", "messages", "journal", "head"}
+    assert kinds.keys() == {"counts", "actions", "removed", "who", "messages", "journal", "head"}
     journaled.tallies.close()
 
 
