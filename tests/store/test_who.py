@@ -137,6 +137,27 @@ async def test_a_whole_batch_about_one_message_is_ranked_by_two_calls(
 
 
 @pytest.mark.usefixtures("few_are_ranked")
+async def test_only_a_message_that_becomes_ranked_takes_a_second_call(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small ones need no keys, and those of a known one are sent at once."""
+    calls = counted_calls(redis, monkeypatch)
+    store = Store(redis, KEYS)
+    likes = [reaction(len(VALUES) * number) for number in range(2 * FEW)]
+    await apply(store, likes[:1])  # loads the script
+    batches = [likes[1:FEW], [taken_back(likes[0])], likes[FEW : FEW + 1], likes[FEW + 1 :]]
+
+    counts = []
+    for batch in [*batches, [taken_back(likes[1])]]:
+        calls.clear()
+        await apply(store, batch)
+        counts.append(len(calls))
+
+    assert counts == [1, 1, 1, 2, 1]
+    assert await users(redis) == await expected(redis, FEW)
+
+
+@pytest.mark.usefixtures("few_are_ranked")
 async def test_one_batch_adds_and_removes_while_a_message_becomes_ranked(redis: Redis) -> None:
     """What was there, what comes, and what goes."""
     store = Store(redis, KEYS)
