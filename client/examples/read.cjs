@@ -1,6 +1,6 @@
 // What a chat screen needs, in Node, with ioredis:
 //
-//     npm install ioredis
+//     npm install ioredis          in the folder of this file
 //     node read.cjs redis://localhost:6379 room ben 17600000001728660 17600000002110345
 //
 // It prints the counts of the messages, which of them are ben's, and who chose each value of the
@@ -135,6 +135,9 @@ function readChange(text) {
 async function main(url, channel, user, ...messages) {
   const print = (line) => console.log(JSON.stringify(line));
   const redis = new Redis(url);
+  if ((await redis.hget(`${NAMESPACE}:meta`, 'schema')) !== '1') {
+    throw new Error(`There are no tallies of schema 1 at ${url}: check the database and the namespace.`);
+  }
   const waiting = redis.duplicate(); // it waits for changes, and does nothing else
   for (;;) {
     const page = await readPage(redis, channel, messages);

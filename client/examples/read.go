@@ -10,6 +10,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log"
 	"net/url"
 	"os"
@@ -219,6 +220,10 @@ func run(ctx context.Context, address, channel, user string, messages []string) 
 		return err
 	}
 	rdb := redis.NewClient(options)
+	schema, err := rdb.HGet(ctx, namespace+":meta", "schema").Result()
+	if err != nil || schema != "1" {
+		return fmt.Errorf("no tallies of schema 1: check address, database and namespace (%v)", err)
+	}
 	encoder := json.NewEncoder(os.Stdout)
 	show := func(line any) { _ = encoder.Encode(line) }
 	for {

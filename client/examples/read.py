@@ -138,6 +138,10 @@ def show(line: object) -> None:
 def main(url: str, channel: str, user: str, *messages: str) -> None:
     """Print a page, then its changes; a new page when the position is gone."""
     redis = Redis.from_url(url, decode_responses=True)
+    if redis.hget(f"{NAMESPACE}:meta", "schema") != "1":
+        sys.exit(
+            f"There are no tallies of schema 1 at {url}: check the database and the namespace."
+        )
     while True:
         page = read_page(redis, channel, list(messages))
         show(page)

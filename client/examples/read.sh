@@ -1,6 +1,9 @@
 # The same with redis-cli, line by line. Quotes keep the braces from the shell.
 # Without --raw, redis-cli writes escapes for emoji on a terminal.
 
+# Are these tallies? It must be 1. If it is missing, every other answer would be empty.
+redis-cli --raw HGET 'tally:meta' schema
+
 # The counts of a message: a field is <type>:<value>, then comes its count.
 redis-cli --raw HGETALL 'tally:{room}:counts:17600000001728660'
 

@@ -1,11 +1,11 @@
 """Arguments of readers, checked: a wrong one is a mistake of the program, and no empty answer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 from reaction_tally.keys import is_position
-from reaction_tally.rows import Query
+from reaction_tally.rows import PageQuery
 from reaction_tally.top import TopQuery
 from reaction_tally.values import Reactor
 from reaction_tally.who import WhoQuery, read_after
@@ -21,6 +21,8 @@ MOST_TOP: Final = 1_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 TICKS_PER_MICROSECOND: Final = 10
 """A timetoken counts ten-millionths of a second."""
+TIMETOKEN_DIGITS: Final = 17
+"""Until the year 5138."""
 
 Value = TypeVar("Value")
 
@@ -97,7 +99,7 @@ def query_of(
     types: Iterable[str] | None,
     me: str | None,
     names: int,
-) -> Query:
+) -> PageQuery:
     """Return what ``page`` asks.
 
     Raises:
@@ -110,7 +112,7 @@ def query_of(
     wanted = None
     if types is not None:
         wanted = tuple(map(type_of, _listed("types", types)))
-    return Query(
+    return PageQuery(
         channel=channel_of(channel),
         timetokens=timetokens,
         types=wanted,
@@ -170,14 +172,23 @@ def since_of(since: str | int | datetime) -> str:
 
     Raises:
         TypeError: it is no time.
-        ValueError: it is malformed, or has no time zone, or is before 1970.
+        ValueError: it has no time zone, or no 17 digits: seconds are no timetoken.
     """
+    if isinstance(since, str | int):
+        return _whole_timetoken(timetoken_of(since))
     if not isinstance(since, datetime):
-        return timetoken_of(since)
+        raise TypeError(f"since is a timetoken or a datetime, not {since!r}")
     if since.tzinfo is None:
         raise ValueError(f"since needs a time zone: datetime.now(timezone.utc), not {since!r}")
     microseconds = (since - EPOCH) // timedelta(microseconds=1)
-    return timetoken_of(microseconds * TICKS_PER_MICROSECOND)
+    return _whole_timetoken(str(microseconds * TICKS_PER_MICROSECOND))
+
+
+def _whole_timetoken(digits: str) -> str:
+    """Return a timetoken, which is no time of another unit."""
+    if len(digits) != TIMETOKEN_DIGITS or not digits.isdigit():
+        raise ValueError(f"since is a timetoken of {TIMETOKEN_DIGITS} digits, not {digits}")
+    return digits
 
 
 def after_of(after: str) -> Reactor:
@@ -198,27 +209,37 @@ def followed_of(channels: Iterable[str] | None) -> list[str] | None:
 
     Raises:
         TypeError: they are one text, or one of them is no text.
-        ValueError: there is none.
+        ValueError: there is none, or one of them is a pattern.
     """
     if channels is None:
         return None
     followed = list(dict.fromkeys(channels_of(channels)))
     if not followed:
         raise ValueError("at least one channel is needed; None means every channel")
+    for channel in followed:
+        if channel.endswith(".*"):
+            raise ValueError(f"changes follows channels, and no pattern like {channel!r}")
     return followed
 
 
-def positions_of(since: Mapping[str, str] | None) -> dict[str, str] | None:
+def positions_of(
+    since: Mapping[str, str] | None,
+    followed: Sequence[str] | None,
+) -> dict[str, str] | None:
     """Return channel → position; None for now.
 
     Raises:
         TypeError: it is no mapping of texts.
-        ValueError: a position is none of ``Page``, ``Change`` or ``Reset``.
+        ValueError: a position is none of ``Page``, ``Change`` or ``Reset``, or its channel is not
+            followed.
     """
     if since is None:
         return None
     if not isinstance(since, Mapping):
         raise TypeError(f"since is channel → position, not {since!r}")
+    others = [] if followed is None else sorted(since.keys() - set(followed))
+    if others:
+        raise ValueError(f"since has a position of {others[0]!r}, which is not followed")
     return {channel_of(channel): position_of(since[channel]) for channel in since}
 
 
@@ -232,6 +253,15 @@ def position_of(position: str) -> str:
     if not is_position(_text("a position", position)):
         raise ValueError(f"a position is like '1760000000123-0', not {position!r}")
     return position
+
+
+def users_of(users: Iterable[str]) -> list[str]:
+    """Return users.
+
+    Raises:
+        TypeError: they are one text, or one of them is no text.
+    """
+    return [_text("a user", user) for user in _listed("users", users)]
 
 
 def _listed(what: str, values: Iterable[Value]) -> list[Value]:

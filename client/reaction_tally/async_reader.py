@@ -7,7 +7,7 @@ from typing import Self
 from redis.asyncio import ConnectionPool, Redis
 
 from reaction_tally.changes import AWAY_SECONDS
-from reaction_tally.connections import place, pool
+from reaction_tally.connections import client_of, place, pool
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.loops import LoopClients, OneClient
 from reaction_tally.operations import Operations
@@ -31,7 +31,7 @@ class AsyncTallyReader:
     def __init__(self, redis: Redis | AsyncSender, namespace: str = DEFAULT_NAMESPACE) -> None:
         """``redis`` may decode responses, or not. Who made it closes it."""
         if not isinstance(redis, AsyncSender):
-            redis = AsyncSender(OneClient(redis), place(redis))
+            redis = AsyncSender(OneClient(client_of(redis, Redis)), place(redis))
         self._sender = redis
         self.reads = Reads(Operations(namespace, self._sender.where))
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from redis import BlockingConnectionPool
+from redis import BlockingConnectionPool, Redis
 from redis.asyncio import ConnectionPool as AsyncPool
+from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -97,6 +98,20 @@ def _refuse(flaws: Iterable[tuple[object, str]]) -> None:
     for is_there, sentence in flaws:
         if is_there:
             raise InvalidNameError(f"The address of Redis: {sentence}")
+
+
+def client_of(redis: Any, kind: type) -> Any:
+    """Return a client that a reader may use.
+
+    Raises:
+        TypeError: it is none, or one for the other reader.
+    """
+    if isinstance(redis, str):
+        raise TypeError("for an address there is from_url: TallyReader.from_url(address)")
+    if isinstance(redis, kind) or not isinstance(redis, Redis | AsyncRedis):
+        return redis  # it may be another class with the same methods
+    wanted = f"{kind.__module__.removesuffix('.client')}.{kind.__name__}"
+    raise TypeError(f"this reader needs a client like {wanted}, and not {redis!r}")
 
 
 def place(client: Any) -> str:

@@ -42,7 +42,7 @@ class Operations:
         """``where`` names the server and the database in errors."""
         self.keys = Keys(namespace)
         self.where = where
-        self.may_run_no_script = False
+        self.is_script_refused = False
         """Whether an ACL has refused one: it is not asked again."""
 
     def check(self) -> Operation[None]:

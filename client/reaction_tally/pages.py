@@ -11,12 +11,12 @@ from redis.exceptions import NoScriptError
 from reaction_tally.keys import RANKED_ABOVE, Keys, encoded_part
 from reaction_tally.operations import Command, Operation, Operations, Request
 from reaction_tally.replies import check_reply, is_forbidden, is_unknown_command, text, texts
-from reaction_tally.rows import Query, Row, page_of
+from reaction_tally.rows import PageQuery, Row, page_of
 from reaction_tally.steps import TRIES, read_in_steps, too_fast
 from reaction_tally.values import Page
 
 
-def read_page(operations: Operations, query: Query) -> Operation[Page]:
+def read_page(operations: Operations, query: PageQuery) -> Operation[Page]:
     """Return the messages of a query, in one round trip.
 
     A script needs the name of every key that it touches. Names of a ranked message are in keys that
@@ -24,10 +24,10 @@ def read_page(operations: Operations, query: Query) -> Operation[Page]:
     """
     who: list[Any] = []
     for _ in range(TRIES):
-        if operations.may_run_no_script:
+        if operations.is_script_refused:
             return (yield from read_in_steps(operations, query))
         reply = yield from _run_script(operations, query, who)
-        if not operations.may_run_no_script:
+        if not operations.is_script_refused:
             lacking, *found = check_reply(reply)
             if not lacking:
                 return _page(query, found)
@@ -37,7 +37,7 @@ def read_page(operations: Operations, query: Query) -> Operation[Page]:
 
 def _run_script(
     operations: Operations,
-    query: Query,
+    query: PageQuery,
     who: Sequence[Any],
 ) -> Operation[Any]:
     """Return the reply of the script, and note if it must not be run."""
@@ -49,11 +49,11 @@ def _run_script(
         call = _script_call("EVAL", source(), keys, query, who)
         (reply,) = yield Request([call])
     if is_forbidden(reply) or is_unknown_command(reply):
-        operations.may_run_no_script = True
+        operations.is_script_refused = True
     return reply
 
 
-def _page(query: Query, found: Sequence[Any]) -> Page:
+def _page(query: PageQuery, found: Sequence[Any]) -> Page:
     head, is_owed, *messages = found
     rows = [_rows(message, query.names) for message in messages]
     return page_of(query, text(head), is_owed, rows)
@@ -76,7 +76,7 @@ def _script_call(
     command: str,
     script: str,
     keys: Keys,
-    query: Query,
+    query: PageQuery,
     who: Sequence[Any],
 ) -> Command:
     channel, user = query.channel, query.me

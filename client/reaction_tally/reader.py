@@ -7,7 +7,7 @@ from typing import Self
 from redis import BlockingConnectionPool, Redis
 
 from reaction_tally.changes import AWAY_SECONDS
-from reaction_tally.connections import pool
+from reaction_tally.connections import client_of, pool
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.operations import Operations
 from reaction_tally.reads import Reads
@@ -34,7 +34,7 @@ class TallyReader:
 
     def __init__(self, redis: Redis | Sender, namespace: str = DEFAULT_NAMESPACE) -> None:
         """``redis`` may decode responses, or not. Who made it closes it."""
-        self._sender = redis if isinstance(redis, Sender) else Sender(redis)
+        self._sender = redis if isinstance(redis, Sender) else Sender(client_of(redis, Redis))
         self.reads = Reads(Operations(namespace, self._sender.where))
 
     @classmethod
@@ -107,7 +107,8 @@ class TallyReader:
         """Return the messages with the most reactions, most first, then newest first.
 
         Counted is a ``type``, a ``value``, both, or everything. ``since`` is a timetoken or a
-        ``datetime``: messages that were published before it are left out.
+        ``datetime``: messages that were published before it are left out, even if they have new
+        reactions.
 
         A thousand messages take one round trip or two. Changes may come between them.
         """

@@ -103,7 +103,8 @@ class Reads:
         away_seconds: float,
     ) -> Operation[Steps]:
         """Return the steps of a follower."""
-        followed, positions = followed_of(channels), positions_of(since)
+        followed = followed_of(channels)
+        positions = positions_of(since, followed)
         return begin(self._operations, followed, positions, away_seconds)
 
     def check(self) -> Operation[None]:

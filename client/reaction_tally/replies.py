@@ -71,6 +71,10 @@ def translated(error: Exception) -> TallyReadError:
         return NotPermittedError(f"Redis does not permit this to the user in the address: {reason}")
     if isinstance(error, exceptions.AuthenticationError):
         return NotPermittedError(f"Redis refuses the user or the password: {reason}")
+    if reason == "Too many connections":
+        return RedisUnavailableError(
+            "No connection is free in the pool of the client that you gave."
+        )
     is_refusal = isinstance(error, exceptions.ResponseError)
     is_temporary = isinstance(error, _TEMPORARY) or _BUSY.match(reason)
     if is_refusal and not is_temporary:

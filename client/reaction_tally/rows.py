@@ -21,7 +21,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class PageQuery:
     """What is asked about messages of a channel."""
 
     channel: str
@@ -32,7 +32,7 @@ class Query:
 
 
 def page_of(
-    query: Query,
+    query: PageQuery,
     position: str,
     is_owed: Any,
     messages: Iterable[Iterable[Row]],

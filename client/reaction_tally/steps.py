@@ -12,14 +12,14 @@ from reaction_tally.keys import RANKED_ABOVE, Keys, action_prefix, tally_parts
 from reaction_tally.operations import Command, Operation, Operations, Request
 from reaction_tally.ranked import RankedNames, add_ranked
 from reaction_tally.replies import check_reply, pairs, text
-from reaction_tally.rows import Query, Row, page_of
+from reaction_tally.rows import PageQuery, Row, page_of
 from reaction_tally.values import Page
 
 TRIES: Final = 20
 """Steps after which a channel changes too fast. Usually two are enough."""
 
 
-def read_in_steps(operations: Operations, query: Query) -> Operation[Page]:
+def read_in_steps(operations: Operations, query: PageQuery) -> Operation[Page]:
     """Return a page."""
     (schema,) = yield Request([operations.schema])
     operations.expect_schema(schema)
@@ -32,7 +32,7 @@ def read_in_steps(operations: Operations, query: Query) -> Operation[Page]:
     raise too_fast(query)
 
 
-def too_fast(query: Query) -> RedisUnavailableError:
+def too_fast(query: PageQuery) -> RedisUnavailableError:
     """Return the error about a channel that changes between all tries to read it."""
     return RedisUnavailableError(f"The channel {query.channel!r} changes too fast to be read.")
 
@@ -40,7 +40,7 @@ def too_fast(query: Query) -> RedisUnavailableError:
 class Step:
     """Reads the counts of all messages, and of the actions what the step before showed."""
 
-    def __init__(self, keys: Keys, query: Query) -> None:
+    def __init__(self, keys: Keys, query: PageQuery) -> None:
         self._keys = keys
         self._query = query
         self._own: dict[str, list[str]] = {}

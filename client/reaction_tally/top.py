@@ -1,7 +1,7 @@
 """The messages of a channel with the most reactions.
 
-One number of each message is read. A sorted set of all messages would answer sooner, but then every
-event and every message would pay for it.
+The counts of each message are read. A sorted set of all messages would answer sooner, but then
+every event and every message would pay for it.
 """
 
 import heapq
@@ -32,13 +32,11 @@ class TopQuery:
 
     @property
     def oldest_event(self) -> str:
-        """The lowest score in the index of a wanted message: a reaction follows its message."""
-        return "-inf" if self.since is None else self.since[:-4] or "0"
+        """The lowest score in the index of a wanted message: a reaction follows its message.
 
-    @property
-    def is_one_number(self) -> bool:
-        """Whether Redis has the count: of a tally, or of all actions."""
-        return (self.type is None) == (self.value is None)
+        A score is in milliseconds: 10,000 ticks of a timetoken, so four digits less.
+        """
+        return "-inf" if self.since is None else self.since[:-4] or "0"
 
     def is_wanted(self, timetoken: str) -> bool:
         """Tell whether a message is not too old."""
@@ -96,15 +94,15 @@ def _score(entry: tuple[str, str]) -> str:
 
 
 def _count_of(keys: Keys, query: TopQuery, timetoken: str) -> Command:
-    """Return the command that reads as little as possible of a message."""
-    counts, actions, _ = keys.message(query.channel, timetoken)
-    if query.type is not None and query.value is not None:
-        return "HGET", counts, tally_field(query.type, query.value)
-    return ("HLEN", actions) if query.is_one_number else ("HGETALL", counts)
+    """Return the command that reads the count of a message."""
+    counts = keys.counts(query.channel, timetoken)
+    if query.type is None or query.value is None:
+        return "HGETALL", counts
+    return "HGET", counts, tally_field(query.type, query.value)
 
 
 def _read_count(query: TopQuery, reply: Any) -> int:
-    if query.is_one_number:
+    if query.type is not None and query.value is not None:
         return int(check_reply(reply) or 0)
     return sum(
         count

@@ -3,9 +3,10 @@
 from typing import Any, cast
 
 import pytest
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
-from reaction_tally import InvalidNameError, TallyReader, TallyReadError
+from reaction_tally import AsyncTallyReader, InvalidNameError, TallyReader, TallyReadError
 from reaction_tally.keys import Keys
 from tests.histories import CHANNEL, MESSAGE, added
 from tests.store.examples import apply
@@ -109,3 +110,18 @@ def test_an_address_that_would_fail_later_is_refused(rest: str) -> None:
         TallyReader.from_url(f"redis://{rest}")
 
     assert "w#rd" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "client"),
+    [
+        (TallyReader, "redis://localhost"),
+        (AsyncTallyReader, "redis://localhost"),
+        (TallyReader, Redis()),
+        (AsyncTallyReader, BlockingRedis()),
+    ],
+)
+def test_a_client_of_another_kind_is_refused(kind: Any, client: Any) -> None:
+    """At once, and not at the first read."""
+    with pytest.raises(TypeError, match=r"from_url|a client like redis"):
+        kind(client)

@@ -197,6 +197,8 @@ async def test_all_channels_since_some_positions(claimed: Redis, store: Store, r
         (["room"], "0-0", TypeError),
         (["room"], {"room": "now"}, ValueError),
         (["room"], {"room": "0"}, ValueError),
+        (["room"], {"hall": "0-0"}, ValueError),
+        (["news.*"], None, ValueError),
     ],
 )
 @pytest.mark.parametrize("kind", [TallyReader, AsyncTallyReader])

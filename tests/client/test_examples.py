@@ -166,6 +166,20 @@ async def test_an_example_reads_who_chose_a_value_of_a_large_message(
     assert {(line["type"], line["value"]) for line in lines} == set(tallies)
 
 
+@pytest.mark.processes
+async def test_an_example_says_that_there_are_no_tallies(
+    claimed: Redis, valkey: RedisServer
+) -> None:
+    """In another database, for example: an empty page would be a lie."""
+    words = (*COMMANDS["python"], f"{valkey.url}/9", ROOM, "ben", MESSAGE)
+    process = await asyncio.create_subprocess_exec(*words, stderr=subprocess.PIPE)
+    async with asyncio.timeout(WAIT_SECONDS):
+        _, error = await process.communicate()
+
+    assert process.returncode == 1
+    assert b"There are no tallies of schema 1 at" in error
+
+
 def redis_cli_lines() -> list[list[str]]:
     """Return the commands for redis-cli, word by word."""
     lines = (EXAMPLES / "read.sh").read_text(encoding="utf-8").splitlines()

@@ -294,6 +294,15 @@ with fake_tallies({GIVEN!r}) as tallies:
     assert run(program) == "3 ('ana',)"
 
 
+def test_one_user_is_no_list_of_users() -> None:
+    """A text would be a user for each letter."""
+    with (
+        pytest.raises(TypeError, match="users are a list"),
+        fake_tallies({(CHANNEL, MESSAGE): {"reaction": {"👍": "ben"}}}),
+    ):
+        pass
+
+
 def test_an_error_says_what_to_install() -> None:
     """Where fakeredis is missing. What needs no fakeredis is there."""
     program = """
@@ -306,7 +315,7 @@ try:
 except NotInstalledError as error:
     print(error)
 """
-    assert run(program) == "fake_tallies needs fakeredis: pip install 'reaction-tally[testing]'"
+    assert "pip install './client[testing]'" in run(program)
 
 
 def test_the_client_alone_loads_no_tools_for_tests() -> None:

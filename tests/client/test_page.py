@@ -170,7 +170,7 @@ async def test_a_damaged_key_is_named(claimed: Redis, reader: Any) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_who_may_run_no_script_reads_the_same_in_steps(
+async def test_who_is_script_refused_reads_the_same_in_steps(
     claimed: Redis, readers: Readers, seed: int
 ) -> None:
     """Whatever has happened to the channel."""

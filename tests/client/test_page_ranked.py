@@ -12,7 +12,7 @@ from reaction_tally import Page, Reaction, RedisUnavailableError, TallyReadError
 from reaction_tally.keys import RANKED_ABOVE, Keys
 from reaction_tally.operations import Operation, Operations
 from reaction_tally.pages import read_page
-from reaction_tally.rows import Query
+from reaction_tally.rows import PageQuery
 from tests.client.reactions import BEGAN, Reactions, Tally, crowd, who_key, write
 from tests.client.readers import Readers
 from tests.histories import CHANNEL, MESSAGE
@@ -137,19 +137,19 @@ async def test_timetokens_of_names_are_exact(claimed: Redis, readers: Readers, f
 
 @pytest.mark.parametrize("is_decoded", [True, False])
 @pytest.mark.parametrize("protocol", [2, 3])
-@pytest.mark.parametrize("may_run_no_script", [True, False])
+@pytest.mark.parametrize("is_script_refused", [True, False])
 async def test_any_client_of_redis_py_will_do(
-    claimed: Redis, valkey: RedisServer, is_decoded: bool, protocol: int, may_run_no_script: bool
+    claimed: Redis, valkey: RedisServer, is_decoded: bool, protocol: int, is_script_refused: bool
 ) -> None:
     """It decodes responses, or not."""
     reactions = crowd(RANKED, THUMB, ODD)
     await write(claimed, reactions)
     operations = Operations(KEYS.namespace, "a test")
-    operations.may_run_no_script = may_run_no_script
+    operations.is_script_refused = is_script_refused
     options: Any = {"decode_responses": is_decoded, "protocol": protocol}
 
     with BlockingRedis.from_url(valkey.url, **options) as client:
-        query = Query(channel=CHANNEL, timetokens=[MESSAGE], names=2)
+        query = PageQuery(channel=CHANNEL, timetokens=[MESSAGE], names=2)
         page, _ = run(client, read_page(operations, query), lambda _: None)
 
     expected_page = {expected(reactions, tally, 2) for tally in (THUMB, ODD)}
@@ -211,11 +211,11 @@ def run(
 class Growing:
     """A message that becomes larger between the trips of a reader."""
 
-    def __init__(self, redis: Any, may_run_no_script: bool) -> None:
+    def __init__(self, redis: Any, is_script_refused: bool) -> None:
         self.redis = redis
         self.reactions = Reactions()
         self._operations = Operations(KEYS.namespace, "a test")
-        self._operations.may_run_no_script = may_run_no_script
+        self._operations.is_script_refused = is_script_refused
 
     def grow(self, count: int, tally: Tally) -> None:
         """Let so many users choose a value."""
@@ -227,7 +227,7 @@ class Growing:
 
     def page(self, between: Callable[[int], None]) -> tuple[Page, int]:
         """Read a page; return the trips, too."""
-        query = Query(channel=CHANNEL, timetokens=[MESSAGE], names=2)
+        query = PageQuery(channel=CHANNEL, timetokens=[MESSAGE], names=2)
         return run(self.redis, read_page(self._operations, query), between)
 
     def truth(self) -> set[Reaction]:

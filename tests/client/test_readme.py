@@ -24,8 +24,8 @@ README: Final = Path(__file__).parents[2].joinpath("client", "README.md").read_t
 ADDRESS: Final = "redis://localhost:6379/0"
 MESSAGES: Final = [MESSAGE, "17600000002110345"]
 """The messages of the README; the second one has no reactions."""
-YESTERDAY: Final = datetime(2001, 9, 8, tzinfo=UTC)
-"""A day before the reactions."""
+YESTERDAY: Final = datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
+"""Just before the reactions."""
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ EXPECTED: Final[dict[str, Any]] = {
     "up minus down": 1,
     "the average of stars": 5,
     "the messages with the most reactions": (TopMessage(MESSAGE, 4),),
-    "of one value, since yesterday": (TopMessage(MESSAGE, 2),),
+    "of one value, among messages of the last day": (TopMessage(MESSAGE, 2),),
     "which messages changed last": (RecentMessage(MESSAGE, 1_000_000_000_000),),
     "every channel": {CHANNEL},
     "may some counts be wrong now?": False,

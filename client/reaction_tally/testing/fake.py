@@ -11,6 +11,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from reaction_tally.arguments import users_of
 from reaction_tally.async_reader import AsyncTallyReader
 from reaction_tally.connections import place
 from reaction_tally.keys import DEFAULT_NAMESPACE
@@ -107,7 +108,7 @@ class FakeTallies:
     ) -> None:
         """Add reactions: value → users, the first one first."""
         for value, users in values.items():
-            for user in users:
+            for user in users_of(users):
                 self.react(channel, message_timetoken, value, user, type)
 
     def remove(
@@ -169,6 +170,7 @@ def _fakeredis() -> ModuleType:
         import fakeredis  # noqa: PLC0415 - who only starts the service does not need it
     except ImportError:
         raise NotInstalledError(
-            "fake_tallies needs fakeredis: pip install 'reaction-tally[testing]'"
+            "fake_tallies needs fakeredis, which the extra testing brings. "
+            "In a checkout: pip install './client[testing]'"
         ) from None
     return fakeredis

@@ -38,7 +38,7 @@ def find_command() -> str:
         return found
     raise NotInstalledError(
         "tally_service runs the command tally, which is missing here. It is in the distribution "
-        "of the worker: pip install 'reaction-tally-worker[embedded]'"
+        "reaction-tally-worker. In a checkout: pip install './client' '.[embedded]'"
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from reaction_tally.keys import Keys
 from reaction_tally.testing.errors import ServiceFailedError
@@ -33,16 +34,23 @@ def borrowed(url: str, namespace: str) -> Iterator[None]:
     """Use a namespace that is empty before, and afterwards.
 
     Raises:
-        ServiceFailedError: it holds tallies.
+        ServiceFailedError: it does not answer, or holds tallies.
     """
     with Redis.from_url(url) as redis:
-        if redis.exists(Keys(namespace).meta):
+        try:
+            is_used = redis.exists(Keys(namespace).meta)
+        except RedisError as error:
+            raise ServiceFailedError(f"The Redis of redis_url does not answer: {error}") from error
+        if is_used:
             raise ServiceFailedError(
                 f"This Redis holds tallies in the namespace {namespace!r} already. "
-                "Give tally_service another database or namespace: it deletes its tallies."
+                "Give tally_service another database or namespace: it deletes its tallies. "
+                "(A run that was killed leaves them. If they are of tests, delete them.)"
             )
         try:
             yield
         finally:
-            for key in redis.scan_iter(f"{namespace}:*", count=1_000):
-                redis.unlink(key)
+            # A Redis that is away now must not hide why the block ended.
+            with suppress(RedisError):
+                for key in redis.scan_iter(f"{namespace}:*", count=1_000):
+                    redis.unlink(key)

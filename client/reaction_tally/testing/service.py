@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
+from reaction_tally.arguments import channels_of
 from reaction_tally.async_reader import AsyncTallyReader
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.reader import TallyReader
@@ -47,6 +48,7 @@ def tally_service(
         folder = stack.enter_context(temporary_folder())
         emulator = stack.enter_context(running_emulator(folder))
         origin = origin_of(emulator)
+        channels = channels_of(channels)
         settings = _settings(origin, channels, namespace)
         if redis_url:
             settings["REDIS_URL"] = redis_url
