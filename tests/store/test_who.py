@@ -280,6 +280,35 @@ async def test_a_rebuild_makes_who_what_the_actions_say(redis: Redis, damage: st
 
 
 @pytest.mark.usefixtures("few_are_ranked")
+async def test_a_rebuild_leaves_a_set_of_the_right_size(redis: Redis) -> None:
+    """To compare every user would take too long. An audit does, and names the key."""
+    store, commands = Store(redis, KEYS), cast("Any", redis)
+    await apply(store, crowd(9))
+    key = KEYS.who(CHANNEL, MESSAGE, tally_field("re:act", VALUES[0]))
+    await commands.zrem(key, "u:3")
+    await commands.zadd(key, {"somebody": 5})
+    before = await users(redis)
+
+    await store.rebuild(CHANNEL, [MESSAGE])
+
+    assert await users(redis) == before
+
+
+@pytest.mark.usefixtures("few_are_ranked")
+async def test_one_missing_key_is_written_anew(redis: Redis) -> None:
+    """Of one value, whose timetokens are shorter than PubNub's."""
+    identities = [Identity(CHANNEL, MESSAGE, "vote", "a:b", f"{n}") for n in range(FEW + 1)]
+    times = ["7", "123456789", "1234567890", str(FIRST)]
+    store = Store(redis, KEYS)
+    await apply(store, list(map(Added, identities, times, times)))
+    await cast("Any", redis).delete(KEYS.who(CHANNEL, MESSAGE, "vote:a:b"))
+
+    await store.rebuild(CHANNEL, [MESSAGE])
+
+    assert await users(redis) == await expected(redis, FEW)
+
+
+@pytest.mark.usefixtures("few_are_ranked")
 async def test_a_message_of_an_older_worker_is_ranked_by_a_rebuild(redis: Redis) -> None:
     """Its actions are there, and no who key."""
     with ranked_above(RANKED_ABOVE):
