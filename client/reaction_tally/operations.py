@@ -42,6 +42,8 @@ class Operations:
         """``where`` names the server and the database in errors."""
         self.keys = Keys(namespace)
         self.where = where
+        self.is_known = False
+        """Whether these are tallies: the schema was right once."""
         self.is_script_refused = False
         """Whether an ACL has refused one: it is not asked again."""
 
@@ -123,6 +125,7 @@ class Operations:
                 f"The tallies of {namespace!r} in {self.where} have schema {text(schema)}, and "
                 f"this version of reaction-tally reads schema {SCHEMA}. Update reaction-tally."
             )
+        self.is_known = True
 
 
 def read_counts(reply: Any) -> Counts:

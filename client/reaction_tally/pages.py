@@ -10,6 +10,7 @@ from redis.exceptions import NoScriptError
 
 from reaction_tally.keys import RANKED_ABOVE, Keys, encoded_part
 from reaction_tally.operations import Command, Operation, Operations, Request
+from reaction_tally.ranked import MOST_WHO_KEYS
 from reaction_tally.replies import check_reply, is_forbidden, is_unknown_command, text, texts
 from reaction_tally.rows import PageQuery, Row, page_of
 from reaction_tally.steps import TRIES, read_in_steps, too_fast
@@ -97,6 +98,7 @@ def _script_call(
         has_user,
         user or "",
         RANKED_ABOVE,
+        MOST_WHO_KEYS,
         len(query.timetokens),
         has_types,
         *types,

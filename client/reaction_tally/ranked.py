@@ -10,6 +10,8 @@ from reaction_tally.rows import Row
 
 COMMANDS: Final = 3
 """Commands of each tally."""
+MOST_WHO_KEYS: Final = 2_000
+"""Tallies of large messages whose names are read for one page."""
 Place = tuple[str, str]
 """A message and one of its tallies."""
 
@@ -28,13 +30,15 @@ class RankedNames:
     def needs(self, timetoken: str, rows: Sequence[Row]) -> bool:
         """Tell whether a message needs more than was read, and note what it needs.
 
-        Of a message with very many values nothing is read.
+        Of a message with very many values nothing is read, and none of a page beyond its limit.
         """
-        if len(rows) > RANKED_ABOVE:
+        places = {(timetoken, row.field): None for row in rows}
+        new = places.keys() - self._places.keys()
+        is_too_much = len(rows) > RANKED_ABOVE or len(self._places) + len(new) > MOST_WHO_KEYS
+        if is_too_much:
             return False
-        before = len(self._places)
-        self._places |= {(timetoken, row.field): None for row in rows}
-        return len(self._places) > before
+        self._places |= places
+        return bool(new)
 
     def commands(self) -> list[Command]:
         """Return what the next step reads."""
@@ -67,7 +71,7 @@ def add_ranked(
     """
     for row in rows:
         size, first, last = found.get((timetoken, row.field), (0, (), ()))
-        if size == int(row.count):
+        if size and size == int(row.count):
             users = pairs(first)
             row.names = [user for user, _ in users]
             row.first_at = action_timetoken(users[0][1])

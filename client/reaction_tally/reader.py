@@ -110,7 +110,7 @@ class TallyReader:
         ``datetime``: messages that were published before it are left out, even if they have new
         reactions.
 
-        A thousand messages take one round trip or two. Changes may come between them.
+        Each thousand messages take two round trips. Changes may come between them.
         """
         top = self.reads.top(channel, type, value, since, limit)
         return self._sender.run(top)

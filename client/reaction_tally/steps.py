@@ -72,8 +72,9 @@ class Step:
 
     def page(self, replies: Sequence[Any]) -> Page | None:
         """Return the page; None if something is needed that was not read."""
-        head, is_owed, *rest = map(check_reply, replies)
-        ranked = self._ranked.found(rest[4 * len(self._query.timetokens) :])
+        size = 2 + 4 * len(self._query.timetokens)
+        head, is_owed, *rest = map(check_reply, replies[:size])
+        ranked = self._ranked.found(replies[size:])
         is_whole = True
         messages: list[list[Row]] = []
         for number, timetoken in enumerate(self._query.timetokens):

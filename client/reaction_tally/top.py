@@ -66,7 +66,7 @@ def _messages(operations: Operations, query: TopQuery) -> Operation[list[str]]:
     index = operations.keys.messages(query.channel)
     oldest = query.oldest_event
     seen: set[str] = set()
-    first, last = "-inf", "+inf"
+    first, last = "", "+inf"
     size = MESSAGES_AT_ONCE
     while True:
         read = ("ZREVRANGEBYSCORE", index, last, oldest, "WITHSCORES", "LIMIT", 0, size)
@@ -75,15 +75,15 @@ def _messages(operations: Operations, query: TopQuery) -> Operation[list[str]]:
         page = pairs(reply)
         known = len(seen)
         seen.update(timetoken for timetoken, _ in page)
-        if page and not known:
-            first = _score(page[0])
         if len(page) < size:
             break
+        first = first or _score(page[0])
         last = _score(page[-1])
         if len(seen) == known:
             size *= 2  # more messages than that have one time
-    (moved,) = yield Request([("ZRANGEBYSCORE", index, f"({first}", "+inf")])
-    seen.update(texts(check_reply(moved)))
+    if first:  # there was more than one page
+        (moved,) = yield Request([("ZRANGEBYSCORE", index, f"({first}", "+inf")])
+        seen.update(texts(check_reply(moved)))
     return list(filter(query.is_wanted, seen))
 
 

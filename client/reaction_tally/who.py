@@ -56,17 +56,18 @@ def read_who(operations: Operations, query: WhoQuery) -> Operation[Who]:
     while True:
         wanted = query.limit + 1 + surplus
         commands = _commands(operations.keys, query, wanted)
-        schema, *replies = yield Request([operations.schema, *commands], is_atomic=True)
-        operations.expect_schema(schema)
-        count, size, ranked, scan = map(check_reply, replies)
-        cursor, actions = scan
+        count, size, ranked, scan = yield Request(commands, is_atomic=True)
+        if not (check_reply(count) and operations.is_known):
+            # In a cluster the schema is in another slot, so it has a request of its own.
+            yield from operations.check()
         if not count:
             return Who(reactors=(), total=0)
+        cursor, actions = check_reply(scan)
         if int(cursor) == 0:  # one step has read all of them
             return _page(query, count, _of_actions(query, actions))
         if size != int(count):
             return (yield from _read_all(operations, query))
-        reactors = _of_scores(ranked)
+        reactors = _of_scores(check_reply(ranked))
         page = _page(query, count, reactors)
         if page.after or len(reactors) < wanted:
             return page

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
-from reaction_tally import Page, Reaction, RedisUnavailableError, TallyReadError
+from reaction_tally import Page, Reaction, RedisUnavailableError
 from reaction_tally.keys import RANKED_ABOVE, Keys
 from reaction_tally.operations import Operation, Operations
 from reaction_tally.pages import read_page
@@ -156,14 +156,40 @@ async def test_any_client_of_redis_py_will_do(
     assert set(page.messages[MESSAGE].reactions) == expected_page
 
 
-async def test_a_key_of_another_type_is_an_error(claimed: Redis, readers: Readers) -> None:
-    """The worker never writes it."""
+@pytest.mark.parametrize("count", ["0", str(RANKED)])
+async def test_what_another_program_wrote_costs_only_names(
+    claimed: Redis, readers: Readers, count: str
+) -> None:
+    """A who key of another type, and a count of zero, which the worker never writes."""
     await write(claimed, crowd(RANKED))
-    await claimed.set(who_key(), "not ours")
+    await claimed.delete(who_key())
+    if count != "0":
+        await claimed.set(who_key(), "not ours")
+    await cast("Any", claimed).hset(KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", count)
 
-    for reader in (readers.script, readers.steps):
-        with pytest.raises(TallyReadError, match="WRONGTYPE"):
-            await reader.page(CHANNEL, [MESSAGE], names=1)
+    page = await readers.same_page([MESSAGE], names=1)
+
+    (reaction,) = page.messages[MESSAGE].reactions
+    assert (reaction.count, reaction.names, reaction.first_at) == (int(count), (), None)
+
+
+async def test_a_page_has_a_limit_of_names_of_large_messages(
+    claimed: Redis, readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first messages have theirs. To read all would keep Redis busy."""
+    monkeypatch.setattr("reaction_tally.ranked.MOST_WHO_KEYS", 1)
+    monkeypatch.setattr("reaction_tally.pages.MOST_WHO_KEYS", 1)
+    await write(claimed, crowd(RANKED))
+    other = str(int(MESSAGE) + 1)
+    commands = cast("Any", claimed)
+    for kind in (KEYS.counts, KEYS.actions):
+        await commands.copy(kind(CHANNEL, MESSAGE), kind(CHANNEL, other))
+    await commands.copy(who_key(), KEYS.who(CHANNEL, other, "reaction:👍"))
+
+    for first, second in ((MESSAGE, other), (other, MESSAGE)):
+        page = await readers.same_page([first, second], names=1)
+        names = [page.messages[each].reactions[0].names for each in (first, second)]
+        assert names == [("u0",), ()]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -135,6 +135,17 @@ async def test_a_message_that_moves_meanwhile_is_counted(store: Store, claimed: 
     assert top == (TopMessage(message(0), 3),)
 
 
+def test_nothing_newer_takes_one_small_request() -> None:
+    """However many older messages the channel has."""
+    query = TopQuery(channel=CHANNEL, type=None, value=None, since=message(7), limit=1)
+    operation = read_top(Operations("tally", "Redis"), query)
+    next(operation)
+
+    with pytest.raises(StopIteration) as ended:
+        operation.send([b"1", []])
+    assert ended.value.value == ()
+
+
 async def answered(redis: Redis, request: Request) -> Sequence[Any]:
     """Return the replies to a request."""
     pipe = cast("Any", redis).pipeline(transaction=False)

@@ -15,7 +15,10 @@ from reaction_tally import (
     TallyReadError,
     Who,
 )
+from reaction_tally.arguments import who_of
 from reaction_tally.keys import RANKED_ABOVE, Keys
+from reaction_tally.operations import Operations
+from reaction_tally.who import read_who
 from tests.client.in_thread import InThread
 from tests.client.reactions import BEGAN, Reactions, Tally, crowd, who_key, write
 from tests.histories import CHANNEL, MESSAGE, added
@@ -227,12 +230,35 @@ async def test_who_may_only_read_reads_who(claimed: Redis, valkey: RedisServer, 
     await client.execute_command("ACL", "DELUSER", "reading")
 
 
-@pytest.mark.parametrize("kind", ["counts", "actions", "who"])
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_who_key_of_another_type_is_not_believed(
+    claimed: Redis, reader: Any, size: int
+) -> None:
+    """The actions are read."""
+    reactions = crowd(size)
+    await write(claimed, reactions)
+    await claimed.delete(who_key())
+    await claimed.set(who_key(), "not ours")
+
+    assert await everybody(reader, limit=1_000) == reactions.who()
+
+
+def test_a_page_is_read_at_one_instant() -> None:
+    """A change between its commands could show a user twice, or not at all."""
+    query = who_of(CHANNEL, MESSAGE, *THUMB, 50, None)
+    operation = read_who(Operations("tally", "Redis"), query)
+    assert next(operation).is_atomic
+    operation.send([b"500", 7, [], [b"5", []]])  # the schema is asked for
+
+    assert operation.send([b"1"]).is_atomic  # all actions: the set has another size
+
+
+@pytest.mark.parametrize("kind", ["counts", "actions"])
 async def test_a_key_of_another_type_is_an_error(claimed: Redis, reader: Any, kind: str) -> None:
     """The worker never writes it."""
     await write(claimed, crowd(RANKED_ABOVE + 1))
     counts, actions, _ = KEYS.message(CHANNEL, MESSAGE)
-    key = {"counts": counts, "actions": actions, "who": who_key()}[kind]
+    key = {"counts": counts, "actions": actions}[kind]
     await claimed.delete(key)
     await claimed.set(key, "not ours")
 

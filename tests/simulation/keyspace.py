@@ -578,22 +578,27 @@ class Keyspace:
     def rank(self, keys: Sequence[str], args: Args) -> list[str]:
         counts_key, actions_key = keys[:2]
         actions, counts = self.hgetall(actions_key), self.hgetall(counts_key)
-        if len(actions) <= int(args[1]):
+        tallies = {
+            action_prefix(tally)[:-1]: int(count) if count.isdecimal() else 0
+            for tally, count in counts.items()
+        }
+        if max(len(actions), sum(tallies.values())) <= int(args[1]):
             return []
-        tallies = {action_prefix(tally)[:-1]: int(count) for tally, count in counts.items()}
         own = {_who_key(actions_key, tally): size for tally, size in tallies.items()}
         if missing := own.keys() - set(keys):
             return sorted(missing)
         ranking = Ranking(int(args[1]), frozenset(keys))
         ranking.note(actions_key, {}, actions)
         for key, size in own.items():
-            if self.type(key) != "zset" or self.zcard(key) != size:
+            if len(actions) <= int(args[1]):
+                self.delete(key)
+            elif self.type(key) != "zset" or self.zcard(key) != size:
                 self.delete(key)
                 users = ranking.changed.get(key, {})
                 self.zadd(key, {user: at for user, at in users.items() if at is not None})
         return []
 
-    def rebuild(self, keys: Sequence[str], args: Args) -> list[int]:
+    def rebuild(self, keys: Sequence[str], args: Args) -> int:
         life, message, most = int(args[0]), str(args[1]), int(args[2])
         index_key, _, _, counts_key, actions_key = keys
         self._read_all(keys)
@@ -620,7 +625,7 @@ class Keyspace:
             self.watcher.rebuilt(keys, changes)
         if changes:
             self._hint(keys, head)
-        return [int(bool(changes or is_lost or deleted)), self.hlen(actions_key)]
+        return int(bool(changes or is_lost or deleted))
 
     def _save_cursor(self, key: str, args: Args) -> list[Any]:
         held = self.look(key, dict) or {}
@@ -728,10 +733,15 @@ class Keyspace:
 
     def _who_keys(self, counts_key: str, actions_key: str, most: int) -> set[str]:
         """Return the who keys of a message, as far as its hashes are what the worker keeps."""
-        counts, actions = self.values.get(counts_key), self.values.get(actions_key)
-        is_ranked = isinstance(actions, dict) and len(actions) > most
-        tallies = counts if is_ranked and isinstance(counts, dict) else {}
-        return {_who_key(actions_key, action_prefix(tally)[:-1]) for tally in tallies}
+        held = (self.values.get(counts_key), self.values.get(actions_key))
+        counts, actions = (each if isinstance(each, dict) else {} for each in held)
+        total = sum(int(count) for count in counts.values() if count.isdecimal())
+        if max(total, len(actions)) <= most:
+            return set()
+        ends = {action_prefix(tally)[:-1] for tally in counts}
+        if len(actions) > total:
+            ends |= {name.rpartition(":")[0] for name in map(_without_user, actions)}
+        return {_who_key(actions_key, end) for end in ends}
 
 
 class Ranking:
@@ -768,6 +778,12 @@ class Ranking:
         if key not in self._passed:
             self.missing.add(key)
         return key
+
+
+def _without_user(name: str) -> str:
+    """Return a field of actions with an empty user."""
+    type, value, _ = name.split(":", 2)
+    return f"{type}:{value}:"
 
 
 def _who_key(actions_key: str, tally: str) -> str:

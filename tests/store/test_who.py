@@ -1,7 +1,7 @@
 """Messages with many actions have a sorted set for each tally: who reacted, oldest first."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 
 import pytest
@@ -18,6 +18,7 @@ from worker.domain.position import Cursor
 from worker.store.apply_script import Ttls
 from worker.store.audit import Audit
 from worker.store.batch import MAX_BATCH
+from worker.store.ranking import RankedMessages
 from worker.store.script_call import Batch, CursorSave, ScriptCall
 from worker.store.scripts import call_script
 from worker.store.store import Applied, Store
@@ -349,6 +350,101 @@ async def test_an_audit_finds_what_would_mislead_a_reader(redis: Redis) -> None:
     (found,) = await audit.channels([CHANNEL])
 
     assert (found.message_timetoken, found.field) == (MESSAGE, tally)
+
+
+@pytest.mark.usefixtures("few_are_ranked")
+@pytest.mark.parametrize("kind", [KEYS.counts, KEYS.actions])
+@pytest.mark.parametrize("is_rebuilt", [True, False])
+async def test_who_goes_though_what_it_comes_from_is_evicted(
+    redis: Redis, kind: Callable[[str, str], str], is_rebuilt: bool
+) -> None:
+    """It holds user ids: nothing is left of them when the channel is forgotten."""
+    store = Store(redis, KEYS)
+    await apply(store, crowd(9))
+    await cast("Any", redis).delete(kind(CHANNEL, MESSAGE))
+
+    if is_rebuilt:
+        await store.rebuild(CHANNEL, [MESSAGE])
+        assert await users(redis) == await expected(redis, FEW)
+    await store.clear(CHANNEL)
+
+    assert await users(redis) == {}
+
+
+@pytest.mark.usefixtures("few_are_ranked")
+async def test_many_who_keys_go_in_several_calls(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis does nothing else meanwhile, so a call has a thousand of them, and some more."""
+    store = Store(redis, KEYS)
+    messages = [str(int(MESSAGE) + number) for number in range(12)]
+    for message in messages:
+        votes = [
+            Identity(CHANNEL, message, "vote", str(number), "ana") for number in range(MAX_BATCH)
+        ]
+        await apply(store, [Added(vote, str(FIRST), str(FIRST)) for vote in votes])
+    calls = counted_calls(redis, monkeypatch)
+
+    assert await store.clear(CHANNEL) == len(messages)
+
+    assert await users(redis) == {}
+    most = max(len(call) for call in calls)
+    assert most < 1_000 + 2 * MAX_BATCH
+    assert len(calls) >= len(messages) * MAX_BATCH / 1_250
+
+
+async def test_a_large_tally_is_written_anew(redis: Redis) -> None:
+    """In several commands: one has a limit of arguments."""
+    store = Store(redis, KEYS)
+    likes = [Identity(CHANNEL, MESSAGE, *("re:act", "👍"), f"u{number}") for number in range(2_500)]
+    additions = [Added(like, str(FIRST + n), str(FIRST + n)) for n, like in enumerate(likes)]
+    for start in range(0, len(likes), MAX_BATCH):
+        await apply(store, additions[start : start + MAX_BATCH])
+    before = await users(redis)
+    await redis.delete(*before)
+
+    await store.rebuild(CHANNEL, [MESSAGE])
+
+    assert await users(redis) == before == await expected(redis, RANKED_ABOVE)
+
+
+def test_some_ranked_messages_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were met last."""
+    monkeypatch.setattr("worker.store.ranking.MOST_KNOWN", 2)
+    ranked = RankedMessages(KEYS)
+    messages = ["1", "2", "3"]
+
+    ranked.learn([KEYS.who(CHANNEL, message, "re:act") for message in messages])
+
+    events = [reaction(0, message) for message in messages]
+    tally = tally_field("re:act", VALUES[0])
+    expected = {KEYS.who(CHANNEL, message, tally) for message in ("2", "3")}
+    assert ranked.keys_of([(CHANNEL, events)]) == expected
+
+
+@pytest.mark.usefixtures("few_are_ranked")
+async def test_scripts_touch_only_keys_that_they_were_given(real_redis: Redis) -> None:
+    """A cluster, and an ACL, look at these."""
+    async with real_redis.monitor() as monitor:
+        for store in (Store(real_redis, KEYS), Store(real_redis, KEYS)):
+            await apply(store, crowd(7))
+            await apply(store, [taken_back(reaction(0)), reaction(8)])
+            await apply(store, [taken_back(reaction(number)) for number in (*range(1, 7), 8)])
+            await apply(store, crowd(9))
+            await store.rebuild(CHANNEL, [MESSAGE])
+            await store.clear(CHANNEL)
+        await cast("Any", real_redis).echo("end")
+        given: set[str] = set()
+        touched = 0
+        while (seen := await monitor.next_command())["command"] != "ECHO end":
+            name, *words = seen["command"].split(" ")
+            if name == "EVALSHA":
+                given = set(words[2 : 2 + int(words[1])])
+            elif seen["client_type"] == "lua" and name not in {"TIME", "PUBLISH"}:
+                keys = words if name == "UNLINK" else words[:1]
+                assert set(keys) <= given, seen["command"]
+                touched += 1
+    assert touched > 100
 
 
 @pytest.mark.usefixtures("few_are_ranked")

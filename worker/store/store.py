@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from itertools import compress
 from typing import Final
 
 from msgspec import Struct
@@ -34,7 +35,10 @@ OUTCOMES: Final = {
 }
 """The letters of ``lua/apply.lua``."""
 REBUILD_BATCH: Final = 20
-"""Messages that are rebuilt in one round trip. One of 25,000 actions takes Redis some 20 ms."""
+"""Messages that are rebuilt in one round trip. One of 25,000 actions takes Redis some 20 ms.
+
+If who keys of it must be written anew, that is a script of some 100 ms.
+"""
 EVERY_AGE: Final = -1
 """The retention of a sweep that deletes every message."""
 REFUSED: Final = 1
@@ -145,6 +149,8 @@ class Store(Messages):
         messages: Sequence[Timetoken],
     ) -> list[Timetoken]:
         """Return the messages that differed; more of them may be left to write."""
+        # The counts still tell which who keys there were.
+        await self._rank(channel, messages)
         calls: list[Call] = []
         for message in messages:
             counts, actions, _ = self._keys.message(channel, message)
@@ -152,27 +158,28 @@ class Store(Messages):
             args = (self._ttls.journal_seconds, message, MAX_BATCH)
             calls.append((keys, args))
         answers = await call_script(self._redis, "rebuild", *calls)
-        differing: list[Timetoken] = []
-        for message, (is_written, size) in zip(messages, answers, strict=True):
-            if is_written:
-                differing.append(message)
-            if size > RANKED_ABOVE:
-                await self._rank(channel, message)
-        return differing
+        return list(compress(messages, answers))
 
-    async def _rank(
+    async def _rank(self, channel: str, messages: Sequence[Timetoken]) -> None:
+        """Write or delete the who keys of messages, as far as their sizes are wrong."""
+        calls = [self._rank_call(channel, message) for message in messages]
+        answers = await call_script(self._redis, "rank", *calls)
+        for message, answer in zip(messages, answers, strict=True):
+            who: list[str] = []
+            lacking = answer
+            while lacking:
+                who += lacking
+                call = self._rank_call(channel, message, who)
+                (lacking,) = await call_script(self._redis, "rank", call)
+
+    def _rank_call(
         self,
         channel: str,
         message: Timetoken,
         who: Sequence[str] = (),
-    ) -> None:
-        """Write who keys of a ranked message anew that have another size than its counts say."""
+    ) -> Call:
         counts, actions, _ = self._keys.message(channel, message)
-        keys = (counts, actions, *who)
-        args = (message, RANKED_ABOVE)
-        (lacking,) = await call_script(self._redis, "rank", (keys, args))
-        if lacking:
-            await self._rank(channel, message, [*who, *lacking])
+        return (counts, actions, *who), (message, RANKED_ABOVE)
 
     @retried
     async def sweep(self, channel: str) -> int:
@@ -196,19 +203,15 @@ class Store(Messages):
         channel: str,
         retention_seconds: int,
         messages: Sequence[Timetoken],
-        who: Sequence[str] = (),
     ) -> int:
         keys = [*self._keys.changed(channel)]
         for message in messages:
             keys += self._keys.message(channel, message)
-        keys += who
         options = (self._ttls.journal_seconds, retention_seconds, RANKED_ABOVE)
         args: list[str | int] = [*options, *messages]
-        (answer,) = await call_script(self._redis, "sweep", (keys, args))
-        deleted: int
-        deleted, lacking = answer
-        if lacking:
-            deleted += await self._sweep_batch(
-                channel, retention_seconds, messages, [*who, *lacking]
-            )
+        deleted, lacking = 0, [""]
+        while lacking:
+            call = ([*keys, *filter(None, lacking)], args)
+            ((count, lacking),) = await call_script(self._redis, "sweep", call)
+            deleted += count
         return deleted

@@ -9,9 +9,10 @@
 -- ARGV[2] 1 if ARGV[3] is a user, else 0
 -- ARGV[3] the user whose reactions are wanted
 -- ARGV[4] a message with more actions is ranked: its names are in keys of who
--- ARGV[5] how many messages there are
--- ARGV[6] 1 if only some types are wanted, else 0
--- ARGV[7…] these types, as fields begin with them
+-- ARGV[5] so many keys of who are read at most
+-- ARGV[6] how many messages there are
+-- ARGV[7] 1 if only some types are wanted, else 0
+-- ARGV[8…] these types, as fields begin with them
 --
 -- Answers { { keys of who that are lacking in KEYS } } alone, if some are. Call it again with them.
 -- Otherwise answers { {}, head, whether repairs are owed, then for each message its tallies }.
@@ -31,10 +32,10 @@ local names, has_user, user, most = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], 
 local SIZE = names > 0 and 6 or 3
 local MOST_ARGUMENTS = 5000 -- of one command
 
-local LAST = 2 + 2 * tonumber(ARGV[5]) -- of the keys of messages
+local LAST = 2 + 2 * tonumber(ARGV[6]) -- of the keys of messages
 
-local types = ARGV[6] == '1' and {}
-for number = 7, #ARGV do types[ARGV[number]] = true end
+local types = ARGV[7] == '1' and {}
+for number = 8, #ARGV do types[ARGV[number]] = true end
 local given = {} -- keys of who
 for key = LAST + 1, #KEYS do given[KEYS[key]] = true end
 
@@ -123,11 +124,13 @@ end
 
 -- Answers the ranked messages, by the place of their keys, and which keys of who are lacking.
 local function find_ranked()
-  local ranked, lacking = {}, {}
+  local ranked, lacking, room = {}, {}, tonumber(ARGV[5])
   for key = 3, LAST, 2 do
     if call('HLEN', KEYS[key + 1]) > most then
       local tallies = read_counts(KEYS[key])
       local keys = who_keys(KEYS[key + 1], tallies)
+      if #keys > room then keys = {} end
+      room = room - #keys
       ranked[key] = { tallies = tallies, keys = keys }
       for number = 1, #keys do
         if not given[keys[number]] then lacking[#lacking + 1] = keys[number] end
@@ -150,7 +153,8 @@ local function add_ranked(ranked)
   local tallies = ranked.tallies
   for number, key in ipairs(ranked.keys) do
     local at = (number - 1) * SIZE + 1
-    if call('ZCARD', key) == tonumber(tallies[at + 1]) then
+    local size = redis.pcall('ZCARD', key) -- another program may have written it
+    if size ~= 0 and size == tonumber(tallies[at + 1]) then
       local first = call('ZRANGE', key, 0, names - 1, 'WITHSCORES')
       local last = call('ZRANGE', key, -1, -1, 'WITHSCORES')
       tallies[at + 3], tallies[at + 4] = timetoken_of(first[2]), timetoken_of(last[2])

@@ -154,15 +154,15 @@ local words = { a = ' applied ', s = ' superseded ', e = ' early ' }
 local outcomes, changes, writes, lives, index, missing
 local outcome_count, change_count
 
--- Answers a who key. If it is none of KEYS, notes that it is missing.
+-- Tells whether a who key is one of KEYS. If not, notes that it is missing.
 local passed
-local function given(key)
+local function is_given(key)
   if not passed then
     passed = {}
     for number = 1, #KEYS do passed[KEYS[number]] = true end
   end
   if not passed[key] then missing[#missing + 1] = key end
-  return key
+  return passed[key]
 end
 
 -- Adds a field to the command that will set it, or to the one that will delete it.
@@ -203,10 +203,10 @@ local function rank(message, actions_key, size, growth, set, cleared)
   local function place_of(field)
     local tally, user = match(field, '^([^:]*:[^:]*):(.*)$')
     if not tally then return nil end -- another program wrote it
-    local key = given(prefix .. tally)
+    local key = prefix .. tally
     if not seen[key] then
       seen[key] = true
-      local stays = was_ranked and is_ranked and call('TYPE', key).ok == 'zset'
+      local stays = is_given(key) and was_ranked and is_ranked and call('TYPE', key).ok == 'zset'
       if not stays then writes[#writes + 1] = { 'UNLINK', key } end
     end
     return key, user

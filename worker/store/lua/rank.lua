@@ -1,5 +1,5 @@
--- Writes the who keys of a ranked message anew that have another size than the counts say.
--- Eviction may have deleted them, or an older worker never wrote them.
+-- Makes the who keys of a message what they must be, as far as sizes show it.
+-- Eviction may have deleted them, or what they are derived from; an older worker never wrote them.
 -- It changes no count, so the journal gets nothing.
 --
 -- KEYS[1] counts of the message
@@ -10,12 +10,17 @@
 -- ARGV[2] a message with more actions is ranked
 --
 -- Answers the who keys that are needed. If there are some, nothing is written.
+-- If the message is ranked, keys that have another size than the counts say are written anew.
+-- If only its counts are those of a ranked message, its keys are deleted.
 
 local call, find, sub = redis.call, string.find, string.sub
 local counts_key, actions_key = KEYS[1], KEYS[2]
 local MOST_ARGUMENTS = 2000 -- of one command
 
-if call('HLEN', actions_key) <= tonumber(ARGV[2]) then return {} end
+local ranked_above, total = tonumber(ARGV[2]), 0
+local size, counts = call('HLEN', actions_key), call('HGETALL', counts_key)
+for at = 2, #counts, 2 do total = total + (tonumber(counts[at]) or 0) end
+if math.max(size, total) <= ranked_above then return {} end
 
 local prefix = sub(actions_key, 1, -#ARGV[1] - 9) .. 'who:' .. ARGV[1] .. ':'
 local passed, missing = {}, {}
@@ -29,12 +34,11 @@ local function encode(tally)
 end
 
 local function is_right(key, count)
-  return call('TYPE', key).ok == 'zset' and call('ZCARD', key) == tonumber(count)
+  return size > ranked_above and call('TYPE', key).ok == 'zset' and call('ZCARD', key) == tonumber(count)
 end
 
 -- tally → its key, of what must be written
 local wrong = {}
-local counts = call('HGETALL', counts_key)
 for at = 1, #counts, 2 do
   local tally = encode(counts[at])
   local key = prefix .. tally
@@ -58,6 +62,7 @@ for tally, key in pairs(wrong) do
   call('UNLINK', key)
   commands[tally] = { 'ZADD', key }
 end
+if size <= ranked_above then return {} end
 local actions = call('HGETALL', actions_key)
 for at = 1, #actions, 2 do
   local tally, user = string.match(actions[at], '^([^:]*:[^:]*):(.*)$')

@@ -11,8 +11,7 @@
 -- ARGV[2] the message timetoken
 -- ARGV[3] how many fields a call may write, of counts and of actions each
 --
--- Answers { 1 if anything was written, else 0; how many actions there are }.
--- After a 1 more may be left.
+-- Answers 1 if anything was written, else 0. After a 1 more may be left.
 -- A message with actions that the index lacks gets the time of its newest action there.
 -- A field of actions that belongs to nobody, or has no time, is deleted.
 --
@@ -118,5 +117,4 @@ if id then
   redis.pcall('PUBLISH', namespace .. ':changed', channel .. ' ' .. id)
 end
 
-local is_written = #changes > 0 or is_lost or #strays > 2
-return { is_written and 1 or 0, call('HLEN', actions_key) }
+return (#changes > 0 or is_lost or #strays > 2) and 1 or 0

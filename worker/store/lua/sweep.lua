@@ -11,7 +11,7 @@
 -- ARGV[3] a message with more actions is ranked: it has a who key for each tally
 -- ARGV[4…] the message timetoken of each message
 --
--- Answers { how many messages were deleted, who keys that are needed }.
+-- Answers { how many messages were deleted, who keys that are needed: then call it once more }.
 -- A message is deleted if it is in the index, and old enough (as in apply.lua),
 -- and if all of its who keys are there.
 --
@@ -25,6 +25,7 @@ local journal_seconds, retention = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = tonumber(redis.call('TIME')[1])
 local oldest = string.format('%d0000000', now - retention)
 local ranked_above = tonumber(ARGV[3])
+local MOST_MISSING = 1000 -- if more are, the messages that follow wait for the next call
 local function is_expired(timetoken)
   return retention < 0 or (#timetoken == #oldest and timetoken < oldest)
 end
@@ -35,18 +36,45 @@ redis.call('XLEN', journal)
 local passed, missing = {}, {}
 for number = 1, #KEYS do passed[KEYS[number]] = true end
 
--- Answers the who keys of a message; nil if one of them is missing.
--- Another program may have written a hash of the message: it is deleted, too.
-local function who_keys(counts_key, actions_key, timetoken)
+-- Reads a hash of a message. Another program may have written its key: then it has no fields.
+local function read(command, key)
+  local answer = redis.pcall(command, key)
+  return answer.err and {} or answer
+end
+
+-- Answers how the who key of a tally ends: there, the value is encoded, too.
+local function encode(tally)
+  local colon = string.find(tally, ':', 1, true) or 0
+  local value = string.gsub(string.sub(tally, colon + 1), '[%%:]', { ['%'] = '%25', [':'] = '%3A' })
+  return string.sub(tally, 1, colon) .. value
+end
+
+-- Answers the tallies of a message that is ranked, or that eviction has made smaller.
+local function ranked_tallies(counts_key, actions_key)
+  local counts, tallies, total = read('HGETALL', counts_key), {}, 0
+  for at = 1, #counts, 2 do
+    tallies[encode(counts[at])] = true
+    total = total + (tonumber(counts[at + 1]) or 0)
+  end
   local size = redis.pcall('HLEN', actions_key)
-  local fields = type(size) == 'number' and size > ranked_above and redis.pcall('HKEYS', counts_key) or {}
+  size = type(size) == 'number' and size or 0
+  if math.max(size, total) <= ranked_above then return {} end
+  if size > total then -- counts are lost
+    for _, field in ipairs(read('HKEYS', actions_key)) do
+      local tally = string.match(field, '^[^:]*:[^:]*')
+      if tally then tallies[tally] = true end
+    end
+  end
+  return tallies
+end
+
+-- Answers the who keys of a message; nil if one of them is missing.
+local function who_keys(counts_key, actions_key, timetoken)
   local prefix = string.sub(actions_key, 1, -#timetoken - 9) .. 'who:' .. timetoken .. ':'
   local keys, is_whole = {}, true
-  for number = 1, #fields do
-    local colon = string.find(fields[number], ':', 1, true) or 0
-    local value = string.gsub(string.sub(fields[number], colon + 1), '[%%:]', { ['%'] = '%25', [':'] = '%3A' })
-    local key = prefix .. string.sub(fields[number], 1, colon) .. value
-    keys[number] = key
+  for tally in pairs(ranked_tallies(counts_key, actions_key)) do
+    local key = prefix .. tally
+    keys[#keys + 1] = key
     if not passed[key] then
       is_whole = false
       missing[#missing + 1] = key
@@ -57,6 +85,7 @@ end
 
 local doomed, changes = {}, {}
 for number = 1, #ARGV - 3 do
+  if #missing > MOST_MISSING then break end
   local timetoken, key = ARGV[3 + number], 1 + 3 * number
   local is_doomed = is_expired(timetoken) and redis.call('ZSCORE', messages, timetoken)
   local ranking = is_doomed and who_keys(KEYS[key], KEYS[key + 1], timetoken)
