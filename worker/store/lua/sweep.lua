@@ -36,9 +36,8 @@ redis.call('XLEN', journal)
 local passed, missing = {}, {}
 for number = 1, #KEYS do passed[KEYS[number]] = true end
 
--- Reads a hash of a message. Another program may have written its key: then it has no fields.
-local function read(command, key)
-  local answer = redis.pcall(command, key)
+-- Answers the fields of a hash. If another program wrote its key, it has none.
+local function fields_of(answer)
   return answer.err and {} or answer
 end
 
@@ -51,7 +50,7 @@ end
 
 -- Answers the tallies of a message that is ranked, or that eviction has made smaller.
 local function ranked_tallies(counts_key, actions_key)
-  local counts, tallies, total = read('HGETALL', counts_key), {}, 0
+  local counts, tallies, total = fields_of(redis.pcall('HGETALL', counts_key)), {}, 0
   for at = 1, #counts, 2 do
     tallies[encode(counts[at])] = true
     total = total + (tonumber(counts[at + 1]) or 0)
@@ -60,7 +59,7 @@ local function ranked_tallies(counts_key, actions_key)
   size = type(size) == 'number' and size or 0
   if math.max(size, total) <= ranked_above then return {} end
   if size > total then -- counts are lost
-    for _, field in ipairs(read('HKEYS', actions_key)) do
+    for _, field in ipairs(fields_of(redis.pcall('HKEYS', actions_key))) do
       local tally = string.match(field, '^[^:]*:[^:]*')
       if tally then tallies[tally] = true end
     end
