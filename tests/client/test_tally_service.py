@@ -13,14 +13,17 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import redis
+from pubnub.managers import TokenManager as PNTokens
 from redis.asyncio import Redis
 
 from reaction_tally import TallyReader
 from reaction_tally.testing import (
     NotInstalledError,
+    PubNubEmulator,
     ReactionRefusedError,
     ServiceFailedError,
     TallyService,
+    pubnub_emulator,
     tally_service,
 )
 from tests.redis_server import RedisServer
@@ -186,6 +189,31 @@ async def test_a_redis_that_runs_already_is_used(
             pass
 
     assert await real_redis.keys() == ["tally-of-others"]
+
+
+def test_an_emulator_with_access_manager_refuses_strangers() -> None:
+    """Its own users sign. An application does, too, or has a token."""
+    with pubnub_emulator(access_manager=True) as pubnub:
+        pubnub.react("room", MESSAGE, "👍", "it's ben & co")
+        pubnub.remove("room", MESSAGE, "👍", "it's ben & co")
+        token = pubnub.grant("ana", ["room"], minutes=1)
+        stranger = PubNubEmulator(pubnub.origin)
+
+        with pytest.raises(ReactionRefusedError, match="403, Supplied authorization key"):
+            stranger.react("room", MESSAGE, "👍", "ana")
+        with pytest.raises(ReactionRefusedError, match="There is no token: 403"):
+            stranger.grant("ana", ["room"])
+        assert pubnub.secret_key
+        assert PNTokens.parse_token(token)["authorized_uuid"] == "ana"
+
+
+def test_an_emulator_is_open_by_default() -> None:
+    """It has no secret key, and grants nothing."""
+    with pubnub_emulator() as pubnub:
+        pubnub.react("room", MESSAGE, "👍", "ana")
+        assert pubnub.secret_key is None
+        with pytest.raises(ReactionRefusedError, match="Access Manager is off"):
+            pubnub.grant("ana", ["room"])
 
 
 CHAT: Final = """

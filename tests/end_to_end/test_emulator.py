@@ -36,6 +36,22 @@ async def test_the_line_that_the_emulator_prints_reacts(tmp_path: Path) -> None:
     assert json.loads(truth)["channels"] == {"room": {message: {"reaction": {"👍": 1}}}}
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+async def test_with_access_manager_the_line_has_a_token(tmp_path: Path) -> None:
+    """And the settings have the keys that sign. Without the token, the line is refused."""
+    emulator = Child(tmp_path, 0, ["emulator", "--port", "0", "--access-manager"], {})
+    try:
+        await wait_until(lambda: emulator.out.count("\n") == 2, what=emulator.tail)
+        settings, line = emulator.out.splitlines()
+        refused = json.loads(await shell(line.partition("&auth=")[0] + "'"))
+        added = json.loads(await shell(line))
+    finally:
+        assert await emulator.stopped() == 0
+
+    assert settings.split()[2:] == ["PUBNUB_PUBLISH_KEY=demo", "PUBNUB_SECRET_KEY=sec-c-demo"]
+    assert (refused["status"], added["status"]) == (403, 200)
+
+
 async def shell(line: str) -> bytes:
     """Return what a line prints in a shell that has no proxy."""
     process = await asyncio.create_subprocess_shell(

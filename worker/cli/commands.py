@@ -332,15 +332,18 @@ def emulator(
     host: options.Host = "127.0.0.1",
     seed: options.FaultSeed = 0,
     fault: options.FaultRates = None,
+    access_manager: options.AccessManager = False,
 ) -> None:
     """Run a PubNub for one laptop, with seeded faults, until told to stop."""
-    from worker.cli.emulator import fault_rates, serve
+    from worker.cli.emulator import PUBLISH_KEY, SECRET_KEY, fault_rates, serve
     from worker.emulator import Emulator
     from worker.telemetry.logs import configure
 
     configure(level="error")  # the HTTP server logs each request that failed
     rates = fault_rates(fault)
     pubnub = Emulator(host=host, port=port, seed=seed, faults=rates)
+    if access_manager:
+        pubnub.state.access.switch_on(PUBLISH_KEY, SECRET_KEY)
     finish(serve(pubnub))
 
 

@@ -9,9 +9,17 @@ from typing import Final
 
 import typer
 
-from worker.emulator import FAULT_NAMES, Emulator
+from worker.emulator import DELETE, FAULT_NAMES, READ, WRITE, Emulator, Grant
 from worker.errors import ConfigurationError
 
+PUBLISH_KEY: Final = "demo"
+SECRET_KEY: Final = "sec-c-demo"  # noqa: S105 - it protects nothing: the emulator prints it
+SHOWN_GRANT: Final = Grant(
+    minutes=1440,
+    uuid="ana",
+    channels={"room": READ | WRITE | DELETE},
+)
+"""What the token in the printed line permits."""
 REACTION_PATH: Final = "/v1/message-actions/demo/channel/room/message/17600000001728660"
 REACTION: Final = '{"type":"reaction","value":"👍"}'
 
@@ -38,9 +46,26 @@ def _fault_rate(text: str) -> tuple[str, float]:
     return name, float(rate)
 
 
-def reacting_command(origin: str) -> str:
+def settings_line(emulator: Emulator) -> str:
+    """Return the settings with which a worker follows this emulator."""
+    settings = [
+        f"PUBNUB_ORIGIN={emulator.origin}",
+        "PUBNUB_TLS=false",
+    ]
+    if emulator.state.access.is_on:
+        settings += [
+            f"PUBNUB_PUBLISH_KEY={PUBLISH_KEY}",
+            f"PUBNUB_SECRET_KEY={SECRET_KEY}",
+        ]
+    return " ".join(settings)
+
+
+def reacting_command(emulator: Emulator) -> str:
     """Return a command line that adds a reaction, for people to try."""
-    url = f"http://{origin}{REACTION_PATH}?uuid=ana"
+    url = f"http://{emulator.origin}{REACTION_PATH}?uuid=ana"
+    access = emulator.state.access
+    if access.is_on:
+        url += f"&auth={access.grant(SHOWN_GRANT)}"
     return f"curl -d '{REACTION}' '{url}'"
 
 
@@ -58,8 +83,8 @@ async def serve(emulator: Emulator) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         async with emulator:
-            typer.echo(f"PUBNUB_ORIGIN={emulator.origin} PUBNUB_TLS=false")
-            typer.echo(reacting_command(emulator.origin))
+            typer.echo(settings_line(emulator))
+            typer.echo(reacting_command(emulator))
             sys.stdout.flush()
             await stop.wait()
     except OSError as error:

@@ -75,6 +75,10 @@ LivenessOnly = Annotated[
 ]
 Port = Annotated[int, Option(min=0, max=65535, help="0 takes a free one.")]
 Host = Annotated[str, Option(help="The address to listen on.")]
+AccessManager = Annotated[
+    bool,
+    Option("--access-manager", help="Refuse requests without a signature or a token."),
+]
 FaultSeed = Annotated[int, Option(help="Makes the faults repeatable.")]
 DemoSeed = Annotated[int, Option(help="Makes crowd and faults repeatable.")]
 DemoSeconds = Annotated[

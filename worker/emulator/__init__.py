@@ -12,14 +12,20 @@ from worker.emulator.state import State
 from worker.emulator.storage import Page, Truth, Window
 from worker.emulator.stream import Cursor
 from worker.emulator.subscription import Subscription
+from worker.emulator.tokens import DELETE, MANAGE, READ, WRITE, Grant
 from worker.emulator.trouble import OUTAGE_KINDS
 
 __all__ = [
+    "DELETE",
     "FAULT_NAMES",
+    "MANAGE",
     "OUTAGE_KINDS",
+    "READ",
+    "WRITE",
     "Action",
     "Cursor",
     "Emulator",
+    "Grant",
     "Identity",
     "Page",
     "RefusedError",

@@ -133,7 +133,8 @@ class Emulator:
     async def _reply(self, request: web.BaseRequest) -> Reply:
         if len(request.raw_path) > MAX_REQUEST_LINE:
             return html_reply(414, "Request-URI Too Long")
-        line = f"{request.method} {request.raw_path.partition('?')[0]}"
+        place = request.raw_path.partition("?")[0]
+        line = f"{request.method} {place}"
         match = next(filter(None, (path.fullmatch(line) for path in _ROUTES)), None)
         if match is None:
             return service_error(404, f"Not Found: {unquote(line)}", "Emulator")
@@ -142,8 +143,9 @@ class Emulator:
         self.requests[operation] += 1
         if self._key not in {None, path.get("key", self._key)}:
             return service_error(400, "Invalid Subscribe Key")
-        call = Call(path, request.query, await request.read())
+        call = Call(path, request.query, await request.read(), request.method, place)
         names = _names(call)
+        self.state.access.check(operation, names, call)
         await asyncio.sleep(self.state.faults.delay())
         trouble = self.state.trouble
         refusal = trouble.lasting(operation, names, call.query.get("auth"))

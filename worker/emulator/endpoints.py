@@ -4,6 +4,7 @@ Each takes the state and a call, and returns the reply.
 """
 
 import json
+import re
 from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quote
 from typing import Final
@@ -16,9 +17,11 @@ from worker.emulator.replies import (
     html_reply,
     invalid_input,
     json_reply,
+    service_error,
 )
 from worker.emulator.state import Change, State
 from worker.emulator.storage import MAX_ITEMS, Page, Window
+from worker.emulator.tokens import read_grant
 
 Endpoint = Callable[[State, Call], Reply]
 
@@ -67,10 +70,16 @@ def add_action(state: State, call: Call) -> Reply:
     uuid = call.uuid()
     type, value = _type_and_value(call.body)
     channel = call.text("channel")
-    message = call.text("message")
+    message = _message(call)
     change = state.add(channel, message, type, value, uuid)
     action = change.actions[-1]
     return _changed(change, action.json(), "Stored but failed to publish message action.")
+
+
+def _message(call: Call) -> str:
+    """Return the message's timetoken as it was sent: a number of any length."""
+    call.number("message")
+    return call.text("message")
 
 
 def _type_and_value(body: bytes) -> tuple[str, str]:
@@ -97,7 +106,7 @@ def remove_action(state: State, call: Call) -> Reply:
     """Remove a user's actions. The status is 207 if no event is published."""
     timetoken = call.number("action")
     channel = call.text("channel")
-    message = call.text("message")
+    message = _message(call)
     uuid = call.uuid()
     change = state.remove(channel, message, timetoken, uuid)
     return _changed(change, "{}", "Deleted but failed to publish message action.")
@@ -178,6 +187,24 @@ def note_presence(_state: State, _call: Call) -> Reply:
     return json_reply({"status": 200, "message": "OK", "service": "Presence"})
 
 
+def grant_token(state: State, call: Call) -> Reply:
+    """Answer a token. Only a signed request comes here."""
+    try:
+        grant = read_grant(json.loads(call.body))
+    except _MALFORMED:
+        return service_error(400, "Invalid grant")
+    if not state.access.is_on:
+        return service_error(403, "Access Manager is off")
+
+    token = state.access.grant(grant)
+    document = {
+        "data": {"message": "Success", "token": token},
+        "service": "Access Manager",
+        "status": 200,
+    }
+    return json_reply(document)
+
+
 def report_truth(state: State, _call: Call) -> Reply:
     """Answer the true counts, published events and stored actions.
 
@@ -193,6 +220,13 @@ def report_truth(state: State, _call: Call) -> Reply:
     return json_reply(truth)
 
 
+_MALFORMED: Final = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    re.error,
+)
 _REGISTERED: Final = _registry_reply(message="OK")
 _ACTIONS: Final = "/v1/message-actions/{key}/channel/{channel}"
 _MESSAGE: Final = _ACTIONS + "/message/{message}"
@@ -214,5 +248,6 @@ ENDPOINTS: Final[dict[Route, tuple[str, Endpoint]]] = {
     ("GET", _GROUP + "/remove"): ("groups", remove_group),
     ("GET", _PRESENCE + "/heartbeat"): ("presence", note_presence),
     ("GET", _PRESENCE + "/leave"): ("presence", note_presence),
+    ("POST", "/v3/pam/{key}/grant"): ("grant", grant_token),
     ("GET", "/emulator/truth"): ("control", report_truth),
 }

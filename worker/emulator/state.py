@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
+from worker.emulator.access import Access
 from worker.emulator.actions import Action, Identity
 from worker.emulator.faults import Fault, Faults
 from worker.emulator.publisher import Publisher
@@ -43,6 +44,7 @@ class State:
         self.storage = Storage(self.time, self.faults)
         self.stream = Stream(self.time, self.faults)
         self.publisher = Publisher(self.stream, self.faults, subscribe_key)
+        self.access = Access(self.time)
         self.trouble = Trouble(self.faults, self.stream.listeners.call_all)
         self.groups = self.stream.groups
         self.publish = self.publisher.message
