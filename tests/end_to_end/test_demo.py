@@ -26,6 +26,7 @@ FIGURES = {
     "seconds",
     "seed",
     "faults",
+    "access",
     "crowd",
     "differing",
 }
@@ -159,6 +160,21 @@ def test_it_ends_equal_to_the_truth(folder: Path) -> None:
     )
     assert "\x1b" not in output
     assert CANARY not in output
+
+
+@only_where_proc_is
+@pytest.mark.parametrize("access", ["signatures", "tokens"])
+def test_with_access_manager_it_ends_equal_to_the_truth(folder: Path, access: str) -> None:
+    """Every request of a user and of the worker is let through. Whatever else comes is not."""
+    demo = Demo(folder, "--seconds", "1", "--access", access, "--json")
+    status, output, errors = demo.end()
+    result = json.loads(output)
+
+    assert (status, errors, result["access"]) == (ExitCode.DONE, "", access)
+    assert result["crowd"]["added"] > 0
+    assert "failed" not in result["crowd"]
+    assert (result["differences"], result["actions"] > 0) == (0, True)
+    demo.expect_nothing_left()
 
 
 @only_where_proc_is

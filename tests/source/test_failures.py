@@ -66,7 +66,7 @@ def test_a_refusal_has_its_names(body: object, channels: set[str], groups: set[s
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
-        (403, {"message": "Token is expired.", "error": True}, "403, Token is expired"),
+        (403, {"message": "Forbidden", "error": True}, "403, Forbidden"),
         (403, {"error": {"source": "actions", "message": "Not yours."}}, "403, Not yours"),
         (403, {"status": 0, "error": "Plain words"}, "403, Plain words"),
         (403, {"error": True, "error_message": "Old style"}, "403, Old style"),
@@ -84,6 +84,21 @@ def test_an_error_repeats_pubnubs_words(status: int, body: object, words: str) -
 
     assert str(error) == f"PubNub, message actions of 'room': answered {words}."
     assert error.status == status
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ("Token is expired.", "Put a new token into the file of PUBNUB_AUTH_TOKEN_FILE."),
+        ("Token is revoked.", "Put a new token into the file of PUBNUB_AUTH_TOKEN_FILE."),
+        ("Signature Does Not Match", "Check PUBNUB_PUBLISH_KEY and PUBNUB_SECRET_KEY."),
+        ("Invalid Timestamp", "Check the clock of this machine."),
+    ],
+)
+def test_a_403_says_what_to_do(words: str, advice: str) -> None:
+    """If PubNub's words tell the cause."""
+    error = failure("time", response(403, {"message": words, "error": True}), ())
+    assert str(error) == f"PubNub, time: answered 403, {words.rstrip('.')}. {advice}"
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"", b'{"t":', b"\xff\xfe\xfd", b"[" * 100_000])

@@ -353,6 +353,7 @@ def demo(
     rate: options.DemoRate = 100,
     seed: options.DemoSeed = 0,
     fault: options.FaultRates = None,
+    access: options.DemoAccess = "open",
     as_json: options.AsJson = False,
 ) -> None:
     """Show the worker at work, and compare its counts with the truth at the end.
@@ -360,12 +361,12 @@ def demo(
     Beside it run an emulator, a Valkey and a crowd.
     """
     from worker.cli.emulator import fault_rates
-    from worker.demo import Plan, run_demo
+    from worker.demo import Access, Plan, run_demo
     from worker.telemetry.logs import configure
 
     configure(level="error")  # the demo ignores the settings in ``.env``
     rates = fault_rates(fault)
-    plan = Plan(seconds, rate, seed, rates)
+    plan = Plan(seconds, rate, seed, rates, Access(access))
     result = finish(run_demo(plan, quiet=as_json))
     if as_json:
         print_json(result.as_json())

@@ -1,7 +1,7 @@
 """The options and arguments of the commands, as ``--help`` shows them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
@@ -88,6 +88,10 @@ DemoSeconds = Annotated[
 DemoRate = Annotated[
     float,
     Option(min=0.1, max=10_000, help="Reactions a second, all users together."),
+]
+DemoAccess = Annotated[
+    Literal["open", "signatures", "tokens"],
+    Option(help="How all requests pass Access Manager. It is off if open."),
 ]
 FaultRates = Annotated[
     list[str] | None,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final, Self
 
+from worker.demo.credentials import CredentialsOf, no_credentials
 from worker.demo.user import Outcome, Place, User
 
 CHANNELS: Final = ("demo.cats", "demo.football", "demo.news", "demo.team")
@@ -39,8 +40,10 @@ class Crowd:
         rate: float,
         seed: int,
         places: Sequence[Place],
+        credentials: CredentialsOf = no_credentials,
     ) -> None:
         """Make a crowd for the PubNub at ``origin``; ``rate`` is a second."""
+        self._credentials = credentials
         self.outcomes: Counter[Outcome] = Counter()
         self._origin = origin
         self._interval = len(NAMES) / rate
@@ -50,7 +53,9 @@ class Crowd:
 
     async def __aenter__(self) -> Self:
         for name in NAMES:
-            user = User(self._origin, name, self._places, f"{self._seed}:{name}")
+            seed = f"{self._seed}:{name}"
+            credentials = self._credentials(name)
+            user = User(self._origin, name, self._places, seed, credentials)
             self._users.append(user)
         return self
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from reaction_tally.keys import Keys
 from worker.demo.comparison import Comparison, compare, read_counts, settled
+from worker.demo.credentials import Access, CredentialsOf, Guard
 from worker.demo.crowd import CHANNELS, Crowd, places
 from worker.demo.processes import Processes, started_processes
 from worker.demo.screen import Screen
@@ -43,6 +44,16 @@ class Plan:
     rate: float
     seed: int
     faults: Mapping[str, float]
+    access: Access = Access.OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a demo runs with, once everything is started."""
+
+    processes: Processes
+    screen: Screen
+    credentials: CredentialsOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,7 @@ class Result:
             "seconds": round(self.seconds, 1),
             "seed": self.plan.seed,
             "faults": dict(self.plan.faults),
+            "access": str(self.plan.access),
             "crowd": {str(outcome): number for outcome, number in self.crowd.items()},
             "differing": [
                 dict(zip(DIFFERENCE_FIELDS, difference, strict=True))
@@ -94,16 +106,19 @@ async def run_demo(plan: Plan, *, quiet: bool = False) -> Result:
         SystemExit: a signal ended the demo.
     """
     emulator = Emulator(seed=plan.seed, faults=plan.faults)
+    guard = Guard(emulator, plan.access, CHANNELS)
     with (
         cancelled_by_signals() as ignore_signals,
         tempfile.TemporaryDirectory(prefix="tally-demo-") as folder,
     ):
         with Screen(quiet=quiet) as screen:
-            start = started_processes(emulator, Path(folder), CHANNELS)
+            credentials = guard.for_worker()
+            start = started_processes(emulator, Path(folder), CHANNELS, credentials)
             async with start as processes:
                 _print_start(plan, processes, screen)
+                stage = Stage(processes, screen, guard.for_user)
                 try:
-                    result = await _run_watched(plan, processes, screen)
+                    result = await _run_watched(plan, stage)
                 finally:
                     ignore_signals()
         _print_result(result, screen)
@@ -116,6 +131,8 @@ def _print_start(plan: Plan, processes: Processes, screen: Screen) -> None:
     origin = processes.emulator.origin
     screen.say("Valkey", processes.redis_cli)
     screen.say("PubNub", f"an emulator at http://{origin}, seed {plan.seed}, faults: {faults}")
+    if plan.access is not Access.OPEN:
+        screen.say("Access", f"Access Manager is on; all requests have {plan.access}")
     screen.say("Worker", f"python -m worker run, process {processes.worker.pid}")
 
 
@@ -148,18 +165,21 @@ def cancelled_by_signals() -> Iterator[Callable[[], None]]:
         raise SystemExit(128 + signals[0]) from None
 
 
-async def _run_watched(plan: Plan, processes: Processes, screen: Screen) -> Result:
+async def _run_watched(plan: Plan, stage: Stage) -> Result:
+    worker = stage.processes.worker
     try:
         async with asyncio.TaskGroup() as group:
-            watch = group.create_task(processes.worker.watch())
-            result = await _run(plan, processes, screen)
+            watch = group.create_task(worker.watch())
+            result = await _run(plan, stage)
             watch.cancel()
     except BaseExceptionGroup as errors:
         raise first_of(errors) from None
     return result
 
 
-async def _run(plan: Plan, processes: Processes, screen: Screen) -> Result:
+async def _run(plan: Plan, stage: Stage) -> Result:
+    processes = stage.processes
+    screen = stage.screen
     emulator = processes.emulator
     random = Random(plan.seed)  # noqa: S311 - repeatable, not secret
     messages = places(time.time(), random)
@@ -170,7 +190,7 @@ async def _run(plan: Plan, processes: Processes, screen: Screen) -> Result:
         screen.say("Look", f"{processes.redis_cli} --raw HGETALL '{key}'")
 
         async with (
-            Crowd(emulator.origin, plan.rate, plan.seed, messages) as crowd,
+            Crowd(emulator.origin, plan.rate, plan.seed, messages, stage.credentials) as crowd,
             asyncio.TaskGroup() as group,
         ):
             drawing = _draw(screen, redis, crowd, plan.seconds)

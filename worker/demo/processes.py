@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import unquote, urlsplit
 
+from worker.demo.credentials import Credentials
 from worker.emulator import Emulator
 from worker.errors import FatalError
 from worker.store.embedded import embedded_server
@@ -39,8 +40,11 @@ async def started_processes(
     emulator: Emulator,
     folder: Path,
     channels: Sequence[str],
+    credentials: Credentials,
 ) -> AsyncIterator[Processes]:
     """Start everything in this folder. End it when the context ends.
+
+    The worker sends these credentials.
 
     Raises:
         ConfigurationError: no Valkey is installed.
@@ -55,6 +59,7 @@ async def started_processes(
             "TALLY_CHANNELS": ",".join(channels),
             "TALLY_LOG_LEVEL": "warning",
             "TALLY_HTTP": "off",
+            **credentials.settings(),
         }
         worker = await WorkerProcess.start(folder, settings)
         try:

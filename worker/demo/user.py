@@ -12,6 +12,8 @@ from pubnub.pnconfiguration import PNConfiguration
 from pubnub.pubnub_asyncio import PubNubAsyncio
 from pubnub.request_handlers.async_httpx import AsyncHttpxRequestHandler
 
+from worker.demo.credentials import PUBLISH_KEY, Credentials
+
 REMOVALS: Final = 0.25  # of all reactions
 RECEIPTS: Final = 0.2  # of all additions
 EMOJI: Final = ("👍", "❤️", "😂", "🎉", "😮", "🔥", "👀", "🙏")
@@ -41,7 +43,14 @@ REMOVAL_ERRORS: Final = {207: Outcome.SILENT, 400: Outcome.GONE}
 class User:
     """Adds and removes reactions under one uuid, inside the running loop."""
 
-    def __init__(self, origin: str, uuid: str, places: Sequence[Place], seed: str) -> None:
+    def __init__(
+        self,
+        origin: str,
+        uuid: str,
+        places: Sequence[Place],
+        seed: str,
+        credentials: Credentials,
+    ) -> None:
         """Make a user; ``places`` has the most popular messages first."""
         self.random = Random(seed)  # noqa: S311 - repeatable, not secret
         self._places = places
@@ -50,10 +59,11 @@ class User:
         _silence_logs()
         # Without the handler, PUBNUB_ASYNC_REQUEST_HANDLER would choose one.
         self._pubnub: Any = PubNubAsyncio(
-            _configuration(origin, uuid),
+            _configuration(origin, uuid, credentials.secret_key),
             custom_event_loop=asyncio.get_running_loop(),
             custom_request_handler=AsyncHttpxRequestHandler,
         )
+        self._pubnub.set_token(credentials.token)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -112,8 +122,13 @@ def _status(error: Any) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _configuration(origin: str, uuid: str) -> Any:
-    config = PNConfiguration("demo", "demo")
+def _configuration(
+    origin: str,
+    uuid: str,
+    secret_key: str | None,
+) -> Any:
+    config = PNConfiguration("demo", PUBLISH_KEY)
+    config.secret_key = secret_key
     config.user_id = uuid
     config.origin = origin
     config.ssl = False

@@ -15,6 +15,14 @@ from worker.source.transport import Response
 
 LONGEST_RETRY_SECONDS: Final = 600.0
 """The longest wait that a Retry-After can ask for."""
+_RENEW: Final = "Put a new token into the file of PUBNUB_AUTH_TOKEN_FILE."
+_ADVICE: Final = {
+    "token is expired": _RENEW,
+    "token is revoked": _RENEW,
+    "signature": "Check PUBNUB_PUBLISH_KEY and PUBNUB_SECRET_KEY.",
+    "timestamp": "Check the clock of this machine.",
+}
+"""Part of PubNub's words → what to do."""
 _SHOWN: Final = 200  # characters of PubNub's own words in an error
 _SECONDS: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*", re.ASCII)
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -44,8 +52,16 @@ def failure(
     if status == 429:
         return ThrottledError(sentence, retry_after=_retry_seconds(response))
     if status == 403:
-        return _forbidden(sentence, body)
+        return _forbidden(sentence + _advice(words), body)
     return PubNubError(sentence, status=status)
+
+
+def _advice(words: str) -> str:
+    """Return what to do, if PubNub's words for a 403 tell the cause."""
+    for cause, advice in _ADVICE.items():
+        if cause in words.lower():
+            return f" {advice}"
+    return ""
 
 
 def _retry_seconds(response: Response) -> float | None:
