@@ -1,4 +1,4 @@
-"""A worker whose user of Redis may do what the runbook says, and one that loses a permission."""
+"""A worker whose user of Redis may do what our file says, and one that loses a permission."""
 
 import re
 from collections.abc import AsyncIterator
@@ -13,15 +13,15 @@ from tests.waiting import wait_until
 from tests.worlds import MESSAGE, ROOM, World, open_world
 from worker.errors import ExitCode
 
-RUNBOOK: Final = Path(__file__).parents[2] / "deploy" / "runbook.md"
+USERS: Final = Path(__file__).parents[2] / "deploy" / "redis-users.acl"
 SETTINGS: Final = {"TALLY_SETTLE_SECONDS": "0.3", "TALLY_LOG_FORMAT": "json"}
 USER: Final = "tally"
 
 
 def recipe() -> list[str]:
-    """Return what the runbook says the user may do."""
-    (rules,) = re.findall(r"redis-cli ACL SETUSER tally (.*)", RUNBOOK.read_text("utf-8"))
-    return [rule.strip("'") for rule in rules.split()]
+    """Return what our file of users lets the worker do. There it has no password, and is off."""
+    (rules,) = re.findall(r"^user tally (.*)", USERS.read_text("utf-8"), re.MULTILINE)
+    return [*rules.split(), "on", ">PASSWORD"]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def permit(world: World, *rules: str) -> None:
     await cast("Any", world.redis).execute_command("ACL", "SETUSER", USER, *rules)
 
 
-async def test_the_recipe_of_the_runbook_is_enough(world: World) -> None:
+async def test_the_rules_of_our_file_are_enough(world: World) -> None:
     """For a worker with groups of commands around it, and a retention; it reaches no other key."""
     settings = {**SETTINGS, "TALLY_RETENTION_DAYS": "3000"}
     world.react("🎉", "ben", published=False)
@@ -62,7 +62,7 @@ async def test_the_recipe_of_the_runbook_is_enough(world: World) -> None:
     assert "not permit" not in worker.err
 
 
-async def test_the_recipe_of_the_runbook_lets_programs_follow_at_once(world: World) -> None:
+async def test_the_rules_of_our_file_let_programs_follow_at_once(world: World) -> None:
     """The worker may publish hints."""
     async with world.redis.pubsub() as subscription:
         await subscription.subscribe(Keys().hints)

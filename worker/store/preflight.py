@@ -17,10 +17,12 @@ from worker.store.scripts import call_script
 FLOOR: Final = (6, 2)
 """The oldest version of Redis that has what the scripts need."""
 COMMANDS: Final = (
-    *("+@read", "+@write", "+@scripting", "+@transaction", "+@connection"),
-    *("-@dangerous", "+info", "+time", "+publish"),
+    *("+@read", "+@write", "+@connection"),
+    *("-@scripting", "-@dangerous"),
+    *("+info", "+time", "+multi", "+exec"),
+    *("+evalsha", "+script|load", "+publish"),
 )
-"""What the worker's user of Redis may run, as ACL SETUSER reads it."""
+"""What the worker's user of Redis may run, as ACL SETUSER and deploy/redis-users.acl have it."""
 
 
 @dataclass(frozen=True, slots=True)
