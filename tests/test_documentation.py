@@ -26,6 +26,29 @@ DOCUMENTS: Final = [
         if "node_modules" not in path.parts
     ),
 ]
+TYPED_FROM: Final = [
+    *DOCUMENTS,
+    ROOT / "Dockerfile",
+    *(
+        path
+        for path in sorted((ROOT / "deploy").rglob("*"))
+        if path.suffix in {".yaml", ".yml", ".service", ".conf", ".acl", ".example"}
+    ),
+    *sorted((ROOT / "client" / "examples").glob("*.sh")),
+]
+"""What people copy commands from."""
+_CLI: Final = r"redis-(?:cli|server)\b[^\n`|]*\s"
+_VARIABLE: Final = rf"(?:{'|'.join(SECRETS)})=[^\s`\"'$%]"
+SECRET_ARGUMENT: Final = re.compile(
+    rf"{_CLI}(?:-u|-a|--pass|--uri)\s"
+    rf"|{_CLI}(?:--)?requirepass\s+\w"
+    rf"|{_CLI}ACL SETUSER[^\n`|]*\s['\"]?[<>]\w"
+    rf"|(?:docker|podman|kubectl|systemd-run|env)\b[^\n`]*\s{_VARIABLE}"
+    r"|--from-literal=\S*(?:url|key|token)=\S"
+    r"|curl\b[^\n`]*[?&]auth=[^\s`&…]"
+    r"|(?:node|go run|python[\d.]*|tally)\s[^\n`]*\w+://[^\s`/@]*:[^\s`/@]+@"
+)
+"""A secret among the arguments of a command."""
 OPERATING: Final = ("install.md", "runbook.md", "reference.md")
 """The documents of an operator, in ``deploy/``."""
 PACKAGES: Final = {
@@ -206,6 +229,36 @@ def test_every_command_and_option_in_a_document_exists(document: Path) -> None:
         parameters = program.commands[command].params
         options = {option for parameter in parameters for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", arguments)) <= options, (command, arguments)
+
+
+@pytest.mark.parametrize("path", TYPED_FROM, ids=names)
+def test_no_secret_stands_on_a_command_line(path: Path) -> None:
+    """``ps`` shows it to everybody on the machine. A file, a pipe and REDISCLI_AUTH are hidden."""
+    text = path.read_text(encoding="utf-8")
+    assert not [found.group() for found in SECRET_ARGUMENT.finditer(text)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "redis-cli -u redis://:PASSWORD@host:6379 PING",
+        'redis-cli -h host -u "$(cat /etc/tally/redis-url)" GET x',
+        "redis-cli -h host -a PASSWORD",
+        "redis-cli --pass PASSWORD",
+        "redis-cli ACL SETUSER tally on '>PASSWORD' +@read",
+        "redis-cli CONFIG SET requirepass PASSWORD",
+        "redis-server --requirepass PASSWORD",
+        "docker run -e PUBNUB_SECRET_KEY=sec-c-1 tally",
+        "systemd-run -E REDIS_URL=redis://:PASSWORD@host tally run",
+        "env PUBNUB_AUTH_TOKEN=p0 tally run",
+        "kubectl create secret generic x --from-literal=redis-url=redis://:PASSWORD@host",
+        "curl 'https://ps.pndsn.com/time/0?auth=p0'",
+        "node read.cjs redis://:PASSWORD@host:6379/0",
+    ],
+)
+def test_a_secret_on_a_command_line_is_found(line: str) -> None:
+    """The test before this one knows these."""
+    assert SECRET_ARGUMENT.search(line)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=names)
