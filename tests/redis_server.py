@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -181,17 +182,21 @@ class MortalServer(RedisServer):
 
 
 class Forwarder:
-    """An address in front of servers, as a failover has one: it can lead to another server."""
+    """An address in front of servers, as a failover has one: it can lead to another server.
 
-    def __init__(self, port: int) -> None:
+    With ``tls`` it ends TLS, because the embedded Valkey is built without.
+    """
+
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._port = port
+        self._tls = tls
         self._through: set[asyncio.Task[None]] = set()
         self._answers = asyncio.Event()
         self._answers.set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._lead, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._lead, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -203,7 +208,8 @@ class Forwarder:
     def url(self) -> str:
         """The address for clients."""
         assert self._server
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        scheme = "rediss" if self._tls else "redis"
+        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def switch(self, port: int) -> None:
         """Cut every connection; new ones lead to that port."""
