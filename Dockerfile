@@ -1,5 +1,7 @@
 # Two stages: what builds stays behind. The image runs as nobody in particular, on a read-only root file system.
 #     docker build --build-arg VERSION=… --build-arg REVISION="$(git rev-parse HEAD)" --tag reaction-tally .
+# With a bill of materials and the build's provenance, which only a registry or an OCI folder keeps (--output type=oci):
+#     docker buildx build --sbom=true --provenance=mode=max --push --tag REGISTRY/reaction-tally:VERSION .
 # A tag with its last number, so that two builds of one commit are one image. Raise it for every fix of Python or
 # Debian: a build brings no newer one by itself.
 ARG PYTHON=3.13.14-slim-trixie
