@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from reaction_tally import AsyncTallyReader, NotPermittedError, Reset, TallyReader
 from tests.redis_server import RedisServer
@@ -133,6 +133,29 @@ async def is_refused(redis: Redis, command: Command) -> bool:
     except Exception as error:
         return "ACL failure" in str(error) or "can't access" in str(error)
     return False
+
+
+async def test_the_administrator_keeps_the_password(tmp_path: Path) -> None:
+    """With what ``ACL LIST`` says in the file, too. Without it, anybody is the administrator."""
+    file = tmp_path / "users.acl"
+    shutil.copy(FILE, file)
+    with RedisServer(tmp_path, aclfile=str(file)) as server:
+        async with connect(server.url) as redis:
+            commands = cast("Any", redis)
+            await commands.execute_command("ACL", "SETUSER", "default", "resetpass", ">root-pass")
+            users = await commands.execute_command("ACL", "LIST")
+            missing = [user for user in users if user.split()[1] not in USERS]
+            file.write_text("\n".join([file.read_text("utf-8"), *missing]), encoding="utf-8")
+            await commands.execute_command("ACL", "LOAD")
+        async with connect(server.url) as stranger:
+            with pytest.raises(AuthenticationError):
+                await cast("Any", stranger).ping()
+        async with connect(url_of(server, "default").replace("default-", "root-")) as redis:
+            assert await cast("Any", redis).ping()
+            shutil.copy(FILE, file)
+            await cast("Any", redis).execute_command("ACL", "LOAD")
+        async with connect(server.url) as stranger:
+            assert await cast("Any", stranger).ping()
 
 
 @pytest.mark.parametrize("user", USERS)
