@@ -55,9 +55,9 @@ REFUSED_NAMES: Final = (
     "a.\x00",
     "x" * 30_000,
 )
-OVERRIDES: Final = ("\u202egnp", "[bold]b")
+OVERRIDES: Final = ("%sgnp", "b[bold]b")
 """Configured channels that are refused later."""
-GROUP: Final = "g\u202ex"
+GROUP: Final = "g[red]x"
 FOLLOWED: Final = {
     "TALLY_CHANNELS": ",".join((ROOM, "a.*", *OVERRIDES)),
     "TALLY_CHANNEL_GROUPS": GROUP,

@@ -37,7 +37,7 @@ def tally(valkey: RedisServer, tmp_path: Path) -> Commands:
         ("TALLY_CHANNELS", "", "Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS."),
         ("TALLY_CHANNELS", "room,..", "'..'"),
         ("TALLY_CHANNELS", "x" * 93, "'xxxxxxxxxxxxxxxxxxxx'… has 93 characters; PubNub takes 92"),
-        ("TALLY_CHANNELS", "a\x1b[31mb", "'a\\x1b[31mb' has '\\x1b' in it"),
+        ("TALLY_CHANNELS", "a\x1b[31mb", "TALLY_CHANNELS: the invisible character U+001B"),
         ("TALLY_CHANNELS", "a.b.c.*", "The wildcard 'a.b.c.*' is not of the form a.* or a.b.*"),
         ("TALLY_CHANNEL_GROUPS", "a/b", "'a/b' has '/' in it"),
         ("REDIS_URL", "http://localhost", "must begin with one of redis://, rediss://, unix://"),

@@ -110,8 +110,8 @@ def test_the_channel_list_is_read_again(give: Give, tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (b"room\nca:nary\nhall\na.b.c.*\n", ", line 2, 4: no name PubNub takes"),
-        (b"room # of canary\n", ", line 1: no name"),
-        (b"room,canary/\x1b[31m\n", ", line 1: no name"),
+        (b"room # of canary\n", ", line 1: white space (U+0020 SPACE) in a name"),
+        (b"room,canary/\x1b[31m\n", ", line 1: the invisible character U+001B"),
         (b"a:canary\n" * 99, ", line 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and more: no name"),
         (b"canary\xff\n", " cannot be read: it is not UTF-8 text"),
         (b"canary" * (MAX_BYTES // 6 + 1), f" cannot be read: it is longer than {MAX_BYTES}"),

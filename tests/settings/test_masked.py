@@ -68,7 +68,7 @@ def test_a_terminal_obeys_no_shown_value(give: Give, tmp_path: Path) -> None:
     give(
         PUBNUB_SECRET_KEY_FILE=str(hostile),
         PUBNUB_PUBLISH_KEY="pub",
-        TALLY_TYPES="a\x1b]0;b\x07",
+        PUBNUB_USER_ID="a\x1b]0;b\x07",
         **{"TALLY_\x1b[2J": "x"},
     )
     settings = load(CONFIG)

@@ -8,11 +8,12 @@ import os
 import re
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from worker.errors import ConfigurationError
-from worker.settings.values import split_names
+from worker.settings.name_list import NameListError, read_names
 from worker.source.names import Names
 
 MAX_BYTES: Final = 16 * 1024 * 1024
@@ -46,18 +47,48 @@ def read_channels(path: Path) -> tuple[str, ...]:
         ConfigurationError: The file is unreadable, or a name is malformed.
     """
     text = _COMMENT.sub("", read_text("TALLY_CHANNELS_FILE", path))
-    channels = split_names(text.replace("\n", ","))
-    if _are_accepted(channels):
-        return channels
+    with suppress(NameListError):
+        channels = read_names(text.replace("\n", ","))
+        if _are_accepted(channels):
+            return channels
 
-    lines = enumerate(text.split("\n"), 1)
-    wrong = [number for number, line in lines if not _are_accepted(split_names(line))]
+    lines = text.split("\n")
+    _check_syntax(path, lines)
+    listed = enumerate(map(read_names, lines), 1)
+    wrong = [number for number, names in listed if not _are_accepted(names)]
     # The names are not quoted: a wrong path may lead to the file of a secret.
     raise ConfigurationError(
-        f"TALLY_CHANNELS_FILE: the file {path}, {list_lines(wrong)}: no name PubNub takes. "
-        "A name has at most 92 characters, and no comma, colon, slash, backslash, "
-        "space or control character. A wildcard is like a.* or a.b.*."
+        f"TALLY_CHANNELS_FILE: the file {path}, "
+        f"{list_lines(wrong)}: no name PubNub takes. "
+        "A name has at most 92 characters, "
+        "and no comma, colon, slash, backslash, "
+        "space or control character. "
+        "A wildcard is like a.* or a.b.*."
     )
+
+
+def _check_syntax(path: Path, lines: Sequence[str]) -> None:
+    """Refuse lines in another syntax, such as JSON; their text is not quoted."""
+    wrong = {number: _find_syntax(line) for number, line in enumerate(lines, 1)}
+    found = {number: words for number, words in wrong.items() if words}
+    if not found:
+        return
+    first = next(iter(found.values()))
+    raise ConfigurationError(
+        f"TALLY_CHANNELS_FILE: the file {path}, "
+        f"{list_lines(list(found))}: {first}. "
+        "Write one name a line, such as room, or room,news: "
+        "no brackets, quotes, white space or "
+        "invisible characters."
+    )
+
+
+def _find_syntax(line: str) -> str | None:
+    try:
+        read_names(line)
+    except NameListError as error:
+        return error.found
+    return None
 
 
 def _are_accepted(names: tuple[str, ...]) -> bool:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+
+from worker.settings.name_list import NameListError, read_names
 
 LOOPBACK: Final = "127.0.0.1"
 _REACHABLE: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - nothing listens here
@@ -55,10 +57,20 @@ class Address:
         return cls(host, int(match["port"]))
 
 
-def split_names(text: str) -> tuple[str, ...]:
-    """Return the names in comma-separated text."""
-    names = map(str.strip, text.split(","))
-    return tuple(filter(None, names))
+def _read_names(value: object, info: ValidationInfo) -> object:
+    """Return the names in comma-separated text; other values are left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return read_names(value)
+    except NameListError as error:
+        name = f"TALLY_{info.field_name}".upper()
+        raise ValueError(
+            f"{error.found}. "
+            f"Write {name}={error.right_form}: "
+            "commas between the names, no brackets, "
+            "quotes, white space or invisible characters"
+        ) from None
 
 
 def _from_text(read: Callable[[str], object]) -> BeforeValidator:
@@ -92,7 +104,7 @@ def _matching(pattern: re.Pattern[str], reason: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-TextList = Annotated[tuple[str, ...], _from_text(split_names)]
+TextList = Annotated[tuple[str, ...], BeforeValidator(_read_names)]
 """``a, b`` is two texts."""
 
 Duration = Annotated[float, _from_text(_read_seconds)]

@@ -1,0 +1,98 @@
+"""Lists of names: ``room,news`` in a setting, or a name a line in a file.
+
+A list in another syntax is refused.
+Otherwise its brackets and quotes would be parts of names,
+and nothing would ever be counted under such names.
+"""
+
+import re
+import unicodedata
+from typing import Final
+
+_OPENING: Final = "[](\"'`“”„‘’«»"
+"""A list in another syntax has one of these before a name."""
+_CLOSING: Final = "\"'`“”’»"
+_NOT_ASCII: Final = r"[^\x00-\x7f]"
+# Persian words and some emoji have a joiner between two of their characters.
+_JOINER: Final = re.compile(
+    rf"(?<={_NOT_ASCII})"
+    r"[\u200c\u200d]"
+    rf"(?={_NOT_ASCII})"
+)
+_UNSEEN: Final = ("Cc", "Cf", "Zl", "Zp")
+"""Categories of characters that nobody sees."""
+_SYNTAX: Final = re.compile(rf"[\s){{}}{re.escape(_OPENING)}]+")
+
+
+_EXAMPLE: Final = "room,news"
+_SHOWN_CHARACTERS: Final = 60
+
+
+class NameListError(ValueError):
+    """A list that is not of the form ``room,news``.
+
+    ``found`` is what it has instead, in words.
+    """
+
+    def __init__(self, found: str, text: str) -> None:
+        super().__init__(found)
+        self.found = found
+        names = _bare_names(text)
+        is_shown = 0 < len(names) <= _SHOWN_CHARACTERS
+        self.right_form = names if is_shown else _EXAMPLE
+
+
+def read_names(text: str) -> tuple[str, ...]:
+    """Return the names in comma-separated text; ``a, b`` is two names.
+
+    Raises:
+        NameListError: the text has brackets or quotes around a name,
+            white space in a name, or a character that nobody sees.
+    """
+    names = tuple(filter(None, map(_strip, text.split(","))))
+    for name in names:
+        found = _find_syntax(name)
+        if found:
+            raise NameListError(found, text)
+    return names
+
+
+def _strip(name: str) -> str:
+    # Only what people type around a name. Python would strip more, such as U+00A0.
+    return name.strip(" \t\r\n")
+
+
+def _find_syntax(name: str) -> str | None:
+    """Return what is no part of a name, in words; None if nothing is."""
+    if name[0] in _OPENING:
+        return f"{name[0]} before a name"
+    if name[-1] in _CLOSING:
+        return f"{name[-1]} behind a name"
+    for character in _JOINER.sub("", name):
+        if character.isspace():
+            unicode_name = _unicode_name(character)
+            return f"white space ({unicode_name}) in a name"
+        if unicodedata.category(character) in _UNSEEN:
+            unicode_name = _unicode_name(character)
+            return f"the invisible character {unicode_name}"
+    return None
+
+
+def _unicode_name(character: str) -> str:
+    """Return ``U+200B ZERO WIDTH SPACE`` for that character."""
+    name = unicodedata.name(character, "control character")
+    return f"U+{ord(character):04X} {name}"
+
+
+def _bare_names(text: str) -> str:
+    """Return the text as it should be: ``room,news`` for ``["room", "news"]``."""
+    seen = "".join(filter(_is_seen, text))
+    listed = _SYNTAX.sub(",", seen)
+    names = filter(None, listed.split(","))
+    return ",".join(names)
+
+
+def _is_seen(character: str) -> bool:
+    if character in "\t\n":
+        return True
+    return unicodedata.category(character) not in _UNSEEN
