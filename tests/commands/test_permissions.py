@@ -85,7 +85,7 @@ async def test_a_worker_without_a_permission_does_not_start(world: World, comman
 
     assert ended.process.returncode == ExitCode.REDIS_UNFIT
     text = ended.out + ended.err
-    assert "The scripts use XADD, which Redis does not permit to user 'tally'." in text
+    assert "The worker uses XADD, which Redis does not permit to user 'tally'." in text
     assert "type: redis-cli ACL SETUSER tally +xadd" in text
     assert not await world.redis.keys("tally:*")
 

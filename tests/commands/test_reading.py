@@ -93,15 +93,17 @@ async def test_doctor_finds_no_fault(world: World) -> None:
         "ok   PubNub: lets us list group 'team': 1 channels",
         "ok   PubNub: lets us read the actions of 'room'",
     ]
-    assert said[5].startswith("ok   Redis: answers, version ")
+    assert said[5].startswith("ok   Redis: answers, Valkey ")
     assert said[6:8] == [
-        "ok   Redis: permits every command of the scripts",
+        "ok   Redis: takes writes, and permits every command of the worker",
         "ok   Redis: namespace 'tally' is free",
     ]
     assert said[8].startswith("ok   Rounds: 0 channels")
     explained = json.loads(as_json.out)
     assert explained["ok"]
-    assert [f"ok   {check['subject']}: {check['text']}" for check in explained["checks"]] == said
+    lines = [f"ok   {check['subject']}: {check['text']}" for check in explained["checks"]]
+    # The memory in use is another one.
+    assert [*lines[:5], *lines[6:]] == [*said[:5], *said[6:]]
     assert await world.redis.keys() == []
 
 

@@ -18,7 +18,7 @@ from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.emulator import Page, Window
 from worker.reconciliation.report import ReconcileOptions
 from worker.service import commands
-from worker.service.doctor import examine_pubnub
+from worker.service.doctor import Deadline, examine_pubnub
 from worker.settings import Settings
 from worker.settings.checks import CONFIG, load
 from worker.source.names import Names
@@ -189,7 +189,8 @@ async def test_a_doctor_names_refused_channels(bench: Bench) -> None:
     """It asks for all names of a worker, and reports only refused ones."""
     bench.emulator.state.refuse(["bad", "worse", "other"])
     followed = Names.of(["bad", "good", "worse"])
-    checks = [check async for check in examine_pubnub(bench.client, followed, 1, lambda: 0.0)]
+    findings = examine_pubnub(bench.client, followed, 1, lambda: 0.0, Deadline())
+    checks = [finding async for finding in findings]
 
     assert [check.exit_code for check in checks] == [0, 3, 3]
     assert "Refused: 'bad', 'worse'. Grant 'read'" in checks[1].text

@@ -18,7 +18,7 @@ from worker.reconciliation.backfills_left import BackfillsLeft
 from worker.reconciliation.rounds import Rounds
 from worker.reconciliation.schedule import Schedule
 from worker.service.backlog import BacklogReader
-from worker.service.doctor import examine_rounds
+from worker.service.doctor import Deadline, examine_rounds
 from worker.service.health import Health
 from worker.telemetry.http import Page
 
@@ -130,8 +130,8 @@ async def test_doctor_says_that_rounds_cannot_be_kept(bench: Bench) -> None:
     """Two thousand channels need more than a request in ten seconds."""
     await bench.tables.channels.add([f"room{number}" for number in range(2000)])
 
-    kept = await examine_rounds(bench.tables, Schedule(3600, 86_400, 604_800, 20))
-    late = await examine_rounds(bench.tables, Schedule(3600, 86_400, 604_800, 0.001))
+    kept = await examine_rounds(bench.tables, Schedule(3600, 86_400, 604_800, 20), Deadline())
+    late = await examine_rounds(bench.tables, Schedule(3600, 86_400, 604_800, 0.001), Deadline())
 
     assert kept.exit_code is ExitCode.DONE
     assert late.exit_code is ExitCode.USAGE

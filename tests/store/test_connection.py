@@ -2,8 +2,6 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,34 +9,13 @@ import trustme
 from redis import exceptions
 
 from reaction_tally.keys import Keys
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, tls_in_front_of
 from tests.unclaimed import UnclaimedReader
 from worker.errors import RedisUnavailableError, ScriptRefusedError
 from worker.store import connection
 from worker.store.connection import connect, opened_redis, recovery_client
 from worker.store.redis_errors import redis_errors
 from worker.store.tables import Tables
-
-
-@asynccontextmanager
-async def tls_in_front_of(url: str, context: ssl.SSLContext) -> AsyncIterator[int]:
-    """Yield a port that speaks TLS and forwards everything."""
-    host, port = url.removeprefix("redis://").split(":")
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        onward_reader, onward_writer = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(
-            copy(reader, onward_writer), copy(onward_reader, writer), return_exceptions=True
-        )
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
 
 
 async def test_as_many_commands_run_at_once_as_subscriptions_start(valkey: RedisServer) -> None:

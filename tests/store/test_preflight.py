@@ -1,33 +1,148 @@
 """A worker refuses a Redis on which counts could not stay exact."""
 
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
-from redis.asyncio import Redis
+import trustme
 
-from worker.errors import RedisUnfitError
-from worker.store.preflight import Fitness, check_fitness
+from reaction_tally.keys import Keys
+from tests.configured_server import ConfiguredServer
+from tests.redis_server import RedisServer, free_port, tls_in_front_of
+from worker.errors import RedisUnavailableError, RedisUnfitError, TallyError
+from worker.store.connection import connect
+from worker.store.embedded import find_binary
+from worker.store.preflight import check_fitness, check_permissions, check_writes
+
+KEYS: Final = Keys()
 
 
 @pytest.fixture
-async def evicting(real_redis: Redis) -> AsyncIterator[Redis]:
-    """Let the real Redis evict keys when memory is short."""
-    await real_redis.config_set("maxmemory-policy", "allkeys-lru")
+async def changed(real_redis: Any) -> AsyncIterator[Any]:
+    """Yield the real Redis; its configuration is put back afterwards."""
+    names = ("maxmemory", "maxmemory-policy", "min-replicas-to-write")
+    before = await real_redis.config_get(*names)
     yield real_redis
-    await real_redis.config_set("maxmemory-policy", "noeviction")
+    await real_redis.config_set(*[word for pair in before.items() for word in pair])
 
 
-async def test_a_redis_that_evicts_is_refused(evicting: Redis) -> None:
+async def refused(url: str) -> TallyError:
+    """Return the error of a Redis that is unfit."""
+    async with connect(url) as redis:
+        with pytest.raises((RedisUnavailableError, RedisUnfitError)) as raised:
+            await check_fitness(redis)
+    return raised.value
+
+
+async def test_a_redis_that_evicts_is_refused(changed: Any) -> None:
     """``--allow-eviction`` accepts it."""
+    await changed.config_set("maxmemory-policy", "allkeys-lru")
+
     with pytest.raises(RedisUnfitError, match=r"allkeys-lru.*--allow-eviction"):
-        await check_fitness(evicting)
-    accepted = await check_fitness(evicting, allow_eviction=True)
+        await check_fitness(changed)
+    accepted = await check_fitness(changed, allow_eviction=True)
     assert accepted.policy == "allkeys-lru"
 
 
-@pytest.mark.parametrize(
-    ("version", "recent"), [("5.0.14", False), ("6.0.16", False), ("6.2.0", True), ("7.2.4", True)]
-)
-def test_redis_6_2_is_the_floor(version: str, recent: bool) -> None:
-    """Older versions lack commands that the scripts need."""
-    assert Fitness(version, "noeviction").is_recent is recent
+async def test_a_full_redis_is_refused_with_figures(changed: Any) -> None:
+    """Both by what INFO says, and by a write that would write nothing."""
+    await changed.config_set("maxmemory", 1)
+
+    with pytest.raises(RedisUnfitError, match=r"is full .* of 1 bytes \(maxmemory\) in use"):
+        await check_fitness(changed)
+    with pytest.raises(RedisUnavailableError, match=r"no writes now: it is full.*\(OOM"):
+        await check_writes(changed, KEYS)
+    assert (await check_fitness(changed, only_reads=True)).is_full
+
+
+async def test_a_redis_with_too_few_replicas_takes_no_writes(changed: Any) -> None:
+    """Until they are there."""
+    await changed.config_set("min-replicas-to-write", 1)
+
+    with pytest.raises(RedisUnavailableError, match="too few replicas"):
+        await check_permissions(changed, KEYS)
+    await changed.config_set("min-replicas-to-write", 0)
+    await check_permissions(changed, KEYS)
+    assert await changed.dbsize() == 0
+
+
+@pytest.mark.processes
+async def test_a_replica_is_refused_with_its_primary(valkey: RedisServer) -> None:
+    """A worker writes to the primary. A command that only reads may read a replica."""
+    with ConfiguredServer(find_binary(), replicaof=f"127.0.0.1 {valkey.port}") as replica:
+        error = await refused(replica.url)
+        async with connect(replica.url) as redis:
+            await check_fitness(redis, only_reads=True)
+            with pytest.raises(RedisUnavailableError, match=r"it is a replica \(READONLY"):
+                await check_writes(redis, KEYS)
+
+    assert isinstance(error, RedisUnfitError)
+    assert f"INFO says 127.0.0.1:{valkey.port}." in str(error)
+
+
+@pytest.mark.processes
+async def test_a_cluster_is_refused_as_a_cluster() -> None:
+    """One of its nodes answers like a server."""
+    bus = str(free_port())
+    with ConfiguredServer(find_binary(), cluster_enabled="yes", cluster_port=bus) as node:
+        error = await refused(node.url)
+
+    assert "a node of a Redis Cluster" in str(error)
+
+
+@pytest.mark.processes
+async def test_a_sentinel_is_refused_as_a_sentinel(tmp_path: Path) -> None:
+    """It answers INFO, and holds no data."""
+    program = tmp_path / "valkey-sentinel"
+    program.symlink_to(find_binary())
+    configuration = tmp_path / "sentinel.conf"
+    configuration.touch()
+    with ConfiguredServer(program, configuration) as sentinel:
+        error = await refused(sentinel.url)
+
+    assert "the address of a Sentinel" in str(error)
+
+
+@pytest.mark.processes
+async def test_a_server_without_info_is_refused(tmp_path: Path) -> None:
+    """Some managed services rename or block it."""
+    configuration = tmp_path / "valkey.conf"
+    configuration.write_text('rename-command INFO ""\n')
+    with ConfiguredServer(find_binary(), configuration) as server:
+        error = await refused(server.url)
+
+    assert isinstance(error, RedisUnfitError)
+    assert "The worker needs the command INFO" in str(error)
+
+
+async def test_a_database_that_is_not_there_is_named(valkey: RedisServer) -> None:
+    """Only the server knows how many it has."""
+    error = await refused(f"{valkey.url}/99")
+
+    assert isinstance(error, RedisUnfitError)
+    assert "has no database of the number in REDIS_URL" in str(error)
+
+
+async def test_wrong_credentials_are_no_missing_permission(valkey: RedisServer) -> None:
+    """WRONGPASS: correct the address. NOPERM, in ``test_permissions.py``: grant something."""
+    error = await refused(valkey.url.replace("redis://", "redis://nobody:secret@"))
+
+    assert "refuses the credentials in REDIS_URL" in str(error)
+    assert "Correct the user and the password" in str(error)
+    assert "secret" not in str(error)
+
+
+async def test_tls_to_a_plain_port_is_named(valkey: RedisServer) -> None:
+    """And a plain address of a port that speaks TLS."""
+    plain = await refused(valkey.url.replace("redis://", "rediss://"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with tls_in_front_of(valkey.url, context) as port:
+        encrypted = await refused(f"redis://127.0.0.1:{port}")
+
+    assert f"127.0.0.1:{valkey.port} speaks no TLS" in str(plain)
+    assert "write redis://" in str(plain)
+    assert f"127.0.0.1:{port} speaks TLS" in str(encrypted)
+    assert "write rediss://" in str(encrypted)

@@ -260,7 +260,7 @@ def doctor(
     allow_eviction: options.AllowEviction = False,
 ) -> None:
     """Check configuration, PubNub and Redis; say what to do where something is wrong."""
-    from worker.service.commands import run_doctor
+    from worker.service.examination import run_doctor
     from worker.settings.checks import FOLLOW, load
     from worker.telemetry.logs import configure
 

@@ -193,11 +193,16 @@ class BacklogReader:
         self._due_at = -math.inf
         """When it is read again; never while it is being read."""
         self._reading: asyncio.Task[None] | None = None
+        self.is_readable = True
+        """Whether Redis answered when ``problem`` asked last."""
 
     async def problem(self) -> str | None:
-        """Return why Redis does not answer; None if it does."""
+        """Return why Redis does not answer, or takes no writes; None if it does."""
+        self.is_readable = False
         try:
             await self._tables.server.now()
+            self.is_readable = True
+            await self._tables.server.check_writes()
         except TallyError as error:
             return str(error)
         return None

@@ -2,14 +2,12 @@
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
-from reaction_tally.keys import Keys
 from worker import __version__
 from worker.applying.forgetting import Forgotten, forget
 from worker.applying.retry import ProgressWatcher
@@ -17,7 +15,6 @@ from worker.domain.position import Range
 from worker.errors import ConfigurationError, ExitCode, RedisUnavailableError, TallyError
 from worker.reconciliation.report import ReconcileOptions, ReconcileReport, VerifyReport
 from worker.reconciliation.verify import Sample, Verifier
-from worker.service.doctor import Finding, examine_pubnub, examine_redis, examine_rounds, look
 from worker.service.health import Health
 from worker.service.lifecycle import EarlySignals
 from worker.service.parts import (
@@ -25,27 +22,19 @@ from worker.service.parts import (
     build_backfiller,
     build_comparison,
     build_reconciler,
-    claim_of,
     configured_names,
     counted_types,
     followed_names,
     keyset,
     open_parts,
-    schedule,
 )
 from worker.service.worker import compose
 from worker.settings import Settings
 from worker.source import names
-from worker.source.client import Client
 from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.source.names import Names
-from worker.store.connection import opened_redis
-from worker.store.tables import Tables
 from worker.telemetry.http import listening
 from worker.telemetry.logging_bridge import raising_unhandled_errors
-
-if TYPE_CHECKING:
-    from worker.store.ownership import Claim
 
 COMMAND_TRIES: Final = 6
 """Failures in a row after which a command gives up."""
@@ -217,40 +206,3 @@ async def _chosen_channels(parts: Parts, channels: Sequence[str], verb: str) -> 
     if not known:
         raise ConfigurationError(f"No channel to {verb}: name one, or set TALLY_CHANNELS.")
     return sorted(known)
-
-
-async def run_doctor(
-    settings: Settings,
-    *,
-    allow_eviction: bool = False,
-) -> AsyncIterator[Finding]:
-    """Yield findings about the configuration, PubNub and Redis."""
-    claim: Claim | None = None
-    client: Client | None = None
-    followed = Names()
-
-    async def configure() -> str:
-        nonlocal claim, client, followed
-        client = await stack.enter_async_context(Client(keyset(settings)))
-        counted = counted_types(settings)
-        claim = claim_of(settings)
-        followed = followed_names(settings)
-        return f"complete; counts {counted}"
-
-    async with AsyncExitStack() as stack:
-        yield await look("Configuration", configure)
-        if client:
-            size = settings.channels_per_subscription
-            async for finding in examine_pubnub(client, followed, size, time.time):
-                yield finding
-    try:
-        async with opened_redis(settings.redis_url) as redis:
-            keys = Keys(settings.namespace)
-            findings = await examine_redis(redis, keys, claim, allow_eviction=allow_eviction)
-            if all(finding.exit_code is ExitCode.DONE for finding in findings):
-                tables = Tables(redis, keys)
-                findings.append(await examine_rounds(tables, schedule(settings)))
-    except TallyError as error:
-        findings = [Finding("Redis", str(error), error.exit_code)]
-    for finding in findings:
-        yield finding

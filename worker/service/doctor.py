@@ -1,5 +1,7 @@
 """Is everything there that a worker needs?"""
 
+import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +14,14 @@ from worker.errors import ConfigurationError, ExitCode, ForbiddenError, PubNubEr
 from worker.reconciliation.schedule import Load, Schedule
 from worker.source.client import Client
 from worker.source.names import Names
-from worker.store.connection import RedisClient
+from worker.store.connection import EMBEDDED_FOLDER, RedisClient
 from worker.store.ownership import Claim, check_ownership
 from worker.store.preflight import check_fitness, check_keys, check_permissions
 from worker.store.tables import Tables
 
 MAX_SKEW_SECONDS: Final = 30
+LOOK_SECONDS: Final = 8.0
+"""All checks end by then, whatever hangs. To close connections takes a little longer."""
 LISTED: Final = 10
 """So many refused names are named."""
 
@@ -31,16 +35,43 @@ class Finding:
     exit_code: ExitCode = ExitCode.DONE
 
 
+HANGING: Final = {
+    "PubNub": ExitCode.PUBNUB_REFUSED,
+    "Redis": ExitCode.REDIS_UNFIT,
+    "Rounds": ExitCode.REDIS_UNFIT,
+}
+"""Subject → the exit code if its check does not end."""
+
 Check = Callable[[], Awaitable[str]]
 """Returns a sentence; raises if something is wrong."""
 
 
-async def look(subject: str, check: Check) -> Finding:
-    """Return the sentence of the check, or of its error."""
-    try:
-        return Finding(subject, await check())
-    except TallyError as error:
-        return Finding(subject, str(error), error.exit_code)
+class Deadline:
+    """The moment by which all checks end."""
+
+    def __init__(self, seconds: float = LOOK_SECONDS) -> None:
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._at = self._loop.time() + seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no check has time left."""
+        return self._loop.time() >= self._at
+
+    async def look(self, subject: str, check: Check) -> Finding:
+        """Return the sentence of the check, or of its error."""
+        try:
+            async with asyncio.timeout_at(self._at):
+                return Finding(subject, await check())
+        except TallyError as error:
+            return Finding(subject, str(error), error.exit_code)
+        except TimeoutError:
+            text = (
+                f"no answer in {self._seconds:g} s. "
+                "Is the address right, and does a firewall let it through?"
+            )
+            return Finding(subject, text, HANGING[subject])
 
 
 async def examine_pubnub(
@@ -48,20 +79,24 @@ async def examine_pubnub(
     followed: Names,
     size: int,
     now: Callable[[], float],
+    deadline: Deadline,
 ) -> AsyncIterator[Finding]:
     """Send PubNub each kind of request that a worker sends."""
-    clock = await look("PubNub", partial(_check_clock, client, now))
+    clock = await deadline.look("PubNub", partial(_check_clock, client, now))
     yield clock
     if clock.exit_code is not ExitCode.DONE or not followed:
         return
     for right, check in _requests(client, followed, size):
-        yield await look("PubNub", partial(_allowed, check, right, followed))
+        yield await deadline.look("PubNub", partial(_allowed, check, right, followed))
+        if deadline.is_over:
+            return
 
 
 async def examine_redis(
     redis: RedisClient,
     keys: Keys,
     claim: Claim | None,
+    deadline: Deadline,
     *,
     allow_eviction: bool,
 ) -> list[Finding]:
@@ -69,7 +104,7 @@ async def examine_redis(
 
     async def check_server() -> str:
         fitness = await check_fitness(redis, allow_eviction=allow_eviction)
-        return f"answers, version {fitness.version}, maxmemory-policy {fitness.policy}"
+        return f"answers, {fitness}"
 
     async def check_owner() -> str:
         await check_keys(redis, keys)
@@ -78,15 +113,37 @@ async def examine_redis(
 
     async def check_user() -> str:
         await check_permissions(redis, keys)
-        return "permits every command of the scripts"
+        return "takes writes, and permits every command of the worker"
 
-    server = await look("Redis", check_server)
+    server = await deadline.look("Redis", check_server)
     if server.exit_code is not ExitCode.DONE:
         return [server]
-    return [server, await look("Redis", check_user), await look("Redis", check_owner)]
+    return [
+        server,
+        await deadline.look("Redis", check_user),
+        await deadline.look("Redis", check_owner),
+    ]
 
 
-async def examine_rounds(tables: Tables, schedule: Schedule) -> Finding:
+def examine_folder() -> Finding:
+    """Say that Redis is our own, and whether its folder can be made."""
+    folder = EMBEDDED_FOLDER.absolute()
+    place = folder if folder.exists() else folder.parent
+    if not os.access(place, os.W_OK):
+        text = f"REDIS_URL is not set, and {place} is not writable: set REDIS_URL."
+        return Finding("Redis", text, ExitCode.REDIS_UNFIT)
+    return Finding(
+        "Redis",
+        "REDIS_URL is not set: the worker uses its own embedded Valkey, "
+        f"with its data in {folder}. For production set REDIS_URL.",
+    )
+
+
+async def examine_rounds(
+    tables: Tables,
+    schedule: Schedule,
+    deadline: Deadline,
+) -> Finding:
     """Say how long rounds over all channels take."""
 
     async def check() -> str:
@@ -100,7 +157,7 @@ async def examine_rounds(tables: Tables, schedule: Schedule) -> Finding:
             raise ConfigurationError(f"{cost} {load.problem}")
         return cost
 
-    return await look("Rounds", check)
+    return await deadline.look("Rounds", check)
 
 
 async def _read_load(tables: Tables, schedule: Schedule) -> Load:

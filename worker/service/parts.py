@@ -181,7 +181,11 @@ async def open_parts(
         opened_redis(settings.redis_url, rollback_detector) as redis,
         recovery_client(redis) as recovery_redis,
     ):
-        await check_fitness(redis, allow_eviction=allow_eviction)
+        await check_fitness(
+            redis,
+            allow_eviction=allow_eviction,
+            only_reads=only_reads,
+        )
         keys = Keys(settings.namespace)
         if not only_reads:
             await check_permissions(redis, keys)

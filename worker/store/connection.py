@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import hiredis
 from redis.asyncio import ConnectionPool, Redis
@@ -14,13 +13,13 @@ from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.errors import ConfigurationError
+from worker.store.address import UNREADABLE, check_address
 from worker.store.rollback_detector import RollbackDetector
 
 RedisClient = Redis
 """A client, for parts that hand it to the store."""
 
 EMBEDDED_FOLDER: Final = Path(".tally")
-SCHEMES: Final = ("redis", "rediss", "unix")
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
 HEALTH_CHECK_SECONDS: Final = 30
 MAX_CONNECTIONS: Final = 1_000
@@ -40,19 +39,11 @@ def connect(url: str, rollback_detector: RollbackDetector | None = None) -> Redi
         ConfigurationError: the address is malformed, or of another kind.
     """
     try:
-        if urlsplit(url).scheme in SCHEMES:
-            return _client(url, rollback_detector)
+        check_address(url)
+        return _client(url, rollback_detector)
     except (ValueError, TypeError, RedisError):
         # The text of this error may quote a password, so it is left out.
-        raise ConfigurationError(
-            "REDIS_URL cannot be read. Example: redis://:password@host:6379/0. "
-            "Special characters in a password (/ @ : # ? [ ] %) "
-            "must be percent-encoded."
-        ) from None
-    kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-    raise ConfigurationError(
-        f"REDIS_URL must begin with one of {kinds}. Leave it unset for an embedded Valkey."
-    )
+        raise ConfigurationError(UNREADABLE) from None
 
 
 def _client(url: str, rollback_detector: RollbackDetector | None) -> Redis:
@@ -82,8 +73,9 @@ def _client(url: str, rollback_detector: RollbackDetector | None) -> Redis:
 async def opened_redis(
     url: str | None,
     rollback_detector: RollbackDetector | None = None,
+    folder: Path | None = None,
 ) -> AsyncIterator[Redis]:
-    """Yield a client of this Redis, or of the embedded Valkey.
+    """Yield a client of this Redis, or of the embedded Valkey of a folder.
 
     Raises:
         ConfigurationError: the address is malformed.
@@ -94,7 +86,7 @@ async def opened_redis(
             # Only here, because few commands need it.
             from worker.store.embedded import embedded_server  # noqa: PLC0415
 
-            server = embedded_server(EMBEDDED_FOLDER)
+            server = embedded_server(folder or EMBEDDED_FOLDER)
             url = await stack.enter_async_context(server)
         redis = connect(url, rollback_detector)
         yield await stack.enter_async_context(redis)

@@ -1,21 +1,26 @@
 """Is this Redis fit for tallies?"""
 
+import asyncio
 import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
 from reaction_tally.keys import Keys
-from worker.errors import MissingPermissionError, RedisUnfitError
+from worker.errors import (
+    MissingPermissionError,
+    RedisUnavailableError,
+    RedisUnfitError,
+    ScriptRefusedError,
+)
 from worker.store.damage import find_damage, types_of_all_channels, wrong_type_ignored
+from worker.store.fitness import Fitness
+from worker.store.protocol import explain_failure
 from worker.store.redis_errors import redis_errors
-from worker.store.scripts import call_script
+from worker.store.scripts import VERBS, call_script, source
 
-FLOOR: Final = (6, 2)
-"""The oldest version of Redis that has what the scripts need."""
 COMMANDS: Final = (
     *("+@read", "+@write", "+@connection"),
     *("-@scripting", "-@dangerous"),
@@ -23,50 +28,58 @@ COMMANDS: Final = (
     *("+evalsha", "+script|load", "+publish"),
 )
 """What the worker's user of Redis may run, as ACL SETUSER and deploy/redis-users.acl have it."""
+ANSWER_SECONDS: Final = 5.0
+"""How long the first answer of Redis may take."""
+
+_REFUSED_WRITES: Final = {
+    "OOM": "it is full, see its maxmemory",
+    "READONLY": "it is a replica",
+    "NOREPLICAS": "it has too few replicas, see its min-replicas-to-write",
+    "MISCONF": "it cannot save to its disk",
+}
+"""Code → why Redis takes no writes now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fitness:
-    """What INFO says of a Redis."""
-
-    version: str
-    policy: str
-
-    @property
-    def is_recent(self) -> bool:
-        """Whether the version has what the scripts need."""
-        numbers = re.findall(r"\d+", self.version)
-        return tuple(map(int, numbers[:2])) >= FLOOR
-
-
-async def check_fitness(redis: Redis, *, allow_eviction: bool = False) -> Fitness:
+async def check_fitness(
+    redis: Redis,
+    *,
+    allow_eviction: bool = False,
+    only_reads: bool = False,
+) -> Fitness:
     """Refuse a Redis on which counts could not stay exact.
 
     Raises:
-        RedisUnfitError: Redis is too old, may evict tallies, or does not permit INFO.
+        RedisUnavailableError: Redis does not answer.
+        RedisUnfitError: Redis is too old, may evict tallies, takes no writes,
+            or does not permit INFO.
     """
+    info = await _read_info(redis)
+    fitness = Fitness.of(info)
+    fitness.check(allow_eviction=allow_eviction, only_reads=only_reads)
+    return fitness
+
+
+async def _read_info(redis: Redis) -> Mapping[str, Any]:
     # Managed services block CONFIG, so INFO is asked.
     # INFO is asked for all sections: that works in every version and proxy.
     try:
-        with redis_errors():
-            info = await redis.info()
+        async with asyncio.timeout(ANSWER_SECONDS):
+            with redis_errors():
+                return await redis.info()
     except MissingPermissionError as error:
         raise RedisUnfitError(_ungranted(redis, str(error), ["+info"])) from error
-    fitness = Fitness(
-        str(info.get("redis_version", "0")),
-        str(info.get("maxmemory_policy", "noeviction")),
-    )
-    if not fitness.is_recent:
+    except ScriptRefusedError as error:
         raise RedisUnfitError(
-            f"Redis is version {fitness.version}; 6.2 or newer (or any Valkey) is needed."
-        )
-    if fitness.policy != "noeviction" and not allow_eviction:
-        raise RedisUnfitError(
-            f"Redis has maxmemory-policy {fitness.policy}: "
-            "it would delete counts when memory is short. "
-            "Set it to noeviction, or accept lost counts with --allow-eviction."
-        )
-    return fitness
+            f"{error}. The worker needs the command INFO, "
+            "which says whether Redis keeps all data. "
+            "Is it renamed or blocked?"
+        ) from error
+    except TimeoutError:
+        problem = f"Redis does not answer in {ANSWER_SECONDS:g} s."
+    except RedisUnavailableError as error:
+        problem = str(error)
+    explanation = await explain_failure(redis)
+    raise RedisUnavailableError(explanation or problem)
 
 
 async def check_keys(redis: Redis, keys: Keys) -> None:
@@ -88,26 +101,82 @@ async def check_keys(redis: Redis, keys: Keys) -> None:
 
 
 async def check_permissions(redis: Redis, keys: Keys) -> None:
-    """Refuse a user of Redis who may not run what the scripts run.
+    """Refuse a user of Redis who may not run what the worker runs.
 
     Nothing is left behind: a probe key is written and deleted at once.
 
     Raises:
+        RedisUnavailableError: Redis takes no writes now.
+        RedisUnfitError: who may not do what, and what to grant.
+    """
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await _load_scripts(redis, keys)
+            await _check_transaction(redis, keys)
+            await check_writes(redis, keys)
+    except TimeoutError:
+        raise RedisUnavailableError(
+            "Redis takes no writes now: it answers INFO, "
+            f"but no write in {ANSWER_SECONDS:g} s. "
+            "Is it paused, or failing over?"
+        ) from None
+
+
+async def _load_scripts(redis: Redis, keys: Keys) -> None:
+    """Load every script, also one that is there: a failover leads to a server without it."""
+    try:
+        with redis_errors():
+            for verb in VERBS:
+                await redis.script_load(source(verb))
+    except MissingPermissionError as error:
+        raise _missing(redis, keys, str(error)) from error
+
+
+async def _check_transaction(redis: Redis, keys: Keys) -> None:
+    pipe = cast("Any", redis).pipeline(transaction=True)
+    pipe.ping()
+    try:
+        with redis_errors():
+            await pipe.execute()
+    except (MissingPermissionError, ScriptRefusedError) as error:
+        problem = f"Redis does not permit a transaction (MULTI, PING, EXEC): {error}"
+        raise _missing(redis, keys, problem) from error
+
+
+async def check_writes(redis: Redis, keys: Keys) -> None:
+    """Make sure that Redis takes writes now, and permits every command of the worker.
+
+    Raises:
+        RedisUnavailableError: Redis takes no writes now, and why.
         RedisUnfitError: who may not do what, and what to grant.
     """
     try:
         with redis_errors():
-            (refused,) = await call_script(redis, "probe", ([keys.probe], ()))
+            ((reason, *refused),) = await call_script(redis, "probe", ([keys.probe], ()))
     except MissingPermissionError as error:
-        # It is a key, or what calls a script.
-        grants = [f"~{keys.namespace}:*", *COMMANDS]
-        problem = str(error)
-    else:
-        grants = list(map("+{}".format, map(str.lower, refused)))
+        raise _missing(redis, keys, str(error)) from error
+    if reason:
+        raise RedisUnavailableError(f"Redis takes no writes now: {_in_words(reason)}.")
+    if refused:
+        grants = [f"+{command.lower()}" for command in refused]
         commands, user = ", ".join(refused), _user(redis)
-        problem = f"The scripts use {commands}, which Redis does not permit to user {user!r}"
-    if grants:
+        problem = f"The worker uses {commands}, which Redis does not permit to user {user!r}"
         raise RedisUnfitError(_ungranted(redis, problem, grants))
+
+
+def _in_words(reason: str) -> str:
+    """Return what the code of an error means, and the error."""
+    codes = re.findall(r"\b[A-Z]{3,}\b", reason)
+    known = filter(None, map(_REFUSED_WRITES.get, codes))
+    quoted = reason.strip().rstrip(".")
+    meaning = next(known, None)
+    return f"{meaning} ({quoted})" if meaning else quoted
+
+
+def _missing(redis: Redis, keys: Keys, problem: str) -> RedisUnfitError:
+    """Return the refusal for a key, or for what calls a script."""
+    grants = [f"~{keys.namespace}:*", *COMMANDS]
+    return RedisUnfitError(_ungranted(redis, problem, grants))
 
 
 def _ungranted(redis: Redis, problem: str, grants: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from worker.errors import (
     MissingPermissionError,
     RedisReplacedError,
     RedisUnavailableError,
+    RedisUnfitError,
     ScriptRefusedError,
     TallyError,
 )
@@ -39,6 +40,7 @@ Redis 6.2 hides the code of an error inside a script in the text.
 So a code may stand anywhere in the text.
 """
 
+_NO_DATABASE: Final = "DB index is out of range"
 _FORBIDDEN: Final = re.compile(
     "NOPERM |The user executing the script can't |ACL failure in script: "
 )
@@ -71,6 +73,7 @@ def redis_errors() -> Iterator[None]:
             A script may have written something.
         RedisUnavailableError: Redis is away, or takes no writes now.
             Nothing is known to have been written.
+        RedisUnfitError: Redis lacks the database that was asked for.
         ScriptRefusedError: Redis will always refuse these arguments.
     """
     task = asyncio.current_task()
@@ -97,8 +100,16 @@ def translated(error: Exception) -> TallyError:
             return MissingPermissionError(
                 f"Redis does not permit this to the user in REDIS_URL: {reason}"
             )
+        case exceptions.ResponseError() if _NO_DATABASE in str(error):
+            return RedisUnfitError(
+                "Redis has no database of the number in REDIS_URL. Most servers have 16: 0 to 15."
+            )
         case exceptions.AuthenticationError():
-            sentence = f"Redis refuses the credentials in REDIS_URL: {reason}"
+            sentence = (
+                f"Redis refuses the credentials in REDIS_URL: {reason} "
+                "Correct the user and the password there: "
+                "redis://USER:PASSWORD@HOST:6379/0."
+            )
         case exceptions.ConnectionError() | exceptions.TimeoutError() | OSError():
             question = "Is it running, and is REDIS_URL right?"
             sentence = f"Redis does not answer ({reason}). {question}"

@@ -4,12 +4,18 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
 Call = tuple[Sequence[str], Sequence[str | int | float]]
 """The KEYS and the ARGV of one call."""
+
+
+VERBS: Final = (
+    *("apply", "claim", "forget_tombstones", "owe", "probe"),
+    *("rank", "rebuild", "repay", "sweep", "take_budget"),
+)
 
 
 @cache

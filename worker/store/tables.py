@@ -13,6 +13,7 @@ from worker.store.cursors import Cursors
 from worker.store.damage import damaged_key, sentence
 from worker.store.heads import Heads
 from worker.store.pending_repairs import GapCause, Marks, PendingRepairs
+from worker.store.preflight import check_writes
 from worker.store.progress import SavedProgress
 from worker.store.proofs import Proofs
 from worker.store.redis_retry import RedisRetry
@@ -156,6 +157,14 @@ class RedisServer(Table):
         """Return milliseconds since 1970, by the clock of Redis."""
         seconds, microseconds = await self._redis.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def check_writes(self) -> None:
+        """Make sure that Redis takes writes now, and permits every command.
+
+        Raises:
+            TallyError: why not, and what to do.
+        """
+        await check_writes(self._redis, self._keys)
 
     @retried
     async def run_id(self) -> str | None:

@@ -1,23 +1,29 @@
--- Tries each command of the other scripts, on a key that does not stay.
+-- Tries each command of the worker, on a key that does not stay.
 -- A script that may not run one of them would stop half-way: Redis does not roll it back.
 --
 -- KEYS[1] probe: a key that nothing else uses
 --
--- Answers the names of the commands that Redis refuses to this user, or does not know.
+-- Answers why Redis takes no writes now ('' if it does: it may be full, or a replica),
+-- then the names of the commands that it refuses to this user, or does not know.
 
 local key = KEYS[1]
-local refused = {}
+local answers = { '' }
 
 local function try(...)
   local answer = redis.pcall(...)
   local reason = type(answer) == 'table' and answer.err or ''
   if reason:find('ACL failure') or reason:find("The user executing the script can't") or reason:find('Unknown') then
-    refused[#refused + 1] = (...)
+    answers[#answers + 1] = (...)
+    reason = ''
   end
+  return reason
 end
 
+-- The first write of a script is the one that a full Redis refuses. This one writes nothing.
+answers[1] = try('SET', key, 'value', 'XX')
+if answers[1] ~= '' then return answers end
 try('DEL', key)
-if #refused > 0 then return refused end -- what is written below would stay
+if #answers > 1 then return answers end -- what is written below would stay
 
 try('EXISTS', key)
 try('EXPIRE', key, 1)
@@ -28,16 +34,31 @@ try('HGETALL', key)
 try('HKEYS', key)
 try('HLEN', key)
 try('HMGET', key, 'field')
-try('SET', key, 'value', 'XX')
+try('HSCAN', key, 0)
+try('MGET', key)
+try('SCARD', key)
+try('SCAN', '0', 'COUNT', 1)
+try('SMEMBERS', key)
+try('SMISMEMBER', key, 'member')
+try('SREM', key, 'member')
 try('TIME')
+try('TTL', key)
 try('TYPE', key)
 try('UNLINK', key)
 try('XADD', key, 'NOMKSTREAM', '*', 'field', 'value')
 try('XLEN', key)
+try('XRANGE', key, '-', '+', 'COUNT', 1)
 try('ZADD', key, 'XX', 0, 'member')
 try('ZCARD', key)
+try('ZMSCORE', key, 'member')
+try('ZRANGE', key, 0, 0)
+try('ZRANGEBYSCORE', key, 0, 0)
 try('ZREM', key, 'member')
+try('ZREVRANGEBYSCORE', key, 0, 0)
+try('ZSCAN', key, 0)
 try('ZSCORE', key, 'member')
 try('HSET', key, 'field', 'value') -- there is none of it that writes nothing
+try('INCRBY', key, 1) -- from here on the key has the wrong type: nothing is written
+try('SADD', key, 'member')
 redis.call('DEL', key)
-return refused
+return answers

@@ -1,0 +1,51 @@
+"""REDIS_URL is the address of one server. What redis-py would misunderstand is refused."""
+
+import pytest
+
+from worker.errors import ConfigurationError
+from worker.store.connection import connect
+
+
+@pytest.mark.parametrize(
+    ("path", "database"), [("", None), ("/", None), ("/0", 0), ("/15", 15), ("?db=3", 3)]
+)
+def test_a_database_is_a_number(path: str, database: int | None) -> None:
+    """Behind the host."""
+    redis = connect(f"redis://localhost{path}")
+    assert redis.connection_pool.connection_kwargs.get("db") == database
+
+
+@pytest.mark.parametrize("path", ["/1/2", "/cache", "/0/", "/-1", "//1", "/1canary"])
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_another_path_is_refused(scheme: str, path: str) -> None:
+    """redis-py would use database 12 for /1/2, and 0 for /cache."""
+    with pytest.raises(ConfigurationError) as error:
+        connect(f"{scheme}://localhost{path}")
+    assert "a path that is no number of a database" in str(error.value)
+    assert "redis://host:6379/0" in str(error.value)
+    assert "canary" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("redis+sentinel://a:26379,b:26379/main/0", "the address of Sentinels"),
+        ("rediss+cluster://a:6379", "the address of a Redis Cluster"),
+        ("redis://:canary@a:6379,b:6379/0", "several hosts"),
+        ("sentinel://a", "must begin with one of redis://, rediss://, unix://"),
+    ],
+)
+def test_the_address_of_several_servers_is_named(url: str, kind: str) -> None:
+    """For what it is, and with the right form."""
+    with pytest.raises(ConfigurationError) as error:
+        connect(url)
+    assert kind in str(error.value)
+    assert "canary" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["redis://:pa/canary@localhost", "redis://localhost:1x/canary@b"])
+def test_a_slash_in_a_password_is_explained(url: str) -> None:
+    """It must be percent-encoded."""
+    with pytest.raises(ConfigurationError, match="must be percent-encoded") as error:
+        connect(url)
+    assert "canary" not in str(error.value)

@@ -1,0 +1,134 @@
+"""``tally doctor``: examines PubNub and Redis at the same time, and leaves nothing behind."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from reaction_tally.errors import InvalidNameError
+from reaction_tally.keys import Keys
+from worker.errors import ConfigurationError, ExitCode, TallyError
+from worker.service.doctor import (
+    LOOK_SECONDS,
+    Deadline,
+    Finding,
+    examine_folder,
+    examine_pubnub,
+    examine_redis,
+    examine_rounds,
+)
+from worker.service.parts import claim_of, counted_types, followed_names, keyset, schedule
+from worker.settings import Settings
+from worker.source.client import Client
+from worker.source.names import Names
+from worker.store.connection import EMBEDDED_FOLDER, RedisClient, opened_redis
+from worker.store.ownership import Claim
+from worker.store.tables import Tables
+
+CLOSE_SECONDS: Final = 1.0
+
+
+async def run_doctor(
+    settings: Settings,
+    *,
+    allow_eviction: bool = False,
+) -> AsyncIterator[Finding]:
+    """Yield findings about the configuration, PubNub and Redis. Nothing is left behind."""
+    deadline = Deadline()
+    client: Client | None = None
+    followed = Names()
+
+    async def configure() -> str:
+        nonlocal client, followed
+        client = await stack.enter_async_context(Client(keyset(settings)))
+        counted = counted_types(settings)
+        followed = followed_names(settings)
+        return f"complete; counts {counted}"
+
+    # Redis is examined meanwhile: neither waits for the other one.
+    examining = _examine_redis(settings, deadline, allow_eviction=allow_eviction)
+    redis = asyncio.create_task(examining)
+    try:
+        async with AsyncExitStack() as stack:
+            yield await deadline.look("Configuration", configure)
+            if client:
+                size = settings.channels_per_subscription
+                findings = examine_pubnub(client, followed, size, time.time, deadline)
+                async for finding in findings:
+                    yield finding
+        for finding in await redis:
+            yield finding
+    finally:
+        redis.cancel()
+        await asyncio.wait([redis])
+
+
+async def _examine_redis(
+    settings: Settings,
+    deadline: Deadline,
+    *,
+    allow_eviction: bool,
+) -> list[Finding]:
+    claim = _claim(settings)
+    findings: list[Finding] = []
+
+    async def check() -> str:
+        keys = _keys(settings)
+        async with _redis_to_examine(settings.redis_url, findings) as redis:
+            findings.extend(
+                await examine_redis(
+                    redis,
+                    keys,
+                    claim,
+                    deadline,
+                    allow_eviction=allow_eviction,
+                )
+            )
+            if all(finding.exit_code is ExitCode.DONE for finding in findings):
+                tables = Tables(redis, keys)
+                rounds = await examine_rounds(tables, schedule(settings), deadline)
+                findings.append(rounds)
+        return ""
+
+    # A little later than the checks inside: their findings are kept.
+    opened = await Deadline(LOOK_SECONDS + CLOSE_SECONDS).look("Redis", check)
+    if opened.exit_code is ExitCode.DONE:
+        return findings
+    has_failed = any(finding.exit_code for finding in findings)
+    return findings if has_failed else [*findings, opened]
+
+
+def _claim(settings: Settings) -> Claim | None:
+    with suppress(TallyError):
+        return claim_of(settings)
+    return None
+
+
+def _keys(settings: Settings) -> Keys:
+    try:
+        return Keys(settings.namespace)
+    except InvalidNameError:
+        raise ConfigurationError("not examined: TALLY_NAMESPACE is wrong.") from None
+
+
+@asynccontextmanager
+async def _redis_to_examine(
+    url: str | None,
+    findings: list[Finding],
+) -> AsyncIterator[RedisClient]:
+    """Yield a client of the Redis that a worker would use.
+
+    Without an address a worker starts a Valkey of its own. Its folder is not made here.
+    """
+    folder = EMBEDDED_FOLDER
+    with ExitStack() as stack:
+        if url is None and not folder.exists():
+            temporary = tempfile.TemporaryDirectory(prefix="tally-doctor-")
+            folder = Path(stack.enter_context(temporary), folder)
+        if url is None:
+            findings.append(examine_folder())
+        async with opened_redis(url, folder=folder) as redis:
+            yield redis
