@@ -15,6 +15,7 @@ from worker.reconciliation.schedule import Load, Schedule
 from worker.source.client import Client
 from worker.source.names import Names
 from worker.store.connection import EMBEDDED_FOLDER, RedisClient
+from worker.store.counted_types import acceptable_claim
 from worker.store.ownership import Claim, check_ownership
 from worker.store.preflight import check_fitness, check_keys, check_permissions
 from worker.store.tables import Tables
@@ -35,6 +36,7 @@ class Finding:
     exit_code: ExitCode = ExitCode.DONE
 
 
+NEW_TYPES: Final = "so its types become those of TALLY_TYPES"
 HANGING: Final = {
     "PubNub": ExitCode.PUBNUB_REFUSED,
     "Redis": ExitCode.REDIS_UNFIT,
@@ -108,7 +110,10 @@ async def examine_redis(
 
     async def check_owner() -> str:
         await check_keys(redis, keys)
-        is_claimed = await check_ownership(redis, keys, claim)
+        acceptable = claim and await acceptable_claim(redis, keys, claim)
+        is_claimed = await check_ownership(redis, keys, acceptable)
+        if acceptable != claim:
+            return f"namespace {keys.namespace!r} is ours; it counts nothing yet, {NEW_TYPES}"
         return f"namespace {keys.namespace!r} is {'ours' if is_claimed else 'free'}"
 
     async def check_user() -> str:

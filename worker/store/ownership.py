@@ -29,7 +29,9 @@ REFUSALS: Final = {
     "or correct PUBNUB_SUBSCRIBE_KEY.",
     "types": "The namespace {} counts {}; this worker is set to count {}. "
     "Set TALLY_TYPES and TALLY_IGNORED_TYPES back, "
-    "or set TALLY_NAMESPACE to a new name and backfill.",
+    "or set TALLY_NAMESPACE to a new name and backfill. "
+    "If nothing is counted there yet: stop all workers, "
+    f"wait {IN_USE_SECONDS} seconds, and start them again.",
 }
 """Field of the owner → what its difference means: namespace, held, wanted."""
 SHARED: Final = {

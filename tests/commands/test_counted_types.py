@@ -1,0 +1,88 @@
+"""A slip in TALLY_TYPES is corrected without harm; types that were counted bind a namespace."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.redis_server import RedisServer
+from tests.waiting import wait_until
+from tests.worlds import KEYS, ROOM, World, open_world
+from worker.errors import ExitCode
+
+QUICKLY = {"TALLY_SETTLE_SECONDS": "0.3", "TALLY_LOG_FORMAT": "json"}
+SLIP = {**QUICKLY, "TALLY_TYPES": "raction"}
+RIGHT = {**QUICKLY, "TALLY_TYPES": "reaction"}
+
+
+@pytest.fixture
+async def world(valkey: RedisServer, real_redis: Any, tmp_path: Path) -> AsyncIterator[World]:
+    """A world on an empty Redis."""
+    async with open_world(valkey.url, tmp_path) as world:
+        yield world
+
+
+async def counts_nothing(world: World) -> None:
+    """Let a worker with a slip follow the room until it owes nothing."""
+    async with world.run_worker(**SLIP) as worker:
+        world.react("👍", "ana")
+        await wait_until(world.owes_nothing, what=lambda: worker.err)
+        assert await world.tallies() == {}
+
+
+async def test_a_slip_in_the_types_is_corrected_without_harm(world: World) -> None:
+    """What came before is counted, too: the room is owed a backfill."""
+    world.add_past(3, "🎉")
+    await counts_nothing(world)
+
+    doctor = await world.run_command("doctor", **RIGHT)
+    async with world.run_worker(**RIGHT) as worker:
+        await world.wait_for_counts({"👍": 1, "🎉": 3})
+        await wait_until(world.owes_nothing, what=lambda: worker.err)
+
+    assert doctor.code == ExitCode.DONE, doctor
+    assert "it counts nothing yet, so its types become those of TALLY_TYPES" in doctor.out
+    (entry,) = worker.entries("types_replaced")
+    assert (entry["before"], entry["now"]) == ("only raction", "only reaction")
+    assert await world.redis.hget(KEYS.meta, "types") == "only reaction"
+
+
+async def test_a_backfill_begins_again_with_the_right_types(world: World) -> None:
+    """Progress that was saved under the slip does not count."""
+    world.add_past(3, "🎉")
+    await counts_nothing(world)
+    progress = {"newest": "17700000000000000", "next": "1", "oldest": "", "actions": "3"}
+    await world.redis.hset(KEYS.progress(ROOM), mapping=progress)
+
+    ended = await world.run_command("backfill", **RIGHT)
+
+    assert ended.code == ExitCode.DONE, ended
+    assert await world.counts() == {"🎉": 3, "👍": 1}
+
+
+async def test_types_that_were_counted_bind_the_namespace(world: World) -> None:
+    """Until everything that was counted is forgotten."""
+    async with world.run_worker(**RIGHT):
+        world.react("👍", "ana")
+        await world.wait_for_counts({"👍": 1})
+    refused = await world.run_command("backfill", **SLIP)
+    forgotten = await world.run_command("forget", ROOM, "--yes", TALLY_CHANNELS="hall", **RIGHT)
+    accepted = await world.run_command("backfill", **SLIP)
+
+    assert refused.code == ExitCode.REDIS_UNFIT
+    assert "The namespace tally counts only reaction" in refused.err
+    assert forgotten.code == ExitCode.DONE, forgotten
+    assert accepted.code == ExitCode.DONE, accepted
+
+
+async def test_the_types_of_a_worker_that_runs_are_not_replaced(world: World) -> None:
+    """It may count its first event at any moment. Nothing changes, and nothing is owed."""
+    async with world.run_worker(**RIGHT) as worker:
+        await wait_until(world.owes_nothing, what=lambda: worker.err)
+        refused = await world.run_command("backfill", **SLIP)
+        assert await world.owes_nothing()
+
+    assert refused.code == ExitCode.REDIS_UNFIT
+    assert "stop all workers, wait 30 seconds" in refused.err
+    assert await world.redis.hget(KEYS.meta, "types") == "only reaction"

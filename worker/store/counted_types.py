@@ -1,0 +1,83 @@
+"""The types of a namespace bind it from its first counted event on, and not before.
+
+A slip in TALLY_TYPES counts nothing. So it can be corrected without harm.
+"""
+
+from dataclasses import replace
+from typing import Any, Final, cast
+
+import structlog
+from redis.asyncio import Redis
+
+from reaction_tally.keys import SCHEMA, Keys
+from worker.store.batch import batched
+from worker.store.ownership import Claim, is_in_use
+from worker.store.pending_repairs import GapCause
+from worker.store.redis_errors import redis_errors
+from worker.store.tables import Tables
+
+CHANNELS_AT_ONCE: Final = 500
+
+log = structlog.get_logger(__name__)
+
+
+async def replaceable_types(redis: Redis, keys: Keys, claim: Claim) -> str | None:
+    """Return the other types that a namespace is claimed for, if they do not bind it.
+
+    None if they do: something is counted there, or a worker uses the namespace.
+    """
+    with redis_errors():
+        meta = await cast("Any", redis).hgetall(keys.meta)
+    held = meta.get("types", claim.types)
+    owner = meta.get("schema"), meta.get("subscribe_key")
+    if held == claim.types or owner != (SCHEMA, claim.subscribe_key):
+        return None
+    if await is_in_use(redis, keys):
+        return None
+    if await _has_counted(redis, keys):
+        return None
+    return str(held)
+
+
+async def _has_counted(redis: Redis, keys: Keys) -> bool:
+    """Tell whether a channel has a message that was counted."""
+    channels = sorted(await Tables(redis, keys).channels.all())
+    for part in batched(channels, CHANNELS_AT_ONCE):
+        indexes = map(keys.messages, part)
+        with redis_errors():
+            count = await redis.exists(*indexes)
+        if count:
+            return True
+    return False
+
+
+async def acceptable_claim(redis: Redis, keys: Keys, claim: Claim) -> Claim:
+    """Return the claim as a command that writes nothing compares it."""
+    held = await replaceable_types(redis, keys, claim)
+    return replace(claim, types=held) if held else claim
+
+
+async def replace_types(redis: Redis, keys: Keys, claim: Claim) -> None:
+    """Write the types of a claim over others that do not bind the namespace.
+
+    Under these others the past of all channels was read in vain: it is owed again.
+    """
+    held = await replaceable_types(redis, keys, claim)
+    if held is None:
+        return
+    tables = Tables(redis, keys)
+    channels = await tables.channels.all()
+    if channels:
+        await tables.pending.mark(channels, GapCause.NEW_CHANNEL)
+    for part in batched(sorted(channels), CHANNELS_AT_ONCE):
+        with redis_errors():
+            await redis.delete(*map(keys.progress, part))
+    # Last: a command that is interrupted before does all of it again.
+    with redis_errors():
+        await cast("Any", redis).hset(keys.meta, "types", claim.types)
+    log.warning(
+        "types_replaced",
+        before=held,
+        now=claim.types,
+        channels=len(channels),
+    )
