@@ -15,6 +15,7 @@ from worker.domain.position import Range
 from worker.errors import ConfigurationError, ExitCode, RedisUnavailableError, TallyError
 from worker.reconciliation.report import ReconcileOptions, ReconcileReport, VerifyReport
 from worker.reconciliation.verify import Sample, Verifier
+from worker.service.file_limit import ensure_files
 from worker.service.health import Health
 from worker.service.lifecycle import EarlySignals
 from worker.service.parts import (
@@ -51,6 +52,7 @@ async def run_worker(settings: Settings, *, allow_eviction: bool = False) -> Exi
     keyset(settings)
     counted_types(settings)
     followed = followed_names(settings)
+    ensure_files(followed, settings.channels_per_subscription)
     _announce(settings, followed)
     try:
         async with open_parts(settings, allow_eviction=allow_eviction) as parts:

@@ -20,6 +20,7 @@ from worker.service.doctor import (
     examine_redis,
     examine_rounds,
 )
+from worker.service.file_limit import ensure_files
 from worker.service.parts import claim_of, counted_types, followed_names, keyset, schedule
 from worker.settings import Settings
 from worker.source.client import Client
@@ -46,6 +47,7 @@ async def run_doctor(
         client = await stack.enter_async_context(Client(keyset(settings)))
         counted = counted_types(settings)
         followed = followed_names(settings)
+        ensure_files(followed, settings.channels_per_subscription)
         return f"complete; counts {counted}"
 
     # Redis is examined meanwhile: neither waits for the other one.

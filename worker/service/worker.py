@@ -17,6 +17,7 @@ from worker.live.subscriptions import SubscriptionFactory, Subscriptions
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.reconciliation.rounds import Rounds
 from worker.service.backlog import BacklogReader
+from worker.service.file_limit import ensure_files
 from worker.service.health import Health
 from worker.service.lifecycle import Job, Reload, Service
 from worker.service.parts import (
@@ -64,6 +65,7 @@ class FollowedNames:
             ConfigurationError: the list cannot be read; nothing changes.
         """
         names = followed_names(self._settings)
+        ensure_files(names, self._settings.channels_per_subscription)
         self._channels = frozenset(names.channels)
         return names
 
