@@ -2,8 +2,10 @@
 
 import json
 
+import pytest
+
 from tests.bench.in_process import Ended
-from tests.worlds import FIRST, MESSAGE, ROOM, SECOND, World
+from tests.worlds import FIRST, KEYS, MESSAGE, ROOM, SECOND, World
 
 
 async def test_only_the_given_range_is_replayed(world: World) -> None:
@@ -74,3 +76,38 @@ async def test_a_refusal_ends_a_backfill(world: World) -> None:
     assert "answered 403, Forbidden." in refused.err
     assert only == {"hall"}
     assert await world.is_exact()
+
+
+@pytest.mark.parametrize("command", ["backfill", "reconcile"])
+@pytest.mark.parametrize("since", [(), ("--since", "2025-06-15")], ids=["whole", "a part"])
+async def test_a_slip_in_a_name_does_not_stay(
+    world: World, command: str, since: tuple[str, ...]
+) -> None:
+    """Nothing in Redis names the channel afterwards: no round asks PubNub for it."""
+    ended = await world.run_command(command, "hal", *since, TALLY_SETTLE_SECONDS="0.1")
+
+    assert ended.code == 0, ended
+    assert "channel_not_kept" in ended.err
+    assert await world.redis.smembers(KEYS.channels) == set()
+    assert not await world.redis.exists(KEYS.owed("hal"), KEYS.progress("hal"))
+    assert command == "reconcile" or "hal: PubNub lists nothing. Is the name right?" in ended.out
+
+
+async def test_a_channel_that_is_configured_or_known_stays(world: World) -> None:
+    """Though PubNub lists nothing of it."""
+    await world.redis.sadd(KEYS.channels, "met")
+
+    ended = await world.run_command("backfill", ROOM, "met")
+
+    assert ended.code == 0, ended
+    assert await world.redis.smembers(KEYS.channels) == {ROOM, "met"}
+
+
+async def test_a_channel_that_a_worker_follows_stays(world: World) -> None:
+    """It is configured there, and not here."""
+    async with world.run_worker(TALLY_CHANNELS="hall"):
+        await world.redis.srem(KEYS.channels, "hall")
+        ended = await world.run_command("backfill", "hall")
+
+    assert ended.code == 0, ended
+    assert await world.redis.sismember(KEYS.channels, "hall")

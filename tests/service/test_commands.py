@@ -92,6 +92,8 @@ async def test_a_new_channel_seen_in_part_is_owed(
     A channel that is known, or read as a whole, gets no mark.
     """
     settings = configured(valkey.url)
+    for channel in ("news.a", "news.b"):
+        bench.emulator.state.add(channel, MESSAGE, "reaction", "👍", "ana", published=False)
     if is_met:
         await bench.tables.channels.add(["news.a"])
 

@@ -1,11 +1,15 @@
 """Forgets channels that nobody follows any more."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+
+import structlog
 
 from worker.store.pending_repairs import GapCause
 from worker.store.store import Applied, Store
 from worker.store.tables import Tables
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,37 @@ async def forget(channel: str, tables: Tables, store: Store) -> Forgotten:
         # Some of what its repair has written may be among what was deleted.
         await tables.pending.mark([channel], GapCause.NEW_CHANNEL, is_new=False)
     return Forgotten(channel, was_known, messages, is_back)
+
+
+async def unknown_channels(
+    channels: Collection[str],
+    tables: Tables,
+) -> frozenset[str]:
+    """Return those of the channels that were never seen, and that no worker follows."""
+    unknown = await tables.channels.unknown(channels)
+    if not unknown:
+        return unknown
+    followed: set[str] = set()
+    for names, _ in await tables.cursors.followed():
+        followed.update(names)
+    return unknown - followed
+
+
+async def forget_unlisted(
+    channels: Collection[str],
+    tables: Tables,
+    store: Store,
+) -> None:
+    """Forget those of the channels of which nothing is counted.
+
+    A command has made them known. A slip in a name would stay for ever,
+    and each round would ask PubNub for it.
+    """
+    if not channels:
+        return
+    for channel in sorted(await tables.channels.uncounted(channels)):
+        await forget(channel, tables, store)
+        log.warning("channel_not_kept", channel=channel)
 
 
 async def mark_forgotten(tables: Tables, results: Sequence[Applied]) -> None:

@@ -94,7 +94,7 @@ def backfill(
     )
     counts = finish_with_progress(work)
     document = partial(reports.backfill_json, counts)
-    lines = reports.backfill_lines(counts)
+    lines = reports.backfill_lines(counts, channels)
     print_result(as_json, document, lines)
 
 

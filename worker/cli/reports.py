@@ -48,10 +48,16 @@ def backfill_json(counts: Mapping[str, int]) -> dict[str, object]:
     return {"channels": counts, "actions": sum(counts.values())}
 
 
-def backfill_lines(counts: Mapping[str, int]) -> Iterator[str]:
-    """Yield the sum of the actions read."""
+def backfill_lines(
+    counts: Mapping[str, int],
+    named: Iterable[str],
+) -> Iterator[str]:
+    """Yield the sum of the actions read, and named channels that have none."""
     actions = sum(counts.values())
     yield f"{actions} actions read in {len(counts)} channels."
+    for channel in named:
+        if not counts[channel]:
+            yield f"{escape(channel)}: PubNub lists nothing. Is the name right?"
 
 
 def forget_json(results: Sequence[Forgotten]) -> dict[str, object]:

@@ -2,14 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
 import structlog
 
 from worker import __version__
-from worker.applying.forgetting import Forgotten, forget
+from worker.applying.forgetting import (
+    Forgotten,
+    forget,
+    forget_unlisted,
+    unknown_channels,
+)
 from worker.applying.retry import ProgressWatcher
 from worker.domain.position import Range
 from worker.errors import ConfigurationError, ExitCode, RedisUnavailableError, TallyError
@@ -118,8 +123,11 @@ async def run_backfill(
     _check_channels(channels)
     async with open_parts(settings, allow_eviction=allow_eviction) as parts:
         chosen = await _chosen_channels(parts, channels, "backfill")
+        unknown = await _invented(parts, channels)
         backfiller = build_backfiller(parts, COMMAND_TRIES, watcher)
-        return await backfiller.run(chosen, wanted)
+        counts = await backfiller.run(chosen, wanted)
+        await forget_unlisted(unknown, parts.tables, parts.store)
+        return counts
 
 
 async def run_reconcile(
@@ -136,8 +144,12 @@ async def run_reconcile(
     opened = open_parts(settings, allow_eviction=allow_eviction, only_reads=options.dry_run)
     async with opened as parts:
         chosen = await _chosen_channels(parts, channels, "reconcile")
+        unknown = await _invented(parts, () if options.dry_run else channels)
         reconciler = build_reconciler(parts, COMMAND_TRIES, watcher)
-        return await reconciler.run(chosen, wanted, options)
+        reports = await reconciler.run(chosen, wanted, options)
+        failed = {report.channel for report in reports if report.failure}
+        await forget_unlisted(unknown - failed, parts.tables, parts.store)
+        return reports
 
 
 async def run_verify(
@@ -196,6 +208,13 @@ def _check_channels(channels: Sequence[str]) -> None:
     # Before anything is opened or claimed.
     for channel in channels:
         names.channel(channel)
+
+
+async def _invented(parts: Parts, channels: Collection[str]) -> frozenset[str]:
+    """Return channels that only this command names: perhaps by a slip."""
+    configured = configured_names(parts.settings).channels
+    named = set(channels).difference(configured)
+    return await unknown_channels(named, parts.tables)
 
 
 async def _chosen_channels(parts: Parts, channels: Sequence[str], verb: str) -> list[str]:

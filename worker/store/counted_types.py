@@ -41,12 +41,11 @@ async def replaceable_types(redis: Redis, keys: Keys, claim: Claim) -> str | Non
 
 async def _has_counted(redis: Redis, keys: Keys) -> bool:
     """Tell whether a channel has a message that was counted."""
-    channels = sorted(await Tables(redis, keys).channels.all())
+    known = Tables(redis, keys).channels
+    channels = sorted(await known.all())
     for part in batched(channels, CHANNELS_AT_ONCE):
-        indexes = map(keys.messages, part)
-        with redis_errors():
-            count = await redis.exists(*indexes)
-        if count:
+        uncounted = await known.uncounted(part)
+        if len(uncounted) < len(part):
             return True
     return False
 

@@ -45,6 +45,15 @@ class KnownChannels(Table):
         return int(await self._redis.scard(self._keys.channels))
 
     @retried
+    async def uncounted(self, channels: Collection[str]) -> frozenset[str]:
+        """Return those of the channels of which no message was counted."""
+        names = sorted(channels)
+        indexes = map(self._keys.messages, names)
+        counts = await self._each("exists", indexes)
+        pairs = zip(names, counts, strict=True)
+        return frozenset(name for name, count in pairs if not count)
+
+    @retried
     async def unknown(self, channels: Collection[str]) -> frozenset[str]:
         """Return those of the channels that were never seen."""
         names = sorted(channels)
