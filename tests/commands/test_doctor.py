@@ -149,3 +149,12 @@ async def test_a_database_that_is_no_number_is_refused(
 
     assert ended.code == ExitCode.USAGE
     assert "a path that is no number of a database" in ended.out + ended.err
+
+
+async def test_a_doctor_survives_a_wrong_namespace(world: World) -> None:
+    """It says so twice, and examines PubNub only if the configuration is complete."""
+    ended = await world.run_command("doctor", TALLY_NAMESPACE="a b")
+
+    assert ended.code == ExitCode.USAGE
+    assert "BAD  Configuration: TALLY_NAMESPACE is 'a b'" in ended.out
+    assert "BAD  Redis: not examined: TALLY_NAMESPACE is wrong." in ended.out

@@ -134,6 +134,19 @@ async def test_wrong_credentials_are_no_missing_permission(valkey: RedisServer) 
     assert "secret" not in str(error)
 
 
+@pytest.mark.processes
+async def test_a_missing_password_is_no_wrong_one() -> None:
+    """Redis says in many words that HELLO came too early."""
+    with RedisServer() as server:
+        async with connect(server.url) as admin:
+            await admin.config_set("requirepass", "secret")
+        missing = await refused(server.url)
+        wrong = await refused(server.url.replace("redis://", "redis://:other@"))
+
+    assert str(missing).startswith("Redis wants a password, and REDIS_URL has none.")
+    assert "refuses the credentials" in str(wrong)
+
+
 async def test_tls_to_a_plain_port_is_named(valkey: RedisServer) -> None:
     """And a plain address of a port that speaks TLS."""
     plain = await refused(valkey.url.replace("redis://", "rediss://"))

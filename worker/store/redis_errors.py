@@ -40,6 +40,7 @@ Redis 6.2 hides the code of an error inside a script in the text.
 So a code may stand anywhere in the text.
 """
 
+_NO_PASSWORD: Final = re.compile("HELLO must be called with|Authentication required")
 _NO_DATABASE: Final = "DB index is out of range"
 _FORBIDDEN: Final = re.compile(
     "NOPERM |The user executing the script can't |ACL failure in script: "
@@ -105,11 +106,7 @@ def translated(error: Exception) -> TallyError:
                 "Redis has no database of the number in REDIS_URL. Most servers have 16: 0 to 15."
             )
         case exceptions.AuthenticationError():
-            sentence = (
-                f"Redis refuses the credentials in REDIS_URL: {reason} "
-                "Correct the user and the password there: "
-                "redis://USER:PASSWORD@HOST:6379/0."
-            )
+            sentence = _about_credentials(reason)
         case exceptions.ConnectionError() | exceptions.TimeoutError() | OSError():
             question = "Is it running, and is REDIS_URL right?"
             sentence = f"Redis does not answer ({reason}). {question}"
@@ -120,6 +117,16 @@ def translated(error: Exception) -> TallyError:
         case _:
             sentence = f"Redis failed: {reason}"
     return RedisUnavailableError(sentence)
+
+
+def _about_credentials(reason: str) -> str:
+    right_form = "redis://USER:PASSWORD@HOST:6379/0"
+    if _NO_PASSWORD.search(reason):
+        return f"Redis wants a password, and REDIS_URL has none. Write it there: {right_form}."
+    return (
+        f"Redis refuses the credentials in REDIS_URL: {reason} "
+        f"Correct the user and the password there: {right_form}."
+    )
 
 
 def _is_forbidden(error: exceptions.ResponseError) -> bool:
