@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
+from redis import exceptions
 from redis.asyncio import Redis
 
 from reaction_tally.keys import Keys
@@ -31,6 +32,8 @@ COMMANDS: Final = (
 ANSWER_SECONDS: Final = 5.0
 """How long the first answer of Redis may take."""
 
+_NO_ANSWER: Final = (exceptions.ConnectionError, exceptions.TimeoutError)
+"""Subclasses are answers, such as one about a wrong password."""
 _REFUSED_WRITES: Final = {
     "OOM": "it is full, see its maxmemory",
     "READONLY": "it is a replica",
@@ -77,6 +80,8 @@ async def _read_info(redis: Redis) -> Mapping[str, Any]:
     except TimeoutError:
         problem = f"Redis does not answer in {ANSWER_SECONDS:g} s."
     except RedisUnavailableError as error:
+        if type(error.__cause__) not in _NO_ANSWER:
+            raise
         problem = str(error)
     explanation = await explain_failure(redis)
     raise RedisUnavailableError(explanation or problem)
