@@ -78,14 +78,14 @@ def owed(world: World, *channels: str) -> dict[str, set[str]]:
 
 
 class Log(list[EventDict]):
-    """What is logged from now on; ``at`` is the time of an entry."""
+    """What is logged from now on, with ``level``; ``at`` is the time of an entry."""
 
     def __init__(self) -> None:
         super().__init__()
         structlog.configure(processors=[self._note])  # until the test ends
 
-    def _note(self, _logger: object, _level: str, entry: Any) -> Any:
-        self.append({**entry, "at": running().time()})
+    def _note(self, _logger: object, level: str, entry: Any) -> Any:
+        self.append({**entry, "at": running().time(), "level": level})
         raise structlog.DropEvent
 
     def of(self, event: str, channel: str = "room") -> list[EventDict]:

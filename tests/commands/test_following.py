@@ -1,6 +1,7 @@
 """A whole worker: what it follows, what it owes, and how it resumes."""
 
 import asyncio
+import signal
 from contextlib import suppress
 from socket import AF_INET6, SO_REUSEADDR, SOL_SOCKET, create_server, socket
 
@@ -11,6 +12,7 @@ from tests.bench.in_process import Running
 from tests.crowds import Crowd
 from tests.waiting import wait_until
 from tests.worlds import KEYS, MESSAGE, ROOM, World
+from worker import __version__
 from worker.errors import ConfigurationError, ExitCode
 
 
@@ -65,7 +67,8 @@ async def test_history_is_replayed_beside_live_events(world: World) -> None:
     for number in range(1_000):
         world.state.add(ROOM, MESSAGE, "reaction", "👍", f"old-{number}", published=False)
 
-    async with world.run_worker() as worker, crowd.acting(world.emulator):
+    busy = world.run_worker(TALLY_LOG_LEVEL="debug")
+    async with busy as worker, crowd.acting(world.emulator):
         await logs(worker, "backfill_ends")
         await crowd.has_acted(20)
         await world.settles()
@@ -89,6 +92,46 @@ async def test_groups_and_wildcards_are_followed(world: World) -> None:
         assert await world.owed("a.one") == await world.owed("a.two") == {"new_channel"}
 
     assert await world.redis.smembers("tally:channels") == {"red", "blue", "a.one", "a.two"}
+
+
+async def test_a_worker_says_what_it_works_with(world: World) -> None:
+    """The first entry names version, namespace, PubNub and Redis; the last one why it stops."""
+    url = world.settings["REDIS_URL"]
+    secret = url.replace("redis://", "redis://default:canary@")
+    async with world.run_worker(TALLY_NAMESPACE="chat", REDIS_URL=secret) as worker:
+        await logs(worker, "subscription_starts")
+
+    assert "canary" not in worker.err
+    (started,) = worker.entries("worker_starts")
+    masked = secret.replace("canary", "***")
+    expected = ("chat", world.emulator.origin, masked, __version__)
+    fields = ("namespace", "origin", "redis", "version")
+    assert tuple(started[field] for field in fields) == expected
+    (stopped,) = worker.entries("worker_stops")
+    assert (stopped["reason"], stopped["exit_code"]) == ("SIGTERM", 0)
+    assert worker.err.rstrip().splitlines()[-1].count("worker_stops")
+
+
+async def test_a_reload_without_a_file_says_so(world: World) -> None:
+    """The list in the environment cannot change: SIGHUP changes nothing, and tells why."""
+    async with world.run_worker() as worker:
+        await logs(worker, "subscription_starts")
+        signal.raise_signal(signal.SIGHUP)
+        await logs(worker, "nothing_to_reload")
+
+    (entry,) = worker.entries("nothing_to_reload")
+    assert "TALLY_CHANNELS_FILE is not set" in entry["reason"]
+    assert worker.entries("channels_reloaded") == []
+
+
+async def test_a_wildcard_starts_without_a_gap(world: World) -> None:
+    """No channel is known, so nothing was missed that anybody could name."""
+    async with world.run_worker(TALLY_CHANNELS="a.*") as worker:
+        world.react(channel="a.one")
+        await world.settles()
+
+    (gap,) = worker.entries("gap")
+    assert (gap["cause"], gap["channels"], gap["examples"]) == ("new_channel", 1, ["a.one"])
 
 
 async def test_a_quiet_restart_is_ready_at_once(world: World) -> None:

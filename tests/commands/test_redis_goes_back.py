@@ -139,7 +139,8 @@ async def test_a_crash_costs_what_it_lost(
     world, server = mortal
     crowd = Crowd(world.state, seed=56, channels=("room", "hall"))
     repairs_soon(world)
-    async with world.run_worker(TALLY_CHANNELS="room,hall", **NO_ROUNDS) as worker:
+    world.settings |= {"TALLY_CHANNELS": "room,hall", "TALLY_LOG_LEVEL": "debug", **NO_ROUNDS}
+    async with world.run_worker() as worker:
         await loses(world, crowd, 60)
         await is_repaired(world, worker)
         copy = server.copy(tmp_path / "copy")

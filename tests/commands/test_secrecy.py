@@ -288,6 +288,8 @@ async def test_a_crash_is_logged_without_payloads(
     await loud.redis.delete("tally:subscriptions")
     assert worker.work.result() == 1
     (entry,) = worker.entries("worker_dies")
+    assert entry["exit_code"] == 1
+    assert worker.entries("worker_stops") == []  # the last entry says why
     assert entry["exception"].startswith("Traceback (most recent call last)")
     loud.expect_secrecy()
 

@@ -293,7 +293,10 @@ async def test_a_reload_on_a_terminal_is_heard_while_loading(world: World) -> No
 async def test_signals_while_redis_hangs(world: World) -> None:
     """A stop ends the worker with 0. A SIGHUP makes it read its list of channels again."""
     async with world.hanging_redis():
-        stops, hangs_up = world.start("run"), world.start("run")
+        listed = world.folder / "channels"
+        listed.write_text(ROOM)
+        stops = world.start("run")
+        hangs_up = world.start("run", TALLY_CHANNELS=None, TALLY_CHANNELS_FILE=str(listed))
         for worker, number in ((stops, signal.SIGTERM), (hangs_up, signal.SIGHUP)):
             await wait_until(lambda worker=worker: worker.entries("worker_starts"))  # type: ignore[misc]
             worker.ask(number)

@@ -136,3 +136,4 @@ async def test_a_second_signal_ends_at_once(world: World) -> None:
             assert worker.is_alive
             worker.ask(number)
             assert await worker.ended() == 128 + number
+            assert worker.entries("worker_stops")[-1]["reason"] == f"a second {number.name}"

@@ -109,7 +109,7 @@ async def serving(
         await wait_until(lambda: bench.emulator.waiting == len(assignments))
         yield all_of_them
     finally:
-        service.stop()
+        service.stop("the test ends")
         assert await asyncio.wait_for(running, LONGEST_SECONDS) is ExitCode.DONE
 
 

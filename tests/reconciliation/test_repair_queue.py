@@ -24,6 +24,7 @@ from worker.applying.slots import SLOTS
 from worker.domain.action import Identity, Origin, Removed
 from worker.domain.position import Range
 from worker.reconciliation.marks import ChannelMarks, ripe_at
+from worker.reconciliation.repaid_gaps import RepaidGaps
 from worker.reconciliation.repair_steps import LONGEST_FAILED_SECONDS
 from worker.reconciliation.report import ReconcileOptions, ReconcilePolicy, ReconcileReport
 from worker.service.worker import FollowedNames, Repairs
@@ -459,6 +460,6 @@ async def test_a_forgotten_channel_gets_no_mark(world: World) -> None:
         SETTLE_SECONDS, parts.clock, parts.slots, lambda _, until: until, is_worker=True
     )
 
-    await ChannelMarks(parts.tables, worker).settle(report, {})
+    await ChannelMarks(parts.tables, worker, RepaidGaps()).settle(report, {})
 
     assert owed(world, "room") == {}

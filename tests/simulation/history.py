@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from logging import DEBUG, INFO
+from logging import DEBUG
 from random import Random
 from typing import Any, Final
 from unittest.mock import patch
@@ -470,9 +470,8 @@ def surroundings(world: World, seed: int | str, *, tells: bool) -> Iterator[None
             world.tell(f"    {level} {event} {facts}")
         raise structlog.DropEvent
 
-    level = DEBUG if tells else INFO
     structlog.configure(
-        processors=[told], wrapper_class=structlog.make_filtering_bound_logger(level)
+        processors=[told], wrapper_class=structlog.make_filtering_bound_logger(DEBUG)
     )
     is_collecting = gc.isenabled()
     gc.disable()  # when garbage is collected must not depend on what ran before

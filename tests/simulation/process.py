@@ -115,7 +115,7 @@ class Process:
     def stop(self) -> None:
         """Ask it to stop, as a signal does; kill it if it does not handle signals yet."""
         if self._service:
-            self._service.stop()
+            self._service.stop("the world asks")
         else:
             self.kill()
 

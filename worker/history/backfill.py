@@ -111,7 +111,7 @@ class Backfiller:
         until: Timetoken | None,
     ) -> int:
         newest = until or await self._pubnub_time(channel)
-        log.info("backfill_starts", channel=channel, since=since, until=newest)
+        log.debug("backfill_starts", channel=channel, since=since, until=newest)
         progress = Progress(newest, newest, since)
         await self._save(channel, progress)
         return await self._finish(channel, progress)
@@ -121,7 +121,7 @@ class Backfiller:
 
         The saved progress stands until the first part is done.
         """
-        log.info("backfill_resumes", channel=channel, actions=saved.actions)
+        log.debug("backfill_resumes", channel=channel, actions=saved.actions)
         newest = until or await self._pubnub_time(channel)
         if is_after(newest, saved.newest):
             # Begin a little before, because lists lag behind.
@@ -136,7 +136,7 @@ class Backfiller:
     async def _finish(self, channel: str, progress: Progress) -> int:
         progress = await self._replay(channel, progress, self._save)
         await self._tables.progress.end(channel)
-        log.info("backfill_ends", channel=channel, actions=progress.actions)
+        log.debug("backfill_ends", channel=channel, actions=progress.actions)
         return progress.actions
 
     async def _pubnub_time(self, channel: str) -> Timetoken:

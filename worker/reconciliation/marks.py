@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-import structlog
-
 from worker.domain.position import Range
+from worker.reconciliation.repaid_gaps import RepaidGaps
 from worker.reconciliation.report import ReconcilePolicy, ReconcileReport
 from worker.store.cursors import CLOCK_TOLERANCE_SECONDS
 from worker.store.pending_repairs import GapCause, Marks
@@ -18,14 +17,18 @@ STILL_REFUSED_SECONDS: Final = 90.0
 Until then its mark is renewed once a minute.
 """
 
-log = structlog.get_logger(__name__)
-
 
 class ChannelMarks:
     """The marks of channels, before and after a reconcile."""
 
-    def __init__(self, tables: Tables, policy: ReconcilePolicy) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        policy: ReconcilePolicy,
+        repaid: RepaidGaps,
+    ) -> None:
         self._tables = tables
+        self._repaid = repaid
         self._settle_seconds = policy.settle_seconds
         self._slots = policy.slots
         self._is_worker = policy.is_worker
@@ -86,7 +89,7 @@ class ChannelMarks:
         for cause in causes:
             metrics.repaid.labels(cause).inc()
         if causes:
-            log.info("gap_repaid", channel=channel, causes=causes)
+            self._repaid.note(channel, causes)
 
 
 async def present_marks(tables: Tables, channel: str) -> Marks:

@@ -5,8 +5,7 @@ It makes tallies equal to PubNub's list, and settles the marks.
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict
-from logging import INFO, WARNING
+from logging import DEBUG, INFO, WARNING
 from typing import Final
 
 import structlog
@@ -15,6 +14,7 @@ from worker.domain.position import Range, Timetoken, milliseconds
 from worker.errors import RolledBackError, TallyError
 from worker.reconciliation.consistency import Consistency
 from worker.reconciliation.marks import ChannelMarks
+from worker.reconciliation.repaid_gaps import RepaidGaps
 from worker.reconciliation.repair import Repair
 from worker.reconciliation.report import (
     CHANNEL_CONCURRENCY,
@@ -46,12 +46,13 @@ class Reconciler:
         self.clock = policy.clock
         self.last: tuple[float, ReconcileReport] | None = None
         """The newest report, and when it was made."""
+        self.repaid = RepaidGaps()
         self._repair = repair
         self._resumes = policy.is_worker
         self._recheck = policy.recheck
         self._tables = tables
         self._consistency = consistency
-        self._marks = ChannelMarks(tables, policy)
+        self._marks = ChannelMarks(tables, policy, self.repaid)
         self._rollback_detector = rollback_detector
         self._slots = policy.slots
         self._turns: dict[str, asyncio.Lock] = {}
@@ -131,7 +132,7 @@ class Reconciler:
         marks: dict[str, int] = {}
         if not options.dry_run:
             marks = await self._marks.due(channel, wanted, look.began)
-        log.info(
+        log.debug(
             "reconcile_starts",
             channel=channel,
             since=wanted.since,
@@ -189,8 +190,14 @@ class Reconciler:
         """Keep, count and log a report."""
         self.last = self.clock(), report
         metrics.reconciles.labels(report.result).inc()
-        level = INFO if report.is_settled else WARNING
-        log.log(level, "reconcile_ends", **asdict(report))
+        log.log(_level(report), "reconcile_ends", **report.facts)
+
+
+def _level(report: ReconcileReport) -> int:
+    """Return the level of a report: most channels have nothing to tell."""
+    if not report.is_settled:
+        return WARNING
+    return INFO if report.has_changes else DEBUG
 
 
 async def _begin_look(tables: Tables, channel: str, *, resumes: bool) -> LookProgress:

@@ -63,6 +63,18 @@ class ReconcileReport:
         return {name: getattr(self, name) for name in COUNTED}
 
     @property
+    def facts(self) -> Mapping[str, object]:
+        """What is known at the end, for the log; a text that is empty says nothing."""
+        texts = {"reason": self.reason, "proven_until": self.proven_until}
+        given = {name: text for name, text in texts.items() if text}
+        return {"channel": self.channel, **self.counts, **given}
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether anything in Redis was changed."""
+        return any((self.added, self.pruned, self.restored, self.rebuilt))
+
+    @property
     def is_in_doubt(self) -> bool:
         """Whether something could not be proven, or was not allowed."""
         return bool(self.unproven or self.refused)

@@ -35,7 +35,7 @@ from worker.service.parts import (
     open_parts,
 )
 from worker.service.worker import compose
-from worker.settings import Settings
+from worker.settings import Settings, masked
 from worker.source import names
 from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.source.names import Names
@@ -54,36 +54,55 @@ async def run_worker(settings: Settings, *, allow_eviction: bool = False) -> Exi
     Returns DONE if everything that was read is applied.
     """
     early = EarlySignals()
-    keyset(settings)
-    counted_types(settings)
-    followed = followed_names(settings)
-    ensure_files(followed, settings.channels_per_subscription)
-    _announce(settings, followed)
     try:
-        async with open_parts(settings, allow_eviction=allow_eviction) as parts:
-            worker = await compose(parts, followed)
-            early.hand_over(worker.service)
-            async with _health_pages(settings, worker.health):
-                code = await raising_unhandled_errors(worker.service.serve())
-            with suppress(RedisUnavailableError):
-                await parts.probe_tables.cursors.end_heartbeats()
+        code = await _serve(settings, early, allow_eviction=allow_eviction)
     except TallyError as error:
         code = error.exit_code
         log.error("worker_fails", reason=str(error), exit_code=int(code))  # noqa: TRY400 - the sentence is enough
         raise
     except asyncio.CancelledError:
-        if not early.has_stopped:
+        if not early.reason:
+            log.exception("worker_dies", exit_code=int(ExitCode.FAILED))
             raise
         code = ExitCode.DONE  # nothing was read yet
     except Exception:  # a bug in one task; the others must not go on without it
-        log.exception("worker_dies")
-        code = ExitCode.FAILED
-    log.info("worker_stops", exit_code=int(code))
+        log.exception("worker_dies", exit_code=int(ExitCode.FAILED))
+        return ExitCode.FAILED
+    log.info("worker_stops", reason=early.reason, exit_code=int(code))
+    return code
+
+
+async def _serve(
+    settings: Settings,
+    early: EarlySignals,
+    *,
+    allow_eviction: bool,
+) -> ExitCode:
+    keyset(settings)
+    counted_types(settings)
+    followed = followed_names(settings)
+    ensure_files(followed, settings.channels_per_subscription)
+    _announce(settings, followed)
+    async with open_parts(settings, allow_eviction=allow_eviction) as parts:
+        worker = await compose(parts, followed)
+        early.hand_over(worker.service)
+        async with _health_pages(settings, worker.health):
+            code = await raising_unhandled_errors(worker.service.serve())
+        early.reason = worker.service.reason
+        with suppress(RedisUnavailableError):
+            await parts.probe_tables.cursors.end_heartbeats()
     return code
 
 
 def _announce(settings: Settings, followed: Names) -> None:
-    log.info("worker_starts", version=__version__, names=len(followed.all))
+    log.info(
+        "worker_starts",
+        version=__version__,
+        namespace=settings.namespace,
+        names=len(followed.all),
+        origin=settings.origin,
+        redis=masked.show("REDIS_URL", settings) or "embedded Valkey",
+    )
     seconds = settings.catchup_seconds
     if seconds < LONGEST_ANSWER_SECONDS:
         least = LONGEST_ANSWER_SECONDS
@@ -149,6 +168,7 @@ async def run_reconcile(
         reports = await reconciler.run(chosen, wanted, options)
         failed = {report.channel for report in reports if report.failure}
         await forget_unlisted(unknown - failed, parts.tables, parts.store)
+        reconciler.repaid.log()
         return reports
 
 

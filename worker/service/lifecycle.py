@@ -15,6 +15,10 @@ from worker.store.tables import Tables
 from worker.telemetry import metrics
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+NO_FILE: Final = (
+    "TALLY_CHANNELS_FILE is not set, and TALLY_CHANNELS changes with a restart only. "
+    "Restart the worker, or move the channels to a file."
+)
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 """Runs beside the subscriptions until it is cancelled."""
@@ -31,7 +35,8 @@ class EarlySignals:
 
     def __init__(self) -> None:
         """Begin to handle signals; a stop cancels the current task."""
-        self.has_stopped = False
+        self.reason = ""
+        """What asked for a stop; empty while nothing did."""
         self._has_hung_up = False
         self._starting = asyncio.current_task()
         loop = asyncio.get_running_loop()
@@ -50,12 +55,12 @@ class EarlySignals:
         loop.add_signal_handler(signal.SIGHUP, service.hang_up)
         if self._has_hung_up:
             service.hang_up()
-        if self.has_stopped:  # a library swallowed the cancellation
-            service.stop()
+        if self.reason:  # a library swallowed the cancellation
+            service.stop(self.reason)
 
     def _stop(self, number: signal.Signals) -> None:
         log.info("stop_asked", signal=number.name)
-        self.has_stopped = True
+        self.reason = number.name
         if self._starting:
             self._starting.cancel()
 
@@ -77,7 +82,9 @@ class Service:
         self._subscriptions = subscriptions
         self._jobs = jobs
         self._drain_seconds = drain_seconds
-        self.hang_up = hang_up or self.stop
+        self.hang_up = hang_up or self._close
+        self.reason = ""
+        """Why it stops; empty while it runs."""
         self._stop_request = asyncio.Event()
 
     async def serve(self) -> ExitCode:
@@ -97,9 +104,13 @@ class Service:
         except ExceptionGroup as errors:
             raise first_of(errors) from None
 
-    def stop(self) -> None:
-        """Ask to stop."""
+    def stop(self, reason: str) -> None:
+        """Ask to stop, for this reason."""
+        self.reason = reason
         self._stop_request.set()
+
+    def _close(self) -> None:
+        self.stop("SIGHUP: the terminal was closed")
 
     async def _drain(self, subscriptions: asyncio.Task[None]) -> ExitCode:
         self._subscriptions.stop()
@@ -109,6 +120,7 @@ class Service:
             return ExitCode.DONE
         left = len(self._subscriptions.current)
         log.error("drain_timed_out", subscriptions=left, seconds=seconds)
+        self.reason += ", and not everything that was read could be applied"
         subscriptions.cancel()
         return ExitCode.FAILED
 
@@ -116,24 +128,30 @@ class Service:
         """Ask to stop at the first signal; end at once at the second."""
         # Nothing is lost: a cursor is saved after its events are applied.
         if self._stop_request.is_set():
-            os._exit(128 + number)
+            code = 128 + number
+            log.warning("worker_stops", reason=f"a second {number.name}", exit_code=code)
+            os._exit(code)
         log.info("stop_asked", signal=number.name)
-        self._stop_request.set()
+        self.stop(number.name)
 
 
 class Reload:
     """Reads the list of channels again when SIGHUP asks for it.
 
     A list that cannot be read changes nothing.
+    A list in the environment never changes.
     """
 
     def __init__(
         self,
-        read: Callable[[], Names],
+        read: Callable[[], Names] | None,
         subscriptions: Subscriptions,
         tables: Tables,
     ) -> None:
-        """``read`` returns the names to follow, as listed now."""
+        """``read`` returns the names to follow, as a file lists them now.
+
+        It is None if there is no file.
+        """
         self._read = read
         self._subscriptions = subscriptions
         self._tables = tables
@@ -148,13 +166,19 @@ class Reload:
         while True:
             await self._request.wait()
             self._request.clear()
-            try:
-                wanted = self._read()
-            except ConfigurationError as error:
-                metrics.reloads.labels("failed").inc()
-                log.error("channels_not_reloaded", reason=str(error))  # noqa: TRY400 - a person's mistake
+            if self._read:
+                await self._reload(self._read)
             else:
-                await self._follow(wanted)
+                log.warning("nothing_to_reload", reason=NO_FILE)
+
+    async def _reload(self, read: Callable[[], Names]) -> None:
+        try:
+            wanted = read()
+        except ConfigurationError as error:
+            metrics.reloads.labels("failed").inc()
+            log.error("channels_not_reloaded", reason=str(error))  # noqa: TRY400 - a person's mistake
+        else:
+            await self._follow(wanted)
 
     async def _follow(self, wanted: Names) -> None:
         # While Redis is away nothing changes:

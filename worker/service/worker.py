@@ -103,7 +103,8 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     assignments = await resume(parts, followed, size)
     create = subscription_factory(parts, gaps)
     subscriptions = Subscriptions(create, assignments, size)
-    reload = Reload(names.read, subscriptions, parts.tables)
+    read = names.read if settings.channels_file else None
+    reload = Reload(read, subscriptions, parts.tables)
     if parts.recovery:
         parts.recovery.add_listener(repairs.queue.note)
         parts.recovery.add_listener(lambda _: subscriptions.restart_if_redis_went_back())
@@ -111,6 +112,7 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     jobs: list[Job] = [
         repairs.queue.run,
         repairs.rounds.run,
+        repairs.reconciler.repaid.run,
         reload.run,
         build_expiry(parts).run,
         partial(send_heartbeats, parts),

@@ -47,7 +47,7 @@ def as_json(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     shown = [
         {
             "name": name,
-            "value": _show(name, settings),
+            "value": show(name, settings),
             "source": settings.source(name),
             "secret": name in SECRETS,
         }
@@ -59,7 +59,7 @@ def as_json(settings: Settings) -> dict[str, list[dict[str, Any]]]:
 def as_lines(settings: Settings) -> Iterator[str]:
     """Yield a line for each setting, then for each unknown variable, for people."""
     for name in FIELDS:
-        value = escape(_show(name, settings) or "-")
+        value = escape(show(name, settings) or "-")
         source = escape(settings.source(name))
         yield f"{name:<{NAME_WIDTH}}  {value:<{VALUE_WIDTH}}  {source}"
 
@@ -73,7 +73,7 @@ def as_text(name: str, value: object) -> str | None:
     return write(value) or _EMPTY.get(name)
 
 
-def _show(name: str, settings: Settings) -> str | None:
+def show(name: str, settings: Settings) -> str | None:
     """Return the text of a setting; the length alone of a secret."""
     text = as_text(name, getattr(settings, FIELDS[name]))
     if text is None or name not in SECRETS:

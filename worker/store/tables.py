@@ -18,6 +18,7 @@ from worker.store.progress import SavedProgress
 from worker.store.proofs import Proofs
 from worker.store.redis_retry import RedisRetry
 from worker.store.table import Table, retried
+from worker.telemetry.text import examples
 
 DEAD_LETTERS: Final = 10_000
 """The quarantine keeps so many entries."""
@@ -218,8 +219,10 @@ class Tables:
 
         A gap that continues is not ``is_new``, and not logged.
         """
-        if is_new:
-            log.warning("gap", cause=cause.value, channels=len(channels))
+        # The first start of a wildcard misses nothing that anybody knows of.
+        if is_new and (channels or cause is not GapCause.FIRST_START):
+            named = examples(channels)
+            log.warning("gap", cause=cause.value, channels=len(channels), examples=named)
         await self.pending.mark(channels, cause, is_new=is_new)
         # Last: a known channel would never count as a new one.
         await self.channels.add(channels)

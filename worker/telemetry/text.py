@@ -4,6 +4,8 @@ A command that only reads loads this module, but no log.
 """
 
 import re
+from collections.abc import Iterable
+from heapq import nsmallest
 from typing import Final
 
 UNPRINTABLE: Final = re.compile(
@@ -15,6 +17,8 @@ UNPRINTABLE: Final = re.compile(
     "\ud800-\udfff"  # lone surrogates
     "]"
 )
+EXAMPLES: Final = 5
+"""So many names stand for many in an entry."""
 QUOTATION_MARK: Final = re.compile("['\"`]")
 
 
@@ -38,3 +42,8 @@ def unquoted(sentence: str) -> str:
 def _escaped(match: re.Match[str]) -> str:
     # A lone surrogate has no UTF-8, but it has an escape.
     return match[0].encode("unicode_escape", "surrogatepass").decode()
+
+
+def examples(names: Iterable[str]) -> list[str]:
+    """Return some of these names, for an entry that speaks of all."""
+    return nsmallest(EXAMPLES, names)
