@@ -1,6 +1,7 @@
 """A verify reports differences, in two passes, and writes nothing."""
 
 import random
+from dataclasses import asdict
 from typing import Any, cast
 
 import pytest
@@ -12,14 +13,16 @@ from tests.bench.virtual import on_virtual_time, unheard
 from tests.histories import CHANNEL
 from tests.simulation.world import World
 from tests.waiting import wait_until
+from worker.cli.reports import verify_json, verify_lines
 from worker.domain.action import Added, Identity, Origin, Pruned
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.emulator import Page
 from worker.errors import ExitCode
-from worker.reconciliation.report import Discrepancy
-from worker.reconciliation.verify import Sample, Verifier
+from worker.reconciliation.report import Discrepancy, VerifyReport
+from worker.reconciliation.verify import Sample, Verifier, verify
 from worker.service.parts import build_comparison
 from worker.store.apply_script import Ttls
+from worker.store.pending_repairs import GapCause
 
 
 def discrepancy(value: str, *, missing: int, surplus: int) -> Discrepancy:
@@ -91,6 +94,80 @@ async def test_each_difference_is_reported_by_message(comparison: ComparisonBenc
     ]
     assert not report.is_exact
     assert await everything(comparison) == before
+
+
+async def test_what_is_owed_is_no_difference(comparison: ComparisonBench) -> None:
+    """A channel is under repair, and one is not: only the second one differs."""
+    await comparison.knows(3)
+    await comparison.knows(3, "hall")
+    comparison.add("unheard")
+    comparison.add("unheard", channel="hall")
+    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    pending = comparison.bench.tables.pending
+    await pending.mark(["hall"], GapCause.OVERFLOW)
+
+    report = await verify(comparison.verify(), pending, [CHANNEL, "hall"])
+    only_owed = await verify(comparison.verify(), pending, ["hall"])
+
+    assert [item.channel for item in report.discrepancies] == [CHANNEL]
+    assert [(item.channel, item.missing) for item in report.owed] == [("hall", 1)]
+    assert report.under_repair.keys() == {"hall"}
+    assert report.exit_code is ExitCode.DIFFERENCES
+    assert (only_owed.exit_code, only_owed.is_whole) == (ExitCode.DONE, True)
+
+
+async def test_a_gap_that_is_noticed_meanwhile_is_owed(comparison: ComparisonBench) -> None:
+    """The worker marks the channel between the two passes; it repays another one."""
+    await comparison.knows(3)
+    await comparison.knows(3, "hall")
+    comparison.add("unheard")
+    comparison.add("unheard", channel="hall")
+    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    pending = comparison.bench.tables.pending
+    await pending.mark(["hall"], GapCause.OVERFLOW)
+
+    async def a_worker_acts() -> None:
+        await pending.mark([CHANNEL], GapCause.STALE_CURSOR)
+        await pending.clear("hall", await pending.read("hall"))
+
+    comparison.meanwhile = a_worker_acts
+
+    report = await verify(comparison.verify(), pending, [CHANNEL, "hall"])
+
+    assert (report.discrepancies, report.exit_code) == ([], ExitCode.DONE)
+    assert [item.channel for item in report.owed] == ["hall", CHANNEL]
+
+
+async def test_a_wrong_count_in_redis_is_never_owed(comparison: ComparisonBench) -> None:
+    """Something changed a count by hand while the channel is under repair."""
+    await comparison.knows(3)
+    redis = cast("Any", comparison.bench.redis)
+    await redis.hincrby(KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", 2)
+    pending = comparison.bench.tables.pending
+    await pending.mark([CHANNEL], GapCause.OVERFLOW)
+
+    report = await verify(comparison.verify(), pending, [CHANNEL])
+
+    assert (len(report.flaws), report.exit_code) == (1, ExitCode.DIFFERENCES)
+
+
+def test_a_report_says_since_when() -> None:
+    """For people a line for each channel, for programs the time in UTC."""
+    known = Discrepancy(**asdict(discrepancy("👍", missing=2, surplus=1)) | {"channel": "hall"})
+    report = VerifyReport(channels=1, discrepancies=[known])
+    report.set_apart({"hall": {"overflow": 1_764_417_780_000, "damaged_key": 0}})
+
+    lines = list(verify_lines(report))
+    document = verify_json(report)
+
+    assert lines[0] == (
+        "hall: under repair since 2025-11-29T12:03:00+00:00: 2 not counted, 1 too many"
+    )
+    assert lines[1].startswith("1 differences in 1 channels are known.")
+    assert lines[2].startswith("0 differences from PubNub")
+    assert document["exact"] is True
+    assert document["under_repair"] == {"hall": "2025-11-29T12:03:00+00:00"}
+    assert document["discrepancies"] == []
 
 
 async def test_a_passing_difference_is_not_reported(comparison: ComparisonBench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict
+from datetime import UTC, datetime
 from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
@@ -156,7 +157,16 @@ def _channel_lines(report: ReconcileReport, would: str) -> Iterator[str]:
 
 def verify_json(report: VerifyReport) -> dict[str, object]:
     """Return the whole report of a verify."""
-    return {"exact": report.is_exact, **asdict(report)}
+    since = {channel: _moment(at) for channel, at in report.under_repair.items()}
+    return {"exact": report.is_exact, **asdict(report), "under_repair": since}
+
+
+def _moment(milliseconds: int) -> str | None:
+    """Return a time in UTC; None if it is unknown."""
+    if not milliseconds:
+        return None
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="seconds")
 
 
 def verify_lines(report: VerifyReport) -> Iterator[str]:
@@ -175,6 +185,8 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
             "PubNub's answers did not prove enough. Verify again."
         )
 
+    yield from _repair_lines(report)
+
     yield (
         f"{len(report.discrepancies)} differences from PubNub, "
         f"{len(report.flaws)} inside Redis; "
@@ -182,6 +194,28 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
         f"{report.entries} entries compared in {report.channels} channels, "
         f"{report.requests} requests."
     )
+
+
+def _repair_lines(report: VerifyReport) -> Iterator[str]:
+    """Yield a line for each channel whose differences are known, then their sum."""
+    missing: Counter[str] = Counter()
+    surplus: Counter[str] = Counter()
+    for owed in report.owed:
+        missing[owed.channel] += owed.missing
+        surplus[owed.channel] += owed.surplus
+
+    for channel in islice(missing, MAX_LINES):
+        since = _moment(report.under_repair[channel])
+        began = f" since {since}" if since else ""
+        yield (
+            f"{escape(channel)}: under repair{began}: "
+            f"{missing[channel]} not counted, {surplus[channel]} too many"
+        )
+    if missing:
+        yield (
+            f"{len(report.owed)} differences in {len(missing)} channels are known. "
+            "A worker repairs them: there is nothing to do."
+        )
 
 
 def _discrepancy_line(discrepancy: Discrepancy) -> str:

@@ -8,6 +8,7 @@ from worker.applying.slots import Slots, Urgency
 from worker.domain.position import Timetoken
 from worker.errors import ExitCode
 from worker.store.audit import Inconsistency
+from worker.store.pending_repairs import Marks
 
 CHANNEL_CONCURRENCY: Final = 1_000
 """Channels that a command compares at once. Most of them hold no slot."""
@@ -145,6 +146,10 @@ class VerifyReport:
     listed: int = 0
     entries: int = 0
     discrepancies: list[Discrepancy] = field(default_factory=list)
+    owed: list[Discrepancy] = field(default_factory=list)
+    """Those of channels that are under repair; they are no differences."""
+    under_repair: dict[str, int] = field(default_factory=dict)
+    """Channel that is owed a repair → since when: milliseconds since 1970; 0: unknown."""
     flaws: list[Inconsistency] = field(default_factory=list)
     unproven: int = 0
     """Entries, or stretches of the list, that are in doubt."""
@@ -154,6 +159,14 @@ class VerifyReport:
     is_sample: bool = False
     """Whether some stretches were left out, as was asked."""
 
+    def set_apart(self, repairs: Mapping[str, Marks]) -> None:
+        """Set apart the discrepancies of channels with these marks."""
+        for channel, marks in repairs.items():
+            self.under_repair[channel] = min(filter(None, marks.values()), default=0)
+        found = self.discrepancies
+        self.owed = [item for item in found if item.channel in repairs]
+        self.discrepancies = [item for item in found if item.channel not in repairs]
+
     @property
     def is_whole(self) -> bool:
         """Whether everything was compared, and nothing is in doubt."""
@@ -161,7 +174,7 @@ class VerifyReport:
 
     @property
     def is_exact(self) -> bool:
-        """Whether nothing differs, and nothing is in doubt."""
+        """Whether nothing differs that is not owed, and nothing is in doubt."""
         return self.exit_code is ExitCode.DONE
 
     @property

@@ -23,6 +23,7 @@ from worker.reconciliation.scan_state import ScanState
 from worker.store.audit import Audit, Inconsistency
 from worker.store.batch import MAX_BATCH, batched
 from worker.store.entries import Entries
+from worker.store.pending_repairs import PendingRepairs
 from worker.telemetry import metrics
 
 STRETCHES: Final = 100
@@ -68,6 +69,27 @@ def _stretches(oldest: Timetoken, now: Timetoken) -> list[Range]:
     return [Range(since, until) for since, until in pairwise(edges)]
 
 
+async def verify(
+    verifier: "Verifier",
+    pending: PendingRepairs,
+    channels: Sequence[str],
+) -> VerifyReport:
+    """Compare the channels; set apart what a worker knows of and repairs.
+
+    A gap may be noticed, or repaid, while the channels are compared.
+
+    Raises:
+        RedisUnavailableError: Redis is away.
+    """
+    before = await pending.read_all(channels)
+    report = await verifier.run(channels)
+    after = await pending.read_all(channels)
+    report.set_apart(before | after)
+    differences = len(report.discrepancies) + len(report.flaws)
+    metrics.differences.inc(differences)
+    return report
+
+
 class Verifier:
     """Compares channels with PubNub."""
 
@@ -109,8 +131,6 @@ class Verifier:
         await asyncio.gather(*map(compare, names))
         report.flaws = await self._audit_twice(names)
         report.discrepancies.sort()
-        differences = len(report.discrepancies) + len(report.flaws)
-        metrics.differences.inc(differences)
         return report
 
     async def _audit_twice(self, channels: Sequence[str]) -> list[Inconsistency]:

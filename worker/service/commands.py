@@ -19,7 +19,7 @@ from worker.applying.retry import ProgressWatcher
 from worker.domain.position import Range
 from worker.errors import ConfigurationError, ExitCode, RedisUnavailableError, TallyError
 from worker.reconciliation.report import ReconcileOptions, ReconcileReport, VerifyReport
-from worker.reconciliation.verify import Sample, Verifier
+from worker.reconciliation.verify import Sample, Verifier, verify
 from worker.service.file_limit import ensure_files
 from worker.service.health import Health
 from worker.service.lifecycle import EarlySignals
@@ -193,7 +193,7 @@ async def run_verify(
             Sample(part, random.Random()),  # noqa: S311 - a sample, not a secret
             parts.slots,
         )
-        return await verifier.run(chosen)
+        return await verify(verifier, parts.probe_tables.pending, chosen)
 
 
 async def run_forget(settings: Settings, channels: Sequence[str]) -> list[Forgotten]:
