@@ -22,8 +22,11 @@ _SUFFIXES: Final[dict[str, tuple[str, ...]]] = {
     "histogram": ("_bucket", "_sum", "_count"),
     "info": ("_info",),
 }
-_SCRAPED: Final = frozenset({"job", "instance", "namespace"})
-"""Labels every sample has by its scrape; the namespace where the Prometheus operator sees to it."""
+_SCRAPED: Final = frozenset({"job", "instance", "namespace", "cluster"})
+"""Labels a sample has by its scrape; the namespace where the Prometheus operator sees to it.
+
+The cluster is a label of whoever has several.
+"""
 _OTHERS: Final[dict[str, frozenset[str]]] = {
     "up": _SCRAPED,
     "process_start_time_seconds": _SCRAPED,
@@ -50,6 +53,7 @@ _RESULTS: Final = {
 
 _SELECTOR: Final = re.compile(r"\b((?:tally|process|python|kube)_\w+|up)\b(?:\{([^}]*)\})?")
 _MATCHER: Final = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
+_NEW_LABEL: Final = re.compile(r'\bcount_values\b[^"]*"(\w+)"')
 _GROUPED: Final = re.compile(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)")
 
 
@@ -75,7 +79,7 @@ def labels(metric: Metric) -> tuple[str, ...]:
     """Return the labels of a metric."""
     if isinstance(metric, BatchHistogram):
         return ()
-    return ("version",) if isinstance(metric, Info) else tuple(metric._labelnames)
+    return ("version", "redis_namespace") if isinstance(metric, Info) else tuple(metric._labelnames)
 
 
 def documented_name(metric: Metric) -> str:
@@ -103,6 +107,7 @@ def selectors(query: str) -> Iterator[Selector]:
 def wrong(query: str) -> list[str]:
     """Return the metrics, labels and values of a query that do not exist."""
     known, found, seen = samples(), [], set(_SCRAPED)
+    seen |= set(_NEW_LABEL.findall(query))
     for selector in selectors(query):
         if selector.metric not in known:
             found.append(f"no metric {selector.metric}")

@@ -13,8 +13,10 @@ RULES = (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
 
 @needs("prometheus", "that an alert fires and clears in one that runs")
 async def test_an_alert_fires_and_clears(tmp_path: Path) -> None:
-    """First no version is reported, then one is; no other alert fires."""
+    """A version is reported, then none, then one again; no other alert fires."""
     figures = tmp_path / "figures.prom"
+    version = 'tally_build_info{version="1.0", redis_namespace="tally"} 1\n'
+    figures.write_text(version)
     async with (
         textfile(figures) as worker,
         Prometheus(tmp_path / "prometheus", {"tally": [worker]}, hurried(RULES)) as prometheus,
@@ -26,8 +28,13 @@ async def test_an_alert_fires_and_clears(tmp_path: Path) -> None:
         async def is_quiet() -> bool:
             return await prometheus.alerts() == {}
 
+        async def is_seen() -> bool:
+            return bool(await prometheus.query("tally_build_info"))
+
+        await wait_until(is_seen, 60)
+        figures.write_text("")
         await wait_until(fires, 60)
-        figures.write_text('tally_build_info{version="1.0"} 1\n')
+        figures.write_text(version)
         await wait_until(is_quiet, 60)
 
 

@@ -1,13 +1,18 @@
 """The work that is left is counted when it is read, and not for each page."""
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from reaction_tally.keys import Keys
+from tests.redis_server import RedisServer
 from worker.service.backlog import LISTED, Backlog, Owed
+from worker.store.connection import connect
 from worker.store.pending_repairs import Marks
 from worker.store.proofs import Ages
+from worker.store.tables import Memory, Tables
 from worker.telemetry import metrics
 
 CHANNELS: Final = 3 * LISTED
+BLIND: Final = ("ACL", "SETUSER", "blind", "on", "nopass", "~*", "+@all", "-info")
 NEVER: Final = Ages(0, 0, 0)
 
 
@@ -41,6 +46,7 @@ def test_pages_cost_the_same_for_any_number_of_owed_channels() -> None:
         round_began=None,
         recent=NEVER,
         whole=NEVER,
+        memory=Memory(60, 80),
     )
     for _ in range(3):
         backlog.measure(1.0)
@@ -53,3 +59,22 @@ def test_pages_cost_the_same_for_any_number_of_owed_channels() -> None:
     assert metrics.owed.labels("overflow")._value.get() == CHANNELS
     assert metrics.owed.labels("unproven")._value.get() == 1
     assert metrics.owed_age._value.get() == 5.0
+    assert metrics.redis_memory._value.get() == 60
+    assert metrics.redis_memory_limit._value.get() == 80
+
+
+async def test_the_memory_of_redis_has_a_limit() -> None:
+    """It is maxmemory, or what the machine has; a user who may not see it gets no figure."""
+    with RedisServer() as valkey:
+        async with connect(valkey.url) as redis:
+            server = Tables(redis, Keys()).server
+            machine = await server.memory()
+            await cast("Any", redis).config_set("maxmemory", 50_000_000)
+            limited = await server.memory()
+            await cast("Any", redis).execute_command(*BLIND)
+        async with connect(valkey.url.replace("://", "://blind:x@")) as blind:
+            hidden = await Tables(blind, Keys()).server.memory()
+
+    assert 0 < machine.used < machine.limit
+    assert limited.limit == 50_000_000
+    assert hidden == Memory(0, 0)

@@ -19,7 +19,8 @@ from worker.reconciliation.rounds import Rounds
 from worker.reconciliation.schedule import Schedule
 from worker.service.backlog import BacklogReader
 from worker.service.doctor import Deadline, examine_rounds
-from worker.service.health import Health
+from worker.service.health import Health, measure_subscriptions
+from worker.telemetry import metrics
 from worker.telemetry.http import Page
 
 MINUTE = 60.0
@@ -136,3 +137,16 @@ async def test_doctor_says_that_rounds_cannot_be_kept(bench: Bench) -> None:
     assert kept.exit_code is ExitCode.DONE
     assert late.exit_code is ExitCode.USAGE
     assert "Raise TALLY_HISTORY_RATE" in late.text
+
+
+async def test_workers_of_the_same_names_have_the_same_digest(bench: Bench) -> None:
+    """In any order, and divided in any way. One name more, and it differs."""
+
+    async def digest(names: str, size: int = 2) -> float:
+        async with running_subscriptions(bench, names, size) as subscriptions:
+            measure_subscriptions(subscriptions.current, bench.clock())
+        return float(metrics.names_digest._value.get())
+
+    whole = await digest("abc")
+    assert await digest("cba", 1) == whole
+    assert await digest("ab") != whole

@@ -16,7 +16,7 @@ from worker.reconciliation.schedule import Load
 from worker.store.pending_repairs import GapCause, Marks
 from worker.store.progress import Progress
 from worker.store.proofs import Ages
-from worker.store.tables import Tables
+from worker.store.tables import Memory, Tables
 from worker.telemetry import metrics
 
 READING_SECONDS: Final = 30.0
@@ -72,6 +72,8 @@ class Backlog:
     """How long ago the recent past of channels was compared."""
     whole: Ages
     """How long ago channels were compared as a whole."""
+    memory: Memory
+    """Of Redis."""
 
     @property
     def never_proven(self) -> int:
@@ -87,6 +89,8 @@ class Backlog:
         owed_age = (self.now_milliseconds - oldest) / 1000
         metrics.owed_age.set(max(0.0, owed_age) + age if owed.channels else 0)
         metrics.channels.set(self.channels)
+        metrics.redis_memory.set(self.memory.used)
+        metrics.redis_memory_limit.set(self.memory.limit)
         metrics.backfills.set(len(self.backfills))
         if self.round_began is not None:
             metrics.round_began.set(self.round_began)
@@ -167,6 +171,7 @@ async def read_backlog(tables: Tables) -> Backlog | None:
                 round_began=int(began) / TICKS_PER_SECOND if began else None,
                 recent=await tables.proofs.unproven(now, is_whole=False),
                 whole=await tables.proofs.unproven(now, is_whole=True),
+                memory=await tables.server.memory(),
             )
     except (TimeoutError, TallyError, ValueError):
         # ValueError: another program has written under our keys.

@@ -1,10 +1,13 @@
 """The pages about a running worker."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
+from functools import reduce
 from itertools import filterfalse, product
+from operator import xor
 from typing import Any, Final
+from zlib import crc32
 
 from worker import __version__
 from worker.domain.action import Origin
@@ -22,6 +25,7 @@ from worker.store.pending_repairs import GapCause
 from worker.telemetry import metrics
 from worker.telemetry.health import as_json, examine
 from worker.telemetry.http import Answer, Page, health_page, json_page, metrics_page
+from worker.telemetry.memory_limit import memory_limit
 
 LISTED: Final = 1_000
 """``/status`` lists so many subscriptions."""
@@ -54,7 +58,7 @@ class Health:
             "/metrics": self.metrics,
             "/status": self.status,
         }
-        metrics.build.info({"version": __version__})
+        metrics.memory_limit.set(memory_limit())
         begin_at_zero()
 
     async def livez(self) -> Page:
@@ -191,17 +195,25 @@ def measure_subscriptions(subscriptions: Sequence[Subscription], now: float) -> 
     states: Counter[State] = Counter()
     queued = 0
     oldest = now
+    names: set[str] = set()
     for subscription in subscriptions:
         polling = subscription.polling
         states[polling.state] += 1
         queued += len(polling.queue)
+        names.update(subscription.names.all)
         point = subscription.resume_point
         if point and not polling.poller.is_refused:
             oldest = min(oldest, point.covered_until)
     for state in State:
         metrics.subscriptions.labels(state.value).set(states[state])
+    metrics.names_digest.set(_digest(names))
     metrics.queued.set(queued)
     metrics.cursor_age.set(now - oldest)
+
+
+def _digest(names: Collection[str]) -> int:
+    """Return a number for these names, the same in every process and in any order."""
+    return reduce(xor, (crc32(name.encode()) for name in names), len(names))
 
 
 def begin_at_zero() -> None:

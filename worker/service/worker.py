@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from worker import __version__
 from worker.live.assignment import Assignment, assign
 from worker.live.channel_groups import GroupMembers
 from worker.live.gaps import CoveredChannels, Gaps
@@ -124,6 +125,7 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     can_reload = settings.channels_file or not sys.stderr.isatty()
     hang_up = reload.ask if can_reload else None
     service = Service(subscriptions, jobs, settings.drain_seconds, hang_up)
+    metrics.build.info({"version": __version__, "redis_namespace": settings.namespace})
     metrics.budget_rate.set(settings.history_rate)
     health = Health(
         subscriptions,

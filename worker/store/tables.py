@@ -1,6 +1,7 @@
 """What a worker remembers of its own in Redis, table by table."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -159,6 +160,14 @@ class PrunedLately(Table):
         await pipe.execute()
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The memory of Redis, in bytes."""
+
+    used: int
+    limit: int
+
+
 class RedisServer(Table):
     """The server itself."""
 
@@ -185,6 +194,17 @@ class RedisServer(Table):
             return None
         identifier = info.get("run_id")
         return str(identifier) if identifier else None
+
+    @retried
+    async def memory(self) -> Memory:
+        """Return the memory that is taken, and the limit; 0 if they are hidden."""
+        try:
+            info = await self._redis.info("memory")
+        except NoPermissionError:
+            return Memory(0, 0)
+        machine = int(info.get("total_system_memory", 0))
+        limit = int(info.get("maxmemory", 0))
+        return Memory(int(info.get("used_memory", 0)), limit or machine)
 
 
 class Tables:

@@ -22,7 +22,7 @@ from worker.telemetry.histogram import BatchHistogram
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no type for it
 
-build: Final = Info("tally_build", "Which version runs.")
+build: Final = Info("tally_build", "Which version runs, and for which namespace in Redis.")
 
 events: Final = Counter(
     "tally_events",
@@ -86,6 +86,14 @@ verified: Final = Gauge(
 )
 
 channels: Final = Gauge("tally_channels", "Channels ever seen.")
+names_digest: Final = Gauge(
+    "tally_names_digest",
+    "A number for the names that are followed; workers with the same names have the same.",
+)
+memory_limit: Final = Gauge(
+    "tally_memory_limit_bytes",
+    "Memory that the worker may take: of its cgroup, or of the machine; 0: unknown.",
+)
 subscriptions: Final = Gauge("tally_subscriptions", "Subscriptions, by state.", ["state"])
 cursor_age: Final = Gauge("tally_cursor_age_seconds", "How long ago the oldest cursor was saved.")
 queued: Final = Gauge("tally_queued_answers", "PubNub's answers that wait to be applied.")
@@ -112,9 +120,14 @@ budget_waited: Final = Counter("tally_budget_waited_seconds", "Time spent waitin
 
 script: Final = Histogram(
     "tally_script_seconds",
-    "Time of a call of scripts in Redis, the way there and back included, by script.",
+    "Time of a call of scripts that Redis has run, the way there and back included, by script.",
     ["script"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+redis_memory: Final = Gauge("tally_redis_memory_bytes", "Memory that Redis has taken; 0: unknown.")
+redis_memory_limit: Final = Gauge(
+    "tally_redis_memory_limit_bytes",
+    "Memory that Redis may take: maxmemory, or what its machine has; 0: unknown.",
 )
 redis_failures: Final = Counter(
     "tally_redis_failures", "Calls of Redis that failed and were tried again."
