@@ -23,6 +23,8 @@ def main() -> NoReturn:
     # Modules stay in memory:
     # to search them for garbage takes a fifth of the start.
     gc.disable()
+    if sys.argv[1:2] == ["healthcheck"]:
+        _check_health_quickly()
     from worker.cli.main import main as run_command  # noqa: PLC0415 - signals are handled by now
 
     try:
@@ -31,6 +33,15 @@ def main() -> NoReturn:
         # The exit code is decided: a late signal must not change it.
         for number in signals:
             signal.signal(number, signal.SIG_IGN)
+
+
+def _check_health_quickly() -> None:
+    """End the process with the result of a plain health check."""
+    from worker.cli.quick_healthcheck import run_quickly  # noqa: PLC0415 - only a check needs it
+
+    code = run_quickly(sys.argv[1:])
+    if code is not None:
+        sys.exit(code)
 
 
 def _handle_signals(*, is_worker: bool) -> list[signal.Signals]:

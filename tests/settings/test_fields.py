@@ -9,7 +9,7 @@ from worker.errors import ConfigurationError
 from worker.settings import FIELDS, Settings
 from worker.settings.checks import CONFIG, load
 from worker.settings.files import MAX_BYTES
-from worker.settings.values import Address
+from worker.telemetry.address import Address
 
 
 def value(name: str) -> object:

@@ -9,7 +9,8 @@ import pytest
 
 from tests.redis_server import free_port
 from worker.telemetry import health
-from worker.telemetry.health import examine, request_health
+from worker.telemetry.health import examine
+from worker.telemetry.health_request import request_health
 from worker.telemetry.http import Answer, Page, health_page, listening
 
 

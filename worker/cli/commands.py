@@ -303,7 +303,7 @@ def healthcheck(live: options.LivenessOnly = False) -> None:
     For containers, which have no curl.
     """
     from worker.settings import read
-    from worker.telemetry.health import request_health
+    from worker.telemetry.health_request import request_health
 
     settings, problems = read(["TALLY_HTTP"])
     if problems:

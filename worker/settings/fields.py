@@ -13,8 +13,6 @@ from pydantic_settings import (
 from worker.settings.files import read_channels, read_secret
 from worker.settings.problems import Report
 from worker.settings.values import (
-    LOOPBACK,
-    Address,
     Duration,
     HttpAddress,
     Key,
@@ -24,6 +22,7 @@ from worker.settings.values import (
     Percent,
     TextList,
 )
+from worker.telemetry.address import LOOPBACK, Address
 
 SECONDS_PER_DAY: Final = 86_400
 

@@ -2,59 +2,18 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from ipaddress import IPv6Address
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
 from worker.settings.name_list import NameListError, read_names
 
-LOOPBACK: Final = "127.0.0.1"
-_REACHABLE: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - nothing listens here
-_ADDRESS: Final = re.compile(
-    r"((?P<host>[A-Za-z0-9._-]*|\[(?P<ipv6>[0-9A-Fa-f:.]+)\]):)?(?P<port>[0-9]{1,5})"
-)
+from worker.telemetry.address import Address
+
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)([smhd])")
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ORIGIN: Final = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A host and a port to listen on. Port 0 is a free port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    @property
-    def reachable_host(self) -> str:
-        """The host at which this machine reaches the listener."""
-        return _REACHABLE.get(self.host, self.host)
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Return the address in ``host:port``, ``:port`` or ``port``.
-
-        Raises:
-            ValueError: The text has none of these forms.
-        """
-        match = _ADDRESS.fullmatch(text)
-        if match is None or int(match["port"]) > 65535:
-            raise ValueError(
-                "give host:port, [::1]:port, :port, a port from 0 to 65535, or off; "
-                "the host 0.0.0.0 is every address of this machine"
-            )
-
-        host = match["host"] or LOOPBACK
-        if match["ipv6"]:
-            host = str(IPv6Address(match["ipv6"]))
-        return cls(host, int(match["port"]))
 
 
 def _read_names(value: object, info: ValidationInfo) -> object:
@@ -89,8 +48,7 @@ def _read_percent(text: str) -> str:
 
 
 def _read_address(text: str) -> Address | None:
-    text = text.strip()
-    return None if text.lower() == "off" else Address.parse(text)
+    return Address.read(text)
 
 
 def _matching(pattern: re.Pattern[str], reason: str) -> AfterValidator:
