@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation
 LOCKED := $(PIP) --require-hashes
 
-.PHONY: demo install test quick coverage check bench mutants chaos simulate drill stops soak env-example sbom contract lock clean
+.PHONY: demo install test quick coverage check bench mutants chaos simulate drill stops soak env-example manifests sbom contract lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
@@ -70,6 +70,9 @@ simulate: $(VENV)/.dev ## thousands of histories in memory, each from one seed, 
 
 env-example: $(VENV)/.dev ## write deploy/.env.example anew, from the settings
 	$(BIN)/python -m tests.env_example > deploy/.env.example
+
+manifests: $(VENV)/.dev ## write the manifests of the Prometheus operator anew, from deploy/prometheus
+	$(BIN)/python -m tests.operator_manifests
 
 sbom: $(VENV)/.dev ## print a bill of materials (CycloneDX) of what make install installs, from the lock, without a network
 	@$(BIN)/python -m tests.sbom

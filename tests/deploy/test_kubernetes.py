@@ -8,6 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests import operator_manifests
 from tests.deploy.dockerfile import ROOT, stages
 from tests.deploy.invocations import arguments
 from tests.deploy.needed import needs, run
@@ -16,8 +17,15 @@ from worker.errors import ExitCode
 from worker.settings import FIELDS, SECRETS, Settings
 
 FOLDER: Final = ROOT / "deploy/kubernetes"
-VERSION: Final = "1.37"
+OVERLAY: Final = ROOT / "deploy/kubernetes-overlay/kustomization.yaml"
+OLDEST: Final = 27
+"""1.27: there ``unhealthyPodEvictionPolicy`` and ``timeZone`` are in force."""
+NEWEST: Final = 37
 """Of Kubernetes: the newest whose schemas are here."""
+VERSION: Final = f"1.{NEWEST}"
+VERSIONS: Final = [f"1.{minor}" for minor in range(OLDEST, NEWEST + 1)]
+OPERATORS: Final = frozenset({"PodMonitor", "PrometheusRule"})
+"""Kinds of the Prometheus operator, of which there is no schema here."""
 
 Manifest = dict[str, Any]
 
@@ -60,14 +68,96 @@ BY_LABEL: Final = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
     "manifest",
-    [*(manifest for manifest in MANIFESTS if manifest["kind"] != "ServiceMonitor"), SECRET],
+    [*(manifest for manifest in MANIFESTS if manifest["kind"] not in OPERATORS), SECRET],
     ids=name_of,
 )
-def test_kubernetes_accepts_a_manifest(manifest: Manifest) -> None:
-    """By its own schema, which refuses unknown fields."""
-    assert kubernetes_validate.validate(manifest, VERSION, strict=True) == VERSION
+def test_kubernetes_accepts_a_manifest(manifest: Manifest, version: str) -> None:
+    """By its own schema, which refuses unknown fields; from the oldest version to the newest."""
+    assert kubernetes_validate.validate(manifest, version, strict=True) == version
+
+
+def test_the_oldest_version_is_documented() -> None:
+    """Where an installation begins."""
+    oldest = f"Kubernetes 1.{OLDEST} and newer"
+    assert oldest in (ROOT / "deploy/install.md").read_text(encoding="utf-8")
+
+
+def test_two_replicas_avoid_each_other() -> None:
+    """By node, then by zone. A single node takes both, because it is only a preference."""
+    spec = DEPLOYMENT["spec"]["template"]["spec"]
+    preferred = spec["affinity"]["podAntiAffinity"][
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    ]
+    terms = [term["podAffinityTerm"] for term in preferred]
+
+    assert [term["topologyKey"] for term in terms] == [
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    ]
+    assert all(
+        term["labelSelector"]["matchLabels"] == _labels(DEPLOYMENT["spec"]["template"])
+        for term in terms
+    )
+
+
+@pytest.mark.parametrize("name", operator_manifests.FILES)
+def test_an_operator_gets_the_same_alerts(name: str) -> None:
+    """`make manifests` writes these files from deploy/prometheus."""
+    assert (FOLDER / name).read_text(encoding="utf-8") == operator_manifests.FILES[name]()
+
+
+def test_the_rule_is_the_rules_file() -> None:
+    """To the last expression."""
+    (rule,) = of_kind("PrometheusRule")
+    alerts = yaml.safe_load(operator_manifests.ALERTS.read_text(encoding="utf-8"))
+
+    assert rule["apiVersion"] == "monitoring.coreos.com/v1"
+    assert rule["spec"] == alerts
+
+
+def test_the_example_overlay_fits() -> None:
+    """It stands on the manifests; each patch has a target, and each path its place there."""
+    overlay = documents(OVERLAY)[0]
+    assert overlay["resources"] == ["../kubernetes"]
+    assert overlay["images"][0]["name"] == KUSTOMIZATION["images"][0]["name"]
+    assert overlay["images"][0]["newTag"] == __version__
+    (replicas,) = overlay["replicas"]
+    assert replicas["name"] == DEPLOYMENT["metadata"]["name"]
+    for patch in overlay["patches"]:
+        kinds = patch["target"]["kind"].split("|")
+        targets = [
+            manifest
+            for manifest in MANIFESTS
+            if manifest["kind"] in kinds and manifest["metadata"]["name"] == patch["target"]["name"]
+        ]
+        assert len(targets) == len(kinds)
+        for operation in yaml.safe_load(patch["patch"]):
+            for target in targets:
+                expect_place(target, operation)
+
+
+def expect_place(target: Manifest, operation: dict[str, Any]) -> None:
+    """Expect what an operation replaces, or the mapping that it adds to."""
+    *folders, last = operation["path"].strip("/").split("/")
+    place: Any = target
+    for folder in folders:
+        place = place[int(folder)] if isinstance(place, list) else place[folder]
+    assert (last in place) == (operation["op"] == "replace"), operation
+
+
+def test_settings_of_the_example_overlay_exist() -> None:
+    """A setting that is none would be passed over."""
+    overlay = documents(OVERLAY)[0]
+    paths = [
+        operation["path"]
+        for patch in overlay["patches"]
+        for operation in yaml.safe_load(patch["patch"])
+        if patch["target"]["name"] == "tally-settings"
+    ]
+    assert {path.rpartition("/")[2] for path in paths} <= FIELDS.keys()
 
 
 def test_a_slip_is_noticed() -> None:
@@ -239,7 +329,7 @@ def test_a_node_can_be_drained() -> None:
 def test_selectors_match_the_worker_only() -> None:
     """Deployment, Service, budget and scrape select the worker, and no pod of a job."""
     (service,), (budget,), (monitor,) = (
-        of_kind(k) for k in ("Service", "PodDisruptionBudget", "ServiceMonitor")
+        of_kind(k) for k in ("Service", "PodDisruptionBudget", "PodMonitor")
     )
     metrics = next(
         policy
@@ -251,6 +341,7 @@ def test_selectors_match_the_worker_only() -> None:
         service["spec"]["selector"],
         budget["spec"]["selector"]["matchLabels"],
         metrics["spec"]["podSelector"]["matchLabels"],
+        monitor["spec"]["selector"]["matchLabels"],
     ]
 
     for selector in selectors:
@@ -259,9 +350,6 @@ def test_selectors_match_the_worker_only() -> None:
             False,
             False,
         ]
-    assert (
-        monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    )
 
 
 def test_network_policies_allow_what_is_needed() -> None:
@@ -291,14 +379,14 @@ def test_network_policies_allow_what_is_needed() -> None:
     }
 
 
-def test_the_service_monitor_is_well_formed() -> None:
+def test_the_pod_monitor_is_well_formed() -> None:
     """It is no kind of Kubernetes' own, so there is no schema here."""
-    (monitor,), (service,) = of_kind("ServiceMonitor"), of_kind("Service")
+    (monitor,), (service,) = of_kind("PodMonitor"), of_kind("Service")
     assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
     assert monitor.keys() == {"apiVersion", "kind", "metadata", "spec"}
-    assert monitor["spec"].keys() == {"selector", "endpoints"}
+    assert monitor["spec"].keys() == {"selector", "podMetricsEndpoints"}
     assert monitor["spec"]["selector"].keys() == {"matchLabels"}
-    (endpoint,) = monitor["spec"]["endpoints"]
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert endpoint.keys() == {"port", "path", "interval", "scrapeTimeout"}
     assert (endpoint["port"], endpoint["path"]) == (service["spec"]["ports"][0]["name"], "/metrics")
     assert int(endpoint["scrapeTimeout"].removesuffix("s")) < int(
