@@ -19,7 +19,7 @@ from tests.deploy.invocations import arguments
 from tests.deploy.needed import needs, run, untried
 from worker.demo.crowd import CHANNELS
 from worker.emulator import Emulator
-from worker.settings import FIELDS, Settings
+from worker.settings import FIELDS, SECRETS, Settings
 
 FOLDER: Final = ROOT / "deploy"
 FILE: Final = FOLDER / "compose.yaml"
@@ -160,11 +160,42 @@ def test_dependencies_have_a_health_check() -> None:
             )
 
 
+def secret(name: str) -> str:
+    """Return a secret of the worker, as the example has it."""
+    file = COMPOSE["secrets"][name]["file"]
+    path = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", file)
+    return (FOLDER / path).read_text(encoding="utf-8").strip()
+
+
+def test_the_worker_gets_every_setting() -> None:
+    """From one file, which may be missing. What Compose itself sets can be changed there, too."""
+    worker = SERVICES["worker"]
+    assert worker["env_file"] == [{"path": ".env", "required": False}]
+    fixed = {name for name, text in worker["environment"].items() if f"${{{name}" not in text}
+
+    assert fixed == {"PUBNUB_SUBSCRIBE_KEY_FILE", "REDIS_URL_FILE"}
+    assert "SECRETS_FOLDER" not in FIELDS
+
+
+def test_secrets_are_files() -> None:
+    """No secret stands in the environment. Each file that a setting names is a secret."""
+    worker = SERVICES["worker"]
+    named = {path for name, path in environment("worker").items() if name.endswith("_FILE")}
+
+    assert not set(worker["environment"]) & set(SECRETS)
+    assert set(worker["secrets"]) == set(COMPOSE["secrets"])
+    assert named - {""} <= {f"/run/secrets/{name}" for name in worker["secrets"]}
+    assert all(secret(name) for name in worker["secrets"])
+
+
 def test_the_worker_has_valid_settings() -> None:
     """With defaults; its channels are those of the users."""
     given = environment("worker")
 
     assert given.keys() <= FIELDS.keys()
+    for name in SECRETS:
+        if path := given.pop(f"{name}_FILE", ""):
+            given[name] = secret(Path(path).name)
     settings = Settings.model_validate({name: text for name, text in given.items() if text})
     assert settings.channels == CHANNELS
     assert (settings.origin, settings.redis_url) == (
