@@ -119,6 +119,30 @@ def test_all_services_are_hardened_alike() -> None:
     assert "ProtectSystem=strict" in block
 
 
+def test_an_instance_is_the_same_unit() -> None:
+    """But for its folders, so that two keysets share no file."""
+    plain, template = unit("tally.service"), unit("tally@.service")
+    expected = {
+        setting: [text.replace("/etc/tally/", "/etc/tally/%i/") for text in texts]
+        for setting, texts in plain.items()
+    }
+    expected["Description"] = [f"{plain['Description'][0]} (%i)"]
+    expected["StateDirectory"] = ["tally/%i"]
+    expected["WorkingDirectory"] = ["%S/tally/%i"]
+
+    assert template == expected
+
+
+def test_systemd_accepts_an_instance(systemd: int, units: Path) -> None:
+    """Under the name of a keyset."""
+    instance = units / "tally@chat.service"
+    (units / "tally@.service").rename(instance)
+
+    checked = run(ANALYZE, "verify", "--man=no", instance)
+
+    assert (checked.returncode, systemd > 0) == (0, True), checked.stderr
+
+
 def test_the_worker_needs_no_executable_memory() -> None:
     """The demo works with MemoryDenyWriteExecute=yes, here set by the process itself."""
     ended = run(sys.executable, "-c", REFUSED_EXECUTION)
@@ -196,6 +220,7 @@ def test_the_head_is_a_script(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "etc/systemd/system").iterdir()} == {
         *(f"{name}.service" for name in SERVICES),
         *(f"{name}.timer" for name in TIMERS),
+        "tally@.service",
     }
 
 
