@@ -35,6 +35,7 @@ class RepairBench:
         """How long each of them waits."""
         parts = worker_parts(world)
         parts.settings = parts.settings.model_copy(update={"history_rate": rate})
+        parts.budget.rate = rate
         self.parts = parts
         self.tables, self.applier, self.entries = parts.tables, parts.applier, parts.entries
         clock = world.loop.time

@@ -14,6 +14,7 @@ from tests.waiting import wait_until
 from tests.worlds import KEYS, MESSAGE, ROOM, World
 from worker import __version__
 from worker.errors import ConfigurationError, ExitCode
+from worker.telemetry import metrics
 
 
 async def logs(worker: Running, event: str) -> None:
@@ -122,6 +123,27 @@ async def test_a_reload_without_a_file_says_so(world: World) -> None:
     (entry,) = worker.entries("nothing_to_reload")
     assert "TALLY_CHANNELS_FILE is not set" in entry["reason"]
     assert worker.entries("channels_reloaded") == []
+
+
+async def test_a_rate_changes_while_a_worker_runs(world: World) -> None:
+    """It stands in the file of settings. A wrong one changes nothing, and says so."""
+    file = world.folder / ".env"
+    file.write_text("TALLY_HISTORY_RATE=10\n")
+    async with world.run_worker(TALLY_HISTORY_RATE=None) as worker:
+        await logs(worker, "subscription_starts")
+        file.write_text("TALLY_HISTORY_RATE=fast\n")
+        signal.raise_signal(signal.SIGHUP)
+        await logs(worker, "history_rate_not_read")
+        assert metrics.budget_rate._value.get() == 10
+        file.write_text("TALLY_HISTORY_RATE=50\n")
+        signal.raise_signal(signal.SIGHUP)
+        await logs(worker, "history_rate_changed")
+        assert metrics.budget_rate._value.get() == 50
+
+    (entry,) = worker.entries("history_rate_changed")
+    assert (entry["before"], entry["rate"]) == (10, 50)
+    assert "TALLY_HISTORY_RATE" in worker.entries("history_rate_not_read")[0]["reason"]
+    assert not worker.entries("nothing_to_reload")
 
 
 async def test_a_wildcard_starts_without_a_gap(world: World) -> None:

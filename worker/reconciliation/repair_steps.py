@@ -7,7 +7,7 @@
 
 import asyncio
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -99,9 +99,9 @@ class RepairSteps:
         tables: Tables,
         slots: Slots,
         settle_seconds: float,
-        rate: float,
+        rate: Callable[[], float],
     ) -> None:
-        """``rate`` is how many requests a second the budget has."""
+        """``rate`` returns how many requests a second the budget has."""
         self.backfiller = backfiller
         self.clock = reconciler.clock
         self.settle_seconds = settle_seconds
@@ -149,7 +149,7 @@ class RepairSteps:
         report = await self._reconciler.channel(channel, Range(), options)
         # A busy room with a long past must not take every request.
         seconds = _now() - began - 2 * self.settle_seconds
-        taken = max(seconds, report.requests / self._rate)
+        taken = max(seconds, report.requests / self._rate())
         state.not_before = _now() + PACE * taken
         return report
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -64,6 +65,10 @@ class Rounds:
             "reconcile_works_again",
             reconciler.clock,
         )
+
+    def set_rate(self, rate: float) -> None:
+        """Let the rounds count with another rate from now on."""
+        self._schedule = replace(self._schedule, rate=rate)
 
     async def run(self) -> None:
         """Begin one round after the other until cancelled."""

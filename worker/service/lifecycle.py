@@ -16,8 +16,11 @@ from worker.telemetry import metrics
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 NO_FILE: Final = (
-    "TALLY_CHANNELS_FILE is not set, and TALLY_CHANNELS changes with a restart only. "
-    "Restart the worker, or move the channels to a file."
+    "TALLY_CHANNELS_FILE is not set, "
+    "and TALLY_HISTORY_RATE is what it was. "
+    "TALLY_CHANNELS changes with a restart only. "
+    "Restart the worker, "
+    "or move the channels to a file."
 )
 
 Job = Callable[[], Coroutine[Any, Any, None]]
@@ -129,14 +132,15 @@ class Service:
         # Nothing is lost: a cursor is saved after its events are applied.
         if self._stop_request.is_set():
             code = 128 + number
-            log.warning("worker_stops", reason=f"a second {number.name}", exit_code=code)
+            reason = f"a second {number.name}"
+            log.warning("worker_stops", reason=reason, exit_code=code)
             os._exit(code)
         log.info("stop_asked", signal=number.name)
         self.stop(number.name)
 
 
 class Reload:
-    """Reads the list of channels again when SIGHUP asks for it.
+    """Reads the list of channels and the rate again when SIGHUP asks for it.
 
     A list that cannot be read changes nothing.
     A list in the environment never changes.
@@ -145,14 +149,17 @@ class Reload:
     def __init__(
         self,
         read: Callable[[], Names] | None,
+        reload_rate: Callable[[], bool],
         subscriptions: Subscriptions,
         tables: Tables,
     ) -> None:
         """``read`` returns the names to follow, as a file lists them now.
 
         It is None if there is no file.
+        ``reload_rate`` tells whether it had anything to say.
         """
         self._read = read
+        self._reload_rate = reload_rate
         self._subscriptions = subscriptions
         self._tables = tables
         self._request = asyncio.Event()
@@ -166,9 +173,10 @@ class Reload:
         while True:
             await self._request.wait()
             self._request.clear()
+            has_news = self._reload_rate()
             if self._read:
                 await self._reload(self._read)
-            else:
+            elif not has_news:
                 log.warning("nothing_to_reload", reason=NO_FILE)
 
     async def _reload(self, read: Callable[[], Names]) -> None:

@@ -317,7 +317,7 @@ def build_repair_steps(
         parts.tables,
         parts.slots,
         settings.settle_seconds,
-        settings.history_rate,
+        lambda: parts.budget.rate,
     )
 
 

@@ -20,6 +20,7 @@ from worker.reconciliation.rounds import Rounds
 from worker.service.backlog import BacklogReader
 from worker.service.file_limit import ensure_files
 from worker.service.health import Health
+from worker.service.history_rate import HistoryRate
 from worker.service.lifecycle import Job, Reload, Service
 from worker.service.parts import (
     Parts,
@@ -105,7 +106,8 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     create = subscription_factory(parts, gaps)
     subscriptions = Subscriptions(create, assignments, size)
     read = names.read if settings.channels_file else None
-    reload = Reload(read, subscriptions, parts.tables)
+    rate = HistoryRate(settings, parts.budget, repairs.rounds)
+    reload = Reload(read, rate.reload, subscriptions, parts.tables)
     if parts.recovery:
         parts.recovery.add_listener(repairs.queue.note)
         parts.recovery.add_listener(lambda _: subscriptions.restart_if_redis_went_back())
@@ -126,7 +128,6 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     hang_up = reload.ask if can_reload else None
     service = Service(subscriptions, jobs, settings.drain_seconds, hang_up)
     metrics.build.info({"version": __version__, "redis_namespace": settings.namespace})
-    metrics.budget_rate.set(settings.history_rate)
     health = Health(
         subscriptions,
         repairs.queue.backfills,

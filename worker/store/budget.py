@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 class Budget(Table):
     """Spaces out requests for history.
 
-    All processes on this Redis together send ``rate`` a second.
+    All processes on this Redis together send ``rate`` a second. It may change.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Budget(Table):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         super().__init__(redis, keys, retry)
-        self._interval = max(1, round(1_000_000 / rate))
+        self.rate = rate
         self._sleep = sleep
         clock = retry.clock if retry else time.monotonic
         self._warning = ThrottledWarning(log, "budget_waits", "budget_has_room", clock)
@@ -60,5 +60,6 @@ class Budget(Table):
 
     @retried
     async def _take(self, hold_microseconds: int) -> int:
-        args = (self._interval, BURST, hold_microseconds)
+        interval = max(1, round(1_000_000 / self.rate))
+        args = (interval, BURST, hold_microseconds)
         return int(await self._call("take_budget", self._keys.budget, *args))
