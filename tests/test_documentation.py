@@ -32,7 +32,8 @@ TYPED_FROM: Final = [
     *(
         path
         for path in sorted((ROOT / "deploy").rglob("*"))
-        if path.suffix in {".yaml", ".yml", ".service", ".conf", ".acl", ".example"}
+        if path.is_file()
+        and path.suffix in {".yaml", ".yml", ".service", ".conf", ".acl", ".example"}
     ),
     *sorted((ROOT / "client" / "examples").glob("*.sh")),
 ]

@@ -7,7 +7,6 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
 from worker.settings.name_list import NameListError, read_names
-
 from worker.telemetry.address import Address
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
