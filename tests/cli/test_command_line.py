@@ -61,6 +61,31 @@ async def test_a_wrong_setting_is_named(
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("SSL_CERT_FILE", "/nowhere/at/all", "/nowhere/at/all cannot be read: No such file"),
+        ("SSL_CERT_FILE", "/dev/null", "/dev/null holds no certificate in PEM form. Name a"),
+        ("SSL_CERT_DIR", "/nowhere/at/all", "/nowhere/at/all is no folder."),
+        ("HTTPS_PROXY", "socks5://canary@proxy:1", "HTTPS_PROXY names no proxy"),
+    ],
+)
+async def test_a_wrong_way_to_pubnub_is_named(
+    tally: Commands, monkeypatch: pytest.MonkeyPatch, name: str, text: str, words: str
+) -> None:
+    """With its variable and exit code 2, by the worker and by its doctor."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    variables = {"PUBNUB_TLS": "true", "PUBNUB_ORIGIN": "pubnub.test", name: text}
+    for command in ("run", "doctor"):
+        ended = await tally.do(command, **variables)
+
+        assert ended.code == 2, ended.err
+        for expected in (name, words):
+            assert expected in ended.out + ended.err
+        assert "Traceback" not in ended.err
+        assert "canary" not in ended.out + ended.err
+
+
+@pytest.mark.parametrize(
     ("line", "words"),
     [
         ("fly", "fly"),
@@ -110,7 +135,7 @@ async def test_a_doctor_names_what_is_wrong(tally: Commands) -> None:
     assert ended.code == 3
     for line in (
         "ok   Configuration: complete; counts all types but deleted,edited,threadRootId",
-        "BAD  PubNub: PubNub, time: no connection.",
+        "BAD  PubNub: PubNub at 127.0.0.1:1 does not answer: connection refused. Check",
         "ok   Redis: namespace 'command-line' is free",
     ):
         assert line in ended.out

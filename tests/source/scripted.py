@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -81,7 +82,8 @@ class ScriptedPubNub:
     The last reply is repeated.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[Asked] = []
         self.waiting = 0
         """The number of requests that hang now."""
@@ -92,7 +94,7 @@ class ScriptedPubNub:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0, backlog=512).start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, backlog=512, ssl_context=self._tls).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:

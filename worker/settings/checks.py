@@ -10,11 +10,13 @@ from typing import Final
 
 from reaction_tally.errors import InvalidNameError
 from reaction_tally.keys import Keys
+from worker.certificates import check_environment
 from worker.errors import ConfigurationError
 from worker.settings.fields import FIELDS, SECONDS_PER_DAY, Settings
 from worker.settings.problems import Problem
 from worker.settings.sources import read
 from worker.source.names import Names
+from worker.source.route import Route
 from worker.store.connection import connect
 
 COMPARED_SETTLES: Final = 3
@@ -57,6 +59,18 @@ def _publish_key(settings: Settings) -> None:
 def _user_id(settings: Settings) -> None:
     if not settings.user_id.strip():
         raise ConfigurationError("PUBNUB_USER_ID is empty: give this worker a user id.")
+
+
+# The environment alone has the variables of the next two: they are no settings.
+@_about()
+def _proxy(settings: Settings) -> None:
+    Route.to(settings.origin, tls=settings.tls)
+
+
+@_about()
+def _authorities(settings: Settings) -> None:
+    if settings.tls:
+        check_environment()
 
 
 @_about("REDIS_URL")
@@ -148,7 +162,7 @@ def _channels(settings: Settings) -> None:
         )
 
 
-CREDENTIALS: Final = (_publish_key, _user_id)
+CREDENTIALS: Final = (_publish_key, _user_id, _proxy, _authorities)
 KEYSET: Final = (_subscribe_key, *CREDENTIALS)
 REDIS: Final = (_redis_url, _namespace)
 COUNTED: Final = (_counted_type,)

@@ -24,6 +24,7 @@ from worker.source.answers import (
 )
 from worker.source.endpoints import Keyset
 from worker.source.failures import failure, shortened
+from worker.source.route import Route
 from worker.source.transport import LostError, Transport, send
 from worker.telemetry import metrics
 
@@ -69,8 +70,9 @@ class Client:
         """
         endpoints.silence()
         self._keyset = keyset
+        self._route = Route.to(keyset.origin, tls=keyset.tls)
         self._pubnub = PubNubAsyncio(
-            endpoints.configuration(keyset),
+            endpoints.configuration(keyset, self._route),
             custom_event_loop=asyncio.get_running_loop(),
             subscription_manager=endpoints.NoSubscriptions,
             custom_request_handler=Transport,
@@ -186,7 +188,8 @@ class Client:
             response = await send(endpoint)
         except LostError as error:
             count(operation, "none").inc()
-            raise PubNubError(f"PubNub, {request}: {error}.") from None
+            sentence = error.cause.sentence(self._route, request)
+            raise PubNubError(sentence) from None
         count(operation, str(response.status_code)).inc()
         if response.status_code == 200:
             try:

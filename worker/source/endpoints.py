@@ -18,6 +18,8 @@ from pubnub.endpoints.time import Time
 from pubnub.pnconfiguration import PNConfiguration
 from pubnub.utils import join_channels, join_items_and_encode, url_encode
 
+from worker.source.route import Route
+
 # Whole seconds, because the SDK asserts that its timeouts are integers.
 POLL_SECONDS: Final = 310  # PubNub answers an idle poll after about 280
 REQUEST_SECONDS: Final = 10
@@ -117,7 +119,7 @@ class NoSubscriptions:
         return {}
 
 
-def configuration(keyset: Keyset) -> Any:
+def configuration(keyset: Keyset, route: Route) -> Any:
     """Return the SDK's settings."""
     config = PNConfiguration(keyset.subscribe_key, keyset.publish_key)
     config.secret_key = keyset.secret_key
@@ -128,6 +130,7 @@ def configuration(keyset: Keyset) -> Any:
     config.non_subscribe_request_timeout = REQUEST_SECONDS
     config.connect_timeout = CONNECT_SECONDS
     config.connections = MAX_CONNECTIONS  # our own attribute; Transport reads it
+    config.route = route  # our own attribute, too
     config.disable_config_locking = False  # otherwise the SDK warns of a deprecation
     return config
 

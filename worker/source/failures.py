@@ -15,6 +15,8 @@ from worker.source.transport import Response
 
 LONGEST_RETRY_SECONDS: Final = 600.0
 """The longest wait that a Retry-After can ask for."""
+NOT_PUBNUB: Final = "Is this PubNub? Check PUBNUB_ORIGIN, PUBNUB_TLS, HTTPS_PROXY."
+"""The advice for a web page that PubNub would not send."""
 _RENEW: Final = "Put a new token into the file of PUBNUB_AUTH_TOKEN_FILE."
 _ADVICE: Final = {
     "token is expired": _RENEW,
@@ -49,6 +51,8 @@ def failure(
     status = response.status_code
     reason = ", ".join(filter(None, [str(status), words]))
     sentence = f"PubNub, {request}: answered {reason}."
+    if body is None and 300 <= status < 500:
+        sentence = f"{sentence} {NOT_PUBNUB}"
     if status == 429:
         return ThrottledError(sentence, retry_after=_retry_seconds(response))
     if status == 403:

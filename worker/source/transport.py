@@ -9,7 +9,8 @@ HTTP/2 would keep the stream of a cancelled poll, so it is not used.
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiohttp
 import httpx
@@ -21,25 +22,25 @@ from pubnub.utils import build_url
 from yarl import URL
 
 from worker.source.backoff import elapsed_clock
+from worker.source.causes import Cause, cause_of, proxy_refusal
 
+if TYPE_CHECKING:
+    from worker.source.route import Route
+
+IN_USE: Final = Cause("every connection of this client is in use")
 KEEPALIVE_SECONDS: Final = 5.0
 CHECK_SECONDS: Final = 5.0
 """How soon after the machine wakes up an overdue request ends."""
-_CAUSES: Final[Mapping[type[Exception], str]] = {
-    aiohttp.ConnectionTimeoutError: "no connection in time",
-    aiohttp.ClientConnectorCertificateError: "no connection: the certificate is not to be trusted",
-    aiohttp.ClientConnectorError: "no connection",
-    TimeoutError: "no answer in time",
-    aiohttp.ClientError: "the connection broke before the answer was whole",
-    OSError: "the connection broke before the answer was whole",
-}
-"""What an error means. The first class that fits counts."""
 
 Result = TypeVar("Result")
 
 
 class LostError(Exception):
-    """There is no answer. The message has our own words, and no URL."""
+    """There is no answer. The cause has our own words, and no URL."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.words)
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ async def send(endpoint: Any) -> Response:
         raise asyncio.CancelledError
     response: Response | None = getattr(status, "client_response", None)
     if response is None:
-        raise LostError(_cause(reply, status))
+        raise _lost(reply, status)
     return response
 
 
@@ -78,13 +79,13 @@ def _cancellations() -> int:
     return task.cancelling() if task else 0
 
 
-def _cause(reply: object, status: object) -> str:
-    """Say why there is no answer, without the SDK's own words."""
+def _lost(reply: object, status: object) -> LostError:
+    """Return why there is no answer, without the SDK's own words."""
     data = getattr(status, "error_data", None)
-    cause = getattr(data, "exception", reply)
-    if isinstance(cause, LostError):
-        return str(cause)
-    return f"no answer ({type(cause).__name__})"
+    error = getattr(data, "exception", reply)
+    if isinstance(error, LostError):
+        return error
+    return LostError(Cause(f"no answer ({type(error).__name__})"))
 
 
 class Deadlines:
@@ -131,6 +132,7 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
 
     def __init__(self, pubnub: Any) -> None:
         self.pubnub = pubnub
+        self._route: Route = pubnub.config.route
         self._free = asyncio.Semaphore(pubnub.config.connections)
         self._deadlines = Deadlines()
         # The SDK trusts the same certificates.
@@ -151,7 +153,7 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
     async def async_request(self, options_func: Callable[[], Any], _event: object) -> Any:
         """Return the SDK's envelope, with our ``Response`` in its status."""
         if self._session.closed:
-            raise LostError("the client is closed")
+            raise LostError(Cause("the client is closed"))
         config = self.pubnub.config
         options = options_func()
         options.merge_params_in({})
@@ -164,8 +166,8 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
         request = self._get(url, options.connect_timeout)
         try:
             response = await self._deadlines.within(options.request_timeout, request)
-        except tuple(_CAUSES) as error:
-            raise _lost(error) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise LostError(cause_of(error, self._route)) from None
         info = ResponseInfo(response.status_code, config.ssl, None, None, None, None, response)
         category = PNStatusCategory.PNAcknowledgmentCategory
         status = options.create_status(category, response, info, None)
@@ -176,15 +178,41 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
         try:
             request = self._session.get(
                 URL(url, encoded=True),
-                headers=self.pubnub.headers,
+                headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
                 allow_redirects=False,  # a redirect would hand the token to another host
+                **self._proxy_options,
             )
             async with request as response:
+                self._check_proxy(response.status)
                 content = await response.read()
                 return Response(response.status, response.headers, content)
         finally:
             self._free.release()
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        proxy = self._route.proxy
+        if proxy is None or self._route.tls:
+            return dict(self.pubnub.headers)
+        # Without a tunnel the proxy reads the headers of the request itself.
+        return {**self.pubnub.headers, **proxy.headers}
+
+    @property
+    def _proxy_options(self) -> dict[str, Any]:
+        proxy = self._route.proxy
+        if proxy is None:
+            return {}
+        return {"proxy": proxy.url, "proxy_headers": proxy.headers}
+
+    def _check_proxy(self, status: int) -> None:
+        """Make sure that PubNub answers. Only a proxy says 407.
+
+        Raises:
+            LostError: The proxy wants a user and a password.
+        """
+        if self._route.proxy and status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            raise LostError(proxy_refusal(status, self._route))
 
     async def _reserve(self, seconds: float) -> None:
         if not self._free.locked():
@@ -194,9 +222,4 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
             async with asyncio.timeout(seconds):
                 await self._free.acquire()
         except TimeoutError:
-            raise LostError("every connection of this client is in use") from None
-
-
-def _lost(error: Exception) -> LostError:
-    causes = (cause for kind, cause in _CAUSES.items() if isinstance(error, kind))
-    return LostError(next(causes))
+            raise LostError(IN_USE) from None

@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from worker.certificates import check_redis_options
 from worker.errors import ConfigurationError
 from worker.store.address import UNREADABLE, check_address
 from worker.store.rollback_detector import RollbackDetector
@@ -66,6 +67,8 @@ def _client(url: str, rollback_detector: RollbackDetector | None) -> Redis:
     pool.connection_class = type("Connection", bases, {})
     # An unknown option in the address fails here, and not at the first use.
     pool.connection_class(**pool.connection_kwargs)
+    if urlsplit(url).scheme == "rediss":
+        check_redis_options(pool.connection_kwargs)
     return redis
 
 

@@ -1,0 +1,192 @@
+"""HTTPS_PROXY, HTTP_PROXY and NO_PROXY: how PubNub is reached where only a proxy may go out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import trustme
+
+from tests.redis_server import free_port
+from tests.source.http_proxy import HttpProxy
+from tests.source.scripted import (
+    LATER,
+    SUBSCRIBE_KEY,
+    Reply,
+    ScriptedPubNub,
+    answer,
+    json_reply,
+)
+from tests.source.tls_server import tls_context
+from worker.errors import ConfigurationError, PubNubError
+from worker.source.client import Client, Keyset, Page
+from worker.source.route import Proxy, Route
+
+HOST = "pubnub.test"
+"""A name that only the proxy knows."""
+VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+TIME = json_reply([17600000000000002])
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away the proxies of this machine."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+async def secure(authority: trustme.CA) -> AsyncIterator[ScriptedPubNub]:
+    """Yield a PubNub that speaks TLS."""
+    async with ScriptedPubNub(tls_context(authority, HOST)) as secure:
+        yield secure
+
+
+def keyset(*, tls: bool = True) -> Keyset:
+    """Return a keyset of the host behind the proxy."""
+    return Keyset(SUBSCRIBE_KEY, "tally", origin=HOST, tls=tls)
+
+
+def port_of(server: ScriptedPubNub) -> int:
+    """Return the port of a PubNub."""
+    return int(server.origin.rpartition(":")[2])
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])
+async def test_polls_and_history_go_through_a_tunnel(
+    secure: ScriptedPubNub, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """The proxy sees the host alone. It is given its user and password, PubNub is not."""
+    secure.script(answer("17600000000000002"), under="/v2/subscribe")
+    secure.script(json_reply({"status": 200, "data": []}), under="/v1/message-actions")
+    proxy = HttpProxy(port_of(secure), user="ana:p@ss")
+    async with proxy.address() as address:
+        monkeypatch.setenv(variable, f"http://ana:p%40ss@{address}")
+        async with Client(keyset()) as client:
+            poll = client.subscribe(["room"], [], LATER)
+            read, page = await asyncio.gather(poll, client.message_actions("room"))
+
+    assert read.cursor.timetoken == "17600000000000002"
+    assert page == Page((), None)
+    assert len(secure.requests) == 2
+    assert all(head.startswith(f"CONNECT {HOST}:443 HTTP/1.1\r\n") for head in proxy.heads)
+
+
+async def test_plain_requests_are_forwarded(
+    server: ScriptedPubNub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTP_PROXY is for PUBNUB_TLS=false. Its scheme may be left out."""
+    server.script(TIME)
+    proxy = HttpProxy(port_of(server), user="ana:secret")
+    async with proxy.address() as address:
+        monkeypatch.setenv("HTTP_PROXY", f"ana:secret@{address}")
+        async with Client(keyset(tls=False)) as client:
+            assert await client.time() == "17600000000000002"
+
+    assert proxy.heads[0].startswith(f"GET http://{HOST}/time/0?")
+
+
+@pytest.mark.parametrize(
+    ("tls", "refusal", "words"),
+    [
+        (True, 407, "(407 Proxy Authentication Required). Write its user and password in"),
+        (True, 403, "(403 Forbidden). Ask who runs the proxy to permit pubnub.test:443, or"),
+        (True, 599, "(599). Ask who runs the proxy to permit pubnub.test:443, or change"),
+        (False, 407, "(407 Proxy Authentication Required). Write its user and password in"),
+    ],
+)
+async def test_a_proxy_that_refuses_is_the_cause(
+    secure: ScriptedPubNub,
+    monkeypatch: pytest.MonkeyPatch,
+    tls: bool,
+    refusal: int,
+    words: str,
+) -> None:
+    """Its credentials and its own words are not quoted.
+
+    Without a tunnel only a 407 must be the proxy's.
+    """
+    async with HttpProxy(1, refusal=refusal).address() as address:
+        for variable in ("HTTPS_PROXY", "HTTP_PROXY"):
+            monkeypatch.setenv(variable, f"http://canary:canary@{address}")
+        async with Client(keyset(tls=tls)) as client:
+            with pytest.raises(PubNubError) as caught:
+                await client.time()
+
+    assert f"the proxy {address} refuses the connection {words}" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+async def test_a_proxy_that_is_away_is_the_cause(
+    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not PubNub."""
+    for host in (f"127.0.0.1:{free_port()}", "nowhere.invalid:3128"):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://canary:canary@{host}")
+        async with Client(keyset()) as client:
+            with pytest.raises(PubNubError) as caught:
+                await client.time()
+
+        said = str(caught.value)
+        begin = f"PubNub at pubnub.test:443 does not answer: the proxy {host} does not answer ("
+        assert said.startswith(begin)
+        assert said.endswith("). Check HTTPS_PROXY.")
+        assert "canary" not in said
+
+
+async def test_a_tunnel_to_an_unknown_authority_is_refused(
+    server: ScriptedPubNub, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that opens TLS needs its authority in SSL_CERT_FILE."""
+    async with (
+        ScriptedPubNub(tls_context(trustme.CA(), HOST)) as opened,
+        HttpProxy(port_of(opened)).address() as address,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
+        async with Client(keyset()) as client:
+            with pytest.raises(PubNubError, match="SSL_CERT_FILE"):
+                await client.time()
+
+
+@pytest.mark.parametrize("text", ["pubnub.test", ".test", "other.test, PUBNUB.TEST:443", "*"])
+@pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
+def test_a_host_in_no_proxy_is_reached_directly(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str
+) -> None:
+    """By its name, by the end of its name, or with its port."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:3128")
+    assert Route.to(HOST, tls=True).proxy == Proxy("HTTPS_PROXY", "http", "proxy.test:3128")
+
+    monkeypatch.setenv(variable, text)
+    assert Route.to(HOST, tls=True).proxy is None
+
+
+@pytest.mark.parametrize("origin", ["localhost:8090", "127.0.0.1", "[::1]:8090"])
+def test_this_machine_is_reached_directly(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
+    """An emulator is never behind a proxy."""
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.test:3128")
+
+    assert Route.to(origin, tls=False).proxy is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["socks5://canary@proxy.test:1", "http://", "http://canary@proxy:port", "http://[canary"],
+)
+def test_another_proxy_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The sentence names the variable and the right form, and quotes nothing."""
+    monkeypatch.setenv("HTTPS_PROXY", text)
+
+    with pytest.raises(ConfigurationError, match="HTTPS_PROXY names no proxy") as caught:
+        Route.to(HOST, tls=True)
+
+    assert "http://user:password@host:port" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+async def test_a_407_of_pubnub_itself_is_its_answer(server: ScriptedPubNub, client: Client) -> None:
+    """There is no proxy that could have sent it."""
+    server.script(Reply(407, b"{}"))
+
+    with pytest.raises(PubNubError, match="answered 407"):
+        await client.time()

@@ -1,0 +1,53 @@
+"""A server that speaks TLS, with a certificate of an authority of the tests."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+
+import trustme
+
+
+class TlsServer:
+    """Answers the time over TLS, or accepts connections in silence."""
+
+    def __init__(
+        self,
+        authority: trustme.CA,
+        name: str,
+        *,
+        answers: bool = True,
+        not_after: datetime | None = None,
+    ) -> None:
+        self.accepted = asyncio.Event()
+        self._context = None
+        if answers:
+            self._context = tls_context(authority, name, not_after=not_after)
+
+    @asynccontextmanager
+    async def origin(self) -> AsyncIterator[str]:
+        """Serve, and yield host and port."""
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0, ssl=self._context)
+        try:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted.set()
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[17600000000000002]")
+        writer.close()
+
+
+def tls_context(
+    authority: trustme.CA,
+    *names: str,
+    not_after: datetime | None = None,
+) -> ssl.SSLContext:
+    """Return the TLS of a server whose certificate has these names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names, not_after=not_after).configure_cert(context)
+    return context
