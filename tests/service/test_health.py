@@ -34,7 +34,7 @@ def health(bench: Bench, subscriptions: Subscriptions, backfills: BackfillsLeft)
         rounds(bench),
         BacklogReader(bench.tables, bench.clock),
         bench.clock,
-        [],
+        dict,
     )
 
 

@@ -15,9 +15,12 @@ from urllib.parse import quote
 import pytest
 
 from tests.source.scripted import LATER, SUBSCRIBE_KEY, Reply, ScriptedPubNub, answer, json_reply
+from tests.source.tokens import access_token
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError
+from worker.source.access_token import TokenEnd
 from worker.source.client import Answer, Client, Keyset, Page
+from worker.telemetry import metrics
 
 Ask = Callable[[Client], Awaitable[object]]
 ASKS: Final[dict[str, Ask]] = {
@@ -161,9 +164,9 @@ async def test_a_new_token_is_used_from_then_on(server: ScriptedPubNub, keyset: 
     server.script(answer("17600000000000002"))
     async with Client(replace(keyset, auth_token="a+b/c==&d", user_id="tally & co")) as client:
         await client.subscribe(["room"], [], LATER)
-        client.use_token("new")
+        client.token.use("new")
         await client.subscribe(["room"], [], LATER)
-        client.use_token(None)
+        client.token.use(None)
         await client.subscribe(["room"], [], LATER)
 
     sent = [request.parameters.get("auth") for request in server.requests]
@@ -261,3 +264,42 @@ async def test_no_secret_reaches_a_log_or_an_error(
     everything = "\n".join([*texts, caplog.text, *capfd.readouterr()])
     canaries = ("canary", "signature", "auth=", "://", SUBSCRIBE_KEY)
     assert not [word for word in canaries if word in everything]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_used"),
+    [
+        (access_token(60), access_token(61), True),
+        (access_token(60), access_token(59), False),
+        (access_token(60), "opaque", False),
+        (access_token(60), None, False),
+        ("opaque", access_token(60), True),
+        ("opaque", "another", False),
+    ],
+    ids=["longer", "shorter", "unreadable", "missing", "readable", "both-unreadable"],
+)
+async def test_a_token_that_lasts_longer_is_used_at_once(
+    server: ScriptedPubNub, keyset: Keyset, old: str, new: str | None, is_used: bool
+) -> None:
+    """Any other one waits for a refusal. The metric is of the token in use."""
+    server.script(json_reply([17600000000000002]))
+    async with Client(replace(keyset, auth_token=old), renew=lambda: new) as client:
+        await client.token.renew()
+
+        used = (new if is_used else old) or ""
+        assert client.token.end == TokenEnd.of(used)
+        assert measured_end() == TokenEnd.of(used).timestamp
+
+
+async def test_a_client_without_a_token_has_no_end(client: Client) -> None:
+    """The metric is 0."""
+    await client.token.renew()
+
+    assert client.token.end is None
+    assert measured_end() == 0
+
+
+def measured_end() -> float:
+    """Return when the token in use ends, as Prometheus reads it."""
+    (metric,) = metrics.token_expires.collect()
+    return metric.samples[0].value

@@ -12,6 +12,7 @@ from reaction_tally.keys import Keys
 from worker.domain.position import HANDSHAKE, milliseconds
 from worker.errors import ConfigurationError, ExitCode, ForbiddenError, PubNubError, TallyError
 from worker.reconciliation.schedule import Load, Schedule
+from worker.source.access_token import TokenEnd
 from worker.source.client import Client
 from worker.source.names import Names
 from worker.store.connection import EMBEDDED_FOLDER, RedisClient
@@ -92,6 +93,26 @@ async def examine_pubnub(
         yield await deadline.look("PubNub", partial(_allowed, check, right, followed))
         if deadline.is_over:
             return
+
+
+async def examine_token(
+    end: TokenEnd,
+    now: float,
+    deadline: Deadline,
+) -> Finding:
+    """Say when the access token ends."""
+
+    async def check() -> str:
+        sentence = end.sentence(now)
+        if end.has_come(now):
+            raise PubNubError(
+                f"The access token {sentence}. "
+                "Make a new one, and write it in PUBNUB_AUTH_TOKEN "
+                "or in the file of PUBNUB_AUTH_TOKEN_FILE."
+            )
+        return sentence
+
+    return await deadline.look("Token", check)
 
 
 async def examine_redis(

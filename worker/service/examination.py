@@ -19,6 +19,7 @@ from worker.service.doctor import (
     examine_pubnub,
     examine_redis,
     examine_rounds,
+    examine_token,
 )
 from worker.service.file_limit import ensure_files
 from worker.service.parts import claim_of, counted_types, followed_names, keyset, schedule
@@ -56,6 +57,8 @@ async def run_doctor(
     try:
         async with AsyncExitStack() as stack:
             yield await deadline.look("Configuration", configure)
+            if client and client.token.end:
+                yield await examine_token(client.token.end, time.time(), deadline)
             if client:
                 size = settings.channels_per_subscription
                 findings = examine_pubnub(client, followed, size, time.time, deadline)

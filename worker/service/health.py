@@ -41,15 +41,15 @@ class Health:
         rounds: Rounds,
         backlog: BacklogReader,
         clock: Callable[[], float],
-        settings: Sequence[Mapping[str, object]],
+        describe: Callable[[], Mapping[str, object]],
     ) -> None:
-        """``settings`` are masked."""
+        """``describe`` returns more of the status page, without secrets."""
         self._subscriptions = subscriptions
         self._backfills = backfills
         self._rounds = rounds
         self._backlog = backlog
         self._clock = clock
-        self._settings = settings
+        self._describe = describe
         self._started_at = clock()
         self._has_caught_up = False
         self.pages: Mapping[str, Answer] = {
@@ -96,7 +96,7 @@ class Health:
                 "last_reconcile": reconcile_status(self._rounds.reconciler, now),
                 "rounds": rounds_status(self._rounds.load),
                 "redis": backlog_status(newest),
-                "settings": self._settings,
+                **self._describe(),
             }
         )
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
+import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from worker import __version__
 from worker.live.assignment import Assignment, assign
@@ -40,6 +41,8 @@ from worker.store.cursors import digest
 from worker.telemetry import metrics
 
 HEARTBEAT_SECONDS: Final = 10.0
+TOKEN_SECONDS: Final = 10.0
+"""The file of the token is read this often."""
 SERVICE_TRIES: Final = 20
 """Failures in a row after which a reconcile is put off."""
 
@@ -123,6 +126,9 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     if followed.groups:
         jobs.append(GroupMembers(followed.groups, parts.client, gaps).run)
 
+    if settings.auth_token_file:
+        jobs.append(partial(renew_token, parts))
+
     # On a terminal SIGHUP only means that it was closed.
     can_reload = settings.channels_file or not sys.stderr.isatty()
     hang_up = reload.ask if can_reload else None
@@ -134,9 +140,18 @@ async def compose(parts: Parts, followed: Names) -> Worker:
         repairs.rounds,
         BacklogReader(parts.probe_tables, parts.clock),
         parts.clock,
-        masked.as_json(settings)["settings"],
+        partial(describe, parts),
     )
     return Worker(service, health, reload)
+
+
+def describe(parts: Parts) -> dict[str, Any]:
+    """Return what ``/status`` says of token and settings, without secrets."""
+    end = parts.client.token.end
+    return {
+        "token": end.as_json(time.time()) if end else None,
+        "settings": masked.as_json(parts.settings)["settings"],
+    }
 
 
 def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
@@ -178,6 +193,13 @@ async def send_heartbeats(parts: Parts) -> None:
         if is_known and not await parts.tables.channels.count():
             detector.suspect("Redis lacks all channels ever seen")
         await parts.tables.cursors.keep_registered()
+
+
+async def renew_token(parts: Parts) -> None:
+    """Use a new token soon after it is in its file, not only after a refusal."""
+    while True:
+        await asyncio.sleep(TOKEN_SECONDS)
+        await parts.client.token.renew()
 
 
 async def resume(

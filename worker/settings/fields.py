@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     auth_token: Secret = None
     """An access token, where Access Manager wants one."""
     auth_token_file: Path | None = None
-    """A file that holds PUBNUB_AUTH_TOKEN; read again after a refusal."""
+    """A file that holds PUBNUB_AUTH_TOKEN; read again every ten seconds."""
 
     user_id: str = Field("reaction-tally", min_length=1, max_length=92)
     """The worker's user id at PubNub."""

@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Self, TypeVar
 
-import structlog
 from pubnub.pubnub_asyncio import PubNubAsyncio
 
 from worker.domain.position import Cursor, Timetoken
 from worker.errors import ConfigurationError, ForbiddenError, PubNubError
 from worker.source import endpoints
+from worker.source.access_token import CurrentToken
 from worker.source.answers import (
     Answer,
     Page,
@@ -37,15 +37,11 @@ OPERATIONS: Final = {
     endpoints.Clock: "time",
 }
 """The name of each request in the metrics."""
-RENEW_SECONDS: Final = 1.0
-"""The shortest time between two looks for a new token."""
 _UNSENDABLE: Final = re.compile(r"\.{0,2}|.*[\ud800-\udfff].*", re.DOTALL)
 
 Result = TypeVar("Result")
 Reader = Callable[[str, bytes], Result]
 """Reads the body of an answer to the request of this name."""
-
-log = structlog.get_logger(__name__)
 
 
 class Client:
@@ -77,24 +73,14 @@ class Client:
             subscription_manager=endpoints.NoSubscriptions,
             custom_request_handler=Transport,
         )
-        self._renew = renew
-        self._renew_at = 0.0
-        self._renewing = asyncio.Lock()
-        self.use_token(keyset.auth_token)
+        self.token = CurrentToken(renew, self._pubnub.set_token)
+        self.token.use(keyset.auth_token)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-    def use_token(self, token: str | None) -> None:
-        """Send this access token with all later requests.
-
-        A poll that is running keeps the token it began with.
-        """
-        self._token = token
-        self._pubnub.set_token(token)
 
     async def close(self) -> None:
         """Close every connection. Running requests fail."""
@@ -157,24 +143,13 @@ class Client:
         read: Reader[Result],
     ) -> Result:
         """Send a request, once more if a refused token is replaced."""
-        token = self._token
+        token = self.token.text
         try:
             return await self._send(request, endpoint, read)
         except ForbiddenError:
-            if not await self._has_replaced(token):
+            if not await self.token.has_replaced(token):
                 raise
             return await self._send(request, endpoint, read)
-
-    async def _has_replaced(self, refused: str | None) -> bool:
-        async with self._renewing:
-            now = asyncio.get_running_loop().time()
-            if self._token == refused and now >= self._renew_at:
-                self._renew_at = now + RENEW_SECONDS
-                token = await asyncio.to_thread(self._renew)
-                if token and token != refused:
-                    log.info("token_renewed")
-                    self.use_token(token)
-        return self._token != refused
 
     async def _send(
         self,
@@ -198,7 +173,7 @@ class Client:
                 pass  # the failure below says so
         keyset = self._keyset
         keys = (keyset.secret_key, keyset.publish_key, keyset.subscribe_key)
-        raise failure(request, response, (*keys, keyset.auth_token, self._token))
+        raise failure(request, response, (*keys, keyset.auth_token, self.token.text))
 
 
 def _sendable(names: Iterable[str]) -> list[str]:

@@ -109,6 +109,10 @@ pubnub_requests: Final = Counter(
 )
 request_count: Final = cache(pubnub_requests.labels)
 """Returns the counter of an operation and a status."""
+token_expires: Final = Gauge(
+    "tally_token_expires_timestamp_seconds",
+    "When the access token ends; 0 if there is none, or if it cannot be read.",
+)
 budget_rate: Final = Gauge(
     "tally_budget_rate",
     "Requests for history a second that all processes together may send.",
