@@ -98,6 +98,11 @@ async def test_a_wrong_way_to_pubnub_is_named(
         ("backfill --since soon", "--since is 'soon'; give a timetoken of 17 digits, a date"),
         ("backfill --since 1760000000", "--since is '1760000000'; give a timetoken"),
         ("backfill --until 7x", "--until is '7x'; give a timetoken"),
+        ("backfill --since 1h30", "or an age like 7d or 1h30m."),
+        ("backfill --since 30m --until 1h30m", "--since 30m is not before --until 1h30m"),
+        ("demo --seconds 2x", "give a time such as 90"),
+        ("demo --seconds 2h", "2h is not in the range from 1s to 1h"),
+        ("demo --seconds 0", "0 is not in the range from 1s to 1h"),
         ("backfill --since 9999999999d", "--since is '9999999999d'; give a timetoken"),
         ("backfill --since 1d --until 7d", "--since 1d is not before --until 7d"),
         (

@@ -1,5 +1,6 @@
 """The values of settings: what may stand there, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ def value(name: str) -> object:
         ("TALLY_RECONCILE_SECONDS", " 60m ", 3600),
         ("TALLY_RECONCILE_WINDOW", "1.5h", 5400),
         ("TALLY_RECONCILE_FULL_SECONDS", "7d", 604800),
+        ("TALLY_CATCHUP_SECONDS", "15m", 900),
+        ("TALLY_SETTLE_SECONDS", "1m30s", 90),
+        ("TALLY_TOMBSTONE_SECONDS", "1h30m", 5400),
+        ("TALLY_JOURNAL_SECONDS", "2d", 172800),
+        ("TALLY_DRAIN_SECONDS", " 20s ", 20),
+        ("TALLY_RETENTION_DAYS", "30", 30),
+        ("TALLY_RETENTION_DAYS", "30d", 30),
+        ("TALLY_RETENTION_DAYS", " 36h ", 1.5),
         ("TALLY_PRUNE_LIMIT", " 12.5 % ", 12.5),
         ("TALLY_LOG_LEVEL", "DEBUG", "debug"),
         ("TALLY_LOG_FORMAT", "Json", "json"),
@@ -52,6 +61,7 @@ WRONG_ADDRESSES = (
     *("localhost", "localhost:", "localhost:http", "localhost:-1", "localhost:65536"),
     *("localhost:٨٠", "65536", "::1:8080", "[::1", "[localhost]:80", "http://localhost:80", "*:80"),
 )
+DURATIONS = [name for name in FIELDS if re.search("_(SECONDS|WINDOW)$", name)]
 ADDRESS = "give host:port, [::1]:port, :port, a port from 0 to 65535, or off"
 
 
@@ -66,7 +76,9 @@ ADDRESS = "give host:port, [::1]:port, :port, a port from 0 to 65535, or off"
         ("TALLY_CATCHUP_SECONDS", "961", "Input should be less than or equal to 960"),
         ("TALLY_CATCHUP_SECONDS", "0", "Input should be greater than 0"),
         ("TALLY_SETTLE_SECONDS", "0.09", "Input should be greater than or equal to 0.1"),
-        ("TALLY_RECONCILE_WINDOW", "7w", "Input should be a valid number"),
+        *((name, "7w", "give a time such as 90 (seconds), 90s, 15m, ") for name in DURATIONS),
+        ("TALLY_TOMBSTONE_SECONDS", "1.5", "Input should be a valid integer"),
+        ("TALLY_RETENTION_DAYS", "a month", "give days such as 30, or a time such as 30d or"),
         ("TALLY_LOG_FORMAT", "xml", "Input should be 'auto', 'json' or 'console'"),
         *(("TALLY_HTTP", text, ADDRESS) for text in WRONG_ADDRESSES),
     ],

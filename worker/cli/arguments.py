@@ -3,13 +3,10 @@
 import re
 import time
 from datetime import UTC, datetime
-from typing import Final
 
+from worker.domain.duration import is_bare, parse_duration
 from worker.domain.position import Range, Timetoken, from_seconds, is_after
 from worker.errors import ConfigurationError
-
-SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-"""Unit of an age → seconds."""
 
 
 def range_between(since: str | None, until: str | None) -> Range:
@@ -28,29 +25,38 @@ def range_between(since: str | None, until: str | None) -> Range:
 
 
 def _moment(text: str | None, option: str) -> Timetoken | None:
-    """Return the timetoken of ``17600000001728660``, ``2026-01-31T12:00`` or ``7d``.
+    """Return the timetoken of ``17600000001728660``, ``2026-01-31T12:00`` or ``1h30m``.
 
     A date is in UTC if it names no zone.
     """
     if text is None or re.fullmatch(r"[1-9][0-9]{16}", text, re.ASCII):
         return text
 
-    age = re.fullmatch(r"([0-9]{1,9})([smhd])", text, re.ASCII)
-    if age:
-        number, unit = age.groups()
-        return from_seconds(time.time() - int(number) * SECONDS[unit])
+    age = _age(text)
+    if age is not None:
+        return from_seconds(time.time() - age)
 
     try:
         date = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigurationError(
             f"{option} is {text!r}; give a timetoken of 17 digits, "
-            "a date such as 2026-01-31T12:00, or an age like 7d."
+            "a date such as 2026-01-31T12:00, or an age like 7d or 1h30m."
         ) from None
 
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
     return from_seconds(date.timestamp())
+
+
+def _age(text: str) -> float | None:
+    """Return the seconds of an age, which has a unit."""
+    if is_bare(text):
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError:
+        return None
 
 
 def check_message_timetoken(text: str) -> None:

@@ -1,18 +1,32 @@
 """The options and arguments of the commands, as ``--help`` shows them."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 from typer import Argument, Option
 
 from worker import __version__
+from worker.domain.duration import parse_duration
+
+LONGEST_DEMO_SECONDS: Final = 3_600
 
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
         typer.echo(f"tally {__version__}")
         raise typer.Exit
+
+
+def _demo_seconds(text: str | float) -> float:
+    """Return the seconds of a demo, which has bounds."""
+    try:
+        seconds = parse_duration(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
+    if not 1 <= seconds <= LONGEST_DEMO_SECONDS:
+        raise typer.BadParameter(f"{text} is not in the range from 1s to 1h.")
+    return seconds
 
 
 Version = Annotated[
@@ -45,7 +59,7 @@ NamedChannels = Annotated[
 Yes = Annotated[bool, Option("--yes", help="Do not ask.")]
 Since = Annotated[
     str | None,
-    Option(help="From here: a timetoken, a date, or an age such as 7d."),
+    Option(help="From here: a timetoken, a date, or an age such as 7d or 1h30m."),
 ]
 Until = Annotated[str | None, Option(help="Up to here, exclusive: written like --since.")]
 Full = Annotated[
@@ -83,7 +97,11 @@ FaultSeed = Annotated[int, Option(help="Makes the faults repeatable.")]
 DemoSeed = Annotated[int, Option(help="Makes crowd and faults repeatable.")]
 DemoSeconds = Annotated[
     float,
-    Option(min=1, max=3600, help="How long the crowd reacts."),
+    Option(
+        parser=_demo_seconds,
+        metavar="TIME",
+        help="How long the crowd reacts: 90, 90s, 15m or 1h.",
+    ),
 ]
 DemoRate = Annotated[
     float,

@@ -12,9 +12,10 @@ from reaction_tally.errors import InvalidNameError
 from reaction_tally.keys import Keys
 from worker.certificates import check_environment
 from worker.errors import ConfigurationError
-from worker.settings.fields import FIELDS, SECONDS_PER_DAY, Settings
+from worker.settings.fields import FIELDS, Settings
 from worker.settings.problems import Problem
 from worker.settings.sources import read
+from worker.settings.values import SECONDS_PER_DAY
 from worker.source.names import Names
 from worker.source.route import Route
 from worker.store.connection import connect

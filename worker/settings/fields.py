@@ -13,6 +13,8 @@ from pydantic_settings import (
 from worker.settings.files import read_channels, read_secret
 from worker.settings.problems import Report
 from worker.settings.values import (
+    SECONDS_PER_DAY,
+    Days,
     Duration,
     HttpAddress,
     Key,
@@ -21,10 +23,9 @@ from worker.settings.values import (
     Origin,
     Percent,
     TextList,
+    WholeDuration,
 )
 from worker.telemetry.address import LOOPBACK, Address
-
-SECONDS_PER_DAY: Final = 86_400
 
 Secret = Annotated[str | None, Field(repr=False)]
 SecretKey = Annotated[Key | None, Field(repr=False)]
@@ -113,17 +114,17 @@ class Settings(BaseSettings):
     channels_per_subscription: int = Field(50, ge=1, le=100)
     """Channels that share one long poll."""
 
-    catchup_seconds: float = Field(600, gt=0, le=960)
-    """Seconds for which PubNub's cache is trusted; below 330 each idle answer is a gap."""
-    settle_seconds: float = Field(60, ge=0.1, le=600)
-    """Seconds by which PubNub's lists may lag behind."""
-    tombstone_seconds: int = Field(3600, ge=1)
-    """Seconds for which a removal bars late additions."""
-    journal_seconds: int = Field(86400, ge=60)
-    """Seconds for which the journal of changes is kept."""
+    catchup_seconds: Duration = Field(600, gt=0, le=960)
+    """Time for which PubNub's cache is trusted; below 330 s each idle answer is a gap."""
+    settle_seconds: Duration = Field(60, ge=0.1, le=600)
+    """Time by which PubNub's lists may lag behind."""
+    tombstone_seconds: WholeDuration = Field(3600, ge=1)
+    """Time for which a removal bars late additions; 3600 or 1h."""
+    journal_seconds: WholeDuration = Field(86400, ge=60)
+    """Time for which the journal of changes is kept; 86400 or 1d."""
 
-    retention_days: float = Field(0, ge=0, le=36500)
-    """Days for which a message is counted; 0: for ever."""
+    retention_days: Days = Field(0, ge=0, le=36500)
+    """Days for which a message is counted, or a time such as 36h; 0: for ever."""
 
     history_rate: float = Field(20, gt=0, le=1000)
     """Requests a second for history, all processes together."""
@@ -131,17 +132,17 @@ class Settings(BaseSettings):
     reconcile_seconds: Duration = Field(3600, ge=1)
     """Time within which an active channel is looked at; 3600, 60m or 1h."""
     reconcile_window: Duration = Field(86400, ge=1)
-    """Past time that such a look covers, at least; 24h, or seconds."""
+    """Past time that such a look covers, at least; 86400 or 24h."""
     reconcile_full_seconds: Duration = Field(604800, ge=1)
-    """Time in which everything is looked at once; 7d, or seconds."""
+    """Time in which everything is looked at once; 604800 or 7d."""
 
     prune_limit: Percent = Field(20, ge=0, le=100)
     """Per cent of a channel that a reconcile may remove without --force."""
     prune_floor: int = Field(20, ge=0)
     """Reactions it may always remove, whatever part of the channel they are."""
 
-    drain_seconds: float = Field(10, ge=0.1, le=3600)
-    """Seconds that a stop may take to apply what was read."""
+    drain_seconds: Duration = Field(10, ge=0.1, le=3600)
+    """Time that a stop may take to apply what was read."""
 
     http: HttpAddress = Address(LOOPBACK, 8080)
     """Where health and metrics are: host:port, :port (loopback, 0: a free one), or off."""

@@ -6,11 +6,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
+from worker.domain.duration import is_bare, parse_duration
 from worker.settings.name_list import NameListError, read_names
 from worker.telemetry.address import Address
 
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)([smhd])")
+SECONDS_PER_DAY: Final = 86_400
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ORIGIN: Final = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
 
@@ -36,10 +36,20 @@ def _from_text(read: Callable[[str], object]) -> BeforeValidator:
     return BeforeValidator(lambda value: read(value) if isinstance(value, str) else value)
 
 
-def _read_seconds(text: str) -> float | str:
-    """Return 5400 for ``90m``; pydantic reads any other text."""
-    match = _DURATION.fullmatch(text.strip())
-    return float(match[1]) * _SECONDS[match[2]] if match else text
+def _read_seconds(text: str) -> float:
+    return parse_duration(text.strip())
+
+
+def _read_days(text: str) -> float:
+    """Return 30 for ``30`` and ``30d``, and 1.5 for ``36h``."""
+    text = text.strip()
+    if is_bare(text):
+        return float(text)
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        raise ValueError("give days such as 30, or a time such as 30d or 36h") from None
+    return seconds / SECONDS_PER_DAY
 
 
 def _read_percent(text: str) -> str:
@@ -66,6 +76,12 @@ TextList = Annotated[tuple[str, ...], BeforeValidator(_read_names)]
 
 Duration = Annotated[float, _from_text(_read_seconds)]
 """Seconds: ``3600``, ``60m`` and ``1h`` are the same."""
+
+WholeDuration = Annotated[int, _from_text(_read_seconds)]
+"""The same, in whole seconds."""
+
+Days = Annotated[float, _from_text(_read_days)]
+"""Days: ``1.5`` and ``36h`` are the same."""
 
 Percent = Annotated[float, _from_text(_read_percent)]
 """``20`` and ``20%`` are the same."""
