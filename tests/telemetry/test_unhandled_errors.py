@@ -1,6 +1,7 @@
 """An error that nobody awaits: the worker's own ends the work, a library's is an entry."""
 
 import asyncio
+import errno
 from collections.abc import Callable
 
 import pytest
@@ -98,3 +99,19 @@ async def test_a_cancellation_stays_a_cancellation() -> None:
 
     with pytest.raises(KeyError):
         await raising_unhandled_errors(fail())
+
+
+async def test_too_many_open_files_are_one_entry() -> None:
+    """While a connection waits, asyncio reports it a hundred times a second."""
+    loop = asyncio.get_running_loop()
+
+    async def report() -> None:
+        for _ in range(100):
+            loop.call_exception_handler({"message": "x", "exception": OSError(errno.EMFILE, "x")})
+
+    with structlog.testing.capture_logs() as logs:
+        await raising_unhandled_errors(report())
+
+    (entry,) = logs
+    assert entry["event"] == "no_file_left"
+    assert "LimitNOFILE" in entry["reason"]

@@ -1,6 +1,7 @@
 """Clients of Redis."""
 
 import asyncio
+import encodings.idna  # noqa: F401 - Python loads it at the first name, when no file may be left
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path

@@ -6,7 +6,9 @@ A programmer wrote the template. What fills it is left out.
 """
 
 import asyncio
+import errno
 import logging
+import math
 import sys
 import traceback
 import warnings
@@ -17,10 +19,15 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from worker.errors import TransientError
+from worker.telemetry.throttled_warning import REPEAT_SECONDS
 
 Result = TypeVar("Result")
 
 PACKAGE: Final = __name__.partition(".")[0]
+NO_FILES: Final = (
+    "this process has too many open files; raise LimitNOFILE in systemd, "
+    "ulimit -n in a shell, ulimits in compose"
+)
 PYTHONS_SHOWWARNING: Final = warnings.showwarning
 
 log = structlog.get_logger(__name__)
@@ -92,9 +99,17 @@ async def raising_unhandled_errors(work: Awaitable[Result]) -> Result:
     task = asyncio.current_task()
     assert task  # noqa: S101 - for mypy: a coroutine is awaited in a task
     unhandled: list[Exception] = []
+    warned_at = -math.inf
 
     def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal warned_at
         error = context.get("exception")
+        if _is_without_files(error):
+            # asyncio reports it a hundred times a second.
+            if loop.time() - warned_at >= REPEAT_SECONDS:
+                warned_at = loop.time()
+                log.warning("no_file_left", reason=NO_FILES)
+            return
         if isinstance(error, Exception) and _is_of_the_worker(error):
             unhandled.append(error)
             # Garbage may be collected in any thread, and a task with it.
@@ -114,6 +129,11 @@ async def raising_unhandled_errors(work: Awaitable[Result]) -> Result:
         raise
     finally:
         loop.set_exception_handler(None)
+
+
+def _is_without_files(error: BaseException | None) -> bool:
+    numbers = (errno.EMFILE, errno.ENFILE)
+    return isinstance(error, OSError) and error.errno in numbers
 
 
 def _is_of_the_worker(error: Exception) -> bool:
