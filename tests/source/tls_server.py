@@ -51,3 +51,24 @@ def tls_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names, not_after=not_after).configure_cert(context)
     return context
+
+
+@asynccontextmanager
+async def tls_in_front_of(address: str, context: ssl.SSLContext) -> AsyncIterator[int]:
+    """Yield a port that speaks TLS and forwards everything to ``host:port``."""
+    host, port = address.removeprefix("redis://").split(":")
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        onward_reader, onward_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(
+            copy(reader, onward_writer), copy(onward_reader, writer), return_exceptions=True
+        )
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
