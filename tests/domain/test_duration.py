@@ -18,6 +18,7 @@ from worker.domain.duration import FORM, parse_duration
         ("7d", 604_800),
         ("1d2h3m4.5s", 93_784.5),
         ("100d", 8_640_000),
+        ("1000000000", 1_000_000_000),
     ],
 )
 def test_a_duration_is_seconds(text: str, seconds: float) -> None:

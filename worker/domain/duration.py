@@ -14,7 +14,7 @@ SECONDS: Final = {
 """Unit → seconds, the largest first."""
 
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
-_BARE: Final = re.compile(_NUMBER)
+_BARE: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
 _PARTS: Final = re.compile("".join(f"(?:({_NUMBER}){unit})?" for unit in SECONDS))
 
 
