@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -156,17 +157,35 @@ async def test_an_interrupt_ends_a_backfill_wherever_it_is(world: World) -> None
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_stopped_command_stops_its_valkey(world: World, number: signal.Signals) -> None:
     """A command that is ended closes what it has opened; the exit code says which signal it was."""
-    world.state.set_outage("server_error", ["actions"])
-    child = world.start("backfill", REDIS_URL=None)
-    await wait_until(lambda: world.emulator.requests["actions"], what=lambda: child.err)
     lock = world.folder / ".tally" / SERVER_LOCK
-    assert is_locked(lock)
+    async with silent_server() as (origin, asked):
+        child = world.start("backfill", REDIS_URL=None, PUBNUB_ORIGIN=origin)
+        await wait_until(asked.is_set, what=lambda: child.err)
+        await wait_until(lambda: is_locked(lock), what=lambda: child.err)
 
-    child.ask(number)
-    child.ask(signal.SIGHUP)  # a terminal that closes sends it twice
+        child.ask(number)
+        child.ask(signal.SIGHUP)  # a terminal that closes sends it twice
 
-    assert await child.ended() == 128 + number
+        assert await child.ended() == 128 + number
     assert not is_locked(lock)
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """Yield the address of a server that never answers, and whether it was asked."""
+    asked = asyncio.Event()
+
+    async def listen(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        asked.set()
+
+    writers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    yield f"{host}:{port}", asked
+    server.close()
+    for writer in writers:
+        writer.close()
 
 
 async def stubborn() -> str:
