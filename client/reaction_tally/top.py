@@ -5,11 +5,12 @@ every event and every message would pay for it.
 """
 
 import heapq
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-from reaction_tally.keys import Keys, tally_field
-from reaction_tally.operations import Command, Operation, Operations, Request, read_counts
+from reaction_tally.operations import Operation, Operations, Request, read_counts
 from reaction_tally.replies import check_reply, pairs, texts
 from reaction_tally.values import TopMessage
 
@@ -38,6 +39,18 @@ class TopQuery:
         """
         return "-inf" if self.since is None else self.since[:-4] or "0"
 
+    def count(self, reply: Any) -> int:
+        """Return how much of a ``counts`` hash is counted."""
+        counts = read_counts(reply)
+        of_type = counts.get(self.type or "", {})
+        chosen = counts.values() if self.type is None else [of_type]
+        return sum(map(self._count_values, chosen))
+
+    def _count_values(self, counts: Mapping[str, int]) -> int:
+        if self.value is None:
+            return sum(counts.values())
+        return counts.get(self.value, 0)
+
     def is_wanted(self, timetoken: str) -> bool:
         """Tell whether a message is not too old."""
         return self.since is None or _age(timetoken) >= _age(self.since)
@@ -49,12 +62,11 @@ def read_top(operations: Operations, query: TopQuery) -> Operation[tuple[TopMess
     best: list[TopMessage] = []
     for start in range(0, len(messages), MESSAGES_AT_ONCE):
         some = messages[start : start + MESSAGES_AT_ONCE]
-        commands = [_count_of(operations.keys, query, each) for each in some]
-        replies = yield Request(commands)
-        counts = [_read_count(query, reply) for reply in replies]
-        counted = map(TopMessage, some, counts)
+        counts = map(partial(operations.keys.counts, query.channel), some)
+        replies = yield Request([("HGETALL", key) for key in counts])
+        counted = map(TopMessage, some, map(query.count, replies))
         best = heapq.nlargest(query.limit, [*best, *counted], key=_rank)
-    return tuple(message for message in best if message.count > 0)
+    return tuple(filter(_has_any, best))
 
 
 def _messages(operations: Operations, query: TopQuery) -> Operation[list[str]]:
@@ -74,7 +86,7 @@ def _messages(operations: Operations, query: TopQuery) -> Operation[list[str]]:
         operations.expect_schema(schema)
         page = pairs(reply)
         known = len(seen)
-        seen.update(timetoken for timetoken, _ in page)
+        seen.update(dict(page))
         if len(page) < size:
             break
         first = first or _score(page[0])
@@ -93,23 +105,8 @@ def _score(entry: tuple[str, str]) -> str:
     return str(int(float(score)))
 
 
-def _count_of(keys: Keys, query: TopQuery, timetoken: str) -> Command:
-    """Return the command that reads the count of a message."""
-    counts = keys.counts(query.channel, timetoken)
-    if query.type is None or query.value is None:
-        return "HGETALL", counts
-    return "HGET", counts, tally_field(query.type, query.value)
-
-
-def _read_count(query: TopQuery, reply: Any) -> int:
-    if query.type is not None and query.value is not None:
-        return int(check_reply(reply) or 0)
-    return sum(
-        count
-        for type, values in read_counts(reply).items()
-        for value, count in values.items()
-        if query.type in (None, type) and query.value in (None, value)
-    )
+def _has_any(message: TopMessage) -> bool:
+    return message.count > 0
 
 
 def _rank(message: TopMessage) -> tuple[int, int, str]:

@@ -1,5 +1,6 @@
 """The end of the access token: in the doctor, on the status page, and as a metric."""
 
+import re
 import time
 from pathlib import Path
 
@@ -29,8 +30,8 @@ async def test_a_new_token_in_the_file_is_used_soon(
         (at,) = worker.entries("http_listens")
         async with aiohttp.ClientSession(f"http://{at['host']}:{at['port']}") as http:
             shown = await (await http.get("/status")).json()
-            assert 3500 < shown["token"]["seconds_left"] <= 3600
-            assert shown["token"]["says"].startswith("ends in 59 minutes (")
+            assert 3000 < shown["token"]["seconds_left"] <= 3600
+            assert re.match(r"ends in 5\d minutes \(", shown["token"]["says"])
 
             file.write_text(new, "utf-8")
             await wait_until(lambda: worker.entries("token_renewed"), what=lambda: worker.err)
@@ -56,18 +57,21 @@ async def test_a_worker_without_a_token_shows_none(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("token", "code", "line"),
+    ("minutes", "code", "line"),
     [
-        (access_token(12 * DAY_MINUTES + 1, time.time()), 0, "ok   Token: ends in 12 days ("),
-        (access_token(1, time.time() - 7200), 3, "BAD  Token: The access token has ended"),
-        ("canary", 0, f"ok   Token: {UNKNOWN}"),
+        (12 * DAY_MINUTES + 60, 0, "ok   Token: ends in 12 days ("),
+        (-60, 3, "BAD  Token: The access token has ended"),
+        (None, 0, f"ok   Token: {UNKNOWN}"),
     ],
     ids=["good", "ended", "unreadable"],
 )
 async def test_a_doctor_says_when_the_token_ends(
-    world: World, token: str, code: int, line: str
+    world: World, minutes: int | None, code: int, line: str
 ) -> None:
     """A token that has ended is exit code 3, with what to do. It is never shown."""
+    token = "canary"
+    if minutes is not None:
+        token = access_token(180, time.time() + 60 * (minutes - 180))
     doctor = await world.run_command("doctor", PUBNUB_AUTH_TOKEN=token)
 
     assert doctor.code == code, doctor.out

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter, itemgetter
 from typing import Final, Self
 
 from worker.applying.slots import Slots, Urgency
@@ -61,14 +62,15 @@ class ReconcileReport:
     @property
     def counts(self) -> Mapping[str, int]:
         """All that is counted in a channel, by name."""
-        return {name: getattr(self, name) for name in COUNTED}
+        counts = attrgetter(*COUNTED)(self)
+        return dict(zip(COUNTED, counts, strict=True))
 
     @property
     def facts(self) -> Mapping[str, object]:
         """What is known at the end, for the log; a text that is empty says nothing."""
         texts = {"reason": self.reason, "proven_until": self.proven_until}
-        given = {name: text for name, text in texts.items() if text}
-        return {"channel": self.channel, **self.counts, **given}
+        given = filter(itemgetter(1), texts.items())
+        return {"channel": self.channel, **self.counts, **dict(given)}
 
     @property
     def has_changes(self) -> bool:

@@ -3,6 +3,8 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import starmap
 from typing import Final
 
 from reaction_tally.keys import RANKED_ABOVE, WHO_EPOCH, read_action_field, tally_of
@@ -84,12 +86,12 @@ class Audit(Table):
             answers = await pipe.execute(raise_on_error=False)
         found: list[Inconsistency] = []
         for (channel, message), triple in zip(messages, batched(answers, 3), strict=True):
-            refusals = [answer for answer in triple if isinstance(answer, Exception)]
+            refusals = list(filter(_is_refusal, triple))
             if refusals:
                 found.append(await self._damage(channel, message, str(refusals[0])))
                 continue
-            problems = _problems(*triple)
-            found += [Inconsistency(channel, message, *problem) for problem in problems]
+            of_message = partial(Inconsistency, channel, message)
+            found += starmap(of_message, _problems(*triple))
             counts, actions, _ = triple
             if len(actions) > RANKED_ABOVE:
                 found += await self._check_users(channel, message, counts)
@@ -149,6 +151,10 @@ def live_entries(actions: Mapping[str, Timetoken]) -> tuple[Counter[str], list[s
         except ValueError:
             strays.append(field)
     return live, strays
+
+
+def _is_refusal(answer: object) -> bool:
+    return isinstance(answer, Exception)
 
 
 def _problems(

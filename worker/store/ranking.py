@@ -37,8 +37,8 @@ class RankedMessages:
 
     def learn(self, keys: Sequence[str]) -> None:
         """Remember the messages of the who keys that a script lacked."""
-        for message in filter(None, map(self._keys.read_message, keys)):
-            self._known[message] = None
+        messages = map(self._keys.read_message, keys)
+        self._known |= dict.fromkeys(filter(None, messages))
         while len(self._known) > MOST_KNOWN:
             oldest = next(iter(self._known))
             del self._known[oldest]
