@@ -122,6 +122,7 @@ async def test_a_reload_without_a_file_says_so(world: World) -> None:
 
     (entry,) = worker.entries("nothing_to_reload")
     assert "TALLY_CHANNELS_FILE is not set" in entry["reason"]
+    assert "What is in the environment changes with a restart only" in entry["reason"]
     assert worker.entries("channels_reloaded") == []
 
 

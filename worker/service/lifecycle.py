@@ -17,8 +17,8 @@ from worker.telemetry import metrics
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 NO_FILE: Final = (
     "TALLY_CHANNELS_FILE is not set, "
-    "and TALLY_HISTORY_RATE is what it was. "
-    "TALLY_CHANNELS changes with a restart only. "
+    "and .env in the working folder has no other TALLY_HISTORY_RATE. "
+    "What is in the environment changes with a restart only. "
     "Restart the worker, "
     "or move the channels to a file."
 )
