@@ -64,9 +64,9 @@ async def running_subscription(bench: Bench, names: Names = ROOM) -> AsyncIterat
 
 @asynccontextmanager
 async def running_subscriptions(
-    bench: Bench, names: str, size: int = 2, *, begun: bool = True
+    bench: Bench, names: Collection[str], size: int = 2, *, begun: bool = True
 ) -> AsyncIterator[Subscriptions]:
-    """Follow channels of one letter each until the block ends.
+    """Follow channels until the block ends; a word is channels of one letter each.
 
     All have ``begun`` when the block begins.
     """

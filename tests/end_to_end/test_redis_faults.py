@@ -20,7 +20,7 @@ async def test_a_worker_outlives_a_crash_of_redis(mortal: tuple[World, MortalSer
         await server.kill()
         await crowd.has_acted(20)
         await worker.logs("redis_unavailable")
-        await worker.fails({"redis"})
+        await worker.fails({"redis", "redis_writes"})
         assert (await worker.get_json("/livez"))[0] == 200
         assert (await worker.get_json("/status"))[1]["redis"] == "does not answer"
         assert await worker.metric('tally_ready{check="redis"}') == 0

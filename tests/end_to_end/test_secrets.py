@@ -117,7 +117,7 @@ async def test_a_worker_in_trouble_keeps_its_secrets(guarded: World) -> None:
     await suffer_outages(guarded, worker)
 
     await lock_out(guarded.redis)
-    await worker.fails({"redis"})
+    await worker.fails({"redis", "redis_writes"})
     guarded.react(f"🎉 {PAYLOAD}")
     await worker.logs("redis_unavailable")
     pages += await pages_of(worker)

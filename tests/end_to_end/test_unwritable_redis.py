@@ -50,12 +50,17 @@ def sent(*words: str | int) -> Callable[[Any], Awaitable[object]]:
             "it is a replica",
         ),
         (
+            sent("ACL", "SETUSER", USER, "-time"),
+            sent("ACL", "SETUSER", USER, "+time"),
+            "The worker uses TIME, which Redis does not permit to user 'tally'",
+        ),
+        (
             sent("ACL", "SETUSER", USER, "-hset"),
             sent("ACL", "SETUSER", USER, "+hset"),
             "The worker uses HSET, which Redis does not permit to user 'tally'",
         ),
     ],
-    ids=["OOM", "NOREPLICAS", "READONLY", "NOPERM"],
+    ids=["OOM", "NOREPLICAS", "READONLY", "NOPERM TIME", "NOPERM"],
 )
 async def test_readyz_says_why_redis_takes_no_writes(
     world: World,
@@ -72,15 +77,19 @@ async def test_readyz_says_why_redis_takes_no_writes(
     try:
         await breaks(redis)
         began = time.monotonic()
-        await worker.fails({"redis"})
+        await worker.fails({"redis_writes"})
         seconds = time.monotonic() - began
         _, page = await worker.get_json("/readyz")
         _, status = await worker.get_json("/status")
+        answers = await worker.metric('tally_ready{check="redis"}')
+        takes_writes = await worker.metric('tally_ready{check="redis_writes"}')
     finally:
         await mends(redis)
     assert seconds < PROMISE_SECONDS
-    assert reason in page["checks"]["redis"]["reason"]
-    assert status["redis"]["channels"] == 1
+    assert reason in page["checks"]["redis_writes"]["reason"]
+    if "TIME" not in reason:
+        assert status["redis"]["channels"] == 1
+    assert (answers, takes_writes) == (1, 0)
     await wait_until(worker.is_ready, what=worker.tail)
     world.react("👍", "ana")
     await world.wait_for_counts({"👍": 1})

@@ -150,3 +150,17 @@ async def test_workers_of_the_same_names_have_the_same_digest(bench: Bench) -> N
     whole = await digest("abc")
     assert await digest("cba", 1) == whole
     assert await digest("ab") != whole
+
+
+async def test_numbered_lists_have_digests_of_their_own(bench: Bench) -> None:
+    """Workers that divide numbered channels have lists of equal length, and similar names."""
+    digests = []
+    for begin in range(0, 40, 2):
+        names = [f"room{begin}", f"room{begin + 1}"]
+        async with running_subscriptions(bench, names) as subscriptions:
+            measure_subscriptions(subscriptions.current, bench.clock())
+        digests.append(metrics.names_digest._value.get())
+        assert metrics.names._value.get() == 2
+
+    assert len(set(digests)) == len(digests)
+    assert all(float(int(digest)) == digest < 2**53 for digest in digests)

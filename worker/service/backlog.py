@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Final, Self
 
 from worker.domain.position import TICKS_PER_SECOND, Timetoken
-from worker.errors import TallyError
+from worker.errors import MissingPermissionError, TallyError
 from worker.reconciliation.schedule import Load
 from worker.store.pending_repairs import GapCause, Marks
 from worker.store.progress import Progress
@@ -202,11 +202,21 @@ class BacklogReader:
         """Whether Redis answered when ``problem`` asked last."""
 
     async def problem(self) -> str | None:
-        """Return why Redis does not answer, or takes no writes; None if it does."""
+        """Return why Redis does not answer; None if it does."""
         self.is_readable = False
         try:
             await self._tables.server.now()
-            self.is_readable = True
+        except MissingPermissionError:
+            # A refusal is an answer. Writes fail with the right that is missing.
+            return None
+        except TallyError as error:
+            return str(error)
+        self.is_readable = True
+        return None
+
+    async def write_problem(self) -> str | None:
+        """Return why Redis takes no writes; None if it does."""
+        try:
             await self._tables.server.check_writes()
         except TallyError as error:
             return str(error)

@@ -86,6 +86,7 @@ verified: Final = Gauge(
 )
 
 channels: Final = Gauge("tally_channels", "Channels ever seen.")
+names: Final = Gauge("tally_names", "Names that are followed: channels and groups.")
 names_digest: Final = Gauge(
     "tally_names_digest",
     "A number for the names that are followed; workers with the same names have the same.",
