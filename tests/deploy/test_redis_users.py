@@ -1,16 +1,17 @@
 """Users of Redis: what ``deploy/redis-users.acl`` permits is enough, and no more."""
 
+import asyncio
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from reaction_tally import AsyncTallyReader, NotPermittedError, Reset, TallyReader
 from tests.redis_server import RedisServer
@@ -47,14 +48,32 @@ DANGEROUS: Final[list[Command]] = [
     ("CLIENT", "PAUSE", "1"),
     ("CLIENT", "KILL", "TYPE", "normal"),
     ("ACL", "SETUSER", "tally", "+@all"),
+    ("ACL", "LIST"),
+    ("ACL", "GETUSER", "tally"),
+    ("ACL", "LOG", "RESET"),
+    ("CONFIG", "GET", "requirepass"),
+    ("CONFIG", "GET", "masterauth"),
+    ("CONFIG", "GET", "tls-key-file-pass"),
+    ("CONFIG", "RESETSTAT"),
+    ("MOVE", "tally:meta", "1"),
+    ("RENAME", "tally:meta", "tally:other"),
+    ("RENAMENX", "tally:meta", "tally:other"),
+    ("COPY", "tally:meta", "tally:meta", "DB", "1"),
+    ("EVAL", "return 1", "0"),
     ("SCRIPT", "FLUSH"),
+    ("SLOWLOG", "RESET"),
+    ("LATENCY", "RESET"),
+    ("MONITOR",),
     ("FUNCTION", "FLUSH"),
     ("FUNCTION", "DELETE", "x"),
     ("REPLICAOF", "NO", "ONE"),
     ("SHUTDOWN", "NOSAVE"),
     ("MIGRATE", "127.0.0.1", "1", "tally:meta", "0", "1"),
 ]
-"""What harms everybody on this server."""
+"""What harms everybody on this server, or shows its secrets."""
+TRUSTED: Final = ("+eval", "+evalsha")
+"""What the client's README offers a reader that is trusted."""
+ENDLESS: Final[Command] = ("EVAL", "while true do end", "0")
 WRITING: Final[list[Command]] = [
     ("SET", "tally:meta", "x"),
     ("HSET", f"tally:{{{ROOM}}}:counts:{MESSAGE}", "reaction:👍", "99"),
@@ -70,9 +89,8 @@ WRITING: Final[list[Command]] = [
 OPERATING: Final[list[Command]] = [
     ("INFO", "memory"),
     ("CLIENT", "LIST"),
-    ("ACL", "LOG"),
-    ("ACL", "LIST"),
-    ("CONFIG", "GET", "maxmemory"),
+    ("ACL", "WHOAMI"),
+    ("SCRIPT", "KILL"),
     ("SLOWLOG", "GET", "10"),
     ("LATENCY", "LATEST"),
     ("XREVRANGE", "tally:quarantine", "+", "-", "COUNT", "10"),
@@ -101,7 +119,8 @@ async def administrator(server: RedisServer) -> AsyncIterator[Redis]:
     async with connect(server.url) as redis:
         await redis.flushall()
         for user in USERS:
-            await cast("Any", redis).execute_command("ACL", "SETUSER", user, "on", f">{user}-pass")
+            rules = (*rules_of(user), "on", f">{user}-pass")
+            await cast("Any", redis).execute_command("ACL", "SETUSER", user, "reset", *rules)
         yield redis
 
 
@@ -201,10 +220,14 @@ async def log_of(redis: Any) -> list[Any]:
     return list(await redis.execute_command("ACL", "LOG"))
 
 
-async def test_a_reader_has_every_read(world: World, server: RedisServer) -> None:
-    """In Python, and changes as they come. Nothing is refused on the way."""
+@pytest.mark.parametrize("grants", [(), TRUSTED], ids=["by-the-file", "trusted"])
+async def test_a_reader_has_every_read(
+    world: World, server: RedisServer, grants: Sequence[str]
+) -> None:
+    """In Python, and changes as they come. Only the script of a page may be refused."""
     world.add_past(130)
     url = url_of(server, READER)
+    await world.redis.execute_command("ACL", "SETUSER", READER, *grants)
     await world.redis.execute_command("ACL", "LOG", "RESET")
     async with world.run_worker(), AsyncTallyReader.from_url(url) as reader:
         await world.settles()
@@ -222,7 +245,8 @@ async def test_a_reader_has_every_read(world: World, server: RedisServer) -> Non
             change = await anext(changes)
             assert not isinstance(change, Reset)
             assert (change.value, change.count) == ("🎉", 1)
-    assert not await log_of(world.redis)
+    refused = {entry["object"] for entry in await log_of(world.redis)}
+    assert refused == (set() if grants else {"evalsha"})
 
 
 async def test_a_reader_in_threads_has_them_too(administrator: Redis, server: RedisServer) -> None:
@@ -265,6 +289,46 @@ async def test_nobody_harms_the_server(
     assert not allowed
 
 
+@pytest.mark.parametrize("user", [READER, OPERATOR])
+async def test_only_the_worker_runs_scripts(
+    administrator: Redis, server: RedisServer, user: str
+) -> None:
+    """A script may loop for ever. Nobody else is served then."""
+    async with connect(url_of(server, user)) as redis:
+        assert await is_refused(redis, ENDLESS)
+        assert await is_refused(redis, ("EVALSHA", "0" * 40, "0"))
+
+
+async def test_an_operator_stays_in_the_database(administrator: Redis, server: RedisServer) -> None:
+    """Another one may hold the tallies of somebody else."""
+    async with connect(url_of(server, OPERATOR)) as operator:
+        assert await is_refused(operator, ("SELECT", "1"))
+
+
+async def test_an_operator_ends_a_script_that_loops(
+    administrator: Redis, server: RedisServer
+) -> None:
+    """A trusted reader's, for example. Then everybody is served again."""
+    await cast("Any", administrator).config_set("lua-time-limit", "100")
+    await cast("Any", administrator).execute_command("ACL", "SETUSER", READER, *TRUSTED)
+    async with (
+        connect(url_of(server, OPERATOR)) as operator,
+        connect(url_of(server, READER)) as reader,
+    ):
+        await cast("Any", operator).ping()
+        looping = asyncio.create_task(cast("Any", reader).execute_command(*ENDLESS))
+
+        async def is_killed() -> bool:
+            with suppress(ResponseError):  # NOTBUSY, until the script loops
+                return bool(await cast("Any", operator).execute_command("SCRIPT", "KILL"))
+            return False
+
+        await wait_until(is_killed)
+        with pytest.raises(ResponseError, match="killed"):
+            await looping
+        assert await cast("Any", administrator).ping()
+
+
 async def test_an_operator_does_what_the_runbook_says(
     administrator: Redis, server: RedisServer
 ) -> None:
@@ -275,9 +339,10 @@ async def test_an_operator_does_what_the_runbook_says(
 
 
 def test_the_clients_readme_says_the_same_as_the_file() -> None:
-    """Each rule that it names is the reader's."""
+    """Each rule that it names is the reader's, but for those of a reader that is trusted."""
     readme = (FILE.parents[1] / "client" / "README.md").read_text("utf-8")
     (item,) = re.findall(r"^- \*\*Permissions\.\*\*(.*?)^- ", readme, re.MULTILINE | re.DOTALL)
     (enough, hints) = re.findall(r"`([~&][^`]*)`", item)
+    assert f"With `{' '.join(TRUSTED)}`, which the file leaves out" in item
     named = f"{enough} {hints}".split()
     assert {*named, "resetkeys", "resetchannels", "-@all"} == set(rules_of(READER)[2:])

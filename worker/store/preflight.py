@@ -25,6 +25,7 @@ from worker.store.scripts import VERBS, call_script, source
 COMMANDS: Final = (
     *("+@read", "+@write", "+@connection"),
     *("-@scripting", "-@dangerous"),
+    *("-copy", "-move", "-rename", "-renamenx"),
     *("+info", "+time", "+multi", "+exec"),
     *("+evalsha", "+script|load", "+publish"),
 )
