@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 
@@ -103,11 +103,12 @@ async def test_what_is_owed_is_no_difference(comparison: ComparisonBench) -> Non
     comparison.add("unheard")
     comparison.add("unheard", channel="hall")
     comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
-    pending = comparison.bench.tables.pending
+    tables = comparison.bench.tables
+    pending = tables.pending
     await pending.mark(["hall"], GapCause.OVERFLOW)
 
-    report = await verify(comparison.verify(), pending, [CHANNEL, "hall"])
-    only_owed = await verify(comparison.verify(), pending, ["hall"])
+    report = await verify(comparison.verify(), tables, [CHANNEL, "hall"])
+    only_owed = await verify(comparison.verify(), tables, ["hall"])
 
     assert [item.channel for item in report.discrepancies] == [CHANNEL]
     assert [(item.channel, item.missing) for item in report.owed] == [("hall", 1)]
@@ -123,7 +124,8 @@ async def test_a_gap_that_is_noticed_meanwhile_is_owed(comparison: ComparisonBen
     comparison.add("unheard")
     comparison.add("unheard", channel="hall")
     comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
-    pending = comparison.bench.tables.pending
+    tables = comparison.bench.tables
+    pending = tables.pending
     await pending.mark(["hall"], GapCause.OVERFLOW)
 
     async def a_worker_acts() -> None:
@@ -132,7 +134,7 @@ async def test_a_gap_that_is_noticed_meanwhile_is_owed(comparison: ComparisonBen
 
     comparison.meanwhile = a_worker_acts
 
-    report = await verify(comparison.verify(), pending, [CHANNEL, "hall"])
+    report = await verify(comparison.verify(), tables, [CHANNEL, "hall"])
 
     assert (report.discrepancies, report.exit_code) == ([], ExitCode.DONE)
     assert [item.channel for item in report.owed] == ["hall", CHANNEL]
@@ -143,10 +145,11 @@ async def test_a_wrong_count_in_redis_is_never_owed(comparison: ComparisonBench)
     await comparison.knows(3)
     redis = cast("Any", comparison.bench.redis)
     await redis.hincrby(KEYS.counts(CHANNEL, MESSAGE), "reaction:👍", 2)
-    pending = comparison.bench.tables.pending
+    tables = comparison.bench.tables
+    pending = tables.pending
     await pending.mark([CHANNEL], GapCause.OVERFLOW)
 
-    report = await verify(comparison.verify(), pending, [CHANNEL])
+    report = await verify(comparison.verify(), tables, [CHANNEL])
 
     assert (len(report.flaws), report.exit_code) == (1, ExitCode.DIFFERENCES)
 
@@ -155,19 +158,89 @@ def test_a_report_says_since_when() -> None:
     """For people a line for each channel, for programs the time in UTC."""
     known = Discrepancy(**asdict(discrepancy("👍", missing=2, surplus=1)) | {"channel": "hall"})
     report = VerifyReport(channels=1, discrepancies=[known])
-    report.set_apart({"hall": {"overflow": 1_764_417_780_000, "damaged_key": 0}})
+    now = 1_764_417_780_000
+    marks = {"overflow": now, "damaged_key": now + 20_000}
+    report.set_apart({"hall": marks}, now + 60_000)
 
+    without_worker = list(verify_lines(report))
+    report.has_worker = True
     lines = list(verify_lines(report))
     document = verify_json(report)
 
     assert lines[0] == (
         "hall: under repair since 2025-11-29T12:03:00+00:00: 2 not counted, 1 too many"
     )
-    assert lines[1].startswith("1 differences in 1 channels are known.")
+    sentence = "1 differences in 1 channels are known."
+    assert lines[1] == f"{sentence} A worker repairs them: there is nothing to do."
+    assert without_worker[1] == f"{sentence} No worker runs now. Start one: it repairs them."
     assert lines[2].startswith("0 differences from PubNub")
     assert document["exact"] is True
     assert document["under_repair"] == {"hall": "2025-11-29T12:03:00+00:00"}
     assert document["discrepancies"] == []
+
+
+DAY: Final = 86_400_000
+LATE: Final[list[dict[str, int]]] = [
+    {"overflow": DAY + 1},
+    {"overflow": -60_000},
+    {"unproven": 1000},
+    {"forbidden": 1000},
+    {"quarantined": 1000},
+    {"of_a_newer_version": 1000},
+    {"overflow": 1000, "unproven": 1000},
+    {"overflow": 1000, "stale_cursor": 200 * DAY},
+]
+"""Cause → age in milliseconds."""
+
+
+@pytest.mark.parametrize("ages", LATE, ids=str)
+async def test_what_no_worker_repairs_in_time_is_a_difference(
+    comparison: ComparisonBench, ages: dict[str, int]
+) -> None:
+    """The mark is older than a day, of the future, or of a cause that may need a person."""
+    await comparison.knows(3)
+    comparison.add("unheard")
+    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    tables = comparison.bench.tables
+    now = await tables.server.now()
+    marks = {cause: str(now - age) for cause, age in ages.items()}
+    await cast("Any", comparison.bench.redis).hset(KEYS.owed(CHANNEL), mapping=marks)
+
+    report = await verify(comparison.verify(), tables, [CHANNEL])
+    lines = "\n".join(verify_lines(report))
+    late = cast("Any", verify_json(report)["late"])
+
+    assert (report.exit_code, report.owed) == (ExitCode.DIFFERENCES, [])
+    assert f"{CHANNEL}: owed a repair since 20" in lines
+    assert f"({', '.join(sorted(ages))}). It is late, or waits for a person." in lines
+    assert "nothing to do" not in lines
+    assert list(late[CHANNEL]["causes"]) == sorted(ages)
+
+
+async def test_a_mark_of_an_unknown_time_is_late(comparison: ComparisonBench) -> None:
+    """It may have been there for ever."""
+    await comparison.knows(3)
+    comparison.add("unheard")
+    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
+    tables = comparison.bench.tables
+    await cast("Any", comparison.bench.redis).hset(KEYS.owed(CHANNEL), "overflow", "soon")
+
+    report = await verify(comparison.verify(), tables, [CHANNEL])
+
+    assert report.exit_code is ExitCode.DIFFERENCES
+    assert "since an unknown time (overflow)" in "\n".join(verify_lines(report))
+
+
+async def test_a_report_says_whether_a_worker_repairs(comparison: ComparisonBench) -> None:
+    """A worker has kept its names registered just now, or it has stopped."""
+    tables = comparison.bench.tables
+    before = await verify(comparison.verify(), tables, [CHANNEL])
+    await tables.cursors.register("subscription", [CHANNEL])
+    running = await verify(comparison.verify(), tables, [CHANNEL])
+    await tables.cursors.end_heartbeats()
+    stopped = await verify(comparison.verify(), tables, [CHANNEL])
+
+    assert [item.has_worker for item in (before, running, stopped)] == [False, True, False]
 
 
 async def test_a_passing_difference_is_not_reported(comparison: ComparisonBench) -> None:

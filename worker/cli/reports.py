@@ -158,7 +158,12 @@ def _channel_lines(report: ReconcileReport, would: str) -> Iterator[str]:
 def verify_json(report: VerifyReport) -> dict[str, object]:
     """Return the whole report of a verify."""
     since = {channel: _moment(at) for channel, at in report.under_repair.items()}
-    return {"exact": report.is_exact, **asdict(report), "under_repair": since}
+    late = {
+        channel: {"since": _moment(repair.since), "causes": repair.causes}
+        for channel, repair in report.late.items()
+    }
+    document = asdict(report) | {"under_repair": since, "late": late}
+    return {"exact": report.is_exact, **document}
 
 
 def _moment(milliseconds: int) -> str | None:
@@ -185,6 +190,7 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
             "PubNub's answers did not prove enough. Verify again."
         )
 
+    yield from _late_lines(report)
     yield from _repair_lines(report)
 
     yield (
@@ -194,6 +200,20 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
         f"{report.entries} entries compared in {report.channels} channels, "
         f"{report.requests} requests."
     )
+
+
+def _late_lines(report: VerifyReport) -> Iterator[str]:
+    """Yield a line for each channel that differs and that nobody repairs in time."""
+    differing = {item.channel for item in report.discrepancies}
+    channels = sorted(differing & report.late.keys())
+    for channel in islice(channels, MAX_LINES):
+        repair = report.late[channel]
+        since = _moment(repair.since) or "an unknown time"
+        causes = ", ".join(map(escape, repair.causes))
+        yield (
+            f"{escape(channel)}: owed a repair since {since} ({causes}). "
+            "It is late, or waits for a person."
+        )
 
 
 def _repair_lines(report: VerifyReport) -> Iterator[str]:
@@ -214,8 +234,14 @@ def _repair_lines(report: VerifyReport) -> Iterator[str]:
     if missing:
         yield (
             f"{len(report.owed)} differences in {len(missing)} channels are known. "
-            "A worker repairs them: there is nothing to do."
+            f"{_who_repairs(report)}"
         )
+
+
+def _who_repairs(report: VerifyReport) -> str:
+    if report.has_worker:
+        return "A worker repairs them: there is nothing to do."
+    return "No worker runs now. Start one: it repairs them."
 
 
 def _discrepancy_line(discrepancy: Discrepancy) -> str:

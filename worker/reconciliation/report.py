@@ -9,7 +9,7 @@ from worker.applying.slots import Slots, Urgency
 from worker.domain.position import Timetoken
 from worker.errors import ExitCode
 from worker.store.audit import Inconsistency
-from worker.store.pending_repairs import Marks
+from worker.store.pending_repairs import Marks, is_coming
 
 CHANNEL_CONCURRENCY: Final = 1_000
 """Channels that a command compares at once. Most of them hold no slot."""
@@ -140,6 +140,15 @@ class Discrepancy:
     """Users who are counted and not listed."""
 
 
+@dataclass(frozen=True, slots=True)
+class LateRepair:
+    """What a channel is owed, and no worker repairs by itself in time."""
+
+    since: int
+    """Milliseconds since 1970; 0: unknown."""
+    causes: tuple[str, ...]
+
+
 @dataclass(slots=True, kw_only=True)
 class VerifyReport:
     """What was found."""
@@ -151,7 +160,11 @@ class VerifyReport:
     owed: list[Discrepancy] = field(default_factory=list)
     """Those of channels that are under repair; they are no differences."""
     under_repair: dict[str, int] = field(default_factory=dict)
-    """Channel that is owed a repair → since when: milliseconds since 1970; 0: unknown."""
+    """Channel whose repair is coming → since when: milliseconds since 1970."""
+    late: dict[str, LateRepair] = field(default_factory=dict)
+    """Channels whose repair is late, or waits for a person. What differs is a difference."""
+    has_worker: bool = False
+    """Whether a worker uses the namespace now."""
     flaws: list[Inconsistency] = field(default_factory=list)
     unproven: int = 0
     """Entries, or stretches of the list, that are in doubt."""
@@ -161,13 +174,21 @@ class VerifyReport:
     is_sample: bool = False
     """Whether some stretches were left out, as was asked."""
 
-    def set_apart(self, repairs: Mapping[str, Marks]) -> None:
-        """Set apart the discrepancies of channels with these marks."""
+    def set_apart(self, repairs: Mapping[str, Marks], now: int) -> None:
+        """Set apart the discrepancies of channels whose repair is coming.
+
+        ``now`` is in milliseconds since 1970, by Redis's clock.
+        """
         for channel, marks in repairs.items():
-            self.under_repair[channel] = min(filter(None, marks.values()), default=0)
+            since = min(filter(None, marks.values()), default=0)
+            if is_coming(marks, now):
+                self.under_repair[channel] = since
+            else:
+                self.late[channel] = LateRepair(since, tuple(sorted(marks)))
         found = self.discrepancies
-        self.owed = [item for item in found if item.channel in repairs]
-        self.discrepancies = [item for item in found if item.channel not in repairs]
+        coming = self.under_repair.keys()
+        self.owed = [item for item in found if item.channel in coming]
+        self.discrepancies = [item for item in found if item.channel not in coming]
 
     @property
     def is_whole(self) -> bool:

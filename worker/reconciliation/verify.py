@@ -23,7 +23,7 @@ from worker.reconciliation.scan_state import ScanState
 from worker.store.audit import Audit, Inconsistency
 from worker.store.batch import MAX_BATCH, batched
 from worker.store.entries import Entries
-from worker.store.pending_repairs import PendingRepairs
+from worker.store.tables import Tables
 from worker.telemetry import metrics
 
 STRETCHES: Final = 100
@@ -71,20 +71,21 @@ def _stretches(oldest: Timetoken, now: Timetoken) -> list[Range]:
 
 async def verify(
     verifier: "Verifier",
-    pending: PendingRepairs,
+    tables: Tables,
     channels: Sequence[str],
 ) -> VerifyReport:
-    """Compare the channels; set apart what a worker knows of and repairs.
+    """Compare the channels; set apart what a worker soon repairs by itself.
 
     A gap may be noticed, or repaid, while the channels are compared.
 
     Raises:
         RedisUnavailableError: Redis is away.
     """
-    before = await pending.read_all(channels)
+    before = await tables.pending.read_all(channels)
     report = await verifier.run(channels)
-    after = await pending.read_all(channels)
-    report.set_apart(before | after)
+    after = await tables.pending.read_all(channels)
+    report.set_apart(before | after, await tables.server.now())
+    report.has_worker = await tables.cursors.has_heartbeat()
     differences = len(report.discrepancies) + len(report.flaws)
     metrics.differences.inc(differences)
     return report

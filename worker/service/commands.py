@@ -193,7 +193,7 @@ async def run_verify(
             Sample(part, random.Random()),  # noqa: S311 - a sample, not a secret
             parts.slots,
         )
-        return await verify(verifier, parts.probe_tables.pending, chosen)
+        return await verify(verifier, parts.probe_tables, chosen)
 
 
 async def run_forget(settings: Settings, channels: Sequence[str]) -> list[Forgotten]:

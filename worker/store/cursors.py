@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from worker.domain.action import Origin
 from worker.domain.position import Cursor
 from worker.store.batch import batched
-from worker.store.ownership import FORGOTTEN_SECONDS, IN_USE_SECONDS
+from worker.store.ownership import FORGOTTEN_SECONDS, IN_USE_SECONDS, is_in_use
 from worker.store.redis_errors import redis_errors, translated
 from worker.store.script_call import CursorSave, ScriptCall
 from worker.store.scripts import call_script
@@ -137,6 +137,11 @@ class Cursors(Table):
     async def keep_registered(self) -> None:
         """Keep the registered names for another day."""
         await self._redis.expire(self._keys.subscriptions, FORGOTTEN_SECONDS)
+
+    @retried
+    async def has_heartbeat(self) -> bool:
+        """Tell whether a worker uses the namespace now."""
+        return await is_in_use(self._redis, self._keys)
 
     @retried
     async def followed(self) -> list[Followed]:

@@ -40,6 +40,23 @@ class GapCause(StrEnum):
     """Another program wrote a key of the channel."""
 
 
+SELF_REPAIRED: Final = frozenset(
+    {
+        GapCause.FIRST_START.value,
+        GapCause.STALE_CURSOR.value,
+        GapCause.OVERFLOW.value,
+        GapCause.NEW_CHANNEL.value,
+        GapCause.REDIS_WENT_BACK.value,
+        GapCause.HALF_APPLIED.value,
+        GapCause.DAMAGED_KEY.value,
+    }
+)
+"""Causes that a worker repairs by itself. The others may need a person."""
+REPAIRED_WITHIN_SECONDS: Final = 86_400
+"""A repair must have come within a day."""
+AHEAD_SECONDS: Final = 30
+"""How far in the future a mark may be: clocks of servers differ a little."""
+
 Listener = Callable[[Collection[str]], None]
 Marks = dict[str, int]
 """Cause → Redis's time of the newest gap, in milliseconds; 0: unknown."""
@@ -47,6 +64,23 @@ UNREADABLE: Final = {GapCause.DAMAGED_KEY.value: "0"}
 """The marks of a channel whose ``owed`` another program wrote."""
 
 log = structlog.get_logger(__name__)
+
+
+def is_coming(marks: Mapping[str, int], now: int) -> bool:
+    """Tell whether a worker repairs all of this by itself, and is not late.
+
+    ``now`` is in milliseconds since 1970, by Redis's clock.
+    A mark of an unknown time may be as old as it likes: it is late.
+    """
+    earliest = now - 1000 * REPAIRED_WITHIN_SECONDS
+    latest = now + 1000 * AHEAD_SECONDS
+    times = marks.values()
+    promises = (
+        marks.keys() <= SELF_REPAIRED,
+        min(times) >= earliest,
+        max(times) <= latest,
+    )
+    return all(promises)
 
 
 class PendingRepairs(Table):
