@@ -1,11 +1,19 @@
 """``tally backfill``: its channels, its range, and what a refusal does."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
 
 import pytest
 
 from tests.bench.in_process import Ended
 from tests.worlds import FIRST, KEYS, MESSAGE, ROOM, SECOND, World
+from worker.errors import ExitCode
+from worker.source.history import History, ListSlice
+from worker.store.connection import connect
+from worker.store.pending_repairs import GapCause
+from worker.store.tables import Tables
 
 
 async def test_only_the_given_range_is_replayed(world: World) -> None:
@@ -91,6 +99,60 @@ async def test_a_slip_in_a_name_does_not_stay(
     assert await world.redis.smembers(KEYS.channels) == set()
     assert not await world.redis.exists(KEYS.owed("hal"), KEYS.progress("hal"))
     assert command == "reconcile" or "hal: PubNub lists nothing. Is the name right?" in ended.out
+
+
+@pytest.mark.parametrize("command", ["backfill", "reconcile"])
+async def test_a_slip_that_is_refused_does_not_stay(world: World, command: str) -> None:
+    """Typed again, it is still unknown. The other channel is counted all the same."""
+    world.fill(3, channel="hall")
+    world.state.refuse(["hal"])
+
+    for _ in range(2):
+        ended = await world.run_command(command, "hal", "hall", TALLY_SETTLE_SECONDS="0.1")
+        assert ended.code == ExitCode.PUBNUB_REFUSED, ended
+        assert "answered 403" in ended.err + ended.out
+        assert await world.redis.smembers(KEYS.channels) == {"hall"}
+        assert not await world.redis.exists(KEYS.owed("hal"), KEYS.progress("hal"))
+    assert set(await world.tallies()) == {"hall"}
+
+
+async def test_a_range_without_actions_is_no_slip(world: World) -> None:
+    """The name is right: PubNub lists older actions. They are owed a repair."""
+    world.fill(3, channel="hall")
+    ended = await world.run_command("backfill", "hall", "--since", "2026-01-01")
+
+    assert ended.code == 0, ended
+    assert "hall: PubNub lists nothing in this range." in ended.out
+    assert "channel_not_kept" not in ended.err
+    assert await world.redis.smembers(KEYS.channels) == {"hall"}
+    assert await world.redis.hkeys(KEYS.owed("hall")) == [GapCause.NEW_CHANNEL]
+
+
+@pytest.mark.parametrize("command", ["backfill", "reconcile"])
+async def test_a_channel_that_a_worker_begins_to_follow_stays(
+    world: World, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins while the command reads PubNub's empty list."""
+    slices = History.slices
+    url = str(world.settings["REDIS_URL"])
+
+    async def slices_meanwhile(
+        self: History, channel: str, *args: Any, **options: Any
+    ) -> AsyncIterator[ListSlice]:
+        async with connect(url) as redis:
+            tables = Tables(redis, KEYS)
+            await tables.owe([channel], GapCause.NEW_CHANNEL)
+            await tables.cursors.register("subscription", [channel])
+        async with aclosing(slices(self, channel, *args, **options)) as found:
+            async for item in found:
+                yield item
+
+    monkeypatch.setattr(History, "slices", slices_meanwhile)
+    ended = await world.run_command(command, "hall", TALLY_SETTLE_SECONDS="0.1")
+
+    assert ended.code == 0, ended
+    assert await world.redis.smembers(KEYS.channels) == {"hall"}
+    assert await world.redis.hkeys(KEYS.owed("hall")) == [GapCause.NEW_CHANNEL]
 
 
 async def test_a_channel_that_is_configured_or_known_stays(world: World) -> None:

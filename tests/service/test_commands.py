@@ -21,6 +21,7 @@ from worker.service import commands
 from worker.service.doctor import Deadline, examine_pubnub
 from worker.settings import Settings
 from worker.settings.checks import CONFIG, load
+from worker.source.client import Client
 from worker.source.names import Names
 from worker.store.connection import connect
 from worker.store.pending_repairs import GapCause
@@ -164,6 +165,30 @@ async def test_a_reading_command_writes_to_no_server(
         await replaced[0]
         for redis in (bench.redis, second):
             assert await keys(redis) <= {KEYS.budget}
+
+
+@pytest.mark.parametrize("command", [a_reconcile, a_backfill])
+async def test_a_slip_that_is_interrupted_leaves_nothing(
+    bench: Bench,
+    configured: Configure,
+    valkey: RedisServer,
+    command: Callable[[Settings, list[str], Range], Coroutine[Any, Any, None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C while PubNub's first answer is awaited."""
+    asked = asyncio.Event()
+
+    async def never(*_: object, **__: object) -> Page:
+        asked.set()
+        return await asyncio.Future[Page]()
+
+    monkeypatch.setattr(Client, "message_actions", never)
+    work = asyncio.create_task(command(configured(valkey.url), ["typo"], Range()))
+    await asked.wait()
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+
+    assert await keys(bench.redis) <= {KEYS.meta, KEYS.budget}
 
 
 @pytest.mark.parametrize(

@@ -44,31 +44,15 @@ async def unknown_channels(
     channels: Collection[str],
     tables: Tables,
 ) -> frozenset[str]:
-    """Return those of the channels that were never seen, and that no worker follows."""
-    unknown = await tables.channels.unknown(channels)
+    """Return those that were never seen, that no worker follows, and that hold no tally."""
+    unseen = await tables.channels.unknown(channels)
+    unknown = await tables.channels.uncounted(unseen)
     if not unknown:
         return unknown
     followed: set[str] = set()
     for names, _ in await tables.cursors.followed():
         followed.update(names)
     return unknown - followed
-
-
-async def forget_unlisted(
-    channels: Collection[str],
-    tables: Tables,
-    store: Store,
-) -> None:
-    """Forget those of the channels of which nothing is counted.
-
-    A command has made them known. A slip in a name would stay for ever,
-    and each round would ask PubNub for it.
-    """
-    if not channels:
-        return
-    for channel in sorted(await tables.channels.uncounted(channels)):
-        await forget(channel, tables, store)
-        log.warning("channel_not_kept", channel=channel)
 
 
 async def mark_forgotten(tables: Tables, results: Sequence[Applied]) -> None:

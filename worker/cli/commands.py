@@ -92,9 +92,10 @@ def backfill(
         wanted,
         allow_eviction=allow_eviction,
     )
-    counts = finish_with_progress(work)
-    document = partial(reports.backfill_json, counts)
-    lines = reports.backfill_lines(counts, channels)
+    report = finish_with_progress(work)
+    document = partial(reports.backfill_json, report.counts)
+    is_part = any((since, until))
+    lines = reports.backfill_lines(report, channels, is_part=is_part)
     print_result(as_json, document, lines)
 
 

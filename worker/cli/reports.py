@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import filterfalse, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # ``--help`` loads this module, but no worker
 
     from worker.applying.forgetting import Forgotten
     from worker.reconciliation.report import Discrepancy, ReconcileReport, VerifyReport
+    from worker.service.commands import BackfillReport
     from worker.service.doctor import Finding
     from worker.store.audit import Inconsistency
 
@@ -50,14 +51,20 @@ def backfill_json(counts: Mapping[str, int]) -> dict[str, object]:
 
 
 def backfill_lines(
-    counts: Mapping[str, int],
+    report: BackfillReport,
     named: Iterable[str],
+    *,
+    is_part: bool,
 ) -> Iterator[str]:
     """Yield the sum of the actions read, and named channels that have none."""
+    counts = report.counts
     actions = sum(counts.values())
     yield f"{actions} actions read in {len(counts)} channels."
-    for channel in named:
-        if not counts[channel]:
+    empty = filterfalse(counts.get, named)
+    for channel in empty:
+        if is_part and channel not in report.unlisted:
+            yield f"{escape(channel)}: PubNub lists nothing in this range."
+        else:
             yield f"{escape(channel)}: PubNub lists nothing. Is the name right?"
 
 

@@ -4,6 +4,8 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import structlog
@@ -12,12 +14,18 @@ from worker import __version__
 from worker.applying.forgetting import (
     Forgotten,
     forget,
-    forget_unlisted,
     unknown_channels,
 )
 from worker.applying.retry import ProgressWatcher
+from worker.applying.slots import Urgency
 from worker.domain.position import Range
-from worker.errors import ConfigurationError, ExitCode, RedisUnavailableError, TallyError
+from worker.errors import (
+    ConfigurationError,
+    ExitCode,
+    PubNubError,
+    RedisUnavailableError,
+    TallyError,
+)
 from worker.reconciliation.report import ReconcileOptions, ReconcileReport, VerifyReport
 from worker.reconciliation.verify import Sample, Verifier, verify
 from worker.service.file_limit import ensure_files
@@ -46,6 +54,49 @@ COMMAND_TRIES: Final = 6
 """Failures in a row after which a command gives up."""
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillReport:
+    """What a backfill read."""
+
+    counts: dict[str, int]
+    """Channel → actions read."""
+    unlisted: frozenset[str]
+    """Channels of which PubNub lists nothing at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Channels that a command names, and that it must not make known.
+
+    Nothing shows that such a name is right. Once known, a slip would stay
+    for ever, and each round would ask PubNub for it.
+    """
+
+    unlisted: frozenset[str]
+    """PubNub lists nothing of them."""
+    failures: dict[str, PubNubError]
+    """PubNub did not say whether it lists anything."""
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """All of them."""
+        return self.unlisted.union(self.failures)
+
+    @property
+    def reports(self) -> list[ReconcileReport]:
+        """The reports of a reconcile that leaves them alone."""
+        empty = [ReconcileReport(channel=channel) for channel in self.unlisted]
+        failed = [
+            ReconcileReport(
+                channel=channel,
+                failure=str(error),
+                exit_code=error.exit_code,
+            )
+            for channel, error in self.failures.items()
+        ]
+        return empty + failed
 
 
 async def run_worker(settings: Settings, *, allow_eviction: bool = False) -> ExitCode:
@@ -137,16 +188,18 @@ async def run_backfill(
     watcher: ProgressWatcher | None,
     *,
     allow_eviction: bool = False,
-) -> dict[str, int]:
-    """Replay these or all known channels: channel → actions read."""
+) -> BackfillReport:
+    """Replay these or all known channels."""
     _check_channels(channels)
     async with open_parts(settings, allow_eviction=allow_eviction) as parts:
         chosen = await _chosen_channels(parts, channels, "backfill")
-        unknown = await _invented(parts, channels)
+        withheld = await _withheld(parts, channels)
         backfiller = build_backfiller(parts, COMMAND_TRIES, watcher)
-        counts = await backfiller.run(chosen, wanted)
-        await forget_unlisted(unknown, parts.tables, parts.store)
-        return counts
+        counts = await backfiller.run(set(chosen) - withheld.channels, wanted)
+        for failure in withheld.failures.values():
+            raise failure
+        counts |= dict.fromkeys(withheld.unlisted, 0)
+        return BackfillReport(counts, withheld.unlisted)
 
 
 async def run_reconcile(
@@ -163,13 +216,12 @@ async def run_reconcile(
     opened = open_parts(settings, allow_eviction=allow_eviction, only_reads=options.dry_run)
     async with opened as parts:
         chosen = await _chosen_channels(parts, channels, "reconcile")
-        unknown = await _invented(parts, () if options.dry_run else channels)
+        withheld = await _withheld(parts, channels)
         reconciler = build_reconciler(parts, COMMAND_TRIES, watcher)
-        reports = await reconciler.run(chosen, wanted, options)
-        failed = {report.channel for report in reports if report.failure}
-        await forget_unlisted(unknown - failed, parts.tables, parts.store)
+        others = set(chosen) - withheld.channels
+        reports = await reconciler.run(others, wanted, options)
         reconciler.repaid.log()
-        return reports
+        return sorted(reports + withheld.reports, key=attrgetter("channel"))
 
 
 async def run_verify(
@@ -230,11 +282,31 @@ def _check_channels(channels: Sequence[str]) -> None:
         names.channel(channel)
 
 
-async def _invented(parts: Parts, channels: Collection[str]) -> frozenset[str]:
-    """Return channels that only this command names: perhaps by a slip."""
+async def _withheld(parts: Parts, channels: Collection[str]) -> Withheld:
+    """Ask PubNub for each channel that only this command names, before anything is written.
+
+    So a slip leaves nothing behind, whatever ends the command,
+    and nothing is removed that a worker may have begun to follow.
+    """
     configured = configured_names(parts.settings).channels
     named = set(channels).difference(configured)
-    return await unknown_channels(named, parts.tables)
+    unknown = await unknown_channels(named, parts.tables)
+    reader = build_comparison(parts, COMMAND_TRIES).reader
+    unlisted: set[str] = set()
+    failures: dict[str, PubNubError] = {}
+
+    async def ask(channel: str) -> None:
+        async with parts.slots.held(Urgency.ROUND):
+            try:
+                if not await reader.is_listed(channel):
+                    unlisted.add(channel)
+            except PubNubError as error:
+                failures[channel] = error
+
+    await asyncio.gather(*map(ask, sorted(unknown)))
+    for channel in sorted(unlisted):
+        log.warning("channel_not_kept", channel=channel)
+    return Withheld(frozenset(unlisted), failures)
 
 
 async def _chosen_channels(parts: Parts, channels: Sequence[str], verb: str) -> list[str]:
