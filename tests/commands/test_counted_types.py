@@ -1,6 +1,7 @@
 """A slip in TALLY_TYPES is corrected without harm; types that were counted bind a namespace."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,12 @@ import pytest
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until
 from tests.worlds import KEYS, ROOM, World, open_world
-from worker.errors import ExitCode
+from worker.errors import ExitCode, RedisUnfitError
+from worker.service import worker
+from worker.service.parts import Parts, claim_of
+from worker.store.connection import connect
+from worker.store.counted_types import claim_namespace
+from worker.store.ownership import Ownership
 
 QUICKLY = {"TALLY_SETTLE_SECONDS": "0.3", "TALLY_LOG_FORMAT": "json"}
 SLIP = {**QUICKLY, "TALLY_TYPES": "raction"}
@@ -25,9 +31,9 @@ async def world(valkey: RedisServer, real_redis: Any, tmp_path: Path) -> AsyncIt
 
 async def counts_nothing(world: World) -> None:
     """Let a worker with a slip follow the room until it owes nothing."""
-    async with world.run_worker(**SLIP) as worker:
+    async with world.run_worker(**SLIP) as child:
         world.react("👍", "ana")
-        await wait_until(world.owes_nothing, what=lambda: worker.err)
+        await wait_until(world.owes_nothing, what=lambda: child.err)
         assert await world.tallies() == {}
 
 
@@ -37,13 +43,13 @@ async def test_a_slip_in_the_types_is_corrected_without_harm(world: World) -> No
     await counts_nothing(world)
 
     doctor = await world.run_command("doctor", **RIGHT)
-    async with world.run_worker(**RIGHT) as worker:
+    async with world.run_worker(**RIGHT) as child:
         await world.wait_for_counts({"👍": 1, "🎉": 3})
-        await wait_until(world.owes_nothing, what=lambda: worker.err)
+        await wait_until(world.owes_nothing, what=lambda: child.err)
 
     assert doctor.code == ExitCode.DONE, doctor
     assert "it counts nothing yet, so its types become those of TALLY_TYPES" in doctor.out
-    (entry,) = worker.entries("types_replaced")
+    (entry,) = child.entries("types_replaced")
     assert (entry["before"], entry["now"]) == ("only raction", "only reaction")
     assert await world.redis.hget(KEYS.meta, "types") == "only reaction"
 
@@ -76,10 +82,34 @@ async def test_types_that_were_counted_bind_the_namespace(world: World) -> None:
     assert accepted.code == ExitCode.DONE, accepted
 
 
+async def test_a_worker_whose_claim_was_replaced_does_not_start(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two start at once. The other one claims before this one has registered."""
+    world.add_past(3, "🎉")
+    resume = worker.resume
+
+    async def resume_meanwhile(parts: Parts, *args: Any) -> Any:
+        assignments = await resume(parts, *args)
+        other = replace(claim_of(parts.settings), types="only raction")
+        async with connect(world.settings["REDIS_URL"]) as redis:
+            ownership = Ownership(redis, KEYS, other)
+            await claim_namespace(redis, KEYS, other, ownership)
+        return assignments
+
+    monkeypatch.setattr(worker, "resume", resume_meanwhile)
+    said = "counts only raction; this worker is set to count only reaction"
+    with pytest.raises(RedisUnfitError, match=said):
+        async with world.commands().worker(**RIGHT) as child:
+            await wait_until(child.work.done)
+
+    assert await world.tallies() == {}
+
+
 async def test_the_types_of_a_worker_that_runs_are_not_replaced(world: World) -> None:
     """It may count its first event at any moment. Nothing changes, and nothing is owed."""
-    async with world.run_worker(**RIGHT) as worker:
-        await wait_until(world.owes_nothing, what=lambda: worker.err)
+    async with world.run_worker(**RIGHT) as child:
+        await wait_until(world.owes_nothing, what=lambda: child.err)
         refused = await world.run_command("backfill", **SLIP)
         assert await world.owes_nothing()
 

@@ -690,14 +690,23 @@ class Keyspace:
 
     def claim(self, keys: Sequence[str], args: Args) -> list[str]:
         """Claim a namespace, as ``claim.lua`` does."""
-        meta, (life, new_life, has_lost, is_used, owners) = keys[0], args[:5]
-        wanted = {name: str(value) for name, value in zip(args[5::2], args[6::2], strict=True)}
+        meta, subscriptions = keys
+        life, new_life, has_lost, least, owners, unbinding = args[:6]
+        wanted = {name: str(value) for name, value in zip(args[6::2], args[7::2], strict=True)}
+        is_used = self.ttl(subscriptions) > int(least)
         held = self.hgetall(meta)
+
+        def matters(number: int, name: str) -> bool:
+            if number >= owners:
+                return name in held and is_used
+            if name == "types" and held.get(name) == unbinding:
+                return is_used
+            return bool(held)
+
         refused = [
             name
             for number, name in enumerate(wanted)
-            if held.get(name) != wanted[name]
-            and (held if number < owners else name in held and is_used)
+            if held.get(name) != wanted[name] and matters(number, name)
         ]
         if not refused:
             if "life" not in held or (held["life"] == life and has_lost):

@@ -306,13 +306,15 @@ class Calls:
     def _claiming(self) -> Ask:
         days = self._random.choice("123")
         has_lost, is_used = self._random.random() < 0.3, self._random.random() < 0.3
+        replaces = self._random.choice(["", "all", "other"])
 
         async def ask(side: Side) -> Any:
             if is_used:
                 await side.tables.cursors.register("a", ["room"])
             else:
                 await side.tables.cursors.end_heartbeats()
-            claimed = await _tried(side.ownerships[days].claim(has_lost=has_lost))
+            own = side.ownerships[days]
+            claimed = await _tried(own.claim(has_lost=has_lost, replaces=replaces))
             held = [await _tried(own.is_held()) for own in side.ownerships.values()]
             return claimed, held
 
@@ -499,7 +501,7 @@ async def _tried(call: Any) -> str:
 def _claim(days: str) -> Claim:
     return Claim(
         subscribe_key="demo",
-        types="all",
+        types="other" if days == "3" else "all",
         retention_days=days,
         tombstone_seconds="3600",
         settle_seconds="60",

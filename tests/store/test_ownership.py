@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from reaction_tally.keys import Keys
 from worker.errors import RedisUnfitError
+from worker.store.counted_types import replaceable_types
 from worker.store.ownership import IN_USE_SECONDS, Claim, Ownership, check_ownership
 from worker.store.tables import Tables
 
@@ -97,6 +98,35 @@ async def test_two_claims_at_once_do_not_mix(redis: Redis) -> None:
         "subscribe_key": owner.subscribe_key,
         "types": owner.types,
     }
+
+
+async def test_types_that_bind_nothing_are_replaced_once(redis: Redis) -> None:
+    """Several workers with other types have looked. One replaces these; the others are refused."""
+    await claim(redis)
+    others = [replace(CLAIM, types=f"only type-{number}") for number in range(8)]
+    for wanted in others:
+        assert await replaceable_types(redis, KEYS, wanted) == CLAIM.types
+
+    results = await asyncio.gather(
+        *(Ownership(redis, KEYS, wanted).claim(replaces=CLAIM.types) for wanted in others),
+        return_exceptions=True,
+    )
+
+    (owner,) = (wanted for wanted, result in zip(others, results, strict=True) if result is True)
+    assert sum(isinstance(error, RedisUnfitError) for error in results) == len(others) - 1
+    assert await meta(redis) == OURS | {"types": owner.types}
+
+
+async def test_types_in_use_are_not_replaced(redis: Redis) -> None:
+    """A worker began to use the namespace after the other one had looked."""
+    await claim(redis)
+    await beat(redis)
+    other = Ownership(redis, KEYS, replace(CLAIM, types="all"))
+
+    with pytest.raises(RedisUnfitError, match="counts all but deleted"):
+        await other.claim(replaces=CLAIM.types)
+
+    assert await meta(redis) == OURS
 
 
 async def test_a_command_that_reads_claims_nothing(redis: Redis) -> None:

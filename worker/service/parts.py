@@ -38,7 +38,7 @@ from worker.store.apply_script import Ttls
 from worker.store.audit import Audit
 from worker.store.budget import Budget
 from worker.store.connection import RedisClient, opened_redis, recovery_client
-from worker.store.counted_types import acceptable_claim, replace_types
+from worker.store.counted_types import acceptable_claim, claim_namespace
 from worker.store.entries import Entries
 from worker.store.ownership import Claim, Ownership, check_ownership
 from worker.store.preflight import check_fitness, check_keys, check_permissions
@@ -197,8 +197,7 @@ async def open_parts(
             acceptable = await acceptable_claim(redis, keys, claim)
             await check_ownership(redis, keys, acceptable)
         else:
-            await replace_types(redis, keys, claim)
-            await parts.ownership.claim()
+            await claim_namespace(redis, keys, claim, parts.ownership)
         try:
             yield parts
         except ScriptRefusedError:

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -106,6 +107,7 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     parts.tables.pending.add_listener(repairs.queue.nudge)
     gaps = Gaps(parts.tables, repairs.queue.request)
     assignments = await resume(parts, followed, size)
+    await begin_use(parts, assignments)
     create = subscription_factory(parts, gaps)
     subscriptions = Subscriptions(create, assignments, size)
     read = names.read if settings.channels_file else None
@@ -200,6 +202,24 @@ async def renew_token(parts: Parts) -> None:
     while True:
         await asyncio.sleep(TOKEN_SECONDS)
         await parts.client.token.renew()
+
+
+async def begin_use(
+    parts: Parts,
+    assignments: Sequence[Assignment[ResumePoint]],
+) -> None:
+    """Register a subscription, and make sure that the claim still stands.
+
+    Until then nothing shows that the namespace is used:
+    another worker, with other settings, may have claimed it since.
+
+    Raises:
+        RedisUnfitError: another worker has.
+    """
+    for assignment in assignments[:1]:
+        names = assignment.names.all
+        await parts.tables.cursors.register(digest(names), names)
+    await parts.retry.call(parts.ownership.is_held)
 
 
 async def resume(

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from reaction_tally.keys import SCHEMA, Keys
 from worker.store.batch import batched
-from worker.store.ownership import Claim, is_in_use
+from worker.store.ownership import Claim, Ownership, is_in_use
 from worker.store.pending_repairs import GapCause
 from worker.store.redis_errors import redis_errors
 from worker.store.tables import Tables
@@ -56,14 +56,35 @@ async def acceptable_claim(redis: Redis, keys: Keys, claim: Claim) -> Claim:
     return replace(claim, types=held) if held else claim
 
 
-async def replace_types(redis: Redis, keys: Keys, claim: Claim) -> None:
-    """Write the types of a claim over others that do not bind the namespace.
+async def claim_namespace(
+    redis: Redis,
+    keys: Keys,
+    claim: Claim,
+    ownership: Ownership,
+) -> None:
+    """Make a claim, also over other types that do not bind the namespace.
 
-    Under these others the past of all channels was read in vain: it is owed again.
+    Raises:
+        RedisUnfitError: as in ``Ownership.claim``. Another process may have
+            replaced these types first.
     """
     held = await replaceable_types(redis, keys, claim)
     if held is None:
+        await ownership.claim()
         return
+    channels = await _owe_again(redis, keys)
+    # Last: a command that is interrupted before does all of it again.
+    await ownership.claim(replaces=held)
+    log.warning(
+        "types_replaced",
+        before=held,
+        now=claim.types,
+        channels=channels,
+    )
+
+
+async def _owe_again(redis: Redis, keys: Keys) -> int:
+    """Mark all channels, whose past was read in vain; return how many there are."""
     tables = Tables(redis, keys)
     channels = await tables.channels.all()
     if channels:
@@ -71,12 +92,4 @@ async def replace_types(redis: Redis, keys: Keys, claim: Claim) -> None:
     for part in batched(sorted(channels), CHANNELS_AT_ONCE):
         with redis_errors():
             await redis.delete(*map(keys.progress, part))
-    # Last: a command that is interrupted before does all of it again.
-    with redis_errors():
-        await cast("Any", redis).hset(keys.meta, "types", claim.types)
-    log.warning(
-        "types_replaced",
-        before=held,
-        now=claim.types,
-        channels=len(channels),
-    )
+    return len(channels)

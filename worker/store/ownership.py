@@ -69,10 +69,11 @@ class Ownership:
         self._claim = claim
         self._life = ""
 
-    async def claim(self, *, has_lost: bool = False) -> bool:
+    async def claim(self, *, has_lost: bool = False, replaces: str = "") -> bool:
         """Claim the namespace, before anything else is written there.
 
         ``has_lost`` if this process knows that Redis has lost something.
+        Types that it ``replaces`` do not bind the namespace.
         Returns False if Redis lacks the claim that this process made before.
 
         Raises:
@@ -80,11 +81,13 @@ class Ownership:
                 by processes with other settings.
         """
         before, wanted = self._life, _wanted(self._claim)
-        is_used = await is_in_use(self._redis, self._keys)
-        args: list[str | int] = [before, token_hex(8), int(has_lost), int(is_used), len(REFUSALS)]
+        least = FORGOTTEN_SECONDS - IN_USE_SECONDS
+        args: list[str | int] = [before, token_hex(8), int(has_lost), least]
+        args += [len(REFUSALS), replaces]
         args += chain.from_iterable(wanted.items())
+        keys = [self._keys.meta, self._keys.subscriptions]
         with redis_errors():
-            (answer,) = await call_script(self._redis, "claim", ([self._keys.meta], args))
+            (answer,) = await call_script(self._redis, "claim", (keys, args))
         meta = dict(zip(answer[::2], answer[1::2], strict=True))
         _refuse(self._keys, meta, wanted)
         self._life = meta["life"]
