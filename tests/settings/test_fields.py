@@ -23,6 +23,7 @@ def value(name: str) -> object:
     [
         ("PUBNUB_SUBSCRIBE_KEY", "sub-c-1b2c3d", "sub-c-1b2c3d"),
         ("PUBNUB_ORIGIN", "[::1]:8090", "[::1]:8090"),
+        ("PUBNUB_ORIGIN", "ps.pndsn.com.:65535", "ps.pndsn.com.:65535"),
         ("TALLY_CHANNELS", " a, b ,,c.* ", ("a", "b", "c.*")),
         ("TALLY_IGNORED_TYPES", "", ("edited", "deleted", "threadRootId")),
         ("TALLY_RECONCILE_SECONDS", "90", 90),
@@ -61,6 +62,11 @@ WRONG_ADDRESSES = (
     *("localhost", "localhost:", "localhost:http", "localhost:-1", "localhost:65536"),
     *("localhost:٨٠", "65536", "::1:8080", "[::1", "[localhost]:80", "http://localhost:80", "*:80"),
 )
+WRONG_ORIGINS = (
+    *("ps.pndsn.com/v2", "ps..pndsn.com", ".", "-", ":8090", "host:", "::1", "[::1", "[]"),
+    *("x" * 64 + ".test", ".".join(["x" * 63] * 4)),
+)
+WRONG_IPV6 = ("[1::2::3]", "[:]", "[1:2]", "[127.0.0.1]")
 DURATIONS = [name for name in FIELDS if re.search("_(SECONDS|WINDOW)$", name)]
 ADDRESS = "give host:port, [::1]:port, :port, a port from 0 to 65535, or off"
 
@@ -70,7 +76,10 @@ ADDRESS = "give host:port, [::1]:port, :port, a port from 0 to 65535, or off"
     [
         *(("PUBNUB_SUBSCRIBE_KEY", key, KEY) for key in ("sub c", "sub/c", "sub-c-…", "a?b")),
         ("PUBNUB_ORIGIN", "https://ps.pndsn.com", ORIGIN),
-        ("PUBNUB_ORIGIN", "ps.pndsn.com/v2", ORIGIN),
+        *(("PUBNUB_ORIGIN", text, ORIGIN) for text in WRONG_ORIGINS),
+        ("PUBNUB_ORIGIN", "host:99999", "there is no port 99999; give one from 1 to 65535"),
+        ("PUBNUB_ORIGIN", "[::1]:0", "there is no port 0"),
+        *(("PUBNUB_ORIGIN", text, f"{text} is no IPv6 address") for text in WRONG_IPV6),
         ("PUBNUB_TLS", "maybe", "Input should be a valid boolean"),
         ("PUBNUB_USER_ID", "x" * 93, "String should have at most 92 characters"),
         ("TALLY_CATCHUP_SECONDS", "961", "Input should be less than or equal to 960"),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
@@ -12,7 +13,14 @@ from worker.telemetry.address import Address
 
 SECONDS_PER_DAY: Final = 86_400
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
-_ORIGIN: Final = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST: Final = rf"{_LABEL}(?:\.{_LABEL})*\.?"
+_ORIGIN: Final = re.compile(
+    rf"(?:(?P<host>{_HOST})|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
+_LONGEST_HOST: Final = 253
+_LARGEST_PORT: Final = 65_535
 
 
 def _read_names(value: object, info: ValidationInfo) -> object:
@@ -60,6 +68,28 @@ def _read_address(text: str) -> Address | None:
     return Address.read(text)
 
 
+def _check_origin(text: str) -> str:
+    """Refuse a host that no lookup takes, and a port that does not exist."""
+    match = _ORIGIN.fullmatch(text)
+    if match is None or len(match["host"] or "") > _LONGEST_HOST:
+        raise ValueError(
+            "give a host name, and a port if need be, without https:// and without a path"
+        )
+    port = match["port"]
+    if port and not 0 < int(port) <= _LARGEST_PORT:
+        raise ValueError(f"there is no port {port}; give one from 1 to {_LARGEST_PORT}")
+    if match["ipv6"]:
+        _check_ipv6(match["ipv6"])
+    return text
+
+
+def _check_ipv6(text: str) -> None:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        raise ValueError(f"[{text}] is no IPv6 address; give one such as [::1]") from None
+
+
 def _matching(pattern: re.Pattern[str], reason: str) -> AfterValidator:
     """Return a validator that refuses other text, for this reason."""
 
@@ -100,10 +130,4 @@ Key = Annotated[
         "a key has only letters, digits, '-' and '_'; copy it again from PubNub's admin portal",
     ),
 ]
-Origin = Annotated[
-    str,
-    _matching(
-        _ORIGIN,
-        "give a host name, and a port if need be, without https:// and without a path",
-    ),
-]
+Origin = Annotated[str, AfterValidator(_check_origin)]
