@@ -51,8 +51,8 @@ async def test_doctor_ends_soon_whatever_hangs(world: World) -> None:
 
     assert seconds < PATIENCE_SECONDS
     assert ended.code == ExitCode.PUBNUB_REFUSED
-    assert "BAD  PubNub: no answer in 8 s" in ended.out
-    assert "BAD  Redis: Redis does not answer in 5 s." in ended.out
+    assert "BAD  PubNub: no answer in 6 s" in ended.out
+    assert "BAD  Redis: Redis does not answer in 4 s." in ended.out
 
 
 async def test_doctor_ends_soon_if_only_writes_hang(world: World) -> None:

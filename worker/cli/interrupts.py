@@ -31,6 +31,8 @@ def finish(work: Awaitable[Result]) -> Result:
     """
     import asyncio  # noqa: PLC0415 - a quarter of the time that ``--help`` takes
 
+    from worker.cli.event_loop import CommandLoop  # noqa: PLC0415 - it needs asyncio
+
     if not gc.isenabled():  # since ``worker.__main__`` began to load modules; they stay
         gc.freeze()
         gc.enable()
@@ -43,7 +45,8 @@ def finish(work: Awaitable[Result]) -> Result:
         results.append(await work)
 
     try:
-        asyncio.run(keep_result())
+        with asyncio.Runner(loop_factory=CommandLoop) as runner:
+            runner.run(keep_result())
     except BaseException:  # interrupted work may end with any error
         if not interrupts.number:
             raise

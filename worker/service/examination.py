@@ -30,7 +30,7 @@ from worker.store.connection import EMBEDDED_FOLDER, RedisClient, opened_redis
 from worker.store.ownership import Claim
 from worker.store.tables import Tables
 
-CLOSE_SECONDS: Final = 1.0
+CLOSE_SECONDS: Final = 0.5
 
 
 async def run_doctor(

@@ -30,7 +30,7 @@ COMMANDS: Final = (
     *("+evalsha", "+script|load", "+publish"),
 )
 """What the worker's user of Redis may run, as ACL SETUSER and deploy/redis-users.acl have it."""
-ANSWER_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 4.0
 """How long the first answer of Redis may take."""
 
 _NO_ANSWER: Final = (exceptions.ConnectionError, exceptions.TimeoutError)

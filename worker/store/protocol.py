@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis, SSLConnection
 
-TRY_SECONDS: Final = 2.0
+TRY_SECONDS: Final = 1.0
 _LONGEST_REPLY: Final = 64
 
 
