@@ -16,10 +16,11 @@ _KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST: Final = rf"{_LABEL}(?:\.{_LABEL})*\.?"
 _ORIGIN: Final = re.compile(
-    rf"(?:(?P<host>{_HOST})|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])"
-    r"(?::(?P<port>[0-9]{1,5}))?"
+    r"(?![^:]{254})"
+    rf"(?:{_HOST}|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])"
+    r"(?::(?P<port>[1-9][0-9]{0,4}))?"
 )
-_LONGEST_HOST: Final = 253
+"""A host of at most 253 characters, and a port."""
 _LARGEST_PORT: Final = 65_535
 
 
@@ -71,12 +72,12 @@ def _read_address(text: str) -> Address | None:
 def _check_origin(text: str) -> str:
     """Refuse a host that no lookup takes, and a port that does not exist."""
     match = _ORIGIN.fullmatch(text)
-    if match is None or len(match["host"] or "") > _LONGEST_HOST:
+    if match is None:
         raise ValueError(
             "give a host name, and a port if need be, without https:// and without a path"
         )
-    port = match["port"]
-    if port and not 0 < int(port) <= _LARGEST_PORT:
+    port = int(match["port"] or 1)
+    if port > _LARGEST_PORT:
         raise ValueError(f"there is no port {port}; give one from 1 to {_LARGEST_PORT}")
     if match["ipv6"]:
         _check_ipv6(match["ipv6"])
