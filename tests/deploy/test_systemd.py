@@ -14,7 +14,9 @@ from tests.deploy.dockerfile import ROOT
 from tests.deploy.invocations import arguments
 from tests.deploy.needed import run
 from worker.errors import ExitCode
+from worker.service.file_limit import needed_files
 from worker.settings import FIELDS, SECRETS, Settings
+from worker.source.names import Names
 
 FOLDER: Final = ROOT / "deploy/systemd"
 SERVICES: Final = ("tally", "tally-verify", "tally-reconcile")
@@ -232,6 +234,18 @@ def test_the_worker_has_time_to_drain() -> None:
     assert seconds(limit) >= Settings.model_validate({}).drain_seconds + 10
     assert (service["KillSignal"], service["KillMode"]) == (["SIGTERM"], ["mixed"])
     assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+
+
+@pytest.mark.parametrize("unit", ["tally.service", "tally@.service"])
+def test_a_worker_may_open_the_files_that_it_needs(unit: str) -> None:
+    """The comment has what the worker itself computes."""
+    text = (FOLDER / unit).read_text(encoding="utf-8")
+    (said,) = re.findall(r"# ([0-9,]+) channels need ([0-9]+) files", text)
+    (limit,) = re.findall("^LimitNOFILE=([0-9]+)$", text, re.MULTILINE)
+    channels, files = (int(number.replace(",", "")) for number in said)
+    names = Names(tuple(map(str, range(channels))))
+
+    assert needed_files(names, Settings().channels_per_subscription) == files <= int(limit)
 
 
 def test_a_failure_is_tried_again() -> None:
