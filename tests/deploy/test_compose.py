@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,10 +42,26 @@ OURS: Final = [name for name, service in SERVICES.items() if service["image"] ==
 EVERY: Final = pytest.mark.parametrize("name", SERVICES)
 
 
-def environment(name: str) -> dict[str, str]:
-    """Return the environment of a service with default settings."""
-    given: dict[str, str] = SERVICES[name].get("environment", {})
-    return {variable: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", text) for variable, text in given.items()}
+def environment(name: str, env_file: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a service, with what ``.env`` sets."""
+    env_file = env_file or {}
+    fixed: dict[str, str] = SERVICES[name].get("environment", {})
+    read = env_file if "env_file" in SERVICES[name] else {}
+    return {
+        **read,
+        **{variable: interpolated(text, env_file) for variable, text in fixed.items()},
+    }
+
+
+def interpolated(text: str, variables: Mapping[str, str]) -> str:
+    """Replace ``${A-b}`` and ``${A:-b}`` as Compose does: with a colon an empty A is unset, too."""
+
+    def value(match: re.Match[str]) -> str:
+        name, colon, default = match.groups()
+        given = variables.get(name)
+        return default if given is None or (colon and not given) else given
+
+    return re.sub(r"\$\{(\w+)(:?)-(.*?)\}", value, text)
 
 
 def mounts(name: str) -> dict[str, str]:
@@ -173,16 +190,17 @@ def test_the_worker_gets_every_setting() -> None:
     assert worker["env_file"] == [{"path": ".env", "required": False}]
     fixed = {name for name, text in worker["environment"].items() if f"${{{name}" not in text}
 
-    assert fixed == {"PUBNUB_SUBSCRIBE_KEY_FILE", "REDIS_URL_FILE"}
+    assert fixed == set()
     assert "SECRETS_FOLDER" not in FIELDS
 
 
 def test_secrets_are_files() -> None:
-    """No secret stands in the environment. Each file that a setting names is a secret."""
+    """No secret but the demo's stands here. Each file that a setting names is a secret."""
     worker = SERVICES["worker"]
     named = {path for name, path in environment("worker").items() if name.endswith("_FILE")}
+    shown = {name: text for name, text in environment("worker").items() if name in SECRETS}
 
-    assert not set(worker["environment"]) & set(SECRETS)
+    assert shown == {"PUBNUB_SUBSCRIBE_KEY": "demo"}
     assert set(worker["secrets"]) == set(COMPOSE["secrets"])
     assert named - {""} <= {f"/run/secrets/{name}" for name in worker["secrets"]}
     assert all(secret(name) for name in worker["secrets"])
@@ -202,6 +220,35 @@ def test_the_worker_has_valid_settings() -> None:
         _address("emulator"),
         f"redis://{_address('redis')}/0",
     )
+
+
+EXAMPLE: Final = {"PUBNUB_SUBSCRIBE_KEY": "", "TALLY_CHANNELS": ""}
+"""What a copy of ``.env.example`` sets."""
+
+
+@pytest.mark.parametrize(
+    ("filled_in", "channels"),
+    [
+        ({"PUBNUB_SUBSCRIBE_KEY": "sub-c-mine", "TALLY_CHANNELS": "room"}, ("room",)),
+        ({"PUBNUB_SUBSCRIBE_KEY": "sub-c-mine", "TALLY_CHANNEL_GROUPS": "rooms"}, ()),
+        ({"PUBNUB_SUBSCRIBE_KEY": "sub-c-mine", "TALLY_CHANNELS_FILE": "/channels"}, ()),
+        ({"PUBNUB_SUBSCRIBE_KEY_FILE": "/run/secrets/key", "TALLY_CHANNELS": "room"}, ("room",)),
+        ({"REDIS_URL": "redis://other/0", "REDIS_URL_FILE": ""}, ()),
+    ],
+)
+def test_a_filled_in_example_is_what_the_worker_follows(
+    filled_in: dict[str, str], channels: tuple[str, ...]
+) -> None:
+    """No channel of the demo beside it, and no setting twice: as itself and as a file."""
+    example = (FOLDER / ".env.example").read_text(encoding="utf-8")
+    assert dict(re.findall(r"^(\w+)=(.*)$", example, re.MULTILINE)) == EXAMPLE
+
+    texts = environment("worker", {**EXAMPLE, **filled_in})
+    given = {name: text for name, text in texts.items() if text}
+
+    assert Settings.model_validate(given).channels == channels
+    assert filled_in.items() <= texts.items()
+    assert not [name for name in SECRETS if {name, f"{name}_FILE"} <= given.keys()]
 
 
 def test_commands_are_the_programs_own() -> None:
