@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from worker.errors import ConfigurationError
+from worker.regular_files import open_regular
 
 AUTHORITIES: Final = (
     "Name a PEM file with the certificates of the authorities to trust: "
@@ -92,7 +93,7 @@ def _check_own(options: Mapping[str, Any]) -> None:
 
 def _read(path: str) -> None:
     """Raise what opening the file raises: OpenSSL does not say it."""
-    with Path(path).open("rb") as file:
+    with open_regular(Path(path)) as file:
         file.read(1)
 
 

@@ -1,5 +1,6 @@
 """A file of certificates that TLS cannot use is a sentence, before anything connects."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
@@ -26,6 +27,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     own.private_key_pem.write_to_path(tmp_path / "own.key")
     trustme.CA().private_key_pem.write_to_path(tmp_path / "other.key")
     (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "text").write_text("canary", "utf-8")
     (tmp_path / "broken.pem").write_text(
         "-----BEGIN CERTIFICATE-----\ncanary\n-----END CERTIFICATE-----\n", "utf-8"
@@ -40,6 +42,7 @@ WRONG = [
     ("text", "holds no certificate in PEM form."),
     ("broken.pem", "holds no certificate in PEM form."),
     ("own.key", "holds no certificate in PEM form."),
+    ("pipe", "cannot be read: it is not a file."),
     ("a\0b", "cannot be read: its name cannot be used."),
 ]
 

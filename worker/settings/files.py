@@ -6,13 +6,13 @@ because that may hold a secret.
 
 import os
 import re
-import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from worker.errors import ConfigurationError
+from worker.regular_files import open_regular
 from worker.settings.name_list import NameListError, read_names
 from worker.source.names import Names
 
@@ -126,16 +126,9 @@ def read_text(setting: str, path: Path, max_bytes: int = MAX_BYTES) -> str:
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(0, "it is not a file")
+    with open_regular(path) as file:
         content = file.read(max_bytes + 1)
 
     if len(content) > max_bytes:
         raise OSError(0, f"it is longer than {max_bytes} bytes")
     return content
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file; the opening of a pipe would wait for its writer."""
-    return os.open(path, flags | os.O_NONBLOCK)
