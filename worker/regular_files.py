@@ -13,7 +13,7 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: The file cannot be opened, or it is a pipe or a device.
         ValueError: No file can have such a name.
     """
-    file = open(path, "rb", opener=_open_without_waiting)
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 - the caller closes it
     mode = os.fstat(file.fileno()).st_mode
     if not stat.S_ISREG(mode):
         file.close()

@@ -10,6 +10,8 @@ from worker.settings import Settings
 from worker.settings.name_list import NameListError, read_names
 
 LISTS = ("TALLY_CHANNELS", "TALLY_CHANNEL_GROUPS", "TALLY_TYPES", "TALLY_IGNORED_TYPES")
+ENGLAND = "\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
+"""The tags behind a flag."""
 WRONG = {
     '["room","news"]': ("[ before a name", "room,news"),
     "[room, news]": ("[ before a name", "room,news"),
@@ -18,6 +20,10 @@ WRONG = {
     'room"': ('" behind a name', "room"),
     "['reaction']": ("[ before a name", "reaction"),
     "'reaction receipt'": ("' before a name", "reaction,receipt"),
+    "'room,news'": ("' before a name", "room,news"),
+    "’room’": ("’ before a name", "room"),
+    "{'room','news'}": ("{' before a name", "room,news"),
+    "room,'": ("' before a name", "room"),
     "“room”": ("“ before a name", "room"),
     '{"room","news"}': ('" behind a name', "room,news"),
     '("room", "news")': ("( before a name", "room,news"),
@@ -27,6 +33,8 @@ WRONG = {
     "room,\ufeffnews": ("the invisible character U+FEFF ZERO WIDTH NO-BREAK SPACE", "room,news"),
     "\u00a0room": ("white space (U+00A0 NO-BREAK SPACE) in a name", "room"),
     "ro\u200dom": ("the invisible character U+200D ZERO WIDTH JOINER", "room"),
+    f"room{ENGLAND}": ("the invisible character U+E0067 TAG LATIN SMALL LETTER G", "room"),
+    "🏴\U000e0067": ("the invisible character U+E0067 TAG LATIN SMALL LETTER G", "🏴"),
     "room\x07": ("the invisible character U+0007 control character", "room"),
     "[]": ("[ before a name", "room,news"),
     "[" + "room," * 99: ("[ before a name", "room,news"),
@@ -49,7 +57,11 @@ def test_a_setting_in_another_syntax_is_refused(give: Give, name: str, text: str
 
 @pytest.mark.parametrize(
     "name",
-    ["room[1]", "bob's", "a.*", "دانش\u200cآموز", "👩\u200d🚀", "c#", "rock&roll", "{a}%", "}{"],
+    [
+        *("room[1]", "bob's", "dogs'", "'tis", "rock-n’", "’90s"),
+        *("a.*", "c#", "rock&roll", "{a}%", "}{", "دانش\u200cآموز"),
+        *("👩\u200d🚀", "❤\ufe0f\u200d🔥", "🏃🏽\u200d♂\ufe0f\u200d➡\ufe0f", f"🏴{ENGLAND}!"),
+    ],
 )
 def test_names_of_users_are_accepted(name: str) -> None:
     """Brackets and quotes inside a name, and joiners where they belong to the writing."""
@@ -62,6 +74,16 @@ def test_the_right_form_is_accepted(text: str) -> None:
     with pytest.raises(NameListError) as error:
         read_names(text)
     assert ",".join(read_names(error.value.right_form)) == error.value.right_form
+
+
+def test_a_file_may_begin_and_end_with_an_apostrophe(tmp_path: Path) -> None:
+    """They are of two names, and no quotes around a list."""
+    path = tmp_path / "channels"
+    path.write_text("'tis\ndogs'", "utf-8")
+
+    settings = Settings.model_validate({"TALLY_CHANNELS_FILE": str(path)})
+
+    assert settings.all_channels() == ("'tis", "dogs'")
 
 
 @pytest.mark.parametrize(

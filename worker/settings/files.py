@@ -48,7 +48,8 @@ def read_channels(path: Path) -> tuple[str, ...]:
     """
     text = _COMMENT.sub("", read_text("TALLY_CHANNELS_FILE", path))
     with suppress(NameListError):
-        channels = read_names(text.replace("\n", ","))
+        # The comma keeps an apostrophe of the first name from being the last one's quote.
+        channels = read_names("," + text.replace("\n", ","))
         if _are_accepted(channels):
             return channels
 
@@ -69,7 +70,7 @@ def read_channels(path: Path) -> tuple[str, ...]:
 
 def _check_syntax(path: Path, lines: Sequence[str]) -> None:
     """Refuse lines in another syntax, such as JSON; their text is not quoted."""
-    wrong = {number: _find_syntax(line) for number, line in enumerate(lines, 1)}
+    wrong = {number: _refusal(line) for number, line in enumerate(lines, 1)}
     found = {number: words for number, words in wrong.items() if words}
     if not found:
         return
@@ -83,7 +84,7 @@ def _check_syntax(path: Path, lines: Sequence[str]) -> None:
     )
 
 
-def _find_syntax(line: str) -> str | None:
+def _refusal(line: str) -> str | None:
     try:
         read_names(line)
     except NameListError as error:

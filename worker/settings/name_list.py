@@ -9,9 +9,17 @@ import re
 import unicodedata
 from typing import Final
 
-_OPENING: Final = "[](\"'`“”„‘’«»"
+_OPENING: Final = '[]("`“”„‘«»'
 """A list in another syntax has one of these before a name."""
-_CLOSING: Final = "\"'`“”’»"
+_CLOSING: Final = '"`“”»'
+_APOSTROPHES: Final = "'’"
+"""Names have them, too, such as ``dogs'``. Two of them around a name are quotes."""
+_BEFORE: Final = re.compile(
+    rf"[{re.escape(_OPENING)}]"
+    rf"|{{?[{_APOSTROPHES}](?=(.*[{_APOSTROPHES}])?\Z)",
+    re.DOTALL,
+)
+_BEHIND: Final = re.compile(rf"[{_CLOSING}]\Z")
 _NOT_ASCII: Final = r"[^\x00-\x7f]"
 # Persian words and some emoji have a joiner between two of their characters.
 _JOINER: Final = re.compile(
@@ -19,9 +27,14 @@ _JOINER: Final = re.compile(
     r"[\u200c\u200d]"
     rf"(?={_NOT_ASCII})"
 )
+# The flag of England is a flag, and letters that nobody sees, and their end.
+_TAGS: Final = re.compile(
+    r"(?<=[\u2600-\u27bf\ufe0f\U0001f000-\U0001faff])"
+    r"[\U000e0020-\U000e007e]+\U000e007f"
+)
 _UNSEEN: Final = ("Cc", "Cf", "Zl", "Zp")
 """Categories of characters that nobody sees."""
-_SYNTAX: Final = re.compile(rf"[\s){{}}{re.escape(_OPENING)}]+")
+_SYNTAX: Final = re.compile(rf"[\s){{}}{_APOSTROPHES}{re.escape(_OPENING)}]+")
 
 
 _EXAMPLE: Final = "room,news"
@@ -50,10 +63,10 @@ def read_names(text: str) -> tuple[str, ...]:
             white space in a name, or a character that nobody sees.
     """
     names = tuple(filter(None, map(_strip, text.split(","))))
-    for name in names:
-        found = _find_syntax(name)
-        if found:
-            raise NameListError(found, text)
+    # Quotes may be around a name, or around all names.
+    findings = (_find_before(_strip(text)), *map(_find_syntax, names))
+    for found in filter(None, findings):
+        raise NameListError(found, text)
     return names
 
 
@@ -64,11 +77,22 @@ def _strip(name: str) -> str:
 
 def _find_syntax(name: str) -> str | None:
     """Return what is no part of a name, in words; None if nothing is."""
-    if name[0] in _OPENING:
-        return f"{name[0]} before a name"
-    if name[-1] in _CLOSING:
-        return f"{name[-1]} behind a name"
-    for character in _JOINER.sub("", name):
+    before = _find_before(name)
+    if before:
+        return before
+    behind = _BEHIND.search(name)
+    if behind:
+        return f"{behind[0]} behind a name"
+    return _find_unseen(_TAGS.sub("", _JOINER.sub("", name)))
+
+
+def _find_before(text: str) -> str | None:
+    before = _BEFORE.match(text)
+    return f"{before[0]} before a name" if before else None
+
+
+def _find_unseen(name: str) -> str | None:
+    for character in name:
         if character.isspace():
             unicode_name = _unicode_name(character)
             return f"white space ({unicode_name}) in a name"
