@@ -3,10 +3,14 @@
 import re
 import time
 from datetime import UTC, datetime
+from typing import Final
 
-from worker.domain.duration import is_bare, parse_duration
+from worker.domain.duration import parse_duration
 from worker.domain.position import Range, Timetoken, from_seconds, is_after
 from worker.errors import ConfigurationError
+
+_LONG_NUMBER: Final = re.compile(r"[0-9]{8,}(?:\.[0-9]*)?")
+"""It is a date without hyphens, or a slip."""
 
 
 def range_between(since: str | None, until: str | None) -> Range:
@@ -25,9 +29,9 @@ def range_between(since: str | None, until: str | None) -> Range:
 
 
 def _moment(text: str | None, option: str) -> Timetoken | None:
-    """Return the timetoken of ``17600000001728660``, ``2026-01-31T12:00`` or ``1h30m``.
+    """Return the timetoken of ``17600000001728660``, ``2026-01-31T12:00``, ``90`` or ``1h30m``.
 
-    A date is in UTC if it names no zone.
+    A date is in UTC if it names no zone. ``20260131`` is a date, and no age in seconds.
     """
     if text is None or re.fullmatch(r"[1-9][0-9]{16}", text, re.ASCII):
         return text
@@ -41,7 +45,7 @@ def _moment(text: str | None, option: str) -> Timetoken | None:
     except ValueError:
         raise ConfigurationError(
             f"{option} is {text!r}; give a timetoken of 17 digits, "
-            "a date such as 2026-01-31T12:00, or an age like 7d or 1h30m."
+            "a date such as 2026-01-31T12:00, or an age like 90 (seconds), 7d or 1h30m."
         ) from None
 
     if date.tzinfo is None:
@@ -50,8 +54,8 @@ def _moment(text: str | None, option: str) -> Timetoken | None:
 
 
 def _age(text: str) -> float | None:
-    """Return the seconds of an age, which has a unit."""
-    if is_bare(text):
+    """Return the seconds of an age; a number may have seven digits."""
+    if _LONG_NUMBER.fullmatch(text):
         return None
     try:
         return parse_duration(text)

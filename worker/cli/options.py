@@ -59,7 +59,7 @@ NamedChannels = Annotated[
 Yes = Annotated[bool, Option("--yes", help="Do not ask.")]
 Since = Annotated[
     str | None,
-    Option(help="From here: a timetoken, a date, or an age such as 7d or 1h30m."),
+    Option(help="From here: a timetoken, a date, or an age such as 90 (seconds), 7d or 1h30m."),
 ]
 Until = Annotated[str | None, Option(help="Up to here, exclusive: written like --since.")]
 Full = Annotated[

@@ -40,4 +40,6 @@ def parse_duration(text: str) -> float:
     numbers = parts.groups(default="0")
     sizes = SECONDS.values()
     pairs = zip(numbers, sizes, strict=True)
-    return sum(float(number) * size for number, size in pairs)
+    seconds = sum(float(number) * size for number, size in pairs)
+    # 1.1h is 3960 s, and 3960.0000000000005 as a sum.
+    return round(seconds, 6)

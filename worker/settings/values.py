@@ -49,6 +49,15 @@ def _read_seconds(text: str) -> float:
     return parse_duration(text.strip())
 
 
+def _read_whole_seconds(text: str) -> float:
+    seconds = _read_seconds(text)
+    if seconds % 1:
+        raise ValueError(
+            f"{text.strip()} is {seconds:.15g} s; give whole seconds, such as 5400 or 1h30m"
+        )
+    return seconds
+
+
 def _read_days(text: str) -> float:
     """Return 30 for ``30`` and ``30d``, and 1.5 for ``36h``."""
     text = text.strip()
@@ -108,7 +117,7 @@ TextList = Annotated[tuple[str, ...], BeforeValidator(_read_names)]
 Duration = Annotated[float, _from_text(_read_seconds)]
 """Seconds: ``3600``, ``60m`` and ``1h`` are the same."""
 
-WholeDuration = Annotated[int, _from_text(_read_seconds)]
+WholeDuration = Annotated[int, _from_text(_read_whole_seconds)]
 """The same, in whole seconds."""
 
 Days = Annotated[float, _from_text(_read_days)]
