@@ -148,7 +148,13 @@ async def test_a_tunnel_to_an_unknown_authority_is_refused(
                 await client.time()
 
 
-@pytest.mark.parametrize("text", ["pubnub.test", ".test", "other.test, PUBNUB.TEST:443", "*"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("pubnub.test", ".test", "*.test", "*.TEST:443", "pubnub.test."),
+        *("other.test, PUBNUB.TEST:443", "10.0.0.0/8 ::1 pubnub.test", "*", "x_y, *"),
+    ],
+)
 @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
 def test_a_host_in_no_proxy_is_reached_directly(
     monkeypatch: pytest.MonkeyPatch, variable: str, text: str
@@ -159,6 +165,50 @@ def test_a_host_in_no_proxy_is_reached_directly(
 
     monkeypatch.setenv(variable, text)
     assert Route.to(HOST, tls=True).proxy is None
+
+
+@pytest.mark.parametrize(
+    ("origin", "text"),
+    [
+        ("10.1.2.3", "10.0.0.0/8"),
+        ("10.1.2.3:8090", "192.168.0.0/16,10.1.2.3"),
+        ("[fd00::1]:8090", "fd00::/8"),
+        ("[fd00::1]:8090", "[fd00::1]:8090"),
+    ],
+)
+def test_an_address_in_a_network_of_no_proxy_is_reached_directly(
+    monkeypatch: pytest.MonkeyPatch, origin: str, text: str
+) -> None:
+    """The network may be written as in 10.0.0.0/8."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:3128")
+    monkeypatch.setenv("NO_PROXY", text)
+
+    assert Route.to(origin, tls=True).proxy is None
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.0/8", "test.pubnub", "bnub.test", "pubnub.test:80", "*.pubnub.other", ""]
+)
+def test_another_host_in_no_proxy_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """A part of a name is no end of it."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:3128")
+    monkeypatch.setenv("NO_PROXY", text)
+
+    assert Route.to(HOST, tls=True).proxy is not None
+
+
+@pytest.mark.parametrize("text", ["10.*", "pub*.test", "http://u:canary@x", "10.0.0.0/99", "<x>"])
+def test_another_form_in_no_proxy_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """It would have no effect. The sentence says which one, and has the right forms."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:3128")
+    monkeypatch.setenv("NO_PROXY", f"{HOST},{text}")
+
+    with pytest.raises(ConfigurationError, match="NO_PROXY: entry 2 has a form") as caught:
+        Route.to(HOST, tls=True)
+
+    assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize("origin", ["localhost:8090", "127.0.0.1", "[::1]:8090"])

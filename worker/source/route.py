@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final, Self
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
+from urllib.request import getproxies_environment
 
 from worker.errors import ConfigurationError
+from worker.source.no_proxy import is_listed
 
 PORTS: Final = {"http": 80, "https": 443}
 
@@ -79,16 +80,18 @@ class Route:
         scheme = "https" if tls else "http"
         url = urlsplit(f"{scheme}://{origin}")
         host = url.hostname or ""
-        address = _address(host, url.port or PORTS[scheme])
-        return cls(address, tls, _proxy(scheme, host, address))
+        port = url.port or PORTS[scheme]
+        address = _address(host, port)
+        return cls(address, tls, _proxy(scheme, host, port))
 
 
-def _proxy(scheme: str, host: str, address: str) -> Proxy | None:
+def _proxy(scheme: str, host: str, port: int) -> Proxy | None:
     """Return the proxy for this host; None for this machine itself."""
-    text = getproxies_environment().get(scheme)
+    variables = getproxies_environment()
+    text = variables.get(scheme)
     if not text or _is_loopback(host):
         return None
-    if proxy_bypass(address):
+    if is_listed(host, port, variables.get("no", "")):
         return None
     return Proxy.parse(f"{scheme.upper()}_PROXY", text)
 
