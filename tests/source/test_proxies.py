@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trustme
@@ -89,10 +90,10 @@ async def test_plain_requests_are_forwarded(
 @pytest.mark.parametrize(
     ("tls", "refusal", "words"),
     [
-        (True, 407, "(407 Proxy Authentication Required). Write its user and password in"),
-        (True, 403, "(403 Forbidden). Ask who runs the proxy to permit pubnub.test:443, or"),
-        (True, 599, "(599). Ask who runs the proxy to permit pubnub.test:443, or change"),
-        (False, 407, "(407 Proxy Authentication Required). Write its user and password in"),
+        (True, 407, "the user or password of HTTPS_PROXY (407 Proxy Authentication Required)."),
+        (True, 403, "the connection (403 Forbidden). Ask who runs the proxy to permit pubnub.te"),
+        (True, 599, "the connection (599). Ask who runs the proxy to permit pubnub.test:443, or"),
+        (False, 407, "the user or password of HTTP_PROXY (407 Proxy Authentication Required)."),
     ],
 )
 async def test_a_proxy_that_refuses_is_the_cause(
@@ -113,8 +114,86 @@ async def test_a_proxy_that_refuses_is_the_cause(
             with pytest.raises(PubNubError) as caught:
                 await client.time()
 
-    assert f"the proxy {address} refuses the connection {words}" in str(caught.value)
+    assert f"the proxy {address} refuses {words}" in str(caught.value)
     assert "canary" not in str(caught.value)
+
+
+async def test_a_proxy_that_wants_a_user_is_the_cause(
+    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTPS_PROXY has none."""
+    async with HttpProxy(1, refusal=407).address() as address:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
+        async with Client(keyset()) as client:
+            with pytest.raises(PubNubError, match="Write its user and password in HTTPS_PROXY"):
+                await client.time()
+
+
+@pytest.mark.parametrize("tls", [True, False], ids=["tunnel", "plain"])
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        (b"", "the connection broke before the answer was whole"),
+        (b"SSH-2.0-canary\r\n\r\n", "what came is not HTTP"),
+        (None, "no answer in time"),
+    ],
+    ids=["closes", "no HTTP", "hangs"],
+)
+async def test_a_proxy_that_gives_no_answer_is_the_cause(
+    authority: trustme.CA,
+    monkeypatch: pytest.MonkeyPatch,
+    tls: bool,
+    says: bytes | None,
+    words: str,
+) -> None:
+    """PubNub was never reached: its settings are not the advice."""
+    monkeypatch.setattr("worker.source.endpoints.REQUEST_SECONDS", 1)
+
+    async with broken_proxy(says) as address:
+        for variable in ("HTTPS_PROXY", "HTTP_PROXY"):
+            monkeypatch.setenv(variable, f"http://{address}")
+        async with Client(keyset(tls=tls)) as client:
+            with pytest.raises(PubNubError) as caught:
+                await client.time()
+
+    said = str(caught.value)
+    assert f"the proxy {address} does not answer ({words}). Check HTTP" in said
+    assert "PUBNUB_ORIGIN" not in said
+
+
+@asynccontextmanager
+async def broken_proxy(says: bytes | None) -> AsyncIterator[str]:
+    """Yield the address of a proxy that says this and closes, or hangs."""
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if says is None:
+            await over.wait()
+        writer.write(says or b"")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        over.set()
+        server.close()
+
+
+async def test_pubnub_behind_a_tunnel_is_the_cause(
+    secure: ScriptedPubNub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tunnel stands, and PubNub closes it: the proxy is not to blame."""
+    secure.script(Reply(drops=True))
+    async with HttpProxy(port_of(secure)).address() as address:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
+        async with Client(keyset()) as client:
+            with pytest.raises(PubNubError) as caught:
+                await client.time()
+
+    assert "the proxy" not in str(caught.value)
+    assert "the connection broke before the answer was whole" in str(caught.value)
 
 
 async def test_a_proxy_that_is_away_is_the_cause(

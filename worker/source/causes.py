@@ -84,11 +84,25 @@ class Cause:
         return " ".join(parts).rstrip()
 
 
-def cause_of(error: Exception, route: Route) -> Cause:
+def cause_of(
+    error: Exception,
+    route: Route,
+    *,
+    is_tunnelled: bool = False,
+) -> Cause:
     """Return the cause for an exception.
 
     It is one of aiohttp, or of the system.
+    Without a tunnel behind a proxy, the proxy is what answers.
     """
+    cause = _of_exception(error, route)
+    proxy = route.proxy
+    if proxy and cause.is_of_request and not is_tunnelled:
+        return _of_proxy(cause, proxy)
+    return cause
+
+
+def _of_exception(error: Exception, route: Route) -> Cause:
     match error:
         case aiohttp.ClientHttpProxyError():
             return proxy_refusal(error.status, route)
@@ -111,10 +125,14 @@ def proxy_refusal(status: int, route: Route) -> Cause:
     """Return the cause if the proxy answers in PubNub's place."""
     assert route.proxy  # noqa: S101 - for mypy: a proxy has answered
     setting = route.proxy.setting
+    refused = "the connection"
     advice = f"Ask who runs the proxy to permit {route.address}, or change {setting}."
     if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
         advice = f"Write its user and password in {setting}: http://user:password@host:port."
-    words = f"the proxy {route.proxy.address} refuses the connection ({_phrase(status)})"
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and route.proxy.credentials:
+        refused = f"the user or password of {setting}"
+        advice = f"Correct {setting}: http://user:password@host:port."
+    words = f"the proxy {route.proxy.address} refuses {refused} ({_phrase(status)})"
     return Cause(words, advice)
 
 
@@ -213,7 +231,8 @@ def _of_number(error: OSError) -> str:
 
 def _of_proxy(cause: Cause, proxy: Proxy) -> Cause:
     words = f"the proxy {proxy.address} does not answer ({cause.words})"
-    return Cause(words, f"Check {proxy.setting}.")
+    advice = f"Check {proxy.setting}."
+    return Cause(words, advice, cause.is_of_request)
 
 
 def _is_at(

@@ -127,6 +127,25 @@ class Deadlines:
         self._check_later()
 
 
+@dataclass(slots=True)
+class Passage:
+    """Whether a request has a tunnel through the proxy yet."""
+
+    is_open: bool = False
+
+
+def _tunnels() -> aiohttp.TraceConfig:
+    """Return what notes on the passage of a request that its tunnel stands."""
+    trace = aiohttp.TraceConfig()
+
+    async def note(_session: object, context: Any, _parameters: object) -> None:
+        context.trace_request_ctx.is_open = True
+
+    trace.on_connection_create_end.append(note)
+    trace.on_connection_reuseconn.append(note)
+    return trace
+
+
 class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no types
     """Sends each request on an HTTP/1.1 connection of its own."""
 
@@ -137,7 +156,9 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
         self._deadlines = Deadlines()
         # The SDK trusts the same certificates.
         trusted = httpx.create_ssl_context() if pubnub.config.ssl else False
+        is_tunnelled = self._route.proxy and self._route.tls
         self._session = aiohttp.ClientSession(
+            trace_configs=[_tunnels()] if is_tunnelled else [],
             connector=aiohttp.TCPConnector(
                 limit=0,
                 keepalive_timeout=KEEPALIVE_SECONDS,
@@ -163,17 +184,24 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
             options.path,
             options.query_string,
         )
-        request = self._get(url, options.connect_timeout)
+        passage = Passage()
+        request = self._get(url, options.connect_timeout, passage)
         try:
             response = await self._deadlines.within(options.request_timeout, request)
         except (aiohttp.ClientError, OSError) as error:
-            raise LostError(cause_of(error, self._route)) from None
+            cause = cause_of(error, self._route, is_tunnelled=passage.is_open)
+            raise LostError(cause) from None
         info = ResponseInfo(response.status_code, config.ssl, None, None, None, None, response)
         category = PNStatusCategory.PNAcknowledgmentCategory
         status = options.create_status(category, response, info, None)
         return AsyncioEnvelope(None, status)
 
-    async def _get(self, url: str, connect_seconds: float) -> Response:
+    async def _get(
+        self,
+        url: str,
+        connect_seconds: float,
+        passage: Passage,
+    ) -> Response:
         await self._reserve(connect_seconds)
         try:
             request = self._session.get(
@@ -181,6 +209,7 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
                 allow_redirects=False,  # a redirect would hand the token to another host
+                trace_request_ctx=passage,
                 **self._proxy_options,
             )
             async with request as response:
