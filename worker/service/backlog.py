@@ -11,8 +11,9 @@ from itertools import islice
 from typing import Any, Final, Self
 
 from worker.domain.position import TICKS_PER_SECOND, Timetoken
-from worker.errors import MissingPermissionError, TallyError
+from worker.errors import TallyError
 from worker.reconciliation.schedule import Load
+from worker.service.redis_check import RedisCheck
 from worker.store.pending_repairs import GapCause, Marks
 from worker.store.progress import Progress
 from worker.store.proofs import Ages
@@ -198,29 +199,7 @@ class BacklogReader:
         self._due_at = -math.inf
         """When it is read again; never while it is being read."""
         self._reading: asyncio.Task[None] | None = None
-        self.is_readable = True
-        """Whether Redis answered when ``problem`` asked last."""
-
-    async def problem(self) -> str | None:
-        """Return why Redis does not answer; None if it does."""
-        self.is_readable = False
-        try:
-            await self._tables.server.now()
-        except MissingPermissionError:
-            # A refusal is an answer. Writes fail with the right that is missing.
-            return None
-        except TallyError as error:
-            return str(error)
-        self.is_readable = True
-        return None
-
-    async def write_problem(self) -> str | None:
-        """Return why Redis takes no writes; None if it does."""
-        try:
-            await self._tables.server.check_writes()
-        except TallyError as error:
-            return str(error)
-        return None
+        self.redis = RedisCheck(tables, clock)
 
     async def newest(self) -> tuple[Backlog, float] | None:
         """Return the newest backlog, if any, and its age in seconds."""

@@ -103,15 +103,15 @@ class Health:
 
     async def _newest_backlog(self) -> tuple[Backlog, float] | None:
         # A Redis that takes no writes can be read all the same.
-        if not self._backlog.is_readable:
+        if not self._backlog.redis.is_readable:
             return None
         return await self._backlog.newest()
 
     async def _readiness(self) -> dict[str, str | None]:
         return await examine(
             {
-                "redis": self._backlog.problem,
-                "redis_writes": self._backlog.write_problem,
+                "redis": self._backlog.redis.problem,
+                "redis_writes": self._backlog.redis.write_problem,
                 "subscriptions": self._have_polled,
                 "backfill": self._is_caught_up,
             }
