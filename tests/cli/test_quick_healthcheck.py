@@ -83,6 +83,7 @@ def test_what_it_cannot_tell_is_left_to_the_command(
     assert address_of({}) == Address("127.0.0.1", 8080)
     assert address_of({"TALLY_HTTP": "9"}) == Address("127.0.0.1", 9)
     assert run_quickly(["healthcheck", "--help"]) is None
+    assert address_of({"tally_http": "127.0.0.1:9"}) is None
 
     Path(".env").write_text("TALLY_HTTP=:9\n")
     assert address_of({}) is None

@@ -5,6 +5,7 @@ What it cannot answer alone is left to the command.
 """
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,9 @@ DEFAULT: Final = Address(LOOPBACK, 8080)
 
 def address_of(environment: Mapping[str, str]) -> Address | None:
     """Return where the worker listens; None if only all settings tell."""
-    if Path(".env").exists():
+    # Settings are read in any case, such as tally_http.
+    names = filter(re.compile("tally_http", re.IGNORECASE).fullmatch, environment)
+    if Path(".env").exists() or not {"TALLY_HTTP"}.issuperset(names):
         return None
     text = environment.get("TALLY_HTTP")
     try:
