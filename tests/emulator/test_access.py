@@ -299,3 +299,74 @@ async def test_a_token_lives_a_minute_to_thirty_days(
     query["signature"] = signature(("POST", place), query, body, KEYS)
     got = await http.ask("POST", URL(place).with_query(query).raw_path_qs, body)
     assert got.status == 400
+
+
+NINES: Final = "9" * 5_000
+DEEP: Final = "[" * 200_000
+
+
+def grant_body(*, ttl: str = "1", channels: str = "{}", more: str = "") -> bytes:
+    """Return the JSON of a grant, of which parts are written by hand."""
+    resources = f'{{"channels":{channels}}}'
+    permissions = f'{{"resources":{resources},"patterns":{{}}{more}}}'
+    return f'{{"ttl":{ttl},"permissions":{permissions}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        grant_body(ttl="1e400"),
+        grant_body(ttl=NINES),
+        grant_body(channels='{"room":1e400}'),
+        grant_body(channels=f'{{"room":{NINES}}}'),
+        grant_body(channels='{"\\ud800":1}'),
+        grant_body(more=',"uuid":"\\ud800"'),
+        grant_body(more=',"uuid":["ana"]'),
+        grant_body(channels=DEEP),
+        b"\xff",
+    ],
+    ids=lambda body: body[:60],
+)
+async def test_a_grant_of_hostile_json_is_refused(
+    guarded: Emulator, http: Http, body: bytes
+) -> None:
+    """With 400, and no traceback."""
+    place = f"/v3/pam/{KEY}/grant"
+    query = {"timestamp": str(guarded.state.time.now() // SECONDS)}
+    query["signature"] = signature(("POST", place), query, body, KEYS)
+    path = URL(place).with_query(query).raw_path_qs
+
+    assert (await http.ask("POST", path, body)).status == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", f"{ROOM}?limit={NINES}", None, 400),
+        ("GET", f"{ROOM}?start={NINES}", None, 400),
+        ("GET", f"/v2/subscribe/{KEY}/room/0?tt={NINES}", None, 400),
+        ("POST", f"{ROOM}/message/{NINES}?uuid=ana", BODY, 400),
+        ("DELETE", f"{ROOM}/message/{MESSAGE}/action/{NINES}?uuid=ana", None, 400),
+        ("POST", f"{ADD}?uuid=ana", DEEP.encode(), 400),
+        ("POST", f"{ADD}?uuid=ana", f'{{"type":{NINES},"value":""}}'.encode(), 400),
+        ("POST", f"{ADD}?uuid=ana", b'{"type":"\\ud800","value":"\\udfff"}', 200),
+        ("POST", f"/publish/p/{KEY}/0/room/0", DEEP.encode(), 400),
+        ("POST", f"/publish/p/{KEY}/0/room/0", NINES.encode(), 400),
+        ("POST", f"/publish/p/{KEY}/0/room/0", b'"\\ud800"', 200),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_a_hostile_request_has_an_answer(
+    http: Http, method: str, path: str, body: bytes | None, status: int
+) -> None:
+    """Numbers that are too long, and JSON that is too deep, are refused with 400."""
+    assert (await http.ask(method, path, body)).status == status
+
+
+@pytest.mark.parametrize("query", [f"timestamp={NINES}&signature=x", "signature=v2.%ED%A0%80"])
+async def test_a_hostile_signature_is_refused(guarded: Emulator, http: Http, query: str) -> None:
+    """With 403."""
+    now = guarded.state.time.now() // SECONDS
+    query = query if "timestamp" in query else f"{query}&timestamp={now}"
+
+    assert (await http.ask("POST", f"{ADD}?uuid=ana&{query}", BODY)).status == 403

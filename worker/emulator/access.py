@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from worker.emulator.calls import Call
+from worker.emulator.calls import NUMBER, Call
 from worker.emulator.replies import (
     RefusedError,
     Reply,
@@ -102,7 +102,7 @@ class Access:
         keys: tuple[str, str],
     ) -> None:
         timestamp = call.query.get("timestamp", "")
-        is_number = timestamp.isascii() and timestamp.isdecimal()
+        is_number = NUMBER.fullmatch(timestamp)
         seconds_off = abs(int(timestamp) - self._now()) if is_number else None
         if seconds_off is None or seconds_off > CLOCK_SECONDS:
             refusal = service_error(403, "Timestamp is not within 60 seconds.")

@@ -136,7 +136,7 @@ def publish_message(state: State, call: Call) -> Reply:
 
     try:
         payload = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         now = str(state.time.now())
         return json_reply([0, "Invalid JSON", now], 400)
 
@@ -191,12 +191,12 @@ def grant_token(state: State, call: Call) -> Reply:
     """Answer a token. Only a signed request comes here."""
     try:
         grant = read_grant(json.loads(call.body))
+        if not state.access.is_on:
+            return service_error(403, "Access Manager is off")
+        token = state.access.grant(grant)
     except _MALFORMED:
         return service_error(400, "Invalid grant")
-    if not state.access.is_on:
-        return service_error(403, "Access Manager is off")
 
-    token = state.access.grant(grant)
     document = {
         "data": {"message": "Success", "token": token},
         "service": "Access Manager",
@@ -225,6 +225,8 @@ _MALFORMED: Final = (
     TypeError,
     AttributeError,
     KeyError,
+    OverflowError,
+    RecursionError,
     re.error,
 )
 _REGISTERED: Final = _registry_reply(message="OK")

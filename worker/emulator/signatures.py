@@ -23,14 +23,19 @@ def signature(
     method, path = call
     publish_key, secret_key = keys
     head = "\n".join([method, publish_key, path, _sorted(query), ""])
-    digest = hmac.digest(secret_key.encode(), head.encode() + body, "sha256")
+    digest = hmac.digest(secret_key.encode(), _bytes(head) + body, "sha256")
     text = urlsafe_b64encode(digest).decode()
     return PREFIX + text.rstrip("=")
 
 
 def is_equal(one: str, other: str) -> bool:
     """Compare two signatures, in a time that tells nothing."""
-    return hmac.compare_digest(one.encode(), other.encode())
+    return hmac.compare_digest(_bytes(one), _bytes(other))
+
+
+def _bytes(text: str) -> bytes:
+    """Return UTF-8; what is no character in it becomes a question mark."""
+    return text.encode(errors="replace")
 
 
 def _sorted(query: Mapping[str, str]) -> str:

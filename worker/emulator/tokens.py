@@ -78,11 +78,14 @@ def read_grant(document: Any) -> Grant:
         raise ValueError(minutes)
 
     permissions = document["permissions"]
+    uuid = permissions.get("uuid")
+    if not isinstance(uuid, str | None):
+        raise TypeError(uuid)
     resources = permissions["resources"]
     patterns = permissions["patterns"]
     return Grant(
         minutes=minutes,
-        uuid=permissions.get("uuid"),
+        uuid=uuid,
         channels=_permissions(resources.get("channels", {})),
         groups=_permissions(resources.get("groups", {})),
         channel_patterns=_compiled(patterns.get("channels", {})),
