@@ -16,6 +16,7 @@ from typing import Final
 
 import aiohttp
 
+from worker import open_files
 from worker.source.route import Proxy, Route
 
 CHECK_WAY: Final = "Check PUBNUB_ORIGIN, the firewall, HTTPS_PROXY."
@@ -35,10 +36,6 @@ _DATES: Final = {
 """OpenSSL's codes for a certificate of another time."""
 _OTHER_HOSTS: Final = (62, 64)
 """Its codes for a certificate of another name or IP address."""
-_NO_FILES: Final = (
-    errno.EMFILE,
-    errno.ENFILE,
-)
 _UNKNOWN_NAME: Final = (
     socket.EAI_NONAME,
     getattr(socket, "EAI_NODATA", None),
@@ -158,8 +155,7 @@ def _of_connection(
     error: aiohttp.ClientConnectorError,
     route: Route,
 ) -> Cause:
-    number = error.os_error.errno
-    if number in _NO_FILES or _lacks_files():
+    if open_files.is_without_files(error.os_error) or _lacks_files():
         return _no_files()
     cause = _of_error(error, route)
     if route.proxy and _is_at(error, route.proxy):
@@ -258,7 +254,7 @@ def _lacks_files() -> bool:
     try:
         file = os.open(os.devnull, os.O_RDONLY)
     except OSError as error:
-        return error.errno in _NO_FILES
+        return open_files.is_without_files(error)
     os.close(file)
     return False
 
@@ -267,6 +263,6 @@ def _no_files() -> Cause:
     kind = resource.RLIMIT_NOFILE
     limit, _ = resource.getrlimit(kind)
     return Cause(
-        f"this process has too many open files (its limit is {limit})",
-        "Raise the limit: LimitNOFILE in systemd, ulimit -n in a shell, ulimits in compose.",
+        f"{open_files.WORDS} (its limit is {limit})",
+        open_files.ADVICE,
     )

@@ -6,7 +6,6 @@ A programmer wrote the template. What fills it is left out.
 """
 
 import asyncio
-import errno
 import logging
 import math
 import sys
@@ -18,16 +17,14 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from worker import open_files
 from worker.errors import TransientError
 from worker.telemetry.throttled_warning import REPEAT_SECONDS
 
 Result = TypeVar("Result")
 
 PACKAGE: Final = __name__.partition(".")[0]
-NO_FILES: Final = (
-    "this process has too many open files; raise LimitNOFILE in systemd, "
-    "ulimit -n in a shell, ulimits in compose"
-)
+NO_FILES: Final = f"{open_files.WORDS}. {open_files.ADVICE}"
 PYTHONS_SHOWWARNING: Final = warnings.showwarning
 
 log = structlog.get_logger(__name__)
@@ -104,7 +101,7 @@ async def raising_unhandled_errors(work: Awaitable[Result]) -> Result:
     def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         nonlocal warned_at
         error = context.get("exception")
-        if _is_without_files(error):
+        if open_files.is_without_files(error):
             # asyncio reports it a hundred times a second.
             if loop.time() - warned_at >= REPEAT_SECONDS:
                 warned_at = loop.time()
@@ -129,11 +126,6 @@ async def raising_unhandled_errors(work: Awaitable[Result]) -> Result:
         raise
     finally:
         loop.set_exception_handler(None)
-
-
-def _is_without_files(error: BaseException | None) -> bool:
-    numbers = (errno.EMFILE, errno.ENFILE)
-    return isinstance(error, OSError) and error.errno in numbers
 
 
 def _is_of_the_worker(error: Exception) -> bool:
