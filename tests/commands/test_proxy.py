@@ -1,5 +1,6 @@
 """A whole worker in a network where only a proxy may go out."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -80,3 +81,28 @@ async def test_a_proxy_that_stops_is_the_cause_of_an_outage(
         f"PubNub at {HOST}:443 does not answer: "
         f"the proxy {address} does not answer (connection refused). Check HTTPS_PROXY."
     )
+
+
+async def test_doctor_names_a_proxy_that_hangs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the connection, and says nothing."""
+    for name in ("no_proxy", "NO_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    over = asyncio.Event()
+
+    async def wait(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(wait, "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        settings = {"PUBNUB_ORIGIN": HOST, "HTTP_PROXY": f"http://{address}"}
+        ended = await world.run_command("doctor", **settings)
+    finally:
+        over.set()
+        server.close()
+
+    words = f"no answer in 6 s. Does the proxy {address} answer? Check HTTP_PROXY."
+    assert f"BAD  PubNub: {words}" in ended.out

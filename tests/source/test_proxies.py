@@ -161,6 +161,21 @@ async def test_a_proxy_that_gives_no_answer_is_the_cause(
     assert "PUBNUB_ORIGIN" not in said
 
 
+async def test_a_web_page_of_a_proxy_is_not_pubnubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a tunnel anything that answers may be the proxy's own."""
+    page = b"HTTP/1.1 403 No\r\nContent-Length: 6\r\n\r\n<html>"
+    async with broken_proxy(page) as address:
+        monkeypatch.setenv("HTTP_PROXY", f"http://{address}")
+        async with Client(keyset(tls=False)) as client:
+            with pytest.raises(PubNubError) as caught:
+                await client.time()
+
+    assert f"Does the proxy {address} answer in PubNub's place? Check HTTP_PROXY." in str(
+        caught.value
+    )
+    assert "PUBNUB_ORIGIN" not in str(caught.value)
+
+
 @asynccontextmanager
 async def broken_proxy(says: bytes | None) -> AsyncIterator[str]:
     """Yield the address of a proxy that says this and closes, or hangs."""

@@ -15,6 +15,7 @@ from worker.reconciliation.schedule import Load, Schedule
 from worker.source.access_token import TokenEnd
 from worker.source.client import Client
 from worker.source.names import Names
+from worker.source.route import IF_SILENT
 from worker.store.connection import EMBEDDED_FOLDER, RedisClient
 from worker.store.counted_types import acceptable_claim
 from worker.store.ownership import Claim, check_ownership
@@ -65,7 +66,12 @@ class Deadline:
         """Whether no check has time left."""
         return self._loop.time() >= self._at
 
-    async def look(self, subject: str, check: Check) -> Finding:
+    async def look(
+        self,
+        subject: str,
+        check: Check,
+        if_silent: str = IF_SILENT,
+    ) -> Finding:
         """Return the sentence of the check, or of its error."""
         try:
             async with asyncio.timeout_at(self._at):
@@ -73,10 +79,7 @@ class Deadline:
         except TallyError as error:
             return Finding(subject, str(error), error.exit_code)
         except TimeoutError:
-            text = (
-                f"no answer in {self._seconds:g} s. "
-                "Is the address right, and does a firewall let it through?"
-            )
+            text = f"no answer in {self._seconds:g} s. {if_silent}"
             return Finding(subject, text, HANGING[subject])
 
 
@@ -88,12 +91,15 @@ async def examine_pubnub(
     deadline: Deadline,
 ) -> AsyncIterator[Finding]:
     """Send PubNub each kind of request that a worker sends."""
-    clock = await deadline.look("PubNub", partial(_check_clock, client, now))
+    if_silent = client.route.if_silent
+    check_clock = partial(_check_clock, client, now)
+    clock = await deadline.look("PubNub", check_clock, if_silent)
     yield clock
     if clock.exit_code is not ExitCode.DONE or not followed:
         return
     for right, check in _requests(client, followed, size):
-        yield await deadline.look("PubNub", partial(_allowed, check, right, followed))
+        allowed = partial(_allowed, check, right, followed)
+        yield await deadline.look("PubNub", allowed, if_silent)
         if deadline.is_over:
             return
 

@@ -66,9 +66,9 @@ class Client:
         """
         endpoints.silence()
         self._keyset = keyset
-        self._route = Route.to(keyset.origin, tls=keyset.tls)
+        self.route = Route.to(keyset.origin, tls=keyset.tls)
         self._pubnub = PubNubAsyncio(
-            endpoints.configuration(keyset, self._route),
+            endpoints.configuration(keyset, self.route),
             custom_event_loop=asyncio.get_running_loop(),
             subscription_manager=endpoints.NoSubscriptions,
             custom_request_handler=Transport,
@@ -163,7 +163,7 @@ class Client:
             response = await send(endpoint)
         except LostError as error:
             count(operation, "none").inc()
-            sentence = error.cause.sentence(self._route, request)
+            sentence = error.cause.sentence(self.route, request)
             raise PubNubError(sentence) from None
         count(operation, str(response.status_code)).inc()
         if response.status_code == 200:
@@ -173,7 +173,8 @@ class Client:
                 pass  # the failure below says so
         keyset = self._keyset
         keys = (keyset.secret_key, keyset.publish_key, keyset.subscribe_key)
-        raise failure(request, response, (*keys, keyset.auth_token, self.token.text))
+        secrets = (*keys, keyset.auth_token, self.token.text)
+        raise failure(request, response, secrets, self.route.if_foreign)
 
 
 def _sendable(names: Iterable[str]) -> list[str]:

@@ -11,12 +11,11 @@ from urllib.parse import quote
 
 from worker.errors import ForbiddenError, PubNubError, ThrottledError
 from worker.source.answers import as_object, decode
+from worker.source.route import NOT_PUBNUB
 from worker.source.transport import Response
 
 LONGEST_RETRY_SECONDS: Final = 600.0
 """The longest wait that a Retry-After can ask for."""
-NOT_PUBNUB: Final = "Is this PubNub? Check PUBNUB_ORIGIN, PUBNUB_TLS, HTTPS_PROXY."
-"""The advice for a web page that PubNub would not send."""
 _RENEW: Final = "Put a new token into the file of PUBNUB_AUTH_TOKEN_FILE."
 _ADVICE: Final = {
     "token is expired": _RENEW,
@@ -35,11 +34,13 @@ def failure(
     request: str,
     response: Response,
     secrets: Iterable[str | None],
+    if_foreign: str = NOT_PUBNUB,
 ) -> PubNubError:
     """Return the error for an answer that is not a success.
 
     ``request`` names what was asked, for example ``time``.
     ``secrets`` are texts that the error must not contain.
+    ``if_foreign`` is the advice for a web page that PubNub would not send.
     """
     body = None
     try:
@@ -52,7 +53,7 @@ def failure(
     reason = ", ".join(filter(None, [str(status), words]))
     sentence = f"PubNub, {request}: answered {reason}."
     if body is None and 300 <= status < 500:
-        sentence = f"{sentence} {NOT_PUBNUB}"
+        sentence = f"{sentence} {if_foreign}"
     if status == 429:
         return ThrottledError(sentence, retry_after=_retry_seconds(response))
     if status == 403:

@@ -13,6 +13,9 @@ from urllib.request import getproxies_environment
 from worker.errors import ConfigurationError
 from worker.source.no_proxy import is_listed
 
+IF_SILENT: Final = "Is the address right, and does a firewall let it through?"
+NOT_PUBNUB: Final = "Is this PubNub? Check PUBNUB_ORIGIN, PUBNUB_TLS, HTTPS_PROXY."
+"""The advice for a web page that PubNub would not send."""
 PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -83,6 +86,21 @@ class Route:
         port = url.port or PORTS[scheme]
         address = _address(host, port)
         return cls(address, tls, _proxy(scheme, host, port))
+
+    @property
+    def if_silent(self) -> str:
+        """What to look at if nothing answers at all."""
+        if self.proxy is None:
+            return IF_SILENT
+        return f"Does the proxy {self.proxy.address} answer? Check {self.proxy.setting}."
+
+    @property
+    def if_foreign(self) -> str:
+        """What to look at if an answer is not PubNub's. A tunnel is PubNub's own."""
+        if self.proxy is None or self.tls:
+            return NOT_PUBNUB
+        proxy = self.proxy
+        return f"Does the proxy {proxy.address} answer in PubNub's place? Check {proxy.setting}."
 
 
 def _proxy(scheme: str, host: str, port: int) -> Proxy | None:
