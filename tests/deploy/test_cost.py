@@ -85,7 +85,10 @@ async def test_commands_cost_what_the_runbook_says(emulator: Emulator, settings:
     for name, command in COMMANDS.items():
         emulator.requests.clear()
         await command(settings)
-        assert emulator.requests == {"actions": sum(map(requests, SIZES)), "time": 1}, name
+        # The first one asks for each channel whether its name is right.
+        asked = sum(map(bool, SIZES)) if name == "backfill" else 0
+        actions = sum(map(requests, SIZES)) + asked
+        assert emulator.requests == {"actions": actions, "time": 1}, name
 
 
 async def test_silent_channels_cost_one_request_each(
