@@ -39,7 +39,7 @@ async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) ->
             assert await verified.getdel("tally:meta") == "there"
 
         async with connect(url) as unverified:
-            with pytest.raises(RedisUnavailableError), redis_errors():
+            with pytest.raises(RedisUnavailableError, match="not trusted here"), redis_errors():
                 await unverified.get("tally:meta")
 
 

@@ -1,7 +1,11 @@
 """A worker refuses a Redis on which counts could not stay exact."""
 
+import asyncio
+import socket
 import ssl
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +15,7 @@ import trustme
 from reaction_tally.keys import Keys
 from tests.configured_server import ConfiguredServer
 from tests.redis_server import RedisServer, free_port, tls_in_front_of
-from worker.errors import RedisUnavailableError, RedisUnfitError, TallyError
+from worker.errors import ExitCode, RedisUnavailableError, RedisUnfitError, TallyError
 from worker.store.connection import connect
 from worker.store.embedded import find_binary
 from worker.store.preflight import check_fitness, check_permissions, check_writes
@@ -145,6 +149,132 @@ async def test_a_missing_password_is_no_wrong_one() -> None:
 
     assert str(missing).startswith("Redis wants a password, and REDIS_URL has none.")
     assert "refuses the credentials" in str(wrong)
+
+
+@pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"<!DOCTYPE HTML>"])
+async def test_a_web_server_is_no_redis(greeting: bytes) -> None:
+    """It answers what no Redis would, and the sentence says what it looks like."""
+    async with answering(greeting) as port:
+        error = await refused(f"redis://127.0.0.1:{port}")
+
+    assert "What answers there is no Redis (it looks like HTTP)" in str(error)
+    assert "Check the host and the port in REDIS_URL." in str(error)
+    assert error.exit_code == ExitCode.REDIS_UNFIT
+
+
+@asynccontextmanager
+async def answering(greeting: bytes) -> AsyncIterator[int]:
+    """Yield the port of a server that says this to everybody."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(greeting)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_an_unknown_authority_is_explained(valkey: RedisServer) -> None:
+    """With both places that can name it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with tls_in_front_of(valkey.url, context) as port:
+        error = await refused(f"rediss://127.0.0.1:{port}")
+
+    assert "an authority that is not trusted here" in str(error)
+    assert "ssl_ca_certs=" in str(error)
+    assert "SSL_CERT_FILE" in str(error)
+    assert "Is it running" not in str(error)
+
+
+async def test_a_certificate_of_another_host_is_named(valkey: RedisServer, tmp_path: Path) -> None:
+    """With the names that it has."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("redis.invalid").configure_cert(context)
+    async with tls_in_front_of(valkey.url, context) as port:
+        error = await refused(f"rediss://127.0.0.1:{port}?ssl_ca_certs={tmp_path}/ca.pem")
+
+    assert f"Redis at 127.0.0.1:{port}" in str(error)
+    assert "for another host name" in str(error)
+    assert "It has: redis.invalid." in str(error)
+
+
+def certifying(folder: Path) -> tuple[ssl.SSLContext, str]:
+    """Return a server's TLS that wants a certificate, and options that trust the server."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context, f"?ssl_ca_certs={folder}/ca.pem"
+
+
+@contextmanager
+def handshakes(context: ssl.SSLContext) -> Iterator[int]:
+    """Yield the port of a server that says why it refuses a handshake, as OpenSSL does.
+
+    asyncio's servers close the connection without a reason.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.settimeout(5)
+                with connection, suppress(OSError):
+                    context.wrap_socket(connection, server_side=True).close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield listener.getsockname()[1]
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(10)
+
+
+async def test_a_server_that_wants_a_certificate_says_so(tmp_path: Path) -> None:
+    """With the options that name one."""
+    context, options = certifying(tmp_path)
+    with handshakes(context) as port:
+        error = await refused(f"rediss://127.0.0.1:{port}{options}")
+
+    assert f"Redis at 127.0.0.1:{port} does not answer" in str(error)
+    assert "it wants a certificate of the client" in str(error)
+    assert "ssl_certfile=" in str(error)
+    assert "ssl_keyfile=" in str(error)
+
+
+async def test_a_certificate_that_the_server_refuses_is_explained(tmp_path: Path) -> None:
+    """It is of a stranger: the server does not trust its authority."""
+    context, options = certifying(tmp_path)
+    stranger = trustme.CA().issue_cert("worker@tally.invalid")
+    own = tmp_path / "own.pem"
+    stranger.private_key_and_cert_chain_pem.write_to_path(own)
+    options += f"&ssl_certfile={own}&ssl_keyfile={own}"
+    with handshakes(context) as port:
+        error = await refused(f"rediss://127.0.0.1:{port}{options}")
+
+    assert "it refuses the certificate of this client" in str(error)
+    assert "must trust the authority that signed it" in str(error)
+
+
+async def test_a_server_that_closes_without_a_reason_is_explained(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    """It may want a certificate, and says nothing."""
+    context, options = certifying(tmp_path)
+    async with tls_in_front_of(valkey.url, context) as port:
+        error = await refused(f"rediss://127.0.0.1:{port}{options}")
+
+    assert "it closes the connection after the TLS handshake" in str(error)
+    assert "ssl_certfile=" in str(error)
 
 
 async def test_tls_to_a_plain_port_is_named(valkey: RedisServer) -> None:

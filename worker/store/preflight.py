@@ -33,7 +33,11 @@ COMMANDS: Final = (
 ANSWER_SECONDS: Final = 4.0
 """How long the first answer of Redis may take."""
 
-_NO_ANSWER: Final = (exceptions.ConnectionError, exceptions.TimeoutError)
+_NO_ANSWER: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.InvalidResponse,
+)
 """Subclasses are answers, such as one about a wrong password."""
 _REFUSED_WRITES: Final = {
     "OOM": "it is full, see its maxmemory",

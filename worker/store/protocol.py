@@ -1,4 +1,4 @@
-"""Does a port speak TLS, or plain text? The answer explains a connection that fails."""
+"""What listens at the address? The answer explains a connection that fails."""
 
 import asyncio
 import ssl
@@ -6,8 +6,14 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis, SSLConnection
 
+from worker.store.tls_failures import CLOSED, OTHER_HOSTS, explain_tls
+
 TRY_SECONDS: Final = 1.0
+ALERT_SECONDS: Final = 1.0
+"""How long a server may take to refuse a client after the handshake."""
 _LONGEST_REPLY: Final = 64
+_NAMES: Final = 5
+"""An error quotes that many names of a certificate."""
 
 
 async def explain_failure(redis: Redis) -> str:
@@ -16,14 +22,85 @@ async def explain_failure(redis: Redis) -> str:
     options = pool.connection_kwargs
     if "host" not in options:
         return ""
-    address = options["host"], options.get("port", 6379)
-    host, port = address
+    host, port = options["host"], options.get("port", 6379)
     if issubclass(pool.connection_class, SSLConnection):
-        if await _speaks_plain_text(*address):
+        if await _speaks_plain_text(host, port):
             return f"{host}:{port} speaks no TLS: REDIS_URL begins with rediss://, write redis://."
-    elif await _speaks_tls(*address):
+        return await _explain_tls_failure(pool, host, port)
+    if await _speaks_tls(host, port):
         return f"{host}:{port} speaks TLS: REDIS_URL begins with redis://, write rediss://."
     return ""
+
+
+async def _explain_tls_failure(pool: Any, host: str, port: int) -> str:
+    connection = pool.connection_class(**pool.connection_kwargs)
+    context = connection.ssl_context.get()
+    try:
+        problem = await _problem_of_tls(host, port, context)
+    except (OSError, TimeoutError):
+        return ""
+    return f"Redis at {host}:{port} does not answer: {problem}"
+
+
+async def _problem_of_tls(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+) -> str:
+    try:
+        await _wait_for_end(host, port, context)
+    except ssl.SSLCertVerificationError as error:
+        problem = explain_tls(error)
+        if error.verify_code not in OTHER_HOSTS:
+            return problem
+        names = await _names_of_certificate(host, port, context)
+        return f"{problem} It has: {names}."
+    except ssl.SSLError as error:
+        return explain_tls(error)
+    return CLOSED
+
+
+async def _wait_for_end(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+) -> None:
+    """Send nothing: a server refuses a client after the handshake, and its reason may get lost.
+
+    Raises:
+        SSLError: the reason.
+        TimeoutError: the server waits for a command.
+    """
+    async with asyncio.timeout(TRY_SECONDS):
+        reader, writer = await asyncio.open_connection(
+            host,
+            port,
+            ssl=context,
+        )
+    try:
+        async with asyncio.timeout(ALERT_SECONDS):
+            await reader.read(_LONGEST_REPLY)
+    finally:
+        writer.close()
+
+
+async def _names_of_certificate(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+) -> str:
+    context.check_hostname = False
+    async with asyncio.timeout(TRY_SECONDS):
+        _, writer = await asyncio.open_connection(
+            host,
+            port,
+            ssl=context,
+        )
+    certificate = writer.get_extra_info("peercert")
+    writer.close()
+    names = certificate.get("subjectAltName", ())
+    shown = names[:_NAMES]
+    return ", ".join(name for _, name in shown)
 
 
 async def _speaks_plain_text(host: str, port: int) -> bool:

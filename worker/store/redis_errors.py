@@ -16,6 +16,7 @@ from worker.errors import (
     ScriptRefusedError,
     TallyError,
 )
+from worker.store.tls_failures import explain_tls, tls_error
 
 REASON_CHARACTERS: Final = 200
 """An error quotes that much of what Redis said."""
@@ -42,6 +43,8 @@ So a code may stand anywhere in the text.
 
 _NO_PASSWORD: Final = re.compile("HELLO must be called with|Authentication required")
 _NO_DATABASE: Final = "DB index is out of range"
+_HTTP: Final = re.compile('got "[H<]"')
+"""What hiredis says of a line such as ``HTTP/1.1 400``, or of a page."""
 _FORBIDDEN: Final = re.compile(
     "NOPERM |The user executing the script can't |ACL failure in script: "
 )
@@ -108,15 +111,30 @@ def translated(error: Exception) -> TallyError:
         case exceptions.AuthenticationError():
             sentence = _about_credentials(reason)
         case exceptions.ConnectionError() | exceptions.TimeoutError() | OSError():
-            question = "Is it running, and is REDIS_URL right?"
-            sentence = f"Redis does not answer ({reason}). {question}"
+            sentence = _about_connection(error, reason)
         case exceptions.ResponseError() if not _is_temporary(error):
             return ScriptRefusedError(f"Redis refused a command: {reason}")
         case exceptions.ResponseError():
             sentence = f"Redis cannot do this now: {reason}"
+        case exceptions.InvalidResponse():
+            sentence = _about_other_server(reason)
         case _:
             sentence = f"Redis failed: {reason}"
     return RedisUnavailableError(sentence)
+
+
+def _about_connection(error: Exception, reason: str) -> str:
+    tls = tls_error(error)
+    if tls:
+        return f"Redis does not answer: {explain_tls(tls)}"
+    return f"Redis does not answer ({reason}). Is it running, and is REDIS_URL right?"
+
+
+def _about_other_server(reason: str) -> str:
+    kind = " (it looks like HTTP)" if _HTTP.search(reason) else ""
+    return (
+        f"What answers there is no Redis{kind}: {reason}. Check the host and the port in REDIS_URL."
+    )
 
 
 def _about_credentials(reason: str) -> str:
