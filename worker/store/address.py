@@ -2,7 +2,7 @@
 
 import re
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from worker.errors import ConfigurationError
 
@@ -14,6 +14,8 @@ UNREADABLE: Final = (
     "must be percent-encoded."
 )
 _DATABASE: Final = re.compile(r"/?|/[0-9]{1,9}")
+_CUT: Final = re.compile(r"#|\?.*@")
+"""A # or ? of a password that is not encoded: redis-py takes what is before it for a host."""
 _OTHER_SERVERS: Final = {"sentinel": "Sentinels", "cluster": "a Redis Cluster"}
 
 
@@ -26,6 +28,8 @@ def check_address(url: str) -> None:
     """
     address = urlsplit(url)
     _check_scheme(address.scheme)
+    if _CUT.search(url):
+        raise ValueError
     if address.scheme == "unix":
         return
     _, _, hosts = address.netloc.rpartition("@")
@@ -37,6 +41,18 @@ def check_address(url: str) -> None:
             "redis://host:6379/0."
         )
     _check_database(address.path)
+    _check_port(address)
+
+
+def _check_port(address: SplitResult) -> None:
+    """Refuse a port that is none. A path with an @ was refused before as part of a password."""
+    try:
+        _ = address.port
+    except ValueError:
+        raise ConfigurationError(
+            "REDIS_URL has a port that is no number from 1 to 65535. "
+            "Example: redis://:password@host:6379/0."
+        ) from None
 
 
 def _check_scheme(scheme: str) -> None:

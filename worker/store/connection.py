@@ -4,9 +4,11 @@ import asyncio
 import encodings.idna  # noqa: F401 - Python loads it at the first name, when no file may be left
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import hiredis
 from redis.asyncio import ConnectionPool, Redis
@@ -25,6 +27,13 @@ RedisClient = Redis
 EMBEDDED_FOLDER: Final = Path(".tally")
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
 HEALTH_CHECK_SECONDS: Final = 30
+_BAD_OPTIONS: Final = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    RedisError,
+)
+"""What redis-py raises for an option that it does not take."""
 MAX_CONNECTIONS: Final = 1_000
 """Twice as many as polls run at once.
 
@@ -43,10 +52,42 @@ def connect(url: str, rollback_detector: RollbackDetector | None = None) -> Redi
     """
     try:
         check_address(url)
-        return _client(url, rollback_detector)
-    except (ValueError, TypeError, RedisError):
+    except ValueError:
         # The text of this error may quote a password, so it is left out.
         raise ConfigurationError(UNREADABLE) from None
+    try:
+        return _client(url, rollback_detector)
+    except _BAD_OPTIONS:
+        raise _refused_options(url) from None
+
+
+def _refused_options(url: str) -> ConfigurationError:
+    """Return an error that names an option which cannot be used. No value is quoted."""
+    options = parse_qsl(urlsplit(url).query)
+    takes = partial(_takes, urlsplit(url).scheme)
+    refused = next(filterfalse(takes, options), None)
+    if refused is None:
+        return ConfigurationError(UNREADABLE)
+    name, _ = refused
+    return ConfigurationError(
+        f"REDIS_URL has an option that cannot be used: {name}. "
+        "Options have the names and values that redis-py gives them; "
+        "those of TLS (ssl_…) need an address that begins with rediss://."
+    )
+
+
+def _takes(
+    scheme: str,
+    option: tuple[str, str],
+) -> bool:
+    query = urlencode([option])
+    address = f"{scheme}://localhost/?{query}"
+    try:
+        pool = ConnectionPool.from_url(address)
+        pool.connection_class(**pool.connection_kwargs)
+    except _BAD_OPTIONS:
+        return False
+    return True
 
 
 def _client(url: str, rollback_detector: RollbackDetector | None) -> Redis:
