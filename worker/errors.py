@@ -71,6 +71,7 @@ class ForbiddenError(PubNubError):
     """PubNub answered 403.
 
     ``channels`` and ``groups`` are the refused names. Both are empty if PubNub named none.
+    ``has_advice`` tells whether the message says what to do.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class ForbiddenError(PubNubError):
         *,
         channels: frozenset[str],
         groups: frozenset[str],
+        has_advice: bool = False,
     ) -> None:
         super().__init__(message, status=403)
+        self.has_advice = has_advice
         self.channels = channels
         self.groups = groups
 

@@ -13,7 +13,7 @@ from tests.bench.bench import KEYS, Bench
 from tests.bench.comparison import MESSAGE
 from tests.bench.in_process import Commands
 from tests.redis_server import Forwarder, RedisServer
-from tests.source.scripted import SUBSCRIBE_KEY
+from tests.source.scripted import SUBSCRIBE_KEY, ScriptedPubNub, json_reply
 from worker.domain.position import TICKS_PER_SECOND, Range, shift
 from worker.emulator import Page, Window
 from worker.reconciliation.report import ReconcileOptions
@@ -21,7 +21,7 @@ from worker.service import commands
 from worker.service.doctor import Deadline, examine_pubnub
 from worker.settings import Settings
 from worker.settings.checks import CONFIG, load
-from worker.source.client import Client
+from worker.source.client import Client, Keyset
 from worker.source.names import Names
 from worker.store.connection import connect
 from worker.store.pending_repairs import GapCause
@@ -221,6 +221,21 @@ async def test_a_doctor_names_refused_channels(bench: Bench) -> None:
 
     assert [check.exit_code for check in checks] == [0, 3, 3]
     assert "Refused: 'bad', 'worse'. Grant 'read'" in checks[1].text
+
+
+@pytest.mark.parametrize("words", ["Token is expired.", "Signature Does Not Match"])
+async def test_a_doctor_gives_one_advice(words: str) -> None:
+    """If PubNub's words tell the cause, no right is lacking."""
+    async with ScriptedPubNub() as server:
+        server.script(json_reply([17600000000000001]), json_reply({"message": words}, 403))
+        keyset = Keyset(SUBSCRIBE_KEY, "tally", origin=server.origin, tls=False)
+        async with Client(keyset) as client:
+            findings = examine_pubnub(client, Names.of(["room"]), 1, lambda: 0.0, Deadline())
+            checks = [finding async for finding in findings]
+
+    assert [check.exit_code for check in checks] == [0, 3, 3]
+    assert words.rstrip(".") in checks[1].text
+    assert "Grant" not in checks[1].text
 
 
 async def keys(redis: Redis) -> set[str]:

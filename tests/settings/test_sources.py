@@ -193,6 +193,14 @@ def test_a_secret_given_as_a_path_is_hidden(give: Give, secret: str) -> None:
     assert line.startswith("PUBNUB_AUTH_TOKEN_FILE: the file (not shown")
 
 
+@pytest.mark.parametrize("name", ["PUBNUB_AUTH_TOKEN", "REDIS_URL"])
+def test_white_space_around_a_secret_is_no_part_of_it(give: Give, name: str) -> None:
+    """As in a file: a copied line may end with a carriage return."""
+    give(**{name: " redis://localhost \r\n"})
+    settings = load(CONFIG)
+    assert "redis://localhost" in (settings.auth_token, settings.redis_url)
+
+
 def test_a_rotated_token_is_read_again(give: Give, tmp_path: Path) -> None:
     """An error names the file that is gone or empty. A token without a file stays."""
     assert load(CONFIG).read_token() is None

@@ -205,6 +205,24 @@ async def test_a_refusal_stands_without_another_token(
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("authorized", ["somebody", "reaction-tally", None])
+async def test_a_token_of_another_user_is_named(
+    server: ScriptedPubNub, keyset: Keyset, authorized: str | None
+) -> None:
+    """The refusal says both users. A token without a user is for all."""
+    server.script(json_reply({"message": "Forbidden"}, 403))
+    token = access_token(60, uuid=authorized)
+
+    ours = replace(keyset, auth_token=token, user_id="reaction-tally")
+    async with Client(ours) as client:
+        with pytest.raises(ForbiddenError) as raised:
+            await client.time()
+
+    sentence = "The token is for the user 'somebody', and PUBNUB_USER_ID is 'reaction-tally'"
+    assert (sentence in str(raised.value)) == (authorized == "somebody")
+    assert raised.value.has_advice == (authorized == "somebody")
+
+
 @every_request
 async def test_a_secret_key_signs_each_request(
     server: ScriptedPubNub, keyset: Keyset, ask: Ask

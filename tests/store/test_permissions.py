@@ -21,13 +21,14 @@ from worker.reading.explain import trace
 from worker.store.apply_script import Ttls
 from worker.store.connection import connect
 from worker.store.journal import Journal
-from worker.store.preflight import check_permissions
+from worker.store.preflight import check_fitness, check_permissions
 from worker.store.scripts import VERBS
 from worker.store.snapshot import read_snapshot
 from worker.store.store import Store
 
 KEYS: Final = Keys()
 SCRIPTS: Final = Path(__file__).parents[2] / "worker" / "store" / "lua"
+ACL: Final = Path(__file__).parents[2] / "deploy" / "redis-users.acl"
 USER: Final = "tally"
 
 
@@ -131,6 +132,47 @@ async def test_a_user_without_the_keys_or_the_scripts_is_refused(
             await check_permissions(redis, KEYS)
         await grant(admin, str(raised.value))
         await check_permissions(redis, KEYS)
+
+
+@pytest.mark.parametrize("name", ["tally-reader", "tally-operator"])
+async def test_a_reader_is_not_made_a_writer(
+    server: ConfiguredServer, admin: Any, name: str
+) -> None:
+    """The sentence asks first whether another user is meant."""
+    await admin.execute_command("ACL", "SETUSER", name, *rules_of(name), "on", ">secret")
+    url = server.url.replace("redis://", f"redis://{name}:secret@")
+    async with connect(url) as redis:
+        with pytest.raises(RedisUnfitError) as raised:
+            await check_all(redis)
+
+    question, _, command = str(raised.value).partition("type: ")
+    assert "Is another user meant?" in question
+    assert "`tally` has in deploy/redis-users.acl: +@read +@write" in question
+    assert command.startswith(f"redis-cli ACL SETUSER {name} ")
+
+
+async def check_all(redis: Redis) -> None:
+    """Check what a worker checks at its start."""
+    await check_fitness(redis)
+    await check_permissions(redis, KEYS)
+
+
+def rules_of(name: str) -> list[str]:
+    """Return what the file of users lets a user do."""
+    lines = ACL.read_text("utf-8").splitlines()
+    (rules,) = [line.split() for line in lines if line.startswith(f"user {name} ")]
+    return rules[2:]
+
+
+async def test_another_namespace_has_a_hint_of_its_own(
+    server: ConfiguredServer, admin: Any
+) -> None:
+    """The user may publish there after what the sentence says to type."""
+    async with user_with(admin, server, "resetchannels", "+ping", "+info") as redis:
+        with pytest.raises(RedisUnfitError) as raised:
+            await check_permissions(redis, Keys("other"))
+        await grant(admin, str(raised.value))
+        assert await redis.publish("other:changed", "room") == 0
 
 
 async def grant(admin: Any, sentence: str) -> None:

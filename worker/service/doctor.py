@@ -250,6 +250,7 @@ async def _subscribe(client: Client, followed: Names, size: int) -> str:
             str(refusals[0]),
             channels=frozenset().union(*channels),
             groups=frozenset().union(*groups),
+            has_advice=refusals[0].has_advice,
         )
     return f"lets us subscribe to {len(followed.all)} names"
 
@@ -259,6 +260,8 @@ async def _allowed(check: Check, right: str, followed: Names) -> str:
     try:
         return await check()
     except ForbiddenError as error:
+        if error.has_advice:
+            raise
         raise PubNubError(
             f"{error}{_refused(error, followed)} "
             f"Grant {right!r} to this worker's token for every name in "

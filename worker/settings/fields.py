@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AliasGenerator, Field, PrivateAttr
+from pydantic import AliasGenerator, Field, PrivateAttr, StringConstraints
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -27,7 +27,8 @@ from worker.settings.values import (
 )
 from worker.telemetry.address import LOOPBACK, Address
 
-Secret = Annotated[str | None, Field(repr=False)]
+_Stripped = Annotated[str, StringConstraints(strip_whitespace=True)]
+Secret = Annotated[_Stripped | None, Field(repr=False)]
 SecretKey = Annotated[Key | None, Field(repr=False)]
 
 _PUBNUB: Final = (

@@ -113,6 +113,17 @@ class CurrentToken:
         metrics.token_expires.set(seconds)
         self._send(token)
 
+    def advice(self, user_id: str) -> str:
+        """Return what is wrong if the token in use is for another user, or nothing."""
+        authorized = _authorized_user(self.text or "")
+        if authorized in ("", user_id):
+            return ""
+        return (
+            f"The token is for the user {authorized!r}, "
+            f"and PUBNUB_USER_ID is {user_id!r}: "
+            "make both the same."
+        )
+
     async def renew(self) -> None:
         """Use the token of now, if it lasts longer than the one in use.
 
@@ -141,6 +152,15 @@ class CurrentToken:
     def _replace(self, token: str | None) -> None:
         self.use(token)
         log.info("token_renewed")
+
+
+def _authorized_user(token: str) -> str:
+    """Return the one user who may send the token; nothing if all may, or nobody knows."""
+    try:
+        parsed: dict[str, str] = TokenManager.parse_token(_padded(token))
+        return parsed.get("authorized_uuid") or ""
+    except Exception:  # the SDK raises whatever its decoder does
+        return ""
 
 
 def _padded(token: str) -> str:

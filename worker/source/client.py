@@ -174,7 +174,13 @@ class Client:
         keyset = self._keyset
         keys = (keyset.secret_key, keyset.publish_key, keyset.subscribe_key)
         secrets = (*keys, keyset.auth_token, self.token.text)
-        raise failure(request, response, secrets, self.route.if_foreign)
+        raise failure(
+            request,
+            response,
+            secrets,
+            self.route.if_foreign,
+            token_advice=self.token.advice(keyset.user_id),
+        )
 
 
 def _sendable(names: Iterable[str]) -> list[str]:

@@ -35,12 +35,14 @@ def failure(
     response: Response,
     secrets: Iterable[str | None],
     if_foreign: str = NOT_PUBNUB,
+    token_advice: str = "",
 ) -> PubNubError:
     """Return the error for an answer that is not a success.
 
     ``request`` names what was asked, for example ``time``.
     ``secrets`` are texts that the error must not contain.
     ``if_foreign`` is the advice for a web page that PubNub would not send.
+    ``token_advice`` says what is wrong with the token, if that is known.
     """
     body = None
     try:
@@ -57,7 +59,8 @@ def failure(
     if status == 429:
         return ThrottledError(sentence, retry_after=_retry_seconds(response))
     if status == 403:
-        return _forbidden(sentence + _advice(words), body)
+        advice = _advice(words) or token_advice
+        return _forbidden(sentence, body, advice)
     return PubNubError(sentence, status=status)
 
 
@@ -65,7 +68,7 @@ def _advice(words: str) -> str:
     """Return what to do, if PubNub's words for a 403 tell the cause."""
     for cause, advice in _ADVICE.items():
         if cause in words.lower():
-            return f" {advice}"
+            return advice
     return ""
 
 
@@ -77,12 +80,17 @@ def _retry_seconds(response: Response) -> float | None:
     return min(float(seconds[1]), LONGEST_RETRY_SECONDS)
 
 
-def _forbidden(sentence: str, body: object) -> ForbiddenError:
+def _forbidden(
+    sentence: str,
+    body: object,
+    advice: str,
+) -> ForbiddenError:
     payload = as_object(as_object(body).get("payload"))
     channels = _names(payload.get("channels"))
     groups = _names(payload.get("channel-groups"))
     return ForbiddenError(
-        sentence,
+        f"{sentence} {advice}".rstrip(),
+        has_advice=bool(advice),
         channels=frozenset(channels),
         groups=frozenset(group.removeprefix(":") for group in groups),
     )

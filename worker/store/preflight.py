@@ -30,6 +30,8 @@ COMMANDS: Final = (
     *("+evalsha", "+script|load", "+publish"),
 )
 """What the worker's user of Redis may run, as ACL SETUSER and deploy/redis-users.acl have it."""
+_OTHER_USERS: Final = re.compile("reader|operator|readonly|monitor", re.IGNORECASE)
+"""Names that users have who should not become writers of tallies, as in deploy/redis-users.acl."""
 ANSWER_SECONDS: Final = 4.0
 """How long the first answer of Redis may take."""
 
@@ -185,14 +187,27 @@ def _in_words(reason: str) -> str:
 
 def _missing(redis: Redis, keys: Keys, problem: str) -> RedisUnfitError:
     """Return the refusal for a key, or for what calls a script."""
-    grants = [f"~{keys.namespace}:*", *COMMANDS]
+    grants = [
+        f"~{keys.namespace}:*",
+        f"&{keys.hints}",
+        *COMMANDS,
+    ]
     return RedisUnfitError(_ungranted(redis, problem, grants))
 
 
 def _ungranted(redis: Redis, problem: str, grants: Sequence[str]) -> str:
     """Return what the user of Redis may not do, and what to type."""
-    command = shlex.join(["redis-cli", "ACL", "SETUSER", _user(redis), *grants])
-    return f"{problem.rstrip('.')}. As an administrator of Redis, type: {command}"
+    user = _user(redis)
+    command = shlex.join(["redis-cli", "ACL", "SETUSER", user, *grants])
+    question = ""
+    if _OTHER_USERS.search(user):
+        question = (
+            f" Is another user meant? {user!r} seems to be no user of a worker, "
+            "who needs what `tally` has in deploy/redis-users.acl: "
+            f"{' '.join(COMMANDS)}. "
+            "Write that user in REDIS_URL. If this one shall write tallies:"
+        )
+    return f"{problem.rstrip('.')}.{question} As an administrator of Redis, type: {command}"
 
 
 def _user(redis: Redis) -> str:
