@@ -80,6 +80,7 @@ WRONG_ORIGINS = (
 )
 WRONG_IPV6 = ("[1::2::3]", "[:]", "[1:2]", "[127.0.0.1]")
 DURATIONS = [name for name in FIELDS if re.search("_(SECONDS|WINDOW)$", name)]
+OUT = "is out of range, write"
 ADDRESS = "give host:port, [::1]:port, :port, a port from 0 to 65535, or off"
 
 
@@ -93,9 +94,15 @@ ADDRESS = "give host:port, [::1]:port, :port, a port from 0 to 65535, or off"
         *(("PUBNUB_ORIGIN", text, f"{text} is no IPv6 address") for text in WRONG_IPV6),
         ("PUBNUB_TLS", "maybe", "Input should be a valid boolean"),
         ("PUBNUB_USER_ID", "x" * 93, "String should have at most 92 characters"),
-        ("TALLY_CATCHUP_SECONDS", "961", "Input should be less than or equal to 960"),
-        ("TALLY_CATCHUP_SECONDS", "0", "Input should be greater than 0"),
-        ("TALLY_SETTLE_SECONDS", "0.09", "Input should be greater than or equal to 0.1"),
+        ("TALLY_CATCHUP_SECONDS", "961", f"961 {OUT} more than 0 and at most 960 seconds. "),
+        ("TALLY_CATCHUP_SECONDS", "0", f"0 {OUT} more than 0 and at most 960 seconds. "),
+        ("TALLY_SETTLE_SECONDS", "1h30m", f"5400 {OUT} at least 0.1 and at most 600 seconds. "),
+        ("TALLY_SETTLE_SECONDS", "0.09", f"0.09 {OUT} at least 0.1 and at most 600 seconds. "),
+        ("TALLY_JOURNAL_SECONDS", "59", f"59 {OUT} at least 60 seconds. "),
+        ("TALLY_RETENTION_DAYS", "36501", f"36501 {OUT} at least 0 and at most 36500 days. "),
+        ("TALLY_HISTORY_RATE", "2e3", f"2000 {OUT} more than 0 and at most 1000 requests a second"),
+        ("TALLY_PRUNE_LIMIT", "101%", f"101 {OUT} at least 0 and at most 100 per cent. "),
+        ("TALLY_CHANNELS_PER_SUBSCRIPTION", "0", f"0 {OUT} at least 1 and at most 100. "),
         *((name, "7w", "give a time such as 90 (seconds), 90s, 15m, ") for name in DURATIONS),
         ("TALLY_TOMBSTONE_SECONDS", "1.5m1.5s", "1.5m1.5s is 91.5 s; give whole seconds"),
         ("TALLY_RETENTION_DAYS", "a month", "give days such as 30, or a time such as 30d or"),

@@ -1,9 +1,59 @@
 """Problems with settings, and unknown variables."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 from worker.errors import ConfigurationError
+
+_BOUNDS: Final = {
+    "gt": "more than",
+    "ge": "at least",
+    "lt": "less than",
+    "le": "at most",
+}
+"""Name of a bound as pydantic has it → words."""
+_UNITS: Final = {
+    "SECONDS": " seconds",
+    "WINDOW": " seconds",
+    "DAYS": " days",
+    "RATE": " requests a second",
+    "LIMIT": " per cent",
+}
+"""How the name of a setting ends → its unit."""
+_OUT_OF_RANGE: Final = (
+    "greater_than",
+    "less_than",
+)
+"""How pydantic's types of such errors begin."""
+
+
+def reason_in_words(
+    name: str,
+    error: Mapping[str, Any],
+    metadata: Iterable[object],
+) -> str:
+    """Return why a value is refused.
+
+    ``metadata`` has the bounds of the setting. A number out of them
+    is refused with both, and with the unit.
+    """
+    if not error["type"].startswith(_OUT_OF_RANGE):
+        message: str = error["msg"]
+        return message.removeprefix("Value error, ")
+    _, _, ending = name.rpartition("_")
+    unit = _UNITS.get(ending, "")
+    bounds = " and ".join(_bounds(metadata))
+    value = float(error["input"])
+    return f"{value:.15g} is out of range, write {bounds}{unit}"
+
+
+def _bounds(metadata: Iterable[object]) -> Iterator[str]:
+    for limit in metadata:
+        names = _BOUNDS.keys() & set(dir(limit))
+        for name in names:
+            bound = getattr(limit, name)
+            yield f"{_BOUNDS[name]} {bound:.15g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from pydantic_settings.sources.utils import parse_env_vars
 from worker.errors import ConfigurationError
 from worker.settings.fields import FIELDS, SECRETS, Settings
 from worker.settings.files import list_lines, read_secret, read_text
-from worker.settings.problems import Problem, Report, UnknownVariable
+from worker.settings.problems import Problem, Report, UnknownVariable, reason_in_words
 
 ENVIRONMENT: Final = "environment"
 DOTENV: Final = ".env"
@@ -121,7 +121,9 @@ class SettingsReader:
         except ValidationError as errors:
             for error in errors.errors():
                 name = str(error["loc"][0])
-                reason = error["msg"].removeprefix("Value error, ")
+                attribute = FIELDS[name]
+                metadata = Settings.model_fields[attribute].metadata
+                reason = reason_in_words(name, error, metadata)
                 self._note(f"{name}: {reason}.", name)
                 self._texts.pop(name, None)
         return Settings.model_validate(self._texts)
