@@ -42,7 +42,7 @@ async def test_a_refused_port_is_named(keyset: Keyset) -> None:
 
     assert await sentence(replace(keyset, origin=origin)) == (
         f"PubNub at {origin} does not answer: connection refused. "
-        "Check PUBNUB_ORIGIN, the firewall, HTTPS_PROXY."
+        "Check PUBNUB_ORIGIN, the firewall, HTTP_PROXY."
     )
 
 
@@ -50,10 +50,10 @@ async def test_an_unknown_host_is_named(keyset: Keyset, authority: trustme.CA) -
     """Its port is that of HTTPS, or of HTTP without TLS. Name servers may be away."""
     words = ("there is no such host name", "the host name cannot be looked up now")
 
-    for tls, port in ((True, 443), (False, 80)):
+    for tls, port, proxy in ((True, 443, "HTTPS_PROXY"), (False, 80, "HTTP_PROXY")):
         said = await sentence(replace(keyset, origin="nowhere.invalid", tls=tls))
         begin = f"PubNub at nowhere.invalid:{port} does not answer: "
-        end = ". Check PUBNUB_ORIGIN, the firewall, HTTPS_PROXY."
+        end = f". Check PUBNUB_ORIGIN, the firewall, {proxy}."
         assert said in [f"{begin}{cause}{end}" for cause in words]
 
 
@@ -116,7 +116,7 @@ async def test_a_web_server_instead_of_pubnub_is_named(
 
     assert str(caught.value) == (
         "PubNub, time: answered 400, not JSON. Is this PubNub? "
-        "Check PUBNUB_ORIGIN, PUBNUB_TLS, HTTPS_PROXY."
+        "Check PUBNUB_ORIGIN, PUBNUB_TLS, HTTPS_PROXY or HTTP_PROXY."
     )
 
 

@@ -19,7 +19,11 @@ import aiohttp
 from worker import open_files
 from worker.source.route import Proxy, Route
 
-CHECK_WAY: Final = "Check PUBNUB_ORIGIN, the firewall, HTTPS_PROXY."
+CHECK_WAY: Final = {
+    True: "Check PUBNUB_ORIGIN, the firewall, HTTPS_PROXY.",
+    False: "Check PUBNUB_ORIGIN, the firewall, HTTP_PROXY.",
+}
+"""PUBNUB_TLS → what to check, with the variable that names the proxy."""
 CHECK_TLS: Final = "Check the port in PUBNUB_ORIGIN, and PUBNUB_TLS."
 
 _NOT_TLS: Final = {
@@ -143,7 +147,7 @@ def _phrase(status: int) -> str:
 
 def _of_slow_connection(route: Route) -> Cause:
     if route.proxy is None:
-        return Cause(_TOO_LATE, CHECK_WAY)
+        return Cause(_TOO_LATE, CHECK_WAY[route.tls])
     proxy = route.proxy
     return Cause(
         f"{_TOO_LATE} through the proxy {proxy.address}",
@@ -180,7 +184,7 @@ def _of_error(
         words = _of_name(cause)
     else:
         words = _of_number(cause)
-    return Cause(words, CHECK_WAY)
+    return Cause(words, CHECK_WAY[route.tls])
 
 
 def _of_certificate(

@@ -14,7 +14,7 @@ from worker.errors import ConfigurationError
 from worker.source.no_proxy import is_listed
 
 IF_SILENT: Final = "Is the address right, and does a firewall let it through?"
-NOT_PUBNUB: Final = "Is this PubNub? Check PUBNUB_ORIGIN, PUBNUB_TLS, HTTPS_PROXY."
+NOT_PUBNUB: Final = "Is this PubNub? Check PUBNUB_ORIGIN, PUBNUB_TLS, HTTPS_PROXY or HTTP_PROXY."
 """The advice for a web page that PubNub would not send."""
 PORTS: Final = {"http": 80, "https": 443}
 
