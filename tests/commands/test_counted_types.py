@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.bench.in_process import Running
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until
 from tests.worlds import KEYS, ROOM, World, open_world
@@ -52,6 +53,28 @@ async def test_a_slip_in_the_types_is_corrected_without_harm(world: World) -> No
     (entry,) = child.entries("types_replaced")
     assert (entry["before"], entry["now"]) == ("only raction", "only reaction")
     assert await world.redis.hget(KEYS.meta, "types") == "only reaction"
+
+
+async def test_a_worker_with_corrected_types_is_ready_after_a_backfill(world: World) -> None:
+    """The settle time is a minute, so no reconcile can have counted the past before."""
+    world.add_past(3, "🎉")
+    await counts_nothing(world)
+    minute = {**RIGHT, "TALLY_SETTLE_SECONDS": "60"}
+
+    world.state.set_outage("server_error", ["actions"])
+    async with world.run_worker(**minute) as worker:
+        waiting = await world.run_command("healthcheck", TALLY_HTTP=http_of(worker))
+        world.state.set_outage(None)
+        await world.wait_for_counts({"👍": 1, "🎉": 3})
+
+    assert waiting.code == ExitCode.FAILED
+    assert "backfill: the first backfill of 'room' is not done yet" in waiting.out
+
+
+def http_of(worker: Running) -> str:
+    """Return the address of a worker's pages."""
+    (entry,) = worker.entries("http_listens")
+    return f"{entry['host']}:{entry['port']}"
 
 
 async def test_a_backfill_begins_again_with_the_right_types(world: World) -> None:

@@ -3,6 +3,7 @@
 A slip in TALLY_TYPES counts nothing. So it can be corrected without harm.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -10,9 +11,11 @@ import structlog
 from redis.asyncio import Redis
 
 from reaction_tally.keys import SCHEMA, Keys
+from worker.domain.position import TICKS_PER_MILLISECOND
 from worker.store.batch import batched
 from worker.store.ownership import Claim, Ownership, is_in_use
 from worker.store.pending_repairs import GapCause
+from worker.store.progress import Progress
 from worker.store.redis_errors import redis_errors
 from worker.store.tables import Tables
 
@@ -64,6 +67,9 @@ async def claim_namespace(
 ) -> None:
     """Make a claim, also over other types that do not bind the namespace.
 
+    Under these others the past of all channels was read in vain: it is owed again.
+    Each channel begins a backfill as if one had been interrupted at its first action.
+
     Raises:
         RedisUnfitError: as in ``Ownership.claim``. Another process may have
             replaced these types first.
@@ -89,7 +95,19 @@ async def _owe_again(redis: Redis, keys: Keys) -> int:
     channels = await tables.channels.all()
     if channels:
         await tables.pending.mark(channels, GapCause.NEW_CHANNEL)
+    await _begin_backfills(redis, keys, channels)
+    return len(channels)
+
+
+async def _begin_backfills(redis: Redis, keys: Keys, channels: Collection[str]) -> None:
+    """Save for each channel that its whole past is wanted.
+
+    A worker takes over what is saved there as soon as it starts.
+    """
+    tables = Tables(redis, keys)
+    now = str(await tables.server.now() * TICKS_PER_MILLISECOND)
+    beginning = Progress(newest=now, next=now)
     for part in batched(sorted(channels), CHANNELS_AT_ONCE):
         with redis_errors():
             await redis.delete(*map(keys.progress, part))
-    return len(channels)
+        await tables.progress.save(beginning, *part)
