@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench.in_process import Running
 from tests.crowds import Crowd
-from tests.redis_server import RedisServer
+from tests.redis_server import Forwarder, RedisServer
 from tests.waiting import wait_until
 from tests.worlds import MESSAGE, ROOM, World
 from worker.errors import ExitCode
@@ -83,6 +83,27 @@ async def test_a_slow_drain_fails(world: World) -> None:
     assert worker.entries("drain_timed_out")
     async with world.run_worker():
         await world.settles()
+
+
+@pytest.mark.parametrize("has_answers", [False, True], ids=["idle", "busy"])
+async def test_a_stop_waits_for_no_redis_that_hangs(
+    world: World, valkey: RedisServer, *, has_answers: bool
+) -> None:
+    """Redis takes connections and answers nothing. After the drain a worker ends at once."""
+    loop = asyncio.get_running_loop()
+    async with Forwarder(valkey.port) as forwarder:
+        settings = {"REDIS_URL": forwarder.url, "TALLY_DRAIN_SECONDS": "0.3"}
+        async with world.run_worker(**settings) as worker:
+            await has_nothing_in_hand(world, worker)
+            forwarder.hold_answers()
+            if has_answers:
+                await fill_the_queue(world)
+            began = loop.time()
+        seconds = loop.time() - began
+        forwarder.let_answers_through()
+
+    assert seconds < SOCKET_TIMEOUT_SECONDS / 2
+    assert worker.work.result() is (ExitCode.FAILED if has_answers else ExitCode.DONE)
 
 
 async def forgets_its_scripts(world: World) -> None:

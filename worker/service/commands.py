@@ -52,6 +52,8 @@ from worker.telemetry.logging_bridge import raising_unhandled_errors
 
 COMMAND_TRIES: Final = 6
 """Failures in a row after which a command gives up."""
+LEAVE_SECONDS: Final = 1.0
+"""How long a stop waits for a Redis that hangs, after everything is drained or given up."""
 
 log = structlog.get_logger(__name__)
 
@@ -140,9 +142,15 @@ async def _serve(
         async with _health_pages(settings, worker.health):
             code = await raising_unhandled_errors(worker.service.serve())
         early.reason = worker.service.reason
-        with suppress(RedisUnavailableError):
-            await parts.probe_tables.cursors.end_heartbeats()
+        await _end_heartbeats(parts)
     return code
+
+
+async def _end_heartbeats(parts: Parts) -> None:
+    # It only saves half a minute to who changes the settings. A stop must not wait for it.
+    with suppress(RedisUnavailableError, TimeoutError):
+        async with asyncio.timeout(LEAVE_SECONDS):
+            await parts.probe_tables.cursors.end_heartbeats()
 
 
 def _announce(settings: Settings, followed: Names) -> None:
