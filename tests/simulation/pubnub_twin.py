@@ -21,7 +21,7 @@ from worker.emulator.replies import Reply
 from worker.emulator.subscription import Subscription
 from worker.errors import PubNubError
 from worker.source.answers import read_answer, read_channels, read_page, read_time
-from worker.source.client import Answer, Client, Page, Reader, Result
+from worker.source.client import Answer, Client, Contact, Page, Reader, Result
 from worker.source.failures import failure
 from worker.source.transport import Response
 
@@ -115,6 +115,7 @@ class ClientTwin(Client):
     """The real client, but for the way there and back."""
 
     def __init__(self, pubnub: PubNub, machine: Machine) -> None:
+        self.contact = Contact()
         self._service = pubnub
         self._machine = machine
 
@@ -192,6 +193,8 @@ class ClientTwin(Client):
             raise PubNubError(f"PubNub, {asked}: the connection broke before the answer was whole.")
         if reply.status == 200:
             with suppress(ValueError):
-                return read(asked, reply.body)
+                result = read(asked, reply.body)
+                self.contact.has_answered = True
+                return result
         response = Response(reply.status, CIMultiDict(reply.headers), reply.body)
         raise failure(asked, response, ())

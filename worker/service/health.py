@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 from itertools import filterfalse, product
@@ -19,7 +19,7 @@ from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.rounds import Rounds
 from worker.service.backlog import Backlog, BacklogReader, rounds_status
 from worker.source.client import OPERATIONS
-from worker.source.live import LONGEST_ANSWER_SECONDS
+from worker.source.live import LONGEST_ANSWER_SECONDS, Poller
 from worker.store.pending_repairs import GapCause
 from worker.telemetry import metrics
 from worker.telemetry.health import as_json, examine
@@ -132,7 +132,9 @@ class Health:
         late = list(filterfalse(self._has_polled, allowed))
         if not late:
             return None
-        return f"{len(late)} of {len(subscriptions)} have no answer of PubNub's"
+        missing = f"{len(late)} of {len(subscriptions)} have no answer of PubNub's"
+        cause = _cause(item.polling.poller for item in late)
+        return f"{missing}: {cause}" if cause else missing
 
     def _has_polled(self, subscription: Subscription) -> bool:
         polling, now = subscription.polling, self._clock()
@@ -141,7 +143,9 @@ class Health:
         # Only a subscription that resumed a cursor may wait for its first answer.
         if subscription.resume_point is None or polling.state is not State.STARTING:
             return False
-        return now <= polling.poller.due_at
+        # Its poll is answered when something happens. Other requests show that PubNub answers.
+        has_contact = polling.poller.contact.has_answered
+        return has_contact and now <= polling.poller.due_at
 
     async def _is_caught_up(self) -> str | None:
         # Only the first backfill matters.
@@ -153,6 +157,12 @@ class Health:
         problem = self._backfills.problem
         self._has_caught_up = problem is None
         return problem
+
+
+def _cause(pollers: Iterable[Poller]) -> str:
+    """Return why PubNub does not answer, as far as any request shows it."""
+    problems = (poller.problem or poller.contact.problem for poller in pollers)
+    return next(filter(None, problems), "")
 
 
 def subscription_status(subscription: Subscription, now: float) -> dict[str, Any]:

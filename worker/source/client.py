@@ -6,6 +6,7 @@ Requests use the SDK's endpoints and ``.future()``, never a listener.
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
 
 from pubnub.pubnub_asyncio import PubNubAsyncio
@@ -44,6 +45,16 @@ Reader = Callable[[str, bytes], Result]
 """Reads the body of an answer to the request of this name."""
 
 
+@dataclass(slots=True)
+class Contact:
+    """What all requests together tell of PubNub."""
+
+    has_answered: bool = False
+    """Whether PubNub has given a request what it asked for, since the start."""
+    problem: str = ""
+    """Why the newest request failed; empty if it did not."""
+
+
 class Client:
     """PubNub for one keyset. Make and close it inside the running loop.
 
@@ -73,6 +84,7 @@ class Client:
             subscription_manager=endpoints.NoSubscriptions,
             custom_request_handler=Transport,
         )
+        self.contact = Contact()
         self.token = CurrentToken(renew, self._pubnub.set_token)
         self.token.use(keyset.auth_token)
 
@@ -152,6 +164,21 @@ class Client:
             return await self._send(request, endpoint, read)
 
     async def _send(
+        self,
+        request: str,
+        endpoint: Any,
+        read: Reader[Result],
+    ) -> Result:
+        try:
+            result = await self._exchange(request, endpoint, read)
+        except PubNubError as error:
+            self.contact.problem = str(error)
+            raise
+        self.contact.has_answered = True
+        self.contact.problem = ""
+        return result
+
+    async def _exchange(
         self,
         request: str,
         endpoint: Any,

@@ -63,6 +63,9 @@ class Poller:
         self._refusals = Refusals(names, clock)
         # The poll of the accepted names, while others are refused.
         self._background: asyncio.Task[Received] | None = None
+        self.contact = client.contact
+        self.problem = ""
+        """Why the newest poll failed; empty if it did not."""
         self.answered_at: float | None = None
         """When PubNub answered last, in seconds of the clock."""
         self.due_at = clock() + LONGEST_ANSWER_SECONDS
@@ -111,6 +114,7 @@ class Poller:
         if not isinstance(reply, Received):
             return (reply,) if reply else ()
         self.answered_at = reply.at
+        self.problem = ""
         self._backoff.succeeded()
         self._warning.recovered(self)
         if self._refusals.is_lifted:
@@ -173,7 +177,8 @@ class Poller:
         await asyncio.sleep(seconds)
 
     def _warn(self, error: PubNubError) -> None:
-        self._warning.failing(self, reason=str(error), names=len(self._names.all))
+        self.problem = str(error)
+        self._warning.failing(self, reason=self.problem, names=len(self._names.all))
 
     async def _handshake(self, names: Names) -> None:
         await self._ask(names, HANDSHAKE)
