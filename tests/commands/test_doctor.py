@@ -158,3 +158,44 @@ async def test_a_doctor_survives_a_wrong_namespace(world: World) -> None:
     assert ended.code == ExitCode.USAGE
     assert "BAD  Configuration: TALLY_NAMESPACE is 'a b'" in ended.out
     assert "BAD  Redis: not examined: TALLY_NAMESPACE is wrong." in ended.out
+
+
+@pytest.mark.processes
+async def test_doctor_tries_the_address_of_the_pages(world: World) -> None:
+    """Another program listens there: a worker would end with 2."""
+    async with silent_port() as port:
+        ended = await world.run_command("doctor", TALLY_HTTP=str(port))
+
+    assert ended.code == ExitCode.USAGE
+    assert f"BAD  TALLY_HTTP: cannot listen at 127.0.0.1:{port}: " in ended.out
+
+
+async def test_doctor_knows_a_worker_that_runs_already(world: World) -> None:
+    """It has the address. That is no failure."""
+    async with world.run_worker() as worker:
+        (entry,) = worker.entries("http_listens")
+        ended = await world.run_command("doctor", TALLY_HTTP=str(entry["port"]))
+
+    assert ended.code == ExitCode.DONE, ended
+    assert "is in use: by a worker that runs already" in ended.out
+
+
+async def test_doctor_names_unknown_settings(world: World) -> None:
+    """They are no failure, but not simply ok."""
+    ended = await world.run_command("doctor", TALLY_CHANELS="room", REDIS_HOST="localhost")
+
+    assert ended.code == ExitCode.DONE, ended
+    sentence = "TALLY_CHANELS (environment) is no setting; is TALLY_CHANNELS meant?"
+    assert f"note Configuration: {sentence}" in ended.out
+    assert "REDIS_HOST" not in ended.out  # REDIS_URL is set, so it is another program's
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", ["REDISURL", "REDIS_URI", "REDIS_HOST", "TALLY_REDIS_URL"])
+async def test_doctor_asks_whether_redis_url_was_meant(world: World, name: str) -> None:
+    """Another name of it is set, so nobody meant an embedded Valkey."""
+    ended = await world.run_command("doctor", REDIS_URL=None, **{name: "redis://localhost"})
+
+    assert ended.code == ExitCode.DONE, ended
+    assert "note Redis: REDIS_URL is not set" in ended.out
+    assert f"{name} (environment) is no setting; is REDIS_URL meant?" in ended.out

@@ -229,7 +229,8 @@ def test_a_rotated_token_is_read_again(give: Give, tmp_path: Path) -> None:
 def test_unknown_variables_come_with_the_nearest_name(give: Give, dotenv: Path) -> None:
     """From the environment and .env, without the value. Other prefixes are left alone."""
     dotenv.write_text(f"PUBNUB_SUBSCRIBEKEY={CANARY}\nTALLYHO={CANARY}\n")
-    give(tally_chanels=CANARY, TALLY_QQQQ=CANARY, REDIS_HOST=CANARY, MY_TALLY_HTTP=CANARY)
+    give(REDIS_URL="redis://localhost", REDIS_HOST=CANARY, MY_TALLY_HTTP=CANARY)
+    give(tally_chanels=CANARY, TALLY_QQQQ=CANARY)
     unknown = load(CONFIG).report.unknown
 
     assert list(map(str, unknown)) == [
@@ -267,3 +268,12 @@ def test_the_example_sets_nothing(dotenv: Path) -> None:
     names = [line.partition("=")[0] for line in lines if "=" in line]
     assert tuple(names[: len(NEEDED)]) == NEEDED
     assert sorted(names) == sorted(FIELDS)
+
+
+def test_other_names_of_redis_url_count_without_it(give: Give) -> None:
+    """Other programs may have them. Without REDIS_URL they are probably meant."""
+    give(REDIS_HOST=CANARY)
+
+    assert list(map(str, load(CONFIG).report.unknown)) == [
+        "REDIS_HOST (environment) is no setting; is REDIS_URL meant?"
+    ]

@@ -298,6 +298,6 @@ def doctor_json(findings: Sequence[Finding]) -> dict[str, object]:
 
 def finding_line(finding: Finding) -> str:
     """Return what a doctor found, for people."""
-    verdict = "BAD " if finding.exit_code else "ok  "
+    verdict = "BAD" if finding.exit_code else finding.verdict
     text = escape(finding.text)
-    return f"{verdict} {finding.subject}: {text}"
+    return f"{verdict:4} {finding.subject}: {text}"

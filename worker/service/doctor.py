@@ -39,6 +39,8 @@ class Finding:
     subject: str
     text: str
     exit_code: ExitCode = ExitCode.DONE
+    verdict: str = "ok"
+    """``note``: nothing fails, but a person may have meant something else."""
 
 
 NEW_TYPES: Final = "so its types become those of TALLY_TYPES"
@@ -46,6 +48,7 @@ HANGING: Final = {
     "PubNub": ExitCode.PUBNUB_REFUSED,
     "Redis": ExitCode.REDIS_UNFIT,
     "Rounds": ExitCode.REDIS_UNFIT,
+    "TALLY_HTTP": ExitCode.USAGE,
 }
 """Subject → the exit code if its check does not end."""
 
@@ -160,8 +163,11 @@ async def examine_redis(
     ]
 
 
-def examine_folder() -> Finding:
-    """Say that Redis is our own, and whether its folder can be made."""
+def examine_folder(hints: str = "") -> Finding:
+    """Say that Redis is our own, and whether its folder can be made.
+
+    ``hints`` name variables that may be meant for REDIS_URL.
+    """
     folder = EMBEDDED_FOLDER.absolute()
     place = folder if folder.exists() else folder.parent
     if not os.access(place, os.W_OK):
@@ -170,7 +176,8 @@ def examine_folder() -> Finding:
     return Finding(
         "Redis",
         "REDIS_URL is not set: the worker uses its own embedded Valkey, "
-        f"with its data in {folder}. For production set REDIS_URL.",
+        f"with its data in {folder}. For production set REDIS_URL.{hints}",
+        verdict="note" if hints else "ok",
     )
 
 

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +23,10 @@ from worker.service.doctor import (
     examine_token,
 )
 from worker.service.file_limit import ensure_files
+from worker.service.page_address import check_address
 from worker.service.parts import claim_of, counted_types, followed_names, keyset, schedule
 from worker.settings import Settings
+from worker.settings.problems import UnknownVariable
 from worker.source.client import Client
 from worker.source.names import Names
 from worker.store.connection import EMBEDDED_FOLDER, RedisClient, opened_redis
@@ -42,13 +45,16 @@ async def run_doctor(
     deadline = Deadline()
     client: Client | None = None
     followed = Names()
+    unknown = ""
 
     async def configure() -> str:
-        nonlocal client, followed
+        nonlocal client, followed, unknown
         client = await stack.enter_async_context(Client(keyset(settings)))
         counted = counted_types(settings)
         followed = followed_names(settings)
         ensure_files(followed, settings.channels_per_subscription)
+        # A configuration that is wrong names them itself.
+        unknown = "; ".join(map(str, settings.report.unknown))
         return f"complete; counts {counted}"
 
     # Redis is examined meanwhile: neither waits for the other one.
@@ -57,6 +63,9 @@ async def run_doctor(
     try:
         async with AsyncExitStack() as stack:
             yield await deadline.look("Configuration", configure)
+            if unknown:
+                yield Finding("Configuration", unknown, verdict="note")
+            yield await deadline.look("TALLY_HTTP", partial(check_address, settings))
             if client and client.token.end:
                 yield await examine_token(client.token.end, time.time(), deadline)
             if client:
@@ -82,7 +91,7 @@ async def _examine_redis(
 
     async def check() -> str:
         keys = _keys(settings)
-        async with _redis_to_examine(settings.redis_url, findings) as redis:
+        async with _redis_to_examine(settings, findings) as redis:
             findings.extend(
                 await examine_redis(
                     redis,
@@ -119,21 +128,31 @@ def _keys(settings: Settings) -> Keys:
         raise ConfigurationError("not examined: TALLY_NAMESPACE is wrong.") from None
 
 
+def _hints(settings: Settings) -> str:
+    """Return the variables that may be meant for REDIS_URL, in words."""
+    meant = filter(_means_redis_url, settings.report.unknown)
+    return " ".join(["", *map(str, meant)]).rstrip()
+
+
+def _means_redis_url(variable: UnknownVariable) -> bool:
+    return variable.nearest == "REDIS_URL"
+
+
 @asynccontextmanager
 async def _redis_to_examine(
-    url: str | None,
+    settings: Settings,
     findings: list[Finding],
 ) -> AsyncIterator[RedisClient]:
     """Yield a client of the Redis that a worker would use.
 
     Without an address a worker starts a Valkey of its own. Its folder is not made here.
     """
-    folder = EMBEDDED_FOLDER
+    url, folder = settings.redis_url, EMBEDDED_FOLDER
     with ExitStack() as stack:
         if url is None and not folder.exists():
             temporary = tempfile.TemporaryDirectory(prefix="tally-doctor-")
             folder = Path(stack.enter_context(temporary), folder)
         if url is None:
-            findings.append(examine_folder())
+            findings.append(examine_folder(_hints(settings)))
         async with opened_redis(url, folder=folder) as redis:
             yield redis

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from io import StringIO
+from itertools import filterfalse
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,11 @@ _LIKE_A_SETTING: Final = re.compile(
     r"(?!\w+_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_[0-9]+_\w+)$)"
     r"(TALLY|PUBNUB)_"
 )
+
+
+_REDIS_OF_OTHERS: Final = frozenset({"REDISURL", "REDIS_URI", "REDIS_HOST"})
+"""Names by which other programs find Redis. They matter only without REDIS_URL."""
+_MEANS_REDIS_URL: Final = _REDIS_OF_OTHERS | {"TALLY_REDIS_URL"}
 
 
 class DotEnvSource(EnvSettingsSource):
@@ -84,6 +90,8 @@ class SettingsReader:
             self._report.problems.append(problem)
         for name in SECRETS:
             self._read_file_of(name, f"{name}_FILE")
+        if "REDIS_URL" in self._texts:
+            self._pass_over(_REDIS_OF_OTHERS)
 
         settings = self._build()
         settings._report = self._report  # noqa: SLF001 - what its reader found
@@ -115,6 +123,13 @@ class SettingsReader:
         except ConfigurationError as error:
             self._note(str(error), file_name)
 
+    def _pass_over(self, names: Collection[str]) -> None:
+        def is_one(variable: UnknownVariable) -> bool:
+            return variable.name in names
+
+        remaining = filterfalse(is_one, self._report.unknown)
+        self._report.unknown = list(remaining)
+
     def _build(self) -> Settings:
         try:
             return Settings.model_validate(self._texts)
@@ -135,10 +150,17 @@ class SettingsReader:
 
 def _find_unknown(source: str, variables: Iterable[str]) -> Iterator[UnknownVariable]:
     names = set(map(str.upper, variables)) - FIELDS.keys()
-    for name in filter(_LIKE_A_SETTING.match, sorted(names)):
-        similar = get_close_matches(name, FIELDS, 1, cutoff=0.75)
-        nearest = next(iter(similar), None)
-        yield UnknownVariable(name, source, nearest)
+    like_settings = set(filter(_LIKE_A_SETTING.match, names))
+    for name in sorted(like_settings | (names & _REDIS_OF_OTHERS)):
+        yield UnknownVariable(name, source, _nearest(name))
+
+
+def _nearest(name: str) -> str | None:
+    """Return the setting that is meant, perhaps."""
+    if name in _MEANS_REDIS_URL:
+        return "REDIS_URL"
+    similar = get_close_matches(name, FIELDS, 1, cutoff=0.75)
+    return next(iter(similar), None)
 
 
 def read(only: Collection[str] = FIELDS) -> tuple[Settings, list[Problem]]:
