@@ -85,6 +85,20 @@ async def test_a_slow_drain_fails(world: World) -> None:
         await world.settles()
 
 
+async def test_a_redis_that_hangs_is_logged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a call fails: one that hangs for some seconds answers in the end."""
+    monkeypatch.setattr("worker.store.redis_retry.HANG_SECONDS", 0.2)
+    async with world.run_worker() as worker:
+        await has_nothing_in_hand(world, worker)
+        async with world.hanging_redis():
+            world.react()
+            await logs(worker, "redis_unavailable")
+        await logs(worker, "redis_answers_again")
+
+    (entry,) = worker.entries("redis_unavailable")
+    assert "Redis has not answered for 0.2 s." in entry["reason"]
+
+
 @pytest.mark.parametrize("has_answers", [False, True], ids=["idle", "busy"])
 async def test_a_stop_waits_for_no_redis_that_hangs(
     world: World, valkey: RedisServer, *, has_answers: bool

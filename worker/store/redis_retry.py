@@ -13,6 +13,8 @@ from worker.telemetry.throttled_warning import ThrottledWarning
 
 FIRST_WAIT_SECONDS: Final = 0.1
 LONGEST_WAIT_SECONDS: Final = 5.0
+HANG_SECONDS: Final = 5.0
+"""A call that takes longer is logged as a failure."""
 
 Result = TypeVar("Result")
 
@@ -50,7 +52,7 @@ class RedisRetry:
                 try:
                     if self.rollback_detector.is_suspect and self._recover:
                         await self._recover()
-                    result = await call()
+                    result = await self._watched(call)
                 except RedisUnavailableError as error:
                     outage = outage or _Outage(self._warning)
                     await outage.wait(error)
@@ -61,6 +63,26 @@ class RedisRetry:
         finally:
             if outage:
                 self._warning.drop(outage)
+
+    async def _watched(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Return what the call returns; warn meanwhile if that takes too long.
+
+        A Redis that hangs for a while answers in the end, and no call fails.
+        """
+        caller = object()
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(HANG_SECONDS, self._hangs, caller)
+        try:
+            result = await call()
+            self._warning.recovered(caller)
+            return result
+        finally:
+            timer.cancel()
+            self._warning.drop(caller)
+
+    def _hangs(self, caller: object) -> None:
+        reason = f"Redis has not answered for {HANG_SECONDS:g} s. Is it paused, or very busy?"
+        self._warning.failing(caller, reason=reason)
 
 
 class _Outage:
