@@ -21,9 +21,11 @@ NO_LIFE = -1
 
 
 def pytest_configure() -> None:
-    """Listen to interrupts, also in a background job, which ignores them."""
+    """Listen to interrupts, also in a background job or under nohup, which ignore them."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

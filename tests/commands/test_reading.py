@@ -86,24 +86,25 @@ async def test_doctor_finds_no_fault(world: World) -> None:
 
     said = child.out.splitlines()
     assert (child.code, child.err) == (0, "")
-    assert said[:5] == [
+    assert said[:6] == [
         "ok   Configuration: complete; counts all types but deleted,edited,threadRootId",
+        "ok   TALLY_HTTP: 127.0.0.1:0 is free",
         "ok   PubNub: answers",
         "ok   PubNub: lets us subscribe to 3 names",
         "ok   PubNub: lets us list group 'team': 1 channels",
         "ok   PubNub: lets us read the actions of 'room'",
     ]
-    assert said[5].startswith("ok   Redis: answers, Valkey ")
-    assert said[6:8] == [
+    assert said[6].startswith("ok   Redis: answers, Valkey ")
+    assert said[7:9] == [
         "ok   Redis: takes writes, and permits every command of the worker",
         "ok   Redis: namespace 'tally' is free",
     ]
-    assert said[8].startswith("ok   Rounds: 0 channels")
+    assert said[9].startswith("ok   Rounds: 0 channels")
     explained = json.loads(as_json.out)
     assert explained["ok"]
     lines = [f"ok   {check['subject']}: {check['text']}" for check in explained["checks"]]
     # The memory in use is another one.
-    assert [*lines[:5], *lines[6:]] == [*said[:5], *said[6:]]
+    assert [*lines[:6], *lines[7:]] == [*said[:6], *said[7:]]
     assert await world.redis.keys() == []
 
 
@@ -152,6 +153,7 @@ async def test_doctor_reports_every_fault(world: World) -> None:
     assert all_wrong.code == 2
     assert [(check["subject"], check["ok"]) for check in json.loads(all_wrong.out)["checks"]] == [
         ("Configuration", False),
+        ("TALLY_HTTP", True),
         ("Redis", False),
     ]
     for ended in tally.ended:

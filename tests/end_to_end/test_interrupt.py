@@ -182,10 +182,15 @@ async def silent_server() -> AsyncIterator[tuple[str, asyncio.Event]]:
     writers: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(listen, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    yield f"{host}:{port}", asked
-    server.close()
-    for writer in writers:
-        writer.close()
+    try:
+        yield f"{host}:{port}", asked
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        for writer in writers:
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 async def stubborn() -> str:
