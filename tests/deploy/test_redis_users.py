@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import pytest
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
@@ -154,27 +155,31 @@ async def is_refused(redis: Redis, command: Command) -> bool:
     return False
 
 
-async def test_the_administrator_keeps_the_password(tmp_path: Path) -> None:
+def test_the_administrator_keeps_the_password(tmp_path: Path) -> None:
     """With what ``ACL LIST`` says in the file, too. Without it, anybody is the administrator."""
     file = tmp_path / "users.acl"
     shutil.copy(FILE, file)
     with RedisServer(tmp_path, aclfile=str(file)) as server:
-        async with connect(server.url) as redis:
+        with BlockingRedis.from_url(server.url, decode_responses=True) as redis:
             commands = cast("Any", redis)
-            await commands.execute_command("ACL", "SETUSER", "default", "resetpass", ">root-pass")
-            users = await commands.execute_command("ACL", "LIST")
+            commands.execute_command("ACL", "SETUSER", "default", "resetpass", ">root-pass")
+            users = commands.execute_command("ACL", "LIST")
             missing = [user for user in users if user.split()[1] not in USERS]
             file.write_text("\n".join([file.read_text("utf-8"), *missing]), encoding="utf-8")
-            await commands.execute_command("ACL", "LOAD")
-        async with connect(server.url) as stranger:
-            with pytest.raises(AuthenticationError):
-                await cast("Any", stranger).ping()
-        async with connect(url_of(server, "default").replace("default-", "root-")) as redis:
-            assert await cast("Any", redis).ping()
+            commands.execute_command("ACL", "LOAD")
+        with (
+            BlockingRedis.from_url(server.url) as stranger,
+            pytest.raises(AuthenticationError),
+        ):
+            stranger.ping()
+        with BlockingRedis.from_url(
+            url_of(server, "default").replace("default-", "root-")
+        ) as redis:
+            assert redis.ping()
             shutil.copy(FILE, file)
-            await cast("Any", redis).execute_command("ACL", "LOAD")
-        async with connect(server.url) as stranger:
-            assert await cast("Any", stranger).ping()
+            redis.execute_command("ACL", "LOAD")
+        with BlockingRedis.from_url(server.url) as stranger:
+            assert stranger.ping()
 
 
 @pytest.mark.parametrize("user", USERS)
