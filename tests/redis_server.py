@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -273,24 +273,3 @@ async def _carry(
                 await gate.wait()
             writer.write(view(part))
             await writer.drain()
-
-
-@asynccontextmanager
-async def tls_in_front_of(url: str, context: ssl.SSLContext) -> AsyncIterator[int]:
-    """Yield a port that speaks TLS and forwards everything."""
-    host, port = url.removeprefix("redis://").split(":")
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        onward_reader, onward_writer = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(
-            copy(reader, onward_writer), copy(onward_reader, writer), return_exceptions=True
-        )
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1]

@@ -39,29 +39,6 @@ async def permit(world: World, *rules: str) -> None:
     await cast("Any", world.redis).execute_command("ACL", "SETUSER", USER, *rules)
 
 
-async def test_the_rules_of_our_file_are_enough(world: World) -> None:
-    """For a worker with groups of commands around it, and a retention; it reaches no other key."""
-    settings = {**SETTINGS, "TALLY_RETENTION_DAYS": "3000"}
-    world.react("🎉", "ben", published=False)
-    async with world.run_worker(**settings) as worker:
-        world.take_back(world.react("👍", "ana"))
-        world.react("👍", "ben")
-        await world.settles()
-        await wait_until(world.owes_nothing, what=lambda: worker.err)
-    for command in (
-        ("doctor",),
-        ("backfill",),
-        ("reconcile",),
-        ("verify",),
-        ("show", ROOM, MESSAGE),
-        ("explain", ROOM, MESSAGE),
-    ):
-        ended = await world.run_command(*command, **settings)
-        assert ended.code == ExitCode.DONE, ended
-    assert "no permission" not in worker.err
-    assert "not permit" not in worker.err
-
-
 async def test_the_rules_of_our_file_let_programs_follow_at_once(world: World) -> None:
     """The worker may publish hints."""
     async with world.redis.pubsub() as subscription:

@@ -197,6 +197,7 @@ def test_the_worker_says_the_same_as_the_file() -> None:
 async def test_every_command_works_with_the_workers_user(world: World) -> None:
     """A worker that runs, and all commands around it."""
     world.add_past(130)  # so many have a ``who`` key
+    world.react("🎉", "cleo", published=False)
     await world.redis.execute_command("ACL", "LOG", "RESET")
     settings = {"TALLY_RETENTION_DAYS": "3000"}
     async with world.run_worker(**settings) as worker:

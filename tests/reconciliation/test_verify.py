@@ -23,6 +23,7 @@ from worker.reconciliation.verify import Sample, Verifier, verify
 from worker.service.parts import build_comparison
 from worker.store.apply_script import Ttls
 from worker.store.pending_repairs import GapCause
+from worker.store.tables import Tables
 
 
 def discrepancy(value: str, *, missing: int, surplus: int) -> Discrepancy:
@@ -96,16 +97,20 @@ async def test_each_difference_is_reported_by_message(comparison: ComparisonBenc
     assert await everything(comparison) == before
 
 
-async def test_what_is_owed_is_no_difference(comparison: ComparisonBench) -> None:
-    """A channel is under repair, and one is not: only the second one differs."""
-    await comparison.knows(3)
-    await comparison.knows(3, "hall")
-    comparison.add("unheard")
-    comparison.add("unheard", channel="hall")
+async def owing_hall(comparison: ComparisonBench) -> Tables:
+    """Let two channels lack an action; one of them is owed a repair."""
+    for channel in (CHANNEL, "hall"):
+        await comparison.knows(3, channel)
+        comparison.add("unheard", channel=channel)
     comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
     tables = comparison.bench.tables
-    pending = tables.pending
-    await pending.mark(["hall"], GapCause.OVERFLOW)
+    await tables.pending.mark(["hall"], GapCause.OVERFLOW)
+    return tables
+
+
+async def test_what_is_owed_is_no_difference(comparison: ComparisonBench) -> None:
+    """A channel is under repair, and one is not: only the second one differs."""
+    tables = await owing_hall(comparison)
 
     report = await verify(comparison.verify(), tables, [CHANNEL, "hall"])
     only_owed = await verify(comparison.verify(), tables, ["hall"])
@@ -119,14 +124,9 @@ async def test_what_is_owed_is_no_difference(comparison: ComparisonBench) -> Non
 
 async def test_a_gap_that_is_noticed_meanwhile_is_owed(comparison: ComparisonBench) -> None:
     """The worker marks the channel between the two passes; it repays another one."""
-    await comparison.knows(3)
-    await comparison.knows(3, "hall")
-    comparison.add("unheard")
-    comparison.add("unheard", channel="hall")
-    comparison.bench.emulator.state.advance(2 * SETTLE_SECONDS)
-    tables = comparison.bench.tables
+    tables = await owing_hall(comparison)
+
     pending = tables.pending
-    await pending.mark(["hall"], GapCause.OVERFLOW)
 
     async def a_worker_acts() -> None:
         await pending.mark([CHANNEL], GapCause.STALE_CURSOR)

@@ -1,7 +1,6 @@
 """Clients of Redis: over TCP, TLS, a Unix socket, of the embedded server; and their errors."""
 
 import asyncio
-import ssl
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,8 @@ import trustme
 from redis import exceptions
 
 from reaction_tally.keys import Keys
-from tests.redis_server import RedisServer, tls_in_front_of
+from tests.redis_server import RedisServer
+from tests.source.tls_server import tls_context, tls_in_front_of
 from tests.unclaimed import UnclaimedReader
 from worker.errors import RedisUnavailableError, ScriptRefusedError
 from worker.store import connection
@@ -30,8 +30,7 @@ async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) ->
     """The address is ``rediss://``. If the authority is unknown, nothing is sent."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    context = tls_context(authority, "127.0.0.1")
     async with tls_in_front_of(valkey.url, context) as port:
         url = f"rediss://127.0.0.1:{port}/0"
         async with connect(f"{url}?ssl_ca_certs={tmp_path}/ca.pem") as verified:

@@ -14,7 +14,8 @@ import trustme
 
 from reaction_tally.keys import Keys
 from tests.configured_server import ConfiguredServer
-from tests.redis_server import RedisServer, free_port, tls_in_front_of
+from tests.redis_server import RedisServer, free_port
+from tests.source.tls_server import tls_context, tls_in_front_of
 from worker.errors import ExitCode, RedisUnavailableError, RedisUnfitError, TallyError
 from worker.store.connection import connect
 from worker.store.embedded import find_binary
@@ -179,8 +180,7 @@ async def answering(greeting: bytes) -> AsyncIterator[int]:
 
 async def test_an_unknown_authority_is_explained(valkey: RedisServer) -> None:
     """With both places that can name it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    context = tls_context(trustme.CA(), "127.0.0.1")
     async with tls_in_front_of(valkey.url, context) as port:
         error = await refused(f"rediss://127.0.0.1:{port}")
 
@@ -194,8 +194,7 @@ async def test_a_certificate_of_another_host_is_named(valkey: RedisServer, tmp_p
     """With the names that it has."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("redis.invalid").configure_cert(context)
+    context = tls_context(authority, "redis.invalid")
     async with tls_in_front_of(valkey.url, context) as port:
         error = await refused(f"rediss://127.0.0.1:{port}?ssl_ca_certs={tmp_path}/ca.pem")
 
@@ -280,8 +279,7 @@ async def test_a_server_that_closes_without_a_reason_is_explained(
 async def test_tls_to_a_plain_port_is_named(valkey: RedisServer) -> None:
     """And a plain address of a port that speaks TLS."""
     plain = await refused(valkey.url.replace("redis://", "rediss://"))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    context = tls_context(trustme.CA(), "127.0.0.1")
     async with tls_in_front_of(valkey.url, context) as port:
         encrypted = await refused(f"redis://127.0.0.1:{port}")
 

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Final
 
 from worker.errors import MissingPermissionError, TallyError
@@ -14,6 +15,18 @@ FRESH_SECONDS: Final = 3.0
 """For so long an answer serves every page. Each check writes to Redis."""
 ANSWER_SECONDS: Final = CHECK_SECONDS - 0.1
 """A little sooner than a page gives up, so that it has this answer."""
+NO_ANSWER: Final = f"no answer in {CHECK_SECONDS:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Redis answered to one check."""
+
+    problem: str | None = None
+    """Why it does not answer."""
+    write_problem: str | None = None
+    """Why it takes no writes."""
+    is_readable: bool = False
 
 
 class RedisCheck:
@@ -30,22 +43,22 @@ class RedisCheck:
         self._due_at = -math.inf
         """When Redis is asked again; never while it is asked."""
         self._running: asyncio.Task[None] | None = None
-        self._is_answered = False
-        self._is_read = False
-        self._problem: str | None = None
-        self._write_problem: str | None = None
-        self.is_readable = False
+        self._answer = Answer()
+
+    @property
+    def is_readable(self) -> bool:
         """Whether Redis could be read. One that takes no writes may be read."""
+        return self._answer.is_readable
 
     async def problem(self) -> str | None:
         """Return why Redis does not answer; None if it does."""
         await self._ask()
-        return self._problem
+        return self._answer.problem
 
     async def write_problem(self) -> str | None:
         """Return why Redis takes no writes; None if it does."""
         await self._ask()
-        return self._write_problem
+        return self._answer.write_problem
 
     async def _ask(self) -> None:
         if self._clock() >= self._due_at:
@@ -56,29 +69,32 @@ class RedisCheck:
             await asyncio.shield(self._running)
 
     async def _run(self) -> None:
-        self._is_answered = self._is_read = False
+        # If the time is over, this is what is known so far.
+        answer = Answer(NO_ANSWER, NO_ANSWER)
         try:
-            problem = await self._failure()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    answer = await self._read()
+                    if answer.problem is None:
+                        problem = await self._write()
+                        answer = replace(answer, write_problem=problem)
         finally:
+            self._answer = answer
             self._due_at = self._clock() + FRESH_SECONDS
-        self._problem = None if self._is_answered else problem
-        self._write_problem = problem
-        self.is_readable = self._is_read
 
-    async def _failure(self) -> str | None:
+    async def _read(self) -> Answer:
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await self._read()
-                await self._server.check_writes()
+            await self._server.now()
+        except MissingPermissionError:
+            # A refusal is an answer. Writes fail with the right that is missing.
+            return Answer(write_problem=NO_ANSWER)
+        except TallyError as error:
+            return Answer(str(error), str(error))
+        return Answer(write_problem=NO_ANSWER, is_readable=True)
+
+    async def _write(self) -> str | None:
+        try:
+            await self._server.check_writes()
         except TallyError as error:
             return str(error)
-        except TimeoutError:
-            return f"no answer in {CHECK_SECONDS:g} s"
         return None
-
-    async def _read(self) -> None:
-        # A refusal is an answer. Writes fail with the right that is missing.
-        with suppress(MissingPermissionError):
-            await self._server.now()
-            self._is_read = True
-        self._is_answered = True

@@ -209,9 +209,12 @@ class Store(Messages):
             keys += self._keys.message(channel, message)
         options = (self._ttls.journal_seconds, retention_seconds, RANKED_ABOVE)
         args: list[str | int] = [*options, *messages]
-        deleted, lacking = 0, [""]
-        while lacking:
-            call = ([*keys, *filter(None, lacking)], args)
-            ((count, lacking),) = await call_script(self._redis, "sweep", call)
+        deleted = 0
+        count: int
+        who: list[str] = []
+        while True:
+            call = ([*keys, *who], args)
+            ((count, who),) = await call_script(self._redis, "sweep", call)
             deleted += count
-        return deleted
+            if not who:
+                return deleted
