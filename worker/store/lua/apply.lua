@@ -180,8 +180,8 @@ end
 
 -- Answers the score of an action timetoken in a who key.
 local function score_of(timetoken)
-  local thousands, rest = tonumber('0' .. sub(timetoken, 1, -10)), tonumber('0' .. sub(timetoken, -9))
-  return string.format('%.0f', (thousands - 17000000) * 1e9 + rest)
+  local billions, rest = tonumber('0' .. sub(timetoken, 1, -10)), tonumber('0' .. sub(timetoken, -9))
+  return string.format('%.0f', (billions - 17000000) * 1e9 + rest)
 end
 
 -- Adds arguments to the command for a who key. A key has one command of each name.

@@ -53,8 +53,8 @@ if not next(wrong) then return {} end
 
 -- As in apply.lua.
 local function score_of(timetoken)
-  local thousands, rest = tonumber('0' .. sub(timetoken, 1, -10)), tonumber('0' .. sub(timetoken, -9))
-  return string.format('%.0f', (thousands - 17000000) * 1e9 + rest)
+  local billions, rest = tonumber('0' .. sub(timetoken, 1, -10)), tonumber('0' .. sub(timetoken, -9))
+  return string.format('%.0f', (billions - 17000000) * 1e9 + rest)
 end
 
 local commands = {}
