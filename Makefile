@@ -6,8 +6,11 @@ PYTEST := $(BIN)/pytest
 
 # A lock is installed as it is: every distribution by its hash, and --no-deps, so that pip resolves nothing and no later
 # release can change or break what is installed. tests/deploy/test_locks.py proves that the locks leave nothing out.
-# Build tools come first: they build the package itself, and the one dependency that has no wheel.
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation
+# Build tools come first: they build the package itself, and the one dependency that has no wheel (--use-pep517: the pip
+# of Debian 12 would run its setup.py, and warn of that).
+# Other users run what root installs, whatever root's umask is.
+READABLE := umask 022 &&
+PIP    := $(READABLE) $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
 LOCKED := $(PIP) --require-hashes
 
 .PHONY: demo install test quick coverage check bench mutants chaos simulate drill stops soak env-example manifests sbom contract lock clean
@@ -18,7 +21,9 @@ demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compar
 
 install: $(VENV)/.built ## the worker as its locks have it, into VENV: a copy, for a server (make install VENV=/opt/tally)
 	$(LOCKED) -r requirements.lock
-	$(PIP) ./client .
+	$(PIP) ./client
+	$(PIP) .
+	@$(BIN)/tally --version
 	@rm -f $(VENV)/.dev $(VENV)/.run # in a checkout's own .venv, make demo and make test put the sources back
 
 test: $(VENV)/.dev check ## formatting, lint, types, import contracts, then every test
@@ -89,20 +94,23 @@ lock: ## rewrite the lock files from pyproject.toml (needs uv); they carry hashe
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-$(BIN)/python:
+# pip, and not python: where Debian's python3-venv is missing, a folder with a python and without pip stays behind.
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(READABLE) $(PYTHON) -m venv $(VENV)
 
-$(VENV)/.built: requirements-build.lock | $(BIN)/python
+$(VENV)/.built: requirements-build.lock | $(BIN)/pip
 	$(LOCKED) -r $<
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock pyproject.toml client/pyproject.toml $(VENV)/.built
 	$(LOCKED) -r $<
-	$(PIP) --editable ./client --editable .
+	$(PIP) --editable ./client
+	$(PIP) --editable .
 	@touch $@
 
 $(VENV)/.run: requirements.lock pyproject.toml client/pyproject.toml $(VENV)/.built
 	$(LOCKED) -r $<
-	$(PIP) --editable ./client --editable .
+	$(PIP) --editable ./client
+	$(PIP) --editable .
 	@touch $@

@@ -215,12 +215,20 @@ build_editable = build_wheel
 """
 
 
-def write_wheel(folder: Path, name: str, version: str, metadata: str) -> Path:
-    """Write the smallest wheel that pip takes."""
+SCRIPTS: Final = "[console_scripts]\ntally = {module}:tell\n"
+
+
+def write_wheel(
+    folder: Path, name: str, version: str, metadata: str, module: str | None = None
+) -> Path:
+    """Write the smallest wheel that pip takes; with a ``module`` it has the program ``tally``."""
     path = folder / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr(f"{name}.py", f"version = {version!r}\n")
+        code = f"version = {version!r}\ndef tell():\n    print('tally', version)\n"
+        wheel.writestr(f"{module or name}.py", code)
+        if module:
+            wheel.writestr(f"{info}/entry_points.txt", SCRIPTS.format(module=module))
         wheel.writestr(
             f"{info}/METADATA",
             f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}",
@@ -253,8 +261,9 @@ def newcomer(tmp_path: Path) -> Path:
     for name in ("requirements.lock", "requirements-dev.lock"):
         (project / name).write_text("".join(map(lock_line, wheels)))
     (project / "client").mkdir()
-    for folder, package in ((project, PROJECT_WHEEL), (project / "client", CLIENT_WHEEL)):
-        write_wheel(folder, *package)
+    write_wheel(project, *PROJECT_WHEEL, module="project")
+    write_wheel(project / "client", *CLIENT_WHEEL)
+    for folder in (project, project / "client"):
         (folder / "backend.py").write_text(BACKEND)
         (folder / "pyproject.toml").write_text(
             '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
@@ -262,7 +271,7 @@ def newcomer(tmp_path: Path) -> Path:
     return project
 
 
-def make(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def make(project: Path, *words: str, umask: int = -1) -> subprocess.CompletedProcess[str]:
     """Run make there, with that index folder and no other."""
     environment = {
         name: text
@@ -276,7 +285,13 @@ def make(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     }
     command = ["make", f"PYTHON={sys.executable}", *words]
     return subprocess.run(
-        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+        command,
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        umask=umask,
     )
 
 
@@ -290,6 +305,40 @@ def test_what_is_locked_is_installed_although_a_newer_release_exists(newcomer: P
             [newcomer / ".venv/bin/python", "-c", code], capture_output=True, check=True
         ).stdout
         assert said == b"1.0 1.0\n"
+
+
+def test_what_root_installs_is_readable_whatever_the_umask(newcomer: Path) -> None:
+    """Else the worker's user may not run it, and systemd says no more than 203/EXEC."""
+    made = make(newcomer, "install", umask=0o077)
+
+    assert made.returncode == 0, made.stderr
+    folder = newcomer / ".venv"
+    installed = [path for path in folder.rglob("*") if not path.name.startswith(".")]
+    assert [path for path in (folder, *installed) if not path.stat().st_mode & 0o004] == []
+
+
+def test_an_install_goes_on_after_one_without_pip(newcomer: Path) -> None:
+    """Debian's python3 without python3-venv leaves such a folder, and says what to install."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", newcomer / ".venv"], check=True)
+
+    made = make(newcomer, "install")
+
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.endswith("tally 1.0\n")
+
+
+def test_an_upgrade_keeps_the_program_that_had_the_clients_name(newcomer: Path) -> None:
+    """The worker was the distribution ``reaction-tally``, which now is the client."""
+    older = write_wheel(newcomer.parent, "client", "0.9", "", module="project")
+    made = make(newcomer, ".venv/.built")
+    assert made.returncode == 0, made.stderr
+    pip = f"{newcomer}/.venv/bin/python -m pip install --no-index --no-deps"
+    subprocess.run([*pip.split(), older], check=True, capture_output=True)
+
+    made = make(newcomer, "install")
+
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.endswith("tally 1.0\n")
 
 
 def commands_of_pip() -> Iterator[tuple[str, str]]:
