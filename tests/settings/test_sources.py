@@ -139,7 +139,7 @@ def test_the_environment_outranks_dotenv_for_files(
     ("content", "reason"),
     [
         (None, "cannot be read: No such file or directory"),
-        (b" \n", "is empty"),
+        (b" \n", "is empty. Write the value into it, or take PUBNUB_AUTH_TOKEN_FILE away"),
         (f"{CANARY}\xe9".encode("latin-1"), "cannot be read: it is not UTF-8 text"),
         (
             CANARY.encode() * MAX_SECRET_BYTES,

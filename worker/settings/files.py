@@ -33,7 +33,8 @@ def read_secret(setting: str, path: Path) -> str:
     """
     secret = read_text(setting, path, MAX_SECRET_BYTES).strip()
     if not secret:
-        raise ConfigurationError(f"{setting}: the file {path} is empty.")
+        advice = f"Write the value into it, or take {setting} away."
+        raise ConfigurationError(f"{setting}: the file {path} is empty. {advice}")
     return secret
 
 
