@@ -22,6 +22,7 @@ PROMISE: Final = "that the runbook leads back to a copy"
 RUNBOOK: Final = (ROOT / "deploy/runbook.md").read_text(encoding="utf-8")
 SECTION: Final = RUNBOOK.partition("\n## Backup and restore\n")[2].partition("\n## ")[0]
 CONFIGURATION: Final = "/etc/redis.conf"
+HEAD: Final = re.sub(r"\n# ", " ", DEPLOYED.read_text(encoding="utf-8").partition("\n\n")[0])
 
 pytestmark = needs("redis-cli", PROMISE)
 
@@ -100,7 +101,7 @@ def follow(machine: Machine, words: list[str]) -> None:
     match words:
         case ["redis-server", configuration, *options]:
             assert configuration == CONFIGURATION
-            machine.start(*options)
+            machine.start("--daemonize", "yes", *options)  # which Debian's configuration has
         case ["redis-cli", "DBSIZE"]:
             assert machine.ask("DBSIZE") != "0"
         case ["redis-cli", "INFO", section]:
@@ -131,6 +132,23 @@ def test_a_copy_comes_back_and_stays(machine: Machine) -> None:
     assert machine.ask("KEYS", "*") == "tally:{room}:counts:1"
     assert machine.ask("HGET", "tally:{room}:counts:1", "reaction:👍") == "2"
     assert machine.ask("CONFIG", "GET", "appendonly").split() == ["appendonly", "yes"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_append_only_file_begins_with_the_data(machine: Machine, first: bool) -> None:
+    """If it begins while the server runs, as the head of redis.conf says; else it begins empty."""
+    machine.start("--appendonly", "no")
+    machine.ask("SET", "kept", "1")
+    machine.ask("SAVE")
+    if first:
+        for question in re.findall(r"`redis-cli ([\w ]+)`", HEAD):
+            machine.ask(*question.split())
+        machine.until(lambda: "aof_rewrite_in_progress:0" in machine.ask("INFO", "persistence"))
+    machine.ask("SHUTDOWN")
+    machine.until(machine.has_ended)
+    machine.start()
+
+    assert machine.ask("DBSIZE") == str(int(first))
 
 
 def test_a_bare_copy_is_ignored(machine: Machine) -> None:
