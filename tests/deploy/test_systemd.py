@@ -183,9 +183,14 @@ def test_secrets_are_credentials(name: str) -> None:
     ]
 
 
+def text_of_head() -> str:
+    """Return the comment that the first unit begins with."""
+    return (FOLDER / "tally.service").read_text(encoding="utf-8").partition("[Unit]")[0]
+
+
 def test_installed_files_exist() -> None:
     """All that the head of the first unit names; every unit is among them."""
-    head = (FOLDER / "tally.service").read_text(encoding="utf-8").partition("[Unit]")[0]
+    head = text_of_head()
     named = {
         pattern: set(ROOT.glob(pattern))
         for pattern in re.findall(r"[\w.*/-]*deploy/[\w.*/-]*", head)
@@ -193,6 +198,14 @@ def test_installed_files_exist() -> None:
 
     assert [pattern for pattern, found in named.items() if not found] == []
     assert set(FOLDER.iterdir()) <= set().union(*named.values())
+
+
+def test_an_upgrade_copies_the_units_too() -> None:
+    """By the line of the first install. A unit that stays behind lacks what a version changes."""
+    (line,) = re.findall(r"^# {5}(install .*\.timer .*)$", text_of_head(), re.MULTILINE)
+    upgrade = (ROOT / "deploy/install.md").read_text(encoding="utf-8").partition("\n## Upgrade")[2]
+
+    assert f"\n    {line}\n    systemctl daemon-reload\n" in upgrade
 
 
 def test_the_head_is_a_script(tmp_path: Path) -> None:
@@ -233,7 +246,7 @@ def test_the_worker_has_time_to_drain() -> None:
 
     assert seconds(limit) >= Settings.model_validate({}).drain_seconds + 10
     assert (service["KillSignal"], service["KillMode"]) == (["SIGTERM"], ["mixed"])
-    assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert service["ExecReload"] == ["/bin/sh -c 'kill -HUP ${MAINPID}'"]
 
 
 @pytest.mark.parametrize("unit", ["tally.service", "tally@.service"])
