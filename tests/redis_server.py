@@ -1,7 +1,8 @@
-"""A real Valkey for tests: it can be killed, revived, put back to an older copy, failed over."""
+"""A real server for tests: it can be killed, revived, put back to an older copy, failed over."""
 
 import asyncio
 import atexit
+import os
 import shutil
 import socket
 import ssl
@@ -20,6 +21,9 @@ LOG: Final = "appendonlydir"
 """The folder of the append-only file, Redis's own default."""
 START_SECONDS: Final = 60
 STOP_SECONDS: Final = 30
+
+SERVER: Final = "TEST_SERVER"
+"""A variable: the program that takes the embedded Valkey's place in tests."""
 
 _kept: Final[list[socket.socket]] = []
 
@@ -48,6 +52,12 @@ def free_port(wanted: int = 0) -> int:
     else:
         kept.close()
     return port
+
+
+def server_program() -> Path:
+    """Return the server that tests start: the embedded Valkey, or what TEST_SERVER names."""
+    named = os.environ.get(SERVER)
+    return Path(named) if named else find_binary()
 
 
 class ServerProcess:
@@ -105,7 +115,7 @@ class ServerProcess:
 
 
 class RedisServer:
-    """One Valkey on loopback; its data is gone when it stops, unless a folder is given."""
+    """One server on loopback; its data is gone when it stops, unless a folder is given."""
 
     def __init__(self, folder: Path | None = None, **config: str) -> None:
         self._temporary = None if folder else tempfile.mkdtemp(prefix="valkey-")
@@ -113,7 +123,7 @@ class RedisServer:
         self._folder.mkdir(parents=True, exist_ok=True)
         options = {"save": "", "appendonly": "no"} | config
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        self._server = ServerProcess([find_binary(), *words], self._folder)
+        self._server = ServerProcess([server_program(), *words], self._folder)
         self._server.start()
 
     def __enter__(self) -> Self:

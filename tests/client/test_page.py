@@ -16,12 +16,11 @@ from tests.claimed import claim
 from tests.client.readers import Readers
 from tests.configured_server import ConfiguredServer
 from tests.histories import ANA, CHANNEL, MESSAGE, added, at, removed
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, server_program
 from tests.store.examples import apply
 from tests.store.random_channel import RandomChannel
 from worker.domain.action import Added, Identity
 from worker.store.batch import batched
-from worker.store.embedded import find_binary
 from worker.store.store import Store
 
 KEYS: Final = Keys()
@@ -185,7 +184,7 @@ async def test_a_server_that_hides_scripts_is_read_in_steps(tmp_path: Path, hidd
     """Some rename such commands, so that nobody runs them."""
     configuration = tmp_path / "redis.conf"
     configuration.write_text(f'rename-command {hidden} ""\n')
-    with ConfiguredServer(find_binary(), configuration) as server:
+    with ConfiguredServer(server_program(), configuration) as server:
         async with (
             Redis.from_url(server.url) as redis,
             AsyncTallyReader.from_url(server.url) as reader,

@@ -13,12 +13,11 @@ import pytest
 import trustme
 
 from reaction_tally.keys import Keys
-from tests.configured_server import ConfiguredServer
-from tests.redis_server import RedisServer, free_port
+from tests.configured_server import ConfiguredServer, programs
+from tests.redis_server import RedisServer, free_port, server_program
 from tests.source.tls_server import tls_context, tls_in_front_of
 from worker.errors import ExitCode, RedisUnavailableError, RedisUnfitError, TallyError
 from worker.store.connection import connect
-from worker.store.embedded import find_binary
 from worker.store.preflight import check_fitness, check_permissions, check_writes
 
 KEYS: Final = Keys()
@@ -76,7 +75,7 @@ async def test_a_redis_with_too_few_replicas_takes_no_writes(changed: Any) -> No
 @pytest.mark.processes
 async def test_a_replica_is_refused_with_its_primary(valkey: RedisServer) -> None:
     """A worker writes to the primary. A command that only reads may read a replica."""
-    with ConfiguredServer(find_binary(), replicaof=f"127.0.0.1 {valkey.port}") as replica:
+    with ConfiguredServer(server_program(), replicaof=f"127.0.0.1 {valkey.port}") as replica:
         error = await refused(replica.url)
         async with connect(replica.url) as redis:
             await check_fitness(redis, only_reads=True)
@@ -91,17 +90,18 @@ async def test_a_replica_is_refused_with_its_primary(valkey: RedisServer) -> Non
 async def test_a_cluster_is_refused_as_a_cluster() -> None:
     """One of its nodes answers like a server."""
     bus = str(free_port())
-    with ConfiguredServer(find_binary(), cluster_enabled="yes", cluster_port=bus) as node:
+    with ConfiguredServer(server_program(), cluster_enabled="yes", cluster_port=bus) as node:
         error = await refused(node.url)
 
     assert "a node of a Redis Cluster" in str(error)
 
 
 @pytest.mark.processes
-async def test_a_sentinel_is_refused_as_a_sentinel(tmp_path: Path) -> None:
-    """It answers INFO, and holds no data."""
-    program = tmp_path / "valkey-sentinel"
-    program.symlink_to(find_binary())
+@pytest.mark.parametrize("make", programs())
+async def test_a_sentinel_is_refused_as_a_sentinel(make: str, tmp_path: Path) -> None:
+    """It answers INFO, and holds no data. Its name says that it is one."""
+    program = tmp_path / f"{make.lower()}-sentinel"
+    program.symlink_to(programs()[make])
     configuration = tmp_path / "sentinel.conf"
     configuration.touch()
     with ConfiguredServer(program, configuration) as sentinel:
@@ -115,7 +115,7 @@ async def test_a_server_without_info_is_refused(tmp_path: Path) -> None:
     """Some managed services rename or block it."""
     configuration = tmp_path / "valkey.conf"
     configuration.write_text('rename-command INFO ""\n')
-    with ConfiguredServer(find_binary(), configuration) as server:
+    with ConfiguredServer(server_program(), configuration) as server:
         error = await refused(server.url)
 
     assert isinstance(error, RedisUnfitError)
