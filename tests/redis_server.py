@@ -142,6 +142,11 @@ class RedisServer:
         """The address for clients."""
         return self._server.url
 
+    async def restart(self) -> None:
+        """End it as an operator does, and start it again; an option must keep its data."""
+        await asyncio.to_thread(self._server.end)
+        await asyncio.to_thread(self._server.start)
+
     def stop(self) -> None:
         """End the server."""
         self._server.end()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.deploy.dockerfile import ROOT
 from tests.deploy.needed import needs
-from tests.deploy.prometheus_server import Prometheus, hurried
+from tests.deploy.prometheus_server import Prometheus, hurried, sped_up
 from tests.deploy.scraped import textfile
 from tests.waiting import wait_until
 
@@ -46,3 +46,15 @@ def test_hurried_rules_differ_only_in_time() -> None:
     )
     assert "for: 1s" in hurried(RULES)
     assert "for: 3m" not in hurried(RULES)
+
+
+def test_sped_up_rules_differ_only_in_waits_and_ranges() -> None:
+    """Five minutes in twelfths are 25 seconds. Ages in seconds, sums and words stay."""
+    rules = "    for: 5m\n  expr: max(a[1h]) > 600 or b[1d:1m] offset 9m # [x] for: 3m\n"
+    faster = sped_up(rules, 12)
+
+    assert faster == (
+        "    for: 25000ms\n  expr: max(a[300000ms]) > 600"
+        " or b[7200000ms:5000ms] offset 45000ms # [x] for: 3m\n"
+    )
+    assert "for: 3m" not in sped_up(RULES, 12)

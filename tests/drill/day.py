@@ -1,4 +1,4 @@
-"""A day in the life of a worker, in two minutes: all that happens to it, one by one, under load.
+"""A day in the life of a worker, in four minutes: all that happens to it, one by one, under load.
 
 Every reaction is counted in the end, and nobody repairs anything by hand: the worker marks and
 repays by itself what a step made it miss.
@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Final
 
 from tests.comparison import broken_tallies, compare
-from tests.deploy.prometheus_server import Prometheus, hurried
-from tests.drill.alerts import RULES, Alerts
+from tests.deploy.prometheus_server import Prometheus, sped_up
+from tests.drill.alerts import RULES, TIMES_FASTER, Alerts
 from tests.drill.load import Load
-from tests.drill.shift import OLD, Shift
+from tests.drill.outages import SHORT_MINUTES, Outages
+from tests.drill.shift import LAST_DAY_MINUTES, OLD, Shift
 from tests.drill.windows import total
 from tests.redis_server import MortalServer
+from tests.source.proxied import behind_a_proxy
 from tests.waiting import wait_until
 from tests.worlds import KEYS, MESSAGE, World, open_world
 
@@ -50,6 +52,8 @@ class Plan:
     settle_seconds: float = 5
     """``TALLY_SETTLE_SECONDS``, by default 60: what is owed is repaid sooner."""
     has_prometheus: bool = True
+    are_tokens_short: bool = True
+    """Whether a token ends of itself, which takes more than a minute."""
 
 
 async def run(plan: Plan, folder: Path, say: Say) -> None:
@@ -62,10 +66,19 @@ async def run(plan: Plan, folder: Path, say: Say) -> None:
     try:
         async with (
             open_world(server.url, folder, seed=plan.seed) as world,
+            behind_a_proxy(world.emulator.origin, folder) as (proxy, settings),
             AsyncExitStack() as stack,
         ):
+            world.settings |= settings
             load = Load(world.state, plan.seed, ROOMS)
-            day = Day(plan, Shift(world, load, plan.settle_seconds), server, stack)
+            outages = Outages(
+                shift=Shift(world, load, plan.settle_seconds),
+                server=server,
+                proxy=proxy,
+                alerts=Alerts(),
+                settle_seconds=plan.settle_seconds,
+            )
+            day = Day(plan, outages, stack)
             began = time.monotonic()
             for number, step in enumerate(day.steps(), 1):
                 say(f"{number:2}  {await _timed(step)}")
@@ -88,56 +101,62 @@ async def _timed(step: Step) -> str:
 class Day:
     """The steps; each returns a line about what was seen."""
 
-    def __init__(
-        self, plan: Plan, shift: Shift, server: MortalServer, stack: AsyncExitStack
-    ) -> None:
+    def __init__(self, plan: Plan, outages: Outages, stack: AsyncExitStack) -> None:
         """``stack`` ends what a step leaves running, the load above all."""
         self._plan = plan
-        self._shift = shift
-        self._world: World = shift.world
-        self._load = shift.load
-        self._server = server
+        self._outages = outages
+        self._shift = outages.shift
+        self._world: World = outages.shift.world
+        self._load = outages.shift.load
+        self._alerts = outages.alerts
         self._stack = stack
         self._loading = AsyncExitStack()
-        self._alerts = Alerts()
 
     def steps(self) -> list[Step]:
         """Return the day, in order."""
-        steps: list[Step] = [
+        outages, plan = self._outages, self._plan
+        watch: list[Step] = [("Prometheus watches", self.watch)]
+        in_time: list[Step] = [("the token is replaced a day ahead", outages.replace_token)]
+        late: list[Step] = [("the token ends, and is replaced late", outages.outlive_token)]
+        return [
             ("a worker starts", self.start),
+            *(watch if plan.has_prometheus else []),
             ("users begin to react", self.begin),
             ("SIGHUP: two channels more, one less", self.change_list),
             ("SIGHUP: the one is back", self.change_back),
-            ("the token expires, after rotation", self.rotate_token),
-            ("Redis restarts, its data kept", self.restart_redis),
+            ("the token is refused, after rotation", self._then_breathe(outages.refuse_token)),
+            ("the proxy restarts", self._then_breathe(outages.restart_proxy)),
+            ("Redis restarts, its data kept", self._then_breathe(outages.restart_redis)),
+            ("Redis is away", self._then_breathe(outages.lose_redis)),
+            *(in_time if plan.are_tokens_short else []),
             ("kill -9, and a new worker", self.kill),
+            ("Redis is full", self._then_breathe(outages.fill_redis)),
+            *(late if plan.are_tokens_short else []),
             ("what is owed is repaid", self.repay),
             ("SIGTERM, and a new worker", self.replace),
             ("users go; SIGTERM", self.end),
             ("tally verify --json", self.verify),
         ]
-        if self._plan.has_prometheus:
-            steps.insert(1, ("Prometheus watches", self.watch))
-        return steps
 
     async def start(self) -> str:
-        """Start a worker on channels with a past; PubNub wants a token."""
+        """Start a worker on channels with a past; PubNub wants a token, and this one ends soon."""
         for room in ROOMS:
             self._world.add_past(self._plan.past, OLD, room)
         self._shift.list_channels(ROOMS)
-        self._shift.rotate("first")
+        self._shift.grant(LAST_DAY_MINUTES)
         await self._shift.start()
         await self._shift.become_true(ROOMS)
-        return f"ready; {self._plan.past:,} earlier reactions in each of {len(ROOMS)} channels"
+        past = f"{self._plan.past:,} earlier reactions in each of {len(ROOMS)} channels"
+        return f"ready, through a proxy; {past}"
 
     async def watch(self) -> str:
-        """Start a Prometheus with the project's alerts, which wait a second instead of minutes."""
-        rules = hurried(RULES.read_text(encoding="utf-8"))
+        """Start a Prometheus with the project's alerts, in which time passes faster."""
+        rules = sped_up(RULES.read_text(encoding="utf-8"), TIMES_FASTER)
         folder = self._world.folder / "prometheus"
         prometheus = Prometheus(folder, {"tally": [self._shift.address]}, rules)
         self._alerts.prometheus = await self._stack.enter_async_context(prometheus)
         await wait_until(prometheus.is_scraping)
-        return "scrapes every second; deploy/prometheus/alerts.yml, each `for:` shortened to 1 s"
+        return f"scrapes every second; deploy/prometheus/alerts.yml, {TIMES_FASTER} times as fast"
 
     async def begin(self) -> str:
         """Let users act from now on, the whole day."""
@@ -171,37 +190,18 @@ class Day:
         self._load.channels.append(LEAVES)
         return await self._probed(f"{acts} missed acts are made good, removals too")
 
-    async def rotate_token(self) -> str:
-        """Refuse the token that is in use, once another is in the file."""
-        worker, gaps = self._shift.worker, self._shift.gaps()
-        self._shift.rotate("second")
-        await worker.logs("token_renewed")
-        figures = await worker.figures()
-        refused = sum(value for series, value in figures.items() if 'status="403"' in series)
-        line = await self._probed(
-            f"{refused:.0f} answers of 403, then the new token, without a gap"
-        )
-        assert self._shift.gaps() == gaps, "a token that is renewed in time leaves no gap"
-        return line
-
-    async def restart_redis(self) -> str:
-        """End Redis, start it again."""
-        worker = self._shift.worker
-        await self._server.end()
-        await worker.logs("redis_unavailable")
-        fired = await self._alerts.fires("TallyRedisAway")
-        await self._server.revive()
-        await self._world.redis.connection_pool.disconnect()  # those to the earlier server
-        await wait_until(worker.is_ready, what=self._shift.log)
-        cleared = await self._alerts.clears("TallyRedisAway")
-        return await self._probed(f"ready again{fired}{cleared}")
-
     async def kill(self) -> str:
-        """End the worker without a chance to do anything more; start another."""
+        """End the worker without a chance to do anything more; start another.
+
+        Somebody has put a token of a minute in its place.
+        """
+        alerts = ("TallyDown", "TallyNamesUncovered")
         await self._shift.worker.killed()
-        fired = await self._alerts.fires("TallyDown")
+        fired = await self._alerts.fire(*alerts)
+        if self._plan.are_tokens_short:
+            self._shift.grant(SHORT_MINUTES)
         await self._shift.start()
-        cleared = await self._alerts.clears("TallyDown")
+        cleared = await self._alerts.clear(*alerts)
         return await self._probed(f"resumes at the saved cursors{fired}{cleared}")
 
     async def repay(self) -> str:
@@ -240,6 +240,7 @@ class Day:
 
     def gaps(self) -> str:
         """Say what was owed this day, by cause."""
+        assert not self._shift.gaps()["redis_went_back"], "Redis kept all, and the worker doubts it"
         gaps = [f"{count} {cause}" for cause, count in self._shift.gaps().items()]
         return f"marks, all repaid: {', '.join(gaps)}"
 
@@ -247,6 +248,14 @@ class Day:
         line = f"{line}; {await self._shift.probe()}"
         await self._breathe()
         return line
+
+    def _then_breathe(self, step: Callable[[], Awaitable[str]]) -> Callable[[], Awaitable[str]]:
+        async def do() -> str:
+            line = await step()
+            await self._breathe()
+            return line
+
+        return do
 
     async def _have_their_past(self) -> bool:
         keys = [KEYS.counts(room, MESSAGE) for room in ADDED]

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tests.drill.load import Load
@@ -14,15 +14,21 @@ from tests.processes import Child
 from tests.redis_server import free_port
 from tests.waiting import WAIT_SECONDS, wait_until
 from tests.worlds import KEYS, MESSAGE, World
+from worker.emulator import READ, Grant
 
 OLD: Final = "🕰"
 """The value of all reactions from before the first worker."""
+LAST_DAY_MINUTES: Final = 23 * 60
+"""The life of a token that should be replaced now."""
+MONTH_MINUTES: Final = 30 * 24 * 60
+SIGNING_KEYS: Final = ("pub-c-test", "sec-c-test")
 
 
 class Shift:
     """One worker at a time, the load on it, and the files that configure it."""
 
     def __init__(self, world: World, load: Load, settle_seconds: float) -> None:
+        world.state.access.switch_on(*SIGNING_KEYS)
         self.world = world
         self.load = load
         self.address = f"127.0.0.1:{free_port()}"
@@ -78,10 +84,22 @@ class Shift:
         entry = self.worker.entries("channels_reloaded")[-1]
         assert (entry["added"], entry["removed"]) == (added, removed), entry
 
-    def rotate(self, token: str) -> None:
-        """Write a token into the file, and let PubNub refuse every other."""
+    def grant(self, minutes: int) -> str:
+        """Write a new token that lives so long into the file; return it."""
+        token = self.world.state.access.grant(Grant(minutes=minutes, channel_patterns={".*": READ}))
         self._token.write_text(token, encoding="utf-8")
-        self.world.state.demand_token(token)
+        return token
+
+    async def takes_token(self, grant: Callable[[], object]) -> None:
+        """Put a new token in place; return when the worker uses it."""
+        before = len(self.worker.entries("token_renewed"))
+        grant()
+        await self.worker.logs("token_renewed", times=before + 1)
+
+    async def refusals(self) -> float:
+        """Return the number of answers of 403 that the worker got."""
+        figures = await self.worker.figures()
+        return sum(value for series, value in figures.items() if 'status="403"' in series)
 
     async def probe(self) -> str:
         """Let a user react in every channel of the load, and wait until each is counted.

@@ -17,10 +17,16 @@ from tests.drill.windows import LAG, Sample, Window
 async def test_a_day_ends_with_the_truth(tmp_path: Path) -> None:
     """Every reaction of the day is counted in the end; here without Prometheus."""
     lines: list[str] = []
-    plan = day.Plan(seed=1, breath_seconds=0.1, settle_seconds=2, has_prometheus=False)
+    plan = day.Plan(
+        seed=1,
+        breath_seconds=0.1,
+        settle_seconds=2,
+        has_prometheus=False,
+        are_tokens_short=False,
+    )
     await day.run(plan, tmp_path, lines.append)
 
-    assert len(lines) == 12, lines
+    assert len(lines) == 15, lines
     assert "0 differences" in lines[-2]
 
 
