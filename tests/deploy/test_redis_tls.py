@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ from tests.redis_server import Forwarder, RedisServer
 from tests.waiting import wait_until
 from tests.worlds import MESSAGE, ROOM, World, open_world
 from worker.errors import ExitCode
+from worker.store.connection import SOCKET_TIMEOUT_SECONDS
 
 RUNBOOK: Final = Path(__file__).parents[2] / "deploy" / "runbook.md"
 SETTINGS: Final = {"TALLY_SETTLE_SECONDS": "0.3", "TALLY_LOG_FORMAT": "json"}
@@ -144,3 +146,26 @@ async def test_a_server_with_another_name_is_refused(
         address = Papers(papers.authority, papers.folder, other).address()
         doctor = await world.do("doctor", REDIS_URL=address)
     assert doctor.process.returncode == ExitCode.REDIS_UNFIT, doctor.out
+
+
+async def test_a_stop_does_not_wait_for_the_end_of_tls(world: World, papers: Papers) -> None:
+    """Redis hangs, or a firewall swallows all: nobody ends TLS. Ten seconds a client are too long.
+
+    What was read could not be applied, so the exit code is 1.
+    """
+    async with Forwarder(int(papers.forwarder.url.rpartition(":")[2])) as between:
+        port = between.url.rpartition(":")[2]
+        address = papers.address().replace(papers.forwarder.url.rpartition(":")[2], port)
+        worker = await world.follow(REDIS_URL=address, TALLY_DRAIN_SECONDS="0.5")
+        world.react("👍", "ana")
+        await world.settles()
+        between.hold_answers()
+        world.react("🎉", "ben")
+        code = await worker.stopped()
+
+    assert code == ExitCode.FAILED, worker.err
+    (drained,), (ended,) = worker.entries("drain_timed_out"), worker.entries("worker_stops")
+    waited = datetime.fromisoformat(ended["timestamp"]) - datetime.fromisoformat(
+        drained["timestamp"]
+    )
+    assert waited.total_seconds() < SOCKET_TIMEOUT_SECONDS, worker.err

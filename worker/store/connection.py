@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import hiredis
 from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -26,6 +27,8 @@ RedisClient = Redis
 
 EMBEDDED_FOLDER: Final = Path(".tally")
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
+CLOSE_SECONDS: Final = 0.5
+"""For so long a connection waits for the server's end of TLS."""
 HEALTH_CHECK_SECONDS: Final = 30
 _BAD_OPTIONS: Final = (
     ValueError,
@@ -151,7 +154,20 @@ class LeanConnection:
 
     redis-py sends with ``wait_for``. On Python 3.11 that starts a task for each command,
     and swallows a cancellation. Commands are packed by hiredis; redis-py would pack them in Python.
+    It also waits ten seconds for the end of TLS, which a server that hangs never sends.
     """
+
+    async def disconnect(self: Any, nowait: bool = False, **details: Any) -> None:
+        """Close the connection. TLS that the server does not end in time is cut."""
+        if nowait or self._writer is None:
+            await AbstractConnection.disconnect(self, nowait, **details)
+            return
+        transport = self._writer.transport
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await AbstractConnection.disconnect(self, nowait, **details)
+        except (TimeoutError, RedisTimeoutError):
+            transport.abort()
 
     async def send_packed_command(
         self: Any,
