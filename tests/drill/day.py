@@ -82,6 +82,7 @@ async def run(plan: Plan, folder: Path, say: Say) -> None:
             began = time.monotonic()
             for number, step in enumerate(day.steps(), 1):
                 say(f"{number:2}  {await _timed(step)}")
+                await day.breathe()
             say(f"{time.monotonic() - began:.0f} s; {load.acts:,} acts of users; {day.gaps()}")
     finally:
         server.destroy()
@@ -111,6 +112,7 @@ class Day:
         self._alerts = outages.alerts
         self._stack = stack
         self._loading = AsyncExitStack()
+        self._is_loaded = False
 
     def steps(self) -> list[Step]:
         """Return the day, in order."""
@@ -124,13 +126,13 @@ class Day:
             ("users begin to react", self.begin),
             ("SIGHUP: two channels more, one less", self.change_list),
             ("SIGHUP: the one is back", self.change_back),
-            ("the token is refused, after rotation", self._then_breathe(outages.refuse_token)),
-            ("the proxy restarts", self._then_breathe(outages.restart_proxy)),
-            ("Redis restarts, its data kept", self._then_breathe(outages.restart_redis)),
-            ("Redis is away", self._then_breathe(outages.lose_redis)),
+            ("the token is refused, after rotation", outages.refuse_token),
+            ("the proxy restarts", outages.restart_proxy),
+            ("Redis restarts, its data kept", outages.restart_redis),
+            ("Redis is away", outages.lose_redis),
             *(in_time if plan.are_tokens_short else []),
             ("kill -9, and a new worker", self.kill),
-            ("Redis is full", self._then_breathe(outages.fill_redis)),
+            ("Redis is full", outages.fill_redis),
             *(late if plan.are_tokens_short else []),
             ("what is owed is repaid", self.repay),
             ("SIGTERM, and a new worker", self.replace),
@@ -162,8 +164,9 @@ class Day:
         """Let users act from now on, the whole day."""
         await self._stack.enter_async_context(self._loading)
         await self._loading.enter_async_context(self._load.steady(self._plan.per_second))
+        self._is_loaded = True
         acts, began = self._load.acts, time.monotonic()
-        await self._breathe()
+        await self.breathe()
         rate = (self._load.acts - acts) / (time.monotonic() - began)
         return f"{rate:.0f} acts a second; {await self._shift.probe()}"
 
@@ -219,6 +222,7 @@ class Day:
     async def end(self) -> str:
         """Let users go; stop the worker when it has read all they did."""
         await self._loading.aclose()
+        self._is_loaded = False
         await self._shift.probe()
         await self._shift.repay()
         fired = await self._alerts.summary()  # before the worker is away, which is an alert
@@ -238,6 +242,11 @@ class Day:
             f"{report['channels']} channels; every tally and every user is the emulator's truth"
         )
 
+    async def breathe(self) -> None:
+        """Let the load go on for a while, if it is on."""
+        if self._is_loaded:
+            await asyncio.sleep(self._plan.breath_seconds)
+
     def gaps(self) -> str:
         """Say what was owed this day, by cause."""
         assert not self._shift.gaps()["redis_went_back"], "Redis kept all, and the worker doubts it"
@@ -245,22 +254,9 @@ class Day:
         return f"marks, all repaid: {', '.join(gaps)}"
 
     async def _probed(self, line: str) -> str:
-        line = f"{line}; {await self._shift.probe()}"
-        await self._breathe()
-        return line
-
-    def _then_breathe(self, step: Callable[[], Awaitable[str]]) -> Callable[[], Awaitable[str]]:
-        async def do() -> str:
-            line = await step()
-            await self._breathe()
-            return line
-
-        return do
+        return f"{line}; {await self._shift.probe()}"
 
     async def _have_their_past(self) -> bool:
         keys = [KEYS.counts(room, MESSAGE) for room in ADDED]
         counts = [await self._world.redis.hget(key, f"reaction:{OLD}") for key in keys]
         return counts == [str(self._plan.past)] * len(ADDED)
-
-    async def _breathe(self) -> None:
-        await asyncio.sleep(self._plan.breath_seconds)

@@ -16,6 +16,8 @@ from tests.waiting import WAIT_SECONDS, wait_until
 from tests.worlds import KEYS, MESSAGE, World
 from worker.emulator import READ, Grant
 
+LONGEST_RETRY_SECONDS: Final = 600
+"""So long a repair that failed may wait, because Redis was full or the token had ended."""
 OLD: Final = "🕰"
 """The value of all reactions from before the first worker."""
 LAST_DAY_MINUTES: Final = 23 * 60
@@ -136,7 +138,7 @@ class Shift:
             figures = await self.worker.figures()
             return total(figures, "tally_channels_owed") == 0 == figures["tally_backfills"]
 
-        await wait_until(owes_nothing, 2 * WAIT_SECONDS, what=self.log)
+        await wait_until(owes_nothing, LONGEST_RETRY_SECONDS + WAIT_SECONDS, what=self.log)
 
     def gaps(self) -> Counter[str]:
         """Return how often each cause of a gap was logged, by all workers."""

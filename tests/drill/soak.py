@@ -1,7 +1,8 @@
 """A worker under a steady load: do memory, file descriptors and lag end as they began?
 
 The journal is kept for a minute and the set of reactions does not grow, so Redis must stay as it
-is, too. A round over all channels comes every five minutes, so each compared window has one.
+is, too. A round over all channels comes every five minutes, so each compared window has one. All
+requests go through a proxy. In the middle Redis restarts, and keeps all.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from tests.drill.rooms import Rooms
 from tests.drill.windows import Sample, Window, total
 from tests.processes import Child
 from tests.redis_server import RedisServer
+from tests.source.proxied import behind_a_proxy
 from tests.waiting import wait_until
 from tests.worlds import World, open_world
 
@@ -26,6 +28,7 @@ MEMORY: Final = "process_resident_memory_bytes"
 FILES: Final = "process_open_fds"
 CURSOR: Final = "tally_cursor_age_seconds"
 QUEUE: Final = "tally_queued_answers"
+GAPS: Final = "tally_gaps_total"
 CPU: Final = "process_cpu_seconds_total"
 APPLIED: Final = "tally_lag_seconds_count"
 COMPARED_SECONDS: Final = 300
@@ -101,6 +104,9 @@ class Report:
             "median lag not grown": _is_no_slower(first, last, 0.5),
             "99 % lag not grown": _is_no_slower(first, last, 0.99),
             "cursor not older": last.median(CURSOR) <= first.median(CURSOR) + 1,
+            "the restart of Redis left nothing owed": (
+                total(self.samples[-1].figures, GAPS) == total(self.samples[0].figures, GAPS)
+            ),
             f"{DELIVERED:.0%} of the rate were delivered": delivered >= DELIVERED,
             "all tallies are the truth": not self.wrong,
             "exit code 0": self.exit_code == 0,
@@ -126,7 +132,7 @@ class Report:
         figures = self.samples[-1].figures
         yield f"{self.acts:,} events in {seconds:.0f} s; the load was {late:.1f} s late at worst"
         yield f"processor of the load and the emulator: {self.load_cpu / seconds:.0%} of a core"
-        yield f"gaps: {total(figures, 'tally_gaps_total'):g}"
+        yield f"gaps: {total(figures, GAPS):g}"
         yield f"reconciles of a channel: {total(figures, 'tally_reconciles_total'):g}"
 
     def _judged(self) -> Iterator[str]:
@@ -153,11 +159,16 @@ def _is_no_slower(first: Window, last: Window, quantile: float) -> bool:
 
 async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
     """Keep a worker under load for the time, and sample it; compare everything with the truth."""
-    server, report = RedisServer(), Report(plan=plan)
+    # It writes all to its disk when it is asked to end, as a planned restart does.
+    server, report = RedisServer(folder / "redis", save="86400 1"), Report(plan=plan)
     try:
-        async with open_world(server.url, folder, seed=plan.seed) as world:
+        async with (
+            open_world(server.url, folder, seed=plan.seed) as world,
+            behind_a_proxy(world.emulator.origin, folder) as (_, proxied),
+        ):
             world.settings |= {
                 **plan.rooms.settings,
+                **proxied,
                 "TALLY_HISTORY_RATE": "20",
                 "TALLY_JOURNAL_SECONDS": "60",
                 "TALLY_RECONCILE_SECONDS": str(COMPARED_SECONDS),
@@ -166,27 +177,55 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
             worker = world.start("run")
             await worker.logs("http_listens")
             await wait_until(worker.is_ready, what=worker.tail)
-            await _sample(world, worker, load, report, say)
+            await _sample(Soaked(server, world, worker, load), report, say)
             await _compare(world, worker, report)
             return report
     finally:
         server.stop()
 
 
-async def _sample(
-    world: World, worker: Child, load: Load, report: Report, say: Callable[[str], None]
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Soaked:
+    """What is under load."""
+
+    server: RedisServer
+    world: World
+    worker: Child
+    load: Load
+
+    async def restart_redis(self) -> str:
+        """Restart Redis, and return when a later event is counted."""
+        began = time.monotonic()
+        await self.server.restart()
+        away = time.monotonic() - began
+        await self.world.redis.connection_pool.disconnect()  # those to the earlier server
+        counted = await self.worker.metric(APPLIED)
+
+        async def has_counted_more() -> bool:
+            return await self.worker.metric(APPLIED) > counted
+
+        await wait_until(has_counted_more, what=self.worker.tail)
+        whole = time.monotonic() - began
+        return f"Redis restarted: away for {away:.1f} s, events are counted after {whole:.1f} s"
+
+    async def sample(self, at: float) -> Sample:
+        """Return the figures of this moment."""
+        memory = await self.world.redis.info("memory")
+        return Sample(at, await self.worker.figures(), memory["used_memory"])
+
+
+async def _sample(soaked: Soaked, report: Report, say: Callable[[str], None]) -> None:
     """Take a sample every few seconds while the load is on; say a line a minute."""
-    plan = report.plan
+    plan, load, worker = report.plan, soaked.load, soaked.worker
+    ticks = round(plan.seconds / plan.sample_seconds)
     async with load.steady(plan.rate):
         await wait_until(lambda: load.acts >= plan.rate)
         await wait_until(lambda: _has_counted(worker), what=worker.tail)
         began, acts, processor = time.monotonic(), load.acts, time.process_time()
         async for _ in _ticks(plan.sample_seconds, plan.seconds):
-            memory = await world.redis.info("memory")
-            figures = await worker.figures()
-            at = time.monotonic() - began
-            report.samples.append(Sample(at, figures, memory["used_memory"]))
+            report.samples.append(await soaked.sample(time.monotonic() - began))
+            if len(report.samples) == ticks // 2 + 1:
+                say(await soaked.restart_redis())
             if len(report.samples) % round(60 / plan.sample_seconds) == 0:
                 say(report.latest())
         report.acts = load.acts - acts
