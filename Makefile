@@ -55,7 +55,7 @@ RESTARTS ?= 20
 chaos: $(VENV)/.dev ## kills of the worker and restarts of Redis under load, until the arithmetic is right; SEED=… repeats one
 	$(BIN)/python -m tests.chaos --kills $(KILLS) --restarts $(RESTARTS) $(if $(SEED),--seed $(SEED))
 
-drill: $(VENV)/.dev ## a day in a worker's life: new lists, tokens, restarts, kills and alerts under load; ARGS=--without-prometheus
+drill: $(VENV)/.dev ## a day in a worker's life: new lists, tokens, a proxy, a full Redis, restarts, kills and alerts under load; ARGS=--without-prometheus
 	$(BIN)/python -m tests.drill $(ARGS)
 
 TIMES ?= 50
