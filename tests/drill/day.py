@@ -51,6 +51,8 @@ class Plan:
     """How long the load goes on between two steps."""
     settle_seconds: float = 5
     """``TALLY_SETTLE_SECONDS``, by default 60: what is owed is repaid sooner."""
+    full_seconds: float = 15
+    """So soon ``/readyz`` says that Redis is full."""
     has_prometheus: bool = True
     are_tokens_short: bool = True
     """Whether a token ends of itself, which takes more than a minute."""
@@ -77,6 +79,7 @@ async def run(plan: Plan, folder: Path, say: Say) -> None:
                 proxy=proxy,
                 alerts=Alerts(),
                 settle_seconds=plan.settle_seconds,
+                full_seconds=plan.full_seconds,
             )
             day = Day(plan, outages, stack)
             began = time.monotonic()

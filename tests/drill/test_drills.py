@@ -11,6 +11,7 @@ from tests.drill.load import FULL
 from tests.drill.rooms import Rooms
 from tests.drill.soak import APPLIED, DELIVERED, MEMORY, Report
 from tests.drill.windows import LAG, Sample, Window
+from tests.waiting import WAIT_SECONDS
 
 
 @pytest.mark.timeout(300)
@@ -21,6 +22,7 @@ async def test_a_day_ends_with_the_truth(tmp_path: Path) -> None:
         seed=1,
         breath_seconds=0.1,
         settle_seconds=2,
+        full_seconds=WAIT_SECONDS,
         has_prometheus=False,
         are_tokens_short=False,
     )
