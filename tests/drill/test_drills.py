@@ -1,6 +1,7 @@
 """The drills in small, and proofs that each can fail; `make drill`, `stops` and `soak` are real."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,19 @@ def test_a_missing_load_fails_a_soak() -> None:
 
     assert not _soaked(acts=DELIVERED - 0.001).verdicts()[claim]
     assert _soaked(acts=DELIVERED + 0.001).verdicts()[claim]
+
+
+def test_a_missed_event_fails_a_soak() -> None:
+    """A look that proves nothing does not: the list was read while users acted."""
+    soaked = _soaked()
+    (claim,) = (claim for claim in soaked.verdicts() if "missed" in claim)
+    last = soaked.samples[-1]
+
+    soaked.samples[-1] = replace(last, figures={**last.figures, soak.UNPROVEN: 1.0})
+    assert soaked.verdicts()[claim]
+    overflow = 'tally_gaps_total{cause="overflow"}'
+    soaked.samples[-1] = replace(last, figures={**last.figures, overflow: 1.0})
+    assert not soaked.verdicts()[claim]
 
 
 def test_growing_memory_fails_a_soak() -> None:
