@@ -1,13 +1,15 @@
 """The drills in small, and proofs that each can fail; `make drill`, `stops` and `soak` are real."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from tests.deploy.needed import needs_proc
 from tests.drill import day, soak, stops
+from tests.drill.alerts import Alerts
 from tests.drill.load import FULL
 from tests.drill.rooms import Rooms
 from tests.drill.soak import APPLIED, DELIVERED, MEMORY, Report
@@ -31,6 +33,38 @@ async def test_a_day_ends_with_the_truth(tmp_path: Path) -> None:
 
     assert len(lines) == 15, lines
     assert "0 differences" in lines[-2]
+
+
+@dataclass
+class Watched:
+    """A Prometheus in which these alerts fired, and fire no longer."""
+
+    fired: list[str]
+
+    async def alerts(self) -> dict[str, str]:
+        """Return none: nothing fires now."""
+        return {}
+
+    async def query(self, _: str) -> list[tuple[dict[str, str], float]]:
+        """Return how often each alert fired today."""
+        return [({"alertname": alert}, 1.0) for alert in self.fired]
+
+
+@pytest.mark.parametrize(
+    ("expected", "words"),
+    [
+        ("TallyDown", "should not: TallyLagHigh;"),
+        ("TallyTokenEnds", "did not fire: TallyTokenEnds"),
+    ],
+)
+async def test_another_alert_than_expected_fails_a_day(expected: str, words: str) -> None:
+    """One too many, and one that is missing."""
+    alerts = Alerts()
+    alerts.prometheus = cast("Any", Watched(["TallyDown", "TallyLagHigh"]))
+    alerts.expected = {"TallyDown", expected}
+
+    with pytest.raises(AssertionError, match=words):
+        await alerts.summary()
 
 
 async def test_a_stop_under_full_load_loses_no_event(tmp_path: Path) -> None:
