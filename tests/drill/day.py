@@ -1,4 +1,4 @@
-"""A day in the life of a worker, in four minutes: all that happens to it, one by one, under load.
+"""A day in the life of a worker, in six minutes: all that happens to it, one by one, under load.
 
 Every reaction is counted in the end, and nobody repairs anything by hand: the worker marks and
 repays by itself what a step made it miss.
