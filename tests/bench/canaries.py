@@ -26,7 +26,7 @@ KEYS: Final = {
 }
 WAYS: Final = ("environment", "files", ".env")
 """Ways to give a secret."""
-TELLERS: Final = frozenset({"show", "explain", "verify"})
+TELLERS: Final = frozenset({"show", "explain", "top", "tail", "verify"})
 """Commands that print values on purpose."""
 
 

@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
-from reaction_tally.keys import Keys
+from reaction_tally.keys import SCHEMA, Keys
 from tests.benchmarks.harness import Benchmark, Figure, Ratio, expect
 from tests.redis_server import RedisServer
 from worker.domain.action import Added, Identity, Origin
@@ -73,6 +73,7 @@ async def one_round(size: float) -> dict[str, float]:
                 for uuid in ("ana", "ben")
             ]
             await Store(redis, Keys()).apply_all([("room", added)], Origin.LIVE)
+            await cast("Any", redis).hset(Keys().meta, "schema", SCHEMA)
         times = max(1, round(STARTS * size))
         for number in range(
             1 - min(times, 2), times

@@ -11,6 +11,7 @@ from tests.bench.in_process import Commands
 from tests.redis_server import RedisServer
 from worker.cli.interrupts import finish
 from worker.cli.progress import ChannelLines, columns
+from worker.store.connection import connect
 from worker.store.progress import Progress as BackfillProgress
 
 NOTHING_LISTENS = "127.0.0.1:1"
@@ -96,6 +97,23 @@ async def test_a_wrong_way_to_pubnub_is_named(
         ("run --fast", "--fast"),
         ("show room now", "MESSAGE_TIMETOKEN is 'now'; it has only digits."),
         ("show a:b 1", "'a:b' has ':' in it"),
+        ("top a:b", "'a:b' has ':' in it"),
+        ("top --since soon", "--since is 'soon'; give a timetoken of 17 digits, a date"),
+        ("top --limit 0", "--limit"),
+        ("tail a:b", "'a:b' has ':' in it"),
+        ("tail a.b.c.*", "'a.b.c.*' is not of the form a.* or a.b.*"),
+        ("tail --since soon", "like 90 (seconds), 7d or 1h30m; or 'begin', or a position"),
+        ("tail --count 0", "--count"),
+        ("tail --json --format {value}", "--format and --json"),
+        ("tail --format {chanel}", "'chanel' is no name of a change. The names are {time}, "),
+        ("tail --format {value.__class__}", "'value.__class__' is no name of a change"),
+        ("tail --format {value[0]}", "'value[0]' is no name of a change"),
+        ("tail --format {count:>999999999}", "'count' has more than a name in its braces"),
+        ("tail --format {value!r}", "'value' has more than a name in its braces"),
+        ("tail --format {0}", "'0' is no name of a change"),
+        ("tail --format {}", "'' is no name of a change"),
+        ("tail --format {value", "--format cannot be used: expected '}'"),
+        ("channels --limit 0", "--limit"),
         ("explain room now", "MESSAGE_TIMETOKEN is 'now'; it has only digits."),
         ("explain a:b 1", "'a:b' has ':' in it"),
         ("backfill ..", "'..'"),
@@ -134,10 +152,27 @@ async def test_a_wrong_argument_is_named(tally: Commands, line: str, words: str)
     assert "Traceback" not in ended.err
 
 
-async def test_a_message_without_reactions_is_no_error(tally: Commands) -> None:
+async def test_a_message_without_reactions_is_no_error(
+    tally: Commands, valkey: RedisServer
+) -> None:
     """Nor is the help."""
-    assert (await tally.do("show", "room", "17600000001728660")).out == "No reactions.\n"
+    async with connect(valkey.url) as redis:
+        await redis.hset("command-line-2:meta", "schema", "1")
+        await redis.sadd("command-line-2:channels", "room")
+    ended = await tally.do("show", "room", "1", TALLY_NAMESPACE="command-line-2")
+    assert (ended.code, ended.out) == (0, "No reactions.\n")
     assert (await tally.do("--help")).code == 0
+
+
+@pytest.mark.parametrize(
+    "line", ["show room 1", "explain room 1", "top", "top room", "channels", "tail", "tail room"]
+)
+async def test_a_namespace_without_tallies_is_named(tally: Commands, line: str) -> None:
+    """No empty answer: the address, the database or the namespace is another one."""
+    ended = await tally.do(*line.split())
+
+    assert (ended.code, ended.out) == (4, "")
+    assert "holds no tallies in the namespace 'command-line'" in ended.err
 
 
 async def test_a_doctor_names_what_is_wrong(tally: Commands) -> None:

@@ -23,17 +23,20 @@ async def test_show_prints_the_tallies(world: World) -> None:
 
     assert shown.out == "reaction  🎉  3\nreaction  👍  1\nreceipt  read  1\n"
     counts = {"reaction": {"🎉": 3, "👍": 1}, "receipt": {"read": 1}}
-    assert json.loads(as_json.out) == {
-        "channel": ROOM,
-        "message_timetoken": MESSAGE,
-        "counts": counts,
-    }
+    document = json.loads(as_json.out)
+    assert (document["channel"], document["message_timetoken"]) == (ROOM, MESSAGE)
+    assert document["counts"] == counts
+    first, *_ = document["reactions"]
+    assert (first["value"], first["count"], sorted(first["names"])) == (
+        "🎉",
+        3,
+        ["ana", "ben", "cem"],
+    )
+    assert document["known"]
+    assert not document["in_doubt"]
     assert nothing.out == "No reactions.\n"
-    assert json.loads(nothing_as_json.out) == {
-        "channel": "nowhere",
-        "message_timetoken": "1",
-        "counts": {},
-    }
+    nowhere = json.loads(nothing_as_json.out)
+    assert (nowhere["counts"], nowhere["known"]) == ({}, False)
     assert {ended.code for ended in tally.ended} == {0}
     assert "".join(child.err for child in (shown, as_json, nothing, nothing_as_json)) == ""
 

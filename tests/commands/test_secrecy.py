@@ -114,13 +114,17 @@ async def loud(
         yield guarded
 
 
+READING: Final = {"show", "explain", "top", "channels", "tail"}
+"""Commands that ask nobody but Redis."""
+
+
 # --- each command --------------------------------------------------------------------------------
 
 
 async def try_in_trouble(guarded: Guarded, *line: str) -> None:
     """Run a command normally, then in trouble of every kind."""
     do, state = guarded.commands.do, guarded.emulator.state
-    only_reads = line[0] in {"show", "explain"}
+    only_reads = line[0] in READING
     asks_nobody = line[0] == "forget"
     struck = 0 if only_reads or asks_nobody else 1 if line[0] == "verify" else 3
     write_payloads(state)
@@ -167,6 +171,10 @@ async def try_in_trouble(guarded: Guarded, *line: str) -> None:
         "backfill": (4, False),
         "reconcile": (0, False),
         "verify": (5, False),
+        "channels": (0, False),
+        "show": (1, False),
+        "top": (1, False),
+        "tail": (0, False),
     }
     assert (ended.code, "command_dies" in ended.err) == clean.get(line[0], (1, True))
 
@@ -209,6 +217,9 @@ SCENARIOS: Final[dict[str, Callable[[Guarded], Awaitable[None]]]] = {
     "doctor": lambda guarded: try_in_trouble(guarded, "doctor"),
     "show": lambda guarded: try_in_trouble(guarded, "show", ROOM, MESSAGE),
     "explain": lambda guarded: try_in_trouble(guarded, "explain", ROOM, MESSAGE),
+    "top": lambda guarded: try_in_trouble(guarded, "top", ROOM),
+    "channels": lambda guarded: try_in_trouble(guarded, "channels"),
+    "tail": lambda guarded: try_in_trouble(guarded, "tail", "--exit-at-end"),
 }
 AS_PROCESSES: Final = {
     "run": ("test_secrets.py", "test_a_worker_in_trouble_keeps_its_secrets"),

@@ -25,6 +25,15 @@ from worker.store.preflight import COMMANDS
 FILE: Final = Path(__file__).parents[2] / "deploy" / "redis-users.acl"
 WORKER: Final = "tally"
 READER: Final = "tally-reader"
+READS: Final = (
+    ("show", ROOM, MESSAGE, "--names", "3"),
+    ("explain", ROOM, MESSAGE),
+    ("top",),
+    ("top", ROOM),
+    ("tail", "--exit-at-end"),
+    ("channels",),
+)
+"""Commands that only read."""
 OPERATOR: Final = "tally-operator"
 USERS: Final = (WORKER, READER, OPERATOR)
 SETTINGS: Final = {"TALLY_SETTLE_SECONDS": "0.3", "TALLY_LOG_FORMAT": "json"}
@@ -210,14 +219,27 @@ async def test_every_command_works_with_the_workers_user(world: World) -> None:
         ("backfill",),
         ("reconcile",),
         ("verify",),
-        ("show", ROOM, MESSAGE),
-        ("explain", ROOM, MESSAGE),
+        *READS,
         ("forget", "--yes", ROOM),
     ):
         named = {"TALLY_CHANNELS": "hall"} if command[0] == "forget" else {}
         ended = await world.run_command(*command, **settings, **named)
         assert ended.code == ExitCode.DONE, ended
     assert "not permit" not in worker.err
+    assert not await log_of(world.redis)
+
+
+async def test_every_reading_command_works_with_the_readers_user(
+    world: World, server: RedisServer
+) -> None:
+    """And Redis refuses it nothing."""
+    world.add_past(130)
+    async with world.run_worker():
+        await world.settles()
+        await world.redis.execute_command("ACL", "LOG", "RESET")
+        for command in READS:
+            ended = await world.run_command(*command, REDIS_URL=url_of(server, READER))
+            assert ended.code == ExitCode.DONE, ended
     assert not await log_of(world.redis)
 
 

@@ -19,8 +19,8 @@ def range_between(since: str | None, until: str | None) -> Range:
     Raises:
         ConfigurationError: one of them is no moment, or the range is empty.
     """
-    begin = _moment(since, "--since")
-    end = _moment(until, "--until")
+    begin = moment(since, "--since")
+    end = moment(until, "--until")
     if begin and end and not is_after(end, begin):
         raise ConfigurationError(
             f"--since {since} is not before --until {until}: there is nothing between them."
@@ -28,10 +28,13 @@ def range_between(since: str | None, until: str | None) -> Range:
     return Range(begin, end)
 
 
-def _moment(text: str | None, option: str) -> Timetoken | None:
+def moment(text: str | None, option: str) -> Timetoken | None:
     """Return the timetoken of ``17600000001728660``, ``2026-01-31T12:00``, ``90`` or ``1h30m``.
 
     A date is in UTC if it names no zone. ``20260131`` is a date, and no age in seconds.
+
+    Raises:
+        ConfigurationError: it is none of these.
     """
     if text is None or re.fullmatch(r"[1-9][0-9]{16}", text, re.ASCII):
         return text

@@ -1,4 +1,4 @@
-"""Every command: its options, its work, and what it prints.
+"""The commands: their options, their work, and what they print.
 
 A command loads what it needs when it runs.
 So ``tally --help`` loads neither PubNub nor Redis, and is quick.
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from worker.cli import options, reports
-from worker.cli.arguments import check_message_timetoken, range_between
+from worker.cli.arguments import range_between
 from worker.cli.interrupts import finish
+from worker.cli.reading_commands import channels, explain, show, tail, top
 from worker.cli.reports import print_json, print_result
 from worker.errors import ConfigurationError, ExitCode
 from worker.telemetry.text import escape
@@ -197,62 +198,8 @@ def _confirm(channels: "list[str]") -> None:
     typer.confirm(f"Delete all tallies of {names}?", abort=True, err=True)
 
 
-@app.command()
-def show(
-    channel: str,
-    message_timetoken: str,
-    as_json: options.AsJson = False,
-) -> None:
-    """Print the tallies of one message."""
-    from worker.reading.show import read_tallies, tally_lines
-
-    check_message_timetoken(message_timetoken)
-    url, namespace = _redis_to_read()
-    reading = read_tallies(url, namespace, channel, message_timetoken)
-    counts = finish(reading)
-    document = {
-        "channel": channel,
-        "message_timetoken": message_timetoken,
-        "counts": counts,
-    }
-    print_result(as_json, lambda: document, tally_lines(counts))
-
-
-@app.command()
-def explain(
-    channel: str,
-    message_timetoken: str,
-    as_json: options.AsJson = False,
-) -> None:
-    """Print each change of one message that the journal remembers, with its time and origin."""
-    from worker.reading.explain import explain_message, explanation_json, explanation_lines
-
-    check_message_timetoken(message_timetoken)
-    url, namespace = _redis_to_read()
-    reading = explain_message(url, namespace, channel, message_timetoken)
-    explanation = finish(reading)
-    document = {
-        "channel": channel,
-        "message_timetoken": message_timetoken,
-        **explanation_json(explanation),
-    }
-    lines = explanation_lines(explanation)
-    print_result(as_json, lambda: document, lines)
-
-
-def _redis_to_read() -> tuple[str | None, str]:
-    """Return the URL of Redis and the namespace.
-
-    Without a URL a Valkey is started.
-    """
-    from worker.settings.checks import REDIS_ONLY, load
-
-    settings = load(REDIS_ONLY)
-    if not settings.redis_url:
-        from worker.telemetry.logs import configure  # that Valkey logs its errors
-
-        configure(settings.log_format, settings.log_level, is_quiet=True)
-    return settings.redis_url, settings.namespace
+for reading_command in (show, top, tail, channels, explain):
+    app.command()(reading_command)
 
 
 @app.command()

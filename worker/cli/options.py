@@ -119,3 +119,61 @@ FaultRates = Annotated[
         help="A fault and its rate, 0 to 1; repeatable.",
     ),
 ]
+Me = Annotated[
+    str | None,
+    Option(metavar="UUID", help="Mark what this user chose."),
+]
+FirstUsers = Annotated[
+    int | None,
+    Option(
+        min=0,
+        max=50,
+        show_default=False,
+        help="How many first users to name. Default: 3 on a terminal and with --json.",
+    ),
+]
+OneChannel = Annotated[
+    str | None,
+    Argument(show_default=False, help="Default: the 50 channels that changed last."),
+]
+OfType = Annotated[str | None, Option(help="Count reactions of this type only.")]
+OfValue = Annotated[str | None, Option(help="Count this value only, for example 👍.")]
+TopLimit = Annotated[int, Option(min=1, max=1_000, help="How many messages.")]
+Pattern = Annotated[
+    str,
+    Argument(help="Which channels, as a shell has it: 'news.*'. Quote it."),
+]
+OnlyOwed = Annotated[bool, Option("--owed", help="Only channels that are owed a repair.")]
+ChannelLimit = Annotated[int, Option(min=1, max=1_000_000, help="How many channels.")]
+TailedChannels = Annotated[
+    list[str],
+    Argument(
+        metavar="[CHANNEL]…",
+        default_factory=list,
+        show_default=False,
+        help="Channels, and wildcards such as 'news.*'. Default: every channel, also new ones.",
+    ),
+]
+TailSince = Annotated[
+    str | None,
+    Option(
+        help="First what the journals hold from here on: begin, a date, an age such as 1h30m, "
+        "a timetoken, or a position.",
+    ),
+]
+ChangeCount = Annotated[
+    int | None,
+    Option("--count", min=1, show_default=False, help="End after so many changes."),
+]
+ExitAtEnd = Annotated[
+    bool,
+    Option("--exit-at-end", help="Print what the journals hold, and end."),
+]
+ChangeFormat = Annotated[
+    str | None,
+    Option(
+        "--format",
+        metavar="TEMPLATE",
+        help="A line for each change, for example '{channel} {value} {count}'.",
+    ),
+]

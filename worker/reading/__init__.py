@@ -1,1 +1,1 @@
-"""What the tallies say: of one message, and how they came to be."""
+"""What the tallies say: of one message, of the busiest ones, of channels, and as they change."""

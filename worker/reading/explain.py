@@ -2,17 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from reaction_tally.journal import EXPIRED, REBUILT, START, JournalChange, JournalEntry
-from reaction_tally.keys import Keys
 from worker.domain.tally import by_count
 from worker.source import names
-from worker.store.connection import opened_redis
-from worker.store.damage import damage_of_message_named
 from worker.store.journal import Journal
-from worker.store.ownership import check_ownership
+from worker.store.reader import opened_tallies
 from worker.store.snapshot import Snapshot, read_snapshot
 from worker.telemetry.text import escape
 
@@ -44,6 +41,8 @@ class Explanation:
     None if no entry is left.
     """
     present: Snapshot
+    is_known: bool = True
+    """Whether a worker has ever seen the channel."""
 
 
 async def explain_message(
@@ -57,18 +56,20 @@ async def explain_message(
     Raises:
         ConfigurationError: PubNub would refuse the channel's name.
         RedisUnavailableError: Redis does not answer.
-        RedisUnfitError: the namespace is somebody else's.
+        RedisUnfitError: there are no tallies, or they have another schema.
         DamagedKeyError: another program wrote a key that is read.
     """
-    keys = Keys(namespace)
-    async with opened_redis(redis_url) as redis:
-        await check_ownership(redis, keys)
-        name = names.channel(channel)
+    name = names.channel(channel)
+    async with opened_tallies(redis_url, namespace) as tallies:
+        redis, keys = tallies.redis, tallies.keys
         # A change after the snapshot is in neither:
         # the journal is read up to the snapshot.
-        async with damage_of_message_named(redis, keys, name, message_timetoken):
+        async with tallies.reading(name, [message_timetoken]):
             snapshot = await read_snapshot(redis, keys, name, message_timetoken)
-            return await trace(Journal(redis, keys), name, message_timetoken, snapshot)
+            journal = Journal(redis, keys)
+            explanation = await trace(journal, name, message_timetoken, snapshot)
+        is_known = snapshot.head != START or await tallies.is_known(name)
+    return replace(explanation, is_known=is_known)
 
 
 async def trace(
@@ -126,6 +127,7 @@ def explanation_json(explanation: Explanation) -> dict[str, object]:
     """Return an explanation for programs; times are Redis's, in UTC."""
     since = explanation.reaches_back_to
     return {
+        "known": explanation.is_known,
         "whole": explanation.is_whole,
         "reaches_back_to": None if since is None else _time(since),
         "changes": list(map(_change_json, explanation.changes)),

@@ -1,42 +1,65 @@
-"""The tallies of one message, read for ``tally show``."""
+"""One message: its tallies, who reacted, and since when."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
-from reaction_tally.keys import Keys
-from worker.domain.tally import Counts, by_count
+from reaction_tally import Message, Reaction
+from worker.domain.position import Timetoken
 from worker.source import names
-from worker.store import snapshot
-from worker.store.connection import opened_redis
-from worker.store.damage import damage_of_message_named
-from worker.store.ownership import check_ownership
-from worker.telemetry.text import escape
+from worker.store.reader import opened_tallies
 
 
-async def read_tallies(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownMessage:
+    """A message, as readers see it."""
+
+    channel: str
+    message: Message
+    is_known: bool
+    """Whether a worker has ever seen the channel."""
+    in_doubt: bool
+    """Whether events may have been missed."""
+    position: str
+    """The id of the journal's last entry."""
+
+    def by_type(self) -> list[Reaction]:
+        """Return the reactions by type; of each type the most frequent first."""
+        return sorted(self.message.reactions, key=_rank)
+
+
+async def read_message(
     redis_url: str | None,
     namespace: str,
     channel: str,
-    message_timetoken: str,
-) -> Counts:
-    """Return type → value → count of one message.
+    message_timetoken: Timetoken,
+    *,
+    me: str | None = None,
+    users: int = 1,
+) -> ShownMessage:
+    """Return one message: what ``me`` chose, and the first ``users`` of each reaction.
+
+    Without a user it is not known when somebody reacted first.
 
     Raises:
         ConfigurationError: PubNub would refuse the channel's name.
         RedisUnavailableError: Redis does not answer.
-        RedisUnfitError: the namespace is somebody else's.
+        RedisUnfitError: there are no tallies, or they have another schema.
         DamagedKeyError: another program wrote a key that is read.
     """
-    keys = Keys(namespace)
-    async with opened_redis(redis_url) as redis:
-        await check_ownership(redis, keys)
-        name = names.channel(channel)
-        async with damage_of_message_named(redis, keys, name, message_timetoken):
-            return await snapshot.read_tallies(redis, keys, name, message_timetoken)
+    name = names.channel(channel)
+    async with opened_tallies(redis_url, namespace) as tallies:
+        messages = [message_timetoken]
+        async with tallies.reading(name, messages):
+            page = await tallies.reader.page(name, messages, me=me, names=users)
+        is_known = await tallies.is_known(name)
+    message = page.messages[message_timetoken]
+    return ShownMessage(
+        channel=name,
+        message=message,
+        is_known=is_known or bool(message.reactions),
+        in_doubt=page.in_doubt,
+        position=page.position,
+    )
 
 
-def tally_lines(counts: Counts) -> Iterator[str]:
-    """Yield the tallies of a message for people."""
-    if not counts:
-        yield "No reactions."
-    for type, value, count in by_count(counts):
-        yield f"{escape(type)}  {escape(value)}  {count}"
+def _rank(reaction: Reaction) -> tuple[str, int, str]:
+    return reaction.type, -reaction.count, reaction.value

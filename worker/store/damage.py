@@ -4,17 +4,16 @@ Redis says that a type is wrong, but not of which key.
 """
 
 import shlex
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
 from reaction_tally.keys import Keys
-from worker.errors import DamagedKeyError, ScriptRefusedError
+from worker.errors import DamagedKeyError
 from worker.store.batch import batched
-from worker.store.redis_errors import redis_errors
 
 KEYS_AT_ONCE: Final = 500
 
@@ -107,26 +106,6 @@ def damaged_key(channel: str, key: str, reason: str) -> DamagedKeyError:
     """Return an error that names a channel's key; ``reason`` is a ``sentence``."""
     text = f"Channel {channel!r} is not counted in full. {reason}"
     return DamagedKeyError(text, channel=channel, key=key)
-
-
-@asynccontextmanager
-async def damage_of_message_named(
-    redis: Any,
-    keys: Keys,
-    channel: str,
-    message: str,
-) -> AsyncIterator[None]:
-    """Let a refusal name the key that another program wrote.
-
-    Raises:
-        DamagedKeyError: another program wrote this key.
-    """
-    try:
-        yield
-    except ScriptRefusedError:
-        with redis_errors():
-            await raise_if_damaged(redis, keys, channel, [message])
-        raise
 
 
 @contextmanager

@@ -1,15 +1,26 @@
 """The newest journal entry of each channel."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from heapq import nlargest
 from typing import Any
 
 from reaction_tally.journal import START, stream_order
+from reaction_tally.keys import is_position
 from worker.store.batch import batched
 from worker.store.table import HASH_BATCH, Table, retried
 
 
 class Heads(Table):
     """The keys ``head``, and the journal's entries from there on."""
+
+    @retried
+    async def read(self, channels: Collection[str]) -> dict[str, str]:
+        """Return the head of each channel; ``START`` if it has none."""
+        heads: dict[str, str] = {}
+        for batch in batched(sorted(channels), HASH_BATCH):
+            held = await self._redis.mget(list(map(self._keys.head, batch)))
+            heads.update(zip(batch, map(_position, held), strict=True))
+        return heads
 
     @retried
     async def lost(self, heads: Mapping[str, str]) -> set[str]:
@@ -41,6 +52,22 @@ class Heads(Table):
             for (channel, head), entries in pairs
             if not _is_proven(heads[channel], head, entries)
         }
+
+
+def _position(head: str | None) -> str:
+    """Return a head; another program may have written something else."""
+    if head and is_position(head):
+        return head
+    return START
+
+
+def latest(heads: Mapping[str, str], limit: int) -> list[str]:
+    """Return the channels that changed last, the newest first."""
+
+    def written(channel: str) -> tuple[int, int]:
+        return stream_order(heads[channel])
+
+    return nlargest(limit, heads, key=written)
 
 
 def _is_proven(known: str, head: str | None, entries: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
 
 from redis.asyncio import Redis
 
@@ -22,20 +21,6 @@ class Snapshot:
     counts: Counts
     users: Mapping[str, Mapping[str, Mapping[str, Timetoken]]]
     """type → value → uuid → action timetoken."""
-
-
-async def read_tallies(
-    redis: Redis,
-    keys: Keys,
-    channel: str,
-    message: Timetoken,
-) -> Counts:
-    """Read the counts of a message, without its actions."""
-    # redis-py types its commands for both of its clients at once.
-    client = cast("Any", redis)
-    with redis_errors():
-        fields = await client.hgetall(keys.counts(channel, message))
-    return read_counts(fields)
 
 
 async def read_snapshot(
