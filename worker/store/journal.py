@@ -99,7 +99,8 @@ def _start(channel: str, last: str, before: Any, kept: Any, head: Any) -> Journa
             ((first, fields),) = kept
             after = fields["after"]
             oldest, _ = stream_order(first)
-            return replace(from_head, after=after, is_cut=after != START, oldest=oldest)
+            is_cut = stream_order(after) > stream_order(last)
+            return replace(from_head, after=after, is_cut=is_cut, oldest=oldest)
     except (KeyError, TypeError, ValueError):
         return from_head  # another program wrote the journal
     return from_head

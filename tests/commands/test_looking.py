@@ -1,0 +1,100 @@
+"""``tally show``, ``top`` and ``channels``: plain lines and JSON, and rows on a terminal."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.terminals import Terminal
+from tests.worlds import MESSAGE, ROOM, World
+
+UNKNOWN = (
+    "Nobody knows the channel nope: no worker has counted it "
+    "in the namespace tally. Is the name right?\n"
+)
+
+
+@pytest.fixture
+async def counted(world: World) -> World:
+    """A world with a few counts."""
+    for uuid in ("ana", "ben", "cem"):
+        world.react("🎉", uuid)
+    world.react("👍", "ana")
+    await world.run_command("backfill")
+    return world
+
+
+async def test_show_says_what_is_mine_and_who(counted: World) -> None:
+    """If it is asked: the lines of everybody else stay as they are."""
+    plain = await counted.run_command("show", ROOM, MESSAGE)
+    mine = await counted.run_command("show", ROOM, MESSAGE, "--me", "ben", "--names", "2")
+    as_json = await counted.run_command("show", ROOM, MESSAGE, "--me", "ben", "--json")
+
+    assert plain.out == "reaction  🎉  3\nreaction  👍  1\n"
+    assert mine.out == "reaction  🎉  3  mine  ana, ben and 1 more\nreaction  👍  1  ana\n"
+    party, thumb = json.loads(as_json.out)["reactions"]
+    assert (party["mine"], party["names"]) == (True, ["ana", "ben", "cem"])
+    assert (thumb["mine"], thumb["first_at"] == thumb["last_at"]) == (False, True)
+
+
+async def test_a_channel_in_doubt_is_told(counted: World) -> None:
+    """On standard error, so that the lines stay as they are; with --json in the object."""
+    await counted.redis.hset(f"tally:{{{ROOM}}}:owed", "stale_cursor", "1")
+    for command in (("show", ROOM, MESSAGE), ("top", ROOM), ("top",)):
+        ended = await counted.run_command(*command)
+        assert ended.err.startswith("tally: Events may have been missed in room. ")
+        assert (await counted.run_command(*command, "--json")).out.count("in_doubt") == 1
+
+
+async def test_an_unknown_channel_is_told(counted: World) -> None:
+    """It is no failure, as in ``tally forget``; for programs ``known`` says it."""
+    for command in (("show", "nope", "1"), ("explain", "nope", "1"), ("top", "nope")):
+        ended = await counted.run_command(*command)
+        assert (ended.code, ended.out, ended.err) == (0, UNKNOWN, "")
+        as_json = json.loads((await counted.run_command(*command, "--json")).out)
+        assert as_json["known"] is False
+
+
+async def test_top_prints_a_line_for_each_message(counted: World) -> None:
+    """Channel, message, count, and all its tallies."""
+    everything = await counted.run_command("top")
+    parties = await counted.run_command("top", ROOM, "--value", "🎉", "--json")
+    nothing = await counted.run_command("top", "--since", "1h")
+
+    assert everything.out == f"{ROOM}  {MESSAGE}  4  🎉 3, 👍 1\n"
+    (message,) = json.loads(parties.out)["messages"]
+    assert (message["count"], message["counts"]) == (3, {"reaction": {"🎉": 3, "👍": 1}})
+    assert nothing.out == "No reactions.\n"
+
+
+async def test_channels_prints_what_is_owed(counted: World) -> None:
+    """And since when, why, and up to when a channel is proven."""
+    await counted.redis.hset(f"tally:{{{ROOM}}}:owed", "stale_cursor", "1760000000000")
+    plain = await counted.run_command("channels")
+    as_json = await counted.run_command("channels", "--owed", "--json")
+
+    line, last = plain.out.splitlines()
+    assert line.startswith("room  changed 20")
+    assert "  messages 1  owed stale_cursor since 2025-10-09T08:53:20.000Z  proven never" in line
+    assert last == "1 of 1 channels shown. 1 owed a repair."
+    (room,) = json.loads(as_json.out)["channels"]
+    assert room["owed"] == {"stale_cursor": "2025-10-09T08:53:20.000Z"}
+    assert (room["late"], room["proven"], room["proven_full"]) == (True, None, None)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("columns", [60, 120])
+async def test_a_terminal_gets_rows_and_bars(counted: World, tmp_path: Path, columns: int) -> None:
+    """As wide as it is; the same in a pipe are plain lines."""
+    for command, words in {
+        ("show", ROOM, MESSAGE, "--me", "ben"): ("* ", "🎉", "█████", "ana, ben", ROOM),
+        ("top",): ("█████" if columns > 60 else MESSAGE, "🎉 3  👍 1", "Looked at 1 of 1"),
+        ("channels",): ("room", "changed", "nothing", "1 of 1 channels shown."),
+    }.items():
+        terminal = Terminal(tmp_path, command, counted.settings, columns)
+        try:
+            assert await terminal.ended() == 0
+        finally:
+            terminal.close()
+        for word in words:
+            assert word in terminal.text, terminal.text
