@@ -13,7 +13,7 @@ READABLE := umask 022 &&
 PIP    := $(READABLE) $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
 LOCKED := $(PIP) --require-hashes
 
-.PHONY: demo install test quick coverage check bench mutants chaos simulate drill stops soak env-example manifests sbom contract lock clean
+.PHONY: demo install test quick coverage check bench mutants chaos simulate drill stops soak env-example manifests pictures sbom contract lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
@@ -78,6 +78,9 @@ env-example: $(VENV)/.dev ## write deploy/.env.example anew, from the settings
 
 manifests: $(VENV)/.dev ## write the manifests of the Prometheus operator anew, from deploy/prometheus
 	$(BIN)/python -m tests.operator_manifests
+
+pictures: $(VENV)/.dev ## draw deploy/pictures anew (needs chromium)
+	$(BIN)/python -m tests.pictures
 
 sbom: $(VENV)/.dev ## print a bill of materials (CycloneDX) of what make install installs, from the lock, without a network
 	@$(BIN)/python -m tests.sbom

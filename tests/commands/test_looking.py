@@ -88,7 +88,7 @@ async def test_a_terminal_gets_rows_and_bars(counted: World, tmp_path: Path, col
     """As wide as it is; the same in a pipe are plain lines."""
     for command, words in {
         ("show", ROOM, MESSAGE, "--me", "ben"): ("* ", "🎉", "█████", "ana, ben", ROOM),
-        ("top",): ("█████" if columns > 60 else MESSAGE, "🎉 3  👍 1", "Looked at 1 of 1"),
+        ("top",): ("█████" if columns > 60 else MESSAGE, "🎉 3  👍 1", "in each of 1 channels"),
         ("channels",): ("room", "changed", "nothing", "1 of 1 channels shown."),
     }.items():
         terminal = Terminal(tmp_path, command, counted.settings, columns)

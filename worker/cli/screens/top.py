@@ -15,14 +15,14 @@ from worker.cli.screens.terminal import (
     remove_column,
 )
 from worker.cli.times import ago, time_of
-from worker.reading.top import CHANNELS, MESSAGES, RankedMessage, Top
+from worker.reading.top import MESSAGES, RankedMessage, Top
 
 COLUMNS: Final = (
     Column(is_right=True, least=2),
     Column(title="channel", most=30, least=6),
     Column(title="message", least=17),
     Column(title="published", least=9, shown_from=90),
-    Column(most=24, least=6, shown_from=70),
+    Column(most=16, least=6, shown_from=70),
     Column(title="count", is_right=True, least=5),
     Column(title="values", least=8),
 )
@@ -52,9 +52,8 @@ def print_top(console: Console, top: Top, channel: str | None, now: float) -> No
 def looked_at(top: Top) -> str:
     """Return which messages may be among the top of all channels."""
     return (
-        f"Looked at {len(top.looked_at):,} of {top.known:,} channels: "
-        f"the {CHANNELS} that changed last, and in each of them "
-        f"the {MESSAGES} messages that changed last."
+        f"Looked at the {MESSAGES} latest messages in each of {len(top.looked_at):,} channels, "
+        f"those that changed last, of {top.known:,}."
     )
 
 

@@ -1,0 +1,1 @@
+"""Pictures for the documents: what a person sees, drawn by a browser. Nobody edits them."""
