@@ -303,6 +303,20 @@ async def test_a_message_that_cannot_be_read_names_its_key(world: World, command
     assert f"Redis's key {key} holds a string" in ended.err
 
 
+@pytest.mark.parametrize("line", ["top", "channels", "tail", "show room 1", "explain room 1"])
+async def test_a_damaged_list_of_channels_is_named_to_readers(world: World, line: str) -> None:
+    """They say what to type, as a worker does."""
+    redis = cast("Any", world.redis)
+    await redis.hset("tally:meta", "schema", "1")
+    await redis.set("tally:channels", "not ours")
+
+    ended = await world.run_command(*line.split(), **SETTINGS)
+
+    assert ended.code == ExitCode.REDIS_UNFIT
+    assert "Redis's key tally:channels holds a string" in ended.err
+    await redis.delete("tally:channels")
+
+
 async def test_a_damaged_key_of_all_channels_ends_the_worker_by_name(world: World) -> None:
     """It was running. A supervisor starts it again, and the next start says the same."""
     worker = world.start("run", **SETTINGS)

@@ -34,6 +34,7 @@ READERS: Final = [
     ("explain", ROOM, MESSAGE),
     ("explain", NAMES[0], MESSAGE),
     ("show", ROOM, MESSAGE, "--names", "9", "--me", TEXTS[0]),
+    ("show", ROOM, MESSAGE, "--who", TEXTS[0]),
     ("top",),
     ("top", NAMES[0]),
     ("channels",),

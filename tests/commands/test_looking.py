@@ -37,6 +37,25 @@ async def test_show_says_what_is_mine_and_who(counted: World) -> None:
     assert (thumb["mine"], thumb["first_at"] == thumb["last_at"]) == (False, True)
 
 
+async def test_show_prints_everybody_who_chose_a_value(counted: World) -> None:
+    """Since when, of whichever type, oldest first, however many they are."""
+    counted.add_past(1_100, "🙂")
+    counted.state.add(ROOM, MESSAGE, "receipt", "🙂", "zoe")
+    await counted.run_command("backfill")
+
+    smiles = await counted.run_command("show", ROOM, MESSAGE, "--who", "🙂")
+    parties = await counted.run_command("show", ROOM, MESSAGE, "--who", "🎉", "--json")
+    nobody = await counted.run_command("show", ROOM, MESSAGE, "--who", "👎")
+    unknown = await counted.run_command("show", "nope", MESSAGE, "--who", "👎")
+
+    *past, last = [line.split("  ") for line in smiles.out.splitlines()]
+    assert [user for _, _, user in past] == [f"old-{number}" for number in range(1_100)]
+    assert last[1:] == ["receipt", "zoe"]
+    assert past[0][0].endswith("Z")
+    assert [user["user"] for user in json.loads(parties.out)["users"]] == ["ana", "ben", "cem"]
+    assert (nobody.out, unknown.out) == ("Nobody.\n", UNKNOWN)
+
+
 async def test_a_channel_in_doubt_is_told(counted: World) -> None:
     """On standard error, so that the lines stay as they are; with --json in the object."""
     await counted.redis.hset(f"tally:{{{ROOM}}}:owed", "stale_cursor", "1")

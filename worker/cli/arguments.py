@@ -74,3 +74,15 @@ def check_message_timetoken(text: str) -> None:
     """
     if not re.fullmatch(r"[0-9]{1,20}", text, re.ASCII):
         raise ConfigurationError(f"MESSAGE_TIMETOKEN is {text!r}; it has only digits.")
+
+
+def check_text(text: str | None, option: str) -> None:
+    """Check that a text is Unicode: a shell may pass any bytes.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{option} is no text in UTF-8.") from None

@@ -132,6 +132,14 @@ FirstUsers = Annotated[
         help="How many first users to name. Default: 3 on a terminal and with --json.",
     ),
 ]
+WhoChose = Annotated[
+    str | None,
+    Option(
+        "--who",
+        metavar="VALUE",
+        help="Print everybody who chose this value instead, oldest first.",
+    ),
+]
 OneChannel = Annotated[
     str | None,
     Argument(show_default=False, help="Default: the 50 channels that changed last."),
@@ -168,6 +176,10 @@ ChangeCount = Annotated[
 ExitAtEnd = Annotated[
     bool,
     Option("--exit-at-end", help="Print what the journals hold, and end."),
+]
+AsJsonLines = Annotated[
+    bool,
+    Option("--json", help="Print one JSON object a line, also on a terminal."),
 ]
 ChangeFormat = Annotated[
     str | None,

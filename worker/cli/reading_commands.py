@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from worker.cli import options
-from worker.cli.arguments import check_message_timetoken, moment
+from worker.cli.arguments import check_message_timetoken, check_text, moment
 from worker.cli.interrupts import finish
 from worker.cli.reports import print_result
 
@@ -31,6 +31,7 @@ def show(
     message_timetoken: str,
     me: options.Me = None,
     names: options.FirstUsers = None,
+    who: options.WhoChose = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Print the tallies of one message: how many, who first, and since when."""
@@ -38,6 +39,11 @@ def show(
     from worker.reading.show import read_message
 
     check_message_timetoken(message_timetoken)
+    check_text(me, "--me")
+    check_text(who, "--who")
+    if who is not None:
+        _show_who(channel, message_timetoken, who, as_json=as_json)
+        return
     url, namespace = _redis_to_read()
     console = _terminal(as_json)
     users = names
@@ -57,6 +63,32 @@ def show(
         print_result(as_json, document, reports.message_lines(shown))
     if shown.in_doubt:
         _warn(reports.doubt_line([channel]))
+
+
+def _show_who(
+    channel: str,
+    message_timetoken: str,
+    value: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Print everybody who chose a value."""
+    from worker.cli import reading_reports as reports
+    from worker.reading.show import read_choosers
+
+    url, namespace = _redis_to_read()
+    reading = read_choosers(url, namespace, channel, message_timetoken, value)
+    choosers = finish(reading)
+    document = {
+        "channel": channel,
+        "message_timetoken": message_timetoken,
+        "value": value,
+        **reports.choosers_json(choosers),
+    }
+    lines: Iterable[str] = reports.choosers_lines(choosers)
+    if not choosers.is_known:
+        lines = [reports.unknown_line(channel, namespace)]
+    print_result(as_json, lambda: document, lines)
 
 
 def explain(
@@ -95,6 +127,8 @@ def top(
     from worker.cli import reading_reports as reports
     from worker.reading.top import Wanted, read_top
 
+    check_text(type, "--type")
+    check_text(value, "--value")
     wanted = Wanted(type=type, value=value, since=moment(since, "--since"), limit=limit)
     url, namespace = _redis_to_read()
     console = _terminal(as_json)
@@ -147,7 +181,7 @@ def tail(
     count: options.ChangeCount = None,
     exit_at_end: options.ExitAtEnd = False,
     template: options.ChangeFormat = None,
-    as_json: options.AsJson = False,
+    as_json: options.AsJsonLines = False,
 ) -> None:
     """Print changes of counts as they happen: JSON lines, or rows on a terminal.
 

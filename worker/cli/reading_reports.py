@@ -1,16 +1,22 @@
 """What the reading commands found, as plain lines and as JSON."""
 
-from collections.abc import Iterable, Iterator
+from __future__ import annotations
+
 from dataclasses import asdict
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
-from reaction_tally import Reaction
-from worker.cli.times import iso
+from worker.cli.times import iso, time_of
 from worker.domain.tally import Counts, by_count
-from worker.reading.channels import ChannelList, ListedChannel
-from worker.reading.show import ShownMessage
-from worker.reading.top import RankedMessage, Top
 from worker.telemetry.text import escape
+
+if TYPE_CHECKING:  # one command needs one of them
+    from collections.abc import Iterable, Iterator
+
+    from reaction_tally import Reaction
+    from worker.reading.channels import ChannelList, ListedChannel
+    from worker.reading.show import Choosers, ShownMessage
+    from worker.reading.top import RankedMessage, Top
 
 
 def doubt_line(channels: Iterable[str]) -> str:
@@ -63,6 +69,23 @@ def first_users(reaction: Reaction) -> str:
     if not named or not others:
         return named
     return f"{named} and {others:,} more"
+
+
+def choosers_json(choosers: Choosers) -> dict[str, object]:
+    """Return who chose a value, for programs."""
+    return {
+        "known": choosers.is_known,
+        "users": list(map(asdict, choosers.users)),
+    }
+
+
+def choosers_lines(choosers: Choosers) -> Iterator[str]:
+    """Yield a line for each user: since when, the type, and who."""
+    if not choosers.users:
+        yield "Nobody."
+    for chooser in choosers.users:
+        since = iso(time_of(chooser.at)) or chooser.at
+        yield f"{since}  {escape(chooser.type)}  {escape(chooser.user)}"
 
 
 def top_json(top: Top) -> dict[str, object]:

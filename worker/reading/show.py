@@ -1,11 +1,16 @@
 """One message: its tallies, who reacted, and since when."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Final
 
-from reaction_tally import Message, Reaction
+from reaction_tally import Message, Reaction, Reactor
 from worker.domain.position import Timetoken
 from worker.source import names
-from worker.store.reader import opened_tallies
+from worker.store.reader import Tallies, opened_tallies
+
+USERS_AT_ONCE: Final = 1_000
+"""Users of one round trip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,74 @@ async def read_message(
         in_doubt=page.in_doubt,
         position=page.position,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Chooser:
+    """A user who chose a value, and when."""
+
+    type: str
+    user: str
+    at: Timetoken
+
+
+@dataclass(frozen=True, slots=True)
+class Choosers:
+    """Who chose a value on a message: by type, and then oldest first."""
+
+    users: tuple[Chooser, ...]
+    is_known: bool
+    """Whether a worker has ever seen the channel."""
+
+
+async def read_choosers(
+    redis_url: str | None,
+    namespace: str,
+    channel: str,
+    message_timetoken: Timetoken,
+    value: str,
+) -> Choosers:
+    """Return every user who chose a value, of whatever type.
+
+    Raises:
+        ConfigurationError: PubNub would refuse the channel's name.
+        RedisUnavailableError: Redis does not answer.
+        RedisUnfitError: there are no tallies, or they have another schema.
+        DamagedKeyError: another program wrote a key that is read.
+    """
+    name = names.channel(channel)
+    users: list[Chooser] = []
+    async with opened_tallies(redis_url, namespace) as tallies:
+        async with tallies.reading(name, [message_timetoken]):
+            counts = await tallies.reader.get(name, message_timetoken)
+            for type in sorted(counts):
+                reactors = _reactors(tallies, name, message_timetoken, type, value)
+                users += [Chooser(type, each.user, each.at) async for each in reactors]
+        is_known = bool(counts) or await tallies.is_known(name)
+    return Choosers(tuple(users), is_known)
+
+
+async def _reactors(
+    tallies: Tallies,
+    channel: str,
+    message: Timetoken,
+    type: str,
+    value: str,
+) -> AsyncIterator[Reactor]:
+    """Yield the users of one tally, page by page."""
+    after: str | None = ""
+    while after is not None:
+        page = await tallies.reader.who(
+            channel,
+            message,
+            type,
+            value,
+            limit=USERS_AT_ONCE,
+            after=after or None,
+        )
+        for reactor in page.reactors:
+            yield reactor
+        after = page.after
 
 
 def _rank(reaction: Reaction) -> tuple[str, int, str]:

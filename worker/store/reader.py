@@ -21,6 +21,7 @@ from reaction_tally.reads import Reads
 from worker import errors
 from worker.store.connection import opened_redis
 from worker.store.damage import raise_if_damaged
+from worker.store.preflight import check_keys
 from worker.store.redis_errors import redis_errors, translated
 
 
@@ -82,13 +83,20 @@ async def opened_tallies(url: str | None, namespace: str) -> AsyncIterator[Talli
     Raises:
         ConfigurationError: the address is malformed.
         RedisUnavailableError: Redis does not answer.
-        RedisUnfitError: there are no tallies, or they have another schema.
+        RedisUnfitError: there are no tallies, they have another schema,
+            or another program wrote a key of all channels.
     """
     async with opened_redis(url) as redis:
         tallies = Tallies(redis, Keys(namespace))
         with reading_errors():
             await tallies.reader.check()
-        yield tallies
+        try:
+            yield tallies
+        except errors.DamagedKeyError:
+            raise
+        except errors.ScriptRefusedError:
+            await check_keys(redis, tallies.keys)
+            raise
 
 
 @contextmanager
