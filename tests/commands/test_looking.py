@@ -117,3 +117,15 @@ async def test_a_terminal_gets_rows_and_bars(counted: World, tmp_path: Path, col
             terminal.close()
         for word in words:
             assert word in terminal.text, terminal.text
+
+
+@pytest.mark.processes
+async def test_a_terminal_without_emoji_gets_lines(counted: World, tmp_path: Path) -> None:
+    """Rows of escapes would have no columns."""
+    settings = {**counted.settings, "PYTHONIOENCODING": "latin-1"}
+    terminal = Terminal(tmp_path, ("show", ROOM, MESSAGE), settings)
+    try:
+        assert await terminal.ended() == 0
+    finally:
+        terminal.close()
+    assert terminal.drawn == "reaction  \\U0001f389  3\nreaction  \\U0001f44d  1\n"

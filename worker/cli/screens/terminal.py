@@ -31,13 +31,13 @@ class Column:
 
 
 def terminal() -> Console | None:
-    """Return the terminal that standard output is; None if it is none.
+    """Return the terminal that standard output is; None if it is none, or has no UTF-8.
 
     It has no colours if ``NO_COLOR`` is set.
     """
-    if not sys.stdout.isatty():
-        return None
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    is_drawable = console.is_terminal and not console.options.ascii_only
+    return console if is_drawable else None
 
 
 def cell(text: object, style: str = "") -> Text:
@@ -52,12 +52,10 @@ class Bar:
     part: float
     style: str = "yellow"
 
-    def drawn(self, width: int, *, is_ascii: bool) -> Text:
+    def drawn(self, width: int) -> Text:
         """Return the bar: at least an eighth of a cell."""
         eighths = max(1, round(8 * width * self.part))
         whole, rest = divmod(eighths, 8)
-        if is_ascii:
-            return Text("#" * max(1, whole), self.style)
         return Text("█" * whole + BLOCKS[rest].strip(), self.style)
 
 
@@ -136,11 +134,10 @@ def print_row(
     So the cursor is put where the next column begins.
     """
     start = 0
-    is_ascii = console.options.ascii_only
     for column, width, cell in zip(columns, widths, cells, strict=True):
         if start and not console.is_dumb_terminal:
             console.control(Control.move_to_column(start))
-        text = cell.drawn(width, is_ascii=is_ascii) if isinstance(cell, Bar) else cell
+        text = cell.drawn(width) if isinstance(cell, Bar) else cell
         shown = _cut(text, width, column)
         start += width + GAP
         if start < console.width:
