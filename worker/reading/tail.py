@@ -1,7 +1,7 @@
 """The changes of channels: first what their journals hold since a time, then as they happen."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -145,9 +145,10 @@ class Tail:
         seconds = FIRST_PAUSE
         while True:
             try:
-                async for event in self._follow():
-                    seconds = FIRST_PAUSE
-                    yield event
+                async with aclosing(self._follow()) as events:
+                    async for event in events:
+                        seconds = FIRST_PAUSE
+                        yield event
             except (RedisUnavailableError, RedisUnfitError) as error:
                 yield Notice(f"{error} Waiting for it.")
             await asyncio.sleep(seconds)
@@ -156,7 +157,7 @@ class Tail:
                 await asyncio.sleep(seconds)
             yield Notice("Redis answers again.")
 
-    async def _follow(self) -> AsyncIterator[TimedChange | Reset]:
+    async def _follow(self) -> AsyncGenerator[TimedChange | Reset]:
         """Yield what changes, until Redis is away."""
         self._together.clear()
         changes = self._tallies.reader.changes(

@@ -18,11 +18,14 @@ COLUMNS: Final = (
     Column(),
     Column(),
 )
-WIDE: Final = (8, 24, 17, 6, 20, 12)
+WIDE: Final = (8, 16, 17, 6, 14, 9)
 """Widths in cells: time, channel, message, count, value, type."""
-NARROW: Final = (8, 20, 0, 6, 16, 0)
-WIDE_FROM: Final = sum(WIDE) - 10
-"""Such a terminal has room for most of the wide columns."""
+NARROW: Final = (8, 16, 0, 6, 12, 0)
+WIDE_FROM: Final = 80
+"""Narrower terminals have no room for the message and the type."""
+CHANNEL: Final = 1
+"""The column of the channel."""
+LONGEST_CHANNEL: Final = 32
 
 
 class ChangeRows:
@@ -51,8 +54,9 @@ class ChangeRows:
         width = self._console.width
         widths = list(WIDE if width >= WIDE_FROM else NARROW)
         gaps = GAP * (len(widths) - 1)
-        widths[1] += min(0, width - gaps - sum(widths))
-        widths[1] = max(4, widths[1])
+        left = width - gaps - sum(widths)
+        channel = widths[CHANNEL] + left
+        widths[CHANNEL] = max(4, min(channel, LONGEST_CHANNEL))
         return widths
 
     def write_reset(self, event: Reset) -> None:

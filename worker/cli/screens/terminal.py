@@ -64,7 +64,8 @@ Cell = Text | Bar
 
 def print_title(console: Console, name: str, *details: str) -> None:
     """Print a name and what belongs to it, in one line."""
-    title = cell(name, "bold")
+    title = Text()
+    title.append(escape(name), "bold")
     for detail in filter(None, details):
         title.append("  ")
         title.append(escape(detail), "dim")
