@@ -4,13 +4,13 @@ import asyncio
 import fcntl
 import os
 import re
-import signal
 import struct
 import subprocess
 import sys
 import termios
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -56,7 +56,7 @@ class Terminal:
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
-            preexec_fn=os.setsid,  # noqa: PLW1509 - a session of its own, for Ctrl-C
+            preexec_fn=partial(os.login_tty, terminal),  # noqa: PLW1509 - it must obey Ctrl-C
         )
         os.close(terminal)
 
@@ -78,8 +78,8 @@ class Terminal:
         await wait_until(lambda: text in self.text, what=lambda: self.drawn)
 
     def interrupt(self) -> None:
-        """Do what Ctrl-C does."""
-        os.killpg(self.process.pid, signal.SIGINT)
+        """Press Ctrl-C."""
+        os.write(self._own, b"\x03")
 
     async def ended(self) -> int:
         """Wait for the end; return the exit code."""
