@@ -267,10 +267,10 @@ class _Connection:
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    async def on_connect(self) -> None:
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
         pass
 
-    async def send_command(self, *args: str) -> None:
+    async def send_command(self, *args: str, check_health: bool = True) -> None:
         pass
 
     async def read_response(self) -> str:

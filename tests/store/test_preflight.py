@@ -19,6 +19,7 @@ from tests.source.tls_server import tls_context, tls_in_front_of
 from worker.errors import ExitCode, RedisUnavailableError, RedisUnfitError, TallyError
 from worker.store.connection import connect
 from worker.store.preflight import check_fitness, check_permissions, check_writes
+from worker.store.rollback_detector import RollbackDetector
 
 KEYS: Final = Keys()
 
@@ -150,6 +151,17 @@ async def test_a_missing_password_is_no_wrong_one() -> None:
 
     assert str(missing).startswith("Redis wants a password, and REDIS_URL has none.")
     assert "refuses the credentials" in str(wrong)
+
+
+@pytest.mark.processes
+async def test_a_worker_says_so_too_when_a_password_is_missing() -> None:
+    """Its connections have a detector. A failed health check once came back to it without end."""
+    with RedisServer() as server:
+        async with connect(server.url) as admin:
+            await admin.config_set("requirepass", "secret")
+        async with connect(server.url, RollbackDetector()) as redis:
+            with pytest.raises(RedisUnavailableError, match="wants a password"):
+                await check_fitness(redis)
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"<!DOCTYPE HTML>"])

@@ -40,7 +40,8 @@ class RollbackDetector:
             ServerReplacedError: another server answers than before,
                 or it was restarted. It must be compared before a write.
         """
-        await connection.on_connect()
+        # A failed health check connects again, and would come here again, without end.
+        await connection.on_connect_check_health(check_health=False)
         if not self.ignores_runs:
             self._compare_run(await _run_id_of(connection))
         if self.is_suspect:
@@ -106,7 +107,7 @@ class RollbackDetector:
 
 
 async def _run_id_of(connection: AbstractConnection) -> str | None:
-    await connection.send_command("INFO", "server")
+    await connection.send_command("INFO", "server", check_health=False)
     try:
         info = await connection.read_response()
     except ResponseError:
