@@ -1,5 +1,7 @@
 """Names that PubNub refuses are refused before a request."""
 
+import re
+
 import pytest
 
 from worker.errors import ConfigurationError
@@ -47,6 +49,16 @@ def test_an_unknown_wildcard_is_refused(name: str) -> None:
     """PubNub has only ``a.*`` and ``a.b.*``."""
     with pytest.raises(ConfigurationError):
         Names.of([name])
+
+
+@pytest.mark.parametrize("name", ["news*", "news.sport*"])
+def test_a_prefix_is_corrected_to_a_wildcard(name: str) -> None:
+    """Other programs take it for one. What the sentence asks for is accepted."""
+    meant = f"{name[:-1]}.*"
+
+    with pytest.raises(ConfigurationError, match=re.escape(f"Is {meant} meant?")):
+        Names.of([name])
+    assert Names.of([meant]).wildcards == (meant,)
 
 
 def test_names_are_channels_wildcards_and_groups() -> None:

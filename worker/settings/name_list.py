@@ -7,6 +7,7 @@ and nothing would ever be counted under such names.
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Final
 
 _OPENING: Final = '[]("`“”„‘«»'
@@ -19,6 +20,10 @@ _BEFORE: Final = re.compile(
     rf"|{{?[{_APOSTROPHES}](?=(.*[{_APOSTROPHES}])?\Z)",
     re.DOTALL,
 )
+_DASH: Final = re.compile(r"-[ \t]")
+"""A list in YAML has one before each name."""
+_BRACES: Final = re.compile(r"{[^{}]*,[^{}]*}")
+"""Names of users have braces, too. Around several names they are a list in another syntax."""
 _BEHIND: Final = re.compile(rf"[{_CLOSING}]\Z")
 _NOT_ASCII: Final = r"[^\x00-\x7f]"
 # Persian words and some emoji have a joiner between two of their characters.
@@ -37,6 +42,9 @@ _UNSEEN: Final = ("Cc", "Cf", "Zl", "Zp")
 _SYNTAX: Final = re.compile(rf"[\s){{}}{_APOSTROPHES}{re.escape(_OPENING)}]+")
 
 
+_OTHER_SEPARATORS: Final = re.compile(r"[;|]")
+"""PubNub takes both in a name. Lists of other programs have them between names."""
+_DASHES: Final = re.compile(r"(?:^|(?<=[\s,]))-(?=\s)")
 _EXAMPLE: Final = "room,news"
 _SHOWN_CHARACTERS: Final = 60
 
@@ -64,7 +72,8 @@ def read_names(text: str) -> tuple[str, ...]:
     """
     names = tuple(filter(None, map(_strip, text.split(","))))
     # Quotes may be around a name, or around all names.
-    findings = (_find_before(_strip(text)), *map(_find_syntax, names))
+    whole = _strip(text)
+    findings = (_find_before(whole), *map(_find_syntax, names), _find_braces(whole))
     for found in filter(None, findings):
         raise NameListError(found, text)
     return names
@@ -86,9 +95,22 @@ def _find_syntax(name: str) -> str | None:
     return _find_unseen(_TAGS.sub("", _JOINER.sub("", name)))
 
 
+def _find_braces(text: str) -> str | None:
+    return "{ before a name" if _BRACES.fullmatch(text) else None
+
+
+def doubtful_names(names: Iterable[str]) -> list[str]:
+    """Return a sentence for each name that may be meant as several."""
+    return [
+        f"{name!r} is one name to PubNub. If several are meant, write commas between them."
+        for name in names
+        if _OTHER_SEPARATORS.search(name)
+    ]
+
+
 def _find_before(text: str) -> str | None:
-    before = _BEFORE.match(text)
-    return f"{before[0]} before a name" if before else None
+    before = _DASH.match(text) or _BEFORE.match(text)
+    return f"{before[0].strip()} before a name" if before else None
 
 
 def _find_unseen(name: str) -> str | None:
@@ -111,7 +133,7 @@ def _unicode_name(character: str) -> str:
 def _bare_names(text: str) -> str:
     """Return the text as it should be: ``room,news`` for ``["room", "news"]``."""
     seen = "".join(filter(_is_seen, text))
-    listed = _SYNTAX.sub(",", seen)
+    listed = _SYNTAX.sub(",", _DASHES.sub("", seen))
     names = filter(None, listed.split(","))
     return ",".join(names)
 

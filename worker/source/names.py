@@ -15,6 +15,8 @@ MAX_GROUPS: Final = 10
 MAX_REQUEST_CHARACTERS: Final = 24_000
 """The percent-encoded names in one request, which has 32 KiB."""
 _REFUSED: Final = re.compile(r"[,:*/\\\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_PREFIX: Final = re.compile(r"[\w-]+(\.[\w-]+)?\*")
+"""What other programs take for a wildcard."""
 _WILDCARD: Final = re.compile(r"[^.]+\.([^.]+\.)?\*")
 
 
@@ -29,6 +31,11 @@ def channel(name: str) -> str:
     if len(name) > MAX_CHARACTERS:
         raise ConfigurationError(
             f"The channel name {name[:20]!r}… has {len(name)} characters; PubNub takes 92."
+        )
+    if _PREFIX.fullmatch(name):
+        raise ConfigurationError(
+            f"The name {name!r} is no wildcard: PubNub wants a dot before the asterisk. "
+            f"Is {name[:-1]}.* meant? It stands for all channels that begin with '{name[:-1]}.'."
         )
     refused = _REFUSED.search(name)
     if refused:
