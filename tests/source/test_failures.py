@@ -5,7 +5,7 @@ import json
 import pytest
 
 from worker.errors import ForbiddenError, PubNubError, ThrottledError
-from worker.source.failures import LONGEST_RETRY_SECONDS, failure
+from worker.source.failures import LONGEST_RETRY_SECONDS, SWITCH_ON, failure
 from worker.source.transport import Response
 
 ACCESS_MANAGER = {"message": "Forbidden", "error": True, "service": "Access Manager"}
@@ -93,6 +93,10 @@ def test_an_error_repeats_pubnubs_words(status: int, body: object, words: str) -
         ("Token is revoked.", "Put a new token into the file of PUBNUB_AUTH_TOKEN_FILE."),
         ("Signature Does Not Match", "Check PUBNUB_PUBLISH_KEY and PUBNUB_SECRET_KEY."),
         ("Invalid Timestamp", "Check the clock of this machine."),
+        (
+            "Message Persistence is not enabled for this subscribe key.",
+            SWITCH_ON,
+        ),
     ],
 )
 def test_a_403_says_what_to_do(words: str, advice: str) -> None:

@@ -26,6 +26,12 @@ _OUTAGES: Final[Mapping[str, Reply]] = {
     "server_error": html_reply(503, "Service Unavailable"),
     "throttle": throttled(1),
     "drop": DROPPED,
+    "no_persistence": service_error(
+        403,
+        "Use of the history API requires the Message Persistence "
+        "which is not enabled for this subscribe key.",
+        "Storage",
+    ),
 }
 OUTAGE_KINDS: Final = tuple(_OUTAGES)
 

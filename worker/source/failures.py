@@ -17,11 +17,17 @@ from worker.source.transport import Response
 LONGEST_RETRY_SECONDS: Final = 600.0
 """The longest wait that a Retry-After can ask for."""
 _RENEW: Final = "Put a new token into the file of PUBNUB_AUTH_TOKEN_FILE."
+SWITCH_ON: Final = (
+    "Message actions need Message Persistence: "
+    "switch it on for the keyset in PubNub's admin portal."
+)
 _ADVICE: Final = {
     "token is expired": _RENEW,
     "token is revoked": _RENEW,
     "signature": "Check PUBNUB_PUBLISH_KEY and PUBNUB_SECRET_KEY.",
     "timestamp": "Check the clock of this machine.",
+    "not enabled for this subscribe key": SWITCH_ON,
+    "invalid subscribe key": "Check PUBNUB_SUBSCRIBE_KEY.",
 }
 """Part of PubNub's words → what to do."""
 _SHOWN: Final = 200  # characters of PubNub's own words in an error
@@ -61,11 +67,13 @@ def failure(
     if status == 403:
         advice = _advice(words) or token_advice
         return _forbidden(sentence, body, advice)
+    if status == 400:
+        sentence = f"{sentence} {_advice(words)}".rstrip()
     return PubNubError(sentence, status=status)
 
 
 def _advice(words: str) -> str:
-    """Return what to do, if PubNub's words for a 403 tell the cause."""
+    """Return what to do, if PubNub's words for a refusal tell the cause."""
     for cause, advice in _ADVICE.items():
         if cause in words.lower():
             return advice
