@@ -36,7 +36,7 @@ PROBLEMS = {
     ),
     "TALLY_RETENTION_DAYS": (
         "0.002",
-        "TALLY_RETENTION_DAYS (0.002) is too short: a message would expire before it can be",
+        "TALLY_RETENTION_DAYS (0.002 days) is too short: a message would expire before it can be",
     ),
 }
 """Setting → a wrong text, and the beginning of the sentence about it."""
@@ -92,8 +92,8 @@ def test_a_retention_too_short_is_refused_with_the_least(give: Give) -> None:
 
     (sentence,) = refused(CONFIG)
 
-    assert "TALLY_RETENTION_DAYS (0.01)" in sentence
-    assert "Set it to 0.010417 at least, which is 3 times TALLY_SETTLE_SECONDS (300)" in sentence
+    assert "TALLY_RETENTION_DAYS (0.01 days)" in sentence
+    assert "0.010417 days at least, which is 3 times TALLY_SETTLE_SECONDS (300 s)" in sentence
 
 
 def test_a_worker_needs_something_to_follow(give: Give, tmp_path: Path) -> None:

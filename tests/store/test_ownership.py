@@ -155,7 +155,9 @@ async def test_a_setting_that_differs_is_refused(redis: Redis, field: str, setti
     await claim(redis)
     await beat(redis)
     other = replace(CLAIM, **{field: "7"})
-    sentence = f"{setting} is {OURS[field]} in the workers.*; here it is 7.*stop all of them"
+    unit = "days" if field == "retention_days" else "s"
+    held = f"{setting} is {OURS[field]} {unit} in the workers"
+    sentence = f"{held}.*; here it is 7 {unit}.*stop all of them"
 
     with pytest.raises(RedisUnfitError, match=sentence):
         await claim(redis, other)

@@ -220,7 +220,7 @@ class Load:
         if needed <= rate:
             return None
         return (
-            f"Rounds need {needed:.1f} requests a second, and TALLY_HISTORY_RATE is {rate:g}. "
+            f"Rounds need {needed:.2g} requests a second, and TALLY_HISTORY_RATE is {rate:g}. "
             "Losses that nobody noticed are found later than promised. "
             "Raise TALLY_HISTORY_RATE, or TALLY_RECONCILE_SECONDS."
         )

@@ -146,11 +146,11 @@ def _comparable(settings: Settings) -> None:
     if settings.retention_days * SECONDS_PER_DAY < least_seconds:
         least = math.ceil(least_seconds / SECONDS_PER_DAY * 1e6) / 1e6
         raise ConfigurationError(
-            f"TALLY_RETENTION_DAYS ({settings.retention_days:g}) is too short: "
+            f"TALLY_RETENTION_DAYS ({settings.retention_days:g} days) is too short: "
             "a message would expire before it can be compared with PubNub's list. "
-            f"Set it to {least:g} at least, "
+            f"Set it to {least:g} days at least, "
             f"which is {COMPARED_SETTLES} times TALLY_SETTLE_SECONDS "
-            f"({settings.settle_seconds:g}), or to 0: for ever."
+            f"({settings.settle_seconds:g} s), or to 0: for ever."
         )
 
 

@@ -35,17 +35,17 @@ REFUSALS: Final = {
 }
 """Field of the owner → what its difference means: namespace, held, wanted."""
 SHARED: Final = {
-    "retention_days": "TALLY_RETENTION_DAYS",
-    "tombstone_seconds": "TALLY_TOMBSTONE_SECONDS",
-    "settle_seconds": "TALLY_SETTLE_SECONDS",
+    "retention_days": ("TALLY_RETENTION_DAYS", "days"),
+    "tombstone_seconds": ("TALLY_TOMBSTONE_SECONDS", "s"),
+    "settle_seconds": ("TALLY_SETTLE_SECONDS", "s"),
 }
-"""Field → the setting, which all processes of a namespace must share."""
+"""Field → the setting, which all processes of a namespace must share, and its unit."""
 SHARED_REFUSAL: Final = (
-    "{} is {} in the workers that use the namespace {} now; here it is {}. "
+    "{0} is {2} {1} in the workers that use the namespace {4} now; here it is {3} {1}. "
     "Set it to the same value everywhere. To change it, stop all of them, "
     f"wait {IN_USE_SECONDS} seconds, and start them with the new value."
 )
-"""Setting, held, namespace, wanted."""
+"""Setting, unit, held, wanted, namespace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +153,8 @@ def _refuse(
     for field in shared:
         held = meta.get(field, wanted[field])
         if held != wanted[field]:
-            text = SHARED_REFUSAL.format(SHARED[field], held, keys.namespace, wanted[field])
-            raise RedisUnfitError(text)
+            values = (held, wanted[field], keys.namespace)
+            raise RedisUnfitError(SHARED_REFUSAL.format(*SHARED[field], *values))
 
 
 def _wanted(claim: Claim | None) -> dict[str, str]:
