@@ -61,7 +61,7 @@ async def test_a_worker_without_a_token_shows_none(world: World) -> None:
     [
         (12 * DAY_MINUTES + 60, 0, "ok   Token: ends in 12 days ("),
         (-60, 3, "BAD  Token: The access token has ended"),
-        (None, 0, f"ok   Token: {UNKNOWN}"),
+        (None, 0, f"note Token: {UNKNOWN}"),
     ],
     ids=["good", "ended", "unreadable"],
 )

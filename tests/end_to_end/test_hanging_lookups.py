@@ -44,7 +44,7 @@ async def test_doctor_ends_soon_if_lookups_hang(world: World, patched: dict[str,
 
     assert await doctor.ended(ENDS_SECONDS) == ExitCode.PUBNUB_REFUSED
     assert "BAD  PubNub: no answer in 6 s" in doctor.out
-    assert "BAD  Redis: Redis does not answer in 4 s." in doctor.out
+    assert f"BAD  Redis: Redis at {HANGING}:6379 does not answer in 4 s." in doctor.out
     assert doctor.err == ""
 
 

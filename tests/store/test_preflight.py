@@ -18,7 +18,12 @@ from tests.redis_server import RedisServer, free_port, server_program
 from tests.source.tls_server import tls_context, tls_in_front_of
 from worker.errors import ExitCode, RedisUnavailableError, RedisUnfitError, TallyError
 from worker.store.connection import connect
-from worker.store.preflight import check_fitness, check_permissions, check_writes
+from worker.store.preflight import (
+    check_fitness,
+    check_permissions,
+    check_writes,
+    lacks_publish,
+)
 from worker.store.rollback_detector import RollbackDetector
 
 KEYS: Final = Keys()
@@ -162,6 +167,17 @@ async def test_a_worker_says_so_too_when_a_password_is_missing() -> None:
         async with connect(server.url, RollbackDetector()) as redis:
             with pytest.raises(RedisUnavailableError, match="wants a password"):
                 await check_fitness(redis)
+
+
+async def test_to_ask_for_the_right_to_publish_publishes_nothing(real_redis: Any) -> None:
+    """A program that follows hints gets the next one first."""
+    async with real_redis.pubsub() as subscription:
+        await subscription.subscribe(KEYS.hints)
+        assert await lacks_publish(real_redis, KEYS) == ""
+        await real_redis.publish(KEYS.hints, "the next one")
+        kinds = [await subscription.get_message(timeout=30) for _ in range(2)]
+
+    assert [message["data"] for message in kinds] == [1, "the next one"]
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"<!DOCTYPE HTML>"])

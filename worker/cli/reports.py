@@ -199,6 +199,8 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
 
     yield from _late_lines(report)
     yield from _repair_lines(report)
+    for channel in report.unknown:
+        yield f"{escape(channel)}: no worker has ever followed this channel. Is the name right?"
 
     yield (
         f"{len(report.discrepancies)} differences from PubNub, "
@@ -289,6 +291,7 @@ def doctor_json(findings: Sequence[Finding]) -> dict[str, object]:
         {
             "subject": finding.subject,
             "ok": not finding.exit_code,
+            "verdict": _verdict(finding).lower(),
             "text": finding.text,
         }
         for finding in findings
@@ -298,6 +301,9 @@ def doctor_json(findings: Sequence[Finding]) -> dict[str, object]:
 
 def finding_line(finding: Finding) -> str:
     """Return what a doctor found, for people."""
-    verdict = "BAD" if finding.exit_code else finding.verdict
     text = escape(finding.text)
-    return f"{verdict:4} {finding.subject}: {text}"
+    return f"{_verdict(finding):4} {finding.subject}: {text}"
+
+
+def _verdict(finding: Finding) -> str:
+    return "BAD" if finding.exit_code else finding.verdict

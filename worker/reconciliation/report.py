@@ -163,6 +163,8 @@ class VerifyReport:
     """Channel whose repair is coming → since when: milliseconds since 1970."""
     late: dict[str, LateRepair] = field(default_factory=dict)
     """Channels whose repair is late, or waits for a person. What differs is a difference."""
+    unknown: list[str] = field(default_factory=list)
+    """Channels that were named and that no worker has ever followed."""
     has_worker: bool = False
     """Whether a worker uses the namespace now."""
     flaws: list[Inconsistency] = field(default_factory=list)

@@ -31,6 +31,7 @@ from worker.reconciliation.verify import Sample, Verifier, verify
 from worker.service.file_limit import ensure_files
 from worker.service.health import Health
 from worker.service.lifecycle import EarlySignals
+from worker.service.page_address import why_not
 from worker.service.parts import (
     Parts,
     build_backfiller,
@@ -179,7 +180,7 @@ async def _health_pages(settings: Settings, health: Health) -> AsyncIterator[Non
                 log.info("http_listens", host=host, port=port)
         except OSError as error:
             reason = (
-                f"TALLY_HTTP: cannot listen at {address}: {error.strerror}. "
+                f"TALLY_HTTP: cannot listen at {address}: {why_not(error)}. "
                 "Set another address, or off."
             )
             # That the default address cannot be used is only logged.
@@ -245,6 +246,9 @@ async def run_verify(
     _check_channels(channels)
     async with open_parts(settings, allow_eviction=True, only_reads=True) as parts:
         chosen = await _chosen_channels(parts, channels, "verify")
+        known = configured_names(settings).channels
+        named = set(channels).difference(known)
+        unknown = await unknown_channels(named, parts.probe_tables)
         verifier = Verifier(
             build_comparison(parts, COMMAND_TRIES, watcher),
             parts.entries,
@@ -253,7 +257,9 @@ async def run_verify(
             Sample(part, random.Random()),  # noqa: S311 - a sample, not a secret
             parts.slots,
         )
-        return await verify(verifier, parts.probe_tables, chosen)
+        report = await verify(verifier, parts.probe_tables, chosen)
+        report.unknown = sorted(unknown)
+        return report
 
 
 async def run_forget(settings: Settings, channels: Sequence[str]) -> list[Forgotten]:

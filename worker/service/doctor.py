@@ -15,11 +15,10 @@ from worker.reconciliation.schedule import Load, Schedule
 from worker.source.access_token import TokenEnd
 from worker.source.client import Client
 from worker.source.names import Names
-from worker.source.route import IF_SILENT
 from worker.store.connection import EMBEDDED_FOLDER, RedisClient
 from worker.store.counted_types import acceptable_claim
 from worker.store.ownership import Claim, check_ownership
-from worker.store.preflight import check_fitness, check_keys, check_permissions
+from worker.store.preflight import check_fitness, check_keys, check_permissions, lacks_publish
 from worker.store.tables import Tables
 
 MAX_SKEW_SECONDS: Final = 30
@@ -52,8 +51,15 @@ HANGING: Final = {
 }
 """Subject → the exit code if its check does not end."""
 
+
+class Note(str):
+    """A sentence with which nothing fails, but a person may want something else."""
+
+    __slots__ = ()
+
+
 Check = Callable[[], Awaitable[str]]
-"""Returns a sentence; raises if something is wrong."""
+"""Returns a sentence, or a note; raises if something is wrong."""
 
 
 class Deadline:
@@ -73,16 +79,18 @@ class Deadline:
         self,
         subject: str,
         check: Check,
-        if_silent: str = IF_SILENT,
+        if_silent: str = "",
     ) -> Finding:
         """Return the sentence of the check, or of its error."""
         try:
             async with asyncio.timeout_at(self._at):
-                return Finding(subject, await check())
+                sentence = await check()
+                verdict = "note" if isinstance(sentence, Note) else "ok"
+                return Finding(subject, sentence, verdict=verdict)
         except TallyError as error:
             return Finding(subject, str(error), error.exit_code)
         except TimeoutError:
-            text = f"no answer in {self._seconds:g} s. {if_silent}"
+            text = f"no answer in {self._seconds:g} s. {if_silent}".rstrip()
             return Finding(subject, text, HANGING[subject])
 
 
@@ -122,7 +130,7 @@ async def examine_token(
                 "Make a new one, and write it in PUBNUB_AUTH_TOKEN "
                 "or in the file of PUBNUB_AUTH_TOKEN_FILE."
             )
-        return sentence
+        return sentence if end.is_far(now) else Note(sentence)
 
     return await deadline.look("Token", check)
 
@@ -151,7 +159,9 @@ async def examine_redis(
 
     async def check_user() -> str:
         await check_permissions(redis, keys)
-        return "takes writes, and permits every command of the worker"
+        sentence = "takes writes, and permits every command of the worker"
+        lack = await lacks_publish(redis, keys)
+        return Note(f"{sentence}. {lack}") if lack else sentence
 
     server = await deadline.look("Redis", check_server)
     if server.exit_code is not ExitCode.DONE:
@@ -216,7 +226,10 @@ async def _check_clock(client: Client, now: Callable[[], float]) -> str:
     if abs(skew) <= MAX_SKEW_SECONDS:
         return "answers"
     direction = "ahead" if skew > 0 else "behind"
-    return f"answers; this machine's clock is {abs(skew):.0f} s {direction}"
+    return Note(
+        f"answers; this machine's clock is {abs(skew):.0f} s {direction}. Set it right: "
+        "PubNub refuses signed requests that are a minute off, and the end of a token shows wrong."
+    )
 
 
 def _requests(

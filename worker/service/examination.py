@@ -26,6 +26,7 @@ from worker.service.file_limit import ensure_files
 from worker.service.page_address import check_address
 from worker.service.parts import claim_of, counted_types, followed_names, keyset, schedule
 from worker.settings import Settings
+from worker.settings.name_list import doubtful_names
 from worker.settings.problems import UnknownVariable
 from worker.source.client import Client
 from worker.source.names import Names
@@ -45,16 +46,17 @@ async def run_doctor(
     deadline = Deadline()
     client: Client | None = None
     followed = Names()
-    unknown = ""
+    notes: list[str] = []
 
     async def configure() -> str:
-        nonlocal client, followed, unknown
+        nonlocal client, followed
         client = await stack.enter_async_context(Client(keyset(settings)))
         counted = counted_types(settings)
         followed = followed_names(settings)
         ensure_files(followed, settings.channels_per_subscription)
         # A configuration that is wrong names them itself.
-        unknown = "; ".join(map(str, settings.report.unknown))
+        notes.extend(map(str, settings.report.unknown))
+        notes.extend(doubtful_names(followed.all))
         return f"complete; counts {counted}"
 
     # Redis is examined meanwhile: neither waits for the other one.
@@ -63,8 +65,8 @@ async def run_doctor(
     try:
         async with AsyncExitStack() as stack:
             yield await deadline.look("Configuration", configure)
-            if unknown:
-                yield Finding("Configuration", unknown, verdict="note")
+            for note in notes:
+                yield Finding("Configuration", note, verdict="note")
             yield await deadline.look("TALLY_HTTP", partial(check_address, settings))
             if client and client.token.end:
                 yield await examine_token(client.token.end, time.time(), deadline)

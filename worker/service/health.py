@@ -128,7 +128,8 @@ class Health:
         subscriptions = self._subscriptions.current
         allowed = [item for item in subscriptions if not item.polling.poller.is_refused]
         if subscriptions and not allowed:
-            return "PubNub refuses every name"
+            cause = _cause(item.polling.poller for item in subscriptions)
+            return f"PubNub refuses every name: {cause}" if cause else "PubNub refuses every name"
         late = list(filterfalse(self._has_polled, allowed))
         if not late:
             return None

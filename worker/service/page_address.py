@@ -1,6 +1,7 @@
 """Can a worker serve its pages at ``TALLY_HTTP``?"""
 
 import asyncio
+import os
 
 from worker.errors import ConfigurationError
 from worker.settings import Settings
@@ -35,9 +36,15 @@ async def _listen(address: Address) -> str:
     try:
         server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
     except OSError as error:
-        return str(error.strerror)
+        return why_not(error)
     server.close()
     return ""
+
+
+def why_not(error: OSError) -> str:
+    """Return why one cannot listen. The words of asyncio repeat the address."""
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else str(error.strerror)
 
 
 async def _has_worker(address: Address) -> bool:

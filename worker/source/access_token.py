@@ -56,6 +56,10 @@ class TokenEnd:
         """Tell whether PubNub refuses the token at this time."""
         return self.at is not None and self.timestamp <= now
 
+    def is_far(self, now: float) -> bool:
+        """Tell whether the end is known, and more than a day away."""
+        return self.timestamp - now > LAST_DAY_SECONDS
+
     def is_later_than(self, other: "TokenEnd") -> bool:
         """Tell whether this end is known, and later."""
         return self.timestamp > other.timestamp
@@ -69,7 +73,7 @@ class TokenEnd:
         if left <= 0:
             return f"has ended {_span(-left)} ago ({moment})"
         sentence = f"ends in {_span(left)} ({moment})"
-        if left > LAST_DAY_SECONDS:
+        if self.is_far(now):
             return sentence
         return f"{sentence}: put a new one in its place now"
 

@@ -232,6 +232,8 @@ def _of_number(error: OSError) -> str:
 def _of_proxy(cause: Cause, proxy: Proxy) -> Cause:
     words = f"the proxy {proxy.address} does not answer ({cause.words})"
     advice = f"Check {proxy.setting}."
+    if cause.is_of_request:
+        advice = f"{advice} Is what listens there a proxy for HTTP?"
     return Cause(words, advice, cause.is_of_request)
 
 

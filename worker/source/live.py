@@ -159,6 +159,7 @@ class Poller:
         names = await find_refused(error, polled, self._handshake)
         if not names:
             return None
+        self.problem = str(error)
         if names != frozenset(self._refusals.refused.all):
             await self._stop_background()
         return self._refusals.add(error, names, polled)

@@ -13,9 +13,9 @@ from urllib.request import getproxies_environment
 from worker.errors import ConfigurationError
 from worker.source.no_proxy import is_listed
 
-IF_SILENT: Final = "Is the address right, and does a firewall let it through?"
 NOT_PUBNUB: Final = "Is this PubNub? Check PUBNUB_ORIGIN, PUBNUB_TLS, HTTPS_PROXY or HTTP_PROXY."
 """The advice for a web page that PubNub would not send."""
+CHECK_ORIGIN: Final = "Check PUBNUB_ORIGIN."
 PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -91,7 +91,7 @@ class Route:
     def if_silent(self) -> str:
         """What to look at if nothing answers at all."""
         if self.proxy is None:
-            return IF_SILENT
+            return f"Is {self.address} right, and does a firewall let it through? {CHECK_ORIGIN}"
         return f"Does the proxy {self.proxy.address} answer? Check {self.proxy.setting}."
 
     @property

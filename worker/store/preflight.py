@@ -85,7 +85,10 @@ async def _read_info(redis: Redis) -> Mapping[str, Any]:
             "Is it renamed or blocked?"
         ) from error
     except TimeoutError:
-        problem = f"Redis does not answer in {ANSWER_SECONDS:g} s."
+        problem = (
+            f"Redis{_place(redis)} does not answer in {ANSWER_SECONDS:g} s. "
+            "Is REDIS_URL right, and does a firewall let it through?"
+        )
     except RedisUnavailableError as error:
         if type(error.__cause__) not in _NO_ANSWER:
             raise
@@ -124,14 +127,37 @@ async def check_permissions(redis: Redis, keys: Keys) -> None:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await _load_scripts(redis, keys)
-            await _check_transaction(redis, keys)
+            # First: a Redis that cannot save refuses even PING, in many words.
             await check_writes(redis, keys)
+            await _check_transaction(redis, keys)
     except TimeoutError:
         raise RedisUnavailableError(
             "Redis takes no writes now: it answers INFO, "
             f"but no write in {ANSWER_SECONDS:g} s. "
             "Is it paused, or failing over?"
         ) from None
+
+
+async def lacks_publish(redis: Redis, keys: Keys) -> str:
+    """Return what to grant to a user who may not say which channel has changed, or nothing.
+
+    Nothing is published: an ECHO of nothing is an error, so Redis discards the transaction.
+    """
+    pipe = cast("Any", redis).pipeline(transaction=True)
+    pipe.publish(keys.hints, "")
+    pipe.execute_command("ECHO")
+    try:
+        with redis_errors():
+            await pipe.execute()
+    except MissingPermissionError:
+        problem = (
+            f"It does not permit PUBLISH to {keys.hints}: "
+            "programs that follow changes learn of them some seconds later"
+        )
+        return _ungranted(redis, problem, [f"&{keys.hints}", "+publish"])
+    except ScriptRefusedError:
+        return ""
+    return ""
 
 
 async def _load_scripts(redis: Redis, keys: Keys) -> None:
@@ -208,6 +234,14 @@ def _ungranted(redis: Redis, problem: str, grants: Sequence[str]) -> str:
             "Write that user in REDIS_URL. If this one shall write tallies:"
         )
     return f"{problem.rstrip('.')}.{question} As an administrator of Redis, type: {command}"
+
+
+def _place(redis: Redis) -> str:
+    """Return `` at HOST:PORT``; nothing for a socket's path."""
+    options = cast("Any", redis).get_connection_kwargs()
+    if "host" not in options:
+        return ""
+    return f" at {options['host']}:{options.get('port', 6379)}"
 
 
 def _user(redis: Redis) -> str:

@@ -41,6 +41,11 @@ Redis 6.2 hides the code of an error inside a script in the text.
 So a code may stand anywhere in the text.
 """
 
+CANNOT_SAVE: Final = (
+    "Redis takes no writes now: it cannot save to its disk (MISCONF). "
+    "Its own log says why; often the disk is full."
+)
+"""Redis says it in many words, also to a PING."""
 _NO_PASSWORD: Final = re.compile("HELLO must be called with|Authentication required")
 _NO_DATABASE: Final = "DB index is out of range"
 _HTTP: Final = re.compile('got "[H<]"')
@@ -115,7 +120,7 @@ def translated(error: Exception) -> TallyError:
         case exceptions.ResponseError() if not _is_temporary(error):
             return ScriptRefusedError(f"Redis refused a command: {reason}")
         case exceptions.ResponseError():
-            sentence = f"Redis cannot do this now: {reason}"
+            sentence = CANNOT_SAVE if "MISCONF" in reason else f"Redis cannot do this now: {reason}"
         case exceptions.InvalidResponse():
             sentence = _about_other_server(reason)
         case _:
