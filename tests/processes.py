@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
@@ -34,12 +34,14 @@ class Child:
         number: int,
         arguments: Iterable[str],
         settings: Mapping[str, str | None],
+        wrapper: Sequence[str] = (),
     ) -> None:
+        """``wrapper`` is a command that runs the command behind it."""
         self._out = folder / f"{number}.out"
         self._err = folder / f"{number}.err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker", *arguments],
+                [*wrapper, sys.executable, "-m", "worker", *arguments],
                 cwd=folder,
                 env=environment(settings),
                 stdin=subprocess.DEVNULL,

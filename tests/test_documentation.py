@@ -50,13 +50,15 @@ SECRET_ARGUMENT: Final = re.compile(
     r"|(?:node|go run|python[\d.]*|tally)\s[^\n`]*\w+://[^\s`/@]*:[^\s`/@]+@"
 )
 """A secret among the arguments of a command."""
-OPERATING: Final = ("install.md", "runbook.md", "reference.md")
+OPERATING: Final = ("install.md", "runbook.md", "situations.md", "reference.md")
 """The documents of an operator, in ``deploy/``."""
 PACKAGES: Final = {
     "client": "client/reaction_tally",
     "testing": "client/reaction_tally/testing",
 }
 """The parts of the map that are not in ``worker/``."""
+SLIP: Final = "TALLY_CHANELS"
+"""A setting that is none: a row of ``deploy/situations.md`` is about it."""
 README_WORDS: Final = 900
 INTERRUPTED: Final = {129, 130, 143}
 """Exit codes of a process that SIGINT or SIGTERM ended."""
@@ -266,7 +268,7 @@ def test_a_secret_on_a_command_line_is_found(line: str) -> None:
 def test_every_setting_in_a_document_exists(document: Path) -> None:
     """And none was renamed."""
     text = document.read_text(encoding="utf-8")
-    assert set(re.findall(r"\b(?:TALLY|PUBNUB)_[A-Z_]+\b", text)) <= set(FIELDS)
+    assert set(re.findall(r"\b(?:TALLY|PUBNUB)_[A-Z_]+\b", text)) <= {*FIELDS, SLIP}
 
 
 def test_every_constant_in_the_map_exists() -> None:

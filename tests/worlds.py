@@ -110,6 +110,8 @@ class World(View):
             "TALLY_HTTP": "127.0.0.1:0",
         }
         self.children: list[Child] = []
+        self.wrapper: tuple[str, ...] = ()
+        """A command that runs the processes of this world, such as one that sets a limit."""
 
     def react(
         self, value: str = "👍", uuid: str = "ana", channel: str = ROOM, *, published: bool = True
@@ -162,7 +164,7 @@ class World(View):
     def start(self, *arguments: str, **settings: str | None) -> Child:
         """Start a command as a process; a setting of None is left unset."""
         number = len(self.children)
-        child = Child(self.folder, number, arguments, {**self.settings, **settings})
+        child = Child(self.folder, number, arguments, {**self.settings, **settings}, self.wrapper)
         self.children.append(child)
         return child
 

@@ -34,14 +34,11 @@ def tally(valkey: RedisServer, tmp_path: Path) -> Commands:
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("PUBNUB_SUBSCRIBE_KEY", None, "PUBNUB_SUBSCRIBE_KEY is not set. Copy"),
-        ("TALLY_CHANNELS", "", "Nothing to follow: set TALLY_CHANNELS or TALLY_CHANNEL_GROUPS."),
         ("TALLY_CHANNELS", "room,..", "'..'"),
         ("TALLY_CHANNELS", "x" * 93, "'xxxxxxxxxxxxxxxxxxxx'… has 93 characters; PubNub takes 92"),
         ("TALLY_CHANNELS", "a\x1b[31mb", "TALLY_CHANNELS: the invisible character U+001B"),
         ("TALLY_CHANNELS", "a.b.c.*", "The wildcard 'a.b.c.*' is not of the form a.* or a.b.*"),
         ("TALLY_CHANNEL_GROUPS", "a/b", "'a/b' has '/' in it"),
-        ("REDIS_URL", "http://localhost", "must begin with one of redis://, rediss://, unix://"),
         ("REDIS_URL", "redis://localhost:port", "REDIS_URL has a port that is no number"),
         ("REDIS_URL", "redis://[localhost", "REDIS_URL cannot be read"),
         ("REDIS_URL", "redis://localhost?colour=blue", "that cannot be used: colour. "),
@@ -55,7 +52,7 @@ def tally(valkey: RedisServer, tmp_path: Path) -> Commands:
     ],
 )
 async def test_a_wrong_setting_is_named(
-    tally: Commands, name: str, text: str | None, sentence: str
+    tally: Commands, name: str, text: str, sentence: str
 ) -> None:
     """With what it may be, and exit code 2."""
     ended = await tally.do("run", **{name: text})
@@ -68,7 +65,6 @@ async def test_a_wrong_setting_is_named(
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("SSL_CERT_FILE", "/nowhere/at/all", "/nowhere/at/all cannot be read: No such file"),
         ("SSL_CERT_FILE", "/dev/null", "/dev/null cannot be read: it is not a file. Name a"),
         ("SSL_CERT_DIR", "/nowhere/at/all", "/nowhere/at/all is no folder."),
         ("HTTPS_PROXY", "socks5://canary@proxy:1", "HTTPS_PROXY names no proxy"),

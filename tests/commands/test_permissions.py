@@ -53,8 +53,8 @@ async def test_the_rules_of_our_file_let_programs_follow_at_once(world: World) -
             await wait_until(is_hinted, what=lambda: worker.err)
 
 
-@pytest.mark.parametrize("command", ["run", "backfill", "reconcile", "doctor"])
-async def test_a_worker_without_a_permission_does_not_start(world: World, command: str) -> None:
+@pytest.mark.parametrize("command", ["backfill", "reconcile"])
+async def test_a_command_without_a_permission_does_not_start(world: World, command: str) -> None:
     """It says which, of whom, and what to type. Nothing was written."""
     await permit(world, "-xadd")
 
@@ -65,20 +65,6 @@ async def test_a_worker_without_a_permission_does_not_start(world: World, comman
     assert "The worker uses XADD, which Redis does not permit to user 'tally'." in text
     assert "type: redis-cli ACL SETUSER tally +xadd" in text
     assert not await world.redis.keys("tally:*")
-
-
-@pytest.mark.parametrize("command", ["run", "doctor"])
-async def test_a_user_who_may_not_ask_for_the_version_is_told_what_to_type(
-    world: World, command: str
-) -> None:
-    """INFO is the first command of all."""
-    await permit(world, "-info")
-
-    ended = await world.do(command, **SETTINGS)
-
-    assert ended.process.returncode == ExitCode.REDIS_UNFIT
-    assert "As an administrator of Redis, type: " in ended.out + ended.err
-    assert "redis-cli ACL SETUSER tally +info" in ended.out + ended.err
 
 
 async def test_a_permission_that_is_taken_away_costs_no_count(world: World) -> None:

@@ -1,4 +1,4 @@
-"""A limit of open files that is too low is refused at the start, and not met at night."""
+"""The limit of open files that a refusal names is enough; ``tests/situations`` has the refusal."""
 
 import asyncio
 import re
@@ -19,9 +19,9 @@ CHANNELS = {
 }
 
 
-def start(world: World, limit: str, command: str, **settings: str) -> subprocess.Popen[str]:
-    """Start a command with a limit of open files, as ``ulimit`` sets it."""
-    script = f'ulimit {limit}; exec "$0" -m worker {command}'
+def start(world: World, limit: str, **settings: str) -> subprocess.Popen[str]:
+    """Start a worker with a limit of open files, as ``ulimit`` sets it."""
+    script = f'ulimit {limit}; exec "$0" -m worker run'
     return subprocess.Popen(
         ["/bin/sh", "-c", script, sys.executable],
         cwd=world.folder,
@@ -33,23 +33,10 @@ def start(world: World, limit: str, command: str, **settings: str) -> subprocess
     )
 
 
-@pytest.mark.parametrize("command", ["run", "doctor"])
-async def test_a_limit_that_is_too_low_is_refused(world: World, command: str) -> None:
-    """With the limit, what is needed, and what to type. Fewer subscriptions need less."""
-    process = start(world, "-n 80", command, **CHANNELS)
-    text, _ = await asyncio.to_thread(process.communicate)
-
-    assert process.returncode == ExitCode.USAGE
-    assert "The limit of open files is 80; to follow 60 names the worker needs 183." in text
-    assert "ulimit -n 183 in a shell, LimitNOFILE=183 in systemd" in text
-    assert "Traceback" not in text
-    assert not await world.redis.keys("tally:*")
-
-
 @pytest.mark.parametrize("limit", ["-n 183", "-Sn 80"], ids=["the need", "a soft limit"])
 async def test_a_limit_that_the_refusal_names_is_enough(world: World, limit: str) -> None:
     """For every room to be counted. A limit that is only soft is raised by the worker."""
-    process = start(world, limit, "run", **CHANNELS)
+    process = start(world, limit, **CHANNELS)
     try:
         await wait_until(lambda: world.emulator.waiting >= 60)
         for number in range(60):
