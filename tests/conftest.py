@@ -13,7 +13,7 @@ from tests.redis_server import RedisServer
 from worker.store.connection import connect
 
 PERMANENT = re.compile(
-    r"[\w.-]+:(channels|meta|round|proven|proven:full|quarantine|cursor:\w+|\{.*\}:(counts:.*|actions:.*|who:.*|messages|head|owed|progress))",
+    r"[\w.-]+:(channels|meta|round|proven|proven:full|quarantine|forgotten|cursor:\w+|\{.*\}:(counts:.*|actions:.*|who:.*|messages|head|owed|progress))",
     re.DOTALL,
 )
 NO_LIFE = -1

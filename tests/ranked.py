@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from worker.store import apply_script, audit, store
+from worker.store import apply_script, audit, store, user_erasure
 
 
 @contextmanager
@@ -14,5 +14,6 @@ def ranked_above(most: int) -> Iterator[None]:
         patch.object(apply_script, "RANKED_ABOVE", most),
         patch.object(store, "RANKED_ABOVE", most),
         patch.object(audit, "RANKED_ABOVE", most),
+        patch.object(user_erasure, "RANKED_ABOVE", most),
     ):
         yield

@@ -50,7 +50,10 @@ SECRET_ARGUMENT: Final = re.compile(
     r"|(?:node|go run|python[\d.]*|tally)\s[^\n`]*\w+://[^\s`/@]*:[^\s`/@]+@"
 )
 """A secret among the arguments of a command."""
-OPERATING: Final = ("install.md", "runbook.md", "situations.md", "reference.md")
+OPERATING: Final = (
+    *("install.md", "runbook.md", "situations.md", "reference.md"),
+    "personal-data.md",
+)
 """The documents of an operator, in ``deploy/``."""
 PACKAGES: Final = {
     "client": "client/reaction_tally",
@@ -106,12 +109,21 @@ def test_the_example_is_made_from_the_settings() -> None:
     assert text_of("deploy/.env.example") == env_example()
 
 
+def commands() -> dict[str, Any]:
+    """Return every command, also those of a group: ``users export``."""
+    program: Any = get_command(app)
+    found: dict[str, Any] = {}
+    for name, command in program.commands.items():
+        members = getattr(command, "commands", {})
+        found |= {f"{name} {member}": members[member] for member in members} or {name: command}
+    return found
+
+
 def test_every_command_has_a_row_with_its_options() -> None:
     """And no row names a command or an option that does not exist."""
-    program: Any = get_command(app)
     table = section(REFERENCE, "## Commands")
-    rows = dict(re.findall(r"^\| `tally (\w+)[^|]*\|(.*)\|$", table, re.MULTILINE))
-    for name, command in program.commands.items():
+    rows = dict(re.findall(r"^\| `tally ((?:users )?\w+)[^|]*\|(.*)\|$", table, re.MULTILINE))
+    for name, command in commands().items():
         options = {option for each in command.params for option in each.opts if "--" in option}
         assert set(re.findall(r"`(--[a-z-]+)", rows.pop(name))) == options, name
     assert not rows
@@ -147,6 +159,7 @@ def test_every_key_has_a_row() -> None:
         keys.proven_full,
         keys.hints,
         keys.probe,
+        keys.forgotten,
         keys.meta,
     }
     rows = re.findall(r"^\| `(tally:[^`]+)` \|", text_of("client/CONTRACT.md"), re.MULTILINE)
@@ -225,11 +238,13 @@ def test_every_path_in_a_document_exists(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=names)
 def test_every_command_and_option_in_a_document_exists(document: Path) -> None:
     """Anybody can type it as it is written."""
-    program: Any = get_command(app)
-    shown = re.findall(r"`tally ([a-z]+)([^`]*)`", document.read_text(encoding="utf-8"))
-    for command, arguments in shown:
-        assert command in program.commands, command
-        parameters = program.commands[command].params
+    known = commands()
+    text = document.read_text(encoding="utf-8")
+    shown = re.findall(r"`tally\s+((?:users\s+)?[a-z]+)([^`]*)`", text)
+    for words, arguments in shown:
+        command = " ".join(words.split())
+        assert command in known, command
+        parameters = known[command].params
         options = {option for parameter in parameters for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", arguments)) <= options, (command, arguments)
 

@@ -125,6 +125,7 @@ class Keys:
         self.proven_full = f"{namespace}:proven:full"
         self.subscriptions = f"{namespace}:subscriptions"
         self.meta = f"{namespace}:meta"
+        self.forgotten = f"{namespace}:forgotten"
         self.probe = f"{namespace}:probe"
         self.hints = f"{namespace}:changed"
         """No key: the Pub/Sub channel on which scripts say which channel has a new head."""

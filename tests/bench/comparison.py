@@ -85,6 +85,7 @@ class ComparisonBench:
 
         policy = RetryPolicy(
             counted_types=bench.counted_types,
+            forgotten_users=bench.applier.forgotten_users.current,
             backoff=backoff,
             hold=hold,
             clock=bench.clock,

@@ -116,7 +116,10 @@ async def test_a_trimmed_journal_says_so(redis: Redis) -> None:
     assert (summary(empty), empty.is_whole, empty.reaches_back_to) == ([], False, None)
     assert list(explanation_lines(empty)) == [
         "Now: reaction  👍  1: ana",
-        "The journal of this channel is empty: what was in it was trimmed or never written.",
+        (
+            "The journal of this channel is empty: its entries were trimmed, "
+            "named a forgotten user, or were never written."
+        ),
     ]
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import TypeVar, cast
 
+from worker.applying.forgotten_users import FreshUsers, without_users
 from worker.applying.refusals import Refusals
 from worker.applying.sending import ReadTime, Sender, Sent
 from worker.domain.action import Event, Origin
@@ -36,6 +37,7 @@ class Applier:
         """Events older than ``settle_seconds`` are read again."""
         self.clock = retry.clock
         self.rollback_detector = retry.rollback_detector
+        self.forgotten_users = FreshUsers(tables.refused_users, retry.clock)
         self._cursors = tables.cursors
         self._retry = retry
         self._settle_seconds = settle_seconds
@@ -53,6 +55,7 @@ class Applier:
         """Apply events, and count the outcomes.
 
         Malformed ones are quarantined. Cursors are saved at last.
+        What concerns forgotten users is left out.
         ``received_at`` is when they were read, in seconds of the clock.
         ``asked_at`` is when PubNub was asked for a page of history.
 
@@ -65,6 +68,9 @@ class Applier:
                 What does not need that key is applied.
                 Either way the channel is owed.
         """
+        forgotten = await self.forgotten_users.current()
+        if forgotten:
+            decoded = without_users(forgotten, decoded)
         channels: dict[str, list[Event]] = {}
         malformed: list[Malformed] = []
         for item in decoded:

@@ -7,6 +7,7 @@ from typing import Protocol, Self, TypeVar
 
 import structlog
 
+from worker.domain.forgotten_users import NOBODY, ForgottenUsers
 from worker.errors import ForbiddenError, PubNubError, ThrottledError
 from worker.source.backoff import Backoff
 from worker.source.wire import CountedTypes
@@ -20,6 +21,11 @@ log = structlog.get_logger(__name__)
 
 async def passing() -> None:
     """Let nobody go first."""
+
+
+async def nobody() -> ForgottenUsers:
+    """Return that nobody is forgotten."""
+    return NOBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +48,8 @@ class RetryPolicy:
     """Waits so many seconds. Others may send requests meanwhile."""
     give_way: Callable[[], Awaitable[None]] = passing
     """Lets more urgent passes over history go first; called between two pages."""
+    forgotten_users: Callable[[], Awaitable[ForgottenUsers]] = nobody
+    """Returns whose actions do not count; read from Redis ten seconds ago at most."""
 
 
 class ProgressWatcher(Protocol):

@@ -15,6 +15,7 @@ from worker.cli.arguments import range_between
 from worker.cli.interrupts import finish
 from worker.cli.reading_commands import channels, explain, show, tail, top
 from worker.cli.reports import print_json, print_result
+from worker.cli.user_commands import users
 from worker.errors import ConfigurationError, ExitCode
 from worker.telemetry.text import escape
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(users, name="users")
 
 
 @app.callback()

@@ -56,6 +56,18 @@ NamedChannels = Annotated[
     list[str],
     Argument(metavar="CHANNEL…", show_default=False, help="Which channels."),
 ]
+Users = Annotated[
+    list[str],
+    Argument(
+        metavar="UUID…",
+        show_default=False,
+        help="Which users; - reads them from standard input, one a line.",
+    ),
+]
+Undo = Annotated[
+    bool,
+    Option("--undo", help="Count these users again. tally reconcile gets their reactions back."),
+]
 Yes = Annotated[bool, Option("--yes", help="Do not ask.")]
 Since = Annotated[
     str | None,

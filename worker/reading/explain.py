@@ -187,12 +187,16 @@ def _reach_line(explanation: Explanation) -> str:
     if explanation.is_whole:
         return "The journal holds every change since the channel was first counted."
     if explanation.reaches_back_to is None:
-        return "The journal of this channel is empty: what was in it was trimmed or never written."
+        return (
+            "The journal of this channel is empty: its entries were trimmed, "
+            "named a forgotten user, or were never written."
+        )
     since = _time(explanation.reaches_back_to)
     if not explanation.ends_well:
         return (
             f"The journal reaches back to {since}. Its last counts are not the present ones: "
-            "it lacks changes, or something else than the worker changed a key. "
+            "it lacks changes, maybe of a forgotten user, "
+            "or something else than the worker changed a key. "
             "tally verify says whether the counts are right."
         )
     return (

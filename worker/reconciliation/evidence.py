@@ -97,7 +97,7 @@ class Comparison:
         scan.seen.close()
 
         async def take_slice(slice: ListSlice) -> None:
-            listed = additions(channel, slice, self._policy.counted_types)
+            listed = await additions(channel, slice, self._policy)
             added = scan.wanted_of(listed)
             needs_closer_look = await take(slice, added) if take else True
             scan.mark_seen(added)

@@ -6,13 +6,14 @@ from typing import Final
 
 import structlog
 
+from worker.applying.forgotten_users import without_users
 from worker.applying.retry import ProgressWatcher, Retry, RetryPolicy, retry
 from worker.domain.action import Added
 from worker.domain.position import TICKS_PER_SECOND, Range, Timetoken, is_after, shift
 from worker.domain.reconciliation import Coverage
 from worker.errors import PubNubError, RolledBackError, StaleError
 from worker.source.history import History, ListSlice, ahead
-from worker.source.wire import CountedTypes, decode_action
+from worker.source.wire import decode_action
 from worker.store.progress import Progress
 
 TakeSlice = Callable[[ListSlice], Awaitable[None]]
@@ -166,14 +167,17 @@ def _is_empty(slice: ListSlice) -> bool:
     return not slice.actions and not slice.is_certain
 
 
-def additions(
+async def additions(
     channel: str,
     slice: ListSlice,
-    counted_types: CountedTypes,
+    policy: RetryPolicy,
 ) -> list[Added]:
     """Return the additions of a slice that are counted.
 
-    Malformed items are left out.
+    Malformed items, and those of forgotten users, are left out.
     """
-    decoded = [decode_action(channel, action, counted_types) for action in slice.actions]
-    return [item for item in decoded if isinstance(item, Added)]
+    forgotten = await policy.forgotten_users()
+    types = policy.counted_types
+    decoded = [decode_action(channel, action, types) for action in slice.actions]
+    added = [item for item in decoded if isinstance(item, Added)]
+    return without_users(forgotten, added) if forgotten else added

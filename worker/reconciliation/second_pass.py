@@ -209,15 +209,14 @@ class SecondPass:
                 if slice is None:
                     walk.is_whole = True
                     break
-                walk.take(slice, self._listed(slice))
+                walk.take(slice, await self._listed(slice))
                 self.is_any_listed |= bool(slice.actions)
                 if walk.is_over(slice):
                     break
         return walk.conclude(self._policy.clock())
 
-    def _listed(self, slice: ListSlice) -> set[Candidate]:
-        counted_types = self._policy.counted_types
-        added = additions(self._channel, slice, counted_types)
+    async def _listed(self, slice: ListSlice) -> set[Candidate]:
+        added = await additions(self._channel, slice, self._policy)
         return {Candidate(item.identity, item.action_timetoken) for item in added}
 
 

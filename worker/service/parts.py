@@ -234,6 +234,7 @@ def retry_policy(parts: Parts, tries: int | None) -> RetryPolicy:
         warning=history_warning(parts.clock),
         pause=parts.slots.pause,
         give_way=parts.slots.give_way,
+        forgotten_users=parts.applier.forgotten_users.current,
     )
 
 

@@ -189,6 +189,8 @@ REDIS_ONLY: Final = Needs(
     ),
 )
 """For commands that read tallies from Redis."""
+REDIS_WRITES: Final = Needs(REDIS, only=(*REDIS_ONLY.only, "TALLY_JOURNAL_SECONDS"))
+"""For commands that write to Redis, and do not speak to PubNub."""
 CONFIG: Final = Needs(WRITTEN)
 """For ``tally config``: a setting that is missing may be set later."""
 CONNECTS: Final = Needs((_subscribe_key, *WRITTEN))

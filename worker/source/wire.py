@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, Final
 
@@ -18,7 +18,7 @@ from worker.domain.action import Added, Identity, Observed, Removed
 from worker.domain.position import Timetoken
 from worker.errors import ConfigurationError, MalformedError
 from worker.source import names
-from worker.source.answers import MAX_BYTES, Answer, Message, UsualText
+from worker.source.answers import MAX_BYTES, Answer, Message, UsualText, as_object
 
 ACTION_KIND: Final = 3
 KNOWN_CHANNELS: Final = 16_384
@@ -59,6 +59,8 @@ class Malformed:
     channel: str
     reason: str
     payload: str
+    users: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """The users whom it names where a user belongs."""
 
 
 Decoded = Observed | Malformed | None
@@ -169,7 +171,8 @@ def decode_message(message: object, counted_types: CountedTypes) -> Decoded:
     except MalformedError as error:
         channel = message.get("c")
         known = channel if isinstance(channel, str) else ""
-        return Malformed(known, str(error), _as_json(message))
+        users = (message.get("i"), _data_of(message).get("uuid"))
+        return Malformed(known, str(error), _as_json(message), _names(*users))
 
 
 def decode_action(
@@ -186,7 +189,7 @@ def decode_action(
             return None
         timetoken = _timetoken(action, "actionTimetoken", ACTION_TIMETOKEN)
     except MalformedError as error:
-        return Malformed(channel, str(error), _as_json(action))
+        return Malformed(channel, str(error), _as_json(action), _names(action.get("uuid")))
     return Added(identity, timetoken, timetoken)
 
 
@@ -248,6 +251,14 @@ def _channel(message: Mapping[str, object]) -> str:
         return _known_channel(_text("c", message.get("c")))
     except ConfigurationError as error:
         raise MalformedError(f"c is no channel name: {error}") from None
+
+
+def _data_of(message: Mapping[str, object]) -> Mapping[str, object]:
+    return as_object(as_object(message.get("d")).get("data"))
+
+
+def _names(*users: object) -> tuple[str, ...]:
+    return tuple(user for user in users if isinstance(user, str))
 
 
 def _object(payload: Mapping[str, object], key: str) -> Mapping[str, object]:

@@ -44,6 +44,7 @@ def types_of_all_channels(keys: Keys, subscriptions: Iterable[str]) -> Types:
         keys.subscriptions: "hash",
         keys.budget: "string",
         keys.quarantine: "stream",
+        keys.forgotten: "hash",
         keys.round: "string",
         keys.proven: "zset",
         keys.proven_full: "zset",

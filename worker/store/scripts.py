@@ -13,7 +13,7 @@ Call = tuple[Sequence[str], Sequence[str | int | float]]
 
 
 VERBS: Final = (
-    *("apply", "claim", "forget_tombstones", "owe", "probe"),
+    *("apply", "claim", "forget_tombstones", "forget_user", "owe", "probe"),
     *("rank", "rebuild", "repay", "sweep", "take_budget"),
 )
 

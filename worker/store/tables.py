@@ -18,6 +18,7 @@ from worker.store.preflight import check_writes
 from worker.store.progress import SavedProgress
 from worker.store.proofs import Proofs
 from worker.store.redis_retry import RedisRetry
+from worker.store.refused_users import RefusedUsers
 from worker.store.table import Table, retried
 from worker.telemetry.text import examples
 
@@ -226,6 +227,7 @@ class Tables:
         self.rounds = LastRound(redis, keys, retry)
         self.proofs = Proofs(redis, keys, retry)
         self.dead_letters = DeadLetters(redis, keys, retry)
+        self.refused_users = RefusedUsers(redis, keys, retry)
         self.server = RedisServer(redis, keys, retry)
 
     async def owe(
