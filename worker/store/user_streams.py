@@ -30,9 +30,11 @@ Entry = tuple[str, Mapping[str, str]]
 
 def changes_of(fields: Mapping[str, str]) -> Iterator[JournalChange]:
     """Yield the changes of a journal's entry. What no worker writes is left out."""
-    for number in fields.keys() - _CHAIN:
+    for number, text in fields.items():
+        if number in _CHAIN:
+            continue
         with suppress(MalformedEntryError):
-            entry = {"after": "", "origin": "", "0": fields[number]}
+            entry = {"after": "", "origin": "", "0": text}
             yield from read_entry("0-0", entry).changes
 
 
