@@ -178,9 +178,7 @@ async def test_the_permissions_of_the_readme_are_enough(
     claimed: Redis, store: Store, valkey: RedisServer, kind: Any
 ) -> None:
     """For a page, and for changes at once."""
-    parts = re.findall(
-        r"`(~tally:[^`]*|\+@read [^`]*|&tally:changed [^`]*)`", README.read_text("utf-8")
-    )
+    parts = re.findall(r"`(~tally:[^`]*|&tally:changed [^`]*)`", README.read_text("utf-8"))
     rules = " ".join(parts).split(" ")
     redis = cast("Any", claimed)
     await redis.execute_command("ACL", "SETUSER", "reads", "reset", "on", ">it", *rules)

@@ -220,6 +220,9 @@ async def test_every_command_works_with_the_workers_user(world: World) -> None:
         ("reconcile",),
         ("verify",),
         *READS,
+        ("users", "export", "cleo"),
+        ("users", "forget", "--yes", "cleo"),
+        ("users", "forget", "--undo", "cleo"),
         ("forget", "--yes", ROOM),
     ):
         named = {"TALLY_CHANNELS": "hall"} if command[0] == "forget" else {}
@@ -295,6 +298,25 @@ async def test_a_reader_cannot_write(
     async with connect(url_of(server, READER)) as reader:
         assert await is_refused(reader, command)
     assert not await administrator.dbsize()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("HGETALL", "tally:forgotten"),
+        ("XRANGE", "tally:quarantine", "-", "+"),
+        ("HGETALL", "tally:cursor:x"),
+    ],
+    ids=" ".join,
+)
+async def test_a_reader_sees_no_more_than_tallies(
+    administrator: Redis, server: RedisServer, command: Command
+) -> None:
+    """Whoever reads who is forgotten may test whether a name is among them."""
+    async with connect(url_of(server, READER)) as reader:
+        assert await is_refused(reader, command)
+    async with connect(url_of(server, WORKER)) as worker:
+        assert not await is_refused(worker, command)
 
 
 @pytest.mark.parametrize("user", USERS)
