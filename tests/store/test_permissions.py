@@ -4,27 +4,33 @@ import re
 import shlex
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from reaction_tally.keys import Keys
 from tests.configured_server import ConfiguredServer, programs
-from tests.histories import ANA, CHANNEL, MESSAGE, added
-from worker.domain.action import Added, Identity, Origin
+from tests.histories import ANA, BEN, CHANNEL, MESSAGE, added, removed
+from tests.mentions import mentions
+from tests.ranked import ranked_above
+from worker.domain.action import Added, Event, Identity, Origin
 from worker.domain.position import from_seconds
 from worker.errors import MissingPermissionError, RedisUnfitError
 from worker.reading.explain import trace
 from worker.store.apply_script import Ttls
+from worker.store.audit import Audit
 from worker.store.connection import connect
 from worker.store.journal import Journal
 from worker.store.preflight import check_fitness, check_permissions
 from worker.store.scripts import VERBS
 from worker.store.snapshot import read_snapshot
 from worker.store.store import Store
+from worker.store.user_data import UserData
+from worker.store.user_erasure import UserErasure
 
 KEYS: Final = Keys()
 SCRIPTS: Final = Path(__file__).parents[2] / "worker" / "store" / "lua"
@@ -241,6 +247,47 @@ async def test_a_refused_sweep_loses_no_change(server: ConfiguredServer, admin: 
 
     _, (_, fields) = await admin.xrange(KEYS.journal(CHANNEL))
     assert fields["0"].startswith("expired applied ")
+
+
+@pytest.mark.parametrize("command", ["xadd", "set", "hset", "hdel", "zrem", "unlink", "expire"])
+async def test_a_refused_erasure_is_completed_by_the_next(
+    server: ConfiguredServer, admin: Any, command: str
+) -> None:
+    """What was written is written again. No count is wrong afterwards, and no name is left."""
+    with ranked_above(1):
+        events: list[Event] = [added(1), added(1, BEN), removed(2, replace(ANA, value="🎉"))]
+        events += [added(1, replace(ANA, value="❤")), added(1, replace(BEN, value="🔥"))]
+        await Store(admin, KEYS).apply_all([(CHANNEL, events)], Origin.LIVE)
+        async with user_with(admin, server, "~tally:*", "+@all", f"-{command}") as redis:
+            with suppress(MissingPermissionError):
+                await erase(redis)
+            await permit(admin, f"+{command}")
+            await erase(redis)
+
+        assert await Audit(admin, KEYS).channels([CHANNEL]) == []
+    counts = await admin.hgetall(KEYS.counts(CHANNEL, MESSAGE))
+    assert counts == {"reaction:👍": "1", "reaction:🔥": "1"}
+    assert await mentions(admin, "ana") == set()
+
+
+async def erase(redis: Redis) -> None:
+    """Delete what is kept of ana, once."""
+    data, erasure = UserData(redis, KEYS, ["ana"]), UserErasure(redis, KEYS, 86_400)
+    async for traces in data.traces():
+        await erasure.erase(traces)
+    async for channel, entries in data.entries():
+        await erasure.delete_entries(channel, entries)
+
+
+async def test_an_erasure_needs_no_memory_of_a_full_redis(admin: Any) -> None:
+    """Somebody may be forgotten while Redis takes no other write."""
+    await Store(admin, KEYS).apply_all([(CHANNEL, [added(1), added(1, BEN)])], Origin.LIVE)
+    await admin.config_set("maxmemory", 1)
+    try:
+        await erase(admin)
+    finally:
+        await admin.config_set("maxmemory", 0)
+    assert await admin.hgetall(KEYS.counts(CHANNEL, MESSAGE)) == {"reaction:👍": "1"}
 
 
 async def test_a_sweep_frees_memory_of_a_full_redis(admin: Any) -> None:
