@@ -321,7 +321,7 @@ async def test_a_type_that_looks_like_the_end_of_a_channel_is_no_journal(
     with ranked_above(1):
         await apply(
             Store(real_redis, KEYS),
-            [added(1, of("ana", "journal", "}")), added(1, of("ben", "journal", "}"))],
+            [added(1, of(name, "journal", "}")) for name in ("ana", "ben", "carl")],
         )
         assert await erase(real_redis, "ana") == Deleted(actions=1)
 
