@@ -118,7 +118,7 @@ async def test_nothing_is_written_for_somebody_unknown(redis: Redis) -> None:
     await apply(Store(redis, KEYS), [added(1, of("x:ana")), added(1, of("ana:x"))])
     before = await held(redis)
 
-    assert await erase(redis, "ana", "x", "👍:x:ana", "") == Deleted()
+    assert await erase(redis, "ana", "x", "👍:x:ana") == Deleted()
 
     assert await held(redis) == before
     assert await cast("Any", redis).xlen(KEYS.journal(CHANNEL)) == 1

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from worker.store.batch import batched
-from worker.store.user_streams import UserStreams
+from worker.store.user_streams import UserStreams, user_of
 
 HASHES_AT_ONCE: Final = 200
 FIELDS_AT_ONCE: Final = 1000
@@ -122,10 +122,7 @@ class UserData(UserStreams):
     ) -> list[Trace]:
         traces: list[Trace] = []
         for field, timetoken in fields.items():
-            # The uuid may hold colons. A field of another program may have none.
-            _, _, rest = field.partition(":")
-            _, _, user = rest.partition(":")
-            if user in self.uuids:
+            if user_of(field) in self.uuids:
                 trace = place.trace(field, timetoken)
                 traces.append(trace)
         return traces
