@@ -1,6 +1,7 @@
 """No event of a forgotten user is applied."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
@@ -25,7 +26,7 @@ class FreshUsers:
         self._table = table
         self._clock = clock
         self._users = NOBODY
-        self._read_at: float | None = None
+        self._read_at = -math.inf
         self._lock = asyncio.Lock()
 
     async def current(self) -> ForgottenUsers:
@@ -33,24 +34,18 @@ class FreshUsers:
 
         It waits while Redis is away: nothing could be applied.
         """
-        while not self._is_fresh:
-            async with self._lock:
-                await self._read_if_old()
+        while self._clock() - self._read_at > FRESH_SECONDS:
+            await self._read_after(self._read_at)
         return self._users
 
-    @property
-    def _is_fresh(self) -> bool:
-        if self._read_at is None:
-            return False
-        return self._clock() - self._read_at <= FRESH_SECONDS
-
-    async def _read_if_old(self) -> None:
-        if self._is_fresh:  # another task has read them meanwhile
-            return
-        # Not afterwards: the answer may be as old as the question.
-        asked_at = self._clock()
-        self._users = await self._table.read()
-        self._read_at = asked_at
+    async def _read_after(self, known: float) -> None:
+        async with self._lock:
+            if self._read_at > known:  # another task has read them meanwhile
+                return
+            # Not afterwards: the answer may be as old as the question.
+            asked_at = self._clock()
+            self._users = await self._table.read()
+            self._read_at = asked_at
 
 
 def without_users(users: ForgottenUsers, items: Iterable[Item]) -> list[Item]:
