@@ -83,6 +83,8 @@ DANGEROUS: Final[list[Command]] = [
 """What harms everybody on this server, or shows its secrets."""
 TRUSTED: Final = ("+eval", "+evalsha")
 """What the client's README offers a reader that is trusted."""
+OF_TALLY_CHANNELS: Final = ("~tally:proven", "~tally:proven:full")
+"""What ``tally channels`` reads besides: no program of the client needs it."""
 ENDLESS: Final[Command] = ("EVAL", "while true do end", "0")
 WRITING: Final[list[Command]] = [
     ("SET", "tally:meta", "x"),
@@ -395,4 +397,5 @@ def test_the_clients_readme_says_the_same_as_the_file() -> None:
     (enough, hints) = re.findall(r"`([~&][^`]*)`", item)
     assert f"With `{' '.join(TRUSTED)}`, which the file leaves out" in item
     named = f"{enough} {hints}".split()
-    assert {*named, "resetkeys", "resetchannels", "-@all"} == set(rules_of(READER)[2:])
+    resets = {"resetkeys", "resetchannels", "-@all"}
+    assert {*named, *resets, *OF_TALLY_CHANNELS} == set(rules_of(READER)[2:])

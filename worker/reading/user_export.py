@@ -34,7 +34,7 @@ class UserExport:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is kept."""
-        return not (self.actions or self.removed or self.changes or self.letters)
+        return not any((self.actions, self.removed, self.changes, self.letters))
 
 
 async def export_users(
@@ -64,10 +64,12 @@ async def _find_traces(data: UserData, exports: Mapping[str, UserExport]) -> Non
 async def _find_changes(data: UserData, exports: Mapping[str, UserExport]) -> None:
     async for channel, entries in data.entries():
         for entry_id, fields in entries:
-            named = [change for change in changes_of(fields) if change.uuid in exports]
-            for change in named:
+            for change in changes_of(fields):
+                export = exports.get(change.uuid)
+                if export is None:
+                    continue
                 found = JournaledChange(channel, entry_id, change)
-                exports[change.uuid].changes.append(found)
+                export.changes.append(found)
 
 
 async def _find_letters(data: UserData, exports: Mapping[str, UserExport]) -> None:

@@ -19,7 +19,7 @@ from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.rounds import Rounds
 from worker.service.backlog import Backlog, BacklogReader, rounds_status
 from worker.source.client import OPERATIONS
-from worker.source.live import LONGEST_ANSWER_SECONDS, Poller
+from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.store.pending_repairs import GapCause
 from worker.telemetry import metrics
 from worker.telemetry.health import as_json, examine
@@ -128,14 +128,12 @@ class Health:
         subscriptions = self._subscriptions.current
         allowed = [item for item in subscriptions if not item.polling.poller.is_refused]
         if subscriptions and not allowed:
-            cause = _cause(item.polling.poller for item in subscriptions)
-            return f"PubNub refuses every name: {cause}" if cause else "PubNub refuses every name"
+            return _with_cause("PubNub refuses every name", subscriptions)
         late = list(filterfalse(self._has_polled, allowed))
         if not late:
             return None
         missing = f"{len(late)} of {len(subscriptions)} have no answer of PubNub's"
-        cause = _cause(item.polling.poller for item in late)
-        return f"{missing}: {cause}" if cause else missing
+        return _with_cause(missing, late)
 
     def _has_polled(self, subscription: Subscription) -> bool:
         polling, now = subscription.polling, self._clock()
@@ -160,10 +158,16 @@ class Health:
         return problem
 
 
-def _cause(pollers: Iterable[Poller]) -> str:
-    """Return why PubNub does not answer, as far as any request shows it."""
-    problems = (poller.problem or poller.contact.problem for poller in pollers)
-    return next(filter(None, problems), "")
+def _with_cause(problem: str, subscriptions: Iterable[Subscription]) -> str:
+    """Add why PubNub does not answer, as far as any request shows it."""
+    causes = map(_cause, subscriptions)
+    cause = next(filter(None, causes), "")
+    return f"{problem}: {cause}" if cause else problem
+
+
+def _cause(subscription: Subscription) -> str:
+    poller = subscription.polling.poller
+    return poller.problem or poller.contact.problem
 
 
 def subscription_status(subscription: Subscription, now: float) -> dict[str, Any]:
