@@ -13,7 +13,7 @@ READABLE := umask 022 &&
 PIP    := $(READABLE) $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
 LOCKED := $(PIP) --require-hashes
 
-.PHONY: demo install test quick coverage check bench mutants chaos simulate drill stops soak env-example manifests pictures sbom contract lock clean
+.PHONY: demo install test quick coverage check bench mutants model chaos simulate drill stops soak env-example manifests pictures sbom contract lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
@@ -72,6 +72,9 @@ FIRST  ?= 0
 FAULTS ?= all
 simulate: $(VENV)/.dev ## thousands of histories in memory, each from one seed, all ending with the truth; SEED=… tells one
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
+
+model: $(VENV)/.dev ## every order of steps of the protocol, by Spin; ONLY="tallies OVERFLOWS=1" for one configuration
+	$(BIN)/python -m tests.model $(ONLY)
 
 env-example: $(VENV)/.dev ## write deploy/.env.example anew, from the settings
 	$(BIN)/python -m tests.env_example > deploy/.env.example
