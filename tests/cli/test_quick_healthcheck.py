@@ -12,7 +12,8 @@ import pytest
 from tests.redis_server import free_port
 from worker.cli.quick_healthcheck import address_of, run_quickly
 from worker.telemetry.address import Address
-from worker.telemetry.http import health_page, listening
+from worker.web.pages import health_page
+from worker.web.server import listening
 
 MOST_CPU_SECONDS = 0.1
 TRIES = 10

@@ -36,7 +36,8 @@ from worker.service.parts import followed_names, open_parts
 from worker.service.worker import compose
 from worker.settings import SECRETS, Settings
 from worker.store.tables import KnownChannels
-from worker.telemetry.http import health_page, listening
+from worker.web.pages import health_page
+from worker.web.server import listening
 
 END_TO_END: Final = Path(__file__).parents[1] / "end_to_end"
 VARIANTS: Final = [

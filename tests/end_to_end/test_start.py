@@ -9,7 +9,8 @@ from typing import Final
 from tests.processes import environment
 from tests.redis_server import RedisServer
 from tests.worlds import MESSAGE
-from worker.telemetry.http import Page, health_page, listening
+from worker.web.pages import Page, health_page
+from worker.web.server import listening
 
 PUBNUB_AND_HTTP: Final = {
     "pubnub",

@@ -21,7 +21,7 @@ from worker.service.backlog import BacklogReader
 from worker.service.doctor import Deadline, examine_rounds
 from worker.service.health import Health, measure_subscriptions
 from worker.telemetry import metrics
-from worker.telemetry.http import Page
+from worker.web.pages import Page
 
 MINUTE = 60.0
 

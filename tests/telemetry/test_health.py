@@ -11,7 +11,8 @@ from tests.redis_server import free_port
 from worker.telemetry import health
 from worker.telemetry.health import examine
 from worker.telemetry.health_request import request_health
-from worker.telemetry.http import Answer, Page, health_page, listening
+from worker.web.pages import Answer, Page, health_page
+from worker.web.server import listening
 
 
 async def well() -> str | None:

@@ -48,8 +48,8 @@ from worker.settings import Settings, masked
 from worker.source import names
 from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.source.names import Names
-from worker.telemetry.http import listening
 from worker.telemetry.logging_bridge import raising_unhandled_errors
+from worker.web.server import listening
 
 COMMAND_TRIES: Final = 6
 """Failures in a row after which a command gives up."""

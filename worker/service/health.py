@@ -23,8 +23,8 @@ from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.store.pending_repairs import GapCause
 from worker.telemetry import metrics
 from worker.telemetry.health import as_json, examine
-from worker.telemetry.http import Answer, Page, health_page, json_page, metrics_page
 from worker.telemetry.memory_limit import memory_limit
+from worker.web.pages import Answer, Page, health_page, json_page, metrics_page
 
 LISTED: Final = 1_000
 """``/status`` lists so many subscriptions."""

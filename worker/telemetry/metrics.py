@@ -129,6 +129,15 @@ script: Final = Histogram(
     ["script"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
+http_requests: Final = Counter(
+    "tally_http_requests",
+    "Requests to the HTTP API and the board, by route and HTTP status.",
+    ["route", "status"],
+)
+http_streams: Final = Gauge("tally_http_streams", "Open streams of server-sent events.")
+http_streams_cut: Final = Counter(
+    "tally_http_streams_cut", "Streams that were cut because their client did not read."
+)
 redis_memory: Final = Gauge("tally_redis_memory_bytes", "Memory that Redis has taken; 0: unknown.")
 redis_memory_limit: Final = Gauge(
     "tally_redis_memory_limit_bytes",

@@ -14,20 +14,17 @@ import structlog
 
 from tests.source.passing_time import Passes, passing_time
 from tests.waiting import wait_until
-from worker.telemetry import http
-from worker.telemetry.http import (
+from worker.telemetry.metrics import event_count
+from worker.web import connection
+from worker.web.connection import (
     CONNECTION_SECONDS,
     MAX_CONNECTIONS,
     MAX_HEADER,
     MAX_HEADERS,
     MAX_LINE,
-    Answer,
-    Page,
-    json_page,
-    listening,
-    metrics_page,
 )
-from worker.telemetry.metrics import event_count
+from worker.web.pages import Answer, Page, json_page, metrics_page
+from worker.web.server import listening
 
 HUGE = 20_000_000
 ENDLESS = b"x" * HUGE
@@ -331,7 +328,7 @@ async def test_a_client_that_does_not_read_is_cut_off(
     port: Port, passes: Passes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then another client gets its place."""
-    monkeypatch.setattr(http, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 3)
     clients = [await port.open() for _ in range(3)]
     for _, writer in clients:
         cast("asyncio.Transport", writer.transport).pause_reading()
