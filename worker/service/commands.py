@@ -30,6 +30,7 @@ from worker.reconciliation.report import ReconcileOptions, ReconcileReport, Veri
 from worker.reconciliation.verify import Sample, Verifier, verify
 from worker.service.file_limit import ensure_files
 from worker.service.health import Health
+from worker.service.http_sites import opened_sites
 from worker.service.lifecycle import EarlySignals
 from worker.service.page_address import why_not
 from worker.service.parts import (
@@ -135,12 +136,12 @@ async def _serve(
     keyset(settings)
     counted_types(settings)
     followed = followed_names(settings)
-    ensure_files(followed, settings.channels_per_subscription)
+    ensure_files(followed, settings.channels_per_subscription, has_sites=settings.api)
     _announce(settings, followed)
     async with open_parts(settings, allow_eviction=allow_eviction) as parts:
         worker = await compose(parts, followed)
         early.hand_over(worker.service)
-        async with _health_pages(settings, worker.health):
+        async with _health_pages(parts, worker.health):
             code = await raising_unhandled_errors(worker.service.serve())
         early.reason = worker.service.reason
         await _end_heartbeats(parts)
@@ -170,21 +171,29 @@ def _announce(settings: Settings, followed: Names) -> None:
 
 
 @asynccontextmanager
-async def _health_pages(settings: Settings, health: Health) -> AsyncIterator[None]:
+async def _health_pages(parts: Parts, health: Health) -> AsyncIterator[None]:
+    settings = parts.settings
     address = settings.http
     async with AsyncExitStack() as stack:
+        sites = await stack.enter_async_context(opened_sites(parts))
         try:
             if address:
-                server = listening(address.host, address.port, health.pages)
+                server = listening(
+                    address.host,
+                    address.port,
+                    health.pages,
+                    sites=sites.sites,
+                    streams=sites.streams,
+                )
                 host, port = await stack.enter_async_context(server)
-                log.info("http_listens", host=host, port=port)
+                log.info("http_listens", host=host, port=port, sites=sites.prefixes)
         except OSError as error:
             reason = (
                 f"TALLY_HTTP: cannot listen at {address}: {why_not(error)}. "
                 "Set another address, or off."
             )
             # That the default address cannot be used is only logged.
-            if settings.is_set("TALLY_HTTP"):
+            if settings.api or settings.is_set("TALLY_HTTP"):
                 raise ConfigurationError(reason) from None
             log.warning("http_off", reason=reason)
         yield

@@ -23,6 +23,7 @@ from worker.service.doctor import (
     examine_token,
 )
 from worker.service.file_limit import ensure_files
+from worker.service.http_sites import describe_api
 from worker.service.page_address import check_address
 from worker.service.parts import claim_of, counted_types, followed_names, keyset, schedule
 from worker.settings import Settings
@@ -53,7 +54,8 @@ async def run_doctor(
         client = await stack.enter_async_context(Client(keyset(settings)))
         counted = counted_types(settings)
         followed = followed_names(settings)
-        ensure_files(followed, settings.channels_per_subscription)
+        size = settings.channels_per_subscription
+        ensure_files(followed, size, has_sites=settings.api)
         # A configuration that is wrong names them itself.
         notes.extend(map(str, settings.report.unknown))
         notes.extend(doubtful_names(followed.all))
@@ -68,6 +70,8 @@ async def run_doctor(
             for note in notes:
                 yield Finding("Configuration", note, verdict="note")
             yield await deadline.look("TALLY_HTTP", partial(check_address, settings))
+            if settings.api and settings.http:
+                yield Finding("TALLY_API", describe_api(settings, settings.http))
             if client and client.token.end:
                 yield await examine_token(client.token.end, time.time(), deadline)
             if client:

@@ -5,6 +5,7 @@ from typing import Final
 
 from worker.errors import ConfigurationError
 from worker.source.names import Names
+from worker.web.connection import MAX_SITE_CONNECTIONS, MAX_STREAMS
 
 if sys.platform != "win32":
     import resource
@@ -19,13 +20,17 @@ BESIDES: Final = 48
 PLENTY: Final = 8_192
 
 
-def needed_files(names: Names, size: int) -> int:
-    """Return how many descriptors a worker needs that follows these names."""
+def needed_files(names: Names, size: int, *, has_sites: bool = False) -> int:
+    """Return how many descriptors a worker needs that follows these names.
+
+    ``has_sites``: it serves more than its own pages over HTTP.
+    """
     subscriptions = len(list(names.split(size)))
-    return BESIDES + round(EACH * subscriptions)
+    sites = MAX_SITE_CONNECTIONS + MAX_STREAMS if has_sites else 0
+    return BESIDES + sites + round(EACH * subscriptions)
 
 
-def ensure_files(names: Names, size: int) -> None:
+def ensure_files(names: Names, size: int, *, has_sites: bool = False) -> None:
     """Make sure that the process may open so many files; raise its soft limit if need be.
 
     Raises:
@@ -33,7 +38,7 @@ def ensure_files(names: Names, size: int) -> None:
     """
     if sys.platform == "win32":
         return
-    needed = needed_files(names, size)
+    needed = needed_files(names, size, has_sites=has_sites)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _allows(soft, needed):
         return

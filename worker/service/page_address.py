@@ -24,7 +24,7 @@ async def check_address(settings: Settings) -> str:
     if await _has_worker(address):
         return f"{address} is in use: by a worker that runs already"
     sentence = f"cannot listen at {address}: {problem}."
-    if settings.is_set("TALLY_HTTP"):
+    if settings.api or settings.is_set("TALLY_HTTP"):
         raise ConfigurationError(f"{sentence} Set another address, or off.")
     return f"{sentence} A worker would run without its pages."
 

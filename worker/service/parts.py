@@ -123,6 +123,7 @@ class Parts:
         """
         keys = Keys(settings.namespace)
         self.settings = settings
+        self.redis = redis
         self.client = client
         self.clock = clock
         self.counted_types = counted_types(settings)

@@ -71,7 +71,11 @@ class FollowedNames:
             ConfigurationError: the list cannot be read; nothing changes.
         """
         names = followed_names(self._settings)
-        ensure_files(names, self._settings.channels_per_subscription)
+        ensure_files(
+            names,
+            self._settings.channels_per_subscription,
+            has_sites=self._settings.api,
+        )
         self._channels = frozenset(names.channels)
         return names
 

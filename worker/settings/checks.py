@@ -154,6 +154,23 @@ def _comparable(settings: Settings) -> None:
         )
 
 
+@_about("TALLY_API", "TALLY_API_TOKEN", "TALLY_HTTP")
+def _api(settings: Settings) -> None:
+    if not settings.api:
+        return
+    if settings.http is None:
+        raise ConfigurationError(
+            "TALLY_API is on, but TALLY_HTTP is off: set an address, such as 127.0.0.1:8080."
+        )
+    if not settings.api_token and not settings.http.is_loopback:
+        raise ConfigurationError(
+            f"TALLY_API is on at {settings.http}, which other machines may reach: "
+            "set TALLY_API_TOKEN or TALLY_API_TOKEN_FILE. "
+            "Make a token with: openssl rand -hex 32. "
+            "Or set TALLY_HTTP=127.0.0.1:8080, which needs none."
+        )
+
+
 @_about("TALLY_CHANNELS", "TALLY_CHANNELS_FILE", "TALLY_CHANNEL_GROUPS")
 def _channels(settings: Settings) -> None:
     if not (settings.channel_groups or settings.all_channels()):
@@ -168,7 +185,7 @@ KEYSET: Final = (_subscribe_key, *CREDENTIALS)
 REDIS: Final = (_redis_url, _namespace)
 COUNTED: Final = (_counted_type,)
 NAMES: Final = (_channel_names, _channels_file, _group_names)
-WRITTEN: Final = (*CREDENTIALS, *REDIS, *NAMES, *COUNTED, _long_tombstones, _comparable)
+WRITTEN: Final = (*CREDENTIALS, *REDIS, *NAMES, *COUNTED, _long_tombstones, _comparable, _api)
 
 
 @dataclass(frozen=True, slots=True)

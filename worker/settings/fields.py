@@ -14,6 +14,7 @@ from worker.settings.files import read_channels, read_secret
 from worker.settings.problems import Report
 from worker.settings.values import (
     SECONDS_PER_DAY,
+    ApiToken,
     Days,
     Duration,
     HttpAddress,
@@ -21,6 +22,7 @@ from worker.settings.values import (
     LogFormat,
     LogLevel,
     Origin,
+    Origins,
     Percent,
     TextList,
     WholeDuration,
@@ -30,6 +32,7 @@ from worker.telemetry.address import LOOPBACK, Address
 _Stripped = Annotated[str, StringConstraints(strip_whitespace=True)]
 Secret = Annotated[_Stripped | None, Field(repr=False)]
 SecretKey = Annotated[Key | None, Field(repr=False)]
+Token = Annotated[ApiToken | None, Field(repr=False)]
 
 _PUBNUB: Final = (
     "subscribe_key",
@@ -148,6 +151,15 @@ class Settings(BaseSettings):
     http: HttpAddress = Address(LOOPBACK, 8080)
     """Where health and metrics are: host:port, :port (loopback, 0: a free one), or off."""
 
+    api: bool = False
+    """on: serve the counts over HTTP, too, at TALLY_HTTP under /v1."""
+    api_token: Token = None
+    """What clients of the API send; needed unless TALLY_HTTP is on loopback."""
+    api_token_file: Path | None = None
+    """A file that holds TALLY_API_TOKEN."""
+    api_origins: Origins = ()
+    """Origins whose pages in a browser may read the API, such as https://example.com; * for all."""
+
     log_format: LogFormat = "auto"
     """json, console, or auto: console on a terminal."""
     log_level: LogLevel = "info"
@@ -212,5 +224,6 @@ SECRETS: Final = (
     "PUBNUB_SECRET_KEY",
     "PUBNUB_AUTH_TOKEN",
     "REDIS_URL",
+    "TALLY_API_TOKEN",
 )
 """Settings that are never shown, and may stand in a file of their own."""

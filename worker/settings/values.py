@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ipaddress import IPv6Address
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationInfo
 
 from worker.domain.duration import is_bare, parse_duration
 from worker.settings.name_list import NameListError, read_names
@@ -22,6 +22,8 @@ _ORIGIN: Final = re.compile(
 )
 """A host of at most 253 characters, and a port."""
 _LARGEST_PORT: Final = 65_535
+_API_TOKEN: Final = re.compile(r"[!-~]{16,1024}")
+_WEB_ORIGIN: Final = re.compile(r"\*|https?://[A-Za-z0-9.\[\]:-]+")
 
 
 def _read_names(value: object, info: ValidationInfo) -> object:
@@ -100,6 +102,16 @@ def _check_ipv6(text: str) -> None:
         raise ValueError(f"[{text}] is no IPv6 address; give one such as [::1]") from None
 
 
+def _read_origins(value: object, info: ValidationInfo) -> object:
+    origins = _read_names(value, info)
+    if isinstance(origins, tuple) and not all(map(_WEB_ORIGIN.fullmatch, origins)):
+        raise ValueError(
+            "give origins as browsers send them, such as https://example.com: "
+            "no path, and no / at the end; or * for all"
+        )
+    return origins
+
+
 def _matching(pattern: re.Pattern[str], reason: str) -> AfterValidator:
     """Return a validator that refuses other text, for this reason."""
 
@@ -140,4 +152,17 @@ Key = Annotated[
         "a key has only letters, digits, '-' and '_'; copy it again from PubNub's admin portal",
     ),
 ]
+ApiToken = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True),
+    _matching(
+        _API_TOKEN,
+        "a token has 16 to 1024 printable ASCII characters, and no space; "
+        "make one with: openssl rand -hex 32",
+    ),
+]
+
+Origins = Annotated[tuple[str, ...], BeforeValidator(_read_origins)]
+"""Origins of web pages: scheme, host, and port."""
+
 Origin = Annotated[str, AfterValidator(_check_origin)]

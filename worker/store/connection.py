@@ -149,6 +149,19 @@ def recovery_client(redis: Redis) -> Redis:
     return Redis.from_pool(recovery)
 
 
+@asynccontextmanager
+async def reading_client(redis: Redis, connections: int) -> AsyncIterator[Redis]:
+    """Yield a client of the same address with connections of its own, for others to read.
+
+    It accepts any server: whoever only reads needs no protection from one that went back.
+    """
+    pool = redis.connection_pool
+    options = {**pool.connection_kwargs, "redis_connect_func": None}
+    own_pool = ConnectionPool(pool.connection_class, connections, **options)
+    async with Redis.from_pool(own_pool) as client:
+        yield client
+
+
 class LeanConnection:
     """Mixin for redis-py's connections.
 

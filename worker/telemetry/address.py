@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Self
 
 LOOPBACK: Final = "127.0.0.1"
 _REACHABLE: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - nothing listens here
+_LOOPBACK: Final = re.compile(r"127(\.[0-9]{1,3}){3}")
 _ADDRESS: Final = re.compile(
     r"((?P<host>[A-Za-z0-9._-]*|\[(?P<ipv6>[0-9A-Fa-f:.]+)\]):)?(?P<port>[0-9]{1,5})"
 )
@@ -27,6 +28,12 @@ class Address(NamedTuple):
     def reachable_host(self) -> str:
         """The host at which this machine reaches the listener."""
         return _REACHABLE.get(self.host, self.host)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches the listener."""
+        host = self.host
+        return host in {"localhost", "::1"} or _LOOPBACK.fullmatch(host) is not None
 
     @classmethod
     def read(cls, text: str) -> Self | None:

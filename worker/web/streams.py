@@ -121,10 +121,15 @@ class Stream:
         if self._is_writing:
             self._connection.cut()
 
-    async def run(self, headers: Iterable[tuple[str, str]] = ()) -> web.StreamResponse:
+    async def run(
+        self,
+        headers: Iterable[tuple[str, str]] = (),
+        first: Iterable[bytes] = (),
+    ) -> web.StreamResponse:
         """Send what comes until the client leaves, or the stream ends.
 
         ``headers`` are those of the response besides the usual ones.
+        ``first`` goes before all that was sent already, however much it is.
         """
         response = web.StreamResponse(headers=HEADERS)
         for name, value in headers:
@@ -133,7 +138,7 @@ class Stream:
         self._streams.add(self)
         try:
             await response.prepare(self._request)
-            await response.write(BEGINNING)
+            await response.write(b"".join((BEGINNING, *first)))
             await self._write_all(response)
         except ConnectionError:
             pass  # the client has gone

@@ -1,0 +1,53 @@
+"""What a client missed: from the positions it has to the heads of the journals."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from reaction_tally.changes import read_heads
+from reaction_tally.following import Following, Item, Reading
+from reaction_tally.operations import Operation, Operations, Request
+from reaction_tally.values import Reset
+
+MAX_ROUND_TRIPS: Final = 100
+"""Of 100 entries of each channel. Whoever missed more than that had better read a page."""
+
+
+def read_positions(operations: Operations, channels: tuple[str, ...]) -> Operation[dict[str, str]]:
+    """Return the position of each channel as of now."""
+    yield from operations.check()
+    heads = yield from read_heads(operations, channels)
+    return dict(zip(channels, heads, strict=True))
+
+
+def read_missed(operations: Operations, since: Mapping[str, str]) -> Operation[list[Item]]:
+    """Return what has changed since these positions.
+
+    A channel of which too much was missed is reset, as is one whose journal does not reach back.
+    """
+    heads = yield from read_positions(operations, tuple(since))
+    following = Following(operations.keys, since, is_open=False)
+    following.note_heads(since, heads.values())
+    items: list[Item] = []
+    while following.is_behind:
+        readings = following.readings()
+        yield from _read(operations, readings)
+        for reading in readings:
+            is_short = reading.is_done
+            found = following.finish(reading)
+            items += found if is_short else [Reset(reading.channel, heads[reading.channel])]
+    return items
+
+
+def _read(operations: Operations, readings: list[Reading]) -> Operation[None]:
+    """Read until all readings are done, or take too long."""
+    left = readings
+    for _ in range(MAX_ROUND_TRIPS):
+        parts = [reading.commands() for reading in left]
+        commands = [command for part in parts for command in part]
+        schema, *replies = yield Request([operations.schema, *commands])
+        operations.expect_schema(schema)
+        for number, reading in enumerate(left):
+            reading.take(replies[3 * number : 3 * number + 3])
+        left = [reading for reading in left if not reading.is_done]
+        if not left:
+            return

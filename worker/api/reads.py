@@ -1,0 +1,103 @@
+"""The routes that read once: tallies of messages, who reacted, and the top messages."""
+
+import asyncio
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from reaction_tally import AsyncTallyReader
+from reaction_tally.arguments import MOST_NAMES, MOST_REACTORS
+from worker.api.documents import Document, as_text, page_document, top_document, who_document
+from worker.api.failures import ReadFailures
+from worker.api.parameters import Parameters
+from worker.web.site import Call
+
+MOST_MESSAGES: Final = 100
+MOST_TYPES: Final = 20
+MOST_TOP: Final = 100
+TOPS_AT_ONCE: Final = 2
+"""A top list reads the counts of every message of its channel: the others wait."""
+TAG_BYTES: Final = 12
+
+
+class Reads:
+    """Answers the routes that read once."""
+
+    def __init__(self, reader: AsyncTallyReader, failures: ReadFailures) -> None:
+        self._reader = reader
+        self._failures = failures
+        self._tops = asyncio.Semaphore(TOPS_AT_ONCE)
+
+    async def tallies(self, call: Call) -> web.StreamResponse:
+        """Answer the reactions to messages of a channel, at one instant."""
+        parameters = Parameters(call, ("message", "me", "type", "names"))
+        channel = parameters.channel()
+        messages = parameters.timetokens("message", MOST_MESSAGES)
+        me = parameters.text("me")
+        types = parameters.texts("type", MOST_TYPES) or None
+        names = parameters.number("names", 0, 0, MOST_NAMES)
+        with self._failures.translated():
+            page = await self._reader.page(channel, messages, types=types, me=me, names=names)
+        document = page_document(channel, page, has_me=me is not None, has_names=names > 0)
+        # Another position alone is no other page: changes from the older one lead to it, too.
+        tagged = {**document, "position": None}
+        return _response(call, document, tagged, is_private=me is not None)
+
+    async def who(self, call: Call) -> web.StreamResponse:
+        """Answer who chose a value on a message."""
+        parameters = Parameters(call, ("type", "value", "limit", "after"))
+        channel, timetoken = parameters.channel(), parameters.timetoken()
+        type, value = parameters.needed("type"), parameters.needed("value")
+        limit = parameters.number("limit", 50, 1, MOST_REACTORS)
+        after = parameters.after()
+        with self._failures.translated():
+            who = await self._reader.who(channel, timetoken, type, value, limit=limit, after=after)
+        document = who_document(who)
+        return _response(call, document, document)
+
+    async def top(self, call: Call) -> web.StreamResponse:
+        """Answer the messages of a channel with the most reactions."""
+        parameters = Parameters(call, ("type", "value", "since", "limit"))
+        channel = parameters.channel()
+        type, value = parameters.text("type"), parameters.text("value")
+        since = parameters.since()
+        limit = parameters.number("limit", 10, 1, MOST_TOP)
+        async with self._tops:
+            with self._failures.translated():
+                top = await self._reader.top(
+                    channel, type=type, value=value, since=since, limit=limit
+                )
+        document = top_document(channel, top)
+        return _response(call, document, document)
+
+
+def _response(
+    call: Call,
+    document: Document,
+    tagged: Document,
+    *,
+    is_private: bool = False,
+) -> web.Response:
+    """Return a document, or 304 if the client has it. Its tag is that of ``tagged``."""
+    headers = {
+        hdrs.ETAG: _tag(tagged),
+        hdrs.CACHE_CONTROL: "private, no-cache" if is_private else "no-cache",
+    }
+    if _has(call.request.headers.getall(hdrs.IF_NONE_MATCH, ()), headers[hdrs.ETAG]):
+        return web.Response(status=304, headers=headers)
+    body = as_text(document).encode() + b"\n"
+    return web.Response(body=body, content_type="application/json", headers=headers)
+
+
+def _tag(document: Document) -> str:
+    digest = hashlib.blake2b(as_text(document).encode(), digest_size=TAG_BYTES)
+    return f'W/"{digest.hexdigest()}"'
+
+
+def _has(conditions: Iterable[str], tag: str) -> bool:
+    """Tell whether If-None-Match names a tag; ``*`` names each one."""
+    tags = [each.strip() for condition in conditions for each in condition.split(",")]
+    bare = tag.removeprefix("W/")
+    return "*" in tags or bare in (each.removeprefix("W/") for each in tags)

@@ -1,0 +1,85 @@
+"""What one client of /v1/changes follows, and the ids from which it may resume.
+
+The id of an event says how far the client is:
+
+- Of named channels, it has the position of each, in the order of their names, with dots between.
+  Any worker of the namespace takes it, because positions are those of the journals.
+- Of all channels together that would be too long for a header.
+  It is a number that the hub counts, and only the hub that gave it takes it.
+"""
+
+from collections.abc import Callable, Sequence
+
+from reaction_tally.following import Item
+from reaction_tally.values import Change, Reset
+from worker.api.documents import as_text, change_document, reset_document
+from worker.api.parameters import is_entry_id
+from worker.web.streams import event
+
+Send = Callable[[bytes], None]
+
+
+def write(item: Item | None, id: str) -> bytes:
+    """Return an item as it goes over the wire; None is a reset of every channel."""
+    if isinstance(item, Change):
+        return event(as_text(change_document(item)), name="change", id=id)
+    return event(as_text(reset_document(item)), name="reset", id=id)
+
+
+def read_id(text: str, channels: Sequence[str]) -> dict[str, str] | None:
+    """Return channel → position of an id; None if it is none of these channels."""
+    positions = text.split(".")
+    if len(positions) != len(channels) or not all(map(is_entry_id, positions)):
+        return None
+    return dict(zip(channels, positions, strict=True))
+
+
+class Subscriber:
+    """A client that follows named channels.
+
+    What comes before ``begin`` waits: the client must first get what it has missed.
+    """
+
+    def __init__(self, channels: Sequence[str], send: Send) -> None:
+        self.channels = tuple(sorted(set(channels)))
+        self._send = send
+        self._positions: dict[str, str] = {}
+        self._early: list[Item] | None = []
+
+    @property
+    def id(self) -> str:
+        """Where the client may resume."""
+        return ".".join(self._positions.values())
+
+    def take(self, item: Item) -> None:
+        """Send what the hub found."""
+        if self._early is None:
+            self._send(self._write(item))
+        else:
+            self._early.append(item)
+
+    def begin(self, positions: dict[str, str], missed: Sequence[Item]) -> list[bytes]:
+        """Return what comes first: from positions on, what was missed, and what came since.
+
+        A change of the hub may be one of those that were missed. Counts are absolute,
+        and the newest comes last, so a client that takes it twice is right at the end.
+        """
+        self._positions = {channel: positions[channel] for channel in self.channels}
+        first = [event_id(self.id)]
+        first += map(self._write, [*missed, *(self._early or ())])
+        self._early = None
+        return first
+
+    def _write(self, item: Item) -> bytes:
+        self._positions[item.channel] = item.position
+        return write(item, self.id)
+
+
+def event_id(id: str) -> bytes:
+    """Return an id alone: the client notes it, and nothing happens."""
+    return f"id: {id}\n\n".encode()
+
+
+def resets(positions: dict[str, str]) -> list[Item]:
+    """Return a reset of each channel, for a client whose id says nothing of them."""
+    return [Reset(channel, position) for channel, position in positions.items()]
