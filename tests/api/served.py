@@ -156,7 +156,7 @@ class Served:
         headers: Mapping[str, str],
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         async with asyncio.timeout(WAIT_SECONDS):
-            reader, writer = await asyncio.open_connection(self.host, self.port)
+            reader, writer = await asyncio.open_connection(self.host, self.port, limit=1_000_000)
         text = urlencode(query, doseq=True, quote_via=quote) if query else ""
         whole = f"{target}?{text}" if text else target
         sent = {"Host": f"localhost:{self.port}"}

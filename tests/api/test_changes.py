@@ -16,6 +16,7 @@ from tests.histories import BEN, CHANNEL, MESSAGE, added, removed
 from tests.store.examples import apply
 from tests.waiting import wait_until
 from worker.api import hub
+from worker.api.subscriber import write
 from worker.store.store import Store
 
 OTHER = "other"
@@ -354,7 +355,7 @@ async def wait_for_value(events: Events, value: str) -> None:
 def test_events_are_one_line_each() -> None:
     """Whatever is in a value."""
     item = Reset("a\nb\r\x00", "1-1")
-    written = hub.write(item, "1-1").decode()
+    written = write(item, "1-1").decode()
 
     assert written.count("\n") == 4
     assert json.loads(written.split("data: ")[1])["channel"] == item.channel

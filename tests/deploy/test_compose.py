@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from jsonschema import Draft7Validator  # type: ignore[import-untyped]  # kubernetes-validate brings it, without types
+from jsonschema import Draft7Validator
 
 from tests.deploy.dockerfile import ROOT, stages
 from tests.deploy.invocations import arguments
