@@ -30,7 +30,7 @@ test: $(VENV)/.dev check ## formatting, lint, types, import contracts, then ever
 	$(PYTEST) -n 3 --dist worksteal
 
 QUICK := $(addprefix tests/,fundamentals domain settings store source applying live history reconciliation reading service cli \
-    commands telemetry web emulator simulation test_documentation.py)
+    commands telemetry web api emulator simulation test_documentation.py)
 quick: $(VENV)/.dev ## about a minute: the tests that start no command and no worker
 	$(PYTEST) -n 3 --dist worksteal -m "not processes" $(QUICK)
 

@@ -152,3 +152,35 @@ def test_without_unknown_variables_there_is_no_entry() -> None:
         warn_of_unknown(load(CONFIG))
 
     assert entries == []
+
+
+@pytest.mark.parametrize(
+    ("address", "token", "sentence"),
+    [
+        ("off", None, "TALLY_API is on, but TALLY_HTTP is off: set an address"),
+        ("0.0.0.0:8080", None, "TALLY_API is on at 0.0.0.0:8080, which other machines may reach"),
+        ("[::]:8080", None, "TALLY_API is on at [::]:8080, which other machines may reach"),
+        ("tally.test:80", None, "TALLY_API is on at tally.test:80, which other machines may reach"),
+        ("127.0.0.1.test:80", None, "TALLY_API is on at 127.0.0.1.test:80, which other machines"),
+        ("127.0.0.1:8080", None, ""),
+        ("127.1.2.3:8080", None, ""),
+        ("[::1]:8080", None, ""),
+        ("localhost:8080", None, ""),
+        (":8080", None, ""),
+        ("0.0.0.0:8080", "a-canary-of-a-token", ""),
+    ],
+)
+def test_an_api_that_others_reach_needs_a_token(
+    give: Give, address: str, token: str | None, sentence: str
+) -> None:
+    """The sentence says how to make one. Where the API is off, nothing is asked for."""
+    give(TALLY_HTTP=address, **({"TALLY_API_TOKEN": token} if token else {}))
+    load(CONFIG)
+
+    give(TALLY_API="on")
+    if not sentence:
+        assert load(CONFIG).api
+        return
+    (line,) = refused()
+    assert line.startswith(sentence)
+    assert "openssl rand -hex 32" in line or address == "off"

@@ -79,6 +79,8 @@ WRONG_ORIGINS = (
     *("x" * 64 + ".test", ".".join(["x" * 63] * 4)),
 )
 WRONG_IPV6 = ("[1::2::3]", "[:]", "[1:2]", "[127.0.0.1]")
+WRONG_TOKENS = ("short", "x" * 15, "with a space in it", "ünïcode-ünïcode-ünï", "x" * 1_025)
+WRONG_WEB_ORIGINS = ("example.com", "https://a.example/", "https://a.example/x", "null", "ftp://a")
 DURATIONS = [name for name in FIELDS if re.search("_(SECONDS|WINDOW)$", name)]
 OUT = "is out of range, write"
 ADDRESS = "give host:port, [::1]:port, :port, a port from 0 to 65535, or off"
@@ -108,6 +110,9 @@ ADDRESS = "give host:port, [::1]:port, :port, a port from 0 to 65535, or off"
         ("TALLY_RETENTION_DAYS", "a month", "give days such as 30, or a time such as 30d or"),
         ("TALLY_LOG_FORMAT", "xml", "Input should be 'auto', 'json' or 'console'"),
         *(("TALLY_HTTP", text, ADDRESS) for text in WRONG_ADDRESSES),
+        ("TALLY_API", "perhaps", "Input should be a valid boolean"),
+        *(("TALLY_API_TOKEN", text, "a token has 16 to 1024") for text in WRONG_TOKENS),
+        *(("TALLY_API_ORIGINS", text, "give origins as browsers") for text in WRONG_WEB_ORIGINS),
     ],
 )
 def test_wrong_values_are_refused_with_a_reason(

@@ -19,6 +19,7 @@ GIVEN: Final = {
     "PUBNUB_SECRET_KEY": f"sec-c-{CANARY}",
     "PUBNUB_AUTH_TOKEN": f"q+{CANARY}/x=",
     "REDIS_URL": f"redis://worker:{CANARY}-word@localhost:6379/1?socket_timeout=2",
+    "TALLY_API_TOKEN": f"{CANARY}-of-the-api/+=",
 }
 
 

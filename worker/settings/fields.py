@@ -52,7 +52,22 @@ def _variable_name(attribute: str) -> str:
     return f"{prefix}{attribute.upper()}"
 
 
-class Settings(BaseSettings):
+class PassedIn(BaseSettings):
+    """Settings whose values are passed in: ``read`` reads the other sources itself."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings passes it
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the values that are passed in: ``read`` reads the other sources itself."""
+        return (init_settings,)
+
+
+class Settings(PassedIn):
     """The settings in force.
 
     The docstring of each is its comment in ``deploy/.env.example``.
@@ -164,17 +179,6 @@ class Settings(BaseSettings):
     """json, console, or auto: console on a terminal."""
     log_level: LogLevel = "info"
     """The least important entries to log."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings passes it
-        init_settings: PydanticBaseSettingsSource,
-        *_: PydanticBaseSettingsSource,
-        **__: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take the values that are passed in: ``read`` reads the other sources itself."""
-        return (init_settings,)
 
     @property
     def report(self) -> Report:

@@ -27,7 +27,8 @@ COMMANDS: Final = (
     *("-@scripting", "-@dangerous"),
     *("-copy", "-move", "-rename", "-renamenx"),
     *("+info", "+time", "+multi", "+exec"),
-    *("+evalsha", "+script|load", "+publish"),
+    *("+evalsha", "+script|load"),
+    *("+publish", "+subscribe", "+unsubscribe"),
 )
 """What the worker's user of Redis may run, as ACL SETUSER and deploy/redis-users.acl have it."""
 _OTHER_USERS: Final = re.compile("reader|operator|readonly|monitor", re.IGNORECASE)
