@@ -30,7 +30,7 @@ def secrets(tmp_path: Path) -> dict[str, str]:
         f"PUBNUB_SECRET_KEY=sec-c-{CANARY}\n"
         "PUBNUB_PUBLISH_KEY_FILE=publish\n"
         "TALLY_CHANNELS=room\n"
-        f"TALLY_TOKEN={CANARY}\n"
+        f"TALLY_PASSPHRASE={CANARY}\n"
     )
     return {
         "PUBNUB_SUBSCRIBE_KEY": f"sub-c-{CANARY}",
@@ -63,7 +63,7 @@ async def test_programs_get_every_setting_and_source(
     }
     assert [(item["name"], item["nearest"]) for item in shown["unknown"]] == [
         ("TALLY_CHANELS", "TALLY_CHANNELS"),
-        ("TALLY_TOKEN", None),
+        ("TALLY_PASSPHRASE", None),
     ]
 
 
@@ -79,7 +79,7 @@ async def test_people_get_a_line_for_each(tmp_path: Path, secrets: dict[str, str
     assert words["TALLY_TYPES"] == ["-", "default"]
     assert lines[len(FIELDS) :] == [
         "warning: TALLY_CHANELS (environment) is no setting; is TALLY_CHANNELS meant?",
-        "warning: TALLY_TOKEN (.env) is no setting.",
+        "warning: TALLY_PASSPHRASE (.env) is no setting.",
     ]
 
 

@@ -119,3 +119,33 @@ async def test_doctor_names_unknown_settings(world: World) -> None:
     sentence = "TALLY_CHANELS (environment) is no setting; is TALLY_CHANNELS meant?"
     assert f"note Configuration: {sentence}" in ended.out
     assert "REDIS_HOST" not in ended.out  # REDIS_URL is set, so it is another program's
+
+
+@pytest.mark.parametrize(
+    ("settings", "finding"),
+    [
+        ({}, "on at 127.0.0.1:0/v1, for every program on this machine, without a token"),
+        (
+            {"TALLY_API_TOKEN": "a-canary-of-a-token", "TALLY_HTTP": "0.0.0.0:0"},
+            "on at 0.0.0.0:0/v1, for whoever sends the token",
+        ),
+    ],
+)
+async def test_doctor_says_who_may_use_the_api(
+    world: World, settings: dict[str, str], finding: str
+) -> None:
+    """It shows no token. Where the API is off, it says nothing of it."""
+    off = await world.run_command("doctor")
+    ended = await world.run_command("doctor", TALLY_API="on", **settings)
+
+    assert f"ok   TALLY_API: {finding}" in ended.out
+    assert "canary" not in ended.out
+    assert "TALLY_API" not in off.out
+
+
+async def test_doctor_refuses_an_open_api(world: World) -> None:
+    """Others could read it."""
+    ended = await world.run_command("doctor", TALLY_API="on", TALLY_HTTP="0.0.0.0:0")
+
+    assert ended.code == ExitCode.USAGE
+    assert "set TALLY_API_TOKEN or TALLY_API_TOKEN_FILE" in ended.out

@@ -33,6 +33,16 @@ def start(world: World, limit: str, **settings: str) -> subprocess.Popen[str]:
     )
 
 
+async def test_clients_of_the_api_are_counted(world: World) -> None:
+    """Half a thousand of them may come, and none may take the worker's own files."""
+    process = start(world, "-n 500", "run", TALLY_API="on")
+    text, _ = await asyncio.to_thread(process.communicate)
+
+    assert process.returncode == ExitCode.USAGE
+    assert "to follow 1 names the worker needs 562." in text
+    assert "Clients of TALLY_API need 512 of them." in text
+
+
 @pytest.mark.parametrize("limit", ["-n 183", "-Sn 80"], ids=["the need", "a soft limit"])
 async def test_a_limit_that_the_refusal_names_is_enough(world: World, limit: str) -> None:
     """For every room to be counted. A limit that is only soft is raised by the worker."""

@@ -17,6 +17,9 @@ Measured: 148 with 60 subscriptions, 441 with 200.
 """
 BESIDES: Final = 48
 """Logs, the HTTP port, repairs, modules that are loaded late."""
+SITES: Final = MAX_SITE_CONNECTIONS + MAX_STREAMS
+"""Clients of what the worker serves besides its pages."""
+_API_NEEDS: Final = f" Clients of TALLY_API need {SITES} of them."
 PLENTY: Final = 8_192
 
 
@@ -26,7 +29,7 @@ def needed_files(names: Names, size: int, *, has_sites: bool = False) -> int:
     ``has_sites``: it serves more than its own pages over HTTP.
     """
     subscriptions = len(list(names.split(size)))
-    sites = MAX_SITE_CONNECTIONS + MAX_STREAMS if has_sites else 0
+    sites = SITES if has_sites else 0
     return BESIDES + sites + round(EACH * subscriptions)
 
 
@@ -50,6 +53,7 @@ def ensure_files(names: Names, size: int, *, has_sites: bool = False) -> None:
             f"LimitNOFILE={needed} in systemd. "
             "Or raise TALLY_CHANNELS_PER_SUBSCRIPTION: "
             "fewer subscriptions need fewer files."
+            f"{_API_NEEDS if has_sites else ''}"
         )
     # More than is needed now: a busy subscription is halved later.
     wanted = max(needed, PLENTY)
