@@ -93,13 +93,15 @@ class Events:
         if "data" in fields:
             self.received.append((fields["event"], json.loads(fields["data"])))
 
-    async def ended(self) -> None:
-        """Return when the server has ended the stream."""
+    async def ended(self) -> bool:
+        """Wait until the stream has ended; tell whether it was not cut."""
+        received = b""
         async with asyncio.timeout(WAIT_SECONDS):
             with suppress(ConnectionError):
-                while await self.reader.read(65_536):
-                    pass
+                while chunk := await self.reader.read(65_536):
+                    received += chunk
         self.leave()
+        return received.endswith(b"0\r\n\r\n")
 
     def leave(self) -> None:
         """Close the connection."""

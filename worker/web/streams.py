@@ -19,6 +19,8 @@ from worker.web.problems import SERVER, ProblemError
 HEARTBEAT_SECONDS: Final = 15.0
 MAX_BUFFER: Final = 262_144
 """Bytes that wait for a client. One that is further behind is cut off: it may resume."""
+WRITE_SECONDS: Final = 30.0
+"""How long a client may take to read what is being written."""
 RETRY_MILLISECONDS: Final = 2_000
 """When a browser connects again."""
 HEARTBEAT: Final = b":\n\n"
@@ -138,10 +140,10 @@ class Stream:
         self._streams.add(self)
         try:
             await response.prepare(self._request)
-            await response.write(b"".join((BEGINNING, *first)))
+            await self._write(response, b"".join((BEGINNING, *first)))
             await self._write_all(response)
-        except ConnectionError:
-            pass  # the client has gone
+        except (ConnectionError, TimeoutError):
+            self._connection.cut()  # the client has gone, or does not read
         finally:
             self._has_ended = True
             self._streams.discard(self)
@@ -151,11 +153,15 @@ class Stream:
         while True:
             chunk = await self._next()
             if chunk:
-                self._is_writing = True
-                await response.write(chunk)
-                self._is_writing = False
+                await self._write(response, chunk)
             if self._has_ended and not self._waiting:
                 return
+
+    async def _write(self, response: web.StreamResponse, chunk: bytes) -> None:
+        self._is_writing = True
+        async with asyncio.timeout(WRITE_SECONDS):
+            await response.write(chunk)
+        self._is_writing = False
 
     async def _next(self) -> bytes:
         """Return what waits; a heartbeat if nothing comes."""
