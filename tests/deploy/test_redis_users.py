@@ -15,6 +15,8 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from reaction_tally import AsyncTallyReader, NotPermittedError, Reset, TallyReader
+from tests.api.served import Served
+from tests.client.followers import count_followers
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until
 from tests.worlds import MESSAGE, ROOM, World, open_world
@@ -203,6 +205,31 @@ def test_the_worker_says_the_same_as_the_file() -> None:
     """It prints its own list if a permission is missing."""
     keys = ["resetkeys", "~tally:*", "resetchannels", "&tally:changed", "-@all"]
     assert rules_of(WORKER)[2:] == [*keys, *COMMANDS]
+
+
+async def test_the_api_works_with_the_workers_user(world: World) -> None:
+    """Also changes, which come by a subscription. Nothing is refused."""
+    world.react()
+    await world.redis.execute_command("ACL", "LOG", "RESET")
+    async with world.run_worker(TALLY_API="on") as worker:
+        await world.settles()
+        (listens,) = worker.entries("http_listens")
+        api = Served("127.0.0.1", listens["port"])
+        events = await api.follow(ROOM)
+        await wait_until(lambda: count_followers(world.redis))
+        world.react("🎉", "ben")
+        _, change = await events.next()
+        events.leave()
+        query = {"message": MESSAGE, "type": "reaction", "value": "👍"}
+        routes = {"tallies": ["message"], "top": [], f"messages/{MESSAGE}/who": ["type", "value"]}
+        answers = [
+            await api.get(f"/v1/channels/{ROOM}/{route}", {name: query[name] for name in names})
+            for route, names in routes.items()
+        ]
+
+    assert change["value"] == "🎉"
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    assert await world.redis.execute_command("ACL", "LOG") == []
 
 
 async def test_every_command_works_with_the_workers_user(world: World) -> None:

@@ -11,12 +11,14 @@ from reaction_tally import AsyncTallyReader
 from reaction_tally.connections import place
 from reaction_tally.loops import OneClient
 from reaction_tally.operations import Operations
+from reaction_tally.pages import source
 from reaction_tally.senders import AsyncSender
 from worker.api.changes import Changes
 from worker.api.failures import ReadFailures
 from worker.api.hub import Hub
 from worker.api.reads import Reads
 from worker.store.connection import RedisClient
+from worker.store.scripts import load_script
 from worker.web.access import Access
 from worker.web.site import Call, Site
 from worker.web.streams import Streams
@@ -49,6 +51,8 @@ async def opened_api(
         f"{PREFIX}/changes": changes.follow,
         DESCRIPTION_PATH: describe,
     }
+    # The worker's user of Redis may load scripts, but run none by its text, as a reader would.
+    await load_script(redis, source())
     async with hub.opened():
         yield Site(
             PREFIX,

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 
 Call = tuple[Sequence[str], Sequence[str | int | float]]
 """The KEYS and the ARGV of one call."""
@@ -43,6 +44,12 @@ async def call_script(redis: Any, verb: str, *calls: Call) -> list[Any]:
     except NoScriptError:
         await redis.script_load(source(verb))
         return await _send(redis, sha1(verb), calls)
+
+
+async def load_script(redis: Any, text: str) -> None:
+    """Let Redis know a script that somebody else will call by its digest, if it may."""
+    with suppress(RedisError, OSError):
+        await redis.script_load(text)
 
 
 async def _send(redis: Any, sha: str, calls: Sequence[Call]) -> list[Any]:
