@@ -23,6 +23,7 @@ KEYS: Final = {
     "PUBNUB_PUBLISH_KEY": f"pub-c-{CANARY}",
     "PUBNUB_SECRET_KEY": f"sec-c-{CANARY}",
     "PUBNUB_AUTH_TOKEN": f"q+{CANARY}/x=",
+    "TALLY_API_TOKEN": f"{CANARY}-of-the-api/+=",
 }
 WAYS: Final = ("environment", "files", ".env")
 """Ways to give a secret."""

@@ -67,7 +67,8 @@ async def page_of(worker: Child, path: str, method: str = "GET") -> str:
 async def pages_of(worker: Child) -> list[str]:
     """Return every page there is, and some that do not exist."""
     real = ["/livez", "/readyz", "/metrics", "/status"]
-    paths = [*real, "/", f"/{PAYLOAD}", f"/status?auth={CANARY}"]
+    api = [f"/v1/{PAYLOAD}", f"/v1/channels/{PAYLOAD}/tallies?message={CANARY}", "/v1/changes"]
+    paths = [*real, *api, "/", f"/{PAYLOAD}", f"/status?auth={CANARY}"]
     return [await page_of(worker, path, method) for path in paths for method in ("GET", "POST")]
 
 
@@ -102,7 +103,7 @@ async def has_polled(world: World, times: int, worker: Child) -> None:
 async def test_a_worker_in_trouble_keeps_its_secrets(guarded: World) -> None:
     """Malformed events, outages, a wrong password, a 403: neither log nor page has one."""
     give_secrets(guarded, *WAYS)
-    worker = guarded.start("run")
+    worker = guarded.start("run", TALLY_API="on")
     await worker.logs("http_listens")
     await wait_until(worker.is_ready, what=worker.tail)
     malformed = write_payloads(guarded.state)
