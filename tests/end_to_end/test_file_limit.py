@@ -35,7 +35,7 @@ def start(world: World, limit: str, **settings: str) -> subprocess.Popen[str]:
 
 async def test_clients_of_the_api_are_counted(world: World) -> None:
     """Half a thousand of them may come, and none may take the worker's own files."""
-    process = start(world, "-n 500", "run", TALLY_API="on")
+    process = start(world, "-n 500", TALLY_API="on")
     text, _ = await asyncio.to_thread(process.communicate)
 
     assert process.returncode == ExitCode.USAGE
