@@ -224,6 +224,7 @@ SCENARIOS: Final[dict[str, Callable[[Guarded], Awaitable[None]]]] = {
 }
 AS_PROCESSES: Final = {
     "run": ("test_secrets.py", "test_a_worker_in_trouble_keeps_its_secrets"),
+    "board": ("test_secrets.py", "test_a_board_keeps_its_secrets"),
     "emulator": ("test_secrets.py", "test_an_emulator_keeps_its_secrets"),
     "demo": ("test_demo.py", "test_it_ends_equal_to_the_truth"),
 }

@@ -344,7 +344,7 @@ def test_an_upgrade_keeps_the_program_that_had_the_clients_name(newcomer: Path) 
 def commands_of_pip() -> Iterator[tuple[str, str]]:
     """Yield each command that installs or builds, and the file it is written down in."""
     for path in [*ROOT.glob("[A-Z]*"), *(ROOT / "deploy").rglob("*")]:
-        if path.is_file() and path.suffix != ".json":
+        if path.is_file() and path.suffix not in {".json", ".png"}:
             text = path.read_text(encoding="utf-8").replace("\\\n", " ")
             for command in re.split(r"\n|&&|;", text):
                 if re.search(r"\bpip3? .*\b(install|wheel)\b", command):

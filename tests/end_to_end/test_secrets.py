@@ -1,9 +1,10 @@
-"""No secret is ever written, whatever goes wrong: a worker, a doctor, an emulator as processes.
+"""No secret is ever written, whatever goes wrong: worker, doctor, board, emulator as processes.
 
 ``tests/commands/test_secrecy.py`` tries the other commands, and every way to give a secret.
 """
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -144,6 +145,24 @@ async def test_a_doctor_keeps_its_secrets(guarded: World, way: str) -> None:
 
     assert doctor.process.returncode == 0, doctor.out
     expect_no_word("doctor", doctor, form="json")
+
+
+async def test_a_board_keeps_its_secrets(guarded: World) -> None:
+    """Its log has nothing of what it is asked, also while Redis refuses it."""
+    give_secrets(guarded, "environment")
+    await guarded.redis.hset("tally:meta", "schema", "1")
+    board = guarded.start("board", "--port", "0")
+    await wait_until(lambda: "\n" in board.out, what=board.tail)
+    questions = (f"snapshot?auth={CANARY}", f"channels?search={PAYLOAD}", PAYLOAD)
+    async with aiohttp.ClientSession() as session:
+        for question in questions:
+            async with session.get(f"{board.out.strip()}/{question}") as answer:
+                await answer.read()
+    await lock_out(guarded.redis)
+    await board.logs("board_unreadable")
+
+    assert await board.stopped() == 128 + signal.SIGTERM, board.err
+    expect_no_word("board", board, form="json")
 
 
 async def test_an_emulator_keeps_its_secrets(world: World) -> None:

@@ -277,6 +277,21 @@ def healthcheck(live: options.LivenessOnly = False) -> None:
 
 
 @app.command()
+def board(port: options.Port = 8088) -> None:
+    """Show the tallies, and the trust in them, as a page on this machine.
+
+    It reads Redis, and asks the worker at TALLY_HTTP if one answers there.
+    """
+    from worker.service.board import serve_board
+    from worker.settings.checks import BOARD, load
+    from worker.telemetry.logs import configure
+
+    settings = load(BOARD)
+    configure(settings.log_format, settings.log_level)
+    finish(serve_board(settings, port, typer.echo))
+
+
+@app.command()
 def emulator(
     port: options.Port = 8090,
     host: options.Host = "127.0.0.1",

@@ -45,7 +45,7 @@ from worker.service.parts import (
     open_parts,
 )
 from worker.service.worker import compose
-from worker.settings import Settings, masked
+from worker.settings import Settings, masked, sites_of
 from worker.source import names
 from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.source.names import Names
@@ -136,7 +136,8 @@ async def _serve(
     keyset(settings)
     counted_types(settings)
     followed = followed_names(settings)
-    ensure_files(followed, settings.channels_per_subscription, has_sites=settings.api)
+    size = settings.channels_per_subscription
+    ensure_files(followed, size, has_sites=bool(sites_of(settings)))
     _announce(settings, followed)
     async with open_parts(settings, allow_eviction=allow_eviction) as parts:
         worker = await compose(parts, followed)
@@ -175,7 +176,7 @@ async def _health_pages(parts: Parts, health: Health) -> AsyncIterator[None]:
     settings = parts.settings
     address = settings.http
     async with AsyncExitStack() as stack:
-        sites = await stack.enter_async_context(opened_sites(parts))
+        sites = await stack.enter_async_context(opened_sites(parts, health))
         try:
             if address:
                 server = listening(
@@ -193,7 +194,7 @@ async def _health_pages(parts: Parts, health: Health) -> AsyncIterator[None]:
                 "Set another address, or off."
             )
             # That the default address cannot be used is only logged.
-            if settings.api or settings.is_set("TALLY_HTTP"):
+            if sites_of(settings) or settings.is_set("TALLY_HTTP"):
                 raise ConfigurationError(reason) from None
             log.warning("http_off", reason=reason)
         yield

@@ -23,10 +23,10 @@ from worker.service.doctor import (
     examine_token,
 )
 from worker.service.file_limit import ensure_files
-from worker.service.http_sites import describe_api
+from worker.service.http_sites import describe_api, describe_board
 from worker.service.page_address import check_address
 from worker.service.parts import claim_of, counted_types, followed_names, keyset, schedule
-from worker.settings import Settings
+from worker.settings import Settings, sites_of
 from worker.settings.name_list import doubtful_names
 from worker.settings.problems import UnknownVariable
 from worker.source.client import Client
@@ -55,7 +55,7 @@ async def run_doctor(
         counted = counted_types(settings)
         followed = followed_names(settings)
         size = settings.channels_per_subscription
-        ensure_files(followed, size, has_sites=settings.api)
+        ensure_files(followed, size, has_sites=bool(sites_of(settings)))
         # A configuration that is wrong names them itself.
         notes.extend(map(str, settings.report.unknown))
         notes.extend(doubtful_names(followed.all))
@@ -72,6 +72,8 @@ async def run_doctor(
             yield await deadline.look("TALLY_HTTP", partial(check_address, settings))
             if settings.api and settings.http:
                 yield Finding("TALLY_API", describe_api(settings, settings.http))
+            if settings.board and settings.http:
+                yield Finding("TALLY_BOARD", describe_board(settings, settings.http))
             if client and client.token.end:
                 yield await examine_token(client.token.end, time.time(), deadline)
             if client:

@@ -84,22 +84,24 @@ class Health:
 
     async def status(self) -> Page:
         """Return what the worker does, for a person."""
+        return json_page(await self.facts())
+
+    async def facts(self) -> dict[str, Any]:
+        """Return what ``/status`` has."""
         readiness = await self._readiness()
         newest = await self._newest_backlog()
         now = self._clock()
         listed = self._subscriptions.current[:LISTED]
-        return json_page(
-            {
-                "version": __version__,
-                "up_seconds": round(now - self._started_at, 1),
-                "ready": as_json(readiness),
-                "subscriptions": [subscription_status(item, now) for item in listed],
-                "last_reconcile": reconcile_status(self._rounds.reconciler, now),
-                "rounds": rounds_status(self._rounds.load),
-                "redis": backlog_status(newest),
-                **self._describe(),
-            }
-        )
+        return {
+            "version": __version__,
+            "up_seconds": round(now - self._started_at, 1),
+            "ready": as_json(readiness),
+            "subscriptions": [subscription_status(item, now) for item in listed],
+            "last_reconcile": reconcile_status(self._rounds.reconciler, now),
+            "rounds": rounds_status(self._rounds.load),
+            "redis": backlog_status(newest),
+            **self._describe(),
+        }
 
     async def _newest_backlog(self) -> tuple[Backlog, float] | None:
         # A Redis that takes no writes can be read all the same.

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.api.site import PREFIX, opened_api
+from worker.board.site import PREFIX as BOARD_PREFIX
+from worker.service.board import board_of_worker
+from worker.service.health import Health
 from worker.service.parts import Parts
 from worker.settings import Settings
 from worker.store.connection import reading_client
@@ -32,7 +35,7 @@ class Sites:
 
 
 @asynccontextmanager
-async def opened_sites(parts: Parts) -> AsyncIterator[Sites]:
+async def opened_sites(parts: Parts, health: Health) -> AsyncIterator[Sites]:
     """Yield the sites that are configured."""
     settings = parts.settings
     streams = Streams()
@@ -44,13 +47,24 @@ async def opened_sites(parts: Parts) -> AsyncIterator[Sites]:
             origins = settings.api_origins
             api = opened_api(redis, settings.namespace, streams, access, origins)
             sites.append(await stack.enter_async_context(api))
+        if settings.board:
+            access = Access(settings.api_token)
+            board = board_of_worker(parts, health, access, streams)
+            sites.append(await stack.enter_async_context(board))
         yield Sites(tuple(sites), streams)
 
 
 def describe_api(settings: Settings, address: Address) -> str:
     """Return who may use the API, in words."""
+    return f"on at {address}{PREFIX}, for {_users(settings)}"
+
+
+def describe_board(settings: Settings, address: Address) -> str:
+    """Return where the board is and who may read it, in words."""
+    return f"on at http://{address}{BOARD_PREFIX}, for {_users(settings)}"
+
+
+def _users(settings: Settings) -> str:
     if settings.api_token:
-        users = "whoever sends the token"
-    else:
-        users = "every program on this machine, without a token"
-    return f"on at {address}{PREFIX}, for {users}"
+        return "whoever sends the token"
+    return "every program on this machine, without a token"

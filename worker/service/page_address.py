@@ -4,7 +4,7 @@ import asyncio
 import os
 
 from worker.errors import ConfigurationError
-from worker.settings import Settings
+from worker.settings import Settings, sites_of
 from worker.telemetry.address import Address
 from worker.telemetry.health_request import request_health
 
@@ -24,7 +24,7 @@ async def check_address(settings: Settings) -> str:
     if await _has_worker(address):
         return f"{address} is in use: by a worker that runs already"
     sentence = f"cannot listen at {address}: {problem}."
-    if settings.api or settings.is_set("TALLY_HTTP"):
+    if sites_of(settings) or settings.is_set("TALLY_HTTP"):
         raise ConfigurationError(f"{sentence} Set another address, or off.")
     return f"{sentence} A worker would run without its pages."
 

@@ -35,7 +35,7 @@ from worker.service.parts import (
     new_random,
     schedule,
 )
-from worker.settings import Settings, masked
+from worker.settings import Settings, masked, sites_of
 from worker.source.live import Poller, unreachable
 from worker.source.names import Names
 from worker.store.cursors import digest
@@ -74,7 +74,7 @@ class FollowedNames:
         ensure_files(
             names,
             self._settings.channels_per_subscription,
-            has_sites=self._settings.api,
+            has_sites=bool(sites_of(self._settings)),
         )
         self._channels = frozenset(names.channels)
         return names

@@ -12,7 +12,7 @@ from reaction_tally.errors import InvalidNameError
 from reaction_tally.keys import Keys
 from worker.certificates import check_environment
 from worker.errors import ConfigurationError
-from worker.settings.fields import FIELDS, Settings
+from worker.settings.fields import FIELDS, Settings, sites_of
 from worker.settings.problems import Problem
 from worker.settings.sources import read
 from worker.settings.values import SECONDS_PER_DAY
@@ -154,17 +154,18 @@ def _comparable(settings: Settings) -> None:
         )
 
 
-@_about("TALLY_API", "TALLY_API_TOKEN", "TALLY_HTTP")
-def _api(settings: Settings) -> None:
-    if not settings.api:
+@_about("TALLY_API", "TALLY_BOARD", "TALLY_API_TOKEN", "TALLY_HTTP")
+def _sites(settings: Settings) -> None:
+    if not sites_of(settings):
         return
+    name = sites_of(settings)[0]
     if settings.http is None:
         raise ConfigurationError(
-            "TALLY_API is on, but TALLY_HTTP is off: set an address, such as 127.0.0.1:8080."
+            f"{name} is on, but TALLY_HTTP is off: set an address, such as 127.0.0.1:8080."
         )
     if not settings.api_token and not settings.http.is_loopback:
         raise ConfigurationError(
-            f"TALLY_API is on at {settings.http}, which other machines may reach: "
+            f"{name} is on at {settings.http}, which other machines may reach: "
             "set TALLY_API_TOKEN or TALLY_API_TOKEN_FILE. "
             "Make a token with: openssl rand -hex 32. "
             "Or set TALLY_HTTP=127.0.0.1:8080, which needs none."
@@ -185,7 +186,7 @@ KEYSET: Final = (_subscribe_key, *CREDENTIALS)
 REDIS: Final = (_redis_url, _namespace)
 COUNTED: Final = (_counted_type,)
 NAMES: Final = (_channel_names, _channels_file, _group_names)
-WRITTEN: Final = (*CREDENTIALS, *REDIS, *NAMES, *COUNTED, _long_tombstones, _comparable, _api)
+WRITTEN: Final = (*CREDENTIALS, *REDIS, *NAMES, *COUNTED, _long_tombstones, _comparable, _sites)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,8 @@ REDIS_ONLY: Final = Needs(
 """For commands that read tallies from Redis."""
 REDIS_WRITES: Final = Needs(REDIS, only=(*REDIS_ONLY.only, "TALLY_JOURNAL_SECONDS"))
 """For commands that write to Redis, and do not speak to PubNub."""
+BOARD: Final = Needs(REDIS, only=(*REDIS_ONLY.only, "TALLY_HTTP"))
+"""For ``tally board``, which asks a worker, too, if one answers."""
 CONFIG: Final = Needs(WRITTEN)
 """For ``tally config``: a setting that is missing may be set later."""
 CONNECTS: Final = Needs((_subscribe_key, *WRITTEN))

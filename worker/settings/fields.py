@@ -175,6 +175,9 @@ class Settings(PassedIn):
     api_origins: Origins = ()
     """Origins whose pages in a browser may read the API, such as https://example.com; * for all."""
 
+    board: bool = False
+    """on: show the board, too, at TALLY_HTTP under /board."""
+
     log_format: LogFormat = "auto"
     """json, console, or auto: console on a terminal."""
     log_level: LogLevel = "info"
@@ -217,6 +220,15 @@ class Settings(PassedIn):
             return self.auth_token
 
         return read_secret("PUBNUB_AUTH_TOKEN_FILE", self.auth_token_file)
+
+
+SITES: Final = {"TALLY_API": "api", "TALLY_BOARD": "board"}
+"""Settings that let a worker serve more than its own pages."""
+
+
+def sites_of(settings: Settings) -> tuple[str, ...]:
+    """Return those of ``SITES`` that are on."""
+    return tuple(name for name, field in SITES.items() if getattr(settings, field))
 
 
 FIELDS: Final = {_variable_name(attribute): attribute for attribute in Settings.model_fields}

@@ -1,6 +1,6 @@
 """Reads the journals of channels."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -62,6 +62,23 @@ class Journal:
             parts = batched(answers, 3)
             for channel, part in zip(batch, parts, strict=True):
                 yield _start(channel, last, *part)
+
+    async def newest_first(
+        self,
+        channel: str,
+        limit: int,
+    ) -> AsyncGenerator[JournalEntry]:
+        """Yield the kept entries, newest first; so many, or a page more."""
+        key = self._keys.journal(channel)
+        before = "+"
+        for _ in range(0, limit, PAGE):
+            with redis_errors():
+                page = await self._redis.xrevrange(key, before, "-", count=PAGE)
+            for entry_id, fields in page:
+                yield _entry(entry_id, fields)
+                before = f"({entry_id}"
+            if len(page) < PAGE:
+                return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,8 +100,31 @@ class KnownChannels(Table):
         await pipe.execute()
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What could not be applied, and why. Others chose its channel."""
+
+    channel: str
+    reason: str
+    milliseconds: int
+    """When it was kept, by the clock of Redis."""
+
+
 class DeadLetters(Table):
     """What could not be applied: the stream ``quarantine``."""
+
+    @retried
+    async def newest(self) -> tuple[int, DeadLetter | None]:
+        """Return how many dead letters are kept, and the newest one."""
+        key = self._keys.quarantine
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.xlen(key)
+        pipe.xrevrange(key, count=1)
+        count, entries = await pipe.execute()
+        for entry_id, fields in entries:
+            channel, reason = fields.get("channel", ""), fields.get("reason", "")
+            return count, DeadLetter(channel, reason, int(entry_id.partition("-")[0]))
+        return count, None
 
     @retried
     async def add(self, channel: str, reason: str, payload: str) -> None:

@@ -1,0 +1,1 @@
+"""The board: what the tallies do, as a page that one sees."""
