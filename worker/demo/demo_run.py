@@ -188,6 +188,7 @@ async def _run(plan: Plan, stage: Stage) -> Result:
         await _wait_for_worker(redis)
         key = Keys().counts(*messages[0])
         screen.say("Look", f"{processes.redis_cli} --raw HGETALL '{key}'")
+        screen.say("Board", processes.worker.board() or "none")
 
         async with (
             Crowd(emulator.origin, plan.rate, plan.seed, messages, stage.credentials) as crowd,

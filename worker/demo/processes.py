@@ -1,7 +1,9 @@
 """What the demo starts: a Valkey, the emulator and the worker."""
 
 import asyncio
+import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +22,8 @@ END_SECONDS: Final = 15.0
 """How long the worker may take to end. It may drain for 10 s."""
 SHOWN_LINES: Final = 8
 WORKER_LOG: Final = "worker.log"
+BOARD_LINE: Final = re.compile(r'"http_listens".*}$')
+"""The entry of the log that has the address: a line that is whole."""
 KEPT_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG")
 """The variables that the worker inherits: no setting."""
 CODE: Final = Path(__file__).parents[2]
@@ -57,8 +61,9 @@ async def started_processes(
             "PUBNUB_SUBSCRIBE_KEY": "demo",
             "REDIS_URL": redis_url,
             "TALLY_CHANNELS": ",".join(channels),
-            "TALLY_LOG_LEVEL": "warning",
-            "TALLY_HTTP": "off",
+            "TALLY_LOG_FORMAT": "json",
+            "TALLY_HTTP": "127.0.0.1:0",
+            "TALLY_BOARD": "on",
             **credentials.settings(),
         }
         worker = await WorkerProcess.start(folder, settings)
@@ -92,6 +97,14 @@ class WorkerProcess:
                 start_new_session=True,
             )
         return cls(process, log)
+
+    def board(self) -> str | None:
+        """Return the address of the worker's board; None before it listens."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        for line in filter(BOARD_LINE.search, lines):
+            entry = json.loads(line)
+            return f"http://{entry['host']}:{entry['port']}/board"
+        return None
 
     async def watch(self) -> NoReturn:
         """Wait until the worker ends by itself, which is an error.
