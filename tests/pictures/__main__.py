@@ -6,15 +6,18 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from tests.pictures import screens
+from tests.pictures import board, screens
 
 FOLDER: Final = Path(__file__).parents[2] / "deploy" / "pictures"
-PICTURES: Final[dict[str, Callable[[Path], Awaitable[None]]]] = {
+Draw = Callable[[Path], Awaitable[None]]
+SCREENS: Final[dict[str, Draw]] = {
     "top": screens.draw_top,
     "show": screens.draw_show,
 }
-"""Name → what draws it into a file."""
-MOST_BYTES: Final = 40_000
+"""Name → what draws it into a file; those of a terminal."""
+PICTURES: Final[dict[str, Draw]] = {**SCREENS, "board": board.draw_board}
+"""All of them. That of the board takes five minutes."""
+MOST_BYTES: Final = 120_000
 
 
 async def draw(names: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Makes the pictures of the board: a seeded crowd, a worker, a real browser.
 
-python -m tests.pictures.board                       # deploy/pictures/board.png
-python -m tests.pictures.board --to /tmp --all       # every width, dark and light, to look at
+python -m tests.pictures board                       # deploy/pictures/board.png
+python -m tests.pictures.board --to FOLDER           # every width, dark and light, to look at
 """
 
 import argparse
@@ -23,8 +23,6 @@ from worker.demo.processes import WorkerProcess
 from worker.emulator import Emulator
 from worker.store.embedded import embedded_server
 
-ROOT: Final = Path(__file__).parents[2]
-PICTURES: Final = ROOT / "deploy/pictures"
 SEED: Final = 7
 RATES: Final = (40, 90, 150, 110, 60, 130)
 """Reactions a second, one after the other: a line that never changes shows little."""
@@ -107,15 +105,20 @@ async def make(seconds: float, *, is_all: bool) -> dict[str, bytes]:
     return pictures
 
 
+async def draw_board(picture: Path) -> None:
+    """Draw the picture of the documents into a file."""
+    pictures = await make(SECONDS, is_all=False)
+    await asyncio.to_thread(picture.write_bytes, pictures["board"])
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--to", type=Path, default=PICTURES)
+    parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--all", action="store_true", help="every width, dark and light")
     chosen = parser.parse_args()
     chosen.to.mkdir(parents=True, exist_ok=True)
-    pictures = asyncio.run(make(chosen.seconds, is_all=chosen.all))
+    pictures = asyncio.run(make(chosen.seconds, is_all=True))
     for name, picture in pictures.items():
         path = chosen.to / f"{name}.png"
         path.write_bytes(picture)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pictures.__main__ import FOLDER, MOST_BYTES, PICTURES
+from tests.pictures.__main__ import FOLDER, MOST_BYTES, PICTURES, SCREENS
 from tests.pictures.browser import BROWSERS
 
 PNG = b"\x89PNG\r\n"
@@ -32,7 +32,7 @@ def test_no_picture_is_left_over() -> None:
 
 @pytest.mark.processes
 @pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="needs chromium")
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", SCREENS)
 async def test_a_picture_can_be_drawn(name: str, tmp_path: Path) -> None:
     """By the browser of this machine."""
     picture = tmp_path / "picture.png"
