@@ -208,7 +208,7 @@ async def test_a_setting_is_shared_or_refused(world: World) -> None:
 
     for command in (refused, compared):
         assert command.code == ExitCode.REDIS_UNFIT
-        assert "TALLY_RETENTION_DAYS is 90 in the workers" in command.err
+        assert "TALLY_RETENTION_DAYS is 90 days in the workers" in command.err
         assert "here it is 30" in command.err
     assert accepted.code == ExitCode.DONE
 

@@ -84,9 +84,7 @@ async def quarantined(world: World, events: int, worker: Child) -> None:
 
 async def suffer_outages(world: World, worker: Child) -> None:
     """Let PubNub fail in every way, once each; what happens in between is counted."""
-    # A 403 is tried again after a minute. The caller has one at its end.
-    kinds = [kind for kind in OUTAGE_KINDS if kind != "no_persistence"]
-    for number, kind in enumerate(kinds):
+    for number, kind in enumerate(OUTAGE_KINDS):
         polls = world.emulator.requests["subscribe"] + 1
         world.state.set_outage(kind)
         await has_polled(world, polls, worker)

@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from redis.asyncio import Redis
+
+from tests.claimed import claim
 from tests.processes import environment
 from tests.redis_server import RedisServer
 from tests.worlds import MESSAGE
@@ -67,6 +70,8 @@ async def test_help_loads_nothing_a_command_needs(tmp_path: Path) -> None:
 
 async def test_reading_a_message_loads_no_pubnub(tmp_path: Path, valkey: RedisServer) -> None:
     """No SDK, no HTTP, no metrics, no logs; nor what builds a worker."""
+    async with Redis.from_url(valkey.url) as redis:
+        await claim(redis, "start")
     commands = json.dumps([["show", "room", MESSAGE], ["explain", "room", MESSAGE]])
     modules = await loaded(
         tmp_path, LOADED, commands, REDIS_URL=valkey.url, TALLY_NAMESPACE="start"

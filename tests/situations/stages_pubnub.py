@@ -122,7 +122,7 @@ async def without_token(world: World) -> AsyncIterator[None]:
 @stage("Message Persistence is off")
 async def unsaved(world: World) -> AsyncIterator[None]:
     """PubNub says so to every request of history."""
-    world.state.set_outage("no_persistence", ["actions"])
+    world.state.switch_persistence(is_on=False)
     yield
 
 

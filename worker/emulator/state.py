@@ -53,6 +53,7 @@ class State:
         self.truth = self.storage.truth
         self.refuse = self.trouble.refuse
         self.demand_token = self.trouble.demand_token
+        self.switch_persistence = self.trouble.switch_persistence
         self.set_outage = self.trouble.set_outage
 
     def add(

@@ -26,15 +26,15 @@ _OUTAGES: Final[Mapping[str, Reply]] = {
     "server_error": html_reply(503, "Service Unavailable"),
     "throttle": throttled(1),
     "drop": DROPPED,
-    "no_persistence": service_error(
-        403,
-        "Use of the history API requires the Message Persistence "
-        "which is not enabled for this subscribe key.",
-        "Storage",
-    ),
 }
 OUTAGE_KINDS: Final = tuple(_OUTAGES)
 
+_NO_PERSISTENCE: Final = service_error(
+    403,
+    "Use of the history API requires the Message Persistence "
+    "which is not enabled for this subscribe key.",
+    "Storage",
+)
 _FAULTY: Final = frozenset({"subscribe", "actions", "time"})
 """The requests with faults. Users who write need not retry."""
 
@@ -54,6 +54,7 @@ class Trouble:
         self._outage: Reply | None = None
         self._operations: frozenset[str] = frozenset()
         self._token: str | None = None
+        self._is_persistent = True
 
     def refuse(self, channels: Iterable[str] = (), groups: Iterable[str] = ()) -> None:
         """Answer 403 for exactly these names from now on."""
@@ -64,6 +65,11 @@ class Trouble:
     def demand_token(self, token: str | None) -> None:
         """Answer 403 to other access tokens from now on. None accepts all."""
         self._token = token
+        self._changed()
+
+    def switch_persistence(self, *, is_on: bool) -> None:
+        """Keep history, or answer 403 to who asks for it."""
+        self._is_persistent = is_on
         self._changed()
 
     def set_outage(
@@ -90,6 +96,8 @@ class Trouble:
         """Return the reply of an outage or a refusal, if there is one."""
         if self._outage and operation in self._operations:
             return self._outage
+        if operation == "actions" and not self._is_persistent:
+            return _NO_PERSISTENCE
         topics = names.topics()
         if topics and self._token not in {None, token}:
             return service_error(403, "Token is expired.")
