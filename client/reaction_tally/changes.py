@@ -4,13 +4,15 @@ A follower yields what is to be done, and receives what came of it.
 Both readers carry out the same steps.
 """
 
+import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from reaction_tally.errors import NotTheseTalliesError, RedisUnavailableError, TallyReadError
-from reaction_tally.following import Following, Item
+from reaction_tally.following import Following, Item, Reading
 from reaction_tally.journal import START
 from reaction_tally.operations import Operation, Operations, Request
 from reaction_tally.replies import check_reply, text
@@ -107,6 +109,24 @@ def read_heads(operations: Operations, channels: Sequence[str]) -> Operation[lis
         (reply,) = yield Request([("MGET", *names)])
         heads += [text(head or START) for head in check_reply(reply)]
     return heads
+
+
+def read_journals(
+    operations: Operations,
+    readings: Sequence[Reading],
+    most: float = math.inf,
+) -> Operation[None]:
+    """Read until all readings are done, or for so many round trips."""
+    left = readings
+    trips = 0
+    while left and trips < most:
+        commands = chain.from_iterable(map(Reading.commands, left))
+        schema, *replies = yield Request([operations.schema, *commands])
+        operations.expect_schema(schema)
+        for number, reading in enumerate(left):
+            reading.take(replies[3 * number : 3 * number + 3])
+        left = [reading for reading in left if not reading.is_done]
+        trips += 1
 
 
 class Follower:
@@ -218,15 +238,7 @@ class Follower:
     def _read(self) -> Steps:
         """Read the journals of channels that are behind; yield what has changed."""
         readings = self._following.readings()
-        left = readings
-        while left:
-            parts = [reading.commands() for reading in left]
-            commands = [command for part in parts for command in part]
-            schema, *replies = yield Request([self._operations.schema, *commands])
-            self._operations.expect_schema(schema)
-            for number, reading in enumerate(left):
-                reading.take(replies[3 * number : 3 * number + 3])
-            left = [reading for reading in left if not reading.is_done]
+        yield from read_journals(self._operations, readings)
         for reading in readings:
             for item in self._following.finish(reading):
                 yield item

@@ -15,7 +15,7 @@ from worker.api.hub import Hub
 from worker.api.missed import read_missed, read_positions
 from worker.api.parameters import Parameters
 from worker.api.subscriber import Subscriber, read_id, resets
-from worker.web.problems import ProblemError
+from worker.web.problems import require
 from worker.web.site import Call
 from worker.web.streams import Stream, Streams
 
@@ -107,8 +107,7 @@ class Changes:
 
 
 def _refuse_patterns(channels: Sequence[str]) -> None:
-    if not all(channels):
-        raise ProblemError(400, "A channel has a name.", parameter="channel")
-    if any(channel.endswith(".*") for channel in channels):
-        detail = "Changes are those of channels: a pattern such as a.* is none."
-        raise ProblemError(400, detail, parameter="channel")
+    patterns = [channel for channel in channels if channel.endswith(".*")]
+    require(all(channels), "A channel has a name.", "channel")
+    detail = "Changes are those of channels: a pattern such as a.* is none."
+    require(not patterns, detail, "channel")

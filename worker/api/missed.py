@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Final
 
-from reaction_tally.changes import read_heads
-from reaction_tally.following import Following, Item, Reading
-from reaction_tally.operations import Operation, Operations, Request
+from reaction_tally.changes import read_heads, read_journals
+from reaction_tally.following import Following, Item
+from reaction_tally.operations import Operation, Operations
 from reaction_tally.values import Reset
 
 MAX_ROUND_TRIPS: Final = 100
@@ -30,24 +30,9 @@ def read_missed(operations: Operations, since: Mapping[str, str]) -> Operation[l
     items: list[Item] = []
     while following.is_behind:
         readings = following.readings()
-        yield from _read(operations, readings)
+        yield from read_journals(operations, readings, MAX_ROUND_TRIPS)
         for reading in readings:
             is_short = reading.is_done
             found = following.finish(reading)
             items += found if is_short else [Reset(reading.channel, heads[reading.channel])]
     return items
-
-
-def _read(operations: Operations, readings: list[Reading]) -> Operation[None]:
-    """Read until all readings are done, or take too long."""
-    left = readings
-    for _ in range(MAX_ROUND_TRIPS):
-        parts = [reading.commands() for reading in left]
-        commands = [command for part in parts for command in part]
-        schema, *replies = yield Request([operations.schema, *commands])
-        operations.expect_schema(schema)
-        for number, reading in enumerate(left):
-            reading.take(replies[3 * number : 3 * number + 3])
-        left = [reading for reading in left if not reading.is_done]
-        if not left:
-            return

@@ -1,13 +1,13 @@
 """Parameters of requests. A wrong one is refused by its name; no answer quotes it."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 from reaction_tally.arguments import TIMETOKEN_DIGITS
 from reaction_tally.keys import is_position
 from reaction_tally.who import read_after
-from worker.web.problems import ProblemError
+from worker.web.problems import require
 from worker.web.site import Call
 
 MAX_TEXT: Final = 250
@@ -16,8 +16,9 @@ MAX_AFTER: Final = MAX_TEXT + 21
 """A timetoken, a colon and a user."""
 MAX_NUMBER_DIGITS: Final = 6
 LARGEST_ID_PART: Final = 2**64 - 1
-_TIMETOKEN: Final = re.compile("[0-9]{1,20}", re.ASCII)
-_NUMBER: Final = re.compile(f"[0-9]{{1,{MAX_NUMBER_DIGITS}}}", re.ASCII)
+_TIMETOKEN: Final = re.compile("[0-9]{1,20}")
+_WHOLE_TIMETOKEN: Final = re.compile(f"[0-9]{{{TIMETOKEN_DIGITS}}}")
+_NUMBER: Final = re.compile(f"[0-9]{{1,{MAX_NUMBER_DIGITS}}}")
 
 
 class Parameters:
@@ -27,10 +28,8 @@ class Parameters:
         """Refuse parameters that are not ``known``."""
         self._query = call.query
         self._path = call.path
-        for name in call.query:
-            if name not in known:
-                listed = ", ".join(known)
-                raise ProblemError(400, f"A parameter is unknown. There are {listed}.")
+        is_known = call.query.keys() <= set(known)
+        require(is_known, f"A parameter is unknown. There are {', '.join(known)}.")
 
     def channel(self) -> str:
         """Return the channel of the path."""
@@ -43,8 +42,7 @@ class Parameters:
     def timetokens(self, name: str, most: int) -> list[str]:
         """Return message timetokens, at least one."""
         values = self._some(name, most)
-        if not values:
-            raise ProblemError(400, "Name at least one message.", parameter=name)
+        require(values, "Name at least one message.", name)
         return [_timetoken(name, value) for value in values]
 
     def texts(self, name: str, most: int) -> list[str]:
@@ -59,41 +57,42 @@ class Parameters:
     def needed(self, name: str) -> str:
         """Return the value of a parameter that may not be left out."""
         text = self.text(name)
-        if text is None:
-            raise ProblemError(400, "It is needed.", parameter=name)
-        return text
+        require(text is not None, "It is needed.", name)
+        return text or ""
 
     def number(self, name: str, default: int, least: int, most: int) -> int:
         """Return a whole number."""
-        text = self.text(name)
-        if text is None:
-            return default
-        if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
-            detail = f"It is a whole number from {least} to {most}."
-            raise ProblemError(400, detail, parameter=name)
-        return int(text)
+        detail = f"It is a whole number from {least} to {most}."
+        text = self._checked(name, _NUMBER.fullmatch, detail)
+        number = default if text is None else int(text)
+        require(least <= number <= most, detail, name)
+        return number
 
     def since(self) -> str | None:
         """Return the oldest timetoken."""
-        text = self.text("since")
-        if text is not None and not (_TIMETOKEN.fullmatch(text) and len(text) == TIMETOKEN_DIGITS):
-            detail = f"It is a timetoken of {TIMETOKEN_DIGITS} digits."
-            raise ProblemError(400, detail, parameter="since")
-        return text
+        detail = f"It is a timetoken of {TIMETOKEN_DIGITS} digits."
+        return self._checked("since", _WHOLE_TIMETOKEN.fullmatch, detail)
 
     def after(self) -> str | None:
         """Return the ``after`` of a page of ``who``."""
-        text = self.text("after", MAX_AFTER)
-        if text is not None and read_after(text) is None:
-            detail = "It is the member `after` of another page."
-            raise ProblemError(400, detail, parameter="after")
+        detail = "It is the member `after` of another page."
+        return self._checked("after", read_after, detail, MAX_AFTER)
+
+    def _checked(
+        self,
+        name: str,
+        read: Callable[[str], object],
+        detail: str,
+        longest: int = MAX_TEXT,
+    ) -> str | None:
+        """Return a text that ``read`` can read."""
+        text = self.text(name, longest)
+        require(text is None or read(text) is not None, detail, name)
         return text
 
     def _some(self, name: str, most: int) -> list[str]:
         values = self._query.get(name, [])
-        if len(values) > most:
-            times = "once" if most == 1 else f"{most} times"
-            raise ProblemError(400, f"It may stand {times} at most.", parameter=name)
+        require(len(values) <= most, f"There may be {most} at most.", name)
         return values
 
 
@@ -105,12 +104,10 @@ def is_entry_id(text: str) -> bool:
 
 
 def _bounded(name: str, text: str, longest: int = MAX_TEXT) -> str:
-    if len(text) > longest:
-        raise ProblemError(400, f"It has more than {longest} characters.", parameter=name)
+    require(len(text) <= longest, f"It has more than {longest} characters.", name)
     return text
 
 
 def _timetoken(name: str, text: str) -> str:
-    if not _TIMETOKEN.fullmatch(text):
-        raise ProblemError(400, "A timetoken has 1 to 20 digits.", parameter=name)
+    require(_TIMETOKEN.fullmatch(text), "A timetoken has 1 to 20 digits.", name)
     return text

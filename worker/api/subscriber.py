@@ -9,6 +9,7 @@ The id of an event says how far the client is:
 """
 
 from collections.abc import Callable, Sequence
+from itertools import starmap
 
 from reaction_tally.following import Item
 from reaction_tally.values import Change, Reset
@@ -82,4 +83,4 @@ def event_id(id: str) -> bytes:
 
 def resets(positions: dict[str, str]) -> list[Item]:
     """Return a reset of each channel, for a client whose id says nothing of them."""
-    return [Reset(channel, position) for channel, position in positions.items()]
+    return list(starmap(Reset, positions.items()))

@@ -51,6 +51,16 @@ def problem_response(status: int, detail: str, parameter: str | None = None) -> 
     return final(web.Response(status=status, body=body, content_type=CONTENT_TYPE))
 
 
+def require(is_right: object, detail: str, parameter: str | None = None) -> None:
+    """Refuse a request that is wrong.
+
+    Raises:
+        ProblemError: 400.
+    """
+    if not is_right:
+        raise ProblemError(400, detail, parameter=parameter)
+
+
 def final(response: ResponseT) -> ResponseT:
     """Let a response name no version, be kept by no cache, and end its connection."""
     response.headers.setdefault("Cache-Control", "no-store")

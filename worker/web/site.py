@@ -1,9 +1,10 @@
 """A group of routes below a prefix, such as /v1: its parameters, its access, its errors."""
 
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qs, unquote
 
 import structlog
 from aiohttp import hdrs, web
@@ -19,6 +20,9 @@ EXPOSED_HEADERS: Final = "ETag"
 PREFLIGHT_SECONDS: Final = "600"
 UNKNOWN: Final = "unknown"
 """The route, in metrics, of a path that no route has."""
+
+_PARAMETER: Final = re.compile(r"\\{(\w+)\\}")
+"""A parameter of a path, after ``re.escape``."""
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +44,20 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 """Returns the response to a request. It may raise ``ProblemError``."""
 
 
+class Route:
+    """A path such as ``/v1/channels/{channel}/top``, and what answers it."""
+
+    def __init__(self, path: str, handler: Handler) -> None:
+        self.path = path
+        self.handler = handler
+        self._pattern = re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", re.escape(path)))
+
+    def match(self, raw_path: str) -> dict[str, str] | None:
+        """Return the raw parameters of a path; None if it has another pattern."""
+        match = self._pattern.fullmatch(raw_path)
+        return match.groupdict() if match else None
+
+
 class Site:
     """Answers what is asked below a prefix.
 
@@ -59,7 +77,8 @@ class Site:
         """``origins`` are those of CORS, or ``*``. ``open_paths`` need no access."""
         self.prefix = prefix
         self.paths = tuple(routes)
-        self._routes = [(path.split("/"), path, handler) for path, handler in routes.items()]
+        self._routes = [Route(path, handler) for path, handler in routes.items()]
+        self._no_route = Route(UNKNOWN, self._refuse_path)
         self._access = access
         self._origins = origins
         self._open_paths = open_paths
@@ -70,10 +89,10 @@ class Site:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Return the response to a request below the prefix."""
-        found = self._find(request.rel_url.raw_path)
-        path = found[0] if found else UNKNOWN
+        route, raw = self._find(request.rel_url.raw_path)
+        path = route.path
         try:
-            response = await self._answer(request, found)
+            response = await self._answer(request, route, raw)
         except ProblemError as problem:
             response = problem.response()
         except Exception:
@@ -82,8 +101,7 @@ class Site:
             if request.writer.output_size > 0:  # a part of another response is sent already
                 connection_of(request).cut()
         if not response.prepared:
-            for name, value in self._cors(request):
-                response.headers.add(name, value)
+            response.headers.extend(self._cors(request))
             final(response)
         metrics.http_requests.labels(path, str(response.status)).inc()
         return response
@@ -91,29 +109,29 @@ class Site:
     async def _answer(
         self,
         request: web.BaseRequest,
-        found: tuple[str, Handler, dict[str, str]] | None,
+        route: Route,
+        raw: Mapping[str, str],
     ) -> web.StreamResponse:
         if not connection_of(request).ask():
             raise ProblemError(503, "Too many requests at once.", headers={hdrs.RETRY_AFTER: "1"})
         if request.method == hdrs.METH_OPTIONS and self._origins:
             return _preflight()
-        if found is None or found[0] not in self._open_paths:
+        if route.path not in self._open_paths:
             self._access.check(request)
-        if found is None:
-            raise ProblemError(404, f"There are {', '.join(self.paths)}.")
         if request.method != hdrs.METH_GET:
             raise ProblemError(405, "GET only.", headers={hdrs.ALLOW: self._methods()})
-        _, handler, raw = found
         headers = tuple(self._cors(request))
-        return await handler(Call(request, _path_of(raw), _query_of(request), headers))
+        return await route.handler(Call(request, _path_of(raw), _query_of(request), headers))
 
-    def _find(self, raw_path: str) -> tuple[str, Handler, dict[str, str]] | None:
-        segments = raw_path.split("/")
-        for pattern, path, handler in self._routes:
-            raw = _match(pattern, segments)
+    def _find(self, raw_path: str) -> tuple[Route, Mapping[str, str]]:
+        for route in self._routes:
+            raw = route.match(raw_path)
             if raw is not None:
-                return path, handler, raw
-        return None
+                return route, raw
+        return self._no_route, {}
+
+    async def _refuse_path(self, _: Call) -> web.StreamResponse:
+        raise ProblemError(404, f"There are {', '.join(self.paths)}.")
 
     def _methods(self) -> str:
         return "GET, OPTIONS" if self._origins else "GET"
@@ -142,19 +160,6 @@ def _preflight() -> web.Response:
     return web.Response(status=204, headers=headers)
 
 
-def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
-    """Return the raw parameters of a path; None if it has another pattern."""
-    if len(pattern) != len(segments):
-        return None
-    raw: dict[str, str] = {}
-    for expected, segment in zip(pattern, segments, strict=True):
-        if expected.startswith("{") and segment:
-            raw[expected.strip("{}")] = segment
-        elif expected != segment:
-            return None
-    return raw
-
-
 def _path_of(raw: Mapping[str, str]) -> dict[str, str]:
     """Decode parameters of a path.
 
@@ -171,7 +176,7 @@ def _path_of(raw: Mapping[str, str]) -> dict[str, str]:
 
 def _query_of(request: web.BaseRequest) -> dict[str, list[str]]:
     try:
-        pairs = parse_qsl(
+        return parse_qs(
             request.rel_url.raw_query_string,
             keep_blank_values=True,
             errors="strict",
@@ -181,7 +186,3 @@ def _query_of(request: web.BaseRequest) -> dict[str, list[str]]:
         raise ProblemError(400, "The query is not UTF-8.") from None
     except ValueError:
         raise ProblemError(400, f"The query has more than {MAX_QUERY_FIELDS} parameters.") from None
-    query: dict[str, list[str]] = {}
-    for name, value in pairs:
-        query.setdefault(name, []).append(value)
-    return query

@@ -134,8 +134,7 @@ class Stream:
         ``first`` goes before all that was sent already, however much it is.
         """
         response = web.StreamResponse(headers=HEADERS)
-        for name, value in headers:
-            response.headers.add(name, value)
+        response.headers.extend(headers)
         response.force_close()
         self._streams.add(self)
         try:
@@ -150,12 +149,9 @@ class Stream:
         return response
 
     async def _write_all(self, response: web.StreamResponse) -> None:
-        while True:
+        while self._waiting or not self._has_ended:
             chunk = await self._next()
-            if chunk:
-                await self._write(response, chunk)
-            if self._has_ended and not self._waiting:
-                return
+            await self._write(response, chunk)
 
     async def _write(self, response: web.StreamResponse, chunk: bytes) -> None:
         self._is_writing = True
