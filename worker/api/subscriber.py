@@ -8,10 +8,12 @@ The id of an event says how far the client is:
   It is a number that the hub counts, and only the hub that gave it takes it.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import starmap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, starmap
 
 from reaction_tally.following import Item
+from reaction_tally.journal import stream_order
 from reaction_tally.values import Change, Reset
 from worker.api.documents import as_text, change_document, reset_document
 from worker.api.parameters import is_entry_id
@@ -46,6 +48,8 @@ class Subscriber:
         self._send = send
         self._positions: dict[str, str] = {}
         self._early: list[Item] | None = []
+        self._held: dict[str, list[Change]] = {}
+        """Changes of a channel whose part of the journal begins behind the client."""
 
     @property
     def id(self) -> str:
@@ -55,21 +59,40 @@ class Subscriber:
     def take(self, item: Item) -> None:
         """Send what the hub found."""
         if self._early is None:
-            self._send(self._write(item))
+            for new in self._new(item):
+                self._send(self._write(new))
         else:
             self._early.append(item)
 
     def begin(self, positions: dict[str, str], missed: Sequence[Item]) -> list[bytes]:
         """Return what comes first: from positions on, what was missed, and what came since.
 
-        A change of the hub may be one of those that were missed. Counts are absolute,
-        and the newest comes last, so a client that takes it twice is right at the end.
+        The hub may be behind what was missed: see ``_new``.
         """
         self._positions = {channel: positions[channel] for channel in self.channels}
-        first = [event_id(self.id)]
-        first += map(self._write, [*missed, *(self._early or ())])
+        first = [event_id(self.id), *map(self._write, missed)]
+        new = chain.from_iterable(map(self._new, self._early or ()))
+        first += map(self._write, new)
         self._early = None
         return first
+
+    def _new(self, item: Item) -> Iterator[Item]:
+        """Yield what the client should know after an item of the hub.
+
+        The hub reads a part of a journal, and yields what it has changed. The last change has the
+        position of its end, those before it have that of its beginning. A part that ends behind
+        the client has older counts, so it is left out. One that begins behind it is new.
+        """
+        position = self._positions[item.channel]
+        held = self._held.pop(item.channel, [])
+        order, here = stream_order(item.position), stream_order(position)
+        if isinstance(item, Reset) or order == here:
+            yield item
+        elif order > here:
+            yield from (replace(change, position=position) for change in held)
+            yield item
+        elif not held or held[-1].position == item.position:
+            self._held[item.channel] = [*held, item]
 
     def _write(self, item: Item) -> bytes:
         self._positions[item.channel] = item.position
