@@ -52,9 +52,10 @@ class Changes:
         # A browser that comes again sends the same query, and the newest id beside it.
         since = call.request.headers.get(LAST_EVENT_ID) or since
         stream = self._streams.open(call.request)
-        if channels:
-            return await self._follow_some(call, stream, channels, since)
-        return await self._follow_all(call, stream, since)
+        with self._hub.used(stream.end):
+            if channels:
+                return await self._follow_some(call, stream, channels, since)
+            return await self._follow_all(call, stream, since)
 
     async def _follow_all(
         self,
@@ -64,7 +65,7 @@ class Changes:
     ) -> web.StreamResponse:
         async with self._beginning():
             await self._hub.ready()
-        with self._hub.joined_all(stream.send, stream.end, since) as first:
+        with self._hub.joined_all(stream.send, since) as first:
             return await stream.run(call.headers, first)
 
     async def _follow_some(
@@ -75,7 +76,7 @@ class Changes:
         since: str | None,
     ) -> web.StreamResponse:
         subscriber = Subscriber(channels, stream.send)
-        with self._hub.joined(subscriber, stream.end):
+        with self._hub.joined(subscriber):
             async with self._beginning():
                 await self._hub.ready()
                 positions, missed = await self._catch_up(subscriber.channels, since)

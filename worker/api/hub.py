@@ -1,15 +1,17 @@
 """One follower of all journals, for all clients of this process.
 
 It has one subscription to the hints of Redis, however many clients there are.
-It begins with the first client, and ends with the worker.
+It begins with the first client, and ends some time after the last one has left.
 """
 
 import asyncio
 import math
+import re
 import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -27,6 +29,8 @@ KEPT: Final = 20_000
 """Events that are kept for clients of all channels that come again."""
 PAUSE_SECONDS: Final = 1.0
 """Between two tries to begin."""
+IDLE_SECONDS: Final = 60.0
+"""How long it follows without a client."""
 
 log = structlog.get_logger(__name__)
 
@@ -39,39 +43,68 @@ class Hub:
         self._sender = sender
         self._failures = failures
         self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Those that have not ended yet."""
+        self._idle: asyncio.TimerHandle | None = None
         self._has_begun = asyncio.Event()
         self._of_channel: dict[str, set[Subscriber]] = {}
         self._of_all: set[Send] = set()
-        self._ends: dict[object, Callable[[], None]] = {}
+        self._ends: set[Callable[[], None]] = set()
         self._events = KeptEvents()
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
-        """Follow while this is open, once somebody has joined."""
+        """Follow while this is open, for clients that use it."""
         try:
             yield
         finally:
-            if self._task:
-                self._task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await self._task
+            self._stop()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @contextmanager
+    def used(self, end: Callable[[], None]) -> Iterator[None]:
+        """Follow for a client, and some time longer; ``end`` ends it if the hub fails."""
+        self._ends.add(end)
+        self._start()
+        try:
+            yield
+        finally:
+            self._ends.discard(end)
+            if not self._ends:
+                loop = asyncio.get_running_loop()
+                self._idle = loop.call_later(IDLE_SECONDS, self._stop)
 
     async def ready(self) -> None:
         """Wait until it follows: whatever changes from now on comes."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
         await self._has_begun.wait()
 
+    def _start(self) -> None:
+        self._cancel_idle()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+            self._tasks.add(self._task)
+            self._task.add_done_callback(self._tasks.discard)
+
+    def _stop(self) -> None:
+        """Follow no longer. Ids of the events that were kept are unknown from now on."""
+        self._cancel_idle()
+        if self._task:
+            self._task.cancel()
+            self._task = None
+        self._fail()
+
+    def _cancel_idle(self) -> None:
+        if self._idle:
+            self._idle.cancel()
+
     @contextmanager
-    def joined(self, subscriber: Subscriber, end: Callable[[], None]) -> Iterator[None]:
-        """Tell a subscriber what concerns its channels; ``end`` ends it if the hub fails."""
+    def joined(self, subscriber: Subscriber) -> Iterator[None]:
+        """Tell a subscriber what concerns its channels."""
         for channel in subscriber.channels:
             self._of_channel.setdefault(channel, set()).add(subscriber)
-        self._ends[subscriber] = end
         try:
             yield
         finally:
-            del self._ends[subscriber]
             for channel in subscriber.channels:
                 self._leave(channel, subscriber)
 
@@ -82,20 +115,13 @@ class Hub:
             del self._of_channel[channel]
 
     @contextmanager
-    def joined_all(
-        self,
-        send: Send,
-        end: Callable[[], None],
-        since: str | None,
-    ) -> Iterator[Sequence[bytes]]:
+    def joined_all(self, send: Send, since: str | None) -> Iterator[Sequence[bytes]]:
         """Send everything from now on; yield what came since an id, or a reset."""
         self._of_all.add(send)
-        self._ends[send] = end
         try:
             yield self._events.since(since)
         finally:
             self._of_all.discard(send)
-            del self._ends[send]
 
     async def _run(self) -> None:
         while True:
@@ -132,7 +158,7 @@ class Hub:
         """End all clients. They come again, and say how far they are."""
         self._has_begun.clear()
         self._events = KeptEvents()
-        for end in tuple(self._ends.values()):
+        for end in tuple(self._ends):
             end()
 
 
@@ -141,36 +167,28 @@ class KeptEvents:
 
     def __init__(self) -> None:
         self._run = secrets.token_hex(4)
-        self._next = 1
+        self._newest = 0
         self._kept: deque[bytes] = deque(maxlen=KEPT)
 
     @property
     def id(self) -> str:
         """The id of the newest event."""
-        return f"{self._run}-{self._next - 1}"
+        return f"{self._run}-{self._newest}"
 
     def add(self, item: Item) -> bytes:
         """Keep an event; return it as it goes over the wire."""
-        self._next += 1
+        self._newest += 1
         written = write(item, self.id)
         self._kept.append(written)
         return written
 
     def since(self, id: str | None) -> list[bytes]:
         """Return the events after an id; a reset of every channel if they are not known."""
-        here = event_id(self.id)
         if id is None:
-            return [here]
-        missed = self._missed(id)
-        if missed is None:
+            return [event_id(self.id)]
+        known = re.fullmatch(f"{self._run}-([0-9]{{1,20}})", id)
+        missed = self._newest - int(known[1]) if known else -1
+        if not 0 <= missed <= len(self._kept):
             return [write(None, self.id)]
-        kept = list(self._kept)
-        return [here, *kept[len(kept) - missed :]] if missed else [here]
-
-    def _missed(self, id: str) -> int | None:
-        """Return how many events follow an id; None if they are not all known."""
-        run, _, number = id.partition("-")
-        if run != self._run or not (number.isascii() and number.isdigit()) or len(number) > 20:
-            return None
-        missed = self._next - 1 - int(number)
-        return missed if 0 <= missed <= len(self._kept) else None
+        # The client's own id comes first: until the events have come, it is no further.
+        return [event_id(id), *islice(self._kept, len(self._kept) - missed, None)]

@@ -1,0 +1,89 @@
+"""The hub follows while somebody needs it, and an id never promises more than has come."""
+
+import pytest
+from redis.asyncio import Redis
+
+from reaction_tally import Reset
+from tests.api.served import Served
+from tests.client.followers import count_followers
+from tests.histories import BEN, CHANNEL, added
+from tests.source.passing_time import Passes, passing_time
+from tests.store.examples import apply
+from tests.waiting import wait_until
+from worker.api import hub
+from worker.api.hub import IDLE_SECONDS, KeptEvents
+from worker.store.store import Store
+from worker.telemetry import metrics
+
+
+@pytest.fixture
+async def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
+    """Let time pass."""
+    return passing_time(monkeypatch)
+
+
+def has_no_stream() -> bool:
+    """Tell whether the server knows that every client has left."""
+    (metric,) = metrics.http_streams.collect()
+    return metric.samples[0].value == 0
+
+
+async def test_the_hub_ends_after_its_last_client(
+    api: Served, claimed: Redis, store: Store, passes: Passes
+) -> None:
+    """Redis is left alone then. Whoever comes later is told that an old id says nothing."""
+    events = await api.follow()
+    await apply(store, [added(1)])
+    await events.next()
+    events.leave()
+    await wait_until(has_no_stream)
+    assert await count_followers(claimed) == 1
+    passes(IDLE_SECONDS)
+
+    async def has_ended() -> bool:
+        return await count_followers(claimed) == 0
+
+    await wait_until(has_ended)
+    again = await api.follow(last_id=events.last_id)
+    assert (await again.next())[0] == "reset"
+    await apply(store, [added(1, BEN)])
+    assert (await again.next())[1]["count"] == 2
+    again.leave()
+
+
+async def test_the_hub_stays_for_the_next_client(
+    api: Served,
+    claimed: Redis,
+    store: Store,
+    passes: Passes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It knows what happened between both of them, and does not end while the second is there."""
+    monkeypatch.setattr(hub, "IDLE_SECONDS", 3_600.0)
+    events = await api.follow()
+    events.leave()
+    await wait_until(has_no_stream)
+    passes(1_800)
+    await apply(store, [added(1)])
+    again = await api.follow(last_id=events.last_id)
+    assert (await again.next())[1]["count"] == 1
+
+    passes(3_600)
+    await apply(store, [added(1, BEN)])
+
+    assert (await again.next())[1]["count"] == 2
+    assert await count_followers(claimed) == 1
+    again.leave()
+
+
+def test_an_id_says_no_more_than_has_come() -> None:
+    """A client that loses its connection within what it missed misses nothing of it."""
+    events = KeptEvents()
+    known = events.id
+    sent = [events.add(Reset(CHANNEL, f"{number}-0")) for number in range(3)]
+
+    first, *missed = events.since(known)
+
+    assert first == f"id: {known}\n\n".encode()
+    assert missed == sent
+    assert [event.split(b"\n")[0] for event in missed][-1] == f"id: {events.id}".encode()
