@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, Final
 
 from reaction_tally.errors import NotTheseTalliesError, RedisUnavailableError, TallyReadError
-from reaction_tally.following import Following, Item, Reading
+from reaction_tally.following import Following, Item, Reading, is_any
 from reaction_tally.journal import START
 from reaction_tally.operations import Operation, Operations, Request
 from reaction_tally.replies import check_reply, text
@@ -61,17 +61,20 @@ def begin(
     channels: Sequence[str] | None,
     since: Mapping[str, str] | None,
     away_seconds: float = AWAY_SECONDS,
+    is_wanted: Callable[[str], bool] = is_any,
 ) -> Operation[Steps]:
     """Return the steps of a follower.
 
-    Without ``channels`` it follows every channel of the namespace.
+    Without ``channels`` it follows every channel of the namespace. ``is_wanted`` may change its
+    mind: a channel is read from the moment on that it wants it.
     """
     yield from operations.check()
     if channels is None:
         positions = yield from _positions_of_all(operations, since)
     else:
         positions = yield from _positions(operations, channels, since or {})
-    following = Following(operations.keys, positions, is_open=channels is None)
+    is_open = channels is None
+    following = Following(operations.keys, positions, is_open=is_open, is_wanted=is_wanted)
     return Follower(operations, following, away_seconds).steps()
 
 

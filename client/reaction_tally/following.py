@@ -1,6 +1,6 @@
 """The channels that are followed, and how far their journals are read. Nothing here does I/O."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -22,12 +22,28 @@ APPLIED: Final = "applied"
 """The outcome of a change that changed a count."""
 
 
+def is_any(_: str) -> bool:
+    """Tell that a channel is wanted, as each one is."""
+    return True
+
+
 class Following:
     """The position of each channel that is followed, and the channels that have more to read."""
 
-    def __init__(self, keys: Keys, positions: Mapping[str, str], *, is_open: bool) -> None:
-        """``is_open`` follows every channel of the namespace, new ones, too."""
+    def __init__(
+        self,
+        keys: Keys,
+        positions: Mapping[str, str],
+        *,
+        is_open: bool,
+        is_wanted: Callable[[str], bool] = is_any,
+    ) -> None:
+        """``is_open`` follows every channel of the namespace, new ones, too.
+
+        A channel that is not wanted when it changes goes on from there, unread.
+        """
         self._keys = keys
+        self._is_wanted = is_wanted
         self.is_open = is_open
         self._positions = dict(positions)
         self._given: dict[str, str] = {}
@@ -57,13 +73,21 @@ class Following:
         position = self._positions.get(channel)
         # Most hints that come late are about entries that have been read.
         if position and stream_order(head) > stream_order(position):
-            self._behind[channel] = None
+            self._note(channel, head)
 
     def note_heads(self, channels: Iterable[str], heads: Iterable[Any]) -> None:
         """Note the heads of channels: whoever is elsewhere has more to read."""
-        for channel, head in zip(channels, heads, strict=True):
-            if text(head or START) != self._positions[channel]:
-                self._behind[channel] = None
+        for channel, reply in zip(channels, heads, strict=True):
+            head = text(reply or START)
+            if head != self._positions[channel]:
+                self._note(channel, head)
+
+    def _note(self, channel: str, head: str) -> None:
+        if self._is_wanted(channel):
+            self._behind[channel] = None
+        elif is_position(head):
+            self._positions[channel] = head
+            self._given.pop(channel, None)
 
     def readings(self) -> list["Reading"]:
         """Return what reads the channels that are behind; some of them, if there are many."""

@@ -15,7 +15,7 @@ from tests.client.followers import KEYS, count_followers, positions, reaction
 from tests.histories import BEN, CHANNEL, MESSAGE, added, removed
 from tests.store.examples import apply
 from tests.waiting import wait_until
-from worker.api import hub
+from worker.api import hub, subscriber
 from worker.api.subscriber import write
 from worker.store.store import Store
 
@@ -319,7 +319,7 @@ async def test_a_hub_that_fails_ends_its_clients(
         raise ValueError("canary")
 
     with monkeypatch.context() as patched:
-        patched.setattr(hub, "write", fail)
+        patched.setattr(subscriber, "write", fail)
         await apply(store, [added(1)])
         await events.ended()
     again = await api.follow(CHANNEL, last_id=events.last_id)

@@ -1,19 +1,24 @@
 """The hub follows while somebody needs it, and an id never promises more than has come."""
 
+import asyncio
+from typing import Any, cast
+
 import pytest
 from redis.asyncio import Redis
 
 from reaction_tally import Reset
 from tests.api.served import Served
-from tests.client.followers import count_followers
+from tests.client.followers import count_followers, reaction
 from tests.histories import BEN, CHANNEL, added
 from tests.source.passing_time import Passes, passing_time
 from tests.store.examples import apply
 from tests.waiting import wait_until
-from worker.api import hub
-from worker.api.hub import IDLE_SECONDS, KeptEvents
+from worker.api import usage
+from worker.api.hub import KeptEvents
 from worker.store.store import Store
 from worker.telemetry import metrics
+
+OTHER = "other"
 
 
 @pytest.fixture
@@ -24,8 +29,18 @@ async def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
 
 def has_no_stream() -> bool:
     """Tell whether the server knows that every client has left."""
+    return streams() == 0
+
+
+def has_one_stream() -> bool:
+    """Tell whether it knows that all but one have left."""
+    return streams() == 1
+
+
+def streams() -> float:
+    """Return how many streams there are."""
     (metric,) = metrics.http_streams.collect()
-    return metric.samples[0].value == 0
+    return metric.samples[0].value
 
 
 async def test_the_hub_ends_after_its_last_client(
@@ -38,7 +53,7 @@ async def test_the_hub_ends_after_its_last_client(
     events.leave()
     await wait_until(has_no_stream)
     assert await count_followers(claimed) == 1
-    passes(IDLE_SECONDS)
+    passes(usage.IDLE_SECONDS)
 
     async def has_ended() -> bool:
         return await count_followers(claimed) == 0
@@ -59,7 +74,7 @@ async def test_the_hub_stays_for_the_next_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It knows what happened between both of them, and does not end while the second is there."""
-    monkeypatch.setattr(hub, "IDLE_SECONDS", 3_600.0)
+    monkeypatch.setattr(usage, "IDLE_SECONDS", 3_600.0)
     events = await api.follow()
     events.leave()
     await wait_until(has_no_stream)
@@ -74,6 +89,48 @@ async def test_the_hub_stays_for_the_next_client(
     assert (await again.next())[1]["count"] == 2
     assert await count_followers(claimed) == 1
     again.leave()
+
+
+async def test_only_wanted_journals_are_read(api: Served, claimed: Redis, store: Store) -> None:
+    """Whoever wants another one later gets each change since then, and what was missed before."""
+    other = await api.follow(OTHER)
+    other.leave()
+    await wait_until(has_no_stream)
+    events = await api.follow(CHANNEL)
+    await cast("Any", claimed).config_resetstat()
+    for number in range(2):
+        await apply(store, [reaction(number, channel=OTHER)], channel=OTHER)
+    await apply(store, [added(1)])
+    await events.next()
+
+    assert (await claimed.info("commandstats"))["cmdstat_xrange"]["calls"] == 1
+    again = await api.follow(OTHER, last_id=other.last_id)
+    await apply(store, [reaction(2, channel=OTHER)], channel=OTHER)
+    assert [(await again.next())[1]["count"] for _ in range(2)] == [2, 3]
+    for client in (events, again):
+        client.leave()
+
+
+async def test_all_journals_are_read_for_clients_of_all(
+    api: Served, store: Store, passes: Passes
+) -> None:
+    """A minute after the last one its id is unknown, whoever else is there."""
+    named, everything = await api.follow(CHANNEL), await api.follow()
+    everything.leave()
+    await wait_until(has_one_stream)
+    await apply(store, [added(1)], channel=OTHER)
+    first = await api.follow(last_id=everything.last_id)
+    assert (await first.next())[1]["channel"] == OTHER
+    first.leave()
+    await wait_until(has_one_stream)
+    passes(usage.IDLE_SECONDS)
+    await asyncio.sleep(0)
+
+    second = await api.follow(last_id=first.last_id)
+
+    assert (await second.next())[0] == "reset"
+    for client in (named, second):
+        client.leave()
 
 
 def test_an_id_says_no_more_than_has_come() -> None:

@@ -67,6 +67,38 @@ def play() -> Play:
     return Play()
 
 
+@pytest.mark.parametrize("is_hint", [True, False])
+def test_what_nobody_wants_is_passed_over(is_hint: bool) -> None:
+    """A channel that is wanted later is read from where it was passed over."""
+    wanted: set[str] = set()
+    following = Following(
+        KEYS, {"room": "0-0"}, is_open=True, is_wanted=lambda channel: channel in wanted
+    )
+    if is_hint:
+        following.note_hint("room 5-0")
+    else:
+        following.note_heads(["room"], [b"5-0"])
+    assert not following.is_behind
+
+    wanted.add("room")
+    following.note_hint("room 6-0")
+
+    (reading,) = following.readings()
+    assert reading.position == "5-0"
+
+
+def test_a_head_that_is_none_moves_nothing() -> None:
+    """Another program wrote it."""
+    following = Following(KEYS, {"room": "0-0"}, is_open=True, is_wanted=lambda _: False)
+
+    following.note_heads(["room"], [b"canary"])
+    following.note_hint("room 6-0")
+
+    assert following.readings() == []
+    following.note_heads(["room"], [b"6-0"])
+    assert not following.is_behind
+
+
 def test_it_subscribes_before_it_compares(play: Play) -> None:
     """So what changes after the comparison has a hint."""
     play.begin()

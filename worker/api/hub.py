@@ -2,6 +2,7 @@
 
 It has one subscription to the hints of Redis, however many clients there are.
 It begins with the first client, and ends some time after the last one has left.
+It reads journals of channels that a client wants: of all while one wants all, and some time longer.
 """
 
 import asyncio
@@ -16,41 +17,45 @@ from typing import Final
 
 import structlog
 
-from reaction_tally.changes import Steps
+from reaction_tally.changes import Steps, begin
 from reaction_tally.errors import TallyReadError
 from reaction_tally.following import Item
-from reaction_tally.operations import Operation
-from reaction_tally.reads import Reads
+from reaction_tally.operations import Operation, Operations
 from reaction_tally.senders import AsyncSender
 from worker.api.failures import ReadFailures
 from worker.api.subscriber import Send, Subscriber, event_id, write
+from worker.api.usage import Usage
 
 KEPT: Final = 20_000
 """Events that are kept for clients of all channels that come again."""
 PAUSE_SECONDS: Final = 1.0
 """Between two tries to begin."""
-IDLE_SECONDS: Final = 60.0
-"""How long it follows without a client."""
 
 log = structlog.get_logger(__name__)
 
 
 class Hub:
-    """Follows every channel, and tells each client what concerns it."""
+    """Follows channels, and tells each client what concerns it."""
 
-    def __init__(self, reads: Reads, sender: AsyncSender, failures: ReadFailures) -> None:
-        self._reads = reads
+    def __init__(
+        self,
+        operations: Operations,
+        sender: AsyncSender,
+        failures: ReadFailures,
+    ) -> None:
+        self._operations = operations
         self._sender = sender
         self._failures = failures
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         """Those that have not ended yet."""
-        self._idle: asyncio.TimerHandle | None = None
         self._has_begun = asyncio.Event()
         self._of_channel: dict[str, set[Subscriber]] = {}
         self._of_all: set[Send] = set()
         self._ends: set[Callable[[], None]] = set()
         self._events = KeptEvents()
+        self._usage = Usage(self._stop)
+        self._usage_of_all = Usage(self._forget)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -58,7 +63,8 @@ class Hub:
         try:
             yield
         finally:
-            self._stop()
+            self._usage.end()
+            self._usage_of_all.end()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @contextmanager
@@ -67,35 +73,34 @@ class Hub:
         self._ends.add(end)
         self._start()
         try:
-            yield
+            with self._usage.shared():
+                yield
         finally:
             self._ends.discard(end)
-            if not self._ends:
-                loop = asyncio.get_running_loop()
-                self._idle = loop.call_later(IDLE_SECONDS, self._stop)
 
     async def ready(self) -> None:
         """Wait until it follows: whatever changes from now on comes."""
         await self._has_begun.wait()
 
     def _start(self) -> None:
-        self._cancel_idle()
         if self._task is None:
             self._task = asyncio.create_task(self._run())
             self._tasks.add(self._task)
             self._task.add_done_callback(self._tasks.discard)
 
     def _stop(self) -> None:
-        """Follow no longer. Ids of the events that were kept are unknown from now on."""
-        self._cancel_idle()
+        """Follow no longer."""
         if self._task:
             self._task.cancel()
             self._task = None
         self._fail()
 
-    def _cancel_idle(self) -> None:
-        if self._idle:
-            self._idle.cancel()
+    def _forget(self) -> None:
+        """Let the ids of the events that were kept be unknown from now on."""
+        self._events = KeptEvents()
+
+    def _wants(self, channel: str) -> bool:
+        return self._usage_of_all.is_on or channel in self._of_channel
 
     @contextmanager
     def joined(self, subscriber: Subscriber) -> Iterator[None]:
@@ -119,7 +124,8 @@ class Hub:
         """Send everything from now on; yield what came since an id, or a reset."""
         self._of_all.add(send)
         try:
-            yield self._events.since(since)
+            with self._usage_of_all.shared():
+                yield self._events.since(since)
         finally:
             self._of_all.discard(send)
 
@@ -138,26 +144,27 @@ class Hub:
 
     def _follow(self) -> AsyncGenerator[Item]:
         # Redis may be away for as long as it likes: then the clients wait.
-        begin = self._reads.changes(None, None, math.inf)
-        return self._sender.follow(self._noted(begin), self._reads.keys.hints)
+        steps = begin(self._operations, None, None, math.inf, self._wants)
+        return self._sender.follow(self._noted(steps), self._operations.keys.hints)
 
-    def _noted(self, begin: Operation[Steps]) -> Operation[Steps]:
-        steps = yield from begin
+    def _noted(self, beginning: Operation[Steps]) -> Operation[Steps]:
+        steps = yield from beginning
         self._has_begun.set()
         return steps
 
     def _publish(self, item: Item) -> None:
         # A set may change while this runs: a client is cut off that does not read.
-        written = self._events.add(item)
-        for send in tuple(self._of_all):
-            send(written)
+        if self._usage_of_all.is_on:
+            written = self._events.add(item)
+            for send in tuple(self._of_all):
+                send(written)
         for subscriber in tuple(self._of_channel.get(item.channel, ())):
             subscriber.take(item)
 
     def _fail(self) -> None:
         """End all clients. They come again, and say how far they are."""
         self._has_begun.clear()
-        self._events = KeptEvents()
+        self._forget()
         for end in tuple(self._ends):
             end()
 

@@ -40,8 +40,8 @@ async def opened_api(
     reader = AsyncTallyReader(sender, namespace)
     failures = ReadFailures()
     reads = Reads(reader, failures)
-    hub = Hub(reader.reads, sender, failures)
     operations = Operations(namespace, sender.where)
+    hub = Hub(operations, sender, failures)
     changes = Changes(hub, streams, sender, operations, failures)
     channel = f"{PREFIX}/channels/{{channel}}"
     routes = {
