@@ -1,12 +1,12 @@
 """The hub follows while somebody needs it, and an id never promises more than has come."""
 
-import asyncio
 from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
 
-from reaction_tally import Reset
+from reaction_tally import Reset, TallyReadError
+from reaction_tally.changes import Listen, Pause, Steps, advance
 from tests.api.served import Served
 from tests.client.followers import count_followers, reaction
 from tests.histories import BEN, CHANNEL, added
@@ -14,7 +14,7 @@ from tests.source.passing_time import Passes, passing_time
 from tests.store.examples import apply
 from tests.waiting import wait_until
 from worker.api import usage
-from worker.api.hub import KeptEvents
+from worker.api.hub import GATHER_SECONDS, KeptEvents, gathering
 from worker.store.store import Store
 from worker.telemetry import metrics
 
@@ -124,13 +124,31 @@ async def test_all_journals_are_read_for_clients_of_all(
     first.leave()
     await wait_until(has_one_stream)
     passes(usage.IDLE_SECONDS)
-    await asyncio.sleep(0)
 
     second = await api.follow(last_id=first.last_id)
 
     assert (await second.next())[0] == "reset"
     for client in (named, second):
         client.leave()
+
+
+def test_hints_gather_before_they_are_taken() -> None:
+    """Errors reach the follower, and so do answers."""
+    answers: list[Any] = []
+
+    def follower() -> Steps:
+        while True:
+            try:
+                answers.append((yield Listen(5.0)))
+            except TallyReadError as error:
+                answers.append(error)
+
+    steps = gathering(follower())
+    error = TallyReadError("Redis is away")
+    taken = [advance(steps, answer) for answer in (None, None, ["hint"], None, error, None)]
+
+    assert taken == [Pause(GATHER_SECONDS), Listen(5.0)] * 3
+    assert answers == [["hint"], error]
 
 
 def test_an_id_says_no_more_than_has_come() -> None:

@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
-from reaction_tally.changes import Steps, begin
+from reaction_tally.changes import Listen, Pause, Steps, advance, begin
 from reaction_tally.errors import TallyReadError
 from reaction_tally.following import Item
 from reaction_tally.operations import Operation, Operations
@@ -30,6 +30,9 @@ KEPT: Final = 20_000
 """Events that are kept for clients of all channels that come again."""
 PAUSE_SECONDS: Final = 1.0
 """Between two tries to begin."""
+
+GATHER_SECONDS: Final = 0.03
+"""How long hints gather after a round trip. Nobody sees it, and a busy worker has fewer of them."""
 
 log = structlog.get_logger(__name__)
 
@@ -150,7 +153,7 @@ class Hub:
     def _noted(self, beginning: Operation[Steps]) -> Operation[Steps]:
         steps = yield from beginning
         self._has_begun.set()
-        return steps
+        return gathering(steps)
 
     def _publish(self, item: Item) -> None:
         # A set may change while this runs: a client is cut off that does not read.
@@ -167,6 +170,22 @@ class Hub:
         self._forget()
         for end in tuple(self._ends):
             end()
+
+
+def gathering(steps: Steps) -> Steps:
+    """Let hints gather for a moment before they are taken: one round trip reads many journals.
+
+    A hint that comes alone is followed at once.
+    """
+    answer: Any = None
+    while True:
+        step = advance(steps, answer)
+        if isinstance(step, Listen):
+            yield Pause(GATHER_SECONDS)
+        try:
+            answer = yield step
+        except TallyReadError as error:
+            answer = error
 
 
 class KeptEvents:
