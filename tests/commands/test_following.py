@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from socket import AF_INET6, SO_REUSEADDR, SOL_SOCKET, create_server, socket
 
 import aiohttp
@@ -211,6 +212,29 @@ async def test_a_taken_port_ends_the_start(world: World) -> None:
 
 async def test_a_taken_default_port_is_only_logged(world: World) -> None:
     """A second worker on one machine starts without the pages."""
+    async with taken_default_port(), world.run_worker(TALLY_HTTP=None) as worker:
+        (entry,) = worker.entries("http_off")
+
+    assert entry["level"] == "warning"
+    assert "127.0.0.1:8080" in entry["reason"]
+
+
+async def test_a_taken_default_port_ends_the_start_with_the_api(world: World) -> None:
+    """Whoever turns the API on needs it: exit 2, with the address, and not ``http_off``."""
+    async with taken_default_port():
+        with pytest.raises(ConfigurationError) as ended:
+            async with world.commands().worker(TALLY_HTTP=None, TALLY_API="on") as worker:
+                await wait_until(worker.work.done)
+
+    assert "TALLY_HTTP: cannot listen at 127.0.0.1:8080" in str(ended.value)
+    assert worker.entries("worker_fails")[0]["exit_code"] == ended.value.exit_code == ExitCode.USAGE
+    assert worker.entries("http_off") == []
+    assert "Traceback" not in worker.err
+
+
+@asynccontextmanager
+async def taken_default_port() -> AsyncIterator[None]:
+    """Let another program have the default port, here or somewhere else on this machine."""
     with socket() as taken:
         taken.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
 
@@ -221,15 +245,10 @@ async def test_a_taken_default_port_is_only_logged(world: World) -> None:
                 return True
             return False
 
-        with suppress(
-            AssertionError
-        ):  # somebody else has it, and not just for a moment: all the better
+        # Somebody else may have it, and not just for a moment: all the better.
+        with suppress(AssertionError):
             await wait_until(is_ours, 5)
-        async with world.run_worker(TALLY_HTTP=None) as worker:
-            (entry,) = worker.entries("http_off")
-
-    assert entry["level"] == "warning"
-    assert "127.0.0.1:8080" in entry["reason"]
+        yield
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
