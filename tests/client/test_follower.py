@@ -16,7 +16,7 @@ from reaction_tally.changes import (
     advance,
 )
 from reaction_tally.errors import NotPermittedError, RedisUnavailableError, TallyReadError
-from reaction_tally.following import ENTRIES, Following, Reading
+from reaction_tally.following import ENTRIES, Following, Item, Reading
 from reaction_tally.keys import SCHEMA, Keys
 from reaction_tally.operations import Operations, Request
 from reaction_tally.values import Change
@@ -85,6 +85,30 @@ def test_what_nobody_wants_is_passed_over(is_hint: bool) -> None:
 
     (reading,) = following.readings()
     assert reading.position == "5-0"
+
+
+def test_a_change_after_what_was_passed_over_has_no_older_position() -> None:
+    """The newest entry that was read before it has no change: it would be read anew from there."""
+    wanted = {"room"}
+    following = Following(
+        KEYS, {"room": "0-0"}, is_open=True, is_wanted=lambda channel: channel in wanted
+    )
+
+    def read(head: str, after: str, *changes: str) -> list[Item]:
+        following.note_hint(f"room {head}")
+        (reading,) = following.readings()
+        numbered = [word for pair in enumerate(changes, 1) for word in map(str, pair)]
+        fields = ["after", after, "origin", "live", *numbered]
+        reading.take([head, [(head, fields)], head])
+        return following.finish(reading)
+
+    assert read("1-0", "0-0") == []
+    wanted.clear()
+    following.note_hint("room 5-0")
+    wanted.add("room")
+    items = read("6-0", "5-0", "added applied 7 1 9 t:a:ana", "added applied 8 1 9 t:b:ana")
+
+    assert [item.position for item in items] == ["5-0", "6-0"]
 
 
 def test_a_head_that_is_none_moves_nothing() -> None:
