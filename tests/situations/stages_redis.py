@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+from redis import exceptions
 
 from tests.configured_server import ConfiguredServer
 from tests.redis_server import RedisServer, free_port
@@ -159,6 +160,24 @@ async def replica(world: World) -> AsyncIterator[None]:
         yield
     finally:
         await redis.execute_command("REPLICAOF", "NO", "ONE")
+
+
+@stage("Redis has no room for another connection")
+async def crowded(world: World) -> AsyncIterator[None]:
+    """Somebody holds the only connection that is permitted."""
+    with ConfiguredServer(find_binary(), maxclients="1") as server:
+        async with connect(server.url) as client:
+            await wait_until(lambda: is_let_in(client))
+            lead_to(world, server.url)
+            yield
+
+
+async def is_let_in(redis: Any) -> bool:
+    """Tell whether the connection is taken: the one that saw the server start may still be open."""
+    try:
+        return bool(await redis.ping())
+    except exceptions.ConnectionError:
+        return False
 
 
 def configured(situation: str, name: str, value: str, healthy: str) -> None:

@@ -47,6 +47,7 @@ CANNOT_SAVE: Final = (
 )
 """Redis says it in many words, also to a PING."""
 _NO_PASSWORD: Final = re.compile("HELLO must be called with|Authentication required")
+_NO_ROOM: Final = "max number of clients"
 _NO_DATABASE: Final = "DB index is out of range"
 _HTTP: Final = re.compile('got "[H<]"')
 """What hiredis says of a line such as ``HTTP/1.1 400``, or of a page."""
@@ -132,6 +133,11 @@ def _about_connection(error: Exception, reason: str) -> str:
     tls = tls_error(error)
     if tls:
         return f"Redis does not answer: {explain_tls(tls)}"
+    if _NO_ROOM in reason:
+        return (
+            "Redis takes no more connections: as many are open as maxclients permits. "
+            "End a program that holds many, or raise maxclients in Redis's configuration."
+        )
     return f"Redis does not answer ({reason}). Is it running, and is REDIS_URL right?"
 
 
