@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -92,3 +93,34 @@ def test_removal_deletes_every_key_of_the_namespace(server: RedisServer, tmp_pat
         subprocess.run(["/bin/sh", "-c", code], check=True)
 
         assert sorted(redis.scan_iter()) == ["other:key", "tallyho"]
+
+
+@needs("redis-cli", "that a forgotten user leaves the files of Redis")
+def test_a_deleted_user_leaves_the_files_of_redis(tmp_path: Path) -> None:
+    """Redis refuses to save while it writes the append-only file anew, so saving is scheduled."""
+    script = steps("personal-data.md", "Somebody asks to be forgotten", "redis-cli BGREWRITEAOF")
+    with RedisServer(tmp_path, appendonly="yes") as server, Redis.from_url(server.url) as redis:
+        redis.hset("tally:{room}:actions:1", "reaction:👍:canary", "2")
+        redis.delete("tally:{room}:actions:1")
+        assert b"canary" in written(tmp_path)
+
+        said = typed(script, tmp_path, server)
+        wait_until_saved(redis)
+
+        assert "ERR" not in said
+        assert b"canary" not in written(tmp_path)
+        assert list(tmp_path.rglob("*.rdb"))
+
+
+def written(folder: Path) -> bytes:
+    """Return all that Redis has written in its folder."""
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def wait_until_saved(redis: Redis) -> None:
+    """Wait as the document says."""
+    under_way = ("aof_rewrite_in_progress", "rdb_bgsave_in_progress", "aof_rewrite_scheduled")
+    deadline = time.monotonic() + 60
+    while any(map(redis.info("persistence").get, under_way)) or not redis.lastsave():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
