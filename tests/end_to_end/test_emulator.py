@@ -18,7 +18,10 @@ pytestmark = pytest.mark.processes
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 async def test_the_line_that_the_emulator_prints_reacts(tmp_path: Path) -> None:
-    """Pasted into a shell; once more, it is refused as PubNub refuses it."""
+    """Pasted into a shell; once more, it is refused as PubNub refuses it.
+
+    It reacts in the keyset of the settings: a worker with another key would see nothing.
+    """
     emulator = Child(tmp_path, 0, ["emulator", "--port", "0"], {})
     try:
         await wait_until(lambda: emulator.out.count("\n") == 2, what=emulator.tail)
@@ -32,6 +35,8 @@ async def test_the_line_that_the_emulator_prints_reacts(tmp_path: Path) -> None:
 
     assert (added["status"], added["data"]["uuid"]) == (200, "ana")
     assert refused["status"] == 409
+    key = settings.split()[2].removeprefix("PUBNUB_SUBSCRIBE_KEY=")
+    assert f"/message-actions/{key}/" in line
     message = added["data"]["messageTimetoken"]
     assert json.loads(truth)["channels"] == {"room": {message: {"reaction": {"👍": 1}}}}
 
@@ -48,7 +53,10 @@ async def test_with_access_manager_the_line_has_a_token(tmp_path: Path) -> None:
     finally:
         assert await emulator.stopped() == 0
 
-    assert settings.split()[2:] == ["PUBNUB_PUBLISH_KEY=demo", "PUBNUB_SECRET_KEY=sec-c-demo"]
+    assert settings.split()[2:] == [
+        *("PUBNUB_SUBSCRIBE_KEY=demo", "PUBNUB_PUBLISH_KEY=demo"),
+        "PUBNUB_SECRET_KEY=sec-c-demo",
+    ]
     assert (refused["status"], added["status"]) == (403, 200)
 
 

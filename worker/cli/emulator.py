@@ -12,6 +12,8 @@ import typer
 from worker.emulator import DELETE, FAULT_NAMES, READ, WRITE, Emulator, Grant
 from worker.errors import ConfigurationError
 
+SUBSCRIBE_KEY: Final = "demo"
+"""Any key is a keyset of its own; this is the one of the printed line that reacts."""
 PUBLISH_KEY: Final = "demo"
 SECRET_KEY: Final = "sec-c-demo"  # noqa: S105 - it protects nothing: the emulator prints it
 SHOWN_GRANT: Final = Grant(
@@ -20,7 +22,7 @@ SHOWN_GRANT: Final = Grant(
     channels={"room": READ | WRITE | DELETE},
 )
 """What the token in the printed line permits."""
-REACTION_PATH: Final = "/v1/message-actions/demo/channel/room/message/17600000001728660"
+REACTION_PATH: Final = f"/v1/message-actions/{SUBSCRIBE_KEY}/channel/room/message/17600000001728660"
 REACTION: Final = '{"type":"reaction","value":"👍"}'
 
 
@@ -51,6 +53,7 @@ def settings_line(emulator: Emulator) -> str:
     settings = [
         f"PUBNUB_ORIGIN={emulator.origin}",
         "PUBNUB_TLS=false",
+        f"PUBNUB_SUBSCRIBE_KEY={SUBSCRIBE_KEY}",
     ]
     if emulator.state.access.is_on:
         settings += [
@@ -88,4 +91,4 @@ async def serve(emulator: Emulator) -> None:
             sys.stdout.flush()
             await stop.wait()
     except OSError as error:
-        raise ConfigurationError(f"{error}. Choose another with --port.") from None
+        raise ConfigurationError(f"{error.strerror}. Choose another with --port.") from None
