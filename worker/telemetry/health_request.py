@@ -33,7 +33,8 @@ def request_health(host: str, port: int, path: str) -> list[str]:
         checks = document["checks"].items()
         failures = [f"{name}: {check['reason']}" for name, check in checks if not check["ok"]]
     except OSError as error:
-        return [f"no worker answers at {host}:{port} ({type(error).__name__})"]
+        hint = "Is tally run running, with the same TALLY_HTTP?"
+        return [f"no worker answers at {host}:{port} ({error}). {hint}"]
     except FOREIGN_ANSWER_ERRORS:
         return [f"what answers at {host}:{port} is no worker"]
 
