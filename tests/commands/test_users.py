@@ -183,6 +183,10 @@ async def test_an_undo_and_a_reconcile_bring_everything_back(world: World) -> No
             "undone": 2,
         }
 
+        again = await world.run_command("users", "forget", "--undo", "ana")
+        assert "None of these users was forgotten: nothing changes." in again.out
+        assert "counted again" not in again.out
+
         await asyncio.sleep(forgotten_users.FRESH_SECONDS)
         assert (await world.run_command("reconcile", ROOM)).code == ExitCode.DONE
         assert await world.is_exact()

@@ -141,13 +141,18 @@ def undo_json(users: int, undone: int) -> dict[str, object]:
 
 def undo_lines(users: int, undone: int) -> Iterator[str]:
     """Yield how many users are counted again, and what to do."""
-    yield f"{undone} of {users} users were forgotten. Their events are counted again."
-    if undone:
-        yield (
-            "Workers know it within ten seconds. "
-            "Then `tally reconcile` gets back what PubNub still lists of them; "
-            "`tally reconcile CHANNEL…` is quicker."
-        )
+    if not undone:
+        yield "None of these users was forgotten: nothing changes. Is the uuid right?"
+        return
+
+    yield (
+        f"{undone} of {users} users were forgotten. Their events are counted again: "
+        "workers know it within ten seconds."
+    )
+    yield (
+        "Then `tally reconcile` gets back what PubNub still lists of them; "
+        "`tally reconcile CHANNEL…` is quicker."
+    )
 
 
 def _time(timetoken: str) -> str | None:
