@@ -209,6 +209,11 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
         f"{report.entries} entries compared in {report.channels} channels, "
         f"{report.requests} requests."
     )
+    if report.entries + len(report.discrepancies) == 0 < report.listed:
+        yield (
+            "Nothing was compared: verify leaves out actions that are younger than "
+            "TALLY_SETTLE_SECONDS, or of types that are not counted."
+        )
 
 
 def _late_lines(report: VerifyReport) -> Iterator[str]:
