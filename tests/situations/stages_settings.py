@@ -28,6 +28,7 @@ settings("a character that nobody sees", TALLY_CHANNELS="room\u200b")
 settings("semicolons between names", TALLY_CHANNELS="room;news")
 settings("a wildcard without a dot", TALLY_CHANNELS="news*")
 settings("a name that PubNub refuses", TALLY_CHANNELS="a:b")
+settings("a channel group with a slip", TALLY_CHANNEL_GROUPS="nope")
 settings("the file of channels is missing", TALLY_CHANNELS_FILE="{folder}/nowhere")
 settings("the file of channels is a folder", TALLY_CHANNELS_FILE="{folder}")
 

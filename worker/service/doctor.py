@@ -246,6 +246,11 @@ def _requests(
 
 async def _read_group(client: Client, group: str) -> str:
     channels = await client.group_channels(group)
+    if not channels:
+        return Note(
+            f"group {group!r} has no channels now. Is its name right? "
+            "PubNub says the same of a group that does not exist."
+        )
     return f"lets us list group {group!r}: {len(channels)} channels"
 
 

@@ -47,6 +47,9 @@ CANNOT_SAVE: Final = (
 )
 """Redis says it in many words, also to a PING."""
 _NO_PASSWORD: Final = re.compile("HELLO must be called with|Authentication required")
+_CONNECTING: Final = re.compile(r"(Error -?\d+ connecting to \S+)\. (.+?)\.?$")
+"""What redis-py says of a connection that fails: the place, and the system's words."""
+_REFUSED: Final = re.compile(r"Connect call failed \(.*\)$")
 _NO_ROOM: Final = "max number of clients"
 _NO_DATABASE: Final = "DB index is out of range"
 _HTTP: Final = re.compile('got "[H<]"')
@@ -138,6 +141,7 @@ def _about_connection(error: Exception, reason: str) -> str:
             "Redis takes no more connections: as many are open as maxclients permits. "
             "End a program that holds many, or raise maxclients in Redis's configuration."
         )
+    reason = _REFUSED.sub("connection refused", _CONNECTING.sub(r"\1: \2", reason))
     return f"Redis does not answer ({reason}). Is it running, and is REDIS_URL right?"
 
 
