@@ -119,6 +119,17 @@ def commands() -> dict[str, Any]:
     return found
 
 
+def test_the_help_explains_each_argument_and_option() -> None:
+    """And it calls an argument as the reference does, in capitals."""
+    for name, command in commands().items():
+        assert command.help, name
+        for each in command.params:
+            assert each.help, (name, each.name)
+            if each.param_type_name == "argument":
+                assert re.fullmatch("[A-Z_]+", each.metavar), (name, each.name)
+                assert re.search(rf"`tally {name}[^`]* {each.metavar}", REFERENCE), name
+
+
 def test_every_command_has_a_row_with_its_options() -> None:
     """And no row names a command or an option that does not exist."""
     table = section(REFERENCE, "## Commands")

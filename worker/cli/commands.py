@@ -38,7 +38,9 @@ app.add_typer(users, name="users")
 def tally(version: options.Version = False) -> None:
     """Exact reaction counts for PubNub message actions, kept in Redis.
 
-    Settings come from the environment.
+    Settings come from the environment, or from the file .env here (deploy/reference.md).
+
+    Begin with tally doctor. What its sentences mean: deploy/situations.md.
     """
 
 

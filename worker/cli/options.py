@@ -46,7 +46,7 @@ AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
 Channels = Annotated[
     list[str],
     Argument(
-        metavar="[CHANNEL]…",
+        metavar="CHANNEL",
         default_factory=list,
         show_default=False,
         help="Default: all configured and all ever seen.",
@@ -54,12 +54,12 @@ Channels = Annotated[
 ]
 NamedChannels = Annotated[
     list[str],
-    Argument(metavar="CHANNEL…", show_default=False, help="Which channels."),
+    Argument(metavar="CHANNEL", show_default=False, help="Which channels."),
 ]
 Users = Annotated[
     list[str],
     Argument(
-        metavar="UUID…",
+        metavar="UUID",
         show_default=False,
         help="Which users; - reads them from standard input, one a line.",
     ),
@@ -71,9 +71,15 @@ Undo = Annotated[
 Yes = Annotated[bool, Option("--yes", help="Do not ask.")]
 Since = Annotated[
     str | None,
-    Option(help="From here: a timetoken, a date, or an age such as 90 (seconds), 7d or 1h30m."),
+    Option(
+        metavar="MOMENT",
+        help="From here: a timetoken, a date, or an age such as 90 (seconds), 7d or 1h30m.",
+    ),
 ]
-Until = Annotated[str | None, Option(help="Up to here, exclusive: written like --since.")]
+Until = Annotated[
+    str | None,
+    Option(metavar="MOMENT", help="Up to here, exclusive: written like --since."),
+]
 Full = Annotated[
     bool,
     Option("--full", help="Everything PubNub keeps: the default without --since."),
@@ -93,7 +99,10 @@ SampleSize = Annotated[
 ]
 MetricsFile = Annotated[
     Path | None,
-    Option(help="Write what was found there, for node_exporter's textfile collector."),
+    Option(
+        metavar="FILE",
+        help="Write what was found there, for node_exporter's textfile collector.",
+    ),
 ]
 LivenessOnly = Annotated[
     bool,
@@ -152,23 +161,44 @@ WhoChose = Annotated[
         help="Print everybody who chose this value instead, oldest first.",
     ),
 ]
+Channel = Annotated[str, Argument(metavar="CHANNEL", help="For example: room.")]
+MessageTimetoken = Annotated[
+    str,
+    Argument(
+        metavar="MESSAGE_TIMETOKEN",
+        help="PubNub's number of the message, for example 17600000001728660.",
+    ),
+]
 OneChannel = Annotated[
     str | None,
-    Argument(show_default=False, help="Default: the 50 channels that changed last."),
+    Argument(
+        metavar="CHANNEL",
+        show_default=False,
+        help="Default: the 50 channels that changed last.",
+    ),
 ]
-OfType = Annotated[str | None, Option(help="Count reactions of this type only.")]
-OfValue = Annotated[str | None, Option(help="Count this value only, for example 👍.")]
+OfType = Annotated[
+    str | None,
+    Option(metavar="TYPE", help="Count reactions of this type only."),
+]
+OfValue = Annotated[
+    str | None,
+    Option(metavar="VALUE", help="Count this value only, for example 👍."),
+]
 TopLimit = Annotated[int, Option(min=1, max=1_000, help="How many messages.")]
 Pattern = Annotated[
     str,
-    Argument(help="Which channels, as a shell has it: 'news.*'. Quote it."),
+    Argument(
+        metavar="PATTERN",
+        help="Which channels, as a shell has it: 'news.*'. Quote it.",
+    ),
 ]
 OnlyOwed = Annotated[bool, Option("--owed", help="Only channels that are owed a repair.")]
 ChannelLimit = Annotated[int, Option(min=1, max=1_000_000, help="How many channels.")]
 TailedChannels = Annotated[
     list[str],
     Argument(
-        metavar="[CHANNEL]…",
+        metavar="CHANNEL",
         default_factory=list,
         show_default=False,
         help="Channels, and wildcards such as 'news.*'. Default: every channel, also new ones.",
@@ -177,6 +207,7 @@ TailedChannels = Annotated[
 TailSince = Annotated[
     str | None,
     Option(
+        metavar="MOMENT",
         help="First what the journals hold from here on: begin, a date, an age such as 1h30m, "
         "a timetoken, or a position.",
     ),

@@ -27,8 +27,8 @@ USERS_ON_A_SCREEN = 3
 
 
 def show(
-    channel: str,
-    message_timetoken: str,
+    channel: options.Channel,
+    message_timetoken: options.MessageTimetoken,
     me: options.Me = None,
     names: options.FirstUsers = None,
     who: options.WhoChose = None,
@@ -92,8 +92,8 @@ def _show_who(
 
 
 def explain(
-    channel: str,
-    message_timetoken: str,
+    channel: options.Channel,
+    message_timetoken: options.MessageTimetoken,
     as_json: options.AsJson = False,
 ) -> None:
     """Print each change of one message that the journal remembers, with its time and origin."""
