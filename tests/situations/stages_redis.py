@@ -19,6 +19,8 @@ from worker.store.connection import connect
 from worker.store.embedded import find_binary
 
 settings("a path behind the database", REDIS_URL="redis://localhost/1/2")
+settings("the file of the address is missing", REDIS_URL=None, REDIS_URL_FILE="{folder}/nowhere")
+settings("the address stands in two places", REDIS_URL_FILE="{folder}/nowhere")
 settings("another scheme", REDIS_URL="http://localhost:6379")
 settings("a # in the password", REDIS_URL="redis://:a#b@localhost:6379")
 settings("an address of Sentinels", REDIS_URL="redis+sentinel://a:26379,b:26379/main")

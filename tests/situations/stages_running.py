@@ -34,6 +34,10 @@ def broken_by(situation: str, *breaks: str | int, mends: tuple[str, ...]) -> Non
             await redis_of(world).execute_command(*mends)
 
 
+JOURNAL = f"tally:{{{ROOM}}}:journal"
+broken_by(
+    "another program writes a key of a channel", "SET", JOURNAL, "text", mends=("DEL", JOURNAL)
+)
 MAXMEMORY = ("CONFIG", "SET", "maxmemory")
 broken_by("Redis becomes full", *MAXMEMORY, "100kb", mends=(*MAXMEMORY, "0"))
 broken_by(
