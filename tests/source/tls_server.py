@@ -59,15 +59,16 @@ async def tls_in_front_of(address: str, context: ssl.SSLContext) -> AsyncIterato
     host, port = address.removeprefix("redis://").split(":")
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+        finally:
+            writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         onward_reader, onward_writer = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(
-            copy(reader, onward_writer), copy(onward_reader, writer), return_exceptions=True
-        )
+        copies = copy(reader, onward_writer), copy(onward_reader, writer)
+        await asyncio.gather(*copies, return_exceptions=True)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     async with server:
