@@ -27,6 +27,8 @@ PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf
 CLIENT: Final = tomllib.loads((ROOT / "client/pyproject.toml").read_text(encoding="utf-8"))
 PYTHONS: Final = ("3.11.0", "3.11.13", "3.12.0", "3.13.0")
 """The floor to its first patch release, where a few more packages are needed, and the others."""
+NO_TEXTS: Final = (".json", ".png")
+"""Files of deploy/ in which no command is written down."""
 PLATFORMS: Final = ("linux", "darwin")
 
 Environment = dict[str, str]
@@ -344,7 +346,7 @@ def test_an_upgrade_keeps_the_program_that_had_the_clients_name(newcomer: Path) 
 def commands_of_pip() -> Iterator[tuple[str, str]]:
     """Yield each command that installs or builds, and the file it is written down in."""
     for path in [*ROOT.glob("[A-Z]*"), *(ROOT / "deploy").rglob("*")]:
-        if path.is_file() and path.suffix not in {".json", ".png"}:
+        if path.is_file() and path.suffix not in NO_TEXTS:
             text = path.read_text(encoding="utf-8").replace("\\\n", " ")
             for command in re.split(r"\n|&&|;", text):
                 if re.search(r"\bpip3? .*\b(install|wheel)\b", command):
