@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from time import process_time
 from typing import Any, Final, cast
 
 import pytest
@@ -27,12 +28,15 @@ from worker.store.store import Store
 from worker.store.tables import PAYLOAD_CHARACTERS, Tables
 from worker.store.user_data import UserData
 from worker.store.user_erasure import Deleted, UserErasure
+from worker.store.user_streams import Names
 
 KEYS: Final = Keys()
 COUNTS: Final = KEYS.counts(CHANNEL, MESSAGE)
 ACTIONS: Final = KEYS.actions(CHANNEL, MESSAGE)
 FIELD: Final = "reaction:👍"
 FEW: Final = 3
+LONGEST_SECONDS: Final = 2.0
+"""Of computing: many times what it takes, and a small part of what it took."""
 HOSTILE: Final = (
     "*",
     "?",
@@ -312,6 +316,51 @@ async def test_letters_of_the_user_are_deleted(redis: Redis, uuid: str) -> None:
 
     left = await cast("Any", redis).xrange(KEYS.quarantine)
     assert [letter["payload"] for _, letter in left] == ['{"i": "somebody else"}']
+
+
+def test_a_list_of_users_may_be_long() -> None:
+    """What a payload that is cut costs does not grow with the list: it was minutes."""
+    names = Names([f"user-{number:06}" for number in range(50_000)] + ["x" * PAYLOAD_CHARACTERS])
+    payload = '{"i": "' + "y" * PAYLOAD_CHARACTERS
+    began = process_time()
+
+    for _ in range(200):
+        assert not names.are_in({"payload": payload[:PAYLOAD_CHARACTERS]})
+    took = process_time() - began
+
+    assert took < LONGEST_SECONDS
+    assert names.are_in({"payload": payload[: PAYLOAD_CHARACTERS - 4] + '"use'})
+
+
+async def test_few_members_of_sets_are_asked_about_at_once(
+    real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each set is asked about every user: of a long list that took a gigabyte."""
+    with ranked_above(1):
+        values = ["👍", "🎉", "❤"]
+        two = [added(1, of(uuid, value)) for value in values for uuid in ("ana", "ben")]
+        await apply(Store(real_redis, KEYS), two)
+    monkeypatch.setattr(user_data, "MEMBERS_AT_ONCE", 4)
+    sizes: list[int] = []
+    pipeline: Any = real_redis.pipeline
+
+    def counted(**options: Any) -> Any:
+        made: Any = pipeline(**options)
+        execute = made.execute
+
+        async def run(**more: Any) -> Any:
+            commands = [args for args, _ in made.command_stack if args[0] == "ZMSCORE"]
+            sizes.append(sum(len(args) - 2 for args in commands))
+            return await execute(**more)
+
+        made.execute = run
+        return made
+
+    monkeypatch.setattr(real_redis, "pipeline", counted)
+    assert await erase(real_redis, "ana", "carl") == Deleted(actions=3)
+
+    assert max(sizes) == 4
+    assert await mentions(real_redis, "ana") == set()
 
 
 async def test_a_type_that_looks_like_the_end_of_a_channel_is_no_journal(

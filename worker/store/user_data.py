@@ -12,6 +12,8 @@ from worker.store.user_streams import UserStreams, user_of
 HASHES_AT_ONCE: Final = 200
 FIELDS_AT_ONCE: Final = 1000
 """Fields that one HSCAN looks at."""
+MEMBERS_AT_ONCE: Final = 20_000
+"""Members of sets that one round trip asks about."""
 SPECIAL: Final = re.compile(r"([*?\[\]\\^])")
 """What is no plain character for MATCH."""
 
@@ -129,6 +131,14 @@ class UserData(UserStreams):
 
     async def _in_sets(self, places: Sequence[_Place]) -> list[Trace]:
         sets = [place for place in places if place.kind is Kind.WHO]
+        # A list of users may be long, and all of it is sent for each set.
+        at_once = max(1, MEMBERS_AT_ONCE // len(self.uuids))
+        traces: list[Trace] = []
+        for part in batched(sets, at_once):
+            traces += await self._in_some_sets(part)
+        return traces
+
+    async def _in_some_sets(self, sets: Sequence[_Place]) -> list[Trace]:
         uuids = sorted(self.uuids)
         pipe = self._redis.pipeline(transaction=False)
         for place in sets:

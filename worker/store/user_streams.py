@@ -2,6 +2,7 @@
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -61,7 +62,9 @@ class Names:
     """Finds names of users in entries of the quarantine."""
 
     def __init__(self, uuids: Collection[str]) -> None:
-        self._quoted = frozenset(map(json.dumps, uuids))
+        self._sorted = sorted(map(json.dumps, uuids))
+        self._quoted = frozenset(self._sorted)
+        self._longest = max(map(len, self._sorted), default=0)
 
     def are_in(self, letter: Mapping[str, str]) -> bool:
         """Tell whether an entry names one of the users.
@@ -74,12 +77,19 @@ class Names:
         if not self._quoted.isdisjoint(texts):
             return True
         is_cut = len(payload) >= PAYLOAD_CHARACTERS
-        return is_cut and any(map(payload.endswith, self._beginnings()))
+        return is_cut and any(map(self._is_beginning, self._ends(payload)))
 
-    def _beginnings(self) -> Iterator[str]:
-        for quoted in self._quoted:
-            for length in range(LEAST_SHOWN, len(quoted)):
-                yield quoted[:length]
+    def _ends(self, payload: str) -> Iterator[str]:
+        """Yield what may be a name without its end: from a quote on."""
+        longest = min(self._longest, len(payload))
+        for length in range(LEAST_SHOWN, longest + 1):
+            if payload[-length] == '"':
+                yield payload[-length:]
+
+    def _is_beginning(self, end: str) -> bool:
+        # A list of users may be long. Where the text would stand is the first one that begins so.
+        at = bisect_left(self._sorted, end)
+        return at < len(self._sorted) and self._sorted[at].startswith(end)
 
 
 class UserStreams(KeyScan):
