@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -217,11 +218,13 @@ async def test_followers_end_with_exact_copies(world: World) -> None:
 
 async def follows(reader: AsyncTallyReader, copy: Copy, expected: dict[str, int]) -> None:
     """Let a copy follow until it holds these counts."""
-    async for item in reader.changes(since=copy.since):
-        if copy.take(item):
-            copy.read(await reader.page(ROOM, [MESSAGE]))
-        if copy.tallies.get(MESSAGE) == expected:
-            return
+    # Closed at once: else its connection may be left when the loop ends.
+    async with aclosing(reader.changes(since=copy.since)) as changes:
+        async for item in changes:
+            if copy.take(item):
+                copy.read(await reader.page(ROOM, [MESSAGE]))
+            if copy.tallies.get(MESSAGE) == expected:
+                return
 
 
 async def test_two_workers_in_processes_of_their_own(world: World) -> None:
