@@ -21,7 +21,7 @@ from tests.rollbacks import is_repaired
 from tests.waiting import wait_until
 from tests.worlds import KEYS, MESSAGE, ROOM, World, envelope, open_world
 from worker.applying import forgotten_users, user_forgetting
-from worker.errors import ExitCode
+from worker.errors import ExitCode, RedisUnfitError
 
 QUICK: Final = {"TALLY_SETTLE_SECONDS": "0.3"}
 HOSTILE: Final = (
@@ -460,3 +460,27 @@ async def test_a_damaged_key_is_named(world: World) -> None:
     await world.redis.delete("tally:{hall}:actions:17600000001728660")
     await forget(world, "ana")
     assert await mentions(world.redis, "ana") == set()
+
+
+@pytest.mark.usefixtures("quickly")
+@pytest.mark.parametrize("field", ["key", "another"])
+async def test_a_damaged_hash_stops_a_worker_with_a_sentence(world: World, field: str) -> None:
+    """It cannot know whom not to count. The doctor and other commands say the same."""
+    world.react("👍", "ana")
+
+    async def end_of_a_worker() -> None:
+        async with world.run_worker() as worker:
+            await world.wait_for_counts({"👍": 1})
+            await forget(world, "ana")
+            await world.redis.hset(KEYS.forgotten, field, "not ours")
+            world.react("🎉", "ana")
+            await wait_until(worker.work.done, what=lambda: worker.err)
+
+    with pytest.raises(RedisUnfitError, match=f"^Redis's key {KEYS.forgotten} h") as raised:
+        await end_of_a_worker()
+
+    assert await world.counts() == {}
+    for line in (("doctor",), ("verify",), ("users", "export", "ana")):
+        ended = await world.run_command(*line)
+        assert ended.code == ExitCode.REDIS_UNFIT, line
+        assert str(raised.value) in ended.out + ended.err

@@ -25,6 +25,22 @@ async def other_schema(world: World) -> AsyncIterator[None]:
     yield
 
 
+@stage("nobody knows who is forgotten")
+async def lost_key(world: World) -> AsyncIterator[None]:
+    """The hashes are there, and their key is not."""
+    await claimed(world)
+    await redis_of(world).hset("tally:forgotten", "0" * 64, "1")
+    yield
+
+
+@stage("another program wrote into tally:forgotten")
+async def strange_field(world: World) -> AsyncIterator[None]:
+    """It knew the key's name, and not what the worker writes there."""
+    await claimed(world)
+    await redis_of(world).hset("tally:forgotten", mapping={"key": "0" * 64, "ana": "1"})
+    yield
+
+
 @stage("the namespace counts other types")
 async def other_types(world: World) -> AsyncIterator[None]:
     """Something is counted already."""

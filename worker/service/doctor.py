@@ -19,6 +19,7 @@ from worker.store.connection import EMBEDDED_FOLDER, RedisClient
 from worker.store.counted_types import acceptable_claim
 from worker.store.ownership import Claim, check_ownership
 from worker.store.preflight import check_fitness, check_keys, check_permissions, lacks_publish
+from worker.store.refused_users import RefusedUsers
 from worker.store.tables import Tables
 
 MAX_SKEW_SECONDS: Final = 30
@@ -151,6 +152,7 @@ async def examine_redis(
 
     async def check_owner() -> str:
         await check_keys(redis, keys)
+        await RefusedUsers(redis, keys).read()
         acceptable = claim and await acceptable_claim(redis, keys, claim)
         is_claimed = await check_ownership(redis, keys, acceptable)
         if acceptable != claim:

@@ -43,6 +43,7 @@ from worker.store.entries import Entries
 from worker.store.ownership import Claim, Ownership, check_ownership
 from worker.store.preflight import check_fitness, check_keys, check_permissions
 from worker.store.redis_retry import RedisRetry
+from worker.store.refused_users import RefusedUsers
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.store import Store
 from worker.store.tables import Tables
@@ -192,6 +193,7 @@ async def open_parts(
         if not only_reads:
             await check_permissions(redis, keys)
         await check_keys(redis, keys)
+        await RefusedUsers(redis, keys).read()
         clients = (client, redis, recovery_redis)
         parts = Parts(*clients, settings, elapsed_clock, rollback_detector)
         if only_reads:

@@ -95,4 +95,5 @@ async def _opened(
         if not only_reads:
             await check_permissions(redis, keys)
         await check_keys(redis, keys)
+        await RefusedUsers(redis, keys).read()
         yield _Namespace(cast("Any", redis), keys)

@@ -20,6 +20,7 @@ from worker.store.damage import find_damage, types_of_all_channels, wrong_type_i
 from worker.store.fitness import Fitness
 from worker.store.protocol import explain_failure
 from worker.store.redis_errors import redis_errors
+from worker.store.refused_users import FORGET_AGAIN
 from worker.store.scripts import VERBS, call_script, source
 
 COMMANDS: Final = (
@@ -112,8 +113,9 @@ async def check_keys(redis: Redis, keys: Keys) -> None:
         types = types_of_all_channels(keys, subscriptions)
         damage = await find_damage(redis, types)
     if damage:
-        _, reason = damage
-        raise RedisUnfitError(reason)
+        key, reason = damage
+        advice = f". Stop the workers for it. {FORGET_AGAIN}" if key == keys.forgotten else ""
+        raise RedisUnfitError(reason + advice)
 
 
 async def check_permissions(redis: Redis, keys: Keys) -> None:

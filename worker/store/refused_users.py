@@ -1,16 +1,26 @@
 """The users whose events are refused: the hash ``forgotten``."""
 
+import re
+import shlex
 from collections.abc import Collection, Mapping
 from secrets import token_hex
 from typing import Final
 
 from worker.domain.forgotten_users import NOBODY, ForgottenUsers, digest
+from worker.errors import RedisUnfitError
 from worker.store.batch import MAX_BATCH, batched
 from worker.store.table import Table, retried
+from worker.telemetry.text import escape
 
 KEY: Final = "key"
 """The field with the key of the hashes, in hexadecimal digits."""
 KEY_BYTES: Final = 32
+FORGET_AGAIN: Final = (
+    "Then type tally users forget for everybody on your list, and start the workers."
+)
+"""What to do after the hash was deleted."""
+_DIGITS: Final = re.compile("[0-9a-f]{64}")
+"""A hash, and the key of the hashes."""
 
 
 class RefusedUsers(Table):
@@ -18,19 +28,34 @@ class RefusedUsers(Table):
 
     @retried
     async def read(self) -> ForgottenUsers:
-        """Return the forgotten users."""
-        fields = dict(await self._redis.hgetall(self._keys.forgotten))
-        key = fields.pop(KEY, "")
-        if not key:
+        """Return the forgotten users.
+
+        Raises:
+            RedisUnfitError: another program changed the hash, so nobody knows who they are.
+        """
+        try:
+            fields = dict(await self._redis.hgetall(self._keys.forgotten))
+        except UnicodeError:
+            raise RedisUnfitError(
+                f"Redis's key {self._keys.forgotten} holds a field that is no text, "
+                "which no worker writes. Stop the program that wrote it. "
+                f"redis-cli HKEYS {self._keys.forgotten} shows the field; delete it with HDEL."
+            ) from None
+        if not fields:
             return NOBODY
-        digests = frozenset(map(bytes.fromhex, fields))
-        return ForgottenUsers(bytes.fromhex(key), digests)
+        secret = self._secret_of(fields.pop(KEY, ""))
+        strange = next((field for field in fields if not _DIGITS.fullmatch(field)), None)
+        if strange is not None:
+            raise self._strange(strange)
+        return ForgottenUsers(secret, frozenset(map(bytes.fromhex, fields)))
 
     @retried
     async def add(self, uuids: Collection[str]) -> None:
         """Refuse users from now on."""
-        # Of two processes one makes the key.
-        await self._redis.hsetnx(self._keys.forgotten, KEY, token_hex(KEY_BYTES))
+        # A new key would make the hashes of others worthless.
+        if not await self._redis.exists(self._keys.forgotten):
+            # Of two processes one makes the key.
+            await self._redis.hsetnx(self._keys.forgotten, KEY, token_hex(KEY_BYTES))
         seconds, microseconds = await self._redis.time()
         now = int(seconds) * 1000 + int(microseconds) // 1000
         fields = await self._fields(uuids)
@@ -62,8 +87,31 @@ class RefusedUsers(Table):
 
     async def _fields(self, uuids: Collection[str]) -> dict[str, str]:
         """Return the field of each user; none if nobody was ever forgotten."""
-        key = await self._redis.hget(self._keys.forgotten, KEY)
-        if not key:
+        if not await self._redis.exists(self._keys.forgotten):
             return {}
-        secret = bytes.fromhex(key)
+        key = await self._redis.hget(self._keys.forgotten, KEY)
+        secret = self._secret_of(key or "")
         return {uuid: digest(secret, uuid).hex() for uuid in uuids}
+
+    def _secret_of(self, key: str) -> bytes:
+        """Return the key of the hashes.
+
+        Raises:
+            RedisUnfitError: it is lost, and with it who is forgotten.
+        """
+        if _DIGITS.fullmatch(key):
+            return bytes.fromhex(key)
+        name = self._keys.forgotten
+        raise RedisUnfitError(
+            f"Redis's key {name} has lost its field {KEY}: nobody knows who is forgotten. "
+            "Another program wrote it. Stop the workers. Put back the field from a backup. "
+            f"If there is none, type: redis-cli DEL {name}. {FORGET_AGAIN}"
+        )
+
+    def _strange(self, field: str) -> RedisUnfitError:
+        name = self._keys.forgotten
+        command = shlex.join(["redis-cli", "HDEL", name, field])
+        return RedisUnfitError(
+            f"Redis's key {name} holds the field {field!r}, which no worker writes. "
+            f"Stop the program that wrote it, then type: {escape(command)}"
+        )
