@@ -14,7 +14,7 @@ from worker.applying.user_forgetting import MARGIN_SECONDS, ErasureReport, forge
 from worker.domain.action import Origin
 from worker.domain.entry import Outcome
 from worker.domain.forgotten_users import NOBODY
-from worker.errors import StaleError
+from worker.errors import RedisUnavailableError, StaleError
 from worker.source.wire import CountedTypes, decode_action, decode_message
 from worker.store.refused_users import RefusedUsers
 from worker.store.tables import Tables
@@ -205,6 +205,24 @@ async def test_what_was_applied_meanwhile_is_gone(bench: Bench) -> None:
     assert await bench.reader.get(CHANNEL, MESSAGE) == {"reaction": {"👍": 1}}
     await other.applier.apply([added(4)], Origin.LIVE, other.clock())
     assert await bench.reader.get(CHANNEL, MESSAGE) == {"reaction": {"👍": 1}}
+
+
+async def test_a_request_that_redis_lost_is_told(bench: Bench) -> None:
+    """A crash loses the last second. Nobody hears that a user is forgotten who is not."""
+
+    async def pause(_: float) -> None:
+        """Let Redis go back to a state before the request of one of them."""
+        await bench.tables.refused_users.remove(["ben"])
+
+    with pytest.raises(RedisUnavailableError, match="type the same command again"):
+        await forget_users(
+            ["ana", "ben"],
+            bench.tables.refused_users,
+            UserData(bench.redis, KEYS, ["ana", "ben"]),
+            UserErasure(bench.redis, KEYS, 86_400),
+            SETTLE_SECONDS,
+            pause,
+        )
 
 
 async def test_an_identity_of_another_user_stays(bench: Bench) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.applying.forgotten_users import FRESH_SECONDS
+from worker.errors import RedisUnavailableError
 from worker.store.refused_users import RefusedUsers
 from worker.store.user_data import UserData
 from worker.store.user_erasure import UserErasure
@@ -40,6 +41,9 @@ async def forget_users(
     """Forget users. Workers may run meanwhile.
 
     If it is interrupted, another call completes it.
+
+    Raises:
+        RedisUnavailableError: Redis lost the request meanwhile.
     """
     report = ErasureReport()
     # First: what is refused from now on cannot come back.
@@ -48,6 +52,11 @@ async def forget_users(
     # A process may not know it yet, and may hold events that it read before.
     await pause(FRESH_SECONDS + settle_seconds + MARGIN_SECONDS)
     await _delete_all(data, erasure, report)
+    if len(await refused.since(uuids)) < len(set(uuids)):
+        raise RedisUnavailableError(
+            "Redis has lost the request meanwhile: it went back to an older state, "
+            "or somebody took the request back. If that was not meant, type the same command again."
+        )
     return report
 
 
