@@ -347,6 +347,16 @@ async def test_people_are_told_what_is_left(world: World) -> None:
     )
 
 
+def typed(text: str) -> io.TextIOWrapper:
+    """Return an input with a text in it."""
+    return io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8")
+
+
+def unreadable(data: bytes) -> io.TextIOWrapper:
+    """Return an input that is no UTF-8, as the locale C reads it."""
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="surrogateescape")
+
+
 @pytest.mark.usefixtures("quickly")
 async def test_users_may_come_from_standard_input(
     world: World, monkeypatch: pytest.MonkeyPatch
@@ -356,23 +366,22 @@ async def test_users_may_come_from_standard_input(
     for name in names:
         world.react("👍", name)
     assert (await world.run_command("backfill")).code == 0
-    monkeypatch.setattr(sys, "stdin", io.StringIO("ana\r\n\n ben \na\u2028b\nana\n"))
+    monkeypatch.setattr(sys, "stdin", typed("\ufeffana\r\n\n ben \na\u2028b\nana\n"))
 
     report = await forget(world, "-")
 
     assert (report["users"], report["actions"]) == (3, 3)
 
 
-def unreadable() -> io.TextIOWrapper:
-    """Return an input that is no UTF-8."""
-    return io.TextIOWrapper(io.BytesIO(b"\xff\n"), encoding="utf-8")
-
-
 @pytest.mark.parametrize(
     ("line", "text", "sentence"),
     [
-        (("export", "-"), io.StringIO("\n\n"), "Standard input names no user"),
-        (("export", "-"), unreadable(), "Standard input is no text in UTF-8."),
+        (("export", "-"), typed("\n\n"), "Standard input names no user"),
+        (("export", "-"), None, "Standard input names no user"),
+        (("forget", "ana"), None, "Nobody can be asked: add --yes."),
+        (("export", "-"), unreadable(b"\xff\n"), "Standard input is no text in UTF-8."),
+        (("forget", "--yes", "-"), unreadable("ana\n".encode("utf-16")), "is no text in UTF-8."),
+        (("forget", "--yes", "\udcff"), io.StringIO(), "A uuid is no text in UTF-8."),
         (("forget", "--yes", ""), io.StringIO(), "A uuid is empty."),
         (("forget", "ana"), io.StringIO(), "Nobody can be asked: add --yes."),
         (("forget", "--undo", "ana", ""), io.StringIO(), "A uuid is empty."),

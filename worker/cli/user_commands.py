@@ -86,12 +86,22 @@ def _wanted(uuids: list[str]) -> list[str]:
         raise ConfigurationError("Standard input names no user: write one uuid a line.")
     if "" in wanted:
         raise ConfigurationError("A uuid is empty. Is a variable of the shell not set?")
+    if not all(map(_is_text, wanted)):
+        raise ConfigurationError("A uuid is no text in UTF-8. Read it from standard input: -.")
     return list(wanted)
 
 
+def _is_text(uuid: str) -> bool:
+    """Tell whether a uuid has no bytes of another encoding, as Python reads a command line."""
+    return uuid.encode(errors="replace").decode() == uuid
+
+
 def _lines_of_input() -> list[str]:
+    # Not as text: under cron or in a container the locale lets any byte through,
+    # and nobody of a file in another encoding would be forgotten.
+    held = sys.stdin.buffer.read() if sys.stdin else b""
     try:
-        text = sys.stdin.read()
+        text = held.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigurationError("Standard input is no text in UTF-8.") from None
     lines = [line.removesuffix("\r") for line in text.split("\n")]
@@ -100,7 +110,7 @@ def _lines_of_input() -> list[str]:
 
 def _confirm(count: int) -> None:
     """Ask the person at the terminal; end the command if the answer is no."""
-    if not sys.stdin.isatty():
+    if not sys.stdin or not sys.stdin.isatty():
         raise ConfigurationError(
             "tally users forget deletes reactions. Nobody can be asked: add --yes."
         )

@@ -127,7 +127,8 @@ def forget_lines(users: int, report: ErasureReport) -> Iterator[str]:
         "The counts are exact without them. Later events are refused."
     )
     yield (
-        f"PubNub may still list the {report.actions} live actions, until they are removed there: "
+        f"PubNub may still list the {report.actions} live actions, and those that an earlier call "
+        "deleted here, until they are removed there: "
         "one call of its Remove action API for each. `tally users export`, typed before this, "
         "lists them with their timetokens. No worker counts them."
     )
