@@ -181,6 +181,9 @@ def test_the_sentence_says_whether_counts_can_be_trusted() -> None:
     failing["ready"]["checks"]["redis"] = {"ok": False, "reason": "it is full"}
     facts = summary(failing, 1, has_worker=True)
     assert (facts["state"], facts["reason"]) == (State.ATTENTION, "redis: it is full")
+    facts = summary(status(owed_channels=3), None, has_worker=False)
+    assert (facts["state"], facts["owed"]) == (State.UNKNOWN, 3)
+    assert "No worker answers" in facts["reason"]
     away = {"redis": "does not answer"}
     assert summary(away, None, has_worker=False)["state"] is State.UNKNOWN
 

@@ -120,6 +120,21 @@ async def test_every_view_has_an_address(
     assert await page.evaluate("document.getElementById('search-text').value") == "nowhere"
 
 
+async def test_a_view_of_one_channel_has_no_row_of_another(
+    world: World, serve: Serve, browser: Browser, address: str
+) -> None:
+    """Not even the row with the focus, which is never moved. An empty view says that it is."""
+    await serve()
+    world.react("🎉", "ben")
+    page = await browser.page(address)
+    await page.shows("🎉", ".message")
+    await page.evaluate("document.querySelector('.message a').focus()")
+    await page.evaluate("location.hash = '#/channel/nowhere'")
+    await page.shows("Nothing is counted in this channel", "#messages")
+    assert await page.evaluate("document.querySelectorAll('.message').length") == 0
+    assert await page.evaluate("document.activeElement.id") == "messages"
+
+
 async def test_a_search_finds_channels_and_says_why_they_are_owed(
     world: World, serve: Serve, browser: Browser, address: str
 ) -> None:
@@ -227,7 +242,7 @@ async def test_a_phone_needs_no_sideways_scrolling(
 async def test_it_survives_a_restart_of_the_worker(
     world: World, browser: Browser, address: str
 ) -> None:
-    """A banner says that the stream has stopped. Then everything goes on by itself."""
+    """A banner says so, and nothing is called in order meanwhile. Then everything goes on by itself."""
     worker = await world.follow()
     world.react("🎉", "ben")
     page = await browser.page()
@@ -236,12 +251,14 @@ async def test_it_survives_a_restart_of_the_worker(
     await page.shows("🎉", ".message")
     worker.ask(signal.SIGTERM)
     await worker.ended()
-    await page.shows("The stream has stopped", "#banner")
+    await page.shows("The connection is lost", "#banner")
+    await page.shows("Unknown", "#sentence .state")
     assert "🎉" in await page.text(".message")
 
     await world.follow()
     world.react("🎉", "ana")
     await page.holds("document.getElementById('banner').hidden", 30)
+    await page.holds("document.querySelector('.state').dataset.state !== 'unknown'")
     await page.holds("document.querySelector('.chip .count').textContent === '2'")
 
 
@@ -329,6 +346,11 @@ async def test_a_token_in_the_address_is_used_and_taken_away(
     await page.open(address)
     await page.shows("needs the token", "#token")
     await page.evaluate("document.getElementById('token-text').focus()")
+    assert not await page.text("#banner")  # nobody has done anything wrong yet
+    await page.write("another-token-of-some-length")
+    await page.press("Enter")
+    await page.shows("This token is wrong", "#banner")
+    await page.evaluate("document.getElementById('token-text').select()")
     await page.write(TOKEN)
     await page.press("Enter")
     await page.shows("1 channel", "#sentence")

@@ -149,7 +149,7 @@ def test_it_ends_equal_to_the_truth(folder: Path) -> None:
     demo.expect_nothing_left()
     lines = output.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["Valkey", "PubNub", "Worker", "Look"]
-    assert re.fullmatch(r"Board +http://127\.0\.0\.1:\d+/board", lines[4])
+    assert re.fullmatch(r"Board +http://127\.0\.0\.1:\d+/board  until the demo ends: .+", lines[4])
     assert lines[0].split(maxsplit=1)[1].startswith(f"redis-cli -s {folder}")
     assert all(fault.replace("=", " ") in lines[1] for fault in faults)
     assert any(re.match(r"demo\.\w+ +\d{17} +\S+ [1-9]", line) for line in lines)

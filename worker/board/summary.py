@@ -15,7 +15,7 @@ class State(StrEnum):
     ATTENTION = "attention"
     """A person should look."""
     UNKNOWN = "unknown"
-    """Redis does not answer, or nothing was read yet."""
+    """Redis or a worker does not answer, or nothing was read yet."""
 
 
 Status = Mapping[str, Any]
@@ -31,7 +31,7 @@ def summary(status: Status, rate: float | None, *, has_worker: bool) -> dict[str
     facts = {"rate": rate, "has_worker": has_worker}
     if not isinstance(backlog, Mapping):
         return facts | {"state": State.UNKNOWN, "reason": "Redis does not answer."}
-    state, reason = _state(status, backlog)
+    state, reason = _state(status, backlog, has_worker=has_worker)
     return facts | {
         "state": state,
         "reason": reason,
@@ -43,12 +43,14 @@ def summary(status: Status, rate: float | None, *, has_worker: bool) -> dict[str
     }
 
 
-def _state(status: Status, backlog: Status) -> tuple[State, str]:
+def _state(status: Status, backlog: Status, *, has_worker: bool) -> tuple[State, str]:
     problems = _problems(status)
     if problems:
         return State.ATTENTION, "; ".join(problems)
+    if not has_worker:
+        return State.UNKNOWN, "No worker answers at TALLY_HTTP: nobody knows whether one counts."
     if backlog["owed_channels"]:
-        return State.REPAIRING, "Some channels may have missed events."
+        return State.REPAIRING, "Some channels are new, or may have missed events."
     if backlog["never_proven"]:
         return State.REPAIRING, "Some channels were not yet compared with PubNub's list."
     return State.GOOD, ""

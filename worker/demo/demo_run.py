@@ -188,7 +188,8 @@ async def _run(plan: Plan, stage: Stage) -> Result:
         await _wait_for_worker(redis)
         key = Keys().counts(*messages[0])
         screen.say("Look", f"{processes.redis_cli} --raw HGETALL '{key}'")
-        screen.say("Board", processes.worker.board() or "none")
+        note = "until the demo ends: --seconds 15m is longer"
+        screen.say("Board", f"{processes.worker.board()}  {note}")
 
         async with (
             Crowd(emulator.origin, plan.rate, plan.seed, messages, stage.credentials) as crowd,

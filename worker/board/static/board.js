@@ -1,7 +1,7 @@
 // The board: takes what the connection brings, and draws it once a frame.
 
 import { Channels } from "./channels.js";
-import { Connection, keepToken, read } from "./connection.js";
+import { Connection, hasToken, keepToken, read } from "./connection.js";
 import { byId, setText, show } from "./dom.js";
 import { BoardDocument } from "./document.js";
 import { Explanation } from "./explanation.js";
@@ -13,12 +13,15 @@ import { span } from "./words.js";
 import { Work } from "./work.js";
 
 const LATE_SECONDS = 8; // then a banner says that nothing arrives
+const STALE_SECONDS = 20; // the facts of the sentence are read every five seconds
 const CHANNELS_MS = 5_000;
 const CHANNEL_MS = 2_000;
 const BANNERS = {
-  lost: "The stream has stopped. What you see is old. Trying again.",
+  lost: "The connection is lost. What you see is old. The page tries again by itself.",
   late: "Nothing new arrives. What you see is old.",
-  refused: "The worker refuses: a token is missing or wrong.",
+  stale: "Nothing new is read from Redis. What you see is old.",
+  refused: "This token is wrong.",
+  forbidden: "Without TALLY_API_TOKEN the board opens on its own machine only, as localhost.",
 };
 
 class Board {
@@ -30,6 +33,8 @@ class Board {
   #work = new Work();
   #connection;
   #isDue = false;
+  /** When somebody last came to look. What a hidden page holds is old for a moment then. */
+  #seenAt = performance.now();
   /** The messages of one channel, if the address names one. */
   #channel = null;
 
@@ -40,6 +45,9 @@ class Board {
       keepToken(byId("token-text").value);
       this.#connection.restart();
       this.#follow();
+    });
+    document.addEventListener("visibilitychange", () => {
+      this.#seenAt = performance.now();
     });
     addEventListener("hashchange", () => this.#follow());
     setInterval(() => this.#drawTimes(), 1_000);
@@ -61,7 +69,9 @@ class Board {
     if (here.view === "message" && this.#channel) return;
     const channel = here.view === "channel" ? here.parts[0] : null;
     if (channel === (this.#channel?.channel ?? null)) return;
-    this.#channel = channel === null ? null : { channel, order: [], rows: {} };
+    // The row with the focus would stay, and it may be one of another channel.
+    if (byId("message-list").contains(document.activeElement)) byId("messages").focus();
+    this.#channel = channel === null ? null : { channel, order: [], rows: {}, isReading: true };
     this.#readChannel();
     this.#ask();
   }
@@ -97,28 +107,37 @@ class Board {
 
   /** Draws what changes by itself: ages, and the banner. */
   #drawTimes() {
-    const { content, age } = this.#document;
+    const { content } = this.#document;
     const { state } = this.#connection;
-    this.#drawBanner(state, content !== null && age > LATE_SECONDS);
-    show(byId("token"), state === "refused");
-    if (content) this.#drawSentence(content, state);
-  }
-
-  #drawBanner(state, isLate) {
-    const text = BANNERS[state] ?? (isLate && state !== "paused" ? BANNERS.late : "");
+    const trouble = this.#trouble(state);
+    const text = BANNERS[trouble] ?? "";
     show(byId("banner"), text !== "");
     setText(byId("banner"), text);
-    document.body.classList.toggle("is-old", text !== "" && state !== "refused");
+    document.body.classList.toggle("is-old", content !== null && text !== "");
+    show(byId("token"), state === "refused");
+    if (content) this.#drawSentence(content, state, text !== "");
   }
 
-  #drawSentence(content, state) {
+  /** Returns why the page is not of now, or "". */
+  #trouble(state) {
+    if (state === "refused") return hasToken() ? "refused" : "";
+    if (state in BANNERS) return state;
+    if (!this.#document.content || state === "paused") return "";
+    const seen = (performance.now() - this.#seenAt) / 1000;
+    if (Math.min(this.#document.age, seen) > LATE_SECONDS) return "late";
+    return Math.min(this.#document.readAge, seen) > STALE_SECONDS ? "stale" : "";
+  }
+
+  #drawSentence(content, state, isOld) {
     const { summary } = content;
-    const { symbol, word } = STATES[summary.state] ?? STATES.unknown;
+    // What is old says nothing about now.
+    const name = isOld ? "unknown" : summary.state;
+    const { symbol, word } = STATES[name] ?? STATES.unknown;
     const badge = byId("sentence").querySelector(".state");
-    badge.dataset.state = summary.state;
+    badge.dataset.state = name;
     setText(badge.querySelector(".symbol"), symbol);
     setText(badge.querySelector(".word"), word);
-    const since = (this.#document.now - content.read_at) / 1000;
+    const since = this.#document.readAge;
     setText(byId("sentence").querySelector(".facts"), factsOf(summary, since, content.changes));
     show(byId("reason"), Boolean(summary.reason));
     setText(byId("reason"), summary.reason ?? "");

@@ -30,7 +30,7 @@ class ChannelRow {
     setText(this.#owed, names.length ? `${causes(names)}, since ${moment(since)}` : "nothing");
     this.#owed.classList.toggle("is-owed", names.length > 0);
     const age = (row.at - row.looked_at) / 1000;
-    setText(this.#looked, row.looked_at ? `${span(age)} ago` : "never as a whole");
+    setText(this.#looked, row.looked_at ? `${span(age)} ago` : "never");
   }
 }
 

@@ -11,7 +11,13 @@ const RETRY_MS = 1_000;
 const LONGEST_RETRY_MS = 8_000;
 const TOKEN = "tally-token";
 
-export class RefusedError extends Error {}
+export class RefusedError extends Error {
+  /** 401: a token is needed. 403: this machine may not look at all. */
+  constructor(status) {
+    super(`${status}`);
+    this.state = status === 401 ? "refused" : "forbidden";
+  }
+}
 
 /** The token stands in the address once, after the #, which no server and no proxy sees. */
 function takeToken() {
@@ -25,6 +31,8 @@ export function keepToken(token) {
   sessionStorage.setItem(TOKEN, token);
 }
 
+export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
+
 async function ask(path, signal) {
   const token = sessionStorage.getItem(TOKEN);
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
@@ -34,7 +42,7 @@ async function ask(path, signal) {
     cache: "no-store",
     credentials: "omit",
   });
-  if (answer.status === 401 || answer.status === 403) throw new RefusedError();
+  if (answer.status === 401 || answer.status === 403) throw new RefusedError(answer.status);
   if (!answer.ok) throw new Error(`${answer.status}`);
   return answer;
 }
@@ -136,7 +144,7 @@ export class Connection {
       } catch (error) {
         if (signal.aborted) break;
         if (error instanceof RefusedError) {
-          this.#tell("refused");
+          this.#tell(error.state);
           break;
         }
       }

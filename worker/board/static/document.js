@@ -19,10 +19,12 @@ export class BoardDocument {
 
   /** Takes a frame. Returns false if one is missing before it: then a snapshot is needed. */
   take(event, frame) {
+    const before = this.content;
     if (event === "snapshot") {
       this.content = frame;
+      // A worker that cannot read answers with the snapshot that it has: nothing new has come.
+      if (before?.run === frame.run && before.sequence === frame.sequence) return true;
     } else {
-      const before = this.content;
       const follows = before?.run === frame.run && before.sequence + 1 === frame.sequence;
       if (!follows) return before?.run === frame.run && before.sequence >= frame.sequence;
       this.content = this.#merged(before, frame);
@@ -39,6 +41,11 @@ export class BoardDocument {
   /** Milliseconds since 1970 by the server's clock. */
   get now() {
     return this.content.at + this.age * 1000;
+  }
+
+  /** Seconds since the facts of the sentence were read. */
+  get readAge() {
+    return (this.now - this.content.read_at) / 1000;
   }
 
   #merged(before, frame) {

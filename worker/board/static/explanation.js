@@ -7,9 +7,9 @@ import { count, many, moment, published, visible } from "./words.js";
 
 const WAYS = {
   live: "live",
-  backfill: "from history",
-  reconcile: "by a repair",
-  sweep: "by the retention",
+  backfill: "backfill, from history",
+  reconcile: "reconcile, a repair",
+  sweep: "sweep, by the retention",
 };
 const EVENTS = {
   "added applied": "added",
@@ -47,7 +47,7 @@ function change(item) {
 }
 
 function changesTable(changes) {
-  const names = ["When", "Who", "What", "Reaction", "Way", "Count"];
+  const names = ["When", "Who", "What", "Reaction", "Origin", "Count"];
   const heads = names.map((name) => cell("columnheader", name === "Count" ? "number" : "", name));
   const table = element("table", "changes");
   table.setAttribute("role", "table");

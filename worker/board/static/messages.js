@@ -5,6 +5,8 @@ import { address } from "./route.js";
 import { count, many, published, visible } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
+const NOTHING = "No message has changed yet. The next reaction shows here at once.";
+const NOTHING_HERE = "Nothing is counted in this channel. The next reaction shows here at once.";
 const WIDTH = 90;
 const HEIGHT = 22;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -110,7 +112,8 @@ export class Messages {
     const title = channel === null ? "Busiest messages" : `Messages of ${visible(channel)}`;
     setText(byId("messages-title"), title);
     show(byId("all-channels"), channel !== null);
-    show(byId("no-messages"), pairs.length === 0);
+    show(byId("no-messages"), pairs.length === 0 && !content.isReading);
+    setText(byId("no-messages"), channel === null ? NOTHING : NOTHING_HERE);
     const note = pairs.length < held ? `${count(pairs.length)} of ${many(held, "message")}` : "";
     setText(byId("messages-note"), channel === null ? note : "");
   }

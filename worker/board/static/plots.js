@@ -8,9 +8,11 @@ const HEIGHT = 88;
 const AXIS_HEIGHT = 22;
 const GAP_SECONDS = 20; // no point for so long: the line is broken
 
+// `least`: the scale reaches so far at least. A scale of almost nothing would say 0, 0, 0.
 const PLOTS = [
   {
     title: "Events a second",
+    least: 1,
     words: rate,
     series: [
       { name: "received", label: "in", color: "--accent" },
@@ -19,6 +21,7 @@ const PLOTS = [
   },
   {
     title: "Lag until counted",
+    least: 0.01,
     words: lag,
     series: [
       { name: "lag_p50", label: "p50", color: "--accent" },
@@ -27,6 +30,7 @@ const PLOTS = [
   },
   {
     title: "Requests a second",
+    least: 1,
     words: rate,
     series: [
       { name: "requests", label: "sent", color: "--accent" },
@@ -108,7 +112,7 @@ class Plot {
   #options(width) {
     const soft = color("--soft");
     const grid = { stroke: color("--line"), width: 1 };
-    const { words, series } = this.#kind;
+    const { words, series, least } = this.#kind;
     const axis = { stroke: soft, grid, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     const clock = (_, times) => times.map((time) => new Date(time * 1000).toTimeString().slice(0, 5));
     return {
@@ -119,7 +123,7 @@ class Plot {
       cursor: { sync: { key: "board" }, y: false, drag: { x: false, y: false }, points: { size: 5 } },
       scales: {
         x: { range: (_, __, newest) => [(newest ?? 0) - MINUTES_15, newest ?? 0] },
-        y: { range: (_, __, most) => [0, Math.max(most ?? 0, 0.001) * 1.15] },
+        y: { range: (_, __, most) => [0, Math.max(most ?? 0, least) * 1.15] },
       },
       axes: [
         { ...axis, size: this.#isLast ? AXIS_HEIGHT : 0, values: this.#isLast ? clock : () => [], space: 60 },
@@ -152,7 +156,8 @@ export class Plots {
     new ResizeObserver(() => this.#plots.forEach((plot) => plot.resize())).observe(place);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
       this.#plots.forEach((plot) => plot.forget());
-      this.#drawn = null;
+      const { times } = this.#drawn ?? { times: [] };
+      if (times.length > 0) this.#plots.forEach((plot) => plot.draw(this.#drawn));
     });
   }
 

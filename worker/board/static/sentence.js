@@ -23,6 +23,6 @@ export function factsOf(summary, since, changesAMinute) {
   if (summary.channels === undefined) return proof(summary, since);
   const isKnown = summary.rate !== null;
   const pace = isKnown ? `${rate(summary.rate)} events/s` : `${rate(changesAMinute / 60)} changes/s`;
-  const owed = summary.owed ? `${many(summary.owed, "channel")} owed` : "nothing owed";
+  const owed = summary.owed ? `${many(summary.owed, "channel")} owed a repair` : "no repair owed";
   return [proof(summary, since), many(summary.channels, "channel"), pace, owed].join(" · ");
 }

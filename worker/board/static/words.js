@@ -3,6 +3,7 @@
 const number = new Intl.NumberFormat("en");
 const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const dayOfYear = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium" });
 const DAY = 86_400;
 
 // Control characters, and those that turn or hide a text. The joiner and the tags of emoji stay.
@@ -42,12 +43,14 @@ export function span(seconds) {
   return `${Math.round(seconds / DAY)} d`;
 }
 
-/** Returns a moment: its time, and its day if that is another one. */
+/** Returns a moment: its time, and its day and year if they are others. */
 export function moment(milliseconds) {
   const then = new Date(milliseconds);
   if (Number.isNaN(then.getTime())) return "an unknown time";
-  const isToday = then.toDateString() === new Date().toDateString();
-  return isToday ? clock.format(then) : `${day.format(then)}, ${clock.format(then)}`;
+  const now = new Date();
+  if (then.toDateString() === now.toDateString()) return clock.format(then);
+  const date = then.getFullYear() === now.getFullYear() ? day : dayOfYear;
+  return `${date.format(then)}, ${clock.format(then)}`;
 }
 
 /** Returns when a message was published. A timetoken of PubNub has 17 digits. */

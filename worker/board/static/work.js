@@ -65,9 +65,9 @@ function repairLine(item) {
 
 function repairsOf(view) {
   if (!view) return ["Redis does not answer.", []];
-  if (!view.owed && !view.backfills) return ["Nothing is owed.", []];
+  if (!view.owed && !view.backfills) return ["No repair is owed.", []];
   const backfills = view.backfills ? `, ${many(view.backfills, "backfill")} under way` : "";
-  const sentence = `${many(view.owed, "channel")} owed${backfills}${left(view.seconds_left)}.`;
+  const sentence = `${many(view.owed, "channel")} owed a repair${backfills}${left(view.seconds_left)}.`;
   return [sentence, view.items.map(repairLine)];
 }
 
