@@ -242,7 +242,7 @@ async def test_a_phone_needs_no_sideways_scrolling(
 async def test_it_survives_a_restart_of_the_worker(
     world: World, browser: Browser, address: str
 ) -> None:
-    """A banner says so, and nothing is called in order meanwhile. Then everything goes on by itself."""
+    """A banner says so, and nothing is in order meanwhile. Then everything goes on by itself."""
     worker = await world.follow()
     world.react("🎉", "ben")
     page = await browser.page()
@@ -260,6 +260,20 @@ async def test_it_survives_a_restart_of_the_worker(
     await page.holds("document.getElementById('banner').hidden", 30)
     await page.holds("document.querySelector('.state').dataset.state !== 'unknown'")
     await page.holds("document.querySelector('.chip .count').textContent === '2'")
+
+
+async def test_while_redis_hangs_nothing_is_called_in_order(
+    world: World, serve: Serve, browser: Browser, address: str
+) -> None:
+    """The worker still answers, with what it read before. The sentence says why that is old."""
+    await serve()
+    world.react("🎉", "ben")
+    page = await browser.page(address)
+    await page.shows("🎉", ".message")
+    await world.redis.execute_command("CLIENT", "PAUSE", 15_000, "ALL")
+    state = "document.querySelector('.state').dataset.state"
+    await page.holds(f"['attention', 'unknown'].includes({state})", 14)
+    await page.holds(f"{state} === 'repairing'", 30)
 
 
 async def test_all_tabs_share_one_stream(world: World, browser: Browser, address: str) -> None:

@@ -168,16 +168,23 @@ async def board_of(world: World) -> str:
     return board.out.strip()
 
 
-async def test_an_operator_may_show_the_board(world: World, valkey: RedisServer) -> None:
-    """With the rules of ``tally-operator`` nothing is missing."""
-    rules = operator_rules()
-    await world.redis.execute_command("ACL", "SETUSER", "looker", *rules, "on", "nopass")
+@pytest.mark.parametrize(
+    ("user", "quarantine"),
+    [("tally-operator", {"count": 0, "newest": None}), ("tally-reader", None)],
+)
+async def test_who_may_not_write_may_show_the_board(
+    world: World, valkey: RedisServer, user: str, quarantine: object
+) -> None:
+    """A reader needs TIME, and a quarantine that it may not read is not called empty."""
+    rules = rules_of(user)
+    await world.redis.execute_command("ACL", "SETUSER", "looker", *rules, "on", "nopass", "+time")
     try:
         await world.redis.sadd("tally:channels", ROOM)
         world.settings["REDIS_URL"] = valkey.url.replace("://", "://looker:x@")
         address = await board_of(world)
         found = await read(f"{address}/snapshot")
         assert found["summary"]["channels"] == 1
+        assert found["work"]["quarantine"] == quarantine
         assert (await read(f"{address}/explain?channel={ROOM}&message={MESSAGE}"))["changes"] == []
         assert (await read(f"{address}/channels?search="))["all"] == 1
         world.end()
@@ -185,10 +192,10 @@ async def test_an_operator_may_show_the_board(world: World, valkey: RedisServer)
         await world.redis.execute_command("ACL", "DELUSER", "looker")
 
 
-def operator_rules() -> list[str]:
-    """Return what ``deploy/redis-users.acl`` permits to people with the runbook."""
+def rules_of(user: str) -> list[str]:
+    """Return what ``deploy/redis-users.acl`` permits to a user."""
     lines = ACL.read_text().splitlines()
-    (line,) = [line for line in lines if line.startswith("user tally-operator ")]
+    (line,) = [line for line in lines if line.startswith(f"user {user} ")]
     return line.split()[3:]
 
 

@@ -85,7 +85,7 @@ DANGEROUS: Final[list[Command]] = [
 """What harms everybody on this server, or shows its secrets."""
 TRUSTED: Final = ("+eval", "+evalsha")
 """What the client's README offers a reader that is trusted."""
-OF_TALLY_CHANNELS: Final = ("~tally:proven", "~tally:proven:full")
+OF_COMMANDS: Final = ("~tally:proven", "~tally:proven:full", "~tally:round")
 """What ``tally channels`` reads besides: no program of the client needs it."""
 ENDLESS: Final[Command] = ("EVAL", "while true do end", "0")
 WRITING: Final[list[Command]] = [
@@ -425,4 +425,4 @@ def test_the_clients_readme_says_the_same_as_the_file() -> None:
     assert f"With `{' '.join(TRUSTED)}`, which the file leaves out" in item
     named = f"{enough} {hints}".split()
     resets = {"resetkeys", "resetchannels", "-@all"}
-    assert {*named, *resets, *OF_TALLY_CHANNELS} == set(rules_of(READER)[2:])
+    assert {*named, *resets, *OF_COMMANDS} == set(rules_of(READER)[2:])

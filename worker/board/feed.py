@@ -23,6 +23,8 @@ TICK_SECONDS: Final = 1.0
 LEAST_SECONDS: Final = 0.5
 """A change is shown so soon."""
 STATUS_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 1.0
+"""A Redis that hangs must not keep back the status, which says that it hangs."""
 ORDER_SECONDS: Final = 3.0
 """Rows keep their places for so long: who reads them should not lose them."""
 SHOWN: Final = 50
@@ -116,15 +118,17 @@ class Facts:
 
     async def _read(self, follower: Follower) -> None:
         status = await self._sources.status()
-        newest: Newest = (0, None)
+        newest: Newest | None = None
         try:
-            newest = await self._sources.tables.dead_letters.newest()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                newest = await self._sources.tables.dead_letters.newest()
             follower.warning.recovered("quarantine")
-        except FAILURES as error:
-            follower.warning.failing("quarantine", reason=str(error))
+        except (*FAILURES, TimeoutError) as error:
+            reason = str(error) or "Redis does not answer within a second."
+            follower.warning.failing("quarantine", reason=reason)
         self._take(status, newest)
 
-    def _take(self, status: Status, newest: Newest) -> None:
+    def _take(self, status: Status, newest: Newest | None) -> None:
         self.read_at = self._clock()
         self.has_read.set()
         has_worker = self.plots.is_available

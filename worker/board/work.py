@@ -54,7 +54,7 @@ class Work:
         self._owed = Pace()
         self._backfills: dict[str, Pace] = {}
 
-    def view(self, status: Status, quarantine: Newest, now: float) -> dict[str, Any]:
+    def view(self, status: Status, quarantine: Newest | None, now: float) -> dict[str, Any]:
         """Return what the page shows of a worker's status."""
         backlog = status.get("redis")
         subscriptions = status.get("subscriptions")
@@ -129,7 +129,9 @@ def _subscription(item: Status) -> dict[str, Any]:
     }
 
 
-def _quarantine(newest: Newest) -> dict[str, Any]:
+def _quarantine(newest: Newest | None) -> dict[str, Any] | None:
+    if newest is None:
+        return None
     count, letter = newest
     if letter is None:
         return {"count": count}

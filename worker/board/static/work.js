@@ -72,7 +72,8 @@ function repairsOf(view) {
 }
 
 function quarantineOf(view) {
-  if (!view?.count) return ["Empty: every event was understood.", []];
+  if (!view) return ["Unknown: Redis does not answer, or does not show it to this user.", []];
+  if (!view.count) return ["Empty: every event was understood.", []];
   const line = { subject: visible(view.channel), text: `${moment(view.at)}: ${visible(view.reason)}` };
   return [`${many(view.count, "event")} could not be understood or applied. The newest:`, [line]];
 }
