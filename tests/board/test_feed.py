@@ -1,5 +1,7 @@
 """What the board collects: bounded, decaying, and the same for all clients."""
 
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +9,7 @@ from msgspec.json import decode
 from prometheus_client.parser import text_string_to_metric_families
 
 from reaction_tally.values import Change, Reset
-from worker.board.activity import SLACK, Activity, unread
+from worker.board.activity import HELD, SLACK, Activity, unread
 from worker.board.buckets import BUCKETS, SECONDS, Buckets
 from worker.board.frames import Frames
 from worker.board.plots import POINTS, Counters, Plots, quantile
@@ -74,10 +76,10 @@ def test_counts_that_were_read_do_not_replace_newer_changes() -> None:
     activity.note(change("1", 3), NOW)
     message = activity.message("room", "1")
     assert unread([message]) == {"room": [message]}
-    message.begin_reading()
+    reading = message.begin_reading()
     assert unread([message]) == {}
     activity.note(change("1", 5), NOW)
-    message.end_reading({"reaction": {"👍": 4, "🎉": 2}})
+    message.end_reading(reading, {"reaction": {"👍": 4, "🎉": 2}})
 
     assert message.row(NOW)["reactions"] == [["reaction", "👍", 5], ["reaction", "🎉", 2]]
     assert message.row(NOW)["total"] == 7
@@ -87,12 +89,60 @@ def test_a_reset_makes_counts_unknown_and_an_expiry_ends_a_message() -> None:
     """They are read again; a message that is gone is shown no more."""
     activity = Activity()
     activity.note(change("1"), NOW)
-    activity.message("room", "1").end_reading({"reaction": {"👍": 1}})
+    message = activity.message("room", "1")
+    message.end_reading(message.begin_reading(), {"reaction": {"👍": 1}})
+    assert not unread([message])
     activity.note(Reset("room", "2-0"), NOW)
     assert unread(activity.busiest(9))
     gone = Change(channel="room", message_timetoken="1", type="", value="", count=0, position="3-0")
     activity.note(gone, NOW)
     assert len(activity) == 0
+
+
+def test_values_that_are_gone_take_no_room() -> None:
+    """Somebody may add and remove a new value each second, for days."""
+    activity = Activity()
+    for number in range(100):
+        activity.note(change("1", 1, str(number)), NOW)
+        activity.note(change("1", 0, str(number)), NOW)
+    assert not activity.message("room", "1").counts
+
+
+def test_what_was_read_before_a_reset_is_not_taken() -> None:
+    """It may be of the Redis before it. Nor is what another reading has found meanwhile."""
+    activity = Activity()
+    message = activity.message("room", "1")
+    reading = message.begin_reading()
+    activity.note(Reset("room", "2-0"), NOW)
+    newer = message.begin_reading()
+    message.end_reading(reading, {"reaction": {"👍": 9}})
+    message.give_up_reading(reading)
+    assert not message.counts
+    message.end_reading(newer, {"reaction": {"👍": 2}})
+    assert message.counts == {("reaction", "👍"): 2}
+
+
+def test_resets_of_very_many_channels_stop_nobody() -> None:
+    """Redis that went back resets each channel. The worker counts in the same loop."""
+    activity = Activity()
+    for number in range(HELD):
+        activity.message(f"room-{number}", "1")
+    began = time.process_time()
+    for number in range(10 * HELD):
+        activity.note(Reset(f"room-{number}", "2-0"), NOW)
+    assert time.process_time() - began < 5
+
+
+def test_messages_that_are_gone_leave_nothing() -> None:
+    """Channels come and go, too."""
+    activity = Activity()
+    for number in range(1_000):
+        room = f"room-{number}"
+        activity.note(change("1", channel=room), NOW)
+        gone = replace(change("1", 0, "", room), type="")
+        activity.note(gone, NOW)
+    assert len(activity) == 0
+    assert not activity._messages
 
 
 def test_a_row_is_bounded_whatever_people_choose() -> None:

@@ -2,7 +2,8 @@
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ LONGEST_TEXT: Final = 200
 
 Tally = tuple[str, str]
 """Type and value."""
+Touched = set[Tally]
+"""What has changed while counts are being read."""
 
 
 class BusyMessage:
@@ -43,7 +46,7 @@ class BusyMessage:
         self.counts: dict[Tally, int] = {}
         self.is_whole = False
         """Whether the counts are all counts, and not only those that changed."""
-        self.touched: set[Tally] | None = None
+        self.touched: Touched | None = None
         """What changed while the counts are being read; None while they are not."""
         self.heat = -math.inf
         """The logarithm of its changes; each counts half after a minute."""
@@ -56,23 +59,39 @@ class BusyMessage:
         return f"{self.timetoken} {self.channel}"
 
     def note(self, tally: Tally, count: int) -> None:
-        """Note the new count of a tally."""
-        self.counts[tally] = count
+        """Note the new count of a tally. One that is gone takes no room."""
+        self.counts.pop(tally, None)
+        if count > 0:
+            self.counts[tally] = count
         if self.touched is not None:
             self.touched.add(tally)
 
-    def begin_reading(self) -> None:
-        """Note that all counts are asked for now."""
-        self.touched = set()
-
-    def give_up_reading(self) -> None:
-        """Note that the counts could not be read."""
+    def forget_counts(self) -> None:
+        """Note that the counts are unknown. Those that are being read may be older."""
+        self.is_whole = False
+        self.counts.clear()
         self.touched = None
 
-    def end_reading(self, counts: Counts) -> None:
-        """Take what was read. A change that came meanwhile is newer."""
-        newer = {tally: self.counts[tally] for tally in self.touched or ()}
-        self.counts = flat(counts) | newer
+    def begin_reading(self) -> Touched:
+        """Note that all counts are asked for now; return what names this reading."""
+        self.touched = set()
+        return self.touched
+
+    def give_up_reading(self, touched: Touched) -> None:
+        """Note that the counts could not be read."""
+        if self.touched is touched:
+            self.touched = None
+
+    def end_reading(self, touched: Touched, counts: Counts) -> None:
+        """Take what was read, unless it may be too old. A change that came meanwhile is newer."""
+        if self.touched is not touched:
+            return
+        read = flat(counts)
+        for tally in touched:
+            read.pop(tally, None)
+            if tally in self.counts:
+                read[tally] = self.counts[tally]
+        self.counts = read
         self.touched = None
         self.is_whole = True
 
@@ -86,15 +105,14 @@ class BusyMessage:
 
     def row(self, now: float) -> dict[str, Any]:
         """Return the message as the page shows it."""
-        counts = [(count, tally) for tally, count in self.counts.items() if count > 0]
-        counts.sort(key=lambda item: (-item[0], item[1]))
-        shown = counts[:SHOWN_REACTIONS]
+        ranked = [(-count, tally) for tally, count in self.counts.items()]
+        shown = heapq.nsmallest(SHOWN_REACTIONS, ranked)
         return {
             "channel": self.channel,
             "message": self.timetoken,
-            "reactions": [[*map(cut, tally), count] for count, tally in shown],
-            "more": len(counts) - len(shown),
-            "total": sum(count for count, _ in counts),
+            "reactions": [[*map(cut, tally), -count] for count, tally in shown],
+            "more": len(ranked) - len(shown),
+            "total": sum(self.counts.values()),
             "spark": self.buckets.counts(now),
             "minute": self.buckets.last_minute(now),
             "changed_at": round(1000 * self.changed_at),
@@ -106,22 +124,25 @@ class Activity:
 
     def __init__(self, held: int = HELD) -> None:
         self._held = held
-        self._messages: dict[tuple[str, str], BusyMessage] = {}
+        self._messages: dict[str, dict[str, BusyMessage]] = {}
+        """By their channels and timetokens."""
+        self._size = 0
         self._channels: dict[str, Buckets] = {}
         self.changes = Buckets()
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return self._size
 
     def note(self, item: Change | Reset, now: float) -> None:
         """Note what a follower has found; ``now`` is Unix time."""
         if isinstance(item, Reset):
-            self._forget_counts(item.channel)
+            for message in self._of(item.channel):
+                message.forget_counts()
             return
         self.changes.add(now)
         self._channel(item.channel).add(now)
         if item.ends_message:
-            self._messages.pop((item.channel, item.message_timetoken), None)
+            self._drop(item.channel, item.message_timetoken)
             return
         message = self.message(item.channel, item.message_timetoken)
         message.note((item.type, item.value), item.count)
@@ -129,10 +150,10 @@ class Activity:
 
     def message(self, channel: str, timetoken: str) -> BusyMessage:
         """Return a message, held from now on."""
-        key = (channel, timetoken)
-        message = self._messages.get(key)
+        message = self._messages.get(channel, {}).get(timetoken)
         if message is None:
-            message = self._messages[key] = BusyMessage(channel, timetoken)
+            message = BusyMessage(channel, timetoken)
+            self._hold(message)
             self._keep_bounds()
         return message
 
@@ -145,17 +166,17 @@ class Activity:
     def clear(self) -> None:
         """Forget everything: nobody has looked for a while."""
         self._messages.clear()
+        self._size = 0
         self._channels.clear()
         self.changes = Buckets()
 
     def busiest(self, limit: int) -> list[BusyMessage]:
         """Return the busiest messages, the busiest first."""
-        return heapq.nlargest(limit, self._messages.values(), key=attrgetter("heat"))
+        return heapq.nlargest(limit, self._all(), key=attrgetter("heat"))
 
     def busiest_of(self, channel: str, limit: int) -> list[BusyMessage]:
         """Return the busiest messages of one channel."""
-        own = (item for item in self._messages.values() if item.channel == channel)
-        return heapq.nlargest(limit, own, key=attrgetter("heat"))
+        return heapq.nlargest(limit, self._of(channel), key=attrgetter("heat"))
 
     def last_minute(self, channel: str, now: float) -> int:
         """Return how often a channel changed in the last minute."""
@@ -170,18 +191,35 @@ class Activity:
             del self._channels[next(iter(self._channels))]
         return buckets
 
-    def _forget_counts(self, channel: str) -> None:
-        for message in self._messages.values():
-            if message.channel == channel:
-                message.is_whole = False
-                message.counts.clear()
-                if message.touched is not None:
-                    message.touched.clear()
+    def forget_all_counts(self) -> None:
+        """Note that changes may have been missed: all counts are read again."""
+        for message in self._all():
+            message.forget_counts()
+
+    def _all(self) -> Iterator[BusyMessage]:
+        return chain.from_iterable(map(dict.values, self._messages.values()))
+
+    def _of(self, channel: str) -> Iterable[BusyMessage]:
+        return self._messages.get(channel, {}).values()
+
+    def _hold(self, message: BusyMessage) -> None:
+        self._messages.setdefault(message.channel, {})[message.timetoken] = message
+        self._size += 1
+
+    def _drop(self, channel: str, timetoken: str) -> None:
+        of_channel = self._messages.get(channel, {})
+        if of_channel.pop(timetoken, None):
+            self._size -= 1
+        if not of_channel:
+            self._messages.pop(channel, None)
 
     def _keep_bounds(self) -> None:
-        if len(self._messages) > self._held + SLACK:
-            kept = self.busiest(self._held)
-            self._messages = {(item.channel, item.timetoken): item for item in kept}
+        if self._size <= self._held + SLACK:
+            return
+        kept = self.busiest(self._held)
+        self._messages, self._size = {}, 0
+        for message in kept:
+            self._hold(message)
 
 
 def flat(counts: Mapping[str, Mapping[str, int]]) -> dict[Tally, int]:
@@ -205,13 +243,16 @@ def unread(messages: Iterable[BusyMessage]) -> dict[str, list[BusyMessage]]:
     return channels
 
 
-def begin(messages: Iterable[BusyMessage]) -> None:
+Readings = list[tuple[BusyMessage, Touched]]
+"""Messages whose counts are being read."""
+
+
+def begin(messages: Iterable[BusyMessage]) -> Readings:
     """Note that all counts of these messages are asked for now."""
-    for message in messages:
-        message.begin_reading()
+    return [(message, message.begin_reading()) for message in messages]
 
 
-def give_up(messages: Iterable[BusyMessage]) -> None:
-    """Note that the counts of these messages could not be read."""
-    for message in messages:
-        message.give_up_reading()
+def give_up(readings: Readings) -> None:
+    """Note that those counts could not be read which are still missing."""
+    for message, touched in readings:
+        message.give_up_reading(touched)

@@ -1,20 +1,19 @@
 """Follows all changes, while somebody looks."""
 
 import asyncio
-import heapq
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
-from itertools import islice
 from typing import Final
 
 import structlog
 
 from reaction_tally import AsyncTallyReader
-from reaction_tally.errors import TallyReadError
+from reaction_tally.errors import RedisUnavailableError, TallyReadError
 from worker.board.activity import Activity, BusyMessage, begin, give_up, unread
 from worker.board.rooms import Rooms
 from worker.errors import TallyError
+from worker.store.heads import latest
 from worker.store.tables import Tables
 from worker.telemetry.throttled_warning import ThrottledWarning
 
@@ -25,8 +24,6 @@ PAUSE_SECONDS: Final = 2.0
 RECALLED_CHANNELS: Final = 50
 RECALLED_MESSAGES: Final = 3
 """What is shown before the first change: so many messages of so many channels."""
-ASKED_CHANNELS: Final = 20_000
-"""Of so many channels the time of the newest change is asked for."""
 FAILURES: Final = (TallyReadError, TallyError)
 
 log = structlog.get_logger(__name__)
@@ -52,6 +49,7 @@ class Follower:
         self._looked_at = -math.inf
         self._look = asyncio.Event()
         self._change = asyncio.Event()
+        self._is_following = False
         self.warning = ThrottledWarning(log, "board_unreadable", "board_readable", clock)
 
     def note_look(self) -> None:
@@ -83,8 +81,9 @@ class Follower:
             finally:
                 following.cancel()
                 await asyncio.wait([following])
-            self._look.clear()
-            self._activity.clear()
+            if not self.is_watched:  # somebody may have looked meanwhile
+                self._look.clear()
+                self._activity.clear()
 
     async def _wait_for_quiet(self) -> None:
         while self.is_watched:
@@ -94,47 +93,68 @@ class Follower:
     async def _follow(self) -> None:
         while True:
             try:
-                await self._recall()
-                await self._note_changes()
+                await self._follow_from_now()
             except FAILURES as error:
                 self.warning.failing("changes", reason=str(error))
+            except Exception:
+                log.exception("board_failed")
+            finally:
+                self._is_following = False
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _note_changes(self) -> None:
-        async with aclosing(self._reader.changes()) as changes:
+    async def _follow_from_now(self) -> None:
+        """Follow. What was read before the positions may be older: it is read again."""
+        names = await self._rooms.names()
+        positions = await self._tables.heads.read(names)
+        self._activity.forget_all_counts()
+        self._is_following = True
+        await self._recall(latest(positions, RECALLED_CHANNELS))
+        await self._note_changes(positions)
+
+    async def _note_changes(self, since: Mapping[str, str]) -> None:
+        async with aclosing(self._reader.changes(since=since)) as changes:
             async for item in changes:
                 self._activity.note(item, self._clock())
                 self._change.set()
                 self.warning.recovered("changes")
 
-    async def _recall(self) -> None:
+    async def _recall(self, channels: Iterable[str]) -> None:
         """Hold messages that changed last: a quiet board is not an empty one."""
-        names = list(islice(await self._rooms.names(), ASKED_CHANNELS))
-        changed: list[tuple[int, str]] = []
-        async for name, proof in self._tables.proofs.scan(names):
-            changed.append((proof.changed, name))
-        for _, channel in heapq.nlargest(RECALLED_CHANNELS, changed):
-            for message in await self._reader.recent(channel, limit=RECALLED_MESSAGES):
+        for channel in channels:
+            try:
+                recent = await self._reader.recent(channel, limit=RECALLED_MESSAGES)
+            except RedisUnavailableError:
+                raise
+            except (*FAILURES, ValueError) as error:
+                # Another program wrote it. That concerns this channel alone.
+                self.warning.failing("recall", reason=str(error))
+                continue
+            for message in recent:
                 at = message.changed_at / 1000
                 self._activity.recall(channel, message.timetoken, at)
 
     async def read_counts(self, shown: list[BusyMessage]) -> None:
         """Read all counts of those messages of which only changes are known."""
         for channel, messages in unread(shown).items():
-            await self._read(channel, messages)
+            if not await self._read(channel, messages):
+                return
 
-    async def _read(self, channel: str, messages: list[BusyMessage]) -> None:
-        begin(messages)
+    async def _read(self, channel: str, messages: list[BusyMessage]) -> bool:
+        """Read the counts of some messages; tell whether Redis answers."""
+        readings = begin(messages)
         try:
             timetokens = [message.timetoken for message in messages]
             counts = await self._reader.get_many(channel, timetokens)
-        except FAILURES as error:
+            for message, touched in readings:
+                message.end_reading(touched, counts[message.timetoken])
+                message.is_whole &= self._is_following  # else nobody hears of a change
+        except (*FAILURES, ValueError) as error:
             self.warning.failing("counts", reason=str(error))
-            give_up(messages)
-            return
+            return not isinstance(error, RedisUnavailableError)
+        finally:
+            give_up(readings)  # a request that takes too long is cancelled
         self.warning.recovered("counts")
-        for message in messages:
-            message.end_reading(counts[message.timetoken])
+        return True
 
 
 async def soon(work: Awaitable[object], seconds: float) -> None:

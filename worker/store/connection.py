@@ -154,9 +154,11 @@ async def reading_client(redis: Redis, connections: int) -> AsyncIterator[Redis]
     """Yield a client of the same address with connections of its own, for others to read.
 
     It accepts any server: whoever only reads needs no protection from one that went back.
+    Bytes that are no UTF-8 become text with escapes: one channel must not spoil a whole answer.
     """
     pool = redis.connection_pool
-    options = {**pool.connection_kwargs, "redis_connect_func": None}
+    readable = {"redis_connect_func": None, "encoding_errors": "backslashreplace"}
+    options = {**pool.connection_kwargs, **readable}
     own_pool = ConnectionPool(pool.connection_class, connections, **options)
     async with Redis.from_pool(own_pool) as client:
         yield client
