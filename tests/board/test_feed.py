@@ -265,6 +265,8 @@ def test_the_newest_reason_of_the_quarantine_is_shown() -> None:
     letter = DeadLetter("<b>", "no uuid", 5)
     shown = Work().view({}, (3, letter), NOW)["quarantine"]
     assert shown == {"count": 3, "channel": "<b>", "reason": "no uuid", "at": 5}
+    assert Work().view({}, (0, None), NOW)["quarantine"] == {"count": 0}
+    assert Work().view({}, None, NOW)["quarantine"] is None, "unknown is not empty"
 
 
 def test_all_clients_get_the_same_bytes() -> None:

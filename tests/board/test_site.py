@@ -146,13 +146,20 @@ async def test_redis_that_is_away_gets_a_sentence(tmp_path: Path) -> None:
     try:
         async with open_world(server.url, tmp_path) as world:
             address = await board_of(world)
+
+            async def is_known(state: str) -> bool:
+                return bool((await read(f"{address}/snapshot"))["summary"]["state"] == state)
+
+            await wait_until(lambda: is_known("good"))
             await server.kill()
-            response, text = await got(f"{address}/channels?search=")
+            response, text = await got(f"{address}/messages?channel={ROOM}")
             assert response.status == 503, text
+            # What was read before may be wrong by now.
+            await wait_until(lambda: is_known("unknown"))
             await server.revive()
 
             async def is_back() -> bool:
-                response, _ = await got(f"{address}/channels?search=")
+                response, _ = await got(f"{address}/messages?channel={ROOM}")
                 return response.status == 200
 
             await wait_until(is_back)

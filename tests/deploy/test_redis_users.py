@@ -86,7 +86,7 @@ DANGEROUS: Final[list[Command]] = [
 TRUSTED: Final = ("+eval", "+evalsha")
 """What the client's README offers a reader that is trusted."""
 OF_COMMANDS: Final = ("~tally:proven", "~tally:proven:full", "~tally:round")
-"""What ``tally channels`` reads besides: no program of the client needs it."""
+"""What ``tally channels`` and ``tally board`` read besides: no program of the client needs it."""
 ENDLESS: Final[Command] = ("EVAL", "while true do end", "0")
 WRITING: Final[list[Command]] = [
     ("SET", "tally:meta", "x"),

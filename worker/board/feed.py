@@ -15,7 +15,7 @@ from worker.board.plots import SECONDS as PLOT_SECONDS
 from worker.board.plots import Plots
 from worker.board.rooms import Rooms
 from worker.board.sources import Sources
-from worker.board.summary import Status, summary
+from worker.board.summary import Status, seconds_ago, summary
 from worker.board.work import Newest, Work
 
 TICK_SECONDS: Final = 1.0
@@ -129,7 +129,7 @@ class Facts:
         self._take(status, newest)
 
     def _take(self, status: Status, newest: Newest | None) -> None:
-        self.read_at = self._clock()
+        self.read_at = self._clock() - seconds_ago(status)
         self.has_read.set()
         has_worker = self.plots.is_available
         self.summary = summary(status, self.plots.rate, has_worker=has_worker)

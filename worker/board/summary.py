@@ -43,6 +43,12 @@ def summary(status: Status, rate: float | None, *, has_worker: bool) -> dict[str
     }
 
 
+def seconds_ago(status: Status) -> float:
+    """Return how long ago Redis was read: a worker keeps what it read last."""
+    backlog = status.get("redis")
+    return backlog["read_seconds_ago"] if isinstance(backlog, Mapping) else 0.0
+
+
 def _state(status: Status, backlog: Status, *, has_worker: bool) -> tuple[State, str]:
     problems = _problems(status)
     if problems:

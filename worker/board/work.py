@@ -55,7 +55,7 @@ class Work:
         self._backfills: dict[str, Pace] = {}
 
     def view(self, status: Status, quarantine: Newest | None, now: float) -> dict[str, Any]:
-        """Return what the page shows of a worker's status."""
+        """Return what the page shows of a worker's status; of a quarantine if it can be read."""
         backlog = status.get("redis")
         subscriptions = status.get("subscriptions")
         return {
@@ -63,7 +63,7 @@ class Work:
             "up_seconds": status.get("up_seconds"),
             "subscriptions": None if subscriptions is None else _subscriptions(subscriptions),
             "repairs": self._repairs(backlog, now) if isinstance(backlog, Mapping) else None,
-            "quarantine": _quarantine(quarantine),
+            "quarantine": None if quarantine is None else _quarantine(quarantine),
         }
 
     def _repairs(self, backlog: Status, now: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from worker.board.plots import Counters
 from worker.board.site import PREFIX, BoardPages
 from worker.board.sources import Sources
 from worker.board.summary import Status
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, TallyError
 from worker.service.backlog import BacklogReader
 from worker.service.health import Health, backlog_status
 from worker.service.parts import Parts
@@ -34,6 +34,8 @@ from worker.web.streams import Streams
 
 CONNECTIONS: Final = 16
 """Connections to Redis for all clients together. The worker has its own."""
+ANSWER_SECONDS: Final = 2.0
+"""How long Redis may take to answer."""
 COUNTED: Final = (
     metrics.events,
     metrics.lag,
@@ -91,11 +93,12 @@ async def serve_board(
 async def _feed_of_command(settings: Settings, redis: RedisClient) -> AsyncIterator[Feed]:
     """Yield a feed of Redis, and of the worker at TALLY_HTTP if one answers there."""
     namespace = settings.namespace
-    backlog = BacklogReader(Tables(redis, Keys(namespace)), elapsed_clock)
+    tables = Tables(redis, Keys(namespace))
+    backlog = BacklogReader(tables, elapsed_clock)
     async with RemoteWorker(settings.http, namespace) as worker:
 
         async def status() -> Status:
-            newest = await backlog.newest()
+            newest = await backlog.newest() if await _answers(tables) else None
             return await worker.status() | {"redis": backlog_status(newest)}
 
         feed = _feed(redis, namespace, status, worker.counters)
@@ -128,6 +131,16 @@ async def _running(feed: Feed) -> AsyncIterator[None]:
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+async def _answers(tables: Tables) -> bool:
+    """Tell whether Redis answers now: what was read before is old without it."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await tables.server.now()
+    except (TimeoutError, TallyError):
+        return False
+    return True
 
 
 async def _own_counters() -> Counters:
