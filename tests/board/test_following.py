@@ -5,9 +5,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from itertools import count
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from msgspec.json import decode
 from redis.asyncio import Redis
 
 from reaction_tally import AsyncTallyReader
@@ -24,11 +26,14 @@ from worker.board.activity import Activity
 from worker.board.feed import Feed
 from worker.board.follower import Follower
 from worker.board.rooms import Rooms
+from worker.board.site import AT_ONCE, BoardPages
 from worker.board.sources import Sources
 from worker.store.connection import reading_client
 from worker.store.journal import Journal
 from worker.store.store import Store
 from worker.store.tables import Tables
+from worker.web.problems import ProblemError
+from worker.web.streams import Streams
 
 KEYS = Keys()
 OTHER = "other"
@@ -162,6 +167,59 @@ async def test_the_messages_of_a_channel_are_those_of_now(feed: Feed, store: Sto
         (row,) = first["rows"].values()
         assert row["reactions"] == [["reaction", "👍", number - 1]]
         await apply(store, [reaction(number)])
+
+
+async def test_whoever_looks_after_a_while_sees_nothing_old(
+    feed: Feed, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither counts nor the state of an hour ago, not for a moment."""
+    monkeypatch.setattr("worker.board.follower.QUIET_SECONDS", 0.3)
+    monkeypatch.setattr("worker.board.feed.STATUS_SECONDS", 0.01)
+    assert store
+
+    async def is_there() -> bool:
+        feed.follower.note_look()
+        return "at" in decode(feed.frames.snapshot())
+
+    await wait_until(is_there, 20)
+    looked_at = time.time()
+    await wait_until(lambda: "at" not in decode(feed.frames.snapshot()), 20)
+    await wait_until(is_there, 20)
+    assert decode(feed.frames.snapshot())["read_at"] > 1000 * looked_at
+
+
+async def test_a_clock_that_is_set_forward_stops_nobody(feed: Feed) -> None:
+    """The worker counts in the same loop: the board must never keep it."""
+    feed.follower.note_look()
+    await feed.frames.first()
+    feed.follower._looked_at -= 3_600
+    turns = 0
+    read = asyncio.create_task(feed._facts.run(feed.follower))
+    while turns < 100:  # a loop that is kept never comes to its end
+        turns += 1
+        await asyncio.sleep(0)
+    read.cancel()
+    await asyncio.wait([read])
+
+
+async def test_a_question_that_waits_for_its_turn_ends_in_time(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Redis that hangs keeps nobody, and leaves no question behind."""
+    begun: list[str] = []
+
+    async def hanging(channel: str) -> None:
+        begun.append(channel)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("worker.board.site.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(feed, "channel", hanging)
+    pages = BoardPages(feed, Streams())
+    call = cast("Any", SimpleNamespace(query={"channel": [CHANNEL]}))
+    asked = (pages.messages(call) for _ in range(3 * AT_ONCE))
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {ProblemError}
+    assert len(begun) == AT_ONCE
 
 
 async def test_a_reading_that_was_cancelled_is_tried_again() -> None:

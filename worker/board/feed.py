@@ -65,10 +65,14 @@ class Feed:
 
     async def _publish(self) -> None:
         while True:
-            await self._facts.has_read.wait()
-            await self.follower.wait_for_look()
             if self.frames.clients:
                 self.follower.note_look()
+            if not self.follower.is_watched:
+                # What is known now is old when somebody looks again.
+                self.frames.forget()
+                self._facts.has_read.clear()
+            await self.follower.wait_for_look()
+            await self._facts.has_read.wait()
             shown = self._view.messages()
             await self.follower.read_counts(shown)
             self.frames.publish(*self._view.next(shown, self._facts))

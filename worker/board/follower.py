@@ -59,8 +59,12 @@ class Follower:
 
     @property
     def is_watched(self) -> bool:
-        """Whether somebody has looked lately."""
-        return self._clock() - self._looked_at < QUIET_SECONDS
+        """Whether somebody has looked lately. Then ``wait_for_look`` does not wait."""
+        return self._look.is_set()
+
+    @property
+    def _is_quiet(self) -> bool:
+        return self._clock() - self._looked_at >= QUIET_SECONDS
 
     async def wait_for_look(self) -> None:
         """Wait until somebody looks."""
@@ -81,12 +85,12 @@ class Follower:
             finally:
                 following.cancel()
                 await asyncio.wait([following])
-            if not self.is_watched:  # somebody may have looked meanwhile
+            if self._is_quiet:  # else somebody has looked meanwhile
                 self._look.clear()
                 self._activity.clear()
 
     async def _wait_for_quiet(self) -> None:
-        while self.is_watched:
+        while not self._is_quiet:
             left = self._looked_at + QUIET_SECONDS - self._clock()
             await asyncio.sleep(max(left, 0.1))
 

@@ -43,6 +43,12 @@ class Frames:
         for send in self._clients:
             send(frame)
 
+    def forget(self) -> None:
+        """Forget the document: it is too old for whoever comes next."""
+        self._has_begun.clear()
+        self._document = {}
+        self._snapshot = None
+
     async def first(self) -> None:
         """Wait until there is a document."""
         await self._has_begun.wait()

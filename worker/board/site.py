@@ -1,7 +1,8 @@
 """The board over HTTP: its files, its stream, and what is asked on demand."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
@@ -22,6 +23,8 @@ AT_ONCE: Final = 4
 ANSWER_SECONDS: Final = 10.0
 LONGEST_TEXT: Final = 200
 Result = TypeVar("Result")
+Question = Callable[[], Awaitable[dict[str, Any]]]
+"""Reads from Redis once it is its turn."""
 
 
 class BoardPages:
@@ -61,34 +64,38 @@ class BoardPages:
     async def channels(self, call: Call) -> web.StreamResponse:
         """Return the channels that a search finds."""
         text = _text(call, "search")
-        found = await self._read(self._feed.rooms.search(text))
+        found = await self._read(partial(self._feed.rooms.search, text))
         return _json(encode(found))
 
     async def messages(self, call: Call) -> web.StreamResponse:
         """Return the messages of one channel."""
         channel = _text(call, "channel")
-        found = await self._read(self._feed.channel(channel))
+        found = await self._read(partial(self._feed.channel, channel))
         return _json(encode(found))
 
     async def explain(self, call: Call) -> web.StreamResponse:
         """Return how the counts of one message came to be."""
         channel, message = _text(call, "channel"), _text(call, "message")
-        found = await self._read(self._feed.explainer.explain(channel, message))
+        explain = partial(self._feed.explainer.explain, channel, message)
+        found = await self._read(explain)
         return _json(encode(found))
 
-    async def _read(self, reading: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    async def _read(self, question: Question) -> dict[str, Any]:
         """Return what is read from Redis; a few at a time.
 
         Raises:
             ProblemError: a name is malformed, or Redis cannot be read.
         """
+        try:
+            return await self._soon(self._in_turn(question))
+        except (ValueError, ConfigurationError) as error:
+            raise ProblemError(400, "PubNub has no such name.") from error
+        except FAILURES as error:
+            raise ProblemError(503, "Redis cannot be read now.") from error
+
+    async def _in_turn(self, question: Question) -> dict[str, Any]:
         async with self._turns:
-            try:
-                return await self._soon(reading)
-            except (ValueError, ConfigurationError) as error:
-                raise ProblemError(400, "PubNub has no such name.") from error
-            except FAILURES as error:
-                raise ProblemError(503, "Redis cannot be read now.") from error
+            return await question()
 
     async def _soon(self, work: Awaitable[Result]) -> Result:
         try:
