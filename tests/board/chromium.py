@@ -230,8 +230,13 @@ class Chromium:
             [CHROMIUM, *SWITCHES, f"--user-data-dir={self._profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            # Its crash reporter writes into the home of the user.
-            env={**os.environ, "HOME": self._folder.name, "TZ": "UTC"},
+            # Its crash reporter writes into the home of the user, and its lock into TMPDIR.
+            env={
+                **os.environ,
+                "HOME": self._folder.name,
+                "TMPDIR": self._folder.name,
+                "TZ": "UTC",
+            },
             start_new_session=True,
         )
 

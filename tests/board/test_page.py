@@ -82,6 +82,38 @@ async def test_strangers_texts_stay_texts(
     assert page.problems == []
 
 
+async def test_no_value_hides_another_one(
+    world: World, serve: Serve, browser: Browser, address: str
+) -> None:
+    """A type may have a colon, and blanks that nobody sees have escapes."""
+    await serve()
+    for type, value in (("a", "b:c"), ("a:b", "c"), ("reaction", "\u3164\u00ad")):
+        world.state.add(ROOM, MESSAGE, type, value, "ana")
+    page = await browser.page(address)
+    await page.holds("document.querySelectorAll('.chip').length === 3")
+    await page.shows("\\u{3164}\\u{ad}", ".message")
+
+
+async def test_a_frame_that_comes_again_gets_no_younger(
+    serve: Serve, browser: Browser, address: str
+) -> None:
+    """Who asks for snapshots while Redis hangs sees how old they are."""
+    await serve()
+    page = await browser.page(address)
+    is_kept = await page.evaluate(
+        """
+        import("/board/document.js").then(({ BoardDocument }) => {
+          const known = new BoardDocument();
+          known.take("snapshot", { run: "a", sequence: 1 });
+          known.arrivedAt = 5;
+          known.take("snapshot", { run: "a", sequence: 1 });
+          return known.arrivedAt === 5;
+        })
+        """
+    )
+    assert is_kept
+
+
 async def test_a_hostile_channel_stays_text(
     world: World, serve: Serve, browser: Browser, address: str
 ) -> None:

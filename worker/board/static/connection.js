@@ -23,7 +23,11 @@ export class RefusedError extends Error {
 function takeToken() {
   const [, token] = /^#token=(.+)$/.exec(location.hash) ?? [];
   if (!token) return;
-  sessionStorage.setItem(TOKEN, decodeURIComponent(token));
+  try {
+    sessionStorage.setItem(TOKEN, decodeURIComponent(token));
+  } catch {
+    sessionStorage.setItem(TOKEN, token); // it has a % of its own
+  }
   history.replaceState(null, "", location.pathname + location.search);
 }
 

@@ -92,7 +92,7 @@ class MessageRow {
 
   /** Returns the reactions by their keys. A chip keeps its place while its counts change. */
   #inPlace(reactions) {
-    const found = new Map(reactions.map((item) => [`${item[0]}:${item[1]}`, item]));
+    const found = new Map(reactions.map((item) => [JSON.stringify(item.slice(0, 2)), item]));
     const kept = this.#order.filter((key) => found.has(key));
     this.#order = [...new Set([...kept, ...found.keys()])];
     return this.#order.map((key) => [key, found.get(key)]);

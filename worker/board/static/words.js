@@ -7,7 +7,7 @@ const dayOfYear = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium" });
 const DAY = 86_400;
 
 // Control characters, and those that turn or hide a text. The joiner and the tags of emoji stay.
-const HIDDEN = /[\p{Cc}\p{Zl}\p{Zp}\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/gu;
+const HIDDEN = /[\p{Cc}\p{Zl}\p{Zp}\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u2800\u3164\uffa0\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/gu;
 
 const escaped = (character) => `\\u{${character.codePointAt(0).toString(16)}}`;
 
