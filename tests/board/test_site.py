@@ -147,15 +147,15 @@ async def test_redis_that_is_away_gets_a_sentence(tmp_path: Path) -> None:
         async with open_world(server.url, tmp_path) as world:
             address = await board_of(world)
 
-            async def is_known(state: str) -> bool:
-                return bool((await read(f"{address}/snapshot"))["summary"]["state"] == state)
+            async def has_reason(words: str) -> bool:
+                return words in (await read(f"{address}/snapshot"))["summary"]["reason"]
 
-            await wait_until(lambda: is_known("good"))
+            await wait_until(lambda: has_reason("No worker answers"))
             await server.kill()
             response, text = await got(f"{address}/messages?channel={ROOM}")
             assert response.status == 503, text
             # What was read before may be wrong by now.
-            await wait_until(lambda: is_known("unknown"))
+            await wait_until(lambda: has_reason("Redis does not answer"))
             await server.revive()
 
             async def is_back() -> bool:

@@ -13,7 +13,7 @@ import { span } from "./words.js";
 import { Work } from "./work.js";
 
 const LATE_SECONDS = 8; // then a banner says that nothing arrives
-const STALE_SECONDS = 20; // the facts of the sentence are read every five seconds
+const STALE_SECONDS = 120; // a worker with 100,000 channels reads the facts once a minute
 const CHANNELS_MS = 5_000;
 const CHANNEL_MS = 2_000;
 const BANNERS = {
