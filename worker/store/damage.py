@@ -16,6 +16,10 @@ from worker.errors import DamagedKeyError
 from worker.store.batch import batched
 
 KEYS_AT_ONCE: Final = 500
+FORGET_AGAIN: Final = (
+    "Then type tally users forget for everybody on your list, and start the workers."
+)
+"""What to do after the hash of forgotten users was deleted."""
 
 Types = Mapping[str, str]
 """Key → the type that the worker keeps there."""

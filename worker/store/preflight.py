@@ -16,11 +16,15 @@ from worker.errors import (
     RedisUnfitError,
     ScriptRefusedError,
 )
-from worker.store.damage import find_damage, types_of_all_channels, wrong_type_ignored
+from worker.store.damage import (
+    FORGET_AGAIN,
+    find_damage,
+    types_of_all_channels,
+    wrong_type_ignored,
+)
 from worker.store.fitness import Fitness
 from worker.store.protocol import explain_failure
 from worker.store.redis_errors import redis_errors
-from worker.store.refused_users import FORGET_AGAIN
 from worker.store.scripts import VERBS, call_script, source
 
 COMMANDS: Final = (

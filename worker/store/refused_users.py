@@ -9,16 +9,13 @@ from typing import Final
 from worker.domain.forgotten_users import NOBODY, ForgottenUsers, digest
 from worker.errors import RedisUnfitError
 from worker.store.batch import MAX_BATCH, batched
+from worker.store.damage import FORGET_AGAIN
 from worker.store.table import Table, retried
 from worker.telemetry.text import escape
 
 KEY: Final = "key"
 """The field with the key of the hashes, in hexadecimal digits."""
 KEY_BYTES: Final = 32
-FORGET_AGAIN: Final = (
-    "Then type tally users forget for everybody on your list, and start the workers."
-)
-"""What to do after the hash was deleted."""
 _DIGITS: Final = re.compile("[0-9a-f]{64}")
 """A hash, and the key of the hashes."""
 
