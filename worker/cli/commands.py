@@ -12,6 +12,7 @@ import typer
 
 from worker.cli import options, reports
 from worker.cli.arguments import range_between
+from worker.cli.confirm import confirm
 from worker.cli.interrupts import finish
 from worker.cli.reading_commands import channels, explain, show, tail, top
 from worker.cli.reports import print_json, print_result
@@ -186,20 +187,13 @@ def forget(
     settings = _connecting_settings()
     refuse_configured(settings, channels)
     if not yes:
-        _confirm(channels)
+        names = escape(", ".join(channels))
+        confirm(f"Delete all tallies of {names}?", "tally forget deletes tallies")
     work = run_forget(settings, channels)
     results = finish(work)
     document = partial(reports.forget_json, results)
     lines = reports.forget_lines(results)
     print_result(as_json, document, lines)
-
-
-def _confirm(channels: "list[str]") -> None:
-    """Ask the person at the terminal; end the command if the answer is no."""
-    if not sys.stdin.isatty():
-        raise ConfigurationError("tally forget deletes tallies. Nobody can be asked: add --yes.")
-    names = escape(", ".join(channels))
-    typer.confirm(f"Delete all tallies of {names}?", abort=True, err=True)
 
 
 for reading_command in (show, top, tail, channels, explain):

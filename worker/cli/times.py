@@ -58,6 +58,6 @@ def age(at: int, now: float) -> str:
 def time_of(timetoken: Timetoken | None) -> int:
     """Return the milliseconds since 1970 of a timetoken; 0 if it is no time."""
     digits = timetoken or ""
-    if len(digits) != PUBNUB_DIGITS:
+    if len(digits) != PUBNUB_DIGITS or not digits.isdecimal():
         return 0
     return milliseconds(digits)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from worker.cli import options
+from worker.cli.confirm import confirm
 from worker.cli.interrupts import finish
 from worker.cli.reports import print_result
 from worker.errors import ConfigurationError
@@ -60,7 +61,9 @@ def forget(
         return
     settings = _settings()
     if not yes:
-        _confirm(len(wanted))
+        people = "this user" if len(wanted) == 1 else f"these {len(wanted)} users"
+        question = f"Delete everything that is kept of {people}?"
+        confirm(question, "tally users forget deletes reactions")
     report = finish(run_forget_users(settings, wanted, wait_visibly))
     document = partial(user_reports.forget_json, len(wanted), report)
     print_result(as_json, document, user_reports.forget_lines(len(wanted), report))
@@ -106,13 +109,3 @@ def _lines_of_input() -> list[str]:
         raise ConfigurationError("Standard input is no text in UTF-8.") from None
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return list(filter(None, lines))
-
-
-def _confirm(count: int) -> None:
-    """Ask the person at the terminal; end the command if the answer is no."""
-    if not sys.stdin or not sys.stdin.isatty():
-        raise ConfigurationError(
-            "tally users forget deletes reactions. Nobody can be asked: add --yes."
-        )
-    people = "this user" if count == 1 else f"these {count} users"
-    typer.confirm(f"Delete everything that is kept of {people}?", abort=True, err=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reaction_tally.keys import read_action_field
-from worker.domain.position import milliseconds, order
+from worker.cli.times import iso, time_of
+from worker.domain.position import order
 from worker.telemetry.text import escape
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from worker.applying.user_forgetting import ErasureReport
     from worker.reading.user_export import JournaledChange, UserExport
     from worker.store.user_data import Trace
-
-LONGEST_TIME = 17
-"""The digits of PubNub's timetokens. What is longer names no time."""
 
 
 def export_json(exports: Mapping[str, UserExport]) -> dict[str, object]:
@@ -28,7 +25,7 @@ def export_json(exports: Mapping[str, UserExport]) -> dict[str, object]:
 def _export_json(export: UserExport) -> dict[str, object]:
     at = export.forgotten_at
     return {
-        "forgotten_at": None if at is None else _moment(at),
+        "forgotten_at": iso(at),
         "actions": list(map(_trace_json, _sorted(export.actions))),
         "removed": list(map(_trace_json, _sorted(export.removed))),
         "journal": list(map(_change_json, export.changes)),
@@ -48,7 +45,7 @@ def _trace_json(trace: Trace) -> dict[str, object]:
         "type": type,
         "value": value,
         "action_timetoken": trace.timetoken,
-        "time": _time(trace.timetoken),
+        "time": iso(time_of(trace.timetoken)),
     }
 
 
@@ -58,7 +55,7 @@ def _change_json(journaled: JournaledChange) -> dict[str, object]:
     return {
         "channel": journaled.channel,
         "id": journaled.entry,
-        "time": _moment(int(written)),
+        "time": iso(int(written)),
         "event": change.event,
         "outcome": change.outcome,
         "message_timetoken": change.message_timetoken,
@@ -74,7 +71,7 @@ def export_lines(exports: Mapping[str, UserExport]) -> Iterator[str]:
     for uuid, export in exports.items():
         name = escape(uuid)
         if export.forgotten_at is not None:
-            since = _moment(export.forgotten_at)
+            since = iso(export.forgotten_at)
             yield f"{name}: forgotten since {since}. Later events are refused."
         if export.is_empty:
             yield f"{name}: nothing is kept."
@@ -154,15 +151,3 @@ def undo_lines(users: int, undone: int) -> Iterator[str]:
         "Then `tally reconcile` gets back what PubNub still lists of them; "
         "`tally reconcile CHANNEL…` is quicker."
     )
-
-
-def _time(timetoken: str) -> str | None:
-    """Return the time of a timetoken; None if it is not PubNub's own."""
-    if len(timetoken) != LONGEST_TIME or not timetoken.isdecimal():
-        return None
-    return _moment(milliseconds(timetoken))
-
-
-def _moment(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
