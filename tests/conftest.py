@@ -9,7 +9,9 @@ import fakeredis
 import pytest
 from redis.asyncio import Redis
 
+from tests.redis_cluster import RedisCluster
 from tests.redis_server import RedisServer
+from tests.sentinels import Sentinels
 from worker.store.connection import connect
 
 PERMANENT = re.compile(
@@ -47,6 +49,28 @@ def valkey() -> Iterator[RedisServer]:
     server = RedisServer()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster_of_the_run() -> Iterator[RedisCluster]:
+    """Three primaries with a replica each, for the whole run. Tests ask for ``redis_cluster``."""
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_cluster(cluster_of_the_run: RedisCluster) -> RedisCluster:
+    """A healthy cluster without keys. A test that ends nodes starts them again, or has its own."""
+    cluster_of_the_run.wait_until_healthy()
+    cluster_of_the_run.clear()
+    return cluster_of_the_run
+
+
+@pytest.fixture
+def sentinels() -> Iterator[Sentinels]:
+    """One primary, two replicas and three sentinels, of this test alone."""
+    with Sentinels() as sentinels:
+        yield sentinels
 
 
 @pytest.fixture

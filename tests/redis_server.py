@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -89,13 +90,31 @@ class ServerProcess:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=START_SECONDS) as line:
                 line.sendall(b"PING\r\n")
-                return line.recv(64).startswith(b"+PONG")  # an error while it is loading
+                # It answers -LOADING while it loads, -NOAUTH where it needs a password.
+                return line.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 
     def log(self) -> str:
         """Return the text of the server's log."""
         return self._log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the process runs; one that is paused runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def pause(self) -> None:
+        """Stop the process's clock: connections stay open, and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        assert self._process
+        self._process.send_signal(number)
 
     def end(self) -> None:
         """End the server as an operator does."""
