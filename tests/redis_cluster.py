@@ -215,7 +215,7 @@ def _shaken_hands(node: Node) -> Iterable[str]:
 
 def _is_ok(node: Node) -> bool:
     fields = dict(line.split(":") for line in node.ask("CLUSTER", "INFO").split())
-    return fields["cluster_state"] == "ok" and fields["cluster_slots_ok"] == str(SLOTS)
+    return bool(fields["cluster_state"] == "ok" and fields["cluster_slots_ok"] == str(SLOTS))
 
 
 def _owners(node: Node) -> frozenset[tuple[int, int, str]]:

@@ -37,7 +37,7 @@ from worker.source.wire import CountedTypes
 from worker.store.apply_script import Ttls
 from worker.store.audit import Audit
 from worker.store.budget import Budget
-from worker.store.connection import RedisClient, opened_redis, recovery_client
+from worker.store.connection import RedisClient, opened_redis, pool_of, recovery_client
 from worker.store.counted_types import acceptable_claim, claim_namespace
 from worker.store.entries import Entries
 from worker.store.ownership import Claim, Ownership, check_ownership
@@ -136,7 +136,7 @@ class Parts:
                 Tables(recovery_redis, keys),
                 self.ownership,
                 configured_names(settings).channels,
-                (redis.connection_pool, recovery_redis.connection_pool),
+                (pool_of(redis), pool_of(recovery_redis)),
             )
         recover = self.recovery.run if self.recovery else None
         retry = RedisRetry(clock, rollback_detector, recover)

@@ -1,9 +1,11 @@
-"""What REDIS_URL may be: the address of one server, and the number of a database."""
+"""What REDIS_URL of one server may be: its host, and the number of a database."""
 
 import re
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from reaction_tally.addresses import EXAMPLES, Kind
+from reaction_tally.addresses import SCHEMES as SERVERS
 from worker.errors import ConfigurationError
 
 SCHEMES: Final = ("redis", "rediss", "unix")
@@ -16,7 +18,6 @@ UNREADABLE: Final = (
 _DATABASE: Final = re.compile(r"/?|/[0-9]{1,9}")
 _CUT: Final = re.compile(r"#|\?.*@")
 """A # or ? of a password that is not encoded: redis-py takes what is before it for a host."""
-_OTHER_SERVERS: Final = {"sentinel": "Sentinels", "cluster": "a Redis Cluster"}
 
 
 def check_address(url: str) -> None:
@@ -35,10 +36,9 @@ def check_address(url: str) -> None:
     _, _, hosts = address.netloc.rpartition("@")
     if "," in hosts:
         raise ConfigurationError(
-            "REDIS_URL has several hosts, as addresses of "
-            "Sentinels or of a Redis Cluster have. "
-            "The worker needs the address of one server: "
-            "redis://host:6379/0."
+            "REDIS_URL has several hosts. "
+            f"Write {EXAMPLES[Kind.CLUSTER]} for a Redis Cluster, "
+            f"or {EXAMPLES[Kind.SENTINEL]} for Sentinels."
         )
     _check_database(address.path)
     _check_port(address)
@@ -58,15 +58,7 @@ def _check_port(address: SplitResult) -> None:
 def _check_scheme(scheme: str) -> None:
     if scheme in SCHEMES:
         return
-    _, _, kind = scheme.partition("+")
-    servers = _OTHER_SERVERS.get(kind)
-    if servers:
-        raise ConfigurationError(
-            f"REDIS_URL is the address of {servers}. "
-            "The worker needs the address of one server: "
-            "redis://host:6379/0."
-        )
-    kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+    kinds = ", ".join(f"{scheme}://" for scheme in (*SCHEMES, *SERVERS))
     raise ConfigurationError(
         f"REDIS_URL must begin with one of {kinds}. Leave it unset for an embedded Valkey."
     )

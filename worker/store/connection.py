@@ -1,8 +1,7 @@
 """Clients of Redis."""
 
-import asyncio
 import encodings.idna  # noqa: F401 - Python loads it at the first name, when no file may be left
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import filterfalse
@@ -10,58 +9,69 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import hiredis
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.asyncio import Redis, RedisCluster
 
+from reaction_tally.addresses import AddressError, read_servers
 from worker.certificates import check_redis_options
 from worker.errors import ConfigurationError
 from worker.store.address import UNREADABLE, check_address
+from worker.store.connector import (
+    BAD_OPTIONS,
+    SOCKET_TIMEOUT_SECONDS,
+    Connector,
+    connector_of,
+)
 from worker.store.rollback_detector import RollbackDetector
+
+__all__ = [
+    "EMBEDDED_FOLDER",
+    "SOCKET_TIMEOUT_SECONDS",
+    "RedisClient",
+    "connect",
+    "is_cluster",
+    "opened_redis",
+    "pool_of",
+    "reading_client",
+    "recovery_client",
+]
 
 RedisClient = Redis
 """A client, for parts that hand it to the store."""
 
 EMBEDDED_FOLDER: Final = Path(".tally")
-SOCKET_TIMEOUT_SECONDS: Final = 10.0
-CLOSE_SECONDS: Final = 0.5
-"""For so long a connection waits for the server's end of TLS."""
-HEALTH_CHECK_SECONDS: Final = 30
-_BAD_OPTIONS: Final = (
-    ValueError,
-    TypeError,
-    AttributeError,
-    RedisError,
-)
-"""What redis-py raises for an option that it does not take."""
-MAX_CONNECTIONS: Final = 1_000
-"""Twice as many as polls run at once.
-
-Each answer may need one.
-"""
 
 
 def connect(url: str, rollback_detector: RollbackDetector | None = None) -> Redis:
-    """Return a client for ``redis://``, ``rediss://`` or ``unix://``.
+    """Return a client of one server, of a cluster, or of the primary that Sentinels name.
 
     With a detector it refuses another server than the one before,
-    until the detector accepts that server.
+    until the detector accepts that server. A client of a cluster does not.
 
     Raises:
         ConfigurationError: the address is malformed, or of another kind.
     """
     try:
-        check_address(url)
+        servers = read_servers(url)
+        if not servers:
+            check_address(url)
+    except AddressError as error:
+        raise ConfigurationError(f"REDIS_URL {error}") from None
     except ValueError:
         # The text of this error may quote a password, so it is left out.
         raise ConfigurationError(UNREADABLE) from None
     try:
-        return _client(url, rollback_detector)
-    except _BAD_OPTIONS:
+        connector = Connector(url, servers)
+        client = connector.open(rollback_detector)
+    except BAD_OPTIONS:
         raise _refused_options(url) from None
+    if connector.has_tls:
+        check_redis_options(connector.options)
+    return client
+
+
+def is_cluster(redis: Redis) -> bool:
+    """Tell whether a client is one of a cluster."""
+    return isinstance(redis, RedisCluster)
 
 
 def _refused_options(url: str) -> ConfigurationError:
@@ -84,38 +94,13 @@ def _takes(
     option: tuple[str, str],
 ) -> bool:
     query = urlencode([option])
-    address = f"{scheme}://localhost/?{query}"
+    place = "/service" if scheme.endswith("sentinel") else "/"
+    address = f"{scheme}://localhost{place}?{query}"
     try:
-        pool = ConnectionPool.from_url(address)
-        pool.connection_class(**pool.connection_kwargs)
-    except _BAD_OPTIONS:
+        Connector(address, read_servers(address)).open()
+    except BAD_OPTIONS:
         return False
     return True
-
-
-def _client(url: str, rollback_detector: RollbackDetector | None) -> Redis:
-    check_server = rollback_detector.check_server if rollback_detector else None
-    redis: Redis = Redis.from_url(
-        url,
-        decode_responses=True,
-        # Where all are in use, redis-py refuses a command. A pool that waits costs more.
-        max_connections=MAX_CONNECTIONS,
-        socket_timeout=SOCKET_TIMEOUT_SECONDS,
-        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-        health_check_interval=HEALTH_CHECK_SECONDS,
-        # A replica refuses writes for ever. On a new connection
-        # the address may lead to the new primary.
-        retry_on_error=[ReadOnlyError],
-        redis_connect_func=check_server,
-    )
-    pool = redis.connection_pool
-    bases = (LeanConnection, pool.connection_class)
-    pool.connection_class = type("Connection", bases, {})
-    # An unknown option in the address fails here, and not at the first use.
-    pool.connection_class(**pool.connection_kwargs)
-    if urlsplit(url).scheme == "rediss":
-        check_redis_options(pool.connection_kwargs)
-    return redis
 
 
 @asynccontextmanager
@@ -143,10 +128,7 @@ async def opened_redis(
 
 def recovery_client(redis: Redis) -> Redis:
     """Return a client of the same address that accepts any server."""
-    pool = redis.connection_pool
-    options = {**pool.connection_kwargs, "redis_connect_func": None}
-    recovery = ConnectionPool(pool.connection_class, pool.max_connections, **options)
-    return Redis.from_pool(recovery)
+    return connector_of(redis).open()
 
 
 @asynccontextmanager
@@ -156,67 +138,15 @@ async def reading_client(redis: Redis, connections: int) -> AsyncIterator[Redis]
     It accepts any server: whoever only reads needs no protection from one that went back.
     Bytes that are no UTF-8 become text with escapes: one channel must not spoil a whole answer.
     """
-    pool = redis.connection_pool
-    readable = {"redis_connect_func": None, "encoding_errors": "backslashreplace"}
-    options = {**pool.connection_kwargs, **readable}
-    own_pool = ConnectionPool(pool.connection_class, connections, **options)
-    async with Redis.from_pool(own_pool) as client:
+    connector = connector_of(redis)
+    async with connector.open(
+        max_connections=connections,
+        encoding_errors="backslashreplace",
+    ) as client:
         yield client
 
 
-class LeanConnection:
-    """Mixin for redis-py's connections.
-
-    redis-py sends with ``wait_for``. On Python 3.11 that starts a task for each command,
-    and swallows a cancellation. Commands are packed by hiredis; redis-py would pack them in Python.
-    It also waits ten seconds for the end of TLS, which a server that hangs never sends.
-    """
-
-    async def disconnect(self: Any, nowait: bool = False, **details: Any) -> None:
-        """Close the connection. TLS that the server does not end in time is cut."""
-        if nowait or self._writer is None:
-            await AbstractConnection.disconnect(self, nowait, **details)
-            return
-        transport = self._writer.transport
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await AbstractConnection.disconnect(self, nowait, **details)
-        except (TimeoutError, RedisTimeoutError):
-            transport.abort()
-
-    async def send_packed_command(
-        self: Any,
-        command: Iterable[bytes],
-        check_health: bool = True,
-    ) -> None:
-        """Send a command; after an error the connection is closed."""
-        if not self.is_connected:
-            await self.connect_check_health(check_health=False)
-        if check_health:
-            await self.check_health()
-        try:
-            self._writer.writelines(command)
-            if self._writer.transport.get_write_buffer_size():
-                async with asyncio.timeout(self.socket_timeout):
-                    await self._writer.drain()
-        except BaseException as error:
-            # The next call must not read this answer.
-            await self.disconnect(nowait=True)
-            if isinstance(error, TimeoutError):
-                raise RedisTimeoutError("Timeout writing to socket") from None
-            if isinstance(error, OSError):
-                raise RedisConnectionError(f"{error} while writing to socket") from error
-            raise
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        """Return one command as bytes; its name may have two words."""
-        if " " in args[0]:
-            args = (*args[0].split(), *args[1:])
-        return [hiredis.pack_command(args)]
-
-    def pack_commands(self, commands: Iterable[Any]) -> list[bytes]:
-        """Return several commands as bytes."""
-        packed: list[bytes] = []
-        for command in commands:
-            packed += self.pack_command(*command)
-        return packed
+def pool_of(redis: Redis) -> Any:
+    """Return what ends a client's connections by ``disconnect()``; new ones may lead elsewhere."""
+    client: Any = redis
+    return client if is_cluster(redis) else client.connection_pool

@@ -2,10 +2,11 @@
 
 import asyncio
 import ssl
-from typing import Any, Final, cast
+from typing import Final
 
-from redis.asyncio import Redis, SSLConnection
+from redis.asyncio import Redis
 
+from worker.store.connector import connector_of
 from worker.store.tls_failures import CLOSED, OTHER_HOSTS, explain_tls
 
 TRY_SECONDS: Final = 1.0
@@ -18,23 +19,24 @@ _NAMES: Final = 5
 
 async def explain_failure(redis: Redis) -> str:
     """Return what to change in REDIS_URL; an empty text if nothing is known."""
-    pool = cast("Any", redis).connection_pool
-    options = pool.connection_kwargs
-    if "host" not in options:
+    connector = connector_of(redis)
+    if not connector.hosts:
         return ""
-    host, port = options["host"], options.get("port", 6379)
-    if issubclass(pool.connection_class, SSLConnection):
+    host, port = connector.hosts[0]
+    given = connector.scheme
+    begins = f"REDIS_URL begins with {given}://"
+    if connector.has_tls:
         if await _speaks_plain_text(host, port):
-            return f"{host}:{port} speaks no TLS: REDIS_URL begins with rediss://, write redis://."
-        return await _explain_tls_failure(pool, host, port)
+            other = given.replace("rediss", "redis")
+            return f"{host}:{port} speaks no TLS: {begins}, write {other}://."
+        return await _explain_tls_failure(connector.tls_context(), host, port)
     if await _speaks_tls(host, port):
-        return f"{host}:{port} speaks TLS: REDIS_URL begins with redis://, write rediss://."
+        other = given.replace("redis", "rediss")
+        return f"{host}:{port} speaks TLS: {begins}, write {other}://."
     return ""
 
 
-async def _explain_tls_failure(pool: Any, host: str, port: int) -> str:
-    connection = pool.connection_class(**pool.connection_kwargs)
-    context = connection.ssl_context.get()
+async def _explain_tls_failure(context: ssl.SSLContext, host: str, port: int) -> str:
     try:
         problem = await _problem_of_tls(host, port, context)
     except (OSError, TimeoutError):

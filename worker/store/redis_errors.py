@@ -46,6 +46,13 @@ CANNOT_SAVE: Final = (
     "Its own log says why; often the disk is full."
 )
 """Redis says it in many words, also to a PING."""
+_OF_REDIS: Final = (
+    exceptions.RedisError,
+    exceptions.RedisClusterException,
+    OSError,
+    UnicodeError,
+)
+"""What redis-py raises. The second is no kind of the first."""
 _NO_PASSWORD: Final = re.compile("HELLO must be called with|Authentication required")
 _CONNECTING: Final = re.compile(r"(Error -?\d+ connecting to \S+)\. (.+?)\.?$")
 """What redis-py says of a connection that fails: the place, and the system's words."""
@@ -93,7 +100,7 @@ def redis_errors() -> Iterator[None]:
     cancellations = task.cancelling() if task else 0
     try:
         yield
-    except (exceptions.RedisError, OSError, UnicodeError) as error:
+    except _OF_REDIS as error:
         raise translated(error) from error
     finally:
         # Also after an error: a task that is cancelled must not try again.

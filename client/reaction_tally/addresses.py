@@ -1,0 +1,174 @@
+"""Addresses of several servers: the nodes of a Redis Cluster, or Sentinels and their service.
+
+``redis+cluster://[user:password@]host:port,host:port[?options]``
+``redis+sentinel://[user:password@]host:port,…/service[/database][?options]``
+
+With ``rediss+`` they speak TLS. Options have the names that redis-py gives them;
+``sentinel_username`` and ``sentinel_password`` are the Sentinels' own.
+No error quotes a part of an address: it may be a password.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio.connection import parse_url
+
+Host = tuple[str, int]
+
+
+class Kind(Enum):
+    """What listens at the hosts of an address."""
+
+    CLUSTER = "cluster"
+    SENTINEL = "sentinel"
+
+
+EXAMPLES: Final = {
+    Kind.CLUSTER: "redis+cluster://:password@host:6379,host:6379",
+    Kind.SENTINEL: "redis+sentinel://:password@host:26379,host:26379/service/0",
+}
+SCHEMES: Final = (
+    "redis+cluster",
+    "rediss+cluster",
+    "redis+sentinel",
+    "rediss+sentinel",
+)
+_PORTS: Final = {Kind.CLUSTER: 6379, Kind.SENTINEL: 26379}
+_PARTS: Final = re.compile(
+    r"(?P<tls>rediss?)\+(?P<kind>cluster|sentinel)://"
+    r"(?:(?P<login>[^@/?#\[\]]*)@)?"
+    r"(?P<hosts>[^@/?#]*)"
+    r"(?P<path>/[^@?#]*)?"
+    r"(?:\?(?P<query>[^@#]*))?"
+)
+_SERVICE: Final = re.compile("/(?P<service>[^/]+)(?:/(?P<database>[0-9]{1,9})?)?")
+_FOR_SENTINELS: Final = re.compile("sentinel_(username|password)")
+_SHARED_WITH_SENTINELS: Final = re.compile("ssl_.*|socket_.*")
+
+
+class AddressError(ValueError):
+    """What is wrong with an address, in words that follow its name: "has a port that …"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServersAddress:
+    """The address of a cluster or of Sentinels, taken apart."""
+
+    kind: Kind
+    has_tls: bool
+    hosts: tuple[Host, ...]
+    options: Mapping[str, Any]
+    """As redis-py takes them: user, password and database among them."""
+    service: str = ""
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """The options of connections to the servers that hold the data."""
+        return {
+            name: value
+            for name, value in self.options.items()
+            if not _FOR_SENTINELS.fullmatch(name)
+        }
+
+    @property
+    def sentinel_options(self) -> dict[str, Any]:
+        """The options of connections to Sentinels: their own user, the same TLS and time limits."""
+        options = {
+            name: value
+            for name, value in self.options.items()
+            if _SHARED_WITH_SENTINELS.fullmatch(name)
+        }
+        for name, value in self.options.items():
+            own = _FOR_SENTINELS.fullmatch(name)
+            if own:
+                options[own[1]] = value
+        return options
+
+
+def read_servers(url: str) -> ServersAddress | None:
+    """Take an address apart; None if it is not the address of several servers.
+
+    Raises:
+        AddressError: it is malformed.
+    """
+    scheme, _, _ = url.partition("://")
+    if scheme.lower() not in SCHEMES:
+        return None
+    kind = Kind(scheme.lower().partition("+")[2])
+    parts = _PARTS.fullmatch(scheme.lower() + url[len(scheme) :])
+    if not parts:
+        raise AddressError(_unreadable(kind))
+    path = parts["path"] or ""
+    service, database = _service_of(path) if kind is Kind.SENTINEL else ("", _no_database(path))
+    options = _options_of(kind, parts["login"], parts["query"])
+    if kind is Kind.CLUSTER and options.pop("db", 0):
+        _no_database("/1")
+    return ServersAddress(
+        kind=kind,
+        has_tls=parts["tls"] == "rediss",
+        hosts=tuple(_host_of(kind, text) for text in parts["hosts"].split(",")),
+        options=database | options,
+        service=service,
+    )
+
+
+def _unreadable(kind: Kind) -> str:
+    return (
+        f"cannot be read. Example: {EXAMPLES[kind]}. "
+        "Special characters in a password (/ @ : # ? [ ] %) must be percent-encoded."
+    )
+
+
+def _no_database(path: str) -> dict[str, int]:
+    if path in {"", "/", "/0"}:
+        return {}
+    raise AddressError(
+        "has a path that a Redis Cluster cannot have: it has one database, of number 0. "
+        f"Write nothing behind the hosts: {EXAMPLES[Kind.CLUSTER]}."
+    )
+
+
+def _service_of(path: str) -> tuple[str, dict[str, int]]:
+    """Return the service, and the number of the database as an option."""
+    if path in {"", "/"}:
+        raise AddressError(
+            "names no service. Write the name under which the Sentinels know the primary "
+            f"behind the hosts, such as mymaster: {EXAMPLES[Kind.SENTINEL]}."
+        )
+    parts = _SERVICE.fullmatch(path)
+    if not parts:
+        raise AddressError(
+            "has a path that is no service and number of a database. "
+            f"Write the service behind the hosts, then one number: {EXAMPLES[Kind.SENTINEL]}."
+        )
+    database = {"db": int(parts["database"])} if parts["database"] else {}
+    return unquote(parts["service"]), database
+
+
+def _options_of(kind: Kind, login: str | None, query: str | None) -> dict[str, Any]:
+    """Return what redis-py reads from a user, a password and a query."""
+    before = f"{login}@" if login else ""
+    try:
+        options: dict[str, Any] = {**parse_url(f"redis://{before}host/?{query or ''}")}
+    except ValueError:
+        raise AddressError(_unreadable(kind)) from None
+    for name in ("host", "port", "connection_class"):
+        options.pop(name, None)
+    return options
+
+
+def _host_of(kind: Kind, text: str) -> Host:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise AddressError(
+            f"has a port that is no number from 1 to 65535. Example: {EXAMPLES[kind]}."
+        ) from None
+    if not host or port == 0:
+        raise AddressError(f"has a host without a name or a port. Example: {EXAMPLES[kind]}.")
+    return host, port or _PORTS[kind]

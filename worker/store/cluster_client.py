@@ -1,0 +1,44 @@
+"""redis-py's client of a Redis Cluster, which leaves the calls of others alone."""
+
+import asyncio
+from typing import Any, Self
+
+from redis.asyncio import RedisCluster
+
+
+class ClusterClient(RedisCluster):
+    """redis-py closes every connection to every node after some errors of one call.
+
+    Calls to nodes that are well would fail with it. So ``aclose`` has another meaning here:
+    the next call reads again which node has which slots. A ``with`` block ends connections.
+    """
+
+    async def aclose(self) -> None:
+        """Forget which node has which slots; redis-py calls this after errors."""
+        self._initialize = True
+
+    async def disconnect(self) -> None:
+        """End all connections, also those in use; forget which node has which slots."""
+        self._initialize = True
+        await self.nodes_manager.aclose()
+        await self.nodes_manager.aclose("startup_nodes")
+
+    async def initialize(self, *args: Any, **options: Any) -> Self:
+        """Read which node has which slots, unless that is known."""
+        try:
+            await super().initialize(*args, **options)
+        except BaseException:
+            # Nodes that were discovered may be gone for good, as pods with new addresses are.
+            # Those of the address are asked again.
+            known = {node.name: node for node in self.startup_nodes}
+            self.nodes_manager.startup_nodes.update(known)
+            raise
+        return self
+
+    async def __aenter__(self) -> Self:
+        """Connect later, like a client of one server."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End all connections."""
+        await asyncio.shield(self.disconnect())

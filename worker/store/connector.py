@@ -1,0 +1,203 @@
+"""Opens clients of one address: of one server, of a cluster, or of what Sentinels name."""
+
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import (
+    Sentinel,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
+from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError
+
+from reaction_tally.addresses import Host, Kind, ServersAddress
+from worker.store.cluster_client import ClusterClient
+from worker.store.lean_connection import lean
+from worker.store.rollback_detector import RollbackDetector
+from worker.store.sentinel_pool import SentinelPool
+
+SOCKET_TIMEOUT_SECONDS: Final = 10.0
+SENTINEL_SECONDS: Final = 2.0
+"""A Sentinel that does not answer in time is passed over; it has little to do."""
+NODE_CONNECT_SECONDS: Final = 2.0
+"""A node of a cluster that takes no connection in time is passed over."""
+HEALTH_CHECK_SECONDS: Final = 30
+MAX_CONNECTIONS: Final = 1_000
+"""Twice as many as polls run at once.
+
+Each answer may need one.
+"""
+CLUSTER_TRIES: Final = 1
+"""A call that fails reads again which node has which slots, and is sent once more.
+
+More is up to the caller, who also says that Redis is away.
+"""
+BAD_OPTIONS: Final = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    RedisError,
+    RedisClusterException,
+)
+"""What redis-py raises for an option that it does not take."""
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    "decode_responses": True,
+    # Where all are in use, redis-py refuses a command. A pool that waits costs more.
+    "max_connections": MAX_CONNECTIONS,
+    "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+    "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
+    "health_check_interval": HEALTH_CHECK_SECONDS,
+}
+_SENTINEL_DEFAULTS: Final[Mapping[str, Any]] = {
+    "socket_timeout": SENTINEL_SECONDS,
+    "socket_connect_timeout": SENTINEL_SECONDS,
+}
+
+
+class Connector:
+    """Knows an address, and opens clients of it."""
+
+    def __init__(self, url: str, servers: ServersAddress | None) -> None:
+        """``servers`` is the address taken apart, if it has several."""
+        self.url = url
+        self.servers = servers
+        self._options: dict[str, Any] = servers.data_options if servers else {**parse_url(url)}
+
+    @property
+    def kind(self) -> Kind | None:
+        """What the address leads to; None is one server."""
+        return self.servers.kind if self.servers else None
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether connections speak TLS."""
+        return self.scheme.startswith("rediss")
+
+    @property
+    def scheme(self) -> str:
+        """How the address begins."""
+        return urlsplit(self.url).scheme
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The hosts in the address; none for a Unix socket."""
+        if self.servers:
+            return self.servers.hosts
+        if "path" in self._options:
+            return ()
+        host = self._options.get("host", "localhost")
+        return ((host, self._options.get("port", 6379)),)
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Return how connections check the other side."""
+        limits = {"max_connections", "connection_class"}
+        options = {name: value for name, value in self._options.items() if name not in limits}
+        context: ssl.SSLContext = SSLConnection(**options).ssl_context.get()
+        return context
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the address itself says of connections."""
+        return {**self._options}
+
+    def open(
+        self,
+        rollback_detector: RollbackDetector | None = None,
+        **overriding: Any,
+    ) -> Redis:
+        """Return a client. ``overriding`` options count more than those in the address.
+
+        With a detector it refuses another server than the one before,
+        until the detector accepts that server. In a cluster others watch the servers.
+        """
+        options = {**_DEFAULTS, **self._options, **overriding}
+        if self.kind is Kind.CLUSTER:
+            client = self._cluster_client(options)
+        else:
+            pool = self._pool(options, rollback_detector)
+            # An unknown option in the address fails here, and not at the first use.
+            pool.connection_class(**pool.connection_kwargs)
+            client = Redis.from_pool(pool)
+        _connectors[client] = self
+        return client
+
+    def _pool(
+        self,
+        options: dict[str, Any],
+        rollback_detector: RollbackDetector | None,
+    ) -> ConnectionPool:
+        # A replica refuses writes for ever. On a new connection
+        # the address may lead to the new primary.
+        options["retry_on_error"] = [ReadOnlyError]
+        if rollback_detector:
+            options["redis_connect_func"] = rollback_detector.check_server
+        if self.servers:
+            return self._sentinel_pool(self.servers, options)
+        kind = options.pop("connection_class", Connection)
+        return ConnectionPool(lean(kind), **options)
+
+    def _sentinel_pool(
+        self,
+        servers: ServersAddress,
+        options: dict[str, Any],
+    ) -> SentinelPool:
+        kind = SentinelManagedSSLConnection if servers.has_tls else SentinelManagedConnection
+        pool: Any = SentinelPool
+        made: SentinelPool = pool(
+            servers.service,
+            self.sentinels(servers),
+            connection_class=lean(kind),
+            **options,
+        )
+        return made
+
+    def sentinels(self, servers: ServersAddress) -> Sentinel:
+        """Return a client of the Sentinels in an address."""
+        kind: Any = Sentinel
+        options = {
+            **_SENTINEL_DEFAULTS,
+            **servers.sentinel_options,
+            "decode_responses": True,
+            "ssl": servers.has_tls,
+            # The next Sentinel is asked instead.
+            "retry": Retry(NoBackoff(), 0),
+        }
+        made: Sentinel = kind(servers.hosts, sentinel_kwargs=options)
+        return made
+
+    def _cluster_client(self, options: dict[str, Any]) -> Redis:
+        options.setdefault("ssl", self.has_tls)
+        if "socket_connect_timeout" not in self._options:
+            options["socket_connect_timeout"] = NODE_CONNECT_SECONDS
+        client = ClusterClient(
+            startup_nodes=[ClusterNode(*host) for host in self.hosts],
+            retry=Retry(NoBackoff(), CLUSTER_TRIES),
+            **options,
+        )
+        kind = lean(SSLConnection if self.has_tls else Connection)
+        client.connection_kwargs["connection_class"] = kind
+        for node in client.startup_nodes:
+            node.connection_class = kind
+            kind(**node.connection_kwargs)
+        # It has the same methods; whoever needs a server of its own asks `is_cluster`.
+        return cast("Redis", client)
+
+
+_connectors: Final[WeakKeyDictionary[Redis, Connector]] = WeakKeyDictionary()
+
+
+def connector_of(redis: Redis) -> Connector:
+    """Return what opened a client.
+
+    Raises:
+        KeyError: it was opened in another way.
+    """
+    return _connectors[redis]
