@@ -66,6 +66,14 @@ class ServersAddress:
     service: str = ""
 
     @property
+    def name(self) -> str:
+        """What it leads to, for people, without a password."""
+        host, port = self.hosts[0]
+        if self.kind is Kind.CLUSTER:
+            return f"the Redis Cluster of {host}:{port}"
+        return f"Redis of the service {self.service!r}"
+
+    @property
     def data_options(self) -> dict[str, Any]:
         """The options of connections to the servers that hold the data."""
         return {

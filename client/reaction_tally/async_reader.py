@@ -4,10 +4,10 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Self
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis, RedisCluster
 
 from reaction_tally.changes import AWAY_SECONDS
-from reaction_tally.connections import client_of, place, pool
+from reaction_tally.connections import client_of, make_async_client, place
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.loops import LoopClients, OneClient
 from reaction_tally.operations import Operations
@@ -28,16 +28,21 @@ class AsyncTallyReader:
     3
     """
 
-    def __init__(self, redis: Redis | AsyncSender, namespace: str = DEFAULT_NAMESPACE) -> None:
+    def __init__(
+        self, redis: Redis | RedisCluster | AsyncSender, namespace: str = DEFAULT_NAMESPACE
+    ) -> None:
         """``redis`` may decode responses, or not. Who made it closes it."""
         if not isinstance(redis, AsyncSender):
-            redis = AsyncSender(OneClient(client_of(redis, Redis)), place(redis))
+            redis = AsyncSender(OneClient(client_of(redis, Redis, RedisCluster)), place(redis))
         self._sender = redis
         self.reads = Reads(Operations(namespace, self._sender.where))
 
     @classmethod
     def from_url(cls, url: str, *, namespace: str = DEFAULT_NAMESPACE) -> Self:
         """Return a reader of ``redis://``, ``rediss://`` or ``unix://``.
+
+        ``redis+cluster://host:port,host:port`` is the address of a Redis Cluster, and
+        ``redis+sentinel://host:port,host:port/service/0`` one of Sentinels; also ``rediss+…``.
 
         Raises:
             InvalidNameError: the address or the namespace is malformed.
@@ -145,12 +150,6 @@ class AsyncTallyReader:
 
 def _sender_to(url: str) -> AsyncSender:
     """Return a sender with a client for each event loop."""
-    options = pool(ConnectionPool, url).connection_kwargs
-
-    def make() -> Redis:
-        connections = pool(ConnectionPool, url)
-        # redis-py starts a timer for each answer. One for the whole step is cheaper.
-        connections.connection_kwargs["socket_timeout"] = None
-        return Redis.from_pool(connections)
-
-    return AsyncSender(LoopClients(make), place(make()), options["socket_timeout"])
+    # redis-py starts a timer for each answer. One for the whole step is cheaper.
+    make, where, seconds = make_async_client(url, socket_timeout=None)
+    return AsyncSender(LoopClients(make), where, seconds)

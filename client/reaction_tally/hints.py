@@ -9,13 +9,12 @@ from typing import Any, Final
 from redis import ConnectionPool, Redis
 from redis.asyncio import ConnectionPool as AsyncPool
 from redis.asyncio import Redis as AsyncRedis
-from redis.exceptions import RedisError
 
 from reaction_tally.changes import Listen, Pause, Step, Steps, Subscribe, advance
 from reaction_tally.errors import TallyReadError
 from reaction_tally.following import Item
 from reaction_tally.operations import Request
-from reaction_tally.replies import UNREADABLE, translated, unreadable
+from reaction_tally.replies import REDIS_ERRORS, UNREADABLE, translated, unreadable
 from reaction_tally.values import Change, Reset
 
 MESSAGES: Final = 1_000
@@ -26,9 +25,9 @@ Replies = Sequence[Any]
 class Hints:
     """A subscription to hints, on a connection of its own."""
 
-    def __init__(self, client: Any, topic: str) -> None:
-        """The connections of ``client`` are left to those who read."""
-        self._client = client
+    def __init__(self, get_client: Callable[[], Any], topic: str) -> None:
+        """The connections of the client are left to those who read."""
+        self._get_client = get_client
         self._topic = topic
         self._opened = ExitStack()
         self._subscription: Any = None
@@ -54,7 +53,7 @@ class Hints:
 
     def _renew(self) -> None:
         self.close()
-        pool = self._client.connection_pool
+        pool = self._get_client().connection_pool
         own_pool = ConnectionPool(pool.connection_class, **pool.connection_kwargs)
         client = self._opened.enter_context(Redis.from_pool(own_pool))
         self._subscription = client.pubsub()
@@ -205,7 +204,7 @@ def redis_errors() -> Iterator[None]:
     """Translate errors of redis-py."""
     try:
         yield
-    except (RedisError, OSError) as error:
+    except REDIS_ERRORS as error:
         raise translated(error) from error
     except UNREADABLE as error:
         raise unreadable(error) from error

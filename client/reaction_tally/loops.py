@@ -99,14 +99,23 @@ class OneClient:
 
 def opened_of(client: Any) -> Opened:
     """Return a client with a slot for each of its connections."""
-    pool = client.connection_pool
-    return Opened(client, asyncio.Semaphore(pool.max_connections))
+    pool = getattr(client, "connection_pool", None)
+    # In a cluster so many connections lead to each node.
+    most = pool.max_connections if pool else client.connection_kwargs["max_connections"]
+    return Opened(client, asyncio.Semaphore(most))
 
 
 def hang_up(client: Any) -> None:
     """End the connections of a client whose loop is closed: it can close nothing itself."""
-    pool = client.connection_pool
-    for connection in pool._available_connections:  # noqa: SLF001 - redis-py has no other way
+    for connection in _idle_connections(client):
         with suppress(OSError, AttributeError):
             line = connection._writer.get_extra_info("socket")  # noqa: SLF001 - as above
             line.shutdown(socket.SHUT_RDWR)
+
+
+def _idle_connections(client: Any) -> list[Any]:
+    pool = getattr(client, "connection_pool", None)
+    if pool:
+        return list(pool._available_connections)  # noqa: SLF001 - redis-py has no other way
+    nodes = client.get_nodes()
+    return [connection for node in nodes for connection in node._free]  # noqa: SLF001 - as above

@@ -4,10 +4,11 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Self
 
-from redis import BlockingConnectionPool, Redis
+from redis import Redis, RedisCluster
 
 from reaction_tally.changes import AWAY_SECONDS
-from reaction_tally.connections import client_of, pool
+from reaction_tally.clients import GivenClient, OwnClient
+from reaction_tally.connections import client_of, make_client, place
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.operations import Operations
 from reaction_tally.reads import Reads
@@ -32,20 +33,28 @@ class TallyReader:
       never a mistake in the address.
     """
 
-    def __init__(self, redis: Redis | Sender, namespace: str = DEFAULT_NAMESPACE) -> None:
+    def __init__(
+        self, redis: Redis | RedisCluster | Sender, namespace: str = DEFAULT_NAMESPACE
+    ) -> None:
         """``redis`` may decode responses, or not. Who made it closes it."""
-        self._sender = redis if isinstance(redis, Sender) else Sender(client_of(redis, Redis))
+        if not isinstance(redis, Sender):
+            client = client_of(redis, Redis, RedisCluster)
+            redis = Sender(GivenClient(client), place(client))
+        self._sender = redis
         self.reads = Reads(Operations(namespace, self._sender.where))
 
     @classmethod
     def from_url(cls, url: str, *, namespace: str = DEFAULT_NAMESPACE) -> Self:
         """Return a reader of ``redis://``, ``rediss://`` or ``unix://``.
 
+        ``redis+cluster://host:port,host:port`` is the address of a Redis Cluster, and
+        ``redis+sentinel://host:port,host:port/service/0`` one of Sentinels; also ``rediss+…``.
+
         Raises:
             InvalidNameError: the address or the namespace is malformed.
         """
-        redis = Redis.from_pool(pool(BlockingConnectionPool, url))
-        return cls(Sender(redis, is_own=True), namespace)
+        make, where = make_client(url)
+        return cls(Sender(OwnClient(make), where), namespace)
 
     def page(
         self,

@@ -8,6 +8,12 @@ from redis import exceptions
 
 from reaction_tally.errors import NotPermittedError, RedisUnavailableError, TallyReadError
 
+REDIS_ERRORS: Final = (
+    exceptions.RedisError,
+    exceptions.RedisClusterException,
+    OSError,
+)
+"""What redis-py raises. The second is no kind of the first."""
 _FORBIDDEN: Final = re.compile(
     "NOPERM |The user executing the script can't |ACL failure in script: "
 )
@@ -20,6 +26,8 @@ _TEMPORARY: Final = (
 )
 _BUSY: Final = re.compile("(?:LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN) ")
 """For some codes redis-py has no class."""
+_NO_PRIMARY: Final = re.compile("No master found for ")
+"""What redis-py says, and the same of every Sentinel that does not answer."""
 UNREADABLE: Final = (ValueError, OverflowError, IndexError)
 """What a reply leads to that the worker never writes."""
 
@@ -65,21 +73,64 @@ def is_unknown_command(reply: Any) -> bool:
 
 def translated(error: Exception) -> TallyReadError:
     """Return the error of a reader for one of redis-py."""
+    about_servers = _about_servers(error)
+    if about_servers:
+        return about_servers
     lines = str(error).splitlines()
     reason = lines[0][:200] if lines else type(error).__name__
     if is_forbidden(error):
         return NotPermittedError(f"Redis does not permit this to the user in the address: {reason}")
     if isinstance(error, exceptions.AuthenticationError):
         return NotPermittedError(f"Redis refuses the user or the password: {reason}")
-    if reason == "Too many connections":
-        return RedisUnavailableError(
-            "No connection is free in the pool of the client that you gave."
-        )
     is_refusal = isinstance(error, exceptions.ResponseError)
     is_temporary = isinstance(error, _TEMPORARY) or _BUSY.match(reason)
     if is_refusal and not is_temporary:
         return TallyReadError(f"Redis refused a command: {reason}")
     return RedisUnavailableError(f"Redis does not answer: {reason}")
+
+
+def _about_servers(error: Exception) -> TallyReadError | None:
+    """Return the error for what only several servers answer; None if it is something else."""
+    cause = error.__cause__
+    is_of_cluster = isinstance(error, exceptions.RedisClusterException)
+    if is_of_cluster and isinstance(cause, exceptions.RedisError | OSError):
+        return translated(cause)
+    sentence = _sentence_about_servers(error)
+    return RedisUnavailableError(sentence) if sentence else None
+
+
+def _sentence_about_servers(error: Exception) -> str:
+    match error:
+        case exceptions.AskError():
+            # MOVED is a kind of it.
+            return (
+                "This is a node of a Redis Cluster, and another node has the key. The address "
+                "must be redis+cluster://host:port. While the cluster moves slots, this passes."
+            )
+        case exceptions.MaxConnectionsError():
+            return (
+                "No connection is free in the pool of the client that you gave. "
+                "In an address, max_connections is how many there are."
+            )
+        case exceptions.RedisClusterException() if error.__cause__:
+            return (
+                "What answers is no node of a Redis Cluster. "
+                "The address of one server is redis://host:port."
+            )
+        case exceptions.RedisClusterException():
+            return f"The Redis Cluster does not serve: {error}"
+        case exceptions.ConnectionError() if _NO_PRIMARY.match(str(error)):
+            return _about_primary(str(error))
+    return ""
+
+
+def _about_primary(text: str) -> str:
+    # Behind a colon redis-py lists its clients of the Sentinels.
+    service = text.split(" : ", maxsplit=1)[0].removeprefix("No master found for ")
+    return (
+        f"No Sentinel that answers knows a primary of the service {service} now. "
+        "Are the hosts and the service in the address right?"
+    )
 
 
 def unreadable(error: Exception) -> TallyReadError:

@@ -5,15 +5,13 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from redis.exceptions import RedisError
-
 from reaction_tally.changes import Steps
-from reaction_tally.connections import place
+from reaction_tally.clients import GivenClient, OwnClient
 from reaction_tally.errors import RedisUnavailableError
 from reaction_tally.hints import AsyncHints, Hints, followed, followed_in_loop
 from reaction_tally.loops import LoopClients, OneClient
 from reaction_tally.operations import Operation, Request
-from reaction_tally.replies import UNREADABLE, translated, unreadable
+from reaction_tally.replies import REDIS_ERRORS, UNREADABLE, translated, unreadable
 from reaction_tally.values import Change, Reset
 
 Result = TypeVar("Result")
@@ -22,11 +20,10 @@ Result = TypeVar("Result")
 class Sender:
     """Sends the commands of operations, in threads."""
 
-    def __init__(self, redis: Any, *, is_own: bool = False) -> None:
-        """``close`` closes a client that is its own."""
-        self._redis = redis
-        self._is_own = is_own
-        self.where = place(redis)
+    def __init__(self, client: GivenClient | OwnClient, where: str) -> None:
+        """``where`` names the server for people."""
+        self._client = client
+        self.where = where
 
     def run(self, operation: Operation[Result]) -> Result:
         """Run an operation to its result."""
@@ -42,24 +39,24 @@ class Sender:
 
     def follow(self, begin: Operation[Steps], topic: str) -> Generator[Change | Reset]:
         """Begin at once; yield what a follower yields."""
-        hints = Hints(self._redis, topic)
+        hints = Hints(self._client.get, topic)
         return followed(self.run(begin), self.send, hints)
 
     def send(self, request: Request) -> Sequence[Any]:
         """Send commands; return the replies."""
-        pipe = self._redis.pipeline(transaction=request.is_atomic)
         try:
+            redis = self._client.get()
+            pipe = redis.pipeline(transaction=request.is_atomic)
             for command in request.commands:
                 pipe.execute_command(*command)
             replies: Sequence[Any] = pipe.execute(raise_on_error=False)
-        except (RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             raise translated(error) from error
         return replies
 
     def close(self) -> None:
-        """Close the connections."""
-        if self._is_own:
-            self._redis.close()
+        """Close the connections, if they are its own."""
+        self._client.close()
 
 
 class AsyncSender:
@@ -106,7 +103,7 @@ class AsyncSender:
             except TimeoutError as error:
                 reason = f"Redis does not answer within {self._seconds} s."
                 raise RedisUnavailableError(reason) from error
-            except (RedisError, OSError) as error:
+            except REDIS_ERRORS as error:
                 raise translated(error) from error
         return replies
 
