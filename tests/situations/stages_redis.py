@@ -1,7 +1,9 @@
 """Stages: the address of Redis, what answers there, its state, and its users."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from redis import exceptions
 
 from tests.configured_server import ConfiguredServer
 from tests.redis_server import RedisServer, free_port
+from tests.sentinels import SERVICE, Sentinels
 from tests.situations.places import answering, old_redis, silent_server
 from tests.situations.staging import redis_of, set_all, settings, stage
 from tests.source.tls_server import tls_context, tls_in_front_of
@@ -23,7 +26,10 @@ settings("the file of the address is missing", REDIS_URL=None, REDIS_URL_FILE="{
 settings("the address stands in two places", REDIS_URL_FILE="{folder}/nowhere")
 settings("another scheme", REDIS_URL="http://localhost:6379")
 settings("a # in the password", REDIS_URL="redis://:a#b@localhost:6379")
-settings("an address of Sentinels", REDIS_URL="redis+sentinel://a:26379,b:26379/main")
+settings("several hosts behind redis://", REDIS_URL="redis://a:6379,b:6379")
+settings("an address of Sentinels without a service", REDIS_URL="redis+sentinel://a:26379,b:26379")
+settings("an address of a cluster with a database", REDIS_URL="redis+cluster://a:6379,b:6379/1")
+settings("no Sentinel answers", REDIS_URL=f"redis+sentinel://127.0.0.1:{free_port()}/{SERVICE}")
 settings("REDIS_URL is not set", REDIS_URL=None)
 settings("REDIS_URL by another name", REDIS_URL=None, REDIS_URI="redis://localhost")
 settings("nothing listens at Redis's port", REDIS_URL=f"redis://127.0.0.1:{free_port()}")
@@ -114,25 +120,88 @@ def written(world: World, content: bytes) -> Path:
     return path
 
 
+@asynccontextmanager
+async def watched_server() -> AsyncIterator[Sentinels]:
+    """One server, and the Sentinel that watches it."""
+    stage = Sentinels(replicas=0, sentinels=1)
+    await asyncio.to_thread(stage.__enter__)
+    try:
+        yield stage
+    finally:
+        await asyncio.to_thread(stage.stop)
+
+
 @stage("a Sentinel is at Redis's port")
 async def sentinel(world: World) -> AsyncIterator[None]:
     """It holds no data."""
-    program = world.folder / "valkey-sentinel"
-    program.symlink_to(find_binary())
-    configuration = world.folder / "sentinel.conf"
-    configuration.touch()
-    with ConfiguredServer(program, configuration) as server:
-        lead_to(world, server.url)
+    async with watched_server() as sentinels:
+        lead_to(world, f"redis://{sentinels.sentinels[0].address}")
         yield
+
+
+@stage("redis+sentinel:// to a server that is no Sentinel")
+async def no_sentinel(world: World) -> AsyncIterator[None]:
+    """A server of data."""
+    place = world.settings["REDIS_URL"].removeprefix("redis://")
+    lead_to(world, f"redis+sentinel://{place}/{SERVICE}")
+    yield
+
+
+@stage("the Sentinels do not know the service")
+async def unknown_service(world: World) -> AsyncIterator[None]:
+    """Its name has a slip."""
+    async with watched_server() as sentinels:
+        lead_to(world, sentinels.address("chat"))
+        yield
+
+
+@stage("the primary of the Sentinels is away")
+async def primary_away(world: World) -> AsyncIterator[None]:
+    """No replica can take its place."""
+    async with watched_server() as sentinels:
+        await asyncio.to_thread(sentinels.kill_primary)
+        await wait_until(lambda: "s_down" in sentinels.states()[0]["flags"])
+        lead_to(world, sentinels.url)
+        yield
+
+
+@stage("Sentinels name the primary")
+async def service(world: World) -> AsyncIterator[None]:
+    """One that no replica follows."""
+    async with watched_server() as sentinels:
+        lead_to(world, sentinels.url)
+        yield
+
+
+@asynccontextmanager
+async def node_without_slots() -> AsyncIterator[str]:
+    """Yield the place of a node that has not been given its slots."""
+    bus = str(free_port())
+    with ConfiguredServer(find_binary(), cluster_enabled="yes", cluster_port=bus) as node:
+        yield node.url.removeprefix("redis://")
 
 
 @stage("a node of a cluster is at Redis's port")
 async def cluster(world: World) -> AsyncIterator[None]:
     """It answers like a server."""
-    bus = str(free_port())
-    with ConfiguredServer(find_binary(), cluster_enabled="yes", cluster_port=bus) as node:
-        lead_to(world, node.url)
+    async with node_without_slots() as place:
+        lead_to(world, f"redis://{place}")
         yield
+
+
+@stage("a cluster lacks slots")
+async def slots_missing(world: World) -> AsyncIterator[None]:
+    """Nobody has handed them out."""
+    async with node_without_slots() as place:
+        lead_to(world, f"redis+cluster://{place}")
+        yield
+
+
+@stage("redis+cluster:// to a server that is no cluster")
+async def no_cluster(world: World) -> AsyncIterator[None]:
+    """One server."""
+    lead_to(world, world.settings["REDIS_URL"].replace("redis://", "redis+cluster://"))
+    yield
 
 
 @stage("Redis is older than 6.2")

@@ -46,8 +46,6 @@ def test_memory_is_said_with_its_limit() -> None:
 @pytest.mark.parametrize(
     ("info", "reason"),
     [
-        ({"redis_mode": "cluster"}, "a node of a Redis Cluster"),
-        ({"server_mode": "sentinel"}, "the address of a Sentinel"),
         (
             {"role": "slave", "master_host": "10.0.0.7", "master_port": 6380},
             "the address of the primary: INFO says 10.0.0.7:6380.",

@@ -17,6 +17,7 @@ from worker.source.client import Client
 from worker.source.names import Names
 from worker.store.connection import EMBEDDED_FOLDER, RedisClient
 from worker.store.counted_types import acceptable_claim
+from worker.store.kinds import find
 from worker.store.ownership import Claim, check_ownership
 from worker.store.preflight import check_fitness, check_keys, check_permissions, lacks_publish
 from worker.store.refused_users import RefusedUsers
@@ -148,7 +149,11 @@ async def examine_redis(
 
     async def check_server() -> str:
         fitness = await check_fitness(redis, allow_eviction=allow_eviction)
-        return f"answers, {fitness}"
+        found = await find(redis)
+        if not found.text:
+            return f"answers, {fitness}"
+        sentence = f"answers, {fitness}. {found.text}"
+        return Note(f"{sentence} {found.worry}") if found.worry else sentence
 
     async def check_owner() -> str:
         await check_keys(redis, keys)

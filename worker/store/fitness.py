@@ -79,7 +79,7 @@ class Fitness:
         Raises:
             RedisUnfitError: what is wrong, and what to do.
         """
-        self._check_kind()
+        self._check_age()
         if not only_reads:
             self._check_writes()
         if self.policy != KEEPS_ALL and not allow_eviction:
@@ -90,18 +90,7 @@ class Fitness:
                 "or accept lost counts with --allow-eviction."
             )
 
-    def _check_kind(self) -> None:
-        if self.mode == "sentinel":
-            raise RedisUnfitError(
-                "REDIS_URL is the address of a Sentinel, "
-                "which holds no data. "
-                "Set it to the address of the primary."
-            )
-        if self.mode == "cluster":
-            raise RedisUnfitError(
-                "REDIS_URL is the address of a node of a Redis Cluster. "
-                "The worker needs a Redis that is no cluster."
-            )
+    def _check_age(self) -> None:
         if not self.is_recent:
             raise RedisUnfitError(
                 f"Redis is version {self.version}; 6.2 or newer (or any Valkey) is needed."

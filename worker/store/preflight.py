@@ -16,6 +16,7 @@ from worker.errors import (
     RedisUnfitError,
     ScriptRefusedError,
 )
+from worker.store.connector import connector_of
 from worker.store.damage import (
     FORGET_AGAIN,
     find_damage,
@@ -23,6 +24,7 @@ from worker.store.damage import (
     wrong_type_ignored,
 )
 from worker.store.fitness import Fitness
+from worker.store.kinds import check_kind
 from worker.store.protocol import explain_failure
 from worker.store.redis_errors import redis_errors
 from worker.store.scripts import VERBS, call_script, source
@@ -71,6 +73,7 @@ async def check_fitness(
     """
     info = await _read_info(redis)
     fitness = Fitness.of(info)
+    await check_kind(redis, fitness.mode)
     fitness.check(allow_eviction=allow_eviction, only_reads=only_reads)
     return fitness
 
@@ -245,10 +248,8 @@ def _ungranted(redis: Redis, problem: str, grants: Sequence[str]) -> str:
 
 def _place(redis: Redis) -> str:
     """Return `` at HOST:PORT``; nothing for a socket's path."""
-    options = cast("Any", redis).get_connection_kwargs()
-    if "host" not in options:
-        return ""
-    return f" at {options['host']}:{options.get('port', 6379)}"
+    hosts = connector_of(redis).hosts
+    return f" at {','.join(f'{host}:{port}' for host, port in hosts)}" if hosts else ""
 
 
 def _user(redis: Redis) -> str:

@@ -16,6 +16,14 @@ from worker.errors import (
     ScriptRefusedError,
     TallyError,
 )
+from worker.store.cluster_errors import (
+    NO_CLUSTER,
+    NO_SELECT,
+    NODE_OF_A_CLUSTER,
+    cause_of,
+    is_other_server,
+    sentence_of,
+)
 from worker.store.tls_failures import explain_tls, tls_error
 
 REASON_CHARACTERS: Final = 200
@@ -58,7 +66,7 @@ _CONNECTING: Final = re.compile(r"(Error -?\d+ connecting to \S+)\. (.+?)\.?$")
 """What redis-py says of a connection that fails: the place, and the system's words."""
 _REFUSED: Final = re.compile(r"Connect call failed \(.*\)$")
 _NO_ROOM: Final = "max number of clients"
-_NO_DATABASE: Final = "DB index is out of range"
+_NO_DATABASES: Final = ("DB index is out of range", NO_SELECT)
 _HTTP: Final = re.compile('got "[H<]"')
 """What hiredis says of a line such as ``HTTP/1.1 400``, or of a page."""
 _FORBIDDEN: Final = re.compile(
@@ -111,6 +119,19 @@ def redis_errors() -> Iterator[None]:
 def translated(error: Exception) -> TallyError:
     """Return the error of this program for one of redis-py."""
     reason = _reason(error)
+    if isinstance(error, exceptions.RedisClusterException):
+        if is_other_server(error):
+            return RedisUnfitError(NO_CLUSTER)
+        cause = cause_of(error)
+        if cause:
+            return translated(cause)
+    sentence = sentence_of(error, reason)
+    if sentence:
+        return RedisUnavailableError(sentence)
+    return _of_one_server(error, reason)
+
+
+def _of_one_server(error: Exception, reason: str) -> TallyError:
     match error:
         case ServerReplacedError():
             return RedisReplacedError(f"Redis takes no writes yet: {reason}.")
@@ -120,10 +141,8 @@ def translated(error: Exception) -> TallyError:
             return MissingPermissionError(
                 f"Redis does not permit this to the user in REDIS_URL: {reason}"
             )
-        case exceptions.ResponseError() if _NO_DATABASE in str(error):
-            return RedisUnfitError(
-                "Redis has no database of the number in REDIS_URL. Most servers have 16: 0 to 15."
-            )
+        case exceptions.ResponseError() if str(error).endswith(_NO_DATABASES):
+            return RedisUnfitError(_about_database(str(error)))
         case exceptions.AuthenticationError():
             sentence = _about_credentials(reason)
         case exceptions.ConnectionError() | exceptions.TimeoutError() | OSError():
@@ -148,8 +167,24 @@ def _about_connection(error: Exception, reason: str) -> str:
             "Redis takes no more connections: as many are open as maxclients permits. "
             "End a program that holds many, or raise maxclients in Redis's configuration."
         )
-    reason = _REFUSED.sub("connection refused", _CONNECTING.sub(r"\1: \2", reason))
-    return f"Redis does not answer ({reason}). Is it running, and is REDIS_URL right?"
+    return f"Redis does not answer ({in_words(reason)}). Is it running, and is REDIS_URL right?"
+
+
+def connection_failure(error: Exception) -> str:
+    """Return which connection failed, and why."""
+    tls = tls_error(error)
+    return explain_tls(tls) if tls else in_words(_reason(error))
+
+
+def in_words(reason: str) -> str:
+    """Return what redis-py says of a connection that fails, without Python's own words."""
+    return _REFUSED.sub("connection refused", _CONNECTING.sub(r"\1: \2", reason))
+
+
+def _about_database(text: str) -> str:
+    if text.endswith(NO_SELECT):
+        return NODE_OF_A_CLUSTER
+    return "Redis has no database of the number in REDIS_URL. Most servers have 16: 0 to 15."
 
 
 def _about_other_server(reason: str) -> str:

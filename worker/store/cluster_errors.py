@@ -1,0 +1,74 @@
+"""What only a Redis Cluster and Sentinels answer, in words: all of it passes, or is no cluster."""
+
+from typing import Final
+
+from redis import exceptions
+
+NO_SELECT: Final = "SELECT is not allowed in cluster mode"
+NODE_OF_A_CLUSTER: Final = (
+    "This is a node of a Redis Cluster, which has one database. "
+    "Write redis+cluster://HOST:PORT, with some more nodes behind commas, and no number."
+)
+NO_CLUSTER: Final = (
+    "What answers is no node of a Redis Cluster, and REDIS_URL is the address of one. "
+    "Write redis://HOST:PORT for one server, redis+sentinel://HOST:PORT/SERVICE for Sentinels."
+)
+
+
+class NoPrimaryError(exceptions.ConnectionError):
+    """No Sentinel names a primary that is up. The text says why, and what to do."""
+
+
+def is_other_server(error: BaseException) -> bool:
+    """Tell whether redis-py's client of a cluster met a server that is no node of one."""
+    cause = error.__cause__
+    if not isinstance(cause, exceptions.RedisClusterException):
+        return False
+    return not isinstance(cause.__context__, exceptions.NoPermissionError)
+
+
+def cause_of(error: BaseException) -> Exception | None:
+    """Return why redis-py's client of a cluster reaches no node; None if it reaches some."""
+    cause = error.__cause__
+    if isinstance(cause, exceptions.RedisClusterException):
+        cause = cause.__context__
+    return cause if isinstance(cause, Exception) else None
+
+
+def sentence_of(error: Exception, reason: str) -> str:
+    """Return why several servers do not serve now; an empty text if it is something else."""
+    match error:
+        case NoPrimaryError():
+            return str(error)
+        case exceptions.MovedError() | exceptions.AskError():
+            return (
+                f"Another node of the Redis Cluster has this key (MOVED or ASK {reason}). While "
+                "slots move, this passes. REDIS_URL must begin with redis+cluster://."
+            )
+        case exceptions.TryAgainError():
+            return f"The Redis Cluster moves the keys of a slot now: {reason}"
+        case exceptions.MasterDownError():
+            return f"Redis is a replica, and its primary is away: {reason}"
+        case exceptions.ClusterDownError():
+            return (
+                f"The Redis Cluster does not serve now ({reason}): "
+                "a primary is away, and no replica has taken its place."
+            )
+    return _of_the_client(error, reason)
+
+
+def _of_the_client(error: Exception, reason: str) -> str:
+    match error:
+        case exceptions.MaxConnectionsError():
+            return (
+                "All connections that this program may open to Redis are in use: "
+                "max_connections in REDIS_URL is how many."
+            )
+        case exceptions.ClusterError():
+            return f"The nodes of the Redis Cluster do not agree where a key is: {reason}"
+        case exceptions.RedisClusterException():
+            return (
+                f"The Redis Cluster does not serve every slot now: {reason} "
+                "Are all its primaries up?"
+            )
+    return ""

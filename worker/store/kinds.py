@@ -1,0 +1,127 @@
+"""What the address leads to: one server, the nodes of a cluster, or what Sentinels name."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from reaction_tally.addresses import Kind
+from worker.errors import RedisUnfitError
+from worker.store.connector import Connector, connector_of
+from worker.store.redis_errors import redis_errors
+from worker.store.sentinel_pool import ask_all
+
+SLOTS: Final = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is behind an address, in words."""
+
+    text: str = ""
+    worry: str = ""
+    """What may lose tallies, though nothing fails now."""
+
+
+async def check_kind(redis: Redis, mode: str) -> None:
+    """Refuse a node of a cluster, or a Sentinel, whose address is written like one server's.
+
+    ``mode`` is what INFO says.
+
+    Raises:
+        RedisUnfitError: what it is, and what to write.
+    """
+    if mode not in {"cluster", "sentinel"}:
+        return
+    connector = connector_of(redis)
+    if connector.kind:
+        return
+    place = _place(connector)
+    tls = "s" if connector.has_tls else ""
+    if mode == "cluster":
+        raise RedisUnfitError(
+            f"{place} is a node of a Redis Cluster. Write REDIS_URL=redis{tls}+cluster://{place}, "
+            "with the user and the password before it, and some more nodes behind commas."
+        )
+    services = await _services(redis)
+    known = ", ".join(map(repr, services)) or "none yet"
+    service = services[0] if services else "SERVICE"
+    raise RedisUnfitError(
+        f"{place} is a Sentinel, which holds no data. It knows these services: {known}. "
+        f"Write REDIS_URL=redis{tls}+sentinel://{place}/{service}, "
+        "with the user and the password of Redis before it, and the other Sentinels behind commas."
+    )
+
+
+async def _services(redis: Redis) -> list[str]:
+    client: Any = redis
+    with redis_errors():
+        return sorted(await client.sentinel_masters())
+
+
+async def find(redis: Redis) -> Found:
+    """Return what is behind the address of a client.
+
+    Raises:
+        TallyError: it does not answer.
+    """
+    connector = connector_of(redis)
+    if connector.kind is Kind.CLUSTER:
+        return await _find_nodes(redis)
+    if connector.kind is Kind.SENTINEL:
+        return await _find_service(redis)
+    return Found()
+
+
+async def _find_nodes(redis: Redis) -> Found:
+    client: Any = redis
+    with redis_errors():
+        await client.initialize()
+    slots = client.nodes_manager.slots_cache
+    shards = {nodes[0].name: nodes for nodes in slots.values()}
+    alone = [name for name, nodes in shards.items() if len(nodes) == 1]
+    replicas = len(client.get_replicas())
+    text = (
+        f"It is a Redis Cluster: {_count(len(shards), 'primary', 'primaries')} "
+        f"and {_count(replicas, 'replica', 'replicas')}; "
+        f"{len(slots)} of {SLOTS} slots are covered."
+    )
+    return Found(text, _worry_about(alone))
+
+
+async def _find_service(redis: Redis) -> Found:
+    pool: Any = redis.connection_pool
+    views = await ask_all(pool.sentinel_manager)
+    states = [view.services.get(pool.service_name) for view in views]
+    known = list(filter(None, states))
+    if not known:
+        return Found()
+    state = known[0]
+    place = f"{state['ip']}:{state['port']}"
+    replicas = int(state["num-slaves"])
+    text = (
+        f"Sentinels name it for the service {pool.service_name!r}: {place}, "
+        f"with {_count(replicas, 'replica', 'replicas')}; "
+        f"{len(known)} of the {len(views)} Sentinels in REDIS_URL know it."
+    )
+    return Found(text, _worry_about([] if replicas else [place]))
+
+
+def _worry_about(alone: list[str]) -> str:
+    if not alone:
+        return ""
+    return (
+        f"No replica follows {', '.join(alone)}: while such a primary is away, "
+        "nothing of its tallies can be read or counted."
+    )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _place(connector: Connector) -> str:
+    if not connector.hosts:
+        return "HOST:PORT"
+    host, port = connector.hosts[0]
+    return f"{host}:{port}"
