@@ -26,11 +26,17 @@ class Sentinels(Nodes):
         login: Login | None = None,
         sentinel_password: str = "",
         tls: bool = False,
+        down_milliseconds: int = DOWN_MILLISECONDS,
         **config: str,
     ) -> None:
-        """``config`` has options of the data servers."""
+        """``config`` has options of the data servers.
+
+        A server that is silent for ``down_milliseconds`` is taken for dead. A replica that has
+        not heard from its primary for ten times as long never takes its place.
+        """
         super().__init__(program, login, tls=tls)
         self._counts = replicas, sentinels
+        self._down_milliseconds = down_milliseconds
         self._config = {name.replace("_", "-"): value for name, value in config.items()}
         self._sentinel_login = Login(password=sentinel_password)
         self.sentinels: list[Node] = []
@@ -72,7 +78,7 @@ class Sentinels(Nodes):
     def _start_sentinel(self, number: int, primary: Node) -> Node:
         lines = [
             f"sentinel monitor {SERVICE} {HOST} {primary.public_port} {self._counts[1] // 2 + 1}",
-            f"sentinel down-after-milliseconds {SERVICE} {DOWN_MILLISECONDS}",
+            f"sentinel down-after-milliseconds {SERVICE} {self._down_milliseconds}",
             f"sentinel failover-timeout {SERVICE} {FAILOVER_MILLISECONDS}",
         ]
         if self.login.user:
