@@ -84,10 +84,10 @@ class Sentinels(Nodes):
         if self.login.user:
             lines.append(f"sentinel auth-user {SERVICE} {self.login.user}")
         if self.login.password:
-            lines.append(f"sentinel auth-pass {SERVICE} {self.login.password}")
+            lines.append(f'sentinel auth-pass {SERVICE} "{self.login.password}"')
         own = self._sentinel_login.password
         if own:
-            lines += [f"requirepass {own}", f"sentinel sentinel-pass {own}"]
+            lines += [f'requirepass "{own}"', f'sentinel sentinel-pass "{own}"']
         configuration = self.folder / f"sentinel-{number}.conf"
         configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
         command = [str(self.program), str(configuration), "--sentinel"]

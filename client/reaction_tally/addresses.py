@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import URL_QUERY_ARGUMENT_PARSERS, parse_url
 
 Host = tuple[str, int]
 
@@ -160,13 +160,25 @@ def _service_of(path: str) -> tuple[str, dict[str, int]]:
 def _options_of(kind: Kind, login: str | None, query: str | None) -> dict[str, Any]:
     """Return what redis-py reads from a user, a password and a query."""
     before = f"{login}@" if login else ""
-    try:
-        options: dict[str, Any] = {**parse_url(f"redis://{before}host/?{query or ''}")}
-    except ValueError:
-        raise AddressError(_unreadable(kind)) from None
+    options: dict[str, Any] = {}
+    for pair in (query or "").split("&"):
+        try:
+            options |= parse_url(f"redis://{before}host/?{pair}")
+        except ValueError:
+            raise AddressError(_unusable(kind, pair)) from None
     for name in ("host", "port", "connection_class"):
         options.pop(name, None)
     return options
+
+
+def _unusable(kind: Kind, pair: str) -> str:
+    name, _, _ = pair.partition("=")
+    if name not in URL_QUERY_ARGUMENT_PARSERS:
+        return _unreadable(kind)
+    return (
+        f"has an option that cannot be used: {name}. "
+        "Options have the names and values that redis-py gives them."
+    )
 
 
 def _host_of(kind: Kind, text: str) -> Host:

@@ -54,6 +54,14 @@ def test_values_are_shown_as_one_writes_them(give: Give) -> None:
         ("redis://h?ssl_ca_certs=/a;password=canary", "redis://h?***"),
         ("redis://h?db=1=canary", "redis://h?***"),
         ("redis://h?canary", "redis://h?***"),
+        ("redis+cluster://a:can@ary@h:1,i:2", "redis+cluster://a:***@h:1,i:2"),
+        ("redis+cluster://a:12/canary", None),
+        ("rediss+sentinel://:canary@h:1,i/chats/0", "rediss+sentinel://:***@h:1,i/chats/0"),
+        ("redis+sentinel://:12/canary@h/chats", None),
+        (
+            "redis+sentinel://h/chats?sentinel_password=canary",
+            "redis+sentinel://h/chats?sentinel_password=***",
+        ),
     ],
 )
 def test_no_part_of_a_password_is_shown(address: str, shown: str | None) -> None:

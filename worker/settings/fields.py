@@ -111,7 +111,7 @@ class Settings(PassedIn):
     """Whether to speak TLS to PubNub."""
 
     redis_url: Secret = None
-    """redis://, rediss:// or unix://; unset: an embedded Valkey in .tally/."""
+    """redis://, redis+cluster://, redis+sentinel:// or unix://; unset: an embedded Valkey."""
     redis_url_file: Path | None = None
     """A file that holds REDIS_URL."""
 

@@ -29,11 +29,13 @@ _HARMLESS: Final = (
     "|ssl_ca_certs|ssl_cert_reqs|ssl_certfile|ssl_check_hostname|ssl_keyfile"
 )
 _OTHER_OPTION: Final = re.compile(
-    rf"(?<=[?&])(?!({_HARMLESS})=[^=;&]*(&|$))(?P<name>password=)?[^&]+"
+    rf"(?<=[?&])(?!({_HARMLESS})=[^=;&]*(&|$))(?P<name>(sentinel_)?password=)?[^&]+"
 )
 # Another path may be a part of a password with a "/" in it.
 _MASKED_ADDRESS: Final = re.compile(
-    r"(unix://([^/?#]*@)?/[^?#@]*|rediss?://([^/?#]*@)?[^/?#@]*(/[0-9]*)?)"
+    r"(unix://([^/?#]*@)?/[^?#@]*"
+    r"|rediss?(\+cluster)?://([^/?#]*@)?[^/?#@]*(/[0-9]*)?"
+    r"|rediss?\+sentinel://([^/?#]*@)?[^/?#@]*/[^/?#@]+(/[0-9]*)?)"
     r"(\?[^#@]*)?"
 )
 

@@ -98,8 +98,7 @@ class Connector:
 
     def tls_context(self) -> ssl.SSLContext:
         """Return how connections check the other side."""
-        limits = {"max_connections", "connection_class"}
-        options = {name: value for name, value in self._options.items() if name not in limits}
+        options = without(self._options, "max_connections", "connection_class")
         context: ssl.SSLContext = SSLConnection(**options).ssl_context.get()
         return context
 
@@ -174,21 +173,27 @@ class Connector:
         return made
 
     def _cluster_client(self, options: dict[str, Any]) -> Redis:
-        options.setdefault("ssl", self.has_tls)
+        kind = lean(SSLConnection if self.has_tls else Connection)
+        # redis-py's client of a cluster would leave an option out that fits no connection.
+        kind(**without(self._options, "max_connections"))
         if "socket_connect_timeout" not in self._options:
             options["socket_connect_timeout"] = NODE_CONNECT_SECONDS
         client = ClusterClient(
             startup_nodes=[ClusterNode(*host) for host in self.hosts],
             retry=Retry(NoBackoff(), CLUSTER_TRIES),
+            ssl=self.has_tls,
             **options,
         )
-        kind = lean(SSLConnection if self.has_tls else Connection)
         client.connection_kwargs["connection_class"] = kind
         for node in client.startup_nodes:
             node.connection_class = kind
-            kind(**node.connection_kwargs)
         # It has the same methods; whoever needs a server of its own asks `is_cluster`.
         return cast("Redis", client)
+
+
+def without(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return the other options."""
+    return {name: value for name, value in options.items() if name not in names}
 
 
 _connectors: Final[WeakKeyDictionary[Redis, Connector]] = WeakKeyDictionary()

@@ -1,0 +1,258 @@
+"""Clients of a Redis Cluster and of what Sentinels name: connected, cut off, led elsewhere."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from redis import exceptions
+from redis.asyncio import Redis
+from redis.crc import key_slot
+
+from reaction_tally import AsyncTallyReader, NotTheseTalliesError, TallyReader
+from tests.redis_cluster import RedisCluster
+from tests.sentinels import SERVICE, Sentinels
+from tests.server_nodes import Login, Nodes
+from tests.waiting import wait_until
+from worker.errors import RedisUnavailableError, RedisUnfitError, TallyError
+from worker.store.connection import (
+    connect,
+    is_cluster,
+    pool_of,
+    reading_client,
+    recovery_client,
+)
+from worker.store.kinds import find
+from worker.store.preflight import check_fitness
+from worker.store.redis_errors import redis_errors, translated
+from worker.store.rollback_detector import RollbackDetector
+
+pytestmark = pytest.mark.processes
+
+REDIS: Final = shutil.which("redis-server")
+"""Debian's Redis has TLS; the embedded Valkey is built without."""
+LOGIN: Final = Login("tally", "p:w/d@%1 ?#")
+
+
+@pytest.fixture(params=[RedisCluster, Sentinels])
+def secured(request: pytest.FixtureRequest) -> Iterator[Nodes]:
+    """A cluster, or what Sentinels name, with TLS, a user, and Sentinels with a password."""
+    if not REDIS:
+        pytest.skip("needs redis-server, which speaks TLS")
+    own = {"sentinel_password": "se:cret"} if request.param is Sentinels else {"replicas": 0}
+    with request.param(program=Path(REDIS), login=LOGIN, tls=True, **own) as nodes:
+        yield nodes
+
+
+async def test_a_user_and_tls(secured: Any) -> None:
+    """Worker and readers reach the data, and nobody does without the password."""
+    async with connect(secured.url) as redis:
+        await redis.set("{a}:x", "1")
+        assert await redis.get("{a}:x") == "1"
+    with pytest.raises(NotTheseTalliesError):
+        await asyncio.to_thread(TallyReader.from_url(secured.url).channels)
+    async with AsyncTallyReader.from_url(secured.url) as reader:
+        with pytest.raises(NotTheseTalliesError):
+            await reader.channels()
+
+    wrong = secured.url.replace("p%3Aw", "other")
+    async with connect(wrong) as redis:
+        with pytest.raises(RedisUnavailableError, match="credentials in REDIS_URL"), redis_errors():
+            await redis.get("{a}:x")
+
+
+async def test_clients_of_the_same_address(redis_cluster: RedisCluster) -> None:
+    """One that accepts any server, one to read: each has connections of its own."""
+    async with connect(redis_cluster.url, RollbackDetector()) as redis:
+        assert is_cluster(redis)
+        await redis.set("key", b"\xff")
+        async with recovery_client(redis) as recovery, reading_client(redis, 2) as reading:
+            assert await recovery.exists("key") == 1
+            assert await reading.get("key") == "\\xff"
+            await recovery.set("key", "text")
+        assert await redis.get("key") == "text"
+        await pool_of(redis).disconnect()
+        assert await redis.get("key") == "text"
+
+
+async def test_what_a_cluster_is(redis_cluster: RedisCluster) -> None:
+    """In words for people; and a node is refused whose address is written like one server's."""
+    node = redis_cluster.nodes[0]
+    async with connect(redis_cluster.url) as redis:
+        found = await find(redis)
+    async with connect(node.url) as alone:
+        with pytest.raises(RedisUnfitError) as error:
+            await check_fitness(alone)
+
+    assert found.text == (
+        "It is a Redis Cluster: 3 primaries and 3 replicas; 16384 of 16384 slots are covered."
+    )
+    assert not found.worry
+    assert f"{node.address} is a node of a Redis Cluster. Write REDIS_URL=redis+cluster://" in str(
+        error.value
+    )
+
+
+async def test_another_primary_takes_the_place_of_a_dead_one() -> None:
+    """Calls fail meanwhile, each within moments, and then succeed; scripts too."""
+    with RedisCluster(primaries=3) as cluster:
+        async with connect(cluster.url) as redis:
+            await redis.set("key", "before")
+            dead = cluster.primary_of("key")
+            (replica,) = cluster.replicas_of(dead)
+            dead.kill()
+
+            with pytest.raises(RedisUnavailableError), redis_errors():
+                await redis.get("key")
+            await asyncio.to_thread(cluster.wait_for_failover, replica)
+            await wait_until(lambda: succeeds(redis, "key"))
+            assert await redis.get("key") == "before"
+
+
+async def succeeds(redis: Redis, key: str) -> bool:
+    """Tell whether a key can be written."""
+    with suppress(TallyError), redis_errors():
+        return bool(await redis.append(key, ""))  # its length
+    return False
+
+
+async def test_an_error_of_one_shard_leaves_the_others_alone() -> None:
+    """A call that waits for a node that is well is not cut off."""
+    with RedisCluster(primaries=3, replicas=0, cluster_require_full_coverage="no") as cluster:
+        async with connect(cluster.address(socket_timeout="90")) as redis:
+            names = [f"key-{number}" for number in range(100)]
+            dead = cluster.primary_of(names[0])
+            other = next(name for name in names if cluster.primary_of(name) is not dead)
+            client: Any = redis
+            waiting = asyncio.create_task(client.blpop([other], timeout=0))
+            await wait_until(lambda: blocked(cluster.primary_of(other)))
+            dead.kill()
+
+            for _ in range(3):
+                with pytest.raises(RedisUnavailableError), redis_errors():
+                    await redis.get(names[0])
+                with pytest.raises(RedisUnavailableError), redis_errors():
+                    await client.pipeline().get(names[0]).execute()
+            await client.rpush(other, "arrived")
+            assert tuple(await waiting) == (other, "arrived")
+
+
+def blocked(node: Any) -> bool:
+    """Tell whether a client waits in a blocking command."""
+    return bool(node.info()["blocked_clients"])
+
+
+async def test_all_nodes_away_at_once_and_back() -> None:
+    """The client finds them again, by the hosts in its address."""
+    with RedisCluster(primaries=3, replicas=0) as cluster:
+        async with connect(cluster.url) as redis:
+            await redis.set("key", "kept")
+            for node in cluster.nodes:
+                node.kill()
+            for _ in range(2):
+                with pytest.raises(RedisUnavailableError), redis_errors():
+                    await redis.get("key")
+            for node in cluster.nodes:
+                await asyncio.to_thread(node.start)
+            await asyncio.to_thread(cluster.wait_until_ok)
+
+            await wait_until(lambda: succeeds(redis, "key"))
+            assert await redis.get("key") == "kept"
+
+
+async def test_slots_that_move(redis_cluster: RedisCluster) -> None:
+    """Half moved, a key is found on either side; moved, the client learns where."""
+    async with connect(redis_cluster.url) as redis:
+        await redis.set("{a}:1", "one")
+        source = redis_cluster.primary_of("{a}:1")
+        target = next(node for node in redis_cluster.primaries() if node is not source)
+        slot = client_slot("{a}:1")
+        redis_cluster.begin_move(slot, target)
+        assert await redis.get("{a}:1") == "one"
+        await redis.set("{a}:2", "new")
+        redis_cluster.move_keys(slot, source, target)
+        assert await redis.get("{a}:1") == "one"
+        redis_cluster.finish_move(slot, source, target)
+        await asyncio.to_thread(redis_cluster.wait_until_ok)
+        assert [await redis.get(key) for key in ("{a}:1", "{a}:2")] == ["one", "new"]
+        assert redis_cluster.primary_of("{a}:1") is target
+        await asyncio.to_thread(redis_cluster.move_slots, [slot], source)
+        assert await redis.get("{a}:1") == "one"
+
+
+def client_slot(key: str) -> int:
+    """Return the slot of a key."""
+    return key_slot(key.encode())
+
+
+async def test_a_failover_by_sentinels_is_suspect(sentinels: Sentinels) -> None:
+    """The client follows the primary, and the detector holds it back until it is compared."""
+    detector = RollbackDetector()
+    async with connect(sentinels.url, detector) as redis, recovery_client(redis) as recovery:
+        await redis.set("key", "1")
+        found = await find(redis)
+        assert f"for the service '{SERVICE}': {sentinels.primary().address}" in found.text
+        assert "with 2 replicas; 3 of the 3 Sentinels in REDIS_URL know it." in found.text
+        dead = sentinels.kill_primary()
+        await asyncio.to_thread(sentinels.wait_for_failover, dead)
+
+        with pytest.raises(TallyError), redis_errors():
+            await redis.set("key", "2")
+        await wait_until(lambda: detector.is_suspect or refuses(redis))
+        assert detector.is_suspect
+        assert await recovery.get("key") == "1"
+
+
+async def refuses(redis: Redis) -> bool:
+    """Write; False whatever comes of it."""
+    with suppress(TallyError), redis_errors():
+        await redis.set("key", "2")
+    return False
+
+
+async def test_sentinels_that_are_away_are_passed_over(sentinels: Sentinels) -> None:
+    """One of three is enough; with none, the sentence names each."""
+    url = sentinels.url
+    for sentinel in sentinels.sentinels[:2]:
+        sentinel.kill()
+    async with connect(url) as redis:
+        await redis.set("key", "1")
+    sentinels.sentinels[2].kill()
+    async with connect(url) as redis:
+        with pytest.raises(RedisUnavailableError) as error, redis_errors():
+            await redis.get("key")
+
+    assert str(error.value).startswith("No Sentinel in REDIS_URL answers: Error 111 connecting to ")
+    assert all(sentinel.address in str(error.value) for sentinel in sentinels.sentinels)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (exceptions.MovedError("13095 127.0.0.1:17103"), "MOVED or ASK 13095 127.0.0.1:17103"),
+        (exceptions.AskError("13095 127.0.0.1:17103"), "MOVED or ASK 13095 127.0.0.1:17103"),
+        (exceptions.TryAgainError("Multiple keys"), "moves the keys of a slot now: Multiple keys"),
+        (exceptions.ClusterDownError("The cluster is down"), "does not serve now"),
+        (exceptions.MasterDownError("Link with MASTER is down"), "its primary is away"),
+        (exceptions.SlotNotCoveredError("Slot 5"), "does not serve every slot now"),
+        (exceptions.RedisClusterException("All slots are not covered"), "Are all its primaries up"),
+        (exceptions.ClusterError("TTL exhausted."), "do not agree where a key is"),
+        (exceptions.MaxConnectionsError(), "max_connections in REDIS_URL"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_passes_is_tried_again(error: Exception, words: str) -> None:
+    """With words of its own."""
+    found = translated(error)
+    assert isinstance(found, RedisUnavailableError)
+    assert words in str(found)
+
+
+def test_a_number_of_a_database_in_a_cluster() -> None:
+    """The node refuses it; the sentence says what it is."""
+    error = exceptions.ResponseError("SELECT is not allowed in cluster mode")
+    assert "write redis+cluster://" in str(translated(error)).lower()
+    assert isinstance(translated(error), RedisUnfitError)
