@@ -55,6 +55,7 @@ def valkey() -> Iterator[RedisServer]:
 def cluster_of_the_run() -> Iterator[RedisCluster]:
     """Three primaries with a replica each, for the whole run. Tests ask for ``redis_cluster``."""
     with RedisCluster() as cluster:
+        cluster.have_patience()
         yield cluster
 
 

@@ -14,7 +14,9 @@ from tests.redis_server import free_port
 from tests.server_nodes import HOST, Login, Node, Nodes, wait_for
 
 SLOTS: Final = 16_384
-NODE_TIMEOUT_MILLISECONDS: Final = 1000
+NODE_TIMEOUT_MILLISECONDS: Final = 2000
+"""A node that is silent for so long is taken for dead, also where only the machine is busy."""
+PATIENT_MILLISECONDS: Final = 60_000
 MOVED_AT_ONCE: Final = 100
 MIGRATE_MILLISECONDS: Final = 5000
 
@@ -103,13 +105,21 @@ class RedisCluster(Nodes):
         wait_for(is_ok, "the cluster does not serve")
 
     def wait_until_healthy(self) -> None:
-        """Return when, besides, every replica that runs follows its primary."""
+        """Return when, besides, every replica that runs follows, and all know of it."""
 
         def is_healthy() -> bool:
-            return all(node.is_primary() or node.is_following() for node in self.up())
+            replicas = [node for node in self.up() if not node.is_primary()]
+            names = {self.name(node) for node in replicas}
+            all_follow = all(node.is_following() for node in replicas)
+            return all_follow and all(names <= _replicas(node) for node in self.up())
 
         self.wait_until_ok()
         wait_for(is_healthy, "a replica does not follow its primary")
+
+    def have_patience(self) -> None:
+        """Let no node take another's place, however busy the machine is."""
+        for node in self.up():
+            node.ask("CONFIG", "SET", "cluster-node-timeout", PATIENT_MILLISECONDS)
 
     def clear(self) -> None:
         """Delete every key and every script."""
@@ -222,3 +232,9 @@ def _owners(node: Node) -> frozenset[tuple[int, int, str]]:
     """Return first slot, last slot, and the owner's id, as this node sees it."""
     rows = node.ask("CLUSTER", "SLOTS")
     return frozenset((first, last, primary[2]) for first, last, primary, *_ in rows)
+
+
+def _replicas(node: Node) -> set[str]:
+    """Return the ids of all replicas, as this node sees them."""
+    rows = [row.split() for row in node.ask("CLUSTER", "NODES").splitlines()]
+    return {row[0] for row in rows if "slave" in row[2].split(",")}

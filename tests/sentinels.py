@@ -10,7 +10,7 @@ from typing import Any, Final
 from tests.server_nodes import HOST, Login, Node, Nodes, wait_for
 
 SERVICE: Final = "chats"
-DOWN_MILLISECONDS: Final = 1000
+DOWN_MILLISECONDS: Final = 2000
 FAILOVER_MILLISECONDS: Final = 5000
 
 

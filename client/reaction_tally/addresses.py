@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import filterfalse
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -46,7 +47,8 @@ _PARTS: Final = re.compile(
     r"(?:\?(?P<query>[^@#]*))?"
 )
 _SERVICE: Final = re.compile("/(?P<service>[^/]+)(?:/(?P<database>[0-9]{1,9})?)?")
-_FOR_SENTINELS: Final = re.compile("sentinel_(username|password)")
+_OWN: Final = "sentinel_"
+_FOR_SENTINELS: Final = re.compile(f"{_OWN}(username|password)")
 _SHARED_WITH_SENTINELS: Final = re.compile("ssl_.*|socket_.*")
 
 
@@ -76,25 +78,15 @@ class ServersAddress:
     @property
     def data_options(self) -> dict[str, Any]:
         """The options of connections to the servers that hold the data."""
-        return {
-            name: value
-            for name, value in self.options.items()
-            if not _FOR_SENTINELS.fullmatch(name)
-        }
+        names = filterfalse(_FOR_SENTINELS.fullmatch, self.options)
+        return {name: self.options[name] for name in names}
 
     @property
     def sentinel_options(self) -> dict[str, Any]:
         """The options of connections to Sentinels: their own user, the same TLS and time limits."""
-        options = {
-            name: value
-            for name, value in self.options.items()
-            if _SHARED_WITH_SENTINELS.fullmatch(name)
-        }
-        for name, value in self.options.items():
-            own = _FOR_SENTINELS.fullmatch(name)
-            if own:
-                options[own[1]] = value
-        return options
+        own = self.options.keys() - self.data_options.keys()
+        shared = filter(_SHARED_WITH_SENTINELS.fullmatch, self.options)
+        return {name.removeprefix(_OWN): self.options[name] for name in (*shared, *own)}
 
 
 def read_servers(url: str) -> ServersAddress | None:
@@ -127,7 +119,8 @@ def read_servers(url: str) -> ServersAddress | None:
 def _unreadable(kind: Kind) -> str:
     return (
         f"cannot be read. Example: {EXAMPLES[kind]}. "
-        "Special characters in a password (/ @ : # ? [ ] %) must be percent-encoded."
+        "Special characters in a password "
+        "(/ @ : # ? [ ] %) must be percent-encoded."
     )
 
 
@@ -135,8 +128,10 @@ def _no_database(path: str) -> dict[str, int]:
     if path in {"", "/", "/0"}:
         return {}
     raise AddressError(
-        "has a path that a Redis Cluster cannot have: it has one database, of number 0. "
-        f"Write nothing behind the hosts: {EXAMPLES[Kind.CLUSTER]}."
+        "has a path that a Redis Cluster cannot have: "
+        "it has one database, of number 0. "
+        "Write nothing behind the hosts: "
+        f"{EXAMPLES[Kind.CLUSTER]}."
     )
 
 
@@ -144,14 +139,18 @@ def _service_of(path: str) -> tuple[str, dict[str, int]]:
     """Return the service, and the number of the database as an option."""
     if path in {"", "/"}:
         raise AddressError(
-            "names no service. Write the name under which the Sentinels know the primary "
-            f"behind the hosts, such as mymaster: {EXAMPLES[Kind.SENTINEL]}."
+            "names no service. Write the name "
+            "under which the Sentinels know the primary "
+            "behind the hosts, such as mymaster: "
+            f"{EXAMPLES[Kind.SENTINEL]}."
         )
     parts = _SERVICE.fullmatch(path)
     if not parts:
         raise AddressError(
-            "has a path that is no service and number of a database. "
-            f"Write the service behind the hosts, then one number: {EXAMPLES[Kind.SENTINEL]}."
+            "has a path that is no service "
+            "and number of a database. "
+            "Write the service behind the hosts, "
+            f"then one number: {EXAMPLES[Kind.SENTINEL]}."
         )
     database = {"db": int(parts["database"])} if parts["database"] else {}
     return unquote(parts["service"]), database
@@ -177,7 +176,8 @@ def _unusable(kind: Kind, pair: str) -> str:
         return _unreadable(kind)
     return (
         f"has an option that cannot be used: {name}. "
-        "Options have the names and values that redis-py gives them."
+        "Options have the names and values "
+        "that redis-py gives them."
     )
 
 

@@ -1,10 +1,11 @@
 """Replies of Redis, with or without ``decode_responses``."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from redis import exceptions
+from redis import exceptions, sentinel
+from redis.asyncio import sentinel as async_sentinel
 
 from reaction_tally.errors import NotPermittedError, RedisUnavailableError, TallyReadError
 
@@ -26,8 +27,31 @@ _TEMPORARY: Final = (
 )
 _BUSY: Final = re.compile("(?:LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN) ")
 """For some codes redis-py has no class."""
-_NO_PRIMARY: Final = re.compile("No master found for ")
-"""What redis-py says, and the same of every Sentinel that does not answer."""
+_NO_PRIMARY: Final = (
+    "The Sentinels that answer know no primary "
+    "of the service now ({text}). "
+    "Are the hosts and the service in the address right?"
+)
+_OF_SERVERS: Final[Mapping[type[Exception], str]] = {
+    # MOVED is a kind of it.
+    exceptions.AskError: (
+        "This is a node of a Redis Cluster, "
+        "and another node has the key. "
+        "The address must be redis+cluster://host:port. "
+        "While the cluster moves slots, this passes."
+    ),
+    exceptions.MaxConnectionsError: (
+        "No connection is free in the pool "
+        "of the client that you gave. "
+        "In an address, max_connections is how many there are."
+    ),
+    exceptions.RedisClusterException: (
+        "The Redis Cluster does not serve ({text}). The address of one server is redis://host:port."
+    ),
+    sentinel.MasterNotFoundError: _NO_PRIMARY,
+    async_sentinel.MasterNotFoundError: _NO_PRIMARY,
+}
+"""What only several servers answer → a sentence."""
 UNREADABLE: Final = (ValueError, OverflowError, IndexError)
 """What a reply leads to that the worker never writes."""
 
@@ -95,42 +119,12 @@ def _about_servers(error: Exception) -> TallyReadError | None:
     is_of_cluster = isinstance(error, exceptions.RedisClusterException)
     if is_of_cluster and isinstance(cause, exceptions.RedisError | OSError):
         return translated(cause)
-    sentence = _sentence_about_servers(error)
-    return RedisUnavailableError(sentence) if sentence else None
-
-
-def _sentence_about_servers(error: Exception) -> str:
-    match error:
-        case exceptions.AskError():
-            # MOVED is a kind of it.
-            return (
-                "This is a node of a Redis Cluster, and another node has the key. The address "
-                "must be redis+cluster://host:port. While the cluster moves slots, this passes."
-            )
-        case exceptions.MaxConnectionsError():
-            return (
-                "No connection is free in the pool of the client that you gave. "
-                "In an address, max_connections is how many there are."
-            )
-        case exceptions.RedisClusterException() if error.__cause__:
-            return (
-                "What answers is no node of a Redis Cluster. "
-                "The address of one server is redis://host:port."
-            )
-        case exceptions.RedisClusterException():
-            return f"The Redis Cluster does not serve: {error}"
-        case exceptions.ConnectionError() if _NO_PRIMARY.match(str(error)):
-            return _about_primary(str(error))
-    return ""
-
-
-def _about_primary(text: str) -> str:
     # Behind a colon redis-py lists its clients of the Sentinels.
-    service = text.split(" : ", maxsplit=1)[0].removeprefix("No master found for ")
-    return (
-        f"No Sentinel that answers knows a primary of the service {service} now. "
-        "Are the hosts and the service in the address right?"
-    )
+    text, _, _ = str(error).partition(" : ")
+    for kind, words in _OF_SERVERS.items():
+        if isinstance(error, kind):
+            return RedisUnavailableError(words.format(text=text))
+    return None
 
 
 def unreadable(error: Exception) -> TallyReadError:

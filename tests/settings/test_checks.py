@@ -22,7 +22,7 @@ PROBLEMS = {
     "TALLY_HISTORY_RATE": ("fast", "TALLY_HISTORY_RATE: Input should be a valid number"),
     "PUBNUB_SECRET_KEY": ("sec-c-canary", "PUBNUB_SECRET_KEY needs PUBNUB_PUBLISH_KEY"),
     "PUBNUB_USER_ID": (" ", "PUBNUB_USER_ID is empty: give this worker a user id."),
-    "REDIS_URL": ("canary", "REDIS_URL must begin with one of redis://, rediss://, unix://."),
+    "REDIS_URL": ("canary", "REDIS_URL must begin with one of redis://, rediss://, unix://, "),
     "TALLY_NAMESPACE": ("a b", "TALLY_NAMESPACE is 'a b': use letters, digits"),
     "TALLY_CHANNELS": ("a/b,c:d,room", "The channel name 'a/b' has '/' in it; PubNub takes no"),
     "TALLY_CHANNEL_GROUPS": ("e.*", "The channel name 'e.*' has '*' in it; PubNub takes no"),

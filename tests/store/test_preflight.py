@@ -113,7 +113,7 @@ async def test_a_sentinel_is_refused_as_a_sentinel(make: str, tmp_path: Path) ->
     with ConfiguredServer(program, configuration) as sentinel:
         error = await refused(sentinel.url)
 
-    assert "the address of a Sentinel" in str(error)
+    assert "is a Sentinel, which holds no data" in str(error)
 
 
 @pytest.mark.processes

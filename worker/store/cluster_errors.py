@@ -37,38 +37,34 @@ def cause_of(error: BaseException) -> Exception | None:
 
 def sentence_of(error: Exception, reason: str) -> str:
     """Return why several servers do not serve now; an empty text if it is something else."""
-    match error:
-        case NoPrimaryError():
-            return str(error)
-        case exceptions.MovedError() | exceptions.AskError():
-            return (
-                f"Another node of the Redis Cluster has this key (MOVED or ASK {reason}). While "
-                "slots move, this passes. REDIS_URL must begin with redis+cluster://."
-            )
-        case exceptions.TryAgainError():
-            return f"The Redis Cluster moves the keys of a slot now: {reason}"
-        case exceptions.MasterDownError():
-            return f"Redis is a replica, and its primary is away: {reason}"
-        case exceptions.ClusterDownError():
-            return (
-                f"The Redis Cluster does not serve now ({reason}): "
-                "a primary is away, and no replica has taken its place."
-            )
-    return _of_the_client(error, reason)
-
-
-def _of_the_client(error: Exception, reason: str) -> str:
-    match error:
-        case exceptions.MaxConnectionsError():
-            return (
-                "All connections that this program may open to Redis are in use: "
-                "max_connections in REDIS_URL is how many."
-            )
-        case exceptions.ClusterError():
-            return f"The nodes of the Redis Cluster do not agree where a key is: {reason}"
-        case exceptions.RedisClusterException():
-            return (
-                f"The Redis Cluster does not serve every slot now: {reason} "
-                "Are all its primaries up?"
-            )
+    for kind, words in _WORDS.items():
+        if isinstance(error, kind):
+            return words.format(reason=reason, text=error)
     return ""
+
+
+_WORDS: Final = {
+    NoPrimaryError: "{text}",
+    # MOVED is a kind of it.
+    exceptions.AskError: (
+        "Another node of the Redis Cluster has this key (MOVED or ASK {reason}). "
+        "While slots move, this passes. REDIS_URL must begin with redis+cluster://."
+    ),
+    exceptions.TryAgainError: "The Redis Cluster moves the keys of a slot now: {reason}",
+    exceptions.MasterDownError: "Redis is a replica, and its primary is away: {reason}",
+    exceptions.ClusterDownError: (
+        "The Redis Cluster does not serve now ({reason}): "
+        "a primary is away, and no replica has taken its place."
+    ),
+    exceptions.MaxConnectionsError: (
+        "All connections that this program may open to Redis are in use: "
+        "max_connections in REDIS_URL is how many."
+    ),
+    exceptions.ClusterError: (
+        "The nodes of the Redis Cluster do not agree where a key is: {reason}"
+    ),
+    exceptions.RedisClusterException: (
+        "The Redis Cluster does not serve every slot now: {reason} Are all its primaries up?"
+    ),
+}
+"""Error → sentence. The first kind that fits counts."""

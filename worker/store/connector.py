@@ -96,6 +96,11 @@ class Connector:
         host = self._options.get("host", "localhost")
         return ((host, self._options.get("port", 6379)),)
 
+    @property
+    def place(self) -> str:
+        """The first host, and its port; an empty text for a Unix socket."""
+        return ":".join(map(str, next(iter(self.hosts), ())))
+
     def tls_context(self) -> ssl.SSLContext:
         """Return how connections check the other side."""
         options = without(self._options, "max_connections", "connection_class")

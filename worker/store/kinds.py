@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from reaction_tally.addresses import Kind
 from worker.errors import RedisUnfitError
-from worker.store.connector import Connector, connector_of
+from worker.store.connector import connector_of
 from worker.store.redis_errors import redis_errors
 from worker.store.sentinel_pool import ask_all
 
@@ -36,19 +36,18 @@ async def check_kind(redis: Redis, mode: str) -> None:
     connector = connector_of(redis)
     if connector.kind:
         return
-    place = _place(connector)
-    tls = "s" if connector.has_tls else ""
+    place, scheme = connector.place, connector.scheme
     if mode == "cluster":
         raise RedisUnfitError(
-            f"{place} is a node of a Redis Cluster. Write REDIS_URL=redis{tls}+cluster://{place}, "
+            f"{place} is a node of a Redis Cluster. Write REDIS_URL={scheme}+cluster://{place}, "
             "with the user and the password before it, and some more nodes behind commas."
         )
     services = await _services(redis)
     known = ", ".join(map(repr, services)) or "none yet"
-    service = services[0] if services else "SERVICE"
+    service, *_ = (*services, "SERVICE")
     raise RedisUnfitError(
         f"{place} is a Sentinel, which holds no data. It knows these services: {known}. "
-        f"Write REDIS_URL=redis{tls}+sentinel://{place}/{service}, "
+        f"Write REDIS_URL={scheme}+sentinel://{place}/{service}, "
         "with the user and the password of Redis before it, and the other Sentinels behind commas."
     )
 
@@ -94,9 +93,9 @@ async def _find_service(redis: Redis) -> Found:
     views = await ask_all(pool.sentinel_manager)
     states = [view.services.get(pool.service_name) for view in views]
     known = list(filter(None, states))
-    if not known:
+    state = next(iter(known), None)
+    if not state:
         return Found()
-    state = known[0]
     place = f"{state['ip']}:{state['port']}"
     replicas = int(state["num-slaves"])
     text = (
@@ -118,10 +117,3 @@ def _worry_about(alone: list[str]) -> str:
 
 def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
-
-
-def _place(connector: Connector) -> str:
-    if not connector.hosts:
-        return "HOST:PORT"
-    host, port = connector.hosts[0]
-    return f"{host}:{port}"

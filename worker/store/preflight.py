@@ -36,6 +36,8 @@ COMMANDS: Final = (
     *("+info", "+time", "+multi", "+exec"),
     *("+evalsha", "+script|load"),
     *("+publish", "+subscribe", "+unsubscribe"),
+    # A client of a cluster asks it which node has which slots.
+    "+cluster|slots",
 )
 """What the worker's user of Redis may run, as ACL SETUSER and deploy/redis-users.acl have it."""
 _OTHER_USERS: Final = re.compile("reader|operator|readonly|monitor", re.IGNORECASE)
@@ -86,7 +88,8 @@ async def _read_info(redis: Redis) -> Mapping[str, Any]:
             with redis_errors():
                 return await redis.info()
     except MissingPermissionError as error:
-        raise RedisUnfitError(_ungranted(redis, str(error), ["+info"])) from error
+        needed = ["+info", "+cluster|slots"] if connector_of(redis).kind else ["+info"]
+        raise RedisUnfitError(_ungranted(redis, str(error), needed)) from error
     except ScriptRefusedError as error:
         raise RedisUnfitError(
             f"{error}. The worker needs the command INFO, "
@@ -248,8 +251,8 @@ def _ungranted(redis: Redis, problem: str, grants: Sequence[str]) -> str:
 
 def _place(redis: Redis) -> str:
     """Return `` at HOST:PORT``; nothing for a socket's path."""
-    hosts = connector_of(redis).hosts
-    return f" at {','.join(f'{host}:{port}' for host, port in hosts)}" if hosts else ""
+    place = connector_of(redis).place
+    return f" at {place}" if place else ""
 
 
 def _user(redis: Redis) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -12,6 +13,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from worker.store.cluster_errors import NoPrimaryError
 from worker.store.redis_errors import connection_failure
 
+_ITS_OWN: Final = "(the options sentinel_username and sentinel_password are for Sentinels)"
 _UNKNOWN: Final = "unknown command"
 """What a server that is no Sentinel says to a question for one."""
 
@@ -37,15 +39,26 @@ class SentinelPool(SentinelConnectionPool):
         await self.sentinel_manager.aclose()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class SentinelView:
     """What one Sentinel says."""
 
     place: str
     services: Mapping[str, Mapping[str, Any]]
     """Name → the state of the primary; empty if it does not answer."""
-    problem: str = ""
-    is_another_server: bool = False
+    error: Exception | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why it does not answer, for people."""
+        if isinstance(self.error, AuthenticationError):
+            return f"{self.place} refuses the credentials ({self.error}) {_ITS_OWN}"
+        return connection_failure(self.error) if self.error else ""
+
+    @property
+    def is_another_server(self) -> bool:
+        """Whether what answers is no Sentinel."""
+        return isinstance(self.error, ResponseError) and str(self.error).startswith(_UNKNOWN)
 
 
 async def ask_all(manager: Sentinel) -> Sequence[SentinelView]:
@@ -59,50 +72,33 @@ async def _ask(sentinel: Redis) -> SentinelView:
     place = f"{options['host']}:{options['port']}"
     try:
         services = await client.sentinel_masters()
-    except AuthenticationError as error:
-        problem = f"{place} refuses the credentials ({error})"
-        return SentinelView(place=place, services={}, problem=problem)
-    except ResponseError as error:
-        is_other = str(error).startswith(_UNKNOWN)
-        problem = f"{place} refuses the question ({error})"
-        return SentinelView(
-            place=place,
-            services={},
-            problem=problem,
-            is_another_server=is_other,
-        )
     except (RedisError, OSError) as error:
-        problem = connection_failure(error)
-        return SentinelView(place=place, services={}, problem=problem)
-    return SentinelView(place=place, services=services)
+        return SentinelView(place, {}, error)
+    return SentinelView(place, services)
 
 
 def _explain(service: str, views: Sequence[SentinelView]) -> str:
     """Return a sentence for people: why no Sentinel names a primary of this service."""
-    others = [view.place for view in views if view.is_another_server]
-    if others:
+    other = next(filter(attrgetter("is_another_server"), views), None)
+    if other:
         return (
-            f"{others[0]} is no Sentinel. Correct the hosts in REDIS_URL, "
-            f"or write redis://{others[0]} if this server has the tallies."
+            f"{other.place} is no Sentinel. Correct the hosts in REDIS_URL, "
+            f"or write redis://{other.place} if this server has the tallies."
         )
-    answering = [view for view in views if not view.problem]
-    if not answering:
-        problems = "; ".join(view.problem for view in views)
-        refused = any("credentials" in view.problem for view in views)
-        advice = (
-            "The options sentinel_username and sentinel_password in REDIS_URL are theirs."
-            if refused
-            else "Are they running, and is REDIS_URL right?"
-        )
-        return f"No Sentinel in REDIS_URL answers: {problems}. {advice}"
-    known = sorted({name for view in answering for name in view.services})
-    if service not in known:
-        names = ", ".join(map(repr, known)) or "none"
+    if all(view.error for view in views):
+        problems = "; ".join(map(attrgetter("problem"), views))
         return (
-            f"The Sentinels know no service {service!r}. They know: {names}. "
-            "Correct the service in REDIS_URL."
+            f"No Sentinel in REDIS_URL answers: {problems}. "
+            "Are they running, and is REDIS_URL right?"
         )
+    known = sorted(set().union(*map(attrgetter("services"), views)))
+    if service in known:
+        return (
+            f"The Sentinels know no primary of {service!r} that is up. "
+            "A failover may be under way; their logs say why if it does not end."
+        )
+    names = ", ".join(map(repr, known)) or "none"
     return (
-        f"The Sentinels know no primary of {service!r} that is up. "
-        "A failover may be under way; their logs say why if it does not end."
+        f"The Sentinels know no service {service!r}. They know: {names}. "
+        "Correct the service in REDIS_URL."
     )
