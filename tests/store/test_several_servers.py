@@ -26,7 +26,7 @@ from worker.store.connection import (
     recovery_client,
 )
 from worker.store.kinds import find
-from worker.store.preflight import check_fitness
+from worker.store.preflight import COMMANDS, check_fitness
 from worker.store.redis_errors import redis_errors, translated
 from worker.store.rollback_detector import RollbackDetector
 
@@ -97,6 +97,22 @@ async def test_what_a_cluster_is(redis_cluster: RedisCluster) -> None:
     assert f"{node.address} is a node of a Redis Cluster. Write REDIS_URL=redis+cluster://" in str(
         error.value
     )
+
+
+async def test_a_user_of_a_cluster_may_ask_for_its_slots() -> None:
+    """The file of users permits that. Without it, the sentence says what to type."""
+    with RedisCluster(primaries=1, replicas=0) as cluster:
+        (node,) = cluster.nodes
+        rules = ("on", ">word", "~tally:*", *COMMANDS)
+        node.ask("ACL", "SETUSER", "tally", "reset", *rules)
+        url = cluster.url.replace("://", "://tally:word@")
+        async with connect(url) as redis:
+            await redis.set("tally:x", "1")
+            assert await redis.get("tally:x") == "1"
+        node.ask("ACL", "SETUSER", "tally", "-cluster|slots")
+        async with connect(url) as redis:
+            with pytest.raises(RedisUnfitError, match=r"ACL SETUSER tally .*'\+cluster\|slots'$"):
+                await check_fitness(redis)
 
 
 async def test_another_primary_takes_the_place_of_a_dead_one() -> None:
