@@ -11,6 +11,7 @@ import trustme
 from redis import exceptions
 
 from tests.configured_server import ConfiguredServer
+from tests.redis_cluster import RedisCluster
 from tests.redis_server import RedisServer, free_port
 from tests.sentinels import SERVICE, Sentinels
 from tests.situations.places import answering, old_redis, silent_server
@@ -195,6 +196,19 @@ async def slots_missing(world: World) -> AsyncIterator[None]:
     async with node_without_slots() as place:
         lead_to(world, f"redis+cluster://{place}")
         yield
+
+
+@stage("a Redis Cluster")
+async def healthy_cluster(world: World) -> AsyncIterator[None]:
+    """Three primaries, each with a replica."""
+    stage = RedisCluster()
+    await asyncio.to_thread(stage.__enter__)
+    try:
+        stage.have_patience()
+        lead_to(world, stage.url)
+        yield
+    finally:
+        await asyncio.to_thread(stage.stop)
 
 
 @stage("redis+cluster:// to a server that is no cluster")
