@@ -460,6 +460,6 @@ async def test_a_forgotten_channel_gets_no_mark(world: World) -> None:
         SETTLE_SECONDS, parts.clock, parts.slots, lambda _, until: until, is_worker=True
     )
 
-    await ChannelMarks(parts.tables, worker, RepaidGaps()).settle(report, {})
+    await ChannelMarks(parts.tables, worker, RepaidGaps()).settle(report, {}, lambda: None)
 
     assert owed(world, "room") == {}

@@ -461,7 +461,7 @@ class Keyspace:
             keys, texts = keys[key_count:], texts[text_count:]
         if any(len(answer) < 4 or answer[3] for answer in answers):
             return answers
-        saves = [texts[start : start + 4] for start in range(0, len(texts), 4)]
+        saves = [texts[start : start + 5] for start in range(0, len(texts), 5)]
         done = [self._tried(self._save_cursor, *each) for each in zip(keys, saves, strict=False)]
         return answers + [number for (number,) in done]
 
@@ -639,6 +639,8 @@ class Keyspace:
             "saves": saves + 1,
         }
         self.hset(key, mapping=told)
+        if args[4]:
+            self.hset(key, "shards", args[4])
         self.expire(key, 604_800)
         self.watcher.cursor_saved(key, args[0])
         return [saves + 1]
@@ -690,10 +692,9 @@ class Keyspace:
 
     def claim(self, keys: Sequence[str], args: Args) -> list[str]:
         """Claim a namespace, as ``claim.lua`` does."""
-        meta, subscriptions = keys
-        life, new_life, has_lost, least, owners, unbinding = args[:6]
+        (meta,) = keys
+        life, new_life, has_lost, is_used, owners, unbinding = args[:6]
         wanted = {name: str(value) for name, value in zip(args[6::2], args[7::2], strict=True)}
-        is_used = self.ttl(subscriptions) > int(least)
         held = self.hgetall(meta)
 
         def matters(number: int, name: str) -> bool:

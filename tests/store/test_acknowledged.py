@@ -5,6 +5,7 @@ from typing import Final
 import pytest
 from redis.asyncio import Redis
 
+from reaction_tally.journal import START
 from reaction_tally.keys import Keys
 from tests.cursors import save_cursor
 from worker.domain.position import Cursor
@@ -39,7 +40,7 @@ async def test_a_saved_cursor_proves_the_marks_before(
     await save_cursor(tables.cursors, "subscription", CURSOR)
     await tables.pending.mark(["room"], UNPROVEN)
 
-    assert set(acknowledged.marks) == {(UNPROVEN, "room")}
+    assert marks_of(acknowledged) == {(UNPROVEN, "room")}
     assert acknowledged.saves == {"subscription": 1}
 
 
@@ -51,7 +52,7 @@ async def test_a_cursor_under_way_proves_no_later_mark(
     await tables.pending.mark(["room"], OVERFLOW)
     acknowledged.note_save("subscription", 1, sent)
 
-    assert set(acknowledged.marks) == {(OVERFLOW, "room")}
+    assert marks_of(acknowledged) == {(OVERFLOW, "room")}
 
 
 async def test_marks_taken_back_are_forgotten(tables: Tables, acknowledged: Acknowledged) -> None:
@@ -64,7 +65,7 @@ async def test_marks_taken_back_are_forgotten(tables: Tables, acknowledged: Ackn
     await tables.pending.clear("room", held["room"])
     await tables.pending.clear("hall", {OVERFLOW: held["hall"][OVERFLOW]})
 
-    assert set(acknowledged.marks) == {(OVERFLOW, "hall"), (UNPROVEN, "hall")}
+    assert marks_of(acknowledged) == {(OVERFLOW, "hall"), (UNPROVEN, "hall")}
 
 
 async def test_channels_are_remembered(
@@ -78,3 +79,46 @@ async def test_channels_are_remembered(
     await tables.channels.all()
 
     assert acknowledged.channels == {"hall", "room"}
+
+
+def test_heads_before_those_of_others_stay_until_the_signs_were_read_again() -> None:
+    """Their entries may be gone, though a newer one of another process is there."""
+    acknowledged = in_cluster()
+    acknowledged.note_head("room", "1-0", START)
+    acknowledged.note_head("room", "2-0", "1-0")
+    assert acknowledged.older_heads == {}
+
+    acknowledged.note_head("room", "4-0", "3-0")
+    assert acknowledged.older_heads == {"room": {"2-0"}}
+    items = acknowledged.unconfirmed()
+    acknowledged.note_head("room", "6-0", "5-0")
+    acknowledged.confirm(items)
+    assert acknowledged.older_heads == {"room": {"4-0"}}
+
+
+def test_marks_are_remembered_until_their_end_is_confirmed() -> None:
+    """Redis may lose at once that they were taken back, and what their repair has written."""
+    acknowledged = in_cluster()
+    acknowledged.note_marks(OVERFLOW, ["hall", "room"])
+    acknowledged.note_save("subscription", 1, acknowledged.mark_count)
+    assert marks_of(acknowledged) == {(OVERFLOW, "hall"), (OVERFLOW, "room")}
+
+    acknowledged.note_taken_back("hall")
+    acknowledged.note_taken_back("room")
+    items = acknowledged.unconfirmed()
+    acknowledged.note_marks(UNPROVEN, ["room"])
+    assert len(marks_of(acknowledged)) == 3
+    acknowledged.confirm(items)
+    assert marks_of(acknowledged) == {(UNPROVEN, "room")}
+
+
+def in_cluster() -> Acknowledged:
+    """Return what a process in a cluster remembers."""
+    acknowledged = Acknowledged()
+    acknowledged.has_shards = True
+    return acknowledged
+
+
+def marks_of(acknowledged: Acknowledged) -> set[tuple[str, str]]:
+    """Return cause and channel of the marks that nothing proves."""
+    return {(cause, channel) for channel, causes in acknowledged.marks.items() for cause in causes}

@@ -28,9 +28,13 @@ class Forgotten:
 async def forget(channel: str, tables: Tables, store: Store) -> Forgotten:
     """Delete what is kept of a channel. Workers may run meanwhile."""
     was_known = not await tables.channels.unknown([channel])
+    marks = await tables.pending.read(channel)
     # First: from here on every repair leaves it alone,
     # and its next first event is of a new channel.
     await tables.channels.forget(channel)
+    # A channel that comes back is marked first, and then added.
+    if await tables.pending.clear(channel, marks):
+        await tables.channels.add([channel])
     await tables.proofs.forget(channel)
     messages = await store.clear(channel)
     is_back = not await tables.channels.unknown([channel])

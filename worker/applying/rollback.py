@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -10,6 +10,7 @@ import structlog
 from worker.store.ownership import Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.rollback_detector import RollbackDetector
+from worker.store.shard_signs import ShardSigns
 from worker.store.tables import Tables
 
 RUN_TRIES: Final = 3
@@ -35,12 +36,14 @@ class RollbackRecovery:
         ownership: Ownership,
         followed: Collection[str],
         pools: Sequence[Pool] = (),
+        signs: ShardSigns | None = None,
     ) -> None:
         """``tables`` and ``ownership`` are on a client that accepts every server.
 
         ``followed`` are the configured channels.
-        ``pools`` may still lead to the old server.
+        ``pools`` may still lead to the old server. ``signs`` are those of a cluster.
         """
+        self._signs = signs
         self._rollback_detector = rollback_detector
         self._acknowledged = rollback_detector.acknowledged
         self._tables = tables
@@ -67,6 +70,7 @@ class RollbackRecovery:
 
     async def _recover(self) -> None:
         detector = self._rollback_detector
+        detector.begin_comparison()
         # Read first: so a server that takes its place meanwhile is noticed.
         run_id = await self._suspected_run()
         # Claimed before anything else is written.
@@ -84,11 +88,20 @@ class RollbackRecovery:
         # Some were repaired: the end of the repair is lost.
         owed = await self._tables.pending.read_all(await self._known_channels())
         if loss:
-            detector.accept(run_id)
+            await self._accept(run_id)
         else:
             self._trust(run_id)
         for listener in self._listeners:
             listener(owed)
+
+    async def _accept(self, run_id: str | None) -> None:
+        """Go on with what Redis still has."""
+        heads: Mapping[str, str] = {}
+        if self._signs:
+            # Whatever is lost from here on will show.
+            heads = await self._tables.heads.read(await self._known_channels())
+        self._rollback_detector.accept(run_id)
+        self._acknowledged.know_heads(heads)
 
     async def _suspected_run(self) -> str | None:
         """Return the run that answers, rather another than before.
@@ -108,8 +121,9 @@ class RollbackRecovery:
     async def _mark_again(self) -> None:
         """Write the newest marks again: nothing proves them."""
         marks: defaultdict[str, set[str]] = defaultdict(set)
-        for cause, channel in self._acknowledged.marks:
-            marks[cause].add(channel)
+        for channel, causes in self._acknowledged.marks.items():
+            for cause in causes:
+                marks[cause].add(channel)
         for cause, channels in marks.items():
             await self._tables.owe(channels, GapCause(cause), is_new=False)
 
@@ -117,18 +131,43 @@ class RollbackRecovery:
         """Return what is lost, and the channels that may lack events."""
         if loss := self._rollback_detector.loss:
             # No restart, or one that lost all of this process: nothing is proven.
-            return loss, await self._known_channels()
+            channels = await self._known_channels()
+            return loss, await self._on_changed_shards(channels) or channels
         known, tables = self._acknowledged, self._tables
         # Copies: subscriptions end, and others write, while Redis is read.
         heads, saves = dict(known.heads), dict(known.saves)
-        channels = await tables.heads.lost(heads)
+        channels = await tables.heads.lost(heads) | await self._lost_older_heads()
         if channels:
             loss = "the newest journal entries of channels are gone"
         elif await tables.cursors.lost(saves):
             loss = "a cursor has fewer saves than before"
-        else:
-            return "", ()
-        return loss, channels | await tables.channels.unknown(known.channels)
+        unknown: Collection[str] = ()
+        if loss or self._signs:
+            unknown = await tables.channels.unknown(known.channels)
+        if unknown:
+            loss = loss or "channels ever seen are gone"
+        return loss, channels.union(unknown)
+
+    async def _on_changed_shards(self, channels: Collection[str]) -> set[str]:
+        """Return the channels that a shard may have lost; none if no shard has changed."""
+        if self._signs is None:
+            return set()
+        now, trusted = await self._signs.read(), self._rollback_detector.signs
+        lost = self._signs.on_other_shards(channels, now, trusted)
+        if lost:
+            lost |= await self._tables.heads.lost(dict(self._acknowledged.heads))
+            lost |= await self._lost_older_heads()
+        return lost
+
+    async def _lost_older_heads(self) -> set[str]:
+        """Return channels that lack an entry before one of another process."""
+        lost: set[str] = set()
+        left = {channel: [*heads] for channel, heads in self._acknowledged.older_heads.items()}
+        while left:
+            some = {channel: heads.pop() for channel, heads in left.items()}
+            lost |= await self._tables.heads.lost(some)
+            left = {channel: heads for channel, heads in left.items() if heads}
+        return lost
 
     async def _known_channels(self) -> set[str]:
         held = await self._tables.channels.all()

@@ -1,15 +1,21 @@
 """Where a subscription, or its successor, goes on."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
 from worker.domain.position import Cursor
 from worker.errors import RolledBackError
 from worker.source.names import Names
-from worker.store.cursors import Cursors, digest
+from worker.store.cursors import Cursors, SavedCursor, digest
 from worker.store.rollback_detector import RollbackDetector
 from worker.store.script_call import CursorSave
+
+ReadCursor = Callable[[str, Cursor | None], Awaitable[SavedCursor | None]]
+"""Returns the saved cursor of a subscription; None if there is none.
+
+It is told the newest cursor that this process knows of.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,10 @@ class SubscriptionCursor:
         cursors: Cursors,
         rollback_detector: RollbackDetector,
         clock: Callable[[], float],
+        read: ReadCursor | None = None,
     ) -> None:
+        """``read`` reads cursors of a cluster."""
+        self._read = read
         self.subscription = digest(names.all)
         """Its name in Redis: the same for the same names."""
         self.newest: Cursor | None = None
@@ -81,7 +90,7 @@ class SubscriptionCursor:
             raise self._forgotten(point.subscription)
 
         age = partial(self.age_of, point)
-        save = CursorSave(self.subscription, point.cursor, age=age)
+        save = CursorSave(self.subscription, point.cursor, age=age, signs=known.signs)
         await self._cursors.save(save)
 
     def age_of(self, point: ResumePoint) -> float:
@@ -90,7 +99,7 @@ class SubscriptionCursor:
 
     async def load(self) -> Cursor | None:
         """Return the saved cursor; None if there is none."""
-        saved = await self._cursors.read(self.subscription)
+        saved = await self._read_saved()
         if saved is None:
             self._saves = 0
             self.newest = None
@@ -100,6 +109,11 @@ class SubscriptionCursor:
             self.newest = saved.cursor
             self.covered_until = self._clock() - saved.age_seconds
         return self.newest
+
+    async def _read_saved(self) -> SavedCursor | None:
+        if self._read:
+            return await self._read(self.subscription, self.newest)
+        return await self._cursors.read(self.subscription)
 
     def next_save(self, cursor: Cursor, covered_until: float) -> CursorSave:
         """Return what saves a cursor.
@@ -111,7 +125,8 @@ class SubscriptionCursor:
             self.expect_the_same_redis()
             return self._clock() - covered_until
 
-        return CursorSave(self.subscription, cursor, self._saves, age)
+        signs = self._rollback_detector.signs
+        return CursorSave(self.subscription, cursor, self._saves, age, signs)
 
     async def saved(self, save: CursorSave, covered_until: float) -> None:
         """Go on from a cursor that was saved.

@@ -1,6 +1,6 @@
 """The marks in ``owed`` that a reconcile takes back or sets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from worker.domain.position import Range
@@ -73,15 +73,19 @@ class ChannelMarks:
         self,
         report: ReconcileReport,
         due: Mapping[str, int],
+        check: Callable[[], None],
     ) -> None:
-        """Mark what is in doubt; if nothing is, take back the marks that are due."""
+        """Mark what is in doubt; if nothing is, take back the marks that are due.
+
+        ``check`` raises if Redis went back since the reconcile began.
+        """
         channel, pending = report.channel, self._tables.pending
         if await self.is_forgotten(channel):
             return
         if not report.is_settled:
             await pending.mark([channel], GapCause.UNPROVEN)
         if due and not report.is_in_doubt:
-            await pending.clear(channel, due)
+            await pending.clear(channel, due, check)
         left = await pending.read(channel)
         report.owed = len(left)
 

@@ -5,6 +5,7 @@ It makes tallies equal to PubNub's list, and settles the marks.
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from logging import DEBUG, INFO, WARNING
 from typing import Final
 
@@ -127,7 +128,8 @@ class Reconciler:
         wanted: Range,
         options: ReconcileOptions,
     ) -> ReconcileReport:
-        generation = self._rollback_detector.generation
+        histories = self._rollback_detector.histories
+        check = partial(self._expect_the_same_redis, channel, histories)
         look = await _begin_look(self._tables, channel, resumes=self._resumes)
         marks: dict[str, int] = {}
         if not options.dry_run:
@@ -145,8 +147,8 @@ class Reconciler:
             else:
                 report = await self._repair.run(channel, wanted, options)
             if not options.dry_run:
-                self._expect_the_same_redis(channel, generation)
-                await self._marks.settle(report, marks)
+                check()
+                await self._marks.settle(report, marks, check)
                 await _note_proof(self._tables, self._recheck, report, wanted, options)
         except TallyError:
             metrics.reconciles.labels("failed").inc()
@@ -182,8 +184,8 @@ class Reconciler:
             await self._tables.progress.end_look(channel)
         return report
 
-    def _expect_the_same_redis(self, channel: str, generation: int) -> None:
-        if self._rollback_detector.generation != generation:
+    def _expect_the_same_redis(self, channel: str, histories: int) -> None:
+        if self._rollback_detector.histories != histories:
             raise RolledBackError(f"Redis went back while {channel!r} was reconciled")
 
     def _publish(self, report: ReconcileReport) -> None:

@@ -11,6 +11,8 @@ from worker.applying.apply import Applier
 from worker.applying.expiry import Expiry
 from worker.applying.retry import ProgressWatcher, RetryPolicy, history_warning
 from worker.applying.rollback import RollbackRecovery
+from worker.applying.shard_doubts import ShardDoubts
+from worker.applying.shard_watch import shards_watched
 from worker.applying.slots import Slots
 from worker.domain.reconciliation import Limit
 from worker.errors import ConfigurationError, ScriptRefusedError
@@ -40,11 +42,13 @@ from worker.store.budget import Budget
 from worker.store.connection import RedisClient, opened_redis, pool_of, recovery_client
 from worker.store.counted_types import acceptable_claim, claim_namespace
 from worker.store.entries import Entries
+from worker.store.key_scan import ChannelScan
 from worker.store.ownership import Claim, Ownership, check_ownership
 from worker.store.preflight import check_fitness, check_keys, check_permissions
 from worker.store.redis_retry import RedisRetry
 from worker.store.refused_users import RefusedUsers
 from worker.store.rollback_detector import RollbackDetector
+from worker.store.shard_signs import signs_of
 from worker.store.store import Store
 from worker.store.tables import Tables
 from worker.store.tombstones import Tombstones
@@ -129,14 +133,18 @@ class Parts:
         self.clock = clock
         self.counted_types = counted_types(settings)
         self.ownership = Ownership(recovery_redis, keys, claim_of(settings))
+        self.signs = signs_of(redis, keys)
         self.recovery: RollbackRecovery | None = None
         if rollback_detector:
+            if self.signs:
+                rollback_detector.expect_shards()
             self.recovery = RollbackRecovery(
                 rollback_detector,
                 Tables(recovery_redis, keys),
                 self.ownership,
                 configured_names(settings).channels,
-                (pool_of(redis), pool_of(recovery_redis)),
+                () if self.signs else (pool_of(redis), pool_of(recovery_redis)),
+                self.signs,
             )
         recover = self.recovery.run if self.recovery else None
         retry = RedisRetry(clock, rollback_detector, recover)
@@ -146,10 +154,11 @@ class Parts:
             settings.journal_seconds,
             settings.retention_seconds,
         )
-        self.store = Store(redis, keys, self.ttls, retry)
+        replicas = settings.wait_replicas
+        self.store = Store(redis, keys, self.ttls, retry, replicas)
         self.entries = Entries(redis, keys)
         self.retried_entries = Entries(redis, keys, retry)
-        self.tables = Tables(redis, keys, retry)
+        self.tables = Tables(redis, keys, retry, replicas)
         self.probe_tables = Tables(redis, keys)
         self.slots = Slots()
         self.applier = Applier(self.store, self.tables, retry, settings.settle_seconds)
@@ -158,6 +167,21 @@ class Parts:
         self.history = History(self.client, self.budget.take, clock)
         self.audit = Audit(redis, keys)
         self.tombstones = Tombstones(redis, keys, retry)
+        self.shard_doubts: ShardDoubts | None = None
+        if self.signs:
+            scan = ChannelScan(redis, keys)
+            tables = self.tables, self.probe_tables
+            self.shard_doubts = ShardDoubts(*tables, self.signs, scan, keys, retry)
+
+    @asynccontextmanager
+    async def shards_watched(self) -> AsyncIterator[None]:
+        """Watch the shards of a cluster meanwhile, if whoever writes must know of a loss."""
+        if not (self.signs and self.recovery):
+            yield
+            return
+        detector = self.retry.rollback_detector
+        async with shards_watched(self.probe_tables.server, detector, self.recovery):
+            yield
 
 
 @asynccontextmanager
@@ -202,7 +226,8 @@ async def open_parts(
         else:
             await claim_namespace(redis, keys, claim, parts.ownership)
         try:
-            yield parts
+            async with parts.shards_watched():
+                yield parts
         except ScriptRefusedError:
             # Another program may have written such a key meanwhile.
             await check_keys(redis, keys)

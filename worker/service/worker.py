@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -15,7 +15,7 @@ from worker.live.gaps import CoveredChannels, Gaps
 from worker.live.group_commit import GroupCommit
 from worker.live.polling import Polling
 from worker.live.subscription import Subscription
-from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor
+from worker.live.subscription_cursor import ReadCursor, ResumePoint, SubscriptionCursor
 from worker.live.subscriptions import SubscriptionFactory, Subscriptions
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.reconciliation.rounds import Rounds
@@ -168,6 +168,17 @@ def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
     catchup_seconds = parts.settings.catchup_seconds
     warning = unreachable(clock)
 
+    def read_cursor_of(names: Names) -> ReadCursor | None:
+        """Return what reads a cursor of a cluster."""
+        if parts.shard_doubts is None:
+            return None
+        named = frozenset(names.channels)
+
+        async def covered() -> Collection[str]:
+            return named | await tables.channels.all() if names.wildcards or names.groups else named
+
+        return partial(parts.shard_doubts.read_cursor, covered=covered)
+
     def create(assignment: Assignment[ResumePoint]) -> Subscription:
         names = assignment.names
         poller = Poller(parts.client, names, new_backoff(), clock, warning)
@@ -176,7 +187,7 @@ def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
             Polling(poller, parts.counted_types, clock),
             group_commit,
             CoveredChannels(names, tables.channels, parts.client, gaps, catchup_seconds),
-            SubscriptionCursor(names, tables.cursors, detector, clock),
+            SubscriptionCursor(names, tables.cursors, detector, clock, read_cursor_of(names)),
         )
 
     return create

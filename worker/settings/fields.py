@@ -114,6 +114,8 @@ class Settings(PassedIn):
     """redis://, redis+cluster://, redis+sentinel:// or unix://; unset: an embedded Valkey."""
     redis_url_file: Path | None = None
     """A file that holds REDIS_URL."""
+    wait_replicas: int = Field(0, ge=0, le=10)
+    """Replicas that must have an event before a cursor passes it; 0: wait for none."""
 
     channels: TextList = ()
     """Channels to follow; a.* stands for all under a prefix."""

@@ -1,8 +1,17 @@
 """What Redis has acknowledged to this process, so that a loss shows."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from reaction_tally.journal import START, stream_order
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """What a shard of a cluster has acknowledged, and may have lost at once."""
+
+    older_heads: Mapping[str, Collection[str]]
+    taken_back: Mapping[str, int]
 
 
 class Acknowledged:
@@ -18,11 +27,20 @@ class Acknowledged:
         """Channel → the newest head of its journal."""
         self.saves: dict[str, int] = {}
         """Subscription → the number of its newest save."""
-        self.marks: dict[tuple[str, str], int] = {}
-        """Cause and channel → number of the mark, if no later save proves it."""
+        self.marks: dict[str, dict[str, int]] = {}
+        """Channel → cause → number of the mark, if no later save proves it."""
         self.proven: dict[str, dict[str, tuple[str, int]]] = {}
         """Channel → cause of a mark → the save that proves it, unless it is lost, too."""
         self.mark_count = 0
+        self.has_shards = False
+        """Whether a cursor lies on another server than most marks: then its save proves none."""
+        self.older_heads: dict[str, set[str]] = {}
+        """Channel → heads before an entry of another process. Its ``after`` proves them not.
+
+        Only in a cluster, and only until its signs have been read again.
+        """
+        self.taken_back: dict[str, int] = {}
+        """Channel without marks → ``mark_count`` then. Likewise."""
 
     def note_channels(self, channels: Collection[str]) -> None:
         """Remember channels."""
@@ -32,8 +50,17 @@ class Acknowledged:
         """Note a channel's journal head, and the one before; an older one changes nothing."""
         self.channels.add(channel)
         known = self.heads.get(channel, START)
-        if known == before or stream_order(head) > stream_order(known):
+        is_next = known == before
+        if is_next or stream_order(head) > stream_order(known):
             self.heads[channel] = head
+            if self.has_shards and not is_next and known != START:
+                self.older_heads.setdefault(channel, set()).add(known)
+
+    def know_heads(self, heads: Mapping[str, str]) -> None:
+        """Note heads that were read: whatever is lost of them later will show."""
+        for channel, head in heads.items():
+            if head != START:
+                self.note_head(channel, head, START)
 
     def forget_head(self, channel: str) -> None:
         """Forget the head of a channel whose keys another program has written."""
@@ -42,13 +69,37 @@ class Acknowledged:
     def note_marks(self, cause: str, channels: Collection[str]) -> None:
         """Note that channels were marked."""
         self.mark_count += 1
-        self.marks |= dict.fromkeys([(cause, channel) for channel in channels], self.mark_count)
+        for channel in channels:
+            self.marks.setdefault(channel, {})[cause] = self.mark_count
 
-    def forget_marks(self, channel: str) -> None:
-        """Forget the marks of a channel: all were taken back."""
+    def note_taken_back(self, channel: str) -> None:
+        """Note that all marks of a channel were taken back."""
+        if self.has_shards:
+            self.taken_back[channel] = self.mark_count
+        else:
+            self._forget_marks(channel, self.mark_count)
+
+    def _forget_marks(self, channel: str, count: int) -> None:
+        """Forget the marks of a channel up to this number."""
         self.proven.pop(channel, None)
-        for mark in [mark for mark in self.marks if mark[1] == channel]:
-            del self.marks[mark]
+        newer = _newer(self.marks.pop(channel, {}), count)
+        if newer:
+            self.marks[channel] = newer
+
+    def unconfirmed(self) -> Unconfirmed:
+        """Return what the next reading of the signs confirms, if they are the trusted ones."""
+        older = {channel: set(heads) for channel, heads in self.older_heads.items()}
+        return Unconfirmed(older, dict(self.taken_back))
+
+    def confirm(self, items: Unconfirmed) -> None:
+        """Forget what is in Redis for sure: the signs were the trusted ones afterwards."""
+        for channel, heads in items.older_heads.items():
+            self.older_heads.get(channel, set()).difference_update(heads)
+        self.older_heads = {channel: heads for channel, heads in self.older_heads.items() if heads}
+        for channel, count in items.taken_back.items():
+            if self.taken_back.get(channel) == count:
+                del self.taken_back[channel]
+                self._forget_marks(channel, count)
 
     def note_save(self, subscription: str, saves: int, sent: int) -> None:
         """Note a saved cursor, which was sent when ``mark_count`` was ``sent``.
@@ -56,13 +107,17 @@ class Acknowledged:
         It proves the marks before.
         """
         self.saves[subscription] = saves
+        if self.has_shards:
+            return
         marks, self.marks = self.marks, {}
-        for mark, number in marks.items():
-            if number > sent:
-                self.marks[mark] = number
-            else:
-                cause, channel = mark
-                self.proven.setdefault(channel, {})[cause] = subscription, saves
+        for channel, numbers in marks.items():
+            newer = _newer(numbers, sent)
+            proven = numbers.keys() - newer
+            if newer:
+                self.marks[channel] = newer
+            if proven:
+                proofs = dict.fromkeys(proven, (subscription, saves))
+                self.proven.setdefault(channel, {}).update(proofs)
 
     @property
     def subscriptions(self) -> set[str]:
@@ -82,4 +137,9 @@ class Acknowledged:
     def forget_positions(self) -> None:
         """Forget heads and cursors: Redis may hold older ones from now on."""
         self.heads.clear()
+        self.older_heads.clear()
         self.saves.clear()
+
+
+def _newer(numbers: Mapping[str, int], count: int) -> dict[str, int]:
+    return {cause: number for cause, number in numbers.items() if number > count}

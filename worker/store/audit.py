@@ -13,11 +13,11 @@ from worker.store.batch import batched
 from worker.store.damage import find_damage, types_of_channel
 from worker.store.entries import is_readable
 from worker.store.redis_errors import redis_errors
+from worker.store.servers import pages_of_keys
 from worker.store.table import Table
 
-KEYS_AT_ONCE: Final = 1000
 MESSAGES_AT_ONCE: Final = 20
-"""Messages of one transaction."""
+"""Messages of one round trip."""
 NOT_INDEXED: Final = "not in the index of messages"
 WRONG_USERS: Final = "its who key has other users: delete that key, and a reconcile writes it anew"
 
@@ -44,21 +44,12 @@ class Audit(Table):
         """
         inconsistencies: set[Inconsistency] = set()
         wanted = frozenset(channels)
-        scan_cursor = 0
-        while True:
-            with redis_errors():
-                scan_cursor, keys = await self._redis.scan(
-                    scan_cursor,
-                    match=self._keys.pattern,
-                    count=KEYS_AT_ONCE,
-                    _type="hash",
-                )
+        async for keys in pages_of_keys(self._redis, self._keys.pattern, "hash"):
             read = set(map(self._keys.read_message, keys))
             messages = sorted(message for message in read if message and message[0] in wanted)
             for batch in batched(messages, MESSAGES_AT_ONCE):
                 inconsistencies.update(await self._check(batch))
-            if not scan_cursor:
-                return sorted(inconsistencies)
+        return sorted(inconsistencies)
 
     async def unindexed(self, channels: Collection[str]) -> dict[str, set[Timetoken]]:
         """Return the messages that Redis holds and the index lacks.

@@ -4,6 +4,10 @@ import asyncio
 from typing import Any, Self
 
 from redis.asyncio import RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.exceptions import ClusterDownError
+
+from worker.store.cluster_pipelines import ScriptPipeline, SlotTransactions
 
 
 class ClusterClient(RedisCluster):
@@ -42,3 +46,26 @@ class ClusterClient(RedisCluster):
     async def __aexit__(self, *_: object) -> None:
         """End all connections."""
         await asyncio.shield(self.disconnect())
+
+    def pipeline(self, transaction: Any = None, _: Any = None) -> Any:
+        """Return a pipeline. In a transaction, the commands of each slot are atomic."""
+        kind: Any = SlotTransactions if transaction else ScriptPipeline
+        return kind(self)
+
+    async def mget(self, keys: Any, *args: Any) -> Any:
+        """Return the values of keys of any slots. They are not read at one instant."""
+        await self.initialize()
+        return await self.mget_nonatomic(keys, *args)
+
+    async def ready_primaries(self) -> list[ClusterNode]:
+        """Return the primaries, once it is known where they are."""
+        await self.initialize()
+        return self.get_primaries()
+
+    async def ready_node(self, key: str) -> ClusterNode:
+        """Return the primary of a key, once it is known where it is."""
+        await self.initialize()
+        node = self.get_node_from_key(key)
+        if node is None:
+            raise ClusterDownError("no node has the slot of a key")
+        return node

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
 
 from reaction_tally.addresses import AddressError, read_servers
 from worker.certificates import check_redis_options
@@ -22,13 +22,13 @@ from worker.store.connector import (
     connector_of,
 )
 from worker.store.rollback_detector import RollbackDetector
+from worker.store.servers import is_cluster
 
 __all__ = [
     "EMBEDDED_FOLDER",
     "SOCKET_TIMEOUT_SECONDS",
     "RedisClient",
     "connect",
-    "is_cluster",
     "opened_redis",
     "pool_of",
     "reading_client",
@@ -67,11 +67,6 @@ def connect(url: str, rollback_detector: RollbackDetector | None = None) -> Redi
     if connector.has_tls:
         check_redis_options(connector.options)
     return client
-
-
-def is_cluster(redis: Redis) -> bool:
-    """Tell whether a client is one of a cluster."""
-    return isinstance(redis, RedisCluster)
 
 
 def _refused_options(url: str) -> ConfigurationError:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from redis.exceptions import ResponseError
@@ -14,6 +15,7 @@ from worker.store.ownership import FORGOTTEN_SECONDS, IN_USE_SECONDS, is_in_use
 from worker.store.redis_errors import redis_errors, translated
 from worker.store.script_call import CursorSave, ScriptCall
 from worker.store.scripts import call_script
+from worker.store.servers import grouped
 from worker.store.table import HASH_BATCH, Table, retried
 
 CLOCK_TOLERANCE_SECONDS: Final = 30.0
@@ -40,6 +42,8 @@ class SavedCursor:
     """The time since then, by Redis's clock."""
     saves: int = 0
     """The number of this save, counted from 1."""
+    signs: str = ""
+    """The signs of a cluster's shards that the worker trusted then; see ``ShardSigns``."""
 
 
 Followed = tuple[tuple[str, ...], SavedCursor]
@@ -75,8 +79,10 @@ class Cursors(Table):
         if not saves:
             return
         sent = self._acknowledged.mark_count
-        call = ScriptCall(self._keys, NO_EVENTS, [], saves)
-        (answers,) = await call_script(self._redis, "apply", (call.keys, call.args))
+        groups = grouped(self._redis, saves)
+        calls = [ScriptCall(self._keys, NO_EVENTS, [], group) for group in groups]
+        parts = [(call.keys, call.args) for call in calls]
+        answers = list(chain(*await call_script(self._redis, "apply", *parts)))
         self.note_saved(saves, answers, sent)
         for answer in answers:
             if isinstance(answer, str):
@@ -167,11 +173,12 @@ def _saved_cursor(fields: Mapping[str, str], now: float) -> SavedCursor | None:
         cursor = Cursor(fields["timetoken"], int(fields["region"]))
         age_seconds = now - float(fields["saved_at"])
         saves = int(fields.get("saves", 0))
+        signs = fields.get("shards", "")
     except (KeyError, ValueError):
         return None
     if age_seconds < -CLOCK_TOLERANCE_SECONDS:
         age_seconds = UNKNOWN_AGE_SECONDS
-    return SavedCursor(cursor, max(0.0, age_seconds), saves)
+    return SavedCursor(cursor, max(0.0, age_seconds), saves, signs)
 
 
 def digest(names: Iterable[str]) -> str:

@@ -1,32 +1,20 @@
 """Finds the keys of a namespace, without an index."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from typing import Any
 from urllib.parse import unquote
 
 from worker.store.damage import damaged_key, is_wrong_type, sentence
 from worker.store.redis_errors import redis_errors
+from worker.store.servers import pages_of_keys
 from worker.store.table import Table
-
-KEYS_AT_ONCE: Final = 1000
-"""Keys that one SCAN looks at."""
 
 
 class KeyScan(Table):
     """Base of the classes that look at all keys: an index may lack a message."""
 
-    async def _scan(self, pattern: str) -> AsyncIterator[list[str]]:
-        scan_cursor = 0
-        while True:
-            with redis_errors():
-                scan_cursor, names = await self._redis.scan(
-                    scan_cursor,
-                    match=pattern,
-                    count=KEYS_AT_ONCE,
-                )
-            yield names
-            if not scan_cursor:
-                return
+    def _scan(self, pattern: str) -> AsyncIterator[list[str]]:
+        return pages_of_keys(self._redis, pattern)
 
     def _split(self, key: str) -> tuple[str, str, str]:
         """Return the channel of a key, its kind, and the rest of its name."""
@@ -60,3 +48,14 @@ class KeyScan(Table):
             raise damaged_key(channel, key, reason)
         if isinstance(answer, Exception):
             raise answer
+
+
+class ChannelScan(KeyScan):
+    """Finds channels by their own keys."""
+
+    async def channels(self) -> set[str]:
+        """Return every channel that has a key."""
+        found: set[str] = set()
+        async for names in self._scan(f"{self._keys.namespace}:{{*}}:*"):
+            found.update(channel for channel, _, _ in map(self._split, names))
+        return found

@@ -81,13 +81,12 @@ class Ownership:
                 by processes with other settings.
         """
         before, wanted = self._life, _wanted(self._claim)
-        least = FORGOTTEN_SECONDS - IN_USE_SECONDS
-        args: list[str | int] = [before, token_hex(8), int(has_lost), least]
+        is_used = await is_in_use(self._redis, self._keys)
+        args: list[str | int] = [before, token_hex(8), int(has_lost), int(is_used)]
         args += [len(REFUSALS), replaces]
         args += chain.from_iterable(wanted.items())
-        keys = [self._keys.meta, self._keys.subscriptions]
         with redis_errors():
-            (answer,) = await call_script(self._redis, "claim", (keys, args))
+            (answer,) = await call_script(self._redis, "claim", ([self._keys.meta], args))
         meta = dict(zip(answer[::2], answer[1::2], strict=True))
         _refuse(self._keys, meta, wanted)
         self._life = meta["life"]

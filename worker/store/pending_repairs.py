@@ -91,8 +91,11 @@ class PendingRepairs(Table):
         redis: Redis,
         keys: Keys,
         retry: RedisRetry | None = None,
+        replicas: int = 0,
     ) -> None:
+        """So many ``replicas`` must have a mark before it counts as written."""
         super().__init__(redis, keys, retry)
+        self._replicas = replicas
         self._listeners: list[Listener] = []
 
     def add_listener(self, listener: Listener) -> None:
@@ -112,8 +115,11 @@ class PendingRepairs(Table):
         A gap that continues is not ``is_new``, and not counted.
         """
         names = sorted(channels)
+        if self._acknowledged.has_shards:
+            # Its shard may acknowledge it, lose it, and be compared before the answer is read.
+            self._acknowledged.note_marks(cause, names)
         calls = [([self._keys.owed(name)], [cause.value]) for name in names]
-        answers = await call_script(self._redis, "owe", *calls)
+        answers = await call_script(self._redis, "owe", *calls, replicas=self._replicas)
         metrics.gaps.labels(cause.value).inc(is_new)
         self._acknowledged.note_marks(cause, names)
         for name in compress(names, answers):
@@ -143,14 +149,23 @@ class PendingRepairs(Table):
             await self._call("owe", key, cause)
 
     @retried
-    async def clear(self, channel: str, marks: Mapping[str, int]) -> int:
-        """Take back the marks that are unchanged; return how many are left."""
+    async def clear(
+        self,
+        channel: str,
+        marks: Mapping[str, int],
+        check: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Take back the marks that are unchanged; return how many are left.
+
+        ``check`` is called before each try; its error ends them.
+        """
+        check()
         args = [part for mark in marks.items() for part in mark]
         left, was_damaged = await self._call("repay", self._keys.owed(channel), *args)
         if was_damaged:
             self._log_replaced(channel)
         if not left:
-            self._acknowledged.forget_marks(channel)
+            self._acknowledged.note_taken_back(channel)
         return int(left)
 
     def _log_replaced(self, channel: str) -> None:

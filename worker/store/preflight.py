@@ -4,6 +4,7 @@ import asyncio
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, cast
 
 from redis import exceptions
@@ -28,6 +29,7 @@ from worker.store.kinds import check_kind
 from worker.store.protocol import explain_failure
 from worker.store.redis_errors import redis_errors
 from worker.store.scripts import VERBS, call_script, source
+from worker.store.servers import keys_of_servers, servers
 
 COMMANDS: Final = (
     *("+@read", "+@write", "+@connection"),
@@ -73,20 +75,21 @@ async def check_fitness(
         RedisUnfitError: Redis is too old, may evict tallies, takes no writes,
             or does not permit INFO.
     """
-    info = await _read_info(redis)
-    fitness = Fitness.of(info)
-    await check_kind(redis, fitness.mode)
-    fitness.check(allow_eviction=allow_eviction, only_reads=only_reads)
-    return fitness
+    found = [Fitness.of(info) for info in await _read_info(redis)]
+    await check_kind(redis, found[0].mode)
+    for fitness in found:
+        fitness.check(allow_eviction=allow_eviction, only_reads=only_reads)
+    return max(found, key=lambda fitness: fitness.used_bytes)
 
 
-async def _read_info(redis: Redis) -> Mapping[str, Any]:
+async def _read_info(redis: Redis) -> Sequence[Mapping[str, Any]]:
+    """Return what each server says of itself."""
     # Managed services block CONFIG, so INFO is asked.
     # INFO is asked for all sections: that works in every version and proxy.
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             with redis_errors():
-                return await redis.info()
+                return [await each.execute_command("INFO") for each in await servers(redis)]
     except MissingPermissionError as error:
         needed = ["+info", "+cluster|slots"] if connector_of(redis).kind else ["+info"]
         raise RedisUnfitError(_ungranted(redis, str(error), needed)) from error
@@ -185,12 +188,12 @@ async def _load_scripts(redis: Redis, keys: Keys) -> None:
 
 async def _check_transaction(redis: Redis, keys: Keys) -> None:
     pipe = cast("Any", redis).pipeline(transaction=True)
-    pipe.ping()
+    pipe.exists(keys.probe)
     try:
         with redis_errors():
             await pipe.execute()
     except (MissingPermissionError, ScriptRefusedError) as error:
-        problem = f"Redis does not permit a transaction (MULTI, PING, EXEC): {error}"
+        problem = f"Redis does not permit a transaction (MULTI, EXISTS, EXEC): {error}"
         raise _missing(redis, keys, problem) from error
 
 
@@ -203,9 +206,12 @@ async def check_writes(redis: Redis, keys: Keys) -> None:
     """
     try:
         with redis_errors():
-            ((reason, *refused),) = await call_script(redis, "probe", ([keys.probe], ()))
+            probes = [([key], ()) for key in await keys_of_servers(redis, keys.probe)]
+            answers = await call_script(redis, "probe", *probes)
     except MissingPermissionError as error:
         raise _missing(redis, keys, str(error)) from error
+    reason = next((reason for reason, *_ in answers if reason), "")
+    refused = list(dict.fromkeys(chain.from_iterable(refused for _, *refused in answers)))
     if reason:
         raise RedisUnavailableError(f"Redis takes no writes now: {_in_words(reason)}.")
     if refused:

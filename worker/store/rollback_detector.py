@@ -6,6 +6,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from reaction_tally.journal import START, stream_order
+from worker.errors import RedisReplacedError
 from worker.store.acknowledged import Acknowledged
 from worker.store.redis_errors import ServerReplacedError
 
@@ -29,9 +30,35 @@ class RollbackDetector:
         """What is known to be lost: then nothing is proven."""
         self.ignores_runs = False
         """Whether ``run_id`` is no sign."""
+        self.histories = 0
+        """How many histories of writes Redis has gone on with that may lack some."""
         self._run_id: str | None = None
         self._earlier_runs: set[str | None] = set()
         self._returns = 0
+
+    def expect_shards(self) -> None:
+        """Expect a cluster: its runs are the signs of all shards."""
+        self.acknowledged.has_shards = True
+
+    @property
+    def signs(self) -> str:
+        """The signs of a cluster's shards that are trusted."""
+        return (self._run_id or "") if self.acknowledged.has_shards else ""
+
+    def check_signs(self, before: str) -> None:
+        """Refuse an answer to what was sent when these signs were trusted.
+
+        Raises:
+            RedisReplacedError: a shard of a cluster has changed meanwhile. The answer may
+                be of before, and nobody has compared what it says.
+        """
+        is_in_doubt = self.acknowledged.has_shards and self.is_suspect
+        if is_in_doubt or self.signs != before:
+            raise RedisReplacedError("a shard of the cluster has changed meanwhile")
+
+    def begin_comparison(self) -> None:
+        """Note that Redis is compared: what was taken back before is not confirmed any more."""
+        self.acknowledged.taken_back.clear()
 
     async def check_server(self, connection: AbstractConnection) -> None:
         """Begin a connection: redis-py's ``redis_connect_func``.
@@ -43,11 +70,12 @@ class RollbackDetector:
         # A failed health check connects again, and would come here again, without end.
         await connection.on_connect_check_health(check_health=False)
         if not self.ignores_runs:
-            self._compare_run(await _run_id_of(connection))
+            self.meet(await _run_id_of(connection))
         if self.is_suspect:
             raise ServerReplacedError("another server may answer than before")
 
-    def _compare_run(self, run_id: str | None) -> None:
+    def meet(self, run_id: str | None) -> None:
+        """Note which run answers. Another one than before is a sign."""
         self._run_id = self._run_id or run_id
         if run_id and run_id != self._run_id:
             self.is_suspect = True
@@ -85,6 +113,8 @@ class RollbackDetector:
         else:
             self._returns += 1
         self.ignores_runs = self._returns >= MOST_RETURNS
+        # A look in a cluster may rely on what others wrote, and nobody has compared that.
+        self.histories += self.acknowledged.has_shards
         self._continue_with(run_id)
         return is_new
 
@@ -96,6 +126,7 @@ class RollbackDetector:
         """Accept this server as it is; forget the positions seen before."""
         self.acknowledged.forget_positions()
         self.generation += 1
+        self.histories += 1
         self._returns = 0
         self._continue_with(run_id)
 

@@ -51,6 +51,8 @@ class CursorSave:
 
     It is called before each try; its error ends them.
     """
+    signs: str = ""
+    """The signs of a cluster's shards that this process trusts; see ``ShardSigns``."""
     number: int | None = None
     """The number of this save; None until then.
 
@@ -60,7 +62,7 @@ class CursorSave:
     def arguments(self) -> tuple[str | float, ...]:
         """Return the arguments of ``lua/apply.lua``."""
         age = max(0.0, self.age())
-        return self.cursor.timetoken, self.cursor.region, self.known, age
+        return self.cursor.timetoken, self.cursor.region, self.known, age, self.signs
 
 
 class ScriptCall:

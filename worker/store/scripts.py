@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError, RedisError
 
+from worker.store.servers import add_waits, check_waits, is_cluster
+
 Call = tuple[Sequence[str], Sequence[str | int | float]]
 """The KEYS and the ARGV of one call."""
 
@@ -33,17 +35,37 @@ def sha1(verb: str) -> str:
     return hashlib.sha1(text, usedforsecurity=False).hexdigest()
 
 
-async def call_script(redis: Any, verb: str, *calls: Call) -> list[Any]:
+async def call_script(
+    redis: Any,
+    verb: str,
+    *calls: Call,
+    replicas: int = 0,
+) -> list[Any]:
     """Return the answer of each call; all calls in one round trip.
 
-    A script that Redis does not know is loaded first.
+    A script that a server does not know is loaded first.
     It may have been flushed, or a failover led to another server.
+    So many ``replicas`` must have the writes, too.
     """
-    try:
-        return await _send(redis, sha1(verb), calls)
-    except NoScriptError:
+    if not calls:
+        return []
+    answers = await _send(redis, sha1(verb), calls, replicas)
+    unknown = [number for number, answer in enumerate(answers) if _is_unknown(answer)]
+    if unknown:
         await redis.script_load(source(verb))
-        return await _send(redis, sha1(verb), calls)
+        # Other servers of a cluster have carried out their calls.
+        again = [calls[number] for number in unknown]
+        replies = await _send(redis, sha1(verb), again, replicas)
+        for number, reply in zip(unknown, replies, strict=True):
+            answers[number] = reply
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
+
+
+def _is_unknown(answer: object) -> bool:
+    return isinstance(answer, NoScriptError)
 
 
 async def load_script(redis: Any, text: str) -> None:
@@ -52,10 +74,19 @@ async def load_script(redis: Any, text: str) -> None:
         await redis.script_load(text)
 
 
-async def _send(redis: Any, sha: str, calls: Sequence[Call]) -> list[Any]:
-    if len(calls) == 1:
+async def _send(
+    redis: Any,
+    sha: str,
+    calls: Sequence[Call],
+    replicas: int,
+) -> list[Any]:
+    """Return the answer of each call, which may be an error."""
+    if len(calls) == 1 and not replicas:
         keys, args = calls[0]
-        return [await redis.evalsha(sha, len(keys), *keys, *args)]
+        try:
+            return [await redis.evalsha(sha, len(keys), *keys, *args)]
+        except NoScriptError as error:
+            return [error]
     # A script that redis-py registered is not called in the pipeline:
     # redis-py would first ask Redis whether it knows the script.
     # That costs a round trip. If the caller is cancelled there,
@@ -63,4 +94,12 @@ async def _send(redis: Any, sha: str, calls: Sequence[Call]) -> list[Any]:
     pipe = redis.pipeline(transaction=False)
     for keys, args in calls:
         pipe.evalsha(sha, len(keys), *keys, *args)
-    return list(await pipe.execute())
+    if replicas:
+        await add_waits(redis, pipe, [keys[0] for keys, _ in calls], replicas)
+    try:
+        # One server: redis-py connects anew after some errors, if it raises them.
+        answers = list(await pipe.execute(raise_on_error=not is_cluster(redis)))
+    except NoScriptError as error:
+        return [error] * len(calls)
+    check_waits(answers[len(calls) :], replicas)
+    return answers[: len(calls)]

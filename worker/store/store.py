@@ -76,11 +76,15 @@ class Store(Messages):
         keys: Keys,
         ttls: Ttls | None = None,
         retry: RedisRetry | None = None,
+        replicas: int = 0,
     ) -> None:
-        """``apply_all`` raises even with a ``retry``; the others wait."""
+        """``apply_all`` raises even with a ``retry``; the others wait.
+
+        So many ``replicas`` must have events before they count as applied.
+        """
         super().__init__(redis, keys, retry)
         self._ttls = ttls or Ttls()
-        self._apply_script = ApplyScript(self._redis, keys, self._ttls)
+        self._apply_script = ApplyScript(self._redis, keys, self._ttls, replicas)
 
     async def apply_all(
         self,
@@ -88,8 +92,9 @@ class Store(Messages):
         origin: Origin,
         cursors: Sequence[CursorSave] = (),
     ) -> Results:
-        """Apply events of several channels in one script call, and save cursors.
+        """Apply events of several channels in one round trip, and save cursors.
 
+        In a cluster no cursor is saved: it lies on another server.
         They may be ``batch.MAX_BATCH`` events. Each channel is applied by itself.
         A channel that can never be applied is refused, and nothing of it is written.
 

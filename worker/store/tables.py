@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from redis.asyncio import Redis
@@ -19,6 +19,8 @@ from worker.store.progress import SavedProgress
 from worker.store.proofs import Proofs
 from worker.store.redis_retry import RedisRetry
 from worker.store.refused_users import RefusedUsers
+from worker.store.servers import is_cluster, servers
+from worker.store.shard_signs import ShardSigns, text_of
 from worker.store.table import Table, retried
 from worker.telemetry.text import examples
 
@@ -87,17 +89,10 @@ class KnownChannels(Table):
 
     @retried
     async def forget(self, channel: str) -> None:
-        """Remove a channel, with its marks and the progress of its repair."""
+        """Remove a channel, with the progress of its repair."""
         keys = self._keys
-        # At once: a channel that comes back is marked first, and then added.
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.srem(keys.channels, channel)
-        pipe.unlink(
-            keys.owed(channel),
-            keys.progress(channel),
-            keys.pruned(channel),
-        )
-        await pipe.execute()
+        await self._redis.srem(keys.channels, channel)
+        await self._redis.unlink(keys.progress(channel), keys.pruned(channel))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +186,21 @@ class Memory:
     used: int
     limit: int
 
+    @property
+    def share(self) -> float:
+        """The part of the limit that is taken."""
+        return self.used / self.limit if self.limit else 0.0
+
+
+async def _memory_of(server: Any) -> Memory:
+    try:
+        info = await server.execute_command("INFO", "memory")
+    except NoPermissionError:
+        return Memory(0, 0)
+    machine = int(info.get("total_system_memory", 0))
+    limit = int(info.get("maxmemory", 0))
+    return Memory(int(info.get("used_memory", 0)), limit or machine)
+
 
 class RedisServer(Table):
     """The server itself."""
@@ -211,7 +221,12 @@ class RedisServer(Table):
 
     @retried
     async def run_id(self) -> str | None:
-        """Return the id of the server's run; None if it is hidden."""
+        """Return the id of the server's run; None if it is hidden.
+
+        A cluster has the signs of its shards instead.
+        """
+        if is_cluster(self._redis):
+            return text_of(await ShardSigns(self._redis, self._keys).read())
         try:
             info = await self._redis.info("server")
         except NoPermissionError:
@@ -221,14 +236,12 @@ class RedisServer(Table):
 
     @retried
     async def memory(self) -> Memory:
-        """Return the memory that is taken, and the limit; 0 if they are hidden."""
-        try:
-            info = await self._redis.info("memory")
-        except NoPermissionError:
-            return Memory(0, 0)
-        machine = int(info.get("total_system_memory", 0))
-        limit = int(info.get("maxmemory", 0))
-        return Memory(int(info.get("used_memory", 0)), limit or machine)
+        """Return the memory that is taken, and the limit; 0 if they are hidden.
+
+        Of a cluster, those of its fullest server.
+        """
+        memories = [await _memory_of(server) for server in await servers(self._redis)]
+        return max(memories, key=lambda memory: memory.share)
 
 
 class Tables:
@@ -239,10 +252,11 @@ class Tables:
         redis: Redis,
         keys: Keys,
         retry: RedisRetry | None = None,
+        replicas: int = 0,
     ) -> None:
-        """``retry`` as in ``Table``."""
+        """``retry`` as in ``Table``, ``replicas`` as in ``PendingRepairs``."""
         self.cursors = Cursors(redis, keys, retry)
-        self.pending = PendingRepairs(redis, keys, retry)
+        self.pending = PendingRepairs(redis, keys, retry, replicas)
         self.progress = SavedProgress(redis, keys, retry)
         self.pruned = PrunedLately(redis, keys, retry)
         self.channels = KnownChannels(redis, keys, retry)

@@ -35,6 +35,7 @@
 --   region
 --   number of the newest save that this worker knows (0: none)
 --   its age, in seconds; rather a fraction too much than too little
+--   signs of a cluster's shards ('': no cluster)
 -- An event is one of:
 --   <action timetoken>       added
 --   r<action timetoken>      removed
@@ -365,6 +366,7 @@ local function save_cursor(key, at)
   if saves < tonumber(ARGV[at + 2]) then return 0 end
   local saved_at = math.floor(now - ARGV[at + 3])
   call('HSET', key, 'timetoken', ARGV[at], 'region', ARGV[at + 1], 'saved_at', saved_at, 'saves', saves + 1)
+  if ARGV[at + 4] ~= '' then call('HSET', key, 'shards', ARGV[at + 4]) end
   call('EXPIRE', key, 604800)
   return saves + 1
 end
@@ -395,6 +397,6 @@ for channel = 1, tonumber(ARGV[6]) do
 end
 while may_save and at < #ARGV do
   answers[#answers + 1] = try(save_cursor, KEYS[key], at)
-  key, at = key + 1, at + 4
+  key, at = key + 1, at + 5
 end
 return readonly and redis.error_reply(readonly) or answers

@@ -1,11 +1,10 @@
 -- Claims a namespace: writes all fields, or none.
 --
 -- KEYS[1] meta
--- KEYS[2] subscriptions: whose life says when a worker used the namespace last
 -- ARGV[1] the life under which this process claimed it before ('': never)
 -- ARGV[2] a new life, in case one is needed
 -- ARGV[3] 1 if this process knows that Redis has lost something, else 0
--- ARGV[4] other processes use the namespace now if subscriptions lives for longer, in seconds
+-- ARGV[4] 1 if other processes use the namespace now, else 0
 -- ARGV[5] the number of fields that name the owner (they come first)
 -- ARGV[6] the types that do not bind the namespace, as nothing is counted under them ('': none)
 -- ARGV[7…] field, value, field, value, …
@@ -21,7 +20,7 @@
 
 local meta, life, new_life = KEYS[1], ARGV[1], ARGV[2]
 local has_lost, owners, unbinding = ARGV[3] == '1', tonumber(ARGV[5]), ARGV[6]
-local is_used = redis.call('TTL', KEYS[2]) > tonumber(ARGV[4])
+local is_used = ARGV[4] == '1'
 
 local is_there = redis.call('EXISTS', meta) == 1
 for at = 7, #ARGV, 2 do

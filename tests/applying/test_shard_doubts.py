@@ -1,0 +1,212 @@
+"""Whoever goes on from a cursor sees which shards may have lost something since it was saved."""
+
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from reaction_tally.keys import Keys
+from worker.applying.shard_doubts import ShardDoubts
+from worker.domain.position import Cursor
+from worker.errors import RedisReplacedError
+from worker.source.backoff import elapsed_clock
+from worker.store.key_scan import ChannelScan
+from worker.store.pending_repairs import GapCause
+from worker.store.redis_retry import RedisRetry
+from worker.store.rollback_detector import RollbackDetector
+from worker.store.script_call import CursorSave
+from worker.store.shard_signs import Signs, text_of
+from worker.store.tables import Tables
+
+KEYS: Final = Keys()
+OLD, NEW = Cursor("17600000000000000", 1), Cursor("17600000000000009", 1)
+HEAD: Final = "1760000000000-0"
+
+
+class TwoShards:
+    """Signs that a test sets. Names with an ``a`` lie on shard A, and all others on B."""
+
+    def __init__(self) -> None:
+        self.signs = {"A": "a1", "B": "b1"}
+
+    async def read(self) -> Signs:
+        """Return the signs as they are now."""
+        return dict(self.signs)
+
+    def on_other_shards(self, channels: Iterable[str], signs: Signs, saved: str) -> set[str]:
+        """Return the channels on shards that have no sign of the ``saved`` ones."""
+        return {name for name in channels if self.is_on_other_shard(name, signs, saved)}
+
+    def is_on_other_shard(self, key: str, signs: Signs, saved: str) -> bool:
+        """Tell whether a key's shard has no sign of the ``saved`` ones."""
+        shard = "A" if key.startswith("a") else "B"
+        return signs[shard] not in saved.split()
+
+
+class Process:
+    """A worker's parts, as far as doubts need them."""
+
+    def __init__(self, redis: Redis, shards: TwoShards) -> None:
+        self.detector = RollbackDetector()
+        self.detector.expect_shards()
+        self.detector.meet(text_of(shards.signs))
+        self.retry = RedisRetry(elapsed_clock, self.detector, self.recover)
+        self.tables = Tables(redis, KEYS, self.retry)
+        self.doubts = ShardDoubts(
+            self.tables,
+            Tables(redis, KEYS),
+            cast("Any", shards),
+            ChannelScan(redis, KEYS),
+            KEYS,
+            self.retry,
+        )
+        self.shards = shards
+        self.recoveries = 0
+
+    async def recover(self) -> None:
+        """Trust the shards as they are."""
+        self.recoveries += 1
+        self.detector.trust(text_of(self.shards.signs))
+
+    async def load(self, *channels: str, own: Cursor | None = None) -> Cursor | None:
+        """Read the cursor of a subscription to these channels."""
+
+        async def covered() -> tuple[str, ...]:
+            return channels
+
+        saved = await self.doubts.read_cursor("subscription", own, covered)
+        return saved and saved.cursor
+
+    async def save(self, cursor: Cursor, signs: str) -> None:
+        """Save that cursor."""
+        await self.tables.cursors.save(CursorSave("subscription", cursor, signs=signs))
+
+    async def owed(self) -> dict[str, set[str]]:
+        """Return channel → causes."""
+        held = await self.tables.pending.read_all(["alpha", "beta"])
+        return {channel: set(marks) for channel, marks in held.items()}
+
+
+@pytest.fixture
+def shards() -> TwoShards:
+    """Two shards."""
+    return TwoShards()
+
+
+@pytest.fixture
+async def process(redis: Redis, shards: TwoShards) -> Process:
+    """A process that knows two channels."""
+    process = Process(redis, shards)
+    await process.tables.channels.add(["alpha", "beta"])
+    return process
+
+
+async def test_no_cursor_is_in_no_doubt(process: Process) -> None:
+    """Its first start is marked elsewhere."""
+    assert await process.load("alpha") is None
+    assert await process.owed() == {}
+
+
+async def test_the_same_signs_owe_nothing(process: Process) -> None:
+    """No shard has changed."""
+    await process.save(OLD, "a1 b1")
+    assert await process.load("alpha", "beta") == OLD
+    assert await process.owed() == {}
+
+
+async def test_another_sign_owes_its_shard(process: Process) -> None:
+    """Once: a second cursor of the same time finds it owed."""
+    await process.save(OLD, "a0 b1")
+    assert await process.load("alpha", "beta") == OLD
+    assert await process.owed() == {"alpha": {GapCause.REDIS_WENT_BACK}}
+
+    marks = await process.tables.pending.read("alpha")
+    await process.load("alpha", "beta")
+    assert await process.tables.pending.read("alpha") == marks
+
+
+async def test_an_older_cursor_may_doubt_another_shard(process: Process) -> None:
+    """A shard that was in no doubt before."""
+    await process.save(OLD, "a0 b1")
+    await process.load("alpha")
+    await process.save(OLD, "a0 b0")
+    await process.load("alpha")
+    assert set(await process.owed()) == {"alpha", "beta"}
+
+
+async def test_no_signs_owe_everything(process: Process) -> None:
+    """The cursor was saved on one server, or by an older version."""
+    await process.save(OLD, "")
+    await process.load("alpha")
+    assert set(await process.owed()) == {"alpha", "beta"}
+
+
+async def test_names_that_are_lost_are_found_by_their_keys(redis: Redis, process: Process) -> None:
+    """The shard of the list of names has changed, too."""
+    await redis.delete(KEYS.channels)
+    await redis.set(KEYS.head("beta"), HEAD)
+    await process.save(OLD, "a1 b0")
+    await process.load("alpha")
+    assert await process.owed() == {"beta": {GapCause.REDIS_WENT_BACK}}
+
+
+async def test_an_own_cursor_is_in_no_doubt(process: Process) -> None:
+    """This process has compared what it wrote before. Another one may have gone further."""
+    await process.save(OLD, "a0 b0")
+    assert await process.load("alpha", own=OLD) == OLD
+    assert await process.owed() == {}
+
+    await process.save(NEW, "a0 b1")
+    assert await process.load("alpha", own=OLD) == NEW
+    assert set(await process.owed()) == {"alpha"}
+
+
+async def test_heads_and_marks_of_others_are_known_from_there_on(
+    redis: Redis, process: Process
+) -> None:
+    """So what is lost of them later will show."""
+    await redis.set(KEYS.head("alpha"), HEAD)
+    await Tables(redis, KEYS).pending.mark(["alpha"], GapCause.OVERFLOW)
+    await process.load("alpha", "beta")
+
+    known = process.detector.acknowledged
+    assert known.heads == {"alpha": HEAD}
+    assert known.marks["alpha"].keys() == {GapCause.OVERFLOW}
+
+
+async def test_a_shard_that_changes_is_compared_first(process: Process, shards: TwoShards) -> None:
+    """The cursor is read again afterwards."""
+    await process.save(OLD, "a1 b1")
+    shards.signs["A"] = "a2"
+    await process.load("alpha")
+    assert process.recoveries == 1
+    assert set(await process.owed()) == {"alpha"}
+
+
+async def test_an_answer_of_before_counts_as_none(process: Process, shards: TwoShards) -> None:
+    """It came while the shards were compared, or while that was still to do."""
+    answers = ["of before", "of now"]
+
+    async def call() -> str:
+        answer = answers.pop(0)
+        if answers:
+            shards.signs["A"] = "a2"
+            process.detector.meet(text_of(shards.signs))
+        return answer
+
+    assert await process.retry.call(call) == "of now"
+    assert process.recoveries == 1
+
+
+def test_one_server_has_no_signs() -> None:
+    """There, a saved cursor proves what was written before it."""
+    detector = RollbackDetector()
+    detector.meet("first")
+    before = detector.signs
+    detector.meet("second")
+    detector.check_signs(before)
+
+    detector.expect_shards()
+    with pytest.raises(RedisReplacedError):
+        detector.check_signs(before)

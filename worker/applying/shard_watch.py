@@ -1,0 +1,48 @@
+"""Notices that a shard of a cluster was restarted, or has another primary."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+from worker.applying.rollback import RollbackRecovery
+from worker.errors import TallyError
+from worker.store.rollback_detector import RollbackDetector
+from worker.store.tables import RedisServer
+
+WATCH_SECONDS: Final = 1.0
+"""How often the signs of all shards are read."""
+
+
+@asynccontextmanager
+async def shards_watched(
+    server: RedisServer,
+    detector: RollbackDetector,
+    recovery: RollbackRecovery,
+) -> AsyncIterator[None]:
+    """Watch the shards meanwhile. What one of them has lost is owed before the next write."""
+    detector.meet(await server.run_id())
+    watch = asyncio.create_task(_watch(server, detector, recovery))
+    try:
+        yield
+    finally:
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+
+
+async def _watch(
+    server: RedisServer,
+    detector: RollbackDetector,
+    recovery: RollbackRecovery,
+) -> None:
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        # Whoever reads or writes says that Redis is away, or that the namespace is lost.
+        with suppress(TallyError):
+            unconfirmed = detector.acknowledged.unconfirmed()
+            detector.meet(await server.run_id())
+            if detector.is_suspect:
+                await recovery.run()
+            else:
+                detector.acknowledged.confirm(unconfirmed)

@@ -1,0 +1,87 @@
+"""Each shard of a cluster has a sign: which history of writes its primary goes on with.
+
+A restart gives the primary another ``run_id``; a failover gives the data another
+``master_replid``. So a shard with the same sign has lost nothing.
+One with another sign may have: a planned failover loses nothing.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from redis.exceptions import ClusterDownError
+
+from reaction_tally.keys import Keys
+from worker.store.cluster_client import ClusterClient
+from worker.store.redis_errors import redis_errors
+from worker.store.servers import is_cluster
+
+DIGITS: Final = 16
+"""Hexadecimal digits of a sign."""
+
+Signs = Mapping[str, str]
+"""The name of a primary → the sign of its shard."""
+
+
+class ShardSigns:
+    """The signs of a cluster's shards."""
+
+    def __init__(self, redis: ClusterClient, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def read(self) -> Signs:
+        """Return the signs as they are now.
+
+        Raises:
+            RedisUnavailableError: a primary does not answer, or is a replica now.
+        """
+        with redis_errors():
+            nodes = await self._redis.ready_primaries()
+            try:
+                return {node.name: await _sign_of(node) for node in nodes}
+            except Exception:
+                # A failover: the next try asks anew which nodes are primaries.
+                await self._redis.aclose()
+                raise
+
+    def on_other_shards(
+        self,
+        channels: Iterable[str],
+        signs: Signs,
+        saved: str,
+    ) -> set[str]:
+        """Return the channels on shards that have no sign of the ``saved`` ones."""
+        head = self._keys.head
+        return {
+            channel for channel in channels if self.is_on_other_shard(head(channel), signs, saved)
+        }
+
+    def is_on_other_shard(
+        self,
+        key: str,
+        signs: Signs,
+        saved: str,
+    ) -> bool:
+        """Tell whether a key's shard has no sign of the ``saved`` ones."""
+        node = self._redis.get_node_from_key(key)
+        return node is None or signs.get(node.name) not in saved.split()
+
+
+def signs_of(redis: Any, keys: Keys) -> ShardSigns | None:
+    """Return what reads the signs of a cluster; None for one server."""
+    return ShardSigns(redis, keys) if is_cluster(redis) else None
+
+
+def text_of(signs: Signs) -> str:
+    """Return the signs as a cursor keeps them."""
+    return " ".join(sorted(signs.values()))
+
+
+async def _sign_of(node: Any) -> str:
+    server = await node.execute_command("INFO", "server")
+    replication = await node.execute_command("INFO", "replication")
+    if replication["role"] != "master":
+        raise ClusterDownError(f"{node.name} is a replica now")
+    text = f"{server['run_id']} {replication['master_replid']}"
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
