@@ -76,7 +76,7 @@ class Process:
             return channels
 
         saved = await self.doubts.read_cursor("subscription", own, covered)
-        return saved and saved.cursor
+        return saved.cursor if saved else None
 
     async def save(self, cursor: Cursor, signs: str) -> None:
         """Save that cursor."""

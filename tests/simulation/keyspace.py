@@ -699,9 +699,9 @@ class Keyspace:
 
         def matters(number: int, name: str) -> bool:
             if number >= owners:
-                return name in held and is_used
+                return name in held and bool(is_used)
             if name == "types" and held.get(name) == unbinding:
-                return is_used
+                return bool(is_used)
             return bool(held)
 
         refused = [

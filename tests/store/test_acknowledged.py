@@ -90,6 +90,7 @@ def test_heads_before_those_of_others_stay_until_the_signs_were_read_again() -> 
 
     acknowledged.note_head("room", "4-0", "3-0")
     assert acknowledged.older_heads == {"room": {"2-0"}}
+    assert acknowledged.positions() == [{"room": "4-0"}, {"room": "2-0"}]
     items = acknowledged.unconfirmed()
     acknowledged.note_head("room", "6-0", "5-0")
     acknowledged.confirm(items)

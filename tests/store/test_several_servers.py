@@ -20,7 +20,6 @@ from tests.waiting import wait_until
 from worker.errors import RedisUnavailableError, RedisUnfitError, TallyError
 from worker.store.connection import (
     connect,
-    is_cluster,
     pool_of,
     reading_client,
     recovery_client,
@@ -29,6 +28,7 @@ from worker.store.kinds import find
 from worker.store.preflight import COMMANDS, check_fitness
 from worker.store.redis_errors import redis_errors, translated
 from worker.store.rollback_detector import RollbackDetector
+from worker.store.servers import is_cluster
 
 pytestmark = pytest.mark.processes
 

@@ -134,9 +134,9 @@ class RollbackRecovery:
             channels = await self._known_channels()
             return loss, await self._on_changed_shards(channels) or channels
         known, tables = self._acknowledged, self._tables
-        # Copies: subscriptions end, and others write, while Redis is read.
-        heads, saves = dict(known.heads), dict(known.saves)
-        channels = await tables.heads.lost(heads) | await self._lost_older_heads()
+        # A copy: subscriptions end while Redis is read.
+        saves = dict(known.saves)
+        channels = await self._without_heads()
         if channels:
             loss = "the newest journal entries of channels are gone"
         elif await tables.cursors.lost(saves):
@@ -155,18 +155,14 @@ class RollbackRecovery:
         now, trusted = await self._signs.read(), self._rollback_detector.signs
         lost = self._signs.on_other_shards(channels, now, trusted)
         if lost:
-            lost |= await self._tables.heads.lost(dict(self._acknowledged.heads))
-            lost |= await self._lost_older_heads()
+            lost |= await self._without_heads()
         return lost
 
-    async def _lost_older_heads(self) -> set[str]:
-        """Return channels that lack an entry before one of another process."""
+    async def _without_heads(self) -> set[str]:
+        """Return the channels that lack an entry of their journal."""
         lost: set[str] = set()
-        left = {channel: [*heads] for channel, heads in self._acknowledged.older_heads.items()}
-        while left:
-            some = {channel: heads.pop() for channel, heads in left.items()}
-            lost |= await self._tables.heads.lost(some)
-            left = {channel: heads for channel, heads in left.items() if heads}
+        for heads in self._acknowledged.positions():
+            lost |= await self._tables.heads.lost(heads)
         return lost
 
     async def _known_channels(self) -> set[str]:

@@ -62,6 +62,15 @@ class Acknowledged:
             if head != START:
                 self.note_head(channel, head, START)
 
+    def positions(self) -> list[dict[str, str]]:
+        """Return copies: the newest head of each channel; then the older ones, if any."""
+        positions = [dict(self.heads)]
+        for channel, heads in self.older_heads.items():
+            for place, head in enumerate(heads, start=1):
+                positions += [{} for _ in range(len(positions), place + 1)]
+                positions[place][channel] = head
+        return positions
+
     def forget_head(self, channel: str) -> None:
         """Forget the head of a channel whose keys another program has written."""
         self.heads.pop(channel, None)
