@@ -3,4 +3,4 @@
 Other programs import ``reaction_tally``, the client. Nothing here is for them.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
