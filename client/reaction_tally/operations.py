@@ -117,13 +117,14 @@ class Operations:
         if schema is None:
             raise NotTheseTalliesError(
                 f"{self.where} holds no tallies in the namespace {namespace!r}: "
-                f"{self.keys.meta} is missing. Check the address, the number of the database and "
-                "TALLY_NAMESPACE. The worker writes that key when it starts."
+                f"{self.keys.meta} is missing, or has no schema. Check the address, the number of "
+                "the database and TALLY_NAMESPACE. The worker writes that key when it starts."
             )
         if text(schema) != SCHEMA:
             raise NotTheseTalliesError(
                 f"The tallies of {namespace!r} in {self.where} have schema {text(schema)}, and "
-                f"this version of reaction-tally reads schema {SCHEMA}. Update reaction-tally."
+                f"this version of reaction-tally reads schema {SCHEMA}. Update reaction-tally, or "
+                "whatever is older: client and worker must have one schema."
             )
         self.is_known = True
 

@@ -175,6 +175,16 @@ async def test_a_redis_that_is_away_is_a_503(api: Served, claimed: Redis) -> Non
     await wait_until(is_back)
 
 
+async def test_another_schema_is_a_503(api: Served, claimed: Redis) -> None:
+    """The answer says where the reason is: clients can do nothing about it."""
+    await claimed.hset("tally:meta", "schema", "2")
+
+    refused = await api.get(TALLIES, {"message": MESSAGE})
+
+    assert refused.problem == (503, None)
+    assert b"The worker's log says why, and what to do." in refused.body
+
+
 async def test_requests_have_connections_of_their_own(api: Served, claimed: Redis) -> None:
     """Fifty requests at once take eight, and each is answered."""
     before = await claimed.info("clients")

@@ -25,6 +25,14 @@ async def other_schema(world: World) -> AsyncIterator[None]:
     yield
 
 
+@stage("tally:meta has lost its schema")
+async def lost_schema(world: World) -> AsyncIterator[None]:
+    """Another program deleted the field."""
+    await claimed(world)
+    await redis_of(world).hdel("tally:meta", "schema")
+    yield
+
+
 @stage("nobody knows who is forgotten")
 async def lost_key(world: World) -> AsyncIterator[None]:
     """The hashes are there, and their key is not."""

@@ -66,7 +66,7 @@ async def test_a_namespace_is_claimed_once(redis: Redis) -> None:
         ({"schema": "1"}, "another keyset"),
         ({"schema": "1", "subscribe_key": "sub-c-1"}, "counts unknown"),
         ({"subscribe_key": "sub-c-2"}, "another keyset"),
-        ({"colour": "blue"}, "schema unknown"),
+        ({"colour": "blue"}, "tally:meta has no field schema"),
     ],
 )
 async def test_a_namespace_of_another_owner_is_refused(

@@ -13,7 +13,9 @@ from worker.telemetry.throttled_warning import ThrottledWarning
 from worker.web.problems import ProblemError
 
 RETRY_SECONDS: Final = "2"
-NOT_THESE: Final = "Redis holds no tallies that this version can read."
+NOT_THESE: Final = (
+    "Redis holds no tallies that this version can read. The worker's log says why, and what to do."
+)
 AWAY: Final = "Redis does not answer just now."
 
 

@@ -22,7 +22,8 @@ LEAST_SHOWN_KEY: Final = 24
 
 REFUSALS: Final = {
     "schema": "The namespace {} holds schema {}; this worker writes schema {}. "
-    "Run the version that wrote it, "
+    "Nothing was changed. Install the version of the worker that wrote it, "
+    "restore the copy of Redis from before that version, "
     "or set TALLY_NAMESPACE to a new name and backfill.",
     "subscribe_key": "The namespace {} holds the tallies of another keyset ({}, not {}). "
     "Set TALLY_NAMESPACE to a name of its own for this keyset, "
@@ -34,6 +35,13 @@ REFUSALS: Final = {
     f"wait {IN_USE_SECONDS} seconds, and start them again.",
 }
 """Field of the owner → what its difference means: namespace, held, wanted."""
+NO_SCHEMA: Final = (
+    "The key {0} has no field schema, which each worker writes there first. "
+    "So another program wrote the key, or deleted the field. Nothing was changed. "
+    "Set TALLY_NAMESPACE to a name that nobody else uses and backfill, "
+    "or restore a copy of Redis."
+)
+"""The key."""
 SHARED: Final = {
     "retention_days": ("TALLY_RETENTION_DAYS", "days"),
     "tombstone_seconds": ("TALLY_TOMBSTONE_SECONDS", "s"),
@@ -145,6 +153,8 @@ def _refuse(
     if wrong:
         # A field that differs says more than a field that is missing.
         field = min(wrong, key=lambda name: name not in meta)
+        if field == "schema" and field not in meta:
+            raise RedisUnfitError(NO_SCHEMA.format(keys.meta))
         pair = [meta.get(field, "unknown"), wanted[field]]
         if field == "subscribe_key":
             pair = list(map(_shown, pair))
