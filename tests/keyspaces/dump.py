@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 LIVES: Final = {"a minute": 60, "an hour": 3600, "a day": 86_400, "a week": 604_800}
-"""How long a key may live at most; in seconds."""
+"""How long a key lives when it is written; in seconds."""
+SHORT: Final = "a minute"
+"""The life of whatever lives no longer."""
+STILL: Final = 0.8
+"""The part of a life that is left, at least: the history takes a minute or so."""
 FOR_EVER: Final = "for ever"
 NO_LIFE: Final = -1
 CURSORS: Final = "tally:cursor:"
@@ -40,7 +44,11 @@ async def _line(redis: Any, key: str) -> Line:
 def _life(milliseconds: int) -> str:
     if milliseconds == NO_LIFE:
         return FOR_EVER
-    return next(name for name, most in LIVES.items() if milliseconds <= most * 1000)
+    seconds = milliseconds / 1000
+    if seconds <= LIVES[SHORT]:
+        return SHORT
+    fitting = (name for name, most in LIVES.items() if STILL * most <= seconds <= most)
+    return next(fitting, f"{seconds:.0f} seconds")
 
 
 async def _read(redis: Any, key: str, type: str) -> Value:
