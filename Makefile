@@ -13,7 +13,7 @@ READABLE := umask 022 &&
 PIP    := $(READABLE) $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
 LOCKED := $(PIP) --require-hashes
 
-.PHONY: demo install test quick coverage check bench mutants model chaos simulate drill stops soak env-example manifests pictures sbom contract lock clean
+.PHONY: demo install test quick coverage check bench mutants model chaos side-by-side simulate drill stops soak env-example manifests pictures sbom contract lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
@@ -54,6 +54,9 @@ KILLS    ?= 200
 RESTARTS ?= 20
 chaos: $(VENV)/.dev ## kills of the worker and restarts of Redis under load, until the arithmetic is right; SEED=… repeats one
 	$(BIN)/python -m tests.chaos --kills $(KILLS) --restarts $(RESTARTS) $(if $(SEED),--seed $(SEED))
+
+side-by-side: $(VENV)/.dev ## the same with a worker of another release beside today's, in both orders; OLD=v0.2.0 (default: the last release), RUNS=…
+	$(BIN)/python -m tests.chaos --old $(OLD) --runs $(RUNS) --kills 20 --restarts 3 $(if $(SEED),--seed $(SEED))
 
 drill: $(VENV)/.dev ## a day in a worker's life: new lists, tokens, a proxy, a full Redis, restarts, kills and alerts under load; ARGS=--without-prometheus
 	$(BIN)/python -m tests.drill $(ARGS)

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -14,6 +15,7 @@ from tests.comparison import broken_tallies
 from tests.crowds import Crowd
 from tests.processes import Child
 from tests.redis_server import MortalServer
+from tests.releases import TODAY, Environment
 from tests.waiting import wait_until
 from tests.worlds import World, open_world
 from worker.errors import ExitCode
@@ -54,9 +56,13 @@ PAST: Final = 300
 BURST: Final = 130
 """Acts at once in one channel: more than PubNub's cache holds."""
 YOUNG: Final = 0.4
-"""The share of kills before or just when a worker begins to listen."""
+"""The share of kills before or just when a worker begins to listen, if the plan has no other."""
 OLD: Final = 0.1
 """The share of workers that live for longer."""
+DIFFERENT: Final = 0.75
+"""The share of workers that are of another release than the one beside them, if there are two."""
+COMPANY_SECONDS: Final = 600
+"""A worker waits so long at most for another one, where releases are side by side."""
 SPARED: Final = 0.7
 """The share of workers, due to be killed while Redis is down, that live until it is back."""
 
@@ -70,6 +76,15 @@ class Plan:
     restarts: int = 20
     workers: int = 2
     """At most so many side by side, on the same channels."""
+    releases: Sequence[Environment] = (TODAY,)
+    """A worker that ended is followed by one of these. Mostly it is not the other worker's.
+
+    Sometimes it is: an upgrade of both, or a way back.
+    """
+    young: float = YOUNG
+    """The share of kills before or just when a worker begins to listen."""
+    stops: float = 0
+    """The share of workers that are stopped in order, as in a planned upgrade, and not killed."""
     back: float = 0.4
     """The share of restarts after which Redis holds an older copy."""
     faults: Mapping[str, float] = field(default_factory=lambda: dict(FAULTS))
@@ -113,6 +128,7 @@ class Driver:
         self._random = Random(f"{plan.seed}:restarts")
         self._restarts_after = set(self._random.sample(range(1, plan.kills + 1), plan.restarts))
         self._changing_redis = asyncio.Lock()
+        self._running: dict[int, tuple[Child, Environment]] = {}
         self._outages = 0
         self._is_over = False
 
@@ -123,7 +139,7 @@ class Driver:
             await self._make_chaos()
             ended = time.monotonic()
             report.chaos_seconds = ended - began
-            await Repair(self._world, report, CHANNELS).run(self._plan.workers)
+            await Repair(self._world, report, CHANNELS).run(self._last_releases())
             report.repair_seconds = time.monotonic() - ended
         finally:
             self._add_up()
@@ -136,6 +152,10 @@ class Driver:
         report.actions = state.live()
         for child in self._world.children:
             report.gaps.update(entry["cause"] for entry in child.entries("gap"))
+            report.versions.update(entry["version"] for entry in child.entries("worker_starts"))
+
+    def _last_releases(self) -> list[Environment]:
+        return list(islice(cycle(self._plan.releases), self._plan.workers))
 
     async def _make_chaos(self) -> None:
         plan = self._plan
@@ -156,29 +176,81 @@ class Driver:
         """Start a worker and kill it, again and again; the second one is not always there."""
         random = Random(f"{self._plan.seed}:{number}")
         report = self.report
-        while report.kills.total() < self._plan.kills:
+        while not self._has_killed_enough:
             if number and random.random() < 0.5:
                 await self._wait(0, 4, random)
             outages = self._outages if self._server.is_up else None
             report.starts += 1
-            child = self._world.start("run")
+            child = self._start(number, random)
             await self._live(child, random)
             if not child.is_alive:
                 has_redis = outages == self._outages and self._server.is_up
                 self._expect_end(child, has_redis=has_redis)
+                continue
+            self._look_beside(number)
+            if await self._has_stopped(child, random):
                 continue
             await self._kill(child)
             if report.kills.total() in self._restarts_after:
                 self._restarts_after.discard(report.kills.total())
                 group.create_task(self._restart())
 
+    @property
+    def _has_killed_enough(self) -> bool:
+        return self.report.kills.total() >= self._plan.kills
+
+    def _start(self, number: int, random: Random) -> Child:
+        release = self._next_release(number, random)
+        child = self._world.start("run", **release)
+        self._running[number] = child, release
+        return child
+
+    def _next_release(self, number: int, random: Random) -> Environment:
+        """Return the release of the next worker."""
+        releases = self._plan.releases
+        if len(releases) == 1:
+            return releases[0]
+        beside = [release for other, (_, release) in self._running.items() if other != number]
+        different = [release for release in releases if release not in beside]
+        if different and random.random() < DIFFERENT:
+            return different[0]
+        return random.choice(releases)
+
+    def _has_company(self, child: Child) -> bool:
+        """Tell whether another worker listens, or none will."""
+        if not child.is_alive or self._has_killed_enough:
+            return True
+        others = [other for other, _ in self._running.values() if other is not child]
+        return any(map(_listens_now, others))
+
+    def _look_beside(self, number: int) -> None:
+        """Count an end of a worker beside one of another release that listens."""
+        _, release = self._running[number]
+        listening = [other for child, other in self._running.values() if _listens_now(child)]
+        self.report.beside += any(other != release for other in listening)
+
+    async def _has_stopped(self, child: Child, random: Random) -> bool:
+        """Stop a worker in order, if this is to be a planned upgrade, and it listens."""
+        if not self._plan.stops or random.random() >= self._plan.stops:
+            return False
+        # Redis is up.
+        async with self._changing_redis:
+            if not _listens_now(child):
+                return False
+            code = await child.stopped()
+        assert code == ExitCode.DONE, f"a stop ended with {code}\n{child.tail()}"
+        self.report.stops += 1
+        return True
+
     async def _live(self, child: Child, random: Random) -> None:
         """Return at the moment of a kill: while the worker starts, or after it began to listen."""
         chance = random.random()
-        if chance < YOUNG:
+        if chance < self._plan.young:
             await self._wait(0, 1.2, random)
             return
         await wait_until(lambda: listens(child) or not child.is_alive, what=child.tail)
+        if len(self._plan.releases) > 1:
+            await wait_until(lambda: self._has_company(child), COMPANY_SECONDS, what=child.tail)
         if chance < 1 - OLD:
             await self._wait(0, 2.5, random)
         else:
@@ -241,3 +313,7 @@ class Driver:
 
     async def _wait(self, least: float, most: float, random: Random) -> None:
         await asyncio.sleep(self._plan.pace * random.uniform(least, most))
+
+
+def _listens_now(child: Child) -> bool:
+    return child.is_alive and listens(child)

@@ -1,10 +1,11 @@
 """The end of a chaos: workers repair what they know of, and a reconcile what nobody can know of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tests.chaos.report import Report
 from tests.comparison import broken_tallies, compare
 from tests.processes import Child
+from tests.releases import Environment
 from tests.waiting import wait_until
 from tests.worlds import KEYS, World
 from worker.cli.reports import reconcile_exit_code, reconcile_json
@@ -26,17 +27,18 @@ class Repair:
         self._report = report
         self._channels = channels
 
-    async def run(self, workers: int) -> None:
-        """Stop the faults, let so many workers and a reconcile repair, compare."""
+    async def run(self, releases: Sequence[Environment]) -> None:
+        """Stop the faults, let a worker of each release and a reconcile repair, compare."""
         world, report = self._world, self._report
         report.faults = world.state.faults.struck.copy()
         world.state.faults.replace({})
-        report.starts += workers
-        children = [world.start("run") for _ in range(workers)]
+        report.starts += len(releases)
+        children = [world.start("run", **release) for release in releases]
         await self._read_all(children)
         await wait_until(world.owes_nothing, what=children[0].tail)
         report.before = await compare(world, self._channels)
         await self._reconcile()
+        await self._verify(filter(None, releases))
         report.checks += 1
         report.broken += await broken_tallies(world.redis)
         for child in children:
@@ -66,6 +68,12 @@ class Repair:
         report.after = await compare(world, self._channels)
         verified = await commands.run_verify(settings, [], 1, None)
         assert verified.is_exact or report.after, verified
+
+    async def _verify(self, releases: Iterable[Environment]) -> None:
+        """Let earlier releases read what is there now."""
+        for release in releases:
+            verify = await self._world.do("verify", **release)
+            assert not verify.process.returncode, verify.out
 
 
 def listens(child: Child) -> bool:

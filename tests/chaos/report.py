@@ -22,6 +22,12 @@ class Report:
     """Marks of something owed, by cause."""
     faults: Counter[str] = field(default_factory=Counter)
     """Faults of PubNub that struck."""
+    versions: Counter[str] = field(default_factory=Counter)
+    """Workers that came far enough to say it, by version."""
+    beside: int = 0
+    """Ends of a worker beside one of another release that listened."""
+    stops: int = 0
+    """Ends of a worker in order."""
     starts: int = 0
     acts: int = 0
     events: int = 0
@@ -50,6 +56,8 @@ class Report:
             "restarts": _sum(self.restarts),
             "disturbed": _sum(self.disturbances),
             "starts": f"{self.starts} workers; ended by themselves, by code: {_sum(self.ends)}",
+            "versions": f"{_sum(self.versions)}; {self.beside} ended beside another release",
+            "stops": str(self.stops),
             "crowd": f"{self.acts} acts; {self.events} events; {self.actions} actions in the end",
             "faults": _sum(self.faults),
             "owed": _sum(self.gaps),
