@@ -6,7 +6,7 @@ Both readers carry out the same steps.
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 from reaction_tally.errors import NotTheseTalliesError, RedisUnavailableError, TallyReadError
 from reaction_tally.following import Following, Item, Reading, is_any
 from reaction_tally.journal import START
-from reaction_tally.operations import Operation, Operations, Request
+from reaction_tally.operations import Group, GroupedOperation, Operation, Operations, Request
 from reaction_tally.replies import check_reply, text
 from reaction_tally.values import Reset
 
@@ -52,7 +52,7 @@ class Pause:
     seconds: float
 
 
-Step = Request | Subscribe | Listen | Pause | Item
+Step = Request | Group | Subscribe | Listen | Pause | Item
 Steps = Generator[Step, Any, None]
 
 
@@ -62,7 +62,7 @@ def begin(
     since: Mapping[str, str] | None,
     away_seconds: float = AWAY_SECONDS,
     is_wanted: Callable[[str], bool] = is_any,
-) -> Operation[Steps]:
+) -> GroupedOperation[Steps]:
     """Return the steps of a follower.
 
     Without ``channels`` it follows every channel of the namespace. ``is_wanted`` may change its
@@ -82,17 +82,16 @@ def _positions(
     operations: Operations,
     channels: Sequence[str],
     since: Mapping[str, str],
-) -> Operation[dict[str, str]]:
+) -> GroupedOperation[dict[str, str]]:
     """Return where channels begin: since a position, or now."""
-    heads = yield from read_heads(operations, channels)
-    now = dict(zip(channels, heads, strict=True))
+    now = yield from read_heads(operations, channels)
     return now | {channel: since[channel] for channel in channels if channel in since}
 
 
 def _positions_of_all(
     operations: Operations,
     since: Mapping[str, str] | None,
-) -> Operation[dict[str, str]]:
+) -> GroupedOperation[dict[str, str]]:
     """Return where all channels begin: now, or since some positions.
 
     Then one that has no position is new, and begins at its first entry.
@@ -103,14 +102,15 @@ def _positions_of_all(
     return dict.fromkeys(channels, START) | dict(since)
 
 
-def read_heads(operations: Operations, channels: Sequence[str]) -> Operation[list[str]]:
+def read_heads(operations: Operations, channels: Iterable[str]) -> GroupedOperation[dict[str, str]]:
     """Return the head of each channel."""
-    heads: list[str] = []
-    for start in range(0, len(channels), HEADS):
-        part = channels[start : start + HEADS]
-        names = map(operations.keys.head, part)
-        (reply,) = yield Request([("MGET", *names)])
-        heads += [text(head or START) for head in check_reply(reply)]
+    channel_of = {operations.keys.head(channel): channel for channel in channels}
+    heads = dict.fromkeys(channel_of.values(), START)
+    for groups in (yield Group([*channel_of], HEADS)):
+        replies = yield Request([("MGET", *keys) for keys in groups])
+        for keys, reply in zip(groups, replies, strict=True):
+            for key, head in zip(keys, check_reply(reply), strict=True):
+                heads[channel_of[key]] = text(head or START)
     return heads
 
 
@@ -226,9 +226,8 @@ class Follower:
         if self._following.is_open:
             found = yield from operations.channels()
             self._following.add(found)
-        channels = self._following.channels
-        heads = yield from read_heads(operations, channels)
-        self._following.note_heads(channels, heads)
+        heads = yield from read_heads(operations, self._following.channels)
+        self._following.note_heads(heads)
 
     def _try_subscription(self) -> Steps:
         """Subscribe once more: the answer shows that the connection is alive."""

@@ -75,10 +75,9 @@ class Following:
         if position and stream_order(head) > stream_order(position):
             self._note(channel, head)
 
-    def note_heads(self, channels: Iterable[str], heads: Iterable[Any]) -> None:
+    def note_heads(self, heads: Mapping[str, str]) -> None:
         """Note the heads of channels: whoever is elsewhere has more to read."""
-        for channel, reply in zip(channels, heads, strict=True):
-            head = text(reply or START)
+        for channel, head in heads.items():
             if head != self._positions[channel]:
                 self._note(channel, head)
 

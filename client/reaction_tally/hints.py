@@ -13,13 +13,16 @@ from redis.asyncio import Redis as AsyncRedis
 from reaction_tally.changes import Listen, Pause, Step, Steps, Subscribe, advance
 from reaction_tally.errors import TallyReadError
 from reaction_tally.following import Item
-from reaction_tally.operations import Request
+from reaction_tally.nodes import HintServers
+from reaction_tally.operations import Group, Request
 from reaction_tally.replies import REDIS_ERRORS, UNREADABLE, translated, unreadable
 from reaction_tally.values import Change, Reset
 
 MESSAGES: Final = 1_000
 """Messages that are received at once."""
 Replies = Sequence[Any]
+Send = Callable[[Request | Group], Replies]
+AsyncSend = Callable[[Request | Group], Awaitable[Replies]]
 
 
 class Hints:
@@ -29,6 +32,7 @@ class Hints:
         """The connections of the client are left to those who read."""
         self._get_client = get_client
         self._topic = topic
+        self._servers = HintServers()
         self._opened = ExitStack()
         self._subscription: Any = None
 
@@ -53,8 +57,8 @@ class Hints:
 
     def _renew(self) -> None:
         self.close()
-        pool = self._get_client().connection_pool
-        own_pool = ConnectionPool(pool.connection_class, **pool.connection_kwargs)
+        server = self._servers.next(self._get_client())
+        own_pool = ConnectionPool(server.connection_class, **server.connection_kwargs)
         client = self._opened.enter_context(Redis.from_pool(own_pool))
         self._subscription = client.pubsub()
         self._opened.callback(self._subscription.close)
@@ -77,6 +81,7 @@ class AsyncHints:
         self._get_client = get_client
         self._topic = topic
         self._seconds = seconds
+        self._servers = HintServers()
         self._opened = AsyncExitStack()
         self._subscription: Any = None
 
@@ -104,8 +109,8 @@ class AsyncHints:
 
     async def _renew(self) -> None:
         await self.close()
-        pool = (await self._get_client()).connection_pool
-        own_pool = AsyncPool(pool.connection_class, **pool.connection_kwargs)
+        server = await self._servers.next_in_loop(await self._get_client())
+        own_pool = AsyncPool(server.connection_class, **server.connection_kwargs)
         client = await self._opened.enter_async_context(AsyncRedis.from_pool(own_pool))
         self._subscription = client.pubsub()
         self._opened.push_async_callback(self._subscription.aclose)
@@ -117,7 +122,7 @@ class AsyncHints:
 
 def followed(
     steps: Steps,
-    send: Callable[[Request], Replies],
+    send: Send,
     hints: Hints,
 ) -> Generator[Item]:
     """Carry out the steps of a follower; yield what it yields.
@@ -140,13 +145,13 @@ def followed(
 
 def _carry_out(
     step: Step,
-    send: Callable[[Request], Replies],
+    send: Send,
     hints: Hints,
 ) -> Any:
     """Return the answer to a step; an error is an answer, too."""
     try:
         match step:
-            case Request():
+            case Request() | Group():
                 return send(step)
             case Subscribe():
                 hints.subscribe(is_new=step.is_new)
@@ -161,7 +166,7 @@ def _carry_out(
 
 async def followed_in_loop(
     begin: Callable[[], Awaitable[Steps]],
-    send: Callable[[Request], Awaitable[Replies]],
+    send: AsyncSend,
     hints: AsyncHints,
 ) -> AsyncGenerator[Item]:
     """Do the same in an event loop; ``begin`` returns the steps."""
@@ -181,12 +186,12 @@ async def followed_in_loop(
 
 async def _carry_out_in_loop(
     step: Step,
-    send: Callable[[Request], Awaitable[Replies]],
+    send: AsyncSend,
     hints: AsyncHints,
 ) -> Any:
     try:
         match step:
-            case Request():
+            case Request() | Group():
                 return await send(step)
             case Subscribe():
                 await hints.subscribe(is_new=step.is_new)

@@ -29,7 +29,21 @@ class Request:
     is_atomic: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Asks which keys one command may name: all of a server, or those of a slot in a cluster.
+
+    The answer has a list for each round trip, with lists of keys for its commands.
+    """
+
+    keys: Sequence[str]
+    most: int
+    """Keys of one round trip."""
+
+
 Operation = Generator[Request, Sequence[Any], Result]
+GroupedOperation = Generator[Request | Group, Sequence[Any], Result]
+"""One that reads keys of many channels, with commands of several keys."""
 
 SCAN: Final = 1_000
 """Channels that one round trip asks for."""

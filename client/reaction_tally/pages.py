@@ -47,11 +47,23 @@ def _run_script(
     schema, reply = yield Request([operations.schema, call])
     operations.expect_schema(schema)
     if isinstance(reply, NoScriptError):
-        call = _script_call("EVAL", source(), keys, query, who)
-        (reply,) = yield Request([call])
+        reply = yield from _bring_script(keys, query, who)
     if is_forbidden(reply) or is_unknown_command(reply):
         operations.is_script_refused = True
     return reply
+
+
+def _bring_script(keys: Keys, query: PageQuery, who: Sequence[Any]) -> Operation[Any]:
+    """Run the script on a server that does not know it: a new one, or a replica until now."""
+    call = _script_call("EVAL", source(), keys, query, who)
+    (reply,) = yield Request([call])
+    if not is_forbidden(reply):
+        return reply
+    # A worker may load a script, but run none by its text.
+    load = ("SCRIPT", "LOAD", source())
+    call = _script_call("EVALSHA", sha1(), keys, query, who)
+    _, loaded = yield Request([load, call])
+    return reply if isinstance(loaded, NoScriptError) else loaded
 
 
 def _page(query: PageQuery, found: Sequence[Any]) -> Page:

@@ -19,7 +19,7 @@ from reaction_tally.arguments import (
     who_of,
 )
 from reaction_tally.changes import Steps, begin
-from reaction_tally.operations import Operation, Operations
+from reaction_tally.operations import GroupedOperation, Operation, Operations
 from reaction_tally.pages import read_page
 from reaction_tally.top import read_top
 from reaction_tally.values import Counts, Page, RecentMessage, TopMessage, Who
@@ -101,7 +101,7 @@ class Reads:
         channels: Iterable[str] | None,
         since: Mapping[str, str] | None,
         away_seconds: float,
-    ) -> Operation[Steps]:
+    ) -> GroupedOperation[Steps]:
         """Return the steps of a follower."""
         followed = followed_of(channels)
         positions = positions_of(since, followed)

@@ -8,6 +8,7 @@ from reaction_tally.changes import (
     AWAY_SECONDS,
     COMPARE_SECONDS,
     FIRST_PAUSE,
+    HEADS,
     LONGEST_PAUSE,
     Follower,
     Listen,
@@ -18,7 +19,7 @@ from reaction_tally.changes import (
 from reaction_tally.errors import NotPermittedError, RedisUnavailableError, TallyReadError
 from reaction_tally.following import ENTRIES, Following, Item, Reading
 from reaction_tally.keys import SCHEMA, Keys
-from reaction_tally.operations import Operations, Request
+from reaction_tally.operations import Group, Operations, Request
 from reaction_tally.values import Change
 
 KEYS: Final = Keys()
@@ -47,6 +48,8 @@ class Play:
         """Answer the requests of a comparison."""
         assert self.step == Request([("HGET", KEYS.meta, "schema")])
         self.answer([SCHEMA])
+        assert self.step == Group([KEYS.head("room")], HEADS)
+        self.answer([[[KEYS.head("room")]]])
         assert self.step == Request([("MGET", KEYS.head("room"))])
         self.answer([["0-0"]], seconds=seconds)
 
@@ -77,7 +80,7 @@ def test_what_nobody_wants_is_passed_over(is_hint: bool) -> None:
     if is_hint:
         following.note_hint("room 5-0")
     else:
-        following.note_heads(["room"], [b"5-0"])
+        following.note_heads({"room": "5-0"})
     assert not following.is_behind
 
     wanted.add("room")
@@ -115,11 +118,11 @@ def test_a_head_that_is_none_moves_nothing() -> None:
     """Another program wrote it."""
     following = Following(KEYS, {"room": "0-0"}, is_open=True, is_wanted=lambda _: False)
 
-    following.note_heads(["room"], [b"canary"])
+    following.note_heads({"room": "canary"})
     following.note_hint("room 6-0")
 
     assert following.readings() == []
-    following.note_heads(["room"], [b"6-0"])
+    following.note_heads({"room": "6-0"})
     assert not following.is_behind
 
 

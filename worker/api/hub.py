@@ -20,7 +20,7 @@ import structlog
 from reaction_tally.changes import Listen, Pause, Steps, advance, begin
 from reaction_tally.errors import TallyReadError
 from reaction_tally.following import Item
-from reaction_tally.operations import Operation, Operations
+from reaction_tally.operations import GroupedOperation, Operations
 from reaction_tally.senders import AsyncSender
 from worker.api.failures import ReadFailures
 from worker.api.subscriber import Send, Subscriber, event_id, write
@@ -150,7 +150,7 @@ class Hub:
         steps = begin(self._operations, None, None, math.inf, self._wants)
         return self._sender.follow(self._noted(steps), self._operations.keys.hints)
 
-    def _noted(self, beginning: Operation[Steps]) -> Operation[Steps]:
+    def _noted(self, beginning: GroupedOperation[Steps]) -> GroupedOperation[Steps]:
         steps = yield from beginning
         self._has_begun.set()
         return gathering(steps)
