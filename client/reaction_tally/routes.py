@@ -150,7 +150,7 @@ class Delivery:
         """
         commands = self.request.commands
         if self.request.is_atomic:
-            node = client.get_node_from_key(_key(commands[0]))
+            node = client.get_node_from_key(key_of(commands[0]))
             everything = range(len(commands))
             return [Transaction(node, everything, commands)]
         return self._sorted(client)
@@ -274,13 +274,14 @@ def _keys(commands: Sequence[Command]) -> Iterator[Any]:
     later = chain(commands[1:], commands[-1:])
     for command, next_command in zip(commands, later, strict=True):
         is_without = command[0] == _WITHOUT_KEY
-        yield _key(next_command if is_without else command)
+        yield key_of(next_command if is_without else command)
 
 
-def _key(command: Command) -> Any:
+def key_of(command: Command) -> Any:
+    """Return the first key of a command; an empty one if it has none."""
     name = str(command[0])
     place = _PLACES_OF_KEYS.get(name, 1)
-    return command[place]
+    return next(iter(command[place:]), "")
 
 
 def by_slot(
@@ -294,8 +295,8 @@ def by_slot(
     """
     trips: list[list[Sequence[str]]] = []
     size = most
-    in_order = sorted(keys, key=_slot)
-    for _, group in groupby(in_order, _slot):
+    in_order = sorted(keys, key=slot_of)
+    for _, group in groupby(in_order, slot_of):
         of_slot = [*group]
         if size >= most:
             trips.append([])
@@ -305,6 +306,7 @@ def by_slot(
     return trips
 
 
-def _slot(key: str) -> int:
+def slot_of(key: str) -> int:
+    """Return the slot of a key."""
     slot: int = key_slot(key.encode())
     return slot

@@ -7,7 +7,7 @@ from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import ClusterDownError
 
-from worker.store.cluster_pipelines import ScriptPipeline, SlotTransactions
+from worker.store.cluster_pipelines import ClusterPipeline
 
 
 class ClusterClient(RedisCluster):
@@ -49,13 +49,15 @@ class ClusterClient(RedisCluster):
 
     def pipeline(self, transaction: Any = None, _: Any = None) -> Any:
         """Return a pipeline. In a transaction, the commands of each slot are atomic."""
-        kind: Any = SlotTransactions if transaction else ScriptPipeline
-        return kind(self)
+        kind: Any = ClusterPipeline
+        return kind(self, is_split=bool(transaction))
 
     async def mget(self, keys: Any, *args: Any) -> Any:
         """Return the values of keys of any slots. They are not read at one instant."""
-        await self.initialize()
-        return await self.mget_nonatomic(keys, *args)
+        pipe = self.pipeline()
+        pipe.mget([*keys, *args])
+        (values,) = await pipe.execute()
+        return values
 
     async def ready_primaries(self) -> list[ClusterNode]:
         """Return the primaries, once it is known where they are."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError, RedisError
 
-from worker.store.servers import add_waits, check_waits, is_cluster
+from worker.store.servers import is_cluster, written
 
 Call = tuple[Sequence[str], Sequence[str | int | float]]
 """The KEYS and the ARGV of one call."""
@@ -81,7 +81,7 @@ async def _send(
     replicas: int,
 ) -> list[Any]:
     """Return the answer of each call, which may be an error."""
-    if len(calls) == 1 and not replicas:
+    if len(calls) == 1 and not replicas and not is_cluster(redis):
         keys, args = calls[0]
         try:
             return [await redis.evalsha(sha, len(keys), *keys, *args)]
@@ -94,12 +94,7 @@ async def _send(
     pipe = redis.pipeline(transaction=False)
     for keys, args in calls:
         pipe.evalsha(sha, len(keys), *keys, *args)
-    if replicas:
-        await add_waits(redis, pipe, [keys[0] for keys, _ in calls], replicas)
     try:
-        # One server: redis-py connects anew after some errors, if it raises them.
-        answers = list(await pipe.execute(raise_on_error=not is_cluster(redis)))
+        return await written(redis, pipe, replicas)
     except NoScriptError as error:
         return [error] * len(calls)
-    check_waits(answers[len(calls) :], replicas)
-    return answers[: len(calls)]

@@ -1,12 +1,12 @@
 """One server, or the many of a cluster: what the store must know of the difference."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from redis.asyncio.cluster import ClusterNode
-from redis.exceptions import ResponseError
 
 from worker.store.cluster_client import ClusterClient
+from worker.store.cluster_pipelines import Wait
 from worker.store.redis_errors import redis_errors
 
 KEYS_AT_ONCE: Final = 1000
@@ -81,33 +81,23 @@ async def _scan(server: Any, scan_cursor: int, pattern: str, type: str | None) -
     return await server.execute_command("SCAN", scan_cursor, *words)
 
 
-async def add_waits(
-    redis: Any,
-    pipe: Any,
-    keys: Iterable[str],
-    replicas: int,
-) -> None:
-    """Let a pipeline wait until replicas have what it has written to these keys."""
-    wait = ("WAIT", replicas, WAIT_MILLISECONDS)
-    if not is_cluster(redis):
-        pipe.execute_command(*wait)
-        return
-    nodes = {await redis.ready_node(key) for key in keys}
-    for node in nodes:
-        pipe.execute_command(*wait, target_nodes=node)
-
-
-def check_waits(counts: Collection[Any], replicas: int) -> None:
-    """Refuse a write that too few replicas have.
+async def written(redis: Any, pipe: Any, replicas: int) -> list[Any]:
+    """Execute a pipeline of writes; return its answers once so many replicas have them.
 
     Raises:
-        ResponseError: try again. To apply twice is to apply once.
+        ResponseError: too few have them. To apply twice is to apply once.
     """
-    for count in counts:
-        if isinstance(count, Exception):
-            raise count
-        if count < replicas:
-            raise ResponseError(
-                f"NOREPLICAS {count} of {replicas} replicas (TALLY_WAIT_REPLICAS) "
-                f"had a write within {WAIT_MILLISECONDS} ms"
-            )
+    wait = Wait(replicas, WAIT_MILLISECONDS)
+    if is_cluster(redis):
+        if replicas:
+            pipe.let_replicas_have(wait)
+        return list(await pipe.execute(raise_on_error=False))
+    if replicas:
+        pipe.execute_command(*wait.command)
+    # redis-py connects anew after some errors, if it raises them.
+    answers = list(await pipe.execute())
+    if replicas:
+        refusal = wait.refusal(answers.pop())
+        if refusal:
+            raise refusal
+    return answers
