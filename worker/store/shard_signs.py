@@ -37,13 +37,16 @@ class ShardSigns:
             RedisUnavailableError: a primary does not answer, or is a replica now.
         """
         with redis_errors():
-            nodes = await self._redis.ready_primaries()
             try:
-                return {node.name: await _sign_of(node) for node in nodes}
+                return await self._read()
             except Exception:
-                # A failover: the next try asks anew which nodes are primaries.
+                # A failover: which nodes are primaries is asked anew.
                 await self._redis.aclose()
-                raise
+                return await self._read()
+
+    async def _read(self) -> Signs:
+        nodes = await self._redis.ready_primaries()
+        return {node.name: await _sign_of(node) for node in nodes}
 
     def on_other_shards(
         self,
