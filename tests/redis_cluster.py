@@ -4,6 +4,7 @@ Every method waits until it is done. In a test with an event loop call it as
 ``await asyncio.to_thread(cluster.fail_over, replica)``.
 """
 
+import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -162,15 +163,13 @@ class RedisCluster(Nodes):
 
     def fail_over(self, replica: Node, how: str = "") -> None:
         """Make this replica the primary, as planned; FORCE and TAKEOVER ask fewer others."""
-        due = iter(range(0, 1000, ASKED_AGAIN_SECONDS))
-        began = time.monotonic()
-        next_at = next(due)
+        asked_at = -math.inf
 
         def is_done() -> bool:
-            nonlocal next_at
+            nonlocal asked_at
             # A busy machine may take too long, and then the replica gives up.
-            if not replica.is_primary() and time.monotonic() - began >= next_at:
-                next_at = next(due)
+            if time.monotonic() - asked_at > ASKED_AGAIN_SECONDS:
+                asked_at = time.monotonic()
                 replica.ask("CLUSTER", "FAILOVER", *([how] if how else []))
             return replica.is_primary()
 

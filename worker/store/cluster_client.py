@@ -5,7 +5,6 @@ from typing import Any, Self
 
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
-from redis.exceptions import ClusterDownError
 
 from worker.store.cluster_pipelines import ClusterPipeline
 
@@ -63,11 +62,3 @@ class ClusterClient(RedisCluster):
         """Return the primaries, once it is known where they are."""
         await self.initialize()
         return self.get_primaries()
-
-    async def ready_node(self, key: str) -> ClusterNode:
-        """Return the primary of a key, once it is known where it is."""
-        await self.initialize()
-        node = self.get_node_from_key(key)
-        if node is None:
-            raise ClusterDownError("no node has the slot of a key")
-        return node
