@@ -29,10 +29,15 @@ class TwoShards:
 
     def __init__(self) -> None:
         self.signs = {"A": "a1", "B": "b1"}
+        self.slots = "layout:1"
 
     async def read(self) -> Signs:
         """Return the signs as they are now."""
         return dict(self.signs)
+
+    async def layout(self) -> str:
+        """Return how slots are shared out."""
+        return self.slots
 
     def on_other_shards(self, channels: Iterable[str], signs: Signs, saved: str) -> set[str]:
         """Return the channels on shards that have no sign of the ``saved`` ones."""
@@ -110,14 +115,14 @@ async def test_no_cursor_is_in_no_doubt(process: Process) -> None:
 
 async def test_the_same_signs_owe_nothing(process: Process) -> None:
     """No shard has changed."""
-    await process.save(OLD, "a1 b1")
+    await process.save(OLD, "a1 b1 layout:1")
     assert await process.load("alpha", "beta") == OLD
     assert await process.owed() == {}
 
 
 async def test_another_sign_owes_its_shard(process: Process) -> None:
     """Once: a second cursor of the same time finds it owed."""
-    await process.save(OLD, "a0 b1")
+    await process.save(OLD, "a0 b1 layout:1")
     assert await process.load("alpha", "beta") == OLD
     assert await process.owed() == {"alpha": {GapCause.REDIS_WENT_BACK}}
 
@@ -128,9 +133,9 @@ async def test_another_sign_owes_its_shard(process: Process) -> None:
 
 async def test_an_older_cursor_may_doubt_another_shard(process: Process) -> None:
     """A shard that was in no doubt before."""
-    await process.save(OLD, "a0 b1")
+    await process.save(OLD, "a0 b1 layout:1")
     await process.load("alpha")
-    await process.save(OLD, "a0 b0")
+    await process.save(OLD, "a0 b0 layout:1")
     await process.load("alpha")
     assert set(await process.owed()) == {"alpha", "beta"}
 
@@ -145,19 +150,51 @@ async def test_no_signs_owe_everything(process: Process) -> None:
 async def test_names_that_are_lost_are_found_by_their_keys(redis: Redis, process: Process) -> None:
     """The shard of the list of names has changed, too."""
     await redis.delete(KEYS.channels)
-    await redis.set(KEYS.head("beta"), HEAD)
-    await process.save(OLD, "a1 b0")
+    for channel in ("alpha", "beta"):
+        await redis.zadd(KEYS.messages(channel), {"17600000001728660": 1})
+    await redis.set(KEYS.head("forgotten"), HEAD)
+    await process.save(OLD, "a1 b0 layout:1")
     await process.load("alpha")
     assert await process.owed() == {"beta": {GapCause.REDIS_WENT_BACK}}
+    assert await process.tables.channels.all() == {"alpha", "beta"}
+
+
+async def test_a_slot_that_has_left_a_changed_shard_is_in_doubt(
+    process: Process, shards: TwoShards
+) -> None:
+    """The channel lies on a shard that has lost nothing, but did not before."""
+    await process.save(OLD, "a0 b1 layout:1")
+    await process.load("alpha")
+    assert set(await process.owed()) == {"alpha"}
+
+    shards.slots = "layout:2"
+    await process.load("alpha")
+    assert set(await process.owed()) == {"alpha", "beta"}
+
+
+async def test_slots_that_move_owe_nothing(process: Process, shards: TwoShards) -> None:
+    """As long as every shard is as it was."""
+    await process.save(OLD, "a1 b1 layout:1")
+    shards.slots = "layout:2"
+    await process.load("alpha")
+    assert await process.owed() == {}
+
+
+async def test_a_shard_that_has_left_owes_everything(process: Process, shards: TwoShards) -> None:
+    """Its channels lie on others, where nothing tells them apart."""
+    await process.save(OLD, "a1 b1 c1 layout:1")
+    shards.slots = "layout:2"
+    await process.load("alpha")
+    assert set(await process.owed()) == {"alpha", "beta"}
 
 
 async def test_an_own_cursor_is_in_no_doubt(process: Process) -> None:
     """This process has compared what it wrote before. Another one may have gone further."""
-    await process.save(OLD, "a0 b0")
+    await process.save(OLD, "a0 b0 layout:1")
     assert await process.load("alpha", own=OLD) == OLD
     assert await process.owed() == {}
 
-    await process.save(NEW, "a0 b1")
+    await process.save(NEW, "a0 b1 layout:1")
     assert await process.load("alpha", own=OLD) == NEW
     assert set(await process.owed()) == {"alpha"}
 
@@ -177,7 +214,7 @@ async def test_heads_and_marks_of_others_are_known_from_there_on(
 
 async def test_a_shard_that_changes_is_compared_first(process: Process, shards: TwoShards) -> None:
     """The cursor is read again afterwards."""
-    await process.save(OLD, "a1 b1")
+    await process.save(OLD, "a1 b1 layout:1")
     shards.signs["A"] = "a2"
     await process.load("alpha")
     assert process.recoveries == 1

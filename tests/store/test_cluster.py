@@ -130,6 +130,7 @@ async def test_scripts_are_loaded_where_a_failover_leads(
     store, signs = Store(redis, KEYS), ShardSigns(redis, KEYS)
     await fill(store)
     before, heads = await signs.read(), await tables.heads.read(ROOMS)
+    layout = await signs.layout()
     saved = text_of(before)
     assert signs.on_other_shards(ROOMS, before, saved) == set()
 
@@ -142,6 +143,7 @@ async def test_scripts_are_loaded_where_a_failover_leads(
     assert await tables.heads.lost(heads) == set()
     on_shard = {room for room in ROOMS if redis_cluster.primary_of(KEYS.head(room)) is replica}
     assert signs.on_other_shards(ROOMS, await signs.read(), saved) == on_shard
+    assert await signs.layout() == layout
 
 
 async def test_a_transaction_follows_slots_that_have_moved(
@@ -154,6 +156,8 @@ async def test_a_transaction_follows_slots_that_have_moved(
     target = next(node for node in redis_cluster.primaries() if node is not source)
     slot = redis.keyslot(key)
     await asyncio.to_thread(redis_cluster.move_slots, [slot], target)
+    signs = ShardSigns(redis, KEYS)
+    layout = await signs.layout()
     try:
         pipe = redis.pipeline(transaction=True)
         pipe.get(key)
@@ -165,6 +169,7 @@ async def test_a_transaction_follows_slots_that_have_moved(
         assert is_there == 1
         assert counts == {"reaction:👍": "1"}
         assert [message for message, _ in index] == [ANA.message_timetoken]
+        assert await signs.layout() != layout
     finally:
         await asyncio.to_thread(redis_cluster.move_slots, [slot], source)
 

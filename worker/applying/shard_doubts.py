@@ -17,7 +17,7 @@ from worker.store.cursors import SavedCursor
 from worker.store.key_scan import ChannelScan
 from worker.store.pending_repairs import GapCause
 from worker.store.redis_retry import RedisRetry
-from worker.store.shard_signs import ShardSigns, Signs, text_of
+from worker.store.shard_signs import LAYOUT, ShardSigns, Signs, text_of
 from worker.store.tables import Tables
 
 ReadChannels = Callable[[], Awaitable[Collection[str]]]
@@ -84,19 +84,34 @@ class ShardDoubts:
 
     async def _doubt(self, signs: Signs, saved: str) -> None:
         """Make everything owed on the shards that have other signs than the saved ones."""
-        strange = set(signs.values()).difference(saved.split(), self._doubted)
+        trusted = await self._trusted(signs, saved) | self._doubted
+        strange = set(signs.values()) - trusted
         if not strange:
             return
-        known = " ".join([saved, *self._doubted])
+        known = " ".join(trusted)
         channels = set(await self._tables.channels.all())
         if self._signs.is_on_other_shard(self._keys.channels, signs, known):
             # Names may be lost, too.
-            channels |= await self._scan.channels()
+            found = await self._scan.channels()
+            await self._tables.channels.add(found)
+            channels |= found
         doubted = self._signs.on_other_shards(channels, signs, known)
         log.error("shards_changed", channels=len(doubted))
         if doubted:
             await self._tables.owe(doubted, GapCause.REDIS_WENT_BACK)
         self._doubted |= strange
+
+    async def _trusted(self, signs: Signs, saved: str) -> set[str]:
+        """Return the signs that prove something, of those that a cursor was saved with.
+
+        A channel may have left a shard that has changed, for one that has not.
+        Then no sign proves anything.
+        """
+        words = set(saved.split())
+        has_lost = any(not word.startswith(LAYOUT) for word in words - {*signs.values()})
+        if has_lost and await self._signs.layout() not in words:
+            return set()
+        return words
 
     async def _know(self, channels: Collection[str]) -> None:
         """Remember heads and marks as if this process had written them."""

@@ -8,6 +8,7 @@ from typing import Final
 from worker.applying.rollback import RollbackRecovery
 from worker.errors import TallyError
 from worker.store.rollback_detector import RollbackDetector
+from worker.store.shard_signs import ShardSigns
 from worker.store.tables import RedisServer
 
 WATCH_SECONDS: Final = 1.0
@@ -17,12 +18,13 @@ WATCH_SECONDS: Final = 1.0
 @asynccontextmanager
 async def shards_watched(
     server: RedisServer,
+    signs: ShardSigns,
     detector: RollbackDetector,
     recovery: RollbackRecovery,
 ) -> AsyncIterator[None]:
     """Watch the shards meanwhile. What one of them has lost is owed before the next write."""
     detector.meet(await server.run_id())
-    watch = asyncio.create_task(_watch(server, detector, recovery))
+    watch = asyncio.create_task(_watch(server, signs, detector, recovery))
     try:
         yield
     finally:
@@ -33,6 +35,7 @@ async def shards_watched(
 
 async def _watch(
     server: RedisServer,
+    signs: ShardSigns,
     detector: RollbackDetector,
     recovery: RollbackRecovery,
 ) -> None:
@@ -41,8 +44,11 @@ async def _watch(
         # Whoever reads or writes says that Redis is away, or that the namespace is lost.
         with suppress(TallyError):
             unconfirmed = detector.acknowledged.unconfirmed()
+            layout = await signs.layout()
             detector.meet(await server.run_id())
             if detector.is_suspect:
                 await recovery.run()
             else:
+                # Both were so before the signs showed that nothing was lost.
                 detector.acknowledged.confirm(unconfirmed)
+                detector.layout = layout

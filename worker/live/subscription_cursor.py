@@ -125,7 +125,7 @@ class SubscriptionCursor:
             self.expect_the_same_redis()
             return self._clock() - covered_until
 
-        signs = self._rollback_detector.signs
+        signs = self._rollback_detector.signs_to_save
         return CursorSave(self.subscription, cursor, self._saves, age, signs)
 
     async def saved(self, save: CursorSave, covered_until: float) -> None:

@@ -180,7 +180,8 @@ class Parts:
             yield
             return
         detector = self.retry.rollback_detector
-        async with shards_watched(self.probe_tables.server, detector, self.recovery):
+        server = self.probe_tables.server
+        async with shards_watched(server, self.signs, detector, self.recovery):
             yield
 
 

@@ -54,8 +54,13 @@ class ChannelScan(KeyScan):
     """Finds channels by their own keys."""
 
     async def channels(self) -> set[str]:
-        """Return every channel that has a key."""
+        """Return every channel that has messages, or is owed a repair."""
         found: set[str] = set()
         async for names in self._scan(f"{self._keys.namespace}:{{*}}:*"):
-            found.update(channel for channel, _, _ in map(self._split, names))
+            found.update(filter(None, map(self._channel_of, names)))
         return found
+
+    def _channel_of(self, key: str) -> str | None:
+        # The head of a forgotten channel stays.
+        channel, kind, rest = self._split(key)
+        return channel if kind in ("messages", "owed") and not rest else None

@@ -32,6 +32,8 @@ class RollbackDetector:
         """Whether ``run_id`` is no sign."""
         self.histories = 0
         """How many histories of writes Redis has gone on with that may lack some."""
+        self.layout = ""
+        """How a cluster's slots were shared out before its signs were found to be trusted."""
         self._run_id: str | None = None
         self._earlier_runs: set[str | None] = set()
         self._returns = 0
@@ -44,6 +46,11 @@ class RollbackDetector:
     def signs(self) -> str:
         """The signs of a cluster's shards that are trusted."""
         return (self._run_id or "") if self.acknowledged.has_shards else ""
+
+    @property
+    def signs_to_save(self) -> str:
+        """What a cursor is saved with: the trusted signs, and the layout of the slots."""
+        return f"{self.signs} {self.layout}".strip()
 
     def check_signs(self, before: str) -> None:
         """Refuse an answer to what was sent when these signs were trusted.

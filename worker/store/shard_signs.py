@@ -18,6 +18,7 @@ from worker.store.servers import is_cluster
 
 DIGITS: Final = 16
 """Hexadecimal digits of a sign."""
+LAYOUT: Final = "layout:"
 
 Signs = Mapping[str, str]
 """The name of a primary → the sign of its shard."""
@@ -47,6 +48,18 @@ class ShardSigns:
     async def _read(self) -> Signs:
         nodes = await self._redis.ready_primaries()
         return {node.name: await _sign_of(node) for node in nodes}
+
+    async def layout(self) -> str:
+        """Return how slots are shared out among shards, as a word. Nodes have no name in it.
+
+        It may be an older one: it says what this process knows.
+        """
+        with redis_errors():
+            await self._redis.ready_primaries()
+        firsts: dict[str, int] = {}
+        nodes = self._redis.nodes_manager.slots_cache.items()
+        firsts_of_slots = [firsts.setdefault(each.name, slot) for slot, (each, *_) in sorted(nodes)]
+        return LAYOUT + _word(str(firsts_of_slots))
 
     def on_other_shards(
         self,
@@ -86,5 +99,8 @@ async def _sign_of(node: Any) -> str:
     replication = await node.execute_command("INFO", "replication")
     if replication["role"] != "master":
         raise ClusterDownError(f"{node.name} is a replica now")
-    text = f"{server['run_id']} {replication['master_replid']}"
+    return _word(f"{server['run_id']} {replication['master_replid']}")
+
+
+def _word(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
