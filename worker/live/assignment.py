@@ -36,17 +36,20 @@ def assign(
     A new name joins others where there is room. So a list that changes
     every day does not end in a subscription for each name.
     """
-    new = wanted
+    # Its cost is that of a look at each name: there may be 100,000.
+    left = set(wanted.all)
     kept: list[tuple[Names, Point]] = []
     for names, point in followed:
-        staying = new.only(frozenset(names.all))
-        new = new.without(frozenset(staying.all))
+        staying = names.only(frozenset(left.intersection(names.all)))
+        left.difference_update(staying.all)
         kept += [(part, point) for part in staying.split(size)]
 
+    new = wanted.only(frozenset(left))
     assignments: list[Assignment[Point]] = []
     for names, point in kept:
         joined = _fitting(new, names, size)
-        new = new.without(frozenset(joined.all))
+        if joined:
+            new = new.without(frozenset(joined.all))
         assignments.append(Assignment(names | joined, point, joined))
     return assignments + [Assignment(part) for part in new.split(size)]
 
@@ -56,6 +59,8 @@ def _fitting(new: Names, names: Names, size: int) -> Names:
     count = len(names.all)
     room = size - count
     groups_room = min(size, MAX_GROUPS) - count
+    if not new or room <= 0:
+        return Names()
     if names.channels:
         joined = Names(channels=new.channels[:room])
     elif names.wildcards:
