@@ -166,6 +166,7 @@ def test_every_key_has_a_row() -> None:
         keys.budget,
         keys.quarantine,
         keys.round,
+        keys.shard_round("<shard>"),
         keys.proven,
         keys.proven_full,
         keys.hints,

@@ -199,6 +199,10 @@ class Keys:
         """How far a channel's repair has come."""
         return self._key(channel, "progress")
 
+    def shard_round(self, shard: str) -> str:
+        """Return the key of the last round of a shard, such as ``0/3``."""
+        return f"{self.round}:{shard}"
+
     def pruned(self, channel: str) -> str:
         """How many entries of a channel were pruned lately."""
         return self._key(channel, "pruned")

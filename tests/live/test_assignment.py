@@ -1,9 +1,11 @@
 """Names are shared out: no followed name begins anew, and none is followed twice."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.histories import steady
+from worker.domain.shards import Shard
 from worker.live.assignment import Assignment, assign
 from worker.source.names import Names
 
@@ -89,3 +91,33 @@ def test_ten_thousand_names_are_shared_out() -> None:
         assignment.names for assignment in assignments if assignment.resume_point is not None
     ] == followed
     assert len(assignments) == 200
+
+
+def divided(wanted: Names, polls: list[Names], count: int) -> list[Names]:
+    """Return what so many shards poll, each of which finds the cursors of these polls."""
+    assignments = [
+        assignment
+        for index in range(count)
+        for assignment in assign(wanted.of_shard(Shard(index, count)), numbered(polls), 50)
+    ]
+    for assignment in assignments:
+        assert not assignment.joined
+        assert (assignment.resume_point is None) == (not polls)
+    return [assignment.names for assignment in assignments]
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [((2, 3, 2), 2), ((1, 2, 3, 4, 3, 2, 1), 7), ((1, 2, 4, 2), 7)],
+)
+def test_shards_hand_whole_cursors_over(path: tuple[int, ...], most: int) -> None:
+    """Every name keeps its cursor, and few cursors are cut: none on the way back."""
+    wanted = Names.of(f"room-{number}" for number in range(1_000))
+    polls: list[Names] = []
+    sizes: list[int] = []
+    for count in path:
+        polls = divided(wanted, polls, count)
+        sizes.append(len(polls))
+
+    assert sizes[-1] - sizes[0] <= most
+    assert sorted(sizes) == sizes

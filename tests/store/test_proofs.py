@@ -124,3 +124,19 @@ async def test_many_channels_are_read(tables: Tables) -> None:
 
     assert proofs.keys() == {*channels}
     assert proofs["room-2400"] == Proof(1000, 1000, 60_000)
+
+
+async def test_ages_may_be_of_some_channels(real_redis: Redis) -> None:
+    """A shard tells of its own channels alone, and ranks them as all are ranked."""
+    proofs = Tables(real_redis, KEYS).proofs
+    names = [f"room-{number}" for number in range(150)]
+    for number, name in enumerate(names):
+        await proofs.note(name, 1_000_000 + 1000 * number)
+    now = 2_000_000
+
+    for is_whole in (False, True):
+        every = await proofs.unproven(now, is_whole=is_whole)
+        assert await proofs.unproven_of(names, now, is_whole=is_whole) == every
+        some = await proofs.unproven_of([*names[50:], "never"], now, is_whole=is_whole)
+        assert (some.longest, some.channels) == (950, 100)
+        assert (await proofs.unproven_of(["never"], now, is_whole=is_whole)).channels == 0

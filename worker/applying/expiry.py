@@ -70,7 +70,7 @@ class Expiry:
 
         Return how many messages were deleted.
         """
-        channels = sorted(await self._tables.channels.all())
+        channels = sorted(await self._tables.channels.own())
         now = await self._tables.server.now()
         since = now - 1000 * (self._life_seconds + MARGIN_SECONDS)
         remembered = self._remembered

@@ -23,6 +23,7 @@ from worker.telemetry.text import escape
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from worker.domain.shards import Shard
     from worker.service.doctor import Finding
     from worker.settings import Settings
 
@@ -74,11 +75,22 @@ def _connecting_settings() -> "Settings":
     return settings
 
 
+def _refuse_both(channels: list[str], shard: "Shard | None") -> None:
+    """Make sure that a command gets channels, or a shard.
+
+    Raises:
+        ConfigurationError: it gets both.
+    """
+    if channels and shard:
+        raise ConfigurationError("--shard chooses the channels itself; give it without channels.")
+
+
 @app.command()
 def backfill(
     channels: options.Channels,
     since: options.Since = None,
     until: options.Until = None,
+    shard: options.OneShard = None,
     as_json: options.AsJson = False,
     allow_eviction: options.AllowEviction = False,
 ) -> None:
@@ -89,6 +101,7 @@ def backfill(
     from worker.cli.progress import finish_with_progress
     from worker.service.commands import run_backfill
 
+    _refuse_both(channels, shard)
     wanted = range_between(since, until)
     settings = _connecting_settings()
     work = partial(
@@ -96,6 +109,7 @@ def backfill(
         settings,
         channels,
         wanted,
+        shard=shard,
         allow_eviction=allow_eviction,
     )
     report = finish_with_progress(work)
@@ -113,6 +127,7 @@ def reconcile(
     full: options.Full = False,
     dry_run: options.DryRun = False,
     force: options.Force = False,
+    shard: options.OneShard = None,
     as_json: options.AsJson = False,
     allow_eviction: options.AllowEviction = False,
 ) -> None:
@@ -126,6 +141,7 @@ def reconcile(
 
     if full and (since or until):
         raise ConfigurationError("--full is everything; give it without --since and --until.")
+    _refuse_both(channels, shard)
     wanted = range_between(since, until)
     settings = _connecting_settings()
     choices = ReconcileOptions(force=force, dry_run=dry_run)
@@ -135,6 +151,7 @@ def reconcile(
         channels,
         wanted,
         choices,
+        shard=shard,
         allow_eviction=allow_eviction,
     )
     results = finish_with_progress(work)
@@ -149,6 +166,7 @@ def reconcile(
 def verify(
     channels: options.Channels,
     sample: options.SampleSize = 1,
+    shard: options.OneShard = None,
     as_json: options.AsJson = False,
     metrics_file: options.MetricsFile = None,
 ) -> None:
@@ -160,11 +178,12 @@ def verify(
     from worker.service.commands import run_verify
     from worker.telemetry.metrics import write_verified
 
+    _refuse_both(channels, shard)
     settings = _connecting_settings()
-    work = partial(run_verify, settings, channels, sample)
+    work = partial(run_verify, settings, channels, sample, shard=shard)
     report = finish_with_progress(work)
     if metrics_file:
-        is_everything = report.is_whole and not channels
+        is_everything = report.is_whole and not (channels or shard)
         write_verified(metrics_file, is_everything=is_everything)
     document = partial(reports.verify_json, report)
     lines = reports.verify_lines(report)
@@ -235,10 +254,12 @@ def config(as_json: options.AsJson = False) -> None:
     """Print which settings are in force, and where each comes from; secrets are masked."""
     from worker.settings import masked
     from worker.settings.checks import CONFIG, load
+    from worker.settings.shard import shard_part
 
     settings = load(CONFIG)
-    document = partial(masked.as_json, settings)
-    lines = masked.as_lines(settings)
+    part = shard_part(settings)
+    document = partial(reports.config_json, masked.as_json(settings), part)
+    lines = reports.config_lines(masked.as_lines(settings), part)
     print_result(as_json, document, lines)
 
 

@@ -8,6 +8,7 @@ from typer import Argument, Option
 
 from worker import __version__
 from worker.domain.duration import parse_duration
+from worker.domain.shards import Shard
 
 LONGEST_DEMO_SECONDS: Final = 3_600
 
@@ -27,6 +28,13 @@ def _demo_seconds(text: str | float) -> float:
     if not 1 <= seconds <= LONGEST_DEMO_SECONDS:
         raise typer.BadParameter(f"{text} is not in the range from 1s to 1h.")
     return seconds
+
+
+def _shard(text: str) -> Shard:
+    try:
+        return Shard.read(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
 
 
 Version = Annotated[
@@ -50,6 +58,15 @@ Channels = Annotated[
         default_factory=list,
         show_default=False,
         help="Default: all configured and all ever seen.",
+    ),
+]
+OneShard = Annotated[
+    Shard | None,
+    Option(
+        "--shard",
+        parser=_shard,
+        metavar="I/N",
+        help="Only the channels of one shard of so many, such as 0/3.",
     ),
 ]
 NamedChannels = Annotated[

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # ``--help`` loads this module, but no worker
     from worker.reconciliation.report import Discrepancy, ReconcileReport, VerifyReport
     from worker.service.commands import BackfillReport
     from worker.service.doctor import Finding
+    from worker.settings.shard import ShardPart
     from worker.store.audit import Inconsistency
 
 MAX_LINES: Final = 1000
@@ -281,6 +282,18 @@ def _inconsistency_line(flaw: Inconsistency) -> str:
 
 def _place(*names: str) -> str:
     return " ".join(map(escape, filter(None, names)))
+
+
+def config_json(settings: Mapping[str, object], part: ShardPart | None) -> dict[str, object]:
+    """Return the settings, and which part of the names is the shard's."""
+    return {**settings, "shard": part.as_json() if part else None}
+
+
+def config_lines(settings: Iterator[str], part: ShardPart | None) -> Iterator[str]:
+    """Yield the same, for people."""
+    yield from settings
+    if part:
+        yield f"TALLY_SHARD: {part}"
 
 
 def doctor_exit_code(findings: Iterable[Finding]) -> ExitCode:

@@ -56,6 +56,8 @@ class RepairQueue:
     async def request(self, channels: Collection[str], stretch: Range | None) -> None:
         """Repair channels that have new marks, which are durable already.
 
+        Whoever met the gap repairs it, also of a channel that another shard keeps right:
+        the members of a group are spread over all shards.
         ``stretch`` is where additions may be missing; None: unknown.
         A stretch that is lost costs time only: a look finds everything.
         """
@@ -66,10 +68,16 @@ class RepairQueue:
                 self.backfills.add(channel)
             idle = set(channels) - self._running
             await self._steps.backfiller.request(idle, stretch)
-        self.note(channels)
+        self._note(channels)
 
     def note(self, channels: Iterable[str]) -> None:
-        """Repair channels that have new marks, which are durable already."""
+        """Repair those of these channels that this process keeps right.
+
+        They have new marks, which are durable already.
+        """
+        self._note(filter(self._tables.channels.share.has, channels))
+
+    def _note(self, channels: Iterable[str]) -> None:
         now = asyncio.get_running_loop().time()
         for channel in channels:
             state = self._state(channel)
@@ -82,7 +90,7 @@ class RepairQueue:
             # A channel that fails has its timer.
 
     def nudge(self, channels: Iterable[str]) -> None:
-        """Repair channels that have marks, unless they wait already."""
+        """Repair channels that have marks, unless they wait already; as ``note`` does."""
         self.note([name for name in channels if self._is_idle(name)])
 
     def _state(self, channel: str) -> RepairState:
@@ -117,7 +125,7 @@ class RepairQueue:
 
         Those of workers that end later are found by the rounds.
         """
-        channels = await self._tables.channels.all()
+        channels = await self._tables.channels.own()
         marks = await self._tables.pending.read_all(channels)
         progress = await self._tables.progress.read_all(channels)
         for channel in progress:

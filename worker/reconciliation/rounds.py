@@ -95,7 +95,7 @@ class Rounds:
 
     async def _plan(self, now: int) -> deque[Look]:
         """Return the looks that are due, in order."""
-        channels = await self._tables.channels.all()
+        channels = await self._tables.channels.own()
         marked = await self._tables.pending.read_all(channels)
         self._repair_queue.nudge(marked)  # also marks of workers that are gone
         ahead = now - await self._tables.server.now()

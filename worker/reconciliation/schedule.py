@@ -80,6 +80,8 @@ class Schedule:
     """From one look at everything to the end of the next."""
     rate: float
     """Requests that may be sent, in one second."""
+    shards: int = 1
+    """The shards that share this rate, each with channels of its own."""
 
     @property
     def period(self) -> float:
@@ -215,12 +217,14 @@ class Load:
     @property
     def problem(self) -> str | None:
         """Why the schedule cannot be kept; None if it can."""
-        rate = self.schedule.rate
+        rate, shards = self.schedule.rate, self.schedule.shards
         needed = self.requests_an_hour / HOUR
-        if needed <= rate:
+        if needed <= rate / shards:
             return None
+        shared = f", for {shards} shards together" if shards > 1 else ""
         return (
-            f"Rounds need {needed:.2g} requests a second, and TALLY_HISTORY_RATE is {rate:g}. "
+            f"Rounds need {needed:.2g} requests a second, "
+            f"and TALLY_HISTORY_RATE is {rate:g}{shared}. "
             "Losses that nobody noticed are found later than promised. "
             "Raise TALLY_HISTORY_RATE, or TALLY_RECONCILE_SECONDS."
         )

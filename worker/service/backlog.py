@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from heapq import nsmallest
 from itertools import islice
 from typing import Any, Final, Self
@@ -59,7 +60,7 @@ class Owed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """The repairs, the backfills and the rounds of all channels."""
+    """The repairs, the backfills and the rounds: of all channels, or of those of a shard."""
 
     channels: int
     now_milliseconds: int
@@ -158,20 +159,23 @@ async def read_backlog(tables: Tables) -> Backlog | None:
     """Return the backlog; None if Redis does not answer soon."""
     try:
         async with asyncio.timeout(READING_SECONDS):
-            known = await tables.channels.all()
+            known = await tables.channels.own()
             # To read and to sort very many names stops the loop for a while each.
             await asyncio.sleep(0)
             channels = sorted(known)
             began = await tables.rounds.read()
             now = await tables.server.now()
+            ages = tables.proofs.unproven
+            if tables.channels.share.shard:
+                ages = partial(tables.proofs.unproven_of, channels)
             return Backlog(
                 channels=len(channels),
                 now_milliseconds=now,
                 owed=Owed.of(await tables.pending.read_all(channels)),
                 backfills=await tables.progress.read_all(channels),
                 round_began=int(began) / TICKS_PER_SECOND if began else None,
-                recent=await tables.proofs.unproven(now, is_whole=False),
-                whole=await tables.proofs.unproven(now, is_whole=True),
+                recent=await ages(now, is_whole=False),
+                whole=await ages(now, is_whole=True),
                 memory=await tables.server.memory(),
             )
     except (TimeoutError, TallyError, ValueError):

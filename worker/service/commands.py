@@ -19,6 +19,7 @@ from worker.applying.forgetting import (
 from worker.applying.retry import ProgressWatcher
 from worker.applying.slots import Urgency
 from worker.domain.position import Range
+from worker.domain.shards import Shard, Share
 from worker.errors import (
     ConfigurationError,
     ExitCode,
@@ -135,7 +136,7 @@ async def _serve(
 ) -> ExitCode:
     keyset(settings)
     counted_types(settings)
-    followed = followed_names(settings)
+    followed = followed_names(settings).of_shard(settings.shard)
     size = settings.channels_per_subscription
     ensure_files(followed, size, has_sites=bool(sites_of(settings)))
     _announce(settings, followed)
@@ -162,9 +163,12 @@ def _announce(settings: Settings, followed: Names) -> None:
         version=__version__,
         namespace=settings.namespace,
         names=len(followed.all),
+        shard=masked.show("TALLY_SHARD", settings),
         origin=settings.origin,
         redis=masked.show("REDIS_URL", settings) or "embedded Valkey",
     )
+    if not followed:
+        log.warning("nothing_to_follow", shard=str(settings.shard))
     seconds = settings.catchup_seconds
     if seconds < LONGEST_ANSWER_SECONDS:
         least = LONGEST_ANSWER_SECONDS
@@ -206,12 +210,13 @@ async def run_backfill(
     wanted: Range,
     watcher: ProgressWatcher | None,
     *,
+    shard: Shard | None = None,
     allow_eviction: bool = False,
 ) -> BackfillReport:
-    """Replay these or all known channels."""
+    """Replay these channels, or all known ones of a shard."""
     _check_channels(channels)
     async with open_parts(settings, allow_eviction=allow_eviction) as parts:
-        chosen = await _chosen_channels(parts, channels, "backfill")
+        chosen = await _chosen_channels(parts, channels, "backfill", shard)
         withheld = await _withheld(parts, channels)
         backfiller = build_backfiller(parts, COMMAND_TRIES, watcher)
         counts = await backfiller.run(set(chosen) - withheld.channels, wanted)
@@ -228,13 +233,14 @@ async def run_reconcile(
     options: ReconcileOptions,
     watcher: ProgressWatcher | None,
     *,
+    shard: Shard | None = None,
     allow_eviction: bool = False,
 ) -> list[ReconcileReport]:
-    """Reconcile these or all known channels."""
+    """Reconcile these channels, or all known ones of a shard."""
     _check_channels(channels)
     opened = open_parts(settings, allow_eviction=allow_eviction, only_reads=options.dry_run)
     async with opened as parts:
-        chosen = await _chosen_channels(parts, channels, "reconcile")
+        chosen = await _chosen_channels(parts, channels, "reconcile", shard)
         withheld = await _withheld(parts, channels)
         reconciler = build_reconciler(parts, COMMAND_TRIES, watcher)
         others = set(chosen) - withheld.channels
@@ -248,14 +254,15 @@ async def run_verify(
     channels: Sequence[str],
     part: float,
     watcher: ProgressWatcher | None,
+    shard: Shard | None = None,
 ) -> VerifyReport:
-    """Compare these or all known channels; write nothing.
+    """Compare these channels, or all known ones of a shard; write nothing.
 
     ``part`` of each channel's past is compared, from 0 to 1.
     """
     _check_channels(channels)
     async with open_parts(settings, allow_eviction=True, only_reads=True) as parts:
-        chosen = await _chosen_channels(parts, channels, "verify")
+        chosen = await _chosen_channels(parts, channels, "verify", shard)
         known = configured_names(settings).channels
         named = set(channels).difference(known)
         unknown = await unknown_channels(named, parts.probe_tables)
@@ -333,7 +340,12 @@ async def _withheld(parts: Parts, channels: Collection[str]) -> Withheld:
     return Withheld(frozenset(unlisted), failures)
 
 
-async def _chosen_channels(parts: Parts, channels: Sequence[str], verb: str) -> list[str]:
+async def _chosen_channels(
+    parts: Parts,
+    channels: Sequence[str],
+    verb: str,
+    shard: Shard | None,
+) -> list[str]:
     if channels:
         return list(channels)
     followed = configured_names(parts.settings)
@@ -342,4 +354,6 @@ async def _chosen_channels(parts: Parts, channels: Sequence[str], verb: str) -> 
         known.update(await parts.client.group_channels(group))
     if not known:
         raise ConfigurationError(f"No channel to {verb}: name one, or set TALLY_CHANNELS.")
-    return sorted(known)
+    share = Share(shard)
+    share.configure(followed.channels, followed.wildcards)
+    return sorted(share.own(frozenset(known)))

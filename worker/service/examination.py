@@ -29,6 +29,7 @@ from worker.service.parts import claim_of, counted_types, followed_names, keyset
 from worker.settings import Settings, sites_of
 from worker.settings.name_list import doubtful_names
 from worker.settings.problems import UnknownVariable
+from worker.settings.shard import ShardPart, shard_part
 from worker.source.client import Client
 from worker.source.names import Names
 from worker.store.connection import EMBEDDED_FOLDER, RedisClient, opened_redis
@@ -36,6 +37,7 @@ from worker.store.ownership import Claim
 from worker.store.tables import Tables
 
 CLOSE_SECONDS: Final = 0.5
+SHARED_RATE: Final = "All shards share TALLY_HISTORY_RATE, and what is said of rounds is of all"
 
 
 async def run_doctor(
@@ -46,14 +48,16 @@ async def run_doctor(
     """Yield findings about the configuration, PubNub and Redis. Nothing is left behind."""
     deadline = Deadline()
     client: Client | None = None
+    part: ShardPart | None = None
     followed = Names()
     notes: list[str] = []
 
     async def configure() -> str:
-        nonlocal client, followed
+        nonlocal client, followed, part
         client = await stack.enter_async_context(Client(keyset(settings)))
         counted = counted_types(settings)
-        followed = followed_names(settings)
+        followed = followed_names(settings).of_shard(settings.shard)
+        part = shard_part(settings)
         size = settings.channels_per_subscription
         ensure_files(followed, size, has_sites=bool(sites_of(settings)))
         # A configuration that is wrong names them itself.
@@ -69,6 +73,8 @@ async def run_doctor(
             yield await deadline.look("Configuration", configure)
             for note in notes:
                 yield Finding("Configuration", note, verdict="note")
+            if part:
+                yield Finding("TALLY_SHARD", f"{part}. {SHARED_RATE}")
             yield await deadline.look("TALLY_HTTP", partial(check_address, settings))
             if settings.api and settings.http:
                 yield Finding("TALLY_API", describe_api(settings, settings.http))

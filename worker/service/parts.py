@@ -15,6 +15,7 @@ from worker.applying.shard_doubts import ShardDoubts
 from worker.applying.shard_watch import shards_watched
 from worker.applying.slots import Slots
 from worker.domain.reconciliation import Limit
+from worker.domain.shards import Share
 from worker.errors import ConfigurationError, ScriptRefusedError
 from worker.history.backfill import Backfiller
 from worker.reconciliation.consistency import Consistency
@@ -87,6 +88,15 @@ def followed_names(settings: Settings) -> Names:
     return configured_names(settings)
 
 
+def share_of(settings: Settings) -> Share:
+    """Return which channels this process keeps right, as far as the settings say."""
+    share = Share(settings.shard)
+    if share.shard:
+        names = configured_names(settings)
+        share.configure(names.channels, names.wildcards)
+    return share
+
+
 def counted_types(settings: Settings) -> CountedTypes:
     """Return which types are counted, at least one."""
     demand(settings, COUNTED)
@@ -132,6 +142,7 @@ class Parts:
         self.client = client
         self.clock = clock
         self.counted_types = counted_types(settings)
+        self.share = share_of(settings)
         self.ownership = Ownership(recovery_redis, keys, claim_of(settings))
         self.signs = signs_of(redis, keys)
         self.recovery: RollbackRecovery | None = None
@@ -142,7 +153,7 @@ class Parts:
                 rollback_detector,
                 Tables(recovery_redis, keys),
                 self.ownership,
-                configured_names(settings).channels,
+                configured_names(settings).of_shard(settings.shard).channels,
                 () if self.signs else (pool_of(redis), pool_of(recovery_redis)),
                 self.signs,
             )
@@ -158,8 +169,8 @@ class Parts:
         self.store = Store(redis, keys, self.ttls, retry, replicas)
         self.entries = Entries(redis, keys)
         self.retried_entries = Entries(redis, keys, retry)
-        self.tables = Tables(redis, keys, retry, replicas)
-        self.probe_tables = Tables(redis, keys)
+        self.tables = Tables(redis, keys, retry, self.share, replicas)
+        self.probe_tables = Tables(redis, keys, share=self.share)
         self.slots = Slots()
         self.applier = Applier(self.store, self.tables, retry, settings.settle_seconds)
         self.budget = Budget(redis, keys, settings.history_rate, retry)

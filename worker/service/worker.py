@@ -4,11 +4,12 @@ import asyncio
 import sys
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
 from worker import __version__
+from worker.domain.shards import Share
 from worker.live.assignment import Assignment, assign
 from worker.live.channel_groups import GroupMembers
 from worker.live.gaps import CoveredChannels, Gaps
@@ -60,8 +61,9 @@ class Worker:
 class FollowedNames:
     """The names that a worker follows, as they were read last."""
 
-    def __init__(self, names: Names, settings: Settings) -> None:
+    def __init__(self, names: Names, settings: Settings, share: Share | None = None) -> None:
         self._settings = settings
+        self._share = share or Share()
         self._channels = frozenset(names.channels)
 
     def read(self) -> Names:
@@ -70,13 +72,15 @@ class FollowedNames:
         Raises:
             ConfigurationError: the list cannot be read; nothing changes.
         """
-        names = followed_names(self._settings)
+        configured = followed_names(self._settings)
+        names = configured.of_shard(self._settings.shard)
         ensure_files(
             names,
             self._settings.channels_per_subscription,
             has_sites=bool(sites_of(self._settings)),
         )
         self._channels = frozenset(names.channels)
+        self._share.configure(configured.channels, configured.wildcards)
         return names
 
     def has_channel(self, channel: str) -> bool:
@@ -97,7 +101,7 @@ class Repairs:
             self.queue,
             parts.tables,
             parts.pubnub_clock.now,
-            schedule(settings),
+            replace(schedule(settings), shards=parts.share.count),
             new_random(),
         )
 
@@ -106,7 +110,7 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     """Build a worker that follows these names."""
     settings = parts.settings
     size = settings.channels_per_subscription
-    names = FollowedNames(followed, settings)
+    names = FollowedNames(followed, settings, parts.share)
     repairs = Repairs(parts, names)
     parts.tables.pending.add_listener(repairs.queue.nudge)
     gaps = Gaps(parts.tables, repairs.queue.request)
@@ -155,6 +159,7 @@ def describe(parts: Parts) -> dict[str, Any]:
     """Return what ``/status`` says of token and settings, without secrets."""
     end = parts.client.token.end
     return {
+        "shard": masked.show("TALLY_SHARD", parts.settings),
         "token": end.as_json(time.time()) if end else None,
         "settings": masked.as_json(parts.settings)["settings"],
     }

@@ -24,6 +24,7 @@ from worker.settings.values import (
     Origin,
     Origins,
     Percent,
+    ShardOf,
     TextList,
     WholeDuration,
 )
@@ -134,6 +135,9 @@ class Settings(PassedIn):
     """The first part of every key in Redis."""
     channels_per_subscription: int = Field(50, ge=1, le=100)
     """Channels that share one long poll."""
+
+    shard: ShardOf = None
+    """Which part of the channels this worker follows, such as 0/3; unset: all."""
 
     catchup_seconds: Duration = Field(600, gt=0, le=960)
     """Time for which PubNub's cache is trusted; below 330 s each idle answer is a gap."""

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationInfo
 
 from worker.domain.duration import is_bare, parse_duration
+from worker.domain.shards import Shard
 from worker.settings.name_list import NameListError, read_names
 from worker.telemetry.address import Address
 
@@ -80,6 +81,10 @@ def _read_address(text: str) -> Address | None:
     return Address.read(text)
 
 
+def _read_shard(text: str) -> Shard:
+    return Shard.read(text)
+
+
 def _check_origin(text: str) -> str:
     """Refuse a host that no lookup takes, and a port that does not exist."""
     match = _ORIGIN.fullmatch(text)
@@ -137,6 +142,9 @@ Days = Annotated[float, _from_text(_read_days)]
 
 Percent = Annotated[float, _from_text(_read_percent)]
 """``20`` and ``20%`` are the same."""
+
+ShardOf = Annotated[Shard | None, _from_text(_read_shard)]
+"""``0/3`` is the first one of three."""
 
 HttpAddress = Annotated[Address | None, _from_text(_read_address)]
 """``off`` is None."""

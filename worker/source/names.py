@@ -7,6 +7,7 @@ from itertools import filterfalse
 from typing import Final, Self
 from urllib.parse import quote
 
+from worker.domain.shards import Shard, order
 from worker.errors import ConfigurationError
 
 MAX_CHARACTERS: Final = 92
@@ -73,7 +74,11 @@ def matches(name: str, channel: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names of one subscription."""
+    """Names that are followed, each once.
+
+    They stand in the order in which they are cut into subscriptions:
+    a shard that is added or removed takes whole ones (``domain/shards.py``).
+    """
 
     channels: tuple[str, ...] = ()
     wildcards: tuple[str, ...] = ()
@@ -81,14 +86,15 @@ class Names:
 
     @classmethod
     def of(cls, names: Iterable[str], groups: Iterable[str] = ()) -> Self:
-        """Return the names of settings, sorted, each once."""
+        """Return the names of settings."""
+        # Sorted first, so that the same mistake is named every time.
         names = sorted(set(names))
         channels = map(channel, filterfalse(is_wildcard, names))
         wildcards = map(wildcard, filter(is_wildcard, names))
         return cls(
-            tuple(channels),
-            tuple(wildcards),
-            tuple(map(channel, sorted(set(groups)))),
+            tuple(order(channels)),
+            tuple(order(wildcards)),
+            tuple(order(map(channel, sorted(set(groups))))),
         )
 
     @classmethod
@@ -122,9 +128,19 @@ class Names:
 
     def __or__(self, other: "Names") -> "Names":
         return Names(
-            tuple(sorted({*self.channels, *other.channels})),
-            tuple(sorted({*self.wildcards, *other.wildcards})),
-            tuple(sorted({*self.groups, *other.groups})),
+            tuple(order({*self.channels, *other.channels})),
+            tuple(order({*self.wildcards, *other.wildcards})),
+            tuple(order({*self.groups, *other.groups})),
+        )
+
+    def of_shard(self, shard: Shard | None) -> "Names":
+        """Return the names that belong to a shard, each by its own name."""
+        if shard is None:
+            return self
+        return Names(
+            tuple(filter(shard.has, self.channels)),
+            tuple(filter(shard.has, self.wildcards)),
+            tuple(filter(shard.has, self.groups)),
         )
 
     def halves(self) -> tuple["Names", ...]:

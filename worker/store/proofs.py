@@ -137,11 +137,37 @@ class Proofs(Table):
         ninety_nine = await self._age(key, rank, now)
         return Ages(longest, ninety_nine, channels)
 
+    @retried
+    async def unproven_of(
+        self,
+        channels: Collection[str],
+        now: int,
+        *,
+        is_whole: bool,
+    ) -> Ages:
+        """Return the same of these channels alone; its cost grows with their number."""
+        key = self._keys.proven_full if is_whole else self._keys.proven
+        proven: list[float] = []
+        for batch in batched(sorted(channels), CHANNELS_AT_ONCE):
+            scores = await self._redis.zmscore(key, batch)
+            proven += [score for score in scores if score is not None]
+        if not proven:
+            return Ages(0.0, 0.0, 0)
+        proven.sort()
+        rank = int(len(proven) * (1 - NINETY_NINE))
+        longest, ninety_nine = (_age(proven[at], now) for at in (0, rank))
+        return Ages(longest, ninety_nine, len(proven))
+
     async def _age(self, key: str, rank: int, now: int) -> float:
         """Return the age of the channel at a rank, the oldest first, in seconds."""
         scored = await self._redis.zrange(key, rank, rank, withscores=True)
         proven = max(dict(scored).values(), default=now)
-        return max(0.0, (now - float(proven)) / 1000)
+        return _age(float(proven), now)
+
+
+def _age(proven: float, now: int) -> float:
+    """Return the seconds since then; both are milliseconds."""
+    return max(0.0, (now - proven) / 1000)
 
 
 def _milliseconds(head: Any) -> int:

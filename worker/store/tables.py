@@ -10,6 +10,7 @@ from redis.exceptions import NoPermissionError
 
 from reaction_tally.keys import Keys
 from worker.domain.position import Timetoken
+from worker.domain.shards import Shard, Share
 from worker.store.cursors import Cursors
 from worker.store.damage import damaged_key, sentence
 from worker.store.heads import Heads
@@ -28,6 +29,8 @@ DEAD_LETTERS: Final = 10_000
 """The quarantine keeps so many entries."""
 PAYLOAD_CHARACTERS: Final = 4_096
 """The quarantine keeps so much of a payload."""
+SHARD_ROUND_SECONDS: Final = 30 * 86_400
+"""A shard that has made no round for so long is forgotten."""
 LATELY_SECONDS: Final = 86_400
 """What was pruned counts against the limit for a day."""
 
@@ -36,6 +39,21 @@ log = structlog.get_logger(__name__)
 
 class KnownChannels(Table):
     """The channels ever seen: the set ``channels``."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        retry: RedisRetry | None = None,
+        share: Share | None = None,
+    ) -> None:
+        """``share`` as in ``Tables``."""
+        super().__init__(redis, keys, retry)
+        self.share = share or Share()
+
+    async def own(self) -> frozenset[str]:
+        """Return those of the channels ever seen that this process keeps right."""
+        return self.share.own(await self.all())
 
     @retried
     async def all(self) -> frozenset[str]:
@@ -139,18 +157,31 @@ def _storable(text: str) -> str:
 
 
 class LastRound(Table):
-    """When the newest complete round began: the key ``round``."""
+    """When the newest complete round began: the key ``round``, or one for each shard."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        retry: RedisRetry | None = None,
+        shard: Shard | None = None,
+    ) -> None:
+        """``shard`` is the one of this process, if channels are divided."""
+        super().__init__(redis, keys, retry)
+        self._key = self._keys.shard_round(str(shard)) if shard else self._keys.round
+        # A shard may be gone for ever.
+        self._life = {"ex": SHARD_ROUND_SECONDS} if shard else {}
 
     @retried
     async def read(self) -> Timetoken | None:
         """Return when it began; None if no round was ever complete."""
-        began = await self._redis.get(self._keys.round)
+        began = await self._redis.get(self._key)
         return str(began) if began else None
 
     @retried
     async def save(self, began: Timetoken) -> None:
         """Save that the round that began then is complete."""
-        await self._redis.set(self._keys.round, began)
+        await self._redis.set(self._key, began, **self._life)
 
 
 class PrunedLately(Table):
@@ -252,16 +283,21 @@ class Tables:
         redis: Redis,
         keys: Keys,
         retry: RedisRetry | None = None,
+        share: Share | None = None,
         replicas: int = 0,
     ) -> None:
-        """``retry`` as in ``Table``, ``replicas`` as in ``PendingRepairs``."""
+        """``retry`` as in ``Table``, ``replicas`` as in ``PendingRepairs``.
+
+        ``share`` is whose channels are ``own``: default all.
+        """
+        shard = share.shard if share else None
         self.cursors = Cursors(redis, keys, retry)
         self.pending = PendingRepairs(redis, keys, retry, replicas)
         self.progress = SavedProgress(redis, keys, retry)
         self.pruned = PrunedLately(redis, keys, retry)
-        self.channels = KnownChannels(redis, keys, retry)
+        self.channels = KnownChannels(redis, keys, retry, share)
         self.heads = Heads(redis, keys, retry)
-        self.rounds = LastRound(redis, keys, retry)
+        self.rounds = LastRound(redis, keys, retry, shard)
         self.proofs = Proofs(redis, keys, retry)
         self.dead_letters = DeadLetters(redis, keys, retry)
         self.refused_users = RefusedUsers(redis, keys, retry)
