@@ -1,6 +1,7 @@
 """Drills of the whole service.
 
 make drill · make stops TIMES=50 · make soak MINUTES=30 RATE=2000
+python -m tests.drill --seed 1 shards
 """
 
 import argparse
@@ -12,7 +13,7 @@ from pathlib import Path
 from random import SystemRandom
 
 from tests.deploy import prometheus_server
-from tests.drill import day, soak, stops
+from tests.drill import day, shards, soak, stops
 
 
 def say(line: str) -> None:
@@ -51,6 +52,16 @@ async def stopped(chosen: argparse.Namespace, folder: Path) -> bool:
     return report.holds
 
 
+async def resharded(chosen: argparse.Namespace, folder: Path) -> bool:
+    """Change the number of shards under load, and tell."""
+    plan = shards.Plan(seed=chosen.seed, kills=chosen.kills, per_second=chosen.rate)
+    rooms = f"{plan.rooms.channels} channels, {plan.rooms.each} a subscription"
+    say(f"shards: {' → '.join(map(str, shards.PATH))}; {rooms}")
+    report = await shards.run(plan, folder, say)
+    say(str(report))
+    return report.holds
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="tests.drill", description=__doc__)
@@ -65,6 +76,10 @@ def arguments() -> argparse.Namespace:
     stopping = commands.add_parser("stops")
     stopping.add_argument("--times", type=int, default=50)
     stopping.set_defaults(run=stopped)
+    resharding = commands.add_parser("shards")
+    resharding.add_argument("--kills", type=int, default=3)
+    resharding.add_argument("--rate", type=float, default=200)
+    resharding.set_defaults(run=resharded)
     return parser.parse_args()
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from tests.deploy.needed import needs_proc
-from tests.drill import day, soak, stops
+from tests.drill import day, shards, soak, stops
 from tests.drill.alerts import Alerts
 from tests.drill.load import FULL
 from tests.drill.rooms import Rooms
@@ -73,6 +73,27 @@ async def test_a_stop_under_full_load_loses_no_event(tmp_path: Path) -> None:
 
     assert report.holds, f"\n{report}"
     assert report.acts >= FULL
+
+
+@pytest.mark.timeout(300)
+async def test_shards_come_and_go_without_a_repair(tmp_path: Path) -> None:
+    """Two become three, and two again: each name keeps its cursor, and nobody is backfilled."""
+    rooms = Rooms(12, each=3)
+    lines: list[str] = []
+    plan = shards.Plan(
+        seed=1,
+        rooms=rooms,
+        per_second=100,
+        kills=1,
+        longest_life=0.5,
+        measured_seconds=0,
+    )
+    report = await shards.run(plan, tmp_path, lines.append)
+
+    assert report.holds, f"\n{report}"
+    assert report.kills >= 2
+    assert all(0 < moved < rooms.channels for moved in report.moved)
+    assert len(lines) == 2
 
 
 async def test_a_lost_event_is_noticed(tmp_path: Path) -> None:
