@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from tests.model.checker import Configuration, Verdict, check, missing_programs
-from tests.model.configurations import LARGE, PROTECTIONS, SMALL
+from tests.model.configurations import LARGE, PROTECTIONS, SLOW_PROTECTIONS, SMALL
 
 SECONDS = 900.0
 
@@ -12,7 +12,7 @@ SECONDS = 900.0
 def main() -> int:
     """Return 1 if something is not as it should be."""
     parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
-    parser.add_argument("only", nargs="*", help="tallies or rollback, and what to define")
+    parser.add_argument("only", nargs="*", help="the model, and what to define")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for each search")
     given = parser.parse_args()
     if missing := missing_programs():
@@ -29,7 +29,7 @@ def _are_right(seconds: float) -> bool:
     are_right = True
     for configuration in (*SMALL, *LARGE):
         are_right &= _is_right(configuration, check(configuration, seconds=seconds))
-    for protection, configuration in PROTECTIONS.items():
+    for protection, configuration in {**PROTECTIONS, **SLOW_PROTECTIONS}.items():
         changed = configuration.without(protection)
         verdict = check(changed, seconds=seconds)
         say(f"{changed}: {verdict.violation or 'NOT FOUND'}")

@@ -25,7 +25,7 @@ class Configuration:
     """A model, and what may happen in it."""
 
     model: str
-    """``tallies`` or ``rollback``."""
+    """``tallies``, ``rollback``, ``shards`` or ``names``."""
     defines: str = ""
     """Such as ``KILLS=1 LATE``; each has a comment in the model."""
 

@@ -19,23 +19,34 @@ HIDDEN_LOSS: Final = Configuration(
 TWO_WORKERS: Final = Configuration("tallies", "OVERFLOWS=1")
 ONE_SERVER: Final = Configuration("rollback", "OVERFLOWS=1 KILLS=1 EVENTS=1")
 ONE_SERVER_EVENTS: Final = Configuration("rollback", "KILLS=1")
-TWO_SHARDS: Final = Configuration("rollback", "SHARDS=2 KILLS=1 EVENTS=1")
-TWO_SHARDS_GAP: Final = Configuration("rollback", "SHARDS=2 OVERFLOWS=1 EVENTS=1")
+ONE_KILL: Final = Configuration("shards", "LOOKS=0 KILLS=1")
+TWO_LOSSES: Final = Configuration("shards", "LOOKS=0 BACKS=2 KILLS=1")
+ADOPTED_GAP: Final = Configuration("shards", "LOOKS=0 OVERFLOWS=1 KILLS=1")
+OTHER_WRITER: Final = Configuration("shards", "LOOKS=0 EVENTS=2 OTHERS=1")
+OTHER_GAPS: Final = Configuration("shards", "OVERFLOWS=1 KILLS=1 ONE_LACKS")
+NAMES: Final = Configuration("names", "DATA_BACKS=0 NAME_BACKS=2 KILLS=2")
+PLANNED: Final = Configuration("shards", "LOOKS=0 BACKS=2 NOTHING_LOST")
 
 SMALL: Final = (
     *(GAP, GAP_AND_KILL, TWO_GAPS, LYING_LIST, HELD_ANSWER, TWINS, FIRST_START, HIDDEN_LOSS),
-    *(TWO_WORKERS, ONE_SERVER, ONE_SERVER_EVENTS, TWO_SHARDS),
+    *(TWO_WORKERS, ONE_SERVER, ONE_SERVER_EVENTS, ONE_KILL, ADOPTED_GAP, PLANNED),
+    *(NAMES, Configuration("names", "KILLS=0")),
 )
 """They hold, and take a second or two each."""
 
 LARGE: Final = (
-    *(SLOW_PAGE, TWO_SHARDS_GAP),
+    *(SLOW_PAGE, TWO_LOSSES, OTHER_WRITER, OTHER_GAPS),
     Configuration("tallies", "OVERFLOWS=1 KILLS=1"),
     Configuration("tallies", "OVERFLOWS=1 WAITS=1"),
     Configuration("tallies", "OVERFLOWS=1 LOOKS=2"),
     Configuration("tallies", "OVERFLOWS=1 KILLS=1 SUBSCRIPTIONS=1 SETTLE=2"),
     Configuration("tallies", "LATE OVERFLOWS=1 LOSSES=1 REPEATS=1 LAST_ROUND"),
     Configuration("rollback", "OVERFLOWS=1"),
+    Configuration("shards", "KILLS=1"),
+    Configuration("shards", "OVERFLOWS=1 KILLS=1"),
+    Configuration("shards", "OVERFLOWS=1 CURSOR_BACKS=1"),
+    Configuration("shards", "OVERFLOWS=1 LOOKS=0 BACKS=2 KILLS=1"),
+    Configuration("shards", "SHARDS=1 OVERFLOWS=1 KILLS=1"),
 )
 """They hold, and take up to some minutes."""
 
@@ -57,11 +68,27 @@ PROTECTIONS: Final[Mapping[str, Configuration]] = {
     "CURSOR_NUMBER": ONE_SERVER,
     "MARK_AGAIN": ONE_SERVER,
     "ROLLBACK_SIGN": ONE_SERVER,
-    "DOUBT_OF_SHARD": TWO_SHARDS,
-    "DURABLE_SIGN": TWO_SHARDS,
-    "SHARD_SIGN": TWO_SHARDS,
+    "SHARD_SIGN": ONE_KILL,
+    "DURABLE_SIGN": ONE_KILL,
+    "ACCEPTED_SIGN": ONE_KILL,
+    "FIRST_SIGN": TWO_LOSSES,
+    "SECOND_LOOK_AT_SIGN": ONE_KILL,
+    "ADOPTED_HEADS": ONE_KILL,
+    "ADOPTED_MARKS": ADOPTED_GAP,
+    "MARK_AGAIN_OF_SHARD": ADOPTED_GAP,
+    "DROPPED_ANSWERS": ONE_KILL,
+    "SCAN": NAMES,
+    "ADOPTED_NAMES": NAMES,
+    "NAME_AGAIN": NAMES,
 }
 """Each protection, and a configuration that goes wrong without it."""
+
+SLOW_PROTECTIONS: Final[Mapping[str, Configuration]] = {
+    "OLDER_HEADS": OTHER_WRITER,
+    "SIGN_OF_LOOK": OTHER_GAPS,
+    "HEAD_OF_LOOK": OTHER_GAPS,
+}
+"""Likewise; half a minute each."""
 
 LIMITS: Final[Mapping[str, Configuration]] = {
     "a late addition after a gap with its removal": Configuration(
@@ -73,5 +100,6 @@ LIMITS: Final[Mapping[str, Configuration]] = {
     "a list that leaves out what a gap added": Configuration(
         "tallies", "OVERFLOWS=1 OMISSIONS=1 SUBSCRIPTIONS=1"
     ),
+    "data and its name lost at once, and everybody who knew it": Configuration("names", ""),
 }
-"""What only a later round mends: README.md has the reasons."""
+"""What only a later round or event mends: README.md has the reasons."""

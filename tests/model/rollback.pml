@@ -2,17 +2,13 @@
  * One channel, two workers, and a Redis that goes back: events, marks, cursors, repairs.
  *
  * The rule is a join (tallies.pml), so here an event is a bit that is applied or not.
- * Each shard of Redis may keep a copy of itself once, and go back to it once: what comes back is a
- * beginning of what was there. With SHARDS 1 everything is on one server, as today. With SHARDS 2
- * the channel is on shard 0 and the cursor on shard 1.
+ * Redis is one server (a cluster: shards.pml). It may keep a copy of itself once, and go back to it once:
+ * what comes back is a beginning of what was there.
  *
- * Each shard has a term (in Redis a run_id): another one after it went back. A worker that meets another
- * term recovers before its next command there.
+ * Redis has a term (its run_id): another one after it went back. Every connection begins with it,
+ * so a worker that meets another term recovers before its next command.
  */
 
-#ifndef SHARDS
-#define SHARDS 1
-#endif
 #ifndef EVENTS
 #define EVENTS 2
 #endif
@@ -26,8 +22,6 @@
 #define LOOKS 1         /* how many of the workers repair */
 #endif
 #define WORKERS 2
-#define DATA 0
-#define CURSORS (SHARDS - 1)
 #define BIT(x) (1 << (x))
 
 /* PubNub */
@@ -36,17 +30,17 @@ byte published;
 byte gaps;              /* bits: the events that a full answer lacked */
 byte overflows = OVERFLOWS, kills = KILLS;
 
-/* Redis: first what the channel's shard holds, then the cursor's shard. */
+/* Redis */
 
 byte applied;           /* bits */
 byte owed;              /* the number of the mark, 0: none */
 byte head;              /* the number of the newest journal entry */
 byte journal;           /* bits: the entries */
-byte cursor, saves, cursor_term;
+byte cursor, saves;
 
-byte kept_applied, kept_owed, kept_head, kept_journal, kept_cursor, kept_saves, kept_cursor_term;
-byte term[2];
-bool has_copy[2];
+byte kept_applied, kept_owed, kept_head, kept_journal, kept_cursor, kept_saves;
+byte term = 1;
+bool has_copy;
 byte entries;           /* numbers given: an id is never given twice */
 
 /* Workers */
@@ -62,7 +56,7 @@ byte entries;           /* numbers given: an id is never given twice */
 
 byte at[WORKERS];
 byte from[WORKERS], upto[WORKERS], known_saves[WORKERS];
-byte met_data[WORKERS], met_cursors[WORKERS]; /* the terms that are trusted; 0: none yet */
+byte met[WORKERS];        /* the term that is trusted; 0: none yet */
 byte look[WORKERS], due[WORKERS];
 
 /* What Redis has acknowledged to a worker: store/acknowledged.py */
@@ -77,23 +71,14 @@ bool is_last[WORKERS], was_last; /* the last poll of a worker has an empty answe
 byte p;
 
 #define ALL (BIT(published) - 1)
-#define IS_KNOWN(x) (met_data[x] == term[DATA] && met_cursors[x] == term[CURSORS])
 
-/* Before a command to a shard the worker must trust it. */
+/* Before a command the worker must trust Redis. */
 #ifdef WITHOUT_ROLLBACK_SIGN
-#define MAY_CALL_DATA(x) true
-#define MAY_CALL_CURSORS(x) true
+#define MAY_CALL(x) true
 #define MUST_RECOVER(x) false
 #else
-#define MUST_RECOVER(x) (met_data[x] != 0 && (!IS_KNOWN(x) || is_suspect[x]))
-#define MAY_CALL_CURSORS(x) (!is_suspect[x] && met_cursors[x] == term[CURSORS])
-#ifdef WITHOUT_SHARD_SIGN
-#undef MUST_RECOVER
-#define MUST_RECOVER(x) (met_data[x] != 0 && (met_cursors[x] != term[CURSORS] || is_suspect[x]))
-#define MAY_CALL_DATA(x) (!is_suspect[x])
-#else
-#define MAY_CALL_DATA(x) (!is_suspect[x] && met_data[x] == term[DATA])
-#endif
+#define MAY_CALL(x) (!is_suspect[x] && met[x] == term)
+#define MUST_RECOVER(x) (met[x] != 0 && !MAY_CALL(x))
 #endif
 
 inline mark(x) {
@@ -112,12 +97,10 @@ inline mark(x) {
 inline acknowledge_head(x) {
     skip;
 #ifndef WITHOUT_ROLLBACK_SIGN
-#ifndef WITHOUT_SHARD_SIGN
     if
     :: head < ack_head[x] -> is_suspect[x] = true; printf("Worker %d meets an older journal.\n", x)
     :: else -> ack_head[x] = head
     fi
-#endif
 #endif
 }
 
@@ -132,17 +115,13 @@ inline write_entry(bits) {
 inline forget_worker(x) {
     at[x] = START; from[x] = 0; upto[x] = 0; known_saves[x] = 0; look[x] = IDLE; due[x] = 0;
     ack_head[x] = 0; ack_saves[x] = 0; has_mark[x] = false; proven_by[x] = 0; is_suspect[x] = false;
-    met_data[x] = 0; met_cursors[x] = 0
+    met[x] = 0
 }
 
-/* Recovery: applying/rollback.py. With two shards nothing proves that a shard has lost nothing. */
+/* Recovery: applying/rollback.py */
 
 #define HAS_LOST_HEAD(x) (ack_head[x] != 0 && (journal & BIT(ack_head[x])) == 0)
-#if SHARDS == 2 && !defined(WITHOUT_DOUBT_OF_SHARD)
-#define IS_DATA_LOST(x) (met_data[x] != term[DATA] || HAS_LOST_HEAD(x))
-#else
 #define IS_DATA_LOST(x) (is_suspect[x] || HAS_LOST_HEAD(x))
-#endif
 #define IS_CURSOR_LOST(x) (is_suspect[x] || saves < ack_saves[x])
 
 inline recover(x) {
@@ -157,7 +136,7 @@ inline recover(x) {
         printf("Worker %d finds a loss.\n", x)
     :: else -> printf("Worker %d finds no loss.\n", x)
     fi;
-    is_suspect[x] = false; met_data[x] = term[DATA]; met_cursors[x] = term[CURSORS]
+    is_suspect[x] = false; met[x] = term
 }
 
 #ifdef WITHOUT_CURSOR_NUMBER
@@ -165,18 +144,8 @@ inline recover(x) {
 #else
 #define IS_FORGOTTEN(x) (saves < known_saves[x])
 #endif
-#if SHARDS == 2
-#define CHECK_CURSOR skip
-#if defined(WITHOUT_DURABLE_SIGN) || defined(WITHOUT_SHARD_SIGN)
-#define MEET_DATA(x) term[DATA]
-#else
-#define MEET_DATA(x) (cursor == 0 -> term[DATA] : cursor_term)
-#endif
-#else
-#define MEET_DATA(x) term[DATA]
 /* A cursor passes only what is applied or marked. */
 #define CHECK_CURSOR assert(owed != 0 || ((BIT(cursor) - 1) & ~applied) == 0)
-#endif
 #ifdef WITHOUT_MARK_BEFORE_CURSOR
 #define AFTER_POLL APPLY
 #define AFTER_SAVE(x) if :: (gaps & (BIT(from[x]) - 1)) != 0 -> mark(x) :: else fi
@@ -189,8 +158,8 @@ inline recover(x) {
 
 #define WORKER(x) \
     :: atomic { MUST_RECOVER(x) -> printf("Worker %d compares Redis with what it knows.\n", x); recover(x) } \
-    :: atomic { at[x] == START && (met_data[x] == 0 || MAY_CALL_CURSORS(x)) -> \
-        met_data[x] = (met_data[x] == 0 -> MEET_DATA(x) : met_data[x]); met_cursors[x] = term[CURSORS]; \
+    :: atomic { at[x] == START && (met[x] == 0 || MAY_CALL(x)) -> \
+        met[x] = term; \
         from[x] = cursor; known_saves[x] = saves; at[x] = POLL; \
         printf("Worker %d begins at cursor %d, save %d.\n", x, cursor, saves) } \
     :: atomic { at[x] == POLL && from[x] < published -> \
@@ -198,26 +167,26 @@ inline recover(x) {
         printf("Worker %d gets the events %d to %d.\n", x, from[x] + 1, upto[x]) } \
     :: atomic { at[x] == POLL && is_last[x] -> \
         is_last[x] = false; upto[x] = from[x]; at[x] = SAVE; printf("Worker %d gets an empty answer.\n", x) } \
-    :: atomic { at[x] == MARK && MAY_CALL_DATA(x) -> \
+    :: atomic { at[x] == MARK && MAY_CALL(x) -> \
         mark(x); at[x] = APPLY; printf("Worker %d marks the channel.\n", x) } \
-    :: atomic { at[x] == APPLY && MAY_CALL_DATA(x) -> \
+    :: atomic { at[x] == APPLY && MAY_CALL(x) -> \
         write_entry(EVENTS_OF(x)); acknowledge_head(x); at[x] = SAVE; \
         printf("Worker %d applies its events: journal entry %d.\n", x, head) } \
-    :: atomic { at[x] == SAVE && MAY_CALL_CURSORS(x) && IS_FORGOTTEN(x) -> \
+    :: atomic { at[x] == SAVE && MAY_CALL(x) && IS_FORGOTTEN(x) -> \
         is_suspect[x] = true; at[x] = START; from[x] = 0; upto[x] = 0; known_saves[x] = 0; \
         printf("Worker %d cannot save its cursor: Redis has forgotten a save.\n", x) } \
-    :: atomic { at[x] == SAVE && MAY_CALL_CURSORS(x) && !IS_FORGOTTEN(x) -> \
-        cursor = upto[x]; saves++; cursor_term = met_data[x]; CHECK_CURSOR; \
+    :: atomic { at[x] == SAVE && MAY_CALL(x) && !IS_FORGOTTEN(x) -> \
+        cursor = upto[x]; saves++; CHECK_CURSOR; \
         from[x] = upto[x]; upto[x] = 0; known_saves[x] = saves; ack_saves[x] = saves; at[x] = POLL; \
-        if :: has_mark[x] && SHARDS == 1 -> has_mark[x] = false; proven_by[x] = saves :: else fi; \
+        if :: has_mark[x] -> has_mark[x] = false; proven_by[x] = saves :: else fi; \
         AFTER_SAVE(x); \
         printf("Worker %d saves cursor %d, save %d.\n", x, cursor, saves) } \
-    :: atomic { look[x] == IDLE && x < LOOKS && at[x] != START && owed != 0 && MAY_CALL_DATA(x) -> \
+    :: atomic { look[x] == IDLE && x < LOOKS && at[x] != START && owed != 0 && MAY_CALL(x) -> \
         due[x] = owed; look[x] = CORRECT; printf("Worker %d begins a repair.\n", x) } \
-    :: atomic { look[x] == CORRECT && MAY_CALL_DATA(x) -> \
+    :: atomic { look[x] == CORRECT && MAY_CALL(x) -> \
         write_entry(ALL); acknowledge_head(x); look[x] = REPAY; \
         printf("Worker %d corrects the tallies: journal entry %d.\n", x, head) } \
-    :: atomic { look[x] == REPAY && MAY_CALL_DATA(x) -> \
+    :: atomic { look[x] == REPAY && MAY_CALL(x) -> \
         if \
         :: owed == due[x] -> \
             owed = 0; has_mark[x] = false; proven_by[x] = 0; \
@@ -225,45 +194,28 @@ inline recover(x) {
         :: else -> printf("Worker %d leaves a mark that has changed.\n", x) \
         fi; \
         look[x] = IDLE; due[x] = 0 } \
-    :: atomic { kills > 0 && met_data[x] != 0 -> \
+    :: atomic { kills > 0 && met[x] != 0 -> \
         kills--; forget_worker(x); printf("Worker %d is killed.\n", x) }
 
-#if SHARDS == 1
-#define KEEP_CURSOR kept_cursor = cursor; kept_saves = saves; kept_cursor_term = cursor_term
-#define BACK_CURSOR cursor = kept_cursor; saves = kept_saves; cursor_term = kept_cursor_term
-#else
-#define KEEP_CURSOR skip
-#define BACK_CURSOR skip
-#endif
-
 active proctype world() {
-    atomic { term[0] = 1; term[1] = 1 }
     do
     :: atomic { published < EVENTS ->
         published++; printf("PubNub publishes event %d.\n", published) }
     :: atomic { published < EVENTS && overflows > 0 ->
         overflows--; gaps = gaps | BIT(published); published++;
         printf("A full answer lacks event %d.\n", published) }
-    :: atomic { !has_copy[DATA] && term[DATA] == 1 ->
-        has_copy[DATA] = true;
-        kept_applied = applied; kept_owed = owed; kept_head = head; kept_journal = journal; KEEP_CURSOR;
-        printf("A replica keeps shard 0 as it is.\n") }
-    :: atomic { has_copy[DATA] ->
-        has_copy[DATA] = false; term[DATA]++;
-        applied = kept_applied; owed = kept_owed; head = kept_head; journal = kept_journal; BACK_CURSOR;
+    :: atomic { !has_copy && term == 1 ->
+        has_copy = true;
+        kept_applied = applied; kept_owed = owed; kept_head = head; kept_journal = journal;
+        kept_cursor = cursor; kept_saves = saves;
+        printf("A replica keeps Redis as it is.\n") }
+    :: atomic { has_copy ->
+        has_copy = false; term++;
+        applied = kept_applied; owed = kept_owed; head = kept_head; journal = kept_journal;
+        cursor = kept_cursor; saves = kept_saves;
         kept_applied = 0; kept_owed = 0; kept_head = 0; kept_journal = 0;
-        kept_cursor = 0; kept_saves = 0; kept_cursor_term = 0;
-        printf("Shard 0 goes back.\n") }
-#if SHARDS == 2
-    :: atomic { !has_copy[CURSORS] && term[CURSORS] == 1 ->
-        has_copy[CURSORS] = true; kept_cursor = cursor; kept_saves = saves; kept_cursor_term = cursor_term;
-        printf("A replica keeps shard 1 as it is.\n") }
-    :: atomic { has_copy[CURSORS] ->
-        has_copy[CURSORS] = false; term[CURSORS]++;
-        cursor = kept_cursor; saves = kept_saves; cursor_term = kept_cursor_term;
-        kept_cursor = 0; kept_saves = 0; kept_cursor_term = 0;
-        printf("Shard 1 goes back.\n") }
-#endif
+        kept_cursor = 0; kept_saves = 0;
+        printf("Redis goes back.\n") }
     WORKER(0)
     WORKER(1)
     :: else ->

@@ -33,7 +33,7 @@ def test_a_missing_protection_is_found(protection: str) -> None:
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_known_limit_is_still_one(limit: str) -> None:
-    """Without a later round the tallies stay wrong: the documents say so."""
+    """Without a later round or event something stays wrong: the documents say so."""
     verdict = check(LIMITS[limit], seconds=SECONDS)
 
     assert verdict.violation
