@@ -1,7 +1,6 @@
 """``deploy/kubernetes``: manifests that Kubernetes takes, and that fit the program."""
 
 import json
-from pathlib import Path
 from typing import Any, Final
 
 import kubernetes_validate
@@ -11,6 +10,15 @@ import yaml
 from tests import operator_manifests
 from tests.deploy.dockerfile import ROOT, stages
 from tests.deploy.invocations import arguments
+from tests.deploy.kustomize import (
+    NEWEST,
+    OPERATORS,
+    Manifest,
+    documents,
+    expect_valid,
+    name_of,
+    versions,
+)
 from tests.deploy.needed import needs, run
 from worker import __version__
 from worker.errors import ExitCode
@@ -20,20 +28,6 @@ FOLDER: Final = ROOT / "deploy/kubernetes"
 OVERLAY: Final = ROOT / "deploy/kubernetes-overlay/kustomization.yaml"
 OLDEST: Final = 27
 """1.27: there ``unhealthyPodEvictionPolicy`` and ``timeZone`` are in force."""
-NEWEST: Final = 37
-"""Of Kubernetes: the newest whose schemas are here."""
-VERSION: Final = f"1.{NEWEST}"
-VERSIONS: Final = [f"1.{minor}" for minor in range(OLDEST, NEWEST + 1)]
-OPERATORS: Final = frozenset({"PodMonitor", "PrometheusRule"})
-"""Kinds of the Prometheus operator, of which there is no schema here."""
-
-Manifest = dict[str, Any]
-
-
-def documents(path: Path) -> list[Manifest]:
-    """Return the manifests of a file."""
-    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-
 
 KUSTOMIZATION: Final = documents(FOLDER / "kustomization.yaml")[0]
 FILES: Final = [FOLDER / name for name in KUSTOMIZATION["resources"]]
@@ -56,11 +50,6 @@ def templates() -> list[Manifest]:
     return [DEPLOYMENT["spec"]["template"], *jobs]
 
 
-def name_of(manifest: Manifest) -> str:
-    """Return the name of a manifest in a test's name."""
-    return f"{manifest['kind']}-{manifest['metadata']['name']}"
-
-
 BY_LABEL: Final = pytest.mark.parametrize(
     "template",
     templates(),
@@ -68,7 +57,7 @@ BY_LABEL: Final = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", versions(OLDEST))
 @pytest.mark.parametrize(
     "manifest",
     [*(manifest for manifest in MANIFESTS if manifest["kind"] not in OPERATORS), SECRET],
@@ -76,7 +65,7 @@ BY_LABEL: Final = pytest.mark.parametrize(
 )
 def test_kubernetes_accepts_a_manifest(manifest: Manifest, version: str) -> None:
     """By its own schema, which refuses unknown fields; from the oldest version to the newest."""
-    assert kubernetes_validate.validate(manifest, version, strict=True) == version
+    expect_valid(manifest, version)
 
 
 def test_the_oldest_version_is_documented() -> None:
@@ -165,7 +154,7 @@ def test_a_slip_is_noticed() -> None:
     wrong = {**DEPLOYMENT, "spec": {**DEPLOYMENT["spec"], "minReadySecond": 30}}
 
     with pytest.raises(kubernetes_validate.ValidationError, match="minReadySecond"):
-        kubernetes_validate.validate(wrong, VERSION, strict=True)
+        expect_valid(wrong, f"1.{NEWEST}")
 
 
 def test_every_manifest_is_applied() -> None:
