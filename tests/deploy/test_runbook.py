@@ -63,12 +63,12 @@ def test_kubectl_names_what_the_manifests_have() -> None:
     """Workloads, containers, the secret, and labels of every worker and no job."""
     manifests = {
         (manifest["kind"].lower(), manifest["metadata"]["name"]): manifest
-        for path in (FOLDER / "kubernetes").glob("*.yaml")
+        for path in FOLDER.glob("kubernetes*/**/*.yaml")
         for manifest in yaml.safe_load_all(path.read_text(encoding="utf-8"))
         if "metadata" in manifest
     }
-    named = re.findall(r"\b(deployment|cronjob)/([\w-]+)", DOCUMENTS)
-    named += re.findall(r"get (secret|deployment) ([\w-]+)", DOCUMENTS)
+    named = re.findall(r"\b(deployment|statefulset|cronjob)/([\w-]+)", DOCUMENTS)
+    named += re.findall(r"get (secret|deployment|statefulset) ([\w-]+)", DOCUMENTS)
     assert set(named) <= manifests.keys()
 
     template = manifests["deployment", "tally"]["spec"]["template"]
