@@ -60,20 +60,23 @@ class Sentinels(Nodes):
         replicas, sentinels = self._counts
         primary = self._start()
         for _ in range(replicas):
-            self._start(("--replicaof", HOST, str(primary.public_port)))
+            self._start(f"replicaof {HOST} {primary.public_port}\n")
         wait_for(self._is_followed, "a replica does not follow the primary")
         for number in range(sentinels):
             self.sentinels.append(self._start_sentinel(number, primary))
         self.wait_until_healthy()
 
-    def _start(self, extra: tuple[str, ...] = ()) -> Node:
+    def _start(self, role: str = "") -> Node:
+        # In a file, because sentinels write there who follows whom: a restart must not undo that.
+        configuration = self.folder / f"node-{len(self.nodes)}.conf"
+        configuration.write_text(role, encoding="utf-8")
         options = {
             "appendonly": "yes",
             "save": "",
             "repl-diskless-sync-delay": "0",
             **self._config,
         }
-        return self.start_node(options, extra)
+        return self.start_node(options, (), str(configuration))
 
     def _start_sentinel(self, number: int, primary: Node) -> Node:
         lines = [
@@ -141,12 +144,17 @@ class Sentinels(Nodes):
 
         wait_for(is_healthy, "the sentinels or the replicas are not ready")
 
-    def fail_over(self) -> Node:
-        """Ask for another primary, as planned; return it."""
+    def fail_over(self, how: str = "") -> Node:
+        """Ask for another primary, as planned; return it.
+
+        The old one takes writes until a sentinel notices, and loses them: up to ten seconds of
+        them. Valkey 9 knows COORDINATED, which loses none.
+        """
         before = self.primary()
         sentinel = next(node for node in self.sentinels if node.is_up)
         # It refuses while it is still busy with the last failover.
-        wait_for(lambda: sentinel.ask("SENTINEL", "FAILOVER", SERVICE), "no failover is possible")
+        words = ("SENTINEL", "FAILOVER", SERVICE, *([how] if how else []))
+        wait_for(lambda: sentinel.ask(*words), "no failover is possible")
         return self.wait_for_failover(before)
 
     def kill_primary(self) -> Node:

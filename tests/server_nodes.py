@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import trustme
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from tests.redis_server import ServerProcess, free_port, server_program
 
@@ -186,6 +186,8 @@ class Node:
     def follow_again(self) -> None:
         """End ``stop_following``."""
         self.ask("CONFIG", "SET", "masterauth", self._login.password)
+        with suppress(ResponseError):  # it has no file to write to
+            self.ask("CONFIG", "REWRITE")
 
 
 class Nodes:
