@@ -139,6 +139,11 @@ def test_a_schedule_that_cannot_be_kept_is_said() -> None:
     assert "TALLY_HISTORY_RATE is 20" in problem
 
 
+def test_the_time_of_a_look_at_everything_is_said() -> None:
+    """A hundred thousand channels, three requests each, at twenty a second: over four hours."""
+    assert round(load(active=2_000, quiet=98_000).hours_of_all, 1) == 4.2
+
+
 def load(active: int, quiet: int) -> Load:
     """Return the load of so many channels."""
     return Load(SCHEDULE, Counter({Activity.ACTIVE: active, Activity.QUIET: quiet}))

@@ -215,6 +215,15 @@ class Load:
         return self.requests_an_hour / self.schedule.rate / 60
 
     @property
+    def hours_of_all(self) -> float:
+        """The hours that a look at everything of each channel takes.
+
+        Nothing else may use the rate meanwhile.
+        """
+        requests = FEW_REQUESTS * self.channels
+        return requests / self.schedule.rate / HOUR
+
+    @property
     def problem(self) -> str | None:
         """Why the schedule cannot be kept; None if it can."""
         rate, shards = self.schedule.rate, self.schedule.shards

@@ -210,7 +210,8 @@ async def examine_rounds(
         cost = (
             f"{load.channels} channels, {load.active} of them active lately, "
             f"take {load.minutes_an_hour:.0f} minutes of each hour at least, "
-            f"at {schedule.rate:g} requests a second."
+            f"at {schedule.rate:g} requests a second. "
+            f"One look at everything of all of them takes {load.hours_of_all:.1f} hours."
         )
         if load.problem:
             raise ConfigurationError(f"{cost} {load.problem}")
