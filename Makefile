@@ -13,7 +13,7 @@ READABLE := umask 022 &&
 PIP    := $(READABLE) $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
 LOCKED := $(PIP) --require-hashes
 
-.PHONY: demo install test quick coverage check bench mutants model chaos side-by-side simulate drill stops soak env-example manifests pictures sbom contract lock clean
+.PHONY: demo install test quick coverage check bench mutants model chaos side-by-side simulate drill stops soak failovers env-example manifests pictures sbom contract lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
@@ -69,6 +69,10 @@ MINUTES ?= 30
 RATE    ?= 2000
 soak: $(VENV)/.dev ## a worker under a steady load for half an hour: do memory, file descriptors and lag stay as they are
 	$(BIN)/python -m tests.drill soak --minutes $(MINUTES) --rate $(RATE)
+
+SERVERS ?= cluster
+failovers: $(VENV)/.dev ## a worker on several servers that are killed, failed over, moved and lag; SERVERS=sentinels, SEED=…, ARGS="--wait-replicas 1"
+	$(BIN)/python -m tests.drill $(if $(SEED),--seed $(SEED)) $(SERVERS) --rate $(RATE) $(ARGS)
 
 SEEDS  ?= 10000
 FIRST  ?= 0

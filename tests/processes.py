@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
@@ -70,9 +70,13 @@ class Child:
 
     def entries(self, event: str) -> list[dict[str, Any]]:
         """Return the log entries of that name."""
+        return self.entries_of([event])
+
+    def entries_of(self, events: Collection[str]) -> list[dict[str, Any]]:
+        """Return the log entries of these names."""
         lines = self.err.splitlines(keepends=True)
         complete = [line for line in lines if line.startswith("{") and line.endswith("\n")]
-        return [entry for entry in map(json.loads, complete) if entry["event"] == event]
+        return [entry for entry in map(json.loads, complete) if entry["event"] in events]
 
     async def logs(self, event: str, seconds: float = WAIT_SECONDS, *, times: int = 1) -> None:
         """Wait until the log has so many entries of that name."""

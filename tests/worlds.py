@@ -7,6 +7,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import unquote
@@ -38,7 +39,11 @@ class View:
     def __init__(self, redis: Redis) -> None:
         # redis-py types its commands for both its clients at once; here they are always awaited.
         self.redis = cast("Any", redis)
-        self.reader = AsyncTallyReader(redis)
+
+    @cached_property
+    def reader(self) -> AsyncTallyReader:
+        """Our client for applications."""
+        return AsyncTallyReader(self.redis)
 
     async def tallies(self) -> Truth:
         """Return channel → message → type → value → count, of every counts hash."""

@@ -1,6 +1,6 @@
 """Drills of the whole service.
 
-make drill · make stops TIMES=50 · make soak MINUTES=30 RATE=2000
+make drill · make stops TIMES=50 · make soak MINUTES=30 RATE=2000 · make failovers SEED=1
 python -m tests.drill --seed 1 shards
 """
 
@@ -13,7 +13,8 @@ from pathlib import Path
 from random import SystemRandom
 
 from tests.deploy import prometheus_server
-from tests.drill import day, shards, soak, stops
+from tests.drill import day, several_servers, shards, soak, stops
+from tests.drill.rooms import Rooms
 
 
 def say(line: str) -> None:
@@ -62,6 +63,24 @@ async def resharded(chosen: argparse.Namespace, folder: Path) -> bool:
     return report.holds
 
 
+async def failed_over(chosen: argparse.Namespace, folder: Path) -> bool:
+    """Let all happen to several servers, and tell."""
+    settings = {"TALLY_WAIT_REPLICAS": str(chosen.wait_replicas)} if chosen.wait_replicas else {}
+    plan = several_servers.Plan(
+        seed=chosen.seed,
+        kind=chosen.kind,
+        rate=chosen.rate,
+        rooms=Rooms(chosen.channels, each=10),
+        settings=settings,
+    )
+    rooms = f"{plan.rooms.channels} channels, {plan.rooms.each} a subscription"
+    say(f"{plan.kind}: a worker under {plan.rate:,g} events/s over {rooms}")
+    say(several_servers.HEAD)
+    report = await several_servers.run(plan, folder, say)
+    say(str(report))
+    return report.holds
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="tests.drill", description=__doc__)
@@ -80,6 +99,12 @@ def arguments() -> argparse.Namespace:
     resharding.add_argument("--kills", type=int, default=3)
     resharding.add_argument("--rate", type=float, default=200)
     resharding.set_defaults(run=resharded)
+    for kind in several_servers.KINDS:
+        failing = commands.add_parser(kind)
+        failing.add_argument("--rate", type=float, default=2000)
+        failing.add_argument("--channels", type=int, default=300)
+        failing.add_argument("--wait-replicas", type=int, default=0)
+        failing.set_defaults(run=failed_over, kind=kind)
     return parser.parse_args()
 
 

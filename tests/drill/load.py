@@ -7,6 +7,7 @@ afterwards is one that the worker has lost. A subscription that does not poll ge
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from random import Random
@@ -33,11 +34,18 @@ class Load:
     """Users of some channels; they call the emulator directly, so they cost little."""
 
     def __init__(
-        self, state: State, seed: int, channels: Sequence[str], room: int = STEADY
+        self,
+        state: State,
+        seed: int,
+        channels: Sequence[str],
+        room: int = STEADY,
+        *,
+        answers: int = 1,
     ) -> None:
         """Make it before the first worker polls.
 
-        ``room`` is how many events may be on their way to a subscription.
+        ``room`` is how many events may be on their way to a subscription. ``answers`` says how
+        many of its latest answers are on their way, too: a worker may have to read them again.
         """
         self._state = state
         self._random = Random(seed)
@@ -45,6 +53,8 @@ class Load:
         self._crowds: dict[str, Crowd] = {}
         self._room = room
         self._left: dict[str, list[int]] = {}
+        self._answers = answers
+        self._cursors: dict[tuple[str, ...], deque[Cursor]] = {}
         self._is_full = False
         self._poll = state.poll
         state.poll = self._answer  # type: ignore[method-assign] # the only place that knows cursors
@@ -107,7 +117,9 @@ class Load:
     def _answer(self, subscription: Subscription, cursor: Cursor) -> Answer:
         """Answer a poll, and note how much room there is: all before the cursor has arrived."""
         answer = self._poll(subscription, cursor)
-        left = [max(0, self._room - len(answer.messages))]
+        unread = self._poll(subscription, self._oldest(subscription, cursor))
+        least = 0 if answer.messages else 1  # a poll that waits would wait for ever
+        left = [max(least, self._room - len(unread.messages))]
         self._left.update(dict.fromkeys(subscription.channels, left))
         channels = [channel for channel in subscription.channels if channel in self.channels]
         if not (self._is_full and cursor.timetoken and channels and left[0]):
@@ -115,3 +127,13 @@ class Load:
         while left[0]:
             self._has_acted(self._random.choice(channels))
         return self._poll(subscription, cursor)
+
+    def _oldest(self, subscription: Subscription, cursor: Cursor) -> Cursor:
+        """Return the cursor from which a worker may read again."""
+        names = tuple(subscription.channels)
+        cursors = self._cursors.setdefault(names, deque(maxlen=self._answers))
+        if cursors and cursor.timetoken < cursors[-1].timetoken:
+            cursors.clear()  # it does so now
+        if not cursors or cursors[-1] != cursor:
+            cursors.append(cursor)
+        return cursors[0]
