@@ -27,8 +27,11 @@ DOCUMENTS: Final = "\n".join(map(text_of, ("install.md", "runbook.md", "referenc
 MODULES: Final = sorted((ROOT / "worker").rglob("*.py"))
 CODE: Final = "\n".join(path.read_text(encoding="utf-8") for path in MODULES)
 
-FOREIGN: Final = {"inhibit_rules", "runbook_url", "stop_grace_period"}
-"""Words with an underscore that belong to Alertmanager, Prometheus and compose."""
+FOREIGN: Final = {
+    *("inhibit_rules", "runbook_url", "stop_grace_period"),
+    *("sentinel_username", "sentinel_password"),
+}
+"""Words with an underscore of Alertmanager, Prometheus and compose; options of an address."""
 
 
 def test_every_log_event_and_cause_is_written_by_the_code() -> None:
