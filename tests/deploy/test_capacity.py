@@ -1,6 +1,6 @@
 """The table of capacity is what the measured figures say."""
 
-from tests.bench import capacity
+from tests.bench import beyond, capacity
 from tests.deploy.dockerfile import ROOT
 
 REFERENCE = (ROOT / "deploy/reference.md").read_text(encoding="utf-8")
@@ -10,6 +10,12 @@ BENCHMARKS = (ROOT / "tests/benchmarks/README.md").read_text(encoding="utf-8")
 def test_the_table_is_derived() -> None:
     """`python -m tests.bench.capacity` prints it."""
     assert capacity.table() in REFERENCE
+
+
+def test_the_tables_beyond_one_machine_are_derived() -> None:
+    """`python -m tests.bench.beyond` prints them."""
+    for table in beyond.tables():
+        assert table in REFERENCE
 
 
 def test_its_figures_are_documented() -> None:
