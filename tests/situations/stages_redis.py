@@ -205,6 +205,7 @@ async def healthy_cluster(world: World) -> AsyncIterator[None]:
     await asyncio.to_thread(stage.__enter__)
     try:
         stage.have_patience()
+        await asyncio.to_thread(stage.wait_until_healthy)
         lead_to(world, stage.url)
         yield
     finally:
