@@ -8,7 +8,7 @@ In an event loop they start a thread for each command of a transaction.
 While a node is away, they may repeat a thousand commands one by one.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, compress, groupby, repeat
 from operator import attrgetter
@@ -53,7 +53,7 @@ _LATE: Final = (
     RedisTimeoutError,
     TimeoutError,
 )
-_PASSING: Final = (
+PASSING: Final = (
     AskError,
     TryAgainError,
     ClusterDownError,
@@ -118,7 +118,7 @@ class Transaction(Parcel):
         """
         *queued, result = received
         if isinstance(result, ExecAbortError):
-            refused = _of_kinds(queued, ResponseError)
+            refused = of_kinds(queued, ResponseError)
             result = next(refused, result)
         if isinstance(result, Exception):
             return [result] * len(self.commands)
@@ -199,9 +199,9 @@ class Delivery:
 
     def _note(self, replies: Sequence[Any]) -> None:
         self._replies = replies
-        self.moved = [*_of_kinds(replies, MovedError)]
-        down = _of_kinds(replies, ClusterDownError)
-        passing = _of_kinds(replies, *_PASSING)
+        self.moved = [*of_kinds(replies, MovedError)]
+        down = of_kinds(replies, ClusterDownError)
+        passing = of_kinds(replies, *PASSING)
         self.is_lost = any(down)
         self.is_done = not any(passing)
         for place, reply in enumerate(replies):
@@ -231,9 +231,9 @@ class Delivery:
             RedisUnavailableError: the slot of a key is on its way.
             RedisError: no connection came about.
         """
-        failed = _of_kinds(
+        failed = of_kinds(
             self._replies,
-            *_PASSING,
+            *PASSING,
             *_BROKEN,
         )
         match next(failed, None):
@@ -256,12 +256,12 @@ def is_broken(error: Exception) -> bool:
 def broken_reply(received: Iterable[Sequence[Any]]) -> Any:
     """Return the error of a connection that broke between two replies; None if none did."""
     replies = chain.from_iterable(received)
-    broken = _of_kinds([*replies], *_BROKEN)
+    broken = of_kinds([*replies], *_BROKEN)
     return next(broken, None)
 
 
-def _of_kinds(
-    replies: Sequence[Any],
+def of_kinds(
+    replies: Collection[Any],
     *kinds: type[Exception],
 ) -> Iterator[Any]:
     """Return the replies that are such errors."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError, RedisError
 
+from worker.store.answers import raise_error
 from worker.store.servers import is_cluster, written
 
 Call = tuple[Sequence[str], Sequence[str | int | float]]
@@ -49,19 +50,16 @@ async def call_script(
     """
     if not calls:
         return []
-    answers = await _send(redis, sha1(verb), calls, replicas)
-    unknown = [number for number, answer in enumerate(answers) if _is_unknown(answer)]
+    answers = dict(enumerate(await _send(redis, verb, calls, replicas)))
+    unknown = [place for place, answer in answers.items() if _is_unknown(answer)]
     if unknown:
         await redis.script_load(source(verb))
         # Other servers of a cluster have carried out their calls.
-        again = [calls[number] for number in unknown]
-        replies = await _send(redis, sha1(verb), again, replicas)
-        for number, reply in zip(unknown, replies, strict=True):
-            answers[number] = reply
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return answers
+        again = [calls[place] for place in unknown]
+        replies = await _send(redis, verb, again, replicas)
+        answers.update(zip(unknown, replies, strict=True))
+    raise_error(answers.values())
+    return [*answers.values()]
 
 
 def _is_unknown(answer: object) -> bool:
@@ -76,25 +74,37 @@ async def load_script(redis: Any, text: str) -> None:
 
 async def _send(
     redis: Any,
-    sha: str,
+    verb: str,
     calls: Sequence[Call],
     replicas: int,
-) -> list[Any]:
+) -> Sequence[Any]:
     """Return the answer of each call, which may be an error."""
-    if len(calls) == 1 and not replicas and not is_cluster(redis):
-        keys, args = calls[0]
-        try:
-            return [await redis.evalsha(sha, len(keys), *keys, *args)]
-        except NoScriptError as error:
-            return [error]
+    try:
+        if replicas or len(calls) > 1 or is_cluster(redis):
+            return await _send_together(redis, verb, calls, replicas)
+        (call,) = calls
+        return [await _evalsha(redis, verb, call)]
+    except NoScriptError as error:
+        return [error] * len(calls)
+
+
+async def _send_together(
+    redis: Any,
+    verb: str,
+    calls: Sequence[Call],
+    replicas: int,
+) -> Sequence[Any]:
     # A script that redis-py registered is not called in the pipeline:
     # redis-py would first ask Redis whether it knows the script.
     # That costs a round trip. If the caller is cancelled there,
     # a broken connection is left behind.
     pipe = redis.pipeline(transaction=False)
-    for keys, args in calls:
-        pipe.evalsha(sha, len(keys), *keys, *args)
-    try:
-        return await written(redis, pipe, replicas)
-    except NoScriptError as error:
-        return [error] * len(calls)
+    for call in calls:
+        _evalsha(pipe, verb, call)
+    return await written(redis, pipe, replicas)
+
+
+def _evalsha(redis: Any, verb: str, call: Call) -> Any:
+    """Call a script by its digest."""
+    keys, args = call
+    return redis.evalsha(sha1(verb), len(keys), *keys, *args)

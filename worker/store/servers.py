@@ -3,17 +3,13 @@
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from redis.asyncio.cluster import ClusterNode
-
 from worker.store.cluster_client import ClusterClient
-from worker.store.cluster_pipelines import Wait
 from worker.store.redis_errors import redis_errors
+from worker.store.replicas import Wait
 
 KEYS_AT_ONCE: Final = 1000
 """Keys that one SCAN looks at."""
 SLOTS: Final = 16_384
-WAIT_MILLISECONDS: Final = 1000
-"""How long replicas may take to have a write."""
 
 Item = TypeVar("Item")
 
@@ -41,17 +37,15 @@ async def keys_of_servers(redis: Any, key: str) -> Sequence[str]:
     """Return a key of each server that takes writes. Each begins with this key."""
     if not is_cluster(redis):
         return [key]
-    left = {node.name for node in await redis.ready_primaries()}
-    found: list[str] = []
+    primaries = await redis.ready_primaries()
+    keys: dict[str, str] = {}
     for number in range(SLOTS):
         candidate = f"{key}:{number}"
         node = redis.get_node_from_key(candidate)
-        if node and node.name in left:
-            left.discard(node.name)
-            found.append(candidate)
-        if not left:
+        keys.setdefault(node.name, candidate)
+        if len(keys) == len(primaries):
             break
-    return found
+    return [*keys.values()]
 
 
 async def pages_of_keys(
@@ -63,41 +57,41 @@ async def pages_of_keys(
 
     While a cluster moves slots, a key may be missing, or come twice.
     """
+    options: list[Any] = ["MATCH", pattern, "COUNT", KEYS_AT_ONCE]
+    if type:
+        options += ["TYPE", type]
     for server in await servers(redis):
-        scan_cursor = 0
-        while True:
-            with redis_errors():
-                scan_cursor, names = await _scan(server, scan_cursor, pattern, type)
+        async for names in _pages_of_server(server, options):
             yield names
-            if not scan_cursor:
-                break
 
 
-async def _scan(server: Any, scan_cursor: int, pattern: str, type: str | None) -> Any:
-    if not isinstance(server, ClusterNode):
-        return await server.scan(scan_cursor, pattern, KEYS_AT_ONCE, type)
-    options = ("TYPE", type) if type else ()
-    words = ("MATCH", pattern, "COUNT", KEYS_AT_ONCE, *options)
-    return await server.execute_command("SCAN", scan_cursor, *words)
+async def _pages_of_server(
+    server: Any,
+    options: Sequence[Any],
+) -> AsyncIterator[list[str]]:
+    """Yield the keys of one server, until SCAN has come round to its beginning."""
+    is_next = True
+    scan_cursor = 0
+    while is_next:
+        with redis_errors():
+            answer = await server.execute_command("SCAN", scan_cursor, *options)
+        scan_cursor, names = answer
+        is_next = scan_cursor != 0
+        yield names
 
 
 async def written(redis: Any, pipe: Any, replicas: int) -> list[Any]:
     """Execute a pipeline of writes; return its answers once so many replicas have them.
 
-    Raises:
-        ResponseError: too few have them. To apply twice is to apply once.
+    Too few replicas are an error in place of each answer. To apply twice is to apply once.
     """
-    wait = Wait(replicas, WAIT_MILLISECONDS)
+    wait = Wait(replicas)
     if is_cluster(redis):
-        if replicas:
-            pipe.let_replicas_have(wait)
+        pipe.let_replicas_have(wait)
         return list(await pipe.execute(raise_on_error=False))
-    if replicas:
-        pipe.execute_command(*wait.command)
+    for command in wait.commands:
+        pipe.execute_command(*command)
     # redis-py connects anew after some errors, if it raises them.
-    answers = list(await pipe.execute())
-    if replicas:
-        refusal = wait.refusal(answers.pop())
-        if refusal:
-            raise refusal
-    return answers
+    answers = await pipe.execute()
+    size = len(answers) - len(wait.commands)
+    return wait.check(answers[:size], answers[size:])

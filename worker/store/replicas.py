@@ -1,0 +1,47 @@
+"""Writes that count only once some replicas have them: ``TALLY_WAIT_REPLICAS``."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from worker.store.answers import first_error, is_error
+
+WAIT_MILLISECONDS: Final = 1000
+"""How long replicas may take to have a write."""
+
+
+class Wait(NamedTuple):
+    """How many replicas must have what a server was sent, and how long that may take."""
+
+    replicas: int = 0
+    milliseconds: int = WAIT_MILLISECONDS
+
+    @property
+    def commands(self) -> Sequence[tuple[Any, ...]]:
+        """The command that waits; none if no replica must have anything."""
+        return [("WAIT", *self)] if self.replicas else []
+
+    def check(
+        self,
+        answers: Sequence[Any],
+        counts: Sequence[Any],
+    ) -> list[Any]:
+        """Return the answers; if too few replicas have the writes, that error in their place.
+
+        ``counts`` are the answers to ``commands``.
+        """
+        refusal = first_error(map(self._check_count, counts))
+        if refusal is None:
+            return [*answers]
+        # The error of a command says more.
+        return [answer if is_error(answer) else refusal for answer in answers]
+
+    def _check_count(self, count: Any) -> Any:
+        """Return the number of replicas; or the error for a write that too few have."""
+        if is_error(count) or count >= self.replicas:
+            return count
+        return ResponseError(
+            f"NOREPLICAS {count} of {self.replicas} replicas (TALLY_WAIT_REPLICAS) "
+            f"had a write within {self.milliseconds} ms"
+        )
