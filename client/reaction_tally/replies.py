@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from redis import exceptions, sentinel
 from redis.asyncio import sentinel as async_sentinel
 
 from reaction_tally.errors import NotPermittedError, RedisUnavailableError, TallyReadError
+
+Value = TypeVar("Value")
+Translation = tuple[type[TallyReadError], str]
+"""An error of a reader, and its sentence."""
 
 REDIS_ERRORS: Final = (
     exceptions.RedisError,
@@ -19,39 +23,66 @@ _FORBIDDEN: Final = re.compile(
     "NOPERM |The user executing the script can't |ACL failure in script: "
 )
 """What servers say if an ACL refuses something. The last two are of a script."""
-_TEMPORARY: Final = (
-    exceptions.BusyLoadingError,
-    exceptions.ClusterDownError,
-    exceptions.MasterDownError,
-    exceptions.TryAgainError,
-)
 _BUSY: Final = re.compile("(?:LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN) ")
 """For some codes redis-py has no class."""
-_NO_PRIMARY: Final = (
-    "The Sentinels that answer know no primary "
-    "of the service now ({text}). "
-    "Are the hosts and the service in the address right?"
+REASON_CHARACTERS: Final = 200
+"""An error quotes that much of what Redis said."""
+_AWAY: Final[Translation] = (
+    RedisUnavailableError,
+    "Redis does not answer: {reason}",
 )
-_OF_SERVERS: Final[Mapping[type[Exception], str]] = {
+_FORBIDDING: Final[Translation] = (
+    NotPermittedError,
+    "Redis does not permit this to the user in the address: {reason}",
+)
+_NO_PRIMARY: Final[Translation] = (
+    RedisUnavailableError,
+    (
+        "The Sentinels that answer know no primary "
+        "of the service now ({text}). "
+        "Are the hosts and the service in the address right?"
+    ),
+)
+_TRANSLATIONS: Final[Mapping[type[Exception], Translation]] = {
     # MOVED is a kind of it.
     exceptions.AskError: (
-        "This is a node of a Redis Cluster, "
-        "and another node has the key. "
-        "The address must be redis+cluster://host:port. "
-        "While the cluster moves slots, this passes."
+        RedisUnavailableError,
+        (
+            "This is a node of a Redis Cluster, "
+            "and another node has the key. "
+            "The address must be redis+cluster://host:port. "
+            "While the cluster moves slots, this passes."
+        ),
     ),
     exceptions.MaxConnectionsError: (
-        "No connection is free in the pool "
-        "of the client that you gave. "
-        "In an address, max_connections is how many there are."
+        RedisUnavailableError,
+        (
+            "No connection is free in the pool "
+            "of the client that you gave. "
+            "In an address, max_connections is how many there are."
+        ),
     ),
     exceptions.RedisClusterException: (
-        "The Redis Cluster does not serve ({text}). The address of one server is redis://host:port."
+        RedisUnavailableError,
+        (
+            "The Redis Cluster does not serve ({text}). "
+            "The address of one server is redis://host:port."
+        ),
     ),
     sentinel.MasterNotFoundError: _NO_PRIMARY,
     async_sentinel.MasterNotFoundError: _NO_PRIMARY,
+    exceptions.AuthenticationError: (
+        NotPermittedError,
+        "Redis refuses the user or the password: {reason}",
+    ),
+    exceptions.ClusterDownError: _AWAY,
+    exceptions.TryAgainError: _AWAY,
+    exceptions.ResponseError: (
+        TallyReadError,
+        "Redis refused a command: {reason}",
+    ),
 }
-"""What only several servers answer → a sentence."""
+"""Error of redis-py → error of a reader. The first kind that fits counts."""
 UNREADABLE: Final = (ValueError, OverflowError, IndexError)
 """What a reply leads to that the worker never writes."""
 
@@ -97,34 +128,36 @@ def is_unknown_command(reply: Any) -> bool:
 
 def translated(error: Exception) -> TallyReadError:
     """Return the error of a reader for one of redis-py."""
-    about_servers = _about_servers(error)
-    if about_servers:
-        return about_servers
-    lines = str(error).splitlines()
-    reason = lines[0][:200] if lines else type(error).__name__
-    if is_forbidden(error):
-        return NotPermittedError(f"Redis does not permit this to the user in the address: {reason}")
-    if isinstance(error, exceptions.AuthenticationError):
-        return NotPermittedError(f"Redis refuses the user or the password: {reason}")
-    is_refusal = isinstance(error, exceptions.ResponseError)
-    is_temporary = isinstance(error, _TEMPORARY) or _BUSY.match(reason)
-    if is_refusal and not is_temporary:
-        return TallyReadError(f"Redis refused a command: {reason}")
-    return RedisUnavailableError(f"Redis does not answer: {reason}")
-
-
-def _about_servers(error: Exception) -> TallyReadError | None:
-    """Return the error for what only several servers answer; None if it is something else."""
     cause = error.__cause__
     is_of_cluster = isinstance(error, exceptions.RedisClusterException)
     if is_of_cluster and isinstance(cause, exceptions.RedisError | OSError):
         return translated(cause)
+    lines = [*str(error).splitlines(), type(error).__name__]
+    reason = lines[0][:REASON_CHARACTERS]
+    kind, sentence = _translation(error, reason)
     # Behind a colon redis-py lists its clients of the Sentinels.
     text, _, _ = str(error).partition(" : ")
-    for kind, words in _OF_SERVERS.items():
+    return kind(sentence.format(reason=reason, text=text))
+
+
+def _translation(error: Exception, reason: str) -> Translation:
+    if is_forbidden(error):
+        return _FORBIDDING
+    if _BUSY.match(reason):
+        return _AWAY
+    return by_kind(_TRANSLATIONS, error, _AWAY)
+
+
+def by_kind(
+    table: Mapping[type[Exception], Value],
+    error: Exception,
+    otherwise: Value,
+) -> Value:
+    """Return what a table has for the first kind that an error is of."""
+    for kind, value in table.items():
         if isinstance(error, kind):
-            return RedisUnavailableError(words.format(text=text))
-    return None
+            return value
+    return otherwise
 
 
 def unreadable(error: Exception) -> TallyReadError:

@@ -1,8 +1,11 @@
 """What only a Redis Cluster and Sentinels answer, in words: all of it passes, or is no cluster."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from redis import exceptions
+
+from reaction_tally.replies import by_kind
 
 NO_SELECT: Final = "SELECT is not allowed in cluster mode"
 NODE_OF_A_CLUSTER: Final = (
@@ -27,23 +30,21 @@ def is_other_server(error: BaseException) -> bool:
     return not isinstance(cause.__context__, exceptions.NoPermissionError)
 
 
-def cause_of(error: BaseException) -> Exception | None:
+def cause_of(error: exceptions.RedisClusterException) -> BaseException | None:
     """Return why redis-py's client of a cluster reaches no node; None if it reaches some."""
     cause = error.__cause__
     if isinstance(cause, exceptions.RedisClusterException):
-        cause = cause.__context__
-    return cause if isinstance(cause, Exception) else None
+        return cause.__context__
+    return cause
 
 
 def sentence_of(error: Exception, reason: str) -> str:
     """Return why several servers do not serve now; an empty text if it is something else."""
-    for kind, words in _WORDS.items():
-        if isinstance(error, kind):
-            return words.format(reason=reason, text=error)
-    return ""
+    words = by_kind(_WORDS, error, "")
+    return words.format(reason=reason, text=error)
 
 
-_WORDS: Final = {
+_WORDS: Final[Mapping[type[Exception], str]] = {
     NoPrimaryError: "{text}",
     # MOVED is a kind of it.
     exceptions.AskError: (

@@ -40,7 +40,7 @@ class ClusterPipeline(AsyncCoreCommands):
         """``is_split``: the commands of each slot are a transaction."""
         self._client: Any = client
         self._is_split = is_split
-        self._commands: list[Args] = []
+        self._queue: list[Args] = []
         self._parts: list[Part] = []
         self._wait = Wait()
 
@@ -52,7 +52,7 @@ class ClusterPipeline(AsyncCoreCommands):
         """Add a command. Its key says where it goes; without one any node will do."""
         command = Args(args)
         command.options = options
-        self._commands.append(command)
+        self._queue.append(command)
         self._parts.append(ONE)
         return self
 
@@ -60,7 +60,7 @@ class ClusterPipeline(AsyncCoreCommands):
         """Ask for the values of keys of any slots. They are not read at one instant."""
         in_order = sorted(keys, key=slot_of)
         groups = [[*group] for _, group in groupby(in_order, slot_of)]
-        self._commands += [Args(["MGET", *group]) for group in groups]
+        self._queue += [Args(["MGET", *group]) for group in groups]
         join = partial(_values, keys, in_order)
         self._parts.append(Part(len(groups), join))
         return self
@@ -72,9 +72,9 @@ class ClusterPipeline(AsyncCoreCommands):
             RedisError: no connection came about, or slots are on their way;
                 or, unless that is an answer, a command was refused.
         """
-        commands, parts = self._commands, self._parts
-        self._commands, self._parts = [], []
-        delivery = PipelineDelivery(commands, self._wait, is_split=self._is_split)
+        queue, parts = self._queue, self._parts
+        self._queue, self._parts = [], []
+        delivery = PipelineDelivery(queue, self._wait, is_split=self._is_split)
         replies = iter(await _deliver(self._client, delivery))
         answers = [join([*islice(replies, size)]) for size, join in parts]
         if raise_on_error:

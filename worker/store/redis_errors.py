@@ -2,12 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
 from redis import exceptions
 
+from reaction_tally.replies import REASON_CHARACTERS, REDIS_ERRORS, by_kind
 from worker.errors import (
     MissingPermissionError,
     RedisReplacedError,
@@ -25,9 +26,6 @@ from worker.store.cluster_errors import (
     sentence_of,
 )
 from worker.store.tls_failures import explain_tls, tls_error
-
-REASON_CHARACTERS: Final = 200
-"""An error quotes that much of what Redis said."""
 
 _TEMPORARY_ERRORS: Final = (
     exceptions.OutOfMemoryError,
@@ -54,13 +52,6 @@ CANNOT_SAVE: Final = (
     "Its own log says why; often the disk is full."
 )
 """Redis says it in many words, also to a PING."""
-_OF_REDIS: Final = (
-    exceptions.RedisError,
-    exceptions.RedisClusterException,
-    OSError,
-    UnicodeError,
-)
-"""What redis-py raises. The second is no kind of the first."""
 _NO_PASSWORD: Final = re.compile("HELLO must be called with|Authentication required")
 _CONNECTING: Final = re.compile(r"(Error -?\d+ connecting to \S+)\. (.+?)\.?$")
 """What redis-py says of a connection that fails: the place, and the system's words."""
@@ -108,7 +99,7 @@ def redis_errors() -> Iterator[None]:
     cancellations = task.cancelling() if task else 0
     try:
         yield
-    except _OF_REDIS as error:
+    except (*REDIS_ERRORS, UnicodeError) as error:
         raise translated(error) from error
     finally:
         # Also after an error: a task that is cancelled must not try again.
@@ -118,44 +109,70 @@ def redis_errors() -> Iterator[None]:
 
 def translated(error: Exception) -> TallyError:
     """Return the error of this program for one of redis-py."""
-    reason = _reason(error)
     if isinstance(error, exceptions.RedisClusterException):
-        if is_other_server(error):
-            return RedisUnfitError(NO_CLUSTER)
-        cause = cause_of(error)
-        if cause:
-            return translated(cause)
+        return _of_cluster(error)
+    return _of_server(error)
+
+
+def _of_cluster(error: exceptions.RedisClusterException) -> TallyError:
+    """Translate what redis-py's client of a cluster says of all its nodes."""
+    if is_other_server(error):
+        return RedisUnfitError(NO_CLUSTER)
+    cause = cause_of(error)
+    if isinstance(cause, Exception):
+        return translated(cause)
+    return _of_server(error)
+
+
+def _of_server(error: Exception) -> TallyError:
+    reason = _reason(error)
     sentence = sentence_of(error, reason)
     if sentence:
         return RedisUnavailableError(sentence)
-    return _of_one_server(error, reason)
+    translate = by_kind(_TRANSLATORS, error, _unknown)
+    return translate(error, reason)
 
 
-def _of_one_server(error: Exception, reason: str) -> TallyError:
-    match error:
-        case ServerReplacedError():
-            return RedisReplacedError(f"Redis takes no writes yet: {reason}.")
-        case exceptions.DataError() | UnicodeError():
-            return ScriptRefusedError(f"This cannot be sent to Redis: {reason}")
-        case exceptions.ResponseError() if _is_forbidden(error):
-            return MissingPermissionError(
-                f"Redis does not permit this to the user in REDIS_URL: {reason}"
-            )
-        case exceptions.ResponseError() if str(error).endswith(_NO_DATABASES):
-            return RedisUnfitError(_about_database(str(error)))
-        case exceptions.AuthenticationError():
-            sentence = _about_credentials(reason)
-        case exceptions.ConnectionError() | exceptions.TimeoutError() | OSError():
-            sentence = _about_connection(error, reason)
-        case exceptions.ResponseError() if not _is_temporary(error):
-            return ScriptRefusedError(f"Redis refused a command: {reason}")
-        case exceptions.ResponseError():
-            sentence = CANNOT_SAVE if "MISCONF" in reason else f"Redis cannot do this now: {reason}"
-        case exceptions.InvalidResponse():
-            sentence = _about_other_server(reason)
-        case _:
-            sentence = f"Redis failed: {reason}"
-    return RedisUnavailableError(sentence)
+def _unknown(_: Exception, reason: str) -> TallyError:
+    return RedisUnavailableError(f"Redis failed: {reason}")
+
+
+def _replaced(_: Exception, reason: str) -> TallyError:
+    return RedisReplacedError(f"Redis takes no writes yet: {reason}.")
+
+
+def _unsendable(_: Exception, reason: str) -> TallyError:
+    return ScriptRefusedError(f"This cannot be sent to Redis: {reason}")
+
+
+def _refused(error: Exception, reason: str) -> TallyError:
+    if _is_such(error, exceptions.NoPermissionError, _FORBIDDEN):
+        return MissingPermissionError(
+            f"Redis does not permit this to the user in REDIS_URL: {reason}"
+        )
+    if str(error).endswith(_NO_DATABASES):
+        return RedisUnfitError(_about_database(str(error)))
+    if not _is_such(error, _TEMPORARY_ERRORS, _TEMPORARY_CODES):
+        return ScriptRefusedError(f"Redis refused a command: {reason}")
+    if "MISCONF" in reason:
+        return RedisUnavailableError(CANNOT_SAVE)
+    return RedisUnavailableError(f"Redis cannot do this now: {reason}")
+
+
+def _is_such(
+    error: Exception,
+    kinds: type[Exception] | tuple[type[Exception], ...],
+    codes: re.Pattern[str],
+) -> bool:
+    """Tell whether an error is of these kinds, or its text has one of these codes."""
+    if isinstance(error, kinds):
+        return True
+    found = codes.search(_without_command(error))
+    return found is not None
+
+
+def _not_connected(error: Exception, reason: str) -> TallyError:
+    return RedisUnavailableError(_about_connection(error, reason))
 
 
 def _about_connection(error: Exception, reason: str) -> str:
@@ -187,33 +204,37 @@ def _about_database(text: str) -> str:
     return "Redis has no database of the number in REDIS_URL. Most servers have 16: 0 to 15."
 
 
-def _about_other_server(reason: str) -> str:
+def _other_server(_: Exception, reason: str) -> TallyError:
     kind = " (it looks like HTTP)" if _HTTP.search(reason) else ""
-    return (
+    return RedisUnavailableError(
         f"What answers there is no Redis{kind}: {reason}. Check the host and the port in REDIS_URL."
     )
 
 
-def _about_credentials(reason: str) -> str:
+def _wrong_credentials(_: Exception, reason: str) -> TallyError:
     right_form = "redis://USER:PASSWORD@HOST:6379/0"
     if _NO_PASSWORD.search(reason):
-        return f"Redis wants a password, and REDIS_URL has none. Write it there: {right_form}."
-    return (
+        return RedisUnavailableError(
+            f"Redis wants a password, and REDIS_URL has none. Write it there: {right_form}."
+        )
+    return RedisUnavailableError(
         f"Redis refuses the credentials in REDIS_URL: {reason} "
         f"Correct the user and the password there: {right_form}."
     )
 
 
-def _is_forbidden(error: exceptions.ResponseError) -> bool:
-    if isinstance(error, exceptions.NoPermissionError):
-        return True
-    return bool(_FORBIDDEN.search(_without_command(error)))
-
-
-def _is_temporary(error: exceptions.ResponseError) -> bool:
-    if isinstance(error, _TEMPORARY_ERRORS):
-        return True
-    return bool(_TEMPORARY_CODES.search(_without_command(error)))
+_TRANSLATORS: Final[Mapping[type[Exception], Callable[[Exception, str], TallyError]]] = {
+    ServerReplacedError: _replaced,
+    exceptions.DataError: _unsendable,
+    UnicodeError: _unsendable,
+    exceptions.ResponseError: _refused,
+    exceptions.AuthenticationError: _wrong_credentials,
+    exceptions.ConnectionError: _not_connected,
+    exceptions.TimeoutError: _not_connected,
+    OSError: _not_connected,
+    exceptions.InvalidResponse: _other_server,
+}
+"""Error of redis-py → its translator. The first kind that fits counts."""
 
 
 def _reason(error: Exception) -> str:
@@ -222,7 +243,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeError):
         return "it is not Unicode text"
     lines = _without_command(error).splitlines()
-    return lines[0][:REASON_CHARACTERS] if lines else type(error).__name__
+    first, *_ = [*lines, type(error).__name__]
+    return first[:REASON_CHARACTERS]
 
 
 def _without_command(error: Exception) -> str:
