@@ -41,10 +41,10 @@ SCHEMES: Final = (
 _PORTS: Final = {Kind.CLUSTER: 6379, Kind.SENTINEL: 26379}
 _PARTS: Final = re.compile(
     r"(?P<tls>rediss?)\+(?P<kind>cluster|sentinel)://"
-    r"(?:(?P<login>[^@/?#\[\]]*)@)?"
+    r"(?P<login>(?:[^@/?#\[\]]*@)?)"
     r"(?P<hosts>[^@/?#]*)"
-    r"(?P<path>/[^@?#]*)?"
-    r"(?:\?(?P<query>[^@#]*))?"
+    r"(?P<path>(?:/[^@?#]*)?)"
+    r"(?P<query>(?:\?[^@#]*)?)"
 )
 _SERVICE: Final = re.compile("/(?P<service>[^/]+)(?:/(?P<database>[0-9]{1,9})?)?")
 _OWN: Final = "sentinel_"
@@ -102,16 +102,15 @@ def read_servers(url: str) -> ServersAddress | None:
     parts = _PARTS.fullmatch(scheme.lower() + url[len(scheme) :])
     if not parts:
         raise AddressError(_unreadable(kind))
-    path = parts["path"] or ""
-    service, database = _service_of(path) if kind is Kind.SENTINEL else ("", _no_database(path))
+    hosts = parts["hosts"].split(",")
     options = _options_of(kind, parts["login"], parts["query"])
-    if kind is Kind.CLUSTER and options.pop("db", 0):
-        _no_database("/1")
+    read_path = _PATH_READERS[kind]
+    service = read_path(parts["path"], options)
     return ServersAddress(
         kind=kind,
         has_tls=parts["tls"] == "rediss",
-        hosts=tuple(_host_of(kind, text) for text in parts["hosts"].split(",")),
-        options=database | options,
+        hosts=tuple(_host_of(kind, text) for text in hosts),
+        options=options,
         service=service,
     )
 
@@ -124,19 +123,20 @@ def _unreadable(kind: Kind) -> str:
     )
 
 
-def _no_database(path: str) -> dict[str, int]:
-    if path in {"", "/", "/0"}:
-        return {}
-    raise AddressError(
-        "has a path that a Redis Cluster cannot have: "
-        "it has one database, of number 0. "
-        "Write nothing behind the hosts: "
-        f"{EXAMPLES[Kind.CLUSTER]}."
-    )
+def _no_service(path: str, options: dict[str, Any]) -> str:
+    """Refuse a path, and a database: a cluster has one, of number 0."""
+    if path not in {"", "/", "/0"} or options.pop("db", 0):
+        raise AddressError(
+            "has a path that a Redis Cluster cannot have: "
+            "it has one database, of number 0. "
+            "Write nothing behind the hosts: "
+            f"{EXAMPLES[Kind.CLUSTER]}."
+        )
+    return ""
 
 
-def _service_of(path: str) -> tuple[str, dict[str, int]]:
-    """Return the service, and the number of the database as an option."""
+def _service_of(path: str, options: dict[str, Any]) -> str:
+    """Return the service; the number of the database is an option, unless it is there."""
     if path in {"", "/"}:
         raise AddressError(
             "names no service. Write the name "
@@ -152,17 +152,23 @@ def _service_of(path: str) -> tuple[str, dict[str, int]]:
             "Write the service behind the hosts, "
             f"then one number: {EXAMPLES[Kind.SENTINEL]}."
         )
-    database = {"db": int(parts["database"])} if parts["database"] else {}
-    return unquote(parts["service"]), database
+    if parts["database"]:
+        options.setdefault("db", int(parts["database"]))
+    return unquote(parts["service"])
 
 
-def _options_of(kind: Kind, login: str | None, query: str | None) -> dict[str, Any]:
-    """Return what redis-py reads from a user, a password and a query."""
-    before = f"{login}@" if login else ""
+_PATH_READERS: Final = {
+    Kind.CLUSTER: _no_service,
+    Kind.SENTINEL: _service_of,
+}
+
+
+def _options_of(kind: Kind, login: str, query: str) -> dict[str, Any]:
+    """Return what redis-py reads from a user, a password and a query, each with its sign."""
     options: dict[str, Any] = {}
-    for pair in (query or "").split("&"):
+    for pair in query.removeprefix("?").split("&"):
         try:
-            options |= parse_url(f"redis://{before}host/?{pair}")
+            options |= parse_url(f"redis://{login}host/?{pair}")
         except ValueError:
             raise AddressError(_unusable(kind, pair)) from None
     for name in ("host", "port", "connection_class"):

@@ -328,7 +328,7 @@ class Calls:
             if is_newer:
                 heads["nowhere"] = "7-0"
             cursors = await side.tables.cursors.lost({"a": 1 + 3 * is_cut, "c": 1})
-            return sorted(await side.tables.heads.lost(heads)), sorted(cursors)
+            return sorted(await side.tables.heads.lost(heads.items())), sorted(cursors)
 
         return ask
 

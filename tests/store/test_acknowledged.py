@@ -86,15 +86,15 @@ def test_heads_before_those_of_others_stay_until_the_signs_were_read_again() -> 
     acknowledged = in_cluster()
     acknowledged.note_head("room", "1-0", START)
     acknowledged.note_head("room", "2-0", "1-0")
-    assert acknowledged.older_heads == {}
+    assert acknowledged.older_heads == set()
 
     acknowledged.note_head("room", "4-0", "3-0")
-    assert acknowledged.older_heads == {"room": {"2-0"}}
-    assert acknowledged.positions() == [{"room": "4-0"}, {"room": "2-0"}]
+    assert acknowledged.older_heads == {("room", "2-0")}
+    assert acknowledged.positions() == [("room", "4-0"), ("room", "2-0")]
     items = acknowledged.unconfirmed()
     acknowledged.note_head("room", "6-0", "5-0")
     acknowledged.confirm(items)
-    assert acknowledged.older_heads == {"room": {"4-0"}}
+    assert acknowledged.older_heads == {("room", "4-0")}
 
 
 def test_marks_are_remembered_until_their_end_is_confirmed() -> None:

@@ -62,7 +62,7 @@ async def test_channels_of_all_slots_are_applied_at_once(redis: Any, tables: Tab
 
     heads = await tables.heads.read(ROOMS)
     assert len(set(heads)) == len(ROOMS)
-    assert await tables.heads.lost(heads) == set()
+    assert await tables.heads.lost(heads.items()) == set()
     proofs = [proof async for _, proof in tables.proofs.scan(ROOMS)]
     assert all(proof.changed for proof in proofs)
     assert await Audit(redis, KEYS).channels(ROOMS) == []
@@ -140,7 +140,7 @@ async def test_scripts_are_loaded_where_a_failover_leads(
     await asyncio.to_thread(redis_cluster.fail_over, replica)
 
     assert await fill(store, place=20) == ["s"] * len(ROOMS)
-    assert await tables.heads.lost(heads) == set()
+    assert await tables.heads.lost(heads.items()) == set()
     on_shard = {room for room in ROOMS if redis_cluster.primary_of(KEYS.head(room)) is replica}
     assert signs.on_other_shards(ROOMS, await signs.read(), saved) == on_shard
     assert await signs.layout() == layout

@@ -27,7 +27,7 @@ async def test_an_entry_is_proven_by_those_after_it(redis: Redis, known: str, tr
     await write(redis, ("5-1", "0-0"), ("7-0", "5-1"), ("9-0", "7-0"))
     await cast("Any", redis).xtrim(KEYS.journal("room"), maxlen=3 - trimmed, approximate=False)
 
-    assert not await Tables(redis, KEYS).heads.lost({"room": known})
+    assert not await Tables(redis, KEYS).heads.lost({"room": known}.items())
 
 
 async def test_a_newer_head_is_no_proof(redis: Redis) -> None:
@@ -35,9 +35,9 @@ async def test_a_newer_head_is_no_proof(redis: Redis) -> None:
     await write(redis, ("5-1", "0-0"), ("9-0", "5-1"))
 
     heads = Tables(redis, KEYS).heads
-    assert await heads.lost({"room": "7-0"}) == {"room"}
-    assert await heads.lost({"room": "9-1"}) == {"room"}
-    assert await heads.lost({"room": "9-0", "nowhere": "1-0"}) == {"nowhere"}
+    assert await heads.lost({"room": "7-0"}.items()) == {"room"}
+    assert await heads.lost({"room": "9-1"}.items()) == {"room"}
+    assert await heads.lost({"room": "9-0", "nowhere": "1-0"}.items()) == {"nowhere"}
 
 
 @pytest.mark.parametrize(
@@ -55,5 +55,5 @@ async def test_what_another_program_wrote_is_no_proof(
     raw = cast("Any", redis)
     await raw.execute_command(*damage)
 
-    assert await Tables(redis, KEYS).heads.lost({"room": "7-0"}) == {"room"}
+    assert await Tables(redis, KEYS).heads.lost({"room": "7-0"}.items()) == {"room"}
     await raw.delete(damage[1])

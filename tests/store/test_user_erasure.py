@@ -280,11 +280,11 @@ async def test_a_newest_entry_that_is_deleted_is_no_lost_one(redis: Redis) -> No
     assert await erase(redis, "ana") == Deleted()
 
     assert len(await cast("Any", redis).xrange(KEYS.journal(CHANNEL))) == 1
-    assert await heads.lost({CHANNEL: applied.head_after}) == set()
+    assert await heads.lost({CHANNEL: applied.head_after}.items()) == set()
     await follower.catch_up()
     assert (follower.snapshots, follower.tallies) == (2, {MESSAGE: {FIELD: 1}})
     await apply(store, [added(3, of("carl"))])
-    assert await heads.lost({CHANNEL: applied.head_after}) == set()
+    assert await heads.lost({CHANNEL: applied.head_after}.items()) == set()
 
 
 async def test_explain_says_that_changes_are_missing(redis: Redis) -> None:

@@ -69,6 +69,7 @@ class RollbackRecovery:
                 await self._recover()
 
     async def _recover(self) -> None:
+        """Compare, mark what is lost, go on, and say what is owed now."""
         detector = self._rollback_detector
         detector.begin_comparison()
         # Read first: so a server that takes its place meanwhile is noticed.
@@ -80,11 +81,7 @@ class RollbackRecovery:
         loss, channels = await self._compare()
         if loss:
             log.error("redis_went_back", reason=loss, channels=len(channels))
-            # A cursor that proved marks may be lost, and they with it.
-            held = await self._tables.cursors.held(self._acknowledged.subscriptions)
-            self._acknowledged.doubt_saves(held)
-            await self._mark_again()
-            await self._mark(channels)
+            await self._mark_lost(channels)
         # Some were repaired: the end of the repair is lost.
         owed = await self._tables.pending.read_all(await self._known_channels())
         if loss:
@@ -129,24 +126,33 @@ class RollbackRecovery:
 
     async def _compare(self) -> tuple[str, Collection[str]]:
         """Return what is lost, and the channels that may lack events."""
-        if loss := self._rollback_detector.loss:
-            # No restart, or one that lost all of this process: nothing is proven.
-            channels = await self._known_channels()
-            return loss, await self._on_changed_shards(channels) or channels
-        known, tables = self._acknowledged, self._tables
-        # A copy: subscriptions end while Redis is read.
-        saves = dict(known.saves)
-        channels = await self._without_heads()
-        if channels:
-            loss = "the newest journal entries of channels are gone"
-        elif await tables.cursors.lost(saves):
-            loss = "a cursor has fewer saves than before"
+        loss = self._rollback_detector.loss
+        if not loss:
+            return await self._compare_positions()
+        # No restart, or one that lost all of this process: nothing is proven.
+        channels = await self._known_channels()
+        return loss, await self._on_changed_shards(channels) or channels
+
+    async def _compare_positions(self) -> tuple[str, Collection[str]]:
+        """Compare journals and cursors with what Redis has acknowledged to this process."""
+        lost = await self._without_heads()
+        loss = await self._first_loss(lost)
         unknown: Collection[str] = ()
         if loss or self._signs:
-            unknown = await tables.channels.unknown(known.channels)
+            unknown = await self._tables.channels.unknown(self._acknowledged.channels)
         if unknown:
             loss = loss or "channels ever seen are gone"
-        return loss, channels.union(unknown)
+        return loss, lost.union(unknown)
+
+    async def _first_loss(self, lost: Collection[str]) -> str:
+        """Say what is lost. ``lost`` are channels that lack an entry of their journal."""
+        if lost:
+            return "the newest journal entries of channels are gone"
+        # A copy: subscriptions end while Redis is read.
+        saves = dict(self._acknowledged.saves)
+        if await self._tables.cursors.lost(saves):
+            return "a cursor has fewer saves than before"
+        return ""
 
     async def _on_changed_shards(self, channels: Collection[str]) -> set[str]:
         """Return the channels that a shard may have lost; none if no shard has changed."""
@@ -160,10 +166,8 @@ class RollbackRecovery:
 
     async def _without_heads(self) -> set[str]:
         """Return the channels that lack an entry of their journal."""
-        lost: set[str] = set()
-        for heads in self._acknowledged.positions():
-            lost |= await self._tables.heads.lost(heads)
-        return lost
+        positions = self._acknowledged.positions()
+        return await self._tables.heads.lost(positions)
 
     async def _known_channels(self) -> set[str]:
         held = await self._tables.channels.all()
@@ -179,8 +183,12 @@ class RollbackRecovery:
         elif is_new:
             log.warning("redis_restarted")
 
-    async def _mark(self, channels: Collection[str]) -> None:
+    async def _mark_lost(self, channels: Collection[str]) -> None:
         """Mark what is lost, before anything else is written."""
+        # A cursor that proved marks may be lost, and they with it.
+        held = await self._tables.cursors.held(self._acknowledged.subscriptions)
+        self._acknowledged.doubt_saves(held)
+        await self._mark_again()
         if channels:
             cause = GapCause.REDIS_WENT_BACK
             await self._tables.owe(channels, cause)

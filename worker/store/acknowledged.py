@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 from reaction_tally.journal import START, stream_order
 
+Position = tuple[str, str]
+"""A channel, and the id of an entry in its journal."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
     """What a shard of a cluster has acknowledged, and may have lost at once."""
 
-    older_heads: Mapping[str, Collection[str]]
+    older_heads: frozenset[Position]
     taken_back: Mapping[str, int]
 
 
@@ -34,8 +37,8 @@ class Acknowledged:
         self.mark_count = 0
         self.has_shards = False
         """Whether a cursor lies on another server than most marks: then its save proves none."""
-        self.older_heads: dict[str, set[str]] = {}
-        """Channel → heads before an entry of another process. Its ``after`` proves them not.
+        self.older_heads: set[Position] = set()
+        """Heads before an entry of another process. Its ``after`` proves them not.
 
         Only in a cluster, and only until its signs have been read again.
         """
@@ -54,7 +57,7 @@ class Acknowledged:
         if is_next or stream_order(head) > stream_order(known):
             self.heads[channel] = head
             if self.has_shards and not is_next and known != START:
-                self.older_heads.setdefault(channel, set()).add(known)
+                self.older_heads.add((channel, known))
 
     def know_heads(self, heads: Mapping[str, str]) -> None:
         """Note heads that were read: whatever is lost of them later will show."""
@@ -62,14 +65,9 @@ class Acknowledged:
             if head != START:
                 self.note_head(channel, head, START)
 
-    def positions(self) -> list[dict[str, str]]:
-        """Return copies: the newest head of each channel; then the older ones, if any."""
-        positions = [dict(self.heads)]
-        for channel, heads in self.older_heads.items():
-            for place, head in enumerate(heads, start=1):
-                positions += [{} for _ in range(len(positions), place + 1)]
-                positions[place][channel] = head
-        return positions
+    def positions(self) -> list[Position]:
+        """Return the newest head of each channel, then the older ones."""
+        return [*self.heads.items(), *self.older_heads]
 
     def forget_head(self, channel: str) -> None:
         """Forget the head of a channel whose keys another program has written."""
@@ -91,24 +89,26 @@ class Acknowledged:
     def _forget_marks(self, channel: str, count: int) -> None:
         """Forget the marks of a channel up to this number."""
         self.proven.pop(channel, None)
-        newer = _newer(self.marks.pop(channel, {}), count)
+        self._take_marks(channel, count)
+
+    def _take_marks(self, channel: str, count: int) -> Collection[str]:
+        """Remove the marks of a channel up to this number; return their causes."""
+        numbers = self.marks.pop(channel, {})
+        newer = {cause: number for cause, number in numbers.items() if number > count}
         if newer:
             self.marks[channel] = newer
+        return numbers.keys() - newer
 
     def unconfirmed(self) -> Unconfirmed:
         """Return what the next reading of the signs confirms, if they are the trusted ones."""
-        older = {channel: set(heads) for channel, heads in self.older_heads.items()}
-        return Unconfirmed(older, dict(self.taken_back))
+        return Unconfirmed(frozenset(self.older_heads), dict(self.taken_back))
 
     def confirm(self, items: Unconfirmed) -> None:
         """Forget what is in Redis for sure: the signs were the trusted ones afterwards."""
-        for channel, heads in items.older_heads.items():
-            self.older_heads.get(channel, set()).difference_update(heads)
-        self.older_heads = {channel: heads for channel, heads in self.older_heads.items() if heads}
-        for channel, count in items.taken_back.items():
-            if self.taken_back.get(channel) == count:
-                del self.taken_back[channel]
-                self._forget_marks(channel, count)
+        self.older_heads -= items.older_heads
+        for channel, count in items.taken_back.items() & self.taken_back.items():
+            del self.taken_back[channel]
+            self._forget_marks(channel, count)
 
     def note_save(self, subscription: str, saves: int, sent: int) -> None:
         """Note a saved cursor, which was sent when ``mark_count`` was ``sent``.
@@ -118,15 +118,10 @@ class Acknowledged:
         self.saves[subscription] = saves
         if self.has_shards:
             return
-        marks, self.marks = self.marks, {}
-        for channel, numbers in marks.items():
-            newer = _newer(numbers, sent)
-            proven = numbers.keys() - newer
-            if newer:
-                self.marks[channel] = newer
-            if proven:
-                proofs = dict.fromkeys(proven, (subscription, saves))
-                self.proven.setdefault(channel, {}).update(proofs)
+        for channel in [*self.marks]:
+            proven = self._take_marks(channel, sent)
+            proofs = dict.fromkeys(proven, (subscription, saves))
+            self.proven.setdefault(channel, {}).update(proofs)
 
     @property
     def subscriptions(self) -> set[str]:
@@ -148,7 +143,3 @@ class Acknowledged:
         self.heads.clear()
         self.older_heads.clear()
         self.saves.clear()
-
-
-def _newer(numbers: Mapping[str, int], count: int) -> dict[str, int]:
-    return {cause: number for cause, number in numbers.items() if number > count}

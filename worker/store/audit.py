@@ -1,14 +1,13 @@
 """Does each count equal the number of live entries under it?"""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import starmap
-from typing import Final
+from typing import Any, Final
 
 from reaction_tally.keys import RANKED_ABOVE, WHO_EPOCH, read_action_field, tally_of
 from worker.domain.position import Timetoken
+from worker.store.answers import first_error, is_error
 from worker.store.batch import batched
 from worker.store.damage import find_damage, types_of_channel
 from worker.store.entries import is_readable
@@ -45,8 +44,7 @@ class Audit(Table):
         inconsistencies: set[Inconsistency] = set()
         wanted = frozenset(channels)
         async for keys in pages_of_keys(self._redis, self._keys.pattern, "hash"):
-            read = set(map(self._keys.read_message, keys))
-            messages = sorted(message for message in read if message and message[0] in wanted)
+            messages = self._messages_of(keys, wanted)
             for batch in batched(messages, MESSAGES_AT_ONCE):
                 inconsistencies.update(await self._check(batch))
         return sorted(inconsistencies)
@@ -62,6 +60,15 @@ class Audit(Table):
                 unindexed.setdefault(item.channel, set()).add(item.message_timetoken)
         return unindexed
 
+    def _messages_of(
+        self,
+        keys: Iterable[str],
+        wanted: Collection[str],
+    ) -> Sequence[tuple[str, Timetoken]]:
+        """Return the messages of the wanted channels whose keys these are."""
+        read = set(map(self._keys.read_message, keys))
+        return sorted(message for message in read if message and message[0] in wanted)
+
     async def _check(
         self,
         messages: Sequence[tuple[str, Timetoken]],
@@ -76,16 +83,24 @@ class Audit(Table):
         with redis_errors():
             answers = await pipe.execute(raise_on_error=False)
         found: list[Inconsistency] = []
-        for (channel, message), triple in zip(messages, batched(answers, 3), strict=True):
-            refusals = list(filter(_is_refusal, triple))
-            if refusals:
-                found.append(await self._damage(channel, message, str(refusals[0])))
-                continue
-            of_message = partial(Inconsistency, channel, message)
-            found += starmap(of_message, _problems(*triple))
-            counts, actions, _ = triple
-            if len(actions) > RANKED_ABOVE:
-                found += await self._check_users(channel, message, counts)
+        for message_key, of_message in zip(messages, batched(answers, 3), strict=True):
+            found += await self._check_message(*message_key, of_message)
+        return found
+
+    async def _check_message(
+        self,
+        channel: str,
+        message: Timetoken,
+        answers: Sequence[Any],
+    ) -> list[Inconsistency]:
+        """Return every inconsistency of a message; ``answers`` are counts, actions and score."""
+        refusal = first_error(answers)
+        if refusal:
+            return [await self._damage(channel, message, str(refusal))]
+        found = [Inconsistency(channel, message, *problem) for problem in _problems(*answers)]
+        counts, actions, _ = answers
+        if len(actions) > RANKED_ABOVE:
+            found += await self._check_users(channel, message, counts)
         return found
 
     async def _check_users(
@@ -105,7 +120,9 @@ class Audit(Table):
             pipe.zrange(self._keys.who(channel, message, tally), 0, -1, withscores=True)
         with redis_errors():
             actions, *rankings = await pipe.execute(raise_on_error=False)
-        users = {} if isinstance(actions, Exception) else _scores(actions)
+        if is_error(actions):
+            return []
+        users = _scores(actions)
         return [
             Inconsistency(channel, message, tally, WRONG_USERS)
             for tally, ranking in zip(tallies, rankings, strict=True)
@@ -144,10 +161,6 @@ def live_entries(actions: Mapping[str, Timetoken]) -> tuple[Counter[str], list[s
     return live, strays
 
 
-def _is_refusal(answer: object) -> bool:
-    return isinstance(answer, Exception)
-
-
 def _problems(
     counts: Mapping[str, str],
     actions: Mapping[str, Timetoken],
@@ -156,17 +169,24 @@ def _problems(
     """Yield fields of a message that are wrong, and what is wrong with them."""
     live, strays = live_entries(actions)
     for field in counts.keys() | live.keys():
-        count, entries = counts.get(field), live[field]
-        if count is None:
-            yield field, f"no count, though {entries} are live"
-        elif count != str(entries):
-            yield field, f"the count is {count}, though {entries} are live"
-        elif count == "0":
-            yield field, "a count of zero"
+        problem = _problem_of_count(counts.get(field), live[field])
+        if problem:
+            yield field, problem
     for stray in strays:
         yield stray, "a field of actions that cannot be read"
-    if (counts or actions) and score is None:
+    if score is None and (counts or actions):
         yield "", NOT_INDEXED
+
+
+def _problem_of_count(count: str | None, entries: int) -> str:
+    """Say what is wrong with a count; an empty text if it is right."""
+    if count is None:
+        return f"no count, though {entries} are live"
+    if count != str(entries):
+        return f"the count is {count}, though {entries} are live"
+    if count == "0":
+        return "a count of zero"
+    return ""
 
 
 def _scores(actions: Mapping[str, Timetoken]) -> dict[str, dict[str, float]]:
@@ -179,8 +199,7 @@ def _scores(actions: Mapping[str, Timetoken]) -> dict[str, dict[str, float]]:
     return scores
 
 
-def _misleads(ranking: Sequence[tuple[str, float]] | Exception, users: Mapping[str, float]) -> bool:
+def _misleads(ranking: Any, users: Mapping[str, float]) -> bool:
     """Tell whether readers would believe a who key that is wrong."""
-    if isinstance(ranking, Exception):
-        return False
-    return len(ranking) == len(users) and dict(ranking) != users
+    has_same_size = not is_error(ranking) and len(ranking) == len(users)
+    return has_same_size and dict(ranking) != users

@@ -1,11 +1,12 @@
 """The newest journal entry of each channel."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from heapq import nlargest
 from typing import Any
 
 from reaction_tally.journal import START, stream_order
 from reaction_tally.keys import is_position
+from worker.store.acknowledged import Position
 from worker.store.batch import batched
 from worker.store.table import HASH_BATCH, Table, retried
 
@@ -23,35 +24,34 @@ class Heads(Table):
         return heads
 
     @retried
-    async def lost(self, heads: Mapping[str, str]) -> set[str]:
-        """Return the channels whose journal lacks the entry of this id."""
+    async def lost(self, positions: Collection[Position]) -> set[str]:
+        """Return the channels whose journal lacks one of these entries."""
         lost: set[str] = set()
-        for batch in batched(sorted(heads), HASH_BATCH):
-            held = await self._redis.mget(list(map(self._keys.head, batch)))
-            pairs = zip(batch, held, strict=True)
-            others = {channel: head for channel, head in pairs if head != heads[channel]}
-            lost |= await self._without_entry(others, heads)
+        for batch in batched(sorted(positions), HASH_BATCH):
+            keys = [self._keys.head(channel) for channel, _ in batch]
+            heads = await self._redis.mget(keys)
+            pairs = zip(batch, heads, strict=True)
+            # Most are the head itself, and need no journal.
+            others = [(position, head) for position, head in pairs if head != position[1]]
+            lost |= await self._without_entry(others)
         return lost
 
     async def _without_entry(
         self,
-        held: Mapping[str, str | None],
-        heads: Mapping[str, str],
+        others: Sequence[tuple[Position, str | None]],
     ) -> set[str]:
-        if not held:
-            return set()
+        """Return the channels whose journal lacks the entry; each has another head."""
         pipe = self._redis.pipeline(transaction=False)
-        for channel in held:
-            pipe.xrange(self._keys.journal(channel), heads[channel], "+", count=1)
+        for (channel, known), _ in others:
+            pipe.xrange(self._keys.journal(channel), known, "+", count=1)
         # A journal of the wrong type proves nothing,
         # and concerns its channel alone.
         answers = await pipe.execute(raise_on_error=False)
-        pairs = zip(held.items(), answers, strict=True)
-        return {
-            channel
-            for (channel, head), entries in pairs
-            if not _is_proven(heads[channel], head, entries)
-        }
+        lost: set[str] = set()
+        for ((channel, known), head), entries in zip(others, answers, strict=True):
+            if not _is_proven(known, head, entries):
+                lost.add(channel)
+        return lost
 
 
 def _position(head: str | None) -> str:

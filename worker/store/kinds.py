@@ -1,13 +1,14 @@
 """What the address leads to: one server, the nodes of a cluster, or what Sentinels name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from redis.asyncio import Redis
 
 from reaction_tally.addresses import Kind
 from worker.errors import RedisUnfitError
-from worker.store.connector import connector_of
+from worker.store.connector import Connector, connector_of
 from worker.store.redis_errors import redis_errors
 from worker.store.sentinel_pool import ask_all
 
@@ -31,18 +32,26 @@ async def check_kind(redis: Redis, mode: str) -> None:
     Raises:
         RedisUnfitError: what it is, and what to write.
     """
-    if mode not in {"cluster", "sentinel"}:
-        return
     connector = connector_of(redis)
     if connector.kind:
         return
-    place, scheme = connector.place, connector.scheme
     if mode == "cluster":
-        raise RedisUnfitError(
-            f"{place} is a node of a Redis Cluster. Write REDIS_URL={scheme}+cluster://{place}, "
-            "with the user and the password before it, and some more nodes behind commas."
-        )
-    services = await _services(redis)
+        _refuse_node(connector)
+    if mode == "sentinel":
+        services = await _services(redis)
+        _refuse_sentinel(connector, services)
+
+
+def _refuse_node(connector: Connector) -> NoReturn:
+    place, scheme = connector.place, connector.scheme
+    raise RedisUnfitError(
+        f"{place} is a node of a Redis Cluster. Write REDIS_URL={scheme}+cluster://{place}, "
+        "with the user and the password before it, and some more nodes behind commas."
+    )
+
+
+def _refuse_sentinel(connector: Connector, services: Sequence[str]) -> NoReturn:
+    place, scheme = connector.place, connector.scheme
     known = ", ".join(map(repr, services)) or "none yet"
     service, *_ = (*services, "SERVICE")
     raise RedisUnfitError(

@@ -49,18 +49,23 @@ class LeanConnection:
         if check_health:
             await self.check_health()
         try:
+            await self._write(command)
+        except BaseException:
+            # The next call must not read this answer.
+            await self.disconnect(nowait=True)
+            raise
+
+    async def _write(self: Any, command: Iterable[bytes]) -> None:
+        """Write a command. What the transport cannot take at once has its time, as in redis-py."""
+        try:
             self._writer.writelines(command)
             if self._writer.transport.get_write_buffer_size():
                 async with asyncio.timeout(self.socket_timeout):
                     await self._writer.drain()
-        except BaseException as error:
-            # The next call must not read this answer.
-            await self.disconnect(nowait=True)
-            if isinstance(error, TimeoutError):
-                raise RedisTimeoutError("Timeout writing to socket") from None
-            if isinstance(error, OSError):
-                raise RedisConnectionError(f"{error} while writing to socket") from error
-            raise
+        except TimeoutError:
+            raise RedisTimeoutError("Timeout writing to socket") from None
+        except OSError as error:
+            raise RedisConnectionError(f"{error} while writing to socket") from error
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """Return one command as bytes; its name may have two words."""
