@@ -1,10 +1,10 @@
 """What a worker does, for the board: subscriptions, repairs, quarantine."""
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from worker.board.summary import Status
 from worker.store.tables import DeadLetter
@@ -16,6 +16,8 @@ TREND_SECONDS: Final = 120.0
 LEAST_SECONDS: Final = 15.0
 """An estimate needs so much of them."""
 
+Item = TypeVar("Item")
+Shown = TypeVar("Shown")
 Newest = tuple[int, DeadLetter | None]
 """How many dead letters there are, and the newest one."""
 
@@ -61,9 +63,9 @@ class Work:
         return {
             "version": status.get("version"),
             "up_seconds": status.get("up_seconds"),
-            "subscriptions": None if subscriptions is None else _subscriptions(subscriptions),
+            "subscriptions": _if_known(_subscriptions, subscriptions),
             "repairs": self._repairs(backlog, now) if isinstance(backlog, Mapping) else None,
-            "quarantine": None if quarantine is None else _quarantine(quarantine),
+            "quarantine": _if_known(_quarantine, quarantine),
         }
 
     def _repairs(self, backlog: Status, now: float) -> dict[str, Any]:
@@ -79,14 +81,15 @@ class Work:
         ]
         return {
             "owed": owed,
-            "seconds_left": _whole(self._owed.note(now, owed)),
+            "seconds_left": _if_known(round, self._owed.note(now, owed)),
             "backfills": len(backfills),
             "items": items + waiting[: LISTED - len(items)],
             "last_round": backlog["last_round"],
         }
 
     def _backfill(self, channel: str, progress: Status, now: float) -> dict[str, Any]:
-        reached, end = _seconds(progress["has_come_back_to"]), _seconds(progress["goes_back_to"])
+        reached = _if_known(_seconds, progress["has_come_back_to"])
+        end = _if_known(_seconds, progress["goes_back_to"])
         left = part = None
         if reached is not None and end is not None:
             pace = self._backfills[channel]
@@ -96,7 +99,7 @@ class Work:
             "channel": channel,
             "actions": progress["actions"],
             "has_come_back_to": progress["has_come_back_to"],
-            "seconds_left": _whole(left),
+            "seconds_left": _if_known(round, left),
             "part": part,
         }
 
@@ -129,9 +132,7 @@ def _subscription(item: Status) -> dict[str, Any]:
     }
 
 
-def _quarantine(newest: Newest | None) -> dict[str, Any] | None:
-    if newest is None:
-        return None
+def _quarantine(newest: Newest) -> dict[str, Any]:
     count, letter = newest
     if letter is None:
         return {"count": count}
@@ -143,9 +144,12 @@ def _quarantine(newest: Newest | None) -> dict[str, Any] | None:
     }
 
 
-def _seconds(moment: str | None) -> float | None:
-    return None if moment is None else datetime.fromisoformat(moment).timestamp()
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
 
 
-def _whole(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds)
+def _if_known(make: Callable[[Item], Shown], value: Item | None) -> Shown | None:
+    """Return what is made of a value; None if there is none."""
+    if value is None:
+        return None
+    return make(value)

@@ -33,13 +33,22 @@ _NOT_TLS: Final = {
     "WRONG_VERSION_NUMBER",
 }
 """OpenSSL's reasons if the other side does not speak TLS."""
-_DATES: Final = {
-    9: "is not valid yet",
-    10: "has expired",
+_CHECK_CLOCK: Final = "Check the clock of this machine."
+_OTHER_HOST: Final = (
+    "its certificate is for another host name",
+    "Check PUBNUB_ORIGIN.",
+)
+_UNTRUSTED: Final = (
+    "its certificate is signed by an authority that is not trusted here",
+    "Name a file with that authority's certificate in SSL_CERT_FILE.",
+)
+_CERTIFICATES: Final = {
+    9: ("its certificate is not valid yet", _CHECK_CLOCK),
+    10: ("its certificate has expired", _CHECK_CLOCK),
+    62: _OTHER_HOST,
+    64: _OTHER_HOST,
 }
-"""OpenSSL's codes for a certificate of another time."""
-_OTHER_HOSTS: Final = (62, 64)
-"""Its codes for a certificate of another name or IP address."""
+"""OpenSSL's codes for a certificate that is refused → words and advice."""
 _UNKNOWN_NAME: Final = (
     socket.EAI_NONAME,
     getattr(socket, "EAI_NODATA", None),
@@ -190,21 +199,8 @@ def _of_error(
 def _of_certificate(
     error: ssl.SSLCertVerificationError,
 ) -> Cause:
-    code = error.verify_code
-    if code in _DATES:
-        return Cause(
-            f"its certificate {_DATES[code]}",
-            "Check the clock of this machine.",
-        )
-    if code in _OTHER_HOSTS:
-        return Cause(
-            "its certificate is for another host name",
-            "Check PUBNUB_ORIGIN.",
-        )
-    return Cause(
-        "its certificate is signed by an authority that is not trusted here",
-        "Name a file with that authority's certificate in SSL_CERT_FILE.",
-    )
+    words, advice = _CERTIFICATES.get(error.verify_code, _UNTRUSTED)
+    return Cause(words, advice)
 
 
 def _of_name(error: OSError) -> str:

@@ -47,11 +47,11 @@ class Heads(Table):
         # A journal of the wrong type proves nothing,
         # and concerns its channel alone.
         answers = await pipe.execute(raise_on_error=False)
-        lost: set[str] = set()
-        for ((channel, known), head), entries in zip(others, answers, strict=True):
-            if not _is_proven(known, head, entries):
-                lost.add(channel)
-        return lost
+        return {
+            channel
+            for ((channel, known), head), entries in zip(others, answers, strict=True)
+            if not _is_proven(known, head, entries)
+        }
 
 
 def _position(head: str | None) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
+from worker.store.batch import batched
 from worker.store.cluster_client import ClusterClient
 from worker.store.redis_errors import redis_errors
 from worker.store.replicas import Wait
@@ -21,9 +22,8 @@ def is_cluster(redis: Any) -> bool:
 
 def grouped(redis: Any, items: Sequence[Item]) -> Iterable[Sequence[Item]]:
     """Yield what one script call may take: all items, or in a cluster each by itself."""
-    if is_cluster(redis):
-        return [[item] for item in items]
-    return [items] if items else []
+    size = 1 if is_cluster(redis) else max(1, len(items))
+    return batched(items, size)
 
 
 async def servers(redis: Any) -> Sequence[Any]:
