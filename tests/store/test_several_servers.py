@@ -24,7 +24,7 @@ from worker.store.connection import (
     reading_client,
     recovery_client,
 )
-from worker.store.kinds import find
+from worker.store.kinds import describe
 from worker.store.preflight import COMMANDS, check_fitness
 from worker.store.redis_errors import redis_errors, translated
 from worker.store.rollback_detector import RollbackDetector
@@ -85,7 +85,7 @@ async def test_what_a_cluster_is(redis_cluster: RedisCluster) -> None:
     """In words for people; and a node is refused whose address is written like one server's."""
     node = redis_cluster.nodes[0]
     async with connect(redis_cluster.url) as redis:
-        found = await find(redis)
+        found = await describe(redis)
     async with connect(node.url) as alone:
         with pytest.raises(RedisUnfitError) as error:
             await check_fitness(alone)
@@ -212,7 +212,7 @@ async def test_a_failover_by_sentinels_is_suspect(sentinels: Sentinels) -> None:
     detector = RollbackDetector()
     async with connect(sentinels.url, detector) as redis, recovery_client(redis) as recovery:
         await redis.set("key", "1")
-        found = await find(redis)
+        found = await describe(redis)
         assert f"for the service '{SERVICE}': {sentinels.primary().address}" in found.text
         assert "with 2 replicas; 3 of the 3 Sentinels in REDIS_URL know it." in found.text
         dead = sentinels.kill_primary()

@@ -68,7 +68,7 @@ class ShardDoubts:
             if saved and not _is_behind(saved.cursor, own):
                 async with self._turn:
                     await self._doubt(signs, saved.signs)
-            await self._know(await covered())
+            await self._remember(await covered())
             after = await self._retry.call(self._signs.read)
             if after == signs:
                 return saved
@@ -113,7 +113,7 @@ class ShardDoubts:
             return set()
         return words
 
-    async def _know(self, channels: Collection[str]) -> None:
+    async def _remember(self, channels: Collection[str]) -> None:
         """Remember heads and marks as if this process had written them."""
         known = self._detector.acknowledged
         known.know_heads(await self._tables.heads.read(channels))

@@ -17,7 +17,7 @@ from worker.source.client import Client
 from worker.source.names import Names
 from worker.store.connection import EMBEDDED_FOLDER, RedisClient
 from worker.store.counted_types import acceptable_claim
-from worker.store.kinds import find
+from worker.store.kinds import describe
 from worker.store.ownership import Claim, check_ownership
 from worker.store.preflight import check_fitness, check_keys, check_permissions, lacks_publish
 from worker.store.refused_users import RefusedUsers
@@ -149,7 +149,7 @@ async def examine_redis(
 
     async def check_server() -> str:
         fitness = await check_fitness(redis, allow_eviction=allow_eviction)
-        found = await find(redis)
+        found = await describe(redis)
         if not found.text:
             return f"answers, {fitness}"
         sentence = f"answers, {fitness}. {found.text}"

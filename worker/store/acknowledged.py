@@ -38,12 +38,12 @@ class Acknowledged:
         self.has_shards = False
         """Whether a cursor lies on another server than most marks: then its save proves none."""
         self.older_heads: set[Position] = set()
-        """Heads before an entry of another process. Its ``after`` proves them not.
+        """Heads after which another process wrote. Its entry does not prove them.
 
         Only in a cluster, and only until its signs have been read again.
         """
         self.taken_back: dict[str, int] = {}
-        """Channel without marks → ``mark_count`` then. Likewise."""
+        """Channel → ``mark_count`` when all its marks were taken back. As long as the older heads."""
 
     def note_channels(self, channels: Collection[str]) -> None:
         """Remember channels."""

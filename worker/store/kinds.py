@@ -16,7 +16,7 @@ SLOTS: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ServersInWords:
     """What is behind an address, in words."""
 
     text: str = ""
@@ -67,7 +67,7 @@ async def _services(redis: Redis) -> list[str]:
         return sorted(await client.sentinel_masters())
 
 
-async def find(redis: Redis) -> Found:
+async def describe(redis: Redis) -> ServersInWords:
     """Return what is behind the address of a client.
 
     Raises:
@@ -75,13 +75,13 @@ async def find(redis: Redis) -> Found:
     """
     connector = connector_of(redis)
     if connector.kind is Kind.CLUSTER:
-        return await _find_nodes(redis)
+        return await _describe_cluster(redis)
     if connector.kind is Kind.SENTINEL:
-        return await _find_service(redis)
-    return Found()
+        return await _describe_service(redis)
+    return ServersInWords()
 
 
-async def _find_nodes(redis: Redis) -> Found:
+async def _describe_cluster(redis: Redis) -> ServersInWords:
     client: Any = redis
     with redis_errors():
         await client.initialize()
@@ -94,17 +94,17 @@ async def _find_nodes(redis: Redis) -> Found:
         f"and {_count(replicas, 'replica', 'replicas')}; "
         f"{len(slots)} of {SLOTS} slots are covered."
     )
-    return Found(text, _worry_about(alone))
+    return ServersInWords(text, _worry_about(alone))
 
 
-async def _find_service(redis: Redis) -> Found:
+async def _describe_service(redis: Redis) -> ServersInWords:
     pool: Any = redis.connection_pool
     views = await ask_all(pool.sentinel_manager)
     states = [view.services.get(pool.service_name) for view in views]
-    known = list(filter(None, states))
-    state = next(iter(known), None)
-    if not state:
-        return Found()
+    known = [state for state in states if state]
+    if not known:
+        return ServersInWords()
+    state = known[0]
     place = f"{state['ip']}:{state['port']}"
     replicas = int(state["num-slaves"])
     text = (
@@ -112,7 +112,7 @@ async def _find_service(redis: Redis) -> Found:
         f"with {_count(replicas, 'replica', 'replicas')}; "
         f"{len(known)} of the {len(views)} Sentinels in REDIS_URL know it."
     )
-    return Found(text, _worry_about([] if replicas else [place]))
+    return ServersInWords(text, _worry_about([] if replicas else [place]))
 
 
 def _worry_about(alone: list[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError, RedisError
 
 from worker.store.answers import raise_error
-from worker.store.servers import is_cluster, written
+from worker.store.servers import execute_writes, is_cluster
 
 Call = tuple[Sequence[str], Sequence[str | int | float]]
 """The KEYS and the ARGV of one call."""
@@ -101,7 +101,7 @@ async def _send_together(
     pipe = redis.pipeline(transaction=False)
     for call in calls:
         _evalsha(pipe, verb, call)
-    return await written(redis, pipe, replicas)
+    return await execute_writes(redis, pipe, replicas)
 
 
 def _evalsha(redis: Any, verb: str, call: Call) -> Any:

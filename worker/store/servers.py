@@ -21,7 +21,7 @@ def is_cluster(redis: Any) -> bool:
 
 
 def grouped(redis: Any, items: Sequence[Item]) -> Iterable[Sequence[Item]]:
-    """Yield what one script call may take: all items, or in a cluster each by itself."""
+    """Return what one script call may take: all items, or in a cluster each by itself."""
     size = 1 if is_cluster(redis) else max(1, len(items))
     return batched(items, size)
 
@@ -80,7 +80,7 @@ async def _pages_of_server(
         yield names
 
 
-async def written(redis: Any, pipe: Any, replicas: int) -> list[Any]:
+async def execute_writes(redis: Any, pipe: Any, replicas: int) -> list[Any]:
     """Execute a pipeline of writes; return its answers once so many replicas have them.
 
     Too few replicas are an error in place of each answer. To apply twice is to apply once.

@@ -58,7 +58,9 @@ class ShardSigns:
             await self._redis.ready_primaries()
         firsts: dict[str, int] = {}
         nodes = self._redis.nodes_manager.slots_cache.items()
-        firsts_of_slots = [firsts.setdefault(each.name, slot) for slot, (each, *_) in sorted(nodes)]
+        firsts_of_slots = [
+            firsts.setdefault(primary.name, slot) for slot, (primary, *_) in sorted(nodes)
+        ]
         return LAYOUT + _word(str(firsts_of_slots))
 
     def on_other_shards(
