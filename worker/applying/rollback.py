@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from worker.applying.comparison import Comparison
 from worker.store.ownership import Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.rollback_detector import RollbackDetector
@@ -27,7 +28,7 @@ class Pool(Protocol):
 
 
 class RollbackRecovery:
-    """Compares Redis with what this process knows; marks what is lost."""
+    """Lets Redis be compared with what this process knows; marks what is lost."""
 
     def __init__(
         self,
@@ -43,12 +44,12 @@ class RollbackRecovery:
         ``followed`` are the configured channels.
         ``pools`` may still lead to the old server. ``signs`` are those of a cluster.
         """
-        self._signs = signs
+        self._comparison = Comparison(rollback_detector, tables, followed, signs)
+        self._has_shards = signs is not None
         self._rollback_detector = rollback_detector
         self._acknowledged = rollback_detector.acknowledged
         self._tables = tables
         self._ownership = ownership
-        self._followed = frozenset(followed)
         self._pools = pools
         self._turn = asyncio.Lock()
         self._listeners: list[Callable[[Collection[str]], None]] = []
@@ -78,12 +79,12 @@ class RollbackRecovery:
         if not await self._ownership.claim(has_lost=bool(detector.loss)):
             detector.suspect("Redis lacks the claim of this process")
         await self._mark_again()
-        loss, channels = await self._compare()
+        loss, channels = await self._comparison.compare()
         if loss:
             log.error("redis_went_back", reason=loss, channels=len(channels))
             await self._mark_lost(channels)
         # Some were repaired: the end of the repair is lost.
-        owed = await self._tables.pending.read_all(await self._known_channels())
+        owed = await self._tables.pending.read_all(await self._comparison.known_channels())
         if loss:
             await self._accept(run_id)
         else:
@@ -94,9 +95,9 @@ class RollbackRecovery:
     async def _accept(self, run_id: str | None) -> None:
         """Go on with what Redis still has."""
         heads: Mapping[str, str] = {}
-        if self._signs:
+        if self._has_shards:
             # Whatever is lost from here on will show.
-            heads = await self._tables.heads.read(await self._known_channels())
+            heads = await self._tables.heads.read(await self._comparison.known_channels())
         self._rollback_detector.accept(run_id)
         self._acknowledged.know_heads(heads)
 
@@ -123,56 +124,6 @@ class RollbackRecovery:
                 marks[cause].add(channel)
         for cause, channels in marks.items():
             await self._tables.owe(channels, GapCause(cause), is_new=False)
-
-    async def _compare(self) -> tuple[str, Collection[str]]:
-        """Return what is lost, and the channels that may lack events."""
-        loss = self._rollback_detector.loss
-        if not loss:
-            return await self._compare_positions()
-        # No restart, or one that lost all of this process: nothing is proven.
-        channels = await self._known_channels()
-        return loss, await self._on_changed_shards(channels) or channels
-
-    async def _compare_positions(self) -> tuple[str, Collection[str]]:
-        """Compare journals and cursors with what Redis has acknowledged to this process."""
-        lost = await self._without_heads()
-        loss = await self._first_loss(lost)
-        unknown: Collection[str] = ()
-        if loss or self._signs:
-            unknown = await self._tables.channels.unknown(self._acknowledged.channels)
-        if unknown:
-            loss = loss or "channels ever seen are gone"
-        return loss, lost.union(unknown)
-
-    async def _first_loss(self, lost: Collection[str]) -> str:
-        """Say what is lost. ``lost`` are channels that lack an entry of their journal."""
-        if lost:
-            return "the newest journal entries of channels are gone"
-        # A copy: subscriptions end while Redis is read.
-        saves = dict(self._acknowledged.saves)
-        if await self._tables.cursors.lost(saves):
-            return "a cursor has fewer saves than before"
-        return ""
-
-    async def _on_changed_shards(self, channels: Collection[str]) -> set[str]:
-        """Return the channels that a shard may have lost; none if no shard has changed."""
-        if self._signs is None:
-            return set()
-        now, trusted = await self._signs.read(), self._rollback_detector.signs
-        lost = self._signs.on_other_shards(channels, now, trusted)
-        if lost:
-            lost |= await self._without_heads()
-        return lost
-
-    async def _without_heads(self) -> set[str]:
-        """Return the channels that lack an entry of their journal."""
-        positions = self._acknowledged.positions()
-        return await self._tables.heads.lost(positions)
-
-    async def _known_channels(self) -> set[str]:
-        held = await self._tables.channels.all()
-        # Read last: a write that was under way ends meanwhile.
-        return {*held, *self._acknowledged.channels, *self._followed}
 
     def _trust(self, run_id: str | None) -> None:
         """Go on: nothing that was acknowledged is lost."""

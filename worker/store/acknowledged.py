@@ -33,24 +33,36 @@ class Acknowledged:
         self.marks: dict[str, dict[str, int]] = {}
         """Channel → cause → number of the mark, if no later save proves it."""
         self.proven: dict[str, dict[str, tuple[str, int]]] = {}
-        """Channel → cause of a mark → the save that proves it, unless it is lost, too."""
+        """Channel → cause of a mark → the save that proves it.
+
+        The save may be lost, too.
+        """
         self.mark_count = 0
         self.has_shards = False
-        """Whether a cursor lies on another server than most marks: then its save proves none."""
+        """Whether a cursor lies on another server than most marks.
+
+        Then its save proves no mark.
+        """
         self.older_heads: set[Position] = set()
         """Heads after which another process wrote. Its entry does not prove them.
 
         Only in a cluster, and only until its signs have been read again.
         """
         self.taken_back: dict[str, int] = {}
-        """Channel → ``mark_count`` when all its marks were taken back. As long as the older heads."""
+        """Channel → ``mark_count`` when all its marks were taken back.
+
+        They are kept as long as older heads.
+        """
 
     def note_channels(self, channels: Collection[str]) -> None:
         """Remember channels."""
         self.channels.update(channels)
 
     def note_head(self, channel: str, head: str, before: str) -> None:
-        """Note a channel's journal head, and the one before; an older one changes nothing."""
+        """Note a channel's journal head, and the one before.
+
+        An older one changes nothing.
+        """
         self.channels.add(channel)
         known = self.heads.get(channel, START)
         is_next = known == before
@@ -100,11 +112,17 @@ class Acknowledged:
         return numbers.keys() - newer
 
     def unconfirmed(self) -> Unconfirmed:
-        """Return what the next reading of the signs confirms, if they are the trusted ones."""
-        return Unconfirmed(frozenset(self.older_heads), dict(self.taken_back))
+        """Return what the next reading of the signs may confirm."""
+        return Unconfirmed(
+            older_heads=frozenset(self.older_heads),
+            taken_back=dict(self.taken_back),
+        )
 
     def confirm(self, items: Unconfirmed) -> None:
-        """Forget what is in Redis for sure: the signs were the trusted ones afterwards."""
+        """Forget what is in Redis for sure.
+
+        The signs were the trusted ones afterwards.
+        """
         self.older_heads -= items.older_heads
         for channel, count in items.taken_back.items() & self.taken_back.items():
             del self.taken_back[channel]

@@ -1,4 +1,7 @@
-"""What only a Redis Cluster and Sentinels answer, in words: all of it passes, or is no cluster."""
+"""What only a Redis Cluster and Sentinels answer, in words.
+
+All of it passes, or what answers is no cluster.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -10,11 +13,14 @@ from reaction_tally.replies import by_kind
 NO_SELECT: Final = "SELECT is not allowed in cluster mode"
 NODE_OF_A_CLUSTER: Final = (
     "This is a node of a Redis Cluster, which has one database. "
-    "Write redis+cluster://HOST:PORT, with some more nodes behind commas, and no number."
+    "Write redis+cluster://HOST:PORT, with some more nodes "
+    "behind commas, and no number."
 )
 NO_CLUSTER: Final = (
-    "What answers is no node of a Redis Cluster, and REDIS_URL is the address of one. "
-    "Write redis://HOST:PORT for one server, redis+sentinel://HOST:PORT/SERVICE for Sentinels."
+    "What answers is no node of a Redis Cluster, and REDIS_URL "
+    "is the address of one. "
+    "Write redis://HOST:PORT for one server, "
+    "redis+sentinel://HOST:PORT/SERVICE for Sentinels."
 )
 
 
@@ -48,8 +54,10 @@ _WORDS: Final[Mapping[type[Exception], str]] = {
     NoPrimaryError: "{text}",
     # MOVED is a kind of it.
     exceptions.AskError: (
-        "Another node of the Redis Cluster has this key (MOVED or ASK {reason}). "
-        "While slots move, this passes. REDIS_URL must begin with redis+cluster://."
+        "Another node of the Redis Cluster has this key (MOVED or "
+        "ASK {reason}). "
+        "While slots move, this passes. REDIS_URL must begin with "
+        "redis+cluster://."
     ),
     exceptions.TryAgainError: "The Redis Cluster moves the keys of a slot now: {reason}",
     exceptions.MasterDownError: "Redis is a replica, and its primary is away: {reason}",

@@ -1,4 +1,6 @@
-"""What each node of a Redis Cluster is sent, and what its replies mean. Nothing here does I/O.
+"""What each node of a Redis Cluster is sent, and what its replies mean.
+
+Nothing here does I/O.
 
 The client's ``routes`` have the parcels: commands of one node that belong together.
 """
@@ -38,7 +40,10 @@ class Args(tuple[Any, ...]):
 
 
 class WriteTransaction(Transaction):
-    """Commands of one slot and one instant. Their replies are read as redis-py reads them."""
+    """Commands of one slot and one instant.
+
+    Their replies are read as redis-py reads them.
+    """
 
     def replies(self, received: Sequence[Any]) -> Sequence[Any]:
         """Return the reply to each command; why the transaction was refused, if it was."""
@@ -58,7 +63,10 @@ def _unchanged(reply: Any, **_: Any) -> Any:
 
 
 Route = tuple[Any, type[Parcel], int]
-"""A node, how it is sent a command, and the slot. Commands of the same route make a parcel."""
+"""A node, how it is sent a command, and the slot.
+
+Commands of the same route make a parcel.
+"""
 ANY_SLOT: Final = -1
 """Commands of several slots stand together, unless they are transactions."""
 
@@ -99,7 +107,10 @@ class Shipment:
 
 
 class PipelineDelivery:
-    """Commands on their way. Each is sent until a node has taken it, and then not again."""
+    """Commands on their way.
+
+    Each is sent until a node has taken it, and then not again.
+    """
 
     def __init__(
         self,
@@ -171,7 +182,10 @@ class PipelineDelivery:
 
 
 def _passes(reply: Any) -> bool:
-    """Tell whether another try may help. Who has waited in vain does not wait again."""
+    """Tell whether another try may help.
+
+    Who has waited in vain does not wait again.
+    """
     if isinstance(reply, PASSING):
         return True
     return is_broken(reply) and not isinstance(reply, RedisTimeoutError)

@@ -45,8 +45,10 @@ async def check_kind(redis: Redis, mode: str) -> None:
 def _refuse_node(connector: Connector) -> NoReturn:
     place, scheme = connector.place, connector.scheme
     raise RedisUnfitError(
-        f"{place} is a node of a Redis Cluster. Write REDIS_URL={scheme}+cluster://{place}, "
-        "with the user and the password before it, and some more nodes behind commas."
+        f"{place} is a node of a Redis Cluster. Write "
+        f"REDIS_URL={scheme}+cluster://{place}, "
+        "with the user and the password before it, and some more "
+        "nodes behind commas."
     )
 
 
@@ -55,9 +57,11 @@ def _refuse_sentinel(connector: Connector, services: Sequence[str]) -> NoReturn:
     known = ", ".join(map(repr, services)) or "none yet"
     service, *_ = (*services, "SERVICE")
     raise RedisUnfitError(
-        f"{place} is a Sentinel, which holds no data. It knows these services: {known}. "
+        f"{place} is a Sentinel, which holds no data. It knows these "
+        f"services: {known}. "
         f"Write REDIS_URL={scheme}+sentinel://{place}/{service}, "
-        "with the user and the password of Redis before it, and the other Sentinels behind commas."
+        "with the user and the password of Redis before it, and the "
+        "other Sentinels behind commas."
     )
 
 
@@ -90,7 +94,8 @@ async def _describe_cluster(redis: Redis) -> ServersInWords:
     alone = [name for name, nodes in shards.items() if len(nodes) == 1]
     replicas = len(client.get_replicas())
     text = (
-        f"It is a Redis Cluster: {_count(len(shards), 'primary', 'primaries')} "
+        "It is a Redis Cluster: "
+        f"{_count(len(shards), 'primary', 'primaries')} "
         f"and {_count(replicas, 'replica', 'replicas')}; "
         f"{len(slots)} of {SLOTS} slots are covered."
     )
@@ -108,9 +113,11 @@ async def _describe_service(redis: Redis) -> ServersInWords:
     place = f"{state['ip']}:{state['port']}"
     replicas = int(state["num-slaves"])
     text = (
-        f"Sentinels name it for the service {pool.service_name!r}: {place}, "
+        f"Sentinels name it for the service {pool.service_name!r}: "
+        f"{place}, "
         f"with {_count(replicas, 'replica', 'replicas')}; "
-        f"{len(known)} of the {len(views)} Sentinels in REDIS_URL know it."
+        f"{len(known)} of the {len(views)} Sentinels in REDIS_URL "
+        "know it."
     )
     return ServersInWords(text, _worry_about([] if replicas else [place]))
 
@@ -119,7 +126,8 @@ def _worry_about(alone: list[str]) -> str:
     if not alone:
         return ""
     return (
-        f"No replica follows {', '.join(alone)}: while such a primary is away, "
+        f"No replica follows {', '.join(alone)}: while such a "
+        "primary is away, "
         "nothing of its tallies can be read or counted."
     )
 

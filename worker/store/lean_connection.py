@@ -56,7 +56,7 @@ class LeanConnection:
             raise
 
     async def _write(self: Any, command: Iterable[bytes]) -> None:
-        """Write a command. What the transport cannot take at once has its time, as in redis-py."""
+        """Write a command; wait a limited time until the system takes it."""
         try:
             self._writer.writelines(command)
             if self._writer.transport.get_write_buffer_size():

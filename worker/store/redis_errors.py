@@ -48,7 +48,8 @@ So a code may stand anywhere in the text.
 """
 
 CANNOT_SAVE: Final = (
-    "Redis takes no writes now: it cannot save to its disk (MISCONF). "
+    "Redis takes no writes now: it cannot save to its disk "
+    "(MISCONF). "
     "Its own log says why; often the disk is full."
 )
 """Redis says it in many words, also to a PING."""
@@ -181,8 +182,10 @@ def _about_connection(error: Exception, reason: str) -> str:
         return f"Redis does not answer: {explain_tls(tls)}"
     if _NO_ROOM in reason:
         return (
-            "Redis takes no more connections: as many are open as maxclients permits. "
-            "End a program that holds many, or raise maxclients in Redis's configuration."
+            "Redis takes no more connections: as many are open as "
+            "maxclients permits. "
+            "End a program that holds many, or raise maxclients in "
+            "Redis's configuration."
         )
     return f"Redis does not answer ({in_words(reason)}). Is it running, and is REDIS_URL right?"
 
@@ -223,7 +226,8 @@ def _wrong_credentials(_: Exception, reason: str) -> TallyError:
     )
 
 
-_TRANSLATORS: Final[Mapping[type[Exception], Callable[[Exception, str], TallyError]]] = {
+Translator = Callable[[Exception, str], TallyError]
+_TRANSLATORS: Final[Mapping[type[Exception], Translator]] = {
     ServerReplacedError: _replaced,
     exceptions.DataError: _unsendable,
     UnicodeError: _unsendable,

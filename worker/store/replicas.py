@@ -42,6 +42,7 @@ class Wait(NamedTuple):
         if is_error(count) or count >= self.replicas:
             return count
         return ResponseError(
-            f"NOREPLICAS {count} of {self.replicas} replicas (TALLY_WAIT_REPLICAS) "
+            f"NOREPLICAS {count} of {self.replicas} replicas "
+            "(TALLY_WAIT_REPLICAS) "
             f"had a write within {self.milliseconds} ms"
         )
