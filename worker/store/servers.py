@@ -1,6 +1,7 @@
 """One server, or the many of a cluster: what the store must know of the difference."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from worker.store.batch import batched
@@ -57,27 +58,28 @@ async def pages_of_keys(
 
     While a cluster moves slots, a key may be missing, or come twice.
     """
-    options: list[Any] = ["MATCH", pattern, "COUNT", KEYS_AT_ONCE]
-    if type:
-        options += ["TYPE", type]
     for server in await servers(redis):
-        async for names in _pages_of_server(server, options):
+        scan = partial(_scan_node, server) if is_cluster(redis) else server.scan
+        scan_cursor, is_next = 0, True
+        while is_next:
+            with redis_errors():
+                scan_cursor, names = await scan(scan_cursor, pattern, KEYS_AT_ONCE, type)
             yield names
+            is_next = scan_cursor != 0
 
 
-async def _pages_of_server(
-    server: Any,
-    options: Sequence[Any],
-) -> AsyncIterator[list[str]]:
-    """Yield the keys of one server, until SCAN has come round to its beginning."""
-    is_next = True
-    scan_cursor = 0
-    while is_next:
-        with redis_errors():
-            answer = await server.execute_command("SCAN", scan_cursor, *options)
-        scan_cursor, names = answer
-        is_next = scan_cursor != 0
-        yield names
+async def _scan_node(
+    node: Any,
+    scan_cursor: int,
+    pattern: str,
+    count: int,
+    type: str | None,
+) -> Any:
+    """Do what ``scan`` of redis-py does; a node of a cluster has no such method."""
+    words: list[Any] = ["MATCH", pattern, "COUNT", count]
+    if type:
+        words += ["TYPE", type]
+    return await node.execute_command("SCAN", scan_cursor, *words)
 
 
 async def execute_writes(redis: Any, pipe: Any, replicas: int) -> list[Any]:
