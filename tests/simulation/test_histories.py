@@ -14,7 +14,7 @@ from tests.simulation.oracle import BrokenError
 from tests.simulation.pubnub_twin import IDLE_SECONDS
 from tests.simulation.world import DAY_TICKS, HOUR, KEYS, SETTLE_SECONDS, WorkerConfig, World
 from worker.applying.apply import Applier
-from worker.applying.comparison import Comparison
+from worker.applying.losses import LossFinder
 from worker.applying.sending import ReadTime
 from worker.domain.position import Cursor, Range
 from worker.domain.reconciliation import Limit
@@ -125,10 +125,10 @@ def _save_anyhow(self: SubscriptionCursor, cursor: Cursor, _covered_until: float
 def without_proofs() -> AbstractContextManager[Any]:
     """Take every restart of Redis for a loss of everything."""
 
-    async def compare(self: Comparison) -> tuple[str, Any]:
+    async def find(self: LossFinder) -> tuple[str, Any]:
         return "another server answers", await self.known_channels()
 
-    return patch.object(Comparison, "compare", compare)
+    return patch.object(LossFinder, "find", find)
 
 
 def without_compared_cursors() -> AbstractContextManager[Any]:

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from worker.applying.comparison import Comparison
+from worker.applying.losses import LossFinder
 from worker.store.ownership import Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.rollback_detector import RollbackDetector
@@ -44,7 +44,7 @@ class RollbackRecovery:
         ``followed`` are the configured channels.
         ``pools`` may still lead to the old server. ``signs`` are those of a cluster.
         """
-        self._comparison = Comparison(rollback_detector, tables, followed, signs)
+        self._losses = LossFinder(rollback_detector, tables, followed, signs)
         self._has_shards = signs is not None
         self._rollback_detector = rollback_detector
         self._acknowledged = rollback_detector.acknowledged
@@ -79,12 +79,12 @@ class RollbackRecovery:
         if not await self._ownership.claim(has_lost=bool(detector.loss)):
             detector.suspect("Redis lacks the claim of this process")
         await self._mark_again()
-        loss, channels = await self._comparison.compare()
+        loss, channels = await self._losses.find()
         if loss:
             log.error("redis_went_back", reason=loss, channels=len(channels))
             await self._mark_lost(channels)
         # Some were repaired: the end of the repair is lost.
-        owed = await self._tables.pending.read_all(await self._comparison.known_channels())
+        owed = await self._tables.pending.read_all(await self._losses.known_channels())
         if loss:
             await self._accept(run_id)
         else:
@@ -97,7 +97,7 @@ class RollbackRecovery:
         heads: Mapping[str, str] = {}
         if self._has_shards:
             # Whatever is lost from here on will show.
-            heads = await self._tables.heads.read(await self._comparison.known_channels())
+            heads = await self._tables.heads.read(await self._losses.known_channels())
         self._rollback_detector.accept(run_id)
         self._acknowledged.know_heads(heads)
 

@@ -7,7 +7,7 @@ from worker.store.shard_signs import ShardSigns
 from worker.store.tables import Tables
 
 
-class Comparison:
+class LossFinder:
     """Compares Redis with what this process knows; writes nothing."""
 
     def __init__(
@@ -24,7 +24,7 @@ class Comparison:
         self._followed = frozenset(followed)
         self._signs = signs
 
-    async def compare(self) -> tuple[str, Collection[str]]:
+    async def find(self) -> tuple[str, Collection[str]]:
         """Return what is lost, and the channels that may lack events."""
         loss = self._rollback_detector.loss
         if not loss:
