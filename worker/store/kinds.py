@@ -88,18 +88,23 @@ async def describe(redis: Redis) -> ServersInWords:
 async def _describe_cluster(redis: Redis) -> ServersInWords:
     client: Any = redis
     with redis_errors():
-        await client.initialize()
+        primaries = await client.ready_primaries()
+        replicas = {node.name: await _replicas_of(node) for node in primaries}
     slots = client.nodes_manager.slots_cache
-    shards = {nodes[0].name: nodes for nodes in slots.values()}
-    alone = [name for name, nodes in shards.items() if len(nodes) == 1]
-    replicas = len(client.get_replicas())
+    alone = [name for name, count in replicas.items() if not count]
     text = (
         "It is a Redis Cluster: "
-        f"{_count(len(shards), 'primary', 'primaries')} "
-        f"and {_count(replicas, 'replica', 'replicas')}; "
+        f"{_count(len(primaries), 'primary', 'primaries')} "
+        f"and {_count(sum(replicas.values()), 'replica', 'replicas')}; "
         f"{len(slots)} of {SLOTS} slots are covered."
     )
     return ServersInWords(text, _worry_about(alone))
+
+
+async def _replicas_of(primary: Any) -> int:
+    """Return how many replicas follow. CLUSTER SLOTS of Valkey may tell of earlier times."""
+    info = await primary.execute_command("INFO", "replication")
+    return int(info["connected_slaves"])
 
 
 async def _describe_service(redis: Redis) -> ServersInWords:
