@@ -24,7 +24,11 @@ def text_of(path: str) -> str:
 
 
 DOCUMENTS: Final = "\n".join(map(text_of, ("install.md", "runbook.md", "reference.md")))
-MODULES: Final = sorted((ROOT / "worker").rglob("*.py"))
+MODULES: Final = sorted(
+    path
+    for package in ("worker", "client/reaction_tally")
+    for path in (ROOT / package).rglob("*.py")
+)
 CODE: Final = "\n".join(path.read_text(encoding="utf-8") for path in MODULES)
 
 FOREIGN: Final = {
