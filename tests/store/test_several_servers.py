@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from redis.crc import key_slot
 from reaction_tally import AsyncTallyReader, NotTheseTalliesError, TallyReader
 from tests.redis_cluster import RedisCluster
 from tests.sentinels import SERVICE, Sentinels
-from tests.server_nodes import Login, Nodes
+from tests.server_nodes import Login, Node, Nodes
 from tests.waiting import wait_until
 from worker.errors import RedisUnavailableError, RedisUnfitError, TallyError
 from worker.store.connection import (
@@ -194,12 +195,23 @@ async def test_slots_that_move(redis_cluster: RedisCluster) -> None:
         await redis.set("{a}:2", "new")
         redis_cluster.move_keys(slot, source, target)
         assert await redis.get("{a}:1") == "one"
+        # The node that asks first may be asked on a connection of its own.
+        kept = keys_of(redis_cluster, target, 4)
+        for count in range(1, 5):
+            await asyncio.gather(*map(redis.get, kept[:count]))
+            assert await redis.get("{a}:1") == "one"
         redis_cluster.finish_move(slot, source, target)
         await asyncio.to_thread(redis_cluster.wait_until_ok)
         assert [await redis.get(key) for key in ("{a}:1", "{a}:2")] == ["one", "new"]
         assert redis_cluster.primary_of("{a}:1") is target
         await asyncio.to_thread(redis_cluster.move_slots, [slot], source)
         assert await redis.get("{a}:1") == "one"
+
+
+def keys_of(cluster: RedisCluster, node: Node, count: int) -> list[str]:
+    """Return keys of a node."""
+    keys = (f"key-{number}" for number in range(1000))
+    return list(islice((key for key in keys if cluster.primary_of(key) is node), count))
 
 
 def client_slot(key: str) -> int:

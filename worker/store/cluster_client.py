@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
+from redis.exceptions import ClusterError
 
 from worker.store.cluster_pipelines import ClusterPipeline
 
@@ -45,6 +46,22 @@ class ClusterClient(RedisCluster):
     async def __aexit__(self, *_: object) -> None:
         """End all connections."""
         await asyncio.shield(self.disconnect())
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Return the answer to one command.
+
+        Where the key has left, redis-py asks the next node on one connection, and sends the
+        command on another one. With an even number of connections that never succeeds.
+        """
+        try:
+            return await super().execute_command(*args, **options)
+        except ClusterError as error:
+            if type(error) is not ClusterError:
+                raise
+        pipe = self.pipeline()
+        pipe.execute_command(*args, **options)
+        (answer,) = await pipe.execute()
+        return answer
 
     def pipeline(self, transaction: Any = None, _: Any = None) -> Any:
         """Return a pipeline. In a transaction, the commands of each slot are atomic."""
