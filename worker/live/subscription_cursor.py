@@ -24,12 +24,15 @@ class ResumePoint:
 
     Until ``covered_until``, in seconds of the clock, nothing is missing.
     ``saves`` counts the saves of the cursor: a Redis with fewer went back.
+    ``signs`` are those of a cluster's shards up to which what is before was compared.
+    Another worker may have saved an older place since, with newer signs.
     """
 
     subscription: str
     cursor: Cursor
     covered_until: float
     saves: int
+    signs: str = ""
 
 
 class SubscriptionCursor:
@@ -65,7 +68,9 @@ class SubscriptionCursor:
         newest, covered_until = self.newest, self.covered_until
         if newest is None or covered_until is None:
             return None
-        return ResumePoint(self.subscription, newest, covered_until, self._saves)
+        # Whatever is before it was compared whenever a shard changed.
+        signs = self._rollback_detector.signs_to_save
+        return ResumePoint(self.subscription, newest, covered_until, self._saves, signs)
 
     def end(self) -> None:
         """Expect nothing more of this cursor in Redis."""
@@ -90,7 +95,7 @@ class SubscriptionCursor:
             raise self._forgotten(point.subscription)
 
         age = partial(self.age_of, point)
-        save = CursorSave(self.subscription, point.cursor, age=age, signs=known.signs)
+        save = CursorSave(self.subscription, point.cursor, age=age, signs=point.signs)
         await self._cursors.save(save)
 
     def age_of(self, point: ResumePoint) -> float:

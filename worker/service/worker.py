@@ -254,7 +254,8 @@ async def resume(
     now = parts.clock()
     saved: dict[ResumePoint, Names] = {}
     for names, at in await parts.tables.cursors.followed():
-        point = ResumePoint(digest(names), at.cursor, now - at.age_seconds, at.saves)
+        covered_until = now - at.age_seconds
+        point = ResumePoint(digest(names), at.cursor, covered_until, at.saves, at.signs)
         saved[point] = Names.read(names)
     pairs = [(names, point) for point, names in saved.items()]
     assignments = assign(followed, pairs, size)
