@@ -7,11 +7,14 @@ import pytest
 from redis.asyncio import Redis
 
 from reaction_tally.keys import Keys
+from tests.bench.bench import CLAIM
+from worker.applying.rollback import RollbackRecovery
 from worker.applying.shard_doubts import ShardDoubts
 from worker.domain.position import Cursor
 from worker.errors import RedisReplacedError
 from worker.source.backoff import elapsed_clock
 from worker.store.key_scan import ChannelScan
+from worker.store.ownership import Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.redis_retry import RedisRetry
 from worker.store.rollback_detector import RollbackDetector
@@ -247,3 +250,23 @@ def test_one_server_has_no_signs() -> None:
     detector.expect_shards()
     with pytest.raises(RedisReplacedError):
         detector.check_signs(before)
+
+
+async def test_a_lost_shard_is_no_sign_for_other_processes(
+    real_redis: Redis, shards: TwoShards
+) -> None:
+    """Each of them watches the shards itself. It would owe the channels of all shards."""
+    process = Process(real_redis, shards)
+    await process.tables.channels.add(["alpha", "beta"])
+    own, others = (Ownership(real_redis, KEYS, CLAIM) for _ in range(2))
+    await own.claim()
+    await others.claim()
+    shards.signs["A"] = "a2"
+    process.detector.suspect("a test")
+    recovery = RollbackRecovery(
+        process.detector, Tables(real_redis, KEYS), own, (), signs=cast("Any", shards)
+    )
+    await recovery.run()
+
+    assert await process.owed() == {"alpha": {GapCause.REDIS_WENT_BACK}}
+    assert await others.is_held()

@@ -75,8 +75,9 @@ class RollbackRecovery:
         detector.begin_comparison()
         # Read first: so a server that takes its place meanwhile is noticed.
         run_id = await self._suspected_run()
-        # Claimed before anything else is written.
-        if not await self._ownership.claim(has_lost=bool(detector.loss)):
+        # Claimed before anything else is written. Other processes see the signs of shards, too.
+        has_lost = bool(detector.loss) and not self._has_shards
+        if not await self._ownership.claim(has_lost=has_lost):
             detector.suspect("Redis lacks the claim of this process")
         await self._mark_again()
         loss, channels = await self._losses.find()
