@@ -10,8 +10,9 @@ from reaction_tally.keys import Keys
 from tests.bench.bench import CLAIM
 from worker.applying.rollback import RollbackRecovery
 from worker.applying.shard_doubts import ShardDoubts
+from worker.applying.shard_watch import note_repaired
 from worker.domain.position import Cursor
-from worker.errors import RedisReplacedError
+from worker.errors import RedisReplacedError, RolledBackError
 from worker.source.backoff import elapsed_clock
 from worker.store.key_scan import ChannelScan
 from worker.store.ownership import Ownership
@@ -252,6 +253,15 @@ def test_one_server_has_no_signs() -> None:
         detector.check_signs(before)
 
 
+async def test_a_repair_relies_on_what_others_have_written(redis: Redis, process: Process) -> None:
+    """It may have found nothing to correct for that reason. So a loss of that will show."""
+    await process.tables.pending.mark(["alpha"], GapCause.OVERFLOW)
+    await redis.set(KEYS.head("alpha"), HEAD)
+    marks = await process.tables.pending.read("alpha")
+    await process.tables.pending.clear("alpha", marks)
+    assert process.detector.acknowledged.heads == {"alpha": HEAD}
+
+
 async def test_a_lost_shard_is_no_sign_for_other_processes(
     real_redis: Redis, shards: TwoShards
 ) -> None:
@@ -270,3 +280,57 @@ async def test_a_lost_shard_is_no_sign_for_other_processes(
 
     assert await process.owed() == {"alpha": {GapCause.REDIS_WENT_BACK}}
     assert await others.is_held()
+
+
+async def test_marks_that_others_have_taken_back_are_forgotten(
+    redis: Redis, process: Process
+) -> None:
+    """Else each change of a shard would write them again."""
+    known, others = process.detector.acknowledged, Tables(redis, KEYS)
+    await process.tables.pending.mark(["alpha", "beta"], GapCause.OVERFLOW)
+    await redis.set(KEYS.head("alpha"), HEAD)
+    await others.pending.clear("alpha", await others.pending.read("alpha"))
+    await note_repaired(others, process.detector)
+    assert set(known.marks) == {"alpha", "beta"}
+    known.confirm(known.unconfirmed())
+    assert set(known.marks) == {"beta"}
+    assert known.heads == {"alpha": HEAD}
+
+
+async def test_a_mark_on_its_way_is_not_forgotten(redis: Redis, process: Process) -> None:
+    """It is known before Redis has it."""
+    known = process.detector.acknowledged
+    known.note_marks(GapCause.OVERFLOW, ["alpha"])
+    await note_repaired(Tables(redis, KEYS), process.detector)
+    known.note_marks(GapCause.OVERFLOW, ["alpha"])
+    known.confirm(known.unconfirmed())
+    assert set(known.marks) == {"alpha"}
+
+
+async def test_a_mark_that_was_written_again_meanwhile_is_not_forgotten(
+    process: Process, shards: TwoShards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard was compared between the end of a repair and the answer."""
+    pending, known = process.tables.pending, process.detector.acknowledged
+    await pending.mark(["alpha"], GapCause.OVERFLOW)
+    marks = await pending.read("alpha")
+    call = pending._call
+
+    async def slow_call(*args: Any) -> Any:
+        answer = await call(*args)
+        if process.recoveries == 0:
+            shards.signs["A"] = "a2"
+            process.detector.meet(text_of(shards.signs))
+            process.detector.begin_comparison()
+            await process.recover()
+        return answer
+
+    def check() -> None:
+        if process.recoveries:
+            raise RolledBackError("compared meanwhile")
+
+    monkeypatch.setattr(pending, "_call", slow_call)
+    with pytest.raises(RolledBackError):
+        await pending.clear("alpha", marks, check)
+    known.confirm(known.unconfirmed())
+    assert known.marks["alpha"].keys() == {GapCause.OVERFLOW}

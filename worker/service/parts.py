@@ -191,8 +191,7 @@ class Parts:
             yield
             return
         detector = self.retry.rollback_detector
-        server = self.probe_tables.server
-        async with shards_watched(server, self.signs, detector, self.recovery):
+        async with shards_watched(self.probe_tables, self.signs, detector, self.recovery):
             yield
 
 

@@ -91,12 +91,13 @@ class Acknowledged:
         for channel in channels:
             self.marks.setdefault(channel, {})[cause] = self.mark_count
 
-    def note_taken_back(self, channel: str) -> None:
-        """Note that all marks of a channel were taken back."""
+    def note_taken_back(self, channel: str, count: int | None = None) -> None:
+        """Note that all marks of a channel were taken back, up to this number."""
+        count = self.mark_count if count is None else count
         if self.has_shards:
-            self.taken_back[channel] = self.mark_count
+            self.taken_back[channel] = count
         else:
-            self._forget_marks(channel, self.mark_count)
+            self._forget_marks(channel, count)
 
     def _forget_marks(self, channel: str, count: int) -> None:
         """Forget the marks of a channel up to this number."""

@@ -9,6 +9,7 @@ import structlog
 from redis.asyncio import Redis
 
 from reaction_tally.keys import Keys
+from worker.store.heads import Heads
 from worker.store.redis_retry import RedisRetry
 from worker.store.scripts import call_script
 from worker.store.table import Table, retried
@@ -96,6 +97,7 @@ class PendingRepairs(Table):
         """So many ``replicas`` must have a mark before it counts as written."""
         super().__init__(redis, keys, retry)
         self._replicas = replicas
+        self._heads = Heads(redis, keys)
         self._listeners: list[Listener] = []
 
     def add_listener(self, listener: Listener) -> None:
@@ -160,13 +162,26 @@ class PendingRepairs(Table):
         ``check`` is called before each try; its error ends them.
         """
         check()
+        histories = self._detector.histories
         args = [part for mark in marks.items() for part in mark]
         left, was_damaged = await self._call("repay", self._keys.owed(channel), *args)
         if was_damaged:
             self._log_replaced(channel)
         if not left:
+            await self._rely_on_repair(channel, histories)
             self._acknowledged.note_taken_back(channel)
         return int(left)
+
+    async def _rely_on_repair(self, channel: str, histories: int) -> None:
+        """Know the newest entry, which others may have written: that is why no mark is left.
+
+        Raises:
+            RedisReplacedError: a shard was compared meanwhile. Then the mark is there again.
+        """
+        if self._acknowledged.has_shards:
+            heads = await self._heads.read([channel])
+            self._detector.check_histories(histories)
+            self._acknowledged.know_heads(heads)
 
     def _log_replaced(self, channel: str) -> None:
         key = self._keys.owed(channel)

@@ -63,6 +63,15 @@ class RollbackDetector:
         if is_in_doubt or self.signs != before:
             raise RedisReplacedError("a shard of the cluster has changed meanwhile")
 
+    def check_histories(self, before: int) -> None:
+        """Refuse to rely on what was read when there were so many ``histories``.
+
+        Raises:
+            RedisReplacedError: Redis was compared meanwhile, or must be.
+        """
+        if self.is_suspect or self.histories != before:
+            raise RedisReplacedError("a shard of the cluster has changed meanwhile")
+
     def begin_comparison(self) -> None:
         """Note that Redis is compared: what was taken back before is not confirmed any more."""
         self.acknowledged.taken_back.clear()

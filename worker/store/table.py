@@ -7,11 +7,11 @@ from typing import Any, Final, TypeVar, cast
 from redis.asyncio import Redis
 
 from reaction_tally.keys import Keys
-from worker.store.acknowledged import Acknowledged
 from worker.store.batch import batched
 from worker.store.damage import is_wrong_type
 from worker.store.redis_errors import redis_errors
 from worker.store.redis_retry import RedisRetry
+from worker.store.rollback_detector import RollbackDetector
 from worker.store.scripts import call_script
 
 HASH_BATCH: Final = 500
@@ -42,7 +42,8 @@ class Table:
         self._redis = cast("Any", redis)
         self._keys = keys
         self.retry = retry
-        self._acknowledged = retry.rollback_detector.acknowledged if retry else Acknowledged()
+        self._detector = retry.rollback_detector if retry else RollbackDetector()
+        self._acknowledged = self._detector.acknowledged
 
     async def _call(self, verb: str, key: str, *args: str | float) -> Any:
         call = ([key], args)
