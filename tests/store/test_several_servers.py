@@ -208,6 +208,21 @@ async def test_slots_that_move(redis_cluster: RedisCluster) -> None:
         assert await redis.get("{a}:1") == "one"
 
 
+async def test_the_first_slot_of_a_new_node() -> None:
+    """It is in no list of nodes until it has that slot. Its keys may be there long before."""
+    with RedisCluster(1, 0) as cluster:
+        async with connect(cluster.url) as redis:
+            await redis.set("{a}:1", "one")
+            target = await asyncio.to_thread(cluster.add_node)
+            slot = client_slot("{a}:1")
+            source = cluster.begin_move(slot, target)
+            cluster.move_keys(slot, source, target)
+            assert await redis.get("{a}:1") == "one"
+            pipe = redis.pipeline()
+            pipe.get("{a}:1")
+            assert await pipe.execute() == ["one"]
+
+
 def keys_of(cluster: RedisCluster, node: Node, count: int) -> list[str]:
     """Return keys of a node."""
     keys = (f"key-{number}" for number in range(1000))

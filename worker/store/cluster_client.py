@@ -1,11 +1,12 @@
 """redis-py's client of a Redis Cluster, which leaves the calls of others alone."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Self
 
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
-from redis.exceptions import ClusterError
+from redis.exceptions import ClusterError, RedisError
 
 from worker.store.cluster_pipelines import ClusterPipeline
 
@@ -17,6 +18,25 @@ class ClusterClient(RedisCluster):
     the next call reads again which node has which slots. A ``with`` block ends connections.
     """
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._newcomers: dict[str, ClusterNode] = {}
+
+    def get_node(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        node_name: str | None = None,
+    ) -> ClusterNode:
+        """Return a node, also one that gets its first slot: no list has it until it has that."""
+        name = node_name or f"{host}:{port}"
+        node = self.nodes_manager.get_node(node_name=name) or self._newcomers.get(name)
+        if node is None:
+            place, _, number = name.rpartition(":")
+            options: Any = self.nodes_manager.connection_kwargs
+            node = self._newcomers[name] = ClusterNode(place, int(number), **options)
+        return node
+
     async def aclose(self) -> None:
         """Forget which node has which slots; redis-py calls this after errors."""
         self._initialize = True
@@ -26,6 +46,8 @@ class ClusterClient(RedisCluster):
         self._initialize = True
         await self.nodes_manager.aclose()
         await self.nodes_manager.aclose("startup_nodes")
+        for node in self._newcomers.values():
+            await node.disconnect()
 
     async def initialize(self, *args: Any, **options: Any) -> Self:
         """Read which node has which slots, unless that is known."""
@@ -67,6 +89,14 @@ class ClusterClient(RedisCluster):
         """Return a pipeline. In a transaction, the commands of each slot are atomic."""
         kind: Any = ClusterPipeline
         return kind(self, is_split=bool(transaction))
+
+    async def script_load(self, script: Any) -> Any:
+        """Let all primaries know a script, and the nodes that get their first slot."""
+        for node in self._newcomers.values():
+            # It may be gone again. Whoever calls the script there sees why.
+            with suppress(RedisError, OSError):
+                await node.execute_command("SCRIPT LOAD", script)
+        return await super().script_load(script)
 
     async def mget(self, keys: Any, *args: Any) -> Any:
         """Return the values of keys of any slots. They are not read at one instant."""
