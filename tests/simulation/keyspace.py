@@ -451,7 +451,7 @@ class Keyspace:
 
     def apply(self, keys: Sequence[str], args: Args) -> list[Any]:
         """Apply events of some channels, then save cursors, as ``apply.lua`` does."""
-        options, count, texts = args[:5], int(args[5]), [str(arg) for arg in args[6:]]
+        options, count, texts = args[:5], int(args[6]), [str(arg) for arg in args[7:]]
         answers: list[Any] = []
         passed = frozenset(keys)
         for _ in range(count):

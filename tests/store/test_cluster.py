@@ -197,6 +197,10 @@ async def test_a_write_waits_for_replicas(redis: Any, redis_cluster: RedisCluste
     try:
         with pytest.raises(RedisUnavailableError, match="0 of 1 replicas"):
             await fill(Store(redis, KEYS, replicas=1), ["room-0"], place=20)
+        # The event is there, and another connection has written nothing.
+        await asyncio.gather(*(redis.get(KEYS.head("room-0")) for _ in range(3)))
+        with pytest.raises(RedisUnavailableError, match="0 of 1 replicas"):
+            await fill(Store(redis, KEYS, replicas=1), ["room-0"], place=20)
         with pytest.raises(RedisUnavailableError, match="TALLY_WAIT_REPLICAS"):
             await Tables(redis, KEYS, replicas=1).pending.mark(["room-0"], GapCause.OVERFLOW)
     finally:

@@ -238,7 +238,7 @@ async def test_a_call_that_needs_keys_writes_nothing(redis: Redis) -> None:
     """It answers which ones, and the next call has them."""
     await apply(Store(redis, KEYS), crowd(FEW))
     before = await dump(redis)
-    options = (Origin.LIVE.value, 3600, 86400, 0, FEW)
+    options = (Origin.LIVE.value, 3600, 86400, 0, FEW, 0)
     call = ScriptCall(KEYS, options, [(CHANNEL, crowd(1, FEW))], [])
 
     ((answer,),) = await call_script(redis, "apply", (call.keys, call.args))

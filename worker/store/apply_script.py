@@ -90,6 +90,7 @@ class ApplyScript:
             ttls.journal_seconds,
             ttls.retention_seconds,
             RANKED_ABOVE,
+            int(self._replicas > 0),
         )
         calls: list[Call] = []
         for group in grouped(self._redis, batches):

@@ -29,7 +29,7 @@ UNKNOWN_AGE_SECONDS: Final = 86_000.0
 It is more than PubNub's cache, so what may have been missed is marked.
 """
 
-NO_EVENTS: Final = (Origin.LIVE.value, 0, 0, 0, 0)
+NO_EVENTS: Final = (Origin.LIVE.value, 0, 0, 0, 0, 0)
 """The options of a call that applies nothing."""
 
 

@@ -18,8 +18,9 @@
 -- ARGV[3] life of the journal, in seconds
 -- ARGV[4] retention, in seconds (0: for ever)
 -- ARGV[5] a message with more actions is ranked
--- ARGV[6] the number of channels
--- ARGV[7…] for each channel, in the order of the keys:
+-- ARGV[6] 1 if replicas must have what is answered, also if it was there before, else 0
+-- ARGV[7] the number of channels
+-- ARGV[8…] for each channel, in the order of the keys:
 --   the number of its messages
 --   the number of its arguments that follow
 --   for each message, in the order of the keys:
@@ -72,6 +73,8 @@ local byte, sub, find, match = string.byte, string.sub, string.find, string.matc
 local max = math.max
 local origin, tombstone_seconds, journal_seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local ranked_above = tonumber(ARGV[5])
+-- WAIT waits for the writes of its own connection alone. So there must be one.
+local must_write = ARGV[6] == '1'
 local now = tonumber(call('TIME')[1])
 local oldest_entry = string.format('%d', (now - journal_seconds) * 1000)
 
@@ -356,6 +359,7 @@ local function apply_channel(key, at, message_count)
   for number = 1, #writes do call(unpack(writes[number])) end
   for number = 1, #lives do call('EXPIRE', lives[number], tombstone_seconds) end
   if change_count > 0 then publish(head_key, new_head) end
+  if change_count == 0 and must_write then call('EXPIRE', journal, journal_seconds) end
   return { head, new_head, concat(outcomes), may_be_unknown and 1 or 0 }
 end
 
@@ -384,8 +388,8 @@ local function try(what, ...)
 end
 
 local answers, may_save = {}, true
-local key, at = 1, 7
-for channel = 1, tonumber(ARGV[6]) do
+local key, at = 1, 8
+for channel = 1, tonumber(ARGV[7]) do
   local message_count, argument_count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
   outcomes, changes, writes, lives, index, missing = {}, {}, {}, {}, {}, {}
   outcome_count, change_count = 0, 0
