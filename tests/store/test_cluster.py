@@ -155,9 +155,10 @@ async def test_a_transaction_follows_slots_that_have_moved(
     source = redis_cluster.primary_of(key)
     target = next(node for node in redis_cluster.primaries() if node is not source)
     slot = redis.keyslot(key)
-    await asyncio.to_thread(redis_cluster.move_slots, [slot], target)
     signs = ShardSigns(redis, KEYS)
     layout = await signs.layout()
+    await asyncio.to_thread(redis_cluster.move_slots, [slot], target)
+    assert await signs.layout() != layout
     try:
         pipe = redis.pipeline(transaction=True)
         pipe.get(key)

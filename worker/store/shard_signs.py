@@ -19,6 +19,8 @@ from worker.store.servers import is_cluster
 DIGITS: Final = 16
 """Hexadecimal digits of a sign."""
 LAYOUT: Final = "layout:"
+NODE_ID: Final = 2
+"""Where CLUSTER SLOTS has the id of a node."""
 
 Signs = Mapping[str, str]
 """The name of a primary → the sign of its shard."""
@@ -50,18 +52,22 @@ class ShardSigns:
         return {node.name: await _sign_of(node) for node in nodes}
 
     async def layout(self) -> str:
-        """Return how slots are shared out among shards, as a word. Nodes have no name in it.
-
-        It may be an older one: it says what this process knows.
-        """
+        """Return how slots are shared out among shards, as a word. Nodes have no name in it."""
         with redis_errors():
-            await self._redis.ready_primaries()
+            node, *_ = await self._redis.ready_primaries()
+            ranges = await node.execute_command("CLUSTER SLOTS")
         firsts: dict[str, int] = {}
-        nodes = self._redis.nodes_manager.slots_cache.items()
-        firsts_of_slots = [
-            firsts.setdefault(primary.name, slot) for slot, (primary, *_) in sorted(nodes)
+        rows = [
+            (first, last, firsts.setdefault(primary[NODE_ID], first))
+            for first, last, primary, *_ in sorted(ranges)
         ]
-        return LAYOUT + _word(str(firsts_of_slots))
+        return LAYOUT + _word(str(rows))
+
+    async def learn_slots(self) -> None:
+        """Ask anew which node has which slots: a move shows only to those who meet it."""
+        with redis_errors():
+            await self._redis.aclose()
+            await self._redis.initialize()
 
     def on_other_shards(
         self,
