@@ -283,6 +283,7 @@ configured(
     "Redis deletes keys when memory is short", "maxmemory-policy", "allkeys-lru", "noeviction"
 )
 configured("Redis lacks its replicas", "min-replicas-to-write", "1", "0")
+settings("more replicas are waited for than there are", TALLY_WAIT_REPLICAS="1")
 
 
 @stage("Redis cannot save to its disk")

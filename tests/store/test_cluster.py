@@ -12,7 +12,7 @@ from tests.histories import ANA, added
 from tests.redis_cluster import RedisCluster
 from worker.domain.action import Identity, Origin
 from worker.domain.position import Cursor
-from worker.errors import RedisUnavailableError
+from worker.errors import RedisUnavailableError, RedisUnfitError
 from worker.store.audit import Audit
 from worker.store.connection import connect
 from worker.store.journal import Journal
@@ -117,10 +117,40 @@ async def test_every_primary_is_checked(redis: Any, redis_cluster: RedisCluster)
     _, _, full = redis_cluster.primaries()
     full.ask("CONFIG", "SET", "maxmemory", 1)
     try:
-        with pytest.raises(RedisUnavailableError, match="it is full"):
+        with pytest.raises(RedisUnfitError, match=f"At {full.address}: Redis is full"):
+            await check_fitness(redis)
+        with pytest.raises(RedisUnavailableError, match=f"At {full.address}: .*it is full"):
             await check_permissions(redis, KEYS)
     finally:
         full.ask("CONFIG", "SET", "maxmemory", 0)
+
+
+async def test_the_node_without_the_user_is_named(
+    redis_cluster: RedisCluster,
+) -> None:
+    """The others know it, so who asks one of them finds nothing wrong."""
+    first, *others, last = redis_cluster.primaries()
+    for node in (first, *others, last):
+        node.ask("ACL", "SETUSER", "somebody", "on", ">word", "~*", "&*", "+@all")
+    last.ask("ACL", "SETUSER", "somebody", "resetpass")
+    url = redis_cluster.url.replace("://", "://somebody:word@")
+    try:
+        async with connect(url) as redis:
+            with pytest.raises(RedisUnavailableError, match=f"At {last.address}: .*credentials"):
+                await check_fitness(redis)
+            last.ask("ACL", "SETUSER", "somebody", ">word", "-hset")
+            with pytest.raises(RedisUnfitError, match=f"At {last.address}: .*uses HSET"):
+                await check_permissions(redis, KEYS)
+    finally:
+        for node in (first, *others, last):
+            node.ask("ACL", "DELUSER", "somebody")
+
+
+async def test_replicas_that_are_waited_for_are_counted_at_each_primary(redis: Any) -> None:
+    """Each of them has one."""
+    await check_permissions(redis, KEYS, 1)
+    with pytest.raises(RedisUnavailableError, match=r"1 of 2 replicas .* of 127.0.0.1:\d+ had"):
+        await check_permissions(redis, KEYS, 2)
 
 
 async def test_scripts_are_loaded_where_a_failover_leads(

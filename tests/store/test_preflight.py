@@ -78,6 +78,14 @@ async def test_a_redis_with_too_few_replicas_takes_no_writes(changed: Any) -> No
     assert await changed.dbsize() == 0
 
 
+async def test_replicas_that_are_waited_for_must_be_there(real_redis: Any) -> None:
+    """Or no cursor would ever be saved, though each write is taken."""
+    reason = r"0 of 1 replicas \(TALLY_WAIT_REPLICAS\) had a write .* or lower TALLY_WAIT_REPLICAS"
+    with pytest.raises(RedisUnavailableError, match=reason):
+        await check_permissions(real_redis, KEYS, 1)
+    assert await real_redis.dbsize() == 0
+
+
 @pytest.mark.processes
 async def test_a_replica_is_refused_with_its_primary(valkey: RedisServer) -> None:
     """A worker writes to the primary. A command that only reads may read a replica."""

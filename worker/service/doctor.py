@@ -144,6 +144,7 @@ async def examine_redis(
     deadline: Deadline,
     *,
     allow_eviction: bool,
+    wait_replicas: int = 0,
 ) -> list[Finding]:
     """Check if Redis is fit, and the namespace ours or free."""
 
@@ -165,7 +166,7 @@ async def examine_redis(
         return f"namespace {keys.namespace!r} is {'ours' if is_claimed else 'free'}"
 
     async def check_user() -> str:
-        await check_permissions(redis, keys)
+        await check_permissions(redis, keys, wait_replicas)
         sentence = "takes writes, and permits every command of the worker"
         lack = await lacks_publish(redis, keys)
         return Note(f"{sentence}. {lack}") if lack else sentence

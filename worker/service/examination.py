@@ -113,6 +113,7 @@ async def _examine_redis(
                     claim,
                     deadline,
                     allow_eviction=allow_eviction,
+                    wait_replicas=settings.wait_replicas,
                 )
             )
             if all(finding.exit_code is ExitCode.DONE for finding in findings):

@@ -170,7 +170,7 @@ class Parts:
         self.entries = Entries(redis, keys)
         self.retried_entries = Entries(redis, keys, retry)
         self.tables = Tables(redis, keys, retry, self.share, replicas)
-        self.probe_tables = Tables(redis, keys, share=self.share)
+        self.probe_tables = Tables(redis, keys, share=self.share, replicas=replicas)
         self.slots = Slots()
         self.applier = Applier(self.store, self.tables, retry, settings.settle_seconds)
         self.budget = Budget(redis, keys, settings.history_rate, retry)
@@ -226,7 +226,7 @@ async def open_parts(
         )
         keys = Keys(settings.namespace)
         if not only_reads:
-            await check_permissions(redis, keys)
+            await check_permissions(redis, keys, settings.wait_replicas)
         await check_keys(redis, keys)
         await RefusedUsers(redis, keys).read()
         clients = (client, redis, recovery_redis)

@@ -102,7 +102,7 @@ class Shipment:
         for parcel in self.parcels:
             of_parcel = islice(rest, len(parcel.lines))
             replies += parcel.replies([*of_parcel])
-        checked = self.wait.check(replies, counts=[*rest])
+        checked = self.wait.check(replies, [*rest], self.node.name)
         return dict(zip(self.places, checked, strict=True))
 
 

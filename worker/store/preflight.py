@@ -4,7 +4,6 @@ import asyncio
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any, Final, cast
 
 from redis import exceptions
@@ -29,7 +28,7 @@ from worker.store.kinds import check_kind
 from worker.store.protocol import explain_failure
 from worker.store.redis_errors import redis_errors
 from worker.store.scripts import VERBS, call_script, source
-from worker.store.servers import keys_of_servers, servers
+from worker.store.servers import keys_of_servers, said_of, server_of, servers
 
 COMMANDS: Final = (
     *("+@read", "+@write", "+@connection"),
@@ -75,21 +74,24 @@ async def check_fitness(
         RedisUnfitError: Redis is too old, may evict tallies, takes no writes,
             or does not permit INFO.
     """
-    found = [Fitness.of(info) for info in await _read_info(redis)]
+    infos = await _read_info(redis)
+    found = [Fitness.of(info) for _, info in infos]
     await check_kind(redis, found[0].mode)
-    for fitness in found:
-        fitness.check(allow_eviction=allow_eviction, only_reads=only_reads)
+    for (server, _), fitness in zip(infos, found, strict=True):
+        with said_of(server):
+            fitness.check(allow_eviction=allow_eviction, only_reads=only_reads)
     return max(found, key=lambda fitness: fitness.used_bytes)
 
 
-async def _read_info(redis: Redis) -> Sequence[Mapping[str, Any]]:
-    """Return what each server says of itself."""
+async def _read_info(redis: Redis) -> Sequence[tuple[Any, Mapping[str, Any]]]:
+    """Return each server, and what it says of itself."""
     # Managed services block CONFIG, so INFO is asked.
     # INFO is asked for all sections: that works in every version and proxy.
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             with redis_errors():
-                return [await each.execute_command("INFO") for each in await servers(redis)]
+                found = await servers(redis)
+            return [(server, await _info_of(server)) for server in found]
     except MissingPermissionError as error:
         needed = ["+info", "+cluster|slots"] if connector_of(redis).kind else ["+info"]
         raise RedisUnfitError(_ungranted(redis, str(error), needed)) from error
@@ -112,6 +114,12 @@ async def _read_info(redis: Redis) -> Sequence[Mapping[str, Any]]:
     raise RedisUnavailableError(explanation or problem)
 
 
+async def _info_of(server: Any) -> Mapping[str, Any]:
+    with said_of(server), redis_errors():
+        info: Mapping[str, Any] = await server.execute_command("INFO")
+    return info
+
+
 async def check_keys(redis: Redis, keys: Keys) -> None:
     """Refuse a namespace in which another program wrote a key of all channels.
 
@@ -131,10 +139,11 @@ async def check_keys(redis: Redis, keys: Keys) -> None:
         raise RedisUnfitError(reason + advice)
 
 
-async def check_permissions(redis: Redis, keys: Keys) -> None:
+async def check_permissions(redis: Redis, keys: Keys, replicas: int = 0) -> None:
     """Refuse a user of Redis who may not run what the worker runs.
 
     Nothing is left behind: a probe key is written and deleted at once.
+    So many ``replicas`` of each server must take part.
 
     Raises:
         RedisUnavailableError: Redis takes no writes now.
@@ -144,7 +153,7 @@ async def check_permissions(redis: Redis, keys: Keys) -> None:
         async with asyncio.timeout(ANSWER_SECONDS):
             await _load_scripts(redis, keys)
             # First: a Redis that cannot save refuses even PING, in many words.
-            await check_writes(redis, keys)
+            await check_writes(redis, keys, replicas)
             await _check_transaction(redis, keys)
     except TimeoutError:
         raise RedisUnavailableError(
@@ -197,8 +206,10 @@ async def _check_transaction(redis: Redis, keys: Keys) -> None:
         raise _missing(redis, keys, problem) from error
 
 
-async def check_writes(redis: Redis, keys: Keys) -> None:
+async def check_writes(redis: Redis, keys: Keys, replicas: int = 0) -> None:
     """Make sure that Redis takes writes now, and permits every command of the worker.
+
+    So many ``replicas`` of each server must have them.
 
     Raises:
         RedisUnavailableError: Redis takes no writes now, and why.
@@ -206,12 +217,18 @@ async def check_writes(redis: Redis, keys: Keys) -> None:
     """
     try:
         with redis_errors():
-            probes = [([key], ()) for key in await keys_of_servers(redis, keys.probe)]
-            answers = await call_script(redis, "probe", *probes)
+            probes = await keys_of_servers(redis, keys.probe)
+            calls = [([key], ()) for key in probes]
+            answers = await call_script(redis, "probe", *calls, replicas=replicas)
     except MissingPermissionError as error:
         raise _missing(redis, keys, str(error)) from error
-    reason = next((reason for reason, *_ in answers if reason), "")
-    refused = list(dict.fromkeys(chain.from_iterable(refused for _, *refused in answers)))
+    for key, (reason, *refused) in zip(probes, answers, strict=True):
+        with said_of(server_of(redis, key)):
+            _check_probe(redis, reason, refused)
+
+
+def _check_probe(redis: Redis, reason: str, refused: Sequence[str]) -> None:
+    """Refuse what one server answered to the probe."""
     if reason:
         raise RedisUnavailableError(f"Redis takes no writes now: {_in_words(reason)}.")
     if refused:

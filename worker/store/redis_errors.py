@@ -215,14 +215,14 @@ def _other_server(_: Exception, reason: str) -> TallyError:
 
 
 def _wrong_credentials(_: Exception, reason: str) -> TallyError:
-    right_form = "redis://USER:PASSWORD@HOST:6379/0"
     if _NO_PASSWORD.search(reason):
         return RedisUnavailableError(
-            f"Redis wants a password, and REDIS_URL has none. Write it there: {right_form}."
+            "Redis wants a password, and REDIS_URL has none. "
+            "Write USER:PASSWORD@ there, before the host."
         )
     return RedisUnavailableError(
         f"Redis refuses the credentials in REDIS_URL: {reason} "
-        f"Correct the user and the password there: {right_form}."
+        "Correct the user and the password there: USER:PASSWORD@ stands before the host."
     )
 
 

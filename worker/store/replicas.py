@@ -26,23 +26,26 @@ class Wait(NamedTuple):
         self,
         answers: Sequence[Any],
         counts: Sequence[Any],
+        place: str = "",
     ) -> list[Any]:
         """Return the answers; if too few replicas have the writes, that error in their place.
 
-        ``counts`` are the answers to ``commands``.
+        ``counts`` are the answers to ``commands``. ``place`` is the address of who gave them.
         """
-        refusal = first_error(map(self._check_count, counts))
+        refusal = first_error(self._check_count(count, place) for count in counts)
         if refusal is None:
             return [*answers]
         # The error of a command says more.
         return [answer if is_error(answer) else refusal for answer in answers]
 
-    def _check_count(self, count: Any) -> Any:
+    def _check_count(self, count: Any, place: str) -> Any:
         """Return the number of replicas; or the error for a write that too few have."""
         if is_error(count) or count >= self.replicas:
             return count
+        of_server = f"of {place} " if place else ""
         return ResponseError(
             f"NOREPLICAS {count} of {self.replicas} replicas "
-            "(TALLY_WAIT_REPLICAS) "
-            f"had a write within {self.milliseconds} ms"
+            f"(TALLY_WAIT_REPLICAS) {of_server}"
+            f"had a write within {self.milliseconds} ms. "
+            "Bring replicas back, or lower TALLY_WAIT_REPLICAS."
         )

@@ -1,9 +1,13 @@
 """One server, or the many of a cluster: what the store must know of the difference."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from redis.asyncio.cluster import ClusterNode
+
+from worker.errors import TallyError
 from worker.store.batch import batched
 from worker.store.cluster_client import ClusterClient
 from worker.store.redis_errors import redis_errors
@@ -32,6 +36,27 @@ async def servers(redis: Any) -> Sequence[Any]:
     if is_cluster(redis):
         return list(await redis.ready_primaries())
     return [redis]
+
+
+def server_of(redis: Any, key: str) -> Any:
+    """Return the server that has a key."""
+    return redis.get_node_from_key(key) if is_cluster(redis) else redis
+
+
+@contextmanager
+def said_of(server: Any) -> Iterator[None]:
+    """Say in an error which node of a cluster it is about.
+
+    Raises:
+        TallyError: what was raised, with the address of the node.
+    """
+    try:
+        yield
+    except TallyError as error:
+        place = server.name if isinstance(server, ClusterNode) else ""
+        if place in str(error):
+            raise
+        raise type(error)(f"At {place}: {error}") from error.__cause__
 
 
 async def keys_of_servers(redis: Any, key: str) -> Sequence[str]:

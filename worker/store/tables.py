@@ -236,6 +236,17 @@ async def _memory_of(server: Any) -> Memory:
 class RedisServer(Table):
     """The server itself."""
 
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        retry: RedisRetry | None = None,
+        replicas: int = 0,
+    ) -> None:
+        """So many ``replicas`` must have a write."""
+        super().__init__(redis, keys, retry)
+        self._replicas = replicas
+
     @retried
     async def now(self) -> int:
         """Return milliseconds since 1970, by the clock of Redis."""
@@ -248,7 +259,7 @@ class RedisServer(Table):
         Raises:
             TallyError: why not, and what to do.
         """
-        await check_writes(self._redis, self._keys)
+        await check_writes(self._redis, self._keys, self._replicas)
 
     @retried
     async def run_id(self) -> str | None:
@@ -301,7 +312,7 @@ class Tables:
         self.proofs = Proofs(redis, keys, retry)
         self.dead_letters = DeadLetters(redis, keys, retry)
         self.refused_users = RefusedUsers(redis, keys, retry)
-        self.server = RedisServer(redis, keys, retry)
+        self.server = RedisServer(redis, keys, retry, replicas)
 
     async def owe(
         self,
