@@ -118,6 +118,7 @@ def read_servers(url: str) -> ServersAddress | None:
 def _unreadable(kind: Kind) -> str:
     return (
         f"cannot be read. Example: {EXAMPLES[kind]}. "
+        "The user and the password stand once, before the first host. "
         "Special characters in a password "
         "(/ @ : # ? [ ] %) must be percent-encoded."
     )

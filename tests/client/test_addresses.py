@@ -57,6 +57,7 @@ def test_sentinels_and_their_service() -> None:
         ("redis+cluster://", "a host without a name"),
         ("redis+cluster://:p@canary@a", "must be percent-encoded"),
         ("redis+cluster://:p/canary@a", "must be percent-encoded"),
+        ("redis+cluster://:canary@a,:canary@b", "once, before the first host"),
         ("redis+cluster://:p#canary@a", "must be percent-encoded"),
         ("redis+sentinel://:p?canary@a/chats", "must be percent-encoded"),
         ("redis+sentinel://:canary@a:1", "names no service"),

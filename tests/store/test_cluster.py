@@ -146,6 +146,16 @@ async def test_the_node_without_the_user_is_named(
             node.ask("ACL", "DELUSER", "somebody")
 
 
+async def test_tls_to_nodes_that_speak_none_is_explained(redis_cluster: RedisCluster) -> None:
+    """Also where each connection gives up before the whole check does."""
+    url = redis_cluster.url.replace("redis+", "rediss+") + "?socket_connect_timeout=0.2"
+    async with connect(url) as redis:
+        with pytest.raises(
+            RedisUnavailableError, match=r"speaks no TLS: .*write redis\+cluster://"
+        ):
+            await check_fitness(redis)
+
+
 async def test_replicas_that_are_waited_for_are_counted_at_each_primary(redis: Any) -> None:
     """Each of them has one."""
     await check_permissions(redis, KEYS, 1)

@@ -44,6 +44,13 @@ def cause_of(error: exceptions.RedisClusterException) -> BaseException | None:
     return cause
 
 
+def origin_of(error: BaseException | None) -> BaseException | None:
+    """Return what happened to a connection, also if a client of a cluster had it."""
+    if isinstance(error, exceptions.RedisClusterException):
+        return cause_of(error)
+    return error
+
+
 def sentence_of(error: Exception, reason: str) -> str:
     """Return why several servers do not serve now; an empty text if it is something else."""
     words = by_kind(_WORDS, error, "")
@@ -73,7 +80,8 @@ _WORDS: Final[Mapping[type[Exception], str]] = {
         "The nodes of the Redis Cluster do not agree where a key is: {reason}"
     ),
     exceptions.RedisClusterException: (
-        "The Redis Cluster does not serve every slot now: {reason} Are all its primaries up?"
+        "The Redis Cluster does not serve every slot now: {reason} Are all its primaries up? "
+        "redis-cli --cluster check HOST:PORT says which slots nobody has."
     ),
 }
 """Error → sentence. The first kind that fits counts."""

@@ -16,6 +16,7 @@ from worker.errors import (
     RedisUnfitError,
     ScriptRefusedError,
 )
+from worker.store.cluster_errors import origin_of
 from worker.store.connector import connector_of
 from worker.store.damage import (
     FORGET_AGAIN,
@@ -107,7 +108,7 @@ async def _read_info(redis: Redis) -> Sequence[tuple[Any, Mapping[str, Any]]]:
             "Is REDIS_URL right, and does a firewall let it through?"
         )
     except RedisUnavailableError as error:
-        if type(error.__cause__) not in _NO_ANSWER:
+        if type(origin_of(error.__cause__)) not in _NO_ANSWER:
             raise
         problem = str(error)
     explanation = await explain_failure(redis)
