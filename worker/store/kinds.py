@@ -102,7 +102,10 @@ async def _describe_cluster(redis: Redis) -> ServersInWords:
 
 
 async def _replicas_of(primary: Any) -> int:
-    """Return how many replicas follow. CLUSTER SLOTS of Valkey may tell of earlier times."""
+    """Return how many replicas follow.
+
+    CLUSTER SLOTS of Valkey may tell of earlier times.
+    """
     info = await primary.execute_command("INFO", "replication")
     return int(info["connected_slaves"])
 

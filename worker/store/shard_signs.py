@@ -52,7 +52,10 @@ class ShardSigns:
         return {node.name: await _sign_of(node) for node in nodes}
 
     async def layout(self) -> str:
-        """Return how slots are shared out among shards, as a word. Nodes have no name in it."""
+        """Return how slots are shared out among shards, as a word.
+
+        Nodes have no name in it.
+        """
         with redis_errors():
             node, *_ = await self._redis.ready_primaries()
             ranges = await node.execute_command("CLUSTER SLOTS")
@@ -64,7 +67,10 @@ class ShardSigns:
         return LAYOUT + _word(str(rows))
 
     async def learn_slots(self) -> None:
-        """Ask anew which node has which slots: a move shows only to those who meet it."""
+        """Ask anew which node has which slots.
+
+        A move shows only to those who meet it.
+        """
         with redis_errors():
             await self._redis.aclose()
             await self._redis.initialize()
