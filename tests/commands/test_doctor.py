@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tests.redis_server import RedisServer
+from tests.waiting import wait_until
 from tests.worlds import World, open_world
 from worker.errors import ExitCode
 
@@ -149,3 +150,21 @@ async def test_doctor_refuses_an_open_api(world: World) -> None:
 
     assert ended.code == ExitCode.USAGE
     assert "set TALLY_API_TOKEN or TALLY_API_TOKEN_FILE" in ended.out
+
+
+async def test_doctor_knows_channels_that_nobody_follows(world: World) -> None:
+    """One worker of two shards runs."""
+    channels = ",".join(f"room-{number}" for number in range(10))
+    world.settings["TALLY_CHANNELS"] = channels
+
+    async def are_all_followed() -> bool:
+        return "Following" not in (await world.run_command("doctor")).out
+
+    await world.follow(TALLY_SHARD="0/2")
+    ended = await world.run_command("doctor")
+    await world.follow(TALLY_SHARD="1/2")
+    await wait_until(are_all_followed)
+
+    assert ended.code == ExitCode.DONE
+    assert "note Following: " in ended.out
+    assert "of the 10 configured names have no cursor of the last 6 minutes" in ended.out

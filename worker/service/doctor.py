@@ -29,6 +29,8 @@ LOOK_SECONDS: Final = 6.0
 
 The start and the end of a process take their time, too, and ten seconds are promised.
 """
+RECENT_SECONDS: Final = 360
+"""A cursor that is older than an idle poll takes is of nobody who follows now."""
 LISTED: Final = 10
 """So many refused names are named."""
 
@@ -49,6 +51,7 @@ HANGING: Final = {
     "PubNub": ExitCode.PUBNUB_REFUSED,
     "Redis": ExitCode.REDIS_UNFIT,
     "Rounds": ExitCode.REDIS_UNFIT,
+    "Following": ExitCode.REDIS_UNFIT,
     "TALLY_HTTP": ExitCode.USAGE,
 }
 """Subject → the exit code if its check does not end."""
@@ -219,6 +222,39 @@ async def examine_rounds(
         return cost
 
     return await deadline.look("Rounds", check)
+
+
+async def examine_following(
+    tables: Tables,
+    names: Names,
+    deadline: Deadline,
+) -> list[Finding]:
+    """Say which names no worker follows, though workers run: a shard may have none."""
+
+    async def check() -> str:
+        left = await _without_worker(tables, names)
+        if not left:
+            return ""
+        return Note(
+            f"{len(left)} of the {len(names.all)} configured names have no cursor of the "
+            f"last {RECENT_SECONDS / 60:.0f} minutes, such as {left[0]!r}, though a worker "
+            "runs: nobody follows them now. Is each shard (TALLY_SHARD) running, "
+            "and has each worker the same list?"
+        )
+
+    found = await deadline.look("Following", check)
+    return [found] if found.text else []
+
+
+async def _without_worker(tables: Tables, names: Names) -> list[str]:
+    """Return names without a fresh cursor; none if no worker runs."""
+    if not await tables.cursors.has_heartbeat():
+        return []
+    covered: set[str] = set()
+    for of_cursor, saved in await tables.cursors.followed():
+        if saved.age_seconds <= RECENT_SECONDS:
+            covered.update(of_cursor)
+    return [name for name in names.all if name not in covered]
 
 
 async def _read_load(tables: Tables, schedule: Schedule) -> Load:

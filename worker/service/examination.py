@@ -17,6 +17,7 @@ from worker.service.doctor import (
     Deadline,
     Finding,
     examine_folder,
+    examine_following,
     examine_pubnub,
     examine_redis,
     examine_rounds,
@@ -25,7 +26,14 @@ from worker.service.doctor import (
 from worker.service.file_limit import ensure_files
 from worker.service.http_sites import describe_api, describe_board
 from worker.service.page_address import check_address
-from worker.service.parts import claim_of, counted_types, followed_names, keyset, schedule
+from worker.service.parts import (
+    claim_of,
+    configured_names,
+    counted_types,
+    followed_names,
+    keyset,
+    schedule,
+)
 from worker.settings import Settings, sites_of
 from worker.settings.name_list import doubtful_names
 from worker.settings.problems import UnknownVariable
@@ -120,6 +128,8 @@ async def _examine_redis(
                 tables = Tables(redis, keys)
                 rounds = await examine_rounds(tables, schedule(settings), deadline)
                 findings.append(rounds)
+                names = _names(settings)
+                findings.extend(await examine_following(tables, names, deadline))
         return ""
 
     # A little later than the checks inside: their findings are kept.
@@ -134,6 +144,12 @@ def _claim(settings: Settings) -> Claim | None:
     with suppress(TallyError):
         return claim_of(settings)
     return None
+
+
+def _names(settings: Settings) -> Names:
+    with suppress(TallyError):
+        return configured_names(settings)
+    return Names()
 
 
 def _keys(settings: Settings) -> Keys:
