@@ -803,7 +803,7 @@ def _who_key(actions_key: str, tally: str) -> str:
 
 def effect_of(name: str, args: Args) -> str:
     """Return the name of what a command does: an apply without a channel saves cursors alone."""
-    saves_alone = name == "apply" and int(args[1][5]) == 0
+    saves_alone = name == "apply" and int(args[1][6]) == 0
     return "save_cursor" if saves_alone else name
 
 

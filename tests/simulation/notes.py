@@ -158,7 +158,7 @@ class Notes:
         elif name == "owe":
             self._marks(machine, args[0][0], args[1][0])
         elif name in {"apply", "save_cursor"}:
-            self._has_applied(machine, int(args[1][5]), result)
+            self._has_applied(machine, int(args[1][6]), result)
         elif name == "hset" and "look_next" in options.get("mapping", ()):
             channel = _channel(args[0])
             self._saved_looks.setdefault(channel, self.look_began(channel))
