@@ -155,7 +155,12 @@ class Sentinels(Nodes):
         # It refuses while it is still busy with the last failover.
         words = ("SENTINEL", "FAILOVER", SERVICE, *([how] if how else []))
         wait_for(lambda: sentinel.ask(*words), "no failover is possible")
-        return self.wait_for_failover(before)
+        try:
+            return self.wait_for_failover(before)
+        except TimeoutError:
+            # A busy machine may take too long, and then the sentinels give up.
+            wait_for(lambda: sentinel.ask(*words), "no failover is possible")
+            return self.wait_for_failover(before)
 
     def kill_primary(self) -> Node:
         """End the primary as a crash does; return it."""
