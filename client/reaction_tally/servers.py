@@ -83,43 +83,38 @@ def _async_cluster(address: ServersAddress, options: Options) -> Any:
 
 
 def _of_sentinels(address: ServersAddress, options: Options) -> Any:
-    kind: Any = WaitingSentinelPool
-    managed = sentinel.SentinelManagedConnection
-    if address.has_tls:
-        managed = sentinel.SentinelManagedSSLConnection
-    manager: Any = sentinel.Sentinel
-    watching = manager(
-        address.hosts,
-        sentinel_kwargs={**_of_sentinel(address), "retry": Retry(NoBackoff(), 0)},
-    )
-    return Redis.from_pool(
-        kind(
-            address.service,
-            watching,
-            connection_class=managed,
-            **_without(options, "connection_class"),
-        )
-    )
+    return _sentinel_client(address, options, sentinel, WaitingSentinelPool, Redis, Retry)
 
 
 def _of_async_sentinels(address: ServersAddress, options: Options) -> Any:
-    kind: Any = AsyncSentinelPool
-    managed = async_sentinel.SentinelManagedConnection
+    return _sentinel_client(
+        address, options, async_sentinel, AsyncSentinelPool, AsyncRedis, AsyncRetry
+    )
+
+
+def _sentinel_client(
+    address: ServersAddress,
+    options: Options,
+    module: Any,
+    pool: Any,
+    client: Any,
+    retry: Any,
+) -> Any:
+    """Return a client of the primary; ``module`` and the kinds are of threads or of loops."""
+    managed = module.SentinelManagedConnection
     if address.has_tls:
-        managed = async_sentinel.SentinelManagedSSLConnection
-    manager: Any = async_sentinel.Sentinel
-    watching = manager(
+        managed = module.SentinelManagedSSLConnection
+    watching = module.Sentinel(
         address.hosts,
-        sentinel_kwargs={**_of_sentinel(address), "retry": AsyncRetry(NoBackoff(), 0)},
+        sentinel_kwargs={**_of_sentinel(address), "retry": retry(NoBackoff(), 0)},
     )
-    return AsyncRedis.from_pool(
-        kind(
-            address.service,
-            watching,
-            connection_class=managed,
-            **_without(options, "connection_class"),
-        )
+    connections = pool(
+        address.service,
+        watching,
+        connection_class=managed,
+        **_without(options, "connection_class"),
     )
+    return client.from_pool(connections)
 
 
 def _of_sentinel(address: ServersAddress) -> dict[str, Any]:
