@@ -13,7 +13,8 @@ from tests.waiting import wait_until
 from tests.worlds import KEYS, ROOM, World, open_world
 from worker.errors import ExitCode, RedisUnfitError
 from worker.service import worker
-from worker.service.parts import Parts, claim_of
+from worker.service.configured import claim_of
+from worker.service.parts import Parts
 from worker.store.connection import connect
 from worker.store.counted_types import claim_namespace
 from worker.store.ownership import Ownership

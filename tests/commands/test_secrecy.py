@@ -32,7 +32,8 @@ from tests.redis_server import RedisServer
 from tests.waiting import wait_until
 from worker.cli.commands import app
 from worker.emulator import OUTAGE_KINDS, Emulator
-from worker.service.parts import followed_names, open_parts
+from worker.service.configured import followed_names
+from worker.service.parts import open_parts
 from worker.service.worker import compose
 from worker.settings import SECRETS, Settings
 from worker.store.tables import KnownChannels

@@ -10,7 +10,8 @@ from tests.simulation.machine import Machine
 from tests.simulation.pubnub_twin import ClientTwin, PubNub
 from tests.simulation.redis_twin import RedisTwin, Server
 from worker.errors import ExitCode, RedisUnavailableError
-from worker.service.parts import Parts, followed_names
+from worker.service.configured import followed_names
+from worker.service.parts import Parts
 from worker.service.worker import compose
 from worker.settings import Settings
 from worker.source.names import Names

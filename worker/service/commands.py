@@ -29,6 +29,7 @@ from worker.errors import (
 )
 from worker.reconciliation.report import ReconcileOptions, ReconcileReport, VerifyReport
 from worker.reconciliation.verify import Sample, Verifier, verify
+from worker.service.configured import configured_names, counted_types, followed_names, keyset
 from worker.service.file_limit import ensure_files
 from worker.service.health import Health
 from worker.service.http_sites import opened_sites
@@ -39,10 +40,6 @@ from worker.service.parts import (
     build_backfiller,
     build_comparison,
     build_reconciler,
-    configured_names,
-    counted_types,
-    followed_names,
-    keyset,
     open_parts,
 )
 from worker.service.worker import compose

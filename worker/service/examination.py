@@ -12,6 +12,13 @@ from typing import Final
 from reaction_tally.errors import InvalidNameError
 from reaction_tally.keys import Keys
 from worker.errors import ConfigurationError, ExitCode, TallyError
+from worker.service.configured import (
+    claim_of,
+    configured_names,
+    counted_types,
+    followed_names,
+    keyset,
+)
 from worker.service.doctor import (
     LOOK_SECONDS,
     Deadline,
@@ -26,14 +33,7 @@ from worker.service.doctor import (
 from worker.service.file_limit import ensure_files
 from worker.service.http_sites import describe_api, describe_board
 from worker.service.page_address import check_address
-from worker.service.parts import (
-    claim_of,
-    configured_names,
-    counted_types,
-    followed_names,
-    keyset,
-    schedule,
-)
+from worker.service.parts import schedule
 from worker.settings import Settings, sites_of
 from worker.settings.name_list import doubtful_names
 from worker.settings.problems import UnknownVariable

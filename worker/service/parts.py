@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 
@@ -15,7 +16,6 @@ from worker.applying.shard_doubts import ShardDoubts
 from worker.applying.shard_watch import shards_watched
 from worker.applying.slots import Slots
 from worker.domain.reconciliation import Limit
-from worker.domain.shards import Share
 from worker.errors import ConfigurationError, ScriptRefusedError
 from worker.history.backfill import Backfiller
 from worker.reconciliation.consistency import Consistency
@@ -29,14 +29,18 @@ from worker.reconciliation.repair import Repair
 from worker.reconciliation.repair_steps import RepairSteps
 from worker.reconciliation.report import ReconcilePolicy
 from worker.reconciliation.schedule import Schedule
+from worker.service.configured import (
+    claim_of,
+    configured_names,
+    counted_types,
+    keyset,
+    share_of,
+)
 from worker.settings import Settings
-from worker.settings.checks import COUNTED, FOLLOW, KEYSET, demand
 from worker.source.backoff import Backoff, elapsed_clock
-from worker.source.client import Client, Keyset
+from worker.source.client import Client
 from worker.source.history import History
-from worker.source.names import Names
 from worker.source.steady_clock import SteadyClock
-from worker.source.wire import CountedTypes
 from worker.store.apply_script import Ttls
 from worker.store.audit import Audit
 from worker.store.budget import Budget
@@ -44,7 +48,7 @@ from worker.store.connection import RedisClient, opened_redis, pool_of, recovery
 from worker.store.counted_types import acceptable_claim, claim_namespace
 from worker.store.entries import Entries
 from worker.store.key_scan import ChannelScan
-from worker.store.ownership import Claim, Ownership, check_ownership
+from worker.store.ownership import Ownership, check_ownership
 from worker.store.preflight import check_fitness, check_keys, check_permissions
 from worker.store.redis_retry import RedisRetry
 from worker.store.refused_users import RefusedUsers
@@ -56,64 +60,6 @@ from worker.store.tombstones import Tombstones
 from worker.telemetry.throttled_warning import ThrottledWarning
 
 log = structlog.get_logger(__name__)
-
-
-def keyset(settings: Settings) -> Keyset:
-    """Return the keys and names that identify us to PubNub."""
-    demand(settings, KEYSET)
-    assert settings.subscribe_key  # noqa: S101 - for mypy: it was demanded
-    return Keyset(
-        settings.subscribe_key,
-        settings.user_id,
-        publish_key=settings.publish_key,
-        secret_key=settings.secret_key,
-        auth_token=settings.auth_token,
-        origin=settings.origin,
-        tls=settings.tls,
-    )
-
-
-def configured_names(settings: Settings) -> Names:
-    """Return the names to follow, as they are set now."""
-    return Names.of(settings.all_channels(), settings.channel_groups)
-
-
-def followed_names(settings: Settings) -> Names:
-    """Return the names to follow, at least one.
-
-    Raises:
-        ConfigurationError: everything that is wrong, together.
-    """
-    demand(settings, FOLLOW.checks)
-    return configured_names(settings)
-
-
-def share_of(settings: Settings) -> Share:
-    """Return which channels this process keeps right, as far as the settings say."""
-    share = Share(settings.shard)
-    if share.shard:
-        names = configured_names(settings)
-        share.configure(names.channels, names.wildcards)
-    return share
-
-
-def counted_types(settings: Settings) -> CountedTypes:
-    """Return which types are counted, at least one."""
-    demand(settings, COUNTED)
-    ignored = frozenset(settings.ignored_types)
-    return CountedTypes(frozenset(settings.types), ignored)
-
-
-def claim_of(settings: Settings) -> Claim:
-    """Return what all processes of a namespace must share."""
-    demand(settings, KEYSET)
-    return Claim(
-        subscribe_key=settings.subscribe_key or "",
-        types=str(counted_types(settings)),
-        retention_days=f"{settings.retention_days:.10g}",
-        tombstone_seconds=str(settings.tombstone_seconds),
-        settle_seconds=f"{settings.settle_seconds:.10g}",
-    )
 
 
 class Parts:
@@ -145,18 +91,9 @@ class Parts:
         self.share = share_of(settings)
         self.ownership = Ownership(recovery_redis, keys, claim_of(settings))
         self.signs = signs_of(redis, keys)
-        self.recovery: RollbackRecovery | None = None
+        self.recovery = None
         if rollback_detector:
-            if self.signs:
-                rollback_detector.expect_shards()
-            self.recovery = RollbackRecovery(
-                rollback_detector,
-                Tables(recovery_redis, keys),
-                self.ownership,
-                configured_names(settings).of_shard(settings.shard).channels,
-                () if self.signs else (pool_of(redis), pool_of(recovery_redis)),
-                self.signs,
-            )
+            self.recovery = self._recovery(rollback_detector, recovery_redis)
         recover = self.recovery.run if self.recovery else None
         retry = RedisRetry(clock, rollback_detector, recover)
         self.retry = retry
@@ -178,11 +115,36 @@ class Parts:
         self.history = History(self.client, self.budget.take, clock)
         self.audit = Audit(redis, keys)
         self.tombstones = Tombstones(redis, keys, retry)
-        self.shard_doubts: ShardDoubts | None = None
+        self.shard_doubts = self._doubts() if self.signs else None
+
+    def _recovery(
+        self,
+        rollback_detector: RollbackDetector,
+        recovery_redis: RedisClient,
+    ) -> RollbackRecovery:
+        """Return what compares Redis with what this process knows."""
+        names = configured_names(self.settings).of_shard(self.settings.shard)
+        pools: tuple[Any, ...] = (pool_of(self.redis), pool_of(recovery_redis))
         if self.signs:
-            scan = ChannelScan(redis, keys)
-            tables = self.tables, self.probe_tables
-            self.shard_doubts = ShardDoubts(*tables, self.signs, scan, keys, retry)
+            rollback_detector.expect_shards()
+            # Others watch the servers of a cluster: no connection leads to an old one.
+            pools = ()
+        return RollbackRecovery(
+            rollback_detector,
+            Tables(recovery_redis, Keys(self.settings.namespace)),
+            self.ownership,
+            names.channels,
+            pools,
+            self.signs,
+        )
+
+    def _doubts(self) -> ShardDoubts:
+        """Return what reads the cursors of a cluster."""
+        assert self.signs  # noqa: S101 - for mypy: there is a cluster
+        keys = Keys(self.settings.namespace)
+        scan = ChannelScan(self.redis, keys)
+        tables = self.tables, self.probe_tables
+        return ShardDoubts(*tables, self.signs, scan, keys, self.retry)
 
     @asynccontextmanager
     async def shards_watched(self) -> AsyncIterator[None]:

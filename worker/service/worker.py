@@ -21,6 +21,7 @@ from worker.live.subscriptions import SubscriptionFactory, Subscriptions
 from worker.reconciliation.repair_queue import RepairQueue
 from worker.reconciliation.rounds import Rounds
 from worker.service.backlog import BacklogReader
+from worker.service.configured import configured_names, followed_names
 from worker.service.file_limit import ensure_files
 from worker.service.health import Health
 from worker.service.history_rate import HistoryRate
@@ -30,8 +31,6 @@ from worker.service.parts import (
     build_expiry,
     build_reconciler,
     build_repair_steps,
-    configured_names,
-    followed_names,
     new_backoff,
     new_random,
     schedule,
