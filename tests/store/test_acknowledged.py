@@ -53,6 +53,7 @@ async def test_a_cursor_under_way_proves_no_later_mark(
     acknowledged.note_save("subscription", 1, sent)
 
     assert marks_of(acknowledged) == {(OVERFLOW, "room")}
+    assert acknowledged.proven == {}
 
 
 async def test_marks_taken_back_are_forgotten(tables: Tables, acknowledged: Acknowledged) -> None:

@@ -139,8 +139,9 @@ class Acknowledged:
             return
         for channel in [*self.marks]:
             proven = self._take_marks(channel, sent)
-            proofs = dict.fromkeys(proven, (subscription, saves))
-            self.proven.setdefault(channel, {}).update(proofs)
+            if proven:
+                proofs = dict.fromkeys(proven, (subscription, saves))
+                self.proven.setdefault(channel, {}).update(proofs)
 
     @property
     def subscriptions(self) -> set[str]:
