@@ -225,8 +225,8 @@ class Forwarder:
         self._port = port
         self._tls = tls
         self._through: set[asyncio.Task[None]] = set()
-        self._answers = asyncio.Event()
-        self._answers.set()
+        self._requests = asyncio.Event()
+        self._requests.set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -258,13 +258,16 @@ class Forwarder:
         """Return what a new connection makes of an answer: nothing else."""
         return bytes
 
-    def hold_answers(self) -> None:
-        """Keep answers of the server back."""
-        self._answers.clear()
+    def hold_requests(self) -> None:
+        """Keep requests back, so that they are not answered.
 
-    def let_answers_through(self) -> None:
-        """Pass on the answers that were kept back, and all later ones."""
-        self._answers.set()
+        What the server has done already is answered: a test that saw it may rely on that.
+        """
+        self._requests.clear()
+
+    def let_requests_through(self) -> None:
+        """Pass on the requests that were kept back, and all later ones."""
+        self._requests.set()
 
     async def _cut(self) -> None:
         for task in self._through:
@@ -279,8 +282,8 @@ class Forwarder:
         try:
             inward, outward = await asyncio.open_connection("127.0.0.1", self._port)
             ways = [
-                asyncio.create_task(_carry(reader, outward)),
-                asyncio.create_task(_carry(inward, writer, self._answers, self.view())),
+                asyncio.create_task(_carry(reader, outward, gate=self._requests)),
+                asyncio.create_task(_carry(inward, writer, view=self.view())),
             ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)

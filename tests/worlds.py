@@ -212,6 +212,11 @@ class World(View):
             assert await self.tallies() == self.emulator.truth(), self.logs()
             raise
 
+    async def has_polled(self, times: int) -> None:
+        """Wait until PubNub was polled so often."""
+        polled = self.emulator.requests
+        await wait_until(lambda: polled["subscribe"] >= times, what=self.logs)
+
     def logs(self) -> str:
         """Return the end of every process's log, for the message of a failure."""
         return "\n".join(child.tail() for child in self.children)

@@ -335,11 +335,11 @@ async def test_a_late_answer_spoils_no_later_read(counted: Redis, valkey: RedisS
         AsyncTallyReader.from_url(f"{door.url}?max_connections=1") as reader,
     ):
         assert await reader.get(CHANNEL, MESSAGE) == TALLIES
-        door.hold_answers()
+        door.hold_requests()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await reader.get_many(CHANNEL, ["5"])
-        door.let_answers_through()
+        door.let_requests_through()
         assert await reader.get_many(CHANNEL, [MESSAGE]) == {MESSAGE: TALLIES}
 
 

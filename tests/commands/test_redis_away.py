@@ -38,21 +38,23 @@ async def fill_the_queue(world: World) -> None:
         polls = world.emulator.requests["subscribe"] + (number <= QUEUED_ANSWERS)
         for user in range(60):
             world.react(uuid=f"user-{number}-{user}")
-        await has_polled(world, polls)
-
-
-async def has_polled(world: World, times: int) -> None:
-    """Wait until the worker has polled so often."""
-    await wait_until(lambda: world.emulator.requests["subscribe"] >= times)
+        await world.has_polled(polls)
 
 
 async def has_nothing_in_hand(world: World, worker: Running) -> None:
-    """Wait until the first answer is applied, and its cursor saved."""
+    """Wait until two answers are applied, and their cursors saved.
 
-    async def is_idle() -> bool:
-        return bool(await world.cursors()) and not await world.redis.keys("tally:*:progress")
+    After the first cursor of its life a worker has something else to write.
+    The second answer is applied when that is written.
+    """
 
-    await wait_until(is_idle, what=lambda: worker.err[-3000:])
+    async def saved(times: int) -> bool:
+        held = [int(cursor["saves"]) for cursor in (await world.cursors()).values()]
+        return bool(held) and min(held) >= times and not await world.redis.keys("tally:*:progress")
+
+    await wait_until(lambda: saved(1), what=lambda: worker.err[-3000:])
+    world.react(uuid="second-answer")
+    await wait_until(lambda: saved(2), what=lambda: worker.err[-3000:])
 
 
 async def test_a_long_hang_reads_answers_again(world: World) -> None:
@@ -109,12 +111,12 @@ async def test_a_stop_waits_for_no_redis_that_hangs(
         settings = {"REDIS_URL": forwarder.url, "TALLY_DRAIN_SECONDS": "0.3"}
         async with world.run_worker(**settings) as worker:
             await has_nothing_in_hand(world, worker)
-            forwarder.hold_answers()
+            forwarder.hold_requests()
             if has_answers:
                 await fill_the_queue(world)
             began = loop.time()
         seconds = loop.time() - began
-        forwarder.let_answers_through()
+        forwarder.let_requests_through()
 
     assert seconds < SOCKET_TIMEOUT_SECONDS / 2
     assert worker.work.result() is (ExitCode.FAILED if has_answers else ExitCode.DONE)

@@ -159,8 +159,11 @@ async def test_a_stop_does_not_wait_for_the_end_of_tls(world: World, papers: Pap
         worker = await world.follow(REDIS_URL=address, TALLY_DRAIN_SECONDS="0.5")
         world.react("👍", "ana")
         await world.settles()
-        between.hold_answers()
-        world.react("🎉", "ben")
+        between.hold_requests()
+        polls = world.emulator.requests["subscribe"]
+        for number, user in enumerate(["ben", "cem"], 1):  # one of them is read at least
+            world.react("🎉", user)
+            await world.has_polled(polls + number)
         code = await worker.stopped()
 
     assert code == ExitCode.FAILED, worker.err
