@@ -77,10 +77,18 @@ async def test_two_shards_count_everything(rooms: World) -> None:
         assert child.entries("worker_starts")[0]["shard"] == str(shard)
 
         await shows(child, tally_channels=own, tally_names=own)
+        await shows(child, **{f'tally_shards{{shard="{shard.index}"}}': shard.count})
     # Each cost what its channels cost: nobody was backfilled twice.
     figures = [await child.figures() for child in shards.values()]
     settled = sum(figure['tally_reconciles_total{result="settled"}'] for figure in figures)
     assert settled == len(ROOMS)
+
+
+async def test_a_worker_without_a_shard_has_the_only_one(world: World) -> None:
+    """Whoever counts the shards that have a worker sees that none is missing."""
+    child = world.start("run")
+    await is_ready(child)
+    await shows(child, **{'tally_shards{shard="0"}': 1})
 
 
 async def test_a_shard_without_channels_is_healthy(world: World) -> None:

@@ -129,6 +129,11 @@ class Share:
         self._wildcards: frozenset[str] = frozenset()
 
     @property
+    def index(self) -> int:
+        """Which shard this process has; 0 if channels are not divided."""
+        return self.shard.index if self.shard else 0
+
+    @property
     def count(self) -> int:
         """How many shards there are; 1 if channels are not divided."""
         return self.shard.count if self.shard else 1

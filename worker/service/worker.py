@@ -143,6 +143,7 @@ async def compose(parts: Parts, followed: Names) -> Worker:
     hang_up = reload.ask if can_reload else None
     service = Service(subscriptions, jobs, settings.drain_seconds, hang_up)
     metrics.build.info({"version": __version__, "redis_namespace": settings.namespace})
+    metrics.shards.labels(parts.share.index).set(parts.share.count)
     health = Health(
         subscriptions,
         repairs.queue.backfills,

@@ -87,6 +87,11 @@ verified: Final = Gauge(
 
 channels: Final = Gauge("tally_channels", "Channels ever seen.")
 names: Final = Gauge("tally_names", "Names that are followed: channels and groups.")
+shards: Final = Gauge(
+    "tally_shards",
+    "Shards that there are, by the one that this worker has (TALLY_SHARD); without one, 1.",
+    ["shard"],
+)
 names_digest: Final = Gauge(
     "tally_names_digest",
     "A number for the names that are followed; workers with the same names have the same.",
