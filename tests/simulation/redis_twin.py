@@ -267,6 +267,9 @@ class _Connection:
     def __init__(self, server: Server) -> None:
         self._server = server
 
+    def repr_pieces(self) -> list[tuple[str, str | int]]:
+        return [("host", "twin"), ("port", 6379)]
+
     async def on_connect_check_health(self, check_health: bool = True) -> None:
         pass
 

@@ -249,6 +249,7 @@ async def test_a_failover_by_sentinels_is_suspect(sentinels: Sentinels) -> None:
             await redis.set("key", "2")
         await wait_until(lambda: detector.is_suspect or refuses(redis))
         assert detector.is_suspect
+        assert detector.server == sentinels.primary().address
         assert await recovery.get("key") == "1"
 
 

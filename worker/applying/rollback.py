@@ -11,7 +11,7 @@ from worker.applying.losses import LossFinder
 from worker.store.ownership import Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.rollback_detector import RollbackDetector
-from worker.store.shard_signs import ShardSigns
+from worker.store.shard_signs import ShardSigns, changed_servers
 from worker.store.tables import Tables
 
 RUN_TRIES: Final = 3
@@ -45,7 +45,7 @@ class RollbackRecovery:
         ``pools`` may still lead to the old server. ``signs`` are those of a cluster.
         """
         self._losses = LossFinder(rollback_detector, tables, followed, signs)
-        self._has_shards = signs is not None
+        self._signs = signs
         self._rollback_detector = rollback_detector
         self._acknowledged = rollback_detector.acknowledged
         self._tables = tables
@@ -76,7 +76,7 @@ class RollbackRecovery:
         # Read first: so a server that takes its place meanwhile is noticed.
         run_id = await self._suspected_run()
         # Claimed before anything else is written. Other processes see the signs of shards, too.
-        has_lost = bool(detector.loss) and not self._has_shards
+        has_lost = bool(detector.loss) and not self._signs
         if not await self._ownership.claim(has_lost=has_lost):
             detector.suspect("Redis lacks the claim of this process")
         await self._mark_again()
@@ -89,14 +89,14 @@ class RollbackRecovery:
         if loss:
             await self._accept(run_id)
         else:
-            self._trust(run_id)
+            await self._trust(run_id)
         for listener in self._listeners:
             listener(owed)
 
     async def _accept(self, run_id: str | None) -> None:
         """Go on with what Redis still has."""
         heads: Mapping[str, str] = {}
-        if self._has_shards:
+        if self._signs:
             # Whatever is lost from here on will show.
             heads = await self._tables.heads.read(await self._losses.known_channels())
         self._rollback_detector.accept(run_id)
@@ -126,14 +126,23 @@ class RollbackRecovery:
         for cause, channels in marks.items():
             await self._tables.owe(channels, GapCause(cause), is_new=False)
 
-    def _trust(self, run_id: str | None) -> None:
+    async def _trust(self, run_id: str | None) -> None:
         """Go on: nothing that was acknowledged is lost."""
         detector = self._rollback_detector
+        servers = await self._changed_servers()
         is_new = detector.trust(run_id)
         if detector.ignores_runs:
             log.warning("redis_runs_differ")
         elif is_new:
-            log.warning("redis_restarted")
+            log.warning("redis_restarted", servers=servers)
+
+    async def _changed_servers(self) -> list[str]:
+        """Return the servers that were restarted, or took over: host and port."""
+        detector = self._rollback_detector
+        if not self._signs:
+            return [detector.server]
+        signs = await self._signs.read()
+        return changed_servers(signs, detector.signs.split())
 
     async def _mark_lost(self, channels: Collection[str]) -> None:
         """Mark what is lost, before anything else is written."""

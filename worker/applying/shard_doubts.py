@@ -17,7 +17,13 @@ from worker.store.cursors import SavedCursor
 from worker.store.key_scan import ChannelScan
 from worker.store.pending_repairs import GapCause
 from worker.store.redis_retry import RedisRetry
-from worker.store.shard_signs import LAYOUT, ShardSigns, Signs, text_of
+from worker.store.shard_signs import (
+    LAYOUT,
+    ShardSigns,
+    Signs,
+    changed_servers,
+    text_of,
+)
 from worker.store.tables import Tables
 
 ReadChannels = Callable[[], Awaitable[Collection[str]]]
@@ -97,7 +103,8 @@ class ShardDoubts:
             await self._tables.channels.add(found)
             channels |= found
         doubted = self._signs.on_other_shards(channels, signs, known)
-        log.error("shards_changed", channels=len(doubted))
+        servers = changed_servers(signs, trusted)
+        log.error("shards_changed", servers=servers, channels=len(doubted))
         if doubted:
             await self._tables.owe(doubted, GapCause.REDIS_WENT_BACK)
         self._doubted |= strange

@@ -1,6 +1,6 @@
 """Notices that Redis may have gone back: a restart, a failover, a restored copy."""
 
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
@@ -32,6 +32,8 @@ class RollbackDetector:
         """Whether ``run_id`` is no sign."""
         self.histories = 0
         """How many histories of writes Redis has gone on with that may lack some."""
+        self.server = ""
+        """Host and port of the server that a connection led to last, or its Unix socket."""
         self.layout = ""
         """How a cluster's slots were shared out before its signs were found to be trusted."""
         self._run_id: str | None = None
@@ -85,6 +87,7 @@ class RollbackDetector:
         """
         # A failed health check connects again, and would come here again, without end.
         await connection.on_connect_check_health(check_health=False)
+        self.server = _place_of(connection)
         if not self.ignores_runs:
             self.meet(await _run_id_of(connection))
         if self.is_suspect:
@@ -151,6 +154,11 @@ class RollbackDetector:
         self._run_id = run_id
         self.is_suspect = False
         self.loss = ""
+
+
+def _place_of(connection: Any) -> str:
+    pieces = dict(connection.repr_pieces())
+    return pieces.get("path") or f"{pieces['host']}:{pieces['port']}"
 
 
 async def _run_id_of(connection: AbstractConnection) -> str | None:

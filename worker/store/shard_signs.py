@@ -6,7 +6,7 @@ One with another sign may have: a planned failover loses nothing.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from redis.exceptions import ClusterDownError
@@ -106,6 +106,11 @@ def signs_of(redis: Any, keys: Keys) -> ShardSigns | None:
 def text_of(signs: Signs) -> str:
     """Return the signs as a cursor keeps them."""
     return " ".join(sorted(signs.values()))
+
+
+def changed_servers(signs: Signs, trusted: Collection[str]) -> list[str]:
+    """Return the primaries, host and port, that have none of the trusted signs."""
+    return sorted(server for server, sign in signs.items() if sign not in trusted)
 
 
 async def _sign_of(node: Any) -> str:
