@@ -75,6 +75,7 @@ class RollbackRecovery:
         detector.begin_comparison()
         # Read first: so a server that takes its place meanwhile is noticed.
         run_id = await self._suspected_run()
+        servers = await self._changed_servers()
         # Claimed before anything else is written. Other processes see the signs of shards, too.
         has_lost = bool(detector.loss) and not self._signs
         if not await self._ownership.claim(has_lost=has_lost):
@@ -89,7 +90,7 @@ class RollbackRecovery:
         if loss:
             await self._accept(run_id)
         else:
-            await self._trust(run_id)
+            self._trust(run_id, servers)
         for listener in self._listeners:
             listener(owed)
 
@@ -126,10 +127,9 @@ class RollbackRecovery:
         for cause, channels in marks.items():
             await self._tables.owe(channels, GapCause(cause), is_new=False)
 
-    async def _trust(self, run_id: str | None) -> None:
+    def _trust(self, run_id: str | None, servers: Sequence[str]) -> None:
         """Go on: nothing that was acknowledged is lost."""
         detector = self._rollback_detector
-        servers = await self._changed_servers()
         is_new = detector.trust(run_id)
         if detector.ignores_runs:
             log.warning("redis_runs_differ")
