@@ -4,32 +4,22 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import (
-    ExitStack,
-    contextmanager,
-    suppress,
-)
-from functools import partial
-from itertools import repeat, starmap
-from operator import attrgetter
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 from redis import RedisCluster
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 from redis.asyncio.cluster import PipelineCommand
-from redis.exceptions import (
-    MaxConnectionsError,
-    ResponseError,
-)
+from redis.exceptions import MaxConnectionsError, ResponseError
 
 from reaction_tally.operations import Request
 from reaction_tally.replies import REDIS_ERRORS
 from reaction_tally.routes import (
     PAUSES,
-    Delivery,
-    Parcel,
-    broken_reply,
-    is_broken,
+    NodeCommands,
+    RoutedRequest,
+    connection_error,
+    is_connection_error,
 )
 
 WAIT_SECONDS: Final = 10.0
@@ -37,14 +27,11 @@ WAIT_SECONDS: Final = 10.0
 
 It counts where the pool of the client does not wait itself.
 """
-LOOK_SECONDS: Final = 0.005
+POLL_SECONDS: Final = 0.005
 """How often such a pool is asked."""
-LEARN_SECONDS: Final = 2.0
-"""The longest wait for what nodes say about slots."""
-CLIENTS: Final = (
-    RedisCluster,
-    AsyncRedisCluster,
-)
+SLOT_MAP_SECONDS: Final = 2.0
+"""The longest wait for the slot map: which node has which slots."""
+CLIENTS: Final = (RedisCluster, AsyncRedisCluster)
 Received = Sequence[Sequence[Any]]
 
 
@@ -60,54 +47,43 @@ def send(client: Any, request: Request) -> Sequence[Any]:
         RedisUnavailableError: slots are on their way.
         RedisError: no connection came about.
     """
-    delivery = Delivery(request)
+    routed = RoutedRequest(request)
     for pause in PAUSES:
         time.sleep(pause)
-        _try(client, delivery)
-        for error in delivery.moved:
+        _try(client, routed)
+        for error in routed.moved:
             client.nodes_manager.move_slot(error)
-        if delivery.is_lost:
+        if routed.is_map_stale:
             client.nodes_manager.initialize()
-        if delivery.is_done:
+        if routed.is_done:
             break
-    return delivery.result()
+    return routed.result()
 
 
-def _try(client: Any, delivery: Delivery) -> None:
+def _try(client: Any, routed: RoutedRequest) -> None:
     try:
-        parcels = delivery.parcels(client)
-        received = _exchange(client, parcels)
-        delivery.take(parcels, received)
+        parts = routed.by_node(client)
+        routed.take(parts, _exchange(client, parts))
     except Exception as error:
-        if not is_broken(error):
+        if not is_connection_error(error):
             raise
-        delivery.fail(error)
+        routed.fail(error)
 
 
-def _exchange(client: Any, parcels: Sequence[Parcel]) -> Received:
+def _exchange(client: Any, parts: Sequence[NodeCommands]) -> Received:
     """Send to all nodes before the first reply is read: this takes one round trip."""
-    with ExitStack() as opened:
-        open_one = partial(_opened, opened, client)
-        connections = [*map(open_one, parcels)]
-        pairs = [*zip(connections, parcels, strict=True)]
-        for connection, parcel in pairs:
-            packed = connection.pack_commands(parcel.lines)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(_connection(client, part.node)) for part in parts]
+        pairs = [*zip(connections, parts, strict=True)]
+        for connection, part in pairs:
+            packed = connection.pack_commands(part.to_send)
             connection.send_packed_command(packed)
-        return [*starmap(_read, pairs)]
-
-
-def _opened(
-    opened: ExitStack,
-    client: Any,
-    parcel: Parcel,
-) -> Any:
-    redis = client.get_redis_connection(parcel.node)
-    connection = _connection(redis.connection_pool)
-    return opened.enter_context(connection)
+        return [[_reply(connection) for _ in part.to_send] for connection, part in pairs]
 
 
 @contextmanager
-def _connection(pool: Any) -> Iterator[Any]:
+def _connection(client: Any, node: Any) -> Iterator[Any]:
+    pool = client.get_redis_connection(node).connection_pool
     connection = _free_connection(pool)
     try:
         yield connection
@@ -125,13 +101,8 @@ def _free_connection(pool: Any) -> Any:
     while time.monotonic() < deadline:
         with suppress(MaxConnectionsError):
             return pool.get_connection()
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     return pool.get_connection()
-
-
-def _read(connection: Any, parcel: Parcel) -> Sequence[Any]:
-    lines = repeat(connection, len(parcel.lines))
-    return [*map(_reply, lines)]
 
 
 def _reply(connection: Any) -> Any:
@@ -143,65 +114,56 @@ def _reply(connection: Any) -> Any:
 
 async def send_in_loop(client: Any, request: Request) -> Sequence[Any]:
     """Do the same in an event loop."""
-    delivery = Delivery(request)
+    routed = RoutedRequest(request)
     for pause in PAUSES:
         await asyncio.sleep(pause)
-        await _try_in_loop(client, delivery)
-        for error in delivery.moved:
+        await _try_in_loop(client, routed)
+        for error in routed.moved:
             await client.nodes_manager.move_slot(error)
-        if delivery.is_lost:
+        if routed.is_map_stale:
             await client.nodes_manager.initialize()
-        if delivery.is_done:
+        if routed.is_done:
             break
-    return delivery.result()
+    return routed.result()
 
 
-async def _try_in_loop(client: Any, delivery: Delivery) -> None:
+async def _try_in_loop(client: Any, routed: RoutedRequest) -> None:
     try:
         await client.initialize()
-        parcels = delivery.parcels(client)
-        received = await _exchange_in_loop(parcels)
-        delivery.take(parcels, received)
+        parts = routed.by_node(client)
+        routed.take(parts, await _exchange_in_loop(parts))
     except Exception as error:
-        if not is_broken(error):
+        if not is_connection_error(error):
             raise
-        delivery.fail(error)
+        routed.fail(error)
 
 
-async def _exchange_in_loop(parcels: Sequence[Parcel]) -> Received:
-    queues = [*map(_queue, parcels)]
-    sendings = map(_send, parcels, queues)
+async def _exchange_in_loop(parts: Sequence[NodeCommands]) -> Received:
+    queues = [*map(_queue, parts)]
+    sendings = map(_send, parts, queues)
     # All of them end before the next try.
-    ends = await asyncio.gather(
-        *sendings,
-        return_exceptions=True,
-    )
-    received = [*map(_results, queues)]
+    ends = await asyncio.gather(*sendings, return_exceptions=True)
+    received = [[command.result for command in queue] for queue in queues]
     failed = filter(None, ends)
-    error = next(failed, broken_reply(received))
+    error = next(failed, connection_error(received))
     if error:
         raise error
     return received
 
 
-def _queue(parcel: Parcel) -> Sequence[PipelineCommand]:
-    numbered = enumerate(parcel.lines)
-    return [PipelineCommand(number, *line) for number, line in numbered]
+def _queue(part: NodeCommands) -> Sequence[PipelineCommand]:
+    numbered = enumerate(part.to_send)
+    return [PipelineCommand(number, *command) for number, command in numbered]
 
 
-async def _send(parcel: Parcel, queue: Sequence[PipelineCommand]) -> None:
-    await parcel.node.execute_pipeline(queue)
+async def _send(part: NodeCommands, queue: Sequence[PipelineCommand]) -> None:
+    await part.node.execute_pipeline(queue)
 
 
-def _results(queue: Sequence[PipelineCommand]) -> Sequence[Any]:
-    results = map(attrgetter("result"), queue)
-    return [*results]
-
-
-async def learn_slots(client: Any) -> None:
-    """Learn anew which node has which slots, after an answer that did not come."""
+async def refresh_slot_map(client: Any) -> None:
+    """Read again which node has which slots, after an answer that did not come."""
     with suppress(*REDIS_ERRORS, TimeoutError):
-        async with asyncio.timeout(LEARN_SECONDS):
+        async with asyncio.timeout(SLOT_MAP_SECONDS):
             await client.nodes_manager.initialize()
 
 
@@ -219,8 +181,7 @@ class HintServers:
         if not is_cluster(client):
             return client.connection_pool
         node = self._choose(client)
-        redis = client.get_redis_connection(node)
-        return redis.connection_pool
+        return client.get_redis_connection(node).connection_pool
 
     async def next_in_loop(self, client: Any) -> Any:
         """Do the same in an event loop."""

@@ -8,9 +8,9 @@ In an event loop they start a thread for each command of a transaction.
 While a node is away, they may repeat a thousand commands one by one.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, compress, groupby, repeat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any, Final
 
@@ -38,46 +38,46 @@ PAUSES: Final = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4)
 
 A failover of a dead node takes longer: the caller tries again.
 """
-_BROKEN: Final = (
+_CONNECTION_ERRORS: Final = (
     RedisConnectionError,
     RedisTimeoutError,
     OSError,
     SlotNotCoveredError,
 )
-_HOPELESS: Final = (
+_FINAL_ERRORS: Final = (
     AuthenticationError,
     AuthorizationError,
     MaxConnectionsError,
 )
-_LATE: Final = (
+_TIMEOUTS: Final = (
     RedisTimeoutError,
     TimeoutError,
 )
-PASSING: Final = (
+TRANSIENT_ERRORS: Final = (
     AskError,
     TryAgainError,
     ClusterDownError,
 )
 """What a node answers while slots move, or while another node is not replaced yet."""
-_PLACES_OF_KEYS: Final = {"EVAL": 3, "EVALSHA": 3}
-"""Of the first key; of all other commands it stands behind the name."""
+_KEY_INDEXES: Final = {"EVAL": 3, "EVALSHA": 3}
+"""Of the first key; in all other commands it stands behind the name."""
 _ASKING: Final = ("ASKING",)
 _WITHOUT_KEY: Final = "SCRIPT"
 """Such a command goes where the next one goes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class NodeCommands:
     """Commands for one node, on one connection."""
 
     node: Any
-    places: Sequence[int]
+    indexes: Sequence[int]
     """Where in the request each command stands."""
     commands: Sequence[Command]
 
     @property
-    def lines(self) -> Sequence[Command]:
-        """What is sent."""
+    def to_send(self) -> Sequence[Command]:
+        """The commands as the node is sent them."""
         return self.commands
 
     def replies(self, received: Sequence[Any]) -> Sequence[Any]:
@@ -85,13 +85,13 @@ class Parcel:
         return received
 
 
-class AskingParcel(Parcel):
-    """For a node that is about to get a slot: it serves only those who ask so."""
+class AskingCommands(NodeCommands):
+    """For a node that imports a slot: it serves the slot only after ASKING."""
 
     @property
-    def lines(self) -> Sequence[Command]:
-        """What is sent."""
-        pairs = zip(repeat(_ASKING), self.commands, strict=False)
+    def to_send(self) -> Sequence[Command]:
+        """Each command after an ASKING."""
+        pairs = ((_ASKING, command) for command in self.commands)
         return [*chain.from_iterable(pairs)]
 
     def replies(self, received: Sequence[Any]) -> Sequence[Any]:
@@ -99,17 +99,13 @@ class AskingParcel(Parcel):
         return received[1::2]
 
 
-class Transaction(Parcel):
+class Transaction(NodeCommands):
     """Commands of one instant."""
 
     @property
-    def lines(self) -> Sequence[Command]:
-        """What is sent."""
-        return [
-            ("MULTI",),
-            *self.commands,
-            ("EXEC",),
-        ]
+    def to_send(self) -> Sequence[Command]:
+        """The commands between MULTI and EXEC."""
+        return [("MULTI",), *self.commands, ("EXEC",)]
 
     def replies(self, received: Sequence[Any]) -> Sequence[Any]:
         """Return the reply to each command.
@@ -118,109 +114,90 @@ class Transaction(Parcel):
         """
         *queued, result = received
         if isinstance(result, ExecAbortError):
-            refused = of_kinds(queued, ResponseError)
-            result = next(refused, result)
+            refused = errors_of(queued, ResponseError)
+            result = next(iter(refused), result)
         if isinstance(result, Exception):
             return [result] * len(self.commands)
         replies: Sequence[Any] = result
         return replies
 
 
-@dataclass(slots=True)
-class Delivery:
-    """A request on its way.
+class RoutedRequest:
+    """A request, from its first try to its last.
 
     It only reads, so it is sent again as a whole: then its replies are of one time.
+    The slot map is what the client knows: which node has which slots.
     """
 
-    request: Request
-    is_done: bool = False
-    is_lost: bool = False
-    """Whether it must be learned anew which node has which slots."""
-    moved: Sequence[MovedError] = ()
-    """What nodes said about slots that are elsewhere."""
-    _replies: Sequence[Any] = ()
-    _asked: dict[int, AskError] = field(default_factory=dict)
-    """Commands whose keys have left for a node that does not have the slot yet."""
+    def __init__(self, request: Request) -> None:
+        self.is_done = False
+        self.is_map_stale = False
+        """Whether the slot map must be read again."""
+        self.moved: Sequence[MovedError] = ()
+        """What nodes said about slots that are elsewhere."""
+        self._request = request
+        self._replies: Sequence[Any] = ()
+        self._asked: dict[int, AskError] = {}
+        """Commands whose keys have left for a node that does not have the slot yet."""
 
-    def parcels(self, client: Any) -> Sequence[Parcel]:
+    def by_node(self, client: Any) -> Sequence[NodeCommands]:
         """Return what each node is sent, in the order of their names.
 
         Threads that wait for connections in one order never wait in a ring.
         """
-        commands = self.request.commands
-        if self.request.is_atomic:
+        commands = self._request.commands
+        if self._request.is_atomic:
             node = client.get_node_from_key(key_of(commands[0]))
-            everything = range(len(commands))
-            return [Transaction(node, everything, commands)]
-        return self._sorted(client)
+            return [Transaction(node, range(len(commands)), commands)]
+        parts: dict[tuple[str, type[NodeCommands]], Any] = {}
+        for index, key in enumerate(_keys(commands)):
+            kind, node = self._route(client, index, key)
+            part = parts.setdefault((node.name, kind), kind(node, [], []))
+            part.indexes.append(index)
+            part.commands.append(commands[index])
+        return sorted(parts.values(), key=attrgetter("node.name"))
 
-    def _sorted(self, client: Any) -> Sequence[Parcel]:
-        kinds: dict[tuple[str, type[Parcel]], Any] = {}
-        keys = _keys(self.request.commands)
-        for place, key in enumerate(keys):
-            kind, node = self._node(client, place, key)
-            parcel = kind(node, [], [])
-            parcel = kinds.setdefault((node.name, kind), parcel)
-            parcel.places.append(place)
-            parcel.commands.append(self.request.commands[place])
-        return sorted(kinds.values(), key=attrgetter("node.name"))
-
-    def _node(
+    def _route(
         self,
         client: Any,
-        place: int,
+        index: int,
         key: Any,
-    ) -> tuple[type[Parcel], Any]:
+    ) -> tuple[type[NodeCommands], Any]:
         """Return how a command is sent, and to which node."""
-        error = self._asked.get(place)
+        error = self._asked.get(index)
         if error:
             node = client.get_node(error.host, error.port)
             if node:
-                return AskingParcel, node
-        return Parcel, client.get_node_from_key(key)
+                return AskingCommands, node
+        return NodeCommands, client.get_node_from_key(key)
 
     def take(
         self,
-        parcels: Iterable[Parcel],
+        parts: Iterable[NodeCommands],
         received: Iterable[Sequence[Any]],
     ) -> None:
-        """Take what was received; note what must be learned before the next try."""
+        """Take what was received; note what must be known before the next try."""
         replies: dict[int, Any] = {}
-        for parcel, lines in zip(parcels, received, strict=True):
-            pairs = zip(
-                parcel.places,
-                parcel.replies(lines),
-                strict=True,
-            )
-            replies.update(pairs)
-        in_order = map(replies.__getitem__, range(len(replies)))
-        self._note([*in_order])
+        for part, of_node in zip(parts, received, strict=True):
+            replies.update(zip(part.indexes, part.replies(of_node), strict=True))
+        self._replies = [replies[index] for index in sorted(replies)]
+        self.moved = errors_of(self._replies, MovedError)
+        self.is_map_stale = bool(errors_of(self._replies, ClusterDownError))
+        self.is_done = not errors_of(self._replies, *TRANSIENT_ERRORS)
+        for index, reply in enumerate(self._replies):
+            self._note_asked(index, reply)
 
-    def _note(self, replies: Sequence[Any]) -> None:
-        self._replies = replies
-        self.moved = [*of_kinds(replies, MovedError)]
-        down = of_kinds(replies, ClusterDownError)
-        passing = of_kinds(replies, *PASSING)
-        self.is_lost = any(down)
-        self.is_done = not any(passing)
-        for place, reply in enumerate(replies):
-            self._note_asked(place, reply)
-
-    def _note_asked(self, place: int, reply: Any) -> None:
+    def _note_asked(self, index: int, reply: Any) -> None:
         # MOVED is a kind of ASK.
         if isinstance(reply, MovedError):
-            self._asked.pop(place, None)
+            self._asked.pop(index, None)
         elif isinstance(reply, AskError):
-            self._asked[place] = reply
+            self._asked[index] = reply
 
     def fail(self, error: Exception) -> None:
-        """Note that a connection failed.
-
-        Who has waited in vain does not wait again.
-        """
-        self.is_lost = True
-        self.is_done = isinstance(error, _LATE)
+        """Note that a connection failed. After a timeout there is no other try."""
+        self.is_map_stale = True
+        self.is_done = isinstance(error, _TIMEOUTS)
         self.moved = ()
         self._replies = [error]
 
@@ -231,12 +208,8 @@ class Delivery:
             RedisUnavailableError: the slot of a key is on its way.
             RedisError: no connection came about.
         """
-        failed = of_kinds(
-            self._replies,
-            *PASSING,
-            *_BROKEN,
-        )
-        match next(failed, None):
+        failed = errors_of(self._replies, *TRANSIENT_ERRORS, *_CONNECTION_ERRORS)
+        match next(iter(failed), None):
             case None:
                 return self._replies
             case AskError() | TryAgainError():
@@ -247,26 +220,21 @@ class Delivery:
                 raise error
 
 
-def is_broken(error: Exception) -> bool:
-    """Tell whether an error is one of a connection, after which another try may help."""
-    is_of_connection = isinstance(error, _BROKEN)
-    return is_of_connection and not isinstance(error, _HOPELESS)
+def is_connection_error(error: Exception) -> bool:
+    """Tell whether a connection failed, and another try may help."""
+    is_such = isinstance(error, _CONNECTION_ERRORS)
+    return is_such and not isinstance(error, _FINAL_ERRORS)
 
 
-def broken_reply(received: Iterable[Sequence[Any]]) -> Any:
+def connection_error(received: Iterable[Sequence[Any]]) -> Any:
     """Return the error of a connection that broke between two replies; None if none did."""
     replies = chain.from_iterable(received)
-    broken = of_kinds([*replies], *_BROKEN)
-    return next(broken, None)
+    return next(iter(errors_of(replies, *_CONNECTION_ERRORS)), None)
 
 
-def of_kinds(
-    replies: Collection[Any],
-    *kinds: type[Exception],
-) -> Iterator[Any]:
-    """Return the replies that are such errors."""
-    are_such = map(isinstance, replies, repeat(kinds))
-    return compress(replies, are_such)
+def errors_of(replies: Iterable[Any], *kinds: type[Exception]) -> list[Any]:
+    """Return the replies that are errors of these kinds."""
+    return [reply for reply in replies if isinstance(reply, kinds)]
 
 
 def _keys(commands: Sequence[Command]) -> Iterator[Any]:
@@ -280,8 +248,8 @@ def _keys(commands: Sequence[Command]) -> Iterator[Any]:
 def key_of(command: Command) -> Any:
     """Return the first key of a command; an empty one if it has none."""
     name = str(command[0])
-    place = _PLACES_OF_KEYS.get(name, 1)
-    return next(iter(command[place:]), "")
+    index = _KEY_INDEXES.get(name, 1)
+    return next(iter(command[index:]), "")
 
 
 def by_slot(
@@ -295,15 +263,19 @@ def by_slot(
     """
     trips: list[list[Sequence[str]]] = []
     size = most
-    in_order = sorted(keys, key=slot_of)
-    for _, group in groupby(in_order, slot_of):
-        of_slot = [*group]
+    for of_slot in slot_groups(keys):
         if size >= most:
             trips.append([])
             size = 0
         trips[-1].append(of_slot)
         size += len(of_slot)
     return trips
+
+
+def slot_groups(keys: Iterable[str]) -> list[list[str]]:
+    """Return the keys of each slot, in the order of the slots."""
+    in_order = sorted(keys, key=slot_of)
+    return [[*group] for _, group in groupby(in_order, slot_of)]
 
 
 def slot_of(key: str) -> int:

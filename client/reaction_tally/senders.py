@@ -110,7 +110,7 @@ class AsyncSender:
                     return await self._send(redis, request)
             except TimeoutError as error:
                 if nodes.is_cluster(redis):
-                    await nodes.learn_slots(redis)
+                    await nodes.refresh_slot_map(redis)
                 reason = f"Redis does not answer within {self._seconds} s."
                 raise RedisUnavailableError(reason) from error
             except REDIS_ERRORS as error:

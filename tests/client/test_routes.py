@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from reaction_tally import RedisUnavailableError
 from reaction_tally.operations import Request
-from reaction_tally.routes import Delivery, Parcel, by_slot
+from reaction_tally.routes import NodeCommands, RoutedRequest, by_slot
 
 SCHEMA: Final = ("HGET", "tally:meta", "schema")
 PAGE: Final = ("EVALSHA", "sha", 1, "tally:{room}:head")
@@ -39,109 +39,109 @@ class Client:
         return Named("b" if "{" in key else "a")
 
     def get_node(self, host: str, port: int) -> Named:
-        """Return the node at a place."""
+        """Return the node at an address."""
         return Named(f"{host}:{port}")
 
 
-def sent(delivery: Delivery) -> dict[str, Any]:
+def sent(routed: RoutedRequest) -> dict[str, Any]:
     """Return what each node is sent."""
-    return {parcel.node.name: parcel.lines for parcel in delivery.parcels(Client())}
+    return {part.node.name: part.to_send for part in routed.by_node(Client())}
 
 
-def take(delivery: Delivery, *received: Any) -> None:
+def take(routed: RoutedRequest, *received: Any) -> None:
     """Let nodes answer, in the order of their names."""
-    delivery.take(delivery.parcels(Client()), received)
+    routed.take(routed.by_node(Client()), received)
 
 
 def test_each_node_is_sent_what_it_has() -> None:
     """The replies come back in the order of the commands. A script is loaded where it runs."""
     load = ("SCRIPT", "LOAD", "text")
-    delivery = Delivery(Request([COUNTS, SCHEMA, load, PAGE]))
+    routed = RoutedRequest(Request([COUNTS, SCHEMA, load, PAGE]))
 
-    assert sent(delivery) == {"a": [SCHEMA], "b": [COUNTS, load, PAGE]}
-    take(delivery, ["1"], ["counts", "sha", "page"])
+    assert sent(routed) == {"a": [SCHEMA], "b": [COUNTS, load, PAGE]}
+    take(routed, ["1"], ["counts", "sha", "page"])
 
-    assert delivery.is_done
-    assert delivery.result() == ["counts", "1", "sha", "page"]
+    assert routed.is_done
+    assert routed.result() == ["counts", "1", "sha", "page"]
 
 
 def test_what_is_of_one_instant_is_a_transaction() -> None:
     """Its replies are those of EXEC. If a command is not taken, its reason counts."""
-    delivery = Delivery(Request([COUNTS, PAGE], is_atomic=True))
-    assert sent(delivery) == {"b": [("MULTI",), COUNTS, PAGE, ("EXEC",)]}
+    routed = RoutedRequest(Request([COUNTS, PAGE], is_atomic=True))
+    assert sent(routed) == {"b": [("MULTI",), COUNTS, PAGE, ("EXEC",)]}
 
-    take(delivery, ["OK", MovedError("5 c:1"), "QUEUED", ExecAbortError("aborted")])
-    assert not delivery.is_done
-    assert [error.node_addr for error in delivery.moved] == [("c", 1)] * 2
+    take(routed, ["OK", MovedError("5 c:1"), "QUEUED", ExecAbortError("aborted")])
+    assert not routed.is_done
+    assert [error.node_addr for error in routed.moved] == [("c", 1)] * 2
     # redis-py makes an error of a reply that is not what it expects.
-    take(delivery, ["OK", ValueError("QUEUED"), "QUEUED", [["reaction:x", "1"], "page"]])
-    assert delivery.result() == [["reaction:x", "1"], "page"]
+    take(routed, ["OK", ValueError("QUEUED"), "QUEUED", [["reaction:x", "1"], "page"]])
+    assert routed.result() == [["reaction:x", "1"], "page"]
 
 
 def test_a_key_that_has_left_is_asked_for_where_it_went() -> None:
     """All of the request is sent again, so that its replies are of one time."""
-    delivery = Delivery(Request([SCHEMA, COUNTS, PAGE]))
-    take(delivery, ["1"], [AskError("5 c:1"), "page"])
+    routed = RoutedRequest(Request([SCHEMA, COUNTS, PAGE]))
+    take(routed, ["1"], [AskError("5 c:1"), "page"])
 
-    assert not delivery.is_done
-    assert not delivery.moved
-    assert sent(delivery) == {"a": [SCHEMA], "b": [PAGE], "c:1": [("ASKING",), COUNTS]}
-    take(delivery, ["1"], ["page"], ["OK", MovedError("5 b:1")])
-    assert len(delivery.moved) == 1
-    assert sent(delivery) == {"a": [SCHEMA], "b": [COUNTS, PAGE]}
+    assert not routed.is_done
+    assert not routed.moved
+    assert sent(routed) == {"a": [SCHEMA], "b": [PAGE], "c:1": [("ASKING",), COUNTS]}
+    take(routed, ["1"], ["page"], ["OK", MovedError("5 b:1")])
+    assert len(routed.moved) == 1
+    assert sent(routed) == {"a": [SCHEMA], "b": [COUNTS, PAGE]}
 
 
-def test_a_node_that_takes_part_in_no_cluster_is_lost() -> None:
-    """Then it is learned anew which node has which slots, as after a connection that fails."""
-    delivery = Delivery(Request([SCHEMA]))
-    take(delivery, [ClusterDownError("CLUSTERDOWN")])
-    assert delivery.is_lost
-    assert not delivery.is_done
+def test_a_node_that_takes_part_in_no_cluster() -> None:
+    """Then the slot map is read again, as after a connection that fails."""
+    routed = RoutedRequest(Request([SCHEMA]))
+    take(routed, [ClusterDownError("CLUSTERDOWN")])
+    assert routed.is_map_stale
+    assert not routed.is_done
     with pytest.raises(ClusterDownError):
-        delivery.result()
+        routed.result()
 
 
 def test_a_connection_that_fails_is_tried_again() -> None:
-    """After it was learned anew which node has which slots."""
-    delivery = Delivery(Request([SCHEMA]))
-    delivery.fail(RedisConnectionError("refused"))
-    assert (delivery.is_lost, delivery.is_done) == (True, False)
+    """After the slot map was read again."""
+    routed = RoutedRequest(Request([SCHEMA]))
+    routed.fail(RedisConnectionError("refused"))
+    assert (routed.is_map_stale, routed.is_done) == (True, False)
     with pytest.raises(RedisConnectionError):
-        delivery.result()
+        routed.result()
 
-    take(delivery, ["1"])
-    assert (delivery.is_lost, delivery.is_done) == (False, True)
-    assert delivery.result() == ["1"]
+    take(routed, ["1"])
+    assert (routed.is_map_stale, routed.is_done) == (False, True)
+    assert routed.result() == ["1"]
 
 
 def test_who_has_waited_in_vain_does_not_wait_again() -> None:
-    """But the slots are learned anew: the node may hang for ever."""
-    delivery = Delivery(Request([SCHEMA]))
-    delivery.fail(RedisTimeoutError("late"))
+    """But the slot map is read again: the node may hang for ever."""
+    routed = RoutedRequest(Request([SCHEMA]))
+    routed.fail(RedisTimeoutError("late"))
 
-    assert delivery.is_lost
-    assert delivery.is_done
+    assert routed.is_map_stale
+    assert routed.is_done
     with pytest.raises(RedisTimeoutError):
-        delivery.result()
+        routed.result()
 
 
 @pytest.mark.parametrize("error", [AskError("5 c:1"), MovedError("5 c:1"), TryAgainError("later")])
 def test_a_slot_on_its_way_is_said(error: Exception) -> None:
     """If it takes longer than all tries."""
-    delivery = Delivery(Request([SCHEMA]))
-    take(delivery, [error])
+    routed = RoutedRequest(Request([SCHEMA]))
+    take(routed, [error])
     with pytest.raises(RedisUnavailableError, match="moves the slot"):
-        delivery.result()
+        routed.result()
 
 
 def test_any_other_refusal_is_a_reply() -> None:
     """An operation knows what it means."""
     refusal = Exception("WRONGTYPE")
-    parcel = Parcel(Named("a"), [0], [SCHEMA])
-    delivery = Delivery(Request([SCHEMA]))
-    delivery.take([parcel], [[refusal]])
-    assert delivery.is_done
-    assert delivery.result() == [refusal]
+    part = NodeCommands(Named("a"), [0], [SCHEMA])
+    routed = RoutedRequest(Request([SCHEMA]))
+    routed.take([part], [[refusal]])
+    assert routed.is_done
+    assert routed.result() == [refusal]
 
 
 def test_one_command_names_keys_of_one_slot() -> None:

@@ -88,7 +88,7 @@ class ClusterClient(RedisCluster):
     def pipeline(self, transaction: Any = None, _: Any = None) -> Any:
         """Return a pipeline. In a transaction, the commands of each slot are atomic."""
         kind: Any = ClusterPipeline
-        return kind(self, is_split=bool(transaction))
+        return kind(self, is_atomic=bool(transaction))
 
     async def script_load(self, script: Any) -> Any:
         """Let all primaries know a script, and the nodes that get their first slot."""

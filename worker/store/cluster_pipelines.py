@@ -7,7 +7,7 @@ and start a thread for each command of a transaction.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import chain, islice, starmap
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -16,36 +16,36 @@ from redis.asyncio.cluster import PipelineCommand
 from redis.commands import AsyncCoreCommands
 from redis.exceptions import RedisError
 
-from reaction_tally.routes import PAUSES, slot_of
+from reaction_tally.routes import PAUSES, slot_groups
 from worker.store.answers import first_error, raise_error
-from worker.store.cluster_shipments import Args, PipelineDelivery, Shipment
+from worker.store.cluster_routes import Args, NodePipeline, RoutedPipeline
 from worker.store.replicas import Wait
 
 
-class Part(NamedTuple):
-    """Commands in a row that one call has added, and how their answers become one."""
+class Call(NamedTuple):
+    """How many commands one call has added, and how their answers become one."""
 
     size: int
     join: Callable[[Sequence[Any]], Any]
 
 
-ONE: Final = Part(1, itemgetter(0))
-"""A command whose answer stays as it is."""
+ONE: Final = Call(1, itemgetter(0))
+"""A call of one command, whose answer stays as it is."""
 
 
 class ClusterPipeline(AsyncCoreCommands):
     """Commands with keys of any slots, as a pipeline of redis-py takes them."""
 
-    def __init__(self, client: RedisCluster, *, is_split: bool) -> None:
-        """``is_split``: the commands of each slot are a transaction."""
+    def __init__(self, client: RedisCluster, *, is_atomic: bool) -> None:
+        """``is_atomic``: the commands of each slot are a transaction."""
         self._client: Any = client
-        self._is_split = is_split
+        self._is_atomic = is_atomic
         self._queue: list[Args] = []
-        self._parts: list[Part] = []
+        self._calls: list[Call] = []
         self._wait = Wait()
 
-    def let_replicas_have(self, wait: Wait) -> None:
-        """Let replicas have what is written."""
+    def wait_for_replicas(self, wait: Wait) -> None:
+        """Take writes for done once replicas have them."""
         self._wait = wait
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -53,16 +53,15 @@ class ClusterPipeline(AsyncCoreCommands):
         command = Args(args)
         command.options = options
         self._queue.append(command)
-        self._parts.append(ONE)
+        self._calls.append(ONE)
         return self
 
     def mget(self, keys: Any, *_: Any) -> Any:
         """Ask for the values of keys of any slots. They are not read at one instant."""
-        in_order = sorted(keys, key=slot_of)
-        groups = [[*group] for _, group in groupby(in_order, slot_of)]
+        groups = slot_groups(keys)
         self._queue += [Args(["MGET", *group]) for group in groups]
-        join = partial(_values, keys, in_order)
-        self._parts.append(Part(len(groups), join))
+        join = partial(_values_in_order, keys, groups)
+        self._calls.append(Call(len(groups), join))
         return self
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
@@ -72,70 +71,78 @@ class ClusterPipeline(AsyncCoreCommands):
             RedisError: no connection came about, or slots are on their way;
                 or, unless that is an answer, a command was refused.
         """
-        queue, parts = self._queue, self._parts
-        self._queue, self._parts = [], []
-        delivery = PipelineDelivery(queue, self._wait, is_split=self._is_split)
-        replies = iter(await _deliver(self._client, delivery))
-        answers = [join([*islice(replies, size)]) for size, join in parts]
+        queue, calls = self._queue, self._calls
+        self._queue, self._calls = [], []
+        routed = RoutedPipeline(queue, self._wait, is_atomic=self._is_atomic)
+        replies = iter(await _send_all(self._client, routed))
+        answers = [join([*islice(replies, size)]) for size, join in calls]
         if raise_on_error:
             raise_error(answers)
         return answers
 
 
-def _values(
+def _values_in_order(
     keys: Sequence[str],
-    in_order: Sequence[str],
+    groups: Sequence[Sequence[str]],
     answers: Sequence[Any],
 ) -> Any:
-    """Return the values of keys, or an error. The answers have them in another order."""
+    """Return the value of each key, or an error.
+
+    Each answer has the values of one group.
+    """
     error = first_error(answers)
     if error:
         return error
+    grouped_keys = chain.from_iterable(groups)
     values = chain.from_iterable(answers)
-    value_of = dict(zip(in_order, values, strict=True))
+    value_of = dict(zip(grouped_keys, values, strict=True))
     return [value_of[key] for key in keys]
 
 
-async def _deliver(client: Any, delivery: PipelineDelivery) -> Sequence[Any]:
+async def _send_all(client: Any, routed: RoutedPipeline) -> Sequence[Any]:
     """Send commands until each has its reply, or for some tries."""
     for pause in PAUSES:
         await asyncio.sleep(pause)
-        await _try(client, delivery)
-        await _learn(client, delivery)
-        if delivery.is_done:
+        await _try(client, routed)
+        await _update_slot_map(client, routed)
+        if routed.is_done:
             break
-    return delivery.replies
+    return routed.replies
 
 
-async def _try(client: Any, delivery: PipelineDelivery) -> None:
+async def _try(client: Any, routed: RoutedPipeline) -> None:
     """Send what has no reply yet. All connections end before the next try."""
     await client.initialize()
-    shipments = delivery.shipments(client)
-    received = await asyncio.gather(*map(_send, shipments))
+    sendings = map(_send, routed.by_node(client))
+    received = await asyncio.gather(*sendings)
     for replies in received:
-        delivery.take(replies)
+        routed.take(replies)
+    routed.prepare_next_try()
 
 
-async def _learn(client: Any, delivery: PipelineDelivery) -> None:
-    """Learn from the replies which node has which slots."""
-    delivery.learn()
-    for error in delivery.moved:
+async def _update_slot_map(client: Any, routed: RoutedPipeline) -> None:
+    """Let the client know which node has which slots, as far as the replies say it."""
+    for error in routed.moved:
         await client.nodes_manager.move_slot(error)
-    if delivery.is_lost:
+    if routed.is_map_stale:
         await client.aclose()
 
 
-async def _send(shipment: Shipment) -> Mapping[int, Any]:
-    """Return the reply to the command of each place; or why the connection failed."""
-    lines = enumerate(shipment.lines)
-    queue = [PipelineCommand(number, *line, **_options_of(line)) for number, line in lines]
+async def _send(pipeline: NodePipeline) -> Mapping[int, Any]:
+    """Return the reply to each command, by its index; or why the connection failed."""
+    queue = [*starmap(_queued, enumerate(pipeline.to_send))]
     try:
-        await shipment.node.execute_pipeline(queue)
+        await pipeline.node.execute_pipeline(queue)
     except (RedisError, OSError) as error:
-        return dict.fromkeys(shipment.places, error)
-    return shipment.replies([command.result for command in queue])
+        return dict.fromkeys(pipeline.indexes, error)
+    received = [command.result for command in queue]
+    return pipeline.replies(received)
 
 
-def _options_of(line: Sequence[Any]) -> Mapping[str, Any]:
-    """Return how redis-py reads an answer. The client's own lines have no options."""
-    return getattr(line, "options", {})
+def _queued(number: int, args: Sequence[Any]) -> PipelineCommand:
+    """Return a command as redis-py takes it.
+
+    ASKING, MULTI and the like have no options.
+    """
+    options = getattr(args, "options", {})
+    return PipelineCommand(number, *args, **options)

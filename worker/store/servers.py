@@ -114,7 +114,7 @@ async def execute_writes(redis: Any, pipe: Any, replicas: int) -> list[Any]:
     """
     wait = Wait(replicas)
     if is_cluster(redis):
-        pipe.let_replicas_have(wait)
+        pipe.wait_for_replicas(wait)
         return list(await pipe.execute(raise_on_error=False))
     for command in wait.commands:
         pipe.execute_command(*command)
