@@ -47,6 +47,8 @@ _PARTS: Final = re.compile(
     r"(?P<query>(?:\?[^@#]*)?)"
 )
 _SERVICE: Final = re.compile("/(?P<service>[^/]+)(?:/(?P<database>[0-9]{1,9})?)?")
+SENTINEL_SECONDS: Final = 2.0
+"""A Sentinel that does not answer in time is passed over; it has little to do."""
 _OWN: Final = "sentinel_"
 _FOR_SENTINELS: Final = re.compile(f"{_OWN}(username|password)")
 _SHARED_WITH_SENTINELS: Final = re.compile("ssl_.*|socket_.*")
@@ -86,7 +88,13 @@ class ServersAddress:
         """The options of connections to Sentinels: their own user, the same TLS and time limits."""
         own = self.options.keys() - self.data_options.keys()
         shared = filter(_SHARED_WITH_SENTINELS.fullmatch, self.options)
-        return {name.removeprefix(_OWN): self.options[name] for name in (*shared, *own)}
+        given = {name.removeprefix(_OWN): self.options[name] for name in (*shared, *own)}
+        return {
+            "socket_timeout": SENTINEL_SECONDS,
+            "socket_connect_timeout": SENTINEL_SECONDS,
+            **given,
+            "ssl": self.has_tls,
+        }
 
 
 def read_servers(url: str) -> ServersAddress | None:
@@ -165,7 +173,10 @@ _PATH_READERS: Final = {
 
 
 def _options_of(kind: Kind, login: str, query: str) -> dict[str, Any]:
-    """Return what redis-py reads from a user, a password and a query, each with its sign."""
+    """Return what redis-py reads from ``user:password@`` and ``?options``.
+
+    Each option is read by itself, so that an error can name it.
+    """
     options: dict[str, Any] = {}
     for pair in query.removeprefix("?").split("&"):
         try:

@@ -20,7 +20,7 @@ class GivenClient:
 
 
 class OwnClient:
-    """A client that is made at the first use: to make one of a cluster takes an answer of it."""
+    """A client that is made at the first use: redis-py asks a cluster when it makes one."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make

@@ -52,11 +52,11 @@ def make_client(url: str) -> tuple[Callable[[], Any], str]:
         InvalidNameError: the address is malformed, or of another kind.
     """
     address = _servers(url)
-    if not address:
-        connections = _pool(BlockingConnectionPool, url)
-        client = Redis.from_pool(connections)
-        return lambda: client, place(client)
-    return servers.make_client(address, _options(BlockingConnectionPool, address)), address.name
+    if address:
+        options = _options(BlockingConnectionPool, address)
+        return partial(servers.sync_client, address, options), address.name
+    client = Redis.from_pool(_pool(BlockingConnectionPool, url))
+    return lambda: client, place(client)
 
 
 def make_async_client(url: str, **overriding: Any) -> tuple[Callable[[], Any], str, Any]:

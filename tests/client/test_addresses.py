@@ -40,7 +40,8 @@ def test_sentinels_and_their_service() -> None:
     assert address.hosts == (("a", 26379), ("b", 5000))
     assert address.service == "my chats"
     shared = {"ssl_ca_certs": "/ca", "socket_timeout": 1.0}
-    assert address.sentinel_options == {"password": "watch", **shared}
+    defaults = {"socket_connect_timeout": 2.0, "ssl": True}
+    assert address.sentinel_options == {"password": "watch", **defaults, **shared}
     own = {"db": 3, "password": "data", "client_name": "x"}
     assert address.data_options == {**own, **shared}
 

@@ -89,8 +89,8 @@ def _takes(
     option: tuple[str, str],
 ) -> bool:
     query = urlencode([option])
-    place = "/service" if scheme.endswith("sentinel") else "/"
-    address = f"{scheme}://localhost{place}?{query}"
+    path = "/service" if scheme.endswith("sentinel") else "/"
+    address = f"{scheme}://localhost{path}?{query}"
     try:
         Connector(address, read_servers(address)).open()
     except BAD_OPTIONS:

@@ -25,8 +25,6 @@ from worker.store.rollback_detector import RollbackDetector
 from worker.store.sentinel_pool import SentinelPool
 
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
-SENTINEL_SECONDS: Final = 2.0
-"""A Sentinel that does not answer in time is passed over; it has little to do."""
 NODE_CONNECT_SECONDS: Final = 2.0
 """A node of a cluster that takes no connection in time is passed over."""
 HEALTH_CHECK_SECONDS: Final = 30
@@ -56,20 +54,17 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
     "health_check_interval": HEALTH_CHECK_SECONDS,
 }
-_SENTINEL_DEFAULTS: Final[Mapping[str, Any]] = {
-    "socket_timeout": SENTINEL_SECONDS,
-    "socket_connect_timeout": SENTINEL_SECONDS,
-}
 
 
 class Connector:
     """Knows an address, and opens clients of it."""
 
     def __init__(self, url: str, servers: ServersAddress | None) -> None:
-        """``servers`` is the address taken apart, if it has several."""
+        """``servers`` is the address taken apart, if it is one of several servers."""
         self.url = url
         self.servers = servers
-        self._options: dict[str, Any] = servers.data_options if servers else {**parse_url(url)}
+        self.options: dict[str, Any] = servers.data_options if servers else {**parse_url(url)}
+        """What the address itself says of connections."""
 
     @property
     def kind(self) -> Kind | None:
@@ -91,26 +86,21 @@ class Connector:
         """The hosts in the address; none for a Unix socket."""
         if self.servers:
             return self.servers.hosts
-        if "path" in self._options:
+        if "path" in self.options:
             return ()
-        host = self._options.get("host", "localhost")
-        return ((host, self._options.get("port", 6379)),)
+        host = self.options.get("host", "localhost")
+        return ((host, self.options.get("port", 6379)),)
 
     @property
-    def place(self) -> str:
-        """The first host, and its port; an empty text for a Unix socket."""
+    def first_host(self) -> str:
+        """The first host, with its port; an empty text for a Unix socket."""
         return ":".join(map(str, next(iter(self.hosts), ())))
 
     def tls_context(self) -> ssl.SSLContext:
         """Return how connections check the other side."""
-        options = without(self._options, "max_connections", "connection_class")
+        options = without(self.options, "max_connections", "connection_class")
         context: ssl.SSLContext = SSLConnection(**options).ssl_context.get()
         return context
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the address itself says of connections."""
-        return {**self._options}
 
     def open(
         self,
@@ -122,7 +112,7 @@ class Connector:
         With a detector it refuses another server than the one before,
         until the detector accepts that server. In a cluster others watch the servers.
         """
-        options = {**_DEFAULTS, **self._options, **overriding}
+        options = {**_DEFAULTS, **self.options, **overriding}
         if self.kind is Kind.CLUSTER:
             client = self._cluster_client(options)
         else:
@@ -153,35 +143,30 @@ class Connector:
         servers: ServersAddress,
         options: dict[str, Any],
     ) -> SentinelPool:
-        kind = SentinelManagedSSLConnection if servers.has_tls else SentinelManagedConnection
+        own = {
+            **servers.sentinel_options,
+            "decode_responses": True,
+            # The next Sentinel is asked instead.
+            "retry": Retry(NoBackoff(), 0),
+        }
+        kind: type = SentinelManagedConnection
+        if servers.has_tls:
+            kind = SentinelManagedSSLConnection
+        sentinel: Any = Sentinel
         pool: Any = SentinelPool
         made: SentinelPool = pool(
             servers.service,
-            self.sentinels(servers),
+            sentinel(servers.hosts, sentinel_kwargs=own),
             connection_class=lean(kind),
             **options,
         )
         return made
 
-    def sentinels(self, servers: ServersAddress) -> Sentinel:
-        """Return a client of the Sentinels in an address."""
-        kind: Any = Sentinel
-        options = {
-            **_SENTINEL_DEFAULTS,
-            **servers.sentinel_options,
-            "decode_responses": True,
-            "ssl": servers.has_tls,
-            # The next Sentinel is asked instead.
-            "retry": Retry(NoBackoff(), 0),
-        }
-        made: Sentinel = kind(servers.hosts, sentinel_kwargs=options)
-        return made
-
     def _cluster_client(self, options: dict[str, Any]) -> Redis:
         kind = lean(SSLConnection if self.has_tls else Connection)
         # redis-py's client of a cluster would leave an option out that fits no connection.
-        kind(**without(self._options, "max_connections"))
-        if "socket_connect_timeout" not in self._options:
+        kind(**without(self.options, "max_connections"))
+        if "socket_connect_timeout" not in self.options:
             options["socket_connect_timeout"] = NODE_CONNECT_SECONDS
         client = ClusterClient(
             startup_nodes=[ClusterNode(*host) for host in self.hosts],

@@ -43,7 +43,7 @@ async def check_kind(redis: Redis, mode: str) -> None:
 
 
 def _refuse_node(connector: Connector) -> NoReturn:
-    place, scheme = connector.place, connector.scheme
+    place, scheme = connector.first_host, connector.scheme
     raise RedisUnfitError(
         f"{place} is a node of a Redis Cluster. Write "
         f"REDIS_URL={scheme}+cluster://{place}, "
@@ -53,7 +53,7 @@ def _refuse_node(connector: Connector) -> NoReturn:
 
 
 def _refuse_sentinel(connector: Connector, services: Sequence[str]) -> NoReturn:
-    place, scheme = connector.place, connector.scheme
+    place, scheme = connector.first_host, connector.scheme
     known = ", ".join(map(repr, services)) or "none yet"
     service, *_ = (*services, "SERVICE")
     raise RedisUnfitError(

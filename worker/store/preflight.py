@@ -275,7 +275,7 @@ def _ungranted(redis: Redis, problem: str, grants: Sequence[str]) -> str:
 
 def _place(redis: Redis) -> str:
     """Return `` at HOST:PORT``; nothing for a socket's path."""
-    place = connector_of(redis).place
+    place = connector_of(redis).first_host
     return f" at {place}" if place else ""
 
 
