@@ -39,7 +39,7 @@ class TwoShards:
         """Return the signs as they are now."""
         return dict(self.signs)
 
-    async def learn_slots(self) -> None:
+    async def refresh_slot_map(self) -> None:
         """Ask nobody."""
 
     async def layout(self) -> str:

@@ -94,7 +94,7 @@ class ShardDoubts:
         strange = set(signs.values()) - trusted
         if not strange:
             return
-        await self._retry.call(self._signs.learn_slots)
+        await self._retry.call(self._signs.refresh_slot_map)
         known = " ".join(trusted)
         channels = set(await self._tables.channels.all())
         if self._signs.is_on_other_shard(self._keys.channels, signs, known):

@@ -14,13 +14,15 @@ from worker.store.cluster_pipelines import ClusterPipeline
 class ClusterClient(RedisCluster):
     """redis-py closes every connection to every node after some errors of one call.
 
-    Calls to nodes that are well would fail with it. So ``aclose`` has another meaning here:
-    the next call reads again which node has which slots. A ``with`` block ends connections.
+    Calls to healthy nodes would fail with it. So here ``aclose`` ends no connection:
+    the next call reads the slot map again. A ``with`` block ends connections.
+    The slot map is what a client knows: which node has which slots.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._newcomers: dict[str, ClusterNode] = {}
+        self._importing: dict[str, ClusterNode] = {}
+        """Nodes that import their first slot."""
 
     def get_node(
         self,
@@ -28,29 +30,29 @@ class ClusterClient(RedisCluster):
         port: int | None = None,
         node_name: str | None = None,
     ) -> ClusterNode:
-        """Return a node, also one that gets its first slot: no list has it until it has that."""
+        """Return a node, also one that imports its first slot: the slot map lacks it."""
         name = node_name or f"{host}:{port}"
-        node = self.nodes_manager.get_node(node_name=name) or self._newcomers.get(name)
+        node = self.nodes_manager.get_node(node_name=name) or self._importing.get(name)
         if node is None:
-            place, _, number = name.rpartition(":")
+            host, _, number = name.rpartition(":")
             options: Any = self.nodes_manager.connection_kwargs
-            node = self._newcomers[name] = ClusterNode(place, int(number), **options)
+            node = self._importing[name] = ClusterNode(host, int(number), **options)
         return node
 
     async def aclose(self) -> None:
-        """Forget which node has which slots; redis-py calls this after errors."""
+        """Forget the slot map; redis-py calls this after errors."""
         self._initialize = True
 
     async def disconnect(self) -> None:
-        """End all connections, also those in use; forget which node has which slots."""
+        """End all connections, also those in use; forget the slot map."""
         self._initialize = True
         await self.nodes_manager.aclose()
         await self.nodes_manager.aclose("startup_nodes")
-        for node in self._newcomers.values():
+        for node in self._importing.values():
             await node.disconnect()
 
     async def initialize(self, *args: Any, **options: Any) -> Self:
-        """Read which node has which slots, unless that is known."""
+        """Read the slot map, unless it is known."""
         try:
             await super().initialize(*args, **options)
         except BaseException:
@@ -91,8 +93,8 @@ class ClusterClient(RedisCluster):
         return kind(self, is_atomic=bool(transaction))
 
     async def script_load(self, script: Any) -> Any:
-        """Let all primaries know a script, and the nodes that get their first slot."""
-        for node in self._newcomers.values():
+        """Load a script on all primaries, and on nodes that import their first slot."""
+        for node in self._importing.values():
             # It may be gone again. Whoever calls the script there sees why.
             with suppress(RedisError, OSError):
                 await node.execute_command("SCRIPT LOAD", script)
@@ -106,6 +108,6 @@ class ClusterClient(RedisCluster):
         return values
 
     async def ready_primaries(self) -> list[ClusterNode]:
-        """Return the primaries, once it is known where they are."""
+        """Return the primaries in the slot map."""
         await self.initialize()
         return self.get_primaries()

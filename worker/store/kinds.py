@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from redis.asyncio import Redis
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
 from reaction_tally.addresses import Kind
 from worker.errors import RedisUnfitError
 from worker.store.connector import Connector, connector_of
 from worker.store.redis_errors import redis_errors
-from worker.store.sentinel_pool import ask_all
-
-SLOTS: Final = 16_384
+from worker.store.sentinel_pool import ask_sentinels
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +42,23 @@ async def check_kind(redis: Redis, mode: str) -> None:
 
 
 def _refuse_node(connector: Connector) -> NoReturn:
-    place, scheme = connector.first_host, connector.scheme
+    host, scheme = connector.first_host, connector.scheme
     raise RedisUnfitError(
-        f"{place} is a node of a Redis Cluster. Write "
-        f"REDIS_URL={scheme}+cluster://{place}, "
+        f"{host} is a node of a Redis Cluster. Write "
+        f"REDIS_URL={scheme}+cluster://{host}, "
         "with the user and the password before it, and some more "
         "nodes behind commas."
     )
 
 
 def _refuse_sentinel(connector: Connector, services: Sequence[str]) -> NoReturn:
-    place, scheme = connector.first_host, connector.scheme
+    host, scheme = connector.first_host, connector.scheme
     known = ", ".join(map(repr, services)) or "none yet"
     service, *_ = (*services, "SERVICE")
     raise RedisUnfitError(
-        f"{place} is a Sentinel, which holds no data. It knows these "
+        f"{host} is a Sentinel, which holds no data. It knows these "
         f"services: {known}. "
-        f"Write REDIS_URL={scheme}+sentinel://{place}/{service}, "
+        f"Write REDIS_URL={scheme}+sentinel://{host}/{service}, "
         "with the user and the password of Redis before it, and the "
         "other Sentinels behind commas."
     )
@@ -96,7 +95,7 @@ async def _describe_cluster(redis: Redis) -> ServersInWords:
         "It is a Redis Cluster: "
         f"{_count(len(primaries), 'primary', 'primaries')} "
         f"and {_count(sum(replicas.values()), 'replica', 'replicas')}; "
-        f"{len(slots)} of {SLOTS} slots are covered."
+        f"{len(slots)} of {REDIS_CLUSTER_HASH_SLOTS} slots are covered."
     )
     return ServersInWords(text, _worry_about(alone))
 
@@ -112,22 +111,22 @@ async def _replicas_of(primary: Any) -> int:
 
 async def _describe_service(redis: Redis) -> ServersInWords:
     pool: Any = redis.connection_pool
-    views = await ask_all(pool.sentinel_manager)
+    views = await ask_sentinels(pool.sentinel_manager)
     states = [view.services.get(pool.service_name) for view in views]
     known = [state for state in states if state]
     if not known:
         return ServersInWords()
     state = known[0]
-    place = f"{state['ip']}:{state['port']}"
+    primary = f"{state['ip']}:{state['port']}"
     replicas = int(state["num-slaves"])
     text = (
         f"Sentinels name it for the service {pool.service_name!r}: "
-        f"{place}, "
+        f"{primary}, "
         f"with {_count(replicas, 'replica', 'replicas')}; "
         f"{len(known)} of the {len(views)} Sentinels in REDIS_URL "
         "know it."
     )
-    return ServersInWords(text, _worry_about([] if replicas else [place]))
+    return ServersInWords(text, _worry_about([] if replicas else [primary]))
 
 
 def _worry_about(alone: list[str]) -> str:

@@ -10,11 +10,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 CLOSE_SECONDS: Final = 0.5
-"""For so long a connection waits for the server's end of TLS."""
+"""The longest wait for the server's end of TLS."""
 
 
 def lean(kind: type) -> type:
-    """Return redis-py's class of connections, with what is lean."""
+    """Return a class of redis-py's connections with the mixin."""
     return type("Connection", (LeanConnection, kind), {})
 
 
@@ -22,8 +22,8 @@ class LeanConnection:
     """Mixin for redis-py's connections.
 
     redis-py sends with ``wait_for``. On Python 3.11 that starts a task for each command,
-    and swallows a cancellation. Commands are packed by hiredis; redis-py would pack them in Python.
-    It also waits ten seconds for the end of TLS, which a server that hangs never sends.
+    and swallows a cancellation. redis-py packs commands in Python; here hiredis does.
+    redis-py waits ten seconds for the end of TLS, which a server that hangs never sends.
     """
 
     async def disconnect(self: Any, nowait: bool = False, **details: Any) -> None:

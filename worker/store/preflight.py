@@ -29,7 +29,7 @@ from worker.store.kinds import check_kind
 from worker.store.protocol import explain_failure
 from worker.store.redis_errors import redis_errors
 from worker.store.scripts import VERBS, call_script, source
-from worker.store.servers import keys_of_servers, said_of, server_of, servers
+from worker.store.servers import keys_of_servers, node_named, server_of, servers
 
 COMMANDS: Final = (
     *("+@read", "+@write", "+@connection"),
@@ -79,7 +79,7 @@ async def check_fitness(
     found = [Fitness.of(info) for _, info in infos]
     await check_kind(redis, found[0].mode)
     for (server, _), fitness in zip(infos, found, strict=True):
-        with said_of(server):
+        with node_named(server):
             fitness.check(allow_eviction=allow_eviction, only_reads=only_reads)
     return max(found, key=lambda fitness: fitness.used_bytes)
 
@@ -104,7 +104,7 @@ async def _read_info(redis: Redis) -> Sequence[tuple[Any, Mapping[str, Any]]]:
         ) from error
     except TimeoutError:
         problem = (
-            f"Redis{_place(redis)} does not answer in {ANSWER_SECONDS:g} s. "
+            f"Redis{_at_host(redis)} does not answer in {ANSWER_SECONDS:g} s. "
             "Is REDIS_URL right, and does a firewall let it through?"
         )
     except RedisUnavailableError as error:
@@ -116,7 +116,7 @@ async def _read_info(redis: Redis) -> Sequence[tuple[Any, Mapping[str, Any]]]:
 
 
 async def _info_of(server: Any) -> Mapping[str, Any]:
-    with said_of(server), redis_errors():
+    with node_named(server), redis_errors():
         info: Mapping[str, Any] = await server.execute_command("INFO")
     return info
 
@@ -224,7 +224,7 @@ async def check_writes(redis: Redis, keys: Keys, replicas: int = 0) -> None:
     except MissingPermissionError as error:
         raise _missing(redis, keys, str(error)) from error
     for key, (reason, *refused) in zip(probes, answers, strict=True):
-        with said_of(server_of(redis, key)):
+        with node_named(server_of(redis, key)):
             _check_probe(redis, reason, refused)
 
 
@@ -273,10 +273,10 @@ def _ungranted(redis: Redis, problem: str, grants: Sequence[str]) -> str:
     return f"{problem.rstrip('.')}.{question} As an administrator of Redis, type: {command}"
 
 
-def _place(redis: Redis) -> str:
+def _at_host(redis: Redis) -> str:
     """Return `` at HOST:PORT``; nothing for a socket's path."""
-    place = connector_of(redis).first_host
-    return f" at {place}" if place else ""
+    host = connector_of(redis).first_host
+    return f" at {host}" if host else ""
 
 
 def _user(redis: Redis) -> str:

@@ -26,23 +26,23 @@ class Wait(NamedTuple):
         self,
         answers: Sequence[Any],
         counts: Sequence[Any],
-        place: str = "",
+        address: str = "",
     ) -> list[Any]:
-        """Return the answers; if too few replicas have the writes, that error in their place.
+        """Return the answers; or, if too few replicas have the writes, that error for each.
 
-        ``counts`` are the answers to ``commands``. ``place`` is the address of who gave them.
+        ``counts`` are the answers to ``commands``, from the server at ``address``.
         """
-        refusal = first_error(self._check_count(count, place) for count in counts)
+        refusal = first_error(self._check_count(count, address) for count in counts)
         if refusal is None:
             return [*answers]
         # The error of a command says more.
         return [answer if is_error(answer) else refusal for answer in answers]
 
-    def _check_count(self, count: Any, place: str) -> Any:
+    def _check_count(self, count: Any, address: str) -> Any:
         """Return the number of replicas; or the error for a write that too few have."""
         if is_error(count) or count >= self.replicas:
             return count
-        of_server = f"of {place} " if place else ""
+        of_server = f"of {address} " if address else ""
         return ResponseError(
             f"NOREPLICAS {count} of {self.replicas} replicas "
             f"(TALLY_WAIT_REPLICAS) {of_server}"

@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from redis.asyncio.cluster import ClusterNode
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
 from worker.errors import TallyError
 from worker.store.batch import batched
@@ -15,7 +15,6 @@ from worker.store.replicas import Wait
 
 KEYS_AT_ONCE: Final = 1000
 """Keys that one SCAN looks at."""
-SLOTS: Final = 16_384
 
 Item = TypeVar("Item")
 
@@ -44,7 +43,7 @@ def server_of(redis: Any, key: str) -> Any:
 
 
 @contextmanager
-def said_of(server: Any) -> Iterator[None]:
+def node_named(server: Any) -> Iterator[None]:
     """Say in an error which node of a cluster it is about.
 
     Raises:
@@ -53,10 +52,9 @@ def said_of(server: Any) -> Iterator[None]:
     try:
         yield
     except TallyError as error:
-        place = server.name if isinstance(server, ClusterNode) else ""
-        if place in str(error):
+        if not isinstance(server, ClusterNode) or server.name in str(error):
             raise
-        raise type(error)(f"At {place}: {error}") from error.__cause__
+        raise type(error)(f"At {server.name}: {error}") from error.__cause__
 
 
 async def keys_of_servers(redis: Any, key: str) -> Sequence[str]:
@@ -65,7 +63,7 @@ async def keys_of_servers(redis: Any, key: str) -> Sequence[str]:
         return [key]
     primaries = await redis.ready_primaries()
     keys: dict[str, str] = {}
-    for number in range(SLOTS):
+    for number in range(REDIS_CLUSTER_HASH_SLOTS):
         candidate = f"{key}:{number}"
         node = redis.get_node_from_key(candidate)
         keys.setdefault(node.name, candidate)
@@ -83,28 +81,18 @@ async def pages_of_keys(
 
     While a cluster moves slots, a key may be missing, or come twice.
     """
+    words: list[Any] = ["MATCH", pattern, "COUNT", KEYS_AT_ONCE]
+    if type:
+        words += ["TYPE", type]
     for server in await servers(redis):
-        scan = partial(_scan_node, server) if is_cluster(redis) else server.scan
         scan_cursor, is_next = 0, True
         while is_next:
             with redis_errors():
-                scan_cursor, names = await scan(scan_cursor, pattern, KEYS_AT_ONCE, type)
+                # A node of a cluster has no method `scan`.
+                page = await server.execute_command("SCAN", scan_cursor, *words)
+            scan_cursor, names = page
             yield names
             is_next = scan_cursor != 0
-
-
-async def _scan_node(
-    node: Any,
-    scan_cursor: int,
-    pattern: str,
-    count: int,
-    type: str | None,
-) -> Any:
-    """Do what ``scan`` of redis-py does; a node of a cluster has no such method."""
-    words: list[Any] = ["MATCH", pattern, "COUNT", count]
-    if type:
-        words += ["TYPE", type]
-    return await node.execute_command("SCAN", scan_cursor, *words)
 
 
 async def execute_writes(redis: Any, pipe: Any, replicas: int) -> list[Any]:

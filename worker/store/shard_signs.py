@@ -1,4 +1,4 @@
-"""Each shard of a cluster has a sign: which history of writes its primary goes on with.
+"""The sign of a shard says with which history of writes its primary goes on.
 
 A restart gives the primary another ``run_id``; a failover gives the data another
 ``master_replid``. So a shard with the same sign has lost nothing.
@@ -52,7 +52,7 @@ class ShardSigns:
         return {node.name: await _sign_of(node) for node in nodes}
 
     async def layout(self) -> str:
-        """Return how slots are shared out among shards, as a word.
+        """Return a digest of how slots are shared out among shards.
 
         Nodes have no name in it.
         """
@@ -64,12 +64,12 @@ class ShardSigns:
             (first, last, firsts.setdefault(primary[NODE_ID], first))
             for first, last, primary, *_ in sorted(ranges)
         ]
-        return LAYOUT + _word(str(rows))
+        return LAYOUT + _digest(str(rows))
 
-    async def learn_slots(self) -> None:
-        """Ask anew which node has which slots.
+    async def refresh_slot_map(self) -> None:
+        """Read again which node has which slots.
 
-        A move shows only to those who meet it.
+        A client notices a move only when it sends a command to that slot.
         """
         with redis_errors():
             await self._redis.aclose()
@@ -79,23 +79,21 @@ class ShardSigns:
         self,
         channels: Iterable[str],
         signs: Signs,
-        saved: str,
+        known: str,
     ) -> set[str]:
-        """Return the channels on shards that have no sign of the ``saved`` ones."""
+        """Return the channels on shards whose sign is not a ``known`` one."""
         head = self._keys.head
-        return {
-            channel for channel in channels if self.is_on_other_shard(head(channel), signs, saved)
-        }
+        return {name for name in channels if self.is_on_other_shard(head(name), signs, known)}
 
     def is_on_other_shard(
         self,
         key: str,
         signs: Signs,
-        saved: str,
+        known: str,
     ) -> bool:
-        """Tell whether a key's shard has no sign of the ``saved`` ones."""
+        """Tell whether the sign of a key's shard is not a ``known`` one."""
         node = self._redis.get_node_from_key(key)
-        return node is None or signs.get(node.name) not in saved.split()
+        return node is None or signs.get(node.name) not in known.split()
 
 
 def signs_of(redis: Any, keys: Keys) -> ShardSigns | None:
@@ -118,8 +116,8 @@ async def _sign_of(node: Any) -> str:
     replication = await node.execute_command("INFO", "replication")
     if replication["role"] != "master":
         raise ClusterDownError(f"{node.name} is a replica now")
-    return _word(f"{server['run_id']} {replication['master_replid']}")
+    return _digest(f"{server['run_id']} {replication['master_replid']}")
 
 
-def _word(text: str) -> str:
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
