@@ -46,14 +46,14 @@ class TwoShards:
         """Return how slots are shared out."""
         return self.slots
 
-    def on_other_shards(self, channels: Iterable[str], signs: Signs, saved: str) -> set[str]:
-        """Return the channels on shards that have no sign of the ``saved`` ones."""
-        return {name for name in channels if self.is_on_other_shard(name, signs, saved)}
+    def on_other_shards(self, channels: Iterable[str], signs: Signs, known: str) -> set[str]:
+        """Return the channels on shards whose sign is not a ``known`` one."""
+        return {name for name in channels if self.is_on_other_shard(name, signs, known)}
 
-    def is_on_other_shard(self, key: str, signs: Signs, saved: str) -> bool:
-        """Tell whether a key's shard has no sign of the ``saved`` ones."""
+    def is_on_other_shard(self, key: str, signs: Signs, known: str) -> bool:
+        """Tell whether the sign of a key's shard is not a ``known`` one."""
         shard = "A" if key.startswith("a") else "B"
-        return signs[shard] not in saved.split()
+        return signs[shard] not in known.split()
 
 
 class Process:
@@ -243,17 +243,17 @@ async def test_an_answer_of_before_counts_as_none(process: Process, shards: TwoS
     assert process.recoveries == 1
 
 
-def test_one_server_has_no_signs() -> None:
+def test_the_answers_of_one_server_count() -> None:
     """There, a saved cursor proves what was written before it."""
     detector = RollbackDetector()
     detector.meet("first")
-    before = detector.signs
+    before = detector.epoch
     detector.meet("second")
-    detector.check_signs(before)
+    detector.check_epoch(before)
 
     detector.expect_shards()
     with pytest.raises(RedisReplacedError):
-        detector.check_signs(before)
+        detector.check_epoch(before)
 
 
 async def test_a_repair_relies_on_what_others_have_written(redis: Redis, process: Process) -> None:

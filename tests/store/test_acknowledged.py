@@ -117,7 +117,7 @@ def test_marks_are_remembered_until_their_end_is_confirmed() -> None:
 def in_cluster() -> Acknowledged:
     """Return what a process in a cluster remembers."""
     acknowledged = Acknowledged()
-    acknowledged.has_shards = True
+    acknowledged.is_cluster = True
     return acknowledged
 
 

@@ -77,7 +77,7 @@ class RollbackRecovery:
         run_id = await self._suspected_run()
         servers = await self._changed_servers()
         # Claimed before anything else is written. Other processes see the signs of shards, too.
-        has_lost = bool(detector.loss) and not self._signs
+        has_lost = bool(detector.loss) and not detector.is_cluster
         if not await self._ownership.claim(has_lost=has_lost):
             detector.suspect("Redis lacks the claim of this process")
         await self._mark_again()
@@ -97,11 +97,11 @@ class RollbackRecovery:
     async def _accept(self, run_id: str | None) -> None:
         """Go on with what Redis still has."""
         heads: Mapping[str, str] = {}
-        if self._signs:
+        if self._rollback_detector.is_cluster:
             # Whatever is lost from here on will show.
             heads = await self._tables.heads.read(await self._losses.known_channels())
         self._rollback_detector.accept(run_id)
-        self._acknowledged.know_heads(heads)
+        self._acknowledged.note_heads(heads)
 
     async def _suspected_run(self) -> str | None:
         """Return the run that answers, rather another than before.
@@ -147,7 +147,7 @@ class RollbackRecovery:
     async def _mark_lost(self, channels: Collection[str]) -> None:
         """Mark what is lost, before anything else is written."""
         # A cursor that proved marks may be lost, and they with it.
-        held = await self._tables.cursors.held(self._acknowledged.subscriptions)
+        held = await self._tables.cursors.held(self._acknowledged.proving_subscriptions)
         self._acknowledged.doubt_saves(held)
         await self._mark_again()
         if channels:

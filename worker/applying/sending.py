@@ -117,14 +117,14 @@ class Sender:
         self._raise_if_stale(read, channels)
         heads = list(map(self._detector.newest_head, channels))
         marks = self._detector.acknowledged.mark_count
-        signs = self._detector.signs
+        epoch = self._detector.epoch
         try:
             results, saved = await self._store.apply_all(batches, origin, cursors)
         except MissingPermissionError as error:
             await self._refusals.owe_half_applied(channels, error)
             raise
 
-        self._detector.check_signs(signs)
+        self._detector.check_epoch(epoch)
         applied = self._checked(results, heads)
         if saved:
             self._tables.cursors.note_saved(cursors, saved, marks)

@@ -124,7 +124,7 @@ class ShardDoubts:
     async def _remember(self, channels: Collection[str]) -> None:
         """Remember heads and marks as if this process had written them."""
         known = self._detector.acknowledged
-        known.know_heads(await self._tables.heads.read(channels))
+        known.note_heads(await self._tables.heads.read(channels))
         marks = await self._tables.pending.read_all(channels)
         for channel, causes in marks.items():
             for cause in causes:

@@ -72,12 +72,12 @@ async def note_repaired(tables: Tables, detector: RollbackDetector) -> None:
     Raises:
         RedisReplacedError: a shard has changed meanwhile.
     """
-    known, histories = detector.acknowledged, detector.histories
+    known, epoch = detector.acknowledged, detector.epoch
     count = known.mark_count
     channels = known.marks.keys() - known.taken_back.keys()
     marked = await tables.pending.read_all(channels)
     heads = await tables.heads.read(channels - marked.keys())
-    detector.check_histories(histories)
-    known.know_heads(heads)
+    detector.check_epoch(epoch)
+    known.note_heads(heads)
     for channel in heads:
         known.note_taken_back(channel, count)

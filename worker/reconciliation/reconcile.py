@@ -128,8 +128,8 @@ class Reconciler:
         wanted: Range,
         options: ReconcileOptions,
     ) -> ReconcileReport:
-        histories = self._rollback_detector.histories
-        check = partial(self._expect_the_same_redis, channel, histories)
+        epoch = self._rollback_detector.epoch
+        check = partial(self._expect_the_same_redis, channel, epoch)
         look = await _begin_look(self._tables, channel, resumes=self._resumes)
         marks: dict[str, int] = {}
         if not options.dry_run:
@@ -184,8 +184,8 @@ class Reconciler:
             await self._tables.progress.end_look(channel)
         return report
 
-    def _expect_the_same_redis(self, channel: str, histories: int) -> None:
-        if self._rollback_detector.histories != histories:
+    def _expect_the_same_redis(self, channel: str, epoch: int) -> None:
+        if self._rollback_detector.epoch != epoch:
             raise RolledBackError(f"Redis went back while {channel!r} was reconciled")
 
     def _publish(self, report: ReconcileReport) -> None:

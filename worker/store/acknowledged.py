@@ -38,7 +38,7 @@ class Acknowledged:
         The save may be lost, too.
         """
         self.mark_count = 0
-        self.has_shards = False
+        self.is_cluster = False
         """Whether a cursor lies on another server than most marks.
 
         Then its save proves no mark.
@@ -68,10 +68,10 @@ class Acknowledged:
         is_next = known == before
         if is_next or stream_order(head) > stream_order(known):
             self.heads[channel] = head
-            if self.has_shards and not is_next and known != START:
+            if self.is_cluster and not is_next and known != START:
                 self.older_heads.add((channel, known))
 
-    def know_heads(self, heads: Mapping[str, str]) -> None:
+    def note_heads(self, heads: Mapping[str, str]) -> None:
         """Note heads that were read: whatever is lost of them later will show."""
         for channel, head in heads.items():
             if head != START:
@@ -94,7 +94,7 @@ class Acknowledged:
     def note_taken_back(self, channel: str, count: int | None = None) -> None:
         """Note that all marks of a channel were taken back, up to this number."""
         count = self.mark_count if count is None else count
-        if self.has_shards:
+        if self.is_cluster:
             self.taken_back[channel] = count
         else:
             self._forget_marks(channel, count)
@@ -102,9 +102,9 @@ class Acknowledged:
     def _forget_marks(self, channel: str, count: int) -> None:
         """Forget the marks of a channel up to this number."""
         self.proven.pop(channel, None)
-        self._take_marks(channel, count)
+        self._remove_marks(channel, count)
 
-    def _take_marks(self, channel: str, count: int) -> Collection[str]:
+    def _remove_marks(self, channel: str, count: int) -> Collection[str]:
         """Remove the marks of a channel up to this number; return their causes."""
         numbers = self.marks.pop(channel, {})
         newer = {cause: number for cause, number in numbers.items() if number > count}
@@ -135,16 +135,16 @@ class Acknowledged:
         It proves the marks before.
         """
         self.saves[subscription] = saves
-        if self.has_shards:
+        if self.is_cluster:
             return
         for channel in [*self.marks]:
-            proven = self._take_marks(channel, sent)
+            proven = self._remove_marks(channel, sent)
             if proven:
                 proofs = dict.fromkeys(proven, (subscription, saves))
                 self.proven.setdefault(channel, {}).update(proofs)
 
     @property
-    def subscriptions(self) -> set[str]:
+    def proving_subscriptions(self) -> set[str]:
         """Subscriptions whose saves prove marks."""
         return {name for proofs in self.proven.values() for name, _ in proofs.values()}
 

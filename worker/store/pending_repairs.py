@@ -117,7 +117,7 @@ class PendingRepairs(Table):
         A gap that continues is not ``is_new``, and not counted.
         """
         names = sorted(channels)
-        if self._acknowledged.has_shards:
+        if self._detector.is_cluster:
             # Its shard may acknowledge it, lose it, and be compared before the answer is read.
             self._acknowledged.note_marks(cause, names)
         calls = [([self._keys.owed(name)], [cause.value]) for name in names]
@@ -162,26 +162,26 @@ class PendingRepairs(Table):
         ``check`` is called before each try; its error ends them.
         """
         check()
-        histories = self._detector.histories
+        epoch = self._detector.epoch
         args = [part for mark in marks.items() for part in mark]
         left, was_damaged = await self._call("repay", self._keys.owed(channel), *args)
         if was_damaged:
             self._log_replaced(channel)
         if not left:
-            await self._rely_on_repair(channel, histories)
+            await self._rely_on_repair(channel, epoch)
             self._acknowledged.note_taken_back(channel)
         return int(left)
 
-    async def _rely_on_repair(self, channel: str, histories: int) -> None:
+    async def _rely_on_repair(self, channel: str, epoch: int) -> None:
         """Know the newest entry, which others may have written: that is why no mark is left.
 
         Raises:
             RedisReplacedError: a shard was compared meanwhile. Then the mark is there again.
         """
-        if self._acknowledged.has_shards:
+        if self._detector.is_cluster:
             heads = await self._heads.read([channel])
-            self._detector.check_histories(histories)
-            self._acknowledged.know_heads(heads)
+            self._detector.check_epoch(epoch)
+            self._acknowledged.note_heads(heads)
 
     def _log_replaced(self, channel: str) -> None:
         key = self._keys.owed(channel)

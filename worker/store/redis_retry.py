@@ -52,9 +52,9 @@ class RedisRetry:
                 try:
                     if self.rollback_detector.is_suspect and self._recover:
                         await self._recover()
-                    signs = self.rollback_detector.signs
+                    epoch = self.rollback_detector.epoch
                     result = await self._watched(call)
-                    self.rollback_detector.check_signs(signs)
+                    self.rollback_detector.check_epoch(epoch)
                 except RedisUnavailableError as error:
                     outage = outage or _Outage(self._warning)
                     await outage.wait(error)

@@ -30,8 +30,11 @@ class RollbackDetector:
         """What is known to be lost: then nothing is proven."""
         self.ignores_runs = False
         """Whether ``run_id`` is no sign."""
-        self.histories = 0
-        """How many histories of writes Redis has gone on with that may lack some."""
+        self.epoch = 0
+        """Grows when what was read before may be lost.
+
+        That is after each comparison of a cluster. One server must have lost something.
+        """
         self.server = ""
         """Host and port of the server that a connection led to last, or its Unix socket."""
         self.layout = ""
@@ -42,36 +45,33 @@ class RollbackDetector:
 
     def expect_shards(self) -> None:
         """Expect a cluster: its runs are the signs of all shards."""
-        self.acknowledged.has_shards = True
+        self.acknowledged.is_cluster = True
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether Redis is a cluster."""
+        return self.acknowledged.is_cluster
 
     @property
     def signs(self) -> str:
         """The signs of a cluster's shards that are trusted."""
-        return (self._run_id or "") if self.acknowledged.has_shards else ""
+        return (self._run_id or "") if self.is_cluster else ""
 
     @property
     def signs_to_save(self) -> str:
         """What a cursor is saved with: the trusted signs, and the layout of the slots."""
         return f"{self.signs} {self.layout}".strip()
 
-    def check_signs(self, before: str) -> None:
-        """Refuse an answer to what was sent when these signs were trusted.
+    def check_epoch(self, epoch: int) -> None:
+        """Refuse a cluster's answer to what was sent in this epoch, if the epoch has ended.
 
         Raises:
-            RedisReplacedError: a shard of a cluster has changed meanwhile. The answer may
-                be of before, and nobody has compared what it says.
+            RedisReplacedError: a shard has changed meanwhile. It may have lost
+                what the answer says.
         """
-        is_in_doubt = self.acknowledged.has_shards and self.is_suspect
-        if is_in_doubt or self.signs != before:
-            raise RedisReplacedError("a shard of the cluster has changed meanwhile")
-
-    def check_histories(self, before: int) -> None:
-        """Refuse to rely on what was read when there were so many ``histories``.
-
-        Raises:
-            RedisReplacedError: Redis was compared meanwhile, or must be.
-        """
-        if self.is_suspect or self.histories != before:
+        if not self.is_cluster:
+            return
+        if self.is_suspect or self.epoch != epoch:
             raise RedisReplacedError("a shard of the cluster has changed meanwhile")
 
     def begin_comparison(self) -> None:
@@ -132,8 +132,8 @@ class RollbackDetector:
         else:
             self._returns += 1
         self.ignores_runs = self._returns >= MOST_RETURNS
-        # A look in a cluster may rely on what others wrote, and nobody has compared that.
-        self.histories += self.acknowledged.has_shards
+        # What others wrote may have been read, and nobody has compared that.
+        self.epoch += self.is_cluster
         self._continue_with(run_id)
         return is_new
 
@@ -145,7 +145,7 @@ class RollbackDetector:
         """Accept this server as it is; forget the positions seen before."""
         self.acknowledged.forget_positions()
         self.generation += 1
-        self.histories += 1
+        self.epoch += 1
         self._returns = 0
         self._continue_with(run_id)
 
