@@ -7,9 +7,9 @@ from typing import Self
 from redis.asyncio import Redis, RedisCluster
 
 from reaction_tally.changes import AWAY_SECONDS
-from reaction_tally.connections import client_of, make_async_client, place
+from reaction_tally.connections import client_of, make_async_client, server_name
 from reaction_tally.keys import DEFAULT_NAMESPACE
-from reaction_tally.loops import LoopClients, OneClient
+from reaction_tally.loops import AsyncGivenClient, LoopClients
 from reaction_tally.operations import Operations
 from reaction_tally.reads import Reads
 from reaction_tally.senders import AsyncSender
@@ -33,7 +33,8 @@ class AsyncTallyReader:
     ) -> None:
         """``redis`` may decode responses, or not. Who made it closes it."""
         if not isinstance(redis, AsyncSender):
-            redis = AsyncSender(OneClient(client_of(redis, Redis, RedisCluster)), place(redis))
+            client = client_of(redis, Redis, RedisCluster)
+            redis = AsyncSender(AsyncGivenClient(client), server_name(client))
         self._sender = redis
         self.reads = Reads(Operations(namespace, self._sender.where))
 

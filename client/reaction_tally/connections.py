@@ -56,7 +56,7 @@ def make_client(url: str) -> tuple[Callable[[], Any], str]:
         options = _options(BlockingConnectionPool, address)
         return partial(servers.sync_client, address, options), address.name
     client = Redis.from_pool(_pool(BlockingConnectionPool, url))
-    return lambda: client, place(client)
+    return lambda: client, server_name(client)
 
 
 def make_async_client(url: str, **overriding: Any) -> tuple[Callable[[], Any], str, Any]:
@@ -81,7 +81,7 @@ def make_async_client(url: str, **overriding: Any) -> tuple[Callable[[], Any], s
         return AsyncRedis.from_pool(connections)
 
     seconds = _pool(AsyncPool, url).connection_kwargs["socket_timeout"]
-    return make_one, place(make_one()), seconds
+    return make_one, server_name(make_one()), seconds
 
 
 def _try(make: Callable[[], Any]) -> None:
@@ -185,7 +185,7 @@ def client_of(redis: Any, *kinds: type) -> Any:
     raise TypeError(f"this reader needs a client like {wanted}, and not {redis!r}")
 
 
-def place(client: Any) -> str:
+def server_name(client: Any) -> str:
     """Return the server and the database of a client, without a password, for people."""
     pool = getattr(client, "connection_pool", None)
     service = getattr(pool, "service_name", None)

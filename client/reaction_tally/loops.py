@@ -77,7 +77,7 @@ class LoopClients:
                 hang_up(opened.client)
 
 
-class OneClient:
+class AsyncGivenClient:
     """A client that somebody else made, and closes."""
 
     def __init__(self, client: Any) -> None:

@@ -8,7 +8,7 @@ from redis import Redis, RedisCluster
 
 from reaction_tally.changes import AWAY_SECONDS
 from reaction_tally.clients import GivenClient, OwnClient
-from reaction_tally.connections import client_of, make_client, place
+from reaction_tally.connections import client_of, make_client, server_name
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.operations import Operations
 from reaction_tally.reads import Reads
@@ -39,7 +39,7 @@ class TallyReader:
         """``redis`` may decode responses, or not. Who made it closes it."""
         if not isinstance(redis, Sender):
             client = client_of(redis, Redis, RedisCluster)
-            redis = Sender(GivenClient(client), place(client))
+            redis = Sender(GivenClient(client), server_name(client))
         self._sender = redis
         self.reads = Reads(Operations(namespace, self._sender.where))
 

@@ -10,7 +10,7 @@ from reaction_tally.changes import Steps
 from reaction_tally.clients import GivenClient, OwnClient
 from reaction_tally.errors import RedisUnavailableError
 from reaction_tally.hints import AsyncHints, Hints, followed, followed_in_loop
-from reaction_tally.loops import LoopClients, OneClient
+from reaction_tally.loops import AsyncGivenClient, LoopClients
 from reaction_tally.operations import Group, GroupedOperation, Request
 from reaction_tally.replies import REDIS_ERRORS, UNREADABLE, translated, unreadable
 from reaction_tally.routes import by_slot
@@ -73,7 +73,7 @@ class AsyncSender:
 
     def __init__(
         self,
-        clients: LoopClients | OneClient,
+        clients: LoopClients | AsyncGivenClient,
         where: str,
         seconds: float | None = None,
     ) -> None:

@@ -8,8 +8,8 @@ from typing import Final
 from aiohttp import web
 
 from reaction_tally import AsyncTallyReader
-from reaction_tally.connections import place
-from reaction_tally.loops import OneClient
+from reaction_tally.connections import server_name
+from reaction_tally.loops import AsyncGivenClient
 from reaction_tally.operations import Operations
 from reaction_tally.pages import source
 from reaction_tally.senders import AsyncSender
@@ -36,7 +36,7 @@ async def opened_api(
     origins: tuple[str, ...] = (),
 ) -> AsyncIterator[Site]:
     """Yield the site of the API, which reads from this Redis."""
-    sender = AsyncSender(OneClient(redis), place(redis))
+    sender = AsyncSender(AsyncGivenClient(redis), server_name(redis))
     reader = AsyncTallyReader(sender, namespace)
     failures = ReadFailures()
     reads = Reads(reader, failures)

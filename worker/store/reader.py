@@ -14,7 +14,7 @@ from reaction_tally import (
     RedisUnavailableError,
     TallyReadError,
 )
-from reaction_tally.connections import place
+from reaction_tally.connections import server_name
 from reaction_tally.keys import Keys
 from reaction_tally.operations import Operations
 from reaction_tally.reads import Reads
@@ -33,7 +33,7 @@ class StepReader(AsyncTallyReader):
 
     def __init__(self, redis: Redis, namespace: str) -> None:
         super().__init__(redis, namespace)
-        operations = Operations(namespace, place(redis))
+        operations = Operations(namespace, server_name(redis))
         operations.is_script_refused = True
         self.reads = Reads(operations)
 

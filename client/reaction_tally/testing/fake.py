@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from reaction_tally.arguments import users_of
 from reaction_tally.async_reader import AsyncTallyReader
-from reaction_tally.connections import place
+from reaction_tally.connections import server_name
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.loops import LoopClients
 from reaction_tally.reader import TallyReader
@@ -75,8 +75,8 @@ class FakeTallies:
         self._lock = Lock()
         self._newest = 0
         self.reader = TallyReader(self._redis, namespace)
-        clients = LoopClients(self._async_client)
-        self.async_reader = AsyncTallyReader(AsyncSender(clients, place(self._redis)), namespace)
+        sender = AsyncSender(LoopClients(self._async_client), server_name(self._redis))
+        self.async_reader = AsyncTallyReader(sender, namespace)
 
     def react(
         self,
