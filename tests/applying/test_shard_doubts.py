@@ -243,6 +243,19 @@ async def test_an_answer_of_before_counts_as_none(process: Process, shards: TwoS
     assert process.recoveries == 1
 
 
+async def test_an_answer_counts_as_none_if_the_signs_are_the_same_again(process: Process) -> None:
+    """Something was lost without a sign. The comparison has ended before the answer came."""
+
+    async def call() -> str:
+        if process.recoveries:
+            return "of now"
+        process.detector.suspect("a test")
+        await process.recover()
+        return "of before"
+
+    assert await process.retry.call(call) == "of now"
+
+
 def test_the_answers_of_one_server_count() -> None:
     """There, a saved cursor proves what was written before it."""
     detector = RollbackDetector()

@@ -76,7 +76,7 @@ class RollbackRecovery:
         # Read first: so a server that takes its place meanwhile is noticed.
         run_id = await self._suspected_run()
         servers = await self._changed_servers()
-        # Claimed before anything else is written. Other processes see the signs of shards, too.
+        # Claimed before anything else is written. In a cluster each process sees a loss itself.
         has_lost = bool(detector.loss) and not detector.is_cluster
         if not await self._ownership.claim(has_lost=has_lost):
             detector.suspect("Redis lacks the claim of this process")
@@ -85,7 +85,7 @@ class RollbackRecovery:
         if loss:
             log.error("redis_went_back", reason=loss, channels=len(channels))
             await self._mark_lost(channels)
-        # Some were repaired: the end of the repair is lost.
+        # All marks: if the end of a repair is lost, its mark is there again.
         owed = await self._tables.pending.read_all(await self._losses.known_channels())
         if loss:
             await self._accept(run_id)

@@ -39,10 +39,7 @@ class Acknowledged:
         """
         self.mark_count = 0
         self.is_cluster = False
-        """Whether a cursor lies on another server than most marks.
-
-        Then its save proves no mark.
-        """
+        """Whether a cursor lies on another server than most marks: its save proves none."""
         self.older_heads: set[Position] = set()
         """Heads after which another process wrote. Its entry does not prove them.
 
@@ -51,7 +48,7 @@ class Acknowledged:
         self.taken_back: dict[str, int] = {}
         """Channel → ``mark_count`` when all its marks were taken back.
 
-        They are kept as long as older heads.
+        Kept as long as ``older_heads``.
         """
 
     def note_channels(self, channels: Collection[str]) -> None:
@@ -114,16 +111,10 @@ class Acknowledged:
 
     def unconfirmed(self) -> Unconfirmed:
         """Return what the next reading of the signs may confirm."""
-        return Unconfirmed(
-            older_heads=frozenset(self.older_heads),
-            taken_back=dict(self.taken_back),
-        )
+        return Unconfirmed(frozenset(self.older_heads), dict(self.taken_back))
 
     def confirm(self, items: Unconfirmed) -> None:
-        """Forget what is in Redis for sure.
-
-        The signs were the trusted ones afterwards.
-        """
+        """Forget these items: the signs read after them were the trusted ones."""
         self.older_heads -= items.older_heads
         for channel, count in items.taken_back.items() & self.taken_back.items():
             del self.taken_back[channel]
@@ -149,7 +140,7 @@ class Acknowledged:
         return {name for proofs in self.proven.values() for name, _ in proofs.values()}
 
     def doubt_saves(self, held: Mapping[str, int]) -> None:
-        """Take marks for proven no more if Redis lacks the save that proves them.
+        """Note marks again if Redis lacks the save that proves them.
 
         ``held`` is the number of saves of each subscription.
         """

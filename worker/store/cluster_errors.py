@@ -1,6 +1,6 @@
 """What only a Redis Cluster and Sentinels answer, in words.
 
-All of it passes, or what answers is no cluster.
+These errors are transient, or what answers is no cluster.
 """
 
 from collections.abc import Mapping
@@ -28,8 +28,8 @@ class NoPrimaryError(exceptions.ConnectionError):
     """No Sentinel names a primary that is up. The text says why, and what to do."""
 
 
-def is_other_server(error: BaseException) -> bool:
-    """Tell whether redis-py's client of a cluster met a server that is no node of one."""
+def is_no_cluster(error: BaseException) -> bool:
+    """Tell whether redis-py's client of a cluster met a server that is no node of a cluster."""
     cause = error.__cause__
     if not isinstance(cause, exceptions.RedisClusterException):
         return False
@@ -45,7 +45,7 @@ def cause_of(error: exceptions.RedisClusterException) -> BaseException | None:
 
 
 def origin_of(error: BaseException | None) -> BaseException | None:
-    """Return what happened to a connection, also if a client of a cluster had it."""
+    """Return the error of a connection, also if it was one of a cluster's client."""
     if isinstance(error, exceptions.RedisClusterException):
         return cause_of(error)
     return error

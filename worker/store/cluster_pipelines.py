@@ -22,15 +22,15 @@ from worker.store.cluster_routes import Args, NodePipeline, RoutedPipeline
 from worker.store.replicas import Wait
 
 
-class Call(NamedTuple):
-    """How many commands one call has added, and how their answers become one."""
+class AnswerGroup(NamedTuple):
+    """How many answers belong to one call, and how they become one."""
 
     size: int
     join: Callable[[Sequence[Any]], Any]
 
 
-ONE: Final = Call(1, itemgetter(0))
-"""A call of one command, whose answer stays as it is."""
+SINGLE: Final = AnswerGroup(1, itemgetter(0))
+"""The answer to one command, as it is."""
 
 
 class ClusterPipeline(AsyncCoreCommands):
@@ -41,11 +41,11 @@ class ClusterPipeline(AsyncCoreCommands):
         self._client: Any = client
         self._is_atomic = is_atomic
         self._queue: list[Args] = []
-        self._calls: list[Call] = []
+        self._groups: list[AnswerGroup] = []
         self._wait = Wait()
 
     def wait_for_replicas(self, wait: Wait) -> None:
-        """Take writes for done once replicas have them."""
+        """Let ``execute`` wait until replicas have the writes."""
         self._wait = wait
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -53,7 +53,7 @@ class ClusterPipeline(AsyncCoreCommands):
         command = Args(args)
         command.options = options
         self._queue.append(command)
-        self._calls.append(ONE)
+        self._groups.append(SINGLE)
         return self
 
     def mget(self, keys: Any, *_: Any) -> Any:
@@ -61,21 +61,20 @@ class ClusterPipeline(AsyncCoreCommands):
         groups = slot_groups(keys)
         self._queue += [Args(["MGET", *group]) for group in groups]
         join = partial(_values_in_order, keys, groups)
-        self._calls.append(Call(len(groups), join))
+        self._groups.append(AnswerGroup(len(groups), join))
         return self
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Send all commands; return their answers, in order.
 
         Raises:
-            RedisError: no connection came about, or slots are on their way;
-                or, unless that is an answer, a command was refused.
+            RedisError: with ``raise_on_error``, the first answer that is an error.
         """
-        queue, calls = self._queue, self._calls
-        self._queue, self._calls = [], []
+        queue, groups = self._queue, self._groups
+        self._queue, self._groups = [], []
         routed = RoutedPipeline(queue, self._wait, is_atomic=self._is_atomic)
         replies = iter(await _send_all(self._client, routed))
-        answers = [join([*islice(replies, size)]) for size, join in calls]
+        answers = [join([*islice(replies, size)]) for size, join in groups]
         if raise_on_error:
             raise_error(answers)
         return answers

@@ -34,9 +34,9 @@ MAX_CONNECTIONS: Final = 1_000
 Each answer may need one.
 """
 CLUSTER_TRIES: Final = 1
-"""A call that fails reads again which node has which slots, and is sent once more.
+"""After an error a call reads the slot map again, and is sent once more.
 
-More is up to the caller, who also says that Redis is away.
+Further tries are up to the caller, who also says that Redis is away.
 """
 BAD_OPTIONS: Final = (
     ValueError,

@@ -22,7 +22,7 @@ from worker.store.cluster_errors import (
     NO_SELECT,
     NODE_OF_A_CLUSTER,
     cause_of,
-    is_other_server,
+    is_no_cluster,
     sentence_of,
 )
 from worker.store.tls_failures import explain_tls, tls_error
@@ -117,7 +117,7 @@ def translated(error: Exception) -> TallyError:
 
 def _of_cluster(error: exceptions.RedisClusterException) -> TallyError:
     """Translate what redis-py's client of a cluster says of all its nodes."""
-    if is_other_server(error):
+    if is_no_cluster(error):
         return RedisUnfitError(NO_CLUSTER)
     cause = cause_of(error)
     if isinstance(cause, Exception):

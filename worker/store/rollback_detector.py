@@ -33,12 +33,12 @@ class RollbackDetector:
         self.epoch = 0
         """Grows when what was read before may be lost.
 
-        That is after each comparison of a cluster. One server must have lost something.
+        In a cluster that is each comparison; on one server, each loss.
         """
         self.server = ""
         """Host and port of the server that a connection led to last, or its Unix socket."""
         self.layout = ""
-        """How a cluster's slots were shared out before its signs were found to be trusted."""
+        """How a cluster's slots were shared out, read before signs that were trusted."""
         self._run_id: str | None = None
         self._earlier_runs: set[str | None] = set()
         self._returns = 0
@@ -75,7 +75,7 @@ class RollbackDetector:
             raise RedisReplacedError("a shard of the cluster has changed meanwhile")
 
     def begin_comparison(self) -> None:
-        """Note that Redis is compared: what was taken back before is not confirmed any more."""
+        """Begin a comparison: no mark counts as taken back, so all are written again."""
         self.acknowledged.taken_back.clear()
 
     async def check_server(self, connection: AbstractConnection) -> None:
@@ -125,15 +125,14 @@ class RollbackDetector:
 
         Returns whether its run is a new one.
         """
-        if self.is_current(run_id):
-            is_new = False
-        elif is_new := run_id not in self._earlier_runs:
-            self._returns = 0
-        else:
-            self._returns += 1
+        is_new = False
+        if not self.is_current(run_id):
+            is_new = run_id not in self._earlier_runs
+            self._returns = 0 if is_new else self._returns + 1
         self.ignores_runs = self._returns >= MOST_RETURNS
-        # What others wrote may have been read, and nobody has compared that.
-        self.epoch += self.is_cluster
+        if self.is_cluster:
+            # What others wrote may have been read, and nobody has compared that.
+            self.epoch += 1
         self._continue_with(run_id)
         return is_new
 

@@ -1,4 +1,4 @@
-"""One server, or the many of a cluster: what the store must know of the difference."""
+"""One server, or the nodes of a cluster: what the store must know of the difference."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ def is_cluster(redis: Any) -> bool:
 
 
 def grouped(redis: Any, items: Sequence[Item]) -> Iterable[Sequence[Item]]:
-    """Return what one script call may take: all items, or in a cluster each by itself."""
+    """Return the items of each script call: all in one call, or in a cluster one a call."""
     size = 1 if is_cluster(redis) else max(1, len(items))
     return batched(items, size)
 
@@ -98,7 +98,7 @@ async def pages_of_keys(
 async def execute_writes(redis: Any, pipe: Any, replicas: int) -> list[Any]:
     """Execute a pipeline of writes; return its answers once so many replicas have them.
 
-    Too few replicas are an error in place of each answer. To apply twice is to apply once.
+    If too few have them, each answer is an error. A write may be repeated.
     """
     wait = Wait(replicas)
     if is_cluster(redis):
