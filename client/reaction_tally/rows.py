@@ -37,18 +37,18 @@ def page_of(
     is_owed: Any,
     messages: Iterable[Iterable[Row]],
 ) -> Page:
-    """Return the page of a query, from the rows of each message in the order of the counts."""
+    """Return the page of a query, from the rows of each message."""
     found: dict[str, Message] = {}
     for timetoken, rows in zip(query.timetokens, messages, strict=True):
         reactions = list(map(_reaction, rows))
-        # The sort is stable: what is as frequent stays in the order in which it was counted first.
+        # A large hash of Redis has no order of its own.
         reactions.sort(key=_most_first)
         found[timetoken] = Message(timetoken, tuple(reactions))
     return Page(messages=found, position=position, in_doubt=bool(is_owed))
 
 
-def _most_first(reaction: Reaction) -> int:
-    return -reaction.count
+def _most_first(reaction: Reaction) -> tuple[int, str, str]:
+    return -reaction.count, reaction.value, reaction.type
 
 
 def _reaction(row: Row) -> Reaction:

@@ -42,7 +42,7 @@ class Reaction:
 class Message:
     """The reactions to one message.
 
-    Most first, then in the order in which they were counted first.
+    Most first; those of one count by value, then by type.
     """
 
     timetoken: str

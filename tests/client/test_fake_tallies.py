@@ -72,7 +72,7 @@ def test_users_react_and_change_their_minds(tallies: FakeTallies) -> None:
 
     page = tallies.reader.page(CHANNEL, [MESSAGE], me="ben")
     assert page.messages[MESSAGE].counts == {"reaction": {"👍": 1, "🎉": 1}}
-    assert page.messages[MESSAGE].reactions[1].mine_at == at
+    assert page.messages[MESSAGE].reactions[0].mine_at == at
     assert page.position != before.position
     with pytest.raises(ReactionRefusedError, match="already reaction '🎉' of 'ben'"):
         tallies.react(CHANNEL, MESSAGE, "🎉", "ben")

@@ -67,18 +67,32 @@ async def test_a_page_has_all_that_a_chat_screen_needs(claimed: Redis, reader: A
 
 
 @pytest.mark.parametrize("names", [0, 1])
-async def test_reactions_as_frequent_as_others_come_in_the_order_they_were_counted(
-    claimed: Redis, reader: Any, names: int
+@pytest.mark.parametrize("count", [3, 600])
+async def test_reactions_as_frequent_as_others_come_by_value(
+    claimed: Redis, reader: Any, names: int, count: int
 ) -> None:
-    """Whatever their values are."""
-    values = enumerate(["b", "c", "a"])
-    for place, value in values:
-        await apply(Store(claimed, KEYS), [reacted(place, value, "ana")])
-    await apply(Store(claimed, KEYS), [reacted(5, "a", "ben"), reacted(6, "b", "ben")])
+    """Also those of a message with so many values that Redis keeps its counts in no order."""
+    values = [f"v{number:03}" for number in range(count)]
+    events = [reacted(1, value, "ana") for value in reversed(values)]
+    for part in batched(events, 250):
+        await apply(Store(claimed, KEYS), part)
+    await apply(Store(claimed, KEYS), [reacted(5, values[1], "ben"), reacted(6, values[2], "ben")])
+    await apply(Store(claimed, KEYS), [reacted(7, values[1], "ana", "vote")])
 
     page = await reader.page(CHANNEL, [MESSAGE], names=names)
 
-    assert [reaction.value for reaction in page.messages[MESSAGE].reactions] == ["b", "a", "c"]
+    first, second, *others = page.messages[MESSAGE].reactions
+    assert [(each.value, each.count) for each in (first, second)] == [
+        (values[1], 2),
+        (values[2], 2),
+    ]
+    assert [(each.value, each.type) for each in others] == [
+        (values[0], "reaction"),
+        (values[1], "vote"),
+        *[(value, "reaction") for value in values[3:]],
+    ]
+    encoding = await claimed.object("ENCODING", KEYS.counts(CHANNEL, MESSAGE))
+    assert (encoding == "hashtable") == (count == 600)
 
 
 async def test_a_page_costs_one_round_trip(

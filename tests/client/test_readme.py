@@ -62,7 +62,7 @@ EXPECTED: Final[dict[str, Any]] = {
     "the counts of a message": {"reaction": {"👍": 2}, "vote": {"up": 1, "5": 1}},
     "the counts of many": {MESSAGE: {"reaction": {"👍": 2}, "vote": {"up": 1, "5": 1}}, "5": {}},
     "one type, no read receipts": [("👍", 2, False)],
-    "what is mine, and since when": [("👍", 2, True), ("up", 1, False), ("5", 1, False)],
+    "what is mine, and since when": [("👍", 2, True), ("5", 1, False), ("up", 1, False)],
     "who chose a value, oldest first": Who(
         reactors=(Reactor("ben", at(1)), Reactor("ana", at(2))), total=2
     ),
