@@ -253,6 +253,17 @@ async def test_a_failover_by_sentinels_is_suspect(sentinels: Sentinels) -> None:
         assert await recovery.get("key") == "1"
 
 
+async def test_a_dead_replica_is_not_counted() -> None:
+    """Sentinels remember it until somebody tells them not to."""
+    with Sentinels(replicas=2, sentinels=1, down_milliseconds=PATIENT) as sentinels:
+        sentinels.replicas()[0].kill()
+        await wait_until(lambda: sentinels.primary().info()["connected_slaves"] == 1)
+        async with connect(sentinels.url) as redis:
+            found = await describe(redis)
+
+    assert "with 1 replica; 1 of the 1 Sentinels" in found.text
+
+
 async def refuses(redis: Redis) -> bool:
     """Write; False whatever comes of it."""
     with suppress(TallyError), redis_errors():

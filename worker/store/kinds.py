@@ -103,7 +103,7 @@ async def _describe_cluster(redis: Redis) -> ServersInWords:
 async def _replicas_of(primary: Any) -> int:
     """Return how many replicas follow.
 
-    CLUSTER SLOTS of Valkey may tell of earlier times.
+    CLUSTER SLOTS of Valkey may tell of earlier times. Sentinels count dead ones, too.
     """
     info = await primary.execute_command("INFO", "replication")
     return int(info["connected_slaves"])
@@ -118,7 +118,8 @@ async def _describe_service(redis: Redis) -> ServersInWords:
         return ServersInWords()
     state = known[0]
     primary = f"{state['ip']}:{state['port']}"
-    replicas = int(state["num-slaves"])
+    with redis_errors():
+        replicas = await _replicas_of(redis)
     text = (
         f"Sentinels name it for the service {pool.service_name!r}: "
         f"{primary}, "
