@@ -198,18 +198,35 @@ async def slots_missing(world: World) -> AsyncIterator[None]:
         yield
 
 
-@stage("a Redis Cluster")
-async def healthy_cluster(world: World) -> AsyncIterator[None]:
-    """Three primaries, each with a replica."""
-    stage = RedisCluster()
+@asynccontextmanager
+async def formed_cluster(primaries: int) -> AsyncIterator[RedisCluster]:
+    """Primaries, each with a replica."""
+    stage = RedisCluster(primaries)
     await asyncio.to_thread(stage.__enter__)
     try:
         stage.have_patience()
         await asyncio.to_thread(stage.wait_until_healthy)
-        lead_to(world, stage.url)
-        yield
+        yield stage
     finally:
         await asyncio.to_thread(stage.stop)
+
+
+@stage("a Redis Cluster")
+async def healthy_cluster(world: World) -> AsyncIterator[None]:
+    """Of three primaries."""
+    async with formed_cluster(3) as nodes:
+        lead_to(world, nodes.url)
+        yield
+
+
+@stage("a replica of a cluster may evict")
+async def evicting_replica(world: World) -> AsyncIterator[None]:
+    """Its primary may not."""
+    async with formed_cluster(1) as nodes:
+        (replica,) = nodes.replicas_of(nodes.primaries()[0])
+        replica.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        lead_to(world, nodes.url)
+        yield
 
 
 @stage("redis+cluster:// to a server that is no cluster")

@@ -1,26 +1,18 @@
 """Is everything there that a worker needs?"""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Final
 
-from reaction_tally.keys import Keys
 from worker.domain.position import HANDSHAKE, milliseconds
 from worker.errors import ConfigurationError, ExitCode, ForbiddenError, PubNubError, TallyError
 from worker.reconciliation.schedule import Load, Schedule
 from worker.source.access_token import TokenEnd
 from worker.source.client import Client
 from worker.source.names import Names
-from worker.store.connection import EMBEDDED_FOLDER, RedisClient
-from worker.store.counted_types import acceptable_claim
-from worker.store.kinds import describe
-from worker.store.ownership import Claim, check_ownership
-from worker.store.preflight import check_fitness, check_keys, check_permissions, lacks_publish
-from worker.store.refused_users import RefusedUsers
 from worker.store.tables import Tables
 
 MAX_SKEW_SECONDS: Final = 30
@@ -46,7 +38,6 @@ class Finding:
     """``note``: nothing fails, but a person may have meant something else."""
 
 
-NEW_TYPES: Final = "so its types become those of TALLY_TYPES"
 HANGING: Final = {
     "PubNub": ExitCode.PUBNUB_REFUSED,
     "Redis": ExitCode.REDIS_UNFIT,
@@ -138,68 +129,6 @@ async def examine_token(
         return sentence if end.is_far(now) else Note(sentence)
 
     return await deadline.look("Token", check)
-
-
-async def examine_redis(
-    redis: RedisClient,
-    keys: Keys,
-    claim: Claim | None,
-    deadline: Deadline,
-    *,
-    allow_eviction: bool,
-    wait_replicas: int = 0,
-) -> list[Finding]:
-    """Check if Redis is fit, and the namespace ours or free."""
-
-    async def check_server() -> str:
-        fitness = await check_fitness(redis, allow_eviction=allow_eviction)
-        found = await describe(redis)
-        if not found.text:
-            return f"answers, {fitness}"
-        sentence = f"answers, {fitness}. {found.text}"
-        return Note(f"{sentence} {found.worry}") if found.worry else sentence
-
-    async def check_owner() -> str:
-        await check_keys(redis, keys)
-        await RefusedUsers(redis, keys).read()
-        acceptable = claim and await acceptable_claim(redis, keys, claim)
-        is_claimed = await check_ownership(redis, keys, acceptable)
-        if acceptable != claim:
-            return f"namespace {keys.namespace!r} is ours; it counts nothing yet, {NEW_TYPES}"
-        return f"namespace {keys.namespace!r} is {'ours' if is_claimed else 'free'}"
-
-    async def check_user() -> str:
-        await check_permissions(redis, keys, wait_replicas)
-        sentence = "takes writes, and permits every command of the worker"
-        lack = await lacks_publish(redis, keys)
-        return Note(f"{sentence}. {lack}") if lack else sentence
-
-    server = await deadline.look("Redis", check_server)
-    if server.exit_code is not ExitCode.DONE:
-        return [server]
-    return [
-        server,
-        await deadline.look("Redis", check_user),
-        await deadline.look("Redis", check_owner),
-    ]
-
-
-def examine_folder(hints: str = "") -> Finding:
-    """Say that Redis is our own, and whether its folder can be made.
-
-    ``hints`` name variables that may be meant for REDIS_URL.
-    """
-    folder = EMBEDDED_FOLDER.absolute()
-    place = folder if folder.exists() else folder.parent
-    if not os.access(place, os.W_OK):
-        text = f"REDIS_URL is not set, and {place} is not writable: set REDIS_URL."
-        return Finding("Redis", text, ExitCode.REDIS_UNFIT)
-    return Finding(
-        "Redis",
-        "REDIS_URL is not set: the worker uses its own embedded Valkey, "
-        f"with its data in {folder}. For production set REDIS_URL.{hints}",
-        verdict="note" if hints else "ok",
-    )
 
 
 async def examine_rounds(

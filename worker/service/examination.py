@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -23,10 +23,8 @@ from worker.service.doctor import (
     LOOK_SECONDS,
     Deadline,
     Finding,
-    examine_folder,
     examine_following,
     examine_pubnub,
-    examine_redis,
     examine_rounds,
     examine_token,
 )
@@ -34,6 +32,11 @@ from worker.service.file_limit import ensure_files
 from worker.service.http_sites import describe_api, describe_board
 from worker.service.page_address import check_address
 from worker.service.parts import schedule
+from worker.service.redis_examination import (
+    examine_folder,
+    examine_redis,
+    examine_replicas,
+)
 from worker.settings import Settings, sites_of
 from worker.settings.name_list import doubtful_names
 from worker.settings.problems import UnknownVariable
@@ -55,51 +58,78 @@ async def run_doctor(
 ) -> AsyncIterator[Finding]:
     """Yield findings about the configuration, PubNub and Redis. Nothing is left behind."""
     deadline = Deadline()
-    client: Client | None = None
-    part: ShardPart | None = None
-    followed = Names()
-    notes: list[str] = []
-
-    async def configure() -> str:
-        nonlocal client, followed, part
-        client = await stack.enter_async_context(Client(keyset(settings)))
-        counted = counted_types(settings)
-        followed = followed_names(settings).of_shard(settings.shard)
-        part = shard_part(settings)
-        size = settings.channels_per_subscription
-        ensure_files(followed, size, has_sites=bool(sites_of(settings)))
-        # A configuration that is wrong names them itself.
-        notes.extend(map(str, settings.report.unknown))
-        notes.extend(doubtful_names(followed.all))
-        return f"complete; counts {counted}"
-
     # Redis is examined meanwhile: neither waits for the other one.
     examining = _examine_redis(settings, deadline, allow_eviction=allow_eviction)
     redis = asyncio.create_task(examining)
     try:
         async with AsyncExitStack() as stack:
-            yield await deadline.look("Configuration", configure)
-            for note in notes:
-                yield Finding("Configuration", note, verdict="note")
-            if part:
-                yield Finding("TALLY_SHARD", f"{part}. {SHARED_RATE}")
+            configuration = _Configuration(settings, stack)
+            yield await deadline.look("Configuration", configuration.check)
+            for finding in configuration.findings():
+                yield finding
             yield await deadline.look("TALLY_HTTP", partial(check_address, settings))
-            if settings.api and settings.http:
-                yield Finding("TALLY_API", describe_api(settings, settings.http))
-            if settings.board and settings.http:
-                yield Finding("TALLY_BOARD", describe_board(settings, settings.http))
-            if client and client.token.end:
-                yield await examine_token(client.token.end, time.time(), deadline)
-            if client:
-                size = settings.channels_per_subscription
-                findings = examine_pubnub(client, followed, size, time.time, deadline)
-                async for finding in findings:
-                    yield finding
+            for finding in _sites(settings):
+                yield finding
+            async for finding in configuration.examine_pubnub(deadline):
+                yield finding
         for finding in await redis:
             yield finding
     finally:
         redis.cancel()
         await asyncio.wait([redis])
+
+
+class _Configuration:
+    """What the settings ask for, as far as they are right."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._client: Client | None = None
+        self._part: ShardPart | None = None
+        self._followed = Names()
+        self._notes: list[str] = []
+
+    async def check(self) -> str:
+        """Read the settings; return what is counted."""
+        settings = self._settings
+        client = Client(keyset(settings))
+        self._client = await self._stack.enter_async_context(client)
+        counted = counted_types(settings)
+        self._followed = followed_names(settings).of_shard(settings.shard)
+        self._part = shard_part(settings)
+        size = settings.channels_per_subscription
+        ensure_files(self._followed, size, has_sites=bool(sites_of(settings)))
+        # A configuration that is wrong names them itself.
+        self._notes.extend(map(str, settings.report.unknown))
+        self._notes.extend(doubtful_names(self._followed.all))
+        return f"complete; counts {counted}"
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what a person should know of the settings."""
+        for note in self._notes:
+            yield Finding("Configuration", note, verdict="note")
+        if self._part:
+            yield Finding("TALLY_SHARD", f"{self._part}. {SHARED_RATE}")
+
+    async def examine_pubnub(self, deadline: Deadline) -> AsyncIterator[Finding]:
+        """Send what a worker sends, if there is a keyset."""
+        client = self._client
+        if not client:
+            return
+        if client.token.end:
+            yield await examine_token(client.token.end, time.time(), deadline)
+        size = self._settings.channels_per_subscription
+        findings = examine_pubnub(client, self._followed, size, time.time, deadline)
+        async for finding in findings:
+            yield finding
+
+
+def _sites(settings: Settings) -> Iterator[Finding]:
+    if settings.api and settings.http:
+        yield Finding("TALLY_API", describe_api(settings, settings.http))
+    if settings.board and settings.http:
+        yield Finding("TALLY_BOARD", describe_board(settings, settings.http))
 
 
 async def _examine_redis(
@@ -130,6 +160,14 @@ async def _examine_redis(
                 findings.append(rounds)
                 names = _names(settings)
                 findings.extend(await examine_following(tables, names, deadline))
+                findings.extend(
+                    await examine_replicas(
+                        redis,
+                        keys,
+                        deadline,
+                        allow_eviction=allow_eviction,
+                    ),
+                )
         return ""
 
     # A little later than the checks inside: their findings are kept.

@@ -1,17 +1,20 @@
 """What the address leads to: one server, the nodes of a cluster, or what Sentinels name."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from redis.asyncio import Redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
-from reaction_tally.addresses import Kind
+from reaction_tally.addresses import Host, Kind
+from reaction_tally.keys import Keys
 from worker.errors import RedisUnfitError
 from worker.store.connector import Connector, connector_of
 from worker.store.redis_errors import redis_errors
 from worker.store.sentinel_pool import ask_sentinels
+from worker.store.servers import is_cluster, keys_of_servers, server_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,42 @@ async def _services(redis: Redis) -> list[str]:
         return sorted(await client.sentinel_masters())
 
 
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A server that may become the primary."""
+
+    host: Host
+    probe: str
+    """A key that its primary has."""
+
+    @property
+    def address(self) -> str:
+        """Its host, and its port."""
+        return ":".join(map(str, self.host))
+
+
+async def find_replicas(redis: Redis, keys: Keys) -> list[Replica]:
+    """Return the replicas of a cluster that follow, or all that Sentinels know.
+
+    Raises:
+        TallyError: nobody says it.
+    """
+    client: Any = redis
+    with redis_errors():
+        if is_cluster(redis):
+            probes = await keys_of_servers(redis, keys.probe)
+            found: list[Replica] = []
+            for probe in probes:
+                primary = server_of(redis, probe)
+                info = await _replication_of(primary)
+                found += [Replica(host, probe) for host in _hosts(info)]
+            return found
+        if connector_of(redis).kind is Kind.SENTINEL:
+            hosts = await client.connection_pool.replicas()
+            return [Replica(host, keys.probe) for host in hosts]
+        return []
+
+
 async def describe(redis: Redis) -> ServersInWords:
     """Return what is behind the address of a client.
 
@@ -101,12 +140,24 @@ async def _describe_cluster(redis: Redis) -> ServersInWords:
 
 
 async def _replicas_of(primary: Any) -> int:
-    """Return how many replicas follow.
+    """Return how many replicas follow."""
+    info = await _replication_of(primary)
+    return int(info["connected_slaves"])
+
+
+async def _replication_of(primary: Any) -> Mapping[str, Any]:
+    """Return what a primary says of its replicas.
 
     CLUSTER SLOTS of Valkey may tell of earlier times. Sentinels count dead ones, too.
     """
-    info = await primary.execute_command("INFO", "replication")
-    return int(info["connected_slaves"])
+    info: Mapping[str, Any] = await primary.execute_command("INFO", "replication")
+    return info
+
+
+def _hosts(info: Mapping[str, Any]) -> list[Host]:
+    # A replica that has only just connected has no entry yet.
+    replicas = [info[name] for name in info if re.fullmatch(r"slave\d+", name)]
+    return [(replica["ip"], replica["port"]) for replica in replicas]
 
 
 async def _describe_service(redis: Redis) -> ServersInWords:

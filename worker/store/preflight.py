@@ -3,7 +3,8 @@
 import asyncio
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from redis import exceptions
@@ -25,7 +26,7 @@ from worker.store.damage import (
     wrong_type_ignored,
 )
 from worker.store.fitness import Fitness
-from worker.store.kinds import check_kind
+from worker.store.kinds import Replica, check_kind
 from worker.store.protocol import explain_failure
 from worker.store.redis_errors import redis_errors
 from worker.store.scripts import VERBS, call_script, source
@@ -90,18 +91,10 @@ async def _read_info(redis: Redis) -> Sequence[tuple[Any, Mapping[str, Any]]]:
     # INFO is asked for all sections: that works in every version and proxy.
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            with redis_errors():
-                found = await servers(redis)
-            return [(server, await _info_of(server)) for server in found]
-    except MissingPermissionError as error:
-        needed = ["+info", "+cluster|slots"] if connector_of(redis).kind else ["+info"]
-        raise RedisUnfitError(_ungranted(redis, str(error), needed)) from error
-    except ScriptRefusedError as error:
-        raise RedisUnfitError(
-            f"{error}. The worker needs the command INFO, "
-            "which says whether Redis keeps all data. "
-            "Is it renamed or blocked?"
-        ) from error
+            with _info_is_needed(redis):
+                with redis_errors():
+                    found = await servers(redis)
+                return [(server, await _info_of(server)) for server in found]
     except TimeoutError:
         problem = (
             f"Redis{_at_host(redis)} does not answer in {ANSWER_SECONDS:g} s. "
@@ -113,6 +106,26 @@ async def _read_info(redis: Redis) -> Sequence[tuple[Any, Mapping[str, Any]]]:
         problem = str(error)
     explanation = await explain_failure(redis)
     raise RedisUnavailableError(explanation or problem)
+
+
+@contextmanager
+def _info_is_needed(redis: Redis) -> Iterator[None]:
+    """Refuse a server that does not permit what says of it whether it is fit.
+
+    Raises:
+        RedisUnfitError: what to grant.
+    """
+    try:
+        yield
+    except MissingPermissionError as error:
+        needed = ["+info", "+cluster|slots"] if connector_of(redis).kind else ["+info"]
+        raise RedisUnfitError(_ungranted(redis, str(error), needed)) from error
+    except ScriptRefusedError as error:
+        raise RedisUnfitError(
+            f"{error}. The worker needs the command INFO, "
+            "which says whether Redis keeps all data. "
+            "Is it renamed or blocked?"
+        ) from error
 
 
 async def _info_of(server: Any) -> Mapping[str, Any]:
@@ -155,13 +168,59 @@ async def check_permissions(redis: Redis, keys: Keys, replicas: int = 0) -> None
             await _load_scripts(redis, keys)
             # First: a Redis that cannot save refuses even PING, in many words.
             await check_writes(redis, keys, replicas)
-            await _check_transaction(redis, keys)
+            await _check_transaction(redis, keys, keys.probe)
     except TimeoutError:
         raise RedisUnavailableError(
             "Redis takes no writes now: it answers INFO, "
             f"but no write in {ANSWER_SECONDS:g} s. "
             "Is it paused, or failing over?"
         ) from None
+
+
+async def check_replica(
+    redis: Redis,
+    keys: Keys,
+    replica: Replica,
+    *,
+    allow_eviction: bool,
+) -> str:
+    """Refuse a replica on which counts would not stay exact, once it is the primary.
+
+    Redis replicates neither its configuration nor its users. Return what ``lacks_publish`` does.
+
+    Raises:
+        RedisUnavailableError: it does not answer.
+        RedisUnfitError: what is wrong, and what to do.
+    """
+    async with connector_of(redis).open_server(replica.host) as client:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                with _info_is_needed(client):
+                    fitness = Fitness.of(await _info_of(client))
+                fitness.check(allow_eviction=allow_eviction, only_reads=True)
+                await _load_scripts(client, keys)
+                await _check_commands_of_replica(client, keys, replica.probe)
+                await _check_transaction(client, keys, replica.probe)
+                return await lacks_publish(client, keys)
+        except TimeoutError:
+            raise RedisUnavailableError(f"no answer in {ANSWER_SECONDS:g} s") from None
+        except RedisUnavailableError as error:
+            if not isinstance(error.__cause__, exceptions.AuthenticationError):
+                raise
+            raise RedisUnfitError(
+                f"It refuses user {_user(client)!r} of REDIS_URL, whom its primary knows "
+                f"({error.__cause__}). Redis does not replicate users: "
+                "make the users of the primary there, too."
+            ) from error
+
+
+async def _check_commands_of_replica(client: Redis, keys: Keys, probe: str) -> None:
+    try:
+        with redis_errors():
+            ((_, *refused),) = await call_script(client, "probe", ([probe], ()))
+    except MissingPermissionError as error:
+        raise _missing(client, keys, str(error)) from error
+    _check_commands(client, refused)
 
 
 async def lacks_publish(redis: Redis, keys: Keys) -> str:
@@ -196,9 +255,9 @@ async def _load_scripts(redis: Redis, keys: Keys) -> None:
         raise _missing(redis, keys, str(error)) from error
 
 
-async def _check_transaction(redis: Redis, keys: Keys) -> None:
+async def _check_transaction(redis: Redis, keys: Keys, probe: str) -> None:
     pipe = cast("Any", redis).pipeline(transaction=True)
-    pipe.exists(keys.probe)
+    pipe.exists(probe)
     try:
         with redis_errors():
             await pipe.execute()
@@ -232,6 +291,10 @@ def _check_probe(redis: Redis, reason: str, refused: Sequence[str]) -> None:
     """Refuse what one server answered to the probe."""
     if reason:
         raise RedisUnavailableError(f"Redis takes no writes now: {_in_words(reason)}.")
+    _check_commands(redis, refused)
+
+
+def _check_commands(redis: Redis, refused: Sequence[str]) -> None:
     if refused:
         grants = [f"+{command.lower()}" for command in refused]
         commands, user = ", ".join(refused), _user(redis)

@@ -1,5 +1,6 @@
 -- Tries each command of the worker, on a key that does not stay.
 -- A script that may not run one of them would stop half-way: Redis does not roll it back.
+-- On a replica nothing is written, and every command is tried: a user is asked for first.
 --
 -- KEYS[1] probe: a key that nothing else uses
 --
@@ -21,7 +22,8 @@ end
 
 -- The first write of a script is the one that a full Redis refuses. This one writes nothing.
 answers[1] = try('SET', key, 'value', 'XX')
-if answers[1] ~= '' then return answers end
+local is_replica = answers[1]:find('READONLY') or answers[1]:find('non local key') -- the second one in a cluster
+if answers[1] ~= '' and not is_replica then return answers end
 try('DEL', key)
 if #answers > 1 then return answers end -- what is written below would stay
 
@@ -63,5 +65,5 @@ try('HSET', key, 'field', 'value') -- there is none of it that writes nothing
 try('HSETNX', key, 'field', 'value')
 try('INCRBY', key, 1) -- from here on the key has the wrong type: nothing is written
 try('SADD', key, 'member')
-redis.call('DEL', key)
+redis.pcall('DEL', key)
 return answers
