@@ -203,7 +203,7 @@ async def check_replica(
                 await _check_transaction(client, keys, replica.probe)
                 return await lacks_publish(client, keys)
         except TimeoutError:
-            raise RedisUnavailableError(f"no answer in {ANSWER_SECONDS:g} s") from None
+            raise RedisUnavailableError(f"no answer in {ANSWER_SECONDS:g} s.") from None
         except RedisUnavailableError as error:
             if not isinstance(error.__cause__, exceptions.AuthenticationError):
                 raise
