@@ -24,6 +24,7 @@ from worker.source.backoff import elapsed_clock
 from worker.store.connection import RedisClient, opened_redis, reading_client
 from worker.store.journal import Journal
 from worker.store.ownership import check_ownership
+from worker.store.protocol import explained
 from worker.store.tables import Tables
 from worker.telemetry import metrics
 from worker.telemetry.address import LOOPBACK
@@ -74,7 +75,8 @@ async def serve_board(
     """
     streams = Streams()
     async with opened_redis(settings.redis_url) as redis:
-        await check_ownership(redis, Keys(settings.namespace))
+        async with explained(redis):
+            await check_ownership(redis, Keys(settings.namespace))
         async with _feed_of_command(settings, redis) as feed:
             site = BoardPages(feed, streams).site(Access(None))
             try:

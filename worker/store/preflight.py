@@ -17,7 +17,6 @@ from worker.errors import (
     RedisUnfitError,
     ScriptRefusedError,
 )
-from worker.store.cluster_errors import origin_of
 from worker.store.connector import connector_of
 from worker.store.damage import (
     FORGET_AGAIN,
@@ -27,7 +26,7 @@ from worker.store.damage import (
 )
 from worker.store.fitness import Fitness
 from worker.store.kinds import Replica, check_kind
-from worker.store.protocol import explain_failure
+from worker.store.protocol import explained
 from worker.store.redis_errors import redis_errors
 from worker.store.scripts import VERBS, call_script, source
 from worker.store.servers import keys_of_servers, node_named, server_of, servers
@@ -48,12 +47,6 @@ _OTHER_USERS: Final = re.compile("reader|operator|readonly|monitor", re.IGNORECA
 ANSWER_SECONDS: Final = 4.0
 """How long the first answer of Redis may take."""
 
-_NO_ANSWER: Final = (
-    exceptions.ConnectionError,
-    exceptions.TimeoutError,
-    exceptions.InvalidResponse,
-)
-"""Subclasses are answers, such as one about a wrong password."""
 _REFUSED_WRITES: Final = {
     "OOM": "it is full, see its maxmemory",
     "READONLY": "it is a replica",
@@ -76,7 +69,8 @@ async def check_fitness(
         RedisUnfitError: Redis is too old, may evict tallies, takes no writes,
             or does not permit INFO.
     """
-    infos = await _read_info(redis)
+    async with explained(redis):
+        infos = await _read_info(redis)
     found = [Fitness.of(info) for _, info in infos]
     await check_kind(redis, found[0].mode)
     for (server, _), fitness in zip(infos, found, strict=True):
@@ -95,17 +89,11 @@ async def _read_info(redis: Redis) -> Sequence[tuple[Any, Mapping[str, Any]]]:
                 with redis_errors():
                     found = await servers(redis)
                 return [(server, await _info_of(server)) for server in found]
-    except TimeoutError:
-        problem = (
+    except TimeoutError as error:
+        raise RedisUnavailableError(
             f"Redis{_at_host(redis)} does not answer in {ANSWER_SECONDS:g} s. "
             "Is REDIS_URL right, and does a firewall let it through?"
-        )
-    except RedisUnavailableError as error:
-        if type(origin_of(error.__cause__)) not in _NO_ANSWER:
-            raise
-        problem = str(error)
-    explanation = await explain_failure(redis)
-    raise RedisUnavailableError(explanation or problem)
+        ) from error
 
 
 @contextmanager

@@ -2,10 +2,17 @@
 
 import asyncio
 import ssl
-from typing import Final
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
+from redis import exceptions
 from redis.asyncio import Redis
 
+from reaction_tally.addresses import Host, Kind
+from reaction_tally.tls import explain_scheme
+from worker.errors import RedisUnavailableError
+from worker.store.cluster_errors import NoPrimaryError, origin_of
 from worker.store.connector import connector_of
 from worker.store.tls_failures import CLOSED, OTHER_HOSTS, explain_tls
 
@@ -15,25 +22,63 @@ ALERT_SECONDS: Final = 1.0
 _LONGEST_REPLY: Final = 64
 _NAMES: Final = 5
 """An error quotes that many names of a certificate."""
+_NO_ANSWER: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.InvalidResponse,
+    NoPrimaryError,
+    TimeoutError,
+)
+"""Other subclasses are answers, such as one about a wrong password."""
 
 
-async def explain_failure(redis: Redis) -> str:
+@asynccontextmanager
+async def explained(redis: Redis) -> AsyncIterator[None]:
+    """Say in the error of a Redis that does not answer what to change in REDIS_URL.
+
+    Raises:
+        RedisUnavailableError: what was raised, or what is known to be wrong.
+    """
+    try:
+        yield
+    except RedisUnavailableError as error:
+        origin = origin_of(error.__cause__)
+        if type(origin) not in _NO_ANSWER:
+            raise
+        explanation = await _explain_failure(redis)
+        if not explanation:
+            raise
+        raise RedisUnavailableError(explanation) from error
+
+
+async def _explain_failure(redis: Redis) -> str:
     """Return what to change in REDIS_URL; an empty text if nothing is known."""
     connector = connector_of(redis)
-    if not connector.hosts:
-        return ""
-    host, port = connector.hosts[0]
-    given = connector.scheme
-    begins = f"REDIS_URL begins with {given}://"
-    if connector.has_tls:
-        if await _speaks_plain_text(host, port):
-            other = given.replace("rediss", "redis")
-            return f"{host}:{port} speaks no TLS: {begins}, write {other}://."
-        return await _explain_tls_failure(connector.tls_context(), host, port)
-    if await _speaks_tls(host, port):
-        other = given.replace("redis", "rediss")
-        return f"{host}:{port} speaks TLS: {begins}, write {other}://."
-    return ""
+    hosts = _hosts_of(redis)
+    explanation = await asyncio.to_thread(
+        explain_scheme,
+        "REDIS_URL",
+        connector.scheme,
+        hosts,
+    )
+    if explanation or not connector.has_tls:
+        return explanation
+    explanations = [_explain_tls_failure(connector.tls_context(), *host) for host in hosts]
+    found = await asyncio.gather(*explanations)
+    return next(filter(None, found), "")
+
+
+def _hosts_of(redis: Redis) -> Sequence[Host]:
+    """Return the hosts of the address, and the primary that Sentinels named last."""
+    connector = connector_of(redis)
+    if connector.kind is not Kind.SENTINEL:
+        return connector.hosts
+    pool: Any = redis.connection_pool
+    named = pool.master_address
+    return [
+        *connector.hosts,
+        *([named] if named else []),
+    ]
 
 
 async def _explain_tls_failure(context: ssl.SSLContext, host: str, port: int) -> str:
@@ -103,31 +148,3 @@ async def _names_of_certificate(
     names = certificate.get("subjectAltName", ())
     shown = names[:_NAMES]
     return ", ".join(name for _, name in shown)
-
-
-async def _speaks_plain_text(host: str, port: int) -> bool:
-    try:
-        async with asyncio.timeout(TRY_SECONDS):
-            reader, writer = await asyncio.open_connection(host, port)
-            try:
-                writer.write(b"PING\r\n")
-                reply = await reader.read(_LONGEST_REPLY)
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
-        return False
-    return reply.startswith((b"+", b"-"))
-
-
-async def _speaks_tls(host: str, port: int) -> bool:
-    context = ssl.create_default_context()
-    # Nothing is sent: whose certificate it is does not matter.
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        async with asyncio.timeout(TRY_SECONDS):
-            _, writer = await asyncio.open_connection(host, port, ssl=context)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True

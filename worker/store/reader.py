@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from reaction_tally import (
     AsyncTallyReader,
@@ -18,10 +17,12 @@ from reaction_tally.connections import server_name
 from reaction_tally.keys import Keys
 from reaction_tally.operations import Operations
 from reaction_tally.reads import Reads
+from reaction_tally.replies import REDIS_ERRORS
 from worker import errors
 from worker.store.connection import opened_redis
 from worker.store.damage import raise_if_damaged
 from worker.store.preflight import check_keys
+from worker.store.protocol import explained
 from worker.store.redis_errors import redis_errors, translated
 
 
@@ -88,8 +89,9 @@ async def opened_tallies(url: str | None, namespace: str) -> AsyncIterator[Talli
     """
     async with opened_redis(url) as redis:
         tallies = Tallies(redis, Keys(namespace))
-        with reading_errors():
-            await tallies.reader.check()
+        async with explained(redis):
+            with reading_errors():
+                await tallies.reader.check()
         try:
             yield tallies
         except errors.DamagedKeyError:
@@ -105,13 +107,13 @@ def reading_errors() -> Iterator[None]:
     try:
         yield
     except TallyReadError as error:
-        raise _translated(error) from error
+        raise _translated(error) from error.__cause__ or error
 
 
 def _translated(error: TallyReadError) -> errors.TallyError:
     cause = error.__cause__
     match error:
-        case _ if isinstance(cause, RedisError | OSError):
+        case _ if isinstance(cause, REDIS_ERRORS):
             return translated(cause)
         case NotTheseTalliesError():
             return errors.RedisUnfitError(str(error))
