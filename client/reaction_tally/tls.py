@@ -7,11 +7,60 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import compress
 from typing import Final
 
+from redis import exceptions, sentinel
+from redis.asyncio import sentinel as async_sentinel
+
 from reaction_tally.addresses import Host, Kind
+from reaction_tally.errors import RedisUnavailableError, TallyReadError
 
 TRY_SECONDS: Final = 1.0
 _LONGEST_REPLY: Final = 64
+_SILENT: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    sentinel.MasterNotFoundError,
+    async_sentinel.MasterNotFoundError,
+    TimeoutError,
+)
+"""Other subclasses are answers, such as one about a wrong password."""
 _ALL_OR_NONE: Final = " Sentinels and Redis must both speak TLS, or neither."
+
+
+class Way:
+    """The way to Redis, as an address has it. A client that was given has none."""
+
+    def __init__(
+        self,
+        scheme: str = "",
+        hosts: Sequence[Host] = (),
+    ) -> None:
+        self._scheme = scheme
+        self._hosts = hosts
+        self.is_known = False
+        """Whether Redis has ever answered: then the address is right."""
+
+    def may_be_wrong(self, error: Exception) -> bool:
+        """Tell whether an error may come from a wrong address."""
+        if self.is_known:
+            return False
+        origin: BaseException | None = error
+        if isinstance(error, exceptions.RedisClusterException):
+            origin = error.__cause__
+        return type(origin) in _SILENT
+
+    def explained(self, failure: TallyReadError) -> TallyReadError:
+        """Return the failure, or what is wrong with the address.
+
+        This takes a second at most.
+        """
+        sentence = explain_scheme(
+            "the address",
+            self._scheme,
+            self._hosts,
+        )
+        if sentence:
+            return RedisUnavailableError(sentence)
+        return failure
 
 
 def explain_scheme(
