@@ -1,6 +1,6 @@
 """Whoever goes on from a cursor sees which shards may have lost something since it was saved."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final, cast
 
 import pytest
@@ -46,14 +46,16 @@ class TwoShards:
         """Return how slots are shared out."""
         return self.slots
 
-    def on_other_shards(self, channels: Iterable[str], signs: Signs, known: str) -> set[str]:
+    def on_other_shards(
+        self, channels: Iterable[str], signs: Signs, known: Collection[str]
+    ) -> set[str]:
         """Return the channels on shards whose sign is not a ``known`` one."""
         return {name for name in channels if self.is_on_other_shard(name, signs, known)}
 
-    def is_on_other_shard(self, key: str, signs: Signs, known: str) -> bool:
+    def is_on_other_shard(self, key: str, signs: Signs, known: Collection[str]) -> bool:
         """Tell whether the sign of a key's shard is not a ``known`` one."""
         shard = "A" if key.startswith("a") else "B"
-        return signs[shard] not in known.split()
+        return signs[shard] not in known
 
 
 class Process:

@@ -50,7 +50,7 @@ REDIS_ONLY: Final = frozenset(
         "zrangebyscore",
         "zrevrangebyscore",
         "forget_tombstones",
-        "scan",
+        "execute_command",
         "exists",
         "type",
         "expire",
@@ -402,16 +402,13 @@ class Keyspace:
         held = (self.look(key, dict) or {}).items()
         return sorted(held, key=lambda pair: (pair[1], pair[0].encode()))
 
-    def scan(
-        self, place: int, match: str = "*", count: int | None = None, _type: str | None = None
-    ) -> tuple[int, list[str]]:
-        kinds = {"hash": dict, None: object}
-        held = [key for key in list(self.values) if self.look(key, object) is not None]
-        return 0, [
-            key
-            for key in held
-            if isinstance(self.values[key], kinds[_type]) and fnmatch.fnmatch(key, match)
-        ]
+    def execute_command(self, name: str, _: int, *words: str | int) -> tuple[int, list[str]]:
+        assert name == "SCAN"
+        options = dict(zip(words[::2], words[1::2], strict=True))
+        kind = dict if options.get("TYPE") == "hash" else object
+        pattern = str(options["MATCH"])
+        held = [key for key in list(self.values) if isinstance(self.look(key, object), kind)]
+        return 0, fnmatch.filter(held, pattern)
 
     # --- scripts ---------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class LossFinder:
         if self._signs is None:
             return set()
         now, trusted = await self._signs.read(), self._rollback_detector.signs
-        lost = self._signs.on_other_shards(channels, now, trusted)
+        lost = self._signs.on_other_shards(channels, now, trusted.split())
         if lost:
             lost |= await self._without_heads()
         return lost

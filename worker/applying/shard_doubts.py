@@ -95,14 +95,13 @@ class ShardDoubts:
         if not strange:
             return
         await self._retry.call(self._signs.refresh_slot_map)
-        known = " ".join(trusted)
         channels = set(await self._tables.channels.all())
-        if self._signs.is_on_other_shard(self._keys.channels, signs, known):
+        if self._signs.is_on_other_shard(self._keys.channels, signs, trusted):
             # Names may be lost, too.
             found = await self._scan.channels()
             await self._tables.channels.add(found)
             channels |= found
-        doubted = self._signs.on_other_shards(channels, signs, known)
+        doubted = self._signs.on_other_shards(channels, signs, trusted)
         servers = changed_servers(signs, trusted)
         log.error("shards_changed", servers=servers, channels=len(doubted))
         if doubted:

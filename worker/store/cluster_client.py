@@ -14,8 +14,9 @@ from worker.store.cluster_pipelines import ClusterPipeline
 class ClusterClient(RedisCluster):
     """redis-py closes every connection to every node after some errors of one call.
 
-    Calls to healthy nodes would fail with it. So here ``aclose`` ends no connection:
-    the next call reads the slot map again. A ``with`` block ends connections.
+    Calls to healthy nodes would fail with it.
+    So here ``aclose`` ends no connection: the next call reads the slot map again.
+    A ``with`` block ends connections.
     The slot map is what a client knows: which node has which slots.
     """
 
@@ -74,8 +75,8 @@ class ClusterClient(RedisCluster):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Return the answer to one command.
 
-        Where the key has left, redis-py asks the next node on one connection, and sends the
-        command on another one. With an even number of connections that never succeeds.
+        If the key has left, redis-py sends ASKING on one connection, and the command on another.
+        With an even number of connections that never succeeds.
         """
         try:
             return await super().execute_command(*args, **options)

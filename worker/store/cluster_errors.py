@@ -80,7 +80,8 @@ _WORDS: Final[Mapping[type[Exception], str]] = {
         "The nodes of the Redis Cluster do not agree where a key is: {reason}"
     ),
     exceptions.RedisClusterException: (
-        "The Redis Cluster does not serve every slot now: {reason} Are all its primaries up? "
+        "The Redis Cluster does not serve every slot now: {reason} "
+        "Are all its primaries up? "
         "redis-cli --cluster check HOST:PORT says which slots nobody has."
     ),
 }

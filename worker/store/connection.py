@@ -130,8 +130,9 @@ def recovery_client(redis: Redis) -> Redis:
 async def reading_client(redis: Redis, connections: int) -> AsyncIterator[Redis]:
     """Yield a client of the same address with connections of its own, for others to read.
 
-    It accepts any server: whoever only reads needs no protection from one that went back.
-    Bytes that are no UTF-8 become text with escapes: one channel must not spoil a whole answer.
+    It accepts any server: a reader needs no protection from one that went back.
+    Bytes that are no UTF-8 become text with escapes:
+    one channel must not spoil a whole answer.
     """
     connector = connector_of(redis)
     async with connector.open(
@@ -142,6 +143,9 @@ async def reading_client(redis: Redis, connections: int) -> AsyncIterator[Redis]
 
 
 def pool_of(redis: Redis) -> Any:
-    """Return what ends a client's connections by ``disconnect()``; new ones may lead elsewhere."""
+    """Return what ends a client's connections by ``disconnect()``.
+
+    New ones may lead to another server.
+    """
     client: Any = redis
     return client if is_cluster(redis) else client.connection_pool

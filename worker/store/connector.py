@@ -63,7 +63,8 @@ class Connector:
         """``servers`` is the address taken apart, if it is one of several servers."""
         self.url = url
         self.servers = servers
-        self.options: dict[str, Any] = servers.data_options if servers else {**parse_url(url)}
+        options: Any = servers.data_options if servers else parse_url(url)
+        self.options: dict[str, Any] = {**options}
         """What the address itself says of connections."""
 
     @property

@@ -21,8 +21,9 @@ def lean(kind: type) -> type:
 class LeanConnection:
     """Mixin for redis-py's connections.
 
-    redis-py sends with ``wait_for``. On Python 3.11 that starts a task for each command,
-    and swallows a cancellation. redis-py packs commands in Python; here hiredis does.
+    redis-py sends with ``wait_for``.
+    On Python 3.11 that starts a task for each command, and swallows a cancellation.
+    redis-py packs commands in Python; here hiredis does.
     redis-py waits ten seconds for the end of TLS, which a server that hangs never sends.
     """
 

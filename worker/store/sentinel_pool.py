@@ -93,8 +93,9 @@ def _explain(service: str, views: Sequence[SentinelView]) -> str:
     if others:
         other = others[0]
         return (
-            f"{other.address} is no Sentinel. Correct the hosts in REDIS_URL, "
-            f"or write redis://{other.address} if this server has the tallies."
+            f"{other.address} is no Sentinel. "
+            "Correct the hosts in REDIS_URL, or write "
+            f"redis://{other.address} if this server has the tallies."
         )
     if all(view.error for view in views):
         problems = "; ".join(view.problem for view in views)
@@ -106,7 +107,8 @@ def _explain(service: str, views: Sequence[SentinelView]) -> str:
     if service in known:
         return (
             f"The Sentinels know no primary of {service!r} that is up. "
-            "A failover may be under way; their logs say why if it does not end."
+            "A failover may be under way; "
+            "their logs say why if it does not end."
         )
     names = ", ".join(map(repr, known)) or "none"
     return (

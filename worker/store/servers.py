@@ -98,7 +98,8 @@ async def pages_of_keys(
 async def execute_writes(redis: Any, pipe: Any, replicas: int) -> list[Any]:
     """Execute a pipeline of writes; return its answers once so many replicas have them.
 
-    If too few have them, each answer is an error. A write may be repeated.
+    If too few have them, each answer is an error.
+    A write may be repeated.
     """
     wait = Wait(replicas)
     if is_cluster(redis):

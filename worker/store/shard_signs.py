@@ -1,8 +1,9 @@
 """The sign of a shard says with which history of writes its primary goes on.
 
-A restart gives the primary another ``run_id``; a failover gives the data another
-``master_replid``. So a shard with the same sign has lost nothing.
-One with another sign may have: a planned failover loses nothing.
+A restart gives the primary another ``run_id``.
+A failover gives the data another ``master_replid``.
+So a shard with the same sign has lost nothing.
+One with another sign may have lost something; a planned failover loses nothing.
 """
 
 import hashlib
@@ -79,7 +80,7 @@ class ShardSigns:
         self,
         channels: Iterable[str],
         signs: Signs,
-        known: str,
+        known: Collection[str],
     ) -> set[str]:
         """Return the channels on shards whose sign is not a ``known`` one."""
         head = self._keys.head
@@ -89,11 +90,11 @@ class ShardSigns:
         self,
         key: str,
         signs: Signs,
-        known: str,
+        known: Collection[str],
     ) -> bool:
         """Tell whether the sign of a key's shard is not a ``known`` one."""
         node = self._redis.get_node_from_key(key)
-        return node is None or signs.get(node.name) not in known.split()
+        return node is None or signs.get(node.name) not in known
 
 
 def signs_of(redis: Any, keys: Keys) -> ShardSigns | None:
