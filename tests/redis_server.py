@@ -71,11 +71,11 @@ class ServerProcess:
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start the server; return when it has read its data and answers."""
+    def start(self, *options: str) -> None:
+        """Start the server, this once with these options; return when it has read its data."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self._command, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         atexit.register(self.kill)
         deadline = time.monotonic() + START_SECONDS

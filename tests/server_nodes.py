@@ -140,9 +140,9 @@ class Node:
         """Return the text of the server's log."""
         return self._server.log()
 
-    def start(self) -> None:
-        """Start it with the data it has."""
-        self._server.start()
+    def start(self, *options: str) -> None:
+        """Start it with the data it has, this once with these options."""
+        self._server.start(*options)
 
     def end(self) -> None:
         """End it as an operator does."""
