@@ -9,6 +9,7 @@ import asyncio
 import signal
 import sys
 import tempfile
+from collections.abc import Awaitable
 from pathlib import Path
 from random import SystemRandom
 
@@ -16,10 +17,19 @@ from tests.deploy import prometheus_server
 from tests.drill import day, several_servers, shards, soak, stops
 from tests.drill.rooms import Rooms
 
+Result = soak.Report | stops.Stops | shards.Shards | several_servers.Failovers
+
 
 def say(line: str) -> None:
     """Print a line at once: some of these take long."""
     print(line, flush=True)  # noqa: T201 - a program's output
+
+
+async def holds(drill: Awaitable[Result]) -> bool:
+    """Run a drill, and tell what was seen; return whether all was as promised."""
+    report = await drill
+    say(str(report))
+    return report.holds
 
 
 async def lived(chosen: argparse.Namespace, folder: Path) -> bool:
@@ -38,29 +48,21 @@ async def soaked(chosen: argparse.Namespace, folder: Path) -> bool:
     plan = soak.Plan(seed=chosen.seed, seconds=chosen.minutes * 60, rate=chosen.rate)
     rooms = f"{plan.rooms.channels} channels for {chosen.minutes:g} minutes"
     say(f"a worker under {plan.rate:,g} events/s over {rooms}")
-    report = await soak.run(plan, folder, say)
-    say(str(report))
-    return report.holds
+    return await holds(soak.run(plan, folder, say))
 
 
 async def stopped(chosen: argparse.Namespace, folder: Path) -> bool:
     """Stop workers under full load, and tell."""
     plan = stops.Plan(seed=chosen.seed, times=chosen.times)
-    rooms = f"{plan.rooms.channels} channels, {plan.rooms.each} a subscription"
-    say(f"SIGTERM {plan.times} times; {rooms}")
-    report = await stops.run(plan, folder, say)
-    say(str(report))
-    return report.holds
+    say(f"SIGTERM {plan.times} times; {plan.rooms}")
+    return await holds(stops.run(plan, folder, say))
 
 
 async def resharded(chosen: argparse.Namespace, folder: Path) -> bool:
     """Change the number of shards under load, and tell."""
     plan = shards.Plan(seed=chosen.seed, kills=chosen.kills, per_second=chosen.rate)
-    rooms = f"{plan.rooms.channels} channels, {plan.rooms.each} a subscription"
-    say(f"shards: {' → '.join(map(str, shards.PATH))}; {rooms}")
-    report = await shards.run(plan, folder, say)
-    say(str(report))
-    return report.holds
+    say(f"shards: {' → '.join(map(str, shards.PATH))}; {plan.rooms}")
+    return await holds(shards.run(plan, folder, say))
 
 
 async def failed_over(chosen: argparse.Namespace, folder: Path) -> bool:
@@ -73,12 +75,9 @@ async def failed_over(chosen: argparse.Namespace, folder: Path) -> bool:
         rooms=Rooms(chosen.channels, each=10),
         settings=settings,
     )
-    rooms = f"{plan.rooms.channels} channels, {plan.rooms.each} a subscription"
-    say(f"{plan.kind}: a worker under {plan.rate:,g} events/s over {rooms}")
+    say(f"{plan.kind}: a worker under {plan.rate:,g} events/s over {plan.rooms}")
     say(several_servers.HEAD)
-    report = await several_servers.run(plan, folder, say)
-    say(str(report))
-    return report.holds
+    return await holds(several_servers.run(plan, folder, say))
 
 
 def arguments() -> argparse.Namespace:

@@ -20,7 +20,6 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.cluster import RedisCluster as ClusterClient
 from redis.asyncio.sentinel import Sentinel
 
-from tests.comparison import broken_tallies, compare
 from tests.drill.interruptions import (
     Interruption,
     interruption,
@@ -35,6 +34,7 @@ from tests.drill.mishaps import (
     SentinelServers,
     Servers,
 )
+from tests.drill.report import Report
 from tests.drill.rooms import NEVER, Rooms
 from tests.drill.soak import APPLIED, CPU
 from tests.redis_cluster import RedisCluster
@@ -98,23 +98,16 @@ class Plan:
 
 
 @dataclass(slots=True, kw_only=True)
-class Report:
-    """What was seen."""
+class Failovers(Report):
+    """What was seen. ``gaps`` counts channels."""
 
     interruptions: dict[str, list[Interruption]] = field(default_factory=dict)
     """Title of a mishap → one for each time that it happened."""
-    gaps: Counter[str] = field(default_factory=Counter)
-    """Channels marked as owed, by cause."""
     calm: str = ""
     """What an event costs while nothing happens."""
-    acts: int = 0
     load_seconds: float = 0
-    requests: int = 0
-    """For lists."""
     repair_seconds: float = 0
     """From the end of the load until nothing was owed."""
-    wrong: list[str] = field(default_factory=list)
-    """Differences from the truth, and counts that are not what the actions say."""
     verified: str = ""
     codes: list[int] = field(default_factory=list)
 
@@ -124,21 +117,19 @@ class Report:
         return not self.wrong and set(self.codes) == {0}
 
     def __str__(self) -> str:
-        lines = {
+        rows = {
             "load": f"{self.acts:,} events, {self.acts / self.load_seconds:,.0f} a second",
             "calm": self.calm,
             "owed": dict(self.gaps),
-            "lists": f"{self.requests} requests",
+            "lists": f"{self.listed} requests",
             "repaired": f"{self.repair_seconds:.1f} s after the end of the load",
             "verify": self.verified,
             "exit codes": self.codes,
-            "differences": len(self.wrong),
         }
-        text = [f"{name:12}{line}" for name, line in lines.items()]
-        return "\n".join(text + [f"  {line}" for line in self.wrong[:10]])
+        return self.table(rows)
 
 
-async def run(plan: Plan, folder: Path, say: Say) -> Report:
+async def run(plan: Plan, folder: Path, say: Say) -> Failovers:
     """Let all happen under load; compare when nothing is owed."""
     async with AsyncExitStack() as stack:
         servers, url, redis = await _started(plan, stack)
@@ -189,12 +180,12 @@ class Trial:
             mishaps.when_lost = self._worker_may_die
             chosen = [getattr(mishaps, name) for name in plan.mishaps]
             self._mishaps = chosen or mishaps.in_order()
-        self._report = Report()
+        self._report = Failovers()
         for channel in plan.rooms.names:
             world.add_past(PAST, "🕰", channel)
         self._worker = world.start("run")
 
-    async def run(self) -> Report:
+    async def run(self) -> Failovers:
         """Let all happen; compare."""
         await self._is_ready()
         began = time.monotonic()
@@ -302,12 +293,10 @@ class Trial:
         await self._repairs(REPAIR_SECONDS)
         report.repair_seconds = time.monotonic() - began
         report.acts = self._load.acts
-        report.requests = world.emulator.requests["actions"]
+        await report.compare(world, self._plan.rooms.names)
         report.gaps = Counter(
             {name: count for name, count in self._noted().items() if name.startswith("gap")}
         )
-        report.wrong = await compare(world, self._plan.rooms.names)
-        report.wrong += await broken_tallies(world.redis)
         verify = await self._world.do("verify")
         report.verified = (
             verify.out.strip().splitlines()[-1] if verify.out.strip() else verify.tail()

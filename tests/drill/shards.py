@@ -8,7 +8,6 @@ In the end each shard gets a second worker, and the run says what that costs.
 
 import asyncio
 import signal
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,26 +15,20 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from tests.comparison import broken_tallies, compare
-from tests.cursors import save_cursor
 from tests.drill.load import Load
-from tests.drill.rooms import NEVER, Rooms
+from tests.drill.report import Report
+from tests.drill.rooms import NEVER, Rooms, leave_off, probe
 from tests.drill.windows import total
 from tests.processes import Child
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until
-from tests.worlds import KEYS, MESSAGE, World, open_world
+from tests.worlds import World, open_world
 from worker.domain.position import Cursor
 from worker.domain.shards import Shard
 from worker.emulator.stream import REGION
 from worker.errors import ExitCode
-from worker.source.names import Names
-from worker.store.cursors import digest
-from worker.store.tables import Tables
 
 PATH: Final = (2, 3, 2)
-LISTS: Final = ("actions", "groups")
-"""Requests that bring more than events."""
 COSTS: Final = {
     "polls": "polls",
     "calls": "calls of Redis",
@@ -59,24 +52,17 @@ class Plan:
 
 
 @dataclass(slots=True, kw_only=True)
-class Report:
+class Shards(Report):
     """What was seen."""
 
-    acts: int = 0
     starts: int = 0
     kills: int = 0
     moved: list[int] = field(default_factory=list)
     """Channels that changed their shard, on each way."""
     polls: list[int] = field(default_factory=list)
     """Subscriptions of all shards together, at each number of shards."""
-    gaps: Counter[str] = field(default_factory=Counter)
-    """Marks of something owed, by cause; there should be none."""
-    listed: int = 0
-    """Requests that bring more than events; there should be none."""
     ratios: dict[str, float] = field(default_factory=dict)
     """What two workers a shard cost, as multiples of one; of each act."""
-    wrong: list[str] = field(default_factory=list)
-    """Differences from the truth at the end."""
 
     @property
     def holds(self) -> bool:
@@ -84,7 +70,7 @@ class Report:
         return not (self.gaps or self.listed or self.wrong)
 
     def __str__(self) -> str:
-        lines = {
+        rows = {
             "load": f"{self.acts:,} events",
             "workers": f"{self.starts} started, {self.kills} of them killed",
             "channels moved": " and ".join(map(str, self.moved)),
@@ -92,13 +78,11 @@ class Report:
             "marks": dict(self.gaps),
             "lists asked for": self.listed,
             **{f"2 sets, {COSTS[name]}": f"{ratio:.2f}" for name, ratio in self.ratios.items()},
-            "differences": len(self.wrong),
         }
-        text = [f"{name:28}{line}" for name, line in lines.items()]
-        return "\n".join(text + [f"  {line}" for line in self.wrong[:10]])
+        return self.table(rows)
 
 
-async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
+async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Shards:
     """Let the number of shards change under load; then compare."""
     server = RedisServer()
     try:
@@ -120,12 +104,13 @@ class Drill:
         self._random = Random(f"{plan.seed}:shards")
         self._load = Load(world.state, plan.seed, plan.rooms.names)
         self._workers: dict[Shard, Child] = {}
-        self._probes = 0
-        self.report = Report()
+        self.report = Shards()
 
-    async def run(self) -> Report:
+    async def run(self) -> Shards:
         """Change the number of shards, measure, compare."""
-        await self._leave_off()
+        begin = Cursor(str(self._world.state.time.now()), REGION)
+        rooms = self._plan.rooms
+        await leave_off(self._world.redis, rooms.names, rooms.each, begin)
         for shard in shards_of(PATH[0]):
             self._start(shard)
         async with self._load.steady(self._plan.per_second):
@@ -134,21 +119,12 @@ class Drill:
                 await self._change(before, after)
             if self._plan.measured_seconds:
                 await self._measure()
-        await self._are_all_read()
+        await probe(self._world, self._plan.rooms.names)
         for child in self._workers.values():
             assert await child.stopped() == ExitCode.DONE, child.tail()
-        await self._compare()
+        self.report.acts = self._load.acts
+        await self.report.compare(self._world, self._plan.rooms.names)
         return self.report
-
-    async def _leave_off(self) -> None:
-        """Leave Redis as one worker without shards does that has read everything."""
-        at = Cursor(str(self._world.state.time.now()), REGION)
-        tables = Tables(self._world.redis, KEYS)
-        await tables.channels.add(self._plan.rooms.names)
-        await tables.rounds.save(at.timetoken)
-        for names in Names.of(self._plan.rooms.names).split(self._plan.rooms.each):
-            await tables.cursors.register(digest(names.all), names.all)
-            await save_cursor(tables.cursors, digest(names.all), at)
 
     async def _change(self, before: int, after: int) -> None:
         """Replace the workers one by one, in any order, and kill some meanwhile."""
@@ -193,7 +169,7 @@ class Drill:
         self._workers[shard] = self._world.start("run", TALLY_SHARD=str(shard))
 
     async def _count_polls(self) -> None:
-        await self._are_all_read()
+        await probe(self._world, self._plan.rooms.names)
         polls = [await self._subscriptions(child) for child in self._workers.values()]
         self.report.polls.append(sum(polls))
 
@@ -201,24 +177,6 @@ class Drill:
         await wait_until(lambda: bool(child.entries("http_listens")), what=child.tail)
         await wait_until(child.is_ready, what=child.tail)
         return round(total(await child.figures(), "tally_subscriptions"))
-
-    async def _are_all_read(self) -> None:
-        """Let a user react in every channel, and wait until each is counted.
-
-        Then every event before it was read, too.
-        """
-        self._probes += 1
-        user = f"probe-{self._probes}"
-        for channel in self._plan.rooms.names:
-            self._world.state.add(channel, MESSAGE, "probe", "✔", user)
-
-        async def are_counted() -> bool:
-            pipe = self._world.redis.pipeline(transaction=False)
-            for channel in self._plan.rooms.names:
-                pipe.hexists(KEYS.actions(channel, MESSAGE), f"probe:✔:{user}")
-            return all(await pipe.execute())
-
-        await wait_until(are_counted, what=self._world.logs)
 
     async def _measure(self) -> None:
         """Compare one worker a shard with two, for the same time under the same load."""
@@ -247,14 +205,6 @@ class Drill:
             "calls": sum(command["calls"] for command in statistics.values()),
             "cpu": sum(figure["process_cpu_seconds_total"] for figure in figures),
         }
-
-    async def _compare(self) -> None:
-        world, report, names = self._world, self.report, self._plan.rooms.names
-        report.acts = self._load.acts
-        report.listed = sum(world.emulator.requests[operation] for operation in LISTS)
-        for child in world.children:
-            report.gaps.update(entry["cause"] for entry in child.entries("gap"))
-        report.wrong = await compare(world, names) + await broken_tallies(world.redis)
 
 
 def shards_of(count: int) -> list[Shard]:

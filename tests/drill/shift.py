@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tests.drill.load import Load
-from tests.drill.rooms import NEVER
+from tests.drill.report import gaps_of
+from tests.drill.rooms import NEVER, probe
 from tests.drill.windows import total
 from tests.processes import Child
 from tests.redis_server import free_port
 from tests.waiting import WAIT_SECONDS, wait_until
-from tests.worlds import KEYS, MESSAGE, World
+from tests.worlds import World
 from worker.emulator import READ, Grant
 
 LONGEST_RETRY_SECONDS: Final = 600
@@ -37,7 +38,6 @@ class Shift:
         self._worker: Child | None = None
         self._token = world.folder / "token"
         self._list = world.folder / "channels"
-        self._probes = 0
         world.settings |= {
             "PUBNUB_AUTH_TOKEN_FILE": str(self._token),
             "TALLY_CHANNELS": "",
@@ -104,22 +104,9 @@ class Shift:
         return sum(value for series, value in figures.items() if 'status="403"' in series)
 
     async def probe(self) -> str:
-        """Let a user react in every channel of the load, and wait until each is counted.
-
-        Then every event before it was read, too.
-        """
+        """Return how long it takes to count a reaction in every channel of the load."""
         began = time.monotonic()
-        self._probes += 1
-        user = f"probe-{self._probes}"
-        for channel in self.load.channels:
-            self.world.state.add(channel, MESSAGE, "probe", "✔", user)
-
-        async def are_counted() -> bool:
-            redis = self.world.redis
-            keys = [KEYS.actions(channel, MESSAGE) for channel in self.load.channels]
-            return all([await redis.hexists(key, f"probe:✔:{user}") for key in keys])
-
-        await wait_until(are_counted, what=self.log)
+        await probe(self.world, self.load.channels)
         return f"probes counted after {time.monotonic() - began:.2f} s"
 
     async def become_true(self, channels: Sequence[str]) -> None:
@@ -142,7 +129,4 @@ class Shift:
 
     def gaps(self) -> Counter[str]:
         """Return how often each cause of a gap was logged, by all workers."""
-        gaps: Counter[str] = Counter()
-        for child in self.world.children:
-            gaps.update(entry["cause"] for entry in child.entries("gap"))
-        return gaps
+        return gaps_of(self.world)

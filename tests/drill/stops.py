@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from random import Random
-from typing import Final
 
-from tests.comparison import broken_tallies, compare
 from tests.drill.load import FULL, Load
+from tests.drill.report import Report
 from tests.drill.rooms import NEVER, Rooms, leave_off
 from tests.processes import Child
 from tests.redis_server import RedisServer
@@ -27,9 +26,6 @@ from tests.waiting import wait_until
 from tests.worlds import World, open_world
 from worker.domain.position import Cursor
 from worker.emulator.stream import REGION
-
-LISTS: Final = ("actions", "groups")
-"""Requests that bring more than events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +42,7 @@ class Plan:
 
 
 @dataclass(slots=True, kw_only=True)
-class Report:
+class Stops(Report):
     """What was seen."""
 
     exits: list[float] = field(default_factory=list)
@@ -56,13 +52,6 @@ class Report:
     codes: Counter[int] = field(default_factory=Counter)
     rates: list[float] = field(default_factory=list)
     """Events a second of each worker, from its first poll to the signal."""
-    acts: int = 0
-    gaps: Counter[str] = field(default_factory=Counter)
-    """Marks of something owed, by cause; there should be none."""
-    listed: int = 0
-    """Requests that bring more than events."""
-    wrong: list[str] = field(default_factory=list)
-    """Differences from the truth at the end."""
 
     @property
     def holds(self) -> bool:
@@ -70,22 +59,20 @@ class Report:
         return set(self.codes) == {0} and not (self.gaps or self.listed or self.wrong)
 
     def __str__(self) -> str:
-        lines = {
+        rows = {
             "load": f"{self.acts:,} events; {_spread(self.rates, 1, ',.0f')} a second while polled",
             "drained after": f"{_spread(self.drains, 1000, '.0f')} ms",
             "exit after": f"{_spread(self.exits, 1000, '.0f')} ms",
             "exit codes": dict(self.codes),
             "gaps": dict(self.gaps),
             "lists asked for": self.listed,
-            "differences": len(self.wrong),
         }
-        text = [f"{name:16}{line}" for name, line in lines.items()]
-        return "\n".join(text + [f"  {line}" for line in self.wrong[:10]])
+        return self.table(rows)
 
 
-async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
+async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Stops:
     """Stop a worker, start the next one at once, and so on; then compare."""
-    server, report = RedisServer(), Report()
+    server, report = RedisServer(), Stops()
     try:
         async with open_world(server.url, folder, seed=plan.seed, faults=plan.faults) as world:
             world.settings |= plan.rooms.settings
@@ -98,21 +85,14 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
                 last = await _started(world, load)
             report.codes[await _stopped_with_all(plan, world, last)] += 1
             report.acts = load.acts
-            await _compare(plan, world, report)
+            await report.compare(world, plan.rooms.names)
             return report
     finally:
         server.stop()
 
 
-async def _compare(plan: Plan, world: World, report: Report) -> None:
-    report.listed = sum(world.emulator.requests[operation] for operation in LISTS)
-    for child in world.children:
-        report.gaps.update(entry["cause"] for entry in child.entries("gap"))
-    report.wrong = await compare(world, plan.rooms.names) + await broken_tallies(world.redis)
-
-
 async def _stop_repeatedly(
-    plan: Plan, world: World, load: Load, report: Report, say: Callable[[str], None]
+    plan: Plan, world: World, load: Load, report: Stops, say: Callable[[str], None]
 ) -> None:
     random = Random(f"{plan.seed}:stops")
     for number in range(1, plan.times + 1):
