@@ -1,6 +1,7 @@
 """What a seed may do to Redis and to PubNub. Each act draws its place, its time and its length."""
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from itertools import count
 from random import Random
 from typing import Any, Final
@@ -153,7 +154,8 @@ class RedisActs:
             world.touch(key, "is as before" if is_kept else "is deleted")
             world.keyspace.delete(key)
             if is_kept:
-                world.keyspace.values[key] = before
+                # A copy: an older Redis may bring the wrong type back, and then this value again.
+                world.keyspace.values[key] = copy(before)
 
         world.until(random.choice((5.0, 60.0, 400.0, 2 * HOUR)), end)
 
