@@ -205,11 +205,12 @@ def test_a_list_of_modules_is_whole() -> None:
             assert sorted(listed) == sorted(modules - {"__init__.py"}), folder
 
 
-def test_every_folder_of_tests_has_a_row() -> None:
-    """So that a newcomer finds what it proves."""
+def test_every_folder_of_tests_has_one_row() -> None:
+    """So that a newcomer finds what it proves, and no second text that says something else."""
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")}
     rows = re.findall(r"^\| `(\w+)/` \|", text_of("tests/README.md"), re.MULTILINE)
     assert folders <= set(rows)
+    assert len(rows) == len(set(rows))
 
 
 # --- what is documented exists ------------------------------------------------------------------
