@@ -1,7 +1,6 @@
 """``deploy/compose.yaml`` and what it mounts: confined services, on this machine only."""
 
 import asyncio
-import json
 import os
 import re
 import shutil
@@ -9,12 +8,11 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-import yaml
-from jsonschema import Draft7Validator
 
+from tests.deploy.compose_files import FOLDER, Service, read, slips
 from tests.deploy.dockerfile import ROOT, stages
 from tests.deploy.invocations import arguments
 from tests.deploy.needed import needs, run, untried
@@ -22,19 +20,8 @@ from worker.demo.crowd import CHANNELS
 from worker.emulator import Emulator
 from worker.settings import FIELDS, SECRETS, Settings
 
-FOLDER: Final = ROOT / "deploy"
 FILE: Final = FOLDER / "compose.yaml"
-SPECIFICATION: Final = Path(__file__).with_name("compose_specification") / "compose-spec.json"
-"""The schema of github.com/compose-spec/compose-spec, as of June 2026 (170098b)."""
 SECONDS: Final = 60
-
-Service = dict[str, Any]
-
-
-def read(path: Path) -> Any:
-    """Return what a YAML file says."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
-
 
 COMPOSE: Final[Service] = read(FILE)
 SERVICES: Final[dict[str, Service]] = COMPOSE["services"]
@@ -67,16 +54,6 @@ def interpolated(text: str, variables: Mapping[str, str]) -> str:
 def mounts(name: str) -> dict[str, str]:
     """Return target → source of what a service mounts."""
     return {mount.split(":")[1]: mount.split(":")[0] for mount in SERVICES[name].get("volumes", [])}
-
-
-def slips(document: Service) -> list[str]:
-    """Return the violations of the specification in a Compose file."""
-    schema = json.loads(SPECIFICATION.read_text(encoding="utf-8"))
-    # jsonschema does not know the draft by the address in the schema.
-    return [
-        f"{error.json_path}: {error.message}"
-        for error in Draft7Validator(schema).iter_errors(document)
-    ]
 
 
 def test_the_file_fits_the_specification() -> None:
