@@ -275,6 +275,24 @@ async def test_the_journal_keeps_what_is_young(redis: Redis) -> None:
     assert await redis.xlen(KEYS.journal(CHANNEL)) < 301
 
 
+async def test_a_write_trims_a_journal_to_its_own_life(redis: Redis) -> None:
+    """Of two processes the one with the shorter life takes entries that the other one kept."""
+    long, short = (Store(redis, KEYS, Ttls(journal_seconds=life)) for life in (50_000, 1_000))
+    journal = cast("Any", redis)
+    now, _ = await redis.time()
+    pipe = journal.pipeline(transaction=False)
+    for number in range(200):
+        pipe.xadd(KEYS.journal(CHANNEL), {"old": "1"}, id=f"{(now - 9_000) * 1000}-{number + 1}")
+    await pipe.execute()
+
+    await apply(long, [added(1)])
+    assert await redis.xlen(KEYS.journal(CHANNEL)) == 201
+    await apply(short, [removed(1)])
+
+    assert await redis.xlen(KEYS.journal(CHANNEL)) < 103
+    assert await redis.ttl(KEYS.journal(CHANNEL)) <= 1_000
+
+
 async def test_a_full_batch_is_applied(real_redis: Redis) -> None:
     """So is one with as many messages. One event more is refused before it is sent."""
     store, reader = Store(real_redis, KEYS), UnclaimedReader(real_redis)

@@ -131,6 +131,21 @@ async def test_the_budget_spaces_requests_out(redis: Redis) -> None:
     assert waits[-1] == pytest.approx(100_000, abs=400)
 
 
+async def test_a_request_takes_what_the_rate_of_its_process_says(redis: Redis) -> None:
+    """All processes wait for it: a low rate of one slows the others down."""
+    waits: list[float] = []
+
+    async def note(seconds: float) -> None:
+        waits.append(seconds)
+
+    slow, fast = (Budget(redis, Keys(), rate, sleep=note) for rate in (0.001, 1))
+    await slow.take()
+    assert waits == []
+
+    await fast.take()
+    assert waits == [pytest.approx(1_000, abs=100)]
+
+
 async def _step_clock(redis: Redis, seconds: int) -> None:
     """Leave the budget as a step of Redis's clock would: each time in it is off by the step."""
     key = Keys().budget
