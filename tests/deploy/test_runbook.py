@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+import pytest
 import yaml
 
 from tests.deploy.dockerfile import ROOT
@@ -146,3 +147,51 @@ def test_the_pasted_function_runs_a_command_as_the_unit_does(tmp_path: Path) -> 
         assert line.replace("%d", str(tmp_path / "credentials")) in environment
     for setting in SHARED:
         assert set(re.findall(rf"^{setting}=.*$", unit, re.MULTILINE)) <= set(arguments)
+
+
+CRON_STUBS: Final = {
+    "tally": """#!/bin/sh
+echo "$*" >> asked
+echo "what $1 says"
+exit "$CODE"
+""",
+    "sleep": """#!/bin/sh
+echo "sleep $1" >> asked
+""",
+}
+"""Stand-ins: for ``tally``, which ends with a code, and for the pause before it is asked again."""
+
+
+@pytest.mark.parametrize(
+    ("code", "asked", "mail"),
+    [
+        (0, "healthcheck\nverify\n", ""),
+        (1, "healthcheck\nsleep 180\nhealthcheck\nverify\n", "exit code 1"),
+        (5, "healthcheck\nsleep 180\nhealthcheck\nverify\n", "exit code 5"),
+    ],
+)
+def test_a_line_of_cron_prints_only_what_is_wrong(
+    code: int, asked: str, mail: str, tmp_path: Path
+) -> None:
+    """Cron sends a mail of what is printed; a worker that restarts is no reason for one."""
+    lines = re.findall(r"^ {4}[*/0-9 ]+ {2,}(out=.*)$", DOCUMENTS, re.MULTILINE)
+    for name, script in CRON_STUBS.items():
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CODE": str(code)}
+    printed = [
+        subprocess.run(
+            ["/bin/sh", "-c", line],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for line in lines
+    ]
+
+    said = ["what healthcheck says\n", f"{mail}: what verify says\n"]
+    assert printed == (said if mail else ["", ""])
+    assert (tmp_path / "asked").read_text() == asked
