@@ -16,6 +16,13 @@ _HEAD: Final = """\
 # keep it to yourself, or let it name files that hold them.
 """
 
+_COMPOSE: Final = """\
+# --- for deploy/compose.yaml alone; no setting of the worker ---
+
+# The folder with the files of the key, the token and the address of Redis.
+#SECRETS_FOLDER=./secrets.example
+"""
+
 
 def env_example() -> str:
     """Return the needed settings, then the others in order."""
@@ -26,6 +33,7 @@ def env_example() -> str:
         *map(_entry, NEEDED),
         "# --- as you like ---\n",
         *map(_entry, others),
+        _COMPOSE,
     )
     return "\n".join(paragraphs)
 

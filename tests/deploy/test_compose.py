@@ -168,6 +168,16 @@ def test_the_worker_gets_every_setting() -> None:
     fixed = {name for name, text in worker["environment"].items() if f"${{{name}" not in text}
 
     assert fixed == set()
+
+
+def test_the_example_has_what_compose_alone_reads() -> None:
+    """With its default; it is no setting of the worker."""
+    example = (FOLDER / ".env.example").read_text(encoding="utf-8")
+    read_by_compose = set(re.findall(r"\$\{(\w+:?-[^}]*)\}", str(COMPOSE)))
+    own = {each for each in read_by_compose if re.split(":?-", each)[0] not in FIELDS}
+
+    assert own == {"SECRETS_FOLDER:-./secrets.example"}
+    assert "#SECRETS_FOLDER=./secrets.example\n" in example
     assert "SECRETS_FOLDER" not in FIELDS
 
 

@@ -267,7 +267,7 @@ def test_the_example_sets_nothing(dotenv: Path) -> None:
     lines = [line for line in in_force.splitlines() if not line.startswith("# ")]
     names = [line.partition("=")[0] for line in lines if "=" in line]
     assert tuple(names[: len(NEEDED)]) == NEEDED
-    assert sorted(names) == sorted(FIELDS)
+    assert sorted(names) == sorted([*FIELDS, "SECRETS_FOLDER"])
 
 
 def test_other_names_of_redis_url_count_without_it(give: Give) -> None:
