@@ -52,7 +52,7 @@ SECRET_ARGUMENT: Final = re.compile(
 """A secret among the arguments of a command."""
 OPERATING: Final = (
     *("install.md", "runbook.md", "situations.md", "reference.md"),
-    "personal-data.md",
+    *("personal-data.md", "words.md"),
 )
 """The documents of an operator, in ``deploy/``."""
 PACKAGES: Final = {

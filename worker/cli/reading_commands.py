@@ -156,6 +156,10 @@ def channels(
 ) -> None:
     """Print the channels: when each changed last, what it is owed, and when it was proven.
 
+    Owed: events may have been missed, and a repair follows.
+    Proven: up to then, the counts were compared with PubNub's list, and nothing was left in doubt.
+    In full: the whole list, not only the recent past.
+
     Those that are owed a repair come first, then those that changed last.
     """
     from worker.cli import reading_reports as reports
