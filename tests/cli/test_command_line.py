@@ -11,7 +11,8 @@ from tests.bench.in_process import Commands
 from tests.redis_server import RedisServer
 from worker.cli.interrupts import finish
 from worker.cli.progress import ChannelLines, columns
-from worker.store.connection import connect
+from worker.store.connection import EMBEDDED_FOLDER, connect
+from worker.store.embedded import embedded_server
 from worker.store.progress import Progress as BackfillProgress
 
 NOTHING_LISTENS = "127.0.0.1:1"
@@ -174,6 +175,36 @@ async def test_a_namespace_without_tallies_is_named(tally: Commands, line: str) 
 
     assert (ended.code, ended.out) == (4, "")
     assert "holds no tallies in the namespace 'command-line'" in ended.err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("show room 1", "explain room 1", "top", "channels", "tail", "board"),
+        *("verify room", "reconcile room --dry-run"),
+        *("users export ana", "users forget ana --yes"),
+    ],
+)
+async def test_without_an_address_nothing_is_started(tally: Commands, line: str) -> None:
+    """In a folder where no worker ran, a command that needs tallies leaves nothing behind."""
+    ended = await tally.do(*line.split(), REDIS_URL=None)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert "REDIS_URL is not set. Set it in this terminal" in ended.err
+    assert list(tally.folder.iterdir()) == []
+
+
+async def test_an_embedded_server_is_read_beside_its_worker(tally: Commands) -> None:
+    """Without an address, in the folder where the worker runs, and after it has ended."""
+    folder = tally.folder / EMBEDDED_FOLDER
+    async with embedded_server(folder) as url, connect(url) as redis:
+        await redis.hset("command-line:meta", "schema", "1")
+        await redis.sadd("command-line:channels", "room")
+        beside = await tally.do("show", "room", "1", REDIS_URL=None)
+    afterwards = await tally.do("show", "room", "1", REDIS_URL=None)
+
+    assert (beside.code, beside.out) == (0, "No reactions.\n"), beside.err
+    assert (afterwards.code, afterwards.out) == (0, "No reactions.\n"), afterwards.err
 
 
 async def test_a_doctor_names_what_is_wrong(tally: Commands) -> None:

@@ -252,7 +252,7 @@ def _warn(line: str) -> None:
 def _redis_to_read() -> tuple[str | None, str]:
     """Return the URL of Redis and the namespace.
 
-    Without a URL a Valkey is started.
+    Without a URL the folder's own Valkey is read. It is started if it is down.
     """
     from worker.settings.checks import REDIS_ONLY, load
 

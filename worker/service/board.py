@@ -69,12 +69,12 @@ async def serve_board(
     """Serve the board on loopback until cancelled. Tell the address, once it can be opened.
 
     Raises:
-        ConfigurationError: the port is taken.
+        ConfigurationError: the port is taken, or there is no address of Redis.
         RedisUnavailableError: Redis does not answer.
         RedisUnfitError: the namespace is somebody else's.
     """
     streams = Streams()
-    async with opened_redis(settings.redis_url) as redis:
+    async with opened_redis(settings.redis_url, may_create=False) as redis:
         async with explained(redis):
             await check_ownership(redis, Keys(settings.namespace))
         async with _feed_of_command(settings, redis) as feed:

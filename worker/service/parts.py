@@ -174,11 +174,16 @@ async def open_parts(
     own_keyset = keyset(settings)
     claim = claim_of(settings)
     rollback_detector = None if only_reads else RollbackDetector()
+    opened = opened_redis(
+        settings.redis_url,
+        rollback_detector,
+        may_create=not only_reads,
+    )
     # The client is opened first:
     # a wrong key must be found before a namespace is claimed for it.
     async with (
         Client(own_keyset, renew=token_reader(settings)) as client,
-        opened_redis(settings.redis_url, rollback_detector) as redis,
+        opened as redis,
         recovery_client(redis) as recovery_redis,
     ):
         await check_fitness(

@@ -80,10 +80,11 @@ async def _opened(
     """Yield the namespace.
 
     Raises:
+        ConfigurationError: there is no address of Redis.
         RedisUnfitError: it holds no tallies, or tallies of another schema.
     """
     keys = Keys(settings.namespace)
-    async with opened_redis(settings.redis_url) as redis:
+    async with opened_redis(settings.redis_url, may_create=False) as redis:
         # To delete is right on every Redis, also on one that evicts.
         await check_fitness(redis, allow_eviction=True, only_reads=only_reads)
         if not await check_ownership(redis, keys):

@@ -103,22 +103,44 @@ async def opened_redis(
     url: str | None,
     rollback_detector: RollbackDetector | None = None,
     folder: Path | None = None,
+    *,
+    may_create: bool = True,
 ) -> AsyncIterator[Redis]:
     """Yield a client of this Redis, or of the embedded Valkey of a folder.
 
+    With ``may_create=False`` the folder must be there:
+    a new one has nothing to read.
+
     Raises:
-        ConfigurationError: the address is malformed.
+        ConfigurationError: the address is malformed,
+            or there is neither address nor folder.
         RedisUnfitError: the embedded Valkey does not start.
     """
     async with AsyncExitStack() as stack:
         if url is None:
+            folder = folder or EMBEDDED_FOLDER
+            if not may_create:
+                _expect_data(folder)
             # Only here, because few commands need it.
             from worker.store.embedded import embedded_server  # noqa: PLC0415
 
-            server = embedded_server(folder or EMBEDDED_FOLDER)
+            server = embedded_server(folder)
             url = await stack.enter_async_context(server)
         redis = connect(url, rollback_detector)
         yield await stack.enter_async_context(redis)
+
+
+def _expect_data(folder: Path) -> None:
+    if folder.exists():
+        return
+    raise ConfigurationError(
+        "REDIS_URL is not set. "
+        "Set it in this terminal, "
+        "or in the file .env here. "
+        "If the worker has an embedded Valkey, "
+        "go to the folder where the worker was started: "
+        f"{folder.absolute()} does not exist."
+    )
 
 
 def recovery_client(redis: Redis) -> Redis:

@@ -82,12 +82,12 @@ async def opened_tallies(url: str | None, namespace: str) -> AsyncIterator[Talli
     """Yield the tallies of a Redis, or of the embedded Valkey of this folder.
 
     Raises:
-        ConfigurationError: the address is malformed.
+        ConfigurationError: the address is missing or malformed.
         RedisUnavailableError: Redis does not answer.
         RedisUnfitError: there are no tallies, they have another schema,
             or another program wrote a key of all channels.
     """
-    async with opened_redis(url) as redis:
+    async with opened_redis(url, may_create=False) as redis:
         tallies = Tallies(redis, Keys(namespace))
         async with explained(redis):
             with reading_errors():
