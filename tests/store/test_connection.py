@@ -42,6 +42,24 @@ async def test_tls_works_and_is_verified(valkey: RedisServer, tmp_path: Path) ->
                 await unverified.get("tally:meta")
 
 
+async def test_a_silent_server_is_asked_once() -> None:
+    """The address says how long an answer may take. Another try would take as long again."""
+    connections: list[asyncio.StreamWriter] = []
+
+    async def keep_silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+
+    async with await asyncio.start_server(keep_silent, "127.0.0.1", 0) as server:
+        _, port = server.sockets[0].getsockname()
+        async with connect(f"redis://127.0.0.1:{port}?socket_timeout=0.05") as redis:
+            with pytest.raises(exceptions.TimeoutError):
+                await redis.get("tally:meta")
+        for writer in connections:
+            writer.close()
+
+    assert len(connections) == 1
+
+
 async def test_no_cancellation_is_lost(valkey: RedisServer) -> None:
     """redis-py swallows some on Python 3.11. A task must be cancelled at any step."""
     async with connect(valkey.url) as redis:

@@ -16,6 +16,7 @@ from redis.asyncio.sentinel import (
     SentinelManagedSSLConnection,
 )
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError
 
 from reaction_tally.addresses import Host, Kind, ServersAddress
@@ -142,7 +143,15 @@ class Connector:
     ) -> ConnectionPool:
         # A replica refuses writes for ever. On a new connection
         # the address may lead to the new primary.
-        options["retry_on_error"] = [ReadOnlyError]
+        # After a timeout there is no other try: it would take as long again.
+        options["retry"] = Retry(
+            NoBackoff(),
+            1,
+            supported_errors=(
+                RedisConnectionError,
+                ReadOnlyError,
+            ),
+        )
         if rollback_detector:
             options["redis_connect_func"] = rollback_detector.check_server
         if self.servers:
