@@ -3,6 +3,7 @@
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from tests.bench.bench import KEYS, SETTLE_SECONDS, Bench, backoff
@@ -114,7 +115,8 @@ class ComparisonBench:
         audit = Audit(self.bench.redis, KEYS)
         choice = Sample(sample, random.Random(3))
         slots = PassingSlots(self.pass_time)
-        return Verifier(self.comparison(), self.entries, audit, SETTLE_SECONDS, choice, slots)
+        pause = partial(slots.pause, SETTLE_SECONDS)
+        return Verifier(self.comparison(), self.entries, audit, choice, slots, pause)
 
     async def pass_time(self, seconds: float) -> None:
         """Let the settle time pass, and what is planned happen."""

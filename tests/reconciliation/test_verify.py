@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final, cast
 
 import pytest
@@ -51,13 +52,14 @@ async def test_a_channel_that_waits_holds_no_slot(world: World) -> None:
     unheard(world, channels, 1)
     repairs = RepairBench(world)
     comparison = build_comparison(repairs.parts, 3)
+    slots = repairs.parts.slots
     verifier = Verifier(
         comparison,
         repairs.entries,
         repairs.parts.audit,
-        SETTLE_SECONDS,
         Sample(1, random.Random(3)),
-        repairs.parts.slots,
+        slots,
+        partial(slots.pause, SETTLE_SECONDS),
     )
     began = world.loop.time()
 

@@ -5,7 +5,7 @@ So ``tally --help`` loads neither PubNub nor Redis, and is quick.
 """
 
 import sys
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -175,12 +175,21 @@ def verify(
     Exit code 5 if they differ.
     """
     from worker.cli.progress import finish_with_progress
+    from worker.cli.waiting import announce_second_pass
     from worker.service.commands import run_verify
     from worker.telemetry.metrics import write_verified
 
     _refuse_both(channels, shard)
     settings = _connecting_settings()
-    work = partial(run_verify, settings, channels, sample, shard=shard)
+    announce = cache(announce_second_pass)  # once, for all channels
+    work = partial(
+        run_verify,
+        settings,
+        channels,
+        sample,
+        shard=shard,
+        announce=announce,
+    )
     report = finish_with_progress(work)
     if metrics_file:
         is_everything = report.is_whole and not (channels or shard)

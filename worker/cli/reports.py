@@ -210,10 +210,13 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
         f"{report.entries} entries compared in {report.channels} channels, "
         f"{report.requests} requests."
     )
-    if report.entries + len(report.discrepancies) == 0 < report.listed:
+    if report.has_compared_nothing:
         yield (
-            "Nothing was compared: verify leaves out actions that are younger than "
-            "TALLY_SETTLE_SECONDS, or of types that are not counted."
+            "Nothing was compared. "
+            "Verify leaves out actions "
+            "that are younger than TALLY_SETTLE_SECONDS, "
+            "of types that are not counted, "
+            "or of expired messages."
         )
 
 

@@ -4,10 +4,30 @@ import asyncio
 import sys
 from typing import Final
 
+import structlog
 import typer
 
 STEP_SECONDS: Final = 0.5
 REASON: Final = "until no worker can hold an event that it read before"
+
+log = structlog.get_logger(__name__)
+
+
+def announce_second_pass(seconds: float) -> None:
+    """Say that a verify looks again.
+
+    On a terminal only errors are logged.
+    """
+    if not sys.stderr.isatty():
+        log.info("verify_looks_again", seconds=seconds)
+        return
+    line = (
+        "Something differs. "
+        f"Looking again in {seconds:g} s: "
+        "PubNub's lists may lag behind "
+        "(TALLY_SETTLE_SECONDS)."
+    )
+    typer.echo(line, err=True)
 
 
 async def wait_visibly(seconds: float) -> None:

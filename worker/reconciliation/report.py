@@ -175,6 +175,8 @@ class VerifyReport:
     requests: int = 0
     is_sample: bool = False
     """Whether some stretches were left out, as was asked."""
+    are_named: bool = False
+    """Whether the channels were named, and not found."""
 
     def set_apart(self, repairs: Mapping[str, Marks], now: int) -> None:
         """Set apart the discrepancies of channels whose repair is coming.
@@ -198,6 +200,16 @@ class VerifyReport:
         return not any((self.is_sample, self.unproven, self.failures))
 
     @property
+    def has_compared_nothing(self) -> bool:
+        """Whether all that is listed was left out.
+
+        Or only unknown channels were named.
+        """
+        if self.entries or self.discrepancies or self.owed:
+            return False
+        return bool(self.listed or self.unknown)
+
+    @property
     def is_exact(self) -> bool:
         """Whether nothing differs that is not owed, and nothing is in doubt."""
         return self.exit_code is ExitCode.DONE
@@ -208,5 +220,10 @@ class VerifyReport:
         if self.discrepancies or self.flaws:
             return ExitCode.DIFFERENCES
         if self.unproven or self.failures:
+            return ExitCode.FAILED
+        # Whoever names a channel expects something of it.
+        # A sample may hold nothing.
+        is_expected = self.are_named and not self.is_sample
+        if is_expected and self.has_compared_nothing:
             return ExitCode.FAILED
         return ExitCode.DONE

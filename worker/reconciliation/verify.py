@@ -5,7 +5,7 @@ It also checks whether Redis is consistent in itself.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
@@ -99,16 +99,17 @@ class Verifier:
         comparison: Comparison,
         entries: Entries,
         audit: Audit,
-        settle_seconds: float,
         sample: Sample,
         slots: Slots,
+        pause: Callable[[], Awaitable[None]],
     ) -> None:
+        """``pause`` waits a settle time before a second pass, and holds no slot."""
         self._comparison = comparison
         self._entries = entries
         self._audit = audit
-        self._settle_seconds = settle_seconds
         self._sample = sample
         self._slots = slots
+        self._pause = pause
 
     async def run(self, channels: Iterable[str]) -> VerifyReport:
         """Compare the channels, some side by side.
@@ -167,7 +168,7 @@ class Verifier:
         report.entries += len(scan.seen)
         report.unproven += len(scan.coverage.unseen) + scan.is_cut
         if scan.seen.unseen or scan.listed:
-            await self._slots.pause(self._settle_seconds)
+            await self._pause()
             report.discrepancies += await self._differences(scan, report)
         report.requests += scan.coverage.requests
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from operator import attrgetter
@@ -252,10 +252,12 @@ async def run_verify(
     part: float,
     watcher: ProgressWatcher | None,
     shard: Shard | None = None,
+    announce: Callable[[float], object] = float,
 ) -> VerifyReport:
     """Compare these channels, or all known ones of a shard; write nothing.
 
     ``part`` of each channel's past is compared, from 0 to 1.
+    ``announce`` is told the seconds before each wait for a second pass.
     """
     _check_channels(channels)
     async with open_parts(settings, allow_eviction=True, only_reads=True) as parts:
@@ -263,16 +265,22 @@ async def run_verify(
         known = configured_names(settings).channels
         named = set(channels).difference(known)
         unknown = await unknown_channels(named, parts.probe_tables)
+
+        async def pause() -> None:
+            announce(settings.settle_seconds)
+            await parts.slots.pause(settings.settle_seconds)
+
         verifier = Verifier(
             build_comparison(parts, COMMAND_TRIES, watcher),
             parts.entries,
             parts.audit,
-            settings.settle_seconds,
             Sample(part, random.Random()),  # noqa: S311 - a sample, not a secret
             parts.slots,
+            pause,
         )
         report = await verify(verifier, parts.probe_tables, chosen)
         report.unknown = sorted(unknown)
+        report.are_named = bool(channels)
         return report
 
 
