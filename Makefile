@@ -13,11 +13,14 @@ READABLE := umask 022 &&
 PIP    := $(READABLE) $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
 LOCKED := $(PIP) --require-hashes
 
-.PHONY: demo install test quick coverage check bench mutants model chaos side-by-side simulate drill stops soak failovers env-example manifests pictures sbom contract lock clean
+.PHONY: help demo install test quick coverage check bench mutants model chaos side-by-side simulate drill stops soak failovers env-example manifests pictures sbom contract lock clean
 .DEFAULT_GOAL := test
 
-demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end
-	$(BIN)/tally demo
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.run ## the main job: emulator, Valkey, worker and a crowd, compared with the truth at the end; ARGS='--seconds 15m'
+	$(BIN)/tally demo $(ARGS)
 
 install: $(VENV)/.built ## the worker as its locks have it, into VENV: a copy, for a server (make install VENV=/opt/tally)
 	$(LOCKED) -r requirements.lock
@@ -37,7 +40,7 @@ quick: $(VENV)/.dev ## about a minute: the tests that start no command and no wo
 coverage: $(VENV)/.dev ## every test, and which lines none of them comes to
 	$(PYTEST) -n 3 --dist worksteal --cov --cov-report=term
 
-check: $(VENV)/.dev
+check: $(VENV)/.dev ## formatting, lint, types, import contracts
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
@@ -104,7 +107,7 @@ lock: ## rewrite the lock files from pyproject.toml (needs uv); they carry hashe
 	$(COMPILE) --extra embedded pyproject.toml -o requirements.lock
 	$(COMPILE) --extra embedded --group dev pyproject.toml -o requirements-dev.lock
 
-clean:
+clean: ## delete VENV and the caches
 	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # pip, and not python: where Debian's python3-venv is missing, a folder with a python and without pip stays behind.
@@ -120,10 +123,12 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml client/pyproject.toml $(VENV)
 	$(LOCKED) -r $<
 	$(PIP) --editable ./client
 	$(PIP) --editable .
+	@echo "$(VENV) runs the sources in this folder now. For a copy of them: make install."
 	@touch $@
 
 $(VENV)/.run: requirements.lock pyproject.toml client/pyproject.toml $(VENV)/.built
 	$(LOCKED) -r $<
 	$(PIP) --editable ./client
 	$(PIP) --editable .
+	@echo "$(VENV) runs the sources in this folder now. For a copy of them: make install."
 	@touch $@

@@ -153,6 +153,7 @@ def test_it_ends_equal_to_the_truth(folder: Path) -> None:
     assert lines[0].split(maxsplit=1)[1].startswith(f"redis-cli -s {folder}")
     assert all(fault.replace("=", " ") in lines[1] for fault in faults)
     assert any(re.match(r"demo\.\w+ +\d{17} +\S+ [1-9]", line) for line in lines)
+    assert "…" not in output
     assert sum(bool(re.match(r"[1-9][\d,]* reactions, .*, over$", line)) for line in lines) == 1
     assert re.match(
         r"Verdict +[1-9][\d,]* events \(\d+/s\), [1-9]\d* messages, [1-9][\d,]* actions,"

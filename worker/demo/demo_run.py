@@ -17,7 +17,7 @@ from worker.demo.credentials import Access, CredentialsOf, Guard
 from worker.demo.crowd import CHANNELS, Crowd, places
 from worker.demo.processes import Processes, started_processes
 from worker.demo.screen import Screen
-from worker.demo.user import Outcome
+from worker.demo.user import IN_WORDS, Outcome
 from worker.emulator import Emulator
 from worker.errors import FatalError, first_of
 from worker.store.connection import RedisClient, connect
@@ -232,7 +232,7 @@ async def _draw(screen: Screen, redis: RedisClient, crowd: Crowd, planned: float
 
 def _print_result(result: Result, screen: Screen) -> None:
     facts = result.as_json()
-    crowd = [f"{number:,} {outcome}" for outcome, number in result.crowd.items()]
+    crowd = [f"{number:,} {IN_WORDS[outcome]}" for outcome, number in result.crowd.items()]
     outcomes = ", ".join(crowd) or "nothing"
     screen.say("Crowd", f"{outcomes} in {result.seconds:.1f} s")
     screen.say(

@@ -16,6 +16,8 @@ from worker.domain.tally import Counts, by_count
 MOST_ROWS: Final = 12
 OTHER_LINES: Final = 9
 """Lines of a terminal that the table leaves to the other texts."""
+WIDE: Final = 1_000
+"""Columns where there is no terminal: nothing is cut."""
 
 
 class Screen:
@@ -25,7 +27,12 @@ class Screen:
         if isinstance(sys.stdout, io.TextIOWrapper):
             # A terminal without emoji shows question marks.
             sys.stdout.reconfigure(errors="replace")
-        self._console = Console(quiet=quiet, highlight=False)
+        width = None if sys.stdout.isatty() else WIDE
+        self._console = Console(
+            quiet=quiet,
+            highlight=False,
+            width=width,
+        )
         self._live = Live(
             console=self._console,
             auto_refresh=False,

@@ -30,10 +30,20 @@ class Outcome(StrEnum):
 
     ADDED = "added"
     REMOVED = "removed"
-    CONFLICT = "conflict"  # it exists already
-    SILENT = "silent"  # it is stored, but no event is published
-    GONE = "gone"  # it does not exist any more
+    CONFLICT = "conflict"
+    SILENT = "silent"
+    GONE = "gone"
     FAILED = "failed"
+
+
+IN_WORDS: Final = {
+    Outcome.ADDED: "added",
+    Outcome.REMOVED: "removed",
+    Outcome.CONFLICT: "refused: there already",
+    Outcome.SILENT: "stored without an event",
+    Outcome.GONE: "refused: gone already",
+    Outcome.FAILED: "failed",
+}
 
 
 ADDITION_ERRORS: Final = {207: Outcome.SILENT, 409: Outcome.CONFLICT}
