@@ -73,6 +73,8 @@ async def test_a_wrong_request_is_a_problem(
     answer = await api.get(target, query)
 
     assert answer.problem == (status, parameter)
+    if parameter:
+        assert answer.json["detail"].startswith(f"{parameter}: ")
     assert b"canary" not in answer.body
     assert answer.headers["server"] == "tally"
     assert answer.headers["cache-control"] == "no-store"

@@ -109,6 +109,6 @@ class Changes:
 
 def _refuse_patterns(channels: Sequence[str]) -> None:
     patterns = [channel for channel in channels if channel.endswith(".*")]
-    require(all(channels), "A channel has a name.", "channel")
-    detail = "Changes are those of channels: a pattern such as a.* is none."
+    require(all(channels), "a channel has a name.", "channel")
+    detail = "changes are those of channels; a pattern such as a.* is none."
     require(not patterns, detail, "channel")

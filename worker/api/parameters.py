@@ -42,7 +42,7 @@ class Parameters:
     def timetokens(self, name: str, most: int) -> list[str]:
         """Return message timetokens, at least one."""
         values = self._some(name, most)
-        require(values, "Name at least one message.", name)
+        require(values, "name at least one message.", name)
         return [_timetoken(name, value) for value in values]
 
     def texts(self, name: str, most: int) -> list[str]:
@@ -57,12 +57,12 @@ class Parameters:
     def needed(self, name: str) -> str:
         """Return the value of a parameter that may not be left out."""
         text = self.text(name)
-        require(text is not None, "It is needed.", name)
+        require(text is not None, "this parameter is needed.", name)
         return text or ""
 
     def number(self, name: str, default: int, least: int, most: int) -> int:
         """Return a whole number."""
-        detail = f"It is a whole number from {least} to {most}."
+        detail = f"a whole number from {least} to {most} is needed."
         text = self._checked(name, _NUMBER.fullmatch, detail)
         number = default if text is None else int(text)
         require(least <= number <= most, detail, name)
@@ -70,12 +70,12 @@ class Parameters:
 
     def since(self) -> str | None:
         """Return the oldest timetoken."""
-        detail = f"It is a timetoken of {TIMETOKEN_DIGITS} digits."
+        detail = f"a timetoken of {TIMETOKEN_DIGITS} digits is needed."
         return self._checked("since", _WHOLE_TIMETOKEN.fullmatch, detail)
 
     def after(self) -> str | None:
         """Return the ``after`` of a page of ``who``."""
-        detail = "It is the member `after` of another page."
+        detail = "the member `after` of another page is needed."
         return self._checked("after", read_after, detail, MAX_AFTER)
 
     def _checked(
@@ -92,7 +92,7 @@ class Parameters:
 
     def _some(self, name: str, most: int) -> list[str]:
         values = self._query.get(name, [])
-        require(len(values) <= most, f"There may be {most} at most.", name)
+        require(len(values) <= most, f"there may be {most} at most.", name)
         return values
 
 
@@ -104,10 +104,10 @@ def is_entry_id(text: str) -> bool:
 
 
 def _bounded(name: str, text: str, longest: int = MAX_TEXT) -> str:
-    require(len(text) <= longest, f"It has more than {longest} characters.", name)
+    require(len(text) <= longest, f"more than {longest} characters are too many.", name)
     return text
 
 
 def _timetoken(name: str, text: str) -> str:
-    require(_TIMETOKEN.fullmatch(text), "A timetoken has 1 to 20 digits.", name)
+    require(_TIMETOKEN.fullmatch(text), "a timetoken has 1 to 20 digits.", name)
     return text

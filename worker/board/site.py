@@ -109,7 +109,7 @@ class BoardPages:
 def _text(call: Call, name: str) -> str:
     values = call.query.get(name, [])
     if len(values) != 1 or len(values[0]) > LONGEST_TEXT:
-        sentence = f"Give it once, with {LONGEST_TEXT} characters at most."
+        sentence = f"give it once, with {LONGEST_TEXT} characters at most."
         raise ProblemError(400, sentence, parameter=name)
     return values[0]
 

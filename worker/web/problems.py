@@ -16,7 +16,8 @@ SERVER: Final = "tally"
 class ProblemError(Exception):
     """Why a request is refused.
 
-    ``detail`` is a sentence for the caller. It may stand in any log, so it quotes nothing.
+    ``detail`` is a sentence for the caller.
+    It begins with the name of the wrong parameter. It may stand in any log, so it quotes nothing.
     """
 
     def __init__(
@@ -28,6 +29,8 @@ class ProblemError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """``parameter`` is the name of the one that is wrong."""
+        if parameter is not None:
+            detail = f"{parameter}: {detail}"
         super().__init__(detail)
         self.status = status
         self.detail = detail

@@ -170,7 +170,7 @@ def _path_of(raw: Mapping[str, str]) -> dict[str, str]:
         try:
             parameters[name] = unquote(text, errors="strict")
         except UnicodeDecodeError:
-            raise ProblemError(400, "It is not UTF-8.", parameter=name) from None
+            raise ProblemError(400, "the text is not UTF-8.", parameter=name) from None
     return parameters
 
 
