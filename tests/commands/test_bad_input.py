@@ -51,7 +51,10 @@ async def test_a_settings_file_must_be_text(world: World) -> None:
         (
             "subscribe_key",
             "sub-c-other",
-            "another keyset (a key of 11 characters, not a key of 10 characters)",
+            (
+                "another keyset (a key of 11 characters whose SHA-256 begins 2c3cb417, "
+                "not a key of 10 characters whose SHA-256 begins 65b3a290)"
+            ),
         ),
         ("types", "only like", "counts only like; this worker is set to count all types but"),
     ],

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from itertools import chain
 from secrets import token_hex
 from typing import Any, Final, cast
@@ -18,7 +19,10 @@ FORGOTTEN_SECONDS: Final = 86_400
 IN_USE_SECONDS: Final = 30
 """A namespace is in use for so long after the last heartbeat of a worker."""
 LEAST_SHOWN_KEY: Final = 24
-"""The ends of a longer subscribe key are shown."""
+"""The ends of a longer subscribe key are shown.
+
+A shorter one is none of PubNub's.
+"""
 
 REFUSALS: Final = {
     "schema": "The namespace {} holds schema {}; this worker writes schema {}. "
@@ -173,4 +177,5 @@ def _wanted(claim: Claim | None) -> dict[str, str]:
 def _shown(subscribe_key: str) -> str:
     if len(subscribe_key) > LEAST_SHOWN_KEY:
         return f"{subscribe_key[:9]}…{subscribe_key[-4:]}"
-    return f"a key of {len(subscribe_key)} characters"
+    digest = sha256(subscribe_key.encode())
+    return f"a key of {len(subscribe_key)} characters whose SHA-256 begins {digest.hexdigest()[:8]}"
