@@ -33,6 +33,12 @@ _ADVICE: Final = {
 _SHOWN: Final = 200  # characters of PubNub's own words in an error
 _SECONDS: Final = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*", re.ASCII)
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+GRANT: Final = (
+    "Grant 'read' to this worker's token "
+    "for every name in TALLY_CHANNELS "
+    "and TALLY_CHANNEL_GROUPS, "
+    "or set PUBNUB_AUTH_TOKEN."
+)
 _SECRET_LOOKING: Final = re.compile(r"\w+://\S*|\S*(?:auth|signature)=\S*|[\w.~%+/=-]{32,}")
 
 
@@ -70,6 +76,19 @@ def failure(
     if status == 400:
         sentence = f"{sentence} {_advice(words)}".rstrip()
     return PubNubError(sentence, status=status)
+
+
+def with_grant(error: PubNubError) -> str:
+    """Return what an error says.
+
+    A refusal says what to grant, too.
+    """
+    sentence = str(error)
+    if not isinstance(error, ForbiddenError):
+        return sentence
+    if error.has_advice:
+        return sentence
+    return f"{sentence} {GRANT}"
 
 
 def _advice(words: str) -> str:

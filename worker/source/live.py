@@ -11,6 +11,7 @@ from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import PubNubError
 from worker.source.backoff import Backoff
 from worker.source.client import Answer, Client
+from worker.source.failures import with_grant
 from worker.source.names import Names
 from worker.source.refusals import Readmitted, Refusals, Refused, find_refused
 from worker.telemetry.throttled_warning import ThrottledWarning
@@ -159,7 +160,7 @@ class Poller:
         names = await find_refused(error, polled, self._handshake)
         if not names:
             return None
-        self.problem = str(error)
+        self.problem = with_grant(error)
         if names != frozenset(self._refusals.refused.all):
             await self._stop_background()
         return self._refusals.add(error, names, polled)
