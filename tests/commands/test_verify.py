@@ -42,3 +42,18 @@ async def test_a_verify_of_unknown_channels_compared_nothing(world: World) -> No
     assert (slip.code, new.code) == (1, 0)
     assert NOTHING in slip.out
     assert NOTHING not in new.out
+
+
+async def test_each_listed_action_counts_once(world: World) -> None:
+    """Pages overlap by an action. Seven pages, and two channels with one page each."""
+    for channel, actions in (("big", 600), ("news", 2), (ROOM, 1)):
+        world.fill(actions, channel=channel)
+    named = ("big", "news", ROOM)
+
+    backfilled = await world.run_command("backfill", *named)
+    reconciled = await world.run_command("reconcile", *named)
+    verified = await world.run_command("verify", *named)
+
+    assert backfilled.out.startswith("603 actions read in 3 channels."), backfilled.err
+    assert reconciled.out.startswith("603 actions listed in 3 channels"), reconciled.err
+    assert "; 603 actions listed, 603 entries compared in 3 channels" in verified.out

@@ -39,8 +39,15 @@ class Coverage:
     unseen: list[Range] = field(default_factory=list)
     """Ranges that were not read completely."""
     listed: int = 0
-    """The number of items."""
+    """The number of items, on all pages together."""
+    repeated: int = 0
+    """Items that the next page listed again."""
     requests: int = 0
+
+    @property
+    def actions(self) -> int:
+        """The number of items, each once."""
+        return self.listed - self.repeated
 
     def has_seen(self, timetoken: Timetoken) -> bool:
         """Tell whether the list was read completely around this timetoken."""

@@ -184,7 +184,7 @@ class Backfiller:
             decoded += [decode_action(channel, action, types) for action in batch]
             await asyncio.sleep(0)
         await self._applier.apply(decoded, Origin.BACKFILL, page.received_at, page.asked_at)
-        actions = progress.actions + len(decoded)
+        actions = progress.actions + len(decoded) - page.repeated
         return replace(progress, next=page.next, actions=actions)
 
 

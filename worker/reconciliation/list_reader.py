@@ -88,7 +88,7 @@ class ListReader:
                             start = slice.next
                             is_expected = slice.leads_on
                             if self._watch:
-                                reached = Progress(newest, start, actions=coverage.listed)
+                                reached = Progress(newest, start, actions=coverage.actions)
                                 self._watch.reach(channel, reached)
                             await self.policy.give_way()
                 except RolledBackError:
@@ -151,6 +151,7 @@ def _note(coverage: Coverage, slice: ListSlice, start: Timetoken) -> None:
     if has_items and not slice.is_certain:
         coverage.unseen.append(_unseen_stretch(slice, start))
     coverage.listed += len(slice.actions)
+    coverage.repeated += slice.repeated
     coverage.requests += slice.requests
 
 

@@ -63,7 +63,7 @@ class Repair:
             self._limit.origin.note_listed(channel)
         report.proven_until = scan.horizon
         report.entries = len(scan.seen)
-        report.listed = scan.coverage.listed
+        report.listed = scan.coverage.actions
         report.unproven = len(scan.coverage.unseen) + scan.is_cut
         if report.rebuilt:
             # The index lacked messages, so their entries were not compared.

@@ -103,7 +103,10 @@ class Verifier:
         slots: Slots,
         pause: Callable[[], Awaitable[None]],
     ) -> None:
-        """``pause`` waits a settle time before a second pass, and holds no slot."""
+        """``pause`` waits before a second pass.
+
+        It holds no slot meanwhile.
+        """
         self._comparison = comparison
         self._entries = entries
         self._audit = audit
@@ -164,7 +167,7 @@ class Verifier:
         report: VerifyReport,
     ) -> None:
         scan = await self._comparison.first_pass(channel, wanted)
-        report.listed += scan.coverage.listed
+        report.listed += scan.coverage.actions
         report.entries += len(scan.seen)
         report.unproven += len(scan.coverage.unseen) + scan.is_cut
         if scan.seen.unseen or scan.listed:

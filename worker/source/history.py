@@ -42,6 +42,8 @@ class ListSlice:
     leads_on: bool = True
     """Whether the next page must repeat the oldest action of this one."""
     requests: int = 1
+    repeated: int = 0
+    """Actions that the next page shows again."""
 
 
 class _Reply:
@@ -88,6 +90,16 @@ class _Reply:
             return 1
         return TRIES
 
+    def _repeated(self) -> int:
+        """Return how many actions the next page repeats.
+
+        These are those at the edge.
+        """
+        if not self._advances:
+            return 0
+        timetokens = map(action_timetoken, self._page.actions)
+        return list(timetokens).count(self.edge)
+
     def slice(self) -> ListSlice:
         return ListSlice(
             self._page.actions,
@@ -98,6 +110,7 @@ class _Reply:
             is_certain=self._is_certain,
             leads_on=self._advances,
             requests=self._requests,
+            repeated=self._repeated(),
         )
 
 
