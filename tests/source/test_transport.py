@@ -13,9 +13,14 @@ from tests.source.scripted import LATER, Reply, ScriptedPubNub, answer, json_rep
 from tests.source.tls_server import TlsServer
 from tests.waiting import wait_until
 from worker.errors import PubNubError
+from worker.service.file_limit import ensure_files
 from worker.source import endpoints, transport
 from worker.source.backoff import elapsed_clock
 from worker.source.client import Client, Keyset, Page
+from worker.source.names import Names
+
+MANY = 520
+"""Polls at once. A worker has a limit of open files for each of its subscriptions."""
 
 
 @pytest.mark.parametrize("reply", [Reply(drops=True), Reply(drops_halfway=True)])
@@ -141,12 +146,16 @@ async def test_a_cancelled_task_can_send_a_last_request(
     assert await task == "17600000000000002"
 
 
-async def test_history_runs_beside_many_polls(server: ScriptedPubNub, client: Client) -> None:
-    """Each of 120 polls has its own connection."""
+async def test_history_runs_beside_more_polls_than_any_pool_has(
+    server: ScriptedPubNub, client: Client
+) -> None:
+    """Each poll has its own connection: only the limit of open files bounds their number."""
+    rooms = tuple(f"room-{number}" for number in range(MANY))
+    ensure_files(Names(rooms), 1)
     server.script(Reply(hangs=True), under="/v2/subscribe")
     server.script(json_reply({"status": 200, "data": []}), under="/v1/message-actions")
-    polls = [asyncio.create_task(client.subscribe([f"room-{n}"], [], LATER)) for n in range(120)]
-    await wait_until(lambda: server.waiting == 120)
+    polls = [asyncio.create_task(client.subscribe([room], [], LATER)) for room in rooms]
+    await wait_until(lambda: server.waiting == MANY)
 
     assert await client.message_actions("room") == Page((), None)
 
@@ -154,22 +163,6 @@ async def test_history_runs_beside_many_polls(server: ScriptedPubNub, client: Cl
         poll.cancel()
     await asyncio.wait(polls)
     await wait_until(lambda: server.waiting == 0)
-
-
-async def test_a_client_without_a_free_connection_says_so(
-    server: ScriptedPubNub, keyset: Keyset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It waits for one no longer than for a new connection."""
-    monkeypatch.setattr(endpoints, "CONNECT_SECONDS", 0)
-    monkeypatch.setattr(endpoints, "MAX_CONNECTIONS", 1)
-    server.script(Reply(hangs=True))
-    async with Client(keyset) as client, asyncio.TaskGroup() as group:
-        poll = group.create_task(client.subscribe(["room"], [], LATER))
-        await server.asked(1)
-
-        with pytest.raises(PubNubError, match="every connection of this client is in use"):
-            await client.time()
-        poll.cancel()
 
 
 async def test_a_closed_client_ends_its_requests(server: ScriptedPubNub, keyset: Keyset) -> None:

@@ -25,9 +25,7 @@ POLL_SECONDS: Final = 310  # PubNub answers an idle poll after about 280
 REQUEST_SECONDS: Final = 10
 CONNECT_SECONDS: Final = 10
 
-MAX_CONNECTIONS: Final = 500
-"""The requests of one client that can run at once."""
-SUBSCRIPTIONS: Final = 512
+SUBSCRIPTIONS: Final = 4_096
 """The number of subscriptions whose encoded channels are cached."""
 
 # These loggers write whole URLs, with the token.
@@ -129,8 +127,7 @@ def configuration(keyset: Keyset, route: Route) -> Any:
     config.subscribe_request_timeout = POLL_SECONDS
     config.non_subscribe_request_timeout = REQUEST_SECONDS
     config.connect_timeout = CONNECT_SECONDS
-    config.connections = MAX_CONNECTIONS  # our own attribute; Transport reads it
-    config.route = route  # our own attribute, too
+    config.route = route  # our own attribute; Transport reads it
     config.disable_config_locking = False  # otherwise the SDK warns of a deprecation
     return config
 

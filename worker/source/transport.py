@@ -27,7 +27,6 @@ from worker.source.causes import Cause, cause_of, proxy_refusal
 if TYPE_CHECKING:
     from worker.source.route import Route
 
-IN_USE: Final = Cause("every connection of this client is in use")
 KEEPALIVE_SECONDS: Final = 5.0
 CHECK_SECONDS: Final = 5.0
 """How soon after the machine wakes up an overdue request ends."""
@@ -152,7 +151,6 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
     def __init__(self, pubnub: Any) -> None:
         self.pubnub = pubnub
         self._route: Route = pubnub.config.route
-        self._free = asyncio.Semaphore(pubnub.config.connections)
         self._deadlines = Deadlines()
         # The SDK trusts the same certificates.
         trusted = httpx.create_ssl_context() if pubnub.config.ssl else False
@@ -160,7 +158,7 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
         self._session = aiohttp.ClientSession(
             trace_configs=[_tunnels()] if is_tunnelled else [],
             connector=aiohttp.TCPConnector(
-                limit=0,
+                limit=0,  # a pool would let polls starve other polls, and history
                 keepalive_timeout=KEEPALIVE_SECONDS,
                 ssl=trusted,
             ),
@@ -202,22 +200,18 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
         connect_seconds: float,
         passage: Passage,
     ) -> Response:
-        await self._reserve(connect_seconds)
-        try:
-            request = self._session.get(
-                URL(url, encoded=True),
-                headers=self._headers,
-                timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
-                allow_redirects=False,  # a redirect would hand the token to another host
-                trace_request_ctx=passage,
-                **self._proxy_options,
-            )
-            async with request as response:
-                self._check_proxy(response.status)
-                content = await response.read()
-                return Response(response.status, response.headers, content)
-        finally:
-            self._free.release()
+        request = self._session.get(
+            URL(url, encoded=True),
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
+            allow_redirects=False,  # a redirect would hand the token to another host
+            trace_request_ctx=passage,
+            **self._proxy_options,
+        )
+        async with request as response:
+            self._check_proxy(response.status)
+            content = await response.read()
+            return Response(response.status, response.headers, content)
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -242,13 +236,3 @@ class Transport(BaseRequestHandler):  # type: ignore[misc] # the SDK has no type
         """
         if self._route.proxy and status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
             raise LostError(proxy_refusal(status, self._route))
-
-    async def _reserve(self, seconds: float) -> None:
-        if not self._free.locked():
-            await self._free.acquire()
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._free.acquire()
-        except TimeoutError:
-            raise LostError(IN_USE) from None

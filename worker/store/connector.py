@@ -29,10 +29,10 @@ SOCKET_TIMEOUT_SECONDS: Final = 10.0
 NODE_CONNECT_SECONDS: Final = 2.0
 """A node of a cluster that takes no connection in time is passed over."""
 HEALTH_CHECK_SECONDS: Final = 30
-MAX_CONNECTIONS: Final = 1_000
-"""Twice as many as polls run at once.
+MAX_CONNECTIONS: Final = 10_000
+"""As many as a Redis takes by default.
 
-Each answer may need one.
+Each answer may need one. The limit of open files bounds their number.
 """
 CLUSTER_TRIES: Final = 1
 """After an error a call reads the slot map again, and is sent once more.
