@@ -22,6 +22,7 @@ from worker.live.subscription_cursor import ResumePoint, SubscriptionCursor
 from worker.source.backoff import Backoff
 from worker.source.client import Client
 from worker.source.live import Poller
+from worker.source.reachability import Reachability
 from worker.source.wire import CountedTypes
 from worker.store.apply_script import Ttls
 from worker.store.ownership import Claim, Ownership
@@ -86,7 +87,8 @@ class Bench:
         """Return a new subscription."""
         names, detector = assignment.names, self.applier.rollback_detector
         gaps = Gaps(self.tables, request_repair)
-        poller = Poller(self.client, names, backoff(), self.clock)
+        reachability = Reachability(backoff(), self.clock)
+        poller = Poller(self.client, names, reachability, self.clock)
         return Subscription(
             assignment,
             Polling(poller, self.counted_types, self.clock),

@@ -39,6 +39,7 @@ async def bench(real_redis: Redis, emulator: Emulator) -> AsyncIterator[Bench]:
 def quick_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make waits a hundred times shorter, also those of commands."""
     monkeypatch.setattr("worker.source.backoff.FIRST_SECONDS", 0.005)
+    monkeypatch.setattr("worker.source.reachability.PROBE_SECONDS", 0.02)
     monkeypatch.setattr("worker.store.redis_retry.FIRST_WAIT_SECONDS", 0.01)
 
 

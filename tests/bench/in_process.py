@@ -27,7 +27,7 @@ from worker.cli.main import main
 from worker.errors import ExitCode
 from worker.service.commands import run_worker
 from worker.settings.checks import FOLLOW, load, warn_of_unknown
-from worker.source import backoff
+from worker.source import backoff, reachability
 from worker.telemetry.logs import configure
 
 OURS: Final = ("PUBNUB_", "TALLY_", "REDIS_")
@@ -157,6 +157,7 @@ class Commands:
             # The worker changes this; it is put back at the end.
             this.setattr(warnings, "showwarning", warnings.showwarning)
             this.setattr(backoff, "FIRST_SECONDS", 0.001)  # PubNub is asked again soon
+            this.setattr(reachability, "PROBE_SECONDS", 0.01)
             structlog.reset_defaults()
             try:
                 yield out, err

@@ -9,7 +9,8 @@ import pytest
 from tests.bench.in_process import Running
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until
-from tests.worlds import World, open_world
+from tests.worlds import KEY, World, open_world
+from worker.emulator import Emulator
 
 SENTENCE = "subscriptions: 1 of 1 have no answer of PubNub's: PubNub, time: answered 503"
 
@@ -52,6 +53,24 @@ async def test_a_restart_is_ready_only_after_an_answer(
         world.state.set_outage(None)
         await says(world, worker, "ok")
         assert world.emulator.waiting == 1  # the poll still waits for its first answer
+
+
+async def test_an_idle_worker_is_ready_soon_after_an_outage(world: World) -> None:
+    """It began its poll just before PubNub went away, and nothing happens afterwards.
+
+    Connections are refused for a while. Then its poll waits as before.
+    """
+    async with world.run_worker():
+        await wait_until(world.cursors)
+    _, port = world.emulator.origin.split(":")
+    async with world.run_worker() as worker:
+        await world.emulator.stop()
+        await wait_until(lambda: worker.entries("pubnub_unreachable"))
+        async with Emulator(port=int(port), subscribe_key=KEY) as again:
+            await wait_until(lambda: worker.entries("pubnub_answers_again"))
+
+            assert again.waiting == 1
+            await says(world, worker, "ok")
 
 
 async def test_readyz_says_why_pubnub_does_not_answer(world: World) -> None:

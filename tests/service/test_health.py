@@ -13,6 +13,7 @@ from tests.cursors import save_cursor
 from tests.waiting import wait_until
 from worker.domain.position import Cursor
 from worker.errors import ExitCode, ForbiddenError, PubNubError
+from worker.live.polling import State
 from worker.live.subscriptions import Subscriptions
 from worker.reconciliation.backfills_left import BackfillsLeft
 from worker.reconciliation.rounds import Rounds
@@ -75,6 +76,34 @@ async def test_timely_answers_keep_readyz(bench: Bench, minutes: int) -> None:
         assert wrong(await pages.readyz()) == {"backfill"} | (
             {"subscriptions"} if minutes > 5 else set()
         )
+
+
+async def test_only_a_lasting_failure_fails_readyz(bench: Bench) -> None:
+    """Each of the subscriptions had an answer a moment ago. A short drop is nobody's business.
+
+    After the outage the polls are idle again. Nothing happens, and yet all is said to be well.
+    """
+
+    def states() -> set[State]:
+        return {item.polling.state for item in subscriptions.current}
+
+    async with running_subscriptions(bench, "abcd") as subscriptions:
+        pages = health(bench, subscriptions, BackfillsLeft())
+        bench.emulator.state.set_outage("server_error")
+        await wait_until(lambda: states() == {State.UNREACHABLE})
+        bench.clock.now += MINUTE - 5
+        assert wrong(await pages.readyz()) == {"backfill"}
+        bench.clock.now += 10
+        assert wrong(await pages.readyz()) == {"backfill", "subscriptions"}
+        assert (
+            b"2 of 2 have no answer of PubNub's: PubNub, subscribe" in (await pages.readyz()).body
+        )
+        assert wrong(await pages.livez()) == set()
+
+        bench.emulator.state.set_outage(None)
+        await wait_until(lambda: states() == {State.FOLLOWING})
+        assert wrong(await pages.readyz()) == {"backfill"}
+        assert bench.emulator.waiting == 2
 
 
 async def test_a_stale_cursor_fails_readyz(bench: Bench) -> None:

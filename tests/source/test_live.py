@@ -17,6 +17,7 @@ from worker.source.backoff import FIRST_SECONDS, LONGEST_SECONDS, Backoff, elaps
 from worker.source.client import Client
 from worker.source.live import Item, Poller, Received
 from worker.source.names import Names
+from worker.source.reachability import ANSWER_SECONDS, NEXT_SECONDS, PROBE_SECONDS, Reachability
 from worker.source.refusals import REFUSED_SECONDS, Readmitted, Refused
 
 NAMES = Names(("a", "b"), ("w.*",), ("g",))
@@ -32,9 +33,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def polling(client: Client, cursor: Cursor = HANDSHAKE) -> AsyncIterator[AsyncIterator[Item]]:
     """Yield the items of a poller with the clock of the running loop."""
-    poller = Poller(client, NAMES, Backoff(random.Random(1)), asyncio.get_running_loop().time)
+    poller = new_poller(client, asyncio.get_running_loop().time)
     async with aclosing(poller.items(cursor)) as polled:  # type: ignore[type-var]
         yield polled
+
+
+def new_poller(client: Client, clock: Callable[[], float]) -> Poller:
+    """Return a poller of the names."""
+    reachability = Reachability(Backoff(random.Random(1)), clock)
+    return Poller(client, NAMES, reachability, clock)
 
 
 async def items(client: Client, count: int, cursor: Cursor = HANDSHAKE) -> list[Item]:
@@ -110,6 +117,65 @@ async def test_a_failed_poll_is_repeated(
 
     assert isinstance(item, Received)
     assert [request.parameters["tt"] for request in server.requests[:3]] == [start.timetoken] * 3
+
+
+@asynccontextmanager
+async def an_idle_poll_after_a_failure(
+    server: ScriptedPubNub, client: Client, *probes: Reply
+) -> AsyncIterator[Poller]:
+    """Let the second poll wait. Answer the handshakes beside it with ``probes``."""
+    server.script(Reply(503), HANGS, *probes)
+    poller = new_poller(client, asyncio.get_running_loop().time)
+    items = poller.items(Cursor("5", 4))
+    async with aclosing(items):  # type: ignore[type-var]
+        coming = asyncio.ensure_future(anext(items))
+        await wait_until(lambda: server.waiting == 1)
+        assert poller.state == "unreachable"
+        yield poller
+        assert not coming.done()
+        coming.cancel()
+        await asyncio.wait([coming])
+
+
+async def test_a_handshake_ends_an_outage(
+    server: ScriptedPubNub, client: Client, passes: Passes
+) -> None:
+    """PubNub answers it at once. The poll waits on, with the same cursor."""
+    async with an_idle_poll_after_a_failure(server, client, answer("9"), HANGS) as poller:
+        passes(PROBE_SECONDS)
+        await wait_until(lambda: poller.state == "following")
+
+        assert poller.reachability.problem == ""
+        assert poller.reachability.answered_at is not None
+        assert [asked.parameters["tt"] for asked in server.requests] == ["5", "5", "0"]
+        assert server.waiting == 1
+
+
+@pytest.mark.parametrize(("probe", "problem"), [(HANGS, "503"), (Reply(500), "500")])
+async def test_an_outage_lasts_until_a_handshake_is_answered(
+    server: ScriptedPubNub, client: Client, passes: Passes, probe: Reply, problem: str
+) -> None:
+    """A poll that waits may hang in a connection that swallows everything."""
+    async with an_idle_poll_after_a_failure(server, client, probe, answer("9"), HANGS) as poller:
+        passes(PROBE_SECONDS)
+        await server.asked(3)
+        passes(ANSWER_SECONDS)
+        await wait_until(lambda: server.waiting == 1 and problem in client.contact.problem)
+        assert poller.state == "unreachable"
+
+        passes(NEXT_SECONDS)
+        await wait_until(lambda: poller.state == "following")
+
+
+async def test_a_refusal_ends_an_outage(server: ScriptedPubNub, client: Client) -> None:
+    """It is an answer, too, though no poll follows it."""
+    server.script(Reply(503), forbidden(["a", "b", "w.*"], [":g"]))
+    poller = new_poller(client, elapsed_clock)
+    async with aclosing(poller.items(Cursor("5", 4))) as polled:  # type: ignore[type-var]
+        assert await anext(polled) == Refused(NAMES)
+
+    assert poller.state == "refused"
+    assert "403" in poller.reachability.problem
 
 
 async def test_a_refused_name_is_left_out_and_tried_again(
@@ -271,7 +337,7 @@ async def test_a_new_beginning_reports_a_refusal_again(
 ) -> None:
     """The report before can be lost with an answer that waited too long."""
     server.script(forbidden(["b"]), answer("1"), forbidden(["b"]), answer("2"), HANGS)
-    poller = Poller(client, NAMES, Backoff(random.Random(1)), elapsed_clock)
+    poller = new_poller(client, elapsed_clock)
     for _ in range(2):
         async with aclosing(poller.items(Cursor("5", 4))) as polled:  # type: ignore[type-var]
             assert isinstance(await anext(polled), Refused)
@@ -283,9 +349,7 @@ async def test_an_answer_of_unknown_age_is_asked_for_again(
 ) -> None:
     """The machine was suspended for hours meanwhile."""
     server.script(answer("7", {"e": 0}), answer("8", {"e": 0}), HANGS)
-    poller = Poller(
-        client, NAMES, Backoff(random.Random(1)), lambda: 7200.0 if server.requests else 0.0
-    )
+    poller = new_poller(client, lambda: 7200.0 if server.requests else 0.0)
     async with aclosing(poller.items(Cursor("5", 4))) as polled:  # type: ignore[type-var]
         item = await anext(polled)
 

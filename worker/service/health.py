@@ -28,6 +28,12 @@ from worker.web.pages import Answer, Page, health_page, json_page, metrics_page
 
 LISTED: Final = 1_000
 """``/status`` lists so many subscriptions."""
+WAITS_FOR_ANSWER: Final = (State.STARTING, State.UNREACHABLE)
+UNREACHABLE_SECONDS: Final = 60.0
+"""A shorter failure is no matter for readiness.
+
+PubNub is tried some seven times meanwhile.
+"""
 DIGEST_BYTES: Final = 6
 """A sample of Prometheus is a float: it holds an integer of 48 bits exactly."""
 
@@ -139,14 +145,18 @@ class Health:
 
     def _has_polled(self, subscription: Subscription) -> bool:
         polling, now = subscription.polling, self._clock()
-        if polling.poller.answered_at is not None:
-            return now - polling.poller.answered_at <= LONGEST_ANSWER_SECONDS
+        poller, reachability = polling.poller, polling.poller.reachability
+        since = reachability.failing_since
+        if since is not None and now - since > UNREACHABLE_SECONDS:
+            return False
+        answered_at = reachability.answered_at
+        if answered_at is not None:
+            return now - answered_at <= LONGEST_ANSWER_SECONDS
         # Only a subscription that resumed a cursor may wait for its first answer.
-        if subscription.resume_point is None or polling.state is not State.STARTING:
+        if subscription.resume_point is None or polling.state not in WAITS_FOR_ANSWER:
             return False
         # Its poll is answered when something happens. Other requests show that PubNub answers.
-        has_contact = polling.poller.contact.has_answered
-        return has_contact and now <= polling.poller.due_at
+        return poller.contact.has_answered and now <= poller.due_at
 
     async def _is_caught_up(self) -> str | None:
         # Only the first backfill matters.
@@ -169,7 +179,7 @@ def _with_cause(problem: str, subscriptions: Iterable[Subscription]) -> str:
 
 def _cause(subscription: Subscription) -> str:
     poller = subscription.polling.poller
-    return poller.problem or poller.contact.problem
+    return poller.reachability.problem or poller.contact.problem
 
 
 def subscription_status(subscription: Subscription, now: float) -> dict[str, Any]:
@@ -182,7 +192,7 @@ def subscription_status(subscription: Subscription, now: float) -> dict[str, Any
         "names": subscription.names.all,
         "cursor": point.cursor.timetoken if point else None,
         "cursor_age_seconds": _age(point.covered_until if point else None, now),
-        "answered_seconds_ago": _age(polling.poller.answered_at, now),
+        "answered_seconds_ago": _age(polling.poller.reachability.answered_at, now),
         "queued_answers": len(polling.queue),
     }
 

@@ -36,8 +36,9 @@ from worker.service.parts import (
     schedule,
 )
 from worker.settings import Settings, masked, sites_of
-from worker.source.live import Poller, unreachable
+from worker.source.live import Poller
 from worker.source.names import Names
+from worker.source.reachability import Reachability, unreachable
 from worker.store.cursors import digest
 from worker.telemetry import metrics
 
@@ -186,7 +187,8 @@ def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
 
     def create(assignment: Assignment[ResumePoint]) -> Subscription:
         names = assignment.names
-        poller = Poller(parts.client, names, new_backoff(), clock, warning)
+        reachability = Reachability(new_backoff(), clock, warning)
+        poller = Poller(parts.client, names, reachability, clock)
         return Subscription(
             assignment,
             Polling(poller, parts.counted_types, clock),

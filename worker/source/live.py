@@ -3,23 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
-
-import structlog
 
 from worker.domain.position import HANDSHAKE, Cursor
 from worker.errors import PubNubError
-from worker.source.backoff import Backoff
 from worker.source.client import Answer, Client
 from worker.source.failures import with_grant
 from worker.source.names import Names
+from worker.source.reachability import Reachability
 from worker.source.refusals import Readmitted, Refusals, Refused, find_refused
-from worker.telemetry.throttled_warning import ThrottledWarning
 
 LONGEST_ANSWER_SECONDS: Final = 330.0
 """No poll takes longer, except while the machine is suspended."""
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +29,11 @@ class Received:
 Item = Received | Refused | Readmitted
 
 
-def unreachable(clock: Callable[[], float]) -> ThrottledWarning:
-    """Return a warning that PubNub does not answer."""
-    return ThrottledWarning(log, "pubnub_unreachable", "pubnub_answers_again", clock)
-
-
 class Poller:
     """Polls one subscription for ever, with PubNub's own cursors.
 
     After a failure it waits and repeats the poll with the same cursor.
+    A handshake beside that poll shows whether PubNub answers again.
     While names are refused, the others are polled without them. Once a
     minute the refused names are tried beside that poll. The try does not
     cut the poll, because an idle one is answered only after minutes.
@@ -51,35 +43,28 @@ class Poller:
         self,
         client: Client,
         names: Names,
-        backoff: Backoff,
+        reachability: Reachability,
         clock: Callable[[], float],
-        warning: ThrottledWarning | None = None,
     ) -> None:
-        """``warning`` can be shared by several pollers."""
         self._client = client
         self._names = names
-        self._backoff = backoff
         self._clock = clock
-        self._warning = warning or unreachable(clock)
         self._refusals = Refusals(names, clock)
         # The poll of the accepted names, while others are refused.
         self._background: asyncio.Task[Received] | None = None
         self.contact = client.contact
-        self.problem = ""
-        """Why the newest poll failed; empty if it did not."""
-        self.answered_at: float | None = None
-        """When PubNub answered last, in seconds of the clock."""
+        self.reachability = reachability
         self.due_at = clock() + LONGEST_ANSWER_SECONDS
         """When PubNub has answered or is asked again, at the latest."""
 
     @property
     def state(self) -> str:
         """One of ``starting``, ``following``, ``unreachable`` and ``refused``."""
-        if self._backoff.failures:
+        if self.reachability.failing_since is not None:
             return "unreachable"
         if self._refusals:
             return "refused"
-        return "starting" if self.answered_at is None else "following"
+        return "starting" if self.reachability.answered_at is None else "following"
 
     @property
     def is_refused(self) -> bool:
@@ -99,7 +84,7 @@ class Poller:
                     if isinstance(item, Received):
                         cursor = item.answer.cursor
         finally:
-            self._warning.drop(self)
+            self.reachability.end()
             await self._stop_background()
 
     async def _next_items(self, cursor: Cursor) -> tuple[Item, ...]:
@@ -114,10 +99,7 @@ class Poller:
             return ()
         if not isinstance(reply, Received):
             return (reply,) if reply else ()
-        self.answered_at = reply.at
-        self.problem = ""
-        self._backoff.succeeded()
-        self._warning.recovered(self)
+        self.reachability.answered(reply.at)
         if self._refusals.is_lifted:
             return self._refusals.readmit(), reply
         return (reply,)
@@ -149,7 +131,7 @@ class Poller:
             refused = await self._refuse(error, names)
             if refused:
                 return refused
-            self._warn(error)
+            self.reachability.warn(error, self._names)
             self._refusals.retry_later()
             return Refused(names, is_new=False)  # nothing says that they are accepted
         self._refusals.lift()
@@ -160,7 +142,8 @@ class Poller:
         names = await find_refused(error, polled, self._handshake)
         if not names:
             return None
-        self.problem = with_grant(error)
+        self.reachability.recovered()  # a refusal is an answer
+        self.reachability.problem = with_grant(error)
         if names != frozenset(self._refusals.refused.all):
             await self._stop_background()
         return self._refusals.add(error, names, polled)
@@ -173,14 +156,9 @@ class Poller:
             self._background = None
 
     async def _wait_after(self, error: PubNubError) -> None:
-        self._warn(error)
-        seconds = self._backoff.failed(error)
+        seconds = self.reachability.failed(error, self._names)
         self.due_at = self._clock() + seconds
         await asyncio.sleep(seconds)
-
-    def _warn(self, error: PubNubError) -> None:
-        self.problem = str(error)
-        self._warning.failing(self, reason=self.problem, names=len(self._names.all))
 
     async def _handshake(self, names: Names) -> None:
         await self._ask(names, HANDSHAKE)
@@ -188,11 +166,16 @@ class Poller:
     async def _ask(self, names: Names, cursor: Cursor) -> Received:
         asked_at = self._clock()
         self.due_at = asked_at + LONGEST_ANSWER_SECONDS
-        channels = (*names.channels, *names.wildcards)
-        answer = await self._client.subscribe(channels, names.groups, cursor)
+        handshake = partial(self._subscribe, names, HANDSHAKE)
+        async with self.reachability.probed_by(handshake):
+            answer = await self._subscribe(names, cursor)
         received_at = self._clock()
         seconds = received_at - asked_at
         if seconds > LONGEST_ANSWER_SECONDS:
             # The machine was suspended, so the age of the answer is unknown.
             raise PubNubError(f"PubNub's answer took {seconds:.0f} s. It is asked for again.")
         return Received(answer, received_at)
+
+    async def _subscribe(self, names: Names, cursor: Cursor) -> Answer:
+        channels = (*names.channels, *names.wildcards)
+        return await self._client.subscribe(channels, names.groups, cursor)

@@ -21,6 +21,7 @@ from worker.source.backoff import Backoff, elapsed_clock
 from worker.source.client import Client, Keyset
 from worker.source.live import Poller
 from worker.source.names import Names
+from worker.source.reachability import Reachability
 from worker.source.wire import CountedTypes
 from worker.store.connection import connect
 from worker.store.redis_retry import RedisRetry
@@ -59,7 +60,8 @@ async def contend(order: Order) -> Report:
         retry = RedisRetry(elapsed_clock)
         tables, names = Tables(redis, keys, retry), Names.of(order.names)
         applier = Applier(Store(redis, keys), tables, retry, 60)
-        poller = Poller(client, names, Backoff(random.Random(1)), elapsed_clock)
+        reachability = Reachability(Backoff(random.Random(1)), elapsed_clock)
+        poller = Poller(client, names, reachability, elapsed_clock)
         detector = retry.rollback_detector
         cursor = WatchedCursor(names, tables.cursors, detector, elapsed_clock)
         cursor.last = order.last
