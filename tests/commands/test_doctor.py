@@ -167,4 +167,18 @@ async def test_doctor_knows_channels_that_nobody_follows(world: World) -> None:
 
     assert ended.code == ExitCode.DONE
     assert "note Following: " in ended.out
-    assert "of the 10 configured names have no cursor of the last 6 minutes" in ended.out
+    assert "of the 10 configured names have no cursor of the last 12 minutes" in ended.out
+
+
+@pytest.mark.parametrize(("seconds", "is_noted"), [(570, False), (730, True)])
+async def test_doctor_allows_for_a_poll_that_was_cut(
+    world: World, seconds: int, *, is_noted: bool
+) -> None:
+    """An idle poll was cut just before its answer, and the next one is idle as long again."""
+    async with world.run_worker():
+        await wait_until(world.cursors)
+        ((key, cursor),) = (await world.cursors()).items()
+        await world.redis.hset(key, "saved_at", float(cursor["saved_at"]) - seconds)
+        ended = await world.run_command("doctor")
+
+    assert ("note Following: 1 of the 1 configured names" in ended.out) is is_noted

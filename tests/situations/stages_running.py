@@ -118,6 +118,16 @@ outage("PubNub fails", "server_error")
 outage("PubNub throttles", "throttle")
 
 
+@stage("PubNub was away for some seconds", while_running=True)
+async def was_away(world: World) -> AsyncIterator[None]:
+    """Nothing happens afterwards, so the poll is idle."""
+    worker = await healthy(world)
+    world.state.set_outage("drop")
+    await worker.logs("pubnub_unreachable")
+    world.state.set_outage(None)
+    yield
+
+
 @stage("PubNub refuses a channel while a worker runs", while_running=True)
 async def refused(world: World) -> AsyncIterator[None]:
     """403 for all of them."""

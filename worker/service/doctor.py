@@ -21,8 +21,11 @@ LOOK_SECONDS: Final = 6.0
 
 The start and the end of a process take their time, too, and ten seconds are promised.
 """
-RECENT_SECONDS: Final = 360
-"""A cursor that is older than an idle poll takes is of nobody who follows now."""
+RECENT_SECONDS: Final = 720
+"""An older cursor is of nobody who follows now, unless PubNub was away.
+
+An idle poll takes up to 330 s. If its connection breaks, the next one takes as long again.
+"""
 LISTED: Final = 10
 """So many refused names are named."""
 
@@ -167,8 +170,8 @@ async def examine_following(
         return Note(
             f"{len(left)} of the {len(names.all)} configured names have no cursor of the "
             f"last {RECENT_SECONDS / 60:.0f} minutes, such as {left[0]!r}, though a worker "
-            "runs: nobody follows them now. Is each shard (TALLY_SHARD) running, "
-            "and has each worker the same list?"
+            "runs. Nobody follows them now, or PubNub was away in these minutes. "
+            "Is each shard (TALLY_SHARD) running, and has each worker the same list?"
         )
 
     found = await deadline.look("Following", check)
