@@ -158,6 +158,20 @@ async def test_a_wildcard_starts_without_a_gap(world: World) -> None:
     assert (gap["cause"], gap["channels"], gap["examples"]) == ("new_channel", 1, ["a.one"])
 
 
+async def test_a_refused_wildcard_is_no_gap_without_channels(world: World) -> None:
+    """Its refusal names it. The doctor counts no names of one request beside those of another."""
+    world.settings["TALLY_CHANNELS"] = "room,news.*"
+    world.state.refuse(["news.*", "room"])
+    doctor = await world.run_command("doctor")
+    async with world.commands().worker() as worker:
+        await wait_until(lambda: len(worker.entries("pubnub_refused")) == 2)
+        await wait_until(lambda: worker.entries("gap"))
+
+    (gap,) = worker.entries("gap")
+    assert (gap["cause"], gap["examples"]) == ("forbidden", ["room"])
+    assert "PubNub, subscribe: answered 403, Forbidden. Refused: 'room', 'news.*'." in doctor.out
+
+
 async def test_a_quiet_restart_is_ready_at_once(world: World) -> None:
     """It waits for its first answer for minutes, which is no fault."""
     async with world.run_worker():

@@ -108,7 +108,7 @@ class Client:
 
         Returns up to 100 messages, or none after about 280 seconds.
         """
-        request = f"subscribe ({len(channels)} channels, {len(groups)} groups)"
+        request = "subscribe"
         if not channels and not groups:
             raise ConfigurationError(f"{request}: name at least one channel or channel group.")
         poll = endpoints.Poll(self._pubnub)

@@ -325,8 +325,8 @@ class Tables:
 
         A gap that continues is not ``is_new``, and not logged.
         """
-        # The first start of a wildcard misses nothing that anybody knows of.
-        if is_new and (channels or cause is not GapCause.FIRST_START):
+        # A wildcard without known channels misses nothing that anybody could name.
+        if is_new and channels:
             named = examples(channels)
             log.warning("gap", cause=cause.value, channels=len(channels), examples=named)
         await self.pending.mark(channels, cause, is_new=is_new)
