@@ -48,6 +48,16 @@ async def test_doctor_ends_soon_if_lookups_hang(world: World, patched: dict[str,
     assert doctor.err == ""
 
 
+async def test_top_ends_soon_if_a_lookup_hangs(world: World, patched: dict[str, str]) -> None:
+    """Nor does what explains the failure keep it: it looks up the name once more."""
+    url = f"redis://{HANGING}/0?socket_connect_timeout=0.2"
+
+    top = world.start("top", "room", **patched, REDIS_URL=url)
+
+    assert await top.ended(ENDS_SECONDS) == ExitCode.REDIS_UNFIT
+    assert "Redis does not answer (Timeout connecting to server)" in top.err
+
+
 async def test_a_worker_stops_while_a_lookup_hangs(world: World, patched: dict[str, str]) -> None:
     """Its supervisor would kill it after a while."""
     worker = world.start("run", **patched, PUBNUB_ORIGIN=f"{HANGING}:80")

@@ -108,3 +108,9 @@ async def test_a_primary_with_tls_that_plain_sentinels_name(watched: Sentinels) 
             f"redis+sentinel://{sentinel.address}/encrypted",
             f"{primary} speaks TLS: REDIS_URL begins with redis+sentinel://, write rediss+",
         )
+
+
+async def test_a_host_that_no_name_can_be() -> None:
+    """What it speaks cannot be tried: the error stays what it was."""
+    for scheme in ("redis", "rediss"):
+        await expect(f"{scheme}://a..b", "label empty or too long")

@@ -10,15 +10,13 @@ from redis import exceptions
 from redis.asyncio import Redis
 
 from reaction_tally.addresses import Host, Kind
-from reaction_tally.tls import explain_scheme
 from worker.errors import RedisUnavailableError
 from worker.store.cluster_errors import NoPrimaryError, origin_of
-from worker.store.connector import connector_of
+from worker.store.connector import Connector, connector_of
 from worker.store.tls_failures import CLOSED, OTHER_HOSTS, explain_tls
 
 TRY_SECONDS: Final = 1.0
-ALERT_SECONDS: Final = 1.0
-"""How long a server may take to refuse a client after the handshake."""
+"""How long an explanation may take, lookups of names included."""
 _LONGEST_REPLY: Final = 64
 _NAMES: Final = 5
 """An error quotes that many names of a certificate."""
@@ -30,6 +28,7 @@ _NO_ANSWER: Final = (
     TimeoutError,
 )
 """Other subclasses are answers, such as one about a wrong password."""
+_ALL_OR_NONE: Final = " Sentinels and Redis must both speak TLS, or neither."
 
 
 @asynccontextmanager
@@ -54,16 +53,7 @@ async def explained(redis: Redis) -> AsyncIterator[None]:
 async def _explain_failure(redis: Redis) -> str:
     """Return what to change in REDIS_URL; an empty text if nothing is known."""
     connector = connector_of(redis)
-    hosts = _hosts_of(redis)
-    explanation = await asyncio.to_thread(
-        explain_scheme,
-        "REDIS_URL",
-        connector.scheme,
-        hosts,
-    )
-    if explanation or not connector.has_tls:
-        return explanation
-    explanations = [_explain_tls_failure(connector.tls_context(), *host) for host in hosts]
+    explanations = [_explain_host(connector, *host) for host in _hosts_of(redis)]
     found = await asyncio.gather(*explanations)
     return next(filter(None, found), "")
 
@@ -81,12 +71,51 @@ def _hosts_of(redis: Redis) -> Sequence[Host]:
     ]
 
 
-async def _explain_tls_failure(context: ssl.SSLContext, host: str, port: int) -> str:
+async def _explain_host(connector: Connector, host: str, port: int) -> str:
+    # Only the event loop looks up names: a thread of a pool would keep the process.
     try:
-        problem = await _problem_of_tls(host, port, context)
-    except (OSError, TimeoutError):
+        async with asyncio.timeout(TRY_SECONDS):
+            if not connector.has_tls:
+                return await _explain_plain(connector, host, port)
+            return await _explain_tls(connector, host, port)
+    except (OSError, TimeoutError, UnicodeError):
         return ""
+
+
+async def _explain_plain(connector: Connector, host: str, port: int) -> str:
+    # Nothing is sent: whose certificate it is does not matter.
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    _, writer = await asyncio.open_connection(host, port, ssl=context)
+    writer.close()
+    needed = connector.scheme.replace("redis", "rediss")
+    return _other_scheme(connector, f"{host}:{port} speaks TLS", needed)
+
+
+async def _explain_tls(connector: Connector, host: str, port: int) -> str:
+    if await _speaks_plain_text(host, port):
+        needed = connector.scheme.replace("rediss", "redis")
+        return _other_scheme(connector, f"{host}:{port} speaks no TLS", needed)
+    problem = await _problem_of_tls(host, port, connector.tls_context())
     return f"Redis at {host}:{port} does not answer: {problem}"
+
+
+def _other_scheme(connector: Connector, problem: str, needed: str) -> str:
+    ending = _ALL_OR_NONE if connector.kind is Kind.SENTINEL else ""
+    return f"{problem}: REDIS_URL begins with {connector.scheme}://, write {needed}://.{ending}"
+
+
+async def _speaks_plain_text(host: str, port: int) -> bool:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(b"PING\r\n")
+        reply = await reader.read(_LONGEST_REPLY)
+    except OSError:
+        return False
+    finally:
+        writer.close()
+    return reply.startswith((b"+", b"-"))
 
 
 async def _problem_of_tls(
@@ -118,15 +147,13 @@ async def _wait_for_end(
         SSLError: the reason.
         TimeoutError: the server waits for a command.
     """
-    async with asyncio.timeout(TRY_SECONDS):
-        reader, writer = await asyncio.open_connection(
-            host,
-            port,
-            ssl=context,
-        )
+    reader, writer = await asyncio.open_connection(
+        host,
+        port,
+        ssl=context,
+    )
     try:
-        async with asyncio.timeout(ALERT_SECONDS):
-            await reader.read(_LONGEST_REPLY)
+        await reader.read(_LONGEST_REPLY)
     finally:
         writer.close()
 
@@ -137,12 +164,11 @@ async def _names_of_certificate(
     context: ssl.SSLContext,
 ) -> str:
     context.check_hostname = False
-    async with asyncio.timeout(TRY_SECONDS):
-        _, writer = await asyncio.open_connection(
-            host,
-            port,
-            ssl=context,
-        )
+    _, writer = await asyncio.open_connection(
+        host,
+        port,
+        ssl=context,
+    )
     certificate = writer.get_extra_info("peercert")
     writer.close()
     names = certificate.get("subjectAltName", ())
