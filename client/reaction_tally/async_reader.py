@@ -7,7 +7,7 @@ from typing import Self
 from redis.asyncio import Redis, RedisCluster
 
 from reaction_tally.changes import AWAY_SECONDS
-from reaction_tally.connections import client_of, make_async_client, server_name, way_to
+from reaction_tally.connections import client_of, make_async_client, server_name
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.loops import AsyncGivenClient, LoopClients
 from reaction_tally.operations import Operations
@@ -153,5 +153,4 @@ def _sender_to(url: str) -> AsyncSender:
     """Return a sender with a client for each event loop."""
     # redis-py starts a timer for each answer. One for the whole step is cheaper.
     make, where, seconds = make_async_client(url, socket_timeout=None)
-    clients = LoopClients(make)
-    return AsyncSender(clients, where, seconds, way_to(url))
+    return AsyncSender(LoopClients(make), where, seconds)

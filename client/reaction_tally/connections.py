@@ -1,7 +1,7 @@
 """Clients of Redis for readers."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -10,7 +10,6 @@ from redis import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio import ConnectionPool as AsyncPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio import RedisCluster as AsyncRedisCluster
-from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -19,9 +18,8 @@ from redis.retry import Retry
 
 from reaction_tally import servers
 from reaction_tally.addresses import SCHEMES as SERVERS
-from reaction_tally.addresses import AddressError, Host, ServersAddress, read_servers
+from reaction_tally.addresses import AddressError, ServersAddress, read_servers
 from reaction_tally.errors import InvalidNameError
-from reaction_tally.tls import Way
 
 SCHEMES: Final = ("redis", "rediss", "unix")
 MAX_CONNECTIONS: Final = 50
@@ -84,26 +82,6 @@ def make_async_client(url: str, **overriding: Any) -> tuple[Callable[[], Any], s
 
     seconds = _pool(AsyncPool, url).connection_kwargs["socket_timeout"]
     return make_one, server_name(make_one()), seconds
-
-
-def way_to(url: str) -> Way:
-    """Return the way that an address has; there is none through a socket's path.
-
-    Raises:
-        InvalidNameError: the address is malformed.
-    """
-    scheme, _, _ = url.partition("://")
-    address = _servers(url)
-    hosts = address.hosts if address else _host_of(url)
-    return Way(scheme.lower(), hosts)
-
-
-def _host_of(url: str) -> Sequence[Host]:
-    options: Mapping[str, Any] = parse_url(url)
-    if "path" in options:
-        return ()
-    host = options.get("host", "localhost")
-    return [(host, options.get("port", 6379))]
 
 
 def _try(make: Callable[[], Any]) -> None:

@@ -8,7 +8,7 @@ from redis import Redis, RedisCluster
 
 from reaction_tally.changes import AWAY_SECONDS
 from reaction_tally.clients import GivenClient, OwnClient
-from reaction_tally.connections import client_of, make_client, server_name, way_to
+from reaction_tally.connections import client_of, make_client, server_name
 from reaction_tally.keys import DEFAULT_NAMESPACE
 from reaction_tally.operations import Operations
 from reaction_tally.reads import Reads
@@ -54,8 +54,7 @@ class TallyReader:
             InvalidNameError: the address or the namespace is malformed.
         """
         make, where = make_client(url)
-        sender = Sender(OwnClient(make), where, way_to(url))
-        return cls(sender, namespace)
+        return cls(Sender(OwnClient(make), where), namespace)
 
     def page(
         self,

@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 from reaction_tally import nodes
 from reaction_tally.changes import Steps
 from reaction_tally.clients import GivenClient, OwnClient
-from reaction_tally.errors import RedisUnavailableError, TallyReadError
+from reaction_tally.errors import RedisUnavailableError
 from reaction_tally.hints import AsyncHints, Hints, followed, followed_in_loop
 from reaction_tally.loops import AsyncGivenClient, LoopClients
 from reaction_tally.operations import Group, GroupedOperation, Request
 from reaction_tally.replies import REDIS_ERRORS, UNREADABLE, translated, unreadable
 from reaction_tally.routes import by_slot
-from reaction_tally.tls import Way
 from reaction_tally.values import Change, Reset
 
 Result = TypeVar("Result")
@@ -23,15 +22,9 @@ Result = TypeVar("Result")
 class Sender:
     """Sends the commands of operations, in threads."""
 
-    def __init__(
-        self,
-        client: GivenClient | OwnClient,
-        where: str,
-        way: Way | None = None,
-    ) -> None:
-        """``where`` names the server for people; ``way`` leads there, if an address was given."""
+    def __init__(self, client: GivenClient | OwnClient, where: str) -> None:
+        """``where`` names the server for people."""
         self._client = client
-        self._way = way or Way()
         self.where = where
 
     def run(self, operation: GroupedOperation[Result]) -> Result:
@@ -54,24 +47,16 @@ class Sender:
     def send(self, request: Request | Group) -> Sequence[Any]:
         """Send commands; return the replies."""
         try:
-            replies = self._send(request)
+            redis = self._client.get()
+            if isinstance(request, Group):
+                return groups(redis, request)
+            if nodes.is_cluster(redis):
+                return nodes.send(redis, request)
+            return self._send_to_one(redis, request)
         except REDIS_ERRORS as error:
-            raise self._explained(error) from error
-        self._way.is_known = True
-        return replies
+            raise translated(error) from error
 
-    def _explained(self, error: Exception) -> TallyReadError:
-        failure = translated(error)
-        if self._way.may_be_wrong(error):
-            return self._way.explained(failure)
-        return failure
-
-    def _send(self, request: Request | Group) -> Sequence[Any]:
-        redis = self._client.get()
-        if isinstance(request, Group):
-            return groups(redis, request)
-        if nodes.is_cluster(redis):
-            return nodes.send(redis, request)
+    def _send_to_one(self, redis: Any, request: Request) -> Sequence[Any]:
         pipe = redis.pipeline(transaction=request.is_atomic)
         for command in request.commands:
             pipe.execute_command(*command)
@@ -91,11 +76,9 @@ class AsyncSender:
         clients: LoopClients | AsyncGivenClient,
         where: str,
         seconds: float | None = None,
-        way: Way | None = None,
     ) -> None:
         """An answer may take so many seconds, if the clients have no time of their own."""
         self._clients = clients
-        self._way = way or Way()
         self._seconds = seconds
         self.where = where
 
@@ -124,27 +107,14 @@ class AsyncSender:
         async with self._clients.borrow() as redis:
             try:
                 async with asyncio.timeout(self._seconds):
-                    replies = await self._send(redis, request)
+                    return await self._send(redis, request)
             except TimeoutError as error:
                 if nodes.is_cluster(redis):
                     await nodes.refresh_slot_map(redis)
                 reason = f"Redis does not answer within {self._seconds} s."
-                late = RedisUnavailableError(reason)
-                raise await self._explained(error, late) from error
+                raise RedisUnavailableError(reason) from error
             except REDIS_ERRORS as error:
-                failure = translated(error)
-                raise await self._explained(error, failure) from error
-            self._way.is_known = True
-            return replies
-
-    async def _explained(
-        self,
-        error: Exception,
-        failure: TallyReadError,
-    ) -> TallyReadError:
-        if self._way.may_be_wrong(error):
-            return await asyncio.to_thread(self._way.explained, failure)
-        return failure
+                raise translated(error) from error
 
     async def _group(self, group: Group) -> Sequence[Any]:
         redis = await self._clients.get()
