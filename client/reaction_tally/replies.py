@@ -27,9 +27,20 @@ _BUSY: Final = re.compile("(?:LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN) ")
 """For some codes redis-py has no class."""
 REASON_CHARACTERS: Final = 200
 """An error quotes that much of what Redis said."""
+_TLS_HINT: Final = "The address must begin with rediss if the servers speak TLS, and only then."
+_MAY_BE_TLS: Final = re.compile(
+    "Connection closed by server|Connection reset|Broken pipe"
+    "|handshake operation timed out|UNEXPECTED_EOF|WRONG_VERSION_NUMBER"
+    "|PACKET_LENGTH_TOO_LONG|RECORD_LAYER_FAILURE"
+)
+"""What redis-py says of a connection that began, and that TLS may have ended."""
 _AWAY: Final[Translation] = (
     RedisUnavailableError,
     "Redis does not answer: {reason}",
+)
+_ENDED: Final[Translation] = (
+    RedisUnavailableError,
+    f"Redis does not answer: {{unended}}. {_TLS_HINT}",
 )
 _FORBIDDING: Final[Translation] = (
     NotPermittedError,
@@ -40,7 +51,8 @@ _NO_PRIMARY: Final[Translation] = (
     (
         "The Sentinels that answer know no primary "
         "of the service now ({text}). "
-        "Are the hosts and the service in the address right?"
+        "Are the hosts and the service in the address right? "
+        f"{_TLS_HINT}"
     ),
 )
 _TRANSLATIONS: Final[Mapping[type[Exception], Translation]] = {
@@ -137,7 +149,8 @@ def translated(error: Exception) -> TallyReadError:
     kind, sentence = _translation(error, reason)
     # Behind a colon redis-py lists its clients of the Sentinels.
     text, _, _ = str(error).partition(" : ")
-    return kind(sentence.format(reason=reason, text=text))
+    unended = reason.rstrip(".")
+    return kind(sentence.format(reason=reason, text=text, unended=unended))
 
 
 def _translation(error: Exception, reason: str) -> Translation:
@@ -145,7 +158,10 @@ def _translation(error: Exception, reason: str) -> Translation:
         return _FORBIDDING
     if _BUSY.match(reason):
         return _AWAY
-    return by_kind(_TRANSLATIONS, error, _AWAY)
+    # A timeout of redis-py names the handshake only in what it was raised for.
+    known = f"{error} {error.__context__}"
+    otherwise = _ENDED if _MAY_BE_TLS.search(known) else _AWAY
+    return by_kind(_TRANSLATIONS, error, otherwise)
 
 
 def by_kind(
