@@ -1,6 +1,7 @@
 """The health pages say whether a worker lives, and what it waits for."""
 
 import json
+from collections.abc import Sequence
 from random import Random
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from worker.reconciliation.backfills_left import BackfillsLeft
 from worker.reconciliation.rounds import Rounds
 from worker.reconciliation.schedule import Schedule
 from worker.service.backlog import BacklogReader
-from worker.service.doctor import Deadline, examine_rounds
+from worker.service.doctor import Deadline, Finding, examine_rounds
 from worker.service.health import Health, measure_subscriptions
 from worker.telemetry import metrics
 from worker.web.pages import Page
@@ -160,12 +161,31 @@ async def test_doctor_says_that_rounds_cannot_be_kept(bench: Bench) -> None:
     """Two thousand channels need more than a request in ten seconds."""
     await bench.tables.channels.add([f"room{number}" for number in range(2000)])
 
-    kept = await examine_rounds(bench.tables, Schedule(3600, 86_400, 604_800, 20), Deadline())
-    late = await examine_rounds(bench.tables, Schedule(3600, 86_400, 604_800, 0.001), Deadline())
+    kept = await rounds_at(bench, 20)
+    late = await rounds_at(bench, 0.001)
 
     assert kept.exit_code is ExitCode.DONE
     assert late.exit_code is ExitCode.USAGE
     assert "Raise TALLY_HISTORY_RATE" in late.text
+
+
+async def test_rounds_before_the_first_start_are_of_the_configured_channels(bench: Bench) -> None:
+    """None of them was seen yet. Those that were are counted once."""
+    await bench.tables.channels.add(["room0", "elsewhere"])
+    configured = [f"room{number}" for number in range(2000)]
+
+    kept = await rounds_at(bench, 20, configured)
+    late = await rounds_at(bench, 0.001, configured)
+
+    assert kept.exit_code is ExitCode.DONE
+    assert kept.text.startswith("2001 channels, ")
+    assert late.exit_code is ExitCode.USAGE
+
+
+async def rounds_at(bench: Bench, rate: float, configured: Sequence[str] = ()) -> Finding:
+    """Return what a doctor says of rounds at so many requests a second."""
+    schedule = Schedule(3600, 86_400, 604_800, rate)
+    return await examine_rounds(bench.tables, configured, schedule, Deadline())
 
 
 async def test_workers_of_the_same_names_have_the_same_digest(bench: Bench) -> None:

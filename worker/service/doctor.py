@@ -1,7 +1,7 @@
 """Is everything there that a worker needs?"""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -136,13 +136,14 @@ async def examine_token(
 
 async def examine_rounds(
     tables: Tables,
+    configured: Collection[str],
     schedule: Schedule,
     deadline: Deadline,
 ) -> Finding:
-    """Say how long rounds over all channels take."""
+    """Say how long rounds over all channels take: those ever seen, and the configured ones."""
 
     async def check() -> str:
-        load = await _read_load(tables, schedule)
+        load = await _read_load(tables, configured, schedule)
         cost = (
             f"{load.channels} channels, {load.active} of them active lately, "
             f"take {load.minutes_an_hour:.0f} minutes of each hour at least, "
@@ -189,8 +190,13 @@ async def _without_worker(tables: Tables, names: Names) -> list[str]:
     return [name for name in names.all if name not in covered]
 
 
-async def _read_load(tables: Tables, schedule: Schedule) -> Load:
-    channels = await tables.channels.all()
+async def _read_load(
+    tables: Tables,
+    configured: Collection[str],
+    schedule: Schedule,
+) -> Load:
+    # Before the first start none of the configured ones was seen.
+    channels = (await tables.channels.all()).union(configured)
     now = await tables.server.now()
     load = Load(schedule)
     async for _, proof in tables.proofs.scan(channels):

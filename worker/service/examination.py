@@ -156,9 +156,9 @@ async def _examine_redis(
             )
             if all(finding.exit_code is ExitCode.DONE for finding in findings):
                 tables = Tables(redis, keys)
-                rounds = await examine_rounds(tables, schedule(settings), deadline)
-                findings.append(rounds)
                 names = _names(settings)
+                rounds = schedule(settings)
+                findings.append(await examine_rounds(tables, names.channels, rounds, deadline))
                 findings.extend(await examine_following(tables, names, deadline))
                 findings.extend(
                     await examine_replicas(
