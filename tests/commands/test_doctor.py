@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.default_port import default_port_taken
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until
 from tests.worlds import World, open_world
@@ -110,6 +111,15 @@ async def test_doctor_knows_a_worker_that_runs_already(world: World) -> None:
 
     assert ended.code == ExitCode.DONE, ended
     assert "is in use: by a worker that runs already" in ended.out
+
+
+async def test_doctor_does_not_call_a_taken_default_port_ok(world: World) -> None:
+    """A worker would run, but without its pages."""
+    async with default_port_taken():
+        ended = await world.run_command("doctor", TALLY_HTTP=None)
+
+    assert ended.code == ExitCode.DONE, ended
+    assert "note TALLY_HTTP: cannot listen at 127.0.0.1:8080: Address already in use." in ended.out
 
 
 async def test_doctor_names_unknown_settings(world: World) -> None:

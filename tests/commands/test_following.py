@@ -2,15 +2,15 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from socket import AF_INET6, SO_REUSEADDR, SOL_SOCKET, create_server, socket
+from contextlib import suppress
+from socket import AF_INET6, create_server
 
 import aiohttp
 import pytest
 
 from tests.bench.in_process import Running
 from tests.crowds import Crowd
+from tests.default_port import default_port_taken
 from tests.waiting import wait_until
 from tests.worlds import KEYS, MESSAGE, ROOM, World
 from worker import __version__
@@ -226,7 +226,7 @@ async def test_a_taken_port_ends_the_start(world: World) -> None:
 
 async def test_a_taken_default_port_is_only_logged(world: World) -> None:
     """A second worker on one machine starts without the pages."""
-    async with taken_default_port(), world.run_worker(TALLY_HTTP=None) as worker:
+    async with default_port_taken(), world.run_worker(TALLY_HTTP=None) as worker:
         (entry,) = worker.entries("http_off")
 
     assert entry["level"] == "warning"
@@ -235,7 +235,7 @@ async def test_a_taken_default_port_is_only_logged(world: World) -> None:
 
 async def test_a_taken_default_port_ends_the_start_with_the_api(world: World) -> None:
     """Whoever turns the API on needs it: exit 2, with the address, and not ``http_off``."""
-    async with taken_default_port():
+    async with default_port_taken():
         with pytest.raises(ConfigurationError) as ended:
             async with world.commands().worker(TALLY_HTTP=None, TALLY_API="on") as worker:
                 await wait_until(worker.work.done)
@@ -244,25 +244,6 @@ async def test_a_taken_default_port_ends_the_start_with_the_api(world: World) ->
     assert worker.entries("worker_fails")[0]["exit_code"] == ended.value.exit_code == ExitCode.USAGE
     assert worker.entries("http_off") == []
     assert "Traceback" not in worker.err
-
-
-@asynccontextmanager
-async def taken_default_port() -> AsyncIterator[None]:
-    """Let another program have the default port, here or somewhere else on this machine."""
-    with socket() as taken:
-        taken.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-
-        def is_ours() -> bool:
-            with suppress(OSError):
-                taken.bind(("127.0.0.1", 8080))
-                taken.listen()
-                return True
-            return False
-
-        # Somebody else may have it, and not just for a moment: all the better.
-        with suppress(AssertionError):
-            await wait_until(is_ours, 5)
-        yield
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])

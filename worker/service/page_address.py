@@ -4,13 +4,14 @@ import asyncio
 import os
 
 from worker.errors import ConfigurationError
+from worker.service.doctor import Note
 from worker.settings import Settings, sites_of
 from worker.telemetry.address import Address
 from worker.telemetry.health_request import request_health
 
 
 async def check_address(settings: Settings) -> str:
-    """Return a sentence about the address, at which nothing listens afterwards.
+    """Return a sentence, or a note, about the address, at which nothing listens afterwards.
 
     Raises:
         ConfigurationError: a worker would not start.
@@ -26,7 +27,7 @@ async def check_address(settings: Settings) -> str:
     sentence = f"cannot listen at {address}: {problem}."
     if sites_of(settings) or settings.is_set("TALLY_HTTP"):
         raise ConfigurationError(f"{sentence} Set another address, or off.")
-    return f"{sentence} A worker would run without its pages."
+    return Note(f"{sentence} A worker would run without its pages.")
 
 
 async def _listen(address: Address) -> str:
