@@ -83,7 +83,7 @@ async def test_people_get_a_line_for_each(tmp_path: Path, secrets: dict[str, str
     ]
 
 
-@pytest.mark.parametrize("command", ["config", "run", "backfill", "reconcile", "verify", "doctor"])
+@pytest.mark.parametrize("command", ["config", "run", "backfill", "reconcile", "verify"])
 async def test_every_command_reports_all_problems(tmp_path: Path, command: str) -> None:
     """From the environment, .env and files; exit 2, and nothing is opened."""
     (tmp_path / "key").write_text(f"{CANARY} key\n")

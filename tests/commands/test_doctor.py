@@ -1,6 +1,7 @@
 """``tally doctor`` tries what a worker needs, whatever hangs, and leaves nothing behind."""
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator
@@ -92,6 +93,48 @@ async def test_doctor_looks_into_the_folder_that_is_there(world: World) -> None:
     assert claimed.code == ExitCode.DONE, claimed
     assert ended.code == ExitCode.PUBNUB_REFUSED
     assert "BAD  Redis: The namespace tally holds the tallies of another keyset" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "examined"),
+    [
+        ("TALLY_LOG_LEVEL", "loud", ["TALLY_HTTP", "PubNub", "Redis"]),
+        ("TALLY_HTTP", "localhost:web", ["PubNub", "Redis"]),
+        ("TALLY_SETTLE_SECONDS", "1e3", ["TALLY_HTTP", "PubNub", "Redis"]),
+        ("TALLY_CHANNELS", '["room"]', ["TALLY_HTTP", "PubNub", "Redis"]),
+        ("PUBNUB_AUTH_TOKEN_FILE", "/nowhere/at/all", ["TALLY_HTTP", "Redis"]),
+    ],
+)
+async def test_a_malformed_setting_leaves_the_rest_to_be_examined(
+    world: World, setting: str, text: str, examined: list[str]
+) -> None:
+    """It has its default, which says nothing: what depends on it is left out."""
+    ended = await world.run_command("doctor", "--json", **{setting: text})
+
+    first, *others = json.loads(ended.out)["checks"]
+    assert (ended.code, ended.err) == (ExitCode.USAGE, "")
+    assert (first["subject"], first["verdict"]) == ("Configuration", "bad")
+    assert f"({setting}: environment)" in first["text"]
+    assert "Nothing to follow" not in first["text"]
+    assert list(dict.fromkeys(check["subject"] for check in others)) == examined
+    assert {check["verdict"] for check in others} <= {"ok", "note"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [("REDIS_URL_FILE", ""), ("TALLY_CHANELS", "TALLY_CHANNELS='room\n")],
+)
+async def test_no_other_redis_is_examined(world: World, setting: str, line: str) -> None:
+    """The address cannot be read, or it may stand in a file that cannot."""
+    (world.folder / ".env").write_text(line)
+    settings = {setting: "/nowhere/at/all", "REDIS_URL": None}
+    ended = await world.run_command("doctor", "--json", **settings)
+
+    *_, last = json.loads(ended.out)["checks"]
+    assert ended.code == ExitCode.USAGE
+    assert last["subject"] == "Redis"
+    assert last["text"] == "not examined: REDIS_URL or TALLY_NAMESPACE cannot be read."
+    assert not (world.folder / ".tally").exists()
 
 
 async def test_a_doctor_survives_a_wrong_namespace(world: World) -> None:

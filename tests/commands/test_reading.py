@@ -103,7 +103,7 @@ async def test_doctor_finds_no_fault(world: World) -> None:
         "ok   Redis: takes writes, and permits every command of the worker",
         "ok   Redis: namespace 'tally' is free",
     ]
-    assert said[9].startswith("ok   Rounds: 0 channels")
+    assert said[9].startswith("ok   Rounds: 1 channels")
     explained = json.loads(as_json.out)
     assert explained["ok"]
     lines = [f"ok   {check['subject']}: {check['text']}" for check in explained["checks"]]

@@ -14,6 +14,7 @@ from worker.settings.checks import (
     FOLLOW,
     REDIS_ONLY,
     demand,
+    everything_wrong,
     load,
     warn_of_unknown,
 )
@@ -132,7 +133,7 @@ def test_readers_need_only_the_settings_of_redis(give: Give) -> None:
 
 
 def test_the_doctor_makes_its_checks_later(give: Give) -> None:
-    """A setting that is wrong by itself stops the doctor, with every other problem."""
+    """It refuses every problem together, also settings that are wrong by themselves."""
     give(TALLY_NAMESPACE="a b", TALLY_TYPES="edited")
     settings = load(FOLLOW, checks_later=True)
     with pytest.raises(ConfigurationError) as error:
@@ -142,8 +143,21 @@ def test_the_doctor_makes_its_checks_later(give: Give) -> None:
 
     give(TALLY_LOG_LEVEL="loud")
     expected = r"(?s)TALLY_LOG_LEVEL.*TALLY_NAMESPACE.*Nothing would be counted"
+    settings = load(FOLLOW, checks_later=True)
     with pytest.raises(ConfigurationError, match=expected):
-        load(FOLLOW, checks_later=True)
+        raise everything_wrong(settings)
+    assert not settings.report.is_known("TALLY_NAMESPACE", "TALLY_LOG_LEVEL")
+    assert settings.report.is_known("TALLY_NAMESPACE")
+
+
+def test_settings_of_a_broken_file_are_not_known(give: Give) -> None:
+    """Only those of the environment are what was meant."""
+    Path(".env").write_text("TALLY_NAMESPACE='a\n")
+    give(REDIS_URL="redis://localhost")
+    report = load(FOLLOW, checks_later=True).report
+
+    assert report.is_known("REDIS_URL")
+    assert not report.is_known("REDIS_URL", "TALLY_NAMESPACE")
 
 
 def test_without_unknown_variables_there_is_no_entry() -> None:

@@ -37,7 +37,8 @@ from worker.service.redis_examination import (
     examine_redis,
     examine_replicas,
 )
-from worker.settings import Settings, sites_of
+from worker.settings import FIELDS, Settings, sites_of
+from worker.settings.checks import everything_wrong
 from worker.settings.name_list import doubtful_names
 from worker.settings.problems import UnknownVariable
 from worker.settings.shard import ShardPart, shard_part
@@ -48,6 +49,9 @@ from worker.store.ownership import Claim
 from worker.store.tables import Tables
 
 CLOSE_SECONDS: Final = 0.5
+OF_PUBNUB: Final = tuple(name for name in FIELDS if name.startswith("PUBNUB_"))
+"""Who speaks to PubNub, and where it is."""
+OF_REDIS: Final = ("REDIS_URL", "TALLY_NAMESPACE")
 SHARED_RATE: Final = "All shards share TALLY_HISTORY_RATE, and what is said of rounds is of all"
 
 
@@ -67,7 +71,9 @@ async def run_doctor(
             yield await deadline.look("Configuration", configuration.check)
             for finding in configuration.findings():
                 yield finding
-            yield await deadline.look("TALLY_HTTP", partial(check_address, settings))
+            if settings.report.is_known("TALLY_HTTP"):
+                check = partial(check_address, settings)
+                yield await deadline.look("TALLY_HTTP", check)
             for finding in _sites(settings):
                 yield finding
             async for finding in configuration.examine_pubnub(deadline):
@@ -93,13 +99,16 @@ class _Configuration:
     async def check(self) -> str:
         """Read the settings; return what is counted."""
         settings = self._settings
-        client = Client(keyset(settings))
-        self._client = await self._stack.enter_async_context(client)
+        if settings.report.is_known(*OF_PUBNUB):
+            client = Client(keyset(settings))
+            self._client = await self._stack.enter_async_context(client)
         counted = counted_types(settings)
         self._followed = followed_names(settings).of_shard(settings.shard)
         self._part = shard_part(settings)
         size = settings.channels_per_subscription
         ensure_files(self._followed, size, has_sites=bool(sites_of(settings)))
+        if settings.report.problems:
+            raise everything_wrong(settings)
         # A configuration that is wrong names them itself.
         self._notes.extend(map(str, settings.report.unknown))
         self._notes.extend(doubtful_names(self._followed.all))
@@ -126,6 +135,9 @@ class _Configuration:
 
 
 def _sites(settings: Settings) -> Iterator[Finding]:
+    is_known = settings.report.is_known
+    if not is_known("TALLY_HTTP", "TALLY_API_TOKEN"):
+        return
     if settings.api and settings.http:
         yield Finding("TALLY_API", describe_api(settings, settings.http))
     if settings.board and settings.http:
@@ -156,10 +168,9 @@ async def _examine_redis(
             )
             if all(finding.exit_code is ExitCode.DONE for finding in findings):
                 tables = Tables(redis, keys)
-                names = _names(settings)
-                rounds = schedule(settings)
-                findings.append(await examine_rounds(tables, names.channels, rounds, deadline))
-                findings.extend(await examine_following(tables, names, deadline))
+                findings.extend(
+                    await _examine_work(settings, tables, deadline),
+                )
                 findings.extend(
                     await examine_replicas(
                         redis,
@@ -178,7 +189,32 @@ async def _examine_redis(
     return findings if has_failed else [*findings, opened]
 
 
+async def _examine_work(
+    settings: Settings,
+    tables: Tables,
+    deadline: Deadline,
+) -> list[Finding]:
+    """Examine what workers have to do, and whether they do it.
+
+    Settings with problems do not say what that is.
+    """
+    if settings.report.problems:
+        return []
+    names = _names(settings)
+    return [
+        await examine_rounds(
+            tables,
+            names.channels,
+            schedule(settings),
+            deadline,
+        ),
+        *await examine_following(tables, names, deadline),
+    ]
+
+
 def _claim(settings: Settings) -> Claim | None:
+    if settings.report.problems:
+        return None
     with suppress(TallyError):
         return claim_of(settings)
     return None
@@ -191,6 +227,9 @@ def _names(settings: Settings) -> Names:
 
 
 def _keys(settings: Settings) -> Keys:
+    if not settings.report.is_known(*OF_REDIS):
+        named = " or ".join(OF_REDIS)
+        raise ConfigurationError(f"not examined: {named} cannot be read.")
     try:
         return Keys(settings.namespace)
     except InvalidNameError:

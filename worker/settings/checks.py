@@ -222,15 +222,15 @@ FOLLOW: Final = Needs((*CONNECTS.checks, _channels))
 def load(needs: Needs, *, checks_later: bool = False) -> Settings:
     """Read the settings that a command needs.
 
-    With ``checks_later`` only settings that are wrong by themselves are refused:
-    ``tally doctor`` makes its checks itself.
+    With ``checks_later`` nothing is refused: ``tally doctor`` makes its checks itself.
 
     Raises:
         ConfigurationError: Some are wrong or missing; one line for each.
     """
     settings, problems = read(needs.only)
-    if problems or not checks_later:
-        problems = _find_problems(settings, needs.checks, problems)
+    if checks_later:
+        return settings
+    problems = _find_problems(settings, needs.checks, problems)
     if problems:
         raise settings.report.refusal(problems)
     return settings
@@ -259,12 +259,16 @@ def demand(settings: Settings, checks: Iterable[Check]) -> None:
     Raises:
         ConfigurationError: They do. It has all that a worker could not start with.
     """
-    if not _find_problems(settings, checks):
-        return
+    if _find_problems(settings, checks):
+        raise everything_wrong(settings)
 
-    problems = _find_problems(settings, FOLLOW.checks)
-    sentences = map(str, (*problems, *settings.report.unknown))
-    raise ConfigurationError(" ".join(sentences))
+
+def everything_wrong(settings: Settings) -> ConfigurationError:
+    """Return an error with all that a worker could not start with."""
+    report = settings.report
+    problems = _find_problems(settings, FOLLOW.checks, report.problems)
+    sentences = map(str, (*problems, *report.unknown))
+    return ConfigurationError(" ".join(sentences))
 
 
 def warn_of_unknown(settings: Settings) -> None:

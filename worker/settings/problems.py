@@ -6,6 +6,9 @@ from typing import Any, Final
 
 from worker.errors import ConfigurationError
 
+DOTENV: Final = ".env"
+"""The file of settings, and the name of a problem with all of it."""
+
 _BOUNDS: Final = {
     "gt": "more than",
     "ge": "at least",
@@ -93,6 +96,20 @@ class Report:
     sources: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unknown: list[UnknownVariable] = field(default_factory=list)
+
+    def is_known(self, *names: str) -> bool:
+        """Tell whether these settings are what was meant.
+
+        One with a problem has its default.
+        """
+        if self._has_problem(names):
+            return False
+        if self._has_problem([DOTENV]):
+            return self.sources.keys() >= set(names)
+        return True
+
+    def _has_problem(self, names: Collection[str]) -> bool:
+        return any(problem.is_about(names) for problem in self.problems)
 
     def refusal(self, problems: Iterable[Problem]) -> ConfigurationError:
         """Return an error with a line for each problem and unknown variable."""

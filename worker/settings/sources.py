@@ -20,10 +20,9 @@ from pydantic_settings.sources.utils import parse_env_vars
 from worker.errors import ConfigurationError
 from worker.settings.fields import FIELDS, SECRETS, Settings
 from worker.settings.files import list_lines, read_secret, read_text
-from worker.settings.problems import Problem, Report, UnknownVariable, reason_in_words
+from worker.settings.problems import DOTENV, Problem, Report, UnknownVariable, reason_in_words
 
 ENVIRONMENT: Final = "environment"
-DOTENV: Final = ".env"
 
 # Kubernetes sets TALLY_SERVICE_HOST and more for a Service called "tally".
 _LIKE_A_SETTING: Final = re.compile(
