@@ -148,6 +148,21 @@ async def test_a_rate_changes_while_a_worker_runs(world: World) -> None:
     assert not worker.entries("nothing_to_reload")
 
 
+async def test_a_worker_without_pages_notices_an_unfit_redis(world: World) -> None:
+    """A heartbeat looks. Redis is fit again when its policy is."""
+    world.settings["TALLY_SETTLE_SECONDS"] = "0.5"
+    async with world.run_worker(TALLY_HTTP="off") as worker:
+        await world.redis.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            await logs(worker, "redis_unfit")
+        finally:
+            await world.redis.config_set("maxmemory-policy", "noeviction")
+        await logs(worker, "redis_fit_again")
+
+    (entry,) = worker.entries("redis_unfit")
+    assert "Set it to noeviction" in entry["reason"]
+
+
 async def test_a_wildcard_starts_without_a_gap(world: World) -> None:
     """No channel is known, so nothing was missed that anybody could name."""
     async with world.run_worker(TALLY_CHANNELS="a.*") as worker:

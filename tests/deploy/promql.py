@@ -43,7 +43,7 @@ VALUES: Final[dict[str, Collection[str]]] = {
     "cause": set(GapCause),
     "state": set(State),
     "event": {"pruned", "restored"},
-    "check": {"redis", "redis_writes", "subscriptions", "backfill"},
+    "check": {"redis", "redis_writes", "redis_fit", "subscriptions", "backfill"},
     "operation": {"subscribe", "message_actions", "group_channels", "time"},
 }
 _RESULTS: Final = {

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, cast
 
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from reaction_tally.keys import Keys
 from tests.redis_server import RedisServer
@@ -49,6 +50,34 @@ async def test_ten_probes_a_second_cost_one(valkey: RedisServer) -> None:
 
     assert (once - before, twice - before) == (1, 2)
     assert check.is_readable
+
+
+async def test_a_redis_that_may_evict_tallies_is_unfit() -> None:
+    """Until it keeps all data again. One that hangs says nothing of that."""
+    clock = Clock()
+    with RedisServer() as valkey:
+        async with connect(valkey.url) as redis, connect(valkey.url) as administrator:
+            check = RedisCheck(Tables(redis, Keys()), clock)
+            tolerant = RedisCheck(Tables(redis, Keys()), clock, allow_eviction=True)
+            commands = cast("Any", administrator)
+            with capture_logs() as entries:
+                assert await check.fitness_problem() is None
+                await commands.config_set("maxmemory-policy", "allkeys-lru")
+                clock.now += FRESH_SECONDS
+                unfit = await check.fitness_problem()
+                allowed = await tolerant.fitness_problem()
+                await commands.client_pause(600_000, all=False)
+                clock.now += FRESH_SECONDS
+                while_hanging = await check.fitness_problem()
+                await commands.client_unpause()
+                await commands.config_set("maxmemory-policy", "noeviction")
+                clock.now += FRESH_SECONDS
+                fit = await check.fitness_problem()
+
+    assert unfit == while_hanging
+    assert str(unfit).startswith("Redis has maxmemory-policy allkeys-lru: it would delete counts")
+    assert allowed is fit is None
+    assert [entry["event"] for entry in entries] == ["redis_unfit", "redis_fit_again"]
 
 
 async def test_a_check_that_runs_takes_nothing_from_another_page() -> None:

@@ -40,6 +40,12 @@ broken_by(
 )
 MAXMEMORY = ("CONFIG", "SET", "maxmemory")
 broken_by("Redis becomes full", *MAXMEMORY, "100kb", mends=(*MAXMEMORY, "0"))
+POLICY = ("CONFIG", "SET", "maxmemory-policy")
+broken_by(
+    "somebody lets Redis delete keys when memory is short",
+    *(*POLICY, "allkeys-lru"),
+    mends=(*POLICY, "noeviction"),
+)
 broken_by(
     "Redis becomes a replica",
     *("REPLICAOF", "127.0.0.1", free_port()),

@@ -194,6 +194,8 @@ class BacklogReader:
         self,
         tables: Tables,
         clock: Callable[[], float],
+        *,
+        allow_eviction: bool = False,
     ) -> None:
         """``tables`` raise when Redis is away."""
         self._tables = tables
@@ -203,7 +205,11 @@ class BacklogReader:
         self._due_at = -math.inf
         """When it is read again; never while it is being read."""
         self._reading: asyncio.Task[None] | None = None
-        self.redis = RedisCheck(tables, clock)
+        self.redis = RedisCheck(
+            tables,
+            clock,
+            allow_eviction=allow_eviction,
+        )
 
     async def newest(self) -> tuple[Backlog, float] | None:
         """Return the newest backlog, if any, and its age in seconds."""

@@ -120,6 +120,7 @@ class Health:
             {
                 "redis": self._backlog.redis.problem,
                 "redis_writes": self._backlog.redis.write_problem,
+                "redis_fit": self._backlog.redis.fitness_problem,
                 "subscriptions": self._have_polled,
                 "backfill": self._is_caught_up,
             }

@@ -1,4 +1,7 @@
-"""Can Redis be read, and does it take writes? Pages that ask at the same time share an answer."""
+"""Can Redis be read, does it take writes, do counts stay exact there?
+
+Pages that ask at the same time share an answer.
+"""
 
 import asyncio
 import math
@@ -7,15 +10,24 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from worker.errors import MissingPermissionError, TallyError
+import structlog
+
+from worker.errors import (
+    MissingPermissionError,
+    RedisUnfitError,
+    TallyError,
+)
 from worker.store.tables import Tables
 from worker.telemetry.health import CHECK_SECONDS
+from worker.telemetry.throttled_warning import ThrottledWarning
 
 FRESH_SECONDS: Final = 3.0
 """For so long an answer serves every page. Each check writes to Redis."""
 ANSWER_SECONDS: Final = CHECK_SECONDS - 0.1
 """A little sooner than a page gives up, so that it has this answer."""
 NO_ANSWER: Final = f"no answer in {CHECK_SECONDS:g} s"
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +48,21 @@ class RedisCheck:
         self,
         tables: Tables,
         clock: Callable[[], float],
+        *,
+        allow_eviction: bool = False,
     ) -> None:
         """``tables`` raise when Redis is away."""
         self._server = tables.server
         self._clock = clock
+        self._allow_eviction = allow_eviction
+        self._unfit: str | None = None
+        """Why Redis is unfit, as it said last: one that is away says nothing."""
+        self._warning = ThrottledWarning(
+            log,
+            "redis_unfit",
+            "redis_fit_again",
+            clock,
+        )
         self._due_at = -math.inf
         """When Redis is asked again; never while it is asked."""
         self._running: asyncio.Task[None] | None = None
@@ -60,6 +83,11 @@ class RedisCheck:
         await self._ask()
         return self._answer.write_problem
 
+    async def fitness_problem(self) -> str | None:
+        """Return why counts would not stay exact; None if they do."""
+        await self._ask()
+        return self._unfit
+
     async def _ask(self) -> None:
         if self._clock() >= self._due_at:
             self._due_at = math.inf
@@ -78,6 +106,7 @@ class RedisCheck:
                     if answer.problem is None:
                         problem = await self._write()
                         answer = replace(answer, write_problem=problem)
+                        await self._check_fitness()
         finally:
             self._answer = answer
             self._due_at = self._clock() + FRESH_SECONDS
@@ -98,3 +127,17 @@ class RedisCheck:
         except TallyError as error:
             return str(error)
         return None
+
+    async def _check_fitness(self) -> None:
+        try:
+            await self._server.check_fitness(
+                allow_eviction=self._allow_eviction,
+            )
+        except RedisUnfitError as error:
+            self._unfit = str(error)
+            self._warning.failing(reason=self._unfit)
+        except TallyError:
+            return
+        else:
+            self._unfit = None
+            self._warning.recovered()

@@ -35,6 +35,7 @@ from worker.service.parts import (
     new_random,
     schedule,
 )
+from worker.service.redis_check import RedisCheck
 from worker.settings import Settings, masked, sites_of
 from worker.source.live import Poller
 from worker.source.names import Names
@@ -106,7 +107,12 @@ class Repairs:
         )
 
 
-async def compose(parts: Parts, followed: Names) -> Worker:
+async def compose(
+    parts: Parts,
+    followed: Names,
+    *,
+    allow_eviction: bool = False,
+) -> Worker:
     """Build a worker that follows these names."""
     settings = parts.settings
     size = settings.channels_per_subscription
@@ -125,13 +131,18 @@ async def compose(parts: Parts, followed: Names) -> Worker:
         parts.recovery.add_listener(repairs.queue.note)
         parts.recovery.add_listener(lambda _: subscriptions.restart_if_redis_went_back())
 
+    backlog = BacklogReader(
+        parts.probe_tables,
+        parts.clock,
+        allow_eviction=allow_eviction,
+    )
     jobs: list[Job] = [
         repairs.queue.run,
         repairs.rounds.run,
         repairs.reconciler.repaid.run,
         reload.run,
         build_expiry(parts).run,
-        partial(send_heartbeats, parts),
+        partial(send_heartbeats, parts, backlog.redis),
     ]
     if followed.groups:
         jobs.append(GroupMembers(followed.groups, parts.client, gaps).run)
@@ -149,7 +160,7 @@ async def compose(parts: Parts, followed: Names) -> Worker:
         subscriptions,
         repairs.queue.backfills,
         repairs.rounds,
-        BacklogReader(parts.probe_tables, parts.clock),
+        backlog,
         parts.clock,
         partial(describe, parts),
     )
@@ -200,10 +211,11 @@ def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
     return create
 
 
-async def send_heartbeats(parts: Parts) -> None:
+async def send_heartbeats(parts: Parts, redis: RedisCheck) -> None:
     """Keep the names registered, and the namespace claimed.
 
-    So even an idle worker notices that Redis went back, or was emptied.
+    So even an idle worker notices that Redis went back, was emptied,
+    or may evict tallies now.
     """
     seconds = min(parts.settings.settle_seconds, HEARTBEAT_SECONDS)
     detector = parts.retry.rollback_detector
@@ -217,6 +229,8 @@ async def send_heartbeats(parts: Parts) -> None:
         if is_known and not await parts.tables.channels.count():
             detector.suspect("Redis lacks all channels ever seen")
         await parts.tables.cursors.keep_registered()
+        # It logs what it finds. Nobody may ask for the pages.
+        await redis.fitness_problem()
 
 
 async def renew_token(parts: Parts) -> None:

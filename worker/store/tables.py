@@ -15,7 +15,7 @@ from worker.store.cursors import Cursors
 from worker.store.damage import damaged_key, sentence
 from worker.store.heads import Heads
 from worker.store.pending_repairs import GapCause, Marks, PendingRepairs
-from worker.store.preflight import check_writes
+from worker.store.preflight import check_fitness, check_writes
 from worker.store.progress import SavedProgress
 from worker.store.proofs import Proofs
 from worker.store.redis_retry import RedisRetry
@@ -260,6 +260,18 @@ class RedisServer(Table):
             TallyError: why not, and what to do.
         """
         await check_writes(self._redis, self._keys, self._replicas)
+
+    async def check_fitness(self, *, allow_eviction: bool) -> None:
+        """Make sure that counts stay exact on this Redis, as before a start.
+
+        Raises:
+            TallyError: why not, and what to do.
+        """
+        await check_fitness(
+            self._redis,
+            allow_eviction=allow_eviction,
+            only_reads=True,
+        )
 
     @retried
     async def run_id(self) -> str | None:
