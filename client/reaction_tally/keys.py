@@ -16,6 +16,8 @@ RANKED_ABOVE: Final = 128
 """A message with more actions is *ranked*: each of its tallies has a ``who`` key."""
 WHO_EPOCH: Final = 17 * 10**15
 """A score of ``who`` is an action timetoken less this. So it is exact in a double until 2052."""
+HEARTBEAT_LIFE_SECONDS: Final = 86_400
+"""``subscriptions`` lives so long after each heartbeat of a worker."""
 PREFIXES: Final = 256
 """Types and values whose tally is remembered; there are few."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]+")
@@ -225,6 +227,17 @@ def read_hint(hint: str) -> tuple[str, str] | None:
     # Bytes that are no UTF-8 have become surrogates, which no channel has.
     is_hint = is_position(head) and not _SURROGATE.search(channel)
     return (unquote(channel), head) if is_hint else None
+
+
+def heartbeat_age(left: int) -> float | None:
+    """Return how many seconds ago a worker's last heartbeat was.
+
+    ``left`` are the milliseconds that ``subscriptions`` has left to live.
+    None if there was no heartbeat for a day.
+    """
+    if left < 0:
+        return None
+    return max(0.0, HEARTBEAT_LIFE_SECONDS - left / 1000)
 
 
 def is_position(text: str) -> bool:

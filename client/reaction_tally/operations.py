@@ -13,7 +13,12 @@ from typing import Any, Final, TypeVar
 from redis.exceptions import ResponseError
 
 from reaction_tally.errors import NotTheseTalliesError
-from reaction_tally.keys import SCHEMA, Keys, tally_parts
+from reaction_tally.keys import (
+    SCHEMA,
+    Keys,
+    heartbeat_age,
+    tally_parts,
+)
 from reaction_tally.replies import check_reply, pairs, text, texts
 from reaction_tally.values import Counts, RecentMessage
 
@@ -109,6 +114,13 @@ class Operations:
         schema, *marks = yield Request([self.schema, *reads])
         self.expect_schema(schema)
         return frozenset(compress(channels, map(check_reply, marks)))
+
+    def heartbeat_age(self) -> Operation[float | None]:
+        """Return how many seconds ago a worker's last heartbeat was."""
+        life = ("PTTL", self.keys.subscriptions)
+        schema, left = yield Request([self.schema, life])
+        self.expect_schema(schema)
+        return heartbeat_age(check_reply(left))
 
     @property
     def schema(self) -> Command:

@@ -133,11 +133,12 @@ class TallyReader:
         return self._sender.run(self.reads.channels())
 
     def in_doubt(self, channels: Sequence[str]) -> frozenset[str]:
-        """Return those of the channels that may have missed events.
-
-        The worker repairs them.
-        """
+        """Return those of the channels that may have missed events. The worker repairs them."""
         return self._sender.run(self.reads.in_doubt(channels))
+
+    def heartbeat_age(self) -> float | None:
+        """Return how many seconds ago a worker gave a sign of life. Over 30, or None: none runs."""
+        return self._sender.run(self.reads.heartbeat_age())
 
     def changes(
         self,
@@ -160,10 +161,7 @@ class TallyReader:
         return self._sender.follow(begin, self.reads.keys.hints)
 
     def check(self) -> None:
-        """Make sure that tallies are there.
-
-        For a readiness probe, or the start of a process.
-        """
+        """Make sure that tallies are there: for a readiness probe, or the start of a process."""
         self._sender.run(self.reads.check())
 
     def close(self) -> None:

@@ -96,6 +96,10 @@ class Reads:
         """Return the channels in doubt."""
         return self._operations.in_doubt(channels_of(channels))
 
+    def heartbeat_age(self) -> Operation[float | None]:
+        """Return how long ago a worker gave a sign of life."""
+        return self._operations.heartbeat_age()
+
     def changes(
         self,
         channels: Iterable[str] | None,

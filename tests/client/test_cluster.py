@@ -107,6 +107,7 @@ async def test_every_read_works_wherever_its_channel_is(
     await reader.check()
     assert await reader.channels() == set(CHANNELS)
     assert await reader.in_doubt(CHANNELS) == {CHANNELS[7]}
+    assert await reader.heartbeat_age() is None
     for channel in CHANNELS:
         who = await reader.who(channel, MESSAGE, "reaction", "👍")
         assert (who.total, [each.user for each in who.reactors]) == (1, ["user-1"])

@@ -230,6 +230,7 @@ def reads_of(reader: AsyncTallyReader) -> list[Read]:
         lambda: reader.page(CHANNEL, [MESSAGE]),
         lambda: reader.recent(CHANNEL),
         lambda: reader.in_doubt([CHANNEL]),
+        reader.heartbeat_age,
     ]
 
 

@@ -165,6 +165,12 @@ async def test_an_application_meets_doubt_and_an_outage(tallies: FakeTallies) ->
     tallies.set_in_doubt(CHANNEL, is_in_doubt=False)
     assert not tallies.reader.page(CHANNEL, [MESSAGE]).in_doubt
 
+    assert cast("float", tallies.reader.heartbeat_age()) < 30
+    tallies.set_heartbeat_age(90)
+    assert 90 <= cast("float", await tallies.async_reader.heartbeat_age()) < 120
+    tallies.set_heartbeat_age(None)
+    assert tallies.reader.heartbeat_age() is None
+
     with tallies.outage():
         with pytest.raises(RedisUnavailableError):
             tallies.reader.page(CHANNEL, [MESSAGE])

@@ -21,6 +21,8 @@ from tests.store.examples import apply
 from tests.store.random_channel import RandomChannel
 from worker.domain.action import Added, Identity
 from worker.store.batch import batched
+from worker.store.cursors import Cursors
+from worker.store.ownership import IN_USE_SECONDS
 from worker.store.store import Store
 
 KEYS: Final = Keys()
@@ -141,6 +143,19 @@ async def test_a_page_says_whether_its_channel_is_in_doubt(claimed: Redis, reade
     assert (before.in_doubt, page.in_doubt) == (False, True)
     assert await reader.in_doubt([CHANNEL, "hall"]) == {CHANNEL}
     assert page.position == await cast("Any", claimed).get(KEYS.head(CHANNEL))
+
+
+async def test_a_reader_knows_how_long_ago_a_worker_lived(claimed: Redis, reader: Any) -> None:
+    """Nobody, a worker that runs, one that was stopped."""
+    cursors = Cursors(claimed, KEYS)
+    never = await reader.heartbeat_age()
+    await cursors.register("a", [CHANNEL])
+    alive = await reader.heartbeat_age()
+    await cursors.end_heartbeats()
+    stopped = await reader.heartbeat_age()
+
+    assert never is None
+    assert 0 <= alive < IN_USE_SECONDS <= stopped < 2 * IN_USE_SECONDS
 
 
 @pytest.mark.parametrize("count", [100, 8_500])

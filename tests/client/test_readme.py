@@ -74,6 +74,7 @@ EXPECTED: Final[dict[str, Any]] = {
     "which messages changed last": (RecentMessage(MESSAGE, 1_000_000_000_000),),
     "every channel": {CHANNEL},
     "may some counts be wrong now?": False,
+    "does a worker run?": None,
     "is this the right Redis?": None,
 }
 

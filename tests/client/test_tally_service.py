@@ -71,6 +71,7 @@ async def test_what_happened_is_counted_when_it_settles(service: TallyService) -
     assert page.messages["5"].counts == {"reaction": {"👍": 1}, "re:act": {HOSTILE: 1}}
     assert [it.mine_at for it in page.messages["5"].reactions if it.mine] == [at]
     assert not page.in_doubt
+    assert cast("float", service.reader.heartbeat_age()) < 30
     assert await service.async_reader.page("room", [5], me="ana") == page
 
 

@@ -300,6 +300,7 @@ async def test_a_reader_has_every_read(
         assert await reader.recent(ROOM)
         assert await reader.channels() == {ROOM}
         await reader.in_doubt([ROOM])
+        assert await reader.heartbeat_age() is not None
         async with aclosing(reader.changes([ROOM], since={ROOM: page.position})) as changes:
             world.react("🎉", "ben")
             change = await anext(changes)

@@ -9,12 +9,17 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
-from reaction_tally.keys import SCHEMA, Keys
+from reaction_tally.keys import (
+    HEARTBEAT_LIFE_SECONDS,
+    SCHEMA,
+    Keys,
+    heartbeat_age,
+)
 from worker.errors import RedisUnfitError
 from worker.store.redis_errors import redis_errors
 from worker.store.scripts import call_script
 
-FORGOTTEN_SECONDS: Final = 86_400
+FORGOTTEN_SECONDS: Final = HEARTBEAT_LIFE_SECONDS
 """A subscription absent for a day is forgotten."""
 IN_USE_SECONDS: Final = 30
 """A namespace is in use for so long after the last heartbeat of a worker."""
@@ -141,9 +146,18 @@ async def check_ownership(
 
 async def is_in_use(redis: Redis, keys: Keys) -> bool:
     """Tell whether a worker has kept its names registered just now."""
+    age = await read_heartbeat_age(redis, keys)
+    return age is not None and age < IN_USE_SECONDS
+
+
+async def read_heartbeat_age(redis: Redis, keys: Keys) -> float | None:
+    """Return how many seconds ago a worker's last heartbeat was.
+
+    None if there was none for a day.
+    """
     with redis_errors():
-        seconds = int(await cast("Any", redis).ttl(keys.subscriptions))
-    return seconds > FORGOTTEN_SECONDS - IN_USE_SECONDS
+        left = await cast("Any", redis).pttl(keys.subscriptions)
+    return heartbeat_age(left)
 
 
 def _refuse(

@@ -139,6 +139,13 @@ class FakeTallies:
         """Let a channel be in doubt, as after an overflow, or no longer."""
         self._writer.set_in_doubt(channel, is_in_doubt)
 
+    def set_heartbeat_age(self, seconds: float | None) -> None:
+        """Let a worker's last sign of life be so long ago; None: there was none for a day.
+
+        At first it is the moment in which these tallies were made.
+        """
+        self._writer.set_heartbeat_age(seconds)
+
     @contextmanager
     def outage(self) -> Iterator[None]:
         """Let every read raise ``RedisUnavailableError`` while the block runs."""

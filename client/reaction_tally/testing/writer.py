@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from reaction_tally.journal import START, stream_order
 from reaction_tally.keys import (
+    HEARTBEAT_LIFE_SECONDS,
     RANKED_ABOVE,
     SCHEMA,
     WHO_EPOCH,
@@ -33,6 +34,17 @@ class TallyWriter:
     def claim(self) -> None:
         """Write that these are tallies, as a worker does when it starts."""
         self._redis.hset(self._keys.meta, "schema", SCHEMA)
+        self.set_heartbeat_age(0)
+
+    def set_heartbeat_age(self, seconds: float | None) -> None:
+        """Write that a worker's last heartbeat was so long ago; None: there was none."""
+        key = self._keys.subscriptions
+        if seconds is None:
+            self._redis.delete(key)
+            return
+        left = HEARTBEAT_LIFE_SECONDS - seconds
+        self._redis.hset(key, "fake", "")
+        self._redis.pexpire(key, round(1000 * left))
 
     def live(self, action: Action) -> str | None:
         """Return the timetoken of an action; None if there is none."""
