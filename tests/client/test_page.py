@@ -22,7 +22,7 @@ from tests.store.random_channel import RandomChannel
 from worker.domain.action import Added, Identity
 from worker.store.batch import batched
 from worker.store.cursors import Cursors
-from worker.store.ownership import IN_USE_SECONDS
+from worker.store.heartbeat import IN_USE_SECONDS
 from worker.store.store import Store
 
 KEYS: Final = Keys()

@@ -211,27 +211,53 @@ async def test_doctor_knows_channels_that_nobody_follows(world: World) -> None:
     world.settings["TALLY_CHANNELS"] = channels
 
     async def are_all_followed() -> bool:
-        return "Following" not in (await world.run_command("doctor")).out
+        ended = await world.run_command("doctor")
+        return ended.code == ExitCode.DONE and "Following" not in ended.out
 
     await world.follow(TALLY_SHARD="0/2")
     ended = await world.run_command("doctor")
     await world.follow(TALLY_SHARD="1/2")
     await wait_until(are_all_followed)
 
-    assert ended.code == ExitCode.DONE
-    assert "note Following: " in ended.out
-    assert "of the 10 configured names have no cursor of the last 12 minutes" in ended.out
+    assert ended.code == ExitCode.FAILED
+    assert "BAD  Following: " in ended.out
+    assert "of the 10 configured names, such as 'room-" in ended.out
+    assert "nothing is counted there. Is each shard (TALLY_SHARD) running" in ended.out
 
 
-@pytest.mark.parametrize(("seconds", "is_noted"), [(570, False), (730, True)])
-async def test_doctor_allows_for_a_poll_that_was_cut(
-    world: World, seconds: int, *, is_noted: bool
-) -> None:
-    """An idle poll was cut just before its answer, and the next one is idle as long again."""
+async def test_doctor_says_that_no_worker_runs(world: World) -> None:
+    """Before a first start, and after a stop. It is asked before each start, so that is a note."""
+    before = await world.run_command("doctor")
     async with world.run_worker():
-        await wait_until(world.cursors)
-        ((key, cursor),) = (await world.cursors()).items()
-        await world.redis.hset(key, "saved_at", float(cursor["saved_at"]) - seconds)
+        await world.settles()
+        running = await world.run_command("doctor")
+    stopped = await world.run_command("doctor")
+
+    assert (before.code, running.code, stopped.code) == (ExitCode.DONE,) * 3
+    assert "note Following: No worker runs, or ran in the last day." in before.out
+    assert "Following" not in running.out
+    assert "note Following: No worker runs: the last one gave a sign of life a minute ago." in (
+        stopped.out
+    )
+
+
+async def test_an_outage_of_pubnub_leaves_no_name_without_a_worker(world: World) -> None:
+    """Its cursors grow old, and the worker says that it follows them all the same."""
+    world.settings["TALLY_SETTLE_SECONDS"] = "0.5"
+    async with world.run_worker():
+        await world.settles()
+        ((key, _),) = (await world.cursors()).items()
+        # As if the outage had begun long ago, and the worker now.
+        await world.redis.expire(key, 1000)
+        world.state.set_outage("server_error", ["subscribe"])
+
+    async with world.commands().worker() as worker:
+
+        async def is_followed() -> bool:
+            return bool(await world.redis.ttl(key) > 1000)
+
+        await wait_until(is_followed, what=lambda: worker.err[-3000:])
         ended = await world.run_command("doctor")
 
-    assert ("note Following: 1 of the 1 configured names" in ended.out) is is_noted
+    assert "Following" not in ended.out
+    assert ended.code == ExitCode.PUBNUB_REFUSED

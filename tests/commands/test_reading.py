@@ -104,9 +104,12 @@ async def test_doctor_finds_no_fault(world: World) -> None:
         "ok   Redis: namespace 'tally' is free",
     ]
     assert said[9].startswith("ok   Rounds: 1 channels")
+    assert said[10].startswith("note Following: No worker runs")
     explained = json.loads(as_json.out)
     assert explained["ok"]
-    lines = [f"ok   {check['subject']}: {check['text']}" for check in explained["checks"]]
+    lines = [
+        f"{check['verdict']:4} {check['subject']}: {check['text']}" for check in explained["checks"]
+    ]
     # The memory in use is another one.
     assert [*lines[:6], *lines[7:]] == [*said[:6], *said[7:]]
     assert await world.redis.keys() == []

@@ -110,6 +110,15 @@ async def emptied(world: World) -> AsyncIterator[None]:
     yield
 
 
+@stage("a shard has no worker", while_running=True)
+async def lonely(world: World) -> AsyncIterator[None]:
+    """One of two runs."""
+    world.settings["TALLY_CHANNELS"] = ",".join(f"room-{number}" for number in range(20))
+    worker = await world.follow(TALLY_SHARD="0/2")
+    await wait_until(worker.is_ready, what=worker.tail)
+    yield
+
+
 def outage(situation: str, kind: str, *operations: str) -> None:
     """Register an outage of PubNub under a worker."""
 

@@ -11,7 +11,7 @@ from tests.cursors import save_cursor
 from tests.store.examples import counted_calls
 from worker.domain.position import Cursor
 from worker.errors import ScriptRefusedError
-from worker.store.cursors import UNKNOWN_AGE_SECONDS, SavedCursor
+from worker.store.cursors import LIFE_SECONDS, UNKNOWN_AGE_SECONDS, SavedCursor
 from worker.store.ownership import FORGOTTEN_SECONDS
 from worker.store.script_call import CursorSave
 from worker.store.tables import Tables
@@ -187,3 +187,18 @@ async def test_names_absent_for_a_day_are_forgotten(tables: Tables, redis: Redis
     await redis.expire(KEYS.subscriptions, 100)
     await tables.cursors.keep_registered()
     assert await redis.ttl(KEYS.subscriptions) > FORGOTTEN_SECONDS - 1_000
+
+
+async def test_names_are_followed_while_their_worker_says_so(tables: Tables, redis: Redis) -> None:
+    """Also while PubNub does not answer: nobody saves the cursor then."""
+    for name in ("silent", "followed", "saved"):
+        await tables.cursors.register(name, [name, f"{name}.*"])
+        await save_cursor(tables.cursors, name, Cursor("1", 1))
+        left = LIFE_SECONDS if name == "saved" else LIFE_SECONDS - 400
+        await redis.expire(KEYS.cursor(name), left)
+    await tables.cursors.register("unsaved", ["unsaved"])
+
+    await tables.cursors.keep_followed(["followed", "unsaved"])
+
+    followed = {"followed", "followed.*", "saved", "saved.*"}
+    assert await tables.cursors.names_followed(360) == followed

@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from reaction_tally.keys import Keys
 from worker.errors import RedisUnfitError
 from worker.store.counted_types import replaceable_types
-from worker.store.ownership import IN_USE_SECONDS, Claim, Ownership, check_ownership
+from worker.store.heartbeat import IN_USE_SECONDS
+from worker.store.ownership import Claim, Ownership, check_ownership
 from worker.store.tables import Tables
 
 KEYS = Keys()

@@ -1,4 +1,4 @@
-"""A duration as people write it: ``90``, ``90s``, ``15m``, ``1h30m``, ``7d``."""
+"""A duration as people write it, such as ``90``, ``15m`` or ``1h30m``, and as they say it."""
 
 import re
 from typing import Final
@@ -12,6 +12,11 @@ SECONDS: Final = {
     "s": 1,
 }
 """Unit → seconds, the largest first."""
+WORDS: Final = (
+    (86_400, "days"),
+    (3_600, "hours"),
+    (60, "minutes"),
+)
 
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _BARE: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
@@ -43,3 +48,12 @@ def parse_duration(text: str) -> float:
     seconds = sum(float(number) * size for number, size in pairs)
     # 1.1h is 3960 s, and 3960.0000000000005 as a sum.
     return round(seconds, 6)
+
+
+def span(seconds: float) -> str:
+    """Return ``12 days``: two of a unit at least, or minutes."""
+    for size, unit in WORDS:
+        count = int(seconds // size)
+        if count >= 2:
+            return f"{count} {unit}"
+    return "a minute"

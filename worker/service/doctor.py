@@ -1,18 +1,33 @@
 """Is everything there that a worker needs?"""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Sequence,
+)
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Final
 
 from worker.domain.position import HANDSHAKE, milliseconds
-from worker.errors import ConfigurationError, ExitCode, ForbiddenError, PubNubError, TallyError
+from worker.errors import (
+    ConfigurationError,
+    ExitCode,
+    FatalError,
+    ForbiddenError,
+    PubNubError,
+    TallyError,
+)
 from worker.reconciliation.schedule import Load, Schedule
 from worker.source.access_token import TokenEnd
 from worker.source.client import Client
 from worker.source.names import Names
+from worker.store.heartbeat import no_worker
 from worker.store.tables import Tables
 
 MAX_SKEW_SECONDS: Final = 30
@@ -21,11 +36,10 @@ LOOK_SECONDS: Final = 6.0
 
 The start and the end of a process take their time, too, and ten seconds are promised.
 """
-RECENT_SECONDS: Final = 720
-"""An older cursor is of nobody who follows now, unless PubNub was away.
-
-An idle poll takes up to 330 s. If its connection breaks, the next one takes as long again.
-"""
+RECENT_SECONDS: Final = 360
+"""Whoever follows a name has said so since: a worker each minute, one of 0.2 with each poll."""
+AGAIN_SECONDS: Final = 2.0
+"""A worker that starts just now says so then."""
 LISTED: Final = 10
 """So many refused names are named."""
 
@@ -162,32 +176,41 @@ async def examine_following(
     names: Names,
     deadline: Deadline,
 ) -> list[Finding]:
-    """Say which names no worker follows, though workers run: a shard may have none."""
+    """Say if no worker runs, or which names none follows: a shard may have no worker."""
 
     async def check() -> str:
+        sentence = no_worker(await tables.cursors.heartbeat_age())
+        if sentence:
+            # No failure: a doctor is asked before each start, too.
+            return Note(sentence)
         left = await _without_worker(tables, names)
-        if not left:
-            return ""
-        return Note(
-            f"{len(left)} of the {len(names.all)} configured names have no cursor of the "
-            f"last {RECENT_SECONDS / 60:.0f} minutes, such as {left[0]!r}, though a worker "
-            "runs. Nobody follows them now, or PubNub was away in these minutes. "
-            "Is each shard (TALLY_SHARD) running, and has each worker the same list?"
-        )
+        if left:
+            await asyncio.sleep(AGAIN_SECONDS)
+            left = await _without_worker(tables, names)
+        if left:
+            raise FatalError(_unfollowed(left, names))
+        return ""
 
     found = await deadline.look("Following", check)
     return [found] if found.text else []
 
 
 async def _without_worker(tables: Tables, names: Names) -> list[str]:
-    """Return names without a fresh cursor; none if no worker runs."""
-    if not await tables.cursors.has_heartbeat():
-        return []
-    covered: set[str] = set()
-    for of_cursor, saved in await tables.cursors.followed():
-        if saved.age_seconds <= RECENT_SECONDS:
-            covered.update(of_cursor)
-    return [name for name in names.all if name not in covered]
+    """Return the names that no worker follows."""
+    followed = await tables.cursors.names_followed(RECENT_SECONDS)
+    return [name for name in names.all if name not in followed]
+
+
+def _unfollowed(left: Sequence[str], names: Names) -> str:
+    minutes = RECENT_SECONDS // 60
+    return (
+        f"{len(left)} of the {len(names.all)} configured names, "
+        f"such as {left[0]!r}, had no worker in the last {minutes} minutes, "
+        "though workers run: nothing is counted there. "
+        "Is each shard (TALLY_SHARD) running, "
+        "has each worker the same list, "
+        "and does PubNub answer it?"
+    )
 
 
 async def _read_load(

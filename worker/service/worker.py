@@ -44,6 +44,8 @@ from worker.store.cursors import digest
 from worker.telemetry import metrics
 
 HEARTBEAT_SECONDS: Final = 10.0
+CURSORS_SECONDS: Final = 60.0
+"""The cursors get a sign of life so often. There may be hundreds."""
 TOKEN_SECONDS: Final = 10.0
 """The file of the token is read this often."""
 SERVICE_TRIES: Final = 20
@@ -142,7 +144,12 @@ async def compose(
         repairs.reconciler.repaid.run,
         reload.run,
         build_expiry(parts).run,
-        partial(send_heartbeats, parts, backlog.redis),
+        partial(
+            send_heartbeats,
+            parts,
+            backlog.redis,
+            subscriptions,
+        ),
     ]
     if followed.groups:
         jobs.append(GroupMembers(followed.groups, parts.client, gaps).run)
@@ -211,7 +218,11 @@ def subscription_factory(parts: Parts, gaps: Gaps) -> SubscriptionFactory:
     return create
 
 
-async def send_heartbeats(parts: Parts, redis: RedisCheck) -> None:
+async def send_heartbeats(
+    parts: Parts,
+    redis: RedisCheck,
+    subscriptions: Subscriptions,
+) -> None:
     """Keep the names registered, and the namespace claimed.
 
     So even an idle worker notices that Redis went back, was emptied,
@@ -220,6 +231,8 @@ async def send_heartbeats(parts: Parts, redis: RedisCheck) -> None:
     seconds = min(parts.settings.settle_seconds, HEARTBEAT_SECONDS)
     detector = parts.retry.rollback_detector
     named = configured_names(parts.settings).channels
+    cursors = parts.tables.cursors
+    cursors_due_at = parts.clock()
     while True:
         await asyncio.sleep(seconds)
         if not await parts.retry.call(parts.ownership.is_held):
@@ -228,7 +241,11 @@ async def send_heartbeats(parts: Parts, redis: RedisCheck) -> None:
         is_known = named and detector.acknowledged.channels
         if is_known and not await parts.tables.channels.count():
             detector.suspect("Redis lacks all channels ever seen")
-        await parts.tables.cursors.keep_registered()
+        await cursors.keep_registered()
+        if parts.clock() >= cursors_due_at:
+            cursors_due_at = parts.clock() + CURSORS_SECONDS
+            followed = [item.id for item in subscriptions.current]
+            await cursors.keep_followed(followed)
         # It logs what it finds. Nobody may ask for the pages.
         await redis.fitness_problem()
 

@@ -10,6 +10,7 @@ from typing import Final, Self
 import structlog
 from pubnub.managers import TokenManager
 
+from worker.domain.duration import span
 from worker.telemetry import metrics
 
 RENEW_SECONDS: Final = 1.0
@@ -20,11 +21,6 @@ SECONDS_PER_MINUTE: Final = 60
 UNKNOWN: Final = (
     "cannot be read, so nobody knows when it ends. "
     "Is it whole? A token of Access Manager v3 can be read."
-)
-_UNITS: Final = (
-    (86_400, "days"),
-    (3_600, "hours"),
-    (60, "minutes"),
 )
 
 log = structlog.get_logger(__name__)
@@ -71,8 +67,8 @@ class TokenEnd:
         left = self.timestamp - now
         moment = f"{self.at:%Y-%m-%d %H:%M} UTC"
         if left <= 0:
-            return f"has ended {_span(-left)} ago ({moment})"
-        sentence = f"ends in {_span(left)} ({moment})"
+            return f"has ended {span(-left)} ago ({moment})"
+        sentence = f"ends in {span(left)} ({moment})"
         if self.is_far(now):
             return sentence
         return f"{sentence}: put a new one in its place now"
@@ -172,12 +168,3 @@ def _padded(token: str) -> str:
     bare = token.strip().rstrip("=")
     padding = "=" * (-len(bare) % 4)
     return urlsafe_b64encode(urlsafe_b64decode(bare + padding)).decode()
-
-
-def _span(seconds: float) -> str:
-    """Return ``12 days``: two of a unit at least, or minutes."""
-    for size, unit in _UNITS:
-        count = int(seconds // size)
-        if count >= 2:
-            return f"{count} {unit}"
-    return "a minute"

@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from reaction_tally.keys import SCHEMA, Keys
 from worker.domain.position import TICKS_PER_MILLISECOND
 from worker.store.batch import batched
-from worker.store.ownership import Claim, Ownership, is_in_use
+from worker.store.heartbeat import is_in_use
+from worker.store.ownership import Claim, Ownership
 from worker.store.pending_repairs import GapCause
 from worker.store.progress import Progress
 from worker.store.redis_errors import redis_errors

@@ -11,7 +11,12 @@ from redis.exceptions import ResponseError
 from worker.domain.action import Origin
 from worker.domain.position import Cursor
 from worker.store.batch import batched
-from worker.store.ownership import FORGOTTEN_SECONDS, IN_USE_SECONDS, is_in_use
+from worker.store.heartbeat import (
+    IN_USE_SECONDS,
+    is_in_use,
+    read_heartbeat_age,
+)
+from worker.store.ownership import FORGOTTEN_SECONDS
 from worker.store.redis_errors import redis_errors, translated
 from worker.store.script_call import CursorSave, ScriptCall
 from worker.store.scripts import call_script
@@ -28,6 +33,9 @@ UNKNOWN_AGE_SECONDS: Final = 86_000.0
 
 It is more than PubNub's cache, so what may have been missed is marked.
 """
+
+LIFE_SECONDS: Final = 7 * 86_400
+"""A cursor lives so long after its last save, and after the last heartbeat of its worker."""
 
 NO_EVENTS: Final = (Origin.LIVE.value, 0, 0, 0, 0, 0)
 """The options of a call that applies nothing."""
@@ -143,6 +151,32 @@ class Cursors(Table):
     async def keep_registered(self) -> None:
         """Keep the registered names for another day."""
         await self._redis.expire(self._keys.subscriptions, FORGOTTEN_SECONDS)
+
+    @retried
+    async def keep_followed(self, subscriptions: Sequence[str]) -> None:
+        """Note that a worker follows these subscriptions, whether or not PubNub answers it."""
+        for batch in batched(subscriptions, HASH_BATCH):
+            keys = map(self._keys.cursor, batch)
+            await self._each("expire", keys, LIFE_SECONDS)
+
+    @retried
+    async def names_followed(self, seconds: float) -> frozenset[str]:
+        """Return the names that a worker has followed within so many seconds."""
+        key = self._keys.subscriptions
+        registered = await self._redis.hgetall(key)
+        cursors = map(self._keys.cursor, registered)
+        lives = await self._each("pttl", cursors)
+        oldest = 1000 * (LIFE_SECONDS - seconds)
+        followed: set[str] = set()
+        for names, left in zip(registered.values(), lives, strict=True):
+            if left >= oldest:
+                followed.update(names.split("\n"))
+        return frozenset(followed)
+
+    @retried
+    async def heartbeat_age(self) -> float | None:
+        """Return how many seconds ago a worker's last heartbeat was."""
+        return await read_heartbeat_age(self._redis, self._keys)
 
     @retried
     async def has_heartbeat(self) -> bool:

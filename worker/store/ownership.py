@@ -13,16 +13,14 @@ from reaction_tally.keys import (
     HEARTBEAT_LIFE_SECONDS,
     SCHEMA,
     Keys,
-    heartbeat_age,
 )
 from worker.errors import RedisUnfitError
+from worker.store.heartbeat import IN_USE_SECONDS, is_in_use
 from worker.store.redis_errors import redis_errors
 from worker.store.scripts import call_script
 
 FORGOTTEN_SECONDS: Final = HEARTBEAT_LIFE_SECONDS
 """A subscription absent for a day is forgotten."""
-IN_USE_SECONDS: Final = 30
-"""A namespace is in use for so long after the last heartbeat of a worker."""
 LEAST_SHOWN_KEY: Final = 24
 """The ends of a longer subscribe key are shown.
 
@@ -142,22 +140,6 @@ async def check_ownership(
         has_shared = claim and await is_in_use(redis, keys)
         _refuse(keys, meta, _wanted(claim), SHARED if has_shared else ())
     return bool(meta)
-
-
-async def is_in_use(redis: Redis, keys: Keys) -> bool:
-    """Tell whether a worker has kept its names registered just now."""
-    age = await read_heartbeat_age(redis, keys)
-    return age is not None and age < IN_USE_SECONDS
-
-
-async def read_heartbeat_age(redis: Redis, keys: Keys) -> float | None:
-    """Return how many seconds ago a worker's last heartbeat was.
-
-    None if there was none for a day.
-    """
-    with redis_errors():
-        left = await cast("Any", redis).pttl(keys.subscriptions)
-    return heartbeat_age(left)
 
 
 def _refuse(
